@@ -1,0 +1,55 @@
+"""The ``ensgan`` command: its sub-commands, and how errors become exit codes.
+
+Each command lives in the module of its name; heavy packages are imported inside the functions so
+that ``ensgan --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from ensgan import __version__
+from ensgan.errors import EnsganError
+
+app = typer.Typer(
+    name="ensgan",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Pareto-optimal ensembles of GANs for faithful and diverse synthetic medical images.",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ensgan {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and stop."
+        ),
+    ] = False,
+) -> None:
+    del version  # handled by its callback
+
+
+# Commands, one line each.
+
+
+def main() -> None:
+    """Entry point of the console script.
+
+    Exit codes: 0 ok, 1 failure in the run, 2 wrong usage or input.
+    """
+    try:
+        app()
+    except EnsganError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(error.exit_code)

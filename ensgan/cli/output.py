@@ -1,0 +1,57 @@
+"""What commands print: one JSON object for machines, tables and progress for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Annotated, Any, TypeAlias
+
+import typer
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+JsonOption: TypeAlias = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else.")
+]
+ReportProgress: TypeAlias = Callable[[int, int], None]
+"""Called with (done, total)."""
+
+_messages = Console(stderr=True)
+
+
+def emit(value: Mapping[str, Any], *, as_json: bool, table: Callable[[], RenderableType]) -> None:
+    """Print the result of a command: ``value`` as one JSON line, or ``table()`` for people."""
+    if as_json:
+        typer.echo(json.dumps(value, allow_nan=False))
+    else:
+        Console().print(table())
+
+
+def note(message: str) -> None:
+    """Say something to a person on stderr; quiet when stderr is not a terminal."""
+    if _messages.is_terminal:
+        _messages.print(message)
+
+
+def warn(message: str) -> None:
+    """Say something on stderr that must be seen, terminal or not."""
+    _messages.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
+
+
+@contextmanager
+def progress(label: str, unit: str = "") -> Iterator[ReportProgress]:
+    """A progress bar on stderr with an estimate of the time left; silent without a terminal."""
+    if not _messages.is_terminal:
+        yield lambda done, total: None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=_messages, transient=True) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

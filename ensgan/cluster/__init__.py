@@ -1,0 +1,1 @@
+"""Ray: one Tune trial a GAN, tasks for the rest."""

@@ -1,0 +1,1 @@
+"""Real image sets: MedMNIST, phantom, folders."""

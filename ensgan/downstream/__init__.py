@@ -1,0 +1,1 @@
+"""The classifier that proves an ensemble."""

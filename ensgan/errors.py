@@ -1,0 +1,69 @@
+"""The errors ensgan raises on purpose, and the exit code each one stands for."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class EnsganError(Exception):
+    """A failure in a run. The message says what was wrong, the offending value and the remedy."""
+
+    exit_code = 1
+
+
+class InputError(EnsganError):
+    """Wrong usage or bad input (file, argument, data set): the user can put it right."""
+
+    exit_code = 2
+
+
+class ConfigError(InputError):
+    """A configuration with one or more problems, all reported at once.
+
+    Attributes:
+        problems: one sentence a problem.
+    """
+
+    def __init__(self, source: str, problems: Sequence[str]) -> None:
+        self.source = source
+        self.problems = tuple(problems)
+        noun = "problem" if len(self.problems) == 1 else "problems"
+        lines = "".join(f"\n  - {problem}" for problem in self.problems)
+        super().__init__(f"{source}: {len(self.problems)} {noun}{lines}")
+
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[str, tuple[str, ...]]]:
+        # Exceptions cross process borders under Ray; the default would pass only the message.
+        return type(self), (self.source, self.problems)
+
+
+class DataError(InputError):
+    """An image set, feature file or artifact that cannot be used as it is."""
+
+
+class IntegrityError(InputError):
+    """A file whose content is not what its manifest or checksum says."""
+
+
+class TrainingError(EnsganError):
+    """Training cannot go on (a non-finite loss, for example)."""
+
+
+class StoreError(EnsganError):
+    """Writing or reading results failed (tracking server, disk)."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
+    """One sentence for a name that does not exist, with the nearest known one.
+
+    Args:
+        kind: what is named, e.g. ``"GAN"``.
+        name: the name given.
+        known: all names that exist.
+    """
+    options = sorted(known)
+    folded = {option.casefold(): option for option in options}
+    near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
+    if near:
+        return f"unknown {kind} '{name}': did you mean '{folded[near[0]]}'?"
+    return f"unknown {kind} '{name}': known are {', '.join(options)}"

@@ -1,0 +1,1 @@
+"""Density, coverage and the other measures between sets of feature vectors."""

@@ -1,0 +1,1 @@
+"""The search for Pareto-optimal ensembles."""

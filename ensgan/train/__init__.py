@@ -1,0 +1,1 @@
+"""How a GAN learns."""

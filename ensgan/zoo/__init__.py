@@ -1,0 +1,1 @@
+"""What a GAN is: rows made of parts."""

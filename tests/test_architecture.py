@@ -1,0 +1,104 @@
+"""Imports point downward only, and heavy packages are imported in one place each."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "ensgan"
+
+LAYERS = (
+    {"types", "errors", "config", "files"},
+    {"data", "zoo", "embedding", "metrics", "search", "store"},
+    {"train", "downstream", "ensemble"},
+    {"pipeline"},
+    {"cluster", "report"},
+    {"cli"},
+)
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+BLIND = {"data", "zoo", "embedding", "metrics", "search", "store"}
+
+ONE_PLACE = {
+    "ray": ("cluster/",),
+    "mlflow": ("store/mlflow.py",),
+    "faiss": ("metrics/knn.py",),
+    "optuna": ("search/optuna.py",),
+    "pymoo": ("search/pymoo.py",),
+    "torchvision": ("embedding/",),
+    "timm": ("embedding/",),
+    "medmnist": ("data/medmnist.py",),
+    "pydicom": ("data/",),
+    "typer": ("cli/",),
+    "numba": ("search/",),
+}
+# The core must run with torch + numpy (+ pydantic, safetensors) alone.
+CORE = {"types", "errors", "config", "files", "zoo", "train", "embedding", "metrics"}
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imports(tree: ast.AST) -> list[str]:
+    names = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import: write the full name"
+            names.append(node.module or "")
+            if node.module == "ensgan":
+                names += [f"ensgan.{alias.name}" for alias in node.names]
+    return names
+
+
+def part_of(path: Path) -> str:
+    relative = path.relative_to(PACKAGE)
+    return relative.parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_downward(path: Path) -> None:
+    part = part_of(path)
+    if part == "__init__":
+        return
+    for name in imports(ast.parse(path.read_text())):
+        pieces = name.split(".")
+        if pieces[0] != "ensgan" or len(pieces) < 2 or pieces[1].startswith("__"):
+            continue
+        other = pieces[1]
+        assert other in LEVEL, f"{other} is in no layer"
+        if other == part:
+            continue
+        assert LEVEL[other] <= LEVEL[part], f"{part} imports {other} from above"
+        assert not (part in BLIND and other in BLIND), f"{part} must not know {other}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_heavy_packages_live_in_one_place(path: Path) -> None:
+    relative = path.relative_to(PACKAGE).as_posix()
+    for name in imports(ast.parse(path.read_text())):
+        allowed = ONE_PLACE.get(name.split(".")[0])
+        if allowed is not None:
+            assert relative.startswith(allowed), f"{relative} imports {name}"
+
+
+def test_core_imports_without_heavy_packages() -> None:
+    import subprocess
+    import sys
+
+    blocked = ["ray", "mlflow", "optuna", "pymoo", "faiss", "medmnist", "sklearn", "numba"]
+    modules = [
+        ".".join(("ensgan", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(
+            ".__init__"
+        )
+        for path in FILES
+        if part_of(path) in CORE
+    ]
+    code = (
+        f"import sys, importlib\n"
+        f"for name in {blocked!r}: sys.modules[name] = None\n"
+        f"for name in {modules!r}: importlib.import_module(name)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
