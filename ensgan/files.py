@@ -101,9 +101,9 @@ def read_npz(path: Path, required: Sequence[str] = ()) -> dict[str, npt.NDArray[
 
 
 def write_npz(path: Path, **arrays: npt.ArrayLike) -> None:
-    """Write arrays to a compressed ``.npz`` file atomically."""
+    """Write arrays to an ``.npz`` file atomically."""
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
-        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+        np.savez(stream, **arrays)  # type: ignore[arg-type]
 
 
 def sha256_file(path: Path) -> str:

@@ -1,0 +1,62 @@
+#!/usr/bin/env python3
+"""Run one benchmark: ours and the peer in one run, on one machine, with the ratio.
+
+Usage: scripts/bench.py WHAT [--json] [options of that benchmark]
+WHAT is the name of a module beside this file: ``bench_WHAT.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+from types import ModuleType
+
+HERE = Path(__file__).resolve().parent
+
+
+def available() -> list[str]:
+    return sorted(path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py"))
+
+
+def load(what: str) -> ModuleType:
+    path = HERE / f"bench_{what}.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, add_help=False)
+    parser.add_argument("what", nargs="?", choices=available())
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("-h", "--help", action="store_true")
+    known, rest = parser.parse_known_args()
+    if known.what is None:
+        parser.print_help()
+        return 0 if known.help else 2
+    module = load(known.what)
+    options = argparse.ArgumentParser(prog=f"bench.py {known.what}", description=module.__doc__)
+    module.add_arguments(options)
+    if known.help:
+        options.print_help()
+        return 0
+    result = module.run(options.parse_args(rest))
+    machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": sys.version[:6]}
+    result = {"benchmark": known.what, "machine": machine, **result}
+    if known.json:
+        print(json.dumps(result))
+    else:
+        module.show(result)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
