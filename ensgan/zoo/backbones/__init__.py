@@ -1,0 +1,1 @@
+"""Network families: generator, discriminator trunk and the layers of its heads."""
