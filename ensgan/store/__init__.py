@@ -1,1 +1,32 @@
-"""Where runs are recorded."""
+"""Recorded runs: the protocol, a store in memory, and MLflow."""
+
+from __future__ import annotations
+
+from ensgan.store.base import (
+    ENSEMBLE_FOLDER,
+    TAG_DATASET,
+    TAG_GAN,
+    TAG_KIND,
+    TAG_SELECTED,
+    RunRecord,
+    RunStatus,
+    RunStore,
+)
+from ensgan.store.memory import MemoryStore
+from ensgan.store.mlflow import MLflowStore
+from ensgan.store.opening import default_storage, open_store
+
+__all__ = [
+    "ENSEMBLE_FOLDER",
+    "TAG_DATASET",
+    "TAG_GAN",
+    "TAG_KIND",
+    "TAG_SELECTED",
+    "MLflowStore",
+    "MemoryStore",
+    "RunRecord",
+    "RunStatus",
+    "RunStore",
+    "default_storage",
+    "open_store",
+]

@@ -1,0 +1,42 @@
+"""Which store a command means: an address, the environment, or the storage folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ensgan.errors import InputError
+from ensgan.store.mlflow import MLflowStore
+from ensgan.store.sqlite import database_path
+
+
+def default_storage() -> Path:
+    """Folder of sweeps and results: ``ENSGAN_STORAGE``, or ``./ensgan-runs``."""
+    return Path(os.environ.get("ENSGAN_STORAGE") or "ensgan-runs")
+
+
+def open_store(
+    uri: str | None = None, storage: Path | None = None, experiment: str = "ensgan"
+) -> MLflowStore:
+    """The store at ``uri``, else at ``MLFLOW_TRACKING_URI``, else SQLite in the storage folder.
+
+    Nothing is created or contacted before its first use.
+
+    Raises:
+        InputError: the address is of a kind that MLflow no longer keeps runs in.
+    """
+    folder = storage or default_storage()
+    address = uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if not address:
+        database = folder.resolve() / "mlflow.db"
+        return MLflowStore(f"sqlite:///{database}", experiment, folder / "artifacts")
+    if "://" not in address or address.startswith("file:"):
+        raise InputError(
+            f"'{address}' is no tracking address: write sqlite:///FILE, http://HOST:PORT or a "
+            "database address such as postgresql://…"
+        )
+    if address.startswith("http"):
+        return MLflowStore(address, experiment)
+    named = database_path(address)
+    beside = named.resolve().parent if named is not None else folder
+    return MLflowStore(address, experiment, beside / "artifacts")

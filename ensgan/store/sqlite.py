@@ -1,0 +1,217 @@
+"""Reading an MLflow database in SQLite directly.
+
+Importing MLflow takes seconds; listing and fetching runs should not. The tables read here are
+the core of MLflow's schema. Whoever meets a database without them reads through MLflow instead.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+from urllib.parse import unquote, urlparse
+
+from ensgan.errors import StoreError
+from ensgan.store.base import (
+    TAG_KIND,
+    RunRecord,
+    RunStatus,
+    check_destination,
+    check_folder,
+    sort_runs,
+    unknown_folder,
+    unknown_run,
+)
+from ensgan.store.folders import copy_folder, sizes
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+PARENT_TAG: Final = "mlflow.parentRunId"
+STATUS: Final[Mapping[str, RunStatus]] = MappingProxyType(
+    {"FINISHED": "finished", "FAILED": "failed", "KILLED": "killed"}
+)
+_NEEDED = {
+    "runs": {"run_uuid", "name", "status", "start_time", "artifact_uri", "lifecycle_stage"},
+    "tags": {"run_uuid", "key", "value"},
+    "params": {"run_uuid", "key", "value"},
+    "latest_metrics": {"run_uuid", "key", "value", "is_nan"},
+}
+_CHUNK = 400
+"""Run IDs a query names at once (SQLite's limit on variables is 999 in old versions)."""
+
+
+def database_path(uri: str) -> Path | None:
+    """The file behind a ``sqlite:///`` address; None for other addresses."""
+    prefix = "sqlite:///"
+    if not uri.startswith(prefix):
+        return None
+    name = uri[len(prefix) :].partition("?")[0]
+    return Path(name) if name not in ("", ":memory:") else None
+
+
+def record_from(
+    run_id: str,
+    name: str | None,
+    status: str,
+    start_time: int | None,
+    params: Mapping[str, str],
+    metrics: Mapping[str, float],
+    tags: Mapping[str, str],
+) -> RunRecord:
+    """A record from what MLflow keeps; times in milliseconds since 1970, UTC."""
+    return RunRecord(
+        run_id=run_id,
+        name=name or "",
+        kind=tags.get(TAG_KIND, ""),
+        status=STATUS.get(status, "running"),
+        started=datetime.fromtimestamp((start_time or 0) / 1000, timezone.utc),
+        parent=tags.get(PARENT_TAG),
+        params=dict(params),
+        metrics=dict(metrics),
+        tags={key: value for key, value in tags.items() if not key.startswith("mlflow.")},
+    )
+
+
+class SqliteReader:
+    """The reading half of :class:`~ensgan.store.base.RunStore` on MLflow's SQLite file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.uri = f"sqlite:///{path}"
+
+    def understands(self) -> bool:
+        """Whether the file exists and has the tables and columns that are read here."""
+        if not self.path.is_file():
+            return False
+        with self._connect() as connection:
+            for table, needed in _NEEDED.items():
+                columns = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+                if not needed <= columns:
+                    return False
+        return True
+
+    def get(self, run_id: str) -> RunRecord:
+        """See :meth:`RunStore.get`."""
+        with self._connect() as connection:
+            records = self._records(connection, [run_id])
+        if not records:
+            raise unknown_run(run_id, self.uri)
+        return records[0]
+
+    def find(
+        self,
+        *,
+        kind: str = "sweep",
+        params: Mapping[str, str] = _NOTHING,
+        order: str = "-started",
+        limit: int = 1000,
+    ) -> tuple[RunRecord, ...]:
+        """See :meth:`RunStore.find`."""
+        chosen = [
+            record
+            for record in self._tagged(TAG_KIND, kind)
+            if params.items() <= dict(record.params).items()
+        ]
+        return sort_runs(chosen, order, limit)
+
+    def children(self, run_id: str) -> tuple[RunRecord, ...]:
+        """See :meth:`RunStore.children`."""
+        self.get(run_id)
+        return sort_runs(self._tagged(PARENT_TAG, run_id), "started")
+
+    def artifact_folder(self, run_id: str) -> Path | None:
+        """Where the run's files lie, when that is a folder of this machine."""
+        with self._connect() as connection:
+            row = connection.execute(
+                "SELECT artifact_uri FROM runs WHERE run_uuid = ? AND lifecycle_stage = 'active'",
+                (run_id,),
+            ).fetchone()
+        if row is None:
+            raise unknown_run(run_id, self.uri)
+        return local_folder(str(row[0]))
+
+    def _tagged(self, key: str, value: str) -> list[RunRecord]:
+        with self._connect() as connection:
+            rows = connection.execute(
+                "SELECT run_uuid FROM tags WHERE key = ? AND value = ?", (key, value)
+            ).fetchall()
+            return self._records(connection, [row[0] for row in rows])
+
+    def _records(self, connection: sqlite3.Connection, run_ids: Sequence[str]) -> list[RunRecord]:
+        records = []
+        for start in range(0, len(run_ids), _CHUNK):
+            chunk = run_ids[start : start + _CHUNK]
+            texts = {
+                table: _by_run(_select(connection, f"run_uuid, key, value FROM {table}", chunk))
+                for table in ("params", "tags")
+            }
+            metrics = _by_run(
+                (run_id, key, float("nan") if is_nan else value)
+                for run_id, key, value, is_nan in _select(
+                    connection, "run_uuid, key, value, is_nan FROM latest_metrics", chunk
+                )
+            )
+            records += [
+                record_from(
+                    run_id,
+                    name,
+                    status,
+                    started,
+                    texts["params"].get(run_id, {}),
+                    metrics.get(run_id, {}),
+                    texts["tags"].get(run_id, {}),
+                )
+                for run_id, name, status, started in _select(
+                    connection,
+                    "run_uuid, name, status, start_time FROM runs",
+                    chunk,
+                    " AND lifecycle_stage = 'active'",
+                )
+            ]
+        return records
+
+    @contextmanager
+    def _connect(self) -> Iterator[sqlite3.Connection]:
+        address = f"{self.path.resolve().as_uri()}?mode=ro"
+        try:
+            with closing(sqlite3.connect(address, uri=True, timeout=20)) as connection:
+                yield connection
+        except sqlite3.Error as error:
+            raise StoreError(
+                f"cannot read {self.path}: {error}; is it an MLflow database, and readable?"
+            ) from error
+
+
+def local_folder(artifact_uri: str) -> Path | None:
+    """The folder behind ``file:`` addresses and plain paths; None for any other scheme."""
+    parsed = urlparse(artifact_uri)
+    if parsed.scheme not in ("", "file") or parsed.netloc not in ("", "localhost"):
+        return None
+    return Path(unquote(parsed.path) if parsed.scheme else artifact_uri)
+
+
+def fetch_local(run_id: str, root: Path, folder: str, destination: Path) -> Path:
+    """Copy ``folder`` of a run whose files lie at ``root``; see :meth:`RunStore.fetch`."""
+    source = root / check_folder(folder)
+    if not source.is_dir():
+        raise unknown_folder(run_id, folder, sizes(root))
+    return copy_folder(source, check_destination(destination))
+
+
+def _select(
+    connection: sqlite3.Connection, what: str, run_ids: Sequence[str], more: str = ""
+) -> list[Any]:
+    marks = ",".join("?" * len(run_ids))
+    # Only fixed column names and question marks reach the statement.
+    statement = f"SELECT {what} WHERE run_uuid IN ({marks}){more}"
+    return connection.execute(statement, list(run_ids)).fetchall()
+
+
+def _by_run(rows: Any) -> dict[str, dict[str, Any]]:
+    grouped: dict[str, dict[str, Any]] = {}
+    for run_id, key, value in rows:
+        grouped.setdefault(run_id, {})[key] = value
+    return grouped
