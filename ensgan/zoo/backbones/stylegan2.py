@@ -1,0 +1,109 @@
+"""StyleGAN2 (Karras et al. 2020a) as the backbone of a GAN row."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from torch import nn
+
+from ensgan.types import ImageShape
+from ensgan.zoo.backbones.base import Backbone, ClassVectors, ProjectionHead
+from ensgan.zoo.backbones.stylegan2_discriminator import (
+    ClassMap,
+    StyleGAN2Trunk,
+    StyleProjection,
+)
+from ensgan.zoo.backbones.stylegan2_generator import StyleGAN2Generator
+from ensgan.zoo.backbones.stylegan2_layers import EqualisedLinear
+from ensgan.zoo.parts import register_part
+
+_SMALLEST = 8
+_PROXY_LAYERS = 1
+
+
+@register_part
+@dataclass(frozen=True)
+class StyleGAN2(Backbone):
+    """Style-based generator, plain discriminator, projection through a class map.
+
+    Attributes:
+        latent_dim: length of z.
+        style_dim: length of w.
+        max_channels: most feature channels at any resolution, in both networks.
+        channel_budget: channels × resolution is at most this.
+        mapping_layers: layers of the generator's mapping network.
+        class_map_layers: layers of the discriminator's class map.
+        group_size: samples in a group of the minibatch standard deviation.
+    """
+
+    latent_dim: int = 512
+    style_dim: int = 512
+    max_channels: int = 512
+    channel_budget: int = 16384
+    mapping_layers: int = 2
+    class_map_layers: int = 8
+    group_size: int = 32
+
+    def scaled(self, width: float) -> StyleGAN2:
+        """All widths times ``width``, in multiples of 8, z as long as w."""
+        if width == 1.0:
+            return self
+        return dataclasses.replace(
+            self,
+            latent_dim=_rounded(self.latent_dim * width),
+            style_dim=_rounded(self.style_dim * width),
+            max_channels=_rounded(self.max_channels * width),
+            channel_budget=_rounded(self.channel_budget * width),
+        )
+
+    def problems(self, shape: ImageShape, num_classes: int, code_dim: int) -> list[str]:
+        """StyleGAN2 doubles from 4×4: the image size must be a power of two, at least 8."""
+        del code_dim
+        found = []
+        if shape.size < _SMALLEST or shape.size & (shape.size - 1):
+            near = max(_SMALLEST, 1 << (shape.size - 1).bit_length())
+            found.append(
+                f"StyleGAN2 makes images of 8, 16, 32 … pixels, not {shape.size}: use {near}"
+            )
+        if num_classes < 1:
+            found.append(f"StyleGAN2 needs at least one class, not {num_classes}")
+        return found
+
+    def channels(self, size: int) -> list[int]:
+        """Feature channels at 4, 8, … up to ``size`` pixels."""
+        levels = size.bit_length() - 2
+        budgets = (self.channel_budget // (4 * 2**level) for level in range(levels))
+        return [max(1, min(budget, self.max_channels)) for budget in budgets]
+
+    def generator(self, shape: ImageShape, num_classes: int, code_dim: int) -> StyleGAN2Generator:
+        """The generator; ``code_dim`` InfoGAN numbers lengthen the mapping network's input."""
+        return StyleGAN2Generator(
+            shape,
+            num_classes,
+            self.latent_dim,
+            code_dim,
+            self.style_dim,
+            self.mapping_layers,
+            self.channels(shape.size),
+        )
+
+    def trunk(self, shape: ImageShape) -> StyleGAN2Trunk:
+        """The discriminator without heads."""
+        return StyleGAN2Trunk(shape, self.channels(shape.size), self.group_size)
+
+    def linear(self, inputs: int, outputs: int, *, bias: bool) -> nn.Module:
+        """A linear layer with equalised learning rate."""
+        return EqualisedLinear(inputs, outputs, bias=0.0 if bias else None)
+
+    def class_vectors(self, num_classes: int, dim: int) -> ClassVectors:
+        """Class proxies: a class map of one layer."""
+        return ClassMap(num_classes, dim, _PROXY_LAYERS)
+
+    def projection(self, feature_dim: int, num_classes: int) -> ProjectionHead:
+        """The projection through the class map ("SPD")."""
+        return StyleProjection(feature_dim, num_classes, self.class_map_layers)
+
+
+def _rounded(value: float) -> int:
+    return max(8, 8 * round(value / 8))

@@ -1,0 +1,203 @@
+"""Layers of StyleGAN2 (Karras et al. 2020a): equalised layers, resampling, modulation.
+
+Only differentiable PyTorch operations are used, so gradients of gradients (R1) work everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+_EPSILON = 1e-8
+_SLOPE = 0.2
+
+ACTIVATION_GAIN = math.sqrt(2.0)
+"""Keeps the second moment of a Gaussian through the leaky ReLU."""
+
+
+def leaky_relu(x: Tensor) -> Tensor:
+    """Leaky ReLU of slope 0.2.
+
+    The published activation multiplies by √2 afterwards. A leaky ReLU is positively homogeneous,
+    so layers fold :data:`ACTIVATION_GAIN` into what they multiply by anyway.
+    """
+    return functional.leaky_relu(x, _SLOPE)
+
+
+def normalise_second_moment(x: Tensor) -> Tensor:
+    """Scale every row of ``x`` [B,n] to a mean square of 1 (pixel norm)."""
+    return x * (x.square().mean(dim=1, keepdim=True) + _EPSILON).rsqrt()
+
+
+def fir_kernel() -> Tensor:
+    """The low-pass filter outer([1,3,3,1])/64, float32 [4,4], sum 1."""
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
+    return torch.outer(taps, taps) / 64
+
+
+def fir_filter(x: Tensor, kernel: Tensor, padding: int) -> Tensor:
+    """Filter every channel of ``x`` [B,C,H,W] after zero padding on all four sides.
+
+    Args:
+        x: the images.
+        kernel: float [h,w], symmetric, so that correlation and convolution agree.
+        padding: rows and columns of zeros on each side.
+
+    Returns:
+        [B,C,H+2·padding−h+1,W+2·padding−w+1].
+    """
+    channels = x.shape[1]
+    weight = kernel.to(x.dtype).expand(channels, 1, *kernel.shape)
+    return functional.conv2d(x, weight, padding=padding, groups=channels)
+
+
+def fir_upsample(x: Tensor, kernel: Tensor) -> Tensor:
+    """Double the size of ``x`` [B,C,H,W]: zero insertion, then the FIR filter with gain 4.
+
+    A strided transposed convolution is that operation without touching the inserted zeros.
+    """
+    channels = x.shape[1]
+    weight = 4 * kernel.to(x.dtype).expand(channels, 1, *kernel.shape)
+    return functional.conv_transpose2d(x, weight, stride=2, padding=1, groups=channels)
+
+
+def minibatch_std_channel(x: Tensor, group_size: int) -> Tensor:
+    """One channel holding how much a sample's group varies (Karras et al. 2018).
+
+    With n = B / min(group_size, B) groups, sample i belongs to group i mod n. The standard
+    deviation over the group is taken per feature and averaged to one number.
+
+    Args:
+        x: features [B,C,H,W].
+        group_size: wanted samples in a group. Where it does not divide B, the largest smaller
+            size that does is taken, so that any batch size can be used.
+
+    Returns:
+        [B,1,H,W].
+    """
+    batch, channels, height, width = x.shape
+    group = min(group_size, batch)
+    while batch % group:
+        group -= 1
+    groups = batch // group
+    members = x.reshape(group, groups, channels, height, width)
+    variance = (members - members.mean(dim=0)).square().mean(dim=0)
+    spread = (variance + _EPSILON).sqrt().mean(dim=(1, 2, 3))
+    return spread.repeat(group).reshape(batch, 1, 1, 1).expand(batch, 1, height, width)
+
+
+def modulated_conv(x: Tensor, weight: Tensor, styles: Tensor, demodulate: bool = True) -> Tensor:
+    """Convolution whose input channels are scaled per sample (Karras et al. 2020a, eq. 1–3).
+
+    Scaling the input by the style and the output by the demodulation factor equals scaling the
+    weights, but shares one kernel over the batch: an ordinary convolution instead of B of them.
+
+    Args:
+        x: [B,C_in,H,W].
+        weight: [C_out,C_in,k,k] with odd k.
+        styles: [B,C_in].
+        demodulate: divide each output map by the norm of its modulated weights.
+
+    Returns:
+        [B,C_out,H,W].
+    """
+    y = functional.conv2d(x * styles[:, :, None, None], weight, padding=weight.shape[-1] // 2)
+    return y * demodulation(weight, styles) if demodulate else y
+
+
+def modulated_upsampling_conv(x: Tensor, weight: Tensor, styles: Tensor, kernel: Tensor) -> Tensor:
+    """Demodulated :func:`modulated_conv` that doubles the size.
+
+    Zero insertion and a true 3×3 convolution (one transposed convolution), then the FIR filter
+    with gain 4.
+
+    Args:
+        x: [B,C_in,H,W].
+        weight: [C_out,C_in,3,3].
+        styles: [B,C_in].
+        kernel: the FIR filter, float [4,4].
+
+    Returns:
+        [B,C_out,2H,2W].
+    """
+    scaled = x * styles[:, :, None, None]
+    y = functional.conv_transpose2d(scaled, weight.transpose(0, 1), stride=2)
+    return fir_filter(y, 4 * kernel, padding=1) * demodulation(weight, styles)
+
+
+def demodulation(weight: Tensor, styles: Tensor) -> Tensor:
+    """1/√(Σ (weight·style)² + 1e-8) over input channels and taps: [B,C_out,1,1]."""
+    energy = weight.square().sum(dim=(2, 3))
+    return (styles.square() @ energy.t() + _EPSILON).rsqrt()[:, :, None, None]
+
+
+class EqualisedLinear(nn.Module):
+    """Linear layer whose weights are scaled at run time (equalised learning rate).
+
+    Raw weights are drawn from N(0,1)/m and used as w·m/√fan_in, the bias as b·m, where m is the
+    learning-rate multiplier (Karras et al. 2018).
+
+    Args:
+        inputs: width of the input.
+        outputs: width of the output.
+        bias: initial effective bias, or None for a layer without bias.
+        lr_multiplier: m.
+        activate: apply the leaky ReLU and its gain.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        bias: float | None = 0.0,
+        lr_multiplier: float = 1.0,
+        activate: bool = False,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs) / lr_multiplier)
+        self.bias = (
+            None if bias is None else nn.Parameter(torch.full((outputs,), bias / lr_multiplier))
+        )
+        self.bias_gain = lr_multiplier * (ACTIVATION_GAIN if activate else 1.0)
+        self.weight_gain = self.bias_gain / math.sqrt(inputs)
+        self.activate = activate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B,inputs] to [B,outputs]."""
+        bias = None if self.bias is None else self.bias * self.bias_gain
+        y = functional.linear(x, self.weight * self.weight_gain, bias)
+        return leaky_relu(y) if self.activate else y
+
+
+class EqualisedConv(nn.Module):
+    """Convolution with equalised learning rate, bias and leaky ReLU.
+
+    Args:
+        inputs: input channels.
+        outputs: output channels.
+        size: odd kernel size.
+        downsample: halve the resolution: FIR filter (padding 2), then a convolution of stride 2.
+    """
+
+    kernel: Tensor
+
+    def __init__(self, inputs: int, outputs: int, size: int, *, downsample: bool = False) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, size, size))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.weight_gain = ACTIVATION_GAIN / math.sqrt(inputs * size * size)
+        self.downsample = downsample
+        if downsample:
+            self.register_buffer("kernel", fir_kernel(), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B,inputs,H,W] to [B,outputs,H,W], or half the size when down-sampling."""
+        weight, bias = self.weight * self.weight_gain, self.bias * ACTIVATION_GAIN
+        if self.downsample:
+            blurred = fir_filter(x, self.kernel, padding=2)
+            return leaky_relu(functional.conv2d(blurred, weight, bias, stride=2))
+        return leaky_relu(functional.conv2d(x, weight, bias, padding=weight.shape[-1] // 2))
