@@ -1,0 +1,146 @@
+"""An extractor: a network with its preprocessing, known by the hash of all it depends on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional
+
+from ensgan.embedding.spec import ExtractorSpec, Options
+from ensgan.errors import DataError, InputError
+from ensgan.files import atomic_path, content_key, sha256_arrays
+from ensgan.types import Float32Array, UInt8Array
+
+FORMAT = 1
+
+
+class Extractor:
+    """Maps images to feature vectors; equal keys mean equal features (up to float rounding).
+
+    Attributes:
+        name: registry name.
+        dim: dimension of the feature vectors.
+        preprocessing: what happens to an image before the network.
+        licence: terms of the weights, empty when they are free of any.
+    """
+
+    def __init__(
+        self,
+        spec: ExtractorSpec,
+        options: Options,
+        weights: Mapping[str, Tensor],
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.name = spec.name
+        self.licence = spec.licence
+        self.preprocessing = spec.preprocessing(options)
+        self.device = torch.device(device)
+        self._chunk = spec.chunk
+        self._options = dict(options)
+        network = spec.network(options)
+        network.load_state_dict(weights)
+        self.dim = int(getattr(network, "dim"))  # noqa: B009
+        self.weights_sha256 = _hash_of(weights)
+        network.eval().requires_grad_(False).to(self.device)
+        for parameter in network.parameters():
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        self._network = network
+
+    @property
+    def key(self) -> str:
+        """Content key of all the features depend on: name, weights, preprocessing."""
+        return content_key(FORMAT, self.name, self.weights_sha256, asdict(self.preprocessing))
+
+    def __repr__(self) -> str:
+        return f"Extractor({self.name!r}, dim={self.dim}, key={self.key!r})"
+
+    def __call__(self, images: UInt8Array) -> Float32Array:
+        """Embed images: uint8 [n,H,W] or [n,H,W,C] → float32 [n,dim].
+
+        The network always sees the same number of images at once (the last group is padded), so a
+        vector does not depend on how many images are embedded together.
+
+        Raises:
+            InputError: the images are not uint8 or have channels the network cannot take.
+        """
+        if images.dtype != np.uint8 or images.ndim not in (3, 4):
+            raise InputError(
+                f"images must be uint8 [n,H,W] or [n,H,W,C], not "
+                f"{images.dtype} {list(images.shape)}"
+            )
+        features = np.empty((len(images), self.dim), np.float32)
+        with torch.inference_mode():
+            for start in range(0, len(images), self._chunk):
+                part = images[start : start + self._chunk]
+                features[start : start + len(part)] = self._forward(part)
+        return features
+
+    def _forward(self, images: UInt8Array) -> Float32Array:
+        x = self.preprocessing(images, self.device)
+        missing = self._chunk - len(images)
+        if missing:
+            x = functional.pad(x, (0, 0, 0, 0, 0, 0, 0, missing))
+        y = self._network(x.contiguous(memory_format=torch.channels_last))
+        features: Float32Array = y[: len(images)].to(torch.float32).cpu().numpy()
+        return features
+
+    def save(self, path: Path) -> None:
+        """Write weights and description to one safetensors file that :func:`load_extractor` reads.
+
+        Raises:
+            StoreError: the file cannot be written.
+        """
+        description = {
+            "format": FORMAT,
+            "name": self.name,
+            "options": self._options,
+            "licence": self.licence,
+            "key": self.key,
+        }
+        tensors = {
+            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, tensor in self._network.state_dict().items()
+        }
+        with atomic_path(path) as temporary:
+            save_file(tensors, temporary, metadata={"ensgan.extractor": json.dumps(description)})
+
+
+def _hash_of(weights: Mapping[str, Tensor]) -> str:
+    names = sorted(weights)
+    arrays = [weights[name].detach().cpu().contiguous().numpy() for name in names]
+    return sha256_arrays(np.array(names), *arrays)
+
+
+def read_extractor_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Description and weights of a file that :meth:`Extractor.save` wrote.
+
+    Raises:
+        DataError: the file is missing, damaged or holds something else.
+    """
+    try:
+        with safe_open(path, framework="pt") as archive:
+            metadata = archive.metadata() or {}
+            tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
+        description = json.loads(metadata["ensgan.extractor"])
+    except FileNotFoundError as error:
+        raise DataError(f"no such extractor file: {path}") from error
+    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+        raise DataError(f"{path} cannot be read as safetensors: {error}") from error
+    except KeyError as error:
+        raise DataError(f"{path} is not an extractor file: write it with Extractor.save") from error
+    if description.get("format") != FORMAT:
+        raise DataError(
+            f"{path} has extractor format {description.get('format')!r}, this version reads "
+            f"{FORMAT}: make the extractor again"
+        )
+    return description, tensors
