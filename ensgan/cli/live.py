@@ -1,0 +1,123 @@
+"""How a running sweep looks: one live table on a terminal, one line a change elsewhere."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from ensgan.pipeline.events import Event, OnEvent
+
+QUIET_KINDS = {"progress"}
+"""Too frequent to be lines of a log."""
+
+
+@contextmanager
+def watching(as_json: bool) -> Iterator[OnEvent]:
+    """An event listener for the terminal, the log or the machine that reads."""
+    if as_json:
+        yield _json_lines(sys.stdout)
+        return
+    console = Console(file=sys.stderr)
+    if not console.is_terminal:
+        yield _plain_lines(sys.stderr)
+        return
+    table = _LiveTable()
+    with Live(console=console, get_renderable=table.render, refresh_per_second=2) as live:
+        yield table.listener(lambda line: live.console.print(line, markup=False))
+
+
+def _json_lines(stream: TextIO) -> OnEvent:
+    def write(event: Event) -> None:
+        stream.write(json.dumps(event.to_json(), default=str) + "\n")
+        stream.flush()
+
+    return write
+
+
+def _plain_lines(stream: TextIO) -> OnEvent:
+    def write(event: Event) -> None:
+        if event.kind not in QUIET_KINDS:
+            stream.write(f"{time.strftime('%H:%M:%S')} {sentence(event)}\n")
+            stream.flush()
+
+    return write
+
+
+def sentence(event: Event) -> str:
+    """One event as one line."""
+    fields = event.fields
+    if event.kind == "stage":
+        if fields["state"] == "start":
+            return f"{fields['stage']} …"
+        return f"{fields['stage']} done in {fields['seconds']:.1f} s"
+    if event.kind == "member":
+        health = f"  health: {', '.join(fields['health'])}" if fields["health"] else ""
+        return (
+            f"{fields['member']} ({fields['done']}/{fields['of']})  "
+            f"Intra-d {fields['intra_d']:.3f}{health}"
+        )
+    if event.kind == "strategy":
+        metrics = fields["metrics"]
+        return (
+            f"{fields['strategy']} #{fields['repeat']}: accuracy {metrics['accuracy']:.3f}, "
+            f"g-mean {metrics['g_mean']:.3f}"
+        )
+    if event.kind == "failed":
+        return f"FAILED {fields['gan']}: {fields['error']}"
+    if event.kind == "warning":
+        return f"warning: {fields['message']}"
+    return f"{event.kind}: " + ", ".join(f"{key} {value}" for key, value in fields.items())
+
+
+class _LiveTable:
+    """The state of every GAN, from the events so far."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, dict[str, Any]] = {}
+        self.stage = ""
+
+    def listener(self, say: Callable[[str], None]) -> OnEvent:
+        """Feed events to the table; those that are not about progress are also said."""
+
+        def listen(event: Event) -> None:
+            fields = event.fields
+            if event.kind == "progress" and "gan" in fields:
+                self.rows.setdefault(fields["gan"], {}).update(fields)
+            elif event.kind == "progress":
+                self.stage = f"{fields['stage']} {fields['done']}/{fields['of']}"
+            elif event.kind == "member":
+                gan = fields["member"].partition("@")[0]
+                self.rows.setdefault(gan, {}).update(
+                    intra_d=fields["intra_d"], health=", ".join(fields["health"])
+                )
+            elif event.kind == "stage":
+                self.stage = fields["stage"]
+                if fields["state"] == "done":
+                    say(sentence(event))
+            else:
+                say(sentence(event))
+
+        return listen
+
+    def render(self) -> Table:
+        """The table now."""
+        table = Table(title=self.stage, title_justify="left")
+        for column in ("GAN", "step", "steps/s", "left", "Intra-d", "health"):
+            table.add_column(column, justify="left" if column in ("GAN", "health") else "right")
+        for gan, row in self.rows.items():
+            rate = row.get("steps_per_second") or 0.0
+            steps, step = row.get("steps", 0), row.get("step", 0)
+            left = f"{(steps - step) / rate:.0f} s" if rate else ""
+            intra_d = f"{row['intra_d']:.3f}" if "intra_d" in row else ""
+            table.add_row(
+                gan, f"{step}/{steps}", f"{rate:.2f}", left, intra_d, row.get("health", "")
+            )
+        return table

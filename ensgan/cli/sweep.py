@@ -1,0 +1,205 @@
+"""``ensgan sweep`` and ``ensgan train``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ensgan.cli.output import JsonOption, emit
+
+if TYPE_CHECKING:
+    from ensgan.pipeline.results import SweepResult
+
+SpecArgument = Annotated[Path, typer.Argument(help="Sweep file (YAML).", metavar="SPEC.yaml")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=VALUE", help="Override a setting; can be repeated."),
+]
+StorageOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of sweeps and local store. [default: $ENSGAN_STORAGE or ./ensgan-runs]"
+    ),
+]
+DataOption = Annotated[
+    Path | None, typer.Option("--data-dir", help="Folder of data sets. [default: $ENSGAN_DATA]")
+]
+
+
+def sweep(
+    spec: SpecArgument,
+    settings: SetOption = None,
+    address: Annotated[
+        str, typer.Option(help="Ray: 'local', 'auto', 'ray://host:port'; 'none' uses no Ray.")
+    ] = "local",
+    storage: StorageOption = None,
+    data_dir: DataOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would run and what it costs; run nothing.")
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Set the earlier sweep of this name aside; start over.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a whole sweep; running it again resumes it.
+
+    Example: ensgan sweep sweeps/quickstart.yaml --set train.steps=400
+    """
+    if dry_run:
+        _show_plan(spec, settings or [], storage, data_dir, as_json)
+        return
+    from ensgan.cli.live import watching
+    from ensgan.cluster.launch import run_sweep
+    from ensgan.pipeline.events import Event
+
+    with watching(as_json) as on_event:
+        result = run_sweep(
+            spec,
+            settings=settings or [],
+            storage=storage,
+            data_dir=data_dir,
+            address=None if address == "none" else address,
+            fresh=fresh,
+            on_event=on_event,
+        )
+        if as_json:
+            on_event(Event("done", result.to_json()))
+    if not as_json:
+        _show_result(result, storage)
+    if result.failed:
+        raise typer.Exit(1)
+
+
+def train(
+    spec: SpecArgument,
+    gan: Annotated[str, typer.Option(help="Which GAN of the sweep to train.")],
+    settings: SetOption = None,
+    storage: StorageOption = None,
+    data_dir: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train, sample and score one GAN of a sweep in this process, without Ray.
+
+    Example: ensgan train sweeps/quickstart.yaml --gan SNGAN
+    """
+    from ensgan.cli.live import watching
+    from ensgan.cluster.launch import train_one
+
+    with watching(as_json) as on_event:
+        members = train_one(
+            spec,
+            gan,
+            settings=settings or [],
+            storage=storage,
+            data_dir=data_dir,
+            on_event=on_event,
+        )
+
+    def table() -> Table:
+        shown = Table("member", "Intra-d", "density", "coverage", "weights")
+        for member in members:
+            shown.add_row(
+                member.name,
+                f"{member.intra_d:.3f}",
+                f"{member.density:.3f}",
+                f"{member.coverage:.3f}",
+                str(member.weights),
+            )
+        return shown
+
+    emit({"members": [member.to_json() for member in members]}, as_json=as_json, table=table)
+
+
+def _show_plan(
+    spec: Path, settings: list[str], storage: Path | None, data_dir: Path | None, as_json: bool
+) -> None:
+    from ensgan.pipeline.names import load_sweep
+    from ensgan.pipeline.plan import make_plan
+    from ensgan.pipeline.prepare import resolve
+    from ensgan.store import default_storage
+
+    plan = make_plan(resolve(load_sweep(spec, settings), data_dir), storage or default_storage())
+
+    def table() -> Table:
+        shown = Table(
+            "GAN",
+            "steps",
+            "batch",
+            "s/step",
+            "hours",
+            "parameters G",
+            "parameters D",
+            "memory MB",
+            title=plan.sentence,
+            title_justify="left",
+        )
+        for row in plan.rows:
+            shown.add_row(
+                row.gan,
+                f"{row.steps:,}",
+                str(row.batch),
+                f"{row.seconds_per_step:.3f}",
+                f"{row.seconds / 3600:.2f}",
+                f"{row.generator_parameters:,}",
+                f"{row.discriminator_parameters:,}",
+                f"{row.memory_bytes / 2**20:.0f}",
+            )
+        return shown
+
+    emit(plan.to_json(), as_json=as_json, table=table)
+
+
+def _show_result(result: SweepResult, storage: Path | None) -> None:
+    console = Console()
+    console.print(_downstream_table(result.table.to_json()))
+    stages = Table("stage", "seconds", title="Where the time went", title_justify="left")
+    for name, seconds in result.seconds.items():
+        stages.add_row(name, f"{seconds:.1f}")
+    console.print(stages)
+    point = result.selected.point
+    console.print(f"G*: {', '.join(point.members)}\n{result.selected.reason}", markup=False)
+    for gan, reason in result.failed.items():
+        console.print(f"FAILED {gan}: {reason}", style="red", markup=False)
+    if result.run_id is None:
+        console.print("Not recorded: `ensgan sync` records it when the store is back.")
+        return
+    where = f" --storage {storage}" if storage else ""
+    console.print(
+        f"\nMLflow run ID: {result.run_id}\n"
+        f"  look    ensgan ui{where}\n"
+        f"  pull    ensgan pull {result.run_id} -o ensemble/{where}\n"
+        "  sample  ensgan sample ensemble/ -n 64 --seed 1 -o samples.npz",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _downstream_table(value: Mapping[str, Any]) -> Table:
+    shown = Table(
+        "strategy",
+        "members",
+        "accuracy",
+        "g-mean",
+        "AUC",
+        title="Downstream test (mean ± sd)",
+        title_justify="left",
+    )
+    for row in value["strategies"]:
+        metrics = row["metrics"]
+        shown.add_row(
+            row["strategy"],
+            str(len(row["members"]) or "real"),
+            *(_mean_sd(metrics[name]) for name in ("accuracy", "g_mean", "auc")),
+        )
+    return shown
+
+
+def _mean_sd(metric: Mapping[str, Any]) -> str:
+    spread = "" if metric["sd"] is None else f" ± {metric['sd']:.3f}"
+    return f"{metric['mean']:.3f}{spread}"

@@ -1,0 +1,114 @@
+"""``run_sweep``: from a sweep file to a selected ensemble, on Ray."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ensgan.config import SweepSpec
+from ensgan.errors import InputError, unknown_name
+from ensgan.pipeline.events import OnEvent, ignore
+from ensgan.pipeline.executor import Executor, LocalExecutor, grow_here
+from ensgan.pipeline.folder import SweepFolder
+from ensgan.pipeline.members import MemberResult
+from ensgan.pipeline.names import load_sweep
+from ensgan.pipeline.prepare import member_jobs, resolve, write_inputs
+from ensgan.pipeline.record import BackgroundRecorder
+from ensgan.pipeline.results import SweepResult
+from ensgan.pipeline.runner import run, sweep_folder
+from ensgan.report.pictures import Pictures
+from ensgan.store import default_storage, open_store
+
+
+def run_sweep(
+    spec: SweepSpec | Path | str,
+    *,
+    settings: Sequence[str] = (),
+    storage: Path | None = None,
+    data_dir: Path | None = None,
+    address: str | None = "local",
+    fresh: bool = False,
+    on_event: OnEvent = ignore,
+) -> SweepResult:
+    """Run a sweep, or resume it where it was interrupted.
+
+    Args:
+        spec: a spec, or the path of a sweep file.
+        settings: ``a.b=value`` overrides for a sweep file.
+        storage: folder of sweeps and of the local store (default ``ENSGAN_STORAGE`` or
+            ``./ensgan-runs``).
+        data_dir: where data sets lie (default ``ENSGAN_DATA``).
+        address: ``local`` starts Ray on this machine, ``auto``/``ray://…`` joins a cluster,
+            None runs everything in this process without Ray.
+        fresh: set an earlier sweep of this name aside and start over.
+        on_event: told about everything that happens.
+
+    Raises:
+        InputError: bad spec, data or address, or another process runs this sweep.
+        EnsganError: the run failed.
+    """
+    if not isinstance(spec, SweepSpec):
+        spec = load_sweep(Path(spec), settings)
+    storage = (storage or default_storage()).resolve()
+    resolved = resolve(spec, data_dir)
+    folder = sweep_folder(storage, spec.name)
+    if fresh:
+        with folder.locked():
+            pass  # nobody else may be running it
+        folder.set_aside()
+    with folder.locked():
+        recorder = BackgroundRecorder(
+            folder,
+            lambda: open_store(spec.track.uri, storage=storage, experiment=spec.track.experiment),
+            Pictures(),
+            on_event,
+        )
+        try:
+            with _executor(spec, folder, address) as executor:
+                return run(
+                    resolved, folder, executor=executor, recorder=recorder, on_event=on_event
+                )
+        finally:
+            recorder.close()
+
+
+def train_one(
+    spec: SweepSpec | Path | str,
+    gan: str,
+    *,
+    settings: Sequence[str] = (),
+    storage: Path | None = None,
+    data_dir: Path | None = None,
+    on_event: OnEvent = ignore,
+) -> tuple[MemberResult, ...]:
+    """Train, sample and score one GAN of a sweep in this process; a later sweep finds it done.
+
+    Raises:
+        InputError: bad spec or data, or a GAN that the sweep does not have.
+        TrainingError: the GAN cannot be trained further.
+    """
+    if not isinstance(spec, SweepSpec):
+        spec = load_sweep(Path(spec), settings)
+    resolved = resolve(spec, data_dir)
+    folder = sweep_folder((storage or default_storage()).resolve(), spec.name)
+    names = [row.name for row in resolved.gans]
+    if gan not in names:
+        raise InputError(unknown_name(f"GAN of sweep '{spec.name}'", gan, names))
+    with folder.locked():
+        jobs = member_jobs(resolved, write_inputs(resolved, folder), folder)
+        job = next(job for job in jobs if job.gan.name == gan)
+        return grow_here(job, on_event)
+
+
+@contextlib.contextmanager
+def _executor(spec: SweepSpec, folder: SweepFolder, address: str | None) -> Iterator[Executor]:
+    """Ray at the address, or this process."""
+    if address is None:
+        yield LocalExecutor()
+        return
+    from ensgan.cluster.executor import RayExecutor
+    from ensgan.cluster.session import ray_session
+
+    with ray_session(address):
+        yield RayExecutor(spec.cluster, folder.path / "tune")

@@ -1,0 +1,79 @@
+"""What a running sweep tells whoever watches it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that happened: a kind and JSON-able fields.
+
+    Kinds: ``plan``, ``stage`` (state start/done/cached), ``progress``, ``member``, ``failed``,
+    ``strategy``, ``warning``, ``done``.
+    """
+
+    kind: str
+    fields: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """One flat object, ``event`` first."""
+        return {"event": self.kind, **self.fields}
+
+
+OnEvent: TypeAlias = Callable[[Event], None]
+Interval: TypeAlias = tuple[float, float]
+"""Start and end of work, seconds since the epoch."""
+
+
+def ignore(event: Event) -> None:
+    """Tell nobody."""
+
+
+@dataclass
+class StageClock:
+    """Wall time of the stages and of the real work in them.
+
+    ``work`` collects the intervals in which some process trained, sampled, embedded, scored,
+    searched or classified; what the union of them leaves of the wall time is orchestration.
+    """
+
+    on_event: OnEvent = ignore
+    seconds: dict[str, float] = field(default_factory=dict)
+    work: list[Interval] = field(default_factory=list)
+    started: float = field(default_factory=time.time)
+
+    @contextmanager
+    def stage(self, name: str, *, is_work: bool = False) -> Iterator[None]:
+        """Time one stage; ``is_work`` counts the whole of it as real work."""
+        self.on_event(Event("stage", {"stage": name, "state": "start"}))
+        begin = time.time()
+        yield
+        end = time.time()
+        self.seconds[name] = self.seconds.get(name, 0.0) + end - begin
+        if is_work:
+            self.work.append((begin, end))
+        self.on_event(
+            Event("stage", {"stage": name, "state": "done", "seconds": round(end - begin, 3)})
+        )
+
+    def summary(self) -> dict[str, float]:
+        """Seconds by stage, then ``orchestration`` and ``total``."""
+        now = time.time()
+        total = now - self.started
+        covered = union_seconds([(max(a, self.started), min(b, now)) for a, b in self.work])
+        values = {**self.seconds, "orchestration": total - covered, "total": total}
+        return {name: round(value, 3) for name, value in values.items()}
+
+
+def union_seconds(intervals: list[Interval]) -> float:
+    """Length of the union of intervals."""
+    covered, reached = 0.0, float("-inf")
+    for begin, end in sorted(intervals):
+        covered += max(0.0, end - max(begin, reached))
+        reached = max(reached, end)
+    return covered

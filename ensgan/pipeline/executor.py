@@ -1,0 +1,89 @@
+"""Where work runs: the stages ask an executor and do not know whether it is Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol, TypeVar
+
+from ensgan.errors import EnsganError
+from ensgan.pipeline.events import Event, OnEvent
+from ensgan.pipeline.members import MemberJob, MemberResult, grow
+from ensgan.train import TrainProgress
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Executor(Protocol):
+    """Runs jobs somewhere.
+
+    Attributes:
+        slots: how many jobs of one CPU run at once.
+    """
+
+    slots: int
+
+    def grow(
+        self,
+        jobs: Sequence[MemberJob],
+        *,
+        on_member: Callable[[MemberResult], None],
+        on_event: OnEvent,
+    ) -> Mapping[str, str]:
+        """Run every job to its end; GANs that failed, with the reason."""
+        ...
+
+    def map(
+        self, function: Callable[[T], R], items: Sequence[T], *, on_done: Callable[[R], None]
+    ) -> list[R]:
+        """Apply a pure function to every item; results in the order of the items.
+
+        The first error is raised after the others have ended.
+        """
+        ...
+
+
+def grow_here(job: MemberJob, on_event: OnEvent) -> tuple[MemberResult, ...]:
+    """Grow the members of one GAN in this process, telling about its progress."""
+    return tuple(_growing(job, on_event))
+
+
+def _growing(job: MemberJob, on_event: OnEvent) -> Iterator[MemberResult]:
+    def on_progress(progress: TrainProgress) -> None:
+        on_event(Event("progress", progress.to_json()))
+
+    return grow(job, on_progress)
+
+
+class LocalExecutor:
+    """One job after another in this process: no Ray needed."""
+
+    slots = 1
+
+    def grow(
+        self,
+        jobs: Sequence[MemberJob],
+        *,
+        on_member: Callable[[MemberResult], None],
+        on_event: OnEvent,
+    ) -> Mapping[str, str]:
+        """See :meth:`Executor.grow`."""
+        failed = {}
+        for job in jobs:
+            try:
+                for result in _growing(job, on_event):
+                    on_member(result)
+            except EnsganError as error:
+                failed[job.gan.name] = str(error)
+                on_event(Event("failed", {"gan": job.gan.name, "error": str(error)}))
+        return failed
+
+    def map(
+        self, function: Callable[[T], R], items: Sequence[T], *, on_done: Callable[[R], None]
+    ) -> list[R]:
+        """See :meth:`Executor.map`."""
+        results = []
+        for item in items:
+            results.append(function(item))
+            on_done(results[-1])
+        return results

@@ -1,0 +1,235 @@
+"""One GAN's share of a sweep: train it; sample, embed and score every snapshot as it is made.
+
+A trial does all of this in one process, because its weights are at hand there. Every result is a
+file named by the content key of what made it: doing a job again finds them and repeats nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ensgan import embedding, metrics, train, zoo
+from ensgan.files import atomic_path, content_key, read_json, write_json
+from ensgan.pipeline.events import Interval
+from ensgan.types import Int64Array, Samples
+
+REVISION = 1
+"""Raise it when a change of this module changes its results."""
+
+
+@dataclass(frozen=True)
+class MemberJob:
+    """All that a trial needs; paths are on storage that every node sees.
+
+    Attributes:
+        gan: the row, already scaled.
+        settings: how it trains.
+        classes: number of classes.
+        training_set: :class:`Samples` file of the real training split.
+        folder: where snapshots and the resume checkpoint go.
+        results: folder of the sweep's samples, features and member records.
+        count, labels: images to generate and how they are labelled (``training``/``uniform``).
+        sample_seed: seed of the images; the same over the snapshots of a GAN, so that image i
+            shows the same latent at every snapshot.
+        extractor: file of the extractor.
+        extractor_key: its content key.
+        reference: ``.npy`` of the real training split's features.
+        k, backend: density and coverage.
+        threads: torch threads of the trial.
+    """
+
+    gan: zoo.GANSpec
+    settings: train.TrainSettings
+    classes: int
+    training_set: Path
+    folder: Path
+    results: Path
+    count: int
+    labels: str
+    sample_seed: int
+    extractor: Path
+    extractor_key: str
+    reference: Path
+    k: int
+    backend: str
+    threads: int = 1
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The steps at which snapshots are taken."""
+        spacing = self.settings.steps // self.settings.snapshots
+        return tuple(spacing * (i + 1) for i in range(self.settings.snapshots))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the members this job makes."""
+        return tuple(f"{self.gan.name}@{step}" for step in self.steps)
+
+
+@dataclass(frozen=True)
+class MemberResult:
+    """One finished member.
+
+    Attributes:
+        name: ``GAN@STEP``.
+        weights: snapshot file (safetensors), ``sha256`` of it.
+        samples, features: files of its images and their embeddings.
+        density, coverage, intra_d: against the real training split.
+        metrics, health: of the snapshot (losses; warnings).
+        seconds: by stage.
+        work: when the work was done.
+    """
+
+    name: str
+    weights: Path
+    sha256: str
+    samples: Path
+    features: Path
+    density: float
+    coverage: float
+    intra_d: float
+    metrics: dict[str, float]
+    health: tuple[str, ...]
+    seconds: dict[str, float]
+    work: tuple[Interval, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able form, as trials report it."""
+        return {
+            **{name: getattr(self, name) for name in self.__dataclass_fields__},
+            "weights": str(self.weights),
+            "samples": str(self.samples),
+            "features": str(self.features),
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> MemberResult:
+        """Read :meth:`to_json`."""
+        return cls(
+            **{
+                **value,
+                "weights": Path(value["weights"]),
+                "samples": Path(value["samples"]),
+                "features": Path(value["features"]),
+                "health": tuple(value["health"]),
+                "work": tuple((float(a), float(b)) for a, b in value["work"]),
+            }
+        )
+
+
+def sample_labels(
+    training: Int64Array, classes: int, count: int, mode: str, seed: int
+) -> Int64Array:
+    """Labels for ``count`` images: in the training split's class proportions, or uniform.
+
+    Largest-remainder rounding, then a seeded shuffle: int64 [count].
+    """
+    shares = np.bincount(training, minlength=classes) / len(training)
+    if mode == "uniform":
+        shares = np.full(classes, 1 / classes)
+    exact = shares * count
+    whole = np.floor(exact + 1e-9).astype(np.int64)
+    for label in np.argsort(-(exact - whole), kind="stable")[: count - int(whole.sum())]:
+        whole[label] += 1
+    labels = np.repeat(np.arange(classes, dtype=np.int64), whole)
+    return np.random.default_rng(seed).permutation(labels)
+
+
+def grow(
+    job: MemberJob, on_progress: Callable[[train.TrainProgress], None] | None = None
+) -> Iterator[MemberResult]:
+    """Train the GAN of a job and finish each member; members already on disk come first.
+
+    Raises:
+        TrainingError: the GAN cannot be trained further.
+    """
+    training = Samples.load(job.training_set)
+    labels = sample_labels(training.labels, job.classes, job.count, job.labels, job.sample_seed)
+    snapshots = train.train_gan(
+        job.gan, training, job.classes, job.settings, job.folder, on_progress=on_progress
+    )
+    finish = _Finisher(job, training, labels)
+    while True:
+        begin = time.time()
+        snapshot = next(snapshots, None)
+        if snapshot is None:
+            return
+        yield finish(snapshot, (begin, time.time()))
+
+
+class _Finisher:
+    """Turns snapshots into members; extractor and reference are loaded once a job."""
+
+    def __init__(self, job: MemberJob, training: Samples, labels: Int64Array) -> None:
+        self.job = job
+        self.shape = training.shape
+        self.labels = labels
+        self.extractor: embedding.Extractor | None = None
+        self.reference: metrics.Reference | None = None
+
+    def __call__(self, snapshot: train.Snapshot, trained: Interval) -> MemberResult:
+        job = self.job
+        name = str(snapshot.member)
+        key = content_key(
+            REVISION,
+            snapshot.sha256,
+            job.count,
+            job.labels,
+            job.sample_seed,
+            job.extractor_key,
+            job.k,
+        )
+        record = job.results / "members" / f"{name}-{key}.json"
+        if record.exists():
+            return MemberResult.from_json(read_json(record))
+        samples_path = job.results / "samples" / f"{name}-{key}.npz"
+        features_path = job.results / "features" / f"{name}-{key}.npy"
+        begin = time.time()
+        generator = zoo.load_generator(snapshot.path, job.gan, self.shape, job.classes)
+        images = zoo.sample(generator, self.labels, seed=job.sample_seed)
+        Samples(images, self.labels).save(samples_path)
+        sampled = time.time()
+        features = self._embed(Samples(images, self.labels))
+        with atomic_path(features_path) as temporary:
+            np.save(temporary, features)
+        embedded = time.time()
+        score = metrics.score_member(self._reference(), features)
+        scored = time.time()
+        result = MemberResult(
+            name=name,
+            weights=snapshot.path,
+            sha256=snapshot.sha256,
+            samples=samples_path,
+            features=features_path,
+            density=float(score.density),
+            coverage=float(score.coverage),
+            intra_d=float(score.intra_d),
+            metrics=dict(snapshot.metrics),
+            health=snapshot.health,
+            seconds={
+                "train": snapshot.seconds,
+                "sample": sampled - begin,
+                "embed": embedded - sampled,
+                "score": scored - embedded,
+            },
+            work=(trained, (begin, scored)),
+        )
+        write_json(record, result.to_json())
+        return result
+
+    def _embed(self, samples: Samples) -> Any:
+        if self.extractor is None:
+            self.extractor = embedding.load_extractor(self.job.extractor)
+        return embedding.embed(samples.images, self.extractor).features
+
+    def _reference(self) -> metrics.Reference:
+        if self.reference is None:
+            real = np.load(self.job.reference, allow_pickle=False)
+            self.reference = metrics.prepare(real, self.job.k, backend=self.job.backend)
+        return self.reference

@@ -1,0 +1,47 @@
+"""Which names a sweep may use: the registries of all parts, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ensgan import data, downstream, embedding, search, zoo
+from ensgan.config import KnownNames, SweepSpec, load_spec, read_tree
+
+
+def known_names() -> KnownNames:
+    """Names by kind, as :func:`ensgan.config.load_spec` checks them."""
+    return {
+        "dataset": data.names(),
+        "GAN": zoo.names(),
+        "extractor": embedding.names(),
+        "sampler": search.samplers(),
+        "rule": _heads(search.rules()),
+        "strategy": _heads(downstream.strategy_names()),
+    }
+
+
+def load_sweep(path: Path, settings: Sequence[str] = ()) -> SweepSpec:
+    """Read a sweep file; GANs of its plugins are registered first, so that they have names.
+
+    Plugin paths are relative to the sweep file.
+
+    Raises:
+        ConfigError: with every problem of the file and the settings.
+        InputError: a plugin cannot be loaded.
+    """
+    for plugin in _plugins(read_tree(path)):
+        zoo.load_plugin(path.parent / plugin)
+    return load_spec(path, settings=settings, known=known_names())
+
+
+def _plugins(tree: dict[str, Any]) -> list[str]:
+    train = tree.get("train")
+    plugins = train.get("plugins", []) if isinstance(train, dict) else []
+    return [name for name in plugins if isinstance(name, str)] if isinstance(plugins, list) else []
+
+
+def _heads(names: Sequence[str]) -> tuple[str, ...]:
+    """The part of each name before a colon (``random:K`` → ``random``)."""
+    return tuple(dict.fromkeys(name.partition(":")[0] for name in names))

@@ -1,0 +1,171 @@
+"""Before any training: resolve the spec against the data, find every problem, write the inputs."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ensgan import data, embedding, train, zoo
+from ensgan.config import SweepSpec, TrainSpec
+from ensgan.errors import ConfigError, InputError
+from ensgan.files import atomic_path, content_key
+from ensgan.pipeline.evaluate import DatasetFiles
+from ensgan.pipeline.folder import SweepFolder
+from ensgan.pipeline.members import REVISION, MemberJob
+from ensgan.types import Dataset
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A spec with its names resolved: the data set and the rows at their final size."""
+
+    spec: SweepSpec
+    dataset: Dataset
+    gans: tuple[zoo.GANSpec, ...]
+    settings: tuple[train.TrainSettings, ...]
+
+    @property
+    def count(self) -> int:
+        """Images each member generates."""
+        return self.spec.sample.count or len(self.dataset.train)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the stages read: the data set on disk, the extractor and the real features."""
+
+    dataset: DatasetFiles
+    extractor: Path
+    extractor_key: str
+    reference: Path
+
+
+def derive_seed(seed: int, *parts: Any) -> int:
+    """A seed below 2**31 that depends on ``seed`` and on what it is for."""
+    digest = hashlib.sha256(repr((seed, *parts)).encode()).digest()
+    return int.from_bytes(digest[:4], "little") >> 1
+
+
+def resolve(spec: SweepSpec, data_dir: Path | None = None) -> Resolved:
+    """Load the data set and check every row against it.
+
+    Args:
+        spec: the validated spec.
+        data_dir: where data sets lie; the spec's own ``dataset.data_dir`` comes first.
+
+    Raises:
+        ConfigError: with every row that cannot be built or trained on this data.
+        DataError: the data set cannot be read.
+    """
+    root = Path(spec.dataset.data_dir) if spec.dataset.data_dir else data_dir
+    dataset = data.load_dataset(
+        spec.dataset.name,
+        root=root,
+        image_size=spec.dataset.image_size,
+        options=spec.dataset.options,
+        seed=spec.seed,
+    )
+    names = zoo.names() if spec.train.gans == "all" else tuple(spec.train.gans)
+    gans, settings, problems = [], [], []
+    for name in names:
+        try:
+            row, setting = _row(spec, name)
+        except InputError as error:
+            problems.append(f"train.{name}: {error}")
+            continue
+        problems += [
+            f"train.{name}: {problem}"
+            for problem in (
+                *row.problems(dataset.shape, dataset.num_classes),
+                *train.problems(row, setting, len(dataset.train)),
+            )
+        ]
+        gans.append(row)
+        settings.append(setting)
+    snapshots = sum(setting.snapshots for setting in settings)
+    if snapshots < 2 and not problems:
+        problems.append("train: an ensemble needs at least 2 members: add GANs or snapshots")
+    if problems:
+        raise ConfigError(f"sweep '{spec.name}'", problems)
+    return Resolved(spec, dataset, tuple(gans), tuple(settings))
+
+
+def _row(spec: SweepSpec, name: str) -> tuple[zoo.GANSpec, train.TrainSettings]:
+    """The row at its width and its training settings, overrides applied."""
+    chosen: TrainSpec = spec.train
+    override = chosen.overrides.get(name)
+    values = {
+        key: getattr(chosen, key)
+        for key in ("width", "steps", "batch", "d_updates", "ema_start", "ema_decay")
+    }
+    if override is not None:
+        values.update({key: v for key, v in override.model_dump().items() if v is not None})
+    width = values.pop("width")
+    if values["steps"] % chosen.snapshots:
+        raise InputError(
+            f"{chosen.snapshots} snapshots do not divide {values['steps']} steps: change steps"
+        )
+    settings = train.TrainSettings(
+        **values,
+        snapshots=chosen.snapshots,
+        resume_every=chosen.resume_every,
+        weights=chosen.weights,
+        seed=derive_seed(spec.seed, "train", name),
+    )
+    return zoo.get(name).scaled(width), settings
+
+
+def write_inputs(resolved: Resolved, folder: SweepFolder) -> Inputs:
+    """Write the data set, the extractor and the real features to the sweep's folder (once)."""
+    spec, dataset = resolved.spec, resolved.dataset
+    files = DatasetFiles.write(dataset, folder.path / "data")
+    extractor = embedding.make_extractor(
+        spec.embed.extractor,
+        weights=Path(spec.embed.weights) if spec.embed.weights else None,
+        dataset=dataset,
+        seed=spec.seed,
+        cache=folder.path / "extractor",
+    )
+    extractor_path = folder.file("extractor", f"{content_key(extractor.key)}.safetensors")
+    if not extractor_path.exists():
+        extractor.save(extractor_path)
+    key = content_key(dataset.train.key, extractor.key)
+    reference = folder.file("features", f"real-train-{key}.npy")
+    if not reference.exists():
+        features = embedding.embed(dataset.train.images, extractor).features
+        with atomic_path(reference) as temporary:
+            np.save(temporary, features)
+    return Inputs(files, extractor_path, extractor.key, reference)
+
+
+def member_jobs(resolved: Resolved, inputs: Inputs, folder: SweepFolder) -> list[MemberJob]:
+    """One job a GAN, in the order of the spec."""
+    spec = resolved.spec
+    jobs = []
+    for row, settings in zip(resolved.gans, resolved.settings, strict=True):
+        key = content_key(
+            REVISION, row.to_json(), settings, resolved.dataset.train.key, train.REVISION
+        )
+        jobs.append(
+            MemberJob(
+                gan=row,
+                settings=settings,
+                classes=resolved.dataset.num_classes,
+                training_set=inputs.dataset.splits["train"],
+                folder=folder.training(row.name, key),
+                results=folder.path,
+                count=resolved.count,
+                labels=spec.sample.labels,
+                sample_seed=derive_seed(spec.seed, "sample", row.name),
+                extractor=inputs.extractor,
+                extractor_key=inputs.extractor_key,
+                reference=inputs.reference,
+                k=spec.score.k,
+                backend=spec.score.backend,
+            )
+        )
+    return jobs

@@ -1,0 +1,252 @@
+"""Runs the stages of a sweep in order, keeps the manifest, and hands results to the recorder."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from ensgan import __version__, search
+from ensgan.config import SweepSpec
+from ensgan.errors import ConfigError, EnsganError
+from ensgan.pipeline import stages
+from ensgan.pipeline.events import Event, OnEvent, StageClock, ignore
+from ensgan.pipeline.executor import Executor
+from ensgan.pipeline.folder import SweepFolder
+from ensgan.pipeline.members import MemberJob, MemberResult
+from ensgan.pipeline.prepare import Inputs, Resolved, member_jobs, write_inputs
+from ensgan.pipeline.results import SweepResult
+
+EARLY_SECTIONS = ("seed", "dataset", "train")
+"""Sections of a spec whose change would leave trained members behind."""
+
+
+class Recorder(Protocol):
+    """Shows the manifest to the tracking store, whenever it is told that something is new."""
+
+    def poke(self) -> None:
+        """Something new is in the manifest; returns at once."""
+        ...
+
+    def close(self) -> str | None:
+        """Record what is left and stop; the parent's run ID, None when the store cannot be
+        reached (nothing is lost: ``ensgan sync`` records it later)."""
+        ...
+
+
+class _Sweep:
+    """One running sweep: the manifest in memory and what writes to it."""
+
+    def __init__(
+        self,
+        resolved: Resolved,
+        folder: SweepFolder,
+        executor: Executor,
+        recorder: Recorder,
+        on_event: OnEvent,
+    ) -> None:
+        self.resolved = resolved
+        self.spec: SweepSpec = resolved.spec
+        self.folder = folder
+        self.executor = executor
+        self.recorder = recorder
+        self.on_event = on_event
+        self.clock = StageClock(on_event)
+        self.manifest = _opened(folder, resolved)
+        self.save()
+
+    def save(self, **values: Any) -> None:
+        """Put values into the manifest, write it, and tell the recorder."""
+        self.manifest.update(values)
+        self.folder.write(self.manifest)
+        self.recorder.poke()
+
+    def run(self) -> SweepResult:
+        """All stages."""
+        with self.clock.stage("prepare", is_work=True):
+            inputs = write_inputs(self.resolved, self.folder)
+            jobs = member_jobs(self.resolved, inputs, self.folder)
+        with self.clock.stage("train"):
+            members, failed = self._train(jobs)
+        spec = self.spec
+        with self.clock.stage("score", is_work=True):
+            scores = stages.score(self.folder, spec, inputs, members, self._progress("score"))
+        with self.clock.stage("search", is_work=True):
+            front, trials = stages.find_front(self.folder, spec, scores, self._progress("search"))
+            selected = search.select(front, spec.select.rule)
+            front_path = self.folder.file(
+                "search", f"{trials.stem.replace('trials', 'front')}.json"
+            )
+        self.save(
+            front=str(front_path),
+            trials=str(trials),
+            selected={"rule": selected.rule, "reason": selected.reason, **selected.point.to_json()},
+        )
+        with self.clock.stage("evaluate"):
+            table = self._prove(inputs, members, stages.strategies(spec, scores, front, selected))
+        with self.clock.stage("hand over"):
+            artifact = stages.hand_over(
+                self.folder, self.resolved, inputs, members, selected, table
+            )
+        self.save(
+            ensemble=str(artifact),
+            failed=dict(failed),
+            stages=self.clock.summary(),
+            status="failed" if failed else "finished",
+            finished=time.time(),
+        )
+        with self.clock.stage("record"):
+            run_id = self.recorder.close()
+        seconds = self.clock.summary()
+        return SweepResult(
+            run_id,
+            self.folder.path,
+            members,
+            scores,
+            front,
+            selected,
+            table,
+            artifact,
+            seconds,
+            failed,
+        )
+
+    def _train(self, jobs: list[MemberJob]) -> tuple[tuple[MemberResult, ...], Mapping[str, str]]:
+        """Run the jobs; members in pool order, and the GANs that failed."""
+        found: dict[str, MemberResult] = {}
+        records: dict[str, Any] = {}
+
+        def on_member(result: MemberResult) -> None:
+            found[result.name] = result
+            self.clock.work.extend(result.work)
+            records[result.name] = result.to_json()
+            self.on_event(
+                Event(
+                    "member",
+                    {
+                        "member": result.name,
+                        "intra_d": round(result.intra_d, 4),
+                        "density": round(result.density, 4),
+                        "coverage": round(result.coverage, 4),
+                        "health": list(result.health),
+                        "done": len(found),
+                        "of": sum(job.settings.snapshots for job in jobs),
+                    },
+                )
+            )
+            self.save(members=dict(records))
+
+        failed = self.executor.grow(jobs, on_member=on_member, on_event=self.on_event)
+        members = tuple(found[name] for job in jobs for name in job.names if name in found)
+        if len(members) < 2:
+            raise EnsganError(
+                f"only {len(members)} members were trained, an ensemble needs 2; "
+                + "; ".join(f"{gan}: {reason}" for gan, reason in failed.items())
+            )
+        return members, failed
+
+    def _prove(self, inputs: Inputs, members: tuple[MemberResult, ...], chosen: Any) -> Any:
+        """The downstream table."""
+
+        def on_result(value: dict[str, Any]) -> None:
+            self.clock.work.extend((float(a), float(b)) for a, b in value["work"])
+            result = value["result"]
+            self.on_event(
+                Event(
+                    "strategy",
+                    {
+                        "strategy": result["strategy"],
+                        "repeat": result["repeat"],
+                        "metrics": result["metrics"],
+                    },
+                )
+            )
+
+        table = stages.prove(
+            self.folder, self.resolved, inputs, members, chosen, self.executor, on_result
+        )
+        self.save(downstream=str(stages.save_table(self.folder, table)))
+        return table
+
+    def _progress(self, stage: str) -> stages.OnProgress:
+        return lambda done, total: self.on_event(
+            Event("progress", {"stage": stage, "done": done, "of": total})
+        )
+
+
+def _opened(folder: SweepFolder, resolved: Resolved) -> dict[str, Any]:
+    """The manifest of a new or resumed sweep.
+
+    Raises:
+        ConfigError: the folder's sweep trained on another spec.
+    """
+    spec = resolved.spec.model_dump(mode="json")
+    manifest = folder.read()
+    before = manifest.get("spec")
+    if before is not None and before != spec:
+        changes = differences(before, spec)
+        early = [line for line in changes if line.split(".")[0].split(":")[0] in EARLY_SECTIONS]
+        if early:
+            raise ConfigError(
+                f"{folder.path} holds sweep '{spec['name']}' with another spec",
+                [*early, "give this one another name (--set name=...) or start over with --fresh"],
+            )
+        # A later stage changed: a new run, on the members already trained.
+        manifest = {"schema": manifest["schema"], "members": manifest.get("members", {})}
+    manifest.update(
+        spec=spec,
+        status="running",
+        started=manifest.get("started", time.time()),
+        dataset={
+            "name": resolved.dataset.name,
+            "key": resolved.dataset.key,
+            "classes": list(resolved.dataset.class_names),
+            "images": {name: len(split) for name, split in resolved.dataset.splits().items()},
+        },
+        versions={
+            "ensgan": __version__,
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "argv": sys.argv[1:],
+        },
+    )
+    return manifest
+
+
+def differences(before: Any, after: Any, path: str = "") -> list[str]:
+    """Leaves at which two trees differ, one line each: ``a.b: old → new``."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        lines = []
+        for key in sorted({*before, *after}):
+            lines += differences(
+                before.get(key), after.get(key), f"{path}.{key}" if path else str(key)
+            )
+        return lines
+    return [] if before == after else [f"{path}: {before!r} → {after!r}"]
+
+
+def run(
+    resolved: Resolved,
+    folder: SweepFolder,
+    *,
+    executor: Executor,
+    recorder: Recorder,
+    on_event: OnEvent = ignore,
+) -> SweepResult:
+    """Run a sweep, or what is left of it.
+
+    The caller holds the folder's lock.
+
+    Raises:
+        ConfigError: the folder holds a sweep with other training settings.
+        EnsganError: too few members could be trained.
+    """
+    return _Sweep(resolved, folder, executor, recorder, on_event).run()
+
+
+def sweep_folder(storage: Path, name: str) -> SweepFolder:
+    """Where the sweep of this name lives."""
+    return SweepFolder(storage / "sweeps" / name)

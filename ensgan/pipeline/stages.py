@@ -1,0 +1,230 @@
+"""The stages after training, each a function from typed values to a typed value.
+
+The first argument of each is the sweep's folder: a stage looks for its result under its content
+key there and computes only what is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ensgan import __version__, downstream, ensemble, metrics, search
+from ensgan.config import SweepSpec
+from ensgan.files import content_key, read_json, write_json
+from ensgan.pipeline.evaluate import EvaluateJob, FileBank, evaluate
+from ensgan.pipeline.executor import Executor
+from ensgan.pipeline.folder import SweepFolder
+from ensgan.pipeline.members import MemberResult
+from ensgan.pipeline.prepare import Inputs, Resolved, derive_seed
+from ensgan.types import Front, FrontPoint, PoolScores, Selection
+
+REVISION = 1
+
+OnProgress = Callable[[int, int], None]
+
+
+def score(
+    folder: SweepFolder,
+    spec: SweepSpec,
+    inputs: Inputs,
+    members: Sequence[MemberResult],
+    on_progress: OnProgress,
+) -> PoolScores:
+    """Densities, coverage masks and overlaps of the pool."""
+    key = content_key(
+        REVISION, inputs.reference.name, [m.features.name for m in members], spec.score.k
+    )
+    path = folder.file("scores", f"scores-{key}.npz")
+    if path.exists():
+        return PoolScores.load(path)
+    scores = metrics.score_pool(
+        np.load(inputs.reference, allow_pickle=False),
+        [np.load(member.features, allow_pickle=False, mmap_mode="r") for member in members],
+        [member.name for member in members],
+        k=spec.score.k,
+        backend=spec.score.backend,
+        memory_bytes=int(spec.score.memory_gb * 2**30),
+        extractor=inputs.extractor_key,
+        checkpoint=folder.path / "scores" / f"blocks-{key}",
+        on_progress=on_progress,
+    )
+    scores.save(path)
+    return scores
+
+
+def find_front(
+    folder: SweepFolder, spec: SweepSpec, scores: PoolScores, on_progress: OnProgress
+) -> tuple[Front, Path]:
+    """The Pareto front, and the table of all trials."""
+    settings = spec.search
+    size = settings.max_size if settings.max_size is None else min(settings.max_size, len(scores))
+    key = content_key(
+        REVISION,
+        scores.names,
+        scores.density.tolist(),
+        np.nan_to_num(scores.overlap).tolist(),
+        settings.model_dump(),
+        spec.seed,
+    )
+    path = folder.file("search", f"front-{key}.json")
+    trials = folder.file("search", f"trials-{key}.csv")
+    if path.exists() and trials.exists():
+        return Front.load(path), trials
+    front = search.search(
+        scores,
+        sampler=settings.sampler,
+        trials=settings.trials,
+        seed=derive_seed(spec.seed, "search"),
+        inter=settings.inter,
+        min_size=settings.min_size,
+        max_size=size,
+        record=trials,
+        on_progress=on_progress,
+    )
+    front.save(path)
+    return front, trials
+
+
+def strategies(
+    spec: SweepSpec, scores: PoolScores, front: Front, selected: Selection
+) -> tuple[downstream.Strategy, ...]:
+    """The strategies of the spec, resolved to members."""
+    return downstream.build_strategies(
+        spec.evaluate.strategies,
+        scores=scores,
+        front=front,
+        selection=selected,
+        seed=derive_seed(spec.seed, "strategies"),
+    )
+
+
+def prove(
+    folder: SweepFolder,
+    resolved: Resolved,
+    inputs: Inputs,
+    members: Sequence[MemberResult],
+    chosen: Sequence[downstream.Strategy],
+    executor: Executor,
+    on_result: Callable[[dict[str, Any]], None],
+) -> downstream.DownstreamTable:
+    """Train and test a classifier a strategy and repeat, and compare them."""
+    spec = resolved.spec
+    settings = downstream.ClassifierSettings(
+        epochs=spec.evaluate.epochs,
+        batch=spec.evaluate.batch,
+        width=spec.evaluate.width,
+        images_per_epoch=spec.evaluate.images_per_epoch,
+    )
+    bank = {member.name: member.samples for member in members}
+    jobs = [
+        EvaluateJob(
+            strategy=strategy,
+            repeat=repeat,
+            dataset=inputs.dataset,
+            bank=FileBank({name: bank[name] for name in strategy.members}),
+            settings=settings,
+            seed=derive_seed(spec.seed, "downstream"),
+            folder=folder.path / "evaluate",
+        )
+        for strategy in chosen
+        for repeat in range(spec.evaluate.repeats)
+    ]
+    values = executor.map(evaluate, jobs, on_done=on_result)
+    results = [downstream.RepeatResult.from_json(value["result"]) for value in values]
+    return downstream.summarise(results, reference="selected")
+
+
+def hand_over(
+    folder: SweepFolder,
+    resolved: Resolved,
+    inputs: Inputs,
+    members: Sequence[MemberResult],
+    selected: Selection,
+    table: downstream.DownstreamTable,
+) -> Path:
+    """Write the selected ensemble as one artifact; its folder."""
+    point = selected.point
+    by_name = {member.name: member for member in members}
+    rows = {row.name: row for row in resolved.gans}
+    shares = point.weights or (1 / len(point.members),) * len(point.members)
+    facts = _facts(resolved, inputs, selected, table)
+    hashes = [by_name[name].sha256 for name in point.members]
+    path = folder.file("ensemble", content_key(REVISION, hashes, shares, facts))
+    if (path / "ensemble.json").exists():
+        return path
+    dataset = resolved.dataset
+    counts = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
+    return ensemble.write_ensemble(
+        path,
+        members=[
+            ensemble.MemberSource(name, share, by_name[name].weights, rows[name.partition("@")[0]])
+            for name, share in zip(point.members, shares, strict=True)
+        ],
+        shape=dataset.shape,
+        class_names=dataset.class_names,
+        class_shares=tuple(float(share) for share in counts / counts.sum()),
+        **facts,
+    )
+
+
+def _facts(
+    resolved: Resolved, inputs: Inputs, selected: Selection, table: downstream.DownstreamTable
+) -> dict[str, Any]:
+    """What the card and the manifest of the ensemble say beside its members."""
+    spec, dataset, point = resolved.spec, resolved.dataset, selected.point
+    return {
+        "metrics": {
+            **_objectives(point),
+            "rule": selected.rule,
+            "reason": selected.reason,
+            "downstream": table.to_json(),
+        },
+        "dataset": {
+            "name": dataset.name,
+            "key": dataset.key,
+            "licence": dataset.licence,
+            "source": dataset.source,
+            "train_images": len(dataset.train),
+        },
+        "extractor": {
+            "name": spec.embed.extractor,
+            "key": inputs.extractor_key,
+            "k": spec.score.k,
+            "images_per_member": resolved.count,
+        },
+        "provenance": {
+            "sweep": spec.name,
+            "seed": spec.seed,
+            "ensgan": __version__,
+            "weights": spec.train.weights,
+            "inter": spec.search.inter,
+        },
+        "licences": [f"data set {dataset.name}: {dataset.licence or 'not stated'}"],
+    }
+
+
+def _objectives(point: FrontPoint) -> Mapping[str, float]:
+    return {
+        "intra_d": point.intra_d,
+        "inter_d": point.inter_d,
+        "density": point.density,
+        "coverage": point.coverage,
+    }
+
+
+def save_table(folder: SweepFolder, table: downstream.DownstreamTable) -> Path:
+    """Write the downstream table beside the other results."""
+    value = table.to_json()
+    path = folder.file("evaluate", f"table-{content_key(value)}.json")
+    if not path.exists():
+        write_json(path, value)
+    return path
+
+
+def load_table(path: Path) -> Any:
+    """JSON of a downstream table."""
+    return read_json(path)

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ensgan.errors import DataError, InputError, StoreError, unknown_name
+from ensgan.files import atomic_path, content_key, read_npz, write_bytes, write_json, write_npz
+from ensgan.types import Front, FrontPoint, MemberId, PoolScores, Samples, harmonic_mean
+
+
+def scores(names: tuple[str, ...] = ("A@1", "B@2")) -> PoolScores:
+    m = len(names)
+    directed = np.full((m, m), 0.5)
+    np.fill_diagonal(directed, np.nan)
+    return PoolScores(
+        names,
+        density=np.linspace(0.5, 1, m),
+        coverage=np.linspace(0.2, 0.4, m),
+        masks=np.zeros((m, 2), np.uint8),
+        directed=directed,
+        overlap=directed,
+        k=5,
+        n_real=10,
+        counts=np.full(m, 7),
+        extractor="random-x",
+    )
+
+
+@given(st.floats(0, 5), st.floats(0, 1))
+def test_harmonic_mean(density: float, coverage: float) -> None:
+    d = float(harmonic_mean(density, coverage))
+    if density + coverage == 0:
+        assert d == 0
+    else:
+        assert d == pytest.approx(2 * density * coverage / (density + coverage), abs=1e-300)
+        assert d <= 2 * min(density, coverage) + 1e-12
+
+
+@pytest.mark.parametrize("text", ["SNGAN", "@5", "a@b", "../x@3", "a b@3"])
+def test_member_names_are_checked(text: str) -> None:
+    with pytest.raises(InputError):
+        MemberId.parse(text)
+    assert str(MemberId.parse("StyleGAN2-ADA@60000")) == "StyleGAN2-ADA@60000"
+
+
+def test_scores_round_trip(tmp_path: Path) -> None:
+    before = scores()
+    before.save(tmp_path / "scores.npz")
+    after = PoolScores.load(tmp_path / "scores.npz")
+    assert after.names == before.names and after.extractor == "random-x"
+    np.testing.assert_array_equal(after.directed, before.directed)
+    assert int(read_npz(tmp_path / "scores.npz")["n_fake"]) == 7
+    with pytest.raises(DataError, match="repeat"):
+        scores(("A@1", "A@1"))
+
+
+def test_samples_round_trip_and_refusals(tmp_path: Path) -> None:
+    images = np.arange(2 * 4 * 4, dtype=np.uint8).reshape(2, 4, 4)
+    before = Samples(images, np.array([0, 1]), np.array([1, 0]), ("A@1", "B@1"))
+    before.save(tmp_path / "s.npz")
+    first = (tmp_path / "s.npz").read_bytes()
+    after = Samples.load(tmp_path / "s.npz")
+    assert after.key == before.key and after.member_names == ("A@1", "B@1")
+    after.save(tmp_path / "s.npz")
+    assert (tmp_path / "s.npz").read_bytes() == first
+    with pytest.raises(DataError, match="uint8"):
+        Samples(images.astype(float), np.array([0, 1]))
+    with pytest.raises(DataError, match="2 images"):
+        Samples(images, np.array([0]))
+
+
+def test_front_round_trip(tmp_path: Path) -> None:
+    front = Front(
+        ("intra_d:max", "inter_d:min"),
+        "s",
+        3,
+        10,
+        9,
+        0.5,
+        0.75,
+        (FrontPoint(("A@1", "B@2"), 0.5, 0.25, 0.6, 0.4),),
+        "pool",
+        ((0.1, 5, 0.7),),
+    )
+    front.save(tmp_path / "front.json")
+    assert Front.load(tmp_path / "front.json") == front
+    write_json(tmp_path / "bad.json", {"points": [{}]})
+    with pytest.raises(DataError, match="is not a front file"):
+        Front.load(tmp_path / "bad.json")
+
+
+def test_nothing_is_half_written(tmp_path: Path) -> None:
+    path = tmp_path / "x.bin"
+    write_bytes(path, b"old")
+    with pytest.raises(RuntimeError), atomic_path(path) as temporary:
+        temporary.write_bytes(b"half")
+        raise RuntimeError
+    assert path.read_bytes() == b"old" and [f.name for f in tmp_path.iterdir()] == ["x.bin"]
+    blocked = tmp_path / "file" / "x"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot write"):
+        write_bytes(blocked, b"")
+
+
+def test_npz_refusals(tmp_path: Path) -> None:
+    write_npz(tmp_path / "a.npz", x=np.zeros(3))
+    with pytest.raises(DataError, match="lacks y"):
+        read_npz(tmp_path / "a.npz", ("y",))
+    content = (tmp_path / "a.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match="truncated or corrupt"):
+        read_npz(tmp_path / "cut.npz")
+    np.savez(tmp_path / "evil.npz", x=np.array([{}], dtype=object))
+    with pytest.raises(DataError, match="cannot be read"):
+        read_npz(tmp_path / "evil.npz")
+
+
+def test_keys_and_names() -> None:
+    assert content_key({"a": 1, "b": 2}) == content_key({"b": 2, "a": 1}) != content_key({"a": 1})
+    assert "did you mean 'SNGAN'" in unknown_name("GAN", "sngan", ["SNGAN", "SAGAN"])
+    assert "known are" in unknown_name("GAN", "xyz", ["SNGAN", "SAGAN"])
