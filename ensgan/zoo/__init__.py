@@ -1,1 +1,77 @@
-"""What a GAN is: rows made of parts."""
+"""What a GAN is: rows made of parts.
+
+``get("SNGAN")`` is a row, ``build_generator`` makes its networks, ``sample`` makes images from
+them. ``register`` adds a row of your own.
+"""
+
+from __future__ import annotations
+
+from ensgan.zoo import table as _table
+from ensgan.zoo.adversarial import Adversarial, Hinge, Logistic, MultiHinge
+from ensgan.zoo.augment.base import Augmentation, NoAugment
+from ensgan.zoo.backbones.base import Backbone, Generator, Trunk
+from ensgan.zoo.backbones.big_resnet import BigResNet
+from ensgan.zoo.backbones.resnet import ResNet
+from ensgan.zoo.build import build_discriminator, build_generator, check, count_parameters
+from ensgan.zoo.conditioning.base import Conditioning
+from ensgan.zoo.conditioning.classifier import AuxiliaryClassifier
+from ensgan.zoo.conditioning.contrastive import D2DCE, Contrastive
+from ensgan.zoo.conditioning.multihinge import MultiHingeClasses
+from ensgan.zoo.conditioning.projection import Projection
+from ensgan.zoo.conditioning.twins import ADC, TAC, NoTwin
+from ensgan.zoo.discriminator import Discriminator
+from ensgan.zoo.optimiser import Adam, FixedAverage, HalfLifeAverage, NoAverage, Optimiser
+from ensgan.zoo.parts import register_part
+from ensgan.zoo.registry import get, load_plugin, names, register
+from ensgan.zoo.regularizers import R1, FeatureMatching, InfoCode, Regularizer
+from ensgan.zoo.sampling import sample
+from ensgan.zoo.spec import GANSpec
+from ensgan.zoo.weights import load_generator, save_weights
+
+__all__ = [
+    "ADC",
+    "D2DCE",
+    "R1",
+    "TAC",
+    "Adam",
+    "Adversarial",
+    "Augmentation",
+    "AuxiliaryClassifier",
+    "Backbone",
+    "BigResNet",
+    "Conditioning",
+    "Contrastive",
+    "Discriminator",
+    "FeatureMatching",
+    "FixedAverage",
+    "GANSpec",
+    "Generator",
+    "HalfLifeAverage",
+    "Hinge",
+    "InfoCode",
+    "Logistic",
+    "MultiHinge",
+    "MultiHingeClasses",
+    "NoAugment",
+    "NoAverage",
+    "NoTwin",
+    "Optimiser",
+    "Projection",
+    "Regularizer",
+    "ResNet",
+    "Trunk",
+    "build_discriminator",
+    "build_generator",
+    "check",
+    "count_parameters",
+    "get",
+    "load_generator",
+    "load_plugin",
+    "names",
+    "register",
+    "register_part",
+    "sample",
+    "save_weights",
+]
+
+del _table

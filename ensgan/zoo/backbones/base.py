@@ -13,7 +13,8 @@ Rules for an implementation:
 * **Forward.** A generator's forward is a function of its four inputs, its parameters and buffers
   only: it draws nothing itself. Latents, codes and noise planes come from the caller.
 * **Train and eval mode.** Train mode: batch statistics are used, spectral norm does one power
-  iteration a forward. Eval mode: nothing changes in any buffer and image i depends on inputs i only.
+  iteration a forward. Eval mode: no buffer changes and image i depends on
+  inputs i only.
 * **Buffers** hold everything besides parameters that a checkpoint must restore (running
   statistics, spectral-norm vectors, moving averages).
 """
@@ -49,6 +50,7 @@ class Generator(nn.Module, ABC):
         num_classes: K; labels are 0…K-1.
         latent_dim: length of z.
         code_dim: length of the concatenated one-hot InfoGAN codes, 0 without codes.
+        code_sizes: categories of each code, in order; ``build_generator`` fills it in.
         noise_sizes: side length of every noise plane the forward needs, () when it needs none.
     """
 
@@ -56,6 +58,7 @@ class Generator(nn.Module, ABC):
     num_classes: int
     latent_dim: int
     code_dim: int
+    code_sizes: tuple[int, ...] = ()
     noise_sizes: tuple[int, ...] = ()
 
     @abstractmethod

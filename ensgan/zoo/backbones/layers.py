@@ -1,0 +1,212 @@
+"""Layers of the residual networks: spectral norm, conditional batch norm, self-attention.
+
+Convolution and linear layers start orthogonal with gain 1 (weights flattened to (out, rest)) and
+zero biases. Every layer takes ``spectral``: whether its weight is divided by its largest singular
+value as power iteration estimates it.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, nn
+
+from ensgan.zoo.backbones.base import ClassVectors
+
+BATCH_NORM_EPS = 1e-4
+BATCH_NORM_MOMENTUM = 0.1
+_SPECTRAL_EPS = 1e-6
+
+
+class SpectralNorm(nn.Module):
+    """Divides a weight by its spectral norm σ (Miyato et al. 2018).
+
+    Each forward in train mode does one power iteration, v ← Wᵀu/‖Wᵀu‖ and u ← Wv/‖Wv‖ with
+    W of shape (out, rest), and stores both; in eval mode the stored vectors are used as they are.
+    Gradients flow through W in σ = uᵀWv, not through u and v.
+    """
+
+    u: Tensor
+    v: Tensor
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        rows, columns = weight.flatten(1).shape
+        self.register_buffer("u", _unit(torch.randn(rows)))
+        self.register_buffer("v", _unit(torch.randn(columns)))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """weight (out, …) → weight / σ."""
+        matrix = weight.flatten(1)
+        u, v = self.u, self.v
+        if self.training:
+            with torch.no_grad():
+                v = _unit(torch.mv(matrix.t(), u))
+                u = _unit(torch.mv(matrix, v))
+                # New tensors enter the graph: a second forward may overwrite the buffers before
+                # the first one's backward.
+                self.u.copy_(u)
+                self.v.copy_(v)
+        sigma = torch.dot(u, torch.mv(matrix, v))
+        return weight / sigma
+
+
+def _unit(vector: Tensor) -> Tensor:
+    return vector / vector.norm().clamp_min(_SPECTRAL_EPS)
+
+
+def _weight_norm(weight: Tensor, spectral: bool) -> nn.Module:
+    return SpectralNorm(weight) if spectral else nn.Identity()
+
+
+class Linear(nn.Linear):
+    """Linear layer, orthogonal at the start, optionally spectrally normalised."""
+
+    def __init__(self, inputs: int, outputs: int, *, bias: bool, spectral: bool) -> None:
+        super().__init__(inputs, outputs, bias=bias)
+        self.normalise = _weight_norm(self.weight, spectral)
+
+    def reset_parameters(self) -> None:
+        """Orthogonal weight, zero bias."""
+        nn.init.orthogonal_(self.weight)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """[B, inputs] → [B, outputs]."""
+        return functional.linear(inputs, self.normalise(self.weight), self.bias)
+
+
+class ClassTable(ClassVectors):
+    """One trained vector a class, orthonormal rows at the start."""
+
+    def __init__(self, num_classes: int, dim: int, *, spectral: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_classes, dim))
+        nn.init.orthogonal_(self.weight)
+        self.normalise = _weight_norm(self.weight, spectral)
+
+    def forward(self, labels: Tensor) -> Tensor:
+        """labels int64 [B] → [B, dim]."""
+        return functional.embedding(labels, self.normalise(self.weight))
+
+
+class Conv2d(nn.Conv2d):
+    """Size-preserving convolution with stride 1 (kernel 1 or 3), zero padded."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int = 3, *, spectral: bool, bias: bool = True
+    ) -> None:
+        super().__init__(inputs, outputs, kernel, padding=kernel // 2, bias=bias)
+        self.normalise = _weight_norm(self.weight, spectral)
+
+    def reset_parameters(self) -> None:
+        """Orthogonal weight, zero bias."""
+        nn.init.orthogonal_(self.weight)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, inputs, H, W] → [B, outputs, H, W]."""
+        return functional.conv2d(
+            images, self.normalise(self.weight), self.bias, padding=self.padding
+        )
+
+
+class UpsampleConv2d(Conv2d):
+    """Nearest-neighbour ×2 followed by a 3×3 convolution, done as one transposed convolution.
+
+    Each output pixel of the pair sees only 2×2 distinct inputs, so the nine taps collapse into
+    four: 2.25 times fewer multiplications and no enlarged copy of the input.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, inputs, H, W] → [B, outputs, 2H, 2W]."""
+        kernel = _spread(self.normalise(self.weight)).flip(2, 3).transpose(0, 1)
+        return functional.conv_transpose2d(images, kernel, self.bias, stride=2, padding=1)
+
+
+class ConvDownsample2d(Conv2d):
+    """3×3 convolution followed by 2×2 average pooling, done as one 4×4 convolution of stride 2."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, inputs, 2H, 2W] → [B, outputs, H, W]."""
+        kernel = _spread(self.normalise(self.weight)) / 4
+        return functional.conv2d(images, kernel, self.bias, stride=2, padding=1)
+
+
+def _spread(kernel: Tensor) -> Tensor:
+    """The 3×3 kernel convolved with a 2×2 block of ones: (O, I, 3, 3) → (O, I, 4, 4)."""
+    rows = functional.pad(kernel, (0, 0, 0, 1)) + functional.pad(kernel, (0, 0, 1, 0))
+    return functional.pad(rows, (0, 1)) + functional.pad(rows, (1, 0))
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch norm with affine map; ``tracking`` False leaves the running statistics alone."""
+
+    tracking: bool = True
+
+    def __init__(self, channels: int, *, affine: bool = True) -> None:
+        super().__init__(channels, eps=BATCH_NORM_EPS, momentum=BATCH_NORM_MOMENTUM, affine=affine)
+        # Unused with a fixed momentum, and a host-side counter would only cost time.
+        self.num_batches_tracked = None
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalise with batch statistics in train mode, running statistics in eval mode."""
+        keep = not self.training or self.tracking
+        return functional.batch_norm(
+            images,
+            self.running_mean if keep else None,
+            self.running_var if keep else None,
+            self.weight,
+            self.bias,
+            self.training,
+            BATCH_NORM_MOMENTUM,
+            self.eps,
+        )
+
+
+class ConditionalBatchNorm(nn.Module):
+    """y = x̂·(1 + W_g c) + W_b c with bias-free maps of the condition c.
+
+    Source: Dumoulin et al. 2017; de Vries et al. 2017.
+    """
+
+    def __init__(self, channels: int, condition_dim: int, *, spectral: bool) -> None:
+        super().__init__()
+        self.normalise = BatchNorm(channels, affine=False)
+        self.gain = Linear(condition_dim, channels, bias=False, spectral=spectral)
+        self.shift = Linear(condition_dim, channels, bias=False, spectral=spectral)
+
+    def forward(self, images: Tensor, condition: Tensor) -> Tensor:
+        """images [B, C, H, W], condition [B, condition_dim] → [B, C, H, W]."""
+        gain = (1 + self.gain(condition))[:, :, None, None]
+        shift = self.shift(condition)[:, :, None, None]
+        return torch.addcmul(shift, self.normalise(images), gain)
+
+
+class SelfAttention(nn.Module):
+    """x + γ·o(g Aᵀ) with A = softmax over pooled keys of θᵀφ (Zhang et al. 2019).
+
+    θ, φ: C → C/8, g: C → C/2, o: C/2 → C, all 1×1 without bias; φ and g are 2×2 max-pooled; no
+    1/√d scaling; γ starts at 0.
+    """
+
+    def __init__(self, channels: int, *, spectral: bool) -> None:
+        super().__init__()
+        inner, values = max(1, channels // 8), max(1, channels // 2)
+        self.query = Conv2d(channels, inner, 1, spectral=spectral, bias=False)
+        self.key = Conv2d(channels, inner, 1, spectral=spectral, bias=False)
+        self.value = Conv2d(channels, values, 1, spectral=spectral, bias=False)
+        self.output = Conv2d(values, channels, 1, spectral=spectral, bias=False)
+        self.gamma = nn.Parameter(torch.zeros(()))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, C, H, W] → [B, C, H, W]."""
+        height, width = images.shape[2:]
+        query = self.query(images).flatten(2)
+        key = functional.max_pool2d(self.key(images), 2).flatten(2)
+        value = functional.max_pool2d(self.value(images), 2).flatten(2)
+        attention = torch.softmax(torch.bmm(query.transpose(1, 2), key), dim=-1)
+        mixed = torch.bmm(value, attention.transpose(1, 2)).unflatten(2, (height, width))
+        return images + self.gamma * self.output(mixed)

@@ -1,0 +1,218 @@
+"""What the residual backbones share: blocks, the discriminator's trunk, heads, sizes."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch.nn.functional as functional
+from torch import Tensor, nn
+
+from ensgan.types import ImageShape
+from ensgan.zoo.backbones.base import Generator, Player, ProjectionHead, Trunk
+from ensgan.zoo.backbones.layers import (
+    BatchNorm,
+    ClassTable,
+    ConditionalBatchNorm,
+    Conv2d,
+    ConvDownsample2d,
+    Linear,
+    SelfAttention,
+    UpsampleConv2d,
+)
+
+# Multiples of the base channel count by image size, from the 4×4 input on, and from the image on.
+# 32 and 64: Miyato & Koyama 2018 as the residual rows use them; 128: Brock et al. 2019, table 4.
+GENERATOR_MULTIPLES = {32: (4, 4, 4, 4), 64: (16, 8, 4, 2, 1), 128: (16, 16, 8, 4, 2, 1)}
+TRUNK_MULTIPLES = {32: (2, 2, 2, 2), 64: (1, 2, 4, 8, 16), 128: (1, 2, 4, 8, 16, 16)}
+TRUNK_DOWNSAMPLING = {32: 2, 64: 4, 128: 5}
+
+# Self-attention follows these blocks (counted from 1).
+GENERATOR_ATTENTION_AFTER = 2
+TRUNK_ATTENTION_AFTER = 1
+
+_CHANNEL_STEP = 4
+
+
+def scaled_channels(channels: int, width: float) -> int:
+    """``channels`` times ``width``, rounded to a multiple of 4 (so twice it divides by 8)."""
+    return max(_CHANNEL_STEP, round(channels * width / _CHANNEL_STEP) * _CHANNEL_STEP)
+
+
+def size_problems(backbone: str, shape: ImageShape, num_classes: int) -> list[str]:
+    """Rules that hold for every residual backbone."""
+    problems = []
+    if shape.size not in GENERATOR_MULTIPLES:
+        sizes = ", ".join(str(size) for size in GENERATOR_MULTIPLES)
+        problems.append(f"{backbone} makes images of {sizes} pixels, not {shape.size}")
+    if shape.channels < 1:
+        problems.append(f"images need at least 1 channel, not {shape.channels}")
+    if num_classes < 1:
+        problems.append(f"a data set has at least 1 class, not {num_classes}")
+    return problems
+
+
+class GeneratorBlock(nn.Module):
+    """cBN→ReLU→×2→3×3→cBN→ReLU→3×3, plus the shortcut ×2→1×1."""
+
+    def __init__(self, inputs: int, outputs: int, condition_dim: int, *, spectral: bool) -> None:
+        super().__init__()
+        self.norm1 = ConditionalBatchNorm(inputs, condition_dim, spectral=spectral)
+        self.conv1 = UpsampleConv2d(inputs, outputs, spectral=spectral)
+        self.norm2 = ConditionalBatchNorm(outputs, condition_dim, spectral=spectral)
+        self.conv2 = Conv2d(outputs, outputs, spectral=spectral)
+        self.shortcut = Conv2d(inputs, outputs, 1, spectral=spectral)
+
+    def forward(self, features: Tensor, condition: Tensor) -> Tensor:
+        """[B, inputs, H, W], condition [B, condition_dim] → [B, outputs, 2H, 2W]."""
+        main = self.conv1(functional.relu(self.norm1(features, condition)))
+        main = self.conv2(functional.relu(self.norm2(main, condition)))
+        # A 1×1 convolution commutes with nearest-neighbour enlargement.
+        shortcut = functional.interpolate(self.shortcut(features), scale_factor=2.0)
+        return main + shortcut
+
+
+class ResidualGenerator(Generator):
+    """Blocks from a 4×4 input up to the image; subclasses say what conditions each block."""
+
+    def __init__(
+        self,
+        shape: ImageShape,
+        num_classes: int,
+        *,
+        base_channels: int,
+        input_dim: int,
+        condition_dim: int,
+        spectral: bool,
+        attention: bool,
+    ) -> None:
+        super().__init__()
+        self.shape, self.num_classes = shape, num_classes
+        widths = [base_channels * multiple for multiple in GENERATOR_MULTIPLES[shape.size]]
+        self.input = Linear(input_dim, widths[0] * 16, bias=True, spectral=spectral)
+        self.blocks = nn.ModuleList(
+            GeneratorBlock(inputs, outputs, condition_dim, spectral=spectral)
+            for inputs, outputs in pairwise(widths)
+        )
+        self.attention = (
+            SelfAttention(widths[GENERATOR_ATTENTION_AFTER], spectral=spectral)
+            if attention
+            else nn.Identity()
+        )
+        self.output_norm = BatchNorm(widths[-1])
+        self.output = Conv2d(widths[-1], shape.channels, spectral=spectral)
+
+    def prepare(self, player: Player) -> None:
+        """Running statistics move only in the generator's own update."""
+        for module in self.modules():
+            if isinstance(module, BatchNorm):
+                module.tracking = player is Player.GENERATOR
+
+    def synthesise(self, inputs: Tensor, conditions: list[Tensor]) -> Tensor:
+        """Input vector [B, input_dim] and one condition a block → images in [-1, 1]."""
+        features = self.input(inputs).unflatten(1, (-1, 4, 4))
+        for index, (block, condition) in enumerate(zip(self.blocks, conditions, strict=True), 1):
+            features = block(features, condition)
+            if index == GENERATOR_ATTENTION_AFTER:
+                features = self.attention(features)
+        return self.output(functional.relu(self.output_norm(features))).tanh()
+
+
+class TrunkBlock(nn.Module):
+    """Residual block of the discriminator; the first one reads the image unactivated.
+
+    With spectral norm there is no batch norm, and the shortcut reads the already rectified input
+    (the networks this zoo reproduces rectify it in place); with batch norm it reads the raw one.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, *, first: bool, downsample: bool, spectral: bool
+    ) -> None:
+        super().__init__()
+        self.first, self.downsample, self.spectral = first, downsample, spectral
+        plain = spectral or first
+        self.norm1 = nn.Identity() if plain else BatchNorm(inputs)
+        self.conv1 = Conv2d(inputs, outputs, spectral=spectral)
+        self.norm2 = nn.Identity() if spectral else BatchNorm(outputs)
+        second = ConvDownsample2d if downsample else Conv2d
+        self.conv2 = second(outputs, outputs, spectral=spectral)
+        learned = downsample or inputs != outputs
+        self.norm3 = BatchNorm(inputs) if learned and not spectral else nn.Identity()
+        self.shortcut = Conv2d(inputs, outputs, 1, spectral=spectral) if learned else nn.Identity()
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[B, inputs, H, W] → [B, outputs, H, W], halved in size when down-sampling."""
+        if not self.first and self.spectral:
+            features = functional.relu(features)
+        main = features
+        if not self.first and not self.spectral:
+            main = functional.relu(self.norm1(main))
+        main = self.conv2(functional.relu(self.norm2(self.conv1(main))))
+        return main + self._shortcut(features)
+
+    def _shortcut(self, features: Tensor) -> Tensor:
+        if self.first:
+            # Pooled before the norm; elsewhere after it (a 1×1 convolution commutes with pooling).
+            return self.shortcut(self.norm3(functional.avg_pool2d(features, 2)))
+        features = self.norm3(features)
+        if self.downsample:
+            features = functional.avg_pool2d(features, 2)
+        return self.shortcut(features)
+
+
+class ResidualTrunk(Trunk):
+    """Residual blocks, ReLU and the sum over positions."""
+
+    def __init__(
+        self, shape: ImageShape, *, base_channels: int, spectral: bool, attention: bool
+    ) -> None:
+        super().__init__()
+        downsampling = TRUNK_DOWNSAMPLING[shape.size]
+        widths = [
+            shape.channels,
+            *(base_channels * multiple for multiple in TRUNK_MULTIPLES[shape.size]),
+        ]
+        self.feature_dim = widths[-1]
+        self.code_divisor = float((shape.size >> downsampling) ** 2)
+        self.blocks = nn.ModuleList(
+            TrunkBlock(
+                inputs,
+                outputs,
+                first=index == 0,
+                downsample=index < downsampling,
+                spectral=spectral,
+            )
+            for index, (inputs, outputs) in enumerate(pairwise(widths))
+        )
+        self.attention = (
+            SelfAttention(widths[TRUNK_ATTENTION_AFTER], spectral=spectral)
+            if attention
+            else nn.Identity()
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, C, H, W] → h [B, feature_dim]."""
+        features = images
+        for index, block in enumerate(self.blocks, 1):
+            features = block(features)
+            if index == TRUNK_ATTENTION_AFTER:
+                features = self.attention(features)
+        return pool_features(features)
+
+
+def pool_features(feature_map: Tensor) -> Tensor:
+    """ReLU, then the sum over positions: [B, C, H, W] → [B, C]."""
+    return functional.relu(feature_map).sum(dim=(2, 3))
+
+
+class ResidualProjection(ProjectionHead):
+    """a = w·h + b + ⟨V_y, h⟩ (Miyato & Koyama 2018)."""
+
+    def __init__(self, feature_dim: int, num_classes: int, *, spectral: bool) -> None:
+        super().__init__()
+        self.adversarial = Linear(feature_dim, 1, bias=True, spectral=spectral)
+        self.classes = ClassTable(num_classes, feature_dim, spectral=spectral)
+
+    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
+        """h [B, feature_dim], labels int64 [B] → logits [B]."""
+        plain = self.adversarial(features).squeeze(1)
+        return plain + (self.classes(labels) * features).sum(dim=1)

@@ -1,0 +1,1 @@
+"""How the discriminator uses labels: heads and their loss terms."""

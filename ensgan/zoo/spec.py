@@ -1,0 +1,133 @@
+"""A GAN as a row of parts, and the rules that make a row legal."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass, field
+
+from ensgan.errors import InputError
+from ensgan.types import ImageShape
+from ensgan.zoo.adversarial import Adversarial, Hinge, MultiHinge
+from ensgan.zoo.augment.base import Augmentation, NoAugment
+from ensgan.zoo.backbones.base import Backbone
+from ensgan.zoo.conditioning.base import Conditioning
+from ensgan.zoo.conditioning.multihinge import MultiHingeClasses
+from ensgan.zoo.optimiser import NoAverage, Optimiser, WeightAverage
+from ensgan.zoo.parts import Part, part_from_json, register_part
+from ensgan.zoo.regularizers import InfoCode, Regularizer
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+
+_KINDS: dict[str, type[Part]] = {
+    "backbone": Backbone,
+    "conditioning": Conditioning,
+    "adversarial": Adversarial,
+    "augmentation": Augmentation,
+    "optimiser": Optimiser,
+    "ema": WeightAverage,
+}
+
+
+@register_part
+@dataclass(frozen=True)
+class GANSpec(Part):
+    """One GAN. Channels, image size and classes come from the data set.
+
+    Attributes:
+        name: letters, digits, ``.``, ``_``, ``+``, ``-``.
+        backbone: the networks.
+        conditioning: how the discriminator uses labels.
+        adversarial: the loss pair.
+        regularizers: further terms.
+        augmentation: of reals and fakes before the discriminator.
+        optimiser: rates, batch, order of updates.
+        ema: how the generator's weights are averaged for sampling.
+
+    Raises:
+        InputError: the name cannot be used in file names, or a part is of the wrong kind.
+    """
+
+    name: str
+    backbone: Backbone
+    conditioning: Conditioning
+    adversarial: Adversarial = field(default_factory=Hinge)
+    regularizers: tuple[Regularizer, ...] = ()
+    augmentation: Augmentation = field(default_factory=NoAugment)
+    optimiser: Optimiser = field(default_factory=Optimiser)
+    ema: WeightAverage = field(default_factory=NoAverage)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise InputError(
+                f"'{self.name}' is not a GAN name: use letters, digits, '.', '_', '+' and '-'"
+            )
+        for field, kind in _KINDS.items():
+            if not isinstance(getattr(self, field), kind):
+                raise InputError(
+                    f"{self.name}: {field} must be a {kind.__name__}, not {getattr(self, field)!r}"
+                )
+        for regularizer in self.regularizers:
+            if not isinstance(regularizer, Regularizer):
+                raise InputError(f"{self.name}: {regularizer!r} is not a Regularizer")
+
+    @property
+    def info_code(self) -> InfoCode | None:
+        """The InfoGAN part, if the row has one."""
+        found = [part for part in self.regularizers if isinstance(part, InfoCode)]
+        return found[0] if found else None
+
+    @property
+    def code_dim(self) -> int:
+        """Length of the one-hot InfoGAN codes, 0 without."""
+        return self.info_code.code_dim if self.info_code else 0
+
+    def scaled(self, width: float) -> GANSpec:
+        """The row with every channel count, embedding and mapping width times ``width``.
+
+        Raises:
+            InputError: ``width`` is not positive.
+        """
+        if not width > 0:
+            raise InputError(f"width must be a positive number, not {width}")
+        if width == 1:
+            return self
+        return dataclasses.replace(
+            self,
+            backbone=self.backbone.scaled(width),
+            conditioning=self.conditioning.scaled(width),
+        )
+
+    def problems(self, shape: ImageShape, num_classes: int) -> list[str]:
+        """Every rule the row breaks for this data, one sentence each."""
+        problems = [
+            *self.backbone.problems(shape, num_classes, self.code_dim),
+            *self.conditioning.problems(num_classes),
+            *self.augmentation.problems(shape),
+            *self.optimiser.problems(),
+        ]
+        multi_head = isinstance(self.conditioning, MultiHingeClasses)
+        if multi_head != isinstance(self.adversarial, MultiHinge):
+            problems.append(
+                "the MultiHinge loss and the MultiHingeClasses conditioning need each other, not "
+                f"{type(self.adversarial).__name__} with {type(self.conditioning).__name__}"
+            )
+        if multi_head and type(self.augmentation).observe is not Augmentation.observe:
+            problems.append(
+                f"{type(self.augmentation).__name__} watches one real/fake logit an image, the "
+                "multi-hinge head has K + 1"
+            )
+        if sum(isinstance(part, InfoCode) for part in self.regularizers) > 1:
+            problems.append("a row takes one InfoCode: give it more codes instead of repeating it")
+        return [f"{self.name}: {problem}" for problem in problems]
+
+    @classmethod
+    def from_json(cls, value: object) -> GANSpec:
+        """Read what :meth:`to_json` wrote; only registered parts, never code.
+
+        Raises:
+            InputError: unknown part or field, or a part of the wrong kind.
+        """
+        spec = part_from_json(value, cls)
+        assert isinstance(spec, GANSpec)
+        return spec
