@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from ensgan import __version__
+from ensgan.cli import data
 from ensgan.errors import EnsganError
 
 app = typer.Typer(
@@ -41,6 +42,7 @@ def _root(
 
 
 # Commands, one line each.
+app.add_typer(data.app, name="data")
 
 
 def main() -> None:

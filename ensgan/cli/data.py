@@ -1,0 +1,150 @@
+"""``ensgan data``: look at a data set before training on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ensgan.cli.output import JsonOption, emit, progress
+from ensgan.errors import EnsganError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from ensgan.data import DataReport
+
+app = typer.Typer(no_args_is_help=True, help="Look at data sets.")
+
+_SHOWN_PAIRS = 6
+
+
+@app.command()
+def check(
+    data: Annotated[
+        str, typer.Argument(metavar="NAME|DIR|FILE.npz", help="A data set by name or by path.")
+    ],
+    data_dir: Annotated[
+        Path | None,
+        typer.Option("--data-dir", help="Folder of the files; default: ENSGAN_DATA, ~/.medmnist."),
+    ] = None,
+    image_size: Annotated[
+        int, typer.Option("--image-size", help="Side the images are brought to, pixels.")
+    ] = 32,
+    accept_checksum: Annotated[
+        str | None,
+        typer.Option(
+            "--accept-checksum",
+            envvar="ENSGAN_ACCEPT_CHECKSUM",
+            help="MD5 or SHA-256 of a file to accept instead of the official one, or 'any'.",
+        ),
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", metavar="KEY=VALUE", help="A setting under dataset.options."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of random splits and drawn images.")] = 0,
+    near: Annotated[
+        bool, typer.Option("--near/--no-near", help="Look for near duplicates as well.")
+    ] = True,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 when there are problems.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Show splits, classes, sizes, intensities, duplicates, hashes and licence of a data set.
+
+    Example: ensgan data check pneumoniamnist --data-dir ~/data
+    """
+    from ensgan.data import check as check_dataset
+    from ensgan.data import load_dataset
+
+    options = parse_options(option or [])
+    if accept_checksum is not None:
+        options["accept_checksum"] = accept_checksum
+    with progress("reading", "images") as report_progress:
+        dataset = load_dataset(
+            data,
+            root=data_dir,
+            image_size=image_size,
+            options=options,
+            seed=seed,
+            on_progress=report_progress,
+        )
+    report = check_dataset(dataset, near=near)
+    emit(report.to_json(), as_json=json, table=lambda: _table(report))
+    if strict and report.problems:
+        raise EnsganError(f"{data} has {len(report.problems)} problems (see above)")
+
+
+def parse_options(texts: list[str]) -> dict[str, bool | int | float | str | None]:
+    """``KEY=VALUE`` texts, the values read as YAML scalars.
+
+    Raises:
+        InputError: a text of another form.
+    """
+    import yaml
+
+    from ensgan.errors import InputError
+
+    options: dict[str, bool | int | float | str | None] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise InputError(f"--option '{text}': write it as KEY=VALUE")
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise InputError(f"--option '{text}': the value is not YAML") from error
+        if isinstance(parsed, (dict, list)):
+            raise InputError(f"--option '{text}': the value must be a number, word or flag")
+        options[key] = parsed if isinstance(parsed, (bool, int, float)) else str(value) or None
+    return options
+
+
+def _table(report: DataReport) -> RenderableType:
+    from rich.console import Group
+    from rich.markup import escape
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("split", "images", *map(escape, report.class_names), "mean", "sd", "blank")
+    for name, split in report.splits.items():
+        intensity = split.intensity
+        cells = [f"{count:,}" for count in split.classes.values()]
+        table.add_row(
+            name,
+            f"{split.images:,}",
+            *cells,
+            f"{intensity.mean:.1f}",
+            f"{intensity.std:.1f}",
+            str(split.blank),
+        )
+    kind = "grey" if report.channels == 1 else "RGB"
+    size = report.image_size
+    lines = [
+        f"{report.name}: {size}×{size} {kind}, licence: {report.licence or 'unknown'}",
+        f"source: {report.source or 'unknown'}",
+        f"key: {report.key}",
+    ]
+    lines += [
+        f"{name} histogram: {_bars(split.intensity.histogram)}"
+        for name, split in report.splits.items()
+    ]
+    found = {"equal": report.exact, **({"nearly equal": report.near} if report.near else {})}
+    for label, duplicates in found.items():
+        counts = {**duplicates.within, **duplicates.across}
+        lines.append(f"{label} pairs: " + ", ".join(f"{k} {n}" for k, n in counts.items()))
+        pairs = [f"{a} = {b}" for a, b in duplicates.examples[:_SHOWN_PAIRS]]
+        lines += ["  " + ", ".join(pairs)] if pairs else []
+    lines += [f"problem: {problem}" for problem in report.problems] or ["no problems found"]
+    lines += [f"note: {text}" for text in report.notes]
+    return Group(table, Text("\n".join(lines)))
+
+
+def _bars(histogram: tuple[int, ...]) -> str:
+    """Counts as a row of bars."""
+    blocks = " ▁▂▃▄▅▆▇█"
+    top = max(histogram) or 1
+    return "".join(blocks[round(8 * count / top)] for count in histogram)

@@ -1,0 +1,230 @@
+"""``.npz`` files of MedMNIST form: three splits of images and labels."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import psutil  # type: ignore[import-untyped]
+
+from ensgan.data.request import Option, Request
+from ensgan.data.resize import resize, with_channels
+from ensgan.errors import DataError, IntegrityError
+from ensgan.files import read_npz, sha256_file
+from ensgan.types import Dataset, Int64Array, Samples, UInt8Array
+
+SPLITS = ("train", "val", "test")
+KEYS = tuple(f"{split}_{kind}" for split in SPLITS for kind in ("images", "labels"))
+
+CHANNELS = Option("channels", int, None, "convert to grey (1) or RGB (3)", choices=(1, 3))
+ACCEPT = Option(
+    "accept_checksum",
+    str,
+    None,
+    "MD5 or SHA-256 of a file to accept in place of the official one, or 'any'",
+)
+TARGET = Option(
+    "target",
+    str,
+    "any",
+    "for multi-label sets: 'any' finding against none, or the name of one finding",
+)
+OPTIONS = (CHANNELS, ACCEPT, TARGET)
+
+# Deflate cannot exceed 1:1032; images stay far below 1:100.
+_BOMB_RATIO, _BOMB_BYTES = 100, 1 << 30
+
+
+def load(request: Request) -> Dataset:
+    """Read the file ``request.root`` as a data set of its own, class names from the labels."""
+    path = request.root
+    arrays = read_arrays(path)
+    accepted = request.text("accept_checksum")
+    if accepted is not None:
+        require_checksum(path, accepted, official=None)
+    labels, names = reduce_labels(arrays, (), str(request.option("target")), path)
+    return assemble(request, arrays, labels, names, licence="", source=path.name)
+
+
+def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """The six arrays of a file, checked for type and shape.
+
+    Raises:
+        DataError: missing, unreadable, truncated, or not of MedMNIST form.
+    """
+    _refuse_bomb(path)
+    arrays = read_npz(path)
+    missing = [key for key in KEYS if key not in arrays]
+    if missing:
+        raise DataError(
+            f"{path} is not of MedMNIST form: it lacks {', '.join(missing)}; "
+            f"it has {', '.join(sorted(arrays)) or 'nothing'}"
+        )
+    problems = []
+    for split in SPLITS:
+        images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
+        if images.dtype != np.uint8 or not _image_shape(images):
+            problems.append(
+                f"{split}_images must be uint8 [n,H,W] or [n,H,W,3], "
+                f"not {images.dtype} {list(images.shape)}"
+            )
+        elif not len(images):
+            problems.append(f"{split}_images is empty")
+        elif images.shape[1:] != arrays["train_images"].shape[1:]:
+            problems.append(f"{split}_images are not of the size of train_images")
+        if labels.dtype.kind not in "iub" or labels.ndim not in (1, 2):
+            problems.append(
+                f"{split}_labels must be integers [n] or [n,L], "
+                f"not {labels.dtype} {list(labels.shape)}"
+            )
+        elif len(labels) != len(images):
+            problems.append(f"{split} has {len(images)} images but {len(labels)} labels")
+    if problems:
+        raise DataError(f"{path}: " + "; ".join(problems))
+    return arrays
+
+
+def _image_shape(images: npt.NDArray[Any]) -> bool:
+    return images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)
+
+
+def _refuse_bomb(path: Path) -> None:
+    """Refuse a file that would unpack to far more than it is, or than the memory holds."""
+    try:
+        packed = path.stat().st_size
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+    except FileNotFoundError as error:
+        raise DataError(f"no such file: {path}") from error
+    except PermissionError as error:
+        raise DataError(f"no permission to read {path}: change its mode or owner") from error
+    except (OSError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"{path} cannot be read as .npz (truncated or corrupt?): {error}; get it again"
+        ) from error
+    if unpacked > _BOMB_BYTES and unpacked > _BOMB_RATIO * packed:
+        raise DataError(
+            f"{path} would unpack from {packed / 1e6:.0f} MB to {unpacked / 1e9:.0f} GB: "
+            "refused as a zip bomb"
+        )
+    free = psutil.virtual_memory().available
+    if unpacked > free:
+        raise DataError(
+            f"{path} needs {unpacked / 1e9:.1f} GB of memory but {free / 1e9:.1f} GB are "
+            "available: use a smaller size of the set or a larger machine"
+        )
+
+
+def md5_file(path: Path) -> str:
+    """Hexadecimal MD5 of a file's content (MedMNIST publishes MD5 sums)."""
+    digest = hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def require_checksum(path: Path, accepted: str | None, official: str | None) -> None:
+    """Refuse a file whose checksum is neither the official nor an accepted one.
+
+    Args:
+        path: the file.
+        accepted: None, ``"any"``, or an MD5 or SHA-256 in hexadecimal.
+        official: the published MD5, or None where there is none.
+
+    Raises:
+        IntegrityError: with the checksum found and how to accept it.
+    """
+    if accepted == "any":
+        return
+    found = md5_file(path)
+    if found == official:
+        return
+    if accepted is not None:
+        if accepted.lower() in (found, sha256_file(path)):
+            return
+        raise IntegrityError(
+            f"{path} has MD5 {found}, not the accepted checksum {accepted}: "
+            "it has changed since you accepted it"
+        )
+    raise IntegrityError(
+        f"{path} has MD5 {found}, but the official {path.name} has {official}: it is damaged or "
+        "was packed anew; get the official file, or, if you trust this one, accept it with "
+        f"'accept_checksum: \"{found}\"' under dataset.options in the sweep file "
+        f"(--accept-checksum {found} for 'ensgan data check')"
+    )
+
+
+def reduce_labels(
+    arrays: dict[str, npt.NDArray[Any]], names: tuple[str, ...], target: str, path: Path
+) -> tuple[dict[str, Int64Array], tuple[str, ...]]:
+    """One class index an image, and the class names.
+
+    Multi-label rows [n,L] become two classes: with any finding (``target="any"``) or with the
+    finding named ``target``, against without.
+
+    Raises:
+        DataError: labels outside the classes, or an unknown target.
+    """
+    raw = {split: np.asarray(arrays[f"{split}_labels"], np.int64) for split in SPLITS}
+    width = {split: 1 if rows.ndim == 1 else rows.shape[1] for split, rows in raw.items()}
+    if len(set(width.values())) > 1:
+        raise DataError(f"{path}: the splits have different numbers of labels an image: {width}")
+    if width["train"] > 1:
+        return _reduce_multi_label(raw, names, target, path)
+    flat = {split: rows.reshape(-1) for split, rows in raw.items()}
+    low = min(int(rows.min()) for rows in flat.values())
+    high = max(int(rows.max()) for rows in flat.values())
+    count = len(names) or high + 1
+    if low < 0 or high >= count or count > 1000:
+        raise DataError(f"{path}: labels must be class indices 0…{count - 1}, found {low}…{high}")
+    return flat, names or tuple(str(index) for index in range(count))
+
+
+def _reduce_multi_label(
+    raw: dict[str, Int64Array], names: tuple[str, ...], target: str, path: Path
+) -> tuple[dict[str, Int64Array], tuple[str, ...]]:
+    if target == "any":
+        chosen = {split: (rows > 0).any(axis=1) for split, rows in raw.items()}
+        reduced = {split: np.asarray(rows, np.int64) for split, rows in chosen.items()}
+        return reduced, ("no finding", "finding")
+    known = names or tuple(str(index) for index in range(raw["train"].shape[1]))
+    if target not in known:
+        raise DataError(
+            f"{path}: option target must be 'any' or one of {', '.join(known)}, not '{target}'"
+        )
+    column = known.index(target)
+    reduced = {split: np.asarray(rows[:, column] > 0, np.int64) for split, rows in raw.items()}
+    return reduced, (f"no {target}", target)
+
+
+def assemble(
+    request: Request,
+    arrays: dict[str, npt.NDArray[Any]],
+    labels: dict[str, Int64Array],
+    class_names: tuple[str, ...],
+    *,
+    licence: str,
+    source: str,
+) -> Dataset:
+    """Resize the splits and put the data set together."""
+    channels = request.options.get("channels")
+    splits = {}
+    for split in SPLITS:
+        images: UInt8Array = arrays[f"{split}_images"]
+        images = with_channels(images, None if channels is None else int(channels))
+        report = request.on_progress if split == "train" else None
+        splits[split] = Samples(resize(images, request.image_size, report), labels[split])
+    return Dataset(
+        request.name,
+        splits["train"],
+        splits["val"],
+        splits["test"],
+        class_names,
+        licence=licence,
+        source=source,
+    )

@@ -1,0 +1,232 @@
+"""What is in a data set, and what is wrong with it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from ensgan.data.duplicates import NEAR, Pairs, exact_pairs, near_pairs, thumbnails
+from ensgan.types import Dataset, Samples, UInt8Array
+
+_BINS = 16
+_EXAMPLES = 20  # duplicate pairs named in the report
+
+
+@dataclass(frozen=True)
+class Intensity:
+    """Pixel values of a split, 0…255; ``histogram`` counts them in 16 equal bins."""
+
+    minimum: int
+    maximum: int
+    mean: float
+    std: float
+    percentiles: dict[str, float]
+    histogram: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """One split: images, images of each class, SHA-256 over images and labels, intensities."""
+
+    images: int
+    classes: dict[str, int]
+    sha256: str
+    blank: int
+    intensity: Intensity
+
+
+@dataclass(frozen=True)
+class DuplicateReport:
+    """Pairs of equal (or nearly equal) images.
+
+    Attributes:
+        within: pairs inside each split, by split name.
+        across: pairs between two splits, by ``"train/test"`` and so on: leakage.
+        other_label: pairs whose labels differ.
+        examples: the first pairs, each ``("train[3]", "test[7]")``.
+    """
+
+    within: dict[str, int]
+    across: dict[str, int]
+    other_label: int
+    examples: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """What :func:`check` found.
+
+    Attributes:
+        name, source, licence, class_names: as the data set has them.
+        key: SHA-256 over all splits.
+        channels, image_size: shape of one image.
+        splits: by name, in the order train, val, test.
+        exact, near: equal images, and different images whose thumbnails correlate by at least
+            ``near_threshold``; ``near`` is None when it was not asked for.
+        problems: what should be put right before training, one sentence each.
+        notes: what is worth knowing, one sentence each.
+    """
+
+    name: str
+    source: str
+    licence: str
+    class_names: tuple[str, ...]
+    key: str
+    channels: int
+    image_size: int
+    splits: dict[str, SplitReport]
+    exact: DuplicateReport
+    near: DuplicateReport | None
+    near_threshold: float
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as JSON-able values."""
+        return asdict(self)
+
+
+def check(dataset: Dataset, *, near: bool = True, near_threshold: float = NEAR) -> DataReport:
+    """Describe a data set and look for what would spoil an experiment.
+
+    Args:
+        dataset: all splits are read.
+        near: look for near duplicates as well (about a minute for 100,000 images).
+        near_threshold: correlation of 16×16 thumbnails from which two images count as near
+            duplicates, in (0, 1].
+    """
+    splits = {
+        name: _split_report(split, dataset.class_names) for name, split in dataset.splits().items()
+    }
+    places = _Places(dataset)
+    images = np.concatenate([split.images for split in dataset.splits().values()])
+    exact = exact_pairs(images)
+    exact_report = places.report(exact)
+    near_report = places.report(_near(images, exact, near_threshold)) if near else None
+    return DataReport(
+        dataset.name,
+        dataset.source,
+        dataset.licence,
+        dataset.class_names,
+        dataset.key,
+        dataset.shape.channels,
+        dataset.shape.size,
+        splits,
+        exact_report,
+        near_report,
+        near_threshold,
+        _problems(splits, exact_report),
+        _notes(dataset, splits, exact_report, near_report),
+    )
+
+
+def _split_report(split: Samples, class_names: tuple[str, ...]) -> SplitReport:
+    counts = np.bincount(split.labels, minlength=len(class_names))
+    levels = np.bincount(split.images.reshape(-1), minlength=256)
+    values, total = np.arange(256), max(1, int(levels.sum()))
+    mean = float((levels * values).sum() / total)
+    spread = float(np.sqrt((levels * (values - mean) ** 2).sum() / total))
+    present = np.flatnonzero(levels)
+    shares = np.cumsum(levels) / total
+    percentiles = {str(p): float(np.searchsorted(shares, p / 100)) for p in (1, 25, 50, 75, 99)}
+    flat = split.images.reshape(len(split), -1)
+    blank = int((flat.max(axis=1) == flat.min(axis=1)).sum()) if len(split) else 0
+    return SplitReport(
+        len(split),
+        {name: int(count) for name, count in zip(class_names, counts, strict=True)},
+        split.key,
+        blank,
+        Intensity(
+            int(present[0]) if len(present) else 0,
+            int(present[-1]) if len(present) else 0,
+            round(mean, 3),
+            round(spread, 3),
+            percentiles,
+            tuple(int(n) for n in levels.reshape(_BINS, -1).sum(axis=1)),
+        ),
+    )
+
+
+class _Places:
+    """Where each image of the concatenated splits comes from."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        parts = dataset.splits()
+        self.names = tuple(parts)
+        sizes = [len(split) for split in parts.values()]
+        self.split = np.repeat(np.arange(len(parts)), sizes)
+        self.index = np.concatenate([np.arange(size) for size in sizes])
+        self.label = np.concatenate([split.labels for split in parts.values()])
+
+    def report(self, pairs: Pairs) -> DuplicateReport:
+        a, b = self.split[pairs.first], self.split[pairs.second]
+        across = {
+            f"{self.names[i]}/{self.names[j]}": int(((a == i) & (b == j)).sum())
+            for i, j in combinations(range(len(self.names)), 2)
+        }
+        # Leakage is what a reader must see first.
+        shown = np.argsort(a == b, kind="stable")[:_EXAMPLES]
+        examples = tuple(
+            (self._place(pairs.first[row]), self._place(pairs.second[row])) for row in shown
+        )
+        return DuplicateReport(
+            {name: int(((a == i) & (b == i)).sum()) for i, name in enumerate(self.names)},
+            across,
+            int((self.label[pairs.first] != self.label[pairs.second]).sum()),
+            examples,
+        )
+
+    def _place(self, row: int) -> str:
+        return f"{self.names[self.split[row]]}[{self.index[row]}]"
+
+
+def _near(images: UInt8Array, exact: Pairs, threshold: float) -> Pairs:
+    """Near pairs among images that differ: each group of equal images counts once."""
+    rows = np.setdiff1d(np.arange(len(images)), exact.second)
+    pairs = near_pairs(thumbnails(images[rows]), threshold)
+    return Pairs(rows[pairs.first], rows[pairs.second])
+
+
+def _problems(splits: dict[str, SplitReport], exact: DuplicateReport) -> tuple[str, ...]:
+    found = []
+    for split, report in splits.items():
+        empty = [name for name, count in report.classes.items() if not count]
+        if empty:
+            found.append(f"{split} has no image of class {', '.join(empty)}")
+        if report.blank:
+            found.append(f"{split} has {report.blank} blank images (one grey level)")
+    for pair, count in exact.across.items():
+        if count:
+            found.append(f"{count} images of {pair} are the same: the splits leak")
+    if exact.other_label:
+        found.append(f"{exact.other_label} pairs of equal images have different labels")
+    return tuple(found)
+
+
+def _notes(
+    dataset: Dataset,
+    splits: dict[str, SplitReport],
+    exact: DuplicateReport,
+    near: DuplicateReport | None,
+) -> tuple[str, ...]:
+    found = []
+    counts = [count for count in splits["train"].classes.values() if count]
+    if len(counts) > 1 and max(counts) > 1.5 * min(counts):
+        found.append(
+            f"the training classes are unbalanced: the largest has {max(counts) / min(counts):.1f} "
+            "times the images of the smallest"
+        )
+    for split, count in exact.within.items():
+        if count:
+            found.append(f"{count} images of {split} repeat another one of {split}")
+    for pair, count in (near.across if near else {}).items():
+        if count:
+            found.append(
+                f"{count} pairs of {pair} are nearly the same image (may be one patient twice)"
+            )
+    if not dataset.licence:
+        found.append("the licence is unknown: make sure that you may use and publish the data")
+    return tuple(found)

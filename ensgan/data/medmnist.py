@@ -1,0 +1,121 @@
+"""The 2-D sets of MedMNIST v2 (Yang et al., Scientific Data 2023), 28 to 224 pixels.
+
+The files are read with NumPy; names, labels, licences, addresses and checksums come from the
+medmnist package, which is imported only when a set is loaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from ensgan.data import archive
+from ensgan.data.download import download
+from ensgan.data.medmnist_table import SIZES, file_name
+from ensgan.data.request import Option, Request
+from ensgan.errors import DataError
+from ensgan.types import Dataset
+
+OPTIONS = (
+    Option(
+        "source_size",
+        int,
+        None,
+        "published size to start from, pixels (default: the smallest not below image_size, or 28 "
+        "for an image_size up to 32)",
+        choices=SIZES,
+    ),
+    Option("download", bool, True, "fetch a missing file from the publisher"),
+    *archive.OPTIONS,
+)
+
+_NEARLY = 32 / 28  # 28 px files serve the paper's 32 px
+
+
+@dataclass(frozen=True)
+class SetInfo:
+    """What the medmnist package knows about one file of a set."""
+
+    file_name: str
+    url: str
+    md5: str
+    class_names: tuple[str, ...]
+    licence: str
+    task: str
+
+    @property
+    def manual_route(self) -> str:
+        """How to get the file by hand."""
+        return f"download {self.url} as {self.file_name} (MD5 {self.md5})"
+
+
+def set_info(name: str, size: int = 28) -> SetInfo:
+    """Address, checksum, labels and licence of a set at a published size."""
+    from medmnist.info import INFO
+
+    info = INFO[name]
+    suffix = "" if size == 28 else f"_{size}"
+    labels = info["label"]
+    return SetInfo(
+        file_name(name, size),
+        info[f"url{suffix}"],
+        info[f"MD5{suffix}"],
+        tuple(labels[str(index)] for index in range(len(labels))),
+        info["license"],
+        info["task"],
+    )
+
+
+def source_size(image_size: int) -> int:
+    """The published size that images of ``image_size`` are made from by default."""
+    fitting = [size for size in SIZES if image_size <= size * (_NEARLY if size == 28 else 1)]
+    return fitting[0] if fitting else SIZES[-1]
+
+
+def load(request: Request) -> Dataset:
+    """Read a set from the data folder, fetching it first when it is not there.
+
+    Raises:
+        DataError: no file and no download, or a file of another form.
+        IntegrityError: the checksum is not the official one and was not accepted.
+    """
+    chosen = request.options.get("source_size")
+    info = set_info(
+        request.name, source_size(request.image_size) if chosen is None else int(chosen)
+    )
+    path = request.root / info.file_name
+    if not path.exists():
+        _fetch(path, info, request)
+    arrays = archive.read_arrays(path)
+    archive.require_checksum(path, request.text("accept_checksum"), info.md5)
+    return assemble(path, arrays, info, request)
+
+
+def assemble(
+    path: Path, arrays: dict[str, npt.NDArray[Any]], info: SetInfo, request: Request
+) -> Dataset:
+    """The data set made of a file's arrays, with the labels and licence of ``info``."""
+    target = str(request.option("target"))
+    labels, names = archive.reduce_labels(arrays, info.class_names, target, path)
+    return archive.assemble(
+        request, arrays, labels, names, licence=info.licence, source=f"MedMNIST v2, {info.url}"
+    )
+
+
+def _fetch(path: Path, info: SetInfo, request: Request) -> None:
+    if not request.options.get("download", True):
+        raise DataError(
+            f"{path} does not exist and downloads are off: {info.manual_route} and put it "
+            f"into {path.parent}, or name its folder with --data-dir or ENSGAN_DATA"
+        )
+    try:
+        download(info.url, path, md5=info.md5, on_progress=request.on_progress)
+    except DataError as error:
+        raise DataError(
+            f"{path} does not exist and could not be downloaded ({error}): {info.manual_route} "
+            f"by hand and put it into {path.parent}, or name its folder with --data-dir or "
+            "ENSGAN_DATA"
+        ) from error

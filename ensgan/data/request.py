@@ -1,0 +1,148 @@
+"""What a caller asks of a data source, and the options each source declares."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+from ensgan.errors import ConfigError, DataError, unknown_name
+
+Scalar: TypeAlias = bool | int | float | str | None
+ReportProgress: TypeAlias = Callable[[int, int], None]
+"""Called with (done, total)."""
+
+DATA_VARIABLE = "ENSGAN_DATA"
+"""Environment variable that names the data folder."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One setting of a data source.
+
+    Attributes:
+        name, kind, default: its key under ``dataset.options``, its type, its value when unset.
+        summary: what it does, for the documentation.
+        choices: the permitted values, empty when free.
+        minimum, maximum: bounds of numbers.
+    """
+
+    name: str
+    kind: type[bool] | type[int] | type[float] | type[str]
+    default: Scalar
+    summary: str
+    choices: tuple[Scalar, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+
+    def problem(self, value: Scalar) -> str | None:
+        """What is wrong with ``value`` as one sentence, or None."""
+        kinds = (int, float) if self.kind is float else (self.kind,)
+        is_flag = isinstance(value, bool)
+        if not isinstance(value, kinds) or is_flag != (self.kind is bool):
+            return f"{self.name} must be {self.kind.__name__}, not {value!r}"
+        if self.choices and value not in self.choices:
+            choices = ", ".join(str(choice) for choice in self.choices)
+            return f"{self.name} must be one of {choices}, not {value!r}"
+        if isinstance(value, (int, float)) and not is_flag:
+            if self.minimum is not None and value < self.minimum:
+                return f"{self.name} must be at least {self.minimum:g}, not {value}"
+            if self.maximum is not None and value > self.maximum:
+                return f"{self.name} must be at most {self.maximum:g}, not {value}"
+        return None
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call of a data source.
+
+    Attributes:
+        name: the registry name, or the name of the file or folder.
+        root: the data folder (for a path: the file or folder itself).
+        image_size: side of the images wanted, pixels.
+        options: the source's settings, complete and checked.
+        seed: of random splits and of drawn images.
+        on_progress: called with (done, total) during long work.
+    """
+
+    name: str
+    root: Path
+    image_size: int = 32
+    options: Mapping[str, Scalar] = field(default_factory=dict)
+    seed: int = 0
+    on_progress: ReportProgress | None = None
+
+    def option(self, name: str) -> int | float | str:
+        """The value of an option that is always set."""
+        value = self.options[name]
+        if value is None:
+            raise DataError(f"{self.name}: option '{name}' must be set")
+        return value
+
+    def text(self, name: str) -> str | None:
+        """The value of a text option, None when unset."""
+        value = self.options[name]
+        return None if value is None else str(value)
+
+    def report(self, done: int, total: int) -> None:
+        """Tell the caller how far the work is."""
+        if self.on_progress is not None:
+            self.on_progress(done, total)
+
+
+def read_options(
+    source: str, table: Sequence[Option], options: Mapping[str, Scalar]
+) -> dict[str, Scalar]:
+    """Check ``options`` against a source's table and fill in the defaults.
+
+    Raises:
+        ConfigError: unknown options, wrong types or values, all at once.
+    """
+    known = {option.name: option for option in table}
+    values = {option.name: option.default for option in table}
+    problems = []
+    for name, value in options.items():
+        if name not in known:
+            if known:
+                problems.append(unknown_name("option", name, known))
+            else:
+                problems.append(f"takes no options, but '{name}' is set")
+        elif value is not None:
+            problem = known[name].problem(value)
+            problems += [problem] if problem else []
+            values[name] = value
+    if problems:
+        raise ConfigError(f"dataset.options for {source}", problems)
+    return values
+
+
+def data_root(root: Path | None = None) -> Path:
+    """The data folder: ``root``, else ``ENSGAN_DATA``, else ``~/.medmnist`` (created).
+
+    The default is the folder the medmnist package itself uses, so that its files are found.
+
+    Raises:
+        DataError: a folder that was named does not exist, or the default cannot be created.
+    """
+    named = root if root is not None else _from_environment()
+    if named is not None:
+        if not named.is_dir():
+            origin = "--data-dir" if root is not None else DATA_VARIABLE
+            raise DataError(f"the data folder {named} ({origin}) is not a folder: create it first")
+        return named
+    default = Path.home() / ".medmnist"
+    try:
+        default.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"cannot create {default} ({error.strerror}): name a data folder with "
+            f"--data-dir or {DATA_VARIABLE}"
+        ) from error
+    return default
+
+
+def _from_environment() -> Path | None:
+    value = os.environ.get(DATA_VARIABLE)
+    return Path(value).expanduser() if value else None

@@ -1,0 +1,141 @@
+"""The report on a data set: counts, duplicates, leakage, and the command that prints it."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from ensgan.cli import app
+from ensgan.data import check, load_dataset
+from ensgan.data.duplicates import exact_pairs, near_pairs, thumbnails
+from ensgan.types import Dataset, Samples
+
+run = CliRunner()
+
+
+def made(seed: int = 0, counts: tuple[int, int, int] = (30, 10, 10)) -> dict[str, Samples]:
+    rng = np.random.default_rng(seed)
+    return {
+        split: Samples(rng.integers(0, 256, (count, 16, 16), dtype=np.uint8), np.arange(count) % 2)
+        for split, count in zip(("train", "val", "test"), counts, strict=True)
+    }
+
+
+def dataset(splits: dict[str, Samples]) -> Dataset:
+    return Dataset("made", **splits, class_names=("a", "b"), licence="CC0")
+
+
+def test_a_sound_set_has_no_problems() -> None:
+    report = check(dataset(made()))
+    assert report.problems == ()
+    assert report.splits["train"].classes == {"a": 15, "b": 15}
+    assert sum(report.splits["val"].intensity.histogram) == 10 * 16 * 16
+    assert report.near is not None
+    assert sum(report.near.within.values()) + sum(report.near.across.values()) == 0
+    assert json.loads(json.dumps(report.to_json()))["licence"] == "CC0"
+
+
+def test_intensities_are_those_numpy_computes() -> None:
+    data = dataset(made())
+    intensity = check(data).splits["test"].intensity
+    pixels = data.test.images
+    assert intensity.mean == pytest.approx(pixels.mean(), abs=1e-3)
+    assert intensity.std == pytest.approx(pixels.std(), abs=1e-3)
+    assert (intensity.minimum, intensity.maximum) == (pixels.min(), pixels.max())
+    assert intensity.percentiles["50"] == pytest.approx(np.median(pixels), abs=1)
+
+
+def test_leaks_contradictions_blanks_and_empty_classes_are_problems() -> None:
+    splits = made()
+    splits["test"].images[:3] = splits["train"].images[5:8]  # labels 0,1,0 against 1,0,1
+    splits["val"].images[4] = 7
+    splits["val"] = Samples(splits["val"].images, np.zeros(10, np.int64))
+    splits["train"].images[29] = splits["train"].images[28]
+    report = check(dataset(splits))
+    text = " | ".join(report.problems)
+    assert report.exact.across == {"train/val": 0, "train/test": 3, "val/test": 0}
+    assert report.exact.within == {"train": 1, "val": 0, "test": 0}
+    assert report.exact.other_label == 4
+    assert report.exact.examples[0] == ("train[5]", "test[0]")
+    assert "3 images of train/test are the same" in text
+    assert "4 pairs of equal images have different labels" in text
+    assert "val has 1 blank images" in text
+    assert "val has no image of class b" in text
+
+
+def test_near_duplicates_survive_brightness_contrast_noise_and_size() -> None:
+    splits = {
+        name: Samples(images.images, images.labels)
+        for name, images in load_dataset(
+            "phantom", options={"n_train": 60, "n_val": 12, "n_test": 12}
+        )
+        .splits()
+        .items()
+    }
+    rng = np.random.default_rng(0)
+    altered = splits["train"].images[:4] * 0.8 + 20 + rng.normal(0, 2, (4, 32, 32))
+    splits["test"].images[2:6] = np.clip(altered, 0, 255).astype(np.uint8)
+    near = check(dataset(splits)).near
+    assert near is not None
+    assert near.across["train/test"] == 4
+    assert set(near.examples[:4]) == {(f"train[{i}]", f"test[{i + 2}]") for i in range(4)}
+
+
+def test_near_pairs_equal_brute_force() -> None:
+    rng = np.random.default_rng(0)
+    base = rng.normal(size=(40, 64))
+    vectors = np.repeat(base, 8, axis=0) + rng.normal(0, 0.09, (320, 64))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    pairs = near_pairs(vectors, 0.99)
+    first, second = np.nonzero(np.triu(vectors @ vectors.T >= 0.99, 1))
+    assert len(first) > 100
+    assert set(zip(pairs.first, pairs.second, strict=True)) == set(zip(first, second, strict=True))
+    assert len(near_pairs(vectors, 0.99, limit=10)) == 10
+
+
+def test_flat_images_have_no_near_duplicates_and_thumbnails_unit_length() -> None:
+    images = np.full((3, 20, 20), 9, np.uint8)
+    assert len(near_pairs(thumbnails(images))) == 0
+    assert len(exact_pairs(images)) == 2
+    rgb = np.random.default_rng(0).integers(0, 256, (5, 28, 28, 3), dtype=np.uint8)
+    np.testing.assert_allclose(np.linalg.norm(thumbnails(rgb), axis=1), 1, rtol=1e-5)
+
+
+def test_the_real_set_shows_its_known_duplicates(shared: Path) -> None:
+    data = load_dataset(shared / "data" / "pneumoniamnist.npz")
+    start = time.process_time()
+    report = check(data)
+    assert time.process_time() - start < 10
+    raw = np.load(shared / "data" / "pneumoniamnist.npz")
+    train = {image.tobytes() for image in raw["train_images"]}
+    shared_images = sum(image.tobytes() in train for image in raw["val_images"])
+    assert report.exact.across["train/val"] == shared_images > 0
+
+
+def test_the_command_prints_a_table_and_one_json_object(tmp_path: Path) -> None:
+    shown = run.invoke(app, ["data", "check", "phantom", "--option", "n_train=40"])
+    assert shown.exit_code == 0, shown.output
+    assert "opacity" in shown.output
+    assert "no problems found" in shown.output
+    result = run.invoke(app, ["data", "check", "phantom", "--json"])
+    assert json.loads(result.stdout)["splits"]["train"]["images"] == 1200
+
+
+def test_the_command_accepts_a_checksum_by_flag_and_environment(shared: Path) -> None:
+    base = ["data", "check", "pneumoniamnist", "--data-dir", str(shared / "data"), "--no-near"]
+    assert type(run.invoke(app, base).exception).__name__ == "IntegrityError"
+    assert run.invoke(app, [*base, "--accept-checksum", "any"]).exit_code == 0
+    assert run.invoke(app, base, env={"ENSGAN_ACCEPT_CHECKSUM": "any"}).exit_code == 0
+    strict = run.invoke(app, [*base, "--accept-checksum", "any", "--strict"])
+    assert strict.exit_code == 1
+
+
+@pytest.mark.parametrize("option", ["n_train", "n_train=[1]", "=3"])
+def test_malformed_options_are_refused(option: str) -> None:
+    result = run.invoke(app, ["data", "check", "phantom", "--option", option])
+    assert "--option" in str(result.exception)
