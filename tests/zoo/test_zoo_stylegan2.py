@@ -322,10 +322,10 @@ def test_r1_differentiates_twice_through_trunk_and_heads() -> None:
         direction = torch.randn_like(parameter)
         with torch.no_grad():
             parameter.add_(direction, alpha=1e-6)
-        above = float(penalty())
+        above = float(penalty().detach())
         with torch.no_grad():
             parameter.sub_(direction, alpha=2e-6)
-        below = float(penalty())
+        below = float(penalty().detach())
         with torch.no_grad():
             parameter.add_(direction, alpha=1e-6)
         expected = float((gradient * direction).sum())

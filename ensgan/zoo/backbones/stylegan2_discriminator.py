@@ -70,7 +70,7 @@ class ClassMap(ClassVectors):
         """Labels int64 [B] to vectors [B,dim]."""
         weight = self.mapping.embed.weight
         classes = torch.eye(self.num_classes, dtype=weight.dtype, device=weight.device)
-        vectors = self.mapping(None, classes)
+        vectors: Tensor = self.mapping(None, classes)
         return one_hot(labels, self.num_classes).to(weight.dtype) @ vectors
 
 
