@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from ensgan import __version__
-from ensgan.cli import data
+from ensgan.cli import data, runs, sweep
 from ensgan.errors import EnsganError
 
 app = typer.Typer(
@@ -42,7 +42,16 @@ def _root(
 
 
 # Commands, one line each.
+app.command("sweep")(sweep.sweep)
+app.command("train")(sweep.train)
+app.command("sync")(sweep.sync)
 app.add_typer(data.app, name="data")
+app.command("runs")(runs.runs)
+app.command("show")(runs.show)
+app.command("pull")(runs.pull)
+app.command("sample")(runs.sample)
+app.command("verify")(runs.verify)
+app.command("ui")(runs.ui)
 
 
 def main() -> None:

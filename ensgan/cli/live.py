@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TextIO
 
@@ -90,7 +90,7 @@ class _LiveTable:
         def listen(event: Event) -> None:
             fields = event.fields
             if event.kind == "progress" and "gan" in fields:
-                self.rows.setdefault(fields["gan"], {}).update(fields)
+                self._advance(self.rows.setdefault(fields["gan"], {}), fields)
             elif event.kind == "progress":
                 self.stage = f"{fields['stage']} {fields['done']}/{fields['of']}"
             elif event.kind == "member":
@@ -106,6 +106,15 @@ class _LiveTable:
                 say(sentence(event))
 
         return listen
+
+    @staticmethod
+    def _advance(row: dict[str, Any], fields: Mapping[str, Any]) -> None:
+        """Note the step of a GAN, and its pace since the first step seen here."""
+        first_step, first_seconds = row.setdefault("first", (fields["step"], fields["seconds"]))
+        row.update(fields)
+        elapsed = fields["seconds"] - first_seconds
+        if elapsed > 0:
+            row["steps_per_second"] = (fields["step"] - first_step) / elapsed
 
     def render(self) -> Table:
         """The table now."""

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ensgan.cli.output import JsonOption, emit
+from ensgan.cli.output import JsonOption, emit, progress
 
 if TYPE_CHECKING:
     from ensgan.pipeline.results import SweepResult
@@ -116,6 +116,25 @@ def train(
     emit({"members": [member.to_json() for member in members]}, as_json=as_json, table=table)
 
 
+def sync(
+    name: Annotated[str, typer.Argument(help="Name of the sweep.")],
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Record a sweep that the tracking store missed; harmless when nothing is missing.
+
+    Example: ensgan sync quickstart
+    """
+    from ensgan.cluster.launch import sync_sweep
+
+    run_id = sync_sweep(name, storage=storage)
+    emit(
+        {"name": name, "run_id": run_id},
+        as_json=as_json,
+        table=lambda: f"sweep '{name}' is recorded as run {run_id}",
+    )
+
+
 def _show_plan(
     spec: Path, settings: list[str], storage: Path | None, data_dir: Path | None, as_json: bool
 ) -> None:
@@ -124,7 +143,9 @@ def _show_plan(
     from ensgan.pipeline.prepare import resolve
     from ensgan.store import default_storage
 
-    plan = make_plan(resolve(load_sweep(spec, settings), data_dir), storage or default_storage())
+    resolved = resolve(load_sweep(spec, settings), data_dir)
+    with progress("measuring a few steps of each GAN") as on_progress:
+        plan = make_plan(resolved, storage or default_storage(), on_progress=on_progress)
 
     def table() -> Table:
         shown = Table(

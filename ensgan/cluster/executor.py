@@ -60,12 +60,12 @@ class RayExecutor:
         """See :meth:`ensgan.pipeline.executor.Executor.grow`."""
         watcher = _Watcher(on_member, on_event)
         trainable = tune.with_resources(
-            tune.with_parameters(gan_trial, jobs={job.gan.name: job for job in jobs}),
+            tune.with_parameters(gan_trial, jobs={job.name: job for job in jobs}),
             {"cpu": self.settings.cpus_per_trial, "gpu": self.settings.gpus_per_trial},
         )
         tuner = tune.Tuner(
             trainable,
-            param_space={"gan": tune.grid_search([job.gan.name for job in jobs])},
+            param_space={"gan": tune.grid_search([job.name for job in jobs])},
             tune_config=tune.TuneConfig(
                 max_concurrent_trials=self.settings.max_concurrent, reuse_actors=True
             ),

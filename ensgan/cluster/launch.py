@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ensgan.config import SweepSpec
+from ensgan.config import SweepSpec, TrackSpec
 from ensgan.errors import InputError, unknown_name
 from ensgan.pipeline.events import OnEvent, ignore
 from ensgan.pipeline.executor import Executor, LocalExecutor, grow_here
@@ -14,7 +14,7 @@ from ensgan.pipeline.folder import SweepFolder
 from ensgan.pipeline.members import MemberResult
 from ensgan.pipeline.names import load_sweep
 from ensgan.pipeline.prepare import member_jobs, resolve, write_inputs
-from ensgan.pipeline.record import BackgroundRecorder
+from ensgan.pipeline.record import BackgroundRecorder, Recording
 from ensgan.pipeline.results import SweepResult
 from ensgan.pipeline.runner import run, sweep_folder
 from ensgan.report.pictures import Pictures
@@ -97,8 +97,29 @@ def train_one(
         raise InputError(unknown_name(f"GAN of sweep '{spec.name}'", gan, names))
     with folder.locked():
         jobs = member_jobs(resolved, write_inputs(resolved, folder), folder)
-        job = next(job for job in jobs if job.gan.name == gan)
+        job = next(job for job in jobs if job.name == gan)
         return grow_here(job, on_event)
+
+
+def sync_sweep(name: str, *, storage: Path | None = None) -> str:
+    """Record what a sweep's manifest holds and the store does not yet; the parent's run ID.
+
+    Raises:
+        InputError: there is no such sweep.
+        StoreError: the store cannot be reached.
+    """
+    storage = (storage or default_storage()).resolve()
+    folder = sweep_folder(storage, name)
+    manifest = folder.read()
+    if "spec" not in manifest:
+        known = [path.name for path in sorted((storage / "sweeps").glob("*")) if path.is_dir()]
+        raise InputError(f"{storage}: {unknown_name('sweep', name, known)}")
+    with folder.locked():
+        track = TrackSpec.model_validate(manifest["spec"]["track"])
+        store = open_store(track.uri, storage=storage, experiment=track.experiment)
+        run_id = Recording(folder, store, Pictures()).bring_up_to_date()
+    assert run_id is not None
+    return run_id
 
 
 @contextlib.contextmanager

@@ -38,7 +38,7 @@ def gan_trial(config: dict[str, Any], jobs: Mapping[str, MemberJob]) -> None:
         for result in grow(job, beat):
             _report(job, result)
     except EnsganError as error:
-        tune.report({"gan": job.gan.name, "error": str(error)})
+        tune.report({"gan": job.name, "error": str(error)})
 
 
 def _report(job: MemberJob, result: MemberResult) -> None:
@@ -49,7 +49,7 @@ def _report(job: MemberJob, result: MemberResult) -> None:
         write_json(Path(folder) / "member.json", result.to_json())
         tune.report(
             {
-                "gan": job.gan.name,
+                "gan": job.name,
                 "step": int(result.name.rpartition("@")[2]),
                 "intra_d": result.intra_d,
                 "density": result.density,

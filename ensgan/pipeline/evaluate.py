@@ -37,7 +37,7 @@ class DatasetFiles:
     def load(self) -> Dataset:
         """Read the data set back."""
         splits = {name: Samples.load(path) for name, path in self.splits.items()}
-        return Dataset(self.name, class_names=self.class_names, **splits)
+        return Dataset(self.name, splits["train"], splits["val"], splits["test"], self.class_names)
 
 
 @dataclass(frozen=True)

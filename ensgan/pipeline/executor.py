@@ -74,8 +74,8 @@ class LocalExecutor:
                 for result in _growing(job, on_event):
                     on_member(result)
             except EnsganError as error:
-                failed[job.gan.name] = str(error)
-                on_event(Event("failed", {"gan": job.gan.name, "error": str(error)}))
+                failed[job.name] = str(error)
+                on_event(Event("failed", {"gan": job.name, "error": str(error)}))
         return failed
 
     def map(

@@ -7,7 +7,7 @@ file named by the content key of what made it: doing a job again finds them and 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,9 @@ class MemberJob:
     """All that a trial needs; paths are on storage that every node sees.
 
     Attributes:
-        gan: the row, already scaled.
+        name: of the GAN.
+        row: the row, already scaled, as JSON; ``plugins`` are loaded before it is read, because
+            a trial runs in another process.
         settings: how it trains.
         classes: number of classes.
         training_set: :class:`Samples` file of the real training split.
@@ -44,7 +46,9 @@ class MemberJob:
         threads: torch threads of the trial.
     """
 
-    gan: zoo.GANSpec
+    name: str
+    row: Mapping[str, Any]
+    plugins: tuple[Path, ...]
     settings: train.TrainSettings
     classes: int
     training_set: Path
@@ -63,13 +67,18 @@ class MemberJob:
     @property
     def steps(self) -> tuple[int, ...]:
         """The steps at which snapshots are taken."""
-        spacing = self.settings.steps // self.settings.snapshots
-        return tuple(spacing * (i + 1) for i in range(self.settings.snapshots))
+        return tuple(self.settings.spacing * (i + 1) for i in range(self.settings.snapshots))
+
+    def gan(self) -> zoo.GANSpec:
+        """The row."""
+        for plugin in self.plugins:
+            zoo.load_plugin(plugin)
+        return zoo.GANSpec.from_json(self.row)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the members this job makes."""
-        return tuple(f"{self.gan.name}@{step}" for step in self.steps)
+        return tuple(f"{self.name}@{step}" for step in self.steps)
 
 
 @dataclass(frozen=True)
@@ -152,7 +161,7 @@ def grow(
     training = Samples.load(job.training_set)
     labels = sample_labels(training.labels, job.classes, job.count, job.labels, job.sample_seed)
     snapshots = train.train_gan(
-        job.gan, training, job.classes, job.settings, job.folder, on_progress=on_progress
+        job.gan(), training, job.classes, job.settings, job.folder, on_progress=on_progress
     )
     finish = _Finisher(job, training, labels)
     while True:
@@ -168,10 +177,11 @@ class _Finisher:
 
     def __init__(self, job: MemberJob, training: Samples, labels: Int64Array) -> None:
         self.job = job
+        self.row = job.gan()
         self.shape = training.shape
         self.labels = labels
         self.extractor: embedding.Extractor | None = None
-        self.reference: metrics.Reference | None = None
+        self.reference: metrics.RealReference | None = None
 
     def __call__(self, snapshot: train.Snapshot, trained: Interval) -> MemberResult:
         job = self.job
@@ -191,7 +201,7 @@ class _Finisher:
         samples_path = job.results / "samples" / f"{name}-{key}.npz"
         features_path = job.results / "features" / f"{name}-{key}.npy"
         begin = time.time()
-        generator = zoo.load_generator(snapshot.path, job.gan, self.shape, job.classes)
+        generator = zoo.load_generator(snapshot.path, self.row, self.shape, job.classes)
         images = zoo.sample(generator, self.labels, seed=job.sample_seed)
         Samples(images, self.labels).save(samples_path)
         sampled = time.time()
@@ -228,7 +238,7 @@ class _Finisher:
             self.extractor = embedding.load_extractor(self.job.extractor)
         return embedding.embed(samples.images, self.extractor).features
 
-    def _reference(self) -> metrics.Reference:
+    def _reference(self) -> metrics.RealReference:
         if self.reference is None:
             real = np.load(self.job.reference, allow_pickle=False)
             self.reference = metrics.prepare(real, self.job.k, backend=self.job.backend)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ensgan import data, downstream, embedding, search, zoo
+from ensgan import data, downstream, embedding, zoo
 from ensgan.config import KnownNames, SweepSpec, load_spec, read_tree
+from ensgan.search import rules, samplers
 
 
 def known_names() -> KnownNames:
@@ -16,8 +17,8 @@ def known_names() -> KnownNames:
         "dataset": data.names(),
         "GAN": zoo.names(),
         "extractor": embedding.names(),
-        "sampler": search.samplers(),
-        "rule": _heads(search.rules()),
+        "sampler": samplers(),
+        "rule": _heads(rules()),
         "strategy": _heads(downstream.strategy_names()),
     }
 
@@ -25,15 +26,19 @@ def known_names() -> KnownNames:
 def load_sweep(path: Path, settings: Sequence[str] = ()) -> SweepSpec:
     """Read a sweep file; GANs of its plugins are registered first, so that they have names.
 
-    Plugin paths are relative to the sweep file.
+    Plugin paths are relative to the sweep file and absolute in the spec returned.
 
     Raises:
         ConfigError: with every problem of the file and the settings.
         InputError: a plugin cannot be loaded.
     """
-    for plugin in _plugins(read_tree(path)):
-        zoo.load_plugin(path.parent / plugin)
-    return load_spec(path, settings=settings, known=known_names())
+    plugins = [str((path.parent / plugin).resolve()) for plugin in _plugins(read_tree(path))]
+    for plugin in plugins:
+        zoo.load_plugin(Path(plugin))
+    spec = load_spec(path, settings=settings, known=known_names())
+    if not spec.train.plugins:
+        return spec
+    return spec.model_copy(update={"train": spec.train.model_copy(update={"plugins": plugins})})
 
 
 def _plugins(tree: dict[str, Any]) -> list[str]:

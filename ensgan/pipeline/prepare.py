@@ -147,12 +147,12 @@ def member_jobs(resolved: Resolved, inputs: Inputs, folder: SweepFolder) -> list
     spec = resolved.spec
     jobs = []
     for row, settings in zip(resolved.gans, resolved.settings, strict=True):
-        key = content_key(
-            REVISION, row.to_json(), settings, resolved.dataset.train.key, train.REVISION
-        )
+        key = content_key(REVISION, row.to_json(), settings.identity(), resolved.dataset.train.key)
         jobs.append(
             MemberJob(
-                gan=row,
+                name=row.name,
+                row=row.to_json(),
+                plugins=tuple(Path(plugin) for plugin in spec.train.plugins),
                 settings=settings,
                 classes=resolved.dataset.num_classes,
                 training_set=inputs.dataset.splits["train"],

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ from ensgan.files import content_key, read_json, write_bytes, write_json
 from ensgan.pipeline.events import Event, OnEvent, ignore
 from ensgan.pipeline.folder import SweepFolder
 from ensgan.pipeline.members import MemberResult
-from ensgan.store import RunStore
+from ensgan.store import ENSEMBLE_FOLDER, TAG_DATASET, TAG_GAN, TAG_SELECTED, RunStore
 from ensgan.types import Front, Samples, UInt8Array
 
 GRID_COLUMNS = 16
@@ -62,8 +63,7 @@ class Recording:
         for name, record in self._items(manifest):
             if not self._is_done(name):
                 record(parent)
-                self.state["done"].append(name)
-                write_json(self.state_path, self.state)
+                self._mark(name)
         return parent
 
     def _open_state(self, manifest: Mapping[str, Any]) -> None:
@@ -75,6 +75,10 @@ class Recording:
 
     def _is_done(self, name: str) -> bool:
         return name in self.state["done"]
+
+    def _mark(self, name: str) -> None:
+        self.state["done"].append(name)
+        write_json(self.state_path, self.state)
 
     def _run(self, name: str, **arguments: Any) -> str:
         """The run of this name, made when it does not exist."""
@@ -90,33 +94,43 @@ class Recording:
         for gan, results in _by_gan(manifest).items():
             if len(results) >= complete or manifest["status"] != "running":
                 key = content_key(*(result.sha256 for result in results))
-                yield f"gan:{gan}:{key}", lambda parent, g=gan, r=results: self._gan(parent, g, r)
+                yield f"gan:{gan}:{key}", partial(self._gan, gan=gan, results=results)
         if "front" in manifest:
-            yield f"search:{manifest['front']}", lambda parent: self._search(parent, manifest)
+            yield f"search:{manifest['front']}", partial(self._search, manifest=manifest)
         if "downstream" in manifest:
             table = read_json(Path(manifest["downstream"]))
             for row in table["strategies"]:
                 name = f"strategy:{row['strategy']}:{content_key(row)}"
-                yield name, lambda parent, r=row: self._strategy(parent, r)
+                yield name, partial(self._strategy, row=row)
         if "ensemble" in manifest:
             yield (
                 f"ensemble:{manifest['ensemble']}",
-                lambda parent: self._ensemble(parent, manifest),
+                partial(self._ensemble, manifest=manifest),
             )
         if manifest["status"] != "running":
-            yield f"end:{manifest['finished']}", lambda parent: self._end(parent, manifest)
+            yield f"end:{manifest['finished']}", partial(self._end, manifest=manifest)
 
     def _parent(self, manifest: Mapping[str, Any]) -> str:
         spec, dataset = manifest["spec"], manifest["dataset"]
-        return self._run(
+        run_id = self._run(
             spec["name"],
             kind="sweep",
             params={**_leaves(spec), "dataset": dataset["name"], "dataset.key": dataset["key"]},
             tags={
-                "ensgan.dataset": dataset["name"],
+                TAG_DATASET: dataset["name"],
                 **{f"ensgan.version.{k}": str(v) for k, v in manifest["versions"].items()},
             },
         )
+        if not self._is_done("dataset"):
+            self.store.log_dataset(
+                run_id,
+                name=dataset["name"],
+                digest=dataset["key"][:16],
+                source=dataset["source"],
+                profile=dataset["images"],
+            )
+            self._mark("dataset")
+        return run_id
 
     def _gan(self, parent: str, gan: str, results: Sequence[MemberResult]) -> None:
         run_id = self._run(
@@ -124,7 +138,7 @@ class Recording:
             kind="gan",
             parent=parent,
             params={"gan": gan, "snapshots": len(results)},
-            tags={"ensgan.gan": gan, "ensgan.health": "; ".join(_health(results)) or "ok"},
+            tags={TAG_GAN: gan, "ensgan.health": "; ".join(_health(results)) or "ok"},
         )
         self.store.log_history(
             run_id,
@@ -146,7 +160,7 @@ class Recording:
             for result in results
         ]
         self._files(run_id, self.illustrator.grid(gan, rows), f"grid-{gan}")
-        self.store.finish(run_id, "FINISHED")
+        self.store.finish(run_id, "finished")
 
     def _search(self, parent: str, manifest: Mapping[str, Any]) -> None:
         path = Path(manifest["front"])
@@ -169,7 +183,7 @@ class Recording:
         for file in (path, Path(manifest["trials"])):
             self.store.log_file(run_id, file)
         self._files(run_id, self.illustrator.front(front), "front")
-        self.store.finish(run_id, "FINISHED")
+        self.store.finish(run_id, "finished")
 
     def _strategy(self, parent: str, row: Mapping[str, Any]) -> None:
         run_id = self._run(
@@ -180,10 +194,10 @@ class Recording:
             tags={"ensgan.strategy": row["strategy"]},
         )
         self.store.log_metrics(run_id, _strategy_metrics(row))
-        self.store.finish(run_id, "FINISHED")
+        self.store.finish(run_id, "finished")
 
     def _ensemble(self, parent: str, manifest: Mapping[str, Any]) -> None:
-        self.store.log_folder(parent, Path(manifest["ensemble"]), "ensemble")
+        self.store.log_folder(parent, Path(manifest["ensemble"]), ENSEMBLE_FOLDER)
         self.store.log_file(parent, Path(manifest["downstream"]), "downstream")
         selected = manifest["selected"]
         names = ("intra_d", "inter_d", "density", "coverage")
@@ -191,7 +205,7 @@ class Recording:
         self.store.set_tags(
             parent,
             {
-                "ensgan.selected": ",".join(selected["members"]),
+                TAG_SELECTED: ",".join(selected["members"]),
                 "ensgan.rule": selected["rule"],
                 "ensgan.members": str(len(manifest["members"])),
             },
@@ -201,7 +215,7 @@ class Recording:
         for stage, seconds in manifest["stages"].items():
             self.store.log_metrics(parent, {f"seconds.{stage.replace(' ', '_')}": seconds})
         self.store.log_file(parent, self.folder.manifest_path)
-        self.store.finish(parent, "FAILED" if manifest["status"] == "failed" else "FINISHED")
+        self.store.finish(parent, "failed" if manifest["status"] == "failed" else "finished")
 
     def _files(self, run_id: str, contents: Mapping[str, bytes], folder: str) -> None:
         for name, content in contents.items():

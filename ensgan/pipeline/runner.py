@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from ensgan import __version__, search
+from ensgan import __version__
 from ensgan.config import SweepSpec
 from ensgan.errors import ConfigError, EnsganError
 from ensgan.pipeline import stages
@@ -19,6 +19,7 @@ from ensgan.pipeline.folder import SweepFolder
 from ensgan.pipeline.members import MemberJob, MemberResult
 from ensgan.pipeline.prepare import Inputs, Resolved, member_jobs, write_inputs
 from ensgan.pipeline.results import SweepResult
+from ensgan.search import select
 
 EARLY_SECTIONS = ("seed", "dataset", "train")
 """Sections of a spec whose change would leave trained members behind."""
@@ -76,7 +77,7 @@ class _Sweep:
             scores = stages.score(self.folder, spec, inputs, members, self._progress("score"))
         with self.clock.stage("search", is_work=True):
             front, trials = stages.find_front(self.folder, spec, scores, self._progress("search"))
-            selected = search.select(front, spec.select.rule)
+            selected = select(front, spec.select.rule)
             front_path = self.folder.file(
                 "search", f"{trials.stem.replace('trials', 'front')}.json"
             )
@@ -203,6 +204,7 @@ def _opened(folder: SweepFolder, resolved: Resolved) -> dict[str, Any]:
         dataset={
             "name": resolved.dataset.name,
             "key": resolved.dataset.key,
+            "source": resolved.dataset.source,
             "classes": list(resolved.dataset.class_names),
             "images": {name: len(split) for name, split in resolved.dataset.splits().items()},
         },

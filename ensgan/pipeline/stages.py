@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ensgan import __version__, downstream, ensemble, metrics, search
+from ensgan import __version__, downstream, ensemble, metrics
 from ensgan.config import SweepSpec
 from ensgan.files import content_key, read_json, write_json
 from ensgan.pipeline.evaluate import EvaluateJob, FileBank, evaluate
@@ -20,6 +20,7 @@ from ensgan.pipeline.executor import Executor
 from ensgan.pipeline.folder import SweepFolder
 from ensgan.pipeline.members import MemberResult
 from ensgan.pipeline.prepare import Inputs, Resolved, derive_seed
+from ensgan.search import pool_key, search
 from ensgan.types import Front, FrontPoint, PoolScores, Selection
 
 REVISION = 1
@@ -62,19 +63,12 @@ def find_front(
     """The Pareto front, and the table of all trials."""
     settings = spec.search
     size = settings.max_size if settings.max_size is None else min(settings.max_size, len(scores))
-    key = content_key(
-        REVISION,
-        scores.names,
-        scores.density.tolist(),
-        np.nan_to_num(scores.overlap).tolist(),
-        settings.model_dump(),
-        spec.seed,
-    )
+    key = content_key(REVISION, pool_key(scores), settings.model_dump(), spec.seed)
     path = folder.file("search", f"front-{key}.json")
     trials = folder.file("search", f"trials-{key}.csv")
     if path.exists() and trials.exists():
         return Front.load(path), trials
-    front = search.search(
+    front = search(
         scores,
         sampler=settings.sampler,
         trials=settings.trials,

@@ -1,0 +1,236 @@
+"""A whole small sweep, without Ray and MLflow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_sweep import files_of, tiny, write_sweep
+
+from ensgan import data, ensemble, zoo
+from ensgan.cluster import launch
+from ensgan.config import SweepSpec, parse_spec
+from ensgan.errors import ConfigError, EnsganError, InputError, StoreError
+from ensgan.pipeline.events import Event
+from ensgan.pipeline.results import SweepResult
+from ensgan.store import MemoryStore
+from ensgan.types import Samples
+
+
+class Home:
+    """A storage folder whose sweeps are recorded in memory."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.path = path
+        self.store = MemoryStore()
+        self.events: list[Event] = []
+        self.reachable = True
+        monkeypatch.setattr(launch, "open_store", self.open_store)
+
+    def open_store(self, *_: object, **__: object) -> MemoryStore:
+        if not self.reachable:
+            raise StoreError("no tracking server at http://127.0.0.1:1")
+        return self.store
+
+    def run(self, spec: SweepSpec | None = None, **arguments: bool) -> SweepResult:
+        self.events.clear()
+        return launch.run_sweep(
+            spec or parse_spec(tiny()),
+            storage=self.path,
+            address=None,
+            on_event=self.events.append,
+            **arguments,
+        )
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory):
+    with pytest.MonkeyPatch.context() as patch:
+        yield Home(tmp_path_factory.mktemp("home"), patch)
+
+
+@pytest.fixture(scope="module")
+def result(home: Home) -> SweepResult:
+    return home.run()
+
+
+def test_every_stage_has_its_result(home: Home, result: SweepResult) -> None:
+    assert [member.name for member in result.members] == [
+        "SNGAN@3",
+        "SNGAN@6",
+        "ACGAN-Mod@3",
+        "ACGAN-Mod@6",
+    ]
+    assert result.failed == {}
+    assert result.front.distinct <= 11 and len(result.front) >= 1
+    assert result.selected.point in result.front.points
+    assert {row.strategy for row in result.table} == {"real", "best-single", "all", "selected"}
+    assert set(result.seconds) >= {"train", "score", "search", "evaluate", "orchestration", "total"}
+
+
+def test_online_scores_equal_the_pools(result: SweepResult) -> None:
+    for i, member in enumerate(result.members):
+        assert member.density == pytest.approx(result.scores.density[i], abs=1e-12)
+        assert member.coverage == pytest.approx(result.scores.coverage[i], abs=1e-12)
+
+
+def test_the_run_is_recorded(home: Home, result: SweepResult) -> None:
+    assert result.run_id is not None
+    parent = home.store.get(result.run_id)
+    assert parent.kind == "sweep" and parent.status == "finished"
+    assert parent.tags["ensgan.selected"] == ",".join(result.selected.point.members)
+    assert parent.metrics["intra_d"] == pytest.approx(result.selected.point.intra_d)
+    children = home.store.children(result.run_id)
+    kinds = sorted(child.kind for child in children)
+    assert kinds == ["gan"] * 2 + ["search"] + ["strategy"] * 4
+    gan = next(child for child in children if child.name == "SNGAN")
+    assert gan.metrics["intra_d"] == pytest.approx(result.members[1].intra_d)
+    assert "grid-SNGAN/SNGAN.png" in home.store.files(
+        gan.run_id
+    ) or "SNGAN.png" in home.store.files(gan.run_id)
+    search = next(child for child in children if child.kind == "search")
+    assert any(name.endswith("front.html") for name in home.store.files(search.run_id))
+    assert "ensemble/ensemble.json" in home.store.files(result.run_id)
+
+
+def test_the_artifact_makes_the_members_own_images(result: SweepResult) -> None:
+    loaded = ensemble.load_ensemble(result.ensemble)
+    made = loaded.sample(12, seed=3)
+    assert set(made.member_names) == set(result.selected.point.members)
+    again = loaded.sample(5, seed=3)
+    np.testing.assert_array_equal(made.images[:5], again.images)
+
+
+def test_samples_are_reproducible_from_the_weights(result: SweepResult) -> None:
+    member = result.members[0]
+    samples = Samples.load(member.samples)
+    row = zoo.get("SNGAN").scaled(0.03125)
+    generator = zoo.load_generator(member.weights, row, samples.shape, 2)
+    import json
+
+    record = next((result.folder / "members").glob(f"{member.name}-*.json"))
+    assert json.loads(record.read_text())["sha256"] == member.sha256
+    from ensgan.pipeline.prepare import derive_seed
+
+    images = zoo.sample(generator, samples.labels, seed=derive_seed(7, "sample", "SNGAN"))
+    np.testing.assert_array_equal(images, samples.images)
+
+
+def test_running_again_repeats_nothing(home: Home, result: SweepResult) -> None:
+    parts = ("train", "samples", "features", "scores", "search", "evaluate", "ensemble")
+    before = files_of(result.folder, *parts)
+    again = home.run()
+    assert files_of(result.folder, *parts) == before
+    assert again.run_id == result.run_id and again.selected == result.selected
+    assert len(home.store.find(kind="sweep")) == 1
+
+
+def test_a_later_stage_reuses_the_members(home: Home, result: SweepResult) -> None:
+    before = files_of(result.folder, "train", "samples", "features", "scores")
+    other = home.run(parse_spec(tiny(search={"trials": 20})))
+    assert files_of(result.folder, "train", "samples", "features", "scores") == before
+    assert other.run_id != result.run_id and other.front.trials == 20
+    assert home.run().run_id is not None
+
+
+def test_other_training_is_refused_with_the_differences(home: Home, result: SweepResult) -> None:
+    with pytest.raises(ConfigError) as caught:
+        home.run(parse_spec(tiny(train={"steps": 8}, seed=1)))
+    text = str(caught.value)
+    assert "train.steps: 6 → 8" in text and "seed: 7 → 1" in text and "--fresh" in text
+
+
+def test_changing_test_labels_cannot_change_the_choice(
+    home: Home, result: SweepResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = data.load_dataset
+
+    def relabelled(*arguments, **options):
+        dataset = load(*arguments, **options)
+        flipped = Samples(dataset.test.images, 1 - dataset.test.labels)
+        return type(dataset)(
+            dataset.name,
+            dataset.train,
+            dataset.val,
+            flipped,
+            dataset.class_names,
+            dataset.licence,
+            dataset.source,
+        )
+
+    monkeypatch.setattr(data, "load_dataset", relabelled)
+    other = home.run(parse_spec(tiny(name="flipped")))
+    assert other.selected.point == result.selected.point
+    assert other.front.points == result.front.points
+    assert other.table.to_json() != result.table.to_json()
+
+
+def test_fresh_starts_over_and_keeps_the_old(home: Home) -> None:
+    spec = parse_spec(tiny(name="again", train={"steps": 2}))
+    first = home.run(spec)
+    second = home.run(spec, fresh=True)
+    assert second.run_id != first.run_id
+    assert [m.sha256 for m in second.members] == [m.sha256 for m in first.members]
+    assert len(list((home.path / "sweeps").glob("again.before-*"))) == 1
+
+
+def test_an_absent_store_delays_recording_only(home: Home) -> None:
+    home.reachable = False
+    try:
+        result = home.run(parse_spec(tiny(name="offline", train={"steps": 2})))
+    finally:
+        home.reachable = True
+    assert result.run_id is None
+    warnings = [event for event in home.events if event.kind == "warning"]
+    assert "ensgan sync" in warnings[0].fields["message"]
+    run_id = launch.sync_sweep("offline", storage=home.path)
+    assert home.store.get(run_id).status == "finished"
+    before = len(home.store.children(run_id))
+    assert launch.sync_sweep("offline", storage=home.path) == run_id
+    assert len(home.store.children(run_id)) == before == 7
+    with pytest.raises(InputError, match="did you mean 'offline'"):
+        launch.sync_sweep("offlin", storage=home.path)
+
+
+def test_all_problems_with_the_data_come_before_training(home: Home) -> None:
+    spec = parse_spec(tiny(name="bad", train={"batch": 64, "d_updates": 5}))
+    with pytest.raises(ConfigError) as caught:
+        home.run(spec)
+    assert "SNGAN" in str(caught.value) and "ACGAN-Mod" in str(caught.value)
+    assert not (home.path / "sweeps" / "bad").exists()
+
+
+def test_one_failing_gan_does_not_stop_the_others(home: Home, tmp_path: Path) -> None:
+    plugin = tmp_path / "broken.py"
+    plugin.write_text(
+        "import dataclasses\n"
+        "from ensgan import zoo\n"
+        "row = zoo.get('SNGAN')\n"
+        "adam = dataclasses.replace(row.optimiser.generator, learning_rate=1e30)\n"
+        "zoo.register(dataclasses.replace(row, name='Exploding',\n"
+        "    optimiser=dataclasses.replace(row.optimiser, generator=adam)))\n"
+    )
+    path = write_sweep(
+        tmp_path,
+        name="failing",
+        train={"gans": ["SNGAN", "Exploding"], "steps": 4, "plugins": ["broken.py"]},
+    )
+    result = launch.run_sweep(path, storage=home.path, address=None)
+    assert [member.name for member in result.members] == ["SNGAN@2", "SNGAN@4"]
+    assert "Exploding" in result.failed["Exploding"]
+    with pytest.raises(EnsganError, match="only 0 members"):
+        launch.run_sweep(
+            path, settings=["name=none", "train.gans=[Exploding]"], storage=home.path, address=None
+        )
+
+
+def test_train_one_is_found_by_the_sweep(home: Home) -> None:
+    spec = parse_spec(tiny(name="single", train={"steps": 2}))
+    (first, *_) = launch.train_one(spec, "SNGAN", storage=home.path)
+    before = first.weights.stat().st_mtime_ns
+    result = home.run(spec)
+    assert result.members[0].sha256 == first.sha256
+    assert first.weights.stat().st_mtime_ns == before
+    with pytest.raises(InputError, match="did you mean 'SNGAN'"):
+        launch.train_one(spec, "SNGA", storage=home.path)
