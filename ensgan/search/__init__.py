@@ -1,1 +1,61 @@
-"""The search for Pareto-optimal ensembles."""
+"""The search for Pareto-optimal ensembles.
+
+``EnsembleSampler`` needs Optuna and is imported when first asked for. The package itself can be
+called: ``ensgan.search(scores, …)`` is :func:`search`.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from ensgan.search.constraints import Budget, Constraints
+from ensgan.search.evaluator import Evaluator, Neighbourhood, Values
+from ensgan.search.objectives import ObjectiveTables, check_comparable, pool_key, tables_from_scores
+from ensgan.search.pareto import hypervolume, pareto_front
+from ensgan.search.select import check_pool, rules, select
+from ensgan.search.strategies import SearchInterrupted, samplers, search
+from ensgan.types import Front
+
+if TYPE_CHECKING:
+    from ensgan.search.optuna import EnsembleSampler
+
+__all__ = [
+    "Budget",
+    "Constraints",
+    "EnsembleSampler",
+    "Evaluator",
+    "Neighbourhood",
+    "ObjectiveTables",
+    "SearchInterrupted",
+    "Values",
+    "check_comparable",
+    "check_pool",
+    "hypervolume",
+    "pareto_front",
+    "pool_key",
+    "rules",
+    "samplers",
+    "search",
+    "select",
+    "tables_from_scores",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "EnsembleSampler":
+        from ensgan.search.optuna import EnsembleSampler
+
+        return EnsembleSampler
+    raise AttributeError(f"module 'ensgan.search' has no attribute '{name}'")
+
+
+class _CallableSearch(ModuleType):
+    """Lets ``ensgan.search`` be both this package and the function."""
+
+    def __call__(self, *args: Any, **options: Any) -> Front:
+        return search(*args, **options)
+
+
+sys.modules[__name__].__class__ = _CallableSearch

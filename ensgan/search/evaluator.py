@@ -1,0 +1,343 @@
+"""Exact objectives of many subsets at once, without a single distance.
+
+Masks are packed into 64-bit words: a union is an OR, its coverage a population count. Dense
+batches read the OR of eight members at a time from a table; neighbourhoods reuse the unions that
+leave one member out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ensgan.errors import InputError, unknown_name
+from ensgan.search import kernels
+from ensgan.search.objectives import ObjectiveTables, tables_from_scores
+from ensgan.types import Float64Array, Int64Array, PoolScores, harmonic_mean
+
+BoolArray: TypeAlias = npt.NDArray[np.bool_]
+UInt64Array: TypeAlias = npt.NDArray[np.uint64]
+
+_BLOCK_BYTES = 1 << 22  # working set of one block of subsets
+
+
+@dataclass(frozen=True)
+class Values:
+    """Objectives of B subsets, each float64 [B] (or [rows, columns] of a neighbourhood)."""
+
+    intra_d: Float64Array
+    inter_d: Float64Array
+    density: Float64Array
+    coverage: Float64Array
+
+
+@dataclass(frozen=True)
+class Neighbourhood:
+    """Every subset one addition, removal or swap away from ``members``.
+
+    Entry [i, j] of ``values`` drops ``removed[i]`` and takes in ``added[j]``; row 0 removes
+    nothing, column 0 adds nothing, so [0, 0] is the subset itself. Subsets of fewer than two
+    members have Inter-d nan.
+    """
+
+    members: tuple[int, ...]
+    removed: Int64Array
+    added: Int64Array
+    values: Values
+
+    def subset(self, row: int, column: int) -> tuple[int, ...]:
+        """The members of entry [row, column], ascending."""
+        kept = set(self.members)
+        if row:
+            kept.discard(int(self.removed[row - 1]))
+        if column:
+            kept.add(int(self.added[column - 1]))
+        return tuple(sorted(kept))
+
+
+class Evaluator:
+    """Exact (Intra-d, Inter-d, density, coverage) of subsets of a pool.
+
+    Args:
+        scores: a scored pool, or tables made by hand (precision/recall form, for example).
+        inter: form of Inter-d, ``symmetric`` or ``directed``; ignored for tables.
+        kernel: ``numpy``, ``numba`` (compiled; needs the numba package) or ``auto`` (compiled
+            when this process has compiled already, so that a short job never waits for it).
+
+    Raises:
+        InputError: unknown form or kernel, or numba asked for and not installed.
+        DataError: scores no ensemble can be scored with.
+
+    Source: the decomposition is exact because the radii of the real points are fixed (Naeem et
+    al. 2020, equations of density and coverage); Inter-d follows Tronchin et al. 2026.
+    """
+
+    def __init__(
+        self,
+        scores: PoolScores | ObjectiveTables,
+        *,
+        inter: str = "symmetric",
+        kernel: str = "auto",
+    ) -> None:
+        if isinstance(scores, PoolScores):
+            scores = tables_from_scores(scores, inter)
+        self.tables = scores
+        self.names = scores.names
+        self.objectives = scores.objectives
+        self.points = scores.points
+        self.shares = scores.shares
+        self.linear = scores.shares * scores.linear
+        self.pair = np.where(np.eye(len(self.names), dtype=bool), 0.0, scores.pair)
+        self.words = _pack_words(scores.masks)
+        self._index = {name: index for index, name in enumerate(self.names)}
+        self._kernel = kernel
+        if kernel not in kernels.KERNELS:
+            raise InputError(unknown_name("kernel", kernel, kernels.KERNELS))
+        if kernel == "numba":
+            kernels.load()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def indices(self, members: Iterable[str]) -> tuple[int, ...]:
+        """Pool positions of member names, ascending.
+
+        Raises:
+            InputError: a name is not in the pool, or repeats.
+        """
+        found = []
+        for name in members:
+            if name not in self._index:
+                raise InputError(unknown_name("member", name, self.names))
+            found.append(self._index[name])
+        if len(set(found)) != len(found):
+            raise InputError(f"members repeat in {', '.join(self.names[i] for i in sorted(found))}")
+        return tuple(sorted(found))
+
+    def subsets(self, members: Iterable[Sequence[int]]) -> BoolArray:
+        """Index lists as rows of a bool [B,M] matrix."""
+        rows = list(members)
+        matrix = np.zeros((len(rows), len(self)), bool)
+        for row, chosen in enumerate(rows):
+            matrix[row, list(chosen)] = True
+        return matrix
+
+    def __call__(self, subsets: npt.ArrayLike) -> Values:
+        """Evaluate subsets given as bool [B,M]; fewer than two members give Inter-d nan.
+
+        Raises:
+            InputError: another shape.
+        """
+        matrix = np.ascontiguousarray(subsets, dtype=np.bool_)
+        if matrix.ndim != 2 or matrix.shape[1] != len(self):
+            raise InputError(f"subsets must be [B,{len(self)}], not {list(matrix.shape)}")
+        compiled = self._compiled
+        if compiled is not None:
+            codes = np.packbits(matrix, axis=1, bitorder="little")
+            return Values(*compiled.batch(codes, self._groups, *self._sums, self.points))
+        covered = np.empty(len(matrix), np.int64)
+        block = max(1, _BLOCK_BYTES // (8 * max(self.words.shape[1], len(self))))
+        for start in range(0, len(matrix), block):
+            rows = matrix[start : start + block]
+            covered[start : start + block] = popcount(self._union(rows)).sum(axis=1)
+        weights = matrix.astype(np.float64)
+        sizes = weights.sum(axis=1)
+        pair_sum = 0.5 * np.einsum("bm,bm->b", weights @ self.pair, weights)
+        return self._values(weights @ self.linear, weights @ self.shares, covered, pair_sum, sizes)
+
+    def evaluate(
+        self, members: Sequence[int], weights: Sequence[float] | None = None
+    ) -> tuple[float, float, float, float]:
+        """(Intra-d, Inter-d, density, coverage) of one subset, optionally with member weights.
+
+        With weights w (≥ 0, sum 1) density is Σ w·density_g and coverage that of the members
+        with w > 0; Inter-d stays the unweighted mean over pairs.
+
+        Raises:
+            InputError: fewer than two members, or weights that are no distribution.
+        """
+        chosen = list(members)
+        if len(set(chosen)) < 2:
+            raise InputError(f"an ensemble needs at least 2 members, not {len(set(chosen))}")
+        values = self(self.subsets([chosen]))
+        intra, inter = float(values.intra_d[0]), float(values.inter_d[0])
+        density, coverage = float(values.density[0]), float(values.coverage[0])
+        if weights is None:
+            return intra, inter, density, coverage
+        w = np.asarray(weights, np.float64)
+        if w.shape != (len(chosen),) or not (w >= 0).all() or abs(w.sum() - 1) > 1e-9:
+            raise InputError(
+                f"weights must be {len(chosen)} numbers ≥ 0 of sum 1, not {w.tolist()}"
+            )
+        density = float(w @ self.tables.linear[chosen])
+        used = [index for index, share in zip(chosen, w, strict=True) if share > 0]
+        union = np.bitwise_or.reduce(self.words[used], axis=0)
+        coverage = float(popcount(union).sum()) / self.points
+        return float(harmonic_mean(density, coverage)), inter, density, coverage
+
+    def neighbours(
+        self, members: Sequence[int], added: npt.ArrayLike | None = None
+    ) -> Neighbourhood:
+        """Evaluate every addition, removal and swap of ``members`` at once.
+
+        Args:
+            members: pool positions of the subset.
+            added: pool positions that may come in; None for all others.
+        """
+        inside = np.array(sorted(members), np.int64)
+        if added is None:
+            free = np.ones(len(self), bool)
+            free[inside] = False
+            added = np.flatnonzero(free)
+        outside = np.asarray(added, np.int64)
+        base = _leave_one_out(self.words[inside])
+        compiled = self._compiled
+        if compiled is not None:
+            tables = (self.pair, self.linear, self.shares, self.points)
+            values = Values(*compiled.neighbours(base, self.words, inside, outside, *tables))
+            return Neighbourhood(tuple(inside.tolist()), inside, outside, values)
+        rows, columns = len(inside) + 1, len(outside) + 1
+        covered = np.empty((rows, columns), np.int64)
+        covered[:, 0] = popcount(base).sum(axis=1)
+        incoming = np.ascontiguousarray(self.words.T[:, outside])
+        block = max(1, _BLOCK_BYTES // (8 * max(1, len(outside)) * base.shape[1]))
+        for start in range(0, rows, block):
+            union = base[start : start + block].T[:, :, None] | incoming[:, None, :]
+            covered[start : start + block, 1:] = np.add.reduce(
+                popcount(union), axis=0, dtype=np.uint16 if self.points < 65536 else np.int64
+            )
+        return Neighbourhood(
+            tuple(inside.tolist()),
+            inside,
+            outside,
+            self._neighbour_values(inside, outside, covered),
+        )
+
+    def _neighbour_values(
+        self, inside: Int64Array, outside: Int64Array, covered: npt.NDArray[np.int64]
+    ) -> Values:
+        rows, columns = len(inside) + 1, len(outside) + 1
+        sizes = np.full((rows, columns), float(len(inside)))
+        sizes[1:] -= 1
+        sizes[:, 1:] += 1
+        linear = _exchange(self.linear, inside, outside)
+        shares = _exchange(self.shares, inside, outside)
+        to_inside = self.pair[inside].sum(axis=0)  # [M]: each member's sum to the subset
+        pair_sum = np.full((rows, columns), 0.5 * to_inside[inside].sum())
+        pair_sum[1:] -= to_inside[inside][:, None]
+        pair_sum[:, 1:] += to_inside[outside]
+        pair_sum[1:, 1:] -= self.pair[np.ix_(inside, outside)]
+        return self._values(linear, shares, covered, pair_sum, sizes)
+
+    def _values(
+        self,
+        linear: Float64Array,
+        shares: Float64Array,
+        covered: npt.NDArray[np.int64],
+        pair_sum: Float64Array,
+        sizes: Float64Array,
+    ) -> Values:
+        density = np.divide(linear, shares, out=np.zeros_like(linear), where=shares > 0)
+        coverage = covered / self.points
+        pairs = 0.5 * sizes * (sizes - 1)
+        inter = np.divide(pair_sum, pairs, out=np.full_like(pair_sum, np.nan), where=pairs > 0)
+        return Values(harmonic_mean(density, coverage), inter, density, coverage)
+
+    @property
+    def _compiled(self) -> kernels.Compiled | None:
+        if self._kernel == "numpy":
+            return None
+        if self._kernel == "auto" and not kernels.loaded():
+            return None
+        return kernels.load()
+
+    @cached_property
+    def _groups(self) -> UInt64Array:
+        """OR of every combination of eight members: uint64 [ceil(M/8), 256, words]."""
+        groups = (len(self) + 7) // 8
+        table = np.zeros((groups, 256, self.words.shape[1]), np.uint64)
+        for member, mask in enumerate(self.words):
+            group, bit = divmod(member, 8)
+            size = 1 << bit
+            table[group, size : 2 * size] = table[group, :size] | mask
+        return table
+
+    @cached_property
+    def _sums(self) -> tuple[Float64Array, Float64Array, Float64Array]:
+        """Pair sums between groups of four, linear scores and shares of groups of eight."""
+        member, code = np.arange(len(self)), np.arange(256)
+        holds = (code[:, None] >> member % 8 & 1).astype(np.float64)  # [256, M]
+        group = np.eye((len(self) + 7) // 8)[member // 8]  # [M, G]
+        linear = np.ascontiguousarray((holds @ (group * self.linear[:, None])).T)
+        shares = np.ascontiguousarray((holds @ (group * self.shares[:, None])).T)
+        halves = (len(self) + 3) // 4
+        pairs = np.zeros((halves, 16, halves, 16))
+        holds = (code[:16, None] >> member % 4 & 1).astype(np.float64)
+        for a in range(halves):
+            own = slice(4 * a, 4 * a + 4)
+            sums = holds[:, own] @ self.pair[own]  # [16, M]
+            for b in range(a, halves):
+                other = slice(4 * b, 4 * b + 4)
+                between = sums[:, other] @ holds[:, other].T
+                pairs[a, :, b, :] = np.diag(np.diag(between) / 2) if a == b else between
+        return pairs, linear, shares
+
+    def _union(self, rows: BoolArray) -> UInt64Array:
+        codes = np.packbits(rows, axis=1, bitorder="little")
+        union: UInt64Array = self._groups[0].take(codes[:, 0], axis=0)
+        for group in range(1, codes.shape[1]):
+            union |= self._groups[group].take(codes[:, group], axis=0)
+        return union
+
+
+def _pack_words(masks: npt.NDArray[np.uint8]) -> UInt64Array:
+    """Masks uint8 [M, ceil(N/8)] as uint64 [M, ceil(N/64)], zero-padded."""
+    members, width = masks.shape
+    padded = np.zeros((members, (width + 7) // 8 * 8), np.uint8)
+    padded[:, :width] = masks
+    return padded.view(np.uint64)
+
+
+def _leave_one_out(words: UInt64Array) -> UInt64Array:
+    """Row 0: OR of all rows; row i+1: OR of all but row i. Prefix and suffix unions, O(rows)."""
+    rows = len(words)
+    base = np.zeros((rows + 1, words.shape[1]), np.uint64)
+    if rows == 0:
+        return base
+    prefix = np.bitwise_or.accumulate(words, axis=0)
+    base[0] = prefix[-1]
+    base[2:] = prefix[:-1]
+    if rows > 1:
+        base[1:-1] |= np.bitwise_or.accumulate(words[::-1], axis=0)[::-1][1:]
+    return base
+
+
+def _exchange(values: Float64Array, inside: Int64Array, outside: Int64Array) -> Float64Array:
+    """Sum over the subset after dropping row i and taking in column j."""
+    lost = np.concatenate(([0.0], values[inside]))
+    gained = np.concatenate(([0.0], values[outside]))
+    total: Float64Array = (values[inside].sum() - lost)[:, None] + gained
+    return total
+
+
+def _table_popcount(words: UInt64Array) -> npt.NDArray[np.uint8]:
+    # numpy 1.26 has no bitwise_count: count sixteen bits at a time.
+    counts = _SIXTEEN_BITS[np.ascontiguousarray(words).view(np.uint16).reshape(*words.shape, 4)]
+    bits: npt.NDArray[np.uint8] = counts.sum(axis=-1, dtype=np.uint8)
+    return bits
+
+
+_SIXTEEN_BITS: npt.NDArray[np.uint8] = (
+    np.unpackbits(np.arange(1 << 16, dtype=np.uint16).view(np.uint8))
+    .reshape(-1, 16)
+    .sum(axis=1, dtype=np.uint8)
+)
+popcount: Callable[[UInt64Array], npt.NDArray[np.uint8]] = getattr(
+    np, "bitwise_count", _table_popcount
+)
+"""Bits set in each word."""

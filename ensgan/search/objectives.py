@@ -1,0 +1,166 @@
+"""What an ensemble is worth: the tables from which both objectives of any subset follow exactly.
+
+For fixed real points and fixed samples, the density of a union of members is the mean of their
+densities weighted by sample counts, and its coverage is the OR of their masks. So a table of
+linear scores, a bit mask a member and a matrix of pairs hold everything the search needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ensgan.errors import DataError, InputError, unknown_name
+from ensgan.files import sha256_arrays
+from ensgan.types import Float64Array, PoolScores, UInt8Array
+
+
+@dataclass(frozen=True)
+class ObjectiveTables:
+    """The decomposed objectives of M members over N points.
+
+    Intra-d of a subset is the harmonic mean of the share-weighted mean of ``linear`` and of the
+    fraction of points that the OR of ``masks`` covers; Inter-d is the mean of ``pair`` over the
+    unordered pairs. Density and coverage fill the tables for Intra-d; precision (linear) and
+    recall (masks: the real points inside each member's own balls) fill them for the
+    precision/recall form.
+
+    Attributes:
+        names: member names in pool order.
+        linear: float64 [M], ≥ 0.
+        masks: uint8 [M, ceil(N/8)], bits beyond N are 0.
+        pair: float64 [M,M], symmetric; the diagonal is not read.
+        shares: float64 [M], > 0: sample counts (equal counts give the plain mean).
+        points: N.
+        objectives: names for the front file.
+
+    Raises:
+        DataError: fewer than two members, or values that no ensemble can be scored with.
+    """
+
+    names: tuple[str, ...]
+    linear: Float64Array
+    masks: UInt8Array
+    pair: Float64Array
+    shares: Float64Array
+    points: int
+    objectives: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        m = len(self.names)
+        if m < 2:
+            raise DataError(f"an ensemble needs at least 2 members, the pool has {m}")
+        shapes = {"linear": (m,), "pair": (m, m), "shares": (m,)}
+        for field, shape in shapes.items():
+            if getattr(self, field).shape != shape:
+                raise DataError(f"{field} has shape {getattr(self, field).shape}, not {shape}")
+        if self.masks.shape != (m, (self.points + 7) // 8) or self.points < 1:
+            raise DataError(
+                f"masks {self.masks.shape} do not fit {m} members, {self.points} points"
+            )
+        self._check_values()
+
+    def _check_values(self) -> None:
+        for field, values, low in (("score", self.linear, 0.0), ("share", self.shares, 1e-300)):
+            wrong = np.flatnonzero(~(np.isfinite(values) & (values >= low)))
+            if len(wrong):
+                index = int(wrong[0])
+                raise DataError(
+                    f"{self.names[index]} has {field} {values[index]}: score the pool again"
+                )
+        off_diagonal = ~np.eye(len(self.names), dtype=bool)
+        wrong_pairs = np.argwhere(~np.isfinite(self.pair) & off_diagonal)
+        if len(wrong_pairs):
+            g, h = (self.names[int(index)] for index in wrong_pairs[0])
+            raise DataError(
+                f"the overlap of {g} and {h} is {self.pair[tuple(wrong_pairs[0])]} "
+                f"({len(wrong_pairs)} such entries): score the pool again or exclude the member"
+            )
+
+
+def _symmetric(scores: PoolScores) -> Float64Array:
+    return scores.overlap
+
+
+def _directed(scores: PoolScores) -> Float64Array:
+    # Of a pair, the later member in pool order carries the balls.
+    later_carries = np.tril(np.nan_to_num(scores.directed, nan=0.0), -1)
+    blank = np.tril(np.isnan(scores.directed), -1)
+    pair = later_carries + later_carries.T
+    pair[blank | blank.T] = np.nan
+    return pair
+
+
+INTER: dict[str, Callable[[PoolScores], Float64Array]] = {
+    "symmetric": _symmetric,
+    "directed": _directed,
+}
+"""Forms of Inter-d: how the two directed values of a pair become one."""
+
+
+def tables_from_scores(scores: PoolScores, inter: str = "symmetric") -> ObjectiveTables:
+    """Intra-d and Inter-d of a scored pool.
+
+    Raises:
+        InputError: ``inter`` is no known form.
+        DataError: values that no ensemble can be scored with (nan, masks that contradict
+            the coverage, fewer than two members).
+    """
+    if inter not in INTER:
+        raise InputError(unknown_name("form of Inter-d", inter, INTER))
+    covered = np.unpackbits(scores.masks, axis=1).sum(axis=1)
+    wrong = np.flatnonzero(
+        ~np.isfinite(scores.coverage) | (np.rint(scores.coverage * scores.n_real) != covered)
+    )
+    if len(wrong):
+        g = int(wrong[0])
+        raise DataError(
+            f"{scores.names[g]} has coverage {scores.coverage[g]} of {scores.n_real} points but "
+            f"its mask marks {int(covered[g])}: the scores file contradicts itself"
+        )
+    return ObjectiveTables(
+        names=scores.names,
+        linear=scores.density,
+        masks=scores.masks,
+        pair=INTER[inter](scores),
+        shares=scores.counts.astype(np.float64),
+        points=scores.n_real,
+        objectives=("intra_d:max", f"inter_d:min:{inter}"),
+    )
+
+
+def pool_key(scores: PoolScores) -> str:
+    """Content key of a scored pool, 16 hexadecimal digits: a front names the pool it is of."""
+    digest = sha256_arrays(
+        np.array(scores.names),
+        scores.density,
+        scores.masks,
+        np.nan_to_num(scores.directed),
+        np.nan_to_num(scores.overlap),
+        np.array([scores.k, scores.n_real]),
+        scores.counts,
+    )
+    return digest[:16]
+
+
+def check_comparable(pools: Sequence[PoolScores]) -> None:
+    """Refuse to compare scores that were not taken the same way.
+
+    Raises:
+        InputError: k, sample counts, number of real points or extractor differ.
+    """
+    first = pools[0]
+    for other in pools[1:]:
+        for field in ("k", "n_real", "extractor"):
+            if getattr(first, field) != getattr(other, field):
+                raise InputError(
+                    f"scores with {field} {getattr(first, field)!r} and "
+                    f"{getattr(other, field)!r} cannot be compared: score both the same way"
+                )
+        if set(first.counts.tolist()) != set(other.counts.tolist()):
+            raise InputError(
+                f"scores of {first.counts[0]} and of {other.counts[0]} images a member cannot be "
+                "compared: score both with the same number of images"
+            )

@@ -1,0 +1,121 @@
+"""Pareto tools for two objectives: Intra-d is maximised, Inter-d is minimised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from ensgan.errors import InputError
+from ensgan.types import Float64Array, FrontPoint, Int64Array
+
+Points: TypeAlias = npt.ArrayLike | Iterable[FrontPoint]
+"""Front points (a ``Front`` iterates over them), or an array [n,2] of Intra-d and Inter-d."""
+
+REFERENCE_INTRA = 0.0
+REFERENCE_INTER = 1.0
+TIE = 1e-12
+"""Objectives closer than this are equal: incremental sums differ in the last bits only."""
+
+
+def objective_values(points: Points) -> Float64Array:
+    """The objectives of ``points`` as float64 [n,2], columns Intra-d and Inter-d.
+
+    Args:
+        points: front points (a ``Front`` iterates over them) or an array [n,2].
+
+    Raises:
+        InputError: another shape, or values that are not finite.
+    """
+    rows: Any = points
+    if not isinstance(points, np.ndarray):
+        rows = [
+            (point.intra_d, point.inter_d) if isinstance(point, FrontPoint) else point
+            for point in cast("Iterable[Any]", points)
+        ]
+    values = np.asarray(rows, np.float64)
+    if values.size == 0:
+        return np.zeros((0, 2))
+    if values.ndim != 2 or values.shape[1] != 2:
+        raise InputError(f"points must be [n,2] (Intra-d, Inter-d), not {list(values.shape)}")
+    if not np.isfinite(values).all():
+        row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
+        raise InputError(f"point {row} has objectives {values[row].tolist()}: not finite")
+    return values
+
+
+def pareto_front(points: Points) -> Int64Array:
+    """Indices of the non-dominated points, by descending Intra-d; of equal points the first.
+
+    A point dominates another when it is at least as good in both objectives (Intra-d up,
+    Inter-d down) and better in one.
+    """
+    values = objective_values(points)
+    if len(values) == 0:
+        return np.zeros(0, np.int64)
+    order = np.lexsort((np.arange(len(values)), -values[:, 0], values[:, 1]))
+    best_before = np.maximum.accumulate(values[order, 0])
+    keep = np.ones(len(order), bool)
+    keep[1:] = values[order[1:], 0] > best_before[:-1]
+    return order[keep][::-1].astype(np.int64)
+
+
+def hypervolume(points: Points) -> float:
+    """Area dominated by ``points``, up to the reference point Intra-d 0, Inter-d 1.
+
+    Points on the far side of the reference point add nothing; Intra-d is not clipped above, so
+    the area can exceed 1. Source: Zitzler & Thiele 1998 (the S metric).
+    """
+    values = objective_values(points)
+    values = values[(values[:, 1] < REFERENCE_INTER) & (values[:, 0] > REFERENCE_INTRA)]
+    values = values[pareto_front(values)]  # descending Intra-d, hence descending Inter-d
+    if len(values) == 0:
+        return 0.0
+    lower = np.append(values[1:, 0], REFERENCE_INTRA)
+    return float(((values[:, 0] - lower) * (REFERENCE_INTER - values[:, 1])).sum())
+
+
+class Archive:
+    """The non-dominated subsets seen so far, unbounded; members are kept as sorted indices.
+
+    Kept by ascending Inter-d, hence ascending Intra-d: whether a batch of candidates enters is
+    one binary search.
+    """
+
+    def __init__(self) -> None:
+        self.intra: Float64Array = np.zeros(0)
+        self.inter: Float64Array = np.zeros(0)
+        self.members: list[tuple[int, ...]] = []
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def candidates(self, intra: Float64Array, inter: Float64Array) -> Int64Array:
+        """Indices of the values that would enter, themselves reduced to a front."""
+        best = np.concatenate(([-np.inf], self.intra))
+        entering = np.flatnonzero(
+            intra > best[np.searchsorted(self.inter, inter + TIE, side="right")] + TIE
+        )
+        if len(entering) > 1:
+            values = np.column_stack((intra[entering], inter[entering]))
+            entering = entering[pareto_front(values)]
+        return entering
+
+    def insert(self, intra: float, inter: float, members: tuple[int, ...]) -> bool:
+        """Add one subset and drop those it dominates; False when it does not enter."""
+        position = int(np.searchsorted(self.inter, inter + TIE, side="right"))
+        if position and self.intra[position - 1] >= intra - TIE:
+            return False
+        # Those dominated have Inter-d ≥ inter and Intra-d ≤ intra: one run.
+        start = int(np.searchsorted(self.inter, inter - TIE, side="left"))
+        stop = max(start, int(np.searchsorted(self.intra, intra + TIE, side="right")))
+        self.inter = np.concatenate((self.inter[:start], [inter], self.inter[stop:]))
+        self.intra = np.concatenate((self.intra[:start], [intra], self.intra[stop:]))
+        self.members[start:stop] = [members]
+        return True
+
+    def hypervolume(self) -> float:
+        """Hypervolume of the archive (see :func:`hypervolume`)."""
+        return hypervolume(np.column_stack((self.intra, self.inter)))

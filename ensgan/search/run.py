@@ -1,0 +1,282 @@
+"""The ledger of one search: what was evaluated, the front so far, when to stop."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ensgan.files import atomic_path
+from ensgan.search.constraints import Constraints
+from ensgan.search.evaluator import BoolArray, Evaluator, Neighbourhood, UInt64Array, Values
+from ensgan.search.pareto import Archive
+from ensgan.types import Front, FrontPoint, Int64Array
+
+ReportProgress: TypeAlias = Callable[[int, int], None]
+"""Called with (done, total): evaluations, or milliseconds when only time is limited."""
+
+_EXACT_DISTINCT = 1 << 16
+_HISTORY_SECONDS = 0.005
+
+
+class DistinctCounter:
+    """How many different subsets were seen: exact to 65,536, estimated to about 0.4 % above.
+
+    Every subset has a 64-bit hash (the XOR of one random word a member); only the smallest
+    65,536 hashes are kept. Source: k minimum values, Bar-Yossef et al. 2002.
+    """
+
+    def __init__(self, members: int) -> None:
+        words = np.random.default_rng(0x5EED).integers(0, 1 << 64, members, dtype=np.uint64)
+        self.member_hash: UInt64Array = words
+        self._kept: UInt64Array = np.zeros(0, np.uint64)
+        self._new: list[UInt64Array] = []
+        self._waiting = 0
+        self._threshold = np.uint64(0xFFFFFFFFFFFFFFFF)
+
+    def add(self, hashes: UInt64Array) -> None:
+        """Count the subsets with these hashes."""
+        small = hashes[hashes <= self._threshold]
+        self._new.append(small)
+        self._waiting += len(small)
+        if self._waiting > 2 * _EXACT_DISTINCT:
+            self._compact()
+
+    def of(self, subsets: BoolArray) -> UInt64Array:
+        """Hashes of the rows of a bool [B,M] matrix."""
+        hashes: UInt64Array = np.bitwise_xor.reduce(
+            np.where(subsets, self.member_hash, np.uint64(0)), axis=1
+        )
+        return hashes
+
+    def total(self) -> int:
+        """The number of different subsets so far."""
+        self._compact()
+        if len(self._kept) < _EXACT_DISTINCT:
+            return len(self._kept)
+        return round((_EXACT_DISTINCT - 1) / (float(self._kept[-1]) / 2.0**64))
+
+    def _compact(self) -> None:
+        self._kept = np.unique(np.concatenate((self._kept, *self._new)))[:_EXACT_DISTINCT]
+        self._new, self._waiting = [], 0
+        if len(self._kept) == _EXACT_DISTINCT:
+            self._threshold = self._kept[-1]
+
+
+class SearchRun:
+    """What every strategy writes to: evaluates, keeps the front, counts, tells when to stop.
+
+    Args:
+        evaluator: the exact objectives.
+        constraints: which subsets count.
+        seed: seed of the strategy's generator ``random``.
+        trials, seconds: the budget; None is no limit.
+        on_progress: told about progress, if given.
+        started: ``time.perf_counter()`` at the start; None for now.
+    """
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        constraints: Constraints,
+        *,
+        seed: int = 0,
+        trials: int | None = None,
+        seconds: float | None = None,
+        on_progress: ReportProgress | None = None,
+        started: float | None = None,
+    ) -> None:
+        self.evaluator = evaluator
+        self.constraints = constraints
+        self.seed = seed
+        self.random = np.random.default_rng(seed)
+        self.limit_trials = trials
+        self.limit_seconds = seconds
+        self.trials = 0
+        self.archive = Archive()
+        self.label = ""  # what a strategy proves about its front
+        self.rows: list[tuple[int, tuple[int, ...], float, float, float]] = []
+        self.history: list[tuple[float, int, float]] = []
+        self._counter = DistinctCounter(len(evaluator))
+        self._on_progress = on_progress
+        self._started = time.perf_counter() if started is None else started
+        self._reported = 0.0
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self._started
+
+    @property
+    def left(self) -> int | None:
+        """Evaluations left, None without a limit."""
+        return None if self.limit_trials is None else max(0, self.limit_trials - self.trials)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the budget is spent."""
+        now = self.elapsed
+        if self._on_progress is not None and now - self._reported > 0.1:
+            self._reported = now
+            if self.limit_trials is not None:
+                self._on_progress(min(self.trials, self.limit_trials), self.limit_trials)
+            elif self.limit_seconds is not None:
+                total = round(1000 * self.limit_seconds)
+                self._on_progress(min(round(1000 * now), total), total)
+        return self.left == 0 or (self.limit_seconds is not None and now >= self.limit_seconds)
+
+    def offer(self, subsets: BoolArray, *, keep_all: bool = False) -> Values:
+        """Evaluate rows of a bool [B,M] matrix; those that meet the constraints count.
+
+        ``keep_all`` writes every row to the record, not only those that enter the front.
+        """
+        values = self.evaluator(subsets)
+        fits = np.flatnonzero(self.constraints.feasible(subsets))
+        if self.left is not None:
+            fits = fits[: self.left]
+        first = self.trials
+        self.trials += len(fits)
+        self._counter.add(self._counter.of(subsets[fits]))
+        entered = self.archive.candidates(values.intra_d[fits], values.inter_d[fits])
+        for index in fits[entered]:
+            members = tuple(np.flatnonzero(subsets[index]).tolist())
+            self.archive.insert(float(values.intra_d[index]), float(values.inter_d[index]), members)
+        noted = range(len(fits)) if keep_all else entered
+        self._note(
+            (first + int(i), np.flatnonzero(subsets[fits[i]]).tolist(), values, int(fits[i]))
+            for i in noted
+        )
+        self._log(len(entered) > 0)
+        return values
+
+    def repeat(
+        self, members: tuple[int, ...], intra: float = np.nan, inter: float = np.nan
+    ) -> None:
+        """Count a trial that was not evaluated: met before, or not an allowed ensemble."""
+        self.rows.append((self.trials, members, intra, inter, self.elapsed))
+        self.trials += 1
+
+    def offer_neighbourhood(
+        self, members: Sequence[int], *, additions_only: bool = False
+    ) -> tuple[Neighbourhood, BoolArray, int]:
+        """Evaluate all allowed moves of ``members``.
+
+        Returns:
+            The neighbourhood, which of its entries count, and how many entered the front.
+        """
+        inside = np.array(sorted(members), np.int64)
+        outside = np.setdiff1d(np.flatnonzero(self.constraints.allowed), inside)
+        near = self.evaluator.neighbours(inside.tolist(), outside)
+        fits = self.constraints.moves(near.removed, near.added)
+        fits[0, 0] = False  # the subset itself is no move
+        if additions_only:
+            fits[1:] = False
+        entered = self._offer_moves(near, fits)
+        return near, fits, entered
+
+    def _offer_moves(self, near: Neighbourhood, fits: BoolArray) -> int:
+        chosen = np.flatnonzero(fits)
+        if self.left is not None and len(chosen) > self.left:
+            chosen = np.sort(self.random.choice(chosen, self.left, replace=False))
+        first = self.trials
+        self.trials += len(chosen)
+        self._counter.add(self._move_hashes(near).ravel()[chosen])
+        intra, inter = near.values.intra_d.ravel(), near.values.inter_d.ravel()
+        entered = self.archive.candidates(intra[chosen], inter[chosen])
+        columns = fits.shape[1]
+        for order in entered:
+            index = int(chosen[order])
+            subset = near.subset(*divmod(index, columns))
+            self.archive.insert(float(intra[index]), float(inter[index]), subset)
+            self.rows.append(
+                (first + int(order), subset, float(intra[index]), float(inter[index]), self.elapsed)
+            )
+        self._log(len(entered) > 0)
+        return len(entered)
+
+    def _move_hashes(self, near: Neighbourhood) -> UInt64Array:
+        word = self._counter.member_hash
+        whole = np.bitwise_xor.reduce(word[near.removed])
+        lost = np.concatenate((np.zeros(1, np.uint64), word[near.removed]))
+        gained = np.concatenate((np.zeros(1, np.uint64), word[near.added]))
+        hashes: UInt64Array = (lost ^ whole)[:, None] ^ gained
+        return hashes
+
+    def _note(self, entries: object) -> None:
+        now = self.elapsed
+        for number, members, values, index in entries:  # type: ignore[attr-defined]
+            self.rows.append(
+                (
+                    number,
+                    tuple(members),
+                    float(values.intra_d[index]),
+                    float(values.inter_d[index]),
+                    now,
+                )
+            )
+
+    def _log(self, changed: bool) -> None:
+        now = self.elapsed
+        if changed and (not self.history or now - self.history[-1][0] >= _HISTORY_SECONDS):
+            self.history.append((now, self.trials, self.archive.hypervolume()))
+
+    def front(self, sampler: str, pool: str) -> Front:
+        """The result so far."""
+        seconds = self.elapsed
+        volume = self.archive.hypervolume()
+        return Front(
+            objectives=self.evaluator.objectives,
+            sampler=sampler + self.label,
+            seed=self.seed,
+            trials=self.trials,
+            distinct=self._counter.total(),
+            seconds=seconds,
+            hypervolume=volume,
+            points=self._points(),
+            pool=pool,
+            history=(*_thinned(self.history), (seconds, self.trials, volume)),
+        )
+
+    def _points(self) -> tuple[FrontPoint, ...]:
+        if not len(self.archive):
+            return ()
+        # Evaluated once more from scratch: incremental sums differ in the last bits.
+        values = self.evaluator(self.evaluator.subsets(self.archive.members))
+        names = self.evaluator.names
+        points = [
+            FrontPoint(
+                tuple(names[m] for m in members),
+                float(values.intra_d[i]),
+                float(values.inter_d[i]),
+                float(values.density[i]),
+                float(values.coverage[i]),
+            )
+            for i, members in enumerate(self.archive.members)
+        ]
+        return tuple(sorted(points, key=lambda point: (-point.intra_d, point.inter_d)))
+
+    def write_record(self, path: Path) -> None:
+        """Write the recorded trials as CSV: number, members, intra_d, inter_d, seconds."""
+        names = self.evaluator.names
+        with atomic_path(path) as temporary, temporary.open("w", newline="") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(("number", "members", "intra_d", "inter_d", "seconds"))
+            for number, members, intra, inter, seconds in self.rows:
+                chosen = " ".join(names[m] for m in members)
+                writer.writerow((number, chosen, repr(intra), repr(inter), f"{seconds:.6f}"))
+
+
+def _thinned(
+    history: list[tuple[float, int, float]], most: int = 200
+) -> list[tuple[float, int, float]]:
+    if len(history) <= most:
+        return history
+    chosen: npt.NDArray[np.int64] | Int64Array = np.unique(
+        np.linspace(0, len(history) - 1, most).astype(np.int64)
+    )
+    return [history[int(i)] for i in chosen]

@@ -1,0 +1,229 @@
+"""The search strategies by name, and the one function that runs any of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from ensgan.errors import InputError, unknown_name
+from ensgan.search.constraints import Budget, Constraints
+from ensgan.search.evaluator import Evaluator
+from ensgan.search.objectives import pool_key
+from ensgan.search.run import ReportProgress, SearchRun
+from ensgan.search.select import check_pool
+from ensgan.types import Front, PoolScores
+
+DEFAULT_TRIALS = 1000
+
+
+class SearchInterrupted(KeyboardInterrupt):
+    """Ctrl-C during a search; the front found so far is in ``front`` (it may be empty)."""
+
+    def __init__(self, front: Front) -> None:
+        super().__init__("the search was interrupted")
+        self.front = front
+
+
+@dataclass(frozen=True)
+class StrategyOptions:
+    """What a strategy may use beside its run.
+
+    Attributes:
+        starts: subsets to begin with (a warm start or a resumed front).
+        study_storage: where Optuna keeps its trials; None is memory.
+        study_name: name of that study: the same search finds its trials again.
+    """
+
+    starts: Sequence[Sequence[int]] = ()
+    study_storage: str | None = None
+    study_name: str = "ensgan"
+
+
+Strategy: TypeAlias = Callable[[SearchRun, StrategyOptions], None]
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One sampler: how it runs, and whether it may run without a budget."""
+
+    strategy: Strategy
+    stores_trials: bool = False
+    ends_by_itself: bool = False
+
+
+def _pareto_local(run: SearchRun, options: StrategyOptions) -> None:
+    from ensgan.search.local import pareto_local
+
+    pareto_local(run, options.starts)
+
+
+def _optuna(sampler: str) -> Strategy:
+    def strategy(run: SearchRun, options: StrategyOptions) -> None:
+        from ensgan.search.optuna import search_with_optuna
+
+        search_with_optuna(
+            run,
+            sampler,
+            starts=options.starts,
+            storage=options.study_storage,
+            study_name=options.study_name,
+        )
+
+    return strategy
+
+
+_SAMPLERS: dict[str, _Row] = {
+    "pareto-local": _Row(_pareto_local, ends_by_itself=True),
+    "ensemble": _Row(_optuna("ensemble"), stores_trials=True),
+    "nsga2": _Row(_optuna("nsga2"), stores_trials=True),
+    "nsga3": _Row(_optuna("nsga3"), stores_trials=True),
+    "tpe": _Row(_optuna("tpe"), stores_trials=True),
+    "gp": _Row(_optuna("gp"), stores_trials=True),
+    "random": _Row(_optuna("random"), stores_trials=True),
+}
+
+
+def samplers() -> tuple[str, ...]:
+    """Names of the search strategies."""
+    return tuple(_SAMPLERS)
+
+
+def search(
+    scores: PoolScores,
+    *,
+    sampler: str = "pareto-local",
+    trials: int | None = None,
+    seconds: float | None = None,
+    seed: int = 0,
+    inter: str = "symmetric",
+    min_size: int = 2,
+    max_size: int | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    max_per_gan: int | None = None,
+    budget: Budget | None = None,
+    warm_start: bool = False,
+    resume: Front | None = None,
+    study_storage: str | None = None,
+    record: Path | None = None,
+    kernel: str = "auto",
+    on_progress: ReportProgress | None = None,
+) -> Front:
+    """Search the Pareto front of a scored pool: maximise Intra-d, minimise Inter-d.
+
+    Args:
+        scores: the pool.
+        sampler: one of :func:`samplers`. ``pareto-local`` searches directly; ``ensemble`` is an
+            Optuna study driven by :class:`ensgan.search.EnsembleSampler`; ``nsga2``, ``nsga3``,
+            ``tpe``, ``gp`` and ``random`` are Optuna's own samplers.
+        trials, seconds: the budget in evaluations and wall time. Without either, ``pareto-local``
+            stops when it no longer finds anything and the others after 1,000 trials.
+        seed: the same seed and ``trials`` give the same front.
+        inter: ``symmetric`` (mean of both directions) or ``directed`` (the later member in pool
+            order carries the balls).
+        min_size, max_size, include, exclude, max_per_gan, budget: constraints, see
+            :meth:`Constraints.resolve`.
+        warm_start: begin with the members of a short ``pareto-local`` search (Optuna samplers).
+        resume: begin with the points of an earlier front of the same pool.
+        study_storage: Optuna storage: ``sqlite:///FILE``, or a file name for a journal; a stored
+            study of the same search is continued. None keeps the trials in memory.
+        record: write the trials as CSV (number, members, intra_d, inter_d, seconds);
+            ``pareto-local`` records those that entered the front.
+        kernel: see :class:`Evaluator`.
+        on_progress: called with (done, total).
+
+    Raises:
+        InputError: unknown names, an impossible constraint, a budget that is not positive,
+            a front of another pool.
+        DataError: scores no ensemble can be scored with.
+        StoreError: the study's storage cannot be used.
+        SearchInterrupted: Ctrl-C; carries the front found so far.
+    """
+    started = time.perf_counter()
+    row = _row(sampler, seed, trials, seconds, study_storage)
+    if trials is None and seconds is None and not row.ends_by_itself:
+        trials = DEFAULT_TRIALS
+    evaluator = Evaluator(scores, inter=inter, kernel=kernel)
+    constraints = Constraints.resolve(
+        scores.names,
+        min_size=min_size,
+        max_size=max_size,
+        include=include,
+        exclude=exclude,
+        max_per_gan=max_per_gan,
+        budget=budget,
+    )
+    key = pool_key(scores)
+    if resume is not None:
+        check_pool(resume, scores)
+    run = SearchRun(
+        evaluator,
+        constraints,
+        seed=seed,
+        trials=trials,
+        seconds=seconds,
+        on_progress=on_progress,
+        started=started,
+    )
+    options = StrategyOptions(
+        starts=_starts(evaluator, constraints, seed, warm_start, resume),
+        study_storage=study_storage,
+        study_name=f"ensgan-{sampler}-{inter}-{seed}-{key}",
+    )
+    interrupted = False
+    try:
+        row.strategy(run, options)
+    except KeyboardInterrupt:
+        interrupted = True
+    front = run.front(sampler, key)
+    if record is not None:
+        run.write_record(record)
+    if interrupted:
+        raise SearchInterrupted(front)
+    if len(front) == 0:
+        raise InputError(
+            f"{sampler} met no ensemble that satisfies the constraints in {run.trials} trials: "
+            "loosen them or use pareto-local"
+        )
+    return front
+
+
+def _row(
+    sampler: str,
+    seed: int,
+    trials: int | None,
+    seconds: float | None,
+    study_storage: str | None,
+) -> _Row:
+    if sampler not in _SAMPLERS:
+        raise InputError(unknown_name("sampler", sampler, _SAMPLERS))
+    row = _SAMPLERS[sampler]
+    if seed < 0:
+        raise InputError(f"seed {seed}: must not be negative")
+    if trials is not None and trials < 1:
+        raise InputError(f"trials {trials}: at least 1")
+    if seconds is not None and not seconds > 0:
+        raise InputError(f"seconds {seconds}: must be above 0")
+    if study_storage is not None and not row.stores_trials:
+        raise InputError(f"sampler '{sampler}' keeps no Optuna study: leave the storage out")
+    return row
+
+
+def _starts(
+    evaluator: Evaluator,
+    constraints: Constraints,
+    seed: int,
+    warm_start: bool,
+    resume: Front | None,
+) -> list[tuple[int, ...]]:
+    starts = [] if resume is None else [evaluator.indices(point.members) for point in resume]
+    if warm_start:
+        from ensgan.search.local import pareto_local
+
+        warm = SearchRun(evaluator, constraints, seed=seed)
+        pareto_local(warm)
+        starts += warm.archive.members
+    return starts

@@ -1,0 +1,93 @@
+"""``ensgan search`` and ``ensgan select`` as a user calls them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import typer
+from search_pool import made_up_pool
+from typer.testing import CliRunner
+
+from ensgan.cli import search as commands
+from ensgan.errors import InputError
+from ensgan.types import Front
+
+app = typer.Typer()
+app.command("search")(commands.search)
+app.command("select")(commands.select)
+runner = CliRunner()
+
+
+@pytest.fixture
+def scores_file(tmp_path: Path) -> Path:
+    path = tmp_path / "scores.npz"
+    made_up_pool(0).save(path)
+    return path
+
+
+def test_search_prints_what_it_writes(scores_file: Path, tmp_path: Path) -> None:
+    output = tmp_path / "front.json"
+    arguments = ["search", str(scores_file), "-o", str(output), "--trials", "500", "--json"]
+    result = runner.invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    printed = json.loads(result.stdout)
+    assert printed == json.loads(output.read_text())
+    assert printed["sampler"] == "pareto-local"
+    assert set(printed["points"][0]) >= {"members", "intra_d", "inter_d", "density", "coverage"}
+
+
+def test_select_prints_reason_and_alternatives(scores_file: Path, tmp_path: Path) -> None:
+    output = tmp_path / "front.json"
+    runner.invoke(app, ["search", str(scores_file), "-o", str(output)])
+    arguments = ["select", str(output), "--rule", "knee", "--scores", str(scores_file), "--json"]
+    result = runner.invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    chosen = json.loads(result.stdout)
+    assert chosen["reason"].startswith("knee: Intra-d")
+    assert chosen["members"]
+    assert len(chosen["alternatives"]) == 3
+    people = runner.invoke(app, ["select", str(output)])
+    assert "chosen" in people.stdout
+
+
+def test_select_refuses_a_front_of_another_pool(scores_file: Path, tmp_path: Path) -> None:
+    output, other = tmp_path / "front.json", tmp_path / "other.npz"
+    runner.invoke(app, ["search", str(scores_file), "-o", str(output)])
+    made_up_pool(1).save(other)
+    result = runner.invoke(app, ["select", str(output), "--scores", str(other)])
+    assert isinstance(result.exception, InputError)
+    assert "another pool" in str(result.exception)
+
+
+def test_ctrl_c_writes_the_front_found_so_far(tmp_path: Path) -> None:
+    scores, output = tmp_path / "scores.npz", tmp_path / "front.json"
+    made_up_pool(0, members=40).save(scores)
+    code = (
+        "import sys, typer\n"
+        "from ensgan.cli import search\n"
+        "app = typer.Typer()\n"
+        "app.command()(search.search)\n"
+        "print('ready', flush=True)\n"
+        "app()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(scores), "-o", str(output), "--seconds", "300", "--json"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(2.5)
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert Front.from_json(json.loads(printed)) == Front.load(output)
+    assert len(Front.load(output)) > 3

@@ -1,0 +1,145 @@
+"""Optuna studies: the samplers, EnsembleSampler in a foreign study, storage."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import optuna
+import pytest
+from search_pool import made_up_pool
+
+from ensgan.errors import InputError, StoreError
+from ensgan.search import EnsembleSampler, Evaluator, search
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> None:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+@pytest.mark.parametrize("sampler", ["ensemble", "nsga2", "nsga3", "tpe", "random"])
+def test_samplers_fill_a_front_reproducibly(sampler: str, tmp_path: Path) -> None:
+    scores = made_up_pool(0)
+    first = search(scores, sampler=sampler, trials=12, seed=5, record=tmp_path / "trials.csv")
+    second = search(scores, sampler=sampler, trials=12, seed=5)
+    assert first.points == second.points
+    assert first.trials == 12
+    assert len((tmp_path / "trials.csv").read_text().splitlines()) == 13
+
+
+def test_ensemble_sampler_beats_optuna_by_far() -> None:
+    scores = made_up_pool(2, members=24)
+    best = search(scores, seed=0, trials=20_000).hypervolume
+    assert search(scores, sampler="ensemble", trials=60, seed=1).hypervolume >= 0.999 * best
+    assert search(scores, sampler="random", trials=30, seed=1).hypervolume < 0.9 * best
+
+
+@pytest.mark.parametrize("kind", ["int", "bool", "reversed"])
+def test_ensemble_sampler_in_a_foreign_study(kind: str) -> None:
+    scores = made_up_pool(0)
+    evaluator = Evaluator(scores)
+    choices = {"bool": [False, True], "reversed": [1, 0]}
+
+    def objective(trial: optuna.Trial) -> tuple[float, float]:
+        trial.suggest_float("learning_rate", 0.1, 1.0)
+        chosen = [
+            i
+            for i, name in enumerate(scores.names)
+            if (
+                trial.suggest_int(name, 0, 1)
+                if kind == "int"
+                else trial.suggest_categorical(name, choices[kind])
+            )
+        ]
+        return evaluator.evaluate(chosen)[:2]
+
+    study = optuna.create_study(
+        directions=["maximize", "minimize"], sampler=EnsembleSampler(scores, seed=0)
+    )
+    study.optimize(objective, n_trials=15)
+    subsets = [tuple(t.params[n] for n in scores.names) for t in study.trials]
+    assert len(set(subsets)) == 15
+    assert all(sum(map(bool, bits)) >= 2 for bits in subsets)
+    assert len(study.best_trials) > 5
+
+
+def test_a_parameter_that_is_not_binary_is_refused() -> None:
+    scores = made_up_pool(0)
+    study = optuna.create_study(
+        directions=["maximize", "minimize"], sampler=EnsembleSampler(scores, seed=0)
+    )
+    with pytest.raises(InputError, match="must be binary"):
+        study.ask().suggest_int(scores.names[0], 0, 3)
+
+
+def test_a_stored_study_goes_on(tmp_path: Path) -> None:
+    scores = made_up_pool(0)
+    journal = str(tmp_path / "study.journal")
+    first = search(scores, sampler="ensemble", trials=5, study_storage=journal)
+    longer = search(scores, sampler="ensemble", trials=9, study_storage=journal)
+    assert (first.trials, longer.trials) == (5, 9)
+    assert longer.hypervolume > first.hypervolume
+    assert longer.distinct == 9
+
+
+def test_warm_start_is_tried_first() -> None:
+    scores = made_up_pool(0)
+    front = search(scores, seed=0)
+    warm = search(scores, sampler="random", trials=len(front), warm_start=True)
+    assert warm.hypervolume == pytest.approx(front.hypervolume)
+
+
+def test_constraints_reach_the_study() -> None:
+    scores = made_up_pool(0)
+    for sampler in ("ensemble", "random"):
+        front = search(
+            scores, sampler=sampler, trials=40, include=["GAN0@20000"], max_size=4, seed=1
+        )
+        for point in front:
+            assert "GAN0@20000" in point.members
+            assert len(point.members) <= 4
+
+
+def test_a_locked_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("create table t (x)")
+    holder.execute("begin exclusive")
+    try:
+        with pytest.raises(StoreError, match="locked by another process"):
+            search(
+                made_up_pool(0),
+                sampler="random",
+                trials=2,
+                study_storage=f"sqlite:///{path}?timeout=0.1",
+            )
+    finally:
+        holder.close()
+
+
+def test_a_locked_journal_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ensgan.search.optuna as module
+
+    monkeypatch.setattr(module, "_LOCK_PATIENCE_SECONDS", 0.1)
+    (tmp_path / "study.journal.lock").symlink_to("held")
+    with pytest.raises(StoreError, match="delete the lock"):
+        search(
+            made_up_pool(0),
+            sampler="random",
+            trials=2,
+            study_storage=str(tmp_path / "study.journal"),
+        )
+
+
+def test_search_imports_without_optuna_pymoo_numba() -> None:
+    code = (
+        "import sys\n"
+        "for name in ('optuna', 'pymoo', 'numba'): sys.modules[name] = None\n"
+        "import ensgan.search\n"
+        "assert 'ensemble' in ensgan.search.samplers()\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
