@@ -60,6 +60,9 @@ class MLflowStore:
         experiment: name of the experiment that new runs go to; made when absent.
         artifact_root: folder for files when the address is a database; a tracking server
             decides for itself.
+
+    Attributes:
+        artifact_root: see above.
     """
 
     def __init__(
@@ -67,7 +70,7 @@ class MLflowStore:
     ) -> None:
         self._uri = uri
         self._experiment = experiment
-        self._artifact_root = artifact_root
+        self.artifact_root = artifact_root
         self._lock = threading.RLock()
         self._client_made: Any = None
         self._experiment_id: str | None = None
@@ -199,7 +202,7 @@ class MLflowStore:
         reader = self._direct()
         if reader is not None:
             return reader.get(run_id)
-        if self._empty():
+        if self.is_empty():
             raise unknown_run(run_id, self.uri)
         with self._reported(run_id):
             run = self._client().get_run(run_id)
@@ -270,13 +273,14 @@ class MLflowStore:
             self._reader = reader if reader.understands() else None
         return self._reader
 
-    def _empty(self) -> bool:
+    def is_empty(self) -> bool:
+        """Whether the store is an SQLite file that does not exist yet."""
         return self._database is not None and not self._database.exists()
 
     def _client(self) -> Any:
         with self._lock:
             if self._client_made is None:
-                _quiet_environment()
+                settle_environment()
                 from mlflow.tracking import MlflowClient
 
                 if self._database is not None and not self._database.exists():
@@ -303,7 +307,7 @@ class MLflowStore:
     def _create_experiment(self, client: Any) -> Any:
         from mlflow.exceptions import MlflowException
 
-        root = self._artifact_root
+        root = self.artifact_root
         location = root.resolve().as_uri() if root is not None else None
         try:
             return client.create_experiment(self._experiment, artifact_location=location)
@@ -330,7 +334,7 @@ class MLflowStore:
         reader = self._direct()
         if reader is not None:
             return reader.artifact_folder(run_id)
-        if self._empty():
+        if self.is_empty():
             raise unknown_run(run_id, self.uri)
         with self._reported(run_id):
             artifact_uri = str(self._client().get_run(run_id).info.artifact_uri)
@@ -344,7 +348,7 @@ class MLflowStore:
                 yield str(entry.path), int(entry.file_size or 0)
 
     def _search(self, tag: str, value: str) -> list[RunRecord]:
-        if self._empty():
+        if self.is_empty():
             return []
         quoted = value.replace("\\", "\\\\").replace("'", "\\'")
         with self._reported():
@@ -360,7 +364,7 @@ class MLflowStore:
     @contextmanager
     def _reported(self, run_id: str | None = None) -> Iterator[None]:
         """Turn MLflow's errors into ensgan's."""
-        _quiet_environment()
+        settle_environment()
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
@@ -399,7 +403,7 @@ def _pages(search: Any, **arguments: Any) -> Iterator[Any]:
             return
 
 
-def _quiet_environment() -> None:
+def settle_environment() -> None:
     """Settle MLflow's switches before its first import; what the user has set stays."""
     os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
     for name, value in {

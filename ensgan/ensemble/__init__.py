@@ -1,0 +1,23 @@
+"""The ensemble artifact: written once, verified at every opening, sampled by seed and index."""
+
+from __future__ import annotations
+
+from ensgan.ensemble.ensemble import Ensemble
+from ensgan.ensemble.loading import TAG_DIGEST, load_ensemble, pull
+from ensgan.ensemble.manifest import Manifest
+from ensgan.ensemble.verify import ensemble_digest, unlisted_files, verify_folder
+from ensgan.ensemble.writing import MemberSource, write_bank, write_ensemble
+
+__all__ = [
+    "TAG_DIGEST",
+    "Ensemble",
+    "Manifest",
+    "MemberSource",
+    "ensemble_digest",
+    "load_ensemble",
+    "pull",
+    "unlisted_files",
+    "verify_folder",
+    "write_bank",
+    "write_ensemble",
+]

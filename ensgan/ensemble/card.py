@@ -1,0 +1,128 @@
+"""The card (README.md) that travels with an ensemble."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+_NON_COMMERCIAL = re.compile(r"\bNC\b|-NC-|-NC\b|non-?commercial", re.IGNORECASE)
+
+
+def non_commercial(licences: Iterable[str]) -> list[str]:
+    """The licence notes that forbid commercial use."""
+    return [note for note in licences if _NON_COMMERCIAL.search(note)]
+
+
+def card_text(manifest: Mapping[str, Any]) -> str:
+    """Markdown of the card for the content of ``ensemble.json`` (``files`` not needed)."""
+    dataset = manifest["dataset"]
+    name = _plain(dataset.get("name", "unnamed data"))
+    image = manifest["image"]
+    colour = "grey" if image["channels"] == 1 else "RGB"
+    parts = [
+        f"# Ensemble of {len(manifest['members'])} generators trained on {name}",
+        f"Makes synthetic {colour} images of {image['size']}×{image['size']} pixels in "
+        f"{len(manifest['class_names'])} classes.",
+        "## Intended use",
+        "Research on synthetic medical images only. **Not for clinical use**: no image made by "
+        "this ensemble may support a diagnosis, and no image shows a real patient's condition.",
+        "## Training data",
+        _rows(dataset) or "Not recorded.",
+        "## Labels",
+        _labels(manifest),
+        "## Generators",
+        _members(manifest["members"]),
+        "## Scores",
+        _rows(manifest["metrics"]) or "Not recorded.",
+        "Scores were taken in the feature space of this extractor and are comparable only with "
+        "scores taken in the same one:",
+        _rows(manifest["extractor"]) or "Not recorded.",
+        "## Known failures",
+        _failures(manifest),
+        "## Privacy",
+        _privacy(manifest["metrics"]),
+        "## Licences",
+        _licences(manifest["licences"]),
+        "## How it was made",
+        _rows(manifest["provenance"]) or "Not recorded.",
+        "## Use",
+        "`ensemble.json` lists every file with its SHA-256; the weights are safetensors, and "
+        "nothing here is executable.",
+        '```python\nimport ensgan\n\nsamples = ensgan.load_ensemble("FOLDER").sample(64, seed=1)\n'
+        "samples.images, samples.labels, samples.members\n```",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _labels(manifest: Mapping[str, Any]) -> str:
+    lines = [
+        f"| {index} | {_plain(name)} | {share:.1%} |"
+        for index, (name, share) in enumerate(
+            zip(manifest["class_names"], manifest["class_shares"], strict=False)
+        )
+    ]
+    return (
+        "A label is the class that a generator was asked for, not a finding in the image: nobody "
+        "has checked it. Unless labels are given, they are drawn by these shares.\n\n"
+        "| label | class | share |\n|---|---|---|\n" + "\n".join(lines)
+    )
+
+
+def _members(members: Iterable[Mapping[str, Any]]) -> str:
+    lines = [
+        f"| {_plain(member['name'])} | {_plain(member['kind'])} | {member['weight']:.1%} |"
+        for member in members
+    ]
+    return "| member | kind | share |\n|---|---|---|\n" + "\n".join(lines)
+
+
+def _failures(manifest: Mapping[str, Any]) -> str:
+    known = manifest["provenance"].get("known_failures", [])
+    lines = [f"- {_plain(note)}" for note in known]
+    lines += [
+        "- Rare findings of the training data may be missing altogether; density and coverage "
+        "measure what an extractor sees, not what a radiologist sees.",
+        "- Artifacts and biases of the training data are reproduced.",
+        "- Scores say nothing about other populations, devices or image sizes.",
+    ]
+    return "\n".join(lines)
+
+
+def _privacy(metrics: Mapping[str, Any]) -> str:
+    found = {key: value for key, value in metrics.items() if "privacy" in key or "memor" in key}
+    if found:
+        return _rows(found)
+    return (
+        "No memorisation test is recorded for this ensemble. GANs trained on small sets can repeat "
+        "training images: test before sharing images."
+    )
+
+
+def _licences(licences: Iterable[str]) -> str:
+    notes = list(licences)
+    lines = [f"- {_plain(note)}" for note in notes] or ["Not recorded."]
+    flagged = non_commercial(notes)
+    if flagged:
+        lines.append("")
+        lines.append(
+            "**Non-commercial parts:** " + "; ".join(_plain(note) for note in flagged) + "."
+        )
+    return "\n".join(lines)
+
+
+def _rows(values: Mapping[str, Any]) -> str:
+    lines = [f"- {_plain(key)}: {_plain(value)}" for key, value in values.items() if value != ""]
+    return "\n".join(lines)
+
+
+def _plain(value: Any) -> str:
+    """Text that Markdown and HTML show as it is."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{_plain(key)} {_plain(entry)}" for key, entry in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_plain(entry) for entry in value)
+    text = " ".join(str(value).split())
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", text.replace("&", "&amp;")).replace("\\<", "&lt;")

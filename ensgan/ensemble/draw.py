@@ -1,0 +1,80 @@
+"""Which member makes image i, and of which class: draws that do not depend on how many are made.
+
+Every draw comes from a counter-based generator (Philox; Salmon et al., "Parallel random numbers:
+as easy as 1, 2, 3", 2011) at position i, so image i of a seed is the same image in any request.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ensgan.types import Int64Array
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be made.
+
+    Attributes:
+        members: int64 [n], index of the member of each image.
+        ranks: int64 [n], the how-manieth image of that member it is, from 0.
+        labels: int64 [n], classes.
+        made: int64 [M], images of each member up to the end of this plan.
+    """
+
+    members: Int64Array
+    ranks: Int64Array
+    labels: Int64Array
+    made: Int64Array
+
+
+def derived_seed(*parts: object) -> int:
+    """A seed in [0, 2⁶³) from parts, the same in every process."""
+    text = "\x1f".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def uniforms(seed: int, start: int, n: int) -> npt.NDArray[np.float64]:
+    """Uniform draws start … start+n-1 of the stream of ``seed``, float64 [n] in [0, 1)."""
+    stream = np.random.Philox(key=seed)
+    stream.advance(start // 4)  # four 64-bit draws a counter step
+    return np.random.Generator(stream).random(start % 4 + n)[start % 4 :]
+
+
+def choose(shares: Sequence[float], draws: npt.NDArray[np.float64]) -> Int64Array:
+    """Categories with these shares (sum 1) for uniform draws, int64 of the draws' shape."""
+    edges = np.cumsum(np.asarray(shares, np.float64))
+    chosen = np.searchsorted(edges / edges[-1], draws, side="right")
+    return np.minimum(chosen, len(edges) - 1).astype(np.int64)
+
+
+def make_plan(
+    n: int,
+    *,
+    seed: int,
+    weights: Sequence[float],
+    class_shares: Sequence[float],
+    labels: Int64Array | None = None,
+    start: int = 0,
+    made: Int64Array | None = None,
+) -> Plan:
+    """Plan images start … start+n-1 of a seed.
+
+    Args:
+        labels: int64 [n], or None to draw them by ``class_shares``.
+        made: int64 [M], how many images of each member lie before ``start``.
+    """
+    members = choose(weights, uniforms(derived_seed(seed, "member"), start, n))
+    if labels is None:
+        labels = choose(class_shares, uniforms(derived_seed(seed, "label"), start, n))
+    before = np.zeros(len(weights), np.int64) if made is None else made
+    ranks = np.empty(n, np.int64)
+    counts = np.bincount(members, minlength=len(weights)).astype(np.int64)
+    for member in np.flatnonzero(counts):
+        ranks[members == member] = before[member] + np.arange(counts[member])
+    return Plan(members, ranks, labels, before + counts)

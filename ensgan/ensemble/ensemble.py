@@ -1,0 +1,182 @@
+"""An ensemble in use: images from its members by their shares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ensgan.ensemble.draw import Plan, derived_seed, make_plan
+from ensgan.ensemble.export import save_png
+from ensgan.ensemble.manifest import Manifest
+from ensgan.ensemble.members import Member, kind_named
+from ensgan.ensemble.verify import verified_content, verify_folder
+from ensgan.errors import InputError
+from ensgan.types import ImageShape, Int64Array, Samples
+
+if TYPE_CHECKING:
+    from torch.utils.data import DataLoader, TensorDataset
+
+
+class Ensemble:
+    """Generators with shares, opened by :func:`load_ensemble`.
+
+    Image i of a seed depends on the seed, i and its label only: a longer or shorter request, the
+    command line and Python, all give the same bytes on the same machine. Weights are read, and
+    hashed once more, when a member makes its first image.
+
+    Attributes:
+        folder: where its files lie.
+        manifest: what ``ensemble.json`` says.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self._open: dict[int, Member] = {}
+
+    def __len__(self) -> int:
+        return len(self.manifest.members)
+
+    def __repr__(self) -> str:
+        size = f"{self.shape.channels}×{self.shape.size}×{self.shape.size}"
+        return f"Ensemble({', '.join(self.member_names)}; images {size})"
+
+    @property
+    def member_names(self) -> tuple[str, ...]:
+        """Names of the members."""
+        return self.manifest.member_names
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Shares of the members, sum 1."""
+        return self.manifest.weights
+
+    @property
+    def shape(self) -> ImageShape:
+        """Shape of one image."""
+        return self.manifest.shape
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes in label order."""
+        return tuple(self.manifest.class_names)
+
+    def sample(
+        self, n: int, labels: Sequence[int] | Int64Array | None = None, seed: int = 0
+    ) -> Samples:
+        """Make ``n`` images.
+
+        Args:
+            labels: the class of each image, n of them; drawn by the training shares when None.
+            seed: 0 … 2⁶³-1.
+
+        Returns:
+            images with their labels; ``members`` says which member made each.
+
+        Raises:
+            InputError: ``n``, a label or the seed is out of range.
+            IntegrityError: a weight file has changed since it was verified.
+        """
+        wanted = self._labels(n, labels)
+        self._check_seed(seed)
+        plan = make_plan(
+            n,
+            seed=seed,
+            weights=self.weights,
+            class_shares=self.manifest.class_shares,
+            labels=wanted,
+        )
+        return self._make(plan, seed)
+
+    def stream(self, batch: int, seed: int = 0) -> Iterator[Samples]:
+        """Endless batches: the images of ``sample(…, seed=seed)`` one batch after another."""
+        self._labels(batch, None)
+        self._check_seed(seed)
+        made, start = np.zeros(len(self), np.int64), 0
+        while True:
+            plan = make_plan(
+                batch,
+                seed=seed,
+                weights=self.weights,
+                class_shares=self.manifest.class_shares,
+                start=start,
+                made=made,
+            )
+            yield self._make(plan, seed)
+            made, start = plan.made, start + batch
+
+    def dataset(self, n: int, labels: Sequence[int] | None = None, seed: int = 0) -> TensorDataset:
+        """``n`` images as a PyTorch data set.
+
+        Returns:
+            pairs of a float32 image [C,H,W] in [0, 1] and an int64 label.
+        """
+        import torch
+        from torch.utils.data import TensorDataset
+
+        samples = self.sample(n, labels, seed)
+        images = samples.images if samples.images.ndim == 4 else samples.images[..., None]
+        tensor = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+        return TensorDataset(tensor.float() / 255, torch.from_numpy(samples.labels))
+
+    def dataloader(self, batch: int, n: int, seed: int = 0, **options: Any) -> DataLoader[Any]:
+        """:meth:`dataset` in batches; ``options`` go to PyTorch's ``DataLoader``."""
+        from torch.utils.data import DataLoader
+
+        return DataLoader(self.dataset(n, seed=seed), batch_size=batch, **options)
+
+    def save_png(
+        self, folder: Path, n: int, labels: Sequence[int] | None = None, seed: int = 0
+    ) -> Path:
+        """Write ``n`` images as a PNG folder per class with ``labels.csv``."""
+        return save_png(folder, self.sample(n, labels, seed), self.class_names)
+
+    def _make(self, plan: Plan, seed: int) -> Samples:
+        images = np.empty(self.shape.array_shape(len(plan.members)), np.uint8)
+        for index in np.unique(plan.members):
+            own = np.flatnonzero(plan.members == index)
+            name = self.member_names[index]
+            images[own] = self._member(int(index)).images(
+                plan.labels[own], seed=derived_seed(seed, name), start=int(plan.ranks[own[0]])
+            )
+        return Samples(images, plan.labels, plan.members, self.member_names)
+
+    def _member(self, index: int) -> Member:
+        if index not in self._open:
+            entry = self.manifest.members[index]
+            content = verified_content(self.folder, self.manifest, entry)
+            self._open[index] = kind_named(entry.kind).open(entry, self.manifest, content)
+        return self._open[index]
+
+    def _labels(self, n: int, labels: Sequence[int] | Int64Array | None) -> Int64Array | None:
+        if n < 1:
+            raise InputError(f"cannot make {n} images: ask for 1 or more")
+        if labels is None:
+            return None
+        wanted = np.asarray(labels)
+        if wanted.shape != (n,) or wanted.dtype.kind not in "iu":
+            raise InputError(f"give {n} labels, one whole number an image, not {len(wanted)}")
+        known = len(self.class_names)
+        for label in wanted[(wanted < 0) | (wanted >= known)][:1]:
+            raise InputError(
+                f"there is no class {label}: labels are 0 … {known - 1} "
+                f"({', '.join(self.class_names[:10])})"
+            )
+        return wanted.astype(np.int64)
+
+    @staticmethod
+    def _check_seed(seed: int) -> None:
+        if not 0 <= seed < 2**63:
+            raise InputError(f"the seed must be a whole number from 0 to 2^63 - 1, not {seed}")
+
+
+def open_folder(folder: Path) -> Ensemble:
+    """Verify an ensemble folder and open it.
+
+    Raises:
+        IntegrityError: anything in it is not as its manifest says.
+    """
+    return Ensemble(folder, verify_folder(folder))

@@ -1,0 +1,189 @@
+"""``ensemble.json``: everything an ensemble artifact says about itself, read with suspicion."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from ensgan.ensemble.weights import TensorInfo
+from ensgan.errors import IntegrityError
+from ensgan.types import ImageShape
+
+MANIFEST: Final = "ensemble.json"
+CARD: Final = "README.md"
+SCHEMA: Final = "ensgan.ensemble"
+SCHEMA_VERSION: Final = 1
+_LARGEST_MANIFEST: Final = 16 << 20
+_MEMBER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]{0,120}")
+_HASH: Final = r"^[0-9a-f]{64}$"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class ImageEntry(_Strict):
+    """Size of the images."""
+
+    channels: Literal[1, 3]
+    size: int = Field(ge=4, le=4096)
+
+
+class TensorEntry(_Strict):
+    """A tensor of a weight file."""
+
+    dtype: str = Field(max_length=8)
+    shape: list[int] = Field(max_length=8)
+
+
+class FileEntry(_Strict):
+    """A file's size and SHA-256."""
+
+    bytes: int = Field(ge=0)
+    sha256: str = Field(pattern=_HASH)
+
+
+class MemberEntry(_Strict):
+    """A member: its kind, share, weight file and what that file holds."""
+
+    name: str
+    kind: str = Field(max_length=40)
+    weight: float = Field(gt=0, le=1)
+    file: str
+    gan: dict[str, Any] | None = None
+    tensors: dict[str, TensorEntry]
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, name: str) -> str:
+        if not _MEMBER_NAME.fullmatch(name):
+            raise ValueError(f"'{name[:80]}' cannot name a member")
+        return name
+
+    @model_validator(mode="after")
+    def _own_file(self) -> MemberEntry:
+        if self.file != member_file(self.name):
+            raise ValueError(
+                f"member {self.name} points to '{self.file[:80]}' instead of "
+                f"'{member_file(self.name)}'"
+            )
+        return self
+
+    def tensor_infos(self) -> dict[str, TensorInfo]:
+        """What the weight file must hold."""
+        return {
+            name: TensorInfo(entry.dtype, tuple(entry.shape))
+            for name, entry in self.tensors.items()
+        }
+
+
+class Manifest(_Strict):
+    """The content of ``ensemble.json``; any key beyond these is refused."""
+
+    schema_name: Literal["ensgan.ensemble"] = Field(alias="schema")
+    schema_version: int
+    image: ImageEntry
+    class_names: list[str] = Field(min_length=1, max_length=10_000)
+    class_shares: list[float]
+    members: list[MemberEntry] = Field(min_length=1, max_length=10_000)
+    metrics: dict[str, Any]
+    dataset: dict[str, Any]
+    extractor: dict[str, Any]
+    provenance: dict[str, Any]
+    licences: list[str]
+    files: dict[str, FileEntry]
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Manifest:
+        names = [member.name for member in self.members]
+        if len(set(names)) != len(names):
+            raise ValueError("two members have the same name")
+        if not math.isclose(sum(member.weight for member in self.members), 1, abs_tol=1e-6):
+            raise ValueError("the members' weights do not sum to 1")
+        if len(self.class_shares) != len(self.class_names):
+            raise ValueError("class_shares and class_names have different lengths")
+        shares = self.class_shares
+        if min(shares) < 0 or not math.isclose(sum(shares), 1, abs_tol=1e-6):
+            raise ValueError("class_shares are not shares that sum to 1")
+        if set(self.files) != {CARD, *(member.file for member in self.members)}:
+            raise ValueError("'files' must list the card and every member's file, nothing else")
+        return self
+
+    @property
+    def shape(self) -> ImageShape:
+        """Shape of one image."""
+        return ImageShape(self.image.channels, self.image.size)
+
+    @property
+    def member_names(self) -> tuple[str, ...]:
+        """Names of the members in order."""
+        return tuple(member.name for member in self.members)
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Shares of the members in order, sum 1."""
+        return tuple(member.weight for member in self.members)
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of ``ensemble.json``."""
+        return self.model_dump(by_alias=True, mode="json")
+
+
+def member_file(name: str) -> str:
+    """Where the artifact keeps a member's weights."""
+    return f"members/{name}.safetensors"
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check ``ensemble.json`` of a folder.
+
+    Raises:
+        IntegrityError: absent, too large, not JSON, of another schema, or with anything in it
+            that the schema does not know.
+    """
+    path = folder / MANIFEST
+    try:
+        if path.is_symlink() or not path.is_file():
+            raise IntegrityError(f"{folder} is no ensemble: it has no {MANIFEST} of its own")
+        if path.stat().st_size > _LARGEST_MANIFEST:
+            raise IntegrityError(f"{path} is larger than the {_LARGEST_MANIFEST} bytes allowed")
+        value = json.loads(path.read_bytes(), parse_constant=_no_constant)
+    except OSError as error:
+        raise IntegrityError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise IntegrityError(f"{path} is not readable JSON: {error}") from error
+    return manifest_from(value, str(path))
+
+
+def manifest_from(value: Any, source: str) -> Manifest:
+    """Check the content of ``ensemble.json``.
+
+    Raises:
+        IntegrityError: see :func:`read_manifest`.
+    """
+    if not isinstance(value, Mapping) or value.get("schema") != SCHEMA:
+        raise IntegrityError(f"{source} is not an ensemble manifest: its schema is not '{SCHEMA}'")
+    if value.get("schema_version") != SCHEMA_VERSION:
+        raise IntegrityError(
+            f"{source} has schema version {value.get('schema_version')!r}, this ensgan reads "
+            f"{SCHEMA_VERSION}: install the version that wrote it"
+        )
+    try:
+        return Manifest.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        reason = " ".join(str(first["msg"]).removeprefix("Value error, ").split())
+        if first["type"] == "extra_forbidden":
+            reason = "is not a key of the schema; an artifact holds data only and names no code"
+        raise IntegrityError(f"{source}: {where + ': ' if where else ''}{reason}") from error
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a JSON number")

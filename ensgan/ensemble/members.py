@@ -1,0 +1,167 @@
+"""Kinds of members: what turns labels into images. A new kind is one class, one registry line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from ensgan.ensemble.draw import choose, derived_seed, uniforms
+from ensgan.ensemble.weights import TensorInfo
+from ensgan.errors import InputError, IntegrityError, unknown_name
+from ensgan.types import Int64Array, UInt8Array
+
+if TYPE_CHECKING:
+    from ensgan.ensemble.manifest import Manifest, MemberEntry
+    from ensgan.zoo import Generator
+
+_INVALID = (InputError, TypeError, ValueError, ArithmeticError, AssertionError, RuntimeError)
+"""What building from a row with nonsensical values may raise."""
+_DTYPES = {"torch.float32": "F32", "torch.int64": "I64", "torch.uint8": "U8", "torch.bool": "BOOL"}
+
+
+class Member(Protocol):
+    """Makes images. Image j of a seed depends on the seed, j and its label only."""
+
+    def images(self, labels: Int64Array, *, seed: int, start: int) -> UInt8Array:
+        """Images start … start+n-1 for ``labels`` [n]: uint8 [n,H,W] or [n,H,W,C]."""
+
+
+class MemberKind(Protocol):
+    """How members of a kind are stored: always tensors in one safetensors file."""
+
+    def check(self, entry: MemberEntry, manifest: Manifest) -> None:
+        """Compare the tensors that the manifest promises with what the kind needs.
+
+        Raises:
+            IntegrityError: they differ.
+        """
+
+    def open(self, entry: MemberEntry, manifest: Manifest, content: bytes) -> Member:
+        """The member from the verified content of its file."""
+
+
+class GanKind:
+    """A generator: the GAN's row in the manifest, the state of its generator in the file."""
+
+    def check(self, entry: MemberEntry, manifest: Manifest) -> None:
+        """See :meth:`MemberKind.check`; the row is built without memory to compare shapes."""
+        wanted = {
+            name: TensorInfo(_DTYPES.get(str(tensor.dtype), "?"), tuple(tensor.shape))
+            for name, tensor in self._without_memory(entry, manifest).state_dict().items()
+        }
+        stored = entry.tensor_infos()
+        if wanted != stored:
+            names = wanted.keys() | stored.keys()
+            odd = sorted(name for name in names if wanted.get(name) != stored.get(name))
+            raise IntegrityError(
+                f"the weights of {entry.name} do not fit its GAN: {len(odd)} tensors are missing, "
+                f"extra or of another shape, the first is '{odd[0][:80]}'"
+            )
+
+    def open(self, entry: MemberEntry, manifest: Manifest, content: bytes) -> Member:
+        """See :meth:`MemberKind.open`."""
+        from safetensors.torch import load
+
+        generator = self._without_memory(entry, manifest)
+        # An update keeps the versions of torch's modules, which safetensors does not store.
+        state = generator.state_dict()
+        state.update(load(content))
+        generator.load_state_dict(state, assign=True)
+        return GanMember(generator.eval().requires_grad_(False))
+
+    def _without_memory(self, entry: MemberEntry, manifest: Manifest) -> Generator:
+        """The generator on torch's meta device: shapes without values."""
+        import torch
+
+        from ensgan.zoo import GANSpec, build_generator
+
+        if entry.gan is None:
+            raise IntegrityError(f"member {entry.name} has no GAN row in the manifest")
+        try:
+            spec = GANSpec.from_json(entry.gan)
+            with torch.device("meta"):
+                return build_generator(spec, manifest.shape, len(manifest.class_names), seed=0)
+        except _INVALID as error:
+            raise IntegrityError(f"the GAN row of {entry.name} is not valid: {error}") from error
+
+
+class GanMember:
+    """A loaded generator in eval mode."""
+
+    def __init__(self, generator: Generator) -> None:
+        self._generator = generator
+
+    def images(self, labels: Int64Array, *, seed: int, start: int) -> UInt8Array:
+        """See :meth:`Member.images`."""
+        from ensgan.zoo import sample
+
+        return sample(self._generator, labels, seed=seed, start=start)
+
+
+class BankKind:
+    """A bank of finished images, for generators that ensgan cannot run: draws with replacement.
+
+    The file holds ``images`` (U8) and ``labels`` (I64).
+    """
+
+    def check(self, entry: MemberEntry, manifest: Manifest) -> None:
+        """See :meth:`MemberKind.check`."""
+        infos = entry.tensor_infos()
+        n = infos["labels"].shape[0] if "labels" in infos and infos["labels"].shape else 0
+        wanted = {"images": ("U8", manifest.shape.array_shape(n)), "labels": ("I64", (n,))}
+        if n == 0 or {name: (info.dtype, info.shape) for name, info in infos.items()} != wanted:
+            raise IntegrityError(
+                f"the sample bank {entry.name} must hold 'images' U8 of the ensemble's size and "
+                "'labels' I64, and at least one image"
+            )
+
+    def open(self, entry: MemberEntry, manifest: Manifest, content: bytes) -> Member:
+        """See :meth:`MemberKind.open`."""
+        from safetensors.numpy import load
+
+        arrays = load(content)
+        return BankMember(entry.name, arrays["images"], arrays["labels"])
+
+
+class BankMember:
+    """Images by class."""
+
+    def __init__(self, name: str, images: UInt8Array, labels: Int64Array) -> None:
+        self._name = name
+        self._images = images
+        self._by_class = {int(label): np.flatnonzero(labels == label) for label in set(labels)}
+
+    def images(self, labels: Int64Array, *, seed: int, start: int) -> UInt8Array:
+        """See :meth:`Member.images`.
+
+        Raises:
+            InputError: the bank has no image of a class.
+        """
+        draws = uniforms(derived_seed(seed, "bank"), start, len(labels))
+        chosen = np.empty(len(labels), np.int64)
+        for label in set(labels.tolist()):
+            own = self._by_class.get(label)
+            if own is None:
+                raise InputError(
+                    f"the sample bank {self._name} has no image of class {label}: ask for other "
+                    "labels"
+                )
+            wanted = labels == label
+            chosen[wanted] = own[choose([1 / len(own)] * len(own), draws[wanted])]
+        return self._images[chosen]
+
+
+KINDS: Mapping[str, MemberKind] = {"gan": GanKind(), "bank": BankKind()}
+
+
+def kind_named(name: str) -> MemberKind:
+    """The member kind of that name.
+
+    Raises:
+        IntegrityError: there is none.
+    """
+    if name not in KINDS:
+        raise IntegrityError(unknown_name("member kind", name, KINDS))
+    return KINDS[name]

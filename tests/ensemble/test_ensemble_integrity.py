@@ -1,0 +1,295 @@
+"""An artifact that is not what it says is refused before anything in it is loaded."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ensgan.ensemble import ensemble_digest, load_ensemble, unlisted_files, verify_folder
+from ensgan.ensemble.manifest import manifest_from
+from ensgan.ensemble.weights import read_tensor_infos
+from ensgan.errors import IntegrityError
+from ensgan.files import sha256_file
+
+Change = Callable[[dict[str, Any]], object]
+SNGAN = "members/SNGAN@20.safetensors"
+
+
+def rewrite(folder: Path, change: Change, *, rehash: bool = True) -> None:
+    """Change the manifest; an attacker would also make the hashes fit."""
+    path = folder / "ensemble.json"
+    value = json.loads(path.read_text())
+    change(value)
+    if rehash:
+        for name in value["files"]:
+            if (folder / name).is_file():
+                value["files"][name] = {
+                    "bytes": (folder / name).stat().st_size,
+                    "sha256": sha256_file(folder / name),
+                }
+    path.write_text(json.dumps(value))
+
+
+def refused(folder: Path, match: str) -> None:
+    with pytest.raises(IntegrityError, match=match) as caught:
+        load_ensemble(folder)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+def test_an_intact_ensemble_passes(folder: Path) -> None:
+    manifest = verify_folder(folder)
+    assert manifest.member_names == ("SNGAN@20", "SAGAN@10", "Diffusion@1")
+    assert set(manifest.files) == {
+        "README.md",
+        SNGAN,
+        "members/SAGAN@10.safetensors",
+        "members/Diffusion@1.safetensors",
+    }
+    assert unlisted_files(folder, manifest) == ()
+    (folder / "notes.txt").write_text("mine")
+    assert unlisted_files(folder, verify_folder(folder)) == ("notes.txt",)
+
+
+def test_one_flipped_bit_of_a_weight(folder: Path) -> None:
+    content = bytearray((folder / SNGAN).read_bytes())
+    content[-5] ^= 1
+    (folder / SNGAN).write_bytes(content)
+    refused(folder, "SNGAN@20.safetensors is not the file that was published")
+
+
+def test_weights_changed_between_opening_and_first_use(folder: Path) -> None:
+    ensemble = load_ensemble(folder)
+    for path in (folder / "members").iterdir():
+        content = bytearray(path.read_bytes())
+        content[-5] ^= 1
+        path.write_bytes(content)
+    with pytest.raises(IntegrityError, match="not the file that was published"):
+        ensemble.sample(10)
+
+
+def test_swapped_members(folder: Path) -> None:
+    other = "members/SAGAN@10.safetensors"
+    first, second = (folder / SNGAN).read_bytes(), (folder / other).read_bytes()
+    (folder / SNGAN).write_bytes(second)
+    (folder / other).write_bytes(first)
+    refused(folder, "SNGAN@20.safetensors has .* bytes where the manifest says")
+    rewrite(folder, lambda value: None)
+    refused(folder, "does not hold the tensors that the manifest lists")
+
+    def swap(value: dict[str, Any]) -> None:
+        a, b = value["members"][:2]
+        a["tensors"], b["tensors"] = b["tensors"], a["tensors"]
+
+    rewrite(folder, swap)
+    refused(folder, "the weights of SNGAN@20 do not fit its GAN")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../outside.safetensors", "/etc/passwd", "members/../../x", "members\\x", "members/a/../b"],
+)
+def test_path_traversal_in_the_manifest(folder: Path, name: str) -> None:
+    def elsewhere(value: dict[str, Any]) -> None:
+        value["members"][0]["file"] = name
+        value["files"][name] = value["files"].pop(SNGAN)
+
+    rewrite(folder, elsewhere)
+    refused(folder, "points to")
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "x" * 200, "a b", "a\n"])
+def test_member_names_that_are_paths(folder: Path, name: str) -> None:
+    def rename(value: dict[str, Any]) -> None:
+        value["members"][0]["name"] = name
+        value["members"][0]["file"] = f"members/{name}.safetensors"
+
+    rewrite(folder, rename)
+    refused(folder, "cannot name a member")
+
+
+def test_links(folder: Path, tmp_path: Path) -> None:
+    content = (folder / SNGAN).read_bytes()
+    (tmp_path / "elsewhere").write_bytes(content)
+    (folder / SNGAN).unlink()
+    (folder / SNGAN).symlink_to(tmp_path / "elsewhere")
+    refused(folder, "no plain file")
+    (folder / SNGAN).unlink()
+    refused(folder, "is missing")
+
+
+def test_a_linked_folder_or_manifest(folder: Path, tmp_path: Path) -> None:
+    (folder / "members").rename(tmp_path / "moved")
+    (folder / "members").symlink_to(tmp_path / "moved")
+    refused(folder, "is a link")
+    (folder / "ensemble.json").rename(tmp_path / "manifest")
+    (folder / "ensemble.json").symlink_to(tmp_path / "manifest")
+    refused(folder, "no ensemble.json of its own")
+
+
+def test_a_pickle_disguised_as_safetensors(folder: Path) -> None:
+    (folder / SNGAN).write_bytes(pickle.dumps({"weight": [1, 2, 3]}, protocol=4))
+    rewrite(folder, lambda value: None)
+    refused(folder, "is a pickle or zip archive")
+
+
+def test_a_zip_disguised_as_safetensors(folder: Path) -> None:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("../evil", "x")
+    (folder / SNGAN).write_bytes(stream.getvalue())
+    rewrite(folder, lambda value: None)
+    refused(folder, "is a pickle or zip archive")
+
+
+@pytest.mark.parametrize("length", [2**63, 2**40, 100 << 20])
+def test_an_oversized_header(folder: Path, length: int) -> None:
+    (folder / SNGAN).write_bytes(struct.pack("<Q", length) + b"{}")
+    rewrite(folder, lambda value: None)
+    refused(folder, "announces a header of")
+
+
+def header_file(path: Path, header: Any, data: bytes = b"") -> Path:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+    return path
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"[1]",
+        b"{",
+        b"[" * 100_000,
+        b'{"a":{"dtype":"F32","shape":[],"data_offsets":[0,4]},'
+        b'"a":{"dtype":"F32","shape":[],"data_offsets":[0,4]}}',
+        {"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}},
+        {"a": {"dtype": "OBJ", "shape": [1], "data_offsets": [0, 4]}},
+        {"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, -4]}},
+        {"a": {"dtype": "F32", "shape": [2**60], "data_offsets": [0, 2**62]}},
+        {"a": {"dtype": "F32", "shape": [True], "data_offsets": [0, 4]}},
+        {"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4], "code": "os"}},
+        {"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}},
+        {
+            "a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},
+            "b": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},
+        },
+        {},
+    ],
+    ids=lambda header: str(header)[:60],
+)
+def test_lying_headers(tmp_path: Path, header: Any) -> None:
+    with pytest.raises(IntegrityError):
+        read_tensor_infos(header_file(tmp_path / "x.safetensors", header, bytes(4)))
+
+
+def test_a_header_read_rightly(tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    save_file({"a": np.zeros((2, 3), np.float32), "b": np.zeros(5, np.int64)}, tmp_path / "x")
+    infos = read_tensor_infos(tmp_path / "x")
+    assert {name: (info.dtype, info.shape) for name, info in infos.items()} == {
+        "a": ("F32", (2, 3)),
+        "b": ("I64", (5,)),
+    }
+
+
+@given(st.binary(max_size=300))
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_bytes_crash_the_reader(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x").write_bytes(content)
+    try:
+        read_tensor_infos(tmp_path / "x")
+    except IntegrityError:
+        return
+    assert struct.unpack("<Q", content[:8])[0] <= len(content) - 8
+
+
+CODE: list[tuple[str, Change, str]] = [
+    ("top", lambda v: v.update(entry_point="os:system"), "names no code"),
+    ("member", lambda v: v["members"][0].update(module="evil"), "names no code"),
+    ("kind", lambda v: v["members"][0].update(kind="evil.module:Class"), "unknown member kind"),
+    ("part", lambda v: v["members"][0]["gan"].update(part="os.system"), "unknown GAN part"),
+    (
+        "inner part",
+        lambda v: v["members"][0]["gan"].update(backbone={"part": "subprocess.Popen", "args": 1}),
+        "unknown GAN part",
+    ),
+    ("field", lambda v: v["members"][0]["gan"].update(hook="x"), "unknown field"),
+    ("no row", lambda v: v["members"][0].update(gan=None), "has no GAN row"),
+    ("wrong kind of part", lambda v: v["members"][0]["gan"].update(backbone=3), "not valid"),
+    (
+        "huge network",
+        lambda v: v["members"][0]["gan"]["backbone"].update(
+            {k: 10**9 for k, x in v["members"][0]["gan"]["backbone"].items() if type(x) is int}
+        ),
+        "not valid|do not fit",
+    ),
+    ("schema", lambda v: v.update(schema="other"), "not an ensemble manifest"),
+    ("version", lambda v: v.update(schema_version=2), "schema version 2"),
+    ("missing", lambda v: v.pop("image"), "image"),
+    ("weights", lambda v: v["members"][0].update(weight=0.9), "do not sum to 1"),
+    ("negative", lambda v: v["members"][0].update(weight=-0.5), "weight"),
+    ("twice", lambda v: v["members"].append(v["members"][0]), "same name"),
+    ("unlisted", lambda v: v["files"].pop(SNGAN), "must list"),
+    ("extra file", lambda v: v["files"].update({"setup.py": v["files"][SNGAN]}), "must list"),
+    ("size", lambda v: v["image"].update(size=10**6), "image.size"),
+    ("classes", lambda v: v["class_names"].append("x"), "different lengths"),
+    ("shares", lambda v: v.update(class_shares=[2.0, -1.0]), "not shares"),
+    ("bank", lambda v: v["members"][2].update(kind="gan"), "has no GAN row"),
+]
+
+
+@pytest.mark.parametrize(("what", "change", "match"), CODE, ids=[row[0] for row in CODE])
+def test_manifests_that_name_code_or_nonsense(
+    folder: Path, what: str, change: Change, match: str
+) -> None:
+    rewrite(folder, change)
+    refused(folder, match)
+
+
+def test_manifest_that_is_no_json(folder: Path) -> None:
+    path = folder / "ensemble.json"
+    for content in (b"\xff\xfe", b"{", b"[]", b'{"schema": NaN}', b"[" * 100_000, b""):
+        path.write_bytes(content)
+        refused(folder, "ensemble.json")
+    path.unlink()
+    refused(folder, "it has no ensemble.json")
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.floats(),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["members", "files", "image", "x"]), inner, max_size=3
+            )
+        ),
+        max_leaves=8,
+    )
+)
+@settings(max_examples=20, deadline=None)
+def test_no_value_crashes_the_manifest_reader(value: Any) -> None:
+    if isinstance(value, dict):
+        value = {"schema": "ensgan.ensemble", "schema_version": 1, **value}
+    with pytest.raises(IntegrityError):
+        manifest_from(value, "x")
+
+
+def test_the_digest_names_the_whole_artifact(folder: Path) -> None:
+    before = ensemble_digest(folder)
+    assert before == sha256_file(folder / "ensemble.json")
+    rewrite(folder, lambda value: value["metrics"].update(intra_d=2.0))
+    assert ensemble_digest(folder) != before

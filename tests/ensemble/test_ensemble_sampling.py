@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ensgan.ensemble import load_ensemble
+from ensgan.ensemble.draw import choose, make_plan, uniforms
+from ensgan.errors import InputError
+
+
+def test_the_same_bytes_twice_and_from_two_openings(intact: Path) -> None:
+    once = load_ensemble(intact).sample(24, seed=1)
+    again = load_ensemble(str(intact)).sample(24, seed=1)
+    assert once.images.shape == (24, 32, 32)
+    assert once.key == again.key
+    assert np.array_equal(once.members, again.members)
+    assert once.key != load_ensemble(intact).sample(24, seed=2).key
+
+
+@pytest.mark.parametrize("few", [1, 7, 10, 33])
+def test_a_shorter_request_is_a_prefix_of_a_longer_one(intact: Path, few: int) -> None:
+    ensemble = load_ensemble(intact)
+    many, less = ensemble.sample(64, seed=3), ensemble.sample(few, seed=3)
+    assert np.array_equal(many.images[:few], less.images)
+    assert np.array_equal(many.labels[:few], less.labels)
+    assert np.array_equal(many.members[:few], less.members)
+
+
+def test_the_label_of_one_image_changes_that_image_only(intact: Path) -> None:
+    ensemble = load_ensemble(intact)
+    zeros = ensemble.sample(12, [0] * 12, seed=5)
+    one = ensemble.sample(12, [0] * 6 + [1] + [0] * 5, seed=5)
+    differing = [i for i in range(12) if not np.array_equal(zeros.images[i], one.images[i])]
+    assert differing == [6]
+    assert np.array_equal(zeros.members, one.members)
+
+
+def test_members_and_labels_come_in_their_shares(intact: Path) -> None:
+    ensemble = load_ensemble(intact)
+    assert ensemble.weights == pytest.approx((0.5, 0.25, 0.25))
+    plan = make_plan(20_000, seed=0, weights=ensemble.weights, class_shares=[0.25, 0.75])
+    assert np.bincount(plan.members) / 20_000 == pytest.approx([0.5, 0.25, 0.25], abs=0.02)
+    assert plan.labels.mean() == pytest.approx(0.75, abs=0.02)
+    # Independent draws: the classes of one member come in the same shares.
+    assert plan.labels[plan.members == 1].mean() == pytest.approx(0.75, abs=0.03)
+
+
+def test_every_image_names_its_member(intact: Path) -> None:
+    samples = load_ensemble(intact).sample(40, seed=1)
+    assert samples.member_names == ("SNGAN@20", "SAGAN@10", "Diffusion@1")
+    assert set(samples.members.tolist()) == {0, 1, 2}
+
+
+def test_a_stream_is_the_sample_in_batches(intact: Path) -> None:
+    ensemble = load_ensemble(intact)
+    batches = list(islice(ensemble.stream(7, seed=4), 3))
+    whole = ensemble.sample(21, seed=4)
+    assert np.array_equal(np.concatenate([batch.images for batch in batches]), whole.images)
+    assert np.array_equal(np.concatenate([batch.labels for batch in batches]), whole.labels)
+
+
+def test_pytorch_sees_the_same_images(intact: Path) -> None:
+    ensemble = load_ensemble(intact)
+    samples = ensemble.sample(10, seed=2)
+    image, label = ensemble.dataset(10, seed=2)[3]
+    assert image.shape == (1, 32, 32)
+    assert np.array_equal((image[0].numpy() * 255).round().astype(np.uint8), samples.images[3])
+    assert int(label) == samples.labels[3]
+    sizes = [len(labels) for _, labels in ensemble.dataloader(4, 10, seed=2)]
+    assert sizes == [4, 4, 2]
+
+
+def test_png_folder(intact: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    ensemble = load_ensemble(intact)
+    out = ensemble.save_png(tmp_path / "png", 12, seed=2)
+    samples = ensemble.sample(12, seed=2)
+    with (out / "labels.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 12
+    for index, row in enumerate(rows):
+        assert np.array_equal(np.asarray(Image.open(out / row["file"])), samples.images[index])
+        assert row["class"] == ("normal", "pneumonia")[samples.labels[index]]
+        assert row["member"] == samples.member_names[samples.members[index]]
+    with pytest.raises(InputError, match="not empty"):
+        ensemble.save_png(out, 2)
+
+
+def test_bad_requests(intact: Path) -> None:
+    ensemble = load_ensemble(intact)
+    with pytest.raises(InputError, match="cannot make 0 images"):
+        ensemble.sample(0)
+    with pytest.raises(InputError, match=r"no class 2: labels are 0 … 1 \(normal, pneumonia\)"):
+        ensemble.sample(2, [0, 2])
+    with pytest.raises(InputError, match="no class -1"):
+        ensemble.sample(2, [0, -1])
+    with pytest.raises(InputError, match="give 3 labels"):
+        ensemble.sample(3, [0, 1])
+    with pytest.raises(InputError, match="seed must be"):
+        ensemble.sample(1, seed=-1)
+
+
+def test_a_bank_without_a_class_says_so(publish: Callable[..., Path], sources, tmp_path) -> None:
+    folder = publish(
+        tmp_path / "e",
+        members=[sources[2]],
+        class_names=["a", "b", "c"],
+        class_shares=[0.5, 0.5, 0.0],
+    )
+    ensemble = load_ensemble(folder)
+    assert len(ensemble.sample(5)) == 5
+    with pytest.raises(InputError, match="bank Diffusion@1 has no image of class 2"):
+        ensemble.sample(1, [2])
+
+
+@given(
+    seed=st.integers(0, 2**63 - 1),
+    n=st.integers(1, 50),
+    split=st.integers(0, 50),
+    weights=st.lists(st.floats(0.01, 1), min_size=1, max_size=6),
+)
+@settings(max_examples=30, deadline=None)
+def test_plans_continue_where_they_stopped(
+    seed: int, n: int, split: int, weights: list[float]
+) -> None:
+    whole = make_plan(n + split, seed=seed, weights=weights, class_shares=[0.5, 0.5])
+    first = make_plan(split, seed=seed, weights=weights, class_shares=[0.5, 0.5])
+    rest = make_plan(
+        n, seed=seed, weights=weights, class_shares=[0.5, 0.5], start=split, made=first.made
+    )
+    for field in ("members", "ranks", "labels"):
+        joined = np.concatenate([getattr(first, field), getattr(rest, field)])
+        assert np.array_equal(getattr(whole, field), joined)
+    for member in range(len(weights)):
+        assert whole.ranks[whole.members == member].tolist() == list(range(whole.made[member]))
+
+
+def test_draws_by_share() -> None:
+    draws = np.array([0.0, 0.2499, 0.25, 0.9999999])
+    assert choose([0.25, 0.0, 0.75], draws).tolist() == [0, 0, 2, 2]
+    assert np.array_equal(uniforms(9, 5, 3), uniforms(9, 0, 8)[5:])
