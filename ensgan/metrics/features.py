@@ -1,0 +1,185 @@
+"""Feature sets as users bring them: checked once, described once, never copied without need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ensgan.errors import DataError, InputError
+from ensgan.types import Float64Array, Int64Array
+
+FeatureArray: TypeAlias = npt.NDArray[np.floating[Any]]
+FeatureSource: TypeAlias = npt.NDArray[Any] | torch.Tensor | Callable[[], Any]
+"""An array or tensor [n,D], memory-mapped or not, or a function that returns one when called."""
+
+_PIECE_BYTES = 8 << 20
+
+
+def open_features(source: FeatureSource, name: str) -> FeatureArray:
+    """The features [n,D] of one set as float16, float32 or float64; a memory map stays one.
+
+    Raises:
+        DataError: not two-dimensional, empty, or not numbers.
+    """
+    value = source if isinstance(source, (np.ndarray, torch.Tensor)) else _call(source)
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu()
+        value = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+    array = np.asarray(value) if not isinstance(value, np.memmap) else value
+    if array.ndim != 2 or 0 in array.shape:
+        raise DataError(
+            f"{name}: features must be [points, dimensions] with at least one of each, "
+            f"not {list(array.shape)}"
+        )
+    if array.dtype.kind in "iub":
+        array = array.astype(np.float64)
+    if array.dtype.kind != "f" or array.dtype.itemsize > 8:
+        raise DataError(f"{name}: features must be float16, float32 or float64, not {array.dtype}")
+    return array
+
+
+def _call(source: Any) -> Any:
+    return source() if callable(source) else np.asarray(source)
+
+
+def pieces(features: FeatureArray) -> Iterator[tuple[int, FeatureArray]]:
+    """Runs of rows of some megabytes with their first index, so that no pass copies a whole set."""
+    rows = max(1, _PIECE_BYTES // (8 * features.shape[1]))
+    for start in range(0, len(features), rows):
+        yield start, features[start : start + rows]
+
+
+def check_points(
+    features: FeatureArray, name: str, k: int, dim: int | None = None, *, least: int | None = None
+) -> None:
+    """Refuse what cannot be scored.
+
+    Args:
+        features: [n,D].
+        name: whose they are, for the message.
+        k: neighbour that sets the radius.
+        dim: dimensions expected.
+        least: points needed, k+1 unless told (a set without balls needs one).
+
+    Raises:
+        InputError: k < 1, other dimensions than ``dim``, too few points, NaN or infinity.
+    """
+    if k < 1:
+        raise InputError(f"k is {k}: the radius needs a neighbour, so k must be at least 1")
+    if dim is not None and features.shape[1] != dim:
+        raise DataError(
+            f"{name} has {features.shape[1]} dimensions, the real features have {dim}: embed both "
+            "with the same extractor"
+        )
+    if len(features) < (k + 1 if least is None else least):
+        raise DataError(
+            f"{name} has {len(features)} points; k = {k} needs at least {k + 1}: "
+            "bring more points or lower k"
+        )
+    bad = rows = 0
+    for _, piece in pieces(features):
+        finite = np.isfinite(piece)
+        if not finite.all():
+            bad += int(finite.size - np.count_nonzero(finite))
+            rows += int(np.count_nonzero(~finite.all(axis=1)))
+    if bad:
+        raise DataError(
+            f"{name} has {bad} NaN or infinite values in {rows} of its {len(features)} points: "
+            "check the generator or the extractor, or drop these points"
+        )
+
+
+def robust_centre(features: FeatureArray) -> Float64Array:
+    """Coordinate-wise median of at most 256 evenly spaced points, float64 [D].
+
+    A median, so that one point far away does not move the origin away from all others.
+    """
+    step = -(-len(features) // 256)
+    return np.asarray(np.median(np.asarray(features[::step], np.float64), axis=0))
+
+
+def deviation(features: FeatureArray, centre: Float64Array) -> float:
+    """Largest |coordinate − centre| of any point."""
+    return max(float(np.abs(piece - centre).max()) for _, piece in pieces(features))
+
+
+def magnitude(features: FeatureArray) -> int:
+    """Power of two to take out so that squares neither overflow nor vanish; nearly always 0."""
+    if features.dtype != np.float64:
+        return 0
+    largest = max(float(np.abs(piece).max()) for _, piece in pieces(features))
+    exponent = int(np.frexp(largest)[1])
+    return exponent if abs(exponent) > 400 and largest > 0 else 0
+
+
+def shifted(features: FeatureArray, exponent: int) -> FeatureArray:
+    """The features divided by 2^exponent (exact), themselves when it is 0."""
+    return np.ldexp(features.astype(np.float64), -exponent) if exponent else features
+
+
+def lattice_exponent(features: FeatureArray) -> int | None:
+    """Smallest q with every value a multiple of 2^−q (−40 ≤ q ≤ 40), None when there is none.
+
+    On such a lattice float64 sums of squared differences can be exact (see ``exact``), and ties
+    are common; integer data and fixed-point features lie on one.
+    """
+    found = -40
+    sample = features[:: -(-len(features) // 16)]
+    for piece in (sample, *(rows for _, rows in pieces(features))):
+        values = np.asarray(piece, np.float64)
+        while found <= 40:
+            scaled = np.ldexp(values, found)
+            odd = scaled != np.rint(scaled)
+            if not odd.any():
+                break
+            values = values[odd]
+            found += 1
+        if found > 40:
+            return None
+    return found
+
+
+def representatives(features: FeatureArray) -> Int64Array:
+    """For every point the index of the first identical point (its own if it is the first), [n]."""
+    width = features.shape[1]
+    odd = np.random.default_rng(0).integers(0, 2**63, width, dtype=np.uint64) | np.uint64(1)
+    keys = np.empty(len(features), np.uint64)
+    for start, piece in pieces(features):
+        # Adding zero turns −0 into +0; products and sums wrap modulo 2^64.
+        bits = (np.asarray(piece, np.float64) + 0.0).view(np.uint64)
+        mixed = bits ^ (bits >> np.uint64(29))
+        keys[start : start + len(piece)] = (mixed * odd).sum(axis=1, dtype=np.uint64)
+    result = np.arange(len(features))
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    for index in np.flatnonzero(first[inverse] != result):
+        # Equal keys are nearly always equal points; the comparison makes it certain.
+        candidate = int(first[inverse[index]])
+        if np.array_equal(features[index], features[candidate]):
+            result[index] = candidate
+    return result
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Origin and power of two that bring all sets near 1, so that float32 products are accurate.
+
+    A point x becomes (x − centre)·2^−exponent; distances scale by 2^−exponent exactly.
+    """
+
+    centre: Float64Array
+    exponent: int
+
+    @classmethod
+    def spanning(cls, centre: Float64Array, largest: float) -> Frame:
+        """The frame in which the largest coordinate lies in [½, 1)."""
+        return cls(centre, int(np.frexp(largest)[1]) if largest > 0 else 0)
+
+    def place(self, features: FeatureArray) -> Float64Array:
+        """Points in this frame, float64 [n,D]; one rounding each, whatever the offset."""
+        placed = np.subtract(features, self.centre, dtype=np.float64)
+        return np.ldexp(placed, -self.exponent, out=placed)

@@ -1,0 +1,107 @@
+"""Feature files of a pool: one ``.npz``, or a folder of ``.npy`` files, mapped rather than read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+
+from ensgan.errors import DataError
+from ensgan.files import read_npz
+from ensgan.metrics.features import FeatureSource
+
+
+@dataclass(frozen=True)
+class PoolFeatures:
+    """The real features, one source a member, and the members' names."""
+
+    real: FeatureSource
+    fakes: tuple[FeatureSource, ...]
+    names: tuple[str, ...]
+    extractor: str = ""
+
+
+def load_array(path: Path) -> npt.NDArray[Any]:
+    """Map an ``.npy`` file [n,D] into memory.
+
+    Raises:
+        DataError: missing, not ``.npy``, truncated, or it would need unpickling.
+    """
+    try:
+        with path.open("rb") as stream:
+            if stream.read(6) != b"\x93NUMPY":
+                raise DataError(f"{path} is not an .npy file: save features with numpy.save")
+        return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except FileNotFoundError as error:
+        raise DataError(f"no such file: {path}") from error
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise DataError(
+            f"{path} cannot be read as .npy (truncated or corrupt?): {error}"
+        ) from error
+
+
+def load_pool(path: Path) -> PoolFeatures:
+    """Features of a pool from ``features.npz`` or from a folder.
+
+    ``features.npz`` holds ``real`` [N,D], ``fake`` [M,S,D] and ``names`` [M]. A folder holds
+    ``real.npy`` and ``NAME.npy`` files, or ``real/`` and ``fake/NAME/`` with one or more ``.npy``
+    files each (joined in the order of their names).
+
+    Raises:
+        DataError: missing files or arrays, other shapes.
+    """
+    return _from_folder(path) if path.is_dir() else _from_npz(path)
+
+
+def _from_npz(path: Path) -> PoolFeatures:
+    arrays = read_npz(path, ("real", "fake", "names"))
+    fake, names = arrays["fake"], [str(name) for name in np.atleast_1d(arrays["names"])]
+    if fake.ndim != 3 or len(fake) != len(names):
+        raise DataError(
+            f"{path}: fake must be [members, points, dimensions] with one name a member, not "
+            f"{list(fake.shape)} with {len(names)} names"
+        )
+    return PoolFeatures(arrays["real"], tuple(fake), tuple(names), str(arrays.get("extractor", "")))
+
+
+def _from_folder(folder: Path) -> PoolFeatures:
+    if (folder / "real.npy").is_file():
+        members = {
+            file.stem: [file] for file in sorted(folder.glob("*.npy")) if file.stem != "real"
+        }
+        real = [folder / "real.npy"]
+    elif (folder / "real").is_dir() and (folder / "fake").is_dir():
+        members = {
+            part.name: sorted(part.glob("*.npy"))
+            for part in sorted((folder / "fake").iterdir())
+            if part.is_dir()
+        }
+        real = sorted((folder / "real").glob("*.npy"))
+    else:
+        raise DataError(
+            f"{folder} holds neither real.npy with NAME.npy files nor real/ with fake/NAME/ folders"
+        )
+    empty = [name for name, files in (("real", real), *members.items()) if not files]
+    if empty or not members:
+        raise DataError(f"{folder} has no .npy features for {', '.join(empty) or 'any member'}")
+    return PoolFeatures(
+        partial(_joined, real),
+        tuple(partial(_joined, files) for files in members.values()),
+        tuple(members),
+    )
+
+
+def _joined(files: Sequence[Path]) -> npt.NDArray[Any]:
+    arrays = [load_array(file) for file in files]
+    if len(arrays) == 1:
+        return arrays[0]
+    shapes = {array.shape[1:] for array in arrays}
+    if len(shapes) > 1:
+        raise DataError(f"{files[0].parent}: files differ in dimensions: {sorted(shapes)}")
+    return np.concatenate(arrays)

@@ -1,0 +1,252 @@
+"""Blocks of pairwise distances in float32, by torch (CPU, CUDA) or by faiss, and their bounds.
+
+A block holds U = −½‖x − y‖² for rows x and columns y of one :class:`Frame`, so that membership in
+a ball is one comparison: U > −½r². A backend returns the few entries above a threshold; deciding
+those within the error bound is the caller's business, which is why all backends agree exactly.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ensgan.errors import InputError, unknown_name
+from ensgan.types import Float64Array, Int64Array
+
+Precision: TypeAlias = Literal["single", "double"]
+Side: TypeAlias = Literal["row", "column"]
+FloatBlock: TypeAlias = npt.NDArray[np.floating[Any]]
+
+_ROUNDOFF: dict[Precision, float] = {"single": 2.0**-24, "double": 2.0**-53}
+_FLOOR: dict[Precision, float] = {"single": 2.0**-110, "double": 2.0**-960}
+_DTYPE: dict[Precision, type[np.floating[Any]]] = {"single": np.float32, "double": np.float64}
+
+
+def relative_bound(dim: int, precision: Precision) -> float:
+    """ε with |computed − true ‖x−y‖²| ≤ ε(‖x‖+‖y‖)² for a block of any backend.
+
+    Standard worst-case bound of a length-D inner product summed in any order (D·u), plus the
+    roundings of the coordinates and of the two norms.
+    """
+    return 1.05 * (dim + 10) * _ROUNDOFF[precision]
+
+
+def ball_margin(
+    norms: Float64Array, radii: Float64Array, dim: int, precision: Precision
+) -> Float64Array:
+    """E [n]: a squared distance computed farther than E from r² is on the side it seems to be.
+
+    For points x with norm ``norms`` and radius r, E = 2ε(2‖x‖+r)² serves every y however far: if
+    ‖x−y‖ = r+δ, the error is at most ε(2‖x‖+r+δ)² ≤ E + 2εδ², less than (r+δ)² − r² + E.
+    """
+    margin: Float64Array = 2 * relative_bound(dim, precision) * (2 * norms + radii) ** 2
+    return margin + dim * _FLOOR[precision]
+
+
+@dataclass(frozen=True)
+class Operand:
+    """Points placed in a frame, ready to be rows or columns of blocks.
+
+    Attributes:
+        matrix: what the backend multiplies (tensor on its device, or array).
+        norms: float64 [n], ‖x‖ in the frame.
+        precision: of ``matrix``.
+    """
+
+    matrix: Any
+    norms: Float64Array
+    precision: Precision
+
+    def __len__(self) -> int:
+        return len(self.norms)
+
+    def part(self, start: int, stop: int) -> Operand:
+        """Points ``start`` to ``stop``, without a copy."""
+        return Operand(self.matrix[start:stop], self.norms[start:stop], self.precision)
+
+
+class Backend(Protocol):
+    """What computes blocks."""
+
+    @property
+    def name(self) -> str:
+        """``torch`` or ``faiss``."""
+
+    def operand(self, placed: Float64Array, side: Side, precision: Precision) -> Operand:
+        """Take points of a frame (float64 [n,D]) as rows or columns of blocks."""
+
+    def block(self, rows: Operand, columns: Operand) -> torch.Tensor:
+        """U [rows,columns]; the next call may overwrite it."""
+
+
+class TorchBackend:
+    """Blocks by one matrix product each, on the CPU or on a CUDA device.
+
+    Rows [x, −½‖x‖², 1] times columns [y, 1, −½‖y‖²] give U with nothing left to add.
+    """
+
+    name = "torch"
+
+    def __init__(self, device: str = "cpu") -> None:
+        self._device = torch.device(device)
+        self._buffer = torch.empty(0)
+
+    def operand(self, placed: Float64Array, side: Side, precision: Precision) -> Operand:
+        """See :class:`Backend`."""
+        n, dim = placed.shape
+        matrix = np.empty((n, dim + 2), _DTYPE[precision])
+        matrix[:, :dim] = placed
+        squared = _squared_norms(matrix[:, :dim])
+        half, one = (dim, dim + 1) if side == "row" else (dim + 1, dim)
+        matrix[:, half] = -0.5 * squared
+        matrix[:, one] = 1
+        tensor = torch.from_numpy(matrix).to(self._device)
+        return Operand(tensor, np.sqrt(squared), precision)
+
+    def block(self, rows: Operand, columns: Operand) -> torch.Tensor:
+        """See :class:`Backend`."""
+        size, dtype = len(rows) * len(columns), rows.matrix.dtype
+        if self._buffer.dtype != dtype or self._buffer.numel() < size:
+            self._buffer = torch.empty(size, dtype=dtype, device=self._device)
+        out = self._buffer[:size].view(len(rows), len(columns))
+        with _full_precision():
+            return torch.mm(rows.matrix, columns.matrix.T, out=out)
+
+
+class FaissBackend:
+    """Blocks by faiss, on its GPU where the installed build has one."""
+
+    name = "faiss"
+
+    def __init__(self) -> None:
+        self._faiss = _import_faiss()
+        self._gpu = _faiss_gpus(self._faiss) > 0
+        self._resources = self._faiss.StandardGpuResources() if self._gpu else None
+        self._torch = TorchBackend()
+
+    def operand(self, placed: Float64Array, side: Side, precision: Precision) -> Operand:
+        """See :class:`Backend`; double precision, seldom needed, is left to torch."""
+        if precision == "double":
+            return self._torch.operand(placed, side, precision)
+        matrix = np.ascontiguousarray(placed, np.float32)
+        return Operand(matrix, np.sqrt(_squared_norms(matrix)), precision)
+
+    def block(self, rows: Operand, columns: Operand) -> torch.Tensor:
+        """See :class:`Backend`."""
+        if rows.precision == "double":
+            return self._torch.block(rows, columns)
+        if self._resources is None:
+            squared = self._faiss.pairwise_distances(rows.matrix, columns.matrix)
+        else:
+            squared = self._faiss.pairwise_distance_gpu(
+                self._resources, rows.matrix, columns.matrix
+            )
+        return torch.from_numpy(squared).mul_(-0.5)
+
+
+def _squared_norms(matrix: FloatBlock) -> Float64Array:
+    return np.asarray(np.einsum("ij,ij->i", matrix, matrix, dtype=np.float64))
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """No TF32 or bfloat16 products, whatever the process has switched on."""
+    before = torch.get_float32_matmul_precision()
+    if before == "highest":
+        yield
+        return
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _import_faiss() -> Any:
+    try:
+        import faiss
+    except ImportError as error:
+        raise InputError(
+            "backend 'faiss' needs faiss, which is not installed: install ensgan[cpu] or "
+            "ensgan[gpu], or take backend 'torch'"
+        ) from error
+    return faiss
+
+
+def _faiss_gpus(faiss: Any) -> int:
+    # faiss.knn_gpu exists in the CPU build too; the resources class does not.
+    return int(faiss.get_num_gpus()) if hasattr(faiss, "StandardGpuResources") else 0
+
+
+def make_backend(name: str = "auto") -> Backend:
+    """The backend of that name; ``auto`` is torch: CUDA when there is a device, else the CPU.
+
+    On the CPU torch was measured faster than faiss (see ``docs/scoring.md``), so faiss is only
+    taken automatically for a GPU that torch cannot use.
+
+    Raises:
+        InputError: an unknown name, or faiss is asked for and not installed.
+    """
+    if name not in ("auto", "faiss", "torch"):
+        raise InputError(unknown_name("backend", name, ("auto", "faiss", "torch")))
+    if name == "faiss":
+        return FaissBackend()
+    if torch.cuda.is_available():
+        return TorchBackend("cuda")
+    if name == "auto" and importlib.util.find_spec("faiss") and _faiss_gpus(_import_faiss()):
+        return FaissBackend()
+    return TorchBackend()
+
+
+@dataclass(frozen=True)
+class Entries:
+    """Entries of a block: row and column indices and values, [h] each, in row-major order."""
+
+    rows: Int64Array
+    columns: Int64Array
+    values: Float64Array
+
+    @classmethod
+    def none(cls) -> Entries:
+        """No entry at all."""
+        return cls(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+
+
+def above(block: torch.Tensor, limit: Float64Array) -> Entries:
+    """Entries of the block above ``limit`` ([rows,1] or [1,columns]), rounded down first."""
+    dtype = np.float32 if block.dtype == torch.float32 else np.float64
+    floor = np.nextafter(limit.astype(dtype), dtype(-np.inf))
+    if block.device.type == "cpu":
+        # numpy compares and finds several times faster than torch on a CPU.
+        host = block.numpy()
+        index = np.flatnonzero(host > floor)
+        values = host.ravel()[index]
+    else:
+        hot = block > torch.from_numpy(floor).to(block.device)
+        where = hot.view(-1).nonzero().squeeze(1)
+        values = block.reshape(-1)[where].cpu().numpy()
+        index = where.cpu().numpy()
+    rows, columns = np.divmod(index, block.shape[1])
+    return Entries(rows, columns, values.astype(np.float64))
+
+
+def kth_largest_floor(block: torch.Tensor, k: int) -> Float64Array:
+    """For every row a value that at least k entries reach, seldom more: float64 [rows].
+
+    The k-th largest of the maxima of groups of columns; groups are strided so that the maxima
+    are taken along memory.
+    """
+    rows, columns = block.shape
+    groups = max(1, min(16, columns // (16 * k)))
+    width = columns // groups
+    best = block[:, : groups * width].view(rows, groups, width).amax(dim=1)
+    candidates = torch.cat((best, block[:, groups * width :]), dim=1)
+    values = candidates.topk(k, dim=1).values[:, -1]
+    return np.asarray(values.cpu().numpy(), np.float64)
