@@ -1,1 +1,28 @@
 """The classifier that proves an ensemble."""
+
+from ensgan.downstream.bank import FolderBank, MemoryBank, SampleBank
+from ensgan.downstream.metrics import METRICS, classification_metrics
+from ensgan.downstream.repeat import RepeatResult, check_dataset, run_repeat
+from ensgan.downstream.settings import ClassifierSettings
+from ensgan.downstream.strategies import build_strategies, strategy_names
+from ensgan.downstream.strategy import Strategy
+from ensgan.downstream.table import DownstreamTable, Spread, StrategyRow, summarise
+
+__all__ = [
+    "METRICS",
+    "ClassifierSettings",
+    "DownstreamTable",
+    "FolderBank",
+    "MemoryBank",
+    "RepeatResult",
+    "SampleBank",
+    "Spread",
+    "Strategy",
+    "StrategyRow",
+    "build_strategies",
+    "check_dataset",
+    "classification_metrics",
+    "run_repeat",
+    "strategy_names",
+    "summarise",
+]

@@ -51,9 +51,6 @@ class Extractor:
         self.dim = int(getattr(network, "dim"))  # noqa: B009
         self.weights_sha256 = _hash_of(weights)
         network.eval().requires_grad_(False).to(self.device)
-        for parameter in network.parameters():
-            if parameter.ndim == 4:
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         self._network = network
 
     @property
@@ -90,7 +87,7 @@ class Extractor:
         missing = self._chunk - len(images)
         if missing:
             x = functional.pad(x, (0, 0, 0, 0, 0, 0, 0, missing))
-        y = self._network(x.contiguous(memory_format=torch.channels_last))
+        y = self._network(x)
         features: Float32Array = y[: len(images)].to(torch.float32).cpu().numpy()
         return features
 

@@ -90,6 +90,9 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         self.small_images = small_images
+        # Channels last is the faster form; with fewer than 8 channels oneDNN (torch 2.13, AVX2)
+        # writes outside its buffers in the backward pass.
+        self.memory_format = torch.contiguous_format if width % 8 else torch.channels_last
         kernel, stride = (3, 1) if small_images else (7, 2)
         self.conv1 = nn.Conv2d(channels, width, kernel, stride, kernel // 2, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
@@ -105,14 +108,22 @@ class ResNet(nn.Module):
         self.dim = inputs
         self.fc = nn.Linear(inputs, classes)
         self._initialise()
+        self.lay_out()
 
     def _initialise(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
+    def lay_out(self) -> None:
+        """Lay the weights out in ``memory_format``."""
+        for parameter in self.parameters():
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=self.memory_format)
+
     def features(self, x: Tensor) -> Tensor:
         """Globally averaged features of the last stage: [n,C,H,W] → [n,dim]."""
+        x = x.contiguous(memory_format=self.memory_format)
         x = functional.relu(self.bn1(self.conv1(x)), inplace=True)
         if not self.small_images:
             x = functional.max_pool2d(x, 3, 2, 1)

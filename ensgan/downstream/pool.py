@@ -1,0 +1,183 @@
+"""All images a classifier may train on, in one array, and the drawing of an epoch from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ensgan.downstream.bank import SampleBank
+from ensgan.embedding.fit import Batch
+from ensgan.errors import DataError
+from ensgan.types import Dataset, Float64Array, Int64Array, Samples, UInt8Array
+
+
+@dataclass(frozen=True)
+class ImagePool:
+    """Images of several sources (members, or the real training split).
+
+    Attributes:
+        images: uint8 [n,C,H,W] on the device; grey and RGB alike.
+        labels: int64 [n] on the device.
+        groups: ``groups[g][c]``: indices of the images of source g and class c, int64.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    groups: tuple[tuple[Int64Array, ...], ...]
+
+    @classmethod
+    def real(cls, dataset: Dataset, device: str = "cpu") -> ImagePool:
+        """The real training split as the only source."""
+        split = dataset.train
+        groups = _by_class(split.labels, dataset.num_classes, 0)
+        return cls(*on_device(split.images, split.labels, device), (groups,))
+
+    @classmethod
+    def synthetic(
+        cls,
+        members: Sequence[str],
+        bank: SampleBank,
+        dataset: Dataset,
+        *,
+        memory_mb: int,
+        seed: int,
+        device: str = "cpu",
+    ) -> ImagePool:
+        """The images of members, one source each.
+
+        When all images together need more than ``memory_mb``, every member keeps an equal number,
+        drawn at random from its own without replacement.
+
+        Raises:
+            DataError: a member's images have another shape or other classes than the data, or a
+                class has no image in any member.
+        """
+        first = _checked(bank.load(members[0]), members[0], dataset)
+        image_bytes = first.images[0].nbytes
+        quota = max(1, (memory_mb << 20) // (len(members) * image_bytes))
+        rng = np.random.default_rng([seed, 1])
+        # Pages of a fresh array are only taken up when written: no second copy is ever held.
+        images = np.empty((quota * len(members), *first.images.shape[1:]), np.uint8)
+        labels = np.empty(len(images), np.int64)
+        groups, used = [], 0
+        for name in members:
+            own = first if name is members[0] else _checked(bank.load(name), name, dataset)
+            rows = np.arange(len(own))
+            if len(own) > quota:
+                rows = np.sort(rng.choice(len(own), quota, replace=False))
+            end = used + len(rows)
+            np.take(own.images, rows, axis=0, out=images[used:end])
+            labels[used:end] = own.labels[rows]
+            groups.append(_by_class(labels[used:end], dataset.num_classes, used))
+            used = end
+        pool = cls(*on_device(images[:used], labels[:used], device), tuple(groups))
+        for index, name in enumerate(dataset.class_names):
+            if not any(len(group[index]) for group in groups):
+                raise DataError(
+                    f"none of the {len(members)} members has an image of class '{name}': "
+                    "sample them with labels of every class"
+                )
+        return pool
+
+    def draw(self, counts: Int64Array, rng: np.random.Generator) -> tuple[Int64Array, Int64Array]:
+        """Draw images without replacement within each group (in rounds where it is too small).
+
+        Args:
+            counts: int64 [sources, classes], how many of each group.
+            rng: the randomness.
+
+        Returns:
+            Indices into the pool and the source of each, int64 [counts.sum()], in random order.
+        """
+        parts = [
+            _choose(self.groups[source][label], int(counts[source, label]), rng)
+            for source, label in zip(*np.nonzero(counts), strict=True)
+        ]
+        indices = np.concatenate(parts) if parts else np.empty(0, np.int64)
+        order = rng.permutation(len(indices))
+        sources = np.repeat(np.arange(len(counts)), counts.sum(axis=1))
+        return indices[order], sources[order].astype(np.int64)
+
+    def split(
+        self, class_counts: Int64Array, shares: Float64Array, rng: np.random.Generator
+    ) -> Int64Array:
+        """How many images each source gives of each class, int64 [sources, classes].
+
+        Every image is drawn from a source by its share; sources without a class are left out of
+        that class.
+        """
+        sizes = np.array([[len(rows) for rows in group] for group in self.groups])
+        counts = np.zeros(sizes.shape, np.int64)
+        for label, count in enumerate(class_counts):
+            chance = shares * (sizes[:, label] > 0)
+            if chance.sum() == 0:
+                chance = (sizes[:, label] > 0).astype(np.float64)
+            counts[:, label] = rng.multinomial(int(count), chance / chance.sum())
+        return counts
+
+    def batch(self, indices: Int64Array, members: Int64Array | None = None) -> Batch:
+        """The images and labels at ``indices``, in that order."""
+        rows = torch.from_numpy(indices).to(self.images.device)
+        who = None if members is None else torch.from_numpy(members).to(self.images.device)
+        return Batch(self.images[rows], self.labels[rows], who)
+
+
+def on_device(
+    images: UInt8Array, labels: Int64Array, device: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Stored images as uint8 [n,C,H,W], labels as int64 [n], on the device."""
+    pixels = torch.from_numpy(np.ascontiguousarray(images))
+    pixels = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
+    return pixels.to(device), torch.from_numpy(np.ascontiguousarray(labels)).to(device)
+
+
+def class_counts(dataset: Dataset, total: int | None, labels: str) -> Int64Array:
+    """Images of each class in an epoch of ``total`` (None: size of the training split).
+
+    ``labels`` is ``"training"`` (proportions of the training split, by largest remainder) or
+    ``"uniform"``. Every class has at least one image.
+    """
+    real = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
+    shares = real / real.sum() if labels == "training" else np.full(len(real), 1 / len(real))
+    wanted = shares * (int(real.sum()) if total is None else total)
+    counts = np.floor(wanted + 1e-9).astype(np.int64)
+    missing = round(float(wanted.sum())) - int(counts.sum())
+    counts[np.argsort(counts - wanted, kind="stable")[:missing]] += 1
+    return np.maximum(counts, 1)
+
+
+def _by_class(labels: Int64Array, classes: int, offset: int) -> tuple[Int64Array, ...]:
+    return tuple(np.flatnonzero(labels == label) + offset for label in range(classes))
+
+
+def _choose(rows: Int64Array, count: int, rng: np.random.Generator) -> Int64Array:
+    rounds, rest = divmod(count, len(rows))
+    chosen = [rows] * rounds
+    if rest:
+        chosen.append(rng.choice(rows, rest, replace=False))
+    return np.concatenate(chosen)
+
+
+def _checked(samples: Samples, name: str, dataset: Dataset) -> Samples:
+    if samples.shape != dataset.shape:
+        raise DataError(
+            f"the images of {name} are {_words(samples)}, those of {dataset.name} are "
+            f"{_words(dataset.train)}: evaluate an ensemble on the data it was trained for"
+        )
+    if not len(samples):
+        raise DataError(f"{name} has no images: sample it first")
+    low, high = int(samples.labels.min()), int(samples.labels.max())
+    if low < 0 or high >= dataset.num_classes:
+        raise DataError(
+            f"{name} has label {high if high >= dataset.num_classes else low}, but "
+            f"{dataset.name} has the classes 0…{dataset.num_classes - 1}"
+        )
+    return samples
+
+
+def _words(samples: Samples) -> str:
+    shape = samples.shape
+    return f"{shape.size}×{shape.size} with {shape.channels} channel(s)"

@@ -1,0 +1,270 @@
+"""The downstream table: means, spreads, intervals and paired tests over repeats."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ensgan.downstream.repeat import RepeatResult
+from ensgan.downstream.strategy import Kind
+from ensgan.errors import InputError
+from ensgan.types import Float64Array
+
+TESTED = ("accuracy", "g_mean", "auc")
+"""Metrics on which strategies are tested against the reference, each corrected by itself."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """One metric over the repeats.
+
+    Attributes:
+        mean: over repeats (draws of one strategy averaged first).
+        sd: sample standard deviation over repeats, None with one repeat.
+        low, high: 95 % interval of the mean by Student's t, None with one repeat.
+        difference: mean of the paired difference to the reference, None without one.
+        p: two-sided paired t-test of that difference, corrected by Holm for the number of
+            strategies; None where it was not tested or cannot be (one pair, no spread).
+    """
+
+    mean: float
+    sd: float | None = None
+    low: float | None = None
+    high: float | None = None
+    difference: float | None = None
+    p: float | None = None
+
+
+@dataclass(frozen=True)
+class StrategyRow:
+    """One strategy.
+
+    Attributes:
+        strategy: its name; draws of ``random:K`` are one row.
+        kind: what it trains on.
+        members: its generators (with several draws, of all of them).
+        draws: draws averaged in each repeat.
+        repeats: number of repeats.
+        metrics: test-split metrics by name.
+        val_score: balanced accuracy on the validation split.
+        gap_closed: (strategy − all) / (real − all) of the means by metric; None without both
+            rows, or where real is not better than all.
+        epochs, seconds: means over the runs.
+        final_weights: mean chances at the end, for ``dynamic``.
+    """
+
+    strategy: str
+    kind: Kind
+    members: tuple[str, ...]
+    draws: int
+    repeats: int
+    metrics: Mapping[str, Spread]
+    val_score: Spread
+    gap_closed: Mapping[str, float | None]
+    epochs: float
+    seconds: float
+    final_weights: tuple[float, ...] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as JSON-able values."""
+        values = asdict(self)
+        values["members"] = list(self.members)
+        values["final_weights"] = None if self.final_weights is None else list(self.final_weights)
+        return values
+
+
+@dataclass(frozen=True)
+class DownstreamTable:
+    """All strategies, in the order they were evaluated.
+
+    Attributes:
+        reference: the strategy the others are tested against; None when it was not evaluated.
+        rows: one a strategy.
+        results: the single runs behind them.
+    """
+
+    reference: str | None
+    rows: tuple[StrategyRow, ...]
+    results: tuple[RepeatResult, ...] = ()
+
+    def __iter__(self) -> Any:
+        return iter(self.rows)
+
+    def row(self, strategy: str) -> StrategyRow:
+        """The row of one strategy.
+
+        Raises:
+            InputError: it was not evaluated.
+        """
+        for row in self.rows:
+            if row.strategy == strategy:
+                return row
+        known = ", ".join(row.strategy for row in self.rows)
+        raise InputError(f"strategy '{strategy}' was not evaluated; evaluated are {known}")
+
+    def to_json(self) -> dict[str, Any]:
+        """The table and every single run as JSON-able values."""
+        return {
+            "reference": self.reference,
+            "test": "paired t, two-sided, Holm-corrected over strategies",
+            "strategies": [row.to_json() for row in self.rows],
+            "runs": [result.to_json() for result in self.results],
+        }
+
+
+@dataclass(frozen=True)
+class _Group:
+    """All runs of one strategy: metric values by name, float64 [repeats], draws averaged."""
+
+    runs: tuple[RepeatResult, ...]
+    repeats: tuple[int, ...]
+    values: Mapping[str, Float64Array]
+    val_score: Float64Array
+
+
+def summarise(results: Sequence[RepeatResult], reference: str = "selected") -> DownstreamTable:
+    """Compare strategies over their repeats.
+
+    Args:
+        results: every run; strategies appear in the order of their first run.
+        reference: the strategy the others are tested against, pairing equal repeats.
+
+    Raises:
+        InputError: no results, a run given twice, or draws of a strategy with other repeats.
+    """
+    if not results:
+        raise InputError("there are no downstream results to summarise")
+    names = tuple(dict.fromkeys(result.strategy.group for result in results))
+    groups = {
+        name: _group([result for result in results if result.strategy.group == name])
+        for name in names
+    }
+    base = groups.get(reference)
+    p_values = {metric: _tests(groups, reference, metric) for metric in TESTED}
+    rows = []
+    for name, group in groups.items():
+        metrics = {}
+        for metric, values in group.values.items():
+            difference = None
+            if base is not None and name != reference:
+                pairs = _paired(group, base, metric)
+                difference = float(pairs.mean()) if len(pairs) else None
+            p = p_values[metric].get(name) if metric in TESTED else None
+            metrics[metric] = _spread(values, difference, p)
+        rows.append(_row(name, group, metrics, groups))
+    return DownstreamTable(None if base is None else reference, tuple(rows), tuple(results))
+
+
+def _group(runs: Sequence[RepeatResult]) -> _Group:
+    seen = [(run.strategy.name, run.repeat) for run in runs]
+    if len(set(seen)) != len(seen):
+        twice = next(key for key in seen if seen.count(key) > 1)
+        raise InputError(f"strategy '{twice[0]}' has repeat {twice[1]} twice")
+    draws = {run.strategy.name for run in runs}
+    repeats = tuple(sorted({run.repeat for run in runs}))
+    if len(runs) != len(draws) * len(repeats):
+        raise InputError(
+            f"the draws of strategy '{runs[0].strategy.group}' have different repeats: "
+            "evaluate all of them equally often"
+        )
+    by_repeat = [[run for run in runs if run.repeat == repeat] for repeat in repeats]
+    values = {
+        metric: np.array([np.mean([run.metrics[metric] for run in same]) for same in by_repeat])
+        for metric in runs[0].metrics
+    }
+    val_score = np.array([np.mean([run.val_score for run in same]) for same in by_repeat])
+    return _Group(tuple(runs), repeats, values, val_score)
+
+
+def _paired(group: _Group, base: _Group, metric: str) -> Float64Array:
+    """Differences to the reference at the repeats both have."""
+    common = sorted(set(group.repeats) & set(base.repeats))
+    own = [group.repeats.index(repeat) for repeat in common]
+    other = [base.repeats.index(repeat) for repeat in common]
+    return np.asarray(group.values[metric][own] - base.values[metric][other], np.float64)
+
+
+def _tests(groups: Mapping[str, _Group], reference: str, metric: str) -> dict[str, float]:
+    """Holm-corrected p of every strategy that can be tested."""
+    if reference not in groups:
+        return {}
+    raw = {}
+    for name, group in groups.items():
+        if name == reference:
+            continue
+        p = paired_t_test(_paired(group, groups[reference], metric))
+        if p is not None:
+            raw[name] = p
+    return dict(zip(raw, holm(list(raw.values())), strict=True))
+
+
+def paired_t_test(differences: Float64Array) -> float | None:
+    """Two-sided p of the mean difference being 0; None with fewer than two or no spread."""
+    # Late: the package must import without scipy.
+    from scipy.stats import t as student
+
+    n = len(differences)
+    if n < 2:
+        return None
+    sd = float(differences.std(ddof=1))
+    if sd <= 1e-12:
+        return None
+    statistic = float(differences.mean()) / (sd / math.sqrt(n))
+    return float(2 * student.sf(abs(statistic), n - 1))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction: the i-th smallest of m times m−i+1, made monotone, at most 1."""
+    corrected = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(np.argsort(p_values, kind="stable").tolist()):
+        largest = max(largest, min(1.0, p_values[index] * (len(p_values) - rank)))
+        corrected[index] = largest
+    return corrected
+
+
+def _spread(
+    values: Float64Array, difference: float | None = None, p: float | None = None
+) -> Spread:
+    from scipy.stats import t as student
+
+    mean, n = float(values.mean()), len(values)
+    if n < 2:
+        return Spread(mean, difference=difference, p=p)
+    sd = float(values.std(ddof=1))
+    half = float(student.ppf(0.975, n - 1)) * sd / math.sqrt(n)
+    return Spread(mean, sd, mean - half, mean + half, difference, p)
+
+
+def _row(
+    name: str, group: _Group, metrics: Mapping[str, Spread], groups: Mapping[str, _Group]
+) -> StrategyRow:
+    runs = group.runs
+    final = [run.final_weights for run in runs if run.final_weights is not None]
+    return StrategyRow(
+        name,
+        runs[0].strategy.kind,
+        tuple(dict.fromkeys(member for run in runs for member in run.strategy.members)),
+        len({run.strategy.name for run in runs}),
+        len(group.repeats),
+        metrics,
+        _spread(group.val_score),
+        {metric: _gap(metric, group, groups) for metric in TESTED},
+        float(np.mean([run.epochs for run in runs])),
+        float(np.mean([run.seconds for run in runs])),
+        tuple(np.mean(final, axis=0).tolist()) if final else None,
+    )
+
+
+def _gap(metric: str, group: _Group, groups: Mapping[str, _Group]) -> float | None:
+    if "real" not in groups or "all" not in groups:
+        return None
+    upper = float(groups["real"].values[metric].mean())
+    lower = float(groups["all"].values[metric].mean())
+    if upper - lower <= 1e-9:
+        return None
+    return (float(group.values[metric].mean()) - lower) / (upper - lower)

@@ -1,0 +1,207 @@
+"""Training a small classifier: one loop for the ``medical`` extractor and the downstream proof."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ensgan.embedding.resnet import ResNet
+from ensgan.errors import InputError, TrainingError
+
+_EVALUATION_BATCH = 256
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How long and how fast to train.
+
+    Attributes:
+        epochs: most passes, at least 1.
+        batch: images a step, at least 2 (batch statistics).
+        learning_rate: Adam's, above 0.
+        plateau: epochs without a lower validation loss before the learning rate falls to a tenth.
+        warmup: epochs before early stopping may act.
+        patience: epochs without a lower validation loss that stop the training.
+    """
+
+    epochs: int = 100
+    batch: int = 64
+    learning_rate: float = 1e-3
+    plateau: int = 5
+    warmup: int = 25
+    patience: int = 25
+
+    def __post_init__(self) -> None:
+        least = {"epochs": 1, "batch": 2, "plateau": 1, "warmup": 0, "patience": 1}
+        for name, lowest in least.items():
+            if getattr(self, name) < lowest:
+                raise InputError(f"{name} must be at least {lowest}, not {getattr(self, name)}")
+        if not 0 < self.learning_rate < math.inf:
+            raise InputError(f"learning_rate must be above 0, not {self.learning_rate}")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images on the device, as stored.
+
+    Attributes:
+        images: uint8 [n,C,H,W].
+        labels: int64 [n].
+        members: int64 [n], who made each image, where that matters.
+    """
+
+    images: Tensor
+    labels: Tensor
+    members: Tensor | None = None
+
+
+class Feedback(Protocol):
+    """Looks on while a classifier learns; may change what is drawn for the next epoch."""
+
+    def on_batch(self, features: Tensor, scores: Tensor, batch: Batch) -> None:
+        """After a training step: features [n,D] and class scores [n,K], both detached."""
+
+    def on_validation(self, features: Tensor, scores: Tensor, labels: Tensor) -> None:
+        """After an epoch, with the validation split."""
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """How the training went; the network holds the best weights.
+
+    Attributes:
+        best_epoch: epoch (from 1) with the lowest validation loss.
+        epochs: epochs trained.
+        val_loss: the lowest validation loss.
+        images: images seen in training.
+        history: (training loss, validation loss) of every epoch.
+    """
+
+    best_epoch: int
+    epochs: int
+    val_loss: float
+    images: int
+    history: tuple[tuple[float, float], ...]
+
+
+def network_input(images: Tensor) -> Tensor:
+    """uint8 [n,C,H,W] → float32 in −1…1."""
+    return images.to(torch.float32).mul_(2 / 255).sub_(1)
+
+
+def class_weights(counts: Tensor) -> Tensor:
+    """Weights that make every class count the same: n/(K·n_c), 0 for a class without images."""
+    counts = counts.to(torch.float32)
+    return torch.where(counts > 0, counts.sum() / (len(counts) * counts.clamp(min=1)), 0.0)
+
+
+def fit(
+    network: ResNet,
+    draw: Callable[[int], Batch],
+    validation: Batch,
+    *,
+    weights: Tensor,
+    settings: FitSettings,
+    feedback: Feedback | None = None,
+) -> FitResult:
+    """Train with Adam on class-weighted cross-entropy; the validation loss decides.
+
+    The learning rate falls to a tenth on a plateau, training stops early after the warm-up, and
+    the weights of the best epoch are put back into ``network``.
+
+    Args:
+        network: on the device of the images.
+        draw: epoch number (from 0) → the images of that epoch, in the order of training.
+        validation: the validation split.
+        weights: weight of each class in the loss, float32 [K].
+        settings: length and pace.
+        feedback: hears of every step and epoch.
+
+    Raises:
+        TrainingError: the loss became non-finite.
+    """
+    optimiser = torch.optim.Adam(network.parameters(), settings.learning_rate, foreach=True)
+    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimiser, factor=0.1, patience=settings.plateau
+    )
+    best, best_epoch, kept = math.inf, 0, _copy(network)
+    history: list[tuple[float, float]] = []
+    seen = 0
+    for epoch in range(settings.epochs):
+        data = draw(epoch)
+        loss = _train_epoch(network, optimiser, data, weights, settings.batch, feedback)
+        seen += len(data.images)
+        features, scores = forward(network, validation.images)
+        val_loss = float(functional.cross_entropy(scores, validation.labels, weights))
+        if not (math.isfinite(loss) and math.isfinite(val_loss)):
+            raise TrainingError(
+                f"the classifier's loss became non-finite in epoch {epoch + 1} (training {loss}, "
+                f"validation {val_loss}): lower the learning rate ({settings.learning_rate})"
+            )
+        history.append((loss, val_loss))
+        if feedback is not None:
+            feedback.on_validation(features, scores, validation.labels)
+        if val_loss < best:
+            best, best_epoch, kept = val_loss, epoch, _copy(network)
+        if epoch + 1 >= settings.warmup and epoch - best_epoch >= settings.patience:
+            break
+        schedule.step(val_loss)
+    network.load_state_dict(kept)
+    return FitResult(best_epoch + 1, len(history), best, seen, tuple(history))
+
+
+def _train_epoch(
+    network: ResNet,
+    optimiser: torch.optim.Optimizer,
+    data: Batch,
+    weights: Tensor,
+    size: int,
+    feedback: Feedback | None,
+) -> float:
+    """One pass; the mean loss. A last batch of a single image has no statistics: it is left out."""
+    network.train()
+    total = torch.zeros((), device=data.images.device)
+    used = 0
+    for start in range(0, len(data.images), size):
+        rows = slice(start, start + size)
+        batch = Batch(
+            data.images[rows],
+            data.labels[rows],
+            None if data.members is None else data.members[rows],
+        )
+        if len(batch.images) < 2:
+            break
+        features = network.features(network_input(batch.images))
+        scores = network.fc(features)
+        loss = functional.cross_entropy(scores, batch.labels, weights)
+        optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        optimiser.step()
+        # Summed on the device: reading every loss would make the device wait for the host.
+        total += loss.detach() * len(batch.images)
+        used += len(batch.images)
+        if feedback is not None:
+            feedback.on_batch(features.detach(), scores.detach(), batch)
+    return float(total) / max(used, 1)
+
+
+def forward(network: ResNet, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Features [n,D] and class scores [n,K] of uint8 images [n,C,H,W], in evaluation mode."""
+    network.eval()
+    with torch.inference_mode():
+        parts = [
+            network.features(network_input(images[start : start + _EVALUATION_BATCH]))
+            for start in range(0, len(images), _EVALUATION_BATCH)
+        ]
+        features = torch.cat(parts)
+        return features, network.fc(features)
+
+
+def _copy(network: ResNet) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}

@@ -1,0 +1,229 @@
+"""Strategies resolved to members, and the statistics over repeats."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ensgan.downstream import RepeatResult, Strategy, build_strategies, strategy_names, summarise
+from ensgan.downstream.table import holm, paired_t_test
+from ensgan.errors import InputError
+from ensgan.types import Front, FrontPoint, PoolScores, Selection
+
+NAMES = ("SNGAN@10", "SNGAN@20", "SAGAN@20", "SAGAN@10", "ACGAN@10", "ACGAN@20")
+
+
+def make_scores(names: tuple[str, ...] = NAMES) -> PoolScores:
+    m = len(names)
+    density = np.linspace(0.1, 0.9, m)
+    square = np.full((m, m), 0.5)
+    np.fill_diagonal(square, np.nan)
+    masks = np.zeros((m, 2), np.uint8)
+    counts = np.full(m, 9, np.int64)
+    return PoolScores(names, density, density, masks, square, square, 5, 16, counts)
+
+
+POINTS = (
+    FrontPoint(NAMES[:3], 0.9, 0.8, 0.9, 0.9, (0.5, 0.25, 0.25)),
+    FrontPoint(NAMES[1:3], 0.6, 0.2, 0.6, 0.6),
+    FrontPoint(NAMES[4:], 0.3, 0.1, 0.3, 0.3),
+)
+FRONT = Front(("intra_d:max", "inter_d:min:symmetric"), "random", 0, 9, 9, 0.1, 0.5, POINTS)
+CHOSEN = Selection("knee", POINTS[1], "the knee")
+
+
+def build(*names: str, scores: PoolScores | None = None, chosen: Selection = CHOSEN):
+    scores = scores or make_scores()
+    return build_strategies(names, scores=scores, front=FRONT, selection=chosen, seed=3)
+
+
+def test_names_become_members() -> None:
+    found = build(
+        "real", "best-single", "single:SAGAN@10", "all", "last", "steps:SAGAN", "selected",
+        "selected:max-intra", "by-intra", "real+synthetic:3", "dynamic", "dynamic:all",
+    )  # fmt: skip
+    members = {strategy.name: strategy.members for strategy in found}
+    assert members == {
+        "real": (),
+        "best-single": ("ACGAN@20",),
+        "single:SAGAN@10": ("SAGAN@10",),
+        "all": NAMES,
+        "last": ("SNGAN@20", "SAGAN@20", "ACGAN@20"),
+        "steps:SAGAN": ("SAGAN@10", "SAGAN@20"),
+        "selected": POINTS[1].members,
+        "selected:max-intra": POINTS[0].members,
+        "by-intra": POINTS[1].members,
+        "real+synthetic:3": POINTS[1].members,
+        "dynamic": POINTS[1].members,
+        "dynamic:all": NAMES,
+    }
+    kinds = {strategy.name: (strategy.kind, strategy.n_times) for strategy in found}
+    assert kinds["real"] == ("real", 1)
+    assert kinds["real+synthetic:3"] == ("real+synthetic", 3)
+    assert kinds["dynamic"] == ("dynamic", 1)
+    by_name = {strategy.name: strategy for strategy in found}
+    assert by_name["selected:max-intra"].weights == POINTS[0].weights
+    assert by_name["by-intra"].weights == tuple(make_scores().intra_d[1:3])
+    assert {name.partition(":")[0] for name in members} | {"random"} == {
+        name.partition(":")[0] for name in strategy_names()
+    }
+
+
+def test_random_draws_are_distinct_reproducible_sets() -> None:
+    draws = build("random:3")
+    assert [strategy.name for strategy in draws] == [f"random:3#{i}" for i in range(3)]
+    assert all(len(set(strategy.members)) == 3 for strategy in draws)
+    assert len({strategy.members for strategy in draws}) > 1
+    assert build("random:3") == draws
+    assert len(build("random:2x7")) == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("selectd", "did you mean 'selected'"),
+        ("single:SAGAN@11", "did you mean 'SAGAN@10'"),
+        ("single", "single:NAME"),
+        ("steps:SNGN", "did you mean 'SNGAN'"),
+        ("random:7", "7 members, but the pool has 6"),
+        ("random:x", "random:K"),
+        ("random:0", "random:K"),
+        ("random", "random:K"),
+        ("real:2", "known form"),
+        ("real+synthetic:0", "whole number"),
+        ("dynamic:some", "'all' or 'selected'"),
+        ("selected:downstream", "validation scores"),
+        ("selected:kneee", "knee"),
+    ],
+)
+def test_bad_names_are_explained(name: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        build(name)
+
+
+def test_repeated_names_and_foreign_member_names_are_refused() -> None:
+    with pytest.raises(InputError, match="named twice: all"):
+        build("all", "real", "all")
+    with pytest.raises(InputError, match="not a member name"):
+        build("last", scores=make_scores(("mine", "yours")))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"members": ()},
+        {"members": ("A@1",), "kind": "real"},
+        {"members": ("A@1", "A@1")},
+        {"members": ("A@1",), "weights": (0.0,)},
+        {"members": ("A@1",), "weights": (0.5, 0.5)},
+        {"members": ("A@1",), "weights": (float("nan"),)},
+        {"members": ("A@1",), "n_times": 0},
+    ],
+)
+def test_impossible_strategies_are_refused(values) -> None:
+    with pytest.raises(InputError):
+        Strategy("s", **values)
+
+
+def result(name: str, repeat: int, value: float) -> RepeatResult:
+    kind = "real" if name == "real" else "synthetic"
+    members = () if name == "real" else ("A@1",)
+    metrics = dict.fromkeys(("accuracy", "g_mean", "auc", "accuracy_class_0"), value)
+    return RepeatResult(
+        Strategy(name, members, kind=kind), repeat, metrics, metrics, 0.3, 5, 4, 100, 1.5, (1.0,)
+    )
+
+
+def table(values: dict[str, list[float]], reference: str = "selected"):
+    runs = [
+        result(name, repeat, value)
+        for name, column in values.items()
+        for repeat, value in enumerate(column)
+    ]
+    return summarise(runs, reference)
+
+
+def test_table_of_known_numbers() -> None:
+    from scipy import stats
+
+    values = {
+        "real": [0.9, 0.92, 0.94],
+        "all": [0.6, 0.63, 0.61],
+        "selected": [0.8, 0.79, 0.83],
+        "random:2#0": [0.5, 0.6, 0.7],
+        "random:2#1": [0.7, 0.7, 0.7],
+    }
+    found = table(values)
+    assert [row.strategy for row in found] == ["real", "all", "selected", "random:2"]
+    selected = found.row("selected").metrics["auc"]
+    assert selected.mean == pytest.approx(np.mean(values["selected"]))
+    assert selected.sd == pytest.approx(np.std(values["selected"], ddof=1))
+    low, high = stats.t.interval(0.95, 2, selected.mean, selected.sd / np.sqrt(3))
+    assert (selected.low, selected.high) == (pytest.approx(low), pytest.approx(high))
+    assert selected.p is None
+    merged = found.row("random:2")
+    assert merged.draws == 2
+    assert merged.metrics["auc"].mean == pytest.approx(0.65)
+    raw = [
+        stats.ttest_rel(column, values["selected"]).pvalue
+        for column in (values["real"], values["all"], [0.6, 0.65, 0.7])
+    ]
+    got = [found.row(name).metrics["auc"].p for name in ("real", "all", "random:2")]
+    assert got == pytest.approx(holm(raw))
+    gap = (np.mean(values["selected"]) - np.mean(values["all"])) / (
+        np.mean(values["real"]) - np.mean(values["all"])
+    )
+    assert found.row("selected").gap_closed["auc"] == pytest.approx(gap)
+    assert found.row("all").gap_closed["auc"] == pytest.approx(0)
+    assert found.row("all").metrics["auc"].difference == pytest.approx(0.61333333 - 0.80666667)
+
+
+def test_table_is_json_and_works_with_few_repeats() -> None:
+    two = table({"real": [0.9, 0.9], "selected": [0.8, 0.8]})
+    json.dumps(two.to_json(), allow_nan=False)
+    # Equal differences have no spread: no p is better than p = 0.
+    assert two.row("real").metrics["auc"].p is None
+    assert two.row("real").gap_closed["auc"] is None
+    one = table({"real": [0.9], "selected": [0.8]})
+    assert one.row("real").metrics["auc"].sd is None
+    json.dumps(one.to_json(), allow_nan=False)
+    alone = table({"real": [0.9, 0.8]})
+    assert alone.reference is None
+    assert alone.row("real").metrics["auc"].difference is None
+
+
+def test_bad_sets_of_results_are_refused() -> None:
+    with pytest.raises(InputError, match="no downstream results"):
+        summarise([])
+    with pytest.raises(InputError, match="repeat 0 twice"):
+        summarise([result("real", 0, 0.1), result("real", 0, 0.2)])
+    with pytest.raises(InputError, match="different repeats"):
+        summarise([result("random:2#0", 0, 0.1), result("random:2#1", 1, 0.2)])
+    with pytest.raises(InputError, match="not evaluated"):
+        table({"real": [0.1]}).row("all")
+
+
+def test_holm_known_values() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), max_size=8))
+def test_holm_never_lowers_and_keeps_the_order(p_values: list[float]) -> None:
+    corrected = holm(p_values)
+    assert all(new >= old for new, old in zip(corrected, p_values, strict=True))
+    assert all(new <= 1 for new in corrected)
+    order = np.argsort(p_values, kind="stable")
+    assert (np.diff(np.array(corrected)[order]) >= 0).all()
+
+
+def test_paired_t_test_needs_two_different_pairs() -> None:
+    assert paired_t_test(np.array([0.1])) is None
+    assert paired_t_test(np.array([0.1, 0.1])) is None
+    p = paired_t_test(np.array([0.1, 0.2, 0.15]))
+    assert p is not None
+    assert 0 < p < 0.1
