@@ -64,13 +64,8 @@ def run_sweep(
             Pictures(),
             on_event,
         )
-        try:
-            with _executor(spec, folder, address) as executor:
-                return run(
-                    resolved, folder, executor=executor, recorder=recorder, on_event=on_event
-                )
-        finally:
-            recorder.close()
+        with recorder, _executor(spec, folder, address) as executor:
+            return run(resolved, folder, executor=executor, recorder=recorder, on_event=on_event)
 
 
 def train_one(

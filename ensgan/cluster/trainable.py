@@ -71,4 +71,4 @@ class _Heartbeat:
         now = time.monotonic()
         if now - self.last >= HEARTBEAT_SECONDS:
             self.last = now
-            write_json(self.path, {**progress.to_json(), "time": time.time()})
+            write_json(self.path, {**progress.to_json(), "time": time.time(), "pid": os.getpid()})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -238,42 +239,43 @@ class BackgroundRecorder:
         self.open_store = open_store
         self.illustrator = illustrator
         self.on_event = on_event
-        self.run_id: str | None = None
         self._recording: Recording | None = None
-        self._news = threading.Event()
-        self._closing = False
         self._warned = False
-        self._thread = threading.Thread(target=self._loop, name="recorder", daemon=True)
-        self._thread.start()
+        self._queued = threading.Event()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recorder")
+
+    def __enter__(self) -> BackgroundRecorder:
+        self.poke()  # opening the store takes seconds: begin at once
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown()
 
     def poke(self) -> None:
         """Something new is in the manifest."""
-        self._news.set()
+        if not self._queued.is_set():
+            self._queued.set()
+            self._thread.submit(self._pass)
 
     def close(self) -> str | None:
         """Record what is left, stop, and return the parent's run ID (None: not reachable)."""
-        self._closing = True
-        self._news.set()
-        self._thread.join()
-        return self.run_id
+        self._warned = False
+        last = self._thread.submit(self._pass)
+        self._thread.shutdown()
+        return last.result()
 
-    def _loop(self) -> None:
-        last = False
-        while not last:
-            self._news.wait()
-            self._news.clear()
-            last = self._closing
-            try:
-                if self._recording is None:
-                    self._recording = Recording(self.folder, self.open_store(), self.illustrator)
-                self.run_id = self._recording.bring_up_to_date()
-            except StoreError as error:
-                self.run_id = None
-                if last or not self._warned:
-                    self._warned = True
-                    self.on_event(
-                        Event("warning", {"message": f"{error}; `ensgan sync` records it later"})
-                    )
+    def _pass(self) -> str | None:
+        self._queued.clear()
+        try:
+            if self._recording is None:
+                self._recording = Recording(self.folder, self.open_store(), self.illustrator)
+            return self._recording.bring_up_to_date()
+        except StoreError as error:
+            if not self._warned:
+                self._warned = True
+                message = f"{error}; `ensgan sync {self.folder.path.name}` records it later"
+                self.on_event(Event("warning", {"message": message}))
+            return None
 
 
 def _by_gan(manifest: Mapping[str, Any]) -> dict[str, list[MemberResult]]:

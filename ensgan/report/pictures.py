@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ensgan.report.front_plot import front_html, front_png
 from ensgan.report.grid import image_grid
 from ensgan.types import Front, UInt8Array
 
@@ -18,4 +17,7 @@ class Pictures:
 
     def front(self, front: Front) -> Mapping[str, bytes]:
         """The front as an interactive page and as a static picture."""
+        # Two plotting libraries: loaded only where a front is drawn.
+        from ensgan.report.front_plot import front_html, front_png
+
         return {"front.html": front_html(front).encode(), "front.png": front_png(front)}

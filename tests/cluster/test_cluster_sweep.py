@@ -1,0 +1,137 @@
+"""The small sweep on Ray: the same members as without it, whatever is killed on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tiny_sweep import tiny, write_sweep
+
+from ensgan.cluster import launch
+from ensgan.config import parse_spec
+from ensgan.errors import InputError
+from ensgan.pipeline.events import Event
+from ensgan.pipeline.results import SweepResult
+
+STEPS = {"steps": 60, "snapshots": 2, "resume_every": 5}
+SMALL = {"strategies": ["real", "selected"], "repeats": 1}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Hashes of the members, made in this process without Ray."""
+    storage = tmp_path_factory.mktemp("undisturbed")
+    members = []
+    spec = parse_spec(tiny(train=STEPS))
+    for gan in ("SNGAN", "ACGAN-Mod"):
+        members += launch.train_one(spec, gan, storage=storage)
+    return {member.name: member.sha256 for member in members}
+
+
+def hashes(result: SweepResult) -> dict[str, str]:
+    return {member.name: member.sha256 for member in result.members}
+
+
+def heartbeats(storage: Path) -> list[dict]:
+    found = []
+    for path in storage.glob("sweeps/tiny/train/*/heartbeat.json"):
+        try:
+            found.append(json.loads(path.read_text()))
+        except (OSError, ValueError):
+            continue
+    return found
+
+
+def when(condition: Callable[[], bool], act: Callable[[], None], stop: threading.Event) -> None:
+    while not stop.wait(0.05):
+        if condition():
+            act()
+            return
+
+
+@pytest.mark.timeout(300)
+def test_a_killed_trial_goes_on_and_gives_the_same_members(
+    tmp_path: Path, undisturbed: dict[str, str]
+) -> None:
+    killed: list[int] = []
+    stop = threading.Event()
+
+    def kill() -> None:
+        for beat in heartbeats(tmp_path):
+            if 5 < beat["step"] < 30:
+                os.kill(beat["pid"], signal.SIGKILL)
+                killed.append(beat["pid"])
+                return
+
+    def ready() -> bool:
+        kill()
+        return bool(killed)
+
+    killer = threading.Thread(target=when, args=(ready, lambda: None, stop))
+    killer.start()
+    events: list[Event] = []
+    slow = {**STEPS, "batch": 8}
+    try:
+        result = launch.run_sweep(
+            parse_spec(tiny(train=slow, evaluate=SMALL)),
+            storage=tmp_path,
+            on_event=events.append,
+        )
+    finally:
+        stop.set()
+        killer.join()
+    assert killed, "no trial was caught alive: the test proved nothing"
+    assert result.failed == {} and result.run_id is not None
+    assert hashes(result) == undisturbed
+    assert {event.kind for event in events} >= {"stage", "member", "strategy"}
+
+
+@pytest.mark.timeout(300)
+def test_a_killed_driver_resumes_and_gives_the_same_members(
+    tmp_path: Path, undisturbed: dict[str, str]
+) -> None:
+    sweep = write_sweep(tmp_path, train=STEPS, evaluate=SMALL)
+    command = [
+        sys.executable,
+        "-m",
+        "ensgan",
+        "sweep",
+        str(sweep),
+        "--storage",
+        str(tmp_path),
+        "--json",
+    ]
+    driver = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 120
+    try:
+        while not any(beat["step"] > 5 for beat in heartbeats(tmp_path)):
+            assert driver.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        driver.kill()
+        driver.wait()
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert finished.returncode == 0, finished.stderr
+    lines = [json.loads(line) for line in finished.stdout.splitlines()]
+    done = lines[-1]
+    assert done["event"] == "done" and done["members"] == 4 and done["run_id"]
+    manifest = json.loads((tmp_path / "sweeps" / "tiny" / "manifest.json").read_text())
+    assert {name: m["sha256"] for name, m in manifest["members"].items()} == undisturbed
+
+
+def test_an_impossible_request_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a trial asks for 1 GPU, the cluster has 0"):
+        launch.run_sweep(parse_spec(tiny(cluster={"gpus_per_trial": 1.0})), storage=tmp_path)
+
+
+def test_no_cluster_at_the_address(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no Ray cluster at 'auto'"):
+        launch.run_sweep(parse_spec(tiny()), storage=tmp_path, address="auto")
