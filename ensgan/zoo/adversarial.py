@@ -23,6 +23,10 @@ class Adversarial(Part, ABC):
     def generator_loss(self, fake: Tensor, labels: Tensor) -> Tensor:
         """Outputs on fakes, and the classes the generator was asked for → scalar."""
 
+    def realness(self, outputs: Tensor) -> Tensor:
+        """One number an image, positive where the discriminator calls it real."""
+        return outputs
+
 
 @register_part
 @dataclass(frozen=True)
@@ -79,6 +83,10 @@ class MultiHinge(Adversarial):
         """See the class; the last column is 'fake'."""
         fake_class = torch.full_like(real_labels, fake.shape[1] - 1)[: len(fake)]
         return crammer_singer(real, real_labels) + crammer_singer(fake, fake_class)
+
+    def realness(self, outputs: Tensor) -> Tensor:
+        """The best class against 'fake'."""
+        return outputs[:, :-1].amax(dim=1) - outputs[:, -1]
 
     def generator_loss(self, fake: Tensor, labels: Tensor) -> Tensor:
         """See the class."""

@@ -113,7 +113,7 @@ def code_cross_entropy(logits: Tensor, codes: Tensor) -> Tensor:
         logits: [B, n·d], n consecutive blocks of d.
         codes: int64 [B, n], values 0…d-1.
     """
-    blocks = logits.unflatten(1, (codes.shape[1], -1))
+    blocks = logits.reshape(len(codes), codes.shape[1], -1)
     per_code = functional.cross_entropy(blocks.transpose(1, 2), codes, reduction="none")
     return per_code.mean(dim=0).sum()
 

@@ -62,10 +62,10 @@ class GANSpec(Part):
             raise InputError(
                 f"'{self.name}' is not a GAN name: use letters, digits, '.', '_', '+' and '-'"
             )
-        for field, kind in _KINDS.items():
-            if not isinstance(getattr(self, field), kind):
+        for role, kind in _KINDS.items():
+            if not isinstance(getattr(self, role), kind):
                 raise InputError(
-                    f"{self.name}: {field} must be a {kind.__name__}, not {getattr(self, field)!r}"
+                    f"{self.name}: {role} must be a {kind.__name__}, not {getattr(self, role)!r}"
                 )
         for regularizer in self.regularizers:
             if not isinstance(regularizer, Regularizer):
@@ -119,7 +119,7 @@ class GANSpec(Part):
             )
         if sum(isinstance(part, InfoCode) for part in self.regularizers) > 1:
             problems.append("a row takes one InfoCode: give it more codes instead of repeating it")
-        return [f"{self.name}: {problem}" for problem in problems]
+        return problems
 
     @classmethod
     def from_json(cls, value: object) -> GANSpec:

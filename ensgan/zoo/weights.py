@@ -30,10 +30,10 @@ def save_weights(state: Mapping[str, Tensor], path: Path) -> None:
 
 
 def load_generator(
+    path: Path,
     spec: GANSpec,
     shape: ImageShape,
     num_classes: int,
-    path: Path,
     device: torch.device | str = "cpu",
 ) -> Generator:
     """A generator with the weights of a snapshot file, in eval mode, without gradients.

@@ -67,7 +67,7 @@ class BigResNetGenerator(ResidualGenerator):
         noise: Sequence[Tensor] = (),
     ) -> Tensor:
         """See :class:`Generator`; takes no noise."""
-        first, *rest = latents.split(self.chunk_dim, dim=1)
+        first, *rest = torch.split(latents, self.chunk_dim, dim=1)
         shared = [self.embedding(labels)]
         if self.code_projection is not None:
             shared.insert(0, self.code_projection(code))

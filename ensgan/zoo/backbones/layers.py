@@ -48,11 +48,13 @@ class SpectralNorm(nn.Module):
                 self.u.copy_(u)
                 self.v.copy_(v)
         sigma = torch.dot(u, torch.mv(matrix, v))
-        return weight / sigma
+        normalised: Tensor = weight / sigma
+        return normalised
 
 
 def _unit(vector: Tensor) -> Tensor:
-    return vector / vector.norm().clamp_min(_SPECTRAL_EPS)
+    unit: Tensor = vector / torch.linalg.vector_norm(vector).clamp_min(_SPECTRAL_EPS)
+    return unit
 
 
 def _weight_norm(weight: Tensor, spectral: bool) -> nn.Module:
@@ -141,15 +143,22 @@ def _spread(kernel: Tensor) -> Tensor:
     return functional.pad(rows, (0, 1)) + functional.pad(rows, (1, 0))
 
 
-class BatchNorm(nn.BatchNorm2d):
-    """Batch norm with affine map; ``tracking`` False leaves the running statistics alone."""
+class BatchNorm(nn.Module):
+    """Batch norm; ``tracking`` False leaves the running statistics alone.
 
+    Unlike torch's own it keeps no batch counter, which a fixed momentum does not need.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
     tracking: bool = True
 
     def __init__(self, channels: int, *, affine: bool = True) -> None:
-        super().__init__(channels, eps=BATCH_NORM_EPS, momentum=BATCH_NORM_MOMENTUM, affine=affine)
-        # Unused with a fixed momentum, and a host-side counter would only cost time.
-        self.num_batches_tracked = None
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(channels)) if affine else None
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalise with batch statistics in train mode, running statistics in eval mode."""
@@ -162,7 +171,7 @@ class BatchNorm(nn.BatchNorm2d):
             self.bias,
             self.training,
             BATCH_NORM_MOMENTUM,
-            self.eps,
+            BATCH_NORM_EPS,
         )
 
 
@@ -208,5 +217,6 @@ class SelfAttention(nn.Module):
         key = functional.max_pool2d(self.key(images), 2).flatten(2)
         value = functional.max_pool2d(self.value(images), 2).flatten(2)
         attention = torch.softmax(torch.bmm(query.transpose(1, 2), key), dim=-1)
-        mixed = torch.bmm(value, attention.transpose(1, 2)).unflatten(2, (height, width))
-        return images + self.gamma * self.output(mixed)
+        mixed = torch.bmm(value, attention.transpose(1, 2))
+        attended: Tensor = self.output(mixed.reshape(*mixed.shape[:2], height, width))
+        return images + self.gamma * attended

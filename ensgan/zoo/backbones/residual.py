@@ -64,7 +64,7 @@ class GeneratorBlock(nn.Module):
 
     def forward(self, features: Tensor, condition: Tensor) -> Tensor:
         """[B, inputs, H, W], condition [B, condition_dim] → [B, outputs, 2H, 2W]."""
-        main = self.conv1(functional.relu(self.norm1(features, condition)))
+        main: Tensor = self.conv1(functional.relu(self.norm1(features, condition)))
         main = self.conv2(functional.relu(self.norm2(main, condition)))
         # A 1×1 convolution commutes with nearest-neighbour enlargement.
         shortcut = functional.interpolate(self.shortcut(features), scale_factor=2.0)
@@ -109,12 +109,13 @@ class ResidualGenerator(Generator):
 
     def synthesise(self, inputs: Tensor, conditions: list[Tensor]) -> Tensor:
         """Input vector [B, input_dim] and one condition a block → images in [-1, 1]."""
-        features = self.input(inputs).unflatten(1, (-1, 4, 4))
+        features: Tensor = self.input(inputs).reshape(len(inputs), -1, 4, 4)
         for index, (block, condition) in enumerate(zip(self.blocks, conditions, strict=True), 1):
             features = block(features, condition)
             if index == GENERATOR_ATTENTION_AFTER:
                 features = self.attention(features)
-        return self.output(functional.relu(self.output_norm(features))).tanh()
+        features = self.output(functional.relu(self.output_norm(features)))
+        return features.tanh()
 
 
 class TrunkBlock(nn.Module):
@@ -143,7 +144,7 @@ class TrunkBlock(nn.Module):
         """[B, inputs, H, W] → [B, outputs, H, W], halved in size when down-sampling."""
         if not self.first and self.spectral:
             features = functional.relu(features)
-        main = features
+        main: Tensor = features
         if not self.first and not self.spectral:
             main = functional.relu(self.norm1(main))
         main = self.conv2(functional.relu(self.norm2(self.conv1(main))))
@@ -152,11 +153,13 @@ class TrunkBlock(nn.Module):
     def _shortcut(self, features: Tensor) -> Tensor:
         if self.first:
             # Pooled before the norm; elsewhere after it (a 1×1 convolution commutes with pooling).
-            return self.shortcut(self.norm3(functional.avg_pool2d(features, 2)))
-        features = self.norm3(features)
-        if self.downsample:
-            features = functional.avg_pool2d(features, 2)
-        return self.shortcut(features)
+            features = self.norm3(functional.avg_pool2d(features, 2))
+        else:
+            features = self.norm3(features)
+            if self.downsample:
+                features = functional.avg_pool2d(features, 2)
+        shortcut: Tensor = self.shortcut(features)
+        return shortcut
 
 
 class ResidualTrunk(Trunk):
@@ -214,5 +217,6 @@ class ResidualProjection(ProjectionHead):
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         """h [B, feature_dim], labels int64 [B] → logits [B]."""
-        plain = self.adversarial(features).squeeze(1)
-        return plain + (self.classes(labels) * features).sum(dim=1)
+        plain: Tensor = self.adversarial(features).squeeze(1)
+        classes: Tensor = self.classes(labels)
+        return plain + (classes * features).sum(dim=1)

@@ -1,0 +1,299 @@
+"""Training a GAN to its snapshots, resuming exactly where it was interrupted."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+
+from ensgan.errors import ConfigError, InputError, IntegrityError, TrainingError
+from ensgan.files import atomic_path, read_json, write_json
+from ensgan.train.health import examine
+from ensgan.train.record import Record
+from ensgan.train.settings import TrainSettings, problems
+from ensgan.train.snapshot import Snapshot, read_snapshot, write_snapshot
+from ensgan.train.step import full_step
+from ensgan.train.training import Training
+from ensgan.types import MemberId, Samples
+from ensgan.zoo.spec import GANSpec
+
+REVISION = 1
+"""Raise it when a change of this package or of ``ensgan.zoo`` changes trained weights."""
+
+_FLUSH_EVERY = 50
+"""Steps between looks at the losses on a GPU; on the CPU looking costs nothing."""
+
+
+@dataclass(frozen=True)
+class TrainProgress:
+    """How far a training is.
+
+    Attributes:
+        gan: name of the row.
+        step, steps: completed, and in all.
+        losses: of the last step.
+        seconds: of training in this process.
+    """
+
+    gan: str
+    step: int
+    steps: int
+    losses: dict[str, float]
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able form."""
+        return asdict(self)
+
+
+OnProgress: TypeAlias = Callable[[TrainProgress], None]
+
+
+def train_gan(
+    spec: GANSpec,
+    train: Samples,
+    num_classes: int,
+    settings: TrainSettings,
+    folder: Path,
+    *,
+    on_progress: OnProgress | None = None,
+) -> Iterator[Snapshot]:
+    """Train a row and yield its snapshots as they are made; those on disk come first.
+
+    The folder holds ``GAN@STEP.safetensors`` with its record, ``resume.pt`` until the last
+    snapshot is written, and ``training.json``, which says what the training is. Killed at any
+    moment, the same call continues from the last resume checkpoint, on the CPU bit for bit.
+
+    Args:
+        spec: the row, already scaled.
+        train: the real training split.
+        num_classes: number of classes of the data.
+        settings: how long, which seed, which overrides.
+        folder: of this training alone; created.
+        on_progress: told after every step on the CPU, every 50 on a GPU.
+
+    Raises:
+        ConfigError: the row or the settings do not fit the data.
+        InputError: the folder belongs to another training; names the differences.
+        IntegrityError: a file of the folder is damaged.
+        TrainingError: a loss is not finite, or the device is out of memory.
+    """
+    found = [
+        *spec.problems(train.shape, num_classes),
+        *problems(spec, settings, len(train)),
+        *_label_problems(train, num_classes),
+    ]
+    if found:
+        raise ConfigError(f"GAN {spec.name}", found)
+    _claim(folder, spec, train, num_classes, settings)
+    done = []
+    for step in range(settings.spacing, settings.steps + 1, settings.spacing):
+        snapshot = read_snapshot(folder, MemberId(spec.name, step))
+        if snapshot is not None:
+            done.append(step)
+            yield snapshot
+    if len(done) == settings.snapshots:
+        (folder / "resume.pt").unlink(missing_ok=True)
+        return
+    run = _Run(spec, train, num_classes, settings, folder, on_progress)
+    run.resume()
+    yield from run.rest(done)
+
+
+class _Run:
+    """A training in progress in this process."""
+
+    def __init__(
+        self,
+        spec: GANSpec,
+        train: Samples,
+        num_classes: int,
+        settings: TrainSettings,
+        folder: Path,
+        on_progress: OnProgress | None,
+    ) -> None:
+        self.spec, self.settings, self.folder = spec, settings, folder
+        self.on_progress = on_progress
+        self.training = Training(spec, train, num_classes, settings)
+        self.record = Record(spec.name)
+        self.flush_every = 1 if self.training.device.type == "cpu" else _FLUSH_EVERY
+        self.seconds_in_part = 0.0
+        self.seconds = 0.0
+
+    def resume(self) -> None:
+        """Continue from ``resume.pt`` if it is there."""
+        path = self.folder / "resume.pt"
+        if not path.exists():
+            return
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            self.training.load_state_dict(state["training"])
+            self.record.load_state_dict(state["record"])
+            self.seconds_in_part = float(state["seconds_in_part"])
+        except (OSError, EOFError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError) as e:
+            raise IntegrityError(
+                f"{path} cannot be read ({e}): delete it to train {self.spec.name} again from its "
+                "start (finished snapshots are kept)"
+            ) from e
+
+    def rest(self, done: list[int]) -> Iterator[Snapshot]:
+        """Train to the end, yielding the snapshots that are not yet on disk."""
+        training, settings = self.training, self.settings
+        while training.step < settings.steps:
+            self._advance()
+            step = training.step
+            at_snapshot = step % settings.spacing == 0
+            snapshot = None
+            if at_snapshot:
+                if step not in done:
+                    snapshot = self._snapshot(step)
+                self.record.restart()
+                self.seconds_in_part = 0.0
+            if step == settings.steps:
+                (self.folder / "resume.pt").unlink(missing_ok=True)
+            elif step % settings.checkpoint_spacing == 0:
+                self._checkpoint()
+            if snapshot is not None:
+                yield snapshot
+
+    def _advance(self) -> None:
+        """One step, and a look at the losses where it is due."""
+        training, begin = self.training, time.perf_counter()
+        step = training.step
+        try:
+            full_step(training, self.record)
+            self.record.end_step(step)
+            done = training.step
+            due = done % self.flush_every == 0 or done % self.settings.spacing == 0
+            if due or done % self.settings.checkpoint_spacing == 0:
+                self.record.flush()
+        except torch.OutOfMemoryError as error:
+            raise TrainingError(
+                f"{self.spec.name} does not fit into the memory of {training.device} at step "
+                f"{step}: lower batch or width, or run fewer trials at once"
+            ) from error
+        elapsed = time.perf_counter() - begin
+        self.seconds_in_part += elapsed
+        self.seconds += elapsed
+        if due and self.on_progress is not None:
+            self.on_progress(
+                TrainProgress(
+                    self.spec.name,
+                    training.step,
+                    self.settings.steps,
+                    self.record.latest,
+                    self.seconds,
+                )
+            )
+
+    def _snapshot(self, step: int) -> Snapshot:
+        generator = self.training.snapshot_generator()
+        metrics = {
+            **self.record.means(),
+            **self.spec.augmentation.metrics(self.training.augment_state),
+        }
+        return write_snapshot(
+            generator,
+            self.spec,
+            MemberId(self.spec.name, step),
+            self.folder,
+            weights=self.settings.weights,
+            metrics=metrics,
+            health=examine(generator, metrics),
+            seconds=self.seconds_in_part,
+        )
+
+    def _checkpoint(self) -> None:
+        state = {
+            "training": self.training.state_dict(),
+            "record": self.record.state_dict(),
+            "seconds_in_part": self.seconds_in_part,
+        }
+        with atomic_path(self.folder / "resume.pt") as temporary:
+            torch.save(state, temporary)
+
+
+def untrained(
+    spec: GANSpec, train: Samples, num_classes: int, settings: TrainSettings, folder: Path
+) -> Snapshot:
+    """The generator before its first step as a snapshot ``GAN@0``, written once.
+
+    Raises:
+        ConfigError: the row does not fit the data.
+        InputError: the folder belongs to another training.
+    """
+    found = spec.problems(train.shape, num_classes)
+    if found:
+        raise ConfigError(f"GAN {spec.name}", found)
+    _claim(folder, spec, train, num_classes, settings)
+    member = MemberId(spec.name, 0)
+    snapshot = read_snapshot(folder, member)
+    if snapshot is not None:
+        return snapshot
+    generator = Training(spec, train, num_classes, settings).snapshot_generator()
+    return write_snapshot(
+        generator,
+        spec,
+        member,
+        folder,
+        weights=settings.weights,
+        metrics={},
+        health=examine(generator, {}),
+        seconds=0.0,
+    )
+
+
+def _label_problems(train: Samples, num_classes: int) -> list[str]:
+    if len(train) and not 0 <= int(train.labels.min()) <= int(train.labels.max()) < num_classes:
+        return [
+            f"labels run from {train.labels.min()} to {train.labels.max()}, but the data is said "
+            f"to have {num_classes} classes"
+        ]
+    return []
+
+
+def _claim(
+    folder: Path, spec: GANSpec, train: Samples, num_classes: int, settings: TrainSettings
+) -> None:
+    """Mark the folder as this training's, or refuse it with the differences."""
+    identity = {
+        "revision": REVISION,
+        "row": spec.to_json(),
+        "settings": settings.identity(),
+        "data": train.key,
+        "num_classes": num_classes,
+    }
+    path = folder / "training.json"
+    if not path.exists():
+        write_json(path, identity)
+        return
+    before, now = _flat(read_json(path)), _flat(identity)
+    differing = [
+        f"{key} was {before.get(key)!r}, is now {now.get(key)!r}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    ]
+    if differing:
+        raise InputError(
+            f"{folder} belongs to another training of {spec.name}: {'; '.join(differing)}; use "
+            "another folder, or delete this one"
+        )
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings and lists as one mapping with dotted keys."""
+    if isinstance(value, dict):
+        items: Any = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value)
+    else:
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, entry in items:
+        flat.update(_flat(entry, f"{prefix}.{key}" if prefix else str(key)))
+    return flat

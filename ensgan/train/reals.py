@@ -1,0 +1,52 @@
+"""The training set on the device, handed out in shuffled baskets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ensgan.types import Samples
+
+
+class Reals:
+    """All training images as uint8 on the device.
+
+    A *basket* is the reals of one step. Baskets follow a shuffled order; what is left of an order
+    after the last full basket is dropped and a new order is drawn.
+    """
+
+    def __init__(self, samples: Samples, basket: int, seed: int, device: torch.device) -> None:
+        images = torch.from_numpy(samples.images)
+        images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2)
+        self.images = images.contiguous().to(device)
+        self.labels = torch.from_numpy(samples.labels).to(device)
+        self.basket = basket
+        # The order is drawn on the CPU: it is then the same on every device.
+        self.random = torch.Generator().manual_seed(seed)
+        self.order = torch.empty(0, dtype=torch.int64)
+        self.cursor = 0
+
+    def draw(self) -> tuple[Tensor, Tensor]:
+        """Next basket: uint8 images [basket, C, H, W] and labels int64 [basket]."""
+        if self.cursor + self.basket > len(self.order):
+            self.order = torch.randperm(len(self.images), generator=self.random)
+            self.cursor = 0
+        places = self.order[self.cursor : self.cursor + self.basket].to(self.images.device)
+        self.cursor += self.basket
+        return self.images.index_select(0, places), self.labels.index_select(0, places)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the order stands."""
+        return {"random": self.random.get_state(), "order": self.order, "cursor": self.cursor}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where :meth:`state_dict` was taken."""
+        self.random.set_state(state["random"])
+        self.order, self.cursor = state["order"], int(state["cursor"])
+
+
+def to_range(images: Tensor) -> Tensor:
+    """uint8 0…255 → float32 in [-1, 1]."""
+    return images.to(torch.float32) / 127.5 - 1

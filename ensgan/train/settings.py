@@ -1,0 +1,142 @@
+"""How long and on what a GAN trains, beside what its row says."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from ensgan.errors import InputError
+from ensgan.zoo.optimiser import FixedAverage, Optimiser, WeightAverage
+from ensgan.zoo.spec import GANSpec
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Settings of one training; None means the row's own value.
+
+    Attributes:
+        steps: full steps (all discriminator updates and one generator update each).
+        snapshots: how many, evenly spaced, the last at ``steps``; must divide ``steps``.
+        seed: of initialisation, data order and every draw.
+        batch, d_updates: images an update, discriminator updates a step.
+        ema_start, ema_decay: for rows whose average has a fixed decay; others are not changed.
+        resume_every: steps between resume checkpoints; None: the snapshot spacing.
+        weights: which generator a snapshot holds, the averaged ("ema") or the trained ("raw").
+        device: a torch device.
+        precision: "float32", or "bfloat16" for automatic mixed precision.
+        compile: run the networks through ``torch.compile``.
+
+    Raises:
+        InputError: with every value that is out of range.
+    """
+
+    steps: int
+    snapshots: int
+    seed: int
+    batch: int | None = None
+    d_updates: int | None = None
+    ema_start: int | None = None
+    ema_decay: float | None = None
+    resume_every: int | None = None
+    weights: Literal["ema", "raw"] = "ema"
+    device: str = "cpu"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{name} must be at least {low}, not {value}"
+            for name, low in _LOWEST.items()
+            if (value := getattr(self, name)) is not None and value < low
+        ]
+        if not problems and self.steps % self.snapshots:
+            near = max(self.snapshots, self.steps // self.snapshots * self.snapshots)
+            problems.append(
+                f"{self.snapshots} snapshots do not divide {self.steps} steps: use {near} or "
+                f"{near + self.snapshots} steps"
+            )
+        if self.ema_decay is not None and not self.ema_decay < 1:
+            problems.append(f"ema_decay must be below 1, not {self.ema_decay}")
+        if self.weights not in ("ema", "raw"):
+            problems.append(f"weights are 'ema' or 'raw', not '{self.weights}'")
+        if self.precision not in ("float32", "bfloat16"):
+            problems.append(f"precision is 'float32' or 'bfloat16', not '{self.precision}'")
+        if problems:
+            raise InputError("training settings: " + "; ".join(problems))
+
+    @property
+    def spacing(self) -> int:
+        """Steps between snapshots."""
+        return self.steps // self.snapshots
+
+    @property
+    def checkpoint_spacing(self) -> int:
+        """Steps between resume checkpoints."""
+        return self.resume_every or self.spacing
+
+    def optimiser(self, spec: GANSpec) -> Optimiser:
+        """The row's optimiser with ``batch`` and ``d_updates`` applied."""
+        own = spec.optimiser
+        return dataclasses.replace(
+            own,
+            batch=own.batch if self.batch is None else self.batch,
+            d_updates_per_step=(
+                own.d_updates_per_step if self.d_updates is None else self.d_updates
+            ),
+        )
+
+    def average(self, spec: GANSpec) -> WeightAverage:
+        """The row's weight average with ``ema_start`` and ``ema_decay`` applied."""
+        own = spec.ema
+        if not isinstance(own, FixedAverage):
+            return own
+        return FixedAverage(
+            own.decay_rate if self.ema_decay is None else self.ema_decay,
+            own.start if self.ema_start is None else self.ema_start,
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """What two trainings must share for one to continue the other."""
+        free = {"resume_every", "device", "compile"}
+        return {key: value for key, value in dataclasses.asdict(self).items() if key not in free}
+
+
+_LOWEST = {
+    "steps": 1,
+    "snapshots": 1,
+    "seed": 0,
+    "batch": 2,
+    "d_updates": 1,
+    "ema_start": 0,
+    "ema_decay": 0,
+    "resume_every": 1,
+}
+
+
+def problems(spec: GANSpec, settings: TrainSettings, n_images: int) -> list[str]:
+    """Every reason why these settings cannot train this row on ``n_images`` reals."""
+    found = []
+    optimiser = settings.optimiser(spec)
+    needed = optimiser.batch * optimiser.d_updates_per_step
+    if needed > n_images:
+        largest = n_images // optimiser.d_updates_per_step
+        found.append(
+            f"a step needs {optimiser.d_updates_per_step} × {optimiser.batch} = {needed} real "
+            f"images, the training split has {n_images}: "
+            + (f"set batch to at most {largest}" if largest >= 2 else "lower batch and d_updates")
+        )
+    found.extend(_device_problems(settings.device))
+    return found
+
+
+def _device_problems(name: str) -> list[str]:
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        return [f"'{name}' is not a torch device: use cpu or cuda"]
+    if device.type == "cuda" and not torch.cuda.is_available():
+        return [f"device '{name}' needs an NVIDIA GPU, and torch sees none: use device cpu"]
+    return []

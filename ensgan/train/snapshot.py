@@ -1,0 +1,135 @@
+"""A snapshot on disk: the generator's weights and what is known about them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ensgan.errors import DataError, IntegrityError
+from ensgan.files import read_json, sha256_file, write_json
+from ensgan.types import ImageShape, MemberId
+from ensgan.zoo.backbones.base import Generator
+from ensgan.zoo.spec import GANSpec
+from ensgan.zoo.weights import load_generator, save_weights
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One member-to-be.
+
+    Attributes:
+        member: GAN and step (completed steps).
+        path: the safetensors file; a JSON file of the same name lies beside it.
+        sha256: of that file.
+        metrics: mean losses and logits since the snapshot before.
+        health: one sentence a sign of illness.
+        seconds: of training since the snapshot before.
+    """
+
+    member: MemberId
+    path: Path
+    sha256: str
+    metrics: dict[str, float]
+    health: tuple[str, ...]
+    seconds: float
+
+
+def snapshot_path(folder: Path, member: MemberId) -> Path:
+    """Where the weights of a member lie."""
+    return folder / f"{member}.safetensors"
+
+
+def write_snapshot(
+    generator: Generator,
+    spec: GANSpec,
+    member: MemberId,
+    folder: Path,
+    *,
+    weights: str,
+    metrics: dict[str, float],
+    health: tuple[str, ...],
+    seconds: float,
+) -> Snapshot:
+    """Write weights, then the record that makes them count."""
+    path = snapshot_path(folder, member)
+    save_weights(generator.state_dict(), path)
+    snapshot = Snapshot(member, path, sha256_file(path), metrics, health, seconds)
+    write_json(
+        path.with_suffix(".json"),
+        {
+            "schema": SCHEMA,
+            "member": str(member),
+            "row": spec.to_json(),
+            "channels": generator.shape.channels,
+            "image_size": generator.shape.size,
+            "num_classes": generator.num_classes,
+            "weights": weights,
+            "sha256": snapshot.sha256,
+            "metrics": {name: _json_number(value) for name, value in metrics.items()},
+            "health": list(health),
+            "seconds": seconds,
+        },
+    )
+    return snapshot
+
+
+def _json_number(value: float) -> float | None:
+    return value if value - value == 0.0 else None
+
+
+def read_snapshot(folder: Path, member: MemberId) -> Snapshot | None:
+    """The snapshot of a member, or None when it was not finished.
+
+    Raises:
+        IntegrityError: the weights are not what the record says.
+    """
+    path = snapshot_path(folder, member)
+    record_path = path.with_suffix(".json")
+    if not record_path.exists() or not path.exists():
+        return None
+    record = _read_record(record_path)
+    if sha256_file(path) != record["sha256"]:
+        raise IntegrityError(
+            f"{path} has changed since it was written: delete it and {record_path.name} to train "
+            "that part again"
+        )
+    return Snapshot(
+        member,
+        path,
+        record["sha256"],
+        {name: float(value) for name, value in record["metrics"].items() if value is not None},
+        tuple(record["health"]),
+        float(record["seconds"]),
+    )
+
+
+def load_snapshot(path: Path) -> Generator:
+    """The generator of a snapshot file, from the row in the record beside it.
+
+    Raises:
+        DataError: there is no record, or it lacks a field.
+        IntegrityError: the weights are not what the record says.
+    """
+    record = _read_record(path.with_suffix(".json"))
+    if path.exists() and sha256_file(path) != record["sha256"]:
+        raise IntegrityError(f"{path} has changed since it was written")
+    return load_generator(
+        path,
+        GANSpec.from_json(record["row"]),
+        ImageShape(record["channels"], record["image_size"]),
+        record["num_classes"],
+    )
+
+
+_FIELDS = ("row", "channels", "image_size", "num_classes", "sha256", "metrics", "health", "seconds")
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    record = read_json(path)
+    missing = [name for name in _FIELDS if not isinstance(record, dict) or name not in record]
+    if missing:
+        raise DataError(f"{path} is not a snapshot record: it lacks {', '.join(missing)}")
+    return dict(record)

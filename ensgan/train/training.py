@@ -1,0 +1,182 @@
+"""Everything that changes while a GAN trains, and how it is saved and restored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ensgan.train.average import AveragedGenerator
+from ensgan.train.reals import Reals, to_range
+from ensgan.train.settings import TrainSettings
+from ensgan.types import Samples
+from ensgan.zoo.backbones.base import Generator, Player
+from ensgan.zoo.build import build_discriminator, build_generator
+from ensgan.zoo.conditioning.base import Evidence, HeadOutput
+from ensgan.zoo.discriminator import Discriminator
+from ensgan.zoo.optimiser import Adam
+from ensgan.zoo.spec import GANSpec
+
+
+@dataclass(frozen=True)
+class Fakes:
+    """A generated batch.
+
+    Attributes:
+        images: float32 [B, C, H, W].
+        labels: int64 [B], the classes asked for.
+        codes: int64 [B, n] InfoGAN codes, None without.
+    """
+
+    images: Tensor
+    labels: Tensor
+    codes: Tensor | None
+
+
+class Training:
+    """Networks, optimisers, data order and random state of one GAN.
+
+    Attributes:
+        step: steps completed.
+    """
+
+    def __init__(
+        self, spec: GANSpec, reals: Samples, num_classes: int, settings: TrainSettings
+    ) -> None:
+        seeds = np.random.SeedSequence(settings.seed).generate_state(4, np.uint64) >> 1
+        generator_seed, discriminator_seed, order_seed, draw_seed = (int(seed) for seed in seeds)
+        self.spec, self.settings, self.num_classes = spec, settings, num_classes
+        self.device = torch.device(settings.device)
+        self.optimiser = settings.optimiser(spec)
+        self.batch = self.optimiser.batch
+        self.generator: Generator = build_generator(
+            spec, reals.shape, num_classes, generator_seed
+        ).to(self.device)
+        self.discriminator: Discriminator = build_discriminator(
+            spec, reals.shape, num_classes, discriminator_seed
+        ).to(self.device)
+        self.average = AveragedGenerator(self.generator, settings.average(spec), self.batch)
+        self.own_parameters = self.discriminator.own_parameters()
+        code_head = self.discriminator.code_head
+        code_parameters = [] if code_head is None else list(code_head.parameters())
+        self.generator_adam = _adam(
+            [*self.generator.parameters(), *code_parameters], self.optimiser.generator
+        )
+        self.discriminator_adam = _adam(self.own_parameters, self.optimiser.discriminator)
+        basket = self.batch * self.optimiser.d_updates_per_step
+        self.reals = Reals(reals, basket, order_seed, self.device)
+        self.random = torch.Generator(self.device).manual_seed(draw_seed)
+        self.augmentation = spec.augmentation
+        self.augment_state = spec.augmentation.initial_state(self.device)
+        self.step = 0
+        compiled = torch.compile if settings.compile else _as_it_is
+        self._generate: Callable[..., Tensor] = compiled(self.generator)
+        self._discriminate: Callable[..., HeadOutput] = compiled(self.discriminator)
+
+    def fakes(self, player: Player) -> Fakes:
+        """A fresh batch from the generator, for that player's update."""
+        n, generator, random = self.batch, self.generator, self.random
+        latents = torch.randn(n, generator.latent_dim, generator=random, device=self.device)
+        labels = torch.randint(self.num_classes, (n,), generator=random, device=self.device)
+        codes = one_hot_codes = None
+        if self.spec.info_code is not None:
+            part = self.spec.info_code
+            shape = (n, part.codes)
+            codes = torch.randint(part.categories, shape, generator=random, device=self.device)
+            one_hot_codes = torch.nn.functional.one_hot(codes, part.categories).flatten(1).float()
+        noise = [
+            torch.randn(n, 1, size, size, generator=random, device=self.device)
+            for size in generator.noise_sizes
+        ]
+        generator.prepare(player)
+        with self._precision():
+            images = self._generate(latents, labels, one_hot_codes, noise)
+        return Fakes(images.float(), labels, codes)
+
+    def real_batch(self, images: Tensor) -> Tensor:
+        """uint8 reals → float32 in [-1, 1]."""
+        return to_range(images)
+
+    def augment(self, images: Tensor) -> Tensor:
+        """The row's augmentation with fresh draws."""
+        return self.augmentation.apply(images, self.augment_state, self.random)
+
+    def discriminate(
+        self, images: Tensor, targets: Tensor, *, codes: bool = False, twice: bool = False
+    ) -> HeadOutput:
+        """The discriminator's output in float32; ``twice``: differentiable twice."""
+        # A compiled graph has no second derivative.
+        forward = self.discriminator if twice else self._discriminate
+        with self._precision():
+            output: HeadOutput = forward(images, targets, codes=codes)
+        return output if self.settings.precision == "float32" else _in_float32(output)
+
+    def observe(self, output: HeadOutput) -> None:
+        """Tell the augmentation's controller about reals."""
+        self.augmentation.observe(output.adversarial.detach(), self.augment_state)
+
+    def _precision(self) -> torch.autocast:
+        wanted = self.settings.precision == "bfloat16"
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=wanted)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it: tensors, numbers and nested dicts only."""
+        return {
+            "step": self.step,
+            "generator": self.generator.state_dict(),
+            "discriminator": self.discriminator.state_dict(),
+            "average": self.average.generator.state_dict() if self.average.follows else {},
+            "generator_adam": self.generator_adam.state_dict(),
+            "discriminator_adam": self.discriminator_adam.state_dict(),
+            "reals": self.reals.state_dict(),
+            "random": self.random.get_state(),
+            "augment": dict(self.augment_state),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue exactly where :meth:`state_dict` was taken."""
+        self.step = int(state["step"])
+        self.generator.load_state_dict(state["generator"])
+        self.discriminator.load_state_dict(state["discriminator"])
+        if self.average.follows:
+            self.average.generator.load_state_dict(state["average"])
+        self.generator_adam.load_state_dict(state["generator_adam"])
+        self.discriminator_adam.load_state_dict(state["discriminator_adam"])
+        self.reals.load_state_dict(state["reals"])
+        self.random.set_state(state["random"])
+        for name, value in state["augment"].items():
+            self.augment_state[name].copy_(value)
+
+    def snapshot_generator(self) -> Generator:
+        """The generator a snapshot holds."""
+        return self.generator if self.settings.weights == "raw" else self.average.generator
+
+
+def _adam(parameters: list[torch.nn.Parameter], adam: Adam) -> torch.optim.Adam:
+    return torch.optim.Adam(
+        parameters, lr=adam.learning_rate, betas=adam.betas, eps=adam.eps, fused=True
+    )
+
+
+def _as_it_is(module: torch.nn.Module) -> torch.nn.Module:
+    return module
+
+
+def _in_float32(output: HeadOutput) -> HeadOutput:
+    def evidence(value: Evidence | None) -> Evidence | None:
+        if value is None:
+            return None
+        proxies = None if value.proxies is None else value.proxies.float()
+        return Evidence(value.vectors.float(), proxies)
+
+    return HeadOutput(
+        output.features.float(),
+        output.adversarial.float(),
+        evidence(output.main),
+        evidence(output.twin),
+        None if output.code_logits is None else output.code_logits.float(),
+    )
