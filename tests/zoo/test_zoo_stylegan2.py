@@ -18,8 +18,9 @@ from ensgan.types import ImageShape
 from ensgan.zoo.backbones.base import Player
 from ensgan.zoo.backbones.stylegan2 import StyleGAN2
 from ensgan.zoo.backbones.stylegan2_discriminator import ClassMap, StyleProjection
-from ensgan.zoo.backbones.stylegan2_generator import MappingNetwork
+from ensgan.zoo.backbones.stylegan2_generator import MappingNetwork, StyledConv, ToImage
 from ensgan.zoo.backbones.stylegan2_layers import (
+    EqualisedConv,
     EqualisedLinear,
     fir_filter,
     fir_kernel,
@@ -48,6 +49,10 @@ def double(values: object) -> Tensor:
 def close(actual: Tensor, expected: object, tolerance: float = 1e-9) -> None:
     wanted = torch.as_tensor(expected, dtype=actual.dtype)
     torch.testing.assert_close(actual, wanted, rtol=tolerance, atol=tolerance)
+
+
+def double_normal(*shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64)
 
 
 def count(module: nn.Module) -> int:
@@ -168,6 +173,48 @@ def test_equalised_linear_starts_with_unit_outputs_and_wanted_bias() -> None:
         assert abs(float(y.detach().mean()) - 1) < 0.05
         assert abs(float(y.detach().std()) - 1) < 0.05
         assert abs(float(layer.weight.detach().std()) * multiplier - 1) < 0.02
+
+
+def slowly_activated(x: Tensor) -> Tensor:
+    return torch.where(x > 0, x, 0.2 * x) * 2**0.5
+
+
+@pytest.mark.parametrize("upsample", [False, True])
+def test_styled_conv_follows_the_formula(upsample: bool) -> None:
+    layer = StyledConv(5, 3, 4, upsample=upsample).double()
+    for parameter in layer.parameters():
+        parameter.data.normal_()
+    size = 8 if upsample else 4
+    x, w, noise = double_normal(2, 3, 4, 4), double_normal(2, 5), double_normal(2, 1, size, size)
+    styles = w @ layer.affine.weight.t() / 5**0.5 + layer.affine.bias
+    kernel = {"kernel": fir_kernel().double()} if upsample else {}
+    conv = modulated_upsampling_conv if upsample else modulated_conv
+    y = conv(x, layer.weight, styles, **kernel) + layer.noise_strength * noise
+    close(layer(x, w, noise), slowly_activated(y + layer.bias[:, None, None]))
+
+
+def test_image_layer_follows_the_formula() -> None:
+    layer = ToImage(5, 6, 3).double()
+    for parameter in layer.parameters():
+        parameter.data.normal_()
+    x, w = double_normal(2, 6, 4, 4), double_normal(2, 5)
+    styles = (w @ layer.affine.weight.t() / 5**0.5 + layer.affine.bias) / 6**0.5
+    expected = torch.einsum("oi,bi,bihw->bohw", layer.weight[:, :, 0, 0], styles, x)
+    close(layer(x, w), expected + layer.bias[:, None, None])
+
+
+@pytest.mark.parametrize("downsample", [False, True])
+def test_equalised_conv_follows_the_formula(downsample: bool) -> None:
+    layer = EqualisedConv(3, 4, 3, downsample=downsample).double()
+    layer.bias.data.normal_()
+    x = double_normal(2, 3, 8, 8)
+    weight = layer.weight / 27**0.5
+    if downsample:
+        blurred = fir_filter(x, fir_kernel().double(), padding=2)
+        y = torch.conv2d(blurred, weight, layer.bias, stride=2)
+    else:
+        y = torch.conv2d(x, weight, layer.bias, padding=1)
+    close(layer(x), slowly_activated(y))
 
 
 # Sizes -----------------------------------------------------------------------------------------
@@ -370,3 +417,40 @@ def test_impossible_sizes_are_named(size: int) -> None:
     (problem,) = StyleGAN2().problems(ImageShape(1, size), 2, 0)
     assert str(size) in problem
     assert StyleGAN2().problems(ImageShape(1, 64), 2, 0) == []
+
+
+# Mixed precision and balance --------------------------------------------------------------------
+
+
+def test_mixed_precision_stays_near_float32_and_differentiates_twice() -> None:
+    torch.manual_seed(0)
+    generator, trunk = SMALL.generator(GREY, 2, 0), SMALL.trunk(GREY)
+    head = SMALL.projection(trunk.feature_dim, 2)
+    latents, labels = torch.randn(8, generator.latent_dim), torch.tensor([0, 1] * 4)
+    noise = noise_planes(generator.noise_sizes, 8)
+    generator.prepare(Player.DISCRIMINATOR)
+    exact = generator(latents, labels, None, noise)
+    exact_logits = head(trunk(exact), labels)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = generator(latents, labels, None, noise)
+        images = exact.detach().requires_grad_()
+        logits = head(trunk(images), labels)
+    assert rough.dtype == torch.float32
+    assert float((rough - exact).detach().std() / exact.detach().std()) < 0.05
+    assert float((logits.float() - exact_logits).detach().std() / exact_logits.detach().std()) < 0.2
+    assert not torch.equal(rough, exact)
+    (gradient,) = torch.autograd.grad(logits.float().sum(), images, create_graph=True)
+    gradient.square().sum().backward()
+    assert all(bool(p.grad.isfinite().all()) for p in trunk.parameters() if p.grad is not None)
+
+
+def test_networks_start_balanced() -> None:
+    torch.manual_seed(0)
+    backbone = StyleGAN2().scaled(1 / 8)
+    generator, trunk = backbone.generator(GREY, 2, 0), backbone.trunk(GREY)
+    noise = noise_planes(generator.noise_sizes, 16)
+    with torch.no_grad():
+        images = generator(torch.randn(16, generator.latent_dim), torch.arange(16) % 2, None, noise)
+        features = trunk(torch.randn(16, 1, 32, 32))
+    assert 0.5 < float(images.std()) < 2
+    assert 0.02 < float(features.square().mean()) < 2

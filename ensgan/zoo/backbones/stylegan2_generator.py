@@ -17,10 +17,12 @@ from ensgan.zoo.backbones.stylegan2_layers import (
     EqualisedLinear,
     fir_kernel,
     fir_upsample,
+    full_precision,
     leaky_relu,
     modulated_conv,
     modulated_upsampling_conv,
     normalise_second_moment,
+    widened,
 )
 
 _MAPPING_LR = 0.01
@@ -48,12 +50,13 @@ class MappingNetwork(nn.Module):
 
     def forward(self, latents: Tensor | None, classes: Tensor) -> Tensor:
         """Latents [B,latent_dim] (None without) and one-hot classes [B,K] to w [B,style_dim]."""
-        x = normalise_second_moment(self.embed(classes))
-        if latents is not None:
-            x = torch.cat([normalise_second_moment(latents), x], dim=1)
-        for layer in self.layers:
-            x = layer(x)
-        return x
+        with full_precision(classes):
+            x = normalise_second_moment(self.embed(classes))
+            if latents is not None:
+                x = torch.cat([normalise_second_moment(latents), x], dim=1)
+            for layer in self.layers:
+                x = layer(x)
+            return x
 
 
 class StyledConv(nn.Module):
@@ -80,13 +83,16 @@ class StyledConv(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor) -> Tensor:
         """Map [B,inputs,H,W] to [B,outputs,H,W] or twice the size; noise is one plane [B,1,·,·]."""
-        styles = self.affine(w)
+        with full_precision(w):
+            styles = self.affine(w)
         if self.upsample:
-            y = modulated_upsampling_conv(x, self.weight, styles, self.kernel)
+            y = modulated_upsampling_conv(
+                x, self.weight, styles, kernel=self.kernel, gain=ACTIVATION_GAIN
+            )
         else:
-            y = modulated_conv(x, self.weight, styles)
-        y = y + noise * self.noise_strength
-        return leaky_relu((y + self.bias[:, None, None]) * ACTIVATION_GAIN)
+            y = modulated_conv(x, self.weight, styles, gain=ACTIVATION_GAIN)
+        y = y + (noise * (self.noise_strength * ACTIVATION_GAIN)).to(y.dtype)
+        return leaky_relu(y + (self.bias * ACTIVATION_GAIN)[:, None, None].to(y.dtype))
 
 
 class ToImage(nn.Module):
@@ -101,9 +107,10 @@ class ToImage(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """Map [B,inputs,H,W] to [B,channels,H,W]."""
-        styles = self.affine(w) * self.style_gain
+        with full_precision(w):
+            styles = self.affine(w) * self.style_gain
         y = modulated_conv(x, self.weight, styles, demodulate=False)
-        return y + self.bias[:, None, None]
+        return widened(y) + self.bias[:, None, None]
 
 
 class FirstBlock(nn.Module):
@@ -145,7 +152,9 @@ class DoublingBlock(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Double features [B,inputs,H,W] and image [B,C,H,W], with two planes [B,1,2H,2W]."""
         x = self.conv(self.up(features, w, noise[0]), w, noise[1])
-        return x, fir_upsample(image, self.kernel) + self.to_image(x, w)
+        with full_precision(image):
+            enlarged = fir_upsample(image, self.kernel)
+        return x, enlarged + self.to_image(x, w)
 
 
 class StyleGAN2Generator(Generator):

@@ -1,6 +1,8 @@
 """Layers of StyleGAN2 (Karras et al. 2020a): equalised layers, resampling, modulation.
 
 Only differentiable PyTorch operations are used, so gradients of gradients (R1) work everywhere.
+Under automatic mixed precision the large convolutions run in the short format; styles, the
+factors computed from them, statistics and the image itself stay in float32.
 """
 
 from __future__ import annotations
@@ -16,6 +18,16 @@ _SLOPE = 0.2
 
 ACTIVATION_GAIN = math.sqrt(2.0)
 """Keeps the second moment of a Gaussian through the leaky ReLU."""
+
+
+def full_precision(x: Tensor) -> torch.autocast:
+    """A context without automatic mixed precision on the device of ``x``."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
+def widened(x: Tensor) -> Tensor:
+    """``x`` in float32, or as it is when wider."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def leaky_relu(x: Tensor) -> Tensor:
@@ -83,13 +95,16 @@ def minibatch_std_channel(x: Tensor, group_size: int) -> Tensor:
     while batch % group:
         group -= 1
     groups = batch // group
-    members = x.reshape(group, groups, channels, height, width)
+    members = widened(x).reshape(group, groups, channels, height, width)
     variance = (members - members.mean(dim=0)).square().mean(dim=0)
     spread = (variance + _EPSILON).sqrt().mean(dim=(1, 2, 3))
-    return spread.repeat(group).reshape(batch, 1, 1, 1).expand(batch, 1, height, width)
+    channel = spread.repeat(group).reshape(batch, 1, 1, 1).expand(batch, 1, height, width)
+    return channel.to(x.dtype)
 
 
-def modulated_conv(x: Tensor, weight: Tensor, styles: Tensor, demodulate: bool = True) -> Tensor:
+def modulated_conv(
+    x: Tensor, weight: Tensor, styles: Tensor, *, demodulate: bool = True, gain: float = 1.0
+) -> Tensor:
     """Convolution whose input channels are scaled per sample (Karras et al. 2020a, eq. 1–3).
 
     Scaling the input by the style and the output by the demodulation factor equals scaling the
@@ -100,15 +115,19 @@ def modulated_conv(x: Tensor, weight: Tensor, styles: Tensor, demodulate: bool =
         weight: [C_out,C_in,k,k] with odd k.
         styles: [B,C_in].
         demodulate: divide each output map by the norm of its modulated weights.
+        gain: factor of the demodulated output.
 
     Returns:
         [B,C_out,H,W].
     """
-    y = functional.conv2d(x * styles[:, :, None, None], weight, padding=weight.shape[-1] // 2)
-    return y * demodulation(weight, styles) if demodulate else y
+    scaled = x * _per_map(styles, x)
+    y = functional.conv2d(scaled, weight, padding=weight.shape[-1] // 2)
+    return y * _per_map(gain * demodulation(weight, styles), y) if demodulate else y
 
 
-def modulated_upsampling_conv(x: Tensor, weight: Tensor, styles: Tensor, kernel: Tensor) -> Tensor:
+def modulated_upsampling_conv(
+    x: Tensor, weight: Tensor, styles: Tensor, *, kernel: Tensor, gain: float = 1.0
+) -> Tensor:
     """Demodulated :func:`modulated_conv` that doubles the size.
 
     Zero insertion and a true 3×3 convolution (one transposed convolution), then the FIR filter
@@ -119,19 +138,27 @@ def modulated_upsampling_conv(x: Tensor, weight: Tensor, styles: Tensor, kernel:
         weight: [C_out,C_in,3,3].
         styles: [B,C_in].
         kernel: the FIR filter, float [4,4].
+        gain: factor of the output.
 
     Returns:
         [B,C_out,2H,2W].
     """
-    scaled = x * styles[:, :, None, None]
+    scaled = x * _per_map(styles, x)
     y = functional.conv_transpose2d(scaled, weight.transpose(0, 1), stride=2)
-    return fir_filter(y, 4 * kernel, padding=1) * demodulation(weight, styles)
+    factors = _per_map(gain * demodulation(weight, styles), y)
+    return fir_filter(y, 4 * kernel, padding=1) * factors
 
 
 def demodulation(weight: Tensor, styles: Tensor) -> Tensor:
-    """1/√(Σ (weight·style)² + 1e-8) over input channels and taps: [B,C_out,1,1]."""
-    energy = weight.square().sum(dim=(2, 3))
-    return (styles.square() @ energy.t() + _EPSILON).rsqrt()[:, :, None, None]
+    """1/√(Σ (weight·style)² + 1e-8) over input channels and taps: [B,C_out]."""
+    with full_precision(styles):
+        energy = weight.square().sum(dim=(2, 3))
+        return (styles.square() @ energy.t() + _EPSILON).rsqrt()
+
+
+def _per_map(factors: Tensor, like: Tensor) -> Tensor:
+    """[B,C] to [B,C,1,1] in the format of ``like``."""
+    return factors[:, :, None, None].to(like.dtype)
 
 
 class EqualisedLinear(nn.Module):
