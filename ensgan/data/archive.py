@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from ensgan.data.request import Option, Request
 from ensgan.data.resize import resize, with_channels

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from ensgan.data import archive, medmnist, medmnist_table, phantom
+from ensgan.data import aiforcovid, archive, folder, medmnist, medmnist_table, phantom
+from ensgan.data.records import inside
 from ensgan.data.request import (
     Option,
     ReportProgress,
@@ -48,6 +49,28 @@ def _table(sources: Iterable[Source]) -> Mapping[str, Source]:
     return MappingProxyType(table)
 
 
+def _load_npz(request: Request) -> Dataset:
+    """A file by its path: under an official name it gets that set's class names and licence."""
+    official = medmnist_table.parse_file_name(request.root.name)
+    if official is None:
+        return archive.load(request)
+    arrays = archive.read_arrays(request.root)
+    accepted = request.text("accept_checksum")
+    if accepted is not None:
+        archive.require_checksum(request.root, accepted, official=None)
+    return medmnist.assemble(request.root, arrays, medmnist.set_info(*official), request)
+
+
+def _load_named_npz(request: Request) -> Dataset:
+    name = request.text("file")
+    if name is None:
+        raise DataError("data set 'npz' needs the option file: the name of a file in data_dir")
+    path = inside(request.root, name)
+    if path is None:
+        raise DataError(f"option file must name a file inside {request.root}, not '{name}'")
+    return _load_npz(replace(request, name=path.stem, root=path))
+
+
 SOURCES: Mapping[str, Source] = _table(
     (
         Source(
@@ -56,6 +79,24 @@ SOURCES: Mapping[str, Source] = _table(
             phantom.load,
             phantom.OPTIONS,
             needs_root=False,
+        ),
+        Source(
+            "folder",
+            "images in class folders, or with a labels.csv; data_dir is the folder",
+            folder.load,
+            folder.OPTIONS,
+        ),
+        Source(
+            "npz",
+            "a file of MedMNIST form in data_dir, named by the option file",
+            _load_named_npz,
+            (Option("file", str, None, "the file's name"), *archive.OPTIONS),
+        ),
+        Source(
+            "aiforcovid",
+            "AIforCOVID: chest X-rays in DICOM with a label table; data_dir is the folder",
+            aiforcovid.load,
+            aiforcovid.OPTIONS,
         ),
         *(
             Source(name, "MedMNIST v2", medmnist.load, medmnist.OPTIONS)
@@ -82,7 +123,8 @@ def load_dataset(
     """Load a data set, its images uint8 at ``image_size`` and its labels int64 class indices.
 
     Args:
-        name: a registered name (:func:`names`), or the path of an ``.npz`` of MedMNIST form.
+        name: a registered name (:func:`names`), or the path of an ``.npz`` of MedMNIST form or of
+            a folder of images.
         root: the data folder; by default ``ENSGAN_DATA``, else ``~/.medmnist``.
         image_size: side of the images, pixels.
         options: settings of the source; ``SOURCES[name].options`` lists them.
@@ -97,12 +139,12 @@ def load_dataset(
         raise DataError(f"image_size must be at least 8 pixels, not {image_size}")
     source = SOURCES.get(text)
     if source is not None:
-        folder = data_root(root) if source.needs_root else Path()
+        place = data_root(root) if source.needs_root else Path()
     else:
-        folder = Path(text).expanduser()
-        source = _source_of_path(text, folder)
+        place = Path(text).expanduser()
+        source = _source_of_path(text, place)
     values = read_options(source.name, source.options, options)
-    request = Request(source.name, folder, image_size, values, seed, on_progress)
+    request = Request(source.name, place, image_size, values, seed, on_progress)
     return source.load(request)
 
 
@@ -112,20 +154,10 @@ def _source_of_path(text: str, path: Path) -> Source:
         if not path.exists():
             raise DataError(f"no such file: {path}")
         return Source(path.stem, "a file of MedMNIST form", _load_npz, archive.OPTIONS)
-    if path.exists() or "/" in text:
-        if path.exists():
-            raise DataError(f"{path} is not an .npz file of MedMNIST form")
+    if path.is_dir():
+        return Source(path.resolve().name, "a folder of images", folder.load, folder.OPTIONS)
+    if path.exists():
+        raise DataError(f"{path} is neither a folder nor an .npz file of MedMNIST form")
+    if "/" in text:
         raise DataError(f"no such file or folder: {path}")
     raise DataError(unknown_name("data set", text, SOURCES))
-
-
-def _load_npz(request: Request) -> Dataset:
-    """A file by its path: under an official name it gets that set's class names and licence."""
-    official = medmnist_table.parse_file_name(request.root.name)
-    if official is None:
-        return archive.load(request)
-    arrays = archive.read_arrays(request.root)
-    accepted = request.text("accept_checksum")
-    if accepted is not None:
-        archive.require_checksum(request.root, accepted, official=None)
-    return medmnist.assemble(request.root, arrays, medmnist.set_info(*official), request)

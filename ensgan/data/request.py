@@ -128,6 +128,7 @@ def data_root(root: Path | None = None) -> Path:
     """
     named = root if root is not None else _from_environment()
     if named is not None:
+        named = named.expanduser()
         if not named.is_dir():
             origin = "--data-dir" if root is not None else DATA_VARIABLE
             raise DataError(f"the data folder {named} ({origin}) is not a folder: create it first")
@@ -145,4 +146,4 @@ def data_root(root: Path | None = None) -> Path:
 
 def _from_environment() -> Path | None:
     value = os.environ.get(DATA_VARIABLE)
-    return Path(value).expanduser() if value else None
+    return Path(value) if value else None

@@ -1,0 +1,125 @@
+"""Label tables: CSV, TSV or the first sheet of an Excel workbook (.xlsx), as rows of text."""
+
+from __future__ import annotations
+
+import csv
+import re
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+from ensgan.errors import DataError
+
+SUFFIXES = (".csv", ".tsv", ".xlsx")
+
+_MAX_SHEET = 200_000_000  # bytes of XML
+_SPACE = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of a table by column name, and the file it comes from."""
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: tuple[dict[str, str], ...]
+
+    def require(self, *columns: str) -> None:
+        """Refuse the table unless it has the columns.
+
+        Raises:
+            DataError: with the columns it lacks and those it has.
+        """
+        missing = [name for name in columns if name not in self.columns]
+        if missing:
+            raise DataError(
+                f"{self.path.name} lacks the column{'s' * (len(missing) > 1)} "
+                f"{', '.join(missing)}; it has {', '.join(self.columns) or 'none'}"
+            )
+
+
+def read_table(path: Path) -> Table:
+    """Read a table whose first row names the columns; empty rows are left out.
+
+    Raises:
+        DataError: missing, of another kind, empty, or unreadable.
+    """
+    if not path.is_file():
+        raise DataError(f"no such file: {path}")
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise DataError(f"{path} is not {', '.join(SUFFIXES)}: save the table as one of these")
+    lines = _read_xlsx(path) if suffix == ".xlsx" else _read_text(path, suffix)
+    lines = [line for line in lines if any(cell for cell in line)]
+    if len(lines) < 2:
+        raise DataError(f"{path} has no rows below its header")
+    columns = tuple(lines[0])
+    repeated = sorted({name for name in columns if name and columns.count(name) > 1})
+    if repeated:
+        raise DataError(f"{path} repeats the column {', '.join(repeated)}")
+    rows = tuple(
+        {name: line[index] if index < len(line) else "" for index, name in enumerate(columns)}
+        for line in lines[1:]
+    )
+    return Table(path, columns, rows)
+
+
+def _read_text(path: Path, suffix: str) -> list[list[str]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            head = stream.readline()
+            stream.seek(0)
+            separator = "\t" if suffix == ".tsv" else max(",;\t", key=head.count)
+            return [
+                [cell.strip() for cell in row] for row in csv.reader(stream, delimiter=separator)
+            ]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as a table: {error}") from error
+
+
+def _read_xlsx(path: Path) -> list[list[str]]:
+    try:
+        with zipfile.ZipFile(path) as book:
+            sheets = sorted(
+                (name for name in book.namelist() if name.startswith("xl/worksheets/sheet")),
+                key=lambda name: int(re.sub(r"\D", "", name) or 0),
+            )
+            if not sheets:
+                raise DataError(f"{path} has no sheet")
+            wanted = [name for name in ("xl/sharedStrings.xml",) if name in book.namelist()]
+            if sum(book.getinfo(name).file_size for name in (sheets[0], *wanted)) > _MAX_SHEET:
+                raise DataError(f"{path} is too large for a label table")
+            strings = [
+                "".join(text.text or "" for text in item.iter(f"{_SPACE}t"))
+                for name in wanted
+                for item in ElementTree.fromstring(book.read(name)).iter(f"{_SPACE}si")
+            ]
+            sheet = ElementTree.fromstring(book.read(sheets[0]))
+    except (OSError, KeyError, zipfile.BadZipFile, ElementTree.ParseError) as error:
+        raise DataError(f"{path} cannot be read as an Excel workbook: {error}") from error
+    return [_row(row, strings, path) for row in sheet.iter(f"{_SPACE}row")]
+
+
+def _row(row: ElementTree.Element, strings: list[str], path: Path) -> list[str]:
+    cells: dict[int, str] = {}
+    for cell in row.iter(f"{_SPACE}c"):
+        column = _column(cell.get("r", "")) if cell.get("r") else len(cells)
+        value = cell.find(f"{_SPACE}v")
+        text = "".join(part.text or "" for part in cell.iter(f"{_SPACE}t"))
+        if value is not None and value.text is not None:
+            text = value.text
+            if cell.get("t") == "s":
+                if not text.isdigit() or int(text) >= len(strings):
+                    raise DataError(f"{path} refers to a text that it does not hold")
+                text = strings[int(text)]
+        cells[column] = text.strip()
+    return [cells.get(index, "") for index in range(max(cells, default=-1) + 1)]
+
+
+def _column(reference: str) -> int:
+    """The index of a cell reference such as ``AB12``, at most 16,383."""
+    index = 0
+    for letter in re.sub(r"[^A-Z]", "", reference.upper())[:3]:
+        index = index * 26 + ord(letter) - ord("A") + 1
+    return index - 1

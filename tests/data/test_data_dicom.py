@@ -1,0 +1,168 @@
+"""DICOM images: transforms against pydicom's own, inversion, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+from pydicom.dataset import Dataset as DicomDataset
+from pydicom.pixels import apply_modality_lut, apply_voi_lut
+
+from ensgan.data.dicom import read_dicom
+from ensgan.errors import DataError
+
+WriteDicom = Callable[..., Path]
+
+
+def stored(bits: int = 12, signed: bool = False, shape: tuple[int, int] = (40, 30)) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 1 << bits, shape)
+    if signed:
+        values = values - (1 << (bits - 1))
+    return values.astype(np.int16 if signed else np.uint16)
+
+
+@pytest.mark.parametrize("bits", [12, 16])
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("rescale", [None, (2.0, -100.0)])
+@pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
+def test_windows_are_those_of_pydicom(
+    tmp_path: Path,
+    write_dicom: WriteDicom,
+    bits: int,
+    signed: bool,
+    rescale: tuple[float, float] | None,
+    function: str,
+) -> None:
+    tags: dict[str, Any] = {"WindowCenter": 900, "WindowWidth": 1500, "VOILUTFunction": function}
+    if rescale:
+        tags |= {"RescaleSlope": rescale[0], "RescaleIntercept": rescale[1]}
+    path = write_dicom(tmp_path / "a.dcm", stored(bits, signed), bits=bits, **tags)
+    dataset = dcmread(path)
+    expected = apply_voi_lut(apply_modality_lut(dataset.pixel_array, dataset), dataset)
+    # pydicom spreads the window over the range of the stored bits.
+    ends = np.array([0, (1 << bits) - 1.0]) - (1 << (bits - 1)) * signed
+    if rescale:
+        ends = ends * rescale[0] + rescale[1]
+    expected = 255 * (expected - ends[0]) / (ends[1] - ends[0])
+    np.testing.assert_allclose(read_dicom(path)[0], expected, atol=0.51)
+
+
+def test_a_voi_table_is_that_of_pydicom(tmp_path: Path, write_dicom: WriteDicom) -> None:
+    item = DicomDataset()
+    item.LUTDescriptor = [1024, 1000, 16]
+    item.LUTData = (np.sqrt(np.linspace(0, 1, 1024)) * 65535).astype(np.uint16).tobytes()
+    item["LUTData"].VR = "OW"
+    item["LUTDescriptor"].VR = "US"
+    path = write_dicom(tmp_path / "a.dcm", stored(), VOILUTSequence=[item])
+    dataset = dcmread(path)
+    expected = apply_voi_lut(dataset.pixel_array, dataset) / 65535 * 255
+    np.testing.assert_allclose(read_dicom(path)[0], expected, atol=0.51)
+
+
+def test_a_modality_table_is_applied(tmp_path: Path, write_dicom: WriteDicom) -> None:
+    item = DicomDataset()
+    item.LUTDescriptor = [4096, 0, 16]
+    item.LUTData = np.arange(4095, -1, -1, dtype=np.uint16).tobytes()
+    item.ModalityLUTType = "US"
+    item["LUTData"].VR = "OW"
+    item["LUTDescriptor"].VR = "US"
+    values = stored()
+    path = write_dicom(tmp_path / "a.dcm", values, ModalityLUTSequence=[item])
+    image = read_dicom(path, "percentile")[0]
+    assert image[values == values.max()].max() == 0
+    assert image[values == values.min()].min() == 255
+
+
+@pytest.mark.parametrize("bits", [12, 16])
+def test_monochrome1_is_the_inverse(tmp_path: Path, write_dicom: WriteDicom, bits: int) -> None:
+    values = stored(bits)
+    plain = read_dicom(write_dicom(tmp_path / "a.dcm", values, bits=bits))[0]
+    inverse = write_dicom(
+        tmp_path / "b.dcm", values, bits=bits, PhotometricInterpretation="MONOCHROME1"
+    )
+    np.testing.assert_array_equal(read_dicom(inverse)[0], 255 - plain)
+
+
+def test_without_a_window_the_percentiles_are_taken(
+    tmp_path: Path, write_dicom: WriteDicom
+) -> None:
+    values = stored()
+    values[0, 0] = 4095
+    image = read_dicom(write_dicom(tmp_path / "a.dcm", values))[0]
+    low, high = np.percentile(values, (2, 98))
+    expected = np.clip((values - low) / (high - low), 0, 1) * 255
+    np.testing.assert_allclose(image, expected, atol=0.51)
+    full = read_dicom(tmp_path / "a.dcm", "full")[0]
+    np.testing.assert_allclose(full, values / 4095 * 255, atol=0.51)
+
+
+def test_eight_and_thirty_two_bits(tmp_path: Path, write_dicom: WriteDicom) -> None:
+    eight = stored(8).astype(np.uint8)
+    path = write_dicom(tmp_path / "a.dcm", eight, bits=8)
+    np.testing.assert_array_equal(read_dicom(path, "full")[0], eight)
+    wide = stored(16).astype(np.uint32) * 1000
+    path = write_dicom(tmp_path / "b.dcm", wide, bits=32)
+    low, high = np.percentile(wide, (2, 98))
+    expected = np.clip((wide - low) / (high - low), 0, 1) * 255
+    np.testing.assert_allclose(read_dicom(path)[0], expected, atol=0.51)
+
+
+def test_a_flat_image_is_black_and_the_patient_is_hashed(
+    tmp_path: Path, write_dicom: WriteDicom
+) -> None:
+    flat = np.full((8, 8), 77, np.uint16)
+    image, patient = read_dicom(write_dicom(tmp_path / "a.dcm", flat, PatientID="Doe^Jane"))
+    assert image.max() == 0
+    assert len(patient) == 16
+    assert "Doe" not in patient
+    assert read_dicom(write_dicom(tmp_path / "b.dcm", flat, PatientID=" "))[1] == ""
+
+
+def test_unusable_files_say_why(tmp_path: Path, write_dicom: WriteDicom) -> None:
+    good = write_dicom(tmp_path / "good.dcm", stored(shape=(200, 200)))
+    cut = tmp_path / "cut.dcm"
+    cut.write_bytes(good.read_bytes()[:40_000])
+    text = tmp_path / "text.dcm"
+    text.write_text("not a DICOM file, but long enough to have a preamble" * 10)
+    colour = np.zeros((8, 8, 3), np.uint8)
+    cases = {
+        cut: "truncated",
+        text: "not a DICOM file",
+        tmp_path / "absent.dcm": "cannot be read",
+        write_dicom(tmp_path / "none.dcm", stored(), PixelData=None): "no pixels",
+        write_dicom(
+            tmp_path / "rgb.dcm", colour, bits=8, PhotometricInterpretation="RGB"
+        ): "is RGB, but MONOCHROME1 or MONOCHROME2",
+        write_dicom(tmp_path / "frames.dcm", stored(), NumberOfFrames=3): "3 frames",
+        write_dicom(tmp_path / "window.dcm", stored(), WindowCenter=1, WindowWidth=0): "width is 0",
+    }
+    for path, message in cases.items():
+        with pytest.raises(DataError, match=message):
+            read_dicom(path)
+
+
+def test_a_missing_codec_names_the_package(tmp_path: Path, write_dicom: WriteDicom) -> None:
+    from pydicom.encaps import encapsulate
+    from pydicom.pixels import get_decoder
+    from pydicom.uid import HTJ2KLossless, JPEG2000Lossless, JPEGLSLossless
+
+    missing = [
+        syntax
+        for syntax in (JPEG2000Lossless, JPEGLSLossless, HTJ2KLossless)
+        if not get_decoder(syntax).is_available
+    ]
+    if not missing:
+        pytest.skip("decoders for all compressed syntaxes are installed")
+    path = write_dicom(
+        tmp_path / "a.dcm",
+        stored(),
+        syntax=missing[0],
+        PixelData=encapsulate([b"\xff\x4f" * 40]),
+    )
+    with pytest.raises(DataError, match=r"is compressed \(.*JPEG.*pylibjpeg-openjpeg"):
+        read_dicom(path)
