@@ -118,6 +118,10 @@ class _Watcher(tune.Callback):  # type: ignore[misc]
         self.on_event = on_event
         self.failed: dict[str, str] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune pickles its callbacks into a state that ensgan never restores from.
+        return {}
+
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
     ) -> None:
