@@ -137,7 +137,8 @@ class _Images:
         if len(found) > 1:
             shown = ", ".join(relative(path, self._root) for path in found[:3])
             raise DataError(
-                f"several files are called {name}: {shown}; write the path in the table"
+                f"several files are called {name}: {shown}; write the path in the "
+                "table, or name the image folder with the option images"
             )
         return found[0] if found else None
 
