@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from ensgan.zoo import table as _table
 from ensgan.zoo.adversarial import Adversarial, Hinge, Logistic, MultiHinge
+from ensgan.zoo.augment.ada import ADA
 from ensgan.zoo.augment.base import Augmentation, NoAugment
+from ensgan.zoo.augment.diffaug import DiffAugment
 from ensgan.zoo.backbones.base import Backbone, Generator, Trunk
 from ensgan.zoo.backbones.big_resnet import BigResNet
 from ensgan.zoo.backbones.resnet import ResNet
+from ensgan.zoo.backbones.stylegan2 import StyleGAN2
 from ensgan.zoo.build import build_discriminator, build_generator, check, count_parameters
 from ensgan.zoo.conditioning.base import Conditioning
 from ensgan.zoo.conditioning.classifier import AuxiliaryClassifier
@@ -29,6 +32,7 @@ from ensgan.zoo.spec import GANSpec
 from ensgan.zoo.weights import load_generator, save_weights
 
 __all__ = [
+    "ADA",
     "ADC",
     "D2DCE",
     "R1",
@@ -41,6 +45,7 @@ __all__ = [
     "BigResNet",
     "Conditioning",
     "Contrastive",
+    "DiffAugment",
     "Discriminator",
     "FeatureMatching",
     "FixedAverage",
@@ -59,6 +64,7 @@ __all__ = [
     "Projection",
     "Regularizer",
     "ResNet",
+    "StyleGAN2",
     "Trunk",
     "build_discriminator",
     "build_generator",

@@ -5,17 +5,20 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from ensgan.zoo.adversarial import Hinge, MultiHinge
+from ensgan.zoo.adversarial import Hinge, Logistic, MultiHinge
+from ensgan.zoo.augment.ada import ADA
+from ensgan.zoo.augment.diffaug import DiffAugment
 from ensgan.zoo.backbones.big_resnet import BigResNet
 from ensgan.zoo.backbones.resnet import ResNet
+from ensgan.zoo.backbones.stylegan2 import StyleGAN2
 from ensgan.zoo.conditioning.classifier import AuxiliaryClassifier
 from ensgan.zoo.conditioning.contrastive import D2DCE, Contrastive
 from ensgan.zoo.conditioning.multihinge import MultiHingeClasses
 from ensgan.zoo.conditioning.projection import Projection
 from ensgan.zoo.conditioning.twins import ADC, TAC
-from ensgan.zoo.optimiser import Adam, FixedAverage, Optimiser
+from ensgan.zoo.optimiser import Adam, FixedAverage, HalfLifeAverage, Optimiser
 from ensgan.zoo.registry import register
-from ensgan.zoo.regularizers import FeatureMatching, InfoCode
+from ensgan.zoo.regularizers import R1, FeatureMatching, InfoCode
 from ensgan.zoo.spec import GANSpec
 
 
@@ -25,47 +28,7 @@ def _change(head: GANSpec, name: str, **changes: Any) -> GANSpec:
 
 # Residual networks without weight averaging.
 
-ACGAN_MOD = register(GANSpec("ACGAN-Mod", ResNet(), AuxiliaryClassifier(), Hinge()))
-_change(ACGAN_MOD, "ACGAN-Mod-ADC", conditioning=AuxiliaryClassifier(twin=ADC()))
-_change(ACGAN_MOD, "ACGAN-Mod-TAC", conditioning=AuxiliaryClassifier(twin=TAC()))
-
-# BigGAN and its relatives.
-
-BIGGAN = register(GANSpec("BigGAN", BigResNet(), Projection(), Hinge(), ema=FixedAverage()))
-_change(BIGGAN, "BigGAN-Info", regularizers=(InfoCode(codes=1, categories=10),))
-
-_change(BIGGAN, "ContraGAN", conditioning=Contrastive())
-_change(
-    BIGGAN,
-    "MHGAN",
-    conditioning=MultiHingeClasses(),
-    adversarial=MultiHinge(),
-    regularizers=(FeatureMatching(),),
-)
-
-# ReACGAN: batch 128, and learning rates √2 times as high.
-
-_REACGAN_ADAM = Adam(learning_rate=2.8284271e-4)
-REACGAN = _change(
-    BIGGAN,
-    "ReACGAN",
-    conditioning=D2DCE(),
-    optimiser=Optimiser(_REACGAN_ADAM, _REACGAN_ADAM, batch=128),
-)
-_change(REACGAN, "ReACGAN-ADC", conditioning=D2DCE(twin=ADC()))
-_NO_MOMENTUM = dataclasses.replace(_REACGAN_ADAM, betas=(0.0, 0.999))
-_change(
-    REACGAN,
-    "ReACGAN-Info",
-    regularizers=(InfoCode(codes=10, categories=10),),
-    optimiser=Optimiser(_NO_MOMENTUM, _NO_MOMENTUM, batch=128),
-)
-_change(
-    REACGAN,
-    "ReACGAN-TAC",
-    conditioning=D2DCE(twin=TAC(discriminator_weight=0.5, generator_weight=0.5)),
-)
-
+SNGAN = register(GANSpec("SNGAN", ResNet(spectral_discriminator=True), Projection(), Hinge()))
 SAGAN = register(
     GANSpec(
         "SAGAN",
@@ -74,4 +37,85 @@ SAGAN = register(
         Hinge(),
     )
 )
-SNGAN = register(GANSpec("SNGAN", ResNet(spectral_discriminator=True), Projection(), Hinge()))
+ACGAN_MOD = register(GANSpec("ACGAN-Mod", ResNet(), AuxiliaryClassifier(), Hinge()))
+_change(ACGAN_MOD, "ACGAN-Mod-ADC", conditioning=AuxiliaryClassifier(twin=ADC()))
+_change(ACGAN_MOD, "ACGAN-Mod-TAC", conditioning=AuxiliaryClassifier(twin=TAC()))
+
+# BigGAN and its relatives. ADA comes with the logistic loss.
+
+BIGGAN = register(GANSpec("BigGAN", BigResNet(), Projection(), Hinge(), ema=FixedAverage()))
+_change(BIGGAN, "BigGAN-ADA", augmentation=ADA(target=0.6), adversarial=Logistic())
+_change(BIGGAN, "BigGAN-DiffAug", augmentation=DiffAugment())
+_change(BIGGAN, "BigGAN-Info", regularizers=(InfoCode(codes=1, categories=10),))
+
+CONTRAGAN = _change(BIGGAN, "ContraGAN", conditioning=Contrastive())
+MHGAN = _change(
+    BIGGAN,
+    "MHGAN",
+    conditioning=MultiHingeClasses(),
+    adversarial=MultiHinge(),
+    regularizers=(FeatureMatching(),),
+)
+
+# ReACGAN: batch 128, and learning rates √2 times as high. The Info row has no momentum.
+
+_REACGAN_ADAM = Adam(learning_rate=2.8284271e-4)
+_REACGAN_ADAM_INFO = dataclasses.replace(_REACGAN_ADAM, betas=(0.0, 0.999))
+
+REACGAN = _change(
+    BIGGAN,
+    "ReACGAN",
+    conditioning=D2DCE(),
+    optimiser=Optimiser(_REACGAN_ADAM, _REACGAN_ADAM, batch=128),
+)
+_change(REACGAN, "ReACGAN-ADA", augmentation=ADA(target=0.7), adversarial=Logistic())
+_change(REACGAN, "ReACGAN-ADC", conditioning=D2DCE(twin=ADC()))
+_change(REACGAN, "ReACGAN-DiffAug", augmentation=DiffAugment())
+_change(
+    REACGAN,
+    "ReACGAN-Info",
+    regularizers=(InfoCode(codes=10, categories=10),),
+    optimiser=Optimiser(_REACGAN_ADAM_INFO, _REACGAN_ADAM_INFO, batch=128),
+)
+_change(
+    REACGAN,
+    "ReACGAN-TAC",
+    conditioning=D2DCE(twin=TAC(discriminator_weight=0.5, generator_weight=0.5)),
+)
+
+# StyleGAN2. Lazy regularisation every k updates takes rate and betas to the power k/(k + 1).
+
+
+def _lazy_adam(every: int) -> Adam:
+    share = every / (every + 1)
+    return Adam(learning_rate=0.0025 * share, betas=(0.0, 0.99**share), eps=1e-8)
+
+
+_STYLEGAN2_OPTIMISER = Optimiser(
+    _lazy_adam(4), _lazy_adam(16), batch=64, d_updates_per_step=1, d_first=False
+)
+
+STYLEGAN2 = register(
+    GANSpec(
+        "StyleGAN2",
+        StyleGAN2(),
+        Projection(),
+        Logistic(),
+        regularizers=(R1(weight=0.01, every=16),),
+        optimiser=_STYLEGAN2_OPTIMISER,
+        ema=HalfLifeAverage(),
+    )
+)
+_change(STYLEGAN2, "StyleGAN2-ADA", augmentation=ADA(target=0.6))
+_change(
+    STYLEGAN2,
+    "StyleGAN2-D2DCE",
+    conditioning=D2DCE(weight=0.25, temperature=0.25),
+    optimiser=dataclasses.replace(_STYLEGAN2_OPTIMISER, d_updates_per_step=2),
+)
+_change(STYLEGAN2, "StyleGAN2-DiffAug", augmentation=DiffAugment())
+_change(
+    STYLEGAN2,
+    "StyleGAN2-Info",
+    regularizers=(R1(weight=0.01, every=16), InfoCode(codes=10, categories=10)),
+)

@@ -32,8 +32,8 @@ class SpectralNorm(nn.Module):
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
         rows, columns = weight.flatten(1).shape
-        self.register_buffer("u", _unit(torch.randn(rows)))
-        self.register_buffer("v", _unit(torch.randn(columns)))
+        self.register_buffer("u", _random_unit(rows))
+        self.register_buffer("v", _random_unit(columns))
 
     def forward(self, weight: Tensor) -> Tensor:
         """weight (out, …) → weight / σ."""
@@ -57,6 +57,17 @@ def _unit(vector: Tensor) -> Tensor:
     return unit
 
 
+def _random_unit(length: int) -> Tensor:
+    vector = torch.randn(length)
+    return vector if vector.is_meta else _unit(vector)
+
+
+def _orthogonal(weight: Tensor) -> None:
+    """Orthogonal rows or columns with gain 1; a tensor without storage stays as it is."""
+    if not weight.is_meta:
+        nn.init.orthogonal_(weight)
+
+
 def _weight_norm(weight: Tensor, spectral: bool) -> nn.Module:
     return SpectralNorm(weight) if spectral else nn.Identity()
 
@@ -70,7 +81,7 @@ class Linear(nn.Linear):
 
     def reset_parameters(self) -> None:
         """Orthogonal weight, zero bias."""
-        nn.init.orthogonal_(self.weight)
+        _orthogonal(self.weight)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
@@ -85,7 +96,7 @@ class ClassTable(ClassVectors):
     def __init__(self, num_classes: int, dim: int, *, spectral: bool) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(num_classes, dim))
-        nn.init.orthogonal_(self.weight)
+        _orthogonal(self.weight)
         self.normalise = _weight_norm(self.weight, spectral)
 
     def forward(self, labels: Tensor) -> Tensor:
@@ -104,7 +115,7 @@ class Conv2d(nn.Conv2d):
 
     def reset_parameters(self) -> None:
         """Orthogonal weight, zero bias."""
-        nn.init.orthogonal_(self.weight)
+        _orthogonal(self.weight)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
