@@ -220,7 +220,7 @@ def parse_labels(text: str, n: int | None) -> list[int]:
 
 
 def _summary(record: RunRecord) -> dict[str, Any]:
-    members = record.params.get("members", "")
+    members = record.params.get("members", record.tags.get("ensgan.members", ""))
     selected = record.tags.get("ensgan.selected", "")
     return {
         "run_id": record.run_id,

@@ -136,8 +136,9 @@ class RunStore(Protocol):
         """Runs of a kind whose parameters have these values.
 
         Args:
-            order: ``started``, ``name``, ``status``, or the name of a metric or parameter; a
-                leading ``-`` puts the greatest first. Runs without that value come last.
+            order: ``started``, ``name``, ``status``, or the name of a metric, a parameter or a
+                tag (without its ``ensgan.``); a leading ``-`` puts the greatest first. Runs
+                without that value come last.
         """
 
     def children(self, run_id: str) -> tuple[RunRecord, ...]:
@@ -228,6 +229,11 @@ def unknown_folder(run_id: str, folder: str, files: Iterable[str]) -> InputError
     )
 
 
+def matching(records: Iterable[RunRecord], params: Mapping[str, str]) -> list[RunRecord]:
+    """The records whose parameters have all these values."""
+    return [record for record in records if params.items() <= dict(record.params).items()]
+
+
 def sort_runs(
     records: Iterable[RunRecord], order: str, limit: int | None = None
 ) -> tuple[RunRecord, ...]:
@@ -254,7 +260,7 @@ def _field(name: str) -> Callable[[RunRecord], Any]:
         if name in record.metrics:
             metric = record.metrics[name]
             return None if math.isnan(metric) else metric
-        text = record.params.get(name)
+        text = record.params.get(name, record.tags.get(f"ensgan.{name}"))
         try:
             return None if text is None else float(text)
         except ValueError:

@@ -20,6 +20,7 @@ from ensgan.store.base import (
     check_destination,
     check_folder,
     check_keys,
+    matching,
     sort_runs,
     status_named,
     unknown_folder,
@@ -159,12 +160,8 @@ class MemoryStore:
         limit: int = 1000,
     ) -> tuple[RunRecord, ...]:
         """See :meth:`RunStore.find`."""
-        chosen = [
-            record
-            for record in self._records.values()
-            if record.kind == kind and params.items() <= dict(record.params).items()
-        ]
-        return sort_runs(chosen, order, limit)
+        chosen = [record for record in self._records.values() if record.kind == kind]
+        return sort_runs(matching(chosen, params), order, limit)
 
     def children(self, run_id: str) -> tuple[RunRecord, ...]:
         """See :meth:`RunStore.children`."""

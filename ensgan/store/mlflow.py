@@ -7,9 +7,6 @@ Only the driver of a sweep uses this module. MLflow is imported at the first cal
 from __future__ import annotations
 
 import json
-import logging
-import os
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,24 +22,16 @@ from ensgan.store.base import (
     RunRecord,
     RunStatus,
     as_text,
-    check_destination,
     check_folder,
     check_keys,
-    sort_runs,
     status_named,
-    unknown_folder,
     unknown_run,
 )
 from ensgan.store.database import make_database
-from ensgan.store.folders import folder_in_one_step, refuse_links, sizes
-from ensgan.store.sqlite import (
-    PARENT_TAG,
-    SqliteReader,
-    database_path,
-    fetch_local,
-    local_folder,
-    record_from,
-)
+from ensgan.store.environment import settle_environment
+from ensgan.store.folders import sizes
+from ensgan.store.remote import ClientReader
+from ensgan.store.sqlite import PARENT_TAG, SqliteReader, database_path, fetch_local
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _PARAMS_PER_CALL, _TAGS_PER_CALL, _METRICS_PER_CALL = 100, 100, 1000
@@ -76,6 +65,7 @@ class MLflowStore:
         self._experiment_id: str | None = None
         self._database = database_path(uri)
         self._reader: SqliteReader | None = None
+        self._remote = ClientReader(self._client, self._reported)
 
     @property
     def uri(self) -> str:
@@ -128,8 +118,8 @@ class MLflowStore:
                 for step, metrics in rows
                 for key, value in metrics.items()
             ]
-            for start in range(0, len(values), _METRICS_PER_CALL):
-                client.log_batch(run_id, metrics=values[start : start + _METRICS_PER_CALL])
+            for part in _chunks(values, _METRICS_PER_CALL):
+                client.log_batch(run_id, metrics=part)
 
     def log_file(self, run_id: str, path: Path, folder: str = "") -> None:
         """See :meth:`RunStore.log_file`."""
@@ -163,8 +153,8 @@ class MLflowStore:
             from mlflow.entities import RunTag
 
             values = [RunTag(key, str(value)[:_LONGEST_TAG]) for key, value in tags.items()]
-            for start in range(0, len(values), _TAGS_PER_CALL):
-                client.log_batch(run_id, tags=values[start : start + _TAGS_PER_CALL])
+            for part in _chunks(values, _TAGS_PER_CALL):
+                client.log_batch(run_id, tags=part)
 
     def log_dataset(
         self,
@@ -199,14 +189,8 @@ class MLflowStore:
 
     def get(self, run_id: str) -> RunRecord:
         """See :meth:`RunStore.get`."""
-        reader = self._direct()
-        if reader is not None:
-            return reader.get(run_id)
-        if self.is_empty():
-            raise unknown_run(run_id, self.uri)
-        with self._reported(run_id):
-            run = self._client().get_run(run_id)
-        return _record(run)
+        self._refuse_when_empty(run_id)
+        return (self._direct() or self._remote).get(run_id)
 
     def find(
         self,
@@ -217,50 +201,31 @@ class MLflowStore:
         limit: int = 1000,
     ) -> tuple[RunRecord, ...]:
         """See :meth:`RunStore.find`; all experiments are searched."""
-        reader = self._direct()
-        if reader is not None:
-            return reader.find(kind=kind, params=params, order=order, limit=limit)
-        chosen = [
-            record
-            for record in self._search(TAG_KIND, kind)
-            if params.items() <= dict(record.params).items()
-        ]
-        return sort_runs(chosen, order, limit)
+        if self.is_empty():
+            return ()
+        reader = self._direct() or self._remote
+        return reader.find(kind=kind, params=params, order=order, limit=limit)
 
     def children(self, run_id: str) -> tuple[RunRecord, ...]:
         """See :meth:`RunStore.children`."""
-        reader = self._direct()
-        if reader is not None:
-            return reader.children(run_id)
-        self.get(run_id)
-        return sort_runs(self._search(PARENT_TAG, run_id), "started")
+        self._refuse_when_empty(run_id)
+        return (self._direct() or self._remote).children(run_id)
 
     def files(self, run_id: str) -> dict[str, int]:
         """See :meth:`RunStore.files`."""
         root = self._local_files(run_id)
-        if root is not None:
-            return sizes(root)
-        with self._reported(run_id):
-            return dict(sorted(self._listed(run_id, None)))
+        return sizes(root) if root is not None else self._remote.files(run_id)
 
     def fetch(self, run_id: str, folder: str, destination: Path) -> Path:
         """See :meth:`RunStore.fetch`."""
         root = self._local_files(run_id)
         if root is not None:
             return fetch_local(run_id, root, folder, destination)
-        check_folder(folder)
-        check_destination(destination)
-        known = self.files(run_id)
-        if not any(name.startswith(f"{folder}/") for name in known):
-            raise unknown_folder(run_id, folder, known)
-        with tempfile.TemporaryDirectory(prefix="ensgan-fetch-") as temporary:
-            with self._reported(run_id):
-                self._client().download_artifacts(run_id, folder, temporary)
-            refuse_links(Path(temporary))
-            with folder_in_one_step(destination) as arriving:
-                for path in (Path(temporary) / folder).iterdir():
-                    path.rename(arriving / path.name)
-        return destination
+        return self._remote.fetch(run_id, folder, destination)
+
+    def is_empty(self) -> bool:
+        """Whether the store is an SQLite file that does not exist yet."""
+        return self._database is not None and not self._database.exists()
 
     # -- the parts below keep MLflow's ways in one place
 
@@ -272,10 +237,6 @@ class MLflowStore:
             reader = SqliteReader(self._database)
             self._reader = reader if reader.understands() else None
         return self._reader
-
-    def is_empty(self) -> bool:
-        """Whether the store is an SQLite file that does not exist yet."""
-        return self._database is not None and not self._database.exists()
 
     def _client(self) -> Any:
         with self._lock:
@@ -326,40 +287,18 @@ class MLflowStore:
             from mlflow.entities import Param
 
             values = [Param(key, value[:_LONGEST_PARAM]) for key, value in as_text(params).items()]
-            for start in range(0, len(values), _PARAMS_PER_CALL):
-                client.log_batch(run_id, params=values[start : start + _PARAMS_PER_CALL])
+            for part in _chunks(values, _PARAMS_PER_CALL):
+                client.log_batch(run_id, params=part)
 
     def _local_files(self, run_id: str) -> Path | None:
-        """The run's folder when its files lie on this machine and no server is between."""
+        """The run's folder when it lies on this machine and the SQLite file says where."""
+        self._refuse_when_empty(run_id)
         reader = self._direct()
-        if reader is not None:
-            return reader.artifact_folder(run_id)
+        return None if reader is None else reader.artifact_folder(run_id)
+
+    def _refuse_when_empty(self, run_id: str) -> None:
         if self.is_empty():
             raise unknown_run(run_id, self.uri)
-        with self._reported(run_id):
-            artifact_uri = str(self._client().get_run(run_id).info.artifact_uri)
-        return None if self._uri.startswith("http") else local_folder(artifact_uri)
-
-    def _listed(self, run_id: str, folder: str | None) -> Iterator[tuple[str, int]]:
-        for entry in self._client().list_artifacts(run_id, folder):
-            if entry.is_dir:
-                yield from self._listed(run_id, entry.path)
-            else:
-                yield str(entry.path), int(entry.file_size or 0)
-
-    def _search(self, tag: str, value: str) -> list[RunRecord]:
-        if self.is_empty():
-            return []
-        quoted = value.replace("\\", "\\\\").replace("'", "\\'")
-        with self._reported():
-            client = self._client()
-            experiments = [found.experiment_id for found in _pages(client.search_experiments)]
-            found = _pages(
-                client.search_runs,
-                experiment_ids=experiments,
-                filter_string=f"tags.`{tag}` = '{quoted}'",
-            )
-            return [_record(run) for run in found]
 
     @contextmanager
     def _reported(self, run_id: str | None = None) -> Iterator[None]:
@@ -381,37 +320,6 @@ class MLflowStore:
             ) from error
 
 
-def _record(run: Any) -> RunRecord:
-    return record_from(
-        str(run.info.run_id),
-        run.info.run_name,
-        str(run.info.status),
-        run.info.start_time,
-        run.data.params,
-        run.data.metrics,
-        run.data.tags,
-    )
-
-
-def _pages(search: Any, **arguments: Any) -> Iterator[Any]:
-    token = None
-    while True:
-        page = search(page_token=token, **arguments)
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
-def settle_environment() -> None:
-    """Settle MLflow's switches before its first import; what the user has set stays."""
-    os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
-    for name, value in {
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
-        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-        "GIT_PYTHON_REFRESH": "quiet",
-    }.items():
-        os.environ.setdefault(name, value)
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+def _chunks(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    """Parts of at most ``size``: MLflow limits what one call may carry."""
+    return (values[start : start + size] for start in range(0, len(values), size))

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from ensgan.errors import InputError
-from ensgan.store.mlflow import MLflowStore, settle_environment
+from ensgan.store.environment import settle_environment
+from ensgan.store.mlflow import MLflowStore
 
 
 def server_command(store: MLflowStore, port: int) -> list[str]:

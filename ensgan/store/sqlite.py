@@ -22,6 +22,7 @@ from ensgan.store.base import (
     RunStatus,
     check_destination,
     check_folder,
+    matching,
     sort_runs,
     unknown_folder,
     unknown_run,
@@ -110,12 +111,7 @@ class SqliteReader:
         limit: int = 1000,
     ) -> tuple[RunRecord, ...]:
         """See :meth:`RunStore.find`."""
-        chosen = [
-            record
-            for record in self._tagged(TAG_KIND, kind)
-            if params.items() <= dict(record.params).items()
-        ]
-        return sort_runs(chosen, order, limit)
+        return sort_runs(matching(self._tagged(TAG_KIND, kind), params), order, limit)
 
     def children(self, run_id: str) -> tuple[RunRecord, ...]:
         """See :meth:`RunStore.children`."""
