@@ -114,6 +114,12 @@ class Constraints:
         free[self.required] = False
         return np.flatnonzero(free)
 
+    def outside(self, inside: Int64Array) -> Int64Array:
+        """Positions of the allowed members that are not in ``inside``, ascending."""
+        free = self.allowed.copy()
+        free[inside] = False
+        return np.flatnonzero(free)
+
     def feasible(self, subsets: BoolArray) -> BoolArray:
         """Which rows of a bool [B,M] matrix meet every constraint."""
         sizes = subsets.sum(axis=1)
@@ -122,6 +128,18 @@ class Constraints:
         fits &= subsets[:, self.required].all(axis=1)
         fits &= self.within_limits(subsets)
         return fits
+
+    def pairs(self, first: Int64Array, second: Int64Array) -> Int64Array:
+        """Which of the ensembles {first[i], second[i]} are allowed, as positions."""
+        fits = self.allowed[first] & self.allowed[second]
+        fits &= self.min_size <= 2 <= self.max_size
+        if len(self.required):
+            there = np.isin(first, self.required).astype(np.int64) + np.isin(second, self.required)
+            fits &= there == len(self.required)
+        if self.max_per_gan == 1:
+            fits &= self.gan[first] != self.gan[second]
+        fits &= self.costs[first] + self.costs[second] <= self.limit
+        return np.flatnonzero(fits)
 
     def within_limits(self, subsets: BoolArray) -> BoolArray:
         """Which rows of a bool [B,M] matrix keep the limits that growing can only break."""
@@ -149,11 +167,14 @@ class Constraints:
         ``inside`` itself need not meet the lower bound of the size.
         """
         rows, columns = len(inside) + 1, len(outside) + 1
-        sizes = np.full((rows, columns), len(inside))
-        sizes[1:] -= 1
-        sizes[:, 1:] += 1
-        fits: BoolArray = (sizes >= self.min_size) & (sizes <= self.max_size)
-        fits[1:] &= ~np.isin(inside, self.required)[:, None]
+        smaller, same, larger = (
+            self.min_size <= len(inside) + change <= self.max_size for change in (-1, 0, 1)
+        )
+        fits: BoolArray = np.full((rows, columns), same)
+        fits[1:, 0] = smaller
+        fits[0, 1:] = larger
+        if len(self.required):
+            fits[1:] &= ~np.isin(inside, self.required)[:, None]
         fits[:, 1:] &= self.allowed[outside]
         if self.max_per_gan is not None:
             held = np.bincount(self.gan[inside], minlength=int(self.gan.max()) + 1)

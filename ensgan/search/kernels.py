@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 from ensgan.errors import InputError
 
-UInt8Array: TypeAlias = npt.NDArray[np.uint8]
 UInt64Array: TypeAlias = npt.NDArray[np.uint64]
 Int64Array: TypeAlias = npt.NDArray[np.int64]
 Float64Array: TypeAlias = npt.NDArray[np.float64]
@@ -31,18 +30,17 @@ class Compiled(Protocol):
 
     def batch(
         self,
-        codes: UInt8Array,
+        flags: UInt64Array,
         unions: UInt64Array,
         pairs: Float64Array,
         linear: Float64Array,
         shares: Float64Array,
         points: int,
     ) -> FourArrays:
-        """Subsets as bytes [B, ceil(M/8)], with tables of groups of eight and four members."""
+        """Subsets as words of eight flags [B, ceil(M/8)]."""
 
     def neighbours(
         self,
-        base: UInt64Array,
         words: UInt64Array,
         inside: Int64Array,
         outside: Int64Array,

@@ -17,7 +17,7 @@ from ensgan.search.run import SearchRun
 from ensgan.types import Float64Array, Int64Array
 
 _GREEDY_WEIGHTS = 12
-_PAIR_BLOCK = 8192
+_PAIR_BLOCK = 1 << 15
 _FEW_MEMBERS = 13  # up to so many free members every subset is evaluated
 _KICK_MOVES = (2, 5)
 _PATIENCE = 100  # kicks in a row that find nothing, when no budget is set
@@ -84,11 +84,7 @@ class LocalSearch:
             first, second = first[few], second[few]
         for start in range(0, len(first), _PAIR_BLOCK):
             block = slice(start, start + _PAIR_BLOCK)
-            subsets = np.zeros((len(first[block]), len(self.run.evaluator)), bool)
-            rows = np.arange(len(subsets))
-            subsets[rows, allowed[first[block]]] = True
-            subsets[rows, allowed[second[block]]] = True
-            self.run.offer(subsets)
+            self.run.offer_pairs(allowed[first[block]], allowed[second[block]])
             yield True
 
     def _greedy(self, weight: float) -> Iterator[bool]:
@@ -158,7 +154,7 @@ class LocalSearch:
             members.append(int(run.random.choice(outside)))
         for _ in range(int(run.random.integers(*_KICK_MOVES))):
             inside = np.array(sorted(members), np.int64)
-            outside = np.setdiff1d(allowed, inside)
+            outside = run.constraints.outside(inside)
             moves = np.flatnonzero(run.constraints.moves(inside, outside))
             if len(moves) == 0:
                 break
@@ -171,8 +167,8 @@ class LocalSearch:
 
 
 def _weighted(near: Neighbourhood, weight: float) -> Float64Array:
-    inter = np.nan_to_num(near.values.inter_d, nan=1.0)
-    score: Float64Array = weight * near.values.intra_d - (1 - weight) * inter
+    # Subsets without a pair have Inter-d nan; no constraint allows them, so any score will do.
+    score: Float64Array = weight * near.values.intra_d - (1 - weight) * near.values.inter_d
     return score
 
 

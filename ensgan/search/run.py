@@ -62,7 +62,10 @@ class DistinctCounter:
         return round((_EXACT_DISTINCT - 1) / (float(self._kept[-1]) / 2.0**64))
 
     def _compact(self) -> None:
-        self._kept = np.unique(np.concatenate((self._kept, *self._new)))[:_EXACT_DISTINCT]
+        hashes = np.sort(np.concatenate((self._kept, *self._new)))
+        different = np.ones(len(hashes), bool)
+        different[1:] = hashes[1:] != hashes[:-1]
+        self._kept = hashes[different][:_EXACT_DISTINCT]
         self._new, self._waiting = [], 0
         if len(self._kept) == _EXACT_DISTINCT:
             self._threshold = self._kept[-1]
@@ -154,12 +157,34 @@ class SearchRun:
         self._log(len(entered) > 0)
         return values
 
+    def offer_pairs(self, first: Int64Array, second: Int64Array) -> None:
+        """Evaluate ensembles of two; those that meet the constraints count."""
+        fits = self.constraints.pairs(first, second)
+        if self.left is not None:
+            fits = fits[: self.left]
+        first, second = first[fits], second[fits]
+        values = self.evaluator.pairs(first, second)
+        word = self._counter.member_hash
+        self._counter.add(word[first] ^ word[second])
+        entered = self.archive.candidates(values.intra_d, values.inter_d)
+        for index in entered:
+            members = tuple(sorted((int(first[index]), int(second[index]))))
+            intra, inter = float(values.intra_d[index]), float(values.inter_d[index])
+            self.archive.insert(intra, inter, members)
+            self.rows.append((self.trials + int(index), members, intra, inter, self.elapsed))
+        self.trials += len(first)
+        self._log(len(entered) > 0)
+
     def repeat(
         self, members: tuple[int, ...], intra: float = np.nan, inter: float = np.nan
     ) -> None:
         """Count a trial that was not evaluated: met before, or not an allowed ensemble."""
         self.rows.append((self.trials, members, intra, inter, self.elapsed))
         self.trials += 1
+
+    def skip(self, count: int) -> None:
+        """Count trials that were no allowed ensemble."""
+        self.trials += count
 
     def offer_neighbourhood(
         self, members: Sequence[int], *, additions_only: bool = False
@@ -170,7 +195,7 @@ class SearchRun:
             The neighbourhood, which of its entries count, and how many entered the front.
         """
         inside = np.array(sorted(members), np.int64)
-        outside = np.setdiff1d(np.flatnonzero(self.constraints.allowed), inside)
+        outside = self.constraints.outside(inside)
         near = self.evaluator.neighbours(inside.tolist(), outside)
         fits = self.constraints.moves(near.removed, near.added)
         fits[0, 0] = False  # the subset itself is no move

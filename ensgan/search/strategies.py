@@ -60,6 +60,18 @@ def _pareto_local(run: SearchRun, options: StrategyOptions) -> None:
     pareto_local(run, options.starts)
 
 
+def _exhaustive(run: SearchRun, options: StrategyOptions) -> None:
+    from ensgan.search.exhaustive import exhaustive
+
+    exhaustive(run, options.starts)
+
+
+def _pymoo(run: SearchRun, options: StrategyOptions) -> None:
+    from ensgan.search.pymoo import search_with_pymoo
+
+    search_with_pymoo(run, options.starts)
+
+
 def _optuna(sampler: str) -> Strategy:
     def strategy(run: SearchRun, options: StrategyOptions) -> None:
         from ensgan.search.optuna import search_with_optuna
@@ -83,6 +95,8 @@ _SAMPLERS: dict[str, _Row] = {
     "tpe": _Row(_optuna("tpe"), stores_trials=True),
     "gp": _Row(_optuna("gp"), stores_trials=True),
     "random": _Row(_optuna("random"), stores_trials=True),
+    "pymoo": _Row(_pymoo),
+    "exhaustive": _Row(_exhaustive, ends_by_itself=True),
 }
 
 
