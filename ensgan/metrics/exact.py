@@ -18,7 +18,7 @@ from ensgan.types import Float64Array, Int64Array
 
 BoolArray = npt.NDArray[np.bool_]
 
-_SAFE = 2.0**-900
+SAFE = 2.0**-900
 """Below this a float64 square may have lost digits to underflow."""
 
 
@@ -132,7 +132,7 @@ def inside(
     doubtful = np.abs(squared - radius) <= 2 * error * (squared + radius)
     if error == 0:
         doubtful[:] = False
-    doubtful |= (squared < _SAFE) | (radius < _SAFE)
+    doubtful |= (squared < SAFE) | (radius < SAFE)
     doubtful &= radius > 0
     close = np.flatnonzero(doubtful)
     rims = balls.neighbour[i[close]]
@@ -162,7 +162,7 @@ def nearest_of(
     order = np.argsort(squared, kind="stable")
     chosen = squared[order[rank]]
     close = np.abs(squared - chosen) <= 2 * error * (squared + chosen)
-    close |= (squared < _SAFE) & (chosen < _SAFE)
+    close |= (squared < SAFE) & (chosen < SAFE)
     group = np.flatnonzero(close)
     if len(group) == 1 or error == 0:
         return int(order[rank])

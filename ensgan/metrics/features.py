@@ -81,17 +81,18 @@ def check_points(
             f"{name} has {len(features)} points; k = {k} needs at least {k + 1}: "
             "bring more points or lower k"
         )
+    if Extent.of(features).finite:
+        return
     bad = rows = 0
     for _, piece in pieces(features):
         finite = np.isfinite(piece)
         if not finite.all():
             bad += int(finite.size - np.count_nonzero(finite))
             rows += int(np.count_nonzero(~finite.all(axis=1)))
-    if bad:
-        raise DataError(
-            f"{name} has {bad} NaN or infinite values in {rows} of its {len(features)} points: "
-            "check the generator or the extractor, or drop these points"
-        )
+    raise DataError(
+        f"{name} has {bad} NaN or infinite values in {rows} of its {len(features)} points: "
+        "check the generator or the extractor, or drop these points"
+    )
 
 
 def robust_centre(features: FeatureArray) -> Float64Array:
@@ -103,9 +104,31 @@ def robust_centre(features: FeatureArray) -> Float64Array:
     return np.asarray(np.median(np.asarray(features[::step], np.float64), axis=0))
 
 
-def deviation(features: FeatureArray, centre: Float64Array) -> float:
-    """Largest |coordinate − centre| of any point."""
-    return max(float(np.abs(piece - centre).max()) for _, piece in pieces(features))
+@dataclass(frozen=True)
+class Extent:
+    """Smallest and largest value of every coordinate, float64 [D] each."""
+
+    low: Float64Array
+    high: Float64Array
+
+    @classmethod
+    def of(cls, features: FeatureArray) -> Extent:
+        """Of all points of a set; NaN where a coordinate holds one."""
+        lows, highs = zip(
+            *((piece.min(axis=0), piece.max(axis=0)) for _, piece in pieces(features)), strict=True
+        )
+        return cls(
+            np.min(lows, axis=0).astype(np.float64), np.max(highs, axis=0).astype(np.float64)
+        )
+
+    @property
+    def finite(self) -> bool:
+        """Whether no value is NaN or infinite."""
+        return bool(np.isfinite(self.low).all() and np.isfinite(self.high).all())
+
+    def deviation(self, centre: Float64Array) -> float:
+        """Largest |coordinate − centre| of any point."""
+        return float(max(np.abs(self.low - centre).max(), np.abs(self.high - centre).max()))
 
 
 def magnitude(features: FeatureArray) -> int:
@@ -122,46 +145,70 @@ def shifted(features: FeatureArray, exponent: int) -> FeatureArray:
     return np.ldexp(features.astype(np.float64), -exponent) if exponent else features
 
 
-def lattice_exponent(features: FeatureArray) -> int | None:
-    """Smallest q with every value a multiple of 2^−q (−40 ≤ q ≤ 40), None when there is none.
+def lattice_exponent(features: FeatureArray, spread: float) -> int | None:
+    """Smallest q ≥ −40 with every value a multiple of 2^−q, None when there is no useful one.
 
     On such a lattice float64 sums of squared differences can be exact (see ``exact``), and ties
     are common; integer data and fixed-point features lie on one.
+
+    Args:
+        features: [n,D].
+        spread: bound on |difference| in any coordinate; it says how fine q may be.
     """
     found = -40
-    sample = features[:: -(-len(features) // 16)]
+    finest = 40
+    if spread > 0:
+        room = 53 - np.log2(features.shape[1]) - 2 * np.log2(spread)
+        finest = int(np.clip(room // 2, found, 40))
+    sample = np.asarray(features[:: -(-len(features) // 16)], np.float64)
+    if _off_lattice(sample, finest).any():
+        return None
     for piece in (sample, *(rows for _, rows in pieces(features))):
         values = np.asarray(piece, np.float64)
-        while found <= 40:
-            scaled = np.ldexp(values, found)
-            odd = scaled != np.rint(scaled)
-            if not odd.any():
-                break
+        while (odd := _off_lattice(values, found)).any():
             values = values[odd]
             found += 1
-        if found > 40:
-            return None
+            if found > finest:
+                return None
     return found
+
+
+def _off_lattice(values: Float64Array, exponent: int) -> npt.NDArray[np.bool_]:
+    scaled = np.ldexp(values, exponent)
+    return np.asarray(scaled != np.rint(scaled))
 
 
 def representatives(features: FeatureArray) -> Int64Array:
     """For every point the index of the first identical point (its own if it is the first), [n]."""
-    width = features.shape[1]
-    odd = np.random.default_rng(0).integers(0, 2**63, width, dtype=np.uint64) | np.uint64(1)
-    keys = np.empty(len(features), np.uint64)
-    for start, piece in pieces(features):
-        # Adding zero turns −0 into +0; products and sums wrap modulo 2^64.
-        bits = (np.asarray(piece, np.float64) + 0.0).view(np.uint64)
-        mixed = bits ^ (bits >> np.uint64(29))
-        keys[start : start + len(piece)] = (mixed * odd).sum(axis=1, dtype=np.uint64)
     result = np.arange(len(features))
+    few = max(1, features.shape[1] // 16)
+    # A few coordinates tell most points apart; only the others are read in full.
+    _, inverse, counts = np.unique(
+        _row_keys(features[:, ::few]), return_inverse=True, return_counts=True
+    )
+    alike = np.flatnonzero(counts[inverse] > 1)
+    if not len(alike):
+        return result
+    keys = np.empty(len(alike), np.uint64)
+    rows = max(1, _PIECE_BYTES // (8 * features.shape[1]))
+    for start in range(0, len(alike), rows):
+        keys[start : start + rows] = _row_keys(features[alike[start : start + rows]])
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    for index in np.flatnonzero(first[inverse] != result):
-        # Equal keys are nearly always equal points; the comparison makes it certain.
-        candidate = int(first[inverse[index]])
+    # Equal keys are nearly always equal points; the comparison makes it certain.
+    for position in np.flatnonzero(first[inverse] != np.arange(len(alike))):
+        index, candidate = alike[position], alike[first[inverse[position]]]
         if np.array_equal(features[index], features[candidate]):
             result[index] = candidate
     return result
+
+
+def _row_keys(rows: FeatureArray) -> npt.NDArray[np.uint64]:
+    """A 64-bit key of every row: equal rows have equal keys."""
+    odd = np.random.default_rng(0).integers(0, 2**63, rows.shape[1], dtype=np.uint64)
+    # Adding zero turns −0 into +0; products and sums wrap modulo 2^64.
+    bits = (np.asarray(rows, np.float64) + 0.0).view(np.uint64)
+    mixed = (bits ^ (bits >> np.uint64(29))) * (odd | np.uint64(1))
+    return np.asarray(mixed.sum(axis=1, dtype=np.uint64))
 
 
 @dataclass(frozen=True)
@@ -182,4 +229,5 @@ class Frame:
     def place(self, features: FeatureArray) -> Float64Array:
         """Points in this frame, float64 [n,D]; one rounding each, whatever the offset."""
         placed = np.subtract(features, self.centre, dtype=np.float64)
-        return np.ldexp(placed, -self.exponent, out=placed)
+        placed *= np.ldexp(1.0, -self.exponent)
+        return placed

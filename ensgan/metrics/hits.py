@@ -9,7 +9,16 @@ import numpy as np
 
 from ensgan.metrics.exact import Balls, BoolArray, inside, relative_error
 from ensgan.metrics.features import FeatureArray, Frame
-from ensgan.metrics.knn import Backend, Entries, Operand, Precision, Side, above, ball_margin
+from ensgan.metrics.knn import (
+    Backend,
+    Entries,
+    Operand,
+    Precision,
+    Side,
+    above,
+    ball_margin,
+    pair_error,
+)
 from ensgan.types import Float64Array, Int64Array
 
 
@@ -65,6 +74,7 @@ class PlacedSet:
         self.features, self.balls, self.frame = features, balls, frame
         self.backend, self.resident = backend, resident
         self._whole: dict[Side, Operand] = {}
+        self._limits: Float64Array | None = None
 
     def __len__(self) -> int:
         return len(self.features)
@@ -83,16 +93,23 @@ class PlacedSet:
         if side not in self._whole:
             placed = self.frame.place(self.features)
             self._whole[side] = self.backend.operand(placed, side, precision)
-        return self._whole[side].part(start, stop)
+        return self._whole[side].part(slice(start, stop))
 
-    def limits(self, start: int, operand: Operand) -> tuple[Float64Array, Float64Array]:
-        """(possible, certain) for points from ``start``: U above them may be, or is, inside."""
+    def limits(self, start: int, operand: Operand) -> Float64Array:
+        """Values for the balls from ``start``: no U up to them is inside, [n]."""
+        stop = start + len(operand)
+        if self.resident and operand.precision == "single":
+            if self._limits is None:
+                self._limits = self._bounds(0, next(iter(self._whole.values())))
+            return self._limits[start:stop]
+        return self._bounds(start, operand)
+
+    def _bounds(self, start: int, operand: Operand) -> Float64Array:
         radii = self.radii[start : start + len(operand)]
         margin = ball_margin(operand.norms, radii, self.features.shape[1], operand.precision)
         # Nothing lies strictly inside a ball of radius zero.
         empty = self.balls.squared[start : start + len(operand)] == 0
-        possible = np.where(empty, np.inf, -0.5 * (radii**2 + margin))
-        return possible, -0.5 * (radii**2 - margin)
+        return np.where(empty, np.inf, -0.5 * (radii**2 + margin))
 
 
 def pair_hits(rows: PlacedSet, columns: PlacedSet, block_entries: int) -> tuple[Hits, Hits]:
@@ -147,20 +164,30 @@ class _Tally:
         row_operand = rows.operand(tile.top, tile.bottom, "row", precision)
         column_operand = columns.operand(tile.left, tile.right, "column", precision)
         block = rows.backend.block(row_operand, column_operand)
-        row_possible, row_certain = rows.limits(tile.top, row_operand)
-        column_possible, column_certain = columns.limits(tile.left, column_operand)
-        by_row = above(block, row_possible[:, None])
+        row_limits = rows.limits(tile.top, row_operand)
+        column_limits = columns.limits(tile.left, column_operand)
+        found = [above(block, row_limits[:, None])]
         # A set without balls (all limits infinite) costs no pass.
-        some = bool(np.isfinite(column_possible).any())
-        by_column = above(block, column_possible[None, :]) if some else Entries.none()
-        doubtful = (
-            by_row.values <= row_certain[by_row.rows],
-            by_column.values <= column_certain[by_column.columns],
-        )
-        many = sum(int(np.count_nonzero(part)) for part in doubtful)
-        if precision == "single" and many > 10_000 + block.numel() // 50:
+        some = bool(np.isfinite(column_limits).any())
+        found.append(above(block, column_limits[None, :]) if some else Entries.none())
+        many = block.numel() // 50 + 10_000
+        doubtful = []
+        for role, entries in enumerate(found):
+            error = pair_error(
+                row_operand.norms[entries.rows],
+                column_operand.norms[entries.columns],
+                rows.features.shape[1],
+                precision,
+            )
+            index = entries.columns + tile.left if role else entries.rows + tile.top
+            excess = entries.values + 0.5 * self._sets[role].radii[index] ** 2
+            doubtful.append(np.abs(excess) <= error)
+            keep = excess >= -error
+            found[role], doubtful[role] = entries.select(keep), doubtful[role][keep]
+        if precision == "single" and sum(map(np.count_nonzero, doubtful)) > many:
             self.add(tile, "double")
             return
+        by_row, by_column = found
         top, left = tile.top, tile.left
         self._take(0, by_row.rows + top, by_row.columns + left, doubtful[0])
         self._take(1, by_column.columns + left, by_column.rows + top, doubtful[1])

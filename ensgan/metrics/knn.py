@@ -50,6 +50,14 @@ def ball_margin(
     return margin + dim * _FLOOR[precision]
 
 
+def pair_error(
+    row_norms: Float64Array, column_norms: Float64Array, dim: int, precision: Precision
+) -> Float64Array:
+    """Bound on the error of U for pairs of points with these norms (half that of ‖x−y‖²)."""
+    error: Float64Array = 0.5 * relative_bound(dim, precision) * (row_norms + column_norms) ** 2
+    return error + dim * _FLOOR[precision]
+
+
 @dataclass(frozen=True)
 class Operand:
     """Points placed in a frame, ready to be rows or columns of blocks.
@@ -67,9 +75,9 @@ class Operand:
     def __len__(self) -> int:
         return len(self.norms)
 
-    def part(self, start: int, stop: int) -> Operand:
-        """Points ``start`` to ``stop``, without a copy."""
-        return Operand(self.matrix[start:stop], self.norms[start:stop], self.precision)
+    def part(self, which: slice | Int64Array) -> Operand:
+        """Some of the points; without a copy for a slice."""
+        return Operand(self.matrix[which], self.norms[which], self.precision)
 
 
 class Backend(Protocol):
@@ -81,6 +89,9 @@ class Backend(Protocol):
 
     def operand(self, placed: Float64Array, side: Side, precision: Precision) -> Operand:
         """Take points of a frame (float64 [n,D]) as rows or columns of blocks."""
+
+    def as_rows(self, columns: Operand) -> Operand:
+        """The same points for the other side of a block."""
 
     def block(self, rows: Operand, columns: Operand) -> torch.Tensor:
         """U [rows,columns]; the next call may overwrite it."""
@@ -110,6 +121,12 @@ class TorchBackend:
         tensor = torch.from_numpy(matrix).to(self._device)
         return Operand(tensor, np.sqrt(squared), precision)
 
+    def as_rows(self, columns: Operand) -> Operand:
+        """See :class:`Backend`."""
+        matrix = columns.matrix.clone()
+        matrix[:, -2:] = columns.matrix[:, -2:].flip(1)
+        return Operand(matrix, columns.norms, columns.precision)
+
     def block(self, rows: Operand, columns: Operand) -> torch.Tensor:
         """See :class:`Backend`."""
         size, dtype = len(rows) * len(columns), rows.matrix.dtype
@@ -137,6 +154,10 @@ class FaissBackend:
             return self._torch.operand(placed, side, precision)
         matrix = np.ascontiguousarray(placed, np.float32)
         return Operand(matrix, np.sqrt(_squared_norms(matrix)), precision)
+
+    def as_rows(self, columns: Operand) -> Operand:
+        """See :class:`Backend`."""
+        return columns if columns.precision == "single" else self._torch.as_rows(columns)
 
     def block(self, rows: Operand, columns: Operand) -> torch.Tensor:
         """See :class:`Backend`."""
@@ -217,6 +238,10 @@ class Entries:
     def none(cls) -> Entries:
         """No entry at all."""
         return cls(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+
+    def select(self, which: npt.NDArray[np.bool_]) -> Entries:
+        """Those where ``which`` is true."""
+        return Entries(self.rows[which], self.columns[which], self.values[which])
 
 
 def above(block: torch.Tensor, limit: Float64Array) -> Entries:

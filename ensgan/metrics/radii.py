@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-from typing import Any
-
 import numpy as np
 import torch
 
-from ensgan.metrics.exact import Balls, nearest_of, relative_error, squared_distances
+from ensgan.metrics.exact import SAFE, Balls, nearest_of, relative_error, squared_distances
 from ensgan.metrics.features import (
+    Extent,
     FeatureArray,
     Frame,
-    deviation,
     lattice_exponent,
     representatives,
     robust_centre,
@@ -20,10 +17,12 @@ from ensgan.metrics.features import (
 from ensgan.metrics.knn import (
     Backend,
     Entries,
+    Operand,
     Precision,
     above,
     ball_margin,
     kth_largest_floor,
+    pair_error,
 )
 from ensgan.types import Float64Array, Int64Array
 
@@ -50,33 +49,36 @@ def measure_balls(
         memory_bytes: bound on the working memory.
     """
     own = robust_centre(features)
-    reach = deviation(features, own)
+    extent = Extent.of(features)
+    reach = extent.deviation(own)
     frame = Frame.spanning(own, reach)
     same = representatives(features)
-    lattice = lattice_exponent(features)
+    lattice = lattice_exponent(features, 2 * reach)
     squared = np.zeros(len(features))
     neighbour = _k_copies(same, k)
     todo = np.flatnonzero(neighbour < 0)
     error = relative_error(features.shape[1], 2 * reach, lattice, lattice)
     search = _Search(features, frame, same, k, backend, error, memory_bytes)
-    for part in np.split(todo, range(search.rows, len(todo), search.rows)) if len(todo) else ():
-        neighbour[part] = search.kth_neighbours(part, "single")
-        squared[part] = squared_distances(features, part, features, neighbour[part])
+    for start in range(0, len(todo), search.rows):
+        part = todo[start : start + search.rows]
+        neighbour[part], squared[part] = search.kth_neighbours(part, "single")
     # A radius lost to underflow is not the empty ball of identical points.
     squared[todo] = np.maximum(squared[todo], _TINY)
-    spread = reach if centre is None else deviation(features, centre)
-    return Balls(squared, neighbour, same, spread, lattice)
+    return Balls(
+        squared, neighbour, same, reach if centre is None else extent.deviation(centre), lattice
+    )
 
 
 def measure_points(features: FeatureArray, centre: Float64Array) -> Balls:
     """The set as points only: every ball is empty, nothing is multiplied."""
     n = len(features)
+    reach = Extent.of(features).deviation(centre)
     return Balls(
         np.zeros(n),
         np.zeros(n, np.int64),
         representatives(features),
-        deviation(features, centre),
-        lattice_exponent(features),
+        reach,
+        lattice_exponent(features, 2 * reach),
     )
 
 
@@ -111,62 +113,84 @@ class _Search:
         n, dim = features.shape
         self.rows = int(np.clip(memory_bytes // (32 * n), 1, 1024))
         self._width = int(np.clip(memory_bytes // (32 * dim), self.rows, n))
-        self._columns: dict[tuple[int, Precision], Any] = {}
+        self._whole: Operand | None = None
 
-    def _column(self, start: int, precision: Precision) -> Any:
-        if (start, precision) in self._columns:
-            return self._columns[start, precision]
-        placed = self._frame.place(self._features[start : start + self._width])
-        operand = self._backend.operand(placed, "column", precision)
-        if precision == "single" and self._width >= len(self._features):
-            self._columns[start, precision] = operand
-        return operand
+    def _placed(self, start: int, stop: int, precision: Precision) -> Operand:
+        placed = self._frame.place(self._features[start:stop])
+        return self._backend.operand(placed, "column", precision)
 
-    def kth_neighbours(self, part: Int64Array, precision: Precision) -> Int64Array:
-        """Index of the k-th nearest other point of each point of ``part``."""
+    def _column(self, start: int, precision: Precision) -> Operand:
+        stop = min(start + self._width, len(self._features))
+        if precision == "double" or stop - start < len(self._features):
+            return self._placed(start, stop, precision)
+        if self._whole is None:
+            self._whole = self._placed(start, stop, precision)
+        return self._whole
+
+    def _rows(self, part: Int64Array, precision: Precision) -> Operand:
+        if self._whole is not None and precision == "single":
+            return self._backend.as_rows(self._whole.part(part))
+        placed = self._frame.place(self._features[part])
+        return self._backend.operand(placed, "row", precision)
+
+    def kth_neighbours(
+        self, part: Int64Array, precision: Precision
+    ) -> tuple[Int64Array, Float64Array]:
+        """Index of the k-th nearest other point of each point of ``part``, and ‖·‖² to it."""
         n, dim = self._features.shape
-        operand = self._backend.operand(self._frame.place(self._features[part]), "row", precision)
+        norms = np.empty(n)
         block: torch.Tensor | None = None
+        rows: Operand | None = None
         for start in range(0, n, self._width):
-            piece = self._backend.block(operand, self._column(start, precision))
-            if self._width >= n:
+            column = self._column(start, precision)
+            rows = self._rows(part, precision) if rows is None else rows
+            norms[start : start + len(column)] = column.norms
+            piece = self._backend.block(rows, column)
+            if len(column) == n:
                 block = piece
             else:
                 block = piece.new_empty(len(part), n) if block is None else block
-                block[:, start : start + piece.shape[1]] = piece
-        assert block is not None
+                block[:, start : start + len(column)] = piece
+        assert block is not None and rows is not None
         block[torch.arange(len(part)), torch.from_numpy(part)] = -torch.inf
         floor = kth_largest_floor(block, self._k)
         # The margin of squared distances serves their halves with room for the floor's own error.
-        margin = ball_margin(operand.norms, np.sqrt(np.maximum(-2 * floor, 0)), dim, precision)
-        entries = above(block, (floor - 2 * margin)[:, None])
-        return self._choose(part, entries, margin, precision)
+        margin = ball_margin(rows.norms, np.sqrt(np.maximum(-2 * floor, 0)), dim, precision)
+        found = above(block, (floor - 2 * margin)[:, None])
+        error = pair_error(rows.norms[found.rows], norms[found.columns], dim, precision)
+        return self._choose(part, found, error, precision)
 
     def _choose(
-        self, part: Int64Array, found: Entries, margin: Float64Array, precision: Precision
-    ) -> Int64Array:
-        order = np.lexsort((-found.values, found.rows))
-        rows, columns, values = found.rows[order], found.columns[order], found.values[order]
-        starts = np.searchsorted(rows, np.arange(len(part)))
-        kth = values[starts + self._k - 1]
-        nearer = values > (kth + 2 * margin)[rows]
-        doubtful = ~nearer & (values >= (kth - 2 * margin)[rows])
-        rank = self._k - 1 - np.bincount(rows[nearer], minlength=len(part))
+        self, part: Int64Array, found: Entries, error: Float64Array, precision: Precision
+    ) -> tuple[Int64Array, Float64Array]:
+        """Exact choice among entries that hold the k largest U of each row; U ± error is sure."""
+        most = self._kth(found.rows, found.values + error, len(part))
+        least = self._kth(found.rows, found.values - error, len(part))
+        nearer = found.values - error > most[found.rows]
+        doubtful = ~nearer & (found.values + error >= least[found.rows])
         if precision == "single" and np.count_nonzero(doubtful) > 64 * len(part) + 1000:
             return self.kth_neighbours(part, "double")
-        rows, columns = rows[doubtful], columns[doubtful]
+        rank = self._k - 1 - np.bincount(found.rows[nearer], minlength=len(part))
+        rows, columns = found.rows[doubtful], found.columns[doubtful]
         squared = self._measure(part, rows, columns)
-        bounds = np.searchsorted(rows, np.arange(len(part) + 1))
-        result = np.empty(len(part), np.int64)
-        for row, (start, stop) in enumerate(pairwise(bounds)):
-            group = columns[start:stop]
-            chosen = 0
-            if stop - start > 1:
-                chosen = nearest_of(
-                    self._features, part[row], group, squared[start:stop], rank[row], self._error
-                )
-            result[row] = group[chosen]
-        return result
+        order = np.lexsort((squared, rows))
+        rows, columns, squared = rows[order], columns[order], squared[order]
+        starts = np.searchsorted(rows, np.arange(len(part) + 1))
+        chosen = starts[:-1] + rank
+        rim = squared[chosen][rows]
+        tied = (np.abs(squared - rim) <= 2 * self._error * (squared + rim)) | (rim < SAFE)
+        ties = np.bincount(rows[tied], minlength=len(part))
+        for row in np.flatnonzero(ties > 1) if self._error else ():
+            group = slice(starts[row], starts[row + 1])
+            chosen[row] = starts[row] + nearest_of(
+                self._features, part[row], columns[group], squared[group], rank[row], self._error
+            )
+        return columns[chosen], squared[chosen]
+
+    def _kth(self, rows: Int64Array, values: Float64Array, count: int) -> Float64Array:
+        order = np.lexsort((-values, rows))
+        starts = np.searchsorted(rows, np.arange(count))
+        return np.asarray(values[order[starts + self._k - 1]])
 
     def _measure(self, part: Int64Array, rows: Int64Array, columns: Int64Array) -> Float64Array:
         """Squared distances of the doubtful; copies of a point are measured once."""
