@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 
 from ensgan.types import Front, FrontPoint
 
@@ -55,6 +56,34 @@ def front_png(front: Front, selected: FrontPoint | None = None) -> bytes:
         axes.plot([selected.inter_d], [selected.intra_d], "r*", markersize=14, label="selected")
     axes.set(xlabel=INTER_LABEL, ylabel=INTRA_LABEL, title=_title(front))
     axes.legend()
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=120)
+    return stream.getvalue()
+
+
+def membership_png(front: Front, most: int = 40) -> bytes:
+    """Heat map as a PNG: which member (row, the most frequent first) is in which front point.
+
+    Columns run from the smallest Intra-d (and Inter-d) to the largest. At most ``most`` members
+    are shown; the number behind a name is its share of the front's points.
+    """
+    from matplotlib.figure import Figure
+
+    points = sorted(front, key=lambda point: point.intra_d)
+    counts = Counter(name for point in points for name in point.members)
+    names = sorted(counts, key=lambda name: (-counts[name], name))[:most]
+    present = [[name in point.members for point in points] for name in names]
+    size = (3 + 0.16 * max(len(points), 20), 1.2 + 0.2 * max(len(names), 4))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(present or [[False]], aspect="auto", cmap="Blues", vmin=0, vmax=1)
+    labels = [f"{name}  {counts[name] / len(points):.0%}" for name in names]
+    axes.set_yticks(range(len(names)), labels, fontsize=8)
+    left_out = len(counts) - len(names)
+    axes.set(
+        xlabel="front points, by rising Intra-d",
+        title=f"Members on the front{f' ({left_out} rarer ones left out)' if left_out else ''}",
+    )
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=120)
     return stream.getvalue()
