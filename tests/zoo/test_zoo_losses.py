@@ -1,0 +1,377 @@
+"""Losses, heads and layers against the oracles."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ensgan.zoo.adversarial import Hinge, Logistic, MultiHinge, crammer_singer
+from ensgan.zoo.backbones.layers import ConditionalBatchNorm, SelfAttention, SpectralNorm
+from ensgan.zoo.backbones.residual import pool_features
+from ensgan.zoo.backbones.resnet import ResNet
+from ensgan.zoo.conditioning.base import Evidence, HeadOutput
+from ensgan.zoo.conditioning.classifier import AuxiliaryClassifier
+from ensgan.zoo.conditioning.contrastive import (
+    D2DCE,
+    Contrastive,
+    conditional_contrastive_loss,
+    data_to_data_cross_entropy,
+)
+from ensgan.zoo.conditioning.multihinge import MultiHingeClasses
+from ensgan.zoo.conditioning.projection import Projection
+from ensgan.zoo.conditioning.twins import ADC, TAC
+from ensgan.zoo.discriminator import Discriminator
+from ensgan.zoo.optimiser import FixedAverage, HalfLifeAverage
+from ensgan.zoo.regularizers import R1, code_cross_entropy, feature_matching, r1_penalty
+
+NONE = torch.zeros(0)
+
+
+def cases(shared: Path, section: str, name: str) -> list[dict[str, Any]]:
+    oracles = json.loads((shared / "oracles" / "loss_oracles.json").read_text())
+    found: list[dict[str, Any]] = oracles[section][name]
+    assert found
+    return found
+
+
+def double(values: object) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def close(actual: Tensor | float, expected: object, tolerance: float = 1e-9) -> None:
+    torch.testing.assert_close(
+        torch.as_tensor(actual, dtype=torch.float64).detach(),
+        double(expected),
+        rtol=tolerance,
+        atol=tolerance,
+    )
+
+
+@pytest.mark.parametrize(("name", "loss"), [("hinge", Hinge()), ("logistic", Logistic())])
+def test_adversarial_pairs(shared: Path, name: str, loss: Hinge | Logistic) -> None:
+    for case in cases(shared, "losses", name):
+        real, fake = double(case["inputs"]["real"]), double(case["inputs"]["fake"])
+        close(loss.discriminator_loss(real, fake, NONE), case["expected"]["D"])
+        close(loss.generator_loss(fake, NONE), case["expected"]["G"])
+
+
+def test_multi_hinge_with_feature_matching(shared: Path) -> None:
+    for case in cases(shared, "losses", "multi_hinge"):
+        given, wanted = case["inputs"], case["expected"]
+        real, fake = double(given["out_real"]), double(given["out_fake"])
+        real_labels = torch.tensor(given["real_labels"])
+        fake_labels = torch.tensor(given["fake_labels"])
+        loss = MultiHinge(given["mh_lambda"])
+        close(crammer_singer(real, real_labels), wanted["D_real_term"])
+        close(loss.discriminator_loss(real, fake, real_labels), wanted["D_total"])
+        matching = feature_matching(double(given["h_fake"]), double(given["h_real"]))
+        close(matching, wanted["feature_matching"])
+        total = loss.generator_loss(fake, fake_labels) + given["fm_lambda"] * matching
+        close(total, wanted["G_total"])
+
+
+def test_auxiliary_classifier(shared: Path) -> None:
+    for case in cases(shared, "losses", "ac_cross_entropy"):
+        labels = torch.tensor(case["inputs"]["labels"])
+        evidence = Evidence(double(case["inputs"]["logits"]))
+        close(AuxiliaryClassifier().class_loss(evidence, labels), case["expected"]["loss"])
+
+
+@pytest.mark.parametrize("name", ["two_c", "d2d_ce"])
+def test_contrastive_losses_and_gradients(shared: Path, name: str) -> None:
+    for case in cases(shared, "losses", name):
+        given, wanted = case["inputs"], case["expected"]
+        embed = double(given["embed"]).requires_grad_()
+        proxy = double(given["proxy"]).requires_grad_()
+        labels = torch.tensor(given["labels"])
+        unit = (nn.functional.normalize(embed, dim=1), nn.functional.normalize(proxy, dim=1))
+        if name == "two_c":
+            loss = conditional_contrastive_loss(*unit, labels, given["temperature"])
+        else:
+            loss = data_to_data_cross_entropy(
+                *unit, labels, temperature=given["temperature"], margin=given["m_p"]
+            )
+        loss.backward()
+        close(loss, wanted["loss"])
+        assert embed.grad is not None
+        assert proxy.grad is not None
+        close(embed.grad, wanted["grad_embed"])
+        close(proxy.grad, wanted["grad_proxy"])
+
+
+def test_d2dce_of_one_class_is_zero_and_the_paper_form_differs() -> None:
+    generator = torch.Generator().manual_seed(0)
+    unit = nn.functional.normalize(torch.randn(6, 3, generator=generator, dtype=torch.float64))
+    proxies = unit.roll(1, 0)
+    one_class = torch.zeros(6, dtype=torch.int64)
+    options = {"temperature": 0.5, "margin": 0.98}
+    close(data_to_data_cross_entropy(unit, proxies, one_class, **options), 0.0)
+    two = one_class.clone()
+    two[3:] = 1
+    shifted = data_to_data_cross_entropy(unit, proxies, two, **options)
+    paper = data_to_data_cross_entropy(unit, proxies, two, **options, shift_negatives=False)
+    positive = torch.relu((0.98 - (unit * proxies).sum(1)) / 0.5)
+    negatives = torch.relu((unit @ unit.t() - 0.02) / 0.5).exp() * (two[:, None] != two[None])
+    expected = -torch.log((-positive).exp() / ((-positive).exp() + negatives.sum(1))).mean()
+    close(paper, expected.tolist())
+    assert abs(float(shifted - paper)) > 1e-3
+
+
+def output(main: Evidence | None, twin: Evidence | None = None) -> HeadOutput:
+    return HeadOutput(NONE, NONE, main, twin)
+
+
+@pytest.mark.parametrize("form", ["paper", "reference"])
+def test_tac_on_classifier_logits(shared: Path, form: str) -> None:
+    suffix = "paper" if form == "paper" else "reference_code"
+    for case in cases(shared, "losses", "tac_ac"):
+        given, lam = case["inputs"], case["inputs"]["lam"]
+        conditioning = AuxiliaryClassifier(lam, TAC(lam, lam, form))
+        real = output(Evidence(double(given["main_real"])), None)
+        fake = output(Evidence(double(given["main_fake"])), Evidence(double(given["twin_fake"])))
+        y_real, y_fake = torch.tensor(given["real_labels"]), torch.tensor(given["fake_labels"])
+        discriminator = conditioning.discriminator_losses(real, fake, y_real, y_fake)
+        generator = conditioning.generator_losses(fake, y_fake, lambda targets, fake=fake: fake)
+        close(discriminator["conditional"], case["expected"][f"D_cond_{suffix}"])
+        close(generator["conditional"], case["expected"][f"G_cond_{suffix}"])
+
+
+def unit_rows(values: object) -> Tensor:
+    return nn.functional.normalize(double(values), dim=1)
+
+
+@pytest.mark.parametrize("form", ["paper", "reference"])
+def test_tac_on_embeddings(shared: Path, form: str) -> None:
+    suffix = "paper" if form == "paper" else "reference_code"
+    for case in cases(shared, "losses", "tac_d2dce"):
+        given, lam = case["inputs"], case["inputs"]["lam"]
+        conditioning = D2DCE(lam, given["temperature"], given["m_p"], twin=TAC(lam, lam, form))
+        y_real, y_fake = torch.tensor(given["real_labels"]), torch.tensor(given["fake_labels"])
+        main, twin = unit_rows(given["main_proxies"]), unit_rows(given["twin_proxies"])
+        real = output(Evidence(unit_rows(given["embed_real"]), main[y_real]))
+        fake = output(
+            Evidence(unit_rows(given["embed_fake"]), main[y_fake]),
+            Evidence(unit_rows(given["twin_embed_fake"]), twin[y_fake]),
+        )
+        discriminator = conditioning.discriminator_losses(real, fake, y_real, y_fake)
+        generator = conditioning.generator_losses(fake, y_fake, lambda targets, fake=fake: fake)
+        close(discriminator["conditional"], case["expected"][f"D_cond_{suffix}"])
+        close(generator["conditional"], case["expected"][f"G_cond_{suffix}"])
+
+
+def test_adc_on_classifier_logits(shared: Path) -> None:
+    for case in cases(shared, "losses", "adc_ac"):
+        given = case["inputs"]
+        conditioning = AuxiliaryClassifier(given["lam"], ADC())
+        y_real, y_fake = torch.tensor(given["real_labels"]), torch.tensor(given["fake_labels"])
+        real = output(Evidence(double(given["logits_real"])))
+        fake = output(Evidence(double(given["logits_fake"])))
+        discriminator = conditioning.discriminator_losses(
+            real, fake, conditioning.real_targets(y_real), conditioning.fake_targets(y_fake)
+        )
+        generator = conditioning.generator_losses(fake, y_fake, lambda targets, fake=fake: fake)
+        close(discriminator["conditional"], case["expected"]["D_cond"])
+        close(generator["conditional"], case["expected"]["G_cond"])
+
+
+def test_adc_on_embeddings(shared: Path) -> None:
+    for case in cases(shared, "losses", "adc_d2dce"):
+        given = case["inputs"]
+        conditioning = D2DCE(given["lam"], given["temperature"], given["m_p"], twin=ADC())
+        table = unit_rows(given["proxy_table"])
+        y_real, y_fake = torch.tensor(given["real_labels"]), torch.tensor(given["fake_labels"])
+
+        def says(
+            name: str, targets: Tensor, given: Any = given, table: Tensor = table
+        ) -> HeadOutput:
+            return output(Evidence(unit_rows(given[name]), table[targets]))
+
+        real_targets = conditioning.real_targets(y_real)
+        fake_targets = conditioning.fake_targets(y_fake)
+        discriminator = conditioning.discriminator_losses(
+            says("embed_real", real_targets),
+            says("embed_fake", fake_targets),
+            real_targets,
+            fake_targets,
+        )
+        generator = conditioning.generator_losses(
+            says("embed_fake", conditioning.real_targets(y_fake)),
+            y_fake,
+            lambda targets, says=says: says("embed_fake", targets),
+        )
+        close(discriminator["conditional"], case["expected"]["D_cond"])
+        close(generator["conditional"], case["expected"]["G_cond"])
+
+
+def set_parameter(parameter: Tensor, values: object) -> None:
+    with torch.no_grad():
+        parameter.copy_(double(values))
+
+
+def test_residual_projection_head(shared: Path) -> None:
+    for case in cases(shared, "losses", "residual_D_head_PD"):
+        given, wanted = case["inputs"], case["expected"]
+        features = pool_features(double(given["feature_map"]))
+        head = Projection().head(ResNet(), 4, 2).double()
+        set_parameter(head.projection.adversarial.weight, given["adv_W"])
+        set_parameter(head.projection.adversarial.bias, given["adv_b"])
+        set_parameter(head.projection.classes.weight, given["class_table"])
+        close(features, wanted["pooled_h"])
+        close(head(features, torch.tensor(given["labels"])).adversarial, wanted["adv"])
+
+
+def test_residual_classifier_heads(shared: Path) -> None:
+    for case in cases(shared, "losses", "residual_D_head_AC"):
+        given, wanted = case["inputs"], case["expected"]
+        features = pool_features(double(given["feature_map"]))
+        head = AuxiliaryClassifier(twin=TAC()).head(ResNet(), 4, 2).double()
+        set_parameter(head.adversarial.weight, given["adv_W"])
+        set_parameter(head.adversarial.bias, given["adv_b"])
+        set_parameter(head.main.linear.weight, given["head_W"])
+        set_parameter(head.twin.linear.weight, given["twin_W"])
+        says = head(features, torch.tensor(given["labels"]))
+        close(says.adversarial, wanted["adv"])
+        close(says.main.vectors, wanted["cls"])
+        close(says.twin.vectors, wanted["twin_cls"])
+
+
+@pytest.mark.parametrize("part", [D2DCE(embedding_dim=3), Contrastive(embedding_dim=3)])
+def test_residual_embedding_head(shared: Path, part: D2DCE | Contrastive) -> None:
+    for case in cases(shared, "losses", "residual_D_head_D2DCE"):
+        given, wanted = case["inputs"], case["expected"]
+        head = part.head(ResNet(), 4, 2).double()
+        set_parameter(head.adversarial.weight, given["adv_W"])
+        set_parameter(head.adversarial.bias, given["adv_b"])
+        set_parameter(head.main.linear.weight, given["head_W"])
+        set_parameter(head.main.linear.bias, given["head_b"])
+        set_parameter(head.main.proxies.weight, given["class_table"])
+        says = head(pool_features(double(given["feature_map"])), torch.tensor(given["labels"]))
+        close(says.adversarial, wanted["adv"])
+        close(says.main.vectors, wanted["embed"])
+        close(says.main.proxies, wanted["proxy"])
+
+
+def test_residual_multi_hinge_head(shared: Path) -> None:
+    for case in cases(shared, "losses", "residual_D_head_MH"):
+        given = case["inputs"]
+        head = MultiHingeClasses().head(ResNet(), 4, 2).double()
+        set_parameter(head.adversarial.weight, given["adv_W"])
+        set_parameter(head.adversarial.bias, given["adv_b"])
+        says = head(pool_features(double(given["feature_map"])), torch.tensor(given["labels"]))
+        close(says.adversarial, case["expected"]["adv"])
+
+
+def test_residual_info_head_reads_the_mean(shared: Path) -> None:
+    class Given(nn.Module):
+        feature_dim = 4
+
+        def forward(self, images: Tensor) -> Tensor:
+            return pool_features(images)
+
+    for case in cases(shared, "losses", "residual_D_head_PD_info"):
+        given, wanted = case["inputs"], case["expected"]
+        feature_map, labels = double(given["feature_map"]), torch.tensor(given["labels"])
+        backbone = ResNet()
+        trunk = Given()
+        trunk.code_divisor = float(feature_map[0, 0].numel())
+        code_head = backbone.linear(4, 6, bias=False).double()
+        head = Projection().head(backbone, 4, 2).double()
+        set_parameter(head.projection.adversarial.weight, given["adv_W"])
+        set_parameter(head.projection.adversarial.bias, given["adv_b"])
+        set_parameter(head.projection.classes.weight, given["class_table"])
+        set_parameter(code_head.weight, given["info_W"])
+        says = Discriminator(trunk, head, code_head)(feature_map, labels, codes=True)
+        close(says.adversarial, wanted["adv"])
+        close(says.code_logits, wanted["info_logits"])
+
+
+def test_r1_penalty(shared: Path) -> None:
+    for case in cases(shared, "losses", "r1_penalty"):
+        given, wanted = case["inputs"], case["expected"]
+        images, w = double(given["x"]), double(given["w"])
+
+        def discriminate(x: Tensor, w: Tensor = w, c: float = given["c"]) -> HeadOutput:
+            terms = w * x + 0.5 * c * x.square() + x**3 / 3
+            return HeadOutput(x, terms.flatten(1).sum(1))
+
+        leaf = images.clone().requires_grad_()
+        says = discriminate(leaf)
+        close(says.adversarial, wanted["D_values"])
+        close(r1_penalty(leaf, says.adversarial), wanted["penalty"])
+        lazy = R1(0.01, 16).discriminator_losses(images, discriminate)
+        close(lazy["r1"], wanted["lazy_term"])
+
+
+def test_r1_is_due_at_every_sixteenth_update() -> None:
+    assert [update for update in range(40) if R1().due(update)] == [0, 16, 32]
+
+
+def test_info_codes(shared: Path) -> None:
+    for case in cases(shared, "losses", "infogan_discrete"):
+        logits, codes = double(case["inputs"]["logits"]), torch.tensor(case["inputs"]["codes"])
+        close(code_cross_entropy(logits, codes), case["expected"]["loss"])
+
+
+def test_spectral_norm_step(shared: Path) -> None:
+    for case in cases(shared, "extras", "spectral_norm_step"):
+        weight = double(case["inputs"]["W"])
+        layer = SpectralNorm(weight).double()
+        layer.u.copy_(double(case["inputs"]["u"]))
+        close(layer(weight), case["expected"]["W_effective"])
+        close(layer.u, case["expected"]["u_new"])
+        close(layer.v, case["expected"]["v_new"])
+        before = layer.u.clone()
+        layer.eval()
+        layer(weight)
+        assert torch.equal(layer.u, before)
+
+
+def test_spectral_norm_gradient_flows_through_sigma_only() -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    layer = SpectralNorm(weight).double()
+    layer(weight).sum().backward()
+    u, v = layer.u, layer.v
+    sigma = float(u @ weight.detach() @ v)
+    total = float(weight.detach().sum())
+    expected = torch.ones(3, 4, dtype=torch.float64) / sigma - total / sigma**2 * torch.outer(u, v)
+    torch.testing.assert_close(weight.grad, expected)
+
+
+def test_self_attention(shared: Path) -> None:
+    for case in cases(shared, "extras", "self_attention"):
+        given = case["inputs"]
+        layer = SelfAttention(8, spectral=False).double()
+        for name, conv in (
+            ("theta", layer.query),
+            ("phi", layer.key),
+            ("g", layer.value),
+            ("attn", layer.output),
+        ):
+            set_parameter(conv.weight[:, :, 0, 0], given[name])
+        set_parameter(layer.gamma, given["gamma"])
+        close(layer(double(given["x"])), case["expected"]["y"])
+
+
+def test_conditional_batch_norm(shared: Path) -> None:
+    for case in cases(shared, "extras", "conditional_bn_train"):
+        given, wanted = case["inputs"], case["expected"]
+        layer = ConditionalBatchNorm(2, 3, spectral=False).double()
+        set_parameter(layer.gain.weight, given["gain_W"])
+        set_parameter(layer.shift.weight, given["bias_W"])
+        close(layer(double(given["x"]), double(given["c"])), wanted["y"])
+        close(layer.normalise.running_mean, wanted["running_mean"])
+        close(layer.normalise.running_var, wanted["running_var"])
+
+
+def test_average_decays(shared: Path) -> None:
+    for case in cases(shared, "extras", "ema_decay"):
+        step, batch = case["inputs"]["step"], case["inputs"]["batch"]
+        wanted = case["expected"]
+        close(HalfLifeAverage().decay(step, batch), wanted["stylegan2_decay"][0][0])
+        close(FixedAverage().decay(step, batch), wanted["biggan_decay"][0][0])
