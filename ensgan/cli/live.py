@@ -67,7 +67,7 @@ def sentence(event: Event) -> str:
     if event.kind == "strategy":
         metrics = fields["metrics"]
         return (
-            f"{fields['strategy']} #{fields['repeat']}: accuracy {metrics['accuracy']:.3f}, "
+            f"{fields['strategy']} (repeat {fields['repeat']}): accuracy {metrics['accuracy']:.3f}, "
             f"g-mean {metrics['g_mean']:.3f}"
         )
     if event.kind == "failed":

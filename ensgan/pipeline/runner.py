@@ -159,7 +159,7 @@ class _Sweep:
                 Event(
                     "strategy",
                     {
-                        "strategy": result["strategy"],
+                        "strategy": result["strategy"]["name"],
                         "repeat": result["repeat"],
                         "metrics": result["metrics"],
                     },

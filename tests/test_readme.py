@@ -1,0 +1,158 @@
+"""The README's commands, run as a new user would, in order."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```sh\n(.*?)```", README, flags=re.S)
+COMMANDS = [
+    line.partition("  #")[0].strip()
+    for block in BLOCKS
+    for line in block.splitlines()
+    if line.strip() and not line.startswith("#")
+]
+
+
+class User:
+    """Someone with a shell in a folder that has the sweeps."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        (home / "sweeps").symlink_to(ROOT / "sweeps")
+        self.environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        }
+        self.run_id = ""
+
+    def __call__(self, command: str) -> str:
+        command = command.replace("RUN", self.run_id)
+        words = [sys.executable, "-m", *shlex.split(command)]
+        done = subprocess.run(
+            words, cwd=self.home, env=self.environment, capture_output=True, text=True, timeout=900
+        )
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[User]:
+    yield User(tmp_path_factory.mktemp("user"))
+
+
+def test_the_readme_shows_what_this_file_runs() -> None:
+    expected = {
+        "./scripts/quickstart",
+        "./scripts/test",
+        "ensgan sweep sweeps/quickstart.yaml --dry-run",
+        "ensgan sweep sweeps/quickstart.yaml",
+        "ensgan runs",
+        "ensgan ui",
+        "ensgan pull RUN -o out/",
+        "ensgan sample out/ -n 64 --seed 1 -o samples.npz",
+        "ENSGAN_DATA=FOLDER ensgan sweep sweeps/pneumoniamnist-nano.yaml",
+    }
+    assert set(COMMANDS) == expected
+
+
+def test_the_two_commands_exist_and_are_shell() -> None:
+    for name in ("quickstart", "test"):
+        script = ROOT / "scripts" / name
+        assert os.access(script, os.X_OK)
+        assert subprocess.run(["bash", "-n", str(script)]).returncode == 0
+    assert "./scripts/test" in (ROOT / ".ci" / "run").read_text()
+
+
+@pytest.mark.timeout(900)
+def test_the_main_job(user: User) -> None:
+    plan = json.loads(user("ensgan sweep sweeps/quickstart.yaml --dry-run --json"))
+    assert plan["members"] == 6 and plan["wall_seconds"] > 0
+    assert not (user.home / "ensgan-runs").exists(), "a dry run writes nothing"
+    assert "MLflow run ID: " in user("ensgan sweep sweeps/quickstart.yaml")
+    listed = json.loads(user("ensgan runs --json"))["runs"]
+    assert len(listed) == 1
+    run = listed[0]
+    user.run_id = run["run_id"]
+    assert run["members"] == 6 and run["dataset"] == "phantom" and run["selected"]
+    user("ensgan pull RUN -o out/")
+    user("ensgan sample out/ -n 64 --seed 1 -o samples.npz")
+    first = (user.home / "samples.npz").read_bytes()
+    user("ensgan sample out/ -n 64 --seed 1 -o samples.npz")
+    assert (user.home / "samples.npz").read_bytes() == first
+    user("ensgan sample out/ -n 10 --seed 1 -o ten.npz")
+    many, ten = np.load(user.home / "samples.npz"), np.load(user.home / "ten.npz")
+    np.testing.assert_array_equal(many["images"][:10], ten["images"])
+    user("ensgan sample RUN -n 10 --seed 1 -o run.npz")
+    np.testing.assert_array_equal(np.load(user.home / "run.npz")["images"], ten["images"])
+
+
+@pytest.mark.timeout(300)
+def test_the_python_of_the_readme(user: User) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    script = user.home / "readme.py"
+    script.write_text(
+        f"{block}\nimport numpy as np\nprint(result.run_id)\n"
+        "assert samples.images.shape == (64, 32, 32) and len(result.front.points) >= 1\n"
+        "other = np.load('samples.npz')\n"
+        "np.testing.assert_array_equal(samples.images, other['images'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "readme.py"], cwd=user.home, capture_output=True, text=True, timeout=280
+    )
+    assert done.returncode == 0, done.stderr
+    assert user.run_id in done.stdout, "the finished sweep answered at once"
+
+
+@pytest.mark.timeout(120)
+def test_the_ui_answers_on_loopback(user: User) -> None:
+    server = subprocess.Popen(
+        [sys.executable, "-m", "ensgan", "ui", "--port", "5917"],
+        cwd=user.home,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 100
+        while True:
+            try:
+                with urllib.request.urlopen("http://127.0.0.1:5917/health", timeout=5) as answer:
+                    assert answer.status == 200
+                    break
+            except OSError:
+                assert server.poll() is None and time.monotonic() < deadline
+                time.sleep(0.5)
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
+
+
+def test_the_sweeps_are_valid(shared: Path) -> None:
+    from ensgan.pipeline.names import load_sweep
+    from ensgan.pipeline.prepare import resolve
+
+    for path in sorted((ROOT / "sweeps").glob("*.yaml")):
+        spec = load_sweep(path)
+        assert spec.name == path.stem
+        if spec.dataset.name in ("phantom", "pneumoniamnist"):
+            spec = (
+                load_sweep(path, ["dataset.options.accept_checksum=any"])
+                if (spec.dataset.name == "pneumoniamnist")
+                else spec
+            )
+            assert resolve(spec, shared / "data").gans
