@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from ensgan import __version__
-from ensgan.cli import data, prdc, runs, score, search, sweep
+from ensgan.cli import data, init, prdc, runs, score, search, sweep
 from ensgan.errors import EnsganError
 
 app = typer.Typer(
@@ -46,6 +46,7 @@ app.command("sweep")(sweep.sweep)
 app.command("train")(sweep.train)
 app.command("sync")(sweep.sync)
 app.add_typer(data.app, name="data")
+app.command("init")(init.init)
 app.command("search")(search.search)
 app.command("select")(search.select)
 app.command("prdc")(prdc.prdc)

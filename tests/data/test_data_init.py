@@ -1,0 +1,122 @@
+"""``ensgan init``: the proposed sweep is valid, fits the data, and says why."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from typer.testing import CliRunner
+
+from ensgan.cli import app
+from ensgan.cli.init import Machine, largest_batch, locate, propose, to_tree, to_yaml
+from ensgan.config import load_spec, parse_spec
+from ensgan.data import load_dataset
+from ensgan.errors import DataError
+from ensgan.pipeline.names import known_names
+
+run = CliRunner()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    root = tmp_path / "my scans"
+    for label in ("a", "b"):
+        (root / label).mkdir(parents=True)
+        for index in range(20):
+            pixels = rng.integers(0, 256, (40, 40), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / label / f"{index}.png")
+    return root
+
+
+def test_a_folder_of_pictures_becomes_a_valid_sweep(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "sweep.yaml"
+    command = ["init", "--data", str(folder), "-o", str(path)]
+    result = run.invoke(app, [*command, "--json"])
+    assert result.exit_code == 0, result.output
+    spec = load_spec(path, known=known_names())
+    assert spec.dataset.name == "folder"
+    assert spec.dataset.data_dir == str(folder)
+    assert spec.train.batch == 8  # 28 training images
+    assert "expect the GANs to repeat them" in path.read_text()
+    said = json.loads(result.stdout)
+    assert said["spec"] == yaml.safe_load(path.read_text())
+    assert "28 training images" in said["reasons"]["dataset.name"]
+    again = run.invoke(app, command)
+    assert "--force" in str(again.exception)
+    assert run.invoke(app, [*command, "--force"]).exit_code == 0
+    # The sweep loads the very data that were looked at.
+    assert spec.dataset.data_dir is not None
+    loaded = load_dataset(
+        spec.dataset.name, root=Path(spec.dataset.data_dir), options=spec.dataset.options
+    )
+    assert loaded.key == load_dataset(folder).key
+
+
+def test_real_data_and_a_file_of_ones_own(shared: Path, tmp_path: Path) -> None:
+    file = shared / "data" / "pneumoniamnist.npz"
+    path = tmp_path / "sweep.yaml"
+    options = ["--accept-checksum", "any", "-o", str(path)]
+    assert run.invoke(app, ["init", "--data", str(file), *options]).exit_code == 0
+    spec = load_spec(path, known=known_names())
+    assert spec.dataset.name == "pneumoniamnist"
+    assert spec.dataset.options == {"source_size": 28, "accept_checksum": "any"}
+    own = tmp_path / "own.npz"
+    own.write_bytes(file.read_bytes())
+    located = locate(str(own), None, {})
+    assert located == {"name": "npz", "data_dir": str(tmp_path), "options": {"file": "own.npz"}}
+    loaded = load_dataset("npz", root=tmp_path, options=located["options"])
+    assert len(loaded.train) == 4708
+
+
+def test_the_machine_decides_the_size_of_the_work() -> None:
+    dataset = load_dataset("phantom")
+    source = {"name": "phantom", "data_dir": None, "options": {}}
+    trees = {
+        name: to_tree(propose(dataset, source, machine))
+        for name, machine in {
+            "cpu": Machine(2),
+            "gpu": Machine(16, gpus=2, gpu_memory_gb=80),
+            "small gpu": Machine(8, gpus=1, gpu_memory_gb=8),
+        }.items()
+    }
+    for name, tree in trees.items():
+        spec = parse_spec(tree, source=name, known=known_names())
+        assert spec.train.steps % spec.train.snapshots == 0
+    assert trees["cpu"]["train"]["width"] == 0.125
+    assert trees["gpu"]["train"]["gans"] == "all"
+    assert trees["gpu"]["cluster"]["gpus_per_trial"] == 0.5
+    assert trees["small gpu"]["cluster"]["gpus_per_trial"] == 1.0
+
+
+def test_the_file_says_what_the_tree_says() -> None:
+    dataset = load_dataset("phantom", options={"n_train": 40})
+    source = {"name": "phantom", "data_dir": "/a b/#c", "options": {"n_train": 40}}
+    choices = propose(dataset, source, Machine(2))
+    assert yaml.safe_load(to_yaml(choices)) == to_tree(choices)
+    assert to_yaml(choices).count("#") > 8
+
+
+@pytest.mark.parametrize(
+    ("images", "wanted", "batch"), [(4708, 32, 32), (60, 32, 16), (3, 32, 2), (546, 64, 64)]
+)
+def test_batches_fit_the_data(images: int, wanted: int, batch: int) -> None:
+    assert largest_batch(images, wanted) == batch
+
+
+def test_unknown_data(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="did you mean 'phantom'"):
+        locate("fantom", None, {})
+    with pytest.raises(DataError, match="neither a folder nor"):
+        locate(str(tmp_path / "absent"), None, {})
+
+
+def test_a_prognosis_table_is_recognised(tmp_path: Path) -> None:
+    (tmp_path / "clinical.csv").write_text("ImageFile,Prognosis\nP_1,MILD\n")
+    assert locate(str(tmp_path), None, {})["name"] == "aiforcovid"
+    (tmp_path / "clinical.csv").write_text("file,label\nP_1,MILD\n")
+    assert locate(str(tmp_path), None, {})["name"] == "folder"
