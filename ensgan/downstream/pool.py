@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from ensgan.downstream.bank import SampleBank
-from ensgan.embedding.fit import Batch
+from ensgan.embedding.fit import Batch, labelled
 from ensgan.errors import DataError
-from ensgan.types import Dataset, Float64Array, Int64Array, Samples, UInt8Array
+from ensgan.types import Dataset, Float64Array, Int64Array, Samples
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class ImagePool:
     def real(cls, dataset: Dataset, device: str = "cpu") -> ImagePool:
         """The real training split as the only source."""
         split = dataset.train
-        groups = _by_class(split.labels, dataset.num_classes, 0)
-        return cls(*on_device(split.images, split.labels, device), (groups,))
+        batch = labelled(split, device)
+        return cls(batch.images, batch.labels, (_by_class(split.labels, dataset.num_classes, 0),))
 
     @classmethod
     def synthetic(
@@ -73,7 +73,8 @@ class ImagePool:
             labels[used:end] = own.labels[rows]
             groups.append(_by_class(labels[used:end], dataset.num_classes, used))
             used = end
-        pool = cls(*on_device(images[:used], labels[:used], device), tuple(groups))
+        batch = labelled(Samples(images[:used], labels[:used]), device)
+        pool = cls(batch.images, batch.labels, tuple(groups))
         for index, name in enumerate(dataset.class_names):
             if not any(len(group[index]) for group in groups):
                 raise DataError(
@@ -123,15 +124,6 @@ class ImagePool:
         rows = torch.from_numpy(indices).to(self.images.device)
         who = None if members is None else torch.from_numpy(members).to(self.images.device)
         return Batch(self.images[rows], self.labels[rows], who)
-
-
-def on_device(
-    images: UInt8Array, labels: Int64Array, device: str
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Stored images as uint8 [n,C,H,W], labels as int64 [n], on the device."""
-    pixels = torch.from_numpy(np.ascontiguousarray(images))
-    pixels = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
-    return pixels.to(device), torch.from_numpy(np.ascontiguousarray(labels)).to(device)
 
 
 def class_counts(dataset: Dataset, total: int | None, labels: str) -> Int64Array:

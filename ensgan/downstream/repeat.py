@@ -15,10 +15,9 @@ from ensgan.downstream.bank import SampleBank
 from ensgan.downstream.drawing import make_drawing
 from ensgan.downstream.dynamic import MemberFeedback
 from ensgan.downstream.metrics import balanced_accuracy, classification_metrics
-from ensgan.downstream.pool import on_device
 from ensgan.downstream.settings import ClassifierSettings
 from ensgan.downstream.strategy import Strategy
-from ensgan.embedding.fit import Batch, class_weights, fit, forward
+from ensgan.embedding.fit import class_weights, fit, forward, labelled
 from ensgan.embedding.resnet import ResNet, resnet18
 from ensgan.errors import DataError
 from ensgan.types import Dataset, Samples
@@ -143,7 +142,7 @@ def run_repeat(
         seed=int(np.random.SeedSequence([seed, repeat]).generate_state(1)[0]),
     )
     network.to(settings.device)
-    validation = Batch(*on_device(dataset.val.images, dataset.val.labels, settings.device))
+    validation = labelled(dataset.val, settings.device)
     fitted = fit(
         network, drawing, validation, weights=weights, settings=settings, feedback=drawing.feedback
     )
@@ -188,7 +187,6 @@ def check_dataset(dataset: Dataset) -> None:
 
 
 def _measure(network: ResNet, split: Samples, settings: ClassifierSettings) -> dict[str, float]:
-    images, _ = on_device(split.images, split.labels, settings.device)
-    _, scores = forward(network, images)
+    _, scores = forward(network, labelled(split, settings.device).images)
     probabilities = functional.softmax(scores.double(), 1).cpu().numpy()
     return classification_metrics(split.labels, probabilities, settings.positive)

@@ -44,7 +44,7 @@ class Extractor:
         self.licence = spec.licence
         self.preprocessing = spec.preprocessing(options)
         self.device = torch.device(device)
-        self._chunk = spec.chunk
+        self._chunk = spec.chunk * (1 if self.device.type == "cpu" else 16)
         self._options = dict(options)
         network = spec.network(options)
         network.load_state_dict(weights)

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from ensgan.embedding.resnet import ResNet
 from ensgan.errors import InputError, TrainingError
+from ensgan.types import Samples
 
 _EVALUATION_BATCH = 256
 
@@ -59,6 +61,14 @@ class Batch:
     images: Tensor
     labels: Tensor
     members: Tensor | None = None
+
+
+def labelled(samples: Samples, device: str) -> Batch:
+    """Stored images on a device, grey and RGB alike as [n,C,H,W]."""
+    images = torch.from_numpy(np.ascontiguousarray(samples.images))
+    images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2)
+    labels = torch.from_numpy(np.ascontiguousarray(samples.labels))
+    return Batch(images.to(device), labels.to(device))
 
 
 class Feedback(Protocol):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from ensgan.embedding.extractor import Extractor, read_extractor_file
+from ensgan.embedding.medical import MEDICAL
+from ensgan.embedding.published import PUBLISHED
 from ensgan.embedding.random_network import RANDOM
 from ensgan.embedding.spec import ExtractorSpec, Request
 from ensgan.errors import DataError, InputError, IntegrityError, unknown_name
@@ -18,7 +20,7 @@ def _table(*specs: ExtractorSpec) -> dict[str, ExtractorSpec]:
     return table
 
 
-EXTRACTORS = _table(RANDOM)
+EXTRACTORS = _table(RANDOM, MEDICAL, *PUBLISHED)
 
 
 def names() -> tuple[str, ...]:

@@ -33,7 +33,7 @@ def test_random_makes_finite_float32_vectors(extractor) -> None:
     assert np.linalg.norm(features[0] - features[1]) > 0.1
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(cut=st.integers(1, 99), batch=st.integers(1, 200))
 def test_vectors_do_not_depend_on_the_batch(extractor, cut: int, batch: int) -> None:
     pool = images(100, seed=3)

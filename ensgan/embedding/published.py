@@ -1,0 +1,147 @@
+"""Extractors with published weights: ResNet-50, SwAV, Inception-v3, DINOv2."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ensgan.embedding.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from ensgan.embedding.resnet import resnet50
+from ensgan.embedding.spec import ExtractorSpec, Options, Request
+from ensgan.embedding.weight_files import WeightSource, fit_to, obtain_weights
+from ensgan.errors import InputError
+
+IMAGENET = Preprocessing(3, 224, IMAGENET_MEAN, IMAGENET_STD)
+# These weights were trained on inputs in −1…1.
+INCEPTION = Preprocessing(3, 299, (0.5,) * 3, (0.5,) * 3)
+
+
+def _headless(network: nn.Module, dim: int) -> nn.Module:
+    """The network with its linear head ``fc`` taken off, so that it returns features."""
+    setattr(network, "fc", nn.Identity())  # noqa: B010
+    setattr(network, "dim", dim)  # noqa: B010
+    return network
+
+
+def _resnet50(_: Options) -> nn.Module:
+    return _headless(resnet50(), 2048)
+
+
+def _inception_v3(_: Options) -> nn.Module:
+    torchvision = _imported("torchvision", "inception_v3")
+    network = torchvision.models.inception_v3(
+        weights=None, aux_logits=False, init_weights=False, transform_input=False
+    )
+    return _headless(network, 2048)
+
+
+def _dinov2(_: Options) -> nn.Module:
+    timm = _imported("timm", "dinov2")
+    network: nn.Module = timm.create_model(
+        "vit_small_patch14_dinov2", pretrained=False, num_classes=0, dynamic_img_size=True
+    )
+    setattr(network, "dim", int(getattr(network, "num_features")))  # noqa: B009, B010
+    return network
+
+
+def _imported(package: str, extractor: str) -> Any:
+    """torchvision or timm, imported only here: an installation may lack them or have them broken.
+
+    Raises:
+        InputError: the package cannot be imported.
+    """
+    try:
+        if package == "torchvision":
+            import torchvision
+
+            return torchvision
+        import timm
+
+        return timm
+    except (ImportError, RuntimeError, OSError) as error:
+        raise InputError(
+            f"the extractor '{extractor}' needs the package {package}, which cannot be imported "
+            f"({str(error).splitlines()[0]}): install ensgan[vision] beside a matching torch, or "
+            "choose 'resnet50', 'swav', 'medical' or 'random'"
+        ) from error
+
+
+def _prepare(
+    name: str,
+    source: WeightSource,
+    network: Callable[[Options], nn.Module],
+    ignore: tuple[str, ...],
+) -> Callable[[Request], tuple[Options, dict[str, Tensor]]]:
+    def prepare(request: Request) -> tuple[Options, dict[str, Tensor]]:
+        # Built first: a package that is missing should be known before a download.
+        with torch.device("meta"):
+            empty = network({})
+        state = obtain_weights(name, source, request.weights, request.cache)
+        return {}, fit_to(empty, state, name, ignore)
+
+    return prepare
+
+
+def _published(
+    name: str,
+    url: str,
+    network: Callable[[Options], nn.Module],
+    *,
+    sha256: str = "",
+    preprocessing: Preprocessing = IMAGENET,
+    ignore: tuple[str, ...] = (),
+    chunk: int = 4,
+    licence: str,
+) -> ExtractorSpec:
+    source = WeightSource(url, sha256)
+    return ExtractorSpec(
+        name,
+        _prepare(name, source, network, ignore),
+        network,
+        lambda _: preprocessing,
+        chunk,
+        licence,
+    )
+
+
+_TORCHVISION = "https://download.pytorch.org/models"
+_TORCHVISION_LICENCE = "BSD-3-Clause (torchvision); trained on ImageNet, whose own terms apply"
+
+# torchvision writes the first eight digits of the SHA-256 into its file names; neither SwAV nor
+# DINOv2 publishes a checksum.
+PUBLISHED = (
+    _published(
+        "resnet50",
+        f"{_TORCHVISION}/resnet50-0676ba61.pth",
+        _resnet50,
+        sha256="0676ba61",
+        ignore=("fc.",),
+        licence=_TORCHVISION_LICENCE,
+    ),
+    _published(
+        "swav",
+        "https://dl.fbaipublicfiles.com/deepcluster/swav_800ep_pretrain.pth.tar",
+        _resnet50,
+        ignore=("projection_head.", "prototypes.", "fc."),
+        licence="CC BY-NC 4.0: not for commercial use",
+    ),
+    _published(
+        "inception_v3",
+        f"{_TORCHVISION}/inception_v3_google-0cc3c7bd.pth",
+        _inception_v3,
+        sha256="0cc3c7bd",
+        preprocessing=INCEPTION,
+        ignore=("fc.", "AuxLogits."),
+        licence=_TORCHVISION_LICENCE,
+    ),
+    _published(
+        "dinov2",
+        "https://dl.fbaipublicfiles.com/dinov2/dinov2_vits14/dinov2_vits14_pretrain.pth",
+        _dinov2,
+        ignore=("mask_token",),
+        licence="Apache-2.0",
+    ),
+)

@@ -1,0 +1,183 @@
+"""Published weights: downloaded or given as a file, checked, never unpickled into code."""
+
+from __future__ import annotations
+
+import hashlib
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from tempfile import TemporaryDirectory
+from typing import Any
+from zipfile import BadZipFile
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ensgan.errors import DataError, InputError, IntegrityError
+from ensgan.files import atomic_path, read_json, sha256_file, write_json
+
+_TIMEOUT = 30.0
+
+
+@dataclass(frozen=True)
+class WeightSource:
+    """Where a weight file is published.
+
+    Attributes:
+        url: of the file.
+        sha256: its checksum or, where only these are published, its first digits. Empty when
+            none is published: the checksum of the first download is kept in the cache, and later
+            downloads must equal it.
+    """
+
+    url: str
+    sha256: str = ""
+
+
+def obtain_weights(
+    name: str, source: WeightSource, weights: Path | None, cache: Path | None
+) -> dict[str, Tensor]:
+    """The state dict of a published network: from a file given, the cache, or its URL.
+
+    A download is checked, converted to safetensors in ``cache`` and removed. The cached copy is
+    known by its own checksum and read without network.
+
+    Raises:
+        DataError: the file is missing or is no weight file.
+        InputError: there is no file and no cache folder, or the download failed.
+        IntegrityError: a checksum does not match.
+    """
+    if weights is not None:
+        return read_weights(weights)
+    if cache is None:
+        raise InputError(
+            f"the extractor '{name}' needs its published weights: give a cache folder to download "
+            f"{source.url} into, or the file itself as weights"
+        )
+    kept = cache / f"{name}.safetensors"
+    record = kept.with_suffix(".json")
+    if kept.exists() and record.exists():
+        if sha256_file(kept) != read_json(record)["sha256"]:
+            raise IntegrityError(f"{kept} was changed after its conversion: delete it and retry")
+        return read_weights(kept)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=cache) as folder:
+        original = Path(folder) / "download"
+        digest = _download(name, source.url, original)
+        _check(source, digest, record)
+        state = read_weights(original)
+    with atomic_path(kept) as temporary:
+        save_file(state, temporary)
+    write_json(record, {"url": source.url, "source_sha256": digest, "sha256": sha256_file(kept)})
+    return state
+
+
+def _download(name: str, url: str, target: Path) -> str:
+    """Write the file at ``url`` to ``target``; its SHA-256."""
+    digest = hashlib.sha256()
+    try:
+        with urllib.request.urlopen(url, timeout=_TIMEOUT) as stream, target.open("wb") as file:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+                file.write(block)
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        raise InputError(
+            f"the weights of '{name}' cannot be downloaded from {url} ({error}): fetch the file "
+            "on a machine with network and give it as weights"
+        ) from error
+    return digest.hexdigest()
+
+
+def _check(source: WeightSource, digest: str, record: Path) -> None:
+    expected = source.sha256
+    if not expected and record.exists():
+        expected = str(read_json(record)["source_sha256"])
+    if not digest.startswith(expected):
+        raise IntegrityError(
+            f"{source.url} has the SHA-256 {digest}, but {expected}… was expected: the download "
+            "is damaged or the file was replaced"
+        )
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """A state dict from ``.safetensors`` or a torch file, tensors only.
+
+    torch files are read with ``weights_only``, so nothing in them is executed. Wrappers that
+    training scripts add (``state_dict`` entries, ``module.`` prefixes) are taken off.
+
+    Raises:
+        DataError: the file is missing, damaged, or holds anything but tensors.
+    """
+    if not path.is_file():
+        raise DataError(f"no such weight file: {path}")
+    try:
+        if _is_safetensors(path):
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, OSError, RuntimeError, EOFError, BadZipFile, UnpicklingError) as error:
+        raise DataError(
+            f"{path} cannot be read as safetensors or as a torch file of plain tensors: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+    return _state_dict(content, path)
+
+
+def _is_safetensors(path: Path) -> bool:
+    # 8 bytes of length, then a JSON object: told from a zip or pickle by the brace.
+    with path.open("rb") as stream:
+        return stream.read(9)[8:] == b"{"
+
+
+def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
+    for key in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not content:
+        raise DataError(f"{path} holds {type(content).__name__}, not a state dict of tensors")
+    wrong = [name for name, value in content.items() if not isinstance(value, Tensor)]
+    if wrong:
+        raise DataError(f"{path} is not a state dict: '{wrong[0]}' is no tensor")
+    return {
+        str(name).removeprefix("module."): value.contiguous().clone()
+        for name, value in content.items()
+    }
+
+
+def fit_to(
+    network: nn.Module, state: Mapping[str, Tensor], name: str, ignore: tuple[str, ...] = ()
+) -> dict[str, Tensor]:
+    """The part of a state dict that a network needs, every tensor checked.
+
+    Args:
+        network: what is to be loaded.
+        state: what there is.
+        name: of the extractor, for messages.
+        ignore: prefixes of entries that the features do not need (classification heads).
+
+    Raises:
+        DataError: entries are missing, unknown or of another shape.
+    """
+    wanted = network.state_dict()
+    found = {key: value for key, value in state.items() if not key.startswith(ignore or (" ",))}
+    # Old files lack the counters of batch normalisation, which inference never reads.
+    zero = torch.zeros((), dtype=torch.int64)
+    counters = {key: zero.clone() for key in wanted if key.endswith("num_batches_tracked")}
+    found = {**counters, **found}
+    problems = [f"lacks {key}" for key in wanted if key not in found]
+    problems += [f"has the unknown entry {key}" for key in found if key not in wanted]
+    problems += [
+        f"{key} has shape {list(found[key].shape)}, expected {list(wanted[key].shape)}"
+        for key in wanted
+        if key in found and found[key].shape != wanted[key].shape
+    ]
+    if problems:
+        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+        raise DataError(
+            f"the weights do not fit the extractor '{name}': {'; '.join(problems[:3])}{more}"
+        )
+    return {key: found[key] for key in wanted}
