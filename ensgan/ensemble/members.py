@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from ensgan.ensemble.draw import choose, derived_seed, uniforms
 from ensgan.ensemble.weights import TensorInfo
 from ensgan.errors import InputError, IntegrityError, unknown_name
-from ensgan.types import Int64Array, UInt8Array
+from ensgan.types import ImageShape, Int64Array, UInt8Array
 
 if TYPE_CHECKING:
     from ensgan.ensemble.manifest import Manifest, MemberEntry
@@ -47,10 +49,10 @@ class GanKind:
 
     def check(self, entry: MemberEntry, manifest: Manifest) -> None:
         """See :meth:`MemberKind.check`; the row is built without memory to compare shapes."""
-        wanted = {
-            name: TensorInfo(_DTYPES.get(str(tensor.dtype), "?"), tuple(tensor.shape))
-            for name, tensor in self._without_memory(entry, manifest).state_dict().items()
-        }
+        if entry.gan is None:
+            raise IntegrityError(f"member {entry.name} has no GAN row in the manifest")
+        row = json.dumps(entry.gan, sort_keys=True)
+        wanted = _wanted_tensors(row, manifest.shape, len(manifest.class_names))
         stored = entry.tensor_infos()
         if wanted != stored:
             names = wanted.keys() | stored.keys()
@@ -64,27 +66,38 @@ class GanKind:
         """See :meth:`MemberKind.open`."""
         from safetensors.torch import load
 
-        generator = self._without_memory(entry, manifest)
+        generator = _without_memory(entry.gan, manifest.shape, len(manifest.class_names))
         # An update keeps the versions of torch's modules, which safetensors does not store.
         state = generator.state_dict()
         state.update(load(content))
         generator.load_state_dict(state, assign=True)
         return GanMember(generator.eval().requires_grad_(False))
 
-    def _without_memory(self, entry: MemberEntry, manifest: Manifest) -> Generator:
-        """The generator on torch's meta device: shapes without values."""
-        import torch
 
-        from ensgan.zoo import GANSpec, build_generator
+def _without_memory(row: Any, shape: ImageShape, num_classes: int) -> Generator:
+    """The generator of a GAN row on torch's meta device: shapes without values."""
+    import torch
 
-        if entry.gan is None:
-            raise IntegrityError(f"member {entry.name} has no GAN row in the manifest")
-        try:
-            spec = GANSpec.from_json(entry.gan)
-            with torch.device("meta"):
-                return build_generator(spec, manifest.shape, len(manifest.class_names), seed=0)
-        except _INVALID as error:
-            raise IntegrityError(f"the GAN row of {entry.name} is not valid: {error}") from error
+    from ensgan.zoo import GANSpec, build_generator
+
+    try:
+        spec = GANSpec.from_json(row)
+        with torch.device("meta"):
+            return build_generator(spec, shape, num_classes, seed=0)
+    except _INVALID as error:
+        reason = " ".join(str(error).split())[:300]
+        name = str(row.get("name"))[:80] if isinstance(row, dict) else "a member"
+        raise IntegrityError(f"the GAN row of {name} is not valid: {reason}") from error
+
+
+@lru_cache(maxsize=64)
+def _wanted_tensors(row: str, shape: ImageShape, num_classes: int) -> Mapping[str, TensorInfo]:
+    """What the state of a row's generator holds; snapshots of a GAN share the answer."""
+    state = _without_memory(json.loads(row), shape, num_classes).state_dict()
+    return {
+        key: TensorInfo(_DTYPES.get(str(tensor.dtype), "?"), tuple(tensor.shape))
+        for key, tensor in state.items()
+    }
 
 
 class GanMember:
