@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,7 +14,7 @@ from ensgan.cli.output import JsonOption, emit, note, progress, warn
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ensgan.types import Front, Selection
+    from ensgan.types import Front, PoolScores, Selection
 
 _INTERRUPTED = 130
 
@@ -103,24 +105,62 @@ def select(
     scores: Annotated[
         Path | None, typer.Option(help="scores.npz the front must be of; refuses another pool's")
     ] = None,
+    bootstrap: Annotated[
+        int | None, typer.Option(help="resamples of the real points for intervals (needs --scores)")
+    ] = None,
+    other: Annotated[
+        Path | None,
+        typer.Option(help="scores.npz of held-out real data or another embedding: score again"),
+    ] = None,
+    weights: Annotated[
+        float | None,
+        typer.Option(help="optimise member weights, none below this part of 1/n (needs --scores)"),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Choose one ensemble from a front and say why.
 
     Example: ensgan select front.json --rule knee
     """
+    from ensgan.errors import InputError
     from ensgan.search import select as choose
     from ensgan.types import Front, PoolScores
 
     pool = None if scores is None else PoolScores.load(scores)
     selection = choose(Front.load(front), rule, pool=pool)
-    value = {
+    value: dict[str, Any] = {
         "rule": selection.rule,
         "reason": selection.reason,
         **selection.point.to_json(),
         "alternatives": [point.to_json() for point in selection.alternatives],
     }
-    emit(value, as_json=as_json, table=lambda: _selection_table(selection))
+    if pool is None and (bootstrap is not None or weights is not None):
+        raise InputError("--bootstrap and --weights need the scores: add --scores scores.npz")
+    chosen = replace(Front.load(front), points=(selection.point,))
+    if pool is not None and bootstrap is not None:
+        value["bootstrap"] = _bootstrap(chosen, pool, bootstrap)
+    if pool is not None and weights is not None:
+        from ensgan.search import Evaluator, optimise_weights
+
+        weighted = optimise_weights(Evaluator(pool), selection.point, weights)
+        value["weighted"] = weighted.to_json()
+    if other is not None:
+        from ensgan.search import rescore
+
+        value["other_scores"] = rescore(chosen, PoolScores.load(other))[0].to_json()
+    emit(value, as_json=as_json, table=lambda: _selection_table(selection, value))
+
+
+def _bootstrap(chosen: Front, pool: PoolScores, rounds: int) -> dict[str, Any]:
+    from ensgan.search import bootstrap
+
+    confidence = bootstrap(chosen, pool, rounds=rounds)
+    return {
+        "rounds": rounds,
+        "level": confidence.level,
+        "intra_d": [confidence.intra_d[0].low, confidence.intra_d[0].high],
+        "coverage": [confidence.coverage[0].low, confidence.coverage[0].high],
+    }
 
 
 def _front_table(front: Front) -> Table:
@@ -138,7 +178,7 @@ def _front_table(front: Front) -> Table:
     return table
 
 
-def _selection_table(selection: Selection) -> Table:
+def _selection_table(selection: Selection, value: Mapping[str, Any]) -> Table:
     from rich.table import Table
 
     table = Table(title=selection.reason, title_justify="left")
@@ -149,4 +189,12 @@ def _selection_table(selection: Selection) -> Table:
         table.add_row(
             label, f"{point.intra_d:.4f}", f"{point.inter_d:.4f}", ", ".join(point.members)
         )
+    if "bootstrap" in value:
+        low, high = value["bootstrap"]["intra_d"]
+        table.add_row("95 % of resamples", f"{low:.4f}–{high:.4f}", "", "real points resampled")
+    for label, key in (("weighted", "weighted"), ("other scores", "other_scores")):
+        if key in value:
+            point = value[key]
+            shares = ", ".join(f"{weight:.3f}" for weight in point.get("weights", ()))
+            table.add_row(label, f"{point['intra_d']:.4f}", f"{point['inter_d']:.4f}", shares)
     return table

@@ -10,12 +10,20 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from ensgan.search.confidence import (
+    FrontConfidence,
+    Interval,
+    bootstrap,
+    rescore,
+    shared_members,
+)
 from ensgan.search.constraints import Budget, Constraints
 from ensgan.search.evaluator import Evaluator, Neighbourhood, Values
 from ensgan.search.objectives import ObjectiveTables, check_comparable, pool_key, tables_from_scores
 from ensgan.search.pareto import hypervolume, pareto_front
 from ensgan.search.select import check_pool, rules, select
 from ensgan.search.strategies import SearchInterrupted, samplers, search
+from ensgan.search.weights import optimise_weights
 from ensgan.types import Front
 
 if TYPE_CHECKING:
@@ -26,19 +34,25 @@ __all__ = [
     "Constraints",
     "EnsembleSampler",
     "Evaluator",
+    "FrontConfidence",
+    "Interval",
     "Neighbourhood",
     "ObjectiveTables",
     "SearchInterrupted",
     "Values",
+    "bootstrap",
     "check_comparable",
     "check_pool",
     "hypervolume",
+    "optimise_weights",
     "pareto_front",
     "pool_key",
+    "rescore",
     "rules",
     "samplers",
     "search",
     "select",
+    "shared_members",
     "tables_from_scores",
 ]
 

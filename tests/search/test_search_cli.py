@@ -91,3 +91,20 @@ def test_ctrl_c_writes_the_front_found_so_far(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert Front.from_json(json.loads(printed)) == Front.load(output)
     assert len(Front.load(output)) > 3
+
+
+def test_select_says_how_sure_it_is(scores_file: Path, tmp_path: Path) -> None:
+    output = tmp_path / "front.json"
+    runner.invoke(app, ["search", str(scores_file), "-o", str(output)])
+    asked = ["--bootstrap", "50", "--weights", "0.5", "--other", str(scores_file)]
+    with_scores = ["select", str(output), "--scores", str(scores_file), *asked]
+    result = runner.invoke(app, [*with_scores, "--json"])
+    assert result.exit_code == 0, result.output
+    value = json.loads(result.stdout)
+    low, high = value["bootstrap"]["intra_d"]
+    assert low <= value["intra_d"] <= high
+    assert value["weighted"]["intra_d"] >= value["intra_d"]
+    assert value["other_scores"]["intra_d"] == pytest.approx(value["intra_d"])
+    assert "resamples" in runner.invoke(app, with_scores).stdout
+    alone = runner.invoke(app, ["select", str(output), "--bootstrap", "50"])
+    assert isinstance(alone.exception, InputError)

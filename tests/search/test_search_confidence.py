@@ -1,0 +1,92 @@
+"""Bootstrap, re-scoring and weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from search_pool import made_up_pool
+
+from ensgan.errors import InputError
+from ensgan.search import Evaluator, bootstrap, optimise_weights, rescore, search, shared_members
+
+
+def test_intervals_hold_the_estimate_and_shrink_with_more_points() -> None:
+    widths = []
+    for points in (90, 900):
+        scores = made_up_pool(0, points=points)
+        front = search(scores)
+        confidence = bootstrap(front, scores, rounds=300, seed=1)
+        assert len(confidence.intra_d) == len(front)
+        for point, interval in zip(front, confidence.intra_d, strict=True):
+            assert interval.low <= point.intra_d <= interval.high
+        widths.append(np.mean([i.high - i.low for i in confidence.coverage]))
+    assert widths[1] < 0.6 * widths[0]
+
+
+def test_coverage_interval_is_the_binomial_one() -> None:
+    scores = made_up_pool(3, points=400)
+    front = search(scores)
+    point = front.points[0]
+    interval = bootstrap(replace(front, points=(point,)), scores, rounds=4000).coverage[0]
+    error = np.sqrt(point.coverage * (1 - point.coverage) / 400)
+    assert interval.low == pytest.approx(point.coverage - 1.96 * error, abs=0.25 * error)
+    assert interval.high == pytest.approx(point.coverage + 1.96 * error, abs=0.25 * error)
+
+
+def test_uneven_hits_widen_the_interval() -> None:
+    scores = made_up_pool(3)
+    front = search(scores)
+    covered = np.unpackbits(scores.masks, axis=1)[:, : scores.n_real].astype(int)
+    hits = covered.copy()
+    hits[np.arange(len(hits)), covered.argmax(axis=1)] = 500
+    even = bootstrap(front, scores, rounds=200).intra_d[0]
+    uneven = bootstrap(front, scores, rounds=200, hits=hits).intra_d[0]
+    assert uneven.high - uneven.low > even.high - even.low
+    with pytest.raises(InputError, match="hits must be"):
+        bootstrap(front, scores, hits=hits[:, 1:])
+
+
+def test_membership_over_resamples() -> None:
+    scores = made_up_pool(0)
+    front = search(scores)
+    confidence = bootstrap(front, scores, rounds=5, searches=3)
+    on_front = {name for point in front for name in point.members}
+    assert set(confidence.membership) == set(scores.names)
+    assert max(confidence.membership[name] for name in on_front) == 1.0
+
+
+def test_rescoring_on_the_same_scores_changes_nothing() -> None:
+    scores = made_up_pool(0)
+    front = search(scores, inter="directed")
+    again = rescore(front, scores)
+    for before, after in zip(front, again, strict=True):
+        assert after.members == before.members
+        assert (after.intra_d, after.inter_d) == pytest.approx((before.intra_d, before.inter_d))
+    with pytest.raises(InputError, match="unknown member"):
+        rescore(front, made_up_pool(0, gans=2))
+
+
+def test_side_by_side_shares() -> None:
+    first, second = search(made_up_pool(0)), search(made_up_pool(1))
+    shares = shared_members([first, second])
+    assert all(len(pair) == 2 and 0 <= min(pair) <= max(pair) <= 1 for pair in shares.values())
+    sums = [sum(pair) for pair in shares.values()]
+    assert sums[0] >= 0.3
+
+
+def test_weights_beat_uniform_and_every_random_choice_above_the_floor() -> None:
+    scores = made_up_pool(2)
+    evaluator = Evaluator(scores)
+    point = search(scores).points[0]
+    best = optimise_weights(evaluator, point, floor=0.4)
+    assert best.weights is not None
+    assert sum(best.weights) == pytest.approx(1.0)
+    members, size = evaluator.indices(point.members), len(point.members)
+    for draw in np.random.default_rng(0).dirichlet(np.ones(size), 50):
+        weights = 0.4 / size + 0.6 * draw
+        assert evaluator.evaluate(members, weights.tolist())[0] <= best.intra_d + 1e-12
+    assert best.intra_d > point.intra_d
+    with pytest.raises(InputError, match="floor"):
+        optimise_weights(evaluator, point, floor=0.0)
