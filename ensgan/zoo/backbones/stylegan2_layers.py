@@ -22,7 +22,7 @@ ACTIVATION_GAIN = math.sqrt(2.0)
 
 def full_precision(x: Tensor) -> torch.autocast:
     """A context without automatic mixed precision on the device of ``x``."""
-    return torch.autocast(x.device.type, enabled=False)
+    return torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False)
 
 
 def widened(x: Tensor) -> Tensor:
