@@ -1,4 +1,4 @@
-"""Scores of generators: density, coverage, precision, recall and overlap.
+"""Scores of generators: density, coverage, precision, recall, overlap, Fréchet, memorisation.
 
 Every hit count is exact, whatever the backend, offset or scale of the features.
 """
@@ -6,7 +6,9 @@ Every hit count is exact, whatever the backend, offset or scale of the features.
 from __future__ import annotations
 
 from ensgan.metrics.blocks import BlockScores, BlockTask, score_block
-from ensgan.metrics.pool import add_members, score_pool
+from ensgan.metrics.frechet import frechet_distance
+from ensgan.metrics.memorisation import Memorisation, MemorisationReference, memorisation
+from ensgan.metrics.pool import PoolMeasures, add_members, measure_pool, score_pool
 from ensgan.metrics.prdc import (
     PRDC,
     DensityCoverage,
@@ -24,9 +26,15 @@ __all__ = [
     "BlockTask",
     "DensityCoverage",
     "MemberScore",
+    "Memorisation",
+    "MemorisationReference",
+    "PoolMeasures",
     "RealReference",
     "add_members",
     "density_coverage",
+    "frechet_distance",
+    "measure_pool",
+    "memorisation",
     "prdc",
     "prepare",
     "score_block",

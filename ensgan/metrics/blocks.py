@@ -141,6 +141,7 @@ class BlockScores:
         wanted: bool [a,b], pairs that were scored; others are 0.
         hits: int64 [a,b,2], (ball, point) pairs.
         reached: int64 [a,b,2], balls that contain a point.
+        covered: int64 [a,b,2], points inside some ball.
         masks: uint8 [b, ceil(N/8)], real points reached, when the real set is the only row;
             else [0,0].
     """
@@ -150,6 +151,7 @@ class BlockScores:
     wanted: BoolArray
     hits: Int64Array
     reached: Int64Array
+    covered: Int64Array
     masks: UInt8Array
 
     def save(self, path: Path) -> None:
@@ -179,7 +181,7 @@ def score_block(task: BlockTask) -> BlockScores:
     scoring = task.scoring
     backend = make_backend(scoring.backend)
     shape = (len(task.rows), len(task.columns), 2)
-    hits, reached = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    hits, reached, covered = (np.zeros(shape, np.int64) for _ in range(3))
     of_real = [member.index for member in task.rows] == [0]
     width = (len(task.rows[0].balls) + 7) // 8 if of_real else 0
     masks = np.zeros((len(task.columns) if of_real else 0, width), np.uint8)
@@ -203,6 +205,7 @@ def score_block(task: BlockTask) -> BlockScores:
             both = pair_hits(rows[a], column, entries)
             hits[a, b] = [each.count for each in both]
             reached[a, b] = [np.count_nonzero(each.reached) for each in both]
+            covered[a, b] = [np.count_nonzero(each.covered) for each in both]
             if of_real:
                 masks[b] = np.packbits(both[0].reached)
     return BlockScores(
@@ -211,6 +214,7 @@ def score_block(task: BlockTask) -> BlockScores:
         task.wanted,
         hits,
         reached,
+        covered,
         masks,
     )
 

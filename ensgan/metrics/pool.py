@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -31,7 +31,7 @@ from ensgan.metrics.features import (
     robust_centre,
     shifted,
 )
-from ensgan.types import Int64Array, PoolScores, UInt8Array, harmonic_mean
+from ensgan.types import Float64Array, Int64Array, PoolScores, UInt8Array, harmonic_mean
 
 Mapper: TypeAlias = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 """``map`` or anything like it; results may come in any order."""
@@ -44,7 +44,30 @@ def _silent(*_: object) -> None:
     return None
 
 
+@dataclass(frozen=True)
+class PoolMeasures:
+    """What one pass over a pool yields.
+
+    Attributes:
+        scores: densities, coverage masks and overlaps.
+        precision: float64 [M], share of each member's images inside some real ball.
+        recall: float64 [M], share of real images inside some ball of the member.
+            Both are nan for members taken over from known scores.
+    """
+
+    scores: PoolScores
+    precision: Float64Array
+    recall: Float64Array
+
+
 def score_pool(
+    real: FeatureSource, fakes: Sequence[FeatureSource], names: Sequence[str], **options: Any
+) -> PoolScores:
+    """Densities, masks and overlaps of a pool: :func:`measure_pool` without the rest."""
+    return measure_pool(real, fakes, names, **options).scores
+
+
+def measure_pool(
     real: FeatureSource,
     fakes: Sequence[FeatureSource],
     names: Sequence[str],
@@ -58,7 +81,7 @@ def score_pool(
     on_warning: Warn | None = None,
     mapper: Mapper = map,
     known: PoolScores | None = None,
-) -> PoolScores:
+) -> PoolMeasures:
     """Score every member against the real set and every pair of members against each other.
 
     Radii are measured once a member; one matrix product serves both directions of a pair.
@@ -106,7 +129,8 @@ def score_pool(
         done += int(block.wanted.sum())
         progress(done, total)
     scores = sums.scores(names, [len(member.balls) for member in members], k, extractor)
-    return scores if known is None else _merge(scores, known)
+    precision, recall = sums.precision_recall(scores, wanted[0, 1:])
+    return PoolMeasures(scores if known is None else _merge(scores, known), precision, recall)
 
 
 def add_members(
@@ -234,12 +258,17 @@ class _Sums:
     def __init__(self, sets: int, width: int) -> None:
         self._hits = np.zeros((sets, sets), np.int64)
         self._reached = np.zeros((sets, sets), np.int64)
+        self._covered = np.zeros((sets, sets), np.int64)
         self._masks: UInt8Array = np.zeros((sets, width), np.uint8)
 
     def add(self, block: BlockScores) -> None:
         a, b = np.nonzero(block.wanted)
         g, h = block.rows[a], block.columns[b]
-        for target, counts in ((self._hits, block.hits), (self._reached, block.reached)):
+        for target, counts in (
+            (self._hits, block.hits),
+            (self._reached, block.reached),
+            (self._covered, block.covered),
+        ):
             target[g, h], target[h, g] = counts[a, b, 0], counts[a, b, 1]
         if block.masks.size:
             self._masks[block.columns] = block.masks
@@ -264,6 +293,13 @@ class _Sums:
             counts=size[1:],
             extractor=extractor,
         )
+
+    def precision_recall(
+        self, scores: PoolScores, scored: BoolArray
+    ) -> tuple[Float64Array, Float64Array]:
+        precision = self._covered[0, 1:] / scores.counts
+        recall = self._covered[1:, 0] / scores.n_real
+        return np.where(scored, precision, np.nan), np.where(scored, recall, np.nan)
 
 
 def _merge(scores: PoolScores, known: PoolScores) -> PoolScores:

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from ensgan.cli.app import app
 from ensgan.errors import InputError
-from ensgan.metrics import add_members, density_coverage, score_pool
+from ensgan.metrics import add_members, density_coverage, measure_pool, prdc, score_pool
 from ensgan.metrics import blocks as blocks_module
 from ensgan.types import PoolScores
 
@@ -44,6 +44,9 @@ def test_pool_equals_pair_by_pair(pool):
         for h, other in enumerate(fakes):
             if g != h:
                 assert scores.directed[g, h] == density_coverage(fake, other, 3).d
+        measures = measure_pool(real, [fake], ["only"], k=3)
+        every = prdc(real, fake, 3)
+        assert (measures.precision[0], measures.recall[0]) == (every.precision, every.recall)
     assert np.isnan(np.diag(scores.directed)).all()
     assert np.array_equal(scores.overlap, scores.overlap.T, equal_nan=True)
 
