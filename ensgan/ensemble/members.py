@@ -66,24 +66,19 @@ class GanKind:
         """See :meth:`MemberKind.open`."""
         from safetensors.torch import load
 
-        generator = _without_memory(entry.gan, manifest.shape, len(manifest.class_names))
+        generator = _build(entry.gan, manifest.shape, len(manifest.class_names))
         # An update keeps the versions of torch's modules, which safetensors does not store.
         state = generator.state_dict()
         state.update(load(content))
-        generator.load_state_dict(state, assign=True)
+        generator.load_state_dict(state)
         return GanMember(generator.eval().requires_grad_(False))
 
 
-def _without_memory(row: Any, shape: ImageShape, num_classes: int) -> Generator:
-    """The generator of a GAN row on torch's meta device: shapes without values."""
-    import torch
-
+def _build(row: Any, shape: ImageShape, num_classes: int) -> Generator:
     from ensgan.zoo import GANSpec, build_generator
 
     try:
-        spec = GANSpec.from_json(row)
-        with torch.device("meta"):
-            return build_generator(spec, shape, num_classes, seed=0)
+        return build_generator(GANSpec.from_json(row), shape, num_classes, seed=0)
     except _INVALID as error:
         reason = " ".join(str(error).split())[:300]
         name = str(row.get("name"))[:80] if isinstance(row, dict) else "a member"
@@ -92,8 +87,14 @@ def _without_memory(row: Any, shape: ImageShape, num_classes: int) -> Generator:
 
 @lru_cache(maxsize=64)
 def _wanted_tensors(row: str, shape: ImageShape, num_classes: int) -> Mapping[str, TensorInfo]:
-    """What the state of a row's generator holds; snapshots of a GAN share the answer."""
-    state = _without_memory(json.loads(row), shape, num_classes).state_dict()
+    """What the state of a row's generator holds; snapshots of a GAN share the answer.
+
+    Built on torch's meta device, so that a row of absurd widths takes no memory.
+    """
+    import torch
+
+    with torch.device("meta"):
+        state = _build(json.loads(row), shape, num_classes).state_dict()
     return {
         key: TensorInfo(_DTYPES.get(str(tensor.dtype), "?"), tuple(tensor.shape))
         for key, tensor in state.items()

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ensgan.ensemble import load_ensemble
-from ensgan.ensemble.draw import choose, make_plan, uniforms
+from ensgan import zoo
+from ensgan.ensemble import MemberSource, load_ensemble
+from ensgan.ensemble.draw import choose, derived_seed, make_plan, uniforms
 from ensgan.errors import InputError
+from ensgan.types import ImageShape
 
 
 def test_the_same_bytes_twice_and_from_two_openings(intact: Path) -> None:
@@ -92,6 +94,24 @@ def test_png_folder(intact: Path, tmp_path: Path) -> None:
         assert row["member"] == samples.member_names[samples.members[index]]
     with pytest.raises(InputError, match="not empty"):
         ensemble.save_png(out, 2)
+
+
+@pytest.mark.parametrize("gan", ["StyleGAN2", "BigGAN-Info", "ReACGAN"])
+def test_every_backbone_is_published_and_samples_as_trained(
+    publish: Callable[..., Path], tmp_path: Path, gan: str
+) -> None:
+    shape = ImageShape(3, 32)
+    spec = zoo.get(gan).scaled(1 / 16)
+    generator = zoo.build_generator(spec, shape, 2, seed=3)
+    zoo.save_weights(generator.state_dict(), tmp_path / "w.safetensors")
+    member = MemberSource(f"{gan}@5", 0.3, tmp_path / "w.safetensors", spec)
+    ensemble = load_ensemble(publish(tmp_path / "e", members=[member], shape=shape))
+    made = ensemble.sample(4, [0, 1, 1, 0], seed=9)
+    direct = zoo.sample(
+        generator, np.array([0, 1, 1, 0]), seed=derived_seed(9, f"{gan}@5"), start=0
+    )
+    assert made.images.shape == (4, 32, 32, 3)
+    assert np.array_equal(made.images, direct)
 
 
 def test_bad_requests(intact: Path) -> None:
