@@ -106,7 +106,7 @@ def _require_one_grey_image(dataset: DicomDataset) -> None:
 
 def _pixels(dataset: DicomDataset) -> npt.NDArray[Any]:
     """Stored values [H,W]."""
-    from pydicom.pixels import get_decoder
+    from pydicom.pixels import get_decoder, pixel_array
 
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     if syntax is not None and syntax.is_compressed:
@@ -119,7 +119,8 @@ def _pixels(dataset: DicomDataset) -> npt.NDArray[Any]:
                 f"is compressed ({syntax.name}) and no installed package decodes that: {_CODECS}"
             )
     try:
-        pixels: npt.NDArray[Any] = dataset.pixel_array
+        # A view of the file's bytes where it is not compressed: they are only read.
+        pixels: npt.NDArray[Any] = pixel_array(dataset, raw=True, view_only=True)
     except _BROKEN as error:
         raise DataError(
             f"its pixels cannot be decoded (truncated or corrupt?): {_short(error)}"

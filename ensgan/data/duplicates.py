@@ -16,6 +16,7 @@ NEAR = 0.995
 
 _SIDE = 16
 _BLOCK = 2048
+_DIRECTIONS = 30  # of the first comparison
 
 
 @dataclass(frozen=True)
@@ -70,27 +71,35 @@ def thumbnails(images: UInt8Array) -> Float32Array:
 def near_pairs(vectors: Float32Array, threshold: float = NEAR, limit: int = 100_000) -> Pairs:
     """All pairs of unit vectors [n,D] whose inner product is at least ``threshold``.
 
-    Exact: the vectors are sorted along their widest direction, in which two neighbours within
-    √(2−2·threshold) must also be that near, so that most blocks need no comparison.
+    Exact: such a pair is no further apart than √(2−2·threshold), and no further in any
+    projection. So the vectors are sorted along their widest direction, blocks that are too far
+    apart there are skipped, and the others are first compared in the few widest directions.
 
     Args:
         vectors: float32 [n,D] of length 1 (zero vectors match nothing).
         threshold: in (0, 1].
         limit: stop after this many pairs.
     """
-    position = vectors @ _widest_direction(vectors)
-    order = np.argsort(position, kind="stable")
-    rows, position = vectors[order], position[order]
-    reach = np.searchsorted(position, position + np.sqrt(2 - 2 * threshold) + 1e-5)
+    coordinates = _widest_coordinates(vectors)
+    order = np.argsort(coordinates[:, 0], kind="stable")
+    rows, coordinates = vectors[order], coordinates[order]
+    square = np.float32(2 - 2 * threshold) + np.float32(1e-4)  # and the rounding of float32
+    reach = np.searchsorted(coordinates[:, 0], coordinates[:, 0] + np.sqrt(square))
+    # One product gives |a|² + |b|² − 2ab of all pairs of a block.
+    length = np.square(coordinates).sum(axis=1, keepdims=True)
+    one = np.ones_like(length)
+    left, right = np.hstack([-2 * coordinates, length, one]), np.hstack([coordinates, one, length])
     found: list[npt.NDArray[np.int64]] = []
     count = 0
     for start in range(0, len(rows), _BLOCK):
         stop = min(start + _BLOCK, len(rows))
         for other in range(start, int(reach[stop - 1]), _BLOCK):
-            product = rows[start:stop] @ rows[other : other + _BLOCK].T
-            a, b = np.nonzero(product >= threshold)
-            keep = a + start < b + other
-            pairs = np.sort(order[np.stack([a[keep] + start, b[keep] + other])], axis=0)
+            apart = left[start:stop] @ right[other : other + _BLOCK].T
+            a, b = np.divmod(np.flatnonzero(apart <= square), apart.shape[1])
+            a, b = a + start, b + other
+            a, b = a[a < b], b[a < b]
+            near = _inner(rows, a, b) >= threshold
+            pairs = np.sort(order[np.stack([a[near], b[near]])], axis=0)
             found.append(pairs.astype(np.int64))
             count += pairs.shape[1]
             if count >= limit:
@@ -102,8 +111,19 @@ def near_pairs(vectors: Float32Array, threshold: float = NEAR, limit: int = 100_
     return Pairs(both[0], both[1])
 
 
-def _widest_direction(vectors: Float32Array) -> Float32Array:
-    """The unit direction along which the vectors vary most."""
+def _widest_coordinates(vectors: Float32Array) -> Float32Array:
+    """Coordinates along the directions in which the vectors vary most, widest first."""
+    if not len(vectors):
+        return np.zeros((0, 1), np.float32)
     centred = vectors - vectors.mean(axis=0)
     _, directions = np.linalg.eigh(centred.T @ centred)
-    return np.asarray(directions[:, -1], np.float32)
+    return np.asarray(centred @ directions[:, : -_DIRECTIONS - 1 : -1], np.float32)
+
+
+def _inner(rows: Float32Array, a: Int64Array, b: Int64Array) -> Float32Array:
+    """Inner products of the rows named by ``a`` and ``b``, in blocks."""
+    parts = [
+        np.einsum("ij,ij->i", rows[a[at : at + _BLOCK]], rows[b[at : at + _BLOCK]])
+        for at in range(0, len(a), _BLOCK)
+    ]
+    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
