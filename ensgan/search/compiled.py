@@ -145,17 +145,18 @@ def _leave_one_out(words, inside):  # type: ignore[no-untyped-def]  # noqa: ANN0
 
 
 @numba.njit(cache=True, error_model="numpy")
-def neighbours(words, inside, outside, pair, linear, shares, points):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """Objectives of every addition, removal and swap, arrays [len(inside)+1, len(outside)+1].
+def neighbours(words, inside, places, outside, pair, linear, shares, points):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Objectives of every addition, removal and swap, arrays [len(places)+1, len(outside)+1].
 
     Args:
         words: uint64 [M, W], the members' masks.
         inside, outside: int64, members that are in and that may come in.
+        places: int64, which of ``inside`` may leave.
         pair: float64 [M, M] with a zero diagonal.
         linear, shares: float64 [M].
         points: N.
     """
-    rows, columns, width = len(inside) + 1, len(outside) + 1, words.shape[1]
+    rows, columns, width = len(places) + 1, len(outside) + 1, words.shape[1]
     base = _leave_one_out(words, inside)
     shape = (rows, columns)
     intra, inter = np.empty(shape), np.empty(shape)
@@ -173,9 +174,10 @@ def neighbours(words, inside, outside, pair, linear, shares, points):  # type: i
     for row in range(rows):
         weighted, total, pairs = all_linear, all_shares, within
         size = float(len(inside))
-        dropped = -1
+        dropped, start = -1, 0
         if row > 0:
-            dropped = inside[row - 1]
+            start = places[row - 1] + 1
+            dropped = inside[start - 1]
             size -= 1.0
             weighted -= linear[dropped]
             total -= shares[dropped]
@@ -187,7 +189,7 @@ def neighbours(words, inside, outside, pair, linear, shares, points):  # type: i
             if column > 0:
                 added = outside[column - 1]
                 for word in range(width):
-                    covered += _bits(base[row, word] | words[added, word])
+                    covered += _bits(base[start, word] | words[added, word])
                 sum_linear += linear[added]
                 sum_shares += shares[added]
                 sum_pairs += to_inside[column]
@@ -196,7 +198,7 @@ def neighbours(words, inside, outside, pair, linear, shares, points):  # type: i
                 members += 1.0
             else:
                 for word in range(width):
-                    covered += _bits(base[row, word])
+                    covered += _bits(base[start, word])
             d = sum_linear / sum_shares if sum_shares > 0 else 0.0
             c = covered / points
             density[row, column] = d

@@ -199,13 +199,18 @@ class Evaluator:
         return float(harmonic_mean(density, coverage)), inter, density, coverage
 
     def neighbours(
-        self, members: Sequence[int], added: npt.ArrayLike | None = None
+        self,
+        members: Sequence[int],
+        added: npt.ArrayLike | None = None,
+        *,
+        removed: npt.ArrayLike | None = None,
     ) -> Neighbourhood:
         """Evaluate every addition, removal and swap of ``members`` at once.
 
         Args:
             members: pool positions of the subset.
             added: pool positions that may come in; None for all others.
+            removed: members that may leave; None for all.
         """
         inside = np.array(sorted(members), np.int64)
         if added is None:
@@ -213,13 +218,24 @@ class Evaluator:
             free[inside] = False
             added = np.flatnonzero(free)
         outside = np.asarray(added, np.int64)
+        places = np.arange(len(inside))
+        if removed is not None:
+            places = np.searchsorted(inside, np.asarray(removed, np.int64))
         compiled = self._compiled
         if compiled is not None:
             tables = (self.pair, self.linear, self.shares, self.points)
-            values = Values(*compiled.neighbours(self.words, inside, outside, *tables))
-            return Neighbourhood(tuple(inside.tolist()), inside, outside, values)
-        base = _leave_one_out(self.words[inside])
-        rows, columns = len(inside) + 1, len(outside) + 1
+            values = Values(*compiled.neighbours(self.words, inside, places, outside, *tables))
+        else:
+            covered = self._neighbour_coverage(inside, places, outside)
+            values = self._neighbour_values(inside, places, outside, covered)
+        return Neighbourhood(tuple(inside.tolist()), inside[places], outside, values)
+
+    def _neighbour_coverage(
+        self, inside: Int64Array, places: Int64Array, outside: Int64Array
+    ) -> npt.NDArray[np.int64]:
+        """Points covered, [len(places)+1, len(outside)+1]."""
+        base = _leave_one_out(self.words[inside])[np.concatenate(([0], places + 1))]
+        rows, columns = len(base), len(outside) + 1
         covered = np.empty((rows, columns), np.int64)
         covered[:, 0] = popcount(base).sum(axis=1)
         incoming = np.ascontiguousarray(self.words.T[:, outside])
@@ -229,27 +245,26 @@ class Evaluator:
             covered[start : start + block, 1:] = np.add.reduce(
                 popcount(union), axis=0, dtype=np.uint16 if self.points < 65536 else np.int64
             )
-        return Neighbourhood(
-            tuple(inside.tolist()),
-            inside,
-            outside,
-            self._neighbour_values(inside, outside, covered),
-        )
+        return covered
 
     def _neighbour_values(
-        self, inside: Int64Array, outside: Int64Array, covered: npt.NDArray[np.int64]
+        self,
+        inside: Int64Array,
+        places: Int64Array,
+        outside: Int64Array,
+        covered: npt.NDArray[np.int64],
     ) -> Values:
-        rows, columns = len(inside) + 1, len(outside) + 1
-        sizes = np.full((rows, columns), float(len(inside)))
+        sizes = np.full(covered.shape, float(len(inside)))
         sizes[1:] -= 1
         sizes[:, 1:] += 1
-        linear = _exchange(self.linear, inside, outside)
-        shares = _exchange(self.shares, inside, outside)
+        linear = _exchange(self.linear, inside, places, outside)
+        shares = _exchange(self.shares, inside, places, outside)
         to_inside = self.pair[inside].sum(axis=0)  # [M]: each member's sum to the subset
-        pair_sum = np.full((rows, columns), 0.5 * to_inside[inside].sum())
-        pair_sum[1:] -= to_inside[inside][:, None]
+        leaving = inside[places]
+        pair_sum = np.full(covered.shape, 0.5 * to_inside[inside].sum())
+        pair_sum[1:] -= to_inside[leaving][:, None]
         pair_sum[:, 1:] += to_inside[outside]
-        pair_sum[1:, 1:] -= self.pair[np.ix_(inside, outside)]
+        pair_sum[1:, 1:] -= self.pair[np.ix_(leaving, outside)]
         return self._values(linear, shares, covered, pair_sum, sizes)
 
     def _values(
@@ -339,9 +354,11 @@ def _leave_one_out(words: UInt64Array) -> UInt64Array:
     return base
 
 
-def _exchange(values: Float64Array, inside: Int64Array, outside: Int64Array) -> Float64Array:
+def _exchange(
+    values: Float64Array, inside: Int64Array, places: Int64Array, outside: Int64Array
+) -> Float64Array:
     """Sum over the subset after dropping row i and taking in column j."""
-    lost = np.concatenate(([0.0], values[inside]))
+    lost = np.concatenate(([0.0], values[inside[places]]))
     gained = np.concatenate(([0.0], values[outside]))
     total: Float64Array = (values[inside].sum() - lost)[:, None] + gained
     return total

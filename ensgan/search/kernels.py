@@ -43,13 +43,14 @@ class Compiled(Protocol):
         self,
         words: UInt64Array,
         inside: Int64Array,
+        places: Int64Array,
         outside: Int64Array,
         pair: Float64Array,
         linear: Float64Array,
         shares: Float64Array,
         points: int,
     ) -> FourArrays:
-        """All additions, removals and swaps: arrays [len(inside)+1, len(outside)+1]."""
+        """All additions, removals and swaps: arrays [len(places)+1, len(outside)+1]."""
 
 
 def loaded() -> bool:

@@ -93,8 +93,8 @@ class LocalSearch:
         members = self._greedy_start(weight)
         best, lost = -np.inf, 0
         while lost < 2 and len(members) < constraints.max_size:
-            near, _, _ = self.run.offer_neighbourhood(members, additions_only=True)
-            room = constraints.moves(near.removed, near.added)[0]
+            near, fits, _ = self.run.offer_neighbourhood(members, additions_only=True)
+            room = fits[0]
             if len(members) + 1 < constraints.min_size:
                 room = self._room(near)
             room[0] = False

@@ -196,11 +196,10 @@ class SearchRun:
         """
         inside = np.array(sorted(members), np.int64)
         outside = self.constraints.outside(inside)
-        near = self.evaluator.neighbours(inside.tolist(), outside)
-        fits = self.constraints.moves(near.removed, near.added)
+        removed: Int64Array = inside[:0] if additions_only else inside
+        near = self.evaluator.neighbours(inside.tolist(), outside, removed=removed)
+        fits = self.constraints.moves(inside, outside)[: len(removed) + 1]
         fits[0, 0] = False  # the subset itself is no move
-        if additions_only:
-            fits[1:] = False
         entered = self._offer_moves(near, fits)
         return near, fits, entered
 
@@ -226,7 +225,7 @@ class SearchRun:
 
     def _move_hashes(self, near: Neighbourhood) -> UInt64Array:
         word = self._counter.member_hash
-        whole = np.bitwise_xor.reduce(word[near.removed])
+        whole = np.bitwise_xor.reduce(word[list(near.members)])
         lost = np.concatenate((np.zeros(1, np.uint64), word[near.removed]))
         gained = np.concatenate((np.zeros(1, np.uint64), word[near.added]))
         hashes: UInt64Array = (lost ^ whole)[:, None] ^ gained
