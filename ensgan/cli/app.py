@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from ensgan import __version__
-from ensgan.cli import data, init, prdc, runs, score, search, sweep
+from ensgan.cli import data, init, prdc, runs, score, search, sweep, zoo
 from ensgan.errors import EnsganError
 
 app = typer.Typer(
@@ -42,6 +42,7 @@ def _root(
 
 
 # Commands, one line each.
+app.command("zoo")(zoo.zoo)
 app.command("sweep")(sweep.sweep)
 app.command("train")(sweep.train)
 app.command("sync")(sweep.sync)
@@ -56,6 +57,8 @@ app.command("show")(runs.show)
 app.command("pull")(runs.pull)
 app.command("sample")(runs.sample)
 app.command("verify")(runs.verify)
+app.command("compare")(runs.compare)
+app.command("promote")(runs.promote)
 app.command("ui")(runs.ui)
 
 

@@ -1,0 +1,140 @@
+"""What a row costs: parameters, training memory and arithmetic, without running it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from ensgan.types import ImageShape
+from ensgan.zoo.backbones.base import Backbone
+from ensgan.zoo.build import check, count_parameters
+from ensgan.zoo.optimiser import NoAverage
+from ensgan.zoo.spec import GANSpec
+
+_FLOAT_BYTES = 4
+_ADAM_COPIES = 4
+"""Weight, gradient and Adam's two moments."""
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Sizes of a row at a batch.
+
+    Attributes:
+        generator_parameters, discriminator_parameters: trainable, InfoGAN head in the latter.
+        training_bytes: estimated peak of training in float32: weights with gradients and Adam,
+            the averaged copy, and the activations kept for one backward pass.
+    """
+
+    generator_parameters: int
+    discriminator_parameters: int
+    training_bytes: int
+
+
+def footprint(
+    spec: GANSpec, shape: ImageShape, num_classes: int, *, batch: int | None = None
+) -> Footprint:
+    """Measure a row on the meta device: shapes only, nothing is allocated.
+
+    Args:
+        spec: the row.
+        shape, num_classes: of the data.
+        batch: instead of the row's own.
+
+    Raises:
+        ConfigError: the row breaks a rule for this data.
+    """
+    batch = batch or spec.optimiser.batch
+    made, judged = count_parameters(spec, shape, num_classes)
+    make = _generator_pass(spec.backbone, shape, num_classes, spec.code_dim, batch, _kept_floats)
+    judge = _trunk_pass(spec.backbone, shape, batch, _kept_floats)
+    copies = _ADAM_COPIES + (0 if isinstance(spec.ema, NoAverage) else 1)
+    floats = copies * made + _ADAM_COPIES * judged + max(2 * judge, make + judge)
+    return Footprint(made, judged, floats * _FLOAT_BYTES)
+
+
+def step_flops(
+    spec: GANSpec,
+    shape: ImageShape,
+    num_classes: int,
+    *,
+    batch: int | None = None,
+    d_updates: int | None = None,
+) -> int:
+    """Floating-point operations (2 a multiply-add) of one full step.
+
+    Counted are the convolutions and matrix products of both networks as implemented, without
+    regularizers' separate steps.
+
+    Raises:
+        ConfigError: the row breaks a rule for this data.
+    """
+    check(spec, shape, num_classes)
+    batch = batch or spec.optimiser.batch
+    d_updates = d_updates or spec.optimiser.d_updates_per_step
+    make = _generator_pass(spec.backbone, shape, num_classes, spec.code_dim, batch, _flops)
+    judge = _trunk_pass(spec.backbone, shape, batch, _flops)
+    # A backward pass costs two forwards, or one where only the input's gradient is wanted.
+    return d_updates * (make + 2 * 3 * judge) + 3 * make + 2 * judge
+
+
+Measure: TypeAlias = Callable[..., int]
+"""(module, *inputs) → a number about its forward pass."""
+
+
+# Rows share backbones, so each is measured once. Heads are too small to count.
+
+
+@functools.lru_cache
+def _generator_pass(
+    backbone: Backbone,
+    shape: ImageShape,
+    num_classes: int,
+    code_dim: int,
+    batch: int,
+    measure: Measure,
+) -> int:
+    with torch.device("meta"):
+        generator = backbone.generator(shape, num_classes, code_dim)
+        return measure(
+            generator,
+            torch.zeros(batch, generator.latent_dim),
+            torch.zeros(batch, dtype=torch.int64),
+            torch.zeros(batch, code_dim) if code_dim else None,
+            [torch.zeros(batch, 1, size, size) for size in generator.noise_sizes],
+        )
+
+
+@functools.lru_cache
+def _trunk_pass(backbone: Backbone, shape: ImageShape, batch: int, measure: Measure) -> int:
+    with torch.device("meta"):
+        images = torch.zeros(batch, shape.channels, shape.size, shape.size)
+        return measure(backbone.trunk(shape), images)
+
+
+def _flops(module: nn.Module, *inputs: object) -> int:
+    from torch.utils.flop_counter import FlopCounterMode  # costs seconds to import
+
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module(*inputs)
+    return int(counter.get_total_flops())
+
+
+def _kept_floats(module: nn.Module, *inputs: object) -> int:
+    """How many numbers autograd keeps for the backward pass."""
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept[id(tensor)] = tensor.numel()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        result = module(*inputs)
+    total = sum(kept.values())
+    del result
+    return total
