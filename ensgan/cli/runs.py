@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import Annotated, TypeAlias
 
 import typer
 
 from ensgan.cli.output import JsonOption, emit, note, warn
+from ensgan.cli.run_tables import (
+    comparison,
+    comparison_table,
+    description,
+    lines,
+    runs_table,
+    show_table,
+    summary,
+    verified,
+)
 from ensgan.errors import InputError
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.table import Table
-
-    from ensgan.ensemble import Ensemble
-    from ensgan.store import RunRecord
 
 StorageOption: TypeAlias = Annotated[
     Path | None,
@@ -30,7 +31,6 @@ UriOption: TypeAlias = Annotated[
 SourceArgument: TypeAlias = Annotated[
     str, typer.Argument(metavar="RUN|DIR", help="Run ID of a sweep, or an ensemble folder.")
 ]
-_SUMMARY = ("intra_d", "inter_d", "density", "coverage")
 
 
 def runs(
@@ -55,10 +55,10 @@ def runs(
 
     store = open_store(uri, storage)
     params = {"dataset": dataset} if dataset else {}
-    found = [_summary(record) for record in store.find(params=params, order=sort, limit=limit)]
+    found = [summary(record) for record in store.find(params=params, order=sort, limit=limit)]
     if not found:
         note(f"no sweeps are recorded in {store.uri}")
-    emit({"runs": found}, as_json=json, table=lambda: _runs_table(found))
+    emit({"runs": found}, as_json=json, table=lambda: runs_table(found))
 
 
 def show(
@@ -81,11 +81,11 @@ def show(
         "children": [child.to_json() for child in children],
         "files": store.files(run),
     }
-    emit(value, as_json=json, table=lambda: _show_table(record, children, value["files"]))
+    emit(value, as_json=json, table=lambda: show_table(record, children, value["files"]))
 
 
 def pull(
-    run: Annotated[str, typer.Argument(help="Run ID of a sweep.")],
+    run: Annotated[str, typer.Argument(help="Run ID of a sweep, or models:/NAME@ALIAS.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="New folder for the ensemble.")],
     storage: StorageOption = None,
     uri: UriOption = None,
@@ -96,11 +96,14 @@ def pull(
     Example: ensgan pull 3f2a9c… -o ensemble/
     """
     from ensgan.ensemble import pull as pull_ensemble
-    from ensgan.store import open_store
+    from ensgan.store import is_model_address, open_store, run_of_model
 
-    ensemble = pull_ensemble(open_store(uri, storage), run, output)
-    value = {"run_id": run, "folder": str(output), **_description(ensemble)}
-    emit(value, as_json=json, table=lambda: _lines(value))
+    store = open_store(uri, storage)
+    if is_model_address(run):
+        run = run_of_model(store, run)
+    ensemble = pull_ensemble(store, run, output)
+    value = {"run_id": run, "folder": str(output), **description(ensemble)}
+    emit(value, as_json=json, table=lambda: lines(value))
 
 
 def sample(
@@ -145,7 +148,7 @@ def sample(
     makers = [] if samples.members is None else samples.members.tolist()
     made = {name: makers.count(index) for index, name in enumerate(samples.member_names)}
     value = {"output": str(output), "images": count, "seed": seed, "key": samples.key, "by": made}
-    emit(value, as_json=json, table=lambda: _lines(value))
+    emit(value, as_json=json, table=lambda: lines(value))
 
 
 def verify(
@@ -167,15 +170,56 @@ def verify(
     if Path(source).is_dir():
         ensemble = load_ensemble(source)
         unlisted = unlisted_files(ensemble.folder, ensemble.manifest)
-        value = _verified(ensemble, unlisted)
+        value = verified(ensemble, unlisted)
     else:
         with tempfile.TemporaryDirectory(prefix="ensgan-verify-") as folder:
             ensemble = pull_ensemble(open_store(uri, storage), source, Path(folder) / "ensemble")
             unlisted = unlisted_files(ensemble.folder, ensemble.manifest)
-            value = _verified(ensemble, unlisted)
+            value = verified(ensemble, unlisted)
     if unlisted:
         warn(f"not listed in the manifest and never opened: {', '.join(unlisted[:5])}")
-    emit(value, as_json=json, table=lambda: _lines(value))
+    emit(value, as_json=json, table=lambda: lines(value))
+
+
+def compare(
+    run: Annotated[list[str], typer.Argument(metavar="RUN RUN…", help="Run IDs.")],
+    storage: StorageOption = None,
+    uri: UriOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Set runs side by side: the settings that differ, all scores, the members they share.
+
+    Example: ensgan compare 3f2a9c… 81be07…
+    """
+    from ensgan.store import open_store
+
+    if len(run) < 2:
+        raise InputError("name at least two runs to compare")
+    store = open_store(uri, storage)
+    value = comparison([store.get(run_id) for run_id in run])
+    emit(value, as_json=json, table=lambda: comparison_table(value))
+
+
+def promote(
+    run: Annotated[str, typer.Argument(help="Run ID of a sweep.")],
+    name: Annotated[str | None, typer.Option(help="Model name.  [default: ensgan-DATASET]")] = None,
+    alias: Annotated[str, typer.Option(help="Alias to give it.")] = "champion",
+    storage: StorageOption = None,
+    uri: UriOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Register a sweep's ensemble in MLflow's model registry under an alias.
+
+    Example: ensgan promote 3f2a9c… --alias champion
+    """
+    from ensgan.store import open_store
+    from ensgan.store import promote as promote_run
+
+    store = open_store(uri, storage)
+    model = name or f"ensgan-{summary(store.get(run))['dataset'] or 'ensemble'}"
+    version = promote_run(store, run, name=model, alias=alias)
+    value = {"model": model, "version": version, "alias": alias, "use": f"models:/{model}@{alias}"}
+    emit(value, as_json=json, table=lambda: lines(value))
 
 
 def ui(
@@ -217,110 +261,3 @@ def parse_labels(text: str, n: int | None) -> list[int]:
     if n is not None and len(labels) != n:
         raise InputError(f"--labels names {len(labels)} images but -n asks for {n}: drop one")
     return labels
-
-
-def _summary(record: RunRecord) -> dict[str, Any]:
-    members = record.params.get("members", record.tags.get("ensgan.members", ""))
-    selected = record.tags.get("ensgan.selected", "")
-    return {
-        "run_id": record.run_id,
-        "name": record.name,
-        "status": record.status,
-        "started": record.started.isoformat(),
-        "dataset": record.params.get("dataset", record.tags.get("ensgan.dataset", "")),
-        "members": int(members) if members.isdigit() else None,
-        "selected": selected.split(",") if selected else [],
-        **{name: _finite(record.metrics.get(name)) for name in _SUMMARY},
-    }
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
-
-
-def _description(ensemble: Ensemble) -> dict[str, Any]:
-    shape = ensemble.shape
-    return {
-        "members": dict(zip(ensemble.member_names, ensemble.weights, strict=True)),
-        "image": [shape.channels, shape.size, shape.size],
-        "classes": list(ensemble.class_names),
-        "metrics": dict(ensemble.manifest.metrics),
-    }
-
-
-def _verified(ensemble: Ensemble, unlisted: Sequence[str]) -> dict[str, Any]:
-    files = ensemble.manifest.files
-    return {
-        "verified": True,
-        "files": len(files) + 1,
-        "bytes": sum(file.bytes for file in files.values()),
-        "members": list(ensemble.member_names),
-        "unlisted": list(unlisted),
-    }
-
-
-def _runs_table(found: Sequence[dict[str, Any]]) -> Table:
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table("run", "name", "dataset", "members", "Intra-d", "Inter-d", "selected", "status")
-    for run in found:
-        table.add_row(
-            run["run_id"],
-            escape(run["name"]),
-            escape(run["dataset"]),
-            _text(run["members"]),
-            _text(run["intra_d"]),
-            _text(run["inter_d"]),
-            escape(", ".join(run["selected"])),
-            run["status"],
-        )
-    return table
-
-
-def _show_table(
-    record: RunRecord, children: Sequence[RunRecord], files: dict[str, int]
-) -> RenderableType:
-    from rich.console import Group
-    from rich.markup import escape
-    from rich.table import Table
-
-    head = Table.grid(padding=(0, 2))
-    for key, value in {
-        "run": record.run_id,
-        "name": record.name,
-        "status": record.status,
-        "started": f"{record.started:%Y-%m-%d %H:%M:%S} UTC",
-        **record.params,
-        **{name: _text(value) for name, value in record.metrics.items()},
-        **record.tags,
-    }.items():
-        head.add_row(escape(key), escape(value))
-    below = Table("kind", "name", "run", "Intra-d", "status", title="runs below")
-    for child in children:
-        intra_d = _text(child.metrics.get("intra_d"))
-        below.add_row(child.kind, escape(child.name), child.run_id, intra_d, child.status)
-    stored = Table("file", "bytes", title="files")
-    for name, size in files.items():
-        stored.add_row(escape(name), str(size))
-    return Group(head, *(table for table in (below, stored) if table.row_count))
-
-
-def _lines(value: dict[str, Any]) -> Table:
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table.grid(padding=(0, 2))
-    for key, entry in value.items():
-        if isinstance(entry, dict):
-            entry = ", ".join(f"{name} {_text(part)}" for name, part in entry.items())
-        elif isinstance(entry, list):
-            entry = ", ".join(str(part) for part in entry)
-        table.add_row(key, escape(str(entry)))
-    return table
-
-
-def _text(value: object) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

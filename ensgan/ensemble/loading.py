@@ -9,7 +9,14 @@ from ensgan.ensemble.ensemble import Ensemble, open_folder
 from ensgan.ensemble.manifest import MANIFEST
 from ensgan.ensemble.verify import ensemble_digest
 from ensgan.errors import InputError, IntegrityError
-from ensgan.store import ENSEMBLE_FOLDER, RunStore, default_storage, open_store
+from ensgan.store import (
+    ENSEMBLE_FOLDER,
+    RunStore,
+    default_storage,
+    is_model_address,
+    open_store,
+    run_of_model,
+)
 
 TAG_DIGEST = "ensgan.ensemble"
 """Tag of a sweep's run: SHA-256 of its ``ensemble.json``, so that a swapped artifact shows."""
@@ -24,7 +31,7 @@ def load_ensemble(
     nothing in an artifact is ever executed.
 
     Args:
-        source: a folder with an ``ensemble.json``, or a run ID.
+        source: a folder with an ``ensemble.json``, a run ID, or ``models:/NAME@ALIAS``.
         storage: folder of the sweeps (``ENSGAN_STORAGE``, else ``./ensgan-runs``).
         uri: tracking address (``MLFLOW_TRACKING_URI``, else the SQLite file in ``storage``).
 
@@ -33,6 +40,9 @@ def load_ensemble(
         IntegrityError: the ensemble is not as its manifest says.
         StoreError: the tracking server cannot be reached.
     """
+    store = open_store(uri, storage)
+    if is_model_address(str(source)):
+        source = run_of_model(store, str(source))
     folder = Path(source)
     if folder.is_dir():
         return open_folder(folder)
@@ -40,7 +50,6 @@ def load_ensemble(
         raise InputError(
             f"there is no ensemble folder '{source}': name a folder with {MANIFEST}, or a run ID"
         )
-    store = open_store(uri, storage)
     return open_folder(cached(store, str(source), storage or default_storage()))
 
 

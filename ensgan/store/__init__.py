@@ -15,6 +15,7 @@ from ensgan.store.base import (
 from ensgan.store.memory import MemoryStore
 from ensgan.store.mlflow import MLflowStore
 from ensgan.store.opening import default_storage, open_store
+from ensgan.store.registry import is_model_address, promote, run_of_model
 
 __all__ = [
     "ENSEMBLE_FOLDER",
@@ -28,5 +29,8 @@ __all__ = [
     "RunStatus",
     "RunStore",
     "default_storage",
+    "is_model_address",
     "open_store",
+    "promote",
+    "run_of_model",
 ]

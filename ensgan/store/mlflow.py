@@ -223,6 +223,12 @@ class MLflowStore:
             return fetch_local(run_id, root, folder, destination)
         return self._remote.fetch(run_id, folder, destination)
 
+    @contextmanager
+    def connection(self, run_id: str | None = None) -> Iterator[Any]:
+        """MLflow's own client, for what is not in :class:`RunStore`; errors become ensgan's."""
+        with self._reported(run_id):
+            yield self._client()
+
     def is_empty(self) -> bool:
         """Whether the store is an SQLite file that does not exist yet."""
         return self._database is not None and not self._database.exists()

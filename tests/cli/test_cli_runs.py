@@ -203,6 +203,43 @@ def test_a_run_without_an_ensemble(storage: Path, tmp_path: Path) -> None:
         call("pull", first, "-o", tmp_path / "out", "--storage", storage)
 
 
+def test_compare(storage: Path, run_id: str) -> None:
+    first = open_store(storage=storage).find(params={"dataset": "breastmnist"})[0].run_id
+    value = as_json("compare", run_id, first, "--storage", storage)
+    assert value["params"] == {"dataset": ["phantom", "breastmnist"]}
+    assert value["metrics"] == {"inter_d": [0.3, 0.3], "intra_d": [0.8, 0.5]}
+    assert value["selected"] == [["A@1", "B@2"], []]
+    assert value["shared"] == []
+    assert "breastmnist" in call("compare", run_id, first, "--storage", storage)
+    with pytest.raises(InputError, match="at least two"):
+        call("compare", run_id, "--storage", storage)
+
+
+def test_promote_then_pull_by_alias(storage: Path, run_id: str, tmp_path: Path) -> None:
+    value = as_json("promote", run_id, "--storage", storage)
+    assert value == {
+        "model": "ensgan-phantom",
+        "version": 1,
+        "alias": "champion",
+        "use": "models:/ensgan-phantom@champion",
+    }
+    again = as_json("promote", run_id, "--alias", "other", "--storage", storage)
+    assert again["version"] == 1
+    for address in (value["use"], "models:/ensgan-phantom/1", "models:/ensgan-phantom@other"):
+        assert load_ensemble(address, storage=storage).member_names == ("A@1", "B@2")
+    pulled = as_json("pull", value["use"], "-o", tmp_path / "out", "--storage", storage)
+    assert pulled["run_id"] == run_id
+    for address in ("models:/ensgan-phantom@absent", "models:/none@champion", "models:/x/9"):
+        with pytest.raises(InputError, match="nothing is registered"):
+            call("pull", address, "-o", tmp_path / "no", "--storage", storage)
+    with pytest.raises(InputError, match="is no model"):
+        call("pull", "models:/a/b/c", "-o", tmp_path / "no", "--storage", storage)
+    with pytest.raises(InputError, match="cannot be an alias"):
+        call("promote", run_id, "--alias", "v1", "--storage", storage)
+    with pytest.raises(InputError, match="cannot name a model"):
+        call("promote", run_id, "--name", "a' or 1=1", "--storage", storage)
+
+
 @pytest.mark.parametrize(
     ("text", "labels"), [("0", [0]), ("0,1, 1", [0, 1, 1]), ("1:3,0:2,1", [1, 1, 1, 0, 0, 1])]
 )

@@ -1,0 +1,163 @@
+"""What the commands on runs show: JSON-able summaries, and tables for people."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+    from ensgan.ensemble import Ensemble
+    from ensgan.store import RunRecord
+
+_SUMMARY = ("intra_d", "inter_d", "density", "coverage")
+
+
+def summary(record: RunRecord) -> dict[str, Any]:
+    """A sweep as ``runs`` lists it."""
+    members = record.params.get("members", record.tags.get("ensgan.members", ""))
+    selected = record.tags.get("ensgan.selected", "")
+    return {
+        "run_id": record.run_id,
+        "name": record.name,
+        "status": record.status,
+        "started": record.started.isoformat(),
+        "dataset": record.params.get("dataset", record.tags.get("ensgan.dataset", "")),
+        "members": int(members) if members.isdigit() else None,
+        "selected": selected.split(",") if selected else [],
+        **{name: _finite(record.metrics.get(name)) for name in _SUMMARY},
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def description(ensemble: Ensemble) -> dict[str, Any]:
+    """What an ensemble is."""
+    shape = ensemble.shape
+    return {
+        "members": dict(zip(ensemble.member_names, ensemble.weights, strict=True)),
+        "image": [shape.channels, shape.size, shape.size],
+        "classes": list(ensemble.class_names),
+        "metrics": dict(ensemble.manifest.metrics),
+    }
+
+
+def verified(ensemble: Ensemble, unlisted: Sequence[str]) -> dict[str, Any]:
+    """What ``verify`` has proven."""
+    files = ensemble.manifest.files
+    return {
+        "verified": True,
+        "files": len(files) + 1,
+        "bytes": sum(file.bytes for file in files.values()),
+        "members": list(ensemble.member_names),
+        "unlisted": list(unlisted),
+    }
+
+
+def runs_table(found: Sequence[dict[str, Any]]) -> Table:
+    """Sweeps, one a row."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("run", "name", "dataset", "members", "Intra-d", "Inter-d", "selected", "status")
+    for run in found:
+        table.add_row(
+            run["run_id"],
+            escape(run["name"]),
+            escape(run["dataset"]),
+            _text(run["members"]),
+            _text(run["intra_d"]),
+            _text(run["inter_d"]),
+            escape(", ".join(run["selected"])),
+            run["status"],
+        )
+    return table
+
+
+def show_table(
+    record: RunRecord, children: Sequence[RunRecord], files: dict[str, int]
+) -> RenderableType:
+    """A run with what lies below it."""
+    from rich.console import Group
+    from rich.markup import escape
+    from rich.table import Table
+
+    head = Table.grid(padding=(0, 2))
+    for key, value in {
+        "run": record.run_id,
+        "name": record.name,
+        "status": record.status,
+        "started": f"{record.started:%Y-%m-%d %H:%M:%S} UTC",
+        **record.params,
+        **{name: _text(value) for name, value in record.metrics.items()},
+        **record.tags,
+    }.items():
+        head.add_row(escape(key), escape(value))
+    below = Table("kind", "name", "run", "Intra-d", "status", title="runs below")
+    for child in children:
+        intra_d = _text(child.metrics.get("intra_d"))
+        below.add_row(child.kind, escape(child.name), child.run_id, intra_d, child.status)
+    stored = Table("file", "bytes", title="files")
+    for name, size in files.items():
+        stored.add_row(escape(name), str(size))
+    return Group(head, *(table for table in (below, stored) if table.row_count))
+
+
+def lines(value: dict[str, Any]) -> Table:
+    """A result, one line a field."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    for key, entry in value.items():
+        if isinstance(entry, dict):
+            entry = ", ".join(f"{name} {_text(part)}" for name, part in entry.items())
+        elif isinstance(entry, list):
+            entry = ", ".join(str(part) for part in entry)
+        table.add_row(key, escape(str(entry)))
+    return table
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def comparison(records: Sequence[RunRecord]) -> dict[str, Any]:
+    """Runs side by side: every list has one entry a run, None where a run has no such value."""
+    members = [summary(record)["selected"] for record in records]
+    params = {
+        name: [record.params.get(name) for record in records]
+        for name in sorted({name for record in records for name in record.params})
+    }
+    return {
+        "runs": [record.run_id for record in records],
+        "names": [record.name for record in records],
+        "params": {name: values for name, values in params.items() if len(set(values)) > 1},
+        "metrics": {
+            name: [_finite(record.metrics.get(name)) for record in records]
+            for name in sorted({name for record in records for name in record.metrics})
+        },
+        "selected": members,
+        "shared": [name for name in members[0] if all(name in other for other in members[1:])],
+    }
+
+
+def comparison_table(value: dict[str, Any]) -> Table:
+    """A comparison, one column a run."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("", *(escape(run) for run in value["runs"]))
+    table.add_row("name", *(escape(name) for name in value["names"]))
+    for name, entries in {**value["params"], **value["metrics"]}.items():
+        table.add_row(escape(name), *(escape(_text(entry)) for entry in entries))
+    table.add_row("selected", *(escape(", ".join(names)) for names in value["selected"]))
+    table.caption = f"members in all: {escape(', '.join(value['shared'])) or 'none'}"
+    return table
