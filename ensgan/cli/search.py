@@ -14,6 +14,7 @@ from ensgan.cli.output import JsonOption, emit, note, progress, warn
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from ensgan.search import Budget
     from ensgan.types import Front, PoolScores, Selection
 
 _INTERRUPTED = 130
@@ -43,6 +44,12 @@ def search(
         list[str] | None, typer.Option(help="member or glob to leave out; repeat for more")
     ] = None,
     max_per_gan: Annotated[int | None, typer.Option(help="most snapshots of one GAN")] = None,
+    budget: Annotated[
+        float | None, typer.Option(help="largest summed cost of the members (needs --costs)")
+    ] = None,
+    costs: Annotated[
+        Path | None, typer.Option(help="JSON file: cost of every member by name")
+    ] = None,
     warm_start: Annotated[
         bool, typer.Option("--warm-start", help="enqueue pareto-local's solutions first")
     ] = False,
@@ -64,6 +71,7 @@ def search(
     from ensgan.types import Front, PoolScores
 
     pool = PoolScores.load(scores)
+    limit = _budget(budget, costs)
     earlier = None if resume is None else Front.load(resume)
     interrupted = False
     try:
@@ -80,6 +88,7 @@ def search(
                 include=include or (),
                 exclude=exclude or (),
                 max_per_gan=max_per_gan,
+                budget=limit,
                 warm_start=warm_start,
                 resume=earlier,
                 study_storage=storage,
@@ -149,6 +158,23 @@ def select(
 
         value["other_scores"] = rescore(chosen, PoolScores.load(other))[0].to_json()
     emit(value, as_json=as_json, table=lambda: _selection_table(selection, value))
+
+
+def _budget(limit: float | None, costs: Path | None) -> Budget | None:
+    from ensgan.errors import InputError
+    from ensgan.files import read_json
+    from ensgan.search import Budget
+
+    if limit is None and costs is None:
+        return None
+    if limit is None or costs is None:
+        raise InputError("--budget and --costs go together: give both")
+    table = read_json(costs)
+    if not isinstance(table, dict) or not all(
+        isinstance(cost, int | float) and not isinstance(cost, bool) for cost in table.values()
+    ):
+        raise InputError(f"{costs} must be one JSON object of numbers by member name")
+    return Budget({str(name): float(cost) for name, cost in table.items()}, limit, "cost")
 
 
 def _bootstrap(chosen: Front, pool: PoolScores, rounds: int) -> dict[str, Any]:

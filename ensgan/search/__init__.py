@@ -23,6 +23,7 @@ from ensgan.search.objectives import ObjectiveTables, check_comparable, pool_key
 from ensgan.search.pareto import hypervolume, pareto_front
 from ensgan.search.select import check_pool, rules, select
 from ensgan.search.strategies import SearchInterrupted, samplers, search
+from ensgan.search.third import fronts_by_cost, fronts_by_size
 from ensgan.search.weights import optimise_weights
 from ensgan.types import Front
 
@@ -43,6 +44,8 @@ __all__ = [
     "bootstrap",
     "check_comparable",
     "check_pool",
+    "fronts_by_cost",
+    "fronts_by_size",
     "hypervolume",
     "optimise_weights",
     "pareto_front",

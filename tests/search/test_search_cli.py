@@ -108,3 +108,17 @@ def test_select_says_how_sure_it_is(scores_file: Path, tmp_path: Path) -> None:
     assert "resamples" in runner.invoke(app, with_scores).stdout
     alone = runner.invoke(app, ["select", str(output), "--bootstrap", "50"])
     assert isinstance(alone.exception, InputError)
+
+
+def test_a_budget_needs_costs(scores_file: Path, tmp_path: Path) -> None:
+    output, costs = tmp_path / "front.json", tmp_path / "costs.json"
+    table = {name: 10.0 * (i + 1) for i, name in enumerate(made_up_pool(0).names)}
+    costs.write_text(json.dumps(table))
+    base = ["search", str(scores_file), "-o", str(output), "--budget", "50"]
+    assert isinstance(runner.invoke(app, base).exception, InputError)
+    result = runner.invoke(app, [*base, "--costs", str(costs)])
+    assert result.exit_code == 0, result.output
+    assert all(sum(table[name] for name in p.members) <= 50 for p in Front.load(output))
+    costs.write_text("[1, 2]")
+    refused = runner.invoke(app, [*base, "--costs", str(costs)])
+    assert "one JSON object" in str(refused.exception)

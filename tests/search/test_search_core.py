@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from search_pool import made_up_pool
 
 from ensgan.errors import DataError, InputError
-from ensgan.search import Budget, Evaluator, hypervolume, pareto_front, pool_key, search
+from ensgan.search import (
+    Budget,
+    Evaluator,
+    fronts_by_cost,
+    fronts_by_size,
+    hypervolume,
+    pareto_front,
+    pool_key,
+    search,
+)
 from ensgan.types import Front, PoolScores, harmonic_mean
 
 
@@ -260,3 +269,17 @@ def test_the_package_is_callable() -> None:
 
     scores = made_up_pool(0)
     assert ensgan.search(scores, trials=200).points == search(scores, trials=200).points
+
+
+def test_fronts_by_size_are_the_front_of_three_objectives() -> None:
+    scores = made_up_pool(6)
+    fronts = fronts_by_size(scores, [2, 3, 5])
+    assert [max(len(p.members) for p in front) for front in fronts.values()] == [2, 3, 5]
+    volumes = [front.hypervolume for front in fronts.values()]
+    assert volumes == sorted(volumes)
+    costs = {name: float(i + 1) for i, name in enumerate(scores.names)}
+    cheap, dear = fronts_by_cost(scores, costs, [6.0, 60.0]).values()
+    assert all(sum(costs[name] for name in point.members) <= 6 for point in cheap)
+    assert cheap.hypervolume < dear.hypervolume
+    with pytest.raises(InputError, match="at least one"):
+        fronts_by_size(scores, [])

@@ -1,0 +1,58 @@
+"""A third objective: few members, or low cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ensgan.errors import InputError
+from ensgan.search.constraints import Budget
+from ensgan.search.strategies import search
+from ensgan.types import Front, PoolScores
+
+
+def fronts_by_size(scores: PoolScores, sizes: Sequence[int], **options: Any) -> dict[int, Front]:
+    """The front of ensembles of at most K members, for every K of ``sizes``.
+
+    Together they are the front of three objectives (Intra-d up, Inter-d down, members down):
+    an ensemble of K members is on it exactly when it is on the front of at most K members.
+
+    Args:
+        scores: the pool.
+        sizes: limits, each at least 2.
+        **options: passed to :func:`ensgan.search.search`, except ``max_size``.
+
+    Raises:
+        InputError: no sizes, or what :func:`ensgan.search.search` refuses.
+    """
+    if not sizes:
+        raise InputError("name at least one size, e.g. 2, 3, 5")
+    return {size: search(scores, max_size=size, **options) for size in sorted(set(sizes))}
+
+
+def fronts_by_cost(
+    scores: PoolScores,
+    costs: Mapping[str, float],
+    limits: Sequence[float],
+    *,
+    unit: str = "parameters",
+    **options: Any,
+) -> dict[float, Front]:
+    """The front of ensembles that cost at most each limit: a third objective sampled at limits.
+
+    Args:
+        scores: the pool.
+        costs: cost of every member (parameters, seconds an image, bytes …).
+        limits: budgets.
+        unit: what is counted, for messages.
+        **options: passed to :func:`ensgan.search.search`, except ``budget``.
+
+    Raises:
+        InputError: no limits, a member without cost, or a limit no ensemble meets.
+    """
+    if not limits:
+        raise InputError("name at least one limit of the cost")
+    return {
+        limit: search(scores, budget=Budget(costs, limit, unit), **options)
+        for limit in sorted(set(limits))
+    }
