@@ -227,3 +227,38 @@ def test_cli_score_explains_bad_files(tmp_path):
     assert isinstance(result.exception, InputError)
     result = run("score", tmp_path, "-o", tmp_path / "s.npz")
     assert "real.npy" in str(result.exception)
+
+
+def test_cli_score_shows_planted_copies(pool, tmp_path):
+    real, fakes, names = pool
+    held_out = np.random.default_rng(9).normal(size=(40, 6)).astype(np.float32)
+    np.save(tmp_path / "held_out.npy", held_out)
+    folder = tmp_path / "pool"
+    folder.mkdir()
+    np.save(folder / "real.npy", real)
+    np.save(folder / f"{names[0]}.npy", fakes[0])
+    np.save(folder / f"{names[1]}.npy", np.concatenate([real[:20], fakes[0]]))
+    unseen = tmp_path / "held_out.npy"
+    arguments = ("score", folder, "-o", tmp_path / "s.npz", "--held-out", unseen)
+    rows = json.loads(run(*arguments, "--json").stdout)["memorisation"]
+    assert rows[names[1]]["copy_candidates"] >= rows[names[0]]["copy_candidates"] + 20
+    assert rows["(all members)"]["images"] == 120
+    assert "memorisation" in run(*arguments).stdout
+
+
+def test_cli_score_of_image_folders(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    rng = np.random.default_rng(0)
+    for part, count in (("real", 12), ("fake/A@1", 9), ("fake/B@2", 8)):
+        (tmp_path / "pool" / part).mkdir(parents=True)
+        for index in range(count):
+            pixels = rng.integers(0, 256, (32, 32), dtype=np.uint8)
+            image.fromarray(pixels).save(tmp_path / "pool" / part / f"{index}.png")
+    result = run("score", tmp_path / "pool", "-o", tmp_path / "s.npz", "-k", "2", "--json")
+    assert result.exit_code == 0, result.output
+    scores = PoolScores.load(tmp_path / "s.npz")
+    assert scores.names == ("A@1", "B@2") and scores.extractor
+    assert scores.counts.tolist() == [9, 8]
+    (tmp_path / "pool" / "fake" / "B@2" / "3.png").write_bytes(b"not an image")
+    broken = run("score", tmp_path / "pool", "-o", tmp_path / "s.npz", "-k", "2")
+    assert "3.png" in str(broken.exception)
