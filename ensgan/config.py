@@ -56,6 +56,7 @@ class GanOverrides(_Strict):
     steps: int | None = Field(None, ge=1)
     batch: int | None = Field(None, ge=2)
     d_updates: int | None = Field(None, ge=1)
+    learning_rate: float | None = Field(None, gt=0)
     ema_start: int | None = Field(None, ge=0)
     ema_decay: float | None = Field(None, ge=0, lt=1)
 
@@ -64,7 +65,7 @@ class TrainSpec(_Strict):
     """Which GANs, how long, how wide.
 
     ``batch``, ``d_updates`` and ``ema_*`` of None mean the row's own defaults (gan_zoo);
-    ``width`` multiplies every channel count.
+    ``width`` multiplies every channel count, ``learning_rate`` both learning rates.
     """
 
     gans: list[str] | Literal["all"] = "all"
@@ -74,6 +75,7 @@ class TrainSpec(_Strict):
     width: float = Field(1.0, gt=0, le=4)
     batch: int | None = Field(None, ge=2)
     d_updates: int | None = Field(None, ge=1)
+    learning_rate: float = Field(1.0, gt=0)
     ema_start: int | None = Field(None, ge=0)
     ema_decay: float | None = Field(None, ge=0, lt=1)
     resume_every: int | None = Field(None, ge=1)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ensgan import data, embedding, train, zoo
-from ensgan.config import SweepSpec, TrainSpec
+from ensgan.config import GanOverrides, SweepSpec, TrainSpec
 from ensgan.errors import ConfigError, InputError
 from ensgan.files import atomic_path, content_key
 from ensgan.pipeline.evaluate import DatasetFiles
@@ -98,10 +98,7 @@ def _row(spec: SweepSpec, name: str) -> tuple[zoo.GANSpec, train.TrainSettings]:
     """The row at its width and its training settings, overrides applied."""
     chosen: TrainSpec = spec.train
     override = chosen.overrides.get(name)
-    values = {
-        key: getattr(chosen, key)
-        for key in ("width", "steps", "batch", "d_updates", "ema_start", "ema_decay")
-    }
+    values = {key: getattr(chosen, key) for key in GanOverrides.model_fields}
     if override is not None:
         values.update({key: v for key, v in override.model_dump().items() if v is not None})
     width = values.pop("width")
