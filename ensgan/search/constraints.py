@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from ensgan.errors import InputError, unknown_name
-from ensgan.search.evaluator import BoolArray
+from ensgan.search.masks import BoolArray
 from ensgan.types import Float64Array, Int64Array
 
 

@@ -7,21 +7,18 @@ leave one member out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from ensgan.errors import InputError, unknown_name
 from ensgan.search import kernels
+from ensgan.search.masks import BoolArray, UInt64Array, leave_one_out, pack_words, popcount
 from ensgan.search.objectives import ObjectiveTables, tables_from_scores
 from ensgan.types import Float64Array, Int64Array, PoolScores, harmonic_mean
-
-BoolArray: TypeAlias = npt.NDArray[np.bool_]
-UInt64Array: TypeAlias = npt.NDArray[np.uint64]
 
 _BLOCK_BYTES = 1 << 22  # working set of one block of subsets
 
@@ -93,7 +90,7 @@ class Evaluator:
         self.shares = scores.shares
         self.linear = scores.shares * scores.linear
         self.pair = np.where(np.eye(len(self.names), dtype=bool), 0.0, scores.pair)
-        self.words = _pack_words(scores.masks)
+        self.words = pack_words(scores.masks)
         self._index = {name: index for index, name in enumerate(self.names)}
         self._kernel = kernel
         if kernel not in kernels.KERNELS:
@@ -234,7 +231,7 @@ class Evaluator:
         self, inside: Int64Array, places: Int64Array, outside: Int64Array
     ) -> npt.NDArray[np.int64]:
         """Points covered, [len(places)+1, len(outside)+1]."""
-        base = _leave_one_out(self.words[inside])[np.concatenate(([0], places + 1))]
+        base = leave_one_out(self.words[inside])[np.concatenate(([0], places + 1))]
         rows, columns = len(base), len(outside) + 1
         covered = np.empty((rows, columns), np.int64)
         covered[:, 0] = popcount(base).sum(axis=1)
@@ -332,28 +329,6 @@ class Evaluator:
         return union
 
 
-def _pack_words(masks: npt.NDArray[np.uint8]) -> UInt64Array:
-    """Masks uint8 [M, ceil(N/8)] as uint64 [M, W], zero-padded to a multiple of eight words."""
-    members, width = masks.shape
-    padded = np.zeros((members, (width + 63) // 64 * 64), np.uint8)
-    padded[:, :width] = masks
-    return padded.view(np.uint64)
-
-
-def _leave_one_out(words: UInt64Array) -> UInt64Array:
-    """Row 0: OR of all rows; row i+1: OR of all but row i. Prefix and suffix unions, O(rows)."""
-    rows = len(words)
-    base = np.zeros((rows + 1, words.shape[1]), np.uint64)
-    if rows == 0:
-        return base
-    prefix = np.bitwise_or.accumulate(words, axis=0)
-    base[0] = prefix[-1]
-    base[2:] = prefix[:-1]
-    if rows > 1:
-        base[1:-1] |= np.bitwise_or.accumulate(words[::-1], axis=0)[::-1][1:]
-    return base
-
-
 def _exchange(
     values: Float64Array, inside: Int64Array, places: Int64Array, outside: Int64Array
 ) -> Float64Array:
@@ -362,21 +337,3 @@ def _exchange(
     gained = np.concatenate(([0.0], values[outside]))
     total: Float64Array = (values[inside].sum() - lost)[:, None] + gained
     return total
-
-
-def _table_popcount(words: UInt64Array) -> npt.NDArray[np.uint8]:
-    # numpy 1.26 has no bitwise_count: count sixteen bits at a time.
-    counts = _SIXTEEN_BITS[np.ascontiguousarray(words).view(np.uint16).reshape(*words.shape, 4)]
-    bits: npt.NDArray[np.uint8] = counts.sum(axis=-1, dtype=np.uint8)
-    return bits
-
-
-_SIXTEEN_BITS: npt.NDArray[np.uint8] = (
-    np.unpackbits(np.arange(1 << 16, dtype=np.uint16).view(np.uint8))
-    .reshape(-1, 16)
-    .sum(axis=1, dtype=np.uint8)
-)
-popcount: Callable[[UInt64Array], npt.NDArray[np.uint8]] = getattr(
-    np, "bitwise_count", _table_popcount
-)
-"""Bits set in each word."""

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ensgan.search.evaluator import BoolArray, UInt64Array, popcount
 from ensgan.search.local import LocalSearch
+from ensgan.search.masks import BoolArray, UInt64Array, popcount
 from ensgan.search.pareto import TIE
 from ensgan.search.run import SearchRun
 from ensgan.types import Float64Array, Int64Array, harmonic_mean

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ensgan.search.evaluator import BoolArray, Neighbourhood
+from ensgan.search.evaluator import Neighbourhood
+from ensgan.search.masks import BoolArray
 from ensgan.search.run import SearchRun
 from ensgan.types import Float64Array, Int64Array
 

@@ -11,7 +11,7 @@ from pymoo.core.termination import NoTermination
 from pymoo.operators.crossover.ux import UX
 from pymoo.operators.mutation.bitflip import BitflipMutation
 
-from ensgan.search.evaluator import BoolArray
+from ensgan.search.masks import BoolArray
 from ensgan.search.run import SearchRun
 
 _POPULATION = 100

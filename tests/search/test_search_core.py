@@ -283,3 +283,26 @@ def test_fronts_by_size_are_the_front_of_three_objectives() -> None:
     assert cheap.hypervolume < dear.hypervolume
     with pytest.raises(InputError, match="at least one"):
         fronts_by_size(scores, [])
+
+
+def test_distinct_counts_are_exact_below_and_close_above_the_limit() -> None:
+    from ensgan.search.distinct import DistinctCounter
+
+    counter = DistinctCounter(40)
+    random = np.random.default_rng(0)
+    codes = random.integers(0, 50_000, 200_000)
+    bits = (codes[:, None] >> np.arange(40) & 1).astype(bool)
+    for start in range(0, len(bits), 5000):
+        counter.add(counter.of(bits[start : start + 5000]))
+    assert counter.total() == len(np.unique(codes))
+    many = np.arange(1 << 19)
+    counter.add(counter.of((many[:, None] >> np.arange(40) & 1).astype(bool)))
+    assert counter.total() == pytest.approx(1 << 19, rel=0.02)
+
+
+def test_counting_bits_without_bitwise_count() -> None:
+    from ensgan.search.masks import _table_popcount, popcount
+
+    words = np.random.default_rng(0).integers(0, 1 << 64, (5, 7), dtype=np.uint64)
+    np.testing.assert_array_equal(_table_popcount(words), popcount(words))
+    np.testing.assert_array_equal(_table_popcount(words.T[1:, :]), popcount(words.T[1:, :]))
