@@ -120,7 +120,7 @@ def _trunk_pass(backbone: Backbone, shape: ImageShape, batch: int, measure: Meas
 def _flops(module: nn.Module, *inputs: object) -> int:
     from torch.utils.flop_counter import FlopCounterMode  # costs seconds to import
 
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with FlopCounterMode(display=False) as counter:
         module(*inputs)
     return int(counter.get_total_flops())
 
