@@ -143,7 +143,7 @@ class EnsembleSampler(BaseSampler):  # type: ignore[misc]
         self._run.random = np.random.default_rng()
 
     def _catch_up(self, study: Study) -> None:
-        """Read trials this sampler did not see: a stored study, or other workers."""
+        """Read, once, the trials a stored study already has."""
         if self._read:
             return
         for trial in study.get_trials(deepcopy=False):

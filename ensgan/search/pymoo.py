@@ -26,6 +26,9 @@ def search_with_pymoo(run: SearchRun, starts: Sequence[Sequence[int]] = ()) -> N
     generation holds ensembles of 2 to 12 members.
     """
     free = run.constraints.free
+    if len(free) == 0:
+        run.offer(_whole(run, np.zeros((1, 0), bool)))
+        return
     problem = Problem(n_var=len(free), n_obj=2, n_ieq_constr=1, xl=0, xu=1, vtype=bool)
     size = min(_POPULATION, run.limit_trials or _POPULATION)
     algorithm = NSGA2(

@@ -17,6 +17,7 @@ from ensgan.search.select import check_pool
 from ensgan.types import Front, PoolScores
 
 DEFAULT_TRIALS = 1000
+_ENUMERABLE = 20
 
 
 class SearchInterrupted(KeyboardInterrupt):
@@ -170,6 +171,12 @@ def search(
         max_per_gan=max_per_gan,
         budget=budget,
     )
+    unbounded = trials is None and seconds is None and max_size is None
+    if sampler == "exhaustive" and unbounded and len(constraints.free) > _ENUMERABLE:
+        raise InputError(
+            f"exhaustive search over all sizes of {len(constraints.free)} members does not end: "
+            "give max_size, trials or seconds"
+        )
     key = pool_key(scores)
     if resume is not None:
         check_pool(resume, scores)

@@ -199,6 +199,7 @@ def test_constraints_hold_on_every_point_and_the_constrained_front_is_exact() ->
         ({"sampler": "nsga-2"}, "did you mean 'nsga2'"),
         ({"trials": 0}, "at least 1"),
         ({"seconds": -1.0}, "above 0"),
+        ({"seed": -1}, "not be negative"),
         ({"study_storage": "x"}, "keeps no Optuna study"),
     ],
 )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from search_pool import made_up_pool
 
+from ensgan.errors import InputError
 from ensgan.search import Evaluator, hypervolume, search
 
 
@@ -43,6 +44,11 @@ def test_bounds_alone_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = hypervolume(np.column_stack((values.intra_d, values.inter_d)))
     assert front.hypervolume == pytest.approx(expected, abs=1e-12)
     assert front.trials < len(subsets)
+
+
+def test_exhaustive_without_an_end_is_refused() -> None:
+    with pytest.raises(InputError, match="does not end"):
+        search(made_up_pool(0, members=40), sampler="exhaustive")
 
 
 def test_a_spent_budget_proves_nothing_more() -> None:
