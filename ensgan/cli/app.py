@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from ensgan import __version__
-from ensgan.cli import data, init, prdc, runs, score, search, sweep, zoo
+from ensgan.cli import data, init, prdc, runs, score, search, serve, sweep, zoo
 from ensgan.errors import EnsganError
 
 app = typer.Typer(
@@ -59,6 +59,7 @@ app.command("sample")(runs.sample)
 app.command("verify")(runs.verify)
 app.command("compare")(runs.compare)
 app.command("promote")(runs.promote)
+app.command("serve")(serve.serve)
 app.command("ui")(runs.ui)
 
 
