@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ensgan.embedding.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
@@ -77,8 +76,7 @@ def _prepare(
 ) -> Callable[[Request], tuple[Options, dict[str, Tensor]]]:
     def prepare(request: Request) -> tuple[Options, dict[str, Tensor]]:
         # Built first: a package that is missing should be known before a download.
-        with torch.device("meta"):
-            empty = network({})
+        empty = network({})
         state = obtain_weights(name, source, request.weights, request.cache)
         return {}, fit_to(empty, state, name, ignore)
 

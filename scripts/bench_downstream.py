@@ -1,0 +1,237 @@
+"""Downstream classifiers: ours against a DataLoader, one model after another, plain eager torch.
+
+Both train the same network on the same images for the same epochs and repeats and test on the same
+split. Ours trains as many repeats side by side as there are threads, one thread each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import statistics
+import time
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--width", type=int, default=16, help="channels of the first stage")
+    parser.add_argument("--images", type=int, default=512, help="training images an epoch")
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=2, help="classifiers of one strategy")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3, help="alternating measurements of each")
+
+
+def make_data(images: int) -> tuple[Any, Any]:
+    import numpy as np
+
+    from ensgan.downstream import MemoryBank
+    from ensgan.types import Dataset, Samples
+
+    def split(n: int, seed: int) -> Samples:
+        rng = np.random.default_rng(seed)
+        labels = np.arange(n) % 2
+        return Samples(rng.integers(0, 256, (n, 32, 32), dtype=np.uint8), labels)
+
+    dataset = Dataset("noise", split(images, 0), split(128, 1), split(128, 2), ("no", "yes"))
+    return dataset, MemoryBank({f"A@{i}": split(images, 10 + i) for i in range(1, 6)})
+
+
+def ours_once(width: int, images: int, epochs: int, repeat: int) -> float:
+    """Seconds of one repeat in this process."""
+    import torch
+
+    from ensgan.downstream import ClassifierSettings, Strategy, run_repeat
+
+    torch.set_num_threads(1)
+    dataset, bank = make_data(images)
+    settings = ClassifierSettings(epochs=epochs, width=width)
+    strategy = Strategy("selected", tuple(bank.members))
+    result = run_repeat(strategy, repeat, dataset=dataset, bank=bank, settings=settings, seed=0)
+    return float(result.seconds)
+
+
+def plain_once(width: int, images: int, epochs: int, seed: int) -> None:
+    """One classifier as a straightforward script would train it."""
+    import torch
+    from torch.nn import functional
+
+    from ensgan.downstream import classification_metrics
+    from ensgan.embedding.resnet import resnet18
+
+    dataset, bank = make_data(images)
+    members = [bank.load(name) for name in bank.members]
+    rng = __import__("numpy").random.default_rng(seed)
+
+    class Drawn(torch.utils.data.Dataset):
+        """An image of a random member at a time."""
+
+        def __len__(self) -> int:
+            return images
+
+        def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+            samples = members[rng.integers(len(members))]
+            row = rng.integers(len(samples))
+            pixels = torch.from_numpy(samples.images[row]).float().div(127.5).sub(1)
+            return pixels[None], int(samples.labels[row])
+
+    class Fixed(torch.utils.data.Dataset):
+        def __init__(self, samples: Any) -> None:
+            self.samples = samples
+
+        def __len__(self) -> int:
+            return len(self.samples)
+
+        def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+            pixels = torch.from_numpy(self.samples.images[index]).float().div(127.5).sub(1)
+            return pixels[None], int(self.samples.labels[index])
+
+    network = resnet18(channels=1, classes=2, width=width, seed=seed)
+    network.memory_format = torch.contiguous_format
+    network.lay_out()
+    optimiser = torch.optim.Adam(network.parameters(), 1e-3)
+    loader = torch.utils.data.DataLoader(Drawn(), 64, shuffle=True)
+
+    def evaluate(samples: Any) -> tuple[Any, Any]:
+        network.eval()
+        scores, labels = [], []
+        with torch.no_grad():
+            for x, y in torch.utils.data.DataLoader(Fixed(samples), 64):
+                scores.append(network(x))
+                labels.append(y)
+        return torch.cat(scores), torch.cat(labels)
+
+    for _ in range(epochs):
+        network.train()
+        for x, y in loader:
+            loss = functional.cross_entropy(network(x), y)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            loss.item()
+        scores, labels = evaluate(dataset.val)
+        functional.cross_entropy(scores, labels).item()
+    for split in (dataset.test, dataset.val):
+        scores, labels = evaluate(split)
+        classification_metrics(labels.numpy(), scores.double().softmax(1).numpy())
+
+
+def convolution_share(width: int) -> dict[str, float]:
+    """What the network's step reaches of the rate of its widest 3×3 convolution, one thread."""
+    import torch
+    from torch.nn import functional
+
+    from ensgan.embedding.resnet import resnet18
+
+    torch.set_num_threads(1)
+    network = resnet18(channels=1, classes=2, width=width, seed=0)
+    x, y = torch.randn(64, 1, 32, 32), torch.randint(0, 2, (64,))
+
+    def step() -> None:
+        network.zero_grad()
+        functional.cross_entropy(network(x), y).backward()
+
+    layer = torch.nn.Conv2d(4 * width, 4 * width, 3, padding=1, bias=False)
+    layer.to(memory_format=network.memory_format)
+    inner = torch.randn(64, 4 * width, 8, 8).contiguous(memory_format=network.memory_format)
+    inner.requires_grad_()
+
+    def convolution() -> None:
+        layer(inner).sum().backward()
+
+    network_rate = 3 * _flop(network, x) / _median_seconds(step)
+    layer_rate = 3 * 2 * layer.weight.numel() * 64 * 64 / _median_seconds(convolution)
+    return {
+        "network_gflops": network_rate / 1e9,
+        "convolution_gflops": layer_rate / 1e9,
+        "share": network_rate / layer_rate,
+    }
+
+
+def _flop(network: Any, x: Any) -> float:
+    """Forward floating-point operations of all convolutions for the batch ``x``."""
+    import torch
+
+    total = 0.0
+
+    def count(module: Any, _: Any, output: Any) -> None:
+        nonlocal total
+        total += 2 * module.weight[0].numel() * output.numel()
+
+    hooks = [
+        module.register_forward_hook(count)
+        for module in network.modules()
+        if isinstance(module, torch.nn.Conv2d)
+    ]
+    network(x)
+    for hook in hooks:
+        hook.remove()
+    return total
+
+
+def _median_seconds(function: Any, times: int = 5) -> float:
+    function()
+    seconds = []
+    for _ in range(times):
+        begin = time.perf_counter()
+        function()
+        seconds.append(time.perf_counter() - begin)
+    return statistics.median(seconds)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    import torch
+
+    # Workers inherit these: freed memory is kept for the next step and not given back.
+    os.environ.update(MALLOC)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    size = (args.width, args.images, args.epochs)
+    plain, ours = [], []
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(args.threads, mp_context=context) as workers:
+        # Imports and first calls are no part of either side.
+        list(
+            workers.map(ours_once, *zip(*[(args.width, 64, 1, 0)] * 2 * args.threads, strict=True))
+        )
+        torch.set_num_threads(args.threads)
+        plain_once(args.width, 64, 1, 0)
+        for _ in range(args.rounds):
+            begin = time.perf_counter()
+            for repeat in range(args.repeats):
+                plain_once(*size, repeat)
+            plain.append(time.perf_counter() - begin)
+            begin = time.perf_counter()
+            list(
+                workers.map(
+                    ours_once, *zip(*[(*size, r) for r in range(args.repeats)], strict=True)
+                )
+            )
+            ours.append(time.perf_counter() - begin)
+    trained = args.images * args.epochs * args.repeats
+    p, o = statistics.median(plain), statistics.median(ours)
+    return {
+        "settings": vars(args),
+        "plain_seconds": p,
+        "ours_seconds": o,
+        "plain_images_per_second": trained / p,
+        "ours_images_per_second": trained / o,
+        "ratio": p / o,
+        "all_plain": plain,
+        "all_ours": ours,
+        "convolution": convolution_share(args.width),
+    }
+
+
+def show(result: dict[str, Any]) -> None:
+    print(f"plain  {result['plain_seconds']:.2f} s  {result['plain_images_per_second']:.0f} img/s")
+    print(f"ours   {result['ours_seconds']:.2f} s  {result['ours_images_per_second']:.0f} img/s")
+    print(f"ratio  {result['ratio']:.2f}")
+    share = result["convolution"]
+    print(
+        f"one thread: {share['network_gflops']:.1f} GFLOP/s in the step, "
+        f"{share['share']:.0%} of one convolution's {share['convolution_gflops']:.1f}"
+    )
