@@ -1,24 +1,16 @@
-"""What a sweep is: a YAML file read strictly into a validated tree.
+"""The sections of a sweep, each a model that validates itself.
 
-Names (GANs, data sets, extractors, samplers …) are checked against the registries that the caller
-passes as *known names*, so that this module stays below them and one reading reports every
-problem of a file at once.
+Names are checked against the validation context (registry kind → known names), so that this module
+stays below the registries.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from ensgan.errors import ConfigError, unknown_name
-
-KnownNames: TypeAlias = Mapping[str, Collection[str]]
-"""Registry kind (``"GAN"``, ``"dataset"``, ``"extractor"``, ``"sampler"``, ``"rule"``) → names."""
+from ensgan.errors import unknown_name
 
 Scalar: TypeAlias = bool | int | float | str | None
 
@@ -241,114 +233,3 @@ class SweepSpec(_Strict):
     evaluate: EvaluateSpec = EvaluateSpec()
     track: TrackSpec = TrackSpec()
     cluster: ClusterSpec = ClusterSpec()
-
-
-def load_spec(
-    path: Path, *, settings: Sequence[str] = (), known: KnownNames | None = None
-) -> SweepSpec:
-    """Read a sweep file and apply ``a.b=value`` settings on top.
-
-    Args:
-        path: the YAML file.
-        settings: overrides, each ``dotted.key=value`` with a YAML value.
-        known: names to check against; None checks the form only.
-
-    Raises:
-        ConfigError: with every problem of the file and the settings.
-    """
-    tree = read_tree(path)
-    problems = [problem for text in settings if (problem := _apply(tree, text))]
-    return parse_spec(tree, source=str(path), known=known, problems=problems)
-
-
-def read_tree(path: Path) -> dict[str, Any]:
-    """The mapping a YAML file holds, unvalidated.
-
-    Raises:
-        ConfigError: the file is missing, not YAML, or not a mapping.
-    """
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ConfigError(str(path), ["no such file"]) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(str(path), [f"cannot be read: {error}"]) from error
-    except yaml.YAMLError as error:
-        raise ConfigError(str(path), [f"is not YAML: {' '.join(str(error).split())}"]) from error
-    if not isinstance(tree, dict):
-        raise ConfigError(str(path), [f"must be a mapping, not {type(tree).__name__}"])
-    return tree
-
-
-def parse_spec(
-    tree: Mapping[str, Any],
-    *,
-    source: str = "sweep",
-    known: KnownNames | None = None,
-    problems: Sequence[str] = (),
-) -> SweepSpec:
-    """Validate a mapping.
-
-    Raises:
-        ConfigError: with ``problems`` (found before) and all found here.
-    """
-    try:
-        spec = SweepSpec.model_validate(tree, context=dict(known or {}))
-    except ValidationError as error:
-        found = [_sentence(dict(item)) for item in error.errors(include_url=False)]
-        raise ConfigError(source, [*problems, *found]) from error
-    if problems:
-        raise ConfigError(source, problems)
-    return spec
-
-
-def _apply(tree: dict[str, Any], text: str) -> str | None:
-    """Set one dotted key; the problem as a sentence, or None."""
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        return f"--set '{text}': write it as dotted.key=value"
-    try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError:
-        return f"--set '{text}': the value is not YAML"
-    *parents, last = key.split(".")
-    node = tree
-    for parent in parents:
-        child = node.setdefault(parent, {})
-        if not isinstance(child, dict):
-            return f"--set '{text}': '{parent}' is a value, not a section"
-        node = child
-    node[last] = parsed
-    return None
-
-
-def _sentence(item: dict[str, Any]) -> str:
-    """One pydantic error as one sentence: the key, what is wrong, the offending value."""
-    location = [str(part) for part in item["loc"]]
-    # Branches of a union show up as extra location parts; users know only their own keys.
-    location = [part for part in location if not part.startswith(("list[", "literal["))]
-    key = ".".join(location)
-    if item["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(location[-1], _keys(location[:-1]), n=1, cutoff=0.5)
-        hint = f": did you mean '{near[0]}'?" if near else ""
-        return f"{key}: unknown key{hint}"
-    if item["type"] == "missing":
-        return f"{key}: is required"
-    message = str(item["msg"]).removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
-    if item["type"] == "value_error":
-        return f"{key}: {message}"
-    return f"{key}: {message}, not {item['input']!r}"
-
-
-def _keys(location: Sequence[str]) -> list[str]:
-    """The keys the section at ``location`` knows."""
-    model: type[BaseModel] = SweepSpec
-    for part in location:
-        if model is TrainSpec and part == "overrides":
-            model = GanOverrides
-        elif part in model.model_fields:
-            annotation = model.model_fields[part].annotation
-            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-                model = annotation
-    return list(model.model_fields)

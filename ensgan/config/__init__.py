@@ -1,0 +1,18 @@
+"""What a sweep is: a YAML file read strictly into a validated tree."""
+
+from __future__ import annotations
+
+from ensgan.config.load import KnownNames, load_spec, parse_spec, read_tree
+from ensgan.config.spec import ClusterSpec, GanOverrides, SweepSpec, TrackSpec, TrainSpec
+
+__all__ = [
+    "ClusterSpec",
+    "GanOverrides",
+    "KnownNames",
+    "SweepSpec",
+    "TrackSpec",
+    "TrainSpec",
+    "load_spec",
+    "parse_spec",
+    "read_tree",
+]

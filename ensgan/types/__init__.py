@@ -1,0 +1,25 @@
+"""The frozen values that the stages hand to one another."""
+
+from __future__ import annotations
+
+from ensgan.types.arrays import Float32Array, Float64Array, Int64Array, UInt8Array
+from ensgan.types.front import Front, FrontPoint, Selection
+from ensgan.types.images import Dataset, Embeddings, ImageShape, MemberId, Samples
+from ensgan.types.scores import PoolScores, harmonic_mean
+
+__all__ = [
+    "Dataset",
+    "Embeddings",
+    "Float32Array",
+    "Float64Array",
+    "Front",
+    "FrontPoint",
+    "ImageShape",
+    "Int64Array",
+    "MemberId",
+    "PoolScores",
+    "Samples",
+    "Selection",
+    "UInt8Array",
+    "harmonic_mean",
+]

@@ -1,0 +1,172 @@
+"""Images, data sets, features and the members that make images."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ensgan.errors import DataError, InputError
+from ensgan.files import read_npz, sha256_arrays, write_npz
+from ensgan.types.arrays import Float32Array, Int64Array, UInt8Array
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]*")
+
+
+@dataclass(frozen=True)
+class ImageShape:
+    """Square images: ``channels`` (1 grey, 3 RGB) by ``size`` × ``size`` pixels."""
+
+    channels: int
+    size: int
+
+    def array_shape(self, n: int) -> tuple[int, ...]:
+        """Shape of ``n`` stored images: [n,H,W] for grey, [n,H,W,C] otherwise."""
+        base = (n, self.size, self.size)
+        return base if self.channels == 1 else (*base, self.channels)
+
+
+@dataclass(frozen=True, order=True)
+class MemberId:
+    """A generator of the pool: a GAN at one snapshot, written ``GAN@STEP``."""
+
+    gan: str
+    step: int
+
+    def __str__(self) -> str:
+        return f"{self.gan}@{self.step}"
+
+    @classmethod
+    def parse(cls, text: str) -> MemberId:
+        """Read ``GAN@STEP``.
+
+        Raises:
+            InputError: the text has another form.
+        """
+        gan, _, step = text.rpartition("@")
+        if not gan or not step.isdigit() or not _NAME.fullmatch(gan):
+            raise InputError(f"'{text}' is not a member name: write GAN@STEP, e.g. SNGAN@20000")
+        return cls(gan, int(step))
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Images with labels.
+
+    Attributes:
+        images: uint8 [n,H,W] (grey) or [n,H,W,C], 0…255.
+        labels: int64 [n], class indices from 0.
+        members: for generated images, which member made each: int64 [n] into ``member_names``.
+        member_names: names of the members, empty when unknown.
+    """
+
+    images: UInt8Array
+    labels: Int64Array
+    members: Int64Array | None = None
+    member_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != np.uint8 or self.images.ndim not in (3, 4):
+            raise DataError(
+                f"images must be uint8 [n,H,W] or [n,H,W,C], not "
+                f"{self.images.dtype} {list(self.images.shape)}"
+            )
+        if self.labels.shape != (len(self.images),):
+            raise DataError(f"{len(self.images)} images but labels of shape {self.labels.shape}")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def shape(self) -> ImageShape:
+        """Shape of one image."""
+        channels = 1 if self.images.ndim == 3 else self.images.shape[3]
+        return ImageShape(channels, self.images.shape[1])
+
+    @cached_property
+    def key(self) -> str:
+        """SHA-256 over images and labels."""
+        return sha256_arrays(self.images, self.labels)
+
+    def save(self, path: Path) -> None:
+        """Write ``images``, ``labels`` and, where known, ``members``/``member_names`` (npz)."""
+        extra: dict[str, npt.ArrayLike] = {}
+        if self.members is not None:
+            extra = {"members": self.members, "member_names": np.array(self.member_names)}
+        write_npz(path, images=self.images, labels=self.labels, **extra)
+
+    @classmethod
+    def load(cls, path: Path) -> Samples:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            DataError: the file is missing, truncated or has other arrays.
+        """
+        arrays = read_npz(path, ("images", "labels"))
+        names = tuple(str(name) for name in arrays.get("member_names", np.array([], dtype=str)))
+        return cls(
+            arrays["images"], arrays["labels"].astype(np.int64), arrays.get("members"), names
+        )
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A real image set with its three splits, all at the GAN's size.
+
+    Attributes:
+        name: registry name or folder name.
+        train, val, test: the splits; ``members`` is None.
+        class_names: one name a class, in label order.
+        licence: how the data may be used, empty when unknown.
+        source: where it came from, for the record.
+        modes: for ``phantom`` only, the known mode of every image by split name, int64 [n].
+    """
+
+    name: str
+    train: Samples
+    val: Samples
+    test: Samples
+    class_names: tuple[str, ...]
+    licence: str = ""
+    source: str = ""
+    modes: dict[str, Int64Array] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> ImageShape:
+        """Shape of one image."""
+        return self.train.shape
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    @cached_property
+    def key(self) -> str:
+        """SHA-256 over the images and labels of all splits."""
+        return sha256_arrays(
+            *(array for split in self.splits().values() for array in (split.images, split.labels))
+        )
+
+    def splits(self) -> dict[str, Samples]:
+        """The splits by name, in the order train, val, test."""
+        return {"train": self.train, "val": self.val, "test": self.test}
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Feature vectors: float32 [n,D], and the content key of the extractor that made them."""
+
+    features: Float32Array
+    extractor: str
+
+    def __post_init__(self) -> None:
+        if self.features.ndim != 2:
+            raise DataError(f"features must be [n,D], not {list(self.features.shape)}")
+
+    def __len__(self) -> int:
+        return len(self.features)

@@ -1,0 +1,124 @@
+"""The scores of a pool of generators."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ensgan.errors import DataError
+from ensgan.files import read_npz, write_npz
+from ensgan.types.arrays import Float64Array, Int64Array, UInt8Array
+
+
+def harmonic_mean(density: npt.ArrayLike, coverage: npt.ArrayLike) -> Float64Array:
+    """d = 2·density·coverage / (density + coverage), and 0 where both are 0 (elementwise)."""
+    a, b = np.asarray(density, np.float64), np.asarray(coverage, np.float64)
+    total = a + b
+    return np.where(total > 0, 2 * a * b / np.where(total > 0, total, 1), 0.0)
+
+
+@dataclass(frozen=True)
+class PoolScores:
+    """Everything the search needs to know about a pool of M members and N real points.
+
+    Attributes:
+        names: member names, in pool order.
+        density: float64 [M], density(R, S_g); can exceed 1.
+        coverage: float64 [M], coverage(R, S_g) in [0, 1].
+        masks: uint8 [M, ceil(N/8)], bit i (``numpy.packbits`` order) = real point i is covered.
+        directed: float64 [M,M], ``directed[g,h]`` = d(S_g, S_h) with g carrying the balls;
+            nan on the diagonal.
+        overlap: float64 [M,M], ½·(directed + directedᵀ), symmetric, nan on the diagonal.
+        k: neighbour that sets the radius.
+        n_real: N.
+        counts: int64 [M], images of each member.
+        extractor: content key of the embedding, empty when unknown.
+
+    Source: method.md §3–4 restates Naeem et al. 2020 (density, coverage) and
+    Tronchin et al. 2026 (the two objectives).
+    """
+
+    names: tuple[str, ...]
+    density: Float64Array
+    coverage: Float64Array
+    masks: UInt8Array
+    directed: Float64Array
+    overlap: Float64Array
+    k: int
+    n_real: int
+    counts: Int64Array
+    extractor: str = ""
+
+    def __post_init__(self) -> None:
+        m, width = len(self.names), (self.n_real + 7) // 8
+        expected = {
+            "density": (m,),
+            "coverage": (m,),
+            "masks": (m, width),
+            "directed": (m, m),
+            "overlap": (m, m),
+            "counts": (m,),
+        }
+        wrong = [
+            f"{name} has shape {getattr(self, name).shape}, expected {shape}"
+            for name, shape in expected.items()
+            if getattr(self, name).shape != shape
+        ]
+        if len(set(self.names)) != m:
+            repeated = sorted({name for name in self.names if self.names.count(name) > 1})
+            wrong.append(f"member names repeat: {', '.join(repeated)}")
+        if wrong:
+            raise DataError("scores do not fit together: " + "; ".join(wrong))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def intra_d(self) -> Float64Array:
+        """Intra-d of every member alone, float64 [M]."""
+        return harmonic_mean(self.density, self.coverage)
+
+    def save(self, path: Path) -> None:
+        """Write ``scores.npz`` (the contract others' tools read)."""
+        equal = len(set(self.counts.tolist())) == 1
+        write_npz(
+            path,
+            names=np.array(self.names),
+            density=self.density,
+            coverage=self.coverage,
+            masks=self.masks,
+            directed=self.directed,
+            overlap=self.overlap,
+            k=np.int64(self.k),
+            n_real=np.int64(self.n_real),
+            n_fake=np.int64(self.counts[0] if equal else -1),
+            counts=self.counts,
+            extractor=np.array(self.extractor),
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> PoolScores:
+        """Read ``scores.npz``; ``counts`` may be absent when every member has ``n_fake`` images.
+
+        Raises:
+            DataError: the file is missing, truncated or its arrays do not fit together.
+        """
+        fields = ("density", "coverage", "masks", "directed", "overlap")
+        arrays = read_npz(path, ("names", *fields, "k", "n_real", "n_fake"))
+        names = tuple(str(name) for name in arrays["names"])
+        counts = arrays.get("counts", np.full(len(names), int(arrays["n_fake"])))
+        return cls(
+            names,
+            density=arrays["density"].astype(np.float64),
+            coverage=arrays["coverage"].astype(np.float64),
+            masks=arrays["masks"].astype(np.uint8),
+            directed=arrays["directed"].astype(np.float64),
+            overlap=arrays["overlap"].astype(np.float64),
+            k=int(arrays["k"]),
+            n_real=int(arrays["n_real"]),
+            counts=counts.astype(np.int64),
+            extractor=str(arrays.get("extractor", "")),
+        )
