@@ -14,7 +14,8 @@ from ensgan.pipeline.folder import SweepFolder
 from ensgan.pipeline.members import MemberResult
 from ensgan.pipeline.names import load_sweep
 from ensgan.pipeline.prepare import member_jobs, resolve, write_inputs
-from ensgan.pipeline.record import BackgroundRecorder, Recording
+from ensgan.pipeline.record import Recording
+from ensgan.pipeline.recorder import BackgroundRecorder
 from ensgan.pipeline.results import SweepResult
 from ensgan.pipeline.runner import run, sweep_folder
 from ensgan.report.pictures import Pictures

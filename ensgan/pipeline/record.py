@@ -7,16 +7,12 @@ long as the tracking server is away, and be repeated (``ensgan sync``) without w
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from ensgan.errors import StoreError
 from ensgan.files import content_key, read_json, write_bytes, write_json
-from ensgan.pipeline.events import Event, OnEvent, ignore
 from ensgan.pipeline.folder import SweepFolder
 from ensgan.pipeline.members import MemberResult
 from ensgan.store import ENSEMBLE_FOLDER, TAG_DATASET, TAG_GAN, TAG_SELECTED, RunStore
@@ -223,59 +219,6 @@ class Recording:
             path = self.folder.file("pictures", f"{folder}/{name}")
             write_bytes(path, content)
             self.store.log_file(run_id, path)
-
-
-class BackgroundRecorder:
-    """Records in a thread of its own, so that a slow or absent store never holds up a sweep."""
-
-    def __init__(
-        self,
-        folder: SweepFolder,
-        open_store: Callable[[], RunStore],
-        illustrator: Illustrator,
-        on_event: OnEvent = ignore,
-    ) -> None:
-        self.folder = folder
-        self.open_store = open_store
-        self.illustrator = illustrator
-        self.on_event = on_event
-        self._recording: Recording | None = None
-        self._warned = False
-        self._queued = threading.Event()
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recorder")
-
-    def __enter__(self) -> BackgroundRecorder:
-        self.poke()  # opening the store takes seconds: begin at once
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._thread.shutdown()
-
-    def poke(self) -> None:
-        """Something new is in the manifest."""
-        if not self._queued.is_set():
-            self._queued.set()
-            self._thread.submit(self._pass)
-
-    def close(self) -> str | None:
-        """Record what is left, stop, and return the parent's run ID (None: not reachable)."""
-        self._warned = False
-        last = self._thread.submit(self._pass)
-        self._thread.shutdown()
-        return last.result()
-
-    def _pass(self) -> str | None:
-        self._queued.clear()
-        try:
-            if self._recording is None:
-                self._recording = Recording(self.folder, self.open_store(), self.illustrator)
-            return self._recording.bring_up_to_date()
-        except StoreError as error:
-            if not self._warned:
-                self._warned = True
-                message = f"{error}; `ensgan sync {self.folder.path.name}` records it later"
-                self.on_event(Event("warning", {"message": message}))
-            return None
 
 
 def _by_gan(manifest: Mapping[str, Any]) -> dict[str, list[MemberResult]]:
