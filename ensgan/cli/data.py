@@ -20,6 +20,32 @@ app = typer.Typer(no_args_is_help=True, help="Look at data sets.")
 _SHOWN_PAIRS = 6
 
 
+@app.command("list")
+def list_sets(json: JsonOption = False) -> None:
+    """List the data sets a sweep can name, with their options.
+
+    Example: ensgan data list
+    """
+    from rich.table import Table
+
+    from ensgan.data import SOURCES
+
+    def table() -> RenderableType:
+        shown = Table("name", "what", "options")
+        for source in SOURCES.values():
+            shown.add_row(source.name, source.summary, ", ".join(o.name for o in source.options))
+        return shown
+
+    value = {
+        source.name: {
+            "summary": source.summary,
+            "options": {option.name: option.default for option in source.options},
+        }
+        for source in SOURCES.values()
+    }
+    emit(value, as_json=json, table=table)
+
+
 @app.command()
 def check(
     data: Annotated[

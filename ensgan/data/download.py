@@ -8,6 +8,7 @@ import urllib.request
 from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
+from typing import BinaryIO
 
 from ensgan.data.archive import md5_file
 from ensgan.errors import DataError, StoreError
@@ -87,9 +88,19 @@ def _continue(url: str, part: Path, on_progress: Callable[[int, int], None] | No
         length = answer.headers.get("Content-Length")
         total = have + int(length) if length else 0
         while block := answer.read(_BLOCK):
-            stream.write(block)
+            _write(stream, block, part)
             have += len(block)
             if on_progress is not None and total:
                 on_progress(have, total)
     if total and have < total:
         raise ConnectionError(f"{have} of {total} bytes arrived")
+
+
+def _write(stream: BinaryIO, block: bytes, part: Path) -> None:
+    try:
+        stream.write(block)
+        stream.flush()
+    except OSError as error:
+        raise StoreError(
+            f"cannot write {part} ({error.strerror}): make room, then run the same command again"
+        ) from error

@@ -1,12 +1,14 @@
 """The 2-D sets of MedMNIST v2 (Yang et al., Scientific Data 2023), 28 to 224 pixels.
 
 The files are read with NumPy; names, labels, licences, addresses and checksums come from the
-medmnist package, which is imported only when a set is loaded.
+medmnist package, whose table is read only when a set is loaded.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +56,7 @@ class SetInfo:
 
 def set_info(name: str, size: int = 28) -> SetInfo:
     """Address, checksum, labels and licence of a set at a published size."""
-    from medmnist.info import INFO
-
-    info = INFO[name]
+    info = _package_table()[name]
     suffix = "" if size == 28 else f"_{size}"
     labels = info["label"]
     return SetInfo(
@@ -67,6 +67,29 @@ def set_info(name: str, size: int = 28) -> SetInfo:
         info["license"],
         info["task"],
     )
+
+
+@cache
+def _package_table() -> dict[str, Any]:
+    """The medmnist package's table of sets.
+
+    Only its file ``info.py`` is run: importing the whole package takes seconds, because it
+    brings in torch, pandas and scikit-learn.
+
+    Raises:
+        DataError: the package is not installed.
+    """
+    package = importlib.util.find_spec("medmnist")
+    folders = package.submodule_search_locations if package is not None else None
+    if not folders:
+        raise DataError("the medmnist package is not installed: pip install medmnist")
+    spec = importlib.util.spec_from_file_location("medmnist_info", Path(folders[0]) / "info.py")
+    if spec is None or spec.loader is None:
+        raise DataError("the medmnist package has no info.py: install medmnist 3")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    table: dict[str, Any] = module.INFO
+    return table
 
 
 def source_size(image_size: int) -> int:

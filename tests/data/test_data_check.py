@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ensgan.cli import app
-from ensgan.data import check, load_dataset
+from ensgan.data import check, load_dataset, names
 from ensgan.data.duplicates import exact_pairs, near_pairs, thumbnails
 from ensgan.types import Dataset, Samples
 
@@ -118,16 +118,28 @@ def test_the_real_set_shows_its_known_duplicates(shared: Path) -> None:
 
 
 def test_the_command_prints_a_table_and_one_json_object(tmp_path: Path) -> None:
-    shown = run.invoke(app, ["data", "check", "phantom", "--option", "n_train=40"])
+    small = [part for split in ("val", "test") for part in ("--option", f"n_{split}=12")]
+    shown = run.invoke(app, ["data", "check", "phantom", "--option", "n_train=40", *small])
     assert shown.exit_code == 0, shown.output
     assert "opacity" in shown.output
     assert "no problems found" in shown.output
-    result = run.invoke(app, ["data", "check", "phantom", "--json"])
+    result = run.invoke(app, ["data", "check", "phantom", "--json", *small])
     assert json.loads(result.stdout)["splits"]["train"]["images"] == 1200
 
 
-def test_the_command_accepts_a_checksum_by_flag_and_environment(shared: Path) -> None:
-    base = ["data", "check", "pneumoniamnist", "--data-dir", str(shared / "data"), "--no-near"]
+def test_the_list_has_every_data_set() -> None:
+    listed = json.loads(run.invoke(app, ["data", "list", "--json"]).stdout)
+    assert tuple(listed) == names()
+    assert listed["phantom"]["options"]["n_train"] == 1200
+
+
+def test_the_command_accepts_a_checksum_by_flag_and_environment(tmp_path: Path) -> None:
+    arrays = {}
+    for split, samples in made().items():
+        arrays |= {f"{split}_images": samples.images, f"{split}_labels": samples.labels}
+    arrays["test_images"][0] = arrays["train_images"][0]
+    np.savez(tmp_path / "breastmnist.npz", **arrays)
+    base = ["data", "check", "breastmnist", "--data-dir", str(tmp_path), "--no-near"]
     assert type(run.invoke(app, base).exception).__name__ == "IntegrityError"
     assert run.invoke(app, [*base, "--accept-checksum", "any"]).exit_code == 0
     assert run.invoke(app, base, env={"ENSGAN_ACCEPT_CHECKSUM": "any"}).exit_code == 0

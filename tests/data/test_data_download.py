@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from ensgan.data import download as module
 from ensgan.data.download import download
-from ensgan.errors import DataError
+from ensgan.errors import DataError, StoreError
 
 CONTENT = bytes(range(256)) * 4000
 MD5 = hashlib.md5(CONTENT).hexdigest()
@@ -108,6 +109,19 @@ def test_only_what_may_pass_is_tried_again(
     with pytest.raises(DataError, match=str(status)):
         download(server.url, tmp_path / "set.npz", md5=MD5, attempts=3, wait=0.01)
     assert len(server.asked) == asked
+
+
+def test_a_full_disk_is_said_to_be_full(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full:
+        def write(self, block: bytes) -> None:
+            raise OSError(28, "No space left on device")
+
+    plain = module._write
+    monkeypatch.setattr(module, "_write", lambda stream, *rest: plain(Full(), *rest))
+    with pytest.raises(StoreError, match=r"No space left on device.*make room"):
+        download(server.url, tmp_path / "set.npz", md5=MD5)
 
 
 def test_no_connection_and_no_address(tmp_path: Path) -> None:

@@ -74,7 +74,8 @@ def test_real_data_and_a_file_of_ones_own(shared: Path, tmp_path: Path) -> None:
 
 
 def test_the_machine_decides_the_size_of_the_work() -> None:
-    dataset = load_dataset("phantom")
+    options = {"n_train": 200, "n_val": 12, "n_test": 12}
+    dataset = load_dataset("phantom", options=options)
     source = {"name": "phantom", "data_dir": None, "options": {}}
     trees = {
         name: to_tree(propose(dataset, source, machine))
