@@ -251,18 +251,36 @@ class Evaluator:
         outside: Int64Array,
         covered: npt.NDArray[np.int64],
     ) -> Values:
-        sizes = np.full(covered.shape, float(len(inside)))
-        sizes[1:] -= 1
-        sizes[:, 1:] += 1
         linear = _exchange(self.linear, inside, places, outside)
         shares = _exchange(self.shares, inside, places, outside)
-        to_inside = self.pair[inside].sum(axis=0)  # [M]: each member's sum to the subset
+        if len(inside) == 1:
+            shares[1:, 0] = 1.0  # the empty subset: density 0
+        density = linear / shares
+        coverage = covered / self.points
+        inter = self._neighbour_overlap(inside, places, outside)
+        return Values(harmonic_mean(density, coverage), inter, density, coverage)
+
+    def _neighbour_overlap(
+        self, inside: Int64Array, places: Int64Array, outside: Int64Array
+    ) -> Float64Array:
+        """Inter-d of the neighbourhood; sums of pairs change by one row, one column, one entry."""
         leaving = inside[places]
-        pair_sum = np.full(covered.shape, 0.5 * to_inside[inside].sum())
-        pair_sum[1:] -= to_inside[leaving][:, None]
-        pair_sum[:, 1:] += to_inside[outside]
-        pair_sum[1:, 1:] -= self.pair[np.ix_(leaving, outside)]
-        return self._values(linear, shares, covered, pair_sum, sizes)
+        to_inside = self.pair[inside].sum(axis=0)  # [M]: each member's sum to the subset
+        whole = 0.5 * to_inside[inside].sum()
+        left = np.concatenate(([whole], whole - to_inside[leaving]))
+        overlap = np.empty((len(places) + 1, len(outside) + 1))
+        overlap[:, 0] = left
+        np.add(left[:, None], to_inside[outside], out=overlap[:, 1:])
+        overlap[1:, 1:] -= self.pair[leaving].take(outside, axis=1)
+        smaller, same, larger = (
+            2.0 / (size * (size - 1)) if size > 1 else np.nan
+            for size in range(len(inside) - 1, len(inside) + 2)
+        )
+        overlap[0, 0] *= same
+        overlap[0, 1:] *= larger
+        overlap[1:, 0] *= smaller
+        overlap[1:, 1:] *= same
+        return overlap
 
     def _values(
         self,
