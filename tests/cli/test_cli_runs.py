@@ -181,6 +181,9 @@ def test_an_artifact_swapped_in_the_store_is_noticed(
         (["pull", "nope", "-o", "out"], "no run 'nope'"),
         (["verify", "nope"], "no run 'nope'"),
         (["ui"], "nothing to show"),
+        (["serve", "{folder}", "--host", "0.0.0.0"], "set ENSGAN_TOKEN"),
+        (["serve", "{folder}", "--host", "example.org"], "set ENSGAN_TOKEN"),
+        (["serve", "no/such"], "there is no ensemble folder"),
     ],
 )
 def test_bad_input_is_one_sentence(
@@ -191,10 +194,19 @@ def test_bad_input_is_one_sentence(
     match: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ENSGAN_TOKEN", raising=False)
+    monkeypatch.delenv("ENSGAN_STORAGE", raising=False)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(InputError, match=match) as caught:
         call(*(argument.format(folder=folder) for argument in arguments))
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_short_token_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENSGAN_TOKEN", "short")
+    with pytest.raises(InputError, match="too short"):
+        call("serve", folder, "--host", "0.0.0.0")
 
 
 def test_a_run_without_an_ensemble(storage: Path, tmp_path: Path) -> None:

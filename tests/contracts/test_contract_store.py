@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
+import socket
+import subprocess
+import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
 from ensgan.errors import InputError, StoreError
 from ensgan.store import MemoryStore, MLflowStore, RunStore, open_store
+
+SLOW = pytest.mark.slow
 
 
 @pytest.fixture(scope="session")
@@ -28,10 +36,49 @@ def through_client(store: MLflowStore) -> MLflowStore:
     return store
 
 
-@pytest.fixture(params=["memory", "sqlite", "client"])
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real MLflow server on a loopback port, keeping files for its clients."""
+    folder = tmp_path_factory.mktemp("server")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    open_store(storage=folder).prepare()
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
+        *("--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--workers", "1"),
+        *("--artifacts-destination", str(folder / "files"), "--serve-artifacts"),
+    ]
+    settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            command, env={**os.environ, **settings}, stdout=log, stderr=log, cwd=folder
+        )
+        try:
+            for _ in range(240):
+                try:
+                    urlopen(f"http://127.0.0.1:{port}/health", timeout=5)
+                    break
+                except OSError:
+                    assert process.poll() is None, (folder / "log").read_text()
+                    time.sleep(0.5)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+@pytest.fixture(params=["memory", "sqlite", "client", pytest.param("server", marks=SLOW)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> RunStore:
     if request.param == "memory":
         return MemoryStore()
+    if request.param == "server":
+        uri = request.getfixturevalue("server")
+        for old in open_store(uri).find() + open_store(uri).find(kind="gan"):
+            with open_store(uri).connection() as client:
+                client.delete_run(old.run_id)
+        # Every test its own experiment: the server decides where an experiment's files go.
+        return MLflowStore(uri, f"test {request.node.name}")
     shutil.copyfile(request.getfixturevalue("blank_database"), tmp_path / "mlflow.db")
     made = MLflowStore(f"sqlite:///{tmp_path}/mlflow.db", "mine", tmp_path / "artifacts")
     return made if request.param == "sqlite" else through_client(made)
