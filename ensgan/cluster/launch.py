@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ensgan.config import SweepSpec, TrackSpec
 from ensgan.errors import InputError, unknown_name
+from ensgan.pipeline.disk import check_disk
 from ensgan.pipeline.events import OnEvent, ignore
 from ensgan.pipeline.executor import Executor, LocalExecutor, grow_here
 from ensgan.pipeline.folder import SweepFolder
@@ -59,6 +60,7 @@ def run_sweep(
             pass  # nobody else may be running it
         folder.set_aside()
     with folder.locked():
+        check_disk(resolved, folder.path)
         recorder = BackgroundRecorder(
             folder,
             lambda: open_store(spec.track.uri, storage=storage, experiment=spec.track.experiment),

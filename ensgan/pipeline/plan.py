@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -13,6 +12,7 @@ import psutil
 import torch
 
 from ensgan import train, zoo
+from ensgan.pipeline.disk import FLOAT_BYTES, disk_bytes, free_bytes
 from ensgan.pipeline.prepare import Resolved
 from ensgan.train.record import Record
 from ensgan.train.step import full_step
@@ -21,9 +21,6 @@ from ensgan.train.training import Training
 MEASURED_SECONDS = 2.0
 """Per GAN; a step that takes longer is measured once, at a smaller batch."""
 SMALL_BATCH = 8
-FLOAT_BYTES = 4
-FEATURE_BYTES = 2048 * FLOAT_BYTES
-"""Upper bound: the longest feature vector of the extractors."""
 
 
 @dataclass(frozen=True)
@@ -104,11 +101,6 @@ def make_plan(
     slots = min(slots, spec.cluster.max_concurrent or slots, len(rows))
     members = sum(row.snapshots for row in rows)
     images = members * resolved.count
-    shape = resolved.dataset.shape
-    pixels = shape.channels * shape.size**2
-    disk = images * (pixels + FEATURE_BYTES) + sum(
-        row.snapshots * row.snapshot_bytes + row.memory_bytes // 2 for row in rows
-    )
     return Plan(
         sweep=spec.name,
         rows=tuple(rows),
@@ -119,17 +111,9 @@ def make_plan(
         training_seconds=sum(row.seconds for row in rows),
         wall_seconds=makespan([row.seconds for row in rows], slots),
         classifiers=spec.evaluate.repeats * len(spec.evaluate.strategies),
-        disk_bytes=disk,
+        disk_bytes=disk_bytes(resolved),
         free_bytes=free_bytes(storage),
     )
-
-
-def free_bytes(path: Path) -> int:
-    """Free space where ``path`` is or would be made."""
-    path = path.resolve()
-    while not path.exists():
-        path = path.parent
-    return shutil.disk_usage(path).free
 
 
 def makespan(seconds: list[float], slots: int) -> float:

@@ -112,7 +112,12 @@ class Recording:
         run_id = self._run(
             spec["name"],
             kind="sweep",
-            params={**_leaves(spec), "dataset": dataset["name"], "dataset.key": dataset["key"]},
+            params={
+                **_leaves(spec),
+                "dataset": dataset["name"],
+                "dataset.key": dataset["key"],
+                "members": manifest["planned"],
+            },
             tags={
                 TAG_DATASET: dataset["name"],
                 **{f"ensgan.version.{k}": str(v) for k, v in manifest["versions"].items()},
@@ -204,7 +209,6 @@ class Recording:
             {
                 TAG_SELECTED: ",".join(selected["members"]),
                 "ensgan.rule": selected["rule"],
-                "ensgan.members": str(len(manifest["members"])),
             },
         )
 

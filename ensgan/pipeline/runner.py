@@ -200,6 +200,7 @@ def _opened(folder: SweepFolder, resolved: Resolved) -> dict[str, Any]:
     manifest.update(
         spec=spec,
         status="running",
+        planned=sum(settings.snapshots for settings in resolved.settings),
         started=manifest.get("started", time.time()),
         dataset={
             "name": resolved.dataset.name,

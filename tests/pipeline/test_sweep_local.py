@@ -12,6 +12,7 @@ from ensgan import data, ensemble, zoo
 from ensgan.cluster import launch
 from ensgan.config import SweepSpec, parse_spec
 from ensgan.errors import ConfigError, EnsganError, InputError, StoreError
+from ensgan.pipeline import disk
 from ensgan.pipeline.events import Event
 from ensgan.pipeline.results import SweepResult
 from ensgan.store import MemoryStore
@@ -199,6 +200,15 @@ def test_all_problems_with_the_data_come_before_training(home: Home) -> None:
         home.run(spec)
     assert "SNGAN" in str(caught.value) and "ACGAN-Mod" in str(caught.value)
     assert not (home.path / "sweeps" / "bad").exists()
+
+
+def test_a_full_disk_is_noticed_before_training(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk, "free_bytes", lambda path: 1 << 20)
+    with pytest.raises(InputError, match=r"needs about .* MB more and .* has 1 MB free"):
+        home.run(parse_spec(tiny(name="full")))
+    assert not (home.path / "sweeps" / "full" / "manifest.json").exists()
 
 
 def test_one_failing_gan_does_not_stop_the_others(home: Home, tmp_path: Path) -> None:

@@ -1,0 +1,56 @@
+"""How much disk a sweep takes, and whether it is there."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from ensgan import zoo
+from ensgan.errors import InputError
+from ensgan.pipeline.prepare import Resolved
+
+FLOAT_BYTES = 4
+FEATURE_BYTES = 2048 * FLOAT_BYTES
+"""Upper bound: the longest feature vector of the extractors."""
+
+
+def disk_bytes(resolved: Resolved) -> int:
+    """Bytes of snapshots, resume checkpoints, generated images and their features.
+
+    Every snapshot is there three times: in the sweep's folder, as the trial's last checkpoint and
+    (when selected) in the recorded ensemble.
+    """
+    shape, classes = resolved.dataset.shape, resolved.dataset.num_classes
+    pixels = shape.channels * shape.size**2
+    total = 0
+    for row, settings in zip(resolved.gans, resolved.settings, strict=True):
+        generator, discriminator = zoo.count_parameters(row, shape, classes)
+        snapshots = 3 * settings.snapshots * generator
+        # Weights and Adam's two moments of both networks, and the averaged generator.
+        checkpoint = 3 * (generator + discriminator) + generator
+        images = settings.snapshots * resolved.count * (pixels + FEATURE_BYTES)
+        total += FLOAT_BYTES * (snapshots + checkpoint) + images
+    return total
+
+
+def free_bytes(path: Path) -> int:
+    """Free space where ``path`` is or would be made."""
+    path = path.resolve()
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+def check_disk(resolved: Resolved, folder: Path) -> None:
+    """Refuse a sweep that would fill the disk; what it has already written is not counted.
+
+    Raises:
+        InputError: not enough space is free.
+    """
+    written = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    needed, free = disk_bytes(resolved) - written, free_bytes(folder)
+    if needed > free:
+        raise InputError(
+            f"sweep '{resolved.spec.name}' needs about {needed / 2**20:,.0f} MB more and {folder} "
+            f"has {free / 2**20:,.0f} MB free: make room, or choose another --storage"
+        )
