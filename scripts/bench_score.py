@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--peer-repeats", type=int, default=2)
     parser.add_argument("--pool", type=Path, help="features.npz to score whole (pool110.npz)")
+    parser.add_argument("--members", type=int, help="only that many members of the pool")
     parser.add_argument("--peer-pairs", type=int, default=60)
     parser.add_argument("--backends", nargs="+", default=["torch", "faiss"])
     parser.add_argument("--skip-wide", action="store_true")
@@ -117,8 +118,8 @@ def wide(args: argparse.Namespace) -> dict[str, Any]:
 
 def whole_pool(args: argparse.Namespace) -> dict[str, Any]:
     with np.load(args.pool, allow_pickle=False) as arrays:
-        real, fake = arrays["real"], arrays["fake"]
-        names = [str(name) for name in arrays["names"]]
+        real, fake = arrays["real"], arrays["fake"][: args.members]
+        names = [str(name) for name in arrays["names"]][: args.members]
     times = {
         name: seconds(
             lambda name=name: metrics.score_pool(real, list(fake), names, backend=name),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,16 @@ from ensgan.metrics.features import (
     open_features,
     shifted,
 )
-from ensgan.metrics.hits import PlacedSet, pair_hits
-from ensgan.metrics.knn import make_backend
+from ensgan.metrics.hits import Hits, PlacedSet, pair_hits
+from ensgan.metrics.knn import make_backend, side_by_side
 from ensgan.metrics.radii import measure_balls
 from ensgan.types import Float64Array, Int64Array, UInt8Array
 
 FORMAT = 1
 """Raised when the meaning of a stored block changes."""
+
+_SMALL_PRODUCT = 1 << 30
+"""Multiplications below which a product is not worth several threads."""
 
 
 @dataclass(frozen=True)
@@ -195,19 +199,24 @@ def score_block(task: BlockTask) -> BlockScores:
         resident = stays_resident(features, scoring)
         return PlacedSet(features, member.balls, task.frame, backend, resident=resident)
 
-    for b, member in enumerate(task.columns):
-        if not task.wanted[:, b].any():
-            continue
-        column = placed(member)
-        for a in np.flatnonzero(task.wanted[:, b]).tolist():
-            if a not in rows:
-                rows[a] = placed(task.rows[a])
-            both = pair_hits(rows[a], column, entries)
-            hits[a, b] = [each.count for each in both]
-            reached[a, b] = [np.count_nonzero(each.reached) for each in both]
-            covered[a, b] = [np.count_nonzero(each.covered) for each in both]
-            if of_real:
-                masks[b] = np.packbits(both[0].reached)
+    largest = max(len(member.balls) for member in (*task.rows, *task.columns))
+    small = largest * largest * scoring.dim < _SMALL_PRODUCT
+    with side_by_side(backend.threads if small else 1) as mapper:
+        for b, member in enumerate(task.columns):
+            chosen = np.flatnonzero(task.wanted[:, b]).tolist()
+            if not chosen:
+                continue
+            column = placed(member)
+            for a in chosen:
+                if a not in rows:
+                    rows[a] = placed(task.rows[a])
+            pairs = [(rows[a], column) for a in chosen]
+            for a, both in zip(chosen, mapper(partial(_pair, entries), pairs), strict=True):
+                hits[a, b] = [each.count for each in both]
+                reached[a, b] = [np.count_nonzero(each.reached) for each in both]
+                covered[a, b] = [np.count_nonzero(each.covered) for each in both]
+                if of_real:
+                    masks[b] = np.packbits(both[0].reached)
     return BlockScores(
         np.array([member.index for member in task.rows]),
         np.array([member.index for member in task.columns]),
@@ -217,6 +226,10 @@ def score_block(task: BlockTask) -> BlockScores:
         covered,
         masks,
     )
+
+
+def _pair(entries: int, pair: tuple[PlacedSet, PlacedSet]) -> tuple[Hits, Hits]:
+    return pair_hits(*pair, entries)
 
 
 def stays_resident(features: FeatureArray, scoring: Scoring) -> bool:

@@ -8,10 +8,12 @@ those within the error bound is the caller's business, which is why all backends
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +23,8 @@ from ensgan.errors import InputError, unknown_name
 from ensgan.types import Float64Array, Int64Array
 
 Precision: TypeAlias = Literal["single", "double"]
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 Side: TypeAlias = Literal["row", "column"]
 FloatBlock: TypeAlias = npt.NDArray[np.floating[Any]]
 
@@ -90,11 +94,15 @@ class Backend(Protocol):
     def operand(self, placed: Float64Array, side: Side, precision: Precision) -> Operand:
         """Take points of a frame (float64 [n,D]) as rows or columns of blocks."""
 
+    @property
+    def threads(self) -> int:
+        """Threads that may each compute blocks of their own, 1 where blocks are not CPU's work."""
+
     def as_rows(self, columns: Operand) -> Operand:
         """The same points for the other side of a block."""
 
     def block(self, rows: Operand, columns: Operand) -> torch.Tensor:
-        """U [rows,columns]; the next call may overwrite it."""
+        """U [rows,columns]; the next call in the same thread may overwrite it."""
 
 
 class TorchBackend:
@@ -107,7 +115,12 @@ class TorchBackend:
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
-        self._buffer = torch.empty(0)
+        self._scratch = threading.local()
+
+    @property
+    def threads(self) -> int:
+        """See :class:`Backend`."""
+        return torch.get_num_threads() if self._device.type == "cpu" else 1
 
     def operand(self, placed: Float64Array, side: Side, precision: Precision) -> Operand:
         """See :class:`Backend`."""
@@ -130,9 +143,11 @@ class TorchBackend:
     def block(self, rows: Operand, columns: Operand) -> torch.Tensor:
         """See :class:`Backend`."""
         size, dtype = len(rows) * len(columns), rows.matrix.dtype
-        if self._buffer.dtype != dtype or self._buffer.numel() < size:
-            self._buffer = torch.empty(size, dtype=dtype, device=self._device)
-        out = self._buffer[:size].view(len(rows), len(columns))
+        buffer: torch.Tensor | None = getattr(self._scratch, "buffer", None)
+        if buffer is None or buffer.dtype != dtype or buffer.numel() < size:
+            buffer = torch.empty(size, dtype=dtype, device=self._device)
+            self._scratch.buffer = buffer
+        out = buffer[:size].view(len(rows), len(columns))
         with _full_precision():
             return torch.mm(rows.matrix, columns.matrix.T, out=out)
 
@@ -141,6 +156,7 @@ class FaissBackend:
     """Blocks by faiss, on its GPU where the installed build has one."""
 
     name = "faiss"
+    threads = 1
 
     def __init__(self) -> None:
         self._faiss = _import_faiss()
@@ -170,6 +186,27 @@ class FaissBackend:
                 self._resources, rows.matrix, columns.matrix
             )
         return torch.from_numpy(squared).mul_(-0.5)
+
+
+@contextmanager
+def side_by_side(
+    threads: int,
+) -> Iterator[Callable[[Callable[[_T], _R], Iterable[_T]], Iterator[_R]]]:
+    """A ``map`` that runs in threads whose products are single-threaded.
+
+    Small products gain little from threads of their own, and lose much when another program keeps
+    one of the cores busy; whole pairs side by side do neither.
+    """
+    if threads == 1:
+        yield map
+        return
+    before = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool.map
+    finally:
+        # torch keeps the number for new threads beside that of each thread.
+        torch.set_num_threads(before)
 
 
 def _squared_norms(matrix: FloatBlock) -> Float64Array:

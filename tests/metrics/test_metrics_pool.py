@@ -262,3 +262,18 @@ def test_cli_score_of_image_folders(tmp_path):
     (tmp_path / "pool" / "fake" / "B@2" / "3.png").write_bytes(b"not an image")
     broken = run("score", tmp_path / "pool", "-o", tmp_path / "s.npz", "-k", "2")
     assert "3.png" in str(broken.exception)
+
+
+def test_pairs_side_by_side_in_threads(pool):
+    import torch
+
+    real, fakes, names = pool
+    before = torch.get_num_threads()
+    alone = score_pool(real, fakes, names, k=3)
+    torch.set_num_threads(3)
+    try:
+        together = score_pool(real, fakes, names, k=3)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert equal(alone, together)
