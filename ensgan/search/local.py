@@ -17,7 +17,7 @@ from ensgan.search.masks import BoolArray
 from ensgan.search.run import SearchRun
 from ensgan.types import Float64Array, Int64Array
 
-_GREEDY_WEIGHTS = 12
+_GREEDY_WEIGHTS = 3
 _PAIR_BLOCK = 1 << 15
 _FEW_MEMBERS = 13  # up to so many free members every subset is evaluated
 _KICK_MOVES = (2, 5)
@@ -48,13 +48,21 @@ class LocalSearch:
             if next(self._opening, None) is not None:
                 return
             self._opened = True
-        waiting = [members for members in self.run.archive.members if members not in self._explored]
-        if waiting:
-            members = waiting[int(self.run.random.integers(len(waiting)))]
+        members = self._most_promising()
+        if members is None:
+            self._kick()
+        else:
             self._explored.add(members)
             self.run.offer_neighbourhood(members)
-        else:
-            self._kick()
+
+    def _most_promising(self) -> tuple[int, ...] | None:
+        """The unexplored front point at the widest step of the front; None when all are done."""
+        archive = self.run.archive
+        waiting = [i for i, subset in enumerate(archive.members) if subset not in self._explored]
+        if not waiting:
+            return None
+        step = np.diff(archive.intra, prepend=0.0) * np.diff(archive.inter, append=1.0)
+        return archive.members[waiting[int(np.argmax(step[waiting]))]]
 
     def _open(self, starts: Sequence[Sequence[int]]) -> Iterator[bool]:
         if starts:
