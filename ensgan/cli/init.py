@@ -170,7 +170,7 @@ def propose(dataset: Dataset, source: dict[str, Any], machine: Machine) -> list[
     images, classes = len(dataset.train), dataset.num_classes
     kind = "grey" if dataset.shape.channels == 1 else "RGB"
     data = [
-        Choice("name", _sweep_name(dataset.name), ""),
+        Choice("name", _sweep_name(dataset.name, source)),
         Choice("seed", 0, "the same seed gives the same sweep"),
         Choice("dataset.name", source["name"], f"{images:,} training images, {classes} classes"),
         *([Choice("dataset.data_dir", source["data_dir"])] if source["data_dir"] else []),
@@ -203,7 +203,11 @@ def _training(dataset: Dataset, machine: Machine) -> list[Choice]:
             ["SNGAN", "SAGAN", "ACGAN-Mod"],
             "no GPU: three light rows first ('all' takes the whole zoo)",
         ),
-        Choice("train.width", 0.125, "an eighth of the channels, or a step takes a minute on CPU"),
+        Choice(
+            "train.width",
+            0.125,
+            "an eighth of the channels: full width takes tens of seconds a step on CPU",
+        ),
         Choice("train.steps", 1500, "generator updates a GAN; raise it for better images"),
         Choice("train.snapshots", 5, "members of the pool from each GAN"),
         Choice("train.batch", batch, f"at most half of the {images} training images{small}"),
@@ -233,9 +237,11 @@ def largest_batch(images: int, wanted: int) -> int:
     return batch
 
 
-def _sweep_name(name: str) -> str:
+def _sweep_name(name: str, source: dict[str, Any]) -> str:
     import re
 
+    if source["name"] in ("folder", "aiforcovid") and source["data_dir"]:
+        name = Path(source["data_dir"]).resolve().name
     text = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:70]
     return f"{text or 'my-data'}-first"
 

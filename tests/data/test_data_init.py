@@ -39,6 +39,7 @@ def test_a_folder_of_pictures_becomes_a_valid_sweep(folder: Path, tmp_path: Path
     result = run.invoke(app, [*command, "--json"])
     assert result.exit_code == 0, result.output
     spec = load_spec(path, known=known_names())
+    assert spec.name == "my-scans-first"
     assert spec.dataset.name == "folder"
     assert spec.dataset.data_dir == str(folder)
     assert spec.train.batch == 8  # 28 training images
