@@ -29,7 +29,10 @@ UriOption: TypeAlias = Annotated[
     typer.Option(help="MLflow address.  [default: $MLFLOW_TRACKING_URI or SQLite in the storage]"),
 ]
 SourceArgument: TypeAlias = Annotated[
-    str, typer.Argument(metavar="RUN|DIR", help="Run ID of a sweep, or an ensemble folder.")
+    str,
+    typer.Argument(
+        metavar="RUN|DIR", help="Run ID of a sweep, models:/NAME@ALIAS, or an ensemble folder."
+    ),
 ]
 
 
@@ -165,15 +168,18 @@ def verify(
 
     from ensgan.ensemble import load_ensemble, unlisted_files
     from ensgan.ensemble import pull as pull_ensemble
-    from ensgan.store import open_store
+    from ensgan.store import is_model_address, open_store, run_of_model
 
+    store = open_store(uri, storage)
+    if is_model_address(source):
+        source = run_of_model(store, source)
     if Path(source).is_dir():
         ensemble = load_ensemble(source)
         unlisted = unlisted_files(ensemble.folder, ensemble.manifest)
         value = verified(ensemble, unlisted)
     else:
         with tempfile.TemporaryDirectory(prefix="ensgan-verify-") as folder:
-            ensemble = pull_ensemble(open_store(uri, storage), source, Path(folder) / "ensemble")
+            ensemble = pull_ensemble(store, source, Path(folder) / "ensemble")
             unlisted = unlisted_files(ensemble.folder, ensemble.manifest)
             value = verified(ensemble, unlisted)
     if unlisted:
@@ -212,12 +218,13 @@ def promote(
 
     Example: ensgan promote 3f2a9c… --alias champion
     """
+    from ensgan.ensemble.pyfunc import LOADER
     from ensgan.store import open_store
     from ensgan.store import promote as promote_run
 
     store = open_store(uri, storage)
     model = name or f"ensgan-{summary(store.get(run))['dataset'] or 'ensemble'}"
-    version = promote_run(store, run, name=model, alias=alias)
+    version = promote_run(store, run, name=model, alias=alias, loader=LOADER)
     value = {"model": model, "version": version, "alias": alias, "use": f"models:/{model}@{alias}"}
     emit(value, as_json=json, table=lambda: lines(value))
 

@@ -50,8 +50,11 @@ def verified_content(folder: Path, manifest: Manifest, entry: MemberEntry) -> by
 
 
 def unlisted_files(folder: Path, manifest: Manifest) -> tuple[str, ...]:
-    """Files in the folder that the manifest does not know; they are never opened."""
-    known = {MANIFEST, *manifest.files}
+    """Files in the folder that the manifest does not know; they are never opened.
+
+    ``MLmodel``, with which a promoted ensemble introduces itself to MLflow, is not among them.
+    """
+    known = {MANIFEST, "MLmodel", *manifest.files}
     paths = (path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
     return tuple(sorted({path.relative_to(folder).as_posix() for path in paths} - known))
 

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import re
+import sys
+import tempfile
+from pathlib import Path
 from typing import Final
+
+import yaml
 
 from ensgan.errors import InputError
 from ensgan.store.base import ENSEMBLE_FOLDER, unknown_folder
 from ensgan.store.mlflow import MLflowStore
 
+MODEL_FILE: Final = "MLmodel"
 _PREFIX: Final = "models:/"
 _ADDRESS: Final = re.compile(r"models:/(?P<name>[^/@:]+)(@(?P<alias>[\w.-]+)|/(?P<version>\d+))")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,200}")
 _ALIAS: Final = re.compile(r"(?!v?\d+$)(?!latest$)[A-Za-z][\w-]{0,100}")
 
 
-def promote(store: MLflowStore, run_id: str, *, name: str, alias: str) -> int:
+def promote(store: MLflowStore, run_id: str, *, name: str, alias: str, loader: str) -> int:
     """Register the ensemble of a run as the next version of a model and give it an alias.
 
-    A run that is registered under the name already keeps its version; only the alias moves.
+    A run that is registered under the name already keeps its version; only the alias moves. An
+    ``MLmodel`` file beside the ensemble lets plain MLflow load it.
+
+    Args:
+        loader: importable module with MLflow's ``_load_pyfunc``.
 
     Returns:
         the version.
@@ -34,6 +44,11 @@ def promote(store: MLflowStore, run_id: str, *, name: str, alias: str) -> int:
     files = store.files(run_id)
     if not any(path.startswith(f"{ENSEMBLE_FOLDER}/") for path in files):
         raise unknown_folder(run_id, ENSEMBLE_FOLDER, files)
+    if f"{ENSEMBLE_FOLDER}/{MODEL_FILE}" not in files:
+        with tempfile.TemporaryDirectory(prefix="ensgan-promote-") as folder:
+            model_file = Path(folder) / MODEL_FILE
+            model_file.write_text(_model_text(run_id, loader), encoding="utf-8")
+            store.log_file(run_id, model_file, ENSEMBLE_FOLDER)
     with store.connection(run_id) as client:
         if not list(client.search_registered_models(f"name = '{name}'")):
             client.create_registered_model(name)
@@ -72,6 +87,17 @@ def run_of_model(store: MLflowStore, address: str) -> str:
                 if str(entry.version) == str(wanted) and entry.run_id:
                     return str(entry.run_id)
     raise _unregistered(address, store.uri)
+
+
+def _model_text(run_id: str, loader: str) -> str:
+    """MLflow's description of a model; without a ``data`` key the whole folder is the model."""
+    version = f"{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"
+    value = {
+        "artifact_path": ENSEMBLE_FOLDER,
+        "run_id": run_id,
+        "flavors": {"python_function": {"loader_module": loader, "python_version": version}},
+    }
+    return yaml.safe_dump(value, sort_keys=False)
 
 
 def _unregistered(address: str, uri: str) -> InputError:

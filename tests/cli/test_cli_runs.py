@@ -239,6 +239,7 @@ def test_promote_then_pull_by_alias(storage: Path, run_id: str, tmp_path: Path) 
     assert again["version"] == 1
     for address in (value["use"], "models:/ensgan-phantom/1", "models:/ensgan-phantom@other"):
         assert load_ensemble(address, storage=storage).member_names == ("A@1", "B@2")
+    assert as_json("verify", value["use"], "--storage", storage)["unlisted"] == []
     pulled = as_json("pull", value["use"], "-o", tmp_path / "out", "--storage", storage)
     assert pulled["run_id"] == run_id
     for address in ("models:/ensgan-phantom@absent", "models:/none@champion", "models:/x/9"):
@@ -250,6 +251,38 @@ def test_promote_then_pull_by_alias(storage: Path, run_id: str, tmp_path: Path) 
         call("promote", run_id, "--alias", "v1", "--storage", storage)
     with pytest.raises(InputError, match="cannot name a model"):
         call("promote", run_id, "--name", "a' or 1=1", "--storage", storage)
+
+
+@pytest.mark.slow
+def test_plain_mlflow_loads_a_promoted_ensemble(storage: Path, run_id: str) -> None:
+    import base64
+    import io
+    import os
+    import subprocess
+    import sys
+
+    as_json("promote", run_id, "--storage", storage)
+    code = (
+        "import json, mlflow\n"
+        f"mlflow.set_tracking_uri('sqlite:///{storage}/mlflow.db')\n"
+        "model = mlflow.pyfunc.load_model('models:/ensgan-phantom@champion')\n"
+        "print(json.dumps(model.predict({'n': 5, 'seed': 3})))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"},
+    )
+    assert result.returncode == 0, result.stderr
+    rows = json.loads(result.stdout.splitlines()[-1])
+    wanted = load_ensemble(run_id, storage=storage).sample(5, seed=3)
+    assert [row["label"] for row in rows] == wanted.labels.tolist()
+    from PIL import Image
+
+    for row, image in zip(rows, wanted.images, strict=True):
+        made = np.asarray(Image.open(io.BytesIO(base64.b64decode(row["image"]))))
+        assert np.array_equal(made, image)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,94 @@
+"""How plain MLflow loads a registered ensemble: ``mlflow.pyfunc.load_model("models:/NAME@ALIAS")``.
+
+The ``MLmodel`` file that ``ensgan promote`` adds names this module as the loader, so MLflow needs
+ensgan installed, unpickles nothing, and the same checks run as in :func:`load_ensemble`.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ensgan.ensemble.ensemble import Ensemble, open_folder
+from ensgan.errors import InputError
+
+LOADER = __name__
+
+
+class EnsembleModel:
+    """MLflow's view of an ensemble: requests in, one row an image out."""
+
+    def __init__(self, ensemble: Ensemble) -> None:
+        self.ensemble = ensemble
+
+    def predict(self, model_input: Any, params: Any = None) -> list[dict[str, Any]]:
+        """Make images.
+
+        Args:
+            model_input: a mapping or a table of requests with ``n`` and, if wanted, ``labels``
+                and ``seed``.
+            params: not used.
+
+        Returns:
+            for each image: ``image`` (PNG, base64), ``label``, ``class`` and ``member``.
+
+        Raises:
+            InputError: a request is incomplete or out of range.
+        """
+        from PIL import Image
+
+        del params
+        rows = []
+        for request in _requests(model_input):
+            samples = self.ensemble.sample(request["n"], request["labels"], request["seed"])
+            members = [] if samples.members is None else samples.members.tolist()
+            for image, label, member in zip(
+                samples.images, samples.labels.tolist(), members, strict=True
+            ):
+                stream = io.BytesIO()
+                Image.fromarray(image).save(stream, format="PNG")
+                rows.append(
+                    {
+                        "image": base64.b64encode(stream.getvalue()).decode(),
+                        "label": label,
+                        "class": self.ensemble.class_names[label],
+                        "member": samples.member_names[member],
+                    }
+                )
+        return rows
+
+
+def _load_pyfunc(path: str, model_config: Any = None) -> EnsembleModel:
+    """Called by MLflow with the folder of the model."""
+    del model_config
+    return EnsembleModel(open_folder(Path(path)))
+
+
+def _requests(value: Any) -> list[dict[str, Any]]:
+    """Requests from a mapping or a pandas table."""
+    entries = [value] if isinstance(value, Mapping) else value.to_dict(orient="records")
+    requests = []
+    for entry in entries:
+        unknown = sorted(set(entry) - {"n", "labels", "seed"})
+        if unknown or "n" not in entry:
+            raise InputError(f"a request holds n, labels and seed, not {', '.join(entry) or '{}'}")
+        labels = entry.get("labels")
+        try:
+            requests.append(
+                {
+                    "n": int(entry["n"]),
+                    "labels": [int(label) for label in labels] if _given(labels) else None,
+                    "seed": int(entry["seed"]) if _given(entry.get("seed")) else 0,
+                }
+            )
+        except (TypeError, ValueError) as error:
+            raise InputError(f"n, labels and seed must be whole numbers: {error}") from error
+    return requests
+
+
+def _given(value: Any) -> bool:
+    # A table has nan where a record lacks a column.
+    return value is not None and not (isinstance(value, float) and value != value)
