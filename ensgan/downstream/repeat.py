@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from ensgan.downstream.bank import SampleBank
@@ -18,7 +19,7 @@ from ensgan.downstream.metrics import balanced_accuracy, classification_metrics
 from ensgan.downstream.settings import ClassifierSettings
 from ensgan.downstream.strategy import Strategy
 from ensgan.embedding.fit import class_weights, fit, forward, labelled
-from ensgan.embedding.resnet import ResNet, resnet18
+from ensgan.embedding.resnet import resnet18
 from ensgan.errors import DataError
 from ensgan.types import Dataset, Samples
 
@@ -146,12 +147,13 @@ def run_repeat(
     fitted = fit(
         network, drawing, validation, weights=weights, settings=settings, feedback=drawing.feedback
     )
+    test = labelled(dataset.test, settings.device)
     final = drawing.feedback
     return RepeatResult(
         strategy,
         repeat,
-        _measure(network, dataset.test, settings),
-        _measure(network, dataset.val, settings),
+        _measure(forward(network, test.images)[1], dataset.test, settings),
+        _measure(fitted.val_scores, dataset.val, settings),
         fitted.val_loss,
         fitted.epochs,
         fitted.best_epoch,
@@ -186,7 +188,6 @@ def check_dataset(dataset: Dataset) -> None:
             )
 
 
-def _measure(network: ResNet, split: Samples, settings: ClassifierSettings) -> dict[str, float]:
-    _, scores = forward(network, labelled(split, settings.device).images)
+def _measure(scores: Tensor, split: Samples, settings: ClassifierSettings) -> dict[str, float]:
     probabilities = functional.softmax(scores.double(), 1).cpu().numpy()
     return classification_metrics(split.labels, probabilities, settings.positive)

@@ -90,6 +90,7 @@ class FitResult:
         epochs: epochs trained.
         val_loss: the lowest validation loss.
         images: images seen in training.
+        val_scores: class scores of the validation split with the best weights, float32 [n,K].
         history: (training loss, validation loss) of every epoch.
     """
 
@@ -97,6 +98,7 @@ class FitResult:
     epochs: int
     val_loss: float
     images: int
+    val_scores: Tensor
     history: tuple[tuple[float, float], ...]
 
 
@@ -141,6 +143,7 @@ def fit(
         optimiser, factor=0.1, patience=settings.plateau
     )
     best, best_epoch, kept = math.inf, 0, _copy(network)
+    best_scores = torch.empty(0)
     history: list[tuple[float, float]] = []
     seen = 0
     for epoch in range(settings.epochs):
@@ -158,12 +161,12 @@ def fit(
         if feedback is not None:
             feedback.on_validation(features, scores, validation.labels)
         if val_loss < best:
-            best, best_epoch, kept = val_loss, epoch, _copy(network)
+            best, best_epoch, kept, best_scores = val_loss, epoch, _copy(network), scores
         if epoch + 1 >= settings.warmup and epoch - best_epoch >= settings.patience:
             break
         schedule.step(val_loss)
     network.load_state_dict(kept)
-    return FitResult(best_epoch + 1, len(history), best, seen, tuple(history))
+    return FitResult(best_epoch + 1, len(history), best, seen, best_scores, tuple(history))
 
 
 def _train_epoch(
