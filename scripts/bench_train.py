@@ -141,9 +141,15 @@ def make_plain(training: Training, samples: Samples) -> None:
     training.real_batch = lambda images: images  # type: ignore[method-assign]
     for name in ("generator_adam", "discriminator_adam"):
         fused = getattr(training, name)
-        options = {key: fused.defaults[key] for key in ("lr", "betas", "eps")}
-        parameters = fused.param_groups[0]["params"]
-        setattr(training, name, torch.optim.Adam(parameters, **options, foreach=False))
+        rates = fused.rates
+        plain = torch.optim.Adam(
+            fused.parameters,
+            lr=rates.learning_rate,
+            betas=rates.betas,
+            eps=rates.eps,
+            foreach=False,
+        )
+        setattr(training, name, plain)
 
 
 def samples_of_noise() -> Samples:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from ensgan.train.adam import FusedAdam
 from ensgan.train.record import Record
 from ensgan.train.training import Training
 from ensgan.zoo.backbones.base import Player
@@ -125,8 +126,8 @@ def _generator_losses(training: Training) -> Losses:
     return losses
 
 
-def _descend(optimiser: torch.optim.Adam, losses: Losses) -> None:
-    optimiser.zero_grad(set_to_none=True)
+def _descend(optimiser: FusedAdam, losses: Losses) -> None:
+    optimiser.zero_grad()
     torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
     optimiser.step()
 

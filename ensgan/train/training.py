@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ensgan.train.adam import FusedAdam
 from ensgan.train.average import AveragedGenerator
 from ensgan.train.reals import Reals, to_range
 from ensgan.train.settings import TrainSettings
@@ -18,7 +19,6 @@ from ensgan.zoo.backbones.base import Generator, Player
 from ensgan.zoo.build import build_discriminator, build_generator
 from ensgan.zoo.conditioning.base import Evidence, HeadOutput
 from ensgan.zoo.discriminator import Discriminator
-from ensgan.zoo.optimiser import Adam
 from ensgan.zoo.spec import GANSpec
 
 
@@ -63,10 +63,10 @@ class Training:
         self.own_parameters = self.discriminator.own_parameters()
         code_head = self.discriminator.code_head
         code_parameters = [] if code_head is None else list(code_head.parameters())
-        self.generator_adam = _adam(
+        self.generator_adam = FusedAdam(
             [*self.generator.parameters(), *code_parameters], self.optimiser.generator
         )
-        self.discriminator_adam = _adam(self.own_parameters, self.optimiser.discriminator)
+        self.discriminator_adam = FusedAdam(self.own_parameters, self.optimiser.discriminator)
         basket = self.batch * self.optimiser.d_updates_per_step
         self.reals = Reals(reals, basket, order_seed, self.device)
         self.random = torch.Generator(self.device).manual_seed(draw_seed)
@@ -154,12 +154,6 @@ class Training:
     def snapshot_generator(self) -> Generator:
         """The generator a snapshot holds."""
         return self.generator if self.settings.weights == "raw" else self.average.generator
-
-
-def _adam(parameters: list[torch.nn.Parameter], adam: Adam) -> torch.optim.Adam:
-    return torch.optim.Adam(
-        parameters, lr=adam.learning_rate, betas=adam.betas, eps=adam.eps, fused=True
-    )
 
 
 def _as_it_is(module: torch.nn.Module) -> torch.nn.Module:

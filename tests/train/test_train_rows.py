@@ -110,6 +110,8 @@ def same_state(expected: object, actual: object) -> None:
 
 
 def flatten(value: object, prefix: str = "") -> dict[str, object]:
+    if isinstance(value, list):
+        value = dict(enumerate(value))
     if isinstance(value, dict):
         found: dict[str, object] = {}
         for key, entry in value.items():
