@@ -58,10 +58,10 @@ def split(n: int, seed: int, flip: bool = False) -> Samples:
 
 
 def test_a_member_with_wrong_labels_loses_weight() -> None:
-    dataset = Dataset("toy", split(96, 0), split(40, 1), split(40, 2), ("no", "yes"))
+    dataset = Dataset("toy", split(64, 0), split(40, 1), split(40, 2), ("no", "yes"))
     bank = MemoryBank({"Good@1": split(96, 3), "Bad@1": split(96, 4, flip=True)})
     strategy = Strategy("dynamic", ("Good@1", "Bad@1"), kind="dynamic")
-    settings = ClassifierSettings(epochs=6, batch=16, width=8, learning_rate=3e-3)
+    settings = ClassifierSettings(epochs=5, batch=16, width=8, learning_rate=5e-3)
     result = run_repeat(strategy, 0, dataset=dataset, bank=bank, settings=settings, seed=0)
     assert result.final_weights is not None
     good, bad = result.final_weights

@@ -39,7 +39,7 @@ def split(n: int, seed: int, size: int = 8, share: float = 0.6) -> Samples:
 
 
 def make_dataset() -> Dataset:
-    return Dataset("toy", split(80, 0), split(30, 1), split(40, 2), ("no", "yes"))
+    return Dataset("toy", split(64, 0), split(30, 1), split(40, 2), ("no", "yes"))
 
 
 @pytest.fixture(scope="module")
@@ -71,11 +71,11 @@ def timeless(result: RepeatResult) -> RepeatResult:
     ids=lambda strategy: strategy.kind,
 )
 def test_a_classifier_learns_the_toy_task(dataset, bank, strategy) -> None:
-    settings = replace(QUICK, epochs=4)
+    settings = replace(QUICK, epochs=3)
     result = run(dataset, bank, strategy, settings=settings)
     assert result.metrics["auc"] > 0.9
-    per_epoch = {"real": 80, "synthetic": 80, "real+synthetic": 240, "dynamic": 80}
-    assert result.images == 4 * per_epoch[strategy.kind]
+    per_epoch = {"real": 64, "synthetic": 64, "real+synthetic": 192, "dynamic": 64}
+    assert result.images == 3 * per_epoch[strategy.kind]
     assert timeless(run(dataset, bank, strategy, settings=settings)) == timeless(result)
     assert RepeatResult.from_json(result.to_json()) == result
     assert pickle.loads(pickle.dumps(result)) == result
@@ -101,7 +101,7 @@ def test_test_labels_change_nothing_but_the_reported_metrics(dataset, bank) -> N
 
 def test_class_weights_follow_the_labels_trained_on(dataset, bank) -> None:
     counts = np.bincount(dataset.train.labels)
-    assert run(dataset, bank).class_weights == pytest.approx(80 / (2 * counts))
+    assert run(dataset, bank).class_weights == pytest.approx(64 / (2 * counts))
     uniform = run(dataset, bank, settings=replace(QUICK, labels="uniform"))
     assert uniform.class_weights == pytest.approx((1.0, 1.0))
 
@@ -130,9 +130,9 @@ def test_no_image_repeats_before_its_group_is_used_up(dataset, bank) -> None:
 
 
 def test_early_stopping_keeps_the_best_epoch(dataset, bank) -> None:
-    settings = replace(QUICK, epochs=30, warmup=2, patience=2)
+    settings = replace(QUICK, epochs=20, warmup=2, patience=2)
     result = run(dataset, bank, settings=settings)
-    assert result.epochs < 30
+    assert result.epochs < 20
     assert result.epochs - result.best_epoch >= 2
 
 
