@@ -238,8 +238,8 @@ def stays_resident(features: FeatureArray, scoring: Scoring) -> bool:
 
 
 def block_entries(scoring: Scoring) -> int:
-    """Distances to hold at a time: a few cache-sized rows for narrow features, more for wide."""
-    ideal = 1 << 18 if scoring.dim < 512 else 1 << 22
+    """Distances to hold at a time: what a cache holds for narrow features, more for wide."""
+    ideal = 1 << 20 if scoring.dim < 512 else 1 << 22
     return int(np.clip(scoring.memory_bytes // 64, 1, ideal))
 
 
