@@ -134,6 +134,7 @@ class LoadedReals:
 def make_plain(training: Training, samples: Samples) -> None:
     """Turn a training into the baseline."""
     for network in (training.generator, training.discriminator):
+        network.to(memory_format=torch.contiguous_format)
         for module in network.modules():
             module.__class__ = PLAIN.get(type(module), type(module))
     basket = training.batch * training.optimiser.d_updates_per_step

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from ensgan.zoo.build import build_discriminator, build_generator
 from ensgan.zoo.conditioning.base import Evidence, HeadOutput
 from ensgan.zoo.discriminator import Discriminator
 from ensgan.zoo.spec import GANSpec
+
+NetworkType = TypeVar("NetworkType", bound=torch.nn.Module)
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,12 @@ class Training:
         self.device = torch.device(settings.device)
         self.optimiser = settings.optimiser(spec)
         self.batch = self.optimiser.batch
-        self.generator: Generator = build_generator(
-            spec, reals.shape, num_classes, generator_seed
-        ).to(self.device)
-        self.discriminator: Discriminator = build_discriminator(
-            spec, reals.shape, num_classes, discriminator_seed
-        ).to(self.device)
+        self.generator: Generator = self._placed(
+            build_generator(spec, reals.shape, num_classes, generator_seed)
+        )
+        self.discriminator: Discriminator = self._placed(
+            build_discriminator(spec, reals.shape, num_classes, discriminator_seed)
+        )
         self.average = AveragedGenerator(self.generator, settings.average(spec), self.batch)
         self.own_parameters = self.discriminator.own_parameters()
         code_head = self.discriminator.code_head
@@ -76,6 +78,10 @@ class Training:
         compiled = torch.compile if settings.compile else _as_it_is
         self._generate: Callable[..., Tensor] = compiled(self.generator)
         self._discriminate: Callable[..., HeadOutput] = compiled(self.discriminator)
+
+    def _placed(self, network: NetworkType) -> NetworkType:
+        # Convolutions are faster with channels last, on small networks most of all.
+        return network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
     def fakes(self, player: Player) -> Fakes:
         """A fresh batch from the generator, for that player's update."""

@@ -59,4 +59,5 @@ def load_generator(
             f"{len(differing)} tensors differ, e.g. {differing[0]}"
         )
     generator.load_state_dict(state, assign=True)
-    return generator.to(device).eval().requires_grad_(False)
+    generator.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return generator.eval().requires_grad_(False)
