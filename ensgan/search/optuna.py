@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+import sqlalchemy.event
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
@@ -208,17 +209,18 @@ def _as_binary(name: str, distribution: BaseDistribution, chosen: bool) -> Any:
     )
 
 
-SAMPLERS: dict[str, Callable[[SearchRun], BaseSampler]] = {
-    "ensemble": lambda run: EnsembleSampler(
-        run.evaluator, seed=run.seed, constraints=run.constraints
+SAMPLERS: dict[str, Callable[[SearchRun, int], BaseSampler]] = {
+    "ensemble": lambda run, seed: EnsembleSampler(
+        run.evaluator, seed=seed, constraints=run.constraints
     ),
-    "nsga2": lambda run: optuna.samplers.NSGAIISampler(seed=run.seed % 2**32),
-    "nsga3": lambda run: optuna.samplers.NSGAIIISampler(seed=run.seed % 2**32),
+    "nsga2": lambda run, seed: optuna.samplers.NSGAIISampler(seed=seed),
+    "nsga3": lambda run, seed: optuna.samplers.NSGAIIISampler(seed=seed),
     # The paper's setting; Optuna's own default is univariate.
-    "tpe": lambda run: optuna.samplers.TPESampler(seed=run.seed % 2**32, multivariate=True),
-    "gp": lambda run: optuna.samplers.GPSampler(seed=run.seed % 2**32),
-    "random": lambda run: optuna.samplers.RandomSampler(seed=run.seed % 2**32),
+    "tpe": lambda run, seed: optuna.samplers.TPESampler(seed=seed, multivariate=True),
+    "gp": lambda run, seed: optuna.samplers.GPSampler(seed=seed),
+    "random": lambda run, seed: optuna.samplers.RandomSampler(seed=seed),
 }
+"""Makes a sampler for a run from a seed below 2³²."""
 
 
 def search_with_optuna(
@@ -244,13 +246,14 @@ def search_with_optuna(
     with _quiet_optuna(), _storage_errors(storage):
         study = optuna.create_study(
             directions=list(DIRECTIONS),
-            sampler=SAMPLERS[sampler](run),
             storage=None if storage is None else _open_storage(storage),
             study_name=study_name,
             load_if_exists=True,
         )
         trials = _Trials(run, study)
         trials.replay()
+        # A study that goes on must not draw the same numbers again.
+        study.sampler = SAMPLERS[sampler](run, (run.seed + len(study.trials)) % 2**32)
         for members in starts:
             study.enqueue_trial(trials.parameters(members), skip_if_exists=True)
         while not run.finished:
@@ -311,7 +314,7 @@ class _Trials:
 
 def _open_storage(storage: str) -> BaseStorage:
     if "://" in storage:
-        return RDBStorage(storage, skip_compatibility_check=False)
+        return _open_database(storage)
     path = Path(storage)
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(path.name + ".lock")
@@ -324,6 +327,20 @@ def _open_storage(storage: str) -> BaseStorage:
             )
         time.sleep(0.05)
     return JournalStorage(JournalFileBackend(str(path)))
+
+
+def _open_database(url: str) -> BaseStorage:
+    database = RDBStorage(url)
+    if database.engine.dialect.name == "sqlite":
+        # A trial writes one row a member. Without a disk flush at every row a crash of the
+        # machine can lose the last trials, never the database.
+        def relax(connection: Any, record: object) -> None:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
+
+        sqlalchemy.event.listen(database.engine, "connect", relax)
+        database.engine.dispose()
+    return database
 
 
 @contextmanager

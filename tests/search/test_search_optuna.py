@@ -85,6 +85,14 @@ def test_a_stored_study_goes_on(tmp_path: Path) -> None:
     assert longer.distinct == 9
 
 
+def test_a_resumed_study_draws_new_numbers(tmp_path: Path) -> None:
+    scores = made_up_pool(0, members=20)
+    database = f"sqlite:///{tmp_path / 'study.db'}"
+    search(scores, sampler="random", trials=4, study_storage=database)
+    longer = search(scores, sampler="random", trials=8, study_storage=database)
+    assert (longer.trials, longer.distinct) == (8, 8)
+
+
 def test_warm_start_is_tried_first() -> None:
     scores = made_up_pool(0)
     front = search(scores, seed=0)
