@@ -246,8 +246,8 @@ def _faiss_gpus(faiss: Any) -> int:
 def make_backend(name: str = "auto") -> Backend:
     """The backend of that name; ``auto`` is torch: CUDA when there is a device, else the CPU.
 
-    On the CPU torch was measured faster than faiss (see ``docs/scoring.md``), so faiss is only
-    taken automatically for a GPU that torch cannot use.
+    On a CPU torch needs no further package and has the norms in the product; faiss is only taken
+    by itself for a GPU that torch cannot use.
 
     Raises:
         InputError: an unknown name, or faiss is asked for and not installed.
