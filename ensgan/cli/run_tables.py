@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from ensgan.ensemble import Ensemble
     from ensgan.store import RunRecord
@@ -43,7 +43,11 @@ def description(ensemble: Ensemble) -> dict[str, Any]:
         "members": dict(zip(ensemble.member_names, ensemble.weights, strict=True)),
         "image": [shape.channels, shape.size, shape.size],
         "classes": list(ensemble.class_names),
-        "metrics": dict(ensemble.manifest.metrics),
+        "metrics": {
+            name: value
+            for name, value in ensemble.manifest.metrics.items()
+            if isinstance(value, (int, float, str))
+        },
     }
 
 
@@ -61,19 +65,20 @@ def verified(ensemble: Ensemble, unlisted: Sequence[str]) -> dict[str, Any]:
 
 def runs_table(found: Sequence[dict[str, Any]]) -> Table:
     """Sweeps, one a row."""
+    from rich.box import SIMPLE
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("run", "name", "dataset", "members", "Intra-d", "Inter-d", "selected", "status")
+    sweep = Column("sweep", min_width=14, overflow="fold")
+    numbers = [Column(name, no_wrap=True) for name in ("Intra-d", "Inter-d", "size", "status")]
+    table = Table(_run_column(), sweep, *numbers, box=SIMPLE, padding=(0, 1, 0, 0))
     for run in found:
         table.add_row(
             run["run_id"],
-            escape(run["name"]),
-            escape(run["dataset"]),
-            _text(run["members"]),
-            _text(run["intra_d"]),
-            _text(run["inter_d"]),
-            escape(", ".join(run["selected"])),
+            escape(f"{run['name']} on {run['dataset'] or '?'}"),
+            _score(run["intra_d"]),
+            _score(run["inter_d"]),
+            f"{len(run['selected']) or '–'}/{_text(run['members'])}",
             run["status"],
         )
     return table
@@ -98,7 +103,7 @@ def show_table(
         **record.tags,
     }.items():
         head.add_row(escape(key), escape(value))
-    below = Table("kind", "name", "run", "Intra-d", "status", title="runs below")
+    below = Table("kind", "name", _run_column(), "Intra-d", "status", title="runs below")
     for child in children:
         intra_d = _text(child.metrics.get("intra_d"))
         below.add_row(child.kind, escape(child.name), child.run_id, intra_d, child.status)
@@ -121,6 +126,17 @@ def lines(value: dict[str, Any]) -> Table:
             entry = ", ".join(str(part) for part in entry)
         table.add_row(key, escape(str(entry)))
     return table
+
+
+def _run_column() -> Column:
+    """Run IDs are there to be copied: never cut."""
+    from rich.table import Column
+
+    return Column("run", min_width=32, no_wrap=True)
+
+
+def _score(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
 
 
 def _text(value: object) -> str:
@@ -154,7 +170,9 @@ def comparison_table(value: dict[str, Any]) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("", *(escape(run) for run in value["runs"]))
+    table = Table("")
+    for run in value["runs"]:
+        table.add_column(escape(run), overflow="fold")
     table.add_row("name", *(escape(name) for name in value["names"]))
     for name, entries in {**value["params"], **value["metrics"]}.items():
         table.add_row(escape(name), *(escape(_text(entry)) for entry in entries))

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 _NON_COMMERCIAL = re.compile(r"\bNC\b|-NC-|-NC\b|non-?commercial", re.IGNORECASE)
+_CLASSIFIER = ("accuracy", "g_mean", "auc")
+_LONGEST_LINE = 300
 
 
 def non_commercial(licences: Iterable[str]) -> list[str]:
@@ -35,6 +37,7 @@ def card_text(manifest: Mapping[str, Any]) -> str:
         _members(manifest["members"]),
         "## Scores",
         _rows(manifest["metrics"]) or "Not recorded.",
+        *_downstream(manifest["metrics"].get("downstream")),
         "Scores were taken in the feature space of this extractor and are comparable only with "
         "scores taken in the same one:",
         _rows(manifest["extractor"]) or "Not recorded.",
@@ -77,6 +80,38 @@ def _members(members: Iterable[Mapping[str, Any]]) -> str:
     return "| member | kind | share |\n|---|---|---|\n" + "\n".join(lines)
 
 
+def _downstream(table: Any) -> list[str]:
+    """The classifiers trained on each strategy's images, as a table of means on real test images.
+
+    Understands ``{"strategies": [{"strategy": …, "metrics": {name: {"mean": …, "sd": …}}}]}``.
+    """
+    rows = table.get("strategies", []) if isinstance(table, Mapping) else []
+    found = [
+        (str(row.get("strategy", "")), row.get("repeats", ""), row["metrics"])
+        for row in rows
+        if isinstance(row, Mapping) and isinstance(row.get("metrics"), Mapping)
+    ]
+    names = [name for name in _CLASSIFIER if any(name in metrics for _, _, metrics in found)]
+    if not names:
+        return []
+    lines = [f"| trained on | repeats | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
+    for strategy, repeats, metrics in found:
+        cells = [_spread(metrics.get(name)) for name in names]
+        lines.append(f"| {_plain(strategy)} | {_plain(repeats)} | {' | '.join(cells)} |")
+    return [
+        "A classifier trained on each set of images, tested on real ones (mean ± standard "
+        "deviation over repeats):",
+        "\n".join(lines),
+    ]
+
+
+def _spread(entry: Any) -> str:
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("mean"), float):
+        return "–"
+    sd = entry.get("sd")
+    return f"{entry['mean']:.3f}" + (f" ± {sd:.3f}" if isinstance(sd, float) else "")
+
+
 def _failures(manifest: Mapping[str, Any]) -> str:
     known = manifest["provenance"].get("known_failures", [])
     lines = [f"- {_plain(note)}" for note in known]
@@ -112,7 +147,14 @@ def _licences(licences: Iterable[str]) -> str:
 
 
 def _rows(values: Mapping[str, Any]) -> str:
-    lines = [f"- {_plain(key)}: {_plain(value)}" for key, value in values.items() if value != ""]
+    """A list of the values that fit a line; the manifest has the others."""
+    lines = []
+    for key, value in values.items():
+        text = _plain(value)
+        if text and (len(text) <= _LONGEST_LINE or isinstance(value, str)):
+            lines.append(f"- {_plain(key)}: {text}")
+        elif text and key != "downstream":
+            lines.append(f"- {_plain(key)}: see ensemble.json")
     return "\n".join(lines)
 
 
@@ -125,4 +167,6 @@ def _plain(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(_plain(entry) for entry in value)
     text = " ".join(str(value).split())
-    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", text.replace("&", "&amp;")).replace("\\<", "&lt;")
+    return re.sub(r"([\\`*\[\]<>|#]|\b_|_\b)", r"\\\1", text.replace("&", "&amp;")).replace(
+        "\\<", "&lt;"
+    )

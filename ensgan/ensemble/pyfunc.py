@@ -75,7 +75,7 @@ def _requests(value: Any) -> list[dict[str, Any]]:
         unknown = sorted(set(entry) - {"n", "labels", "seed"})
         if unknown or "n" not in entry:
             raise InputError(f"a request holds n, labels and seed, not {', '.join(entry) or '{}'}")
-        labels = entry.get("labels")
+        labels: Any = entry.get("labels")
         try:
             requests.append(
                 {

@@ -68,7 +68,9 @@ def run_id(storage: Path) -> str:
 
 
 def call(*arguments: object) -> Any:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    result = CliRunner(env={"COLUMNS": "120"}).invoke(
+        app, [str(argument) for argument in arguments]
+    )
     if isinstance(result.exception, EnsganError):
         raise result.exception
     assert result.exit_code == 0, result.output
@@ -102,10 +104,14 @@ def test_runs_lists_sweeps(storage: Path, run_id: str) -> None:
 
 
 def test_tables_for_people(storage: Path, run_id: str) -> None:
-    assert "phantom" in call("runs", "--storage", storage)
+    listed = call("runs", "--storage", storage)
+    assert "phantom" in listed
+    assert run_id in listed
     shown = call("show", run_id, "--storage", storage)
     assert "ensemble.json" in shown
     assert "SNGAN" in shown
+    child = open_store(storage=storage).children(run_id)[0]
+    assert child.run_id in shown
     value = as_json("show", run_id, "--storage", storage)
     assert value["params"]["dataset"] == "phantom"
     assert [child["name"] for child in value["children"]] == ["SNGAN"]
