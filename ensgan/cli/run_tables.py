@@ -65,13 +65,12 @@ def verified(ensemble: Ensemble, unlisted: Sequence[str]) -> dict[str, Any]:
 
 def runs_table(found: Sequence[dict[str, Any]]) -> Table:
     """Sweeps, one a row."""
-    from rich.box import SIMPLE
     from rich.markup import escape
     from rich.table import Column, Table
 
     sweep = Column("sweep", min_width=14, overflow="fold")
     numbers = [Column(name, no_wrap=True) for name in ("Intra-d", "Inter-d", "size", "status")]
-    table = Table(_run_column(), sweep, *numbers, box=SIMPLE, padding=(0, 1, 0, 0))
+    table = Table(_run_column(), sweep, *numbers, box=None, pad_edge=False)
     for run in found:
         table.add_row(
             run["run_id"],
