@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -46,58 +47,53 @@ class StrategyOptions:
 Strategy: TypeAlias = Callable[[SearchRun, StrategyOptions], None]
 
 
+def _load_pareto_local() -> Strategy:
+    from ensgan.search.local import pareto_local
+
+    return lambda run, options: pareto_local(run, options.starts)
+
+
+def _load_exhaustive() -> Strategy:
+    from ensgan.search.exhaustive import exhaustive
+
+    return lambda run, options: exhaustive(run, options.starts)
+
+
+def _load_pymoo() -> Strategy:
+    from ensgan.search.pymoo import search_with_pymoo
+
+    return lambda run, options: search_with_pymoo(run, options.starts)
+
+
+def _load_optuna(sampler: str) -> Strategy:
+    from ensgan.search.optuna import search_with_optuna
+
+    return lambda run, options: search_with_optuna(
+        run,
+        sampler,
+        starts=options.starts,
+        storage=options.study_storage,
+        study_name=options.study_name,
+    )
+
+
 @dataclass(frozen=True)
 class _Row:
-    """One sampler: how it runs, and whether it may run without a budget."""
+    """One sampler: how to load it (before the clock starts), and what it can do."""
 
-    strategy: Strategy
+    load: Callable[[], Strategy]
     stores_trials: bool = False
     ends_by_itself: bool = False
 
 
-def _pareto_local(run: SearchRun, options: StrategyOptions) -> None:
-    from ensgan.search.local import pareto_local
-
-    pareto_local(run, options.starts)
-
-
-def _exhaustive(run: SearchRun, options: StrategyOptions) -> None:
-    from ensgan.search.exhaustive import exhaustive
-
-    exhaustive(run, options.starts)
-
-
-def _pymoo(run: SearchRun, options: StrategyOptions) -> None:
-    from ensgan.search.pymoo import search_with_pymoo
-
-    search_with_pymoo(run, options.starts)
-
-
-def _optuna(sampler: str) -> Strategy:
-    def strategy(run: SearchRun, options: StrategyOptions) -> None:
-        from ensgan.search.optuna import search_with_optuna
-
-        search_with_optuna(
-            run,
-            sampler,
-            starts=options.starts,
-            storage=options.study_storage,
-            study_name=options.study_name,
-        )
-
-    return strategy
-
-
 _SAMPLERS: dict[str, _Row] = {
-    "pareto-local": _Row(_pareto_local, ends_by_itself=True),
-    "ensemble": _Row(_optuna("ensemble"), stores_trials=True),
-    "nsga2": _Row(_optuna("nsga2"), stores_trials=True),
-    "nsga3": _Row(_optuna("nsga3"), stores_trials=True),
-    "tpe": _Row(_optuna("tpe"), stores_trials=True),
-    "gp": _Row(_optuna("gp"), stores_trials=True),
-    "random": _Row(_optuna("random"), stores_trials=True),
-    "pymoo": _Row(_pymoo),
-    "exhaustive": _Row(_exhaustive, ends_by_itself=True),
+    "pareto-local": _Row(_load_pareto_local, ends_by_itself=True),
+    **{
+        name: _Row(partial(_load_optuna, name), stores_trials=True)
+        for name in ("ensemble", "nsga2", "nsga3", "tpe", "gp", "random")
+    },
+    "pymoo": _Row(_load_pymoo),
+    "exhaustive": _Row(_load_exhaustive, ends_by_itself=True),
 }
 
 
@@ -157,8 +153,9 @@ def search(
         StoreError: the study's storage cannot be used.
         SearchInterrupted: Ctrl-C; carries the front found so far.
     """
-    started = time.perf_counter()
     row = _row(sampler, seed, trials, seconds, study_storage)
+    strategy = row.load()
+    started = time.perf_counter()
     if trials is None and seconds is None and not row.ends_by_itself:
         trials = DEFAULT_TRIALS
     evaluator = Evaluator(scores, inter=inter, kernel=kernel)
@@ -196,7 +193,7 @@ def search(
     )
     interrupted = False
     try:
-        row.strategy(run, options)
+        strategy(run, options)
     except KeyboardInterrupt:
         interrupted = True
     front = run.front(sampler, key)
@@ -204,6 +201,8 @@ def search(
         run.write_record(record)
     if interrupted:
         raise SearchInterrupted(front)
+    if run.trials == 0:
+        raise InputError(f"the budget of {seconds} s ended before the first trial: allow more")
     if len(front) == 0:
         raise InputError(
             f"{sampler} met no ensemble that satisfies the constraints in {run.trials} trials: "
