@@ -67,8 +67,8 @@ def sentence(event: Event) -> str:
     if event.kind == "strategy":
         metrics = fields["metrics"]
         return (
-            f"{fields['strategy']} (repeat {fields['repeat']}): accuracy {metrics['accuracy']:.3f}, "
-            f"g-mean {metrics['g_mean']:.3f}"
+            f"{fields['strategy']} (repeat {fields['repeat']}): "
+            f"accuracy {metrics['accuracy']:.3f}, g-mean {metrics['g_mean']:.3f}"
         )
     if event.kind == "failed":
         return f"FAILED {fields['gan']}: {fields['error']}"

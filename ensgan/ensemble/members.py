@@ -66,12 +66,14 @@ class GanKind:
         """See :meth:`MemberKind.open`."""
         from safetensors.torch import load
 
+        from ensgan.zoo.placement import placed
+
         generator = _build(entry.gan, manifest.shape, len(manifest.class_names))
         # An update keeps the versions of torch's modules, which safetensors does not store.
         state = generator.state_dict()
         state.update(load(content))
         generator.load_state_dict(state)
-        return GanMember(generator.eval().requires_grad_(False))
+        return GanMember(placed(generator, "cpu").eval().requires_grad_(False))
 
 
 def _build(row: Any, shape: ImageShape, num_classes: int) -> Generator:

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from ensgan.ensemble import TAG_DIGEST, ensemble_digest
 from ensgan.files import content_key, read_json, write_bytes, write_json
 from ensgan.pipeline.folder import SweepFolder
 from ensgan.pipeline.members import MemberResult
@@ -209,6 +210,7 @@ class Recording:
             {
                 TAG_SELECTED: ",".join(selected["members"]),
                 "ensgan.rule": selected["rule"],
+                TAG_DIGEST: ensemble_digest(Path(manifest["ensemble"])),
             },
         )
 

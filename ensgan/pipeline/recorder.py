@@ -56,7 +56,9 @@ class BackgroundRecorder:
         self._queued.clear()
         try:
             if self._recording is None:
-                self._recording = Recording(self.folder, self.open_store(), self.illustrator)
+                store = self.open_store()
+                store.prepare()
+                self._recording = Recording(self.folder, store, self.illustrator)
             return self._recording.bring_up_to_date()
         except StoreError as error:
             if not self._warned:

@@ -175,7 +175,7 @@ def _facts(
             **_objectives(point),
             "rule": selected.rule,
             "reason": selected.reason,
-            "downstream": table.to_json(),
+            "downstream": {k: v for k, v in table.to_json().items() if k != "runs"},
         },
         "dataset": {
             "name": dataset.name,

@@ -81,6 +81,9 @@ class RunStore(Protocol):
     def uri(self) -> str:
         """Address of the store."""
 
+    def prepare(self) -> None:
+        """Do now what the first run would wait for (imports, a new database)."""
+
     def create_run(
         self,
         name: str,

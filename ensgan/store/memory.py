@@ -50,6 +50,9 @@ class MemoryStore:
         """``memory:`` — there is no other address."""
         return "memory:"
 
+    def prepare(self) -> None:
+        """Nothing to do."""
+
     def create_run(
         self,
         name: str,

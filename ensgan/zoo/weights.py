@@ -15,6 +15,7 @@ from ensgan.files import atomic_path
 from ensgan.types import ImageShape
 from ensgan.zoo.backbones.base import Generator
 from ensgan.zoo.build import build_generator
+from ensgan.zoo.placement import placed
 from ensgan.zoo.spec import GANSpec
 
 
@@ -46,8 +47,7 @@ def load_generator(
         state = load_file(path)
     except (OSError, SafetensorError) as error:
         raise IntegrityError(f"{path} is not a readable safetensors file: {error}") from error
-    with torch.device("meta"):
-        generator = build_generator(spec, shape, num_classes, 0)
+    generator = build_generator(spec, shape, num_classes, 0)
     expected = {name: tuple(value.shape) for name, value in generator.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in state.items()}
     if expected != found:
@@ -58,6 +58,5 @@ def load_generator(
             f"{path} does not hold a {spec.name} generator of this size and data shape: "
             f"{len(differing)} tensors differ, e.g. {differing[0]}"
         )
-    generator.load_state_dict(state, assign=True)
-    generator.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return generator.eval().requires_grad_(False)
+    generator.load_state_dict(state)
+    return placed(generator, device).eval().requires_grad_(False)
