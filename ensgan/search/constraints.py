@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -113,6 +114,12 @@ class Constraints:
         free = self.allowed.copy()
         free[self.required] = False
         return np.flatnonzero(free)
+
+    def at_most(self) -> int:
+        """An upper bound of the number of allowed subsets (exact when only sizes are limited)."""
+        fixed, free = len(self.required), len(self.free)
+        sizes = range(max(self.min_size, fixed), min(self.max_size, fixed + free) + 1)
+        return sum(math.comb(free, size - fixed) for size in sizes)
 
     def outside(self, inside: Int64Array) -> Int64Array:
         """Positions of the allowed members that are not in ``inside``, ascending."""

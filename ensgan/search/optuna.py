@@ -231,7 +231,7 @@ def search_with_optuna(
     storage: str | None = None,
     study_name: str = "ensgan",
 ) -> Study:
-    """Run an Optuna study until the run's budget ends.
+    """Run an Optuna study until the run's budget ends or every allowed subset is tried.
 
     Args:
         run: the ledger.
@@ -256,7 +256,9 @@ def search_with_optuna(
         study.sampler = SAMPLERS[sampler](run, (run.seed + len(study.trials)) % 2**32)
         for members in starts:
             study.enqueue_trial(trials.parameters(members), skip_if_exists=True)
-        while not run.finished:
+        # Of a small pool every subset may have been tried before the budget ends.
+        every = run.constraints.at_most()
+        while not run.finished and trials.feasible < every:
             trials.one()
     return study
 
@@ -270,6 +272,8 @@ class _Trials:
         self.free = [(int(i), run.evaluator.names[i]) for i in run.constraints.free]
         self.required = run.constraints.required.tolist()
         self.known: dict[tuple[int, ...], tuple[float, float]] = {}
+        self.feasible = 0
+        """Different subsets tried that meet every constraint."""
 
     def parameters(self, members: Sequence[int]) -> dict[str, int]:
         """A subset as the values of the study's parameters."""
@@ -308,6 +312,8 @@ class _Trials:
             values = self.run.offer(row, keep_all=True)
             if violation > 0:
                 self.run.repeat(members)
+            else:
+                self.feasible += 1
             self.known[members] = float(values.intra_d[0]), float(values.inter_d[0])
         return self.known[members]
 
