@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import psutil
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -67,6 +68,7 @@ def sweep(
             address=None if address == "none" else address,
             fresh=fresh,
             on_event=on_event,
+            started=psutil.Process().create_time(),  # start-up counts
         )
         if as_json:
             on_event(Event("done", result.to_json()))

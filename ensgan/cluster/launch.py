@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ensgan.config import SweepSpec, TrackSpec
 from ensgan.errors import InputError, unknown_name
 from ensgan.pipeline.disk import check_disk
-from ensgan.pipeline.events import OnEvent, ignore
+from ensgan.pipeline.events import OnEvent, StageClock, ignore
 from ensgan.pipeline.executor import Executor, LocalExecutor, grow_here
 from ensgan.pipeline.folder import SweepFolder
 from ensgan.pipeline.members import MemberResult
@@ -32,6 +33,7 @@ def run_sweep(
     address: str | None = "local",
     fresh: bool = False,
     on_event: OnEvent = ignore,
+    started: float | None = None,
 ) -> SweepResult:
     """Run a sweep, or resume it where it was interrupted.
 
@@ -45,11 +47,13 @@ def run_sweep(
             None runs everything in this process without Ray.
         fresh: set an earlier sweep of this name aside and start over.
         on_event: told about everything that happens.
+        started: when the work began (seconds since the epoch), if before this call.
 
     Raises:
         InputError: bad spec, data or address, or another process runs this sweep.
         EnsganError: the run failed.
     """
+    started = time.time() if started is None else started
     if not isinstance(spec, SweepSpec):
         spec = load_sweep(Path(spec), settings)
     storage = (storage or default_storage()).resolve()
@@ -67,8 +71,15 @@ def run_sweep(
             Pictures(),
             on_event,
         )
-        with recorder, _executor(spec, folder, address) as executor:
-            return run(resolved, folder, executor=executor, recorder=recorder, on_event=on_event)
+        # Ray first: opening the store meanwhile would only make both slower.
+        with _executor(spec, folder, address) as executor, recorder:
+            return run(
+                resolved,
+                folder,
+                executor=executor,
+                recorder=recorder,
+                clock=StageClock(on_event, started=started),
+            )
 
 
 def train_one(

@@ -13,7 +13,7 @@ from ensgan import __version__
 from ensgan.config import SweepSpec
 from ensgan.errors import ConfigError, EnsganError
 from ensgan.pipeline import stages
-from ensgan.pipeline.events import Event, OnEvent, StageClock, ignore
+from ensgan.pipeline.events import Event, StageClock
 from ensgan.pipeline.executor import Executor
 from ensgan.pipeline.folder import SweepFolder
 from ensgan.pipeline.members import MemberJob, MemberResult
@@ -47,15 +47,15 @@ class _Sweep:
         folder: SweepFolder,
         executor: Executor,
         recorder: Recorder,
-        on_event: OnEvent,
+        clock: StageClock,
     ) -> None:
         self.resolved = resolved
         self.spec: SweepSpec = resolved.spec
         self.folder = folder
         self.executor = executor
         self.recorder = recorder
-        self.on_event = on_event
-        self.clock = StageClock(on_event)
+        self.on_event = clock.on_event
+        self.clock = clock
         self.manifest = _opened(folder, resolved)
         self.save()
 
@@ -237,17 +237,17 @@ def run(
     *,
     executor: Executor,
     recorder: Recorder,
-    on_event: OnEvent = ignore,
+    clock: StageClock,
 ) -> SweepResult:
     """Run a sweep, or what is left of it.
 
-    The caller holds the folder's lock.
+    The caller holds the folder's lock; ``clock`` times the stages and passes events on.
 
     Raises:
         ConfigError: the folder holds a sweep with other training settings.
         EnsganError: too few members could be trained.
     """
-    return _Sweep(resolved, folder, executor, recorder, on_event).run()
+    return _Sweep(resolved, folder, executor, recorder, clock).run()
 
 
 def sweep_folder(storage: Path, name: str) -> SweepFolder:
