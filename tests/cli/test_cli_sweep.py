@@ -1,0 +1,146 @@
+"""Bad input to ``ensgan sweep``, ``train`` and ``sync``: one clear message, exit code 2, nothing
+written."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_sweep import write_sweep
+
+from ensgan.cli import main
+
+
+class Shell:
+    """Runs the command in this process."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], storage: Path
+    ) -> None:
+        self.monkeypatch, self.capsys, self.storage = monkeypatch, capsys, storage
+
+    def __call__(self, *words: str) -> tuple[int, str, str]:
+        self.monkeypatch.setattr(sys, "argv", ["ensgan", *words, "--storage", str(self.storage)])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        shown = self.capsys.readouterr()
+        return code, shown.out, shown.err
+
+
+@pytest.fixture
+def shell(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Shell:
+    return Shell(monkeypatch, capsys, tmp_path / "storage")
+
+
+def refused(shell: Shell, *words: str) -> str:
+    code, _, error = shell(*words)
+    assert code == 2, error
+    assert error.startswith("error: ") and "Traceback" not in error
+    assert not list(shell.storage.glob("sweeps/*/manifest.json"))
+    return error
+
+
+def test_all_problems_of_a_file_at_once(shell: Shell, tmp_path: Path) -> None:
+    sweep = write_sweep(
+        tmp_path,
+        dataset={"name": "phantm"},
+        train={"gans": ["SNGA"], "steps": 7, "stepz": 1},
+        embed={"extractor": "swavv"},
+        select={"rule": "kne"},
+        evaluate={"strategies": ["reall"], "repeats": "two"},
+    )
+    error = refused(shell, "sweep", str(sweep))
+    for expected in (
+        "did you mean 'phantom'",
+        "did you mean 'SNGAN'",
+        "2 snapshots do not divide 7 steps",
+        "train.stepz: unknown key: did you mean 'steps'",
+        "did you mean 'swav'",
+        "did you mean 'knee'",
+        "did you mean 'real'",
+        "evaluate.repeats: ",
+        "not 'two'",
+    ):
+        assert expected in error
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (None, "no such file"),
+        (b"PK\x03\x04 cut short", "pneumoniamnist.npz"),
+        ("wrong checksum", "accept"),
+    ],
+)
+def test_unusable_data_files(
+    shell: Shell,
+    tmp_path: Path,
+    content: bytes | str | None,
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # no network in this test
+    sweep = write_sweep(tmp_path, dataset={"name": "pneumoniamnist", "options": {}})
+    folder = tmp_path / "data"
+    folder.mkdir()
+    if isinstance(content, bytes):
+        (folder / "pneumoniamnist.npz").write_bytes(content)
+    elif content is not None:
+        splits = {}
+        for split in ("train", "val", "test"):
+            splits[f"{split}_images"] = np.zeros((4, 28, 28), np.uint8)
+            splits[f"{split}_labels"] = np.array([[0], [1], [0], [1]], np.uint8)
+        np.savez(folder / "pneumoniamnist.npz", **splits)
+    code, _, error = shell("sweep", str(sweep), "--data-dir", str(folder))
+    assert code in (1, 2) and error.startswith("error: ") and "Traceback" not in error
+    assert "pneumoniamnist.npz" in error
+    if content is not None:
+        assert code == 2 and expected in error
+
+
+def test_too_few_images_for_a_batch(shell: Shell, tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path, train={"batch": 64, "d_updates": 5})
+    error = refused(shell, "sweep", str(sweep))
+    assert "5 × 64 = 320 real images" in error and "has 160" in error
+
+
+def test_a_storage_that_cannot_be_written(shell: Shell, tmp_path: Path) -> None:
+    shell.storage.write_text("a file, not a folder")
+    sweep = write_sweep(tmp_path)
+    code, _, error = shell("sweep", str(sweep), "--address", "none")
+    assert code in (1, 2) and "cannot write" in error and "Traceback" not in error
+
+
+def test_dry_run_as_json(shell: Shell, tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path)
+    code, out, _ = shell("sweep", str(sweep), "--dry-run", "--json")
+    plan = json.loads(out)
+    assert code == 0 and plan["members"] == 4 and plan["images"] == 4 * 160
+    assert [row["gan"] for row in plan["rows"]] == ["SNGAN", "ACGAN-Mod"]
+    assert all(row["seconds_per_step"] > 0 and row["memory_bytes"] > 0 for row in plan["rows"])
+    assert plan["disk_bytes"] > 0 and not shell.storage.exists()
+
+
+def test_train_one_gan(shell: Shell, tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path, train={"steps": 2})
+    code, out, _ = shell("train", str(sweep), "--gan", "SNGAN", "--json")
+    last = json.loads(out.splitlines()[-1])
+    assert code == 0 and [m["name"] for m in last["members"]] == ["SNGAN@1", "SNGAN@2"]
+    assert "did you mean 'SNGAN'" in shell("train", str(sweep), "--gan", "SNGA")[2]
+
+
+def test_sync_of_an_unknown_sweep(shell: Shell) -> None:
+    assert "unknown sweep 'nothing'" in refused(shell, "sync", "nothing")
+
+
+def test_unknown_run(shell: Shell) -> None:
+    code, _, error = shell("show", "deadbeef")
+    assert code == 2 and "deadbeef" in error and "ensgan runs" in error
