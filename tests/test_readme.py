@@ -19,13 +19,16 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```sh\n(.*?)```", README, flags=re.S)
-COMMANDS = [
-    line.partition("  #")[0].strip()
-    for block in BLOCKS
-    for line in block.splitlines()
-    if line.strip() and not line.startswith("#")
-]
+
+
+def commands(text: str) -> list[str]:
+    """The command lines of a page's shell blocks, without their comments."""
+    return [
+        line.partition("  #")[0].strip()
+        for block in re.findall(r"```sh\n(.*?)```", text, flags=re.S)
+        for line in block.splitlines()
+        if line.strip() and not line.startswith("#")
+    ]
 
 
 class User:
@@ -67,7 +70,7 @@ def test_the_readme_shows_what_this_file_runs() -> None:
         "ensgan sample out/ -n 64 --seed 1 -o samples.npz",
         "ENSGAN_DATA=FOLDER ensgan sweep sweeps/pneumoniamnist-nano.yaml",
     }
-    assert set(COMMANDS) == expected
+    assert set(commands(README)) == expected
 
 
 def test_the_two_commands_exist_and_are_shell() -> None:
@@ -116,6 +119,14 @@ def test_the_python_of_the_readme(user: User) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert user.run_id in done.stdout, "the finished sweep answered at once"
+
+
+@pytest.mark.timeout(600)
+def test_the_commands_of_the_sweeps_page(user: User) -> None:
+    page = commands((ROOT / "docs" / "sweeps.md").read_text())
+    assert len(page) == 2
+    for command in page:
+        user(command)
 
 
 @pytest.mark.timeout(120)
