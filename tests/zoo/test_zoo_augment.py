@@ -133,14 +133,14 @@ def test_more_reflection_than_needed_changes_nothing(seed: int, size: int) -> No
     images = torch.randn(3, 2, size, size, generator=seeded(seed))
     chain = matrices(3, seed, size)
     assert max(needed_margins(chain, size, size)) < size
-    close(warp(images, chain), warp(images, chain, (size - 1, size - 1)), 2e-5)
+    close(warp(images, chain), warp(images, chain, (size - 1, size - 1)), 1e-4)
 
 
 def test_only_changed_images_are_resampled() -> None:
     images = torch.randn(6, 1, 32, 32, generator=seeded())
     chain = matrices(6)
     chain[[1, 4]] = torch.eye(3)
-    close(warp(images, chain), warp(images, chain, (31, 31)), 2e-5)
+    close(warp(images, chain), warp(images, chain, (31, 31)), 1e-4)
     assert torch.equal(warp(images, chain)[[1, 4]], images[[1, 4]])
 
 
