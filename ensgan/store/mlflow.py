@@ -38,6 +38,10 @@ _PARAMS_PER_CALL, _TAGS_PER_CALL, _METRICS_PER_CALL = 100, 100, 1000
 _LONGEST_PARAM, _LONGEST_TAG = 6000, 8000
 
 
+_MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
+"""Makes the UI open on the runs of a training, not on traces of language models."""
+
+
 class MLflowStore:
     """A :class:`~ensgan.store.base.RunStore` in an MLflow experiment.
 
@@ -277,7 +281,9 @@ class MLflowStore:
         root = self.artifact_root
         location = root.resolve().as_uri() if root is not None else None
         try:
-            return client.create_experiment(self._experiment, artifact_location=location)
+            return client.create_experiment(
+                self._experiment, artifact_location=location, tags=_MODEL_TRAINING
+            )
         except MlflowException:
             # Another driver was faster: its experiment is ours too.
             found = client.get_experiment_by_name(self._experiment)
