@@ -84,14 +84,14 @@ def test_the_two_commands_exist_and_are_shell() -> None:
 @pytest.mark.timeout(900)
 def test_the_main_job(user: User) -> None:
     plan = json.loads(user("ensgan sweep sweeps/quickstart.yaml --dry-run --json"))
-    assert plan["members"] == 6 and plan["wall_seconds"] > 0
+    assert plan["members"] == 12 and plan["wall_seconds"] > 0
     assert not (user.home / "ensgan-runs").exists(), "a dry run writes nothing"
     assert "MLflow run ID: " in user("ensgan sweep sweeps/quickstart.yaml")
     listed = json.loads(user("ensgan runs --json"))["runs"]
     assert len(listed) == 1
     run = listed[0]
     user.run_id = run["run_id"]
-    assert run["members"] == 6 and run["dataset"] == "phantom" and run["selected"]
+    assert run["members"] == 12 and run["dataset"] == "phantom" and run["selected"]
     user("ensgan pull RUN -o out/")
     user("ensgan sample out/ -n 64 --seed 1 -o samples.npz")
     first = (user.home / "samples.npz").read_bytes()
