@@ -89,6 +89,11 @@ def resolve(spec: SweepSpec, data_dir: Path | None = None) -> Resolved:
     snapshots = sum(setting.snapshots for setting in settings)
     if snapshots < 2 and not problems:
         problems.append("train: an ensemble needs at least 2 members: add GANs or snapshots")
+    if spec.select.rule == "downstream":
+        problems.append(
+            "select.rule: 'downstream' needs validation scores of every front point, which a sweep "
+            "does not measure yet: use knee, or ensgan.select(…, validation_scores=…)"
+        )
     if problems:
         raise ConfigError(f"sweep '{spec.name}'", problems)
     return Resolved(spec, dataset, tuple(gans), tuple(settings))
