@@ -137,7 +137,8 @@ def sample(
         raise InputError("say how many images: -n 64, or --labels 0:32,1:32")
     if output.suffix not in ("", ".npz"):
         raise InputError(f"'{output}' is neither an .npz file nor a folder: name one of them")
-    if output.exists() and (output.is_file() or any(output.iterdir())):
+    # An .npz of samples is replaced: the seed makes it again. A folder may hold other things.
+    if output.is_dir() and (output.suffix or any(output.iterdir())):
         raise InputError(f"{output} exists already: name a new file or folder")
     ensemble = load_ensemble(source, storage=storage, uri=uri)
     if output.suffix == ".npz":
