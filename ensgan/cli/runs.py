@@ -121,6 +121,9 @@ def sample(
         typer.Option(help="Classes: one an image ('0,1,1'), or how many of each ('0:10,1:20')."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal images.")] = 0,
+    replacement: Annotated[
+        bool, typer.Option("--replacement", help="Let a sample bank that runs out repeat images.")
+    ] = False,
     storage: StorageOption = None,
     uri: UriOption = None,
     json: JsonOption = False,
@@ -141,13 +144,12 @@ def sample(
     if output.is_dir() and (output.suffix or any(output.iterdir())):
         raise InputError(f"{output} exists already: name a new file or folder")
     ensemble = load_ensemble(source, storage=storage, uri=uri)
+    samples = ensemble.sample(count, wanted, seed, replacement=replacement)
     if output.suffix == ".npz":
-        samples = ensemble.sample(count, wanted, seed)
         samples.save(output)
     else:
         from ensgan.ensemble.export import save_png
 
-        samples = ensemble.sample(count, wanted, seed)
         save_png(output, samples, ensemble.class_names)
     makers = [] if samples.members is None else samples.members.tolist()
     made = {name: makers.count(index) for index, name in enumerate(samples.member_names)}

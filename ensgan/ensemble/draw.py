@@ -23,12 +23,14 @@ class Plan:
     Attributes:
         members: int64 [n], index of the member of each image.
         ranks: int64 [n], the how-manieth image of that member it is, from 0.
+        turns: int64 [n], the how-manieth image of that member and class, from 0.
         labels: int64 [n], classes.
-        made: int64 [M], images of each member up to the end of this plan.
+        made: int64 [M,K], images of each member and class up to the end of this plan.
     """
 
     members: Int64Array
     ranks: Int64Array
+    turns: Int64Array
     labels: Int64Array
     made: Int64Array
 
@@ -67,14 +69,25 @@ def make_plan(
 
     Args:
         labels: int64 [n], or None to draw them by ``class_shares``.
-        made: int64 [M], how many images of each member lie before ``start``.
+        made: int64 [M,K], how many images of each member and class lie before ``start``.
     """
     members = choose(weights, uniforms(derived_seed(seed, "member"), start, n))
     if labels is None:
         labels = choose(class_shares, uniforms(derived_seed(seed, "label"), start, n))
-    before = np.zeros(len(weights), np.int64) if made is None else made
-    ranks = np.empty(n, np.int64)
-    counts = np.bincount(members, minlength=len(weights)).astype(np.int64)
-    for member in np.flatnonzero(counts):
-        ranks[members == member] = before[member] + np.arange(counts[member])
-    return Plan(members, ranks, labels, before + counts)
+    size = (len(weights), len(class_shares))
+    before = np.zeros(size, np.int64) if made is None else made
+    cells = members * size[1] + labels
+    turns = before.reshape(-1)[cells] + _occurrences(cells)
+    ranks = before.sum(axis=1)[members] + _occurrences(members)
+    counts = np.bincount(cells, minlength=size[0] * size[1]).astype(np.int64)
+    return Plan(members, ranks, turns, labels, before + counts.reshape(size))
+
+
+def _occurrences(values: Int64Array) -> Int64Array:
+    """How often each value occurred before its place, int64 [n]."""
+    order = np.argsort(values, kind="stable")
+    counts = np.bincount(values)
+    starts = np.cumsum(counts) - counts
+    found = np.empty(len(values), np.int64)
+    found[order] = np.arange(len(values)) - starts[values[order]]
+    return found

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 class Ensemble:
     """Generators with shares, opened by :func:`load_ensemble`.
 
-    Image i of a seed depends on the seed, i and its label only: a longer or shorter request, the
-    command line and Python, all give the same bytes on the same machine. Weights are read, and
-    hashed once more, when a member makes its first image.
+    Image i of a seed depends on the seed, i and its label only (from a sample bank, also on how
+    many of its class came before it): a longer or shorter request, the command line and Python, all
+    give the same bytes on the same machine. Weights are read, and hashed once more, when a member
+    makes its first image.
 
     Attributes:
         folder: where its files lie.
@@ -65,19 +66,26 @@ class Ensemble:
         return tuple(self.manifest.class_names)
 
     def sample(
-        self, n: int, labels: Sequence[int] | Int64Array | None = None, seed: int = 0
+        self,
+        n: int,
+        labels: Sequence[int] | Int64Array | None = None,
+        seed: int = 0,
+        *,
+        replacement: bool = False,
     ) -> Samples:
         """Make ``n`` images.
 
         Args:
             labels: the class of each image, n of them; drawn by the training shares when None.
             seed: 0 … 2⁶³-1.
+            replacement: whether a sample bank that runs out may repeat its images.
 
         Returns:
             images with their labels; ``members`` says which member made each.
 
         Raises:
-            InputError: ``n``, a label or the seed is out of range.
+            InputError: ``n``, a label or the seed is out of range, or a sample bank holds fewer
+                images than it is to give.
             IntegrityError: a weight file has changed since it was verified.
         """
         wanted = self._labels(n, labels)
@@ -89,13 +97,16 @@ class Ensemble:
             class_shares=self.manifest.class_shares,
             labels=wanted,
         )
-        return self._make(plan, seed)
+        return self._make(plan, seed, replacement)
 
     def stream(self, batch: int, seed: int = 0) -> Iterator[Samples]:
-        """Endless batches: the images of ``sample(…, seed=seed)`` one batch after another."""
+        """Endless batches: the images of ``sample(…, seed=seed)`` one batch after another.
+
+        A sample bank whose images have all been shown begins anew in another order.
+        """
         self._labels(batch, None)
         self._check_seed(seed)
-        made, start = np.zeros(len(self), np.int64), 0
+        made, start = np.zeros((len(self), len(self.class_names)), np.int64), 0
         while True:
             plan = make_plan(
                 batch,
@@ -105,11 +116,18 @@ class Ensemble:
                 start=start,
                 made=made,
             )
-            yield self._make(plan, seed)
+            yield self._make(plan, seed, replacement=True)
             made, start = plan.made, start + batch
 
-    def dataset(self, n: int, labels: Sequence[int] | None = None, seed: int = 0) -> TensorDataset:
-        """``n`` images as a PyTorch data set.
+    def dataset(
+        self,
+        n: int,
+        labels: Sequence[int] | None = None,
+        seed: int = 0,
+        *,
+        replacement: bool = False,
+    ) -> TensorDataset:
+        """The images of :meth:`sample` as a PyTorch data set.
 
         Returns:
             pairs of a float32 image [C,H,W] in [0, 1] and an int64 label.
@@ -117,30 +135,44 @@ class Ensemble:
         import torch
         from torch.utils.data import TensorDataset
 
-        samples = self.sample(n, labels, seed)
+        samples = self.sample(n, labels, seed, replacement=replacement)
         images = samples.images if samples.images.ndim == 4 else samples.images[..., None]
         tensor = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
         return TensorDataset(tensor.float() / 255, torch.from_numpy(samples.labels))
 
-    def dataloader(self, batch: int, n: int, seed: int = 0, **options: Any) -> DataLoader[Any]:
+    def dataloader(
+        self, batch: int, n: int, seed: int = 0, *, replacement: bool = False, **options: Any
+    ) -> DataLoader[Any]:
         """:meth:`dataset` in batches; ``options`` go to PyTorch's ``DataLoader``."""
         from torch.utils.data import DataLoader
 
-        return DataLoader(self.dataset(n, seed=seed), batch_size=batch, **options)
+        images = self.dataset(n, seed=seed, replacement=replacement)
+        return DataLoader(images, batch_size=batch, **options)
 
     def save_png(
-        self, folder: Path, n: int, labels: Sequence[int] | None = None, seed: int = 0
+        self,
+        folder: Path,
+        n: int,
+        labels: Sequence[int] | None = None,
+        seed: int = 0,
+        *,
+        replacement: bool = False,
     ) -> Path:
         """Write ``n`` images as a PNG folder per class with ``labels.csv``."""
-        return save_png(folder, self.sample(n, labels, seed), self.class_names)
+        samples = self.sample(n, labels, seed, replacement=replacement)
+        return save_png(folder, samples, self.class_names)
 
-    def _make(self, plan: Plan, seed: int) -> Samples:
+    def _make(self, plan: Plan, seed: int, replacement: bool) -> Samples:
         images = np.empty(self.shape.array_shape(len(plan.members)), np.uint8)
         for index in np.unique(plan.members):
             own = np.flatnonzero(plan.members == index)
             name = self.member_names[index]
             images[own] = self._member(int(index)).images(
-                plan.labels[own], seed=derived_seed(seed, name), start=int(plan.ranks[own[0]])
+                plan.labels[own],
+                seed=derived_seed(seed, name),
+                start=int(plan.ranks[own[0]]),
+                turns=plan.turns[own],
+                replacement=replacement,
             )
         return Samples(images, plan.labels, plan.members, self.member_names)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ensgan.ensemble.draw import choose, derived_seed, uniforms
+from ensgan.ensemble.draw import derived_seed
 from ensgan.ensemble.weights import TensorInfo
 from ensgan.errors import InputError, IntegrityError, unknown_name
 from ensgan.types import ImageShape, Int64Array, UInt8Array
@@ -24,10 +24,20 @@ _DTYPES = {"torch.float32": "F32", "torch.int64": "I64", "torch.uint8": "U8", "t
 
 
 class Member(Protocol):
-    """Makes images. Image j of a seed depends on the seed, j and its label only."""
+    """Makes images. Image j of a seed depends on the seed, j, its turn and its label only."""
 
-    def images(self, labels: Int64Array, *, seed: int, start: int) -> UInt8Array:
-        """Images start … start+n-1 for ``labels`` [n]: uint8 [n,H,W] or [n,H,W,C]."""
+    def images(
+        self, labels: Int64Array, *, seed: int, start: int, turns: Int64Array, replacement: bool
+    ) -> UInt8Array:
+        """Images start … start+n-1 for ``labels`` [n]: uint8 [n,H,W] or [n,H,W,C].
+
+        Args:
+            turns: int64 [n], how many images of its class the member has made before each.
+            replacement: whether an image may be given out twice where images run out.
+
+        Raises:
+            InputError: images run out.
+        """
 
 
 class MemberKind(Protocol):
@@ -109,15 +119,18 @@ class GanMember:
     def __init__(self, generator: Generator) -> None:
         self._generator = generator
 
-    def images(self, labels: Int64Array, *, seed: int, start: int) -> UInt8Array:
-        """See :meth:`Member.images`."""
+    def images(
+        self, labels: Int64Array, *, seed: int, start: int, turns: Int64Array, replacement: bool
+    ) -> UInt8Array:
+        """See :meth:`Member.images`; a generator never runs out of images."""
         from ensgan.zoo import sample
 
+        del turns, replacement
         return sample(self._generator, labels, seed=seed, start=start)
 
 
 class BankKind:
-    """A bank of finished images, for generators that ensgan cannot run: draws with replacement.
+    """A bank of finished images, for generators that ensgan cannot run: drawn without replacement.
 
     The file holds ``images`` (U8) and ``labels`` (I64).
     """
@@ -142,31 +155,51 @@ class BankKind:
 
 
 class BankMember:
-    """Images by class."""
+    """Images by class, given out in an order that the seed decides, each of them once."""
 
     def __init__(self, name: str, images: UInt8Array, labels: Int64Array) -> None:
         self._name = name
         self._images = images
         self._by_class = {int(label): np.flatnonzero(labels == label) for label in set(labels)}
 
-    def images(self, labels: Int64Array, *, seed: int, start: int) -> UInt8Array:
-        """See :meth:`Member.images`.
+    def images(
+        self, labels: Int64Array, *, seed: int, start: int, turns: Int64Array, replacement: bool
+    ) -> UInt8Array:
+        """See :meth:`Member.images`; with replacement a class begins anew once all were shown.
 
         Raises:
-            InputError: the bank has no image of a class.
+            InputError: the bank has no image of a class, or too few of it.
         """
-        draws = uniforms(derived_seed(seed, "bank"), start, len(labels))
+        del start
         chosen = np.empty(len(labels), np.int64)
-        for label in set(labels.tolist()):
-            own = self._by_class.get(label)
-            if own is None:
-                raise InputError(
-                    f"the sample bank {self._name} has no image of class {label}: ask for other "
-                    "labels"
-                )
+        for label in sorted(set(labels.tolist())):
             wanted = labels == label
-            chosen[wanted] = own[choose([1 / len(own)] * len(own), draws[wanted])]
+            own = self._own(label, int(turns[wanted].max()) + 1, replacement)
+            rounds = turns[wanted] // len(own)
+            picked = np.empty(len(rounds), np.int64)
+            for number in set(rounds.tolist()):
+                order = np.random.Generator(
+                    np.random.Philox(key=derived_seed(seed, "bank", label, number))
+                ).permutation(own)
+                this_round = rounds == number
+                picked[this_round] = order[turns[wanted][this_round] % len(own)]
+            chosen[wanted] = picked
         return self._images[chosen]
+
+    def _own(self, label: int, asked: int, replacement: bool) -> Int64Array:
+        """Places of the images of a class, of which ``asked`` are to be given out."""
+        own = self._by_class.get(label)
+        if own is None:
+            raise InputError(
+                f"the sample bank {self._name} has no image of class {label}: ask for other labels"
+            )
+        if asked > len(own) and not replacement:
+            raise InputError(
+                f"the sample bank {self._name} holds {len(own)} images of class {label} and "
+                f"{asked} of them are asked for: ask for fewer images, or allow repeats "
+                "(--replacement, or replacement=True)"
+            )
+        return own
 
 
 KINDS: Mapping[str, MemberKind] = {"gan": GanKind(), "bank": BankKind()}

@@ -28,8 +28,8 @@ class EnsembleModel:
         """Make images.
 
         Args:
-            model_input: a mapping or a table of requests with ``n`` and, if wanted, ``labels``
-                and ``seed``.
+            model_input: a mapping or a table of requests with ``n`` and, if wanted, ``labels``,
+                ``seed`` and ``replacement`` (see :meth:`Ensemble.sample`).
             params: not used.
 
         Returns:
@@ -43,7 +43,7 @@ class EnsembleModel:
         del params
         rows = []
         for request in _requests(model_input):
-            samples = self.ensemble.sample(request["n"], request["labels"], request["seed"])
+            samples = self.ensemble.sample(**request)
             members = [] if samples.members is None else samples.members.tolist()
             for image, label, member in zip(
                 samples.images, samples.labels.tolist(), members, strict=True
@@ -72,9 +72,11 @@ def _requests(value: Any) -> list[dict[str, Any]]:
     entries = [value] if isinstance(value, Mapping) else value.to_dict(orient="records")
     requests = []
     for entry in entries:
-        unknown = sorted(set(entry) - {"n", "labels", "seed"})
+        unknown = sorted(set(entry) - {"n", "labels", "seed", "replacement"})
         if unknown or "n" not in entry:
-            raise InputError(f"a request holds n, labels and seed, not {', '.join(entry) or '{}'}")
+            raise InputError(
+                f"a request holds n, labels, seed and replacement, not {', '.join(entry) or '{}'}"
+            )
         labels: Any = entry.get("labels")
         try:
             requests.append(
@@ -82,6 +84,7 @@ def _requests(value: Any) -> list[dict[str, Any]]:
                     "n": int(entry["n"]),
                     "labels": [int(label) for label in labels] if _given(labels) else None,
                     "seed": int(entry["seed"]) if _given(entry.get("seed")) else 0,
+                    "replacement": _given(again := entry.get("replacement")) and bool(again),
                 }
             )
         except (TypeError, ValueError) as error:

@@ -44,6 +44,9 @@ class SampleRequest(BaseModel):
         description="The class of each image, n of them; drawn by the training shares when null.",
     )
     seed: int = Field(0, ge=0, lt=2**63, description="Equal seeds give equal images.")
+    replacement: bool = Field(
+        False, description="Whether a sample bank that runs out may repeat its images."
+    )
     format: Literal["json", "npz"] = Field(
         "json", description="PNG images in JSON, or an .npz file with images, labels, members."
     )
@@ -77,7 +80,9 @@ def make_app(
 
     def make(wanted: SampleRequest) -> Samples:
         with one_at_a_time:
-            return ensemble.sample(wanted.n, wanted.labels, wanted.seed)
+            return ensemble.sample(
+                wanted.n, wanted.labels, wanted.seed, replacement=wanted.replacement
+            )
 
     @app.get("/health", response_model=None)
     async def health() -> dict[str, str]:

@@ -35,8 +35,10 @@ def test_a_shorter_request_is_a_prefix_of_a_longer_one(intact: Path, few: int) -
     assert np.array_equal(many.members[:few], less.members)
 
 
-def test_the_label_of_one_image_changes_that_image_only(intact: Path) -> None:
-    ensemble = load_ensemble(intact)
+def test_the_label_of_one_image_changes_that_image_only(
+    publish: Callable[..., Path], sources, tmp_path
+) -> None:
+    ensemble = load_ensemble(publish(tmp_path / "e", members=sources[:2]))
     zeros = ensemble.sample(12, [0] * 12, seed=5)
     one = ensemble.sample(12, [0] * 6 + [1] + [0] * 5, seed=5)
     differing = [i for i in range(12) if not np.array_equal(zeros.images[i], one.images[i])]
@@ -141,6 +143,27 @@ def test_a_bank_without_a_class_says_so(publish: Callable[..., Path], sources, t
         ensemble.sample(1, [2])
 
 
+def test_a_bank_gives_each_image_once(publish: Callable[..., Path], sources, tmp_path) -> None:
+    ensemble = load_ensemble(publish(tmp_path / "e", members=[sources[2]]))
+    labels = [0, 1] * 10
+    first, other = (ensemble.sample(20, labels, seed=seed) for seed in (1, 2))
+    for samples in (first, other):
+        assert len({image.tobytes() for image in samples.images}) == 20
+    assert first.key != other.key  # another order
+    assert np.array_equal(ensemble.sample(7, labels[:7], seed=1).images, first.images[:7])
+    with pytest.raises(InputError, match=r"holds 10 images of class 0 and 11 of them .* repeats"):
+        ensemble.sample(22, [0, 1] * 11, seed=1)
+    with pytest.raises(InputError, match="fewer images"):
+        ensemble.dataloader(4, 100)
+    again = ensemble.sample(40, labels * 2, seed=1, replacement=True)
+    assert np.array_equal(again.images[:20], first.images)
+    kept = [image.tobytes() for image in again.images]
+    assert sorted(kept[:20]) == sorted(kept[20:]) and kept[:20] != kept[20:]
+    batches = np.concatenate([b.images for b in islice(ensemble.stream(9, seed=1), 5)])
+    drawn = ensemble.sample(45, seed=1, replacement=True)
+    assert np.array_equal(batches, drawn.images)
+
+
 @given(
     seed=st.integers(0, 2**63 - 1),
     n=st.integers(1, 50),
@@ -156,11 +179,15 @@ def test_plans_continue_where_they_stopped(
     rest = make_plan(
         n, seed=seed, weights=weights, class_shares=[0.5, 0.5], start=split, made=first.made
     )
-    for field in ("members", "ranks", "labels"):
+    for field in ("members", "ranks", "turns", "labels"):
         joined = np.concatenate([getattr(first, field), getattr(rest, field)])
         assert np.array_equal(getattr(whole, field), joined)
     for member in range(len(weights)):
-        assert whole.ranks[whole.members == member].tolist() == list(range(whole.made[member]))
+        of_member = whole.members == member
+        assert whole.ranks[of_member].tolist() == list(range(whole.made[member].sum()))
+        for label in (0, 1):
+            turns = whole.turns[of_member & (whole.labels == label)]
+            assert turns.tolist() == list(range(whole.made[member, label]))
 
 
 def test_draws_by_share() -> None:

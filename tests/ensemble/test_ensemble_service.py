@@ -88,7 +88,7 @@ def test_description_and_health(port: int) -> None:
     assert json.loads(content)["classes"] == ["normal", "pneumonia"]
     schema = json.loads(ask(port, "/openapi.json", method="GET", token=None)[1])
     body = schema["paths"]["/sample"]["post"]["requestBody"]["content"]["application/json"]
-    assert set(body["schema"]["properties"]) == {"n", "labels", "seed", "format"}
+    assert set(body["schema"]["properties"]) == {"n", "labels", "seed", "replacement", "format"}
 
 
 @pytest.mark.parametrize("token", [None, "", "wrong", TOKEN + "x", "é"])
