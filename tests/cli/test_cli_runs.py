@@ -30,8 +30,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     sources = []
     for name in ("A@1", "B@2"):
-        images = rng.integers(0, 256, (30, 8, 8), dtype=np.uint8)
-        path = write_bank(here / f"{name}.st", Samples(images, np.arange(30, dtype=np.int64) % 2))
+        images = rng.integers(0, 256, (120, 8, 8), dtype=np.uint8)
+        path = write_bank(here / f"{name}.st", Samples(images, np.arange(120, dtype=np.int64) % 2))
         sources.append(MemberSource(name, 1.0, path, kind="bank"))
     return write_ensemble(
         here / "ensemble",
