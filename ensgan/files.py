@@ -17,6 +17,18 @@ import numpy.typing as npt
 
 from ensgan.errors import DataError, StoreError
 
+CACHE_VARIABLE = "ENSGAN_CACHE"
+"""Environment variable that names the cache folder."""
+
+
+def cache_folder() -> Path:
+    """``ENSGAN_CACHE``, else ``$XDG_CACHE_HOME/ensgan``, else ``~/.cache/ensgan``."""
+    named = os.environ.get(CACHE_VARIABLE)
+    if named:
+        return Path(named).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "ensgan"
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 
 from ensgan import metrics
+from ensgan.metrics.choice import make_backend
 from ensgan.metrics.features import Frame, robust_centre
 from ensgan.metrics.hits import PlacedSet, pair_hits
-from ensgan.metrics.knn import make_backend
 from ensgan.metrics.prdc import BLOCK_ENTRIES
 from ensgan.metrics.radii import measure_balls
 

@@ -112,8 +112,9 @@ def _memorisation(
 
 
 def _remove(checkpoint: Path) -> None:
-    for block in checkpoint.glob("block-*.npz"):
-        block.unlink()
+    for pattern in ("block-*.npz", "radii-*.npz", "features-*.npy"):
+        for file in checkpoint.glob(pattern):
+            file.unlink()
     if checkpoint.is_dir() and not any(checkpoint.iterdir()):
         checkpoint.rmdir()
 

@@ -20,21 +20,9 @@ from ensgan.errors import DataError, StoreError
 from ensgan.files import content_key, read_npz, write_npz
 from ensgan.types import UInt8Array
 
-CACHE_VARIABLE = "ENSGAN_CACHE"
-"""Environment variable that names the cache folder."""
-
 _VERSION = 1  # raise it when the same files would give other images
 _EDGE = 1 << 14  # bytes at each end of a file that its fingerprint covers
 _LISTED = 20
-
-
-def cache_folder() -> Path:
-    """``ENSGAN_CACHE``, else ``$XDG_CACHE_HOME/ensgan``, else ``~/.cache/ensgan``."""
-    named = os.environ.get(CACHE_VARIABLE)
-    if named:
-        return Path(named).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "ensgan"
 
 
 def decode_files(

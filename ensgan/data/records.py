@@ -11,11 +11,12 @@ import numpy as np
 
 from ensgan.data import levels
 from ensgan.data.archive import CHANNELS
-from ensgan.data.decode import cache_folder, decode_files, refuse, relative
+from ensgan.data.decode import decode_files, refuse, relative
 from ensgan.data.picture import FITS, Box, Job, Preparation, is_picture
 from ensgan.data.request import Option, Request
 from ensgan.data.split import SPLITS, shared_groups, stratified_split
 from ensgan.errors import DataError
+from ensgan.files import cache_folder
 from ensgan.types import Dataset, Int64Array, Samples, UInt8Array
 
 OPTIONS = (

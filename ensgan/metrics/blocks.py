@@ -3,97 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ensgan.errors import DataError
-from ensgan.files import content_key, read_npz, sha256_arrays, write_npz
+from ensgan.files import content_key, read_npz, write_npz
+from ensgan.metrics.choice import make_backend
 from ensgan.metrics.exact import Balls, BoolArray
-from ensgan.metrics.features import (
-    FeatureArray,
-    FeatureSource,
-    Frame,
-    check_points,
-    open_features,
-    shifted,
-)
+from ensgan.metrics.features import FeatureArray, FeatureSource, Frame
 from ensgan.metrics.hits import Hits, PlacedSet, pair_hits
-from ensgan.metrics.knn import make_backend, side_by_side
-from ensgan.metrics.radii import measure_balls
-from ensgan.types import Float64Array, Int64Array, UInt8Array
-
-FORMAT = 1
-"""Raised when the meaning of a stored block changes."""
+from ensgan.metrics.knn import Backend, product_precision
+from ensgan.metrics.survey import FORMAT, Scoring
+from ensgan.metrics.threads import side_by_side
+from ensgan.types import Int64Array, UInt8Array
 
 _SMALL_PRODUCT = 1 << 30
 """Multiplications below which a product is not worth several threads."""
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """What all tasks of one pool share.
-
-    Attributes:
-        k: neighbour that sets the radius.
-        backend: name for :func:`make_backend`, resolved where the task runs.
-        dim: dimensions of the features.
-        centre: origin of the pool, float64 [dim].
-        shift: power of two taken out of all features first.
-        memory_bytes: working memory of one task.
-    """
-
-    k: int
-    backend: str
-    dim: int
-    centre: Float64Array
-    shift: int
-    memory_bytes: int
-
-    def open(self, source: FeatureSource, name: str) -> FeatureArray:
-        """The features of one set, as the pool sees them."""
-        return shifted(open_features(source, name), self.shift)
-
-
-@dataclass(frozen=True)
-class SurveyTask:
-    """Check one set and measure its radii; ``digest``: also hash its content."""
-
-    index: int
-    name: str
-    source: FeatureSource
-    scoring: Scoring
-    digest: bool
-
-
-@dataclass(frozen=True)
-class Survey:
-    """What is known of a set before pairs are scored; ``digest`` is empty unless asked for."""
-
-    index: int
-    balls: Balls
-    digest: str
-
-
-def survey(task: SurveyTask) -> Survey:
-    """Run one :class:`SurveyTask`.
-
-    Raises:
-        InputError: see :func:`check_points`; the message names the set.
-    """
-    scoring = task.scoring
-    features = scoring.open(task.source, task.name)
-    check_points(features, task.name, scoring.k, scoring.dim)
-    balls = measure_balls(
-        features,
-        scoring.k,
-        make_backend(scoring.backend),
-        centre=scoring.centre,
-        memory_bytes=scoring.memory_bytes,
-    )
-    return Survey(task.index, balls, sha256_arrays(features) if task.digest else "")
 
 
 @dataclass(frozen=True)
@@ -133,7 +62,32 @@ class BlockTask:
             [member.digest for member in self.rows],
             [member.digest for member in self.columns],
             self.wanted.tolist(),
+            *(["fast"] if self.scoring.fast else []),
         )
+
+    @property
+    def path(self) -> Path | None:
+        """Where the block is kept, if finished blocks are."""
+        store = self.scoring.store
+        return None if store is None else store / f"block-{self.key}.npz"
+
+    @property
+    def indices(self) -> tuple[Int64Array, Int64Array]:
+        """Indices of the sets, int64 [a], [b]."""
+        rows, columns = (
+            np.array([member.index for member in members], np.int64)
+            for members in (self.rows, self.columns)
+        )
+        return rows, columns
+
+    def finished(self) -> BlockScores | None:
+        """The block as an earlier run kept it; its indices are of this pool."""
+        if self.path is None or not self.path.exists():
+            return None
+        rows, columns = self.indices
+        with suppress(DataError):  # a damaged file is no block: score it again
+            return replace(BlockScores.load(self.path), rows=rows, columns=columns)
+        return None
 
 
 @dataclass(frozen=True)
@@ -177,13 +131,22 @@ class BlockScores:
 def score_block(task: BlockTask) -> BlockScores:
     """Score the pairs of a block; reads nothing but the task and the sources named in it.
 
-    Rows stay in memory, columns pass through one at a time.
+    Rows stay in memory, columns pass through one at a time. The block is kept where its task says,
+    so that whoever asks for it next, after an interruption too, finds it.
 
     Raises:
         DataError: a source no longer holds the points its radii were measured on.
     """
+    backend = make_backend(task.scoring.backend, fast=task.scoring.fast)
+    with product_precision(tf32=backend.fast and backend.device == "cuda"):
+        block = _score(task, backend)
+    if task.path is not None:
+        block.save(task.path)
+    return block
+
+
+def _score(task: BlockTask, backend: Backend) -> BlockScores:
     scoring = task.scoring
-    backend = make_backend(scoring.backend)
     shape = (len(task.rows), len(task.columns), 2)
     hits, reached, covered = (np.zeros(shape, np.int64) for _ in range(3))
     of_real = [member.index for member in task.rows] == [0]
@@ -217,15 +180,7 @@ def score_block(task: BlockTask) -> BlockScores:
                 covered[a, b] = [np.count_nonzero(each.covered) for each in both]
                 if of_real:
                     masks[b] = np.packbits(both[0].reached)
-    return BlockScores(
-        np.array([member.index for member in task.rows]),
-        np.array([member.index for member in task.columns]),
-        task.wanted,
-        hits,
-        reached,
-        covered,
-        masks,
-    )
+    return BlockScores(*task.indices, task.wanted, hits, reached, covered, masks)
 
 
 def _pair(entries: int, pair: tuple[PlacedSet, PlacedSet]) -> tuple[Hits, Hits]:

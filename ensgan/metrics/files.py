@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ensgan.errors import DataError
-from ensgan.files import read_npz
+from ensgan.files import atomic_path, read_npz
+from ensgan.metrics.archive import archive_bytes, open_archive
 from ensgan.metrics.features import FeatureSource
 
 
@@ -25,6 +26,20 @@ class PoolFeatures:
     fakes: tuple[FeatureSource, ...]
     names: tuple[str, ...]
     extractor: str = ""
+
+    def on_disk(self, folder: Path) -> PoolFeatures:
+        """The same pool with every array in a file of ``folder``, so that tasks pass paths only."""
+
+        def stored(source: FeatureSource, index: int) -> FeatureSource:
+            if not isinstance(source, np.ndarray):
+                return source
+            path = folder.resolve() / f"features-{index}.npy"
+            with atomic_path(path) as temporary:
+                np.save(temporary, source)
+            return partial(load_array, path)
+
+        fakes = tuple(stored(source, index) for index, source in enumerate(self.fakes, start=1))
+        return replace(self, real=stored(self.real, 0), fakes=fakes)
 
 
 def load_array(path: Path) -> npt.NDArray[Any]:
@@ -46,28 +61,47 @@ def load_array(path: Path) -> npt.NDArray[Any]:
         ) from error
 
 
-def load_pool(path: Path) -> PoolFeatures:
+def load_pool(
+    path: Path, *, scratch: Path | None = None, memory_bytes: int = 2 << 30
+) -> PoolFeatures:
     """Features of a pool from ``features.npz`` or from a folder.
 
     ``features.npz`` holds ``real`` [N,D], ``fake`` [M,S,D] and ``names`` [M]. A folder holds
     ``real.npy`` and ``NAME.npy`` files, or ``real/`` and ``fake/NAME/`` with one or more ``.npy``
     files each (joined in the order of their names).
 
+    Args:
+        path: file or folder.
+        scratch: folder that may hold unpacked arrays of a compressed archive.
+        memory_bytes: an archive larger than this is mapped into memory, not read.
+
     Raises:
         DataError: missing files or arrays, other shapes.
     """
-    return _from_folder(path) if path.is_dir() else _from_npz(path)
+    return _from_folder(path) if path.is_dir() else _from_npz(path, scratch, memory_bytes)
 
 
-def _from_npz(path: Path) -> PoolFeatures:
-    arrays = read_npz(path, ("real", "fake", "names"))
-    fake, names = arrays["fake"], [str(name) for name in np.atleast_1d(arrays["names"])]
+def _from_npz(path: Path, scratch: Path | None, memory_bytes: int) -> PoolFeatures:
+    real: FeatureSource
+    if scratch is None or archive_bytes(path) <= memory_bytes:
+        arrays = read_npz(path, ("real", "fake", "names"))
+        real, fake = arrays["real"], arrays["fake"]
+        sources: tuple[FeatureSource, ...] = tuple(np.atleast_1d(fake))
+    else:
+        parts = open_archive(path, ("real", "fake"), scratch)
+        real, fake = parts["real"], parts["fake"]()
+        sources = tuple(replace(parts["fake"], index=index) for index in range(len(fake)))
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in ("names", "extractor") if name in archive}
+        if "names" not in arrays:
+            raise DataError(f"{path} lacks names")
+    names = [str(name) for name in np.atleast_1d(arrays["names"])]
     if fake.ndim != 3 or len(fake) != len(names):
         raise DataError(
             f"{path}: fake must be [members, points, dimensions] with one name a member, not "
             f"{list(fake.shape)} with {len(names)} names"
         )
-    return PoolFeatures(arrays["real"], tuple(fake), tuple(names), str(arrays.get("extractor", "")))
+    return PoolFeatures(real, sources, tuple(names), str(arrays.get("extractor", "")))
 
 
 def _from_folder(folder: Path) -> PoolFeatures:

@@ -2,11 +2,48 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from ensgan.errors import DataError
 from ensgan.metrics.features import FeatureArray, FeatureSource, check_points, open_features
 from ensgan.types import Float64Array
+
+
+@dataclass(frozen=True)
+class FrechetReference:
+    """Mean (about ``origin``) and root of the covariance of a real set, measured once."""
+
+    origin: Float64Array
+    mean: Float64Array
+    root: Float64Array
+
+    @classmethod
+    def of(cls, real: FeatureSource) -> FrechetReference:
+        """Of real features [N,D].
+
+        Raises:
+            InputError: NaN or infinity, fewer than 2 points.
+        """
+        features = open_features(real, "real")
+        check_points(features, "real", 1)
+        origin = np.asarray(features[0], np.float64)
+        return cls(origin, *_root(features, origin))
+
+    def distance(self, fake: FeatureSource, *, name: str = "fake") -> float:
+        """See :func:`frechet_distance`; ``name`` is whose features these are."""
+        from scipy.linalg import svdvals
+
+        features = open_features(fake, name)
+        check_points(features, name, 1, len(self.origin))
+        mean, root = _root(features, self.origin)
+        trace = np.square(self.root).sum() + np.square(root).sum()
+        distance = np.square(self.mean - mean).sum() + trace
+        distance -= 2 * svdvals(self.root @ root.T).sum()
+        if not np.isfinite(distance):
+            raise DataError(f"the Fréchet distance of {name} overflows: scale the features down")
+        return max(0.0, float(distance))
 
 
 def frechet_distance(real: FeatureSource, fake: FeatureSource) -> float:
@@ -22,18 +59,7 @@ def frechet_distance(real: FeatureSource, fake: FeatureSource) -> float:
     Raises:
         InputError: NaN or infinity, different dimensions, fewer than 2 points.
     """
-    from scipy.linalg import svdvals
-
-    first, second = open_features(real, "real"), open_features(fake, "fake")
-    check_points(first, "real", 1)
-    check_points(second, "fake", 1, first.shape[1])
-    origin = np.asarray(first[0], np.float64)
-    (mean_1, root_1), (mean_2, root_2) = _root(first, origin), _root(second, origin)
-    trace = np.square(root_1).sum() + np.square(root_2).sum()
-    distance = np.square(mean_1 - mean_2).sum() + trace - 2 * svdvals(root_1 @ root_2.T).sum()
-    if not np.isfinite(distance):
-        raise DataError("the Fréchet distance overflows: scale the features down")
-    return max(0.0, float(distance))
+    return FrechetReference.of(real).distance(fake)
 
 
 def _root(features: FeatureArray, origin: Float64Array) -> tuple[Float64Array, Float64Array]:

@@ -7,24 +7,20 @@ those within the error bound is the caller's business, which is why all backends
 
 from __future__ import annotations
 
-import importlib.util
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from ensgan.errors import InputError, unknown_name
+from ensgan.errors import InputError
 from ensgan.types import Float64Array, Int64Array
 
 Precision: TypeAlias = Literal["single", "double"]
-_T = TypeVar("_T")
-_R = TypeVar("_R")
 Side: TypeAlias = Literal["row", "column"]
 FloatBlock: TypeAlias = npt.NDArray[np.floating[Any]]
 
@@ -91,6 +87,14 @@ class Backend(Protocol):
     def name(self) -> str:
         """``torch`` or ``faiss``."""
 
+    @property
+    def device(self) -> str:
+        """``cpu`` or ``cuda``: where blocks are computed."""
+
+    @property
+    def fast(self) -> bool:
+        """Whether the product alone decides: TF32 on CUDA, and nothing is rechecked."""
+
     def operand(self, placed: Float64Array, side: Side, precision: Precision) -> Operand:
         """Take points of a frame (float64 [n,D]) as rows or columns of blocks."""
 
@@ -113,9 +117,15 @@ class TorchBackend:
 
     name = "torch"
 
-    def __init__(self, device: str = "cpu") -> None:
+    def __init__(self, device: str = "cpu", *, fast: bool = False) -> None:
         self._device = torch.device(device)
+        self.fast = fast
         self._scratch = threading.local()
+
+    @property
+    def device(self) -> str:
+        """See :class:`Backend`."""
+        return self._device.type
 
     @property
     def threads(self) -> int:
@@ -148,7 +158,7 @@ class TorchBackend:
             buffer = torch.empty(size, dtype=dtype, device=self._device)
             self._scratch.buffer = buffer
         out = buffer[:size].view(len(rows), len(columns))
-        with _full_precision():
+        with product_precision(tf32=self.fast and self._device.type == "cuda"):
             return torch.mm(rows.matrix, columns.matrix.T, out=out)
 
 
@@ -158,11 +168,17 @@ class FaissBackend:
     name = "faiss"
     threads = 1
 
-    def __init__(self) -> None:
+    def __init__(self, *, fast: bool = False) -> None:
         self._faiss = _import_faiss()
+        self.fast = fast
         self._gpu = _faiss_gpus(self._faiss) > 0
         self._resources = self._faiss.StandardGpuResources() if self._gpu else None
         self._torch = TorchBackend()
+
+    @property
+    def device(self) -> str:
+        """See :class:`Backend`."""
+        return "cuda" if self._gpu else "cpu"
 
     def operand(self, placed: Float64Array, side: Side, precision: Precision) -> Operand:
         """See :class:`Backend`; double precision, seldom needed, is left to torch."""
@@ -188,39 +204,21 @@ class FaissBackend:
         return torch.from_numpy(squared).mul_(-0.5)
 
 
-@contextmanager
-def side_by_side(
-    threads: int,
-) -> Iterator[Callable[[Callable[[_T], _R], Iterable[_T]], Iterator[_R]]]:
-    """A ``map`` that runs in threads whose products are single-threaded.
-
-    Small products gain little from threads of their own, and lose much when another program keeps
-    one of the cores busy; whole pairs side by side do neither.
-    """
-    if threads == 1:
-        yield map
-        return
-    before = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield pool.map
-    finally:
-        # torch keeps the number for new threads beside that of each thread.
-        torch.set_num_threads(before)
-
-
 def _squared_norms(matrix: FloatBlock) -> Float64Array:
     return np.asarray(np.einsum("ij,ij->i", matrix, matrix, dtype=np.float64))
 
 
 @contextmanager
-def _full_precision() -> Iterator[None]:
-    """No TF32 or bfloat16 products, whatever the process has switched on."""
-    before = torch.get_float32_matmul_precision()
-    if before == "highest":
+def product_precision(*, tf32: bool = False) -> Iterator[None]:
+    """Float32 products (or TF32 ones), whatever the process has switched on.
+
+    The setting is one for all threads: hold it around threads that each compute blocks.
+    """
+    wanted, before = "high" if tf32 else "highest", torch.get_float32_matmul_precision()
+    if before == wanted:
         yield
         return
-    torch.set_float32_matmul_precision("highest")
+    torch.set_float32_matmul_precision(wanted)
     try:
         yield
     finally:
@@ -241,74 +239,3 @@ def _import_faiss() -> Any:
 def _faiss_gpus(faiss: Any) -> int:
     # faiss.knn_gpu exists in the CPU build too; the resources class does not.
     return int(faiss.get_num_gpus()) if hasattr(faiss, "StandardGpuResources") else 0
-
-
-def make_backend(name: str = "auto") -> Backend:
-    """The backend of that name; ``auto`` is torch: CUDA when there is a device, else the CPU.
-
-    On a CPU torch needs no further package and has the norms in the product; faiss is only taken
-    by itself for a GPU that torch cannot use.
-
-    Raises:
-        InputError: an unknown name, or faiss is asked for and not installed.
-    """
-    if name not in ("auto", "faiss", "torch"):
-        raise InputError(unknown_name("backend", name, ("auto", "faiss", "torch")))
-    if name == "faiss":
-        return FaissBackend()
-    if torch.cuda.is_available():
-        return TorchBackend("cuda")
-    if name == "auto" and importlib.util.find_spec("faiss") and _faiss_gpus(_import_faiss()):
-        return FaissBackend()
-    return TorchBackend()
-
-
-@dataclass(frozen=True)
-class Entries:
-    """Entries of a block: row and column indices and values, [h] each, in row-major order."""
-
-    rows: Int64Array
-    columns: Int64Array
-    values: Float64Array
-
-    @classmethod
-    def none(cls) -> Entries:
-        """No entry at all."""
-        return cls(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
-
-    def select(self, which: npt.NDArray[np.bool_]) -> Entries:
-        """Those where ``which`` is true."""
-        return Entries(self.rows[which], self.columns[which], self.values[which])
-
-
-def above(block: torch.Tensor, limit: Float64Array) -> Entries:
-    """Entries of the block above ``limit`` ([rows,1] or [1,columns]), rounded down first."""
-    dtype = np.float32 if block.dtype == torch.float32 else np.float64
-    floor = np.nextafter(limit.astype(dtype), dtype(-np.inf))
-    if block.device.type == "cpu":
-        # numpy compares and finds several times faster than torch on a CPU.
-        host = block.numpy()
-        index = np.flatnonzero(host > floor)
-        values = host.ravel()[index]
-    else:
-        hot = block > torch.from_numpy(floor).to(block.device)
-        where = hot.view(-1).nonzero().squeeze(1)
-        values = block.reshape(-1)[where].cpu().numpy()
-        index = where.cpu().numpy()
-    rows, columns = np.divmod(index, block.shape[1])
-    return Entries(rows, columns, values.astype(np.float64))
-
-
-def kth_largest_floor(block: torch.Tensor, k: int) -> Float64Array:
-    """For every row a value that at least k entries reach, seldom more: float64 [rows].
-
-    The k-th largest of the maxima of groups of columns; groups are strided so that the maxima
-    are taken along memory.
-    """
-    rows, columns = block.shape
-    groups = max(1, min(16, columns // (16 * k)))
-    width = columns // groups
-    best = block[:, : groups * width].view(rows, groups, width).amax(dim=1)
-    candidates = torch.cat((best, block[:, groups * width :]), dim=1)
-    values = candidates.topk(k, dim=1).values[:, -1]
-    return np.asarray(values.cpu().numpy(), np.float64)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ensgan.errors import DataError
+from ensgan.metrics.choice import make_backend
 from ensgan.metrics.exact import BoolArray
 from ensgan.metrics.features import (
     FeatureArray,
@@ -23,7 +24,7 @@ from ensgan.metrics.features import (
     open_features,
     representatives,
 )
-from ensgan.metrics.knn import Backend, make_backend
+from ensgan.metrics.knn import Backend
 from ensgan.metrics.nearest import nearest
 from ensgan.metrics.radii import measure_balls
 from ensgan.types import Float64Array, Int64Array

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from ensgan.metrics.entries import above, kth_largest_floor
 from ensgan.metrics.exact import squared_distances
 from ensgan.metrics.features import Extent, FeatureArray, Frame, robust_centre
-from ensgan.metrics.knn import Backend, above, kth_largest_floor, pair_error
+from ensgan.metrics.knn import Backend, pair_error
 from ensgan.types import Float64Array, Int64Array
 
 _ROWS = 1024

@@ -10,17 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ensgan.errors import DataError
-from ensgan.metrics.blocks import (
-    BlockScores,
-    BlockTask,
-    Member,
-    Scoring,
-    Survey,
-    SurveyTask,
-    group_sets,
-    score_block,
-    survey,
-)
+from ensgan.metrics.approximation import FastError, measure_error, sample_pairs
+from ensgan.metrics.blocks import BlockScores, BlockTask, Member, group_sets, score_block
 from ensgan.metrics.exact import BoolArray, describe
 from ensgan.metrics.features import (
     FeatureSource,
@@ -31,12 +22,14 @@ from ensgan.metrics.features import (
     robust_centre,
     shifted,
 )
-from ensgan.types import Float64Array, Int64Array, PoolScores, UInt8Array, harmonic_mean
+from ensgan.metrics.sums import Sums
+from ensgan.metrics.survey import Scoring, Survey, SurveyTask, survey
+from ensgan.types import Float64Array, PoolScores
 
 Mapper: TypeAlias = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 """``map`` or anything like it; results may come in any order."""
 Progress: TypeAlias = Callable[[int, int], None]
-"""Called with (pairs done, pairs in all)."""
+"""Called with (products done, products in all): one a set for its radii, one a pair."""
 Warn: TypeAlias = Callable[[str], None]
 
 
@@ -53,11 +46,13 @@ class PoolMeasures:
         precision: float64 [M], share of each member's images inside some real ball.
         recall: float64 [M], share of real images inside some ball of the member.
             Both are nan for members taken over from known scores.
+        fast_error: how far fast scores are from exact ones; None when they are exact.
     """
 
     scores: PoolScores
     precision: Float64Array
     recall: Float64Array
+    fast_error: FastError | None = None
 
 
 def score_pool(
@@ -77,6 +72,7 @@ def measure_pool(
     memory_bytes: int = 2 << 30,
     extractor: str = "",
     checkpoint: Path | None = None,
+    fast: bool = False,
     on_progress: Progress | None = None,
     on_warning: Warn | None = None,
     mapper: Mapper = map,
@@ -94,11 +90,14 @@ def measure_pool(
         backend: ``auto``, ``torch`` or ``faiss``; the scores do not depend on it.
         memory_bytes: bound on working memory beside the features themselves.
         extractor: content key of the embedding, for the record.
-        checkpoint: folder for finished blocks; scoring the same features again continues there.
-        on_progress: called after every block.
+        checkpoint: folder for finished radii and blocks, on storage that every worker of
+            ``mapper`` sees; scoring the same features again continues there.
+        fast: let the product alone decide (TF32 on CUDA, no recheck); the error is measured on
+            some pairs and returned.
+        on_progress: called after every set and every block.
         on_warning: called with one sentence for each duplicate, zero-variance or collapsed set.
-        mapper: spreads the blocks (``score_block`` is pure, tasks can be pickled when the
-            sources can).
+        mapper: spreads the work (``survey`` and ``score_block`` are pure; their tasks can be
+            pickled when the sources can).
         known: scores of some of these members; only pairs with a new member are computed.
 
     Raises:
@@ -107,30 +106,52 @@ def measure_pool(
     """
     names = tuple(str(name) for name in names)
     _check_names(names, len(fakes))
-    progress, warn = on_progress or _silent, on_warning or _silent
+    warn = on_warning or _silent
+    wanted = _wanted_pairs(names, known)
+    progress = _Counter(on_progress or _silent, len(wanted) + int(wanted.sum()))
     scoring = _scoring(real, k, backend, memory_bytes)
+    scoring = replace(
+        scoring, fast=fast, store=None if checkpoint is None else checkpoint.resolve()
+    )
     sources = dict(zip(("real features", *names), (real, *fakes), strict=True))
-    surveys = _survey(sources, scoring, mapper, digest=checkpoint is not None)
+    surveys = _survey(sources, scoring, mapper, progress)
     for name, found in zip(sources, surveys, strict=True):
         for sentence in describe(found.balls, name, is_real=found.index == 0):
             warn(sentence)
-    largest = max(found.balls.deviation for found in surveys)
     members = tuple(
         Member(found.index, name, source, found.balls, found.digest)
         for (name, source), found in zip(sources.items(), surveys, strict=True)
     )
-    wanted = _wanted_pairs(names, known, members, k)
-    tasks = list(_tasks(members, wanted, Frame.spanning(scoring.centre, largest), scoring))
-    total, done = int(wanted.sum()), 0
-    sums = _Sums(len(members), (len(members[0].balls) + 7) // 8)
-    progress(done, total)
-    for block in _run(tasks, checkpoint, mapper):
+    if known is not None:
+        _check_known(known, members, k)
+    largest = max(found.balls.deviation for found in surveys)
+    frame = Frame.spanning(scoring.centre, largest)
+    sums = Sums(len(members), (len(members[0].balls) + 7) // 8)
+    for block in _run(_tasks(members, wanted, frame, scoring), mapper):
         sums.add(block)
-        done += int(block.wanted.sum())
-        progress(done, total)
-    scores = sums.scores(names, [len(member.balls) for member in members], k, extractor)
+        progress.add(int(block.wanted.sum()))
+    size = np.array([len(member.balls) for member in members], np.int64)
+    error = None
+    if fast and wanted.any():
+        tasks = _sampled(members, wanted, frame, replace(scoring, fast=False))
+        error = measure_error(sums, mapper(score_block, tasks), size, k)
+    scores = sums.scores(names, size, k, extractor)
     precision, recall = sums.precision_recall(scores, wanted[0, 1:])
-    return PoolMeasures(scores if known is None else _merge(scores, known), precision, recall)
+    if known is not None:
+        scores = _merge(scores, known)
+    return PoolMeasures(scores, precision, recall, error)
+
+
+class _Counter:
+    """Tells how many products are done."""
+
+    def __init__(self, tell: Progress, total: int) -> None:
+        self._tell, self._total, self._done = tell, total, 0
+        tell(0, total)
+
+    def add(self, products: int) -> None:
+        self._done += products
+        self._tell(self._done, self._total)
 
 
 def add_members(
@@ -171,22 +192,30 @@ def _scoring(real: FeatureSource, k: int, backend: str, memory_bytes: int) -> Sc
 
 
 def _survey(
-    sources: dict[str, FeatureSource], scoring: Scoring, mapper: Mapper, *, digest: bool
+    sources: dict[str, FeatureSource], scoring: Scoring, mapper: Mapper, progress: _Counter
 ) -> list[Survey]:
     tasks = [
-        SurveyTask(index, name, source, scoring, digest)
+        SurveyTask(index, name, source, scoring)
         for index, (name, source) in enumerate(sources.items())
     ]
-    return sorted(mapper(survey, tasks), key=lambda found: int(found.index))
+    found = []
+    for each in mapper(survey, tasks):
+        found.append(each)
+        progress.add(1)
+    return sorted(found, key=lambda each: int(each.index))
 
 
-def _wanted_pairs(
-    names: tuple[str, ...], known: PoolScores | None, members: tuple[Member, ...], k: int
-) -> BoolArray:
+def _wanted_pairs(names: tuple[str, ...], known: PoolScores | None) -> BoolArray:
     """Upper triangle of sets [1+M,1+M] without the pairs already known."""
-    wanted = np.triu(np.ones((len(members), len(members)), np.bool_), 1)
-    if known is None:
-        return wanted
+    size = 1 + len(names)
+    wanted = np.triu(np.ones((size, size), np.bool_), 1)
+    if known is not None:
+        old = np.array([True, *(name in known.names for name in names)])
+        wanted[np.ix_(old, old)] = False
+    return wanted
+
+
+def _check_known(known: PoolScores, members: tuple[Member, ...], k: int) -> None:
     counts = {member.name: len(member.balls) for member in members}
     differs = [
         name
@@ -199,9 +228,6 @@ def _wanted_pairs(
             + (f", another count for {', '.join(differs)}" if differs else "")
             + "): score the whole pool again"
         )
-    old = np.array([True, *(name in known.names for name in names)])
-    wanted[np.ix_(old, old)] = False
-    return wanted
 
 
 def _tasks(
@@ -223,83 +249,27 @@ def _tasks(
                 )
 
 
-def _run(tasks: list[BlockTask], checkpoint: Path | None, mapper: Mapper) -> Iterator[BlockScores]:
-    """Blocks as they finish: those in the checkpoint first, the others stored when done."""
-    if checkpoint is None:
-        yield from mapper(score_block, tasks)
-        return
-    waiting: dict[tuple[int, int], BlockTask] = {}
+def _sampled(
+    members: tuple[Member, ...], wanted: BoolArray, frame: Frame, scoring: Scoring
+) -> list[BlockTask]:
+    """Some pairs, one a task, to be scored exactly."""
+    one = np.ones((1, 1), np.bool_)
+    return [
+        BlockTask((members[a],), (members[b],), one, frame, scoring)
+        for a, b in sample_pairs(wanted)
+    ]
+
+
+def _run(tasks: Iterable[BlockTask], mapper: Mapper) -> Iterator[BlockScores]:
+    """Blocks as they finish: those that an earlier run kept first."""
+    missing = []
     for task in tasks:
-        path = _stored(checkpoint, task)
-        if path.exists():
-            # Indices are of this pool, not of the one that stored the block.
-            yield replace(
-                BlockScores.load(path), rows=_indices(task.rows), columns=_indices(task.columns)
-            )
+        block = task.finished()
+        if block is None:
+            missing.append(task)
         else:
-            waiting[task.rows[0].index, task.columns[0].index] = task
-    for block in mapper(score_block, list(waiting.values())):
-        task = waiting[int(block.rows[0]), int(block.columns[0])]
-        block.save(_stored(checkpoint, task))
-        yield block
-
-
-def _stored(checkpoint: Path, task: BlockTask) -> Path:
-    return checkpoint / f"block-{task.key}.npz"
-
-
-def _indices(members: tuple[Member, ...]) -> Int64Array:
-    return np.array([member.index for member in members], np.int64)
-
-
-class _Sums:
-    """Counts of all pairs so far; [g,h] holds the balls of g and the points of h."""
-
-    def __init__(self, sets: int, width: int) -> None:
-        self._hits = np.zeros((sets, sets), np.int64)
-        self._reached = np.zeros((sets, sets), np.int64)
-        self._covered = np.zeros((sets, sets), np.int64)
-        self._masks: UInt8Array = np.zeros((sets, width), np.uint8)
-
-    def add(self, block: BlockScores) -> None:
-        a, b = np.nonzero(block.wanted)
-        g, h = block.rows[a], block.columns[b]
-        for target, counts in (
-            (self._hits, block.hits),
-            (self._reached, block.reached),
-            (self._covered, block.covered),
-        ):
-            target[g, h], target[h, g] = counts[a, b, 0], counts[a, b, 1]
-        if block.masks.size:
-            self._masks[block.columns] = block.masks
-
-    def scores(
-        self, names: tuple[str, ...], counts: Sequence[int], k: int, extractor: str
-    ) -> PoolScores:
-        size = np.asarray(counts, np.int64)
-        density = self._hits / (k * size[None, :])
-        coverage = self._reached / size[:, None]
-        directed = harmonic_mean(density, coverage)[1:, 1:]
-        np.fill_diagonal(directed, np.nan)
-        return PoolScores(
-            names,
-            density=density[0, 1:],
-            coverage=coverage[0, 1:],
-            masks=self._masks[1:],
-            directed=directed,
-            overlap=(directed + directed.T) / 2,
-            k=k,
-            n_real=int(size[0]),
-            counts=size[1:],
-            extractor=extractor,
-        )
-
-    def precision_recall(
-        self, scores: PoolScores, scored: BoolArray
-    ) -> tuple[Float64Array, Float64Array]:
-        precision = self._covered[0, 1:] / scores.counts
-        recall = self._covered[1:, 0] / scores.n_real
-        return np.where(scored, precision, np.nan), np.where(scored, recall, np.nan)
+            yield block
+    yield from mapper(score_block, missing)
 
 
 def _merge(scores: PoolScores, known: PoolScores) -> PoolScores:

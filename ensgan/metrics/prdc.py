@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ensgan.metrics.choice import make_backend
 from ensgan.metrics.exact import describe
 from ensgan.metrics.features import (
     FeatureSource,
@@ -24,7 +25,6 @@ from ensgan.metrics.features import (
     shifted,
 )
 from ensgan.metrics.hits import PlacedSet, pair_hits
-from ensgan.metrics.knn import make_backend
 from ensgan.metrics.radii import measure_balls, measure_points
 from ensgan.types import UInt8Array, harmonic_mean
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from ensgan.metrics.entries import Entries, above, kth_largest_floor
 from ensgan.metrics.exact import SAFE, Balls, nearest_of, relative_error, squared_distances
 from ensgan.metrics.features import (
     Extent,
@@ -14,16 +15,7 @@ from ensgan.metrics.features import (
     representatives,
     robust_centre,
 )
-from ensgan.metrics.knn import (
-    Backend,
-    Entries,
-    Operand,
-    Precision,
-    above,
-    ball_margin,
-    kth_largest_floor,
-    pair_error,
-)
+from ensgan.metrics.knn import Backend, Operand, Precision, ball_margin, pair_error
 from ensgan.types import Float64Array, Int64Array
 
 _TINY = 5e-324

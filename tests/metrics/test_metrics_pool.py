@@ -117,7 +117,7 @@ def test_later_members_need_only_new_pairs(pool):
     grown = add_members(
         old, real, fakes, names, on_progress=lambda done, total: pairs.append(total)
     )
-    assert pairs[-1] == 15 - 3
+    assert pairs[-1] == 15 - 3 + 6  # and the radii of six sets
     assert equal(grown, score_pool(real, fakes, names, k=3))
     with pytest.raises(InputError, match="other features"):
         add_members(old, real[:-1], fakes, names)
