@@ -24,7 +24,7 @@ ONE_PLACE = {
     "ray": ("cluster/",),
     "mlflow": ("store/mlflow.py",),
     "faiss": ("metrics/knn.py",),
-    "optuna": ("search/optuna.py",),
+    "optuna": ("search/optuna/",),
     "pymoo": ("search/pymoo.py",),
     "torchvision": ("embedding/",),
     "timm": ("embedding/",),

@@ -103,6 +103,23 @@ class Archive:
             entering = entering[pareto_front(values)]
         return entering
 
+    def shortfall(self, intra: Float64Array, inter: Float64Array) -> Float64Array:
+        """How far below the front each value lies in Intra-d at its own Inter-d (≤ 0: beyond)."""
+        best = np.concatenate(([REFERENCE_INTRA], self.intra))
+        gap: Float64Array = best[np.searchsorted(self.inter, inter + TIE, side="right")] - intra
+        return gap
+
+    def gains(self, intra: Float64Array, inter: Float64Array) -> Float64Array:
+        """Hypervolume that each value alone would add."""
+        # Between two steps of the front its Intra-d is constant: [n, steps + 1] rectangles.
+        level = np.concatenate(([REFERENCE_INTRA], np.maximum(self.intra, REFERENCE_INTRA)))
+        start = np.concatenate(([-np.inf], self.inter))
+        stop = np.minimum(np.append(self.inter, np.inf), REFERENCE_INTER)
+        width = np.maximum(0.0, stop - np.maximum(start, np.asarray(inter)[:, None]))
+        height = np.maximum(0.0, np.asarray(intra)[:, None] - level)
+        added: Float64Array = (width * height).sum(axis=1)
+        return added
+
     def insert(self, intra: float, inter: float, members: tuple[int, ...]) -> bool:
         """Add one subset and drop those it dominates; False when it does not enter."""
         position = int(np.searchsorted(self.inter, inter + TIE, side="right"))

@@ -130,6 +130,21 @@ def test_hypervolume_and_front_of_known_points() -> None:
         hypervolume([[1.0, 0.5], [np.nan, 0.2]])
 
 
+def test_gains_and_shortfall_of_single_points() -> None:
+    from ensgan.search.pareto import Archive
+
+    random = np.random.default_rng(0)
+    archive, offers = Archive(), random.random((30, 2))
+    assert archive.gains(np.array([0.5]), np.array([0.2])) == pytest.approx([0.4])
+    for number, (intra, inter) in enumerate(offers.tolist()):
+        archive.insert(intra, inter, (number,))
+    values = random.random((50, 2)) * 1.2
+    expected = [hypervolume(np.vstack((offers, value))) - hypervolume(offers) for value in values]
+    np.testing.assert_allclose(archive.gains(values[:, 0], values[:, 1]), expected, atol=1e-12)
+    short = archive.shortfall(values[:, 0], values[:, 1])
+    np.testing.assert_array_equal((short < 0) & (values[:, 1] < 1), np.array(expected) > 0)
+
+
 def dominated_by_none(values: np.ndarray) -> set[tuple[float, float]]:
     front: set[tuple[float, float]] = set()
     best = -1.0

@@ -66,6 +66,48 @@ def test_ensemble_sampler_in_a_foreign_study(kind: str) -> None:
     assert len(study.best_trials) > 5
 
 
+def test_a_used_up_front_is_followed_by_everything_else_once() -> None:
+    scores = made_up_pool(0, members=7)
+    front = search(scores, sampler="ensemble", trials=10_000)
+    assert front.trials == front.distinct == 2**7 - 7 - 1
+    assert front.points == search(scores).points
+    subsets = []
+
+    def objective(trial: optuna.Trial) -> tuple[float, float]:
+        subsets.append(tuple(trial.suggest_int(name, 0, 1) for name in scores.names))
+        return 0.0, 0.0
+
+    study = optuna.create_study(
+        directions=["maximize", "minimize"], sampler=EnsembleSampler(scores, seed=0)
+    )
+    study.optimize(objective, n_trials=122)
+    assert len(set(subsets[:120])) == 120
+    assert all(sum(subset) >= 2 for subset in subsets)
+
+
+def test_two_samplers_on_one_study_share_what_was_tried() -> None:
+    scores = made_up_pool(0)
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    workers = [EnsembleSampler(scores, seed=0) for _ in range(2)]
+    for number in range(20):
+        study.sampler = workers[number % 2]
+        trial = study.ask()
+        running = study.ask() if number == 4 else None  # a trial that another worker has begun
+        for asked in (trial, running):
+            if asked is not None:
+                [asked.suggest_int(name, 0, 1) for name in scores.names]
+        study.tell(trial, (0.5, 0.5))
+    subsets = [tuple(trial.params.values()) for trial in study.trials]
+    assert len(set(subsets)) == 21
+
+
+def test_members_that_are_always_in_need_no_parameter() -> None:
+    front = search(
+        made_up_pool(0, members=8), sampler="ensemble", trials=10_000, include=["GAN0@20000"]
+    )
+    assert front.trials == front.distinct == 2**7 - 1
+
+
 def test_a_parameter_that_is_not_binary_is_refused() -> None:
     scores = made_up_pool(0)
     study = optuna.create_study(
@@ -129,7 +171,7 @@ def test_a_locked_database_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_locked_journal_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import ensgan.search.optuna as module
+    import ensgan.search.optuna.study as module
 
     monkeypatch.setattr(module, "_LOCK_PATIENCE_SECONDS", 0.1)
     (tmp_path / "study.journal.lock").symlink_to("held")

@@ -1,0 +1,11 @@
+"""Optuna: studies over a pool, and a sampler that brings the local search into their loop.
+
+One binary parameter a member, named exactly as the member (``SNGAN@20000``): 1 takes it in.
+"""
+
+from __future__ import annotations
+
+from ensgan.search.optuna.sampler import EnsembleSampler
+from ensgan.search.optuna.study import search_with_optuna
+
+__all__ = ["EnsembleSampler", "search_with_optuna"]

@@ -1,0 +1,228 @@
+"""Optuna studies over a pool: one binary parameter a member, 1 takes it in."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import optuna
+import sqlalchemy.event
+from optuna.distributions import IntDistribution
+from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import Study
+from optuna.trial import TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from ensgan.errors import StoreError
+from ensgan.search.optuna.sampler import EnsembleSampler
+from ensgan.search.run import SearchRun
+
+DIRECTIONS = ("maximize", "minimize")
+_BIT = IntDistribution(0, 1)
+_CONSTRAINT = "ensemble"
+_LOCK_PATIENCE_SECONDS = 3.0
+
+
+SAMPLERS: dict[str, Callable[[SearchRun, int], BaseSampler]] = {
+    "ensemble": lambda run, seed: EnsembleSampler(
+        run.evaluator, seed=seed, constraints=run.constraints
+    ),
+    "nsga2": lambda run, seed: optuna.samplers.NSGAIISampler(seed=seed),
+    "nsga3": lambda run, seed: optuna.samplers.NSGAIIISampler(seed=seed),
+    # The paper's setting; Optuna's own default is univariate.
+    "tpe": lambda run, seed: optuna.samplers.TPESampler(seed=seed, multivariate=True),
+    "gp": lambda run, seed: optuna.samplers.GPSampler(seed=seed),
+    "random": lambda run, seed: optuna.samplers.RandomSampler(seed=seed),
+}
+"""Makes a sampler for a run from a seed below 2³²."""
+
+
+def search_with_optuna(
+    run: SearchRun,
+    sampler: str,
+    *,
+    starts: Sequence[Sequence[int]] = (),
+    storage: str | None = None,
+    study_name: str = "ensgan",
+) -> Study:
+    """Run an Optuna study until the run's budget ends or every allowed subset is tried.
+
+    Args:
+        run: the ledger.
+        sampler: a key of ``SAMPLERS``.
+        starts: subsets to try first.
+        storage: ``sqlite:///FILE`` or another database URL, a journal's file name, or None.
+        study_name: name in the storage; a study of this name is continued.
+
+    Raises:
+        StoreError: the storage is locked or cannot be used.
+    """
+    with _quiet_optuna(), _storage_errors(storage):
+        study = optuna.create_study(
+            directions=list(DIRECTIONS),
+            storage=None if storage is None else _open_storage(storage),
+            study_name=study_name,
+            load_if_exists=True,
+        )
+        trials = _Trials(run, study)
+        trials.replay()
+        # A study that goes on must not draw the same numbers again.
+        study.sampler = SAMPLERS[sampler](run, (run.seed + trials.count) % 2**32)
+        trials.enqueue(starts)
+        # Of a small pool every subset may have been tried before the budget ends.
+        every = run.constraints.at_most()
+        while not run.finished and trials.feasible < every:
+            trials.one()
+    return study
+
+
+class _Trials:
+    """Trials of a study as evaluations of a run."""
+
+    def __init__(self, run: SearchRun, study: Study) -> None:
+        self.run = run
+        self.study = study
+        self.free = [(int(i), run.evaluator.names[i]) for i in run.constraints.free]
+        self.required = run.constraints.required.tolist()
+        self.known: dict[tuple[int, ...], tuple[float, float]] = {}
+        self.feasible = 0
+        """Different subsets tried that meet every constraint."""
+        self.count = 0
+        self._bits = dict.fromkeys((name for _, name in self.free), _BIT)
+
+    def parameters(self, members: Sequence[int]) -> dict[str, int]:
+        """A subset as the values of the study's parameters."""
+        return {name: int(index in members) for index, name in self.free}
+
+    def replay(self) -> None:
+        """Count the trials a stored study already has."""
+        for trial in self.study.get_trials(deepcopy=False):
+            self.count += 1
+            if trial.state == TrialState.COMPLETE:
+                self._evaluate([i for i, name in self.free if trial.params.get(name)])
+
+    def enqueue(self, starts: Sequence[Sequence[int]]) -> None:
+        """Have subsets tried first, each once."""
+        for members in starts:
+            if not isinstance(self.study.sampler, EnsembleSampler):
+                self.study.enqueue_trial(self.parameters(members), skip_if_exists=True)
+            elif not self.run.finished and tuple(sorted(members)) not in self.known:
+                self._add(members)
+
+    def one(self) -> None:
+        """Try one subset."""
+        if isinstance(self.study.sampler, EnsembleSampler):
+            started = datetime.now()
+            self._add(self.study.sampler.propose(self.study), started)
+        else:
+            self._ask()
+
+    def _add(self, members: Sequence[int], started: datetime | None = None) -> None:
+        """Add a finished trial in one go: asking for a parameter a member costs ten times more."""
+        values, violation = self._evaluate(members)
+        assert values is not None  # proposals and starts have two members and more
+        trial = optuna.trial.create_trial(
+            values=values,
+            params=self.parameters(set(members)),
+            distributions=self._bits,
+            constraints={_CONSTRAINT: violation} if violation > 0 else None,
+        )
+        trial.datetime_start = started or trial.datetime_start
+        self.study.add_trial(trial)
+
+    def _ask(self) -> None:
+        trial = self.study.ask()
+        values, violation = self._evaluate(
+            [index for index, name in self.free if trial.suggest_int(name, 0, 1)]
+        )
+        if violation > 0:
+            trial.set_constraint(_CONSTRAINT, violation)
+        if values is None:
+            self.study.tell(trial, state=TrialState.FAIL)
+        else:
+            self.study.tell(trial, values)
+
+    def _evaluate(self, chosen: Sequence[int]) -> tuple[tuple[float, float] | None, float]:
+        """Objectives (None below two members) and how far from allowed; duplicates only count."""
+        members = tuple(sorted({*chosen, *self.required}))
+        row = self.run.evaluator.subsets([members])
+        violation = float(self.run.constraints.violation(row)[0])
+        if members in self.known:
+            self.run.repeat(members, *self.known[members])
+        elif len(members) < 2:
+            self.run.repeat(members)
+            return None, violation
+        else:
+            values = self.run.offer(row, keep_all=True)
+            if violation > 0:
+                self.run.repeat(members)
+            else:
+                self.feasible += 1
+            self.known[members] = float(values.intra_d[0]), float(values.inter_d[0])
+        return self.known[members], violation
+
+
+def _open_storage(storage: str) -> BaseStorage:
+    if "://" in storage:
+        return _open_database(storage)
+    path = Path(storage)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(path.name + ".lock")
+    waited = time.monotonic()
+    while lock.is_symlink() or lock.exists():
+        if time.monotonic() - waited > _LOCK_PATIENCE_SECONDS:
+            raise StoreError(
+                f"the Optuna journal {path} is locked by another process ({lock}): wait for it "
+                "to end, use another file, or delete the lock if that process is gone"
+            )
+        time.sleep(0.05)
+    return JournalStorage(JournalFileBackend(str(path)))
+
+
+def _open_database(url: str) -> BaseStorage:
+    database = RDBStorage(url)
+    if database.engine.dialect.name == "sqlite":
+        # A trial writes one row a member. Without a disk flush at every row a crash of the
+        # machine can lose the last trials, never the database.
+        def relax(connection: Any, record: object) -> None:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
+
+        sqlalchemy.event.listen(database.engine, "connect", relax)
+        database.engine.dispose()
+    return database
+
+
+@contextmanager
+def _storage_errors(storage: str | None) -> Iterator[None]:
+    try:
+        yield
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
+        cause = error.__cause__ or error
+        text = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
+        if "locked" in str(error) or "locked" in text:
+            raise StoreError(
+                f"the Optuna storage {storage} is locked by another process: wait for it to end "
+                "or use another storage"
+            ) from error
+        raise StoreError(f"the Optuna storage {storage} cannot be used: {text}") from error
+
+
+@contextmanager
+def _quiet_optuna() -> Iterator[None]:
+    """Keep Optuna's line per trial and its notices about experimental samplers off stderr."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)
