@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -97,7 +97,7 @@ class _Trials:
         self.count = 0
         self._bits = dict.fromkeys((name for _, name in self.free), _BIT)
 
-    def parameters(self, members: Sequence[int]) -> dict[str, int]:
+    def parameters(self, members: Collection[int]) -> dict[str, int]:
         """A subset as the values of the study's parameters."""
         return {name: int(index in members) for index, name in self.free}
 
