@@ -9,7 +9,16 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 JsonOption: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else.")
@@ -39,6 +48,19 @@ def warn(message: str) -> None:
     _messages.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
 
 
+class _RateColumn(ProgressColumn):
+    """How many units a second."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: Task) -> Text:
+        """Nothing until there is something to tell."""
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:.3g} {self.unit}/s" if speed and self.unit else "")
+
+
 @contextmanager
 def progress(label: str, unit: str = "") -> Iterator[ReportProgress]:
     """A progress bar on stderr with an estimate of the time left; silent without a terminal."""
@@ -50,6 +72,7 @@ def progress(label: str, unit: str = "") -> Iterator[ReportProgress]:
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn(unit),
+        _RateColumn(unit),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=_messages, transient=True) as bar:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ensgan.cli.output import JsonOption, emit, warn
+from ensgan.cli.score import say_backend
+from ensgan.cli.score_options import BackendOption
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,7 +23,7 @@ def prdc(
         Path, typer.Argument(help="Generated features [M,D], .npy.", show_default=False)
     ],
     k: Annotated[int, typer.Option("-k", help="Neighbour that sets the radius.")] = 5,
-    backend: Annotated[str, typer.Option(help="auto, torch or faiss.")] = "auto",
+    backend: BackendOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Precision, recall, density and coverage of generated features.
@@ -31,6 +33,7 @@ def prdc(
     from ensgan import metrics
     from ensgan.metrics.files import load_array
 
+    say_backend(backend)
     result = metrics.prdc(load_array(real), load_array(fake), k, backend=backend, on_warning=warn)
     emit(result.to_json(), as_json=as_json, table=lambda: _table(result))
 

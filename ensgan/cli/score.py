@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ensgan.cli.output import JsonOption, emit, note, progress, warn
+from ensgan.cli.score_options import (
+    AddressOption,
+    BackendOption,
+    CpusOption,
+    ExtractorOption,
+    FastOption,
+    FrechetOption,
+    FreshOption,
+    GpusOption,
+    HeldOutOption,
+    InterOption,
+    MemoryOption,
+    WeightsOption,
+)
 from ensgan.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-    from ensgan.metrics import PoolMeasures
+    from ensgan.metrics import Mapper, PoolMeasures
     from ensgan.metrics.files import PoolFeatures
-    from ensgan.types import PoolScores
 
 
 def score(
@@ -26,20 +41,18 @@ def score(
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Where to write scores.npz.")],
     k: Annotated[int, typer.Option("-k", help="Neighbour that sets the radius.")] = 5,
-    backend: Annotated[str, typer.Option(help="auto, torch or faiss.")] = "auto",
-    memory: Annotated[float, typer.Option(help="Working memory, GB.")] = 2.0,
-    inter: Annotated[str, typer.Option(help="Overlap shown: symmetric or directed.")] = "symmetric",
-    extractor: Annotated[
-        str, typer.Option(help="For folders of images: which network embeds them.")
-    ] = "random",
-    weights: Annotated[
-        Path | None, typer.Option(help="For folders of images: weight file of the extractor.")
-    ] = None,
-    held_out: Annotated[
-        Path | None,
-        typer.Option(help="Features of real images never trained on (.npy): show memorisation."),
-    ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Forget an interrupted run.")] = False,
+    backend: BackendOption = "auto",
+    memory: MemoryOption = 2.0,
+    fast: FastOption = False,
+    frechet: FrechetOption = None,
+    inter: InterOption = "symmetric",
+    extractor: ExtractorOption = "random",
+    weights: WeightsOption = None,
+    held_out: HeldOutOption = None,
+    address: AddressOption = "none",
+    cpus_per_task: CpusOption = 1.0,
+    gpus_per_task: GpusOption = 0.0,
+    fresh: FreshOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Score a pool of generators; run again after an interruption, it continues.
@@ -47,48 +60,109 @@ def score(
     FEATURES is an .npz with real [N,D], fake [M,S,D] and names [M]; or a folder with real.npy and
     one NAME.npy a member; or a folder with real/ and fake/NAME/ of .npy files or of images.
 
+    Memory stays under --memory however large the pool is: what is larger is mapped, not read. On
+    Ray, the folder of the output must lie on storage that all nodes see.
+
     Example: ensgan score features.npz -o scores.npz --memory 4
     """
-    from ensgan import metrics
-
     if inter not in ("symmetric", "directed"):
         raise InputError(unknown_name("form of Inter-d", inter, ("symmetric", "directed")))
     start = time.perf_counter()
-    pool = _pool(features, extractor, weights)
     checkpoint = output.with_name(f".{output.name}.blocks")
     if fresh:
         _remove(checkpoint)
-    with progress("scoring", "pairs") as report:
-        measures = metrics.measure_pool(
-            pool.real,
-            pool.fakes,
-            pool.names,
-            k=k,
-            backend=backend,
-            memory_bytes=round(memory * 2**30),
-            extractor=pool.extractor,
-            checkpoint=checkpoint,
-            on_progress=report,
-            on_warning=warn,
-        )
+    budget = round(memory * 2**30)
+    pool = _pool(features, extractor, weights, checkpoint, budget)
+    say_backend(backend)
+    settings = {"k": k, "backend": backend, "memory_bytes": budget, "fast": fast}
+    with _mapper(address, cpus_per_task, gpus_per_task) as mapper:
+        if mapper is not map:
+            pool = pool.on_disk(checkpoint)
+        measures = _measure(pool, settings, checkpoint, mapper)
+        distances = _frechet(pool, frechet, checkpoint, mapper)
     measures.scores.save(output)
     _remove(checkpoint)
+    if measures.fast_error is not None:
+        warn(str(measures.fast_error))
     rows = _memorisation(pool, held_out, backend)
     seconds = time.perf_counter() - start
     note(f"wrote {output}")
     emit(
-        _summary(measures.scores, seconds) | ({"memorisation": rows} if rows else {}),
+        _summary(measures, distances, seconds) | ({"memorisation": rows} if rows else {}),
         as_json=as_json,
-        table=lambda: _tables(measures, rows, inter, seconds),
+        table=lambda: _tables(measures, distances, rows, inter, seconds),
     )
 
 
-def _pool(features: Path, extractor: str, weights: Path | None) -> PoolFeatures:
+def say_backend(name: str) -> None:
+    """Say on a terminal what ``auto`` stands for, and why."""
+    if name == "auto":
+        from ensgan.metrics.choice import chosen
+
+        note(f"backend: {chosen().reason}")
+
+
+def _measure(
+    pool: PoolFeatures, settings: dict[str, Any], checkpoint: Path, mapper: Mapper
+) -> PoolMeasures:
+    from ensgan.metrics import measure_pool
+
+    with progress("scoring", "products") as report:
+        return measure_pool(
+            pool.real,
+            pool.fakes,
+            pool.names,
+            **settings,
+            extractor=pool.extractor,
+            checkpoint=checkpoint,
+            on_progress=report,
+            on_warning=warn,
+            mapper=mapper,
+        )
+
+
+@contextmanager
+def _mapper(address: str, cpus: float, gpus: float) -> Iterator[Mapper]:
+    """Where the blocks are computed: in this process, or on Ray."""
+    if address == "none":
+        yield map
+        return
+    from ensgan.cluster.spread import task_mapper
+
+    with task_mapper(address, cpus=cpus, gpus=gpus) as mapper:
+        yield mapper
+
+
+def _frechet(
+    pool: PoolFeatures, wanted: bool | None, checkpoint: Path, mapper: Mapper
+) -> dict[str, float]:
+    """Fréchet distance of every member; empty where it is not wanted."""
+    from ensgan.metrics.features import open_features
+    from ensgan.metrics.frechet import CHEAP_DIM, frechet_distances
+
+    if wanted is None:
+        wanted = open_features(pool.real, "real features").shape[1] <= CHEAP_DIM
+    if not wanted:
+        return {}
+    with progress("Fréchet distances", "members") as report:
+        return frechet_distances(
+            pool.real,
+            pool.fakes,
+            pool.names,
+            checkpoint=checkpoint,
+            mapper=mapper,
+            on_progress=report,
+        )
+
+
+def _pool(
+    features: Path, extractor: str, weights: Path | None, scratch: Path, memory_bytes: int
+) -> PoolFeatures:
     from ensgan.cli.pool_images import embed_pool, is_image_pool
     from ensgan.metrics.files import load_pool
 
     if not is_image_pool(features):
-        return load_pool(features)
+        return load_pool(features, scratch=scratch, memory_bytes=memory_bytes)
     with progress("embedding", "images") as report:
         return embed_pool(features, extractor, weights, report)
 
@@ -112,33 +186,57 @@ def _memorisation(
 
 
 def _remove(checkpoint: Path) -> None:
-    for pattern in ("block-*.npz", "radii-*.npz", "features-*.npy"):
+    for pattern in ("block-*.npz", "radii-*.npz", "frechet-*.json", "features-*.npy"):
         for file in checkpoint.glob(pattern):
             file.unlink()
     if checkpoint.is_dir() and not any(checkpoint.iterdir()):
         checkpoint.rmdir()
 
 
-def _summary(scores: PoolScores, seconds: float) -> dict[str, object]:
+def _summary(
+    measures: PoolMeasures, distances: dict[str, float], seconds: float
+) -> dict[str, object]:
+    scores = measures.scores
+    columns = {
+        "density": scores.density,
+        "coverage": scores.coverage,
+        "precision": measures.precision,
+        "recall": measures.recall,
+    }
+    named = {
+        name: {
+            member: None if value != value else value  # JSON has no NaN
+            for member, value in zip(scores.names, values.tolist(), strict=True)
+        }
+        for name, values in columns.items()
+    }
+    error = measures.fast_error
     return {
         "members": len(scores),
         "k": scores.k,
         "seconds": round(seconds, 3),
-        "density": dict(zip(scores.names, scores.density.tolist(), strict=True)),
-        "coverage": dict(zip(scores.names, scores.coverage.tolist(), strict=True)),
+        **named,
+        **({"frechet": distances} if distances else {}),
+        **({"fast_error": error.to_json()} if error is not None else {}),
     }
 
 
 def _tables(
-    measures: PoolMeasures, rows: dict[str, dict[str, float]], inter: str, seconds: float
+    measures: PoolMeasures,
+    distances: dict[str, float],
+    rows: dict[str, dict[str, float]],
+    inter: str,
+    seconds: float,
 ) -> RenderableType:
     from rich.console import Group
 
-    scores = _table(measures, inter, seconds)
+    scores = _table(measures, distances, inter, seconds)
     return Group(scores, _memorisation_table(rows)) if rows else scores
 
 
-def _table(measures: PoolMeasures, inter: str, seconds: float) -> Table:
+def _table(
+    measures: PoolMeasures, distances: dict[str, float], inter: str, seconds: float
+) -> Table:
     import numpy as np
     from rich.table import Table
 
@@ -153,6 +251,8 @@ def _table(measures: PoolMeasures, inter: str, seconds: float) -> Table:
         "Intra-d": scores.intra_d,
         f"mean {inter} overlap": mean,
     }
+    if distances:
+        columns["Fréchet"] = np.array([distances[name] for name in scores.names])
     title = f"{len(scores)} members, k = {scores.k}, {seconds:.1f} s"
     table = Table("member", *columns, title=title)
     for index in np.argsort(-scores.intra_d, kind="stable").tolist():

@@ -8,7 +8,7 @@ from __future__ import annotations
 from ensgan.metrics.blocks import BlockScores, BlockTask, score_block
 from ensgan.metrics.frechet import frechet_distance
 from ensgan.metrics.memorisation import Memorisation, MemorisationReference, memorisation
-from ensgan.metrics.pool import PoolMeasures, add_members, measure_pool, score_pool
+from ensgan.metrics.pool import Mapper, PoolMeasures, add_members, measure_pool, score_pool
 from ensgan.metrics.prdc import (
     PRDC,
     DensityCoverage,
@@ -25,6 +25,7 @@ __all__ = [
     "BlockScores",
     "BlockTask",
     "DensityCoverage",
+    "Mapper",
     "MemberScore",
     "Memorisation",
     "MemorisationReference",

@@ -74,7 +74,9 @@ class _Sweep:
             members, failed = self._train(jobs)
         spec = self.spec
         with self.clock.stage("score", is_work=True):
-            scores = stages.score(self.folder, spec, inputs, members, self._progress("score"))
+            scores = stages.score(
+                self.folder, spec, inputs, members, self._progress("score"), self.executor
+            )
         with self.clock.stage("search", is_work=True):
             front, trials = stages.find_front(self.folder, spec, scores, self._progress("search"))
             selected = select(front, spec.select.rule)

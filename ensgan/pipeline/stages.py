@@ -7,6 +7,7 @@ key there and computes only what is missing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,16 @@ from ensgan.pipeline.executor import Executor
 from ensgan.pipeline.folder import SweepFolder
 from ensgan.pipeline.members import MemberResult
 from ensgan.pipeline.prepare import Inputs, Resolved, derive_seed
+from ensgan.pipeline.spread import as_mapper
 from ensgan.search import pool_key, search
 from ensgan.types import Front, FrontPoint, PoolScores, Selection
 
 REVISION = 1
+
+LARGE_POOL = 1e13
+"""Multiplications above which a pool's blocks become tasks: minutes of one core."""
+LEAST_MEMORY = 1 << 28
+"""Working memory of such a task, at least."""
 
 OnProgress = Callable[[int, int], None]
 
@@ -34,27 +41,44 @@ def score(
     inputs: Inputs,
     members: Sequence[MemberResult],
     on_progress: OnProgress,
+    executor: Executor | None = None,
 ) -> PoolScores:
-    """Densities, coverage masks and overlaps of the pool."""
+    """Densities, coverage masks and overlaps of the pool; a large one's blocks are tasks."""
     key = content_key(
         REVISION, inputs.reference.name, [m.features.name for m in members], spec.score.k
     )
     path = folder.file("scores", f"scores-{key}.npz")
     if path.exists():
         return PoolScores.load(path)
+    memory = int(spec.score.memory_gb * 2**30)
+    mapper: metrics.Mapper = map
+    if executor is not None and executor.slots > 1 and _products(members) > LARGE_POOL:
+        mapper, memory = as_mapper(executor), max(memory // executor.slots, LEAST_MEMORY)
     scores = metrics.score_pool(
-        np.load(inputs.reference, allow_pickle=False),
-        [np.load(member.features, allow_pickle=False, mmap_mode="r") for member in members],
+        _mapped(inputs.reference),
+        [_mapped(member.features) for member in members],
         [member.name for member in members],
         k=spec.score.k,
         backend=spec.score.backend,
-        memory_bytes=int(spec.score.memory_gb * 2**30),
+        memory_bytes=memory,
         extractor=inputs.extractor_key,
+        mapper=mapper,
         checkpoint=folder.path / "scores" / f"blocks-{key}",
         on_progress=on_progress,
     )
     scores.save(path)
     return scores
+
+
+def _mapped(path: Path) -> Callable[[], Any]:
+    """Features as a function that maps their file: what a task elsewhere can carry."""
+    return partial(np.load, path, mmap_mode="r", allow_pickle=False)
+
+
+def _products(members: Sequence[MemberResult]) -> float:
+    """Multiplications that scoring the pool takes, roughly."""
+    points, dim = _mapped(members[0].features)().shape
+    return float(len(members) ** 2 / 2 * points**2 * dim)
 
 
 def find_front(

@@ -200,7 +200,9 @@ def test_cli_score_from_a_file_and_from_folders(pool, tmp_path):
     result = run("score", tmp_path / "features.npz", "-o", output, "--json")
     assert result.exit_code == 0, result.output
     value = json.loads(result.stdout)
-    assert set(value) == {"members", "k", "seconds", "density", "coverage"}
+    assert set(value) == {
+        "members", "k", "seconds", "density", "coverage", "precision", "recall", "frechet"
+    }  # fmt: skip
     assert value["members"] == 5 and list(value["density"]) == names
     first = PoolScores.load(output)
     assert not list(tmp_path.glob(".scores*"))
