@@ -8,6 +8,7 @@ from __future__ import annotations
 from ensgan.metrics.blocks import BlockScores, BlockTask, score_block
 from ensgan.metrics.frechet import frechet_distance
 from ensgan.metrics.memorisation import Memorisation, MemorisationReference, memorisation
+from ensgan.metrics.pair_precision import pair_precision
 from ensgan.metrics.pool import Mapper, PoolMeasures, add_members, measure_pool, score_pool
 from ensgan.metrics.prdc import (
     PRDC,
@@ -36,6 +37,7 @@ __all__ = [
     "frechet_distance",
     "measure_pool",
     "memorisation",
+    "pair_precision",
     "prdc",
     "prepare",
     "score_block",

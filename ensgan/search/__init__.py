@@ -19,7 +19,14 @@ from ensgan.search.confidence import (
 )
 from ensgan.search.constraints import Budget, Constraints
 from ensgan.search.evaluator import Evaluator, Neighbourhood, Values
-from ensgan.search.objectives import ObjectiveTables, check_comparable, pool_key, tables_from_scores
+from ensgan.search.frechet import UnionMoments, frechet_tables, union_moments
+from ensgan.search.objectives import (
+    ObjectiveTables,
+    check_comparable,
+    pool_key,
+    tables_from_precision_recall,
+    tables_from_scores,
+)
 from ensgan.search.pareto import hypervolume, pareto_front
 from ensgan.search.select import check_pool, rules, select
 from ensgan.search.strategies import SearchInterrupted, samplers, search
@@ -40,10 +47,12 @@ __all__ = [
     "Neighbourhood",
     "ObjectiveTables",
     "SearchInterrupted",
+    "UnionMoments",
     "Values",
     "bootstrap",
     "check_comparable",
     "check_pool",
+    "frechet_tables",
     "fronts_by_cost",
     "fronts_by_size",
     "hypervolume",
@@ -56,7 +65,9 @@ __all__ = [
     "search",
     "select",
     "shared_members",
+    "tables_from_precision_recall",
     "tables_from_scores",
+    "union_moments",
 ]
 
 

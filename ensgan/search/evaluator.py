@@ -8,7 +8,7 @@ leave one member out.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from ensgan.errors import InputError, unknown_name
 from ensgan.search import kernels
+from ensgan.search.lookup import pair_sums, sums_of_eight, unions_of_eight
 from ensgan.search.masks import BoolArray, UInt64Array, leave_one_out, pack_words, popcount
 from ensgan.search.objectives import ObjectiveTables, tables_from_scores
 from ensgan.types import Float64Array, Int64Array, PoolScores, harmonic_mean
@@ -138,7 +139,8 @@ class Evaluator:
             flags = np.zeros((len(matrix), (len(self) + 7) // 8 * 8), np.bool_)
             flags[:, : len(self)] = matrix
             tables = (self._groups, *self._sums, self.points)
-            return Values(*compiled.batch(flags.view(np.uint64), *tables))
+            values = Values(*compiled.batch(flags.view(np.uint64), *tables))
+            return self._with_fidelity(values, matrix)
         covered = np.empty(len(matrix), np.int64)
         block = max(1, _BLOCK_BYTES // (8 * max(self.words.shape[1], len(self))))
         for start in range(0, len(matrix), block):
@@ -147,7 +149,10 @@ class Evaluator:
         weights = matrix.astype(np.float64)
         sizes = weights.sum(axis=1)
         pair_sum = 0.5 * np.einsum("bm,bm->b", weights @ self.pair, weights)
-        return self._values(weights @ self.linear, weights @ self.shares, covered, pair_sum, sizes)
+        values = self._values(
+            weights @ self.linear, weights @ self.shares, covered, pair_sum, sizes
+        )
+        return self._with_fidelity(values, matrix)
 
     def pairs(self, first: Int64Array, second: Int64Array) -> Values:
         """Evaluate the ensembles {first[i], second[i]}: two members each, so no table is needed."""
@@ -157,13 +162,21 @@ class Evaluator:
             rows = slice(start, start + block)
             union = self.words[first[rows]] | self.words[second[rows]]
             covered[rows] = popcount(union).sum(axis=1)
-        return self._values(
+        values = self._values(
             self.linear[first] + self.linear[second],
             self.shares[first] + self.shares[second],
             covered,
             self.pair[first, second],
             np.full(len(first), 2.0),
         )
+        if self.tables.fidelity is None:
+            return values
+        return self._with_fidelity(values, self.subsets(np.column_stack((first, second)).tolist()))
+
+    def _with_fidelity(self, values: Values, matrix: BoolArray) -> Values:
+        """The same with Intra-d from the tables' own fidelity, where they have one."""
+        fidelity = self.tables.fidelity
+        return values if fidelity is None else replace(values, intra_d=fidelity(matrix))
 
     def evaluate(
         self, members: Sequence[int], weights: Sequence[float] | None = None
@@ -189,6 +202,8 @@ class Evaluator:
             raise InputError(
                 f"weights must be {len(chosen)} numbers ≥ 0 of sum 1, not {w.tolist()}"
             )
+        if self.tables.fidelity is not None:
+            raise InputError("member weights go with density and coverage only")
         density = float(w @ self.tables.linear[chosen])
         used = [index for index, share in zip(chosen, w, strict=True) if share > 0]
         union = np.bitwise_or.reduce(self.words[used], axis=0)
@@ -225,7 +240,13 @@ class Evaluator:
         else:
             covered = self._neighbour_coverage(inside, places, outside)
             values = self._neighbour_values(inside, places, outside, covered)
-        return Neighbourhood(tuple(inside.tolist()), inside[places], outside, values)
+        near = Neighbourhood(tuple(inside.tolist()), inside[places], outside, values)
+        if self.tables.fidelity is None:
+            return near
+        shape = values.intra_d.shape
+        entries = [near.subset(*divmod(entry, shape[1])) for entry in range(values.intra_d.size)]
+        intra = self.tables.fidelity(self.subsets(entries)).reshape(shape)
+        return replace(near, values=replace(values, intra_d=intra))
 
     def _neighbour_coverage(
         self, inside: Int64Array, places: Int64Array, outside: Int64Array
@@ -306,38 +327,11 @@ class Evaluator:
 
     @cached_property
     def _groups(self) -> UInt64Array:
-        """OR of every combination of eight members: uint64 [ceil(M/8), 256, words]."""
-        groups = (len(self) + 7) // 8
-        table = np.zeros((groups, 256, self.words.shape[1]), np.uint64)
-        for member, mask in enumerate(self.words):
-            group, bit = divmod(member, 8)
-            size = 1 << bit
-            table[group, size : 2 * size] = table[group, :size] | mask
-        return table
+        return unions_of_eight(self.words)
 
     @cached_property
     def _sums(self) -> tuple[Float64Array, Float64Array, Float64Array]:
-        """Pair sums between groups of four, linear scores and shares of groups of eight.
-
-        The pair table takes 128·M² bytes: 1.6 MB for 110 members, 128 MB for 1,000.
-        """
-        member, code = np.arange(len(self)), np.arange(256)
-        holds = (code[:, None] >> member % 8 & 1).astype(np.float64)  # [256, M]
-        group = np.eye((len(self) + 7) // 8)[member // 8]  # [M, G]
-        linear = np.ascontiguousarray((holds @ (group * self.linear[:, None])).T)
-        shares = np.ascontiguousarray((holds @ (group * self.shares[:, None])).T)
-        groups_of_four = (len(self) + 3) // 4
-        halves = (groups_of_four + 3) // 4 * 4  # the compiled loop takes four at a time
-        pairs = np.zeros((halves, 16, halves, 16))
-        holds = (code[:16, None] >> member % 4 & 1).astype(np.float64)
-        for a in range(groups_of_four):
-            own = slice(4 * a, 4 * a + 4)
-            sums = holds[:, own] @ self.pair[own]  # [16, M]
-            for b in range(a, groups_of_four):
-                other = slice(4 * b, 4 * b + 4)
-                between = sums[:, other] @ holds[:, other].T
-                pairs[a, :, b, :] = np.diag(np.diag(between) / 2) if a == b else between
-        return pairs.reshape(halves, 16, 16 * halves), linear, shares
+        return pair_sums(self.pair), sums_of_eight(self.linear), sums_of_eight(self.shares)
 
     def _union(self, rows: BoolArray) -> UInt64Array:
         codes = np.packbits(rows, axis=1, bitorder="little")

@@ -156,6 +156,8 @@ class _Enumeration:
     def _intra_bound(self, child: _Partial, missing: int, *, coverage_known: bool) -> Float64Array:
         """Largest Intra-d any completion can have."""
         evaluator = self.evaluator
+        if evaluator.tables.fidelity is not None:
+            return np.full(len(child.linear), np.inf)  # no bound known: Inter-d alone prunes
         if missing == 0:
             density = child.linear / child.shares
         else:

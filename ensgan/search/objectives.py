@@ -7,14 +7,20 @@ linear scores, a bit mask a member and a matrix of pairs hold everything the sea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from ensgan.errors import DataError, InputError, unknown_name
 from ensgan.files import sha256_arrays
-from ensgan.types import Float64Array, PoolScores, UInt8Array
+from ensgan.types import Float64Array, PairPrecision, PoolScores, UInt8Array, harmonic_mean
+
+Fidelity: TypeAlias = Callable[[npt.NDArray[np.bool_]], Float64Array]
+Describe: TypeAlias = Callable[[Float64Array], Mapping[str, Float64Array]]
+"""From Intra-d, Inter-d, linear score and coverage, float64 [4, B], to named values [B] each."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,9 @@ class ObjectiveTables:
         shares: float64 [M], > 0: sample counts (equal counts give the plain mean).
         points: N.
         objectives: names for the front file.
+        fidelity: computes Intra-d of subsets bool [B,M] in place of the harmonic mean, float64
+            [B], 0 for the empty subset; larger must be better.
+        describe: what else a front file says about its points, from their values.
 
     Raises:
         DataError: fewer than two members, or values that no ensemble can be scored with.
@@ -47,6 +56,8 @@ class ObjectiveTables:
     shares: Float64Array
     points: int
     objectives: tuple[str, ...]
+    fidelity: Fidelity | None = None
+    describe: Describe | None = None
 
     def __post_init__(self) -> None:
         m = len(self.names)
@@ -128,6 +139,35 @@ def tables_from_scores(scores: PoolScores, inter: str = "symmetric") -> Objectiv
         shares=scores.counts.astype(np.float64),
         points=scores.n_real,
         objectives=("intra_d:max", f"inter_d:min:{inter}"),
+    )
+
+
+def tables_from_precision_recall(scores: PoolScores, found: PairPrecision) -> ObjectiveTables:
+    """The precision/recall form of both objectives.
+
+    Intra-d is the harmonic mean of the union's precision (share-weighted mean, exact) and of the
+    share of real points that lie in a ball of some member, each member with its own radii: radii
+    of the union itself would shrink with every member, so a larger ensemble could lose recall.
+    Inter-d is the mean over pairs of the harmonic mean of both directions' precision.
+
+    Raises:
+        InputError: measured on other members or real points than the scores.
+    """
+    if found.names != scores.names or found.points != scores.n_real:
+        raise InputError(
+            f"precision and recall of {len(found.names)} members over {found.points} real points "
+            f"do not fit scores of {len(scores)} members over {scores.n_real}: use the features "
+            "that were scored"
+        )
+    return ObjectiveTables(
+        names=scores.names,
+        linear=found.precision,
+        masks=found.masks,
+        pair=harmonic_mean(found.between, found.between.T),
+        shares=scores.counts.astype(np.float64),
+        points=scores.n_real,
+        objectives=("precision_recall:max", "precision_recall_between:min"),
+        describe=lambda values: {"precision": values[2], "recall": values[3]},
     )
 
 

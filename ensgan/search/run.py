@@ -214,13 +214,16 @@ class SearchRun:
         # Evaluated once more from scratch: incremental sums differ in the last bits.
         values = self.evaluator(self.evaluator.subsets(self.archive.members))
         names = self.evaluator.names
+        describe = self.evaluator.tables.describe
+        columns = np.array(
+            (values.intra_d, values.inter_d, values.density, values.coverage), np.float64
+        )
+        more = {} if describe is None else describe(columns)
         points = [
             FrontPoint(
                 tuple(names[m] for m in members),
-                float(values.intra_d[i]),
-                float(values.inter_d[i]),
-                float(values.density[i]),
-                float(values.coverage[i]),
+                *columns[:, i].tolist(),
+                measures=tuple((name, float(column[i])) for name, column in more.items()),
             )
             for i, members in enumerate(self.archive.members)
         ]

@@ -12,7 +12,7 @@ from typing import TypeAlias
 from ensgan.errors import InputError, unknown_name
 from ensgan.search.constraints import Budget, Constraints
 from ensgan.search.evaluator import Evaluator
-from ensgan.search.objectives import pool_key
+from ensgan.search.objectives import ObjectiveTables, pool_key
 from ensgan.search.run import ReportProgress, SearchRun
 from ensgan.search.select import check_pool
 from ensgan.types import Front, PoolScores
@@ -110,6 +110,7 @@ def search(
     seconds: float | None = None,
     seed: int = 0,
     inter: str = "symmetric",
+    objectives: ObjectiveTables | None = None,
     min_size: int = 2,
     max_size: int | None = None,
     include: Sequence[str] = (),
@@ -135,6 +136,8 @@ def search(
         seed: the same seed and ``trials`` give the same front.
         inter: ``symmetric`` (mean of both directions) or ``directed`` (the later member in pool
             order carries the balls).
+        objectives: other objectives of the same members (:func:`frechet_tables`,
+            :func:`tables_from_precision_recall`); ``inter`` does not matter then.
         min_size, max_size, include, exclude, max_per_gan, budget: constraints, see
             :meth:`Constraints.resolve`.
         warm_start: begin with the members of a short ``pareto-local`` search (Optuna samplers).
@@ -158,7 +161,9 @@ def search(
     started = time.perf_counter()
     if trials is None and seconds is None and not row.ends_by_itself:
         trials = DEFAULT_TRIALS
-    evaluator = Evaluator(scores, inter=inter, kernel=kernel)
+    evaluator = Evaluator(objectives or scores, inter=inter, kernel=kernel)
+    if evaluator.names != scores.names:
+        raise InputError("the objectives are of other members than the scores")
     constraints = Constraints.resolve(
         scores.names,
         min_size=min_size,
@@ -189,7 +194,7 @@ def search(
     options = StrategyOptions(
         starts=_starts(evaluator, constraints, seed, warm_start, resume),
         study_storage=study_storage,
-        study_name=f"ensgan-{sampler}-{inter}-{seed}-{key}",
+        study_name=f"ensgan-{sampler}-{_form_name(evaluator, inter)}-{seed}-{key}",
     )
     interrupted = False
     try:
@@ -209,6 +214,11 @@ def search(
             "loosen them or use pareto-local"
         )
     return front
+
+
+def _form_name(evaluator: Evaluator, inter: str) -> str:
+    first = evaluator.objectives[0].partition(":")[0]
+    return inter if first == "intra_d" else first
 
 
 def _row(

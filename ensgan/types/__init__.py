@@ -5,7 +5,7 @@ from __future__ import annotations
 from ensgan.types.arrays import Float32Array, Float64Array, Int64Array, UInt8Array
 from ensgan.types.front import Front, FrontPoint, Selection
 from ensgan.types.images import Dataset, Embeddings, ImageShape, MemberId, Samples
-from ensgan.types.scores import PoolScores, harmonic_mean
+from ensgan.types.scores import PairPrecision, PoolScores, harmonic_mean
 
 __all__ = [
     "Dataset",
@@ -17,6 +17,7 @@ __all__ = [
     "ImageShape",
     "Int64Array",
     "MemberId",
+    "PairPrecision",
     "PoolScores",
     "Samples",
     "Selection",

@@ -15,7 +15,8 @@ from ensgan.files import read_json, write_json
 class FrontPoint:
     """One Pareto-optimal ensemble: its members (pool order) and exact objective values.
 
-    ``weights`` are the members' shares (sum 1) or None for uniform.
+    ``weights`` are the members' shares (sum 1) or None for uniform; ``measures`` are further
+    named values, e.g. the Fréchet distances behind the objectives.
     """
 
     members: tuple[str, ...]
@@ -24,6 +25,7 @@ class FrontPoint:
     density: float
     coverage: float
     weights: tuple[float, ...] | None = None
+    measures: tuple[tuple[str, float], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The point as ``front.json`` holds it."""
@@ -36,6 +38,8 @@ class FrontPoint:
         }
         if self.weights is not None:
             values["weights"] = list(self.weights)
+        if self.measures:
+            values["measures"] = dict(self.measures)
         return values
 
 
@@ -131,6 +135,7 @@ def _front_point(value: Any) -> FrontPoint:
         float(value["density"]),
         float(value["coverage"]),
         None if weights is None else tuple(float(weight) for weight in weights),
+        tuple((str(name), float(number)) for name, number in value.get("measures", {}).items()),
     )
 
 

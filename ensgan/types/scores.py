@@ -122,3 +122,25 @@ class PoolScores:
             counts=counts.astype(np.int64),
             extractor=str(arrays.get("extractor", "")),
         )
+
+
+@dataclass(frozen=True)
+class PairPrecision:
+    """Precision and recall of a pool's members, each with its own balls.
+
+    Attributes:
+        names: member names, in pool order.
+        precision: float64 [M], share of a member's images inside some real ball.
+        masks: uint8 [M, ceil(N/8)] (``numpy.packbits`` order), real points inside some ball of
+            the member: their share is its recall.
+        between: float64 [M,M], ``between[g,h]`` = share of h's images inside some ball of g.
+        points: N.
+
+    Source: Kynkäänniemi et al. 2019.
+    """
+
+    names: tuple[str, ...]
+    precision: Float64Array
+    masks: UInt8Array
+    between: Float64Array
+    points: int
