@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ensgan.cli.front_files import check_pictures, write_pictures
 from ensgan.cli.output import JsonOption, emit, note, progress, warn
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ensgan.search import Budget
     from ensgan.types import Front, PoolScores, Selection
 
 _INTERRUPTED = 130
@@ -60,18 +60,40 @@ def search(
         str | None, typer.Option(help="Optuna storage: sqlite:///FILE, or a journal file")
     ] = None,
     record: Annotated[Path | None, typer.Option(help="write the trials to this CSV file")] = None,
+    objectives: Annotated[
+        str, typer.Option(help="density-coverage, precision-recall or frechet")
+    ] = "density-coverage",
+    features: Annotated[
+        Path | None, typer.Option(help="features that were scored, for the other objectives")
+    ] = None,
+    components: Annotated[
+        int, typer.Option(help="frechet: principal directions of the real features")
+    ] = 32,
+    third: Annotated[
+        str | None, typer.Option(help="third objective: members, or cost (needs --costs)")
+    ] = None,
+    plot: Annotated[
+        list[Path] | None, typer.Option(help="draw the front: FILE.html or .png; repeat for both")
+    ] = None,
+    heat_map: Annotated[
+        Path | None, typer.Option(help="draw which members are on the front: FILE.png")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Search the Pareto front of a scored pool. Ctrl-C ends it and keeps the front found so far.
 
     Example: ensgan search scores.npz --sampler pareto-local --seconds 2 --seed 0 -o front.json
     """
+    from ensgan.cli.search_inputs import make_budget, make_objectives, read_costs
     from ensgan.search import SearchInterrupted
     from ensgan.search import search as run_search
     from ensgan.types import Front, PoolScores
 
+    check_pictures(plot or (), heat_map)
     pool = PoolScores.load(scores)
-    limit = _budget(budget, costs)
+    prices = read_costs(costs)
+    limit = make_budget(budget, prices, third)
+    tables = make_objectives(objectives, pool, features, components)
     earlier = None if resume is None else Front.load(resume)
     interrupted = False
     try:
@@ -83,6 +105,9 @@ def search(
                 seconds=seconds,
                 seed=seed,
                 inter=inter,
+                objectives=tables,
+                third=third,
+                costs=prices,
                 min_size=min_size,
                 max_size=max_size,
                 include=include or (),
@@ -99,6 +124,7 @@ def search(
         front, interrupted = stopped.front, True
     if len(front):
         front.save(output)
+        write_pictures(front, plot or (), heat_map)
         emit(front.to_json(), as_json=as_json, table=lambda: _front_table(front))
         note(f"front written to {output}")
     if interrupted:
@@ -121,9 +147,20 @@ def select(
         Path | None,
         typer.Option(help="scores.npz of held-out real data or another embedding: score again"),
     ] = None,
+    membership: Annotated[
+        int | None,
+        typer.Option(help="resamples to search again: how often is each member on the front?"),
+    ] = None,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(help="another front (of another embedding, say) to compare; repeat for more"),
+    ] = None,
     weights: Annotated[
         float | None,
         typer.Option(help="optimise member weights, none below this part of 1/n (needs --scores)"),
+    ] = None,
+    plot: Annotated[
+        list[Path] | None, typer.Option(help="draw the front with the choice: FILE.html or .png")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -135,19 +172,26 @@ def select(
     from ensgan.search import select as choose
     from ensgan.types import Front, PoolScores
 
+    check_pictures(plot or (), None)
     pool = None if scores is None else PoolScores.load(scores)
-    selection = choose(Front.load(front), rule, pool=pool)
+    whole = Front.load(front)
+    selection = choose(whole, rule, pool=pool)
     value: dict[str, Any] = {
         "rule": selection.rule,
         "reason": selection.reason,
         **selection.point.to_json(),
         "alternatives": [point.to_json() for point in selection.alternatives],
     }
-    if pool is None and (bootstrap is not None or weights is not None):
-        raise InputError("--bootstrap and --weights need the scores: add --scores scores.npz")
-    chosen = replace(Front.load(front), points=(selection.point,))
+    asked = (bootstrap, membership, weights)
+    if pool is None and any(each is not None for each in asked):
+        raise InputError(
+            "--bootstrap, --membership and --weights need the scores: add --scores scores.npz"
+        )
+    chosen = replace(whole, points=(selection.point,))
     if pool is not None and bootstrap is not None:
-        value["bootstrap"] = _bootstrap(chosen, pool, bootstrap)
+        value["bootstrap"] = _bootstrap(whole, selection, pool, bootstrap)
+    if pool is not None and membership is not None:
+        value["membership"] = _membership(whole, pool, membership)
     if pool is not None and weights is not None:
         from ensgan.search import Evaluator, optimise_weights
 
@@ -157,35 +201,53 @@ def select(
         from ensgan.search import rescore
 
         value["other_scores"] = rescore(chosen, PoolScores.load(other))[0].to_json()
+    if beside:
+        value["side_by_side"] = _side_by_side(whole, str(front), beside)
+    write_pictures(whole, plot or (), None, selection.point)
     emit(value, as_json=as_json, table=lambda: _selection_table(selection, value))
 
 
-def _budget(limit: float | None, costs: Path | None) -> Budget | None:
-    from ensgan.errors import InputError
-    from ensgan.files import read_json
-    from ensgan.search import Budget
-
-    if limit is None and costs is None:
-        return None
-    if limit is None or costs is None:
-        raise InputError("--budget and --costs go together: give both")
-    table = read_json(costs)
-    if not isinstance(table, dict) or not all(
-        isinstance(cost, int | float) and not isinstance(cost, bool) for cost in table.values()
-    ):
-        raise InputError(f"{costs} must be one JSON object of numbers by member name")
-    return Budget({str(name): float(cost) for name, cost in table.items()}, limit, "cost")
-
-
-def _bootstrap(chosen: Front, pool: PoolScores, rounds: int) -> dict[str, Any]:
+def _bootstrap(front: Front, selection: Selection, pool: PoolScores, rounds: int) -> dict[str, Any]:
+    """Intervals of the chosen point, and of every point in front order."""
     from ensgan.search import bootstrap
 
-    confidence = bootstrap(chosen, pool, rounds=rounds)
+    confidence = bootstrap(front, pool, rounds=rounds)
+    place = front.points.index(selection.point)
+    bounds = {
+        "intra_d": [[each.low, each.high] for each in confidence.intra_d],
+        "coverage": [[each.low, each.high] for each in confidence.coverage],
+    }
     return {
         "rounds": rounds,
         "level": confidence.level,
-        "intra_d": [confidence.intra_d[0].low, confidence.intra_d[0].high],
-        "coverage": [confidence.coverage[0].low, confidence.coverage[0].high],
+        **{name: each[place] for name, each in bounds.items()},
+        "points": bounds,
+    }
+
+
+def _membership(front: Front, pool: PoolScores, searches: int) -> dict[str, float]:
+    """Share of the resamples with each member on the front, the most frequent first."""
+    from ensgan.errors import InputError
+    from ensgan.search import bootstrap
+
+    if searches < 1:
+        raise InputError(f"--membership {searches}: at least 1 resample")
+    with progress("searching resamples") as report:
+        found = bootstrap(front, pool, rounds=1, searches=searches, on_progress=report).membership
+    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _side_by_side(front: Front, name: str, others: Sequence[Path]) -> dict[str, Any]:
+    """Every front's share of points that hold each member."""
+    from ensgan.search import shared_members
+    from ensgan.types import Front
+
+    fronts = [front, *(Front.load(path) for path in others)]
+    return {
+        "fronts": [name, *map(str, others)],
+        "points": [len(each) for each in fronts],
+        "hypervolume": [each.hypervolume for each in fronts],
+        "members": {member: list(row) for member, row in shared_members(fronts).items()},
     }
 
 
@@ -223,4 +285,11 @@ def _selection_table(selection: Selection, value: Mapping[str, Any]) -> Table:
             point = value[key]
             shares = ", ".join(f"{weight:.3f}" for weight in point.get("weights", ()))
             table.add_row(label, f"{point['intra_d']:.4f}", f"{point['inter_d']:.4f}", shares)
+    if "membership" in value:
+        for name in selection.point.members:
+            share = value["membership"][name]
+            table.add_row("membership", f"{share:.0%}", "", f"{name}: resamples with it on a front")
+    for name, shares in value.get("side_by_side", {}).get("members", {}).items():
+        numbers = ", ".join(f"{share:.0%}" for share in shares)
+        table.add_row("side by side", "", "", f"{name}: on {numbers} of each front's points")
     return table

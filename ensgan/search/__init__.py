@@ -18,7 +18,7 @@ from ensgan.search.confidence import (
     shared_members,
 )
 from ensgan.search.constraints import Budget, Constraints
-from ensgan.search.evaluator import Evaluator, Neighbourhood, Values
+from ensgan.search.evaluator import Evaluator
 from ensgan.search.frechet import UnionMoments, frechet_tables, union_moments
 from ensgan.search.objectives import (
     ObjectiveTables,
@@ -31,6 +31,7 @@ from ensgan.search.pareto import hypervolume, pareto_front
 from ensgan.search.select import check_pool, rules, select
 from ensgan.search.strategies import SearchInterrupted, samplers, search
 from ensgan.search.third import fronts_by_cost, fronts_by_size
+from ensgan.search.values import Neighbourhood, Values
 from ensgan.search.weights import optimise_weights
 from ensgan.types import Front
 

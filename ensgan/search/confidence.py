@@ -82,6 +82,7 @@ def bootstrap(
         InputError: a front of another pool, or numbers out of range.
     """
     check_pool(front, scores)
+    form = _form(front)
     if rounds < 1 or searches < 0 or not 0 < level < 1:
         raise InputError(
             f"bootstrap of {rounds} rounds, {searches} searches, level {level}: "
@@ -104,7 +105,7 @@ def bootstrap(
     membership: Counter[str] = Counter()
     for number in range(searches):
         pool = _resampled(scores, covered, shares, random)
-        again = search(pool, trials=_SEARCH_TRIALS, seed=number, inter=_form(front))
+        again = search(pool, trials=_SEARCH_TRIALS, seed=number, inter=form)
         membership.update({name for point in again for name in point.members})
         if on_progress is not None:
             on_progress(number + 1, searches)
@@ -160,6 +161,12 @@ def shared_members(fronts: Sequence[Front]) -> dict[str, tuple[float, ...]]:
 
 
 def _form(front: Front) -> str:
+    """The form of Inter-d of a front of Intra-d and Inter-d."""
+    if front.objectives and not front.objectives[0].startswith("intra_d"):
+        raise InputError(
+            f"the front's objectives are {', '.join(front.objectives)}: only fronts of Intra-d and "
+            "Inter-d can be resampled or scored again"
+        )
     return front.objectives[1].rpartition(":")[2] if len(front.objectives) > 1 else "symmetric"
 
 

@@ -86,13 +86,7 @@ class Constraints:
             raise InputError(f"both included and excluded: {', '.join(both)}")
         gans = [name.rpartition("@")[0] or name for name in names]
         order = {gan: number for number, gan in enumerate(dict.fromkeys(gans))}
-        missing = [name for name in names if budget is not None and name not in budget.costs]
-        if missing:
-            raise InputError(f"the budget gives no cost for {_some(missing)}")
-        costs = np.array([0.0 if budget is None else budget.costs[name] for name in names])
-        if not (np.isfinite(costs) & (costs >= 0)).all():
-            worst = names[int(np.flatnonzero(~(costs >= 0) | ~np.isfinite(costs))[0])]
-            raise InputError(f"the budget's cost of {worst} must be a number ≥ 0")
+        costs = np.zeros(len(names)) if budget is None else costs_of(names, budget.costs)
         constraints = cls(
             names=tuple(names),
             allowed=~excluded,
@@ -241,6 +235,23 @@ class Constraints:
                 f"the cheapest ensemble of {max(self.min_size, len(required))}{reason} costs "
                 f"{least:g} {self.unit}, above the budget of {self.limit:g}"
             )
+
+
+def costs_of(names: Sequence[str], costs: Mapping[str, float]) -> Float64Array:
+    """The cost of every member, float64 [M].
+
+    Raises:
+        InputError: a member without a cost, or one that is negative or not finite.
+    """
+    missing = [name for name in names if name not in costs]
+    if missing:
+        raise InputError(f"the costs give no cost for {_some(missing)}")
+    found = np.array([costs[name] for name in names], np.float64)
+    wrong = np.flatnonzero(~(np.isfinite(found) & (found >= 0)))
+    if len(wrong):
+        name = names[int(wrong[0])]
+        raise InputError(f"the cost of {name} is {costs[name]}: it must be a number ≥ 0")
+    return found
 
 
 def _matching(names: Sequence[str], patterns: Sequence[str], option: str) -> BoolArray:

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ensgan.search.evaluator import Neighbourhood
 from ensgan.search.masks import BoolArray
 from ensgan.search.run import SearchRun
+from ensgan.search.values import Neighbourhood
 from ensgan.types import Float64Array, Int64Array
 
 _GREEDY_WEIGHTS = 3
@@ -61,8 +61,7 @@ class LocalSearch:
         waiting = [i for i, subset in enumerate(archive.members) if subset not in self._explored]
         if not waiting:
             return None
-        step = np.diff(archive.intra, prepend=0.0) * np.diff(archive.inter, append=1.0)
-        return archive.members[waiting[int(np.argmax(step[waiting]))]]
+        return archive.members[waiting[int(np.argmax(archive.steps()[waiting]))]]
 
     def _open(self, starts: Sequence[Sequence[int]]) -> Iterator[bool]:
         if starts:
@@ -137,7 +136,7 @@ class LocalSearch:
 
     def _kick(self) -> None:
         run = self.run
-        before = run.archive.hypervolume()
+        before = run.archive.entries
         weight = float(run.random.uniform(0.0, 1.0))
         members = self.perturbed()
         best = -np.inf
@@ -149,7 +148,7 @@ class LocalSearch:
                 break
             best = float(score[row, column])
             members = near.subset(row, column)
-        self.fruitless = 0 if run.archive.hypervolume() > before else self.fruitless + 1
+        self.fruitless = 0 if run.archive.entries > before else self.fruitless + 1
 
     def perturbed(self) -> tuple[int, ...]:
         """A front point (any subset while there is none) after a few random moves."""

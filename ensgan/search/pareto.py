@@ -88,12 +88,16 @@ class Archive:
         self.intra: Float64Array = np.zeros(0)
         self.inter: Float64Array = np.zeros(0)
         self.members: list[tuple[int, ...]] = []
+        self.entries = 0
+        """How many subsets ever entered."""
 
     def __len__(self) -> int:
         return len(self.members)
 
-    def candidates(self, intra: Float64Array, inter: Float64Array) -> Int64Array:
-        """Indices of the values that would enter, themselves reduced to a front."""
+    def candidates(
+        self, intra: Float64Array, inter: Float64Array, cost: Float64Array
+    ) -> Int64Array:
+        """Indices of the values that would enter, a front among themselves (no cost)."""
         best = np.concatenate(([-np.inf], self.intra))
         entering = np.flatnonzero(
             intra > best[np.searchsorted(self.inter, inter + TIE, side="right")] + TIE
@@ -120,7 +124,13 @@ class Archive:
         added: Float64Array = (width * height).sum(axis=1)
         return added
 
-    def insert(self, intra: float, inter: float, members: tuple[int, ...]) -> bool:
+    def steps(self) -> Float64Array:
+        """How wide the front is at each subset: the area to its neighbours."""
+        return np.diff(self.intra, prepend=0.0) * np.diff(self.inter, append=1.0)
+
+    def insert(
+        self, intra: float, inter: float, members: tuple[int, ...], cost: float = 0.0
+    ) -> bool:
         """Add one subset and drop those it dominates; False when it does not enter."""
         position = int(np.searchsorted(self.inter, inter + TIE, side="right"))
         if position and self.intra[position - 1] >= intra - TIE:
@@ -131,8 +141,54 @@ class Archive:
         self.inter = np.concatenate((self.inter[:start], [inter], self.inter[stop:]))
         self.intra = np.concatenate((self.intra[:start], [intra], self.intra[stop:]))
         self.members[start:stop] = [members]
+        self.entries += 1
         return True
 
     def hypervolume(self) -> float:
         """Hypervolume of the archive (see :func:`hypervolume`)."""
         return hypervolume(np.column_stack((self.intra, self.inter)))
+
+
+class CostArchive(Archive):
+    """The non-dominated subsets of three objectives: the third is a cost, minimised.
+
+    Kept in the order of entry; every candidate is compared with all.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cost: Float64Array = np.zeros(0)
+
+    def candidates(
+        self, intra: Float64Array, inter: Float64Array, cost: Float64Array
+    ) -> Int64Array:
+        """Indices of the values that no subset in here dominates."""
+        entering: list[int] = []
+        step = max(1, (1 << 20) // max(1, len(self)))
+        for start in range(0, len(intra), step):
+            rows = slice(start, start + step)
+            dominated = self.intra >= intra[rows, None] - TIE
+            dominated &= self.inter <= inter[rows, None] + TIE
+            dominated &= self.cost <= cost[rows, None] + TIE
+            entering += (start + np.flatnonzero(~dominated.any(axis=1))).tolist()
+        # nan: no pair, no ensemble.
+        return np.array([i for i in entering if np.isfinite(inter[i])], np.int64)
+
+    def insert(
+        self, intra: float, inter: float, members: tuple[int, ...], cost: float = 0.0
+    ) -> bool:
+        """Add one subset and drop those it dominates; False when it does not enter."""
+        as_good = (self.intra >= intra - TIE) & (self.inter <= inter + TIE)
+        if (as_good & (self.cost <= cost + TIE)).any():
+            return False
+        stays = (self.intra > intra + TIE) | (self.inter < inter - TIE) | (self.cost < cost - TIE)
+        self.intra = np.append(self.intra[stays], intra)
+        self.inter = np.append(self.inter[stays], inter)
+        self.cost = np.append(self.cost[stays], cost)
+        self.members = [m for m, stay in zip(self.members, stays, strict=True) if stay] + [members]
+        self.entries += 1
+        return True
+
+    def steps(self) -> Float64Array:
+        """All alike, the earliest first."""
+        return -np.arange(len(self), dtype=np.float64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -14,15 +15,24 @@ import numpy.typing as npt
 from ensgan.files import atomic_path
 from ensgan.search.constraints import Constraints
 from ensgan.search.distinct import DistinctCounter
-from ensgan.search.evaluator import Evaluator, Neighbourhood, Values
+from ensgan.search.evaluator import Evaluator
 from ensgan.search.masks import BoolArray, UInt64Array
-from ensgan.search.pareto import Archive
-from ensgan.types import Front, FrontPoint, Int64Array
+from ensgan.search.pareto import Archive, CostArchive
+from ensgan.search.values import Neighbourhood, Values
+from ensgan.types import Float64Array, Front, FrontPoint, Int64Array
 
 ReportProgress: TypeAlias = Callable[[int, int], None]
 """Called with (done, total): evaluations, or milliseconds when only time is limited."""
 
 _HISTORY_SECONDS = 0.005
+
+
+@dataclass(frozen=True)
+class ThirdObjective:
+    """A sum over the members to keep small: ``costs`` float64 [M] ≥ 0, counted in ``unit``."""
+
+    costs: Float64Array
+    unit: str
 
 
 class SearchRun:
@@ -35,6 +45,7 @@ class SearchRun:
         trials, seconds: the budget; None is no limit.
         on_progress: told about progress, if given.
         started: ``time.perf_counter()`` at the start; None for now.
+        third: a third objective, minimised: the summed cost of the members; None for two.
     """
 
     def __init__(
@@ -47,7 +58,10 @@ class SearchRun:
         seconds: float | None = None,
         on_progress: ReportProgress | None = None,
         started: float | None = None,
+        third: ThirdObjective | None = None,
     ) -> None:
+        self.third = third
+        self._costs = np.zeros(len(evaluator)) if third is None else third.costs
         self.evaluator = evaluator
         self.constraints = constraints
         self.seed = seed
@@ -55,7 +69,7 @@ class SearchRun:
         self.limit_trials = trials
         self.limit_seconds = seconds
         self.trials = 0
-        self.archive = Archive()
+        self.archive: Archive = Archive() if third is None else CostArchive()
         self.label = ""  # what a strategy proves about its front
         self.rows: list[tuple[int, tuple[int, ...], float, float, float]] = []
         self.history: list[tuple[float, int, float]] = []
@@ -99,10 +113,13 @@ class SearchRun:
         first = self.trials
         self.trials += len(fits)
         self._counter.add(self._counter.of(subsets[fits]))
-        entered = self.archive.candidates(values.intra_d[fits], values.inter_d[fits])
-        for index in fits[entered]:
+        cost = subsets[fits] @ self._costs
+        entered = self.archive.candidates(values.intra_d[fits], values.inter_d[fits], cost)
+        for order in entered.tolist():
+            index = int(fits[order])
             members = tuple(np.flatnonzero(subsets[index]).tolist())
-            self.archive.insert(float(values.intra_d[index]), float(values.inter_d[index]), members)
+            intra, inter = float(values.intra_d[index]), float(values.inter_d[index])
+            self.archive.insert(intra, inter, members, float(cost[order]))
         now = self.elapsed
         for order in range(len(fits)) if keep_all else entered:
             index = int(fits[order])
@@ -121,11 +138,12 @@ class SearchRun:
         values = self.evaluator.pairs(first, second)
         word = self._counter.member_hash
         self._counter.add(word[first] ^ word[second])
-        entered = self.archive.candidates(values.intra_d, values.inter_d)
+        cost = self._costs[first] + self._costs[second]
+        entered = self.archive.candidates(values.intra_d, values.inter_d, cost)
         for index in entered:
             members = tuple(sorted((int(first[index]), int(second[index]))))
             intra, inter = float(values.intra_d[index]), float(values.inter_d[index])
-            self.archive.insert(intra, inter, members)
+            self.archive.insert(intra, inter, members, float(cost[index]))
             self.rows.append((self.trials + int(index), members, intra, inter, self.elapsed))
         self.trials += len(first)
         self._log(len(entered) > 0)
@@ -166,12 +184,15 @@ class SearchRun:
         self.trials += len(chosen)
         self._counter.add(self._move_hashes(near).ravel()[chosen])
         intra, inter = near.values.intra_d.ravel(), near.values.inter_d.ravel()
-        entered = self.archive.candidates(intra[chosen], inter[chosen])
+        cost = self._move_costs(near).ravel()[chosen]
+        entered = self.archive.candidates(intra[chosen], inter[chosen], cost)
         columns = fits.shape[1]
         for order in entered:
             index = int(chosen[order])
             subset = near.subset(*divmod(index, columns))
-            self.archive.insert(float(intra[index]), float(inter[index]), subset)
+            self.archive.insert(
+                float(intra[index]), float(inter[index]), subset, float(cost[order])
+            )
             self.rows.append(
                 (first + int(order), subset, float(intra[index]), float(inter[index]), self.elapsed)
             )
@@ -186,6 +207,13 @@ class SearchRun:
         hashes: UInt64Array = (lost ^ whole)[:, None] ^ gained
         return hashes
 
+    def _move_costs(self, near: Neighbourhood) -> Float64Array:
+        cost = self._costs
+        lost = np.concatenate(([0.0], cost[near.removed]))
+        gained = np.concatenate(([0.0], cost[near.added]))
+        costs: Float64Array = (cost[list(near.members)].sum() - lost)[:, None] + gained
+        return costs
+
     def _log(self, changed: bool) -> None:
         now = self.elapsed
         if changed and (not self.history or now - self.history[-1][0] >= _HISTORY_SECONDS):
@@ -196,7 +224,10 @@ class SearchRun:
         seconds = self.elapsed
         volume = self.archive.hypervolume()
         return Front(
-            objectives=self.evaluator.objectives,
+            objectives=(
+                *self.evaluator.objectives,
+                *(() if self.third is None else (f"{self.third.unit}:min",)),
+            ),
             sampler=sampler + self.label,
             seed=self.seed,
             trials=self.trials,
@@ -218,11 +249,17 @@ class SearchRun:
         columns = np.array(
             (values.intra_d, values.inter_d, values.density, values.coverage), np.float64
         )
-        more = {} if describe is None else describe(columns)
+        more = {} if describe is None else dict(describe(columns))
+        if self.third is not None:
+            subsets = self.evaluator.subsets(self.archive.members)
+            more[self.third.unit] = subsets @ self._costs
         points = [
             FrontPoint(
                 tuple(names[m] for m in members),
-                *columns[:, i].tolist(),
+                float(values.intra_d[i]),
+                float(values.inter_d[i]),
+                float(values.density[i]),
+                float(values.coverage[i]),
                 measures=tuple((name, float(column[i])) for name, column in more.items()),
             )
             for i, members in enumerate(self.archive.members)

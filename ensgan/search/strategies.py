@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from ensgan.search.evaluator import Evaluator
 from ensgan.search.objectives import ObjectiveTables, pool_key
 from ensgan.search.run import ReportProgress, SearchRun
 from ensgan.search.select import check_pool
+from ensgan.search.third import third_objective
 from ensgan.types import Front, PoolScores
 
 DEFAULT_TRIALS = 1000
@@ -111,6 +112,8 @@ def search(
     seed: int = 0,
     inter: str = "symmetric",
     objectives: ObjectiveTables | None = None,
+    third: str | None = None,
+    costs: Mapping[str, float] | None = None,
     min_size: int = 2,
     max_size: int | None = None,
     include: Sequence[str] = (),
@@ -138,6 +141,8 @@ def search(
             order carries the balls).
         objectives: other objectives of the same members (:func:`frechet_tables`,
             :func:`tables_from_precision_recall`); ``inter`` does not matter then.
+        third: a third objective, minimised: ``members`` or ``cost`` (the sum of ``costs``, one
+            a member by name); ``pareto-local`` only.
         min_size, max_size, include, exclude, max_per_gan, budget: constraints, see
             :meth:`Constraints.resolve`.
         warm_start: begin with the members of a short ``pareto-local`` search (Optuna samplers).
@@ -157,6 +162,8 @@ def search(
         SearchInterrupted: Ctrl-C; carries the front found so far.
     """
     row = _row(sampler, seed, trials, seconds, study_storage)
+    if third is not None and sampler != "pareto-local":
+        raise InputError(f"sampler '{sampler}' takes two objectives: use pareto-local with third")
     strategy = row.load()
     started = time.perf_counter()
     if trials is None and seconds is None and not row.ends_by_itself:
@@ -190,6 +197,7 @@ def search(
         seconds=seconds,
         on_progress=on_progress,
         started=started,
+        third=third_objective(scores, third, costs),
     )
     options = StrategyOptions(
         starts=_starts(evaluator, constraints, seed, warm_start, resume),

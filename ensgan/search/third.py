@@ -5,10 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ensgan.errors import InputError
-from ensgan.search.constraints import Budget
-from ensgan.search.strategies import search
+import numpy as np
+
+from ensgan.errors import InputError, unknown_name
+from ensgan.search.constraints import Budget, costs_of
+from ensgan.search.run import ThirdObjective
 from ensgan.types import Front, PoolScores
+
+
+def third_objective(
+    scores: PoolScores, third: str | None, costs: Mapping[str, float] | None
+) -> ThirdObjective | None:
+    """``members`` (as few as possible), ``cost`` (needs ``costs``) or None.
+
+    Raises:
+        InputError: another name, or costs that are missing, negative or not finite.
+    """
+    if third is None:
+        return None
+    if third == "members":
+        return ThirdObjective(np.ones(len(scores)), "members")
+    if third != "cost":
+        raise InputError(unknown_name("third objective", third, ("members", "cost")))
+    if costs is None:
+        raise InputError("third objective 'cost' needs the cost of every member")
+    return ThirdObjective(costs_of(scores.names, costs), "cost")
 
 
 def fronts_by_size(scores: PoolScores, sizes: Sequence[int], **options: Any) -> dict[int, Front]:
@@ -27,6 +48,8 @@ def fronts_by_size(scores: PoolScores, sizes: Sequence[int], **options: Any) -> 
     """
     if not sizes:
         raise InputError("name at least one size, e.g. 2, 3, 5")
+    from ensgan.search.strategies import search
+
     return {size: search(scores, max_size=size, **options) for size in sorted(set(sizes))}
 
 
@@ -52,6 +75,8 @@ def fronts_by_cost(
     """
     if not limits:
         raise InputError("name at least one limit of the cost")
+    from ensgan.search.strategies import search
+
     return {
         limit: search(scores, budget=Budget(costs, limit, unit), **options)
         for limit in sorted(set(limits))
