@@ -193,9 +193,10 @@ def select(
     if pool is not None and membership is not None:
         value["membership"] = _membership(whole, pool, membership)
     if pool is not None and weights is not None:
-        from ensgan.search import Evaluator, optimise_weights
+        from ensgan.search import Evaluator, inter_form, optimise_weights
 
-        weighted = optimise_weights(Evaluator(pool), selection.point, weights)
+        evaluator = Evaluator(pool, inter=inter_form(whole))
+        weighted = optimise_weights(evaluator, selection.point, weights)
         value["weighted"] = weighted.to_json()
     if other is not None:
         from ensgan.search import rescore

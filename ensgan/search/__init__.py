@@ -14,6 +14,7 @@ from ensgan.search.confidence import (
     FrontConfidence,
     Interval,
     bootstrap,
+    inter_form,
     rescore,
     shared_members,
 )
@@ -57,6 +58,7 @@ __all__ = [
     "fronts_by_cost",
     "fronts_by_size",
     "hypervolume",
+    "inter_form",
     "optimise_weights",
     "pareto_front",
     "pool_key",

@@ -82,7 +82,7 @@ def bootstrap(
         InputError: a front of another pool, or numbers out of range.
     """
     check_pool(front, scores)
-    form = _form(front)
+    form = inter_form(front)
     if rounds < 1 or searches < 0 or not 0 < level < 1:
         raise InputError(
             f"bootstrap of {rounds} rounds, {searches} searches, level {level}: "
@@ -129,7 +129,7 @@ def rescore(front: Front, scores: PoolScores) -> tuple[FrontPoint, ...]:
     Raises:
         InputError: the scores lack a member of the front.
     """
-    evaluator = Evaluator(scores, inter=_form(front))
+    evaluator = Evaluator(scores, inter=inter_form(front))
     points = []
     for point in front:
         members = evaluator.indices(point.members)
@@ -160,7 +160,7 @@ def shared_members(fronts: Sequence[Front]) -> dict[str, tuple[float, ...]]:
     }
 
 
-def _form(front: Front) -> str:
+def inter_form(front: Front) -> str:
     """The form of Inter-d of a front of Intra-d and Inter-d."""
     if front.objectives and not front.objectives[0].startswith("intra_d"):
         raise InputError(

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 from search_pool import made_up_pool
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 
 from ensgan.cli import search as commands
 from ensgan.errors import InputError
+from ensgan.metrics import score_pool
 from ensgan.types import Front
 
 app = typer.Typer()
@@ -127,3 +129,86 @@ def test_a_budget_needs_costs(scores_file: Path, tmp_path: Path) -> None:
     costs.write_text("[1, 2]")
     refused = runner.invoke(app, [*base, "--costs", str(costs)])
     assert "one JSON object" in str(refused.exception)
+
+
+@pytest.fixture
+def scored_features(tmp_path: Path) -> tuple[Path, Path]:
+    random = np.random.default_rng(0)
+    real = random.normal(size=(40, 3))
+    fakes = random.normal(size=(5, 30, 3)) * 0.8 + random.normal(size=(5, 1, 3)) * 0.5
+    names = [f"G{i}@1000" for i in range(5)]
+    features, scores = tmp_path / "features.npz", tmp_path / "scored.npz"
+    np.savez(features, real=real, fake=fakes, names=np.array(names))
+    score_pool(real, list(fakes), names).save(scores)
+    return scores, features
+
+
+@pytest.mark.parametrize("form", ["precision-recall", "frechet"])
+def test_other_objectives_from_features(
+    scored_features: tuple[Path, Path], tmp_path: Path, form: str
+) -> None:
+    scores, features = scored_features
+    arguments = ["search", str(scores), "-o", str(tmp_path / "f.json"), "--objectives", form]
+    result = runner.invoke(app, [*arguments, "--features", str(features), "--json"])
+    assert result.exit_code == 0, result.output
+    front = json.loads(result.stdout)
+    assert front["objectives"][0].startswith(form.replace("-", "_"))
+    assert len(front["points"][0]["measures"]) == 2
+    refused = runner.invoke(app, arguments)
+    assert "add --features" in str(refused.exception)
+    chosen = runner.invoke(
+        app, ["select", str(tmp_path / "f.json"), "--scores", str(scores), "--bootstrap", "9"]
+    )
+    assert "only fronts of Intra-d" in str(chosen.exception)
+
+
+def test_pictures_and_a_third_objective(scores_file: Path, tmp_path: Path) -> None:
+    output, heat = tmp_path / "front.json", tmp_path / "plots" / "members.png"
+    plots = [tmp_path / "plots" / "front.png", tmp_path / "plots" / "front.html"]
+    arguments = ["search", str(scores_file), "-o", str(output), "--third", "members"]
+    pictures = ["--plot", str(plots[0]), "--plot", str(plots[1]), "--heat-map", str(heat)]
+    result = runner.invoke(app, [*arguments, *pictures, "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["objectives"][2] == "members:min"
+    for png in (plots[0], heat):
+        assert png.read_bytes().startswith(b"\x89PNG")
+    assert "plotly" in plots[1].read_text()
+    chosen = tmp_path / "chosen.png"
+    runner.invoke(app, ["select", str(output), "--plot", str(chosen)])
+    assert chosen.read_bytes().startswith(b"\x89PNG")
+
+
+def test_membership_and_a_front_beside(scores_file: Path, tmp_path: Path) -> None:
+    output, other = tmp_path / "front.json", tmp_path / "other.json"
+    runner.invoke(app, ["search", str(scores_file), "-o", str(output)])
+    runner.invoke(app, ["search", str(scores_file), "-o", str(other), "--inter", "directed"])
+    arguments = ["select", str(output), "--scores", str(scores_file), "--membership", "2"]
+    result = runner.invoke(app, [*arguments, "--beside", str(other), "--json"])
+    assert result.exit_code == 0, result.output
+    value = json.loads(result.stdout)
+    assert max(value["membership"].values()) == 1.0
+    assert value["side_by_side"]["points"] == [len(Front.load(output)), len(Front.load(other))]
+    assert all(len(row) == 2 for row in value["side_by_side"]["members"].values())
+    people = runner.invoke(app, [*arguments, "--beside", str(other)])
+    assert "side by side" in people.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--objectives", "fid"], "form of the objectives"),
+        (["--features", "features.npz"], "goes with --objectives"),
+        (["--plot", "front.pdf"], "name a .html"),
+        (["--heat-map", "members.html"], "name a .png"),
+        (["--third", "cost"], "needs the cost"),
+        (["--third", "size"], "third objective"),
+    ],
+)
+def test_options_that_do_not_go_together(
+    scores_file: Path, tmp_path: Path, options: list[str], message: str
+) -> None:
+    output = tmp_path / "front.json"
+    result = runner.invoke(app, ["search", str(scores_file), "-o", str(output), *options])
+    assert isinstance(result.exception, InputError)
+    assert message in str(result.exception)
+    assert not output.exists()
