@@ -149,7 +149,8 @@ def member_jobs(resolved: Resolved, inputs: Inputs, folder: SweepFolder) -> list
     spec = resolved.spec
     jobs = []
     for row, settings in zip(resolved.gans, resolved.settings, strict=True):
-        key = content_key(REVISION, row.to_json(), settings.identity(), resolved.dataset.train.key)
+        trained = (train.REVISION, row.to_json(), settings.identity(), resolved.dataset.train.key)
+        key = content_key(REVISION, *trained)
         jobs.append(
             MemberJob(
                 name=row.name,

@@ -22,7 +22,7 @@ from ensgan.train.training import Training
 from ensgan.types import MemberId, Samples
 from ensgan.zoo.spec import GANSpec
 
-REVISION = 3
+REVISION = 4
 """Raise it when a change of this package or of ``ensgan.zoo`` changes trained weights."""
 
 _FLUSH_EVERY = 50

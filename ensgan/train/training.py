@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ensgan.train.adam import FusedAdam
+from ensgan.train.allocator import keep_freed_memory
 from ensgan.train.average import AveragedGenerator
 from ensgan.train.reals import Reals, to_range
 from ensgan.train.settings import TrainSettings
@@ -52,6 +53,8 @@ class Training:
         generator_seed, discriminator_seed, order_seed, draw_seed = (int(seed) for seed in seeds)
         self.spec, self.settings, self.num_classes = spec, settings, num_classes
         self.device = torch.device(settings.device)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.optimiser = settings.optimiser(spec)
         self.batch = self.optimiser.batch
         self.generator: Generator = placed(

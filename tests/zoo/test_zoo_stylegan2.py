@@ -217,6 +217,16 @@ def test_equalised_conv_follows_the_formula(downsample: bool) -> None:
     close(layer(x), slowly_activated(y))
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_first_layer_is_a_pointwise_convolution_and_channels_last(channels: int) -> None:
+    layer = EqualisedConv(channels, 4, 1).double()
+    layer.bias.data.normal_()
+    x = double_normal(2, channels, 8, 8)
+    y = torch.conv2d(x, layer.weight / channels**0.5, layer.bias)
+    close(layer(x), slowly_activated(y))
+    assert layer(x).is_contiguous(memory_format=torch.channels_last)
+
+
 # Sizes -----------------------------------------------------------------------------------------
 
 

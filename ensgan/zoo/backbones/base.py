@@ -28,6 +28,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ensgan.types import ImageShape
 from ensgan.zoo.parts import Part
@@ -174,3 +175,21 @@ def one_hot(labels: Tensor, num_classes: int) -> Tensor:
     """labels int64 [B] → float32 [B, num_classes]; has no data-dependent checks."""
     classes = torch.arange(num_classes, device=labels.device)
     return (labels[:, None] == classes).to(torch.float32)
+
+
+def pointwise(images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A 1×1 convolution that is channels last whatever the input, as one matrix product.
+
+    One image channel has no memory format of its own: torch's convolution then makes its output
+    channels first, and the layers after it convert it, and their gradients, again and again.
+
+    Args:
+        images: [B, inputs, H, W], of few channels.
+        weight: [outputs, inputs, 1, 1].
+        bias: [outputs], or None.
+
+    Returns:
+        [B, outputs, H, W].
+    """
+    made: Tensor = functional.linear(images.permute(0, 2, 3, 1), weight.flatten(1), bias)
+    return made.permute(0, 3, 1, 2)

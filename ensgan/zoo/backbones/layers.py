@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from ensgan.zoo.backbones.base import ClassVectors
+from ensgan.zoo.backbones.base import ClassVectors, pointwise
 
 BATCH_NORM_EPS = 1e-4
 BATCH_NORM_MOMENTUM = 0.1
@@ -124,6 +124,14 @@ class Conv2d(nn.Conv2d):
         return functional.conv2d(
             images, self.normalise(self.weight), self.bias, padding=self.padding
         )
+
+
+class ImageConv(Conv2d):
+    """1×1 convolution of an image's few channels."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, inputs, H, W] → [B, outputs, H, W], channels last."""
+        return pointwise(images, self.normalise(self.weight), self.bias)
 
 
 class UpsampleConv2d(Conv2d):

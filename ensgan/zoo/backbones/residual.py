@@ -15,6 +15,7 @@ from ensgan.zoo.backbones.layers import (
     ConditionalBatchNorm,
     Conv2d,
     ConvDownsample2d,
+    ImageConv,
     Linear,
     SelfAttention,
     UpsampleConv2d,
@@ -138,7 +139,8 @@ class TrunkBlock(nn.Module):
         self.conv2 = second(outputs, outputs, spectral=spectral)
         learned = downsample or inputs != outputs
         self.norm3 = BatchNorm(inputs) if learned and not spectral else nn.Identity()
-        self.shortcut = Conv2d(inputs, outputs, 1, spectral=spectral) if learned else nn.Identity()
+        narrow = ImageConv if first else Conv2d
+        self.shortcut = narrow(inputs, outputs, 1, spectral=spectral) if learned else nn.Identity()
 
     def forward(self, features: Tensor) -> Tensor:
         """[B, inputs, H, W] → [B, outputs, H, W], halved in size when down-sampling."""

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ensgan.zoo.backbones.base import pointwise
+
 _EPSILON = 1e-8
 _SLOPE = 0.2
 
@@ -227,4 +229,6 @@ class EqualisedConv(nn.Module):
         if self.downsample:
             blurred = fir_filter(x, self.kernel, padding=2)
             return leaky_relu(functional.conv2d(blurred, weight, bias, stride=2))
+        if weight.shape[-1] == 1:
+            return leaky_relu(pointwise(x, weight, bias))
         return leaky_relu(functional.conv2d(x, weight, bias, padding=weight.shape[-1] // 2))
