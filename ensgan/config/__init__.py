@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from ensgan.config.load import KnownNames, load_spec, parse_spec, read_tree
-from ensgan.config.spec import ClusterSpec, GanOverrides, SweepSpec, TrackSpec, TrainSpec
+from ensgan.config.spec import (
+    ClusterSpec,
+    EvaluateSpec,
+    GanOverrides,
+    SweepSpec,
+    TrackSpec,
+    TrainSpec,
+)
 
 __all__ = [
     "ClusterSpec",
+    "EvaluateSpec",
     "GanOverrides",
     "KnownNames",
     "SweepSpec",

@@ -163,9 +163,15 @@ class SearchSpec(_Strict):
 
 
 class SelectSpec(_Strict):
-    """The rule that picks G* from the front."""
+    """The rule that picks G* from the front.
+
+    ``points`` and ``repeats`` are for the rule ``downstream``: how many front points (evenly
+    spread) are tried, and with how many classifiers each.
+    """
 
     rule: str = "knee"
+    points: int = Field(20, ge=1)
+    repeats: int = Field(3, ge=1)
 
     @field_validator("rule")
     @classmethod
@@ -175,7 +181,12 @@ class SelectSpec(_Strict):
 
 
 class EvaluateSpec(_Strict):
-    """The downstream proof."""
+    """The downstream proof.
+
+    ``labels`` are the class proportions of synthetic images, ``n_times`` multiplies their number,
+    ``weights`` are those of the members (``own``: as each strategy says), ``memory_mb`` bounds
+    the images a classifier keeps in memory.
+    """
 
     strategies: list[str] = ["real", "best-single", "all", "random:5", "selected"]
     repeats: int = Field(20, ge=1)
@@ -183,6 +194,10 @@ class EvaluateSpec(_Strict):
     batch: int = Field(64, ge=2)
     width: int = Field(64, ge=4, le=256)
     images_per_epoch: int | None = Field(None, ge=2)
+    labels: Literal["training", "uniform"] = "training"
+    n_times: int = Field(1, ge=1)
+    weights: Literal["own", "uniform", "by-intra", "learned"] = "own"
+    memory_mb: int = Field(2048, ge=1)
 
     @field_validator("strategies")
     @classmethod

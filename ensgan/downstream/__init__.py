@@ -4,12 +4,19 @@ from ensgan.downstream.bank import FolderBank, MemoryBank, SampleBank
 from ensgan.downstream.metrics import METRICS, classification_metrics
 from ensgan.downstream.repeat import RepeatResult, check_dataset, run_repeat
 from ensgan.downstream.settings import ClassifierSettings
-from ensgan.downstream.strategies import build_strategies, strategy_names
+from ensgan.downstream.strategies import (
+    build_strategies,
+    check_strategies,
+    spread_points,
+    strategy_names,
+)
 from ensgan.downstream.strategy import Strategy
 from ensgan.downstream.table import DownstreamTable, Spread, StrategyRow, summarise
+from ensgan.downstream.weighting import WEIGHTINGS, reweighted
 
 __all__ = [
     "METRICS",
+    "WEIGHTINGS",
     "ClassifierSettings",
     "DownstreamTable",
     "FolderBank",
@@ -21,8 +28,11 @@ __all__ = [
     "StrategyRow",
     "build_strategies",
     "check_dataset",
+    "check_strategies",
     "classification_metrics",
+    "reweighted",
     "run_repeat",
+    "spread_points",
     "strategy_names",
     "summarise",
 ]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ensgan.downstream.strategy import Strategy
+from ensgan.downstream.weighting import intra_d_weights
 from ensgan.errors import InputError, unknown_name
 from ensgan.types import Front, FrontPoint, MemberId, PoolScores, Selection
 
@@ -27,10 +28,6 @@ class _Context:
     def best_single(self) -> str:
         return self.scores.names[int(np.argmax(self.scores.intra_d))]
 
-    def intra_d(self, members: Sequence[str]) -> tuple[float, ...]:
-        by_name = dict(zip(self.scores.names, self.scores.intra_d.tolist(), strict=True))
-        return tuple(by_name[name] for name in members)
-
 
 @dataclass(frozen=True)
 class _Form:
@@ -48,8 +45,8 @@ class _Form:
 def strategy_names() -> tuple[str, ...]:
     """The forms a strategy may be written in: its head, a colon and an argument where it has one.
 
-    ``single:NAME``, ``steps:GAN``, ``random:K``, ``selected:RULE``, ``real+synthetic:N``,
-    ``dynamic:all``, ``by-intra:all``; see :func:`build_strategies`.
+    ``single:NAME``, ``steps:GAN``, ``random:K``, ``front:K``, ``selected:RULE``,
+    ``real+synthetic:N``, ``dynamic:all``, ``by-intra:all``; see :func:`build_strategies`.
     """
     return tuple(dict.fromkeys(form.written for form in _FORMS.values()))
 
@@ -74,6 +71,7 @@ def build_strategies(
     ``random:K``        K members drawn without replacement; three draws, ``random:KxD`` D draws
     ``selected``        G*, with its weights
     ``selected:RULE``   the choice of another selection rule
+    ``front:K``         K points spread evenly along the front, each a strategy ``front:K/1``, …
     ``by-intra``        G* with weights by Intra-d; ``by-intra:all`` the whole pool
     ``real+synthetic``  the real split plus as many images of G*; ``:N`` N times as many
     ``dynamic``         G* with weights that adapt in training; ``dynamic:all`` the whole pool
@@ -104,6 +102,36 @@ def build_strategies(
             raise InputError(f"strategy '{name}' is not of a known form: write {form.written}")
         strategies += form.build(name, argument, context)
     return tuple(strategies)
+
+
+def check_strategies(names: Sequence[str], pool: Sequence[str]) -> None:
+    """Refuse strategies that a pool with members of these names could never resolve.
+
+    For use before anything is trained: which members will be best is not known yet, which names
+    and how many there are is.
+
+    Raises:
+        InputError: as :func:`build_strategies`.
+    """
+    m = len(pool)
+    density, square = np.ones(m), np.ones((m, m))
+    scores = PoolScores(
+        tuple(pool),
+        density,
+        density,
+        np.full((m, 1), 255, np.uint8),
+        square,
+        square,
+        k=1,
+        n_real=8,
+        counts=np.ones(m, np.int64),
+    )
+    point = FrontPoint(tuple(pool[:2]), 1.0, 1.0, 1.0, 1.0)
+    front = Front((), "", 0, 1, 1, 0.0, 0.0, (point,))
+    selection = Selection("", point, "")
+    # A rule's own arguments (max-size:K) depend on the front that is found.
+    fixed = [name for name in names if not name.startswith("selected:max-size")]
+    build_strategies(fixed, scores=scores, front=front, selection=selection, seed=0)
 
 
 def _real(name: str, _: str, __: _Context) -> list[Strategy]:
@@ -177,6 +205,24 @@ def _selected(name: str, rule: str, context: _Context) -> list[Strategy]:
     return [Strategy(name, point.members, point.weights)]
 
 
+def _front(name: str, count: str, context: _Context) -> list[Strategy]:
+    if not count.isdigit() or int(count) < 1:
+        raise InputError(f"strategy '{name}': write front:K with a number of points, e.g. front:8")
+    points = spread_points(context.front, int(count))
+    return [
+        Strategy(f"{name}/{index + 1}", point.members, point.weights)
+        for index, point in enumerate(points)
+    ]
+
+
+def spread_points(front: Front, most: int) -> tuple[FrontPoint, ...]:
+    """At most ``most`` points of a front, evenly spread by their order, both ends among them."""
+    if most >= len(front):
+        return front.points
+    chosen = np.unique(np.linspace(0, len(front) - 1, most).round().astype(int))
+    return tuple(front.points[index] for index in chosen)
+
+
 def _members(name: str, which: str, context: _Context) -> FrontPoint | tuple[str, ...]:
     if which in ("", "selected"):
         return context.selection.point
@@ -188,10 +234,7 @@ def _members(name: str, which: str, context: _Context) -> FrontPoint | tuple[str
 def _by_intra(name: str, which: str, context: _Context) -> list[Strategy]:
     found = _members(name, which, context)
     members = found.members if isinstance(found, FrontPoint) else found
-    weights = context.intra_d(members)
-    if sum(weights) == 0:
-        raise InputError(f"strategy '{name}': every member has Intra-d 0, so none has a weight")
-    return [Strategy(name, members, weights)]
+    return [Strategy(name, members, intra_d_weights(name, members, context.scores))]
 
 
 def _dynamic(name: str, which: str, context: _Context) -> list[Strategy]:
@@ -226,6 +269,7 @@ _FORMS = _table(
     _Form("steps:GAN", _steps, "required"),
     _Form("random:K", _random, "required"),
     _Form("selected", _selected, "optional"),
+    _Form("front:K", _front, "required"),
     _Form("by-intra", _by_intra, "optional"),
     _Form("real+synthetic", _augmented, "optional"),
     _Form("dynamic", _dynamic, "optional"),

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ensgan import data, embedding, train, zoo
+from ensgan import data, downstream, embedding, train, zoo
 from ensgan.config import GanOverrides, SweepSpec, TrainSpec
-from ensgan.errors import ConfigError, InputError
+from ensgan.errors import ConfigError, DataError, InputError
 from ensgan.files import atomic_path, content_key
 from ensgan.pipeline.evaluate import DatasetFiles
 from ensgan.pipeline.folder import SweepFolder
@@ -89,14 +90,35 @@ def resolve(spec: SweepSpec, data_dir: Path | None = None) -> Resolved:
     snapshots = sum(setting.snapshots for setting in settings)
     if snapshots < 2 and not problems:
         problems.append("train: an ensemble needs at least 2 members: add GANs or snapshots")
-    if spec.select.rule == "downstream":
-        problems.append(
-            "select.rule: 'downstream' needs validation scores of every front point, which a sweep "
-            "does not measure yet: use knee, or ensgan.select(…, validation_scores=…)"
-        )
+    problems += _evaluation_problems(spec, dataset, gans, settings)
     if problems:
         raise ConfigError(f"sweep '{spec.name}'", problems)
     return Resolved(spec, dataset, tuple(gans), tuple(settings))
+
+
+def _evaluation_problems(
+    spec: SweepSpec,
+    dataset: Dataset,
+    gans: Sequence[zoo.GANSpec],
+    settings: Sequence[train.TrainSettings],
+) -> list[str]:
+    """What would make the downstream proof fail after all the training."""
+    pool = [
+        f"{row.name}@{setting.spacing * (i + 1)}"
+        for row, setting in zip(gans, settings, strict=True)
+        for i in range(setting.snapshots)
+    ]
+    problems = []
+    try:
+        downstream.check_dataset(dataset)
+    except DataError as error:
+        problems.append(f"dataset: {error}")
+    if len(pool) >= 2:
+        try:
+            downstream.check_strategies(spec.evaluate.strategies, pool)
+        except InputError as error:
+            problems.append(f"evaluate.strategies: {error}")
+    return problems
 
 
 def _row(spec: SweepSpec, name: str) -> tuple[zoo.GANSpec, train.TrainSettings]:

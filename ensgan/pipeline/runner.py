@@ -13,6 +13,7 @@ from ensgan import __version__
 from ensgan.config import SweepSpec
 from ensgan.errors import ConfigError, EnsganError
 from ensgan.pipeline import stages
+from ensgan.pipeline.choose import RULE
 from ensgan.pipeline.events import Event, StageClock
 from ensgan.pipeline.executor import Executor
 from ensgan.pipeline.folder import SweepFolder
@@ -20,6 +21,7 @@ from ensgan.pipeline.members import MemberJob, MemberResult
 from ensgan.pipeline.prepare import Inputs, Resolved, member_jobs, write_inputs
 from ensgan.pipeline.results import SweepResult
 from ensgan.search import select
+from ensgan.types import Front, Selection
 
 EARLY_SECTIONS = ("seed", "dataset", "train")
 """Sections of a spec whose change would leave trained members behind."""
@@ -79,10 +81,10 @@ class _Sweep:
             )
         with self.clock.stage("search", is_work=True):
             front, trials = stages.find_front(self.folder, spec, scores, self._progress("search"))
-            selected = select(front, spec.select.rule)
             front_path = self.folder.file(
                 "search", f"{trials.stem.replace('trials', 'front')}.json"
             )
+        selected = self._select(inputs, members, front)
         self.save(
             front=str(front_path),
             trials=str(trials),
@@ -151,25 +153,35 @@ class _Sweep:
             )
         return members, failed
 
-    def _prove(self, inputs: Inputs, members: tuple[MemberResult, ...], chosen: Any) -> Any:
-        """The downstream table."""
-
-        def on_result(value: dict[str, Any]) -> None:
-            self.clock.work.extend((float(a), float(b)) for a, b in value["work"])
-            result = value["result"]
-            self.on_event(
-                Event(
-                    "strategy",
-                    {
-                        "strategy": result["strategy"]["name"],
-                        "repeat": result["repeat"],
-                        "metrics": result["metrics"],
-                    },
-                )
+    def _select(self, inputs: Inputs, members: tuple[MemberResult, ...], front: Front) -> Selection:
+        """G*; the rule ``downstream`` trains classifiers first."""
+        if self.spec.select.rule != RULE:
+            return select(front, self.spec.select.rule)
+        with self.clock.stage("select"):
+            return stages.choose(
+                self.folder, self.resolved, inputs, members, front, self.executor, self._classifier
             )
 
+    def _classifier(self, value: dict[str, Any]) -> None:
+        """Tell about one classifier."""
+        if not value["cached"]:
+            self.clock.work.extend((float(a), float(b)) for a, b in value["work"])
+        result = value["result"]
+        self.on_event(
+            Event(
+                "strategy",
+                {
+                    "strategy": result["strategy"]["name"],
+                    "repeat": result["repeat"],
+                    "metrics": result["metrics"],
+                },
+            )
+        )
+
+    def _prove(self, inputs: Inputs, members: tuple[MemberResult, ...], chosen: Any) -> Any:
+        """The downstream table."""
         table = stages.prove(
-            self.folder, self.resolved, inputs, members, chosen, self.executor, on_result
+            self.folder, self.resolved, inputs, members, chosen, self.executor, self._classifier
         )
         self.save(downstream=str(stages.save_table(self.folder, table)))
         return table

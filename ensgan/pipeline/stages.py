@@ -16,7 +16,8 @@ import numpy as np
 from ensgan import __version__, downstream, ensemble, metrics
 from ensgan.config import SweepSpec
 from ensgan.files import content_key, read_json, write_json
-from ensgan.pipeline.evaluate import EvaluateJob, FileBank, evaluate
+from ensgan.pipeline.choose import choose_downstream
+from ensgan.pipeline.evaluate import classifier_settings, evaluation_jobs, run_jobs
 from ensgan.pipeline.executor import Executor
 from ensgan.pipeline.folder import SweepFolder
 from ensgan.pipeline.members import MemberResult
@@ -111,12 +112,38 @@ def strategies(
     spec: SweepSpec, scores: PoolScores, front: Front, selected: Selection
 ) -> tuple[downstream.Strategy, ...]:
     """The strategies of the spec, resolved to members."""
-    return downstream.build_strategies(
+    resolved = downstream.build_strategies(
         spec.evaluate.strategies,
         scores=scores,
         front=front,
         selection=selected,
         seed=derive_seed(spec.seed, "strategies"),
+    )
+    return downstream.reweighted(resolved, spec.evaluate.weights, scores, spec.evaluate.n_times)
+
+
+def choose(
+    folder: SweepFolder,
+    resolved: Resolved,
+    inputs: Inputs,
+    members: Sequence[MemberResult],
+    front: Front,
+    executor: Executor,
+    on_result: Callable[[dict[str, Any]], None],
+) -> Selection:
+    """G* by the rule ``downstream``: validation scores of classifiers decide."""
+    spec = resolved.spec
+    return choose_downstream(
+        front,
+        points=spec.select.points,
+        repeats=spec.select.repeats,
+        dataset=inputs.dataset,
+        samples={member.name: member.samples for member in members},
+        settings=classifier_settings(spec.evaluate),
+        seed=derive_seed(spec.seed, "select"),
+        folder=folder.path / "evaluate",
+        executor=executor,
+        on_done=on_result,
     )
 
 
@@ -131,29 +158,16 @@ def prove(
 ) -> downstream.DownstreamTable:
     """Train and test a classifier a strategy and repeat, and compare them."""
     spec = resolved.spec
-    settings = downstream.ClassifierSettings(
-        epochs=spec.evaluate.epochs,
-        batch=spec.evaluate.batch,
-        width=spec.evaluate.width,
-        images_per_epoch=spec.evaluate.images_per_epoch,
+    jobs = evaluation_jobs(
+        chosen,
+        spec.evaluate.repeats,
+        dataset=inputs.dataset,
+        samples={member.name: member.samples for member in members},
+        settings=classifier_settings(spec.evaluate),
+        seed=derive_seed(spec.seed, "downstream"),
+        folder=folder.path / "evaluate",
     )
-    bank = {member.name: member.samples for member in members}
-    jobs = [
-        EvaluateJob(
-            strategy=strategy,
-            repeat=repeat,
-            dataset=inputs.dataset,
-            bank=FileBank({name: bank[name] for name in strategy.members}),
-            settings=settings,
-            seed=derive_seed(spec.seed, "downstream"),
-            folder=folder.path / "evaluate",
-        )
-        for strategy in chosen
-        for repeat in range(spec.evaluate.repeats)
-    ]
-    values = executor.map(evaluate, jobs, on_done=on_result)
-    results = [downstream.RepeatResult.from_json(value["result"]) for value in values]
-    return downstream.summarise(results, reference="selected")
+    return downstream.summarise(run_jobs(jobs, executor, on_result), reference="selected")
 
 
 def hand_over(

@@ -112,9 +112,10 @@ def test_too_few_images_for_a_batch(shell: Shell, tmp_path: Path) -> None:
     assert "5 × 64 = 320 real images" in error and "has 160" in error
 
 
-def test_a_rule_that_a_sweep_cannot_apply(shell: Shell, tmp_path: Path) -> None:
-    sweep = write_sweep(tmp_path, select={"rule": "downstream"})
-    assert "does not measure yet: use knee" in refused(shell, "sweep", str(sweep))
+def test_strategies_that_the_pool_can_never_have(shell: Shell, tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path, evaluate={"strategies": ["real", "random:5"]})
+    error = refused(shell, "sweep", str(sweep))
+    assert "evaluate.strategies: strategy 'random:5' asks for 5 members" in error
 
 
 def test_a_storage_that_cannot_be_written(shell: Shell, tmp_path: Path) -> None:

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ensgan.downstream import RepeatResult, Strategy, build_strategies, strategy_names, summarise
+from ensgan.downstream import (
+    RepeatResult,
+    Strategy,
+    build_strategies,
+    check_strategies,
+    reweighted,
+    strategy_names,
+    summarise,
+)
 from ensgan.downstream.table import holm, paired_t_test
 from ensgan.errors import InputError
 from ensgan.types import Front, FrontPoint, PoolScores, Selection
@@ -44,7 +52,7 @@ def build(*names: str, scores: PoolScores | None = None, chosen: Selection = CHO
 def test_names_become_members() -> None:
     found = build(
         "real", "best-single", "single:SAGAN@10", "all", "last", "steps:SAGAN", "selected",
-        "selected:max-intra", "by-intra", "real+synthetic:3", "dynamic", "dynamic:all",
+        "selected:max-intra", "by-intra", "real+synthetic:3", "dynamic", "dynamic:all", "front:2",
     )  # fmt: skip
     members = {strategy.name: strategy.members for strategy in found}
     assert members == {
@@ -60,6 +68,8 @@ def test_names_become_members() -> None:
         "real+synthetic:3": POINTS[1].members,
         "dynamic": POINTS[1].members,
         "dynamic:all": NAMES,
+        "front:2/1": POINTS[0].members,
+        "front:2/2": POINTS[2].members,
     }
     kinds = {strategy.name: (strategy.kind, strategy.n_times) for strategy in found}
     assert kinds["real"] == ("real", 1)
@@ -93,6 +103,7 @@ def test_random_draws_are_distinct_reproducible_sets() -> None:
         ("random:x", "random:K"),
         ("random:0", "random:K"),
         ("random", "random:K"),
+        ("front:0", "front:K"),
         ("real:2", "known form"),
         ("real+synthetic:0", "whole number"),
         ("dynamic:some", "'all' or 'selected'"),
@@ -227,3 +238,28 @@ def test_paired_t_test_needs_two_different_pairs() -> None:
     p = paired_t_test(np.array([0.1, 0.2, 0.15]))
     assert p is not None
     assert 0 < p < 0.1
+
+
+def test_reweighting_replaces_weights_and_multiplies_images() -> None:
+    scores = make_scores()
+    plain = build("real", "single:SAGAN@10", "selected:max-intra", "real+synthetic:2")
+    assert reweighted(plain, "own", scores) == plain
+    real, single, chosen, augmented = reweighted(plain, "uniform", scores, 3)
+    assert real == plain[0]
+    assert (single.weights, single.n_times) == (None, 3)
+    assert (chosen.weights, chosen.n_times) == (None, 3)
+    assert augmented.n_times == 6
+    by_intra = reweighted(plain, "by-intra", scores)[2]
+    assert by_intra.weights == pytest.approx(scores.intra_d[:3].tolist())
+    with pytest.raises(InputError, match="did you mean 'uniform'"):
+        reweighted(plain, "unifrm", scores)
+    with pytest.raises(InputError, match="n_times must be at least 1, not 0"):
+        reweighted(plain, "own", scores, 0)
+
+
+def test_names_are_checked_before_there_are_scores() -> None:
+    names = ["real", "last", "random:6", "selected:ratio", "selected:max-size:9", "by-intra:all"]
+    check_strategies([*names, "dynamic", "front:9", "steps:SAGAN"], NAMES)
+    for name, message in (("random:7", "the pool has 6"), ("steps:X", "unknown GAN")):
+        with pytest.raises(InputError, match=message):
+            check_strategies([name], NAMES)

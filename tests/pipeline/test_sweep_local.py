@@ -167,6 +167,15 @@ def test_changing_test_labels_cannot_change_the_choice(
     assert other.selected.point == result.selected.point
     assert other.front.points == result.front.points
     assert other.table.to_json() != result.table.to_json()
+    # The rule that looks at classifiers looks at their validation scores.
+    rule = {"rule": "downstream", "points": 2, "repeats": 1}
+    proof = {"strategies": ["selected"], "repeats": 1}
+    with_flipped = home.run(parse_spec(tiny(name="flipped", select=rule, evaluate=proof)))
+    monkeypatch.undo()
+    honest = home.run(parse_spec(tiny(select=rule, evaluate=proof)))
+    assert honest.selected.rule == "downstream"
+    assert with_flipped.selected == honest.selected
+    assert with_flipped.table.to_json() != honest.table.to_json()
 
 
 def test_fresh_starts_over_and_keeps_the_old(home: Home) -> None:

@@ -1,0 +1,238 @@
+"""``ensgan evaluate``: the table, resuming, recording once, and what bad input is told."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_sweep import blobs, make_sweep
+
+from ensgan.cli import main
+from ensgan.cluster import proof
+from ensgan.downstream import run_repeat
+from ensgan.errors import StoreError
+from ensgan.pipeline import evaluate as jobs
+from ensgan.pipeline.finished import open_sweep
+from ensgan.search import Evaluator
+from ensgan.store import MemoryStore
+from ensgan.types import Samples
+
+QUICK = ("--width", "4", "--epochs", "1", "--images-per-epoch", "32", "--batch", "16")
+
+
+class Shell:
+    """Runs the command in this process, on a sweep that is there."""
+
+    def __init__(
+        self, patch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], storage: Path
+    ) -> None:
+        self.patch, self.capsys, self.storage = patch, capsys, storage
+        self.store = MemoryStore()
+        self.reachable = True
+        self.trained = 0
+        self.run_id = make_sweep(storage, self.store)
+        patch.setattr(proof, "open_store", self.open_store)
+        patch.setattr(jobs.downstream, "run_repeat", self.run_repeat)
+
+    def open_store(self, *_: object, **__: object) -> MemoryStore:
+        if not self.reachable:
+            raise StoreError("no tracking server")
+        return self.store
+
+    def run_repeat(self, *arguments, **options):
+        self.trained += 1
+        return run_repeat(*arguments, **options)
+
+    def __call__(self, sweep: str, *words: str) -> tuple[int, str, str]:
+        line = ["ensgan", "evaluate", sweep, *QUICK, *words, "--address", "none"]
+        self.patch.setattr(sys, "argv", [*line, "--storage", str(self.storage)])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        shown = self.capsys.readouterr()
+        return code, shown.out, shown.err
+
+    def json(self, sweep: str, *words: str) -> dict:
+        code, out, error = self(sweep, *words, "--json")
+        assert code == 0, error
+        return json.loads(out)
+
+    def refused(self, sweep: str, *words: str) -> str:
+        before = self.trained
+        code, _, error = self(sweep, *words)
+        assert code == 2, error
+        assert "error" in error.lower() and "Traceback" not in error
+        assert self.trained == before, "refused only after training"
+        return error
+
+
+@pytest.fixture
+def shell(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Shell:
+    return Shell(monkeypatch, capsys, tmp_path / "storage")
+
+
+def test_the_table_is_resumed_extended_and_recorded_once(shell: Shell) -> None:
+    chosen = ("--strategies", "real,best-single,all,last,random:3,selected,dynamic")
+    value = shell.json(shell.run_id, *chosen, "--repeats", "1")
+    assert [row["strategy"] for row in value["strategies"]] == [
+        "real", "best-single", "all", "last", "random:3", "selected", "dynamic",
+    ]  # fmt: skip
+    assert value["reference"] == "selected" and value["members"] == 6
+    assert len(value["runs"]) == 9 and value["settings"]["classifier"]["width"] == 4
+    # Strategies whose members are the same share their classifiers.
+    different = {
+        (tuple(run["strategy"]["members"]), run["strategy"]["kind"]) for run in value["runs"]
+    }
+    assert shell.trained == len(different)
+    children = shell.store.children(shell.run_id)
+    assert sorted(child.name for child in children) == sorted(
+        row["strategy"] for row in value["strategies"]
+    )
+    assert {child.kind for child in children} == {"strategy"}
+    assert any("evaluation-" in name for name in shell.store.files(shell.run_id))
+
+    before = shell.trained
+    again = shell.json("made", *chosen, "--repeats", "1")
+    assert shell.trained == before and again["strategies"] == value["strategies"]
+    assert len(shell.store.children(shell.run_id)) == len(children)
+
+    more = shell.json("made", "--strategies", "real,selected", "--repeats", "2")
+    assert shell.trained == before + 2, "the first repeats are there already"
+    assert more["strategies"][0]["metrics"]["auc"]["sd"] is not None
+    assert len(shell.store.children(shell.run_id)) == len(children) + 2
+
+
+def test_options_reach_the_strategies(shell: Shell) -> None:
+    words = ("--strategies", "selected,all", "--repeats", "1")
+    value = shell.json(
+        "made", *words, "--rule", "max-intra", "--weights", "by-intra", "--n-times", "2",
+        "--labels", "uniform", "--seed", "5",
+    )  # fmt: skip
+    sweep = open_sweep("made", shell.storage)
+    assert value["selected"]["intra_d"] == max(point.intra_d for point in sweep.front)
+    run = value["runs"][1]
+    assert run["strategy"]["n_times"] == 2 and run["images"] == 64
+    assert run["strategy"]["weights"] == pytest.approx(sweep.scores.intra_d.tolist())
+    assert run["class_weights"] == [1.0, 1.0]
+    learned = shell.json("made", *words, "--weights", "learned")["runs"][1]["strategy"]
+    evaluator = Evaluator(sweep.scores)
+    members = evaluator.indices(learned["members"])
+    assert evaluator.evaluate(members, learned["weights"])[0] > evaluator.evaluate(members)[0]
+
+
+def test_the_rule_downstream_looks_at_validation_only(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("--strategies", "selected", "--repeats", "1", "--rule", "downstream")
+    counts = ("--rule-points", "4", "--rule-repeats", "1", "--epochs", "2")
+    value = shell.json("made", *words, *counts)
+    assert value["selected"]["rule"] == "downstream"
+    sweep = open_sweep("made", shell.storage)
+    scored = shell.json("made", "--strategies", "front:4", "--repeats", "1", *counts)
+    assert len(scored["strategies"]) == min(4, len(sweep.front))
+    load = jobs.DatasetFiles.load
+
+    def flipped(files: jobs.DatasetFiles):
+        dataset = load(files)
+        test = Samples(dataset.test.images, 1 - dataset.test.labels)
+        return type(dataset)(dataset.name, dataset.train, dataset.val, test, dataset.class_names)
+
+    for path in (sweep.folder.path / "evaluate").glob("*-*-*.json"):
+        path.unlink()
+    monkeypatch.setattr(jobs.DatasetFiles, "load", flipped)
+    other = shell.json("made", *words, *counts)
+    assert other["selected"] == value["selected"]
+    assert other["runs"][0]["metrics"] != value["runs"][0]["metrics"]
+    assert other["runs"][0]["val_metrics"] == value["runs"][0]["val_metrics"]
+
+
+def test_an_absent_store_delays_recording_only(shell: Shell) -> None:
+    words = ("--strategies", "real", "--repeats", "1")
+    shell.reachable = False
+    code, out, error = shell("made", *words)
+    assert code == 0 and "real" in out and "not recorded" in error
+    shell.reachable = True
+    shell.json("made", *words)
+    assert shell.trained == 1
+    assert [child.name for child in shell.store.children(shell.run_id)] == ["real"]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--strategies", "random:7"), "asks for 7 members, but the pool has 6"),
+        (("--strategies", "selectd"), "did you mean 'selected'"),
+        (("--strategies", "single:SNGAN@3"), "did you mean 'SNGAN@"),
+        (("--strategies", "front:x"), "front:K"),
+        (("--strategies", ","), "at least one strategy"),
+        (("--strategies", "all,all"), "named twice"),
+        (("--weights", "intra"), "unknown weighting 'intra'"),
+        (("--labels", "even"), "'training' or 'uniform', not 'even'"),
+        (("--rule", "kne"), "did you mean 'knee'"),
+        (("--rule", "max-size:1"), "max-size:1"),
+        (("--repeats", "0"), "--repeats"),
+        (("--width", "2"), "--width"),
+    ],
+)
+def test_bad_options_are_refused(shell: Shell, words: tuple[str, ...], expected: str) -> None:
+    assert expected in " ".join(shell.refused("made", *words).split())
+
+
+def test_sweeps_that_cannot_be_evaluated(shell: Shell, tmp_path: Path) -> None:
+    assert "did you mean 'made'" in shell.refused("mad")
+    folder = shell.storage / "sweeps" / "made"
+    sweep = open_sweep(str(folder), shell.storage)
+    with sweep.folder.locked():
+        assert "another process" in shell.refused("made")
+    manifest = sweep.folder.read()
+    sweep.folder.write({key: value for key, value in manifest.items() if key != "front"})
+    assert "has not come to its front yet" in shell.refused("made")
+    sweep.folder.write(manifest)
+    sweep.members[2].samples.unlink()
+    assert "the images of SAGAN@1 are not where" in shell.refused("made")
+    shell.storage = tmp_path / "nothing"
+    assert "holds no sweeps" in shell.refused("made")
+
+
+@pytest.mark.parametrize(
+    ("split", "labels", "expected"),
+    [
+        ("val", 0, "the val split of toy has no image of class yes"),
+        ("test", 1, "the test split of toy has no image of class no"),
+        ("val", 7, "the val split of toy has the label 7"),
+    ],
+)
+def test_data_that_cannot_be_measured(shell: Shell, split: str, labels: int, expected: str) -> None:
+    path = open_sweep("made", shell.storage).dataset.splits[split]
+    Samples(blobs(20, 0).images, np.full(20, labels)).save(path)
+    assert expected in " ".join(shell.refused("made").split())
+
+
+def test_members_of_another_size_are_refused(shell: Shell) -> None:
+    sweep = open_sweep("made", shell.storage)
+    blobs(20, 0, size=16).save(sweep.members[0].samples)
+    code, _, error = shell("made", "--strategies", "all", "--repeats", "1")
+    assert code == 2 and "are 16×16 with 1 channel(s), those of toy are 8×8" in error
+
+
+def test_the_commands_of_the_page(shell: Shell) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "downstream.md").read_text()
+    (block,) = re.findall(r"```sh\n(ensgan evaluate.*?)```", page, flags=re.S)
+    make_sweep(shell.storage, shell.store, "quickstart")
+    lines = block.strip().splitlines()
+    assert len(lines) == 4
+    for line in lines:
+        _, _, sweep, *words = shlex.split(line)
+        # The last of a repeated option counts: one small classifier a strategy.
+        small = ("--repeats", "1", "--width", "4", "--epochs", "1", "--rule-points", "2")
+        code, _, error = shell(sweep.replace("RUN", shell.run_id), *words, *small)
+        assert code == 0, error
