@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from ensgan import __version__
-from ensgan.cli import data, evaluate, init, prdc, runs, score, search, serve, sweep, zoo
+from ensgan.cli import data, evaluate, init, prdc, runs, score, search, serve, study, sweep, zoo
 from ensgan.errors import EnsganError
 
 app = typer.Typer(
@@ -53,6 +53,7 @@ app.command("select")(search.select)
 app.command("prdc")(prdc.prdc)
 app.command("score")(score.score)
 app.command("evaluate")(evaluate.evaluate)
+app.command("study")(study.study)
 app.command("runs")(runs.runs)
 app.command("show")(runs.show)
 app.command("pull")(runs.pull)

@@ -83,6 +83,16 @@ def evaluate(
     images_per_epoch: ImagesOption = None,
     memory_mb: MemoryOption = 2048,
     seed: SeedOption = None,
+    extractor: Annotated[
+        str | None,
+        typer.Option(help="Score and search the pool with another extractor first."),
+    ] = None,
+    extractor_weights: Annotated[
+        str | None, typer.Option(help="Weight file of that extractor.")
+    ] = None,
+    score_images: Annotated[
+        int | None, typer.Option(min=2, help="Images of each member to score with it.")
+    ] = None,
     address: AddressOption = "local",
     storage: StorageOption = None,
     uri: UriOption = None,
@@ -94,6 +104,7 @@ def evaluate(
 
     Example: ensgan evaluate quickstart --strategies real,all,selected --repeats 5 --width 8
     """
+    from ensgan.cluster.proof import Listener, View
     from ensgan.cluster.proof import evaluate as evaluate_run
     from ensgan.downstream import ClassifierSettings
     from ensgan.pipeline.evaluation import EvaluationOptions
@@ -120,11 +131,11 @@ def evaluate(
         evaluation = evaluate_run(
             sweep,
             options,
+            view=View(extractor, extractor_weights, score_images),
             storage=storage,
             uri=uri,
             address=None if address == "none" else address,
-            on_progress=on_progress,
-            on_warning=warn,
+            listener=Listener(on_progress=on_progress, on_warning=warn),
         )
     value = {**evaluation.to_json(), "table": str(evaluation.path), "seconds": evaluation.seconds}
     emit(value, as_json=as_json, table=lambda: _shown(value))

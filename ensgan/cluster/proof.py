@@ -1,14 +1,15 @@
-"""``evaluate``: the downstream table of a finished sweep, on Ray where there is Ray."""
+"""``evaluate`` and ``study``: finished sweeps evaluated, on Ray where there is Ray."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ensgan.config import ClusterSpec
-from ensgan.errors import EnsganError
+from ensgan.errors import EnsganError, InputError
 from ensgan.pipeline.evaluation import (
     Evaluation,
     EvaluationOptions,
@@ -16,52 +17,141 @@ from ensgan.pipeline.evaluation import (
     evaluate_sweep,
 )
 from ensgan.pipeline.executor import Executor, LocalExecutor
-from ensgan.pipeline.finished import find_sweep, open_sweep
+from ensgan.pipeline.finished import FinishedSweep, find_sweep, open_sweep
 from ensgan.pipeline.record_evaluation import record_evaluation
+from ensgan.pipeline.rescore import OnStage, rescore
+from ensgan.report.study import StudyPart, study_part
 from ensgan.store import default_storage, open_store
+
+
+@dataclass(frozen=True)
+class View:
+    """How the pool is seen.
+
+    Attributes:
+        extractor: another extractor than the sweep's; None keeps the sweep's scores.
+        weights: weight file of that extractor.
+        count: images of each member to score with it, None for all.
+    """
+
+    extractor: str | None = None
+    weights: str | None = None
+    count: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.extractor is None and (self.weights is not None or self.count is not None):
+            raise InputError("a weight file or number of images to score needs an extractor")
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who is told: of every classifier, of re-scoring, and of results that were not recorded.
+
+    Results that could not be recorded are on disk, and the same command records them later.
+    """
+
+    on_progress: OnProgress = lambda progress: None
+    on_stage: OnStage = lambda stage, done, total: None
+    on_warning: Callable[[str], None] = lambda message: None
 
 
 def evaluate(
     source: str,
     options: EvaluationOptions,
     *,
+    view: View | None = None,
     storage: Path | None = None,
     uri: str | None = None,
     address: str | None = "local",
-    on_progress: OnProgress = lambda progress: None,
-    on_warning: Callable[[str], None] = lambda message: None,
+    listener: Listener | None = None,
 ) -> Evaluation:
     """Evaluate strategies on a finished sweep and record them below its run.
 
     Args:
         source: name, folder or run ID of a sweep.
         options: what to evaluate.
+        view: another extractor to see the pool through.
         storage: folder of sweeps and of the local store (default ``ENSGAN_STORAGE`` or
             ``./ensgan-runs``).
         uri: tracking address (default: the sweep's own).
         address: ``local`` starts Ray on this machine (this process does the work where Ray is
             not installed), ``auto``/``ray://…`` joins a cluster, None uses no Ray.
-        on_progress: told of every classifier.
-        on_warning: told when the results could not be recorded; they are on disk then, and the
-            same command records them later.
+        listener: told of progress.
 
     Raises:
         InputError: no such sweep, unknown strategies, bad options, or the sweep is running.
         DataError: data on which the metrics would be undefined.
     """
-    storage = (storage or default_storage()).resolve()
-    folder = find_sweep(source, storage)
-    with folder.locked():
-        sweep = open_sweep(source, storage)
-        with executor_at(address, sweep.spec.cluster, folder.path / "tune") as executor:
-            evaluation = evaluate_sweep(sweep, options, executor, on_progress)
-        track = sweep.spec.track
-        try:
-            store = open_store(uri or track.uri, storage=storage, experiment=track.experiment)
-            record_evaluation(evaluation, store)
-        except EnsganError as error:
-            on_warning(f"not recorded: {error}; running the same command again records it")
+    views = [view or View()]
+    (evaluation,) = _evaluations([source], views, options, storage, uri, address, listener)
     return evaluation
+
+
+def conduct_study(
+    sources: Sequence[str],
+    views: Sequence[View],
+    options: EvaluationOptions,
+    *,
+    storage: Path | None = None,
+    uri: str | None = None,
+    address: str | None = "local",
+    listener: Listener | None = None,
+) -> tuple[StudyPart, ...]:
+    """Evaluate every sweep through every view; arguments and errors as :func:`evaluate`."""
+    found = _evaluations(sources, views, options, storage, uri, address, listener)
+    return tuple(study_part(evaluation) for evaluation in found)
+
+
+def _evaluations(
+    sources: Sequence[str],
+    views: Sequence[View],
+    options: EvaluationOptions,
+    storage: Path | None,
+    uri: str | None,
+    address: str | None,
+    listener: Listener | None,
+) -> list[Evaluation]:
+    storage = (storage or default_storage()).resolve()
+    listener = listener or Listener()
+    folders = [find_sweep(source, storage) for source in sources]
+    with contextlib.ExitStack() as stack:
+        for folder in {folder.path: folder for folder in folders}.values():
+            stack.enter_context(folder.locked())
+        sweeps = [open_sweep(str(folder.path), storage) for folder in folders]
+        cluster = sweeps[0].spec.cluster
+        executor = stack.enter_context(executor_at(address, cluster, folders[0].path / "tune"))
+        found = []
+        for sweep in sweeps:
+            for view in views:
+                seen = _seen(sweep, view, executor, listener)
+                evaluation = evaluate_sweep(seen, options, executor, listener.on_progress)
+                _record(evaluation, uri, storage, listener)
+                found.append(evaluation)
+    return found
+
+
+def _seen(
+    sweep: FinishedSweep, view: View, executor: Executor, listener: Listener
+) -> FinishedSweep:
+    if view.extractor is None:
+        return sweep
+    return rescore(
+        sweep,
+        view.extractor,
+        executor,
+        weights=view.weights,
+        count=view.count,
+        on_stage=listener.on_stage,
+    )
+
+
+def _record(evaluation: Evaluation, uri: str | None, storage: Path, listener: Listener) -> None:
+    track = evaluation.sweep.spec.track
+    try:
+        store = open_store(uri or track.uri, storage=storage, experiment=track.experiment)
+        record_evaluation(evaluation, store)
+    except EnsganError as error:
+        listener.on_warning(f"not recorded: {error}; running the same command again records it")
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """The classifier that proves an ensemble."""
 
 from ensgan.downstream.bank import FolderBank, MemoryBank, SampleBank
+from ensgan.downstream.correlation import RankCorrelation, rank_correlation
 from ensgan.downstream.metrics import METRICS, classification_metrics
 from ensgan.downstream.repeat import RepeatResult, check_dataset, run_repeat
 from ensgan.downstream.settings import ClassifierSettings
@@ -21,6 +22,7 @@ __all__ = [
     "DownstreamTable",
     "FolderBank",
     "MemoryBank",
+    "RankCorrelation",
     "RepeatResult",
     "SampleBank",
     "Spread",
@@ -30,6 +32,7 @@ __all__ = [
     "check_dataset",
     "check_strategies",
     "classification_metrics",
+    "rank_correlation",
     "reweighted",
     "run_repeat",
     "spread_points",

@@ -145,8 +145,14 @@ def _row(spec: SweepSpec, name: str) -> tuple[zoo.GANSpec, train.TrainSettings]:
 
 def write_inputs(resolved: Resolved, folder: SweepFolder) -> Inputs:
     """Write the data set, the extractor and the real features to the sweep's folder (once)."""
-    spec, dataset = resolved.spec, resolved.dataset
-    files = DatasetFiles.write(dataset, folder.path / "data")
+    files = DatasetFiles.write(resolved.dataset, folder.path / "data")
+    return embedding_inputs(resolved.spec, resolved.dataset, files, folder)
+
+
+def embedding_inputs(
+    spec: SweepSpec, dataset: Dataset, files: DatasetFiles, folder: SweepFolder
+) -> Inputs:
+    """Write the extractor of ``spec`` and the real features; ``files`` hold ``dataset``."""
     extractor = embedding.make_extractor(
         spec.embed.extractor,
         weights=Path(spec.embed.weights) if spec.embed.weights else None,

@@ -1,0 +1,190 @@
+"""``ensgan study``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ensgan.cli.evaluate import (
+    AddressOption,
+    BatchOption,
+    EpochsOption,
+    ImagesOption,
+    MemoryOption,
+    RepeatsOption,
+    SeedOption,
+    StorageOption,
+    UriOption,
+    WidthOption,
+    classifiers,
+    comparison_table,
+)
+from ensgan.cli.output import JsonOption, emit, warn
+from ensgan.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from ensgan.report.study import StudyPart
+
+STRATEGIES = (
+    "real,real+synthetic,best-single,all,last,random:5,selected,selected:ratio,selected:utopia,"
+    "selected:max-intra,selected:min-inter,by-intra,dynamic,front:6"
+)
+
+
+def study(
+    sweep: Annotated[
+        list[str], typer.Argument(metavar="RUN|DIR…", help="Finished sweeps: run ID, name, folder.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Page to write (.md); figures go beside it.")
+    ],
+    extractor: Annotated[
+        list[str] | None,
+        typer.Option(help="See the pool through this extractor; repeat.  [default: the sweep's]"),
+    ] = None,
+    score_images: Annotated[
+        int | None,
+        typer.Option(min=2, help="Images of each member to score with other extractors."),
+    ] = None,
+    strategies: Annotated[
+        str, typer.Option(help="What to train on, separated by commas; see docs/downstream.md.")
+    ] = STRATEGIES,
+    repeats: RepeatsOption = 20,
+    rule: Annotated[
+        str | None, typer.Option(help="How G* is chosen.  [default: as the sweep did]")
+    ] = None,
+    width: WidthOption = 64,
+    epochs: EpochsOption = 100,
+    batch: BatchOption = 64,
+    images_per_epoch: ImagesOption = None,
+    memory_mb: MemoryOption = 2048,
+    seed: SeedOption = None,
+    title: Annotated[
+        str | None, typer.Option(help="Heading.  [default: from the data set]")
+    ] = None,
+    notes: Annotated[
+        Path | None, typer.Option(help="Markdown file whose text becomes the page's notes.")
+    ] = None,
+    address: AddressOption = "local",
+    storage: StorageOption = None,
+    uri: UriOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a page on what finished sweeps' ensembles are worth: tables, tests, figures.
+
+    Classifiers and scores are kept: the same command goes on where it was stopped.
+
+    Example: ensgan study quickstart --extractor random --extractor medical -o study.md
+    """
+    from ensgan.cluster.proof import Listener, View, conduct_study
+    from ensgan.downstream import ClassifierSettings
+    from ensgan.pipeline.evaluation import EvaluationOptions
+
+    begin = time.time()
+    if output.suffix != ".md":
+        raise InputError(f"the page '{output}' must end in .md")
+    said = _read(notes)
+    options = EvaluationOptions(
+        strategies=tuple(name.strip() for name in strategies.split(",") if name.strip()),
+        repeats=repeats,
+        classifier=ClassifierSettings(
+            epochs=epochs,
+            batch=batch,
+            width=width,
+            images_per_epoch=images_per_epoch,
+            memory_mb=memory_mb,
+        ),
+        rule=rule,
+        seed=seed,
+    )
+    views = [View(name, count=score_images) for name in extractor or (None,)]
+    with classifiers() as on_progress:
+        parts = conduct_study(
+            sweep,
+            views,
+            options,
+            storage=storage,
+            uri=uri,
+            address=None if address == "none" else address,
+            listener=Listener(on_progress, _tell, warn),
+        )
+    files = _write(parts, output, title, said, time.time() - begin)
+    value = {
+        "page": str(output),
+        "figures": [str(file) for file in files],
+        "parts": [part.to_json() for part in parts],
+    }
+    emit(value, as_json=as_json, table=lambda: _shown(value))
+
+
+def _read(notes: Path | None) -> str:
+    if notes is None:
+        return ""
+    try:
+        return notes.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the notes {notes} cannot be read: {error}") from error
+
+
+def _tell(stage: str, done: int, total: int) -> None:
+    """Progress of re-scoring: a line at the start, the end and every tenth between."""
+    if done == total or done % max(1, total // 10) == 0:
+        typer.echo(f"{stage} {done}/{total}", err=True)
+
+
+def _write(
+    parts: tuple[StudyPart, ...], output: Path, title: str | None, notes: str, seconds: float
+) -> list[Path]:
+    """The figures and the page; the figures' files."""
+    from ensgan.files import write_bytes
+    from ensgan.report import circumstances
+    from ensgan.report.study_page import Circumstances, study_page
+    from ensgan.report.study_plots import front_figure, usefulness_figure
+
+    figures, files = {}, []
+    for index, part in enumerate(parts):
+        mark = f"{part.extractor}" if len(parts) == 1 else f"{index + 1}-{part.extractor}"
+        names = [f"{output.stem}-{mark}-{kind}.png" for kind in ("front", "usefulness")]
+        for name, draw in zip(names, (front_figure, usefulness_figure), strict=True):
+            write_bytes(output.parent / name, draw(part))
+            files.append(output.parent / name)
+        figures[part.title] = names
+    dataset = parts[0].evaluation.sweep.dataset.name
+    page = study_page(
+        title or f"Study: {dataset}",
+        parts,
+        figures,
+        Circumstances(
+            _command(sys.argv),
+            circumstances.commit(),
+            circumstances.now(),
+            circumstances.machine(),
+            seconds,
+        ),
+        notes,
+    )
+    write_bytes(output, page.encode())
+    return files
+
+
+def _command(words: list[str]) -> str:
+    """The command as typed, without folders that mean nothing elsewhere."""
+    shown = ["ensgan"]
+    for word, before in zip(words[1:], words, strict=False):
+        shown.append("FOLDER" if before in ("--storage", "--uri") else shlex.quote(word))
+    return " ".join(shown)
+
+
+def _shown(value: dict[str, Any]) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text
+
+    tables = [comparison_table(part) for part in value["parts"]]
+    return Group(*tables, Text(f"written: {value['page']} and {len(value['figures'])} figures"))

@@ -1,0 +1,82 @@
+"""``ensgan study``: a page from results, through two extractors."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from evaluation_shell import Shell
+from PIL import Image
+
+from ensgan.errors import InputError
+from ensgan.pipeline.executor import LocalExecutor
+from ensgan.pipeline.finished import open_sweep
+from ensgan.pipeline.rescore import rescore
+from ensgan.search import Evaluator
+
+STRATEGIES = "real,best-single,all,random:3,selected,by-intra,front:2"
+
+
+@pytest.fixture
+def shell(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Shell:
+    return Shell("study", monkeypatch, capsys, tmp_path / "storage")
+
+
+def test_the_page_holds_what_was_measured(shell: Shell, tmp_path: Path) -> None:
+    page, notes = tmp_path / "pages" / "toy.md", tmp_path / "notes.md"
+    notes.write_text("Why it came out so.")
+    words = ("--strategies", STRATEGIES, "--repeats", "2", "-o", str(page), "--notes", str(notes))
+    value = shell.json("made", *words, "--extractor", "random", "--score-images", "40")
+    (part,) = value["parts"]
+    assert part["settings"]["extractor"] == "random"
+    assert "Scored with 40 images a member" in page.read_text()
+    text = page.read_text()
+    for row in part["strategies"]:
+        assert f"{row['metrics']['auc']['mean']:.3f} ± {row['metrics']['auc']['sd']:.3f}" in text
+    assert "**selected** (G*)" in text and "Why it came out so." in text
+    assert "--storage FOLDER" in text and str(shell.storage) not in text
+    found = part["correlations"]["auc"]["intra_d"]
+    assert found["pairs"] >= 5 and f"ρ {found['rho']:.2f}" in text
+    figures = re.findall(r"!\[.*\]\((.*)\)", text)
+    assert len(figures) == 2 == len(value["figures"])
+    for name in figures:
+        with Image.open(page.parent / name) as picture:
+            assert picture.size[0] > 500 and len(np.unique(np.asarray(picture))) > 20
+    trained = shell.trained
+    shell.json("made", *words, "--extractor", "random", "--score-images", "40")
+    assert shell.trained == trained
+
+
+def test_another_extractor_keeps_images_and_manifest(shell: Shell) -> None:
+    sweep = open_sweep("made", shell.storage)
+    manifest = sweep.folder.manifest_path.read_bytes()
+    other = rescore(sweep, "random", LocalExecutor(), count=40)
+    assert other.scores.counts.tolist() == [40] * 6
+    assert other.scores.extractor and other.spec.embed.extractor == "random"
+    assert other.samples == sweep.samples
+    evaluator = Evaluator(other.scores)
+    for point in other.front:
+        members = evaluator.indices(point.members)
+        assert evaluator.evaluate(members)[:2] == pytest.approx((point.intra_d, point.inter_d))
+    assert other.selected.point in other.front.points
+    assert sweep.folder.manifest_path.read_bytes() == manifest
+    again = rescore(sweep, "random", LocalExecutor(), count=40)
+    np.testing.assert_array_equal(again.scores.density, other.scores.density)
+    with pytest.raises(InputError, match="did you mean 'random'"):
+        rescore(sweep, "randm", LocalExecutor())
+    with pytest.raises(InputError, match="2 or more"):
+        rescore(sweep, "random", LocalExecutor(), count=1)
+
+
+def test_bad_input_to_a_study(shell: Shell, tmp_path: Path) -> None:
+    page = str(tmp_path / "page.md")
+    assert "must end in .md" in shell.refused("made", "-o", str(tmp_path / "page.html"))
+    assert "cannot be read" in shell.refused("made", "-o", page, "--notes", "nowhere.md")
+    assert "needs an extractor" in shell.refused("made", "-o", page, "--score-images", "9")
+    assert "did you mean 'medical'" in shell.refused("made", "-o", page, "--extractor", "medicl")
+    assert "did you mean 'made'" in shell.refused("mode", "-o", page)
+    assert not Path(page).exists()
