@@ -42,6 +42,9 @@ ImagesOption: TypeAlias = Annotated[
 MemoryOption: TypeAlias = Annotated[
     int, typer.Option("--memory-mb", min=1, help="Most memory for a classifier's images, MiB.")
 ]
+DeviceOption: TypeAlias = Annotated[
+    str, typer.Option(help="cpu, cuda, cuda:N, or auto: a GPU where there is one.")
+]
 SeedOption: TypeAlias = Annotated[
     int | None, typer.Option(min=0, help="Random seed.  [default: the sweep's]")
 ]
@@ -49,7 +52,11 @@ SeedOption: TypeAlias = Annotated[
 
 def evaluate(
     sweep: Annotated[
-        str, typer.Argument(metavar="RUN|DIR", help="Run ID, name or folder of a finished sweep.")
+        str,
+        typer.Argument(
+            metavar="RUN|DIR",
+            help="Run ID, name or folder of a finished sweep; with --dataset: an ensemble.",
+        ),
     ],
     strategies: Annotated[
         str, typer.Option(help="What to train on, separated by commas; see docs/downstream.md.")
@@ -82,6 +89,7 @@ def evaluate(
     batch: BatchOption = 64,
     images_per_epoch: ImagesOption = None,
     memory_mb: MemoryOption = 2048,
+    device: DeviceOption = "auto",
     seed: SeedOption = None,
     extractor: Annotated[
         str | None,
@@ -92,6 +100,13 @@ def evaluate(
     ] = None,
     score_images: Annotated[
         int | None, typer.Option(min=2, help="Images of each member to score with it.")
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="Evaluate an ensemble (folder or run) on these real data instead."),
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder of data sets.  [default: $ENSGAN_DATA]")
     ] = None,
     address: AddressOption = "local",
     storage: StorageOption = None,
@@ -104,8 +119,7 @@ def evaluate(
 
     Example: ensgan evaluate quickstart --strategies real,all,selected --repeats 5 --width 8
     """
-    from ensgan.cluster.proof import Listener, View
-    from ensgan.cluster.proof import evaluate as evaluate_run
+    from ensgan.cluster import proof
     from ensgan.downstream import ClassifierSettings
     from ensgan.pipeline.evaluation import EvaluationOptions
 
@@ -119,6 +133,7 @@ def evaluate(
             images_per_epoch=images_per_epoch,
             labels=labels,  # type: ignore[arg-type]  # checked by the settings themselves
             memory_mb=memory_mb,
+            device=device,
         ),
         rule=rule,
         rule_points=rule_points,
@@ -127,16 +142,19 @@ def evaluate(
         n_times=n_times,
         seed=seed,
     )
+    view = proof.View(extractor, extractor_weights, score_images)
     with classifiers() as on_progress:
-        evaluation = evaluate_run(
-            sweep,
-            options,
-            view=View(extractor, extractor_weights, score_images),
-            storage=storage,
-            uri=uri,
-            address=None if address == "none" else address,
-            listener=Listener(on_progress=on_progress, on_warning=warn),
-        )
+        where: dict[str, Any] = {
+            "storage": storage,
+            "uri": uri,
+            "address": None if address == "none" else address,
+            "listener": proof.Listener(on_progress=on_progress, on_warning=warn),
+        }
+        if dataset is None:
+            evaluation = proof.evaluate(sweep, options, view=view, **where)
+        else:
+            data = proof.RealData(dataset, data_dir)
+            evaluation = proof.evaluate_ensemble(sweep, data, options, **where)
     value = {**evaluation.to_json(), "table": str(evaluation.path), "seconds": evaluation.seconds}
     emit(value, as_json=as_json, table=lambda: _shown(value))
 

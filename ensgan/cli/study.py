@@ -13,6 +13,7 @@ import typer
 from ensgan.cli.evaluate import (
     AddressOption,
     BatchOption,
+    DeviceOption,
     EpochsOption,
     ImagesOption,
     MemoryOption,
@@ -65,6 +66,7 @@ def study(
     batch: BatchOption = 64,
     images_per_epoch: ImagesOption = None,
     memory_mb: MemoryOption = 2048,
+    device: DeviceOption = "auto",
     seed: SeedOption = None,
     title: Annotated[
         str | None, typer.Option(help="Heading.  [default: from the data set]")
@@ -100,6 +102,7 @@ def study(
             width=width,
             images_per_epoch=images_per_epoch,
             memory_mb=memory_mb,
+            device=device,
         ),
         rule=rule,
         seed=seed,

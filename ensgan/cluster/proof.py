@@ -8,7 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ensgan import downstream
 from ensgan.config import ClusterSpec
+from ensgan.data import load_dataset
+from ensgan.ensemble import load_ensemble
 from ensgan.errors import EnsganError, InputError
 from ensgan.pipeline.evaluation import (
     Evaluation,
@@ -18,6 +21,7 @@ from ensgan.pipeline.evaluation import (
 )
 from ensgan.pipeline.executor import Executor, LocalExecutor
 from ensgan.pipeline.finished import FinishedSweep, find_sweep, open_sweep
+from ensgan.pipeline.handed_over import check_fits, ensemble_folder, open_handed_over
 from ensgan.pipeline.record_evaluation import record_evaluation
 from ensgan.pipeline.rescore import OnStage, rescore
 from ensgan.report.study import StudyPart, study_part
@@ -85,6 +89,51 @@ def evaluate(
     views = [view or View()]
     (evaluation,) = _evaluations([source], views, options, storage, uri, address, listener)
     return evaluation
+
+
+@dataclass(frozen=True)
+class RealData:
+    """Real data to evaluate a handed-over ensemble on: a name or path, and where data sets lie."""
+
+    name: str
+    root: Path | None = None
+
+
+def evaluate_ensemble(
+    source: str,
+    data: RealData,
+    options: EvaluationOptions,
+    *,
+    storage: Path | None = None,
+    uri: str | None = None,
+    address: str | None = "local",
+    listener: Listener | None = None,
+) -> Evaluation:
+    """Evaluate the members of a handed-over ensemble on somebody's own data.
+
+    ``selected`` is the ensemble as it is, ``all`` the same with equal weights. The results stay
+    on disk, in ``evaluations/`` of the storage.
+
+    Args:
+        source: ensemble folder, run ID or ``models:/NAME@ALIAS``.
+        data: the real data.
+        options, storage, uri, address, listener: as for :func:`evaluate`.
+
+    Raises:
+        InputError: no such ensemble or data, or bad options.
+        DataError: the ensemble makes other images or classes than the data have.
+    """
+    storage = (storage or default_storage()).resolve()
+    listener = listener or Listener()
+    ensemble = load_ensemble(source, storage=storage, uri=uri)
+    dataset = load_dataset(data.name, root=data.root, image_size=ensemble.shape.size)
+    check_fits(ensemble, dataset)
+    downstream.check_dataset(dataset)
+    downstream.check_strategies(options.strategies, ensemble.member_names)
+    folder = ensemble_folder(ensemble, dataset, storage)
+    with folder.locked(), executor_at(address, ClusterSpec(), folder.path / "tune") as executor:
+        sweep = open_handed_over(ensemble, dataset, folder, options.seed or 0)
+        return evaluate_sweep(sweep, options, executor, listener.on_progress)
 
 
 def conduct_study(

@@ -185,7 +185,7 @@ class EvaluateSpec(_Strict):
 
     ``labels`` are the class proportions of synthetic images, ``n_times`` multiplies their number,
     ``weights`` are those of the members (``own``: as each strategy says), ``memory_mb`` bounds
-    the images a classifier keeps in memory.
+    the images a classifier keeps in memory; ``device`` ``auto`` is a GPU where there is one.
     """
 
     strategies: list[str] = ["real", "best-single", "all", "random:5", "selected"]
@@ -198,6 +198,7 @@ class EvaluateSpec(_Strict):
     n_times: int = Field(1, ge=1)
     weights: Literal["own", "uniform", "by-intra", "learned"] = "own"
     memory_mb: int = Field(2048, ge=1)
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
 
     @field_validator("strategies")
     @classmethod

@@ -131,6 +131,7 @@ def run_repeat(
         TrainingError: the loss became non-finite.
     """
     check_dataset(dataset)
+    settings = settings.on_device()
     begin = time.perf_counter()
     drawing = make_drawing(strategy, repeat, dataset, bank, settings, seed)
     weights = class_weights(torch.from_numpy(drawing.trained_counts)).to(settings.device)

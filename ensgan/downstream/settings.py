@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import Literal
+
+import torch
 
 from ensgan.embedding.fit import FitSettings
 from ensgan.errors import InputError
@@ -21,7 +24,8 @@ class ClassifierSettings(FitSettings):
             two classes.
         memory_mb: most memory for cached synthetic images, in MiB; above it every member keeps an
             equal share of its images.
-        device: e.g. ``"cpu"`` or ``"cuda:0"``.
+        device: e.g. ``"cpu"`` or ``"cuda:0"``; ``"auto"``: a GPU where the work is done, if there
+            is one (several classifiers may share it).
     """
 
     width: int = 64
@@ -41,5 +45,19 @@ class ClassifierSettings(FitSettings):
             raise InputError(f"labels must be 'training' or 'uniform', not '{self.labels}'")
         if self.positive not in (0, 1):
             raise InputError(f"positive must be class 0 or 1, not {self.positive}")
+        if re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device) is None:
+            raise InputError(f"device must be auto, cpu, cuda or cuda:N, not '{self.device}'")
         if self.memory_mb < 1:
             raise InputError(f"memory_mb must be at least 1, not {self.memory_mb}")
+
+    def on_device(self) -> ClassifierSettings:
+        """The same with ``auto`` resolved in this process.
+
+        Raises:
+            InputError: a GPU was asked for and this process sees none.
+        """
+        if self.device == "auto":
+            return replace(self, device="cuda" if torch.cuda.is_available() else "cpu")
+        if self.device.startswith("cuda") and not torch.cuda.is_available():
+            raise InputError(f"device '{self.device}': no GPU is seen here; use cpu or auto")
+        return self

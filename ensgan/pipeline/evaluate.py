@@ -117,6 +117,7 @@ def classifier_settings(spec: EvaluateSpec) -> downstream.ClassifierSettings:
         images_per_epoch=spec.images_per_epoch,
         labels=spec.labels,
         memory_mb=spec.memory_mb,
+        device=spec.device,
     )
 
 

@@ -67,6 +67,11 @@ def find_sweep(source: str, storage: Path) -> SweepFolder:
     """
     if (Path(source) / "manifest.json").is_file():
         return SweepFolder(Path(source))
+    if (Path(source) / "ensemble.json").is_file():
+        raise InputError(
+            f"{source} is an ensemble and brings no real data: say on which to evaluate it, e.g. "
+            "--dataset pneumoniamnist"
+        )
     folders = [path.parent for path in sorted((storage / "sweeps").glob("*/manifest.json"))]
     for path in folders:
         if path.name == source or _run_id(SweepFolder(path)) == source:

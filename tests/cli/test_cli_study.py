@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
 from evaluation_shell import Shell
+from made_sweep import make_sweep
 from PIL import Image
 
 from ensgan.errors import InputError
@@ -80,3 +82,18 @@ def test_bad_input_to_a_study(shell: Shell, tmp_path: Path) -> None:
     assert "did you mean 'medical'" in shell.refused("made", "-o", page, "--extractor", "medicl")
     assert "did you mean 'made'" in shell.refused("mode", "-o", page)
     assert not Path(page).exists()
+
+
+def test_the_command_of_the_page(shell: Shell, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "downstream.md").read_text()
+    (line,) = re.findall(r"```sh\n(ensgan study.*)\n```", page)
+    make_sweep(shell.storage, shell.store, "quickstart")
+    _, _, sweep, *words = shlex.split(line)
+    output = tmp_path / words[words.index("-o") + 1]
+    words[words.index("-o") + 1] = str(output)
+    small = ("--repeats", "1", "--strategies", "real,all,selected", "--score-images", "40")
+    code, _, error = shell(sweep, *words, *small)
+    assert code == 0, error
+    text = output.read_text()
+    assert "extractor random" in text and "extractor medical" in text
+    assert len(list(output.parent.glob("*.png"))) == 4

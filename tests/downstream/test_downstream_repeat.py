@@ -99,6 +99,12 @@ def test_test_labels_change_nothing_but_the_reported_metrics(dataset, bank) -> N
                 assert getattr(honest, field.name) == getattr(other, field.name), field.name
 
 
+def test_auto_is_the_device_that_is_there(dataset, bank) -> None:
+    auto = run(dataset, bank, settings=replace(QUICK, device="auto"))
+    there = replace(QUICK, device="cuda" if torch.cuda.is_available() else "cpu")
+    assert timeless(auto) == timeless(run(dataset, bank, settings=there))
+
+
 def test_class_weights_follow_the_labels_trained_on(dataset, bank) -> None:
     counts = np.bincount(dataset.train.labels)
     assert run(dataset, bank).class_weights == pytest.approx(64 / (2 * counts))
@@ -182,6 +188,7 @@ def test_data_that_cannot_be_measured_is_refused(dataset, bank) -> None:
         ({"labels": "even"}, "labels"),
         ({"memory_mb": 0}, "memory_mb"),
         ({"positive": 2}, "positive"),
+        ({"device": "gpu"}, "device"),
     ],
 )
 def test_bad_settings_are_named(settings, word) -> None:
