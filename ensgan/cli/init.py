@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from ensgan.types import Dataset
 
+_LIGHT = ("SNGAN", "SAGAN", "ACGAN-Mod")  # rows to begin with on a CPU
 _SMALL_SET = 200  # training images below which a GAN mostly repeats them
 
 
@@ -180,14 +181,33 @@ def propose(dataset: Dataset, source: dict[str, Any], machine: Machine) -> list[
     return [*data, *_training(dataset, machine), *_proof(dataset, machine)]
 
 
+def _rows(dataset: Dataset) -> tuple[list[str], str]:
+    """The GANs that can be trained on this data, and a remark when some cannot."""
+    from ensgan import zoo
+    from ensgan.errors import DataError
+
+    shape, classes = dataset.shape, dataset.num_classes
+    rows = [name for name in zoo.names() if not zoo.get(name).problems(shape, classes)]
+    if not rows:
+        reasons = zoo.get("SNGAN").problems(shape, classes)
+        raise DataError(f"no GAN can be trained on {dataset.name}: {'; '.join(reasons)}")
+    remark = "" if len(rows) == len(zoo.names()) else f" of the {len(rows)} that fit this data"
+    return rows, remark
+
+
 def _training(dataset: Dataset, machine: Machine) -> list[Choice]:
     images = len(dataset.train)
+    rows, without = _rows(dataset)
     batch = largest_batch(images, 64 if machine.gpus else 32)
     small = f"; only {images} images: expect the GANs to repeat them" * (images < _SMALL_SET)
     if machine.gpus:
         share = 0.5 if machine.gpu_memory_gb >= 20 else 1.0
         return [
-            Choice("train.gans", "all", f"{machine.gpus} GPU: the whole zoo"),
+            Choice(
+                "train.gans",
+                rows if without else "all",
+                f"{machine.gpus} GPU: the whole zoo{without}",
+            ),
             Choice("train.steps", 100_000, "generator updates a GAN"),
             Choice("train.snapshots", 5, "members of the pool from each GAN"),
             Choice("train.batch", batch, f"at most half of the {images} training images{small}"),
@@ -197,11 +217,12 @@ def _training(dataset: Dataset, machine: Machine) -> list[Choice]:
                 f"{machine.gpu_memory_gb:.0f} GB on a GPU: {round(1 / share)} at a time on each",
             ),
         ]
+    light = [name for name in _LIGHT if name in rows] or rows[:3]
     return [
         Choice(
             "train.gans",
-            ["SNGAN", "SAGAN", "ACGAN-Mod"],
-            "no GPU: three light rows first ('all' takes the whole zoo)",
+            light,
+            f"no GPU: {len(light)} light rows first{without} ('all' takes the whole zoo)",
         ),
         Choice(
             "train.width",
@@ -220,7 +241,9 @@ def _proof(dataset: Dataset, machine: Machine) -> list[Choice]:
     neighbours = max(1, min(5, smallest - 1))
     few = "" if neighbours == 5 else f"; a class has only {smallest} images"
     proof = [Choice("score.k", neighbours, f"neighbours of density and coverage{few}")]
-    if not machine.gpus:
+    if dataset.num_classes < 2:
+        proof.append(Choice("evaluate.strategies", [], "one class: nothing to classify"))
+    elif not machine.gpus:
         proof += [
             Choice("evaluate.repeats", 5, "classifiers a strategy (the paper has 20)"),
             Choice("evaluate.epochs", 8),

@@ -103,6 +103,13 @@ def _evaluation_problems(
     settings: Sequence[train.TrainSettings],
 ) -> list[str]:
     """What would make the downstream proof fail after all the training."""
+    if not spec.evaluate.strategies and spec.select.rule != "downstream":
+        return []  # no classifier is trained
+    if dataset.num_classes < 2:
+        return [
+            f"evaluate.strategies: a classifier needs at least 2 classes, {dataset.name} has "
+            f"{dataset.num_classes}: write evaluate.strategies: []"
+        ]
     pool = [
         f"{row.name}@{setting.spacing * (i + 1)}"
         for row, setting in zip(gans, settings, strict=True)

@@ -167,6 +167,8 @@ def prove(
         seed=derive_seed(spec.seed, "downstream"),
         folder=folder.path / "evaluate",
     )
+    if not jobs:  # data without classes has nothing to classify
+        return downstream.DownstreamTable(None, (), ())
     return downstream.summarise(run_jobs(jobs, executor, on_result), reference="selected")
 
 

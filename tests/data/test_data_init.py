@@ -17,6 +17,7 @@ from ensgan.config import load_spec, parse_spec
 from ensgan.data import load_dataset
 from ensgan.errors import DataError
 from ensgan.pipeline.names import known_names
+from ensgan.types import Dataset, Samples
 
 run = CliRunner()
 
@@ -93,6 +94,22 @@ def test_the_machine_decides_the_size_of_the_work() -> None:
     assert trees["gpu"]["train"]["gans"] == "all"
     assert trees["gpu"]["cluster"]["gpus_per_trial"] == 0.5
     assert trees["small gpu"]["cluster"]["gpus_per_trial"] == 1.0
+
+
+def test_data_without_classes_or_of_another_size() -> None:
+    options = {"n_train": 40, "n_val": 12, "n_test": 12}
+    source = {"name": "phantom", "data_dir": None, "options": options}
+    grey = load_dataset("phantom", options=options)
+    blind = Samples(grey.train.images, np.zeros(40, np.int64))
+    one = Dataset("one", blind, blind, blind, ("image",))
+    for machine in (Machine(2), Machine(8, gpus=1, gpu_memory_gb=24)):
+        tree = to_tree(propose(one, source, machine))
+        assert "SNGAN" in tree["train"]["gans"]
+        assert not [name for name in tree["train"]["gans"] if name.startswith(("ReAC", "ACGAN"))]
+        assert tree["evaluate"] == {"strategies": []}
+        parse_spec(tree, source="one", known=known_names())
+    with pytest.raises(DataError, match=r"no GAN can be trained .* 32, 64, 128 pixels, not 24"):
+        propose(load_dataset("phantom", image_size=24, options=options), source, Machine(2))
 
 
 def test_the_file_says_what_the_tree_says() -> None:

@@ -206,6 +206,24 @@ def test_wrong_content_is_named(tmp_path: Path) -> None:
             load_dataset(path)
 
 
+def test_a_header_that_promises_too_much_is_refused(tmp_path: Path) -> None:
+    import io
+    import zipfile
+
+    header = io.BytesIO()
+    shape = (1 << 40, 28, 28)
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "|u1", "fortran_order": False, "shape": shape}
+    )
+    path = tmp_path / "own.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        for split in ("train", "val", "test"):
+            for kind in ("images", "labels"):
+                archive.writestr(f"{split}_{kind}.npy", header.getvalue() + b"few")
+    with pytest.raises(DataError, match=r"cannot be read as .npz"):
+        load_dataset(path)
+
+
 def test_pickles_and_zip_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "mine.npz"
     good = dict(np.load(write_set(tmp_path / "good.npz")))
