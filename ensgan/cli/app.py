@@ -12,7 +12,21 @@ from typing import Annotated
 import typer
 
 from ensgan import __version__
-from ensgan.cli import data, evaluate, init, prdc, runs, score, search, serve, study, sweep, zoo
+from ensgan.cli import (
+    bank,
+    bundle,
+    data,
+    evaluate,
+    init,
+    prdc,
+    runs,
+    score,
+    search,
+    serve,
+    study,
+    sweep,
+    zoo,
+)
 from ensgan.errors import EnsganError
 
 app = typer.Typer(
@@ -50,6 +64,8 @@ app.add_typer(data.app, name="data")
 app.command("init")(init.init)
 app.command("search")(search.search)
 app.command("select")(search.select)
+app.command("bank")(bank.bank)
+app.command("bundle")(bundle.bundle)
 app.command("prdc")(prdc.prdc)
 app.command("score")(score.score)
 app.command("evaluate")(evaluate.evaluate)

@@ -1,100 +1,158 @@
-"""A pool brought as image folders: ``real/`` and ``fake/NAME/``, embedded on the way in."""
+"""A pool brought as images: its real set, reading it, and embedding it on the way in."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
-from ensgan.errors import DataError, InputError
+import typer
+
+from ensgan.cli.output import progress
+from ensgan.errors import InputError
 
 if TYPE_CHECKING:
+    from ensgan.data.pool import ImagePool
     from ensgan.embedding import Extractor
     from ensgan.metrics.files import PoolFeatures
-    from ensgan.types import UInt8Array
+    from ensgan.types import Dataset, PoolScores
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
+DataOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="NAME|DIR|FILE.npz",
+        help="For pools of images: take the training images of this data set as the real ones.",
+    ),
+]
+DataDirOption: TypeAlias = Annotated[
+    Path | None, typer.Option("--data-dir", help="Folder of a named data set's files.")
+]
+SizeOption: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        "--image-size",
+        min=8,
+        help="For pools of images: side in pixels.  [default: as real images, --data: 32]",
+    ),
+]
+AcceptOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--accept-checksum",
+        envvar="ENSGAN_ACCEPT_CHECKSUM",
+        help="MD5 or SHA-256 of a file of --data to accept instead of the official one, or 'any'.",
+    ),
+]
 
 
-def image_files(folder: Path) -> list[Path]:
-    """Images below a folder (class folders included), in the order of their names."""
-    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
+@dataclass(frozen=True)
+class RealSource:
+    """Where the real images of a pool come from, when not from the pool's folder."""
+
+    data: str | None = None
+    data_dir: Path | None = None
+    image_size: int | None = None
+    accept_checksum: str | None = None
+
+    def dataset(self) -> Dataset | None:
+        """The named data set, None when none is named.
+
+        Raises:
+            InputError: there is none of that name, or it cannot be used.
+        """
+        if self.data is None:
+            return None
+        from ensgan.data import SOURCES, load_dataset
+
+        source = SOURCES.get(self.data)
+        takes = source is None or any(each.name == "accept_checksum" for each in source.options)
+        accepted = self.accept_checksum if takes and not Path(self.data).is_dir() else None
+        return load_dataset(
+            self.data,
+            root=self.data_dir,
+            image_size=self.image_size or 32,
+            options={} if accepted is None else {"accept_checksum": accepted},
+        )
 
 
-def is_image_pool(folder: Path) -> bool:
-    """Whether ``folder/real`` holds images."""
-    return (folder / "real").is_dir() and bool(image_files(folder / "real"))
+def read_images(folder: Path, real: RealSource) -> ImagePool:
+    """A pool given as images.
+
+    Raises:
+        InputError: it holds features, or images that cannot be used.
+    """
+    from ensgan.data.pool import is_image_pool, read_pool
+
+    if not is_image_pool(folder):
+        raise InputError(
+            f"{folder} is no pool of images: it needs real/ with images (or --data) and "
+            "fake/NAME/ with images or fake/NAME.npz"
+        )
+    with progress("reading", "generators") as report:
+        return read_pool(
+            folder, dataset=real.dataset(), image_size=real.image_size, on_progress=report
+        )
 
 
 def embed_pool(
-    folder: Path,
+    pool: ImagePool,
     extractor: str,
     weights: Path | None,
     on_progress: Callable[[int, int], None],
 ) -> PoolFeatures:
-    """Embed a pool of images at the size of the first real image.
+    """Embed a pool of images; what was embedded before is read from the cache.
 
     Raises:
-        DataError: a member without images, unreadable images (each is named).
-        InputError: an extractor that needs labels.
+        InputError: an extractor that needs labels which the real images do not have.
     """
-    import numpy as np
-
     from ensgan.embedding import embed
+    from ensgan.files import cache_folder
     from ensgan.metrics.files import PoolFeatures
 
-    members = sorted(part for part in (folder / "fake").glob("*") if part.is_dir())
-    empty = [part.name for part in members if not image_files(part)]
-    if empty or not members:
-        raise DataError(f"{folder / 'fake'} has no images for {', '.join(empty) or 'any member'}")
-    real, size, channels = _real_images(folder)
-    network = _extractor(extractor, weights, real)
-    done = len(real)
-    total = done + sum(len(image_files(part)) for part in members)
-    features = [embed(real, network).features]
-    on_progress(done, total)
-    for part in members:
-        images = _read(image_files(part), folder, size, channels)
-        features.append(embed(images, network).features)
+    network = _extractor(extractor, weights, pool)
+    sets = [pool.real.images, *(member.samples.images for member in pool.members)]
+    total, done = sum(map(len, sets)), 0
+    features = []
+    for images in sets:
+        features.append(embed(images, network, cache=cache_folder() / "features").features)
         done += len(images)
         on_progress(done, total)
-    sources = [np.asarray(each) for each in features]
-    names = tuple(part.name for part in members)
-    return PoolFeatures(sources[0], tuple(sources[1:]), names, network.key)
+    names = tuple(member.name for member in pool.members)
+    return PoolFeatures(features[0], tuple(features[1:]), names, network.key, pool.contents)
 
 
-def _real_images(folder: Path) -> tuple[UInt8Array, int, int]:
-    from PIL import Image, UnidentifiedImageError
+def known_part(
+    path: Path, pool: PoolFeatures, k: int, on_warning: Callable[[str], None]
+) -> PoolScores | None:
+    """What of earlier scores still holds for a pool.
 
-    files = image_files(folder / "real")
-    try:
-        with Image.open(files[0]) as first:
-            size = min(first.size)
-    except (OSError, UnidentifiedImageError) as error:
-        raise DataError(f"{files[0]} cannot be read as an image: {error}") from error
-    real = _read(files, folder, size, None)
-    return real, size, 1 if real.ndim == 3 else real.shape[3]
+    Raises:
+        DataError: no scores, or scores taken with other real images or settings.
+    """
+    from ensgan.metrics.growing import still_valid
+    from ensgan.types import PoolScores
+
+    return still_valid(
+        PoolScores.load(path),
+        names=pool.names,
+        contents=pool.contents,
+        k=k,
+        extractor=pool.extractor,
+        on_warning=on_warning,
+    )
 
 
-def _read(files: list[Path], root: Path, size: int, channels: int | None) -> UInt8Array:
-    from ensgan.data.decode import decode_files
-    from ensgan.data.picture import Job, Preparation
-
-    jobs = [Job(file) for file in files]
-    return decode_files(jobs, Preparation(size, channels), root=root)[0]
-
-
-def _extractor(name: str, weights: Path | None, real: UInt8Array) -> Extractor:
-    import numpy as np
-
+def _extractor(name: str, weights: Path | None, pool: ImagePool) -> Extractor:
     from ensgan.embedding import make_extractor
-    from ensgan.types import Dataset, Samples
+    from ensgan.types import Dataset
 
-    if name == "medical":
+    if name == "medical" and len(pool.class_names) < 2:
         raise InputError(
-            "the extractor 'medical' is trained on labelled images, which a pool folder does not "
-            "have: embed with a sweep, or choose another extractor"
+            "the extractor 'medical' is trained on labelled images, which this pool does not "
+            "have: put the real images into class folders, or choose another extractor"
         )
-    samples = Samples(real, np.zeros(len(real), np.int64))
-    dataset = Dataset("real", samples, samples, samples, ("image",))
+    real = pool.real
+    dataset = Dataset("real", real, real, real, pool.class_names)
     return make_extractor(name, weights=weights, dataset=dataset)

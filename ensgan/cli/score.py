@@ -5,16 +5,28 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ensgan.cli.output import JsonOption, emit, note, progress, warn
+from ensgan.cli.pool_images import (
+    AcceptOption,
+    DataDirOption,
+    DataOption,
+    RealSource,
+    SizeOption,
+    embed_pool,
+    known_part,
+    read_images,
+)
 from ensgan.cli.score_options import (
     AddressOption,
     BackendOption,
     CpusOption,
+    ExtendOption,
     ExtractorOption,
     FastOption,
     FrechetOption,
@@ -52,13 +64,19 @@ def score(
     address: AddressOption = "none",
     cpus_per_task: CpusOption = 1.0,
     gpus_per_task: GpusOption = 0.0,
+    extend: ExtendOption = None,
+    data: DataOption = None,
+    data_dir: DataDirOption = None,
+    image_size: SizeOption = None,
+    accept_checksum: AcceptOption = None,
     fresh: FreshOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Score a pool of generators; run again after an interruption, it continues.
 
     FEATURES is an .npz with real [N,D], fake [M,S,D] and names [M]; or a folder with real.npy and
-    one NAME.npy a member; or a folder with real/ and fake/NAME/ of .npy files or of images.
+    one NAME.npy a member; or a folder with real/ and fake/NAME/ of .npy files or of images (or
+    fake/NAME.npz). Generators may join later: --extend takes over what has been scored already.
 
     Memory stays under --memory however large the pool is: what is larger is mapped, not read. On
     Ray, the folder of the output must lie on storage that all nodes see.
@@ -72,15 +90,17 @@ def score(
     if fresh:
         _remove(checkpoint)
     budget = round(memory * 2**30)
-    pool = _pool(features, extractor, weights, checkpoint, budget)
+    real = RealSource(data, data_dir, image_size, accept_checksum)
+    pool = _pool(features, real, extractor, weights, checkpoint, budget)
     say_backend(backend)
     settings = {"k": k, "backend": backend, "memory_bytes": budget, "fast": fast}
+    settings["known"] = None if extend is None else known_part(extend, pool, k, warn)
     with _mapper(address, cpus_per_task, gpus_per_task) as mapper:
         if mapper is not map:
             pool = pool.on_disk(checkpoint)
         measures = _measure(pool, settings, checkpoint, mapper)
         distances = _frechet(pool, frechet, checkpoint, mapper)
-    measures.scores.save(output)
+    replace(measures.scores, contents=pool.contents).save(output)
     _remove(checkpoint)
     if measures.fast_error is not None:
         warn(str(measures.fast_error))
@@ -156,15 +176,25 @@ def _frechet(
 
 
 def _pool(
-    features: Path, extractor: str, weights: Path | None, scratch: Path, memory_bytes: int
+    features: Path,
+    real: RealSource,
+    extractor: str,
+    weights: Path | None,
+    scratch: Path,
+    memory_bytes: int,
 ) -> PoolFeatures:
-    from ensgan.cli.pool_images import embed_pool, is_image_pool
+    from ensgan.data.pool import is_image_pool
     from ensgan.metrics.files import load_pool
+    from ensgan.metrics.growing import feature_contents
 
-    if not is_image_pool(features):
-        return load_pool(features, scratch=scratch, memory_bytes=memory_bytes)
-    with progress("embedding", "images") as report:
-        return embed_pool(features, extractor, weights, report)
+    if is_image_pool(features):
+        images = read_images(features, real)
+        with progress("embedding", "images") as report:
+            return embed_pool(images, extractor, weights, report)
+    if real.data is not None:
+        raise InputError(f"--data gives real images, but {features} holds features: drop it")
+    pool = load_pool(features, scratch=scratch, memory_bytes=memory_bytes)
+    return replace(pool, contents=feature_contents(pool.real, pool.fakes, pool.names))
 
 
 def _memorisation(
@@ -256,7 +286,9 @@ def _table(
     title = f"{len(scores)} members, k = {scores.k}, {seconds:.1f} s"
     table = Table("member", *columns, title=title)
     for index in np.argsort(-scores.intra_d, kind="stable").tolist():
-        table.add_row(scores.names[index], *(f"{each[index]:.4f}" for each in columns.values()))
+        # Members taken over from known scores have no precision and recall.
+        cells = (f"{each[index]:.4f}".replace("nan", "–") for each in columns.values())
+        table.add_row(scores.names[index], *cells)
     return table
 
 

@@ -35,6 +35,10 @@ HeldOutOption: TypeAlias = Annotated[
         "images): show memorisation.  [default: held_out/ of a pool of images]"
     ),
 ]
+ExtendOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(help="Scores of an earlier pool: only new members and pairs are computed."),
+]
 FreshOption: TypeAlias = Annotated[bool, typer.Option("--fresh", help="Forget an interrupted run.")]
 AddressOption: TypeAlias = Annotated[
     str, typer.Option(help="Ray for the blocks: local, auto, HOST:PORT; 'none' uses no Ray.")

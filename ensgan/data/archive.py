@@ -56,7 +56,7 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
     Raises:
         DataError: missing, unreadable, truncated, or not of MedMNIST form.
     """
-    _refuse_bomb(path)
+    refuse_bomb(path)
     arrays = read_npz(path)
     missing = [key for key in KEYS if key not in arrays]
     if missing:
@@ -92,7 +92,7 @@ def _image_shape(images: npt.NDArray[Any]) -> bool:
     return images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)
 
 
-def _refuse_bomb(path: Path) -> None:
+def refuse_bomb(path: Path) -> None:
     """Refuse a file that would unpack to far more than it is, or than the memory holds."""
     try:
         packed = path.stat().st_size

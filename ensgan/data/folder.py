@@ -95,8 +95,8 @@ def _from_folders(request: Request, files: Sequence[Path]) -> tuple[list[Record]
     depth = 2 if has_splits else 1
     layout = "SPLIT/CLASS/image" if has_splits else "CLASS/image"
     refuse(
-        f"{root}: these files are in no class folder ({layout}); put them into one or write a "
-        "labels.csv with the columns file and label",
+        f"{root}: these files are in no class folder ({layout}); put them into one (a single one "
+        "for images without classes) or write a labels.csv with the columns file and label",
         [
             relative(path, root)
             for path, part in zip(files, parts, strict=True)
@@ -173,7 +173,7 @@ def _from_table(
         if resolved not in used
     ]
     refuse(f"{table.path.name} and the images do not fit together", problems)
-    names = _class_order({row[label_column] for _, row in kept})
+    names = class_order({row[label_column] for _, row in kept})
     _require_classes(names, root)
     records = [
         Record(
@@ -202,7 +202,7 @@ def _row_problem(
     return ""
 
 
-def _class_order(names: set[str]) -> tuple[str, ...]:
+def class_order(names: set[str]) -> tuple[str, ...]:
     """Numbers in numerical order, anything else in alphabetical order."""
     if all(name.isdigit() for name in names):
         return tuple(sorted(names, key=int))

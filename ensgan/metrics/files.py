@@ -20,12 +20,16 @@ from ensgan.metrics.features import FeatureSource
 
 @dataclass(frozen=True)
 class PoolFeatures:
-    """The real features, one source a member, and the members' names."""
+    """The real features, one source a member, and the members' names.
+
+    ``contents``: content keys of the real set and of each member where they are known already.
+    """
 
     real: FeatureSource
     fakes: tuple[FeatureSource, ...]
     names: tuple[str, ...]
     extractor: str = ""
+    contents: tuple[str, ...] = ()
 
     def on_disk(self, folder: Path) -> PoolFeatures:
         """The same pool with every array in a file of ``folder``, so that tasks pass paths only."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,7 @@ class PoolScores:
         n_real: N.
         counts: int64 [M], images of each member.
         extractor: content key of the embedding, empty when unknown.
+        contents: content keys of the real set and of each member (1+M), empty when unknown.
 
     Source: method.md §3–4 restates Naeem et al. 2020 (density, coverage) and
     Tronchin et al. 2026 (the two objectives).
@@ -51,6 +53,7 @@ class PoolScores:
     n_real: int
     counts: Int64Array
     extractor: str = ""
+    contents: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         m, width = len(self.names), (self.n_real + 7) // 8
@@ -70,6 +73,8 @@ class PoolScores:
         if len(set(self.names)) != m:
             repeated = sorted({name for name in self.names if self.names.count(name) > 1})
             wrong.append(f"member names repeat: {', '.join(repeated)}")
+        if len(self.contents) not in (0, 1 + m):
+            wrong.append(f"{len(self.contents)} content keys for {1 + m} sets")
         if wrong:
             raise DataError("scores do not fit together: " + "; ".join(wrong))
 
@@ -97,6 +102,7 @@ class PoolScores:
             n_fake=np.int64(self.counts[0] if equal else -1),
             counts=self.counts,
             extractor=np.array(self.extractor),
+            contents=np.array(self.contents, dtype=str),
         )
 
     @classmethod
@@ -121,6 +127,24 @@ class PoolScores:
             n_real=int(arrays["n_real"]),
             counts=counts.astype(np.int64),
             extractor=str(arrays.get("extractor", "")),
+            contents=tuple(str(key) for key in arrays.get("contents", ())),
+        )
+
+    def part(self, names: Sequence[str]) -> PoolScores:
+        """The scores of these members alone, in this order."""
+        rows = [self.names.index(name) for name in names]
+        pairs = np.ix_(rows, rows)
+        contents = self.contents and (self.contents[0], *(self.contents[1 + r] for r in rows))
+        return replace(
+            self,
+            names=tuple(names),
+            density=self.density[rows],
+            coverage=self.coverage[rows],
+            masks=self.masks[rows],
+            directed=self.directed[pairs],
+            overlap=self.overlap[pairs],
+            counts=self.counts[rows],
+            contents=contents or (),
         )
 
 

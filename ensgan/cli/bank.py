@@ -1,0 +1,116 @@
+"""``ensgan bank``: let an outside generator fill its place in a pool."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ensgan.cli.output import JsonOption, emit, progress
+from ensgan.cli.pool_images import AcceptOption, DataDirOption, DataOption, RealSource, SizeOption
+from ensgan.errors import InputError
+
+if TYPE_CHECKING:
+    from ensgan.types import Int64Array
+
+
+def bank(
+    generator: Annotated[
+        str,
+        typer.Argument(
+            metavar="GENERATOR",
+            help="FILE.py:NAME or package.module:NAME with sample(n, labels, seed), a TorchScript "
+            "file (.pt, .ts) with that method, or a torch.export file (.pt2). Its code is run.",
+        ),
+    ],
+    pool: Annotated[
+        Path, typer.Option("--pool", "-p", help="Folder of the pool; its images go to fake/NAME.")
+    ],
+    name: Annotated[
+        str | None, typer.Option(help="Name in the pool.  [default: the file's]")
+    ] = None,
+    n: Annotated[
+        int | None, typer.Option("-n", min=1, help="Images.  [default: as many as real ones]")
+    ] = None,
+    labels: Annotated[
+        str, typer.Option(help="Classes: training (as the real ones), uniform, or 0:100,1:200.")
+    ] = "training",
+    seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal images.")] = 0,
+    batch: Annotated[int, typer.Option(min=1, help="Images asked for at once.")] = 64,
+    value_range: Annotated[
+        str, typer.Option("--range", help="What floats mean: unit (0…1), signed (−1…1) or auto.")
+    ] = "auto",
+    licence: Annotated[
+        str | None, typer.Option(help="Terms of the generator, for the card.")
+    ] = None,
+    source: Annotated[str | None, typer.Option(help="Where it comes from, for the card.")] = None,
+    data: DataOption = None,
+    data_dir: DataDirOption = None,
+    image_size: SizeOption = None,
+    accept_checksum: AcceptOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a bank of that name.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Run a generator of your own and keep its images as a member of a pool.
+
+    Example: ensgan bank my_diffusion.py:sample --pool my-pool/ --name DDPM --seed 1
+    """
+    from ensgan import __version__
+    from ensgan.data.pool import check_name
+    from ensgan.ensemble.external import draw_bank, open_sampler
+    from ensgan.pipeline.outside import add_bank
+
+    chosen = check_name(name or Path(generator.partition(":")[0]).stem.replace(".", "-"))
+    wanted, classes = _labels(
+        pool, RealSource(data, data_dir, image_size, accept_checksum), labels, n, seed
+    )
+    external = open_sampler(generator)
+    with progress("sampling", "images") as report:
+        images = draw_bank(
+            external.sampler,
+            wanted,
+            seed=seed,
+            batch=batch,
+            value_range=value_range,
+            on_progress=report,
+        )
+    facts: dict[str, Any] = {
+        **{key: value for key, value in (("licence", licence), ("source", source)) if value},
+        "generator": external.facts,
+        "seed": seed,
+        "batch": batch,
+        "ensgan": __version__,
+    }
+    kept = wanted if classes > 1 else None
+    path = add_bank(pool, chosen, images, kept, facts, force=force)
+    value = {"path": str(path), "name": chosen, "images": len(images), "shape": images.shape[1:]}
+    emit(value, as_json=json, table=lambda: f"wrote {path}: {len(images)} images of {chosen}")
+
+
+def _labels(
+    pool: Path, real: RealSource, text: str, n: int | None, seed: int
+) -> tuple[Int64Array, int]:
+    """The class of each image to ask for, and the number of classes."""
+    import numpy as np
+
+    from ensgan.cli.runs import parse_labels
+    from ensgan.data.pool import read_real
+
+    if text not in ("training", "uniform"):
+        explicit = np.array(parse_labels(text, n), np.int64)
+        return explicit, int(explicit.max()) + 1
+    try:
+        samples, names, _ = read_real(pool, dataset=real.dataset(), image_size=real.image_size)
+    except InputError as error:
+        raise InputError(f"{error}; or say which images to make: --labels 0:100,1:200") from error
+    count = n or len(samples)
+    counts = np.bincount(samples.labels, minlength=len(names)).astype(np.float64)
+    shares = counts / counts.sum() if text == "training" else np.full(len(names), 1 / len(names))
+    # Largest remainders: the shares are met as nearly as whole numbers can.
+    exact = shares * count
+    whole = np.floor(exact).astype(np.int64)
+    most = np.argsort(whole - exact, kind="stable")[: count - int(whole.sum())]
+    whole[most] += 1
+    ordered = np.repeat(np.arange(len(names), dtype=np.int64), whole)
+    return np.random.default_rng(seed).permutation(ordered), len(names)

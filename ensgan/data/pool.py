@@ -1,0 +1,285 @@
+"""A pool of generators given as images: real ones, and some of each generator.
+
+A folder ``POOL`` with ``real/``, ``real.npz`` or ``real.npy``, and in ``POOL/fake/`` for each
+generator a folder ``NAME/``, a file ``NAME.npz`` (``images`` uint8, ``labels``) or ``NAME.npy``
+(images only). ``NAME.json`` beside it may say where it came from. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ensgan.data.archive import refuse_bomb
+from ensgan.data.decode import decode_files
+from ensgan.data.picture import DICOMS, PICTURES, Job, Preparation, make_square, read_picture
+from ensgan.data.pool_labels import Labels, array_labels, folder_labels
+from ensgan.data.records import picture_files
+from ensgan.data.resize import resize, with_channels
+from ensgan.errors import DataError
+from ensgan.files import cache_folder, read_json, read_npz, sha256_arrays
+from ensgan.types import Dataset, ImageShape, Samples, UInt8Array
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]{0,120}")
+_LONGEST_NOTE = 1 << 20  # bytes of NAME.json
+ReportProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class PoolMember:
+    """The images of one generator.
+
+    Attributes:
+        name: of the generator.
+        samples: its images at the pool's size; labels are 0 where it gives none.
+        labelled: whether its labels say the class of each image.
+        facts: what ``NAME.json`` says: ``licence``, ``source`` and whatever else its author noted.
+    """
+
+    name: str
+    samples: Samples
+    labelled: bool
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ImagePool:
+    """Real images and those of each generator, all of one size.
+
+    Attributes:
+        real: the real images, labels 0 where there are no classes.
+        class_names: in label order; one name where there are no classes.
+        members: the generators by name.
+        facts: of the real data: ``name``, ``key`` (SHA-256), ``licence``, ``source``.
+    """
+
+    real: Samples
+    class_names: tuple[str, ...]
+    members: tuple[PoolMember, ...]
+    facts: Mapping[str, str]
+
+    @property
+    def contents(self) -> tuple[str, ...]:
+        """SHA-256 over the images of the real set and of each member."""
+        sets = (self.real, *(member.samples for member in self.members))
+        return tuple(sha256_arrays(each.images) for each in sets)
+
+
+def is_image_pool(folder: Path) -> bool:
+    """Whether the real set, or else some generator, is given as images and not as features."""
+    if not folder.is_dir():
+        return False
+    real = [folder / "real", folder / "real.npz", folder / "real.npy"]
+    given = [path for path in real if path.exists()]
+    return any(_holds_images(path) for path in given or sorted((folder / "fake").glob("*")))
+
+
+def _holds_images(path: Path) -> bool:
+    if path.is_dir():
+        return any(file.suffix.lower() in PICTURES | DICOMS for file in path.rglob("*"))
+    if path.suffix == ".npy":
+        try:
+            return bool(np.load(path, mmap_mode="r", allow_pickle=False).ndim > 2)
+        except (OSError, ValueError, EOFError):
+            return False
+    return path.suffix == ".npz"
+
+
+def read_real(
+    folder: Path, *, dataset: Dataset | None = None, image_size: int | None = None
+) -> tuple[Samples, tuple[str, ...], dict[str, str]]:
+    """The real images of a pool, the class names and what is known of the data.
+
+    Args:
+        folder: the pool.
+        dataset: its training split is taken instead of what lies in the folder.
+        image_size: side of the images; that of the first image when None.
+
+    Raises:
+        DataError: no real images, or images that cannot be used.
+    """
+    if dataset is not None:
+        facts = {"name": dataset.name, "key": dataset.key, "licence": dataset.licence}
+        return dataset.train, dataset.class_names, facts | {"source": dataset.source}
+    path = _one_of(folder, "real")
+    if path is None:
+        raise DataError(
+            f"{folder} has no real images: put them into {folder / 'real'}/CLASS/, write "
+            "real.npz (images, labels), or name a data set with --data"
+        )
+    images, labels = _read(path, folder, image_size, None, None, None)
+    if images.shape[1] < 8:
+        raise DataError(f"{path} holds images of {images.shape[1]} pixels: at least 8 are needed")
+    samples = Samples(images, labels.values)
+    facts = {"name": folder.resolve().name, "key": samples.key, "source": f"{path.name}"}
+    noted = {key: str(value) for key, value in _facts(folder / "real.json").items()}
+    return samples, labels.names, {"licence": "", **facts, **noted}
+
+
+def read_pool(
+    folder: Path,
+    *,
+    dataset: Dataset | None = None,
+    image_size: int | None = None,
+    on_progress: ReportProgress | None = None,
+) -> ImagePool:
+    """Read a pool; images of another size are brought to that of the real ones.
+
+    Args:
+        folder: see the module's text.
+        dataset, image_size: see :func:`read_real`.
+        on_progress: called with (generators read, generators in all).
+
+    Raises:
+        DataError: no generators, a name twice, or images that cannot be used.
+    """
+    real, class_names, facts = read_real(folder, dataset=dataset, image_size=image_size)
+    sources = _sources(folder)
+    members = []
+    for done, (name, path) in enumerate(sources.items(), start=1):
+        images, labels = _read(path, folder, real.shape.size, real.shape, class_names, name)
+        members.append(
+            PoolMember(
+                name,
+                Samples(images, labels.values),
+                labels.given or len(class_names) == 1,
+                _facts(folder / "fake" / f"{name}.json"),
+            )
+        )
+        if on_progress is not None:
+            on_progress(done, len(sources))
+    return ImagePool(real, class_names, tuple(members), facts)
+
+
+def check_name(name: str) -> str:
+    """A name that a member of an ensemble may have.
+
+    Raises:
+        DataError: it has other signs, or is too long.
+    """
+    if not _NAME.fullmatch(name):
+        raise DataError(
+            f"'{name}' cannot name a generator: use letters, digits and . _ + @ - (at most 121)"
+        )
+    return name
+
+
+def _one_of(folder: Path, name: str) -> Path | None:
+    """``name/``, ``name.npz`` or ``name.npy`` in the folder."""
+    found = [path for end in ("", ".npz", ".npy") if (path := folder / f"{name}{end}").exists()]
+    if len(found) > 1:
+        raise DataError(
+            f"{folder} holds {' and '.join(path.name for path in found)}: keep one of them"
+        )
+    return found[0] if found else None
+
+
+def _sources(folder: Path) -> dict[str, Path]:
+    """Where the images of each generator are, by name."""
+    fake = folder / "fake"
+    names = {
+        path.name if path.is_dir() else path.stem
+        for path in fake.glob("*")
+        if (path.is_dir() or path.suffix in (".npz", ".npy")) and not path.name.startswith(".")
+    }
+    if not names:
+        raise DataError(
+            f"{fake} holds no generators: give each a folder of images {fake}/NAME/ or a file "
+            "NAME.npz with images and labels"
+        )
+    found = {}
+    for name in sorted(names):
+        path = _one_of(fake, check_name(name))
+        assert path is not None
+        if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+            raise DataError(f"{path} is a link that leads out of the pool: copy the images")
+        found[name] = path
+    return found
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    if path.stat().st_size > _LONGEST_NOTE:
+        raise DataError(f"{path} is longer than 1 MiB: keep notes short")
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise DataError(f"{path} must hold one JSON object of notes")
+    return value
+
+
+def _read(
+    path: Path,
+    root: Path,
+    size: int | None,
+    shape: ImageShape | None,
+    class_names: tuple[str, ...] | None,
+    name: str | None,
+) -> tuple[UInt8Array, Labels]:
+    """Images and labels of the real set (``name`` None) or of a generator."""
+    if path.is_dir():
+        return _read_folder(path, root, size, shape, class_names)
+    refuse_bomb(path) if path.suffix == ".npz" else None
+    arrays = read_npz(path, ("images",)) if path.suffix == ".npz" else {"images": _load(path)}
+    images = _checked(arrays["images"], path)
+    labels = array_labels(arrays, len(images), class_names, path)
+    return _fitted(images, size, shape), labels
+
+
+def _read_folder(
+    path: Path,
+    root: Path,
+    size: int | None,
+    shape: ImageShape | None,
+    class_names: tuple[str, ...] | None,
+) -> tuple[UInt8Array, Labels]:
+    files = picture_files(path)
+    if not files:
+        raise DataError(f"{path} holds no images")
+    labels = folder_labels(path, files, class_names)
+    if size is None:
+        try:
+            size = min(read_picture(files[0])[0].shape[:2])
+        except DataError as error:
+            raise DataError(f"{files[0]} {error}") from error
+    images, _ = decode_files(
+        [Job(file) for file in files],
+        Preparation(size, None if shape is None else shape.channels),
+        root=root,
+        cache=cache_folder(),
+    )
+    return images, labels
+
+
+def _load(path: Path) -> npt.NDArray[Any]:
+    try:
+        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(
+            f"{path} cannot be read as .npy (truncated, or objects?): {error}"
+        ) from error
+
+
+def _checked(images: npt.NDArray[Any], path: Path) -> UInt8Array:
+    if images.ndim == 4 and images.shape[3] == 1:
+        images = images[..., 0]
+    colours = images.ndim == 4 and images.shape[3] == 3
+    if images.dtype != np.uint8 or not (images.ndim == 3 or colours) or not images.size:
+        raise DataError(
+            f"{path}: images must be uint8 [n,H,W] or [n,H,W,3] with values 0…255, not "
+            f"{images.dtype} {list(images.shape)}"
+        )
+    return images
+
+
+def _fitted(images: UInt8Array, size: int | None, shape: ImageShape | None) -> UInt8Array:
+    images = with_channels(images, None if shape is None else shape.channels)
+    if images.shape[1] != images.shape[2]:
+        images = np.stack([make_square(image, "crop") for image in images])
+    return np.ascontiguousarray(resize(images, size or images.shape[1]))
