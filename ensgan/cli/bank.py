@@ -62,9 +62,7 @@ def bank(
     from ensgan.pipeline.outside import add_bank
 
     chosen = check_name(name or Path(generator.partition(":")[0]).stem.replace(".", "-"))
-    wanted, classes = _labels(
-        pool, RealSource(data, data_dir, image_size, accept_checksum), labels, n, seed
-    )
+    wanted = _labels(pool, RealSource(data, data_dir, image_size, accept_checksum), labels, n, seed)
     external = open_sampler(generator)
     with progress("sampling", "images") as report:
         images = draw_bank(
@@ -82,24 +80,20 @@ def bank(
         "batch": batch,
         "ensgan": __version__,
     }
-    kept = wanted if classes > 1 else None
-    path = add_bank(pool, chosen, images, kept, facts, force=force)
+    path = add_bank(pool, chosen, images, wanted, facts, force=force)
     value = {"path": str(path), "name": chosen, "images": len(images), "shape": images.shape[1:]}
     emit(value, as_json=json, table=lambda: f"wrote {path}: {len(images)} images of {chosen}")
 
 
-def _labels(
-    pool: Path, real: RealSource, text: str, n: int | None, seed: int
-) -> tuple[Int64Array, int]:
-    """The class of each image to ask for, and the number of classes."""
+def _labels(pool: Path, real: RealSource, text: str, n: int | None, seed: int) -> Int64Array:
+    """The class of each image to ask for."""
     import numpy as np
 
     from ensgan.cli.runs import parse_labels
     from ensgan.data.pool import read_real
 
     if text not in ("training", "uniform"):
-        explicit = np.array(parse_labels(text, n), np.int64)
-        return explicit, int(explicit.max()) + 1
+        return np.array(parse_labels(text, n), np.int64)
     try:
         samples, names, _ = read_real(pool, dataset=real.dataset(), image_size=real.image_size)
     except InputError as error:
@@ -113,4 +107,4 @@ def _labels(
     most = np.argsort(whole - exact, kind="stable")[: count - int(whole.sum())]
     whole[most] += 1
     ordered = np.repeat(np.arange(len(names), dtype=np.int64), whole)
-    return np.random.default_rng(seed).permutation(ordered), len(names)
+    return np.random.default_rng(seed).permutation(ordered)
