@@ -199,9 +199,12 @@ def select(
         weighted = optimise_weights(evaluator, selection.point, weights)
         value["weighted"] = weighted.to_json()
     if other is not None:
-        from ensgan.search import rescore
+        from ensgan.search import check_comparable, rescore
 
-        value["other_scores"] = rescore(chosen, PoolScores.load(other))[0].to_json()
+        elsewhere = PoolScores.load(other)
+        if pool is not None:
+            check_comparable([pool, elsewhere], besides=("n_real", "extractor"))
+        value["other_scores"] = rescore(chosen, elsewhere)[0].to_json()
     if beside:
         value["side_by_side"] = _side_by_side(whole, str(front), beside)
     write_pictures(whole, plot or (), None, selection.point)

@@ -7,7 +7,7 @@ linear scores, a bit mask a member and a matrix of pairs hold everything the sea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -185,8 +185,13 @@ def pool_key(scores: PoolScores) -> str:
     return digest[:16]
 
 
-def check_comparable(pools: Sequence[PoolScores]) -> None:
+def check_comparable(pools: Sequence[PoolScores], *, besides: Collection[str] = ()) -> None:
     """Refuse to compare scores that were not taken the same way.
+
+    Args:
+        pools: two and more.
+        besides: what may differ on purpose: ``n_real`` for a held-out part of the real data,
+            ``extractor`` for another embedding.
 
     Raises:
         InputError: k, sample counts, number of real points or extractor differ.
@@ -194,7 +199,7 @@ def check_comparable(pools: Sequence[PoolScores]) -> None:
     first = pools[0]
     for other in pools[1:]:
         for field in ("k", "n_real", "extractor"):
-            if getattr(first, field) != getattr(other, field):
+            if field not in besides and getattr(first, field) != getattr(other, field):
                 raise InputError(
                     f"scores with {field} {getattr(first, field)!r} and "
                     f"{getattr(other, field)!r} cannot be compared: score both the same way"

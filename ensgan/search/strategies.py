@@ -180,12 +180,8 @@ def search(
         max_per_gan=max_per_gan,
         budget=budget,
     )
-    unbounded = trials is None and seconds is None and max_size is None
-    if sampler == "exhaustive" and unbounded and len(constraints.free) > _ENUMERABLE:
-        raise InputError(
-            f"exhaustive search over all sizes of {len(constraints.free)} members does not end: "
-            "give max_size, trials or seconds"
-        )
+    if trials is None and seconds is None and max_size is None:
+        _check_end(sampler, constraints)
     key = pool_key(scores)
     if resume is not None:
         check_pool(resume, scores)
@@ -204,16 +200,11 @@ def search(
         study_storage=study_storage,
         study_name=f"ensgan-{sampler}-{_form_name(evaluator, inter)}-{seed}-{key}",
     )
-    interrupted = False
     try:
         strategy(run, options)
     except KeyboardInterrupt:
-        interrupted = True
-    front = run.front(sampler, key)
-    if record is not None:
-        run.write_record(record)
-    if interrupted:
-        raise SearchInterrupted(front)
+        raise SearchInterrupted(_finish(run, sampler, key, record)) from None
+    front = _finish(run, sampler, key, record)
     if run.trials == 0:
         raise InputError(f"the budget of {seconds} s ended before the first trial: allow more")
     if len(front) == 0:
@@ -222,6 +213,21 @@ def search(
             "loosen them or use pareto-local"
         )
     return front
+
+
+def _finish(run: SearchRun, sampler: str, key: str, record: Path | None) -> Front:
+    if record is not None:
+        run.write_record(record)
+    return run.front(sampler, key)
+
+
+def _check_end(sampler: str, constraints: Constraints) -> None:
+    """An enumeration without any budget must be small."""
+    if sampler == "exhaustive" and len(constraints.free) > _ENUMERABLE:
+        raise InputError(
+            f"exhaustive search over all sizes of {len(constraints.free)} members does not end: "
+            "give max_size, trials or seconds"
+        )
 
 
 def _form_name(evaluator: Evaluator, inter: str) -> str:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,10 @@ def test_select_says_how_sure_it_is(scores_file: Path, tmp_path: Path) -> None:
     assert value["weighted"]["intra_d"] >= value["intra_d"]
     assert value["other_scores"]["intra_d"] == pytest.approx(value["intra_d"])
     assert "resamples" in runner.invoke(app, with_scores).stdout
+    mixed = tmp_path / "mixed.npz"
+    replace(made_up_pool(0), k=7).save(mixed)
+    refused = runner.invoke(app, [*with_scores[:4], "--other", str(mixed)])
+    assert "scores with k 5 and 7" in str(refused.exception)
     alone = runner.invoke(app, ["select", str(output), "--bootstrap", "50"])
     assert isinstance(alone.exception, InputError)
 

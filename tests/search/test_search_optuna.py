@@ -128,7 +128,7 @@ def test_a_stored_study_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_resumed_study_draws_new_numbers(tmp_path: Path) -> None:
-    scores = made_up_pool(0, members=20)
+    scores = made_up_pool(0, members=10)
     database = f"sqlite:///{tmp_path / 'study.db'}"
     search(scores, sampler="random", trials=4, study_storage=database)
     longer = search(scores, sampler="random", trials=8, study_storage=database)
