@@ -111,7 +111,8 @@ def _members(
         count = len(dataset.train) * len(ensemble)
         seeds = derive_seed(seed, "handed over")
         labels = sample_labels(dataset.train.labels, dataset.num_classes, count, "training", seeds)
-        drawn = ensemble.sample(count, labels, seeds)
+        # Members are drawn at random: a bank may be asked for a few more images than it holds.
+        drawn = ensemble.sample(count, labels, seeds, replacement=True)
         assert drawn.members is not None
         network = embedding.load_extractor(extractor)
         for index, (images_path, features_path) in enumerate(paths):
