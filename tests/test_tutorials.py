@@ -33,6 +33,7 @@ SETTINGS = [
     "train.snapshots=2",
     "train.width=0.03125",
     "train.batch=8",
+    "evaluate.strategies=[real,best-single,all,selected]",
     "evaluate.repeats=2",
     "evaluate.epochs=1",
     "evaluate.width=4",

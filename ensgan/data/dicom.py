@@ -119,8 +119,10 @@ def _pixels(dataset: DicomDataset) -> npt.NDArray[Any]:
                 f"is compressed ({syntax.name}) and no installed package decodes that: {_CODECS}"
             )
     try:
-        # A view of the file's bytes where it is not compressed: they are only read.
-        pixels: npt.NDArray[Any] = pixel_array(dataset, raw=True, view_only=True)
+        # A view of the file's bytes where it is not compressed: they are only read. Unused bits
+        # must be cleared in a copy, and pydicom warns of every file that it copies unasked.
+        whole = int(dataset.BitsStored) == int(dataset.BitsAllocated)
+        pixels: npt.NDArray[Any] = pixel_array(dataset, raw=True, view_only=whole)
     except _BROKEN as error:
         raise DataError(
             f"its pixels cannot be decoded (truncated or corrupt?): {_short(error)}"

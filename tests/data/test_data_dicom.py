@@ -146,6 +146,13 @@ def test_unusable_files_say_why(tmp_path: Path, write_dicom: WriteDicom) -> None
             read_dicom(path)
 
 
+def test_nothing_is_said_about_sound_files(
+    tmp_path: Path, write_dicom: WriteDicom, caplog: pytest.LogCaptureFixture
+) -> None:
+    read_dicom(write_dicom(tmp_path / "a.dcm", stored()))  # 12 of 16 bits
+    assert not caplog.records
+
+
 def test_a_missing_codec_names_the_package(tmp_path: Path, write_dicom: WriteDicom) -> None:
     from pydicom.encaps import encapsulate
     from pydicom.pixels import get_decoder
