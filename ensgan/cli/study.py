@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 import sys
 import time
@@ -180,8 +181,12 @@ def _write(
 def _command(words: list[str]) -> str:
     """The command as typed, without folders that mean nothing elsewhere."""
     shown = ["ensgan"]
-    for word, before in zip(words[1:], words, strict=False):
-        shown.append("FOLDER" if before in ("--storage", "--uri") else shlex.quote(word))
+    for before, word in itertools.pairwise(words):
+        if before in ("--storage", "--uri"):
+            word = "FOLDER"
+        elif before in ("-o", "--output", "--notes"):
+            word = Path(word).name
+        shown.append(shlex.quote(word))
     return " ".join(shown)
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import psutil
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from ensgan.cli.evaluate import comparison_table
 from ensgan.cli.output import JsonOption, emit, progress
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def _show_plan(
 
 def _show_result(result: SweepResult, storage: Path | None) -> None:
     console = Console()
-    console.print(_downstream_table(result.table.to_json()))
+    console.print(comparison_table(result.table.to_json()))
     stages = Table("stage", "seconds", title="Where the time went", title_justify="left")
     for name, seconds in result.seconds.items():
         stages.add_row(name, f"{seconds:.1f}")
@@ -201,28 +201,3 @@ def _show_result(result: SweepResult, storage: Path | None) -> None:
         markup=False,
         soft_wrap=True,
     )
-
-
-def _downstream_table(value: Mapping[str, Any]) -> Table:
-    shown = Table(
-        "strategy",
-        "members",
-        "accuracy",
-        "g-mean",
-        "AUC",
-        title="Downstream test (mean ± sd)",
-        title_justify="left",
-    )
-    for row in value["strategies"]:
-        metrics = row["metrics"]
-        shown.add_row(
-            row["strategy"],
-            str(len(row["members"]) or "real"),
-            *(_mean_sd(metrics[name]) for name in ("accuracy", "g_mean", "auc")),
-        )
-    return shown
-
-
-def _mean_sd(metric: Mapping[str, Any]) -> str:
-    spread = "" if metric["sd"] is None else f" ± {metric['sd']:.3f}"
-    return f"{metric['mean']:.3f}{spread}"

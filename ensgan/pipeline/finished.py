@@ -29,7 +29,6 @@ class FinishedSweep:
         scores, front, selected: as the sweep found them.
         run_id: of the parent run, None when it was not recorded.
         failed: GANs that failed, with the reason.
-        stages: seconds by stage.
     """
 
     folder: SweepFolder
@@ -41,7 +40,6 @@ class FinishedSweep:
     selected: Selection
     run_id: str | None = None
     failed: Mapping[str, str] | None = None
-    stages: Mapping[str, float] | None = None
 
     @property
     def samples(self) -> dict[str, Path]:
@@ -125,7 +123,6 @@ def open_sweep(source: str, storage: Path) -> FinishedSweep:
         _selection(manifest["selected"], front, name),
         _run_id(folder),
         manifest.get("failed", {}),
-        manifest.get("stages", {}),
     )
 
 

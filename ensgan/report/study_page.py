@@ -19,7 +19,7 @@ class Circumstances:
         commit: of the code; empty when not known.
         date: day and time, UTC.
         machine: processor, cores, memory, load, versions.
-        seconds: wall time of the command that wrote the page, and what was on disk before it.
+        seconds: wall time of the command that wrote the page; what was on disk cost nothing.
     """
 
     command: str
@@ -27,7 +27,6 @@ class Circumstances:
     date: str
     machine: str
     seconds: float
-    cached: str = ""
 
 
 def study_page(
@@ -79,9 +78,9 @@ def _how(parts: Sequence[StudyPart], at: Circumstances) -> str:
         f"{options.repeats} repeats with paired seeds; labels: {classifier.labels}",
         f"Command: `{at.command}`",
         f"Commit: {at.commit or 'unknown'} · {at.date} · {at.machine}",
-        f"Time: {at.seconds:.0f} s for this command{at.cached}; one classifier took "
-        f"{_per_classifier(parts):.1f} s on average; training of the pool "
-        f"{(sweep.stages or {}).get('train', 0):,.0f} s",
+        f"Time: {at.seconds:.0f} s for this command (results on disk are not made again); one "
+        f"classifier took {_per_classifier(parts):.1f} s on average, beside whatever else ran; "
+        f"training the pool took {_training_seconds(parts):,.0f} s of trials",
     ]
     return "\n".join(f"- {line}" for line in lines)
 
@@ -95,6 +94,11 @@ def _per_classifier(parts: Sequence[StudyPart]) -> float:
     return sum(runs) / len(runs)
 
 
+def _training_seconds(parts: Sequence[StudyPart]) -> float:
+    members = parts[0].evaluation.sweep.members
+    return sum(member.seconds.get("train", 0.0) for member in members)
+
+
 def _summary(parts: Sequence[StudyPart]) -> str:
     lines = ["## In short", ""]
     for part in parts:
@@ -102,7 +106,7 @@ def _summary(parts: Sequence[StudyPart]) -> str:
             order = part.order(metric)
             names = [f"**{row.strategy}**" if row.strategy == "selected" else row.strategy
                      for row in order]  # fmt: skip
-            lines.append(f"- {part.extractor}, by {WORDS[metric]}: {' > '.join(names)}")
+            lines.append(f"- {part.extractor}, order by {WORDS[metric]}: {' > '.join(names)}")
         lines.append(f"- {part.extractor}: {_verdict(part)}")
         for metric in METRICS:
             found = part.correlations[metric]

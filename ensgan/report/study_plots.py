@@ -80,6 +80,7 @@ def usefulness_figure(part: StudyPart) -> bytes:
                 axes.axhline(row.metrics[metric].mean, ls=":", color="k", label="real")
                 axes.legend()
         axes.grid(alpha=0.3)
+        axes.margins(x=0.15)  # room for the names
     figure.axes[0].set_ylabel(f"{WORDS[metric]} on the real test split (mean, standard error)")
     figure.suptitle(part.title)
     return _png(figure)
