@@ -118,6 +118,7 @@ def test_every_page_is_listed_and_every_command_is_known() -> None:
                 found.make_context(command, place, resilient_parsing=False).close()
 
 
+@pytest.mark.timeout(1200)
 def test_own_generators(reader: Reader) -> None:
     """Three outside generators: a folder, a file, a diffusion model; and two more later."""
     pool = reader.home / "my-pool"
