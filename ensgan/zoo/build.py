@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 import torch
+from torch import nn
 
 from ensgan.errors import ConfigError
 from ensgan.types import ImageShape
-from ensgan.zoo.backbones.base import Generator
+from ensgan.zoo.backbones.base import Backbone, Generator
 from ensgan.zoo.discriminator import Discriminator
 from ensgan.zoo.spec import GANSpec
 
@@ -69,13 +71,37 @@ def count_parameters(spec: GANSpec, shape: ImageShape, num_classes: int) -> tupl
     Raises:
         ConfigError: the row breaks a rule for this data.
     """
+    check(spec, shape, num_classes)
+    trunk, feature_dim = _trunk_size(spec.backbone, shape)
     with torch.device("meta"):
-        generator = build_generator(spec, shape, num_classes, 0)
-        discriminator = build_discriminator(spec, shape, num_classes, 0)
+        heads: list[nn.Module] = [spec.conditioning.head(spec.backbone, feature_dim, num_classes)]
+        if spec.code_dim:
+            heads.append(spec.backbone.linear(feature_dim, spec.code_dim, bias=False))
     return (
-        sum(parameter.numel() for parameter in generator.parameters()),
-        sum(parameter.numel() for parameter in discriminator.parameters()),
+        _generator_size(spec.backbone, shape, num_classes, spec.code_dim),
+        trunk + sum(_size(head) for head in heads),
     )
+
+
+# Rows share backbones, so each is built once.
+
+
+@lru_cache
+def _generator_size(backbone: Backbone, shape: ImageShape, num_classes: int, code_dim: int) -> int:
+    with torch.device("meta"):
+        return _size(backbone.generator(shape, num_classes, code_dim))
+
+
+@lru_cache
+def _trunk_size(backbone: Backbone, shape: ImageShape) -> tuple[int, int]:
+    """Parameters of a trunk, and the length of its features."""
+    with torch.device("meta"):
+        trunk = backbone.trunk(shape)
+    return _size(trunk), trunk.feature_dim
+
+
+def _size(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 @contextmanager

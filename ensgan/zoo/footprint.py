@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +39,10 @@ class Footprint:
 def footprint(
     spec: GANSpec, shape: ImageShape, num_classes: int, *, batch: int | None = None
 ) -> Footprint:
-    """Measure a row on the meta device: shapes only, nothing is allocated.
+    """Measure a row: parameters on the meta device, activations on narrow copies of it.
+
+    Activations grow with the number of channels in a straight line, so two small forward passes
+    tell those of the full width (tracing the full one on the meta device takes seconds a row).
 
     Args:
         spec: the row.
@@ -51,10 +54,12 @@ def footprint(
     """
     batch = batch or spec.optimiser.batch
     made, judged = count_parameters(spec, shape, num_classes)
-    make = _generator_pass(spec.backbone, shape, num_classes, spec.code_dim, batch, _kept_floats)
-    judge = _trunk_pass(spec.backbone, shape, batch, _kept_floats)
+    make = _generator_activations(spec.backbone, shape, num_classes, spec.code_dim)
+    judge = _trunk_activations(spec.backbone, shape)
     copies = _ADAM_COPIES + (0 if isinstance(spec.ema, NoAverage) else 1)
-    floats = copies * made + _ADAM_COPIES * judged + max(2 * judge, make + judge)
+    floats = copies * made + _ADAM_COPIES * judged
+    floats += made + judged  # weights as they are used: normalised or modulated
+    floats += batch * max(2 * judge, make + judge)
     return Footprint(made, judged, floats * _FLOAT_BYTES)
 
 
@@ -100,14 +105,21 @@ def _generator_pass(
     measure: Measure,
 ) -> int:
     with torch.device("meta"):
-        generator = backbone.generator(shape, num_classes, code_dim)
-        return measure(
-            generator,
-            torch.zeros(batch, generator.latent_dim),
-            torch.zeros(batch, dtype=torch.int64),
-            torch.zeros(batch, code_dim) if code_dim else None,
-            [torch.zeros(batch, 1, size, size) for size in generator.noise_sizes],
-        )
+        return measure(*_generator_inputs(backbone, shape, num_classes, code_dim, batch))
+
+
+def _generator_inputs(
+    backbone: Backbone, shape: ImageShape, num_classes: int, code_dim: int, batch: int
+) -> tuple[Any, ...]:
+    """A generator and what its forward takes."""
+    generator = backbone.generator(shape, num_classes, code_dim)
+    return (
+        generator,
+        torch.zeros(batch, generator.latent_dim),
+        torch.zeros(batch, dtype=torch.int64),
+        torch.zeros(batch, code_dim) if code_dim else None,
+        [torch.zeros(batch, 1, size, size) for size in generator.noise_sizes],
+    )
 
 
 @functools.lru_cache
@@ -123,6 +135,50 @@ def _flops(module: nn.Module, *inputs: object) -> int:
     with FlopCounterMode(display=False) as counter:
         module(*inputs)
     return int(counter.get_total_flops())
+
+
+_SAMPLED_WIDTHS = (1 / 16, 1 / 8)
+_BATCHES = (2, 4)
+
+
+@functools.lru_cache
+def _generator_activations(
+    backbone: Backbone, shape: ImageShape, num_classes: int, code_dim: int
+) -> int:
+    """Numbers kept for the backward pass, an image."""
+
+    def kept(sized: Backbone, batch: int) -> int:
+        return _kept_floats(*_generator_inputs(sized, shape, num_classes, code_dim, batch))
+
+    return _at_full_width(backbone, shape, kept)
+
+
+@functools.lru_cache
+def _trunk_activations(backbone: Backbone, shape: ImageShape) -> int:
+    def kept(sized: Backbone, batch: int) -> int:
+        images = torch.zeros(batch, shape.channels, shape.size, shape.size)
+        return _kept_floats(sized.trunk(shape), images)
+
+    return _at_full_width(backbone, shape, kept)
+
+
+def _at_full_width(
+    backbone: Backbone, shape: ImageShape, kept: Callable[[Backbone, int], int]
+) -> int:
+    """What an image adds to ``kept(backbone, batch)``, from two narrow copies of the backbone."""
+    copies = [backbone.scaled(width) for width in _SAMPLED_WIDTHS]
+    with torch.device("meta"):
+        narrow, wide, full = (each.trunk(shape).feature_dim for each in (*copies, backbone))
+    small, large = _BATCHES
+
+    def per_image(sized: Backbone) -> float:
+        with torch.random.fork_rng(devices=[]):
+            return (kept(sized, large) - kept(sized, small)) / (large - small)
+
+    if not narrow < wide < full:
+        return round(per_image(backbone))
+    low, high = (per_image(copy) for copy in copies)
+    return round(low + (high - low) * (full - narrow) / (wide - narrow))
 
 
 def _kept_floats(module: nn.Module, *inputs: object) -> int:
