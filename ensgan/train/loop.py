@@ -118,6 +118,7 @@ class _Run:
         on_progress: OnProgress | None,
     ) -> None:
         self.spec, self.settings, self.folder = spec, settings, folder
+        self.reals = train
         self.on_progress = on_progress
         self.training = Training(spec, train, num_classes, settings)
         self.record = Record(spec.name)
@@ -204,7 +205,7 @@ class _Run:
             self.folder,
             weights=self.settings.weights,
             metrics=metrics,
-            health=examine(generator, metrics),
+            health=examine(generator, metrics, self.reals),
             seconds=self.seconds_in_part,
         )
 

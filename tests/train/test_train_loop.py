@@ -18,6 +18,7 @@ from ensgan import train, zoo
 from ensgan.errors import ConfigError, InputError, IntegrityError, TrainingError
 from ensgan.files import read_json
 from ensgan.train import TrainSettings, train_gan, untrained
+from ensgan.train.health import class_spreads, examine
 from ensgan.train.reals import Reals
 from ensgan.types import Samples
 from ensgan.zoo.sampling import sample
@@ -205,13 +206,26 @@ def test_constant_images_are_noticed() -> None:
     generator = zoo.build_generator(TINY, reals().shape, 2, 0)
     with torch.no_grad():
         generator.output.weight.zero_()
-    from ensgan.train.health import examine
-
     assert "constant images" in examine(generator, {})[0]
     assert "overfit" in examine(generator, {"real_sign": 0.97})[1]
     with torch.no_grad():
         generator.output.bias.fill_(torch.nan)
     assert "non-finite weights" in examine(generator, {})[0]
+
+
+def test_a_collapsed_class_is_noticed() -> None:
+    generator = zoo.build_generator(TINY, reals().shape, 2, 0)
+    with torch.no_grad():
+        generator.input.weight.mul_(1e-3)  # the latent hardly matters
+    varied = reals()
+    signs = examine(generator, {}, varied)
+    assert [sign.split(" vary")[0] for sign in signs] == [
+        "mode collapse: images of class 0",
+        "mode collapse: images of class 1",
+    ]
+    same = Samples(np.repeat(varied.images[:1], len(varied), axis=0), varied.labels)
+    assert examine(generator, {}, same) == ()
+    assert class_spreads(same) == {0: 0.0, 1: 0.0}
 
 
 def test_baskets_are_full_and_fresh() -> None:
