@@ -29,7 +29,7 @@ ONE_PLACE = {
     "torchvision": ("embedding/",),
     "timm": ("embedding/",),
     "medmnist": ("data/medmnist.py",),
-    "pydicom": ("data/",),
+    "pydicom": ("data/", "ensemble/dicom.py"),
     "typer": ("cli/",),
     "numba": ("search/",),
 }

@@ -19,6 +19,7 @@ from ensgan.cli import (
     evaluate,
     init,
     prdc,
+    report,
     runs,
     score,
     search,
@@ -76,6 +77,7 @@ app.command("pull")(runs.pull)
 app.command("sample")(runs.sample)
 app.command("verify")(runs.verify)
 app.command("compare")(runs.compare)
+app.command("report")(report.report)
 app.command("promote")(runs.promote)
 app.command("serve")(serve.serve)
 app.command("ui")(runs.ui)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import typer
 
@@ -113,7 +113,7 @@ def sample(
     source: SourceArgument,
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="A new .npz file, or a new folder for PNG files."),
+        typer.Option("--output", "-o", help="A .npz file, or a new folder for image files."),
     ],
     n: Annotated[int | None, typer.Option("-n", help="How many images.")] = None,
     labels: Annotated[
@@ -124,11 +124,19 @@ def sample(
     replacement: Annotated[
         bool, typer.Option("--replacement", help="Let a sample bank that runs out repeat images.")
     ] = False,
+    form: Annotated[
+        str | None,
+        typer.Option("--format", help="npz, png or dicom.  [default: by the output's name]"),
+    ] = None,
     storage: StorageOption = None,
     uri: UriOption = None,
     json: JsonOption = False,
 ) -> None:
     """Make images with an ensemble.
+
+    An .npz file holds images, labels and members. A folder gets a sub-folder per class and
+    labels.csv, which says for every image which member made it, from which seed and position.
+    DICOM files are Secondary Captures marked as synthetic, with new UIDs and no patient.
 
     Example: ensgan sample ensemble/ -n 64 --seed 1 -o samples.npz
     """
@@ -138,19 +146,16 @@ def sample(
     count = n if wanted is None else len(wanted)
     if count is None:
         raise InputError("say how many images: -n 64, or --labels 0:32,1:32")
-    if output.suffix not in ("", ".npz"):
-        raise InputError(f"'{output}' is neither an .npz file nor a folder: name one of them")
+    wanted_form = _image_format(form, output)
     # An .npz of samples is replaced: the seed makes it again. A folder may hold other things.
     if output.is_dir() and (output.suffix or any(output.iterdir())):
         raise InputError(f"{output} exists already: name a new file or folder")
     ensemble = load_ensemble(source, storage=storage, uri=uri)
     samples = ensemble.sample(count, wanted, seed, replacement=replacement)
-    if output.suffix == ".npz":
+    if wanted_form == "npz":
         samples.save(output)
     else:
-        from ensgan.ensemble.export import save_png
-
-        save_png(output, samples, ensemble.class_names)
+        ensemble.save(output, samples, seed=seed, form=wanted_form)
     makers = [] if samples.members is None else samples.members.tolist()
     made = {name: makers.count(index) for index, name in enumerate(samples.member_names)}
     value = {"output": str(output), "images": count, "seed": seed, "key": samples.key, "by": made}
@@ -250,6 +255,20 @@ def ui(
         return
     typer.echo(f"Open http://127.0.0.1:{port} (Ctrl-C to stop)")
     raise typer.Exit(serve_pages(store, port))
+
+
+def _image_format(form: str | None, output: Path) -> Literal["npz", "png", "dicom"]:
+    """What ``sample`` writes: ``.npz`` means npz, a folder png unless another form is named."""
+    if output.suffix not in ("", ".npz"):
+        raise InputError(f"'{output}' is neither an .npz file nor a folder: name one of them")
+    found = form or ("npz" if output.suffix else "png")
+    for known in ("npz", "png", "dicom"):
+        if found == known and (known == "npz") == bool(output.suffix):
+            return known
+    if found in ("npz", "png", "dicom"):
+        place = "an .npz file" if found == "npz" else "a folder"
+        raise InputError(f"--format {found} goes to {place}, not to '{output}': rename the output")
+    raise InputError(f"unknown --format '{found}': use npz, png or dicom")
 
 
 def parse_labels(text: str, n: int | None) -> list[int]:

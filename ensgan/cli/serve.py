@@ -31,9 +31,8 @@ def serve(
 
     Example: ensgan serve ensemble/ --port 8800
     """
-    import uvicorn
-
     from ensgan.ensemble import load_ensemble
+    from ensgan.ensemble.connection import server_for
     from ensgan.ensemble.service import make_app
 
     token = os.environ.get("ENSGAN_TOKEN") or None
@@ -50,15 +49,7 @@ def serve(
     hosts = ["localhost", "127.0.0.1", "[::1]", host, *(allow_host or ())]
     app = make_app(ensemble, token=token, largest=max_images, hosts=hosts)
     typer.echo(f"Serving {len(ensemble)} members at http://{host}:{port} (Ctrl-C to stop)")
-    uvicorn.run(
-        app,
-        host=host,
-        port=port,
-        log_level="warning",
-        limit_concurrency=64,
-        timeout_keep_alive=5,
-        server_header=False,
-    )
+    server_for(app, host, port).run()
 
 
 def is_loopback(host: str) -> bool:

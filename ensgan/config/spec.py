@@ -215,10 +215,14 @@ class EvaluateSpec(_Strict):
 
 
 class TrackSpec(_Strict):
-    """Where results are recorded; uri None means MLFLOW_TRACKING_URI or SQLite in the storage."""
+    """Where results are recorded; uri None means MLFLOW_TRACKING_URI or SQLite in the storage.
+
+    ``show_real`` puts a row of real training images above the recorded image grids.
+    """
 
     uri: str | None = None
     experiment: str = "ensgan"
+    show_real: bool = False
 
 
 class ClusterSpec(_Strict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ensgan.ensemble.card import markdown, non_commercial
 from ensgan.ensemble.ensemble import Ensemble
 from ensgan.ensemble.loading import TAG_DIGEST, load_ensemble, pull
 from ensgan.ensemble.manifest import Manifest
@@ -15,6 +16,8 @@ __all__ = [
     "MemberSource",
     "ensemble_digest",
     "load_ensemble",
+    "markdown",
+    "non_commercial",
     "pull",
     "unlisted_files",
     "verify_folder",

@@ -9,6 +9,16 @@ from typing import Any
 _NON_COMMERCIAL = re.compile(r"\bNC\b|-NC-|-NC\b|non-?commercial", re.IGNORECASE)
 _CLASSIFIER = ("accuracy", "g_mean", "auc")
 _LONGEST_LINE = 300
+_OWN_SECTIONS = ("downstream", "memorisation")
+_PRIVACY = (
+    ("images", "images"),
+    ("copy_candidates", "copy candidates"),
+    ("copy_share", "their share"),
+    ("baseline_share", "share among held-out real images"),
+    ("authenticity", "authenticity"),
+    ("c_t", "C_T"),
+    ("p_value", "p"),
+)
 
 
 def non_commercial(licences: Iterable[str]) -> list[str]:
@@ -19,7 +29,7 @@ def non_commercial(licences: Iterable[str]) -> list[str]:
 def card_text(manifest: Mapping[str, Any]) -> str:
     """Markdown of the card for the content of ``ensemble.json`` (``files`` not needed)."""
     dataset = manifest["dataset"]
-    name = _plain(dataset.get("name", "unnamed data"))
+    name = markdown(dataset.get("name", "unnamed data"))
     image = manifest["image"]
     colour = "grey" if image["channels"] == 1 else "RGB"
     parts = [
@@ -36,7 +46,8 @@ def card_text(manifest: Mapping[str, Any]) -> str:
         "## Generators",
         _members(manifest["members"]),
         "## Scores",
-        _rows(manifest["metrics"]) or "Not recorded.",
+        _rows({k: v for k, v in manifest["metrics"].items() if k not in _OWN_SECTIONS})
+        or "Not recorded.",
         *_downstream(manifest["metrics"].get("downstream")),
         "Scores were taken in the feature space of this extractor and are comparable only with "
         "scores taken in the same one:",
@@ -60,7 +71,7 @@ def card_text(manifest: Mapping[str, Any]) -> str:
 
 def _labels(manifest: Mapping[str, Any]) -> str:
     lines = [
-        f"| {index} | {_plain(name)} | {share:.1%} |"
+        f"| {index} | {markdown(name)} | {share:.1%} |"
         for index, (name, share) in enumerate(
             zip(manifest["class_names"], manifest["class_shares"], strict=False)
         )
@@ -74,7 +85,7 @@ def _labels(manifest: Mapping[str, Any]) -> str:
 
 def _members(members: Iterable[Mapping[str, Any]]) -> str:
     lines = [
-        f"| {_plain(member['name'])} | {_plain(member['kind'])} | {member['weight']:.1%} |"
+        f"| {markdown(member['name'])} | {markdown(member['kind'])} | {member['weight']:.1%} |"
         for member in members
     ]
     return "| member | kind | share |\n|---|---|---|\n" + "\n".join(lines)
@@ -97,7 +108,7 @@ def _downstream(table: Any) -> list[str]:
     lines = [f"| trained on | repeats | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
     for strategy, repeats, metrics in found:
         cells = [_spread(metrics.get(name)) for name in names]
-        lines.append(f"| {_plain(strategy)} | {_plain(repeats)} | {' | '.join(cells)} |")
+        lines.append(f"| {markdown(strategy)} | {markdown(repeats)} | {' | '.join(cells)} |")
     return [
         "A classifier trained on each set of images, tested on real ones (mean ± standard "
         "deviation over repeats):",
@@ -114,7 +125,7 @@ def _spread(entry: Any) -> str:
 
 def _failures(manifest: Mapping[str, Any]) -> str:
     known = manifest["provenance"].get("known_failures", [])
-    lines = [f"- {_plain(note)}" for note in known]
+    lines = [f"- {markdown(note)}" for note in known]
     lines += [
         "- Rare findings of the training data may be missing altogether; density and coverage "
         "measure what an extractor sees, not what a radiologist sees.",
@@ -125,23 +136,40 @@ def _failures(manifest: Mapping[str, Any]) -> str:
 
 
 def _privacy(metrics: Mapping[str, Any]) -> str:
-    found = {key: value for key, value in metrics.items() if "privacy" in key or "memor" in key}
-    if found:
-        return _rows(found)
+    found = metrics.get("memorisation")
+    if not isinstance(found, Mapping) or "ensemble" not in found:
+        reason = found.get("problem", "") if isinstance(found, Mapping) else ""
+        return (
+            "No memorisation test is recorded for this ensemble"
+            + (f" ({markdown(reason)})" if reason else "")
+            + ". GANs trained on small sets can repeat training images: test before sharing images."
+        )
+    rows = {"all members together": found["ensemble"], **found.get("members", {})}
+    lines = [
+        f"| {markdown(name)} | {' | '.join(markdown(row.get(key, '')) for key, _ in _PRIVACY)} |"
+        for name, row in rows.items()
+    ]
     return (
-        "No memorisation test is recorded for this ensemble. GANs trained on small sets can repeat "
-        "training images: test before sharing images."
+        f"Generated images were compared with the {markdown(found.get('train_images'))} training "
+        f"images and with {markdown(found.get('held_out_images'))} real images held out of "
+        f"training ({markdown(found.get('held_out'))} split). A copy candidate lies much nearer to "
+        "a training image than that image lies to any other; held-out images show how often this "
+        "rule errs. C\\_T far below 0 (small p) means copying. This test sees near copies in one "
+        "feature space; it does not prove that no patient can be recognised, and protects nobody "
+        "formally.\n\n"
+        f"| images of | {' | '.join(label for _, label in _PRIVACY)} |\n"
+        f"{'|---' * (len(_PRIVACY) + 1)}|\n" + "\n".join(lines)
     )
 
 
 def _licences(licences: Iterable[str]) -> str:
     notes = list(licences)
-    lines = [f"- {_plain(note)}" for note in notes] or ["Not recorded."]
+    lines = [f"- {markdown(note)}" for note in notes] or ["Not recorded."]
     flagged = non_commercial(notes)
     if flagged:
         lines.append("")
         lines.append(
-            "**Non-commercial parts:** " + "; ".join(_plain(note) for note in flagged) + "."
+            "**Non-commercial parts:** " + "; ".join(markdown(note) for note in flagged) + "."
         )
     return "\n".join(lines)
 
@@ -150,22 +178,22 @@ def _rows(values: Mapping[str, Any]) -> str:
     """A list of the values that fit a line; the manifest has the others."""
     lines = []
     for key, value in values.items():
-        text = _plain(value)
+        text = markdown(value)
         if text and (len(text) <= _LONGEST_LINE or isinstance(value, str)):
-            lines.append(f"- {_plain(key)}: {text}")
+            lines.append(f"- {markdown(key)}: {text}")
         elif text and key != "downstream":
-            lines.append(f"- {_plain(key)}: see ensemble.json")
+            lines.append(f"- {markdown(key)}: see ensemble.json")
     return "\n".join(lines)
 
 
-def _plain(value: Any) -> str:
+def markdown(value: Any) -> str:
     """Text that Markdown and HTML show as it is."""
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, Mapping):
-        return ", ".join(f"{_plain(key)} {_plain(entry)}" for key, entry in value.items())
+        return ", ".join(f"{markdown(key)} {markdown(entry)}" for key, entry in value.items())
     if isinstance(value, (list, tuple)):
-        return ", ".join(_plain(entry) for entry in value)
+        return ", ".join(markdown(entry) for entry in value)
     text = " ".join(str(value).split())
     return re.sub(r"([\\`*\[\]<>|#]|\b_|_\b)", r"\\\1", text.replace("&", "&amp;")).replace(
         "\\<", "&lt;"

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ensgan.ensemble.draw import Plan, derived_seed, make_plan
-from ensgan.ensemble.export import save_png
+from ensgan.ensemble.export import ImageFormat, save_images
 from ensgan.ensemble.manifest import Manifest
 from ensgan.ensemble.members import Member, kind_named
-from ensgan.ensemble.verify import verified_content, verify_folder
+from ensgan.ensemble.verify import ensemble_digest, verified_content, verify_folder
 from ensgan.errors import InputError
 from ensgan.types import ImageShape, Int64Array, Samples
 
@@ -151,7 +151,7 @@ class Ensemble:
 
     def save_png(
         self,
-        folder: Path,
+        folder: Path | str,
         n: int,
         labels: Sequence[int] | None = None,
         seed: int = 0,
@@ -160,7 +160,33 @@ class Ensemble:
     ) -> Path:
         """Write ``n`` images as a PNG folder per class with ``labels.csv``."""
         samples = self.sample(n, labels, seed, replacement=replacement)
-        return save_png(folder, samples, self.class_names)
+        return self.save(folder, samples, seed=seed)
+
+    def save_dicom(
+        self,
+        folder: Path | str,
+        n: int,
+        labels: Sequence[int] | None = None,
+        seed: int = 0,
+        *,
+        replacement: bool = False,
+    ) -> Path:
+        """The same as DICOM Secondary Capture files: marked synthetic, new UIDs, no patient."""
+        samples = self.sample(n, labels, seed, replacement=replacement)
+        return self.save(folder, samples, seed=seed, form="dicom")
+
+    def save(
+        self, folder: Path | str, samples: Samples, *, seed: int, form: ImageFormat = "png"
+    ) -> Path:
+        """Write images that :meth:`sample` made with ``seed``; see :func:`save_images`."""
+        return save_images(
+            Path(folder),
+            samples,
+            self.class_names,
+            seed=seed,
+            ensemble=ensemble_digest(self.folder),
+            form=form,
+        )
 
     def _make(self, plan: Plan, seed: int, replacement: bool) -> Samples:
         images = np.empty(self.shape.array_shape(len(plan.members)), np.uint8)

@@ -30,7 +30,7 @@ _App: TypeAlias = Callable[[_Message, _Receive, _Send], Awaitable[None]]
 LARGEST_BODY: Final = 1 << 20
 """Bytes of a request."""
 PATIENCE: Final = 10.0
-"""Seconds a client may take for each piece of its request."""
+"""Seconds a client may take for the body of its request, all pieces together."""
 
 
 class SampleRequest(BaseModel):
@@ -131,11 +131,13 @@ class _Bounds:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        body, status = b"", 0
+        body, status = bytearray(), 0
         more = True
+        deadline = asyncio.get_running_loop().time() + PATIENCE
         while more and not status:
+            left = deadline - asyncio.get_running_loop().time()
             try:
-                message = await asyncio.wait_for(receive(), PATIENCE)
+                message = await asyncio.wait_for(receive(), max(left, 0))
             except asyncio.TimeoutError:
                 status = 408
                 break
@@ -154,7 +156,7 @@ class _Bounds:
             nonlocal unread
             if unread:
                 unread = False
-                return {"type": "http.request", "body": body, "more_body": False}
+                return {"type": "http.request", "body": bytes(body), "more_body": False}
             return await receive()
 
         await self._app(scope, whole, send)

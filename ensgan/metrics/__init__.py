@@ -7,7 +7,12 @@ from __future__ import annotations
 
 from ensgan.metrics.blocks import BlockScores, BlockTask, score_block
 from ensgan.metrics.frechet import frechet_distance
-from ensgan.metrics.memorisation import Memorisation, MemorisationReference, memorisation
+from ensgan.metrics.memorisation import (
+    COPY_RATIO,
+    Memorisation,
+    MemorisationReference,
+    memorisation,
+)
 from ensgan.metrics.pair_precision import pair_precision
 from ensgan.metrics.pool import Mapper, PoolMeasures, add_members, measure_pool, score_pool
 from ensgan.metrics.prdc import (
@@ -22,6 +27,7 @@ from ensgan.metrics.prdc import (
 )
 
 __all__ = [
+    "COPY_RATIO",
     "PRDC",
     "BlockScores",
     "BlockTask",

@@ -40,6 +40,10 @@ class SweepFolder:
         """A result file of a stage."""
         return self.path / stage / name
 
+    def real_images(self, dataset_key: str, split: str = "train") -> Path:
+        """The real images of a split as :class:`~ensgan.types.Samples`, never recorded anywhere."""
+        return self.path / "data" / f"{dataset_key[:16]}-{split}.npz"
+
     def read(self) -> dict[str, Any]:
         """The manifest, or an empty one where the sweep has not begun.
 

@@ -43,6 +43,7 @@ class Inputs:
     extractor: Path
     extractor_key: str
     reference: Path
+    extractor_licence: str = ""
 
 
 def derive_seed(seed: int, *parts: Any) -> int:
@@ -176,7 +177,7 @@ def embedding_inputs(
         features = embedding.embed(dataset.train.images, extractor).features
         with atomic_path(reference) as temporary:
             np.save(temporary, features)
-    return Inputs(files, extractor_path, extractor.key, reference)
+    return Inputs(files, extractor_path, extractor.key, reference, extractor.licence)
 
 
 def member_jobs(resolved: Resolved, inputs: Inputs, folder: SweepFolder) -> list[MemberJob]:

@@ -7,6 +7,8 @@ long as the tracking server is away, and be repeated (``ensgan sync``) without w
 
 from __future__ import annotations
 
+import tempfile
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,23 +16,40 @@ from typing import Any, Protocol
 
 from ensgan.ensemble import TAG_DIGEST, ensemble_digest
 from ensgan.files import content_key, read_json, write_bytes, write_json
+from ensgan.pipeline import shown
 from ensgan.pipeline.folder import SweepFolder
 from ensgan.pipeline.members import MemberResult
 from ensgan.store import ENSEMBLE_FOLDER, TAG_DATASET, TAG_GAN, TAG_SELECTED, RunStore
-from ensgan.types import Front, Samples, UInt8Array
+from ensgan.types import Front, FrontPoint, PoolScores, Samples, UInt8Array
 
 GRID_COLUMNS = 16
+REPORT = "report.html"
+"""Name of the report among a sweep's files."""
+TAG_RECORD = "ensgan.record"
+"""Finds a run again whose creation was not answered."""
+DESCRIPTION = "mlflow.note.content"
+"""Tag that MLflow's pages show as a run's description."""
 
 
 class Illustrator(Protocol):
-    """Makes the pictures of a run; file names to contents."""
+    """Makes the pictures and pages of a run; file names to contents."""
 
     def grid(self, title: str, rows: Sequence[tuple[str, UInt8Array]]) -> Mapping[str, bytes]:
         """Images in labelled rows: a row is a label and uint8 [n,H,W] or [n,H,W,C]."""
         ...
 
-    def front(self, front: Front) -> Mapping[str, bytes]:
+    def front(self, front: Front, selected: FrontPoint | None) -> Mapping[str, bytes]:
         """The Pareto front, interactive and static."""
+        ...
+
+    def pool(
+        self, scores: PoolScores, front: Front, selected: FrontPoint | None
+    ) -> Mapping[str, bytes]:
+        """How the members overlap, and which of them the front uses."""
+        ...
+
+    def report(self, store: RunStore, run_id: str) -> bytes:
+        """One page about a recorded sweep."""
         ...
 
 
@@ -69,6 +88,7 @@ class Recording:
         state = read_json(self.state_path) if self.state_path.exists() else {}
         if state.get("key") != key:
             state = {"key": key, "runs": {}, "done": []}
+        state.setdefault("nonce", uuid.uuid4().hex)
         self.state = state
 
     def _is_done(self, name: str) -> bool:
@@ -78,35 +98,55 @@ class Recording:
         self.state["done"].append(name)
         write_json(self.state_path, self.state)
 
-    def _run(self, name: str, **arguments: Any) -> str:
-        """The run of this name, made when it does not exist."""
+    def _run(self, name: str, *, parent: str | None = None, **arguments: Any) -> str:
+        """The run of this name, made when it does not exist.
+
+        A creation that was sent but never answered (an outage, a kill) is looked for first.
+        """
         runs = self.state["runs"]
-        if name not in runs:
-            runs[name] = self.store.create_run(name, **arguments)
+        if not runs.get(name):
+            key = f"{self.state['nonce']}:{name}"
+            made = self._unanswered(key, parent, arguments) if name in runs else None
+            if made is None:
+                runs[name] = ""
+                write_json(self.state_path, self.state)
+                arguments["tags"] = {**arguments["tags"], TAG_RECORD: key}
+                made = self.store.create_run(name, parent=parent, **arguments)
+            runs[name] = made
             write_json(self.state_path, self.state)
         return str(runs[name])
+
+    def _unanswered(self, key: str, parent: str | None, arguments: Mapping[str, Any]) -> str | None:
+        kind = arguments["kind"]
+        known = self.store.find(kind=kind) if parent is None else self.store.children(parent)
+        for record in known:
+            if record.tags.get(TAG_RECORD) == key:
+                self.store.log_params(record.run_id, arguments["params"])
+                return record.run_id
+        return None
 
     def _items(self, manifest: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[str], None]]]:
         """What the manifest has to show, in order; names change with the content."""
         complete = manifest["spec"]["train"]["snapshots"]
-        for gan, results in _by_gan(manifest).items():
+        for gan, results in shown.by_gan(manifest).items():
             if len(results) >= complete or manifest["status"] != "running":
                 key = content_key(*(result.sha256 for result in results))
-                yield f"gan:{gan}:{key}", partial(self._gan, gan=gan, results=results)
+                yield f"gan:{gan}:{key}", partial(self._gan, manifest, gan=gan, results=results)
         if "front" in manifest:
-            yield f"search:{manifest['front']}", partial(self._search, manifest=manifest)
+            yield f"search:{manifest['front']}", partial(self._search, manifest)
+        if "front" in manifest and "scores" in manifest:  # manifests before 0.2 do not say where
+            key = content_key(manifest["front"], manifest["selected"])
+            yield f"pool:{key}", partial(self._pool, manifest)
         if "downstream" in manifest:
             table = read_json(Path(manifest["downstream"]))
             for row in table["strategies"]:
                 name = f"strategy:{row['strategy']}:{content_key(row)}"
-                yield name, partial(self._strategy, row=row)
+                yield name, partial(self._strategy, manifest, row=row)
         if "ensemble" in manifest:
-            yield (
-                f"ensemble:{manifest['ensemble']}",
-                partial(self._ensemble, manifest=manifest),
-            )
+            yield f"ensemble:{manifest['ensemble']}", partial(self._ensemble, manifest)
         if manifest["status"] != "running":
-            yield f"end:{manifest['finished']}", partial(self._end, manifest=manifest)
+            yield f"end:{manifest['finished']}", partial(self._end, manifest)
+            yield f"report:{manifest['finished']}", partial(self._report, manifest)
 
     def _parent(self, manifest: Mapping[str, Any]) -> str:
         spec, dataset = manifest["spec"], manifest["dataset"]
@@ -114,65 +154,101 @@ class Recording:
             spec["name"],
             kind="sweep",
             params={
-                **_leaves(spec),
-                "dataset": dataset["name"],
-                "dataset.key": dataset["key"],
+                **shown.leaves(spec),
+                **shown.common(manifest),
                 "members": manifest["planned"],
             },
             tags={
                 TAG_DATASET: dataset["name"],
                 **{f"ensgan.version.{k}": str(v) for k, v in manifest["versions"].items()},
+                **_source(manifest),
             },
         )
         if not self._is_done("dataset"):
-            self.store.log_dataset(
-                run_id,
-                name=dataset["name"],
-                digest=dataset["key"][:16],
-                source=dataset["source"],
-                profile=dataset["images"],
-            )
+            self._log_dataset(run_id, manifest)
             self._mark("dataset")
         return run_id
 
-    def _gan(self, parent: str, gan: str, results: Sequence[MemberResult]) -> None:
-        run_id = self._run(
-            gan,
-            kind="gan",
+    def _log_dataset(self, run_id: str, manifest: Mapping[str, Any]) -> None:
+        dataset = manifest["dataset"]
+        self.store.log_dataset(
+            run_id,
+            name=dataset["name"],
+            digest=dataset["key"][:16],
+            source=dataset["source"],
+            profile=dataset["images"],
+        )
+
+    def _below(
+        self,
+        manifest: Mapping[str, Any],
+        parent: str,
+        name: str,
+        kind: str,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+    ) -> str:
+        """A run below the sweep's, with what every run of the sweep carries."""
+        return self._run(
+            name,
             parent=parent,
-            params={"gan": gan, "snapshots": len(results)},
-            tags={TAG_GAN: gan, "ensgan.health": "; ".join(_health(results)) or "ok"},
+            kind=kind,
+            params={**shown.common(manifest), **params},
+            tags={TAG_DATASET: manifest["dataset"]["name"], **_source(manifest), **tags},
+        )
+
+    def _gan(
+        self,
+        manifest: Mapping[str, Any],
+        parent: str,
+        gan: str,
+        results: Sequence[MemberResult],
+    ) -> None:
+        hashes = {f"sha256.{shown.step_of(result.name)}": result.sha256 for result in results}
+        run_id = self._below(
+            manifest,
+            parent,
+            gan,
+            "gan",
+            {"gan": gan, "snapshots": len(results), **hashes},
+            {TAG_GAN: gan, "ensgan.health": "; ".join(shown.health(results)) or "ok"},
         )
         self.store.log_history(
             run_id,
-            [
-                (
-                    _step(result.name),
-                    {
-                        **result.metrics,
-                        "intra_d": result.intra_d,
-                        "density": result.density,
-                        "coverage": result.coverage,
-                    },
-                )
-                for result in results
-            ],
+            [(shown.step_of(result.name), shown.member_metrics(result)) for result in results],
         )
-        rows = [
-            (result.name.rpartition("@")[2], Samples.load(result.samples).images[:GRID_COLUMNS])
-            for result in results
-        ]
-        self._files(run_id, self.illustrator.grid(gan, rows), f"grid-{gan}")
+        self._log_dataset(run_id, manifest)
+        rows = [self._row(result.name.rpartition("@")[2], result.samples) for result in results]
+        self._grid(manifest, run_id, gan, rows, f"grid-{gan}")
         self.store.finish(run_id, "finished")
 
-    def _search(self, parent: str, manifest: Mapping[str, Any]) -> None:
+    def _row(self, label: str, samples: Path) -> tuple[str, UInt8Array]:
+        return label, Samples.load(samples).images[:GRID_COLUMNS]
+
+    def _grid(
+        self,
+        manifest: Mapping[str, Any],
+        run_id: str,
+        title: str,
+        rows: Sequence[tuple[str, UInt8Array]],
+        folder: str,
+    ) -> None:
+        """Generated images; with real ones on top as a second file, where the sweep asks for it."""
+        self._files(run_id, self.illustrator.grid(title, rows), folder)
+        if manifest["spec"]["track"].get("show_real"):
+            real = self._row("real", self.folder.real_images(manifest["dataset"]["key"]))
+            self._files(run_id, self.illustrator.grid(f"{title}-with-real", [real, *rows]), folder)
+
+    def _search(self, manifest: Mapping[str, Any], parent: str) -> None:
         path = Path(manifest["front"])
         front = Front.load(path)
-        run_id = self._run(
+        run_id = self._below(
+            manifest,
+            parent,
             "search",
-            kind="search",
-            parent=parent,
-            params={"sampler": front.sampler, "seed": front.seed, "trials": front.trials},
+            "search",
+            {"sampler": front.sampler, "search.seed": front.seed, "trials": front.trials},
+            {},
         )
         self.store.log_metrics(
             run_id,
@@ -183,28 +259,53 @@ class Recording:
                 "seconds": front.seconds,
             },
         )
-        for file in (path, Path(manifest["trials"])):
-            self.store.log_file(run_id, file)
-        self._files(run_id, self.illustrator.front(front), "front")
+        self.store.log_file(run_id, Path(manifest["trials"]), "search")
         self.store.finish(run_id, "finished")
 
-    def _strategy(self, parent: str, row: Mapping[str, Any]) -> None:
-        run_id = self._run(
+    def _pool(self, manifest: Mapping[str, Any], parent: str) -> None:
+        """The pictures that people look for first, on the sweep's own run."""
+        front = Front.load(Path(manifest["front"]))
+        scores = PoolScores.load(Path(manifest["scores"]))
+        point = shown.chosen_point(front, manifest)
+        self._files(parent, {"front.json": Path(manifest["front"]).read_bytes()}, "front")
+        self._files(parent, self.illustrator.front(front, point), "front")
+        self._files(parent, self.illustrator.pool(scores, front, point), "pool")
+        self._files(parent, {"members.csv": shown.members_csv(manifest)}, "pool")
+        self._files(parent, {"scores.npz": Path(manifest["scores"]).read_bytes()}, "pool")
+        members = manifest["members"]
+        rows = [
+            self._row(name, Path(members[name]["samples"]))
+            for name in manifest["selected"]["members"]
+        ]
+        self._grid(manifest, parent, "selected", rows, "grids")
+
+    def _strategy(self, manifest: Mapping[str, Any], parent: str, row: Mapping[str, Any]) -> None:
+        run_id = self._below(
+            manifest,
+            parent,
             row["strategy"],
-            kind="strategy",
-            parent=parent,
-            params={"strategy": row["strategy"], "members": len(row["members"])},
-            tags={"ensgan.strategy": row["strategy"]},
+            "strategy",
+            {"strategy": row["strategy"], "members": len(row["members"])},
+            {"ensgan.strategy": row["strategy"]},
         )
-        self.store.log_metrics(run_id, _strategy_metrics(row))
+        self.store.log_metrics(run_id, shown.strategy_metrics(row))
         self.store.finish(run_id, "finished")
 
-    def _ensemble(self, parent: str, manifest: Mapping[str, Any]) -> None:
+    def _ensemble(self, manifest: Mapping[str, Any], parent: str) -> None:
         self.store.log_folder(parent, Path(manifest["ensemble"]), ENSEMBLE_FOLDER)
-        self.store.log_file(parent, Path(manifest["downstream"]), "downstream")
+        table = Path(manifest["downstream"])
+        self._files(
+            parent,
+            {"table.json": table.read_bytes(), "table.csv": shown.downstream_csv(read_json(table))},
+            "downstream",
+        )
+        if "privacy" in manifest:
+            content = Path(manifest["privacy"]).read_bytes()
+            self._files(parent, {"memorisation.json": content}, "privacy")
         selected = manifest["selected"]
         names = ("intra_d", "inter_d", "density", "coverage")
-        self.store.log_metrics(parent, {name: selected[name] for name in names})
+        scores = {name: selected[name] for name in names}
+        self.store.log_metrics(parent, {**scores, "size": float(len(selected["members"]))})
         self.store.set_tags(
             parent,
             {
@@ -213,55 +314,37 @@ class Recording:
                 TAG_DIGEST: ensemble_digest(Path(manifest["ensemble"])),
             },
         )
+        for gan in dict.fromkeys(name.partition("@")[0] for name in selected["members"]):
+            own = [name for name in selected["members"] if name.partition("@")[0] == gan]
+            self.store.set_tags(self.state["runs"][gan], {TAG_SELECTED: ",".join(own)})
 
-    def _end(self, parent: str, manifest: Mapping[str, Any]) -> None:
+    def _end(self, manifest: Mapping[str, Any], parent: str) -> None:
         for stage, seconds in manifest["stages"].items():
             self.store.log_metrics(parent, {f"seconds.{stage.replace(' ', '_')}": seconds})
         self.store.log_file(parent, self.folder.manifest_path)
         self.store.finish(parent, "failed" if manifest["status"] == "failed" else "finished")
 
+    def _report(self, manifest: Mapping[str, Any], parent: str) -> None:
+        log_report(self.store, parent, manifest, self.illustrator.report(self.store, parent))
+
     def _files(self, run_id: str, contents: Mapping[str, bytes], folder: str) -> None:
         for name, content in contents.items():
-            path = self.folder.file("pictures", f"{folder}/{name}")
+            path = self.folder.file("pictures", f"{folder}/{name}" if folder else name)
             write_bytes(path, content)
-            self.store.log_file(run_id, path)
+            self.store.log_file(run_id, path, folder)
 
 
-def _by_gan(manifest: Mapping[str, Any]) -> dict[str, list[MemberResult]]:
-    """Members by GAN, in step order."""
-    groups: dict[str, list[MemberResult]] = {}
-    for value in manifest.get("members", {}).values():
-        result = MemberResult.from_json(value)
-        groups.setdefault(result.name.partition("@")[0], []).append(result)
-    for results in groups.values():
-        results.sort(key=lambda result: _step(result.name))
-    return groups
+def log_report(store: RunStore, run_id: str, manifest: Mapping[str, Any], page: bytes) -> None:
+    """Store a sweep's report with its run, and link it from the run's description."""
+    with tempfile.TemporaryDirectory(prefix="ensgan-report-") as folder:
+        path = Path(folder) / REPORT
+        path.write_bytes(page)
+        store.log_file(run_id, path)
+    text = shown.description(manifest, run_id, store.page(run_id, REPORT))
+    store.set_tags(run_id, {DESCRIPTION: text})
 
 
-def _step(name: str) -> int:
-    return int(name.rpartition("@")[2])
-
-
-def _health(results: Sequence[MemberResult]) -> list[str]:
-    return [f"{result.name}: {', '.join(result.health)}" for result in results if result.health]
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted leaves of the spec, for MLflow's flat parameters."""
-    leaves: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            leaves |= _leaves(value, f"{prefix}{key}.")
-        else:
-            leaves[f"{prefix}{key}"] = value
-    return leaves
-
-
-def _strategy_metrics(row: Mapping[str, Any]) -> dict[str, float]:
-    """Means and standard deviations of a table row."""
-    values: dict[str, float] = {}
-    for name, metric in row["metrics"].items():
-        values[name] = metric["mean"]
-        if metric["sd"] is not None:
-            values[f"{name}_sd"] = metric["sd"]
-    return values
+def _source(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """MLflow's own place for the commit of the code."""
+    commit = manifest["versions"].get("commit", "")
+    return {"mlflow.source.git.commit": commit} if commit else {}

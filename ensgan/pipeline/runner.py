@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import platform
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from ensgan import __version__
 from ensgan.config import SweepSpec
 from ensgan.errors import ConfigError, EnsganError
-from ensgan.pipeline import stages
+from ensgan.pipeline import privacy, stages
 from ensgan.pipeline.choose import RULE
+from ensgan.pipeline.environment import environment
 from ensgan.pipeline.events import Event, StageClock
 from ensgan.pipeline.executor import Executor
 from ensgan.pipeline.folder import SweepFolder
@@ -88,16 +86,27 @@ class _Sweep:
         self.save(
             front=str(front_path),
             trials=str(trials),
+            scores=str(stages.scores_path(self.folder, spec, inputs, members)),
             selected={"rule": selected.rule, "reason": selected.reason, **selected.point.to_json()},
         )
         with self.clock.stage("evaluate"):
             table = self._prove(inputs, members, stages.strategies(spec, scores, front, selected))
-        with self.clock.stage("hand over"):
+        with self.clock.stage("hand over", is_work=True):
+            found = privacy.measure(
+                self.folder, self.resolved, inputs, members, selected.point.members
+            )
             artifact = stages.hand_over(
-                self.folder, self.resolved, inputs, members, selected, table
+                self.folder,
+                self.resolved,
+                inputs,
+                members,
+                selected,
+                table,
+                privacy.summary(found),
             )
         self.save(
             ensemble=str(artifact),
+            privacy=str(found),
             failed=dict(failed),
             stages=self.clock.summary(),
             status="failed" if failed else "finished",
@@ -223,12 +232,7 @@ def _opened(folder: SweepFolder, resolved: Resolved) -> dict[str, Any]:
             "classes": list(resolved.dataset.class_names),
             "images": {name: len(split) for name, split in resolved.dataset.splits().items()},
         },
-        versions={
-            "ensgan": __version__,
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-            "argv": sys.argv[1:],
-        },
+        versions=environment(),
     )
     return manifest
 

@@ -45,10 +45,7 @@ def score(
     executor: Executor | None = None,
 ) -> PoolScores:
     """Densities, coverage masks and overlaps of the pool; a large one's blocks are tasks."""
-    key = content_key(
-        REVISION, inputs.reference.name, [m.features.name for m in members], spec.score.k
-    )
-    path = folder.file("scores", f"scores-{key}.npz")
+    path = scores_path(folder, spec, inputs, members)
     if path.exists():
         return PoolScores.load(path)
     memory = int(spec.score.memory_gb * 2**30)
@@ -64,11 +61,21 @@ def score(
         memory_bytes=memory,
         extractor=inputs.extractor_key,
         mapper=mapper,
-        checkpoint=folder.path / "scores" / f"blocks-{key}",
+        checkpoint=path.with_name(path.stem.replace("scores", "blocks")),
         on_progress=on_progress,
     )
     scores.save(path)
     return scores
+
+
+def scores_path(
+    folder: SweepFolder, spec: SweepSpec, inputs: Inputs, members: Sequence[MemberResult]
+) -> Path:
+    """Where :func:`score` keeps the scores of these members."""
+    key = content_key(
+        REVISION, inputs.reference.name, [m.features.name for m in members], spec.score.k
+    )
+    return folder.file("scores", f"scores-{key}.npz")
 
 
 def _mapped(path: Path) -> Callable[[], Any]:
@@ -179,6 +186,7 @@ def hand_over(
     members: Sequence[MemberResult],
     selected: Selection,
     table: downstream.DownstreamTable,
+    memorisation: Mapping[str, Any],
 ) -> Path:
     """Write the selected ensemble as one artifact; its folder."""
     point = selected.point
@@ -186,6 +194,10 @@ def hand_over(
     rows = {row.name: row for row in resolved.gans}
     shares = point.weights or (1 / len(point.members),) * len(point.members)
     facts = _facts(resolved, inputs, selected, table)
+    facts["metrics"]["memorisation"] = dict(memorisation)
+    facts["provenance"]["known_failures"] = [
+        f"{name}: {note}" for name in point.members for note in by_name[name].health
+    ]
     hashes = [by_name[name].sha256 for name in point.members]
     path = folder.file("ensemble", content_key(REVISION, hashes, shares, facts))
     if (path / "ensemble.json").exists():
@@ -237,7 +249,13 @@ def _facts(
             "weights": spec.train.weights,
             "inter": spec.search.inter,
         },
-        "licences": [f"data set {dataset.name}: {dataset.licence or 'not stated'}"],
+        "licences": [
+            f"data set {dataset.name}: {dataset.licence or 'not stated'}",
+            f"generators: trained from scratch on {dataset.name}, its terms may bind them",
+            f"extractor {spec.embed.extractor} (used for scoring, not part of this artifact): "
+            + (inputs.extractor_licence or "made here, free of terms"),
+            "code: ensgan, Apache-2.0",
+        ],
     }
 
 

@@ -22,6 +22,8 @@ TAG_DATASET: Final = "ensgan.dataset"
 TAG_SELECTED: Final = "ensgan.selected"
 ENSEMBLE_FOLDER: Final = "ensemble"
 """Folder among a sweep's files that holds the selected ensemble."""
+LARGEST_READ: Final = 64 << 20
+"""Bytes of a file that :meth:`RunStore.read` hands over; greater ones are fetched by folder."""
 
 _KEY = re.compile(r"[\w.:/ -]{1,250}")
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]*(/[A-Za-z0-9][A-Za-z0-9._@+-]*)*")
@@ -95,6 +97,9 @@ class RunStore(Protocol):
     ) -> str:
         """Start a run and return its ID; values of ``params`` are stored as text."""
 
+    def log_params(self, run_id: str, params: Mapping[str, object]) -> None:
+        """Record settings as text; the same once more changes nothing."""
+
     def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
         """Record metrics at one step."""
 
@@ -149,6 +154,16 @@ class RunStore(Protocol):
 
     def files(self, run_id: str) -> dict[str, int]:
         """Every stored file: relative POSIX path and size in bytes."""
+
+    def read(self, run_id: str, path: str) -> bytes:
+        """The content of one stored file, at most ``LARGEST_READ`` bytes of it.
+
+        Raises:
+            InputError: the run has no such file, or it is larger.
+        """
+
+    def page(self, run_id: str, path: str) -> str:
+        """Where the store's own pages show a stored file, relative to them; empty without any."""
 
     def fetch(self, run_id: str, folder: str, destination: Path) -> Path:
         """Copy a stored folder to ``destination``, all of it or nothing.
@@ -230,6 +245,20 @@ def unknown_folder(run_id: str, folder: str, files: Iterable[str]) -> InputError
         f"run {run_id} has no '{folder}' folder; it has {', '.join(known) or 'no files'}"
         + (": wait until its sweep has finished" if folder == ENSEMBLE_FOLDER else "")
     )
+
+
+def check_readable(run_id: str, path: str, size: int | None) -> None:
+    """Refuse to read a file that a run does not have (``size`` None) or that is too large.
+
+    Raises:
+        InputError: it is so.
+    """
+    if size is None:
+        raise InputError(f"run {run_id} has no file '{path}': 'ensgan show RUN' lists its files")
+    if size > LARGEST_READ:
+        raise InputError(
+            f"'{path}' of run {run_id} has {size} bytes, more than the {LARGEST_READ} read at once"
+        )
 
 
 def matching(records: Iterable[RunRecord], params: Mapping[str, str]) -> list[RunRecord]:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ensgan.errors import IntegrityError, StoreError
+from ensgan.store.base import check_folder, check_readable
 
 
 def sizes(folder: Path) -> dict[str, int]:
@@ -17,6 +18,14 @@ def sizes(folder: Path) -> dict[str, int]:
         return {}
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
+
+
+def read_file(run_id: str, root: Path, path: str) -> bytes:
+    """Content of a plain file of a run whose files lie at ``root``; see :meth:`RunStore.read`."""
+    file = root / check_folder(path)
+    plain = file.is_file() and file.resolve().is_relative_to(root.resolve())
+    check_readable(run_id, path, file.stat().st_size if plain else None)
+    return file.read_bytes()
 
 
 def refuse_links(folder: Path) -> None:

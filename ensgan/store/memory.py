@@ -26,7 +26,7 @@ from ensgan.store.base import (
     unknown_folder,
     unknown_run,
 )
-from ensgan.store.folders import copy_folder, sizes
+from ensgan.store.folders import copy_folder, read_file, sizes
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -80,12 +80,17 @@ class MemoryStore:
         )
         self._records[record.run_id] = record
         self.history[record.run_id] = []
-        self.set_tags(record.run_id, {"ensgan.kind": kind, **tags})
+        MemoryStore.set_tags(self, record.run_id, {"ensgan.kind": kind, **tags})
         return record.run_id
+
+    def log_params(self, run_id: str, params: Mapping[str, object]) -> None:
+        """See :meth:`RunStore.log_params`."""
+        record = self.get(run_id)
+        self._records[run_id] = replace(record, params={**record.params, **as_text(params)})
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
         """See :meth:`RunStore.log_metrics`."""
-        self.log_history(run_id, [(step, metrics)])
+        MemoryStore.log_history(self, run_id, [(step, metrics)])
 
     def log_history(self, run_id: str, rows: Sequence[HistoryRow]) -> None:
         """See :meth:`RunStore.log_history`."""
@@ -175,6 +180,14 @@ class MemoryStore:
     def files(self, run_id: str) -> dict[str, int]:
         """See :meth:`RunStore.files`."""
         return sizes(self._files(run_id))
+
+    def read(self, run_id: str, path: str) -> bytes:
+        """See :meth:`RunStore.read`."""
+        return read_file(run_id, self._files(run_id), path)
+
+    def page(self, run_id: str, path: str) -> str:
+        """See :meth:`RunStore.page`; there are no pages."""
+        return ""
 
     def fetch(self, run_id: str, folder: str, destination: Path) -> Path:
         """See :meth:`RunStore.fetch`."""

@@ -29,7 +29,7 @@ from ensgan.store.base import (
 )
 from ensgan.store.database import make_database
 from ensgan.store.environment import settle_environment
-from ensgan.store.folders import sizes
+from ensgan.store.folders import read_file, sizes
 from ensgan.store.remote import ClientReader
 from ensgan.store.sqlite import PARENT_TAG, SqliteReader, database_path, fetch_local
 
@@ -101,7 +101,7 @@ class MLflowStore:
         with self._reported():
             run = self._client().create_run(experiment, tags={**own, **tags}, run_name=name)
         run_id = str(run.info.run_id)
-        self._log_params(run_id, params)
+        self.log_params(run_id, params)
         return run_id
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
@@ -220,6 +220,15 @@ class MLflowStore:
         root = self._local_files(run_id)
         return sizes(root) if root is not None else self._remote.files(run_id)
 
+    def read(self, run_id: str, path: str) -> bytes:
+        """See :meth:`RunStore.read`."""
+        root = self._local_files(run_id)
+        return self._remote.read(run_id, path) if root is None else read_file(run_id, root, path)
+
+    def page(self, run_id: str, path: str) -> str:
+        """See :meth:`RunStore.page`; MLflow's routes."""
+        return self._remote.page(run_id, path)
+
     def fetch(self, run_id: str, folder: str, destination: Path) -> Path:
         """See :meth:`RunStore.fetch`."""
         root = self._local_files(run_id)
@@ -291,7 +300,8 @@ class MLflowStore:
                 raise
             return found.experiment_id
 
-    def _log_params(self, run_id: str, params: Mapping[str, object]) -> None:
+    def log_params(self, run_id: str, params: Mapping[str, object]) -> None:
+        """See :meth:`RunStore.log_params`."""
         if not params:
             return
         with self._reported(run_id):

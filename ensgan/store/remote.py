@@ -13,6 +13,7 @@ from ensgan.store.base import (
     RunRecord,
     check_destination,
     check_folder,
+    check_readable,
     matching,
     sort_runs,
     unknown_folder,
@@ -58,6 +59,28 @@ class ClientReader:
         with self._reported(run_id):
             self._client().get_run(run_id)
             return dict(sorted(self._listed(run_id, None)))
+
+    def read(self, run_id: str, path: str) -> bytes:
+        """See :meth:`RunStore.read`."""
+        check_folder(path)
+        above = path.rpartition("/")[0] or None
+        with self._reported(run_id):
+            entries = self._client().list_artifacts(run_id, above)
+            sizes = {str(entry.path): entry.file_size or 0 for entry in entries if not entry.is_dir}
+        check_readable(run_id, path, sizes.get(path))
+        with tempfile.TemporaryDirectory(prefix="ensgan-read-") as temporary:
+            with self._reported(run_id):
+                self._client().download_artifacts(run_id, path, temporary)
+            refuse_links(Path(temporary))
+            # MLflow keeps the folders above the file with some stores and drops them with others.
+            name = path.rpartition("/")[2]
+            return next(Path(temporary).rglob(name)).read_bytes()
+
+    def page(self, run_id: str, path: str) -> str:
+        """See :meth:`RunStore.page`."""
+        with self._reported(run_id):
+            experiment = self._client().get_run(run_id).info.experiment_id
+        return f"#/experiments/{experiment}/runs/{run_id}/artifacts/{path}"
 
     def fetch(self, run_id: str, folder: str, destination: Path) -> Path:
         """See :meth:`RunStore.fetch`."""

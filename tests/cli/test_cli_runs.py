@@ -149,6 +149,14 @@ def test_sample_to_png_with_labels(folder: Path, tmp_path: Path) -> None:
     assert (tmp_path / "png" / "labels.csv").is_file()
 
 
+def test_sample_to_dicom(folder: Path, tmp_path: Path) -> None:
+    as_json("sample", folder, "-n", 3, "-o", tmp_path / "dicom", "--format", "dicom")
+    assert len(list((tmp_path / "dicom").rglob("*.dcm"))) == 3
+    for form, output in (("npz", "x"), ("dicom", "x.npz"), ("jpeg", "x")):
+        with pytest.raises(InputError, match="--format"):
+            call("sample", folder, "-n", 3, "-o", tmp_path / output, "--format", form)
+
+
 def test_verify(storage: Path, run_id: str, folder: Path, tmp_path: Path) -> None:
     assert as_json("verify", folder)["verified"] is True
     value = as_json("verify", run_id, "--storage", storage)

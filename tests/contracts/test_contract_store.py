@@ -190,6 +190,15 @@ def test_files_and_folders_come_back_whole(store: RunStore, tmp_path: Path) -> N
         "ensemble/members/SNGAN@10.safetensors": 1000,
         "front/ensemble.json": 2,
     }
+    assert store.read(run_id, "ensemble.json") == b"{}"
+    assert store.read(run_id, "ensemble/members/SNGAN@10.safetensors") == bytes(1000)
+    for absent in ("front", "front/none", "none/x"):
+        with pytest.raises(InputError, match="has no file"):
+            store.read(run_id, absent)
+    for outside in ("../x", "/etc/passwd", "front/../../x"):
+        with pytest.raises(InputError, match="cannot name"):
+            store.read(run_id, outside)
+    assert store.page(run_id, "front/x").endswith("/front/x" * (store.uri != "memory:"))
     fetched = store.fetch(run_id, "ensemble", tmp_path / "new" / "here")
     assert fetched == tmp_path / "new" / "here"
     found = {path.relative_to(fetched).as_posix() for path in fetched.rglob("*") if path.is_file()}

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ensgan import zoo
-from ensgan.ensemble import MemberSource, load_ensemble
+from ensgan.ensemble import MemberSource, load_ensemble, write_bank
 from ensgan.ensemble.draw import choose, derived_seed, make_plan, uniforms
 from ensgan.errors import InputError
-from ensgan.types import ImageShape
+from ensgan.types import ImageShape, Samples
 
 
 def test_the_same_bytes_twice_and_from_two_openings(intact: Path) -> None:
@@ -94,8 +94,46 @@ def test_png_folder(intact: Path, tmp_path: Path) -> None:
         assert np.array_equal(np.asarray(Image.open(out / row["file"])), samples.images[index])
         assert row["class"] == ("normal", "pneumonia")[samples.labels[index]]
         assert row["member"] == samples.member_names[samples.members[index]]
+        assert (row["seed"], row["index"]) == ("2", str(index))
+        said = Image.open(out / row["file"]).text
+        assert said["Description"].startswith("SYNTHETIC IMAGE")
+        assert f"member {row['member']}, seed 2, image {index}," in said["Source"]
     with pytest.raises(InputError, match="not empty"):
         ensemble.save_png(out, 2)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_dicom_folder(publish: Callable[..., Path], tmp_path: Path, channels: int) -> None:
+    import pydicom
+
+    rng = np.random.default_rng(1)
+    shape = ImageShape(channels, 9)  # an odd number of bytes is padded
+    images = rng.integers(0, 256, shape.array_shape(6), dtype=np.uint8)
+    bank = write_bank(tmp_path / "b", Samples(images, np.arange(6, dtype=np.int64) % 2))
+    member = MemberSource("Bank@1", 1.0, bank, kind="bank")
+    ensemble = load_ensemble(publish(tmp_path / "e", members=[member], shape=shape))
+    out = ensemble.save_dicom(tmp_path / "dicom", 6, [0, 1] * 3, seed=3)
+    samples = ensemble.sample(6, [0, 1] * 3, seed=3)
+    with (out / "labels.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    uids = set()
+    for index, row in enumerate(rows):
+        found = pydicom.dcmread(out / row["file"])
+        assert np.array_equal(found.pixel_array, samples.images[index])
+        assert found.SOPClassUID.name == "Secondary Capture Image Storage"
+        assert found[0x0008001C].value == "YES"
+        assert found.ConversionType == "SYN"
+        assert "SYNTHETIC" in found.ImageComments and "SYNTHETIC" in found.SeriesDescription
+        assert "member Bank@1, seed 3, image" in found.DerivationDescription
+        people = [e for e in found if e.tag.group == 0x0010 or e.VR in ("PN", "DA", "TM")]
+        assert people and not any(element.value for element in people)
+        assert found.SOPInstanceUID.is_valid
+        uids.add(found.SOPInstanceUID)
+    assert len(uids) == 6
+    assert len({pydicom.dcmread(out / row["file"]).SeriesInstanceUID for row in rows}) == 1
+    again = ensemble.save_dicom(tmp_path / "again", 1, [0], seed=3)
+    other = pydicom.dcmread(next(again.rglob("*.dcm")))
+    assert other.SOPInstanceUID not in uids
 
 
 @pytest.mark.parametrize("gan", ["StyleGAN2", "BigGAN-Info", "ReACGAN"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import io
 import json
@@ -18,8 +19,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ensgan.ensemble import connection as connection_module
 from ensgan.ensemble import load_ensemble
 from ensgan.ensemble import service as service_module
+from ensgan.ensemble.connection import server_for
 from ensgan.ensemble.service import LARGEST_BODY, make_app
 
 TOKEN = "a-secret-of-the-tests"
@@ -27,13 +30,11 @@ TOKEN = "a-secret-of-the-tests"
 
 @pytest.fixture(scope="module")
 def port(intact: Path) -> Iterator[int]:
-    import uvicorn
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         free = int(probe.getsockname()[1])
     app = make_app(load_ensemble(intact), token=TOKEN, largest=40)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=free, log_level="error"))
+    server = server_for(app, "127.0.0.1", free)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
@@ -155,6 +156,68 @@ def test_a_slow_client_is_cut_off(port: int, monkeypatch: pytest.MonkeyPatch) ->
         )
         answer = client.recv(1000)
     assert answer.startswith(b"HTTP/1.1 408")
+    assert ask(port, "/health", method="GET")[0] == 200
+
+
+def test_a_client_that_drips_its_body_is_cut_off(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_module, "PATIENCE", 0.5)
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+        client.sendall(
+            f"POST /sample HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {TOKEN}\r\n"
+            "Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n".encode()
+        )
+        client.settimeout(0.1)
+        for _ in range(200):  # every piece comes in time, the whole never does
+            try:
+                client.sendall(b" ")
+                answer = client.recv(1000)
+                break
+            except TimeoutError:
+                continue
+    assert answer.startswith(b"HTTP/1.1 408")
+
+
+def test_idle_connections_do_not_lock_others_out(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "PATIENCE", 0.5)
+    idle = [socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(80)]
+    try:
+        for client in idle:
+            client.sendall(b"POST /sample HTTP/1.1\r\nX-Slow: ")
+        for client in idle:
+            with contextlib.suppress(ConnectionResetError):
+                assert client.recv(100) == b""  # the server has hung up
+        assert ask(port, "/health", method="GET")[0] == 200
+    finally:
+        for client in idle:
+            client.close()
+
+
+def test_an_answer_that_nobody_reads_is_given_up(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "PATIENCE", 0.3)
+    connection = connection_module.BoundedConnection
+    hung_up = threading.Event()
+    lost = connection.connection_lost
+
+    def connection_lost(self: Any, exc: Exception | None) -> None:
+        lost(self, exc)
+        hung_up.set()
+
+    monkeypatch.setattr(connection, "connection_lost", connection_lost)
+    request = f"GET /openapi.json HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode()
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        client.settimeout(30)
+        client.connect(("127.0.0.1", port))
+        with contextlib.suppress(OSError):
+            for _ in range(20_000):  # many answers, none read
+                client.sendall(request)
+        assert hung_up.wait(30)
     assert ask(port, "/health", method="GET")[0] == 200
 
 

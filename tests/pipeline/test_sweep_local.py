@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,8 @@ from ensgan.config import SweepSpec, parse_spec
 from ensgan.errors import ConfigError, EnsganError, InputError, StoreError
 from ensgan.pipeline import disk
 from ensgan.pipeline.events import Event
+from ensgan.pipeline.folder import SweepFolder
+from ensgan.pipeline.record import Recording
 from ensgan.pipeline.results import SweepResult
 from ensgan.store import MemoryStore
 from ensgan.types import Samples
@@ -88,12 +92,104 @@ def test_the_run_is_recorded(home: Home, result: SweepResult) -> None:
     assert kinds == ["gan"] * 2 + ["search"] + ["strategy"] * 4
     gan = next(child for child in children if child.name == "SNGAN")
     assert gan.metrics["intra_d"] == pytest.approx(result.members[1].intra_d)
-    assert "grid-SNGAN/SNGAN.png" in home.store.files(
-        gan.run_id
-    ) or "SNGAN.png" in home.store.files(gan.run_id)
-    search = next(child for child in children if child.kind == "search")
-    assert any(name.endswith("front.html") for name in home.store.files(search.run_id))
-    assert "ensemble/ensemble.json" in home.store.files(result.run_id)
+    assert list(home.store.files(gan.run_id)) == ["grid-SNGAN/SNGAN.png"]  # nothing real
+    assert gan.params["sha256.6"] == result.members[1].sha256
+    for record in (parent, *children):
+        assert record.params["dataset.key"] and record.params["seed"] == "7"
+        assert record.tags["ensgan.dataset"] == "phantom"
+    chosen = [child.tags["ensgan.selected"] for child in children if child.kind == "gan"]
+    assert ",".join(chosen) == parent.tags["ensgan.selected"]
+    files = set(home.store.files(result.run_id))
+    assert files >= {
+        *("report.html", "manifest.json", "ensemble/ensemble.json", "ensemble/README.md"),
+        *("front/front.html", "front/front.png", "front/front.json", "grids/selected.png"),
+        *("pool/overlap.png", "pool/membership.png", "pool/members.csv", "pool/scores.npz"),
+        *("downstream/table.csv", "downstream/table.json", "privacy/memorisation.json"),
+    }
+    report = home.store.read(result.run_id, "report.html").decode()
+    for name in result.selected.point.members:
+        assert name in report
+
+
+def test_memorisation_is_measured_and_on_the_card(home: Home, result: SweepResult) -> None:
+    card = (result.ensemble / "README.md").read_text()
+    assert "160 training images and with 60 real images held out" in card
+    assert "all members together | 320 |" in card
+    assert "extractor random (used for scoring" in card
+    recorded = json.loads(home.store.read(result.run_id or "", "privacy/memorisation.json"))
+    assert set(recorded["nearest"]) == set(result.selected.point.members)
+    assert recorded["ensemble"]["images"] == 320
+
+
+class Unreliable(MemoryStore):
+    """Does what it is asked, but the answer to every request is lost the first time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    @property
+    def uri(self) -> str:
+        return "memory:unreliable"
+
+    def __getattribute__(self, name: str) -> Any:
+        method = super().__getattribute__(name)
+        if name not in ("create_run", "log_history", "log_file", "log_folder", "set_tags"):
+            return method
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            answer = method(*arguments, **options)
+            shown = [value.name if isinstance(value, Path) else value for value in arguments]
+            self.asked.append(repr((name, shown)))
+            if self.asked.count(self.asked[-1]) == 1:
+                raise StoreError("the connection broke before the answer came")
+            return answer
+
+        return call
+
+
+class Plain:
+    """Pictures of a few bytes."""
+
+    def grid(self, title: str, rows: Any) -> dict[str, bytes]:
+        return {f"{title}.png": b"grid"}
+
+    def front(self, *_: Any) -> dict[str, bytes]:
+        return {"front.png": b"front"}
+
+    def pool(self, *_: Any) -> dict[str, bytes]:
+        return {"overlap.png": b"overlap"}
+
+    def report(self, *_: Any) -> bytes:
+        return b"report"
+
+
+def test_an_unreliable_store_gets_every_run_once(
+    home: Home, result: SweepResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Unreliable()
+    recording = Recording(SweepFolder(result.folder), store, Plain())
+    recording.state_path = tmp_path / "recorded.json"
+    run_id = None
+    for _ in range(100):
+        try:
+            run_id = recording.bring_up_to_date()
+            break
+        except StoreError:
+            continue
+    assert run_id is not None and len(store.asked) > 60
+    assert len(store.find()) == 1
+    wanted = home.store.children(result.run_id or "")
+    found = store.children(run_id)
+    assert sorted(child.name for child in found) == sorted(child.name for child in wanted)
+    params = {child.name: child.params for child in wanted}
+    for child in found:
+        assert child.params == params[child.name]
+        assert child.status == "finished"
+    assert store.get(run_id).metrics == home.store.get(result.run_id or "").metrics
+    asked = len(store.asked)
+    assert recording.bring_up_to_date() == run_id
+    assert len(store.asked) == asked
 
 
 def test_the_artifact_makes_the_members_own_images(result: SweepResult) -> None:

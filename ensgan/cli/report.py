@@ -1,0 +1,59 @@
+"""``ensgan report``: a recorded sweep as one HTML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ensgan.cli.output import JsonOption, emit, warn
+from ensgan.cli.run_tables import lines
+from ensgan.cli.runs import StorageOption, UriOption
+from ensgan.errors import InputError
+
+
+def report(
+    run: Annotated[str, typer.Argument(help="Run ID of a finished sweep.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="HTML file to write.")] = Path(
+        "report.html"
+    ),
+    show_real: Annotated[
+        bool,
+        typer.Option(help="Show real training images too; needs the sweep's folder here."),
+    ] = False,
+    log: Annotated[
+        bool, typer.Option(help="Also store the page with the run and link it there.")
+    ] = False,
+    storage: StorageOption = None,
+    uri: UriOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Write a sweep's report: one HTML file that needs no network.
+
+    It shows what was run, the front, the overlap map, the members with their images, the selected
+    ensemble and why, the downstream test, memorisation, environment and licences. No real image
+    is in it unless --show-real is given.
+
+    Example: ensgan report 3f2a9c… -o report.html
+    """
+    from ensgan.files import write_bytes
+    from ensgan.pipeline.record import log_report
+    from ensgan.report.content import collect
+    from ensgan.report.page import render
+    from ensgan.store import open_store
+
+    if output.suffix not in (".html", ".htm"):
+        raise InputError(f"'{output}' is no HTML file: name it report.html, for example")
+    if log and show_real:
+        raise InputError("--log would put real images into the tracking store: drop --show-real")
+    store = open_store(uri, storage)
+    content = collect(store, run, show_real=show_real)
+    page = render(content).encode()
+    write_bytes(output, page)
+    if log:
+        log_report(store, run, content.manifest, page)
+    if show_real:
+        warn(f"{output} shows real training images: treat it as you treat the data set")
+    value = {"run_id": run, "report": str(output), "bytes": len(page), "real_images": show_real}
+    emit(value, as_json=json, table=lambda: lines(value))

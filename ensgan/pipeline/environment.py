@@ -1,0 +1,58 @@
+"""What a sweep runs on: versions, the commit of the code, the machine; for the record."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+
+from ensgan import __version__
+
+PACKAGES = ("torch", "numpy", "ray", "mlflow", "optuna", "safetensors")
+"""Whose versions can change a result or its record."""
+
+
+def environment() -> dict[str, str]:
+    """Name → value, as text; what is not known is left out."""
+    found = {
+        "ensgan": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": str(psutil.cpu_count() or ""),
+        "memory_gb": f"{psutil.virtual_memory().total / 2**30:.1f}",
+        "commit": _commit(),
+        "command": " ".join(sys.argv[1:]),
+    }
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {name: value for name, value in found.items() if value}
+
+
+def _commit() -> str:
+    """Git commit of the checkout that ensgan is installed from, ``+`` when it has changes."""
+    here = Path(__file__).parents[2]
+    if not (here / ".git").exists():
+        return ""
+    try:
+        head = _git(here, "rev-parse", "HEAD")
+        return head + ("+" if head and _git(here, "status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(folder), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=False,
+    )
+    return done.stdout.strip() if done.returncode == 0 else ""

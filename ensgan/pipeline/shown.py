@@ -1,0 +1,138 @@
+"""How a sweep's results read in a tracking store: parameters, metrics, tables, a description."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ensgan.ensemble import markdown
+from ensgan.pipeline.members import MemberResult
+from ensgan.types import Front, FrontPoint
+
+
+def by_gan(manifest: Mapping[str, Any]) -> dict[str, list[MemberResult]]:
+    """Members by GAN, in step order."""
+    groups: dict[str, list[MemberResult]] = {}
+    for value in manifest.get("members", {}).values():
+        result = MemberResult.from_json(value)
+        groups.setdefault(result.name.partition("@")[0], []).append(result)
+    for results in groups.values():
+        results.sort(key=lambda result: step_of(result.name))
+    return groups
+
+
+def step_of(name: str) -> int:
+    """The step in ``GAN@STEP``."""
+    return int(name.rpartition("@")[2])
+
+
+def health(results: Sequence[MemberResult]) -> list[str]:
+    """One line a member with warnings."""
+    return [f"{result.name}: {', '.join(result.health)}" for result in results if result.health]
+
+
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted leaves of the spec, for flat parameters."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            found |= leaves(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def common(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters that every run of a sweep carries: data, seed, code."""
+    return {
+        "dataset": manifest["dataset"]["name"],
+        "dataset.key": manifest["dataset"]["key"],
+        "seed": manifest["spec"]["seed"],
+        "ensgan": manifest["versions"]["ensgan"],
+        "commit": manifest["versions"].get("commit", "unknown"),
+    }
+
+
+def member_metrics(result: MemberResult) -> dict[str, float]:
+    """What a GAN's run shows at a snapshot."""
+    return {
+        **result.metrics,
+        "intra_d": result.intra_d,
+        "density": result.density,
+        "coverage": result.coverage,
+    }
+
+
+def strategy_metrics(row: Mapping[str, Any]) -> dict[str, float]:
+    """Means and standard deviations of a table row."""
+    values: dict[str, float] = {}
+    for name, metric in row["metrics"].items():
+        values[name] = metric["mean"]
+        if metric["sd"] is not None:
+            values[f"{name}_sd"] = metric["sd"]
+    return values
+
+
+def members_csv(manifest: Mapping[str, Any]) -> bytes:
+    """One row a member: scores, whether it was selected, warnings, the hash of its weights."""
+    chosen = set(manifest.get("selected", {}).get("members", ()))
+    fields = ("member", "intra_d", "density", "coverage", "selected", "health", "sha256")
+    rows = [
+        (
+            *(result.name, result.intra_d, result.density, result.coverage),
+            *(result.name in chosen, "; ".join(result.health), result.sha256),
+        )
+        for results in by_gan(manifest).values()
+        for result in results
+    ]
+    return _csv(fields, rows)
+
+
+def downstream_csv(table: Mapping[str, Any]) -> bytes:
+    """One row a strategy and metric, as the tracking UI shows tables."""
+    fields = ("mean", "sd", "low", "high", "difference", "p")
+    rows = [
+        (row["strategy"], len(row["members"]), row["repeats"], name, *(spread[f] for f in fields))
+        for row in table["strategies"]
+        for name, spread in row["metrics"].items()
+    ]
+    return _csv(("strategy", "members", "repeats", "metric", *fields), rows)
+
+
+def chosen_point(front: Front, manifest: Mapping[str, Any]) -> FrontPoint | None:
+    """The selected point of a front."""
+    members = tuple(manifest.get("selected", {}).get("members", ()))
+    return next((point for point in front if point.members == members), None)
+
+
+def description(manifest: Mapping[str, Any], run_id: str, page: str) -> str:
+    """Markdown for the run's page: what was chosen, where the report is, how to fetch it.
+
+    Args:
+        page: address of the report on the store's pages; empty when it has none.
+    """
+    selected = manifest.get("selected")
+    dataset = markdown(manifest["dataset"]["name"])
+    lines = [f"{manifest['planned']} generators trained on {dataset}."]
+    if selected is not None:
+        names = ", ".join(markdown(name) for name in selected["members"])
+        lines.append(
+            f"**G\\***: {names} (Intra-d {selected['intra_d']:.4f}, Inter-d "
+            f"{selected['inter_d']:.4f}, rule {markdown(selected['rule'])})."
+        )
+    if page:
+        lines.append(f"[Report]({page}): what was run, front, members, downstream test, privacy.")
+    if "ensemble" in manifest:
+        lines.append(f"Fetch it: `ensgan pull {run_id} -o ensemble/`")
+    lines.append("Synthetic images, research only; not for clinical use.")
+    return "\n\n".join(lines)
+
+
+def _csv(fields: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream)
+    writer.writerow(fields)
+    writer.writerows(rows)
+    return stream.getvalue().encode()

@@ -1,0 +1,191 @@
+"""The report: complete, self-contained, escaped, and without real images unless asked."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from report_run import EVIL, pixels, recorded
+
+from ensgan.errors import InputError
+from ensgan.report import geometry
+from ensgan.report.content import collect
+from ensgan.report.grid import image_grid
+from ensgan.report.overlap_plot import overlap_png
+from ensgan.report.page import number, render
+from ensgan.types import PoolScores
+
+
+class Elements(HTMLParser):
+    """Every start tag with its attributes, and the text outside scripts and styles."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    store, run_id = recorded(tmp_path_factory.mktemp("sweep"))
+    return render(collect(store, run_id))
+
+
+def test_names_cannot_write_markup(page: str) -> None:
+    elements = Elements(page)
+    scripts = [attributes for tag, attributes in elements.tags if tag == "script"]
+    assert len(scripts) == 1
+    assert "<script>alert" not in page
+    assert "{{7*7}}" in page  # text, not a template
+    assert elements.text.count(EVIL) >= 8  # shown where names are shown
+    assert not [key for _, attributes in elements.tags for key in attributes if key[:2] == "on"]
+
+
+def test_nothing_is_loaded_from_elsewhere(page: str) -> None:
+    for tag, attributes in Elements(page).tags:
+        for name in ("src", "href", "action", "srcset", "data", "xlink:href"):
+            value = attributes.get(name) or ""
+            assert value == "" or value.startswith(("data:image/png;base64,", "#")), (tag, value)
+    assert "@import" not in page
+    assert "url(" not in page
+    assert len(page) < 1_000_000
+
+
+def test_the_policy_admits_the_pages_own_script_and_style_only(page: str) -> None:
+    policy = next(
+        attributes["content"]
+        for _, attributes in Elements(page).tags
+        if attributes.get("http-equiv") == "Content-Security-Policy"
+    )
+    assert policy is not None and "default-src 'none'" in policy and "unsafe" not in policy
+    for tag in ("style", "script"):
+        body = re.search(rf"<{tag}>(.*?)</{tag}>", page, re.S)
+        assert body is not None
+        digest = base64.b64encode(hashlib.sha256(body[1].encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
+    assert not [tag for tag, attributes in Elements(page).tags if "style" in attributes]
+
+
+def test_every_section_says_what_was_recorded(page: str) -> None:
+    text = " ".join(Elements(page).text.split())
+    for expected in (
+        "8 different ensembles were evaluated",
+        "Failed: C:",
+        "0.750 ± 0.050",
+        "0.600 … 0.900",
+        "0.040",
+        "one image only",
+        "-2.500",
+        "Non-commercial parts: SwAV weights: CC BY-NC 4.0",
+        "This page holds no real image",
+        "ensgan pull",
+    ):
+        assert expected in text, expected
+
+
+def test_the_front_can_be_walked_with_the_keyboard(page: str) -> None:
+    elements = Elements(page).tags
+    points = [a for tag, a in elements if tag == "g" and "point" in (a.get("class") or "")]
+    rows = {a.get("id") for tag, a in elements if tag == "tr"}
+    assert len(points) == 2
+    for point in points:
+        assert point["tabindex"] == "0"
+        assert point["role"] == "button"
+        assert "members: A@10" in (point["aria-label"] or "")
+        assert point["data-row"] in rows  # the static table says the same
+    assert sum("chosen" in (point["class"] or "") for point in points) == 1
+    for tag, attributes in elements:
+        if tag == "img":
+            assert attributes.get("alt")
+
+
+def test_a_sweep_with_nothing_but_a_manifest(tmp_path: Path) -> None:
+    store, run_id = recorded(tmp_path, bare=True)
+    text = Elements(render(collect(store, run_id))).text
+    assert "No front is recorded" in text
+    assert "No downstream test is recorded" in text
+    assert "No memorisation test is recorded" in text
+
+
+def test_real_images_only_when_asked(tmp_path: Path) -> None:
+    store, run_id = recorded(tmp_path)
+    real = base64.b64encode(
+        image_grid([("normal", pixels(1)[::2]), (EVIL, pixels(1)[1::2])])
+    ).decode()
+    plain = render(collect(store, run_id))
+    asked = render(collect(store, run_id, show_real=True))
+    assert real not in plain
+    assert real in asked
+    assert "holds no real image" not in asked
+    assert asked.count("<img") == plain.count("<img") + 2
+    next((tmp_path / "data").iterdir()).unlink()
+    with pytest.raises(InputError, match="is not on this machine"):
+        collect(store, run_id, show_real=True)
+
+
+def test_runs_without_a_report_say_why(tmp_path: Path) -> None:
+    store, run_id = recorded(tmp_path)
+    child = store.children(run_id)[0].run_id
+    with pytest.raises(InputError, match="a run of kind 'gan'"):
+        collect(store, child)
+    with pytest.raises(InputError, match="not yet finished"):
+        collect(store, store.create_run("new", kind="sweep"))
+
+
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        ((0.0, 1.0), ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]),
+        ((0.0021, 0.0036), ["0.0020", "0.0025", "0.0030", "0.0035"]),
+        ((120.0, 870.0), ["200", "400", "600", "800"]),
+    ],
+)
+def test_axes_have_round_ticks_inside(values: tuple[float, float], texts: list[str]) -> None:
+    axis = geometry.axis(values, 70, 620)
+    assert [text for _, text in axis.ticks] == texts
+    assert all(70 <= position <= 620 for position, _ in axis.ticks)
+    assert axis(values[0]) < axis(values[1])
+    assert axis(float(values[1]) * 9) == 620
+
+
+def test_axes_of_one_point_and_of_none() -> None:
+    for values in ((0.3,), (0.0,), (), (1e-9, 1e-9)):
+        assert geometry.axis(values, 0, 100).ticks
+
+
+def test_numbers_as_people_read_them() -> None:
+    values = (None, 3, 0.12345, 0.00001234, True, "text", 0.0)
+    assert [number(value) for value in values] == [
+        *("–", "3", "0.1235", "1.2e-05", "True", "text", "0.0000")
+    ]
+
+
+@pytest.mark.parametrize("m", [2, 35])
+def test_the_overlap_map_is_drawn(m: int) -> None:
+    overlap = np.full((m, m), 0.3)
+    np.fill_diagonal(overlap, np.nan)
+    names = tuple(f"G@{i}" for i in range(m))
+    scores = PoolScores(
+        names,
+        np.ones(m),
+        np.ones(m),
+        np.zeros((m, 1), np.uint8),
+        overlap,
+        overlap,
+        k=5,
+        n_real=8,
+        counts=np.full(m, 8),
+    )
+    assert overlap_png(scores).startswith(b"\x89PNG")
