@@ -66,6 +66,7 @@ def test_the_readme_shows_what_this_file_runs() -> None:
         "ensgan sweep sweeps/quickstart.yaml",
         "ensgan runs",
         "ensgan ui",
+        "ensgan report RUN -o report.html",
         "ensgan pull RUN -o out/",
         "ensgan sample out/ -n 64 --seed 1 -o samples.npz",
         "ENSGAN_DATA=FOLDER ensgan sweep sweeps/pneumoniamnist-nano.yaml",
@@ -92,6 +93,8 @@ def test_the_main_job(user: User) -> None:
     run = listed[0]
     user.run_id = run["run_id"]
     assert run["members"] == 12 and run["dataset"] == "phantom" and run["selected"]
+    user("ensgan report RUN -o report.html")
+    assert "Pareto front" in (user.home / "report.html").read_text()
     user("ensgan pull RUN -o out/")
     user("ensgan sample out/ -n 64 --seed 1 -o samples.npz")
     first = (user.home / "samples.npz").read_bytes()

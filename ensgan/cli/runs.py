@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
@@ -20,6 +21,8 @@ from ensgan.cli.run_tables import (
 )
 from ensgan.errors import InputError
 
+MOST_RUNS = 1_000_000
+"""Sweeps that are looked through."""
 StorageOption: TypeAlias = Annotated[
     Path | None,
     typer.Option(help="Folder of sweeps and results.  [default: $ENSGAN_STORAGE or ensgan-runs]"),
@@ -40,11 +43,21 @@ def runs(
     sort: Annotated[
         str,
         typer.Option(
-            help="Field to sort by: started, name, status, or a metric or parameter such as "
-            "intra_d, inter_d, members, dataset; a leading '-' puts the greatest first."
+            help="Field to sort by: date, name, status, or a metric or parameter such as intra_d, "
+            "inter_d, size (of the ensemble), members (of the pool), dataset; a leading '-' puts "
+            "the greatest first."
         ),
-    ] = "-started",
+    ] = "-date",
     dataset: Annotated[str | None, typer.Option(help="Only sweeps on this data set.")] = None,
+    status: Annotated[
+        str | None, typer.Option(help="Only running, finished, failed or killed sweeps.")
+    ] = None,
+    gan: Annotated[
+        str | None, typer.Option(help="Only sweeps whose ensemble has a member of this GAN.")
+    ] = None,
+    since: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Only sweeps begun since (UTC).")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many sweeps.")] = 100,
     storage: StorageOption = None,
     uri: UriOption = None,
@@ -54,13 +67,22 @@ def runs(
 
     Example: ensgan runs --dataset pneumoniamnist --sort -intra_d
     """
-    from ensgan.store import open_store
+    from ensgan.store import open_store, status_named
 
     store = open_store(uri, storage)
     params = {"dataset": dataset} if dataset else {}
-    found = [summary(record) for record in store.find(params=params, order=sort, limit=limit)]
+    wanted = None if status is None else status_named(status)
+    order = {"date": "started", "-date": "-started"}.get(sort, sort)
+    found = [
+        entry
+        for record in store.find(params=params, order=order, limit=MOST_RUNS)
+        for entry in [summary(record)]
+        if (wanted is None or record.status == wanted)
+        and (gan is None or gan in {name.rpartition("@")[0] for name in entry["selected"]})
+        and (since is None or record.started >= since.replace(tzinfo=timezone.utc))
+    ][:limit]
     if not found:
-        note(f"no sweeps are recorded in {store.uri}")
+        note(f"no such sweeps are recorded in {store.uri}")
     emit({"runs": found}, as_json=json, table=lambda: runs_table(found))
 
 

@@ -11,6 +11,7 @@ from ensgan.store.base import (
     RunRecord,
     RunStatus,
     RunStore,
+    status_named,
 )
 from ensgan.store.memory import MemoryStore
 from ensgan.store.mlflow import MLflowStore
@@ -33,4 +34,5 @@ __all__ = [
     "open_store",
     "promote",
     "run_of_model",
+    "status_named",
 ]

@@ -102,6 +102,17 @@ def test_runs_lists_sweeps(storage: Path, run_id: str) -> None:
     breast = as_json("runs", "--storage", storage, "--dataset", "breastmnist")["runs"]
     assert [run["name"] for run in breast] == ["first"]
 
+    def names(*options: str) -> list[str]:
+        return [run["name"] for run in as_json("runs", "--storage", storage, *options)["runs"]]
+
+    assert names("--status", "running") == ["first"]
+    assert names("--gan", "A") == ["<b>second</b>"]
+    assert names("--gan", "C") == []
+    assert names("--since", "2020-01-01", "--sort", "date") == ["first", "<b>second</b>"]
+    assert names("--since", "2999-01-01") == []
+    with pytest.raises(InputError, match="'done' is not a run status"):
+        names("--status", "done")
+
 
 def test_tables_for_people(storage: Path, run_id: str) -> None:
     listed = call("runs", "--storage", storage)
@@ -297,6 +308,68 @@ def test_plain_mlflow_loads_a_promoted_ensemble(storage: Path, run_id: str) -> N
     for row, image in zip(rows, wanted.images, strict=True):
         made = np.asarray(Image.open(io.BytesIO(base64.b64decode(row["image"]))))
         assert np.array_equal(made, image)
+
+
+@pytest.mark.slow
+def test_mlflow_serves_a_promoted_ensemble(storage: Path, run_id: str, tmp_path: Path) -> None:
+    import os
+    import socket
+    import subprocess
+    import sys
+    import time
+    import urllib.request
+
+    as_json("promote", run_id, "--storage", storage)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    command = [
+        *(
+            sys.executable,
+            "-m",
+            "mlflow",
+            "models",
+            "serve",
+            "-m",
+            "models:/ensgan-phantom@champion",
+        ),
+        *("--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)),
+    ]
+    settings = {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{storage}/mlflow.db",
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen(
+            command, env={**os.environ, **settings}, stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            for _ in range(480):
+                try:
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5)
+                    break
+                except OSError:
+                    assert server.poll() is None, (tmp_path / "log").read_text()
+                    time.sleep(0.5)
+            wanted = load_ensemble(run_id, storage=storage).sample(4, [0, 1, 1, 0], seed=3)
+            request = {"n": 4, "labels": [0, 1, 1, 0], "seed": 3}
+            for body in ({"inputs": request}, {"dataframe_records": [request]}):
+                answer = urllib.request.urlopen(
+                    urllib.request.Request(
+                        f"http://127.0.0.1:{port}/invocations",
+                        json.dumps(body).encode(),
+                        {"Content-Type": "application/json"},
+                    ),
+                    timeout=120,
+                )
+                rows = json.loads(answer.read())["predictions"]
+                assert [row["label"] for row in rows] == wanted.labels.tolist()
+                names = [wanted.member_names[i] for i in wanted.members]
+                assert [row["member"] for row in rows] == names
+        finally:
+            os.killpg(server.pid, 15)
+            server.wait(60)
 
 
 @pytest.mark.parametrize(

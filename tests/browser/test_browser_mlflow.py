@@ -1,0 +1,138 @@
+"""A recorded sweep in MLflow's pages, started by ``ensgan ui``, in a real browser."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_sweep import tiny
+
+pytestmark = pytest.mark.browser
+NAME = "<img src=x onerror=alert(1)>"
+
+
+@pytest.fixture(scope="module")
+def sweep(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Storage and run ID of a real sweep, and beside it a run whose name is markup."""
+    from ensgan.cluster.launch import run_sweep
+    from ensgan.config import parse_spec
+    from ensgan.store import open_store
+
+    storage = tmp_path_factory.mktemp("storage")
+    spec = parse_spec(tiny(evaluate={"strategies": ["real", "selected"], "repeats": 2}))
+    result = run_sweep(spec, storage=storage, address=None)
+    store = open_store(storage=storage)
+    evil = store.create_run(NAME, kind="sweep", params={"dataset": NAME}, tags={"ensgan.x": NAME})
+    store.set_tags(evil, {"mlflow.note.content": NAME})
+    store.finish(evil)
+    assert result.run_id is not None
+    return storage, result.run_id
+
+
+@pytest.fixture(scope="module")
+def ui(sweep: tuple[Path, str]) -> Iterator[str]:
+    """Address of ``ensgan ui`` on a free port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    command = [sys.executable, "-m", "ensgan", "ui", "--port", str(port), "--storage", sweep[0]]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        for _ in range(480):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5)
+                break
+            except OSError:
+                assert process.poll() is None
+                time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, 15)
+        process.wait(30)
+
+
+def run_page(ui: str, storage: Path, run_id: str, path: str = "") -> str:
+    from ensgan.store import open_store
+
+    page = open_store(storage=storage).page(run_id, path)
+    return f"{ui}/{page}".removesuffix("/artifacts/" if not path else "")
+
+
+def test_the_runs_page_leads_to_the_report(
+    page: Any, ui: str, sweep: tuple[Path, str], screenshots: Path
+) -> None:
+    page.goto(run_page(ui, *sweep))
+    link = page.get_by_role("link", name="Report", exact=True)
+    link.wait_for()
+    page.screenshot(path=screenshots / "mlflow-run.png")
+    page.goto(f"{ui}/{link.get_attribute('href')}")
+    report = page.frame_locator("iframe")
+    report.get_by_role("heading", name="Pareto front").wait_for()
+    # MLflow shows pages in a sandbox: the script inside still answers to the keyboard.
+    report.locator("svg .point").first.focus()
+    assert "Intra-d" in report.locator("#front-detail").inner_text()
+    page.screenshot(path=screenshots / "mlflow-report.png")
+    assert [problem for problem in page.problems if "request" not in problem] == []
+
+
+@pytest.mark.parametrize(
+    "path", ["front/front.png", "pool/overlap.png", "grids/selected.png"], ids=lambda path: path
+)
+def test_pictures_are_shown(
+    page: Any, ui: str, sweep: tuple[Path, str], screenshots: Path, path: str
+) -> None:
+    page.goto(run_page(ui, *sweep, path))
+    page.wait_for_function(
+        "[...document.querySelectorAll('img')].some(i => i.src.startsWith('blob:')"
+        " && i.naturalWidth > 100) || [...document.querySelectorAll('*')]"
+        ".some(e => getComputedStyle(e).backgroundImage.includes('blob:'))"
+    )
+    page.wait_for_timeout(500)
+    page.screenshot(path=screenshots / f"mlflow-{Path(path).stem}.png")
+
+
+def test_tables_and_the_interactive_front_are_shown(
+    page: Any, ui: str, sweep: tuple[Path, str], screenshots: Path
+) -> None:
+    page.goto(run_page(ui, *sweep, "downstream/table.csv"))
+    page.get_by_text("g_mean", exact=True).first.wait_for()
+    page.screenshot(path=screenshots / "mlflow-downstream.png")
+    page.goto(run_page(ui, *sweep, "front/front.html"))
+    page.frame_locator("iframe").locator(".plotly .main-svg").first.wait_for()
+    page.screenshot(path=screenshots / "mlflow-front-interactive.png")
+
+
+def test_a_gans_grid_is_on_its_own_run(
+    page: Any, ui: str, sweep: tuple[Path, str], screenshots: Path
+) -> None:
+    from ensgan.store import open_store
+
+    gan = next(run for run in open_store(storage=sweep[0]).children(sweep[1]) if run.kind == "gan")
+    path = f"grid-{gan.name}/{gan.name}.png"
+    page.goto(run_page(ui, sweep[0], gan.run_id, path))
+    page.get_by_text(f"{gan.name}.png").first.wait_for()
+    page.wait_for_timeout(2000)
+    page.screenshot(path=screenshots / "mlflow-gan-grid.png")
+
+
+def test_names_that_are_markup_do_not_run(
+    page: Any, ui: str, sweep: tuple[Path, str], screenshots: Path
+) -> None:
+    from ensgan.store import open_store
+
+    evil = next(run for run in open_store(storage=sweep[0]).find() if run.name == NAME)
+    page.goto(run_page(ui, sweep[0], evil.run_id))
+    page.get_by_text("onerror").first.wait_for()
+    page.wait_for_timeout(1000)
+    page.screenshot(path=screenshots / "mlflow-markup.png")
+    assert [problem for problem in page.problems if "request" not in problem] == []

@@ -1,0 +1,115 @@
+"""MLflow on PostgreSQL: a database of Debian's packages, a tracking server before it, an outage."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+from ensgan.errors import StoreError
+from ensgan.store import open_store
+
+pytestmark = pytest.mark.slow
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a PostgreSQL server of the tests' own, on a loopback port."""
+    pytest.importorskip("psycopg2")
+    places = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not places:
+        pytest.skip("PostgreSQL's server is not installed: apt-get install postgresql")
+    folder = tmp_path_factory.mktemp("postgres")
+    data, port = folder / "data", free_port()
+    as_user: list[str] = []
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+        as_user = ["runuser", "-u", "postgres", "--"]
+        shutil.chown(folder, "postgres")
+        for above in (folder, *folder.parents[:3]):
+            if (
+                above.owner() == "root"
+                and above.parts[:2] == ("/", "tmp")
+                and above != Path("/tmp")
+            ):
+                above.chmod(0o755)
+    tool = str(places[-1])
+    options = f"-c listen_addresses=127.0.0.1 -p {port} -k {folder} -c fsync=off"
+
+    def run(*command: str) -> None:
+        subprocess.run([*as_user, *command], check=True, capture_output=True, cwd="/")
+
+    run(f"{tool}/initdb", "-D", str(data), "-U", "ensgan", "--auth=trust")
+    start = (f"{tool}/pg_ctl", "-D", str(data), "-o", options, "-l", str(folder / "log"), "-w")
+    run(*start, "start")
+    try:
+        run(f"{tool}/createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "ensgan", "mlflow")
+        yield f"postgresql://ensgan@127.0.0.1:{port}/mlflow"
+    finally:
+        run(f"{tool}/pg_ctl", "-D", str(data), "-m", "immediate", "stop")
+
+
+def record(uri: str, folder: Path) -> str:
+    """A sweep with a GAN and an ensemble folder, all written and read back."""
+    store = open_store(uri, folder)
+    run_id = store.create_run("s", kind="sweep", params={"dataset": "phantom", "members": 2})
+    child = store.create_run("SNGAN", kind="gan", parent=run_id)
+    store.log_history(child, [(step, {"intra_d": step / 10}) for step in range(5)])
+    (folder / "ensemble").mkdir(parents=True, exist_ok=True)
+    (folder / "ensemble" / "ensemble.json").write_text("{}")
+    store.log_folder(run_id, folder / "ensemble", "ensemble")
+    store.log_metrics(run_id, {"intra_d": 0.7})
+    store.finish(run_id)
+    fresh = open_store(uri, folder)
+    assert [run.run_id for run in fresh.find(params={"dataset": "phantom"})] == [run_id]
+    assert fresh.children(run_id)[0].metrics == {"intra_d": 0.4}
+    assert fresh.read(run_id, "ensemble/ensemble.json") == b"{}"
+    assert (fresh.fetch(run_id, "ensemble", folder / "out") / "ensemble.json").is_file()
+    with fresh.connection() as client:
+        client.delete_run(run_id)
+    return run_id
+
+
+def test_postgres_directly(database: str, tmp_path: Path) -> None:
+    record(database, tmp_path)
+
+
+def test_a_server_before_postgres(database: str, tmp_path: Path) -> None:
+    port = free_port()
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
+        *("--backend-store-uri", database, "--workers", "1"),
+        *("--artifacts-destination", str(tmp_path / "files"), "--serve-artifacts"),
+    ]
+    settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            command, env={**os.environ, **settings}, stdout=log, stderr=log, cwd=tmp_path
+        )
+        try:
+            for _ in range(480):
+                try:
+                    urlopen(f"http://127.0.0.1:{port}/health", timeout=5)
+                    break
+                except OSError:
+                    assert process.poll() is None, (tmp_path / "log").read_text()
+                    time.sleep(0.5)
+            record(f"http://127.0.0.1:{port}", tmp_path / "client")
+        finally:
+            process.terminate()
+            process.wait(60)
+    with pytest.raises(StoreError, match="check that it is running"):
+        open_store(f"http://127.0.0.1:{port}").find()
