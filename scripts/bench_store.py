@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import resource
 import shutil
 import sqlite3
 import statistics
@@ -33,6 +35,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
             "members": args.members,
             "sweeps": args.sweeps,
             "repeats": args.repeats,
+            "load_average": os.getloadavg()[0],
             **recording,
             **list_runs(folder / "record", args),
             **pull_ensemble(folder / "pull", args),
@@ -49,7 +52,7 @@ def record_sweep(storage: Path, members: int) -> dict[str, object]:
     store = open_store(storage=storage)
     begin = time.perf_counter()
     store.prepare()
-    prepared = time.perf_counter()
+    prepared, cpu = time.perf_counter(), time.process_time()
     parent = store.create_run(
         "sweep", kind="sweep", params={"dataset": "phantom", "members": members, "seed": 0}
     )
@@ -72,6 +75,7 @@ def record_sweep(storage: Path, members: int) -> dict[str, object]:
     return {
         "prepare_seconds": prepared - begin,
         "record_seconds": done - prepared,
+        "record_cpu_seconds": time.process_time() - cpu,
         "record_seconds_a_member": (done - prepared) / members,
     }
 
@@ -100,7 +104,12 @@ def list_runs(storage: Path, args: argparse.Namespace) -> dict[str, object]:
         assert int(output.split()[-1]) == args.sweeps
 
     ours_seconds, their_seconds = alternate(ours, theirs, args.repeats)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    ours()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {
+        "runs_command_cpu_seconds": cpu,
         "listed_runs": args.sweeps * (args.members + 1),
         "runs_command_seconds": ours_seconds,
         "mlflow_search_seconds": their_seconds,
