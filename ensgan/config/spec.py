@@ -72,6 +72,7 @@ class TrainSpec(_Strict):
     ema_decay: float | None = Field(None, ge=0, lt=1)
     resume_every: int | None = Field(None, ge=1)
     weights: Literal["ema", "raw"] = "ema"
+    fake_labels: Literal["uniform", "training"] = "uniform"
     overrides: dict[str, GanOverrides] = {}
 
     @field_validator("gans")

@@ -146,6 +146,7 @@ def _row(spec: SweepSpec, name: str) -> tuple[zoo.GANSpec, train.TrainSettings]:
         snapshots=chosen.snapshots,
         resume_every=chosen.resume_every,
         weights=chosen.weights,
+        fake_labels=chosen.fake_labels,
         seed=derive_seed(spec.seed, "train", name),
     )
     return zoo.get(name).scaled(width), settings

@@ -27,6 +27,9 @@ class TrainSettings:
         ema_start, ema_decay: for rows whose average has a fixed decay; others are not changed.
         resume_every: steps between resume checkpoints; None: the snapshot spacing.
         weights: which generator a snapshot holds, the averaged ("ema") or the trained ("raw").
+        fake_labels: of the generated images in training: "uniform" over the classes, as the
+            published configurations do, or in the proportions of the "training" split. With
+            unequal classes and "uniform" a projection discriminator can tell fakes by their label.
         device: a torch device.
         precision: "float32", or "bfloat16" for automatic mixed precision.
         compile: run the networks through ``torch.compile``.
@@ -45,6 +48,7 @@ class TrainSettings:
     ema_decay: float | None = None
     resume_every: int | None = None
     weights: Literal["ema", "raw"] = "ema"
+    fake_labels: Literal["uniform", "training"] = "uniform"
     device: str = "cpu"
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
@@ -67,6 +71,8 @@ class TrainSettings:
             problems.append(f"ema_decay must be below 1, not {self.ema_decay}")
         if self.weights not in ("ema", "raw"):
             problems.append(f"weights are 'ema' or 'raw', not '{self.weights}'")
+        if self.fake_labels not in ("uniform", "training"):
+            problems.append(f"fake_labels are 'uniform' or 'training', not '{self.fake_labels}'")
         if self.precision not in ("float32", "bfloat16"):
             problems.append(f"precision is 'float32' or 'bfloat16', not '{self.precision}'")
         if problems:

@@ -85,7 +85,7 @@ class Training:
         """A fresh batch from the generator, for that player's update."""
         n, generator, random = self.batch, self.generator, self.random
         latents = torch.randn(n, generator.latent_dim, generator=random, device=self.device)
-        labels = torch.randint(self.num_classes, (n,), generator=random, device=self.device)
+        labels = self._fake_labels()
         codes = one_hot_codes = None
         if self.spec.info_code is not None:
             part = self.spec.info_code
@@ -100,6 +100,14 @@ class Training:
         with self._precision():
             images = self._generate(latents, labels, one_hot_codes, noise)
         return Fakes(images.float(), labels, codes)
+
+    def _fake_labels(self) -> Tensor:
+        """Labels of a batch of fakes, int64 [batch]."""
+        shape, random, device = (self.batch,), self.random, self.device
+        if self.settings.fake_labels == "uniform":
+            return torch.randint(self.num_classes, shape, generator=random, device=device)
+        known = self.reals.labels
+        return known[torch.randint(len(known), shape, generator=random, device=device)]
 
     def real_batch(self, images: Tensor) -> Tensor:
         """uint8 reals → float32 in [-1, 1]."""

@@ -20,7 +20,9 @@ from ensgan.files import read_json
 from ensgan.train import TrainSettings, train_gan, untrained
 from ensgan.train.health import class_spreads, examine
 from ensgan.train.reals import Reals
+from ensgan.train.training import Training
 from ensgan.types import Samples
+from ensgan.zoo.backbones.base import Player
 from ensgan.zoo.sampling import sample
 
 TINY = zoo.get("SNGAN").scaled(1 / 32)
@@ -56,6 +58,23 @@ def test_snapshots_and_their_records(tmp_path: Path) -> None:
 
     again = list(train_gan(TINY, reals(), 2, settings(), tmp_path))
     assert again == snapshots
+
+
+def test_labels_of_fakes_follow_the_training_split_when_asked() -> None:
+    images = reals(40).images
+    unequal = Samples(images, (np.arange(40) < 4).astype(np.int64))
+
+    def share(fake_labels: str) -> float:
+        training = Training(
+            TINY, unequal, 2, settings(batch=20, d_updates=1, fake_labels=fake_labels)
+        )
+        drawn = [training.fakes(Player.DISCRIMINATOR).labels for _ in range(20)]
+        return float(torch.cat(drawn).float().mean())
+
+    assert 0.4 < share("uniform") < 0.6
+    assert 0.05 < share("training") < 0.16  # 4 of 40
+    with pytest.raises(InputError, match="fake_labels"):
+        settings(fake_labels="balanced")
 
 
 def test_stopped_anywhere_it_continues_bit_for_bit(tmp_path: Path) -> None:
