@@ -1,7 +1,9 @@
 """Scoring: ensgan against the bare matrix product and against prdc, in one run.
 
 Wide features are random: either independent normal values (the hardest case for exactness, all
-distances nearly equal) or, with --features latent, 2048 values driven by 32 latent ones.
+distances nearly equal) or, with --features latent, 2048 values driven by 32 latent ones. Ours and
+the product alternate; wall seconds and CPU seconds (of all threads) are medians. On a machine that
+others use, believe the CPU ratios with OMP_NUM_THREADS=1: waiting threads burn time.
 """
 
 from __future__ import annotations
@@ -39,18 +41,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--peer-pairs", type=int, default=60)
     parser.add_argument("--backends", nargs="+", default=["torch", "faiss"])
     parser.add_argument("--skip-wide", action="store_true")
+    parser.add_argument("--growth", action="store_true", help="members, points, dimensions × 2, 4")
 
 
-def seconds(action: Callable[[], Any], repeats: int) -> float:
-    """Median seconds after one warm-up."""
+def seconds(repeats: int, **actions: Callable[[], Any]) -> dict[str, float]:
+    """Medians of each action, one after another in every repeat, after one warm-up."""
     if repeats > 1:
-        action()
-    times = []
+        for action in actions.values():
+            action()
+    wall: dict[str, list[float]] = {name: [] for name in actions}
+    cpu: dict[str, list[float]] = {name: [] for name in actions}
     for _ in range(repeats):
-        start = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+        for name, action in actions.items():
+            start, begin = time.perf_counter(), time.process_time()
+            action()
+            wall[name].append(time.perf_counter() - start)
+            cpu[name].append(time.process_time() - begin)
+    return {
+        **{f"{name}_s": statistics.median(times) for name, times in wall.items()},
+        **{f"{name}_cpu_s": statistics.median(times) for name, times in cpu.items()},
+    }
 
 
 def features(kind: str, points: int, dim: int, seed: int) -> np.ndarray:
@@ -70,49 +80,51 @@ def peer(real: np.ndarray, fake: np.ndarray, k: int) -> dict[str, float]:
         return compute_prdc(real, fake, k)
 
 
+def prepared(a: np.ndarray, b: np.ndarray, k: int, name: str) -> Callable[[], Any]:
+    """One pair, both directions, radii given, its points placed: what a pool does 6,105 times."""
+    backend = make_backend(name)
+    centre = robust_centre(a)
+    balls = [measure_balls(each, k, backend, centre=centre) for each in (a, b)]
+    frame = Frame.spanning(centre, max(each.deviation for each in balls))
+    kept = [PlacedSet(*each, frame, backend) for each in zip((a, b), balls, strict=True)]
+    return lambda: pair_hits(kept[0], kept[1], BLOCK_ENTRIES)
+
+
 def wide(args: argparse.Namespace) -> dict[str, Any]:
     k = 5
     a, b = (features(args.features, args.points, args.dim, seed) for seed in (0, 1))
     first, second = torch.from_numpy(a), torch.from_numpy(b)
     out = torch.empty(len(a), len(b))
-    product = seconds(lambda: torch.mm(first, second.T, out=out), args.repeats)
     result: dict[str, Any] = {
         "points": args.points,
         "dim": args.dim,
         "features": args.features,
-        "matmul_s": product,
     }
     for name in args.backends:
-        backend = make_backend(name)
-        centre = robust_centre(a)
-        balls = [measure_balls(each, k, backend, centre=centre) for each in (a, b)]
-        frame = Frame.spanning(centre, max(each.deviation for each in balls))
-
-        def fresh(
-            balls: list[Any] = balls, frame: Frame = frame, backend: Any = backend
-        ) -> tuple[PlacedSet, PlacedSet]:
-            one, two = zip((a, b), balls, strict=True)
-            return PlacedSet(*one, frame, backend), PlacedSet(*two, frame, backend)
-
-        kept = fresh()
-        pair = seconds(lambda kept=kept: pair_hits(*kept, BLOCK_ENTRIES), args.repeats)
-        cold = seconds(lambda fresh=fresh: pair_hits(*fresh(), BLOCK_ENTRIES), args.repeats)
-        alone = seconds(lambda name=name: metrics.prdc(a, b, k, backend=name), args.repeats)
-        result[name] = {"pair_s": pair, "pair_with_placing_s": cold, "prdc_s": alone}
+        times = result[name] = seconds(
+            args.repeats,
+            matmul=lambda: torch.mm(first, second.T, out=out),
+            pair=prepared(a, b, k, name),
+            prdc=lambda name=name: metrics.prdc(a, b, k, backend=name),
+        )
+        for kind in ("", "_cpu"):
+            product = times[f"matmul{kind}_s"]
+            times[f"pair_over_matmul{kind}"] = times[f"pair{kind}_s"] / product
+            times[f"prdc_over_three_matmuls{kind}"] = times[f"prdc{kind}_s"] / (3 * product)
     if args.peer_repeats:
         theirs = peer(a, b, k)
         ours = metrics.prdc(a, b, k)
         result["largest_difference_from_peer"] = max(
             abs(theirs[name] - getattr(ours, name)) for name in theirs
         )
-        result["peer_prdc_s"] = seconds(lambda: peer(a, b, k), args.peer_repeats)
+        found = seconds(args.peer_repeats, peer=lambda: peer(a, b, k))
         fastest = result[args.backends[0]]
-        result["ratios"] = {
-            "pair_over_matmul": fastest["pair_s"] / product,
-            "two_peer_calls_over_pair": 2 * result["peer_prdc_s"] / fastest["pair_s"],
-            "peer_over_prdc": result["peer_prdc_s"] / fastest["prdc_s"],
-            "prdc_over_three_matmuls": fastest["prdc_s"] / (3 * product),
-        }
+        result["peer"] = found
+        for kind in ("", "_cpu"):
+            result[f"two_peer_calls_over_pair{kind}"] = (
+                2 * found[f"peer{kind}_s"] / fastest[f"pair{kind}_s"]
+            )
+            result[f"peer_over_prdc{kind}"] = found[f"peer{kind}_s"] / fastest[f"prdc{kind}_s"]
     return result
 
 
@@ -120,30 +132,54 @@ def whole_pool(args: argparse.Namespace) -> dict[str, Any]:
     with np.load(args.pool, allow_pickle=False) as arrays:
         real, fake = arrays["real"], arrays["fake"][: args.members]
         names = [str(name) for name in arrays["names"]][: args.members]
-    times = {
+    ours = {
         name: seconds(
-            lambda name=name: metrics.score_pool(real, list(fake), names, backend=name),
             1,
+            pool=lambda name=name: metrics.score_pool(real, list(fake), names, backend=name),
         )
         for name in args.backends
     }
     m = len(fake)
     rng = np.random.default_rng(0)
-    pairs = [rng.choice(m, 2, replace=False) for _ in range(args.peer_pairs)]
-    start = time.perf_counter()
-    for g, h in pairs:
-        peer(fake[g], fake[h], 5)
-        peer(fake[h], fake[g], 5)
-    both_ways = (time.perf_counter() - start) / len(pairs)
+    chosen = [rng.choice(m, 2, replace=False) for _ in range(args.peer_pairs)]
+
+    def pair_by_pair() -> None:
+        for g, h in chosen:
+            peer(fake[g], fake[h], 5)
+            peer(fake[h], fake[g], 5)
+
+    theirs = seconds(1, peer=pair_by_pair)
+    result: dict[str, Any] = {
+        "shape": list(fake.shape), "ours": ours, "peer_pairs_measured": len(chosen),
+    }  # fmt: skip
     # Both directions of every pair, and one direction against the real points.
-    extrapolated = both_ways * (m * (m - 1) / 2 + m / 2)
-    return {
-        "shape": list(fake.shape),
-        "seconds": times,
-        "peer_pairs_measured": len(pairs),
-        "peer_s_extrapolated": extrapolated,
-        "ratio": extrapolated / times[args.backends[0]],
-    }
+    scale = (m * (m - 1) / 2 + m / 2) / len(chosen)
+    for kind in ("", "_cpu"):
+        result[f"peer{kind}_s_extrapolated"] = theirs[f"peer{kind}_s"] * scale
+        result[f"ratio{kind}"] = (
+            result[f"peer{kind}_s_extrapolated"] / ours[args.backends[0]][f"pool{kind}_s"]
+        )
+    return result
+
+
+def growth(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """CPU seconds of a whole pool as members, points and dimensions double."""
+    rows = []
+    base = {"members": 8, "points": 500, "dim": 64}
+    for name in (None, *base):
+        for factor in (1,) if name is None else (2, 4):
+            shape = base if name is None else {**base, name: factor * base[name]}
+            sets = [
+                features(args.features, shape["points"], shape["dim"], seed)
+                for seed in range(shape["members"] + 1)
+            ]
+            names = [str(index) for index in range(shape["members"])]
+            times = seconds(
+                3,
+                pool=lambda sets=sets, names=names: metrics.score_pool(sets[0], sets[1:], names),
+            )
+            rows.append({**shape, **times})
+    return rows
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -155,6 +191,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         result["wide"] = wide(args)
     if args.pool:
         result["pool"] = whole_pool(args)
+    if args.growth:
+        result["growth"] = growth(args)
     result["peak_memory_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     result["load_after"] = os.getloadavg()[0]
     return result

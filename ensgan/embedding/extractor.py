@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
+from ensgan.embedding.ahead import ahead
 from ensgan.embedding.spec import ExtractorSpec, Options
 from ensgan.errors import DataError, InputError
 from ensgan.files import atomic_path, content_key, sha256_arrays
@@ -76,20 +77,25 @@ class Extractor:
                 f"{images.dtype} {list(images.shape)}"
             )
         features = np.empty((len(images), self.dim), np.float32)
+        parts = (
+            images[start : start + self._chunk] for start in range(0, len(images), self._chunk)
+        )
+        # Resizing takes as long as a small network: it is done while the network is at work.
+        prepared = (
+            ahead(self._prepare, parts) if self.preprocessing.size else map(self._prepare, parts)
+        )
         with torch.inference_mode():
-            for start in range(0, len(images), self._chunk):
-                part = images[start : start + self._chunk]
-                features[start : start + len(part)] = self._forward(part)
+            for start, x in zip(range(0, len(images), self._chunk), prepared, strict=True):
+                part = features[start : start + self._chunk]
+                part[:] = self._network(x)[: len(part)].to(torch.float32).cpu().numpy()
         return features
 
-    def _forward(self, images: UInt8Array) -> Float32Array:
-        x = self.preprocessing(images, self.device)
-        missing = self._chunk - len(images)
-        if missing:
-            x = functional.pad(x, (0, 0, 0, 0, 0, 0, 0, missing))
-        y = self._network(x)
-        features: Float32Array = y[: len(images)].to(torch.float32).cpu().numpy()
-        return features
+    def _prepare(self, images: UInt8Array) -> Tensor:
+        """A full group of inputs; what is missing is zero."""
+        with torch.inference_mode():
+            x = self.preprocessing(images, self.device)
+            missing = self._chunk - len(images)
+            return functional.pad(x, (0, 0, 0, 0, 0, 0, 0, missing)) if missing else x
 
     def save(self, path: Path) -> None:
         """Write weights and description to one safetensors file that :func:`load_extractor` reads.

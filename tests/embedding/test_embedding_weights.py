@@ -80,6 +80,21 @@ def test_resnet50_from_a_file_and_back(tmp_path: Path) -> None:
     assert load_extractor(tmp_path / "extractor.safetensors").key == extractor.key
 
 
+def test_torchvisions_resnet50_file_loads_unchanged(tmp_path: Path) -> None:
+    """The names and shapes of torchvision's own state dict, head and all, as safetensors."""
+    state = {name: tensor.contiguous() for name, tensor in resnet50().state_dict().items()}
+    assert state["fc.weight"].shape == (1000, 2048)
+    assert state["layer1.0.downsample.0.weight"].shape == (256, 64, 1, 1)
+    save_file(state, tmp_path / "resnet50.safetensors")
+    extractor = make_extractor("resnet50", weights=tmp_path / "resnet50.safetensors")
+    assert extractor.dim == 2048 and "ImageNet" in extractor.licence
+
+
+def test_random_takes_no_weights(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="leave the weights out"):
+        make_extractor("random", weights=tmp_path / "w.pth")
+
+
 def test_download_is_checked_converted_and_kept(tmp_path: Path) -> None:
     file, cache = tmp_path / "w.pth", tmp_path / "cache"
     torch.save({"state_dict": STATE}, file)
