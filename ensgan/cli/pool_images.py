@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from ensgan.data.pool import ImagePool
     from ensgan.embedding import Extractor
     from ensgan.metrics.files import PoolFeatures
-    from ensgan.types import Dataset, PoolScores
+    from ensgan.types import Dataset, PoolScores, UInt8Array
 
 DataOption: TypeAlias = Annotated[
     str | None,
@@ -101,8 +102,16 @@ def embed_pool(
     extractor: str,
     weights: Path | None,
     on_progress: Callable[[int, int], None],
+    held_out: UInt8Array | None = None,
 ) -> PoolFeatures:
     """Embed a pool of images; what was embedded before is read from the cache.
+
+    Args:
+        pool: the images.
+        extractor: name of the network, which runs on the GPU when there is one.
+        weights: its weight file; None downloads or makes the weights (kept in the cache).
+        on_progress: called with (images done, images in all).
+        held_out: real images never trained on, of the pool's size.
 
     Raises:
         InputError: an extractor that needs labels which the real images do not have.
@@ -113,14 +122,27 @@ def embed_pool(
 
     network = _extractor(extractor, weights, pool)
     sets = [pool.real.images, *(member.samples.images for member in pool.members)]
+    sets += [] if held_out is None else [held_out]
     total, done = sum(map(len, sets)), 0
     features = []
+
+    def told(before: int, part: int, _: int) -> None:
+        on_progress(before + part, total)
+
     for images in sets:
-        features.append(embed(images, network, cache=cache_folder() / "features").features)
+        embedded = embed(
+            images,
+            network,
+            cache=cache_folder() / "features",
+            on_progress=partial(told, done),
+        )
+        features.append(embedded.features)
         done += len(images)
         on_progress(done, total)
     names = tuple(member.name for member in pool.members)
-    return PoolFeatures(features[0], tuple(features[1:]), names, network.key, pool.contents)
+    unseen = None if held_out is None else features.pop()
+    real, *fakes = features
+    return PoolFeatures(real, tuple(fakes), names, network.key, pool.contents, unseen)
 
 
 def known_part(
@@ -145,14 +167,24 @@ def known_part(
 
 
 def _extractor(name: str, weights: Path | None, pool: ImagePool) -> Extractor:
+    import torch
+
     from ensgan.embedding import make_extractor
+    from ensgan.files import cache_folder
     from ensgan.types import Dataset
 
-    if name == "medical" and len(pool.class_names) < 2:
+    if name == "medical" and weights is None and len(pool.class_names) < 2:
         raise InputError(
             "the extractor 'medical' is trained on labelled images, which this pool does not "
-            "have: put the real images into class folders, or choose another extractor"
+            "have: put the real images into class folders, give --weights, or choose another "
+            "extractor"
         )
     real = pool.real
     dataset = Dataset("real", real, real, real, pool.class_names)
-    return make_extractor(name, weights=weights, dataset=dataset)
+    return make_extractor(
+        name,
+        weights=weights,
+        dataset=dataset,
+        cache=cache_folder() / "extractors",
+        device="cuda" if torch.cuda.is_available() else "cpu",
+    )

@@ -91,7 +91,10 @@ def score(
         _remove(checkpoint)
     budget = round(memory * 2**30)
     real = RealSource(data, data_dir, image_size, accept_checksum)
-    pool = _pool(features, real, extractor, weights, checkpoint, budget)
+    if _are_images(features):
+        pool = _embedded(features, real, extractor, weights, held_out)
+    else:
+        pool = _read(features, real, held_out, checkpoint, budget)
     say_backend(backend)
     settings = {"k": k, "backend": backend, "memory_bytes": budget, "fast": fast}
     settings["known"] = None if extend is None else known_part(extend, pool, k, warn)
@@ -104,7 +107,7 @@ def score(
     _remove(checkpoint)
     if measures.fast_error is not None:
         warn(str(measures.fast_error))
-    rows = _memorisation(pool, held_out, backend)
+    rows = _memorisation(pool, backend)
     seconds = time.perf_counter() - start
     note(f"wrote {output}")
     emit(
@@ -175,38 +178,49 @@ def _frechet(
         )
 
 
-def _pool(
-    features: Path,
-    real: RealSource,
-    extractor: str,
-    weights: Path | None,
-    scratch: Path,
-    memory_bytes: int,
-) -> PoolFeatures:
+def _are_images(features: Path) -> bool:
     from ensgan.data.pool import is_image_pool
-    from ensgan.metrics.files import load_pool
+
+    return is_image_pool(features)
+
+
+def _embedded(
+    folder: Path, real: RealSource, extractor: str, weights: Path | None, held_out: Path | None
+) -> PoolFeatures:
+    """Features of a pool of images; images in its ``held_out/`` count when nothing else is said."""
+    from ensgan.data.pool import read_others
+
+    images = read_images(folder, real)
+    if held_out is None and (folder / "held_out").is_dir():
+        held_out = folder / "held_out"
+    unseen = None if held_out is None else read_others(held_out, images.real.shape)
+    with progress("embedding", "images") as report:
+        return embed_pool(images, extractor, weights, report, unseen)
+
+
+def _read(
+    path: Path, real: RealSource, held_out: Path | None, scratch: Path, memory_bytes: int
+) -> PoolFeatures:
+    from ensgan.metrics.files import load_array, load_pool
     from ensgan.metrics.growing import feature_contents
 
-    if is_image_pool(features):
-        images = read_images(features, real)
-        with progress("embedding", "images") as report:
-            return embed_pool(images, extractor, weights, report)
     if real.data is not None:
-        raise InputError(f"--data gives real images, but {features} holds features: drop it")
-    pool = load_pool(features, scratch=scratch, memory_bytes=memory_bytes)
-    return replace(pool, contents=feature_contents(pool.real, pool.fakes, pool.names))
+        raise InputError(f"--data gives real images, but {path} holds features: drop it")
+    pool = load_pool(path, scratch=scratch, memory_bytes=memory_bytes)
+    return replace(
+        pool,
+        contents=feature_contents(pool.real, pool.fakes, pool.names),
+        held_out=None if held_out is None else load_array(held_out),
+    )
 
 
-def _memorisation(
-    pool: PoolFeatures, held_out: Path | None, backend: str
-) -> dict[str, dict[str, float]]:
+def _memorisation(pool: PoolFeatures, backend: str) -> dict[str, dict[str, float]]:
     """One row a member and one for all of them; empty without held-out images."""
-    if held_out is None:
+    if pool.held_out is None:
         return {}
     from ensgan.metrics import Memorisation, MemorisationReference
-    from ensgan.metrics.files import load_array
 
-    reference = MemorisationReference(pool.real, load_array(held_out), backend=backend)
+    reference = MemorisationReference(pool.real, pool.held_out, backend=backend)
     found = [
         reference.measure(source, name=name)
         for source, name in zip(pool.fakes, pool.names, strict=True)

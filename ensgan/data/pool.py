@@ -157,6 +157,21 @@ def read_pool(
     return ImagePool(real, class_names, tuple(members), facts)
 
 
+def read_others(path: Path, shape: ImageShape) -> UInt8Array:
+    """Further images (held-out ones, say) at the size and channels of a pool's.
+
+    Args:
+        path: a folder, ``.npz`` (``images``) or ``.npy``.
+        shape: of the pool's images.
+
+    Raises:
+        DataError: missing, or images that cannot be used.
+    """
+    if not path.exists():
+        raise DataError(f"no such file or folder of images: {path}")
+    return _read(path, path.parent, shape.size, shape, None, None)[0]
+
+
 def check_name(name: str) -> str:
     """A name that a member of an ensemble may have.
 

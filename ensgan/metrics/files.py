@@ -22,7 +22,8 @@ from ensgan.metrics.features import FeatureSource
 class PoolFeatures:
     """The real features, one source a member, and the members' names.
 
-    ``contents``: content keys of the real set and of each member where they are known already.
+    ``contents``: content keys of the real set and of each member where they are known already;
+    ``held_out``: features of real images that no generator was trained on, if there are any.
     """
 
     real: FeatureSource
@@ -30,6 +31,7 @@ class PoolFeatures:
     names: tuple[str, ...]
     extractor: str = ""
     contents: tuple[str, ...] = ()
+    held_out: FeatureSource | None = None
 
     def on_disk(self, folder: Path) -> PoolFeatures:
         """The same pool with every array in a file of ``folder``, so that tasks pass paths only."""

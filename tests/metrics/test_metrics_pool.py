@@ -266,6 +266,33 @@ def test_cli_score_of_image_folders(tmp_path):
     assert "3.png" in str(broken.exception)
 
 
+def test_planted_copies_are_found_in_image_folders(tmp_path, monkeypatch):
+    image = pytest.importorskip("PIL.Image")
+    monkeypatch.setenv("ENSGAN_CACHE", str(tmp_path / "cache"))
+    rng = np.random.default_rng(1)
+    real, held_out, honest, fresh = (
+        rng.integers(0, 256, (n, 16, 16), dtype=np.uint8) for n in (30, 20, 20, 10)
+    )
+    sets = {
+        "real": real,
+        "held_out": held_out,
+        "fake/Honest@1": honest,
+        "fake/Copier@1": np.concatenate([real[:10], fresh]),
+    }
+    for part, images in sets.items():
+        (tmp_path / "pool" / part).mkdir(parents=True)
+        for index, pixels in enumerate(images):
+            image.fromarray(pixels).save(tmp_path / "pool" / part / f"{index:02}.png")
+    result = run("score", tmp_path / "pool", "-o", tmp_path / "s.npz", "--json")
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.stdout)["memorisation"]
+    assert rows["Copier@1"]["copy_candidates"] == 10
+    assert rows["Honest@1"]["copy_candidates"] == 0
+    assert rows["(all members)"]["copy_share"] == 10 / 40
+    cached = list((tmp_path / "cache" / "features").glob("*.npz"))
+    assert len(cached) == 4, "embeddings of all four sets are kept"
+
+
 def test_pairs_side_by_side_in_threads(pool):
     import torch
 
