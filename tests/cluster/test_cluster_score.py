@@ -12,8 +12,6 @@ from typer.testing import CliRunner
 
 from ensgan.cli.app import app
 from ensgan.cluster.session import ray_session
-from ensgan.cluster.spread import spread, task_mapper
-from ensgan.errors import EnsganError, InputError
 from ensgan.metrics import measure_pool
 from ensgan.types import PoolScores
 
@@ -50,22 +48,3 @@ def test_score_on_ray_equals_score_here(cluster: None, pool, tmp_path: Path) -> 
     assert list(value["recall"].values()) == here.recall.tolist()
     assert set(value["frechet"]) == set(value["density"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pool.npz", "scores.npz"]
-
-
-@pytest.mark.timeout(120)
-def test_results_errors_and_impossible_requests(cluster: None) -> None:
-    def double(x: int) -> int:  # nested: workers cannot import the tests
-        if x == 7:
-            raise InputError("7 is bad input")
-        return 2 * x
-
-    assert sorted(spread(double, range(7))) == [0, 2, 4, 6, 8, 10, 12]
-    with pytest.raises(InputError, match="7 is bad input"):
-        list(spread(double, range(9)))
-    with (
-        pytest.raises(InputError, match=r"asks for 1 GPU.*lower --gpus-per-task"),
-        task_mapper("local", gpus=1),
-    ):
-        pass
-    with pytest.raises(EnsganError, match="must be above 0"), task_mapper("local", cpus=0):
-        pass
