@@ -133,7 +133,7 @@ def _run_id(folder: SweepFolder) -> str | None:
         run_id = state["runs"].get(folder.read()["spec"]["name"])
     except (EnsganError, KeyError, TypeError, AttributeError):
         return None
-    return None if run_id is None else str(run_id)
+    return str(run_id) if run_id else None  # empty while the store is being asked for one
 
 
 def _scores_of(folder: SweepFolder, front: Front) -> PoolScores:
