@@ -24,6 +24,7 @@ from ensgan.cli import (
     score,
     search,
     serve,
+    status,
     study,
     sweep,
     zoo,
@@ -61,6 +62,7 @@ app.command("zoo")(zoo.zoo)
 app.command("sweep")(sweep.sweep)
 app.command("train")(sweep.train)
 app.command("sync")(sweep.sync)
+app.command("status")(status.status)
 app.add_typer(data.app, name="data")
 app.command("init")(init.init)
 app.command("search")(search.search)

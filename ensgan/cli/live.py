@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TextIO
 
@@ -70,6 +70,11 @@ def sentence(event: Event) -> str:
             f"{fields['strategy']} (repeat {fields['repeat']}): "
             f"accuracy {metrics['accuracy']:.3f}, g-mean {metrics['g_mean']:.3f}"
         )
+    if event.kind == "lost":
+        return (
+            f"{fields['gan']} lost its {fields['kind']} after step {fields['step']}: starting it "
+            f"again ({fields['reason']})"
+        )
     if event.kind == "failed":
         return f"FAILED {fields['gan']}: {fields['error']}"
     if event.kind == "warning":
@@ -90,14 +95,17 @@ class _LiveTable:
         def listen(event: Event) -> None:
             fields = event.fields
             if event.kind == "progress" and "gan" in fields:
-                self._advance(self.rows.setdefault(fields["gan"], {}), fields)
+                self._advance(self.rows.setdefault(fields["gan"], {"gan": fields["gan"]}), fields)
             elif event.kind == "progress":
                 self.stage = f"{fields['stage']} {fields['done']}/{fields['of']}"
             elif event.kind == "member":
                 gan = fields["member"].partition("@")[0]
-                self.rows.setdefault(gan, {}).update(
-                    intra_d=fields["intra_d"], health=", ".join(fields["health"])
+                self.rows.setdefault(gan, {"gan": gan}).update(
+                    member=fields["member"], intra_d=fields["intra_d"], health=fields["health"]
                 )
+            elif event.kind == "failed" and fields["gan"] in self.rows:
+                self.rows[fields["gan"]]["state"] = "failed"
+                say(sentence(event))
             elif event.kind == "stage":
                 self.stage = fields["stage"]
                 if fields["state"] == "done":
@@ -109,24 +117,49 @@ class _LiveTable:
 
     @staticmethod
     def _advance(row: dict[str, Any], fields: Mapping[str, Any]) -> None:
-        """Note the step of a GAN, and its pace since the first step seen here."""
+        """Note the step of a GAN, its pace (since the first step seen here) and what is left."""
         first_step, first_seconds = row.setdefault("first", (fields["step"], fields["seconds"]))
-        row.update(fields)
+        row.update(fields, state="running")
         elapsed = fields["seconds"] - first_seconds
-        if elapsed > 0:
+        if elapsed > 0 and not fields.get("steps_per_second"):
             row["steps_per_second"] = (fields["step"] - first_step) / elapsed
+        rate = row.get("steps_per_second")
+        row["eta_seconds"] = (row["steps"] - row["step"]) / rate if rate else None
 
     def render(self) -> Table:
         """The table now."""
-        table = Table(title=self.stage, title_justify="left")
-        for column in ("GAN", "step", "steps/s", "left", "Intra-d", "health"):
-            table.add_column(column, justify="left" if column in ("GAN", "health") else "right")
-        for gan, row in self.rows.items():
-            rate = row.get("steps_per_second") or 0.0
-            steps, step = row.get("steps", 0), row.get("step", 0)
-            left = f"{(steps - step) / rate:.0f} s" if rate else ""
-            intra_d = f"{row['intra_d']:.3f}" if "intra_d" in row else ""
-            table.add_row(
-                gan, f"{step}/{steps}", f"{rate:.2f}", left, intra_d, row.get("health", "")
-            )
-        return table
+        return gan_table(self.stage, self.rows.values())
+
+
+def gan_table(title: str, rows: Iterable[Mapping[str, Any]]) -> Table:
+    """One line a GAN: how far it is, how fast, where, and how good its last member was."""
+    table = Table(title=title, title_justify="left")
+    for column in ("last member", "step", "steps/s", "left", "node", "GPU", "Intra-d", "health"):
+        left = column in ("last member", "node", "health")
+        table.add_column(column, justify="left" if left else "right", no_wrap=column != "health")
+    for row in rows:
+        rate, memory = row.get("steps_per_second"), row.get("gpu_memory_bytes")
+        eta, intra_d = row.get("eta_seconds"), row.get("intra_d")
+        health = row.get("health") or ()
+        words = health if isinstance(health, str) else ", ".join(health)
+        state = row.get("state", "running")
+        table.add_row(
+            row.get("member") or row["gan"],
+            f"{row.get('step', 0):,}/{row.get('steps', 0):,}",
+            f"{rate:.2f}" if rate else "",
+            duration(eta) if eta is not None else "",
+            row.get("node") or "",
+            f"{memory / 2**30:.1f} GB" if memory else "",
+            f"{intra_d:.3f}" if intra_d is not None else "",
+            words if state in ("running", "done") else f"{state} {words}".strip(),
+        )
+    return table
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that a person would choose."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -36,8 +36,13 @@ def sweep(
     spec: SpecArgument,
     settings: SetOption = None,
     address: Annotated[
-        str, typer.Option(help="Ray: 'local', 'auto', 'ray://host:port'; 'none' uses no Ray.")
+        str,
+        typer.Option(help="Ray: 'local', or a cluster by 'auto' or HOST:PORT; 'none': no Ray."),
     ] = "local",
+    allow_open_cluster: Annotated[
+        bool,
+        typer.Option("--allow-open-cluster", help="Use a Ray cluster that asks for no token."),
+    ] = False,
     storage: StorageOption = None,
     data_dir: DataOption = None,
     dry_run: Annotated[
@@ -66,6 +71,7 @@ def sweep(
             storage=storage,
             data_dir=data_dir,
             address=None if address == "none" else address,
+            allow_open_cluster=allow_open_cluster,
             fresh=fresh,
             on_event=on_event,
             started=psutil.Process().create_time(),  # start-up counts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-import threading
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,19 +13,23 @@ from ensgan.cluster import session  # sets Ray's environment before the import b
 
 import ray  # isort: skip
 from ray import tune  # isort: skip
-from ray.tune.experiment import Trial  # isort: skip
 
-from ensgan.cluster.trainable import gan_trial, heartbeat_path
+from ensgan.cluster import preflight
+from ensgan.cluster.queue import TrialQueue
+from ensgan.cluster.shares import Order, check_satisfiable, orders, slots
+from ensgan.cluster.trainable import gan_trial
+from ensgan.cluster.watcher import Watcher, heartbeats, last_line
 from ensgan.config import ClusterSpec
-from ensgan.errors import DataError, EnsganError, InputError
-from ensgan.files import read_json
-from ensgan.pipeline.events import Event, OnEvent
+from ensgan.errors import EnsganError
+from ensgan.pipeline.disk import written_bytes
+from ensgan.pipeline.events import OnEvent
 from ensgan.pipeline.members import MemberJob, MemberResult
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-POLL_SECONDS = 1.0
+MOST_PENDING = 200
+"""Trials that Tune asks Ray for before they can run: an autoscaler sees them."""
 
 __all__ = ["RayExecutor", "session"]
 
@@ -33,22 +37,24 @@ __all__ = ["RayExecutor", "session"]
 class RayExecutor:
     """Needs a Ray session (:func:`ensgan.cluster.session.ray_session`).
 
+    Args:
+        settings: how trials are scheduled.
+        tune_folder: where Tune keeps its own records; nothing is ever read back from there.
+        disk_bytes: that the whole sweep takes.
+
     Raises:
         InputError: the cluster can never give what one trial asks for.
     """
 
-    def __init__(self, settings: ClusterSpec, tune_folder: Path) -> None:
+    def __init__(self, settings: ClusterSpec, tune_folder: Path, disk_bytes: int = 0) -> None:
         self.settings = settings
         self.tune_folder = tune_folder
-        available = ray.cluster_resources()
-        asked = {"CPU": settings.cpus_per_trial, "GPU": settings.gpus_per_trial}
-        for resource, amount in asked.items():
-            if amount > available.get(resource, 0):
-                raise InputError(
-                    f"a trial asks for {amount:g} {resource}, the cluster has "
-                    f"{available.get(resource, 0):g}: change cluster.{resource.lower()}s_per_trial"
-                )
-        self.slots = max(1, int(available["CPU"] // settings.cpus_per_trial))
+        self.disk_bytes = disk_bytes
+        nodes = living_nodes()
+        gpus = 1.0 if settings.gpus_per_trial == "auto" else settings.gpus_per_trial
+        order = Order("any", settings.cpus_per_trial, gpus)
+        check_satisfiable([order], nodes, may_grow=settings.autoscaling)
+        self.slots = slots(order, nodes)
 
     def grow(
         self,
@@ -58,34 +64,51 @@ class RayExecutor:
         on_event: OnEvent,
     ) -> Mapping[str, str]:
         """See :meth:`ensgan.pipeline.executor.Executor.grow`."""
-        watcher = _Watcher(on_member, on_event)
+        wanted = orders(jobs, self.settings, self._check(jobs, on_event))
+        queue = TrialQueue(wanted, self.settings.max_concurrent)
+        watcher = Watcher(queue, jobs, on_member, on_event)
+        tuner = self._tuner(queue, watcher, jobs)
+        with (
+            heartbeats(queue, jobs, on_event),
+            _pending_trials(min(len(jobs), self.slots, MOST_PENDING)),
+            # Tune prints boxes even when told to be quiet; stdout belongs to the caller's events.
+            contextlib.redirect_stdout(io.StringIO()),
+        ):
+            grid = tuner.fit()
+        for outcome in grid:
+            gan = str((outcome.config or {}).get("gan"))
+            if outcome.error is not None and gan not in watcher.failed:
+                watcher.fail(gan, f"lost too often: {last_line(outcome.error)}")
+        return watcher.failed
+
+    def _check(self, jobs: Sequence[MemberJob], on_event: OnEvent) -> int | None:
+        """Refuse a cluster that cannot do the jobs; memory of its smallest GPU, if asked for."""
+        shares_memory = self.settings.gpus_per_trial == "auto"
+        if not preflight.needs_asking(shares_memory):
+            return None
+        return preflight.check_nodes(
+            jobs,
+            max(0, self.disk_bytes - written_bytes(jobs[0].results)),
+            wants_gpu=bool(self.settings.gpus_per_trial),
+            on_event=on_event,
+        )
+
+    def _tuner(self, queue: TrialQueue, watcher: Watcher, jobs: Sequence[MemberJob]) -> tune.Tuner:
         trainable = tune.with_resources(
             tune.with_parameters(gan_trial, jobs={job.name: job for job in jobs}),
-            {"cpu": self.settings.cpus_per_trial, "gpu": self.settings.gpus_per_trial},
+            lambda config: {"cpu": config["cpus"], "gpu": config["gpus"]},
         )
-        tuner = tune.Tuner(
+        return tune.Tuner(
             trainable,
-            param_space={"gan": tune.grid_search([job.name for job in jobs])},
-            tune_config=tune.TuneConfig(
-                max_concurrent_trials=self.settings.max_concurrent, reuse_actors=True
-            ),
+            tune_config=tune.TuneConfig(search_alg=queue, num_samples=-1, reuse_actors=True),
             run_config=tune.RunConfig(
                 name="trials",
                 storage_path=str(self.tune_folder),
                 verbose=0,
                 callbacks=[watcher],
-                checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
                 failure_config=tune.FailureConfig(max_failures=self.settings.retries),
             ),
         )
-        # Tune prints boxes even when told to be quiet; stdout belongs to the caller's events.
-        with _heartbeats(jobs, on_event), contextlib.redirect_stdout(io.StringIO()):
-            grid = tuner.fit()
-        for outcome in grid:
-            gan = str((outcome.config or {}).get("gan"))
-            if outcome.error is not None and gan not in watcher.failed:
-                watcher.fail(gan, f"lost: {_last_line(outcome.error)}")
-        return watcher.failed
 
     def map(
         self, function: Callable[[T], R], items: Sequence[T], *, on_done: Callable[[R], None]
@@ -110,68 +133,29 @@ class RayExecutor:
         return [results[i] for i in range(len(items))]
 
 
-class _Watcher(tune.Callback):  # type: ignore[misc]
-    """Turns Tune's reports into members, failures and events."""
-
-    def __init__(self, on_member: Callable[[MemberResult], None], on_event: OnEvent) -> None:
-        self.on_member = on_member
-        self.on_event = on_event
-        self.failed: dict[str, str] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Tune pickles its callbacks into a state that ensgan never restores from.
-        return {}
-
-    def on_trial_result(
-        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
-    ) -> None:
-        """Called in the driver for every report of a trial."""
-        if "error" in result:
-            self.fail(result["gan"], result["error"])
-        elif "member" in result:
-            self.on_member(MemberResult.from_json(result["member"]))
-
-    def fail(self, gan: str, reason: str) -> None:
-        """A GAN will not be finished."""
-        self.failed[gan] = reason
-        self.on_event(Event("failed", {"gan": gan, "error": reason}))
+def living_nodes() -> list[dict[str, float]]:
+    """Resources of every node that is alive."""
+    return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
 
 
 @contextlib.contextmanager
-def _heartbeats(jobs: Sequence[MemberJob], on_event: OnEvent) -> Iterator[None]:
-    """Pass on the trials' heartbeats while the body runs."""
-    stop = threading.Event()
-
-    def poll() -> None:
-        seen: dict[Path, float] = {}
-        while not stop.wait(POLL_SECONDS):
-            for job in jobs:
-                path = heartbeat_path(job)
-                try:
-                    beat = read_json(path) if path.exists() else None
-                except DataError:
-                    continue
-                if beat is not None and beat["time"] != seen.get(path):
-                    seen[path] = beat["time"]
-                    on_event(Event("progress", beat))
-
-    thread = threading.Thread(target=poll, name="heartbeats", daemon=True)
-    thread.start()
+def _pending_trials(count: int) -> Iterator[None]:
+    """Let Tune prepare this many trials at once; it reads the number from the environment."""
+    name = "TUNE_MAX_PENDING_TRIALS_PG"
+    before = os.environ.get(name)
+    os.environ[name] = str(max(1, count))
     try:
         yield
     finally:
-        stop.set()
-        thread.join()
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _cause(error: BaseException) -> BaseException:
     """The error a task raised, if it is ours; otherwise one that says what Ray said."""
-    cause = getattr(error, "cause", None)
+    cause: Any = getattr(error, "cause", None)
     if isinstance(cause, EnsganError):
         return cause
-    return EnsganError(f"a task failed on the cluster: {_last_line(error)}")
-
-
-def _last_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    return EnsganError(f"a task failed on the cluster: {last_line(error)}")

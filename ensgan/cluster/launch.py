@@ -9,13 +9,13 @@ from pathlib import Path
 
 from ensgan.config import SweepSpec, TrackSpec
 from ensgan.errors import InputError, unknown_name
-from ensgan.pipeline.disk import check_disk
+from ensgan.pipeline.disk import check_disk, disk_bytes
 from ensgan.pipeline.events import OnEvent, StageClock, ignore
 from ensgan.pipeline.executor import Executor, LocalExecutor, grow_here
 from ensgan.pipeline.folder import SweepFolder
 from ensgan.pipeline.members import MemberResult
 from ensgan.pipeline.names import load_sweep
-from ensgan.pipeline.prepare import member_jobs, resolve, write_inputs
+from ensgan.pipeline.prepare import Resolved, member_jobs, resolve, write_inputs
 from ensgan.pipeline.record import Recording
 from ensgan.pipeline.recorder import BackgroundRecorder
 from ensgan.pipeline.results import SweepResult
@@ -31,6 +31,7 @@ def run_sweep(
     storage: Path | None = None,
     data_dir: Path | None = None,
     address: str | None = "local",
+    allow_open_cluster: bool = False,
     fresh: bool = False,
     on_event: OnEvent = ignore,
     started: float | None = None,
@@ -43,8 +44,9 @@ def run_sweep(
         storage: folder of sweeps and of the local store (default ``ENSGAN_STORAGE`` or
             ``./ensgan-runs``).
         data_dir: where data sets lie (default ``ENSGAN_DATA``).
-        address: ``local`` starts Ray on this machine, ``auto``/``ray://…`` joins a cluster,
-            None runs everything in this process without Ray.
+        address: ``local`` starts Ray on this machine, ``auto`` or ``HOST:PORT`` joins a cluster
+            from one of its nodes, None runs everything in this process without Ray.
+        allow_open_cluster: use a cluster that takes requests from anybody who reaches it.
         fresh: set an earlier sweep of this name aside and start over.
         on_event: told about everything that happens.
         started: when the work began (seconds since the epoch), if before this call.
@@ -72,7 +74,7 @@ def run_sweep(
             on_event,
         )
         # Ray first: opening the store meanwhile would only make both slower.
-        with _executor(spec, folder, address) as executor, recorder:
+        with _executor(resolved, folder, address, allow_open_cluster) as executor, recorder:
             return run(
                 resolved,
                 folder,
@@ -132,13 +134,18 @@ def sync_sweep(name: str, *, storage: Path | None = None) -> str:
 
 
 @contextlib.contextmanager
-def _executor(spec: SweepSpec, folder: SweepFolder, address: str | None) -> Iterator[Executor]:
+def _executor(
+    resolved: Resolved, folder: SweepFolder, address: str | None, allow_open_cluster: bool
+) -> Iterator[Executor]:
     """Ray at the address, or this process."""
     if address is None:
         yield LocalExecutor()
         return
     from ensgan.cluster.executor import RayExecutor
+    from ensgan.cluster.security import refuse_open_cluster
     from ensgan.cluster.session import ray_session
 
     with ray_session(address):
-        yield RayExecutor(spec.cluster, folder.path / "tune")
+        if address != "local" and not allow_open_cluster:
+            refuse_open_cluster()
+        yield RayExecutor(resolved.spec.cluster, folder.path / "tune", disk_bytes(resolved))

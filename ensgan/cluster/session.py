@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,45 +13,75 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+# ensgan never restores from Tune's state: writing it at the end is enough.
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "86400")
+os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
 
 import ray
 
+from ensgan.cluster.quiet import without_helpers
 from ensgan.errors import InputError
 
 OBJECT_STORE_BYTES = 200 * 2**20
 """Jobs pass paths, not arrays: a small object store is enough and leaves memory to training."""
+CONNECT_SECONDS = 5.0
+
+_HELP = "start one with `ray start --head` or `ray up ray_cluster.yaml`, or use --address local"
 
 
 @contextmanager
 def ray_session(address: str = "local", cpus: int | None = None) -> Iterator[None]:
-    """Join a running cluster (``auto``, ``ray://host:port``) or start one for this process.
+    """Join a running cluster (``auto``, ``host:port``) or start one for this process.
 
     A Ray that this process is already connected to is used and left running.
 
     Raises:
-        InputError: no cluster answers at the address.
+        InputError: no cluster answers at the address, or it is one of Ray Client.
     """
     if ray.is_initialized():
         yield
         return
-    logging.getLogger("ray").setLevel(logging.ERROR)
+    for name, level in (("ray", logging.ERROR), ("ray.tune", logging.CRITICAL)):
+        logging.getLogger(name).setLevel(level)
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     try:
         if address == "local":
-            ray.init(
-                num_cpus=cpus,
-                include_dashboard=False,
-                object_store_memory=OBJECT_STORE_BYTES,
-                **quiet,
-            )
+            with without_helpers():
+                ray.init(
+                    num_cpus=cpus,
+                    include_dashboard=False,
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    **quiet,
+                )
         else:
+            _check_address(address)
             ray.init(address=address, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"no Ray cluster at '{address}': {error}; start one with `ray start --head` or "
-            "`ray up ray_cluster.yaml`, or use --address local"
-        ) from error
+        raise InputError(f"no Ray cluster at '{address}': {error}; {_HELP}") from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Refuse what cannot work before Ray tries for a minute.
+
+    Raises:
+        InputError: Ray Client, or no host:port, or nobody listens there.
+    """
+    if address == "auto":
+        return
+    if "://" in address:
+        raise InputError(
+            f"'{address}': a sweep's driver must run inside the cluster, Ray Client cannot carry "
+            "it; submit it there: ray job submit --address http://127.0.0.1:8265 -- "
+            "ensgan sweep SPEC.yaml --address auto (docs/cluster.md)"
+        )
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit():
+        raise InputError(f"'{address}' is no address: use local, auto, HOST:PORT or none")
+    try:
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+    except OSError as error:
+        raise ConnectionError(f"nobody answers there ({error})") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,10 +14,13 @@ from ray import tune
 
 from ensgan.errors import EnsganError
 from ensgan.files import write_json
+from ensgan.pipeline.cost import CONTEXT_BYTES
 from ensgan.pipeline.members import MemberJob, MemberResult, grow
 from ensgan.train import TrainProgress
 
 HEARTBEAT_SECONDS = 1.0
+OUT_OF_MEMORY = "out of memory"
+"""Key of the report of a trial that wants a larger share."""
 
 
 def heartbeat_path(job: MemberJob) -> Path:
@@ -26,49 +29,102 @@ def heartbeat_path(job: MemberJob) -> Path:
 
 
 def gan_trial(config: dict[str, Any], jobs: Mapping[str, MemberJob]) -> None:
-    """Grow the members of one GAN, reporting a checkpoint per snapshot.
+    """Grow the members of one GAN, reporting each.
 
-    An error of training ends the trial with a report, because repeating it would end the same way;
-    only the loss of a process or node makes Tune start the trial again.
+    An error of the code ends the trial with a report, because repeating it would end the same way;
+    only the loss of a process or node makes Tune start the trial again. Members are files on the
+    sweep's storage, so reports carry no checkpoint.
     """
     job = jobs[config["gan"]]
     torch.set_num_threads(job.threads)
-    beat = _Heartbeat(heartbeat_path(job))
     try:
+        if config["gpus"]:
+            job = job.on("cuda")
+            _confine(config["gpus"])
+        beat = _Heartbeat(heartbeat_path(job), config["gpus"])
         for result in grow(job, beat):
-            _report(job, result)
-    except EnsganError as error:
-        tune.report({"gan": job.name, "error": str(error)})
+            tune.report(_report(job, result))
+    except Exception as error:
+        key = OUT_OF_MEMORY if is_out_of_memory(error) else "error"
+        tune.report({"gan": job.name, key: _sentence(error)})
+    finally:
+        if config["gpus"] and torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
 
-def _report(job: MemberJob, result: MemberResult) -> None:
-    """Report a member; its checkpoint is the snapshot's generator."""
-    with tempfile.TemporaryDirectory(dir=job.folder) as folder:
-        linked = Path(folder) / result.weights.name
-        os.link(result.weights, linked)
-        write_json(Path(folder) / "member.json", result.to_json())
-        tune.report(
-            {
-                "gan": job.name,
-                "step": int(result.name.rpartition("@")[2]),
-                "intra_d": result.intra_d,
-                "density": result.density,
-                "coverage": result.coverage,
-                "member": result.to_json(),
-            },
-            checkpoint=tune.Checkpoint.from_directory(folder),
-        )
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """A GPU ran out of memory, directly or as the cause of another error."""
+    while error is not None:
+        if isinstance(error, torch.OutOfMemoryError):
+            return True
+        error = error.__cause__
+    return False
+
+
+def _sentence(error: Exception) -> str:
+    """What went wrong; for errors nobody foresaw, also where."""
+    if isinstance(error, EnsganError):
+        return str(error)
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    where = f" ({last.tb_frame.f_code.co_filename}:{last.tb_lineno})" if last else ""
+    return f"{type(error).__name__}: {error}{where}"
+
+
+def _confine(gpus: float) -> None:
+    """Keep a trial that shares a GPU within its share."""
+    if gpus >= 1 or not torch.cuda.is_available():
+        return
+    total = torch.cuda.get_device_properties(0).total_memory
+    own = max(0.01, gpus - CONTEXT_BYTES / total)
+    torch.cuda.set_per_process_memory_fraction(min(1.0, own))
+
+
+def _report(job: MemberJob, result: MemberResult) -> dict[str, Any]:
+    return {
+        "gan": job.name,
+        "step": int(result.name.rpartition("@")[2]),
+        "intra_d": result.intra_d,
+        "density": result.density,
+        "coverage": result.coverage,
+        "member": result.to_json(),
+    }
 
 
 class _Heartbeat:
     """Writes the progress of a trial at most once a second."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, gpus: float) -> None:
         self.path = path
+        self.gpus = gpus
         self.last = 0.0
+        self.first: tuple[int, float] | None = None
+        self.place = {"pid": os.getpid(), "node": socket.gethostname()}
 
     def __call__(self, progress: TrainProgress) -> None:
         now = time.monotonic()
-        if now - self.last >= HEARTBEAT_SECONDS:
-            self.last = now
-            write_json(self.path, {**progress.to_json(), "time": time.time(), "pid": os.getpid()})
+        if now - self.last < HEARTBEAT_SECONDS:
+            return
+        self.last = now
+        if self.first is None:
+            self.first = (progress.step, progress.seconds)
+        steps, seconds = progress.step - self.first[0], progress.seconds - self.first[1]
+        write_json(
+            self.path,
+            {
+                **progress.to_json(),
+                **self.place,
+                "time": time.time(),
+                "steps_per_second": steps / seconds if steps and seconds else None,
+                "gpus": self.gpus,
+                "gpu_memory_bytes": _gpu_memory() if self.gpus else None,
+            },
+        )
+
+
+def _gpu_memory() -> int | None:
+    """The most this process has reserved."""
+    if not torch.cuda.is_available():
+        return None
+    return int(torch.cuda.max_memory_reserved()) + CONTEXT_BYTES

@@ -229,14 +229,35 @@ class TrackSpec(_Strict):
 class ClusterSpec(_Strict):
     """How trials are scheduled.
 
-    ``cpus_per_trial`` × concurrent trials never exceeds the cluster; ``gpus_per_trial`` may be a
-    fraction.
+    Trials start by ``priority`` (GAN → rank, higher first, others 0), then the longest first, at
+    most ``max_concurrent`` at once. ``gpus_per_trial`` may be a fraction, or ``auto``: each GAN
+    gets the part of a GPU that its memory needs, more when that was not enough. ``retries`` counts
+    losses of a trial's process without progress between them; losses of a node are not counted.
+    ``autoscaling`` says that nodes may join later.
     """
 
     cpus_per_trial: float = Field(1.0, gt=0)
-    gpus_per_trial: float = Field(0.0, ge=0)
+    gpus_per_trial: float | Literal["auto"] = 0.0
     max_concurrent: int | None = Field(None, ge=1)
+    priority: dict[str, int] = {}
     retries: int = Field(2, ge=0)
+    autoscaling: bool = False
+
+    @field_validator("gpus_per_trial")
+    @classmethod
+    def _gpus(cls, value: float | str) -> float | str:
+        if isinstance(value, str):
+            return value
+        if value < 0 or (value > 1 and value != int(value)):
+            raise ValueError(f"{value:g} GPUs: use auto, a part of one (0.25), or a whole number")
+        return value
+
+    @field_validator("priority")
+    @classmethod
+    def _priority(cls, value: dict[str, int], info: ValidationInfo) -> dict[str, int]:
+        for name in value:
+            _known("GAN", name, info)
+        return value
 
 
 class SweepSpec(_Strict):

@@ -17,8 +17,8 @@ FEATURE_BYTES = 2048 * FLOAT_BYTES
 def disk_bytes(resolved: Resolved) -> int:
     """Bytes of snapshots, resume checkpoints, generated images and their features.
 
-    Every snapshot is there three times: in the sweep's folder, as the trial's last checkpoint and
-    (when selected) in the recorded ensemble.
+    Every snapshot is there once, and twice more when selected: in the ensemble's folder and in the
+    recorded run.
     """
     shape, classes = resolved.dataset.shape, resolved.dataset.num_classes
     pixels = shape.channels * shape.size**2
@@ -47,10 +47,14 @@ def check_disk(resolved: Resolved, folder: Path) -> None:
     Raises:
         InputError: not enough space is free.
     """
-    written = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    needed, free = disk_bytes(resolved) - written, free_bytes(folder)
+    needed, free = disk_bytes(resolved) - written_bytes(folder), free_bytes(folder)
     if needed > free:
         raise InputError(
             f"sweep '{resolved.spec.name}' needs about {needed / 2**20:,.0f} MB more and {folder} "
             f"has {free / 2**20:,.0f} MB free: make room, or choose another --storage"
         )
+
+
+def written_bytes(folder: Path) -> int:
+    """Bytes of the files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

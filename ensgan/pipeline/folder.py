@@ -15,6 +15,7 @@ from ensgan.errors import InputError, StoreError
 from ensgan.files import read_json, write_json
 
 SCHEMA = 1
+LOCK_ATTEMPTS = 6
 
 
 class SweepFolder:
@@ -80,7 +81,7 @@ class SweepFolder:
             ) from error
         try:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _take(lock)
             except OSError as error:
                 raise InputError(
                     f"another process runs a sweep in {self.path}: wait for it, or give this one "
@@ -90,6 +91,20 @@ class SweepFolder:
         finally:
             os.close(lock)
 
+    def is_locked(self) -> bool:
+        """A process holds the folder now."""
+        try:
+            lock = os.open(self.path / "lock", os.O_RDONLY)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(lock)
+        return False
+
     def set_aside(self) -> Path | None:
         """Move an earlier sweep out of the way (nothing is deleted); where it went, if any."""
         if not self.path.exists():
@@ -98,3 +113,20 @@ class SweepFolder:
         target = self.path.with_name(f"{self.path.name}.before-{stamp}")
         shutil.move(self.path, target)
         return target
+
+
+def _take(lock: int) -> None:
+    """Take an exclusive lock; one that is only looked at (``is_locked``) is free at once.
+
+    Raises:
+        OSError: another process holds it.
+    """
+    for attempt in range(LOCK_ATTEMPTS):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if attempt == LOCK_ATTEMPTS - 1:
+                raise
+            time.sleep(0.05)
+        else:
+            return

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ class MemberJob:
         reference: ``.npy`` of the real training split's features.
         k, backend: density and coverage.
         threads: torch threads of the trial.
+        effort: how long it will take against the others (seconds where that is known).
+        memory_bytes: of the GPU it will need, 0 where nobody asked.
     """
 
     name: str
@@ -63,6 +65,12 @@ class MemberJob:
     k: int
     backend: str
     threads: int = 1
+    effort: float = 0.0
+    memory_bytes: int = 0
+
+    def on(self, device: str) -> MemberJob:
+        """The same job on another device; its results keep their names."""
+        return replace(self, settings=replace(self.settings, device=device))
 
     @property
     def steps(self) -> tuple[int, ...]:
@@ -202,6 +210,7 @@ class _Finisher:
         features_path = job.results / "features" / f"{name}-{key}.npy"
         begin = time.time()
         generator = zoo.load_generator(snapshot.path, self.row, self.shape, job.classes)
+        generator = generator.to(job.settings.device)
         images = zoo.sample(generator, self.labels, seed=job.sample_seed)
         Samples(images, self.labels).save(samples_path)
         sampled = time.time()
@@ -235,7 +244,7 @@ class _Finisher:
 
     def _embed(self, samples: Samples) -> Any:
         if self.extractor is None:
-            self.extractor = embedding.load_extractor(self.job.extractor)
+            self.extractor = embedding.load_extractor(self.job.extractor, self.job.settings.device)
         return embedding.embed(samples.images, self.extractor).features
 
     def _reference(self) -> metrics.RealReference:

@@ -12,6 +12,7 @@ from ensgan.errors import ConfigError, EnsganError
 from ensgan.pipeline import privacy, stages
 from ensgan.pipeline.choose import RULE
 from ensgan.pipeline.environment import environment
+from ensgan.pipeline.cost import Measured, with_costs
 from ensgan.pipeline.events import Event, StageClock
 from ensgan.pipeline.executor import Executor
 from ensgan.pipeline.folder import SweepFolder
@@ -56,6 +57,7 @@ class _Sweep:
         self.recorder = recorder
         self.on_event = clock.on_event
         self.clock = clock
+        self.measured = Measured(folder.path.parents[1] / "measured.json")
         self.manifest = _opened(folder, resolved)
         self.save()
 
@@ -69,7 +71,12 @@ class _Sweep:
         """All stages."""
         with self.clock.stage("prepare", is_work=True):
             inputs = write_inputs(self.resolved, self.folder)
-            jobs = member_jobs(self.resolved, inputs, self.folder)
+            jobs = with_costs(
+                member_jobs(self.resolved, inputs, self.folder),
+                self.resolved.dataset.shape,
+                self.measured,
+                memory=self.spec.cluster.gpus_per_trial == "auto",
+            )
         with self.clock.stage("train"):
             members, failed = self._train(jobs)
         spec = self.spec
@@ -153,7 +160,23 @@ class _Sweep:
             )
             self.save(members=dict(records))
 
-        failed = self.executor.grow(jobs, on_member=on_member, on_event=self.on_event)
+        beats: dict[str, Mapping[str, Any]] = {}
+        losses: dict[str, dict[str, int]] = self.manifest["losses"]
+
+        def on_event(event: Event) -> None:
+            if event.kind == "progress" and "gan" in event.fields:
+                beats[event.fields["gan"]] = event.fields
+            elif event.kind == "lost":
+                counts = losses.setdefault(event.fields["gan"], {"node": 0, "process": 0})
+                counts[event.fields["kind"]] += 1
+                self.save(losses=losses)
+            elif event.kind == "failed":
+                lost = {**self.manifest["failed"], event.fields["gan"]: event.fields["error"]}
+                self.save(failed=lost)
+            self.on_event(event)
+
+        failed = self.executor.grow(jobs, on_member=on_member, on_event=on_event)
+        self._learn(jobs, beats)
         members = tuple(found[name] for job in jobs for name in job.names if name in found)
         if len(members) < 2:
             raise EnsganError(
@@ -161,6 +184,18 @@ class _Sweep:
                 + "; ".join(f"{gan}: {reason}" for gan, reason in failed.items())
             )
         return members, failed
+
+    def _learn(self, jobs: list[MemberJob], beats: Mapping[str, Mapping[str, Any]]) -> None:
+        """Remember what the trainings took, for the next sweep's queue and shares."""
+        for job in jobs:
+            beat = beats.get(job.name, {})
+            rate = beat.get("steps_per_second")
+            self.measured.learn(
+                job,
+                self.resolved.dataset.shape,
+                seconds_per_step=1 / rate if rate else None,
+                memory_bytes=beat.get("gpu_memory_bytes"),
+            )
 
     def _select(self, inputs: Inputs, members: tuple[MemberResult, ...], front: Front) -> Selection:
         """G*; the rule ``downstream`` trains classifiers first."""
@@ -223,6 +258,14 @@ def _opened(folder: SweepFolder, resolved: Resolved) -> dict[str, Any]:
     manifest.update(
         spec=spec,
         status="running",
+        members=manifest.get("members", {}),
+        failed={},
+        losses=manifest.get("losses", {}),
+        gans=[row.name for row in resolved.gans],
+        steps={
+            row.name: settings.steps
+            for row, settings in zip(resolved.gans, resolved.settings, strict=True)
+        },
         planned=sum(settings.snapshots for settings in resolved.settings),
         started=manifest.get("started", time.time()),
         dataset={

@@ -1,0 +1,131 @@
+"""What Tune reports, as members, failures and events."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.experiment import Trial
+
+from ensgan.cluster.queue import TrialQueue
+from ensgan.cluster.shares import Order
+from ensgan.cluster.trainable import OUT_OF_MEMORY, heartbeat_path
+from ensgan.errors import DataError
+from ensgan.files import read_json
+from ensgan.pipeline.events import Event, OnEvent
+from ensgan.pipeline.members import MemberJob, MemberResult
+
+POLL_SECONDS = 1.0
+
+
+class Watcher(tune.Callback):  # type: ignore[misc]
+    """Turns Tune's reports into members, failures and events; runs in the driver.
+
+    The loss of a node costs a trial nothing; the loss of its process counts against ``retries``
+    unless the trial had got further than at the loss before.
+    """
+
+    def __init__(
+        self,
+        queue: TrialQueue,
+        jobs: Sequence[MemberJob],
+        on_member: Callable[[MemberResult], None],
+        on_event: OnEvent,
+    ) -> None:
+        self.queue = queue
+        self.jobs = {job.name: job for job in jobs}
+        self.on_member = on_member
+        self.on_event = on_event
+        self.failed: dict[str, str] = {}
+        self.lost_at: dict[str, int] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune pickles its callbacks into a state that ensgan never restores from.
+        return {}
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
+    ) -> None:
+        """Called for every report of a trial."""
+        if "member" in result:
+            self.on_member(MemberResult.from_json(result["member"]))
+        elif OUT_OF_MEMORY in result:
+            self._enlarge(trial, result["gan"], result[OUT_OF_MEMORY])
+        elif "error" in result:
+            self.fail(result["gan"], result["error"])
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        """Called when a trial was lost and Tune will start it again."""
+        gan = trial.config["gan"]
+        reached = self._step(gan)
+        error = trial.get_error()
+        node_lost = _node_is_gone(error)
+        if node_lost or reached > self.lost_at.get(gan, 0):
+            trial.max_failures += 1
+        self.lost_at[gan] = max(reached, self.lost_at.get(gan, 0))
+        fields = {"gan": gan, "step": reached, "kind": "node" if node_lost else "process"}
+        self.on_event(Event("lost", {**fields, "reason": last_line(error)}))
+
+    def fail(self, gan: str, reason: str) -> None:
+        """A GAN will not be finished."""
+        self.failed[gan] = reason
+        self.on_event(Event("failed", {"gan": gan, "error": reason}))
+
+    def _enlarge(self, trial: Trial, gan: str, reason: str) -> None:
+        larger = Order(**trial.config).enlarged()
+        if larger is None:
+            self.fail(gan, reason)
+            return
+        self.queue.put_first(larger)
+        message = f"{gan} ran out of GPU memory: again with {larger.gpus:g} of a GPU"
+        self.on_event(Event("warning", {"message": message}))
+
+    def _step(self, gan: str) -> int:
+        """How far the trial was when it was last heard of."""
+        with contextlib.suppress(DataError, KeyError):
+            return int(read_json(heartbeat_path(self.jobs[gan]))["step"])
+        return 0
+
+
+def _node_is_gone(error: BaseException | None) -> bool:
+    """The error of a trial whose node died, not only its process."""
+    text = str(error).lower()
+    return any(sign in text for sign in ("node died", "node is dead", "node was terminated"))
+
+
+@contextlib.contextmanager
+def heartbeats(queue: TrialQueue, jobs: Sequence[MemberJob], on_event: OnEvent) -> Iterator[None]:
+    """Pass on the running trials' heartbeats while the body runs."""
+    stop = threading.Event()
+    by_name = {job.name: job for job in jobs}
+
+    def poll() -> None:
+        seen: dict[Path, float] = {}
+        while not stop.wait(POLL_SECONDS):
+            for order in list(queue.running.values()):
+                path = heartbeat_path(by_name[order.gan])
+                try:
+                    beat = read_json(path) if path.exists() else None
+                except DataError:
+                    continue
+                if beat is not None and beat["time"] != seen.get(path):
+                    seen[path] = beat["time"]
+                    on_event(Event("progress", beat))
+
+    thread = threading.Thread(target=poll, name="heartbeats", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def last_line(error: BaseException | None) -> str:
+    """The last line of an error that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
