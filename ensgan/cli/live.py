@@ -75,6 +75,11 @@ def sentence(event: Event) -> str:
             f"{fields['gan']} lost its {fields['kind']} after step {fields['step']}: starting it "
             f"again ({fields['reason']})"
         )
+    if event.kind == "stopped":
+        return (
+            f"{fields['gan']} stopped at {fields['members']} of {fields['of']} members: "
+            f"{fields['reason']}"
+        )
     if event.kind == "failed":
         return f"FAILED {fields['gan']}: {fields['error']}"
     if event.kind == "warning":

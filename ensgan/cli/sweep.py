@@ -43,6 +43,15 @@ def sweep(
         bool,
         typer.Option("--allow-open-cluster", help="Use a Ray cluster that asks for no token."),
     ] = False,
+    gpu_hours: Annotated[
+        float | None, typer.Option(help="Budget of all trainings; CPU-hours without GPUs.")
+    ] = None,
+    deadline: Annotated[
+        str | None, typer.Option(help="When training ends: 90m, 6h or 2026-12-01T08:00.")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Under a budget: 'front' (default) or 'asha'.")
+    ] = None,
     storage: StorageOption = None,
     data_dir: DataOption = None,
     dry_run: Annotated[
@@ -62,8 +71,10 @@ def sweep(
         return
     from ensgan.cli.live import watching
     from ensgan.cluster.launch import run_sweep
+    from ensgan.pipeline.budget import make_budget
     from ensgan.pipeline.events import Event
 
+    budget = make_budget(gpu_hours, deadline, scheduler)
     with watching(as_json) as on_event:
         result = run_sweep(
             spec,
@@ -72,6 +83,7 @@ def sweep(
             data_dir=data_dir,
             address=None if address == "none" else address,
             allow_open_cluster=allow_open_cluster,
+            budget=budget,
             fresh=fresh,
             on_event=on_event,
             started=psutil.Process().create_time(),  # start-up counts

@@ -16,11 +16,13 @@ from ray import tune  # isort: skip
 
 from ensgan.cluster import preflight
 from ensgan.cluster.queue import TrialQueue
+from ensgan.cluster.rounds import RoundQueue, asha
 from ensgan.cluster.shares import Order, check_satisfiable, orders, slots
-from ensgan.cluster.trainable import gan_trial
+from ensgan.cluster.trainable import gan_trial, stop_path
 from ensgan.cluster.watcher import Watcher, heartbeats, last_line
 from ensgan.config import ClusterSpec
 from ensgan.errors import EnsganError
+from ensgan.pipeline.budget import Budget
 from ensgan.pipeline.disk import written_bytes
 from ensgan.pipeline.events import OnEvent
 from ensgan.pipeline.members import MemberJob, MemberResult
@@ -41,15 +43,23 @@ class RayExecutor:
         settings: how trials are scheduled.
         tune_folder: where Tune keeps its own records; nothing is ever read back from there.
         disk_bytes: that the whole sweep takes.
+        budget: what training may take; None: all it needs.
 
     Raises:
         InputError: the cluster can never give what one trial asks for.
     """
 
-    def __init__(self, settings: ClusterSpec, tune_folder: Path, disk_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        settings: ClusterSpec,
+        tune_folder: Path,
+        disk_bytes: int = 0,
+        budget: Budget | None = None,
+    ) -> None:
         self.settings = settings
         self.tune_folder = tune_folder
         self.disk_bytes = disk_bytes
+        self.budget = budget
         nodes = living_nodes()
         gpus = 1.0 if settings.gpus_per_trial == "auto" else settings.gpus_per_trial
         order = Order("any", settings.cpus_per_trial, gpus)
@@ -65,7 +75,8 @@ class RayExecutor:
     ) -> Mapping[str, str]:
         """See :meth:`ensgan.pipeline.executor.Executor.grow`."""
         wanted = orders(jobs, self.settings, self._check(jobs, on_event))
-        queue = TrialQueue(wanted, self.settings.max_concurrent)
+        stop_path(jobs[0]).unlink(missing_ok=True)
+        queue = self._queue(wanted, jobs, on_event)
         watcher = Watcher(queue, jobs, on_member, on_event)
         tuner = self._tuner(queue, watcher, jobs)
         with (
@@ -80,6 +91,21 @@ class RayExecutor:
             if outcome.error is not None and gan not in watcher.failed:
                 watcher.fail(gan, f"lost too often: {last_line(outcome.error)}")
         return watcher.failed
+
+    def _queue(
+        self, wanted: Sequence[Order], jobs: Sequence[MemberJob], on_event: OnEvent
+    ) -> TrialQueue:
+        """All of every trial; under a budget, a snapshot of one after the other."""
+        if self.budget is None:
+            return TrialQueue(wanted, self.settings.max_concurrent)
+        return RoundQueue(
+            wanted,
+            self.settings.max_concurrent,
+            self.budget,
+            {job.name: job.settings.snapshots for job in jobs},
+            stop_path(jobs[0]),
+            on_event,
+        )
 
     def _check(self, jobs: Sequence[MemberJob], on_event: OnEvent) -> int | None:
         """Refuse a cluster that cannot do the jobs; memory of its smallest GPU, if asked for."""
@@ -98,9 +124,16 @@ class RayExecutor:
             tune.with_parameters(gan_trial, jobs={job.name: job for job in jobs}),
             lambda config: {"cpu": config["cpus"], "gpu": config["gpus"]},
         )
+        uses_asha = self.budget is not None and self.budget.scheduler == "asha"
         return tune.Tuner(
             trainable,
-            tune_config=tune.TuneConfig(search_alg=queue, num_samples=-1, reuse_actors=True),
+            tune_config=tune.TuneConfig(
+                search_alg=queue,
+                num_samples=-1,
+                scheduler=asha(jobs) if uses_asha else None,
+                # ASHA stops a trial in the middle: its process must go with it.
+                reuse_actors=not uses_asha,
+            ),
             run_config=tune.RunConfig(
                 name="trials",
                 storage_path=str(self.tune_folder),

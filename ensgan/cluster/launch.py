@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ensgan.config import SweepSpec, TrackSpec
 from ensgan.errors import InputError, unknown_name
+from ensgan.pipeline.budget import Budget
 from ensgan.pipeline.disk import check_disk, disk_bytes
 from ensgan.pipeline.events import OnEvent, StageClock, ignore
 from ensgan.pipeline.executor import Executor, LocalExecutor, grow_here
@@ -32,6 +33,7 @@ def run_sweep(
     data_dir: Path | None = None,
     address: str | None = "local",
     allow_open_cluster: bool = False,
+    budget: Budget | None = None,
     fresh: bool = False,
     on_event: OnEvent = ignore,
     started: float | None = None,
@@ -47,6 +49,8 @@ def run_sweep(
         address: ``local`` starts Ray on this machine, ``auto`` or ``HOST:PORT`` joins a cluster
             from one of its nodes, None runs everything in this process without Ray.
         allow_open_cluster: use a cluster that takes requests from anybody who reaches it.
+        budget: what training may take; GANs that it does not reach go on when the sweep is run
+            again with a larger one or none.
         fresh: set an earlier sweep of this name aside and start over.
         on_event: told about everything that happens.
         started: when the work began (seconds since the epoch), if before this call.
@@ -56,6 +60,8 @@ def run_sweep(
         EnsganError: the run failed.
     """
     started = time.time() if started is None else started
+    if budget is not None and address is None:
+        raise InputError("a budget needs Ray to stop and swap trials: leave --address none out")
     if not isinstance(spec, SweepSpec):
         spec = load_sweep(Path(spec), settings)
     storage = (storage or default_storage()).resolve()
@@ -74,7 +80,7 @@ def run_sweep(
             on_event,
         )
         # Ray first: opening the store meanwhile would only make both slower.
-        with _executor(resolved, folder, address, allow_open_cluster) as executor, recorder:
+        with _executor(resolved, folder, address, allow_open_cluster, budget) as executor, recorder:
             return run(
                 resolved,
                 folder,
@@ -135,7 +141,11 @@ def sync_sweep(name: str, *, storage: Path | None = None) -> str:
 
 @contextlib.contextmanager
 def _executor(
-    resolved: Resolved, folder: SweepFolder, address: str | None, allow_open_cluster: bool
+    resolved: Resolved,
+    folder: SweepFolder,
+    address: str | None,
+    allow_open_cluster: bool,
+    budget: Budget | None,
 ) -> Iterator[Executor]:
     """Ray at the address, or this process."""
     if address is None:
@@ -148,4 +158,4 @@ def _executor(
     with ray_session(address):
         if address != "local" and not allow_open_cluster:
             refuse_open_cluster()
-        yield RayExecutor(resolved.spec.cluster, folder.path / "tune", disk_bytes(resolved))
+        yield RayExecutor(resolved.spec.cluster, folder.path / "tune", disk_bytes(resolved), budget)

@@ -8,6 +8,7 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from ensgan.cluster.shares import Order
+from ensgan.pipeline.members import MemberResult
 
 
 class TrialQueue(Searcher):  # type: ignore[misc]
@@ -31,6 +32,12 @@ class TrialQueue(Searcher):  # type: ignore[misc]
     def put_first(self, order: Order) -> None:
         """Run this one next."""
         self.waiting.insert(0, order)
+
+    def note(self, trial_id: str, member: MemberResult) -> None:
+        """A running trial has finished a member."""
+
+    def close(self, gan: str) -> None:
+        """A GAN has failed."""
 
     def set_search_properties(self, *_: Any, **__: Any) -> bool:
         """Tune's question for a metric and a space; a queue needs neither."""

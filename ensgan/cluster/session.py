@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 # Read when ray is imported or a worker starts: they must be in the environment before.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -20,11 +21,12 @@ os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_
 import ray
 
 from ensgan.cluster.quiet import without_helpers
-from ensgan.errors import InputError
+from ensgan.errors import EnsganError, InputError
 
 OBJECT_STORE_BYTES = 200 * 2**20
 """Jobs pass paths, not arrays: a small object store is enough and leaves memory to training."""
 CONNECT_SECONDS = 5.0
+START_ATTEMPTS = 3
 
 _HELP = "start one with `ray start --head` or `ray up ray_cluster.yaml`, or use --address local"
 
@@ -46,13 +48,7 @@ def ray_session(address: str = "local", cpus: int | None = None) -> Iterator[Non
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     try:
         if address == "local":
-            with without_helpers():
-                ray.init(
-                    num_cpus=cpus,
-                    include_dashboard=False,
-                    object_store_memory=OBJECT_STORE_BYTES,
-                    **quiet,
-                )
+            _start(num_cpus=cpus, **quiet)
         else:
             _check_address(address)
             ray.init(address=address, **quiet)
@@ -62,6 +58,27 @@ def ray_session(address: str = "local", cpus: int | None = None) -> Iterator[Non
         yield
     finally:
         ray.shutdown()
+
+
+def _start(**options: Any) -> None:
+    """Start Ray on this machine; a busy one can miss Ray's deadline of 30 s, so try again.
+
+    Raises:
+        EnsganError: it does not come up.
+    """
+    for attempt in range(START_ATTEMPTS):
+        try:
+            with without_helpers():
+                ray.init(include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **options)
+        except Exception as error:  # Ray raises bare ones
+            ray.shutdown()
+            if attempt == START_ATTEMPTS - 1:
+                raise EnsganError(
+                    f"Ray does not start on this machine ({error}): free memory and CPU, or use "
+                    "--address none, which needs no Ray"
+                ) from error
+        else:
+            return
 
 
 def _check_address(address: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ensgan.config import ClusterSpec
@@ -24,16 +24,23 @@ class Order:
     Attributes:
         gan: of which job.
         cpus, gpus: what Ray reserves for it; below 1, GPUs are shared.
+        until: members after which it ends; None: all.
     """
 
     gan: str
     cpus: float
     gpus: float
+    until: int | None = None
 
     @property
     def config(self) -> dict[str, Any]:
         """What the trial is told."""
-        return {"gan": self.gan, "cpus": self.cpus, "gpus": self.gpus}
+        return asdict(self)
+
+    @property
+    def share(self) -> float:
+        """What an hour of it costs: GPUs, or CPUs where it gets none."""
+        return self.gpus or self.cpus
 
     def enlarged(self) -> Order | None:
         """With a larger share of a GPU; None when it has a whole one already."""

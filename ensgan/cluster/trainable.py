@@ -28,6 +28,15 @@ def heartbeat_path(job: MemberJob) -> Path:
     return job.folder / "heartbeat.json"
 
 
+def stop_path(job: MemberJob) -> Path:
+    """A file that makes the sweep's trials end where they are; they resume from there."""
+    return job.results / "stop"
+
+
+class _StopNowError(Exception):
+    """The sweep's budget is spent."""
+
+
 def gan_trial(config: dict[str, Any], jobs: Mapping[str, MemberJob]) -> None:
     """Grow the members of one GAN, reporting each.
 
@@ -41,9 +50,13 @@ def gan_trial(config: dict[str, Any], jobs: Mapping[str, MemberJob]) -> None:
         if config["gpus"]:
             job = job.on("cuda")
             _confine(config["gpus"])
-        beat = _Heartbeat(heartbeat_path(job), config["gpus"])
-        for result in grow(job, beat):
+        beat = _Heartbeat(heartbeat_path(job), config["gpus"], stop_path(job))
+        for done, result in enumerate(grow(job, beat), start=1):
             tune.report(_report(job, result))
+            if done == config["until"]:
+                break
+    except _StopNowError:
+        return
     except Exception as error:
         key = OUT_OF_MEMORY if is_out_of_memory(error) else "error"
         tune.report({"gan": job.name, key: _sentence(error)})
@@ -95,8 +108,9 @@ def _report(job: MemberJob, result: MemberResult) -> dict[str, Any]:
 class _Heartbeat:
     """Writes the progress of a trial at most once a second."""
 
-    def __init__(self, path: Path, gpus: float) -> None:
+    def __init__(self, path: Path, gpus: float, stop: Path) -> None:
         self.path = path
+        self.stop = stop
         self.gpus = gpus
         self.last = 0.0
         self.first: tuple[int, float] | None = None
@@ -107,6 +121,8 @@ class _Heartbeat:
         if now - self.last < HEARTBEAT_SECONDS:
             return
         self.last = now
+        if self.stop.exists():
+            raise _StopNowError
         if self.first is None:
             self.first = (progress.step, progress.seconds)
         steps, seconds = progress.step - self.first[0], progress.seconds - self.first[1]

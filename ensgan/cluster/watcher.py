@@ -52,7 +52,9 @@ class Watcher(tune.Callback):  # type: ignore[misc]
     ) -> None:
         """Called for every report of a trial."""
         if "member" in result:
-            self.on_member(MemberResult.from_json(result["member"]))
+            member = MemberResult.from_json(result["member"])
+            self.queue.note(trial.trial_id, member)
+            self.on_member(member)
         elif OUT_OF_MEMORY in result:
             self._enlarge(trial, result["gan"], result[OUT_OF_MEMORY])
         elif "error" in result:
@@ -73,6 +75,7 @@ class Watcher(tune.Callback):  # type: ignore[misc]
     def fail(self, gan: str, reason: str) -> None:
         """A GAN will not be finished."""
         self.failed[gan] = reason
+        self.queue.close(gan)
         self.on_event(Event("failed", {"gan": gan, "error": reason}))
 
     def _enlarge(self, trial: Trial, gan: str, reason: str) -> None:

@@ -14,7 +14,8 @@ class Event:
     """One thing that happened: a kind and JSON-able fields.
 
     Kinds: ``plan``, ``stage`` (state start/done/cached), ``progress``, ``member``, ``failed``,
-    ``lost`` (a trial's process or node; it goes on), ``strategy``, ``warning``, ``done``.
+    ``lost`` (a trial's process or node; it goes on), ``stopped``
+    (by a budget), ``strategy``, ``warning``, ``done``.
     """
 
     kind: str

@@ -103,12 +103,12 @@ def test_slots_follow_the_scarcest_resource() -> None:
 
 def test_the_queue_waits_for_what_may_come_back() -> None:
     queue = TrialQueue([Order("a", 1, 0.5), Order("b", 1, 0.5)])
-    assert queue.suggest("1") == {"gan": "a", "cpus": 1, "gpus": 0.5}
-    assert queue.suggest("2") == {"gan": "b", "cpus": 1, "gpus": 0.5}
+    assert queue.suggest("1") == {"gan": "a", "cpus": 1, "gpus": 0.5, "until": None}
+    assert queue.suggest("2") == {"gan": "b", "cpus": 1, "gpus": 0.5, "until": None}
     assert queue.suggest("3") is None
     queue.put_first(Order("a", 1, 1.0))
     queue.on_trial_complete("1")
-    assert queue.suggest("3") == {"gan": "a", "cpus": 1, "gpus": 1.0}
+    assert queue.suggest("3") == {"gan": "a", "cpus": 1, "gpus": 1.0, "until": None}
     queue.on_trial_complete("2")
     assert queue.suggest("4") is None
     queue.on_trial_complete("3", error=True)
@@ -146,7 +146,10 @@ def beat(watched: Watcher, gan: str, step: int) -> None:
 def test_a_lost_node_costs_no_retry_a_lost_process_without_progress_does(watched: Any) -> None:
     watch, events, _ = watched
     trial = FakeTrial(
-        config={"gan": "SNGAN"}, max_failures=2, error=RuntimeError("The actor's node died")
+        trial_id="1",
+        config={"gan": "SNGAN"},
+        max_failures=2,
+        error=RuntimeError("The actor's node died"),
     )
     watch.on_trial_recover(0, [], trial)
     assert trial.max_failures == 3 and events[-1].fields["kind"] == "node"

@@ -1,0 +1,160 @@
+"""Budgets: when they are spent, who leaves, in which order the rest goes on."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ray.tune.search import Searcher
+
+from ensgan.cluster.rounds import RoundQueue
+from ensgan.cluster.shares import Order
+from ensgan.errors import InputError
+from ensgan.pipeline.budget import Budget, dominated, make_budget, parse_deadline, promise
+from ensgan.pipeline.events import Event
+from ensgan.pipeline.members import MemberResult
+
+
+def member(
+    gan: str, step: int, density: float, coverage: float, seconds: float = 36.0
+) -> MemberResult:
+    total = density + coverage
+    return MemberResult(
+        name=f"{gan}@{step}",
+        weights=Path("w"),
+        sha256="0",
+        samples=Path("s"),
+        features=Path("f"),
+        density=density,
+        coverage=coverage,
+        intra_d=2 * density * coverage / total if total else 0.0,
+        metrics={},
+        health=(),
+        seconds={},
+        work=((0.0, seconds),),
+    )
+
+
+def history(gan: str, *scores: tuple[float, float]) -> list[MemberResult]:
+    return [member(gan, i + 1, *score) for i, score in enumerate(scores)]
+
+
+GOOD = {"A": history("A", (0.8, 0.8), (0.9, 0.9)), "B": history("B", (0.9, 0.8), (0.9, 0.8))}
+
+
+def test_who_is_far_behind_and_does_not_learn_leaves() -> None:
+    histories = {**GOOD, "C": history("C", (0.1, 0.1), (0.12, 0.11))}
+    reason = dominated("C", histories, planned=5)
+    assert reason is not None and "A, B" in reason
+    assert dominated("A", histories, planned=5) is None
+
+
+def test_who_still_learns_fast_stays() -> None:
+    histories = {**GOOD, "C": history("C", (0.1, 0.1), (0.4, 0.4))}
+    assert dominated("C", histories, planned=5) is None
+
+
+def test_who_is_good_in_one_of_the_two_stays() -> None:
+    histories = {**GOOD, "C": history("C", (1.5, 0.1), (1.5, 0.1))}
+    assert dominated("C", histories, planned=5) is None
+
+
+def test_nothing_is_said_of_one_snapshot_or_against_one_rival() -> None:
+    assert dominated("C", {**GOOD, "C": history("C", (0.1, 0.1))}, planned=5) is None
+    alone = {"A": GOOD["A"], "C": history("C", (0.1, 0.1), (0.1, 0.1))}
+    assert dominated("C", alone, planned=5) is None
+
+
+unit = st.floats(0, 1)
+
+
+@given(st.lists(st.tuples(unit, unit), min_size=1, max_size=5))
+def test_a_promise_is_never_below_what_is_there(scores: list[tuple[float, float]]) -> None:
+    hope = promise(history("A", *scores), planned=5)
+    assert hope.density >= max(s[0] for s in scores)
+    assert max(s[1] for s in scores) <= hope.coverage <= 1
+
+
+def test_budgets_are_read() -> None:
+    assert make_budget(None, None, None) is None
+    budget = make_budget(2.5, "6h", None)
+    assert budget is not None and budget.gpu_hours == 2.5 and budget.scheduler == "front"
+    assert budget.deadline == pytest.approx(time.time() + 6 * 3600, abs=60)
+    assert parse_deadline("90m", 0) == 5400
+    for text in ("soon", "6x", "2001-01-01T00:00"):
+        with pytest.raises(InputError, match="--deadline"):
+            parse_deadline(text, time.time())
+    with pytest.raises(InputError, match="--gpu-hours must be above 0, not -1"):
+        make_budget(-1, None, None)
+    with pytest.raises(InputError, match="front or asha, not 'hyperband'"):
+        make_budget(None, None, "hyperband")
+
+
+@pytest.fixture
+def queue_of(tmp_path: Path) -> Any:
+    def make(budget: Budget, gans: str = "ABC", events: list[Event] | None = None) -> RoundQueue:
+        return RoundQueue(
+            [Order(gan, 1, 0) for gan in gans],
+            None,
+            budget,
+            dict.fromkeys(gans, 3),
+            tmp_path / "stop",
+            (events if events is not None else []).append,
+        )
+
+    return make
+
+
+def test_rounds_go_breadth_first_and_by_promise(queue_of: Any) -> None:
+    queue = queue_of(Budget(deadline=time.time() + 1000))
+    scores = {"A": (0.2, 0.2), "B": (0.9, 0.9), "C": (0.5, 0.5)}
+    first = [queue.suggest(gan)["gan"] for gan in "ABC"]
+    assert first == ["A", "B", "C"] and queue.suggest("x") is None
+    for gan in "ABC":
+        queue.note(gan, member(gan, 1, *scores[gan]))
+        queue.on_trial_complete(gan)
+    second = [queue.suggest(f"{gan}2") for gan in "ABC"]
+    assert [(config["gan"], config["until"]) for config in second] == [
+        ("B", 2),
+        ("C", 2),
+        ("A", 2),
+    ]
+
+
+def test_a_spent_budget_ends_the_sweep_and_says_so(queue_of: Any, tmp_path: Path) -> None:
+    events: list[Event] = []
+    queue = queue_of(Budget(gpu_hours=0.015), "AB", events)
+    assert queue.suggest("1")["gan"] == "A"
+    queue.note("1", member("A", 1, 0.5, 0.5))  # 36 s are 0.01 hours
+    queue.on_trial_complete("1")
+    assert queue.suggest("2")["gan"] == "B"
+    queue.note("2", member("B", 1, 0.5, 0.5))
+    assert queue.suggest("3") is None and (tmp_path / "stop").exists()
+    queue.on_trial_complete("2")
+    assert queue.suggest("3") == Searcher.FINISHED
+    assert [event.fields["gan"] for event in events] == ["A", "B"]
+    assert queue.stopped["A"] == "0.015 GPU-hours are spent"
+
+
+def test_a_failed_gan_does_not_come_back(queue_of: Any) -> None:
+    queue = queue_of(Budget(gpu_hours=1), "A")
+    queue.suggest("1")
+    queue.close("A")
+    queue.on_trial_complete("1")
+    assert queue.suggest("2") == Searcher.FINISHED
+
+
+def test_a_budget_needs_ray(tmp_path: Path) -> None:
+    from tiny_sweep import tiny
+
+    from ensgan.cluster import launch
+    from ensgan.config import parse_spec
+
+    with pytest.raises(InputError, match="a budget needs Ray"):
+        launch.run_sweep(
+            parse_spec(tiny()), storage=tmp_path, address=None, budget=Budget(gpu_hours=1)
+        )
