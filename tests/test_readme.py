@@ -64,6 +64,7 @@ def test_the_readme_shows_what_this_file_runs() -> None:
         "./scripts/test",
         "ensgan sweep sweeps/quickstart.yaml --dry-run",
         "ensgan sweep sweeps/quickstart.yaml",
+        "ensgan status quickstart",
         "ensgan runs",
         "ensgan ui",
         "ensgan report RUN -o report.html",
@@ -88,6 +89,8 @@ def test_the_main_job(user: User) -> None:
     assert plan["members"] == 12 and plan["wall_seconds"] > 0
     assert not (user.home / "ensgan-runs").exists(), "a dry run writes nothing"
     assert "MLflow run ID: " in user("ensgan sweep sweeps/quickstart.yaml")
+    seen = json.loads(user("ensgan status quickstart --json"))
+    assert seen["state"] == "finished" and seen["members"] == seen["planned"]
     listed = json.loads(user("ensgan runs --json"))["runs"]
     assert len(listed) == 1
     run = listed[0]
@@ -127,7 +130,7 @@ def test_the_python_of_the_readme(user: User) -> None:
 @pytest.mark.timeout(600)
 def test_the_commands_of_the_sweeps_page(user: User) -> None:
     page = commands((ROOT / "docs" / "sweeps.md").read_text())
-    assert len(page) == 2
+    assert len(page) == 3
     for command in page:
         user(command)
 

@@ -1,0 +1,89 @@
+"""The commands of ``docs/cluster.md``: those that need no cluster of one's own are tried."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+from tiny_sweep import tiny
+
+from ensgan.cli.app import app
+from ensgan.config import parse_spec
+
+PAGE = (Path(__file__).parents[2] / "docs" / "cluster.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", PAGE, flags=re.DOTALL)
+SHELL = [text for language, text in BLOCKS if language == "sh"]
+YAML = [text for language, text in BLOCKS if language == "yaml"]
+
+
+def commands(program: str) -> list[list[str]]:
+    """Words of every command of a program, continued lines joined, comments dropped."""
+    found = []
+    for text in SHELL:
+        for line in text.replace("\\\n", " ").splitlines():
+            words = line.split("#")[0].replace("--follow my", "--follow my").split()
+            while program in words:
+                words = words[words.index(program) + 1 :]
+                end = words.index("--") if "--" in words else len(words)
+                found.append(words[:end])
+    return found
+
+
+def options(words: list[str]) -> set[str]:
+    return {word.split("=")[0] for word in words if word.startswith("--") and word != "--"}
+
+
+@pytest.mark.parametrize("text", SHELL)
+def test_shell_parses(text: str) -> None:
+    subprocess.run(["bash", "-n", "-c", text], check=True)
+
+
+def test_options_of_ensgan_exist() -> None:
+    root = typer.main.get_command(app)
+    sweeps = [words for words in commands("ensgan") if words[0] == "sweep"]
+    assert len(sweeps) >= 3
+    known = {name for parameter in root.commands["sweep"].params for name in parameter.opts}
+    for words in sweeps:
+        assert options(words) <= known, words
+
+
+def test_options_of_ray_exist() -> None:
+    from ray.scripts.scripts import cli
+
+    for words in commands("ray"):
+        command = cli
+        while hasattr(command, "commands"):
+            command, words = command.commands[words[0]], words[1:]
+        known = {name for parameter in command.params for name in parameter.opts}
+        assert options(words) <= known, (command.name, words)
+
+
+def test_the_cluster_section_is_valid() -> None:
+    section = next(text for text in YAML if text.startswith("cluster:"))
+    spec = parse_spec(tiny(**yaml.safe_load(section)))
+    assert spec.cluster.gpus_per_trial == "auto"
+
+
+def test_the_kubernetes_object_is_yaml_with_one_claim() -> None:
+    job = yaml.safe_load(next(text for text in YAML if "kind: RayJob" in text))
+    cluster = job["spec"]["rayClusterSpec"]
+    assert cluster["authOptions"] == {"mode": "token"}
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    claims = {
+        volume["persistentVolumeClaim"]["claimName"]
+        for group in groups
+        for volume in group["template"]["spec"]["volumes"]
+    }
+    assert claims == {"ensgan"}
+
+
+def test_messages_are_those_of_the_code() -> None:
+    source = "\n".join(
+        path.read_text() for path in (Path(__file__).parents[2] / "ensgan").rglob("*.py")
+    )
+    for part in ("no Ray cluster at '", "does not share", "reads other training data"):
+        assert part in PAGE and part in source
