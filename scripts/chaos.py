@@ -2,7 +2,7 @@
 """Run a small sweep on a real Ray cluster (several nodes on this machine) while killing things.
 
 Every kill waits until the sweep has got further than at the kill before. In turn: a trial's
-process, a worker node, the driver, the MLflow server, and (rarely) the head with everything on it.
+process, a worker node, the driver, the MLflow server, the head with all nodes and the driver.
 At the end the members' hashes are compared with those of an undisturbed run without Ray.
 
 Exit code: 0 when no member is lost or different, 1 otherwise.
@@ -38,9 +38,9 @@ import yaml
 from ray.cluster_utils import Cluster
 
 GANS = ["SNGAN", "SAGAN", "ACGAN-Mod", "BigGAN"]
-KINDS = ("trial", "trial", "node", "trial", "driver", "trial", "node", "mlflow")
-HEAD_EVERY = 12
-"""One kill in this many takes the head, and with it all nodes and the driver."""
+KINDS = ["trial", "node", "trial", "driver", "trial", "node", "trial", "mlflow"]
+KINDS += ["trial", "driver", "node", "head"]
+"""In turn, again and again."""
 PATIENCE = 900.0
 
 
@@ -75,11 +75,13 @@ class Scene:
         self.storage = folder / "disturbed"
         self.port = free_port()
         self.sweep = folder / "chaos.yaml"
-        self.sweep.write_text(yaml.safe_dump(spec(args, f"http://127.0.0.1:{self.port}")))
+        self.with_mlflow = "mlflow" in args.kinds
+        uri = f"http://127.0.0.1:{self.port}" if self.with_mlflow else None
+        self.sweep.write_text(yaml.safe_dump(spec(args, uri)))
         self.output = (folder / "driver.log").open("ab")
         self.cluster: Any = None
         self.start_cluster()
-        self.mlflow = self.start_mlflow()
+        self.mlflow = self.start_mlflow() if self.with_mlflow else None
         self.driver = self.start_driver()
 
     def start_cluster(self) -> None:
@@ -147,6 +149,7 @@ class Scene:
         return "the driver; started again"
 
     def kill_mlflow(self) -> str:
+        assert self.mlflow is not None
         kill_group(self.mlflow)
         self.mlflow = self.start_mlflow()
         return "the MLflow server; started again"
@@ -161,7 +164,8 @@ class Scene:
 
     def close(self) -> None:
         kill_group(self.driver)
-        kill_group(self.mlflow)
+        if self.mlflow is not None:
+            kill_group(self.mlflow)
         self.cluster.shutdown()
         self.output.close()
 
@@ -187,7 +191,7 @@ def disturb(scene: Scene, args: argparse.Namespace) -> list[tuple[float, str, st
     """Kill on the schedule until enough are dead or the sweep has ended."""
     chance = random.Random(args.seed)
     begin, reached, kills = time.monotonic(), 0, []
-    wanted = kind_of(0)
+    wanted = args.kinds[0]
     while len(kills) < args.kills:
         time.sleep(0.2)
         if scene.driver.poll() is not None:
@@ -203,14 +207,8 @@ def disturb(scene: Scene, args: argparse.Namespace) -> list[tuple[float, str, st
         reached = progress(scene)
         kills.append((time.monotonic() - begin, wanted, what))
         print(f"{kills[-1][0]:6.1f} s  kill {len(kills):2}  {wanted:7} {what}", flush=True)
-        wanted = kind_of(len(kills))
+        wanted = args.kinds[len(kills) % len(args.kinds)]
     return kills
-
-
-def kind_of(index: int) -> str:
-    if index % HEAD_EVERY == HEAD_EVERY - 1:
-        return "head"
-    return KINDS[index % len(KINDS)]
 
 
 def hashes(storage: Path) -> dict[str, str]:
@@ -228,7 +226,9 @@ def undisturbed(folder: Path, args: argparse.Namespace) -> dict[str, str]:
 
 
 def recorded(scene: Scene) -> bool:
-    """MLflow holds the finished parent run."""
+    """The store holds the parent run."""
+    if not scene.with_mlflow:
+        return (scene.storage / "sweeps/chaos/recorded.json").exists()
     body = json.dumps({"experiment_ids": ["1"], "max_results": 200}).encode()
     request = urllib.request.Request(
         f"http://127.0.0.1:{scene.port}/api/2.0/mlflow/runs/search",
@@ -265,6 +265,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--steps", type=int, default=400, help="of each GAN")
     parser.add_argument("--gans", nargs="+", default=GANS)
+    parser.add_argument("--kinds", nargs="+", default=KINDS, choices=sorted(set(KINDS)))
     parser.add_argument("--pause", type=float, default=2.0, help="most seconds before a kill")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--log", type=Path, help="write a page about it here")

@@ -32,6 +32,8 @@ R = TypeVar("R")
 
 MOST_PENDING = 200
 """Trials that Tune asks Ray for before they can run: an autoscaler sees them."""
+MOST_WARM = 16
+"""Workers that are made ready for the stages after training."""
 
 __all__ = ["RayExecutor", "session"]
 
@@ -60,6 +62,7 @@ class RayExecutor:
         self.tune_folder = tune_folder
         self.disk_bytes = disk_bytes
         self.budget = budget
+        self._warming: list[Any] = []
         nodes = living_nodes()
         gpus = 1.0 if settings.gpus_per_trial == "auto" else settings.gpus_per_trial
         order = Order("any", settings.cpus_per_trial, gpus)
@@ -77,7 +80,7 @@ class RayExecutor:
         wanted = orders(jobs, self.settings, self._check(jobs, on_event))
         stop_path(jobs[0]).unlink(missing_ok=True)
         queue = self._queue(wanted, jobs, on_event)
-        watcher = Watcher(queue, jobs, on_member, on_event)
+        watcher = Watcher(queue, jobs, on_member, on_event, self.settings.retries)
         tuner = self._tuner(queue, watcher, jobs)
         with (
             heartbeats(queue, jobs, on_event),
@@ -85,11 +88,9 @@ class RayExecutor:
             # Tune prints boxes even when told to be quiet; stdout belongs to the caller's events.
             contextlib.redirect_stdout(io.StringIO()),
         ):
-            grid = tuner.fit()
-        for outcome in grid:
-            gan = str((outcome.config or {}).get("gan"))
-            if outcome.error is not None and gan not in watcher.failed:
-                watcher.fail(gan, f"lost too often: {last_line(outcome.error)}")
+            tuner.fit()
+        # Fresh workers import torch while the driver scores and searches.
+        self._warming = [_import_classifier.remote() for _ in range(min(self.slots, MOST_WARM))]
         return watcher.failed
 
     def _queue(
@@ -164,6 +165,11 @@ class RayExecutor:
         if first is not None:
             raise _cause(first)
         return [results[i] for i in range(len(items))]
+
+
+@ray.remote(num_cpus=1, max_retries=0)  # type: ignore[untyped-decorator]
+def _import_classifier() -> None:
+    import ensgan.pipeline.evaluate  # noqa: F401
 
 
 def living_nodes() -> list[dict[str, float]]:

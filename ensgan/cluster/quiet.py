@@ -10,6 +10,7 @@ Ray starts as it always does.
 
 from __future__ import annotations
 
+import importlib
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -66,8 +67,7 @@ def _agentless(start: Callable[..., Any]) -> Callable[..., Any]:
     """Say for the agent that it serves nothing, and choose the port of the one that is needed."""
 
     def start_raylet(self: Any, *arguments: Any, **options: Any) -> Any:
-        import ray._raylet as raylet
-
+        raylet: Any = importlib.import_module("ray._raylet")
         for name in _AGENT_PORTS:
             raylet.persist_port(
                 self.get_session_dir_path(), self._node_id, getattr(raylet, name), _NO_PORT

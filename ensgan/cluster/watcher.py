@@ -35,13 +35,17 @@ class Watcher(tune.Callback):  # type: ignore[misc]
         jobs: Sequence[MemberJob],
         on_member: Callable[[MemberResult], None],
         on_event: OnEvent,
+        retries: int = 2,
     ) -> None:
         self.queue = queue
+        self.retries = retries
         self.jobs = {job.name: job for job in jobs}
         self.on_member = on_member
         self.on_event = on_event
         self.failed: dict[str, str] = {}
         self.lost_at: dict[str, int] = {}
+        self.unstarted: dict[str, int] = {}
+        self.seen: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its callbacks into a state that ensgan never restores from.
@@ -54,7 +58,10 @@ class Watcher(tune.Callback):  # type: ignore[misc]
         if "member" in result:
             member = MemberResult.from_json(result["member"])
             self.queue.note(trial.trial_id, member)
-            self.on_member(member)
+            # A trial that starts again reports what it finds on disk once more.
+            if member.name not in self.seen:
+                self.seen.add(member.name)
+                self.on_member(member)
         elif OUT_OF_MEMORY in result:
             self._enlarge(trial, result["gan"], result[OUT_OF_MEMORY])
         elif "error" in result:
@@ -70,6 +77,21 @@ class Watcher(tune.Callback):  # type: ignore[misc]
             trial.max_failures += 1
         self.lost_at[gan] = max(reached, self.lost_at.get(gan, 0))
         fields = {"gan": gan, "step": reached, "kind": "node" if node_lost else "process"}
+        self.on_event(Event("lost", {**fields, "reason": last_line(error)}))
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        """Called when Tune gives a trial up: lost too often, or lost while it was starting.
+
+        Tune does not start the second kind again, so it comes back as a new trial.
+        """
+        gan, error = trial.config["gan"], trial.get_error()
+        starts = self.unstarted[gan] = self.unstarted.get(gan, 0) + 1
+        was_running = trial.run_metadata.num_failures > trial.max_failures
+        if was_running or starts > self.retries:
+            self.fail(gan, f"lost too often: {last_line(error)}")
+            return
+        self.queue.put_first(Order(**trial.config))
+        fields = {"gan": gan, "step": self._step(gan), "kind": "process"}
         self.on_event(Event("lost", {**fields, "reason": last_line(error)}))
 
     def fail(self, gan: str, reason: str) -> None:

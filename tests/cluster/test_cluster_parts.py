@@ -163,6 +163,30 @@ def test_a_lost_node_costs_no_retry_a_lost_process_without_progress_does(watched
     assert events[-1].fields["step"] == 50 and watch.failed == {}
 
 
+def test_lost_while_starting_comes_back_and_lost_too_often_does_not(watched: Any) -> None:
+    watch, events, queue = watched
+    config = Order("SNGAN", 1.0, 0.0).config
+    starting = SimpleNamespace(num_failures=1)
+    trial = FakeTrial(
+        config=config, max_failures=2, run_metadata=starting, error=RuntimeError("it died")
+    )
+    for _ in range(2):
+        watch.on_trial_error(0, [], trial)
+        assert queue.waiting.pop() == Order("SNGAN", 1.0, 0.0)
+    watch.on_trial_error(0, [], trial)
+    assert watch.failed == {"SNGAN": "lost too often: it died"} and not queue.waiting
+    running = SimpleNamespace(num_failures=3)
+    other = FakeTrial(
+        config=Order("SAGAN", 1.0, 0.0).config,
+        max_failures=2,
+        run_metadata=running,
+        error=RuntimeError("it died"),
+    )
+    watch.on_trial_error(0, [], other)
+    assert "SAGAN" in watch.failed and not queue.waiting
+    assert [event.kind for event in events] == ["lost", "lost", "failed", "failed"]
+
+
 def test_a_code_error_fails_one_gan_at_once(watched: Any) -> None:
     watch, events, queue = watched
     trial = FakeTrial(config={"gan": "SAGAN", "cpus": 1.0, "gpus": 0.0})

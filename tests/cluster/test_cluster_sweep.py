@@ -11,15 +11,17 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_sweep import tiny, write_sweep
 
 from ensgan.cluster import launch
 from ensgan.config import parse_spec
-from ensgan.errors import InputError
+from ensgan.errors import EnsganError, InputError
 from ensgan.pipeline.events import Event
 from ensgan.pipeline.results import SweepResult
+from ensgan.zoo import registry
 
 STEPS = {"steps": 60, "snapshots": 2, "resume_every": 5}
 SMALL = {"strategies": ["real", "selected"], "repeats": 1}
@@ -128,10 +130,87 @@ def test_a_killed_driver_resumes_and_gives_the_same_members(
 
 
 def test_an_impossible_request_is_refused_at_once(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"a trial asks for 1 GPU, the cluster has 0"):
+    with pytest.raises(
+        InputError, match=r"a trial asks for 1 GPU, the cluster's largest node has 0"
+    ):
         launch.run_sweep(parse_spec(tiny(cluster={"gpus_per_trial": 1.0})), storage=tmp_path)
 
 
 def test_no_cluster_at_the_address(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no Ray cluster at 'auto'"):
         launch.run_sweep(parse_spec(tiny()), storage=tmp_path, address="auto")
+
+
+def chaos(folder: Path, *options: str) -> dict[str, Any]:
+    """Run the chaos script; what it says at its end."""
+    script = Path(__file__).parents[2] / "scripts" / "chaos.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "--folder", str(folder), *options],
+        capture_output=True,
+        text=True,
+    )
+    log = folder / "driver.log"
+    shown = log.read_text()[-3000:] if log.exists() else ""
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}{shown}"
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.timeout(600)
+def test_a_killed_node_and_driver_of_a_cluster_lose_no_member(tmp_path: Path) -> None:
+    options = ["--gans", "SNGAN", "ACGAN-Mod", "--steps", "80", "--pause", "0.2"]
+    result = chaos(tmp_path, "--kills", "2", "--kinds", "node", "driver", *options)
+    assert result["lost"] == result["different"] == 0 and result["members"] == 10
+    assert result["kinds"] == "1 × node, 1 × driver" and result["recorded"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_twenty_kills_of_everything_lose_no_member(tmp_path: Path) -> None:
+    result = chaos(tmp_path, "--kills", "24")
+    assert result["lost"] == result["different"] == 0 and result["kills"] == 24
+    assert all(kind in result["kinds"] for kind in ("trial", "node", "driver", "mlflow", "head"))
+
+
+PLUGIN = """
+import dataclasses
+
+import ray
+import torch
+from ensgan import zoo
+
+if ray.is_initialized() and ray.get_runtime_context().get_actor_id():
+    share = ray.get_runtime_context().get_assigned_resources().get("GPU", 0)
+    if share < 0.8:
+        raise torch.OutOfMemoryError(f"CUDA out of memory with {share:g} of a GPU")
+zoo.register(dataclasses.replace(zoo.get("SNGAN"), name="OwnOfThisTest"))
+"""
+
+
+@pytest.mark.timeout(300)
+def test_out_of_memory_is_tried_again_with_more_and_errors_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On two GPUs that do not exist: enough to see what is asked for, and how it ends."""
+    import ray
+
+    monkeypatch.setattr(registry, "_rows", dict(registry._rows))
+    monkeypatch.setattr(registry, "_plugins", {})
+    plugin = tmp_path / "plugin.py"
+    plugin.write_text(PLUGIN)
+    events: list[Event] = []
+    spec = parse_spec(
+        tiny(train={**STEPS, "plugins": [str(plugin)]}, cluster={"gpus_per_trial": 0.25})
+    )
+    ray.init(num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        with pytest.raises(EnsganError, match="only 0 members"):
+            launch.run_sweep(spec, storage=tmp_path, on_event=events.append)
+    finally:
+        ray.shutdown()
+    larger = [e.fields["message"] for e in events if e.kind == "warning"]
+    for gan in ("SNGAN", "ACGAN-Mod"):
+        assert f"{gan} ran out of GPU memory: again with 0.5 of a GPU" in larger
+        assert f"{gan} ran out of GPU memory: again with 1 of a GPU" in larger
+    failed = {e.fields["gan"]: e.fields["error"] for e in events if e.kind == "failed"}
+    assert all("needs an NVIDIA GPU" in reason for reason in failed.values()) and len(failed) == 2
+    assert not [e for e in events if e.kind == "lost"], "an error of the code is not retried"
