@@ -74,7 +74,6 @@ def sweep(
     from ensgan.pipeline.budget import make_budget
     from ensgan.pipeline.events import Event
 
-    budget = make_budget(gpu_hours, deadline, scheduler)
     with watching(as_json) as on_event:
         result = run_sweep(
             spec,
@@ -83,7 +82,7 @@ def sweep(
             data_dir=data_dir,
             address=None if address == "none" else address,
             allow_open_cluster=allow_open_cluster,
-            budget=budget,
+            budget=make_budget(gpu_hours, deadline, scheduler),
             fresh=fresh,
             on_event=on_event,
             started=psutil.Process().create_time(),  # start-up counts

@@ -46,11 +46,10 @@ def run_sweep(
         storage: folder of sweeps and of the local store (default ``ENSGAN_STORAGE`` or
             ``./ensgan-runs``).
         data_dir: where data sets lie (default ``ENSGAN_DATA``).
-        address: ``local`` starts Ray on this machine, ``auto`` or ``HOST:PORT`` joins a cluster
-            from one of its nodes, None runs everything in this process without Ray.
+        address: ``local`` starts Ray here, ``auto`` or ``HOST:PORT`` joins a cluster from one of
+            its nodes, None runs everything in this process without Ray.
         allow_open_cluster: use a cluster that takes requests from anybody who reaches it.
-        budget: what training may take; GANs that it does not reach go on when the sweep is run
-            again with a larger one or none.
+        budget: what training may take; running again without one trains what it left out.
         fresh: set an earlier sweep of this name aside and start over.
         on_event: told about everything that happens.
         started: when the work began (seconds since the epoch), if before this call.
@@ -60,8 +59,6 @@ def run_sweep(
         EnsganError: the run failed.
     """
     started = time.time() if started is None else started
-    if budget is not None and address is None:
-        raise InputError("a budget needs Ray to stop and swap trials: leave --address none out")
     if not isinstance(spec, SweepSpec):
         spec = load_sweep(Path(spec), settings)
     storage = (storage or default_storage()).resolve()
@@ -149,6 +146,8 @@ def _executor(
 ) -> Iterator[Executor]:
     """Ray at the address, or this process."""
     if address is None:
+        if budget is not None:
+            raise InputError("a budget needs Ray to swap trials: leave --address none out")
         yield LocalExecutor()
         return
     from ensgan.cluster.executor import RayExecutor
