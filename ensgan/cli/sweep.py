@@ -31,6 +31,16 @@ DataOption = Annotated[
     Path | None, typer.Option("--data-dir", help="Folder of data sets. [default: $ENSGAN_DATA]")
 ]
 
+HoursOption = Annotated[
+    float | None, typer.Option(help="Budget of all trainings; CPU-hours without GPUs.")
+]
+DeadlineOption = Annotated[
+    str | None, typer.Option(help="When training ends: 90m, 6h or 2026-12-01T08:00.")
+]
+SchedulerOption = Annotated[
+    str | None, typer.Option(help="Under a budget: 'front' (default) or 'asha'.")
+]
+
 
 def sweep(
     spec: SpecArgument,
@@ -43,15 +53,9 @@ def sweep(
         bool,
         typer.Option("--allow-open-cluster", help="Use a Ray cluster that asks for no token."),
     ] = False,
-    gpu_hours: Annotated[
-        float | None, typer.Option(help="Budget of all trainings; CPU-hours without GPUs.")
-    ] = None,
-    deadline: Annotated[
-        str | None, typer.Option(help="When training ends: 90m, 6h or 2026-12-01T08:00.")
-    ] = None,
-    scheduler: Annotated[
-        str | None, typer.Option(help="Under a budget: 'front' (default) or 'asha'.")
-    ] = None,
+    gpu_hours: HoursOption = None,
+    deadline: DeadlineOption = None,
+    scheduler: SchedulerOption = None,
     storage: StorageOption = None,
     data_dir: DataOption = None,
     dry_run: Annotated[
