@@ -11,8 +11,8 @@ from ensgan.config import SweepSpec
 from ensgan.errors import ConfigError, EnsganError
 from ensgan.pipeline import privacy, stages
 from ensgan.pipeline.choose import RULE
-from ensgan.pipeline.environment import environment
 from ensgan.pipeline.cost import Measured, with_costs
+from ensgan.pipeline.environment import environment
 from ensgan.pipeline.events import Event, StageClock
 from ensgan.pipeline.executor import Executor
 from ensgan.pipeline.folder import SweepFolder
