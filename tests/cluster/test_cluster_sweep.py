@@ -136,7 +136,11 @@ def test_an_impossible_request_is_refused_at_once(tmp_path: Path) -> None:
         launch.run_sweep(parse_spec(tiny(cluster={"gpus_per_trial": 1.0})), storage=tmp_path)
 
 
-def test_no_cluster_at_the_address(tmp_path: Path) -> None:
+def test_no_cluster_at_the_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # "auto" would find any Ray of this machine, such as that of another test.
+    monkeypatch.setattr("ray._private.services._find_address_from_flag", lambda flag: set())
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(InputError, match="no Ray cluster at 'auto'"):
         launch.run_sweep(parse_spec(tiny()), storage=tmp_path, address="auto")
 
