@@ -158,8 +158,9 @@ def check_nodes(
 
 
 def _ask(question: Question, wants_gpu: bool) -> dict[str, Answer | str]:
-    """Every node's answer, or why there is none."""
+    """Every node's answer, or why there is none; a node that died meanwhile is left out."""
     waiting: dict[Any, str] = {}
+    ids: dict[str, str] = {}
     answers: dict[str, Answer | str] = {}
     for node in ray.nodes():
         if not node["Alive"]:
@@ -173,6 +174,7 @@ def _ask(question: Question, wants_gpu: bool) -> dict[str, Answer | str]:
             scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
         )
         waiting[task.remote(question, name, gpu)] = name
+        ids[name] = node["NodeID"]
     ready, late = ray.wait(list(waiting), num_returns=len(waiting), timeout=ANSWER_SECONDS)
     for reference in ready:
         try:
@@ -181,7 +183,13 @@ def _ask(question: Question, wants_gpu: bool) -> dict[str, Answer | str]:
             answers[waiting[reference]] = last_line(error)
     for reference in late:
         answers[waiting[reference]] = f"no answer within {ANSWER_SECONDS:.0f} s"
-    return answers
+    # Ray notices a lost node only after missed heartbeats: it may have been gone when asked.
+    alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+    return {
+        name: said
+        for name, said in answers.items()
+        if isinstance(said, Answer) or ids[name] in alive
+    }
 
 
 def node_problems(
