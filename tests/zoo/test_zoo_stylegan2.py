@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from functools import partial
 from pathlib import Path
@@ -53,10 +52,6 @@ def close(actual: Tensor, expected: object, tolerance: float = 1e-9) -> None:
 
 def double_normal(*shape: int) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64)
-
-
-def count(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def noise_planes(sizes: tuple[int, ...], batch: int, seed: int = 0) -> list[Tensor]:
@@ -225,81 +220,6 @@ def test_the_first_layer_is_a_pointwise_convolution_and_channels_last(channels: 
     y = torch.conv2d(x, layer.weight / channels**0.5, layer.bias)
     close(layer(x), slowly_activated(y))
     assert layer(x).is_contiguous(memory_format=torch.channels_last)
-
-
-# Sizes -----------------------------------------------------------------------------------------
-
-
-def linear_count(inputs: int, outputs: int) -> int:
-    return inputs * outputs + outputs
-
-
-def expected_generator(channels: list[int], image: int, classes: int, code: int) -> int:
-    """Parameters of the generator, added up from the layer lists of the paper."""
-    total = linear_count(classes, 512) + linear_count(1024 + code, 512) + linear_count(512, 512)
-    total += 16 * channels[0]
-    widths = [(channels[0], channels[0])]
-    for before, after in itertools.pairwise(channels):
-        widths += [(before, after), (after, after)]
-    total += sum(linear_count(512, i) + 9 * i * o + o + 1 for i, o in widths)
-    return total + sum(linear_count(512, c) + linear_count(c, image) for c in channels)
-
-
-def expected_trunk(channels: list[int], image: int) -> int:
-    total = linear_count(image, channels[-1])
-    for after, before in itertools.pairwise(channels):
-        total += linear_count(9 * before, before) + linear_count(9 * before, after)
-    last = channels[0]
-    return total + linear_count(9 * (last + 1), last) + linear_count(16 * last, last)
-
-
-ROWS = ["StyleGAN2", "StyleGAN2-ADA", "StyleGAN2-D2DCE", "StyleGAN2-DiffAug", "StyleGAN2-Info"]
-
-
-@pytest.mark.parametrize("row", ROWS)
-def test_sizes_of_the_rows_are_the_reference_sizes(row: str, shared: Path) -> None:
-    path = shared / "oracles" / "param_counts.json"
-    expected = json.loads(path.read_text())["gans"][row]
-    backbone = StyleGAN2()
-    code_dim = 100 if row == "StyleGAN2-Info" else 0
-    with torch.device("meta"):
-        generator = backbone.generator(GREY, 2, code_dim)
-        trunk = backbone.trunk(GREY)
-        heads = [backbone.projection(512, 2)]
-        if row == "StyleGAN2-D2DCE":
-            heads = [
-                backbone.linear(512, 1, bias=True),
-                backbone.linear(512, 512, bias=True),
-                backbone.class_vectors(2, 512),
-            ]
-        if code_dim:
-            heads.append(backbone.linear(512, code_dim, bias=False))
-    parts = expected["generator"]["params_by_part"]
-    assert count(generator.mapping) == parts["mapping"]
-    assert count(generator.first) == parts["synthesis_4x4"]
-    assert [count(block) for block in generator.blocks] == [
-        parts[f"synthesis_{size}x{size}"] for size in (8, 16, 32)
-    ]
-    assert count(generator) == expected["generator"]["trainable_params"]
-    total = expected["discriminator"]["trainable_params"]
-    assert count(trunk) + sum(map(count, heads)) == total
-
-
-@pytest.mark.parametrize(("channels", "classes", "size"), [(1, 2, 32), (3, 7, 32), (3, 7, 64)])
-@pytest.mark.parametrize("code_dim", [0, 100])
-def test_sizes_follow_channels_classes_and_resolution(
-    channels: int, classes: int, size: int, code_dim: int
-) -> None:
-    shape = ImageShape(channels, size)
-    widths = [512, 512, 512, 512] + ([256] if size == 64 else [])
-    with torch.device("meta"):
-        generator = StyleGAN2().generator(shape, classes, code_dim)
-        trunk = StyleGAN2().trunk(shape)
-        projection = StyleGAN2().projection(trunk.feature_dim, classes)
-    assert count(generator) == expected_generator(widths, channels, classes, code_dim)
-    assert count(trunk) == expected_trunk(widths, channels)
-    layers = linear_count(classes, 512) + 9 * linear_count(512, 512)
-    assert count(projection) == layers
 
 
 # Networks --------------------------------------------------------------------------------------
