@@ -11,21 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ensgan.cli.evaluate import (
-    AddressOption,
-    BatchOption,
-    DeviceOption,
-    EpochsOption,
-    ImagesOption,
-    MemoryOption,
-    RepeatsOption,
-    SeedOption,
-    StorageOption,
-    UriOption,
-    WidthOption,
-    classifiers,
-    comparison_table,
-)
+from ensgan.cli import evaluation_options as given
+from ensgan.cli.evaluation_view import classifiers, comparison_table
 from ensgan.cli.output import JsonOption, emit, warn
 from ensgan.errors import InputError
 
@@ -51,33 +38,26 @@ def study(
         list[str] | None,
         typer.Option(help="See the pool through this extractor; repeat.  [default: the sweep's]"),
     ] = None,
-    score_images: Annotated[
-        int | None,
-        typer.Option(min=2, help="Images of each member to score with other extractors."),
-    ] = None,
-    strategies: Annotated[
-        str, typer.Option(help="What to train on, separated by commas; see docs/downstream.md.")
-    ] = STRATEGIES,
-    repeats: RepeatsOption = 20,
-    rule: Annotated[
-        str | None, typer.Option(help="How G* is chosen.  [default: as the sweep did]")
-    ] = None,
-    width: WidthOption = 64,
-    epochs: EpochsOption = 100,
-    batch: BatchOption = 64,
-    images_per_epoch: ImagesOption = None,
-    memory_mb: MemoryOption = 2048,
-    device: DeviceOption = "auto",
-    seed: SeedOption = None,
+    score_images: given.ScoreImagesOption = None,
+    strategies: given.StrategiesOption = STRATEGIES,
+    repeats: given.RepeatsOption = 20,
+    rule: given.RuleOption = None,
+    width: given.WidthOption = 64,
+    epochs: given.EpochsOption = 100,
+    batch: given.BatchOption = 64,
+    images_per_epoch: given.ImagesOption = None,
+    memory_mb: given.MemoryOption = 2048,
+    device: given.DeviceOption = "auto",
+    seed: given.SeedOption = None,
     title: Annotated[
         str | None, typer.Option(help="Heading.  [default: from the data set]")
     ] = None,
     notes: Annotated[
         Path | None, typer.Option(help="Markdown file whose text becomes the page's notes.")
     ] = None,
-    address: AddressOption = "local",
-    storage: StorageOption = None,
-    uri: UriOption = None,
+    address: given.AddressOption = "local",
+    storage: given.StorageOption = None,
+    uri: given.UriOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write a page on what finished sweeps' ensembles are worth: tables, tests, figures.
@@ -87,24 +67,22 @@ def study(
     Example: ensgan study quickstart --extractor random --extractor medical -o study.md
     """
     from ensgan.cluster.proof import Listener, View, conduct_study
-    from ensgan.downstream import ClassifierSettings
-    from ensgan.pipeline.evaluation import EvaluationOptions
 
     begin = time.time()
     if output.suffix != ".md":
         raise InputError(f"the page '{output}' must end in .md")
     said = _read(notes)
-    options = EvaluationOptions(
-        strategies=tuple(name.strip() for name in strategies.split(",") if name.strip()),
-        repeats=repeats,
-        classifier=ClassifierSettings(
-            epochs=epochs,
-            batch=batch,
-            width=width,
-            images_per_epoch=images_per_epoch,
-            memory_mb=memory_mb,
-            device=device,
-        ),
+    options = given.evaluation_options(
+        strategies,
+        repeats,
+        classifier={
+            "epochs": epochs,
+            "batch": batch,
+            "width": width,
+            "images_per_epoch": images_per_epoch,
+            "memory_mb": memory_mb,
+            "device": device,
+        },
         rule=rule,
         seed=seed,
     )

@@ -1,0 +1,108 @@
+"""What ``ensgan evaluate`` and ``ensgan study`` show: progress and the table of strategies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+    from ensgan.pipeline.evaluation import OnProgress, Progress
+
+SHOWN = ("accuracy", "g_mean", "auc")
+
+
+@contextmanager
+def classifiers() -> Iterator[OnProgress]:
+    """Progress of an evaluation on stderr: a bar on a terminal, one line a classifier elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda progress: typer.echo(sentence(progress), err=True)
+        return
+    columns = (TextColumn("classifiers"), BarColumn(), MofNCompleteColumn())
+    with Bar(*columns, TextColumn("{task.description}"), console=console, transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda progress: bar.update(
+            task, completed=progress.done, total=progress.total, description=_left(progress)
+        )
+
+
+def sentence(progress: Progress) -> str:
+    """One classifier as one line."""
+    if progress.metrics is None:
+        return f"{progress.total} classifiers"
+    accuracy, auc = progress.metrics["accuracy"], progress.metrics["auc"]
+    return (
+        f"{progress.done}/{progress.total} {progress.strategy} (repeat {progress.repeat}): "
+        f"accuracy {accuracy:.3f}, AUC {auc:.3f}{_left(progress)}"
+    )
+
+
+def _left(progress: Progress) -> str:
+    return "" if progress.left is None else f", {progress.left:.0f} s left"
+
+
+def shown(value: Mapping[str, Any]) -> RenderableType:
+    """The comparison with G*, its reason, and where every run is."""
+    from rich.console import Group
+    from rich.text import Text
+
+    chosen = value["selected"]
+    lines = [
+        f"G*: {', '.join(chosen['members'])}",
+        chosen["reason"],
+        f"p: {value['test']}; the table with every run is in {value['table']}",
+    ]
+    return Group(comparison_table(value), *(Text(line) for line in lines))
+
+
+def comparison_table(value: Mapping[str, Any]) -> Table:
+    """Strategies with mean ± sd, 95 % interval, p against G* and the part of the gap closed."""
+    from rich.table import Column, Table
+
+    reference = value["reference"]
+    against = f", p against {reference}" if reference else ""
+    # Eighty columns hold it: numbers without blanks, no lines between.
+    table = Table(
+        Column("strategy", no_wrap=True),
+        "n",
+        "accuracy",
+        "g-mean",
+        "AUC",
+        "95 % of AUC",
+        "p",
+        "gap",
+        title=f"Downstream test: mean±sd{against}, and part of the gap real − all closed, by AUC",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for row in value["strategies"]:
+        auc = row["metrics"]["auc"]
+        closed = row["gap_closed"]["auc"]
+        interval = "–" if auc["low"] is None else f"{auc['low']:.3f}–{auc['high']:.3f}"
+        table.add_row(
+            row["strategy"],
+            str(len(row["members"]) or "–"),
+            *(mean_sd(row["metrics"][name]) for name in SHOWN),
+            interval,
+            "–" if auc["p"] is None else f"{auc['p']:.2g}",
+            "–" if closed is None else f"{closed:.0%}",
+        )
+    return table
+
+
+def mean_sd(metric: Mapping[str, Any]) -> str:
+    """``0.912±0.010``."""
+    spread = "" if metric["sd"] is None else f"±{metric['sd']:.3f}"
+    return f"{metric['mean']:.3f}{spread}"
