@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from ensgan.errors import InputError
 from ensgan.types import UInt8Array
 
-LABEL_WIDTH = 72
+MARGIN = 4
 GAP = 2
 
 
@@ -33,14 +33,21 @@ def image_grid(rows: Sequence[tuple[str, UInt8Array]], *, zoom: int = 2) -> byte
         raise InputError("an image grid needs at least one image")
     size = rows[0][1].shape[1] * zoom
     cell = size + GAP
-    canvas = Image.new("RGB", (LABEL_WIDTH + columns * cell, len(rows) * cell + GAP), "white")
+    margin = _widest(label for label, _ in rows)
+    canvas = Image.new("RGB", (margin + columns * cell, len(rows) * cell + GAP), "white")
     draw = ImageDraw.Draw(canvas)
     for y, (label, images) in enumerate(rows):
-        draw.text((4, y * cell + size // 2 - 5), label, fill="black")
+        draw.text((MARGIN, y * cell + size // 2 - 5), label, fill="black")
         for x, image in enumerate(images):
             tile = Image.fromarray(np.ascontiguousarray(image)).convert("RGB")
             tile = tile.resize((size, size), Image.Resampling.NEAREST)
-            canvas.paste(tile, (LABEL_WIDTH + x * cell, y * cell + GAP))
+            canvas.paste(tile, (margin + x * cell, y * cell + GAP))
     stream = io.BytesIO()
     canvas.save(stream, format="PNG")
     return stream.getvalue()
+
+
+def _widest(labels: Iterable[str]) -> int:
+    """Pixels that the longest label and the margins beside it take."""
+    ruler = ImageDraw.Draw(Image.new("L", (1, 1)))
+    return int(max(ruler.textlength(label) for label in labels)) + 2 * MARGIN
