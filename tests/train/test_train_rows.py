@@ -19,7 +19,7 @@ from ensgan.zoo.registry import names
 from ensgan.zoo.sampling import sample
 from ensgan.zoo.spec import GANSpec
 
-DATA = [(1, 2), pytest.param(3, 7, marks=pytest.mark.slow)]
+DATA = [(1, 2), (3, 7)]
 BATCH, UPDATES = 4, 1
 
 

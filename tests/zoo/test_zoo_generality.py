@@ -61,7 +61,6 @@ def test_128_pixels_and_sizes_that_do_not_fit() -> None:
         assert zoo.get(name).problems(ImageShape(1, size), 2)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "channels", "classes"), [(32, 3, 20), (64, 1, 2), (64, 3, 7), (64, 1, 1)]
 )
@@ -72,7 +71,6 @@ def test_every_row_at_every_size(name: str, size: int, channels: int, classes: i
     one_step(name, ImageShape(channels, size), classes)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in zoo.names() if name.startswith("StyleGAN2")])
 def test_every_stylegan2_at_128(name: str) -> None:
     one_step(name, ImageShape(3, 128), 3, width=1 / 64)
