@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,24 @@ def home(tmp_path_factory: pytest.TempPathFactory):
 @pytest.fixture(scope="module")
 def result(home: Home) -> SweepResult:
     return home.run()
+
+
+def test_the_script_on_untrained_generators(home: Home, result: SweepResult) -> None:
+    """Their Intra-d beside the snapshots'; the sweep's folder is left as it was."""
+    before = {path for path in home.path.rglob("*") if path.is_file()}
+    script = Path(__file__).parents[2] / "scripts" / "untrained.py"
+    command = [sys.executable, str(script), "tiny", "--storage", str(home.path), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    rows = {row["gan"]: row for row in json.loads(done.stdout)["gans"]}
+    assert set(rows) == {"SNGAN", "ACGAN-Mod"}
+    for row in rows.values():
+        assert 0 <= row["untrained"] <= 1
+        for name, value in row["snapshots"].items():
+            assert value == next(m.intra_d for m in result.members if m.name == name)
+    assert {path for path in home.path.rglob("*") if path.is_file()} == before
+    command[2] = "tyni"
+    wrong = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2 and "did you mean 'tiny'" in wrong.stderr
 
 
 def test_every_stage_has_its_result(home: Home, result: SweepResult) -> None:
