@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ensgan.embedding.fit import Batch, FitSettings, class_weights, fit, labelled
 from ensgan.embedding.preprocessing import Preprocessing
 from ensgan.embedding.resnet import resnet18
-from ensgan.embedding.spec import ExtractorSpec, Options, Request
+from ensgan.embedding.spec import ExtractorSpec, OnProgress, Options, Request
 from ensgan.embedding.weight_files import fit_to, read_weights
 from ensgan.errors import DataError, InputError
 from ensgan.files import atomic_path, content_key
@@ -41,7 +41,13 @@ def _prepare(request: Request) -> tuple[Options, dict[str, Tensor]]:
     path = _cache_path(request, dataset)
     if path is not None and path.exists():
         return options, fit_to(_features(options), read_weights(path), "medical")
-    state = train_medical(dataset, seed=request.seed, device=request.device, settings=SETTINGS)
+    state = train_medical(
+        dataset,
+        seed=request.seed,
+        device=request.device,
+        settings=SETTINGS,
+        on_progress=request.on_progress,
+    )
     if path is not None:
         with atomic_path(path) as temporary:
             save_file(state, temporary)
@@ -57,12 +63,18 @@ def _cache_path(request: Request, dataset: Dataset) -> Path | None:
 
 
 def train_medical(
-    dataset: Dataset, *, seed: int, device: str = "cpu", settings: FitSettings = SETTINGS
+    dataset: Dataset,
+    *,
+    seed: int,
+    device: str = "cpu",
+    settings: FitSettings = SETTINGS,
+    on_progress: OnProgress | None = None,
 ) -> dict[str, Tensor]:
     """Train a classifier on the training split and keep its features.
 
     A ResNet-18 of a quarter of the usual width, class-weighted cross-entropy, early stopping on
-    the validation loss. The test split is not looked at.
+    the validation loss. The test split is not looked at. ``on_progress`` hears of every epoch, and
+    that all are done when training stops early.
 
     Returns:
         The state dict without the linear head; features have 128 dimensions.
@@ -84,12 +96,16 @@ def train_medical(
     train, validation = labelled(dataset.train, device), labelled(dataset.val, device)
     rng = np.random.default_rng([seed, 2])
 
-    def draw(_: int) -> Batch:
+    def draw(epoch: int) -> Batch:
+        if on_progress is not None:
+            on_progress(epoch, settings.epochs)
         order = torch.from_numpy(rng.permutation(len(train.images))).to(device)
         return Batch(train.images[order], train.labels[order])
 
     weights = class_weights(torch.from_numpy(counts)).to(device)
     fit(network, draw, validation, weights=weights, settings=settings)
+    if on_progress is not None:
+        on_progress(settings.epochs, settings.epochs)
     return {
         name: tensor.cpu().contiguous()
         for name, tensor in network.state_dict().items()

@@ -8,7 +8,7 @@ from ensgan.embedding.extractor import Extractor, read_extractor_file
 from ensgan.embedding.medical import MEDICAL
 from ensgan.embedding.published import PUBLISHED
 from ensgan.embedding.random_network import RANDOM
-from ensgan.embedding.spec import ExtractorSpec, Request
+from ensgan.embedding.spec import ExtractorSpec, OnProgress, Request
 from ensgan.errors import DataError, InputError, IntegrityError, unknown_name
 from ensgan.types import Dataset
 
@@ -42,6 +42,7 @@ def make_extractor(
     seed: int = 0,
     cache: Path | None = None,
     device: str = "cpu",
+    on_progress: OnProgress | None = None,
 ) -> Extractor:
     """Make an extractor.
 
@@ -54,6 +55,7 @@ def make_extractor(
         seed: of the networks drawn or trained here.
         cache: folder that keeps downloaded, converted and trained weights between calls.
         device: where the network runs, e.g. ``"cpu"`` or ``"cuda:0"``.
+        on_progress: told epochs done and in all while ``medical`` is trained.
 
     Raises:
         InputError: unknown name, or a missing data set or package.
@@ -61,7 +63,7 @@ def make_extractor(
         IntegrityError: a download has another checksum than published.
     """
     spec = _spec(name)
-    options, tensors = spec.prepare(Request(weights, dataset, seed, cache, device))
+    options, tensors = spec.prepare(Request(weights, dataset, seed, cache, device, on_progress))
     return Extractor(spec, options, tensors, device)
 
 

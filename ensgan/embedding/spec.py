@@ -16,6 +16,9 @@ from ensgan.types import Dataset
 Options: TypeAlias = Mapping[str, Any]
 """JSON-able settings that, with the weights, rebuild an extractor."""
 
+OnProgress: TypeAlias = Callable[[int, int], None]
+"""Hears (done, total)."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -27,6 +30,7 @@ class Request:
         seed: for networks drawn or trained here.
         cache: folder for downloaded and trained weights.
         device: where to train.
+        on_progress: told epochs done and in all, at most, by networks trained here.
     """
 
     weights: Path | None = None
@@ -34,6 +38,7 @@ class Request:
     seed: int = 0
     cache: Path | None = None
     device: str = "cpu"
+    on_progress: OnProgress | None = None
 
     def refuse_weights(self, name: str) -> None:
         """Raise InputError if a weight file was given to an extractor that takes none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -159,15 +159,23 @@ def write_inputs(resolved: Resolved, folder: SweepFolder) -> Inputs:
 
 
 def embedding_inputs(
-    spec: SweepSpec, dataset: Dataset, files: DatasetFiles, folder: SweepFolder
+    spec: SweepSpec,
+    dataset: Dataset,
+    files: DatasetFiles,
+    folder: SweepFolder,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Inputs:
-    """Write the extractor of ``spec`` and the real features; ``files`` hold ``dataset``."""
+    """Write the extractor of ``spec`` and the real features; ``files`` hold ``dataset``.
+
+    ``on_progress`` hears of the epochs of an extractor that is trained here.
+    """
     extractor = embedding.make_extractor(
         spec.embed.extractor,
         weights=Path(spec.embed.weights) if spec.embed.weights else None,
         dataset=dataset,
         seed=spec.seed,
         cache=folder.path / "extractor",
+        on_progress=on_progress,
     )
     extractor_path = folder.file("extractor", f"{content_key(extractor.key)}.safetensors")
     if not extractor_path.exists():

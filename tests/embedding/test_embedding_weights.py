@@ -209,7 +209,14 @@ def test_medical_learns_the_classes_and_is_cached(tmp_path: Path, monkeypatch) -
     centres = [features[test.labels == label].mean(0) for label in (0, 1)]
     nearest = np.argmin([np.linalg.norm(features - c, axis=1) for c in centres], axis=0)
     assert (nearest == test.labels).mean() > 0.9
-    first = make_extractor("medical", dataset=toy_dataset(), cache=tmp_path / "cache")
+    told: list[tuple[int, int]] = []
+    first = make_extractor(
+        "medical",
+        dataset=toy_dataset(),
+        cache=tmp_path / "cache",
+        on_progress=lambda *numbers: told.append(numbers),
+    )
+    assert told[0] == (0, short.epochs) and told[-1] == (short.epochs, short.epochs)
     files = list((tmp_path / "cache").iterdir())
     assert len(files) == 1
     # Another test split gives the same extractor, from the cache.
