@@ -7,10 +7,10 @@ columns ``ImageFile`` and ``Prognosis`` with the values ``MILD`` and ``SEVERE``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ensgan.data.decode import refuse, relative
+from ensgan.data.decode import Findings, relative
 from ensgan.data.picture import Box
 from ensgan.data.records import OPTIONS as SHARED_OPTIONS
 from ensgan.data.records import Record, build, inside, picture_files
@@ -53,63 +53,109 @@ def load(request: Request) -> Dataset:
     """Read the folder ``request.root``.
 
     Raises:
-        DataError: with every row, file, box and split entry that cannot be used.
+        DataError: with every row, file, box and split entry that cannot be used, in one list.
     """
-    root = request.root
-    table = read_table(_table_path(request))
-    file_column, label_column = (
-        str(request.option(name)) for name in ("file_column", "label_column")
+    source = _Source(request)
+    records = [record for row in source.table.rows if (record := source.record(row)) is not None]
+    used = {record.path for record in records}
+    return build(
+        request,
+        records,
+        source.names,
+        source=f"AIforCOVID, {source.table.path.name}",
+        border=float(request.option("border")),
+        found=Findings(
+            f"{source.table.path.name} and the files cannot be used",
+            (*source.problems, *source.left_over(), *source.empty(records)),
+        ),
+        others=[path for path in source.images.files if path not in used],
     )
-    table.require(file_column, label_column)
+
+
+class _Source:
+    """The tables and files, as the options name them; ``problems`` collects what is wrong.
+
+    Raises:
+        DataError: options, tables or folders that leave nothing to look at.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.table = read_table(_table_path(request))
+        self.file_column, self.label_column, self.patient_column = (
+            str(request.option(f"{name}_column")) for name in ("file", "label", "patient")
+        )
+        self.table.require(self.file_column, self.label_column)
+        self.names = _class_names(request)
+        self.problems: list[str] = []
+        self.boxes = _boxes(request, self.file_column, self.problems)
+        self.masks = _masks(request)
+        masks = set((self.masks or {}).values())
+        self.images = _Images(_images_folder(request), request.root, masks)
+        self.split_of = _split_files(request, self.images, self.problems)
+        self.named: set[Path] = set()
+
+    def record(self, row: Mapping[str, str]) -> Record | None:
+        """One row of the table, or None and a problem more."""
+        name, label = row[self.file_column], row[self.label_column]
+        path, problem = self.images.find(name)
+        problem = problem or self._row_problem(name, label, path)
+        if path is not None:
+            self.named.add(path)
+        if problem or path is None:
+            self.problems.append(problem)
+            return None
+        key = path.stem.lower()
+        return Record(
+            path,
+            self.names.index(label),
+            None if self.split_of is None else self.split_of[path],
+            row.get(self.patient_column, ""),
+            (self.boxes or {}).get(key),
+            (self.masks or {}).get(key),
+            bool(self.request.options["apply_mask"]),
+        )
+
+    def _row_problem(self, name: str, label: str, path: Path | None) -> str:
+        """What is wrong with a row, "" if nothing."""
+        if not name:
+            return "a row has no image name"
+        if path is None:
+            return f"{name} does not exist"
+        if label not in self.names:
+            return f"{name} has the label '{label}', not one of {', '.join(self.names)}"
+        if path in self.named:
+            return f"{name} is named twice"
+        if self.split_of is not None and path not in self.split_of:
+            return f"{name} is in no split file"
+        has_areas = self.boxes is not None or self.masks is not None
+        if has_areas and path.stem.lower() not in {*(self.boxes or {}), *(self.masks or {})}:
+            return f"{name} has neither a box nor a mask"
+        return ""
+
+    def left_over(self) -> list[str]:
+        """Images that the table does not name."""
+        return [
+            f"{relative(path, self.request.root)} has no row in the table"
+            for path in self.images.files
+            if path not in self.named
+        ]
+
+    def empty(self, records: Sequence[Record]) -> list[str]:
+        """Classes without an image."""
+        filled = {record.label for record in records}
+        return [
+            f"no image of class {name}"
+            for label, name in enumerate(self.names)
+            if label not in filled
+        ]
+
+
+def _class_names(request: Request) -> tuple[str, ...]:
     names = tuple(name.strip() for name in str(request.option("classes")).split(","))
     if len(set(names)) != len(names) or not all(names):
         raise DataError(f"option classes must be different names, not '{','.join(names)}'")
-    boxes = _boxes(request, file_column)
-    masks = _masks(request)
-    images = _Images(_images_folder(request), root, set((masks or {}).values()))
-    split_of = _split_files(request, images)
-    problems: list[str] = []
-    records: list[Record] = []
-    used: set[Path] = set()
-    patient_column = str(request.option("patient_column"))
-    has_patients = patient_column in table.columns
-    areas = None if boxes is None and masks is None else {*(boxes or {}), *(masks or {})}
-    for row in table.rows:
-        name, label = row[file_column], row[label_column]
-        path = images.find(name)
-        problem = _row_problem(name, label, path, names, used)
-        if not problem and path is not None and split_of is not None and path not in split_of:
-            problem = f"{name} is in no split file"
-        if problem or path is None:
-            problems.append(problem)
-            continue
-        used.add(path)
-        key = path.stem.lower()
-        if areas is not None and key not in areas:
-            problems.append(f"{name} has neither a box nor a mask")
-            continue
-        records.append(
-            Record(
-                path,
-                names.index(label),
-                split_of[path] if split_of is not None else None,
-                row[patient_column] if has_patients else "",
-                (boxes or {}).get(key),
-                (masks or {}).get(key),
-                bool(request.options["apply_mask"]),
-            )
-        )
-    problems += [
-        f"{relative(path, root)} has no row in the table"
-        for path in images.files
-        if path not in used
-    ]
-    refuse(f"{table.path.name} and the files do not fit together", problems)
-    empty = [name for label, name in enumerate(names) if all(r.label != label for r in records)]
-    if empty:
-        raise DataError(f"{table.path.name} has no image of class {', '.join(empty)}")
-    border = float(request.option("border"))
-    return build(request, records, names, source=f"AIforCOVID, {table.path.name}", border=border)
+    return names
 
 
 class _Images:
@@ -126,36 +172,17 @@ class _Images:
                 self._by_name.setdefault(key, []).append(path)
         self._root = root
 
-    def find(self, name: str) -> Path | None:
-        """The one file of that name, or None.
-
-        Raises:
-            DataError: several files have the name.
-        """
+    def find(self, name: str) -> tuple[Path | None, str]:
+        """The one file of that name, or None; and what is wrong when several have it."""
         key = name.replace("\\", "/").strip().lower()
         found = self._by_name.get(key, [])
         if len(found) > 1:
             shown = ", ".join(relative(path, self._root) for path in found[:3])
-            raise DataError(
-                f"several files are called {name}: {shown}; write the path in the "
-                "table, or name the image folder with the option images"
+            return None, (
+                f"several files are called {name}: {shown}; write the path in the table, or name "
+                "the image folder with the option images"
             )
-        return found[0] if found else None
-
-
-def _row_problem(
-    name: str, label: str, path: Path | None, names: Sequence[str], used: set[Path]
-) -> str:
-    """What is wrong with a row, "" if nothing."""
-    if not name:
-        return "a row has no image name"
-    if path is None:
-        return f"{name} does not exist"
-    if label not in names:
-        return f"{name} has the label '{label}', not one of {', '.join(names)}"
-    if path in used:
-        return f"{name} is named twice"
-    return ""
+        return (found[0] if found else None), ""
 
 
 def _table_path(request: Request) -> Path:
@@ -194,7 +221,7 @@ def _named(request: Request, option: str, name: str) -> Path:
     return path
 
 
-def _boxes(request: Request, file_column: str) -> dict[str, Box] | None:
+def _boxes(request: Request, file_column: str, problems: list[str]) -> dict[str, Box] | None:
     """Boxes by image name without ending."""
     name = request.text("boxes")
     if name is None:
@@ -202,15 +229,13 @@ def _boxes(request: Request, file_column: str) -> dict[str, Box] | None:
     table: Table = read_table(_named(request, "boxes", name))
     table.require(file_column, *BOX_COLUMNS)
     boxes: dict[str, Box] = {}
-    problems = []
     for row in table.rows:
         try:
             box = Box(*(float(row[column]) for column in BOX_COLUMNS))
         except ValueError:
             problems.append(f"{row[file_column]} has a box that is not four numbers")
-            continue
+            box = Box(0, 0, 1, 1)  # named already: not "neither a box nor a mask" as well
         boxes[Path(row[file_column]).stem.lower()] = box
-    refuse(f"{table.path.name} cannot be used", problems)
     return boxes
 
 
@@ -225,7 +250,7 @@ def _masks(request: Request) -> dict[str, Path] | None:
     return {path.stem.lower(): path for path in picture_files(folder)}
 
 
-def _split_files(request: Request, images: _Images) -> dict[Path, str] | None:
+def _split_files(request: Request, images: _Images, problems: list[str]) -> dict[Path, str] | None:
     """The split of each image that the fold's files list."""
     pattern = request.text("split_files")
     if pattern is None:
@@ -233,7 +258,6 @@ def _split_files(request: Request, images: _Images) -> dict[Path, str] | None:
     if "{split}" not in pattern:
         raise DataError(f"option split_files must contain {{split}}: '{pattern}'")
     split_of: dict[Path, str] = {}
-    problems = []
     for split in SPLITS:
         name = pattern.replace("{split}", split).replace("{fold}", str(request.option("fold")))
         path = _named(request, "split_files", name)
@@ -243,10 +267,9 @@ def _split_files(request: Request, images: _Images) -> dict[Path, str] | None:
             raise DataError(f"no such file: {path}")
         for line in path.read_text(encoding="utf-8").splitlines():
             entry = line.split(",")[0].split("\t")[0].strip()
-            found = images.find(entry) if entry else None
+            found, problem = images.find(entry) if entry else (None, "")
             if found is None and entry:
-                problems.append(f"{name}: {entry} does not exist")
+                problems.append(f"{name}: {problem or f'{entry} does not exist'}")
             elif found is not None and split_of.setdefault(found, split) != split:
                 problems.append(f"{name}: {entry} is also in {split_of[found]}")
-    refuse("the split files cannot be used", problems)
     return split_of

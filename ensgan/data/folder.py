@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ensgan.data.decode import refuse, relative
+from ensgan.data.decode import Findings, refuse, relative
 from ensgan.data.picture import SUFFIXES
 from ensgan.data.records import OPTIONS as SHARED_OPTIONS
 from ensgan.data.records import Record, build, inside, picture_files
@@ -61,13 +61,27 @@ def load(request: Request) -> Dataset:
     if path is None:
         raise DataError(f"option table must name a file inside {root}")
     table_exists = path.is_file()
+    problems: list[str] = []
     if table_exists:
-        records, names = _from_table(request, read_table(path), files)
+        records, names = _from_table(request, read_table(path), files, problems)
     elif request.option("table") != "labels.csv":
         raise DataError(f"no such file: {path}")
     else:
         records, names = _from_folders(request, files)
-    return build(request, records, names, source=f"folder {root.resolve().name}")
+    used = {record.path for record in records}
+    return build(
+        request,
+        records,
+        names,
+        source=f"folder {root.resolve().name}",
+        found=Findings(
+            f"{path.name} and the images cannot be used"
+            if table_exists
+            else f"{root} cannot be used",
+            tuple(problems),
+        ),
+        others=[file for file in files if file not in used],
+    )
 
 
 def _patient(request: Request, name: str) -> str:
@@ -137,9 +151,12 @@ def _require_classes(names: tuple[str, ...], root: Path) -> None:
 
 
 def _from_table(
-    request: Request, table: Table, files: Sequence[Path]
+    request: Request, table: Table, files: Sequence[Path], problems: list[str]
 ) -> tuple[list[Record], tuple[str, ...]]:
-    """Records of the layout with a table; every image must be named once and every name exist."""
+    """Records of the layout with a table; every image must be named once and every name exist.
+
+    What does not hold is added to ``problems``.
+    """
     file_column, label_column = (
         str(request.option("file_column")),
         str(request.option("label_column")),
@@ -152,7 +169,6 @@ def _from_table(
     root = request.root
     known = {path.resolve(): path for path in files}
     used: dict[Path, str] = {}
-    problems: list[str] = []
     kept: list[tuple[Path, dict[str, str]]] = []
     for row in table.rows:
         name = row[file_column]
@@ -172,7 +188,6 @@ def _from_table(
         for resolved, path in known.items()
         if resolved not in used
     ]
-    refuse(f"{table.path.name} and the images do not fit together", problems)
     names = class_order({row[label_column] for _, row in kept})
     _require_classes(names, root)
     records = [

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from ensgan.data import levels
 from ensgan.data.archive import CHANNELS
-from ensgan.data.decode import decode_files, refuse, relative
+from ensgan.data.decode import NOTHING, Findings, decode_files, refuse, relative
 from ensgan.data.picture import FITS, Box, Job, Preparation, is_picture
 from ensgan.data.request import Option, Request
 from ensgan.data.split import SPLITS, shared_groups, stratified_split
@@ -95,8 +95,16 @@ def build(
     *,
     source: str,
     border: float = 0.0,
+    found: Findings = NOTHING,
+    others: Sequence[Path] = (),
 ) -> Dataset:
     """Decode the files, split them and put the data set together.
+
+    Args:
+        request, records, class_names, source: what to build.
+        border: margin around boxes.
+        found: problems known already; they come in one list with those of the files.
+        others: files without a record, because of these problems: decoded to see theirs.
 
     Raises:
         DataError: unusable files, a patient in two splits, or a class too small to split.
@@ -110,12 +118,16 @@ def build(
         str(request.option("fit")),
         border,
     )
+    leaked = _leaks(request, records, [record.patient for record in records])
+    found = replace(found, problems=(*found.problems, *leaked))
+    jobs = [Job(one.path, one.box, one.mask, one.apply_mask) for one in records]
     images, tags = decode_files(
-        [Job(one.path, one.box, one.mask, one.apply_mask) for one in records],
+        [*jobs, *map(Job, others)],
         preparation,
         root=root,
         cache=cache_folder() if request.options["cache"] else None,
         on_progress=request.on_progress,
+        found=found,
     )
     labels = np.array([record.label for record in records], np.int64)
     indices = _splits(request, records, labels, _patients(records, tags), class_names)
@@ -145,6 +157,16 @@ def _patients(records: Sequence[Record], tags: Sequence[str]) -> tuple[str, ...]
     return tuple(tags) if len(set(tags) - {""}) > 1 else ("",) * len(records)
 
 
+def _leaks(request: Request, records: Sequence[Record], patients: Sequence[str]) -> list[str]:
+    """Images whose patient is in another split too."""
+    split_of = [record.split or "" for record in records]
+    return [
+        f"{relative(records[row].path, request.root)} ({split_of[row]}): images of one patient "
+        "are in two splits"
+        for row in shared_groups(patients, split_of)
+    ]
+
+
 def _splits(
     request: Request,
     records: Sequence[Record],
@@ -163,12 +185,8 @@ def _splits(
             class_names=class_names,
             seed=request.seed,
         )
+    refuse("the splits cannot be used", _leaks(request, records, patients))
     split_of = [record.split or "" for record in records]
-    leaked = shared_groups(patients, split_of)
-    refuse(
-        "images of one patient are in two splits",
-        [f"{relative(records[row].path, request.root)} ({split_of[row]})" for row in leaked],
-    )
     indices = {
         name: np.flatnonzero([split == name for split in split_of]).astype(np.int64)
         for name in SPLITS

@@ -190,6 +190,36 @@ def test_rows_and_files_that_do_not_fit_are_listed_at_once(
         assert part in str(caught.value)
 
 
+def test_problems_of_tables_files_boxes_splits_and_pixels_come_in_one_list(covid: Path) -> None:
+    """Two passes would let somebody repair a table for an hour and then meet the next list."""
+    table = covid / "clinical.csv"
+    table.write_text(table.read_text().replace("P_3,A,MILD", "P_3,A,UNKNOWN"))
+    for name in ("P_2", "P_3"):  # one with a good row, one with a bad one
+        path = covid / "dicom" / f"{name}.dcm"
+        path.write_bytes(path.read_bytes()[:2000])
+    boxes = ["ImageFile,left,top,right,bottom", *(f"{name},4,6,20,22" for name, _, _ in rows())]
+    boxes[5], boxes[6] = "P_4,4,6,twenty,22", "P_99,1,2,3,4"
+    (covid / "boxes.csv").write_text("\n".join(boxes))
+    names = [name for name, _, _ in rows()]
+    parts = {"train": names[:13], "val": names[13:18], "test": [*names[18:23], "P_77"]}
+    for split, members in parts.items():
+        (covid / f"{split}.txt").write_text("\n".join(members))
+    options = {"boxes": "boxes.csv", "split_files": "{split}.txt", "table": "clinical.csv"}
+    with pytest.raises(DataError, match=r"clinical.csv and the files cannot be used") as caught:
+        load_dataset("aiforcovid", root=covid, options=options)
+    for part in (
+        "P_3 has the label 'UNKNOWN', not one of MILD, SEVERE",
+        "P_4 has a box that is not four numbers",
+        "P_5 has neither a box nor a mask",
+        "test.txt: P_77 does not exist",
+        "P_23 is in no split file",
+        "dicom/P_13.dcm (val): images of one patient are in two splits",
+        "dicom/P_2.dcm its pixels cannot be decoded",
+        "dicom/P_3.dcm its pixels cannot be decoded",
+    ):
+        assert part in str(caught.value), part
+
+
 def test_tables_with_other_columns(covid: Path) -> None:
     table = covid / "clinical.csv"
     table.write_text(table.read_text().replace("Prognosis", "Outcome").replace("SEVERE", "BAD"))
