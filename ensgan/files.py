@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
+import time
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ensgan.errors import DataError, StoreError
+from ensgan.errors import DataError, EnsganError, InputError, StoreError
 
 CACHE_VARIABLE = "ENSGAN_CACHE"
 """Environment variable that names the cache folder."""
+LIMIT_VARIABLE = "ENSGAN_CACHE_GB"
+"""Environment variable: most gigabytes of cached features, and as many of decoded images."""
+DEFAULT_LIMIT_GB = 10.0
+STALE_SECONDS = 86_400.0
+"""A half-written cache file of this age was left by a process that was killed."""
+FULL_BYTES = 1 << 16
+"""A disk with less room is full: some file systems keep a few blocks back."""
 
 
 def cache_folder() -> Path:
@@ -28,6 +38,76 @@ def cache_folder() -> Path:
         return Path(named).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "ensgan"
+
+
+def cache_limit() -> int:
+    """Bytes that each kind of cached result may take, from ``ENSGAN_CACHE_GB``; 0 keeps none.
+
+    Raises:
+        InputError: it is set to something else than a number from 0 on.
+    """
+    text = os.environ.get(LIMIT_VARIABLE, "").strip() or str(DEFAULT_LIMIT_GB)
+    try:
+        gigabytes = float(text)
+    except ValueError:
+        gigabytes = -1.0
+    if not 0 <= gigabytes < float("inf"):
+        raise InputError(f"{LIMIT_VARIABLE} is '{text}': give gigabytes, 0 or more, e.g. 10")
+    return int(gigabytes * 1e9)
+
+
+def read_cached(path: Path, required: Sequence[str]) -> dict[str, npt.NDArray[Any]] | None:
+    """A cached ``.npz``, which counts as used now; None when it is absent or damaged.
+
+    Another process may remove it at any moment: one that has begun to read reads on.
+    """
+    try:
+        arrays = read_npz(path, required)
+    except DataError:
+        return None
+    with suppress(OSError):
+        os.utime(path)
+    return arrays
+
+
+def write_cached(path: Path, **arrays: npt.ArrayLike) -> None:
+    """Write an ``.npz`` into a cache folder and remove what was not used for the longest time
+    until the folder is within :func:`cache_limit`; a disk that cannot be written is no error."""
+    limit = cache_limit()
+    if limit == 0:
+        return
+    with suppress(StoreError):
+        write_npz(path, **arrays)
+        trim_cache(path.parent, limit, keep=path)
+
+
+def trim_cache(folder: Path, limit: int, keep: Path | None = None) -> list[Path]:
+    """Remove cached files, the longest unused first, until the rest is within ``limit`` bytes.
+
+    Args:
+        folder: its ``.npz`` files count, those below it do not.
+        limit: bytes.
+        keep: a file that stays, whatever its size.
+
+    Returns:
+        The files removed here; other processes may do the same at the same time.
+    """
+    found = []
+    for path in folder.glob("*.npz"):
+        with suppress(OSError):  # removed by another process
+            status = path.stat()
+            found.append((status.st_mtime_ns, status.st_size, path))
+    total = sum(size for _, size, _ in found)
+    removed = []
+    for used, size, path in sorted(found):
+        is_stale = path.name.startswith(".") and time.time() - used / 1e9 > STALE_SECONDS
+        if path == keep or not (is_stale or (total > limit and not path.name.startswith("."))):
+            continue
+        total -= size
+        with suppress(OSError):
+            path.unlink()
+            removed.append(path)
+    return removed
 
 
 @contextmanager
@@ -53,13 +133,37 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise StoreError(
-            f"cannot write {path}: {error.strerror or error}; check permissions and free space, "
-            "then run the same command again"
-        ) from error
+        raise _not_written(path, error.strerror or str(error)) from error
+    except Exception as error:
+        # torch and safetensors hide a full disk behind errors of their own; the half-written
+        # file still takes its part of it here.
+        if isinstance(error, EnsganError) or not is_full(path.parent):
+            raise
+        raise _not_written(path, os.strerror(errno.ENOSPC)) from error
     finally:
         if temporary is not None:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def _not_written(path: Path, reason: str) -> StoreError:
+    if is_full(path.parent):
+        return StoreError(
+            f"cannot write {path}: {os.strerror(errno.ENOSPC)}; make room, then run the same "
+            "command again"
+        )
+    return StoreError(
+        f"cannot write {path}: {reason}; check permissions and free space, then run the same "
+        "command again"
+    )
+
+
+def is_full(folder: Path) -> bool:
+    """No room is left on the disk of a folder (False where nobody can say)."""
+    try:
+        return shutil.disk_usage(folder).free < FULL_BYTES
+    except OSError:
+        return False
 
 
 def write_bytes(path: Path, content: bytes) -> None:

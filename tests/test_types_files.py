@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save_file
+from small_disk import small_disk
 
 from ensgan.errors import DataError, InputError, StoreError, unknown_name
 from ensgan.files import atomic_path, content_key, read_npz, write_bytes, write_json, write_npz
@@ -104,6 +108,26 @@ def test_nothing_is_half_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot write"):
         write_bytes(blocked, b"")
+
+
+def test_a_full_disk_is_named_whoever_writes(tmp_path: Path) -> None:
+    """torch and safetensors raise errors that do not say so."""
+    large = torch.zeros(1 << 18)
+    writers: list[Callable[[Path], object]] = [
+        lambda path: path.write_bytes(bytes(1 << 20)),
+        lambda path: np.save(path, large.numpy()),
+        lambda path: torch.save({"a": large}, path),
+        lambda path: save_file({"a": large}, path),
+    ]
+    with small_disk(tmp_path / "disk", 1) as disk:
+        (disk / "half").write_bytes(bytes(1 << 19))
+        for write in writers:
+            with (
+                pytest.raises(StoreError, match="No space left on device; make room"),
+                atomic_path(disk / "x.npy") as temporary,
+            ):
+                write(temporary)
+            assert [path.name for path in disk.iterdir()] == ["half"]
 
 
 def test_npz_refusals(tmp_path: Path) -> None:

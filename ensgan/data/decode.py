@@ -6,23 +6,31 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ensgan.data.picture import Job, Preparation, prepare
-from ensgan.errors import DataError, StoreError
-from ensgan.files import content_key, read_npz, write_npz
+from ensgan.errors import DataError
+from ensgan.files import content_key, read_cached, write_cached
 from ensgan.types import UInt8Array
 
 _VERSION = 1  # raise it when the same files would give other images
 _EDGE = 1 << 14  # bytes at each end of a file that its fingerprint covers
 _LISTED = 20
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Problems found before decoding: they are listed together with those of the pixels."""
+
+    headline: str
+    problems: tuple[str, ...] = ()
+
+
+NOTHING = Findings("")
 
 
 def decode_files(
@@ -33,6 +41,7 @@ def decode_files(
     cache: Path | None = None,
     workers: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    found: Findings = NOTHING,
 ) -> tuple[UInt8Array, tuple[str, ...]]:
     """Read and prepare all files.
 
@@ -45,6 +54,8 @@ def decode_files(
         cache: folder of cached results; None neither reads nor writes any.
         workers: threads; default: the cores this process may use.
         on_progress: called with (done, total).
+        found: problems known already; with any, all files are decoded to find the others, and
+            everything is refused in one list.
 
     Returns:
         uint8 [n,size,size] or [n,size,size,3], and per file a hash of the patient ("" unknown).
@@ -53,16 +64,14 @@ def decode_files(
         DataError: files that cannot be used (all are listed), or grey and RGB mixed.
     """
     path = None
-    if cache is not None:
+    if cache is not None and not found.problems:
         path = cache / "images" / f"{_fingerprint(jobs, preparation, root)}.npz"
-        found = _read_cache(path, len(jobs))
-        if found is not None:
-            return found
-    images, patients = _decode(jobs, preparation, root, workers, on_progress)
+        cached = _read_cache(path, len(jobs))
+        if cached is not None:
+            return cached
+    images, patients = _decode(jobs, preparation, root, workers, on_progress, found)
     if path is not None:
-        # A cache that cannot be written must not stop the work.
-        with suppress(StoreError):
-            write_npz(path, images=images, patients=np.array(patients, dtype=str))
+        write_cached(path, images=images, patients=np.array(patients, dtype=str))
     return images, patients
 
 
@@ -79,6 +88,7 @@ def _decode(
     root: Path,
     workers: int | None,
     on_progress: Callable[[int, int], None] | None,
+    found: Findings,
 ) -> tuple[UInt8Array, tuple[str, ...]]:
     images: list[UInt8Array] = []
     patients: list[str] = []
@@ -94,6 +104,8 @@ def _decode(
                 patients.append(result[1])
             if on_progress is not None:
                 on_progress(done, len(jobs))
+    if found.problems:
+        refuse(found.headline, [*found.problems, *problems])
     refuse(f"{len(problems)} of {len(jobs)} images cannot be used", problems)
     _require_one_shape(images, jobs, root)
     return np.stack(images), tuple(patients)
@@ -164,11 +176,8 @@ def _file_mark(path: Path) -> bytes:
 
 def _read_cache(path: Path, count: int) -> tuple[UInt8Array, tuple[str, ...]] | None:
     """The cached images, or None when there are none or they are damaged."""
-    if not path.is_file():
-        return None
-    try:
-        arrays: dict[str, npt.NDArray[Any]] = read_npz(path, ("images", "patients"))
-    except DataError:
+    arrays = read_cached(path, ("images", "patients"))
+    if arrays is None:
         return None
     images, patients = arrays["images"], arrays["patients"]
     if len(images) != count or len(patients) != count or images.dtype != np.uint8:

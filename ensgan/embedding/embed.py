@@ -9,7 +9,7 @@ import numpy as np
 
 from ensgan.embedding.extractor import Extractor
 from ensgan.errors import DataError, InputError
-from ensgan.files import content_key, read_npz, sha256_arrays, write_npz
+from ensgan.files import content_key, read_cached, sha256_arrays, write_cached
 from ensgan.types import Embeddings, UInt8Array
 
 
@@ -27,7 +27,8 @@ def embed(
         images: uint8 [n,H,W] or [n,H,W,C]; may be memory-mapped.
         extractor: the network.
         batch: images handed over at once; bounds memory, never changes the result.
-        cache: folder of earlier results, named by the content of images and extractor.
+        cache: folder of earlier results, named by the content of images and extractor; kept
+            within ``ENSGAN_CACHE_GB``.
         on_progress: called with (done, n) after every batch.
 
     Returns:
@@ -42,9 +43,9 @@ def embed(
     path = None
     if cache is not None:
         path = cache / f"{content_key(sha256_arrays(images), extractor.key)}.npz"
-        if path.exists():
-            features = read_npz(path, ("features",))["features"]
-            return Embeddings(features, extractor.key)
+        cached = read_cached(path, ("features",))
+        if cached is not None and cached["features"].shape == (len(images), extractor.dim):
+            return Embeddings(cached["features"], extractor.key)
     features = np.empty((len(images), extractor.dim), np.float32)
     for start in range(0, len(images), batch):
         part = features[start : start + batch]
@@ -58,5 +59,5 @@ def embed(
             f"{len(images)} images: its weights are damaged or not meant for it"
         )
     if path is not None:
-        write_npz(path, features=features, extractor=np.array(extractor.key))
+        write_cached(path, features=features, extractor=np.array(extractor.key))
     return Embeddings(features, extractor.key)
