@@ -21,7 +21,8 @@ from ensgan.cluster.shares import Order, check_satisfiable, orders, slots
 from ensgan.cluster.trainable import gan_trial, stop_path
 from ensgan.cluster.watcher import Watcher, heartbeats, last_line
 from ensgan.config import ClusterSpec
-from ensgan.errors import EnsganError
+from ensgan.errors import EnsganError, StoreError
+from ensgan.files import is_full
 from ensgan.pipeline.budget import Budget
 from ensgan.pipeline.disk import written_bytes
 from ensgan.pipeline.events import OnEvent
@@ -88,7 +89,7 @@ class RayExecutor:
             # Tune prints boxes even when told to be quiet; stdout belongs to the caller's events.
             contextlib.redirect_stdout(io.StringIO()),
         ):
-            tuner.fit()
+            _fit(tuner, queue, self.tune_folder)
         # Fresh workers import torch while the driver scores and searches.
         self._warming = [_import_classifier.remote() for _ in range(min(self.slots, MOST_WARM))]
         return watcher.failed
@@ -165,6 +166,23 @@ class RayExecutor:
         if first is not None:
             raise _cause(first)
         return [results[i] for i in range(len(items))]
+
+
+def _fit(tuner: tune.Tuner, queue: TrialQueue, folder: Path) -> None:
+    """Let Tune run the trials.
+
+    Raises:
+        StoreError: results cannot be written, as a trial, the driver or Tune itself found.
+    """
+    try:
+        tuner.fit()
+    except Exception as error:
+        if queue.halted is None and not is_full(folder):
+            raise
+        queue.halt(f"the disk of {folder} is full: make room, then run the same command again")
+        raise StoreError(str(queue.halted)) from error
+    if queue.halted is not None:
+        raise StoreError(queue.halted)
 
 
 @ray.remote(num_cpus=1, max_retries=0)  # type: ignore[untyped-decorator]

@@ -47,7 +47,8 @@ def run_sweep(
             ``./ensgan-runs``).
         data_dir: where data sets lie (default ``ENSGAN_DATA``).
         address: ``local`` starts Ray here, ``auto`` or ``HOST:PORT`` joins a cluster from one of
-            its nodes, None runs everything in this process without Ray.
+            its nodes, ``ray://HOST:PORT`` runs the driver in a cluster elsewhere (paths are then
+            the cluster's), None runs everything in this process without Ray.
         allow_open_cluster: use a cluster that takes requests from anybody who reaches it.
         budget: what training may take; running again without one trains what it left out.
         fresh: set an earlier sweep of this name aside and start over.
@@ -59,32 +60,57 @@ def run_sweep(
         EnsganError: the run failed.
     """
     started = time.time() if started is None else started
-    if not isinstance(spec, SweepSpec):
-        spec = load_sweep(Path(spec), settings)
-    storage = (storage or default_storage()).resolve()
+    spec = _as_spec(spec, settings)
+    if address is not None and address.startswith("ray://"):
+        from ensgan.cluster.client import run_through_client
+
+        return run_through_client(
+            spec,
+            address,
+            storage=storage,
+            data_dir=data_dir,
+            allow_open_cluster=allow_open_cluster,
+            budget=budget,
+            fresh=fresh,
+            on_event=on_event,
+        )
     resolved = resolve(spec, data_dir)
-    folder = sweep_folder(storage, spec.name)
+    folder = _own_folder((storage or default_storage()).resolve(), spec.name, fresh)
+    with folder.locked():
+        check_disk(resolved, folder.path)
+        recorder = _recorder(folder, spec.track, on_event)
+        # Ray first: opening the store meanwhile would only make both slower.
+        with _executor(resolved, folder, address, allow_open_cluster, budget) as executor, recorder:
+            clock = StageClock(on_event, started=started)
+            return run(resolved, folder, executor=executor, recorder=recorder, clock=clock)
+
+
+def _as_spec(spec: SweepSpec | Path | str, settings: Sequence[str]) -> SweepSpec:
+    return spec if isinstance(spec, SweepSpec) else load_sweep(Path(spec), settings)
+
+
+def _own_folder(storage: Path, name: str, fresh: bool) -> SweepFolder:
+    """The sweep's folder; ``fresh`` sets an earlier sweep aside.
+
+    Raises:
+        InputError: another process runs that one.
+    """
+    folder = sweep_folder(storage, name)
     if fresh:
         with folder.locked():
             pass  # nobody else may be running it
         folder.set_aside()
-    with folder.locked():
-        check_disk(resolved, folder.path)
-        recorder = BackgroundRecorder(
-            folder,
-            lambda: open_store(spec.track.uri, storage=storage, experiment=spec.track.experiment),
-            Pictures(),
-            on_event,
-        )
-        # Ray first: opening the store meanwhile would only make both slower.
-        with _executor(resolved, folder, address, allow_open_cluster, budget) as executor, recorder:
-            return run(
-                resolved,
-                folder,
-                executor=executor,
-                recorder=recorder,
-                clock=StageClock(on_event, started=started),
-            )
+    return folder
+
+
+def _recorder(folder: SweepFolder, track: TrackSpec, on_event: OnEvent) -> BackgroundRecorder:
+    storage = folder.path.parents[1]
+    return BackgroundRecorder(
+        folder,
+        lambda: open_store(track.uri, storage=storage, experiment=track.experiment),
+        Pictures(),
+        on_event,
+    )
 
 
 def train_one(
@@ -102,8 +128,7 @@ def train_one(
         InputError: bad spec or data, or a GAN that the sweep does not have.
         TrainingError: the GAN cannot be trained further.
     """
-    if not isinstance(spec, SweepSpec):
-        spec = load_sweep(Path(spec), settings)
+    spec = _as_spec(spec, settings)
     resolved = resolve(spec, data_dir)
     folder = sweep_folder((storage or default_storage()).resolve(), spec.name)
     names = [row.name for row in resolved.gans]

@@ -21,6 +21,7 @@ class TrialQueue(Searcher):  # type: ignore[misc]
     Attributes:
         waiting: orders not yet handed out.
         running: order by trial ID.
+        halted: why no trial is handed out any more; None: they are.
     """
 
     def __init__(self, orders: Sequence[Order], at_once: int | None = None) -> None:
@@ -28,6 +29,11 @@ class TrialQueue(Searcher):  # type: ignore[misc]
         self.waiting = list(orders)
         self.running: dict[str, Order] = {}
         self.at_once = at_once
+        self.halted: str | None = None
+
+    def halt(self, reason: str) -> None:
+        """Hand out nothing more; the first reason counts."""
+        self.halted = self.halted or reason
 
     def put_first(self, order: Order) -> None:
         """Run this one next."""
@@ -45,7 +51,7 @@ class TrialQueue(Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial's configuration; None: not now; FINISHED: no more."""
-        if not self.waiting:
+        if not self.waiting or self.halted is not None:
             return None if self.running else str(Searcher.FINISHED)
         if self.at_once is not None and len(self.running) >= self.at_once:
             return None

@@ -77,7 +77,7 @@ class RoundQueue(TrialQueue):
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """See :meth:`TrialQueue.suggest`; nothing more once the budget is spent."""
         reason = self.budget.spent(self.hours + self._running_hours(), time.time())
-        if reason is not None:
+        if reason is not None and not self.halted:
             for order in self.waiting:
                 self._stop(order.gan, reason)
             self.waiting.clear()
@@ -95,7 +95,7 @@ class RoundQueue(TrialQueue):
     ) -> None:
         """The GAN's next round, or its end."""
         order = self.running.pop(trial_id, None)
-        if order is None or error or order.gan in self.closed:
+        if order is None or error or self.halted or order.gan in self.closed:
             return
         if any(order.gan == other.gan for other in self.waiting):
             return  # it comes back with more memory

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from ray import tune
 
-from ensgan.errors import EnsganError
+from ensgan.errors import EnsganError, StoreError
 from ensgan.files import write_json
 from ensgan.pipeline.cost import CONTEXT_BYTES
 from ensgan.pipeline.members import MemberJob, MemberResult, grow
@@ -21,6 +22,8 @@ from ensgan.train import TrainProgress
 HEARTBEAT_SECONDS = 1.0
 OUT_OF_MEMORY = "out of memory"
 """Key of the report of a trial that wants a larger share."""
+STORAGE = "storage"
+"""Key of the report of a trial that cannot write its results."""
 
 
 def heartbeat_path(job: MemberJob) -> Path:
@@ -57,6 +60,8 @@ def gan_trial(config: dict[str, Any], jobs: Mapping[str, MemberJob]) -> None:
                 break
     except _StopNowError:
         return
+    except StoreError as error:
+        tune.report({"gan": job.name, STORAGE: str(error)})
     except Exception as error:
         key = OUT_OF_MEMORY if is_out_of_memory(error) else "error"
         tune.report({"gan": job.name, key: _sentence(error)})
@@ -126,17 +131,16 @@ class _Heartbeat:
         if self.first is None:
             self.first = (progress.step, progress.seconds)
         steps, seconds = progress.step - self.first[0], progress.seconds - self.first[1]
-        write_json(
-            self.path,
-            {
-                **progress.to_json(),
-                **self.place,
-                "time": time.time(),
-                "steps_per_second": steps / seconds if steps and seconds else None,
-                "gpus": self.gpus,
-                "gpu_memory_bytes": _gpu_memory() if self.gpus else None,
-            },
-        )
+        beat = {
+            **progress.to_json(),
+            **self.place,
+            "time": time.time(),
+            "steps_per_second": steps / seconds if steps and seconds else None,
+            "gpus": self.gpus,
+            "gpu_memory_bytes": _gpu_memory() if self.gpus else None,
+        }
+        with contextlib.suppress(StoreError):  # whoever watches can do without one
+            write_json(self.path, beat)
 
 
 def _gpu_memory() -> int | None:

@@ -13,8 +13,8 @@ from ray.tune.experiment import Trial
 
 from ensgan.cluster.queue import TrialQueue
 from ensgan.cluster.shares import Order
-from ensgan.cluster.trainable import OUT_OF_MEMORY, heartbeat_path
-from ensgan.errors import DataError
+from ensgan.cluster.trainable import OUT_OF_MEMORY, STORAGE, heartbeat_path, stop_path
+from ensgan.errors import DataError, StoreError
 from ensgan.files import read_json
 from ensgan.pipeline.events import Event, OnEvent
 from ensgan.pipeline.members import MemberJob, MemberResult
@@ -26,7 +26,8 @@ class Watcher(tune.Callback):  # type: ignore[misc]
     """Turns Tune's reports into members, failures and events; runs in the driver.
 
     The loss of a node costs a trial nothing; the loss of its process counts against ``retries``
-    unless the trial had got further than at the loss before.
+    unless the trial had got further than at the loss before. When results cannot be written, all
+    trials are ended: it is not one GAN's fault.
     """
 
     def __init__(
@@ -55,6 +56,12 @@ class Watcher(tune.Callback):  # type: ignore[misc]
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
     ) -> None:
         """Called for every report of a trial."""
+        try:
+            self._take(trial, result)
+        except StoreError as error:  # the driver cannot write the manifest
+            self._halt(str(error))
+
+    def _take(self, trial: Trial, result: dict[str, Any]) -> None:
         if "member" in result:
             member = MemberResult.from_json(result["member"])
             self.queue.note(trial.trial_id, member)
@@ -64,6 +71,8 @@ class Watcher(tune.Callback):  # type: ignore[misc]
                 self.on_member(member)
         elif OUT_OF_MEMORY in result:
             self._enlarge(trial, result["gan"], result[OUT_OF_MEMORY])
+        elif STORAGE in result:
+            self._halt(result[STORAGE])
         elif "error" in result:
             self.fail(result["gan"], result["error"])
 
@@ -99,6 +108,12 @@ class Watcher(tune.Callback):  # type: ignore[misc]
         self.failed[gan] = reason
         self.queue.close(gan)
         self.on_event(Event("failed", {"gan": gan, "error": reason}))
+
+    def _halt(self, reason: str) -> None:
+        """End every trial where it is."""
+        self.queue.halt(reason)
+        with contextlib.suppress(OSError):  # without it they end when they cannot write either
+            stop_path(next(iter(self.jobs.values()))).touch()
 
     def _enlarge(self, trial: Trial, gan: str, reason: str) -> None:
         larger = Order(**trial.config).enlarged()

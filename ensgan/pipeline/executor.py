@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol, TypeVar
 
-from ensgan.errors import EnsganError
+from ensgan.errors import EnsganError, StoreError
 from ensgan.pipeline.events import Event, OnEvent
 from ensgan.pipeline.members import MemberJob, MemberResult, grow
 from ensgan.train import TrainProgress
@@ -30,7 +30,11 @@ class Executor(Protocol):
         on_member: Callable[[MemberResult], None],
         on_event: OnEvent,
     ) -> Mapping[str, str]:
-        """Run every job to its end; GANs that failed, with the reason."""
+        """Run every job to its end; GANs that failed, with the reason.
+
+        Raises:
+            StoreError: results cannot be written (a full disk); what was written stays.
+        """
         ...
 
     def map(
@@ -73,6 +77,8 @@ class LocalExecutor:
             try:
                 for result in _growing(job, on_event):
                     on_member(result)
+            except StoreError:
+                raise  # the disk, not the GAN: the others would fail in the same way
             except EnsganError as error:
                 failed[job.name] = str(error)
                 on_event(Event("failed", {"gan": job.name, "error": str(error)}))

@@ -19,10 +19,10 @@ from ensgan.cluster import preflight, security, session, watcher
 from ensgan.cluster.preflight import Answer, Question, node_problems
 from ensgan.cluster.queue import TrialQueue
 from ensgan.cluster.shares import Order, check_satisfiable, gpu_share, orders, slots
-from ensgan.cluster.trainable import is_out_of_memory
+from ensgan.cluster.trainable import is_out_of_memory, stop_path
 from ensgan.cluster.watcher import Watcher
 from ensgan.config import ClusterSpec, parse_spec
-from ensgan.errors import ConfigError, InputError, TrainingError
+from ensgan.errors import ConfigError, InputError, StoreError, TrainingError
 from ensgan.pipeline.cost import Measured, activation_bytes, device_bytes, with_costs
 from ensgan.pipeline.events import Event
 from ensgan.pipeline.members import MemberJob
@@ -195,6 +195,30 @@ def test_a_code_error_fails_one_gan_at_once(watched: Any) -> None:
     assert events[-1].kind == "failed"
 
 
+def test_results_that_cannot_be_written_end_all_trials_and_blame_none(watched: Any) -> None:
+    watch, events, queue = watched
+    queue.waiting = [Order("SAGAN", 1.0, 0.0)]
+    queue.running = {"1": Order("SNGAN", 1.0, 0.0)}
+    trial = FakeTrial(trial_id="1", config=queue.running["1"].config)
+    watch.on_trial_result(0, [], trial, {"gan": "SNGAN", "storage": "cannot write x: no space"})
+    assert queue.halted == "cannot write x: no space" and queue.suggest("2") is None
+    assert stop_path(watch.jobs["SNGAN"]).exists()
+    queue.on_trial_complete("1")
+    assert queue.suggest("2") == Searcher.FINISHED
+    assert watch.failed == {} and events == []
+
+
+def test_a_manifest_that_cannot_be_written_ends_all_trials(watched: Any) -> None:
+    watch, _, queue = watched
+
+    def full(*_: object) -> None:
+        raise StoreError("cannot write manifest.json: no space")
+
+    watch.on_event = full
+    watch.on_trial_result(0, [], FakeTrial(config={}), {"gan": "SAGAN", "error": "a loss is nan"})
+    assert queue.halted == "cannot write manifest.json: no space"
+
+
 def test_out_of_memory_comes_back_with_more_until_it_has_all(watched: Any) -> None:
     watch, events, queue = watched
     config = {"gan": "SAGAN", "cpus": 1.0, "gpus": 0.5}
@@ -254,7 +278,7 @@ def test_loopback_is_told_from_the_rest() -> None:
     ("address", "expected"),
     [
         ("ray://10.0.0.1:10001", "ray job submit"),
-        ("somewhere", "use local, auto, HOST:PORT or none"),
+        ("somewhere", "use local, auto, HOST:PORT, ray://HOST:PORT or none"),
         ("127.0.0.1:1", "no Ray cluster at '127.0.0.1:1': nobody answers there"),
     ],
 )
