@@ -129,8 +129,10 @@ def test_own_generators(reader: Reader) -> None:
     np.savez(pool / "fake" / "GAN-B.npz", images=255 - second.images, labels=second.labels)
     (pool / "fake" / "GAN-B.json").write_text('{"licence": "CC BY-NC 4.0", "source": "made up"}')
     shutil.copy(PAGES / "ddpm.py", reader.home)
+    (reader.home / "pooled.yaml").write_text(blocks("own-generators.md", "yaml")[0])
     said = {}
-    for command in commands("own-generators.md"):
+    *page, sweep = commands("own-generators.md")
+    for command in page:
         more = ["--rule", "max-intra"] if "bundle" in command else []
         said[command.partition(" --")[0]] = reader.types(command, *more)
         if command.startswith("ensgan bank") and "--name DDPM " in command:
@@ -146,6 +148,8 @@ def test_own_generators(reader: Reader) -> None:
     grown = said["ensgan score my-pool/ -o grown.npz"]
     assert len(grown["density"]) == 5
     assert {n: grown["density"][n] for n in scored["density"]} == scored["density"]
+    swept = reader.types(sweep, *SMALL[2:], *HERE)  # all but the choice of GANs
+    assert swept["members"] == 3 and swept["failed"] == {}
     card = (reader.home / "pulled" / "README.md").read_text()
     assert "bank" in card and "my-pool" in card
     stored = {path.suffix for path in (reader.home / "pulled").rglob("*") if path.is_file()}

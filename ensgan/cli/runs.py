@@ -78,7 +78,7 @@ def runs(
         for record in store.find(params=params, order=order, limit=MOST_RUNS)
         for entry in [summary(record)]
         if (wanted is None or record.status == wanted)
-        and (gan is None or gan in {name.rpartition("@")[0] for name in entry["selected"]})
+        and (gan is None or gan in {name.partition("@")[0] for name in entry["selected"]})
         and (since is None or record.started >= since.replace(tzinfo=timezone.utc))
     ][:limit]
     if not found:

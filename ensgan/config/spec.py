@@ -87,8 +87,6 @@ class TrainSpec(_Strict):
         repeated = sorted({name for name in value if value.count(name) > 1})
         if repeated:
             problems.append(f"repeated GANs: {', '.join(repeated)}")
-        if not value:
-            problems.append("names no GAN: list some, or write 'all'")
         if problems:
             raise ValueError("; ".join(problems))
         return value
@@ -110,6 +108,37 @@ class TrainSpec(_Strict):
             near = max(value, steps // value * value)
             raise ValueError(
                 f"{value} snapshots do not divide {steps} steps: use {near} or {near + value} steps"
+            )
+        return value
+
+
+class OutsideSpec(_Strict):
+    """A generator trained elsewhere that joins the pool.
+
+    Either ``images`` (a folder, ``.npz`` or ``.npy``) or a ``generator`` that makes them:
+    ``FILE.py:NAME``, ``package.module:NAME``, a TorchScript or a ``torch.export`` file, whose code
+    is run. ``seed``, ``batch`` and ``range`` are of the generator; ``licence`` and ``source`` go
+    onto the ensemble's card.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=80)
+    images: str | None = None
+    generator: str | None = Field(None, validate_default=True)
+    seed: int = Field(0, ge=0, lt=2**31)
+    batch: int = Field(64, ge=1)
+    range: Literal["auto", "unit", "signed"] = "auto"
+    licence: str | None = None
+    source: str | None = None
+
+    @field_validator("generator")
+    @classmethod
+    def _one_of_two(cls, value: str | None, info: ValidationInfo) -> str | None:
+        images = info.data.get("images")
+        if (value is None) == (images is None):
+            name = info.data.get("name", "")
+            raise ValueError(
+                f"member '{name}' needs either images (a folder or file) or a generator that "
+                "makes them"
             )
         return value
 
@@ -267,6 +296,7 @@ class SweepSpec(_Strict):
     seed: int = Field(0, ge=0, lt=2**31)
     dataset: DatasetSpec
     train: TrainSpec = TrainSpec()
+    members: list[OutsideSpec] = Field([], validate_default=True)
     sample: SampleSpec = SampleSpec()
     embed: EmbedSpec = EmbedSpec()
     score: ScoreSpec = ScoreSpec()
@@ -275,3 +305,20 @@ class SweepSpec(_Strict):
     evaluate: EvaluateSpec = EvaluateSpec()
     track: TrackSpec = TrackSpec()
     cluster: ClusterSpec = ClusterSpec()
+
+    @field_validator("members")
+    @classmethod
+    def _pool(cls, value: list[OutsideSpec], info: ValidationInfo) -> list[OutsideSpec]:
+        train = info.data.get("train")
+        names = [member.name for member in value]
+        problems = []
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            problems.append(f"repeated names: {', '.join(repeated)}")
+        known = (info.context or {}).get("GAN", ())
+        problems += [f"'{name}' is the name of a GAN of the zoo" for name in names if name in known]
+        if train is not None and not train.gans and not value:
+            problems.append("none, and train.gans names no GAN: list some, or write 'all'")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return value

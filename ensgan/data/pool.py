@@ -157,6 +157,32 @@ def read_pool(
     return ImagePool(real, class_names, tuple(members), facts)
 
 
+def read_generator(
+    path: Path, shape: ImageShape, class_names: tuple[str, ...]
+) -> tuple[Samples, bool]:
+    """The images of one generator at the size and channels of the real ones.
+
+    Args:
+        path: a folder (class folders, ``labels.csv`` or plain images), ``.npz`` or ``.npy``.
+        shape, class_names: of the real images.
+
+    Returns:
+        The images, and whether they come with classes (always, where there is but one).
+
+    Raises:
+        DataError: missing, or images that cannot be used.
+    """
+    if not path.exists():
+        raise DataError(f"no such file or folder of images: {path}")
+    images, labels = _read(path, path.parent, shape.size, shape, class_names, path.name)
+    return Samples(images, labels.values), labels.given or len(class_names) == 1
+
+
+def fitted(images: UInt8Array, shape: ImageShape) -> UInt8Array:
+    """Images of any size at the size and channels of the real ones, uint8."""
+    return _fitted(images, shape.size, shape)
+
+
 def read_others(path: Path, shape: ImageShape) -> UInt8Array:
     """Further images (held-out ones, say) at the size and channels of a pool's.
 

@@ -10,7 +10,7 @@ import numpy as np
 from ensgan.downstream.strategy import Strategy
 from ensgan.downstream.weighting import intra_d_weights
 from ensgan.errors import InputError, unknown_name
-from ensgan.types import Front, FrontPoint, MemberId, PoolScores, Selection
+from ensgan.types import Front, FrontPoint, PoolScores, Selection, gan_of, step_of
 
 RANDOM_DRAWS = 3
 
@@ -152,23 +152,24 @@ def _all(name: str, _: str, context: _Context) -> list[Strategy]:
     return [Strategy(name, context.scores.names)]
 
 
-def _snapshots(context: _Context) -> dict[str, list[MemberId]]:
-    gans: dict[str, list[MemberId]] = {}
-    for member in context.scores.names:
-        identity = MemberId.parse(member)
-        gans.setdefault(identity.gan, []).append(identity)
+def _snapshots(context: _Context) -> dict[str, list[str]]:
+    """Members by GAN, in step order."""
+    gans: dict[str, list[str]] = {}
+    for member in sorted(context.scores.names, key=step_of):
+        gans.setdefault(gan_of(member), []).append(member)
     return gans
 
 
 def _last(name: str, _: str, context: _Context) -> list[Strategy]:
-    return [Strategy(name, tuple(str(max(steps)) for steps in _snapshots(context).values()))]
+    last = {steps[-1] for steps in _snapshots(context).values()}
+    return [Strategy(name, tuple(member for member in context.scores.names if member in last))]
 
 
 def _steps(name: str, gan: str, context: _Context) -> list[Strategy]:
     gans = _snapshots(context)
     if gan not in gans:
         raise InputError(unknown_name("GAN", gan, gans))
-    return [Strategy(name, tuple(str(member) for member in sorted(gans[gan])))]
+    return [Strategy(name, tuple(gans[gan]))]
 
 
 def _random(name: str, argument: str, context: _Context) -> list[Strategy]:

@@ -64,7 +64,7 @@ def open_sampler(reference: str) -> External:
     """
     place, _, name = reference.rpartition(":") if ":" in reference else (reference, "", "")
     path = Path(place).expanduser()
-    if path.suffix in (".py", ".pt2", *_SCRIPTS) and not path.is_file():
+    if is_file_reference(place) and not path.is_file():
         raise InputError(f"no such file: {path}")
     try:
         sampler, facts = _open(place, path, name or "sample")
@@ -76,6 +76,26 @@ def open_sampler(reference: str) -> External:
             error
         )
     return External(sampler, facts)
+
+
+def describe(reference: str) -> dict[str, str]:
+    """The facts of :class:`External` without running anything.
+
+    Raises:
+        InputError: no such file.
+    """
+    place, _, name = reference.rpartition(":") if ":" in reference else (reference, "", "")
+    if not is_file_reference(place):
+        return {"object": f"{place}:{name or 'sample'}"}
+    if not Path(place).is_file():
+        raise InputError(f"no such file: {place}")
+    facts = _file_facts(Path(place))
+    return {**facts, "object": name or "sample"} if place.endswith(".py") else facts
+
+
+def is_file_reference(place: str) -> bool:
+    """Whether the part before the colon means a file and not a module."""
+    return Path(place).suffix in (".py", ".pt2", *_SCRIPTS)
 
 
 def _open(place: str, path: Path, name: str) -> tuple[Sampler, dict[str, str]]:

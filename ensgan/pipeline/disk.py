@@ -22,7 +22,8 @@ def disk_bytes(resolved: Resolved) -> int:
     """
     shape, classes = resolved.dataset.shape, resolved.dataset.num_classes
     pixels = shape.channels * shape.size**2
-    total = 0
+    # Images of generators from elsewhere: as samples, as a bank, in the artifact and the record.
+    total = len(resolved.spec.members) * resolved.count * (4 * pixels + FEATURE_BYTES)
     for row, settings in zip(resolved.gans, resolved.settings, strict=True):
         generator, discriminator = zoo.count_parameters(row, shape, classes)
         snapshots = 3 * settings.snapshots * generator

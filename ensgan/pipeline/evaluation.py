@@ -142,26 +142,14 @@ def evaluate_sweep(
         sweep = _by_downstream(sweep, options, executor, on_progress)
     elif options.rule is not None:
         sweep = sweep.chosen_by(options.rule)
-    seed = sweep.spec.seed if options.seed is None else options.seed
-    strategies = downstream.reweighted(
-        downstream.build_strategies(
-            options.strategies,
-            scores=sweep.scores,
-            front=sweep.front,
-            selection=sweep.selected,
-            seed=derive_seed(seed, "strategies"),
-        ),
-        options.weights,
-        sweep.scores,
-        options.n_times,
-    )
+    strategies = _strategies(sweep, options)
     jobs = evaluation_jobs(
         strategies,
         options.repeats,
         dataset=sweep.dataset,
         samples=sweep.samples,
         settings=options.classifier,
-        seed=derive_seed(seed, "downstream"),
+        seed=derive_seed(_seed(sweep, options), "downstream"),
         folder=sweep.folder.path / "evaluate",
     )
     results = run_jobs(jobs, executor, _Estimate(jobs, executor.slots, on_progress))
@@ -174,6 +162,24 @@ def evaluate_sweep(
     return replace(evaluation, path=path)
 
 
+def _seed(sweep: FinishedSweep, options: EvaluationOptions) -> int:
+    return sweep.spec.seed if options.seed is None else options.seed
+
+
+def _strategies(
+    sweep: FinishedSweep, options: EvaluationOptions
+) -> tuple[downstream.Strategy, ...]:
+    """The strategies of the options, resolved to members and reweighted."""
+    resolved = downstream.build_strategies(
+        options.strategies,
+        scores=sweep.scores,
+        front=sweep.front,
+        selection=sweep.selected,
+        seed=derive_seed(_seed(sweep, options), "strategies"),
+    )
+    return downstream.reweighted(resolved, options.weights, sweep.scores, options.n_times)
+
+
 def _by_downstream(
     sweep: FinishedSweep,
     options: EvaluationOptions,
@@ -181,7 +187,6 @@ def _by_downstream(
     on_progress: OnProgress,
 ) -> FinishedSweep:
     """The sweep with G* chosen by validation scores."""
-    seed = sweep.spec.seed if options.seed is None else options.seed
     points = min(options.rule_points, len(sweep.front))
     estimate = _Estimate([], executor.slots, on_progress, points * options.rule_repeats)
     selected = choose_downstream(
@@ -191,7 +196,7 @@ def _by_downstream(
         dataset=sweep.dataset,
         samples=sweep.samples,
         settings=options.classifier,
-        seed=derive_seed(seed, "select"),
+        seed=derive_seed(_seed(sweep, options), "select"),
         folder=sweep.folder.path / "evaluate",
         executor=executor,
         on_done=estimate,

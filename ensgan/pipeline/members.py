@@ -181,15 +181,16 @@ def grow(
 
 
 class _Finisher:
-    """Turns snapshots into members; extractor and reference are loaded once a job."""
+    """Turns snapshots into members."""
 
     def __init__(self, job: MemberJob, training: Samples, labels: Int64Array) -> None:
         self.job = job
         self.row = job.gan()
         self.shape = training.shape
         self.labels = labels
-        self.extractor: embedding.Extractor | None = None
-        self.reference: metrics.RealReference | None = None
+        self.scorer = MemberScorer(
+            job.extractor, job.reference, job.k, job.backend, job.settings.device
+        )
 
     def __call__(self, snapshot: train.Snapshot, trained: Interval) -> MemberResult:
         job = self.job
@@ -206,49 +207,90 @@ class _Finisher:
         record = job.results / "members" / f"{name}-{key}.json"
         if record.exists():
             return MemberResult.from_json(read_json(record))
-        samples_path = job.results / "samples" / f"{name}-{key}.npz"
-        features_path = job.results / "features" / f"{name}-{key}.npy"
         begin = time.time()
         generator = zoo.load_generator(snapshot.path, self.row, self.shape, job.classes)
         generator = generator.to(job.settings.device)
         images = zoo.sample(generator, self.labels, seed=job.sample_seed)
-        Samples(images, self.labels).save(samples_path)
-        sampled = time.time()
-        features = self._embed(Samples(images, self.labels))
-        with atomic_path(features_path) as temporary:
-            np.save(temporary, features)
-        embedded = time.time()
-        score = metrics.score_member(self._reference(), features)
-        scored = time.time()
+        scored = self.scorer(Samples(images, self.labels), job.results, f"{name}-{key}", begin)
         result = MemberResult(
             name=name,
             weights=snapshot.path,
             sha256=snapshot.sha256,
-            samples=samples_path,
-            features=features_path,
-            density=float(score.density),
-            coverage=float(score.coverage),
-            intra_d=float(score.intra_d),
             metrics=dict(snapshot.metrics),
             health=snapshot.health,
-            seconds={
-                "train": snapshot.seconds,
-                "sample": sampled - begin,
-                "embed": embedded - sampled,
-                "score": scored - embedded,
-            },
-            work=(trained, (begin, scored)),
+            seconds={"train": snapshot.seconds, **scored.seconds},
+            work=(trained, (begin, time.time())),
+            **scored.values(),
         )
         write_json(record, result.to_json())
         return result
 
+
+@dataclass(frozen=True)
+class Scored:
+    """The files and scores of a member's images, and the seconds of ``sample, embed, score``."""
+
+    samples: Path
+    features: Path
+    score: metrics.MemberScore
+    seconds: Mapping[str, float]
+
+    def values(self) -> dict[str, Any]:
+        """What a :class:`MemberResult` says of them."""
+        return {
+            "samples": self.samples,
+            "features": self.features,
+            "density": float(self.score.density),
+            "coverage": float(self.score.coverage),
+            "intra_d": float(self.score.intra_d),
+        }
+
+
+class MemberScorer:
+    """Keeps, embeds and scores members' images; extractor and reference are loaded once.
+
+    Args:
+        extractor: its file.
+        reference: ``.npy`` of the real training split's features.
+        k, backend: density and coverage.
+        device: of the extractor.
+    """
+
+    def __init__(self, extractor: Path, reference: Path, k: int, backend: str, device: str) -> None:
+        self.extractor_file, self.reference_file = extractor, reference
+        self.k, self.backend, self.device = k, backend, device
+        self.extractor: embedding.Extractor | None = None
+        self.reference: metrics.RealReference | None = None
+
+    def __call__(self, samples: Samples, results: Path, name: str, begin: float) -> Scored:
+        """Write ``samples/NAME.npz`` and ``features/NAME.npy``, and score; made since ``begin``."""
+        samples_path = results / "samples" / f"{name}.npz"
+        features_path = results / "features" / f"{name}.npy"
+        samples.save(samples_path)
+        sampled = time.time()
+        features = self._embed(samples)
+        with atomic_path(features_path) as temporary:
+            np.save(temporary, features)
+        embedded = time.time()
+        score = metrics.score_member(self._reference(), features)
+        return Scored(
+            samples_path,
+            features_path,
+            score,
+            {
+                "sample": sampled - begin,
+                "embed": embedded - sampled,
+                "score": time.time() - embedded,
+            },
+        )
+
     def _embed(self, samples: Samples) -> Any:
         if self.extractor is None:
-            self.extractor = embedding.load_extractor(self.job.extractor, self.job.settings.device)
+            self.extractor = embedding.load_extractor(self.extractor_file, self.device)
         return embedding.embed(samples.images, self.extractor).features
 
     def _reference(self) -> metrics.RealReference:
         if self.reference is None:
-            real = np.load(self.job.reference, allow_pickle=False)
-            self.reference = metrics.prepare(real, self.job.k, backend=self.job.backend)
+            real = np.load(self.reference_file, allow_pickle=False)
+            self.reference = metrics.prepare(real, self.k, backend=self.backend)
         return self.reference

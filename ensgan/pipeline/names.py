@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ensgan import data, downstream, embedding, zoo
-from ensgan.config import KnownNames, SweepSpec, load_spec, read_tree
+from ensgan.config import KnownNames, OutsideSpec, SweepSpec, load_spec, read_tree
+from ensgan.ensemble.external import is_file_reference
 from ensgan.search import rules, samplers
 
 
@@ -26,7 +27,7 @@ def known_names() -> KnownNames:
 def load_sweep(path: Path, settings: Sequence[str] = ()) -> SweepSpec:
     """Read a sweep file; GANs of its plugins are registered first, so that they have names.
 
-    Plugin paths are relative to the sweep file and absolute in the spec returned.
+    Paths of plugins and members are relative to the sweep file and absolute in the spec returned.
 
     Raises:
         ConfigError: with every problem of the file and the settings.
@@ -36,9 +37,24 @@ def load_sweep(path: Path, settings: Sequence[str] = ()) -> SweepSpec:
     for plugin in plugins:
         zoo.load_plugin(Path(plugin))
     spec = load_spec(path, settings=settings, known=known_names())
-    if not spec.train.plugins:
-        return spec
-    return spec.model_copy(update={"train": spec.train.model_copy(update={"plugins": plugins})})
+    return spec.model_copy(
+        update={
+            "train": spec.train.model_copy(update={"plugins": plugins}),
+            "members": [_absolute(member, path.parent) for member in spec.members],
+        }
+    )
+
+
+def _absolute(member: OutsideSpec, folder: Path) -> OutsideSpec:
+    """Its images or the file of its generator, seen from anywhere; modules keep their name."""
+    if member.images is not None:
+        return member.model_copy(update={"images": str((folder / member.images).resolve())})
+    place, colon, name = str(member.generator).rpartition(":")
+    file = place if colon else name
+    if not is_file_reference(file):
+        return member
+    found = f"{(folder / file).resolve()}{f':{name}' if colon else ''}"
+    return member.model_copy(update={"generator": found})
 
 
 def _plugins(tree: dict[str, Any]) -> list[str]:

@@ -98,8 +98,8 @@ def make_plan(
     if slots is None:
         cpus = psutil.cpu_count(logical=True) or 1
         slots = max(1, int(cpus // spec.cluster.cpus_per_trial))
-    slots = min(slots, spec.cluster.max_concurrent or slots, len(rows))
-    members = sum(row.snapshots for row in rows)
+    slots = min(slots, spec.cluster.max_concurrent or slots, max(1, len(rows)))
+    members = sum(row.snapshots for row in rows) + len(spec.members)
     images = members * resolved.count
     return Plan(
         sweep=spec.name,

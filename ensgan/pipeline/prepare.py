@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from ensgan import data, downstream, embedding, train, zoo
-from ensgan.config import GanOverrides, SweepSpec, TrainSpec
+from ensgan.config import GanOverrides, OutsideSpec, SweepSpec, TrainSpec
+from ensgan.ensemble.external import describe
 from ensgan.errors import ConfigError, DataError, InputError
 from ensgan.files import atomic_path, content_key
 from ensgan.pipeline.evaluate import DatasetFiles
@@ -88,13 +89,25 @@ def resolve(spec: SweepSpec, data_dir: Path | None = None) -> Resolved:
         ]
         gans.append(row)
         settings.append(setting)
-    snapshots = sum(setting.snapshots for setting in settings)
-    if snapshots < 2 and not problems:
+    problems += [problem for member in spec.members if (problem := _outside_problem(member))]
+    if sum(setting.snapshots for setting in settings) + len(spec.members) < 2 and not problems:
         problems.append("train: an ensemble needs at least 2 members: add GANs or snapshots")
     problems += _evaluation_problems(spec, dataset, gans, settings)
     if problems:
         raise ConfigError(f"sweep '{spec.name}'", problems)
     return Resolved(spec, dataset, tuple(gans), tuple(settings))
+
+
+def _outside_problem(member: OutsideSpec) -> str:
+    """What of a member from elsewhere can be seen without reading it, "" if nothing is wrong."""
+    try:
+        if member.images is None:
+            describe(str(member.generator))
+        elif not Path(member.images).exists():
+            return f"members.{member.name}: no such file or folder of images: {member.images}"
+    except InputError as error:
+        return f"members.{member.name}: {error}"
+    return ""
 
 
 def _evaluation_problems(
@@ -116,6 +129,7 @@ def _evaluation_problems(
         for row, setting in zip(gans, settings, strict=True)
         for i in range(setting.snapshots)
     ]
+    pool += [member.name for member in spec.members]
     problems = []
     try:
         downstream.check_dataset(dataset)

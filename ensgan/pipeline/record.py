@@ -7,50 +7,24 @@ long as the tracking server is away, and be repeated (``ensgan sync``) without w
 
 from __future__ import annotations
 
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ensgan.ensemble import TAG_DIGEST, ensemble_digest
 from ensgan.files import content_key, read_json, write_bytes, write_json
 from ensgan.pipeline import shown
 from ensgan.pipeline.folder import SweepFolder
+from ensgan.pipeline.illustrator import Illustrator, log_report
 from ensgan.pipeline.members import MemberResult
 from ensgan.store import ENSEMBLE_FOLDER, TAG_DATASET, TAG_GAN, TAG_SELECTED, RunStore
-from ensgan.types import Front, FrontPoint, PoolScores, Samples, UInt8Array
+from ensgan.types import Front, PoolScores, Samples, UInt8Array, gan_of, step_of
 
 GRID_COLUMNS = 16
-REPORT = "report.html"
-"""Name of the report among a sweep's files."""
 TAG_RECORD = "ensgan.record"
 """Finds a run again whose creation was not answered."""
-DESCRIPTION = "mlflow.note.content"
-"""Tag that MLflow's pages show as a run's description."""
-
-
-class Illustrator(Protocol):
-    """Makes the pictures and pages of a run; file names to contents."""
-
-    def grid(self, title: str, rows: Sequence[tuple[str, UInt8Array]]) -> Mapping[str, bytes]:
-        """Images in labelled rows: a row is a label and uint8 [n,H,W] or [n,H,W,C]."""
-        ...
-
-    def front(self, front: Front, selected: FrontPoint | None) -> Mapping[str, bytes]:
-        """The Pareto front, interactive and static."""
-        ...
-
-    def pool(
-        self, scores: PoolScores, front: Front, selected: FrontPoint | None
-    ) -> Mapping[str, bytes]:
-        """How the members overlap, and which of them the front uses."""
-        ...
-
-    def report(self, store: RunStore, run_id: str) -> bytes:
-        """One page about a recorded sweep."""
-        ...
 
 
 class Recording:
@@ -129,7 +103,8 @@ class Recording:
         """What the manifest has to show, in order; names change with the content."""
         complete = manifest["spec"]["train"]["snapshots"]
         for gan, results in shown.by_gan(manifest).items():
-            if len(results) >= complete or manifest["status"] != "running":
+            whole = gan in manifest.get("outside", ()) or len(results) >= complete
+            if whole or manifest["status"] != "running":
                 key = content_key(*(result.sha256 for result in results))
                 yield f"gan:{gan}:{key}", partial(self._gan, manifest, gan=gan, results=results)
         if "front" in manifest:
@@ -204,7 +179,7 @@ class Recording:
         gan: str,
         results: Sequence[MemberResult],
     ) -> None:
-        hashes = {f"sha256.{shown.step_of(result.name)}": result.sha256 for result in results}
+        hashes = {f"sha256.{step_of(result.name)}": result.sha256 for result in results}
         run_id = self._below(
             manifest,
             parent,
@@ -215,7 +190,7 @@ class Recording:
         )
         self.store.log_history(
             run_id,
-            [(shown.step_of(result.name), shown.member_metrics(result)) for result in results],
+            [(step_of(result.name), shown.member_metrics(result)) for result in results],
         )
         self._log_dataset(run_id, manifest)
         rows = [self._row(result.name.rpartition("@")[2], result.samples) for result in results]
@@ -314,8 +289,8 @@ class Recording:
                 TAG_DIGEST: ensemble_digest(Path(manifest["ensemble"])),
             },
         )
-        for gan in dict.fromkeys(name.partition("@")[0] for name in selected["members"]):
-            own = [name for name in selected["members"] if name.partition("@")[0] == gan]
+        for gan in dict.fromkeys(map(gan_of, selected["members"])):
+            own = [name for name in selected["members"] if gan_of(name) == gan]
             self.store.set_tags(self.state["runs"][gan], {TAG_SELECTED: ",".join(own)})
 
     def _end(self, manifest: Mapping[str, Any], parent: str) -> None:
@@ -332,16 +307,6 @@ class Recording:
             path = self.folder.file("pictures", f"{folder}/{name}" if folder else name)
             write_bytes(path, content)
             self.store.log_file(run_id, path, folder)
-
-
-def log_report(store: RunStore, run_id: str, manifest: Mapping[str, Any], page: bytes) -> None:
-    """Store a sweep's report with its run, and link it from the run's description."""
-    with tempfile.TemporaryDirectory(prefix="ensgan-report-") as folder:
-        path = Path(folder) / REPORT
-        path.write_bytes(page)
-        store.log_file(run_id, path)
-    text = shown.description(manifest, run_id, store.page(run_id, REPORT))
-    store.set_tags(run_id, {DESCRIPTION: text})
 
 
 def _source(manifest: Mapping[str, Any]) -> dict[str, str]:

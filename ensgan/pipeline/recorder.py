@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from ensgan.errors import StoreError
 from ensgan.pipeline.events import Event, OnEvent, ignore
 from ensgan.pipeline.folder import SweepFolder
-from ensgan.pipeline.record import Illustrator, Recording
+from ensgan.pipeline.illustrator import Illustrator
+from ensgan.pipeline.record import Recording
 from ensgan.store import RunStore
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,9 +15,10 @@ from ensgan.pipeline import stages
 from ensgan.pipeline.choose import RULE
 from ensgan.pipeline.executor import Executor
 from ensgan.pipeline.finished import FinishedSweep
-from ensgan.pipeline.prepare import embedding_inputs
+from ensgan.pipeline.members import MemberResult
+from ensgan.pipeline.prepare import Inputs, embedding_inputs
 from ensgan.search import select
-from ensgan.types import Samples
+from ensgan.types import PoolScores, Samples
 
 OnStage = Callable[[str, int, int], None]
 """Called with the name of a stage, what is done and the total."""
@@ -81,12 +82,37 @@ def rescore(
         return sweep
     embed = own.model_copy(update={"extractor": extractor, "weights": weights})
     spec = sweep.spec.model_copy(update={"embed": embed})
-    folder = sweep.folder
-    inputs = embedding_inputs(spec, sweep.dataset.load(), sweep.dataset, folder)
+    inputs = embedding_inputs(spec, sweep.dataset.load(), sweep.dataset, sweep.folder)
+    members = _embedded(sweep, inputs, count, executor, on_stage)
+    scores = stages.score(
+        sweep.folder, spec, inputs, members, lambda done, total: on_stage("score", done, total)
+    )
+    front, _ = stages.find_front(
+        sweep.folder, spec, scores, lambda done, total: on_stage("search", done, total)
+    )
+    rule = spec.select.rule if spec.select.rule != RULE else "knee"
+    return replace(
+        sweep,
+        spec=spec,
+        members=_with_scores(members, scores),
+        scores=scores,
+        front=front,
+        selected=select(front, rule, pool=scores),
+    )
+
+
+def _embedded(
+    sweep: FinishedSweep,
+    inputs: Inputs,
+    count: int | None,
+    executor: Executor,
+    on_stage: OnStage,
+) -> list[MemberResult]:
+    """The members with the features of the other extractor."""
     jobs = []
     for member in sweep.members:
         key = content_key(member.samples.name, inputs.extractor_key, count)
-        path = folder.file("features", f"{member.name}-{key}.npy")
+        path = sweep.folder.file("features", f"{member.name}-{key}.npy")
         jobs.append(EmbedJob(member.samples, inputs.extractor, count, path))
     done: list[Path] = []
 
@@ -95,27 +121,15 @@ def rescore(
         on_stage("embed", len(done), len(jobs))
 
     paths = executor.map(embed_member, jobs, on_done=on_done)
-    members = [
+    return [
         replace(member, features=path) for member, path in zip(sweep.members, paths, strict=True)
     ]
-    scores = stages.score(
-        folder, spec, inputs, members, lambda done, total: on_stage("score", done, total)
-    )
-    front, _ = stages.find_front(
-        folder, spec, scores, lambda done, total: on_stage("search", done, total)
-    )
-    rule = spec.select.rule if spec.select.rule != RULE else "knee"
-    known = [
+
+
+def _with_scores(members: Sequence[MemberResult], scores: PoolScores) -> tuple[MemberResult, ...]:
+    """The members with what the pool's scores say of each."""
+    columns = zip(members, scores.density, scores.coverage, scores.intra_d, strict=True)
+    return tuple(
         replace(member, density=float(d), coverage=float(c), intra_d=float(i))
-        for member, d, c, i in zip(
-            members, scores.density, scores.coverage, scores.intra_d, strict=True
-        )
-    ]
-    return replace(
-        sweep,
-        spec=spec,
-        members=tuple(known),
-        scores=scores,
-        front=front,
-        selected=select(front, rule, pool=scores),
+        for member, d, c, i in columns
     )

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from ensgan.config import SweepSpec
-from ensgan.errors import ConfigError, EnsganError
+from ensgan.downstream import DownstreamTable
 from ensgan.pipeline import privacy, stages
 from ensgan.pipeline.choose import RULE
 from ensgan.pipeline.cost import Measured, with_costs
-from ensgan.pipeline.environment import environment
 from ensgan.pipeline.events import Event, StageClock
 from ensgan.pipeline.executor import Executor
 from ensgan.pipeline.folder import SweepFolder
+from ensgan.pipeline.growing import GrowingPool
 from ensgan.pipeline.members import MemberJob, MemberResult
+from ensgan.pipeline.opening import opened_manifest
+from ensgan.pipeline.outside_jobs import outside_jobs
 from ensgan.pipeline.prepare import Inputs, Resolved, member_jobs, write_inputs
 from ensgan.pipeline.results import SweepResult
 from ensgan.search import select
-from ensgan.types import Front, Selection
-
-EARLY_SECTIONS = ("seed", "dataset", "train")
-"""Sections of a spec whose change would leave trained members behind."""
+from ensgan.types import Front, PoolScores, Selection
 
 
 class Recorder(Protocol):
@@ -58,7 +57,7 @@ class _Sweep:
         self.on_event = clock.on_event
         self.clock = clock
         self.measured = Measured(folder.path.parents[1] / "measured.json")
-        self.manifest = _opened(folder, resolved)
+        self.manifest = opened_manifest(folder, resolved)
         self.save()
 
     def save(self, **values: Any) -> None:
@@ -77,43 +76,15 @@ class _Sweep:
                 self.measured,
                 memory=self.spec.cluster.gpus_per_trial == "auto",
             )
-        with self.clock.stage("train"):
-            members, failed = self._train(jobs)
-        spec = self.spec
-        with self.clock.stage("score", is_work=True):
-            scores = stages.score(
-                self.folder, spec, inputs, members, self._progress("score"), self.executor
-            )
-        with self.clock.stage("search", is_work=True):
-            front, trials = stages.find_front(self.folder, spec, scores, self._progress("search"))
-            front_path = self.folder.file(
-                "search", f"{trials.stem.replace('trials', 'front')}.json"
-            )
+        members, failed = self._pool(jobs, inputs)
+        scores, front, found = self._search(inputs, members)
         selected = self._select(inputs, members, front)
-        self.save(
-            front=str(front_path),
-            trials=str(trials),
-            scores=str(stages.scores_path(self.folder, spec, inputs, members)),
-            selected={"rule": selected.rule, "reason": selected.reason, **selected.point.to_json()},
-        )
+        self.save(**found, selected=_shown(selected))
         with self.clock.stage("evaluate"):
-            table = self._prove(inputs, members, stages.strategies(spec, scores, front, selected))
-        with self.clock.stage("hand over", is_work=True):
-            found = privacy.measure(
-                self.folder, self.resolved, inputs, members, selected.point.members
-            )
-            artifact = stages.hand_over(
-                self.folder,
-                self.resolved,
-                inputs,
-                members,
-                selected,
-                table,
-                privacy.summary(found),
-            )
+            chosen = stages.strategies(self.spec, scores, front, selected)
+            table = self._prove(inputs, members, chosen)
+        artifact = self._hand_over(inputs, members, selected, table)
         self.save(
-            ensemble=str(artifact),
-            privacy=str(found),
             failed=dict(failed),
             stages=self.clock.summary(),
             status="failed" if failed else "finished",
@@ -121,7 +92,6 @@ class _Sweep:
         )
         with self.clock.stage("record"):
             run_id = self.recorder.close()
-        seconds = self.clock.summary()
         return SweepResult(
             run_id,
             self.folder.path,
@@ -131,71 +101,45 @@ class _Sweep:
             selected,
             table,
             artifact,
-            seconds,
+            self.clock.summary(),
             failed,
         )
 
-    def _train(self, jobs: list[MemberJob]) -> tuple[tuple[MemberResult, ...], Mapping[str, str]]:
-        """Run the jobs; members in pool order, and the GANs that failed."""
-        found: dict[str, MemberResult] = {}
-        records: dict[str, Any] = {}
+    def _pool(
+        self, jobs: Sequence[MemberJob], inputs: Inputs
+    ) -> tuple[tuple[MemberResult, ...], Mapping[str, str]]:
+        """Members in pool order, those from elsewhere last; and the GANs that failed."""
+        pool = GrowingPool(
+            self.executor, self.clock, self.manifest["planned"], self.manifest, self.save
+        )
+        outside = outside_jobs(self.resolved, inputs, self.folder)
+        if outside:  # first: a mistake there must not come after all the training
+            with self.clock.stage("members"):
+                pool.bring(outside)
+        with self.clock.stage("train"):
+            pool.train(jobs, self.resolved.dataset.shape, self.measured)
+        names = [name for job in jobs for name in job.names]
+        names += [job.member.name for job in outside]
+        return pool.in_order(names), pool.failed
 
-        def on_member(result: MemberResult) -> None:
-            found[result.name] = result
-            self.clock.work.extend(result.work)
-            records[result.name] = result.to_json()
-            self.on_event(
-                Event(
-                    "member",
-                    {
-                        "member": result.name,
-                        "intra_d": round(result.intra_d, 4),
-                        "density": round(result.density, 4),
-                        "coverage": round(result.coverage, 4),
-                        "health": list(result.health),
-                        "done": len(found),
-                        "of": sum(job.settings.snapshots for job in jobs),
-                    },
-                )
+    def _search(
+        self, inputs: Inputs, members: tuple[MemberResult, ...]
+    ) -> tuple[PoolScores, Front, dict[str, str]]:
+        """Score the pool and find its front; and where both are."""
+        spec = self.spec
+        with self.clock.stage("score", is_work=True):
+            scores = stages.score(
+                self.folder, spec, inputs, members, self._progress("score"), self.executor
             )
-            self.save(members=dict(records))
-
-        beats: dict[str, Mapping[str, Any]] = {}
-        losses: dict[str, dict[str, int]] = self.manifest["losses"]
-
-        def on_event(event: Event) -> None:
-            if event.kind == "progress" and "gan" in event.fields:
-                beats[event.fields["gan"]] = event.fields
-            elif event.kind == "lost":
-                counts = losses.setdefault(event.fields["gan"], {"node": 0, "process": 0})
-                counts[event.fields["kind"]] += 1
-                self.save(losses=losses)
-            elif event.kind == "failed":
-                lost = {**self.manifest["failed"], event.fields["gan"]: event.fields["error"]}
-                self.save(failed=lost)
-            self.on_event(event)
-
-        failed = self.executor.grow(jobs, on_member=on_member, on_event=on_event)
-        self._learn(jobs, beats)
-        members = tuple(found[name] for job in jobs for name in job.names if name in found)
-        if len(members) < 2:
-            raise EnsganError(
-                f"only {len(members)} members were trained, an ensemble needs 2; "
-                + "; ".join(f"{gan}: {reason}" for gan, reason in failed.items())
-            )
-        return members, failed
-
-    def _learn(self, jobs: list[MemberJob], beats: Mapping[str, Mapping[str, Any]]) -> None:
-        """Remember what the trainings took, for the next sweep's queue and shares."""
-        for job in jobs:
-            beat = beats.get(job.name, {})
-            rate = beat.get("steps_per_second")
-            self.measured.learn(
-                job,
-                self.resolved.dataset.shape,
-                seconds_per_step=1 / rate if rate else None,
-                memory_bytes=beat.get("gpu_memory_bytes"),
-            )
+        with self.clock.stage("search", is_work=True):
+            front, trials = stages.find_front(self.folder, spec, scores, self._progress("search"))
+        front_name = f"{trials.stem.replace('trials', 'front')}.json"
+        places = {
+            "front": self.folder.file("search", front_name),
+            "trials": trials,
+            "scores": stages.scores_path(self.folder, spec, inputs, members),
+        }
+        return scores, front, {name: str(path) for name, path in places.items()}
 
     def _select(self, inputs: Inputs, members: tuple[MemberResult, ...], front: Front) -> Selection:
         """G*; the rule ``downstream`` trains classifiers first."""
@@ -230,66 +174,38 @@ class _Sweep:
         self.save(downstream=str(stages.save_table(self.folder, table)))
         return table
 
+    def _hand_over(
+        self,
+        inputs: Inputs,
+        members: tuple[MemberResult, ...],
+        selected: Selection,
+        table: DownstreamTable,
+    ) -> Path:
+        """The ensemble as an artifact, with what was measured of its privacy."""
+        with self.clock.stage("hand over", is_work=True):
+            chosen = selected.point.members
+            found = privacy.measure(self.folder, self.resolved, inputs, members, chosen)
+            artifact = stages.hand_over(
+                self.folder,
+                self.resolved,
+                inputs,
+                members,
+                selected,
+                table,
+                privacy.summary(found),
+            )
+        self.save(ensemble=str(artifact), privacy=str(found))
+        return artifact
+
     def _progress(self, stage: str) -> stages.OnProgress:
         return lambda done, total: self.on_event(
             Event("progress", {"stage": stage, "done": done, "of": total})
         )
 
 
-def _opened(folder: SweepFolder, resolved: Resolved) -> dict[str, Any]:
-    """The manifest of a new or resumed sweep.
-
-    Raises:
-        ConfigError: the folder's sweep trained on another spec.
-    """
-    spec = resolved.spec.model_dump(mode="json")
-    manifest = folder.read()
-    before = manifest.get("spec")
-    if before is not None and before != spec:
-        changes = differences(before, spec)
-        early = [line for line in changes if line.split(".")[0].split(":")[0] in EARLY_SECTIONS]
-        if early:
-            raise ConfigError(
-                f"{folder.path} holds sweep '{spec['name']}' with another spec",
-                [*early, "give this one another name (--set name=...) or start over with --fresh"],
-            )
-        # A later stage changed: a new run, on the members already trained.
-        manifest = {"schema": manifest["schema"], "members": manifest.get("members", {})}
-    manifest.update(
-        spec=spec,
-        status="running",
-        members=manifest.get("members", {}),
-        failed={},
-        losses=manifest.get("losses", {}),
-        gans=[row.name for row in resolved.gans],
-        steps={
-            row.name: settings.steps
-            for row, settings in zip(resolved.gans, resolved.settings, strict=True)
-        },
-        planned=sum(settings.snapshots for settings in resolved.settings),
-        started=manifest.get("started", time.time()),
-        dataset={
-            "name": resolved.dataset.name,
-            "key": resolved.dataset.key,
-            "source": resolved.dataset.source,
-            "classes": list(resolved.dataset.class_names),
-            "images": {name: len(split) for name, split in resolved.dataset.splits().items()},
-        },
-        versions=environment(),
-    )
-    return manifest
-
-
-def differences(before: Any, after: Any, path: str = "") -> list[str]:
-    """Leaves at which two trees differ, one line each: ``a.b: old → new``."""
-    if isinstance(before, dict) and isinstance(after, dict):
-        lines = []
-        for key in sorted({*before, *after}):
-            lines += differences(
-                before.get(key), after.get(key), f"{path}.{key}" if path else str(key)
-            )
-        return lines
-    return [] if before == after else [f"{path}: {before!r} → {after!r}"]
+def _shown(selected: Selection) -> dict[str, Any]:
+    """G* as the manifest has it."""
+    return {"rule": selected.rule, "reason": selected.reason, **selected.point.to_json()}
 
 
 def run(

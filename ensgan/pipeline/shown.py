@@ -9,7 +9,7 @@ from typing import Any
 
 from ensgan.ensemble import markdown
 from ensgan.pipeline.members import MemberResult
-from ensgan.types import Front, FrontPoint
+from ensgan.types import Front, FrontPoint, gan_of, step_of
 
 
 def by_gan(manifest: Mapping[str, Any]) -> dict[str, list[MemberResult]]:
@@ -17,15 +17,10 @@ def by_gan(manifest: Mapping[str, Any]) -> dict[str, list[MemberResult]]:
     groups: dict[str, list[MemberResult]] = {}
     for value in manifest.get("members", {}).values():
         result = MemberResult.from_json(value)
-        groups.setdefault(result.name.partition("@")[0], []).append(result)
+        groups.setdefault(gan_of(result.name), []).append(result)
     for results in groups.values():
         results.sort(key=lambda result: step_of(result.name))
     return groups
-
-
-def step_of(name: str) -> int:
-    """The step in ``GAN@STEP``."""
-    return int(name.rpartition("@")[2])
 
 
 def health(results: Sequence[MemberResult]) -> list[str]:
@@ -115,7 +110,10 @@ def description(manifest: Mapping[str, Any], run_id: str, page: str) -> str:
     """
     selected = manifest.get("selected")
     dataset = markdown(manifest["dataset"]["name"])
-    lines = [f"{manifest['planned']} generators trained on {dataset}."]
+    outside = len(manifest.get("outside", ()))
+    lines = [f"{manifest['planned'] - outside} generators trained on {dataset}."]
+    if outside:
+        lines[0] = f"{lines[0][:-1]}, {outside} from elsewhere."
     if selected is not None:
         names = ", ".join(markdown(name) for name in selected["members"])
         lines.append(

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from ensgan import __version__, downstream, ensemble, metrics
+from ensgan import __version__, downstream, ensemble, metrics, zoo
 from ensgan.config import SweepSpec
 from ensgan.files import content_key, read_json, write_json
 from ensgan.pipeline.choose import choose_downstream
@@ -21,10 +21,12 @@ from ensgan.pipeline.evaluate import classifier_settings, evaluation_jobs, run_j
 from ensgan.pipeline.executor import Executor
 from ensgan.pipeline.folder import SweepFolder
 from ensgan.pipeline.members import MemberResult
+from ensgan.pipeline.outside_jobs import card_facts
+from ensgan.pipeline.outside_jobs import licences as outside_licences
 from ensgan.pipeline.prepare import Inputs, Resolved, derive_seed
 from ensgan.pipeline.spread import as_mapper
 from ensgan.search import pool_key, search
-from ensgan.types import Front, FrontPoint, PoolScores, Selection
+from ensgan.types import Front, FrontPoint, PoolScores, Selection, gan_of
 
 REVISION = 1
 
@@ -207,7 +209,7 @@ def hand_over(
     return ensemble.write_ensemble(
         path,
         members=[
-            ensemble.MemberSource(name, share, by_name[name].weights, rows[name.partition("@")[0]])
+            _source(by_name[name], share, rows.get(gan_of(name)))
             for name, share in zip(point.members, shares, strict=True)
         ],
         shape=dataset.shape,
@@ -217,11 +219,18 @@ def hand_over(
     )
 
 
+def _source(member: MemberResult, share: float, row: zoo.GANSpec | None) -> ensemble.MemberSource:
+    """A member of the artifact; one without a row came as images and stays a bank of them."""
+    kind: Literal["gan", "bank"] = "bank" if row is None else "gan"
+    return ensemble.MemberSource(member.name, share, member.weights, row, kind)
+
+
 def _facts(
     resolved: Resolved, inputs: Inputs, selected: Selection, table: downstream.DownstreamTable
 ) -> dict[str, Any]:
     """What the card and the manifest of the ensemble say beside its members."""
     spec, dataset, point = resolved.spec, resolved.dataset, selected.point
+    outside = card_facts(spec.members, point.members)
     return {
         "metrics": {
             **_objectives(point),
@@ -248,12 +257,14 @@ def _facts(
             "ensgan": __version__,
             "weights": spec.train.weights,
             "inter": spec.search.inter,
+            **({"outside": outside} if outside else {}),
         },
         "licences": [
             f"data set {dataset.name}: {dataset.licence or 'not stated'}",
             f"generators: trained from scratch on {dataset.name}, its terms may bind them",
             f"extractor {spec.embed.extractor} (used for scoring, not part of this artifact): "
             + (inputs.extractor_licence or "made here, free of terms"),
+            *outside_licences(outside),
             "code: ensgan, Apache-2.0",
         ],
     }

@@ -10,6 +10,7 @@ from typing import Any
 from ensgan.errors import DataError, InputError, unknown_name
 from ensgan.files import read_json
 from ensgan.pipeline.folder import SweepFolder
+from ensgan.types import gan_of, step_of
 
 FRESH_SECONDS = 30.0
 """A trial that has not been heard of for longer is not shown as running."""
@@ -70,7 +71,7 @@ def sweep_status(folder: SweepFolder, now: float | None = None) -> dict[str, Any
         "stages": manifest.get("stages", {}),
         "gans": [
             _row(folder, gan, manifest, failed, now if running else None)
-            for gan in manifest.get("gans", [])
+            for gan in (*manifest.get("outside", []), *manifest.get("gans", []))
         ],
     }
 
@@ -91,13 +92,14 @@ def _row(
 ) -> dict[str, Any]:
     """One GAN; ``now`` is None when no driver runs."""
     beat = _heartbeat(folder, gan)
-    members = [m for name, m in manifest["members"].items() if name.rpartition("@")[0] == gan]
+    members = [m for name, m in manifest["members"].items() if gan_of(name) == gan]
     last: Mapping[str, Any] = members[-1] if members else {}
-    step = max(int(last["name"].rpartition("@")[2]) if last else 0, int(beat.get("step", 0)))
+    outside = manifest.get("outside", ())
+    step = max(step_of(last["name"]) if last else 0, int(beat.get("step", 0)))
     steps = int(beat.get("steps", manifest["steps"].get(gan, 0)))
     if gan in failed:
         state = "failed"
-    elif len(members) >= manifest["spec"]["train"]["snapshots"]:
+    elif len(members) >= (1 if gan in outside else manifest["spec"]["train"]["snapshots"]):
         state, step = "done", steps
     elif not beat or now is None:
         state = "waiting"

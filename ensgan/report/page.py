@@ -14,6 +14,7 @@ from markupsafe import Markup
 from ensgan.ensemble import non_commercial
 from ensgan.report import geometry
 from ensgan.report.content import Content
+from ensgan.types import gan_of, step_of
 
 SHOWN_METRICS = ("accuracy", "g_mean", "auc")
 _PRIVACY_COLUMNS = {
@@ -118,9 +119,9 @@ def _members(manifest: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
     """Members by GAN, in step order."""
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for member in manifest.get("members", {}).values():
-        groups.setdefault(member["name"].rpartition("@")[0], []).append(member)
+        groups.setdefault(gan_of(member["name"]), []).append(member)
     for members in groups.values():
-        members.sort(key=lambda member: int(member["name"].rpartition("@")[2]))
+        members.sort(key=lambda member: step_of(member["name"]))
     return groups
 
 

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from ensgan.types.arrays import Float32Array, Float64Array, Int64Array, UInt8Array
 from ensgan.types.front import Front, FrontPoint, Selection
-from ensgan.types.images import Dataset, Embeddings, ImageShape, MemberId, Samples
+from ensgan.types.images import (
+    Dataset,
+    Embeddings,
+    ImageShape,
+    MemberId,
+    Samples,
+    gan_of,
+    step_of,
+)
 from ensgan.types.scores import PairPrecision, PoolScores, harmonic_mean
 
 __all__ = [
@@ -22,5 +30,7 @@ __all__ = [
     "Samples",
     "Selection",
     "UInt8Array",
+    "gan_of",
     "harmonic_mean",
+    "step_of",
 ]

@@ -53,6 +53,17 @@ class MemberId:
         return cls(gan, int(step))
 
 
+def gan_of(member: str) -> str:
+    """The GAN in ``GAN@STEP``; a generator from elsewhere has a plain name, which is given back."""
+    return member.partition("@")[0]
+
+
+def step_of(member: str) -> int:
+    """The step in ``GAN@STEP``, 0 for the plain name of a generator from elsewhere."""
+    step = member.partition("@")[2]
+    return int(step) if step.isdigit() else 0
+
+
 @dataclass(frozen=True)
 class Samples:
     """Images with labels.

@@ -12,7 +12,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from ensgan.cli import app
-from ensgan.cli.init import Machine, largest_batch, locate, propose, to_tree, to_yaml
+from ensgan.cli.first_sweep import Machine, largest_batch, propose, to_tree, to_yaml
+from ensgan.cli.init import locate
 from ensgan.config import load_spec, parse_spec
 from ensgan.data import load_dataset
 from ensgan.errors import DataError

@@ -13,8 +13,8 @@ from ensgan.errors import InputError
 from ensgan.pipeline.events import Event, StageClock, union_seconds
 from ensgan.pipeline.folder import SweepFolder
 from ensgan.pipeline.members import sample_labels
+from ensgan.pipeline.opening import differences
 from ensgan.pipeline.prepare import derive_seed
-from ensgan.pipeline.runner import differences
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), max_size=8))

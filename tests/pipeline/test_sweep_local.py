@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from tiny_sweep import files_of, tiny, write_sweep
 
-from ensgan import data, ensemble, zoo
+from ensgan import data, ensemble, files, zoo
 from ensgan.cluster import launch
 from ensgan.config import SweepSpec, parse_spec
 from ensgan.errors import ConfigError, EnsganError, InputError, StoreError
@@ -336,6 +336,23 @@ def test_a_full_disk_is_noticed_before_training(
     with pytest.raises(InputError, match=r"needs about .* MB more and .* has 1 MB free"):
         home.run(parse_spec(tiny(name="full")))
     assert not (home.path / "sweeps" / "full" / "manifest.json").exists()
+
+
+def test_a_disk_that_fills_up_stops_the_sweep_which_goes_on_later(home: Home) -> None:
+    spec = parse_spec(tiny(name="filled", train={"steps": 4}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "is_full", lambda folder: True)
+
+        def cut_off(*_: object) -> None:
+            raise RuntimeError("[enforce fail at inline_container.cc:672]")
+
+        patch.setattr("torch.save", cut_off)
+        with pytest.raises(StoreError, match=r"resume\.pt: No space left on device; make room"):
+            home.run(spec)
+    assert [event.kind for event in home.events if event.kind == "failed"] == []
+    manifest = json.loads((home.path / "sweeps" / "filled" / "manifest.json").read_text())
+    assert manifest["status"] == "running" and manifest["failed"] == {}
+    assert len(home.run(spec).members) == 4
 
 
 def test_one_failing_gan_does_not_stop_the_others(
