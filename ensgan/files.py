@@ -135,11 +135,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise _not_written(path, error.strerror or str(error)) from error
     except Exception as error:
-        # torch and safetensors hide a full disk behind errors of their own; the half-written
-        # file still takes its part of it here.
-        if isinstance(error, EnsganError) or not is_full(path.parent):
+        # torch says nothing of a full disk (the half-written file still takes its part of it
+        # here), safetensors says it in an error of its own.
+        full = os.strerror(errno.ENOSPC)
+        if isinstance(error, EnsganError) or not (full in str(error) or is_full(path.parent)):
             raise
-        raise _not_written(path, os.strerror(errno.ENOSPC)) from error
+        raise _not_written(path, full) from error
     finally:
         if temporary is not None:
             with suppress(OSError):
@@ -147,10 +148,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def _not_written(path: Path, reason: str) -> StoreError:
-    if is_full(path.parent):
+    full = os.strerror(errno.ENOSPC)
+    if reason == full or is_full(path.parent):
         return StoreError(
-            f"cannot write {path}: {os.strerror(errno.ENOSPC)}; make room, then run the same "
-            "command again"
+            f"cannot write {path}: {full}; make room, then run the same command again"
         )
     return StoreError(
         f"cannot write {path}: {reason}; check permissions and free space, then run the same "

@@ -29,8 +29,8 @@ from ensgan.pipeline.results import SweepResult
 
 SCHEME = "ray://"
 POLL_SECONDS = 1.0
-THREADS = 2
-"""Of the actor: one runs the sweep, one hands out events."""
+AS_ACTOR = {"num_cpus": 0, "max_restarts": 0, "max_concurrency": 2}
+"""One thread runs the sweep, one hands out events."""
 
 
 def run_through_client(
@@ -53,7 +53,7 @@ def run_through_client(
     """
     _check_paths(address, spec, {"--storage": storage, "--data-dir": data_dir})
     with _connected(address):
-        driver = _Driver.options(max_concurrency=THREADS).remote(__version__)
+        driver: Any = ray.remote(_Driver).options(**AS_ACTOR).remote(__version__)
         ending = driver.run.remote(
             spec,
             storage=storage,
@@ -127,7 +127,6 @@ def _own(error: BaseException) -> EnsganError:
     return EnsganError(f"the sweep's driver failed: {lines[-1] if lines else error!r}")
 
 
-@ray.remote(num_cpus=0, max_restarts=0)
 class _Driver:
     """Runs the sweep and keeps its events until they are asked for."""
 

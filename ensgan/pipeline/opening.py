@@ -12,7 +12,7 @@ from ensgan.pipeline.prepare import Resolved
 
 EARLY_SECTIONS = ("seed", "dataset", "train")
 """Sections of a spec whose change would leave trained members behind."""
-NEW_SECTIONS = {"members": []}
+NEW_SECTIONS: dict[str, Any] = {"members": []}
 """What sections say that manifests of earlier versions do not have."""
 
 

@@ -15,7 +15,7 @@ from ray.tune.search import Searcher
 from tiny_sweep import tiny
 
 from ensgan import zoo
-from ensgan.cluster import preflight, security, session, watcher
+from ensgan.cluster import preflight, security, session, trainable, watcher
 from ensgan.cluster.preflight import Answer, Question, node_problems
 from ensgan.cluster.queue import TrialQueue
 from ensgan.cluster.shares import Order, check_satisfiable, gpu_share, orders, slots
@@ -23,7 +23,13 @@ from ensgan.cluster.trainable import is_out_of_memory, stop_path
 from ensgan.cluster.watcher import Watcher
 from ensgan.config import ClusterSpec, parse_spec
 from ensgan.errors import ConfigError, InputError, StoreError, TrainingError
-from ensgan.pipeline.cost import Measured, activation_bytes, device_bytes, with_costs
+from ensgan.pipeline.cost import (
+    CONTEXT_BYTES,
+    Measured,
+    activation_bytes,
+    device_bytes,
+    with_costs,
+)
 from ensgan.pipeline.events import Event
 from ensgan.pipeline.members import MemberJob
 from ensgan.train import TrainSettings
@@ -66,6 +72,40 @@ def test_a_share_holds_the_memory_and_is_no_more_than_a_gpu(need: int, gpu: int)
     share = gpu_share(job(memory_bytes=need), ClusterSpec(gpus_per_trial="auto"), gpu)
     assert 0 < share <= 1
     assert share == 1 or need <= share * gpu <= need + 0.05 * gpu + 1
+
+
+def test_rows_get_different_parts_of_a_gpu_and_what_was_measured_counts_more(
+    tmp_path: Path,
+) -> None:
+    """Full-width networks on a GPU of 24 GB that is not here."""
+    gpu, shape, auto = 24 * GIB, ImageShape(1, 32), ClusterSpec(gpus_per_trial="auto")
+    jobs = [
+        replace(job(name), row=zoo.get(name).to_json(), settings=TrainSettings(10, 2, 0))
+        for name in ("SNGAN", "BigGAN", "StyleGAN2")
+    ]
+    measured = Measured(tmp_path / "measured.json")
+    estimated = with_costs(jobs, shape, measured, memory=True)
+    shares = {order.gan: order.gpus for order in orders(estimated, auto, gpu)}
+    assert len(set(shares.values())) > 1, "all rows alike: the memory was not looked at"
+    for one in estimated:
+        assert shares[one.name] == 1 or one.memory_bytes <= shares[one.name] * gpu
+    measured.learn(jobs[0], shape, seconds_per_step=1.0, memory_bytes=18 * GIB)
+    again = orders(with_costs(jobs, shape, measured, memory=True), auto, gpu)
+    assert {order.gan: order.gpus for order in again} == {**shares, "SNGAN": 0.75}
+
+
+def test_a_part_of_a_gpu_is_all_that_a_trial_can_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[float] = []
+    card = SimpleNamespace(total_memory=80 * GIB)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: card)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", said.append)
+    trainable._confine(1.0)
+    assert said == []
+    trainable._confine(0.25)
+    assert said == [pytest.approx(0.25 - CONTEXT_BYTES / (80 * GIB))]
+    trainable._confine(0.0001)
+    assert said[-1] == 0.01, "never nothing at all"
 
 
 def test_unknown_memory_takes_a_whole_gpu() -> None:

@@ -116,11 +116,17 @@ def test_bad_names_are_explained(name: str, message: str) -> None:
         build(name)
 
 
-def test_repeated_names_and_foreign_member_names_are_refused() -> None:
+def test_repeated_names_are_refused() -> None:
     with pytest.raises(InputError, match="named twice: all"):
         build("all", "real", "all")
-    with pytest.raises(InputError, match="not a member name"):
-        build("last", scores=make_scores(("mine", "yours")))
+
+
+def test_generators_from_elsewhere_have_one_snapshot() -> None:
+    names = ("SNGAN@1", "SNGAN@2", "mine", "yours")
+    (last,) = build("last", scores=make_scores(names))
+    assert last.members == ("SNGAN@2", "mine", "yours")
+    (steps,) = build("steps:mine", scores=make_scores(names))
+    assert steps.members == ("mine",)
 
 
 @pytest.mark.parametrize(

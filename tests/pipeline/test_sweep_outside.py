@@ -19,6 +19,7 @@ from ensgan.pipeline.events import Event
 from ensgan.pipeline.folder import SweepFolder
 from ensgan.pipeline.names import load_sweep
 from ensgan.pipeline.results import SweepResult
+from ensgan.pipeline.shown import description
 from ensgan.pipeline.status import sweep_status
 from ensgan.store import MemoryStore
 from ensgan.types import Samples
@@ -107,7 +108,7 @@ def test_nothing_is_trained_and_every_stage_is_there(home: Home, result: SweepRe
     assert {row["state"] for row in rows.values()} == {"done"} and set(rows) == {"GAN-A", "Own"}
     runs = {home.store.get(each.run_id).name for each in home.store.children(result.run_id)}
     assert {"GAN-A", "Own", "search", "selected"} <= runs
-    about = home.store.get(result.run_id).tags["mlflow.note.content"]
+    about = description(folder.read(), result.run_id, "")
     assert "0 generators trained on phantom, 2 from elsewhere." in about
 
 
