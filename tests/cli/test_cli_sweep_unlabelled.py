@@ -25,7 +25,7 @@ def test_a_sweep_on_images_without_classes(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("ENSGAN_CACHE", str(tmp_path / "cache"))
     for name in ("MLFLOW_TRACKING_URI", "ENSGAN_STORAGE"):
         monkeypatch.delenv(name, raising=False)
-    options = {"n_train": 80, "n_val": 10, "n_test": 10}
+    options = {"n_train": 80, "n_val": 12, "n_test": 12}
     folder = tmp_path / "xrays" / "all"
     folder.mkdir(parents=True)
     for index, image in enumerate(load_dataset("phantom", options=options).train.images):
