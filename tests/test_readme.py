@@ -6,16 +6,14 @@ import json
 import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from servers import free_port, serving
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -36,6 +34,7 @@ class User:
 
     def __init__(self, home: Path) -> None:
         self.home = home
+        home.mkdir(exist_ok=True)
         (home / "sweeps").symlink_to(ROOT / "sweeps")
         self.environment = {
             **os.environ,
@@ -100,9 +99,6 @@ def test_the_main_job(user: User) -> None:
     assert "Pareto front" in (user.home / "report.html").read_text()
     user("ensgan pull RUN -o out/")
     user("ensgan sample out/ -n 64 --seed 1 -o samples.npz")
-    first = (user.home / "samples.npz").read_bytes()
-    user("ensgan sample out/ -n 64 --seed 1 -o samples.npz")
-    assert (user.home / "samples.npz").read_bytes() == first
     user("ensgan sample out/ -n 10 --seed 1 -o ten.npz")
     many, ten = np.load(user.home / "samples.npz"), np.load(user.home / "ten.npz")
     np.testing.assert_array_equal(many["images"][:10], ten["images"])
@@ -137,26 +133,26 @@ def test_the_commands_of_the_sweeps_page(user: User) -> None:
 
 @pytest.mark.timeout(120)
 def test_the_ui_answers_on_loopback(user: User) -> None:
-    server = subprocess.Popen(
-        [sys.executable, "-m", "ensgan", "ui", "--port", "5917"],
-        cwd=user.home,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        deadline = time.monotonic() + 100
-        while True:
-            try:
-                with urllib.request.urlopen("http://127.0.0.1:5917/health", timeout=5) as answer:
-                    assert answer.status == 200
-                    break
-            except OSError:
-                assert server.poll() is None and time.monotonic() < deadline
-                time.sleep(0.5)
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait()
+    address = f"http://127.0.0.1:{(port := free_port())}"
+    command = [sys.executable, "-m", "ensgan", "ui", "--port", port]
+    with serving(command, f"{address}/health", user.home):
+        pass
+
+
+@pytest.mark.timeout(300)
+def test_another_process_with_nothing_but_the_store(
+    user: User, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sweep's folder is gone: pulling by run ID still makes the same bytes."""
+    for name in ("sweeps", "cache"):
+        (user.home / "ensgan-runs" / name).rename(tmp_path / name)
+    database = user.home / "ensgan-runs" / "mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
+    other = User(tmp_path / "other")
+    other.run_id = user.run_id
+    other("ensgan pull RUN -o pulled/")
+    other("ensgan sample pulled/ -n 64 --seed 1 -o again.npz")
+    assert (other.home / "again.npz").read_bytes() == (user.home / "samples.npz").read_bytes()
 
 
 def test_the_sweeps_are_valid(shared: Path) -> None:

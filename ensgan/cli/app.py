@@ -21,6 +21,7 @@ from ensgan.cli import (
     prdc,
     report,
     runs,
+    sample,
     score,
     search,
     serve,
@@ -76,7 +77,7 @@ app.command("study")(study.study)
 app.command("runs")(runs.runs)
 app.command("show")(runs.show)
 app.command("pull")(runs.pull)
-app.command("sample")(runs.sample)
+app.command("sample")(sample.sample)
 app.command("verify")(runs.verify)
 app.command("compare")(runs.compare)
 app.command("report")(report.report)

@@ -107,7 +107,7 @@ def _labels(pool: Path, real: RealSource, text: str, n: int | None, seed: int) -
     """The class of each image to ask for."""
     import numpy as np
 
-    from ensgan.cli.runs import parse_labels
+    from ensgan.cli.sample import parse_labels
     from ensgan.data.pool import read_real
 
     if text not in ("training", "uniform"):

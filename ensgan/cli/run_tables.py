@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from ensgan.store import RunRecord
 
 _SUMMARY = ("intra_d", "inter_d", "density", "coverage")
+_UNSET = ("None", "[]", "{}", "")
+"""Values of settings that a person need not see."""
+_SCORES = {"intra_d": "Intra-d", "g_mean": "g-mean", "hypervolume": "hypervolume"}
 
 
 def summary(record: RunRecord) -> dict[str, Any]:
@@ -70,7 +73,8 @@ def runs_table(found: Sequence[dict[str, Any]]) -> Table:
 
     sweep = Column("sweep", min_width=14, overflow="fold")
     numbers = [Column(name, no_wrap=True) for name in ("Intra-d", "Inter-d", "size", "status")]
-    table = Table(_run_column(), sweep, *numbers, box=None, pad_edge=False)
+    # Narrow enough for a terminal of 80 columns.
+    table = Table(_run_column(), sweep, *numbers, box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for run in found:
         table.add_row(
             run["run_id"],
@@ -89,35 +93,49 @@ def show_table(
     """A run with what lies below it."""
     from rich.console import Group
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    head = Table.grid(padding=(0, 2))
+    from ensgan.store import TAG_RECORD
+
+    head = Table.grid(Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2))
     for key, value in {
         "run": record.run_id,
         "name": record.name,
         "status": record.status,
         "started": f"{record.started:%Y-%m-%d %H:%M:%S} UTC",
-        **record.params,
+        **{name: value for name, value in record.params.items() if value not in _UNSET},
         **{name: _text(value) for name, value in record.metrics.items()},
-        **record.tags,
+        **{name: value for name, value in record.tags.items() if name != TAG_RECORD},
     }.items():
         head.add_row(escape(key), escape(value))
-    below = Table("kind", "name", _run_column(), "Intra-d", "status", title="runs below")
+    columns = [Column(name, no_wrap=True) for name in ("run below", "name", "score", "status")]
+    columns[0].min_width = 32
+    below = Table(*columns, box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for child in children:
-        intra_d = _text(child.metrics.get("intra_d"))
-        below.add_row(child.kind, escape(child.name), child.run_id, intra_d, child.status)
-    stored = Table("file", "bytes", title="files")
+        name = child.name if child.kind == "gan" else f"{child.kind} {child.name}"
+        name = name.removeprefix("search ")
+        below.add_row(child.run_id, escape(name), _shown_score(child), child.status)
+    stored = Table("file", Column("bytes", justify="right"), box=None, pad_edge=False)
     for name, size in files.items():
         stored.add_row(escape(name), str(size))
-    return Group(head, *(table for table in (below, stored) if table.row_count))
+    parts = [table for table in (below, stored) if table.row_count]
+    return Group(head, *(part for table in parts for part in ("", table)))
+
+
+def _shown_score(record: RunRecord) -> str:
+    """The figure that tells most about a run below a sweep."""
+    for name, label in _SCORES.items():
+        if name in record.metrics:
+            return f"{label} {record.metrics[name]:.3f}"
+    return "–"
 
 
 def lines(value: dict[str, Any]) -> Table:
     """A result, one line a field."""
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table.grid(padding=(0, 2))
+    table = Table.grid(Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2))
     for key, entry in value.items():
         if isinstance(entry, dict):
             entry = ", ".join(f"{name} {_text(part)}" for name, part in entry.items())

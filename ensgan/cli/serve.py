@@ -24,7 +24,7 @@ def serve(
     storage: StorageOption = None,
     uri: UriOption = None,
 ) -> None:
-    """Serve an ensemble's images over HTTP; its pages are at /docs.
+    """Serve an ensemble's images over HTTP; /docs says what it answers.
 
     Any address but this machine's own needs a token in the environment variable ENSGAN_TOKEN;
     put TLS in front of it, the token travels with every request.

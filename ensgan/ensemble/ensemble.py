@@ -141,9 +141,9 @@ class Ensemble:
         return TensorDataset(tensor.float() / 255, torch.from_numpy(samples.labels))
 
     def dataloader(
-        self, batch: int, n: int, seed: int = 0, *, replacement: bool = False, **options: Any
+        self, batch: int, n: int = 1000, seed: int = 0, *, replacement: bool = False, **options: Any
     ) -> DataLoader[Any]:
-        """:meth:`dataset` in batches; ``options`` go to PyTorch's ``DataLoader``."""
+        """:meth:`dataset` in batches, ``n`` images in all; ``options`` go to ``DataLoader``."""
         from torch.utils.data import DataLoader
 
         images = self.dataset(n, seed=seed, replacement=replacement)

@@ -40,17 +40,17 @@ def load_ensemble(
         IntegrityError: the ensemble is not as its manifest says.
         StoreError: the tracking server cannot be reached.
     """
-    store = open_store(uri, storage)
-    if is_model_address(str(source)):
-        source = run_of_model(store, str(source))
     folder = Path(source)
-    if folder.is_dir():
+    if folder.is_dir():  # needs no store, whatever address is set
         return open_folder(folder)
-    if folder.exists() or any(sign in str(source) for sign in "/\\."):
+    run_id = str(source)
+    if is_model_address(run_id):
+        run_id = run_of_model(open_store(uri, storage), run_id)
+    elif folder.exists() or any(sign in run_id for sign in "/\\."):
         raise InputError(
             f"there is no ensemble folder '{source}': name a folder with {MANIFEST}, or a run ID"
         )
-    return open_folder(cached(store, str(source), storage or default_storage()))
+    return open_folder(cached(open_store(uri, storage), run_id, storage or default_storage()))
 
 
 def pull(store: RunStore, run_id: str, destination: Path) -> Ensemble:

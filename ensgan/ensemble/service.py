@@ -14,10 +14,12 @@ from typing import Any, Final, Literal, TypeAlias
 
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from ensgan import __version__
+from ensgan.ensemble.docs_page import PAGE_HEADERS, docs_page
 from ensgan.ensemble.ensemble import Ensemble
 from ensgan.errors import InputError
 from ensgan.types import Samples
@@ -52,6 +54,63 @@ class SampleRequest(BaseModel):
     )
 
 
+class Service:
+    """What each address of the service answers.
+
+    Args:
+        token: needed as ``Authorization: Bearer TOKEN`` where images or scores are given; None for
+            none.
+        largest: images a request may ask for.
+    """
+
+    def __init__(self, ensemble: Ensemble, token: str | None, largest: int) -> None:
+        self._ensemble = ensemble
+        self._token = token
+        self._largest = largest
+        self._one_at_a_time = threading.Lock()
+
+    async def health(self) -> dict[str, str]:
+        """Whether the service runs."""
+        return {"status": "ok"}
+
+    async def describe(self, request: Request) -> Any:
+        """Members, classes, scores and licences."""
+        return self._stranger(request) or _description(self._ensemble, self._largest)
+
+    async def sample(self, request: Request) -> Response:
+        """Make images."""
+        stranger = self._stranger(request)
+        if stranger is not None:
+            return stranger
+        if request.headers.get("content-type", "").partition(";")[0] != "application/json":
+            return _refuse(415, "send JSON with 'Content-Type: application/json'")
+        try:
+            wanted = SampleRequest.model_validate_json(await request.body())
+        except ValidationError as error:
+            return _refuse(422, _first_problem(error))
+        if wanted.n > self._largest:
+            return _refuse(422, f"n is {wanted.n}, at most {self._largest} images a request")
+        try:
+            samples = await run_in_threadpool(self._make, wanted)
+        except InputError as error:
+            return _refuse(422, str(error))
+        if wanted.format == "npz":
+            return Response(_npz(samples), media_type="application/octet-stream")
+        return JSONResponse(_json(samples))
+
+    def _stranger(self, request: Request) -> Response | None:
+        given = request.headers.get("authorization", "").encode()
+        if self._token is None or hmac.compare_digest(given, f"Bearer {self._token}".encode()):
+            return None
+        return _refuse(401, "send the token as 'Authorization: Bearer TOKEN'", **_CHALLENGE)
+
+    def _make(self, wanted: SampleRequest) -> Samples:
+        with self._one_at_a_time:
+            return self._ensemble.sample(
+                wanted.n, wanted.labels, wanted.seed, replacement=wanted.replacement
+            )
+
+
 def make_app(
     ensemble: Ensemble,
     *,
@@ -59,63 +118,33 @@ def make_app(
     largest: int = 256,
     hosts: Sequence[str] = ("localhost", "127.0.0.1", "[::1]"),
 ) -> FastAPI:
-    """The service: ``GET /health``, ``GET /ensemble``, ``POST /sample``.
+    """The service: ``GET /health``, ``GET /ensemble``, ``POST /sample``, and a page at ``/docs``.
 
     Args:
-        token: needed as ``Authorization: Bearer TOKEN`` by all but ``/health``; None for none.
-        largest: images a request may ask for.
+        token, largest: see :class:`Service`.
         hosts: names in the ``Host`` header that are answered, against rebound host names.
     """
-    app = FastAPI(title="ensgan", description="Synthetic images; research only, not clinical.")
-    one_at_a_time = threading.Lock()
+    # FastAPI's own pages would load their scripts from another host.
+    app = FastAPI(
+        title="ensgan",
+        version=__version__,
+        description="Synthetic images; research only, not for clinical use.",
+        docs_url=None,
+        redoc_url=None,
+    )
+    service = Service(ensemble, token, largest)
+    plain: dict[str, Any] = {"response_model": None}
+    app.get("/health", **plain)(service.health)
+    app.get("/ensemble", **plain, responses=_ANSWERS)(service.describe)
+    described = _body(ensemble, largest)
+    made: dict[int | str, dict[str, Any]] = {200: _MADE, **_ANSWERS}
+    app.post("/sample", **plain, responses=made, openapi_extra=described)(service.sample)
 
-    def refuse(status: int, reason: str, **headers: str) -> Response:
-        return JSONResponse({"error": reason}, status, headers)
+    async def docs() -> Response:
+        return HTMLResponse(docs_page(app.openapi()), headers=PAGE_HEADERS)
 
-    def unknown_caller(request: Request) -> Response | None:
-        given = request.headers.get("authorization", "").encode()
-        if token is None or hmac.compare_digest(given, f"Bearer {token}".encode()):
-            return None
-        return refuse(401, "send the token as 'Authorization: Bearer TOKEN'", **_CHALLENGE)
-
-    def make(wanted: SampleRequest) -> Samples:
-        with one_at_a_time:
-            return ensemble.sample(
-                wanted.n, wanted.labels, wanted.seed, replacement=wanted.replacement
-            )
-
-    @app.get("/health", response_model=None)
-    async def health() -> dict[str, str]:
-        """Whether the service runs."""
-        return {"status": "ok"}
-
-    @app.get("/ensemble", response_model=None, responses=_ANSWERS)
-    async def describe(request: Request) -> Any:
-        """Members, classes, scores and licences."""
-        return unknown_caller(request) or _description(ensemble, largest)
-
-    @app.post("/sample", response_model=None, responses=_ANSWERS, openapi_extra=_body())
-    async def sample(request: Request) -> Response:
-        """Make images."""
-        stranger = unknown_caller(request)
-        if stranger is not None:
-            return stranger
-        if request.headers.get("content-type", "").partition(";")[0] != "application/json":
-            return refuse(415, "send JSON with 'Content-Type: application/json'")
-        try:
-            wanted = SampleRequest.model_validate_json(await request.body())
-        except ValidationError as error:
-            return refuse(422, _first_problem(error))
-        if wanted.n > largest:
-            return refuse(422, f"n is {wanted.n}, at most {largest} images a request")
-        try:
-            samples = await run_in_threadpool(make, wanted)
-        except InputError as error:
-            return refuse(422, str(error))
-        if wanted.format == "npz":
-            return Response(_npz(samples), media_type="application/octet-stream")
-        return JSONResponse(_json(samples))
-
+    for address in ("/", "/docs"):
+        app.get(address, **plain, include_in_schema=False)(docs)
     app.add_middleware(_Bounds)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
     return app
@@ -170,6 +199,10 @@ async def _plain(send: _Send, status: int) -> None:
 
 
 _CHALLENGE: Final = {"WWW-Authenticate": "Bearer"}
+_MADE: Final = {
+    "description": "The images, in the form that was asked for",
+    "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+}
 _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
     400: {"description": "Unknown host name"},
     401: {"description": "Missing or wrong token"},
@@ -180,8 +213,18 @@ _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-def _body() -> dict[str, Any]:
+def _refuse(status: int, reason: str, **headers: str) -> Response:
+    return JSONResponse({"error": reason}, status, headers)
+
+
+def _body(ensemble: Ensemble, largest: int) -> dict[str, Any]:
+    """The request as OpenAPI describes it, with this ensemble's and this service's limits."""
     schema = SampleRequest.model_json_schema()
+    fields = schema["properties"]
+    fields["n"]["maximum"] = largest
+    labels = next(option for option in fields["labels"]["anyOf"] if option["type"] == "array")
+    labels.update(minItems=1, maxItems=largest)
+    labels["items"].update(minimum=0, maximum=len(ensemble.class_names) - 1)
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 

@@ -100,22 +100,24 @@ def write_ensemble(
     if folder.exists() and not (folder / MANIFEST).is_file() and any(folder.iterdir()):
         raise InputError(f"{folder} holds other files: name a new folder for the ensemble")
     with folder_in_one_step(folder) as temporary:
-        (temporary / "members").mkdir()
-        for member in members:
-            shutil.copyfile(member.weights_file, temporary / member_file(member.name))
-        write_bytes(temporary / CARD, card_text(value).encode())
-        value["files"] = {
-            name: {
-                "bytes": (temporary / name).stat().st_size,
-                "sha256": sha256_file(temporary / name),
-            }
-            for name in (CARD, *(member_file(member.name) for member in members))
-        }
-        _check(manifest_from(value, str(folder)))
-        write_json(temporary / MANIFEST, value)
+        _fill(temporary, value, members, str(folder))
         if folder.exists():
             shutil.rmtree(folder)
     return folder
+
+
+def _fill(folder: Path, value: dict[str, Any], members: Sequence[MemberSource], where: str) -> None:
+    """Weights, card and, once both are hashed and checked, the manifest."""
+    (folder / "members").mkdir()
+    for member in members:
+        shutil.copyfile(member.weights_file, folder / member_file(member.name))
+    write_bytes(folder / CARD, card_text(value).encode())
+    value["files"] = {
+        name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)}
+        for name in (CARD, *(member_file(member.name) for member in members))
+    }
+    _check(manifest_from(value, where))
+    write_json(folder / MANIFEST, value)
 
 
 def write_bank(path: Path, samples: Samples) -> Path:

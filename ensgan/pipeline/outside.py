@@ -13,6 +13,8 @@ from ensgan import __version__, ensemble
 from ensgan.data.pool import ImagePool, check_name
 from ensgan.errors import InputError, IntegrityError
 from ensgan.files import content_key, write_json, write_npz
+from ensgan.pipeline import shown
+from ensgan.pipeline.environment import environment
 from ensgan.search import pool_key
 from ensgan.store import ENSEMBLE_FOLDER, TAG_DATASET, TAG_SELECTED, RunStore
 from ensgan.types import Front, Int64Array, PoolScores, Selection, UInt8Array
@@ -171,20 +173,35 @@ def record_bundle(
     Raises:
         StoreError: the store cannot be reached.
     """
-    dataset, point = str(pool.facts.get("name", "")), selection.point
+    dataset, key = str(pool.facts.get("name", "")), pool.facts.get("key", "")
+    point, versions = selection.point, environment()
     run_id = store.create_run(
         name,
         kind="sweep",
         params={
             "dataset": dataset,
+            "dataset.key": key,
+            **shown.code(versions),
+            **shown.version_params(versions),
             "members": len(pool.members),
             "sampler": front.sampler,
             "seed": front.seed,
             "trials": front.trials,
         },
-        tags={TAG_DATASET: dataset, "ensgan.source": "outside generators"},
+        tags={
+            TAG_DATASET: dataset,
+            "ensgan.source": "outside generators",
+            **shown.code_tags(versions),
+        },
     )
     try:
+        store.log_dataset(
+            run_id,
+            name=dataset,
+            digest=key[:16],
+            source=pool.facts.get("source", ""),
+            profile={"train": len(pool.real)},
+        )
         store.log_folder(run_id, folder, ENSEMBLE_FOLDER)
         with tempfile.TemporaryDirectory(prefix="ensgan-front-") as place:
             front.save(Path(place) / "front.json")

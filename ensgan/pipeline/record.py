@@ -7,24 +7,29 @@ long as the tracking server is away, and be repeated (``ensgan sync``) without w
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ensgan.ensemble import TAG_DIGEST, ensemble_digest
-from ensgan.files import content_key, read_json, write_bytes, write_json
+from ensgan.files import content_key, read_json, write_bytes
 from ensgan.pipeline import shown
 from ensgan.pipeline.folder import SweepFolder
 from ensgan.pipeline.illustrator import Illustrator, log_report
 from ensgan.pipeline.members import MemberResult
-from ensgan.store import ENSEMBLE_FOLDER, TAG_DATASET, TAG_GAN, TAG_SELECTED, RunStore
+from ensgan.pipeline.record_state import RecordState
+from ensgan.store import (
+    ENSEMBLE_FOLDER,
+    TAG_DATASET,
+    TAG_GAN,
+    TAG_RECORD,
+    TAG_SELECTED,
+    RunStore,
+)
 from ensgan.types import Front, PoolScores, Samples, UInt8Array, gan_of, step_of
 
 GRID_COLUMNS = 16
-TAG_RECORD = "ensgan.record"
-"""Finds a run again whose creation was not answered."""
 
 
 class Recording:
@@ -34,8 +39,7 @@ class Recording:
         self.folder = folder
         self.store = store
         self.illustrator = illustrator
-        self.state_path = folder.path / "recorded.json"
-        self.state: dict[str, Any] = {}
+        self.state = RecordState(folder.path / "recorded.json", store)
 
     def bring_up_to_date(self) -> str | None:
         """Record everything the manifest holds and the store does not.
@@ -49,52 +53,40 @@ class Recording:
         manifest = self.folder.read()
         if "spec" not in manifest:
             return None
-        self._open_state(manifest)
+        self.state.open(manifest["spec"])
         parent = self._parent(manifest)
+        self.state.save()  # also when nothing is left to record
         for name, record in self._items(manifest):
-            if not self._is_done(name):
+            if not self.state.is_done(name):
                 record(parent)
-                self._mark(name)
+                self.state.mark(name)
         return parent
-
-    def _open_state(self, manifest: Mapping[str, Any]) -> None:
-        key = content_key(manifest["spec"], self.store.uri)
-        state = read_json(self.state_path) if self.state_path.exists() else {}
-        if state.get("key") != key:
-            state = {"key": key, "runs": {}, "done": []}
-        state.setdefault("nonce", uuid.uuid4().hex)
-        self.state = state
-
-    def _is_done(self, name: str) -> bool:
-        return name in self.state["done"]
-
-    def _mark(self, name: str) -> None:
-        self.state["done"].append(name)
-        write_json(self.state_path, self.state)
 
     def _run(self, name: str, *, parent: str | None = None, **arguments: Any) -> str:
         """The run of this name, made when it does not exist.
 
         A creation that was sent but never answered (an outage, a kill) is looked for first.
         """
-        runs = self.state["runs"]
+        runs = self.state.runs
         if not runs.get(name):
-            key = f"{self.state['nonce']}:{name}"
-            made = self._unanswered(key, parent, arguments) if name in runs else None
+            token = self.state.token(name)
+            made = self._unanswered(token, parent, arguments) if name in runs else None
             if made is None:
                 runs[name] = ""
-                write_json(self.state_path, self.state)
-                arguments["tags"] = {**arguments["tags"], TAG_RECORD: key}
+                self.state.save()
+                arguments["tags"] = {**arguments["tags"], TAG_RECORD: token}
                 made = self.store.create_run(name, parent=parent, **arguments)
             runs[name] = made
-            write_json(self.state_path, self.state)
-        return str(runs[name])
+            self.state.save()
+        return runs[name]
 
-    def _unanswered(self, key: str, parent: str | None, arguments: Mapping[str, Any]) -> str | None:
+    def _unanswered(
+        self, token: str, parent: str | None, arguments: Mapping[str, Any]
+    ) -> str | None:
         kind = arguments["kind"]
         known = self.store.find(kind=kind) if parent is None else self.store.children(parent)
         for record in known:
-            if record.tags.get(TAG_RECORD) == key:
+            if record.tags.get(TAG_RECORD) == token:
                 self.store.log_params(record.run_id, arguments["params"])
                 return record.run_id
         return None
@@ -131,17 +123,17 @@ class Recording:
             params={
                 **shown.leaves(spec),
                 **shown.common(manifest),
+                **shown.version_params(manifest["versions"]),
                 "members": manifest["planned"],
             },
             tags={
                 TAG_DATASET: dataset["name"],
-                **{f"ensgan.version.{k}": str(v) for k, v in manifest["versions"].items()},
-                **_source(manifest),
+                **shown.code_tags(manifest["versions"]),
             },
         )
-        if not self._is_done("dataset"):
+        if not self.state.is_done("dataset"):
             self._log_dataset(run_id, manifest)
-            self._mark("dataset")
+            self.state.mark("dataset")
         return run_id
 
     def _log_dataset(self, run_id: str, manifest: Mapping[str, Any]) -> None:
@@ -169,7 +161,11 @@ class Recording:
             parent=parent,
             kind=kind,
             params={**shown.common(manifest), **params},
-            tags={TAG_DATASET: manifest["dataset"]["name"], **_source(manifest), **tags},
+            tags={
+                TAG_DATASET: manifest["dataset"]["name"],
+                **shown.code_tags(manifest["versions"]),
+                **tags,
+            },
         )
 
     def _gan(
@@ -291,7 +287,7 @@ class Recording:
         )
         for gan in dict.fromkeys(map(gan_of, selected["members"])):
             own = [name for name in selected["members"] if gan_of(name) == gan]
-            self.store.set_tags(self.state["runs"][gan], {TAG_SELECTED: ",".join(own)})
+            self.store.set_tags(self.state.runs[gan], {TAG_SELECTED: ",".join(own)})
 
     def _end(self, manifest: Mapping[str, Any], parent: str) -> None:
         for stage, seconds in manifest["stages"].items():
@@ -307,9 +303,3 @@ class Recording:
             path = self.folder.file("pictures", f"{folder}/{name}" if folder else name)
             write_bytes(path, content)
             self.store.log_file(run_id, path, folder)
-
-
-def _source(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """MLflow's own place for the commit of the code."""
-    commit = manifest["versions"].get("commit", "")
-    return {"mlflow.source.git.commit": commit} if commit else {}

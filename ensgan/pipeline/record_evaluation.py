@@ -7,8 +7,10 @@ from typing import Any
 
 from ensgan.errors import InputError
 from ensgan.files import content_key, read_json, write_json
+from ensgan.pipeline import shown
+from ensgan.pipeline.environment import environment
 from ensgan.pipeline.evaluation import Evaluation
-from ensgan.store import RunStore
+from ensgan.store import TAG_DATASET, RunStore
 
 
 def record_evaluation(evaluation: Evaluation, store: RunStore) -> dict[str, str]:
@@ -32,6 +34,7 @@ def record_evaluation(evaluation: Evaluation, store: RunStore) -> dict[str, str]
     state: dict[str, Any] = read_json(path) if path.exists() else {"runs": {}, "done": []}
     found = {}
     settings = evaluation.settings()
+    shared, tags = _shared(evaluation)
     for row in evaluation.table:
         key = content_key(store.uri, sweep.run_id, settings, row.to_json())
         if key not in state["runs"]:
@@ -40,12 +43,16 @@ def record_evaluation(evaluation: Evaluation, store: RunStore) -> dict[str, str]
                 kind="strategy",
                 parent=sweep.run_id,
                 params={
+                    **shared,
                     "strategy": row.strategy,
                     "members": len(row.members),
                     "draws": row.draws,
-                    **_flat(settings),
                 },
-                tags={"ensgan.strategy": row.strategy, "ensgan.rule": sweep.selected.rule},
+                tags={
+                    **tags,
+                    "ensgan.strategy": row.strategy,
+                    "ensgan.rule": sweep.selected.rule,
+                },
             )
             write_json(path, state)
         found[row.strategy] = state["runs"][key]
@@ -60,6 +67,16 @@ def record_evaluation(evaluation: Evaluation, store: RunStore) -> dict[str, str]
         state["done"].append(table)
         write_json(path, state)
     return found
+
+
+def _shared(evaluation: Evaluation) -> tuple[dict[str, Any], dict[str, str]]:
+    """Parameters and tags of every strategy's run: settings, data, seed, the code that ran now."""
+    manifest = {**evaluation.sweep.folder.read(), "versions": environment()}
+    params = {**_flat(evaluation.settings()), **shown.common(manifest)}
+    if evaluation.options.seed is not None:
+        params["seed"] = evaluation.options.seed
+    tags = {TAG_DATASET: manifest["dataset"]["name"], **shown.code_tags(manifest["versions"])}
+    return params, tags
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -45,9 +45,27 @@ def common(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "dataset": manifest["dataset"]["name"],
         "dataset.key": manifest["dataset"]["key"],
         "seed": manifest["spec"]["seed"],
-        "ensgan": manifest["versions"]["ensgan"],
-        "commit": manifest["versions"].get("commit", "unknown"),
+        **code(manifest["versions"]),
     }
+
+
+def code(versions: Mapping[str, str]) -> dict[str, str]:
+    """Parameters that say with which code something was made."""
+    return {"ensgan": versions["ensgan"], "commit": versions.get("commit", "unknown")}
+
+
+def code_tags(versions: Mapping[str, str]) -> dict[str, str]:
+    """The commit where MLflow's pages look for it, and the command that ran."""
+    tags = {
+        "mlflow.source.git.commit": versions.get("commit", ""),
+        "ensgan.command": versions.get("command", ""),
+    }
+    return {name: value for name, value in tags.items() if value}
+
+
+def version_params(versions: Mapping[str, str]) -> dict[str, str]:
+    """Every version and the machine, as parameters of a run that is not part of another."""
+    return {f"version.{name}": str(value) for name, value in versions.items() if name != "command"}
 
 
 def member_metrics(result: MemberResult) -> dict[str, float]:
@@ -86,14 +104,22 @@ def members_csv(manifest: Mapping[str, Any]) -> bytes:
 
 
 def downstream_csv(table: Mapping[str, Any]) -> bytes:
-    """One row a strategy and metric, as the tracking UI shows tables."""
-    fields = ("mean", "sd", "low", "high", "difference", "p")
-    rows = [
-        (row["strategy"], len(row["members"]), row["repeats"], name, *(spread[f] for f in fields))
-        for row in table["strategies"]
-        for name, spread in row["metrics"].items()
-    ]
-    return _csv(("strategy", "members", "repeats", "metric", *fields), rows)
+    """One row a strategy; of every metric the mean, then its interval, spread and test."""
+    first = ("g_mean", "accuracy", "auc")
+    known = dict.fromkeys(name for row in table["strategies"] for name in row["metrics"])
+    metrics = sorted(known, key=lambda name: first.index(name) if name in first else len(first))
+    more = ("low", "high", "sd", "difference", "p")
+    fields = (
+        *("strategy", *metrics, "members", "repeats"),
+        *(f"{name}_{part}" for name in metrics for part in more),
+    )
+    rows = []
+    for row in table["strategies"]:
+        spreads = [row["metrics"].get(name, {}) for name in metrics]
+        means = [spread.get("mean") for spread in spreads]
+        parts = [spread.get(part) for spread in spreads for part in more]
+        rows.append((row["strategy"], *means, len(row["members"]), row["repeats"], *parts))
+    return _csv(fields, rows)
 
 
 def chosen_point(front: Front, manifest: Mapping[str, Any]) -> FrontPoint | None:
@@ -132,5 +158,7 @@ def _csv(fields: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
     stream = io.StringIO(newline="")
     writer = csv.writer(stream)
     writer.writerow(fields)
-    writer.writerows(rows)
+    writer.writerows(
+        [round(value, 6) if isinstance(value, float) else value for value in row] for row in rows
+    )
     return stream.getvalue().encode()

@@ -36,7 +36,14 @@ def front_html(front: Front, selected: FrontPoint | None = None) -> str:
                 name="selected",
             )
         )
-    figure.update_layout(title=_title(front), xaxis_title=INTER_LABEL, yaxis_title=INTRA_LABEL)
+    # MLflow shows the page in a narrow column.
+    figure.update_layout(
+        title={"text": _title(front).replace(" (", "<br>("), "font": {"size": 14}},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1},
+        margin={"l": 60, "r": 20, "t": 90, "b": 60},
+        xaxis_title=INTER_LABEL,
+        yaxis_title=INTRA_LABEL,
+    )
     return str(figure.to_html(include_plotlyjs=True, full_html=True))
 
 
@@ -54,7 +61,8 @@ def front_png(front: Front, selected: FrontPoint | None = None) -> bytes:
     )
     if selected is not None:
         axes.plot([selected.inter_d], [selected.intra_d], "r*", markersize=14, label="selected")
-    axes.set(xlabel=INTER_LABEL, ylabel=INTRA_LABEL, title=_title(front))
+    axes.set(xlabel=INTER_LABEL, ylabel=INTRA_LABEL)
+    axes.set_title(_title(front), fontsize=10)
     axes.legend()
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=120)

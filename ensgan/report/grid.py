@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from math import ceil
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from ensgan.errors import InputError
 from ensgan.types import UInt8Array
 
-MARGIN = 4
+FONT_SIZE = 13
 GAP = 2
+MARGIN = 4
+"""Pixels around a label."""
 
 
 def image_grid(rows: Sequence[tuple[str, UInt8Array]], *, zoom: int = 2) -> bytes:
@@ -33,21 +36,17 @@ def image_grid(rows: Sequence[tuple[str, UInt8Array]], *, zoom: int = 2) -> byte
         raise InputError("an image grid needs at least one image")
     size = rows[0][1].shape[1] * zoom
     cell = size + GAP
-    margin = _widest(label for label, _ in rows)
-    canvas = Image.new("RGB", (margin + columns * cell, len(rows) * cell + GAP), "white")
+    font = ImageFont.load_default(FONT_SIZE)
+    left = max(ceil(font.getlength(label)) for label, _ in rows) + 2 * MARGIN
+    canvas = Image.new("RGB", (left + columns * cell, len(rows) * cell + GAP), "white")
     draw = ImageDraw.Draw(canvas)
     for y, (label, images) in enumerate(rows):
-        draw.text((MARGIN, y * cell + size // 2 - 5), label, fill="black")
+        middle = (MARGIN, y * cell + GAP + size // 2)
+        draw.text(middle, label, fill="black", font=font, anchor="lm")
         for x, image in enumerate(images):
             tile = Image.fromarray(np.ascontiguousarray(image)).convert("RGB")
             tile = tile.resize((size, size), Image.Resampling.NEAREST)
-            canvas.paste(tile, (margin + x * cell, y * cell + GAP))
+            canvas.paste(tile, (left + x * cell, y * cell + GAP))
     stream = io.BytesIO()
     canvas.save(stream, format="PNG")
     return stream.getvalue()
-
-
-def _widest(labels: Iterable[str]) -> int:
-    """Pixels that the longest label and the margins beside it take."""
-    ruler = ImageDraw.Draw(Image.new("L", (1, 1)))
-    return int(max(ruler.textlength(label) for label in labels)) + 2 * MARGIN

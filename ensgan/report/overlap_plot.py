@@ -14,6 +14,7 @@ def overlap_png(scores: PoolScores, selected: FrontPoint | None = None) -> bytes
         scores: of M members in pool order, which is the order of rows and columns.
     """
     import numpy as np
+    from matplotlib.colors import PowerNorm
     from matplotlib.figure import Figure
 
     chosen = set(selected.members) if selected is not None else set()
@@ -22,7 +23,9 @@ def overlap_png(scores: PoolScores, selected: FrontPoint | None = None) -> bytes
     axes = figure.subplots()
     known = np.isfinite(scores.overlap)
     highest = float(scores.overlap[known].max()) if known.any() else 1.0
-    image = axes.imshow(scores.overlap, cmap="viridis", vmin=0, vmax=max(highest, 1e-9))
+    # A few pairs overlap much more than the others: the root keeps those others apart.
+    norm = PowerNorm(0.5, vmin=0, vmax=max(highest, 1e-9))
+    image = axes.imshow(scores.overlap, cmap="viridis", norm=norm)
     labels = [f"★ {name}" if name in chosen else name for name in scores.names]
     font = 8 if len(scores) <= 30 else 5.5
     axes.set_xticks(range(len(scores)), labels, rotation=90, fontsize=font)

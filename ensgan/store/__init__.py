@@ -7,6 +7,7 @@ from ensgan.store.base import (
     TAG_DATASET,
     TAG_GAN,
     TAG_KIND,
+    TAG_RECORD,
     TAG_SELECTED,
     RunRecord,
     RunStatus,
@@ -14,15 +15,16 @@ from ensgan.store.base import (
     status_named,
 )
 from ensgan.store.memory import MemoryStore
-from ensgan.store.mlflow import MLflowStore
 from ensgan.store.opening import default_storage, open_store
 from ensgan.store.registry import is_model_address, promote, run_of_model
+from ensgan.store.tracking import MLflowStore
 
 __all__ = [
     "ENSEMBLE_FOLDER",
     "TAG_DATASET",
     "TAG_GAN",
     "TAG_KIND",
+    "TAG_RECORD",
     "TAG_SELECTED",
     "MLflowStore",
     "MemoryStore",

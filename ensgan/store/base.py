@@ -20,6 +20,8 @@ TAG_KIND: Final = "ensgan.kind"
 TAG_GAN: Final = "ensgan.gan"
 TAG_DATASET: Final = "ensgan.dataset"
 TAG_SELECTED: Final = "ensgan.selected"
+TAG_RECORD: Final = "ensgan.record"
+"""Finds a run again whose creation was not answered; of no interest to people."""
 ENSEMBLE_FOLDER: Final = "ensemble"
 """Folder among a sweep's files that holds the selected ensemble."""
 LARGEST_READ: Final = 64 << 20

@@ -85,6 +85,7 @@ class MemoryStore:
 
     def log_params(self, run_id: str, params: Mapping[str, object]) -> None:
         """See :meth:`RunStore.log_params`."""
+        check_keys("parameter", params)
         record = self.get(run_id)
         self._records[run_id] = replace(record, params={**record.params, **as_text(params)})
 

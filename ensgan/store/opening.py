@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from ensgan.errors import InputError
-from ensgan.store.mlflow import MLflowStore
-from ensgan.store.sqlite import database_path
+from ensgan.store.sqlite import ARTIFACTS, database_path
+from ensgan.store.tracking import MLflowStore
 
 
 def default_storage() -> Path:
@@ -29,7 +29,7 @@ def open_store(
     address = uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not address:
         database = folder.resolve() / "mlflow.db"
-        return MLflowStore(f"sqlite:///{database}", experiment, folder / "artifacts")
+        return MLflowStore(f"sqlite:///{database}", experiment, folder / ARTIFACTS)
     if "://" not in address or address.startswith("file:"):
         raise InputError(
             f"'{address}' is no tracking address: write sqlite:///FILE, http://HOST:PORT or a "
@@ -39,4 +39,4 @@ def open_store(
         return MLflowStore(address, experiment)
     named = database_path(address)
     beside = named.resolve().parent if named is not None else folder
-    return MLflowStore(address, experiment, beside / "artifacts")
+    return MLflowStore(address, experiment, beside / ARTIFACTS)

@@ -12,7 +12,7 @@ import yaml
 
 from ensgan.errors import InputError
 from ensgan.store.base import ENSEMBLE_FOLDER, unknown_folder
-from ensgan.store.mlflow import MLflowStore
+from ensgan.store.tracking import MLflowStore
 
 MODEL_FILE: Final = "MLmodel"
 _PREFIX: Final = "models:/"

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ensgan.store.base import (
     TAG_KIND,
@@ -20,6 +20,9 @@ from ensgan.store.base import (
 )
 from ensgan.store.folders import folder_in_one_step, refuse_links
 from ensgan.store.sqlite import PARENT_TAG, record_from
+
+PAGES: Final = "workflowType=machine_learning"
+"""Which of its two sets of pages MLflow is to show."""
 
 
 class ClientReader:
@@ -80,7 +83,8 @@ class ClientReader:
         """See :meth:`RunStore.page`."""
         with self._reported(run_id):
             experiment = self._client().get_run(run_id).info.experiment_id
-        return f"#/experiments/{experiment}/runs/{run_id}/artifacts/{path}"
+        # Without the last part MLflow shows its pages about language models around the run.
+        return f"#/experiments/{experiment}/runs/{run_id}/artifacts/{path}?{PAGES}"
 
     def fetch(self, run_id: str, folder: str, destination: Path) -> Path:
         """See :meth:`RunStore.fetch`."""

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from ensgan.errors import InputError
 from ensgan.store.environment import settle_environment
-from ensgan.store.mlflow import MLflowStore
+from ensgan.store.remote import PAGES
+from ensgan.store.tracking import MLflowStore
 
 
 def server_command(store: MLflowStore, port: int) -> list[str]:
@@ -26,6 +27,11 @@ def server_command(store: MLflowStore, port: int) -> list[str]:
     if store.artifact_root is not None:
         command += ["--default-artifact-root", store.artifact_root.resolve().as_uri()]
     return command
+
+
+def pages_address(port: int) -> str:
+    """Where the server shows the experiments."""
+    return f"http://127.0.0.1:{port}/#/experiments?{PAGES}"
 
 
 def serve_pages(store: MLflowStore, port: int) -> int:

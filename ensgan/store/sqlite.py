@@ -31,6 +31,8 @@ from ensgan.store.folders import copy_folder, sizes
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 PARENT_TAG: Final = "mlflow.parentRunId"
+ARTIFACTS: Final = "artifacts"
+"""Folder beside the database that holds the files of runs."""
 STATUS: Final[Mapping[str, RunStatus]] = MappingProxyType(
     {"FINISHED": "finished", "FAILED": "failed", "KILLED": "killed"}
 )
@@ -119,7 +121,11 @@ class SqliteReader:
         return sort_runs(self._tagged(PARENT_TAG, run_id), "started")
 
     def artifact_folder(self, run_id: str) -> Path | None:
-        """Where the run's files lie, when that is a folder of this machine."""
+        """Where the run's files lie, when that is a folder of this machine.
+
+        The database names an absolute path. When a storage folder has been moved or copied whole,
+        nothing is there any more, and the files lie beside the database as they did before.
+        """
         with self._connect() as connection:
             row = connection.execute(
                 "SELECT artifact_uri FROM runs WHERE run_uuid = ? AND lifecycle_stage = 'active'",
@@ -127,7 +133,11 @@ class SqliteReader:
             ).fetchone()
         if row is None:
             raise unknown_run(run_id, self.uri)
-        return local_folder(str(row[0]))
+        recorded = local_folder(str(row[0]))
+        if recorded is None or recorded.is_dir():
+            return recorded
+        beside = self.path.resolve().parent / ARTIFACTS / run_id / "artifacts"
+        return beside if beside.is_dir() else recorded
 
     def _tagged(self, key: str, value: str) -> list[RunRecord]:
         with self._connect() as connection:

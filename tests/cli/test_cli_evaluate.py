@@ -11,6 +11,7 @@ import pytest
 from evaluation_shell import Shell
 from made_sweep import blobs, make_sweep
 
+from ensgan import __version__
 from ensgan.pipeline import evaluate as jobs
 from ensgan.pipeline.finished import open_sweep
 from ensgan.search import Evaluator
@@ -42,6 +43,10 @@ def test_the_table_is_resumed_extended_and_recorded_once(shell: Shell) -> None:
         row["strategy"] for row in value["strategies"]
     )
     assert {child.kind for child in children} == {"strategy"}
+    for child in children:
+        assert child.params["dataset.key"] and child.params["seed"] == "7"
+        assert child.params["ensgan"] == __version__ and child.params["commit"]
+        assert child.tags["ensgan.dataset"] == child.params["dataset"]
     assert any("evaluation-" in name for name in shell.store.files(shell.run_id))
 
     before = shell.trained

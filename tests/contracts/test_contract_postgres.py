@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.request import urlopen
 
 import pytest
+from servers import MLFLOW_SETTINGS, free_port, serving
 
 from ensgan.errors import StoreError
 from ensgan.store import open_store
 
 pytestmark = pytest.mark.slow
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -90,26 +82,12 @@ def test_postgres_directly(database: str, tmp_path: Path) -> None:
 def test_a_server_before_postgres(database: str, tmp_path: Path) -> None:
     port = free_port()
     command = [
-        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
+        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", port),
         *("--backend-store-uri", database, "--workers", "1"),
-        *("--artifacts-destination", str(tmp_path / "files"), "--serve-artifacts"),
+        *("--artifacts-destination", tmp_path / "files", "--serve-artifacts"),
     ]
-    settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(
-            command, env={**os.environ, **settings}, stdout=log, stderr=log, cwd=tmp_path
-        )
-        try:
-            for _ in range(480):
-                try:
-                    urlopen(f"http://127.0.0.1:{port}/health", timeout=5)
-                    break
-                except OSError:
-                    assert process.poll() is None, (tmp_path / "log").read_text()
-                    time.sleep(0.5)
-            record(f"http://127.0.0.1:{port}", tmp_path / "client")
-        finally:
-            process.terminate()
-            process.wait(60)
+    address = f"http://127.0.0.1:{port}"
+    with serving(command, f"{address}/health", tmp_path, **MLFLOW_SETTINGS):
+        record(address, tmp_path / "client")
     with pytest.raises(StoreError, match="check that it is running"):
-        open_store(f"http://127.0.0.1:{port}").find()
+        open_store(address).find()

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
-import socket
-import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
+from itertools import pairwise
 from pathlib import Path
-from urllib.request import urlopen
 
 import pytest
+from servers import MLFLOW_SETTINGS, free_port, serving
 
 from ensgan.errors import InputError, StoreError
 from ensgan.store import MemoryStore, MLflowStore, RunStore, open_store
+from ensgan.store.serving import server_command
 
 SLOW = pytest.mark.slow
 
@@ -32,40 +30,23 @@ def blank_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def through_client(store: MLflowStore) -> MLflowStore:
     """The same store, made to read as it reads from a server."""
-    store._database = None
+    store._connection.database = None
     return store
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real MLflow server on a loopback port, keeping files for its clients."""
-    folder = tmp_path_factory.mktemp("server")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    folder, port = tmp_path_factory.mktemp("server"), free_port()
     open_store(storage=folder).prepare()
     command = [
-        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)),
+        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", port),
         *("--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--workers", "1"),
-        *("--artifacts-destination", str(folder / "files"), "--serve-artifacts"),
+        *("--artifacts-destination", folder / "files", "--serve-artifacts"),
     ]
-    settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            command, env={**os.environ, **settings}, stdout=log, stderr=log, cwd=folder
-        )
-        try:
-            for _ in range(240):
-                try:
-                    urlopen(f"http://127.0.0.1:{port}/health", timeout=5)
-                    break
-                except OSError:
-                    assert process.poll() is None, (folder / "log").read_text()
-                    time.sleep(0.5)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-            process.wait(30)
+    address = f"http://127.0.0.1:{port}"
+    with serving(command, f"{address}/health", folder, **MLFLOW_SETTINGS):
+        yield address
 
 
 @pytest.fixture(params=["memory", "sqlite", "client", pytest.param("server", marks=SLOW)])
@@ -198,7 +179,7 @@ def test_files_and_folders_come_back_whole(store: RunStore, tmp_path: Path) -> N
     for outside in ("../x", "/etc/passwd", "front/../../x"):
         with pytest.raises(InputError, match="cannot name"):
             store.read(run_id, outside)
-    assert store.page(run_id, "front/x").endswith("/front/x" * (store.uri != "memory:"))
+    assert ("/artifacts/front/x?" in store.page(run_id, "front/x")) == (store.uri != "memory:")
     fetched = store.fetch(run_id, "ensemble", tmp_path / "new" / "here")
     assert fetched == tmp_path / "new" / "here"
     found = {path.relative_to(fetched).as_posix() for path in fetched.rglob("*") if path.is_file()}
@@ -293,3 +274,32 @@ def test_two_threads_that_prepare_make_one_database(blank_database: Path, tmp_pa
     for thread in threads:
         thread.join()
     assert store.get(run_id).name == "s"
+
+
+def test_a_storage_folder_can_be_moved(blank_database: Path, tmp_path: Path) -> None:
+    """MLflow's database names absolute paths; the files beside it are found all the same."""
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    shutil.copyfile(blank_database, before / "mlflow.db")
+    (tmp_path / "card").mkdir()
+    (tmp_path / "card" / "README.md").write_text("here")
+    store = open_store(storage=before)
+    run_id = store.create_run("s", kind="sweep")
+    store.log_folder(run_id, tmp_path / "card", "ensemble")
+    before.rename(after)
+    moved = open_store(storage=after)
+    assert moved.read(run_id, "ensemble/README.md") == b"here"
+    assert list(moved.files(run_id)) == ["ensemble/README.md"]
+    assert (moved.fetch(run_id, "ensemble", tmp_path / "out") / "README.md").is_file()
+
+
+def test_the_pages_are_for_this_machine_only(tmp_path: Path) -> None:
+    command = server_command(open_store(storage=tmp_path), 5123)
+    options = dict(pairwise(command))
+    assert options["--host"] == "127.0.0.1"
+    assert options["--allowed-hosts"] == "localhost:5123,127.0.0.1:5123"
+    assert options["--cors-allowed-origins"].split(",") == [
+        "http://localhost:5123",
+        "http://127.0.0.1:5123",
+    ]
+    assert "--disable-security-middleware" not in command and "*" not in " ".join(command)

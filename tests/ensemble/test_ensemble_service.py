@@ -8,6 +8,7 @@ import contextlib
 import http.client
 import io
 import json
+import re
 import socket
 import threading
 import time
@@ -25,6 +26,7 @@ from ensgan.ensemble import connection as connection_module
 from ensgan.ensemble import load_ensemble
 from ensgan.ensemble import service as service_module
 from ensgan.ensemble.connection import server_for
+from ensgan.ensemble.docs_page import docs_page
 from ensgan.ensemble.service import LARGEST_BODY, make_app
 
 TOKEN = "a-secret-of-the-tests"
@@ -92,6 +94,46 @@ def test_description_and_health(port: int) -> None:
     schema = json.loads(ask(port, "/openapi.json", method="GET", token=None)[1])
     body = schema["paths"]["/sample"]["post"]["requestBody"]["content"]["application/json"]
     assert set(body["schema"]["properties"]) == {"n", "labels", "seed", "replacement", "format"}
+
+
+def test_no_page_needs_another_host(port: int) -> None:
+    """The pages read offline: they name no address, and their policy forbids loading anything."""
+    for path in ("/", "/docs"):
+        status, content = ask(port, path, method="GET", token=None)
+        page = content.decode()
+        assert status == 200
+        for shown in ("POST /sample", "GET /ensemble", "replacement", "422", "curl -X POST"):
+            assert shown in page
+        assert re.findall(r"""(?:src|href|action)\s*=\s*["']([^"']*)""", page) == ["openapi.json"]
+        assert "//" not in page and "<script" not in page and "@import" not in page
+    schema = ask(port, "/openapi.json", method="GET", token=None)[1].decode()
+    assert "//" not in schema
+    for path in ("/redoc", "/docs/oauth2-redirect"):  # FastAPI's own pages load from elsewhere
+        assert ask(port, path, method="GET", token=None)[0] == 404
+
+
+def test_what_the_pages_policy_is(port: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("GET", "/docs")
+    answer = connection.getresponse()
+    answer.read()
+    connection.close()
+    assert "default-src 'none'" in (answer.getheader("Content-Security-Policy") or "")
+
+
+def test_names_in_the_document_are_text() -> None:
+    evil = "<img src=x onerror=alert(1)>"
+    field = {"type": "string", "description": evil}
+    body = {"content": {evil: {"schema": {"properties": {evil: field}}}}}
+    operation = {
+        "description": evil,
+        "requestBody": body,
+        "responses": {evil: {"description": evil}},
+    }
+    page = docs_page(
+        {"info": {"title": evil, "version": evil}, "paths": {f"/{evil}": {"post": operation}}}
+    )
+    assert "<img" not in page and page.count("&lt;img") >= 8
 
 
 @pytest.mark.parametrize("token", [None, "", "wrong", TOKEN + "x", "é"])

@@ -16,6 +16,7 @@ from ensgan import data, ensemble, files, zoo
 from ensgan.cluster import launch
 from ensgan.config import SweepSpec, parse_spec
 from ensgan.errors import ConfigError, EnsganError, InputError, StoreError
+from ensgan.files import write_json
 from ensgan.pipeline import disk
 from ensgan.pipeline.events import Event
 from ensgan.pipeline.folder import SweepFolder
@@ -189,7 +190,7 @@ def test_an_unreliable_store_gets_every_run_once(
 ) -> None:
     store = Unreliable()
     recording = Recording(SweepFolder(result.folder), store, Plain())
-    recording.state_path = tmp_path / "recorded.json"
+    recording.state.path = tmp_path / "recorded.json"
     run_id = None
     for _ in range(100):
         try:
@@ -210,6 +211,22 @@ def test_an_unreliable_store_gets_every_run_once(
     asked = len(store.asked)
     assert recording.bring_up_to_date() == run_id
     assert len(store.asked) == asked
+
+
+def test_an_interrupted_run_ends_when_the_sweep_goes_on_with_other_settings(
+    result: SweepResult, tmp_path: Path
+) -> None:
+    manifest = json.loads((result.folder / "manifest.json").read_text())
+    kept = ("schema", "members", "spec", "planned", "dataset", "versions")
+    begun = {**{key: manifest[key] for key in kept}, "status": "running"}
+    folder, store = SweepFolder(tmp_path), MemoryStore()
+    write_json(folder.manifest_path, begun)
+    first = Recording(folder, store, Plain()).bring_up_to_date() or ""
+    assert Recording(folder, store, Plain()).bring_up_to_date() == first
+    begun["spec"]["search"]["trials"] = 41
+    write_json(folder.manifest_path, begun)
+    second = Recording(folder, store, Plain()).bring_up_to_date() or ""
+    assert [store.get(run_id).status for run_id in (first, second)] == ["killed", "running"]
 
 
 def test_the_artifact_makes_the_members_own_images(result: SweepResult) -> None:
@@ -250,7 +267,8 @@ def test_a_later_stage_reuses_the_members(home: Home, result: SweepResult) -> No
     assert files_of(result.folder, "train", "samples", "features", "scores") == before
     assert other.run_id != result.run_id
     assert all(len(point.members) == 2 for point in other.front)
-    assert home.run().run_id is not None
+    assert home.run().run_id == result.run_id, "the first settings have their run already"
+    assert len(home.store.find(kind="sweep")) == 2
 
 
 def test_other_training_is_refused_with_the_differences(home: Home, result: SweepResult) -> None:

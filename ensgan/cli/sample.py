@@ -1,0 +1,101 @@
+"""``ensgan sample``: images from an ensemble, as arrays or as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ensgan.cli.output import JsonOption, emit
+from ensgan.cli.run_tables import lines
+from ensgan.cli.runs import SourceArgument, StorageOption, UriOption
+from ensgan.errors import InputError
+
+
+def sample(
+    source: SourceArgument,
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="A .npz file, or a new folder for image files."),
+    ],
+    n: Annotated[int | None, typer.Option("-n", help="How many images.")] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(help="Classes: one an image ('0,1,1'), or how many of each ('0:10,1:20')."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal images.")] = 0,
+    replacement: Annotated[
+        bool, typer.Option("--replacement", help="Let a sample bank that runs out repeat images.")
+    ] = False,
+    form: Annotated[
+        str | None,
+        typer.Option("--format", help="npz, png or dicom.  [default: by the output's name]"),
+    ] = None,
+    storage: StorageOption = None,
+    uri: UriOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Make images with an ensemble.
+
+    An .npz file holds images, labels and members. A folder gets a sub-folder per class and
+    labels.csv, which says for every image which member made it, from which seed and position.
+    DICOM files are Secondary Captures marked as synthetic, with new UIDs and no patient.
+
+    Example: ensgan sample ensemble/ -n 64 --seed 1 -o samples.npz
+    """
+    from ensgan.ensemble import load_ensemble
+
+    wanted = None if labels is None else parse_labels(labels, n)
+    count = n if wanted is None else len(wanted)
+    if count is None:
+        raise InputError("say how many images: -n 64, or --labels 0:32,1:32")
+    wanted_form = _image_format(form, output)
+    # An .npz of samples is replaced: the seed makes it again. A folder may hold other things.
+    if output.is_dir() and (output.suffix or any(output.iterdir())):
+        raise InputError(f"{output} exists already: name a new file or folder")
+    ensemble = load_ensemble(source, storage=storage, uri=uri)
+    samples = ensemble.sample(count, wanted, seed, replacement=replacement)
+    if wanted_form == "npz":
+        samples.save(output)
+    else:
+        ensemble.save(output, samples, seed=seed, form=wanted_form)
+    makers = [] if samples.members is None else samples.members.tolist()
+    made = {name: makers.count(index) for index, name in enumerate(samples.member_names)}
+    value = {"output": str(output), "images": count, "seed": seed, "key": samples.key, "by": made}
+    emit(value, as_json=json, table=lambda: lines(value))
+
+
+def _image_format(form: str | None, output: Path) -> Literal["npz", "png", "dicom"]:
+    """What ``sample`` writes: ``.npz`` means npz, a folder png unless another form is named."""
+    if output.suffix not in ("", ".npz"):
+        raise InputError(f"'{output}' is neither an .npz file nor a folder: name one of them")
+    found = form or ("npz" if output.suffix else "png")
+    for known in ("npz", "png", "dicom"):
+        if found == known and (known == "npz") == bool(output.suffix):
+            return known
+    if found in ("npz", "png", "dicom"):
+        place = "an .npz file" if found == "npz" else "a folder"
+        raise InputError(f"--format {found} goes to {place}, not to '{output}': rename the output")
+    raise InputError(f"unknown --format '{found}': use npz, png or dicom")
+
+
+def parse_labels(text: str, n: int | None) -> list[int]:
+    """Labels from ``0,1,1`` or ``0:10,1:20``.
+
+    Raises:
+        InputError: the text has another form, or gives another number of labels than ``n``.
+    """
+    labels: list[int] = []
+    for part in text.split(","):
+        label, colon, times = part.strip().partition(":")
+        if not label.isdigit() or (colon and not times.isdigit()):
+            raise InputError(
+                f"'{part}' is no label: write classes as 0,1,1 or as class:how-many, 0:10,1:20"
+            )
+        if colon and int(times) > 10_000_000:
+            raise InputError(f"'{part}' asks for more than 10 million images at once")
+        labels += [int(label)] * (int(times) if colon else 1)
+    if n is not None and len(labels) != n:
+        raise InputError(f"--labels names {len(labels)} images but -n asks for {n}: drop one")
+    return labels

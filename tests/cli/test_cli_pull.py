@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import as_json, call
+
+from ensgan.ensemble import TAG_DIGEST, load_ensemble
+from ensgan.errors import InputError, IntegrityError
+from ensgan.store import open_store
+from ensgan.types import Samples
+
+
+def test_pull_then_sample_without_a_store(storage: Path, run_id: str, tmp_path: Path) -> None:
+    pulled = as_json("pull", run_id, "-o", tmp_path / "out", "--storage", storage)
+    assert pulled["members"] == {"A@1": 0.5, "B@2": 0.5}
+    as_json("sample", tmp_path / "out", "-n", 64, "--seed", 1, "-o", tmp_path / "a.npz")
+    as_json("sample", tmp_path / "out", "-n", 10, "--seed", 1, "-o", tmp_path / "b.npz")
+    as_json(
+        *("sample", run_id, "-n", 64, "--seed", 1, "-o", tmp_path / "c.npz"),
+        *("--storage", storage),
+    )
+    many = Samples.load(tmp_path / "a.npz")
+    few = Samples.load(tmp_path / "b.npz")
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "c.npz").read_bytes()
+    assert np.array_equal(many.images[:10], few.images)
+    assert many.member_names == ("A@1", "B@2")
+    assert many.key == load_ensemble(run_id, storage=storage).sample(64, seed=1).key
+
+
+def test_a_folder_needs_no_store(banks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever address is set, even one that nothing could be kept at."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "no-address")
+    assert len(load_ensemble(banks).sample(3)) == 3
+    assert as_json("verify", banks)["verified"] is True
+    with pytest.raises(InputError, match="'no-address' is no tracking address"):
+        load_ensemble("0" * 32)
+
+
+def test_verify(storage: Path, run_id: str, banks: Path, tmp_path: Path) -> None:
+    assert as_json("verify", banks)["verified"] is True
+    value = as_json("verify", run_id, "--storage", storage)
+    assert value == {
+        "verified": True,
+        "files": 4,
+        "bytes": value["bytes"],
+        "members": ["A@1", "B@2"],
+        "unlisted": [],
+    }
+
+
+def test_an_artifact_swapped_in_the_store_is_noticed(
+    storage: Path, run_id: str, banks: Path, tmp_path: Path
+) -> None:
+    store = open_store(storage=storage)
+    changed = store.create_run("swapped", kind="test")
+    store.log_folder(changed, banks, "ensemble")
+    store.set_tags(changed, {TAG_DIGEST: "0" * 64})
+    with pytest.raises(IntegrityError, match="not the one that its sweep recorded"):
+        call("pull", changed, "-o", tmp_path / "out", "--storage", storage)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_without_an_ensemble(storage: Path, tmp_path: Path) -> None:
+    first = open_store(storage=storage).find(params={"dataset": "breastmnist"})[0].run_id
+    with pytest.raises(InputError, match="has no 'ensemble' folder"):
+        call("pull", first, "-o", tmp_path / "out", "--storage", storage)
