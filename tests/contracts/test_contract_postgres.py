@@ -14,6 +14,7 @@ from servers import MLFLOW_SETTINGS, free_port, serving
 
 from ensgan.errors import StoreError
 from ensgan.store import open_store
+from ensgan.store.opening import with_driver
 
 pytestmark = pytest.mark.slow
 
@@ -83,7 +84,7 @@ def test_a_server_before_postgres(database: str, tmp_path: Path) -> None:
     port = free_port()
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", port),
-        *("--backend-store-uri", database, "--workers", "1"),
+        *("--backend-store-uri", with_driver(database), "--workers", "1"),
         *("--artifacts-destination", tmp_path / "files", "--serve-artifacts"),
     ]
     address = f"http://127.0.0.1:{port}"
