@@ -24,12 +24,13 @@ SPEC: dict[str, Any] = {
     "name": "bench",
     "dataset": {"name": "phantom", "options": {"n_train": 160, "n_val": 60, "n_test": 60}},
     "train": {
-        "gans": ["SNGAN"],
+        "gans": ["SNGAN", "SAGAN"],  # a sweep needs two members; the first row is copied
         "snapshots": 1,
         "width": 0.03125,
         "batch": 8,
         "d_updates": 1,
     },
+    "evaluate": {"strategies": ["real", "selected"]},
 }
 COPIES = 5
 """Of each of the 22 rows: 110 trials."""

@@ -17,7 +17,7 @@ from ensgan.errors import DataError
 from ensgan.files import content_key, read_cached, write_cached
 from ensgan.types import UInt8Array
 
-_VERSION = 1  # raise it when the same files would give other images
+_VERSION = 2  # raise it when the same files would give other images
 _EDGE = 1 << 14  # bytes at each end of a file that its fingerprint covers
 _LISTED = 20
 

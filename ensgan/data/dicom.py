@@ -6,6 +6,7 @@ Header values other than the ones that describe the pixels are neither kept nor 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ensgan.data import levels
+from ensgan.data.shrink import Line
 from ensgan.errors import DataError
 from ensgan.types import Float64Array, UInt8Array
 
@@ -35,8 +37,77 @@ _BROKEN = (
 )
 
 
-def read_dicom(path: Path, window: str = "auto") -> tuple[UInt8Array, str]:
-    """The image of a file as uint8 [H,W], and a hash of its PatientID ("" when it has none).
+@dataclass(frozen=True)
+class StoredImage:
+    """A decoded file before its window.
+
+    Attributes:
+        pixels: stored values [H,W].
+        dataset: the file's elements, which say what the values mean.
+        window: one of :data:`ensgan.data.levels.WINDOWS`.
+    """
+
+    pixels: npt.NDArray[Any]
+    dataset: DicomDataset
+    window: str
+
+    @property
+    def patient(self) -> str:
+        """A hash of the PatientID, "" when there is none."""
+        return _patient(self.dataset)
+
+    @property
+    def inverted(self) -> bool:
+        """Whether the lowest value is white."""
+        return bool(self.dataset.PhotometricInterpretation == "MONOCHROME1")
+
+    def image(self) -> UInt8Array:
+        """The windowed image, uint8 [H,W].
+
+        Raises:
+            DataError: an unusable modality or VOI transform.
+        """
+        pixels, dataset, window = self.pixels, self.dataset, self.window
+        # Work on the table of stored values rather than on millions of pixels.
+        if pixels.dtype.itemsize <= 2:
+            unsigned = np.dtype(f"u{pixels.dtype.itemsize}")
+            count = 1 << (8 * pixels.dtype.itemsize)
+            stored = np.arange(count, dtype=unsigned).view(pixels.dtype)
+            indices = pixels.view(unsigned)
+            values = _modality(stored, dataset)
+            seen = values[levels.sample(indices)]
+            table = levels.quantise(_windowed(values, seen, dataset, window))
+            image = levels.look_up(indices, table)
+        else:
+            values = _modality(pixels, dataset)
+            seen = levels.sample(values)
+            image = levels.quantise(_windowed(values, seen, dataset, window))
+        if self.inverted:
+            np.subtract(255, image, out=image)
+        return image
+
+    def line(self) -> Line | None:
+        """The percentile window over stored values as a straight line.
+
+        None where the values need a table: windows of the file's own, a modality LUT, a falling
+        rescale slope (it swaps the ends), more than 16 bits.
+        """
+        dataset = self.dataset
+        own = dataset.get("VOILUTSequence") or "WindowCenter" in dataset
+        if self.window == "full" or (self.window == "auto" and own):
+            return None
+        try:
+            slope = float(dataset.get("RescaleSlope", 1) or 1)
+        except _BROKEN:
+            return None  # the other way says what is wrong with it
+        if dataset.get("ModalityLUTSequence") or slope <= 0 or self.pixels.dtype.itemsize != 2:
+            return None
+        # A straight line upwards keeps the order, so percentiles may be taken before it.
+        return Line(*levels.percentile_window(levels.sample(self.pixels)), self.inverted)
+
+
+def open_dicom(path: Path, window: str = "auto") -> StoredImage:
+    """Decode a file.
 
     Args:
         path: a single-frame MONOCHROME1 or MONOCHROME2 image.
@@ -49,23 +120,16 @@ def read_dicom(path: Path, window: str = "auto") -> tuple[UInt8Array, str]:
     """
     dataset = _read(path)
     _require_one_grey_image(dataset)
-    pixels = _pixels(dataset)
-    # Work on the table of stored values rather than on millions of pixels.
-    if pixels.dtype.itemsize <= 2:
-        unsigned = np.dtype(f"u{pixels.dtype.itemsize}")
-        count = 1 << (8 * pixels.dtype.itemsize)
-        stored = np.arange(count, dtype=unsigned).view(pixels.dtype)
-        indices = pixels.view(unsigned)
-        values = _modality(stored, dataset)
-        seen = values[levels.sample(indices)]
-        image = levels.look_up(indices, levels.quantise(_windowed(values, seen, dataset, window)))
-    else:
-        values = _modality(pixels, dataset)
-        seen = levels.sample(values)
-        image = levels.quantise(_windowed(values, seen, dataset, window))
-    if dataset.PhotometricInterpretation == "MONOCHROME1":
-        np.subtract(255, image, out=image)
-    return image, _patient(dataset)
+    return StoredImage(_pixels(dataset), dataset, window)
+
+
+def read_dicom(path: Path, window: str = "auto") -> tuple[UInt8Array, str]:
+    """The image of a file as uint8 [H,W], and a hash of its PatientID ("" when it has none).
+
+    Arguments and errors as for :func:`open_dicom`.
+    """
+    stored = open_dicom(path, window)
+    return stored.image(), stored.patient
 
 
 def is_dicom(path: Path) -> bool:

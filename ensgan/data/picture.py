@@ -11,7 +11,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from ensgan.data import levels
-from ensgan.data.dicom import MAX_PIXELS, is_dicom, read_dicom
+from ensgan.data.dicom import MAX_PIXELS, StoredImage, is_dicom, open_dicom, read_dicom
+from ensgan.data.shrink import GAP, shrink
 from ensgan.errors import DataError
 from ensgan.types import UInt8Array
 
@@ -21,9 +22,6 @@ SUFFIXES = PICTURES | DICOMS | {".npy"}
 """Endings of image files; a file without an ending counts when it bears the DICOM mark."""
 
 FITS = ("crop", "pad", "stretch")
-
-# Pillow first shrinks by whole factors down to 3× the target, then filters: visually the same.
-_GAP = 3.0
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,14 @@ def prepare(job: Job, preparation: Preparation) -> tuple[UInt8Array, str]:
     Raises:
         DataError: the file cannot be used; the message does not name it.
     """
-    pixels, patient = read_picture(job.path, preparation.window)
+    if job.box is None and job.mask is None and _is_dicom_name(job.path):
+        stored = open_dicom(job.path, preparation.window)
+        shrunk = _shrunk(stored, preparation)
+        if shrunk is not None:
+            return shrunk, stored.patient
+        pixels, patient = stored.image(), stored.patient
+    else:
+        pixels, patient = read_picture(job.path, preparation.window)
     pixels = _channels(pixels, preparation.channels)
     box = job.box
     if job.mask is not None:
@@ -90,8 +95,27 @@ def prepare(job: Job, preparation: Preparation) -> tuple[UInt8Array, str]:
         square = make_square(pixels, preparation.fit)
     image = Image.fromarray(square)
     return np.asarray(
-        image.resize(size, Image.Resampling.LANCZOS, reducing_gap=_GAP), np.uint8
+        image.resize(size, Image.Resampling.LANCZOS, reducing_gap=GAP), np.uint8
     ), patient
+
+
+def _is_dicom_name(path: Path) -> bool:
+    suffix = path.suffix.lower()
+    return suffix != ".npy" and suffix not in PICTURES
+
+
+def _shrunk(stored: StoredImage, preparation: Preparation) -> UInt8Array | None:
+    """The short way for large files with a linear window; None where it does not fit."""
+    line = stored.line()
+    if line is None or preparation.fit == "pad":
+        return None
+    pixels = stored.pixels
+    if preparation.fit == "crop":
+        side = min(pixels.shape)
+        top, left = (pixels.shape[0] - side) // 2, (pixels.shape[1] - side) // 2
+        pixels = pixels[top : top + side, left : left + side]
+    small = shrink(pixels, line, preparation.size)
+    return None if small is None else _channels(small, preparation.channels)
 
 
 def is_picture(path: Path) -> bool:

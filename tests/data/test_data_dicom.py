@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset as DicomDataset
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
-from ensgan.data.dicom import read_dicom
+from ensgan.data.dicom import open_dicom, read_dicom
+from ensgan.data.picture import Job, Preparation, make_square, prepare
 from ensgan.errors import DataError
 
 WriteDicom = Callable[..., Path]
@@ -173,3 +175,48 @@ def test_a_missing_codec_names_the_package(tmp_path: Path, write_dicom: WriteDic
     )
     with pytest.raises(DataError, match=r"is compressed \(.*JPEG.*pylibjpeg-openjpeg"):
         read_dicom(path)
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("shape", [(500, 500), (431, 647), (700, 300)])
+@pytest.mark.parametrize("fit", ["crop", "stretch"])
+def test_large_images_are_shrunk_as_by_windowing_every_pixel(
+    tmp_path: Path,
+    write_dicom: WriteDicom,
+    shape: tuple[int, int],
+    signed: bool,
+    inverted: bool,
+    fit: str,
+) -> None:
+    """The one-pass way and the way over the 8-bit image differ by a grey level at most."""
+    rng = np.random.default_rng(3)
+    y, x = np.mgrid[: shape[0], : shape[1]] / 300
+    waves = 2000 + 1400 * np.sin(5 * x) * np.cos(4 * y) + 80 * rng.standard_normal(shape)
+    values = np.clip(waves, 0, 4095).astype(np.int16 if signed else np.uint16)
+    kind = "MONOCHROME1" if inverted else "MONOCHROME2"
+    path = write_dicom(
+        tmp_path / "a.dcm",
+        values - 2048 if signed else values,
+        PhotometricInterpretation=kind,
+        RescaleSlope=2,
+        RescaleIntercept=-100,
+    )
+    stored = open_dicom(path)
+    assert stored.line() is not None
+    made, _ = prepare(Job(path), Preparation(32, fit=fit))
+    square = make_square(stored.image(), fit)
+    slow = Image.fromarray(square).resize((32, 32), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    np.testing.assert_allclose(made.astype(int), np.asarray(slow, int), atol=1)
+
+
+def test_windows_that_are_no_rising_line_take_the_table(
+    tmp_path: Path, write_dicom: WriteDicom
+) -> None:
+    values = np.arange(40_000, dtype=np.uint16).reshape(200, 200) % 4000
+    own = write_dicom(tmp_path / "own.dcm", values, WindowCenter=2000, WindowWidth=1000)
+    falling = write_dicom(tmp_path / "f.dcm", values, RescaleSlope=-1, RescaleIntercept=0)
+    assert open_dicom(own).line() is None
+    assert open_dicom(own, "percentile").line() is not None
+    assert open_dicom(falling).line() is None
+    assert open_dicom(own, "full").line() is None
