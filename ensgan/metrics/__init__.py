@@ -13,18 +13,18 @@ from ensgan.metrics.memorisation import (
     MemorisationReference,
     memorisation,
 )
+from ensgan.metrics.options import Mapper, PoolOptions
 from ensgan.metrics.pair_precision import pair_precision
-from ensgan.metrics.pool import Mapper, PoolMeasures, add_members, measure_pool, score_pool
+from ensgan.metrics.pool import PoolMeasures, add_members, measure_pool, score_pool
 from ensgan.metrics.prdc import (
     PRDC,
     DensityCoverage,
     MemberScore,
-    RealReference,
     density_coverage,
     prdc,
-    prepare,
     score_member,
 )
+from ensgan.metrics.reference import RealReference, kept_reference, prepare
 
 __all__ = [
     "COPY_RATIO",
@@ -37,10 +37,12 @@ __all__ = [
     "Memorisation",
     "MemorisationReference",
     "PoolMeasures",
+    "PoolOptions",
     "RealReference",
     "add_members",
     "density_coverage",
     "frechet_distance",
+    "kept_reference",
     "measure_pool",
     "memorisation",
     "pair_precision",

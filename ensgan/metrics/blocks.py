@@ -17,6 +17,7 @@ from ensgan.metrics.exact import Balls, BoolArray
 from ensgan.metrics.features import FeatureArray, FeatureSource, Frame
 from ensgan.metrics.hits import Hits, PlacedSet, pair_hits
 from ensgan.metrics.knn import Backend, product_precision
+from ensgan.metrics.resampling import kept_points
 from ensgan.metrics.survey import FORMAT, Scoring
 from ensgan.metrics.threads import side_by_side
 from ensgan.types import Int64Array, UInt8Array
@@ -63,7 +64,19 @@ class BlockTask:
             [member.digest for member in self.columns],
             self.wanted.tolist(),
             *(["fast"] if self.scoring.fast else []),
+            *([self.scoring.rounds, *self.names] if self.scoring.rounds else []),
         )
+
+    @property
+    def label(self) -> str:
+        """What the task is about, for messages."""
+        rows, columns = (", ".join(m.name for m in part) for part in (self.rows, self.columns))
+        return f"scoring the block of {rows} against {columns}"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all sets: they settle which points a resample keeps."""
+        return tuple(member.name for member in (*self.rows, *self.columns))
 
     @property
     def path(self) -> Path | None:
@@ -102,6 +115,8 @@ class BlockScores:
         covered: int64 [a,b,2], points inside some ball.
         masks: uint8 [b, ceil(N/8)], real points reached, when the real set is the only row;
             else [0,0].
+        resampled: int64 [a,b,2,2,rounds], hits and balls reached of every resample.
+        resampled_masks: uint8 [b, rounds, ceil(N/8)], like ``masks``.
     """
 
     rows: Int64Array
@@ -111,6 +126,41 @@ class BlockScores:
     reached: Int64Array
     covered: Int64Array
     masks: UInt8Array
+    resampled: Int64Array
+    resampled_masks: UInt8Array
+
+    @classmethod
+    def empty(cls, task: BlockTask) -> BlockScores:
+        """The block before anything is counted."""
+        scoring = task.scoring
+        shape = (len(task.rows), len(task.columns), 2)
+        of_real = [member.index for member in task.rows] == [0]
+        width = (len(task.rows[0].balls) + 7) // 8 if of_real else 0
+        masked = len(task.columns) if of_real else 0
+        return cls(
+            *task.indices,
+            wanted=task.wanted,
+            hits=np.zeros(shape, np.int64),
+            reached=np.zeros(shape, np.int64),
+            covered=np.zeros(shape, np.int64),
+            masks=np.zeros((masked, width), np.uint8),
+            resampled=np.zeros((*shape, 2, scoring.rounds), np.int64),
+            resampled_masks=np.zeros((masked, scoring.rounds, width), np.uint8),
+        )
+
+    def enter(self, a: int, b: int, both: tuple[Hits, Hits]) -> None:
+        """Write down a pair: the balls of the row, then those of the column."""
+        for role, each in enumerate(both):
+            self.hits[a, b, role] = each.count
+            self.reached[a, b, role] = np.count_nonzero(each.reached)
+            self.covered[a, b, role] = np.count_nonzero(each.covered)
+            if each.rounds is not None:
+                self.resampled[a, b, role] = each.rounds.totals()
+        if self.masks.size:
+            self.masks[b] = np.packbits(both[0].reached)
+        if self.resampled_masks.size and both[0].rounds is not None:
+            reached = np.ascontiguousarray(both[0].rounds.reached().T)
+            self.resampled_masks[b] = np.packbits(reached, axis=1)
 
     def save(self, path: Path) -> None:
         """Write the block atomically."""
@@ -147,21 +197,9 @@ def score_block(task: BlockTask) -> BlockScores:
 
 def _score(task: BlockTask, backend: Backend) -> BlockScores:
     scoring = task.scoring
-    shape = (len(task.rows), len(task.columns), 2)
-    hits, reached, covered = (np.zeros(shape, np.int64) for _ in range(3))
-    of_real = [member.index for member in task.rows] == [0]
-    width = (len(task.rows[0].balls) + 7) // 8 if of_real else 0
-    masks = np.zeros((len(task.columns) if of_real else 0, width), np.uint8)
+    block = BlockScores.empty(task)
     entries = block_entries(scoring)
     rows: dict[int, PlacedSet] = {}
-
-    def placed(member: Member) -> PlacedSet:
-        features = scoring.open(member.source, member.name)
-        if features.shape != (len(member.balls), scoring.dim):
-            raise DataError(f"{member.name} changed while the pool was scored: score it again")
-        resident = stays_resident(features, scoring)
-        return PlacedSet(features, member.balls, task.frame, backend, resident=resident)
-
     largest = max(len(member.balls) for member in (*task.rows, *task.columns))
     small = largest * largest * scoring.dim < _SMALL_PRODUCT
     with side_by_side(backend.threads if small else 1) as mapper:
@@ -169,18 +207,30 @@ def _score(task: BlockTask, backend: Backend) -> BlockScores:
             chosen = np.flatnonzero(task.wanted[:, b]).tolist()
             if not chosen:
                 continue
-            column = placed(member)
+            column = _placed(member, task, backend)
             for a in chosen:
                 if a not in rows:
-                    rows[a] = placed(task.rows[a])
+                    rows[a] = _placed(task.rows[a], task, backend)
             pairs = [(rows[a], column) for a in chosen]
             for a, both in zip(chosen, mapper(partial(_pair, entries), pairs), strict=True):
-                hits[a, b] = [each.count for each in both]
-                reached[a, b] = [np.count_nonzero(each.reached) for each in both]
-                covered[a, b] = [np.count_nonzero(each.covered) for each in both]
-                if of_real:
-                    masks[b] = np.packbits(both[0].reached)
-    return BlockScores(*task.indices, task.wanted, hits, reached, covered, masks)
+                block.enter(a, b, both)
+    return block
+
+
+def _placed(member: Member, task: BlockTask, backend: Backend) -> PlacedSet:
+    scoring = task.scoring
+    features = scoring.open(member.source, member.name)
+    if features.shape != (len(member.balls), scoring.dim):
+        raise DataError(f"{member.name} changed while the pool was scored: score it again")
+    kept = kept_points(member.name, len(features), scoring.rounds) if scoring.rounds else None
+    return PlacedSet(
+        features,
+        member.balls,
+        task.frame,
+        backend,
+        resident=stays_resident(features, scoring),
+        kept=kept,
+    )
 
 
 def _pair(entries: int, pair: tuple[PlacedSet, PlacedSet]) -> tuple[Hits, Hits]:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from ensgan.errors import DataError
+import numpy as np
+
+from ensgan.errors import DataError, InputError
 from ensgan.files import sha256_arrays
+from ensgan.metrics.blocks import Member
+from ensgan.metrics.exact import BoolArray
 from ensgan.metrics.features import FeatureSource, open_features
-from ensgan.types import PoolScores
+from ensgan.types import PoolScores, Resamples
 
 
 def feature_contents(
@@ -66,3 +71,77 @@ def still_valid(
         on_warning(f"{', '.join(changed)} changed since they were scored: scored anew")
     kept = [name for name in known.names if now.get(name) == before[name]]
     return known.part(kept) if kept else None
+
+
+def wanted_pairs(names: tuple[str, ...], known: PoolScores | None) -> BoolArray:
+    """Upper triangle of sets [1+M,1+M] without the pairs already known."""
+    size = 1 + len(names)
+    wanted = np.triu(np.ones((size, size), np.bool_), 1)
+    if known is not None:
+        old = np.array([True, *(name in known.names for name in names)])
+        wanted[np.ix_(old, old)] = False
+    return wanted
+
+
+def check_settings(known: PoolScores, *, fast: bool, rounds: int) -> None:
+    """Refuse known scores that were counted another way than the new ones will be.
+
+    Raises:
+        InputError: fast and exact scores in one pool, or resamples that the known scores lack.
+    """
+    if known.fast != fast:
+        was, add = ("fast", "add --fast") if known.fast else ("exact", "leave --fast out")
+        raise InputError(
+            f"the scores to extend are {was}, the new ones would not be, and a pool cannot mix "
+            f"them: {add}, or score the whole pool without --extend"
+        )
+    held = 0 if known.resamples is None else len(known.resamples)
+    if rounds and rounds != held:
+        raise InputError(
+            f"the scores to extend hold {held} resamples, not {rounds}: ask for "
+            f"{'none' if held == 0 else held}, or score the whole pool without --extend"
+        )
+
+
+def check_known(known: PoolScores, members: tuple[Member, ...], k: int) -> None:
+    """Refuse known scores of other features.
+
+    Raises:
+        DataError: another k, other counts.
+    """
+    counts = {member.name: len(member.balls) for member in members}
+    differs = [
+        name
+        for name, count in zip(known.names, known.counts.tolist(), strict=True)
+        if name in counts and counts[name] != count
+    ]
+    if known.k != k or known.n_real != len(members[0].balls) or differs:
+        raise DataError(
+            f"the known scores are of other features (k {known.k}, {known.n_real} real points"
+            + (f", another count for {', '.join(differs)}" if differs else "")
+            + "): score the whole pool again"
+        )
+
+
+def merged(scores: PoolScores, known: PoolScores) -> PoolScores:
+    """``scores`` with the members and pairs of ``known`` filled in."""
+    place = {name: index for index, name in enumerate(scores.names)}
+    old = [index for index, name in enumerate(known.names) if name in place]
+    new = [place[known.names[index]] for index in old]
+    for field in ("density", "coverage", "masks"):
+        getattr(scores, field)[new] = getattr(known, field)[old]
+    for field in ("directed", "overlap"):
+        getattr(scores, field)[np.ix_(new, new)] = getattr(known, field)[np.ix_(old, old)]
+    if scores.resamples is None or known.resamples is None:
+        return scores
+    return replace(scores, resamples=_merged_rounds(scores.resamples, known.resamples, new, old))
+
+
+def _merged_rounds(
+    rounds: Resamples, known: Resamples, new: Sequence[int], old: Sequence[int]
+) -> Resamples:
+    density, masks, directed = rounds.density, rounds.masks, rounds.directed
+    density[:, new] = known.density[:, old]
+    masks[:, new] = known.masks[:, old]
+    directed[:, np.array(new)[:, None], new] = known.directed[:, np.array(old)[:, None], old]
+    return rounds

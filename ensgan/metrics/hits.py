@@ -12,7 +12,8 @@ from ensgan.metrics.entries import Entries, Summary, above
 from ensgan.metrics.exact import Balls, BoolArray, inside, relative_error
 from ensgan.metrics.features import FeatureArray, Frame
 from ensgan.metrics.knn import Backend, Operand, Precision, Side, ball_margin, pair_error
-from ensgan.types import Float64Array, Int64Array
+from ensgan.metrics.resampling import RoundCounts
+from ensgan.types import Float64Array, Int64Array, UInt8Array
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,13 @@ class Hits:
         count: number of (ball, point) pairs with the point strictly inside.
         reached: bool [n], balls that contain a point.
         covered: bool [m], points inside some ball.
+        rounds: the same on random parts of both sets, where both say which points are kept.
     """
 
     count: int
     reached: BoolArray
     covered: BoolArray
+    rounds: RoundCounts | None = None
 
     def density(self, k: int) -> float:
         """Hits over k·m (Naeem et al. 2020, eq. 4); can exceed 1."""
@@ -53,6 +56,7 @@ class PlacedSet:
         frame: the frame of the pool.
         backend: computes the blocks.
         resident: keep the placed points in memory (else they are placed block by block).
+        kept: points that each resample keeps, 0 or 1, [n, rounds]; None for no resamples.
     """
 
     def __init__(
@@ -63,7 +67,9 @@ class PlacedSet:
         backend: Backend,
         *,
         resident: bool = True,
+        kept: UInt8Array | None = None,
     ) -> None:
+        self.kept = kept
         self.features, self.balls, self.frame = features, balls, frame
         self.backend, self.resident = backend, resident
         self._whole: dict[Side, Operand] = {}
@@ -146,11 +152,16 @@ class _Tally:
         sizes = (len(rows), len(columns))
         self._reached = [np.zeros(n, np.bool_) for n in sizes]
         self._covered = [np.zeros(n, np.bool_) for n in reversed(sizes)]
+        self._rounds: list[RoundCounts | None] = [None, None]
+        if rows.kept is not None and columns.kept is not None:
+            self._rounds = [
+                RoundCounts(rows.kept, columns.kept),
+                RoundCounts(columns.kept, rows.kept),
+            ]
 
     def result(self) -> tuple[Hits, Hits]:
-        first, second = (
-            Hits(*parts) for parts in zip(self._counts, self._reached, self._covered, strict=True)
-        )
+        parts = zip(self._counts, self._reached, self._covered, self._rounds, strict=True)
+        first, second = (Hits(*each) for each in parts)
         return first, second
 
     def add(self, tile: _Tile, precision: Precision = "single") -> None:
@@ -216,6 +227,9 @@ class _Tally:
         self._counts[role] += len(centre)
         self._reached[role][centre] = True
         self._covered[role][point] = True
+        rounds = self._rounds[role]
+        if rounds is not None:
+            rounds.add(centre, point)
 
     def _decide(self, role: int, centre: Int64Array, point: Int64Array) -> BoolArray:
         """Exact answers; pairs of identical points are decided once."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -22,19 +21,15 @@ from ensgan.metrics.features import (
     robust_centre,
     shifted,
 )
+from ensgan.metrics.growing import check_known, check_settings, merged, wanted_pairs
+from ensgan.metrics.options import Mapper, PoolOptions, Progress
+from ensgan.metrics.resampled_sums import ResampledSums
 from ensgan.metrics.sums import Sums
 from ensgan.metrics.survey import Scoring, Survey, SurveyTask, survey
-from ensgan.types import Float64Array, PoolScores
+from ensgan.types import Float64Array, Int64Array, PoolScores, Resamples
 
-Mapper: TypeAlias = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
-"""``map`` or anything like it; results may come in any order."""
-Progress: TypeAlias = Callable[[int, int], None]
-"""Called with (products done, products in all): one a set for its radii, one a pair."""
-Warn: TypeAlias = Callable[[str], None]
-
-
-def _silent(*_: object) -> None:
-    return None
+REAL = "real features"
+"""What the real set is called among the members."""
 
 
 @dataclass(frozen=True)
@@ -66,17 +61,7 @@ def measure_pool(
     real: FeatureSource,
     fakes: Sequence[FeatureSource],
     names: Sequence[str],
-    *,
-    k: int = 5,
-    backend: str = "auto",
-    memory_bytes: int = 2 << 30,
-    extractor: str = "",
-    checkpoint: Path | None = None,
-    fast: bool = False,
-    on_progress: Progress | None = None,
-    on_warning: Warn | None = None,
-    mapper: Mapper = map,
-    known: PoolScores | None = None,
+    **options: Any,
 ) -> PoolMeasures:
     """Score every member against the real set and every pair of members against each other.
 
@@ -86,72 +71,96 @@ def measure_pool(
         real: [N,D] features: array, memory map or a function that returns one.
         fakes: one such source a member, [S_g,D]; counts may differ.
         names: one a member, all different.
-        k: neighbour that sets the radius.
-        backend: ``auto``, ``torch`` or ``faiss``; the scores do not depend on it.
-        memory_bytes: bound on working memory beside the features themselves.
-        extractor: content key of the embedding, for the record.
-        checkpoint: folder for finished radii and blocks, on storage that every worker of
-            ``mapper`` sees; scoring the same features again continues there.
-        fast: let the product alone decide (TF32 on CUDA, no recheck); the error is measured on
-            some pairs and returned.
-        on_progress: called after every set and every block.
-        on_warning: called with one sentence for each duplicate, zero-variance or collapsed set.
-        mapper: spreads the work (``survey`` and ``score_block`` are pure; their tasks can be
-            pickled when the sources can).
-        known: scores of some of these members; only pairs with a new member are computed.
+        **options: the attributes of :class:`PoolOptions`.
 
     Raises:
         InputError: names repeat or do not match the members, NaN or infinity (which member, how
-            many), different dimensions, fewer than k+1 points, ``known`` of other features or k.
+            many), different dimensions, fewer than k+1 points, ``known`` of other features,
+            other settings or another k.
     """
-    names = tuple(str(name) for name in names)
-    _check_names(names, len(fakes))
-    warn = on_warning or _silent
-    wanted = _wanted_pairs(names, known)
-    progress = _Counter(on_progress or _silent, len(wanted) + int(wanted.sum()))
-    scoring = _scoring(real, k, backend, memory_bytes)
-    scoring = replace(
-        scoring, fast=fast, store=None if checkpoint is None else checkpoint.resolve()
-    )
-    sources = dict(zip(("real features", *names), (real, *fakes), strict=True))
-    surveys = _survey(sources, scoring, mapper, progress)
-    for name, found in zip(sources, surveys, strict=True):
-        for sentence in describe(found.balls, name, is_real=found.index == 0):
-            warn(sentence)
-    members = tuple(
-        Member(found.index, name, source, found.balls, found.digest)
-        for (name, source), found in zip(sources.items(), surveys, strict=True)
-    )
-    if known is not None:
-        _check_known(known, members, k)
-    largest = max(found.balls.deviation for found in surveys)
-    frame = Frame.spanning(scoring.centre, largest)
-    sums = Sums(len(members), (len(members[0].balls) + 7) // 8)
-    for block in _run(_tasks(members, wanted, frame, scoring), mapper):
-        sums.add(block)
-        progress.add(int(block.wanted.sum()))
-    size = np.array([len(member.balls) for member in members], np.int64)
-    error = None
-    if fast and wanted.any():
-        tasks = _sampled(members, wanted, frame, replace(scoring, fast=False))
-        error = measure_error(sums, mapper(score_block, tasks), size, k)
-    scores = sums.scores(names, size, k, extractor)
-    precision, recall = sums.precision_recall(scores, wanted[0, 1:])
-    if known is not None:
-        scores = _merge(scores, known)
-    return PoolMeasures(scores, precision, recall, error)
+    chosen = PoolOptions(**options)
+    labels = tuple(str(name) for name in names)
+    _check_names(labels, len(fakes))
+    if chosen.known is not None:
+        check_settings(chosen.known, fast=chosen.fast, rounds=chosen.resamples)
+    sources = dict(zip((REAL, *labels), (real, *fakes), strict=True))
+    return _Measurement(sources, chosen).run()
+
+
+class _Measurement:
+    """One pass over a pool."""
+
+    def __init__(self, sources: dict[str, FeatureSource], options: PoolOptions) -> None:
+        self._sources, self._options = sources, options
+        self._names = tuple(sources)[1:]
+        self._scoring = _scoring(sources[REAL], options)
+        self._wanted = wanted_pairs(self._names, options.known)
+        total = len(self._wanted) + int(self._wanted.sum())
+        self._progress = _Counter(options.on_progress, total)
+
+    def run(self) -> PoolMeasures:
+        """Radii of every set, then all pairs."""
+        options = self._options
+        members = self._members()
+        if options.known is not None:
+            check_known(options.known, members, options.k)
+        frame = Frame.spanning(
+            self._scoring.centre, max(member.balls.deviation for member in members)
+        )
+        size = np.array([len(member.balls) for member in members], np.int64)
+        sums, resamples = self._count(members, frame, size)
+        error = None
+        if options.fast and self._wanted.any():
+            tasks = _sampled(members, self._wanted, frame, replace(self._scoring, fast=False))
+            error = measure_error(sums, options.mapper(score_block, tasks), size, options.k)
+        scores = sums.scores(self._names, size, options.k, options.extractor)
+        precision, recall = sums.precision_recall(scores, self._wanted[0, 1:])
+        scores = replace(scores, fast=options.fast, resamples=resamples)
+        if options.known is not None:
+            scores = merged(scores, options.known)
+        return PoolMeasures(scores, precision, recall, error)
+
+    def _members(self) -> tuple[Member, ...]:
+        """Every set with its radii; what should be known about them is said."""
+        surveys = _survey(self._sources, self._scoring, self._options.mapper, self._progress)
+        warn = self._options.on_warning
+        for name, found in zip(self._sources, surveys, strict=True):
+            for sentence in describe(found.balls, name, is_real=found.index == 0):
+                if warn is not None:
+                    warn(sentence)
+        return tuple(
+            Member(found.index, name, source, found.balls, found.digest)
+            for (name, source), found in zip(self._sources.items(), surveys, strict=True)
+        )
+
+    def _count(
+        self, members: tuple[Member, ...], frame: Frame, size: Int64Array
+    ) -> tuple[Sums, Resamples | None]:
+        options = self._options
+        sums = Sums(len(members), (len(members[0].balls) + 7) // 8)
+        rounds = None
+        if options.resamples:
+            rounds = ResampledSums(tuple(self._sources), size, options.k, options.resamples)
+        tasks = _tasks(members, self._wanted, frame, self._scoring)
+        for block in _run(tasks, options.mapper):
+            sums.add(block)
+            if rounds is not None:
+                rounds.add(block)
+            self._progress.add(int(block.wanted.sum()))
+        return sums, None if rounds is None else rounds.result()
 
 
 class _Counter:
     """Tells how many products are done."""
 
-    def __init__(self, tell: Progress, total: int) -> None:
+    def __init__(self, tell: Progress | None, total: int) -> None:
         self._tell, self._total, self._done = tell, total, 0
-        tell(0, total)
+        self.add(0)
 
     def add(self, products: int) -> None:
         self._done += products
-        self._tell(self._done, self._total)
+        if self._tell is not None:
+            self._tell(self._done, self._total)
 
 
 def add_members(
@@ -177,18 +186,28 @@ def _check_names(names: Sequence[str], members: int) -> None:
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise DataError(f"member names repeat: {', '.join(repeated)}; give each member its own")
-    if "real features" in names:
-        raise DataError("a member is called 'real features': give it another name")
+    if REAL in names:
+        raise DataError(f"a member is called '{REAL}': give it another name")
 
 
-def _scoring(real: FeatureSource, k: int, backend: str, memory_bytes: int) -> Scoring:
+def _scoring(real: FeatureSource, options: PoolOptions) -> Scoring:
+    memory_bytes = options.memory_bytes
     if memory_bytes < 1 << 20:
         raise DataError(f"a memory budget of {memory_bytes} bytes is too small: give 1 MiB or more")
-    features = open_features(real, "real features")
-    check_points(features, "real features", k)
+    features = open_features(real, REAL)
+    check_points(features, REAL, options.k)
     shift = magnitude(features)
-    centre = robust_centre(shifted(features, shift))
-    return Scoring(k, backend, features.shape[1], centre, shift, memory_bytes)
+    return Scoring(
+        options.k,
+        options.backend,
+        features.shape[1],
+        robust_centre(shifted(features, shift)),
+        shift,
+        memory_bytes,
+        fast=options.fast,
+        rounds=options.resamples,
+        store=None if options.checkpoint is None else options.checkpoint.resolve(),
+    )
 
 
 def _survey(
@@ -203,31 +222,6 @@ def _survey(
         found.append(each)
         progress.add(1)
     return sorted(found, key=lambda each: int(each.index))
-
-
-def _wanted_pairs(names: tuple[str, ...], known: PoolScores | None) -> BoolArray:
-    """Upper triangle of sets [1+M,1+M] without the pairs already known."""
-    size = 1 + len(names)
-    wanted = np.triu(np.ones((size, size), np.bool_), 1)
-    if known is not None:
-        old = np.array([True, *(name in known.names for name in names)])
-        wanted[np.ix_(old, old)] = False
-    return wanted
-
-
-def _check_known(known: PoolScores, members: tuple[Member, ...], k: int) -> None:
-    counts = {member.name: len(member.balls) for member in members}
-    differs = [
-        name
-        for name, count in zip(known.names, known.counts.tolist(), strict=True)
-        if name in counts and counts[name] != count
-    ]
-    if known.k != k or known.n_real != len(members[0].balls) or differs:
-        raise DataError(
-            f"the known scores are of other features (k {known.k}, {known.n_real} real points"
-            + (f", another count for {', '.join(differs)}" if differs else "")
-            + "): score the whole pool again"
-        )
 
 
 def _tasks(
@@ -270,15 +264,3 @@ def _run(tasks: Iterable[BlockTask], mapper: Mapper) -> Iterator[BlockScores]:
         else:
             yield block
     yield from mapper(score_block, missing)
-
-
-def _merge(scores: PoolScores, known: PoolScores) -> PoolScores:
-    """``scores`` with the members and pairs of ``known`` filled in."""
-    place = {name: index for index, name in enumerate(scores.names)}
-    old = [index for index, name in enumerate(known.names) if name in place]
-    new = [place[known.names[index]] for index in old]
-    for field in ("density", "coverage", "masks"):
-        getattr(scores, field)[new] = getattr(known, field)[old]
-    for field in ("directed", "overlap"):
-        getattr(scores, field)[np.ix_(new, new)] = getattr(known, field)[np.ix_(old, old)]
-    return scores

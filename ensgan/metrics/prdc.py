@@ -26,6 +26,7 @@ from ensgan.metrics.features import (
 )
 from ensgan.metrics.hits import PlacedSet, pair_hits
 from ensgan.metrics.radii import measure_balls, measure_points
+from ensgan.metrics.reference import RealReference, prepare
 from ensgan.types import UInt8Array, harmonic_mean
 
 BLOCK_ENTRIES = 1 << 22
@@ -126,24 +127,6 @@ def prdc(
 
 
 @dataclass(frozen=True)
-class RealReference:
-    """A real set with its radii, measured once, to score any number of members against.
-
-    Attributes:
-        placed: the features [N,D], radii and frame.
-        k: neighbour that sets the radius.
-        shift: power of two taken out of all features first (0 unless they are extreme).
-    """
-
-    placed: PlacedSet
-    k: int
-    shift: int
-
-    def __len__(self) -> int:
-        return len(self.placed)
-
-
-@dataclass(frozen=True)
 class MemberScore:
     """Scores of one member against a :class:`RealReference`.
 
@@ -163,23 +146,6 @@ class MemberScore:
     def intra_d(self) -> float:
         """Harmonic mean of density and coverage."""
         return float(harmonic_mean(self.density, self.coverage))
-
-
-def prepare(real: FeatureSource, k: int = 5, *, backend: str = "auto") -> RealReference:
-    """Measure the radii of a real set [N,D] once.
-
-    Raises:
-        InputError: NaN or infinity, N < k+1, k < 1.
-    """
-    chosen = make_backend(backend)
-    features = open_features(real, "real")
-    check_points(features, "real", k)
-    shift = magnitude(features)
-    features = shifted(features, shift)
-    centre = robust_centre(features)
-    balls = measure_balls(features, k, chosen, centre=centre)
-    frame = Frame.spanning(centre, balls.deviation)
-    return RealReference(PlacedSet(features, balls, frame, chosen), k, shift)
 
 
 def score_member(

@@ -6,10 +6,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from ensgan.errors import DataError
 from ensgan.files import content_key, read_npz, sha256_arrays, write_npz
+from ensgan.metrics.ball_files import ARRAYS, ball_arrays, balls_from
 from ensgan.metrics.choice import make_backend
 from ensgan.metrics.exact import Balls
 from ensgan.metrics.features import (
@@ -25,8 +24,6 @@ from ensgan.types import Float64Array
 FORMAT = 1
 """Raised when the meaning of a stored block or radius changes."""
 
-_ARRAYS = ("squared", "neighbour", "representative", "deviation", "lattice")
-
 
 @dataclass(frozen=True)
 class Scoring:
@@ -40,6 +37,7 @@ class Scoring:
         shift: power of two taken out of all features first.
         memory_bytes: working memory of one task.
         fast: let the product alone decide which points are inside; radii stay exact.
+        rounds: resamples to count beside the whole sets.
         store: folder that keeps finished work, on storage that every worker sees; or None.
     """
 
@@ -50,6 +48,7 @@ class Scoring:
     shift: int
     memory_bytes: int
     fast: bool = False
+    rounds: int = 0
     store: Path | None = None
 
     def open(self, source: FeatureSource, name: str) -> FeatureArray:
@@ -65,6 +64,11 @@ class SurveyTask:
     name: str
     source: FeatureSource
     scoring: Scoring
+
+    @property
+    def label(self) -> str:
+        """What the task is about, for messages."""
+        return f"measuring the radii of {self.name}"
 
 
 @dataclass(frozen=True)
@@ -92,10 +96,9 @@ def survey(task: SurveyTask) -> Survey:
     path = scoring.store / f"radii-{key}.npz"
     if path.exists():
         with suppress(DataError):  # a damaged file is measured again
-            return Survey(task.index, _load(path), digest)
+            return Survey(task.index, balls_from(read_npz(path, ARRAYS)), digest)
     balls = _measure(features, scoring)
-    lattice = np.nan if balls.lattice is None else balls.lattice
-    write_npz(path, **{**vars(balls), "lattice": np.float64(lattice)})
+    write_npz(path, **ball_arrays(balls))
     return Survey(task.index, balls, digest)
 
 
@@ -106,16 +109,4 @@ def _measure(features: FeatureArray, scoring: Scoring) -> Balls:
         make_backend(scoring.backend),
         centre=scoring.centre,
         memory_bytes=scoring.memory_bytes,
-    )
-
-
-def _load(path: Path) -> Balls:
-    arrays = read_npz(path, _ARRAYS)
-    lattice = float(arrays["lattice"])
-    return Balls(
-        arrays["squared"],
-        arrays["neighbour"],
-        arrays["representative"],
-        float(arrays["deviation"]),
-        None if np.isnan(lattice) else int(lattice),
     )

@@ -10,14 +10,7 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ensgan.search.confidence import (
-    FrontConfidence,
-    Interval,
-    bootstrap,
-    inter_form,
-    rescore,
-    shared_members,
-)
+from ensgan.search.confidence import FrontConfidence, Interval, bootstrap
 from ensgan.search.constraints import Budget, Constraints
 from ensgan.search.evaluator import Evaluator
 from ensgan.search.frechet import UnionMoments, frechet_tables, union_moments
@@ -28,7 +21,9 @@ from ensgan.search.objectives import (
     tables_from_precision_recall,
     tables_from_scores,
 )
+from ensgan.search.options import SearchOptions
 from ensgan.search.pareto import hypervolume, pareto_front
+from ensgan.search.rescore import inter_form, rescore, shared_members
 from ensgan.search.select import check_pool, rules, select
 from ensgan.search.strategies import SearchInterrupted, samplers, search
 from ensgan.search.third import fronts_by_cost, fronts_by_size
@@ -49,6 +44,7 @@ __all__ = [
     "Neighbourhood",
     "ObjectiveTables",
     "SearchInterrupted",
+    "SearchOptions",
     "UnionMoments",
     "Values",
     "bootstrap",

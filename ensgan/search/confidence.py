@@ -1,48 +1,61 @@
-"""How sure is a front? Bootstrap over the real points; the same ensembles under other scores."""
+"""How sure is a front? Random parts of what was drawn; the same ensembles under other scores."""
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from ensgan.errors import InputError
 from ensgan.search.evaluator import Evaluator
+from ensgan.search.masks import BoolArray
+from ensgan.search.rescore import inter_form
 from ensgan.search.run import ReportProgress
 from ensgan.search.select import check_pool
 from ensgan.search.strategies import search
-from ensgan.types import Float64Array, Front, FrontPoint, PoolScores, harmonic_mean
+from ensgan.types import Float64Array, Front, PoolScores, Resamples, harmonic_mean
 
 _SEARCH_TRIALS = 30_000
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A bootstrap percentile interval."""
+    """An interval of an objective."""
 
     low: float
     high: float
 
 
+_Intervals: TypeAlias = tuple[
+    tuple[Interval, ...], tuple[Interval, ...], tuple[Interval, ...] | None
+]
+
+
 @dataclass(frozen=True)
 class FrontConfidence:
-    """What a bootstrap says about a front.
+    """What resampling says about a front.
 
     Attributes:
         level: probability of the intervals, e.g. 0.95.
         rounds: resamples behind the intervals.
+        covers: what was drawn again: ``("real points",)``, or ``("real points", "images")``.
         intra_d, coverage: one interval a front point, in front order.
+        inter_d: likewise; None when only real points were drawn again, on which it does not
+            depend.
         membership: for every member, the share of re-searched resamples with it on the front.
         searches: resamples behind ``membership``.
     """
 
     level: float
     rounds: int
+    covers: tuple[str, ...]
     intra_d: tuple[Interval, ...]
     coverage: tuple[Interval, ...]
+    inter_d: tuple[Interval, ...] | None
     membership: dict[str, float]
     searches: int
 
@@ -58,148 +71,179 @@ def bootstrap(
     hits: npt.ArrayLike | None = None,
     on_progress: ReportProgress | None = None,
 ) -> FrontConfidence:
-    """Resample the real points with replacement, balls kept as they are.
+    """Intervals of the objectives of every front point.
 
-    Coverage follows exactly from the masks. Density needs, for every member and real point, how
-    many of the member's images fall into that point's ball (``hits``); without it each covered
-    point is taken to hold an equal share of them, which makes the interval an approximation
-    (somewhat too narrow where a few points hold most images). Inter-d does not depend on the
-    real points: its spread comes from the images drawn, see :func:`rescore` on scores of fresh
-    samples.
+    Scores that hold ``resamples`` (``ensgan score --resamples 200``) give intervals of both
+    objectives over fresh real points and fresh images: the spread over their rounds, each a random
+    three quarters of everything, scaled up to the whole (:attr:`Resamples.inflation`) and centred
+    on the front's own values.
+
+    Other scores allow to draw the real points alone, with replacement: Intra-d's interval is too
+    narrow then, and Inter-d has none. Coverage follows exactly from the masks. Density needs, for
+    every member and real point, how many of the member's images fall into that point's ball
+    (``hits``); without it each covered point is taken to hold an equal share of them.
 
     Args:
         front: the front.
         scores: the pool it is of.
-        rounds: resamples for the intervals.
+        rounds: resamples for the intervals; at most those that the scores hold, if they hold any.
         searches: resamples that are searched again (0.1–0.5 s each) to see which members
             stay on the front.
         level: probability of the intervals.
-        seed: seed of the resampling.
-        hits: int [M, N] counts, optional.
+        seed: seed of the resampling; the rounds that scores hold are what they are.
+        hits: int [M, N] counts, for scores without resamples.
         on_progress: called with (done, total) after every search.
 
     Raises:
         InputError: a front of another pool, or numbers out of range.
     """
     check_pool(front, scores)
-    form = inter_form(front)
     if rounds < 1 or searches < 0 or not 0 < level < 1:
         raise InputError(
             f"bootstrap of {rounds} rounds, {searches} searches, level {level}: "
             "use rounds ≥ 1, searches ≥ 0 and 0 < level < 1"
         )
-    random = np.random.default_rng(seed)
-    evaluator = Evaluator(scores)
-    shares = _point_shares(scores, hits)
-    n = scores.n_real
-    subsets = evaluator.subsets([evaluator.indices(point.members) for point in front])
-    covered = np.unpackbits(scores.masks, axis=1)[:, :n].astype(bool)
-    unions = np.array([covered[row].any(axis=0) for row in subsets], np.float64)  # [P, N]
-    weights = subsets * scores.counts
-    held = weights @ shares / weights.sum(axis=1, keepdims=True)  # [P, N], sums to density
-    coverage, intra = np.empty((rounds, len(front))), np.empty((rounds, len(front)))
-    for number in range(rounds):
-        times = np.bincount(random.integers(0, n, n), minlength=n)
-        coverage[number] = unions @ times / n
-        intra[number] = harmonic_mean(held @ times, coverage[number])
-    membership: Counter[str] = Counter()
+    inter_form(front)  # refuses fronts of other objectives
+    source = _source(scores, hits, seed)
+    rounds, searches = min(rounds, source.most), min(searches, source.most)
+    intervals = source.intervals(front, rounds, level)
+    membership = _membership(front, source, searches, on_progress)
+    return FrontConfidence(level, rounds, source.covers, *intervals, membership, searches)
+
+
+def _source(scores: PoolScores, hits: npt.ArrayLike | None, seed: int) -> _Rounds:
+    if scores.resamples is None:
+        return _PointDraws(scores, hits, seed)
+    if hits is not None:
+        raise InputError("hits go with scores without resamples: leave them out")
+    return _KeptParts(scores, scores.resamples)
+
+
+class _Rounds(Protocol):
+    """Where resamples come from."""
+
+    covers: tuple[str, ...]
+    most: int
+
+    def intervals(self, front: Front, rounds: int, level: float) -> _Intervals:
+        """Of Intra-d, coverage and Inter-d."""
+
+    def pool(self, number: int) -> PoolScores:
+        """The scores of one resample, to be searched."""
+
+
+class _PointDraws:
+    """Draws the real points with replacement, balls and images kept as they are."""
+
+    covers: tuple[str, ...] = ("real points",)
+    most = sys.maxsize
+
+    def __init__(self, scores: PoolScores, hits: npt.ArrayLike | None, seed: int) -> None:
+        self._scores = scores
+        self._random = np.random.default_rng(seed)
+        self._covered: BoolArray = np.unpackbits(scores.masks, axis=1, count=scores.n_real).astype(
+            np.bool_
+        )
+        self._shares = _point_shares(scores, self._covered, hits)
+
+    def intervals(self, front: Front, rounds: int, level: float) -> _Intervals:
+        """Percentiles over the draws; none of Inter-d, which does not depend on real points."""
+        evaluator, n = Evaluator(self._scores), self._scores.n_real
+        subsets = evaluator.subsets([evaluator.indices(point.members) for point in front])
+        unions = np.array([self._covered[row].any(axis=0) for row in subsets], np.float64)
+        weights = subsets * self._scores.counts
+        # Each point's part of each union's density, [P, N].
+        held = weights @ self._shares / weights.sum(axis=1, keepdims=True)
+        coverage, intra = np.empty((rounds, len(front))), np.empty((rounds, len(front)))
+        for number in range(rounds):
+            times = np.bincount(self._random.integers(0, n, n), minlength=n)
+            coverage[number] = unions @ times / n
+            intra[number] = harmonic_mean(held @ times, coverage[number])
+        return _percentiles(intra, level), _percentiles(coverage, level), None
+
+    def pool(self, number: int) -> PoolScores:
+        """The scores over a fresh draw of the real points."""
+        n = self._scores.n_real
+        chosen = self._random.integers(0, n, n)
+        drawn = self._covered[:, chosen]
+        return replace(
+            self._scores,
+            density=self._shares[:, chosen].sum(axis=1),
+            coverage=drawn.mean(axis=1),
+            masks=np.packbits(drawn, axis=1),
+        )
+
+
+class _KeptParts:
+    """Takes the rounds that the scores hold: parts of the real points and of all images."""
+
+    covers: tuple[str, ...] = ("real points", "images")
+
+    def __init__(self, scores: PoolScores, resamples: Resamples) -> None:
+        self._scores, self._inflation = scores, resamples.inflation
+        self.most = len(resamples)
+
+    def intervals(self, front: Front, rounds: int, level: float) -> _Intervals:
+        """Percentiles of the deviations over the rounds, scaled up to the whole sets.
+
+        Fewer images reach fewer points, so the deviations are taken from the rounds' own mean.
+        """
+        form = inter_form(front)
+        evaluator = Evaluator(self._scores, inter=form)
+        subsets = evaluator.subsets([evaluator.indices(point.members) for point in front])
+        found = [Evaluator(self.pool(number), inter=form)(subsets) for number in range(rounds)]
+        whole = evaluator(subsets)
+        intra, coverage, inter = (
+            self._around(
+                getattr(whole, name), np.array([getattr(each, name) for each in found]), level
+            )
+            for name in ("intra_d", "coverage", "inter_d")
+        )
+        return intra, tuple(Interval(each.low, min(1.0, each.high)) for each in coverage), inter
+
+    def _around(
+        self, centre: Float64Array, draws: Float64Array, level: float
+    ) -> tuple[Interval, ...]:
+        deviation = self._inflation * (draws - draws.mean(axis=0))
+        # No density, coverage or overlap is below 0.
+        return _percentiles(np.maximum(0.0, centre + deviation), level)
+
+    def pool(self, number: int) -> PoolScores:
+        """The scores of a round."""
+        return self._scores.resample(number)
+
+
+def _membership(
+    front: Front, source: _Rounds, searches: int, on_progress: ReportProgress | None
+) -> dict[str, float]:
+    """Search resamples again: the share of them with each member on the front."""
+    form = inter_form(front)
+    seen: Counter[str] = Counter()
+    names: tuple[str, ...] = ()
     for number in range(searches):
-        pool = _resampled(scores, covered, shares, random)
+        pool = source.pool(number)
+        names = pool.names
         again = search(pool, trials=_SEARCH_TRIALS, seed=number, inter=form)
-        membership.update({name for point in again for name in point.members})
+        seen.update({name for point in again for name in point.members})
         if on_progress is not None:
             on_progress(number + 1, searches)
-    return FrontConfidence(
-        level,
-        rounds,
-        _intervals(intra, level),
-        _intervals(coverage, level),
-        {name: membership[name] / searches for name in scores.names} if searches else {},
-        searches,
-    )
+    return {name: seen[name] / searches for name in names}
 
 
-def rescore(front: Front, scores: PoolScores) -> tuple[FrontPoint, ...]:
-    """The same ensembles under other scores, in front order.
-
-    For scores of a held-out part of the real data it shows the winner's curse (the front was
-    chosen because it scored well on the points it is measured on), for another embedding whether
-    the choice depends on it, for fresh samples how much the draw of images matters.
-
-    Raises:
-        InputError: the scores lack a member of the front.
-    """
-    evaluator = Evaluator(scores, inter=inter_form(front))
-    points = []
-    for point in front:
-        members = evaluator.indices(point.members)
-        weights = None
-        if point.weights is not None:
-            by_name = dict(zip(point.members, point.weights, strict=True))
-            weights = [by_name[evaluator.names[m]] for m in members]
-        intra, inter, density, coverage = evaluator.evaluate(members, weights)
-        names = tuple(evaluator.names[m] for m in members)
-        points.append(
-            FrontPoint(
-                names, intra, inter, density, coverage, None if weights is None else tuple(weights)
-            )
-        )
-    return tuple(points)
-
-
-def shared_members(fronts: Sequence[Front]) -> dict[str, tuple[float, ...]]:
-    """For every member on any front, the share of each front's points that hold it.
-
-    Puts fronts of other embeddings side by side; most frequent first.
-    """
-    counts = [Counter(name for point in front for name in point.members) for front in fronts]
-    names = sorted(set().union(*counts), key=lambda name: (-sum(c[name] for c in counts), name))
-    return {
-        name: tuple(c[name] / max(1, len(front)) for c, front in zip(counts, fronts, strict=True))
-        for name in names
-    }
-
-
-def inter_form(front: Front) -> str:
-    """The form of Inter-d of a front of Intra-d and Inter-d."""
-    if front.objectives and not front.objectives[0].startswith("intra_d"):
-        raise InputError(
-            f"the front's objectives are {', '.join(front.objectives)}: only fronts of Intra-d and "
-            "Inter-d can be resampled or scored again"
-        )
-    return front.objectives[1].rpartition(":")[2] if len(front.objectives) > 1 else "symmetric"
-
-
-def _point_shares(scores: PoolScores, hits: npt.ArrayLike | None) -> Float64Array:
+def _point_shares(
+    scores: PoolScores, covered: BoolArray, hits: npt.ArrayLike | None
+) -> Float64Array:
     """Each real point's part of each member's density, [M, N], rows sum to the density."""
-    n = scores.n_real
-    if hits is None:
-        parts = np.unpackbits(scores.masks, axis=1)[:, :n].astype(np.float64)
-    else:
+    parts = covered.astype(np.float64)
+    if hits is not None:
         parts = np.asarray(hits, np.float64)
-        if parts.shape != (len(scores), n) or not (parts >= 0).all():
-            raise InputError(f"hits must be counts [{len(scores)},{n}], not {list(parts.shape)}")
+        if parts.shape != covered.shape or not (parts >= 0).all():
+            raise InputError(f"hits must be counts {list(covered.shape)}, not {list(parts.shape)}")
     total = parts.sum(axis=1, keepdims=True)
     shares: Float64Array = scores.density[:, None] * parts / np.where(total > 0, total, 1.0)
     return shares
 
 
-def _resampled(
-    scores: PoolScores,
-    covered: npt.NDArray[np.bool_],
-    shares: Float64Array,
-    random: np.random.Generator,
-) -> PoolScores:
-    chosen = random.integers(0, scores.n_real, scores.n_real)
-    drawn = covered[:, chosen]
-    return replace(
-        scores,
-        density=shares[:, chosen].sum(axis=1),
-        coverage=drawn.mean(axis=1),
-        masks=np.packbits(drawn, axis=1),
-    )
-
-
-def _intervals(draws: Float64Array, level: float) -> tuple[Interval, ...]:
+def _percentiles(draws: Float64Array, level: float) -> tuple[Interval, ...]:
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return tuple(Interval(float(a), float(b)) for a, b in zip(low, high, strict=True))

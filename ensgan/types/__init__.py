@@ -13,6 +13,7 @@ from ensgan.types.images import (
     gan_of,
     step_of,
 )
+from ensgan.types.resamples import Resamples
 from ensgan.types.scores import PairPrecision, PoolScores, harmonic_mean
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "MemberId",
     "PairPrecision",
     "PoolScores",
+    "Resamples",
     "Samples",
     "Selection",
     "UInt8Array",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,9 @@ import numpy.typing as npt
 from ensgan.errors import DataError
 from ensgan.files import read_npz, write_npz
 from ensgan.types.arrays import Float64Array, Int64Array, UInt8Array
+from ensgan.types.resamples import Resamples
+
+_RESAMPLED = ("points", "masks", "density", "directed")
 
 
 def harmonic_mean(density: npt.ArrayLike, coverage: npt.ArrayLike) -> Float64Array:
@@ -38,6 +42,8 @@ class PoolScores:
         counts: int64 [M], images of each member.
         extractor: content key of the embedding, empty when unknown.
         contents: content keys of the real set and of each member (1+M), empty when unknown.
+        fast: counted from products alone (``--fast``), not exactly.
+        resamples: the same scores on random parts of the points and images, if they were asked for.
 
     Source: method.md §3–4 restates Naeem et al. 2020 (density, coverage) and
     Tronchin et al. 2026 (the two objectives).
@@ -54,6 +60,8 @@ class PoolScores:
     counts: Int64Array
     extractor: str = ""
     contents: tuple[str, ...] = ()
+    fast: bool = False
+    resamples: Resamples | None = None
 
     def __post_init__(self) -> None:
         m, width = len(self.names), (self.n_real + 7) // 8
@@ -75,6 +83,8 @@ class PoolScores:
             wrong.append(f"member names repeat: {', '.join(repeated)}")
         if len(self.contents) not in (0, 1 + m):
             wrong.append(f"{len(self.contents)} content keys for {1 + m} sets")
+        if self.resamples is not None:
+            wrong += self.resamples.problems(m, width)
         if wrong:
             raise DataError("scores do not fit together: " + "; ".join(wrong))
 
@@ -89,6 +99,7 @@ class PoolScores:
     def save(self, path: Path) -> None:
         """Write ``scores.npz`` (the contract others' tools read)."""
         equal = len(set(self.counts.tolist())) == 1
+        optional = {} if self.resamples is None else vars(self.resamples)
         write_npz(
             path,
             names=np.array(self.names),
@@ -103,11 +114,15 @@ class PoolScores:
             counts=self.counts,
             extractor=np.array(self.extractor),
             contents=np.array(self.contents, dtype=str),
+            fast=np.bool_(self.fast),
+            **{f"resampled_{name}": array for name, array in optional.items()},
         )
 
     @classmethod
     def load(cls, path: Path) -> PoolScores:
         """Read ``scores.npz``; ``counts`` may be absent when every member has ``n_fake`` images.
+
+        Older files lack ``contents``, ``fast`` and the ``resampled_…`` arrays.
 
         Raises:
             DataError: the file is missing, truncated or its arrays do not fit together.
@@ -128,6 +143,8 @@ class PoolScores:
             counts=counts.astype(np.int64),
             extractor=str(arrays.get("extractor", "")),
             contents=tuple(str(key) for key in arrays.get("contents", ())),
+            fast=bool(arrays.get("fast", False)),
+            resamples=_resamples(path, arrays),
         )
 
     def part(self, names: Sequence[str]) -> PoolScores:
@@ -145,7 +162,46 @@ class PoolScores:
             overlap=self.overlap[pairs],
             counts=self.counts[rows],
             contents=contents or (),
+            resamples=None if self.resamples is None else self.resamples.part(rows),
         )
+
+    def resample(self, number: int) -> PoolScores:
+        """The scores of one round of ``resamples``, over the real points that it keeps.
+
+        Raises:
+            DataError: the scores hold no resamples.
+        """
+        if self.resamples is None:
+            raise DataError("the scores hold no resamples: score with --resamples 200")
+        kept = np.unpackbits(self.resamples.points[number], count=self.n_real).astype(np.bool_)
+        drawn = np.unpackbits(self.resamples.masks[number], axis=1, count=self.n_real)[:, kept]
+        directed = self.resamples.directed[number].astype(np.float64)
+        return replace(
+            self,
+            density=self.resamples.density[number],
+            coverage=drawn.mean(axis=1),
+            masks=np.packbits(drawn, axis=1),
+            directed=directed,
+            overlap=0.5 * (directed + directed.T),
+            n_real=int(kept.sum()),
+            resamples=None,
+        )
+
+
+def _resamples(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> Resamples | None:
+    found = [name for name in _RESAMPLED if f"resampled_{name}" in arrays]
+    if not found:
+        return None
+    if len(found) < len(_RESAMPLED):
+        missing = ", ".join(f"resampled_{name}" for name in _RESAMPLED if name not in found)
+        raise DataError(f"{path} holds a part of its resamples only, it lacks {missing}")
+    points, masks, density, directed = (arrays[f"resampled_{name}"] for name in _RESAMPLED)
+    return Resamples(
+        points.astype(np.uint8),
+        masks.astype(np.uint8),
+        density.astype(np.float64),
+        directed.astype(np.float32),
+    )
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import pytest
 from search_pool import made_up_pool
 
 from ensgan.errors import InputError
+from ensgan.metrics import score_pool
 from ensgan.search import Evaluator, bootstrap, optimise_weights, rescore, search, shared_members
 
 
@@ -55,6 +56,55 @@ def test_membership_over_resamples() -> None:
     on_front = {name for point in front for name in point.members}
     assert set(confidence.membership) == set(scores.names)
     assert max(confidence.membership[name] for name in on_front) == 1.0
+
+
+def drawn_pool(seed: int, images: int = 120) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Real points and the images of five generators, all drawn afresh."""
+    random = np.random.default_rng(seed)
+    fakes = [
+        random.normal(size=(images, 3)) * spread + shift
+        for spread, shift in ((1.0, 0.0), (0.6, 0.4), (0.8, -0.6), (1.3, 0.2), (0.5, -0.3))
+    ]
+    return random.normal(size=(images, 3)), fakes
+
+
+NAMES = [f"G{i}@1" for i in range(5)]
+
+
+@pytest.mark.parametrize("form", ["symmetric", "directed"])
+def test_resampled_images_give_intervals_of_both_objectives(form: str) -> None:
+    """As wide as the spread of the objectives over fresh points and images, or wider."""
+    real, fakes = drawn_pool(0)
+    scores = score_pool(real, fakes, NAMES, resamples=200)
+    front = search(scores, inter=form)
+    sure = bootstrap(front, scores, rounds=1000)
+    assert (sure.rounds, sure.covers) == (200, ("real points", "images"))
+    assert sure.inter_d is not None
+    fresh = [score_pool(*drawn_pool(seed), NAMES) for seed in range(1, 31)]
+    for place, point in enumerate(front):
+        again = [rescore(replace(front, points=(point,)), each)[0] for each in fresh]
+        for name, interval in (("intra_d", sure.intra_d), ("inter_d", sure.inter_d)):
+            low, high = interval[place].low, interval[place].high
+            assert low <= getattr(point, name) <= high
+            spread = np.std([getattr(each, name) for each in again], ddof=1)
+            assert 0.6 < (high - low) / (2 * 1.96 * spread) < 2.5
+        assert sure.coverage[place].high <= 1.0
+    alone = bootstrap(front, replace(scores, resamples=None), rounds=200)
+    assert alone.inter_d is None and alone.covers == ("real points",)
+
+
+def test_resampled_images_tell_which_members_stay() -> None:
+    scores = score_pool(*drawn_pool(3), NAMES, resamples=4)
+    front = search(scores)
+    sure = bootstrap(front, scores, searches=9)
+    assert (sure.rounds, sure.searches) == (4, 4)
+    expected = [search(scores.resample(b), trials=30_000, seed=b) for b in range(4)]
+    for name, share in sure.membership.items():
+        on = [any(name in point.members for point in each) for each in expected]
+        assert share == np.mean(on)
+    assert bootstrap(front, scores, seed=5).intra_d == bootstrap(front, scores).intra_d
+    with pytest.raises(InputError, match="hits go with"):
+        bootstrap(front, scores, hits=np.zeros((5, 120)))
 
 
 def test_rescoring_on_the_same_scores_changes_nothing() -> None:
