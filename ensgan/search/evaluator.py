@@ -15,14 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ensgan.errors import InputError, unknown_name
-from ensgan.search import kernels
+from ensgan.search import exchange, kernels
 from ensgan.search.lookup import pair_sums, sums_of_eight, unions_of_eight
-from ensgan.search.masks import BoolArray, UInt64Array, leave_one_out, pack_words, popcount
+from ensgan.search.masks import BLOCK_BYTES, BoolArray, UInt64Array, pack_words, popcount
 from ensgan.search.objectives import ObjectiveTables, tables_from_scores
 from ensgan.search.values import Neighbourhood, Values
 from ensgan.types import Float64Array, Int64Array, PoolScores, harmonic_mean
-
-_BLOCK_BYTES = 1 << 22  # working set of one block of subsets
 
 
 class Evaluator:
@@ -109,7 +107,7 @@ class Evaluator:
             values = Values(*compiled.batch(flags.view(np.uint64), *tables))
             return self._with_fidelity(values, matrix)
         covered = np.empty(len(matrix), np.int64)
-        block = max(1, _BLOCK_BYTES // (8 * max(self.words.shape[1], len(self))))
+        block = max(1, BLOCK_BYTES // (8 * max(self.words.shape[1], len(self))))
         for start in range(0, len(matrix), block):
             rows = matrix[start : start + block]
             covered[start : start + block] = popcount(self._union(rows)).sum(axis=1)
@@ -124,7 +122,7 @@ class Evaluator:
     def pairs(self, first: Int64Array, second: Int64Array) -> Values:
         """Evaluate the ensembles {first[i], second[i]}: two members each, so no table is needed."""
         covered = np.empty(len(first), np.int64)
-        block = max(1, _BLOCK_BYTES // (16 * self.words.shape[1]))
+        block = max(1, BLOCK_BYTES // (16 * self.words.shape[1]))
         for start in range(0, len(first), block):
             rows = slice(start, start + block)
             union = self.words[first[rows]] | self.words[second[rows]]
@@ -201,12 +199,9 @@ class Evaluator:
         if removed is not None:
             places = np.searchsorted(inside, np.asarray(removed, np.int64))
         compiled = self._compiled
-        if compiled is not None:
-            tables = (self.pair, self.linear, self.shares, self.points)
-            values = Values(*compiled.neighbours(self.words, inside, places, outside, *tables))
-        else:
-            covered = self._neighbour_coverage(inside, places, outside)
-            values = self._neighbour_values(inside, places, outside, covered)
+        evaluate = exchange.neighbours if compiled is None else compiled.neighbours
+        tables = (self.pair, self.linear, self.shares, self.points)
+        values = Values(*evaluate(self.words, inside, places, outside, *tables))
         near = Neighbourhood(tuple(inside.tolist()), inside[places], outside, values)
         if self.tables.fidelity is None:
             return near
@@ -214,61 +209,6 @@ class Evaluator:
         entries = [near.subset(*divmod(entry, shape[1])) for entry in range(values.intra_d.size)]
         intra = self.tables.fidelity(self.subsets(entries)).reshape(shape)
         return replace(near, values=replace(values, intra_d=intra))
-
-    def _neighbour_coverage(
-        self, inside: Int64Array, places: Int64Array, outside: Int64Array
-    ) -> npt.NDArray[np.int64]:
-        """Points covered, [len(places)+1, len(outside)+1]."""
-        base = leave_one_out(self.words[inside])[np.concatenate(([0], places + 1))]
-        rows, columns = len(base), len(outside) + 1
-        covered = np.empty((rows, columns), np.int64)
-        covered[:, 0] = popcount(base).sum(axis=1)
-        incoming = np.ascontiguousarray(self.words.T[:, outside])
-        block = max(1, _BLOCK_BYTES // (8 * max(1, len(outside)) * base.shape[1]))
-        for start in range(0, rows, block):
-            union = base[start : start + block].T[:, :, None] | incoming[:, None, :]
-            covered[start : start + block, 1:] = np.add.reduce(
-                popcount(union), axis=0, dtype=np.uint16 if self.points < 65536 else np.int64
-            )
-        return covered
-
-    def _neighbour_values(
-        self,
-        inside: Int64Array,
-        places: Int64Array,
-        outside: Int64Array,
-        covered: npt.NDArray[np.int64],
-    ) -> Values:
-        linear = _exchange(self.linear, inside, places, outside)
-        shares = _exchange(self.shares, inside, places, outside)
-        if len(inside) == 1:
-            shares[1:, 0] = 1.0  # the empty subset: density 0
-        density = linear / shares
-        coverage = covered / self.points
-        inter = self._neighbour_overlap(inside, places, outside)
-        return Values(harmonic_mean(density, coverage), inter, density, coverage)
-
-    def _neighbour_overlap(
-        self, inside: Int64Array, places: Int64Array, outside: Int64Array
-    ) -> Float64Array:
-        """Inter-d of the neighbourhood; sums of pairs change by one row, one column, one entry."""
-        leaving = inside[places]
-        to_inside = self.pair[inside].sum(axis=0)  # [M]: each member's sum to the subset
-        whole = 0.5 * to_inside[inside].sum()
-        left = np.concatenate(([whole], whole - to_inside[leaving]))
-        overlap = np.empty((len(places) + 1, len(outside) + 1))
-        overlap[:, 0] = left
-        np.add(left[:, None], to_inside[outside], out=overlap[:, 1:])
-        overlap[1:, 1:] -= self.pair[leaving].take(outside, axis=1)
-        smaller, same, larger = (
-            2.0 / (size * (size - 1)) if size > 1 else np.nan
-            for size in range(len(inside) - 1, len(inside) + 2)
-        )
-        overlap[0, 0] *= same
-        overlap[0, 1:] *= larger
-        overlap[1:, 0] *= smaller
-        overlap[1:, 1:] *= same
-        return overlap
 
     def _values(
         self,
@@ -306,13 +246,3 @@ class Evaluator:
         for group in range(1, codes.shape[1]):
             union |= self._groups[group].take(codes[:, group], axis=0)
         return union
-
-
-def _exchange(
-    values: Float64Array, inside: Int64Array, places: Int64Array, outside: Int64Array
-) -> Float64Array:
-    """Sum over the subset after dropping row i and taking in column j."""
-    lost = np.concatenate(([0.0], values[inside[places]]))
-    gained = np.concatenate(([0.0], values[outside]))
-    total: Float64Array = (values[inside].sum() - lost)[:, None] + gained
-    return total

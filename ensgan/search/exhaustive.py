@@ -2,8 +2,8 @@
 
 Partial subsets are extended in pool order. A partial subset is dropped when no completion to the
 size in hand can enter the front: its Inter-d is at least the pairs it has plus the cheapest
-pairs it must still take in, its Intra-d at most what the best densities and the largest gains
-in coverage allow (gains only shrink as a union grows).
+pairs it must still take in (a third objective likewise), its Intra-d at most what the best
+densities and the largest gains in coverage allow (gains only shrink as a union grows).
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ class _Enumeration:
         self.required = constraints.required
         self.order = constraints.free
         self.cheapest_pair = self._cheapest_pair()
+        self.cheapest = np.concatenate(([0.0], np.cumsum(np.sort(run.costs[self.order]))))
 
     def prove(self, size: int) -> bool:
         """Enumerate all subsets of ``size`` members; False when the budget ended before."""
@@ -141,9 +142,8 @@ class _Enumeration:
             least = least + np.partition(sums, missing - 1, axis=1)[:, :missing].sum(axis=1)
             least = least + 0.5 * missing * (missing - 1) * self.cheapest_pair
         inter = least / (0.5 * size * (size - 1))
-        archive = self.run.archive
-        best = np.concatenate(([-np.inf], archive.intra))
-        needed = best[np.searchsorted(archive.inter, inter + TIE, side="right")]
+        cost = self.run.costs[child.members].sum(axis=1) + self.cheapest[missing]
+        needed = self.run.archive.best_intra(inter, cost)
         hopeful = self._intra_bound(child, missing, coverage_known=False) > needed + TIE
         rows = np.flatnonzero(hopeful)
         if len(rows):

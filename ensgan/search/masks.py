@@ -11,6 +11,9 @@ import numpy.typing as npt
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
 UInt64Array: TypeAlias = npt.NDArray[np.uint64]
 
+BLOCK_BYTES = 1 << 22
+"""Working set of one block of subsets or neighbours."""
+
 
 def pack_words(masks: npt.NDArray[np.uint8]) -> UInt64Array:
     """Masks uint8 [M, ceil(N/8)] as uint64 [M, W], zero-padded to a multiple of eight words."""

@@ -75,7 +75,7 @@ class NearbySubsets:
         fits[0, 0] = False
         rows, columns = np.nonzero(fits)
         intra, inter = near.values.intra_d[fits], near.values.inter_d[fits]
-        short = run.archive.shortfall(intra, inter)
+        short = run.archive.shortfall(intra, inter, run.move_costs(near)[fits])
         found = []
         for row, column, gap in zip(rows.tolist(), columns.tolist(), short.tolist(), strict=True):
             subset = near.subset(row, column)

@@ -98,23 +98,27 @@ class Archive:
         self, intra: Float64Array, inter: Float64Array, cost: Float64Array
     ) -> Int64Array:
         """Indices of the values that would enter, a front among themselves (no cost)."""
-        best = np.concatenate(([-np.inf], self.intra))
-        entering = np.flatnonzero(
-            intra > best[np.searchsorted(self.inter, inter + TIE, side="right")] + TIE
-        )
+        entering = np.flatnonzero(intra > self.best_intra(inter, cost) + TIE)
         if len(entering) > 1:
             values = np.column_stack((intra[entering], inter[entering]))
             entering = entering[pareto_front(values)]
         return entering
 
-    def shortfall(self, intra: Float64Array, inter: Float64Array) -> Float64Array:
+    def best_intra(self, inter: Float64Array, cost: Float64Array) -> Float64Array:
+        """The largest Intra-d in here at most this Inter-d (and cost), -inf where there is none."""
+        best = np.concatenate(([-np.inf], self.intra))
+        found: Float64Array = best[np.searchsorted(self.inter, inter + TIE, side="right")]
+        return found
+
+    def shortfall(
+        self, intra: Float64Array, inter: Float64Array, cost: Float64Array
+    ) -> Float64Array:
         """How far below the front each value lies in Intra-d at its own Inter-d (≤ 0: beyond)."""
-        best = np.concatenate(([REFERENCE_INTRA], self.intra))
-        gap: Float64Array = best[np.searchsorted(self.inter, inter + TIE, side="right")] - intra
+        gap: Float64Array = np.maximum(REFERENCE_INTRA, self.best_intra(inter, cost)) - intra
         return gap
 
-    def gains(self, intra: Float64Array, inter: Float64Array) -> Float64Array:
-        """Hypervolume that each value alone would add."""
+    def gains(self, intra: Float64Array, inter: Float64Array, cost: Float64Array) -> Float64Array:
+        """Hypervolume that each value alone would add (no cost)."""
         # Between two steps of the front its Intra-d is constant: [n, steps + 1] rectangles.
         level = np.concatenate(([REFERENCE_INTRA], np.maximum(self.intra, REFERENCE_INTRA)))
         start = np.concatenate(([-np.inf], self.inter))
@@ -147,48 +151,3 @@ class Archive:
     def hypervolume(self) -> float:
         """Hypervolume of the archive (see :func:`hypervolume`)."""
         return hypervolume(np.column_stack((self.intra, self.inter)))
-
-
-class CostArchive(Archive):
-    """The non-dominated subsets of three objectives: the third is a cost, minimised.
-
-    Kept in the order of entry; every candidate is compared with all.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.cost: Float64Array = np.zeros(0)
-
-    def candidates(
-        self, intra: Float64Array, inter: Float64Array, cost: Float64Array
-    ) -> Int64Array:
-        """Indices of the values that no subset in here dominates."""
-        entering: list[int] = []
-        step = max(1, (1 << 20) // max(1, len(self)))
-        for start in range(0, len(intra), step):
-            rows = slice(start, start + step)
-            dominated = self.intra >= intra[rows, None] - TIE
-            dominated &= self.inter <= inter[rows, None] + TIE
-            dominated &= self.cost <= cost[rows, None] + TIE
-            entering += (start + np.flatnonzero(~dominated.any(axis=1))).tolist()
-        # nan: no pair, no ensemble.
-        return np.array([i for i in entering if np.isfinite(inter[i])], np.int64)
-
-    def insert(
-        self, intra: float, inter: float, members: tuple[int, ...], cost: float = 0.0
-    ) -> bool:
-        """Add one subset and drop those it dominates; False when it does not enter."""
-        as_good = (self.intra >= intra - TIE) & (self.inter <= inter + TIE)
-        if (as_good & (self.cost <= cost + TIE)).any():
-            return False
-        stays = (self.intra > intra + TIE) | (self.inter < inter - TIE) | (self.cost < cost - TIE)
-        self.intra = np.append(self.intra[stays], intra)
-        self.inter = np.append(self.inter[stays], inter)
-        self.cost = np.append(self.cost[stays], cost)
-        self.members = [m for m, stay in zip(self.members, stays, strict=True) if stay] + [members]
-        self.entries += 1
-        return True
-
-    def steps(self) -> Float64Array:
-        """All alike, the earliest first."""
-        return -np.arange(len(self), dtype=np.float64)

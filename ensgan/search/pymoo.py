@@ -29,7 +29,8 @@ def search_with_pymoo(run: SearchRun, starts: Sequence[Sequence[int]] = ()) -> N
     if len(free) == 0:
         run.offer(_whole(run, np.zeros((1, 0), bool)))
         return
-    problem = Problem(n_var=len(free), n_obj=2, n_ieq_constr=1, xl=0, xu=1, vtype=bool)
+    many = 2 if run.third is None else 3
+    problem = Problem(n_var=len(free), n_obj=many, n_ieq_constr=1, xl=0, xu=1, vtype=bool)
     size = min(_POPULATION, run.limit_trials or _POPULATION)
     algorithm = NSGA2(
         pop_size=size,
@@ -47,7 +48,8 @@ def search_with_pymoo(run: SearchRun, starts: Sequence[Sequence[int]] = ()) -> N
         values = run.offer(subsets, keep_all=True)
         violation = run.constraints.violation(subsets)
         run.skip(int((violation > 0).sum()))
-        objectives = np.column_stack((-values.intra_d, values.inter_d))
+        costs = run.costs_of(subsets)
+        objectives = np.column_stack((-values.intra_d, values.inter_d, costs))[:, :many]
         generation.set("F", np.nan_to_num(objectives, nan=_INFEASIBLE))
         generation.set("G", violation[:, None])
         algorithm.tell(infills=generation)

@@ -14,10 +14,11 @@ import numpy.typing as npt
 
 from ensgan.files import atomic_path
 from ensgan.search.constraints import Constraints
+from ensgan.search.cost_archive import CostArchive
 from ensgan.search.distinct import DistinctCounter
 from ensgan.search.evaluator import Evaluator
 from ensgan.search.masks import BoolArray, UInt64Array
-from ensgan.search.pareto import Archive, CostArchive
+from ensgan.search.pareto import Archive
 from ensgan.search.values import Neighbourhood, Values
 from ensgan.types import Float64Array, Front, FrontPoint, Int64Array
 
@@ -61,7 +62,7 @@ class SearchRun:
         third: ThirdObjective | None = None,
     ) -> None:
         self.third = third
-        self._costs = np.zeros(len(evaluator)) if third is None else third.costs
+        self.costs = np.zeros(len(evaluator)) if third is None else third.costs
         self.evaluator = evaluator
         self.constraints = constraints
         self.seed = seed
@@ -113,7 +114,7 @@ class SearchRun:
         first = self.trials
         self.trials += len(fits)
         self._counter.add(self._counter.of(subsets[fits]))
-        cost = subsets[fits] @ self._costs
+        cost = self.costs_of(subsets[fits])
         entered = self.archive.candidates(values.intra_d[fits], values.inter_d[fits], cost)
         for order in entered.tolist():
             index = int(fits[order])
@@ -138,7 +139,7 @@ class SearchRun:
         values = self.evaluator.pairs(first, second)
         word = self._counter.member_hash
         self._counter.add(word[first] ^ word[second])
-        cost = self._costs[first] + self._costs[second]
+        cost = self.costs[first] + self.costs[second]
         entered = self.archive.candidates(values.intra_d, values.inter_d, cost)
         for index in entered:
             members = tuple(sorted((int(first[index]), int(second[index]))))
@@ -184,7 +185,7 @@ class SearchRun:
         self.trials += len(chosen)
         self._counter.add(self._move_hashes(near).ravel()[chosen])
         intra, inter = near.values.intra_d.ravel(), near.values.inter_d.ravel()
-        cost = self._move_costs(near).ravel()[chosen]
+        cost = self.move_costs(near).ravel()[chosen]
         entered = self.archive.candidates(intra[chosen], inter[chosen], cost)
         columns = fits.shape[1]
         for order in entered:
@@ -207,8 +208,14 @@ class SearchRun:
         hashes: UInt64Array = (lost ^ whole)[:, None] ^ gained
         return hashes
 
-    def _move_costs(self, near: Neighbourhood) -> Float64Array:
-        cost = self._costs
+    def costs_of(self, subsets: BoolArray) -> Float64Array:
+        """The third objective of rows of a bool [B,M] matrix; 0 where there is none."""
+        costs: Float64Array = subsets @ self.costs
+        return costs
+
+    def move_costs(self, near: Neighbourhood) -> Float64Array:
+        """The third objective of every entry of a neighbourhood."""
+        cost = self.costs
         lost = np.concatenate(([0.0], cost[near.removed]))
         gained = np.concatenate(([0.0], cost[near.added]))
         costs: Float64Array = (cost[list(near.members)].sum() - lost)[:, None] + gained
@@ -251,8 +258,7 @@ class SearchRun:
         )
         more = {} if describe is None else dict(describe(columns))
         if self.third is not None:
-            subsets = self.evaluator.subsets(self.archive.members)
-            more[self.third.unit] = subsets @ self._costs
+            more[self.third.unit] = self.costs_of(self.evaluator.subsets(self.archive.members))
         points = [
             FrontPoint(
                 tuple(names[m] for m in members),
@@ -267,14 +273,21 @@ class SearchRun:
         return tuple(sorted(points, key=lambda point: (-point.intra_d, point.inter_d)))
 
     def write_record(self, path: Path) -> None:
-        """Write the recorded trials as CSV: number, members, intra_d, inter_d, seconds."""
+        """Write the recorded trials as CSV: number, members, intra_d, inter_d, seconds.
+
+        A third objective follows as a last column.
+        """
         names = self.evaluator.names
+        unit = () if self.third is None else (self.third.unit,)
         with atomic_path(path) as temporary, temporary.open("w", newline="") as stream:
             writer = csv.writer(stream)
-            writer.writerow(("number", "members", "intra_d", "inter_d", "seconds"))
+            writer.writerow(("number", "members", "intra_d", "inter_d", "seconds", *unit))
             for number, members, intra, inter, seconds in self.rows:
                 chosen = " ".join(names[m] for m in members)
-                writer.writerow((number, chosen, repr(intra), repr(inter), f"{seconds:.6f}"))
+                third = [repr(float(self.costs[list(members)].sum()))] if unit else []
+                writer.writerow(
+                    (number, chosen, repr(intra), repr(inter), f"{seconds:.6f}", *third)
+                )
 
 
 def _thinned(

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from ensgan.errors import InputError, unknown_name
-from ensgan.search.constraints import Budget, Constraints
+from ensgan.search.constraints import Constraints
 from ensgan.search.evaluator import Evaluator
-from ensgan.search.objectives import ObjectiveTables, pool_key
-from ensgan.search.run import ReportProgress, SearchRun
+from ensgan.search.objectives import pool_key
+from ensgan.search.options import SearchOptions
+from ensgan.search.run import SearchRun
 from ensgan.search.select import check_pool
 from ensgan.search.third import third_objective
 from ensgan.types import Front, PoolScores
 
-DEFAULT_TRIALS = 1000
 _ENUMERABLE = 20
 
 
@@ -103,56 +102,12 @@ def samplers() -> tuple[str, ...]:
     return tuple(_SAMPLERS)
 
 
-def search(
-    scores: PoolScores,
-    *,
-    sampler: str = "pareto-local",
-    trials: int | None = None,
-    seconds: float | None = None,
-    seed: int = 0,
-    inter: str = "symmetric",
-    objectives: ObjectiveTables | None = None,
-    third: str | None = None,
-    costs: Mapping[str, float] | None = None,
-    min_size: int = 2,
-    max_size: int | None = None,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    max_per_gan: int | None = None,
-    budget: Budget | None = None,
-    warm_start: bool = False,
-    resume: Front | None = None,
-    study_storage: str | None = None,
-    record: Path | None = None,
-    kernel: str = "auto",
-    on_progress: ReportProgress | None = None,
-) -> Front:
+def search(scores: PoolScores, **options: Any) -> Front:
     """Search the Pareto front of a scored pool: maximise Intra-d, minimise Inter-d.
 
     Args:
         scores: the pool.
-        sampler: one of :func:`samplers`. ``pareto-local`` searches directly; ``ensemble`` is an
-            Optuna study driven by :class:`ensgan.search.EnsembleSampler`; ``nsga2``, ``nsga3``,
-            ``tpe``, ``gp`` and ``random`` are Optuna's own samplers.
-        trials, seconds: the budget in evaluations and wall time. Without either, ``pareto-local``
-            stops when it no longer finds anything and the others after 1,000 trials.
-        seed: the same seed and ``trials`` give the same front.
-        inter: ``symmetric`` (mean of both directions) or ``directed`` (the later member in pool
-            order carries the balls).
-        objectives: other objectives of the same members (:func:`frechet_tables`,
-            :func:`tables_from_precision_recall`); ``inter`` does not matter then.
-        third: a third objective, minimised: ``members`` or ``cost`` (the sum of ``costs``, one
-            a member by name); ``pareto-local`` only.
-        min_size, max_size, include, exclude, max_per_gan, budget: constraints, see
-            :meth:`Constraints.resolve`.
-        warm_start: begin with the members of a short ``pareto-local`` search (Optuna samplers).
-        resume: begin with the points of an earlier front of the same pool.
-        study_storage: Optuna storage: ``sqlite:///FILE``, or a file name for a journal; a stored
-            study of the same search is continued. None keeps the trials in memory.
-        record: write the trials as CSV (number, members, intra_d, inter_d, seconds);
-            ``pareto-local`` records those that entered the front.
-        kernel: see :class:`Evaluator`.
-        on_progress: called with (done, total).
+        **options: the attributes of :class:`SearchOptions`.
 
     Raises:
         InputError: unknown names, an impossible constraint, a budget that is not positive,
@@ -161,113 +116,104 @@ def search(
         StoreError: the study's storage cannot be used.
         SearchInterrupted: Ctrl-C; carries the front found so far.
     """
-    row = _row(sampler, seed, trials, seconds, study_storage)
-    if third is not None and sampler != "pareto-local":
-        raise InputError(f"sampler '{sampler}' takes two objectives: use pareto-local with third")
+    chosen = SearchOptions(**options)
+    row = _row(chosen)
     strategy = row.load()
-    started = time.perf_counter()
-    if trials is None and seconds is None and not row.ends_by_itself:
-        trials = DEFAULT_TRIALS
-    evaluator = Evaluator(objectives or scores, inter=inter, kernel=kernel)
-    if evaluator.names != scores.names:
-        raise InputError("the objectives are of other members than the scores")
-    constraints = Constraints.resolve(
-        scores.names,
-        min_size=min_size,
-        max_size=max_size,
-        include=include,
-        exclude=exclude,
-        max_per_gan=max_per_gan,
-        budget=budget,
-    )
-    if trials is None and seconds is None and max_size is None:
-        _check_end(sampler, constraints)
-    key = pool_key(scores)
-    if resume is not None:
-        check_pool(resume, scores)
-    run = SearchRun(
-        evaluator,
-        constraints,
-        seed=seed,
-        trials=trials,
-        seconds=seconds,
-        on_progress=on_progress,
-        started=started,
-        third=third_objective(scores, third, costs),
-    )
-    options = StrategyOptions(
-        starts=_starts(evaluator, constraints, seed, warm_start, resume),
-        study_storage=study_storage,
-        study_name=f"ensgan-{sampler}-{_form_name(evaluator, inter)}-{seed}-{key}",
-    )
-    try:
-        strategy(run, options)
-    except KeyboardInterrupt:
-        raise SearchInterrupted(_finish(run, sampler, key, record)) from None
-    front = _finish(run, sampler, key, record)
-    if run.trials == 0:
-        raise InputError(f"the budget of {seconds} s ended before the first trial: allow more")
-    if len(front) == 0:
-        raise InputError(
-            f"{sampler} met no ensemble that satisfies the constraints in {run.trials} trials: "
-            "loosen them or use pareto-local"
+    return _Search(scores, chosen, row).run(strategy)
+
+
+class _Search:
+    """One search: its ledger, and what its strategy begins with."""
+
+    def __init__(self, scores: PoolScores, options: SearchOptions, row: _Row) -> None:
+        started = time.perf_counter()
+        self._options = options
+        self._key = pool_key(scores)
+        if options.resume is not None:
+            check_pool(options.resume, scores)
+        evaluator = Evaluator(
+            options.objectives or scores, inter=options.inter, kernel=options.kernel
         )
-    return front
+        if evaluator.names != scores.names:
+            raise InputError("the objectives are of other members than the scores")
+        constraints = options.constraints(scores.names)
+        _check_end(options, constraints)
+        self._run = SearchRun(
+            evaluator,
+            constraints,
+            seed=options.seed,
+            trials=options.trials_of(ends_by_itself=row.ends_by_itself),
+            seconds=options.seconds,
+            on_progress=options.on_progress,
+            started=started,
+            third=third_objective(scores, options.third, options.costs),
+        )
+
+    def run(self, strategy: Strategy) -> Front:
+        """Search until the budget ends."""
+        options, run = self._options, self._run
+        extra = StrategyOptions(self._starts(), options.study_storage, self._study_name())
+        try:
+            strategy(run, extra)
+        except KeyboardInterrupt:
+            raise SearchInterrupted(self._finish()) from None
+        front = self._finish()
+        if run.trials == 0:
+            raise InputError(
+                f"the budget of {options.seconds} s ended before the first trial: allow more"
+            )
+        if len(front) == 0:
+            raise InputError(
+                f"{options.sampler} met no ensemble that satisfies the constraints in "
+                f"{run.trials} trials: loosen them or use pareto-local"
+            )
+        return front
+
+    def _finish(self) -> Front:
+        if self._options.record is not None:
+            self._run.write_record(self._options.record)
+        return self._run.front(self._options.sampler, self._key)
+
+    def _study_name(self) -> str:
+        """The same search finds its trials again, another one does not."""
+        options = self._options
+        first = self._run.evaluator.objectives[0].partition(":")[0]
+        form = options.inter if first == "intra_d" else first
+        third = "" if options.third is None else f"-{options.third}"
+        return f"ensgan-{options.sampler}-{form}{third}-{options.seed}-{self._key}"
+
+    def _starts(self) -> list[tuple[int, ...]]:
+        run, resume = self._run, self._options.resume
+        starts = []
+        if resume is not None:
+            starts = [run.evaluator.indices(point.members) for point in resume]
+        if self._options.warm_start:
+            from ensgan.search.local import pareto_local
+
+            warm = SearchRun(run.evaluator, run.constraints, seed=run.seed, third=run.third)
+            pareto_local(warm)
+            starts += warm.archive.members
+        return starts
 
 
-def _finish(run: SearchRun, sampler: str, key: str, record: Path | None) -> Front:
-    if record is not None:
-        run.write_record(record)
-    return run.front(sampler, key)
+def _row(options: SearchOptions) -> _Row:
+    if options.sampler not in _SAMPLERS:
+        raise InputError(unknown_name("sampler", options.sampler, _SAMPLERS))
+    row = _SAMPLERS[options.sampler]
+    if options.study_storage is not None and not row.stores_trials:
+        raise InputError(
+            f"sampler '{options.sampler}' keeps no Optuna study: leave the storage out"
+        )
+    return row
 
 
-def _check_end(sampler: str, constraints: Constraints) -> None:
+def _check_end(options: SearchOptions, constraints: Constraints) -> None:
     """An enumeration without any budget must be small."""
-    if sampler == "exhaustive" and len(constraints.free) > _ENUMERABLE:
+    bounded = options.trials is not None or options.seconds is not None
+    if bounded or options.max_size is not None or options.sampler != "exhaustive":
+        return
+    if len(constraints.free) > _ENUMERABLE:
         raise InputError(
             f"exhaustive search over all sizes of {len(constraints.free)} members does not end: "
             "give max_size, trials or seconds"
         )
-
-
-def _form_name(evaluator: Evaluator, inter: str) -> str:
-    first = evaluator.objectives[0].partition(":")[0]
-    return inter if first == "intra_d" else first
-
-
-def _row(
-    sampler: str,
-    seed: int,
-    trials: int | None,
-    seconds: float | None,
-    study_storage: str | None,
-) -> _Row:
-    if sampler not in _SAMPLERS:
-        raise InputError(unknown_name("sampler", sampler, _SAMPLERS))
-    row = _SAMPLERS[sampler]
-    if seed < 0:
-        raise InputError(f"seed {seed}: must not be negative")
-    if trials is not None and trials < 1:
-        raise InputError(f"trials {trials}: at least 1")
-    if seconds is not None and not seconds > 0:
-        raise InputError(f"seconds {seconds}: must be above 0")
-    if study_storage is not None and not row.stores_trials:
-        raise InputError(f"sampler '{sampler}' keeps no Optuna study: leave the storage out")
-    return row
-
-
-def _starts(
-    evaluator: Evaluator,
-    constraints: Constraints,
-    seed: int,
-    warm_start: bool,
-    resume: Front | None,
-) -> list[tuple[int, ...]]:
-    starts = [] if resume is None else [evaluator.indices(point.members) for point in resume]
-    if warm_start:
-        from ensgan.search.local import pareto_local
-
-        warm = SearchRun(evaluator, constraints, seed=seed)
-        pareto_local(warm)
-        starts += warm.archive.members
-    return starts

@@ -12,11 +12,14 @@ from ensgan.search.constraints import Budget, costs_of
 from ensgan.search.run import ThirdObjective
 from ensgan.types import Front, PoolScores
 
+THIRDS = ("members", "cost", "parameters", "seconds")
+"""Third objectives: a number of members, or a sum of costs by what it counts."""
+
 
 def third_objective(
     scores: PoolScores, third: str | None, costs: Mapping[str, float] | None
 ) -> ThirdObjective | None:
-    """``members`` (as few as possible), ``cost`` (needs ``costs``) or None.
+    """``members`` (as few as possible), a sum of ``costs`` by what it counts, or None.
 
     Raises:
         InputError: another name, or costs that are missing, negative or not finite.
@@ -25,11 +28,11 @@ def third_objective(
         return None
     if third == "members":
         return ThirdObjective(np.ones(len(scores)), "members")
-    if third != "cost":
-        raise InputError(unknown_name("third objective", third, ("members", "cost")))
+    if third not in THIRDS:
+        raise InputError(unknown_name("third objective", third, THIRDS))
     if costs is None:
-        raise InputError("third objective 'cost' needs the cost of every member")
-    return ThirdObjective(costs_of(scores.names, costs), "cost")
+        raise InputError(f"third objective '{third}' needs the cost of every member")
+    return ThirdObjective(costs_of(scores.names, costs), third)
 
 
 def fronts_by_size(scores: PoolScores, sizes: Sequence[int], **options: Any) -> dict[int, Front]:

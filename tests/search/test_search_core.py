@@ -135,13 +135,14 @@ def test_gains_and_shortfall_of_single_points() -> None:
 
     random = np.random.default_rng(0)
     archive, offers = Archive(), random.random((30, 2))
-    assert archive.gains(np.array([0.5]), np.array([0.2])) == pytest.approx([0.4])
+    assert archive.gains(np.array([0.5]), np.array([0.2]), np.zeros(1)) == pytest.approx([0.4])
     for number, (intra, inter) in enumerate(offers.tolist()):
         archive.insert(intra, inter, (number,))
     values = random.random((50, 2)) * 1.2
     expected = [hypervolume(np.vstack((offers, value))) - hypervolume(offers) for value in values]
-    np.testing.assert_allclose(archive.gains(values[:, 0], values[:, 1]), expected, atol=1e-12)
-    short = archive.shortfall(values[:, 0], values[:, 1])
+    columns = (values[:, 0], values[:, 1], np.zeros(len(values)))
+    np.testing.assert_allclose(archive.gains(*columns), expected, atol=1e-12)
+    short = archive.shortfall(*columns)
     np.testing.assert_array_equal((short < 0) & (values[:, 1] < 1), np.array(expected) > 0)
 
 

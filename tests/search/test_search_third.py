@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
+
 import numpy as np
+import optuna
 import pytest
 from search_pool import made_up_pool
 
 from ensgan.errors import InputError
-from ensgan.search import Evaluator, search
-from ensgan.search.pareto import CostArchive
-from ensgan.types import Front
+from ensgan.search import Evaluator, hypervolume, search
+from ensgan.search.cost_archive import CostArchive
+from ensgan.types import Front, PoolScores
 
 
 def rounded(values: np.ndarray) -> set[tuple[float, ...]]:
@@ -23,20 +27,34 @@ def front_of_three(values: np.ndarray) -> set[tuple[float, ...]]:
     return rounded(values[kept])
 
 
-@pytest.mark.parametrize("third", ["members", "cost"])
-def test_the_front_of_three_objectives_is_exact(third: str) -> None:
-    scores = made_up_pool(2, members=10)
-    costs = {name: float(3 + i * i % 7) for i, name in enumerate(scores.names)}
-    front = search(scores, third=third, costs=costs if third == "cost" else None)
-    codes = np.arange(1 << 10)
-    subsets = (codes[:, None] >> np.arange(10) & 1).astype(bool)
+def costs_by_name(scores: PoolScores) -> dict[str, float]:
+    return {name: float(3 + i * i % 7) for i, name in enumerate(scores.names)}
+
+
+def every_value(scores: PoolScores, third: str) -> np.ndarray:
+    """The three objectives of every ensemble of a small pool."""
+    codes = np.arange(1 << len(scores))
+    subsets = (codes[:, None] >> np.arange(len(scores)) & 1).astype(bool)
     subsets = subsets[subsets.sum(axis=1) >= 2]
     values = Evaluator(scores)(subsets)
-    each = np.ones(10) if third == "members" else np.array(list(costs.values()))
-    cost = subsets @ each
-    expected = front_of_three(np.column_stack((values.intra_d, values.inter_d, cost)))
-    found = [(p.intra_d, p.inter_d, dict(p.measures)[third]) for p in front]
-    assert rounded(np.array(found)) == expected
+    each = np.ones(len(scores))
+    if third != "members":
+        each = np.array(list(costs_by_name(scores).values()))
+    return np.column_stack((values.intra_d, values.inter_d, subsets @ each))
+
+
+def three_values(front: Front, third: str) -> np.ndarray:
+    return np.array([(p.intra_d, p.inter_d, dict(p.measures)[third]) for p in front])
+
+
+@pytest.mark.parametrize("third", ["members", "cost", "parameters"])
+@pytest.mark.parametrize("sampler", ["pareto-local", "exhaustive"])
+def test_the_front_of_three_objectives_is_exact(sampler: str, third: str) -> None:
+    scores = made_up_pool(2, members=10)
+    costs = None if third == "members" else costs_by_name(scores)
+    front = search(scores, sampler=sampler, third=third, costs=costs)
+    expected = front_of_three(every_value(scores, third))
+    assert rounded(three_values(front, third)) == expected
     assert len(front) == len(expected) > len(search(scores))
     assert front.objectives[-1] == f"{third}:min"
     assert Front.from_json(front.to_json()) == front
@@ -65,12 +83,80 @@ def test_the_archive_of_three_keeps_what_a_quadratic_check_keeps() -> None:
     assert rounded(kept) == front_of_three(values)
 
 
+@pytest.mark.parametrize("sampler", ["ensemble", "nsga2", "nsga3", "tpe", "gp", "random", "pymoo"])
+def test_every_sampler_takes_a_third_objective(sampler: str, tmp_path: Path) -> None:
+    """The front is that of the trials, and good samplers come near the true one."""
+    scores = made_up_pool(2, members=8)
+    trials = {"gp": 12, "ensemble": 120}.get(sampler, 60)
+    record = tmp_path / "trials.csv"
+    options = {"third": "cost", "costs": costs_by_name(scores), "record": record}
+    front = search(scores, sampler=sampler, trials=trials, seed=1, **options)
+    rows = list(csv.DictReader(record.open()))
+    assert front.trials >= len(rows) > 0
+    tried = np.array([[float(row[c]) for c in ("intra_d", "inter_d", "cost")] for row in rows])
+    tried = tried[np.isfinite(tried).all(axis=1)]
+    found = rounded(three_values(front, "cost"))
+    assert found == front_of_three(tried)
+    true = front_of_three(every_value(scores, "cost"))
+    if sampler == "ensemble":
+        assert found == true
+    assert front.objectives[-1] == "cost:min"
+
+
+def test_a_study_of_three_objectives_is_continued_and_kept_apart(tmp_path: Path) -> None:
+    scores, storage = made_up_pool(2, members=8), str(tmp_path / "study.journal")
+    options = {"sampler": "nsga2", "study_storage": storage, "third": "members"}
+    search(scores, trials=20, **options)
+    assert search(scores, trials=30, **options).trials == 30
+    plain = search(scores, trials=20, sampler="nsga2", study_storage=storage)
+    assert len(plain.objectives) == 2
+    journal = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(storage))
+    studies = optuna.study.get_all_study_summaries(journal)
+    assert sorted((len(s.directions), s.n_trials) for s in studies) == [(2, 20), (3, 30)]
+
+
+def test_warm_start_and_exhaustive_sizes_with_a_third_objective() -> None:
+    scores = made_up_pool(3, members=14)
+    proven = search(scores, sampler="exhaustive", third="members", max_size=3)
+    assert proven.sampler == "exhaustive:2-3"
+    local = search(scores, third="members", max_size=3)
+    np.testing.assert_allclose(
+        three_values(local, "members"), three_values(proven, "members"), atol=1e-12
+    )
+    warm = search(
+        scores, sampler="random", third="members", max_size=3, warm_start=True, trials=len(local)
+    )
+    assert rounded(three_values(warm, "members")) == rounded(three_values(proven, "members"))
+
+
+def test_gains_of_three_objectives_are_volumes() -> None:
+    """With few different costs: the volume under the front, slice by slice, is exact."""
+    random = np.random.default_rng(5)
+    offers = np.column_stack((random.random((40, 2)), random.integers(1, 6, 40).astype(float)))
+    archive = CostArchive()
+    for number, (intra, inter, cost) in enumerate(offers.tolist()):
+        archive.insert(intra, inter, (number,), cost)
+    values = np.column_stack((random.random((25, 2)) * 1.2, random.integers(1, 6, 25)))
+    levels = np.unique(np.concatenate((archive.cost, values[:, 2])))
+    thick = np.append(np.diff(levels), np.ptp(levels) / len(levels))
+
+    def volume(points: np.ndarray) -> float:
+        return sum(
+            t * hypervolume(points[points[:, 2] <= level, :2])
+            for level, t in zip(levels, thick, strict=True)
+        )
+
+    expected = [volume(np.vstack((offers, value))) - volume(offers) for value in values]
+    np.testing.assert_allclose(archive.gains(*values.T), expected, atol=1e-12)
+    short = archive.shortfall(*values.T)
+    assert ((short < 0) <= (np.array(expected) > 0) | (values[:, 1] >= 1)).all()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"third": "size"}, "third objective"),
         ({"third": "cost"}, "needs the cost"),
-        ({"third": "members", "sampler": "nsga2"}, "two objectives"),
         ({"third": "cost", "costs": {}}, "no cost for"),
     ],
 )

@@ -15,12 +15,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ensgan.errors import InputError
 from ensgan.search.constraints import Constraints
+from ensgan.search.cost_archive import CostArchive
 from ensgan.search.evaluator import Evaluator
 from ensgan.search.local import LocalSearch
 from ensgan.search.nearby import NearbySubsets
 from ensgan.search.pareto import Archive
-from ensgan.search.run import SearchRun
-from ensgan.types import PoolScores
+from ensgan.search.run import SearchRun, ThirdObjective
+from ensgan.types import Float64Array, PoolScores
 
 _LOOKAHEAD = 2000
 _PATIENCE = 100  # kicks in a row without gain after which looking ahead ends
@@ -47,6 +48,7 @@ class EnsembleSampler(BaseSampler):  # type: ignore[misc]
         seed: seed of the local search.
         constraints: which subsets may be proposed; None allows all of two and more.
         lookahead: exact evaluations between two trials.
+        third: a third objective of the search for proposals, minimised.
 
     Raises:
         InputError: unknown form of Inter-d, or a lookahead below 1.
@@ -61,6 +63,7 @@ class EnsembleSampler(BaseSampler):  # type: ignore[misc]
         seed: int = 0,
         constraints: Constraints | None = None,
         lookahead: int = _LOOKAHEAD,
+        third: ThirdObjective | None = None,
     ) -> None:
         if lookahead < 1:
             raise InputError(f"lookahead {lookahead}: at least 1 evaluation")
@@ -68,14 +71,14 @@ class EnsembleSampler(BaseSampler):  # type: ignore[misc]
         self._evaluator = evaluator
         self._position = {name: index for index, name in enumerate(evaluator.names)}
         self._run = SearchRun(
-            evaluator, constraints or Constraints.resolve(evaluator.names), seed=seed
+            evaluator, constraints or Constraints.resolve(evaluator.names), seed=seed, third=third
         )
         self._local = LocalSearch(self._run)
         self._nearby = NearbySubsets(self._run)
         self._lookahead = lookahead
         self._others = optuna.samplers.RandomSampler(seed=seed % 2**32)
         self._tried: set[tuple[int, ...]] = set()
-        self._told = Archive()
+        self._told = Archive() if third is None else CostArchive()
         self._read: set[int] = set()
         self._proposals: dict[int, tuple[int, ...]] = {}
         self._lock = threading.Lock()
@@ -172,7 +175,7 @@ class EnsembleSampler(BaseSampler):  # type: ignore[misc]
         self._tried.add(members)
         if len(members) >= 2:
             intra, inter, _, _ = self._evaluator.evaluate(members)
-            self._told.insert(intra, inter, members)
+            self._told.insert(intra, inter, members, float(self._costs([members])[0]))
 
     def _next(self, elsewhere: frozenset[tuple[int, ...]]) -> tuple[int, ...]:
         """Look ahead, then the untried front point that adds most, or one beside the front."""
@@ -190,8 +193,12 @@ class EnsembleSampler(BaseSampler):  # type: ignore[misc]
         ]
         if not untried:
             return self._nearby.next(self._tried, taken) or self._local.perturbed()
-        gains = self._told.gains(found.intra[untried], found.inter[untried])
+        costs = self._costs([found.members[place] for place in untried])
+        gains = self._told.gains(found.intra[untried], found.inter[untried], costs)
         return found.members[untried[int(np.argmax(gains))]]
+
+    def _costs(self, members: Sequence[tuple[int, ...]]) -> Float64Array:
+        return self._run.costs_of(self._evaluator.subsets(members))
 
 
 def _as_binary(name: str, distribution: BaseDistribution, chosen: bool) -> Any:

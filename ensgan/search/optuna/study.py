@@ -32,7 +32,7 @@ _LOCK_PATIENCE_SECONDS = 3.0
 
 SAMPLERS: dict[str, Callable[[SearchRun, int], BaseSampler]] = {
     "ensemble": lambda run, seed: EnsembleSampler(
-        run.evaluator, seed=seed, constraints=run.constraints
+        run.evaluator, seed=seed, constraints=run.constraints, third=run.third
     ),
     "nsga2": lambda run, seed: optuna.samplers.NSGAIISampler(seed=seed),
     "nsga3": lambda run, seed: optuna.samplers.NSGAIIISampler(seed=seed),
@@ -66,7 +66,7 @@ def search_with_optuna(
     """
     with _quiet_optuna(), _storage_errors(storage):
         study = optuna.create_study(
-            directions=list(DIRECTIONS),
+            directions=[*DIRECTIONS, *(["minimize"] if run.third is not None else [])],
             storage=None if storage is None else _open_storage(storage),
             study_name=study_name,
             load_if_exists=True,
@@ -91,7 +91,7 @@ class _Trials:
         self.study = study
         self.free = [(int(i), run.evaluator.names[i]) for i in run.constraints.free]
         self.required = run.constraints.required.tolist()
-        self.known: dict[tuple[int, ...], tuple[float, float]] = {}
+        self.known: dict[tuple[int, ...], tuple[float, ...]] = {}
         self.feasible = 0
         """Different subsets tried that meet every constraint."""
         self.count = 0
@@ -149,13 +149,13 @@ class _Trials:
         else:
             self.study.tell(trial, values)
 
-    def _evaluate(self, chosen: Sequence[int]) -> tuple[tuple[float, float] | None, float]:
+    def _evaluate(self, chosen: Sequence[int]) -> tuple[tuple[float, ...] | None, float]:
         """Objectives (None below two members) and how far from allowed; duplicates only count."""
         members = tuple(sorted({*chosen, *self.required}))
         row = self.run.evaluator.subsets([members])
         violation = float(self.run.constraints.violation(row)[0])
         if members in self.known:
-            self.run.repeat(members, *self.known[members])
+            self.run.repeat(members, *self.known[members][:2])
         elif len(members) < 2:
             self.run.repeat(members)
             return None, violation
@@ -165,7 +165,9 @@ class _Trials:
                 self.run.repeat(members)
             else:
                 self.feasible += 1
-            self.known[members] = float(values.intra_d[0]), float(values.inter_d[0])
+            found = float(values.intra_d[0]), float(values.inter_d[0])
+            third = [] if self.run.third is None else self.run.costs_of(row).tolist()
+            self.known[members] = (*found, *third)
         return self.known[members], violation
 
 
