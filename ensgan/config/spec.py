@@ -163,21 +163,34 @@ class EmbedSpec(_Strict):
 
 
 class ScoreSpec(_Strict):
-    """Density and coverage."""
+    """Density and coverage.
+
+    ``resamples`` random parts of the points and images are scored too, for intervals of both
+    objectives (``ensgan select --bootstrap``).
+    """
 
     k: int = Field(5, ge=1)
     backend: Literal["auto", "faiss", "torch"] = "auto"
     memory_gb: float = Field(2.0, gt=0)
+    resamples: int = Field(0, ge=0)
 
 
 class SearchSpec(_Strict):
-    """The ensemble search."""
+    """The ensemble search.
+
+    ``objectives`` is the form of the two objectives (``inter`` belongs to density and coverage,
+    ``components`` to ``frechet``); ``third`` adds one to keep small: the number of members, the
+    numbers in their weight files, or the seconds that their images took.
+    """
 
     sampler: str = "ensemble"
     trials: int = Field(1000, ge=1)
     inter: Literal["symmetric", "directed"] = "symmetric"
     min_size: int = Field(2, ge=2)
     max_size: int | None = Field(None, ge=2)
+    objectives: Literal["density-coverage", "precision-recall", "frechet"] = "density-coverage"
+    components: int = Field(32, ge=1)
+    third: Literal["members", "parameters", "seconds"] | None = None
 
     @field_validator("sampler")
     @classmethod

@@ -291,6 +291,12 @@ class MemberScorer:
 
     def _reference(self) -> metrics.RealReference:
         if self.reference is None:
-            real = np.load(self.reference_file, allow_pickle=False)
-            self.reference = metrics.prepare(real, self.k, backend=self.backend)
+            self.reference = real_reference(self.reference_file, self.k, self.backend)
         return self.reference
+
+
+def real_reference(features: Path, k: int, backend: str) -> metrics.RealReference:
+    """The real features with their radii, which lie beside them once anybody has asked."""
+    real = np.load(features, allow_pickle=False)
+    radii = features.with_name(f"{features.stem}-radii-{k}.npz")
+    return metrics.kept_reference(real, radii, k, backend=backend)

@@ -17,7 +17,7 @@ from ensgan.errors import ConfigError, DataError, InputError
 from ensgan.files import atomic_path, content_key
 from ensgan.pipeline.evaluate import DatasetFiles
 from ensgan.pipeline.folder import SweepFolder
-from ensgan.pipeline.members import REVISION, MemberJob
+from ensgan.pipeline.members import REVISION, MemberJob, real_reference
 from ensgan.types import Dataset
 
 
@@ -200,6 +200,7 @@ def embedding_inputs(
         features = embedding.embed(dataset.train.images, extractor).features
         with atomic_path(reference) as temporary:
             np.save(temporary, features)
+    real_reference(reference, spec.score.k, spec.score.backend)  # for the trials
     return Inputs(files, extractor_path, extractor.key, reference, extractor.licence)
 
 

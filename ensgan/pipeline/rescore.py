@@ -17,6 +17,7 @@ from ensgan.pipeline.executor import Executor
 from ensgan.pipeline.finished import FinishedSweep
 from ensgan.pipeline.members import MemberResult
 from ensgan.pipeline.prepare import Inputs, embedding_inputs
+from ensgan.pipeline.searching import find_front
 from ensgan.search import select
 from ensgan.types import PoolScores, Samples
 
@@ -87,8 +88,13 @@ def rescore(
     scores = stages.score(
         sweep.folder, spec, inputs, members, lambda done, total: on_stage("score", done, total)
     )
-    front, _ = stages.find_front(
-        sweep.folder, spec, scores, lambda done, total: on_stage("search", done, total)
+    front, _ = find_front(
+        sweep.folder,
+        spec,
+        scores,
+        inputs,
+        members,
+        lambda done, total: on_stage("search", done, total),
     )
     rule = spec.select.rule if spec.select.rule != RULE else "knee"
     return replace(

@@ -21,6 +21,7 @@ from ensgan.pipeline.opening import opened_manifest
 from ensgan.pipeline.outside_jobs import outside_jobs
 from ensgan.pipeline.prepare import Inputs, Resolved, member_jobs, write_inputs
 from ensgan.pipeline.results import SweepResult
+from ensgan.pipeline.searching import find_front
 from ensgan.search import select
 from ensgan.types import Front, PoolScores, Selection
 
@@ -132,7 +133,9 @@ class _Sweep:
                 self.folder, spec, inputs, members, self._progress("score"), self.executor
             )
         with self.clock.stage("search", is_work=True):
-            front, trials = stages.find_front(self.folder, spec, scores, self._progress("search"))
+            front, trials = find_front(
+                self.folder, spec, scores, inputs, members, self._progress("search")
+            )
         front_name = f"{trials.stem.replace('trials', 'front')}.json"
         places = {
             "front": self.folder.file("search", front_name),

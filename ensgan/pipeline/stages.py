@@ -7,14 +7,13 @@ key there and computes only what is missing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from ensgan import __version__, downstream, ensemble, metrics, zoo
-from ensgan.config import SweepSpec
+from ensgan.config import SearchSpec, SweepSpec
 from ensgan.files import content_key, read_json, write_json
 from ensgan.pipeline.choose import choose_downstream
 from ensgan.pipeline.evaluate import classifier_settings, evaluation_jobs, run_jobs
@@ -24,8 +23,8 @@ from ensgan.pipeline.members import MemberResult
 from ensgan.pipeline.outside_jobs import card_facts
 from ensgan.pipeline.outside_jobs import licences as outside_licences
 from ensgan.pipeline.prepare import Inputs, Resolved, derive_seed
+from ensgan.pipeline.searching import mapped
 from ensgan.pipeline.spread import as_mapper
-from ensgan.search import pool_key, search
 from ensgan.types import Front, FrontPoint, PoolScores, Selection, gan_of
 
 REVISION = 1
@@ -55,10 +54,11 @@ def score(
     if executor is not None and executor.slots > 1 and _products(members) > LARGE_POOL:
         mapper, memory = as_mapper(executor), max(memory // executor.slots, LEAST_MEMORY)
     scores = metrics.score_pool(
-        _mapped(inputs.reference),
-        [_mapped(member.features) for member in members],
+        mapped(inputs.reference),
+        [mapped(member.features) for member in members],
         [member.name for member in members],
         k=spec.score.k,
+        resamples=spec.score.resamples,
         backend=spec.score.backend,
         memory_bytes=memory,
         extractor=inputs.extractor_key,
@@ -74,47 +74,21 @@ def scores_path(
     folder: SweepFolder, spec: SweepSpec, inputs: Inputs, members: Sequence[MemberResult]
 ) -> Path:
     """Where :func:`score` keeps the scores of these members."""
+    resamples = [spec.score.resamples] if spec.score.resamples else []
     key = content_key(
-        REVISION, inputs.reference.name, [m.features.name for m in members], spec.score.k
+        REVISION,
+        inputs.reference.name,
+        [m.features.name for m in members],
+        spec.score.k,
+        *resamples,
     )
     return folder.file("scores", f"scores-{key}.npz")
 
 
-def _mapped(path: Path) -> Callable[[], Any]:
-    """Features as a function that maps their file: what a task elsewhere can carry."""
-    return partial(np.load, path, mmap_mode="r", allow_pickle=False)
-
-
 def _products(members: Sequence[MemberResult]) -> float:
     """Multiplications that scoring the pool takes, roughly."""
-    points, dim = _mapped(members[0].features)().shape
+    points, dim = mapped(members[0].features)().shape
     return float(len(members) ** 2 / 2 * points**2 * dim)
-
-
-def find_front(
-    folder: SweepFolder, spec: SweepSpec, scores: PoolScores, on_progress: OnProgress
-) -> tuple[Front, Path]:
-    """The Pareto front, and the table of all trials."""
-    settings = spec.search
-    size = settings.max_size if settings.max_size is None else min(settings.max_size, len(scores))
-    key = content_key(REVISION, pool_key(scores), settings.model_dump(), spec.seed)
-    path = folder.file("search", f"front-{key}.json")
-    trials = folder.file("search", f"trials-{key}.csv")
-    if path.exists() and trials.exists():
-        return Front.load(path), trials
-    front = search(
-        scores,
-        sampler=settings.sampler,
-        trials=settings.trials,
-        seed=derive_seed(spec.seed, "search"),
-        inter=settings.inter,
-        min_size=settings.min_size,
-        max_size=size,
-        record=trials,
-        on_progress=on_progress,
-    )
-    front.save(path)
-    return front, trials
 
 
 def strategies(
@@ -234,6 +208,7 @@ def _facts(
     return {
         "metrics": {
             **_objectives(point),
+            **dict(point.measures),
             "rule": selected.rule,
             "reason": selected.reason,
             "downstream": {k: v for k, v in table.to_json().items() if k != "runs"},
@@ -258,6 +233,7 @@ def _facts(
             "weights": spec.train.weights,
             "inter": spec.search.inter,
             **({"outside": outside} if outside else {}),
+            **_other_form(spec.search),
         },
         "licences": [
             f"data set {dataset.name}: {dataset.licence or 'not stated'}",
@@ -268,6 +244,13 @@ def _facts(
             "code: ensgan, Apache-2.0",
         ],
     }
+
+
+def _other_form(settings: SearchSpec) -> Mapping[str, str]:
+    """What the objectives are when they are not density and coverage."""
+    if settings.objectives == "density-coverage":
+        return {}
+    return {"objectives": settings.objectives}
 
 
 def _objectives(point: FrontPoint) -> Mapping[str, float]:

@@ -11,6 +11,14 @@ INTER_LABEL = "Inter-d (overlap between members, lower is better)"
 INTRA_LABEL = "Intra-d (fidelity to the real images, higher is better)"
 
 
+def axis_labels(front: Front) -> tuple[str, str]:
+    """Labels of Inter-d and Intra-d, or of what stands in their place."""
+    if not front.objectives or front.objectives[0].startswith("intra_d"):
+        return INTER_LABEL, INTRA_LABEL
+    intra, inter = (name.partition(":")[0] for name in front.objectives[:2])
+    return f"{inter} (lower is better)", f"{intra} (higher is better)"
+
+
 def front_html(front: Front, selected: FrontPoint | None = None) -> str:
     """A self-contained page: one mark a point, its members on hover; ``selected`` is marked."""
     import plotly.graph_objects as go
@@ -36,13 +44,14 @@ def front_html(front: Front, selected: FrontPoint | None = None) -> str:
                 name="selected",
             )
         )
+    x_label, y_label = axis_labels(front)
     # MLflow shows the page in a narrow column.
     figure.update_layout(
         title={"text": _title(front).replace(" (", "<br>("), "font": {"size": 14}},
         legend={"orientation": "h", "yanchor": "bottom", "y": 1},
         margin={"l": 60, "r": 20, "t": 90, "b": 60},
-        xaxis_title=INTER_LABEL,
-        yaxis_title=INTRA_LABEL,
+        xaxis_title=x_label,
+        yaxis_title=y_label,
     )
     return str(figure.to_html(include_plotlyjs=True, full_html=True))
 
@@ -61,7 +70,8 @@ def front_png(front: Front, selected: FrontPoint | None = None) -> bytes:
     )
     if selected is not None:
         axes.plot([selected.inter_d], [selected.intra_d], "r*", markersize=14, label="selected")
-    axes.set(xlabel=INTER_LABEL, ylabel=INTRA_LABEL)
+    x_label, y_label = axis_labels(front)
+    axes.set(xlabel=x_label, ylabel=y_label)
     axes.set_title(_title(front), fontsize=10)
     axes.legend()
     stream = io.BytesIO()

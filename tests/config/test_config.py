@@ -39,7 +39,13 @@ def test_all_problems_are_reported_at_once() -> None:
             "train": {"gans": ["SNGA"], "steps": 100, "snapshots": 3, "widht": 1},
             "embed": {"extractor": "swa"},
             "score": {"k": "five"},
-            "search": {"sampler": "tpee", "min_size": 5, "max_size": 3},
+            "search": {
+                "sampler": "tpee",
+                "min_size": 5,
+                "max_size": 3,
+                "objectives": "fid",
+                "third": "size",
+            },
             "evaluate": {"strategies": ["reel", "random:5"]},
             "sede": 3,
         }
@@ -55,6 +61,8 @@ def test_all_problems_are_reported_at_once() -> None:
         "not 'five'",
         "did you mean 'tpe'",
         "max_size 3 is below min_size 5",
+        "search.objectives:",
+        "search.third:",
         "did you mean 'real'",
         "sede: unknown key: did you mean 'seed'?",
     ):

@@ -10,20 +10,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 from tiny_sweep import files_of, tiny, write_sweep
 
-from ensgan import data, ensemble, files, zoo
+from ensgan import data, ensemble, files, metrics, zoo
 from ensgan.cluster import launch
 from ensgan.config import SweepSpec, parse_spec
 from ensgan.errors import ConfigError, EnsganError, InputError, StoreError
 from ensgan.files import write_json
-from ensgan.pipeline import disk
+from ensgan.pipeline import disk, members
 from ensgan.pipeline.events import Event
 from ensgan.pipeline.folder import SweepFolder
+from ensgan.pipeline.prepare import Inputs
 from ensgan.pipeline.record import Recording
 from ensgan.pipeline.results import SweepResult
+from ensgan.pipeline.searching import find_front
 from ensgan.store import MemoryStore
-from ensgan.types import Samples
+from ensgan.types import PoolScores, Samples
 from ensgan.zoo import registry
 
 
@@ -80,6 +83,68 @@ def test_the_script_on_untrained_generators(home: Home, result: SweepResult) -> 
     command[2] = "tyni"
     wrong = subprocess.run(command, capture_output=True, text=True, check=False)
     assert wrong.returncode == 2 and "did you mean 'tiny'" in wrong.stderr
+
+
+def test_the_real_radii_are_measured_before_the_trials(
+    home: Home, result: SweepResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trial reads them from beside the real features."""
+    features = next((result.folder / "features").glob("real-train-*.npy"))
+    radii = features.with_name(f"{features.stem}-radii-5.npz")
+    written = radii.stat().st_mtime
+    assert all(path.stat().st_mtime > written for path in result.folder.glob("members/*.json"))
+    monkeypatch.setattr("ensgan.metrics.reference.measure_balls", None)
+    again = members.real_reference(features, 5, "auto")
+    score = metrics.score_member(again, np.load(result.members[0].features))
+    assert (score.density, score.coverage) == (
+        result.members[0].density,
+        result.members[0].coverage,
+    )
+
+
+@pytest.mark.parametrize(
+    ("section", "objectives"),
+    [
+        ({"inter": "directed"}, ("intra_d:max", "inter_d:min:directed")),
+        (
+            {"objectives": "precision-recall", "third": "members", "sampler": "nsga3"},
+            ("precision_recall:max", "precision_recall_between:min", "members:min"),
+        ),
+        (
+            {"objectives": "frechet", "components": 4, "third": "parameters"},
+            ("frechet:max:1-d/scale", "frechet_between:min:1-d/scale", "parameters:min"),
+        ),
+        ({"third": "seconds", "sampler": "pareto-local"}, None),
+    ],
+)
+def test_the_spec_chooses_the_objectives(
+    result: SweepResult, tmp_path: Path, section: dict[str, Any], objectives: tuple[str, ...] | None
+) -> None:
+    spec = parse_spec(tiny(search=section))
+    scores = PoolScores.load(next((result.folder / "scores").glob("scores-*.npz")))
+    real = next((result.folder / "features").glob("real-train-*.npy"))
+    inputs = Inputs(None, tmp_path, "", real)  # type: ignore[arg-type]
+    folder = SweepFolder(tmp_path)
+    front, trials = find_front(folder, spec, scores, inputs, result.members, lambda *_: None)
+    if objectives is not None:
+        assert front.objectives == objectives
+    third = section.get("third")
+    for point in front:
+        if third == "members":
+            assert dict(point.measures)[third] == len(point.members)
+        if third == "seconds":
+            spent = {m.name: m.seconds["sample"] for m in result.members}
+            assert dict(point.measures)[third] == pytest.approx(sum(map(spent.get, point.members)))
+        if third == "parameters":
+            stored = sum(
+                array.size
+                for m in result.members
+                if m.name in point.members
+                for array in load_file(m.weights).values()
+            )
+            assert dict(point.measures)[third] == stored
+    again = find_front(folder, spec, scores, inputs, result.members, lambda *_: None)
+    assert again == (front, trials), "read from its file"
 
 
 def test_every_stage_has_its_result(home: Home, result: SweepResult) -> None:
