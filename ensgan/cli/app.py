@@ -24,6 +24,7 @@ from ensgan.cli import (
     sample,
     score,
     search,
+    select,
     serve,
     status,
     study,
@@ -67,7 +68,7 @@ app.command("status")(status.status)
 app.add_typer(data.app, name="data")
 app.command("init")(init.init)
 app.command("search")(search.search)
-app.command("select")(search.select)
+app.command("select")(select.select)
 app.command("bank")(bank.bank)
 app.command("bundle")(bundle.bundle)
 app.command("prdc")(prdc.prdc)

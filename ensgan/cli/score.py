@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,10 +18,9 @@ from ensgan.cli.pool_images import (
     DataOption,
     RealSource,
     SizeOption,
-    embed_pool,
     known_part,
-    read_images,
 )
+from ensgan.cli.score_inputs import PoolSource, read_pool
 from ensgan.cli.score_options import (
     AddressOption,
     BackendOption,
@@ -35,14 +34,13 @@ from ensgan.cli.score_options import (
     HeldOutOption,
     InterOption,
     MemoryOption,
+    ResamplesOption,
     WeightsOption,
 )
+from ensgan.cli.score_table import summary, tables
 from ensgan.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.table import Table
-
     from ensgan.metrics import Mapper, PoolMeasures
     from ensgan.metrics.files import PoolFeatures
 
@@ -56,6 +54,7 @@ def score(
     backend: BackendOption = "auto",
     memory: MemoryOption = 2.0,
     fast: FastOption = False,
+    resamples: ResamplesOption = 0,
     frechet: FrechetOption = None,
     inter: InterOption = "symmetric",
     extractor: ExtractorOption = "random",
@@ -86,35 +85,69 @@ def score(
     if inter not in ("symmetric", "directed"):
         raise InputError(unknown_name("form of Inter-d", inter, ("symmetric", "directed")))
     start = time.perf_counter()
-    checkpoint = output.with_name(f".{output.name}.blocks")
-    if fresh:
-        _remove(checkpoint)
-    budget = round(memory * 2**30)
-    real = RealSource(data, data_dir, image_size, accept_checksum)
-    if _are_images(features):
-        pool = _embedded(features, real, extractor, weights, held_out)
-    else:
-        pool = _read(features, real, held_out, checkpoint, budget)
+    checkpoint = _checkpoint(output, fresh=fresh)
+    settings = {"k": k, "backend": backend, "memory_bytes": round(memory * 2**30)}
+    settings |= {"fast": fast, "resamples": resamples}
+    source = RealSource(data, data_dir, image_size, accept_checksum)
+    given = PoolSource(features, source, extractor, weights, held_out)
+    pool = read_pool(given, checkpoint, round(memory * 2**30))
     say_backend(backend)
-    settings = {"k": k, "backend": backend, "memory_bytes": budget, "fast": fast}
-    settings["known"] = None if extend is None else known_part(extend, pool, k, warn)
-    with _mapper(address, cpus_per_task, gpus_per_task) as mapper:
-        if mapper is not map:
-            pool = pool.on_disk(checkpoint)
-        measures = _measure(pool, settings, checkpoint, mapper)
-        distances = _frechet(pool, frechet, checkpoint, mapper)
+    where = _Where(address, cpus_per_task, gpus_per_task)
+    measures, distances = _score(pool, settings, extend, frechet, checkpoint, where)
     replace(measures.scores, contents=pool.contents).save(output)
     _remove(checkpoint)
-    if measures.fast_error is not None:
-        warn(str(measures.fast_error))
     rows = _memorisation(pool, backend)
     seconds = time.perf_counter() - start
     note(f"wrote {output}")
     emit(
-        _summary(measures, distances, seconds) | ({"memorisation": rows} if rows else {}),
+        summary(measures, distances, seconds) | ({"memorisation": rows} if rows else {}),
         as_json=as_json,
-        table=lambda: _tables(measures, distances, rows, inter, seconds),
+        table=lambda: tables(measures, distances, rows, inter, seconds),
     )
+
+
+@dataclass(frozen=True)
+class _Where:
+    """Where the blocks are computed: in this process (address ``none``), or on Ray."""
+
+    address: str
+    cpus: float
+    gpus: float
+
+    @contextmanager
+    def mapper(self) -> Iterator[Mapper]:
+        """``map``, or one whose calls are tasks."""
+        if self.address == "none":
+            yield map
+            return
+        from ensgan.cluster.spread import task_mapper
+
+        with task_mapper(self.address, cpus=self.cpus, gpus=self.gpus) as mapper:
+            yield mapper
+
+
+def _score(
+    pool: PoolFeatures,
+    settings: dict[str, Any],
+    extend: Path | None,
+    frechet: bool | None,
+    checkpoint: Path,
+    where: _Where,
+) -> tuple[PoolMeasures, dict[str, float]]:
+    """The scores, and Fréchet distances where they are wanted."""
+    known = None if extend is None else known_part(extend, pool, settings["k"], warn)
+    if known is not None and known.resamples is not None and not settings["resamples"]:
+        warn(
+            f"{extend} holds {len(known.resamples)} resamples, the new scores will not: add "
+            f"--resamples {len(known.resamples)} to keep them"
+        )
+    with where.mapper() as mapper:
+        if mapper is not map:
+            pool = pool.on_disk(checkpoint)
+        measures = _measure(pool, settings | {"known": known}, checkpoint, mapper)
+        if measures.fast_error is not None:
+            warn(str(measures.fast_error))
+        return measures, _frechet(pool, frechet, checkpoint, mapper)
 
 
 def say_backend(name: str) -> None:
@@ -144,18 +177,6 @@ def _measure(
         )
 
 
-@contextmanager
-def _mapper(address: str, cpus: float, gpus: float) -> Iterator[Mapper]:
-    """Where the blocks are computed: in this process, or on Ray."""
-    if address == "none":
-        yield map
-        return
-    from ensgan.cluster.spread import task_mapper
-
-    with task_mapper(address, cpus=cpus, gpus=gpus) as mapper:
-        yield mapper
-
-
 def _frechet(
     pool: PoolFeatures, wanted: bool | None, checkpoint: Path, mapper: Mapper
 ) -> dict[str, float]:
@@ -178,42 +199,6 @@ def _frechet(
         )
 
 
-def _are_images(features: Path) -> bool:
-    from ensgan.data.pool import is_image_pool
-
-    return is_image_pool(features)
-
-
-def _embedded(
-    folder: Path, real: RealSource, extractor: str, weights: Path | None, held_out: Path | None
-) -> PoolFeatures:
-    """Features of a pool of images; images in its ``held_out/`` count when nothing else is said."""
-    from ensgan.data.pool import read_others
-
-    images = read_images(folder, real)
-    if held_out is None and (folder / "held_out").is_dir():
-        held_out = folder / "held_out"
-    unseen = None if held_out is None else read_others(held_out, images.real.shape)
-    with progress("embedding", "images") as report:
-        return embed_pool(images, extractor, weights, report, unseen)
-
-
-def _read(
-    path: Path, real: RealSource, held_out: Path | None, scratch: Path, memory_bytes: int
-) -> PoolFeatures:
-    from ensgan.metrics.files import load_array, load_pool
-    from ensgan.metrics.growing import feature_contents
-
-    if real.data is not None:
-        raise InputError(f"--data gives real images, but {path} holds features: drop it")
-    pool = load_pool(path, scratch=scratch, memory_bytes=memory_bytes)
-    return replace(
-        pool,
-        contents=feature_contents(pool.real, pool.fakes, pool.names),
-        held_out=None if held_out is None else load_array(held_out),
-    )
-
-
 def _memorisation(pool: PoolFeatures, backend: str) -> dict[str, dict[str, float]]:
     """One row a member and one for all of them; empty without held-out images."""
     if pool.held_out is None:
@@ -229,89 +214,17 @@ def _memorisation(pool: PoolFeatures, backend: str) -> dict[str, dict[str, float
     return {**rows, "(all members)": Memorisation.union(found).row()}
 
 
+def _checkpoint(output: Path, *, fresh: bool) -> Path:
+    """Where finished work of an interrupted run lies; emptied when it shall be forgotten."""
+    checkpoint = output.with_name(f".{output.name}.blocks")
+    if fresh:
+        _remove(checkpoint)
+    return checkpoint
+
+
 def _remove(checkpoint: Path) -> None:
     for pattern in ("block-*.npz", "radii-*.npz", "frechet-*.json", "features-*.npy"):
         for file in checkpoint.glob(pattern):
             file.unlink()
     if checkpoint.is_dir() and not any(checkpoint.iterdir()):
         checkpoint.rmdir()
-
-
-def _summary(
-    measures: PoolMeasures, distances: dict[str, float], seconds: float
-) -> dict[str, object]:
-    scores = measures.scores
-    columns = {
-        "density": scores.density,
-        "coverage": scores.coverage,
-        "precision": measures.precision,
-        "recall": measures.recall,
-    }
-    named = {
-        name: {
-            member: None if value != value else value  # JSON has no NaN
-            for member, value in zip(scores.names, values.tolist(), strict=True)
-        }
-        for name, values in columns.items()
-    }
-    error = measures.fast_error
-    return {
-        "members": len(scores),
-        "k": scores.k,
-        "seconds": round(seconds, 3),
-        **named,
-        **({"frechet": distances} if distances else {}),
-        **({"fast_error": error.to_json()} if error is not None else {}),
-    }
-
-
-def _tables(
-    measures: PoolMeasures,
-    distances: dict[str, float],
-    rows: dict[str, dict[str, float]],
-    inter: str,
-    seconds: float,
-) -> RenderableType:
-    from rich.console import Group
-
-    scores = _table(measures, distances, inter, seconds)
-    return Group(scores, _memorisation_table(rows)) if rows else scores
-
-
-def _table(
-    measures: PoolMeasures, distances: dict[str, float], inter: str, seconds: float
-) -> Table:
-    import numpy as np
-    from rich.table import Table
-
-    scores = measures.scores
-    overlap = scores.overlap if inter == "symmetric" else scores.directed
-    mean = np.nan_to_num(overlap).sum(axis=1) / max(1, len(scores) - 1)
-    columns = {
-        "density": scores.density,
-        "coverage": scores.coverage,
-        "precision": measures.precision,
-        "recall": measures.recall,
-        "Intra-d": scores.intra_d,
-        f"mean {inter} overlap": mean,
-    }
-    if distances:
-        columns["Fréchet"] = np.array([distances[name] for name in scores.names])
-    title = f"{len(scores)} members, k = {scores.k}, {seconds:.1f} s"
-    table = Table("member", *columns, title=title)
-    for index in np.argsort(-scores.intra_d, kind="stable").tolist():
-        # Members taken over from known scores have no precision and recall.
-        cells = (f"{each[index]:.4f}".replace("nan", "–") for each in columns.values())
-        table.add_row(scores.names[index], *cells)
-    return table
-
-
-def _memorisation_table(rows: dict[str, dict[str, float]]) -> Table:
-    from rich.table import Table
-
-    names = ("copy_candidates", "copy_share", "baseline_share", "c_t", "p_value")
-    headings = ("copies", "share", "of held-out", "C_T", "p")
-    table = Table("member", *headings, title="memorisation")
-    for member, row in sorted(rows.items(), key=lambda item: -item[1]["copy_share"]):
-        table.add_row(member, *(f"{row[name]:.4g}" for name in names))
-    return table

@@ -17,6 +17,13 @@ FastOption: TypeAlias = Annotated[
     bool,
     typer.Option("--fast", help="TF32 on a GPU, no recheck of near-ties; its error is shown."),
 ]
+ResamplesOption: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        help="Also score so many random parts of the points and images (200, say): what "
+        "'ensgan select --bootstrap' needs for intervals of both objectives."
+    ),
+]
 FrechetOption: TypeAlias = Annotated[
     bool | None,
     typer.Option(help="Fréchet distance too (seconds a member at 2048).  [default: up to 512]"),

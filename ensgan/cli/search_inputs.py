@@ -6,14 +6,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ensgan.cli.output import progress
+from ensgan.cli.output import progress, warn
 from ensgan.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
     from ensgan.search import Budget, ObjectiveTables
     from ensgan.types import PoolScores
 
-FORMS = ("density-coverage", "precision-recall", "frechet")
+
+def read_scores(path: Path) -> PoolScores:
+    """The scores of a pool; fast ones are named as such."""
+    from ensgan.types import PoolScores
+
+    pool = PoolScores.load(path)
+    if pool.fast:
+        warn(
+            f"{path} holds fast scores (--fast): ensembles that differ by less than the error it "
+            "showed may change places; score without --fast to be exact"
+        )
+    return pool
 
 
 def read_costs(path: Path | None) -> Mapping[str, float] | None:
@@ -37,7 +48,7 @@ def make_budget(
     from ensgan.search import Budget
 
     if limit is None:
-        if costs is not None and third != "cost":
+        if costs is not None and third in (None, "members"):
             raise InputError("--costs goes with --budget or with --third cost: add one of them")
         return None
     if costs is None:
@@ -49,6 +60,8 @@ def make_objectives(
     form: str, scores: PoolScores, features: Path | None, components: int
 ) -> ObjectiveTables | None:
     """Tables of another form of the objectives; None for density and coverage."""
+    from ensgan.pipeline.searching import FORMS
+
     if form not in FORMS:
         raise InputError(unknown_name("form of the objectives", form, FORMS))
     if form == "density-coverage":
@@ -62,11 +75,11 @@ def make_objectives(
     return _tables(form, scores, features, components)
 
 
-def _tables(form: str, scores: PoolScores, features: Path, components: int) -> ObjectiveTables:
-    from ensgan.metrics import pair_precision
-    from ensgan.metrics.features import open_features
+def _tables(
+    form: str, scores: PoolScores, features: Path, components: int
+) -> ObjectiveTables | None:
     from ensgan.metrics.files import load_pool
-    from ensgan.search import frechet_tables, tables_from_precision_recall, union_moments
+    from ensgan.pipeline.searching import objective_tables
 
     pool = load_pool(features)
     if tuple(pool.names) != scores.names:
@@ -74,10 +87,7 @@ def _tables(form: str, scores: PoolScores, features: Path, components: int) -> O
             f"{features} holds other members than the scores ({len(pool.names)} and "
             f"{len(scores)}, or another order): use the features that were scored"
         )
-    if form == "frechet":
-        fakes = [open_features(f, n) for f, n in zip(pool.fakes, pool.names, strict=True)]
-        real = open_features(pool.real, "real")
-        return frechet_tables(scores, union_moments(real, fakes, components))
-    with progress("precision and recall", "pairs") as report:
-        found = pair_precision(pool.real, pool.fakes, pool.names, scores.k, on_progress=report)
-    return tables_from_precision_recall(scores, found)
+    with progress(form, "pairs") as report:
+        return objective_tables(
+            form, scores, pool.real, pool.fakes, components=components, on_progress=report
+        )

@@ -17,13 +17,14 @@ from search_pool import made_up_pool
 from typer.testing import CliRunner
 
 from ensgan.cli import search as commands
+from ensgan.cli import select as choosing
 from ensgan.errors import InputError
 from ensgan.metrics import score_pool
 from ensgan.types import Front
 
 app = typer.Typer()
 app.command("search")(commands.search)
-app.command("select")(commands.select)
+app.command("select")(choosing.select)
 runner = CliRunner()
 
 
@@ -122,6 +123,28 @@ def test_select_says_how_sure_it_is(scores_file: Path, tmp_path: Path) -> None:
     assert "scores with k 5 and 7" in str(refused.exception)
     alone = runner.invoke(app, ["select", str(output), "--bootstrap", "50"])
     assert isinstance(alone.exception, InputError)
+
+
+def test_select_shows_both_intervals_where_images_were_resampled(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    fakes = [random.normal(size=(60, 3)) * spread for spread in (0.5, 0.8, 1.0, 1.3)]
+    names = ["A@1", "A@2", "B@1", "B@2"]
+    scores, front = tmp_path / "scores.npz", tmp_path / "front.json"
+    pool = score_pool(random.normal(size=(60, 3)), fakes, names, resamples=50)
+    pool.save(scores)
+    runner.invoke(app, ["search", str(scores), "-o", str(front)])
+    words = ["select", str(front), "--scores", str(scores), "--bootstrap", "500"]
+    value = json.loads(runner.invoke(app, [*words, "--json"]).stdout)
+    found = value["bootstrap"]
+    assert (found["rounds"], found["covers"]) == (50, ["real points", "images"])
+    for name in ("intra_d", "inter_d", "coverage"):
+        assert found[name][0] <= value[name] <= found[name][1]
+        assert len(found["points"][name]) == len(Front.load(front))
+    assert "real points and images" in runner.invoke(app, words).stdout
+    replace(pool, resamples=None).save(scores)
+    value = json.loads(runner.invoke(app, [*words, "--json"]).stdout)
+    assert value["bootstrap"]["covers"] == ["real points"]
+    assert "inter_d" not in value["bootstrap"]
 
 
 def test_a_budget_needs_costs(scores_file: Path, tmp_path: Path) -> None:

@@ -1,0 +1,95 @@
+"""What ``ensgan score`` shows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
+
+    from ensgan.metrics import PoolMeasures
+
+
+def summary(
+    measures: PoolMeasures, distances: dict[str, float], seconds: float
+) -> dict[str, object]:
+    """What ``ensgan score --json`` prints."""
+    scores = measures.scores
+    columns = {
+        "density": scores.density,
+        "coverage": scores.coverage,
+        "precision": measures.precision,
+        "recall": measures.recall,
+    }
+    named = {
+        name: {
+            member: None if value != value else value  # JSON has no NaN
+            for member, value in zip(scores.names, values.tolist(), strict=True)
+        }
+        for name, values in columns.items()
+    }
+    error = measures.fast_error
+    rounds = 0 if scores.resamples is None else len(scores.resamples)
+    return {
+        "members": len(scores),
+        "k": scores.k,
+        "seconds": round(seconds, 3),
+        **named,
+        **({"frechet": distances} if distances else {}),
+        **({"resamples": rounds} if rounds else {}),
+        **({"fast_error": error.to_json()} if error is not None else {}),
+    }
+
+
+def tables(
+    measures: PoolMeasures,
+    distances: dict[str, float],
+    rows: dict[str, dict[str, float]],
+    inter: str,
+    seconds: float,
+) -> RenderableType:
+    """Scores by member, and the memorisation table where there is one."""
+    from rich.console import Group
+
+    scores = _table(measures, distances, inter, seconds)
+    return Group(scores, _memorisation_table(rows)) if rows else scores
+
+
+def _table(
+    measures: PoolMeasures, distances: dict[str, float], inter: str, seconds: float
+) -> Table:
+    import numpy as np
+    from rich.table import Table
+
+    scores = measures.scores
+    overlap = scores.overlap if inter == "symmetric" else scores.directed
+    mean = np.nan_to_num(overlap).sum(axis=1) / max(1, len(scores) - 1)
+    columns = {
+        "density": scores.density,
+        "coverage": scores.coverage,
+        "precision": measures.precision,
+        "recall": measures.recall,
+        "Intra-d": scores.intra_d,
+        f"mean {inter} overlap": mean,
+    }
+    if distances:
+        columns["Fréchet"] = np.array([distances[name] for name in scores.names])
+    title = f"{len(scores)} members, k = {scores.k}, {seconds:.1f} s"
+    table = Table("member", *columns, title=title)
+    for index in np.argsort(-scores.intra_d, kind="stable").tolist():
+        # Members taken over from known scores have no precision and recall.
+        cells = (f"{each[index]:.4f}".replace("nan", "–") for each in columns.values())
+        table.add_row(scores.names[index], *cells)
+    return table
+
+
+def _memorisation_table(rows: dict[str, dict[str, float]]) -> Table:
+    from rich.table import Table
+
+    names = ("copy_candidates", "copy_share", "baseline_share", "c_t", "p_value")
+    headings = ("copies", "share", "of held-out", "C_T", "p")
+    table = Table("member", *headings, title="memorisation")
+    for member, row in sorted(rows.items(), key=lambda item: -item[1]["copy_share"]):
+        table.add_row(member, *(f"{row[name]:.4g}" for name in names))
+    return table
