@@ -51,26 +51,31 @@ def spread(
     Tasks still running when the caller stops are cancelled.
 
     Raises:
-        EnsganError: of a task, as it was raised there, or what Ray said of a task it lost.
+        EnsganError: of a task, as it was raised there, or which task failed or was lost and what
+            Ray said of it.
     """
     task = ray.remote(function).options(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)
     rest = iter(items)
     most = 2 + 2 * int(ray.cluster_resources().get("CPU", 1) / cpus)
-    running = {task.remote(item) for item in islice(rest, most)}
+    running = {task.remote(item): _label(item) for item in islice(rest, most)}
     try:
         while running:
             ready, _ = ray.wait(list(running), num_returns=1)
             for reference in ready:
-                running.remove(reference)
-                result = _result(reference)
-                running.update(task.remote(item) for item in islice(rest, 1))
+                result = _result(reference, running.pop(reference))
+                running.update((task.remote(item), _label(item)) for item in islice(rest, 1))
                 yield result
     finally:
         for reference in running:
             ray.cancel(reference, force=True)
 
 
-def _result(reference: Any) -> Any:
+def _label(item: Any) -> str:
+    """What a task is about, where it says so."""
+    return str(getattr(item, "label", "a task"))
+
+
+def _result(reference: Any, label: str) -> Any:
     try:
         return ray.get(reference)
     except ray.exceptions.RayError as error:
@@ -79,7 +84,10 @@ def _result(reference: Any) -> Any:
             raise cause from None
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         said = lines[-1] if lines else type(error).__name__
-        raise EnsganError(f"a task failed on the cluster: {said}") from error
+        raise EnsganError(
+            f"{label} failed on the cluster: {said}; what was finished before is kept where the "
+            "results go: run the same command again to go on from there"
+        ) from error
 
 
 def _check(cpus: float, gpus: float) -> None:
