@@ -153,13 +153,13 @@ def speed(scores: PoolScores) -> dict[str, Any]:
         rows[kernel] = row
     words = (scores.n_real + 63) // 64
     groups = (len(scores) + 7) // 8
-    halves = (len(scores) + 3) // 4
+    blocks = (len(scores) + 15) // 16
     return {
         "members": len(scores),
         "points": scores.n_real,
         "bytes_per_dense_evaluation": {
             "masks": groups * words * 8,
-            "pair_table": halves * (halves + 1) // 2 * 8,
+            "pair_table": blocks * (blocks + 1) * 16 * 8,
         },
         "bytes_per_swap": words * 8,
         **rows,

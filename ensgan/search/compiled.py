@@ -6,13 +6,14 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba.core import types
+from llvmlite import ir
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 # A word of eight 0/1 bytes times this constant has the eight bits in its top byte.
 _GATHER = np.uint64(0x0102040810204080)
-_TOP_BYTE, _HALF_BYTE = np.uint64(56), np.uint64(4)
-_FOUR_BITS = np.uint64(15)
+_TOP_BYTE = np.uint64(56)
+_FOUR = ir.VectorType(ir.DoubleType(), 4)
 _BLOCK = 512  # subsets whose codes and running sums stay in the nearest caches
 
 
@@ -26,39 +27,73 @@ def _bits(typing_context: Any, word: Any) -> Any:
     return types.uint64(types.uint64), generate
 
 
-@numba.njit(cache=True, error_model="numpy")
-def _pair_sums(places, count, pairs, sums):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Add to ``sums`` the pair sums of ``count`` subsets, four groups of four at a time.
+@intrinsic  # type: ignore[untyped-decorator]
+def _block_pairs(typing_context: Any, rows: Any, codes: Any, flags: Any, groups: Any) -> Any:
+    """Pair sum of the members of a block of sixteen with themselves and all later members.
 
-    ``places`` holds 16·h + the four bits of group h. Four rows of the table share each place that
-    is read: on common processors loads are what limits this loop.
+    Arguments are addresses: of table rows float64 [groups, 256, 16], of the codes of as many
+    groups of eight (uint8), and of the block's sixteen flags (uint8). The sixteen sums live in
+    four vector registers; plain numba would keep them in memory.
     """
-    halves = places.shape[1]
-    for first in range(0, halves, 4):
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        rows, codes, flags, groups = arguments
+        word, zero = rows.type, ir.Constant(_FOUR, [0.0] * 4)
+        row_vectors = builder.inttoptr(rows, _FOUR.as_pointer())
+        code_bytes = builder.inttoptr(codes, ir.IntType(8).as_pointer())
+        sums = [cgutils.alloca_once_value(builder, zero) for _ in range(4)]
+        with cgutils.for_range(builder, groups) as loop:
+            code = builder.load(builder.gep(code_bytes, [loop.index]))
+            row = builder.add(builder.shl(loop.index, word(8)), builder.zext(code, word))
+            for part, total in enumerate(sums):
+                place = builder.add(builder.shl(row, word(2)), word(part))
+                values = builder.load(builder.gep(row_vectors, [place]), align=8)
+                builder.store(builder.fadd(builder.load(total), values), total)
+        return _masked_sum(builder, [builder.load(total) for total in sums], flags)
+
+    place = types.intp
+    return types.float64(place, place, place, place), generate
+
+
+def _masked_sum(builder: Any, sums: list[Any], flags: Any) -> Any:
+    """Code for the sum of those of sixteen numbers whose flag (uint8 at an address) is 1."""
+    four_bytes = ir.VectorType(ir.IntType(8), 4)
+    flag_vectors = builder.inttoptr(flags, four_bytes.as_pointer())
+    total = None
+    for part, values in enumerate(sums):
+        place = builder.gep(flag_vectors, [ir.Constant(flags.type, part)])
+        chosen = builder.uitofp(builder.load(place, align=1), _FOUR)
+        kept = builder.fmul(values, chosen)
+        total = kept if total is None else builder.fadd(total, kept)
+    lanes = [builder.extract_element(total, ir.Constant(ir.IntType(32), k)) for k in range(4)]
+    return builder.fadd(builder.fadd(lanes[0], lanes[1]), builder.fadd(lanes[2], lanes[3]))
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _pair_sums(flags, start, codes, count, pairs, sums):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Add to ``sums`` the pair sums of ``count`` subsets, a block of sixteen members at a time."""
+    groups = codes.shape[1]
+    # Signed addresses: mixed with a signed number, an unsigned one becomes a float.
+    table, code, flag = (
+        np.intp(pairs.ctypes.data),
+        np.intp(codes.ctypes.data),
+        np.intp(flags.ctypes.data),
+    )
+    for group in range(0, groups, 2):
         for row in range(count):
-            i0, i1 = np.uintp(places[row, first]), np.uintp(places[row, first + 1])
-            i2, i3 = np.uintp(places[row, first + 2]), np.uintp(places[row, first + 3])
-            p = pairs[first, i0 & _FOUR_BITS]
-            q = pairs[first + 1, i1 & _FOUR_BITS]
-            r = pairs[first + 2, i2 & _FOUR_BITS]
-            s = pairs[first + 3, i3 & _FOUR_BITS]
-            p_sum = (p[i0] + p[i1]) + (p[i2] + p[i3])
-            q_sum = (q[i1] + q[i2]) + q[i3]
-            r_sum = r[i2] + r[i3]
-            s_sum = s[i3]
-            for second in range(first + 4, halves):
-                place = np.uintp(places[row, second])
-                p_sum += p[place]
-                q_sum += q[place]
-                r_sum += r[place]
-                s_sum += s[place]
-            sums[row] += (p_sum + q_sum) + (r_sum + s_sum)
+            sums[row] += _block_pairs(
+                table,
+                code + row * groups + group,
+                flag + 8 * ((start + row) * groups + group),
+                groups - group,
+            )
+        table += (groups - group) * pairs.strides[0]
 
 
 @numba.njit(cache=True, error_model="numpy")
 def _covered(codes, row, unions):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """How many points the members of subset ``row`` reach together."""
-    groups, width = codes.shape[1], unions.shape[2]
+    groups, width = unions.shape[0], unions.shape[2]
     covered = np.uint64(0)
     for word in range(0, width, 8):  # one cache line; the table's width is a multiple of eight
         a, b, c, d = np.uint64(0), np.uint64(0), np.uint64(0), np.uint64(0)
@@ -80,42 +115,36 @@ def _covered(codes, row, unions):  # type: ignore[no-untyped-def]  # noqa: ANN00
 
 @numba.njit(cache=True, error_model="numpy")
 def batch(flags, unions, pairs, linear, shares, points):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """Objectives of dense subsets: eight members an OR, four by four members a pair sum.
+    """Objectives of dense subsets: eight members an OR, eight by sixteen a pair sum.
 
     Args:
-        flags: uint64 [B, G], byte b of word g is 1 when member 8g+b is in, else 0.
-        unions: uint64 [G, 256, W], OR of every combination of a group of eight; W a multiple of 8.
-        pairs: float64 [H, 16, 16·H], pair sums between (for a = b: within) groups of four;
-            H a multiple of 4.
-        linear, shares: float64 [G, 256], sums over every combination of a group of eight.
+        flags: uint64 [B, G], byte b of word g is 1 when member 8g+b is in, else 0; G is even.
+        unions: uint64 [ceil(M/8), 256, W], OR of every combination of a group of eight; W a
+            multiple of 8.
+        pairs: float64 [.., 256, 16], see :func:`ensgan.search.lookup.pair_sums`.
+        linear, shares: float64 [ceil(M/8), 256], sums over every combination of a group of eight.
         points: N.
     """
     count, groups = flags.shape
-    halves = pairs.shape[0]
     intra, inter = np.empty(count), np.empty(count)
     density, coverage = np.empty(count), np.empty(count)
-    codes = np.empty((_BLOCK, groups), np.uint8)
-    places = np.empty((_BLOCK, halves), np.uint16)
-    for half in range(2 * groups, halves):
-        places[:, half] = 16 * half
+    codes = np.zeros((_BLOCK, groups), np.uint8)
     sums = np.empty(_BLOCK)
     for start in range(0, count, _BLOCK):
         rows = min(count - start, _BLOCK)
         for row in range(rows):
             weighted, total, size = 0.0, 0.0, np.uint64(0)
-            for group in range(groups):
+            for group in range(len(unions)):
                 flag = flags[start + row, group]
                 code = (flag * _GATHER) >> _TOP_BYTE
                 codes[row, group] = code
-                places[row, 2 * group] = 32 * group + (code & _FOUR_BITS)
-                places[row, 2 * group + 1] = 32 * group + 16 + (code >> _HALF_BYTE)
                 weighted += linear[group, code]
                 total += shares[group, code]
                 size += _bits(flag)
             density[start + row] = weighted / total if total > 0 else 0.0
             inter[start + row] = np.int64(size)
         sums[:] = 0.0
-        _pair_sums(places, rows, pairs, sums)
+        _pair_sums(flags, start, codes, rows, pairs, sums)
         for row in range(rows):
             d = density[start + row]
             c = _covered(codes, row, unions) / points
@@ -145,6 +174,37 @@ def _leave_one_out(words, inside):  # type: ignore[no-untyped-def]  # noqa: ANN0
 
 
 @numba.njit(cache=True, error_model="numpy")
+def _row_sums(inside, places, pair, linear, shares):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """What is left without the member of each row: linear, shares, pair sum, size; [rows, 4]."""
+    sums = np.zeros((len(places) + 1, 4))
+    for member in inside:
+        sums[0, 0] += linear[member]
+        sums[0, 1] += shares[member]
+        for other in inside:
+            sums[0, 2] += 0.5 * pair[member, other]
+    sums[0, 3] = len(inside)
+    for row in range(1, len(sums)):
+        dropped = inside[places[row - 1]]
+        sums[row, 0] = sums[0, 0] - linear[dropped]
+        sums[row, 1] = sums[0, 1] - shares[dropped]
+        sums[row, 2] = sums[0, 2]
+        for other in inside:
+            sums[row, 2] -= pair[dropped, other]
+        sums[row, 3] = sums[0, 3] - 1.0
+    return sums
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _sums_to(inside, outside, pair):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Pair sum of every incoming member with the subset; 0 for the first column, [columns]."""
+    sums = np.zeros(len(outside) + 1)
+    for column in range(1, len(sums)):
+        for member in inside:
+            sums[column] += pair[member, outside[column - 1]]
+    return sums
+
+
+@numba.njit(cache=True, error_model="numpy")
 def neighbours(words, inside, places, outside, pair, linear, shares, points):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     """Objectives of every addition, removal and swap, arrays [len(places)+1, len(outside)+1].
 
@@ -156,54 +216,34 @@ def neighbours(words, inside, places, outside, pair, linear, shares, points):  #
         linear, shares: float64 [M].
         points: N.
     """
-    rows, columns, width = len(places) + 1, len(outside) + 1, words.shape[1]
-    base = _leave_one_out(words, inside)
-    shape = (rows, columns)
+    shape = (len(places) + 1, len(outside) + 1)
     intra, inter = np.empty(shape), np.empty(shape)
     density, coverage = np.empty(shape), np.empty(shape)
-    to_inside = np.zeros(columns)
-    for column in range(1, columns):
-        for member in inside:
-            to_inside[column] += pair[member, outside[column - 1]]
-    within, all_linear, all_shares = 0.0, 0.0, 0.0
-    for member in inside:
-        all_linear += linear[member]
-        all_shares += shares[member]
-        for other in inside:
-            within += 0.5 * pair[member, other]
-    for row in range(rows):
-        weighted, total, pairs = all_linear, all_shares, within
-        size = float(len(inside))
-        dropped, start = -1, 0
-        if row > 0:
-            start = places[row - 1] + 1
-            dropped = inside[start - 1]
-            size -= 1.0
-            weighted -= linear[dropped]
-            total -= shares[dropped]
-            for other in inside:
-                pairs -= pair[dropped, other]
-        for column in range(columns):
+    base, width = _leave_one_out(words, inside), words.shape[1]
+    left = _row_sums(inside, places, pair, linear, shares)
+    to_inside = _sums_to(inside, outside, pair)
+    for row in range(shape[0]):
+        start = places[row - 1] + 1 if row > 0 else 0
+        for column in range(shape[1]):
             covered = np.uint64(0)
-            sum_linear, sum_shares, sum_pairs, members = weighted, total, pairs, size
+            weighted, total, pairs, size = left[row, 0], left[row, 1], left[row, 2], left[row, 3]
             if column > 0:
                 added = outside[column - 1]
                 for word in range(width):
                     covered += _bits(base[start, word] | words[added, word])
-                sum_linear += linear[added]
-                sum_shares += shares[added]
-                sum_pairs += to_inside[column]
+                weighted += linear[added]
+                total += shares[added]
+                pairs += to_inside[column]
                 if row > 0:
-                    sum_pairs -= pair[dropped, added]
-                members += 1.0
+                    pairs -= pair[inside[start - 1], added]
+                size += 1.0
             else:
                 for word in range(width):
                     covered += _bits(base[start, word])
-            d = sum_linear / sum_shares if sum_shares > 0 else 0.0
+            d = weighted / total if total > 0 else 0.0
             c = covered / points
-            density[row, column] = d
-            coverage[row, column] = c
+            density[row, column], coverage[row, column] = d, c
             intra[row, column] = 2.0 * d * c / (d + c) if d + c > 0 else 0.0
-            count = 0.5 * members * (members - 1.0)
-            inter[row, column] = sum_pairs / count if count > 0 else np.nan
+            count = 0.5 * size * (size - 1.0)
+            inter[row, column] = pairs / count if count > 0 else np.nan
     return intra, inter, density, coverage

@@ -101,7 +101,7 @@ class Evaluator:
             raise InputError(f"subsets must be [B,{len(self)}], not {list(matrix.shape)}")
         compiled = self._compiled
         if compiled is not None:
-            flags = np.zeros((len(matrix), (len(self) + 7) // 8 * 8), np.bool_)
+            flags = np.zeros((len(matrix), (len(self) + 15) // 16 * 16), np.bool_)
             flags[:, : len(self)] = matrix
             tables = (self._groups, *self._sums, self.points)
             values = Values(*compiled.batch(flags.view(np.uint64), *tables))

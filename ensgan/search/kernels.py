@@ -37,7 +37,7 @@ class Compiled(Protocol):
         shares: Float64Array,
         points: int,
     ) -> FourArrays:
-        """Subsets as words of eight flags [B, ceil(M/8)]."""
+        """Subsets as words of eight flags [B, 2·ceil(M/16)]."""
 
     def neighbours(
         self,
