@@ -148,8 +148,10 @@ def test_own_generators(reader: Reader) -> None:
     grown = said["ensgan score my-pool/ -o grown.npz"]
     assert len(grown["density"]) == 5
     assert {n: grown["density"][n] for n in scored["density"]} == scored["density"]
+    bundled_run = reader.run_id
     swept = reader.types(sweep, *SMALL[2:], *HERE)  # all but the choice of GANs
     assert swept["members"] == 3 and swept["failed"] == {}
+    reader.run_id = bundled_run  # what the next page pulls
     card = (reader.home / "pulled" / "README.md").read_text()
     assert "bank" in card and "my-pool" in card
     stored = {path.suffix for path in (reader.home / "pulled").rglob("*") if path.is_file()}

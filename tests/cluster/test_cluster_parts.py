@@ -8,137 +8,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from member_job import job
 from ray.tune.search import Searcher
 from tiny_sweep import tiny
 
-from ensgan import zoo
-from ensgan.cluster import preflight, security, session, trainable, watcher
+from ensgan.cluster import preflight, security, session, watcher
 from ensgan.cluster.preflight import Answer, Question, node_problems
 from ensgan.cluster.queue import TrialQueue
-from ensgan.cluster.shares import Order, check_satisfiable, gpu_share, orders, slots
-from ensgan.cluster.trainable import is_out_of_memory, stop_path
+from ensgan.cluster.shares import Order
+from ensgan.cluster.trainable import stop_path
 from ensgan.cluster.watcher import Watcher
-from ensgan.config import ClusterSpec, parse_spec
-from ensgan.errors import ConfigError, InputError, StoreError, TrainingError
-from ensgan.pipeline.cost import (
-    CONTEXT_BYTES,
-    Measured,
-    activation_bytes,
-    device_bytes,
-    with_costs,
-)
+from ensgan.config import parse_spec
+from ensgan.errors import ConfigError, InputError, StoreError
 from ensgan.pipeline.events import Event
-from ensgan.pipeline.members import MemberJob
-from ensgan.train import TrainSettings
-from ensgan.types import ImageShape
-
-GIB = 2**30
-
-
-def job(name: str = "SNGAN", folder: Path = Path("/nowhere"), **values: Any) -> MemberJob:
-    return MemberJob(
-        name=name,
-        row=zoo.get(name).scaled(0.0625).to_json(),
-        plugins=(),
-        settings=TrainSettings(steps=10, snapshots=2, seed=0),
-        classes=2,
-        training_set=folder / "train.npz",
-        folder=folder / name,
-        results=folder,
-        count=10,
-        labels="training",
-        sample_seed=0,
-        extractor=folder / "extractor",
-        extractor_key="e",
-        reference=folder / "real.npy",
-        k=5,
-        backend="auto",
-        **values,
-    )
-
-
-def test_priority_comes_first_then_the_longest() -> None:
-    jobs = [job("SNGAN", effort=1), job("SAGAN", effort=9), job("BigGAN", effort=5)]
-    assert [o.gan for o in orders(jobs, ClusterSpec(), None)] == ["SAGAN", "BigGAN", "SNGAN"]
-    first = ClusterSpec(priority={"SNGAN": 1})
-    assert [o.gan for o in orders(jobs, first, None)] == ["SNGAN", "SAGAN", "BigGAN"]
-
-
-@given(st.integers(1, 200 * GIB), st.sampled_from([16 * GIB, 80 * GIB]))
-def test_a_share_holds_the_memory_and_is_no_more_than_a_gpu(need: int, gpu: int) -> None:
-    share = gpu_share(job(memory_bytes=need), ClusterSpec(gpus_per_trial="auto"), gpu)
-    assert 0 < share <= 1
-    assert share == 1 or need <= share * gpu <= need + 0.05 * gpu + 1
-
-
-def test_rows_get_different_parts_of_a_gpu_and_what_was_measured_counts_more(
-    tmp_path: Path,
-) -> None:
-    """Full-width networks on a GPU of 24 GB that is not here."""
-    gpu, shape, auto = 24 * GIB, ImageShape(1, 32), ClusterSpec(gpus_per_trial="auto")
-    jobs = [
-        replace(job(name), row=zoo.get(name).to_json(), settings=TrainSettings(10, 2, 0))
-        for name in ("SNGAN", "BigGAN", "StyleGAN2")
-    ]
-    measured = Measured(tmp_path / "measured.json")
-    estimated = with_costs(jobs, shape, measured, memory=True)
-    shares = {order.gan: order.gpus for order in orders(estimated, auto, gpu)}
-    assert len(set(shares.values())) > 1, "all rows alike: the memory was not looked at"
-    for one in estimated:
-        assert shares[one.name] == 1 or one.memory_bytes <= shares[one.name] * gpu
-    measured.learn(jobs[0], shape, seconds_per_step=1.0, memory_bytes=18 * GIB)
-    again = orders(with_costs(jobs, shape, measured, memory=True), auto, gpu)
-    assert {order.gan: order.gpus for order in again} == {**shares, "SNGAN": 0.75}
-
-
-def test_a_part_of_a_gpu_is_all_that_a_trial_can_take(monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[float] = []
-    card = SimpleNamespace(total_memory=80 * GIB)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: card)
-    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", said.append)
-    trainable._confine(1.0)
-    assert said == []
-    trainable._confine(0.25)
-    assert said == [pytest.approx(0.25 - CONTEXT_BYTES / (80 * GIB))]
-    trainable._confine(0.0001)
-    assert said[-1] == 0.01, "never nothing at all"
-
-
-def test_unknown_memory_takes_a_whole_gpu() -> None:
-    assert gpu_share(job(memory_bytes=0), ClusterSpec(gpus_per_trial="auto"), 80 * GIB) == 1
-    assert gpu_share(job(memory_bytes=GIB), ClusterSpec(gpus_per_trial="auto"), None) == 1
-
-
-def test_out_of_memory_doubles_up_to_a_whole_gpu() -> None:
-    first = Order("BigGAN", 1, 0.3)
-    second = first.enlarged()
-    assert second == Order("BigGAN", 1, 0.6)
-    third = second.enlarged()
-    assert third is not None and third.gpus == 1 and third.enlarged() is None
-
-
-def test_out_of_memory_is_known_through_its_wrapping() -> None:
-    wrapped = TrainingError("does not fit")
-    wrapped.__cause__ = torch.OutOfMemoryError("CUDA")
-    assert is_out_of_memory(wrapped) and not is_out_of_memory(TrainingError("a loss is nan"))
-
-
-def test_what_no_node_can_give_is_refused() -> None:
-    nodes = [{"CPU": 8.0}, {"CPU": 4.0, "GPU": 1.0}]
-    check_satisfiable([Order("a", 8, 0), Order("b", 1, 0.5)], nodes, may_grow=False)
-    with pytest.raises(InputError, match=r"asks for 2 GPU, the cluster's largest node has 1"):
-        check_satisfiable([Order("a", 1, 2)], nodes, may_grow=False)
-    check_satisfiable([Order("a", 1, 2)], nodes, may_grow=True)
-
-
-def test_slots_follow_the_scarcest_resource() -> None:
-    assert slots(Order("a", 1, 0), [{"CPU": 2.0}, {"CPU": 3.0}]) == 5
-    assert slots(Order("a", 1, 0.3), [{"CPU": 16.0, "GPU": 2.0}]) == 6
-    assert slots(Order("a", 4, 0.25), [{"CPU": 8.0, "GPU": 4.0}]) == 2
 
 
 def test_the_queue_waits_for_what_may_come_back() -> None:
@@ -337,27 +219,3 @@ def test_bad_cluster_sections_are_named() -> None:
     with pytest.raises(ConfigError, match="unknown GAN 'SNGA'"):
         parse_spec(tiny(cluster={"priority": {"SNGA": 1}}), known={"GAN": ["SNGAN"]})
     assert parse_spec(tiny(cluster={"gpus_per_trial": "auto"})).cluster.gpus_per_trial == "auto"
-
-
-def test_measured_figures_replace_estimates(tmp_path: Path) -> None:
-    shape = ImageShape(1, 32)
-    measured = Measured(tmp_path / "measured.json")
-    jobs = [job("SNGAN"), job("BigGAN"), job("StyleGAN2")]
-    before = with_costs(jobs, shape, measured, memory=True)
-    assert all(one.effort > 0 and one.memory_bytes > 700 * 2**20 for one in before)
-    measured.learn(jobs[0], shape, seconds_per_step=2.0, memory_bytes=3 * GIB)
-    measured.learn(jobs[1], shape, seconds_per_step=None)
-    after = with_costs(jobs, shape, measured, memory=True)
-    assert after[0].effort == 20.0 and after[0].memory_bytes == 3 * GIB
-    assert after[1].effort == pytest.approx(before[1].effort * 20 / before[0].effort)
-    assert with_costs(jobs, shape, measured, memory=False)[0].memory_bytes == 0
-    (tmp_path / "measured.json").write_text("not json")
-    assert with_costs(jobs, shape, measured, memory=False)[0].effort == before[0].effort
-
-
-@pytest.mark.parametrize("name", ["SAGAN", "BigGAN-Info", "ReACGAN-TAC", "StyleGAN2-ADA"])
-def test_memory_of_activations_grows_with_the_batch(name: str) -> None:
-    row, shape = zoo.get(name).scaled(0.125), ImageShape(3, 32)
-    small, large = (activation_bytes(row, shape, 3, batch) for batch in (4, 8))
-    assert 1.5 * small < large < 2.5 * small
-    assert device_bytes(job(name), shape) > device_bytes(job("SNGAN"), shape)
