@@ -18,7 +18,7 @@ UriOption: TypeAlias = Annotated[
     str | None, typer.Option(help="MLflow address.  [default: the sweep's own]")
 ]
 AddressOption: TypeAlias = Annotated[
-    str, typer.Option(help="Ray: 'local', 'auto', 'ray://host:port'; 'none' uses no Ray.")
+    str, typer.Option(help="Ray: 'local', 'auto' or HOST:PORT; 'none' uses no Ray.")
 ]
 RepeatsOption: TypeAlias = Annotated[int, typer.Option(min=1, help="Classifiers a strategy.")]
 WidthOption: TypeAlias = Annotated[

@@ -47,10 +47,7 @@ def sweep(
     settings: SetOption = None,
     address: Annotated[
         str,
-        typer.Option(
-            help="Ray: 'local'; a cluster by 'auto', HOST:PORT or, from outside, ray://HOST:PORT; "
-            "'none': no Ray."
-        ),
+        typer.Option(help="Ray: 'local', or a cluster by 'auto' or HOST:PORT; 'none': no Ray."),
     ] = "local",
     allow_open_cluster: Annotated[
         bool,

@@ -47,8 +47,7 @@ def run_sweep(
             ``./ensgan-runs``).
         data_dir: where data sets lie (default ``ENSGAN_DATA``).
         address: ``local`` starts Ray here, ``auto`` or ``HOST:PORT`` joins a cluster from one of
-            its nodes, ``ray://HOST:PORT`` runs the driver in a cluster elsewhere (paths are then
-            the cluster's), None runs everything in this process without Ray.
+            its nodes, None runs everything in this process without Ray.
         allow_open_cluster: use a cluster that takes requests from anybody who reaches it.
         budget: what training may take; running again without one trains what it left out.
         fresh: set an earlier sweep of this name aside and start over.
@@ -61,19 +60,6 @@ def run_sweep(
     """
     started = time.time() if started is None else started
     spec = _as_spec(spec, settings)
-    if address is not None and address.startswith("ray://"):
-        from ensgan.cluster.client import run_through_client
-
-        return run_through_client(
-            spec,
-            address,
-            storage=storage,
-            data_dir=data_dir,
-            allow_open_cluster=allow_open_cluster,
-            budget=budget,
-            fresh=fresh,
-            on_event=on_event,
-        )
     resolved = resolve(spec, data_dir)
     folder = _own_folder((storage or default_storage()).resolve(), spec.name, fresh)
     with folder.locked():

@@ -91,9 +91,9 @@ def _check_address(address: str) -> None:
         return
     if "://" in address:
         raise InputError(
-            f"'{address}': of all commands only sweep can be started through Ray Client; submit "
-            "this one to the cluster: ray job submit --address http://127.0.0.1:8265 -- "
-            "ensgan … --address auto (docs/cluster.md)"
+            f"'{address}': a sweep's driver must run inside the cluster, Ray Client cannot carry "
+            "it; submit it there: ray job submit --address http://127.0.0.1:8265 -- "
+            "ensgan sweep SPEC.yaml --address auto (docs/cluster.md)"
         )
     check_answers(address, address)
 
@@ -106,9 +106,7 @@ def check_answers(place: str, address: str) -> None:
     """
     host, colon, port = place.rpartition(":")
     if not colon or not port.isdigit():
-        raise InputError(
-            f"'{address}' is no address: use local, auto, HOST:PORT, ray://HOST:PORT or none"
-        )
+        raise InputError(f"'{address}' is no address: use local, auto, HOST:PORT or none")
     try:
         socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
     except OSError as error:

@@ -200,7 +200,7 @@ def test_loopback_is_told_from_the_rest() -> None:
     ("address", "expected"),
     [
         ("ray://10.0.0.1:10001", "ray job submit"),
-        ("somewhere", "use local, auto, HOST:PORT, ray://HOST:PORT or none"),
+        ("somewhere", "use local, auto, HOST:PORT or none"),
         ("127.0.0.1:1", "no Ray cluster at '127.0.0.1:1': nobody answers there"),
     ],
 )
