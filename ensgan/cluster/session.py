@@ -69,7 +69,13 @@ def _start(**options: Any) -> None:
     for attempt in range(START_ATTEMPTS):
         try:
             with without_helpers():
-                ray.init(include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **options)
+                # "local": its own one, even where another runs on this machine.
+                ray.init(
+                    address="local",
+                    include_dashboard=False,
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    **options,
+                )
         except Exception as error:  # Ray raises bare ones
             ray.shutdown()
             if attempt == START_ATTEMPTS - 1:

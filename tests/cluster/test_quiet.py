@@ -29,3 +29,24 @@ def test_no_dashboard_monitor_or_agent() -> None:
         assert unwanted not in lines
     assert not [pid for pid, line in processes if psutil.pid_exists(pid) and "raylet" in line]
     assert "Traceback" not in done.stderr
+
+
+BESIDE_ANOTHER = """
+import ray
+from ray.cluster_utils import Cluster
+from ensgan.cluster.session import ray_session
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 3})
+try:
+    with ray_session(cpus=1):
+        print(int(ray.cluster_resources()["CPU"]))
+finally:
+    cluster.shutdown()
+"""
+
+
+def test_a_local_session_is_its_own_beside_a_running_cluster() -> None:
+    """It neither joins the cluster of somebody else on this machine nor stumbles over it."""
+    command = [sys.executable, "-c", BESIDE_ANOTHER]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[-1] == "1"
