@@ -81,7 +81,7 @@ class RayExecutor:
         wanted = orders(jobs, self.settings, self._check(jobs, on_event))
         stop_path(jobs[0]).unlink(missing_ok=True)
         queue = self._queue(wanted, jobs, on_event)
-        watcher = Watcher(queue, jobs, on_member, on_event, self.settings.retries)
+        watcher = Watcher(queue, jobs, on_member, on_event, self.settings.retries, _living_ids)
         tuner = self._tuner(queue, watcher, jobs)
         with (
             heartbeats(queue, jobs, on_event),
@@ -193,6 +193,10 @@ def _import_classifier() -> None:
 def living_nodes() -> list[dict[str, float]]:
     """Resources of every node that is alive."""
     return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+
+
+def _living_ids() -> list[str]:
+    return [str(node["NodeID"]) for node in ray.nodes() if node["Alive"]]
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import ray
 import torch
 from ray import tune
 
@@ -119,7 +120,8 @@ class _Heartbeat:
         self.gpus = gpus
         self.last = 0.0
         self.first: tuple[int, float] | None = None
-        self.place = {"pid": os.getpid(), "node": socket.gethostname()}
+        ray_node = ray.get_runtime_context().get_node_id()
+        self.place = {"pid": os.getpid(), "node": socket.gethostname(), "ray_node": ray_node}
 
     def __call__(self, progress: TrainProgress) -> None:
         now = time.monotonic()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from ensgan.pipeline.events import Event, OnEvent
 from ensgan.pipeline.members import MemberJob, MemberResult
 
 POLL_SECONDS = 1.0
+NODE_SECONDS = 30.0
+"""So long the cluster may take to notice that a node is gone: five health checks missed."""
 
 
 class Watcher(tune.Callback):  # type: ignore[misc]
@@ -37,8 +40,10 @@ class Watcher(tune.Callback):  # type: ignore[misc]
         on_member: Callable[[MemberResult], None],
         on_event: OnEvent,
         retries: int = 2,
+        living: Callable[[], Collection[str]] | None = None,
     ) -> None:
         self.queue = queue
+        self.living = living
         self.retries = retries
         self.jobs = {job.name: job for job in jobs}
         self.on_member = on_member
@@ -80,8 +85,8 @@ class Watcher(tune.Callback):  # type: ignore[misc]
         """Called when a trial was lost and Tune will start it again."""
         gan = trial.config["gan"]
         reached = self._step(gan)
-        error = trial.get_error()
-        node_lost = _node_is_gone(error)
+        error = _error_of(trial)
+        node_lost = _node_is_gone(error) or self._node_left(gan, error)
         if node_lost or reached > self.lost_at.get(gan, 0):
             trial.max_failures += 1
         self.lost_at[gan] = max(reached, self.lost_at.get(gan, 0))
@@ -93,7 +98,7 @@ class Watcher(tune.Callback):  # type: ignore[misc]
 
         Tune does not start the second kind again, so it comes back as a new trial.
         """
-        gan, error = trial.config["gan"], trial.get_error()
+        gan, error = trial.config["gan"], _error_of(trial)
         starts = self.unstarted[gan] = self.unstarted.get(gan, 0) + 1
         was_running = trial.run_metadata.num_failures > trial.max_failures
         if was_running or starts > self.retries:
@@ -124,6 +129,22 @@ class Watcher(tune.Callback):  # type: ignore[misc]
         message = f"{gan} ran out of GPU memory: again with {larger.gpus:g} of a GPU"
         self.on_event(Event("warning", {"message": message}))
 
+    def _node_left(self, gan: str, error: BaseException | str | None) -> bool:
+        """Whether the node of a trial that became unreachable leaves the cluster.
+
+        A trial's connection breaks a moment before the cluster knows that its node is gone.
+        """
+        if self.living is None or "unavailable" not in str(error).lower():
+            return False
+        with contextlib.suppress(DataError, KeyError):
+            node = read_json(heartbeat_path(self.jobs[gan]))["ray_node"]
+            deadline = time.monotonic() + NODE_SECONDS
+            while time.monotonic() < deadline:
+                if node not in self.living():
+                    return True
+                time.sleep(0.2)
+        return False
+
     def _step(self, gan: str) -> int:
         """How far the trial was when it was last heard of."""
         with contextlib.suppress(DataError, KeyError):
@@ -131,10 +152,26 @@ class Watcher(tune.Callback):  # type: ignore[misc]
         return 0
 
 
-def _node_is_gone(error: BaseException | None) -> bool:
+def _error_of(trial: Trial) -> BaseException | str | None:
+    """What Tune says of a trial's last failure.
+
+    Tune reads it from the sweep's storage, which it reaches later than this process's own folder.
+    """
+    error: BaseException | str | None = trial.get_error()
+    if error is not None:
+        return error
+    try:
+        text = Path(trial.error_file).read_text(encoding="utf-8")
+    except (OSError, TypeError, UnicodeDecodeError):
+        return None
+    return text.rpartition("Failure # ")[2].strip() or None
+
+
+def _node_is_gone(error: BaseException | str | None) -> bool:
     """The error of a trial whose node died, not only its process."""
     text = str(error).lower()
-    return any(sign in text for sign in ("node died", "node is dead", "node was terminated"))
+    signs = ("node died", "node has died", "node is dead", "node was terminated")
+    return any(sign in text for sign in signs)
 
 
 @contextlib.contextmanager
@@ -165,7 +202,7 @@ def heartbeats(queue: TrialQueue, jobs: Sequence[MemberJob], on_event: OnEvent) 
         thread.join()
 
 
-def last_line(error: BaseException | None) -> str:
+def last_line(error: BaseException | str | None) -> str:
     """The last line of an error that says something."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

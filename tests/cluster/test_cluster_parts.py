@@ -85,6 +85,35 @@ def test_a_lost_node_costs_no_retry_a_lost_process_without_progress_does(watched
     assert events[-1].fields["step"] == 50 and watch.failed == {}
 
 
+def test_an_unreachable_trial_is_lost_with_its_node_or_alone(
+    watched: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection breaks first; whether the node leaves the cluster tells which it was."""
+    from ensgan.files import write_json
+
+    monkeypatch.setattr(watcher, "NODE_SECONDS", 0.3)
+    watch, events, _ = watched
+    path = watcher.heartbeat_path(watch.jobs["SNGAN"])
+    write_json(path, {"step": 3, "time": 0.0, "ray_node": "gone"})
+    error = RuntimeError("The actor is temporarily unavailable: Connection reset by peer")
+    trial = FakeTrial(trial_id="1", config={"gan": "SNGAN"}, max_failures=2, error=error)
+    for living, kind in ((["head"], "node"), (["head", "gone"], "process")):
+        watch.living = lambda living=living: living
+        watch.on_trial_recover(0, [], trial)
+        assert events[-1].fields["kind"] == kind
+
+
+def test_the_reason_is_read_where_tune_writes_it(watched: Any, tmp_path: Path) -> None:
+    """Tune's own reading looks on the storage, where the file arrives later."""
+    watch, events, _ = watched
+    file = tmp_path / "error.txt"
+    file.write_text("Failure # 1 (at noon)\nfirst\nFailure # 2 (at one)\nthe node has died\n")
+    trial = FakeTrial(config={"gan": "SNGAN"}, max_failures=2, error=None, error_file=str(file))
+    watch.on_trial_recover(0, [], trial)
+    assert events[-1].fields["kind"] == "node"
+    assert events[-1].fields["reason"] == "the node has died"
+
+
 def test_lost_while_starting_comes_back_and_lost_too_often_does_not(watched: Any) -> None:
     watch, events, queue = watched
     config = Order("SNGAN", 1.0, 0.0).config
