@@ -112,7 +112,7 @@ def test_a_killed_driver_resumes_and_gives_the_same_members(
         "--json",
     ]
     driver = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 400
     try:
         while not any(beat["step"] > 5 for beat in heartbeats(tmp_path)):
             assert driver.poll() is None and time.monotonic() < deadline
