@@ -19,6 +19,7 @@ SMALL = ["train.gans=[SNGAN,BigGAN]", "train.steps=4", "train.snapshots=2", "tra
 SMALL += ["train.width=0.03125", "train.d_updates=1", "search.trials=20", "score.k=3"]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_sweep_on_images_without_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

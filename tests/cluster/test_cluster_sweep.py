@@ -97,6 +97,7 @@ def test_a_killed_trial_goes_on_and_gives_the_same_members(
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.slow  # the default tests kill a driver on a cluster
 def test_a_killed_driver_resumes_and_gives_the_same_members(
     tmp_path: Path, undisturbed: dict[str, str]
 ) -> None:
@@ -112,7 +113,7 @@ def test_a_killed_driver_resumes_and_gives_the_same_members(
         "--json",
     ]
     driver = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
-    deadline = time.monotonic() + 400
+    deadline = time.monotonic() + 250
     try:
         while not any(beat["step"] > 5 for beat in heartbeats(tmp_path)):
             assert driver.poll() is None and time.monotonic() < deadline
