@@ -176,7 +176,7 @@ def _fit(tuner: tune.Tuner, queue: TrialQueue, folder: Path) -> None:
     """
     try:
         tuner.fit()
-    except Exception as error:
+    except Exception as error:  # Tune wraps a full disk in many kinds; any other goes on up
         if queue.halted is None and not is_full(folder):
             raise
         queue.halt(f"the disk of {folder} is full: make room, then run the same command again")

@@ -63,7 +63,7 @@ def gan_trial(config: dict[str, Any], jobs: Mapping[str, MemberJob]) -> None:
         return
     except StoreError as error:
         tune.report({"gan": job.name, STORAGE: str(error)})
-    except Exception as error:
+    except Exception as error:  # whatever a row's code raises fails that GAN alone
         key = OUT_OF_MEMORY if is_out_of_memory(error) else "error"
         tune.report({"gan": job.name, key: _sentence(error)})
     finally:

@@ -70,7 +70,7 @@ def open_sampler(reference: str) -> External:
         sampler, facts = _open(place, path, name or "sample")
     except InputError:
         raise
-    except Exception as error:
+    except Exception as error:  # the user's own code may raise anything
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"{reference} cannot be loaded: {type(error).__name__}: {reason}") from (
             error

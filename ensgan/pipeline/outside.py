@@ -178,16 +178,7 @@ def record_bundle(
     run_id = store.create_run(
         name,
         kind="sweep",
-        params={
-            "dataset": dataset,
-            "dataset.key": key,
-            **shown.code(versions),
-            **shown.version_params(versions),
-            "members": len(pool.members),
-            "sampler": front.sampler,
-            "seed": front.seed,
-            "trials": front.trials,
-        },
+        params=_params(pool, front, versions),
         tags={
             TAG_DATASET: dataset,
             "ensgan.source": "outside generators",
@@ -220,3 +211,17 @@ def record_bundle(
         raise
     store.finish(run_id)
     return run_id
+
+
+def _params(pool: ImagePool, front: Front, versions: Mapping[str, Any]) -> dict[str, object]:
+    """What a bundle's run says of its pool, search and code."""
+    return {
+        "dataset": str(pool.facts.get("name", "")),
+        "dataset.key": pool.facts.get("key", ""),
+        **shown.code(versions),
+        **shown.version_params(versions),
+        "members": len(pool.members),
+        "sampler": front.sampler,
+        "seed": front.seed,
+        "trials": front.trials,
+    }
