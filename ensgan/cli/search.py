@@ -115,9 +115,9 @@ def _front_table(front: Front) -> Table:
         title=f"{len(front)} points, hypervolume {front.hypervolume:.5f}, "
         f"{front.trials} evaluations of {front.distinct} subsets in {front.seconds:.2f} s"
     )
-    for column in ("Intra-d", "Inter-d", "density", "coverage", "members"):
+    # A front without points is never shown.
+    for column in (*front.cells(front.points[0]), "members"):
         table.add_column(column)
     for point in front:
-        numbers = (point.intra_d, point.inter_d, point.density, point.coverage)
-        table.add_row(*(f"{number:.4f}" for number in numbers), ", ".join(point.members))
+        table.add_row(*front.cells(point).values(), ", ".join(point.members))
     return table

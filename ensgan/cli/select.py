@@ -15,6 +15,7 @@ from ensgan.cli.select_options import (
     BesideOption,
     BootstrapOption,
     ChoicePlotOption,
+    MembershipCostsOption,
     MembershipOption,
     OtherOption,
     PoolOption,
@@ -34,6 +35,7 @@ def select(
     bootstrap: BootstrapOption = None,
     other: OtherOption = None,
     membership: MembershipOption = None,
+    costs: MembershipCostsOption = None,
     beside: BesideOption = None,
     weights: WeightsOption = None,
     plot: ChoicePlotOption = None,
@@ -55,14 +57,14 @@ def select(
         "reason": selection.reason,
         **selection.point.to_json(),
         "alternatives": [point.to_json() for point in selection.alternatives],
-        **_in_pool(whole, selection, pool, bootstrap, membership, weights),
+        **_in_pool(whole, selection, pool, bootstrap, membership, costs, weights),
     }
     if other is not None:
         value["other_scores"] = _under(whole, selection.point, pool, other).to_json()
     if beside:
         value["side_by_side"] = _side_by_side(whole, str(front), beside)
     write_pictures(whole, plot or (), None, selection.point)
-    emit(value, as_json=as_json, table=lambda: selection_table(selection, value))
+    emit(value, as_json=as_json, table=lambda: selection_table(whole, selection, value))
 
 
 def _in_pool(
@@ -71,12 +73,18 @@ def _in_pool(
     pool: PoolScores | None,
     rounds: int | None,
     searches: int | None,
+    costs: Path | None,
     floor: float | None,
 ) -> dict[str, Any]:
     """What the scores of the front's own pool tell beyond the front, as far as it was asked for."""
     from ensgan.errors import InputError
     from ensgan.search import Evaluator, inter_form, optimise_weights
 
+    if costs is not None and (searches is None or front.third in (None, "members")):
+        raise InputError(
+            "--costs goes with --membership of a front whose third objective sums costs: leave it "
+            "out"
+        )
     if pool is None:
         if any(each is not None for each in (rounds, searches, floor)):
             raise InputError(
@@ -87,7 +95,7 @@ def _in_pool(
     if rounds is not None:
         found["bootstrap"] = _bootstrap(front, selection, pool, rounds)
     if searches is not None:
-        found["membership"] = _membership(front, pool, searches)
+        found["membership"] = _membership(front, pool, searches, costs)
     if floor is not None:
         evaluator = Evaluator(pool, inter=inter_form(front))
         found["weighted"] = optimise_weights(evaluator, selection.point, floor).to_json()
@@ -123,15 +131,26 @@ def _bootstrap(front: Front, selection: Selection, pool: PoolScores, rounds: int
     }
 
 
-def _membership(front: Front, pool: PoolScores, searches: int) -> dict[str, float]:
+def _membership(
+    front: Front, pool: PoolScores, searches: int, costs: Path | None
+) -> dict[str, float]:
     """Share of the resamples with each member on the front, the most frequent first."""
+    from ensgan.cli.search_inputs import read_costs
     from ensgan.errors import InputError
     from ensgan.search import bootstrap
 
     if searches < 1:
         raise InputError(f"--membership {searches}: at least 1 resample")
+    prices = read_costs(costs)
+    if prices is None and front.third not in (None, "members"):
+        raise InputError(
+            f"--membership searches again, and the front's third objective is {front.third}: add "
+            "the cost of every member with --costs costs.json"
+        )
     with progress("searching resamples") as report:
-        found = bootstrap(front, pool, rounds=1, searches=searches, on_progress=report).membership
+        found = bootstrap(
+            front, pool, rounds=1, searches=searches, costs=prices, on_progress=report
+        ).membership
     return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
 

@@ -28,6 +28,12 @@ MembershipOption: TypeAlias = Annotated[
     int | None,
     typer.Option(help="resamples to search again: how often is each member on the front?"),
 ]
+MembershipCostsOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--costs", help="with --membership: costs.json of a third objective that sums costs"
+    ),
+]
 BesideOption: TypeAlias = Annotated[
     list[Path] | None,
     typer.Option(help="another front (of another embedding, say) to compare; repeat for more"),

@@ -9,7 +9,13 @@ from typing import Any
 
 from ensgan.ensemble import markdown
 from ensgan.pipeline.members import MemberResult
-from ensgan.types import Front, FrontPoint, gan_of, step_of
+from ensgan.types import Front, FrontPoint, gan_of, read_objective, step_of
+
+_OBJECTIVES = {
+    "precision-recall": ("precision_recall", "precision_recall_between"),
+    "frechet": ("frechet", "frechet_between"),
+}
+"""The first two objectives of the forms other than density and coverage."""
 
 
 def by_gan(manifest: Mapping[str, Any]) -> dict[str, list[MemberResult]]:
@@ -142,8 +148,13 @@ def description(manifest: Mapping[str, Any], run_id: str, page: str) -> str:
         lines[0] = f"{lines[0][:-1]}, {outside} from elsewhere."
     if selected is not None:
         names = ", ".join(markdown(name) for name in selected["members"])
+        form = manifest["spec"].get("search", {}).get("objectives", "")
+        first, second = (
+            read_objective(key, maximise=True).name
+            for key in _OBJECTIVES.get(form, ("intra_d", "inter_d"))
+        )
         lines.append(
-            f"**G\\***: {names} (Intra-d {selected['intra_d']:.4f}, Inter-d "
+            f"**G\\***: {names} ({first} {selected['intra_d']:.4f}, {second} "
             f"{selected['inter_d']:.4f}, rule {markdown(selected['rule'])})."
         )
     if page:

@@ -4,34 +4,52 @@ from __future__ import annotations
 
 import io
 from collections import Counter
+from typing import Any
 
+import numpy as np
+
+from ensgan.search import pareto_front
 from ensgan.types import Front, FrontPoint
 
-INTER_LABEL = "Inter-d (overlap between members, lower is better)"
-INTRA_LABEL = "Intra-d (fidelity to the real images, higher is better)"
 
+def best_of_two(front: Front) -> list[FrontPoint]:
+    """The points that no other beats in the first two objectives, by descending Intra-d.
 
-def axis_labels(front: Front) -> tuple[str, str]:
-    """Labels of Inter-d and Intra-d, or of what stands in their place."""
-    if not front.objectives or front.objectives[0].startswith("intra_d"):
-        return INTER_LABEL, INTRA_LABEL
-    intra, inter = (name.partition(":")[0] for name in front.objectives[:2])
-    return f"{inter} (lower is better)", f"{intra} (higher is better)"
+    Of two objectives that is the whole front; with a third one the others lie behind its edge.
+    """
+    values = np.array([front.values(point)[:2] for point in front]).reshape(-1, 2)
+    return [front.points[index] for index in pareto_front(values).tolist()]
 
 
 def front_html(front: Front, selected: FrontPoint | None = None) -> str:
-    """A self-contained page: one mark a point, its members on hover; ``selected`` is marked."""
+    """A self-contained page: one mark a point, its members on hover; ``selected`` is marked.
+
+    A third objective is the marks' colour.
+    """
     import plotly.graph_objects as go
 
+    first, second, *third = front.axes
+    edge = best_of_two(front)
     figure = go.Figure(
+        go.Scatter(
+            x=[point.inter_d for point in edge],
+            y=[point.intra_d for point in edge],
+            mode="lines",
+            line={"dash": "dot"},
+            name=f"best in {first.name} and {second.name}" if third else "Pareto front",
+            showlegend=bool(third),
+            hoverinfo="skip",
+        )
+    )
+    figure.add_trace(
         go.Scatter(
             x=[point.inter_d for point in front],
             y=[point.intra_d for point in front],
-            mode="lines+markers",
-            line={"dash": "dot"},
+            mode="markers",
+            marker=_colours(front),
             name="Pareto front",
-            text=[_members(point) for point in front],
-            hovertemplate="Intra-d %{y:.4f}, Inter-d %{x:.4f}<br>%{text}<extra></extra>",
+            text=[_hover(front, point) for point in front],
+            hovertemplate="%{text}<extra></extra>",
         )
     )
     if selected is not None:
@@ -42,36 +60,54 @@ def front_html(front: Front, selected: FrontPoint | None = None) -> str:
                 mode="markers",
                 marker={"size": 14, "symbol": "star"},
                 name="selected",
+                hoverinfo="skip",
             )
         )
-    x_label, y_label = axis_labels(front)
     # MLflow shows the page in a narrow column.
     figure.update_layout(
         title={"text": _title(front).replace(" (", "<br>("), "font": {"size": 14}},
         legend={"orientation": "h", "yanchor": "bottom", "y": 1},
         margin={"l": 60, "r": 20, "t": 90, "b": 60},
-        xaxis_title=x_label,
-        yaxis_title=y_label,
+        xaxis_title=second.label,
+        yaxis_title=first.label,
     )
     return str(figure.to_html(include_plotlyjs=True, full_html=True))
+
+
+def _colours(front: Front) -> dict[str, Any]:
+    if front.third is None:
+        return {}
+    return {
+        "color": [front.values(point)[2] for point in front],
+        "colorscale": "Viridis",
+        "colorbar": {"title": {"text": front.axes[2].label, "side": "right"}},
+    }
 
 
 def front_png(front: Front, selected: FrontPoint | None = None) -> bytes:
     """The same as a PNG file's content."""
     from matplotlib.figure import Figure
 
+    first, second, *third = front.axes
     figure = Figure(figsize=(7, 5), layout="constrained")
     axes = figure.subplots()
-    axes.plot(
-        [point.inter_d for point in front],
-        [point.intra_d for point in front],
-        "o:",
-        label="Pareto front",
-    )
+    edge = best_of_two(front)
+    xs, ys = ([getattr(p, name) for p in edge] for name in ("inter_d", "intra_d"))
+    if third:
+        axes.plot(xs, ys, ":", label=f"best in {first.name} and {second.name}", zorder=1)
+        marks = axes.scatter(
+            [point.inter_d for point in front],
+            [point.intra_d for point in front],
+            c=[front.values(point)[2] for point in front],
+            s=20,
+            zorder=2,
+        )
+        figure.colorbar(marks, ax=axes, label=third[0].label)
+    else:
+        axes.plot(xs, ys, "o:", label="Pareto front")
     if selected is not None:
         axes.plot([selected.inter_d], [selected.intra_d], "r*", markersize=14, label="selected")
-    x_label, y_label = axis_labels(front)
-    axes.set(xlabel=x_label, ylabel=y_label)
+    axes.set(xlabel=second.label, ylabel=first.label)
     axes.set_title(_title(front), fontsize=10)
     axes.legend()
     stream = io.BytesIO()
@@ -82,7 +118,7 @@ def front_png(front: Front, selected: FrontPoint | None = None) -> bytes:
 def membership_png(front: Front, most: int = 40) -> bytes:
     """Heat map as a PNG: which member (row, the most frequent first) is in which front point.
 
-    Columns run from the smallest Intra-d (and Inter-d) to the largest. At most ``most`` members
+    Columns run from the smallest Intra-d to the largest. At most ``most`` members
     are shown; the number behind a name is its share of the front's points.
     """
     from matplotlib.figure import Figure
@@ -99,7 +135,7 @@ def membership_png(front: Front, most: int = 40) -> bytes:
     axes.set_yticks(range(len(names)), labels, fontsize=8)
     left_out = len(counts) - len(names)
     axes.set(
-        xlabel="front points, by rising Intra-d",
+        xlabel=f"front points, by rising {front.axes[0].name}",
         title=f"Members on the front{f' ({left_out} rarer ones left out)' if left_out else ''}",
     )
     stream = io.BytesIO()
@@ -114,7 +150,10 @@ def _title(front: Front) -> str:
     )
 
 
-def _members(point: FrontPoint) -> str:
+def _hover(front: Front, point: FrontPoint) -> str:
+    values = ", ".join(f"{name} {text}" for name, text in front.cells(point).items())
     shown = "<br>".join(point.members[:20])
     more = len(point.members) - 20
-    return f"{len(point.members)} members:<br>{shown}" + (f"<br>… and {more} more" * (more > 0))
+    return f"{values}<br>{len(point.members)} members:<br>{shown}" + (
+        f"<br>… and {more} more" * (more > 0)
+    )

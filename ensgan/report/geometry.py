@@ -45,6 +45,13 @@ def front_axes(inter: Sequence[float], intra: Sequence[float]) -> tuple[Axis, Ax
     return axis(inter, LEFT, WIDTH - RIGHT), axis(intra, HEIGHT - BOTTOM, TOP)
 
 
+def shades(values: Sequence[float]) -> list[float]:
+    """Opacity of marks by a third value, from 0.25 for the smallest to 1 for the largest."""
+    low, high = min(values, default=0.0), max(values, default=0.0)
+    span = high - low
+    return [round(0.25 + 0.75 * (value - low) / span, 2) if span else 1.0 for value in values]
+
+
 def _round_step(rough: float) -> float:
     power = 10.0 ** math.floor(math.log10(rough))
     return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)

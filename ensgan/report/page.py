@@ -14,6 +14,7 @@ from markupsafe import Markup
 from ensgan.ensemble import non_commercial
 from ensgan.report import geometry
 from ensgan.report.content import Content
+from ensgan.report.front_plot import best_of_two
 from ensgan.types import gan_of, step_of
 
 SHOWN_METRICS = ("accuracy", "g_mean", "auc")
@@ -43,6 +44,7 @@ def render(content: Content) -> str:
         record=content.record,
         chosen=set(content.manifest.get("selected", {}).get("members", ())),
         drawing=_front_drawing(content),
+        selected_facts=_selected_facts(content),
         members=_members(content.manifest),
         settings=_leaves(content.manifest["spec"]),
         overlap=_picture(content.overlap_png),
@@ -137,20 +139,28 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _front_drawing(content: Content) -> dict[str, Any] | None:
-    """Coordinates of the front's drawing; points from the smallest Inter-d to the largest."""
-    if content.front is None or len(content.front) == 0:
+    """Coordinates of the front's drawing; points from the smallest Inter-d to the largest.
+
+    A third objective is how full the marks are: the larger, the fuller.
+    """
+    front = content.front
+    if front is None or len(front) == 0:
         return None
-    points = sorted(content.front, key=lambda point: (point.inter_d, point.intra_d))
+    points = sorted(front, key=lambda point: (point.inter_d, *front.values(point)))
     x, y = geometry.front_axes([p.inter_d for p in points], [p.intra_d for p in points])
+    shades = geometry.shades([sum(front.values(point)[2:]) for point in points])
     marks = [
         {
             "x": x(point.inter_d),
             "y": y(point.intra_d),
+            "shade": shade,
             "point": point,
+            "cells": front.cells(point),
             "selected": point == content.selected,
         }
-        for point in points
+        for point, shade in zip(points, shades, strict=True)
     ]
+    edge = [(x(point.inter_d), y(point.intra_d)) for point in best_of_two(front)]
     return {
         "width": geometry.WIDTH,
         "height": geometry.HEIGHT,
@@ -160,9 +170,20 @@ def _front_drawing(content: Content) -> dict[str, Any] | None:
         "bottom": geometry.HEIGHT - geometry.BOTTOM,
         "x": x,
         "y": y,
+        "axes": front.axes,
         "marks": marks,
-        "line": " ".join(f"{mark['x']},{mark['y']}" for mark in marks),
+        "line": " ".join(f"{across},{up}" for across, up in edge),
     }
+
+
+def _selected_facts(content: Content) -> dict[str, Any]:
+    """The rule and the values of the chosen ensemble, by the names of its objectives."""
+    chosen = content.manifest.get("selected", {})
+    if content.front is not None and content.selected is not None:
+        return {"rule": chosen.get("rule"), **content.front.cells(content.selected)}
+    names = {"intra_d": "Intra-d", "inter_d": "Inter-d"}
+    keys = ("rule", "intra_d", "inter_d", "density", "coverage")
+    return {names.get(key, key): chosen.get(key) for key in keys}
 
 
 def _forest(table: Mapping[str, Any] | None) -> dict[str, Any] | None:

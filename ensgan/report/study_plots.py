@@ -6,9 +6,12 @@ import io
 from typing import Any
 
 from ensgan.downstream import RankCorrelation
-from ensgan.report.front_plot import INTER_LABEL, INTRA_LABEL
+from ensgan.pipeline.finished import FinishedSweep
 from ensgan.report.study import METRICS, StudyPart, objectives
+from ensgan.types import read_objective
 
+INTRA_LABEL = read_objective("intra_d", maximise=True).label
+INTER_LABEL = read_objective("inter_d", maximise=False).label
 WORDS = {"auc": "AUC", "g_mean": "g-mean"}
 _MARKERS = "os^vDPX<>*hp"
 _RESOLUTION = 130
@@ -17,7 +20,8 @@ _RESOLUTION = 130
 def front_figure(part: StudyPart) -> bytes:
     """The Pareto front with the evaluated strategies on it, as a PNG file's content.
 
-    A single member has no Inter-d: it is a dashed line at its Intra-d.
+    A single member has no Inter-d: it is a dashed line at its Intra-d. Of a front of other
+    objectives the same ensembles are shown by their Intra-d and Inter-d.
     """
     from matplotlib.figure import Figure
 
@@ -25,9 +29,11 @@ def front_figure(part: StudyPart) -> bytes:
     sweep = evaluation.sweep
     figure = Figure(figsize=(8, 5.5), layout="constrained")
     axes = figure.subplots()
-    points = sorted(sweep.front, key=lambda point: point.inter_d)
-    xs, ys = [point.inter_d for point in points], [point.intra_d for point in points]
-    axes.plot(xs, ys, ".-", color="0.6", label=f"Pareto front ({len(points)})", zorder=1)
+    line, points = front_places(sweep)
+    words = f"Pareto front ({len(points)})"
+    if line == ".":
+        words += f" of {', '.join(axis.name for axis in sweep.front.axes)}"
+    axes.plot(*zip(*points, strict=True), line, color="0.6", label=words, zorder=1)
     drawn: dict[str, Any] = {}
     for strategy in evaluation.strategies:
         if not strategy.members or strategy.kind != "synthetic" or strategy.weights is not None:
@@ -48,6 +54,20 @@ def front_figure(part: StudyPart) -> bytes:
     axes.set(xlabel=INTER_LABEL, ylabel=INTRA_LABEL, title=part.title)
     axes.legend(fontsize=8)
     return _png(figure)
+
+
+def front_places(sweep: FinishedSweep) -> tuple[str, list[tuple[float, float]]]:
+    """Line style, and Inter-d and Intra-d of every front point by rising Inter-d.
+
+    A front of exactly these two objectives is a line, any other one a cloud of points.
+    """
+    first, *others = (axis.key for axis in sweep.front.axes)
+    if first == "intra_d":
+        places = [(point.inter_d, point.intra_d) for point in sweep.front]
+    else:
+        found = (objectives(sweep.scores, p.members, sweep.spec.search.inter) for p in sweep.front)
+        places = [(inter, intra) for intra, inter in found if inter is not None]
+    return ".-" if (first, others) == ("intra_d", ["inter_d"]) else ".", sorted(places)
 
 
 def usefulness_figure(part: StudyPart) -> bytes:

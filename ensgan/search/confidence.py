@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
 
@@ -69,6 +70,7 @@ def bootstrap(
     level: float = 0.95,
     seed: int = 0,
     hits: npt.ArrayLike | None = None,
+    costs: Mapping[str, float] | None = None,
     on_progress: ReportProgress | None = None,
 ) -> FrontConfidence:
     """Intervals of the objectives of every front point.
@@ -92,10 +94,11 @@ def bootstrap(
         level: probability of the intervals.
         seed: seed of the resampling; the rounds that scores hold are what they are.
         hits: int [M, N] counts, for scores without resamples.
+        costs: every member's cost, for searches of a front whose third objective sums costs.
         on_progress: called with (done, total) after every search.
 
     Raises:
-        InputError: a front of another pool, or numbers out of range.
+        InputError: a front of another pool, numbers out of range, or costs that are missing.
     """
     check_pool(front, scores)
     if rounds < 1 or searches < 0 or not 0 < level < 1:
@@ -107,7 +110,7 @@ def bootstrap(
     source = _source(scores, hits, seed)
     rounds, searches = min(rounds, source.most), min(searches, source.most)
     intervals = source.intervals(front, rounds, level)
-    membership = _membership(front, source, searches, on_progress)
+    membership = _membership(front, source, searches, costs, on_progress)
     return FrontConfidence(level, rounds, source.covers, *intervals, membership, searches)
 
 
@@ -214,7 +217,11 @@ class _KeptParts:
 
 
 def _membership(
-    front: Front, source: _Rounds, searches: int, on_progress: ReportProgress | None
+    front: Front,
+    source: _Rounds,
+    searches: int,
+    costs: Mapping[str, float] | None,
+    on_progress: ReportProgress | None,
 ) -> dict[str, float]:
     """Search resamples again: the share of them with each member on the front."""
     form = inter_form(front)
@@ -223,7 +230,14 @@ def _membership(
     for number in range(searches):
         pool = source.pool(number)
         names = pool.names
-        again = search(pool, trials=_SEARCH_TRIALS, seed=number, inter=form)
+        again = search(
+            pool,
+            trials=_SEARCH_TRIALS,
+            seed=number,
+            inter=form,
+            third=front.third,
+            costs=None if front.third == "members" else costs,
+        )
         seen.update({name for point in again for name in point.members})
         if on_progress is not None:
             on_progress(number + 1, searches)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ensgan.search.pareto import TIE, Archive, pareto_front
+from ensgan.search.pareto import TIE, Archive, hypervolume, pareto_front
 from ensgan.types import Float64Array, Int64Array
 
 _SLICES = 16
@@ -14,10 +14,14 @@ class CostArchive(Archive):
     """The non-dominated subsets of three objectives: the third is a cost, minimised.
 
     Kept in the order of entry; every candidate is compared with all.
+
+    Args:
+        most: the whole pool's cost, the reference of the hypervolume.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: float = 1.0) -> None:
         super().__init__()
+        self.most = most
         self.cost: Float64Array = np.zeros(0)
 
     def candidates(
@@ -82,3 +86,7 @@ class CostArchive(Archive):
     def steps(self) -> Float64Array:
         """All alike, the earliest first."""
         return -np.arange(len(self), dtype=np.float64)
+
+    def hypervolume(self) -> float:
+        """The volume, its third side in parts of the whole pool's cost."""
+        return hypervolume(np.column_stack((self.intra, self.inter, self.cost)), self.most)

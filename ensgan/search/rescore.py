@@ -32,7 +32,14 @@ def rescore(front: Front, scores: PoolScores) -> tuple[FrontPoint, ...]:
         names = tuple(evaluator.names[m] for m in members)
         points.append(
             FrontPoint(
-                names, intra, inter, density, coverage, None if weights is None else tuple(weights)
+                names,
+                intra,
+                inter,
+                density,
+                coverage,
+                None if weights is None else tuple(weights),
+                # What the members cost does not depend on the scores.
+                tuple(each for each in point.measures if each[0] == front.third),
             )
         )
     return tuple(points)

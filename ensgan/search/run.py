@@ -18,7 +18,7 @@ from ensgan.search.cost_archive import CostArchive
 from ensgan.search.distinct import DistinctCounter
 from ensgan.search.evaluator import Evaluator
 from ensgan.search.masks import BoolArray, UInt64Array
-from ensgan.search.pareto import Archive
+from ensgan.search.pareto import REFERENCE_INTER, REFERENCE_INTRA, Archive
 from ensgan.search.values import Neighbourhood, Values
 from ensgan.types import Float64Array, Front, FrontPoint, Int64Array
 
@@ -26,6 +26,8 @@ ReportProgress: TypeAlias = Callable[[int, int], None]
 """Called with (done, total): evaluations, or milliseconds when only time is limited."""
 
 _HISTORY_SECONDS = 0.005
+_HISTORY_PAUSE = 20
+"""Between two entries at least so many times what the last one took: a volume of three is slow."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,9 @@ class SearchRun:
         self.limit_trials = trials
         self.limit_seconds = seconds
         self.trials = 0
-        self.archive: Archive = Archive() if third is None else CostArchive()
+        most = float(self.costs.sum())
+        self.reference = (REFERENCE_INTRA, REFERENCE_INTER, *(() if third is None else (most,)))
+        self.archive: Archive = Archive() if third is None else CostArchive(most)
         self.label = ""  # what a strategy proves about its front
         self.rows: list[tuple[int, tuple[int, ...], float, float, float]] = []
         self.history: list[tuple[float, int, float]] = []
@@ -78,6 +82,7 @@ class SearchRun:
         self._on_progress = on_progress
         self._started = time.perf_counter() if started is None else started
         self._reported = 0.0
+        self._next_entry = 0.0
 
     @property
     def elapsed(self) -> float:
@@ -223,8 +228,10 @@ class SearchRun:
 
     def _log(self, changed: bool) -> None:
         now = self.elapsed
-        if changed and (not self.history or now - self.history[-1][0] >= _HISTORY_SECONDS):
+        if changed and now >= self._next_entry:
             self.history.append((now, self.trials, self.archive.hypervolume()))
+            pause = max(_HISTORY_SECONDS, _HISTORY_PAUSE * (self.elapsed - now))
+            self._next_entry = now + pause
 
     def front(self, sampler: str, pool: str) -> Front:
         """The result so far."""
@@ -244,6 +251,7 @@ class SearchRun:
             points=self._points(),
             pool=pool,
             history=(*_thinned(self.history), (seconds, self.trials, volume)),
+            reference=self.reference,
         )
 
     def _points(self) -> tuple[FrontPoint, ...]:

@@ -28,48 +28,74 @@ class _Question:
     def values(self) -> Float64Array:
         return objective_values(self.front)
 
+    @property
+    def better(self) -> Float64Array:
+        """The objectives, all turned so that larger is better."""
+        return self.values * _signs(self.front)
+
+    @property
+    def scaled(self) -> Float64Array:
+        """All objectives scaled to [0,1] over the front, 1 the better; 1 where they do not vary."""
+        low, high = self.better.min(axis=0), self.better.max(axis=0)
+        span = high - low
+        scaled: Float64Array = np.where(
+            span > 0, (self.better - low) / np.where(span > 0, span, 1.0), 1.0
+        )
+        return scaled
+
 
 Rule: TypeAlias = Callable[[_Question], Float64Array]
 """Merit of every front point, the largest wins; -inf excludes."""
 
 
-def _scaled(values: Float64Array) -> Float64Array:
-    """Both objectives scaled to [0,1] over the front, 1 the better; 1 where they do not vary."""
-    better = values * np.array([1.0, -1.0])
-    low, high = better.min(axis=0), better.max(axis=0)
-    span = high - low
-    scaled: Float64Array = np.where(span > 0, (better - low) / np.where(span > 0, span, 1.0), 1.0)
-    return scaled
+def _signs(front: Front) -> Float64Array:
+    return np.array([1.0 if axis.maximise else -1.0 for axis in front.axes])
 
 
 def _knee(question: _Question) -> Float64Array:
     """Signed distance from the chord between the two ends, positive towards the ideal corner.
 
-    After scaling, the ends are (1, 0) and (0, 1), the chord is x + y = 1.
+    After scaling, the ends are (1, 0) and (0, 1), the chord is x + y = 1; with three objectives
+    the plane x + y + z = 1 through the corners where a single one is at its best takes its place
+    (the front's own ends may coincide: a pair is often both the smallest and the least alike).
     Source: Das 1999, normal-boundary knee.
     """
-    scaled = _scaled(question.values)
-    distance: Float64Array = (scaled.sum(axis=1) - 1.0) / np.sqrt(2.0)
+    scaled = question.scaled
+    distance: Float64Array = (scaled.sum(axis=1) - 1.0) / np.sqrt(scaled.shape[1])
     return distance
 
 
 def _ratio(question: _Question) -> Float64Array:
-    values = question.values
-    positive = values[:, 1] > 0
-    return np.where(positive, values[:, 0] / np.where(positive, values[:, 1], 1.0), np.inf)
+    """The first objective over the second; Fréchet distances themselves where there are any.
+
+    The values of the Fréchet form are distances from scales of no meaning: their ratio has none.
+    """
+    above, below = question.values[:, 0], question.values[:, 1]
+    if question.front.axes[0].key == "frechet":
+        try:
+            measures = [dict(point.measures) for point in question.front]
+            above = np.array([each["frechet_between"] for each in measures])
+            below = np.array([each["frechet"] for each in measures])
+        except KeyError:
+            raise InputError(
+                "rule 'ratio' needs the Fréchet distances of every front point, and this front "
+                "file lacks them: search again, or use knee"
+            ) from None
+    positive = below > 0
+    return np.where(positive, above / np.where(positive, below, 1.0), np.inf)
 
 
 def _utopia(question: _Question) -> Float64Array:
-    distance: Float64Array = -np.linalg.norm(1.0 - _scaled(question.values), axis=1)
+    distance: Float64Array = -np.linalg.norm(1.0 - question.scaled, axis=1)
     return distance
 
 
 def _max_intra(question: _Question) -> Float64Array:
-    return question.values[:, 0]
+    return question.better[:, 0]
 
 
 def _min_inter(question: _Question) -> Float64Array:
-    return -question.values[:, 1]
+    return question.better[:, 1]
 
 
 def _max_size(question: _Question) -> Float64Array:
@@ -98,21 +124,37 @@ def _downstream(question: _Question) -> Float64Array:
     return scores
 
 
+def _why_knee(front: Front) -> str:
+    if front.third is None:
+        return "farthest from the chord between the front's ends"
+    return "farthest from the plane through the corners where one of the three objectives is best"
+
+
+def _why_ratio(front: Front) -> str:
+    first, second = front.axes[:2]
+    why = f"largest {first.name} / {second.name}"
+    if first.key == "frechet":
+        why = "largest distance between members / distance to the real images"
+    return why + ("" if front.third is None else f" ({front.axes[2].name} left aside)")
+
+
 @dataclass(frozen=True)
 class _RuleRow:
     merit: Rule
-    because: str
+    because: Callable[[Front], str]
     takes_argument: bool = False
 
 
 _RULES: dict[str, _RuleRow] = {
-    "knee": _RuleRow(_knee, "farthest from the chord between the front's ends"),
-    "ratio": _RuleRow(_ratio, "largest Intra-d / Inter-d"),
-    "utopia": _RuleRow(_utopia, "nearest to the ideal corner"),
-    "max-intra": _RuleRow(_max_intra, "largest Intra-d"),
-    "min-inter": _RuleRow(_min_inter, "smallest Inter-d"),
-    "max-size": _RuleRow(_max_size, "the knee among small ensembles", takes_argument=True),
-    "downstream": _RuleRow(_downstream, "best downstream validation score"),
+    "knee": _RuleRow(_knee, _why_knee),
+    "ratio": _RuleRow(_ratio, _why_ratio),
+    "utopia": _RuleRow(_utopia, lambda front: "nearest to the ideal corner"),
+    "max-intra": _RuleRow(_max_intra, lambda front: f"largest {front.axes[0].name}"),
+    "min-inter": _RuleRow(_min_inter, lambda front: f"smallest {front.axes[1].name}"),
+    "max-size": _RuleRow(
+        _max_size, lambda front: "the knee among small ensembles", takes_argument=True
+    ),
+    "downstream": _RuleRow(_downstream, lambda front: "best downstream validation score"),
 }
 
 
@@ -130,14 +172,17 @@ def select(
 ) -> Selection:
     """Choose G* from a front.
 
+    ``knee`` and ``utopia`` weigh a third objective like the other two; ``ratio``, ``max-intra`` and
+    ``min-inter`` are of the first two alone, whatever the form of the objectives calls them.
+
     Args:
         front: the front to choose from.
         rule: ``knee``, ``ratio``, ``utopia``, ``max-intra``, ``min-inter``, ``max-size:K`` or
-            ``downstream``. Of equally good points the one with the larger Intra-d wins, except
-            under ``max-intra``, where Inter-d is equal then anyway.
+            ``downstream``. Of equally good points the one with the larger Intra-d wins, then
+            the smaller Inter-d, then the smaller third value.
         validation_scores: for ``downstream`` only: the downstream score of every front point on
             the *validation* split, in front order; never the test split.
-        pool: when given, the front must be of these scores.
+        pool: when given, the front must be of these scores, and the reason tells their number.
 
     Raises:
         InputError: unknown rule or bad argument, an empty front, a front of another pool,
@@ -155,14 +200,20 @@ def select(
     if pool is not None:
         check_pool(front, pool)
     scores = None if validation_scores is None else np.asarray(validation_scores, np.float64)
-    merit = row.merit(_Question(front, argument, scores))
+    question = _Question(front, argument, scores)
+    merit = row.merit(question)
     # Rounding must not decide: equal to 12 digits is equal, then the larger Intra-d wins.
-    intra = objective_values(front)[:, 0]
-    order = np.lexsort((-intra, -np.round(merit, 12)))
+    order = np.lexsort((*-question.better.T[::-1], -np.round(merit, 12)))
     order = order[merit[order] > -np.inf]
     chosen = front.points[int(order[0])]
     alternatives = tuple(front.points[int(i)] for i in order[1 : 1 + _ALTERNATIVES])
-    return Selection(rule, chosen, _reason(rule, row, front, chosen, alternatives), alternatives)
+    brief = [_brief(front, p, 0 if pool is None else len(pool)) for p in (chosen, *alternatives)]
+    reason = f"{rule}: {brief[0]} — {row.because(front)}, of {len(front)} points" + (
+        f"; nearest alternatives: {'; '.join(brief[1:])}"
+        if alternatives
+        else "; it has no alternative"
+    )
+    return Selection(rule, chosen, reason, alternatives)
 
 
 def check_pool(front: Front, scores: PoolScores) -> None:
@@ -182,14 +233,8 @@ def check_pool(front: Front, scores: PoolScores) -> None:
         raise InputError(f"the front names members the scores lack: {', '.join(sorted(strangers))}")
 
 
-def _reason(
-    rule: str, row: _RuleRow, front: Front, chosen: FrontPoint, alternatives: Sequence[FrontPoint]
-) -> str:
-    others = "; ".join(_brief(point) for point in alternatives)
-    return f"{rule}: {_brief(chosen)} — {row.because}, of {len(front)} points" + (
-        f"; nearest alternatives: {others}" if others else "; it has no alternative"
-    )
-
-
-def _brief(point: FrontPoint) -> str:
-    return f"Intra-d {point.intra_d:.3f}, Inter-d {point.inter_d:.3f}, {len(point.members)} members"
+def _brief(front: Front, point: FrontPoint, pool: int) -> str:
+    pairs = list(zip(front.axes, front.values(point), strict=True))
+    parts = [f"{axis.name} {value:.3f}" for axis, value in pairs[:2]]
+    parts += [f"{axis.name} {value:.6g}" for axis, value in pairs[2:] if axis.key != "members"]
+    return ", ".join((*parts, f"{len(point.members)}{f' of {pool}' if pool else ''} members"))

@@ -13,6 +13,7 @@ from ensgan.types.images import (
     gan_of,
     step_of,
 )
+from ensgan.types.objectives import Objective, read_objective
 from ensgan.types.resamples import Resamples
 from ensgan.types.scores import PairPrecision, PoolScores, harmonic_mean
 
@@ -26,6 +27,7 @@ __all__ = [
     "ImageShape",
     "Int64Array",
     "MemberId",
+    "Objective",
     "PairPrecision",
     "PoolScores",
     "Resamples",
@@ -34,5 +36,6 @@ __all__ = [
     "UInt8Array",
     "gan_of",
     "harmonic_mean",
+    "read_objective",
     "step_of",
 ]

@@ -9,14 +9,16 @@ from typing import Any
 
 from ensgan.errors import DataError
 from ensgan.files import read_json, write_json
+from ensgan.types.objectives import Objective, measure_name, read_objective
 
 
 @dataclass(frozen=True)
 class FrontPoint:
     """One Pareto-optimal ensemble: its members (pool order) and exact objective values.
 
+    ``intra_d`` and ``inter_d`` are the first two objectives, whatever the front's form is.
     ``weights`` are the members' shares (sum 1) or None for uniform; ``measures`` are further
-    named values, e.g. the Fréchet distances behind the objectives.
+    named values: a third objective, or the Fréchet distances behind the first two.
     """
 
     members: tuple[str, ...]
@@ -48,12 +50,15 @@ class Front:
     """A Pareto front and how it was found; points by descending Intra-d.
 
     Attributes:
-        objectives: names of the objectives, e.g. ``("intra_d:max", "inter_d:min:symmetric")``.
+        objectives: names of the objectives, e.g. ``("intra_d:max", "inter_d:min:symmetric")``;
+            a third one is minimised, and its values are among the points' ``measures``.
         sampler, seed: what searched; ``trials`` evaluations, of them ``distinct`` subsets.
         seconds: wall time of the search.
-        hypervolume: area dominated, reference point Intra-d 0, Inter-d 1.
+        hypervolume: area dominated up to ``reference``; with a third objective a volume, whose
+            third side is measured in parts of the reference (the whole pool's value).
         pool: content key of the scores the front belongs to, empty when unknown.
         history: (seconds, evaluations, hypervolume) over the search.
+        reference: the reference point, one value an objective that the hypervolume counts.
     """
 
     objectives: tuple[str, ...]
@@ -66,12 +71,51 @@ class Front:
     points: tuple[FrontPoint, ...]
     pool: str = ""
     history: tuple[tuple[float, int, float], ...] = ()
+    reference: tuple[float, ...] = (0.0, 1.0)
 
     def __iter__(self) -> Iterator[FrontPoint]:
         return iter(self.points)
 
     def __len__(self) -> int:
         return len(self.points)
+
+    @property
+    def axes(self) -> tuple[Objective, ...]:
+        """The two or three objectives as people read them."""
+        texts = self.objectives or ("intra_d:max", "inter_d:min")
+        return tuple(read_objective(text, maximise=i == 0) for i, text in enumerate(texts))
+
+    @property
+    def third(self) -> str | None:
+        """Key of the third objective, None for two."""
+        return self.axes[2].key if len(self.axes) > 2 else None
+
+    def values(self, point: FrontPoint) -> tuple[float, ...]:
+        """A point's objectives, one a value of ``axes``.
+
+        Raises:
+            DataError: the point lacks the third objective.
+        """
+        if self.third is None:
+            return point.intra_d, point.inter_d
+        measures = dict(point.measures)
+        if self.third not in measures:
+            raise DataError(
+                f"the front's third objective is {self.third}, but the point of "
+                f"{', '.join(point.members)} does not tell it: search again"
+            )
+        return point.intra_d, point.inter_d, measures[self.third]
+
+    def cells(self, point: FrontPoint) -> dict[str, str]:
+        """Everything that is known about a point, as text by column heading, objectives first."""
+        first, second, *more = self.values(point)
+        numbers = {self.axes[0].name: first, self.axes[1].name: second}
+        measures = {key: value for key, value in point.measures if key != self.third}
+        if "precision" not in measures:  # else density and coverage hold precision and recall
+            numbers |= {"density": point.density, "coverage": point.coverage}
+        numbers |= {measure_name(key): value for key, value in measures.items()}
+        third = {axis.name: f"{v:.6g}" for axis, v in zip(self.axes[2:], more, strict=True)}
+        return {name: f"{value:.4f}" for name, value in numbers.items()} | third
 
     def to_json(self) -> dict[str, Any]:
         """The content of ``front.json``."""
@@ -83,6 +127,7 @@ class Front:
             "distinct": self.distinct,
             "seconds": self.seconds,
             "hypervolume": self.hypervolume,
+            "reference": list(self.reference),
             "pool": self.pool,
             "history": [list(entry) for entry in self.history],
             "points": [point.to_json() for point in self.points],
@@ -108,6 +153,7 @@ class Front:
                 points,
                 str(value.get("pool", "")),
                 tuple((float(s), int(n), float(h)) for s, n, h in value.get("history", ())),
+                tuple(float(each) for each in value.get("reference", (0.0, 1.0))),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{source} is not a front file: {error!r}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from ensgan.errors import InputError
 from ensgan.pipeline.executor import LocalExecutor
 from ensgan.pipeline.finished import open_sweep
 from ensgan.pipeline.rescore import rescore
+from ensgan.report.study_plots import front_places
 from ensgan.search import Evaluator
 
 STRATEGIES = "real,best-single,all,random:3,selected,by-intra,front:2"
@@ -72,6 +74,20 @@ def test_another_extractor_keeps_images_and_manifest(shell: Shell) -> None:
         rescore(sweep, "randm", LocalExecutor())
     with pytest.raises(InputError, match="2 or more"):
         rescore(sweep, "random", LocalExecutor(), count=1)
+
+
+def test_a_front_of_other_objectives_is_drawn_by_intra_d_and_inter_d(shell: Shell) -> None:
+    sweep = open_sweep("made", shell.storage)
+    line, places = front_places(sweep)
+    assert line == ".-" and len(places) == len(sweep.front)
+    other = replace(
+        sweep.front,
+        objectives=("frechet:max:1-d/scale", "frechet_between:min:1-d/scale"),
+        points=tuple(replace(p, intra_d=-p.intra_d, inter_d=9.0) for p in sweep.front),
+    )
+    cloud, same = front_places(replace(sweep, front=other))
+    assert cloud == "."
+    np.testing.assert_allclose(same, places)
 
 
 def test_bad_input_to_a_study(shell: Shell, tmp_path: Path) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 
-from ensgan.report.front_plot import front_html, front_png, membership_png
+from ensgan.report.front_plot import best_of_two, front_html, front_png, membership_png
 from ensgan.types import Front, FrontPoint
 
 POINTS = (
@@ -34,3 +35,41 @@ def test_small_fronts_can_be_drawn(points: tuple[FrontPoint, ...]) -> None:
 
 def test_rare_members_are_left_out_when_asked() -> None:
     assert len(membership_png(FRONT, most=1)) != len(membership_png(FRONT, most=3))
+
+
+FORMS = {
+    ("intra_d:max", "inter_d:min:symmetric"): ("Intra-d (fid", "Inter-d (overlap"),
+    ("precision_recall:max", "precision_recall_between:min"): (
+        "precision-recall (harmonic mean of both, higher is better)",
+        "mutual precision (between members, lower is better)",
+    ),
+    ("frechet:max:1-d/scale", "frechet_between:min:1-d/scale"): (
+        "Fréchet closeness (to the real images, higher is better)",
+        "Fréchet overlap (between members, lower is better)",
+    ),
+    ("mine:max", "yours:min"): ("mine (higher is better)", "yours (lower is better)"),
+}
+
+
+@pytest.mark.parametrize("objectives", list(FORMS))
+def test_axes_are_called_what_they_are(objectives: tuple[str, ...]) -> None:
+    front = replace(FRONT, objectives=objectives)
+    page = front_html(front, POINTS[0])
+    drawing = page[page.rindex("Plotly.newPlot(") :]
+    for label in FORMS[objectives]:
+        assert label in drawing or json.dumps(label)[1:-1] in drawing
+    assert ("Intra-d" in drawing) == objectives[0].startswith("intra_d")
+    assert front_png(front) != front_png(replace(FRONT, objectives=("a:max", "b:min")))
+
+
+def test_a_third_objective_is_the_colour_of_the_marks() -> None:
+    points = tuple(
+        replace(p, measures=(("cost", cost),)) for p, cost in zip(POINTS, (2.5, 7.5), strict=True)
+    )
+    dear = replace(points[1], intra_d=0.6, inter_d=0.2, measures=(("cost", 1.0),))
+    front = replace(FRONT, objectives=(*FRONT.objectives, "cost:min"), points=(*points, dear))
+    assert best_of_two(front) == list(points)
+    page = front_html(front)
+    assert "cost (summed over the members, lower is better)" in page
+    assert "cost 7.5" in page
+    assert front_png(front, dear) != front_png(replace(front, objectives=FRONT.objectives), dear)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -109,6 +110,36 @@ def test_the_front_can_be_walked_with_the_keyboard(page: str) -> None:
     for tag, attributes in elements:
         if tag == "img":
             assert attributes.get("alt")
+
+
+def test_each_form_of_the_objectives_is_called_by_its_own_names(tmp_path: Path) -> None:
+    store, run_id = recorded(tmp_path)
+    content = collect(store, run_id)
+    assert content.front is not None
+    measures = (("frechet", 2.5), ("frechet_between", 7.25), ("parameters", 4_500_000.0))
+    points = tuple(
+        replace(point, measures=tuple((key, value * (i + 1)) for key, value in measures))
+        for i, point in enumerate(content.front.points)
+    )
+    objectives = ("frechet:max:1-d/scale", "frechet_between:min:1-d/scale", "parameters:min")
+    front = replace(content.front, objectives=objectives, points=points)
+    page = render(replace(content, front=front, selected=points[0]))
+    elements = Elements(page)
+    text = " ".join(elements.text.split())
+    shown = text[text.index("Pareto front") : text.index("Overlap map")]
+    assert "Intra-d" not in shown and "Inter-d" not in shown
+    for expected in (
+        "Fréchet closeness (to the real images, higher is better); Fréchet overlap (between",
+        "no other beats in all three",
+        "The fuller a mark, the larger its parameters",
+        "Fréchet distance2.5000",  # of the selected ensemble
+        "7.2500",
+        "4.5e+06",
+    ):
+        assert expected in shown, expected
+    circles = [a for tag, a in elements.tags if tag == "circle" and "fill-opacity" in a]
+    assert len(circles) == 1  # the cheaper one
+    assert "Fréchet closeness 0.9000, Fréchet overlap 0.4000, parameters 4.5e+06, 2 members" in page
 
 
 def test_a_sweep_with_nothing_but_a_manifest(tmp_path: Path) -> None:

@@ -190,6 +190,8 @@ def test_other_objectives_from_features(
         app, ["select", str(tmp_path / "f.json"), "--scores", str(scores), "--bootstrap", "9"]
     )
     assert "only fronts of Intra-d" in str(chosen.exception)
+    people = runner.invoke(app, ["select", str(tmp_path / "f.json")])
+    assert "Intra-d" not in people.stdout and "Inter-d" not in people.stdout
 
 
 def test_pictures_and_a_third_objective(scores_file: Path, tmp_path: Path) -> None:
@@ -203,6 +205,8 @@ def test_pictures_and_a_third_objective(scores_file: Path, tmp_path: Path) -> No
     for png in (plots[0], heat):
         assert png.read_bytes().startswith(b"\x89PNG")
     assert "plotly" in plots[1].read_text()
+    value = json.loads(runner.invoke(app, ["select", str(output), "--json"]).stdout)
+    assert value["measures"]["members"] == len(value["members"])
     chosen = tmp_path / "chosen.png"
     runner.invoke(app, ["select", str(output), "--plot", str(chosen)])
     assert chosen.read_bytes().startswith(b"\x89PNG")
@@ -221,6 +225,22 @@ def test_membership_and_a_front_beside(scores_file: Path, tmp_path: Path) -> Non
     assert all(len(row) == 2 for row in value["side_by_side"]["members"].values())
     people = runner.invoke(app, [*arguments, "--beside", str(other)])
     assert "side by side" in people.stdout
+
+
+def test_resamples_are_searched_with_the_third_objective(scores_file: Path, tmp_path: Path) -> None:
+    output, costs = tmp_path / "front.json", tmp_path / "costs.json"
+    table = {name: float(i + 1) for i, name in enumerate(made_up_pool(0).names)}
+    costs.write_text(json.dumps(table))
+    with_costs = ["--third", "cost", "--costs", str(costs)]
+    runner.invoke(app, ["search", str(scores_file), "-o", str(output), *with_costs])
+    asked = ["select", str(output), "--scores", str(scores_file), "--membership", "2", "--json"]
+    assert "add the cost of every member" in str(runner.invoke(app, asked).exception)
+    three = json.loads(runner.invoke(app, [*asked, "--costs", str(costs)]).stdout)
+    # With a cost every single cheap pair is on the front, and so is every cheap member.
+    assert three["membership"][made_up_pool(0).names[0]] == 1.0
+    assert sum(three["membership"].values()) > 8
+    alone = runner.invoke(app, [*asked[:4], "--costs", str(costs)])
+    assert "leave it out" in str(alone.exception)
 
 
 @pytest.mark.parametrize(

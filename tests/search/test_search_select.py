@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from ensgan.errors import InputError
+from ensgan.errors import DataError, InputError
 from ensgan.search import rules, select
 from ensgan.types import Front, FrontPoint
 
@@ -45,9 +47,73 @@ def test_each_rule_picks_its_point(rule: str, size: int) -> None:
     assert selection.point not in selection.alternatives
 
 
-def test_zero_overlap_wins_the_ratio() -> None:
-    from dataclasses import replace
+COSTS = (9.0, 1.0, 8.0, 4.0)
+THREE = replace(
+    FRONT,
+    objectives=(*FRONT.objectives, "cost:min"),
+    points=tuple(
+        replace(p, measures=(("cost", cost),)) for p, cost in zip(FRONT.points, COSTS, strict=True)
+    ),
+)
 
+
+@pytest.mark.parametrize(
+    ("rule", "size", "why"),
+    [
+        # Scaled, 1 the better: (1, 0, 0), (.875, .63, 1), (.75, .89, .125), (0, 1, .625).
+        ("knee", 4, "plane through the corners"),
+        ("utopia", 4, "ideal corner"),
+        ("max-size:3", 3, "small ensembles"),
+        ("ratio", 2, "largest Intra-d / Inter-d (cost left aside)"),
+        ("max-intra", 6, "largest Intra-d"),
+        ("min-inter", 2, "smallest Inter-d"),
+    ],
+)
+def test_a_third_objective_counts_where_the_rule_says_so(rule: str, size: int, why: str) -> None:
+    selection = select(THREE, rule)
+    assert len(selection.point.members) == size
+    assert why in selection.reason
+    cost = dict(selection.point.measures)["cost"]
+    assert f"Inter-d {selection.point.inter_d:.3f}, cost {cost:g}, {size} members" in (
+        selection.reason
+    )
+
+
+def test_of_equal_ends_the_cheaper_point_wins() -> None:
+    twin = replace(THREE.points[0], measures=(("cost", 5.0),))
+    front = replace(THREE, points=(THREE.points[0], twin))
+    assert dict(select(front, "max-intra").point.measures) == {"cost": 5.0}
+
+
+def test_a_point_without_the_third_value_is_refused() -> None:
+    front = replace(THREE, points=FRONT.points)
+    with pytest.raises(DataError, match="third objective is cost, but the point of G@1"):
+        select(front)
+
+
+FRECHET = replace(
+    FRONT,
+    objectives=("frechet:max:1-d/scale", "frechet_between:min:1-d/scale"),
+    points=(
+        replace(point(0.9, 0.5, 3), measures=(("frechet", 1.0), ("frechet_between", 5.0))),
+        replace(point(0.4, 0.1, 2), measures=(("frechet", 6.0), ("frechet_between", 9.0))),
+    ),
+)
+
+
+def test_the_frechet_form_has_its_own_names_and_ratio() -> None:
+    chosen = select(FRECHET, "ratio")  # 5 to 1 against 1.5 to 1; reversed it would be 1.8 to 4
+    assert len(chosen.point.members) == 3
+    assert "largest distance between members / distance to the real images" in chosen.reason
+    assert "Fréchet closeness 0.900, Fréchet overlap 0.500, 3 members" in chosen.reason
+    assert "largest Fréchet closeness" in select(FRECHET, "max-intra").reason
+    bare = replace(FRECHET, points=tuple(replace(p, measures=()) for p in FRECHET.points))
+    with pytest.raises(InputError, match="'ratio' needs the Fréchet distances"):
+        select(bare, "ratio")
+    assert "smallest Fréchet overlap" in select(bare, "min-inter").reason
+
+
+def test_zero_overlap_wins_the_ratio() -> None:
     front = replace(FRONT, points=(*FRONT.points, point(0.1, 0.0, 2)))
     assert select(front, "ratio").point.inter_d == 0.0
 
@@ -63,8 +129,6 @@ def test_downstream_takes_the_best_validation_score() -> None:
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_tiny_fronts(count: int) -> None:
-    from dataclasses import replace
-
     front = replace(FRONT, points=FRONT.points[:count])
     for rule in ("knee", "ratio", "utopia", "max-intra", "min-inter"):
         assert select(front, rule).point in front.points
@@ -86,8 +150,6 @@ def test_unknown_rules_are_refused(rule: str, message: str) -> None:
 
 
 def test_an_empty_front_is_refused() -> None:
-    from dataclasses import replace
-
     with pytest.raises(InputError, match="empty"):
         select(replace(FRONT, points=()))
     with pytest.raises(InputError, match="at most 2 members"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from search_pool import made_up_pool
 
 from ensgan.errors import InputError
-from ensgan.search import Evaluator, hypervolume, search
+from ensgan.search import Evaluator, hypervolume, pareto_front, search
 from ensgan.search.cost_archive import CostArchive
 from ensgan.types import Front, PoolScores
 
@@ -64,7 +65,7 @@ def test_local_search_keeps_to_three_objectives_without_enumeration() -> None:
     scores = made_up_pool(2, members=16)
     front = search(scores, third="members", trials=15_000, max_size=6)
     best = search(scores, trials=15_000, max_size=6)
-    assert front.hypervolume == pytest.approx(best.hypervolume, rel=1e-3)
+    assert hypervolume(front.points) == pytest.approx(best.hypervolume, rel=1e-3)
     sizes = {len(point.members) for point in front}
     assert {2, 3, 4} <= sizes
     pairs = search(scores, sampler="exhaustive", max_size=2)
@@ -150,6 +151,46 @@ def test_gains_of_three_objectives_are_volumes() -> None:
     np.testing.assert_allclose(archive.gains(*values.T), expected, atol=1e-12)
     short = archive.shortfall(*values.T)
     assert ((short < 0) <= (np.array(expected) > 0) | (values[:, 1] >= 1)).all()
+
+
+@pytest.mark.parametrize("third", ["members", "cost"])
+def test_hypervolume_of_three_is_the_mean_area_over_all_limits(third: str) -> None:
+    """Slice by slice: within each limit of the third objective the area of the first two."""
+    scores = made_up_pool(2, members=10)
+    costs = None if third == "members" else costs_by_name(scores)
+    front = search(scores, third=third, costs=costs)
+    values = three_values(front, third)
+    most = float(len(scores)) if costs is None else sum(costs.values())
+    limits = np.append(np.unique(values[:, 2]), most)
+    expected = sum(
+        (high - low) / most * hypervolume(values[values[:, 2] <= low, :2])
+        for low, high in itertools.pairwise(limits.tolist())
+    )
+    assert front.hypervolume == pytest.approx(expected, abs=1e-12)
+    assert front.hypervolume == pytest.approx(hypervolume(front), abs=1e-12)
+    assert front.hypervolume == pytest.approx(hypervolume(values, most), abs=1e-12)
+    assert front.hypervolume < hypervolume(front.points)
+    assert front.reference == (0.0, 1.0, most)
+    assert front.history[-1][2] == front.hypervolume
+    volumes = [volume for _, _, volume in front.history]
+    assert volumes == sorted(volumes)
+    with pytest.raises(InputError, match="largest value"):
+        hypervolume(values)
+    assert hypervolume(np.column_stack((values[:, :2], np.zeros(len(values)))), 0.0) > 0
+
+
+def test_the_front_of_three_columns_equals_a_quadratic_check() -> None:
+    values = np.round(np.random.default_rng(4).random((200, 3)), 1)
+    kept = values[pareto_front(values)]
+    assert rounded(kept) == front_of_three(values)
+    assert len(kept) == len(rounded(kept))
+    assert (np.diff(kept[:, 0]) <= 0).all()
+
+
+def test_older_fronts_say_that_their_hypervolume_is_of_two() -> None:
+    value = search(made_up_pool(2, members=8), third="members").to_json()
+    del value["reference"]
+    assert Front.from_json(value).reference == (0.0, 1.0)
 
 
 @pytest.mark.parametrize(
