@@ -1,15 +1,16 @@
 """Peak memory of training each row at full width, beside the estimate that ``ensgan zoo`` prints.
 
-Each row takes one step (one discriminator, one generator update) in a process of its own on the
-CPU. What the process held before the networks were made is taken off its peak resident memory.
+Each row takes its first step (one discriminator and one generator update, and R1 where the row has
+it) in a process of its own on the CPU. What the process held before the networks were made is
+taken off its peak resident memory (Linux only: read from /proc).
 """
 
 from __future__ import annotations
 
 import argparse
 import multiprocessing
-import resource
 import sys
+from pathlib import Path
 from typing import Any
 
 from ensgan import zoo
@@ -19,22 +20,36 @@ from ensgan.zoo.footprint import footprint
 MEBI = 2**20
 
 
-def resident_peak() -> int:
-    """Bytes: ``ru_maxrss`` is in KiB on Linux."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def resident(kind: str) -> int:
+    """Bytes of this process: ``VmRSS`` now, ``VmHWM`` the most so far."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{kind}:"):
+            return int(line.split()[1]) * 1024
+    raise SystemExit("peak memory is read from /proc/self/status, which this system lacks")
+
+
+def forget_peak() -> None:
+    """Start a new ``VmHWM``: importing torch takes more for a moment than a narrow training."""
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def measure(name: str, batch: int, width: float, results: Any) -> None:
     import torch
-    from bench_train import prepare, seconds_of_a_step
+    from bench_train import prepare
+
+    from ensgan.train.record import Record
+    from ensgan.train.step import full_step
 
     torch.set_num_threads(1)
     args = argparse.Namespace(batch=batch, d_updates=1, device="cpu", width=width)
     # Loads the libraries' own memory: a small product and convolution.
     torch.nn.functional.conv2d(torch.ones(1, 8, 8, 8), torch.ones(8, 8, 3, 3)).sum()
-    before = resident_peak()
-    seconds_of_a_step(prepare(name, args), 1)
-    results.put(resident_peak() - before)
+    before = resident("VmRSS")
+    forget_peak()
+    training = prepare(name, args)
+    training.step = 0  # the step that R1 follows, which keeps more than any other
+    full_step(training, Record(name))
+    results.put(resident("VmHWM") - before)
 
 
 def peak_bytes(name: str, batch: int, width: float) -> int:

@@ -57,7 +57,8 @@ class TrainSpec(_Strict):
     """Which GANs, how long, how wide.
 
     ``batch``, ``d_updates`` and ``ema_*`` of None mean the row's own defaults (gan_zoo);
-    ``width`` multiplies every channel count, ``learning_rate`` both learning rates.
+    ``width`` multiplies every channel count, ``learning_rate`` both learning rates. ``precision``
+    bfloat16 is automatic mixed precision, ``compile`` runs the networks through torch.compile.
     """
 
     gans: list[str] | Literal["all"] = "all"
@@ -73,6 +74,8 @@ class TrainSpec(_Strict):
     resume_every: int | None = Field(None, ge=1)
     weights: Literal["ema", "raw"] = "ema"
     fake_labels: Literal["uniform", "training"] = "uniform"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
     overrides: dict[str, GanOverrides] = {}
 
     @field_validator("gans")

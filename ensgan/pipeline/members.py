@@ -197,6 +197,7 @@ class _Finisher:
         name = str(snapshot.member)
         key = content_key(
             REVISION,
+            zoo.SAMPLING_REVISION,
             snapshot.sha256,
             job.count,
             job.labels,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from ensgan.config import parse_spec
 from ensgan.errors import ConfigError
 from ensgan.pipeline.environment import environment
 from ensgan.pipeline.folder import SweepFolder
@@ -12,8 +13,6 @@ from ensgan.pipeline.prepare import Resolved
 
 EARLY_SECTIONS = ("seed", "dataset", "train")
 """Sections of a spec whose change would leave trained members behind."""
-NEW_SECTIONS: dict[str, Any] = {"members": []}
-"""What sections say that manifests of earlier versions do not have."""
 
 
 def opened_manifest(folder: SweepFolder, resolved: Resolved) -> dict[str, Any]:
@@ -25,7 +24,7 @@ def opened_manifest(folder: SweepFolder, resolved: Resolved) -> dict[str, Any]:
     spec = resolved.spec.model_dump(mode="json")
     manifest = folder.read()
     before = manifest.get("spec")
-    before = None if before is None else {**NEW_SECTIONS, **before}
+    before = None if before is None else completed(before)
     if before is not None and before != spec:
         changes = differences(before, spec)
         early = [line for line in changes if line.split(".")[0].split(":")[0] in EARLY_SECTIONS]
@@ -61,6 +60,14 @@ def opened_manifest(folder: SweepFolder, resolved: Resolved) -> dict[str, Any]:
         versions=environment(),
     )
     return manifest
+
+
+def completed(spec: dict[str, Any]) -> dict[str, Any]:
+    """A recorded spec with today's defaults for settings that an earlier version did not have."""
+    try:
+        return parse_spec(spec).model_dump(mode="json")
+    except ConfigError:  # a setting that is no more: the differences will show it
+        return spec
 
 
 def differences(before: Any, after: Any, path: str = "") -> list[str]:

@@ -161,6 +161,8 @@ def _row(spec: SweepSpec, name: str) -> tuple[zoo.GANSpec, train.TrainSettings]:
         resume_every=chosen.resume_every,
         weights=chosen.weights,
         fake_labels=chosen.fake_labels,
+        precision=chosen.precision,
+        compile=chosen.compile,
         seed=derive_seed(spec.seed, "train", name),
     )
     return zoo.get(name).scaled(width), settings

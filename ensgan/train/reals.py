@@ -23,17 +23,18 @@ class Reals:
         self.images = images.contiguous().to(device)
         self.labels = torch.from_numpy(samples.labels).to(device)
         self.basket = basket
-        # The order is drawn on the CPU: it is then the same on every device.
+        # The order is drawn on the CPU: it is then the same on every device. It moves to the device
+        # as a whole, since every move makes the host wait.
         self.random = torch.Generator().manual_seed(seed)
-        self.order = torch.empty(0, dtype=torch.int64)
+        self.order = torch.empty(0, dtype=torch.int64, device=device)
         self.cursor = 0
 
     def draw(self) -> tuple[Tensor, Tensor]:
         """Next basket: uint8 images [basket, C, H, W] and labels int64 [basket]."""
         if self.cursor + self.basket > len(self.order):
-            self.order = torch.randperm(len(self.images), generator=self.random)
-            self.cursor = 0
-        places = self.order[self.cursor : self.cursor + self.basket].to(self.images.device)
+            order = torch.randperm(len(self.images), generator=self.random)
+            self.order, self.cursor = order.to(self.images.device), 0
+        places = self.order[self.cursor : self.cursor + self.basket]
         self.cursor += self.basket
         return self.images.index_select(0, places), self.labels.index_select(0, places)
 
@@ -44,7 +45,7 @@ class Reals:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where :meth:`state_dict` was taken."""
         self.random.set_state(state["random"])
-        self.order, self.cursor = state["order"], int(state["cursor"])
+        self.order, self.cursor = state["order"].to(self.images.device), int(state["cursor"])
 
 
 def to_range(images: Tensor) -> Tensor:

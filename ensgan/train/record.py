@@ -52,8 +52,11 @@ class Record:
         Raises:
             TrainingError: a loss was not finite; names the GAN, step and loss.
         """
-        for step, names, means in self._pending:
-            values = dict(zip(names, means.tolist(), strict=True))
+        if not self._pending:
+            return
+        fetched = iter(torch.cat([means for _, _, means in self._pending]).tolist())
+        for step, names, _ in self._pending:
+            values = {name: next(fetched) for name in names}
             bad = [name for name, value in values.items() if not _finite(value)]
             if bad:
                 self._pending.clear()

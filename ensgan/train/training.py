@@ -55,6 +55,8 @@ class Training:
         self.device = torch.device(settings.device)
         if self.device.type == "cpu":
             keep_freed_memory()
+        else:  # sizes never change in a training: cuDNN may try its algorithms out once
+            torch.backends.cudnn.benchmark = True
         self.optimiser = settings.optimiser(spec)
         self.batch = self.optimiser.batch
         self.generator: Generator = placed(

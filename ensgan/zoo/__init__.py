@@ -27,7 +27,7 @@ from ensgan.zoo.optimiser import Adam, FixedAverage, HalfLifeAverage, NoAverage,
 from ensgan.zoo.parts import register_part
 from ensgan.zoo.registry import get, load_plugin, names, register
 from ensgan.zoo.regularizers import R1, FeatureMatching, InfoCode, Regularizer
-from ensgan.zoo.sampling import sample
+from ensgan.zoo.sampling import SAMPLING_REVISION, sample
 from ensgan.zoo.spec import GANSpec
 from ensgan.zoo.weights import load_generator, save_weights
 
@@ -36,6 +36,7 @@ __all__ = [
     "ADC",
     "D2DCE",
     "R1",
+    "SAMPLING_REVISION",
     "TAC",
     "Adam",
     "Adversarial",

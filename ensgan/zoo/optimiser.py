@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from ensgan.zoo.parts import Part, register_part
+from ensgan.zoo.parts import Part, not_positive, register_part, too_low
 
 
 @register_part
@@ -64,6 +64,10 @@ class WeightAverage(Part, ABC):
 
     averages_buffers: bool = False
 
+    def problems(self) -> list[str]:
+        """Every rule that is broken, one sentence each."""
+        return []
+
     @abstractmethod
     def decay(self, step: int, batch: int) -> float:
         """d at the zero-based step; 0 copies the weights."""
@@ -90,6 +94,13 @@ class FixedAverage(WeightAverage):
 
     averages_buffers = True
 
+    def problems(self) -> list[str]:
+        """See the class."""
+        found = too_low(self, decay_rate=0, start=0)
+        if not found and self.decay_rate >= 1:
+            found.append(f"FixedAverage: decay_rate must be below 1, not {self.decay_rate}")
+        return found
+
     def decay(self, step: int, batch: int) -> float:
         """0 before ``start``."""
         del batch
@@ -106,6 +117,10 @@ class HalfLifeAverage(WeightAverage):
 
     half_life_images: float = 500_000.0
     ramp_up: float = 0.05
+
+    def problems(self) -> list[str]:
+        """See the class."""
+        return not_positive(self, "half_life_images", "ramp_up")
 
     def decay(self, step: int, batch: int) -> float:
         """See the class."""

@@ -23,6 +23,25 @@ class Part:
         return values
 
 
+def too_low(part: Part, **lowest: float) -> list[str]:
+    """A sentence for each named field of a part that is no number or below its lowest value."""
+    found = []
+    for name, low in lowest.items():
+        value = getattr(part, name)
+        if not (isinstance(value, (int, float)) and value >= low):
+            found.append(f"{type(part).__name__}: {name} must be at least {low:g}, not {value!r}")
+    return found
+
+
+def not_positive(part: Part, *names: str) -> list[str]:
+    """A sentence for each named field of a part that is no number above 0."""
+    return [
+        f"{type(part).__name__}: {name} must be above 0, not {value!r}"
+        for name in names
+        if not (isinstance(value := getattr(part, name), (int, float)) and value > 0)
+    ]
+
+
 def register_part(part_class: PartClass) -> PartClass:
     """Class decorator: makes a part readable from JSON under its class name.
 

@@ -10,7 +10,7 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from ensgan.zoo.conditioning.base import HeadOutput, Losses
-from ensgan.zoo.parts import Part, register_part
+from ensgan.zoo.parts import Part, register_part, too_low
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,10 @@ class GeneratorView:
 
 class Regularizer(Part):
     """Further loss terms; each hook does nothing unless overridden."""
+
+    def problems(self) -> list[str]:
+        """Every rule that is broken, one sentence each."""
+        return []
 
     def generator_losses(self, view: GeneratorView) -> Losses:
         """Weighted terms added to the generator's loss."""
@@ -68,6 +72,10 @@ class R1(Regularizer):
     weight: float = 0.01
     every: int = 16
 
+    def problems(self) -> list[str]:
+        """See the class."""
+        return too_low(self, weight=0, every=1)
+
     def due(self, discriminator_update: int) -> bool:
         """At updates 0, every, 2·every …"""
         return discriminator_update % self.every == 0
@@ -99,6 +107,10 @@ class FeatureMatching(Regularizer):
     """
 
     weight: float = 1.0
+
+    def problems(self) -> list[str]:
+        """See the class."""
+        return too_low(self, weight=0)
 
     def generator_losses(self, view: GeneratorView) -> Losses:
         """See the class."""
@@ -135,6 +147,10 @@ class InfoCode(Regularizer):
     codes: int = 1
     categories: int = 10
     weight: float = 1.0
+
+    def problems(self) -> list[str]:
+        """See the class."""
+        return too_low(self, codes=1, categories=2, weight=0)
 
     @property
     def code_dim(self) -> int:

@@ -12,6 +12,8 @@ from ensgan.errors import InputError
 from ensgan.types import Int64Array, UInt8Array
 from ensgan.zoo.backbones.base import Generator
 
+SAMPLING_REVISION = 2
+"""Raise it when a change of this package makes other images of the same weights."""
 SAMPLING_CHUNK = 32
 """Images per forward. Fixed, and every chunk is full, because the order of floating-point sums
 may depend on the batch size; image i always sits at place i mod 32."""

@@ -105,7 +105,11 @@ class GANSpec(Part):
             *self.conditioning.problems(num_classes),
             *self.augmentation.problems(shape),
             *self.optimiser.problems(),
+            *self.adversarial.problems(),
+            *self.ema.problems(),
         ]
+        for regularizer in self.regularizers:
+            problems += regularizer.problems()
         multi_head = isinstance(self.conditioning, MultiHingeClasses)
         if multi_head != isinstance(self.adversarial, MultiHinge):
             problems.append(

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_sweep import tiny
 
+from ensgan.config import parse_spec
 from ensgan.errors import InputError
 from ensgan.pipeline.events import Event, StageClock, union_seconds
 from ensgan.pipeline.folder import SweepFolder
 from ensgan.pipeline.members import sample_labels
-from ensgan.pipeline.opening import differences
-from ensgan.pipeline.prepare import derive_seed
+from ensgan.pipeline.opening import completed, differences
+from ensgan.pipeline.prepare import derive_seed, resolve
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), max_size=8))
@@ -72,6 +74,19 @@ def test_differences_name_the_leaf() -> None:
     before = {"train": {"steps": 5, "gans": ["A"]}, "seed": 1}
     after = {"train": {"steps": 6, "gans": ["A"]}, "seed": 1}
     assert differences(before, after) == ["train.steps: 5 → 6"]
+
+
+def test_settings_that_came_later_change_nothing_in_an_older_sweep() -> None:
+    spec = parse_spec(tiny()).model_dump(mode="json")
+    older = {**spec, "train": {k: v for k, v in spec["train"].items() if k != "precision"}}
+    del older["members"]
+    assert completed(older) == spec
+    assert completed({**older, "gone": 1}) == {**older, "gone": 1}
+
+
+def test_a_sweep_sets_precision_and_compilation() -> None:
+    resolved = resolve(parse_spec(tiny(train={"precision": "bfloat16", "compile": True})))
+    assert {(s.precision, s.compile) for s in resolved.settings} == {("bfloat16", True)}
 
 
 def test_a_sweep_folder_is_held_by_one_process(tmp_path: Path) -> None:

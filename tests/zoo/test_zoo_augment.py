@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles import cases, close, double
 from torch import Tensor
 
 from ensgan.errors import InputError
@@ -29,22 +30,6 @@ from ensgan.zoo.parts import part_from_json
 CPU = torch.device("cpu")
 
 
-def cases(shared: Path, name: str) -> list[dict[str, Any]]:
-    oracles = json.loads((shared / "oracles" / "loss_oracles.json").read_text())
-    found: list[dict[str, Any]] = oracles["extras"][name]
-    assert found
-    return found
-
-
-def close(actual: Tensor, expected: object, tolerance: float = 1e-9) -> None:
-    wanted = torch.as_tensor(expected, dtype=actual.dtype)
-    torch.testing.assert_close(actual, wanted, rtol=tolerance, atol=tolerance)
-
-
-def double(values: object) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
@@ -57,7 +42,7 @@ def matrices(count: int, seed: int = 0, size: int = 32, probability: float = 1.0
 
 
 def test_colour_follows_the_oracle(shared: Path) -> None:
-    for case in cases(shared, "diffaug_color"):
+    for case in cases(shared, "extras", "diffaug_color"):
         x, *draws = (double(case["inputs"][key]) for key in ("x", "u_b", "u_s", "u_c"))
         for jitter, draw in zip(
             (jitter_brightness, jitter_saturation, jitter_contrast), draws, strict=True
@@ -67,14 +52,14 @@ def test_colour_follows_the_oracle(shared: Path) -> None:
 
 
 def test_translation_follows_the_oracle(shared: Path) -> None:
-    for case in cases(shared, "diffaug_translation"):
+    for case in cases(shared, "extras", "diffaug_translation"):
         x, shift = double(case["inputs"]["x"]), case["inputs"]
         y = translate(x, torch.tensor([shift["t_row"]]), torch.tensor([shift["t_col"]]))
         close(y, case["expected"]["y"])
 
 
 def test_cutout_follows_the_oracle(shared: Path) -> None:
-    for case in cases(shared, "diffaug_cutout"):
+    for case in cases(shared, "extras", "diffaug_cutout"):
         x, centre = double(case["inputs"]["x"]), case["inputs"]
         rows, columns = torch.tensor([centre["offset_row"]]), torch.tensor([centre["offset_col"]])
         close(cut_out(x, rows, columns, 3, 4), case["expected"]["y"])
@@ -120,7 +105,7 @@ def test_the_filter_is_the_wavelet_of_six_vanishing_moments() -> None:
 
 @pytest.mark.parametrize("margins", [None, (5, 7)])
 def test_geometry_follows_the_oracle(shared: Path, margins: tuple[int, int] | None) -> None:
-    for case in cases(shared, "ada_geometric"):
+    for case in cases(shared, "extras", "ada_geometric"):
         inputs = dict(case["inputs"])
         x = torch.tensor(inputs.pop("x"))
         chain = affine_matrices(**{key: torch.tensor([float(v)]) for key, v in inputs.items()})
@@ -204,7 +189,7 @@ def test_probability_decides(probability: float) -> None:
 
 
 def test_controller_follows_the_oracle(shared: Path) -> None:
-    for case in cases(shared, "ada_controller"):
+    for case in cases(shared, "extras", "ada_controller"):
         inputs = case["inputs"]
         part = ADA(target=inputs["target"], kimg=inputs["kimg"], start=inputs["p"])
         state = part.initial_state(CPU)

@@ -1,55 +1,27 @@
-"""Losses, heads and layers against the oracles."""
+"""Losses and regularizers against the oracles."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from oracles import cases, close, double
 from torch import Tensor, nn
 
 from ensgan.zoo.adversarial import Hinge, Logistic, MultiHinge, crammer_singer
-from ensgan.zoo.backbones.layers import ConditionalBatchNorm, SelfAttention, SpectralNorm
-from ensgan.zoo.backbones.residual import pool_features
-from ensgan.zoo.backbones.resnet import ResNet
 from ensgan.zoo.conditioning.base import Evidence, HeadOutput
 from ensgan.zoo.conditioning.classifier import AuxiliaryClassifier
 from ensgan.zoo.conditioning.contrastive import (
     D2DCE,
-    Contrastive,
     conditional_contrastive_loss,
     data_to_data_cross_entropy,
 )
-from ensgan.zoo.conditioning.multihinge import MultiHingeClasses
-from ensgan.zoo.conditioning.projection import Projection
 from ensgan.zoo.conditioning.twins import ADC, TAC
-from ensgan.zoo.discriminator import Discriminator
-from ensgan.zoo.optimiser import FixedAverage, HalfLifeAverage
 from ensgan.zoo.regularizers import R1, code_cross_entropy, feature_matching, r1_penalty
 
 NONE = torch.zeros(0)
-
-
-def cases(shared: Path, section: str, name: str) -> list[dict[str, Any]]:
-    oracles = json.loads((shared / "oracles" / "loss_oracles.json").read_text())
-    found: list[dict[str, Any]] = oracles[section][name]
-    assert found
-    return found
-
-
-def double(values: object) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def close(actual: Tensor | float, expected: object, tolerance: float = 1e-9) -> None:
-    torch.testing.assert_close(
-        torch.as_tensor(actual, dtype=torch.float64).detach(),
-        double(expected),
-        rtol=tolerance,
-        atol=tolerance,
-    )
 
 
 @pytest.mark.parametrize(("name", "loss"), [("hinge", Hinge()), ("logistic", Logistic())])
@@ -208,88 +180,6 @@ def test_adc_on_embeddings(shared: Path) -> None:
         close(generator["conditional"], case["expected"]["G_cond"])
 
 
-def set_parameter(parameter: Tensor, values: object) -> None:
-    with torch.no_grad():
-        parameter.copy_(double(values))
-
-
-def test_residual_projection_head(shared: Path) -> None:
-    for case in cases(shared, "losses", "residual_D_head_PD"):
-        given, wanted = case["inputs"], case["expected"]
-        features = pool_features(double(given["feature_map"]))
-        head = Projection().head(ResNet(), 4, 2).double()
-        set_parameter(head.projection.adversarial.weight, given["adv_W"])
-        set_parameter(head.projection.adversarial.bias, given["adv_b"])
-        set_parameter(head.projection.classes.weight, given["class_table"])
-        close(features, wanted["pooled_h"])
-        close(head(features, torch.tensor(given["labels"])).adversarial, wanted["adv"])
-
-
-def test_residual_classifier_heads(shared: Path) -> None:
-    for case in cases(shared, "losses", "residual_D_head_AC"):
-        given, wanted = case["inputs"], case["expected"]
-        features = pool_features(double(given["feature_map"]))
-        head = AuxiliaryClassifier(twin=TAC()).head(ResNet(), 4, 2).double()
-        set_parameter(head.adversarial.weight, given["adv_W"])
-        set_parameter(head.adversarial.bias, given["adv_b"])
-        set_parameter(head.main.linear.weight, given["head_W"])
-        set_parameter(head.twin.linear.weight, given["twin_W"])
-        says = head(features, torch.tensor(given["labels"]))
-        close(says.adversarial, wanted["adv"])
-        close(says.main.vectors, wanted["cls"])
-        close(says.twin.vectors, wanted["twin_cls"])
-
-
-@pytest.mark.parametrize("part", [D2DCE(embedding_dim=3), Contrastive(embedding_dim=3)])
-def test_residual_embedding_head(shared: Path, part: D2DCE | Contrastive) -> None:
-    for case in cases(shared, "losses", "residual_D_head_D2DCE"):
-        given, wanted = case["inputs"], case["expected"]
-        head = part.head(ResNet(), 4, 2).double()
-        set_parameter(head.adversarial.weight, given["adv_W"])
-        set_parameter(head.adversarial.bias, given["adv_b"])
-        set_parameter(head.main.linear.weight, given["head_W"])
-        set_parameter(head.main.linear.bias, given["head_b"])
-        set_parameter(head.main.proxies.weight, given["class_table"])
-        says = head(pool_features(double(given["feature_map"])), torch.tensor(given["labels"]))
-        close(says.adversarial, wanted["adv"])
-        close(says.main.vectors, wanted["embed"])
-        close(says.main.proxies, wanted["proxy"])
-
-
-def test_residual_multi_hinge_head(shared: Path) -> None:
-    for case in cases(shared, "losses", "residual_D_head_MH"):
-        given = case["inputs"]
-        head = MultiHingeClasses().head(ResNet(), 4, 2).double()
-        set_parameter(head.adversarial.weight, given["adv_W"])
-        set_parameter(head.adversarial.bias, given["adv_b"])
-        says = head(pool_features(double(given["feature_map"])), torch.tensor(given["labels"]))
-        close(says.adversarial, case["expected"]["adv"])
-
-
-def test_residual_info_head_reads_the_mean(shared: Path) -> None:
-    class Given(nn.Module):
-        feature_dim = 4
-
-        def forward(self, images: Tensor) -> Tensor:
-            return pool_features(images)
-
-    for case in cases(shared, "losses", "residual_D_head_PD_info"):
-        given, wanted = case["inputs"], case["expected"]
-        feature_map, labels = double(given["feature_map"]), torch.tensor(given["labels"])
-        backbone = ResNet()
-        trunk = Given()
-        trunk.code_divisor = float(feature_map[0, 0].numel())
-        code_head = backbone.linear(4, 6, bias=False).double()
-        head = Projection().head(backbone, 4, 2).double()
-        set_parameter(head.projection.adversarial.weight, given["adv_W"])
-        set_parameter(head.projection.adversarial.bias, given["adv_b"])
-        set_parameter(head.projection.classes.weight, given["class_table"])
-        set_parameter(code_head.weight, given["info_W"])
-        says = Discriminator(trunk, head, code_head)(feature_map, labels, codes=True)
-        close(says.adversarial, wanted["adv"])
-        close(says.code_logits, wanted["info_logits"])
-
-
 def test_r1_penalty(shared: Path) -> None:
     for case in cases(shared, "losses", "r1_penalty"):
         given, wanted = case["inputs"], case["expected"]
@@ -315,63 +205,3 @@ def test_info_codes(shared: Path) -> None:
     for case in cases(shared, "losses", "infogan_discrete"):
         logits, codes = double(case["inputs"]["logits"]), torch.tensor(case["inputs"]["codes"])
         close(code_cross_entropy(logits, codes), case["expected"]["loss"])
-
-
-def test_spectral_norm_step(shared: Path) -> None:
-    for case in cases(shared, "extras", "spectral_norm_step"):
-        weight = double(case["inputs"]["W"])
-        layer = SpectralNorm(weight).double()
-        layer.u.copy_(double(case["inputs"]["u"]))
-        close(layer(weight), case["expected"]["W_effective"])
-        close(layer.u, case["expected"]["u_new"])
-        close(layer.v, case["expected"]["v_new"])
-        before = layer.u.clone()
-        layer.eval()
-        layer(weight)
-        assert torch.equal(layer.u, before)
-
-
-def test_spectral_norm_gradient_flows_through_sigma_only() -> None:
-    torch.manual_seed(0)
-    weight = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
-    layer = SpectralNorm(weight).double()
-    layer(weight).sum().backward()
-    u, v = layer.u, layer.v
-    sigma = float(u @ weight.detach() @ v)
-    total = float(weight.detach().sum())
-    expected = torch.ones(3, 4, dtype=torch.float64) / sigma - total / sigma**2 * torch.outer(u, v)
-    torch.testing.assert_close(weight.grad, expected)
-
-
-def test_self_attention(shared: Path) -> None:
-    for case in cases(shared, "extras", "self_attention"):
-        given = case["inputs"]
-        layer = SelfAttention(8, spectral=False).double()
-        for name, conv in (
-            ("theta", layer.query),
-            ("phi", layer.key),
-            ("g", layer.value),
-            ("attn", layer.output),
-        ):
-            set_parameter(conv.weight[:, :, 0, 0], given[name])
-        set_parameter(layer.gamma, given["gamma"])
-        close(layer(double(given["x"])), case["expected"]["y"])
-
-
-def test_conditional_batch_norm(shared: Path) -> None:
-    for case in cases(shared, "extras", "conditional_bn_train"):
-        given, wanted = case["inputs"], case["expected"]
-        layer = ConditionalBatchNorm(2, 3, spectral=False).double()
-        set_parameter(layer.gain.weight, given["gain_W"])
-        set_parameter(layer.shift.weight, given["bias_W"])
-        close(layer(double(given["x"]), double(given["c"])), wanted["y"])
-        close(layer.normalise.running_mean, wanted["running_mean"])
-        close(layer.normalise.running_var, wanted["running_var"])
-
-
-def test_average_decays(shared: Path) -> None:
-    for case in cases(shared, "extras", "ema_decay"):
-        step, batch = case["inputs"]["step"], case["inputs"]["batch"]
-        wanted = case["expected"]
-        close(HalfLifeAverage().decay(step, batch), wanted["stylegan2_decay"][0][0])
-        close(FixedAverage().decay(step, batch), wanted["biggan_decay"][0][0])

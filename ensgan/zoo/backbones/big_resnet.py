@@ -26,7 +26,7 @@ from ensgan.zoo.backbones.residual import (
     scaled_channels,
     size_problems,
 )
-from ensgan.zoo.parts import register_part
+from ensgan.zoo.parts import register_part, too_low
 
 
 class BigResNetGenerator(ResidualGenerator):
@@ -104,6 +104,7 @@ class BigResNet(Backbone):
     def problems(self, shape: ImageShape, num_classes: int, code_dim: int) -> list[str]:
         """Every rule that these sizes break."""
         problems = size_problems("BigResNet", shape, num_classes)
+        problems += too_low(self, base_channels=1, latent_dim=1, shared_dim=1)
         chunks = len(GENERATOR_MULTIPLES.get(shape.size, ()))
         if chunks and self.latent_dim % chunks:
             near = max(chunks, self.latent_dim // chunks * chunks)

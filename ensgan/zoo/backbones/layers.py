@@ -22,7 +22,8 @@ class SpectralNorm(nn.Module):
     """Divides a weight by its spectral norm σ (Miyato et al. 2018).
 
     Each forward in train mode does one power iteration, v ← Wᵀu/‖Wᵀu‖ and u ← Wv/‖Wv‖ with
-    W of shape (out, rest), and stores both; in eval mode the stored vectors are used as they are.
+    W of shape (out, rest), and stores both. In eval mode nothing moves, and σ = uᵀWv / (‖u‖·‖v‖):
+    the stored vectors of an averaged generator are means of unit vectors, hence shorter ones.
     Gradients flow through W in σ = uᵀWv, not through u and v.
     """
 
@@ -47,6 +48,8 @@ class SpectralNorm(nn.Module):
                 # the first one's backward.
                 self.u.copy_(u)
                 self.v.copy_(v)
+        else:
+            u, v = _unit(u), _unit(v)
         sigma = torch.dot(u, torch.mv(matrix, v))
         normalised: Tensor = weight / sigma
         return normalised

@@ -25,7 +25,7 @@ from ensgan.zoo.backbones.residual import (
     scaled_channels,
     size_problems,
 )
-from ensgan.zoo.parts import register_part
+from ensgan.zoo.parts import register_part, too_low
 
 
 class ResNetGenerator(ResidualGenerator):
@@ -81,6 +81,7 @@ class ResNet(Backbone):
     def problems(self, shape: ImageShape, num_classes: int, code_dim: int) -> list[str]:
         """Every rule that these sizes break."""
         problems = size_problems("ResNet", shape, num_classes)
+        problems += too_low(self, base_channels=1, latent_dim=1)
         if code_dim:
             problems.append("ResNet has no input for InfoGAN codes: use BigResNet or StyleGAN2")
         return problems

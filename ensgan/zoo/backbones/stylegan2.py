@@ -16,7 +16,7 @@ from ensgan.zoo.backbones.stylegan2_discriminator import (
 )
 from ensgan.zoo.backbones.stylegan2_generator import StyleGAN2Generator
 from ensgan.zoo.backbones.stylegan2_layers import EqualisedLinear
-from ensgan.zoo.parts import register_part
+from ensgan.zoo.parts import register_part, too_low
 
 _SMALLEST = 8
 _PROXY_LAYERS = 1
@@ -60,7 +60,8 @@ class StyleGAN2(Backbone):
     def problems(self, shape: ImageShape, num_classes: int, code_dim: int) -> list[str]:
         """StyleGAN2 doubles from 4×4: the image size must be a power of two, at least 8."""
         del code_dim
-        found = []
+        names = [field.name for field in dataclasses.fields(self)]
+        found = too_low(self, **dict.fromkeys(names, 1))
         if shape.size < _SMALLEST or shape.size & (shape.size - 1):
             near = max(_SMALLEST, 1 << (shape.size - 1).bit_length())
             found.append(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ensgan.zoo.backbones.base import Backbone
 from ensgan.zoo.conditioning.base import Conditioning, Evidence, Head, HeadOutput, Losses
 from ensgan.zoo.conditioning.twins import NoTwin, Twin
-from ensgan.zoo.parts import register_part
+from ensgan.zoo.parts import register_part, too_low
 
 
 class ClassifiedOutput(Head):
@@ -51,7 +51,7 @@ class ClassLossConditioning(Conditioning):
 
     def problems(self, num_classes: int) -> list[str]:
         """A class loss needs two classes."""
-        problems = self.twin.problems()
+        problems = [*self.twin.problems(), *too_low(self, weight=0)]
         if num_classes < 2:
             problems.append(
                 f"{type(self).__name__} needs at least 2 classes, the data has {num_classes}: "

@@ -13,7 +13,7 @@ from ensgan.zoo.backbones.base import Backbone
 from ensgan.zoo.conditioning.base import Evidence
 from ensgan.zoo.conditioning.classifier import ClassLossConditioning
 from ensgan.zoo.conditioning.twins import NoTwin, Twin
-from ensgan.zoo.parts import register_part
+from ensgan.zoo.parts import not_positive, register_part, too_low
 
 
 class ProxyEmbedding(nn.Module):
@@ -93,6 +93,15 @@ class _ProxyConditioning(ClassLossConditioning):
     """Base of the losses on unit embeddings and class proxies."""
 
     embedding_dim: int
+    temperature: float
+
+    def problems(self, num_classes: int) -> list[str]:
+        """Besides: a temperature above 0, and embeddings of at least one number."""
+        return [
+            *super().problems(num_classes),
+            *not_positive(self, "temperature"),
+            *too_low(self, embedding_dim=1),
+        ]
 
     def class_head(self, backbone: Backbone, feature_dim: int, targets: int) -> nn.Module:
         """Build an embedding with its proxies."""

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from torch import Tensor
 
 from ensgan.zoo.conditioning.base import Evidence, HeadOutput
-from ensgan.zoo.parts import Part, register_part
+from ensgan.zoo.parts import Part, register_part, too_low
 
 ClassLoss: TypeAlias = Callable[[Evidence | None, Tensor], Tensor]
 """(evidence, targets int64 [B]) → scalar."""
@@ -92,9 +92,10 @@ class TAC(Twin):
 
     def problems(self) -> list[str]:
         """The form must be known."""
-        if self.form in FORMS:
-            return []
-        return [f"TAC has the forms {' and '.join(FORMS)}, not '{self.form}'"]
+        found = too_low(self, discriminator_weight=0, generator_weight=0)
+        if self.form not in FORMS:
+            found.append(f"TAC has the forms {' and '.join(FORMS)}, not '{self.form}'")
+        return found
 
     def _evidence(self, output: HeadOutput) -> Evidence | None:
         return output.twin if self.form == "paper" else output.main
