@@ -6,15 +6,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.console import Group
+from rich.table import Column, Table
+from rich.text import Text
 
 from ensgan.cli.output import JsonOption, emit
 
 
 def zoo(
-    image_size: Annotated[int, typer.Option(help="Side of the square images in pixels.")] = 32,
-    channels: Annotated[int, typer.Option(help="1 for grey, 3 for RGB.")] = 1,
-    classes: Annotated[int, typer.Option(help="Number of classes of the data.")] = 2,
+    image_size: Annotated[
+        int, typer.Option(min=8, help="Side of the square images in pixels.")
+    ] = 32,
+    channels: Annotated[int, typer.Option(min=1, help="1 for grey, 3 for RGB.")] = 1,
+    classes: Annotated[int, typer.Option(min=1, help="Number of classes of the data.")] = 2,
     width: Annotated[float, typer.Option(help="Factor on every channel count.")] = 1.0,
     plugin: Annotated[
         list[Path] | None, typer.Option(help="Python file with rows of your own; repeatable.")
@@ -69,32 +73,59 @@ def _row(name: str, image_size: int, channels: int, classes: int, width: float) 
     return row
 
 
-def _table(rows: list[dict[str, Any]]) -> Table:
-    table = Table(title=f"{len(rows)} GANs")
-    for column in ("GAN", "backbone", "conditioning", "loss", "further parts"):
-        table.add_column(column, no_wrap=column == "GAN")
-    for column in ("G", "D", "memory"):
-        table.add_column(column, justify="right")
+def _table(rows: list[dict[str, Any]]) -> Group:
+    """The rows, and below them why some cannot be built for this data; 80 columns hold it."""
+    table = Table(
+        Column("GAN", no_wrap=True),
+        "backbone",
+        "cond.",
+        "loss, parts",
+        *(Column(name, justify="right", no_wrap=True) for name in ("G", "D", "GB")),
+        title=f"{len(rows)} GANs",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     for row in rows:
-        further = [*row["regularizers"]]
-        further += [] if row["augmentation"] == "NoAugment" else [row["augmentation"]]
-        conditioning = row["conditioning"] + (f" + {row['twin']}" if row["twin"] else "")
-        sizes = (
-            [", ".join(row["problems"]), "", ""]
-            if row["problems"]
-            else [
-                f"{row['generator_parameters']:,}",
-                f"{row['discriminator_parameters']:,}",
-                f"{row['training_memory_bytes'] / 1e9:.2f} GB",
-            ]
-        )
+        conditioning = _SHORT.get(row["conditioning"], row["conditioning"])
+        augmentation = [] if row["augmentation"] == "NoAugment" else [row["augmentation"]]
         table.add_row(
             row["name"],
             row["backbone"],
-            conditioning,
-            row["adversarial"],
-            ", ".join(further) or "–",
-            *sizes,
+            f"{conditioning}+{row['twin']}" if row["twin"] else conditioning,
+            ", ".join([row["adversarial"], *row["regularizers"], *augmentation]),
+            *_sizes(row),
         )
-    table.caption = "G, D: trainable parameters. Memory: estimated peak of training at the batch."
-    return table
+    return Group(table, *(Text(line) for line in (*_impossible(rows), _LEGEND)))
+
+
+def _sizes(row: dict[str, Any]) -> tuple[str, str, str]:
+    if row["problems"]:
+        return "–", "–", "–"
+    return (
+        f"{row['generator_parameters']:,}",
+        f"{row['discriminator_parameters']:,}",
+        f"{row['training_memory_bytes'] / 1e9:.2f}",
+    )
+
+
+def _impossible(rows: list[dict[str, Any]]) -> list[str]:
+    """One sentence a broken rule, with the GANs that break it."""
+    broken: dict[str, list[str]] = {}
+    for row in rows:
+        for problem in row["problems"]:
+            broken.setdefault(problem, []).append(row["name"])
+    return [f"not for this data: {', '.join(names)}: {rule}" for rule, names in broken.items()]
+
+
+_SHORT = {
+    "Projection": "PD",
+    "AuxiliaryClassifier": "AC",
+    "Contrastive": "2C",
+    "MultiHingeClasses": "MH",
+}
+_LEGEND = (
+    "G, D: trainable parameters. GB: estimated peak of training at the row's batch.\n"
+    "cond.: PD projection, AC auxiliary classifier, 2C contrastive, MH multi-hinge."
+)
