@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ensgan.config import SweepSpec, TrackSpec
+from ensgan.downstream import import_libraries
 from ensgan.errors import InputError, unknown_name
 from ensgan.pipeline.budget import Budget
 from ensgan.pipeline.disk import check_disk, disk_bytes
@@ -159,6 +160,7 @@ def _executor(
     if address is None:
         if budget is not None:
             raise InputError("a budget needs Ray to swap trials: leave --address none out")
+        import_libraries()  # classifiers run in this process: before the recorder's thread begins
         yield LocalExecutor()
         return
     from ensgan.cluster.executor import RayExecutor

@@ -2,7 +2,7 @@
 
 from ensgan.downstream.bank import FolderBank, MemoryBank, SampleBank
 from ensgan.downstream.correlation import RankCorrelation, rank_correlation
-from ensgan.downstream.metrics import METRICS, classification_metrics
+from ensgan.downstream.metrics import METRICS, classification_metrics, import_libraries
 from ensgan.downstream.repeat import RepeatResult, check_dataset, run_repeat
 from ensgan.downstream.settings import ClassifierSettings
 from ensgan.downstream.strategies import (
@@ -32,6 +32,7 @@ __all__ = [
     "check_dataset",
     "check_strategies",
     "classification_metrics",
+    "import_libraries",
     "rank_correlation",
     "reweighted",
     "run_repeat",

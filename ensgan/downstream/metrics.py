@@ -11,6 +11,15 @@ from ensgan.types import Float64Array, Int64Array
 METRICS = ("accuracy", "recall", "precision", "specificity", "f1", "g_mean", "auc")
 
 
+def import_libraries() -> None:
+    """Import scikit-learn now.
+
+    For a process with threads that import plotly or MLflow meanwhile: Python ends an import with a
+    deadlock error when two threads import the same packages in circles.
+    """
+    import sklearn.metrics  # noqa: F401
+
+
 def classification_metrics(
     labels: Int64Array, probabilities: Float64Array, positive: int = 1
 ) -> dict[str, float]:

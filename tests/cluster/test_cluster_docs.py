@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import ray
 import typer
 import yaml
 from tiny_sweep import tiny
@@ -72,6 +73,10 @@ def test_the_kubernetes_object_is_yaml_with_one_claim() -> None:
     job = yaml.safe_load(next(text for text in YAML if "kind: RayJob" in text))
     cluster = job["spec"]["rayClusterSpec"]
     assert cluster["authOptions"] == {"mode": "token"}
+    # Without it the workers, of which there are none at first, never come.
+    assert cluster["enableInTreeAutoscaling"] is True
+    assert {worker["minReplicas"] for worker in cluster["workerGroupSpecs"]} == {0}
+    assert cluster["rayVersion"] == ray.__version__
     groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
     claims = {
         volume["persistentVolumeClaim"]["claimName"]

@@ -58,6 +58,17 @@ def test_workers_scale_and_may_be_spot(cluster: dict) -> None:
     assert cluster["available_node_types"]["head"]["resources"] == {"CPU": 0}
 
 
+def test_image_is_the_users_and_the_same_everywhere(cluster: dict) -> None:
+    """Ray's default image has a Python that ensgan does not run on."""
+    images = {kind["node_config"]["ImageId"] for kind in cluster["available_node_types"].values()}
+    assert len(images) == 1 and set(images.pop().removeprefix("ami-")) == {"0"}
+
+
+def test_the_autoscaler_finds_its_library(cluster: dict) -> None:
+    """By default Ray installs it outside of our environment."""
+    assert any("~/venv/bin/pip install" in c and "boto3" in c for c in cluster["head_setup_commands"])
+
+
 def test_at_most_three_places_to_change() -> None:
     marks = re.findall(r"^\s*# CHANGE (\d)", FILE.read_text(), flags=re.MULTILINE)
     assert marks == ["1", "2", "3"]
