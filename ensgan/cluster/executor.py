@@ -18,6 +18,7 @@ from ensgan.cluster import preflight
 from ensgan.cluster.queue import TrialQueue
 from ensgan.cluster.rounds import RoundQueue, asha
 from ensgan.cluster.shares import Order, check_satisfiable, orders, slots
+from ensgan.cluster.spare import SpareSlots
 from ensgan.cluster.trainable import gan_trial, stop_path
 from ensgan.cluster.watcher import Watcher, heartbeats, last_line
 from ensgan.config import ClusterSpec
@@ -26,6 +27,7 @@ from ensgan.files import is_full
 from ensgan.pipeline.budget import Budget
 from ensgan.pipeline.disk import written_bytes
 from ensgan.pipeline.events import OnEvent
+from ensgan.pipeline.executor import NextPiece, Piece, no_piece
 from ensgan.pipeline.members import MemberJob, MemberResult
 
 T = TypeVar("T")
@@ -64,6 +66,7 @@ class RayExecutor:
         self.disk_bytes = disk_bytes
         self.budget = budget
         self._warming: list[Any] = []
+        self._spare = SpareSlots(_submit(settings), _unfinished)
         nodes = living_nodes()
         gpus = 1.0 if settings.gpus_per_trial == "auto" else settings.gpus_per_trial
         order = Order("any", settings.cpus_per_trial, gpus)
@@ -76,6 +79,7 @@ class RayExecutor:
         *,
         on_member: Callable[[MemberResult], None],
         on_event: OnEvent,
+        ahead: NextPiece = no_piece,
     ) -> Mapping[str, str]:
         """See :meth:`ensgan.pipeline.executor.Executor.grow`."""
         wanted = orders(jobs, self.settings, self._check(jobs, on_event))
@@ -85,6 +89,7 @@ class RayExecutor:
         tuner = self._tuner(queue, watcher, jobs)
         with (
             heartbeats(queue, jobs, on_event),
+            self._using_free_slots(queue, ahead),
             _pending_trials(min(len(jobs), self.slots, MOST_PENDING)),
             # Tune prints boxes even when told to be quiet; stdout belongs to the caller's events.
             contextlib.redirect_stdout(io.StringIO()),
@@ -108,6 +113,17 @@ class RayExecutor:
             stop_path(jobs[0]),
             on_event,
         )
+
+    def _using_free_slots(
+        self, queue: TrialQueue, ahead: NextPiece
+    ) -> contextlib.AbstractContextManager[None]:
+        """Do pieces of later stages where no trial is left to begin.
+
+        Not under a budget, whose next round needs the slots, nor where idle machines go home.
+        """
+        if self.budget is not None or self.settings.autoscaling:
+            return contextlib.nullcontext()
+        return self._spare.working(queue, self.slots, ahead)
 
     def _check(self, jobs: Sequence[MemberJob], on_event: OnEvent) -> int | None:
         """Refuse a cluster that cannot do the jobs; memory of its smallest GPU, if asked for."""
@@ -150,7 +166,10 @@ class RayExecutor:
     ) -> list[R]:
         """See :meth:`ensgan.pipeline.executor.Executor.map`."""
         task = ray.remote(function).options(num_cpus=1, max_retries=self.settings.retries)
-        waiting = {task.remote(item): i for i, item in enumerate(items)}
+        waiting = {
+            self._spare.underway(Piece(function, item)) or task.remote(item): i
+            for i, item in enumerate(items)
+        }
         results: dict[int, R] = {}
         first: BaseException | None = None
         while waiting:
@@ -183,6 +202,31 @@ def _fit(tuner: tune.Tuner, queue: TrialQueue, folder: Path) -> None:
         raise StoreError(str(queue.halted)) from error
     if queue.halted is not None:
         raise StoreError(queue.halted)
+
+
+def _submit(settings: ClusterSpec) -> Callable[[Piece], Any]:
+    """How a piece becomes a task that takes what a trial would; None where that is not free now.
+
+    A classifier keeps to no share of a GPU, so it takes a whole one.
+    """
+    gpus = 1 if settings.gpus_per_trial else 0
+
+    def submit(piece: Piece) -> Any:
+        free = ray.available_resources()
+        if free.get("CPU", 0) < settings.cpus_per_trial or free.get("GPU", 0) < gpus:
+            return None
+        task = ray.remote(piece.function).options(
+            num_cpus=settings.cpus_per_trial, num_gpus=gpus, max_retries=settings.retries
+        )
+        return task.remote(piece.item)
+
+    return submit
+
+
+def _unfinished(references: Sequence[Any]) -> list[Any]:
+    if not references:
+        return []
+    return list(ray.wait(list(references), num_returns=len(references), timeout=0)[1])
 
 
 @ray.remote(num_cpus=1, max_retries=0)  # type: ignore[untyped-decorator]

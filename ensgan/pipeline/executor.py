@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from ensgan.errors import EnsganError, StoreError
 from ensgan.pipeline.events import Event, OnEvent
@@ -12,6 +13,22 @@ from ensgan.train import TrainProgress
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A pure function whose result is a file, and what it is applied to."""
+
+    function: Callable[[Any], Any]
+    item: Any
+
+
+NextPiece: TypeAlias = Callable[[], Piece | None]
+"""The next piece of work that is ready, None when there is none (yet)."""
+
+
+def no_piece() -> None:
+    """Nothing is ready."""
 
 
 class Executor(Protocol):
@@ -29,8 +46,12 @@ class Executor(Protocol):
         *,
         on_member: Callable[[MemberResult], None],
         on_event: OnEvent,
+        ahead: NextPiece = no_piece,
     ) -> Mapping[str, str]:
         """Run every job to its end; GANs that failed, with the reason.
+
+        ``ahead`` is asked, perhaps in another thread, for what slots without a job may do; what
+        it gives need not be done.
 
         Raises:
             StoreError: results cannot be written (a full disk); what was written stays.
@@ -70,8 +91,9 @@ class LocalExecutor:
         *,
         on_member: Callable[[MemberResult], None],
         on_event: OnEvent,
+        ahead: NextPiece = no_piece,
     ) -> Mapping[str, str]:
-        """See :meth:`Executor.grow`."""
+        """See :meth:`Executor.grow`; the one slot is never free."""
         failed = {}
         for job in jobs:
             try:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ensgan.errors import EnsganError
+from ensgan.pipeline.ahead import Ahead
 from ensgan.pipeline.cost import Measured
 from ensgan.pipeline.events import Event, StageClock
 from ensgan.pipeline.executor import Executor
@@ -51,11 +52,18 @@ class GrowingPool:
         """
         self.executor.map(bring, jobs, on_done=self._on_member)
 
-    def train(self, jobs: Sequence[MemberJob], shape: ImageShape, measured: Measured) -> None:
+    def train(
+        self, jobs: Sequence[MemberJob], shape: ImageShape, measured: Measured, ahead: Ahead
+    ) -> None:
         """Train the GANs; what they took is remembered for the next sweep's queue and shares."""
         if not jobs:
             return
-        failed = self.executor.grow(jobs, on_member=self._on_member, on_event=self._on_event)
+        failed = self.executor.grow(
+            jobs,
+            on_member=self._on_member,
+            on_event=self._on_event,
+            ahead=lambda: ahead.next(tuple(self.members.values())),
+        )
         self.failed.update(failed)
         for job in jobs:
             beat = self.beats.get(job.name, {})

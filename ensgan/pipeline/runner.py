@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from ensgan.config import SweepSpec
 from ensgan.downstream import DownstreamTable
 from ensgan.pipeline import privacy, stages
+from ensgan.pipeline.ahead import Ahead
 from ensgan.pipeline.choose import RULE
 from ensgan.pipeline.cost import Measured, with_costs
 from ensgan.pipeline.events import Event, StageClock
@@ -77,8 +78,9 @@ class _Sweep:
                 self.measured,
                 memory=self.spec.cluster.gpus_per_trial == "auto",
             )
-        members, failed = self._pool(jobs, inputs)
-        scores, front, found = self._search(inputs, members)
+        ahead = Ahead(self.folder, self.resolved, inputs, self.manifest["planned"])
+        members, failed = self._pool(jobs, inputs, ahead)
+        scores, front, found = self._search(inputs, members, ahead)
         selected = self._select(inputs, members, front)
         self.save(**found, selected=_shown(selected))
         with self.clock.stage("evaluate"):
@@ -107,7 +109,7 @@ class _Sweep:
         )
 
     def _pool(
-        self, jobs: Sequence[MemberJob], inputs: Inputs
+        self, jobs: Sequence[MemberJob], inputs: Inputs, ahead: Ahead
     ) -> tuple[tuple[MemberResult, ...], Mapping[str, str]]:
         """Members in pool order, those from elsewhere last; and the GANs that failed."""
         pool = GrowingPool(
@@ -118,20 +120,27 @@ class _Sweep:
             with self.clock.stage("members"):
                 pool.bring(outside)
         with self.clock.stage("train"):
-            pool.train(jobs, self.resolved.dataset.shape, self.measured)
+            pool.train(jobs, self.resolved.dataset.shape, self.measured, ahead)
         names = [name for job in jobs for name in job.names]
         names += [job.member.name for job in outside]
         return pool.in_order(names), pool.failed
 
     def _search(
-        self, inputs: Inputs, members: tuple[MemberResult, ...]
+        self, inputs: Inputs, members: tuple[MemberResult, ...], ahead: Ahead
     ) -> tuple[PoolScores, Front, dict[str, str]]:
         """Score the pool and find its front; and where both are."""
         spec = self.spec
         with self.clock.stage("score", is_work=True):
             scores = stages.score(
-                self.folder, spec, inputs, members, self._progress("score"), self.executor
+                self.folder,
+                spec,
+                inputs,
+                members,
+                self._progress("score"),
+                self.executor,
+                ahead.known(),
             )
+            ahead.discard()
         with self.clock.stage("search", is_work=True):
             front, trials = find_front(
                 self.folder, spec, scores, inputs, members, self._progress("search")

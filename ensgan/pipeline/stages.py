@@ -16,7 +16,12 @@ from ensgan import __version__, downstream, ensemble, metrics, zoo
 from ensgan.config import SearchSpec, SweepSpec
 from ensgan.files import content_key, read_json, write_json
 from ensgan.pipeline.choose import choose_downstream
-from ensgan.pipeline.evaluate import classifier_settings, evaluation_jobs, run_jobs
+from ensgan.pipeline.evaluate import (
+    EvaluateJob,
+    classifier_settings,
+    evaluation_jobs,
+    run_jobs,
+)
 from ensgan.pipeline.executor import Executor
 from ensgan.pipeline.folder import SweepFolder
 from ensgan.pipeline.members import MemberResult
@@ -44,8 +49,12 @@ def score(
     members: Sequence[MemberResult],
     on_progress: OnProgress,
     executor: Executor | None = None,
+    known: PoolScores | None = None,
 ) -> PoolScores:
-    """Densities, coverage masks and overlaps of the pool; a large one's blocks are tasks."""
+    """Densities, coverage masks and overlaps of the pool; a large one's blocks are tasks.
+
+    ``known`` are the scores of some of its members.
+    """
     path = scores_path(folder, spec, inputs, members)
     if path.exists():
         return PoolScores.load(path)
@@ -65,6 +74,7 @@ def score(
         mapper=mapper,
         checkpoint=path.with_name(path.stem.replace("scores", "blocks")),
         on_progress=on_progress,
+        known=known,
     )
     scores.save(path)
     return scores
@@ -140,19 +150,38 @@ def prove(
     on_result: Callable[[dict[str, Any]], None],
 ) -> downstream.DownstreamTable:
     """Train and test a classifier a strategy and repeat, and compare them."""
-    spec = resolved.spec
-    jobs = evaluation_jobs(
-        chosen,
-        spec.evaluate.repeats,
-        dataset=inputs.dataset,
-        samples={member.name: member.samples for member in members},
-        settings=classifier_settings(spec.evaluate),
-        seed=derive_seed(spec.seed, "downstream"),
-        folder=folder.path / "evaluate",
+    jobs = _classifier_jobs(
+        folder, resolved, inputs, {member.name: member.samples for member in members}, chosen
     )
     if not jobs:  # data without classes has nothing to classify
         return downstream.DownstreamTable(None, (), ())
     return downstream.summarise(run_jobs(jobs, executor, on_result), reference="selected")
+
+
+def real_jobs(folder: SweepFolder, resolved: Resolved, inputs: Inputs) -> list[EvaluateJob]:
+    """Those of :func:`prove` that need no member: the classifiers on real images."""
+    wanted = resolved.spec.evaluate.strategies
+    chosen = [downstream.Strategy(name, kind="real") for name in wanted if name == "real"]
+    return _classifier_jobs(folder, resolved, inputs, {}, chosen)
+
+
+def _classifier_jobs(
+    folder: SweepFolder,
+    resolved: Resolved,
+    inputs: Inputs,
+    samples: Mapping[str, Path],
+    chosen: Sequence[downstream.Strategy],
+) -> list[EvaluateJob]:
+    spec = resolved.spec
+    return evaluation_jobs(
+        chosen,
+        spec.evaluate.repeats,
+        dataset=inputs.dataset,
+        samples=samples,
+        settings=classifier_settings(spec.evaluate),
+        seed=derive_seed(spec.seed, "downstream"),
+        folder=folder.path / "evaluate",
+    )
 
 
 def hand_over(

@@ -66,7 +66,9 @@ def test_image_is_the_users_and_the_same_everywhere(cluster: dict) -> None:
 
 def test_the_autoscaler_finds_its_library(cluster: dict) -> None:
     """By default Ray installs it outside of our environment."""
-    assert any("~/venv/bin/pip install" in c and "boto3" in c for c in cluster["head_setup_commands"])
+    assert any(
+        "~/venv/bin/pip install" in c and "boto3" in c for c in cluster["head_setup_commands"]
+    )
 
 
 def test_at_most_three_places_to_change() -> None:
