@@ -18,7 +18,7 @@ from ensgan.cluster import preflight
 from ensgan.cluster.queue import TrialQueue
 from ensgan.cluster.rounds import RoundQueue, asha
 from ensgan.cluster.shares import Order, check_satisfiable, orders, slots
-from ensgan.cluster.spare import SpareSlots
+from ensgan.cluster.spare import ReleasingScheduler, SpareSlots
 from ensgan.cluster.trainable import gan_trial, stop_path
 from ensgan.cluster.watcher import Watcher, heartbeats, last_line
 from ensgan.config import ClusterSpec
@@ -148,7 +148,7 @@ class RayExecutor:
             tune_config=tune.TuneConfig(
                 search_alg=queue,
                 num_samples=-1,
-                scheduler=asha(jobs) if uses_asha else None,
+                scheduler=self._scheduler(queue, jobs),
                 # ASHA stops a trial in the middle: its process must go with it.
                 reuse_actors=not uses_asha,
             ),
@@ -160,6 +160,11 @@ class RayExecutor:
                 failure_config=tune.FailureConfig(max_failures=self.settings.retries),
             ),
         )
+
+    def _scheduler(self, queue: TrialQueue, jobs: Sequence[MemberJob]) -> Any:
+        if self.budget is None:
+            return ReleasingScheduler(queue)
+        return asha(jobs) if self.budget.scheduler == "asha" else None
 
     def map(
         self, function: Callable[[T], R], items: Sequence[T], *, on_done: Callable[[R], None]

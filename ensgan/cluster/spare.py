@@ -7,10 +7,37 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
+
 from ensgan.cluster.queue import TrialQueue
 from ensgan.pipeline.executor import NextPiece, Piece
 
 POLL_SECONDS = 1.0
+
+
+class ReleasingScheduler(FIFOScheduler):  # type: ignore[misc]
+    """First come, first served; a process that has no next trial ends, and its slot is free.
+
+    Tune would keep one such process, with what is reserved for it, until the search is over. It
+    has no setting for that, so its own one (for all trials) is changed while trials come and go;
+    where this Ray has it under another name, the slot stays taken.
+    """
+
+    def __init__(self, queue: TrialQueue) -> None:
+        super().__init__()
+        self.queue = queue
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: Any) -> None:
+        """Called before Tune decides whether to keep the trial's process."""
+        if hasattr(tune_controller, "_reuse_actors"):
+            others = tune_controller.get_trials()
+            waits = any(other.status == Trial.PENDING for other in others)
+            tune_controller._reuse_actors = waits or bool(self.queue.waiting)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune pickles its scheduler into a state that ensgan never restores from.
+        return {}
 
 
 class SpareSlots:
