@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import psutil
 import typer
@@ -14,7 +17,7 @@ from ensgan.cli.evaluation_view import comparison_table
 from ensgan.cli.output import JsonOption, emit, progress
 
 if TYPE_CHECKING:
-    from ensgan.pipeline.results import SweepResult
+    from ensgan.pipeline.events import OnEvent
 
 SpecArgument = Annotated[Path, typer.Argument(help="Sweep file (YAML).", metavar="SPEC.yaml")]
 SetOption = Annotated[
@@ -47,7 +50,10 @@ def sweep(
     settings: SetOption = None,
     address: Annotated[
         str,
-        typer.Option(help="Ray: 'local', or a cluster by 'auto' or HOST:PORT; 'none': no Ray."),
+        typer.Option(
+            help="Ray: 'local', a cluster by 'auto' or HOST:PORT on one of its nodes, or "
+            "ray://HOST:10001 from outside; 'none': no Ray."
+        ),
     ] = "local",
     allow_open_cluster: Annotated[
         bool,
@@ -74,29 +80,76 @@ def sweep(
         _show_plan(spec, settings or [], storage, data_dir, as_json)
         return
     from ensgan.cli.live import watching
-    from ensgan.cluster.launch import run_sweep
-    from ensgan.pipeline.budget import make_budget
     from ensgan.pipeline.events import Event
 
-    with watching(as_json) as on_event:
-        result = run_sweep(
-            spec,
-            settings=settings or [],
-            storage=storage,
-            data_dir=data_dir,
-            address=None if address == "none" else address,
-            allow_open_cluster=allow_open_cluster,
-            budget=make_budget(gpu_hours, deadline, scheduler),
-            fresh=fresh,
-            on_event=on_event,
-            started=psutil.Process().create_time(),  # start-up counts
-        )
+    with _told_of_interrupts(), watching(as_json) as on_event:
+        if address.startswith("ray://"):
+            done = _on_head(
+                address,
+                spec,
+                settings or [],
+                {"--storage": storage, "--data-dir": data_dir},
+                {"--gpu-hours": gpu_hours, "--deadline": deadline, "--scheduler": scheduler},
+                {"--fresh": fresh, "--allow-open-cluster": allow_open_cluster},
+                on_event,
+            )
+        else:
+            done = _here(
+                spec,
+                (gpu_hours, deadline, scheduler),
+                settings=settings or [],
+                storage=storage,
+                data_dir=data_dir,
+                address=None if address == "none" else address,
+                allow_open_cluster=allow_open_cluster,
+                fresh=fresh,
+                on_event=on_event,
+            )
         if as_json:
-            on_event(Event("done", result.to_json()))
+            on_event(Event("done", done))
     if not as_json:
-        _show_result(result, storage)
-    if result.failed:
+        _show_result(done, storage)
+    if done["failed"]:
         raise typer.Exit(1)
+
+
+@contextlib.contextmanager
+def _told_of_interrupts() -> Iterator[None]:
+    """Say what ctrl-C leaves; exit code 130, as shells give it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted: the same command goes on from here\n")
+        raise typer.Exit(130) from None
+
+
+def _here(
+    spec: Path, budget: tuple[float | None, str | None, str | None], **arguments: Any
+) -> dict[str, Any]:
+    """Drive the sweep in this process."""
+    from ensgan.cluster.launch import run_sweep
+    from ensgan.pipeline.budget import make_budget
+
+    started = psutil.Process().create_time()  # start-up counts
+    result = run_sweep(spec, budget=make_budget(*budget), started=started, **arguments)
+    return result.to_json()
+
+
+def _on_head(
+    address: str,
+    spec: Path,
+    settings: list[str],
+    paths: Mapping[str, Path | None],
+    values: Mapping[str, object],
+    flags: Mapping[str, bool],
+    on_event: OnEvent,
+) -> dict[str, Any]:
+    """Have the head of a cluster drive the sweep, and watch."""
+    from ensgan.cluster.remote import pack, run_on_head
+
+    given = [f"{name}={value}" for name, value in values.items() if value is not None]
+    given += [name for name, wanted in flags.items() if wanted]
+    return run_on_head(address, pack(spec, settings, paths, given), on_event)
 
 
 def train(
@@ -199,25 +252,25 @@ def _show_plan(
     emit(plan.to_json(), as_json=as_json, table=table)
 
 
-def _show_result(result: SweepResult, storage: Path | None) -> None:
+def _show_result(done: Mapping[str, Any], storage: Path | None) -> None:
     console = Console()
-    console.print(comparison_table(result.table.to_json()))
+    console.print(comparison_table(done["downstream"]))
     stages = Table("stage", "seconds", title="Where the time went", title_justify="left")
-    for name, seconds in result.seconds.items():
+    for name, seconds in done["stages"].items():
         stages.add_row(name, f"{seconds:.1f}")
     console.print(stages)
-    point = result.selected.point
-    console.print(f"G*: {', '.join(point.members)}\n{result.selected.reason}", markup=False)
-    for gan, reason in result.failed.items():
+    selected = done["selected"]
+    console.print(f"G*: {', '.join(selected['members'])}\n{selected['reason']}", markup=False)
+    for gan, reason in done["failed"].items():
         console.print(f"FAILED {gan}: {reason}", style="red", markup=False)
-    if result.run_id is None:
+    if done["run_id"] is None:
         console.print("Not recorded: `ensgan sync` records it when the store is back.")
         return
     where = f" --storage {storage}" if storage else ""
     console.print(
-        f"\nMLflow run ID: {result.run_id}\n"
+        f"\nMLflow run ID: {done['run_id']}\n"
         f"  look    ensgan ui{where}\n"
-        f"  pull    ensgan pull {result.run_id} -o ensemble/{where}\n"
+        f"  pull    ensgan pull {done['run_id']} -o ensemble/{where}\n"
         "  sample  ensgan sample ensemble/ -n 64 --seed 1 -o samples.npz",
         markup=False,
         soft_wrap=True,

@@ -79,7 +79,7 @@ def evaluate(
             ``./ensgan-runs``).
         uri: tracking address (default: the sweep's own).
         address: ``local`` starts Ray on this machine (this process does the work where Ray is
-            not installed), ``auto``/``ray://…`` joins a cluster, None uses no Ray.
+            not installed), ``auto``/``HOST:PORT`` joins a cluster, None uses no Ray.
         listener: told of progress.
 
     Raises:

@@ -14,6 +14,8 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+# Tune would end its run as if it were done, and the sweep go on with half a pool.
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 # ensgan never restores from Tune's state: writing it at the end is enough.
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "86400")
 os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
@@ -97,9 +99,9 @@ def _check_address(address: str) -> None:
         return
     if "://" in address:
         raise InputError(
-            f"'{address}': a sweep's driver must run inside the cluster, Ray Client cannot carry "
-            "it; submit it there: ray job submit --address http://127.0.0.1:8265 -- "
-            "ensgan sweep SPEC.yaml --address auto (docs/cluster.md)"
+            f"'{address}': Ray Client only starts sweeps (ensgan sweep SPEC.yaml --address "
+            f"{address}); run anything else inside the cluster: ray job submit --address "
+            "http://127.0.0.1:8265 -- ensgan … --address auto (docs/cluster.md)"
         )
     check_answers(address, address)
 

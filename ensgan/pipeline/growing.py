@@ -83,9 +83,11 @@ class GrowingPool:
         """
         members = tuple(self.members[name] for name in names if name in self.members)
         if len(members) < 2:
+            reasons = [f"{gan}: {reason}" for gan, reason in self.failed.items()]
             raise EnsganError(
-                f"only {len(members)} members were trained, an ensemble needs 2; "
-                + "; ".join(f"{gan}: {reason}" for gan, reason in self.failed.items())
+                "; ".join(
+                    [f"only {len(members)} members were trained, an ensemble needs 2", *reasons]
+                )
             )
         return members
 

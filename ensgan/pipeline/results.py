@@ -47,7 +47,11 @@ class SweepResult:
             "front": len(self.front),
             "distinct": self.front.distinct,
             "hypervolume": self.front.hypervolume,
-            "selected": {**point.to_json(), "rule": self.selected.rule},
+            "selected": {
+                **point.to_json(),
+                "rule": self.selected.rule,
+                "reason": self.selected.reason,
+            },
             "downstream": self.table.to_json(),
             "ensemble": str(self.ensemble),
             "stages": dict(self.seconds),

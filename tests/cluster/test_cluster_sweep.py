@@ -130,6 +130,28 @@ def test_a_killed_driver_resumes_and_gives_the_same_members(
     assert {name: m["sha256"] for name, m in manifest["members"].items()} == undisturbed
 
 
+@pytest.mark.timeout(300)
+def test_an_interrupt_ends_a_sweep_where_it_is(tmp_path: Path) -> None:
+    """Tune alone would end its run as if it were done, and the sweep go on with half a pool."""
+    sweep = write_sweep(tmp_path, train={**STEPS, "steps": 3000}, evaluate=SMALL)
+    command = [sys.executable, "-m", "ensgan", "sweep", str(sweep), "--json"]
+    driver = subprocess.Popen(
+        [*command, "--storage", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert driver.stdout is not None
+    for line in driver.stdout:
+        if json.loads(line)["event"] == "progress":
+            break
+    driver.send_signal(signal.SIGINT)
+    out, said = driver.communicate(timeout=120)
+    assert said.splitlines()[-1] == "interrupted: the same command goes on from here"
+    assert driver.returncode == 130
+    assert not [line for line in out.splitlines() if json.loads(line).get("stage") == "score"]
+
+
 def test_an_impossible_request_is_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"a trial asks for 1 GPU, the cluster's largest node has 0"
