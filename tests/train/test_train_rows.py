@@ -142,3 +142,18 @@ def test_a_snapshot_comes_back_as_the_same_images(tmp_path: Path) -> None:
     labels = np.zeros(2, dtype=np.int64)
     again = zoo.load_generator(snapshot.path, spec, reals.shape, 2)
     np.testing.assert_array_equal(sample(generator, labels, seed=1), sample(again, labels, seed=1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["BigGAN-Info", "StyleGAN2"])
+def test_compiled_networks_learn_the_same(name: str) -> None:
+    losses = []
+    for compiled in (False, True):
+        training = Training(small(name), noise_images(1, 2), 2, settings(compile=compiled))
+        record = Record(name)
+        for step in range(2):
+            full_step(training, record)
+            record.end_step(step)
+        record.flush()
+        losses.append(record.means())
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3, abs=1e-3)
