@@ -174,7 +174,8 @@ def _steps(name: str, gan: str, context: _Context) -> list[Strategy]:
 
 def _random(name: str, argument: str, context: _Context) -> list[Strategy]:
     text, times, draws_text = argument.partition("x")
-    if not text.isdigit() or int(text) < 1 or (times and not draws_text.isdigit()):
+    drawn = not times or (draws_text.isdecimal() and int(draws_text) >= 1)
+    if not text.isdecimal() or int(text) < 1 or not drawn:
         raise InputError(
             f"strategy '{name}': write random:K with a number of members, e.g. random:5, or "
             "random:5x10 for ten draws"
@@ -207,7 +208,7 @@ def _selected(name: str, rule: str, context: _Context) -> list[Strategy]:
 
 
 def _front(name: str, count: str, context: _Context) -> list[Strategy]:
-    if not count.isdigit() or int(count) < 1:
+    if not count.isdecimal() or int(count) < 1:
         raise InputError(f"strategy '{name}': write front:K with a number of points, e.g. front:8")
     points = spread_points(context.front, int(count))
     return [
@@ -246,7 +247,7 @@ def _dynamic(name: str, which: str, context: _Context) -> list[Strategy]:
 
 
 def _augmented(name: str, times: str, context: _Context) -> list[Strategy]:
-    if times and (not times.isdigit() or int(times) < 1):
+    if times and (not times.isdecimal() or int(times) < 1):
         raise InputError(f"strategy '{name}': after the colon stands a whole number, 1 or more")
     point = context.selection.point
     return [

@@ -102,6 +102,8 @@ def test_random_draws_are_distinct_reproducible_sets() -> None:
         ("random:7", "7 members, but the pool has 6"),
         ("random:x", "random:K"),
         ("random:0", "random:K"),
+        ("random:2x0", "random:K"),
+        ("random:²", "random:K"),
         ("random", "random:K"),
         ("front:0", "front:K"),
         ("real:2", "known form"),
