@@ -12,9 +12,11 @@ import importlib.util
 import json
 import os
 import platform
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 
@@ -33,6 +35,32 @@ def load(what: str) -> ModuleType:
     return module
 
 
+def circumstances() -> dict[str, Any]:
+    """What figures depend on, as it is before the benchmark runs."""
+    return {
+        "cpus": os.cpu_count(),
+        "machine": platform.machine(),
+        "processor": processor(),
+        "python": platform.python_version(),
+        "commit": commit(),
+        "load": os.getloadavg()[0],
+    }
+
+
+def commit() -> str:
+    words = ["git", "-C", str(HERE), "describe", "--always", "--dirty", "--exclude=*"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+def processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if "model name" in line), "")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, add_help=False)
     parser.add_argument("what", nargs="?", choices=available())
@@ -48,8 +76,9 @@ def main() -> int:
     if known.help:
         options.print_help()
         return 0
-    result = module.run(options.parse_args(rest))
-    machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": sys.version[:6]}
+    chosen = options.parse_args(rest)
+    machine = circumstances()
+    result = module.run(chosen)
     result = {"benchmark": known.what, "machine": machine, **result}
     if known.json:
         print(json.dumps(result))

@@ -68,6 +68,7 @@ def load() -> Compiled:
         module: Compiled = importlib.import_module(_MODULE)
     except ImportError as error:
         raise InputError(
-            "kernel 'numba' needs the numba package: pip install numba, or use kernel 'numpy'"
+            "kernel 'numba' needs the numba package: pip install 'ensgan[speed]', or use kernel "
+            "'numpy'"
         ) from error
     return module
