@@ -1,5 +1,9 @@
 """Scoring: ensgan against the bare matrix product and against prdc, in one run.
 
+Parts: ``wide`` (one pair and one set, against the product and the peer), ``pool`` (a whole pool
+against the peer; where --pool is given), ``growth`` (with members, points and dimensions),
+``memory`` (peak of 110 x 4,708 x 2,048) and ``online`` (scoring each snapshot beside its training).
+
 Wide features are random: either independent normal values (the hardest case for exactness, all
 distances nearly equal) or, with --features latent, 2048 values driven by 32 latent ones. Ours and
 the product alternate; wall seconds and CPU seconds (of all threads) are medians. On a machine that
@@ -29,19 +33,34 @@ from ensgan.metrics.hits import PlacedSet, pair_hits
 from ensgan.metrics.prdc import BLOCK_ENTRIES
 from ensgan.metrics.radii import measure_balls
 
+PARTS = ("wide", "pool", "growth", "memory", "online")
+NANO = Path(__file__).resolve().parents[1] / "sweeps" / "pneumoniamnist-nano-all.yaml"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--parts", default="wide,pool", help="of " + ", ".join(PARTS))
     parser.add_argument("--points", type=int, default=4708)
     parser.add_argument("--dim", type=int, default=2048)
     parser.add_argument("--features", choices=("normal", "latent"), default="normal")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--peer-repeats", type=int, default=2)
     parser.add_argument("--pool", type=Path, help="features.npz to score whole (pool110.npz)")
-    parser.add_argument("--members", type=int, help="only that many members of the pool")
+    parser.add_argument("--members", type=int, help="that many: of --pool, or of the memory pool")
     parser.add_argument("--peer-pairs", type=int, default=60)
     parser.add_argument("--backends", nargs="+", default=["torch", "faiss"])
-    parser.add_argument("--skip-wide", action="store_true")
-    parser.add_argument("--growth", action="store_true", help="members, points, dimensions × 2, 4")
+    memory = parser.add_argument_group("memory")
+    memory.add_argument("--budget", type=float, default=2.0, help="GB, as 'ensgan score --memory'")
+    memory.add_argument("--dtype", choices=("float32", "float16"), default="float32")
+    memory.add_argument("--different", type=int, default=15, help="members that are no copies")
+    memory.add_argument("--columns", type=int, default=2, help="sets that pass through the block")
+    memory.add_argument("--folder", type=Path, help="where the features are written meanwhile")
+    online = parser.add_argument_group("online")
+    online.add_argument("--sweep", type=Path, default=NANO, help="sweep file")
+    online.add_argument("--rows", default="SNGAN,BigGAN,StyleGAN2", help="its GANs to train")
+    online.add_argument("--set", action="append", default=[], dest="settings")
+    online.add_argument("--updates", type=int, default=0, help="fewer updates than the sweep's")
+    online.add_argument("--data-dir", type=Path, help="where data sets lie")
+    online.add_argument("--records", type=Path, help="a sweep that ran: STORAGE/sweeps/NAME")
 
 
 def seconds(repeats: int, **actions: Callable[[], Any]) -> dict[str, float]:
@@ -182,27 +201,62 @@ def growth(args: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
+def memory(args: argparse.Namespace) -> dict[str, Any]:
+    from score_memory import peak_memory
+
+    return peak_memory(
+        args.members or 110,
+        args.points,
+        args.dim,
+        dtype=args.dtype,
+        different=args.different,
+        budget=round(args.budget * 2**30),
+        columns=args.columns,
+        folder=args.folder,
+    )
+
+
+def online(args: argparse.Namespace) -> dict[str, Any]:
+    from score_online import of_records, of_rows, summarise
+
+    if args.records is not None:
+        return summarise(of_records(args.records))
+    asked = (args.settings, args.updates, args.data_dir)
+    return summarise(of_rows(args.sweep, args.rows.split(","), *asked))
+
+
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    result: dict[str, Any] = {
-        "threads": torch.get_num_threads(),
-        "load_before": os.getloadavg()[0],
-    }
-    if not args.skip_wide:
+    parts = args.parts.split(",")
+    strange = set(parts) - set(PARTS)
+    if strange:
+        raise SystemExit(f"--parts {', '.join(sorted(strange))}: name some of {', '.join(PARTS)}")
+    result: dict[str, Any] = {"threads": torch.get_num_threads()}
+    if "wide" in parts:
         result["wide"] = wide(args)
-    if args.pool:
+    if "pool" in parts and args.pool:
         result["pool"] = whole_pool(args)
-    if args.growth:
-        result["growth"] = growth(args)
+    for name, part in (("growth", growth), ("memory", memory), ("online", online)):
+        if name in parts:
+            result[name] = part(args)
     result["peak_memory_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     result["load_after"] = os.getloadavg()[0]
     return result
 
 
 def show(result: dict[str, Any], indent: str = "") -> None:
+    from score_memory import show_memory
+    from score_online import show_online
+
+    own = {"memory": show_memory, "online": show_online}
     for name, value in result.items():
-        if isinstance(value, dict):
+        if name in own:
+            own[name](value)
+        elif isinstance(value, dict):
             print(f"{indent}{name}")
             show(value, indent + "  ")
+        elif isinstance(value, list):
+            for entry in value:
+                print(f"{indent}{name}: {entry}")
         else:
-            print(f"{indent}{name:32} {value:.4g}" if isinstance(value, float) else
-                  f"{indent}{name:32} {value}")  # fmt: skip
+            text = f"{value:.4g}" if isinstance(value, float) else value
+            print(f"{indent}{name:32} {text}")
