@@ -18,6 +18,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ensgan.errors import EnsganError
+
 HERE = Path(__file__).resolve().parent
 
 
@@ -78,7 +80,11 @@ def main() -> int:
         return 0
     chosen = options.parse_args(rest)
     machine = circumstances()
-    result = module.run(chosen)
+    try:
+        result = module.run(chosen)
+    except EnsganError as error:
+        print(f"bench.py {known.what}: {error}", file=sys.stderr)
+        return error.exit_code
     result = {"benchmark": known.what, "machine": machine, **result}
     if known.json:
         print(json.dumps(result))

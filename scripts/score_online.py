@@ -36,7 +36,9 @@ def of_rows(
     from ensgan.pipeline.names import load_sweep
     from ensgan.pipeline.prepare import member_jobs, resolve, write_inputs
 
-    spec = load_sweep(sweep, settings)
+    # No classifier is trained here, and no member comes from elsewhere.
+    alone = ["evaluate.strategies=[]", "select.rule=knee", "members=[]"]
+    spec = load_sweep(sweep, [*settings, *alone])
     asked = {row.name: setting for row, setting in _planned(resolve(spec, data_dir))}
     strange = set(rows) - set(asked)
     if strange:
@@ -44,7 +46,7 @@ def of_rows(
     found = []
     for name in rows:
         spacing = updates or asked[name].spacing
-        override = {"steps": 2 * spacing, "resume_every": spacing}
+        override = {"steps": 2 * spacing}
         chosen = spec.model_dump()
         chosen["train"] |= {"gans": [name], "snapshots": 2, "overrides": {name: override}}
         if name in spec.train.overrides:

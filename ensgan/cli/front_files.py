@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ensgan.cli.output import note
+from ensgan.cli.output import check_output, note
 from ensgan.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def check_pictures(plots: Sequence[Path], heat_map: Path | None) -> None:
             raise InputError(f"--plot {path}: name a .html (interactive) or a .png file")
     if heat_map is not None and heat_map.suffix.lower() != ".png":
         raise InputError(f"--heat-map {heat_map}: name a .png file")
+    check_output(*plots, heat_map)
 
 
 def write_pictures(
@@ -43,7 +44,6 @@ def write_pictures(
     if heat_map is not None:
         contents[heat_map] = membership_png(front)
     for path, content in contents.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary:
             temporary.write_bytes(content)
         note(f"wrote {path}")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 import typer
@@ -19,6 +21,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+from ensgan.errors import InputError
 
 JsonOption: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else.")
@@ -46,6 +50,25 @@ def note(message: str) -> None:
 def warn(message: str) -> None:
     """Say something on stderr that must be seen, terminal or not."""
     _messages.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
+
+
+def check_output(*paths: Path | None) -> None:
+    """Refuse, before any work, files that cannot be written when it is done.
+
+    Raises:
+        InputError: a folder, or a file below one that cannot be written to.
+    """
+    for path in paths:
+        if path is None:
+            continue
+        if path.is_dir():
+            raise InputError(f"cannot write {path}: it is a folder; name a file in it")
+        above = next(each for each in path.absolute().parents if each.exists())
+        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+            raise InputError(
+                f"cannot write {path}: {above} is no folder that you may write to; name another "
+                "place"
+            )
 
 
 class _RateColumn(ProgressColumn):

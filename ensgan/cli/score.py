@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ensgan.cli.output import JsonOption, emit, note, progress, warn
+from ensgan.cli.output import JsonOption, check_output, emit, note, progress, warn
 from ensgan.cli.pool_images import (
     AcceptOption,
     DataDirOption,
@@ -84,6 +84,7 @@ def score(
     """
     if inter not in ("symmetric", "directed"):
         raise InputError(unknown_name("form of Inter-d", inter, ("symmetric", "directed")))
+    check_output(output)
     start = time.perf_counter()
     checkpoint = _checkpoint(output, fresh=fresh)
     settings = {"k": k, "backend": backend, "memory_bytes": round(memory * 2**30)}

@@ -60,6 +60,7 @@ def _table(
     measures: PoolMeasures, distances: dict[str, float], inter: str, seconds: float
 ) -> Table:
     import numpy as np
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     scores = measures.scores
@@ -71,12 +72,16 @@ def _table(
         "precision": measures.precision,
         "recall": measures.recall,
         "Intra-d": scores.intra_d,
-        f"mean {inter} overlap": mean,
+        "overlap": mean,
     }
     if distances:
         columns["Fréchet"] = np.array([distances[name] for name in scores.names])
-    title = f"{len(scores)} members, k = {scores.k}, {seconds:.1f} s"
-    table = Table("member", *columns, title=title)
+    title = f"{len(scores)} members, k = {scores.k}, {seconds:.1f} s; overlap: mean, {inter}"
+    # Numbers stay whole in a narrow terminal; long names are folded.
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, padding=0)
+    table.add_column("member", overflow="fold")
+    for heading in columns:
+        table.add_column(heading, no_wrap=True, justify="right")
     for index in np.argsort(-scores.intra_d, kind="stable").tolist():
         # Members taken over from known scores have no precision and recall.
         cells = (f"{each[index]:.4f}".replace("nan", "–") for each in columns.values())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ensgan.cli.front_files import check_pictures, write_pictures
-from ensgan.cli.output import JsonOption, emit, note, progress, warn
+from ensgan.cli.output import JsonOption, check_output, emit, note, progress, warn
 from ensgan.cli.search_options import (
     BudgetOption,
     ComponentsOption,
@@ -78,6 +78,7 @@ def search(
     from ensgan.types import Front
 
     check_pictures(plot or (), heat_map)
+    check_output(output, record)
     pool, prices = read_scores(scores), read_costs(costs)
     options: dict[str, Any] = {"sampler": sampler, "trials": trials, "seconds": seconds}
     options |= {"seed": seed, "inter": inter, "min_size": min_size, "max_size": max_size}

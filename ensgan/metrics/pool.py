@@ -24,6 +24,7 @@ from ensgan.metrics.features import (
 from ensgan.metrics.growing import check_known, check_settings, merged, wanted_pairs
 from ensgan.metrics.options import Mapper, PoolOptions, Progress
 from ensgan.metrics.resampled_sums import ResampledSums
+from ensgan.metrics.resampling import check_rounds
 from ensgan.metrics.sums import Sums
 from ensgan.metrics.survey import Scoring, Survey, SurveyTask, survey
 from ensgan.types import Float64Array, Int64Array, PoolScores, Resamples
@@ -93,7 +94,7 @@ class _Measurement:
     def __init__(self, sources: dict[str, FeatureSource], options: PoolOptions) -> None:
         self._sources, self._options = sources, options
         self._names = tuple(sources)[1:]
-        self._scoring = _scoring(sources[REAL], options)
+        self._scoring = _scoring(sources[REAL], options, len(self._names))
         self._wanted = wanted_pairs(self._names, options.known)
         total = len(self._wanted) + int(self._wanted.sum())
         self._progress = _Counter(options.on_progress, total)
@@ -190,12 +191,13 @@ def _check_names(names: Sequence[str], members: int) -> None:
         raise DataError(f"a member is called '{REAL}': give it another name")
 
 
-def _scoring(real: FeatureSource, options: PoolOptions) -> Scoring:
+def _scoring(real: FeatureSource, options: PoolOptions, members: int) -> Scoring:
     memory_bytes = options.memory_bytes
     if memory_bytes < 1 << 20:
         raise DataError(f"a memory budget of {memory_bytes} bytes is too small: give 1 MiB or more")
     features = open_features(real, REAL)
     check_points(features, REAL, options.k)
+    check_rounds(options.resamples, members, len(features), memory_bytes)
     shift = magnitude(features)
     return Scoring(
         options.k,

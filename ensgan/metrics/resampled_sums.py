@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ensgan.metrics.blocks import BlockScores
-from ensgan.metrics.resampling import check_rounds, kept_count, kept_points
+from ensgan.metrics.resampling import kept_count, kept_points
 from ensgan.types import Float64Array, Int64Array, Resamples, harmonic_mean
 
 
@@ -26,15 +26,11 @@ class ResampledSums:
         names: of the sets, the real first.
         sizes: points of every set.
         k: neighbour that sets the radius.
-        rounds: how many.
-
-    Raises:
-        InputError: more than can be kept.
+        rounds: how many, checked (:func:`check_rounds`).
     """
 
     def __init__(self, names: tuple[str, ...], sizes: Int64Array, k: int, rounds: int) -> None:
         members, width = len(names) - 1, (int(sizes[0]) + 7) // 8
-        check_rounds(rounds, members, int(sizes[0]))
         self._sizes = _Sizes(sizes, np.array([kept_count(int(size)) for size in sizes]))
         self._k = k
         self._rounds = rounds

@@ -15,19 +15,21 @@ _GATHER_BYTES = 1 << 22  # flags of hits looked at together
 _LANES = 255  # flags that a byte can sum
 
 
-def check_rounds(rounds: int, members: int, points: int) -> None:
+def check_rounds(rounds: int, members: int, points: int, memory_bytes: int) -> None:
     """Refuse numbers of rounds that cannot be kept.
 
     Raises:
-        InputError: negative, or more than a gigabyte of results.
+        InputError: negative, or results above a gigabyte or a quarter of the memory.
     """
     if rounds < 0:
         raise InputError(f"{rounds} resamples: use 0 for none, or 200")
     each = members * (4 * members + points // 8)
-    if rounds * each > _LARGEST_BYTES:
+    most = min(_LARGEST_BYTES, memory_bytes // 4)
+    if rounds * each > most:
         raise InputError(
-            f"{rounds} resamples of {members} members would take {rounds * each / 2**30:.1f} GB: "
-            f"use at most {_LARGEST_BYTES // each}"
+            f"{rounds} resamples of {members} members would take {rounds * each / 2**30:.2g} GB, "
+            f"and {most / 2**30:.2g} GB may be taken (a quarter of --memory, at most 1): use at "
+            f"most {most // each}, or more memory"
         )
 
 

@@ -163,7 +163,16 @@ def test_what_cannot_be_resampled_is_refused() -> None:
     with pytest.raises(InputError, match="-1 resamples"):
         score_pool(REAL, FAKES, NAMES, resamples=-1)
     with pytest.raises(InputError, match="use at most 24"):
-        check_rounds(1000, 1000, 320_000)
+        check_rounds(1000, 1000, 320_000, 2 << 40)
+    told: list[int] = []
+    with pytest.raises(InputError, match=r"a quarter of --memory.*or more memory"):
+        score_pool(
+            *(REAL, FAKES, NAMES),
+            resamples=20_000,
+            memory_bytes=1 << 20,
+            on_progress=lambda done, total: told.append(done),
+        )
+    assert not told  # before any radius is measured
 
 
 def test_fast_and_exact_scores_are_told_apart(tmp_path: Path) -> None:

@@ -227,6 +227,23 @@ def test_membership_and_a_front_beside(scores_file: Path, tmp_path: Path) -> Non
     assert "side by side" in people.stdout
 
 
+def test_files_that_cannot_be_written_are_refused_before_the_search(
+    scores_file: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "front.json"
+    search = ["search", str(scores_file), "-o"]
+    for words, message in (
+        ([*search, str(tmp_path)], "it is a folder"),
+        ([*search, str(scores_file / "front.json")], "is no folder that you may write to"),
+        ([*search, str(output), "--record", str(tmp_path)], "it is a folder"),
+        ([*search, str(output), "--plot", str(scores_file / "a.png")], "is no folder"),
+    ):
+        refused = runner.invoke(app, words)
+        assert isinstance(refused.exception, InputError), words
+        assert message in str(refused.exception)
+    assert [file.name for file in tmp_path.iterdir()] == [scores_file.name]
+
+
 def test_resamples_are_searched_with_the_third_objective(scores_file: Path, tmp_path: Path) -> None:
     output, costs = tmp_path / "front.json", tmp_path / "costs.json"
     table = {name: float(i + 1) for i, name in enumerate(made_up_pool(0).names)}

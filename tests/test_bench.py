@@ -1,0 +1,45 @@
+"""Benchmarks that measure in a process of their own, at a size that takes a moment."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BENCH = Path(__file__).resolve().parents[1] / "scripts" / "bench.py"
+
+
+def bench(*words: object) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, str(BENCH), *map(str, words), "--json"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(BENCH.parents[1])},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+def test_memory_of_a_pool_larger_than_its_budget(tmp_path: Path) -> None:
+    size = ("--members", 12, "--points", 200, "--dim", 64, "--different", 4)
+    where = ("--budget", 0.001, "--folder", tmp_path)
+    found = bench("score", "--parts", "memory", *size, *where)["memory"]
+    assert found["products"] == 2 * found["rows_in_memory"] > 2
+    assert found["anonymous_peak_mib"] > 0 and found["mapped_peak_mib"] > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_large_search_in_its_own_process() -> None:
+    size = ("--scale-size", 30, 200, "--scale-seconds", 0.2, "--scale-reference", 0.3)
+    found = bench("search", "--parts", "scale", *size)
+    short, long = found["scale"]["runs"]
+    assert 0.9 < short["of_reference"] <= 1.0 + 1e-9
+    assert long["evaluations"] > 0 and short["peak_mb"] > 1
+    assert {"commit", "processor", "load"} <= set(found["machine"])
