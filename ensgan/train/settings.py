@@ -32,7 +32,8 @@ class TrainSettings:
             unequal classes and "uniform" a projection discriminator can tell fakes by their label.
         device: a torch device.
         precision: "float32", or "bfloat16" for automatic mixed precision.
-        compile: run the networks through ``torch.compile``.
+        compile: run the networks through ``torch.compile``; a discriminator with spectral norm
+            stays as it is.
 
     Raises:
         InputError: with every value that is out of range.

@@ -17,6 +17,7 @@ from ensgan.train.reals import Reals, to_range
 from ensgan.train.settings import TrainSettings
 from ensgan.types import Samples
 from ensgan.zoo.backbones.base import Generator, Player
+from ensgan.zoo.backbones.layers import SpectralNorm
 from ensgan.zoo.build import build_discriminator, build_generator
 from ensgan.zoo.conditioning.base import Evidence, HeadOutput
 from ensgan.zoo.discriminator import Discriminator
@@ -81,6 +82,10 @@ class Training:
         self.step = 0
         compiled = torch.compile if settings.compile else _as_it_is
         self._generate: Callable[..., Tensor] = compiled(self.generator)
+        # It runs twice before its backward pass. A compiled power iteration may keep the vectors it
+        # began with, and finds them overwritten by then (torch 2.13).
+        if any(isinstance(module, SpectralNorm) for module in self.discriminator.modules()):
+            compiled = _as_it_is
         self._discriminate: Callable[..., HeadOutput] = compiled(self.discriminator)
 
     def fakes(self, player: Player) -> Fakes:

@@ -45,10 +45,8 @@ class SpectralNorm(nn.Module):
                 v = _unit(torch.mv(matrix.t(), u))
                 u = _unit(torch.mv(matrix, v))
                 # New tensors enter the graph: a second forward may overwrite the buffers before
-                # the first one's backward. A single row leaves u at ±1, and a compiled graph keeps
-                # the old one for its backward.
-                if len(u) > 1:
-                    self.u.copy_(u)
+                # the first one's backward.
+                self.u.copy_(u)
                 self.v.copy_(v)
         else:
             u, v = _unit(u), _unit(v)
