@@ -10,6 +10,7 @@ and reference point, so their hypervolumes compare.
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -44,17 +45,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     spec = load_sweep(args.sweep, args.settings)
     with tempfile.TemporaryDirectory(prefix="ensgan-budget-") as temporary, ray_session():
         storage = args.storage or Path(temporary)
-        whole, _ = _sweep(spec, storage / "whole", args.data_dir, None)
-        hours = _hours(whole.members, spec)
+        whole, _, hours = _sweep(spec, storage / "whole", args.data_dir, None)
         expected = {member.name: member.sha256 for member in whole.members}
-        rows = [_row("whole", 1.0, whole, spec, {})]
+        rows = [_row("whole", 1.0, whole, hours, {})]
         for part in args.parts:
             rows.append(_cut(whole, spec, part * hours, part))
             for scheduler in args.schedulers:
                 budget = Budget(gpu_hours=part * hours, scheduler=scheduler)
                 place = storage / f"{scheduler}-{round(100 * part)}"
-                result, stopped = _sweep(spec, place, args.data_dir, budget)
-                rows.append(_row(scheduler, part, result, spec, stopped))
+                result, stopped, taken = _sweep(spec, place, args.data_dir, budget)
+                rows.append(_row(scheduler, part, result, taken, stopped))
                 found = {member.name: member.sha256 for member in result.members}
                 assert found.items() <= expected.items(), "a budget changed a member"
     for row in rows:
@@ -70,21 +70,28 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _sweep(
     spec: SweepSpec, storage: Path, data_dir: Path | None, budget: Budget | None
-) -> tuple[SweepResult, dict[str, str]]:
-    """The sweep, and the GANs that left with the reason."""
+) -> tuple[SweepResult, dict[str, str], float]:
+    """The sweep, the GANs that left with the reason, and the hours of all its trials.
+
+    Under a budget these include what trials did after their last snapshot.
+    """
     from ensgan.cluster.launch import run_sweep
 
     stopped: dict[str, str] = {}
+    hours: list[float] = []
 
     def on_event(event: Event) -> None:
         if event.kind == "stopped":
             stopped[event.fields["gan"]] = event.fields["reason"]
+        elif event.kind == "budget":
+            hours.append(event.fields["hours"])
 
     begin = time.monotonic()
     result = run_sweep(spec, storage=storage, data_dir=data_dir, budget=budget, on_event=on_event)
     assert not result.failed, result.failed
-    print(f"# {storage.name}: {len(result.members)} members, {time.monotonic() - begin:.0f} s")
-    return result, stopped
+    seconds = time.monotonic() - begin
+    print(f"# {storage.name}: {len(result.members)} members, {seconds:.0f} s", file=sys.stderr)
+    return result, stopped, hours[-1] if hours else _hours(result.members, spec)
 
 
 def _hours(members: tuple[MemberResult, ...], spec: SweepSpec) -> float:
@@ -96,14 +103,14 @@ def _hours(members: tuple[MemberResult, ...], spec: SweepSpec) -> float:
 
 
 def _row(
-    scheduler: str, part: float, result: SweepResult, spec: SweepSpec, stopped: dict[str, str]
+    scheduler: str, part: float, result: SweepResult, hours: float, stopped: dict[str, str]
 ) -> dict[str, Any]:
     point = result.selected.point
     chosen = result.table.row("selected").metrics
     return {
         "scheduler": scheduler,
         "part": part,
-        "hours": _hours(result.members, spec),
+        "hours": hours,
         "members": len(result.members),
         "left_early": sorted(gan for gan, why in stopped.items() if "spent" not in why),
         "hypervolume": result.front.hypervolume,

@@ -80,6 +80,8 @@ def sentence(event: Event) -> str:
             f"{fields['gan']} stopped at {fields['members']} of {fields['of']} members: "
             f"{fields['reason']}"
         )
+    if event.kind == "budget":
+        return f"trainings have taken {fields['hours']:.4g} hours of the budget"
     if event.kind == "failed":
         return f"FAILED {fields['gan']}: {fields['error']}"
     if event.kind == "warning":

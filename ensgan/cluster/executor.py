@@ -26,7 +26,7 @@ from ensgan.errors import EnsganError, StoreError
 from ensgan.files import is_full
 from ensgan.pipeline.budget import Budget
 from ensgan.pipeline.disk import written_bytes
-from ensgan.pipeline.events import OnEvent
+from ensgan.pipeline.events import Event, OnEvent
 from ensgan.pipeline.executor import NextPiece, Piece, no_piece
 from ensgan.pipeline.members import MemberJob, MemberResult
 
@@ -95,6 +95,8 @@ class RayExecutor:
             contextlib.redirect_stdout(io.StringIO()),
         ):
             _fit(tuner, queue, self.tune_folder)
+        if isinstance(queue, RoundQueue):
+            on_event(Event("budget", {"hours": queue.used}))
         # Fresh workers import torch while the driver scores and searches.
         self._warming = [_import_classifier.remote() for _ in range(min(self.slots, MOST_WARM))]
         return watcher.failed

@@ -39,6 +39,12 @@ class TrialQueue(Searcher):  # type: ignore[misc]
         """Run this one next."""
         self.waiting.insert(0, order)
 
+    def started(self, trial_id: str) -> None:
+        """A trial runs now; until then it waited for a slot."""
+
+    def look(self) -> None:
+        """Called every second while trials run."""
+
     def note(self, trial_id: str, member: MemberResult) -> None:
         """A running trial has finished a member."""
 

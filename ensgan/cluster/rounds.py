@@ -60,6 +60,34 @@ class RoundQueue(TrialQueue):
         self.closed: set[str] = set()
         self.began: dict[str, float] = {}
         self.hours = 0.0
+        self._ended = 0.0
+
+    @property
+    def used(self) -> float:
+        """Hours of the budget: of members, of trials that ended between two, of those that run."""
+        now = time.time()
+        running = sum(
+            order.share * (now - self.began.get(trial_id, now)) / 3600
+            for trial_id, order in list(self.running.items())
+        )
+        return self.hours + self._ended + running
+
+    def started(self, trial_id: str) -> None:
+        """From now on the trial costs something."""
+        self.began[trial_id] = time.time()
+
+    def look(self) -> None:
+        """End the running trials when the budget is spent: Tune asks only where it has room."""
+        if self.running and not self.halted and self._spent() is not None:
+            self._end_trials()
+
+    def _spent(self) -> str | None:
+        return self.budget.spent(self.used, time.time())
+
+    def _end_trials(self) -> None:
+        if not self.stop_file.exists():
+            self.stop_file.parent.mkdir(parents=True, exist_ok=True)
+            self.stop_file.touch()
 
     def note(self, trial_id: str, member: MemberResult) -> None:
         """A member is finished: its scores and what it took."""
@@ -76,25 +104,26 @@ class RoundQueue(TrialQueue):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """See :meth:`TrialQueue.suggest`; nothing more once the budget is spent."""
-        reason = self.budget.spent(self.hours + self._running_hours(), time.time())
-        if reason is not None and not self.halted:
-            for order in self.waiting:
-                self._stop(order.gan, reason)
-            self.waiting.clear()
-            if self.running and not self.stop_file.exists():
-                self.stop_file.parent.mkdir(parents=True, exist_ok=True)
-                self.stop_file.touch()
-            return None if self.running else str(Searcher.FINISHED)
-        given = super().suggest(trial_id)
-        if trial_id in self.running:
-            self.began[trial_id] = time.time()
-        return given
+        reason = self._spent()
+        if reason is None or self.halted:
+            return super().suggest(trial_id)
+        for order in self.waiting:
+            self._stop(order.gan, reason)
+        self.waiting.clear()
+        if not self.running:
+            return str(Searcher.FINISHED)
+        self._end_trials()
+        return None
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         """The GAN's next round, or its end."""
         order = self.running.pop(trial_id, None)
+        if order is not None:
+            # What it did since its last snapshot is in its resume checkpoint, and was paid for.
+            now = time.time()
+            self._ended += order.share * (now - self.began.pop(trial_id, now)) / 3600
         if order is None or error or self.halted or order.gan in self.closed:
             return
         if any(order.gan == other.gan for other in self.waiting):
@@ -103,7 +132,7 @@ class RoundQueue(TrialQueue):
         done = len(self.histories.get(order.gan, ()))
         if done >= planned:
             return
-        reason = self.budget.spent(self.hours + self._running_hours(), time.time())
+        reason = self._spent()
         if reason is None:
             reason = (
                 dominated(order.gan, self.histories, planned)
@@ -119,13 +148,6 @@ class RoundQueue(TrialQueue):
     def _hope(self, gan: str) -> float:
         history = self.histories.get(gan)
         return promise(history, self.planned[gan]).intra_d if history else float("inf")
-
-    def _running_hours(self) -> float:
-        now = time.time()
-        return sum(
-            order.share * (now - self.began.get(trial_id, now)) / 3600
-            for trial_id, order in self.running.items()
-        )
 
     def _stop(self, gan: str, reason: str) -> None:
         if gan in self.stopped:

@@ -16,6 +16,8 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 # Tune would end its run as if it were done, and the sweep go on with half a pool.
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+# ASHA would end the whole sweep over a trial that reports an error, or nothing, and no Intra-d.
+os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
 # ensgan never restores from Tune's state: writing it at the end is enough.
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "86400")
 os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")

@@ -57,6 +57,10 @@ class Watcher(tune.Callback):  # type: ignore[misc]
         # Tune pickles its callbacks into a state that ensgan never restores from.
         return {}
 
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        """Called when a trial has a slot."""
+        self.queue.started(trial.trial_id)
+
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
     ) -> None:
@@ -183,6 +187,8 @@ def heartbeats(queue: TrialQueue, jobs: Sequence[MemberJob], on_event: OnEvent) 
     def poll() -> None:
         seen: dict[Path, float] = {}
         while not stop.wait(POLL_SECONDS):
+            with contextlib.suppress(OSError):  # a full disk: the trials find out themselves
+                queue.look()
             for order in list(queue.running.values()):
                 path = heartbeat_path(by_name[order.gan])
                 try:

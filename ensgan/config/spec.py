@@ -281,7 +281,7 @@ class ClusterSpec(_Strict):
     ``autoscaling`` says that nodes may join later.
     """
 
-    cpus_per_trial: float = Field(1.0, gt=0)
+    cpus_per_trial: float = Field(1.0, gt=0, allow_inf_nan=False)
     gpus_per_trial: float | Literal["auto"] = 0.0
     max_concurrent: int | None = Field(None, ge=1)
     priority: dict[str, int] = {}
@@ -293,7 +293,7 @@ class ClusterSpec(_Strict):
     def _gpus(cls, value: float | str) -> float | str:
         if isinstance(value, str):
             return value
-        if value < 0 or (value > 1 and value != int(value)):
+        if not 0 <= value < float("inf") or (value > 1 and value != int(value)):
             raise ValueError(f"{value:g} GPUs: use auto, a part of one (0.25), or a whole number")
         return value
 

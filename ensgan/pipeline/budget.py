@@ -32,8 +32,8 @@ class Budget:
     """What a sweep's training may take.
 
     Attributes:
-        gpu_hours: of all trials of the sweep together, earlier sessions included; a trial on half
-            a GPU takes half (CPU-hours where trials get no GPU). None: unbounded.
+        gpu_hours: of all trials of the sweep together, members of earlier sessions included; a
+            trial on half a GPU takes half (CPU-hours where trials get no GPU). None: unbounded.
         deadline: when training ends, seconds since the epoch. None: never.
         scheduler: ``front`` (rounds, see the module) or ``asha`` (Tune's ASHA on Intra-d).
     """

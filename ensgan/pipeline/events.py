@@ -15,7 +15,7 @@ class Event:
 
     Kinds: ``plan``, ``stage`` (state start/done/cached), ``progress``, ``member``, ``failed``,
     ``lost`` (a trial's process or node; it goes on), ``stopped``
-    (by a budget), ``strategy``, ``warning``, ``done``.
+    (by a budget), ``budget`` (hours that trials took of it), ``strategy``, ``warning``, ``done``.
     """
 
     kind: str

@@ -140,6 +140,44 @@ def test_a_spent_budget_ends_the_sweep_and_says_so(queue_of: Any, tmp_path: Path
     assert queue.stopped["A"] == "0.015 GPU-hours are spent"
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds that the queue believes in, the first item."""
+    now = [1e9]
+    monkeypatch.setattr("ensgan.cluster.rounds.time.time", lambda: now[0])
+    return now
+
+
+def test_waiting_for_a_slot_costs_nothing(queue_of: Any, clock: list[float]) -> None:
+    queue = queue_of(Budget(gpu_hours=1), "AB")
+    for trial in ("1", "2"):
+        queue.suggest(trial)
+    queue.started("1")
+    clock[0] += 1800
+    assert queue.used == pytest.approx(0.5)
+    queue.started("2")
+    clock[0] += 360
+    assert queue.used == pytest.approx(0.7)
+
+
+def test_a_trial_stopped_between_snapshots_has_been_paid_and_does_not_begin_again(
+    queue_of: Any, clock: list[float], tmp_path: Path
+) -> None:
+    queue = queue_of(Budget(gpu_hours=1), "A")
+    queue.suggest("1")
+    queue.started("1")
+    clock[0] += 3500
+    queue.look()
+    assert not (tmp_path / "stop").exists()
+    clock[0] += 200
+    queue.look()  # Tune has no room and asks for nothing: the budget is watched all the same
+    assert (tmp_path / "stop").exists()
+    queue.on_trial_complete("1")
+    assert queue.used == pytest.approx(3700 / 3600)
+    assert queue.suggest("2") == Searcher.FINISHED
+    assert queue.stopped == {"A": "1 GPU-hours are spent"}
+
+
 def test_a_failed_gan_does_not_come_back(queue_of: Any) -> None:
     queue = queue_of(Budget(gpu_hours=1), "A")
     queue.suggest("1")
