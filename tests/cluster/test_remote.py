@@ -78,7 +78,7 @@ def test_a_sweep_over_ray_client(tmp_path: Path, cluster: str) -> None:
 @pytest.mark.timeout(400)
 def test_a_sweep_lost_sight_of(tmp_path: Path, cluster: str) -> None:
     """It goes on, is refused to another request, watched again, interrupted, and resumed."""
-    sweep = write_sweep(tmp_path, train={"steps": 400, "snapshots": 2, "resume_every": 5})
+    sweep = write_sweep(tmp_path, train={"steps": 4000, "snapshots": 2, "resume_every": 5})
     options = ["--storage", str(tmp_path / "store"), "--allow-open-cluster"]
 
     first = run(sweep, cluster, *options)
