@@ -15,6 +15,7 @@ import ray  # isort: skip
 from ray import tune  # isort: skip
 
 from ensgan.cluster import preflight
+from ensgan.cluster.interrupt import Interrupt
 from ensgan.cluster.queue import TrialQueue
 from ensgan.cluster.rounds import RoundQueue, asha
 from ensgan.cluster.shares import Order, check_satisfiable, orders, slots
@@ -86,13 +87,15 @@ class RayExecutor:
         stop_path(jobs[0]).unlink(missing_ok=True)
         queue = self._queue(wanted, jobs, on_event)
         watcher = Watcher(queue, jobs, on_member, on_event, self.settings.retries, _living_ids)
-        tuner = self._tuner(queue, watcher, jobs)
+        interrupt = Interrupt()
+        tuner = self._tuner(queue, watcher, jobs, interrupt)
         with (
             heartbeats(queue, jobs, on_event),
             self._using_free_slots(queue, ahead),
             _pending_trials(min(len(jobs), self.slots, MOST_PENDING)),
             # Tune prints boxes even when told to be quiet; stdout belongs to the caller's events.
             contextlib.redirect_stdout(io.StringIO()),
+            interrupt.watching(stop_path(jobs[0]).touch),
         ):
             _fit(tuner, queue, self.tune_folder)
         if isinstance(queue, RoundQueue):
@@ -139,7 +142,13 @@ class RayExecutor:
             on_event=on_event,
         )
 
-    def _tuner(self, queue: TrialQueue, watcher: Watcher, jobs: Sequence[MemberJob]) -> tune.Tuner:
+    def _tuner(
+        self,
+        queue: TrialQueue,
+        watcher: Watcher,
+        jobs: Sequence[MemberJob],
+        interrupt: Interrupt,
+    ) -> tune.Tuner:
         trainable = tune.with_resources(
             tune.with_parameters(gan_trial, jobs={job.name: job for job in jobs}),
             lambda config: {"cpu": config["cpus"], "gpu": config["gpus"]},
@@ -158,6 +167,7 @@ class RayExecutor:
                 name="trials",
                 storage_path=str(self.tune_folder),
                 verbose=0,
+                stop=interrupt,
                 callbacks=[watcher],
                 failure_config=tune.FailureConfig(max_failures=self.settings.retries),
             ),
@@ -199,6 +209,7 @@ def _fit(tuner: tune.Tuner, queue: TrialQueue, folder: Path) -> None:
 
     Raises:
         StoreError: results cannot be written, as a trial, the driver or Tune itself found.
+        EnsganError: Tune ended before its trials, as it does at SIGUSR1.
     """
     try:
         tuner.fit()
@@ -209,6 +220,8 @@ def _fit(tuner: tune.Tuner, queue: TrialQueue, folder: Path) -> None:
         raise StoreError(str(queue.halted)) from error
     if queue.halted is not None:
         raise StoreError(queue.halted)
+    if queue.waiting or queue.running:
+        raise EnsganError("training was ended from outside: the same command goes on from here")
 
 
 def _submit(settings: ClusterSpec) -> Callable[[Piece], Any]:
