@@ -67,3 +67,9 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     if near:
         return f"unknown {kind} '{name}': did you mean '{folded[near[0]]}'?"
     return f"unknown {kind} '{name}': known are {', '.join(options)}"
+
+
+def last_line(error: BaseException | str | None) -> str:
+    """The last line of an error that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -21,9 +21,9 @@ from ensgan.cluster.rounds import RoundQueue, asha
 from ensgan.cluster.shares import Order, check_satisfiable, orders, slots
 from ensgan.cluster.spare import ReleasingScheduler, SpareSlots
 from ensgan.cluster.trainable import gan_trial, stop_path
-from ensgan.cluster.watcher import Watcher, heartbeats, last_line
+from ensgan.cluster.watcher import Watcher, heartbeats
 from ensgan.config import ClusterSpec
-from ensgan.errors import EnsganError, StoreError
+from ensgan.errors import EnsganError, StoreError, last_line
 from ensgan.files import is_full
 from ensgan.pipeline.budget import Budget
 from ensgan.pipeline.disk import written_bytes

@@ -15,8 +15,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from ensgan.cluster.watcher import last_line
-from ensgan.errors import ConfigError
+from ensgan.errors import ConfigError, last_line
 from ensgan.files import sha256_file
 from ensgan.pipeline.events import Event, OnEvent
 from ensgan.pipeline.members import MemberJob

@@ -20,13 +20,14 @@ from ensgan.cluster import session  # sets Ray's environment before the import b
 import ray  # isort: skip
 
 from ensgan.cluster.head import HeadDriver, RemoteSweep
-from ensgan.errors import EnsganError, InputError
+from ensgan.errors import EnsganError, InputError, last_line
 from ensgan.pipeline.events import Event, OnEvent
 from ensgan.pipeline.names import files_beside, load_sweep
 
 SCHEME = "ray://"
 NAMESPACE = "ensgan"
 POLL_SECONDS = 0.5
+CONNECT_ATTEMPTS = 3
 
 __all__ = ["SCHEME", "pack", "run_on_head", "session"]
 
@@ -116,10 +117,17 @@ def _client(address: str) -> Iterator[None]:
     session.check_answers(address.removeprefix(SCHEME), address)
     for name in ("ray", "ray.util.client"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
-        ray.init(address, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise InputError(f"no Ray Client server answers at '{address}': {error}") from error
+    for attempt in range(CONNECT_ATTEMPTS):
+        try:
+            ray.init(address, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR")
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            # A head that trains can take too long to start the process of one more client.
+            if "server failed" not in str(error) or attempt == CONNECT_ATTEMPTS - 1:
+                raise InputError(
+                    f"no Ray Client server answers at '{address}': {last_line(error)}"
+                ) from error
+        else:
+            break
     try:
         yield
     finally:

@@ -15,7 +15,7 @@ from ray.tune.experiment import Trial
 from ensgan.cluster.queue import TrialQueue
 from ensgan.cluster.shares import Order
 from ensgan.cluster.trainable import OUT_OF_MEMORY, STORAGE, heartbeat_path, stop_path
-from ensgan.errors import DataError, StoreError
+from ensgan.errors import DataError, StoreError, last_line
 from ensgan.files import read_json
 from ensgan.pipeline.events import Event, OnEvent
 from ensgan.pipeline.members import MemberJob, MemberResult
@@ -206,9 +206,3 @@ def heartbeats(queue: TrialQueue, jobs: Sequence[MemberJob], on_event: OnEvent) 
     finally:
         stop.set()
         thread.join()
-
-
-def last_line(error: BaseException | str | None) -> str:
-    """The last line of an error that says something."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

@@ -150,5 +150,27 @@ def test_nobody_at_the_address() -> None:
         remote.run_on_head("ray://127.0.0.1:1", RemoteSweep("t", {}, (), True), print)
 
 
+@pytest.mark.parametrize(("failures", "works"), [(2, True), (3, False)])
+def test_a_busy_head_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch, failures: int, works: bool
+) -> None:
+    tries: list[str] = []
+
+    def init(address: str, **_: object) -> None:
+        tries.append(address)
+        if len(tries) <= failures:
+            raise ConnectionAbortedError("Traceback:\nStarting Ray client server failed. See a log")
+
+    monkeypatch.setattr(remote.ray, "init", init)
+    monkeypatch.setattr(remote.session, "check_answers", lambda *_: None)
+    if works:
+        with remote._client("ray://head:10001"):
+            assert len(tries) == 3
+        return
+    refused = pytest.raises(InputError, match=r"answers at 'ray://head:10001': Starting Ray client")
+    with refused, remote._client("ray://head:10001"):
+        pass
+
+
 def test_the_tiny_sweep_names_no_files(tmp_path: Path) -> None:
     assert "plugins" not in tiny()["train"] and files_beside(write_sweep(tmp_path)) == ()
