@@ -35,10 +35,11 @@ def propose(dataset: Dataset, source: dict[str, Any], machine: Machine) -> list[
     """The values of a first sweep, in the order of the file."""
     images, classes = len(dataset.train), dataset.num_classes
     kind = "grey" if dataset.shape.channels == 1 else "RGB"
+    noun = "1 class" if classes == 1 else f"{classes} classes"
     data = [
         Choice("name", _sweep_name(dataset.name, source)),
         Choice("seed", 0, "the same seed gives the same sweep"),
-        Choice("dataset.name", source["name"], f"{images:,} training images, {classes} classes"),
+        Choice("dataset.name", source["name"], f"{images:,} training images, {noun}"),
         *([Choice("dataset.data_dir", source["data_dir"])] if source["data_dir"] else []),
         Choice("dataset.image_size", dataset.shape.size, f"{kind}, {_counts(dataset)}"),
         *(Choice(f"dataset.options.{key}", value) for key, value in source["options"].items()),

@@ -17,6 +17,7 @@ from ensgan.pipeline.events import Event, OnEvent
 
 QUIET_KINDS = {"progress"}
 """Too frequent to be lines of a log."""
+COLUMNS = ("last member", "step", "steps/s", "left", "node", "GPU", "Intra-d", "health")
 
 
 @contextmanager
@@ -139,28 +140,44 @@ class _LiveTable:
 
 
 def gan_table(title: str, rows: Iterable[Mapping[str, Any]]) -> Table:
-    """One line a GAN: how far it is, how fast, where, and how good its last member was."""
+    """One line a GAN: how far it is, how fast, where, and how good its last member was.
+
+    The node is shown when there are several, the GPU's memory when there is one: 80 columns do without.
+    """
+    rows = list(rows)
+    hidden = set()
+    if len({row.get("node") for row in rows if row.get("node")}) < 2:
+        hidden.add("node")
+    if not any(row.get("gpu_memory_bytes") for row in rows):
+        hidden.add("GPU")
+    shown = [column for column in COLUMNS if column not in hidden]
     table = Table(title=title, title_justify="left")
-    for column in ("last member", "step", "steps/s", "left", "node", "GPU", "Intra-d", "health"):
+    for column in shown:
         left = column in ("last member", "node", "health")
         table.add_column(column, justify="left" if left else "right", no_wrap=column != "health")
     for row in rows:
-        rate, memory = row.get("steps_per_second"), row.get("gpu_memory_bytes")
-        eta, intra_d = row.get("eta_seconds"), row.get("intra_d")
-        health = row.get("health") or ()
-        words = health if isinstance(health, str) else ", ".join(health)
-        state = row.get("state", "running")
-        table.add_row(
-            row.get("member") or row["gan"],
-            f"{row.get('step', 0):,}/{row.get('steps', 0):,}",
-            f"{rate:.2f}" if rate else "",
-            duration(eta) if eta is not None else "",
-            row.get("node") or "",
-            f"{memory / 2**30:.1f} GB" if memory else "",
-            f"{intra_d:.3f}" if intra_d is not None else "",
-            words if state in ("running", "done") else f"{state} {words}".strip(),
-        )
+        cells = _cells(row)
+        table.add_row(*(cells[column] for column in shown))
     return table
+
+
+def _cells(row: Mapping[str, Any]) -> dict[str, str]:
+    """What the table says of a GAN, by column."""
+    rate, memory = row.get("steps_per_second"), row.get("gpu_memory_bytes")
+    eta, intra_d = row.get("eta_seconds"), row.get("intra_d")
+    health = row.get("health") or ()
+    words = health if isinstance(health, str) else ", ".join(health)
+    state = row.get("state", "running")
+    return {
+        "last member": row.get("member") or row["gan"],
+        "step": f"{row.get('step', 0):,}/{row.get('steps', 0):,}",
+        "steps/s": f"{rate:.2f}" if rate else "",
+        "left": duration(eta) if eta is not None else "",
+        "node": row.get("node") or "",
+        "GPU": f"{memory / 2**30:.1f} GB" if memory else "",
+        "Intra-d": f"{intra_d:.3f}" if intra_d is not None else "",
+        "health": words if state in ("running", "done") else f"{state} {words}".strip(),
+    }
 
 
 def duration(seconds: float) -> str:

@@ -38,7 +38,9 @@ def emit(value: Mapping[str, Any], *, as_json: bool, table: Callable[[], Rendera
     if as_json:
         typer.echo(json.dumps(value, allow_nan=False))
     else:
-        Console().print(table())
+        shown = table()
+        # Sentences, commands and files to copy keep their lines; tables fit the terminal.
+        Console().print(shown, soft_wrap=isinstance(shown, str | Text))
 
 
 def note(message: str) -> None:

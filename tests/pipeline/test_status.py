@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from ensgan.cli import main
 from ensgan.cli.live import gan_table
@@ -59,6 +61,24 @@ def test_a_running_sweep(folder: SweepFolder) -> None:
     assert (running["node"], running["gpu_memory_bytes"]) == ("gpu7", 3 * 2**30)
     assert (waiting["state"], waiting["step"]) == ("waiting", 0)
     assert gan_table("", value["gans"]).row_count == 3
+
+
+def printed(rows: list[dict[str, Any]], width: int = 80) -> str:
+    console = Console(width=width, file=io.StringIO())
+    console.print(gan_table("", rows))
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_the_table_fits_80_columns_and_shows_what_tells_rows_apart() -> None:
+    done = {"gan": "StyleGAN2-DiffAug", "member": "StyleGAN2-DiffAug@1000", "state": "done"}
+    done |= {"step": 1000, "steps": 1000, "steps_per_second": 2.44, "node": "gpu7"}
+    done |= {"intra_d": 0.582, "health": ["constant images"]}
+    rows = [done, {"gan": "SNGAN", "steps": 2000, "state": "waiting"}]
+    one = printed(rows)
+    assert "constant" in one and "waiting" in one and "Intra-d" in one
+    assert "gpu7" not in one and "GPU" not in one
+    several = printed([*rows, {**done, "node": "gpu8", "gpu_memory_bytes": 2**30}], 110)
+    assert "gpu7" in several and "1.0 GB" in several
 
 
 def test_a_trial_not_heard_of_is_not_called_running(folder: SweepFolder) -> None:
