@@ -142,7 +142,8 @@ class _LiveTable:
 def gan_table(title: str, rows: Iterable[Mapping[str, Any]]) -> Table:
     """One line a GAN: how far it is, how fast, where, and how good its last member was.
 
-    The node is shown when there are several, the GPU's memory when there is one: 80 columns do without.
+    The node is shown when there are several, the GPU's memory when there is one; without
+    both, 80 columns hold the table.
     """
     rows = list(rows)
     hidden = set()
