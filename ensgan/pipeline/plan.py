@@ -51,7 +51,12 @@ class GanPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """The whole sweep. ``wall_seconds`` is of training alone, on ``slots`` slots."""
+    """The whole sweep. ``wall_seconds`` is of training alone, on ``slots`` slots.
+
+    Attributes:
+        device: where the steps were measured, ``cpu`` (one thread) or ``cuda``.
+        wants_gpu: trials will run on GPUs.
+    """
 
     sweep: str
     rows: tuple[GanPlan, ...]
@@ -64,6 +69,8 @@ class Plan:
     classifiers: int
     disk_bytes: int
     free_bytes: int
+    device: str
+    wants_gpu: bool
 
     @property
     def sentence(self) -> str:
@@ -74,7 +81,16 @@ class Plan:
             f"{self.images:,} images to generate, {self.classifiers} classifiers to train\n"
             f"training about {_duration(self.wall_seconds)} on {self.slots} slots "
             f"({_duration(self.training_seconds)} in all), disk {self.disk_bytes / 2**20:,.0f} MB "
-            f"of {self.free_bytes / 2**30:,.0f} GB free{fits}"
+            f"of {self.free_bytes / 2**30:,.0f} GB free{fits}{self._remark}"
+        )
+
+    @property
+    def _remark(self) -> str:
+        if not self.wants_gpu or self.device == "cuda":
+            return ""
+        return (
+            "\nno GPU here: times are of one CPU thread and this machine's slots; those of the "
+            "GPUs that the sweep asks for are unknown: run --dry-run on a node that has one"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -92,8 +108,10 @@ def make_plan(
     """Measure a few steps of every GAN and add up. Nothing is written."""
     spec = resolved.spec
     rows = []
+    wants_gpu = bool(spec.cluster.gpus_per_trial)
+    device = "cuda" if wants_gpu and torch.cuda.is_available() else "cpu"
     for i, (row, settings) in enumerate(zip(resolved.gans, resolved.settings, strict=True)):
-        rows.append(_gan_plan(resolved, row, settings))
+        rows.append(_gan_plan(resolved, row, replace(settings, device=device)))
         on_progress(i + 1, len(resolved.gans))
     if slots is None:
         cpus = psutil.cpu_count(logical=True) or 1
@@ -113,6 +131,8 @@ def make_plan(
         classifiers=spec.evaluate.repeats * len(spec.evaluate.strategies),
         disk_bytes=disk_bytes(resolved),
         free_bytes=free_bytes(storage),
+        device=device,
+        wants_gpu=wants_gpu,
     )
 
 
@@ -164,6 +184,8 @@ def _measure(resolved: Resolved, row: zoo.GANSpec, settings: train.TrainSettings
         while len(taken) < 2 or (len(taken) < 8 and sum(taken) < MEASURED_SECONDS):
             begin = time.perf_counter()
             full_step(training, record)
+            if settings.device != "cpu":
+                torch.cuda.synchronize()
             taken.append(time.perf_counter() - begin)
             if len(taken) == 1 and taken[0] > MEASURED_SECONDS:
                 return taken[0]

@@ -125,6 +125,17 @@ def test_a_storage_that_cannot_be_written(shell: Shell, tmp_path: Path) -> None:
     assert code in (1, 2) and "cannot write" in error and "Traceback" not in error
 
 
+def test_a_dry_run_says_when_it_cannot_know_the_gpus(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    sweep = write_sweep(tmp_path, cluster={"gpus_per_trial": 0.5})
+    code, out, _ = shell("sweep", str(sweep), "--dry-run")
+    assert code == 0 and "no GPU here: times are of one CPU thread" in " ".join(out.split())
+    code, out, _ = shell("sweep", str(write_sweep(tmp_path)), "--dry-run")
+    assert code == 0 and "no GPU here" not in out
+
+
 def test_dry_run_as_json(shell: Shell, tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path)
     code, out, _ = shell("sweep", str(sweep), "--dry-run", "--json")
