@@ -19,10 +19,18 @@ MLFLOW_SETTINGS = {
 }
 
 
+RAYS_OWN = {44217, 44227, 52365}
+"""Ports that every head of Ray takes for its metrics and agent; the system may give them out."""
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on and that Ray does not want for itself."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port not in RAYS_OWN:
+            return port
 
 
 @contextmanager

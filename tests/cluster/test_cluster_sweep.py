@@ -60,6 +60,7 @@ def when(condition: Callable[[], bool], act: Callable[[], None], stop: threading
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.slow  # the default tests kill a node, with its trials
 def test_a_killed_trial_goes_on_and_gives_the_same_members(
     tmp_path: Path, undisturbed: dict[str, str]
 ) -> None:

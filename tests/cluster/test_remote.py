@@ -13,18 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from servers import free_port
 from tiny_sweep import tiny, write_sweep
 
 from ensgan.cluster import remote
 from ensgan.cluster.head import HeadDriver, RemoteSweep
 from ensgan.errors import InputError
 from ensgan.pipeline.names import files_beside
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
