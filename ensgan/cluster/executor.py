@@ -30,6 +30,7 @@ from ensgan.pipeline.disk import written_bytes
 from ensgan.pipeline.events import Event, OnEvent
 from ensgan.pipeline.executor import NextPiece, Piece, no_piece
 from ensgan.pipeline.members import MemberJob, MemberResult
+from ensgan.pipeline.pace import Costs
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -114,9 +115,11 @@ class RayExecutor:
             wanted,
             self.settings.max_concurrent,
             self.budget,
-            {job.name: job.settings.snapshots for job in jobs},
+            _costs(wanted, jobs),
+            self.slots,
             stop_path(jobs[0]),
             on_event,
+            {job.name: made for job in jobs if (made := job.made())},
         )
 
     def _using_free_slots(
@@ -202,6 +205,14 @@ class RayExecutor:
         if first is not None:
             raise _cause(first)
         return [results[i] for i in range(len(items))]
+
+
+def _costs(wanted: Sequence[Order], jobs: Sequence[MemberJob]) -> Costs:
+    by_name = {job.name: job for job in jobs}
+    return Costs(
+        {order.gan: by_name[order.gan].settings.snapshots for order in wanted},
+        {order.gan: by_name[order.gan].effort * order.share for order in wanted},
+    )
 
 
 def _fit(tuner: tune.Tuner, queue: TrialQueue, folder: Path) -> None:

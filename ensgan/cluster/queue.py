@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray.tune.search import Searcher
@@ -45,6 +45,9 @@ class TrialQueue(Searcher):  # type: ignore[misc]
     def look(self) -> None:
         """Called every second while trials run."""
 
+    def heard(self, beat: Mapping[str, Any]) -> None:
+        """A running trial has said how far it is."""
+
     def note(self, trial_id: str, member: MemberResult) -> None:
         """A running trial has finished a member."""
 
@@ -61,9 +64,15 @@ class TrialQueue(Searcher):  # type: ignore[misc]
             return None if self.running else str(Searcher.FINISHED)
         if self.at_once is not None and len(self.running) >= self.at_once:
             return None
-        order = self.waiting.pop(0)
+        order = self._pick()
+        if order is None:
+            return None
         self.running[trial_id] = order
         return order.config
+
+    def _pick(self) -> Order | None:
+        """The one of those that wait that runs next, no longer waiting; None: not now."""
+        return self.waiting.pop(0)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

@@ -1,4 +1,5 @@
-"""The queue of a sweep with a budget: one snapshot a round, the most promising first.
+"""The queue of a sweep with a budget: one snapshot a round, the most promising first, as many
+GANs in each as the budget carries.
 
 With ASHA the trials run through and Tune's scheduler stops them; the queue keeps to the budget.
 """
@@ -8,7 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from math import inf
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from ray.tune.schedulers import ASHAScheduler
@@ -19,6 +23,7 @@ from ensgan.cluster.shares import Order
 from ensgan.pipeline.budget import Budget, dominated, promise
 from ensgan.pipeline.events import Event, OnEvent
 from ensgan.pipeline.members import MemberJob, MemberResult
+from ensgan.pipeline.pace import FINALISTS, Costs, places, widths
 
 
 def asha(jobs: Sequence[MemberJob]) -> ASHAScheduler:
@@ -36,6 +41,16 @@ def asha(jobs: Sequence[MemberJob]) -> ASHAScheduler:
 class RoundQueue(TrialQueue):
     """Hands out trials until the budget is spent, of one snapshot each unless ASHA stops them.
 
+    Args:
+        orders: one of each GAN.
+        at_once: trials at most; None: as there are slots.
+        budget: what may be spent.
+        costs: of the GANs' snapshots.
+        slots: how many trials the cluster runs at once.
+        stop_file: made when the budget is spent; running trials end there.
+        on_event: told of GANs that stop.
+        made: snapshots by GAN that an earlier session has left; GANs without one are not named.
+
     Attributes:
         histories: members by GAN, in the order they were made.
         stopped: GANs that will not be finished, with the reason.
@@ -46,14 +61,21 @@ class RoundQueue(TrialQueue):
         orders: Sequence[Order],
         at_once: int | None,
         budget: Budget,
-        planned: Mapping[str, int],
+        costs: Costs,
+        slots: int,
         stop_file: Path,
         on_event: OnEvent,
+        made: Mapping[str, int] | None = None,
     ) -> None:
         self.in_rounds = budget.scheduler == "front"
-        until = 1 if self.in_rounds else None
-        super().__init__([replace(order, until=until) for order in orders], at_once)
-        self.budget, self.planned, self.on_event = budget, planned, on_event
+        self.made = made or {}
+        if self.in_rounds:  # what an earlier session has made comes first and trains nothing
+            orders = [replace(order, until=self.made.get(order.gan) or 1) for order in orders]
+            orders = sorted(orders, key=lambda order: order.gan not in self.made)
+        super().__init__(orders, at_once)
+        self.budget, self.on_event = budget, on_event
+        self.costs, self.planned = costs, costs.planned
+        self.slots = min(slots, at_once or slots)
         self.stop_file = stop_file
         self.histories: dict[str, list[MemberResult]] = {}
         self.stopped: dict[str, str] = {}
@@ -89,13 +111,23 @@ class RoundQueue(TrialQueue):
             self.stop_file.parent.mkdir(parents=True, exist_ok=True)
             self.stop_file.touch()
 
+    def heard(self, beat: Mapping[str, Any]) -> None:
+        """How fast a running trial is."""
+        gan, speed = beat["gan"], beat["steps_per_second"]
+        share = next((order.share for order in self._underway() if order.gan == gan), None)
+        if speed and share:
+            spacing = beat["steps"] / self.planned[gan]
+            self.costs.hear(gan, share * spacing / speed / 3600)
+
     def note(self, trial_id: str, member: MemberResult) -> None:
         """A member is finished: its scores and what it took."""
         order = self.running[trial_id]
         history = self.histories.setdefault(order.gan, [])
         if all(member.name != other.name for other in history):
             history.append(member)
-            self.hours += order.share * sum(end - begin for begin, end in member.work) / 3600
+            hours = order.share * sum(end - begin for begin, end in member.work) / 3600
+            self.costs.measure(order.gan, hours)
+            self.hours += hours
         self.began[trial_id] = time.time()
 
     def close(self, gan: str) -> None:
@@ -103,17 +135,72 @@ class RoundQueue(TrialQueue):
         self.closed.add(gan)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """See :meth:`TrialQueue.suggest`; nothing more once the budget is spent."""
+        """See :meth:`TrialQueue.suggest`; once the budget is spent only what is there already."""
         reason = self._spent()
         if reason is None or self.halted:
             return super().suggest(trial_id)
-        for order in self.waiting:
+        for order in [order for order in self.waiting if not self._is_there(order)]:
+            self.waiting.remove(order)
             self._stop(order.gan, reason)
-        self.waiting.clear()
+        if self.waiting:
+            return super().suggest(trial_id)
         if not self.running:
             return str(Searcher.FINISHED)
         self._end_trials()
         return None
+
+    def _pick(self) -> Order | None:
+        """The most promising for whom the budget has a place in the next round.
+
+        With no such place left the one that is furthest goes on, once nothing else runs; under a
+        deadline at once, where an idle slot saves nothing.
+        """
+        if not self.in_rounds:
+            return super()._pick()
+        hours, by_deadline = self._hours_in_all()
+        if self.costs.known():
+            rounds = max(self.planned.values())
+            found = widths(len(self.planned), rounds, partial(self.costs.affordable, hours))
+        elif by_deadline:  # and nothing is known of the costs
+            return super()._pick()
+        else:
+            found = (min(FINALISTS, len(self.planned)),)
+        for order in self.waiting:
+            done = self._done(order.gan)
+            is_free = self._is_there(order)
+            if is_free or self._begun(done) < places(done, found, self.histories):
+                self.waiting.remove(order)
+                return order
+        if self.running and not by_deadline:
+            return None
+        best = max(self.waiting, key=lambda order: (self._done(order.gan), self._hope(order.gan)))
+        self.waiting.remove(best)
+        return best
+
+    def _hours_in_all(self) -> tuple[float, bool]:
+        """Hours that the budget has for the sweep, and whether it is the deadline that says so."""
+        hours = inf if self.budget.gpu_hours is None else self.budget.gpu_hours
+        if self.budget.deadline is None:
+            return hours, False
+        share = fmean(order.share for order in (*self.waiting, *self._underway()))
+        left = max(0.0, self.budget.deadline - time.time()) / 3600
+        until = self.used + left * self.slots * share
+        return min(hours, until), until < hours
+
+    def _is_there(self, order: Order) -> bool:
+        """What it would make has been made and paid for by an earlier session."""
+        return self._done(order.gan) < self.made.get(order.gan, 0)
+
+    def _done(self, gan: str) -> int:
+        return len(self.histories.get(gan, ()))
+
+    def _begun(self, round_: int) -> int:
+        """GANs that are in this round or have been."""
+        underway = {order.gan for order in self._underway()}
+        return sum(self._done(gan) + (gan in underway) > round_ for gan in self.planned)
+
+    def _underway(self) -> list[Order]:
+        return list(self.running.values())
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -129,7 +216,7 @@ class RoundQueue(TrialQueue):
         if any(order.gan == other.gan for other in self.waiting):
             return  # it comes back with more memory
         planned = self.planned[order.gan]
-        done = len(self.histories.get(order.gan, ()))
+        done = self._done(order.gan)
         if done >= planned:
             return
         reason = self._spent()
@@ -153,6 +240,5 @@ class RoundQueue(TrialQueue):
         if gan in self.stopped:
             return
         self.stopped[gan] = reason
-        made = len(self.histories.get(gan, ()))
-        fields = {"gan": gan, "members": made, "of": self.planned[gan], "reason": reason}
+        fields = {"gan": gan, "members": self._done(gan), "of": self.planned[gan], "reason": reason}
         self.on_event(Event("stopped", fields))

@@ -197,6 +197,7 @@ def heartbeats(queue: TrialQueue, jobs: Sequence[MemberJob], on_event: OnEvent) 
                     continue
                 if beat is not None and beat["time"] != seen.get(path):
                     seen[path] = beat["time"]
+                    queue.heard(beat)
                     on_event(Event("progress", beat))
 
     thread = threading.Thread(target=poll, name="heartbeats", daemon=True)

@@ -88,6 +88,10 @@ class MemberJob:
         """Names of the members this job makes."""
         return tuple(f"{self.name}@{step}" for step in self.steps)
 
+    def made(self) -> int:
+        """Snapshots that an earlier session has left."""
+        return sum((self.folder / f"{name}.safetensors").exists() for name in self.names)
+
 
 @dataclass(frozen=True)
 class MemberResult:

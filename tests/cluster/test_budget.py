@@ -17,6 +17,7 @@ from ensgan.errors import InputError
 from ensgan.pipeline.budget import Budget, dominated, make_budget, parse_deadline, promise
 from ensgan.pipeline.events import Event
 from ensgan.pipeline.members import MemberResult
+from ensgan.pipeline.pace import Costs, widths
 
 
 def member(
@@ -96,14 +97,21 @@ def test_budgets_are_read() -> None:
 
 @pytest.fixture
 def queue_of(tmp_path: Path) -> Any:
-    def make(budget: Budget, gans: str = "ABC", events: list[Event] | None = None) -> RoundQueue:
+    def make(
+        budget: Budget,
+        gans: str = "ABC",
+        events: list[Event] | None = None,
+        made: dict[str, int] | None = None,
+    ) -> RoundQueue:
         return RoundQueue(
             [Order(gan, 1, 0) for gan in gans],
             None,
             budget,
-            dict.fromkeys(gans, 3),
+            Costs(dict.fromkeys(gans, 3), dict.fromkeys(gans, 1.0)),
+            len(gans),
             tmp_path / "stop",
             (events if events is not None else []).append,
+            made,
         )
 
     return make
@@ -138,6 +146,64 @@ def test_a_spent_budget_ends_the_sweep_and_says_so(queue_of: Any, tmp_path: Path
     assert queue.suggest("3") == Searcher.FINISHED
     assert [event.fields["gan"] for event in events] == ["A", "B"]
     assert queue.stopped["A"] == "0.015 GPU-hours are spent"
+
+
+def test_a_budget_too_small_for_all_carries_some_to_the_end(queue_of: Any) -> None:
+    gans = "ABCDEFGH"
+    queue = queue_of(Budget(gpu_hours=0.12), gans)  # 12 snapshots of 24
+    order: list[tuple[str, int]] = []
+    running: list[tuple[str, str, int]] = []
+    while True:
+        trial = str(len(order))
+        config = queue.suggest(trial)
+        if isinstance(config, dict):
+            order.append((config["gan"], config["until"]))
+            running.append((trial, config["gan"], config["until"]))
+            if len(running) < 2:
+                continue
+        if not running:
+            break
+        trial, gan, until = running.pop(0)
+        score = 0.1 * until + 0.02 * gans.index(gan)
+        queue.note(trial, member(gan, until, score, score))
+        queue.on_trial_complete(trial)
+    made = [sum(until == round_ for _, until in order) for round_ in (1, 2, 3)]
+    assert widths(8, 3, lambda begun: 12) == (6, 3, 2)
+    assert made == [6, 3, 3]  # the odd snapshot that is left takes a third GAN to its end
+    assert {gan for gan, until in order if until == 3} == {"D", "E", "F"}  # the best of those begun
+
+
+def test_until_a_cost_is_known_hours_are_not_spread(queue_of: Any) -> None:
+    queue = queue_of(Budget(gpu_hours=10), "ABC")
+    assert queue.suggest("1")["gan"] == "A" and queue.suggest("2")["gan"] == "B"
+    assert queue.suggest("3") is None
+    queue.heard({"gan": "A", "steps": 300, "steps_per_second": 100.0})
+    assert queue.suggest("3")["gan"] == "C"
+
+
+def test_under_a_deadline_no_slot_is_left_idle(queue_of: Any) -> None:
+    queue = queue_of(Budget(deadline=time.time() + 40), "ABCD")
+    first = [queue.suggest(gan)["gan"] for gan in "ABCD"]
+    assert first == list("ABCD")
+    queue.note("D", member("D", 1, 0.1, 0.1))
+    queue.on_trial_complete("D")
+    assert queue.suggest("D2")["gan"] == "D"
+
+
+def test_what_an_earlier_session_made_is_taken_in_whatever_is_spent(queue_of: Any) -> None:
+    events: list[Event] = []
+    queue = queue_of(Budget(gpu_hours=0.03), "ABC", events, {"B": 2, "C": 2})
+    assert queue.suggest("1") == {"gan": "B", "cpus": 1, "gpus": 0, "until": 2}
+    for step in (1, 2):
+        queue.note("1", member("B", step, 0.5, 0.5, seconds=60))
+    queue.on_trial_complete("1")
+    assert queue.suggest("2")["gan"] == "C"
+    for step in (1, 2):
+        queue.note("2", member("C", step, 0.5, 0.5, seconds=60))
+    queue.on_trial_complete("2")
+    assert queue.suggest("3") == Searcher.FINISHED
+    assert {gan: len(found) for gan, found in queue.histories.items()} == {"B": 2, "C": 2}
+    assert sorted(queue.stopped) == ["A", "B", "C"]
 
 
 @pytest.fixture

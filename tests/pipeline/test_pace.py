@@ -1,0 +1,71 @@
+"""How many GANs a budget carries into each round, and what their snapshots cost."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ensgan.pipeline.pace import FINALISTS, Costs, places, widths
+
+
+def paid(gans: int, rounds: int, affordable: float) -> tuple[int, ...]:
+    return widths(gans, rounds, lambda begun: affordable)
+
+
+def test_a_budget_for_all_carries_all_through() -> None:
+    assert paid(22, 5, 110) == (22,) * 5
+    assert paid(22, 5, 1e9) == (22,) * 5
+    assert paid(1, 3, 3) == (1, 1, 1)
+
+
+def test_half_a_budget_begins_all_and_lets_some_go() -> None:
+    found = paid(22, 5, 55)
+    assert found[0] == 22 and found[-1] < 11 and 50 <= sum(found) <= 55
+
+
+def test_a_small_budget_begins_fewer() -> None:
+    assert paid(22, 5, 27) == (13, 7, 3, 2, 2)
+    assert paid(8, 5, 10) == (2,) * 5
+    assert paid(8, 5, 0.5) == (2,) * 5
+
+
+@given(st.integers(1, 40), st.integers(1, 8), st.floats(0, 400))
+def test_widths_fall_and_fit(gans: int, rounds: int, affordable: float) -> None:
+    found = paid(gans, rounds, affordable)
+    assert len(found) == rounds and list(found) == sorted(found, reverse=True)
+    assert min(FINALISTS, gans) <= found[-1] and found[0] <= gans
+    assert sum(found) <= max(affordable, min(FINALISTS, gans) * rounds)
+    more = paid(gans, rounds, affordable + 10)
+    assert sum(more) >= sum(found)
+
+
+def test_the_first_gans_may_be_the_dear_ones() -> None:
+    assert widths(8, 5, lambda begun: 20) == (8, 5, 3, 2, 2)
+    assert widths(8, 5, lambda begun: 20 if begun == 8 else 14) == (8, 5, 3, 2, 2)
+    assert widths(8, 5, lambda begun: 17 if begun == 8 else 14) == (5, 3, 2, 2, 2)
+
+
+def test_costs_are_measured_heard_or_inferred() -> None:
+    costs = Costs({"A": 5, "B": 5}, {"A": 1.0, "B": 3.0})
+    assert not costs.known()
+    costs.hear("A", 0.2)  # B: 0.6
+    assert costs.affordable(2, begun=2) == pytest.approx(5)
+    assert costs.affordable(2, begun=1) == pytest.approx(10)
+    costs.measure("A", 0.4)
+    assert costs.affordable(2, begun=2) == pytest.approx(2.5)
+    costs.measure("B", 0.4)
+    assert costs.affordable(2, begun=2) == pytest.approx(5)
+
+
+def test_without_efforts_all_cost_the_same() -> None:
+    costs = Costs({"A": 5, "B": 5}, {})
+    costs.measure("A", 1)
+    assert costs.affordable(4, begun=2) == pytest.approx(4)
+
+
+def test_places_open_as_the_round_before_is_trained() -> None:
+    histories = {"A": [1], "B": [1], "C": []}
+    assert places(0, (8, 4, 2), histories) == 8
+    assert places(1, (8, 4, 2), histories) == 1
+    assert places(2, (8, 4, 2), histories) == 0
