@@ -19,13 +19,14 @@ def test_a_budget_for_all_carries_all_through() -> None:
     assert paid(1, 3, 3) == (1, 1, 1)
 
 
-def test_half_a_budget_begins_all_and_lets_some_go() -> None:
-    found = paid(22, 5, 55)
-    assert found[0] == 22 and found[-1] < 11 and 50 <= sum(found) <= 55
+def test_a_budget_for_nearly_all_begins_all() -> None:
+    found = paid(22, 5, 95)
+    assert found[:2] == (22, 22) and found[-1] < 22 and 90 <= sum(found) <= 95
 
 
 def test_a_small_budget_begins_fewer() -> None:
-    assert paid(22, 5, 27) == (13, 7, 3, 2, 2)
+    assert paid(22, 5, 55) == (14, 14, 11, 9, 7)
+    assert paid(22, 5, 27) == (6, 6, 5, 4, 3)
     assert paid(8, 5, 10) == (2,) * 5
     assert paid(8, 5, 0.5) == (2,) * 5
 
@@ -41,9 +42,8 @@ def test_widths_fall_and_fit(gans: int, rounds: int, affordable: float) -> None:
 
 
 def test_the_first_gans_may_be_the_dear_ones() -> None:
-    assert widths(8, 5, lambda begun: 20) == (8, 5, 3, 2, 2)
-    assert widths(8, 5, lambda begun: 20 if begun == 8 else 14) == (8, 5, 3, 2, 2)
-    assert widths(8, 5, lambda begun: 17 if begun == 8 else 14) == (5, 3, 2, 2, 2)
+    assert paid(8, 5, 20) == (5, 5, 4, 3, 3)
+    assert widths(8, 5, lambda begun: 20 if begun == 8 else 15) == (3, 3, 2, 2, 2)
 
 
 def test_costs_are_measured_heard_or_inferred() -> None:
