@@ -38,6 +38,10 @@ def asha(jobs: Sequence[MemberJob]) -> ASHAScheduler:
     )
 
 
+SLACK = 1.05
+"""A snapshot is begun when this many times its cost is left."""
+
+
 class RoundQueue(TrialQueue):
     """Hands out trials until the budget is spent, of one snapshot each unless ASHA stops them.
 
@@ -88,10 +92,7 @@ class RoundQueue(TrialQueue):
     def used(self) -> float:
         """Hours of the budget: of members, of trials that ended between two, of those that run."""
         now = time.time()
-        running = sum(
-            order.share * (now - self.began.get(trial_id, now)) / 3600
-            for trial_id, order in list(self.running.items())
-        )
+        running = sum(self._since(*each, now) for each in list(self.running.items()))
         return self.hours + self._ended + running
 
     def started(self, trial_id: str) -> None:
@@ -136,7 +137,7 @@ class RoundQueue(TrialQueue):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """See :meth:`TrialQueue.suggest`; once the budget is spent only what is there already."""
-        reason = self._spent()
+        reason = self._spent() or self._too_little()
         if reason is None or self.halted:
             return super().suggest(trial_id)
         for order in [order for order in self.waiting if not self._is_there(order)]:
@@ -165,17 +166,47 @@ class RoundQueue(TrialQueue):
             return super()._pick()
         else:
             found = (min(FINALISTS, len(self.planned)),)
-        for order in self.waiting:
+        paid = [order for order in self.waiting if self._pays_for(order)]
+        for order in paid:
             done = self._done(order.gan)
             is_free = self._is_there(order)
             if is_free or self._begun(done) < places(done, found, self.histories):
                 self.waiting.remove(order)
                 return order
-        if self.running and not by_deadline:
+        if not paid or (self.running and not by_deadline):
             return None
-        best = max(self.waiting, key=lambda order: (self._done(order.gan), self._hope(order.gan)))
+        best = max(paid, key=lambda order: (self._done(order.gan), self._hope(order.gan)))
         self.waiting.remove(best)
         return best
+
+    def _pays_for(self, order: Order) -> bool:
+        """Whether a snapshot would be finished: half of one is worth nothing."""
+        if self._is_there(order) or not self.costs.known():
+            return True
+        need = SLACK * self.costs.of(order.gan)
+        deadline, hours = self.budget.deadline, self.budget.gpu_hours
+        if deadline is not None and time.time() + 3600 * need / order.share > deadline:
+            return False
+        return hours is None or self.used + self._promised() + need <= hours
+
+    def _promised(self) -> float:
+        """Hours that the running trials will still take."""
+        now = time.time()
+        return sum(
+            max(0.0, self.costs.of(order.gan) - self._since(trial_id, order, now))
+            for trial_id, order in list(self.running.items())
+        )
+
+    def _since(self, trial_id: str, order: Order, now: float) -> float:
+        """Hours that a running trial has taken since its last snapshot."""
+        return order.share * (now - self.began.get(trial_id, now)) / 3600
+
+    def _too_little(self) -> str | None:
+        """Why nothing more is begun although something is left of the budget, or None."""
+        is_over = self.waiting and not self.running and not any(map(self._pays_for, self.waiting))
+        if not self.in_rounds or not is_over:
+            return None
+        return "the budget is spent but for less than a snapshot"
 
     def _hours_in_all(self) -> tuple[float, bool]:
         """Hours that the budget has for the sweep, and whether it is the deadline that says so."""

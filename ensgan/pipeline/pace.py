@@ -80,20 +80,27 @@ class Costs:
         """Hours a snapshot of the GANs that have been heard of."""
         return self._heard | {gan: fmean(each) for gan, each in self._measured.items()}
 
+    def of(self, gan: str) -> float:
+        """Hours that a snapshot of the GAN takes.
+
+        Raises:
+            ValueError: nothing is known of any GAN.
+        """
+        known = self.known()
+        if gan in known:
+            return known[gan]
+        efforts = [self.efforts.get(each, 0.0) for each in (*known, gan)]
+        if not all(efforts):
+            return fmean(known.values())
+        return efforts[-1] * sum(known.values()) / sum(efforts[:-1])
+
     def affordable(self, hours: float, begun: int) -> float:
         """Snapshots that the hours pay for if the first ``begun`` GANs share them.
 
         Raises:
             ValueError: nothing is known of any GAN.
         """
-        known = self.known()
-        effort = sum(self.efforts.get(gan, 0.0) for gan in known)
-        ratio = sum(known.values()) / effort if effort > 0 else 0.0
-        mean = fmean(known.values())
-        each = [
-            known.get(gan, ratio * self.efforts.get(gan, 0.0) or mean)
-            for gan in list(self.planned)[:begun]
-        ]
+        each = [self.of(gan) for gan in list(self.planned)[:begun]]
         return hours / fmean(each) if sum(each) else inf
 
 

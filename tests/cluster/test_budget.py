@@ -135,22 +135,22 @@ def test_rounds_go_breadth_first_and_by_promise(queue_of: Any) -> None:
 
 def test_a_spent_budget_ends_the_sweep_and_says_so(queue_of: Any, tmp_path: Path) -> None:
     events: list[Event] = []
-    queue = queue_of(Budget(gpu_hours=0.015), "AB", events)
+    queue = queue_of(Budget(gpu_hours=0.021), "AB", events)
     assert queue.suggest("1")["gan"] == "A"
     queue.note("1", member("A", 1, 0.5, 0.5))  # 36 s are 0.01 hours
     queue.on_trial_complete("1")
     assert queue.suggest("2")["gan"] == "B"
-    queue.note("2", member("B", 1, 0.5, 0.5))
+    queue.note("2", member("B", 1, 0.5, 0.5, seconds=40))  # slower than thought
     assert queue.suggest("3") is None and (tmp_path / "stop").exists()
     queue.on_trial_complete("2")
     assert queue.suggest("3") == Searcher.FINISHED
     assert [event.fields["gan"] for event in events] == ["A", "B"]
-    assert queue.stopped["A"] == "0.015 GPU-hours are spent"
+    assert queue.stopped["A"] == "0.021 GPU-hours are spent"
 
 
 def test_a_budget_too_small_for_all_carries_some_to_the_end(queue_of: Any) -> None:
     gans = "ABCDEFGH"
-    queue = queue_of(Budget(gpu_hours=0.12), gans)  # 12 snapshots of 24
+    queue = queue_of(Budget(gpu_hours=0.121), gans)  # 12 snapshots of 24
     order: list[tuple[str, int]] = []
     running: list[tuple[str, str, int]] = []
     while True:
@@ -171,6 +171,31 @@ def test_a_budget_too_small_for_all_carries_some_to_the_end(queue_of: Any) -> No
     assert widths(8, 3, lambda begun: 12) == (4, 4, 3)
     assert made == [4, 4, 4]  # the odd snapshot that is left takes the fourth GAN to its end
     assert [gan for gan, until in order if until == 3] == ["D", "C", "B", "A"]  # the best first
+
+
+def test_no_snapshot_is_begun_that_cannot_be_finished(queue_of: Any) -> None:
+    events: list[Event] = []
+    queue = queue_of(Budget(gpu_hours=0.035), "AB", events)  # three snapshots and a half
+    queue.suggest("1")
+    queue.note("1", member("A", 1, 0.5, 0.5))
+    queue.on_trial_complete("1")
+    assert queue.suggest("2")["gan"] == "B" and queue.suggest("3")["gan"] == "A"
+    assert queue.waiting == []
+    for trial, gan, step in (("2", "B", 1), ("3", "A", 2)):
+        queue.note(trial, member(gan, step, 0.5, 0.5))
+        queue.on_trial_complete(trial)
+    assert queue.suggest("4") == Searcher.FINISHED
+    assert queue.stopped == dict.fromkeys("AB", "the budget is spent but for less than a snapshot")
+
+
+def test_a_cheaper_snapshot_takes_what_is_left(queue_of: Any) -> None:
+    queue = queue_of(Budget(gpu_hours=0.042), "AB")
+    for trial, gan, seconds in (("1", "A", 72), ("2", "B", 36)):
+        assert queue.suggest(trial)["gan"] == gan
+        queue.costs.hear("B", 0.01)
+        queue.note(trial, member(gan, 1, 0.9 if gan == "A" else 0.1, 0.5, seconds))
+        queue.on_trial_complete(trial)
+    assert queue.suggest("3")["gan"] == "B"  # A is more promising, but 43 s are left
 
 
 def test_until_a_cost_is_known_hours_are_not_spread(queue_of: Any) -> None:
