@@ -107,11 +107,14 @@ class Costs:
 def places(round_: int, found: Sequence[int], histories: Mapping[str, Sequence[object]]) -> int:
     """GANs that may be in a round so far.
 
-    While some of the round before are still being trained, the same part of those that are not:
-    one of the others may be better.
+    Whoever has begun comes as far as something can be said of it. After that, while some of the
+    round before are still being trained, the same part of those that are not: one of the others may
+    be better.
     """
     if round_ == 0:
         return found[0]
     before = found[round_ - 1]
     ready = sum(len(history) >= round_ for history in histories.values())
+    if round_ < EVIDENCE:
+        return max(found[round_], ready)
     return found[round_] * min(ready, before) // before

@@ -65,7 +65,11 @@ def test_without_efforts_all_cost_the_same() -> None:
 
 
 def test_places_open_as_the_round_before_is_trained() -> None:
-    histories = {"A": [1], "B": [1], "C": []}
-    assert places(0, (8, 4, 2), histories) == 8
-    assert places(1, (8, 4, 2), histories) == 1
-    assert places(2, (8, 4, 2), histories) == 0
+    histories = {"A": [1, 2], "B": [1, 2], "C": [1], "D": []}
+    assert places(0, (4, 4, 2), histories) == 4
+    assert places(1, (4, 4, 2), histories) == 4
+    assert places(2, (4, 4, 2), histories) == 1
+
+
+def test_who_has_begun_is_judged_by_two_snapshots_though_costs_were_underestimated() -> None:
+    assert places(1, (2, 2, 2), {"A": [1], "B": [1], "C": [1]}) == 3
