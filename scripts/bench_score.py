@@ -2,7 +2,8 @@
 
 Parts: ``wide`` (one pair and one set, against the product and the peer), ``pool`` (a whole pool
 against the peer; where --pool is given), ``growth`` (with members, points and dimensions),
-``memory`` (peak of 110 x 4,708 x 2,048) and ``online`` (scoring each snapshot beside its training).
+``memory`` (peak of 110 x 4,708 x 2,048), ``paper`` (all of such a pool; for a GPU) and ``online``
+(scoring each snapshot beside its training).
 
 Wide features are random: either independent normal values (the hardest case for exactness, all
 distances nearly equal) or, with --features latent, 2048 values driven by 32 latent ones. Ours and
@@ -20,6 +21,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,7 @@ from ensgan.metrics.hits import PlacedSet, pair_hits
 from ensgan.metrics.prdc import BLOCK_ENTRIES
 from ensgan.metrics.radii import measure_balls
 
-PARTS = ("wide", "pool", "growth", "memory", "online")
+PARTS = ("wide", "pool", "growth", "memory", "paper", "online")
 NANO = Path(__file__).resolve().parents[1] / "sweeps" / "pneumoniamnist-nano-all.yaml"
 
 
@@ -216,6 +218,19 @@ def memory(args: argparse.Namespace) -> dict[str, Any]:
     )
 
 
+def paper(args: argparse.Namespace) -> dict[str, Any]:
+    from score_paper import score_paper
+
+    return score_paper(
+        args.members or 110,
+        args.points,
+        args.dim,
+        args.backends,
+        partial(features, args.features),
+        memory=round(args.budget * 2**30),
+    )
+
+
 def online(args: argparse.Namespace) -> dict[str, Any]:
     from score_online import of_records, of_rows, summarise
 
@@ -235,9 +250,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         result["wide"] = wide(args)
     if "pool" in parts and args.pool:
         result["pool"] = whole_pool(args)
-    for name, part in (("growth", growth), ("memory", memory), ("online", online)):
-        if name in parts:
-            result[name] = part(args)
+    for part in (growth, memory, paper, online):
+        if part.__name__ in parts:
+            result[part.__name__] = part(args)
     result["peak_memory_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     result["load_after"] = os.getloadavg()[0]
     return result

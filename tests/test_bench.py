@@ -36,6 +36,14 @@ def test_memory_of_a_pool_larger_than_its_budget(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_whole_pool_against_the_rate_of_the_product() -> None:
+    size = ("--members", 4, "--points", 200, "--dim", 64, "--backends", "torch")
+    found = bench("score", "--parts", "paper", *size)["paper"]
+    assert found["flop"] == 15 * 2 * 200**2 * 64  # five radii, four to the real set, six pairs
+    ours = found["torch"]
+    assert ours["seconds"] > 0 and 0 < ours["of_product_rate"] <= 1.2
+
+
 def test_a_large_search_in_its_own_process() -> None:
     size = ("--scale-size", 30, 200, "--scale-seconds", 0.2, "--scale-reference", 0.3)
     found = bench("search", "--parts", "scale", *size)
