@@ -19,6 +19,7 @@ from tiny_sweep import tiny, write_sweep
 from ensgan.cluster import launch
 from ensgan.config import parse_spec
 from ensgan.errors import EnsganError, InputError
+from ensgan.pipeline.budget import Budget
 from ensgan.pipeline.events import Event
 from ensgan.pipeline.results import SweepResult
 from ensgan.zoo import registry
@@ -242,3 +243,31 @@ def test_out_of_memory_is_tried_again_with_more_and_errors_are_not(
     failed = {e.fields["gan"]: e.fields["error"] for e in events if e.kind == "failed"}
     assert all("needs an NVIDIA GPU" in reason for reason in failed.values()) and len(failed) == 2
     assert not [e for e in events if e.kind == "lost"], "an error of the code is not retried"
+
+
+@pytest.mark.slow  # a budget below a few seconds goes into starting processes
+@pytest.mark.timeout(300)
+def test_a_budget_ends_a_sweep_which_goes_on_with_a_larger_one(tmp_path: Path) -> None:
+    spec = parse_spec(
+        tiny(train={"gans": ["SNGAN", "ACGAN-Mod", "BigGAN"], "steps": 600}, evaluate=SMALL)
+    )
+    events: list[Event] = []
+
+    def swept(storage: str, budget: Budget | None) -> dict[str, str]:
+        events.clear()
+        folder = tmp_path / storage
+        return hashes(launch.run_sweep(spec, storage=folder, budget=budget, on_event=events.append))
+
+    whole = swept("whole", Budget(gpu_hours=1))
+    assert len(whole) == 6 and not [each for each in events if each.kind == "stopped"]
+    (hours,) = [each.fields["hours"] for each in events if each.kind == "budget"]
+
+    part = swept("part", Budget(gpu_hours=0.6 * hours))
+    assert 2 <= len(part) < 6 and part.items() <= whole.items()
+    (spent,) = [each.fields["hours"] for each in events if each.kind == "budget"]
+    assert spent < 0.75 * hours
+    assert {each.fields["of"] for each in events if each.kind == "stopped"} == {2}
+
+    again = swept("part", Budget(gpu_hours=0.6 * hours))
+    assert part.items() <= again.items()
+    assert swept("part", None) == whole
