@@ -12,6 +12,7 @@ import torch
 
 from ensgan import metrics
 from ensgan.metrics.choice import make_backend
+from ensgan.metrics.knn import product_precision
 
 _RATE_SECONDS = 1.0
 
@@ -59,18 +60,14 @@ def score_paper(
 
 def product_rate(points: int, dim: int, device: str) -> float:
     """FLOP/s of the float32 product of two sets (no TF32), median of the calls of a second."""
-    precision = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
-    try:
-        left, right = torch.randn(2, points, dim, device=device)
-        out = torch.empty(points, points, device=device)
-        times: list[float] = []
+    left, right = torch.randn(2, points, dim, device=device)
+    out = torch.empty(points, points, device=device)
+    times: list[float] = []
+    with product_precision():
         while len(times) < 4 or sum(times) < _RATE_SECONDS:
             begin = time.perf_counter()
             torch.mm(left, right.T, out=out)
             if device == "cuda":
                 torch.cuda.synchronize()
             times.append(time.perf_counter() - begin)
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = precision
     return 2.0 * points**2 * dim / statistics.median(times[1:])

@@ -102,7 +102,8 @@ class RayExecutor:
         if isinstance(queue, RoundQueue):
             on_event(Event("budget", {"hours": queue.used}))
         # Fresh workers import torch while the driver scores and searches.
-        self._warming = [_import_classifier.remote() for _ in range(min(self.slots, MOST_WARM))]
+        task = ray.remote(_import_classifier).options(num_cpus=1, max_retries=0)
+        self._warming = [task.remote() for _ in range(min(self.slots, MOST_WARM))]
         return watcher.failed
 
     def _queue(
@@ -260,7 +261,6 @@ def _unfinished(references: Sequence[Any]) -> list[Any]:
     return list(ray.wait(list(references), num_returns=len(references), timeout=0)[1])
 
 
-@ray.remote(num_cpus=1, max_retries=0)  # type: ignore[untyped-decorator]
 def _import_classifier() -> None:
     import ensgan.pipeline.evaluate  # noqa: F401
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from math import inf
 from pathlib import Path
 from statistics import fmean
@@ -159,18 +158,19 @@ class RoundQueue(TrialQueue):
         if not self.in_rounds:
             return super()._pick()
         hours, by_deadline = self._hours_in_all()
-        if self.costs.known():
-            rounds = max(self.planned.values())
-            found = widths(len(self.planned), rounds, partial(self.costs.affordable, hours))
+        affordable = self.costs.affordable(hours)
+        if affordable:
+            found = widths(max(self.planned.values()), affordable)
         elif by_deadline:  # and nothing is known of the costs
             return super()._pick()
         else:
             found = (min(FINALISTS, len(self.planned)),)
-        paid = [order for order in self.waiting if self._pays_for(order)]
+        paid = self._paid()
+        underway = [self._done(order.gan) for order in self._underway()]
+        free = places(found, [self._done(gan) for gan in self.planned], underway)
         for order in paid:
             done = self._done(order.gan)
-            is_free = self._is_there(order)
-            if is_free or self._begun(done) < places(done, found, self.histories):
+            if self._is_there(order) or (done < len(free) and free[done] > 0):
                 self.waiting.remove(order)
                 return order
         if not paid or (self.running and not by_deadline):
@@ -179,23 +179,24 @@ class RoundQueue(TrialQueue):
         self.waiting.remove(best)
         return best
 
-    def _pays_for(self, order: Order) -> bool:
-        """Whether a snapshot would be finished: half of one is worth nothing."""
-        if self._is_there(order) or not self.costs.known():
-            return True
-        need = SLACK * self.costs.of(order.gan)
-        deadline, hours = self.budget.deadline, self.budget.gpu_hours
-        if deadline is not None and time.time() + 3600 * need / order.share > deadline:
-            return False
-        return hours is None or self.used + self._promised() + need <= hours
-
-    def _promised(self) -> float:
-        """Hours that the running trials will still take."""
-        now = time.time()
-        return sum(
-            max(0.0, self.costs.of(order.gan) - self._since(trial_id, order, now))
+    def _paid(self) -> list[Order]:
+        """The waiting whose next snapshot would be finished: half of one is worth nothing."""
+        costs = self.costs.each()
+        if not costs:
+            return list(self.waiting)
+        now, deadline, hours = time.time(), self.budget.deadline, self.budget.gpu_hours
+        promised = sum(
+            max(0.0, costs[order.gan] - self._since(trial_id, order, now))
             for trial_id, order in list(self.running.items())
         )
+        left = inf if hours is None else hours - self.used - promised
+        wall = inf if deadline is None else (deadline - now) / 3600
+
+        def is_paid(order: Order) -> bool:
+            need = SLACK * costs[order.gan]
+            return self._is_there(order) or (need <= left and need / order.share <= wall)
+
+        return [order for order in self.waiting if is_paid(order)]
 
     def _since(self, trial_id: str, order: Order, now: float) -> float:
         """Hours that a running trial has taken since its last snapshot."""
@@ -203,8 +204,7 @@ class RoundQueue(TrialQueue):
 
     def _too_little(self) -> str | None:
         """Why nothing more is begun although something is left of the budget, or None."""
-        is_over = self.waiting and not self.running and not any(map(self._pays_for, self.waiting))
-        if not self.in_rounds or not is_over:
+        if not self.in_rounds or not self.waiting or self.running or self._paid():
             return None
         return "the budget is spent but for less than a snapshot"
 
@@ -224,11 +224,6 @@ class RoundQueue(TrialQueue):
 
     def _done(self, gan: str) -> int:
         return len(self.histories.get(gan, ()))
-
-    def _begun(self, round_: int) -> int:
-        """GANs that are in this round or have been."""
-        underway = {order.gan for order in self._underway()}
-        return sum(self._done(gan) + (gan in underway) > round_ for gan in self.planned)
 
     def _underway(self) -> list[Order]:
         return list(self.running.values())

@@ -17,7 +17,7 @@ import numpy as np
 from ensgan import embedding, metrics, train, zoo
 from ensgan.files import atomic_path, content_key, read_json, write_json
 from ensgan.pipeline.events import Interval
-from ensgan.types import Int64Array, Samples
+from ensgan.types import Int64Array, MemberId, Samples
 
 REVISION = 1
 """Raise it when a change of this module changes its results."""
@@ -89,8 +89,8 @@ class MemberJob:
         return tuple(f"{self.name}@{step}" for step in self.steps)
 
     def made(self) -> int:
-        """Snapshots that an earlier session has left."""
-        return sum((self.folder / f"{name}.safetensors").exists() for name in self.names)
+        """Snapshots that an earlier session has finished."""
+        return sum(train.is_finished(self.folder, MemberId(self.name, step)) for step in self.steps)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ curves of GANs cross too often for it, and their first snapshots say too little.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import accumulate
 from math import inf
 from statistics import fmean
 
@@ -26,25 +27,25 @@ did best, and 0.5 worse than training GANs to their ends in any order (``docs/re
 _FACTORS = 51
 
 
-def widths(gans: int, rounds: int, affordable: Callable[[int], float]) -> tuple[int, ...]:
+def widths(rounds: int, affordable: Sequence[float]) -> tuple[int, ...]:
     """GANs in each round, never more in a later one.
 
     Args:
-        gans: how many there are.
-        rounds: snapshots of each.
-        affordable: snapshots that the whole budget pays for when so many GANs are begun.
+        rounds: snapshots of each GAN.
+        affordable: snapshots that the whole budget pays for when one GAN is begun, two, … all.
 
     Returns:
         ``rounds`` numbers whose sum is at most what is affordable, unless even ``FINALISTS`` GANs
         carried through all rounds are more than that: then that.
     """
+    gans = len(affordable)
     for step in range(_FACTORS):
         found = _falling(gans, rounds, 1 - (1 - STEEPEST) * step / (_FACTORS - 1))
-        if sum(found) <= affordable(gans):
+        if sum(found) <= affordable[gans - 1]:
             return found
     for begun in range(gans - 1, FINALISTS, -1):
         found = _falling(begun, rounds, STEEPEST)
-        if sum(found) <= affordable(begun):
+        if sum(found) <= affordable[begun - 1]:
             return found
     return (min(gans, FINALISTS),) * rounds
 
@@ -76,45 +77,47 @@ class Costs:
         """What a finished snapshot took."""
         self._measured.setdefault(gan, []).append(hours)
 
-    def known(self) -> dict[str, float]:
-        """Hours a snapshot of the GANs that have been heard of."""
-        return self._heard | {gan: fmean(each) for gan, each in self._measured.items()}
+    def each(self) -> dict[str, float]:
+        """Hours a snapshot of every GAN; empty while nothing is known of any."""
+        known = self._heard | {gan: fmean(hours) for gan, hours in self._measured.items()}
+        if not known:
+            return {}
+        efforts = [self.efforts.get(gan, 0.0) for gan in known]
+        ratio = sum(known.values()) / sum(efforts) if all(efforts) else 0.0
+        mean = fmean(known.values())
+        return {
+            gan: known.get(gan, ratio * self.efforts.get(gan, 0.0) or mean) for gan in self.planned
+        }
 
-    def of(self, gan: str) -> float:
-        """Hours that a snapshot of the GAN takes.
+    def affordable(self, hours: float) -> list[float]:
+        """Snapshots that the hours pay for if the first GAN has them, the first two share them, …
 
-        Raises:
-            ValueError: nothing is known of any GAN.
+        Empty while nothing is known of any GAN.
         """
-        known = self.known()
-        if gan in known:
-            return known[gan]
-        efforts = [self.efforts.get(each, 0.0) for each in (*known, gan)]
-        if not all(efforts):
-            return fmean(known.values())
-        return efforts[-1] * sum(known.values()) / sum(efforts[:-1])
-
-    def affordable(self, hours: float, begun: int) -> float:
-        """Snapshots that the hours pay for if the first ``begun`` GANs share them.
-
-        Raises:
-            ValueError: nothing is known of any GAN.
-        """
-        each = [self.of(gan) for gan in list(self.planned)[:begun]]
-        return hours / fmean(each) if sum(each) else inf
+        sums = accumulate(self.each().values())
+        return [hours * begun / total if total else inf for begun, total in enumerate(sums, 1)]
 
 
-def places(round_: int, found: Sequence[int], histories: Mapping[str, Sequence[object]]) -> int:
-    """GANs that may be in a round so far.
+def places(found: Sequence[int], stages: Collection[int], underway: Collection[int]) -> list[int]:
+    """GANs that may still be taken into each round.
 
     Whoever has begun comes as far as something can be said of it. After that, while some of the
     round before are still being trained, the same part of those that are not: one of the others may
     be better.
+
+    Args:
+        found: GANs in each round, as the budget carries.
+        stages: snapshots that each GAN has.
+        underway: the same of those that are being trained.
     """
-    if round_ == 0:
-        return found[0]
-    before = found[round_ - 1]
-    ready = sum(len(history) >= round_ for history in histories.values())
-    if round_ < EVIDENCE:
-        return max(found[round_], ready)
-    return found[round_] * min(ready, before) // before
+    free = []
+    for round_, width in enumerate(found):
+        ready = sum(stage >= round_ for stage in stages)
+        if round_ >= EVIDENCE:
+            before = found[round_ - 1]
+            width = width * min(ready, before) // before
+        elif round_ > 0:
+            width = max(width, ready)
+        taken = sum(stage > round_ for stage in stages)
+        free.append(width - taken - sum(stage == round_ for stage in underway))
+    return free

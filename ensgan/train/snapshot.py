@@ -80,16 +80,22 @@ def _json_number(value: float) -> float | None:
     return value if value - value == 0.0 else None
 
 
+def is_finished(folder: Path, member: MemberId) -> bool:
+    """Whether the snapshot of a member is there, weights and record, sound or not."""
+    path = snapshot_path(folder, member)
+    return path.with_suffix(".json").exists() and path.exists()
+
+
 def read_snapshot(folder: Path, member: MemberId) -> Snapshot | None:
     """The snapshot of a member, or None when it was not finished.
 
     Raises:
         IntegrityError: the weights are not what the record says.
     """
+    if not is_finished(folder, member):
+        return None
     path = snapshot_path(folder, member)
     record_path = path.with_suffix(".json")
-    if not record_path.exists() or not path.exists():
-        return None
     record = _read_record(record_path)
     if sha256_file(path) != record["sha256"]:
         raise IntegrityError(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from member_job import job
 from ray.tune.search import Searcher
 
 from ensgan.cluster.rounds import RoundQueue
@@ -168,7 +169,7 @@ def test_a_budget_too_small_for_all_carries_some_to_the_end(queue_of: Any) -> No
         queue.note(trial, member(gan, until, score, score))
         queue.on_trial_complete(trial)
     made = [sum(until == round_ for _, until in order) for round_ in (1, 2, 3)]
-    assert widths(8, 3, lambda begun: 12) == (4, 4, 3)
+    assert widths(3, [12] * 8) == (4, 4, 3)
     assert made == [4, 4, 4]  # the odd snapshot that is left takes the fourth GAN to its end
     assert [gan for gan, until in order if until == 3] == ["D", "C", "B", "A"]  # the best first
 
@@ -186,6 +187,25 @@ def test_no_snapshot_is_begun_that_cannot_be_finished(queue_of: Any) -> None:
         queue.on_trial_complete(trial)
     assert queue.suggest("4") == Searcher.FINISHED
     assert queue.stopped == dict.fromkeys("AB", "the budget is spent but for less than a snapshot")
+
+
+def test_what_is_running_has_its_hours_promised(queue_of: Any) -> None:
+    queue = queue_of(Budget(gpu_hours=0.0602), "AB")  # all six snapshots, without slack
+    for number, gan in enumerate("ABAB"):
+        config = queue.suggest(str(number))
+        assert config["gan"] == gan
+        queue.note(str(number), member(gan, config["until"], 0.5, 0.5))
+        queue.on_trial_complete(str(number))
+    assert queue.suggest("4")["until"] == 3
+    assert queue.suggest("5") is None  # the one that runs will leave less than it needs
+
+
+def test_no_snapshot_is_begun_that_the_deadline_cuts(queue_of: Any) -> None:
+    queue = queue_of(Budget(deadline=time.time() + 30), "AB")
+    queue.suggest("1")
+    queue.note("1", member("A", 1, 0.5, 0.5))
+    queue.on_trial_complete("1")
+    assert queue.suggest("2") == Searcher.FINISHED  # 36 s each
 
 
 def test_a_cheaper_snapshot_takes_what_is_left(queue_of: Any) -> None:
@@ -207,12 +227,24 @@ def test_until_a_cost_is_known_hours_are_not_spread(queue_of: Any) -> None:
 
 
 def test_under_a_deadline_no_slot_is_left_idle(queue_of: Any) -> None:
-    queue = queue_of(Budget(deadline=time.time() + 40), "ABCD")
-    first = [queue.suggest(gan)["gan"] for gan in "ABCD"]
-    assert first == list("ABCD")
-    queue.note("D", member("D", 1, 0.1, 0.1))
-    queue.on_trial_complete("D")
-    assert queue.suggest("D2")["gan"] == "D"
+    queue = queue_of(Budget(deadline=time.time() + 50), "ABCD")
+    assert [queue.suggest(gan)["gan"] for gan in "ABCD"] == list("ABCD")
+    for until in (2, 3):
+        for gan in "BCD":
+            queue.note(gan, member(gan, until - 1, 0.1, 0.1))
+            queue.on_trial_complete(gan)
+        assert {queue.suggest(gan)["until"] for gan in "BCD"} == {until}
+    # A still trains its first: with hours to save the third of three would wait for it.
+
+
+def test_only_a_snapshot_with_its_record_counts_as_made(tmp_path: Path) -> None:
+    trained = job(folder=tmp_path)
+    trained.folder.mkdir()
+    assert trained.made() == 0
+    for name, suffixes in (("SNGAN@5", ("safetensors", "json")), ("SNGAN@10", ("safetensors",))):
+        for suffix in suffixes:
+            (trained.folder / f"{name}.{suffix}").touch()
+    assert trained.made() == 1  # a session killed between weights and record has not made it
 
 
 def test_what_an_earlier_session_made_is_taken_in_whatever_is_spent(queue_of: Any) -> None:

@@ -10,7 +10,7 @@ from ensgan.pipeline.pace import FINALISTS, Costs, places, widths
 
 
 def paid(gans: int, rounds: int, affordable: float) -> tuple[int, ...]:
-    return widths(gans, rounds, lambda begun: affordable)
+    return widths(rounds, [affordable] * gans)
 
 
 def test_a_budget_for_all_carries_all_through() -> None:
@@ -43,33 +43,34 @@ def test_widths_fall_and_fit(gans: int, rounds: int, affordable: float) -> None:
 
 def test_the_first_gans_may_be_the_dear_ones() -> None:
     assert paid(8, 5, 20) == (5, 5, 4, 3, 3)
-    assert widths(8, 5, lambda begun: 20 if begun == 8 else 15) == (3, 3, 2, 2, 2)
+    assert widths(5, [15] * 7 + [20]) == (3, 3, 2, 2, 2)
 
 
 def test_costs_are_measured_heard_or_inferred() -> None:
     costs = Costs({"A": 5, "B": 5}, {"A": 1.0, "B": 3.0})
-    assert not costs.known()
-    costs.hear("A", 0.2)  # B: 0.6
-    assert costs.affordable(2, begun=2) == pytest.approx(5)
-    assert costs.affordable(2, begun=1) == pytest.approx(10)
+    assert costs.each() == {} and costs.affordable(2) == []
+    costs.hear("A", 0.2)
+    assert costs.each() == pytest.approx({"A": 0.2, "B": 0.6})
+    assert costs.affordable(2) == pytest.approx([10, 5])
     costs.measure("A", 0.4)
-    assert costs.affordable(2, begun=2) == pytest.approx(2.5)
-    costs.measure("B", 0.4)
-    assert costs.affordable(2, begun=2) == pytest.approx(5)
+    costs.measure("A", 0.2)
+    assert costs.affordable(3) == pytest.approx([10, 5])
+    costs.measure("B", 0.3)
+    assert costs.affordable(3) == pytest.approx([10, 10])
 
 
 def test_without_efforts_all_cost_the_same() -> None:
     costs = Costs({"A": 5, "B": 5}, {})
     costs.measure("A", 1)
-    assert costs.affordable(4, begun=2) == pytest.approx(4)
+    assert costs.affordable(4) == pytest.approx([4, 4])
 
 
 def test_places_open_as_the_round_before_is_trained() -> None:
-    histories = {"A": [1, 2], "B": [1, 2], "C": [1], "D": []}
-    assert places(0, (4, 4, 2), histories) == 4
-    assert places(1, (4, 4, 2), histories) == 4
-    assert places(2, (4, 4, 2), histories) == 1
+    assert places((4, 4, 2), [0, 0, 0, 0, 0], []) == [4, 4, 0]
+    assert places((4, 4, 2), [0, 0, 0, 0, 0], [0, 0]) == [2, 4, 0]
+    assert places((4, 4, 2), [2, 2, 1, 0, 0], []) == [1, 2, 1]
+    assert places((4, 4, 2), [2, 2, 1, 0, 0], [2]) == [1, 2, 0]
 
 
 def test_who_has_begun_is_judged_by_two_snapshots_though_costs_were_underestimated() -> None:
-    assert places(1, (2, 2, 2), {"A": [1], "B": [1], "C": [1]}) == 3
+    assert places((2, 2, 2), [1, 1, 1], []) == [-1, 3, 0]
