@@ -131,7 +131,7 @@ def score_part(folder: Path, budget: int, columns: int) -> dict[str, Any]:
     from ensgan.metrics import measure_pool, prdc
     from ensgan.metrics.blocks import score_block
     from ensgan.metrics.files import load_pool
-    from ensgan.metrics.growing import feature_contents
+    from ensgan.metrics.extend import feature_contents
 
     warm = np.random.default_rng(0).standard_normal((600, 64))
     prdc(warm, warm + 1)  # the libraries' own memory

@@ -153,7 +153,7 @@ def known_part(
     Raises:
         DataError: no scores, or scores taken with other real images or settings.
     """
-    from ensgan.metrics.growing import still_valid
+    from ensgan.metrics.extend import still_valid
     from ensgan.types import PoolScores
 
     return still_valid(

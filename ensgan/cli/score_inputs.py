@@ -55,7 +55,7 @@ def _embedded(source: PoolSource) -> PoolFeatures:
 
 def _read(source: PoolSource, scratch: Path, memory_bytes: int) -> PoolFeatures:
     from ensgan.metrics.files import load_array, load_pool
-    from ensgan.metrics.growing import feature_contents
+    from ensgan.metrics.extend import feature_contents
 
     if source.real.data is not None:
         raise InputError(f"--data gives real images, but {source.path} holds features: drop it")

@@ -13,31 +13,41 @@ from ensgan.metrics.memorisation import (
     MemorisationReference,
     memorisation,
 )
-from ensgan.metrics.options import Mapper, PoolOptions
-from ensgan.metrics.pair_precision import pair_precision
-from ensgan.metrics.pool import PoolMeasures, add_members, measure_pool, score_pool
-from ensgan.metrics.prdc import (
+from ensgan.metrics.pool import (
+    Mapper,
+    PoolLabels,
+    PoolMeasures,
+    add_members,
+    measure_pool,
+    pair_precision,
+    score_pool,
+)
+from ensgan.metrics.reference import (
     PRDC,
     DensityCoverage,
     MemberScore,
+    RealReference,
     density_coverage,
+    kept_reference,
     prdc,
+    prepare,
     score_member,
 )
-from ensgan.metrics.reference import RealReference, kept_reference, prepare
+from ensgan.metrics.sums import ClassScores
 
 __all__ = [
     "COPY_RATIO",
     "PRDC",
     "BlockScores",
     "BlockTask",
+    "ClassScores",
     "DensityCoverage",
     "Mapper",
     "MemberScore",
     "Memorisation",
     "MemorisationReference",
+    "PoolLabels",
     "PoolMeasures",
-    "PoolOptions",
     "RealReference",
     "add_members",
     "density_coverage",

@@ -1,8 +1,8 @@
 """Blocks of pairwise distances in float32, by torch (CPU, CUDA) or by faiss, and their bounds.
 
 A block holds U = −½‖x − y‖² for rows x and columns y of one :class:`Frame`, so that membership in
-a ball is one comparison: U > −½r². A backend returns the few entries above a threshold; deciding
-those within the error bound is the caller's business, which is why all backends agree exactly.
+a ball is one comparison: U > −½r². Deciding the entries within the error bound of the comparison
+is the caller's business, which is why all backends agree exactly.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ensgan.errors import InputError
+from ensgan.errors import InputError, unknown_name
 from ensgan.types import Float64Array, Int64Array
 
 Precision: TypeAlias = Literal["single", "double"]
@@ -91,10 +91,6 @@ class Backend(Protocol):
     def device(self) -> str:
         """``cpu`` or ``cuda``: where blocks are computed."""
 
-    @property
-    def fast(self) -> bool:
-        """Whether the product alone decides: TF32 on CUDA, and nothing is rechecked."""
-
     def operand(self, placed: Float64Array, side: Side, precision: Precision) -> Operand:
         """Take points of a frame (float64 [n,D]) as rows or columns of blocks."""
 
@@ -117,9 +113,8 @@ class TorchBackend:
 
     name = "torch"
 
-    def __init__(self, device: str = "cpu", *, fast: bool = False) -> None:
+    def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
-        self.fast = fast
         self._scratch = threading.local()
 
     @property
@@ -158,7 +153,7 @@ class TorchBackend:
             buffer = torch.empty(size, dtype=dtype, device=self._device)
             self._scratch.buffer = buffer
         out = buffer[:size].view(len(rows), len(columns))
-        with product_precision(tf32=self.fast and self._device.type == "cuda"):
+        with full_precision():
             return torch.mm(rows.matrix, columns.matrix.T, out=out)
 
 
@@ -168,9 +163,8 @@ class FaissBackend:
     name = "faiss"
     threads = 1
 
-    def __init__(self, *, fast: bool = False) -> None:
+    def __init__(self) -> None:
         self._faiss = _import_faiss()
-        self.fast = fast
         self._gpu = _faiss_gpus(self._faiss) > 0
         self._resources = self._faiss.StandardGpuResources() if self._gpu else None
         self._torch = TorchBackend()
@@ -209,16 +203,16 @@ def _squared_norms(matrix: FloatBlock) -> Float64Array:
 
 
 @contextmanager
-def product_precision(*, tf32: bool = False) -> Iterator[None]:
-    """Float32 products (or TF32 ones), whatever the process has switched on.
+def full_precision() -> Iterator[None]:
+    """Float32 products, whatever the process has switched on (TF32, bfloat16).
 
     The setting is one for all threads: hold it around threads that each compute blocks.
     """
-    wanted, before = "high" if tf32 else "highest", torch.get_float32_matmul_precision()
-    if before == wanted:
+    before = torch.get_float32_matmul_precision()
+    if before == "highest":
         yield
         return
-    torch.set_float32_matmul_precision(wanted)
+    torch.set_float32_matmul_precision("highest")
     try:
         yield
     finally:
@@ -239,3 +233,21 @@ def _import_faiss() -> Any:
 def _faiss_gpus(faiss: Any) -> int:
     # faiss.knn_gpu exists in the CPU build too; the resources class does not.
     return int(faiss.get_num_gpus()) if hasattr(faiss, "StandardGpuResources") else 0
+
+
+BACKENDS = ("auto", "faiss", "torch")
+
+
+def make_backend(name: str = "auto") -> Backend:
+    """The backend of that name; ``auto`` is torch, which every installation has.
+
+    Both take the GPU when there is one that they can use. The scores do not depend on it.
+
+    Raises:
+        InputError: an unknown name, or faiss is asked for and not installed.
+    """
+    if name not in BACKENDS:
+        raise InputError(unknown_name("backend", name, BACKENDS))
+    if name == "faiss":
+        return FaissBackend()
+    return TorchBackend("cuda" if torch.cuda.is_available() else "cpu")

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from ensgan.errors import DataError, InputError
 from ensgan.files import sha256_arrays
 from ensgan.metrics.blocks import Member
-from ensgan.metrics.exact import BoolArray
 from ensgan.metrics.features import FeatureSource, open_features
-from ensgan.types import PoolScores, Resamples
+from ensgan.types import BoolArray, PoolScores, Resamples
+
+_A = TypeVar("_A", bound=np.generic)
 
 
 def feature_contents(
@@ -83,18 +86,12 @@ def wanted_pairs(names: tuple[str, ...], known: PoolScores | None) -> BoolArray:
     return wanted
 
 
-def check_settings(known: PoolScores, *, fast: bool, rounds: int) -> None:
-    """Refuse known scores that were counted another way than the new ones will be.
+def check_resamples(known: PoolScores, rounds: int) -> None:
+    """Refuse known scores that lack resamples asked for.
 
     Raises:
-        InputError: fast and exact scores in one pool, or resamples that the known scores lack.
+        InputError: they hold another number of them.
     """
-    if known.fast != fast:
-        was, add = ("fast", "add --fast") if known.fast else ("exact", "leave --fast out")
-        raise InputError(
-            f"the scores to extend are {was}, the new ones would not be, and a pool cannot mix "
-            f"them: {add}, or score the whole pool without --extend"
-        )
     held = 0 if known.resamples is None else len(known.resamples)
     if rounds and rounds != held:
         raise InputError(
@@ -124,24 +121,33 @@ def check_known(known: PoolScores, members: tuple[Member, ...], k: int) -> None:
 
 
 def merged(scores: PoolScores, known: PoolScores) -> PoolScores:
-    """``scores`` with the members and pairs of ``known`` filled in."""
+    """``scores`` with the members and pairs of ``known`` filled in, as new arrays."""
     place = {name: index for index, name in enumerate(scores.names)}
     old = [index for index, name in enumerate(known.names) if name in place]
     new = [place[known.names[index]] for index in old]
-    for field in ("density", "coverage", "masks"):
-        getattr(scores, field)[new] = getattr(known, field)[old]
-    for field in ("directed", "overlap"):
-        getattr(scores, field)[np.ix_(new, new)] = getattr(known, field)[np.ix_(old, old)]
-    if scores.resamples is None or known.resamples is None:
-        return scores
-    return replace(scores, resamples=_merged_rounds(scores.resamples, known.resamples, new, old))
+    to, of = np.ix_(new, new), np.ix_(old, old)
+    resamples = scores.resamples
+    if resamples is not None and known.resamples is not None:
+        before = known.resamples
+        resamples = Resamples(
+            resamples.points,
+            _filled(resamples.masks, np.s_[:, new], before.masks[:, old]),
+            _filled(resamples.density, np.s_[:, new], before.density[:, old]),
+            _filled(resamples.directed, (slice(None), *to), before.directed[(slice(None), *of)]),
+        )
+    return replace(
+        scores,
+        density=_filled(scores.density, new, known.density[old]),
+        coverage=_filled(scores.coverage, new, known.coverage[old]),
+        masks=_filled(scores.masks, new, known.masks[old]),
+        directed=_filled(scores.directed, to, known.directed[of]),
+        overlap=_filled(scores.overlap, to, known.overlap[of]),
+        resamples=resamples,
+    )
 
 
-def _merged_rounds(
-    rounds: Resamples, known: Resamples, new: Sequence[int], old: Sequence[int]
-) -> Resamples:
-    density, masks, directed = rounds.density, rounds.masks, rounds.directed
-    density[:, new] = known.density[:, old]
-    masks[:, new] = known.masks[:, old]
-    directed[:, np.array(new)[:, None], new] = known.directed[:, np.array(old)[:, None], old]
-    return rounds
+def _filled(array: npt.NDArray[_A], where: Any, values: npt.NDArray[_A]) -> npt.NDArray[_A]:
+    """A copy with some places set."""
+    copy = array.copy()
+    copy[where] = values
+    return copy
