@@ -15,10 +15,9 @@ import torch
 from ensgan.errors import DataError
 from ensgan.files import content_key, read_npz, write_npz
 from ensgan.metrics.ball_counts import BallCounts, Classes, PlacedSet, count_pairs
-from ensgan.metrics.exact_distance import Balls
-from ensgan.metrics.features import FeatureArray, FeatureSource, Frame, open_features
+from ensgan.metrics.features import FeatureArray, Frame, open_features
 from ensgan.metrics.knn import Backend, full_precision, make_backend
-from ensgan.metrics.radii_task import FORMAT, Scoring
+from ensgan.metrics.radii_task import FORMAT, Member, Scoring
 from ensgan.metrics.resampling import kept_points
 from ensgan.types import BoolArray, Int64Array, UInt8Array
 
@@ -27,24 +26,6 @@ _R = TypeVar("_R")
 
 _SMALL_PRODUCT = 1 << 30
 """Multiplications below which a product is not worth several threads."""
-
-
-@dataclass(frozen=True)
-class Member:
-    """One set as a block needs it; ``labels`` where classes are scored apart."""
-
-    index: int
-    name: str
-    source: FeatureSource
-    balls: Balls
-    digest: str
-    labels: Int64Array | None = None
-
-    def class_sizes(self, classes: Sequence[int]) -> list[int]:
-        """Points of each class; all of them where classes are not told apart."""
-        if self.labels is None:
-            return [len(self.balls)]
-        return [int(np.count_nonzero(self.labels == label)) for label in classes]
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from ensgan.errors import DataError, InputError
 from ensgan.files import sha256_arrays
-from ensgan.metrics.blocks import Member
 from ensgan.metrics.features import FeatureSource, open_features
+from ensgan.metrics.radii_task import Member
 from ensgan.types import BoolArray, PoolScores, Resamples
 
 _A = TypeVar("_A", bound=np.generic)

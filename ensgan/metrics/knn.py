@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -80,55 +80,29 @@ class Operand:
         return Operand(self.matrix[which], self.norms[which], self.precision)
 
 
-class Backend(Protocol):
-    """What computes blocks."""
-
-    @property
-    def name(self) -> str:
-        """``torch`` or ``faiss``."""
-
-    @property
-    def device(self) -> str:
-        """``cpu`` or ``cuda``: where blocks are computed."""
-
-    def operand(self, placed: Float64Array, side: Side, precision: Precision) -> Operand:
-        """Take points of a frame (float64 [n,D]) as rows or columns of blocks."""
-
-    @property
-    def threads(self) -> int:
-        """Threads that may each compute blocks of their own, 1 where blocks are not CPU's work."""
-
-    def as_rows(self, columns: Operand) -> Operand:
-        """The same points for the other side of a block."""
-
-    def block(self, rows: Operand, columns: Operand) -> torch.Tensor:
-        """U [rows,columns]; the next call in the same thread may overwrite it."""
-
-
-class TorchBackend:
-    """Blocks by one matrix product each, on the CPU or on a CUDA device.
+class Backend:
+    """Blocks by one matrix product each, by torch on the CPU or on a CUDA device.
 
     Rows [x, −½‖x‖², 1] times columns [y, 1, −½‖y‖²] give U with nothing left to add.
+
+    Attributes:
+        name: ``torch`` or ``faiss``.
+        device: ``cpu`` or ``cuda``: where blocks are computed.
     """
 
     name = "torch"
 
     def __init__(self, device: str = "cpu") -> None:
-        self._device = torch.device(device)
+        self.device = torch.device(device).type
         self._scratch = threading.local()
 
     @property
-    def device(self) -> str:
-        """See :class:`Backend`."""
-        return self._device.type
-
-    @property
     def threads(self) -> int:
-        """See :class:`Backend`."""
-        return torch.get_num_threads() if self._device.type == "cpu" else 1
+        """Threads that may each compute blocks of their own, 1 where blocks are not CPU's work."""
+        return torch.get_num_threads() if self.device == "cpu" else 1
 
     def operand(self, placed: Float64Array, side: Side, precision: Precision) -> Operand:
-        """See :class:`Backend`."""
+        """Take points of a frame (float64 [n,D]) as rows or columns of blocks."""
         n, dim = placed.shape
         matrix = np.empty((n, dim + 2), _DTYPE[precision])
         matrix[:, :dim] = placed
@@ -136,65 +110,64 @@ class TorchBackend:
         half, one = (dim, dim + 1) if side == "row" else (dim + 1, dim)
         matrix[:, half] = -0.5 * squared
         matrix[:, one] = 1
-        tensor = torch.from_numpy(matrix).to(self._device)
+        tensor = torch.from_numpy(matrix).to(self.device)
         return Operand(tensor, np.sqrt(squared), precision)
 
     def as_rows(self, columns: Operand) -> Operand:
-        """See :class:`Backend`."""
+        """The same points for the other side of a block."""
         matrix = columns.matrix.clone()
         matrix[:, -2:] = columns.matrix[:, -2:].flip(1)
         return Operand(matrix, columns.norms, columns.precision)
 
     def block(self, rows: Operand, columns: Operand) -> torch.Tensor:
-        """See :class:`Backend`."""
+        """U [rows,columns]; the next call in the same thread may overwrite it."""
         size, dtype = len(rows) * len(columns), rows.matrix.dtype
         buffer: torch.Tensor | None = getattr(self._scratch, "buffer", None)
+        # Fresh memory for every block would cost as much as a narrow product.
         if buffer is None or buffer.dtype != dtype or buffer.numel() < size:
-            buffer = torch.empty(size, dtype=dtype, device=self._device)
+            buffer = torch.empty(size, dtype=dtype, device=self.device)
             self._scratch.buffer = buffer
         out = buffer[:size].view(len(rows), len(columns))
         with full_precision():
             return torch.mm(rows.matrix, columns.matrix.T, out=out)
 
 
-class FaissBackend:
-    """Blocks by faiss, on its GPU where the installed build has one."""
+class FaissBackend(Backend):
+    """Single-precision blocks by faiss, on its GPU where the installed build has one.
+
+    Double precision, seldom needed, is left to torch.
+    """
 
     name = "faiss"
     threads = 1
 
     def __init__(self) -> None:
+        super().__init__()
         self._faiss = _import_faiss()
-        self._gpu = _faiss_gpus(self._faiss) > 0
-        self._resources = self._faiss.StandardGpuResources() if self._gpu else None
-        self._torch = TorchBackend()
-
-    @property
-    def device(self) -> str:
-        """See :class:`Backend`."""
-        return "cuda" if self._gpu else "cpu"
+        # faiss.knn_gpu exists in the CPU build too; the resources class does not.
+        gpu = hasattr(self._faiss, "StandardGpuResources") and self._faiss.get_num_gpus() > 0
+        self._resources = self._faiss.StandardGpuResources() if gpu else None
 
     def operand(self, placed: Float64Array, side: Side, precision: Precision) -> Operand:
-        """See :class:`Backend`; double precision, seldom needed, is left to torch."""
+        """See :class:`Backend`."""
         if precision == "double":
-            return self._torch.operand(placed, side, precision)
+            return super().operand(placed, side, precision)
         matrix = np.ascontiguousarray(placed, np.float32)
         return Operand(matrix, np.sqrt(_squared_norms(matrix)), precision)
 
     def as_rows(self, columns: Operand) -> Operand:
         """See :class:`Backend`."""
-        return columns if columns.precision == "single" else self._torch.as_rows(columns)
+        return columns if columns.precision == "single" else super().as_rows(columns)
 
     def block(self, rows: Operand, columns: Operand) -> torch.Tensor:
         """See :class:`Backend`."""
         if rows.precision == "double":
-            return self._torch.block(rows, columns)
+            return super().block(rows, columns)
+        sides = rows.matrix, columns.matrix
         if self._resources is None:
-            squared = self._faiss.pairwise_distances(rows.matrix, columns.matrix)
+            squared = self._faiss.pairwise_distances(*sides)
         else:
-            squared = self._faiss.pairwise_distance_gpu(
-                self._resources, rows.matrix, columns.matrix
-            )
+            squared = self._faiss.pairwise_distance_gpu(self._resources, *sides)
         return torch.from_numpy(squared).mul_(-0.5)
 
 
@@ -230,11 +203,6 @@ def _import_faiss() -> Any:
     return faiss
 
 
-def _faiss_gpus(faiss: Any) -> int:
-    # faiss.knn_gpu exists in the CPU build too; the resources class does not.
-    return int(faiss.get_num_gpus()) if hasattr(faiss, "StandardGpuResources") else 0
-
-
 BACKENDS = ("auto", "faiss", "torch")
 
 
@@ -250,4 +218,4 @@ def make_backend(name: str = "auto") -> Backend:
         raise InputError(unknown_name("backend", name, BACKENDS))
     if name == "faiss":
         return FaissBackend()
-    return TorchBackend("cuda" if torch.cuda.is_available() else "cpu")
+    return Backend("cuda" if torch.cuda.is_available() else "cpu")

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ensgan.errors import DataError
-from ensgan.metrics.blocks import BlockScores, BlockTask, Member, group_sets, score_block
+from ensgan.metrics.blocks import BlockScores, BlockTask, group_sets, score_block
 from ensgan.metrics.exact_distance import describe
 from ensgan.metrics.extend import check_known, check_resamples, merged, wanted_pairs
 from ensgan.metrics.features import (
@@ -21,7 +21,7 @@ from ensgan.metrics.features import (
     open_features,
     robust_centre,
 )
-from ensgan.metrics.radii_task import MeasuredSet, RadiiTask, Scoring, check_classes, measure_radii
+from ensgan.metrics.radii_task import Member, RadiiTask, Scoring, check_classes, measure_radii
 from ensgan.metrics.resampling import check_rounds
 from ensgan.metrics.sums import ClassScores, ResampledSums, Sums
 from ensgan.types import BoolArray, Float64Array, Int64Array, PairPrecision, PoolScores
@@ -94,41 +94,6 @@ def score_pool(
         on_progress=on_progress,
         on_warning=on_warning,
     ).scores
-
-
-def add_members(
-    scores: PoolScores,
-    real: FeatureSource,
-    fakes: Sequence[FeatureSource],
-    names: Sequence[str],
-    *,
-    labels: PoolLabels | None = None,
-    backend: str = "auto",
-    memory_bytes: int = 2 << 30,
-    checkpoint: str | Path | None = None,
-    mapper: Mapper = map,
-    on_progress: Progress | None = None,
-    on_warning: Warn | None = None,
-) -> PoolScores:
-    """Scores of a grown pool: only pairs with a member that ``scores`` lacks are computed.
-
-    ``fakes`` and ``names`` are the whole pool in its new order; k, extractor and number of
-    resamples are those of ``scores``, other arguments and errors those of :func:`measure_pool`.
-    The caller answers for the known members' features (and labels) being unchanged.
-    """
-    return score_pool(
-        *(real, fakes, names, scores.k),
-        labels=labels,
-        backend=backend,
-        memory_bytes=memory_bytes,
-        extractor=scores.extractor,
-        checkpoint=checkpoint,
-        resamples=0 if scores.resamples is None else len(scores.resamples),
-        known=scores,
-        mapper=mapper,
-        on_progress=on_progress,
-        on_warning=on_warning,
-    )
 
 
 def measure_pool(
@@ -282,25 +247,16 @@ def _measured_members(
         RadiiTask(index, name, source, scoring, labels[index])
         for index, (name, source) in enumerate(sources.items())
     ]
-    found: dict[int, MeasuredSet] = {}
-    for measured in mapper(measure_radii, tasks):
-        found[measured.index] = measured
+    found: dict[int, Member] = {}
+    for member in mapper(measure_radii, tasks):
+        found[member.index] = member
         progress.add(1)
-    for task in tasks:
-        for sentence in describe(found[task.index].balls, task.name, is_real=task.index == 0):
-            if warn is not None:
+    members = tuple(found[task.index] for task in tasks)
+    if warn is not None:
+        for member in members:
+            for sentence in describe(member.balls, member.name, is_real=member.index == 0):
                 warn(sentence)
-    return tuple(
-        Member(
-            task.index,
-            task.name,
-            task.source,
-            found[task.index].balls,
-            found[task.index].digest,
-            task.labels,
-        )
-        for task in tasks
-    )
+    return members
 
 
 def _count(

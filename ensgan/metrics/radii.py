@@ -131,8 +131,6 @@ class _Search:
         # Whole runs of rows in a run of columns, so that they can be taken from there.
         self._width = width if width == n else max(1, width // self._height) * self._height
         self._double_rows = int(np.clip(memory_bytes // (32 * n), 1, _ROWS))
-        self._resident = 4 * features.size <= memory_bytes // 4
-        self._kept: dict[int, Operand] = {}
         # Entries a point may keep in single precision: more would cost more than double precision.
         self._most = 64 + 4 * k
 
@@ -171,10 +169,12 @@ class _Search:
         crowded = np.zeros(len(points), np.bool_)
         best: torch.Tensor | None = None
         kept = Entries.none()
-        for start, column in self._columns(precision):
+        for start in range(0, n, self._width):
+            placed = self._frame.place(self._features[start : start + self._width])
+            column = self._backend.operand(placed, "column", precision)
             norms[start : start + len(column)] = column.norms
             gathered = [kept]
-            for rows, operand in self._rows(points, column, start, precision):
+            for rows, operand in self._rows(points, column, start):
                 block = self._backend.block(operand, column)
                 own = points[rows] - start
                 here = np.flatnonzero((own >= 0) & (own < len(column)))
@@ -204,35 +204,18 @@ class _Search:
         error = pair_error(norms[points[kept.rows]], norms[kept.columns], dim, precision)
         return kept, error, crowded
 
-    def _columns(self, precision: Precision) -> Iterator[tuple[int, Operand]]:
-        """Runs of the set's points as columns, with their first index."""
-        for start in range(0, len(self._features), self._width):
-            yield start, self._placed(start, precision)
-
-    def _placed(self, start: int, precision: Precision) -> Operand:
-        if start in self._kept and precision == "single":
-            return self._kept[start]
-        placed = self._frame.place(self._features[start : start + self._width])
-        operand = self._backend.operand(placed, "column", precision)
-        if self._resident and precision == "single":
-            self._kept[start] = operand
-        return operand
-
     def _rows(
-        self, points: Int64Array, column: Operand, first: int, precision: Precision
+        self, points: Int64Array, column: Operand, first: int
     ) -> Iterator[tuple[slice, Operand]]:
-        """``points`` as rows, run by run, taken from placed columns where these are at hand."""
+        """``points`` as rows, run by run; those that are columns just now are not placed again."""
         for start in range(0, len(points), self._height):
             rows = slice(start, min(start + self._height, len(points)))
             part = points[rows]
-            home = int(part[0]) // self._width * self._width
-            together = int(part[-1]) < home + self._width
-            if precision == "single" and together and (self._resident or home == first):
-                placed = column if home == first else self._placed(home, precision)
-                yield rows, self._backend.as_rows(placed.part(part - home))
+            if first <= part[0] and part[-1] < first + len(column):
+                yield rows, self._backend.as_rows(column.part(part - first))
             else:
                 placed = self._frame.place(self._features[part])
-                yield rows, self._backend.operand(placed, "row", precision)
+                yield rows, self._backend.operand(placed, "row", column.precision)
 
     def _choose(
         self, points: Int64Array, found: Entries, error: Float64Array

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from ensgan.errors import DataError
 from ensgan.files import content_key, read_npz, sha256_arrays, write_npz
 from ensgan.metrics.ball_counts import Classes
 from ensgan.metrics.exact_distance import BALL_ARRAYS, Balls
-from ensgan.metrics.features import FeatureSource, check_points, open_features
+from ensgan.metrics.features import FeatureArray, FeatureSource, check_points, open_features
 from ensgan.metrics.knn import make_backend
 from ensgan.metrics.radii import measure_balls, measure_class_balls
 from ensgan.types import Float64Array, Int64Array
@@ -63,15 +64,30 @@ class RadiiTask:
 
 
 @dataclass(frozen=True)
-class MeasuredSet:
-    """What is known of a set before pairs are scored; ``digest`` is empty when nothing is kept."""
+class Member:
+    """One set with its radii.
+
+    Attributes:
+        index, name, source, labels: as in the task.
+        balls: its radii.
+        digest: content key of the features (and labels); empty when no work is kept.
+    """
 
     index: int
+    name: str
+    source: FeatureSource
     balls: Balls
     digest: str
+    labels: Int64Array | None = None
+
+    def class_sizes(self, classes: Sequence[int]) -> list[int]:
+        """Points of each class; all of them where classes are not told apart."""
+        if self.labels is None:
+            return [len(self.balls)]
+        return [int(np.count_nonzero(self.labels == label)) for label in classes]
 
 
-def measure_radii(task: RadiiTask) -> MeasuredSet:
+def measure_radii(task: RadiiTask) -> Member:
     """Run one :class:`RadiiTask`, or read what an interrupted run found.
 
     Raises:
@@ -83,7 +99,7 @@ def measure_radii(task: RadiiTask) -> MeasuredSet:
     labels = () if task.labels is None else (task.labels,)
     if task.labels is not None:
         check_classes(task.labels, len(features), task.name, scoring)
-    path, digest = None, ""
+    path, digest, balls = None, "", None
     if scoring.store is not None:
         digest = sha256_arrays(features, *labels)
         key = content_key(FORMAT, digest, scoring.k, sha256_arrays(scoring.centre), scoring.classes)
@@ -91,16 +107,19 @@ def measure_radii(task: RadiiTask) -> MeasuredSet:
         if path.exists():
             with suppress(DataError):  # a damaged file is measured again
                 balls = Balls.of_arrays(read_npz(path, BALL_ARRAYS))
-                return MeasuredSet(task.index, balls, digest)
+    if balls is None:
+        balls = _measure(features, task.labels, scoring)
+        if path is not None:
+            write_npz(path, **vars(balls))
+    return Member(task.index, task.name, task.source, balls, digest, task.labels)
+
+
+def _measure(features: FeatureArray, labels: Int64Array | None, scoring: Scoring) -> Balls:
     how = scoring.k, make_backend(scoring.backend), scoring.centre, scoring.memory_bytes
-    if task.labels is None:
-        balls = measure_balls(features, *how)
-    else:
-        classes = Classes.of(task.labels, scoring.classes)
-        balls = measure_class_balls(features, list(classes.members()), *how)
-    if path is not None:
-        write_npz(path, **vars(balls))
-    return MeasuredSet(task.index, balls, digest)
+    if labels is None:
+        return measure_balls(features, *how)
+    classes = Classes.of(labels, scoring.classes)
+    return measure_class_balls(features, list(classes.members()), *how)
 
 
 def check_classes(labels: Int64Array, points: int, name: str, scoring: Scoring) -> None:
