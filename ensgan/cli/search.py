@@ -74,12 +74,12 @@ def search(
 
     Example: ensgan search scores.npz --sampler pareto-local --seconds 2 --seed 0 -o front.json
     """
-    from ensgan.cli.search_inputs import make_budget, make_objectives, read_costs, read_scores
-    from ensgan.types import Front
+    from ensgan.cli.search_inputs import make_budget, make_objectives, read_costs
+    from ensgan.types import Front, PoolScores
 
     check_pictures(plot or (), heat_map)
     check_output(output, record)
-    pool, prices = read_scores(scores), read_costs(costs)
+    pool, prices = PoolScores.load(scores), read_costs(costs)
     options: dict[str, Any] = {"sampler": sampler, "trials": trials, "seconds": seconds}
     options |= {"seed": seed, "inter": inter, "min_size": min_size, "max_size": max_size}
     options |= {"include": include or (), "exclude": exclude or (), "max_per_gan": max_per_gan}

@@ -6,25 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ensgan.cli.output import progress, warn
+from ensgan.cli.output import progress
 from ensgan.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
     from ensgan.search import Budget, ObjectiveTables
     from ensgan.types import PoolScores
-
-
-def read_scores(path: Path) -> PoolScores:
-    """The scores of a pool; fast ones are named as such."""
-    from ensgan.types import PoolScores
-
-    pool = PoolScores.load(path)
-    if pool.fast:
-        warn(
-            f"{path} holds fast scores (--fast): ensembles that differ by less than the error it "
-            "showed may change places; score without --fast to be exact"
-        )
-    return pool
 
 
 def read_costs(path: Path | None) -> Mapping[str, float] | None:

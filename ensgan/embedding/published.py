@@ -7,9 +7,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ensgan.embedding.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from ensgan.embedding.resnet import resnet50
-from ensgan.embedding.spec import ExtractorSpec, Options, Request
+from ensgan.embedding.spec import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    ExtractorSpec,
+    Options,
+    Preprocessing,
+    Request,
+)
 from ensgan.embedding.weight_files import WeightSource, fit_to, obtain_weights
 from ensgan.errors import InputError
 

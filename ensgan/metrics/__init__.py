@@ -6,6 +6,7 @@ Every hit count is exact, whatever the backend, offset or scale of the features.
 from __future__ import annotations
 
 from ensgan.metrics.blocks import BlockScores, BlockTask, score_block
+from ensgan.metrics.features import PoolLabels
 from ensgan.metrics.frechet import frechet_distance
 from ensgan.metrics.memorisation import (
     COPY_RATIO,
@@ -15,7 +16,6 @@ from ensgan.metrics.memorisation import (
 )
 from ensgan.metrics.pool import (
     Mapper,
-    PoolLabels,
     PoolMeasures,
     measure_pool,
     pair_precision,

@@ -4,26 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ensgan.errors import DataError, InputError
 from ensgan.files import sha256_arrays
-from ensgan.metrics.features import FeatureSource, open_features
+from ensgan.metrics.features import FeatureSource, PoolLabels, open_features
 from ensgan.metrics.radii_task import Member
-from ensgan.types import BoolArray, PoolScores, Resamples
-
-_A = TypeVar("_A", bound=np.generic)
+from ensgan.types import BoolArray, PoolScores
 
 
 def feature_contents(
-    real: FeatureSource, fakes: Sequence[FeatureSource], names: Sequence[str]
+    real: FeatureSource,
+    fakes: Sequence[FeatureSource],
+    names: Sequence[str],
+    labels: PoolLabels | None = None,
 ) -> tuple[str, ...]:
-    """SHA-256 over the features of the real set and of each member, one set in memory at a time."""
+    """SHA-256 over the features (and labels) of each set, the real one first.
+
+    One set is in memory at a time.
+    """
     sources = zip(("real features", *names), (real, *fakes), strict=True)
-    return tuple(sha256_arrays(open_features(source, name)) for name, source in sources)
+    contents = tuple(sha256_arrays(open_features(source, name)) for name, source in sources)
+    return contents if labels is None else labelled_contents(contents, labels)
+
+
+def labelled_contents(contents: Sequence[str], labels: PoolLabels) -> tuple[str, ...]:
+    """Content keys that also stand for the labels: scores within classes depend on both."""
+    return tuple(
+        sha256_arrays(np.array(content), np.asarray(part))
+        for content, part in zip(contents, (labels[0], *labels[1]), strict=True)
+    )
 
 
 def still_valid(
@@ -122,32 +134,26 @@ def check_known(known: PoolScores, members: tuple[Member, ...], k: int) -> None:
 
 def merged(scores: PoolScores, known: PoolScores) -> PoolScores:
     """``scores`` with the members and pairs of ``known`` filled in, as new arrays."""
-    place = {name: index for index, name in enumerate(scores.names)}
-    old = [index for index, name in enumerate(known.names) if name in place]
-    new = [place[known.names[index]] for index in old]
-    to, of = np.ix_(new, new), np.ix_(old, old)
+    part = known.part([name for name in known.names if name in scores.names])
+    rows = np.array([scores.names.index(name) for name in part.names])
+    pairs = rows[:, None], rows
+    places: dict[str, Any] = {"density": rows, "coverage": rows, "masks": rows}
+    places |= {"directed": pairs, "overlap": pairs}
+    new = {field: _filled(scores, part, field, where) for field, where in places.items()}
     resamples = scores.resamples
-    if resamples is not None and known.resamples is not None:
-        before = known.resamples
-        resamples = Resamples(
-            resamples.points,
-            _filled(resamples.masks, np.s_[:, new], before.masks[:, old]),
-            _filled(resamples.density, np.s_[:, new], before.density[:, old]),
-            _filled(resamples.directed, (slice(None), *to), before.directed[(slice(None), *of)]),
-        )
-    return replace(
-        scores,
-        density=_filled(scores.density, new, known.density[old]),
-        coverage=_filled(scores.coverage, new, known.coverage[old]),
-        masks=_filled(scores.masks, new, known.masks[old]),
-        directed=_filled(scores.directed, to, known.directed[of]),
-        overlap=_filled(scores.overlap, to, known.overlap[of]),
-        resamples=resamples,
-    )
+    if resamples is not None and part.resamples is not None:
+        places = {"density": np.s_[:, rows], "masks": np.s_[:, rows]}
+        places["directed"] = (slice(None), *pairs)
+        drawn = {
+            field: _filled(resamples, part.resamples, field, where)
+            for field, where in places.items()
+        }
+        resamples = replace(resamples, **drawn)
+    return replace(scores, resamples=resamples, **new)
 
 
-def _filled(array: npt.NDArray[_A], where: Any, values: npt.NDArray[_A]) -> npt.NDArray[_A]:
-    """A copy with some places set."""
-    copy = array.copy()
-    copy[where] = values
-    return copy
+def _filled(into: Any, known: Any, field: str, where: Any) -> Any:
+    """A copy of an array with those places taken from the known one."""
+    array = getattr(into, field).copy()
+    array[where] = getattr(known, field)
+    return array

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -16,6 +16,8 @@ from ensgan.types import Float64Array, Int64Array
 FeatureArray: TypeAlias = npt.NDArray[np.floating[Any]]
 FeatureSource: TypeAlias = npt.NDArray[Any] | torch.Tensor | Callable[[], Any]
 """An array or tensor [n,D], memory-mapped or not, or a function that returns one when called."""
+PoolLabels: TypeAlias = tuple[npt.ArrayLike, Sequence[npt.ArrayLike]]
+"""Class of every real point [N], and of every point of each member [S_g]: whole numbers."""
 
 _PIECE_BYTES = 8 << 20
 _LARGEST = 1e300  # beyond it, differences of two values might overflow

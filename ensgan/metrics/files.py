@@ -18,8 +18,9 @@ import numpy.typing as npt
 
 from ensgan.errors import DataError
 from ensgan.files import atomic_path, read_npz
-from ensgan.metrics.features import FeatureSource
+from ensgan.metrics.features import FeatureSource, PoolLabels
 
+_LABELS = ("real_labels", "fake_labels")
 _LOCAL_HEADER = 30  # bytes before a zip entry's name; its two lengths are the last four
 
 
@@ -28,7 +29,8 @@ class PoolFeatures:
     """The real features, one source per member, and the members' names.
 
     ``contents``: content keys of the real set and of each member where they are known already;
-    ``held_out``: features of real images that no generator was trained on, if there are any.
+    ``held_out``: features of real images that no generator was trained on, if there are any;
+    ``labels``: classes of all points, where they are known.
     """
 
     real: FeatureSource
@@ -37,6 +39,7 @@ class PoolFeatures:
     extractor: str = ""
     contents: tuple[str, ...] = ()
     held_out: FeatureSource | None = None
+    labels: PoolLabels | None = None
 
     def on_disk(self, folder: Path) -> PoolFeatures:
         """The same pool with every array in a file of ``folder``, so that tasks pass paths only."""
@@ -53,12 +56,13 @@ class PoolFeatures:
         return replace(self, real=stored(self.real, 0), fakes=fakes)
 
 
-def load_array(path: Path) -> npt.NDArray[Any]:
+def load_array(path: str | Path) -> npt.NDArray[Any]:
     """Map an ``.npy`` file [n,D] into memory.
 
     Raises:
         DataError: missing, not ``.npy``, truncated, or it would need unpickling.
     """
+    path = Path(path)
     try:
         with path.open("rb") as stream:
             if stream.read(6) != b"\x93NUMPY":
@@ -73,11 +77,12 @@ def load_array(path: Path) -> npt.NDArray[Any]:
 
 
 def load_pool(
-    path: Path, *, scratch: Path | None = None, memory_bytes: int = 2 << 30
+    path: str | Path, *, scratch: Path | None = None, memory_bytes: int = 2 << 30
 ) -> PoolFeatures:
     """Features of a pool from ``features.npz`` or from a folder.
 
-    ``features.npz`` holds ``real`` [N,D], ``fake`` [M,S,D] and ``names`` [M]. A folder holds
+    ``features.npz`` holds ``real`` [N,D], ``fake`` [M,S,D] and ``names`` [M], and may hold
+    ``real_labels`` [N] and ``fake_labels`` [M,S]. A folder holds
     ``real.npy`` and ``NAME.npy`` files, or ``real/`` and ``fake/NAME/`` with one or more ``.npy``
     files each (joined in the order of their names).
 
@@ -89,6 +94,7 @@ def load_pool(
     Raises:
         DataError: missing files or arrays, other shapes.
     """
+    path = Path(path)
     return _from_folder(path) if path.is_dir() else _from_npz(path, scratch, memory_bytes)
 
 
@@ -103,7 +109,8 @@ def _from_npz(path: Path, scratch: Path | None, memory_bytes: int) -> PoolFeatur
         real, fake = parts["real"], parts["fake"]()
         sources = tuple(replace(parts["fake"], index=index) for index in range(len(fake)))
         with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in ("names", "extractor") if name in archive}
+            small = ("names", "extractor", *_LABELS)
+            arrays = {name: archive[name] for name in small if name in archive}
         if "names" not in arrays:
             raise DataError(f"{path} lacks names")
     names = [str(name) for name in np.atleast_1d(arrays["names"])]
@@ -112,7 +119,11 @@ def _from_npz(path: Path, scratch: Path | None, memory_bytes: int) -> PoolFeatur
             f"{path}: fake must be [members, points, dimensions] with one name per member, not "
             f"{list(fake.shape)} with {len(names)} names"
         )
-    return PoolFeatures(real, sources, tuple(names), str(arrays.get("extractor", "")))
+    labels = None
+    if all(name in arrays for name in _LABELS):
+        labels = arrays[_LABELS[0]], list(arrays[_LABELS[1]])
+    extractor = str(arrays.get("extractor", ""))
+    return PoolFeatures(real, sources, tuple(names), extractor, labels=labels)
 
 
 def _from_folder(folder: Path) -> PoolFeatures:

@@ -142,10 +142,10 @@ class FaissBackend(Backend):
     threads = 1
 
     def __init__(self) -> None:
-        super().__init__()
         self._faiss = _import_faiss()
         # faiss.knn_gpu exists in the CPU build too; the resources class does not.
         gpu = hasattr(self._faiss, "StandardGpuResources") and self._faiss.get_num_gpus() > 0
+        super().__init__("cuda" if gpu and torch.cuda.is_available() else "cpu")
         self._resources = self._faiss.StandardGpuResources() if gpu else None
 
     def operand(self, placed: Float64Array, side: Side, precision: Precision) -> Operand:

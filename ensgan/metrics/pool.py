@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from ensgan.errors import DataError
 from ensgan.metrics.blocks import BlockScores, BlockTask, group_sets, score_block
@@ -17,6 +16,7 @@ from ensgan.metrics.extend import check_known, check_resamples, merged, wanted_p
 from ensgan.metrics.features import (
     FeatureSource,
     Frame,
+    PoolLabels,
     check_points,
     open_features,
     robust_centre,
@@ -31,8 +31,6 @@ Mapper: TypeAlias = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with (products done, products in all): one a set for its radii, one a pair."""
 Warn: TypeAlias = Callable[[str], None]
-PoolLabels: TypeAlias = tuple[npt.ArrayLike, Sequence[npt.ArrayLike]]
-"""Class of every real point [N], and of every point of each member [S_g]: whole numbers."""
 
 REAL = "real features"
 """What the real set is called among the members."""

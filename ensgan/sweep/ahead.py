@@ -33,7 +33,7 @@ class PoolPart:
     Attributes:
         names, features: of the members, in the order in which they were finished.
         reference: ``.npy`` of the real training split's features.
-        k, backend, memory_bytes, extractor: see :class:`ensgan.metrics.PoolOptions`.
+        k, backend, memory_bytes, extractor: see :func:`ensgan.metrics.score_pool`.
         known: scores of an earlier part, if any.
         path: where the scores go.
     """

@@ -129,7 +129,7 @@ class PoolScores:
         arrays = read_npz(path, ("names", *fields, "k", "n_real", "n_fake"))
         if arrays.get("fast", False):
             raise DataError(
-                f"{path} holds the inexact scores of an older version's --fast: score the pool again"
+                f"{path} holds inexact scores of an older version's --fast: score the pool again"
             )
         names = tuple(str(name) for name in arrays["names"])
         counts = arrays.get("counts", np.full(len(names), int(arrays["n_fake"])))

@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 
 from ensgan.embedding import load_extractor, make_extractor, medical, names
 from ensgan.embedding.fit import FitSettings
-from ensgan.embedding.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from ensgan.embedding.published import PUBLISHED
 from ensgan.embedding.resnet import resnet18, resnet50
+from ensgan.embedding.spec import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from ensgan.embedding.weight_files import WeightSource, fit_to, obtain_weights, read_weights
 from ensgan.errors import DataError, InputError, IntegrityError
 from ensgan.types import Dataset, Samples
