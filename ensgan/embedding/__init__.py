@@ -1,7 +1,7 @@
 """Images to feature vectors."""
 
 from ensgan.embedding.extractor import Extractor, embed
-from ensgan.embedding.registry import EXTRACTORS, load_extractor, make_extractor, names
+from ensgan.embedding.registry import EXTRACTORS, load_extractor, make_extractor
 from ensgan.embedding.spec import ExtractorSpec, Preprocessing, Request
 
 __all__ = [
@@ -13,5 +13,4 @@ __all__ = [
     "embed",
     "load_extractor",
     "make_extractor",
-    "names",
 ]

@@ -19,11 +19,6 @@ EXTRACTORS: Registry[ExtractorSpec] = Registry(
 """All extractors; an installed package adds its own through the group ``ensgan.extractors``."""
 
 
-def names() -> tuple[str, ...]:
-    """Names of all extractors."""
-    return EXTRACTORS.names()
-
-
 def make_extractor(
     name: str,
     *,
@@ -37,7 +32,7 @@ def make_extractor(
     """Make an extractor.
 
     Args:
-        name: one of :func:`names`.
+        name: one of ``EXTRACTORS.names()``.
         weights: weight file (``.safetensors``, ``.pth``, ``.pt``, ``.tar``) for sites without
             network; None downloads or makes the weights.
         dataset: the real data: ``medical`` is trained on its training split, ``random`` takes its

@@ -23,7 +23,6 @@ from ensgan.metrics.pool import (
 )
 from ensgan.metrics.reference import (
     PRDC,
-    DensityCoverage,
     MemberScore,
     RealReference,
     density_coverage,
@@ -40,7 +39,6 @@ __all__ = [
     "BlockScores",
     "BlockTask",
     "ClassScores",
-    "DensityCoverage",
     "Mapper",
     "MemberScore",
     "Memorisation",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.lib.format as npy
 import numpy.typing as npt
 
 from ensgan.errors import DataError
@@ -21,7 +19,6 @@ from ensgan.files import atomic_path, read_npz
 from ensgan.metrics.features import FeatureSource, PoolLabels
 
 _LABELS = ("real_labels", "fake_labels")
-_LOCAL_HEADER = 30  # bytes before a zip entry's name; its two lengths are the last four
 
 
 @dataclass(frozen=True)
@@ -88,8 +85,8 @@ def load_pool(
 
     Args:
         path: file or folder.
-        scratch: folder that may hold unpacked arrays of a compressed archive.
-        memory_bytes: an archive larger than this is mapped into memory, not read.
+        scratch: folder for the arrays of an archive that is larger than ``memory_bytes``: it is
+            unpacked there and mapped into memory, not read.
 
     Raises:
         DataError: missing files or arrays, other shapes.
@@ -105,9 +102,9 @@ def _from_npz(path: Path, scratch: Path | None, memory_bytes: int) -> PoolFeatur
         real, fake = arrays["real"], arrays["fake"]
         sources: tuple[FeatureSource, ...] = tuple(np.atleast_1d(fake))
     else:
-        parts = open_archive(path, ("real", "fake"), scratch)
-        real, fake = parts["real"], parts["fake"]()
-        sources = tuple(replace(parts["fake"], index=index) for index in range(len(fake)))
+        parts = unpack(path, ("real", "fake"), scratch)
+        real, fake = partial(load_array, parts["real"]), load_array(parts["fake"])
+        sources = tuple(partial(_row, parts["fake"], index) for index in range(len(fake)))
         with np.load(path, allow_pickle=False) as archive:
             small = ("names", "extractor", *_LABELS)
             arrays = {name: archive[name] for name in small if name in archive}
@@ -124,6 +121,11 @@ def _from_npz(path: Path, scratch: Path | None, memory_bytes: int) -> PoolFeatur
         labels = arrays[_LABELS[0]], list(arrays[_LABELS[1]])
     extractor = str(arrays.get("extractor", ""))
     return PoolFeatures(real, sources, tuple(names), extractor, labels=labels)
+
+
+def _row(path: Path, index: int) -> npt.NDArray[Any]:
+    row: npt.NDArray[Any] = load_array(path)[index]
+    return row
 
 
 def _from_folder(folder: Path) -> PoolFeatures:
@@ -163,41 +165,6 @@ def _joined(files: Sequence[Path]) -> npt.NDArray[Any]:
     return np.concatenate(arrays)
 
 
-@dataclass(frozen=True)
-class ArchivePart:
-    """An array of an archive, opened by a call; small to pickle.
-
-    Attributes:
-        path: the file.
-        offset: where the array's ``.npy`` begins in it.
-        index: which row of it is meant, None for all.
-    """
-
-    path: Path
-    offset: int
-    index: int | None = None
-
-    def __call__(self) -> npt.NDArray[Any]:
-        """The array as a memory map.
-
-        Raises:
-            DataError: an object array, or no array at all.
-        """
-        try:
-            with self.path.open("rb") as stream:
-                stream.seek(self.offset)
-                version = npy.read_magic(stream)
-                read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-                shape, fortran, dtype = read(stream)
-                start = stream.tell()
-        except (OSError, ValueError) as error:
-            raise DataError(f"{self.path} cannot be mapped: {error}") from error
-        if dtype.hasobject:
-            raise DataError(f"{self.path} holds Python objects, which are never unpickled")
-        mapped = np.memmap(self.path, dtype, "r", start, shape, "F" if fortran else "C")
-        return mapped if self.index is None else mapped[self.index]
-
-
 def archive_bytes(path: Path) -> int:
     """Bytes of all arrays of an ``.npz`` when unpacked; 0 where it cannot be read as one."""
     try:
@@ -207,48 +174,34 @@ def archive_bytes(path: Path) -> int:
         return 0
 
 
-def open_archive(path: Path, wanted: Sequence[str], scratch: Path) -> dict[str, ArchivePart]:
-    """Some arrays of an ``.npz``; compressed ones are unpacked into ``scratch`` first.
+def unpack(path: Path, names: Sequence[str], folder: Path) -> dict[str, Path]:
+    """Unpack arrays of an ``.npz`` into files of ``folder``, which can be mapped into memory.
 
-    Every byte of them is read once, so that the archive's checksums are compared.
+    The archive's checksums are compared on the way.
 
     Raises:
         DataError: missing, truncated or damaged, or an array is missing.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            held = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
-            missing = [name for name in wanted if name not in held]
+            held = {name.removesuffix(".npy"): name for name in archive.namelist()}
+            missing = [name for name in names if name not in held]
             if missing:
                 raise DataError(
                     f"{path} lacks {', '.join(missing)}; it has {', '.join(sorted(held))}"
                 )
-            return {name: _part(path, archive, held[name], scratch) for name in wanted}
+            files = {name: folder.resolve() / f"features-{name}.npy" for name in names}
+            for name, file in files.items():
+                with (
+                    archive.open(held[name]) as packed,
+                    atomic_path(file) as temporary,
+                    temporary.open("wb") as unpacked,
+                ):
+                    shutil.copyfileobj(packed, unpacked, 1 << 20)
+            return files
     except FileNotFoundError as error:
         raise DataError(f"no such file: {path}") from error
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, struct.error) as error:
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise DataError(
             f"{path} cannot be read as .npz (truncated or corrupt?): {error}"
         ) from error
-
-
-def _part(
-    path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, scratch: Path
-) -> ArchivePart:
-    with archive.open(entry) as stream:
-        if entry.compress_type == zipfile.ZIP_STORED:
-            while stream.read(1 << 20):
-                pass
-            return ArchivePart(path.resolve(), _start(path, entry.header_offset))
-        target = scratch.resolve() / f"features-{Path(entry.filename).name}"
-        with atomic_path(target) as temporary, temporary.open("wb") as unpacked:
-            shutil.copyfileobj(stream, unpacked, 1 << 20)
-        return ArchivePart(target, 0)
-
-
-def _start(path: Path, header: int) -> int:
-    """Where the content of a stored zip entry begins."""
-    with path.open("rb") as stream:
-        stream.seek(header)
-        name, extra = struct.unpack("<HH", stream.read(_LOCAL_HEADER)[-4:])
-    return header + _LOCAL_HEADER + int(name) + int(extra)

@@ -32,15 +32,24 @@ from ensgan.types import UInt8Array, harmonic_mean
 
 
 @dataclass(frozen=True)
-class DensityCoverage:
-    """Density (≥ 0, can exceed 1) and coverage in [0,1] of a generated set."""
+class MemberScore:
+    """Scores of one member against a :class:`RealReference`.
+
+    Attributes:
+        density: density(R, S), can exceed 1.
+        coverage: coverage(R, S) in [0,1].
+        mask: uint8 [ceil(N/8)], ``numpy.packbits`` of the real points reached.
+        precision: share of the member's points inside some real ball.
+    """
 
     density: float
     coverage: float
+    mask: UInt8Array
+    precision: float
 
     @property
     def d(self) -> float:
-        """Harmonic mean of the two, 0 when both are 0."""
+        """Harmonic mean of density and coverage, 0 when both are 0: the member's Intra-d."""
         return float(harmonic_mean(self.density, self.coverage))
 
 
@@ -64,7 +73,7 @@ class PRDC:
 
 def density_coverage(
     real: FeatureSource, fake: FeatureSource, k: int = 5, *, backend: str = "auto"
-) -> DensityCoverage:
+) -> MemberScore:
     """Density and coverage of ``fake`` with the balls round ``real``.
 
     Args:
@@ -76,9 +85,7 @@ def density_coverage(
     Raises:
         InputError: NaN or infinity, different dimensions, N < k+1, no fake point, k < 1.
     """
-    reference = prepare(real, k, backend=backend)
-    score = score_member(reference, fake)
-    return DensityCoverage(score.density, score.coverage)
+    return score_member(prepare(real, k, backend=backend), fake)
 
 
 def prdc(
@@ -183,28 +190,6 @@ def _read(real: FeatureSource, path: Path, k: int, backend: str) -> RealReferenc
     balls = Balls.of_arrays(arrays)
     frame = Frame.spanning(arrays["centre"], balls.deviation)
     return RealReference(PlacedSet(features, balls, frame, make_backend(backend)), k)
-
-
-@dataclass(frozen=True)
-class MemberScore:
-    """Scores of one member against a :class:`RealReference`.
-
-    Attributes:
-        density: density(R, S), can exceed 1.
-        coverage: coverage(R, S) in [0,1].
-        mask: uint8 [ceil(N/8)], ``numpy.packbits`` of the real points reached.
-        precision: share of the member's points inside some real ball.
-    """
-
-    density: float
-    coverage: float
-    mask: UInt8Array
-    precision: float
-
-    @property
-    def intra_d(self) -> float:
-        """Harmonic mean of density and coverage."""
-        return float(harmonic_mean(self.density, self.coverage))
 
 
 def score_member(

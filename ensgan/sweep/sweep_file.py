@@ -17,7 +17,7 @@ def known_names() -> KnownNames:
     return {
         "dataset": data.names(),
         "GAN": zoo.names(),
-        "extractor": embedding.names(),
+        "extractor": embedding.EXTRACTORS.names(),
         "sampler": samplers(),
         "rule": _heads(rules()),
         "strategy": _heads(downstream.strategy_names()),
