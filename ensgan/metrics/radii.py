@@ -106,6 +106,51 @@ def _k_copies(same: Int64Array, k: int) -> Int64Array:
     return result
 
 
+class _Seen:
+    """How near the k nearest of some points are, after a part of the columns.
+
+    Attributes:
+        crowded: bool [points], too many columns are nearly as near: single precision will not do.
+    """
+
+    def __init__(self, points: Int64Array, k: int, dim: int, precision: Precision) -> None:
+        self._points, self._dim, self._precision = points, dim, precision
+        dtype = torch.float32 if precision == "single" else torch.float64
+        self._best = torch.full((len(points), k), -torch.inf, dtype=dtype)
+        self._limit = np.full(len(points), -np.inf)  # what lies further down is not among the k
+        # Rechecking more columns than this would take longer than multiplying in float64.
+        self._most = 64 + 4 * k if precision == "single" else np.iinfo(np.int64).max
+        self.crowded = np.zeros(len(points), np.bool_)
+
+    def take(self, block: torch.Tensor, rows: slice, norms: Float64Array, start: int) -> Entries:
+        """The entries of a block that may be among the k nearest, with the indices of points.
+
+        Args:
+            block: U of ``points[rows]`` and the columns from ``start``; points are hidden in it
+                from themselves.
+            norms: float64 [rows], of the points.
+        """
+        own = self._points[rows] - start
+        here = np.flatnonzero((own >= 0) & (own < block.shape[1]))
+        block[torch.from_numpy(here), torch.from_numpy(own[here])] = -torch.inf
+        best = largest_of(block, self._best[rows].to(block.device))
+        self._best[rows] = best.cpu()
+        floor = best[:, -1].cpu().numpy().astype(np.float64)
+        # At least k entries reach the floor. The margin is one of squared distances: for their
+        # halves U it is twice what is needed, which leaves room for the floor's own error.
+        radii = np.sqrt(np.maximum(-2 * floor, 0))
+        limit = floor - 2 * ball_margin(norms, radii, self._dim, self._precision)
+        self._limit[rows] = np.where(self.crowded[rows], np.inf, limit)
+        return above(block, self._limit[rows][:, None]).moved(rows.start, start)
+
+    def still_near(self, found: Entries) -> Entries:
+        """Entries that have not fallen out meanwhile (limits only rise); none of crowded rows."""
+        found = found.select(found.values > self._limit[found.rows])
+        self.crowded |= np.bincount(found.rows, minlength=len(self._points)) > self._most
+        self._limit[self.crowded] = np.inf
+        return found.select(~self.crowded[found.rows])
+
+
 class _Search:
     """k-th neighbours of points among all points of the set."""
 
@@ -131,8 +176,6 @@ class _Search:
         # Whole runs of rows in a run of columns, so that they can be taken from there.
         self._width = width if width == n else max(1, width // self._height) * self._height
         self._double_rows = int(np.clip(memory_bytes // (32 * n), 1, _ROWS))
-        # Entries a point may keep in single precision: more would cost more than double precision.
-        self._most = 64 + 4 * k
 
     def kth_neighbours(self, points: Int64Array) -> tuple[Int64Array, Float64Array]:
         """Index of the k-th nearest other point of each of ``points``, and ‖·‖² to it."""
@@ -140,11 +183,9 @@ class _Search:
         squared = np.empty(len(points))
         found, error, crowded = self._candidates(points, "single")
         clear = np.flatnonzero(~crowded)
-        rank_of = np.cumsum(~crowded) - 1
-        keep = ~crowded[found.rows]
-        found = Entries(rank_of[found.rows[keep]], found.columns[keep], found.values[keep])
         if len(clear):
-            neighbour[clear], squared[clear] = self._choose(points[clear], found, error[keep])
+            found = Entries(np.searchsorted(clear, found.rows), found.columns, found.values)
+            neighbour[clear], squared[clear] = self._choose(points[clear], found, error)
         # Float32 cannot tell the neighbours of these apart (tight clusters far from each other).
         dense = np.flatnonzero(crowded)
         for start in range(0, len(dense), self._double_rows):
@@ -164,45 +205,20 @@ class _Search:
         """
         n, dim = self._features.shape
         norms = np.empty(n)
-        floor = np.full(len(points), -np.inf)  # at least k entries of the row reach it
-        margin = np.full(len(points), np.inf)
-        crowded = np.zeros(len(points), np.bool_)
-        best: torch.Tensor | None = None
+        seen = _Seen(points, self._k, dim, precision)
         kept = Entries.none()
         for start in range(0, n, self._width):
             placed = self._frame.place(self._features[start : start + self._width])
             column = self._backend.operand(placed, "column", precision)
             norms[start : start + len(column)] = column.norms
-            gathered = [kept]
-            for rows, operand in self._rows(points, column, start):
-                block = self._backend.block(operand, column)
-                own = points[rows] - start
-                here = np.flatnonzero((own >= 0) & (own < len(column)))
-                block[torch.from_numpy(here), torch.from_numpy(own[here])] = -torch.inf
-                if best is None:
-                    best = block.new_full((len(points), self._k), -torch.inf)
-                best[rows] = largest_of(block, best[rows])
-                floor[rows] = best[rows, -1].cpu().numpy()
-                # The margin of squared distances serves their halves with room for the floor's own
-                # error; what lies further below the floor is not among the k nearest.
-                radii = np.sqrt(np.maximum(-2 * floor[rows], 0))
-                margin[rows] = 2 * ball_margin(operand.norms, radii, dim, precision)
-                limit = np.where(crowded[rows], np.inf, floor[rows] - margin[rows])
-                entries = above(block, limit[:, None])
-                if precision == "single":
-                    crowded[rows] |= np.bincount(entries.rows, minlength=len(operand)) > self._most
-                    entries = entries.select(~crowded[rows][entries.rows])
-                gathered.append(
-                    Entries(entries.rows + rows.start, entries.columns + start, entries.values)
-                )
-            joined = Entries.joined(gathered)
-            # Floors only rise, so that an early entry may since have fallen out.
-            kept = joined.select(joined.values > (floor - margin)[joined.rows])
-            if precision == "single":
-                crowded |= np.bincount(kept.rows, minlength=len(points)) > self._most
+            found = [
+                seen.take(self._backend.block(operand, column), rows, operand.norms, start)
+                for rows, operand in self._rows(points, column, start)
+            ]
+            kept = seen.still_near(Entries.joined([kept, *found]))
         kept = kept.select(np.argsort(kept.rows, kind="stable"))
         error = pair_error(norms[points[kept.rows]], norms[kept.columns], dim, precision)
-        return kept, error, crowded
+        return kept, error, seen.crowded
 
     def _rows(
         self, points: Int64Array, column: Operand, first: int

@@ -30,6 +30,10 @@ class Entries:
         rows, columns, values = zip(*((p.rows, p.columns, p.values) for p in parts), strict=True)
         return cls(np.concatenate(rows), np.concatenate(columns), np.concatenate(values))
 
+    def moved(self, down: int, right: int) -> Entries:
+        """With other indices of the block's first row and column."""
+        return Entries(self.rows + down, self.columns + right, self.values)
+
     def select(self, which: BoolArray | Int64Array) -> Entries:
         """Those where ``which`` is true, or those of these positions."""
         return Entries(self.rows[which], self.columns[which], self.values[which])
