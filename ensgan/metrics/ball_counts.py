@@ -136,11 +136,11 @@ class PlacedSet:
     def operand(self, start: int, stop: int, side: Side, precision: Precision) -> Operand:
         """The points at places ``start`` to ``stop`` as rows or columns."""
         if not self.resident or precision == "double":
-            placed = self.frame.place(self.features[self._part(start, stop)])
-            return self.backend.operand(placed, side, precision)
+            part = self.features[self._part(start, stop)]
+            return self.backend.operand(self.frame, part, side, precision)
         if side not in self._whole:
-            placed = self.frame.place(self.features[self._part(0, len(self))])
-            self._whole[side] = self.backend.operand(placed, side, precision)
+            part = self.features[self._part(0, len(self))]
+            self._whole[side] = self.backend.operand(self.frame, part, side, precision)
         return self._whole[side].part(slice(start, stop))
 
     def limits(self, start: int, operand: Operand) -> Float64Array:

@@ -19,7 +19,7 @@ FeatureSource: TypeAlias = npt.NDArray[Any] | torch.Tensor | Callable[[], Any]
 PoolLabels: TypeAlias = tuple[npt.ArrayLike, Sequence[npt.ArrayLike]]
 """Class of every real point [N], and of every point of each member [S_g]: whole numbers."""
 
-_PIECE_BYTES = 8 << 20
+_PIECE_BYTES = 1 << 20  # of float64, so that a pass works in the cache
 _LARGEST = 1e300  # beyond it, differences of two values might overflow
 _FARTHEST = 1000  # 2^±1000 and what it scales to 1 are ordinary floats
 
@@ -52,7 +52,7 @@ def _call(source: Any) -> Any:
 
 
 def pieces(features: FeatureArray) -> Iterator[tuple[int, FeatureArray]]:
-    """Runs of rows of some megabytes with their first index, so that no pass copies a whole set."""
+    """Runs of rows of a megabyte with their first index, so that no pass copies a whole set."""
     rows = max(1, _PIECE_BYTES // (8 * features.shape[1]))
     for start in range(0, len(features), rows):
         yield start, features[start : start + rows]

@@ -14,15 +14,14 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from ensgan.errors import InputError, unknown_name
+from ensgan.metrics.features import FeatureArray, Frame, pieces
 from ensgan.types import Float64Array, Int64Array
 
 Precision: TypeAlias = Literal["single", "double"]
 Side: TypeAlias = Literal["row", "column"]
-FloatBlock: TypeAlias = npt.NDArray[np.floating[Any]]
 
 _ROUNDOFF: dict[Precision, float] = {"single": 2.0**-24, "double": 2.0**-53}
 _FLOOR: dict[Precision, float] = {"single": 2.0**-110, "double": 2.0**-960}
@@ -101,12 +100,13 @@ class Backend:
         """Threads that may each compute blocks of their own, 1 where blocks are not CPU's work."""
         return torch.get_num_threads() if self.device == "cpu" else 1
 
-    def operand(self, placed: Float64Array, side: Side, precision: Precision) -> Operand:
-        """Take points of a frame (float64 [n,D]) as rows or columns of blocks."""
-        n, dim = placed.shape
+    def operand(
+        self, frame: Frame, features: FeatureArray, side: Side, precision: Precision
+    ) -> Operand:
+        """Place points [n,D] as rows or columns of blocks."""
+        n, dim = features.shape
         matrix = np.empty((n, dim + 2), _DTYPE[precision])
-        matrix[:, :dim] = placed
-        squared = _squared_norms(matrix[:, :dim])
+        squared = _place(frame, features, matrix[:, :dim])
         half, one = (dim, dim + 1) if side == "row" else (dim + 1, dim)
         matrix[:, half] = -0.5 * squared
         matrix[:, one] = 1
@@ -148,12 +148,14 @@ class FaissBackend(Backend):
         super().__init__("cuda" if gpu and torch.cuda.is_available() else "cpu")
         self._resources = self._faiss.StandardGpuResources() if gpu else None
 
-    def operand(self, placed: Float64Array, side: Side, precision: Precision) -> Operand:
+    def operand(
+        self, frame: Frame, features: FeatureArray, side: Side, precision: Precision
+    ) -> Operand:
         """See :class:`Backend`."""
         if precision == "double":
-            return super().operand(placed, side, precision)
-        matrix = np.ascontiguousarray(placed, np.float32)
-        return Operand(matrix, np.sqrt(_squared_norms(matrix)), precision)
+            return super().operand(frame, features, side, precision)
+        matrix = np.empty(features.shape, np.float32)
+        return Operand(matrix, np.sqrt(_place(frame, features, matrix)), precision)
 
     def as_rows(self, columns: Operand) -> Operand:
         """See :class:`Backend`."""
@@ -171,8 +173,17 @@ class FaissBackend(Backend):
         return torch.from_numpy(squared).mul_(-0.5)
 
 
-def _squared_norms(matrix: FloatBlock) -> Float64Array:
-    return np.asarray(np.einsum("ij,ij->i", matrix, matrix, dtype=np.float64))
+def _place(frame: Frame, features: FeatureArray, into: FeatureArray) -> Float64Array:
+    """Write the points in the frame, and return ‖x‖² of what was written, [n].
+
+    Piece by piece: the float64 values between take no memory worth mentioning.
+    """
+    squared = np.empty(len(features))
+    for start, piece in pieces(features):
+        part = slice(start, start + len(piece))
+        into[part] = frame.place(piece)
+        np.einsum("ij,ij->i", into[part], into[part], dtype=np.float64, out=squared[part])
+    return squared
 
 
 @contextmanager

@@ -232,13 +232,13 @@ def nearest(
     centre = robust_centre(references)
     largest = max(Extent.of(part).deviation(centre) for part in (points, references))
     frame, dim = Frame.spanning(centre, largest), points.shape[1]
-    columns = backend.operand(frame.place(references), "column", "single")
+    columns = backend.operand(frame, references, "column", "single")
     furthest = columns.norms.max()
     index = np.empty(len(points), np.int64)
     squared = np.empty(len(points))
     for start in range(0, len(points), _ROWS):
         part = np.arange(start, min(start + _ROWS, len(points)))
-        rows = backend.operand(frame.place(points[part]), "row", "single")
+        rows = backend.operand(frame, points[part], "row", "single")
         block = backend.block(rows, columns)
         floor = block.amax(dim=1).cpu().numpy().astype(np.float64)
         worst = pair_error(rows.norms, np.full(len(part), furthest), dim, "single")

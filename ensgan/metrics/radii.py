@@ -167,11 +167,10 @@ class _Search:
         self._features, self._frame, self._same = features, frame, same
         self._k, self._backend, self._exponent = k, backend, exponent
         n, dim = features.shape
-        # Half of the memory for a run of columns (12 bytes a value while they are placed), an
-        # eighth for the rows against it and for their block. Columns get more than rows, because
-        # every run of them costs a pass over the rows.
-        width = int(np.clip(memory_bytes // (24 * dim), 1, n))
-        height = min(memory_bytes // (32 * width), memory_bytes // (96 * dim))
+        # A third of the memory for a run of columns (twice that in double precision), much less
+        # for the rows against it: every run of columns costs a pass over the rows.
+        width = int(np.clip(memory_bytes // (12 * dim), 1, n))
+        height = min(memory_bytes // (16 * width), memory_bytes // (96 * dim))
         self._height = int(np.clip(height, 1, _ROWS))
         # Whole runs of rows in a run of columns, so that they can be taken from there.
         self._width = width if width == n else max(1, width // self._height) * self._height
@@ -208,8 +207,8 @@ class _Search:
         seen = _Seen(points, self._k, dim, precision)
         kept = Entries.none()
         for start in range(0, n, self._width):
-            placed = self._frame.place(self._features[start : start + self._width])
-            column = self._backend.operand(placed, "column", precision)
+            part = self._features[start : start + self._width]
+            column = self._backend.operand(self._frame, part, "column", precision)
             norms[start : start + len(column)] = column.norms
             found = [
                 seen.take(self._backend.block(operand, column), rows, operand.norms, start)
@@ -230,8 +229,8 @@ class _Search:
             if first <= part[0] and part[-1] < first + len(column):
                 yield rows, self._backend.as_rows(column.part(part - first))
             else:
-                placed = self._frame.place(self._features[part])
-                yield rows, self._backend.operand(placed, "row", column.precision)
+                features = self._features[part]
+                yield rows, self._backend.operand(self._frame, features, "row", column.precision)
 
     def _choose(
         self, points: Int64Array, found: Entries, error: Float64Array

@@ -68,7 +68,7 @@ def test_no_point_is_placed_twice_in_memory_and_few_times_outside(monkeypatch) -
     measure_balls(points, 5, Backend())
     assert sum(placed) == 600
     placed.clear()
-    measure_balls(points, 5, Backend(), memory_bytes=600 * 32 * 24 // 4)  # a quarter fits
+    measure_balls(points, 5, Backend(), memory_bytes=600 * 32 * 12 // 4)  # a quarter fits
     runs = 5  # of columns: each asks for the rows that are not its own
     assert sum(placed) <= 600 * (1 + runs)
 
