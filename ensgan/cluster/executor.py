@@ -18,7 +18,6 @@ from ensgan.cluster import preflight
 from ensgan.cluster.ctrl_c import Interrupt
 from ensgan.cluster.resources import Order, check_satisfiable, orders, slots
 from ensgan.cluster.rounds import RoundQueue, asha
-from ensgan.cluster.spare import ReleasingScheduler, SpareSlots
 from ensgan.cluster.trainable import gan_trial, stop_path
 from ensgan.cluster.trial_queue import TrialQueue
 from ensgan.cluster.tune_callback import Watcher, heartbeats
@@ -26,7 +25,6 @@ from ensgan.config import ClusterSpec
 from ensgan.errors import EnsganError, StoreError, last_line
 from ensgan.files import is_full
 from ensgan.sweep.events import Event, OnEvent
-from ensgan.sweep.executor import NextPiece, Piece, no_piece
 from ensgan.sweep.member_job import MemberJob, MemberResult
 from ensgan.sweep.planning.budget import Budget
 from ensgan.sweep.planning.disk import written_bytes
@@ -68,7 +66,6 @@ class RayExecutor:
         self.disk_bytes = disk_bytes
         self.budget = budget
         self._warming: list[Any] = []
-        self._spare = SpareSlots(_submit(settings), _unfinished)
         nodes = living_nodes()
         gpus = 1.0 if settings.gpus_per_trial == "auto" else settings.gpus_per_trial
         order = Order("any", settings.cpus_per_trial, gpus)
@@ -81,7 +78,6 @@ class RayExecutor:
         *,
         on_member: Callable[[MemberResult], None],
         on_event: OnEvent,
-        ahead: NextPiece = no_piece,
     ) -> Mapping[str, str]:
         """See :meth:`ensgan.sweep.executor.Executor.grow`."""
         wanted = orders(jobs, self.settings, self._check(jobs, on_event))
@@ -92,7 +88,6 @@ class RayExecutor:
         tuner = self._tuner(queue, watcher, jobs, interrupt)
         with (
             heartbeats(queue, jobs, on_event),
-            self._using_free_slots(queue, ahead),
             _pending_trials(min(len(jobs), self.slots, MOST_PENDING)),
             # Tune prints boxes even when told to be quiet; stdout belongs to the caller's events.
             contextlib.redirect_stdout(io.StringIO()),
@@ -123,17 +118,6 @@ class RayExecutor:
             {job.name: made for job in jobs if (made := job.made())},
         )
 
-    def _using_free_slots(
-        self, queue: TrialQueue, ahead: NextPiece
-    ) -> contextlib.AbstractContextManager[None]:
-        """Do pieces of later stages where no trial is left to begin.
-
-        Not under a budget, whose next round needs the slots, nor where idle machines go home.
-        """
-        if self.budget is not None or self.settings.autoscaling:
-            return contextlib.nullcontext()
-        return self._spare.working(queue, self.slots, ahead)
-
     def _check(self, jobs: Sequence[MemberJob], on_event: OnEvent) -> int | None:
         """Refuse a cluster that cannot do the jobs; memory of its smallest GPU, if asked for."""
         shares_memory = self.settings.gpus_per_trial == "auto"
@@ -163,7 +147,7 @@ class RayExecutor:
             tune_config=tune.TuneConfig(
                 search_alg=queue,
                 num_samples=-1,
-                scheduler=self._scheduler(queue, jobs),
+                scheduler=asha(jobs) if uses_asha else None,
                 # ASHA stops a trial in the middle: its process must go with it.
                 reuse_actors=not uses_asha,
             ),
@@ -177,20 +161,12 @@ class RayExecutor:
             ),
         )
 
-    def _scheduler(self, queue: TrialQueue, jobs: Sequence[MemberJob]) -> Any:
-        if self.budget is None:
-            return ReleasingScheduler(queue)
-        return asha(jobs) if self.budget.scheduler == "asha" else None
-
     def map(
         self, function: Callable[[T], R], items: Sequence[T], *, on_done: Callable[[R], None]
     ) -> list[R]:
         """See :meth:`ensgan.sweep.executor.Executor.map`."""
         task = ray.remote(function).options(num_cpus=1, max_retries=self.settings.retries)
-        waiting = {
-            self._spare.underway(Piece(function, item)) or task.remote(item): i
-            for i, item in enumerate(items)
-        }
+        waiting = {task.remote(item): i for i, item in enumerate(items)}
         results: dict[int, R] = {}
         first: BaseException | None = None
         while waiting:
@@ -234,31 +210,6 @@ def _fit(tuner: tune.Tuner, queue: TrialQueue, folder: Path) -> None:
         raise StoreError(queue.halted)
     if queue.waiting or queue.running:
         raise EnsganError("training was ended from outside: the same command goes on from here")
-
-
-def _submit(settings: ClusterSpec) -> Callable[[Piece], Any]:
-    """How a piece becomes a task that takes what a trial would; None where that is not free now.
-
-    A classifier keeps to no share of a GPU, so it takes a whole one.
-    """
-    gpus = 1 if settings.gpus_per_trial else 0
-
-    def submit(piece: Piece) -> Any:
-        free = ray.available_resources()
-        if free.get("CPU", 0) < settings.cpus_per_trial or free.get("GPU", 0) < gpus:
-            return None
-        task = ray.remote(piece.function).options(
-            num_cpus=settings.cpus_per_trial, num_gpus=gpus, max_retries=settings.retries
-        )
-        return task.remote(piece.item)
-
-    return submit
-
-
-def _unfinished(references: Sequence[Any]) -> list[Any]:
-    if not references:
-        return []
-    return list(ray.wait(list(references), num_returns=len(references), timeout=0)[1])
 
 
 def _import_classifier() -> None:

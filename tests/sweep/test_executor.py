@@ -5,8 +5,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 import pytest
 
 from ensgan.errors import InputError
-from ensgan.sweep.executor import LocalExecutor
-from ensgan.sweep.spread import as_mapper
+from ensgan.sweep.executor import LocalExecutor, as_mapper
 
 
 class Threads(LocalExecutor):
