@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ensgan.sweep.planning.budget import Budget
 from tiny_sweep import tiny, write_sweep
 
 from ensgan.config import parse_spec
 from ensgan.errors import EnsganError, InputError
 from ensgan.launch import sweep as launch
 from ensgan.sweep.events import Event
-from ensgan.sweep.planning.budget import Budget
 from ensgan.sweep.result import SweepResult
 from ensgan.zoo import registry
 
