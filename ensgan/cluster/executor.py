@@ -207,7 +207,8 @@ def _outcomes(
     function: Callable[[T], R], items: Iterable[T], *, cpus: float, gpus: float
 ) -> Iterator[tuple[int, R | EnsganError]]:
     """The number of each item with its result or error, as they finish."""
-    task = ray.remote(function).options(num_cpus=cpus, num_gpus=gpus, max_retries=TASK_RETRIES)
+    task = ray.remote(function)
+    options = {"num_cpus": cpus, "num_gpus": gpus, "max_retries": TASK_RETRIES}
     rest = iter(enumerate(items))
     running: dict[Any, tuple[int, str]] = {}
 
@@ -215,7 +216,7 @@ def _outcomes(
         for number, item in islice(rest, count):
             # What an item is about, where it says so, is what Ray's dashboard and errors show.
             label = str(getattr(item, "label", f"task {getattr(function, '__name__', '')}"))
-            running[task.options(name=label).remote(item)] = (number, label)
+            running[task.options(name=label, **options).remote(item)] = (number, label)
 
     submit(2 + 2 * int(ray.cluster_resources().get("CPU", 1) / cpus))
     try:
