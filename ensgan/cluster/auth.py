@@ -76,6 +76,6 @@ def answers_without_token(address: str) -> bool:
             return False
         reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
     raise InputError(
-        f"whether the Ray cluster at {address} asks for a token cannot be told, so it is not used "
+        f"it is unknown whether the Ray cluster at {address} asks for a token, so it is not used "
         f"({reason[:300]}): insist with --allow-open-cluster"
     )

@@ -95,7 +95,7 @@ class RayExecutor:
         pending = max(1, min(len(jobs), self.slots, MOST_PENDING))
         with (
             environment({"TUNE_MAX_PENDING_TRIALS_PG": str(pending)}),
-            # Tune prints boxes even when told to be quiet; stdout belongs to the caller's events.
+            # Tune prints boxes even with verbose=0; stdout belongs to the caller's events.
             contextlib.redirect_stdout(io.StringIO()),
             stopper.catching_interrupts(),
         ):
@@ -231,7 +231,7 @@ def _outcomes(
 
 
 def _outcome(reference: Any, label: str) -> Any:
-    """A task's result; its error as it was raised there, or one that says what Ray said."""
+    """A task's result, or its error: our own as it was raised there, others in Ray's words."""
     try:
         return ray.get(reference)
     except ray.exceptions.RayError as error:

@@ -115,7 +115,7 @@ def check_nodes(
         jobs: what will run.
         needed_bytes: of disk that the sweep will still write.
         wants_gpu: the jobs run on GPUs.
-        on_event: told about what is odd but no reason to refuse.
+        on_event: called with warnings of what is odd but no reason to refuse.
 
     Returns:
         Memory of the smallest GPU, None when nobody has one.

@@ -30,7 +30,7 @@ class TrialRequest:
 
     @property
     def config(self) -> dict[str, Any]:
-        """What the trial is told."""
+        """The trial's configuration as Tune passes it to the trial."""
         return asdict(self)
 
     @property

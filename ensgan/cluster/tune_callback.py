@@ -178,7 +178,7 @@ class TuneCallback(tune.Callback):  # type: ignore[misc]
         return False
 
     def _step(self, gan: str) -> int:
-        """How far the trial was when it was last heard of."""
+        """The step of the trial's last heartbeat."""
         return int(_heartbeat(self.jobs[gan]).get("step", 0))
 
 

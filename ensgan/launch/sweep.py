@@ -51,7 +51,7 @@ def run_sweep(
         allow_open_cluster: use a cluster that takes requests from anybody who reaches it.
         budget: where training ends; running again without one trains what it left out.
         fresh: set an earlier sweep of this name aside and start over.
-        on_event: told about everything that happens.
+        on_event: called with everything that happens.
         started: when the work began (seconds since the epoch), if before this call.
 
     Raises:

@@ -183,7 +183,7 @@ def _gan_plan(resolved: Resolved, row: zoo.GANSpec, settings: train.TrainSetting
 
 
 def _measure(resolved: Resolved, row: zoo.GANSpec, settings: train.TrainSettings) -> float:
-    """Seconds a step on one thread, without the first (median of a few)."""
+    """Seconds per step on one thread, without the first (median of a few)."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
