@@ -1,9 +1,10 @@
-"""Places that commands write to: checked once, before any work, so that nothing else is lost."""
+"""Places that commands write to or listen on: checked once, before any work."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import socket
 import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -91,6 +92,25 @@ def claim_folder(
         raise InputError(f"{path} {what}: name a new or empty folder")
     _refuse_unwritable(path)
     return path
+
+
+def claim_port(host: str, port: int) -> None:
+    """Refuse a port that cannot be listened on.
+
+    Raises:
+        InputError: another program has it, it needs rights, or there is no such address.
+    """
+    try:
+        family, *_, address = socket.getaddrinfo(host, port)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            # As servers do: a port whose last connections are still closing is free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise InputError(
+            f"cannot listen on port {port} of {host}: {error.strerror or error}; name another "
+            "--port"
+        ) from error
 
 
 def is_same(first: Path, second: Path) -> bool:
