@@ -180,9 +180,16 @@ def one_at_a_time(lock_file: Path) -> Iterator[None]:
 
     On a file system without locks the block runs unguarded, which costs work done twice: what is
     written appears in one step anyway.
+
+    Raises:
+        StoreError: the lock file cannot be written.
     """
-    lock_file.parent.mkdir(parents=True, exist_ok=True)
-    with lock_file.open("w") as stream:
+    try:
+        lock_file.parent.mkdir(parents=True, exist_ok=True)
+        stream = lock_file.open("w")
+    except OSError as error:
+        raise StoreError(f"cannot write {lock_file}: {error.strerror or error}") from error
+    with stream:
         with suppress(OSError):
             fcntl.flock(stream, fcntl.LOCK_EX)
         yield

@@ -29,7 +29,7 @@ ONE_PLACE = {
     "torchvision": ("embedding/",),
     "timm": ("embedding/",),
     "medmnist": ("data/medmnist.py",),
-    "pydicom": ("data/", "ensemble/dicom.py"),
+    "pydicom": ("data/", "ensemble/export.py"),
     "typer": ("cli/",),
     "numba": ("search/",),
 }
