@@ -24,9 +24,7 @@ def sample(
         Path,
         typer.Option("--output", "-o", help="A .npz file, or a new folder for image files."),
     ],
-    n: Annotated[
-        int | None, typer.Option("-n", min=1, max=MOST_IMAGES, help="How many images.")
-    ] = None,
+    n: Annotated[int | None, typer.Option("-n", help="How many images.")] = None,
     labels: Annotated[
         str | None,
         typer.Option(help="Classes: one per image ('0,1,1'), or how many of each ('0:10,1:20')."),
@@ -61,6 +59,8 @@ def sample(
     count = n if wanted is None else len(wanted)
     if count is None:
         raise InputError("say how many images: -n 64, or --labels 0:32,1:32")
+    if count > MOST_IMAGES:
+        raise InputError(f"{count} images are more than the {MOST_IMAGES} made at once: ask again")
     wanted_form = _image_format(form, output)
     if wanted_form == "npz":
         # An .npz of samples is replaced: the seed makes it again.
@@ -119,9 +119,10 @@ def parse_labels(text: str, n: int | None) -> list[int]:
             raise InputError(
                 f"'{part}' is no label: write classes as 0,1,1 or as class:how-many, 0:10,1:20"
             )
-        if colon and (len(times) > 9 or int(times) > MOST_IMAGES):
-            raise InputError(f"'{part}' asks for more than 10 million images at once")
-        labels += [int(label)] * (int(times) if colon else 1)
+        count = int(times[:9]) if colon else 1
+        if len(times) > 9 or len(labels) + count > MOST_IMAGES:
+            raise InputError(f"'{part[:40]}' asks for more than 10 million images at once")
+        labels += [int(label)] * count
     if n is not None and len(labels) != n:
         raise InputError(f"--labels names {len(labels)} images but -n asks for {n}: drop one")
     return labels
