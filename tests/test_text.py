@@ -32,6 +32,14 @@ def test_credentials_in_addresses_are_hidden(address: str) -> None:
     assert shown.startswith("MLflow at ") and "failed: '" in shown and shown.count("***") >= 3
 
 
+def test_pieces_of_an_address_are_hidden_too() -> None:
+    """What urllib3 says of a host that does not answer."""
+    message = "HTTPConnectionPool(host='h', port=9): with url: /?token=SECRET/api (u:SEC%40RET)"
+    shown = hide_credentials(message, "http://h:9?token=SECRET")
+    shown = hide_credentials(shown, "http://u:SEC%40RET@h")
+    assert "SEC" not in shown and "port=9" in shown
+
+
 @pytest.mark.parametrize(
     "text", ["a@b", "SNGAN@300", "sqlite:////runs/mlflow.db", "http://h:1/#/x", "why? so = x"]
 )

@@ -217,7 +217,8 @@ class Connection:
             code = getattr(error, "error_code", "")
             if run_id is not None and code in _ABSENT and run_id in str(error):
                 raise unknown_run(run_id, self.shown) from error
-            reason = printable(hide_credentials(" ".join(str(error).split())))[:300]
+            reason = hide_credentials(" ".join(str(error).split()), self.uri)
+            reason = printable(reason)[:300]
             raise StoreError(
                 f"MLflow at {self.shown} failed: {reason or type(error).__name__}; check that it "
                 "is running and writable"

@@ -22,7 +22,8 @@ from ensgan.store.sqlite import PARENT_TAG, record_from
 from ensgan.text import printable
 
 MOST_FILES: Final = 100_000
-MOST_FOLDERS: Final = 1000
+MOST_FOLDERS: Final = 200
+DEEPEST: Final = 16
 MOST_PAGES: Final = 1000
 """Of one listing; a server that answers with more does not mean it, and may never end."""
 
@@ -126,10 +127,14 @@ class ClientReader:
                 else:
                     files += 1
                     yield path, int(entry.file_size or 0)
-            if files > MOST_FILES or asked + len(folders) > MOST_FOLDERS:
+            if (
+                files > MOST_FILES
+                or asked + len(folders) > MOST_FOLDERS
+                or folder.count("/") > DEEPEST
+            ):
                 raise StoreError(
-                    f"{self._connection.shown} lists more than {MOST_FILES} files or "
-                    f"{MOST_FOLDERS} folders of run {run_id}: it answers nonsense"
+                    f"{self._connection.shown} lists more than {MOST_FILES} files, {MOST_FOLDERS} "
+                    f"folders or {DEEPEST} levels of run {run_id}: it answers nonsense"
                 )
 
     def _tagged(self, tag: str, value: str) -> list[RunRecord]:
