@@ -35,7 +35,7 @@ def hide_credentials(text: str, address: str = "") -> str:
         parts = urlsplit(address)
         secrets = [parts.query, parts.netloc.rpartition("@")[0], parts.password or ""]
         secrets += [value for _, value in parse_qsl(parts.query)]
-        # The longest first: they hold the shorter ones. A "5" of timeout=5 would hide half the text.
+        # The longest first: they hold the shorter ones. A "5" of timeout=5 would hide too much.
         for secret in sorted({*secrets, *map(unquote, secrets)}, key=len, reverse=True):
             text = text.replace(secret, HIDDEN) if len(secret) > 3 else text
     if "://" not in text:
