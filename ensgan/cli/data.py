@@ -131,11 +131,10 @@ def parse_options(texts: list[str]) -> dict[str, bool | int | float | str | None
 
 def _table(report: DataReport) -> RenderableType:
     from rich.console import Group
-    from rich.markup import escape
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("split", "images", *map(escape, report.class_names), "mean", "sd", "blank")
+    table = Table("split", "images", *report.class_names, "mean", "sd", "blank")
     for name, split in report.splits.items():
         intensity = split.intensity
         cells = [f"{count:,}" for count in split.classes.values()]

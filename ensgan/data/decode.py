@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ensgan.caches import read_cached, write_cached
 from ensgan.data.picture import Job, Preparation, prepare
 from ensgan.errors import DataError
-from ensgan.files import content_key, read_cached, write_cached
+from ensgan.files import content_key
 from ensgan.types import UInt8Array
 
 _VERSION = 2  # raise it when the same files would give other images

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ensgan.caches import cache_folder
 from ensgan.data.archive import refuse_bomb
 from ensgan.data.decode import decode_files
 from ensgan.data.picture import DICOMS, PICTURES, Job, Preparation, make_square, read_picture
@@ -23,7 +24,7 @@ from ensgan.data.pool_labels import Labels, array_labels, folder_labels
 from ensgan.data.records import picture_files
 from ensgan.data.resize import resize, with_channels
 from ensgan.errors import DataError
-from ensgan.files import cache_folder, read_json, read_npz, sha256_arrays
+from ensgan.files import read_json, read_npz, sha256_arrays
 from ensgan.types import Dataset, ImageShape, Samples, UInt8Array
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]{0,120}")

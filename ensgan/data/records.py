@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ensgan.caches import cache_folder
 from ensgan.data import levels
 from ensgan.data.archive import CHANNELS
 from ensgan.data.decode import NOTHING, Findings, decode_files, refuse, relative
@@ -16,7 +17,6 @@ from ensgan.data.picture import FITS, Box, Job, Preparation, is_picture
 from ensgan.data.request import Option, Request
 from ensgan.data.split import SPLITS, shared_groups, stratified_split
 from ensgan.errors import DataError
-from ensgan.files import cache_folder
 from ensgan.types import Dataset, Int64Array, Samples, UInt8Array
 
 OPTIONS = (

@@ -15,6 +15,7 @@ from ensgan.ensemble import non_commercial
 from ensgan.report import geometry
 from ensgan.report.content import Content
 from ensgan.report.front_plot import best_of_two
+from ensgan.text import hide_credentials
 from ensgan.types import gan_of, step_of
 
 SHOWN_METRICS = ("accuracy", "g_mean", "auc")
@@ -134,7 +135,7 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
             found |= _leaves(value, f"{prefix}{key}.")
         elif value not in (None, [], ""):
             text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
-            found[f"{prefix}{key}"] = text
+            found[f"{prefix}{key}"] = hide_credentials(str(text))
     return found
 
 

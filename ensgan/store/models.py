@@ -1,4 +1,4 @@
-"""Names for chosen sweeps: MLflow's model registry with aliases such as ``champion``."""
+"""Names for chosen sweeps: models whose versions are runs, with aliases such as ``champion``."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Final
 import yaml
 
 from ensgan.errors import InputError
-from ensgan.store.base import ENSEMBLE_FOLDER, unknown_folder
-from ensgan.store.tracking import MLflowStore
+from ensgan.store.base import ENSEMBLE_FOLDER, RunStore
+from ensgan.store.folders import unknown_folder
 
 MODEL_FILE: Final = "MLmodel"
 _PREFIX: Final = "models:/"
@@ -21,7 +21,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,200}")
 _ALIAS: Final = re.compile(r"(?!v?\d+$)(?!latest$)[A-Za-z][\w-]{0,100}")
 
 
-def promote(store: MLflowStore, run_id: str, *, name: str, alias: str, loader: str) -> int:
+def promote(store: RunStore, run_id: str, *, name: str, alias: str, loader: str) -> int:
     """Register the ensemble of a run as the next version of a model and give it an alias.
 
     A run that is registered under the name already keeps its version; only the alias moves. An
@@ -35,7 +35,7 @@ def promote(store: MLflowStore, run_id: str, *, name: str, alias: str, loader: s
 
     Raises:
         InputError: the run does not exist or has no ensemble, or a name cannot be used.
-        StoreError: the registry cannot be reached.
+        StoreError: the store cannot be reached.
     """
     if not _NAME.fullmatch(name):
         raise InputError(f"'{name}' cannot name a model: use letters, digits, blanks and ._-")
@@ -49,17 +49,7 @@ def promote(store: MLflowStore, run_id: str, *, name: str, alias: str, loader: s
             model_file = Path(folder) / MODEL_FILE
             model_file.write_text(_model_text(run_id, loader), encoding="utf-8")
             store.log_file(run_id, model_file, ENSEMBLE_FOLDER)
-    with store.connection(run_id) as client:
-        if not list(client.search_registered_models(f"name = '{name}'")):
-            client.create_registered_model(name)
-        known = client.search_model_versions(f"name = '{name}'")
-        versions = [int(entry.version) for entry in known if entry.run_id == run_id]
-        if not versions:
-            source = f"{client.get_run(run_id).info.artifact_uri}/{ENSEMBLE_FOLDER}"
-            made = client.create_model_version(name, source, run_id=run_id)
-            versions = [int(made.version)]
-        client.set_registered_model_alias(name, alias, str(max(versions)))
-    return max(versions)
+    return store.register(run_id, name, alias)
 
 
 def is_model_address(text: str) -> bool:
@@ -67,26 +57,27 @@ def is_model_address(text: str) -> bool:
     return text.startswith(_PREFIX)
 
 
-def run_of_model(store: MLflowStore, address: str) -> str:
-    """The run behind ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``.
+def run_of_model(store: RunStore, address: str) -> str:
+    """The run behind ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``; a run ID as it is.
 
     Raises:
         InputError: another form, or nothing is registered so.
-        StoreError: the registry cannot be reached.
+        StoreError: the store cannot be reached.
     """
+    if not is_model_address(address):
+        return address
     match = _ADDRESS.fullmatch(address)
     if match is None:
         raise InputError(f"'{address}' is no model: write models:/NAME@ALIAS or models:/NAME/3")
-    name, alias, version = match["name"], match["alias"], match["version"]
-    if not _NAME.fullmatch(name) or store.is_empty():
-        raise _unregistered(address, store.uri)
-    with store.connection() as client:
-        for model in client.search_registered_models(f"name = '{name}'"):
-            wanted = version if alias is None else model.aliases.get(alias)
-            for entry in client.search_model_versions(f"name = '{name}'"):
-                if str(entry.version) == str(wanted) and entry.run_id:
-                    return str(entry.run_id)
-    raise _unregistered(address, store.uri)
+    run_id = None
+    if _NAME.fullmatch(match["name"]):
+        run_id = store.registered(match["name"], alias=match["alias"], version=match["version"])
+    if run_id is None:
+        raise InputError(
+            f"nothing is registered as {address} in {store.uri}: 'ensgan promote RUN' registers "
+            "an ensemble"
+        )
+    return run_id
 
 
 def _model_text(run_id: str, loader: str) -> str:
@@ -98,9 +89,3 @@ def _model_text(run_id: str, loader: str) -> str:
         "flavors": {"python_function": {"loader_module": loader, "python_version": version}},
     }
     return yaml.safe_dump(value, sort_keys=False)
-
-
-def _unregistered(address: str, uri: str) -> InputError:
-    return InputError(
-        f"nothing is registered as {address} in {uri}: 'ensgan promote RUN' registers an ensemble"
-    )
