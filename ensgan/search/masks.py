@@ -12,7 +12,7 @@ BoolArray: TypeAlias = npt.NDArray[np.bool_]
 UInt64Array: TypeAlias = npt.NDArray[np.uint64]
 
 BLOCK_BYTES = 1 << 22
-"""Working set of one block of subsets or neighbours."""
+"""Working set of one block of subsets: larger ones leave the processor's caches."""
 
 
 def pack_words(masks: npt.NDArray[np.uint8]) -> UInt64Array:
@@ -21,6 +21,35 @@ def pack_words(masks: npt.NDArray[np.uint8]) -> UInt64Array:
     padded = np.zeros((members, (width + 63) // 64 * 64), np.uint8)
     padded[:, :width] = masks
     return padded.view(np.uint64)
+
+
+def covered_points(words: UInt64Array, subsets: BoolArray) -> npt.NDArray[np.int64]:
+    """How many points the OR of each subset's masks covers, int64 [B].
+
+    The masks of all members of all subsets are gathered one after the other, so that the cost is
+    that of the members that are in, not of the pool: good ensembles are small.
+
+    Args:
+        words: uint64 [M, W].
+        subsets: bool [B, M].
+    """
+    covered = np.zeros(len(subsets), np.int64)
+    rows, members = np.nonzero(subsets)
+    starts = np.searchsorted(rows, np.arange(len(subsets) + 1))
+    most = max(1, BLOCK_BYTES // (8 * words.shape[1]))
+    begin = 0
+    while begin < len(subsets):
+        # As many whole subsets as fit into a block, at least one.
+        end = max(begin + 1, int(np.searchsorted(starts, starts[begin] + most, side="right")) - 1)
+        first, last = starts[begin], starts[end]
+        # reduceat gives an empty segment the row it begins with: empty subsets are left out.
+        filled = begin + np.flatnonzero(np.diff(starts[begin : end + 1]))
+        if len(filled):
+            gathered = words[members[first:last]]
+            union = np.bitwise_or.reduceat(gathered, starts[filled] - first, axis=0)
+            covered[filled] = popcount(union).sum(axis=1)
+        begin = end
+    return covered
 
 
 def leave_one_out(words: UInt64Array) -> UInt64Array:
