@@ -17,7 +17,7 @@ from ensgan.sweep.classifier_job import DatasetFiles
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import derive_seed, embedding_inputs
 from ensgan.sweep.member_job import MemberResult, sample_labels
-from ensgan.types import Dataset, Front, FrontPoint, PoolScores, Samples, Selection
+from ensgan.types import Dataset, Front, FrontPoint, Samples, Selection
 
 RULE = "handed over"
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ensgan.ensemble import markdown
-from ensgan.sweep.member_job import MemberResult
 from ensgan.search import find_form
+from ensgan.sweep.member_job import MemberResult
 from ensgan.types import DEFAULT_FORM, Front, FrontPoint, gan_of, step_of
 
 

@@ -283,7 +283,7 @@ class SearchLedger:
         """
         names = self.evaluator.names
         unit = () if self.third is None else (self.third.unit,)
-        keys = FrontPoint((), 0.0, 0.0, keys=self.evaluator.tables.keys).named()
+        keys = FrontPoint((), 0.0, 0.0, keys=self.evaluator.tables.keys).value_keys
         with atomic_path(path) as temporary, temporary.open("w", newline="") as stream:
             writer = csv.writer(stream)
             writer.writerow(("number", "members", *keys, "seconds", *unit))

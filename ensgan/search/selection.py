@@ -158,12 +158,14 @@ class SelectionRule:
         merit: of every front point, the largest wins; -inf excludes.
         because: the reason in a few words.
         takes_argument: whether it is written ``NAME:K``.
+        needs_validation: whether it needs downstream scores, which only an evaluation has.
     """
 
     name: str
     merit: Merit
     because: Callable[[Front], str]
     takes_argument: bool = False
+    needs_validation: bool = False
 
     @property
     def written(self) -> str:
@@ -181,8 +183,18 @@ RULES = Registry(
         SelectionRule("utopia", _utopia, lambda front: "nearest to the ideal corner"),
         SelectionRule("max-intra", _max_intra, lambda front: f"largest {front.axes[0].name}"),
         SelectionRule("min-inter", _min_inter, lambda front: f"smallest {front.axes[1].name}"),
-        SelectionRule("max-size", _max_size, lambda front: "the knee among small ensembles", True),
-        SelectionRule("downstream", _downstream, lambda front: "best downstream validation score"),
+        SelectionRule(
+            "max-size",
+            _max_size,
+            lambda front: "the knee among small ensembles",
+            takes_argument=True,
+        ),
+        SelectionRule(
+            "downstream",
+            _downstream,
+            lambda front: "best downstream validation score",
+            needs_validation=True,
+        ),
     ),
 )
 

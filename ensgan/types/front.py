@@ -70,13 +70,18 @@ class FrontPoint:
             )
         return value
 
+    @property
+    def value_keys(self) -> tuple[str, str]:
+        """What files call the first two objectives in a point of this form."""
+        return self.keys if self.keys == _DENSITY_AND_COVERAGE else ("first", "second")
+
     def named(self) -> dict[str, float]:
         """Every value by the name that files use: objectives, density, coverage, measures.
 
         Objectives are called ``intra_d`` and ``inter_d`` where they are those, else ``first`` and
         ``second``.
         """
-        first, second = _point_keys(self.keys)
+        first, second = self.value_keys
         values = {first: self.first, second: self.second}
         for name in ("density", "coverage"):
             if (value := getattr(self, name)) is not None:
@@ -115,10 +120,6 @@ class FrontPoint:
             tuple((str(name), float(number)) for name, number in measures.items()),
             keys,
         )
-
-
-def _point_keys(keys: tuple[str, str]) -> tuple[str, str]:
-    return keys if keys == _DENSITY_AND_COVERAGE else ("first", "second")
 
 
 @dataclass(frozen=True)
@@ -198,11 +199,7 @@ class Front:
         """Everything that is known about a point, as text by column heading, objectives first."""
         numbers = dict(zip((axis.name for axis in self.axes), self.values(point), strict=True))
         third = {axis.name: f"{numbers.pop(axis.name):.6g}" for axis in self.axes[2:]}
-        rest = {
-            k: v
-            for k, v in point.named().items()
-            if k not in (*_point_keys(point.keys), self.third)
-        }
+        rest = {k: v for k, v in point.named().items() if k not in (*point.value_keys, self.third)}
         numbers |= {measure_name(key): value for key, value in rest.items()}
         return {name: f"{value:.4f}" for name, value in numbers.items()} | third
 
