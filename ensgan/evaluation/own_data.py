@@ -69,7 +69,7 @@ def open_handed_over(
         hypervolume=0.0,
         points=(point,),
         pool=pool_key(scores),
-        form=evaluator.tables.form,
+        named_form=evaluator.tables.form,
     )
     return FinishedSweep(
         folder,

@@ -77,16 +77,15 @@ def search(
     """
     started = time.perf_counter()
     from ensgan.search.constraints import Constraints
-    from ensgan.search.run import SearchRun, find_sampler, load_front, load_scores
+    from ensgan.search.run import SearchRun, evaluator_for, find_sampler, load_front, load_scores
     from ensgan.search.third_objective import third_objective
     from ensgan.types import DEFAULT_FORM
 
     pool = load_scores(scores)
     return SearchRun(
         pool,
+        evaluator_for(pool, DEFAULT_FORM if objectives is None else objectives, inter),
         find_sampler(sampler, study_storage),
-        objectives=DEFAULT_FORM if objectives is None else objectives,
-        inter=inter,
         third=third_objective(pool, third, costs),
         constraints=Constraints.resolve(
             pool.names,

@@ -19,7 +19,7 @@ from ensgan.search.evaluator import Evaluator, Neighbourhood, Values
 from ensgan.search.masks import BoolArray, UInt64Array
 from ensgan.search.pareto import REFERENCE_FIRST, REFERENCE_SECOND, Archive, CostArchive
 from ensgan.types import Float64Array, Front, FrontPoint, Int64Array, read_objective
-from ensgan.types.objectives import needs_reading
+from ensgan.types.objectives import form_of, needs_reading
 
 ReportProgress: TypeAlias = Callable[[int, int], None]
 """Called with (done, total): evaluations, or milliseconds when only time is limited."""
@@ -244,9 +244,10 @@ class SearchLedger:
         axes = [*tables.axes]
         if self.third is not None:
             axes.append(read_objective(f"{self.third.unit}:min", maximise=False))
+        texts = tuple(axis.text for axis in axes)
         known = not any(needs_reading(axis) for axis in axes)
         return Front(
-            objectives=tuple(axis.text for axis in axes),
+            objectives=texts,
             sampler=sampler + self.proven,
             seed=self.seed,
             trials=self.trials,
@@ -257,7 +258,7 @@ class SearchLedger:
             pool=pool,
             history=(*_thinned(self.history), (seconds, self.trials, volume)),
             reference=self.reference,
-            form=tables.form,
+            named_form="" if form_of(texts) == tables.form else tables.form,
             readings=() if known else tuple((axis.name, axis.meaning) for axis in axes),
         )
 

@@ -30,9 +30,8 @@ class SearchRun:
     """
 
     scores: PoolScores
+    evaluator: Evaluator
     sampler: Sampler
-    objectives: str | ObjectiveTables
-    inter: str
     third: ThirdObjective | None
     constraints: Constraints
     trials: int | None
@@ -95,15 +94,9 @@ class SearchRun:
         return front
 
     def _ledger(self, started: float) -> SearchLedger:
-        if isinstance(self.objectives, ObjectiveTables):
-            evaluator = Evaluator(self.objectives)
-        else:
-            evaluator = Evaluator(self.scores, inter=self.inter, objectives=self.objectives)
-        if evaluator.names != self.scores.names:
-            raise InputError("the objectives are of other members than the scores")
         endless = not self._bounded and not self.sampler.ends_by_itself
         return SearchLedger(
-            evaluator,
+            self.evaluator,
             self.constraints,
             seed=self.seed,
             trials=DEFAULT_TRIALS if endless else self.trials,
@@ -139,6 +132,20 @@ class SearchRun:
             form = "-".join(filter(None, (first.variant, second.variant)))
         third = "" if self.third is None else f"-{self.third.unit}"
         return f"ensgan-{self.sampler.name}-{form}{third}-{self.seed}-{key}"
+
+
+def evaluator_for(scores: PoolScores, objectives: str | ObjectiveTables, inter: str) -> Evaluator:
+    """The objectives of a pool, by the name of their form or by its tables.
+
+    Raises:
+        InputError: an unknown form, or tables of other members.
+        DataError: scores no ensemble can be scored with.
+    """
+    if not isinstance(objectives, ObjectiveTables):
+        return Evaluator(scores, inter=inter, objectives=objectives)
+    if objectives.names != scores.names:
+        raise InputError("the objectives are of other members than the scores")
+    return Evaluator(objectives)
 
 
 def find_sampler(name: str, study_storage: str | Path | None = None) -> Sampler:

@@ -136,8 +136,8 @@ class Front:
         pool: content key of the scores the front belongs to, empty when unknown.
         history: (seconds, evaluations, hypervolume) over the search.
         reference: the reference point, one value per objective that the hypervolume counts.
-        form: name of the form of the first two objectives; empty means the one that
-            ``objectives`` tell of.
+        named_form: name of the form of the first two objectives, where ``objectives`` alone do
+            not tell it.
         readings: name and meaning of each objective; empty where the keys alone say them.
     """
 
@@ -152,17 +152,19 @@ class Front:
     pool: str = ""
     history: tuple[tuple[float, int, float], ...] = ()
     reference: tuple[float, ...] = (0.0, 1.0)
-    form: str = ""
+    named_form: str = ""
     readings: tuple[tuple[str, str], ...] = ()
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "form", form_name(self.form or form_of(self.objectives)))
 
     def __iter__(self) -> Iterator[FrontPoint]:
         return iter(self.points)
 
     def __len__(self) -> int:
         return len(self.points)
+
+    @property
+    def form(self) -> str:
+        """Name of the form of the first two objectives."""
+        return form_name(self.named_form or form_of(self.objectives))
 
     @property
     def axes(self) -> tuple[Objective, ...]:
@@ -207,7 +209,7 @@ class Front:
         """The content of ``front.json``."""
         return {
             "objectives": list(self.objectives),
-            "form": self.form,
+            **({"form": self.named_form} if self.named_form else {}),
             **({"readings": [list(pair) for pair in self.readings]} if self.readings else {}),
             "sampler": self.sampler,
             "seed": self.seed,
