@@ -68,10 +68,12 @@ class SizeLimits(Constraint):
 
     def moves(self, inside: Int64Array, outside: Int64Array) -> BoolArray:
         """By removals, swaps and additions alone."""
-        sizes = np.full((len(inside) + 1, len(outside) + 1), len(inside))
-        sizes[1:] -= 1
-        sizes[:, 1:] += 1
-        fits: BoolArray = (sizes >= self.low) & (sizes <= self.high)
+        smaller, same, larger = (
+            self.low <= len(inside) + change <= self.high for change in (-1, 0, 1)
+        )
+        fits: BoolArray = np.full((len(inside) + 1, len(outside) + 1), same)
+        fits[1:, 0] = smaller
+        fits[0, 1:] = larger
         return fits
 
     def bound_only_above(self) -> Constraint:
@@ -95,9 +97,10 @@ class Membership(Constraint):
 
     def moves(self, inside: Int64Array, outside: Int64Array) -> BoolArray:
         """No required member leaves, no other than the allowed comes in."""
-        stays = np.append(False, np.isin(inside, self.required))
-        enters = np.append(True, self.allowed[outside])
-        fits: BoolArray = ~stays[:, None] & enters
+        fits: BoolArray = np.ones((len(inside) + 1, len(outside) + 1), bool)
+        fits[:, 1:] = self.allowed[outside]
+        if len(self.required):
+            fits[1:] &= ~np.isin(inside, self.required)[:, None]
         return fits
 
 
@@ -119,7 +122,7 @@ class SnapshotLimit(Constraint):
         """Only the GAN of the member that comes in can have too many."""
         held = np.bincount(self.gan[inside], minlength=int(self.gan.max()) + 1)
         fits: BoolArray = np.ones((len(inside) + 1, len(outside) + 1), bool)
-        after = np.tile(held[self.gan[outside]] + 1, (len(inside) + 1, 1))
+        after = np.repeat(held[self.gan[outside]][None, :] + 1, len(inside) + 1, axis=0)
         after[1:] -= self.gan[inside][:, None] == self.gan[outside]
         fits[:, 1:] = after <= self.most
         return fits

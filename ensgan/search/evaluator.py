@@ -221,20 +221,22 @@ class Evaluator:
         """
         inside = np.array(sorted(members), np.int64)
         if added is None:
-            added = np.setdiff1d(np.arange(len(self)), inside)
+            out = np.ones(len(self), bool)
+            out[inside] = False
+            added = np.flatnonzero(out)
         outside = np.asarray(added, np.int64)
         leaving = inside if removed is None else np.asarray(removed, np.int64)
-        near = np.concatenate(([0], 1 + np.searchsorted(inside, leaving)))
-        unions = leave_one_out(self.words[inside])[near]
+        unions = leave_one_out(self.words[inside])
+        if removed is not None:
+            unions = unions[np.concatenate(([0], 1 + np.searchsorted(inside, leaving)))]
         # The pair sum changes by what leaves and what comes in, less the pair of both.
         with_inside = self.pair[inside].sum(axis=0)  # [M]: each member's sum with the subset
-        left = 0.5 * with_inside[inside].sum() - np.append(0.0, with_inside[leaving])
-        pair_sum = np.repeat(left[:, None], len(outside) + 1, axis=1)
-        pair_sum[:, 1:] += with_inside[outside]
+        left = 0.5 * with_inside[inside].sum() - _after_zero(with_inside[leaving])
+        pair_sum = left[:, None] + _after_zero(with_inside[outside])
         pair_sum[1:, 1:] -= self.pair[leaving].take(outside, axis=1)
         sizes = np.full(pair_sum.shape, float(len(inside)))
-        sizes[1:] -= 1.0
-        sizes[:, 1:] += 1.0
+        sizes[1:, 0] -= 1.0
+        sizes[0, 1:] += 1.0
         values = self._values(
             linear=_exchanged(self.linear, inside, leaving, outside),
             shares=_exchanged(self.shares, inside, leaving, outside),
@@ -278,11 +280,16 @@ class Evaluator:
         subsets: Callable[[], BoolArray],
     ) -> Values:
         """From sums to objectives: the one place where the form comes in."""
-        # Sums that were changed step by step can leave a rest where nobody is in.
-        mean = np.divide(linear, shares, out=np.zeros_like(linear), where=sizes > 0)
+        # Sums that were changed step by step leave a rest where nobody is in; without a pair
+        # the second objective is nan.
+        alone = sizes < 2
+        if alone.any():
+            empty = sizes < 1
+            linear, shares = np.where(empty, 0.0, linear), np.where(empty, 1.0, shares)
+            sizes = np.where(alone, np.nan, sizes)
+        mean: Float64Array = linear / shares
         coverage = covered / self.points
-        pairs = 0.5 * sizes * (sizes - 1)
-        second = np.divide(pair_sum, pairs, out=np.full_like(pair_sum, np.nan), where=pairs > 0)
+        second: Float64Array = pair_sum / (0.5 * sizes * (sizes - 1))
         if self.tables.whole is None:
             first = self.tables.combine(mean, coverage)
         else:
@@ -314,10 +321,17 @@ class Evaluator:
         ]
 
 
+_ZERO = np.zeros(1)
+
+
 def _exchanged(
     values: Float64Array, inside: Int64Array, leaving: Int64Array, added: Int64Array
 ) -> Float64Array:
     """Sum over the subset after each exchange, [len(leaving)+1, len(added)+1]."""
-    left = values[inside].sum() - np.append(0.0, values[leaving])
-    total: Float64Array = left[:, None] + np.append(0.0, values[added])
+    left = values[inside].sum() - _after_zero(values[leaving])
+    total: Float64Array = left[:, None] + _after_zero(values[added])
     return total
+
+
+def _after_zero(values: Float64Array) -> Float64Array:
+    return np.concatenate((_ZERO, values))

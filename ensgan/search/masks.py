@@ -26,29 +26,27 @@ def pack_words(masks: npt.NDArray[np.uint8]) -> UInt64Array:
 def covered_points(words: UInt64Array, subsets: BoolArray) -> npt.NDArray[np.int64]:
     """How many points the OR of each subset's masks covers, int64 [B].
 
-    The masks of all members of all subsets are gathered one after the other, so that the cost is
-    that of the members that are in, not of the pool: good ensembles are small.
+    Members are taken in turn, the first of every subset, then the second: the cost is that of the
+    members that are in, not of the pool, because good ensembles are small.
 
     Args:
         words: uint64 [M, W].
         subsets: bool [B, M].
     """
     covered = np.zeros(len(subsets), np.int64)
-    rows, members = np.nonzero(subsets)
-    starts = np.searchsorted(rows, np.arange(len(subsets) + 1))
-    most = max(1, BLOCK_BYTES // (8 * words.shape[1]))
-    begin = 0
-    while begin < len(subsets):
-        # As many whole subsets as fit into a block, at least one.
-        end = max(begin + 1, int(np.searchsorted(starts, starts[begin] + most, side="right")) - 1)
-        first, last = starts[begin], starts[end]
-        # reduceat gives an empty segment the row it begins with: empty subsets are left out.
-        filled = begin + np.flatnonzero(np.diff(starts[begin : end + 1]))
-        if len(filled):
-            gathered = words[members[first:last]]
-            union = np.bitwise_or.reduceat(gathered, starts[filled] - first, axis=0)
-            covered[filled] = popcount(union).sum(axis=1)
-        begin = end
+    step = max(1, BLOCK_BYTES // (16 * words.shape[1]))
+    for begin in range(0, len(subsets), step):
+        block = subsets[begin : begin + step]
+        sizes = block.sum(axis=1)
+        members = np.nonzero(block)[1]
+        first = np.cumsum(sizes) - sizes
+        # The largest first: those that still have a member are then one slice.
+        order = np.argsort(-sizes, kind="stable")
+        union = np.zeros((len(block), words.shape[1]), np.uint64)
+        for turn in range(int(sizes.max(initial=0))):
+            rows = order[: np.count_nonzero(sizes > turn)]
+            union[: len(rows)] |= words[members[first[rows] + turn]]
+        covered[begin + order] = popcount(union).sum(axis=1)
     return covered
 
 
