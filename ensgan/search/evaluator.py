@@ -98,6 +98,8 @@ class Evaluator:
         self.linear = scores.shares * scores.linear
         self.pair = np.where(np.eye(len(self.names), dtype=bool), 0.0, scores.pair)
         self.words = pack_words(scores.masks)
+        # Words first: the sum over them then runs along whole rows of members.
+        self._columns = np.ascontiguousarray(self.words.T)
         self._index = {name: index for index, name in enumerate(self.names)}
 
     def __len__(self) -> int:
@@ -259,8 +261,7 @@ class Evaluator:
         """Points covered by each union alone (column 0) and with each added member's mask."""
         covered = np.empty((len(unions), len(added) + 1), np.int64)
         covered[:, 0] = popcount(unions).sum(axis=1)
-        # Words first: the sum over them then runs along whole rows of members.
-        incoming = np.ascontiguousarray(self.words.T[:, added])
+        incoming = self._columns.take(added, axis=1)
         narrow = np.uint16 if self.points < 65536 else np.int64
         block = max(1, BLOCK_BYTES // (8 * max(1, len(added)) * unions.shape[1]))
         for start in range(0, len(unions), block):

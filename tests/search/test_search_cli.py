@@ -194,6 +194,23 @@ def test_other_objectives_from_features(
     assert "Intra-d" not in people.stdout and "Inter-d" not in people.stdout
 
 
+def test_forms_that_need_the_scores_alone(scores_file: Path, tmp_path: Path) -> None:
+    output = tmp_path / "front.json"
+    search = ["search", str(scores_file), "-o", str(output), "--objectives"]
+    assert runner.invoke(app, [*search, "capped", "--json"]).exit_code == 0
+    capped = json.loads(output.read_text())
+    assert (capped["form"], capped["objectives"][0]) == ("capped", "intra_d:max:capped")
+    assert capped["points"][0]["measures"]["capped_density"] <= capped["points"][0]["density"]
+    words = ["select", str(output), "--scores", str(scores_file), "--bootstrap", "20"]
+    chosen = json.loads(runner.invoke(app, [*words, "--json"]).stdout)
+    assert chosen["bootstrap"]["intra_d"][0] <= chosen["intra_d"]
+    assert "capped density" in runner.invoke(app, [*search, "capped"]).stdout
+    runner.invoke(app, [*search, "density-coverage"])
+    former = json.loads(output.read_text())
+    assert former["objectives"] == ["intra_d:max", "inter_d:min:symmetric"]
+    assert "form" not in former and "measures" not in former["points"][0]
+
+
 def test_pictures_and_a_third_objective(scores_file: Path, tmp_path: Path) -> None:
     output, heat = tmp_path / "front.json", tmp_path / "plots" / "members.png"
     plots = [tmp_path / "plots" / "front.png", tmp_path / "plots" / "front.html"]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -280,6 +283,24 @@ def test_a_new_form_is_one_value(sampler: str) -> None:
     assert "worst density" in select(again, "knee").reason
     with pytest.raises(InputError, match="means nothing for objectives 'worst-member'"):
         select(front, "ratio")
+
+
+def test_the_form_in_the_docs_is_searched_as_it_says() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "search.md").read_text()
+    (block,) = (b for b in re.findall(r"```python\n(.*?)```", page, re.S) if "ObjectiveForm" in b)
+    names: dict[str, Any] = {}
+    exec(block, names)
+    FORMS.register(names["REACH"])
+    try:
+        scores = made_up_pool(4, members=9)
+        front = search(scores, sampler="exhaustive", objectives="reach", max_size=4)
+        assert front.axes[0].name == "coverage" and front.form == "reach"
+        covered = np.unpackbits(scores.masks, axis=1)[:, : scores.n_real]
+        for point in front:
+            rows = [scores.names.index(name) for name in point.members]
+            assert point.first == pytest.approx(covered[rows].any(axis=0).mean(), abs=1e-12)
+    finally:
+        FORMS.forget(["reach"])
 
 
 @pytest.mark.parametrize("form", list(FORMS), ids=FORM_NAMES)
