@@ -31,8 +31,16 @@ class Objective:
     @property
     def label(self) -> str:
         """Name, meaning and direction."""
-        better = f"{'higher' if self.maximise else 'lower'} is better"
-        return f"{self.name} ({', '.join(filter(None, (self.meaning, better)))})"
+        return f"{self.name} ({', '.join(filter(None, (self.meaning, self._better)))})"
+
+    @property
+    def short_label(self) -> str:
+        """Name and direction, for narrow axes."""
+        return f"{self.name} ({self._better})"
+
+    @property
+    def _better(self) -> str:
+        return f"{'higher' if self.maximise else 'lower'} is better"
 
     def of_variant(self, variant: str) -> Objective:
         """The same objective in one of its forms."""
