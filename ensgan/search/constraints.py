@@ -68,6 +68,7 @@ class SizeLimits(Constraint):
 
     def moves(self, inside: Int64Array, outside: Int64Array) -> BoolArray:
         """By removals, swaps and additions alone."""
+        # Swaps keep the size: one answer for the inside of the table, one for each edge.
         smaller, same, larger = (
             self.low <= len(inside) + change <= self.high for change in (-1, 0, 1)
         )
@@ -113,6 +114,7 @@ class SnapshotLimit(Constraint):
 
     def violation(self, subsets: BoolArray) -> Float64Array:
         """1 where some GAN has too many."""
+        # A product with the table of who is whose counts all GANs of all subsets at once.
         member_of = np.eye(int(self.gan.max()) + 1)[self.gan]
         counts = subsets.astype(np.float64) @ member_of
         amount: Float64Array = np.any(counts > self.most, axis=1).astype(np.float64)
@@ -122,6 +124,7 @@ class SnapshotLimit(Constraint):
         """Only the GAN of the member that comes in can have too many."""
         held = np.bincount(self.gan[inside], minlength=int(self.gan.max()) + 1)
         fits: BoolArray = np.ones((len(inside) + 1, len(outside) + 1), bool)
+        # A snapshot that takes the place of one of the same GAN leaves the count as it was.
         after = np.repeat(held[self.gan[outside]][None, :] + 1, len(inside) + 1, axis=0)
         after[1:] -= self.gan[inside][:, None] == self.gan[outside]
         fits[:, 1:] = after <= self.most
@@ -141,6 +144,7 @@ class CostLimit(Constraint):
 
     def moves(self, inside: Int64Array, outside: Int64Array) -> BoolArray:
         """By the sum after the move."""
+        # Summed anew for the subset: a running sum would drift past a limit that is met exactly.
         lost, gained = (np.append(0.0, self.costs[side]) for side in (inside, outside))
         fits: BoolArray = (self.costs[inside].sum() - lost)[:, None] + gained <= self.limit
         return fits
@@ -198,6 +202,8 @@ class Constraints:
         allowed, required = ~excluded, np.flatnonzero(must)
         largest = len(names) if max_size is None else max_size
         _check_sizes(names, allowed, required, min_size, largest)
+        # What cannot be met is refused here, where the members that make it so are still known by
+        # name; a sampler would only find nothing.
         parts: list[Constraint] = [
             SizeLimits(min_size, largest),
             Membership(allowed, required),
@@ -247,6 +253,7 @@ class Constraints:
         ``inside`` itself need not meet the constraints. ``growing`` lets subsets be too small as
         long as members can still be added.
         """
+        # While an ensemble is grown to min_size, only what more members cannot mend may stop it.
         parts = [part.bound_only_above() for part in self.parts] if growing else self.parts
         fits: BoolArray = np.logical_and.reduce([part.moves(inside, outside) for part in parts])
         return fits
@@ -303,6 +310,7 @@ def _check_budget(
     budget: Budget,
 ) -> None:
     free = np.setdiff1d(np.flatnonzero(allowed), required)
+    # The required members have no choice; the rest of the smallest ensemble is the cheapest there is.
     cheapest = np.sort(costs[free])[: max(0, min_size - len(required))]
     least = float(costs[required].sum() + cheapest.sum())
     if least > budget.limit:

@@ -95,7 +95,9 @@ class Evaluator:
         self.names = scores.names
         self.points = scores.points
         self.shares = scores.shares
+        # Weighted once: a union's mean is then a quotient of two plain sums.
         self.linear = scores.shares * scores.linear
+        # A diagonal of 0 lets a product of matrices sum the pairs.
         self.pair = np.where(np.eye(len(self.names), dtype=bool), 0.0, scores.pair)
         self.words = pack_words(scores.masks)
         # Words first: the sum over them then runs along whole rows of members.
@@ -228,6 +230,7 @@ class Evaluator:
             added = np.flatnonzero(out)
         outside = np.asarray(added, np.int64)
         leaving = inside if removed is None else np.asarray(removed, np.int64)
+        # An OR cannot be taken back, so the union without each member is made, not subtracted.
         unions = leave_one_out(self.words[inside])
         if removed is not None:
             unions = unions[np.concatenate(([0], 1 + np.searchsorted(inside, leaving)))]
@@ -262,6 +265,7 @@ class Evaluator:
         covered = np.empty((len(unions), len(added) + 1), np.int64)
         covered[:, 0] = popcount(unions).sum(axis=1)
         incoming = self._columns.take(added, axis=1)
+        # Counts of fewer than 65,536 points fit into 16 bits: a quarter of the memory to add up.
         narrow = np.uint16 if self.points < 65536 else np.int64
         block = max(1, BLOCK_BYTES // (8 * max(1, len(added)) * unions.shape[1]))
         for start in range(0, len(unions), block):

@@ -156,6 +156,7 @@ class SearchLedger:
         fits[0, 0] = False  # the subset itself is no move
         chosen = np.flatnonzero(fits)
         if self.left is not None and len(chosen) > self.left:
+            # The last moves of a budget are drawn, not the first in pool order: no member is favoured.
             chosen = np.sort(self.random.choice(chosen, self.left, replace=False))
         self._enter(
             near.values.first.ravel()[chosen],
@@ -180,6 +181,7 @@ class SearchLedger:
         before = self.trials
         self.trials += len(first)
         self._counter.add(hashes)
+        # One look at the whole batch: nearly all of it is dominated and never becomes a subset.
         entered = self.archive.candidates(first, second, cost).tolist()
         for order in entered:
             values = float(first[order]), float(second[order])

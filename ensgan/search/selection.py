@@ -39,6 +39,7 @@ class Question:
     @property
     def scaled(self) -> Float64Array:
         """All objectives scaled to [0,1] over the front, 1 the better; 1 where they do not vary."""
+        # Scaled over the front itself: objectives have no common unit.
         low, high = self.better.min(axis=0), self.better.max(axis=0)
         span = high - low
         scaled: Float64Array = np.where(
