@@ -42,7 +42,7 @@ class Constraint(ABC):
 
     @abstractmethod
     def moves(self, inside: Int64Array, outside: Int64Array) -> BoolArray:
-        """Which entries of a neighbourhood keep it, broadcast to [in+1, out+1].
+        """Which entries of a neighbourhood keep it, bool [in+1, out+1].
 
         Row i drops ``inside[i-1]`` (row 0 nothing), column j takes in ``outside[j-1]``.
         """
@@ -255,7 +255,9 @@ class Constraints:
         """
         # While an ensemble is grown to min_size, only what more members cannot mend may stop it.
         parts = [part.bound_only_above() for part in self.parts] if growing else self.parts
-        fits: BoolArray = np.logical_and.reduce([part.moves(inside, outside) for part in parts])
+        fits: BoolArray = np.ones((len(inside) + 1, len(outside) + 1), bool)
+        for part in parts:
+            fits &= part.moves(inside, outside)
         return fits
 
 
@@ -310,7 +312,7 @@ def _check_budget(
     budget: Budget,
 ) -> None:
     free = np.setdiff1d(np.flatnonzero(allowed), required)
-    # The required members have no choice; the rest of the smallest ensemble is the cheapest there is.
+    # The required members are given; the cheapest others complete the smallest ensemble.
     cheapest = np.sort(costs[free])[: max(0, min_size - len(required))]
     least = float(costs[required].sum() + cheapest.sum())
     if least > budget.limit:

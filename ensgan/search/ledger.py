@@ -156,7 +156,7 @@ class SearchLedger:
         fits[0, 0] = False  # the subset itself is no move
         chosen = np.flatnonzero(fits)
         if self.left is not None and len(chosen) > self.left:
-            # The last moves of a budget are drawn, not the first in pool order: no member is favoured.
+            # The last moves of a budget are drawn: the first in pool order would favour members.
             chosen = np.sort(self.random.choice(chosen, self.left, replace=False))
         self._enter(
             near.values.first.ravel()[chosen],
@@ -211,6 +211,8 @@ class SearchLedger:
 
     def move_costs(self, near: Neighbourhood) -> Float64Array:
         """The third objective of every entry of a neighbourhood."""
+        if self.third is None:
+            return np.zeros(near.values.first.shape)
         cost = self.costs
         lost, gained = np.append(0.0, cost[near.removed]), np.append(0.0, cost[near.added])
         costs: Float64Array = (cost[list(near.members)].sum() - lost)[:, None] + gained
