@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from ensgan.errors import unknown_name
+from ensgan.types import DEFAULT_FORM, form_name
 
 Scalar: TypeAlias = bool | int | float | str | None
 
@@ -191,7 +192,7 @@ class SearchSpec(_Strict):
     inter: Literal["symmetric", "directed"] = "symmetric"
     min_size: int = Field(2, ge=2)
     max_size: int | None = Field(None, ge=2)
-    objectives: Literal["density-coverage", "precision-recall", "frechet"] = "density-coverage"
+    objectives: str = DEFAULT_FORM
     components: int = Field(32, ge=1)
     third: Literal["members", "parameters", "seconds"] | None = None
 
@@ -199,6 +200,11 @@ class SearchSpec(_Strict):
     @classmethod
     def _sampler(cls, value: str, info: ValidationInfo) -> str:
         return _known("sampler", value, info)
+
+    @field_validator("objectives")
+    @classmethod
+    def _objectives(cls, value: str, info: ValidationInfo) -> str:
+        return _known("form of the objectives", form_name(value), info)
 
     @field_validator("max_size")
     @classmethod

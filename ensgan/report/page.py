@@ -140,20 +140,20 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _front_drawing(content: Content) -> dict[str, Any] | None:
-    """Coordinates of the front's drawing; points from the smallest Inter-d to the largest.
+    """Coordinates of the front's drawing; points by rising second objective.
 
     A third objective is how full the marks are: the larger, the fuller.
     """
     front = content.front
     if front is None or len(front) == 0:
         return None
-    points = sorted(front, key=lambda point: (point.inter_d, *front.values(point)))
-    x, y = geometry.front_axes([p.inter_d for p in points], [p.intra_d for p in points])
+    points = sorted(front, key=lambda point: (point.second, *front.values(point)))
+    x, y = geometry.front_axes([p.second for p in points], [p.first for p in points])
     shades = geometry.shades([sum(front.values(point)[2:]) for point in points])
     marks = [
         {
-            "x": x(point.inter_d),
-            "y": y(point.intra_d),
+            "x": x(point.second),
+            "y": y(point.first),
             "shade": shade,
             "point": point,
             "cells": front.cells(point),
@@ -161,7 +161,7 @@ def _front_drawing(content: Content) -> dict[str, Any] | None:
         }
         for point, shade in zip(points, shades, strict=True)
     ]
-    edge = [(x(point.inter_d), y(point.intra_d)) for point in best_of_two(front)]
+    edge = [(x(point.second), y(point.first)) for point in best_of_two(front)]
     return {
         "width": geometry.WIDTH,
         "height": geometry.HEIGHT,

@@ -6,24 +6,24 @@ from collections.abc import Set as AbstractSet
 
 import numpy as np
 
-from ensgan.search.run import SearchRun
+from ensgan.search.ledger import SearchLedger
 
 _ENOUGH = 2000
 _EXPANSIONS = 20
 
 
-class NearbySubsets:
+class UntriedNeighbours:
     """Walks outwards from a run's front by additions, removals and swaps.
 
     Every front point, then every subset it returned, is expanded once. So it ends only when no
     allowed subset that can be reached by single moves is left.
 
     Args:
-        run: the ledger whose front and constraints count; nothing is written to it.
+        ledger: whose front and constraints count; nothing is written to it.
     """
 
-    def __init__(self, run: SearchRun) -> None:
-        self._run = run
+    def __init__(self, ledger: SearchLedger) -> None:
+        self._ledger = ledger
         self._expanded: set[tuple[int, ...]] = set()
         self._returned: list[tuple[int, ...]] = []
         self._waiting: list[tuple[float, tuple[int, ...]]] = []  # the nearest last
@@ -44,11 +44,11 @@ class NearbySubsets:
 
     def _expand(self, tried: AbstractSet[tuple[int, ...]]) -> bool:
         """Take in the neighbours of a few more subsets; False when none is left to expand."""
-        run = self._run
-        sources = [m for m in run.archive.members if m not in self._expanded] + self._returned
+        ledger = self._ledger
+        sources = [m for m in ledger.archive.members if m not in self._expanded] + self._returned
         if not sources:
             others = [m for m in sorted(tried) if len(m) > 1 and m not in self._expanded]
-            fits = run.constraints.feasible(run.evaluator.subsets(others))
+            fits = ledger.constraints.feasible(ledger.evaluator.subsets(others))
             sources = [m for m, fit in zip(others, fits, strict=True) if fit]
         found: list[tuple[float, tuple[int, ...]]] = []
         expanded = 0
@@ -67,15 +67,15 @@ class NearbySubsets:
     def _neighbours(
         self, members: tuple[int, ...], tried: AbstractSet[tuple[int, ...]]
     ) -> list[tuple[float, tuple[int, ...]]]:
-        run = self._run
+        ledger = self._ledger
         inside = np.array(members, np.int64)
-        outside = run.constraints.outside(inside)
-        near = run.evaluator.neighbours(members, outside)
-        fits = run.constraints.moves(inside, outside)
+        outside = ledger.constraints.outside(inside)
+        near = ledger.evaluator.moves(members, outside)
+        fits = ledger.constraints.moves(inside, outside)
         fits[0, 0] = False
         rows, columns = np.nonzero(fits)
-        intra, inter = near.values.intra_d[fits], near.values.inter_d[fits]
-        short = run.archive.shortfall(intra, inter, run.move_costs(near)[fits])
+        first, second = near.values.first[fits], near.values.second[fits]
+        short = ledger.archive.shortfall(first, second, ledger.move_costs(near)[fits])
         found = []
         for row, column, gap in zip(rows.tolist(), columns.tolist(), short.tolist(), strict=True):
             subset = near.subset(row, column)

@@ -8,16 +8,18 @@ from typing import TypeAlias
 
 import numpy as np
 
-from ensgan.errors import InputError, unknown_name
-from ensgan.search.objectives import pool_key
+from ensgan.errors import InputError
+from ensgan.registry import Registry
+from ensgan.search.forms import Ratio, find_form
 from ensgan.search.pareto import objective_values
-from ensgan.types import Float64Array, Front, FrontPoint, PoolScores, Selection
+from ensgan.search.pool import check_pool
+from ensgan.types import Float64Array, Front, FrontPoint, PoolScores, Selection, measure_name
 
 _ALTERNATIVES = 3
 
 
 @dataclass(frozen=True)
-class _Question:
+class Question:
     """What a rule may look at: the front, its argument and downstream scores if there are any."""
 
     front: Front
@@ -26,6 +28,7 @@ class _Question:
 
     @property
     def values(self) -> Float64Array:
+        """The objectives, float64 [points, 2] or [points, 3]."""
         return objective_values(self.front)
 
     @property
@@ -36,6 +39,7 @@ class _Question:
     @property
     def scaled(self) -> Float64Array:
         """All objectives scaled to [0,1] over the front, 1 the better; 1 where they do not vary."""
+        # Scaled over the front itself: objectives have no common unit.
         low, high = self.better.min(axis=0), self.better.max(axis=0)
         span = high - low
         scaled: Float64Array = np.where(
@@ -44,7 +48,7 @@ class _Question:
         return scaled
 
 
-Rule: TypeAlias = Callable[[_Question], Float64Array]
+Merit: TypeAlias = Callable[[Question], Float64Array]
 """Merit of every front point, the largest wins; -inf excludes."""
 
 
@@ -52,7 +56,7 @@ def _signs(front: Front) -> Float64Array:
     return np.array([1.0 if axis.maximise else -1.0 for axis in front.axes])
 
 
-def _knee(question: _Question) -> Float64Array:
+def _knee(question: Question) -> Float64Array:
     """Signed distance from the chord between the two ends, positive towards the ideal corner.
 
     After scaling, the ends are (1, 0) and (0, 1), the chord is x + y = 1; with three objectives
@@ -65,40 +69,50 @@ def _knee(question: _Question) -> Float64Array:
     return distance
 
 
-def _ratio(question: _Question) -> Float64Array:
-    """The first objective over the second; Fréchet distances themselves where there are any.
-
-    The values of the Fréchet form are distances from scales of no meaning: their ratio has none.
-    """
-    above, below = question.values[:, 0], question.values[:, 1]
-    if question.front.axes[0].key == "frechet":
-        try:
-            measures = [dict(point.measures) for point in question.front]
-            above = np.array([each["frechet_between"] for each in measures])
-            below = np.array([each["frechet"] for each in measures])
-        except KeyError:
-            raise InputError(
-                "rule 'ratio' needs the Fréchet distances of every front point, and this front "
-                "file lacks them: search again, or use knee"
-            ) from None
+def _ratio(question: Question) -> Float64Array:
+    """The first objective over the second, or what the form divides instead."""
+    ratio = _ratio_of(question.front)
+    try:
+        above, below = (
+            np.array([_part(point, name) for point in question.front])
+            for name in (ratio.above, ratio.below)
+        )
+    except KeyError:
+        raise InputError(
+            f"rule 'ratio' needs the {measure_name(ratio.above)} and "
+            f"{measure_name(ratio.below)} of every front point, and this front file lacks them: "
+            "search again, or use knee"
+        ) from None
     positive = below > 0
     return np.where(positive, above / np.where(positive, below, 1.0), np.inf)
 
 
-def _utopia(question: _Question) -> Float64Array:
+def _ratio_of(front: Front) -> Ratio:
+    ratio = find_form(front.form).ratio
+    if ratio is None:
+        raise InputError(f"rule 'ratio' means nothing for objectives '{front.form}': use knee")
+    return ratio
+
+
+def _part(point: FrontPoint, name: str) -> float:
+    values = {"first": point.first, "second": point.second}
+    return values[name] if name in values else dict(point.measures)[name]
+
+
+def _utopia(question: Question) -> Float64Array:
     distance: Float64Array = -np.linalg.norm(1.0 - question.scaled, axis=1)
     return distance
 
 
-def _max_intra(question: _Question) -> Float64Array:
+def _max_intra(question: Question) -> Float64Array:
     return question.better[:, 0]
 
 
-def _min_inter(question: _Question) -> Float64Array:
+def _min_inter(question: Question) -> Float64Array:
     return question.better[:, 1]
 
 
-def _max_size(question: _Question) -> Float64Array:
+def _max_size(question: Question) -> Float64Array:
     text = question.argument
     if not text.isdigit() or int(text) < 2:
         raise InputError(f"max-size:{text} needs a number of members ≥ 2, e.g. max-size:5")
@@ -110,7 +124,7 @@ def _max_size(question: _Question) -> Float64Array:
     return np.where(sizes <= int(text), _knee(question), -np.inf)
 
 
-def _downstream(question: _Question) -> Float64Array:
+def _downstream(question: Question) -> Float64Array:
     scores = question.validation_scores
     if scores is None:
         raise InputError(
@@ -119,7 +133,7 @@ def _downstream(question: _Question) -> Float64Array:
         )
     if scores.shape != (len(question.front),) or not np.isfinite(scores).all():
         raise InputError(
-            f"validation_scores must be {len(question.front)} finite numbers, one a front point"
+            f"validation_scores must be {len(question.front)} finite numbers, one per front point"
         )
     return scores
 
@@ -132,35 +146,63 @@ def _why_knee(front: Front) -> str:
 
 def _why_ratio(front: Front) -> str:
     first, second = front.axes[:2]
-    why = f"largest {first.name} / {second.name}"
-    if first.key == "frechet":
-        why = "largest distance between members / distance to the real images"
+    why = f"largest {_ratio_of(front).words or f'{first.name} / {second.name}'}"
     return why + ("" if front.third is None else f" ({front.axes[2].name} left aside)")
 
 
 @dataclass(frozen=True)
-class _RuleRow:
-    merit: Rule
+class SelectionRule:
+    """A rule that picks one point of a front.
+
+    Attributes:
+        name: as options have it, before the colon.
+        merit: of every front point, the largest wins; -inf excludes.
+        because: the reason in a few words.
+        takes_argument: whether it is written ``NAME:K``.
+        needs_validation: whether it needs downstream scores, which only an evaluation has.
+    """
+
+    name: str
+    merit: Merit
     because: Callable[[Front], str]
     takes_argument: bool = False
+    needs_validation: bool = False
+
+    @property
+    def written(self) -> str:
+        """How a user writes it."""
+        return f"{self.name}:K" if self.takes_argument else self.name
 
 
-_RULES: dict[str, _RuleRow] = {
-    "knee": _RuleRow(_knee, _why_knee),
-    "ratio": _RuleRow(_ratio, _why_ratio),
-    "utopia": _RuleRow(_utopia, lambda front: "nearest to the ideal corner"),
-    "max-intra": _RuleRow(_max_intra, lambda front: f"largest {front.axes[0].name}"),
-    "min-inter": _RuleRow(_min_inter, lambda front: f"smallest {front.axes[1].name}"),
-    "max-size": _RuleRow(
-        _max_size, lambda front: "the knee among small ensembles", takes_argument=True
+RULES = Registry(
+    "selection rule",
+    "ensgan.rules",
+    SelectionRule,
+    (
+        SelectionRule("knee", _knee, _why_knee),
+        SelectionRule("ratio", _ratio, _why_ratio),
+        SelectionRule("utopia", _utopia, lambda front: "nearest to the ideal corner"),
+        SelectionRule("max-intra", _max_intra, lambda front: f"largest {front.axes[0].name}"),
+        SelectionRule("min-inter", _min_inter, lambda front: f"smallest {front.axes[1].name}"),
+        SelectionRule(
+            "max-size",
+            _max_size,
+            lambda front: "the knee among small ensembles",
+            takes_argument=True,
+        ),
+        SelectionRule(
+            "downstream",
+            _downstream,
+            lambda front: "best downstream validation score",
+            needs_validation=True,
+        ),
     ),
-    "downstream": _RuleRow(_downstream, lambda front: "best downstream validation score"),
-}
+)
 
 
 def rules() -> tuple[str, ...]:
     """Names of the selection rules; ``max-size`` is written ``max-size:K``."""
-    return tuple(_RULES)
+    return RULES.names()
 
 
 def select(
@@ -189,20 +231,18 @@ def select(
             or missing validation scores.
     """
     name, colon, argument = rule.partition(":")
-    if name not in _RULES:
-        raise InputError(unknown_name("selection rule", name, _RULES))
-    row = _RULES[name]
+    row = RULES.get(name)
     if bool(colon) != row.takes_argument:
-        hint = f"write {name}:K" if row.takes_argument else f"write {name} alone"
+        hint = f"write {row.written}" if row.takes_argument else f"write {name} alone"
         raise InputError(f"selection rule '{rule}': {hint}")
     if len(front) == 0:
         raise InputError("the front is empty: there is nothing to select from")
     if pool is not None:
         check_pool(front, pool)
     scores = None if validation_scores is None else np.asarray(validation_scores, np.float64)
-    question = _Question(front, argument, scores)
+    question = Question(front, argument, scores)
     merit = row.merit(question)
-    # Rounding must not decide: equal to 12 digits is equal, then the larger Intra-d wins.
+    # Rounding must not decide: equal to 12 digits is equal, then the larger first objective wins.
     order = np.lexsort((*-question.better.T[::-1], -np.round(merit, 12)))
     order = order[merit[order] > -np.inf]
     chosen = front.points[int(order[0])]
@@ -214,23 +254,6 @@ def select(
         else "; it has no alternative"
     )
     return Selection(rule, chosen, reason, alternatives)
-
-
-def check_pool(front: Front, scores: PoolScores) -> None:
-    """Refuse a front that is not of these scores.
-
-    Raises:
-        InputError: the front's pool key differs, or it names members the pool lacks.
-    """
-    key = pool_key(scores)
-    if front.pool and front.pool != key:
-        raise InputError(
-            f"the front is of another pool ({front.pool}) than the scores ({key}): "
-            "search these scores again"
-        )
-    strangers = {name for point in front for name in point.members} - set(scores.names)
-    if strangers:
-        raise InputError(f"the front names members the scores lack: {', '.join(sorted(strangers))}")
 
 
 def _brief(front: Front, point: FrontPoint, pool: int) -> str:

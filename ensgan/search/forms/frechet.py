@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from ensgan.errors import InputError
+from ensgan.search.forms.form import COMPONENTS, FormInputs, ObjectiveForm, Ratio
+from ensgan.search.forms.paper import tables_from_scores
 from ensgan.search.masks import BoolArray
-from ensgan.search.objectives import ObjectiveTables, tables_from_scores
-from ensgan.types import Float64Array, PoolScores
+from ensgan.search.tables import Ensembles, ObjectiveTables, density_and_coverage
+from ensgan.types import Float64Array, PoolScores, read_objective
 
-_COMPONENTS = 32
 _BLOCK_BYTES = 1 << 23
+AXES = (
+    read_objective("frechet:max:1-d/scale", maximise=True),
+    read_objective("frechet_between:min:1-d/scale", maximise=False),
+)
 
 
 @dataclass(frozen=True)
@@ -86,13 +91,13 @@ def _distance(mean: Float64Array, covariance: Float64Array, root: Float64Array) 
 
 
 def union_moments(
-    real: npt.ArrayLike, fakes: Sequence[npt.ArrayLike], components: int | None = _COMPONENTS
+    real: npt.ArrayLike, fakes: Sequence[npt.ArrayLike], components: int | None = COMPONENTS
 ) -> UnionMoments:
     """Moments of every member.
 
     Args:
         real: [N,D] features.
-        fakes: [S_g,D] a member.
+        fakes: [S_g,D] per member.
         components: distances are taken in the space of so many principal directions of the real
             features, exactly: an evaluation costs components³. None keeps all.
 
@@ -145,16 +150,41 @@ def frechet_tables(scores: PoolScores, moments: UnionMoments) -> ObjectiveTables
     between = moments.between()
     scale, pair_scale = (float(table.max()) or 1.0 for table in (alone, between))
 
-    def fidelity(subsets: BoolArray) -> Float64Array:
+    def closeness(subsets: BoolArray) -> Float64Array:
         return np.nan_to_num(1.0 - moments.distances(subsets) / scale, nan=0.0)
+
+    def describe(ensembles: Ensembles) -> Mapping[str, Float64Array]:
+        return {
+            **density_and_coverage(ensembles),
+            "frechet": (1.0 - ensembles.first) * scale,
+            "frechet_between": (1.0 - ensembles.second) * pair_scale,
+        }
 
     return replace(
         tables_from_scores(scores),
         pair=1.0 - between / pair_scale,
-        objectives=("frechet:max:1-d/scale", "frechet_between:min:1-d/scale"),
-        fidelity=fidelity,
-        describe=lambda values: {
-            "frechet": (1.0 - values[0]) * scale,
-            "frechet_between": (1.0 - values[1]) * pair_scale,
-        },
+        axes=AXES,
+        form="frechet",
+        whole=closeness,
+        describe=describe,
     )
+
+
+def _build(inputs: FormInputs) -> ObjectiveTables:
+    features = inputs.features
+    assert features is not None  # ObjectiveForm.tables has seen to it
+    fakes = [load() for load in features.fakes]
+    return frechet_tables(inputs.scores, union_moments(features.real(), fakes, inputs.components))
+
+
+FRECHET = ObjectiveForm(
+    "frechet",
+    "Fréchet distance to the real features, reversed; mean Fréchet distance of the pairs, reversed",
+    AXES,
+    _build,
+    needs_features=True,
+    # Distances from scales of no meaning have no ratio; the distances themselves do.
+    ratio=Ratio(
+        "frechet_between", "frechet", "distance between members / distance to the real images"
+    ),
+)

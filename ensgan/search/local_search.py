@@ -12,9 +12,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ensgan.search.masks import BoolArray
-from ensgan.search.run import SearchRun
-from ensgan.search.values import Neighbourhood
+from ensgan.search.evaluator import Neighbourhood
+from ensgan.search.ledger import SearchLedger
 from ensgan.types import Float64Array, Int64Array
 
 _GREEDY_WEIGHTS = 3
@@ -28,12 +27,12 @@ class LocalSearch:
     """The search in small steps, so that others can drive it between their own trials.
 
     Args:
-        run: the ledger to write to.
+        ledger: what to write to.
         starts: subsets to begin from besides pairs, e.g. another front's.
     """
 
-    def __init__(self, run: SearchRun, starts: Sequence[Sequence[int]] = ()) -> None:
-        self.run = run
+    def __init__(self, ledger: SearchLedger, starts: Sequence[Sequence[int]] = ()) -> None:
+        self.ledger = ledger
         self.fruitless = 0
         self.complete = False
         self._explored: set[tuple[int, ...]] = set()
@@ -53,58 +52,74 @@ class LocalSearch:
             self._kick()
         else:
             self._explored.add(members)
-            self.run.offer_neighbourhood(members)
+            self.ledger.offer_moves(members)
 
     def _most_promising(self) -> tuple[int, ...] | None:
         """The unexplored front point at the widest step of the front; None when all are done."""
-        archive = self.run.archive
+        archive = self.ledger.archive
         waiting = [i for i, subset in enumerate(archive.members) if subset not in self._explored]
         if not waiting:
             return None
         return archive.members[waiting[int(np.argmax(archive.steps()[waiting]))]]
 
     def _open(self, starts: Sequence[Sequence[int]]) -> Iterator[bool]:
+        ledger = self.ledger
         if starts:
-            self.run.offer(self.run.evaluator.subsets(starts))
+            ledger.offer(ledger.evaluator.subsets(starts))
             yield True
-        free = self.run.constraints.free
-        if len(free) <= _FEW_MEMBERS and (self.run.left or 1 << len(free)) >= 1 << len(free):
+        free = ledger.constraints.free
+        if len(free) <= _FEW_MEMBERS and (ledger.left or 1 << len(free)) >= 1 << len(free):
             self._enumerate(free)
             return
-        if len(self.run.constraints.required) == 0 and self.run.constraints.min_size == 2:
+        if len(ledger.constraints.required) == 0 and ledger.constraints.min_size == 2:
             yield from self._pairs()
         for weight in np.linspace(0.02, 0.98, _GREEDY_WEIGHTS):
             yield from self._greedy(float(weight))
 
     def _enumerate(self, free: Int64Array) -> None:
+        ledger = self.ledger
         codes = np.arange(1 << len(free))
-        subsets = np.zeros((len(codes), len(self.run.evaluator)), bool)
+        subsets = np.zeros((len(codes), len(ledger.evaluator)), bool)
         subsets[:, free] = codes[:, None] >> np.arange(len(free)) & 1
-        subsets[:, self.run.constraints.required] = True
-        self.run.offer(subsets[self.run.constraints.feasible(subsets)])
+        subsets[:, ledger.constraints.required] = True
+        ledger.offer(subsets[ledger.constraints.feasible(subsets)])
         self.complete = True
 
     def _pairs(self) -> Iterator[bool]:
-        allowed = np.flatnonzero(self.run.constraints.allowed)
-        first, second = np.triu_indices(len(allowed), 1)
-        if self.run.left is not None and len(first) > self.run.left // 2:
-            few = self.run.random.choice(len(first), max(1, self.run.left // 2), replace=False)
-            first, second = first[few], second[few]
-        for start in range(0, len(first), _PAIR_BLOCK):
-            block = slice(start, start + _PAIR_BLOCK)
-            self.run.offer_pairs(allowed[first[block]], allowed[second[block]])
-            yield True
+        """Every ensemble of two, or as many at random as half the budget allows."""
+        ledger, waiting = self.ledger, 0
+        allowed = np.flatnonzero(ledger.constraints.allowed)
+        # The pairs of one member with all later ones are the additions to it alone.
+        later = np.arange(len(allowed))[::-1]
+        starts = np.cumsum(later) - later
+        few = None
+        if ledger.left is not None and later.sum() > ledger.left // 2:
+            few = ledger.random.choice(later.sum(), max(1, ledger.left // 2), replace=False)
+            member_of = np.searchsorted(starts[:-1], few, side="right") - 1
+        for place in range(len(allowed) - 1):
+            partners = np.arange(place + 1, len(allowed))
+            if few is not None:
+                partners = np.sort(few[member_of == place]) - starts[place] + place + 1
+            if len(partners) == 0:
+                continue
+            ledger.offer_moves((int(allowed[place]),), allowed[partners], additions_only=True)
+            waiting += len(partners)
+            if waiting >= _PAIR_BLOCK:
+                waiting = 0
+                yield True
+        yield True
 
     def _greedy(self, weight: float) -> Iterator[bool]:
         """Add the member that is best on the weighted sum until two additions in a row lose."""
-        constraints = self.run.constraints
+        constraints = self.ledger.constraints
         members = self._greedy_start(weight)
         best, lost = -np.inf, 0
         while lost < 2 and len(members) < constraints.max_size:
-            near, fits, _ = self.run.offer_neighbourhood(members, additions_only=True)
+            near, fits = self.ledger.offer_moves(members, additions_only=True)
             room = fits[0]
             if len(members) + 1 < constraints.min_size:
-                room = self._room(near)
+                inside = np.array(near.members, np.int64)
+                room = constraints.moves(inside, near.added, growing=True)[0]
             room[0] = False
             if not room.any():
                 return
@@ -117,56 +132,49 @@ class LocalSearch:
             yield True
 
     def _greedy_start(self, weight: float) -> tuple[int, ...]:
-        required = tuple(self.run.constraints.required.tolist())
+        ledger, archive = self.ledger, self.ledger.archive
+        required = tuple(ledger.constraints.required.tolist())
         if required:
             return required
-        if len(self.run.archive):
-            score = weight * self.run.archive.intra - (1 - weight) * self.run.archive.inter
-            return self.run.archive.members[int(np.argmax(score))]
-        allowed = np.flatnonzero(self.run.constraints.allowed)
-        return (int(self.run.random.choice(allowed)),)
-
-    def _room(self, near: Neighbourhood) -> BoolArray:
-        """Additions that keep GAN and cost limits while the subset is still too small."""
-        constraints = self.run.constraints
-        grown = np.zeros((len(near.added) + 1, len(self.run.evaluator)), bool)
-        grown[:, list(near.members)] = True
-        grown[np.arange(1, len(grown)), near.added] = True
-        return constraints.within_limits(grown)
+        if len(archive):
+            score = weight * archive.first - (1 - weight) * archive.second
+            return archive.members[int(np.argmax(score))]
+        allowed = np.flatnonzero(ledger.constraints.allowed)
+        return (int(ledger.random.choice(allowed)),)
 
     def _kick(self) -> None:
-        run = self.run
-        before = run.archive.entries
-        weight = float(run.random.uniform(0.0, 1.0))
+        ledger = self.ledger
+        before = ledger.archive.entries
+        weight = float(ledger.random.uniform(0.0, 1.0))
         members = self.perturbed()
         best = -np.inf
-        while not run.finished:
-            near, fits, _ = run.offer_neighbourhood(members)
+        while not ledger.finished:
+            near, fits = ledger.offer_moves(members)
             score = np.where(fits, _weighted(near, weight), -np.inf)
             row, column = divmod(int(np.argmax(score)), score.shape[1])
             if score[row, column] <= best + 1e-12:
                 break
             best = float(score[row, column])
             members = near.subset(row, column)
-        self.fruitless = 0 if run.archive.entries > before else self.fruitless + 1
+        self.fruitless = 0 if ledger.archive.entries > before else self.fruitless + 1
 
     def perturbed(self) -> tuple[int, ...]:
         """A front point (any subset while there is none) after a few random moves."""
-        run = self.run
-        allowed: Int64Array = np.flatnonzero(run.constraints.allowed)
-        members = list(run.constraints.required)
-        if len(run.archive):
-            members = list(run.archive.members[int(run.random.integers(len(run.archive)))])
-        while len(members) < run.constraints.min_size:
+        ledger = self.ledger
+        allowed: Int64Array = np.flatnonzero(ledger.constraints.allowed)
+        members = list(ledger.constraints.required)
+        if len(ledger.archive):
+            members = list(ledger.archive.members[int(ledger.random.integers(len(ledger.archive)))])
+        while len(members) < ledger.constraints.min_size:
             outside = np.setdiff1d(allowed, members)
-            members.append(int(run.random.choice(outside)))
-        for _ in range(int(run.random.integers(*_KICK_MOVES))):
+            members.append(int(ledger.random.choice(outside)))
+        for _ in range(int(ledger.random.integers(*_KICK_MOVES))):
             inside = np.array(sorted(members), np.int64)
-            outside = run.constraints.outside(inside)
-            moves = np.flatnonzero(run.constraints.moves(inside, outside))
+            outside = ledger.constraints.outside(inside)
+            moves = np.flatnonzero(ledger.constraints.moves(inside, outside))
             if len(moves) == 0:
                 break
-            row, column = divmod(int(run.random.choice(moves)), len(outside) + 1)
+            row, column = divmod(int(ledger.random.choice(moves)), len(outside) + 1)
             if row:
                 members.remove(int(inside[row - 1]))
             if column:
@@ -175,14 +183,15 @@ class LocalSearch:
 
 
 def _weighted(near: Neighbourhood, weight: float) -> Float64Array:
-    # Subsets without a pair have Inter-d nan; no constraint allows them, so any score will do.
-    score: Float64Array = weight * near.values.intra_d - (1 - weight) * near.values.inter_d
+    # Without a pair the second objective is nan; no constraint allows such subsets, so any score
+    # will do.
+    score: Float64Array = weight * near.values.first - (1 - weight) * near.values.second
     return score
 
 
-def pareto_local(run: SearchRun, starts: Sequence[Sequence[int]] = ()) -> None:
+def pareto_local(ledger: SearchLedger, starts: Sequence[Sequence[int]] = ()) -> None:
     """Search until the budget ends; without one, until 100 kicks in a row find nothing."""
-    search = LocalSearch(run, starts)
-    bounded = run.limit_trials is not None or run.limit_seconds is not None
-    while not run.finished and not search.complete and (bounded or search.fruitless < _PATIENCE):
+    search = LocalSearch(ledger, starts)
+    bounded = ledger.limit_trials is not None or ledger.limit_seconds is not None
+    while not ledger.finished and not search.complete and (bounded or search.fruitless < _PATIENCE):
         search.step()

@@ -12,7 +12,7 @@ _EXACT_DISTINCT = 1 << 16
 class DistinctCounter:
     """How many different subsets were seen: exact to 65,536, estimated to about 0.4 % above.
 
-    Every subset has a 64-bit hash (the XOR of one random word a member); only the smallest
+    Every subset has a 64-bit hash (the XOR of one random word per member); only the smallest
     65,536 hashes are kept. Source: k minimum values, Bar-Yossef et al. 2002.
     """
 
