@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ensgan.files import write_json
-from ensgan.report.grid import image_grid
+from ensgan.report.pictures import image_grid
 from ensgan.store import MemoryStore
 from ensgan.types import Front, FrontPoint, Samples
 

@@ -33,7 +33,9 @@ def write_pictures(
 ) -> None:
     """Write the front as plots and the members on it as a heat map."""
     from ensgan.files import atomic_path
-    from ensgan.report.front_plot import front_html, front_png, membership_png
+    from ensgan.report.figures import front_png
+    from ensgan.report.page import front_html
+    from ensgan.report.pictures import membership_png
 
     contents: dict[Path, bytes] = {}
     for path in plots:

@@ -126,7 +126,7 @@ def _write(
 ) -> list[Path]:
     """The figures and the page; the figures' files."""
     from ensgan.files import write_bytes
-    from ensgan.report import circumstances
+    from ensgan.pipeline.environment import commit, machine
     from ensgan.report.study_page import Circumstances, study_page
     from ensgan.report.study_plots import front_figure, usefulness_figure
 
@@ -145,9 +145,9 @@ def _write(
         figures,
         Circumstances(
             _command(sys.argv),
-            circumstances.commit(),
-            circumstances.now(),
-            circumstances.machine(),
+            commit(),
+            time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+            machine(),
             seconds,
         ),
         notes,

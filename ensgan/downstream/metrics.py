@@ -14,8 +14,8 @@ METRICS = ("accuracy", "recall", "precision", "specificity", "f1", "g_mean", "au
 def import_libraries() -> None:
     """Import scikit-learn now.
 
-    For a process with threads that import plotly or MLflow meanwhile: Python ends an import with a
-    deadlock error when two threads import the same packages in circles.
+    For a process with threads that import MLflow or matplotlib meanwhile: Python ends an import
+    with a deadlock error when two threads import the same packages in circles.
     """
     import sklearn.metrics  # noqa: F401
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ensgan import __version__, downstream, ensemble, metrics, zoo
 from ensgan.config import SearchSpec, SweepSpec
-from ensgan.files import content_key, read_json, write_json
+from ensgan.files import content_key, write_json
 from ensgan.pipeline.choose import choose_downstream
 from ensgan.pipeline.evaluate import (
     EvaluateJob,
@@ -298,8 +298,3 @@ def save_table(folder: SweepFolder, table: downstream.DownstreamTable) -> Path:
     if not path.exists():
         write_json(path, value)
     return path
-
-
-def load_table(path: Path) -> Any:
-    """JSON of a downstream table."""
-    return read_json(path)

@@ -17,7 +17,7 @@ from ensgan.errors import InputError
 from ensgan.pipeline.executor import LocalExecutor
 from ensgan.pipeline.finished import open_sweep
 from ensgan.pipeline.rescore import rescore
-from ensgan.report.study_plots import front_places
+from ensgan.report.study_plots import comparable_front
 from ensgan.search import Evaluator
 
 STRATEGIES = "real,best-single,all,random:3,selected,by-intra,front:2"
@@ -78,16 +78,17 @@ def test_another_extractor_keeps_images_and_manifest(shell: Shell) -> None:
 
 def test_a_front_of_other_objectives_is_drawn_by_intra_d_and_inter_d(shell: Shell) -> None:
     sweep = open_sweep("made", shell.storage)
-    line, places = front_places(sweep)
-    assert line == ".-" and len(places) == len(sweep.front)
+    assert comparable_front(sweep) == sweep.front
     other = replace(
         sweep.front,
         objectives=("frechet:max:1-d/scale", "frechet_between:min:1-d/scale"),
         points=tuple(replace(p, intra_d=-p.intra_d, inter_d=9.0) for p in sweep.front),
     )
-    cloud, same = front_places(replace(sweep, front=other))
-    assert cloud == "."
-    np.testing.assert_allclose(same, places)
+    same = comparable_front(replace(sweep, front=other))
+    assert [axis.key for axis in same.axes] == ["intra_d", "inter_d"]
+    np.testing.assert_allclose(
+        [same.values(p) for p in same], [sweep.front.values(p) for p in sweep.front]
+    )
 
 
 def test_bad_input_to_a_study(shell: Shell, tmp_path: Path) -> None:
