@@ -71,7 +71,7 @@ def _page(template: str, **values: Any) -> str:
     style, script = (_source(name) for name in ("report.css", "report.js"))
     # Markup: these two are this package's own files.
     return (
-        _templates()
+        templates()
         .get_template(template)
         .render(
             style=Markup(style),
@@ -83,10 +83,11 @@ def _page(template: str, **values: Any) -> str:
 
 
 @lru_cache(maxsize=1)
-def _templates() -> jinja2.Environment:
+def templates() -> jinja2.Environment:
+    """The templates of the pages; HTML is escaped, Markdown is not."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ensgan.report"),
-        autoescape=True,
+        autoescape=jinja2.select_autoescape(["html"]),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -97,7 +98,7 @@ def _templates() -> jinja2.Environment:
 
 
 def _source(name: str) -> str:
-    environment = _templates()
+    environment = templates()
     assert environment.loader is not None
     return environment.loader.get_source(environment, name)[0]
 

@@ -37,7 +37,7 @@ def test_the_page_holds_what_was_measured(shell: Shell, tmp_path: Path) -> None:
     value = shell.json("made", *words, "--extractor", "random", "--score-images", "40")
     (part,) = value["parts"]
     assert part["settings"]["extractor"] == "random"
-    assert "Scored with 40 images a member" in page.read_text()
+    assert "Scored with 40 images per member" in page.read_text()
     text = page.read_text()
     for row in part["strategies"]:
         assert f"{row['metrics']['auc']['mean']:.3f} ± {row['metrics']['auc']['sd']:.3f}" in text
