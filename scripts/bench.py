@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from ensgan.errors import EnsganError
-from ensgan.pipeline.environment import commit, processor
+from ensgan.sweep.environment import commit, processor
 
 HERE = Path(__file__).resolve().parent
 

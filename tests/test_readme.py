@@ -156,8 +156,8 @@ def test_another_process_with_nothing_but_the_store(
 
 
 def test_the_sweeps_are_valid(shared: Path) -> None:
-    from ensgan.pipeline.names import load_sweep
-    from ensgan.pipeline.prepare import resolve
+    from ensgan.sweep.inputs import resolve
+    from ensgan.sweep.sweep_file import load_sweep
 
     for path in sorted((ROOT / "sweeps").glob("*.yaml")):
         spec = load_sweep(path)

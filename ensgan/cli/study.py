@@ -66,7 +66,7 @@ def study(
 
     Example: ensgan study quickstart --extractor random --extractor medical -o study.md
     """
-    from ensgan.cluster.proof import Listener, View, conduct_study
+    from ensgan.launch.evaluate import Listener, View, conduct_study
 
     begin = time.time()
     if output.suffix != ".md":
@@ -126,9 +126,9 @@ def _write(
 ) -> list[Path]:
     """The figures and the page; the figures' files."""
     from ensgan.files import write_bytes
-    from ensgan.pipeline.environment import commit, machine
     from ensgan.report.study_page import Circumstances, study_page
     from ensgan.report.study_plots import front_figure, usefulness_figure
+    from ensgan.sweep.environment import commit, machine
 
     figures, files = {}, []
     for index, part in enumerate(parts):

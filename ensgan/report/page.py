@@ -13,7 +13,7 @@ import jinja2
 from markupsafe import Markup
 
 from ensgan.ensemble import non_commercial
-from ensgan.pipeline.shown import leaves
+from ensgan.recording.views import leaves
 from ensgan.report.content import Content
 from ensgan.report.figures import forest_svg, front_svg, front_title
 from ensgan.types import Front, FrontPoint, gan_of, step_of

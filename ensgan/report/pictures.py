@@ -21,7 +21,7 @@ MARGIN = 4
 
 
 class Pictures:
-    """Implements :class:`ensgan.pipeline.illustrator.Illustrator`.
+    """Implements :class:`ensgan.recording.illustrator.Illustrator`.
 
     The plotting libraries are loaded only where something is drawn.
     """

@@ -54,26 +54,30 @@ def study_page(
     evaluation = parts[0].evaluation
     sweep = evaluation.sweep
     runs = [run.seconds for part in parts for run in part.evaluation.table.results]
-    page = templates().get_template("study.md").render(
-        title=title,
-        parts=parts,
-        figures=figures,
-        at=circumstances,
-        notes=notes,
-        sweep=sweep,
-        spec=sweep.spec,
-        options=evaluation.options,
-        classifier=evaluation.options.classifier,
-        splits={name: len(split) for name, split in sweep.dataset.load().splits().items()},
-        gans=len({member.name.partition("@")[0] for member in sweep.members}),
-        classifier_seconds=sum(runs) / len(runs),
-        training_seconds=sum(member.seconds.get("train", 0.0) for member in sweep.members),
-        metrics=METRICS,
-        words=WORDS,
-        columns=_COLUMNS,
-        verdict=_verdict,
-        correlation=correlation_words,
-        cells=_cells,
+    page = (
+        templates()
+        .get_template("study.md")
+        .render(
+            title=title,
+            parts=parts,
+            figures=figures,
+            at=circumstances,
+            notes=notes,
+            sweep=sweep,
+            spec=sweep.spec,
+            options=evaluation.options,
+            classifier=evaluation.options.classifier,
+            splits={name: len(split) for name, split in sweep.dataset.load().splits().items()},
+            gans=len({member.name.partition("@")[0] for member in sweep.members}),
+            classifier_seconds=sum(runs) / len(runs),
+            training_seconds=sum(member.seconds.get("train", 0.0) for member in sweep.members),
+            metrics=METRICS,
+            words=WORDS,
+            columns=_COLUMNS,
+            verdict=_verdict,
+            correlation=correlation_words,
+            cells=_cells,
+        )
     )
     return f"{page}\n"
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from ensgan.downstream import RankCorrelation
-from ensgan.pipeline.finished import FinishedSweep
+from ensgan.evaluation.finished_sweep import FinishedSweep
 from ensgan.report.figures import draw_front, png
 from ensgan.report.study import METRICS, StudyPart, objectives
 from ensgan.types import Front, read_objective
