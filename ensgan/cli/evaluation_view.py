@@ -83,6 +83,8 @@ def comparison_table(value: Mapping[str, Any]) -> Table:
         "gap",
         title=f"Downstream test: mean±sd{against}, and part of the gap real − all closed, by AUC",
         title_justify="left",
+        caption=value.get("undecided") or None,
+        caption_justify="left",
         box=None,
         pad_edge=False,
         padding=(0, 1, 0, 0),

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ensgan.downstream.bank import SampleBank
 from ensgan.downstream.drawing import make_drawing
 from ensgan.downstream.dynamic import MemberFeedback
 from ensgan.downstream.metrics import balanced_accuracy, classification_metrics
+from ensgan.downstream.pool import SampleBank
 from ensgan.downstream.settings import ClassifierSettings
 from ensgan.downstream.strategy import Strategy
 from ensgan.embedding.fit import class_weights, fit, forward, labelled

@@ -12,7 +12,7 @@ from ensgan.downstream import DownstreamTable
 from ensgan.search import select
 from ensgan.sweep import memorisation_stage, stages
 from ensgan.sweep.ahead import Ahead
-from ensgan.sweep.downstream_rule import RULE
+from ensgan.sweep.classifier_job import RULE
 from ensgan.sweep.events import Event, StageClock
 from ensgan.sweep.executor import Executor
 from ensgan.sweep.external_member_job import outside_jobs

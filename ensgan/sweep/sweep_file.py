@@ -20,7 +20,7 @@ def known_names() -> KnownNames:
         "extractor": embedding.names(),
         "sampler": samplers(),
         "rule": _heads(rules()),
-        "strategy": _heads(downstream.strategy_names()),
+        "strategy": downstream.STRATEGIES.names(),
     }
 
 
