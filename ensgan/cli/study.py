@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ensgan.cli import evaluation_options as given
-from ensgan.cli.evaluation_view import classifiers, comparison_table
+from ensgan.cli import evaluations as given
+from ensgan.cli.evaluations import classifiers, comparison_table
 from ensgan.cli.output import JsonOption, emit, warn
 from ensgan.errors import InputError
 

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ensgan.cli.evaluation_view import comparison_table
+from ensgan.cli.evaluations import comparison_table
 from ensgan.cli.output import JsonOption, emit, progress
 
 if TYPE_CHECKING:

@@ -95,23 +95,24 @@ class DownstreamTable:
         reference: the strategy the others are tested against; None when it was not evaluated.
         rows: one per strategy.
         results: the single runs behind them.
+        possible_auc: what real images reach with ten times the steps, where that was measured.
     """
 
     reference: str | None
     rows: tuple[StrategyRow, ...]
     results: tuple[RepeatResult, ...] = ()
 
+    possible_auc: float | None = None
+
     @property
     def undecided(self) -> str:
         """Why these classifiers cannot tell strategies apart; empty where they can.
 
-        They can when real images reach 0.97 of the AUC that they reach with ten times the steps
-        (``real:10``); at an AUC of 0.97 they can whatever ten times the steps would reach. Without
-        the row ``real``, or below 0.97 without the row ``real:10``, nothing is known and nothing
-        is said.
+        They can where ``real`` reaches 0.97 of ``possible_auc``. Without the row ``real``, or
+        where ``possible_auc`` was not measured, nothing is known and nothing is said.
         """
-        auc = {row.strategy: row.metrics["auc"].mean for row in self.rows}
-        reached, possible = auc.get("real"), auc.get(LONG_REAL.name)
+        reached = {row.strategy: row.metrics["auc"].mean for row in self.rows}.get("real")
+        possible = self.possible_auc
         if reached is None or possible is None or reached >= ENOUGH * possible:
             return ""
         return (
@@ -141,6 +142,7 @@ class DownstreamTable:
             "reference": self.reference,
             "test": "paired t, two-sided, Holm-corrected over strategies, from five repeats on",
             "undecided": self.undecided,
+            "possible_auc": self.possible_auc,
             "strategies": [row.to_json() for row in self.rows],
             "runs": [result.to_json() for result in self.results],
         }
@@ -157,21 +159,25 @@ class _Group:
 
 
 def needs_long_real(results: Sequence[RepeatResult]) -> bool:
-    """Whether ``real:10`` is needed to say if the classifiers were trained enough.
+    """Whether training ``LONG_REAL`` would tell if the classifiers were trained enough.
 
     No AUC is above 1: where ``real`` reaches 0.97 by itself, ten times the steps tell nothing more.
     """
-    names = {run.strategy.name for run in results}
     reached = [run.metrics["auc"] for run in results if run.strategy.name == "real"]
-    return bool(reached) and LONG_REAL.name not in names and float(np.mean(reached)) < ENOUGH
+    return bool(reached) and float(np.mean(reached)) < ENOUGH
 
 
-def summarise(results: Sequence[RepeatResult], reference: str = "selected") -> DownstreamTable:
+def summarise(
+    results: Sequence[RepeatResult],
+    reference: str = "selected",
+    possible_auc: float | None = None,
+) -> DownstreamTable:
     """Compare strategies over their repeats.
 
     Args:
         results: every run; strategies appear in the order of their first run.
         reference: the strategy the others are tested against, pairing equal repeats.
+        possible_auc: AUC of a classifier trained as ``LONG_REAL``, where there is one.
 
     Raises:
         InputError: no results, a run given twice, or draws of a strategy with other repeats.
@@ -198,7 +204,8 @@ def summarise(results: Sequence[RepeatResult], reference: str = "selected") -> D
             p = p_values[metric].get(name) if metric in TESTED else None
             metrics[metric] = _spread(values, difference, p)
         rows.append(_row(name, group, metrics, groups))
-    return DownstreamTable(None if base is None else reference, tuple(rows), tuple(results))
+    named = None if base is None else reference
+    return DownstreamTable(named, tuple(rows), tuple(results), possible_auc)
 
 
 def _group(runs: Sequence[RepeatResult], metrics: Sequence[str]) -> _Group:

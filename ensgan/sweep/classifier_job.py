@@ -186,14 +186,15 @@ def compare_strategies(
     """Run the jobs and compare their strategies with G*.
 
     Where the classifiers on real images leave it open, one more, with ten times the steps, tells
-    whether they were trained enough to tell strategies apart; it becomes a row of the table.
+    whether they were trained enough to tell strategies apart.
     """
     results = run_jobs(jobs, executor, on_done)
+    possible = None
     if downstream.needs_long_real(results):
         first = next(job for job in jobs if job.strategy.name == "real")
-        long = replace(first, strategy=downstream.LONG_REAL)
-        results += run_jobs([long], executor, on_done)
-    return downstream.summarise(results, reference="selected")
+        (long,) = run_jobs([replace(first, strategy=downstream.LONG_REAL)], executor, on_done)
+        possible = long.metrics["auc"]
+    return downstream.summarise(results, "selected", possible)
 
 
 def choose_downstream(

@@ -95,5 +95,5 @@ def test_classifiers_on_real_images_are_those_of_the_evaluation(
     seen = []
     real = [Strategy("real", kind="real")]
     stages.prove(folder, resolved, inputs, (), real, LocalExecutor(), seen.append)
-    assert [value["cached"] for value in seen] == [True] * REPEATS
+    assert [value["cached"] for value in seen][:REPEATS] == [True] * REPEATS
     assert Ahead(folder, resolved, inputs, planned=4).next(()) is None
