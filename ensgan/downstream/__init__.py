@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from ensgan.downstream.metrics import METRICS, classification_metrics, import_libraries
+from ensgan.downstream.shortlist import Candidate, CappedIntraD, make_shortlist
 from ensgan.downstream.statistics import RankCorrelation, rank_correlation
 from ensgan.downstream.strategies import (
     STRATEGIES,
@@ -28,10 +29,18 @@ from ensgan.downstream.table import (
     needs_long_real,
     summarise,
 )
+from ensgan.downstream.validated import (
+    Round,
+    ValidatedChoice,
+    ValidationResult,
+    ValidationTrial,
+    choose_unvalidated,
+    choose_validated,
+)
 
 if TYPE_CHECKING:
     from ensgan.downstream.pool import MemoryBank, SampleBank
-    from ensgan.downstream.repeat import RepeatResult, check_dataset, run_repeat
+    from ensgan.downstream.repeat import RepeatResult, check_dataset, run_repeat, validate_repeat
     from ensgan.downstream.settings import ClassifierSettings
 
 _LATER = {
@@ -40,6 +49,7 @@ _LATER = {
     "RepeatResult": "repeat",
     "check_dataset": "repeat",
     "run_repeat": "repeat",
+    "validate_repeat": "repeat",
     "ClassifierSettings": "settings",
 }
 
@@ -48,28 +58,38 @@ __all__ = [
     "METRICS",
     "STRATEGIES",
     "WEIGHTINGS",
+    "Candidate",
+    "CappedIntraD",
     "ClassifierSettings",
     "DownstreamTable",
     "MemoryBank",
     "RankCorrelation",
     "RepeatResult",
+    "Round",
     "SampleBank",
     "Spread",
     "Strategy",
     "StrategyContext",
     "StrategyForm",
     "StrategyRow",
+    "ValidatedChoice",
+    "ValidationResult",
+    "ValidationTrial",
     "build_strategies",
     "check_dataset",
     "check_strategies",
+    "choose_unvalidated",
+    "choose_validated",
     "classification_metrics",
     "import_libraries",
+    "make_shortlist",
     "needs_long_real",
     "rank_correlation",
     "reweighted",
     "run_repeat",
     "spread_points",
     "summarise",
+    "validate_repeat",
 ]
 
 

@@ -6,6 +6,7 @@ import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import ceil
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -112,7 +113,7 @@ def overlap_png(scores: PoolScores, selected: FrontPoint | None = None) -> bytes
     norm = PowerNorm(0.5, vmin=0, vmax=max(highest, 1e-9))
     image = axes.imshow(scores.overlap, cmap="viridis", norm=norm)
     labels = [f"★ {name}" if name in chosen else name for name in scores.names]
-    font = {"fontsize": 8 if len(scores) <= 30 else 5.5, "parse_math": False}
+    font: dict[str, Any] = {"fontsize": 8 if len(scores) <= 30 else 5.5, "parse_math": False}
     axes.set_xticks(range(len(scores)), labels, rotation=90, **font)
     axes.set_yticks(range(len(scores)), labels, **font)
     axes.set_title(
