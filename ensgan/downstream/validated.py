@@ -192,8 +192,7 @@ class _Race:
         validation = (_share_beaten(auc) + _share_beaten(-loss)) / 2
         # Among finalists small differences of Intra-d would weigh as much as large ones: its
         # rank is taken within the whole shortlist.
-        below = np.searchsorted(self._intra_d, [c.intra_d for c in candidates])
-        merit = validation + below[:, None] / max(1, len(self._intra_d) - 1)
+        merit = validation + self._intra_d_beaten([c.intra_d for c in candidates])[:, None]
         error = merit.std(axis=1, ddof=1) / np.sqrt(stage.seeds) if stage.seeds > 1 else None
         ranked = [
             Ranked(
@@ -205,6 +204,14 @@ class _Race:
             for row, candidate in enumerate(candidates)
         ]
         return sorted(ranked, key=lambda r: (-r.merit, len(r.candidate.members)))
+
+    def _intra_d_beaten(self, values: Sequence[float]) -> Float64Array:
+        """Share of the shortlist with smaller capped Intra-d, ties half, in [0, 1]."""
+        below = np.searchsorted(self._intra_d, values, "left")
+        upto = np.searchsorted(self._intra_d, values, "right")
+        beaten = (below + upto - 1) / 2 / max(1, len(self._intra_d) - 1)
+        # Grown ensembles are none of the shortlist and may lie beyond both its ends.
+        return np.clip(beaten, 0.0, 1.0)
 
     def best(self, candidates: Sequence[Candidate], stage: Round) -> list[Candidate]:
         """The same, the candidates alone."""
