@@ -126,9 +126,8 @@ def _write(
 ) -> list[Path]:
     """The figures and the page; the figures' files."""
     from ensgan.files import write_bytes
-    from ensgan.report.study_page import Circumstances, study_page
+    from ensgan.report.study_page import study_page
     from ensgan.report.study_plots import front_figure, usefulness_figure
-    from ensgan.sweep.environment import commit, machine
 
     figures, files = {}, []
     for index, part in enumerate(parts):
@@ -143,14 +142,9 @@ def _write(
         title or f"Study: {dataset}",
         parts,
         figures,
-        Circumstances(
-            _command(sys.argv),
-            commit(),
-            time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-            machine(),
-            seconds,
-        ),
-        notes,
+        command=_command(sys.argv),
+        seconds=seconds,
+        notes=notes,
     )
     write_bytes(output, page.encode())
     return files

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -61,21 +61,7 @@ class RepeatResult:
 
     def to_json(self) -> dict[str, Any]:
         """The result as JSON-able values."""
-        final = self.final_weights
-        return {
-            "strategy": self.strategy.to_json(),
-            "repeat": self.repeat,
-            "metrics": dict(self.metrics),
-            "val_metrics": dict(self.val_metrics),
-            "val_score": self.val_score,
-            "val_loss": self.val_loss,
-            "epochs": self.epochs,
-            "best_epoch": self.best_epoch,
-            "images": self.images,
-            "seconds": self.seconds,
-            "class_weights": list(self.class_weights),
-            "final_weights": None if final is None else list(final),
-        }
+        return {**asdict(self), "val_score": self.val_score}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> RepeatResult:

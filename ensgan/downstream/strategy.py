@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeAlias, get_args
 
 from ensgan.errors import InputError, unknown_name
@@ -64,13 +64,7 @@ class Strategy:
 
     def to_json(self) -> dict[str, Any]:
         """The strategy as results record it."""
-        return {
-            "name": self.name,
-            "kind": self.kind,
-            "members": list(self.members),
-            "weights": None if self.weights is None else list(self.weights),
-            "n_times": self.n_times,
-        }
+        return asdict(self)
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Strategy:

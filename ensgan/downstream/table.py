@@ -81,10 +81,7 @@ class StrategyRow:
 
     def to_json(self) -> dict[str, Any]:
         """The row as JSON-able values."""
-        values = asdict(self)
-        values["members"] = list(self.members)
-        values["final_weights"] = None if self.final_weights is None else list(self.final_weights)
-        return values
+        return asdict(self)
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from ensgan.downstream import Spread, StrategyRow
 from ensgan.report.page import templates
 from ensgan.report.study import METRICS, StudyPart, objectives
 from ensgan.report.study_plots import WORDS, correlation_words
+from ensgan.sweep.environment import commit, machine
 
 _COLUMNS = (
     *("strategy", "n", "Intra-d", "Inter-d", "accuracy", "per class", "g-mean", "AUC"),
@@ -16,39 +17,23 @@ _COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
-class Circumstances:
-    """Under what a study was made.
-
-    Attributes:
-        command: as it was typed, without paths of the machine.
-        commit: of the code; empty when not known.
-        date: day and time, UTC.
-        machine: processor, cores, memory, load, versions.
-        seconds: wall time of the command that wrote the page; what was on disk cost nothing.
-    """
-
-    command: str
-    commit: str
-    date: str
-    machine: str
-    seconds: float
-
-
 def study_page(
     title: str,
     parts: Sequence[StudyPart],
     figures: Mapping[str, Sequence[str]],
-    circumstances: Circumstances,
+    *,
+    command: str,
+    seconds: float,
     notes: str = "",
 ) -> str:
-    """The page.
+    """The page, with the commit, time and machine it is written on.
 
     Args:
         title: its heading.
         parts: one per extractor.
         figures: by the title of a part, the picture files to show, relative to the page.
-        circumstances: when, where and how.
+        command: as it was typed, without paths of the machine.
+        seconds: wall time of the command; what was on disk cost nothing.
         notes: Markdown of the author's, put under a heading of its own.
     """
     evaluation = parts[0].evaluation
@@ -61,7 +46,11 @@ def study_page(
             title=title,
             parts=parts,
             figures=figures,
-            at=circumstances,
+            command=command,
+            seconds=seconds,
+            commit=commit(),
+            date=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+            machine=machine(),
             notes=notes,
             sweep=sweep,
             spec=sweep.spec,
