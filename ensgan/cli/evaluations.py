@@ -184,7 +184,7 @@ def comparison_table(value: Mapping[str, Any]) -> Table:
         "gap",
         title=f"Downstream test: mean±sd{against}, and part of the gap real − all closed, by AUC",
         title_justify="left",
-        caption=value.get("undecided") or None,
+        caption=value.get("verdict") or None,
         caption_justify="left",
         box=None,
         pad_edge=False,

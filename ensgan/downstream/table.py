@@ -118,6 +118,27 @@ class DownstreamTable:
             "apart: raise epochs or images_per_epoch"
         )
 
+    @property
+    def verdict(self) -> str:
+        """What the tests of AUC say of the reference, in one sentence; empty without one."""
+        if self.undecided or self.reference is None:
+            return self.undecided
+        repeats = self.row(self.reference).repeats
+        others = [row for row in self.rows if row.strategy != self.reference]
+        if repeats < TESTED_FROM:
+            return f"no verdict: {repeats} repeats are too few to test, {TESTED_FROM} are not"
+        groups: dict[str, list[str]] = {"better": [], "worse": [], "not told apart": []}
+        for row in others:
+            auc = row.metrics["auc"]
+            significant = auc.p is not None and auc.p < 0.05 and auc.difference is not None
+            better = (auc.difference or 0.0) > 0
+            group = ("better" if better else "worse") if significant else "not told apart"
+            groups[group].append(row.strategy)
+        words = [f"{group}: {', '.join(names) or 'none'}" for group, names in groups.items()]
+        return f"by AUC at 5 % (Holm, {repeats} repeats), against {self.reference}: " + "; ".join(
+            words
+        )
+
     def __iter__(self) -> Any:
         return iter(self.rows)
 
@@ -139,6 +160,7 @@ class DownstreamTable:
             "reference": self.reference,
             "test": "paired t, two-sided, Holm-corrected over strategies, from five repeats on",
             "undecided": self.undecided,
+            "verdict": self.verdict,
             "possible_auc": self.possible_auc,
             "strategies": [row.to_json() for row in self.rows],
             "runs": [result.to_json() for result in self.results],

@@ -85,7 +85,7 @@ def _front_figure(front: Front, selected: FrontPoint | None) -> Any:
     figure = Figure(figsize=(7, 5), layout="constrained")
     axes = figure.subplots()
     draw_front(axes, front, selected)
-    axes.legend()
+    axes.legend(frameon=False)  # a white frame would stay white on dark pages
     return figure
 
 

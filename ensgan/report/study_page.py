@@ -63,35 +63,11 @@ def study_page(
             metrics=METRICS,
             words=WORDS,
             columns=_COLUMNS,
-            verdict=_verdict,
             correlation=correlation_words,
             cells=_cells,
         )
     )
     return f"{page}\n"
-
-
-def _verdict(part: StudyPart) -> str:
-    """Where G* stands, by tests."""
-    metric = METRICS[0]
-    rows = [row for row in part.evaluation.table if row.strategy != "selected"]
-    tested = [row for row in rows if row.metrics[metric].p is not None]
-    if not tested:
-        return "no strategy could be tested against G*"
-
-    def among(better: bool) -> str:
-        names = [
-            row.strategy
-            for row in tested
-            if (row.metrics[metric].p or 0.0) < 0.05
-            and ((row.metrics[metric].difference or 0.0) > 0) == better
-        ]
-        return ", ".join(names) or "none"
-
-    return (
-        f"by {WORDS[metric]} at 5 % (Holm), better than G*: {among(True)}; worse than G*: "
-        f"{among(False)}; the others are not told apart with {rows[0].repeats} repeats"
-    )
 
 
 def _cells(row: StrategyRow, part: StudyPart) -> list[str]:

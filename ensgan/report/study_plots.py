@@ -9,10 +9,8 @@ from ensgan.downstream import RankCorrelation
 from ensgan.evaluation.finished_sweep import FinishedSweep
 from ensgan.report.figures import draw_front, png
 from ensgan.report.study import METRICS, StudyPart, objectives
-from ensgan.types import Front, read_objective
+from ensgan.types import Front
 
-INTRA_LABEL = read_objective("intra_d", maximise=True).label
-INTER_LABEL = read_objective("inter_d", maximise=False).label
 WORDS = {"auc": "AUC", "g_mean": "g-mean"}
 _MARKERS = "os^vDPX<>*hp"
 _RESOLUTION = 130
@@ -78,7 +76,7 @@ def usefulness_figure(part: StudyPart) -> bytes:
     for axes, score, label in zip(
         figure.subplots(1, 2, sharey=True),
         ("intra_d", "inter_d"),
-        (INTRA_LABEL, INTER_LABEL),
+        [axis.label for axis in comparable_front(part.evaluation.sweep).axes],
         strict=True,
     ):
         shown = [e for e in part.ensembles if getattr(e, score) is not None]

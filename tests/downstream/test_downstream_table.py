@@ -289,6 +289,24 @@ def test_classifiers_that_cannot_tell_are_called_undecided() -> None:
     assert not needs_long_real(table({"selected": [0.5, 0.6]}).results)
 
 
+def test_the_verdict_names_who_is_better_worse_and_level() -> None:
+    rng = np.random.default_rng(0)
+    values = {
+        "selected": (0.8 + 0.01 * rng.normal(size=6)).tolist(),
+        "real": (0.95 + 0.01 * rng.normal(size=6)).tolist(),
+        "all": (0.6 + 0.01 * rng.normal(size=6)).tolist(),
+        "last": (0.8 + 0.01 * rng.normal(size=6)).tolist(),
+    }
+    assert table(values).verdict == (
+        "by AUC at 5 % (Holm, 6 repeats), against selected: better: real; worse: all; "
+        "not told apart: last"
+    )
+    few = {name: column[:3] for name, column in values.items()}
+    assert table(few).verdict == "no verdict: 3 repeats are too few to test, 5 are not"
+    assert table(values, 0.999).verdict == table(values, 0.999).undecided != ""
+    assert table({"real": [0.9, 0.8]}).verdict == ""
+
+
 def test_results_of_an_earlier_version_are_compared_by_what_they_share() -> None:
     old = result("all", 0, 0.5)
     new = result("selected", 0, 0.6)

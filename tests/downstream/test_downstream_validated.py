@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,7 +26,7 @@ from ensgan.downstream import (
     validate_repeat,
 )
 from ensgan.errors import DataError, InputError
-from ensgan.types import Dataset, PoolScores, Samples
+from ensgan.types import Dataset, Front, FrontPoint, PoolScores, Samples
 
 REAL = 800
 
@@ -280,3 +282,26 @@ def test_validation_is_that_of_the_whole_run() -> None:
     where["dataset"] = Dataset("toy", dataset.train, zeros, dataset.test, ("no", "yes"))
     with pytest.raises(DataError, match="val split of toy has no image of class yes"):
         validate_repeat(strategy, 2, **where)
+
+
+def test_the_example_of_the_docs_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "downstream.md").read_text()
+    (code,) = [
+        block
+        for block in re.findall(r"```python\n(.*?)```", page, re.S)
+        if "make_shortlist" in block
+    ]
+    scores = make_scores([0.9, 0.8, 0.7, 0.6], [0.6, 0.7, 0.5, 0.4])
+    names = scores.names
+    points = (FrontPoint(names[:2], 0.9, 0.5, 0.9, 0.9), FrontPoint(names[1:3], 0.7, 0.4, 0.7, 0.7))
+    space = {
+        "scores": scores,
+        "front": Front(("intra_d:max", "inter_d:min"), "made", 0, 2, 2, 0.1, 0.5, points),
+        "dataset": Dataset("toy", toy(90), toy(91, 40), toy(92, 40), ("no", "yes")),
+        "samples": {name: toy(seed) for seed, name in enumerate(names)},
+    }
+    exec(
+        code.replace("width=8, epochs=max(1, round(8 *", "width=4, epochs=max(1, round(1 *"), space
+    )
+    said = capsys.readouterr().out
+    assert "validated: 2 members" in said and names[0] in said

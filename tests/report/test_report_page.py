@@ -86,6 +86,7 @@ def test_every_section_says_what_was_recorded(page: str) -> None:
         "0.600 … 0.900",
         "0.040",
         "one image only",
+        "undecided: too little training.",
         "-2.500",
         "Non-commercial parts: SwAV weights: CC BY-NC 4.0",
         "This page holds no real image",
