@@ -12,15 +12,9 @@ from typing import TYPE_CHECKING, Any
 from ensgan.downstream.metrics import METRICS, classification_metrics, import_libraries
 from ensgan.downstream.shortlist import Candidate, CappedIntraD, make_shortlist
 from ensgan.downstream.statistics import RankCorrelation, rank_correlation
-from ensgan.downstream.strategies import (
-    STRATEGIES,
-    StrategyContext,
-    StrategyForm,
-    build_strategies,
-    check_strategies,
-    spread_points,
-)
+from ensgan.downstream.strategies import STRATEGIES, build_strategies, check_strategies
 from ensgan.downstream.strategy import WEIGHTINGS, Strategy, reweighted
+from ensgan.downstream.strategy_forms import StrategyContext, StrategyForm, spread_points
 from ensgan.downstream.table import (
     LONG_REAL,
     DownstreamTable,
