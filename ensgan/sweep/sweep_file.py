@@ -21,7 +21,7 @@ def known_names() -> KnownNames:
         "sampler": samplers(),
         "form of the objectives": FORMS.names(),
         "rule": _heads(rules()),
-        "strategy": _heads(downstream.strategy_names()),
+        "strategy": downstream.STRATEGIES.names(),
     }
 
 
