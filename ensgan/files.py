@@ -7,9 +7,12 @@ import hashlib
 import json
 import os
 import shutil
+import struct
 import tempfile
 import time
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ensgan.errors import DataError, EnsganError, InputError, StoreError
+from ensgan.inputs import require_expansion, require_file, require_memory
 
 CACHE_VARIABLE = "ENSGAN_CACHE"
 """Environment variable that names the cache folder."""
@@ -29,6 +33,23 @@ STALE_SECONDS = 86_400.0
 """A half-written cache file of this age was left by a process that was killed."""
 FULL_BYTES = 1 << 16
 """A disk with less room is full: some file systems keep a few blocks back."""
+# What NumPy and zipfile raise for damaged files: a header is parsed as Python text, may promise an
+# array that no memory holds, and an archive may ask for a method or a password.
+DAMAGED = (
+    OSError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    SyntaxError,
+    OverflowError,
+    MemoryError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    tokenize.TokenError,
+)
 
 
 def cache_folder() -> Path:
@@ -184,6 +205,7 @@ def read_json(path: Path) -> Any:
     Raises:
         DataError: the file is missing or is not JSON.
     """
+    require_file(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -196,19 +218,21 @@ def read_npz(path: Path, required: Sequence[str] = ()) -> dict[str, npt.NDArray[
     """Read every array of an ``.npz`` file, never unpickling anything.
 
     Raises:
-        DataError: missing, truncated or not an ``.npz`` file, object arrays, or a missing key.
+        DataError: missing, truncated or not an ``.npz`` file, object arrays, a missing key, or
+            arrays that unpack to far more than the file or than the memory holds.
     """
+    require_file(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with np.load(path, allow_pickle=False, mmap_mode="r") as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise DataError(f"{path} is a single array, not an .npz archive")
+            require_expansion(path, archive.zip.infolist())
             arrays = {name: archive[name] for name in archive.files}
-    except FileNotFoundError as error:
-        raise DataError(f"no such file: {path}") from error
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, MemoryError) as error:
-        # A header may promise an array that no memory holds.
+    except PermissionError as error:
+        raise DataError(f"no permission to read {path}: change its mode or owner") from error
+    except DAMAGED as error:
         raise DataError(
-            f"{path} cannot be read as .npz (truncated or corrupt?): {error}"
+            f"{path} cannot be read as .npz (truncated or corrupt?): {error}; get it again"
         ) from error
     missing = [name for name in required if name not in arrays]
     if missing:
@@ -216,6 +240,26 @@ def read_npz(path: Path, required: Sequence[str] = ()) -> dict[str, npt.NDArray[
             f"{path} lacks {', '.join(missing)}; it has {', '.join(sorted(arrays)) or 'nothing'}"
         )
     return arrays
+
+
+def map_array(path: Path) -> npt.NDArray[Any]:
+    """Map the array of an ``.npy`` file into memory, never unpickling anything.
+
+    Raises:
+        DataError: missing, truncated, not an ``.npy`` file, objects, or larger than the memory.
+    """
+    require_file(path)
+    try:
+        with path.open("rb") as stream:
+            if stream.read(6) != b"\x93NUMPY":
+                raise DataError(f"{path} is not an .npy file: save it with numpy.save")
+        array = np.load(path, allow_pickle=False, mmap_mode="r")
+    except DAMAGED as error:
+        raise DataError(
+            f"{path} cannot be read as .npy (truncated, or objects?): {error}"
+        ) from error
+    require_memory(array.nbytes, str(path))
+    return np.asanyarray(array)
 
 
 def write_npz(path: Path, **arrays: npt.ArrayLike) -> None:

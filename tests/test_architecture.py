@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "ensgan"
 
 LAYERS = (
-    {"types", "errors", "config", "files", "registry"},
+    {"types", "errors", "config", "files", "inputs", "registry"},
     {"data", "zoo", "embedding", "metrics", "search", "store"},
     {"train", "downstream", "ensemble"},
     {"pipeline"},
@@ -34,7 +34,7 @@ ONE_PLACE = {
     "numba": ("search/",),
 }
 # The core must run with torch + numpy (+ pydantic, safetensors) alone.
-CORE = {"types", "errors", "config", "files", "registry", "zoo", "train", "embedding", "metrics"}
+CORE = {"types", "errors", "config", "files", "inputs", "registry", "zoo", "train", "embedding", "metrics"}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -1,13 +1,13 @@
-"""The 2-D sets of MedMNIST v2 (Yang et al., Scientific Data 2023), 28 to 224 pixels.
+"""The 2-D sets of MedMNIST v2 (Yang et al., Scientific Data 2023), and ``.npz`` of their form.
 
-The files are read with NumPy; names, labels, licences, addresses and checksums come from the
-medmnist package, whose table is read only when a set is loaded.
+The files are read with NumPy. Only names and sizes are kept here; labels, licences, addresses and
+checksums come from the medmnist package, whose table is read when a set is loaded.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,29 @@ from typing import Any
 import numpy.typing as npt
 
 from ensgan.data import archive
-from ensgan.data.download import download
-from ensgan.data.medmnist_table import SIZES, file_name
-from ensgan.data.request import Option, Request
+from ensgan.data.request import Option, Request, Source
+from ensgan.data.table import inside
 from ensgan.errors import DataError
+from ensgan.inputs import kind
 from ensgan.types import Dataset
+
+NAMES = (
+    "bloodmnist",
+    "breastmnist",
+    "chestmnist",
+    "dermamnist",
+    "octmnist",
+    "organamnist",
+    "organcmnist",
+    "organsmnist",
+    "pathmnist",
+    "pneumoniamnist",
+    "retinamnist",
+    "tissuemnist",
+)
+
+SIZES = (28, 64, 128, 224)
+"""Sides in pixels at which every set is published."""
 
 OPTIONS = (
     Option(
@@ -33,6 +51,7 @@ OPTIONS = (
     Option("download", bool, True, "fetch a missing file from the publisher"),
     *archive.OPTIONS,
 )
+FILE_OPTIONS = archive.OPTIONS
 
 _NEARLY = 32 / 28  # 28 px files serve the paper's 32 px
 
@@ -52,6 +71,34 @@ class SetInfo:
     def manual_route(self) -> str:
         """How to get the file by hand."""
         return f"download {self.url} as {self.file_name} (MD5 {self.md5})"
+
+
+def file_name(name: str, size: int) -> str:
+    """The official file name of a set at one of :data:`SIZES`."""
+    return f"{name}.npz" if size == 28 else f"{name}_{size}.npz"
+
+
+def parse_file_name(text: str) -> tuple[str, int] | None:
+    """The set and size an official file name stands for, or None."""
+    for name in NAMES:
+        for size in SIZES:
+            if text == file_name(name, size):
+                return name, size
+    return None
+
+
+def refuse_volumes(name: str) -> None:
+    """Say of the 3-D sets (``organmnist3d`` and five others) that they are no images.
+
+    Raises:
+        DataError: the name is that of a 3-D set.
+    """
+    text = name.lower()
+    if text.endswith("mnist3d"):
+        raise DataError(
+            f"'{name}' is a set of volumes: ensgan works on 2-D images; choose one of the 2-D sets "
+            f"({', '.join(NAMES)}), or save slices as images and name their folder"
+        )
 
 
 def set_info(name: str, size: int = 28) -> SetInfo:
@@ -110,14 +157,44 @@ def load(request: Request) -> Dataset:
         request.name, source_size(request.image_size) if chosen is None else int(chosen)
     )
     path = request.root / info.file_name
-    if not path.exists():
+    if kind(path) == "absent":
         _fetch(path, info, request)
     arrays = archive.read_arrays(path)
     archive.require_checksum(path, request.text("accept_checksum"), info.md5)
-    return assemble(path, arrays, info, request)
+    return _assemble(path, arrays, info, request)
 
 
-def assemble(
+def load_file(request: Request) -> Dataset:
+    """Read the file ``request.root``: under an official name it gets that set's class names.
+
+    Raises:
+        DataError: a file of another form.
+        IntegrityError: it is not the file that was accepted.
+    """
+    path = request.root
+    arrays = archive.read_arrays(path)
+    accepted = request.text("accept_checksum")
+    if accepted is not None:
+        archive.require_checksum(path, accepted, official=None)
+    official = parse_file_name(path.name)
+    if official is not None:
+        return _assemble(path, arrays, set_info(*official), request)
+    labels, names = archive.reduce_labels(arrays, (), str(request.option("target")), path)
+    return archive.assemble(request, arrays, labels, names, licence="", source=path.name)
+
+
+def _load_npz(request: Request) -> Dataset:
+    """The file that the option ``file`` names."""
+    name = request.text("file")
+    if name is None:
+        raise DataError("data set 'npz' needs the option file: the name of a file in data_dir")
+    path = inside(request.root, name)
+    if path is None:
+        raise DataError(f"option file must name a file inside {request.root}, not '{name}'")
+    return load_file(replace(request, name=path.stem, root=path))
+
+
+def _assemble(
     path: Path, arrays: dict[str, npt.NDArray[Any]], info: SetInfo, request: Request
 ) -> Dataset:
     """The data set made of a file's arrays, with the labels and licence of ``info``."""
@@ -135,10 +212,19 @@ def _fetch(path: Path, info: SetInfo, request: Request) -> None:
             f"into {path.parent}, or name its folder with --data-dir or ENSGAN_DATA"
         )
     try:
-        download(info.url, path, md5=info.md5, on_progress=request.on_progress)
+        archive.download(info.url, path, md5=info.md5, on_progress=request.on_progress)
     except DataError as error:
         raise DataError(
             f"{path} does not exist and could not be downloaded ({error}): {info.manual_route} "
             f"by hand and put it into {path.parent}, or name its folder with --data-dir or "
             "ENSGAN_DATA"
         ) from error
+
+
+SOURCES = tuple(Source(name, "MedMNIST v2", load, OPTIONS) for name in NAMES)
+NPZ = Source(
+    "npz",
+    "a file of MedMNIST form in data_dir, named by the option file",
+    _load_npz,
+    (Option("file", str, None, "the file's name"), *FILE_OPTIONS),
+)
