@@ -226,7 +226,7 @@ def read_npz(path: Path, required: Sequence[str] = ()) -> dict[str, npt.NDArray[
         with np.load(path, allow_pickle=False, mmap_mode="r") as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise DataError(f"{path} is a single array, not an .npz archive")
-            require_expansion(path, archive.zip.infolist())
+            require_expansion(path, archive.zip.infolist() if archive.zip else ())
             arrays = {name: archive[name] for name in archive.files}
     except PermissionError as error:
         raise DataError(f"no permission to read {path}: change its mode or owner") from error

@@ -75,7 +75,7 @@ def check(
     accept_checksum: AcceptOption = None,
     option: SettingOption = None,
     seed: Annotated[
-        int, typer.Option("--seed", min=0, help="Of random splits and drawn images.")
+        int, typer.Option("--seed", min=0, help="Of random splits, drawn images.")
     ] = 0,
     near: Annotated[
         bool, typer.Option("--near/--no-near", help="Look for near duplicates as well.")
@@ -152,8 +152,8 @@ def _table(report: DataReport) -> RenderableType:
     # One row per class: a column each would be cut in a terminal of 80 columns.
     classes = Table("class", *report.splits)
     for name in report.class_names:
-        counts = [f"{split.classes[name]:,}" for split in report.splits.values()]
-        classes.add_row(escape(name), *counts)
+        row = [f"{split.classes[name]:,}" for split in report.splits.values()]
+        classes.add_row(escape(name), *row)
     kind = "grey" if report.channels == 1 else "RGB"
     size = report.image_size
     lines = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import yaml
@@ -23,8 +24,8 @@ class _StrictLoader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        scalars = [key for key in keys if isinstance(key, str)]
-        repeated = sorted({key for key in scalars if scalars.count(key) > 1})
+        counts = Counter(key for key in keys if isinstance(key, str))
+        repeated = sorted(key for key, count in counts.items() if count > 1)
         if repeated:
             raise yaml.constructor.ConstructorError(
                 None, None, f"the key {', '.join(map(repr, repeated))} is there twice",

@@ -126,7 +126,7 @@ def _is_padding(stored: npt.NDArray[Any], dataset: DicomDataset) -> npt.NDArray[
     unsigned = np.dtype(f"u{stored.dtype.itemsize}")
     mask = (1 << (8 * stored.dtype.itemsize)) - 1
     ends = np.array([first & mask, last & mask], unsigned).view(stored.dtype)
-    return (stored >= ends.min()) & (stored <= ends.max())
+    return np.asarray((stored >= ends.min()) & (stored <= ends.max()), np.bool_)
 
 
 def _modality(values: npt.NDArray[Any], dataset: DicomDataset) -> Float64Array:

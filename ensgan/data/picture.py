@@ -21,7 +21,7 @@ from ensgan.files import map_array
 from ensgan.inputs import explained, kind
 from ensgan.types import UInt8Array
 
-_FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "DIB", "WEBP", "GIF", "PPM", "JPEG2000")
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "DIB", "WEBP", "GIF", "PPM", "JPEG2000")
 """What Pillow may open: formats that it reads itself, without running another program."""
 
 PICTURES = frozenset(
@@ -239,8 +239,8 @@ def _turn_upright(image: Image.Image) -> None:
 
 def _inverted(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if pixels.dtype == np.uint16:
-        return np.subtract(np.uint16(0xFFFF), pixels)
-    return pixels.max() - pixels + pixels.min()
+        return np.asarray(np.uint16(0xFFFF) - pixels)
+    return np.asarray(pixels.max() - pixels + pixels.min())
 
 
 def _native(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -137,7 +137,7 @@ def test_the_command_accepts_a_checksum_by_flag_and_environment(tmp_path: Path) 
     arrays = {}
     for split, samples in made().items():
         arrays |= {f"{split}_images": samples.images, f"{split}_labels": samples.labels}
-    arrays["test_images"][0] = arrays["train_images"][0]
+    arrays["test_images"][0] = 7  # a blank image is a problem, but no leak
     np.savez(tmp_path / "breastmnist.npz", **arrays)
     base = ["data", "check", "breastmnist", "--data-dir", str(tmp_path), "--no-near"]
     assert type(run.invoke(app, base).exception).__name__ == "IntegrityError"

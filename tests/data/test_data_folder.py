@@ -11,7 +11,7 @@ from PIL import Image
 
 from ensgan.data import load_dataset
 from ensgan.data.levels import to_8_bit
-from ensgan.data.picture import Box, Job, Preparation, cut_square, make_square, prepare
+from ensgan.data.prepare import Box, Job, Preparation, cut_square, make_square, prepare
 from ensgan.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -118,10 +118,10 @@ def test_every_format_gives_the_same_picture(
         tmp_path / "a.dcm", pixels.astype(np.uint16) * 16, WindowCenter=2040.5, WindowWidth=4081
     )
     write_dicom(tmp_path / "noending", pixels, bits=8, WindowCenter=128, WindowWidth=256)
-    expected, _ = prepare(Job(tmp_path / "a.png"), Preparation(16))
+    expected = prepare(Job(tmp_path / "a.png"), Preparation(16)).image
     for path in sorted(tmp_path.iterdir()):
         window = "full" if "wide" in path.name else "auto"
-        image, _ = prepare(Job(path), Preparation(16, window=window))
+        image = prepare(Job(path), Preparation(16, window=window)).image
         tolerance = 6 if path.suffix == ".jpg" else 1
         np.testing.assert_allclose(image.astype(int), expected, atol=tolerance, err_msg=path.name)
 
@@ -162,7 +162,7 @@ def test_fits_and_boxes() -> None:
 def test_the_resampling_is_antialiased(tmp_path: Path) -> None:
     stripes = np.tile(np.array([0, 255], np.uint8), (512, 256))
     Image.fromarray(stripes).save(tmp_path / "a.png")
-    image, _ = prepare(Job(tmp_path / "a.png"), Preparation(32))
+    image = prepare(Job(tmp_path / "a.png"), Preparation(32)).image
     assert np.abs(image.astype(int) - 127.5).max() < 4
 
 
@@ -260,19 +260,19 @@ def test_links_out_of_the_folder_are_refused(classes: Path, tmp_path: Path) -> N
 def test_the_second_run_reads_the_cache_and_a_change_is_seen(
     classes: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ensgan.data import decode
+    from ensgan.data import image_files
 
     first = load_dataset(classes)
     files = list(own_cache.rglob("*.npz"))
     assert len(files) == 1
     calls: list[Job] = []
-    plain = decode.prepare
+    plain = image_files.prepare
 
-    def counted(job: Job, preparation: Preparation) -> object:
+    def counted(job: Job, preparation: Preparation, turns: object) -> object:
         calls.append(job)
-        return plain(job, preparation)
+        return plain(job, preparation, turns)
 
-    monkeypatch.setattr(decode, "prepare", counted)
+    monkeypatch.setattr(image_files, "prepare", counted)
     assert load_dataset(classes).key == first.key
     assert not calls
     files[0].write_bytes(files[0].read_bytes()[:50])  # a damaged cache is made anew

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ensgan.data.split import shared_groups, stratified_split
+from ensgan.data.records import shared_groups, stratified_split
 from ensgan.errors import DataError
 
 
