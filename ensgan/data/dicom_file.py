@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset as DicomDataset
 
 MAX_PIXELS = 200_000_000
-MAX_INFLATED = 512 << 20
+MAX_INFLATED = 256 << 20
 """Most bytes that a deflated file may unpack to."""
 
 Take: TypeAlias = Callable[[float], AbstractContextManager[Any]]

@@ -13,12 +13,13 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 
 from ensgan.data.image_files import Findings, find_pictures, is_leftover, refuse, relative
 from ensgan.data.picture import SUFFIXES
 from ensgan.data.records import OPTIONS as SHARED_OPTIONS
-from ensgan.data.records import Record, build
+from ensgan.data.records import SPLIT_NAMES, Record, build, split_of_folder
 from ensgan.data.request import Option, Request, Source
 from ensgan.data.table import NamedFiles, Table, inside, read_table
 from ensgan.errors import DataError
@@ -40,16 +41,8 @@ OPTIONS = (
     *SHARED_OPTIONS,
 )
 
-_SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
-_PATTERN_SECONDS = 20.0
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
+_PATTERN_SECONDS = 10.0
 # Run in another process, which can be ended: a search of Python's ``re`` cannot.
 _SEARCH = (
     "import json, re, sys; pattern, names = json.load(sys.stdin); "
@@ -75,7 +68,7 @@ def load(request: Request) -> Dataset:
     path = inside(root, str(request.option("table")))
     if path is None:
         raise DataError(f"option table must name a file inside {root}")
-    has_table = kind(path) == "file"
+    has_table = kind(path) != "absent"
     problems: list[str] = []
     if has_table:
         records, names = _from_table(request, read_table(path), pictures.files, problems)
@@ -129,18 +122,12 @@ def _patients(request: Request, names: Sequence[str]) -> list[str]:
     return [str(patient) for patient in found]
 
 
-def _split_of(name: str) -> str | None:
-    """The split that a folder of this name holds (``train``, ``Training_set``), or None."""
-    words = re.sub(r"[\W_]+(set|data|images?|split|files)$", "", name.lower())
-    return _SPLIT_NAMES.get(words)
-
-
 def _from_folders(request: Request, files: Sequence[Path]) -> tuple[list[Record], tuple[str, ...]]:
     """Records of the two layouts without a table."""
     root = request.root
     parts = [path.relative_to(root).parts for path in files]
     tops = {part[0] for part in parts if len(part) > 1}
-    splits = {name: split for name in tops if (split := _split_of(name))}
+    splits = {name: split for name in tops if (split := split_of_folder(name))}
     _refuse_misplaced_splits(root, parts, tops, splits)
     depth = 2 if splits else 1
     layout = "SPLIT/CLASS/image" if splits else "CLASS/image"
@@ -196,7 +183,7 @@ def _refuse_misplaced_splits(
         )
     depth = 1 if splits else 0
     inner = {"/".join(part[: at + 1]) for part in parts for at in range(depth, len(part) - 1)
-             if _split_of(part[at])}  # fmt: skip
+             if split_of_folder(part[at])}  # fmt: skip
     refuse(
         f"{printable(root)}: these folders are called like splits but lie inside others; splits "
         "must lie directly in the folder that is named (SPLIT/CLASS/image)",
@@ -205,9 +192,22 @@ def _refuse_misplaced_splits(
 
 
 def _checked_classes(names: set[str], root: Path) -> tuple[str, ...]:
+    """The classes in order, when no two can be one.
+
+    Raises:
+        DataError: too many, not a number (``nan``), or a number written in two ways (1 and 1.0).
+    """
     if len(names) > 1000:
         raise DataError(f"{root} has {len(names)} classes: are these file names?")
-    return check_class_names(class_order(names), printable(root))
+    lost = [name for name in names if re.fullmatch("[+-]?(nan|inf|infinity)", name.lower())]
+    if lost:
+        raise DataError(f"{printable(root)}: '{lost[0]}' is no class: give these images a label")
+    ordered = check_class_names(class_order(names), printable(root))
+    numbers = [name for name in ordered if _NUMBER.fullmatch(name)]
+    for one, other in pairwise(sorted(numbers, key=Decimal)):
+        if Decimal(one) == Decimal(other):
+            raise DataError(f"{printable(root)}: the classes {one} and {other} are one number")
+    return ordered
 
 
 def _from_table(
@@ -236,7 +236,7 @@ def _from_table(
         problem = problem or _row_problem(root, name, path, used)
         if not problem and not row[label_column]:
             problem = f"{name} has no label"
-        if not problem and split_column and row[split_column].lower() not in _SPLIT_NAMES:
+        if not problem and split_column and row[split_column].lower() not in SPLIT_NAMES:
             problem = f"{name} is in split '{row[split_column]}', not train, val or test"
         if problem or path is None:
             problems.append(problem)
@@ -255,7 +255,7 @@ def _from_table(
         Record(
             path,
             names.index(row[label_column]),
-            _SPLIT_NAMES[row[split_column].lower()] if split_column else None,
+            SPLIT_NAMES[row[split_column].lower()] if split_column else None,
             patient,
         )
         for (path, row), patient in zip(kept, patients, strict=True)
@@ -277,7 +277,7 @@ def _row_problem(root: Path, name: str, path: Path | None, used: set[Path]) -> s
 
 def class_order(names: set[str]) -> tuple[str, ...]:
     """The order of classes everywhere: numbers by value, and numbers inside names too (2 < 10)."""
-    if all(re.fullmatch(r"[+-]?[0-9]+(\.[0-9]+)?", name) for name in names):
+    if all(_NUMBER.fullmatch(name) for name in names):
         return tuple(sorted(names, key=lambda name: (Decimal(name), name)))
 
     def natural(name: str) -> tuple[list[str | tuple[int, str]], str]:

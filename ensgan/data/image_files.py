@@ -98,7 +98,8 @@ def _left_out(paths: Sequence[Path], reason: str) -> tuple[str, ...]:
         (path.suffix.lower() or "no ending") if kind(path) == "file" else "no regular file"
         for path in paths
     )
-    counted = ", ".join(f"{count} × {printable(end)}" for end, count in endings.most_common(8))
+    most = sorted(endings, key=lambda end: (-endings[end], end))[:8]
+    counted = ", ".join(f"{endings[end]} × {printable(end)}" for end in most)
     files = "1 file was" if len(paths) == 1 else f"{len(paths):,} files were"
     return (f"{files} left out{' ' * bool(reason)}{reason}: {counted}",)
 

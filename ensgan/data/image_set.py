@@ -14,6 +14,7 @@ from ensgan.data.folder import class_order
 from ensgan.data.image_files import decode_files, find_pictures, refuse, relative
 from ensgan.data.picture import read_picture
 from ensgan.data.prepare import Job, Preparation, make_square, resize, with_channels
+from ensgan.data.records import split_of_folder
 from ensgan.data.table import NamedFiles, inside, read_table
 from ensgan.errors import DataError
 from ensgan.files import cache_folder, map_array, read_npz
@@ -127,6 +128,10 @@ def _folder_labels(
             return _unlabelled(len(files), class_names)
         refuse(f"{folder} holds class folders, but these images are in none", loose)
         texts = [parts[0] for parts in inner]
+        refuse(
+            f"{folder} holds folders of splits: name the folder of one split",
+            sorted({name for parts in inner for name in parts[:-1] if split_of_folder(name)}),
+        )
     return _indexed(texts, class_names, folder)
 
 
@@ -153,7 +158,9 @@ def _array_labels(
         )
     values = labels.astype(np.int64)
     names = class_names
-    if names is None:
+    if names is not None and "class_names" in arrays:
+        values = _by_name(values, arrays["class_names"], names, path)
+    elif names is None:
         most = int(values.max())
         if most >= 1000 and "class_names" not in arrays:
             raise DataError(f"{path}: labels go up to {most}: at most 1,000 classes are supported")
@@ -167,6 +174,20 @@ def _array_labels(
             f"0…{len(names) - 1} ({', '.join(names[:10])})"
         )
     return Labels(values, names, given=True)
+
+
+def _by_name(
+    values: Int64Array, own: npt.NDArray[Any], names: tuple[str, ...], path: Path
+) -> Int64Array:
+    """Indices among a file's own class names as indices among those of the real set."""
+    own_names = [str(name) for name in own.reshape(-1)]
+    unknown = sorted(set(own_names) - set(names))
+    if unknown or not len(values) or values.min() < 0 or values.max() >= len(own_names):
+        raise DataError(
+            f"{path}: its class_names are {', '.join(own_names[:10])} and its labels "
+            f"{values.min()}…{values.max()}, but the real images have {', '.join(names[:10])}"
+        )
+    return np.array([names.index(name) for name in own_names], np.int64)[values]
 
 
 def _unlabelled(count: int, class_names: tuple[str, ...] | None) -> Labels:

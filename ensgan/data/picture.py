@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,19 +206,23 @@ def _bytes_per_pixel(mode: str, clear: bool) -> int:
 
 def _decoded(image: Image.Image, is_wide: bool, clear: bool) -> tuple[npt.NDArray[Any], bool]:
     """Values as a viewer shows them, and whether parts are transparent (shown on black)."""
-    white_is_zero = is_wide and getattr(image, "tag_v2", {}).get(262) == 0
+    tags: Mapping[int, Any] = getattr(image, "tag_v2", {})  # of TIFF files
+    white_is_zero, depth = tags.get(262) == 0, int(tags.get(258, (16,))[0])
     _turn_upright(image)
     if is_wide:
         pixels = _native(np.asarray(image))
         if white_is_zero:  # Pillow turns images of up to 8 bits round, wider ones not
-            pixels = _inverted(pixels)
+            pixels = _inverted(pixels, depth)
         return pixels, False
     if clear:
         layers = np.asarray(image.convert("RGBA"))
         return _on_black(layers), bool(layers[..., 3].min() < 255)
     if image.mode in ("1", "LA"):
         return np.asarray(image.convert("L")), False
-    return np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB")), False
+    pixels = np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
+    if image.format == "WEBP" and int(np.ptp(pixels, axis=2).max()) <= 1:
+        return np.asarray(image.convert("L")), False  # WebP has no grey: rounding tints it by 1
+    return pixels, False
 
 
 def _on_black(layers: UInt8Array) -> UInt8Array:
@@ -237,9 +241,9 @@ def _turn_upright(image: Image.Image) -> None:
         return
 
 
-def _inverted(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    if pixels.dtype == np.uint16:
-        return np.asarray(np.uint16(0xFFFF) - pixels)
+def _inverted(pixels: npt.NDArray[Any], depth: int) -> npt.NDArray[Any]:
+    if pixels.dtype == np.uint16 and depth <= 16:
+        return np.asarray(np.uint16((1 << depth) - 1) - pixels)
     return np.asarray(pixels.max() - pixels + pixels.min())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,18 @@ OPTIONS = (
 )
 
 
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""What a folder, or a cell of a table, that means a split may be called."""
+
+
 @dataclass(frozen=True)
 class Record:
     """One labelled image file.
@@ -46,6 +59,12 @@ class Record:
     box: Box | None = None
     mask: Path | None = None
     apply_mask: bool = False
+
+
+def split_of_folder(name: str) -> str | None:
+    """The split that a folder of this name holds (``train``, ``Training_set``), or None."""
+    words = re.sub(r"[\W_]+(set|data|images?|split|files)$", "", name.lower())
+    return SPLIT_NAMES.get(words)
 
 
 def build(
@@ -132,6 +151,10 @@ def _leaks(request: Request, records: Sequence[Record], patients: Sequence[str])
     ]
 
 
+def _folders(path: Path, root: Path) -> tuple[str, ...]:
+    return path.relative_to(root).parts[:-1] if path.is_relative_to(root) else ()
+
+
 def _splits(
     request: Request,
     records: Sequence[Record],
@@ -140,6 +163,13 @@ def _splits(
     class_names: tuple[str, ...],
 ) -> dict[str, Int64Array]:
     given = {record.split for record in records}
+    folders = {part for record in records for part in _folders(record.path, request.root)}
+    named = {name: split for name in sorted(folders) if (split := split_of_folder(name))}
+    if given == {None} and len(set(named.values())) > 1:
+        raise DataError(
+            f"the images lie in the folders {', '.join(named)}, but the table does not name their "
+            "split: add a column split, or move the images into one folder for new splits"
+        )
     val_share, test_share = (float(request.option(name)) for name in ("val_share", "test_share"))
     if given == {None}:
         return stratified_split(

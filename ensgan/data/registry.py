@@ -9,7 +9,7 @@ from types import MappingProxyType
 from ensgan.data import aiforcovid, folder, medmnist, phantom
 from ensgan.data.request import ReportProgress, Request, Scalar, Source, data_root, read_options
 from ensgan.errors import DataError, unknown_name
-from ensgan.inputs import kind
+from ensgan.inputs import kind, require_file
 from ensgan.registry import Registry
 from ensgan.types import Dataset
 
@@ -74,9 +74,8 @@ def _source_of_path(text: str, path: Path) -> Source:
     if found == "folder":
         name = path.resolve().name or folder.SOURCE.name
         return Source(name, folder.SOURCE.summary, folder.load, folder.OPTIONS)
-    if path.suffix == ".npz":
-        if found != "file":
-            raise DataError(f"no such file: {path}")
+    if path.suffix == ".npz" and found != "special":
+        require_file(path)
         return Source(path.stem, medmnist.NPZ.summary, medmnist.load_file, medmnist.FILE_OPTIONS)
     if found != "absent":
         raise DataError(f"{path} is neither a folder nor an .npz file of MedMNIST form")

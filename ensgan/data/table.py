@@ -18,7 +18,7 @@ from ensgan.inputs import read_text, require_expansion, require_file
 
 SUFFIXES = (".csv", ".tsv", ".xlsx")
 
-_MAX_TABLE = 200_000_000  # bytes of text or XML
+_MAX_TABLE = 64 << 20  # bytes of text or XML, which take ten times that in memory
 _SPACE = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 
 
