@@ -222,9 +222,11 @@ def read_npz(path: Path, required: Sequence[str] = ()) -> dict[str, npt.NDArray[
     """
     require_file(path)
     try:
-        with np.load(path, allow_pickle=False, mmap_mode="r") as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DataError(f"{path} is a single array, not an .npz archive")
+        # Mapped: a single array, which this is not for, may be larger than the memory.
+        loaded = np.load(path, allow_pickle=False, mmap_mode="r")
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            raise DataError(f"{path} is a single array, not an .npz archive")
+        with loaded as archive:
             require_expansion(path, archive.zip.infolist() if archive.zip else ())
             arrays = {name: archive[name] for name in archive.files}
     except PermissionError as error:

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ensgan.data.image_files import decode_files
 from ensgan.data.duplicates import near_pairs, thumbnails
+from ensgan.data.image_files import decode_files
 from ensgan.data.prepare import Job, Preparation
 
 DISTINCT = 24  # files written; the others are hard links to them

@@ -34,7 +34,18 @@ ONE_PLACE = {
     "numba": ("search/",),
 }
 # The core must run with torch + numpy (+ pydantic, safetensors) alone.
-CORE = {"types", "errors", "config", "files", "inputs", "registry", "zoo", "train", "embedding", "metrics"}
+CORE = {
+    "types",
+    "errors",
+    "config",
+    "files",
+    "inputs",
+    "registry",
+    "zoo",
+    "train",
+    "embedding",
+    "metrics",
+}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 

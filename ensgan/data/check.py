@@ -141,8 +141,8 @@ def _split_report(split: Samples, class_names: tuple[str, ...]) -> SplitReport:
     present = np.flatnonzero(levels)
     shares = np.cumsum(levels) / total
     percentiles = {str(p): float(np.searchsorted(shares, p / 100)) for p in (1, 25, 50, 75, 99)}
-    flat = split.images.reshape(len(split), -1)
-    blank = int((flat.max(axis=1) == flat.min(axis=1)).sum()) if len(split) else 0
+    flat = split.images.reshape(len(split), int(np.prod(split.images.shape[1:])))
+    blank = int((np.ptp(flat, axis=1) == 0).sum())
     return SplitReport(
         len(split),
         {name: int(count) for name, count in zip(class_names, counts, strict=True)},

@@ -68,10 +68,10 @@ def find_pictures(root: Path) -> Found:
     left_out: list[Path] = []
     problems: list[str] = []
 
-    def unreadable(error: OSError) -> None:
+    def not_listed(error: OSError) -> None:
         problems.append(f"{printable(error.filename)} cannot be listed ({error.strerror})")
 
-    for folder, folders, files in os.walk(root, onerror=unreadable):
+    for folder, folders, files in os.walk(root, onerror=not_listed):
         folders[:] = sorted(name for name in folders if not is_leftover(name))
         for name in (*folders, *sorted(name for name in files if not is_leftover(name))):
             path = Path(folder) / name
@@ -87,10 +87,10 @@ def find_pictures(root: Path) -> Found:
     refuse(f"{printable(root)} cannot be used", problems)
     unread = [path for path in left_out if path.suffix.lower() in _UNREAD or kind(path) != "file"]
     others = [path for path in left_out if path not in unread]
-    return Found(tuple(found), _left_out(unread, "as they cannot be read"), _left_out(others, ""))
+    return Found(tuple(found), _left_out(unread, unreadable=True), _left_out(others))
 
 
-def _left_out(paths: Sequence[Path], reason: str) -> tuple[str, ...]:
+def _left_out(paths: Sequence[Path], unreadable: bool = False) -> tuple[str, ...]:
     """One sentence that counts files by their endings, or nothing."""
     if not paths:
         return ()
@@ -100,8 +100,10 @@ def _left_out(paths: Sequence[Path], reason: str) -> tuple[str, ...]:
     )
     most = sorted(endings, key=lambda end: (-endings[end], end))[:8]
     counted = ", ".join(f"{endings[end]} × {printable(end)}" for end in most)
-    files = "1 file was" if len(paths) == 1 else f"{len(paths):,} files were"
-    return (f"{files} left out{' ' * bool(reason)}{reason}: {counted}",)
+    one = len(paths) == 1
+    files = "1 file was" if one else f"{len(paths):,} files were"
+    reason = f" as {'it' if one else 'they'} cannot be read" * unreadable
+    return (f"{files} left out{reason}: {counted}",)
 
 
 @dataclass(frozen=True)
