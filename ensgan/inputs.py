@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -17,6 +17,7 @@ Kind: TypeAlias = Literal["file", "folder", "special", "absent"]
 MAX_TEXT = 16 << 20
 """Most bytes of a text file written by hand (sweep files, lists of images)."""
 
+_LISTED = 20  # problems of a list that are named
 # Deflate reaches 1:1032; images, features and scores stay far below 1:100.
 _BOMB_RATIO, _BOMB_BYTES = 100, 256 << 20
 
@@ -122,6 +123,25 @@ def explained(what: str) -> Iterator[None]:
         text = " ".join(str(error).split()) or type(error).__name__
         shown = text if len(text) <= 160 else text[:157] + "…"
         raise DataError(f"{what}: {shown}") from error
+
+
+def refuse(headline: str, problems: Sequence[str]) -> None:
+    """Raise one DataError that lists the problems, the first twenty by name; none passes.
+
+    Raises:
+        DataError: there are problems.
+    """
+    if not problems:
+        return
+    lines = [f"\n  - {problem}" for problem in problems[:_LISTED]]
+    if len(problems) > _LISTED:
+        lines.append(f"\n  - and {len(problems) - _LISTED} more")
+    raise DataError(f"{headline}:" + "".join(lines))
+
+
+def relative(path: Path, root: Path) -> str:
+    """``path`` as seen from ``root``, for messages and keys."""
+    return printable(path.relative_to(root) if path.is_relative_to(root) else path.name)
 
 
 def printable(text: str | os.PathLike[str]) -> str:

@@ -12,15 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ensgan.data.archive import SPLITS
-from ensgan.data.image_files import Findings, Found, find_pictures, relative
+from ensgan.data.image_files import Findings, Found, find_pictures
 from ensgan.data.prepare import Box
 from ensgan.data.records import OPTIONS as SHARED_OPTIONS
 from ensgan.data.records import Record, build
-from ensgan.data.request import Option, Request, Source
+from ensgan.data.request import SPLITS, Option, Request, Source
 from ensgan.data.table import SUFFIXES, NamedFiles, Table, inside, read_table
 from ensgan.errors import DataError
-from ensgan.inputs import kind, read_text
+from ensgan.inputs import kind, read_text, relative
 from ensgan.types import Dataset
 
 BOX_COLUMNS = ("left", "top", "right", "bottom")
@@ -261,7 +260,7 @@ def _split_files(
     return split_of
 
 
-SOURCE = Source(
+AIFORCOVID = Source(
     "aiforcovid",
     "AIforCOVID: chest X-rays in DICOM with a label table; data_dir is the folder",
     load,

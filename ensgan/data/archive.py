@@ -18,12 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ensgan.data.prepare import resize, with_channels
-from ensgan.data.request import Option, Request
+from ensgan.data.request import SPLITS, Option, Request
 from ensgan.errors import DataError, IntegrityError, StoreError
 from ensgan.files import read_npz, sha256_file
 from ensgan.types import Dataset, Int64Array, Samples, UInt8Array
 
-SPLITS = ("train", "val", "test")
 KEYS = tuple(f"{split}_{kind}" for split in SPLITS for kind in ("images", "labels"))
 
 CHANNELS = Option("channels", int, None, "convert to grey (1) or RGB (3)", choices=(1, 3))
@@ -39,7 +38,7 @@ TARGET = Option(
     "any",
     "for multi-label sets: 'any' finding against none, or the name of one finding",
 )
-OPTIONS = (CHANNELS, ACCEPT, TARGET)
+FILE_OPTIONS = (CHANNELS, ACCEPT, TARGET)
 
 _BLOCK = 1 << 18
 _TIMEOUT = 30.0  # seconds without a byte

@@ -13,8 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ensgan.data import levels
-from ensgan.data.levels import Line
+from ensgan.data.levels import (
+    Line,
+    linear,
+    look_up,
+    percentile_window,
+    quantise,
+    sample,
+)
 from ensgan.errors import DataError
 from ensgan.inputs import explained
 from ensgan.types import Float64Array, UInt8Array
@@ -64,22 +70,20 @@ class StoredImage:
         stored = np.arange(count, dtype=unsigned).view(pixels.dtype)
         indices = pixels.view(unsigned)
         values, padding = _modality(stored, dataset), _is_padding(stored, dataset)
-        seen = levels.sample(indices).reshape(-1)
+        seen = sample(indices).reshape(-1)
         kept = seen[~padding[seen]]
-        table = levels.quantise(
-            _windowed(values, values[kept if kept.size else seen], dataset, window)
-        )
+        table = quantise(_windowed(values, values[kept if kept.size else seen], dataset, window))
         table = 255 - table if self.inverted else table
         table[padding] = 0
-        return levels.look_up(indices, table)
+        return look_up(indices, table)
 
     def _by_pixel(self) -> UInt8Array:
         """The windowed image where a table of all stored values would be too long."""
         padding = _is_padding(self.pixels, self.dataset)
         values = _modality(self.pixels, self.dataset)
-        seen = levels.sample(values)[~levels.sample(padding)]
-        seen = seen if seen.size else levels.sample(values)
-        image = levels.quantise(_windowed(values, seen, self.dataset, self.window))
+        seen = sample(values)[~sample(padding)]
+        seen = seen if seen.size else sample(values)
+        image = quantise(_windowed(values, seen, self.dataset, self.window))
         image = 255 - image if self.inverted else image
         image[padding] = 0
         return image
@@ -99,7 +103,7 @@ class StoredImage:
         if special or slope <= 0 or self.pixels.dtype.itemsize != 2:
             return None
         # A straight line upwards keeps the order, so percentiles may be taken before it.
-        return Line(*levels.percentile_window(levels.sample(self.pixels)), self.inverted)
+        return Line(*percentile_window(sample(self.pixels)), self.inverted)
 
 
 def number_of(dataset: DicomDataset, name: str, default: float) -> float:
@@ -154,8 +158,8 @@ def _windowed(
         ends = np.array([0, (1 << bits) - 1]) - (1 << (bits - 1)) * signed
         kind = np.int64 if signed else np.uint64
         low, high = np.sort(_modality(ends.astype(kind), dataset))
-        return levels.linear(values, float(low), float(high))
-    return levels.linear(values, *levels.percentile_window(seen))
+        return linear(values, float(low), float(high))
+    return linear(values, *percentile_window(seen))
 
 
 def _voi_window(values: Float64Array, dataset: DicomDataset) -> Float64Array:
@@ -171,9 +175,9 @@ def _voi_window(values: Float64Array, dataset: DicomDataset) -> Float64Array:
         exponent = np.clip(-4 * (values - center) / width, -60, 60)
         return np.asarray(1 / (1 + np.exp(exponent)), np.float64)
     if function == "LINEAR_EXACT":
-        return levels.linear(values, center - width / 2, center + width / 2)
+        return linear(values, center - width / 2, center + width / 2)
     # Width 1 is a threshold at center − 0.5.
-    return levels.linear(values, center - width / 2, center + width / 2 - 1 + 1e-9)
+    return linear(values, center - width / 2, center + width / 2 - 1 + 1e-9)
 
 
 def _voi_table(values: Float64Array, item: DicomDataset) -> Float64Array:
@@ -186,7 +190,7 @@ def _voi_table(values: Float64Array, item: DicomDataset) -> Float64Array:
         else:
             table = np.asarray(data)[:count]
         position = np.clip(np.rint(values) - first, 0, len(table) - 1).astype(np.intp)
-        return levels.linear(table[position].astype(np.float64), 0.0, (1 << bits) - 1.0)
+        return linear(table[position].astype(np.float64), 0.0, (1 << bits) - 1.0)
 
 
 def _first(value: Any) -> float:

@@ -16,14 +16,14 @@ from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 
-from ensgan.data.image_files import Findings, find_pictures, is_leftover, refuse, relative
+from ensgan.data.image_files import Findings, find_pictures, is_leftover
 from ensgan.data.picture import SUFFIXES
 from ensgan.data.records import OPTIONS as SHARED_OPTIONS
-from ensgan.data.records import SPLIT_NAMES, Record, build, split_of_folder
-from ensgan.data.request import Option, Request, Source
+from ensgan.data.records import Record, build
+from ensgan.data.request import SPLIT_NAMES, Option, Request, Source, split_of_folder
 from ensgan.data.table import NamedFiles, Table, inside, read_table
 from ensgan.errors import DataError
-from ensgan.inputs import kind, printable
+from ensgan.inputs import kind, printable, refuse, relative
 from ensgan.types import Dataset, check_class_names
 
 OPTIONS = (
@@ -291,6 +291,6 @@ def class_order(names: set[str]) -> tuple[str, ...]:
     return tuple(sorted(names, key=natural))
 
 
-SOURCE = Source(
+FOLDER = Source(
     "folder", "images in class folders, or with a labels.csv; data_dir is the folder", load, OPTIONS
 )

@@ -17,12 +17,11 @@ from ensgan.data.picture import PLAIN, STRETCHED, TRANSPARENT, Turns, is_picture
 from ensgan.data.prepare import Job, Preparation, Prepared, prepare
 from ensgan.errors import DataError
 from ensgan.files import content_key, read_cached, write_cached
-from ensgan.inputs import kind, printable, require_memory
+from ensgan.inputs import kind, printable, refuse, relative, require_memory
 from ensgan.types import UInt8Array
 
 _VERSION = 3  # raise it when the same files would give other images
 _EDGE = 1 << 14  # bytes at each end of a file that its fingerprint covers
-_LISTED = 20
 # What unpacking, exporting and browsing leave beside images: never a class, never an image.
 _LEFTOVERS = frozenset(
     {"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
@@ -264,25 +263,6 @@ def _notes(marked: dict[str, list[str]], total: int) -> tuple[str, ...]:
             f"(the first: {marked[TRANSPARENT][0]})"
         )
     return tuple(notes)
-
-
-def refuse(headline: str, problems: Sequence[str]) -> None:
-    """Raise one DataError that lists the problems, the first twenty by name; none passes.
-
-    Raises:
-        DataError: there are problems.
-    """
-    if not problems:
-        return
-    lines = [f"\n  - {problem}" for problem in problems[:_LISTED]]
-    if len(problems) > _LISTED:
-        lines.append(f"\n  - and {len(problems) - _LISTED} more")
-    raise DataError(f"{headline}:" + "".join(lines))
-
-
-def relative(path: Path, root: Path) -> str:
-    """``path`` as seen from ``root``, for messages and keys."""
-    return printable(path.relative_to(root) if path.is_relative_to(root) else path.name)
 
 
 def _fingerprint(jobs: Sequence[Job], preparation: Preparation, root: Path) -> str:

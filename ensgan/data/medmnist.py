@@ -14,7 +14,14 @@ from typing import Any
 
 import numpy.typing as npt
 
-from ensgan.data import archive
+from ensgan.data.archive import (
+    FILE_OPTIONS,
+    assemble,
+    download,
+    read_arrays,
+    reduce_labels,
+    require_checksum,
+)
 from ensgan.data.request import Option, Request, Source
 from ensgan.data.table import inside
 from ensgan.errors import DataError
@@ -49,9 +56,8 @@ OPTIONS = (
         choices=SIZES,
     ),
     Option("download", bool, True, "fetch a missing file from the publisher"),
-    *archive.OPTIONS,
+    *FILE_OPTIONS,
 )
-FILE_OPTIONS = archive.OPTIONS
 
 _NEARLY = 32 / 28  # 28 px files serve the paper's 32 px
 
@@ -159,8 +165,8 @@ def load(request: Request) -> Dataset:
     path = request.root / info.file_name
     if kind(path) == "absent":
         _fetch(path, info, request)
-    arrays = archive.read_arrays(path)
-    archive.require_checksum(path, request.text("accept_checksum"), info.md5)
+    arrays = read_arrays(path)
+    require_checksum(path, request.text("accept_checksum"), info.md5)
     return _assemble(path, arrays, info, request)
 
 
@@ -172,15 +178,15 @@ def load_file(request: Request) -> Dataset:
         IntegrityError: it is not the file that was accepted.
     """
     path = request.root
-    arrays = archive.read_arrays(path)
+    arrays = read_arrays(path)
     accepted = request.text("accept_checksum")
     if accepted is not None:
-        archive.require_checksum(path, accepted, official=None)
+        require_checksum(path, accepted, official=None)
     official = parse_file_name(path.name)
     if official is not None:
         return _assemble(path, arrays, set_info(*official), request)
-    labels, names = archive.reduce_labels(arrays, (), str(request.option("target")), path)
-    return archive.assemble(request, arrays, labels, names, licence="", source=path.name)
+    labels, names = reduce_labels(arrays, (), str(request.option("target")), path)
+    return assemble(request, arrays, labels, names, licence="", source=path.name)
 
 
 def _load_npz(request: Request) -> Dataset:
@@ -199,8 +205,8 @@ def _assemble(
 ) -> Dataset:
     """The data set made of a file's arrays, with the labels and licence of ``info``."""
     target = str(request.option("target"))
-    labels, names = archive.reduce_labels(arrays, info.class_names, target, path)
-    return archive.assemble(
+    labels, names = reduce_labels(arrays, info.class_names, target, path)
+    return assemble(
         request, arrays, labels, names, licence=info.licence, source=f"MedMNIST v2, {info.url}"
     )
 
@@ -212,7 +218,7 @@ def _fetch(path: Path, info: SetInfo, request: Request) -> None:
             f"into {path.parent}, or name its folder with --data-dir or ENSGAN_DATA"
         )
     try:
-        archive.download(info.url, path, md5=info.md5, on_progress=request.on_progress)
+        download(info.url, path, md5=info.md5, on_progress=request.on_progress)
     except DataError as error:
         raise DataError(
             f"{path} does not exist and could not be downloaded ({error}): {info.manual_route} "
@@ -221,7 +227,7 @@ def _fetch(path: Path, info: SetInfo, request: Request) -> None:
         ) from error
 
 
-SOURCES = tuple(Source(name, "MedMNIST v2", load, OPTIONS) for name in NAMES)
+MEDMNIST = tuple(Source(name, "MedMNIST v2", load, OPTIONS) for name in NAMES)
 NPZ = Source(
     "npz",
     "a file of MedMNIST form in data_dir, named by the option file",

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ensgan.data.request import Option, Request, Source
+from ensgan.data.request import SPLITS, Option, Request, Source
 from ensgan.inputs import require_memory
 from ensgan.types import Dataset, Float32Array, Int64Array, Samples, UInt8Array
 
@@ -26,7 +26,6 @@ OPTIONS = (
 
 Number: TypeAlias = npt.NDArray[np.floating[Any]] | float
 
-SPLITS = ("train", "val", "test")
 CLASS_NAMES = ("normal", "opacity")
 
 _CHUNK = 256  # images drawn at once: the intermediate fields stay in the cache
@@ -290,7 +289,7 @@ class _View(_Canvas):
         self.x, self.y = canvas.x[chosen], canvas.y[chosen]
 
 
-SOURCE = Source(
+PHANTOM = Source(
     "phantom",
     "procedural grey chest phantoms, two classes, twelve known modes",
     load,

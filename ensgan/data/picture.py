@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from ensgan.data import levels
 from ensgan.data.dicom import StoredImage
 from ensgan.data.dicom_file import MAX_PIXELS, is_dicom, open_dicom
+from ensgan.data.levels import is_stretched, to_8_bit
 from ensgan.errors import DataError
 from ensgan.files import map_array
 from ensgan.inputs import explained, kind
@@ -93,7 +93,7 @@ class PlainImage:
 
     def image(self) -> UInt8Array:
         """The windowed image, uint8 [H,W] or [H,W,3]."""
-        return levels.to_8_bit(self.pixels, self.window)
+        return to_8_bit(self.pixels, self.window)
 
     def line(self) -> None:
         """These images are not shrunk from their stored values."""
@@ -261,5 +261,5 @@ def _plain(
     pixels: npt.NDArray[Any], window: str, remarks: frozenset[str] = frozenset()
 ) -> PlainImage:
     if window == "auto":
-        remarks |= {STRETCHED if levels.is_stretched(pixels) else PLAIN}
+        remarks |= {STRETCHED if is_stretched(pixels) else PLAIN}
     return PlainImage(pixels, window, remarks)

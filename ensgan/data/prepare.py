@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from ensgan.data import levels
+from ensgan.data.levels import GAP, shrink
 from ensgan.data.picture import Picture, Turns, opened
 from ensgan.errors import DataError
 from ensgan.inputs import require_memory
@@ -93,9 +93,7 @@ def prepare(job: Job, preparation: Preparation, turns: Turns | None = None) -> P
         else:
             square = make_square(pixels, preparation.fit)
         size = (preparation.size, preparation.size)
-        image = Image.fromarray(square).resize(
-            size, Image.Resampling.LANCZOS, reducing_gap=levels.GAP
-        )
+        image = Image.fromarray(square).resize(size, Image.Resampling.LANCZOS, reducing_gap=GAP)
         return Prepared(np.asarray(image, np.uint8), picture.patient, picture.remarks)
 
 
@@ -109,7 +107,7 @@ def _shrunk(picture: Picture, preparation: Preparation) -> UInt8Array | None:
         side = min(pixels.shape)
         top, left = (pixels.shape[0] - side) // 2, (pixels.shape[1] - side) // 2
         pixels = pixels[top : top + side, left : left + side]
-    small = levels.shrink(pixels, line, preparation.size)
+    small = shrink(pixels, line, preparation.size)
     return None if small is None else _channels(small, preparation.channels)
 
 

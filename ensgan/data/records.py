@@ -2,43 +2,31 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from ensgan.data import levels
-from ensgan.data.archive import CHANNELS, SPLITS
-from ensgan.data.image_files import NOTHING, Findings, Found, decode_files, refuse, relative
+from ensgan.data.archive import CHANNELS
+from ensgan.data.image_files import NOTHING, Findings, Found, decode_files
+from ensgan.data.levels import WINDOWS
 from ensgan.data.prepare import FITS, Box, Job, Preparation
-from ensgan.data.request import Option, Request
+from ensgan.data.request import SPLITS, Option, Request, split_of_folder
 from ensgan.errors import DataError
 from ensgan.files import cache_folder
+from ensgan.inputs import refuse, relative
 from ensgan.types import Dataset, Float64Array, Int64Array, Samples
 
 OPTIONS = (
     CHANNELS,
-    Option("window", str, "auto", "grey window of files with more than 8 bits", levels.WINDOWS),
+    Option("window", str, "auto", "grey window of files with more than 8 bits", WINDOWS),
     Option("fit", str, "crop", "what makes an image square", FITS),
     Option("val_share", float, 0.1, "share of a seeded validation split", minimum=0, maximum=0.9),
     Option("test_share", float, 0.2, "share of a seeded test split", minimum=0, maximum=0.9),
     Option("licence", str, None, "how the data may be used, for the record"),
     Option("cache", bool, True, "keep the decoded images for the next run"),
 )
-
-
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
-"""What a folder, or a cell of a table, that means a split may be called."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +47,6 @@ class Record:
     box: Box | None = None
     mask: Path | None = None
     apply_mask: bool = False
-
-
-def split_of_folder(name: str) -> str | None:
-    """The split that a folder of this name holds (``train``, ``Training_set``), or None."""
-    words = re.sub(r"[\W_]+(set|data|images?|split|files)$", "", name.lower())
-    return SPLIT_NAMES.get(words)
 
 
 def build(

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
-from ensgan.data import aiforcovid, folder, medmnist, phantom
+from ensgan.data.aiforcovid import AIFORCOVID
+from ensgan.data.archive import FILE_OPTIONS
+from ensgan.data.folder import FOLDER
+from ensgan.data.medmnist import MEDMNIST, NPZ, load_file, refuse_volumes
+from ensgan.data.phantom import PHANTOM
 from ensgan.data.request import ReportProgress, Request, Scalar, Source, data_root, read_options
 from ensgan.errors import DataError, unknown_name
-from ensgan.inputs import kind, require_file
+from ensgan.inputs import kind, printable, require_file
 from ensgan.registry import Registry
 from ensgan.types import Dataset
 
@@ -17,7 +22,7 @@ DATASETS: Registry[Source] = Registry(
     "data set",
     "ensgan.datasets",
     Source,
-    (phantom.SOURCE, folder.SOURCE, medmnist.NPZ, aiforcovid.SOURCE, *medmnist.SOURCES),
+    (PHANTOM, FOLDER, NPZ, AIFORCOVID, *MEDMNIST),
 )
 
 MAX_SIZE = 4096
@@ -72,14 +77,13 @@ def _source_of_path(text: str, path: Path) -> Source:
     """The source that reads the file or folder at ``path``."""
     found = kind(path)
     if found == "folder":
-        name = path.resolve().name or folder.SOURCE.name
-        return Source(name, folder.SOURCE.summary, folder.load, folder.OPTIONS)
+        return replace(FOLDER, name=printable(path.resolve().name) or FOLDER.name)
     if path.suffix == ".npz" and found != "special":
         require_file(path)
-        return Source(path.stem, medmnist.NPZ.summary, medmnist.load_file, medmnist.FILE_OPTIONS)
+        return replace(NPZ, name=path.stem, load=load_file, options=FILE_OPTIONS)
     if found != "absent":
         raise DataError(f"{path} is neither a folder nor an .npz file of MedMNIST form")
     if "/" in text:
         raise DataError(f"no such file or folder: {path}")
-    medmnist.refuse_volumes(text)
+    refuse_volumes(text)
     raise DataError(unknown_name("data set", text, names()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,19 @@ ReportProgress: TypeAlias = Callable[[int, int], None]
 
 DATA_VARIABLE = "ENSGAN_DATA"
 """Environment variable that names the data folder."""
+
+
+SPLITS = ("train", "val", "test")
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""What a folder, or a cell of a table, that means a split may be called."""
 
 
 @dataclass(frozen=True)
@@ -171,3 +185,9 @@ def data_root(root: Path | None = None) -> Path:
 def _from_environment() -> Path | None:
     value = os.environ.get(DATA_VARIABLE)
     return Path(value) if value else None
+
+
+def split_of_folder(name: str) -> str | None:
+    """The split that a folder of this name holds (``train``, ``Training_set``), or None."""
+    words = re.sub(r"[\W_]+(set|data|images?|split|files)$", "", name.lower())
+    return SPLIT_NAMES.get(words)

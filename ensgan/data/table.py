@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from ensgan.data.image_files import relative
 from ensgan.errors import DataError
 from ensgan.files import DAMAGED
-from ensgan.inputs import read_text, require_expansion, require_file
+from ensgan.inputs import read_text, relative, require_expansion, require_file
 
 SUFFIXES = (".csv", ".tsv", ".xlsx")
 
