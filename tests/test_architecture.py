@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "ensgan"
 
 LAYERS = (
-    {"types", "errors", "config", "files", "caches", "outputs", "text", "registry"},
+    {"types", "errors", "config", "files", "inputs", "caches", "outputs", "text", "registry"},
     {"data", "zoo", "embedding", "metrics", "search", "store"},
     {"train", "downstream", "ensemble"},
     {"sweep"},

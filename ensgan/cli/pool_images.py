@@ -65,10 +65,10 @@ class RealSource:
         """
         if self.data is None:
             return None
-        from ensgan.data import SOURCES, load_dataset
+        from ensgan.data import DATASETS, load_dataset
 
-        source = SOURCES.get(self.data)
-        takes = source is None or any(each.name == "accept_checksum" for each in source.options)
+        options = DATASETS.get(self.data).options if self.data in DATASETS else None
+        takes = options is None or any(option.name == "accept_checksum" for option in options)
         accepted = self.accept_checksum if takes and not Path(self.data).is_dir() else None
         return load_dataset(
             self.data,

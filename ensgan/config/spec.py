@@ -17,7 +17,7 @@ Scalar: TypeAlias = bool | int | float | str | None
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 def _known(kind: str, name: str, info: ValidationInfo) -> str:
@@ -38,6 +38,8 @@ class DatasetSpec(_Strict):
     @field_validator("name")
     @classmethod
     def _name(cls, value: str, info: ValidationInfo) -> str:
+        if value.casefold().endswith("mnist3d"):
+            raise ValueError(f"'{value}' is a set of volumes, but 2-D images are needed")
         # A path to the user's own data is checked when it is opened.
         return value if "/" in value else _known("dataset", value, info)
 
