@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Iterable
 
 import torch
@@ -26,13 +28,10 @@ def full_step(training: Training, record: Record) -> None:
 
 def discriminator_phase(training: Training, record: Record) -> None:
     """All discriminator updates of a step, on one basket of reals."""
-    images, labels = training.reals.draw()
+    images, labels = training.draw_reals()
     updates = training.optimiser.d_updates_per_step
-    slices = zip(
-        torch.split(images, training.batch), torch.split(labels, training.batch), strict=True
-    )
-    for index, (batch, batch_labels) in enumerate(slices):
-        reals = training.real_batch(batch)
+    slices = zip(images.split(training.batch), labels.split(training.batch), strict=True)
+    for index, (reals, batch_labels) in enumerate(slices):
         _discriminator_update(training, record, reals, batch_labels)
         for regularizer in training.spec.regularizers:
             if regularizer.due(updates * training.step + index):
@@ -58,19 +57,9 @@ def _discriminator_update(
         ),
         **spec.conditioning.discriminator_losses(real, fake, real_targets, fake_targets),
     }
-    _descend(training.discriminator_adam, losses)
-    record.losses("d", losses)
-    _record_realness(training, record, real, fake)
-
-
-def _record_realness(
-    training: Training, record: Record, real: HeadOutput, fake: HeadOutput
-) -> None:
-    adversarial = training.spec.adversarial
+    record.losses("d", losses, _descend(training.discriminator_adam, losses))
     for name, output in (("real", real), ("fake", fake)):
-        realness = adversarial.realness(output.adversarial.detach())
-        record.value(f"{name}_logit", realness.mean())
-        record.value(f"{name}_sign", realness.sign().mean())
+        record.realness(name, spec.adversarial.realness(output.adversarial.detach()))
 
 
 def _regularized_update(
@@ -86,7 +75,7 @@ def _regularized_update(
 
     losses = regularizer.discriminator_losses(reals, discriminate)
     _descend(training.discriminator_adam, losses)
-    record.losses("d", losses, total=False)
+    record.losses("d", losses)
 
 
 def generator_phase(training: Training, record: Record) -> None:
@@ -94,10 +83,10 @@ def generator_phase(training: Training, record: Record) -> None:
     _require_gradients(training.own_parameters, False)
     try:
         losses = _generator_losses(training)
-        _descend(training.generator_adam, losses)
+        total = _descend(training.generator_adam, losses)
     finally:
         _require_gradients(training.own_parameters, True)
-    record.losses("g", losses)
+    record.losses("g", losses, total)
 
 
 def _generator_losses(training: Training) -> Losses:
@@ -108,11 +97,11 @@ def _generator_losses(training: Training) -> Losses:
     output = training.discriminate(seen, targets, codes=True)
 
     def real_features() -> Tensor:
-        images, labels = training.reals.draw()
-        reals = training.real_batch(images[: training.batch])
+        images, labels = training.draw_reals()
         targets = spec.conditioning.real_targets(labels[: training.batch])
         with torch.no_grad():
-            return training.discriminate(training.augment(reals), targets).features
+            reals = training.augment(images[: training.batch])
+            return training.discriminate(reals, targets).features
 
     view = GeneratorView(output, fakes.codes, real_features)
     losses = {
@@ -126,10 +115,13 @@ def _generator_losses(training: Training) -> Losses:
     return losses
 
 
-def _descend(optimiser: FusedAdam, losses: Losses) -> None:
+def _descend(optimiser: FusedAdam, losses: Losses) -> Tensor:
+    """One update on the sum of the losses, which it returns."""
+    total = functools.reduce(operator.add, losses.values())
     optimiser.zero_grad()
-    torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+    total.backward()  # type: ignore[no-untyped-call]
     optimiser.step()
+    return total
 
 
 def _require_gradients(parameters: Iterable[torch.nn.Parameter], wanted: bool) -> None:

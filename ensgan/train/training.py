@@ -17,7 +17,7 @@ from ensgan.train.reals import Reals, to_range
 from ensgan.train.settings import TrainSettings
 from ensgan.types import Samples
 from ensgan.zoo.backbones.base import Generator, Player
-from ensgan.zoo.backbones.layers import SpectralNorm
+from ensgan.zoo.backbones.effective import EffectiveWeights
 from ensgan.zoo.build import build_discriminator, build_generator
 from ensgan.zoo.conditioning.base import Evidence, HeadOutput
 from ensgan.zoo.discriminator import Discriminator
@@ -66,6 +66,8 @@ class Training:
         self.discriminator: Discriminator = placed(
             build_discriminator(spec, reals.shape, num_classes, discriminator_seed), self.device
         )
+        self.generator_weights = EffectiveWeights(self.generator)
+        self.discriminator_weights = EffectiveWeights(self.discriminator)
         self.average = AveragedGenerator(self.generator, settings.average(spec), self.batch)
         self.own_parameters = self.discriminator.own_parameters()
         code_head = self.discriminator.code_head
@@ -82,10 +84,6 @@ class Training:
         self.step = 0
         compiled = torch.compile if settings.compile else _as_it_is
         self._generate: Callable[..., Tensor] = compiled(self.generator)
-        # It runs twice before its backward pass. A compiled power iteration may keep the vectors it
-        # began with, and finds them overwritten by then (torch 2.13).
-        if any(isinstance(module, SpectralNorm) for module in self.discriminator.modules()):
-            compiled = _as_it_is
         self._discriminate: Callable[..., HeadOutput] = compiled(self.discriminator)
 
     def fakes(self, player: Player) -> Fakes:
@@ -104,7 +102,7 @@ class Training:
             for size in generator.noise_sizes
         ]
         generator.prepare(player)
-        with self._precision():
+        with self.generator_weights.ready(), self._precision():
             images = self._generate(latents, labels, one_hot_codes, noise)
         return Fakes(images.float(), labels, codes)
 
@@ -116,9 +114,10 @@ class Training:
         known = self.reals.labels
         return known[torch.randint(len(known), shape, generator=random, device=device)]
 
-    def real_batch(self, images: Tensor) -> Tensor:
-        """uint8 reals → float32 in [-1, 1]."""
-        return to_range(images)
+    def draw_reals(self) -> tuple[Tensor, Tensor]:
+        """The next basket: float32 images in [-1, 1] and labels int64."""
+        images, labels = self.reals.draw()
+        return to_range(images), labels
 
     def augment(self, images: Tensor) -> Tensor:
         """The row's augmentation with fresh draws."""
@@ -130,7 +129,7 @@ class Training:
         """The discriminator's output in float32; ``twice``: differentiable twice."""
         # A compiled graph has no second derivative.
         forward = self.discriminator if twice else self._discriminate
-        with self._precision():
+        with self.discriminator_weights.ready(), self._precision():
             output: HeadOutput = forward(images, targets, codes=codes)
         return output if self.settings.precision == "float32" else _in_float32(output)
 
