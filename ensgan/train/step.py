@@ -48,9 +48,10 @@ def _discriminator_update(
     real_targets = spec.conditioning.real_targets(labels)
     fake_targets = spec.conditioning.fake_targets(fakes.labels)
     # Two forwards: batch statistics, minibatch deviation and power iteration see them apart.
-    real = training.discriminate(training.augment(reals), real_targets)
-    training.observe(real)
-    fake = training.discriminate(training.augment(fakes.images), fake_targets)
+    with training.discriminator_weights.ahead(2):
+        real = training.discriminate(training.augment(reals), real_targets)
+        training.observe(real)
+        fake = training.discriminate(training.augment(fakes.images), fake_targets)
     losses = {
         "adversarial": spec.adversarial.discriminator_loss(
             real.adversarial, fake.adversarial, labels

@@ -136,7 +136,7 @@ def _resample(images: Tensor, matrices: Tensor, margins: tuple[int, int]) -> Ten
         _doubling_matrix(size, margin, dtype, device)
         for size, margin in zip((height, width), margins, strict=True)
     )
-    doubled = rows @ images @ columns.t()
+    doubled = _both_sides(rows, images, columns)
     sampled_height, sampled_width = (2 * (size + _SLACK) for size in (height, width))
     # The sampling reads positions in halves of the doubled image's sides.
     sides = (doubled.shape[3], doubled.shape[2])
@@ -147,7 +147,14 @@ def _resample(images: Tensor, matrices: Tensor, margins: tuple[int, int]) -> Ten
     ).unflatten(1, (sampled_height, sampled_width))
     sampled = cast(Tensor, _BilinearSampling.apply(doubled, grid))  # type: ignore[no-untyped-call]
     down, across = (_halving_matrix(size, dtype, device) for size in (height, width))
-    return down @ sampled @ across.t()
+    return _both_sides(down, sampled, across)
+
+
+def _both_sides(rows: Tensor, images: Tensor, columns: Tensor) -> Tensor:
+    """rows · image · columnsᵀ of every channel, without copies of the two matrices."""
+    planes = images.flatten(0, 1) @ columns.t()
+    made = torch.bmm(rows.expand(len(planes), -1, -1), planes)
+    return made.unflatten(0, images.shape[:2])
 
 
 class _BilinearSampling(torch.autograd.Function):

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
+from itertools import accumulate, pairwise
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +72,7 @@ class SpectralNorm(nn.Module):
         if self.ready is not None:
             return self.ready
         if self.training:
-            (normalised,) = _normalised([_Group([self], [weight])])
+            ((normalised,),) = _normalised([_Group([self], [weight])], 1)
             return normalised
         u, v = _unit(self.u), _unit(self.v)
         sigma = torch.dot(u, torch.mv(weight.flatten(1), v))
@@ -106,34 +106,55 @@ class EffectiveWeights:
         self._groups = list(by_shape.values())
         for group in self._groups:
             group.share_memory()
+        self._ahead: list[Handouts] = []
+
+    @contextmanager
+    def ahead(self, forwards: int) -> Iterator[None]:
+        """Make the weights of the next forwards together; they share a backward pass.
+
+        The weights must not change in between. The power iterations are those of single forwards.
+        """
+        self._ahead = self._make(forwards)
+        try:
+            yield
+        finally:
+            self._ahead = []
 
     @contextmanager
     def ready(self) -> Iterator[None]:
         """One forward of the network in train mode: a power iteration, and the weights handed out.
 
-        Enter it outside automatic mixed precision, which would run the iteration in a short format.
+        Both this and :meth:`ahead` are entered outside automatic mixed precision, which would run
+        the power iteration in a short format.
         """
-        self._hand_out()
+        quotients, products = (self._ahead or self._make(1)).pop(0)
+        norms = [norm for group in self._groups for norm in group.norms]
+        for norm, weight in zip(norms, quotients, strict=False):
+            norm.ready = weight
+        for (layer, name), product in zip(self._scaled, products, strict=True):
+            layer.ready[name] = product
         try:
             yield
         finally:
-            for group in self._groups:
-                for norm in group.norms:
-                    norm.ready = None
+            for norm in norms:
+                norm.ready = None
             for layer, _ in self._scaled:
                 layer.ready = {}
 
-    def _hand_out(self) -> None:
+    def _make(self, forwards: int) -> list[Handouts]:
+        quotients: list[tuple[Tensor, ...]] = [()] * forwards
         if self._groups and self.network.training:
-            norms = [norm for group in self._groups for norm in group.norms]
-            for norm, weight in zip(norms, _normalised(self._groups), strict=True):
-                norm.ready = weight
+            quotients = _normalised(self._groups, forwards)
+        products: tuple[Tensor, ...] = ()
         if self._scaled:
             gains = [layer.gains[name] for layer, name in self._scaled]
             parameters = [getattr(layer, name) for layer, name in self._scaled]
             products = _Scale.apply(gains, *parameters)  # type: ignore[no-untyped-call]
-            for (layer, name), product in zip(self._scaled, products, strict=True):
-                layer.ready[name] = product
+        return [(made, products) for made in quotients]
+
+
+Handouts: TypeAlias = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
+"""Quotients of the spectrally normalised layers, products of the scaled parameters."""
 
 
 class _Scale(torch.autograd.Function):
@@ -199,117 +220,125 @@ class _Group:
         return v.unflatten(1, (inputs, -1)).transpose(1, 2)
 
 
-def _normalised(groups: Sequence[_Group]) -> tuple[Tensor, ...]:
-    """One power iteration of all groups; their weights divided by σ, in order."""
+def _normalised(groups: Sequence[_Group], forwards: int) -> list[tuple[Tensor, ...]]:
+    """The weights of all groups divided by σ for each of the next forwards."""
     weights = [weight for group in groups for weight in group.weights]
     if torch.is_grad_enabled() and any(weight.requires_grad for weight in weights):
-        made: tuple[Tensor, ...] = _Divide.apply(groups, *weights)  # type: ignore[no-untyped-call]
-        return made
-    with torch.no_grad():
-        iteration = _Iteration(groups)
-        return iteration.shaped(iteration.quotients())
+        made = _Divide.apply(groups, forwards, *weights)  # type: ignore[no-untyped-call]
+    else:
+        with torch.no_grad():
+            made = _Iterations(groups, forwards).quotients_by_layer()
+    return [made[start : start + len(weights)] for start in range(0, len(made), len(weights))]
 
 
 class _Divide(torch.autograd.Function):
-    """weight → weight / σ for all layers. With W̄ = W/σ and G the gradient at W̄, the gradient at W
-    is (G − ⟨G, W̄⟩ u vᵀ)/σ.
+    """weight → weight / σ for all layers and several forwards.
+
+    With W̄ = W/σ and G the gradient at W̄, the gradient at W is (G − ⟨G, W̄⟩ u vᵀ)/σ, summed over
+    the forwards.
     """
 
     @staticmethod
-    def forward(ctx: Any, groups: Sequence[_Group], *weights: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, groups: Sequence[_Group], forwards: int, *weights: Tensor
+    ) -> tuple[Tensor, ...]:
         del weights
-        ctx.iteration = iteration = _Iteration(groups)
-        ctx.quotients = iteration.quotients()
-        return iteration.shaped(ctx.quotients)
+        ctx.iterations = _Iterations(groups, forwards)
+        made: tuple[Tensor, ...] = ctx.iterations.quotients_by_layer()
+        return made
 
     @staticmethod
     @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        return None, *ctx.iteration.gradients(ctx.quotients, gradients)
+        return None, None, *ctx.iterations.gradients(gradients)
 
 
-class _Iteration:
-    """One power iteration of several groups at once.
+class _Iterations:
+    """Power iterations of several groups at once, one for each of the next forwards.
 
-    The vectors of all layers lie in two padded tables, one row per layer, so that lengths and
+    The vectors of all layers lie in padded tables, one row per layer, so that lengths and
     quotients of all take one kernel each. The tables are new ones each time: the backward pass of
     a forward needs them after the next forward has moved the stored vectors on.
 
     Attributes:
-        u, v: unit vectors after the iteration, [layers, most rows] and [layers, most columns].
-        sigma: spectral norms [layers].
+        u, v: unit vectors after each iteration, [forwards, layers, most rows or columns].
+        sigma: spectral norms [forwards, layers].
     """
 
-    def __init__(self, groups: Sequence[_Group]) -> None:
-        self.groups = groups
-        starts = [0]
-        for group in groups:
-            starts.append(starts[-1] + len(group.weights))
+    def __init__(self, groups: Sequence[_Group], forwards: int) -> None:
+        self.groups, self.forwards = groups, forwards
+        starts = list(accumulate((len(group.weights) for group in groups), initial=0))
         self.spans = [slice(*ends) for ends in pairwise(starts)]
         self.matrices = [_joined([group.matrix(w) for w in group.weights]) for group in groups]
         first, layers = groups[0].weights[0], starts[-1]
-        raw_v = first.new_zeros(layers, max(group.columns for group in groups))
-        raw_u = first.new_zeros(layers, max(group.rows for group in groups))
-        for group, span, matrix in self._each():
-            u = _joined([norm.u for norm in group.norms])
-            torch.bmm(u[:, None], matrix, out=raw_v[span, None, : group.columns])
-        self.v = raw_v / _lengths(raw_v).clamp_min(SPECTRAL_EPS)[:, None]
-        for group, span, matrix in self._each():
-            v = self.v[span, : group.columns, None]
-            torch.bmm(matrix, v, out=raw_u[span, : group.rows, None])
-        self.sigma = _lengths(raw_u)  # u = Wv/‖Wv‖, hence uᵀWv = ‖Wv‖
-        self.u = raw_u / self.sigma.clamp_min(SPECTRAL_EPS)[:, None]
+        raw_v = first.new_zeros(forwards, layers, max(group.columns for group in groups))
+        raw_u = first.new_zeros(forwards, layers, max(group.rows for group in groups))
+        self.u, self.v = torch.empty_like(raw_u), torch.empty_like(raw_v)
+        self.sigma = raw_u.new_empty(forwards, layers)
+        before = [_joined([norm.u for norm in group.norms]) for group in groups]
+        for forward in range(forwards):
+            u, v = self.u[forward], self.v[forward]
+            for (group, span, matrix), start in zip(self._each(), before, strict=True):
+                torch.bmm(start[:, None], matrix, out=raw_v[forward, span, None, : group.columns])
+            length = torch.linalg.vector_norm(raw_v[forward], dim=1, keepdim=True)
+            torch.div(raw_v[forward], length.clamp_min(SPECTRAL_EPS), out=v)
+            for group, span, matrix in self._each():
+                column = raw_u[forward, span, : group.rows, None]
+                torch.bmm(matrix, v[span, : group.columns, None], out=column)
+            # u = Wv/‖Wv‖, hence σ = uᵀWv = ‖Wv‖.
+            torch.linalg.vector_norm(raw_u[forward], dim=1, out=self.sigma[forward])
+            length = self.sigma[forward, :, None].clamp_min(SPECTRAL_EPS)
+            torch.div(raw_u[forward], length, out=u)
+            before = [u[span, : group.rows] for group, span, _ in self._each()]
         self._store()
+        self.quotients = [
+            matrix / self.sigma[:, span, None, None] for _, span, matrix in self._each()
+        ]
 
     def _each(self) -> Iterator[tuple[_Group, slice, Tensor]]:
         return zip(self.groups, self.spans, self.matrices, strict=True)
 
     def _store(self) -> None:
-        """Write u and v to the layers' buffers."""
+        """Write the last u and v to the layers' buffers."""
         targets: list[Tensor] = []
         sources: list[Tensor] = []
         for group, span, _ in self._each():
-            u, v = self.u[span, : group.rows], self.v[span, : group.columns]
-            for stored, made in (
-                (_blocks([norm.u for norm in group.norms]), u),
-                ([group.ordered(block) for block in _blocks([n.v for n in group.norms])], v),
-            ):
-                targets += stored
-                parts = made.split([len(block) for block in stored])
-                sources += [p.view_as(b) if b.dim() == 2 else p.unflatten(1, b.shape[1:])
-                            for p, b in zip(parts, stored, strict=True)]
+            stored_u = _blocks([norm.u for norm in group.norms])
+            stored_v = [group.ordered(block) for block in _blocks([n.v for n in group.norms])]
+            counts = [len(block) for block in stored_u]
+            u, v = self.u[-1, span, : group.rows], self.v[-1, span, : group.columns]
+            targets += [*stored_u, *stored_v]
+            sources += [*u.split(counts), *v.unflatten(1, stored_v[0].shape[1:]).split(counts)]
         torch._foreach_copy_(targets, sources)
 
-    def quotients(self) -> list[Tensor]:
-        """W/σ, [layers, rows, columns] for each group."""
-        return [matrix / self.sigma[span, None, None] for _, span, matrix in self._each()]
-
-    def shaped(self, matrices: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Matrices by group as one tensor per layer, in the shapes of the weights."""
+    def quotients_by_layer(self) -> tuple[Tensor, ...]:
+        """W/σ in the shapes of the weights: all layers of the first forward, then the next."""
         return tuple(
             group.shaped(matrix)
-            for group, stack in zip(self.groups, matrices, strict=True)
-            for matrix in stack.unbind()
+            for forward in range(self.forwards)
+            for group, quotient in zip(self.groups, self.quotients, strict=True)
+            for matrix in quotient[forward].unbind()
         )
 
-    def gradients(self, quotients: list[Tensor], given: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Gradients at the weights from those at the quotients."""
+    def gradients(self, given: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Gradients at the weights from those at :meth:`quotients_by_layer`."""
+        layers = self.sigma.shape[1]
         along = torch.empty_like(self.sigma)
+        stacks = []
+        for (group, span, _), quotient in zip(self._each(), self.quotients, strict=True):
+            places = [layers * f + i for f in range(self.forwards) for i in range(layers)[span]]
+            stack = _joined([group.matrix(given[place]) for place in places]).view_as(quotient)
+            torch.sum(stack * quotient, dim=(2, 3), out=along[:, span])
+            stacks.append(stack / self.sigma[:, span, None, None])
+        # One product sums u vᵀ over the forwards.
+        left = (self.u * (along / self.sigma)[..., None]).permute(1, 2, 0)
+        right = self.v.transpose(0, 1)
         made = []
-        for (group, span, _), quotient in zip(self._each(), quotients, strict=True):
-            gradient = _joined([group.matrix(tensor) for tensor in given[span]])
-            torch.sum(gradient * quotient, dim=(1, 2), out=along[span])
-            made.append(gradient)
-        left = self.u * along[:, None]
-        for index, (group, span, _) in enumerate(self._each()):
-            u, v = left[span, : group.rows, None], self.v[span, None, : group.columns]
-            made[index] = torch.baddbmm(made[index], u, v, alpha=-1)
-            made[index].div_(self.sigma[span, None, None])
-        return self.shaped(made)
-
-
-def _lengths(table: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(table, dim=1)
+        for (group, span, _), stack in zip(self._each(), stacks, strict=True):
+            total = stack.sum(dim=0) if self.forwards > 1 else stack[0]
+            u, v = left[span, : group.rows], right[span, :, : group.columns]
+            made += [group.shaped(m) for m in torch.baddbmm(total, u, v, alpha=-1).unbind()]
+        return tuple(made)
 
 
 def _unit(vector: Tensor) -> Tensor:
