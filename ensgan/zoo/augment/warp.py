@@ -68,18 +68,17 @@ def affine_matrices(table: Tensor) -> Tensor:
     """
     mirror = torch.rsub(table[0], 1, alpha=2)
     first, second = table[3:5], table[5:7]
-    together, apart = first + second, first - second
-    factors = torch.stack([apart[1], together[1]]).exp2()
+    angles, exponents = torch.stack([first + second, first - second], dim=1)
+    factors = exponents.exp2()
     middle = factors.mean(dim=0)
-    sizes = torch.stack([middle, middle - factors[1]])
-    angles = torch.stack([together[0], apart[0]])
+    sizes = torch.stack([middle, middle - factors[0]])
     cos, sin = sizes * angles.cos(), sizes * angles.sin()
     entries = (cos[0] + cos[1], sin[1] - sin[0], sin[0] + sin[1], cos[0] - cos[1])
     linear = torch.stack(entries).unflatten(0, (2, 2))
-    linear[0] *= mirror
-    shift = table[1:3].clone()
-    shift[0] *= mirror
-    shift += (linear * table[7:9]).sum(dim=1)
+    linear[0].mul_(mirror)
+    shift = (linear * table[7:9]).sum(dim=1)
+    shift[0].addcmul_(mirror, table[1])
+    shift[1].add_(table[2])
     return torch.cat([linear, shift[:, None]], dim=1).permute(2, 0, 1)
 
 
