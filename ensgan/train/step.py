@@ -9,9 +9,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from ensgan.train.adam import FusedAdam
 from ensgan.train.record import Record
 from ensgan.train.training import Training
+from ensgan.train.updates import FusedAdam
 from ensgan.zoo.backbones.base import Player
 from ensgan.zoo.conditioning.base import HeadOutput, Losses
 from ensgan.zoo.regularizers import GeneratorView, Regularizer

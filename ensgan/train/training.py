@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ensgan.train.adam import FusedAdam
-from ensgan.train.allocator import keep_freed_memory
-from ensgan.train.average import AveragedGenerator
+from ensgan.train.machine import arithmetic, keep_freed_memory
 from ensgan.train.reals import Reals, to_range
 from ensgan.train.settings import TrainSettings
+from ensgan.train.updates import AveragedGenerator, FusedAdam
 from ensgan.types import Samples
 from ensgan.zoo.backbones.base import Generator, Player
 from ensgan.zoo.backbones.effective import EffectiveWeights
@@ -52,12 +52,11 @@ class Training:
     ) -> None:
         seeds = np.random.SeedSequence(settings.seed).generate_state(4, np.uint64) >> 1
         generator_seed, discriminator_seed, order_seed, draw_seed = (int(seed) for seed in seeds)
+        settings = settings.settled(None)
         self.spec, self.settings, self.num_classes = spec, settings, num_classes
         self.device = torch.device(settings.device)
         if self.device.type == "cpu":
             keep_freed_memory()
-        else:  # sizes never change in a training: cuDNN may try its algorithms out once
-            torch.backends.cudnn.benchmark = True
         self.optimiser = settings.optimiser(spec)
         self.batch = self.optimiser.batch
         self.generator: Generator = placed(
@@ -102,7 +101,7 @@ class Training:
             for size in generator.noise_sizes
         ]
         generator.prepare(player)
-        with self.generator_weights.ready(), self._precision():
+        with self.generator_weights.ready(), self._mixed():
             images = self._generate(latents, labels, one_hot_codes, noise)
         return Fakes(images.float(), labels, codes)
 
@@ -129,17 +128,35 @@ class Training:
         """The discriminator's output in float32; ``twice``: differentiable twice."""
         # A compiled graph has no second derivative.
         forward = self.discriminator if twice else self._discriminate
-        with self.discriminator_weights.ready(), self._precision():
+        with self.discriminator_weights.ready(), self._mixed():
             output: HeadOutput = forward(images, targets, codes=codes)
-        return output if self.settings.precision == "float32" else _in_float32(output)
+        return _in_float32(output) if self.settings.precision == "bfloat16" else output
+
+    def kind(self) -> Hashable:
+        """What the next step does, as far as it is decided without looking at tensors."""
+        updates = self.optimiser.d_updates_per_step
+        due = tuple(
+            regularizer.due(updates * self.step + index)
+            for regularizer in self.spec.regularizers
+            for index in range(updates)
+        )
+        return due, self.augmentation.adjusts(self.step), self.average.kind(self.step)
+
+    def arithmetic(self) -> AbstractContextManager[None]:
+        """The number formats of this training, around each of its steps."""
+        precision = self.settings.precision
+        assert precision != "auto"
+        return arithmetic(precision, self.device)
 
     def observe(self, output: HeadOutput) -> None:
         """Tell the augmentation's controller about reals."""
         self.augmentation.observe(output.adversarial.detach(), self.augment_state)
 
-    def _precision(self) -> torch.autocast:
-        wanted = self.settings.precision == "bfloat16"
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=wanted)
+    def _mixed(self) -> AbstractContextManager[object]:
+        """Around a forward: automatic mixed precision where the settings say so."""
+        if self.settings.precision != "bfloat16":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
     def state_dict(self) -> dict[str, Any]:
         """All of it: tensors, numbers and nested dicts only."""

@@ -9,7 +9,7 @@ import torch
 from oracles import cases, close, double, set_parameter
 
 from ensgan import zoo
-from ensgan.train.average import AveragedGenerator
+from ensgan.train.updates import AveragedGenerator
 from ensgan.types import ImageShape
 from ensgan.zoo.backbones.effective import SpectralNorm
 from ensgan.zoo.backbones.layers import ConditionalBatchNorm, Linear, SelfAttention

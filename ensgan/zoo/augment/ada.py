@@ -111,9 +111,13 @@ class ADA(Augmentation):
             state["sign_sum"].add_(real_logits.sign().sum())
             state["images"].add_(real_logits.numel())
 
+    def adjusts(self, step: int) -> bool:
+        """In every so-manieth step."""
+        return step % self.interval == 0
+
     def adjust(self, step: int, state: AugmentState) -> None:
         """p ← clip(p + sign(r − target)·N/(1000·kimg), 0, 1) with r the mean sign of N images."""
-        if step % self.interval:
+        if not self.adjusts(step):
             return
         seen = state["images"]
         mean_sign = state["sign_sum"] / seen.clamp(min=1)
