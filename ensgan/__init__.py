@@ -10,10 +10,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ensgan.cluster.launch import run_sweep
     from ensgan.data import load_dataset
     from ensgan.embedding import embed, make_extractor
     from ensgan.ensemble import Ensemble, load_ensemble
+    from ensgan.launch.sweep import run_sweep
     from ensgan.metrics import density_coverage, prdc, score_pool
     from ensgan.search import EnsembleSampler, search, select
     from ensgan.types import Dataset, Embeddings, Front, FrontPoint, PoolScores, Samples, Selection

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ensgan.config import SweepSpec
-    from ensgan.pipeline.budget import Budget
-    from ensgan.pipeline.events import Event
-    from ensgan.pipeline.members import MemberResult
-    from ensgan.pipeline.results import SweepResult
+    from ensgan.sweep.events import Event
+    from ensgan.sweep.member_job import MemberResult
+    from ensgan.sweep.planning.budget import Budget
+    from ensgan.sweep.result import SweepResult
 
 SWEEP = Path(__file__).resolve().parents[1] / "sweeps" / "budget-nano.yaml"
 METRICS = ("accuracy", "g_mean", "auc")
@@ -39,8 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """All sweeps, the whole one first."""
     from ensgan.cluster.session import ray_session
-    from ensgan.pipeline.budget import Budget
-    from ensgan.pipeline.names import load_sweep
+    from ensgan.sweep.planning.budget import Budget
+    from ensgan.sweep.sweep_file import load_sweep
 
     spec = load_sweep(args.sweep, args.settings)
     with tempfile.TemporaryDirectory(prefix="ensgan-budget-") as temporary, ray_session():
@@ -75,7 +75,7 @@ def _sweep(
 
     Under a budget these include what trials did after their last snapshot.
     """
-    from ensgan.cluster.launch import run_sweep
+    from ensgan.launch.sweep import run_sweep
 
     stopped: dict[str, str] = {}
     hours: list[float] = []

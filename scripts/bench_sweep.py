@@ -60,8 +60,8 @@ def apart(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str,
 def make_jobs(folder: Path, count: int, steps: int) -> list[Any]:
     """Jobs that differ in name, seed and folder only."""
     from ensgan.config import parse_spec
-    from ensgan.pipeline.folder import SweepFolder
-    from ensgan.pipeline.prepare import member_jobs, resolve, write_inputs
+    from ensgan.sweep.folder import SweepFolder
+    from ensgan.sweep.inputs import member_jobs, resolve, write_inputs
 
     spec = parse_spec({**SPEC, "train": {**SPEC["train"], "steps": steps}})
     resolved = resolve(spec)
@@ -114,9 +114,9 @@ def efficiency(trials: int, steps: int) -> dict[str, Any]:
 
 def simulation(gpus: int) -> dict[str, Any]:
     from ensgan import zoo
-    from ensgan.cluster.shares import orders
+    from ensgan.cluster.resources import orders
     from ensgan.config import ClusterSpec
-    from ensgan.pipeline.cost import Measured, with_costs
+    from ensgan.sweep.planning.cost import Measured, with_costs
     from ensgan.types import ImageShape
 
     with tempfile.TemporaryDirectory(prefix="ensgan-bench-") as name:
@@ -150,8 +150,8 @@ def driver_memory(trials: int) -> dict[str, Any]:
     from ensgan.cluster.executor import RayExecutor
     from ensgan.cluster.session import ray_session
     from ensgan.config import ClusterSpec
-    from ensgan.pipeline.events import ignore
-    from ensgan.pipeline.executor import grow_here
+    from ensgan.sweep.events import ignore
+    from ensgan.sweep.executor import grow_here
 
     seen: list[str] = []
     with tempfile.TemporaryDirectory(prefix="ensgan-bench-") as name:

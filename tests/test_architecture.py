@@ -13,8 +13,11 @@ LAYERS = (
     {"types", "errors", "config", "files", "registry"},
     {"data", "zoo", "embedding", "metrics", "search", "store"},
     {"train", "downstream", "ensemble"},
-    {"pipeline"},
+    {"sweep"},
+    {"evaluation"},
+    {"recording"},
     {"cluster", "report"},
+    {"launch"},
     {"cli"},
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -61,6 +61,7 @@ def test_the_readme_shows_what_this_file_runs() -> None:
     expected = {
         "./scripts/quickstart",
         "./scripts/test",
+        "ensgan doctor",
         "ensgan sweep sweeps/quickstart.yaml --dry-run",
         "ensgan sweep sweeps/quickstart.yaml",
         "ensgan status quickstart",
@@ -84,6 +85,7 @@ def test_the_two_commands_exist_and_are_shell() -> None:
 
 @pytest.mark.timeout(900)
 def test_the_main_job(user: User) -> None:
+    assert "torch" in user("ensgan doctor")
     plan = json.loads(user("ensgan sweep sweeps/quickstart.yaml --dry-run --json"))
     assert plan["members"] == 12 and plan["wall_seconds"] > 0
     assert not (user.home / "ensgan-runs").exists(), "a dry run writes nothing"
@@ -156,8 +158,8 @@ def test_another_process_with_nothing_but_the_store(
 
 
 def test_the_sweeps_are_valid(shared: Path) -> None:
-    from ensgan.pipeline.names import load_sweep
-    from ensgan.pipeline.prepare import resolve
+    from ensgan.sweep.inputs import resolve
+    from ensgan.sweep.sweep_file import load_sweep
 
     for path in sorted((ROOT / "sweeps").glob("*.yaml")):
         spec = load_sweep(path)

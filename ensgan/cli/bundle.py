@@ -50,7 +50,7 @@ def bundle(
     Example: ensgan bundle front.json my-pool/ --scores scores.npz -o ensemble/ --record
     """
     from ensgan.ensemble import load_ensemble
-    from ensgan.pipeline import outside
+    from ensgan.recording import external_ensemble as outside
     from ensgan.search import select
     from ensgan.types import Front, PoolScores
 

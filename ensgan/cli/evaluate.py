@@ -11,8 +11,8 @@ from ensgan.cli.evaluation_view import classifiers, shown
 from ensgan.cli.output import JsonOption, emit, warn
 
 if TYPE_CHECKING:
-    from ensgan.cluster.proof import RealData, View
-    from ensgan.pipeline.evaluation import Evaluation, EvaluationOptions
+    from ensgan.evaluation.evaluate import Evaluation, EvaluationOptions
+    from ensgan.launch.evaluate import RealData, View
 
 
 def evaluate(
@@ -54,7 +54,7 @@ def evaluate(
 
     Example: ensgan evaluate quickstart --strategies real,all,selected --repeats 5 --width 8
     """
-    from ensgan.cluster import proof
+    from ensgan.launch import evaluate as proof
 
     options = given.evaluation_options(
         strategies,
@@ -96,7 +96,7 @@ def _evaluation(
     source: str, options: EvaluationOptions, view: View, data: RealData | None, **where: Any
 ) -> Evaluation:
     """Of a sweep, or of a handed-over ensemble on real data of one's own."""
-    from ensgan.cluster import proof
+    from ensgan.launch import evaluate as proof
 
     if data is None:
         return proof.evaluate(source, options, view=view, **where)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 if TYPE_CHECKING:
-    from ensgan.pipeline.evaluation import EvaluationOptions
+    from ensgan.evaluation.evaluate import EvaluationOptions
 
 StorageOption: TypeAlias = Annotated[
     Path | None,
@@ -97,7 +97,7 @@ def evaluation_options(
         InputError: a value out of its range.
     """
     from ensgan.downstream import ClassifierSettings
-    from ensgan.pipeline.evaluation import EvaluationOptions
+    from ensgan.evaluation.evaluate import EvaluationOptions
 
     names = tuple(name.strip() for name in strategies.split(",") if name.strip())
     settings = ClassifierSettings(**classifier)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-    from ensgan.pipeline.evaluation import OnProgress, Progress
+    from ensgan.evaluation.evaluate import OnProgress, Progress
 
 SHOWN = ("accuracy", "g_mean", "auc")
 

@@ -58,7 +58,7 @@ def init(
     from ensgan.data import check, load_dataset
     from ensgan.errors import InputError
     from ensgan.files import write_bytes
-    from ensgan.pipeline.names import known_names
+    from ensgan.sweep.sweep_file import known_names
 
     options = parse_options(option or [])
     if accept_checksum is not None:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from ensgan.pipeline.events import Event, OnEvent
+from ensgan.sweep.events import Event, OnEvent
 
 QUIET_KINDS = {"progress"}
 """Too frequent to be lines of a log."""

@@ -38,7 +38,7 @@ def report(
     Example: ensgan report 3f2a9c… -o report.html
     """
     from ensgan.files import write_bytes
-    from ensgan.pipeline.illustrator import log_report
+    from ensgan.recording.illustrator import log_report
     from ensgan.report.content import collect
     from ensgan.report.page import render
     from ensgan.store import open_store

@@ -121,7 +121,7 @@ class _Where:
         if self.address == "none":
             yield map
             return
-        from ensgan.cluster.spread import task_mapper
+        from ensgan.cluster.task_map import task_mapper
 
         with task_mapper(self.address, cpus=self.cpus, gpus=self.gpus) as mapper:
             yield mapper

@@ -60,7 +60,7 @@ def make_objectives(
     form: str, scores: PoolScores, features: Path | None, components: int
 ) -> ObjectiveTables | None:
     """Tables of another form of the objectives; None for density and coverage."""
-    from ensgan.pipeline.searching import FORMS
+    from ensgan.sweep.search_stage import FORMS
 
     if form not in FORMS:
         raise InputError(unknown_name("form of the objectives", form, FORMS))
@@ -79,7 +79,7 @@ def _tables(
     form: str, scores: PoolScores, features: Path, components: int
 ) -> ObjectiveTables | None:
     from ensgan.metrics.files import load_pool
-    from ensgan.pipeline.searching import objective_tables
+    from ensgan.sweep.search_stage import objective_tables
 
     pool = load_pool(features)
     if tuple(pool.names) != scores.names:

@@ -29,8 +29,8 @@ def status(
 
     Example: ensgan status quickstart
     """
-    from ensgan.pipeline.status import find_sweep, sweep_status
     from ensgan.store import default_storage
+    from ensgan.sweep.status import find_sweep, sweep_status
 
     folder = find_sweep((storage or default_storage()).resolve(), name)
     value = sweep_status(folder)

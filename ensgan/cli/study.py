@@ -66,7 +66,7 @@ def study(
 
     Example: ensgan study quickstart --extractor random --extractor medical -o study.md
     """
-    from ensgan.cluster.proof import Listener, View, conduct_study
+    from ensgan.launch.evaluate import Listener, View, conduct_study
 
     begin = time.time()
     if output.suffix != ".md":

@@ -17,7 +17,7 @@ from ensgan.cli.evaluation_view import comparison_table
 from ensgan.cli.output import JsonOption, emit, progress
 
 if TYPE_CHECKING:
-    from ensgan.pipeline.events import OnEvent
+    from ensgan.sweep.events import OnEvent
 
 SpecArgument = Annotated[Path, typer.Argument(help="Sweep file (YAML).", metavar="SPEC.yaml")]
 SetOption = Annotated[
@@ -80,7 +80,7 @@ def sweep(
         _show_plan(spec, settings or [], storage, data_dir, as_json)
         return
     from ensgan.cli.live import watching
-    from ensgan.pipeline.events import Event
+    from ensgan.sweep.events import Event
 
     with _told_of_interrupts(), watching(as_json) as on_event:
         if address.startswith("ray://"):
@@ -127,8 +127,8 @@ def _here(
     spec: Path, budget: tuple[float | None, str | None, str | None], **arguments: Any
 ) -> dict[str, Any]:
     """Drive the sweep in this process."""
-    from ensgan.cluster.launch import run_sweep
-    from ensgan.pipeline.budget import make_budget
+    from ensgan.launch.sweep import run_sweep
+    from ensgan.sweep.planning.budget import make_budget
 
     started = psutil.Process().create_time()  # start-up counts
     result = run_sweep(spec, budget=make_budget(*budget), started=started, **arguments)
@@ -165,7 +165,7 @@ def train(
     Example: ensgan train sweeps/quickstart.yaml --gan SNGAN
     """
     from ensgan.cli.live import watching
-    from ensgan.cluster.launch import train_one
+    from ensgan.launch.sweep import train_one
 
     with watching(as_json) as on_event:
         members = train_one(
@@ -201,7 +201,7 @@ def sync(
 
     Example: ensgan sync quickstart
     """
-    from ensgan.cluster.launch import sync_sweep
+    from ensgan.launch.sweep import sync_sweep
 
     run_id = sync_sweep(name, storage=storage)
     emit(
@@ -214,10 +214,10 @@ def sync(
 def _show_plan(
     spec: Path, settings: list[str], storage: Path | None, data_dir: Path | None, as_json: bool
 ) -> None:
-    from ensgan.pipeline.names import load_sweep
-    from ensgan.pipeline.plan import make_plan
-    from ensgan.pipeline.prepare import resolve
     from ensgan.store import default_storage
+    from ensgan.sweep.inputs import resolve
+    from ensgan.sweep.planning.plan import make_plan
+    from ensgan.sweep.sweep_file import load_sweep
 
     resolved = resolve(load_sweep(spec, settings), data_dir)
     with progress("measuring a few steps of each GAN") as on_progress:

@@ -15,22 +15,22 @@ import ray  # isort: skip
 from ray import tune  # isort: skip
 
 from ensgan.cluster import preflight
-from ensgan.cluster.interrupt import Interrupt
-from ensgan.cluster.queue import TrialQueue
+from ensgan.cluster.ctrl_c import Interrupt
+from ensgan.cluster.resources import Order, check_satisfiable, orders, slots
 from ensgan.cluster.rounds import RoundQueue, asha
-from ensgan.cluster.shares import Order, check_satisfiable, orders, slots
 from ensgan.cluster.spare import ReleasingScheduler, SpareSlots
 from ensgan.cluster.trainable import gan_trial, stop_path
-from ensgan.cluster.watcher import Watcher, heartbeats
+from ensgan.cluster.trial_queue import TrialQueue
+from ensgan.cluster.tune_callback import Watcher, heartbeats
 from ensgan.config import ClusterSpec
 from ensgan.errors import EnsganError, StoreError, last_line
 from ensgan.files import is_full
-from ensgan.pipeline.budget import Budget
-from ensgan.pipeline.disk import written_bytes
-from ensgan.pipeline.events import Event, OnEvent
-from ensgan.pipeline.executor import NextPiece, Piece, no_piece
-from ensgan.pipeline.members import MemberJob, MemberResult
-from ensgan.pipeline.pace import Costs
+from ensgan.sweep.events import Event, OnEvent
+from ensgan.sweep.executor import NextPiece, Piece, no_piece
+from ensgan.sweep.member_job import MemberJob, MemberResult
+from ensgan.sweep.planning.budget import Budget
+from ensgan.sweep.planning.disk import written_bytes
+from ensgan.sweep.planning.pace import Costs
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -83,7 +83,7 @@ class RayExecutor:
         on_event: OnEvent,
         ahead: NextPiece = no_piece,
     ) -> Mapping[str, str]:
-        """See :meth:`ensgan.pipeline.executor.Executor.grow`."""
+        """See :meth:`ensgan.sweep.executor.Executor.grow`."""
         wanted = orders(jobs, self.settings, self._check(jobs, on_event))
         stop_path(jobs[0]).unlink(missing_ok=True)
         queue = self._queue(wanted, jobs, on_event)
@@ -185,7 +185,7 @@ class RayExecutor:
     def map(
         self, function: Callable[[T], R], items: Sequence[T], *, on_done: Callable[[R], None]
     ) -> list[R]:
-        """See :meth:`ensgan.pipeline.executor.Executor.map`."""
+        """See :meth:`ensgan.sweep.executor.Executor.map`."""
         task = ray.remote(function).options(num_cpus=1, max_retries=self.settings.retries)
         waiting = {
             self._spare.underway(Piece(function, item)) or task.remote(item): i
@@ -262,7 +262,7 @@ def _unfinished(references: Sequence[Any]) -> list[Any]:
 
 
 def _import_classifier() -> None:
-    import ensgan.pipeline.evaluate  # noqa: F401
+    import ensgan.sweep.classifier_job  # noqa: F401
 
 
 def living_nodes() -> list[dict[str, float]]:

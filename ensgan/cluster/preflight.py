@@ -17,8 +17,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ensgan.errors import ConfigError, last_line
 from ensgan.files import sha256_file
-from ensgan.pipeline.events import Event, OnEvent
-from ensgan.pipeline.members import MemberJob
+from ensgan.sweep.events import Event, OnEvent
+from ensgan.sweep.member_job import MemberJob
 
 ANSWER_SECONDS = 180.0
 """A worker process of a cold node imports torch first."""

@@ -21,8 +21,8 @@ import ray  # isort: skip
 
 from ensgan.cluster.head import HeadDriver, RemoteSweep
 from ensgan.errors import EnsganError, InputError, last_line
-from ensgan.pipeline.events import Event, OnEvent
-from ensgan.pipeline.names import files_beside, load_sweep
+from ensgan.sweep.events import Event, OnEvent
+from ensgan.sweep.sweep_file import files_beside, load_sweep
 
 SCHEME = "ray://"
 NAMESPACE = "ensgan"

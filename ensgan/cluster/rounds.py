@@ -17,12 +17,12 @@ from typing import Any
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search import Searcher
 
-from ensgan.cluster.queue import TrialQueue
-from ensgan.cluster.shares import Order
-from ensgan.pipeline.budget import Budget, dominated, promise
-from ensgan.pipeline.events import Event, OnEvent
-from ensgan.pipeline.members import MemberJob, MemberResult
-from ensgan.pipeline.pace import FINALISTS, Costs, places, widths
+from ensgan.cluster.resources import Order
+from ensgan.cluster.trial_queue import TrialQueue
+from ensgan.sweep.events import Event, OnEvent
+from ensgan.sweep.member_job import MemberJob, MemberResult
+from ensgan.sweep.planning.budget import Budget, dominated, promise
+from ensgan.sweep.planning.pace import FINALISTS, Costs, places, widths
 
 
 def asha(jobs: Sequence[MemberJob]) -> ASHAScheduler:

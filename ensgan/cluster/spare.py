@@ -10,8 +10,8 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 
-from ensgan.cluster.queue import TrialQueue
-from ensgan.pipeline.executor import NextPiece, Piece
+from ensgan.cluster.trial_queue import TrialQueue
+from ensgan.sweep.executor import NextPiece, Piece
 
 POLL_SECONDS = 1.0
 

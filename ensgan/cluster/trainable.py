@@ -16,8 +16,8 @@ from ray import tune
 
 from ensgan.errors import EnsganError, StoreError
 from ensgan.files import write_json
-from ensgan.pipeline.cost import CONTEXT_BYTES
-from ensgan.pipeline.members import MemberJob, MemberResult, grow
+from ensgan.sweep.member_job import MemberJob, MemberResult, grow
+from ensgan.sweep.planning.cost import CONTEXT_BYTES
 from ensgan.train import TrainProgress
 
 HEARTBEAT_SECONDS = 1.0

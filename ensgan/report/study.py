@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ensgan.downstream import RankCorrelation, StrategyRow, rank_correlation
-from ensgan.pipeline.evaluation import Evaluation
+from ensgan.evaluation.evaluate import Evaluation
 from ensgan.search import Evaluator
 from ensgan.types import PoolScores
 

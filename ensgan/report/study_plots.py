@@ -6,7 +6,7 @@ import io
 from typing import Any
 
 from ensgan.downstream import RankCorrelation
-from ensgan.pipeline.finished import FinishedSweep
+from ensgan.evaluation.finished_sweep import FinishedSweep
 from ensgan.report.study import METRICS, StudyPart, objectives
 from ensgan.types import read_objective
 

@@ -14,11 +14,11 @@ from made_sweep import make_sweep
 from PIL import Image
 
 from ensgan.errors import InputError
-from ensgan.pipeline.executor import LocalExecutor
-from ensgan.pipeline.finished import open_sweep
-from ensgan.pipeline.rescore import rescore
+from ensgan.evaluation.finished_sweep import open_sweep
+from ensgan.evaluation.other_extractor import rescore
 from ensgan.report.study_plots import front_places
 from ensgan.search import Evaluator
+from ensgan.sweep.executor import LocalExecutor
 
 STRATEGIES = "real,best-single,all,random:3,selected,by-intra,front:2"
 

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from member_job import job
 from ray.tune.search import Searcher
 
+from ensgan.cluster.resources import Order
 from ensgan.cluster.rounds import RoundQueue
-from ensgan.cluster.shares import Order
 from ensgan.errors import InputError
-from ensgan.pipeline.budget import Budget, dominated, make_budget, parse_deadline, promise
-from ensgan.pipeline.events import Event
-from ensgan.pipeline.members import MemberResult
-from ensgan.pipeline.pace import Costs, widths
+from ensgan.sweep.events import Event
+from ensgan.sweep.member_job import MemberResult
+from ensgan.sweep.planning.budget import Budget, dominated, make_budget, parse_deadline, promise
+from ensgan.sweep.planning.pace import Costs, widths
 
 
 def member(
@@ -312,8 +312,8 @@ def test_a_failed_gan_does_not_come_back(queue_of: Any) -> None:
 def test_a_budget_needs_ray(tmp_path: Path) -> None:
     from tiny_sweep import tiny
 
-    from ensgan.cluster import launch
     from ensgan.config import parse_spec
+    from ensgan.launch import sweep as launch
 
     with pytest.raises(InputError, match="a budget needs Ray"):
         launch.run_sweep(

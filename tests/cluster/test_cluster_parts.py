@@ -12,15 +12,17 @@ from member_job import job
 from ray.tune.search import Searcher
 from tiny_sweep import tiny
 
-from ensgan.cluster import preflight, security, session, watcher
+from ensgan.cluster import auth as security
+from ensgan.cluster import preflight, session
+from ensgan.cluster import tune_callback as watcher
 from ensgan.cluster.preflight import Answer, Question, node_problems
-from ensgan.cluster.queue import TrialQueue
-from ensgan.cluster.shares import Order
+from ensgan.cluster.resources import Order
 from ensgan.cluster.trainable import stop_path
-from ensgan.cluster.watcher import Watcher
+from ensgan.cluster.trial_queue import TrialQueue
+from ensgan.cluster.tune_callback import Watcher
 from ensgan.config import parse_spec
 from ensgan.errors import ConfigError, InputError, StoreError
-from ensgan.pipeline.events import Event
+from ensgan.sweep.events import Event
 
 
 def test_the_queue_waits_for_what_may_come_back() -> None:

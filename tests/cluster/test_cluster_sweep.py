@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 from tiny_sweep import tiny, write_sweep
 
-from ensgan.cluster import launch
 from ensgan.config import parse_spec
 from ensgan.errors import EnsganError, InputError
-from ensgan.pipeline.budget import Budget
-from ensgan.pipeline.events import Event
-from ensgan.pipeline.results import SweepResult
+from ensgan.launch import sweep as launch
+from ensgan.sweep.events import Event
+from ensgan.sweep.planning.budget import Budget
+from ensgan.sweep.result import SweepResult
 from ensgan.zoo import registry
 
 STEPS = {"steps": 60, "snapshots": 2, "resume_every": 5}

@@ -14,11 +14,11 @@ from member_job import job
 
 from ensgan import zoo
 from ensgan.cluster import trainable
-from ensgan.cluster.shares import Order, check_satisfiable, gpu_share, orders, slots
+from ensgan.cluster.resources import Order, check_satisfiable, gpu_share, orders, slots
 from ensgan.cluster.trainable import is_out_of_memory
 from ensgan.config import ClusterSpec
 from ensgan.errors import InputError, TrainingError
-from ensgan.pipeline.cost import (
+from ensgan.sweep.planning.cost import (
     CONTEXT_BYTES,
     Measured,
     activation_bytes,

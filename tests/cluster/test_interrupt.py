@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ensgan.cluster.interrupt import Interrupt
+from ensgan.cluster.ctrl_c import Interrupt
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,7 @@ from tiny_sweep import tiny, write_sweep
 from ensgan.cluster import remote
 from ensgan.cluster.head import HeadDriver, RemoteSweep
 from ensgan.errors import InputError
-from ensgan.pipeline.names import files_beside
+from ensgan.sweep.sweep_file import files_beside
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from ensgan.cluster.queue import TrialQueue
-from ensgan.cluster.shares import Order
+from ensgan.cluster.resources import Order
 from ensgan.cluster.spare import SpareSlots
-from ensgan.pipeline.executor import Piece
+from ensgan.cluster.trial_queue import TrialQueue
+from ensgan.sweep.executor import Piece
 
 
 class Tasks:
