@@ -10,12 +10,12 @@ from typing import Annotated, TypeAlias
 import torch
 import typer
 
+from ensgan.caches import cache_folder
 from ensgan.cli.output import progress
-from ensgan.data import SOURCES, load_dataset
+from ensgan.data import DATASETS, load_dataset
 from ensgan.data.pool import ImagePool, is_image_pool, read_others, read_pool
 from ensgan.embedding import Extractor, embed, make_extractor
 from ensgan.errors import InputError
-from ensgan.files import cache_folder
 from ensgan.metrics import PoolLabels
 from ensgan.metrics.extend import feature_contents, labelled_contents, still_valid
 from ensgan.metrics.files import PoolFeatures, load_array, load_pool
@@ -67,8 +67,8 @@ class RealSource:
         """
         if self.data is None:
             return None
-        source = SOURCES.get(self.data)
-        takes = source is None or any(each.name == "accept_checksum" for each in source.options)
+        options = DATASETS.get(self.data).options if self.data in DATASETS else None
+        takes = options is None or any(option.name == "accept_checksum" for option in options)
         accepted = self.accept_checksum if takes and not Path(self.data).is_dir() else None
         return load_dataset(
             self.data,

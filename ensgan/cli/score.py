@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -22,8 +21,10 @@ from ensgan.cli.pool_images import (
     known_part,
 )
 from ensgan.cli.score_table import summary, tables
+from ensgan.cli.sweep import AddressOption, OpenClusterOption
 from ensgan.embedding import EXTRACTORS
 from ensgan.errors import InputError, unknown_name
+from ensgan.launch.executors import mapper_at
 from ensgan.metrics import (
     Mapper,
     Memorisation,
@@ -81,9 +82,6 @@ ExtendOption: TypeAlias = Annotated[
     typer.Option(help="Scores of an earlier pool: only new members and pairs are computed."),
 ]
 FreshOption: TypeAlias = Annotated[bool, typer.Option("--fresh", help="Forget an interrupted run.")]
-AddressOption: TypeAlias = Annotated[
-    str, typer.Option(help="Ray for the blocks: local, auto, HOST:PORT; 'none' uses no Ray.")
-]
 CpusOption: TypeAlias = Annotated[
     float, typer.Option("--cpus-per-task", help="CPUs that a task on Ray reserves.")
 ]
@@ -109,6 +107,7 @@ def score(
     weights: WeightsOption = None,
     held_out: HeldOutOption = None,
     address: AddressOption = "none",
+    allow_open_cluster: OpenClusterOption = False,
     cpus_per_task: CpusOption = 1.0,
     gpus_per_task: GpusOption = 0.0,
     extend: ExtendOption = None,
@@ -139,8 +138,10 @@ def score(
     real = RealSource(data, data_dir, image_size, accept_checksum)
     source = PoolSource(features, real, extractor, weights, held_out, classes == "per-class")
     pool = source.read(checkpoint, how.memory_bytes)
-    where = _Where(address, cpus_per_task, gpus_per_task)
-    measures, distances = _score(pool, how, where)
+    tasks = mapper_at(
+        address, cpus=cpus_per_task, gpus=gpus_per_task, allow_open_cluster=allow_open_cluster
+    )
+    measures, distances = _score(pool, how, tasks)
     replace(measures.scores, contents=pool.contents).save(output)
     _remove(checkpoint)
     rows = _memorisation(pool, backend)
@@ -171,27 +172,9 @@ class _How:
     checkpoint: Path
 
 
-@dataclass(frozen=True)
-class _Where:
-    """Where the blocks are computed: in this process (address ``none``), or on Ray."""
-
-    address: str
-    cpus: float
-    gpus: float
-
-    @contextmanager
-    def mapper(self) -> Iterator[Mapper]:
-        """``map``, or one whose calls are tasks."""
-        if self.address == "none":
-            yield map
-            return
-        from ensgan.cluster.task_map import task_mapper  # Ray is not needed without an address
-
-        with task_mapper(self.address, cpus=self.cpus, gpus=self.gpus) as mapper:
-            yield mapper
-
-
-def _score(pool: PoolFeatures, how: _How, where: _Where) -> tuple[PoolMeasures, dict[str, float]]:
+def _score(
+    pool: PoolFeatures, how: _How, tasks: AbstractContextManager[Mapper]
+) -> tuple[PoolMeasures, dict[str, float]]:
     """The scores, and Fréchet distances where they are wanted."""
     known = None if how.extend is None else known_part(how.extend, pool, how.k, warn)
     if known is not None and known.resamples is not None and not how.resamples:
@@ -199,7 +182,7 @@ def _score(pool: PoolFeatures, how: _How, where: _Where) -> tuple[PoolMeasures, 
             f"{how.extend} holds {len(known.resamples)} resamples, the new scores will not: add "
             f"--resamples {len(known.resamples)} to keep them"
         )
-    with where.mapper() as mapper:
+    with tasks as mapper:
         if mapper is not map:
             pool = pool.on_disk(how.checkpoint)
         with progress("scoring", "products") as report:

@@ -20,9 +20,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
+from ensgan.caches import read_cached, write_cached
 from ensgan.embedding.spec import ExtractorSpec, OnProgress, Options
 from ensgan.errors import DataError, InputError
-from ensgan.files import atomic_path, content_key, read_cached, sha256_arrays, write_cached
+from ensgan.files import atomic_path, content_key, sha256_arrays
 from ensgan.types import Embeddings, Float32Array, UInt8Array
 
 FORMAT = 1
