@@ -9,8 +9,11 @@ import math
 import os
 import shutil
 import stat
+import struct
 import tempfile
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,11 +23,29 @@ import numpy as np
 import numpy.typing as npt
 
 from ensgan.errors import DataError, EnsganError, StoreError
+from ensgan.inputs import require_expansion, require_file, require_memory
 
 FULL_BYTES = 1 << 16
 """A disk with less room is full: some file systems keep a few blocks back."""
 LARGEST_JSON: Final = 128 << 20
 """Bytes of a JSON file that is read."""
+# What NumPy and zipfile raise for damaged files: a header is parsed as Python text, may promise an
+# array that no memory holds, and an archive may ask for a method or a password.
+DAMAGED = (
+    OSError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    SyntaxError,
+    OverflowError,
+    MemoryError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    tokenize.TokenError,
+)
 
 
 @contextmanager
@@ -171,19 +192,23 @@ def read_npz(path: Path, required: Sequence[str] = ()) -> dict[str, npt.NDArray[
     """Read every array of an ``.npz`` file, never unpickling anything.
 
     Raises:
-        DataError: missing, truncated or not an ``.npz`` file, object arrays, or a missing key.
+        DataError: missing, truncated or not an ``.npz`` file, object arrays, a missing key, or
+            arrays that unpack to far more than the file or than the memory holds.
     """
+    require_file(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DataError(f"{path} is a single array, not an .npz archive")
+        # Mapped: a single array, which this is not for, may be larger than the memory.
+        loaded = np.load(path, allow_pickle=False, mmap_mode="r")
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            raise DataError(f"{path} is a single array, not an .npz archive")
+        with loaded as archive:
+            require_expansion(path, archive.zip.infolist() if archive.zip else ())
             arrays = {name: archive[name] for name in archive.files}
-    except FileNotFoundError as error:
-        raise DataError(f"no such file: {path}") from error
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, MemoryError) as error:
-        # A header may promise an array that no memory holds.
+    except PermissionError as error:
+        raise DataError(f"no permission to read {path}: change its mode or owner") from error
+    except DAMAGED as error:
         raise DataError(
-            f"{path} cannot be read as .npz (truncated or corrupt?): {error}"
+            f"{path} cannot be read as .npz (truncated or corrupt?): {error}; get it again"
         ) from error
     missing = [name for name in required if name not in arrays]
     if missing:
@@ -191,6 +216,26 @@ def read_npz(path: Path, required: Sequence[str] = ()) -> dict[str, npt.NDArray[
             f"{path} lacks {', '.join(missing)}; it has {', '.join(sorted(arrays)) or 'nothing'}"
         )
     return arrays
+
+
+def map_array(path: Path) -> npt.NDArray[Any]:
+    """Map the array of an ``.npy`` file into memory, never unpickling anything.
+
+    Raises:
+        DataError: missing, truncated, not an ``.npy`` file, objects, or larger than the memory.
+    """
+    require_file(path)
+    try:
+        with path.open("rb") as stream:
+            if stream.read(6) != b"\x93NUMPY":
+                raise DataError(f"{path} is not an .npy file: save it with numpy.save")
+        array = np.load(path, allow_pickle=False, mmap_mode="r")
+    except DAMAGED as error:
+        raise DataError(
+            f"{path} cannot be read as .npy (truncated, or objects?): {error}"
+        ) from error
+    require_memory(array.nbytes, str(path))
+    return np.asanyarray(array)
 
 
 def write_npz(path: Path, **arrays: npt.ArrayLike) -> None:

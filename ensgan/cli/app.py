@@ -25,6 +25,7 @@ from ensgan.text import hide_credentials, printable
 
 # Name, where it is, and the first sentence of its help. One line per command.
 COMMANDS = (
+    ("doctor", "doctor:doctor", "Look at versions, GPU, disk, tracking server and tokens."),
     ("zoo", "zoo:zoo", "List the GANs with their parts, parameter counts and training memory."),
     ("sweep", "sweep:sweep", "Run a whole sweep; running it again resumes it."),
     ("train", "sweep:train", "Train, sample and score one GAN of a sweep in this process."),

@@ -16,13 +16,14 @@ from ensgan.files import content_key
 from ensgan.metrics import pair_precision
 from ensgan.metrics.features import FeatureSource, open_features
 from ensgan.search import (
+    FormInputs,
     ObjectiveTables,
-    frechet_tables,
+    ScoredFeatures,
+    find_form,
     pool_key,
     search,
-    tables_from_precision_recall,
-    union_moments,
 )
+from ensgan.search.forms import COMPONENTS
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import Inputs, derive_seed
 from ensgan.sweep.member_job import MemberResult
@@ -30,8 +31,8 @@ from ensgan.types import Front, PoolScores
 
 REVISION = 1
 """Raise it when a change of this module changes its results."""
-FORMS = ("density-coverage", "precision-recall", "frechet")
-"""Forms of the objectives by name; the first needs nothing but the scores."""
+_ALWAYS = {"objectives": "paper", "components": 32, "third": None}
+"""What settings were before they existed: keys of earlier sweeps do not name them."""
 
 
 def mapped(path: Path) -> Callable[[], Any]:
@@ -63,12 +64,12 @@ def find_front(
         sampler=settings.sampler,
         trials=settings.trials,
         seed=derive_seed(spec.seed, "search"),
-        inter=settings.inter,
         objectives=objective_tables(
             settings.objectives,
             scores,
             mapped(inputs.reference),
             [mapped(member.features) for member in members],
+            inter=settings.inter,
             components=settings.components,
             on_progress=on_progress,
         ),
@@ -86,10 +87,7 @@ def find_front(
 def _asked(settings: SearchSpec) -> dict[str, Any]:
     """The settings of a search without those that older sweeps could not have."""
     asked = settings.model_dump()
-    for name in ("objectives", "components", "third"):
-        if asked[name] == SearchSpec.model_fields[name].default:
-            del asked[name]
-    return asked
+    return {name: value for name, value in asked.items() if _ALWAYS.get(name, ...) != value}
 
 
 def objective_tables(
@@ -98,30 +96,31 @@ def objective_tables(
     real: FeatureSource,
     fakes: Sequence[FeatureSource],
     *,
-    components: int = 32,
+    inter: str = "symmetric",
+    components: int = COMPONENTS,
     on_progress: Callable[[int, int], None] | None = None,
-) -> ObjectiveTables | None:
-    """The tables of a form other than density and coverage; None for that one.
+) -> ObjectiveTables:
+    """The tables of a form; features are opened only if it needs them.
 
     Args:
-        form: one of ``FORMS``.
+        form: its name.
         scores: of the pool.
         real, fakes: the features that were scored, in pool order.
+        inter: form of Inter-d, for the forms that have it.
         components: for ``frechet``, see :func:`union_moments`.
-        on_progress: called with (pairs done, pairs in all) for ``precision-recall``.
+        on_progress: called with (pairs done, pairs in all) while pairs are measured.
 
     Raises:
-        InputError: features of another pool.
+        InputError: an unknown form, or features of another pool.
     """
-    if form == "frechet":
-        opened = [open_features(f, n) for f, n in zip(fakes, scores.names, strict=True)]
-        return frechet_tables(
-            scores, union_moments(open_features(real, "real"), opened, components)
-        )
-    if form == "precision-recall":
-        found = pair_precision(real, fakes, scores.names, scores.k, on_progress=on_progress)
-        return tables_from_precision_recall(scores, found)
-    return None
+    features = ScoredFeatures(
+        real=partial(open_features, real, "real"),
+        fakes=[partial(open_features, f, n) for f, n in zip(fakes, scores.names, strict=True)],
+        pair_precision=lambda: pair_precision(
+            real, fakes, scores.names, scores.k, on_progress=on_progress
+        ),
+    )
+    return find_form(form).tables(FormInputs(scores, inter, features, components))
 
 
 def member_costs(
