@@ -45,7 +45,8 @@ def init(
     from ensgan.inputs import printable
     from ensgan.sweep.sweep_file import known_names
 
-    check_output(output)
+    # A sweep file may lie among the data; anything else there is data.
+    check_output(output, inputs=(Path(data), data_dir), is_ours=_is_sweep_file)
     _require_new(output, force)
     options = parse_options(option or [])
     if accept_checksum is not None:
@@ -74,6 +75,10 @@ def init(
         "notes": list(report.notes),
     }
     emit(value, as_json=json, table=lambda: _shown(path, text, report.problems, report.notes))
+
+
+def _is_sweep_file(path: Path) -> bool:
+    return path.suffix in (".yaml", ".yml")
 
 
 def _require_new(path: Path | None, force: bool) -> None:

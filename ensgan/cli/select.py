@@ -72,7 +72,7 @@ def select(
 
     Example: ensgan select front.json --rule knee
     """
-    check_pictures(plot or (), None)
+    check_pictures(plot or (), None, (front, scores))
     pool = None if scores is None else PoolScores.load(scores)
     whole = Front.load(front)
     selection = choose(whole, rule, pool=pool)
