@@ -236,7 +236,9 @@ def write_pictures(
     selected: FrontPoint | None = None,
 ) -> None:
     """Write the front as plots and the members on it as a heat map."""
-    from ensgan.report.front_plot import front_html, front_png, membership_png
+    from ensgan.report.figures import front_png
+    from ensgan.report.page import front_html
+    from ensgan.report.pictures import membership_png
 
     contents: dict[Path, bytes] = {}
     for path in plots:

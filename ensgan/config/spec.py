@@ -17,7 +17,7 @@ Scalar: TypeAlias = bool | int | float | str | None
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 def _known(kind: str, name: str, info: ValidationInfo) -> str:
@@ -38,6 +38,8 @@ class DatasetSpec(_Strict):
     @field_validator("name")
     @classmethod
     def _name(cls, value: str, info: ValidationInfo) -> str:
+        if value.casefold().endswith("mnist3d"):
+            raise ValueError(f"'{value}' is a set of volumes, but 2-D images are needed")
         # A path to the user's own data is checked when it is opened.
         return value if "/" in value else _known("dataset", value, info)
 
@@ -284,7 +286,8 @@ class ClusterSpec(_Strict):
     most ``max_concurrent`` at once. ``gpus_per_trial`` may be a fraction, or ``auto``: each GAN
     gets the part of a GPU that its memory needs, more when that was not enough. ``retries`` counts
     losses of a trial's process without progress between them; losses of a node are not counted.
-    ``autoscaling`` says that nodes may join later.
+    ``autoscaling`` says that nodes may join later. ``scheduler`` ``asha`` is Tune's: it stops GANs
+    whose Intra-d is in the worse half at a snapshot; ``fifo`` trains every GAN to its end.
     """
 
     cpus_per_trial: float = Field(1.0, gt=0, allow_inf_nan=False)
@@ -293,6 +296,7 @@ class ClusterSpec(_Strict):
     priority: dict[str, int] = {}
     retries: int = Field(2, ge=0)
     autoscaling: bool = False
+    scheduler: Literal["fifo", "asha"] = "fifo"
 
     @field_validator("gpus_per_trial")
     @classmethod

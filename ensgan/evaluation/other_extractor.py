@@ -14,7 +14,7 @@ from ensgan.evaluation.finished_sweep import FinishedSweep
 from ensgan.files import atomic_path, content_key
 from ensgan.search import select
 from ensgan.sweep import stages
-from ensgan.sweep.downstream_rule import RULE
+from ensgan.sweep.classifier_job import RULE
 from ensgan.sweep.executor import Executor
 from ensgan.sweep.inputs import Inputs, embedding_inputs
 from ensgan.sweep.member_job import MemberResult

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ensgan.config import SearchSpec, SweepSpec
-from ensgan.errors import DataError, InputError
+from ensgan.ensemble.weights import read_tensor_infos
+from ensgan.errors import InputError
 from ensgan.files import content_key
 from ensgan.metrics import pair_precision
 from ensgan.metrics.features import FeatureSource, open_features
@@ -134,7 +132,7 @@ def member_costs(
     took when they were made. None where nothing is summed.
 
     Raises:
-        DataError: a weight file that cannot be read.
+        IntegrityError: a weight file that cannot be read.
         InputError: members whose sampling was not timed.
     """
     if settings.third == "parameters":
@@ -152,10 +150,4 @@ def member_costs(
 
 def _stored_numbers(path: Path) -> int:
     """How many numbers a safetensors file holds: its header says so."""
-    try:
-        with path.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            header = json.loads(stream.read(length))
-        return sum(prod(each["shape"]) for n, each in header.items() if n != "__metadata__")
-    except (OSError, ValueError, KeyError, struct.error, MemoryError) as error:
-        raise DataError(f"{path} cannot be read as safetensors: {error}") from error
+    return sum(info.size for info in read_tensor_infos(path).values())

@@ -10,6 +10,7 @@ from ensgan.types.images import (
     ImageShape,
     MemberId,
     Samples,
+    check_class_names,
     gan_of,
     step_of,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "Samples",
     "Selection",
     "UInt8Array",
+    "check_class_names",
     "form_name",
     "gan_of",
     "harmonic_mean",
