@@ -27,6 +27,7 @@ from ensgan.search import (
     Ratio,
     ScoredFeatures,
     bootstrap,
+    exhaustive,
     find_form,
     hypervolume,
     optimise_weights,
@@ -120,21 +121,29 @@ def test_moves_equal_the_definition(name: str, seed: int, size: int) -> None:
 
 @pytest.mark.parametrize("name", [form.name for form in FORMS if not form.needs_features])
 @pytest.mark.parametrize("sampler", ["exhaustive", "pareto-local"])
-def test_bounds_and_constraints_lose_nothing(name: str, sampler: str) -> None:
+def test_bounds_and_constraints_lose_nothing(
+    name: str, sampler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A larger pool with constraints: exhaustive search prunes, and misses no ensemble."""
+    # Without its head start the front is what the bounds let through, and nothing else.
+    monkeypatch.setattr(exhaustive, "_HEAD_START", 0)
     scores = made_up_pool(3, members=15)
+    # All pairs overlap, so that the bound of the second objective has something to add up.
+    scores = replace(scores, overlap=0.2 + 0.7 * scores.overlap)
     front = search(
-        scores, sampler=sampler, objectives=name, max_size=4, include=["GAN0@20000"], max_per_gan=2
+        scores, sampler=sampler, objectives=name, max_size=5, include=["GAN0@20000"], max_per_gan=2
     )
     evaluator = Evaluator(scores, objectives=name)
     subsets = every_subset(15)
     gan = np.arange(15) % 4
-    fits = (subsets.sum(axis=1) <= 4) & subsets[:, 0]
+    fits = (subsets.sum(axis=1) <= 5) & subsets[:, 0]
     for number in range(4):
         fits &= subsets[:, gan == number].sum(axis=1) <= 2
     values = evaluator(subsets[fits])
     best = hypervolume(np.column_stack((values.first, values.second)))
     assert front.hypervolume == pytest.approx(best, abs=1e-12)
+    if sampler == "exhaustive":
+        assert front.trials < fits.sum() / 2
 
 
 def crowded_pool() -> PoolScores:
