@@ -17,7 +17,7 @@ def known_names() -> KnownNames:
     return {
         "dataset": data.names(),
         "GAN": zoo.names(),
-        "extractor": embedding.names(),
+        "extractor": embedding.EXTRACTORS.names(),
         "sampler": samplers(),
         "form of the objectives": FORMS.names(),
         "rule": _heads(rules()),

@@ -8,7 +8,7 @@ import resource
 import pytest
 import torch
 
-from ensgan.train.allocator import keep_freed_memory
+from ensgan.train.machine import keep_freed_memory
 
 PAGE = 4096
 NUMBERS = 4 << 20

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from ensgan.train.adam import FusedAdam
+from ensgan.train.updates import FusedAdam
 from ensgan.zoo.optimiser import Adam
 
 

@@ -8,15 +8,14 @@ import pytest
 import torch
 
 from ensgan.embedding import make_extractor
-from ensgan.embedding.ahead import ahead
-from ensgan.embedding.extractor import Extractor
+from ensgan.embedding.extractor import Extractor, map_ahead
 from ensgan.embedding.random_network import RANDOM, RandomNetwork
 from ensgan.errors import InputError
 
 
 def test_order_and_end() -> None:
-    assert list(ahead(lambda x: x * 10, range(7))) == [0, 10, 20, 30, 40, 50, 60]
-    assert list(ahead(str, [])) == []
+    assert list(map_ahead(lambda x: x * 10, range(7))) == [0, 10, 20, 30, 40, 50, 60]
+    assert list(map_ahead(str, [])) == []
 
 
 def test_the_next_item_is_prepared_while_the_last_is_used() -> None:
@@ -26,7 +25,7 @@ def test_the_next_item_is_prepared_while_the_last_is_used() -> None:
         started[index].set()
         return index
 
-    results = ahead(prepare, range(3))
+    results = map_ahead(prepare, range(3))
     assert next(results) == 0
     assert started[1].wait(10), "item 1 was not begun while item 0 was in use"
 
@@ -37,7 +36,7 @@ def test_an_error_comes_in_its_place() -> None:
             raise InputError("two")
         return x
 
-    results = ahead(prepare, range(4))
+    results = map_ahead(prepare, range(4))
     assert [next(results), next(results)] == [0, 1]
     with pytest.raises(InputError, match="two"):
         next(results)

@@ -4,23 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from ensgan.errors import DataError, InputError
 from ensgan.files import sha256_arrays
-from ensgan.metrics.blocks import Member
-from ensgan.metrics.exact import BoolArray
-from ensgan.metrics.features import FeatureSource, open_features
-from ensgan.types import PoolScores, Resamples
+from ensgan.metrics.features import FeatureSource, PoolLabels, open_features
+from ensgan.metrics.radii_task import Member
+from ensgan.types import BoolArray, PoolScores
 
 
 def feature_contents(
-    real: FeatureSource, fakes: Sequence[FeatureSource], names: Sequence[str]
+    real: FeatureSource,
+    fakes: Sequence[FeatureSource],
+    names: Sequence[str],
+    labels: PoolLabels | None = None,
 ) -> tuple[str, ...]:
-    """SHA-256 over the features of the real set and of each member, one set in memory at a time."""
+    """SHA-256 over the features (and labels) of each set, the real one first.
+
+    One set is in memory at a time.
+    """
     sources = zip(("real features", *names), (real, *fakes), strict=True)
-    return tuple(sha256_arrays(open_features(source, name)) for name, source in sources)
+    contents = tuple(sha256_arrays(open_features(source, name)) for name, source in sources)
+    return contents if labels is None else labelled_contents(contents, labels)
+
+
+def labelled_contents(contents: Sequence[str], labels: PoolLabels) -> tuple[str, ...]:
+    """Content keys that also stand for the labels: scores within classes depend on both."""
+    return tuple(
+        sha256_arrays(np.array(content), np.asarray(part))
+        for content, part in zip(contents, (labels[0], *labels[1]), strict=True)
+    )
 
 
 def still_valid(
@@ -83,18 +98,12 @@ def wanted_pairs(names: tuple[str, ...], known: PoolScores | None) -> BoolArray:
     return wanted
 
 
-def check_settings(known: PoolScores, *, fast: bool, rounds: int) -> None:
-    """Refuse known scores that were counted another way than the new ones will be.
+def check_resamples(known: PoolScores, rounds: int) -> None:
+    """Refuse known scores that lack resamples asked for.
 
     Raises:
-        InputError: fast and exact scores in one pool, or resamples that the known scores lack.
+        InputError: they hold another number of them.
     """
-    if known.fast != fast:
-        was, add = ("fast", "add --fast") if known.fast else ("exact", "leave --fast out")
-        raise InputError(
-            f"the scores to extend are {was}, the new ones would not be, and a pool cannot mix "
-            f"them: {add}, or score the whole pool without --extend"
-        )
     held = 0 if known.resamples is None else len(known.resamples)
     if rounds and rounds != held:
         raise InputError(
@@ -124,24 +133,27 @@ def check_known(known: PoolScores, members: tuple[Member, ...], k: int) -> None:
 
 
 def merged(scores: PoolScores, known: PoolScores) -> PoolScores:
-    """``scores`` with the members and pairs of ``known`` filled in."""
-    place = {name: index for index, name in enumerate(scores.names)}
-    old = [index for index, name in enumerate(known.names) if name in place]
-    new = [place[known.names[index]] for index in old]
-    for field in ("density", "coverage", "masks"):
-        getattr(scores, field)[new] = getattr(known, field)[old]
-    for field in ("directed", "overlap"):
-        getattr(scores, field)[np.ix_(new, new)] = getattr(known, field)[np.ix_(old, old)]
-    if scores.resamples is None or known.resamples is None:
-        return scores
-    return replace(scores, resamples=_merged_rounds(scores.resamples, known.resamples, new, old))
+    """``scores`` with the members and pairs of ``known`` filled in, as new arrays."""
+    part = known.part([name for name in known.names if name in scores.names])
+    rows = np.array([scores.names.index(name) for name in part.names])
+    pairs = rows[:, None], rows
+    places: dict[str, Any] = {"density": rows, "coverage": rows, "masks": rows}
+    places |= {"directed": pairs, "overlap": pairs}
+    new = {field: _filled(scores, part, field, where) for field, where in places.items()}
+    resamples = scores.resamples
+    if resamples is not None and part.resamples is not None:
+        places = {"density": np.s_[:, rows], "masks": np.s_[:, rows]}
+        places["directed"] = (slice(None), *pairs)
+        drawn = {
+            field: _filled(resamples, part.resamples, field, where)
+            for field, where in places.items()
+        }
+        resamples = replace(resamples, **drawn)
+    return replace(scores, resamples=resamples, **new)
 
 
-def _merged_rounds(
-    rounds: Resamples, known: Resamples, new: Sequence[int], old: Sequence[int]
-) -> Resamples:
-    density, masks, directed = rounds.density, rounds.masks, rounds.directed
-    density[:, new] = known.density[:, old]
-    masks[:, new] = known.masks[:, old]
-    directed[:, np.array(new)[:, None], new] = known.directed[:, np.array(old)[:, None], old]
-    return rounds
+def _filled(into: Any, known: Any, field: str, where: Any) -> Any:
+    """A copy of an array with those places taken from the known one."""
+    array = getattr(into, field).copy()
+    array[where] = getattr(known, field)
+    return array

@@ -10,7 +10,7 @@ import pytest
 
 from ensgan.errors import DataError
 from ensgan.metrics import blocks, measure_pool, pool, score_pool
-from ensgan.metrics.growing import feature_contents, still_valid
+from ensgan.metrics.extend import feature_contents, still_valid
 from ensgan.types import PoolScores
 
 RNG = np.random.default_rng(0)
