@@ -60,8 +60,8 @@ def apart(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str,
 def make_jobs(folder: Path, count: int, steps: int) -> list[Any]:
     """Jobs that differ in name, seed and folder only."""
     from ensgan.config import parse_spec
-    from ensgan.pipeline.folder import SweepFolder
-    from ensgan.pipeline.prepare import member_jobs, resolve, write_inputs
+    from ensgan.sweep.folder import SweepFolder
+    from ensgan.sweep.inputs import member_jobs, resolve, write_inputs
 
     spec = parse_spec({**SPEC, "train": {**SPEC["train"], "steps": steps}})
     resolved = resolve(spec)
@@ -114,9 +114,9 @@ def efficiency(trials: int, steps: int) -> dict[str, Any]:
 
 def simulation(gpus: int) -> dict[str, Any]:
     from ensgan import zoo
-    from ensgan.cluster.shares import orders
+    from ensgan.cluster.resources import trial_requests
     from ensgan.config import ClusterSpec
-    from ensgan.pipeline.cost import Measured, with_costs
+    from ensgan.sweep.planning.cost import Measured, with_costs
     from ensgan.types import ImageShape
 
     with tempfile.TemporaryDirectory(prefix="ensgan-bench-") as name:
@@ -125,7 +125,8 @@ def simulation(gpus: int) -> dict[str, Any]:
         rows = with_costs(rows, ImageShape(1, 32), Measured(Path(name) / "none"), memory=False)
     jobs = [replace(job, name=f"{job.name}/{i}") for job in rows for i in range(COPIES)]
     lengths = {job.name: job.effort for job in jobs}
-    queue = [order.gan for order in orders(jobs, ClusterSpec(gpus_per_trial=1.0), None)]
+    requests = trial_requests(jobs, ClusterSpec(gpus_per_trial=1.0), None)
+    queue = [request.gan for request in requests]
     bound = max(max(lengths.values()), sum(lengths.values()) / gpus)
     return {
         "trials": len(jobs),
@@ -150,8 +151,8 @@ def driver_memory(trials: int) -> dict[str, Any]:
     from ensgan.cluster.executor import RayExecutor
     from ensgan.cluster.session import ray_session
     from ensgan.config import ClusterSpec
-    from ensgan.pipeline.events import ignore
-    from ensgan.pipeline.executor import grow_here
+    from ensgan.sweep.events import ignore
+    from ensgan.sweep.executor import grow_here
 
     seen: list[str] = []
     with tempfile.TemporaryDirectory(prefix="ensgan-bench-") as name:

@@ -1,6 +1,6 @@
 """What scoring every snapshot as it is made costs beside the training of that snapshot.
 
-Figures come from the member records that a trial writes (``ensgan.pipeline.members.grow``): seconds
+Figures come from the member records that a trial writes (``ensgan.sweep.member_job.grow``): seconds
 of training since the snapshot before, of making its images, of embedding and of scoring them. The
 real images' radii are measured once, before the trials. A GAN's first snapshot also loads the
 extractor and the real features: it is shown apart.
@@ -31,10 +31,10 @@ def of_rows(
             extrapolated to the sweep's spacing (an update costs the same all along).
         data_dir: where data sets lie.
     """
-    from ensgan.pipeline.folder import SweepFolder
-    from ensgan.pipeline.members import grow
-    from ensgan.pipeline.names import load_sweep
-    from ensgan.pipeline.prepare import member_jobs, resolve, write_inputs
+    from ensgan.sweep.folder import SweepFolder
+    from ensgan.sweep.inputs import member_jobs, resolve, write_inputs
+    from ensgan.sweep.member_job import grow
+    from ensgan.sweep.sweep_file import load_sweep
 
     # No classifier is trained here, and no member comes from elsewhere.
     alone = ["evaluate.strategies=[]", "select.rule=knee", "members=[]"]

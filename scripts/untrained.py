@@ -20,10 +20,10 @@ import numpy as np
 
 from ensgan import embedding, metrics, train, zoo
 from ensgan.errors import EnsganError
-from ensgan.pipeline.finished import open_sweep
-from ensgan.pipeline.members import MemberJob, sample_labels
-from ensgan.pipeline.prepare import member_jobs, resolve, write_inputs
+from ensgan.evaluation.finished_sweep import open_sweep
 from ensgan.store import default_storage
+from ensgan.sweep.inputs import member_jobs, resolve, write_inputs
+from ensgan.sweep.member_job import MemberJob, sample_labels
 from ensgan.types import Samples
 
 

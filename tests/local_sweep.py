@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from tiny_sweep import tiny
 
-from ensgan.cluster import launch
 from ensgan.config import SweepSpec, parse_spec
 from ensgan.errors import StoreError
-from ensgan.pipeline.events import Event
-from ensgan.pipeline.results import SweepResult
+from ensgan.launch import sweep as launch
 from ensgan.store import MemoryStore
+from ensgan.sweep.events import Event
+from ensgan.sweep.result import SweepResult
 
 
 class Home:

@@ -11,11 +11,11 @@ from tiny_sweep import tiny
 from ensgan import metrics
 from ensgan.config import parse_spec
 from ensgan.files import sha256_file
-from ensgan.pipeline.evaluate import DatasetFiles
-from ensgan.pipeline.folder import SweepFolder
-from ensgan.pipeline.members import MemberResult
 from ensgan.search import search, select
 from ensgan.store import MemoryStore
+from ensgan.sweep.classifier_job import DatasetFiles
+from ensgan.sweep.folder import SweepFolder
+from ensgan.sweep.member_job import MemberResult
 from ensgan.types import Dataset, Samples
 
 GANS = ("SNGAN", "SAGAN", "ReACGAN")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ensgan import zoo
-from ensgan.pipeline.members import MemberJob
+from ensgan.sweep.member_job import MemberJob
 from ensgan.train import TrainSettings
 
 

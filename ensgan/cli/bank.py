@@ -77,7 +77,7 @@ def bank(
     from ensgan import __version__
     from ensgan.data.pool import check_name
     from ensgan.ensemble.external import draw_bank, open_sampler
-    from ensgan.pipeline.outside import add_bank
+    from ensgan.recording.external_ensemble import add_bank
 
     chosen = check_name(name or Path(generator.partition(":")[0]).stem.replace(".", "-"))
     wanted = _labels(pool, RealSource(data, data_dir, image_size, accept_checksum), labels, n, seed)

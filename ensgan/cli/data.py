@@ -138,7 +138,6 @@ def parse_options(texts: list[str]) -> dict[str, bool | int | float | str | None
 
 def _table(report: DataReport) -> RenderableType:
     from rich.console import Group
-    from rich.markup import escape
     from rich.table import Table
     from rich.text import Text
 
@@ -151,7 +150,7 @@ def _table(report: DataReport) -> RenderableType:
     classes = Table("class", *report.splits)
     for name in report.class_names:
         row = [f"{split.classes[name]:,}" for split in report.splits.values()]
-        classes.add_row(escape(name), *row)
+        classes.add_row(name, *row)
     kind = "grey" if report.channels == 1 else "RGB"
     size = report.image_size
     lines = [

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 if TYPE_CHECKING:
-    from ensgan.pipeline.evaluation import EvaluationOptions
+    from ensgan.evaluation.evaluate import EvaluationOptions
 
 StorageOption: TypeAlias = Annotated[
     Path | None,
@@ -16,9 +16,6 @@ StorageOption: TypeAlias = Annotated[
 ]
 UriOption: TypeAlias = Annotated[
     str | None, typer.Option(help="MLflow address.  [default: the sweep's own]")
-]
-AddressOption: TypeAlias = Annotated[
-    str, typer.Option(help="Ray: 'local', 'auto' or HOST:PORT; 'none' uses no Ray.")
 ]
 RepeatsOption: TypeAlias = Annotated[int, typer.Option(min=1, help="Classifiers a strategy.")]
 WidthOption: TypeAlias = Annotated[
@@ -97,7 +94,7 @@ def evaluation_options(
         InputError: a value out of its range.
     """
     from ensgan.downstream import ClassifierSettings
-    from ensgan.pipeline.evaluation import EvaluationOptions
+    from ensgan.evaluation.evaluate import EvaluationOptions
 
     names = tuple(name.strip() for name in strategies.split(",") if name.strip())
     settings = ClassifierSettings(**classifier)

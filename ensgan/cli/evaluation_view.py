@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-    from ensgan.pipeline.evaluation import OnProgress, Progress
+    from ensgan.evaluation.evaluate import OnProgress, Progress
 
 SHOWN = ("accuracy", "g_mean", "auc")
 
@@ -20,11 +20,12 @@ SHOWN = ("accuracy", "g_mean", "auc")
 @contextmanager
 def classifiers() -> Iterator[OnProgress]:
     """Progress of an evaluation on stderr: a bar on a terminal, one line a classifier elsewhere."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
     from rich.progress import Progress as Bar
 
-    console = Console(stderr=True)
+    from ensgan.cli.output import PlainConsole
+
+    console = PlainConsole(stderr=True)
     if not console.is_terminal:
         yield lambda progress: typer.echo(sentence(progress), err=True)
         return

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
+from ensgan.caches import read_cached, write_cached
 from ensgan.data.picture import PLAIN, STRETCHED, TRANSPARENT, Turns, is_picture
 from ensgan.data.prepare import Job, Preparation, Prepared, prepare
 from ensgan.errors import DataError
-from ensgan.files import content_key, read_cached, write_cached
-from ensgan.inputs import kind, printable, refuse, relative, require_memory
+from ensgan.files import content_key
+from ensgan.inputs import kind, refuse, relative, require_memory
+from ensgan.text import printable
 from ensgan.types import UInt8Array
 
 _VERSION = 3  # raise it when the same files would give other images
@@ -68,7 +70,7 @@ def find_pictures(root: Path) -> Found:
     problems: list[str] = []
 
     def not_listed(error: OSError) -> None:
-        problems.append(f"{printable(error.filename)} cannot be listed ({error.strerror})")
+        problems.append(f"{error.filename} cannot be listed ({error.strerror})")
 
     for folder, folders, files in os.walk(root, onerror=not_listed):
         folders[:] = sorted(name for name in folders if not is_leftover(name))
@@ -83,7 +85,7 @@ def find_pictures(root: Path) -> Found:
                 found.append(path)
             elif what != "folder":
                 left_out.append(path)
-    refuse(f"{printable(root)} cannot be used", problems)
+    refuse(f"{root} cannot be used", problems)
     unread = [path for path in left_out if path.suffix.lower() in _UNREAD or kind(path) != "file"]
     others = [path for path in left_out if path not in unread]
     return Found(tuple(found), _left_out(unread, unreadable=True), _left_out(others))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ensgan.caches import cache_folder
 from ensgan.data.folder import class_order
 from ensgan.data.image_files import decode_files, find_pictures
 from ensgan.data.picture import read_picture
@@ -17,7 +18,7 @@ from ensgan.data.prepare import Job, Preparation, make_square, resize, with_chan
 from ensgan.data.request import split_of_folder
 from ensgan.data.table import NamedFiles, inside, read_table
 from ensgan.errors import DataError
-from ensgan.files import cache_folder, map_array, read_npz
+from ensgan.files import map_array, read_npz
 from ensgan.inputs import kind, refuse, relative
 from ensgan.types import ImageShape, Int64Array, UInt8Array, check_class_names
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from ensgan.caches import cache_folder
 from ensgan.data.archive import CHANNELS
 from ensgan.data.image_files import NOTHING, Findings, Found, decode_files
 from ensgan.data.levels import WINDOWS
 from ensgan.data.prepare import FITS, Box, Job, Preparation
 from ensgan.data.request import SPLITS, Option, Request, split_of_folder
 from ensgan.errors import DataError
-from ensgan.files import cache_folder
 from ensgan.inputs import refuse, relative
 from ensgan.types import Dataset, Float64Array, Int64Array, Samples
 

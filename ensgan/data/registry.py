@@ -14,8 +14,9 @@ from ensgan.data.medmnist import MEDMNIST, NPZ, load_file, refuse_volumes
 from ensgan.data.phantom import PHANTOM
 from ensgan.data.request import ReportProgress, Request, Scalar, Source, data_root, read_options
 from ensgan.errors import DataError, unknown_name
-from ensgan.inputs import kind, printable, require_file
+from ensgan.inputs import kind, require_file
 from ensgan.registry import Registry
+from ensgan.text import printable
 from ensgan.types import Dataset
 
 DATASETS: Registry[Source] = Registry(

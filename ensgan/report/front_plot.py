@@ -13,7 +13,7 @@ from ensgan.types import Front, FrontPoint
 
 
 def best_of_two(front: Front) -> list[FrontPoint]:
-    """The points that no other beats in the first two objectives, by descending Intra-d.
+    """The points that no other beats in the first two objectives, by falling first objective.
 
     Of two objectives that is the whole front; with a third one the others lie behind its edge.
     """
@@ -32,8 +32,8 @@ def front_html(front: Front, selected: FrontPoint | None = None) -> str:
     edge = best_of_two(front)
     figure = go.Figure(
         go.Scatter(
-            x=[point.inter_d for point in edge],
-            y=[point.intra_d for point in edge],
+            x=[point.second for point in edge],
+            y=[point.first for point in edge],
             mode="lines",
             line={"dash": "dot"},
             name=f"best in {first.name} and {second.name}" if third else "Pareto front",
@@ -43,8 +43,8 @@ def front_html(front: Front, selected: FrontPoint | None = None) -> str:
     )
     figure.add_trace(
         go.Scatter(
-            x=[point.inter_d for point in front],
-            y=[point.intra_d for point in front],
+            x=[point.second for point in front],
+            y=[point.first for point in front],
             mode="markers",
             marker=_colours(front),
             name="Pareto front",
@@ -55,8 +55,8 @@ def front_html(front: Front, selected: FrontPoint | None = None) -> str:
     if selected is not None:
         figure.add_trace(
             go.Scatter(
-                x=[selected.inter_d],
-                y=[selected.intra_d],
+                x=[selected.second],
+                y=[selected.first],
                 mode="markers",
                 marker={"size": 14, "symbol": "star"},
                 name="selected",
@@ -92,12 +92,12 @@ def front_png(front: Front, selected: FrontPoint | None = None) -> bytes:
     figure = Figure(figsize=(7, 5), layout="constrained")
     axes = figure.subplots()
     edge = best_of_two(front)
-    xs, ys = ([getattr(p, name) for p in edge] for name in ("inter_d", "intra_d"))
+    xs, ys = ([getattr(p, name) for p in edge] for name in ("second", "first"))
     if third:
         axes.plot(xs, ys, ":", label=f"best in {first.name} and {second.name}", zorder=1)
         marks = axes.scatter(
-            [point.inter_d for point in front],
-            [point.intra_d for point in front],
+            [point.second for point in front],
+            [point.first for point in front],
             c=[front.values(point)[2] for point in front],
             s=20,
             zorder=2,
@@ -106,7 +106,7 @@ def front_png(front: Front, selected: FrontPoint | None = None) -> bytes:
     else:
         axes.plot(xs, ys, "o:", label="Pareto front")
     if selected is not None:
-        axes.plot([selected.inter_d], [selected.intra_d], "r*", markersize=14, label="selected")
+        axes.plot([selected.second], [selected.first], "r*", markersize=14, label="selected")
     axes.set(xlabel=second.label, ylabel=first.label)
     axes.set_title(_title(front), fontsize=10)
     axes.legend()
@@ -118,12 +118,12 @@ def front_png(front: Front, selected: FrontPoint | None = None) -> bytes:
 def membership_png(front: Front, most: int = 40) -> bytes:
     """Heat map as a PNG: which member (row, the most frequent first) is in which front point.
 
-    Columns run from the smallest Intra-d to the largest. At most ``most`` members
+    Columns run from the smallest first objective to the largest. At most ``most`` members
     are shown; the number behind a name is its share of the front's points.
     """
     from matplotlib.figure import Figure
 
-    points = sorted(front, key=lambda point: point.intra_d)
+    points = sorted(front, key=lambda point: point.first)
     counts = Counter(name for point in points for name in point.members)
     names = sorted(counts, key=lambda name: (-counts[name], name))[:most]
     present = [[name in point.members for point in points] for name in names]

@@ -15,6 +15,7 @@ from ensgan.ensemble import non_commercial
 from ensgan.report import geometry
 from ensgan.report.content import Content
 from ensgan.report.front_plot import best_of_two
+from ensgan.text import hide_credentials
 from ensgan.types import gan_of, step_of
 
 SHOWN_METRICS = ("accuracy", "g_mean", "auc")
@@ -134,25 +135,25 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
             found |= _leaves(value, f"{prefix}{key}.")
         elif value not in (None, [], ""):
             text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
-            found[f"{prefix}{key}"] = text
+            found[f"{prefix}{key}"] = hide_credentials(str(text))
     return found
 
 
 def _front_drawing(content: Content) -> dict[str, Any] | None:
-    """Coordinates of the front's drawing; points from the smallest Inter-d to the largest.
+    """Coordinates of the front's drawing; points by rising second objective.
 
     A third objective is how full the marks are: the larger, the fuller.
     """
     front = content.front
     if front is None or len(front) == 0:
         return None
-    points = sorted(front, key=lambda point: (point.inter_d, *front.values(point)))
-    x, y = geometry.front_axes([p.inter_d for p in points], [p.intra_d for p in points])
+    points = sorted(front, key=lambda point: (point.second, *front.values(point)))
+    x, y = geometry.front_axes([p.second for p in points], [p.first for p in points])
     shades = geometry.shades([sum(front.values(point)[2:]) for point in points])
     marks = [
         {
-            "x": x(point.inter_d),
-            "y": y(point.intra_d),
+            "x": x(point.second),
+            "y": y(point.first),
             "shade": shade,
             "point": point,
             "cells": front.cells(point),
@@ -160,7 +161,7 @@ def _front_drawing(content: Content) -> dict[str, Any] | None:
         }
         for point, shade in zip(points, shades, strict=True)
     ]
-    edge = [(x(point.inter_d), y(point.intra_d)) for point in best_of_two(front)]
+    edge = [(x(point.second), y(point.first)) for point in best_of_two(front)]
     return {
         "width": geometry.WIDTH,
         "height": geometry.HEIGHT,

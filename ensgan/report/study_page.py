@@ -169,7 +169,9 @@ def _cells(part: StudyPart, row: StrategyRow) -> list[str]:
     sweep, auc = part.evaluation.sweep, row.metrics["auc"]
     intra = inter = None
     if row.members and row.draws == 1:
-        intra, inter = objectives(sweep.scores, row.members, sweep.spec.search.inter)
+        intra, inter = objectives(
+            sweep.scores, row.members, sweep.spec.search.inter, sweep.front.form
+        )
     classes = [m.mean for name, m in row.metrics.items() if name.startswith("accuracy_class_")]
     size = "–" if not row.members else str(len(row.members))
     if row.draws > 1:

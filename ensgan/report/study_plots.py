@@ -6,7 +6,7 @@ import io
 from typing import Any
 
 from ensgan.downstream import RankCorrelation
-from ensgan.pipeline.finished import FinishedSweep
+from ensgan.evaluation.finished_sweep import FinishedSweep
 from ensgan.report.study import METRICS, StudyPart, objectives
 from ensgan.types import read_objective
 
@@ -41,7 +41,9 @@ def front_figure(part: StudyPart) -> bytes:
         # Draws of one strategy, and points of one front, share a mark.
         group = strategy.group.partition("/")[0]
         index = list(drawn).index(group) if group in drawn else len(drawn)
-        intra, inter = objectives(sweep.scores, strategy.members, sweep.spec.search.inter)
+        intra, inter = objectives(
+            sweep.scores, strategy.members, sweep.spec.search.inter, sweep.front.form
+        )
         color = f"C{index % 10}"
         label = None if group in drawn else group
         if inter is None:
@@ -63,7 +65,7 @@ def front_places(sweep: FinishedSweep) -> tuple[str, list[tuple[float, float]]]:
     """
     first, *others = (axis.key for axis in sweep.front.axes)
     if first == "intra_d":
-        places = [(point.inter_d, point.intra_d) for point in sweep.front]
+        places = [(point.second, point.first) for point in sweep.front]
     else:
         found = (objectives(sweep.scores, p.members, sweep.spec.search.inter) for p in sweep.front)
         places = [(inter, intra) for intra, inter in found if inter is not None]

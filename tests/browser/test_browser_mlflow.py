@@ -20,8 +20,8 @@ NAME = "<img src=x onerror=alert(1)>"
 @pytest.fixture(scope="module")
 def sweep(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Storage and run ID of a real sweep, and beside it a run whose name is markup."""
-    from ensgan.cluster.launch import run_sweep
     from ensgan.config import parse_spec
+    from ensgan.launch.sweep import run_sweep
     from ensgan.store import open_store
 
     storage = tmp_path_factory.mktemp("storage")

@@ -12,9 +12,9 @@ from evaluation_shell import Shell
 from made_sweep import blobs, make_sweep
 
 from ensgan import __version__
-from ensgan.pipeline import evaluate as jobs
-from ensgan.pipeline.finished import open_sweep
+from ensgan.evaluation.finished_sweep import open_sweep
 from ensgan.search import Evaluator
+from ensgan.sweep import classifier_job as jobs
 from ensgan.types import Samples
 
 

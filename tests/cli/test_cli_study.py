@@ -14,11 +14,11 @@ from made_sweep import make_sweep
 from PIL import Image
 
 from ensgan.errors import InputError
-from ensgan.pipeline.executor import LocalExecutor
-from ensgan.pipeline.finished import open_sweep
-from ensgan.pipeline.rescore import rescore
+from ensgan.evaluation.finished_sweep import open_sweep
+from ensgan.evaluation.other_extractor import rescore
 from ensgan.report.study_plots import front_places
 from ensgan.search import Evaluator
+from ensgan.sweep.executor import LocalExecutor
 
 STRATEGIES = "real,best-single,all,random:3,selected,by-intra,front:2"
 
@@ -83,7 +83,7 @@ def test_a_front_of_other_objectives_is_drawn_by_intra_d_and_inter_d(shell: Shel
     other = replace(
         sweep.front,
         objectives=("frechet:max:1-d/scale", "frechet_between:min:1-d/scale"),
-        points=tuple(replace(p, intra_d=-p.intra_d, inter_d=9.0) for p in sweep.front),
+        points=tuple(replace(p, first=-p.first, second=9.0) for p in sweep.front),
     )
     cloud, same = front_places(replace(sweep, front=other))
     assert cloud == "."

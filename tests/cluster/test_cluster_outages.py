@@ -20,8 +20,8 @@ import pytest
 from small_disk import fill, small_disk
 from tiny_sweep import tiny, write_sweep
 
-from ensgan.cluster import launch
 from ensgan.config import parse_spec
+from ensgan.launch import sweep as launch
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

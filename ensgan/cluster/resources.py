@@ -1,0 +1,97 @@
+"""How much of a machine each trial gets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from ensgan.config import ClusterSpec
+from ensgan.errors import InputError
+from ensgan.sweep.member_job import MemberJob
+from ensgan.sweep.planning.cost import gpu_share, slots_of
+
+RETRY_FACTOR = 2.0
+"""A trial that ran out of memory is tried again with this many times its share."""
+
+
+@dataclass(frozen=True)
+class TrialRequest:
+    """One trial to run.
+
+    Attributes:
+        gan: of which job.
+        cpus, gpus: what Ray reserves for it; below 1, GPUs are shared.
+    """
+
+    gan: str
+    cpus: float
+    gpus: float
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The trial's configuration as Tune passes it to the trial."""
+        return asdict(self)
+
+    @property
+    def share(self) -> float:
+        """What an hour of it costs: GPUs, or CPUs where it gets none."""
+        return self.gpus or self.cpus
+
+    def enlarged(self) -> TrialRequest | None:
+        """With a larger share of a GPU; None when it has a whole one already."""
+        if self.gpus >= 1:
+            return None
+        return replace(self, gpus=min(1.0, self.gpus * RETRY_FACTOR))
+
+
+def trial_requests(
+    jobs: Sequence[MemberJob], settings: ClusterSpec, gpu_bytes: int | None
+) -> tuple[TrialRequest, ...]:
+    """What to run, in this order: by priority, then the longest first.
+
+    The longest go first because one that is begun last would run alone at the end.
+
+    Args:
+        jobs: with their efforts.
+        settings: of the cluster.
+        gpu_bytes: memory of the smallest GPU; None when there is none or nobody can say.
+    """
+    ranked = sorted(jobs, key=lambda job: (-settings.priority.get(job.name, 0), -job.effort))
+    return tuple(
+        TrialRequest(
+            job.name, settings.cpus_per_trial, gpu_share(settings, job.memory_bytes, gpu_bytes)
+        )
+        for job in ranked
+    )
+
+
+def check_satisfiable(
+    what: str, amounts: Mapping[str, float], nodes: Sequence[Mapping[str, float]], remedy: str
+) -> None:
+    """Refuse what no node can ever give: Ray would wait for it in silence.
+
+    Args:
+        what: asks for the amounts, by Ray's resource name.
+        nodes: resources of every living node.
+        remedy: how to ask for less; ``{}`` in it becomes the resource's name.
+
+    Raises:
+        InputError: names the resource, what is asked for and what there is.
+    """
+    for resource, amount in amounts.items():
+        most = max((node.get(resource, 0.0) for node in nodes), default=0.0)
+        if amount > most:
+            raise InputError(
+                f"{what} asks for {amount:g} {resource}, the cluster's largest node has {most:g}: "
+                + remedy.format(resource.lower())
+            )
+
+
+def trial_slots(request: TrialRequest, nodes: Sequence[Mapping[str, float]]) -> int:
+    """How many trials like this run at once; at least 1, because nodes may join later."""
+    total = sum(
+        slots_of(request.cpus, request.gpus, node.get("CPU", 0.0), node.get("GPU", 0.0))
+        for node in nodes
+    )
+    return max(1, total)

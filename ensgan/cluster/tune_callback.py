@@ -1,0 +1,211 @@
+"""What Tune reports, as members, failures and events."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.experiment import Trial
+
+from ensgan.cluster.resources import TrialRequest
+from ensgan.cluster.trainable import OUT_OF_MEMORY, STORAGE, heartbeat_path
+from ensgan.cluster.trial_queue import TrialQueue
+from ensgan.errors import DataError, StoreError, last_line
+from ensgan.files import read_json
+from ensgan.sweep.events import Event, OnEvent
+from ensgan.sweep.member_job import MemberJob, MemberResult
+
+POLL_SECONDS = 1.0
+NODE_SECONDS = 30.0
+"""So long the cluster may take to notice that a node is gone: five health checks missed."""
+
+
+class TuneCallback(tune.Callback):  # type: ignore[misc]
+    """Turns Tune's reports and the trials' heartbeats into members, failures and events.
+
+    The loss of a node costs a trial nothing; the loss of its process counts against ``retries``
+    unless the trial had got further than at the loss before. When results cannot be written, all
+    trials are ended: it is not one GAN's fault.
+
+    Everything here runs in the driver, in the thread of ``Tuner.fit``.
+
+    Args:
+        queue: where trials that come back are put.
+        jobs: all of them.
+        on_member: called once for every finished member.
+        on_event: called for losses, failures, warnings and the progress of every trial.
+        retries: losses of a process without progress between them before a GAN is given up.
+        living_nodes: IDs of the cluster's nodes; without it a lost node looks like a lost process.
+
+    Attributes:
+        failed: GANs that will not be finished, with the reason.
+        members: names of those finished, by GAN.
+    """
+
+    def __init__(
+        self,
+        queue: TrialQueue,
+        jobs: Sequence[MemberJob],
+        on_member: Callable[[MemberResult], None],
+        on_event: OnEvent,
+        retries: int = 2,
+        living_nodes: Callable[[], Collection[str]] | None = None,
+    ) -> None:
+        self.queue = queue
+        self.living_nodes = living_nodes
+        self.retries = retries
+        self.jobs = {job.name: job for job in jobs}
+        self.on_member = on_member
+        self.on_event = on_event
+        self.failed: dict[str, str] = {}
+        self.members: dict[str, set[str]] = {job.name: set() for job in jobs}
+        self._step_at_loss: dict[str, int] = {}
+        self._failed_starts: dict[str, int] = {}
+        self._reported: dict[str, float] = {}
+        self._next_poll = 0.0
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune pickles its callbacks into a state that ensgan never restores from.
+        return {}
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        """Called when a trial has a slot."""
+        self.queue.on_trial_start(trial.trial_id)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
+    ) -> None:
+        """Called for every report of a trial."""
+        try:
+            self._take(trial, result)
+        except StoreError as error:  # the driver cannot write the manifest
+            self.queue.halt(str(error))
+
+    def _take(self, trial: Trial, result: Mapping[str, Any]) -> None:
+        if "member" in result:
+            member = MemberResult.from_json(result["member"])
+            members = self.members[result["gan"]]
+            # A trial that starts again reports what it finds on disk once more.
+            if member.name not in members:
+                members.add(member.name)
+                self.on_member(member)
+        elif OUT_OF_MEMORY in result:
+            self._enlarge(trial, result["gan"], result[OUT_OF_MEMORY])
+        elif STORAGE in result:
+            self.queue.halt(result[STORAGE])
+        elif "error" in result:
+            self._fail(result["gan"], result["error"])
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **_: Any) -> None:
+        """Called about ten times a second; heartbeats are read once a second.
+
+        Tune's own loop does this, and no thread, so that queue and listeners have one user.
+        """
+        now = time.monotonic()
+        if now < self._next_poll:
+            return
+        self._next_poll = now + POLL_SECONDS
+        self.queue.end_when_exhausted()
+        for request in self.queue.running.values():
+            heartbeat = _heartbeat(self.jobs[request.gan])
+            if heartbeat and heartbeat["time"] != self._reported.get(request.gan):
+                self._reported[request.gan] = heartbeat["time"]
+                self.queue.spending.progress(
+                    request.gan, heartbeat["step"], heartbeat["steps_per_second"]
+                )
+                self.on_event(Event("progress", heartbeat))
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        """Called when a trial was lost and Tune will start it again."""
+        gan = trial.config["gan"]
+        step = self._step(gan)
+        error = _error_of(trial)
+        node_lost = _node_is_gone(error) or self._node_left(gan, error)
+        if node_lost or step > self._step_at_loss.get(gan, 0):
+            # Tune counts every loss; one more is allowed for each that we do not count.
+            trial.max_failures += 1
+        self._step_at_loss[gan] = max(step, self._step_at_loss.get(gan, 0))
+        self.queue.spending.trial_ended(trial.trial_id)
+        fields = {"gan": gan, "step": step, "kind": "node" if node_lost else "process"}
+        self.on_event(Event("lost", {**fields, "reason": last_line(error)}))
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
+        """Called when Tune gives a trial up: lost too often, or lost while it was starting.
+
+        Tune does not start the second kind again, so it comes back as a new trial.
+        """
+        gan, error = trial.config["gan"], _error_of(trial)
+        starts = self._failed_starts[gan] = self._failed_starts.get(gan, 0) + 1
+        was_running = trial.run_metadata.num_failures > trial.max_failures
+        if was_running or starts > self.retries:
+            self._fail(gan, f"lost too often: {last_line(error)}")
+            return
+        self.queue.run_next(TrialRequest(**trial.config))
+        fields = {"gan": gan, "step": self._step(gan), "kind": "process"}
+        self.on_event(Event("lost", {**fields, "reason": last_line(error)}))
+
+    def _fail(self, gan: str, reason: str) -> None:
+        """A GAN will not be finished."""
+        self.failed[gan] = reason
+        self.on_event(Event("failed", {"gan": gan, "error": reason}))
+
+    def _enlarge(self, trial: Trial, gan: str, reason: str) -> None:
+        larger = TrialRequest(**trial.config).enlarged()
+        if larger is None:
+            self._fail(gan, reason)
+            return
+        self.queue.run_next(larger)
+        message = f"{gan} ran out of GPU memory: again with {larger.gpus:g} of a GPU"
+        self.on_event(Event("warning", {"message": message}))
+
+    def _node_left(self, gan: str, error: BaseException | str | None) -> bool:
+        """Whether the node of a trial that became unreachable leaves the cluster.
+
+        A trial's connection breaks a moment before the cluster knows that its node is gone.
+        """
+        node = _heartbeat(self.jobs[gan]).get("ray_node")
+        if self.living_nodes is None or node is None or "unavailable" not in str(error).lower():
+            return False
+        deadline = time.monotonic() + NODE_SECONDS
+        while time.monotonic() < deadline:
+            if node not in self.living_nodes():
+                return True
+            time.sleep(0.2)
+        return False
+
+    def _step(self, gan: str) -> int:
+        """The step of the trial's last heartbeat."""
+        return int(_heartbeat(self.jobs[gan]).get("step", 0))
+
+
+def _error_of(trial: Trial) -> BaseException | str | None:
+    """What Tune says of a trial's last failure.
+
+    Tune reads it from the sweep's storage, which it reaches later than this process's own folder.
+    """
+    error: BaseException | str | None = trial.get_error()
+    if error is not None:
+        return error
+    try:
+        text = Path(trial.error_file).read_text(encoding="utf-8")
+    except (OSError, TypeError, UnicodeDecodeError):
+        return None
+    return text.rpartition("Failure # ")[2].strip() or None
+
+
+def _node_is_gone(error: BaseException | str | None) -> bool:
+    """The error of a trial whose node died, not only its process."""
+    text = str(error).lower()
+    signs = ("node died", "node has died", "node is dead", "node was terminated")
+    return any(sign in text for sign in signs)
+
+
+def _heartbeat(job: MemberJob) -> Mapping[str, Any]:
+    """What the trial of a job wrote last; empty where it has written nothing yet."""
+    with contextlib.suppress(DataError):
+        return dict(read_json(heartbeat_path(job)))
+    return {}

@@ -1,0 +1,1 @@
+"""Finished sweeps and handed-over ensembles, evaluated."""

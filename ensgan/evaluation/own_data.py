@@ -1,0 +1,143 @@
+"""An ensemble that was handed over, set up for evaluation on somebody's own data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ensgan import embedding, metrics
+from ensgan.config import parse_spec
+from ensgan.ensemble import Ensemble
+from ensgan.errors import DataError, InputError
+from ensgan.evaluation.finished_sweep import FinishedSweep
+from ensgan.files import atomic_path, content_key, sha256_file
+from ensgan.search import Evaluator, pool_key
+from ensgan.sweep.classifier_job import DatasetFiles
+from ensgan.sweep.folder import SweepFolder
+from ensgan.sweep.inputs import derive_seed, embedding_inputs
+from ensgan.sweep.member_job import MemberResult, sample_labels
+from ensgan.types import Dataset, Front, FrontPoint, Samples, Selection
+
+RULE = "handed over"
+
+
+def ensemble_folder(ensemble: Ensemble, dataset: Dataset, storage: Path) -> SweepFolder:
+    """Where results of this ensemble on these data are kept."""
+    key = content_key(sha256_file(ensemble.folder / "ensemble.json"), dataset.key)
+    return SweepFolder(storage / "evaluations" / f"{dataset.name.replace('/', '_')}-{key}")
+
+
+def open_handed_over(
+    ensemble: Ensemble, dataset: Dataset, folder: SweepFolder, seed: int = 0
+) -> FinishedSweep:
+    """Draw images of the members, score them against the data, and take the whole as G*.
+
+    Every member gets about as many images as the training split has, times its share of the
+    ensemble. The pool is scored with the extractor ``random``.
+
+    Args:
+        ensemble: of two or more members.
+        dataset: real data of the same image shape and classes.
+        folder: keeps images and features.
+        seed: of the images.
+
+    Raises:
+        DataError: images or classes of the ensemble are not those of the data.
+        InputError: a single member.
+    """
+    check_fits(ensemble, dataset)
+    spec = parse_spec({"name": "handed-over", "seed": seed, "dataset": {"name": dataset.name}})
+    files = DatasetFiles.write(dataset, folder.path / "data")
+    inputs = embedding_inputs(spec, dataset, files, folder)
+    members = _members(ensemble, dataset, folder, inputs.extractor, seed)
+    scores = metrics.score_pool(
+        np.load(inputs.reference, allow_pickle=False),
+        [np.load(member.features, allow_pickle=False) for member in members],
+        ensemble.member_names,
+        extractor=inputs.extractor_key,
+    )
+    evaluator = Evaluator(scores)
+    point = _point(ensemble, evaluator)
+    front = Front(
+        tuple(axis.text for axis in evaluator.tables.axes),
+        RULE,
+        seed,
+        trials=1,
+        distinct=1,
+        seconds=0.0,
+        hypervolume=0.0,
+        points=(point,),
+        pool=pool_key(scores),
+        named_form=evaluator.tables.form,
+    )
+    return FinishedSweep(
+        folder,
+        spec,
+        files,
+        members,
+        scores,
+        front,
+        Selection(RULE, point, f"the ensemble in {ensemble.folder.name}, with its own weights"),
+    )
+
+
+def check_fits(ensemble: Ensemble, dataset: Dataset) -> None:
+    """Refuse an ensemble of other images or classes than the data.
+
+    Raises:
+        DataError: it is.
+        InputError: it has a single member.
+    """
+    if ensemble.shape != dataset.shape:
+        ours, theirs = ensemble.shape, dataset.shape
+        raise DataError(
+            f"the ensemble makes images of {ours.size}×{ours.size} with {ours.channels} "
+            f"channel(s), those of {dataset.name} are {theirs.size}×{theirs.size} with "
+            f"{theirs.channels}: evaluate it on data like those it was trained on"
+        )
+    # Data without names for their classes call them 0, 1, …
+    unnamed = all(name.isdigit() for name in dataset.class_names)
+    same = len(ensemble.class_names) == dataset.num_classes
+    if not same or (not unnamed and ensemble.class_names != dataset.class_names):
+        raise DataError(
+            f"the ensemble makes the classes {', '.join(ensemble.class_names)}, {dataset.name} "
+            f"has {', '.join(dataset.class_names)}: evaluate it on data with its own classes"
+        )
+    if len(ensemble) < 2:
+        raise InputError("the ensemble has a single member: there is nothing to compare")
+
+
+def _members(
+    ensemble: Ensemble, dataset: Dataset, folder: SweepFolder, extractor: Path, seed: int
+) -> tuple[MemberResult, ...]:
+    paths = [
+        (
+            folder.file("samples", f"{name}-{seed}.npz"),
+            folder.file("features", f"{name}-{seed}.npy"),
+        )
+        for name in ensemble.member_names
+    ]
+    if not all(path.exists() for pair in paths for path in pair):
+        count = len(dataset.train) * len(ensemble)
+        seeds = derive_seed(seed, "handed over")
+        labels = sample_labels(dataset.train.labels, dataset.num_classes, count, "training", seeds)
+        # Members are drawn at random: a bank may be asked for a few more images than it holds.
+        drawn = ensemble.sample(count, labels, seeds, replacement=True)
+        assert drawn.members is not None
+        network = embedding.load_extractor(extractor)
+        for index, (images_path, features_path) in enumerate(paths):
+            rows = np.flatnonzero(drawn.members == index)
+            own = Samples(drawn.images[rows], drawn.labels[rows])
+            own.save(images_path)
+            with atomic_path(features_path) as temporary:
+                np.save(temporary, embedding.embed(own.images, network).features)
+    return tuple(
+        MemberResult(name, Path(), "", *pair, 0.0, 0.0, 0.0, {}, (), {}, ())
+        for name, pair in zip(ensemble.member_names, paths, strict=True)
+    )
+
+
+def _point(ensemble: Ensemble, evaluator: Evaluator) -> FrontPoint:
+    everyone = range(len(ensemble))
+    return evaluator.weighted_point(everyone, ensemble.weights)

@@ -1,0 +1,1 @@
+"""Where executor, store and pictures are chosen: the commands' one way in."""

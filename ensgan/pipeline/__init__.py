@@ -1,1 +1,0 @@
-"""The stages of a sweep and the runner that orders them."""

@@ -1,0 +1,1 @@
+"""One sweep: from resolved inputs to a selected ensemble, stage by stage."""

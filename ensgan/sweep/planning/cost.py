@@ -1,0 +1,252 @@
+"""What trials will take: seconds, memory and share of a GPU, disk.
+
+Measured figures of earlier trainings of the same row on the same data shape come first; where
+there are none, work is estimated from parameter counts and memory from a forward pass on torch's
+meta device, which computes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ensgan import train, zoo
+from ensgan.config import ClusterSpec
+from ensgan.errors import DataError, InputError, StoreError
+from ensgan.files import content_key, read_json, write_json
+from ensgan.sweep.member_job import MemberJob
+from ensgan.types import ImageShape
+from ensgan.zoo.backbones.base import Player
+from ensgan.zoo.build import build_discriminator, build_generator
+
+if TYPE_CHECKING:  # trials import this module, and have no use for the data sets
+    from ensgan.sweep.inputs import Resolved
+
+FLOAT_BYTES = 4
+WORKSPACE = 1.3
+"""Factor for convolution workspaces and a fragmented allocator."""
+CONTEXT_BYTES = 700 * 2**20
+"""A CUDA context with cuDNN and cuBLAS, once per process."""
+SHARE_STEP = 0.05
+"""Shares of a GPU are multiples of this."""
+FEATURE_BYTES = 2048 * FLOAT_BYTES
+"""Upper bound: the longest feature vector of the extractors."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What trainings on this storage have taken, by row and data shape.
+
+    Attributes:
+        path: a JSON file; a missing or unreadable one knows nothing.
+    """
+
+    path: Path
+
+    def look_up(self, job: MemberJob, shape: ImageShape) -> Mapping[str, Any]:
+        """``seconds_per_step`` and (on a GPU) ``memory_bytes``, or nothing."""
+        return self._entries().get(_key(job, shape), {})
+
+    def learn(self, job: MemberJob, shape: ImageShape, **values: float | None) -> None:
+        """Remember figures of a training; a full disk is no reason to fail."""
+        entries = self._entries()
+        kept = {name: value for name, value in values.items() if value}
+        if not kept:
+            return
+        entries[_key(job, shape)] = {**entries.get(_key(job, shape), {}), "gan": job.name, **kept}
+        try:
+            write_json(self.path, entries)
+        except StoreError:
+            return
+
+    def _entries(self) -> dict[str, dict[str, Any]]:
+        try:
+            entries = read_json(self.path)
+        except DataError:
+            return {}
+        return entries if isinstance(entries, dict) else {}
+
+
+def _key(job: MemberJob, shape: ImageShape) -> str:
+    settings = job.settings
+    return content_key(
+        job.row, settings.batch, settings.d_updates, settings.precision, shape, job.classes
+    )
+
+
+def with_costs(
+    jobs: Sequence[MemberJob], shape: ImageShape, measured: Measured, *, memory: bool
+) -> list[MemberJob]:
+    """The jobs with ``effort`` and ``seconds_per_step`` filled in; ``memory_bytes`` if asked for.
+
+    Efforts are seconds where a row was measured before, and in proportion to those elsewhere.
+    """
+    known = [measured.look_up(job, shape) for job in jobs]
+    estimates = [_estimated_effort(job, shape) for job in jobs]
+    per_step = [entry.get("seconds_per_step") for entry in known]
+    # The median ratio, because one training beside other work must not distort all the others.
+    ratios = [
+        seconds * job.settings.steps / estimate
+        for job, seconds, estimate in zip(jobs, per_step, estimates, strict=True)
+        if seconds and estimate > 0
+    ]
+    ratio = statistics.median(ratios) if ratios else 1.0
+    return [
+        replace(
+            job,
+            effort=seconds * job.settings.steps if seconds else estimate * ratio,
+            seconds_per_step=seconds,
+            memory_bytes=int(entry.get("memory_bytes") or job_device_bytes(job, shape))
+            if memory
+            else 0,
+        )
+        for job, entry, estimate, seconds in zip(jobs, known, estimates, per_step, strict=True)
+    ]
+
+
+def _estimated_effort(job: MemberJob, shape: ImageShape) -> float:
+    """Parameters times images seen by them: a crude measure that orders rows."""
+    row, settings = job.gan(), job.settings
+    generator, discriminator = zoo.count_parameters(row, shape, job.classes)
+    optimiser = settings.optimiser(row)
+    updates = optimiser.d_updates_per_step
+    passes = generator * (1 + 0.5 * updates) + discriminator * (1 + 2 * updates)
+    return float(passes * optimiser.batch * settings.steps)
+
+
+def job_device_bytes(job: MemberJob, shape: ImageShape) -> int:
+    """:func:`device_bytes` of a job."""
+    return device_bytes(job.gan(), job.settings, shape, job.classes)
+
+
+def device_bytes(
+    row: zoo.GANSpec, settings: train.TrainSettings, shape: ImageShape, classes: int
+) -> int:
+    """Memory a training takes on a GPU, estimated without computing anything."""
+    seen = activation_bytes(row, shape, classes, settings.optimiser(row).batch, settings)
+    state = state_bytes(*zoo.count_parameters(row, shape, classes))
+    return int(state + WORKSPACE * seen) + CONTEXT_BYTES
+
+
+def state_bytes(generator: int, discriminator: int) -> int:
+    """Of a training with so many parameters: weights, gradients and Adam's two moments of both
+    networks, and the averaged generator."""
+    return FLOAT_BYTES * (4 * (generator + discriminator) + generator)
+
+
+def activation_bytes(
+    row: zoo.GANSpec,
+    shape: ImageShape,
+    classes: int,
+    batch: int,
+    settings: train.TrainSettings | None = None,
+) -> int:
+    """What autograd keeps for one generator update (the largest graph of a step)."""
+    storages: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        storages[id(storage)] = storage
+        return tensor
+
+    with torch.device("meta"):
+        generator = build_generator(row, shape, classes, 0)
+        discriminator = build_discriminator(row, shape, classes, 0)
+        latents = torch.empty(batch, generator.latent_dim)
+        labels = torch.zeros(batch, dtype=torch.int64)
+        codes = torch.empty(batch, row.code_dim) if row.info_code is not None else None
+        noise = [torch.empty(batch, 1, size, size) for size in generator.noise_sizes]
+        generator.prepare(Player.GENERATOR)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            output = discriminator(
+                generator(latents, labels, codes, noise), row.conditioning.fake_targets(labels)
+            )
+        del output
+    held = {
+        id(parameter.untyped_storage())
+        for network in (generator, discriminator)
+        for parameter in network.parameters()
+    }
+    total = sum(storage.nbytes() for key, storage in storages.items() if key not in held)
+    return total // 2 if settings is not None and settings.precision == "bfloat16" else total
+
+
+def gpu_share(settings: ClusterSpec, memory_bytes: int, gpu_bytes: int | None) -> float:
+    """GPUs of one trial: as set, or (``auto``) the part of one that its memory needs.
+
+    Args:
+        settings: of the cluster.
+        memory_bytes: that the trial needs, 0 where nobody knows.
+        gpu_bytes: memory of the smallest GPU, None where there is none or nobody can say.
+    """
+    if settings.gpus_per_trial != "auto":
+        return settings.gpus_per_trial
+    if not gpu_bytes or not memory_bytes:
+        return 1.0
+    return min(1.0, math.ceil(memory_bytes / gpu_bytes / SHARE_STEP) * SHARE_STEP)
+
+
+def slots_of(trial_cpus: float, trial_gpus: float, cpus: float, gpus: float) -> int:
+    """How many trials fit onto a node with so many CPUs and GPUs at once.
+
+    A share below 1 never spans two GPUs, so each GPU takes a whole number of trials.
+    """
+    fits = cpus / trial_cpus
+    if trial_gpus:
+        per_gpu = math.floor(1 / trial_gpus + 1e-9) if trial_gpus < 1 else 1 / trial_gpus
+        fits = min(fits, gpus * per_gpu)
+    return int(fits + 1e-9)
+
+
+def disk_bytes(resolved: Resolved) -> int:
+    """Bytes of snapshots, resume checkpoints, generated images and their features.
+
+    Every snapshot is there once, and twice more when selected: in the ensemble's folder and in the
+    recorded run.
+    """
+    shape, classes = resolved.dataset.shape, resolved.dataset.num_classes
+    pixels = shape.channels * shape.size**2
+    # Images of generators from elsewhere: as samples, as a bank, in the artifact and the record.
+    total = len(resolved.spec.members) * resolved.count * (4 * pixels + FEATURE_BYTES)
+    for row, settings in zip(resolved.gans, resolved.settings, strict=True):
+        generator, discriminator = zoo.count_parameters(row, shape, classes)
+        snapshots = 3 * settings.snapshots * generator
+        # Weights and Adam's two moments of both networks, and the averaged generator.
+        checkpoint = 3 * (generator + discriminator) + generator
+        images = settings.snapshots * resolved.count * (pixels + FEATURE_BYTES)
+        total += FLOAT_BYTES * (snapshots + checkpoint) + images
+    return total
+
+
+def free_bytes(path: Path) -> int:
+    """Free space where ``path`` is or would be made."""
+    path = path.resolve()
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+def check_disk(resolved: Resolved, folder: Path) -> None:
+    """Refuse a sweep that would fill the disk; what it has already written is not counted.
+
+    Raises:
+        InputError: not enough space is free.
+    """
+    needed, free = disk_bytes(resolved) - written_bytes(folder), free_bytes(folder)
+    if needed > free:
+        raise InputError(
+            f"sweep '{resolved.spec.name}' needs about {needed / 2**20:,.0f} MB more and {folder} "
+            f"has {free / 2**20:,.0f} MB free: make room, or choose another --storage"
+        )
+
+
+def written_bytes(folder: Path) -> int:
+    """Bytes of the files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

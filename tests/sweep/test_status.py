@@ -1,0 +1,126 @@
+"""``ensgan status``: what the folder of a sweep tells."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from ensgan.cli import main
+from ensgan.cli.live import gan_table
+from ensgan.errors import InputError
+from ensgan.files import write_json
+from ensgan.sweep.folder import SweepFolder
+from ensgan.sweep.status import find_sweep, sweep_status
+
+NOW = 1000.0
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> SweepFolder:
+    """A sweep of three GANs: one done, one running, one not begun."""
+    sweep = SweepFolder(tmp_path / "sweeps" / "mine")
+    members: dict[str, Any] = {
+        f"SNGAN@{step}": {"name": f"SNGAN@{step}", "intra_d": 0.4, "health": ["constant images"]}
+        for step in (50, 100)
+    }
+    sweep.write(
+        {
+            "schema": 1,
+            "spec": {"train": {"snapshots": 2}},
+            "status": "running",
+            "gans": ["SNGAN", "SAGAN", "BigGAN"],
+            "steps": {"SNGAN": 100, "SAGAN": 100, "BigGAN": 100},
+            "members": members,
+            "planned": 6,
+            "started": 900.0,
+            "failed": {},
+            "losses": {"SAGAN": {"node": 1, "process": 2}},
+        }
+    )
+    beat = {"gan": "SAGAN", "step": 40, "steps": 100, "steps_per_second": 2.0, "time": NOW - 1}
+    place = {"node": "gpu7", "gpus": 0.5, "gpu_memory_bytes": 3 * 2**30}
+    write_json(sweep.path / "train" / "SAGAN-abc" / "heartbeat.json", {**beat, **place})
+    write_json(sweep.path / "recorded.json", {"runs": {"mine": "run1", "SNGAN": "run2"}})
+    return sweep
+
+
+def test_a_running_sweep(folder: SweepFolder) -> None:
+    with folder.locked():
+        value = sweep_status(folder, NOW)
+    assert value["state"] == "running" and value["run_id"] == "run1"
+    assert (value["members"], value["planned"], value["seconds"]) == (2, 6, 100.0)
+    done, running, waiting = value["gans"]
+    assert (done["state"], done["member"], done["step"]) == ("done", "SNGAN@100", 100)
+    assert (running["state"], running["step"], running["eta_seconds"]) == ("running", 40, 30.0)
+    assert (running["node"], running["gpu_memory_bytes"]) == ("gpu7", 3 * 2**30)
+    assert (waiting["state"], waiting["step"]) == ("waiting", 0)
+    assert gan_table("", value["gans"]).row_count == 3
+
+
+def printed(rows: list[dict[str, Any]], width: int = 80) -> str:
+    console = Console(width=width, file=io.StringIO())
+    console.print(gan_table("", rows))
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_the_table_fits_80_columns_and_shows_what_tells_rows_apart() -> None:
+    done = {"gan": "StyleGAN2-DiffAug", "member": "StyleGAN2-DiffAug@1000", "state": "done"}
+    done |= {"step": 1000, "steps": 1000, "steps_per_second": 2.44, "node": "gpu7"}
+    done |= {"intra_d": 0.582, "health": ["constant images"]}
+    rows = [done, {"gan": "SNGAN", "steps": 2000, "state": "waiting"}]
+    one = printed(rows)
+    assert "constant" in one and "waiting" in one and "Intra-d" in one
+    assert "gpu7" not in one and "GPU" not in one
+    several = printed([*rows, {**done, "node": "gpu8", "gpu_memory_bytes": 2**30}], 110)
+    assert "gpu7" in several and "1.0 GB" in several
+
+
+def test_a_trial_not_heard_of_is_not_called_running(folder: SweepFolder) -> None:
+    with folder.locked():
+        assert sweep_status(folder, NOW + 100)["gans"][1]["state"] == "silent"
+
+
+def test_nobody_runs_it(folder: SweepFolder) -> None:
+    value = sweep_status(folder, NOW)
+    assert value["state"] == "interrupted" and value["gans"][1]["state"] == "waiting"
+
+
+def test_looking_does_not_keep_a_driver_out(folder: SweepFolder) -> None:
+    assert not folder.is_locked()
+    with folder.locked():
+        assert folder.is_locked()
+    assert not folder.is_locked()
+
+
+@pytest.mark.parametrize("name", ["mine", "run1", "run2"])
+def test_found_by_name_or_run(folder: SweepFolder, name: str) -> None:
+    assert find_sweep(folder.path.parents[1], name).path == folder.path
+
+
+def test_the_command(
+    folder: SweepFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    storage = str(folder.path.parents[1])
+    monkeypatch.setattr(sys, "argv", ["ensgan", "status", "mine", "--storage", storage, "--json"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert not stop.value.code
+    assert json.loads(capsys.readouterr().out)["gans"][0]["intra_d"] == 0.4
+    monkeypatch.setattr(sys, "argv", ["ensgan", "status", "mine", "--storage", storage])
+    with pytest.raises(SystemExit):
+        main()
+    shown = capsys.readouterr().out
+    assert "SAGAN was lost and started again" in shown and "run1" in shown
+
+
+def test_unknown_names_are_refused(folder: SweepFolder, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="did you mean 'mine'"):
+        find_sweep(folder.path.parents[1], "mime")
+    with pytest.raises(InputError, match="holds no sweep"):
+        find_sweep(tmp_path / "elsewhere", "mine")

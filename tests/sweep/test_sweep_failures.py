@@ -1,0 +1,96 @@
+"""Sweeps that cannot begin, and sweeps in which something breaks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from local_sweep import Home
+from tiny_sweep import tiny, write_sweep
+
+from ensgan import files
+from ensgan.config import parse_spec
+from ensgan.errors import ConfigError, EnsganError, InputError, StoreError
+from ensgan.launch import executors
+from ensgan.launch import sweep as launch
+from ensgan.sweep.planning import cost
+from ensgan.zoo import registry
+
+
+def test_all_problems_with_the_data_come_before_training(home: Home) -> None:
+    spec = parse_spec(tiny(name="bad", train={"batch": 64, "d_updates": 5}))
+    with pytest.raises(ConfigError) as caught:
+        home.run(spec)
+    assert "SNGAN" in str(caught.value) and "ACGAN-Mod" in str(caught.value)
+    assert not (home.path / "sweeps" / "bad").exists()
+
+
+def test_a_full_disk_is_noticed_before_training(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cost, "free_bytes", lambda path: 1 << 20)
+    with pytest.raises(InputError, match=r"needs about .* MB more and .* has 1 MB free"):
+        home.run(parse_spec(tiny(name="full")))
+    assert not (home.path / "sweeps" / "full" / "manifest.json").exists()
+
+
+def test_a_disk_that_fills_up_stops_the_sweep_which_goes_on_later(home: Home) -> None:
+    spec = parse_spec(tiny(name="filled", train={"steps": 4}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "is_full", lambda folder: True)
+
+        def cut_off(*_: object) -> None:
+            raise RuntimeError("[enforce fail at inline_container.cc:672]")
+
+        patch.setattr("torch.save", cut_off)
+        with pytest.raises(StoreError, match=r"resume\.pt: No space left on device; make room"):
+            home.run(spec)
+    assert [event.kind for event in home.events if event.kind == "failed"] == []
+    manifest = json.loads((home.path / "sweeps" / "filled" / "manifest.json").read_text())
+    assert manifest["status"] == "running" and manifest["failed"] == {}
+    assert len(home.run(spec).members) == 4
+
+
+def test_one_failing_gan_does_not_stop_the_others(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_rows", dict(registry._rows))  # forgets the plugin's row again
+    monkeypatch.setattr(registry, "_plugins", dict(registry._plugins))
+    plugin = tmp_path / "broken.py"
+    plugin.write_text(
+        "import dataclasses\n"
+        "from ensgan import zoo\n"
+        "row = zoo.get('SNGAN')\n"
+        "adam = dataclasses.replace(row.optimiser.generator, learning_rate=1e30)\n"
+        "zoo.register(dataclasses.replace(row, name='Exploding',\n"
+        "    optimiser=dataclasses.replace(row.optimiser, generator=adam)))\n"
+    )
+    path = write_sweep(
+        tmp_path,
+        name="failing",
+        train={"gans": ["SNGAN", "Exploding"], "steps": 4, "plugins": ["broken.py"]},
+    )
+    result = home.run(path)
+    assert [member.name for member in result.members] == ["SNGAN@2", "SNGAN@4"]
+    assert "Exploding" in result.failed["Exploding"]
+    with pytest.raises(EnsganError, match="only 0 members"):
+        home.run(path, settings=["name=none", "train.gans=[Exploding]"])
+
+
+def test_classifiers_libraries_are_there_before_the_recorders_thread_begins(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two threads that import scikit-learn and plotly at once can end in a deadlock error."""
+    order = []
+    opened = home.open_store
+
+    def stop(*_: object, **__: object) -> None:
+        raise EnsganError("far enough")
+
+    monkeypatch.setattr(launch, "run", stop)
+    monkeypatch.setattr(executors, "import_libraries", lambda: order.append("libraries"))
+    monkeypatch.setattr(home, "open_store", lambda *_, **__: (order.append("store"), opened())[1])
+    with pytest.raises(EnsganError, match="far enough"):
+        home.run(parse_spec(tiny(name="order")))
+    assert order == ["libraries", "store"]

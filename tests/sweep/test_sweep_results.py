@@ -1,0 +1,153 @@
+"""What a whole small sweep, without Ray and MLflow, leaves behind."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from local_sweep import Home
+from safetensors.numpy import load_file
+from tiny_sweep import tiny
+
+from ensgan import ensemble, metrics, zoo
+from ensgan.config import parse_spec
+from ensgan.sweep import member_job as members
+from ensgan.sweep.folder import SweepFolder
+from ensgan.sweep.inputs import Inputs, derive_seed
+from ensgan.sweep.result import SweepResult
+from ensgan.sweep.search_stage import find_front
+from ensgan.types import PoolScores, Samples
+
+
+def test_every_stage_has_its_result(result: SweepResult) -> None:
+    assert [member.name for member in result.members] == [
+        "SNGAN@3",
+        "SNGAN@6",
+        "ACGAN-Mod@3",
+        "ACGAN-Mod@6",
+    ]
+    assert result.failed == {}
+    assert result.front.distinct <= 11 and len(result.front) >= 1
+    assert result.selected.point in result.front.points
+    assert {row.strategy for row in result.table} == {"real", "best-single", "all", "selected"}
+    assert set(result.seconds) >= {"train", "score", "search", "evaluate", "orchestration", "total"}
+
+
+def test_online_scores_equal_the_pools(result: SweepResult) -> None:
+    for i, member in enumerate(result.members):
+        assert member.density == pytest.approx(result.scores.density[i], abs=1e-12)
+        assert member.coverage == pytest.approx(result.scores.coverage[i], abs=1e-12)
+
+
+def test_samples_are_reproducible_from_the_weights(result: SweepResult) -> None:
+    member = result.members[0]
+    samples = Samples.load(member.samples)
+    row = zoo.get("SNGAN").scaled(0.03125)
+    generator = zoo.load_generator(member.weights, row, samples.shape, 2)
+    record = next((result.folder / "members").glob(f"{member.name}-*.json"))
+    assert json.loads(record.read_text())["sha256"] == member.sha256
+    images = zoo.sample(generator, samples.labels, seed=derive_seed(7, "sample", "SNGAN"))
+    np.testing.assert_array_equal(images, samples.images)
+
+
+def test_the_artifact_makes_the_members_own_images(result: SweepResult) -> None:
+    loaded = ensemble.load_ensemble(result.ensemble)
+    made = loaded.sample(12, seed=3)
+    assert set(made.member_names) == set(result.selected.point.members)
+    again = loaded.sample(5, seed=3)
+    np.testing.assert_array_equal(made.images[:5], again.images)
+
+
+def test_memorisation_is_measured_and_on_the_card(home: Home, result: SweepResult) -> None:
+    card = (result.ensemble / "README.md").read_text()
+    assert "160 training images and with 60 real images held out" in card
+    assert "all members together | 320 |" in card
+    assert "extractor random (used for scoring" in card
+    recorded = json.loads(home.store.read(result.run_id or "", "privacy/memorisation.json"))
+    assert set(recorded["nearest"]) == set(result.selected.point.members)
+    assert recorded["ensemble"]["images"] == 320
+
+
+def test_the_real_radii_are_measured_before_the_trials(
+    home: Home, result: SweepResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trial reads them from beside the real features."""
+    features = next((result.folder / "features").glob("real-train-*.npy"))
+    radii = features.with_name(f"{features.stem}-radii-5.npz")
+    written = radii.stat().st_mtime
+    assert all(path.stat().st_mtime > written for path in result.folder.glob("members/*.json"))
+    monkeypatch.setattr("ensgan.metrics.reference.measure_balls", None)
+    again = members.real_reference(features, 5, "auto")
+    score = metrics.score_member(again, np.load(result.members[0].features))
+    assert (score.density, score.coverage) == (
+        result.members[0].density,
+        result.members[0].coverage,
+    )
+
+
+@pytest.mark.parametrize(
+    ("section", "objectives"),
+    [
+        ({"inter": "directed"}, ("intra_d:max", "inter_d:min:directed")),
+        (
+            {"objectives": "precision-recall", "third": "members", "sampler": "nsga3"},
+            ("precision_recall:max", "precision_recall_between:min", "members:min"),
+        ),
+        (
+            {"objectives": "frechet", "components": 4, "third": "parameters"},
+            ("frechet:max:1-d/scale", "frechet_between:min:1-d/scale", "parameters:min"),
+        ),
+        ({"third": "seconds", "sampler": "pareto-local"}, None),
+    ],
+)
+def test_the_spec_chooses_the_objectives(
+    result: SweepResult, tmp_path: Path, section: dict[str, Any], objectives: tuple[str, ...] | None
+) -> None:
+    spec = parse_spec(tiny(search=section))
+    scores = PoolScores.load(next((result.folder / "scores").glob("scores-*.npz")))
+    real = next((result.folder / "features").glob("real-train-*.npy"))
+    inputs = Inputs(None, tmp_path, "", real)  # type: ignore[arg-type]
+    folder = SweepFolder(tmp_path)
+    front, trials = find_front(folder, spec, scores, inputs, result.members, lambda *_: None)
+    if objectives is not None:
+        assert front.objectives == objectives
+    third = section.get("third")
+    for point in front:
+        if third == "members":
+            assert dict(point.measures)[third] == len(point.members)
+        if third == "seconds":
+            spent = {m.name: m.seconds["sample"] for m in result.members}
+            assert dict(point.measures)[third] == pytest.approx(sum(map(spent.get, point.members)))
+        if third == "parameters":
+            stored = sum(
+                array.size
+                for m in result.members
+                if m.name in point.members
+                for array in load_file(m.weights).values()
+            )
+            assert dict(point.measures)[third] == stored
+    again = find_front(folder, spec, scores, inputs, result.members, lambda *_: None)
+    assert again == (front, trials), "read from its file"
+
+
+def test_the_script_on_untrained_generators(home: Home, result: SweepResult) -> None:
+    """Their Intra-d beside the snapshots'; the sweep's folder is left as it was."""
+    before = {path for path in home.path.rglob("*") if path.is_file()}
+    script = Path(__file__).parents[2] / "scripts" / "untrained.py"
+    command = [sys.executable, str(script), "tiny", "--storage", str(home.path), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    rows = {row["gan"]: row for row in json.loads(done.stdout)["gans"]}
+    assert set(rows) == {"SNGAN", "ACGAN-Mod"}
+    for row in rows.values():
+        assert 0 <= row["untrained"] <= 1
+        for name, value in row["snapshots"].items():
+            assert value == next(m.intra_d for m in result.members if m.name == name)
+    assert {path for path in home.path.rglob("*") if path.is_file()} == before
+    command[2] = "tyni"
+    wrong = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2 and "did you mean 'tiny'" in wrong.stderr

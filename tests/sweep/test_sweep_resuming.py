@@ -1,0 +1,104 @@
+"""A sweep that is run again, as it was or with other settings."""
+
+from __future__ import annotations
+
+import pytest
+from local_sweep import Home
+from tiny_sweep import files_of, tiny
+
+from ensgan import data
+from ensgan.config import parse_spec
+from ensgan.errors import ConfigError, InputError
+from ensgan.launch import sweep as launch
+from ensgan.sweep.result import SweepResult
+from ensgan.types import Samples
+
+NAME = "resumed"
+
+
+@pytest.fixture(scope="module")
+def result(home: Home) -> SweepResult:
+    """A finished sweep that the tests here may run again."""
+    return home.run(parse_spec(tiny(name=NAME)))
+
+
+def test_running_again_repeats_nothing(home: Home, result: SweepResult) -> None:
+    parts = ("train", "samples", "features", "scores", "search", "evaluate", "ensemble")
+    before, runs = files_of(result.folder, *parts), len(home.store.find(kind="sweep"))
+    again = home.run(parse_spec(tiny(name=NAME)))
+    assert files_of(result.folder, *parts) == before
+    assert again.run_id == result.run_id and again.selected == result.selected
+    assert len(home.store.find(kind="sweep")) == runs
+
+
+def test_a_later_stage_reuses_the_members(home: Home, result: SweepResult) -> None:
+    before = files_of(result.folder, "train", "samples", "features", "scores")
+    runs = len(home.store.find(kind="sweep"))
+    other = home.run(parse_spec(tiny(name=NAME, search={"max_size": 2})))
+    assert files_of(result.folder, "train", "samples", "features", "scores") == before
+    assert other.run_id != result.run_id
+    assert all(len(point.members) == 2 for point in other.front)
+    first = home.run(parse_spec(tiny(name=NAME)))
+    assert first.run_id == result.run_id, "the first settings have their run already"
+    assert len(home.store.find(kind="sweep")) == runs + 1
+
+
+def test_other_training_is_refused_with_the_differences(home: Home, result: SweepResult) -> None:
+    with pytest.raises(ConfigError) as caught:
+        home.run(parse_spec(tiny(name=NAME, train={"steps": 8}, seed=1)))
+    text = str(caught.value)
+    assert "train.steps: 6 → 8" in text and "seed: 7 → 1" in text and "--fresh" in text
+
+
+def test_changing_test_labels_cannot_change_the_choice(
+    home: Home, result: SweepResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = data.load_dataset
+
+    def relabelled(*arguments, **options):
+        dataset = load(*arguments, **options)
+        flipped = Samples(dataset.test.images, 1 - dataset.test.labels)
+        return type(dataset)(
+            dataset.name,
+            dataset.train,
+            dataset.val,
+            flipped,
+            dataset.class_names,
+            dataset.licence,
+            dataset.source,
+        )
+
+    monkeypatch.setattr(data, "load_dataset", relabelled)
+    other = home.run(parse_spec(tiny(name="flipped")))
+    assert other.selected.point == result.selected.point
+    assert other.front.points == result.front.points
+    assert other.table.to_json() != result.table.to_json()
+    # The rule that looks at classifiers looks at their validation scores.
+    rule = {"rule": "downstream", "points": 2, "repeats": 1}
+    proof = {"strategies": ["selected"], "repeats": 1}
+    with_flipped = home.run(parse_spec(tiny(name="flipped", select=rule, evaluate=proof)))
+    monkeypatch.undo()
+    honest = home.run(parse_spec(tiny(name=NAME, select=rule, evaluate=proof)))
+    assert honest.selected.rule == "downstream"
+    assert with_flipped.selected == honest.selected
+    assert with_flipped.table.to_json() != honest.table.to_json()
+
+
+def test_fresh_starts_over_and_keeps_the_old(home: Home) -> None:
+    spec = parse_spec(tiny(name="again", train={"steps": 2}))
+    first = home.run(spec)
+    second = home.run(spec, fresh=True)
+    assert second.run_id != first.run_id
+    assert [m.sha256 for m in second.members] == [m.sha256 for m in first.members]
+    assert len(list((home.path / "sweeps").glob("again.before-*"))) == 1
+
+
+def test_train_one_is_found_by_the_sweep(home: Home) -> None:
+    spec = parse_spec(tiny(name="single", train={"steps": 2}))
+    (first, *_) = launch.train_one(spec, "SNGAN", storage=home.path)
+    before = first.weights.stat().st_mtime_ns
+    result = home.run(spec)
+    assert result.members[0].sha256 == first.sha256
+    assert first.weights.stat().st_mtime_ns == before
+    with pytest.raises(InputError, match="did you mean 'SNGAN'"):
+        launch.train_one(spec, "SNGA", storage=home.path)
