@@ -45,7 +45,7 @@ def require_file(path: Path) -> None:
     if found == "absent":
         raise DataError(f"no such file: {path}")
     what = "a folder" if found == "folder" else "a pipe, a socket or a device"
-    raise DataError(f"{path} is {what}, no plain file: name a file")
+    raise DataError(f"{path} is no plain file but {what}: name a file")
 
 
 def require_expansion(path: Path, members: Iterable[ZipInfo]) -> None:

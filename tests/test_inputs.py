@@ -31,7 +31,7 @@ def test_pipes_and_devices_are_not_waited_for(tmp_path: Path) -> None:
     start = time.monotonic()
     for path in (tmp_path / "p.npz", Path("/dev/zero")):
         for reader in (require_file, read_npz, map_array, read_text):
-            with pytest.raises(DataError, match="is a pipe, a socket or a device, no plain file"):
+            with pytest.raises(DataError, match="is no plain file"):
                 reader(path)
     assert time.monotonic() - start < 1
 

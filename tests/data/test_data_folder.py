@@ -425,5 +425,5 @@ def test_a_pattern_that_does_not_end_is_ended(
 
 def test_a_table_that_is_a_pipe_is_refused(classes: Path) -> None:
     os.mkfifo(classes / "labels.csv")
-    with pytest.raises(DataError, match="is a pipe"):
+    with pytest.raises(DataError, match="is no plain file"):
         load_dataset(classes)
