@@ -100,7 +100,7 @@ def search(
     """
     check_pictures(plot or (), heat_map)
     check_output(output, record)
-    pool, prices = _read_scores(scores), read_costs(costs)
+    pool, prices = PoolScores.load(scores), read_costs(costs)
     limit = _make_budget(budget, prices, third)
     tables = _make_tables(objectives, inter, pool, features, components)
     interrupted = False
@@ -137,17 +137,6 @@ def search(
     if interrupted:
         warn(f"interrupted after {front.trials} trials: {len(front)} points found so far")
         raise typer.Exit(_INTERRUPTED)
-
-
-def _read_scores(path: Path) -> PoolScores:
-    """The scores of a pool; fast ones are named as such."""
-    pool = PoolScores.load(path)
-    if pool.fast:
-        warn(
-            f"{path} holds fast scores (--fast): ensembles that differ by less than the error it "
-            "showed may change places; score without --fast to be exact"
-        )
-    return pool
 
 
 def read_costs(path: Path | None) -> Mapping[str, float] | None:
@@ -236,7 +225,9 @@ def write_pictures(
     selected: FrontPoint | None = None,
 ) -> None:
     """Write the front as plots and the members on it as a heat map."""
-    from ensgan.report.front_plot import front_html, front_png, membership_png
+    from ensgan.report.figures import front_png
+    from ensgan.report.page import front_html
+    from ensgan.report.pictures import membership_png
 
     contents: dict[Path, bytes] = {}
     for path in plots:

@@ -12,7 +12,7 @@ import psutil
 import typer
 from rich.table import Table
 
-from ensgan.cli.evaluation_view import comparison_table
+from ensgan.cli.evaluations import comparison_table
 from ensgan.cli.output import JsonOption, PlainConsole, emit, progress
 
 if TYPE_CHECKING:

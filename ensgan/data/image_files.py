@@ -75,8 +75,7 @@ def find_pictures(root: Path) -> Found:
     for folder, folders, files in os.walk(root, onerror=not_listed):
         folders[:] = sorted(name for name in folders if not is_leftover(name))
         for name in (*folders, *sorted(name for name in files if not is_leftover(name))):
-            path = Path(folder) / name
-            what = kind(path)
+            what = kind(path := Path(folder) / name)
             if path.is_symlink() and not path.resolve().is_relative_to(base):
                 problems.append(f"{relative(path, root)} is a link that leads out of the folder")
             elif path.is_symlink() and what == "folder":
@@ -296,7 +295,6 @@ def _read_cache(path: Path, count: int) -> Decoded | None:
     arrays = read_cached(path, ("images", "patients", "notes"))
     if arrays is None:
         return None
-    images, patients = arrays["images"], arrays["patients"]
-    if len(images) != count or len(patients) != count or images.dtype != np.uint8:
-        return None
-    return Decoded(images, tuple(map(str, patients)), tuple(map(str, arrays["notes"])))
+    images, patients = arrays["images"], tuple(map(str, arrays["patients"]))
+    is_whole = len(images) == len(patients) == count and images.dtype == np.uint8
+    return Decoded(images, patients, tuple(map(str, arrays["notes"]))) if is_whole else None

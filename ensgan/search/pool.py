@@ -34,15 +34,10 @@ def check_comparable(pools: Sequence[PoolScores], *, besides: Collection[str] = 
             ``extractor`` for another embedding.
 
     Raises:
-        InputError: k, sample counts, number of real points or extractor differ, or only one was
-            scored with ``--fast``.
+        InputError: k, sample counts, number of real points or extractor differ.
     """
     first = pools[0]
     for other in pools[1:]:
-        if first.fast != other.fast:
-            raise InputError(
-                "fast scores (--fast) and exact ones cannot be compared: score both the same way"
-            )
         for field in ("k", "n_real", "extractor"):
             if field not in besides and getattr(first, field) != getattr(other, field):
                 raise InputError(

@@ -17,11 +17,11 @@ from ensgan.config import SearchSpec, SweepSpec
 from ensgan.files import content_key, write_json
 from ensgan.sweep.classifier_job import (
     EvaluateJob,
+    choose_downstream,
     classifier_settings,
+    compare_strategies,
     evaluation_jobs,
-    run_jobs,
 )
-from ensgan.sweep.downstream_rule import choose_downstream
 from ensgan.sweep.executor import Executor, as_mapper
 from ensgan.sweep.external_member_job import card_facts
 from ensgan.sweep.external_member_job import licences as outside_licences
@@ -149,7 +149,7 @@ def prove(
     )
     if not jobs:  # data without classes has nothing to classify
         return downstream.DownstreamTable(None, (), ())
-    return downstream.summarise(run_jobs(jobs, executor, on_result), reference="selected")
+    return compare_strategies(jobs, executor, on_result)
 
 
 def _classifier_jobs(

@@ -17,11 +17,11 @@ def known_names() -> KnownNames:
     return {
         "dataset": data.names(),
         "GAN": zoo.names(),
-        "extractor": embedding.names(),
+        "extractor": embedding.EXTRACTORS.names(),
         "sampler": samplers(),
         "form of the objectives": FORMS.names(),
         "rule": _heads(rules()),
-        "strategy": _heads(downstream.strategy_names()),
+        "strategy": downstream.STRATEGIES.names(),
     }
 
 

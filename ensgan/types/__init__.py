@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ensgan.types.arrays import Float32Array, Float64Array, Int64Array, UInt8Array
+from ensgan.types.arrays import BoolArray, Float32Array, Float64Array, Int64Array, UInt8Array
 from ensgan.types.front import Front, FrontPoint, Selection
 from ensgan.types.images import (
     Dataset,
@@ -26,6 +26,7 @@ from ensgan.types.scores import PairPrecision, PoolScores, harmonic_mean
 
 __all__ = [
     "DEFAULT_FORM",
+    "BoolArray",
     "Dataset",
     "Embeddings",
     "Float32Array",
