@@ -61,6 +61,7 @@ def test_the_readme_shows_what_this_file_runs() -> None:
     expected = {
         "./scripts/quickstart",
         "./scripts/test",
+        "ensgan doctor",
         "ensgan sweep sweeps/quickstart.yaml --dry-run",
         "ensgan sweep sweeps/quickstart.yaml",
         "ensgan status quickstart",
@@ -84,6 +85,7 @@ def test_the_two_commands_exist_and_are_shell() -> None:
 
 @pytest.mark.timeout(900)
 def test_the_main_job(user: User) -> None:
+    assert "torch" in user("ensgan doctor")
     plan = json.loads(user("ensgan sweep sweeps/quickstart.yaml --dry-run --json"))
     assert plan["members"] == 12 and plan["wall_seconds"] > 0
     assert not (user.home / "ensgan-runs").exists(), "a dry run writes nothing"
@@ -126,7 +128,7 @@ def test_the_python_of_the_readme(user: User) -> None:
 @pytest.mark.timeout(600)
 def test_the_commands_of_the_sweeps_page(user: User) -> None:
     page = commands((ROOT / "docs" / "sweeps.md").read_text())
-    assert len(page) == 3
+    assert len(page) == 4
     for command in page:
         user(command)
 

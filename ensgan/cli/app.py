@@ -21,9 +21,11 @@ from typer.core import TyperGroup
 
 from ensgan import __version__
 from ensgan.errors import EnsganError, last_line
+from ensgan.text import hide_credentials, printable
 
 # Name, where it is, and the first sentence of its help. One line per command.
 COMMANDS = (
+    ("doctor", "doctor:doctor", "Look at versions, GPU, disk, tracking server and tokens."),
     ("zoo", "zoo:zoo", "List the GANs with their parts, parameter counts and training memory."),
     ("sweep", "sweep:sweep", "Run a whole sweep; running it again resumes it."),
     ("train", "sweep:train", "Train, sample and score one GAN of a sweep in this process."),
@@ -150,7 +152,7 @@ def main() -> None:
 def _end(message: str, code: int) -> None:
     """Say a last sentence, where there is still somewhere to say it, and leave."""
     with contextlib.suppress(OSError, ValueError, AttributeError):  # stderr closed or full
-        sys.stderr.write(f"{message}\n")
+        sys.stderr.write(f"{printable(hide_credentials(message))}\n")
         sys.stderr.flush()
     sys.exit(code)
 

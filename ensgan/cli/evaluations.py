@@ -26,9 +26,6 @@ StorageOption: TypeAlias = Annotated[
 UriOption: TypeAlias = Annotated[
     str | None, typer.Option(help="MLflow address.  [default: the sweep's own]")
 ]
-AddressOption: TypeAlias = Annotated[
-    str, typer.Option(help="Ray: 'local', 'auto' or HOST:PORT; 'none' uses no Ray.")
-]
 RepeatsOption: TypeAlias = Annotated[int, typer.Option(min=1, help="Classifiers per strategy.")]
 WidthOption: TypeAlias = Annotated[
     int, typer.Option(min=4, max=256, help="Channels of the first stage; 64 is ResNet-18.")
@@ -121,11 +118,12 @@ def evaluation_options(
 @contextmanager
 def classifiers() -> Iterator[OnProgress]:
     """Progress of an evaluation on stderr: a bar on a terminal, else a line each."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
     from rich.progress import Progress as Bar
 
-    console = Console(stderr=True)
+    from ensgan.cli.output import PlainConsole
+
+    console = PlainConsole(stderr=True)
     if not console.is_terminal:
         yield lambda progress: typer.echo(sentence(progress), err=True)
         return

@@ -65,10 +65,10 @@ class RealSource:
         """
         if self.data is None:
             return None
-        from ensgan.data import SOURCES, load_dataset
+        from ensgan.data import DATASETS, load_dataset
 
-        source = SOURCES.get(self.data)
-        takes = source is None or any(each.name == "accept_checksum" for each in source.options)
+        options = DATASETS.get(self.data).options if self.data in DATASETS else None
+        takes = options is None or any(option.name == "accept_checksum" for option in options)
         accepted = self.accept_checksum if takes and not Path(self.data).is_dir() else None
         return load_dataset(
             self.data,
@@ -116,8 +116,8 @@ def embed_pool(
     Raises:
         InputError: an extractor that needs labels which the real images do not have.
     """
+    from ensgan.caches import cache_folder
     from ensgan.embedding import embed
-    from ensgan.files import cache_folder
     from ensgan.metrics.files import PoolFeatures
 
     network = _extractor(extractor, weights, pool)
@@ -169,8 +169,8 @@ def known_part(
 def _extractor(name: str, weights: Path | None, pool: ImagePool) -> Extractor:
     import torch
 
+    from ensgan.caches import cache_folder
     from ensgan.embedding import make_extractor
-    from ensgan.files import cache_folder
     from ensgan.types import Dataset
 
     if name == "medical" and weights is None and len(pool.class_names) < 2:

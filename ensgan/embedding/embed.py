@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ensgan.caches import read_cached, write_cached
 from ensgan.embedding.extractor import Extractor
 from ensgan.errors import DataError, InputError
-from ensgan.files import content_key, read_cached, sha256_arrays, write_cached
+from ensgan.files import content_key, sha256_arrays
 from ensgan.types import Embeddings, UInt8Array
 
 

@@ -16,8 +16,9 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
+from ensgan.caches import cache_folder
 from ensgan.errors import EnsganError, InputError, unknown_name
-from ensgan.files import cache_folder, content_key, read_json, write_json
+from ensgan.files import content_key, read_json, write_json
 from ensgan.metrics.entries import above
 from ensgan.metrics.knn import Backend, FaissBackend, TorchBackend
 from ensgan.types import Float64Array

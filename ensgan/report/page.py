@@ -16,6 +16,7 @@ from ensgan.ensemble import non_commercial
 from ensgan.recording.views import leaves
 from ensgan.report.content import Content
 from ensgan.report.figures import forest_svg, front_svg, front_title
+from ensgan.text import hide_credentials
 from ensgan.types import Front, FrontPoint, gan_of, step_of
 
 SHOWN_METRICS = ("accuracy", "g_mean", "auc")
@@ -150,7 +151,7 @@ def _members(manifest: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
 def _settings(spec: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of the spec that say something, by their dotted names."""
     return {
-        key: ", ".join(map(str, value)) if isinstance(value, list) else value
+        key: hide_credentials(", ".join(map(str, value)) if isinstance(value, list) else str(value))
         for key, value in leaves(spec).items()
         if value not in (None, [], "")
     }

@@ -75,7 +75,9 @@ def _cells(row: StrategyRow, part: StudyPart) -> list[str]:
     sweep, auc = part.evaluation.sweep, row.metrics["auc"]
     intra = inter = None
     if row.members and row.draws == 1:
-        intra, inter = objectives(sweep.scores, row.members, sweep.spec.search.inter)
+        intra, inter = objectives(
+            sweep.scores, row.members, sweep.spec.search.inter, sweep.front.form
+        )
     classes = [m.mean for name, m in row.metrics.items() if name.startswith("accuracy_class_")]
     size = f"{row.draws} draws" if row.draws > 1 else str(len(row.members) or "–")
     closed = row.gap_closed["auc"]

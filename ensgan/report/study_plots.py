@@ -36,7 +36,9 @@ def front_figure(part: StudyPart) -> bytes:
         # Draws of one strategy, and points of one front, share a mark.
         group = strategy.group.partition("/")[0]
         index = list(drawn).index(group) if group in drawn else len(drawn)
-        intra, inter = objectives(sweep.scores, strategy.members, sweep.spec.search.inter)
+        intra, inter = objectives(
+            sweep.scores, strategy.members, sweep.spec.search.inter, sweep.front.form
+        )
         color = f"C{index % 10}"
         label = None if group in drawn else group
         if inter is None:
@@ -62,7 +64,7 @@ def comparable_front(sweep: FinishedSweep) -> Front:
     for point in sweep.front:
         intra, inter = objectives(sweep.scores, point.members, sweep.spec.search.inter)
         if inter is not None:
-            points.append(replace(point, intra_d=intra, inter_d=inter))
+            points.append(replace(point, first=intra, second=inter))
     keys = ("intra_d:max", f"inter_d:min:{sweep.spec.search.inter}")
     return replace(sweep.front, objectives=keys, points=tuple(points))
 

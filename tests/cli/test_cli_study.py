@@ -82,7 +82,7 @@ def test_a_front_of_other_objectives_is_drawn_by_intra_d_and_inter_d(shell: Shel
     other = replace(
         sweep.front,
         objectives=("frechet:max:1-d/scale", "frechet_between:min:1-d/scale"),
-        points=tuple(replace(p, intra_d=-p.intra_d, inter_d=9.0) for p in sweep.front),
+        points=tuple(replace(p, first=-p.first, second=9.0) for p in sweep.front),
     )
     same = comparable_front(replace(sweep, front=other))
     assert [axis.key for axis in same.axes] == ["intra_d", "inter_d"]

@@ -68,7 +68,7 @@ def test_a_third_objective_is_the_colour_of_the_marks() -> None:
     points = tuple(
         replace(p, measures=(("cost", cost),)) for p, cost in zip(POINTS, (2.5, 7.5), strict=True)
     )
-    dear = replace(points[1], intra_d=0.6, inter_d=0.2, measures=(("cost", 1.0),))
+    dear = replace(points[1], first=0.6, second=0.2, measures=(("cost", 1.0),))
     front = replace(FRONT, objectives=(*FRONT.objectives, "cost:min"), points=(*points, dear))
     assert best_of_two(front) == list(points)
     page = front_html(front)
