@@ -20,7 +20,7 @@ from ensgan import zoo
 from ensgan.train import TrainSettings
 from ensgan.train.adam import FusedAdam
 from ensgan.train.average import AveragedGenerator
-from ensgan.train.reals import Reals
+from ensgan.train.training import Reals
 from ensgan.train.record import Record
 from ensgan.train.step import full_step
 from ensgan.train.training import Training

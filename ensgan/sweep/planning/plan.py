@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,15 +11,11 @@ import psutil
 import torch
 
 from ensgan import train, zoo
+from ensgan.config import ClusterSpec
 from ensgan.sweep.inputs import Resolved
 from ensgan.sweep.planning.disk import FLOAT_BYTES, disk_bytes, free_bytes
-from ensgan.train.record import Record
-from ensgan.train.step import full_step
-from ensgan.train.training import Training
-
-MEASURED_SECONDS = 2.0
-"""Per GAN; a step that takes longer is measured once, at a smaller batch."""
-SMALL_BATCH = 8
+from ensgan.train.cost import Machine, measure_machine, step_work
+from ensgan.zoo.footprint import footprint
 
 
 @dataclass(frozen=True)
@@ -28,11 +23,11 @@ class GanPlan:
     """One trial.
 
     Attributes:
-        seconds_per_step: measured here, on one thread; ``measured_batch`` is the batch it was
-            measured at (scaled linearly to ``batch``).
+        seconds_per_step: estimated from the counted operations of a step and the rates of this
+            machine: a GPU, or one thread.
         seconds: of the whole training.
-        memory_bytes: weights, gradients, optimiser state, averaged weights, and what the process
-            grew by during the measured steps.
+        memory_bytes: estimated peak: weights, gradients, optimiser state, averaged weights and the
+            activations of one backward pass.
         snapshot_bytes: of one generator file.
     """
 
@@ -40,7 +35,6 @@ class GanPlan:
     steps: int
     snapshots: int
     batch: int
-    measured_batch: int
     seconds_per_step: float
     seconds: float
     generator_parameters: int
@@ -54,8 +48,9 @@ class Plan:
     """The whole sweep. ``wall_seconds`` is of training alone, on ``slots`` slots.
 
     Attributes:
-        device: where the steps were measured, ``cpu`` (one thread) or ``cuda``.
+        device: whose rates were measured, ``cpu`` (one thread) or ``cuda``.
         wants_gpu: trials will run on GPUs.
+        gpus: of this machine, taken as 1 where a sweep wants GPUs and there is none; 0 otherwise.
     """
 
     sweep: str
@@ -71,6 +66,7 @@ class Plan:
     free_bytes: int
     device: str
     wants_gpu: bool
+    gpus: int
 
     @property
     def sentence(self) -> str:
@@ -80,16 +76,20 @@ class Plan:
             f"{self.sweep}: {self.members} members of {len(self.rows)} GANs, {self.steps:,} steps, "
             f"{self.images:,} images to generate, {self.classifiers} classifiers to train\n"
             f"training about {_duration(self.wall_seconds)} on {self.slots} slots "
-            f"({_duration(self.training_seconds)} in all), disk {self.disk_bytes / 2**20:,.0f} MB "
+            f"({_duration(self.training_seconds)} {self._unit}), disk {self.disk_bytes / 2**20:,.0f} MB "
             f"of {self.free_bytes / 2**30:,.0f} GB free{fits}{self._remark}"
         )
+
+    @property
+    def _unit(self) -> str:
+        return "of a GPU in all" if self.device == "cuda" else "in all"
 
     @property
     def _remark(self) -> str:
         if not self.wants_gpu or self.device == "cuda":
             return ""
         return (
-            "\nno GPU here: times are of one CPU thread and this machine's slots; those of the "
+            "\nno GPU here: times are of one CPU thread, slots those of one GPU; the times of the "
             "GPUs that the sweep asks for are unknown: run --dry-run on a node that has one"
         )
 
@@ -105,18 +105,28 @@ def make_plan(
     slots: int | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Plan:
-    """Measure a few steps of every GAN and add up. Nothing is written."""
+    """Count what every GAN computes, measure what this machine does in a second, and divide.
+
+    Nothing is trained, nothing is written.
+    """
     spec = resolved.spec
     rows = []
     wants_gpu = bool(spec.cluster.gpus_per_trial)
     device = "cuda" if wants_gpu and torch.cuda.is_available() else "cpu"
+    machines: dict[str, Machine] = {}
     for i, (row, settings) in enumerate(zip(resolved.gans, resolved.settings, strict=True)):
-        rows.append(_gan_plan(resolved, row, replace(settings, device=device)))
+        precision = replace(settings, device=device).settled(None).precision
+        if precision not in machines:
+            machines[precision] = _measured(device, precision)
+        rows.append(_gan_plan(resolved, row, settings, machines[precision]))
         on_progress(i + 1, len(resolved.gans))
+    gpus = max(1, torch.cuda.device_count()) if wants_gpu else 0
     if slots is None:
-        cpus = psutil.cpu_count(logical=True) or 1
-        slots = max(1, int(cpus // spec.cluster.cpus_per_trial))
+        slots = cluster_slots(spec.cluster, psutil.cpu_count(logical=True) or 1, gpus)
     slots = min(slots, spec.cluster.max_concurrent or slots, max(1, len(rows)))
+    seconds = [row.seconds for row in rows]
+    # Trials that share a GPU take turns on it: they are no faster than one after another.
+    wall = max(makespan(seconds, slots), sum(seconds) / gpus if gpus else 0.0)
     members = sum(row.snapshots for row in rows) + len(spec.members)
     images = members * resolved.count
     return Plan(
@@ -126,14 +136,31 @@ def make_plan(
         steps=sum(row.steps for row in rows),
         images=images,
         slots=slots,
-        training_seconds=sum(row.seconds for row in rows),
-        wall_seconds=makespan([row.seconds for row in rows], slots),
+        training_seconds=sum(seconds),
+        wall_seconds=wall,
         classifiers=spec.evaluate.repeats * len(spec.evaluate.strategies),
         disk_bytes=disk_bytes(resolved),
         free_bytes=free_bytes(storage),
         device=device,
         wants_gpu=wants_gpu,
+        gpus=gpus,
     )
+
+
+def cluster_slots(settings: ClusterSpec, cpus: int, gpus: int) -> int:
+    """How many trials run at once on a machine: as many as its CPUs and GPUs have shares for.
+
+    Args:
+        settings: what a trial asks for; an ``auto`` share, known only at the start of the sweep,
+            counts as a whole GPU.
+        cpus, gpus: of the machine.
+    """
+    slots = int(cpus // settings.cpus_per_trial)
+    share = 1.0 if settings.gpus_per_trial == "auto" else settings.gpus_per_trial
+    if share > 0:
+        # A trial's share lies on one card; several cards go to one trial whole.
+        slots = min(slots, gpus * int(1 / share) if share <= 1 else int(gpus // share))
+    return max(1, slots)
 
 
 def makespan(seconds: list[float], slots: int) -> float:
@@ -144,54 +171,35 @@ def makespan(seconds: list[float], slots: int) -> float:
     return max(loads)
 
 
-def _gan_plan(resolved: Resolved, row: zoo.GANSpec, settings: train.TrainSettings) -> GanPlan:
+def _measured(device: str, precision: str) -> Machine:
+    """Rates of one thread, as a trial has it, or of the GPU."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return measure_machine(device, precision)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _gan_plan(
+    resolved: Resolved, row: zoo.GANSpec, settings: train.TrainSettings, machine: Machine
+) -> GanPlan:
     shape, classes = resolved.dataset.shape, resolved.dataset.num_classes
-    generator, discriminator = zoo.count_parameters(row, shape, classes)
     batch = settings.optimiser(row).batch
-    before = psutil.Process().memory_info().rss
-    measured_batch = min(batch, SMALL_BATCH)
-    per_step = _measure(resolved, row, replace(settings, batch=measured_batch))
-    if per_step * batch / measured_batch <= MEASURED_SECONDS:
-        measured_batch = batch
-        per_step = _measure(resolved, row, settings)
-    per_step *= batch / measured_batch
-    grown = max(0, psutil.Process().memory_info().rss - before)
-    # Weights, gradients and Adam's two moments of both networks, and the averaged generator.
-    held = FLOAT_BYTES * (4 * (generator + discriminator) + generator)
+    sizes = footprint(row, shape, classes, batch=batch)
+    per_step = machine.seconds(step_work(row, shape, classes, settings, quick=True))
     return GanPlan(
         gan=row.name,
         steps=settings.steps,
         snapshots=settings.snapshots,
         batch=batch,
-        measured_batch=measured_batch,
         seconds_per_step=per_step,
         seconds=per_step * settings.steps,
-        generator_parameters=generator,
-        discriminator_parameters=discriminator,
-        memory_bytes=held + grown,
-        snapshot_bytes=FLOAT_BYTES * generator,
+        generator_parameters=sizes.generator_parameters,
+        discriminator_parameters=sizes.discriminator_parameters,
+        memory_bytes=sizes.training_bytes,
+        snapshot_bytes=FLOAT_BYTES * sizes.generator_parameters,
     )
-
-
-def _measure(resolved: Resolved, row: zoo.GANSpec, settings: train.TrainSettings) -> float:
-    """Seconds a step on one thread, without the first (median of a few)."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        training = Training(row, resolved.dataset.train, resolved.dataset.num_classes, settings)
-        record = Record(row.name)
-        taken: list[float] = []
-        while len(taken) < 2 or (len(taken) < 8 and sum(taken) < MEASURED_SECONDS):
-            begin = time.perf_counter()
-            full_step(training, record)
-            if settings.device != "cpu":
-                torch.cuda.synchronize()
-            taken.append(time.perf_counter() - begin)
-            if len(taken) == 1 and taken[0] > MEASURED_SECONDS:
-                return taken[0]
-        return sorted(taken[1:])[(len(taken) - 1) // 2]
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _duration(seconds: float) -> str:
