@@ -89,9 +89,7 @@ class Machine:
             flops / rate for flops, rate in zip(work.flops, self.flops_per_second, strict=True)
         )
         return (
-            arithmetic
-            + work.bytes / self.bytes_per_second
-            + work.kernels * self.seconds_per_kernel
+            arithmetic + work.bytes / self.bytes_per_second + work.kernels * self.seconds_per_kernel
         )
 
 
@@ -167,9 +165,7 @@ class _Counter(TorchDispatchMode):
 
     def work(self) -> StepWork:
         """What was counted."""
-        return StepWork(
-            self.kernels, tuple(self.flops[width] for width in WIDTHS), self.bytes
-        )
+        return StepWork(self.kernels, tuple(self.flops[width] for width in WIDTHS), self.bytes)
 
     def __torch_dispatch__(
         self,

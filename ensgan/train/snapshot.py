@@ -32,7 +32,6 @@ LEAST_SPREAD = 0.5
 _LEAST_IMAGES = 8
 
 
-
 @dataclass(frozen=True)
 class Snapshot:
     """One member-to-be.

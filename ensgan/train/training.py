@@ -17,10 +17,8 @@ from ensgan.train.updates import AveragedGenerator, FusedAdam
 from ensgan.types import Samples
 from ensgan.zoo.backbones.base import Generator, Player
 from ensgan.zoo.backbones.effective import EffectiveWeights
-from ensgan.zoo.build import build_discriminator, build_generator
+from ensgan.zoo.build import Discriminator, build_discriminator, build_generator, placed
 from ensgan.zoo.conditioning.base import Evidence, HeadOutput
-from ensgan.zoo.discriminator import Discriminator
-from ensgan.zoo.placement import placed
 from ensgan.zoo.spec import GANSpec
 
 

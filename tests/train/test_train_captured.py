@@ -241,9 +241,7 @@ def test_a_row_that_cannot_be_captured_trains_and_says_why_once(
 
 def test_an_augmentation_that_does_not_say_when_it_adjusts_is_not_captured() -> None:
     row = zoo.get("SNGAN").scaled(1 / 32)
-    training = training_of(
-        GANSpec("Mine", row.backbone, row.conditioning, augmentation=Wavering())
-    )
+    training = training_of(GANSpec("Mine", row.backbone, row.conditioning, augmentation=Wavering()))
     steps = Steps(training, Record("Mine"), TapeRecorder(training))
     assert steps.failure is not None and "adjusts()" in steps.failure
 

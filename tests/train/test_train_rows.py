@@ -15,9 +15,9 @@ from ensgan.train.step import discriminator_phase, full_step, generator_phase
 from ensgan.train.training import Training
 from ensgan.types import Samples
 from ensgan.zoo.optimiser import NoAverage
-from ensgan.zoo.registry import names
 from ensgan.zoo.sampling import sample
 from ensgan.zoo.spec import GANSpec
+from ensgan.zoo.table import names
 
 DATA = [(1, 2), (3, 7)]
 BATCH, UPDATES = 4, 1
