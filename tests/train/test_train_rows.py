@@ -145,7 +145,7 @@ def test_a_snapshot_comes_back_as_the_same_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["BigGAN-Info", "StyleGAN2"])
+@pytest.mark.parametrize("name", ["SNGAN", "BigGAN-Info", "StyleGAN2"])
 def test_compiled_networks_learn_the_same(name: str) -> None:
     losses = []
     for compiled in (False, True):

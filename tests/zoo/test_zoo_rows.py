@@ -184,7 +184,7 @@ zoo.register(replace(zoo.get("SNGAN"), name="SNGAN-DiffAug", augmentation=zoo.Di
 def test_a_plugin_adds_a_row(tmp_path: Path) -> None:
     path = tmp_path / "my_gans.py"
     path.write_text(PLUGIN)
-    from ensgan.zoo import registry
+    from ensgan.zoo import table
 
     before = zoo.names()
     try:
@@ -193,8 +193,8 @@ def test_a_plugin_adds_a_row(tmp_path: Path) -> None:
         assert zoo.names() == (*before, "SNGAN-DiffAug")
         assert zoo.count_parameters(zoo.get("SNGAN-DiffAug"), GREY, 2)[0] == 4275201
     finally:
-        registry._forget(before)
-        registry._plugins.clear()
+        table.gans.forget(set(zoo.names()) - set(before))
+        table._plugins.clear()
 
 
 def test_a_bad_plugin_adds_nothing(tmp_path: Path) -> None:

@@ -77,7 +77,8 @@ class Plan:
             f"{self.images:,} images to generate, {self.classifiers} classifiers to train\n"
             f"training about {_duration(self.wall_seconds)} on {self.slots} slots "
             f"({_duration(self.training_seconds)} {self._unit}), "
-            f"disk {self.disk_bytes / 2**20:,.0f} MB of {self.free_bytes / 2**30:,.0f} GB free{fits}{self._remark}"
+            f"disk {self.disk_bytes / 2**20:,.0f} MB of {self.free_bytes / 2**30:,.0f} GB free"
+            f"{fits}{self._remark}"
         )
 
     @property
