@@ -241,10 +241,30 @@ def measure_machine(device: str = "cpu", precision: str = "float32") -> Machine:
             kernel = kernel.to(memory_format=torch.channels_last)
             seconds = _fastest(lambda x=images, w=kernel: functional.conv2d(x, w, padding=1), place)
             rates.append(2 * 9 * width**2 * images.numel() / width / seconds)
-        large, small = torch.randn(1 << 22, device=place), torch.randn(64, device=place)
+        large = torch.randn(1 << 22, device=place)
         doubled = _fastest(lambda: large + large, place)
-        launch = _fastest(lambda: [small + small for _ in range(100)], place) / 100
+        launch = _fastest(_many_small_kernels(place), place) / _SMALL_KERNELS
     return Machine(tuple(rates), 3 * large.nbytes / doubled, launch)
+
+
+_SMALL_KERNELS = 100
+
+
+def _many_small_kernels(device: torch.device) -> Callable[[], object]:
+    """Work of nothing but launches; on a GPU replayed from a graph, as training steps are."""
+    small = torch.zeros(64, device=device)
+
+    def work() -> None:
+        for _ in range(_SMALL_KERNELS):
+            small.add_(1)
+
+    if device.type != "cuda":
+        return work
+    work()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        work()
+    return graph.replay
 
 
 def _fastest(work: Callable[[], object], device: torch.device, least: float = 0.1) -> float:
