@@ -4,6 +4,7 @@ nothing, and turned into seconds with the rates of a machine.
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections import Counter
@@ -156,9 +157,9 @@ def _mean_work(training: Training, work: Callable[[Training, Record], None]) -> 
     return total
 
 
-class _Counter(TorchDispatchMode):
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.kernels = 0
         self.flops: Counter[int] = Counter()
         self.bytes = 0
@@ -239,7 +240,8 @@ def measure_machine(device: str = "cpu", precision: str = "float32") -> Machine:
             images = images.to(memory_format=torch.channels_last)
             kernel = torch.randn(width, width, 3, 3, device=place, dtype=dtype)
             kernel = kernel.to(memory_format=torch.channels_last)
-            seconds = _fastest(lambda x=images, w=kernel: functional.conv2d(x, w, padding=1), place)
+            convolve = functools.partial(functional.conv2d, images, kernel, padding=1)
+            seconds = _fastest(convolve, place)
             rates.append(2 * 9 * width**2 * images.numel() / width / seconds)
         large = torch.randn(1 << 22, device=place)
         doubled = _fastest(lambda: large + large, place)
