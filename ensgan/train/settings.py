@@ -185,9 +185,9 @@ def problems(spec: GANSpec, settings: TrainSettings, n_images: int) -> list[str]
             f"images, the training split has {n_images}: "
             + (f"set batch to at most {largest}" if largest >= 2 else "lower batch and d_updates")
         )
-    found.extend(_device_problems(settings.device))
-    if len(found) == 0:
-        found += precision_problems(settings.precision, torch.device(settings.device))
+    found += _device_problems(settings.device) or precision_problems(
+        settings.precision, torch.device(settings.device)
+    )
     return found
 
 
