@@ -158,6 +158,13 @@ def _mean_work(training: Training, work: Callable[[Training, Record], None]) -> 
 
 
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes kernels, arithmetic and bytes of what runs under it."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Else torch imports its compiler with the first operation, which takes seconds."""
+        return False
+
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.kernels = 0
