@@ -17,6 +17,7 @@ from ensgan.cli.pool_images import (
     read_images,
 )
 from ensgan.cli.run_tables import description, lines
+from ensgan.cli.select import RULE_HELP
 
 
 def bundle(
@@ -24,9 +25,7 @@ def bundle(
     pool: Annotated[Path, typer.Argument(help="The pool of images that was scored.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the ensemble.")],
     scores: Annotated[Path, typer.Option(help="scores.npz of the pool.")] = Path("scores.npz"),
-    rule: Annotated[
-        str, typer.Option(help="knee, ratio, utopia, max-intra, min-inter or max-size:K")
-    ] = "knee",
+    rule: Annotated[str, typer.Option(help=RULE_HELP)] = "knee",
     data: DataOption = None,
     data_dir: DataDirOption = None,
     image_size: SizeOption = None,
@@ -49,15 +48,17 @@ def bundle(
 
     Example: ensgan bundle front.json my-pool/ --scores scores.npz -o ensemble/ --record
     """
-    from ensgan.ensemble import load_ensemble
+    from ensgan.ensemble import is_whole_ensemble, load_ensemble
+    from ensgan.outputs import claim_folder
     from ensgan.recording import external_ensemble as outside
     from ensgan.search import select
     from ensgan.types import Front, PoolScores
 
-    found, known = Front.load(front), PoolScores.load(scores)
-    selection = select(found, rule, pool=known)
+    claim_folder(output, inputs=[front, pool, scores], is_ours=is_whole_ensemble)
+    searched, known = Front.load(front), PoolScores.load(scores)
+    selection = select(searched, rule, pool=known)
     images = read_images(pool, RealSource(data, data_dir, image_size, accept_checksum))
-    outside.bundle(output, pool=images, scores=known, front=found, selection=selection)
+    outside.bundle(output, pool=images, scores=known, front=searched, selection=selection)
     value: dict[str, Any] = {
         "folder": str(output),
         "rule": selection.rule,
@@ -72,7 +73,7 @@ def bundle(
             output,
             name=name,
             pool=images,
-            front=found,
+            front=searched,
             selection=selection,
         )
     emit(value, as_json=json, table=lambda: lines(value))

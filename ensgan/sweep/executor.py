@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, Protocol, TypeVar
 
 from ensgan.errors import EnsganError, StoreError
 from ensgan.sweep.events import Event, OnEvent
@@ -13,22 +14,6 @@ from ensgan.train import TrainProgress
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A pure function whose result is a file, and what it is applied to."""
-
-    function: Callable[[Any], Any]
-    item: Any
-
-
-NextPiece: TypeAlias = Callable[[], Piece | None]
-"""The next piece of work that is ready, None when there is none (yet)."""
-
-
-def no_piece() -> None:
-    """Nothing is ready."""
 
 
 class Executor(Protocol):
@@ -46,12 +31,8 @@ class Executor(Protocol):
         *,
         on_member: Callable[[MemberResult], None],
         on_event: OnEvent,
-        ahead: NextPiece = no_piece,
     ) -> Mapping[str, str]:
         """Run every job to its end; GANs that failed, with the reason.
-
-        ``ahead`` is asked, perhaps in another thread, for what slots without a job may do; what
-        it gives need not be done.
 
         Raises:
             StoreError: results cannot be written (a full disk); what was written stays.
@@ -91,9 +72,8 @@ class LocalExecutor:
         *,
         on_member: Callable[[MemberResult], None],
         on_event: OnEvent,
-        ahead: NextPiece = no_piece,
     ) -> Mapping[str, str]:
-        """See :meth:`Executor.grow`; the one slot is never free."""
+        """See :meth:`Executor.grow`."""
         failed = {}
         for job in jobs:
             try:
@@ -115,3 +95,36 @@ class LocalExecutor:
             results.append(function(item))
             on_done(results[-1])
         return results
+
+
+def as_mapper(executor: Executor) -> Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]:
+    """The executor as a ``map`` that yields results as they finish, in any order.
+
+    In this process, in order, where the executor has a single slot.
+    """
+    if executor.slots == 1:
+        return map
+
+    def mapper(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        # ``Executor.map`` returns at its end only; a thread turns its callback into an iterator.
+        finished: SimpleQueue[tuple[Any, BaseException | None] | None] = SimpleQueue()
+
+        def work() -> None:
+            try:
+                executor.map(
+                    function, list(items), on_done=lambda result: finished.put((result, None))
+                )
+            except BaseException as error:  # raised again where the results are read
+                finished.put((None, error))
+            finished.put(None)
+
+        thread = Thread(target=work, name="executor-map", daemon=True)
+        thread.start()
+        while (entry := finished.get()) is not None:
+            result, error = entry
+            if error is not None:
+                raise error
+            yield result
+        thread.join()
+
+    return mapper

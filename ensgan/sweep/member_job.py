@@ -45,6 +45,7 @@ class MemberJob:
         k, backend: density and coverage.
         threads: torch threads of the trial.
         effort: how long it will take against the others (seconds where that is known).
+        seconds_per_step: what an earlier training on this storage took, None where none did.
         memory_bytes: of the GPU it will need, 0 where nobody asked.
     """
 
@@ -66,6 +67,7 @@ class MemberJob:
     backend: str
     threads: int = 1
     effort: float = 0.0
+    seconds_per_step: float | None = None
     memory_bytes: int = 0
 
     def on(self, device: str) -> MemberJob:
@@ -247,7 +249,7 @@ class Scored:
             "features": self.features,
             "density": float(self.score.density),
             "coverage": float(self.score.coverage),
-            "intra_d": float(self.score.intra_d),
+            "intra_d": float(self.score.d),
         }
 
 

@@ -11,8 +11,7 @@ from ensgan.config import SweepSpec
 from ensgan.downstream import DownstreamTable
 from ensgan.search import select
 from ensgan.sweep import memorisation_stage, stages
-from ensgan.sweep.ahead import Ahead
-from ensgan.sweep.downstream_rule import RULE
+from ensgan.sweep.classifier_job import RULE
 from ensgan.sweep.events import Event, StageClock
 from ensgan.sweep.executor import Executor
 from ensgan.sweep.external_member_job import outside_jobs
@@ -78,9 +77,8 @@ class _Sweep:
                 self.measured,
                 memory=self.spec.cluster.gpus_per_trial == "auto",
             )
-        ahead = Ahead(self.folder, self.resolved, inputs, self.manifest["planned"])
-        members, failed = self._pool(jobs, inputs, ahead)
-        scores, front, found = self._search(inputs, members, ahead)
+        members, failed = self._pool(jobs, inputs)
+        scores, front, found = self._search(inputs, members)
         selected = self._select(inputs, members, front)
         self.save(**found, selected=_shown(selected))
         with self.clock.stage("evaluate"):
@@ -109,7 +107,7 @@ class _Sweep:
         )
 
     def _pool(
-        self, jobs: Sequence[MemberJob], inputs: Inputs, ahead: Ahead
+        self, jobs: Sequence[MemberJob], inputs: Inputs
     ) -> tuple[tuple[MemberResult, ...], Mapping[str, str]]:
         """Members in pool order, those from elsewhere last; and the GANs that failed."""
         pool = GrowingPool(
@@ -120,13 +118,13 @@ class _Sweep:
             with self.clock.stage("members"):
                 pool.bring(outside)
         with self.clock.stage("train"):
-            pool.train(jobs, self.resolved.dataset.shape, self.measured, ahead)
+            pool.train(jobs, self.resolved.dataset.shape, self.measured)
         names = [name for job in jobs for name in job.names]
         names += [job.member.name for job in outside]
         return pool.in_order(names), pool.failed
 
     def _search(
-        self, inputs: Inputs, members: tuple[MemberResult, ...], ahead: Ahead
+        self, inputs: Inputs, members: tuple[MemberResult, ...]
     ) -> tuple[PoolScores, Front, dict[str, str]]:
         """Score the pool and find its front; and where both are."""
         spec = self.spec
@@ -138,9 +136,7 @@ class _Sweep:
                 members,
                 self._progress("score"),
                 self.executor,
-                ahead.known(),
             )
-            ahead.discard()
         with self.clock.stage("search", is_work=True):
             front, trials = find_front(
                 self.folder, spec, scores, inputs, members, self._progress("search")

@@ -14,23 +14,22 @@ import numpy as np
 
 from ensgan import __version__, downstream, ensemble, metrics, zoo
 from ensgan.config import SearchSpec, SweepSpec
-from ensgan.files import content_key, read_json, write_json
+from ensgan.files import content_key, write_json
 from ensgan.sweep.classifier_job import (
     EvaluateJob,
+    choose_downstream,
     classifier_settings,
+    compare_strategies,
     evaluation_jobs,
-    run_jobs,
 )
-from ensgan.sweep.downstream_rule import choose_downstream
-from ensgan.sweep.executor import Executor
+from ensgan.sweep.executor import Executor, as_mapper
 from ensgan.sweep.external_member_job import card_facts
 from ensgan.sweep.external_member_job import licences as outside_licences
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import Inputs, Resolved, derive_seed
 from ensgan.sweep.member_job import MemberResult
 from ensgan.sweep.search_stage import mapped
-from ensgan.sweep.spread import as_mapper
-from ensgan.types import Front, FrontPoint, PoolScores, Selection, gan_of
+from ensgan.types import Front, PoolScores, Selection, gan_of
 
 REVISION = 1
 
@@ -49,12 +48,8 @@ def score(
     members: Sequence[MemberResult],
     on_progress: OnProgress,
     executor: Executor | None = None,
-    known: PoolScores | None = None,
 ) -> PoolScores:
-    """Densities, coverage masks and overlaps of the pool; a large one's blocks are tasks.
-
-    ``known`` are the scores of some of its members.
-    """
+    """Densities, coverage masks and overlaps of the pool; a large one's blocks are tasks."""
     path = scores_path(folder, spec, inputs, members)
     if path.exists():
         return PoolScores.load(path)
@@ -74,7 +69,6 @@ def score(
         mapper=mapper,
         checkpoint=path.with_name(path.stem.replace("scores", "blocks")),
         on_progress=on_progress,
-        known=known,
     )
     scores.save(path)
     return scores
@@ -155,14 +149,7 @@ def prove(
     )
     if not jobs:  # data without classes has nothing to classify
         return downstream.DownstreamTable(None, (), ())
-    return downstream.summarise(run_jobs(jobs, executor, on_result), reference="selected")
-
-
-def real_jobs(folder: SweepFolder, resolved: Resolved, inputs: Inputs) -> list[EvaluateJob]:
-    """Those of :func:`prove` that need no member: the classifiers on real images."""
-    wanted = resolved.spec.evaluate.strategies
-    chosen = [downstream.Strategy(name, kind="real") for name in wanted if name == "real"]
-    return _classifier_jobs(folder, resolved, inputs, {}, chosen)
+    return compare_strategies(jobs, executor, on_result)
 
 
 def _classifier_jobs(
@@ -236,8 +223,7 @@ def _facts(
     outside = card_facts(spec.members, point.members)
     return {
         "metrics": {
-            **_objectives(point),
-            **dict(point.measures),
+            **point.named(),
             "rule": selected.rule,
             "reason": selected.reason,
             "downstream": {k: v for k, v in table.to_json().items() if k != "runs"},
@@ -276,19 +262,10 @@ def _facts(
 
 
 def _other_form(settings: SearchSpec) -> Mapping[str, str]:
-    """What the objectives are when they are not density and coverage."""
-    if settings.objectives == "density-coverage":
+    """What the objectives are when they are not the paper's."""
+    if settings.objectives == "paper":
         return {}
     return {"objectives": settings.objectives}
-
-
-def _objectives(point: FrontPoint) -> Mapping[str, float]:
-    return {
-        "intra_d": point.intra_d,
-        "inter_d": point.inter_d,
-        "density": point.density,
-        "coverage": point.coverage,
-    }
 
 
 def save_table(folder: SweepFolder, table: downstream.DownstreamTable) -> Path:
@@ -298,8 +275,3 @@ def save_table(folder: SweepFolder, table: downstream.DownstreamTable) -> Path:
     if not path.exists():
         write_json(path, value)
     return path
-
-
-def load_table(path: Path) -> Any:
-    """JSON of a downstream table."""
-    return read_json(path)

@@ -9,7 +9,7 @@ from typing import Any
 from ensgan import data, downstream, embedding, zoo
 from ensgan.config import KnownNames, OutsideSpec, SweepSpec, load_spec, read_tree
 from ensgan.ensemble.external import is_file_reference
-from ensgan.search import rules, samplers
+from ensgan.search import FORMS, rules, samplers
 
 
 def known_names() -> KnownNames:
@@ -17,10 +17,11 @@ def known_names() -> KnownNames:
     return {
         "dataset": data.names(),
         "GAN": zoo.names(),
-        "extractor": embedding.names(),
+        "extractor": embedding.EXTRACTORS.names(),
         "sampler": samplers(),
+        "form of the objectives": FORMS.names(),
         "rule": _heads(rules()),
-        "strategy": _heads(downstream.strategy_names()),
+        "strategy": downstream.STRATEGIES.names(),
     }
 
 
@@ -43,23 +44,6 @@ def load_sweep(path: Path, settings: Sequence[str] = ()) -> SweepSpec:
             "members": [_absolute(member, path.parent) for member in spec.members],
         }
     )
-
-
-def files_beside(path: Path) -> tuple[str, ...]:
-    """What a sweep file names by paths relative to itself: plugins, images, generator files.
-
-    Raises:
-        ConfigError: the file cannot be read.
-    """
-    tree = read_tree(path)
-    members = tree.get("members")
-    named = list(_plugins(tree))
-    for member in members if isinstance(members, list) else []:
-        generator = str(member.get("generator") or "")
-        file = generator.rpartition(":")[0] or generator
-        named += [str(member["images"])] if member.get("images") else []
-        named += [file] if generator and is_file_reference(file) else []
-    return tuple(dict.fromkeys(name for name in named if not Path(name).is_absolute()))
 
 
 def _absolute(member: OutsideSpec, folder: Path) -> OutsideSpec:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ensgan.errors import EnsganError
-from ensgan.sweep.ahead import Ahead
 from ensgan.sweep.events import Event, StageClock
 from ensgan.sweep.executor import Executor
 from ensgan.sweep.external_member_job import OutsideJob, bring
@@ -52,18 +51,11 @@ class GrowingPool:
         """
         self.executor.map(bring, jobs, on_done=self._on_member)
 
-    def train(
-        self, jobs: Sequence[MemberJob], shape: ImageShape, measured: Measured, ahead: Ahead
-    ) -> None:
+    def train(self, jobs: Sequence[MemberJob], shape: ImageShape, measured: Measured) -> None:
         """Train the GANs; what they took is remembered for the next sweep's queue and shares."""
         if not jobs:
             return
-        failed = self.executor.grow(
-            jobs,
-            on_member=self._on_member,
-            on_event=self._on_event,
-            ahead=lambda: ahead.next(tuple(self.members.values())),
-        )
+        failed = self.executor.grow(jobs, on_member=self._on_member, on_event=self._on_event)
         self.failed.update(failed)
         for job in jobs:
             beat = self.beats.get(job.name, {})

@@ -12,8 +12,9 @@ from tiny_sweep import tiny, write_sweep
 from ensgan import files
 from ensgan.config import parse_spec
 from ensgan.errors import ConfigError, EnsganError, InputError, StoreError
+from ensgan.launch import executors
 from ensgan.launch import sweep as launch
-from ensgan.sweep.planning import disk
+from ensgan.sweep.planning import cost
 from ensgan.zoo import table
 
 
@@ -28,7 +29,7 @@ def test_all_problems_with_the_data_come_before_training(home: Home) -> None:
 def test_a_full_disk_is_noticed_before_training(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(disk, "free_bytes", lambda path: 1 << 20)
+    monkeypatch.setattr(cost, "free_bytes", lambda path: 1 << 20)
     with pytest.raises(InputError, match=r"needs about .* MB more and .* has 1 MB free"):
         home.run(parse_spec(tiny(name="full")))
     assert not (home.path / "sweeps" / "full" / "manifest.json").exists()
@@ -80,7 +81,7 @@ def test_one_failing_gan_does_not_stop_the_others(
 def test_classifiers_libraries_are_there_before_the_recorders_thread_begins(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two threads that import scikit-learn and plotly at once can end in a deadlock error."""
+    """Two threads that import scikit-learn and SciPy at once can end in a deadlock error."""
     order = []
     opened = home.open_store
 
@@ -88,7 +89,7 @@ def test_classifiers_libraries_are_there_before_the_recorders_thread_begins(
         raise EnsganError("far enough")
 
     monkeypatch.setattr(launch, "run", stop)
-    monkeypatch.setattr(launch, "import_libraries", lambda: order.append("libraries"))
+    monkeypatch.setattr(executors, "import_libraries", lambda: order.append("libraries"))
     monkeypatch.setattr(home, "open_store", lambda *_, **__: (order.append("store"), opened())[1])
     with pytest.raises(EnsganError, match="far enough"):
         home.run(parse_spec(tiny(name="order")))

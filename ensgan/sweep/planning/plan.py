@@ -11,9 +11,15 @@ import psutil
 import torch
 
 from ensgan import train, zoo
-from ensgan.config import ClusterSpec
 from ensgan.sweep.inputs import Resolved
-from ensgan.sweep.planning.disk import FLOAT_BYTES, disk_bytes, free_bytes
+from ensgan.sweep.planning.cost import (
+    FLOAT_BYTES,
+    device_bytes,
+    disk_bytes,
+    free_bytes,
+    gpu_share,
+    slots_of,
+)
 from ensgan.train.cost import Machine, measure_machine, step_work
 from ensgan.zoo.footprint import footprint
 
@@ -45,12 +51,14 @@ class GanPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """The whole sweep. ``wall_seconds`` is of training alone, on ``slots`` slots.
+    """The whole sweep.
 
     Attributes:
+        slots: trials at once on this machine: as many as its CPUs and the trials' shares of its
+            GPUs (of one GPU where it has none) let run.
+        training_seconds: of all trials together; ``wall_seconds`` on the slots. Training alone.
         device: whose rates were measured, ``cpu`` (one thread) or ``cuda``.
         wants_gpu: trials will run on GPUs.
-        gpus: of this machine, taken as 1 where a sweep wants GPUs and there is none; 0 otherwise.
     """
 
     sweep: str
@@ -66,33 +74,6 @@ class Plan:
     free_bytes: int
     device: str
     wants_gpu: bool
-    gpus: int
-
-    @property
-    def sentence(self) -> str:
-        """The plan in words."""
-        fits = "" if self.disk_bytes <= self.free_bytes else " – NOT ENOUGH"
-        return (
-            f"{self.sweep}: {self.members} members of {len(self.rows)} GANs, {self.steps:,} steps, "
-            f"{self.images:,} images to generate, {self.classifiers} classifiers to train\n"
-            f"training about {_duration(self.wall_seconds)} on {self.slots} slots "
-            f"({_duration(self.training_seconds)} {self._unit}), "
-            f"disk {self.disk_bytes / 2**20:,.0f} MB of {self.free_bytes / 2**30:,.0f} GB free"
-            f"{fits}{self._remark}"
-        )
-
-    @property
-    def _unit(self) -> str:
-        return "of a GPU in all" if self.device == "cuda" else "in all"
-
-    @property
-    def _remark(self) -> str:
-        if not self.wants_gpu or self.device == "cuda":
-            return ""
-        return (
-            "\nno GPU here: times are of one CPU thread, slots those of one GPU; the times of the "
-            "GPUs that the sweep asks for are unknown: run --dry-run on a node that has one"
-        )
 
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON-able values."""
@@ -103,12 +84,16 @@ def make_plan(
     resolved: Resolved,
     storage: Path,
     *,
-    slots: int | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Plan:
-    """Count what every GAN computes, measure what this machine does in a second, and divide.
+    """Count what every GAN computes and divide by what this machine does in a second.
 
     Nothing is trained, nothing is written.
+
+    Args:
+        resolved: the sweep.
+        storage: where it would be kept.
+        on_progress: called with the GANs counted and all of them.
     """
     spec = resolved.spec
     rows = []
@@ -121,47 +106,43 @@ def make_plan(
             machines[precision] = _measured(device, precision)
         rows.append(_gan_plan(resolved, row, settings, machines[precision]))
         on_progress(i + 1, len(resolved.gans))
-    gpus = max(1, torch.cuda.device_count()) if wants_gpu else 0
-    if slots is None:
-        slots = cluster_slots(spec.cluster, psutil.cpu_count(logical=True) or 1, gpus)
-    slots = min(slots, spec.cluster.max_concurrent or slots, max(1, len(rows)))
-    seconds = [row.seconds for row in rows]
-    # Trials that share a GPU take turns on it: they are no faster than one after another.
-    wall = max(makespan(seconds, slots), sum(seconds) / gpus if gpus else 0.0)
+    slots = _slots(resolved)
     members = sum(row.snapshots for row in rows) + len(spec.members)
-    images = members * resolved.count
     return Plan(
         sweep=spec.name,
         rows=tuple(rows),
         members=members,
         steps=sum(row.steps for row in rows),
-        images=images,
+        images=members * resolved.count,
         slots=slots,
-        training_seconds=sum(seconds),
-        wall_seconds=wall,
+        training_seconds=sum(row.seconds for row in rows),
+        wall_seconds=makespan([row.seconds for row in rows], slots),
         classifiers=spec.evaluate.repeats * len(spec.evaluate.strategies),
         disk_bytes=disk_bytes(resolved),
         free_bytes=free_bytes(storage),
         device=device,
         wants_gpu=wants_gpu,
-        gpus=gpus,
     )
 
 
-def cluster_slots(settings: ClusterSpec, cpus: int, gpus: int) -> int:
-    """How many trials run at once on a machine: as many as its CPUs and GPUs have shares for.
-
-    Args:
-        settings: what a trial asks for; an ``auto`` share, known only at the start of the sweep,
-            counts as a whole GPU.
-        cpus, gpus: of the machine.
-    """
-    slots = int(cpus // settings.cpus_per_trial)
-    share = 1.0 if settings.gpus_per_trial == "auto" else settings.gpus_per_trial
-    if share > 0:
-        # A trial's share lies on one card; several cards go to one trial whole.
-        slots = min(slots, gpus * int(1 / share) if share <= 1 else int(gpus // share))
-    return max(1, slots)
+def _slots(resolved: Resolved) -> int:
+    """Trials at once on this machine."""
+    cluster, dataset = resolved.spec.cluster, resolved.dataset
+    gpus, gpu_bytes = 1, None
+    if torch.cuda.is_available():
+        gpus = torch.cuda.device_count()
+        gpu_bytes = min(torch.cuda.get_device_properties(i).total_memory for i in range(gpus))
+    shares = []
+    for row, settings in zip(resolved.gans, resolved.settings, strict=True):
+        # Only a share by memory depends on the GAN, and its estimate takes a while.
+        needs = cluster.gpus_per_trial == "auto" and gpu_bytes is not None
+        memory = device_bytes(row, settings, dataset.shape, dataset.num_classes) if needs else 0
+        shares.append(gpu_share(cluster, memory, gpu_bytes))
+    # Shares by memory differ; with their mean the slots are right for the sweep as a whole.
+    share = sum(shares) / len(shares) if shares else 0.0
+    cpus = psutil.cpu_count(logical=True) or 1
+    slots = max(1, slots_of(cluster.cpus_per_trial, share, cpus, gpus))
+    return min(slots, cluster.max_concurrent or slots, max(1, len(shares)))
 
 
 def makespan(seconds: list[float], slots: int) -> float:
@@ -201,11 +182,3 @@ def _gan_plan(
         memory_bytes=sizes.training_bytes,
         snapshot_bytes=FLOAT_BYTES * sizes.generator_parameters,
     )
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:,.1f} h"
