@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -188,7 +189,15 @@ def problems(spec: GANSpec, settings: TrainSettings, n_images: int) -> list[str]
     found += _device_problems(settings.device) or precision_problems(
         settings.precision, torch.device(settings.device)
     )
+    if settings.compile and not any(map(shutil.which, _COMPILERS)):
+        found.append(
+            "compile: torch.compile needs a C++ compiler and none is on the PATH: install one, or "
+            "leave compile off"
+        )
     return found
+
+
+_COMPILERS = ("c++", "g++", "clang++", "cc", "gcc", "clang")
 
 
 def _device_problems(name: str) -> list[str]:

@@ -130,3 +130,11 @@ def test_short_trainings_average_what_they_have() -> None:
     assert chosen == zoo.FixedAverage(0.99, 1000)
     half_life = zoo.get("StyleGAN2")
     assert TrainSettings(5_000, 1, 0).average(half_life) == half_life.ema
+
+
+def test_compile_without_a_compiler_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(ConfigError, match=r"needs a C\+\+ compiler.*leave compile off"):
+        train(tmp_path, compile=True)
