@@ -181,7 +181,7 @@ def _show_plan(
     from ensgan.sweep.sweep_file import load_sweep
 
     resolved = resolve(load_sweep(spec, settings), data_dir)
-    with progress("measuring a few steps of each GAN") as on_progress:
+    with progress("counting the operations of each GAN") as on_progress:
         plan = make_plan(resolved, storage or default_storage(), on_progress=on_progress)
 
     emit(plan.to_json(), as_json=as_json, table=lambda: _plan_table(plan))

@@ -61,7 +61,11 @@ class TrainSpec(_Strict):
 
     ``batch``, ``d_updates`` and ``ema_*`` of None mean the row's own defaults (gan_zoo);
     ``width`` multiplies every channel count, ``learning_rate`` both learning rates. ``precision``
-    bfloat16 is automatic mixed precision, ``compile`` runs the networks through torch.compile.
+    bfloat16 is automatic mixed precision, tf32 lets NVIDIA cards round the inputs of convolutions,
+    auto is bfloat16 where a device computes faster in it, else float32. ``compile`` runs the
+    networks through torch.compile. ``ema`` "fitted" lets an average warm up in a training shorter
+    than the published one, "row" does not; None is "fitted", and whatever it was in a training
+    that goes on.
     """
 
     gans: list[str] | Literal["all"] = "all"
@@ -77,7 +81,8 @@ class TrainSpec(_Strict):
     resume_every: int | None = Field(None, ge=1)
     weights: Literal["ema", "raw"] = "ema"
     fake_labels: Literal["uniform", "training"] = "uniform"
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["auto", "float32", "tf32", "bfloat16"] = "float32"
+    ema: Literal["fitted", "row"] | None = None
     compile: bool = False
     overrides: dict[str, GanOverrides] = {}
 

@@ -162,6 +162,7 @@ def _row(spec: SweepSpec, name: str) -> tuple[zoo.GANSpec, train.TrainSettings]:
         weights=chosen.weights,
         fake_labels=chosen.fake_labels,
         precision=chosen.precision,
+        ema=chosen.ema,
         compile=chosen.compile,
         seed=derive_seed(spec.seed, "train", name),
     )

@@ -22,7 +22,7 @@ from ensgan.errors import EnsganError, InputError
 from ensgan.launch import sweep as launch
 from ensgan.sweep.events import Event
 from ensgan.sweep.result import SweepResult
-from ensgan.zoo import registry
+from ensgan.zoo import table
 
 STEPS = {"steps": 60, "snapshots": 2, "resume_every": 5}
 SMALL = {"strategies": ["real", "selected"], "repeats": 1}
@@ -222,8 +222,8 @@ def test_out_of_memory_is_tried_again_with_more_and_errors_are_not(
     """On two GPUs that do not exist: enough to see what is asked for, and how it ends."""
     import ray
 
-    monkeypatch.setattr(registry, "_rows", dict(registry._rows))
-    monkeypatch.setattr(registry, "_plugins", {})
+    monkeypatch.setattr(table.gans, "_variants", dict(table.gans._variants))
+    monkeypatch.setattr(table, "_plugins", {})
     plugin = tmp_path / "plugin.py"
     plugin.write_text(PLUGIN)
     events: list[Event] = []

@@ -15,7 +15,7 @@ from ensgan.errors import ConfigError, EnsganError, InputError, StoreError
 from ensgan.launch import executors
 from ensgan.launch import sweep as launch
 from ensgan.sweep.planning import cost
-from ensgan.zoo import registry
+from ensgan.zoo import table
 
 
 def test_all_problems_with_the_data_come_before_training(home: Home) -> None:
@@ -55,8 +55,8 @@ def test_a_disk_that_fills_up_stops_the_sweep_which_goes_on_later(home: Home) ->
 def test_one_failing_gan_does_not_stop_the_others(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "_rows", dict(registry._rows))  # forgets the plugin's row again
-    monkeypatch.setattr(registry, "_plugins", dict(registry._plugins))
+    monkeypatch.setattr(table.gans, "_variants", dict(table.gans._variants))
+    monkeypatch.setattr(table, "_plugins", dict(table._plugins))
     plugin = tmp_path / "broken.py"
     plugin.write_text(
         "import dataclasses\n"

@@ -15,9 +15,9 @@ from ensgan.train.step import discriminator_phase, full_step, generator_phase
 from ensgan.train.training import Training
 from ensgan.types import Samples
 from ensgan.zoo.optimiser import NoAverage
-from ensgan.zoo.registry import names
 from ensgan.zoo.sampling import sample
 from ensgan.zoo.spec import GANSpec
+from ensgan.zoo.table import names
 
 DATA = [(1, 2), (3, 7)]
 BATCH, UPDATES = 4, 1
@@ -145,7 +145,7 @@ def test_a_snapshot_comes_back_as_the_same_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["BigGAN-Info", "StyleGAN2"])
+@pytest.mark.parametrize("name", ["SNGAN", "BigGAN-Info", "StyleGAN2"])
 def test_compiled_networks_learn_the_same(name: str) -> None:
     losses = []
     for compiled in (False, True):

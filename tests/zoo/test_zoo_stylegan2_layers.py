@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from oracles import cases, close, double
 from torch import Tensor, nn
 
-from ensgan.zoo.backbones.stylegan2_discriminator import ClassMap, StyleProjection
+from ensgan.zoo.backbones.stylegan2 import ClassMap, StyleProjection
 from ensgan.zoo.backbones.stylegan2_generator import MappingNetwork, StyledConv, ToImage
 from ensgan.zoo.backbones.stylegan2_layers import (
     EqualisedConv,
