@@ -130,8 +130,7 @@ class TuneCallback(tune.Callback):  # type: ignore[misc]
             trial.max_failures += 1
         self._step_at_loss[gan] = max(step, self._step_at_loss.get(gan, 0))
         self.queue.spending.trial_ended(trial.trial_id)
-        fields = {"gan": gan, "step": step, "kind": "node" if node_lost else "process"}
-        self.on_event(Event("lost", {**fields, "reason": last_line(error)}))
+        self._report_loss(gan, "node" if node_lost else "process", error)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Called when Tune gives a trial up: lost too often, or lost while it was starting.
@@ -145,8 +144,11 @@ class TuneCallback(tune.Callback):  # type: ignore[misc]
             self._fail(gan, f"lost too often: {last_line(error)}")
             return
         self.queue.run_next(TrialRequest(**trial.config))
-        fields = {"gan": gan, "step": self._step(gan), "kind": "process"}
-        self.on_event(Event("lost", {**fields, "reason": last_line(error)}))
+        self._report_loss(gan, "process", error)
+
+    def _report_loss(self, gan: str, kind: str, error: BaseException | str | None) -> None:
+        fields = {"gan": gan, "step": self._step(gan), "kind": kind, "reason": last_line(error)}
+        self.on_event(Event("lost", fields))
 
     def _fail(self, gan: str, reason: str) -> None:
         """A GAN will not be finished."""
