@@ -16,7 +16,7 @@ from ray.tune.schedulers import ASHAScheduler
 from ensgan.cluster import preflight
 from ensgan.cluster.budget import Spending
 from ensgan.cluster.resources import TrialRequest, check_satisfiable, trial_requests, trial_slots
-from ensgan.cluster.session import environment
+from ensgan.cluster.session import alive_nodes, environment
 from ensgan.cluster.stopper import SweepStopper
 from ensgan.cluster.trainable import gan_trial, stop_path
 from ensgan.cluster.trial_queue import TrialQueue
@@ -64,7 +64,7 @@ class RayExecutor:
         self.tune_folder = tune_folder
         self.budget = budget
         self._warming: list[Any] = []
-        nodes = living_nodes()
+        nodes = [node["Resources"] for node in alive_nodes()]
         gpus = 1.0 if settings.gpus_per_trial == "auto" else settings.gpus_per_trial
         request = TrialRequest("any", settings.cpus_per_trial, gpus)
         if not settings.autoscaling:  # which may add larger nodes
@@ -86,9 +86,7 @@ class RayExecutor:
         stop_file = stop_path(jobs[0])
         stop_file.unlink(missing_ok=True)
         queue = TrialQueue(requests, spending, stop_file, self.settings.max_concurrent)
-        callback = TuneCallback(
-            queue, jobs, on_member, on_event, self.settings.retries, living_node_ids
-        )
+        callback = TuneCallback(queue, jobs, on_member, on_event, self.settings.retries)
         stopper = SweepStopper(queue)
         pending = max(1, min(len(jobs), self.slots, MOST_PENDING))
         with (
@@ -177,8 +175,8 @@ def task_mapper(*, cpus: float = 1.0, gpus: float = 0.0) -> Mapper:
     Raises:
         InputError: no node of the cluster has that much.
     """
-    amounts = {"CPU": cpus, "GPU": gpus}
-    check_satisfiable("a task", amounts, living_nodes(), "lower --{}s-per-task")
+    nodes = [node["Resources"] for node in alive_nodes()]
+    check_satisfiable("a task", {"CPU": cpus, "GPU": gpus}, nodes, "lower --{}s-per-task")
 
     def mapper(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
         for _, outcome in _outcomes(function, items, cpus=cpus, gpus=gpus):
@@ -273,13 +271,3 @@ def _trial_name(trial: Any) -> str:
 
 def _import_classifier() -> None:
     import ensgan.sweep.classifier_job  # noqa: F401
-
-
-def living_nodes() -> list[dict[str, float]]:
-    """Resources of every node that is alive."""
-    return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
-
-
-def living_node_ids() -> list[str]:
-    """IDs of every node that is alive."""
-    return [str(node["NodeID"]) for node in ray.nodes() if node["Alive"]]

@@ -15,6 +15,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from ensgan.cluster.session import alive_nodes
 from ensgan.config import ClusterSpec
 from ensgan.errors import ConfigError, last_line
 from ensgan.files import sha256_file
@@ -118,7 +119,7 @@ def check_nodes(jobs: Sequence[MemberJob], settings: ClusterSpec, on_event: OnEv
     Raises:
         ConfigError: with every problem of every node.
     """
-    nodes = [node for node in ray.nodes() if node["Alive"]]
+    nodes = alive_nodes()
     if len(nodes) < 2 and settings.gpus_per_trial != "auto":
         return None
     question = Question(jobs[0].results, uuid.uuid4().hex, jobs[0].training_set)
@@ -186,7 +187,7 @@ def _ask(
     for reference in late:
         answers[waiting[reference]] = f"no answer within {ANSWER_SECONDS:.0f} s"
     # Ray notices a lost node only after missed heartbeats: it may have been gone when asked.
-    alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+    alive = {node["NodeID"] for node in alive_nodes()}
     return {
         name: answer
         for name, answer in answers.items()

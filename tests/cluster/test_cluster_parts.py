@@ -121,7 +121,8 @@ def test_an_unreachable_trial_is_lost_with_its_node_or_alone(
     error = RuntimeError("The actor is temporarily unavailable: Connection reset by peer")
     trial = FakeTrial(trial_id="1", config={"gan": "SNGAN"}, max_failures=2, error=error)
     for living, kind in ((["head"], "node"), (["head", "gone"], "process")):
-        watch.living_nodes = lambda living=living: living
+        nodes = [{"Alive": True, "NodeID": node} for node in living]
+        monkeypatch.setattr("ray.nodes", lambda nodes=nodes: nodes)
         watch.on_trial_recover(0, [], trial)
         assert events[-1].fields["kind"] == kind
 
