@@ -12,8 +12,13 @@ from ensgan import downstream
 from ensgan.errors import InputError
 from ensgan.evaluation.finished_sweep import FinishedSweep
 from ensgan.files import content_key, write_json
-from ensgan.sweep.classifier_job import EvaluateJob, evaluation_jobs, run_jobs
-from ensgan.sweep.downstream_rule import RULE, choose_downstream
+from ensgan.sweep.classifier_job import (
+    RULE,
+    EvaluateJob,
+    choose_downstream,
+    compare_strategies,
+    evaluation_jobs,
+)
 from ensgan.sweep.executor import Executor
 from ensgan.sweep.inputs import derive_seed
 
@@ -152,8 +157,7 @@ def evaluate_sweep(
         seed=derive_seed(_seed(sweep, options), "downstream"),
         folder=sweep.folder.path / "evaluate",
     )
-    results = run_jobs(jobs, executor, _Estimate(jobs, executor.slots, on_progress))
-    table = downstream.summarise(results, reference="selected")
+    table = compare_strategies(jobs, executor, _Estimate(jobs, executor.slots, on_progress))
     evaluation = Evaluation(sweep, options, strategies, table, Path(), time.time() - begin)
     value = evaluation.to_json()
     path = sweep.folder.file("evaluate", f"evaluation-{content_key(value)}.json")
@@ -224,6 +228,7 @@ class _Estimate:
     def __call__(self, value: dict[str, Any]) -> None:
         result = value["result"]
         self.done += 1
+        self.total = max(self.total, self.done)  # one more may turn out to be needed
         left = None
         if not value["cached"]:
             self.trained += 1

@@ -17,7 +17,7 @@ from ensgan.sweep.classifier_job import DatasetFiles
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import derive_seed, embedding_inputs
 from ensgan.sweep.member_job import MemberResult, sample_labels
-from ensgan.types import Dataset, Front, FrontPoint, PoolScores, Samples, Selection
+from ensgan.types import Dataset, Front, FrontPoint, Samples, Selection
 
 RULE = "handed over"
 
@@ -57,9 +57,20 @@ def open_handed_over(
         ensemble.member_names,
         extractor=inputs.extractor_key,
     )
-    point = _point(ensemble, scores)
-    front = Front(("intra_d:max", "inter_d:min:symmetric"), RULE, seed, 1, 1, 0.0, 0.0, (point,),
-                  pool_key(scores))  # fmt: skip
+    evaluator = Evaluator(scores)
+    point = _point(ensemble, evaluator)
+    front = Front(
+        tuple(axis.text for axis in evaluator.tables.axes),
+        RULE,
+        seed,
+        trials=1,
+        distinct=1,
+        seconds=0.0,
+        hypervolume=0.0,
+        points=(point,),
+        pool=pool_key(scores),
+        named_form=evaluator.tables.form,
+    )
     return FinishedSweep(
         folder,
         spec,
@@ -127,8 +138,6 @@ def _members(
     )
 
 
-def _point(ensemble: Ensemble, scores: PoolScores) -> FrontPoint:
-    evaluator = Evaluator(scores)
-    everyone = tuple(range(len(ensemble)))
-    values = evaluator.evaluate(everyone, ensemble.weights)
-    return FrontPoint(ensemble.member_names, *values, ensemble.weights)
+def _point(ensemble: Ensemble, evaluator: Evaluator) -> FrontPoint:
+    everyone = range(len(ensemble))
+    return evaluator.weighted_point(everyone, ensemble.weights)

@@ -72,27 +72,22 @@ def record_evaluation(evaluation: Evaluation, store: RunStore) -> dict[str, str]
 def _shared(evaluation: Evaluation) -> tuple[dict[str, Any], dict[str, str]]:
     """Parameters and tags of every strategy's run: settings, data, seed, the code that ran now."""
     manifest = {**evaluation.sweep.folder.read(), "versions": environment()}
-    params = {**_flat(evaluation.settings()), **views.common(manifest)}
+    params = {**_settings(evaluation), **views.common(manifest)}
     if evaluation.options.seed is not None:
         params["seed"] = evaluation.options.seed
     tags = {TAG_DATASET: manifest["dataset"]["name"], **views.code_tags(manifest["versions"])}
     return params, tags
 
 
-def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(evaluation: Evaluation) -> dict[str, Any]:
     """Settings as flat parameters; the strategies are runs of their own."""
-    flat = {key: value for key, value in settings.items() if key not in ("strategies",)}
-    classifier = flat.pop("classifier")
-    return {**flat, **{f"classifier.{key}": value for key, value in classifier.items()}}
+    settings = {k: v for k, v in evaluation.settings().items() if k != "strategies"}
+    return views.leaves(settings)
 
 
 def _metrics(row: Mapping[str, Any]) -> dict[str, float]:
     """Means, standard deviations and the part of the gap that is closed."""
-    values: dict[str, float] = {"val_score": row["val_score"]["mean"]}
-    for name, metric in row["metrics"].items():
-        values[name] = metric["mean"]
-        if metric["sd"] is not None:
-            values[f"{name}_sd"] = metric["sd"]
+    values = {"val_score": row["val_score"]["mean"], **views.strategy_metrics(row)}
     for name, closed in row["gap_closed"].items():
         if closed is not None:
             values[f"{name}_gap_closed"] = closed

@@ -274,8 +274,7 @@ class Recording:
             content = Path(manifest["privacy"]).read_bytes()
             self._files(parent, {"memorisation.json": content}, "privacy")
         selected = manifest["selected"]
-        names = ("intra_d", "inter_d", "density", "coverage")
-        scores = {name: selected[name] for name in names}
+        scores = {name: value for name, value in selected.items() if isinstance(value, float)}
         self.store.log_metrics(parent, {**scores, "size": float(len(selected["members"]))})
         self.store.set_tags(
             parent,

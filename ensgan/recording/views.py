@@ -8,14 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ensgan.ensemble import markdown
+from ensgan.search import find_form
 from ensgan.sweep.member_job import MemberResult
-from ensgan.types import Front, FrontPoint, gan_of, read_objective, step_of
-
-_OBJECTIVES = {
-    "precision-recall": ("precision_recall", "precision_recall_between"),
-    "frechet": ("frechet", "frechet_between"),
-}
-"""The first two objectives of the forms other than density and coverage."""
+from ensgan.types import DEFAULT_FORM, Front, FrontPoint, gan_of, step_of
 
 
 def by_gan(manifest: Mapping[str, Any]) -> dict[str, list[MemberResult]]:
@@ -148,15 +143,11 @@ def description(manifest: Mapping[str, Any], run_id: str, page: str) -> str:
         lines[0] = f"{lines[0][:-1]}, {outside} from elsewhere."
     if selected is not None:
         names = ", ".join(markdown(name) for name in selected["members"])
-        form = manifest["spec"].get("search", {}).get("objectives", "")
-        first, second = (
-            read_objective(key, maximise=True).name
-            for key in _OBJECTIVES.get(form, ("intra_d", "inter_d"))
-        )
-        lines.append(
-            f"**G\\***: {names} ({first} {selected['intra_d']:.4f}, {second} "
-            f"{selected['inter_d']:.4f}, rule {markdown(selected['rule'])})."
-        )
+        form = find_form(manifest["spec"].get("search", {}).get("objectives", DEFAULT_FORM))
+        point = FrontPoint.from_json(selected)
+        values = zip(form.axes, (point.first, point.second), strict=True)
+        shown = ", ".join(f"{axis.name} {value:.4f}" for axis, value in values)
+        lines.append(f"**G\\***: {names} ({shown}, rule {markdown(selected['rule'])}).")
     if page:
         lines.append(f"[Report]({page}): what was run, front, members, downstream test, privacy.")
     if "ensemble" in manifest:

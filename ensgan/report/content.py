@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ensgan.errors import InputError
-from ensgan.report.grid import image_grid
+from ensgan.report.pictures import image_grid
 from ensgan.store import RunRecord, RunStore
 from ensgan.types import Front, FrontPoint, Samples, UInt8Array
 

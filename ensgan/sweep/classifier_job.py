@@ -8,13 +8,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ensgan import downstream
 from ensgan.config import EvaluateSpec
 from ensgan.files import content_key, read_json, write_json
+from ensgan.search import select
 from ensgan.sweep.executor import Executor
-from ensgan.types import Dataset, Samples
+from ensgan.types import Dataset, Front, Samples, Selection
 
 REVISION = 1
+RULE = "downstream"
+"""The selection rule whose choice classifiers make."""
 
 
 @dataclass(frozen=True)
@@ -173,3 +178,67 @@ def run_jobs(
         for path, value in zip(different, values, strict=True)
     }
     return [replace(by_path[job.path], strategy=job.strategy) for job in jobs]
+
+
+def compare_strategies(
+    jobs: Sequence[EvaluateJob], executor: Executor, on_done: Callable[[dict[str, Any]], None]
+) -> downstream.DownstreamTable:
+    """Run the jobs and compare their strategies with G*.
+
+    Where the classifiers on real images leave it open, one more, with ten times the steps, tells
+    whether they were trained enough to tell strategies apart.
+    """
+    results = run_jobs(jobs, executor, on_done)
+    possible = None
+    if downstream.needs_long_real(results):
+        first = next(job for job in jobs if job.strategy.name == "real")
+        (long,) = run_jobs([replace(first, strategy=downstream.LONG_REAL)], executor, on_done)
+        possible = long.metrics["auc"]
+    return downstream.summarise(results, "selected", possible)
+
+
+def choose_downstream(
+    front: Front,
+    *,
+    points: int,
+    repeats: int,
+    dataset: DatasetFiles,
+    samples: Mapping[str, Path],
+    settings: downstream.ClassifierSettings,
+    seed: int,
+    folder: Path,
+    executor: Executor,
+    on_done: Callable[[dict[str, Any]], None],
+) -> Selection:
+    """Train classifiers on front points and take the point with the best validation score.
+
+    The score is the balanced accuracy on the validation split, averaged over the repeats; the
+    test split has no part in it.
+
+    Args:
+        front: all points; ``points`` of them, evenly spread, are tried.
+        repeats: classifiers a point.
+        dataset, samples, settings, seed, folder: as :func:`evaluation_jobs` wants them.
+        executor: where classifiers are trained.
+        on_done: told of every classifier.
+    """
+    tried = downstream.spread_points(front, points)
+    strategies = [
+        downstream.Strategy(f"front/{index + 1}", point.members, point.weights)
+        for index, point in enumerate(tried)
+    ]
+    jobs = evaluation_jobs(
+        strategies,
+        repeats,
+        dataset=dataset,
+        samples=samples,
+        settings=settings,
+        seed=seed,
+        folder=folder,
+    )
+    results = run_jobs(jobs, executor, on_done)
+    scores = [
+        float(np.mean([r.val_score for r in results if r.strategy.name == strategy.name]))
+        for strategy in strategies
+    ]
+    return select(replace(front, points=tried), RULE, validation_scores=scores)

@@ -249,7 +249,7 @@ class Scored:
             "features": self.features,
             "density": float(self.score.density),
             "coverage": float(self.score.coverage),
-            "intra_d": float(self.score.intra_d),
+            "intra_d": float(self.score.d),
         }
 
 

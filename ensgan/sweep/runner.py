@@ -11,7 +11,7 @@ from ensgan.config import SweepSpec
 from ensgan.downstream import DownstreamTable
 from ensgan.search import select
 from ensgan.sweep import memorisation_stage, stages
-from ensgan.sweep.downstream_rule import RULE
+from ensgan.sweep.classifier_job import RULE
 from ensgan.sweep.events import Event, StageClock
 from ensgan.sweep.executor import Executor
 from ensgan.sweep.external_member_job import outside_jobs

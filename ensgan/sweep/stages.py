@@ -17,11 +17,11 @@ from ensgan.config import SearchSpec, SweepSpec
 from ensgan.files import content_key, write_json
 from ensgan.sweep.classifier_job import (
     EvaluateJob,
+    choose_downstream,
     classifier_settings,
+    compare_strategies,
     evaluation_jobs,
-    run_jobs,
 )
-from ensgan.sweep.downstream_rule import choose_downstream
 from ensgan.sweep.executor import Executor, as_mapper
 from ensgan.sweep.external_member_job import card_facts
 from ensgan.sweep.external_member_job import licences as outside_licences
@@ -29,7 +29,7 @@ from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import Inputs, Resolved, derive_seed
 from ensgan.sweep.member_job import MemberResult
 from ensgan.sweep.search_stage import mapped
-from ensgan.types import Front, FrontPoint, PoolScores, Selection, gan_of
+from ensgan.types import Front, PoolScores, Selection, gan_of
 
 REVISION = 1
 
@@ -149,7 +149,7 @@ def prove(
     )
     if not jobs:  # data without classes has nothing to classify
         return downstream.DownstreamTable(None, (), ())
-    return downstream.summarise(run_jobs(jobs, executor, on_result), reference="selected")
+    return compare_strategies(jobs, executor, on_result)
 
 
 def _classifier_jobs(
@@ -223,8 +223,7 @@ def _facts(
     outside = card_facts(spec.members, point.members)
     return {
         "metrics": {
-            **_objectives(point),
-            **dict(point.measures),
+            **point.named(),
             "rule": selected.rule,
             "reason": selected.reason,
             "downstream": {k: v for k, v in table.to_json().items() if k != "runs"},
@@ -263,19 +262,10 @@ def _facts(
 
 
 def _other_form(settings: SearchSpec) -> Mapping[str, str]:
-    """What the objectives are when they are not density and coverage."""
-    if settings.objectives == "density-coverage":
+    """What the objectives are when they are not the paper's."""
+    if settings.objectives == "paper":
         return {}
     return {"objectives": settings.objectives}
-
-
-def _objectives(point: FrontPoint) -> Mapping[str, float]:
-    return {
-        "intra_d": point.intra_d,
-        "inter_d": point.inter_d,
-        "density": point.density,
-        "coverage": point.coverage,
-    }
 
 
 def save_table(folder: SweepFolder, table: downstream.DownstreamTable) -> Path:

@@ -81,7 +81,7 @@ def test_one_failing_gan_does_not_stop_the_others(
 def test_classifiers_libraries_are_there_before_the_recorders_thread_begins(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two threads that import scikit-learn and plotly at once can end in a deadlock error."""
+    """Two threads that import scikit-learn and SciPy at once can end in a deadlock error."""
     order = []
     opened = home.open_store
 
