@@ -77,7 +77,7 @@ def sweep(
         _show_plan(spec, settings or [], storage, data_dir, as_json)
         return
     from ensgan.cli.live import watching
-    from ensgan.cluster.budget import make_budget
+    from ensgan.config.budget import make_budget
     from ensgan.launch.sweep import run_sweep
     from ensgan.sweep.events import Event
 

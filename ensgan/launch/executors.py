@@ -14,7 +14,7 @@ from ensgan.errors import InputError
 from ensgan.sweep.executor import Executor, LocalExecutor
 
 if TYPE_CHECKING:
-    from ensgan.cluster.budget import Budget
+    from ensgan.config.budget import Budget
     from ensgan.metrics import Mapper
 
 
@@ -25,7 +25,6 @@ def executor_at(
     tune_folder: Path,
     *,
     allow_open_cluster: bool = False,
-    disk_bytes: int = 0,
     budget: Budget | None = None,
 ) -> Iterator[Executor]:
     """Ray at the address, or this process.
@@ -36,7 +35,6 @@ def executor_at(
         settings: how trials are scheduled.
         tune_folder: where Tune keeps its own records.
         allow_open_cluster: use a cluster that takes requests from anybody who reaches it.
-        disk_bytes: that the whole sweep takes.
         budget: what training may take.
 
     Raises:
@@ -56,7 +54,7 @@ def executor_at(
 
     assert address is not None
     with ray_session(address, allow_open_cluster=allow_open_cluster):
-        yield RayExecutor(settings, tune_folder, disk_bytes, budget)
+        yield RayExecutor(settings, tune_folder, budget)
 
 
 @contextlib.contextmanager

@@ -6,8 +6,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ensgan.cluster.budget import Budget
 from ensgan.config import SweepSpec, TrackSpec
+from ensgan.config.budget import Budget
 from ensgan.errors import InputError, unknown_name
 from ensgan.launch.executors import executor_at
 from ensgan.recording.background import BackgroundRecorder
@@ -19,7 +19,7 @@ from ensgan.sweep.executor import grow_here
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import member_jobs, resolve, write_inputs
 from ensgan.sweep.member_job import MemberResult
-from ensgan.sweep.planning.cost import check_disk, disk_bytes
+from ensgan.sweep.planning.cost import check_disk
 from ensgan.sweep.result import SweepResult
 from ensgan.sweep.runner import run, sweep_folder
 from ensgan.sweep.sweep_file import load_sweep
@@ -70,7 +70,6 @@ def run_sweep(
             spec.cluster,
             folder.path / "tune",
             allow_open_cluster=allow_open_cluster,
-            disk_bytes=disk_bytes(resolved),
             budget=budget,
         )
         # Ray first: opening the store meanwhile would only make both slower.

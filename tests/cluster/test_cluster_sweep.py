@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from tiny_sweep import tiny, write_sweep
 
-from ensgan.cluster.budget import Budget
 from ensgan.config import parse_spec
+from ensgan.config.budget import Budget
 from ensgan.errors import EnsganError, InputError
 from ensgan.launch import sweep as launch
 from ensgan.sweep.events import Event
