@@ -12,8 +12,13 @@ from ensgan import downstream
 from ensgan.errors import InputError
 from ensgan.evaluation.finished_sweep import FinishedSweep
 from ensgan.files import content_key, write_json
-from ensgan.sweep.classifier_job import EvaluateJob, evaluation_jobs, run_jobs
-from ensgan.sweep.downstream_rule import RULE, choose_downstream
+from ensgan.sweep.classifier_job import (
+    RULE,
+    EvaluateJob,
+    choose_downstream,
+    evaluation_jobs,
+    run_jobs,
+)
 from ensgan.sweep.executor import Executor
 from ensgan.sweep.inputs import derive_seed
 
@@ -24,7 +29,7 @@ class EvaluationOptions:
 
     Attributes:
         strategies: names, see :func:`ensgan.downstream.build_strategies`.
-        repeats: classifiers a strategy.
+        repeats: classifiers per strategy.
         classifier: network and training.
         rule: how G* is chosen from the front; None keeps the sweep's own choice.
         rule_points, rule_repeats: for the rule ``downstream``: front points tried, and
@@ -122,13 +127,13 @@ def evaluate_sweep(
     executor: Executor,
     on_progress: OnProgress = lambda progress: None,
 ) -> Evaluation:
-    """Train and test a classifier a strategy and repeat; those on disk are not trained again.
+    """Train and test a classifier per strategy and repeat; those on disk are not trained again.
 
     Args:
         sweep: the pool; its folder keeps the results.
         options: what to evaluate.
         executor: where classifiers are trained.
-        on_progress: told of every classifier.
+        on_progress: called for every classifier.
 
     Raises:
         InputError: strategies that the pool cannot resolve, or a bad rule or option.
@@ -152,7 +157,7 @@ def evaluate_sweep(
         seed=derive_seed(_seed(sweep, options), "downstream"),
         folder=sweep.folder.path / "evaluate",
     )
-    results = run_jobs(jobs, executor, _Estimate(jobs, executor.slots, on_progress))
+    results = run_jobs(jobs, lambda: executor, _Estimate(jobs, executor.slots, on_progress))
     table = downstream.summarise(results, reference="selected")
     evaluation = Evaluation(sweep, options, strategies, table, Path(), time.time() - begin)
     value = evaluation.to_json()
@@ -198,7 +203,7 @@ def _by_downstream(
         settings=options.classifier,
         seed=derive_seed(_seed(sweep, options), "select"),
         folder=sweep.folder.path / "evaluate",
-        executor=executor,
+        executor=lambda: executor,
         on_done=estimate,
     )
     return replace(sweep, selected=selected)

@@ -16,13 +16,12 @@ from ensgan.report.pictures import Pictures
 from ensgan.store import default_storage, open_store
 from ensgan.sweep.events import OnEvent, StageClock, ignore
 from ensgan.sweep.executor import Executor, LocalExecutor, grow_here
-from ensgan.sweep.folder import SweepFolder
+from ensgan.sweep.folder import SweepFolder, sweep_folder
 from ensgan.sweep.inputs import Resolved, member_jobs, resolve, write_inputs
-from ensgan.sweep.member_job import MemberResult
+from ensgan.sweep.manifest import MemberResult
 from ensgan.sweep.planning.budget import Budget
 from ensgan.sweep.planning.disk import check_disk, disk_bytes
-from ensgan.sweep.result import SweepResult
-from ensgan.sweep.runner import run, sweep_folder
+from ensgan.sweep.runner import SweepResult, run
 from ensgan.sweep.sweep_file import load_sweep
 
 
@@ -66,10 +65,18 @@ def run_sweep(
     with folder.locked():
         check_disk(resolved, folder.path)
         recorder = _recorder(folder, spec.track, on_event)
-        # Ray first: opening the store meanwhile would only make both slower.
-        with _executor(resolved, folder, address, allow_open_cluster, budget) as executor, recorder:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(recorder)
+
+            def open_executor() -> Executor:
+                return stack.enter_context(
+                    _executor(resolved, folder, address, allow_open_cluster, budget)
+                )
+
             clock = StageClock(on_event, started=started)
-            return run(resolved, folder, executor=executor, recorder=recorder, clock=clock)
+            return run(
+                resolved, folder, open_executor=open_executor, recorder=recorder, clock=clock
+            )
 
 
 def _as_spec(spec: SweepSpec | Path | str, settings: Sequence[str]) -> SweepSpec:
@@ -136,12 +143,11 @@ def sync_sweep(name: str, *, storage: Path | None = None) -> str:
     """
     storage = (storage or default_storage()).resolve()
     folder = sweep_folder(storage, name)
-    manifest = folder.read()
-    if "spec" not in manifest:
+    if not folder.has_begun:
         known = [path.name for path in sorted((storage / "sweeps").glob("*")) if path.is_dir()]
         raise InputError(f"{storage}: {unknown_name('sweep', name, known)}")
     with folder.locked():
-        track = TrackSpec.model_validate(manifest["spec"]["track"])
+        track = folder.read().settings.track
         store = open_store(track.uri, storage=storage, experiment=track.experiment)
         run_id = Recording(folder, store, Pictures()).bring_up_to_date()
     assert run_id is not None

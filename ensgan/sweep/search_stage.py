@@ -27,7 +27,7 @@ from ensgan.search import (
 )
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import Inputs, derive_seed
-from ensgan.sweep.member_job import MemberResult
+from ensgan.sweep.manifest import MemberResult
 from ensgan.types import Front, PoolScores
 
 REVISION = 1
@@ -58,8 +58,9 @@ def find_front(
     )
     path = folder.file("search", f"front-{key}.json")
     trials = folder.file("search", f"trials-{key}.csv")
-    if path.exists() and trials.exists():
-        return Front.load(path), trials
+    known = _known_front(path, pool_key(scores)) if trials.exists() else None
+    if known is not None:
+        return known, trials
     front = search(
         scores,
         sampler=settings.sampler,
@@ -83,6 +84,15 @@ def find_front(
     )
     front.save(path)
     return front, trials
+
+
+def _known_front(path: Path, pool: str) -> Front | None:
+    """A front found before; None where there is none, or a damaged one, or another pool's."""
+    try:
+        front = Front.load(path)
+    except DataError:
+        return None
+    return front if front.pool == pool else None
 
 
 def _asked(settings: SearchSpec) -> dict[str, Any]:
