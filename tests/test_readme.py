@@ -61,6 +61,7 @@ def test_the_readme_shows_what_this_file_runs() -> None:
     expected = {
         "./scripts/quickstart",
         "./scripts/test",
+        "ensgan doctor",
         "ensgan sweep sweeps/quickstart.yaml --dry-run",
         "ensgan sweep sweeps/quickstart.yaml",
         "ensgan status quickstart",
@@ -84,6 +85,7 @@ def test_the_two_commands_exist_and_are_shell() -> None:
 
 @pytest.mark.timeout(900)
 def test_the_main_job(user: User) -> None:
+    assert "torch" in user("ensgan doctor")
     plan = json.loads(user("ensgan sweep sweeps/quickstart.yaml --dry-run --json"))
     assert plan["members"] == 12 and plan["wall_seconds"] > 0
     assert not (user.home / "ensgan-runs").exists(), "a dry run writes nothing"

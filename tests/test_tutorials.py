@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import typer
 import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
 from ensgan.cli import app
+from ensgan.cli.app import load_command
 from ensgan.data import load_dataset
 from ensgan.types import Samples
 
@@ -104,18 +104,18 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_every_page_is_listed_and_every_command_is_known() -> None:
     """Options and arguments of all commands are parsed, the long ones too."""
     listed = (PAGES / "README.md").read_text()
-    group: Any = typer.main.get_command(app)
     pages = sorted(path.name for path in PAGES.glob("*.md") if path.name != "README.md")
     assert len(pages) == 4
     for page in pages:
         assert f"({page})" in listed
         for command in (*commands(page), *"\n".join(blocks(page, "text")).splitlines()):
             words = shlex.split(command) if command.startswith("ensgan ") else []
-            found, place = group, words[1:]
+            if not words:
+                continue
+            found, place = load_command(words[1]), words[2:]
             while place and hasattr(found, "commands"):
                 found, place = found.commands[place[0]], place[1:]
-            if words:
-                found.make_context(command, place, resilient_parsing=False).close()
+            found.make_context(command, place, resilient_parsing=False).close()
 
 
 @pytest.mark.timeout(1200)

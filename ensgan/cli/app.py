@@ -1,44 +1,102 @@
 """The ``ensgan`` command: its sub-commands, and how errors become exit codes.
 
-Each command lives in the module of its name; heavy packages are imported inside the functions so
-that ``ensgan --help`` answers at once.
+A command's module is imported when the command is called, not before: ``ensgan --help`` answers at
+once although commands import torch, Ray and MLflow at their top.
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import os
 import sys
-from typing import Annotated
+import tempfile
+import time
+import traceback
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from ensgan import __version__
-from ensgan.cli import (
-    bank,
-    bundle,
-    data,
-    evaluate,
-    init,
-    prdc,
-    report,
-    runs,
-    sample,
-    score,
-    search,
-    select,
-    serve,
-    status,
-    study,
-    sweep,
-    zoo,
+from ensgan.errors import EnsganError, last_line
+
+# Name, where it is, and the first sentence of its help. One line per command.
+COMMANDS = (
+    ("doctor", "doctor:doctor", "Look at versions, GPU, disk, tracking server and tokens."),
+    ("zoo", "zoo:zoo", "List the GANs with their parts, parameter counts and training memory."),
+    ("sweep", "sweep:sweep", "Run a whole sweep; running it again resumes it."),
+    ("train", "sweep:train", "Train, sample and score one GAN of a sweep in this process."),
+    ("sync", "sweep:sync", "Record a sweep that the tracking store missed."),
+    ("status", "status:status", "Show how far a sweep is."),
+    ("data", "data:app", "Look at data sets."),
+    ("init", "init:init", "Look at the data and this machine and write a first sweep file."),
+    ("search", "search:search", "Search the Pareto front of a scored pool."),
+    ("select", "select:select", "Choose one ensemble from a front and say why."),
+    ("bank", "bank:bank", "Run a generator of your own and keep its images as a member of a pool."),
+    ("bundle", "bundle:bundle", "Choose an ensemble of a front and write it as an artifact."),
+    ("prdc", "prdc:prdc", "Precision, recall, density and coverage of generated features."),
+    ("score", "score:score", "Score a pool of generators."),
+    (
+        "evaluate",
+        "evaluate:evaluate",
+        "Train classifiers on what strategies provide, test them on real data.",
+    ),
+    ("study", "study:study", "Write a page on what finished sweeps' ensembles are worth."),
+    ("runs", "runs:runs", "List the recorded sweeps."),
+    ("show", "runs:show", "Show one run: settings, scores, the runs below it and its files."),
+    ("pull", "runs:pull", "Fetch a sweep's ensemble to a folder and verify every file of it."),
+    ("sample", "sample:sample", "Make images with an ensemble."),
+    ("verify", "runs:verify", "Re-hash an ensemble's files."),
+    ("compare", "runs:compare", "Set runs side by side."),
+    ("report", "report:report", "Write a sweep's report: one HTML file that needs no network."),
+    ("promote", "runs:promote", "Register a sweep's ensemble in MLflow's model registry."),
+    ("serve", "serve:serve", "Serve an ensemble's images over HTTP."),
+    ("ui", "runs:ui", "Open the MLflow pages of the recorded sweeps on this machine."),
 )
-from ensgan.errors import EnsganError
+_COMPLETION = ("install_completion", "show_completion")
+_PLACES = {name: place for name, place, _ in COMMANDS}
+
+
+def load_command(name: str) -> Any:
+    """The command of that name, its module imported."""
+    module, _, attribute = _PLACES[name].partition(":")
+    target = getattr(importlib.import_module(f"ensgan.cli.{module}"), attribute)
+    if not isinstance(target, typer.Typer):
+        single = typer.Typer(add_completion=False)
+        single.command(name)(target)
+        target = single
+    command = typer.main.get_command(target)
+    # Completion is an option of `ensgan` alone.
+    command.params = [p for p in command.params if p.name not in _COMPLETION]
+    return command
+
+
+class _CommandsOnDemand(TyperGroup):
+    """Lists stand-ins of the commands, and loads the one that is called."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command if name is None else load_command(name), rest
+
 
 app = typer.Typer(
     name="ensgan",
+    cls=_CommandsOnDemand,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Pareto-optimal ensembles of GANs for faithful and diverse synthetic medical images.",
 )
+
+
+def _stand_in() -> None:
+    """Never called: :class:`_CommandsOnDemand` puts the command itself in its place."""
+
+
+for _name, _, _summary in COMMANDS:
+    app.command(_name, help=_summary)(_stand_in)
 
 
 def _print_version(wanted: bool) -> None:
@@ -55,36 +113,16 @@ def _root(
             "--version", callback=_print_version, is_eager=True, help="Print the version and stop."
         ),
     ] = False,
+    debug: Annotated[
+        bool,
+        typer.Option(
+            "--debug", envvar="ENSGAN_DEBUG", help="Show the traceback of an unforeseen failure."
+        ),
+    ] = False,
 ) -> None:
     del version  # handled by its callback
-
-
-# Commands, one line each.
-app.command("zoo")(zoo.zoo)
-app.command("sweep")(sweep.sweep)
-app.command("train")(sweep.train)
-app.command("sync")(sweep.sync)
-app.command("status")(status.status)
-app.add_typer(data.app, name="data")
-app.command("init")(init.init)
-app.command("search")(search.search)
-app.command("select")(select.select)
-app.command("bank")(bank.bank)
-app.command("bundle")(bundle.bundle)
-app.command("prdc")(prdc.prdc)
-app.command("score")(score.score)
-app.command("evaluate")(evaluate.evaluate)
-app.command("study")(study.study)
-app.command("runs")(runs.runs)
-app.command("show")(runs.show)
-app.command("pull")(runs.pull)
-app.command("sample")(sample.sample)
-app.command("verify")(runs.verify)
-app.command("compare")(runs.compare)
-app.command("report")(report.report)
-app.command("promote")(runs.promote)
-app.command("serve")(serve.serve)
-app.command("ui")(runs.ui)
+    if debug:
+        os.environ["ENSGAN_DEBUG"] = "1"  # main() and this command's worker processes read it
 
 
 def main() -> None:
@@ -92,8 +130,41 @@ def main() -> None:
 
     Exit codes: 0 ok, 1 failure in the run, 2 wrong usage or input.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal or pipe that cannot show a character gets "?" for it, not a traceback.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
     try:
         app()
     except EnsganError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(error.exit_code)
+        _end(f"error: {error}", error.exit_code)
+    except BrokenPipeError:
+        # Whoever read the output has gone (`ensgan runs | head`): nothing is wrong here.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - for the flush at exit
+        sys.exit(0)
+    except Exception as error:
+        if os.environ.get("ENSGAN_DEBUG", "") not in ("", "0"):
+            raise
+        _end(_unforeseen(error), 1)
+
+
+def _end(message: str, code: int) -> None:
+    """Say a last sentence, where there is still somewhere to say it, and leave."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # stderr closed or full
+        sys.stderr.write(f"{message}\n")
+        sys.stderr.flush()
+    sys.exit(code)
+
+
+def _unforeseen(error: Exception) -> str:
+    """One sentence about a failure that nobody foresaw, and where its traceback is."""
+    command = " ".join(["ensgan", *[word for word in sys.argv[1:2] if word in _PLACES]])
+    reason = "not enough memory" if isinstance(error, MemoryError) else last_line(error)
+    sentence = f"error: {command} failed: {type(error).__name__}: {reason}"
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="ensgan-"))
+        path = folder / f"traceback-{time.strftime('%Y%m%d-%H%M%S')}.txt"
+        path.write_text("".join(traceback.format_exception(error)), errors="replace")
+    except OSError:
+        return f"{sentence}; run it again with --debug for the traceback"
+    return f"{sentence}; the traceback is in {path} (shown with ensgan --debug)"

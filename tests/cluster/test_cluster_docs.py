@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 import ray
-import typer
 import yaml
 from tiny_sweep import tiny
 
-from ensgan.cli.app import app
+from ensgan.cli.app import load_command
 from ensgan.config import parse_spec
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cluster.md").read_text()
@@ -44,10 +43,9 @@ def test_shell_parses(text: str) -> None:
 
 
 def test_options_of_ensgan_exist() -> None:
-    root = typer.main.get_command(app)
     sweeps = [words for words in commands("ensgan") if words[0] == "sweep"]
     assert len(sweeps) >= 3
-    known = {name for parameter in root.commands["sweep"].params for name in parameter.opts}
+    known = {name for parameter in load_command("sweep").params for name in parameter.opts}
     for words in sweeps:
         assert options(words) <= known, words
 

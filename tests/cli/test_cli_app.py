@@ -1,0 +1,104 @@
+"""The table of commands, and what a user sees when something nobody foresaw goes wrong."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from ensgan.cli.app import COMMANDS, load_command, main
+
+NAMES = [name for name, _, _ in COMMANDS]
+
+
+@pytest.mark.parametrize(("name", "place", "summary"), COMMANDS, ids=NAMES)
+def test_every_command_is_there_and_its_summary_begins_its_help(
+    name: str, place: str, summary: str
+) -> None:
+    command = load_command(name)
+    text = " ".join((command.help or "").split())
+    words = summary.removesuffix(".")
+    assert text.startswith(words), f"{name}: {text[:100]!r} does not begin with {words!r}"
+    if place.endswith(":app"):
+        return
+    assert "Example:" in text, f"{name} --help shows no example"
+
+
+def ensgan(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ensgan", *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, **environment},
+    )
+
+
+def test_help_names_every_command_and_imports_none() -> None:
+    code = (
+        "import sys; sys.argv = ['ensgan', '--help']\n"
+        "from ensgan.cli import main\n"
+        "try:\n    main()\n"
+        "finally:\n    print('IMPORTED', *[m for m in sys.modules if m.startswith('ensgan.cli.')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split("IMPORTED")[1].split() == ["ensgan.cli.app"]
+    for name in NAMES:
+        assert re.search(rf"\b{name}\b", done.stdout), name
+
+
+def test_a_misspelt_command_is_a_wrong_usage_with_a_suggestion() -> None:
+    done = ensgan("seep")
+    assert done.returncode == 2
+    assert "sweep" in done.stderr
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    def fail() -> None:
+        raise RuntimeError("the moon\nis full")
+
+    broken = typer.Typer(pretty_exceptions_enable=False)
+    broken.command("runs")(fail)
+    monkeypatch.setattr(sys.modules["ensgan.cli.app"], "app", broken)
+    monkeypatch.setattr(sys, "argv", ["ensgan", "runs"])
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.delenv("ENSGAN_DEBUG", raising=False)
+    return tmp_path
+
+
+def call_main(monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(sys, "argv", ["ensgan"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0)
+
+
+def test_an_unforeseen_failure_is_one_sentence_and_a_file(
+    failing: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call_main(monkeypatch) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "RuntimeError: is full" in said
+    (path,) = failing.rglob("traceback-*.txt")
+    assert str(path) in said
+    assert "in fail" in path.read_text()
+
+
+def test_debug_shows_it(failing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENSGAN_DEBUG", "1")
+    monkeypatch.setattr(sys, "argv", ["ensgan"])
+    with pytest.raises(RuntimeError, match="the moon"):
+        main()
+
+
+def test_what_a_terminal_cannot_show_becomes_a_question_mark() -> None:
+    done = ensgan("zoo", "--help", PYTHONIOENCODING="ascii", PYTHONUTF8="0", LC_ALL="C")
+    assert done.returncode == 0, done.stderr
