@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ensgan.sweep.events import Event
     from ensgan.sweep.member_job import MemberResult
     from ensgan.sweep.planning.budget import Budget
-    from ensgan.sweep.result import SweepResult
+    from ensgan.sweep.runner import SweepResult
 
 SWEEP = Path(__file__).resolve().parents[1] / "sweeps" / "budget-nano.yaml"
 METRICS = ("accuracy", "g_mean", "auc")

@@ -38,17 +38,18 @@ def report(
     Example: ensgan report 3f2a9c… -o report.html
     """
     from ensgan.files import write_bytes
-    from ensgan.recording.illustrator import log_report
+    from ensgan.recording.views import log_report
     from ensgan.report.content import collect
     from ensgan.report.page import render
-    from ensgan.store import open_store
+    from ensgan.store import default_storage, open_store
 
     if output.suffix not in (".html", ".htm"):
         raise InputError(f"'{output}' is no HTML file: name it report.html, for example")
     if log and show_real:
         raise InputError("--log would put real images into the tracking store: drop --show-real")
     store = open_store(uri, storage)
-    content = collect(store, run, show_real=show_real)
+    real_from = (storage or default_storage()).resolve() if show_real else None
+    content = collect(store, run, real_from=real_from)
     page = render(content).encode()
     write_bytes(output, page)
     if log:

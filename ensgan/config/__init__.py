@@ -6,8 +6,8 @@ from ensgan.config.load import KnownNames, load_spec, parse_spec, read_tree
 from ensgan.config.spec import (
     ClusterSpec,
     EvaluateSpec,
-    GanOverrides,
     ExternalSpec,
+    GanOverrides,
     SampleSpec,
     SearchSpec,
     SweepSpec,
@@ -18,9 +18,9 @@ from ensgan.config.spec import (
 __all__ = [
     "ClusterSpec",
     "EvaluateSpec",
+    "ExternalSpec",
     "GanOverrides",
     "KnownNames",
-    "ExternalSpec",
     "SampleSpec",
     "SearchSpec",
     "SweepSpec",

@@ -138,8 +138,6 @@ def _with_scores(members: Sequence[MemberResult], scores: PoolScores) -> tuple[M
     """The members with what the pool's scores say of each."""
     columns = zip(members, scores.density, scores.coverage, scores.intra_d, strict=True)
     return tuple(
-        member.model_copy(
-            update={"density": float(d), "coverage": float(c), "intra_d": float(i)}
-        )
+        member.model_copy(update={"density": float(d), "coverage": float(c), "intra_d": float(i)})
         for member, d, c, i in columns
     )

@@ -13,7 +13,6 @@ from ensgan.store import RunStore
 from ensgan.sweep.events import Event, OnEvent, ignore
 from ensgan.sweep.folder import SweepFolder
 
-
 OPENING_SECONDS = 10.0
 """What a sweep waits for its store at most, before training begins."""
 

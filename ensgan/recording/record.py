@@ -15,8 +15,8 @@ from typing import Any
 from ensgan.ensemble import TAG_DIGEST, ensemble_digest
 from ensgan.files import content_key, read_json, write_bytes
 from ensgan.recording import views
-from ensgan.recording.views import Illustrator, log_report
 from ensgan.recording.state import RecordState
+from ensgan.recording.views import Illustrator, log_report
 from ensgan.store import (
     ENSEMBLE_FOLDER,
     TAG_DATASET,

@@ -14,9 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from ensgan.errors import InputError
+from ensgan.ensemble.manifest import manifest_from
+from ensgan.errors import DataError, InputError
+from ensgan.files import read_json
+from ensgan.recording.views import chosen_point
 from ensgan.report.grid import image_grid
 from ensgan.store import RunRecord, RunStore
+from ensgan.sweep.folder import SweepFolder, find_sweep
+from ensgan.sweep.manifest import Manifest, MemberResult
 from ensgan.types import Front, FrontPoint, Samples, UInt8Array
 
 REAL_SHOWN = 16
@@ -39,7 +44,7 @@ class Content:
     """
 
     record: RunRecord
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     front: Front | None = None
     selected: FrontPoint | None = None
     ensemble: Mapping[str, Any] | None = None
@@ -52,11 +57,11 @@ class Content:
     real: Mapping[str, bytes] = field(default_factory=dict)
 
 
-def collect(store: RunStore, run_id: str, *, show_real: bool = False) -> Content:
+def collect(store: RunStore, run_id: str, *, real_from: Path | None = None) -> Content:
     """Read what a sweep's run and the runs below it hold.
 
     Args:
-        show_real: also show real training images; the sweep's folder must be on this machine.
+        real_from: also show real training images, from the sweep's folder in this storage.
 
     Raises:
         InputError: no such run, it is not a sweep, or its real images are not here.
@@ -73,27 +78,32 @@ def collect(store: RunStore, run_id: str, *, show_real: bool = False) -> Content
     def read(path: str) -> bytes | None:
         return store.read(run_id, path) if path in files else None
 
-    def read_json(path: str) -> Any:
+    def parsed(path: str) -> Any:
         content = read(path)
-        return None if content is None else json.loads(content)
+        return None if content is None else _parsed(content, f"{path} of run {run_id}")
 
-    manifest = read_json("manifest.json")
-    front_value = read_json("front/front.json")
-    front = None if front_value is None else Front.from_json(front_value, "front.json")
-    chosen = tuple(manifest.get("selected", {}).get("members", ()))
+    source = f"manifest.json of run {run_id}"
+    # Its paths are not followed: what they name may lie on another machine.
+    manifest = Manifest.from_json(parsed("manifest.json"), source, Path())
+    front_value = parsed("front/front.json")
+    front = None if front_value is None else Front.from_json(front_value, f"the front of {run_id}")
     return Content(
         record=record,
         manifest=manifest,
         front=front,
-        selected=next((point for point in front or () if point.members == chosen), None),
-        ensemble=read_json("ensemble/ensemble.json"),
-        table=read_json("downstream/table.json"),
-        privacy=read_json("privacy/memorisation.json"),
+        selected=None if front is None else chosen_point(front, manifest),
+        ensemble=_ensemble(
+            parsed("ensemble/ensemble.json"), f"ensemble/ensemble.json of run {run_id}"
+        ),
+        table=_table(parsed("downstream/table.json"), f"downstream/table.json of run {run_id}"),
+        privacy=_privacy(
+            parsed("privacy/memorisation.json"), f"privacy/memorisation.json of run {run_id}"
+        ),
         overlap_png=read("pool/overlap.png"),
         membership_png=read("pool/membership.png"),
         selected_png=read("grids/selected.png"),
         grids=_grids(store, run_id),
-        real=_real_pictures(manifest) if show_real else {},
+        real={} if real_from is None else _real_pictures(find_sweep(run_id, real_from)),
     )
 
 
@@ -107,10 +117,58 @@ def _grids(store: RunStore, run_id: str) -> dict[str, bytes]:
     return found
 
 
-def _real_pictures(manifest: Mapping[str, Any]) -> dict[str, bytes]:
+def _parsed(content: bytes, source: str) -> Any:
+    """JSON of a recorded file.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"{source} is not readable JSON: {error}; `ensgan sync` records it again"
+        ) from error
+
+
+def _ensemble(value: Any, source: str) -> Mapping[str, Any] | None:
+    """``ensemble.json``, after a look whether it is one.
+
+    Raises:
+        IntegrityError: it is none.
+    """
+    return None if value is None else manifest_from(value, source).to_json()
+
+
+def _table(value: Any, source: str) -> Mapping[str, Any] | None:
+    """A downstream table that the page can show.
+
+    Raises:
+        DataError: it is none.
+    """
+    if value is None:
+        return None
+    try:
+        for row in value["strategies"]:
+            _ = row["strategy"], len(row["members"]), row["repeats"]
+            for metric in row["metrics"].values():
+                _ = [metric[part] for part in ("mean", "low", "high")]
+    except (TypeError, KeyError, AttributeError) as error:
+        raise DataError(f"{source} is no downstream table: {error!r}") from error
+    return dict(value)
+
+
+def _privacy(value: Any, source: str) -> Mapping[str, Any] | None:
+    """A memorisation measurement that the page can show; errors as :func:`_table`."""
+    if value is None or (isinstance(value, dict) and ("problem" in value or "ensemble" in value)):
+        return value
+    raise DataError(f"{source} is no memorisation measurement: it has no ensemble and no problem")
+
+
+def _real_pictures(folder: SweepFolder) -> dict[str, bytes]:
     """Real training images by class, and the generated images nearest to training ones."""
-    folder = Path(manifest["front"]).parents[1]
-    path = folder / "data" / f"{manifest['dataset']['key'][:16]}-train.npz"
+    manifest = folder.read()
+    path = folder.real_images(manifest.dataset.key)
     if not path.is_file():
         raise InputError(
             f"--show-real needs the sweep's own folder, but {path} is not on this machine: real "
@@ -119,12 +177,12 @@ def _real_pictures(manifest: Mapping[str, Any]) -> dict[str, bytes]:
     train = Samples.load(path)
     rows = [
         (name, train.images[train.labels == label][:REAL_SHOWN])
-        for label, name in enumerate(manifest["dataset"]["classes"])
+        for label, name in enumerate(manifest.dataset.classes)
     ]
     pictures = {"Real training images": image_grid(rows)}
-    if "privacy" in manifest and Path(manifest["privacy"]).is_file():
-        nearest = json.loads(Path(manifest["privacy"]).read_text()).get("nearest", {})
-        pairs = _pairs(nearest, manifest["members"], train.images)
+    if manifest.privacy is not None and manifest.privacy.is_file():
+        nearest = read_json(manifest.privacy).get("nearest", {})
+        pairs = _pairs(nearest, manifest.members, train.images)
         if pairs:
             pictures["Generated images (upper rows) and their nearest training images"] = (
                 image_grid(pairs)
@@ -134,12 +192,12 @@ def _real_pictures(manifest: Mapping[str, Any]) -> dict[str, bytes]:
 
 def _pairs(
     nearest: Mapping[str, Sequence[Mapping[str, Any]]],
-    members: Mapping[str, Any],
+    members: Mapping[str, MemberResult],
     train: UInt8Array,
 ) -> list[tuple[str, UInt8Array]]:
     rows: list[tuple[str, UInt8Array]] = []
     for name, entries in nearest.items():
-        made = Samples.load(Path(members[name]["samples"])).images
+        made = Samples.load(members[name].samples).images
         rows.append((name, np.stack([made[entry["image"]] for entry in entries])))
         rows.append(("training", np.stack([train[entry["training_image"]] for entry in entries])))
     return rows

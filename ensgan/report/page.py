@@ -12,10 +12,10 @@ import jinja2
 from markupsafe import Markup
 
 from ensgan.ensemble import non_commercial
+from ensgan.recording.views import by_gan
 from ensgan.report import geometry
 from ensgan.report.content import Content
 from ensgan.report.front_plot import best_of_two
-from ensgan.types import gan_of, step_of
 
 SHOWN_METRICS = ("accuracy", "g_mean", "auc")
 _PRIVACY_COLUMNS = {
@@ -42,11 +42,11 @@ def render(content: Content) -> str:
         content=content,
         manifest=content.manifest,
         record=content.record,
-        chosen=set(content.manifest.get("selected", {}).get("members", ())),
+        chosen=set(content.manifest.chosen),
         drawing=_front_drawing(content),
         selected_facts=_selected_facts(content),
-        members=_members(content.manifest),
-        settings=_leaves(content.manifest["spec"]),
+        members=by_gan(content.manifest),
+        settings=_leaves(content.manifest.spec),
         overlap=_picture(content.overlap_png),
         membership=_picture(content.membership_png),
         selected_grid=_picture(content.selected_png),
@@ -117,16 +117,6 @@ def _picture(content: bytes | None) -> str:
     return "data:image/png;base64," + base64.b64encode(content).decode()
 
 
-def _members(manifest: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
-    """Members by GAN, in step order."""
-    groups: dict[str, list[Mapping[str, Any]]] = {}
-    for member in manifest.get("members", {}).values():
-        groups.setdefault(gan_of(member["name"]), []).append(member)
-    for members in groups.values():
-        members.sort(key=lambda member: step_of(member["name"]))
-    return groups
-
-
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in tree.items():
@@ -178,12 +168,14 @@ def _front_drawing(content: Content) -> dict[str, Any] | None:
 
 def _selected_facts(content: Content) -> dict[str, Any]:
     """The rule and the values of the chosen ensemble, by the names of its objectives."""
-    chosen = content.manifest.get("selected", {})
+    chosen = content.manifest.selected
+    if chosen is None:
+        return {}
     if content.front is not None and content.selected is not None:
-        return {"rule": chosen.get("rule"), **content.front.cells(content.selected)}
+        return {"rule": chosen.rule, **content.front.cells(content.selected)}
     names = {"intra_d": "Intra-d", "inter_d": "Inter-d"}
-    keys = ("rule", "intra_d", "inter_d", "density", "coverage")
-    return {names.get(key, key): chosen.get(key) for key in keys}
+    values = {names.get(key, key): value for key, value in chosen.objectives().items()}
+    return {"rule": chosen.rule, **values}
 
 
 def _forest(table: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from ensgan.types import Front, FrontPoint, PoolScores, UInt8Array
 
 
 class Pictures:
-    """Implements :class:`ensgan.recording.illustrator.Illustrator`.
+    """Implements :class:`ensgan.recording.views.Illustrator`.
 
     The plotting libraries are loaded only where something is drawn.
     """

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ensgan import data, downstream, embedding, train, zoo
-from ensgan.config import GanOverrides, ExternalSpec, SweepSpec, TrainSpec
+from ensgan.config import ExternalSpec, GanOverrides, SweepSpec, TrainSpec
 from ensgan.ensemble.external import describe
 from ensgan.errors import ConfigError, DataError, InputError
 from ensgan.files import atomic_path, content_key

@@ -14,7 +14,6 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 from pydantic import (
     AfterValidator,
     BaseModel,
-    ConfigDict,
     PlainSerializer,
     SerializationInfo,
     ValidationError,
@@ -54,10 +53,8 @@ StoredPath = Annotated[Path, AfterValidator(_below), PlainSerializer(_relative)]
 """A path that files hold relative to the sweep's folder."""
 
 
-class Record(BaseModel):
+class Record(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=False):
     """Something that a file of a sweep's folder holds: frozen, and nothing more than its fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     def tree(self, folder: Path | None = None) -> dict[str, Any]:
         """JSON-able form; paths relative to ``folder``, or as they are."""
@@ -388,4 +385,7 @@ def _relative_member(value: Any) -> Any:
         return value
     then = samples.parents[1]
     paths = {key: value[key] for key in ("weights", "samples", "features") if key in value}
-    return {**value, **{key: str(PurePosixPath(path).relative_to(then)) for key, path in paths.items()}}
+    return {
+        **value,
+        **{key: str(PurePosixPath(path).relative_to(then)) for key, path in paths.items()},
+    }

@@ -71,7 +71,9 @@ def _is_known(path: Path, key: str, chosen: Sequence[str]) -> bool:
         return False
     measured = value.get("members", dict.fromkeys(chosen))  # none where it could not be measured
     # Early versions wrote no key.
-    return value.get("key", key) == key and isinstance(measured, dict) and set(measured) == {*chosen}
+    return (
+        value.get("key", key) == key and isinstance(measured, dict) and set(measured) == {*chosen}
+    )
 
 
 def summary(path: Path) -> dict[str, Any]:

@@ -79,9 +79,7 @@ def score(
     return scores
 
 
-def _known_scores(
-    path: Path, names: tuple[str, ...], k: int, extractor: str
-) -> PoolScores | None:
+def _known_scores(path: Path, names: tuple[str, ...], k: int, extractor: str) -> PoolScores | None:
     """Scores made before; None where there are none, or damaged ones, or those of another pool."""
     try:
         scores = PoolScores.load(path)

@@ -12,14 +12,14 @@ from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.manifest import Manifest, Record, record_from
 from ensgan.types import gan_of, step_of
 
+INTERRUPTED = "interrupted"
+"""State of a sweep that is not through and that no process runs."""
 FRESH_SECONDS = 30.0
 """A trial that has not been heard of for longer is not shown as running."""
 
 
-class Heartbeat(Record):
+class Heartbeat(Record, extra="ignore"):
     """What a trial last wrote of itself; fields that a newer version adds are passed over."""
-
-    model_config = {**Record.model_config, "extra": "ignore"}
 
     gan: str
     step: int
@@ -70,7 +70,7 @@ def sweep_status(folder: SweepFolder, now: float | None = None) -> dict[str, Any
 
 def state_of(manifest: Manifest, *, is_held: bool) -> str:
     """The sweep's status; ``interrupted`` where it says running and no process holds the folder."""
-    return manifest.status if manifest.status != "running" or is_held else "interrupted"
+    return manifest.status if manifest.status != "running" or is_held else INTERRUPTED
 
 
 def interrupted_runs(storage: Path) -> set[str]:
@@ -80,7 +80,7 @@ def interrupted_runs(storage: Path) -> set[str]:
         folder = SweepFolder(path.parent)
         try:
             manifest = folder.read()
-            if state_of(manifest, is_held=folder.is_locked()) == "interrupted":
+            if state_of(manifest, is_held=folder.is_locked()) == INTERRUPTED:
                 runs.update(folder.recorded().runs.values())
         except DataError:  # `ensgan status` says what is wrong with it
             continue

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ensgan import data, downstream, embedding, zoo
-from ensgan.config import KnownNames, ExternalSpec, SweepSpec, load_spec, read_tree
+from ensgan.config import ExternalSpec, KnownNames, SweepSpec, load_spec, read_tree
 from ensgan.ensemble.external import is_file_reference
 from ensgan.search import rules, samplers
 

@@ -21,7 +21,7 @@ from ensgan.errors import EnsganError, InputError
 from ensgan.launch import sweep as launch
 from ensgan.sweep.events import Event
 from ensgan.sweep.planning.budget import Budget
-from ensgan.sweep.result import SweepResult
+from ensgan.sweep.runner import SweepResult
 from ensgan.zoo import registry
 
 STEPS = {"steps": 60, "snapshots": 2, "resume_every": 5}
