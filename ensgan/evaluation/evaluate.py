@@ -140,7 +140,9 @@ def evaluate_sweep(
         DataError: a split lacks a class, or members do not fit the data.
     """
     begin = time.time()
-    downstream.check_dataset(sweep.dataset.load())
+    dataset = sweep.dataset.read()
+    downstream.check_dataset(dataset)
+    sweep.dataset.check(dataset)
     # Before the rule trains anything: whatever G* turns out to be, these names must resolve.
     downstream.check_strategies(options.strategies, sweep.scores.names)
     if options.rule == RULE:

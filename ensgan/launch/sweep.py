@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ensgan.config import SweepSpec, TrackSpec
@@ -64,7 +64,10 @@ def run_sweep(
     folder = _own_folder((storage or default_storage()).resolve(), spec.name, fresh)
     with folder.locked():
         check_disk(resolved, folder.path)
-        recorder = _recorder(folder, spec.track, on_event)
+        # Classifiers that run in this process need libraries that two threads must not import at
+        # once: they come before the recorder's thread.
+        before = import_libraries if address is None else _nothing
+        recorder = _recorder(folder, spec.track, on_event, before)
         with contextlib.ExitStack() as stack:
             stack.enter_context(recorder)
 
@@ -97,13 +100,20 @@ def _own_folder(storage: Path, name: str, fresh: bool) -> SweepFolder:
     return folder
 
 
-def _recorder(folder: SweepFolder, track: TrackSpec, on_event: OnEvent) -> BackgroundRecorder:
+def _nothing() -> None:
+    """Nothing to prepare."""
+
+
+def _recorder(
+    folder: SweepFolder, track: TrackSpec, on_event: OnEvent, before: Callable[[], None]
+) -> BackgroundRecorder:
     storage = folder.path.parents[1]
     return BackgroundRecorder(
         folder,
         lambda: open_store(track.uri, storage=storage, experiment=track.experiment),
         Pictures(),
         on_event,
+        before,
     )
 
 
@@ -166,7 +176,6 @@ def _executor(
     if address is None:
         if budget is not None:
             raise InputError("a budget needs Ray to swap trials: leave --address none out")
-        import_libraries()  # classifiers run in this process: before the recorder's thread begins
         yield LocalExecutor()
         return
     from ensgan.cluster.auth import refuse_open_cluster

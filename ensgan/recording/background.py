@@ -20,6 +20,13 @@ OPENING_SECONDS = 10.0
 class BackgroundRecorder:
     """Records in a thread of its own, so that a slow or absent store never holds up a sweep.
 
+    Args:
+        folder: of the sweep.
+        open_store: gives the store; nothing is contacted before the first pass.
+        illustrator: makes pictures and pages.
+        on_event: hears of what could not be recorded.
+        before: called once in the sweep's own thread, before the recorder's thread begins.
+
     Raises:
         InputError: the store's address is of a kind that keeps no runs.
     """
@@ -30,6 +37,7 @@ class BackgroundRecorder:
         open_store: Callable[[], RunStore],
         illustrator: Illustrator,
         on_event: OnEvent = ignore,
+        before: Callable[[], None] = lambda: None,
     ) -> None:
         self.folder = folder
         self.illustrator = illustrator
@@ -38,6 +46,7 @@ class BackgroundRecorder:
         self._recording: Recording | None = None
         self._refusal: InputError | None = None
         self._opened = threading.Event()
+        self._before: Callable[[], None] | None = before
         self._warned = False
         self._queued = threading.Event()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recorder")
@@ -50,6 +59,9 @@ class BackgroundRecorder:
 
     def poke(self) -> None:
         """Something new is in the manifest."""
+        if self._before is not None:
+            self._before()
+            self._before = None
         if not self._queued.is_set():
             self._queued.set()
             self._thread.submit(self._pass)

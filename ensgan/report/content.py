@@ -7,14 +7,13 @@ read from the sweep's own folder, and only when asked for.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ensgan.ensemble.manifest import manifest_from
 from ensgan.errors import DataError, InputError
 from ensgan.files import read_json
 from ensgan.recording.views import chosen_point
@@ -78,9 +77,9 @@ def collect(store: RunStore, run_id: str, *, real_from: Path | None = None) -> C
     def read(path: str) -> bytes | None:
         return store.read(run_id, path) if path in files else None
 
-    def parsed(path: str) -> Any:
+    def parsed(path: str, look: Callable[[Any], None] = lambda value: None) -> Any:
         content = read(path)
-        return None if content is None else _parsed(content, f"{path} of run {run_id}")
+        return None if content is None else _parsed(content, f"{path} of run {run_id}", look)
 
     source = f"manifest.json of run {run_id}"
     # Its paths are not followed: what they name may lie on another machine.
@@ -92,13 +91,9 @@ def collect(store: RunStore, run_id: str, *, real_from: Path | None = None) -> C
         manifest=manifest,
         front=front,
         selected=None if front is None else chosen_point(front, manifest),
-        ensemble=_ensemble(
-            parsed("ensemble/ensemble.json"), f"ensemble/ensemble.json of run {run_id}"
-        ),
-        table=_table(parsed("downstream/table.json"), f"downstream/table.json of run {run_id}"),
-        privacy=_privacy(
-            parsed("privacy/memorisation.json"), f"privacy/memorisation.json of run {run_id}"
-        ),
+        ensemble=parsed("ensemble/ensemble.json", _ensemble),
+        table=parsed("downstream/table.json", _table),
+        privacy=parsed("privacy/memorisation.json", _privacy),
         overlap_png=read("pool/overlap.png"),
         membership_png=read("pool/membership.png"),
         selected_png=read("grids/selected.png"),
@@ -117,52 +112,51 @@ def _grids(store: RunStore, run_id: str) -> dict[str, bytes]:
     return found
 
 
-def _parsed(content: bytes, source: str) -> Any:
-    """JSON of a recorded file.
+def _parsed(content: bytes, source: str, look: Callable[[Any], None]) -> Any:
+    """JSON of a recorded file, after a look at what the page needs of it.
 
     Raises:
-        DataError: it is damaged.
+        DataError: it is damaged or something else.
     """
     try:
-        return json.loads(content)
+        value = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise DataError(
-            f"{source} is not readable JSON: {error}; `ensgan sync` records it again"
-        ) from error
-
-
-def _ensemble(value: Any, source: str) -> Mapping[str, Any] | None:
-    """``ensemble.json``, after a look whether it is one.
-
-    Raises:
-        IntegrityError: it is none.
-    """
-    return None if value is None else manifest_from(value, source).to_json()
-
-
-def _table(value: Any, source: str) -> Mapping[str, Any] | None:
-    """A downstream table that the page can show.
-
-    Raises:
-        DataError: it is none.
-    """
-    if value is None:
-        return None
+        raise DataError(f"{source} is not readable JSON: {error}") from error
     try:
-        for row in value["strategies"]:
-            _ = row["strategy"], len(row["members"]), row["repeats"]
-            for metric in row["metrics"].values():
-                _ = [metric[part] for part in ("mean", "low", "high")]
-    except (TypeError, KeyError, AttributeError) as error:
-        raise DataError(f"{source} is no downstream table: {error!r}") from error
-    return dict(value)
+        look(value)
+    except KeyError as error:
+        raise DataError(f"{source} cannot be shown: it lacks {error}") from error
+    except (TypeError, AttributeError, ValueError) as error:
+        raise DataError(f"{source} cannot be shown: {error}") from error
+    return value
 
 
-def _privacy(value: Any, source: str) -> Mapping[str, Any] | None:
-    """A memorisation measurement that the page can show; errors as :func:`_table`."""
-    if value is None or (isinstance(value, dict) and ("problem" in value or "ensemble" in value)):
-        return value
-    raise DataError(f"{source} is no memorisation measurement: it has no ensemble and no problem")
+def _ensemble(value: Any) -> None:
+    """A look at everything of ``ensemble.json`` that the page shows."""
+    for member in value["members"]:
+        _ = member["name"], float(member["weight"])
+    _ = value["extractor"].items(), list(value["licences"])
+
+
+def _table(value: Any) -> None:
+    """A look at everything of a downstream table that the page shows."""
+    for row in value["strategies"]:
+        _ = row["strategy"], len(row["members"]), row["repeats"]
+        for metric in row["metrics"].values():
+            _ = [metric[part] for part in ("mean", "low", "high")]
+    _ = value["test"], value["reference"]
+
+
+def _privacy(value: Any) -> None:
+    """A look at everything of a memorisation measurement that the page shows."""
+    if "problem" in value:
+        return
+    _ = [value[name] for name in ("held_out", "held_out_images", "train_images", "copy_ratio")]
+    for row in (value["ensemble"], *value["members"].values()):
+        _ = row.items()
+    for entries in value["nearest"].values():
+        for entry in entries:
+            _ = [entry[name] for name in ("image", "training_image", "distance", "isolation")]
 
 
 def _real_pictures(folder: SweepFolder) -> dict[str, bytes]:

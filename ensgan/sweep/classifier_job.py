@@ -43,18 +43,28 @@ class DatasetFiles:
         return cls(dataset.name, dataset.class_names, dataset.key, paths)
 
     def load(self) -> Dataset:
-        """Read the data set back."""
+        """Read the data set back.
+
+        Raises:
+            DataError: a file is missing or damaged, or its images are not those of then.
+        """
+        dataset = self.read()
+        self.check(dataset)
+        return dataset
+
+    def read(self) -> Dataset:
+        """Read the files, whatever they hold now."""
         splits = {name: Samples.load(path) for name, path in self.splits.items()}
-        dataset = Dataset(
-            self.name, splits["train"], splits["val"], splits["test"], self.class_names
-        )
+        return Dataset(self.name, splits["train"], splits["val"], splits["test"], self.class_names)
+
+    def check(self, dataset: Dataset) -> None:
+        """Refuse images that are not those the files were written with; errors as :meth:`load`."""
         if dataset.key != self.key:
             folder = self.splits["train"].parent
             raise DataError(
                 f"the images of {self.name} in {folder} are not those the sweep began with: delete "
                 "that folder and run `ensgan sweep` again, which writes it anew"
             )
-        return dataset
 
 
 @dataclass(frozen=True)

@@ -176,7 +176,7 @@ def find_sweep(source: str, storage: Path) -> SweepFolder:
             continue
     if not folders:
         raise InputError(
-            f"{storage} holds no sweep: name their folder with --storage, or run `ensgan sweep`"
+            f"{storage} holds no sweeps: name their folder with --storage, or run `ensgan sweep`"
         )
     names = [folder.path.name for folder in folders]
     raise InputError(f"{storage}: {unknown_name('sweep or run', source, names)}")
