@@ -188,7 +188,9 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DataError(f"no such file: {path}") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except RecursionError as error:
+        raise DataError(f"{path} is not readable JSON: it is nested too deeply") from error
+    except (OSError, ValueError) as error:  # not UTF-8, not JSON, a number of 5,000 digits
         raise DataError(f"{path} is not readable JSON: {error}") from error
 
 

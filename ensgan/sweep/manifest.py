@@ -18,6 +18,7 @@ from pydantic import (
     SerializationInfo,
     ValidationError,
     ValidationInfo,
+    field_validator,
 )
 
 from ensgan.config import SweepSpec, parse_spec
@@ -40,7 +41,7 @@ def _below(path: Path, info: ValidationInfo) -> Path:
     if folder is None:  # between processes of one sweep paths stay as they are
         return path
     if path.is_absolute() or ".." in path.parts:
-        raise ValueError("must be a path inside the sweep's folder")
+        raise ValueError(f"must be a path inside the sweep's folder, not '{path}'")
     return Path(folder) / path
 
 
@@ -88,6 +89,8 @@ def _problem(error: ValidationError) -> str:
     if item["type"] == "extra_forbidden":
         return f"{key} ({value}) is unknown to this version of ensgan; was a newer one here?"
     message = str(item["msg"]).removeprefix("Value error, ")
+    if item["type"] == "value_error":
+        return f"{key}: {message}"
     return f"{key}: {message[0].lower()}{message[1:]}, not {value}"
 
 
@@ -247,6 +250,14 @@ class Manifest(Record):
     privacy: StoredPath | None = None
     selected: SelectedRecord | None = None
 
+    @field_validator("members")
+    @classmethod
+    def _under_its_name(cls, members: dict[str, MemberResult]) -> dict[str, MemberResult]:
+        for name, member in members.items():
+            if member.name != name:
+                raise ValueError(f"{name} holds member {member.name}: the two were exchanged")
+        return members
+
     @property
     def settings(self) -> SweepSpec:
         """The spec with today's defaults for settings that came later.
@@ -281,8 +292,8 @@ class Manifest(Record):
         Args:
             source: what to call it in messages.
         """
-        if not isinstance(value, dict) or value.get("schema") not in _MIGRATIONS:
-            found = value.get("schema") if isinstance(value, dict) else type(value).__name__
+        found = value.get("schema") if isinstance(value, dict) else type(value).__name__
+        if not isinstance(found, int) or found not in _MIGRATIONS:
             raise DataError(
                 f"{source} is no manifest of schema 1 to {SCHEMA} (its schema is {found!r}): use "
                 "another --storage, or the version of ensgan that wrote it"
