@@ -121,6 +121,8 @@ class _Sweep:
         if self._executor is None:
             self.manifest.begin()
             self._executor = self._open_executor()
+            # Both were being opened at once; from here on a mistake would cost real work.
+            self.recorder.wait_opened()
         return self._executor
 
     def run(self) -> SweepResult:
@@ -133,8 +135,6 @@ class _Sweep:
                 self.measured,
                 memory=self.spec.cluster.gpus_per_trial == "auto",
             )
-        if self.manifest.has_begun:
-            self.recorder.wait_opened()
         members = self._pool(jobs, inputs)
         scores, front = self._search(inputs, members)
         selected = self._select(inputs, members, front)
