@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "run_sweep": "cluster.launch",
+    "run_sweep": "launch.sweep",
     "load_dataset": "data",
     "embed": "embedding",
     "make_extractor": "embedding",

@@ -114,7 +114,7 @@ def efficiency(trials: int, steps: int) -> dict[str, Any]:
 
 def simulation(gpus: int) -> dict[str, Any]:
     from ensgan import zoo
-    from ensgan.cluster.resources import orders
+    from ensgan.cluster.resources import trial_requests
     from ensgan.config import ClusterSpec
     from ensgan.sweep.planning.cost import Measured, with_costs
     from ensgan.types import ImageShape
@@ -125,7 +125,8 @@ def simulation(gpus: int) -> dict[str, Any]:
         rows = with_costs(rows, ImageShape(1, 32), Measured(Path(name) / "none"), memory=False)
     jobs = [replace(job, name=f"{job.name}/{i}") for job in rows for i in range(COPIES)]
     lengths = {job.name: job.effort for job in jobs}
-    queue = [order.gan for order in orders(jobs, ClusterSpec(gpus_per_trial=1.0), None)]
+    requests = trial_requests(jobs, ClusterSpec(gpus_per_trial=1.0), None)
+    queue = [request.gan for request in requests]
     bound = max(max(lengths.values()), sum(lengths.values()) / gpus)
     return {
         "trials": len(jobs),

@@ -15,7 +15,8 @@ from ensgan.search import search, select
 from ensgan.store import MemoryStore
 from ensgan.sweep.classifier_job import DatasetFiles
 from ensgan.sweep.folder import SweepFolder
-from ensgan.sweep.manifest import DatasetRecord, Manifest, MemberResult, SelectedRecord
+from ensgan.sweep.manifest import DatasetRecord, Manifest, SelectedRecord
+from ensgan.sweep.records import MemberResult
 from ensgan.types import Dataset, Samples
 
 GANS = ("SNGAN", "SAGAN", "ReACGAN")

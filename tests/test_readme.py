@@ -128,7 +128,7 @@ def test_the_python_of_the_readme(user: User) -> None:
 @pytest.mark.timeout(600)
 def test_the_commands_of_the_sweeps_page(user: User) -> None:
     page = commands((ROOT / "docs" / "sweeps.md").read_text())
-    assert len(page) == 3
+    assert len(page) == 4
     for command in page:
         user(command)
 

@@ -9,6 +9,7 @@ import typer
 from ensgan.cli import evaluation_options as given
 from ensgan.cli.evaluation_view import classifiers, shown
 from ensgan.cli.output import JsonOption, emit, warn
+from ensgan.cli.sweep import AddressOption, OpenClusterOption
 
 if TYPE_CHECKING:
     from ensgan.evaluation.evaluate import Evaluation, EvaluationOptions
@@ -43,7 +44,8 @@ def evaluate(
     score_images: given.ScoreImagesOption = None,
     dataset: given.DatasetOption = None,
     data_dir: given.DataDirOption = None,
-    address: given.AddressOption = "local",
+    address: AddressOption = "local",
+    allow_open_cluster: OpenClusterOption = False,
     storage: given.StorageOption = None,
     uri: given.UriOption = None,
     as_json: JsonOption = False,
@@ -54,7 +56,7 @@ def evaluate(
 
     Example: ensgan evaluate quickstart --strategies real,all,selected --repeats 5 --width 8
     """
-    from ensgan.launch import evaluate as proof
+    from ensgan.launch import evaluate as launch
 
     options = given.evaluation_options(
         strategies,
@@ -75,18 +77,16 @@ def evaluate(
         n_times=n_times,
         seed=seed,
     )
-    view = proof.View(extractor, extractor_weights, score_images)
-    data = None if dataset is None else proof.RealData(dataset, data_dir)
+    view = launch.View(extractor, extractor_weights, score_images)
+    data = None if dataset is None else launch.RealData(dataset, data_dir)
     with classifiers() as on_progress:
         evaluation = _evaluation(
             sweep,
             options,
             view,
             data,
-            storage=storage,
-            uri=uri,
-            address=None if address == "none" else address,
-            listener=proof.Listener(on_progress=on_progress, on_warning=warn),
+            place=launch.Place(storage, uri, address, allow_open_cluster),
+            listener=launch.Listener(on_progress=on_progress, on_warning=warn),
         )
     value = {**evaluation.to_json(), "table": str(evaluation.path), "seconds": evaluation.seconds}
     emit(value, as_json=as_json, table=lambda: shown(value))
@@ -96,8 +96,8 @@ def _evaluation(
     source: str, options: EvaluationOptions, view: View, data: RealData | None, **where: Any
 ) -> Evaluation:
     """Of a sweep, or of a handed-over ensemble on real data of one's own."""
-    from ensgan.launch import evaluate as proof
+    from ensgan.launch import evaluate as launch
 
     if data is None:
-        return proof.evaluate(source, options, view=view, **where)
-    return proof.evaluate_ensemble(source, data, options, **where)
+        return launch.evaluate(source, options, view=view, **where)
+    return launch.evaluate_ensemble(source, data, options, **where)

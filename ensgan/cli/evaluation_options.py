@@ -17,9 +17,6 @@ StorageOption: TypeAlias = Annotated[
 UriOption: TypeAlias = Annotated[
     str | None, typer.Option(help="MLflow address.  [default: the sweep's own]")
 ]
-AddressOption: TypeAlias = Annotated[
-    str, typer.Option(help="Ray: 'local', 'auto' or HOST:PORT; 'none' uses no Ray.")
-]
 RepeatsOption: TypeAlias = Annotated[int, typer.Option(min=1, help="Classifiers a strategy.")]
 WidthOption: TypeAlias = Annotated[
     int, typer.Option(min=4, max=256, help="Channels of the first stage; 64 is ResNet-18.")

@@ -1,4 +1,4 @@
-"""How a running sweep looks: one live table on a terminal, one line a change elsewhere."""
+"""How a running sweep looks: one live table on a terminal, one line per change elsewhere."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COLUMNS = ("last member", "step", "steps/s", "left", "node", "GPU", "Intra-d", "
 
 @contextmanager
 def watching(as_json: bool) -> Iterator[OnEvent]:
-    """An event listener for the terminal, the log or the machine that reads."""
+    """What passes events on: to a live table, to a log, or as JSON to a program that reads."""
     if as_json:
         yield _json_lines(sys.stdout)
         return
@@ -82,7 +82,7 @@ def sentence(event: Event) -> str:
             f"{fields['reason']}"
         )
     if event.kind == "budget":
-        return f"trainings have taken {fields['hours']:.4g} hours of the budget"
+        return f"all trials have taken {fields['hours']:.4g} hours of the budget"
     if event.kind == "failed":
         return f"FAILED {fields['gan']}: {fields['error']}"
     if event.kind == "warning":
@@ -97,8 +97,8 @@ class _LiveTable:
         self.rows: dict[str, dict[str, Any]] = {}
         self.stage = ""
 
-    def listener(self, say: Callable[[str], None]) -> OnEvent:
-        """Feed events to the table; those that are not about progress are also said."""
+    def listener(self, print_line: Callable[[str], None]) -> OnEvent:
+        """What feeds events to the table, and prints those that are not about progress."""
 
         def listen(event: Event) -> None:
             fields = event.fields
@@ -113,13 +113,13 @@ class _LiveTable:
                 )
             elif event.kind == "failed" and fields["gan"] in self.rows:
                 self.rows[fields["gan"]]["state"] = "failed"
-                say(sentence(event))
+                print_line(sentence(event))
             elif event.kind == "stage":
                 self.stage = fields["stage"]
                 if fields["state"] == "done":
-                    say(sentence(event))
+                    print_line(sentence(event))
             else:
-                say(sentence(event))
+                print_line(sentence(event))
 
         return listen
 
@@ -140,7 +140,7 @@ class _LiveTable:
 
 
 def gan_table(title: str, rows: Iterable[Mapping[str, Any]]) -> Table:
-    """One line a GAN: how far it is, how fast, where, and how good its last member was.
+    """One line per GAN: how far it is, how fast, where, and how good its last member was.
 
     The node is shown when there are several, the GPU's memory when there is one; without
     both, 80 columns hold the table.
@@ -163,11 +163,11 @@ def gan_table(title: str, rows: Iterable[Mapping[str, Any]]) -> Table:
 
 
 def _cells(row: Mapping[str, Any]) -> dict[str, str]:
-    """What the table says of a GAN, by column."""
+    """The cells of a GAN, by column."""
     rate, memory = row.get("steps_per_second"), row.get("gpu_memory_bytes")
     eta, intra_d = row.get("eta_seconds"), row.get("intra_d")
     health = row.get("health") or ()
-    words = health if isinstance(health, str) else ", ".join(health)
+    warnings = health if isinstance(health, str) else ", ".join(health)
     state = row.get("state", "running")
     return {
         "last member": row.get("member") or row["gan"],
@@ -177,7 +177,7 @@ def _cells(row: Mapping[str, Any]) -> dict[str, str]:
         "node": row.get("node") or "",
         "GPU": f"{memory / 2**30:.1f} GB" if memory else "",
         "Intra-d": f"{intra_d:.3f}" if intra_d is not None else "",
-        "health": words if state in ("running", "done") else f"{state} {words}".strip(),
+        "health": warnings if state in ("running", "done") else f"{state} {warnings}".strip(),
     }
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,7 +21,6 @@ from ensgan.cli.pool_images import (
 )
 from ensgan.cli.score_inputs import PoolSource, read_pool
 from ensgan.cli.score_options import (
-    AddressOption,
     BackendOption,
     CpusOption,
     ExtendOption,
@@ -38,6 +36,7 @@ from ensgan.cli.score_options import (
     WeightsOption,
 )
 from ensgan.cli.score_table import summary, tables
+from ensgan.cli.sweep import AddressOption, OpenClusterOption
 from ensgan.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
@@ -61,6 +60,7 @@ def score(
     weights: WeightsOption = None,
     held_out: HeldOutOption = None,
     address: AddressOption = "none",
+    allow_open_cluster: OpenClusterOption = False,
     cpus_per_task: CpusOption = 1.0,
     gpus_per_task: GpusOption = 0.0,
     extend: ExtendOption = None,
@@ -93,8 +93,12 @@ def score(
     given = PoolSource(features, source, extractor, weights, held_out)
     pool = read_pool(given, checkpoint, round(memory * 2**30))
     say_backend(backend)
-    where = _Where(address, cpus_per_task, gpus_per_task)
-    measures, distances = _score(pool, settings, extend, frechet, checkpoint, where)
+    from ensgan.launch.executors import mapper_at
+
+    tasks = mapper_at(
+        address, cpus=cpus_per_task, gpus=gpus_per_task, allow_open_cluster=allow_open_cluster
+    )
+    measures, distances = _score(pool, settings, extend, frechet, checkpoint, tasks)
     replace(measures.scores, contents=pool.contents).save(output)
     _remove(checkpoint)
     rows = _memorisation(pool, backend)
@@ -107,33 +111,13 @@ def score(
     )
 
 
-@dataclass(frozen=True)
-class _Where:
-    """Where the blocks are computed: in this process (address ``none``), or on Ray."""
-
-    address: str
-    cpus: float
-    gpus: float
-
-    @contextmanager
-    def mapper(self) -> Iterator[Mapper]:
-        """``map``, or one whose calls are tasks."""
-        if self.address == "none":
-            yield map
-            return
-        from ensgan.cluster.task_map import task_mapper
-
-        with task_mapper(self.address, cpus=self.cpus, gpus=self.gpus) as mapper:
-            yield mapper
-
-
 def _score(
     pool: PoolFeatures,
     settings: dict[str, Any],
     extend: Path | None,
     frechet: bool | None,
     checkpoint: Path,
-    where: _Where,
+    tasks: AbstractContextManager[Mapper],
 ) -> tuple[PoolMeasures, dict[str, float]]:
     """The scores, and Fréchet distances where they are wanted."""
     known = None if extend is None else known_part(extend, pool, settings["k"], warn)
@@ -142,7 +126,7 @@ def _score(
             f"{extend} holds {len(known.resamples)} resamples, the new scores will not: add "
             f"--resamples {len(known.resamples)} to keep them"
         )
-    with where.mapper() as mapper:
+    with tasks as mapper:
         if mapper is not map:
             pool = pool.on_disk(checkpoint)
         measures = _measure(pool, settings | {"known": known}, checkpoint, mapper)

@@ -47,9 +47,6 @@ ExtendOption: TypeAlias = Annotated[
     typer.Option(help="Scores of an earlier pool: only new members and pairs are computed."),
 ]
 FreshOption: TypeAlias = Annotated[bool, typer.Option("--fresh", help="Forget an interrupted run.")]
-AddressOption: TypeAlias = Annotated[
-    str, typer.Option(help="Ray for the blocks: local, auto, HOST:PORT; 'none' uses no Ray.")
-]
 CpusOption: TypeAlias = Annotated[
     float, typer.Option("--cpus-per-task", help="CPUs that a task on Ray reserves.")
 ]

@@ -14,6 +14,7 @@ import typer
 from ensgan.cli import evaluation_options as given
 from ensgan.cli.evaluation_view import classifiers, comparison_table
 from ensgan.cli.output import JsonOption, emit, warn
+from ensgan.cli.sweep import AddressOption, OpenClusterOption
 from ensgan.errors import InputError
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def study(
     notes: Annotated[
         Path | None, typer.Option(help="Markdown file whose text becomes the page's notes.")
     ] = None,
-    address: given.AddressOption = "local",
+    address: AddressOption = "local",
+    allow_open_cluster: OpenClusterOption = False,
     storage: given.StorageOption = None,
     uri: given.UriOption = None,
     as_json: JsonOption = False,
@@ -66,7 +68,7 @@ def study(
 
     Example: ensgan study quickstart --extractor random --extractor medical -o study.md
     """
-    from ensgan.launch.evaluate import Listener, View, conduct_study
+    from ensgan.launch.evaluate import Listener, Place, View, conduct_study
 
     begin = time.time()
     if output.suffix != ".md":
@@ -92,9 +94,7 @@ def study(
             sweep,
             views,
             options,
-            storage=storage,
-            uri=uri,
-            address=None if address == "none" else address,
+            place=Place(storage, uri, address, allow_open_cluster),
             listener=Listener(on_progress, _tell, warn),
         )
     files = _write(parts, output, title, said, time.time() - begin)

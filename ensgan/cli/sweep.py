@@ -17,7 +17,7 @@ from ensgan.cli.evaluation_view import comparison_table
 from ensgan.cli.output import JsonOption, emit, progress
 
 if TYPE_CHECKING:
-    from ensgan.sweep.events import OnEvent
+    from ensgan.sweep.planning.plan import Plan
 
 SpecArgument = Annotated[Path, typer.Argument(help="Sweep file (YAML).", metavar="SPEC.yaml")]
 SetOption = Annotated[
@@ -34,34 +34,32 @@ DataOption = Annotated[
     Path | None, typer.Option("--data-dir", help="Folder of data sets. [default: $ENSGAN_DATA]")
 ]
 
+AddressOption = Annotated[
+    str,
+    typer.Option(
+        help="Ray: 'local' starts it here; 'auto' or HOST:PORT joins a cluster from one of its "
+        "nodes; 'none' uses no Ray."
+    ),
+]
+OpenClusterOption = Annotated[
+    bool, typer.Option("--allow-open-cluster", help="Use a Ray cluster that asks for no token.")
+]
 HoursOption = Annotated[
-    float | None, typer.Option(help="Budget of all trainings; CPU-hours without GPUs.")
+    float | None,
+    typer.Option(help="End training when all trials took so long; CPU-hours without GPUs."),
 ]
 DeadlineOption = Annotated[
-    str | None, typer.Option(help="When training ends: 90m, 6h or 2026-12-01T08:00.")
-]
-SchedulerOption = Annotated[
-    str | None, typer.Option(help="Under a budget: 'front' (default) or 'asha'.")
+    str | None, typer.Option(help="End training then: 90m, 6h or 2026-12-01T08:00.")
 ]
 
 
 def sweep(
     spec: SpecArgument,
     settings: SetOption = None,
-    address: Annotated[
-        str,
-        typer.Option(
-            help="Ray: 'local', a cluster by 'auto' or HOST:PORT on one of its nodes, or "
-            "ray://HOST:10001 from outside; 'none': no Ray."
-        ),
-    ] = "local",
-    allow_open_cluster: Annotated[
-        bool,
-        typer.Option("--allow-open-cluster", help="Use a Ray cluster that asks for no token."),
-    ] = False,
+    address: AddressOption = "local",
+    allow_open_cluster: OpenClusterOption = False,
     gpu_hours: HoursOption = None,
     deadline: DeadlineOption = None,
-    scheduler: SchedulerOption = None,
     storage: StorageOption = None,
     data_dir: DataOption = None,
     dry_run: Annotated[
@@ -80,76 +78,40 @@ def sweep(
         _show_plan(spec, settings or [], storage, data_dir, as_json)
         return
     from ensgan.cli.live import watching
+    from ensgan.cluster.budget import make_budget
+    from ensgan.launch.sweep import run_sweep
     from ensgan.sweep.events import Event
 
-    with _told_of_interrupts(), watching(as_json) as on_event:
-        if address.startswith("ray://"):
-            done = _on_head(
-                address,
-                spec,
-                settings or [],
-                {"--storage": storage, "--data-dir": data_dir},
-                {"--gpu-hours": gpu_hours, "--deadline": deadline, "--scheduler": scheduler},
-                {"--fresh": fresh, "--allow-open-cluster": allow_open_cluster},
-                on_event,
-            )
-        else:
-            done = _here(
-                spec,
-                (gpu_hours, deadline, scheduler),
-                settings=settings or [],
-                storage=storage,
-                data_dir=data_dir,
-                address=None if address == "none" else address,
-                allow_open_cluster=allow_open_cluster,
-                fresh=fresh,
-                on_event=on_event,
-            )
+    budget = make_budget(gpu_hours, deadline)
+    with _exit_code_of_interrupts(), watching(as_json) as on_event:
+        result = run_sweep(
+            spec,
+            settings=settings or [],
+            storage=storage,
+            data_dir=data_dir,
+            address=address,
+            allow_open_cluster=allow_open_cluster,
+            budget=budget,
+            fresh=fresh,
+            on_event=on_event,
+            started=psutil.Process().create_time(),  # start-up counts
+        ).to_json()
         if as_json:
-            on_event(Event("done", done))
+            on_event(Event("done", result))
     if not as_json:
-        _show_result(done, storage)
-    if done["failed"]:
+        _show_result(result, storage)
+    if result["failed"]:
         raise typer.Exit(1)
 
 
 @contextlib.contextmanager
-def _told_of_interrupts() -> Iterator[None]:
+def _exit_code_of_interrupts() -> Iterator[None]:
     """Say what ctrl-C leaves; exit code 130, as shells give it."""
     try:
         yield
     except KeyboardInterrupt:
         sys.stderr.write("interrupted: the same command goes on from here\n")
         raise typer.Exit(130) from None
-
-
-def _here(
-    spec: Path, budget: tuple[float | None, str | None, str | None], **arguments: Any
-) -> dict[str, Any]:
-    """Drive the sweep in this process."""
-    from ensgan.launch.sweep import run_sweep
-    from ensgan.sweep.planning.budget import make_budget
-
-    started = psutil.Process().create_time()  # start-up counts
-    result = run_sweep(spec, budget=make_budget(*budget), started=started, **arguments)
-    return result.to_json()
-
-
-def _on_head(
-    address: str,
-    spec: Path,
-    settings: list[str],
-    paths: Mapping[str, Path | None],
-    values: Mapping[str, object],
-    flags: Mapping[str, bool],
-    on_event: OnEvent,
-) -> dict[str, Any]:
-    """Have the head of a cluster drive the sweep, and watch."""
-    from ensgan.cluster.remote import pack, run_on_head
-
-    given = [f"{name}={value}" for name, value in values.items() if value is not None]
-    given += [name for name, wanted in flags.items() if wanted]
-    return run_on_head(address, pack(spec, settings, paths, given), on_event)
 
 
 def train(
@@ -224,33 +186,45 @@ def _show_plan(
     with progress("measuring a few steps of each GAN") as on_progress:
         plan = make_plan(resolved, storage or default_storage(), on_progress=on_progress)
 
-    def table() -> Table:
-        shown = Table(
-            "GAN",
-            "steps",
-            "batch",
-            "s/step",
-            "hours",
-            "parameters G",
-            "parameters D",
-            "memory MB",
-            title=plan.sentence,
-            title_justify="left",
-        )
-        for row in plan.rows:
-            shown.add_row(
-                row.gan,
-                f"{row.steps:,}",
-                str(row.batch),
-                f"{row.seconds_per_step:.3f}",
-                f"{row.seconds / 3600:.2f}",
-                f"{row.generator_parameters:,}",
-                f"{row.discriminator_parameters:,}",
-                f"{row.memory_bytes / 2**20:.0f}",
-            )
-        return shown
+    emit(plan.to_json(), as_json=as_json, table=lambda: _plan_table(plan))
 
-    emit(plan.to_json(), as_json=as_json, table=table)
+
+def _plan_table(plan: Plan) -> Table:
+    """One row per GAN, below the plan in words."""
+    columns = ("GAN", "steps", "batch", "s/step", "hours", "parameters G", "parameters D")
+    table = Table(*columns, "memory MB", title=_plan_sentence(plan), title_justify="left")
+    for row in plan.rows:
+        table.add_row(
+            row.gan,
+            f"{row.steps:,}",
+            str(row.batch),
+            f"{row.seconds_per_step:.3f}",
+            f"{row.seconds / 3600:.2f}",
+            f"{row.generator_parameters:,}",
+            f"{row.discriminator_parameters:,}",
+            f"{row.memory_bytes / 2**20:.0f}",
+        )
+    return table
+
+
+def _plan_sentence(plan: Plan) -> str:
+    """The plan in words."""
+    from ensgan.cli.live import duration
+
+    missing = "" if plan.disk_bytes <= plan.free_bytes else " – NOT ENOUGH"
+    remark = ""
+    if plan.wants_gpu and plan.device != "cuda":
+        remark = (
+            "\nno GPU here: times are of one CPU thread, slots those of one GPU; those of the "
+            "GPUs that the sweep asks for are unknown: run --dry-run on a node that has one"
+        )
+    return (
+        f"{plan.sweep}: {plan.members} members of {len(plan.rows)} GANs, {plan.steps:,} steps, "
+        f"{plan.images:,} images to generate, {plan.classifiers} classifiers to train\n"
+        f"training about {duration(plan.wall_seconds)} on {plan.slots} slots "
+        f"({duration(plan.training_seconds)} in all), disk {plan.disk_bytes / 2**20:,.0f} MB "
+        f"of {plan.free_bytes / 2**30:,.0f} GB free{missing}{remark}"
+    )
 
 
 def _show_result(done: Mapping[str, Any], storage: Path | None) -> None:

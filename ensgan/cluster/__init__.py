@@ -1,1 +1,1 @@
-"""Ray: one Tune trial a GAN, tasks for the rest."""
+"""Ray: one Tune trial per GAN, tasks for the rest."""

@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
+import subprocess
+import sysconfig
+from pathlib import Path
 
 import ray
 
 from ensgan.errors import InputError
 
-ANSWER_SECONDS = 5.0
+ANSWER_SECONDS = 60.0
+
+_REFUSED = ("InvalidAuthToken", "AuthenticationError")
+"""Names that Ray's command prints when a cluster insists on its token."""
 
 
 def refuse_open_cluster() -> None:
     """Refuse the cluster this process has joined if anybody who reaches it may use it.
 
     Raises:
-        InputError: it takes requests without a token, from other machines too.
+        InputError: it takes requests without a token, from other machines too, or nobody can say.
     """
     address = str(ray.get_runtime_context().gcs_address)
-    if is_loopback(address.rpartition(":")[0]) or not answers_without_token(address):
+    if is_loopback(address.rpartition(":")[0]):
         return
-    raise InputError(
-        f"the Ray cluster at {address} takes requests from anybody who reaches it, and with them "
-        "any code: start it with RAY_AUTH_MODE=token on every node (docs/cluster.md), or insist "
-        "with --allow-open-cluster"
-    )
+    # Ray's mutual TLS (for all processes or none) turns away whoever holds no certificate.
+    if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+        return
+    if answers_without_token(address):
+        raise InputError(
+            f"the Ray cluster at {address} takes requests from anybody who reaches it, and with "
+            "them any code: start it with RAY_AUTH_MODE=token on every node (docs/cluster.md), or "
+            "insist with --allow-open-cluster"
+        )
 
 
 def is_loopback(host: str) -> bool:
@@ -38,15 +49,33 @@ def is_loopback(host: str) -> bool:
 
 
 def answers_without_token(address: str) -> bool:
-    """The cluster's store answers a bare request; a closed or encrypted one does not."""
-    import grpc
-    from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
+    """Whether the cluster answers Ray's own command when that sends no token.
 
-    request = gcs_service_pb2.InternalKVKeysRequest(namespace=b"", prefix=b"ensgan")
-    with grpc.insecure_channel(address) as channel:
-        stub = gcs_service_pb2_grpc.InternalKVGcsServiceStub(channel)
-        try:
-            stub.InternalKVKeys(request, timeout=ANSWER_SECONDS)
-        except grpc.RpcError:
+    Another process asks, because Ray reads its token once per process and this one may hold it.
+
+    Raises:
+        InputError: the command neither got an answer nor was turned away for its token.
+    """
+    without = {name: text for name, text in os.environ.items() if "RAY_AUTH_TOKEN" not in name}
+    command = [str(Path(sysconfig.get_path("scripts"), "ray")), "status", f"--address={address}"]
+    try:
+        done = subprocess.run(
+            command,
+            env={**without, "RAY_AUTH_MODE": "disabled"},
+            capture_output=True,
+            text=True,
+            timeout=ANSWER_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        reason = str(error)
+    else:
+        if done.returncode == 0:
+            return True
+        if any(name in done.stderr for name in _REFUSED):
             return False
-    return True
+        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    raise InputError(
+        f"it is unknown whether the Ray cluster at {address} asks for a token, so it is not used "
+        f"({reason[:300]}): insist with --allow-open-cluster"
+    )

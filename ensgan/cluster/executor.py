@@ -1,34 +1,35 @@
-"""The executor that runs on Ray: a Tune trial a GAN, a task a piece of the rest."""
+"""The executor that runs on Ray: one Tune trial per GAN, one task per piece of the rest."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ensgan.cluster import session  # sets Ray's environment before the import below
-
-import ray  # isort: skip
-from ray import tune  # isort: skip
+import ray
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler
 
 from ensgan.cluster import preflight
-from ensgan.cluster.ctrl_c import Interrupt
-from ensgan.cluster.resources import Order, check_satisfiable, orders, slots
-from ensgan.cluster.rounds import RoundQueue, asha
+from ensgan.cluster.budget import Budget, Spending
+from ensgan.cluster.resources import TrialRequest, check_satisfiable, trial_requests, trial_slots
+from ensgan.cluster.session import environment
+from ensgan.cluster.stopper import SweepStopper
 from ensgan.cluster.trainable import gan_trial, stop_path
 from ensgan.cluster.trial_queue import TrialQueue
-from ensgan.cluster.tune_callback import Watcher, heartbeats
+from ensgan.cluster.tune_callback import TuneCallback
 from ensgan.config import ClusterSpec
 from ensgan.errors import EnsganError, StoreError, last_line
 from ensgan.files import is_full
 from ensgan.sweep.events import Event, OnEvent
 from ensgan.sweep.member_job import MemberJob, MemberResult
-from ensgan.sweep.planning.budget import Budget
-from ensgan.sweep.planning.disk import written_bytes
-from ensgan.sweep.planning.pace import Costs
+from ensgan.sweep.planning.cost import written_bytes
+
+if TYPE_CHECKING:
+    from ensgan.metrics import Mapper
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -37,8 +38,8 @@ MOST_PENDING = 200
 """Trials that Tune asks Ray for before they can run: an autoscaler sees them."""
 MOST_WARM = 16
 """Workers that are made ready for the stages after training."""
-
-__all__ = ["RayExecutor", "session"]
+TASK_RETRIES = 3
+"""How often a task whose worker or node was lost is run again."""
 
 
 class RayExecutor:
@@ -68,9 +69,11 @@ class RayExecutor:
         self._warming: list[Any] = []
         nodes = living_nodes()
         gpus = 1.0 if settings.gpus_per_trial == "auto" else settings.gpus_per_trial
-        order = Order("any", settings.cpus_per_trial, gpus)
-        check_satisfiable([order], nodes, may_grow=settings.autoscaling)
-        self.slots = slots(order, nodes)
+        request = TrialRequest("any", settings.cpus_per_trial, gpus)
+        if not settings.autoscaling:  # which may add larger nodes
+            amounts = {"CPU": request.cpus, "GPU": request.gpus}
+            check_satisfiable("a trial", amounts, nodes, "change cluster.{}s_per_trial")
+        self.slots = trial_slots(request, nodes)
 
     def grow(
         self,
@@ -80,48 +83,33 @@ class RayExecutor:
         on_event: OnEvent,
     ) -> Mapping[str, str]:
         """See :meth:`ensgan.sweep.executor.Executor.grow`."""
-        wanted = orders(jobs, self.settings, self._check(jobs, on_event))
-        stop_path(jobs[0]).unlink(missing_ok=True)
-        queue = self._queue(wanted, jobs, on_event)
-        watcher = Watcher(queue, jobs, on_member, on_event, self.settings.retries, _living_ids)
-        interrupt = Interrupt()
-        tuner = self._tuner(queue, watcher, jobs, interrupt)
-        with (
-            heartbeats(queue, jobs, on_event),
-            _pending_trials(min(len(jobs), self.slots, MOST_PENDING)),
-            # Tune prints boxes even when told to be quiet; stdout belongs to the caller's events.
-            contextlib.redirect_stdout(io.StringIO()),
-            interrupt.watching(stop_path(jobs[0]).touch),
-        ):
-            _fit(tuner, queue, self.tune_folder)
-        if isinstance(queue, RoundQueue):
-            on_event(Event("budget", {"hours": queue.used}))
-        # Fresh workers import torch while the driver scores and searches.
-        task = ray.remote(_import_classifier).options(num_cpus=1, max_retries=0)
-        self._warming = [task.remote() for _ in range(min(self.slots, MOST_WARM))]
-        return watcher.failed
-
-    def _queue(
-        self, wanted: Sequence[Order], jobs: Sequence[MemberJob], on_event: OnEvent
-    ) -> TrialQueue:
-        """All of every trial; under a budget, a snapshot of one after the other."""
-        if self.budget is None:
-            return TrialQueue(wanted, self.settings.max_concurrent)
-        return RoundQueue(
-            wanted,
-            self.settings.max_concurrent,
-            self.budget,
-            _costs(wanted, jobs),
-            self.slots,
-            stop_path(jobs[0]),
-            on_event,
-            {job.name: made for job in jobs if (made := job.made())},
+        requests = trial_requests(jobs, self.settings, self._check(jobs, on_event))
+        spending = Spending(self.budget, jobs, {each.gan: each.share for each in requests})
+        stop_file = stop_path(jobs[0])
+        stop_file.unlink(missing_ok=True)
+        queue = TrialQueue(requests, spending, stop_file, self.settings.max_concurrent)
+        callback = TuneCallback(
+            queue, jobs, on_member, on_event, self.settings.retries, living_node_ids
         )
+        stopper = SweepStopper(queue)
+        pending = max(1, min(len(jobs), self.slots, MOST_PENDING))
+        with (
+            environment({"TUNE_MAX_PENDING_TRIALS_PG": str(pending)}),
+            # Tune prints boxes even with verbose=0; stdout belongs to the caller's events.
+            contextlib.redirect_stdout(io.StringIO()),
+            stopper.catching_interrupts(),
+        ):
+            _fit(self._tuner(jobs, callback, stopper), queue, self.tune_folder)
+        self._report_unfinished(jobs, callback, on_event)
+        # Fresh workers import torch while the driver scores and searches.
+        task = ray.remote(_import_classifier).options(num_cpus=1, max_retries=0, name="warm up")
+        self._warming = [task.remote() for _ in range(min(self.slots, MOST_WARM))]
+        return callback.failed
 
     def _check(self, jobs: Sequence[MemberJob], on_event: OnEvent) -> int | None:
         """Refuse a cluster that cannot do the jobs; memory of its smallest GPU, if asked for."""
         shares_memory = self.settings.gpus_per_trial == "auto"
-        if not preflight.needs_asking(shares_memory):
+        if not preflight.is_needed(shares_memory):
             return None
         return preflight.check_nodes(
             jobs,
@@ -131,65 +119,129 @@ class RayExecutor:
         )
 
     def _tuner(
-        self,
-        queue: TrialQueue,
-        watcher: Watcher,
-        jobs: Sequence[MemberJob],
-        interrupt: Interrupt,
+        self, jobs: Sequence[MemberJob], callback: TuneCallback, stopper: SweepStopper
     ) -> tune.Tuner:
         trainable = tune.with_resources(
             tune.with_parameters(gan_trial, jobs={job.name: job for job in jobs}),
             lambda config: {"cpu": config["cpus"], "gpu": config["gpus"]},
         )
-        uses_asha = self.budget is not None and self.budget.scheduler == "asha"
+        asha = self.settings.scheduler == "asha"
         return tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                search_alg=queue,
+                search_alg=callback.queue,
                 num_samples=-1,
-                scheduler=asha(jobs) if uses_asha else None,
-                # ASHA stops a trial in the middle: its process must go with it.
-                reuse_actors=not uses_asha,
+                scheduler=_asha(jobs) if asha else None,
+                # Starting a process costs seconds, so trials hand theirs on, but one that is
+                # stopped between snapshots waits in it for an answer: it must go with its process.
+                reuse_actors=not asha and self.budget is None,
+                trial_name_creator=_trial_name,
             ),
             run_config=tune.RunConfig(
                 name="trials",
                 storage_path=str(self.tune_folder),
                 verbose=0,
-                stop=interrupt,
-                callbacks=[watcher],
+                stop=stopper,
+                callbacks=[callback],
                 failure_config=tune.FailureConfig(max_failures=self.settings.retries),
             ),
         )
+
+    def _report_unfinished(
+        self, jobs: Sequence[MemberJob], callback: TuneCallback, on_event: OnEvent
+    ) -> None:
+        """Say which GANs the budget or ASHA left with fewer snapshots than planned."""
+        spending = callback.queue.spending
+        reason = "ASHA: its Intra-d is not among the best at this step"
+        if self.budget is not None:
+            reason = spending.reason()
+            on_event(Event("budget", {"hours": spending.hours}))
+        for job in jobs:
+            made, planned = len(callback.members[job.name]), len(job.names)
+            if made < planned and job.name not in callback.failed:
+                fields = {"gan": job.name, "members": made, "of": planned, "reason": reason}
+                on_event(Event("stopped", fields))
 
     def map(
         self, function: Callable[[T], R], items: Sequence[T], *, on_done: Callable[[R], None]
     ) -> list[R]:
         """See :meth:`ensgan.sweep.executor.Executor.map`."""
-        task = ray.remote(function).options(num_cpus=1, max_retries=self.settings.retries)
-        waiting = {task.remote(item): i for i, item in enumerate(items)}
         results: dict[int, R] = {}
-        first: BaseException | None = None
-        while waiting:
-            ready, _ = ray.wait(list(waiting), num_returns=1)
-            for reference in ready:
-                index = waiting.pop(reference)
-                try:
-                    results[index] = ray.get(reference)
-                except ray.exceptions.RayError as error:
-                    first = first or error
-                else:
-                    on_done(results[index])
+        first: EnsganError | None = None
+        for number, outcome in _outcomes(function, items, cpus=1.0, gpus=0.0):
+            if isinstance(outcome, EnsganError):
+                first = first or outcome  # the others' results are files, and worth waiting for
+            else:
+                results[number] = outcome
+                on_done(outcome)
         if first is not None:
-            raise _cause(first)
-        return [results[i] for i in range(len(items))]
+            raise first
+        return [results[number] for number in range(len(items))]
 
 
-def _costs(wanted: Sequence[Order], jobs: Sequence[MemberJob]) -> Costs:
-    by_name = {job.name: job for job in jobs}
-    return Costs(
-        {order.gan: by_name[order.gan].settings.snapshots for order in wanted},
-        {order.gan: by_name[order.gan].effort * order.share for order in wanted},
-    )
+def task_mapper(*, cpus: float = 1.0, gpus: float = 0.0) -> Mapper:
+    """A ``map`` whose calls are tasks of the Ray session, with results as they finish.
+
+    No more tasks are handed out than keep the cluster busy, so arguments do not fill its memory.
+    Tasks still running when the caller stops reading are cancelled.
+
+    Args:
+        cpus, gpus: what each call reserves; fractions share a GPU.
+
+    Raises:
+        InputError: no node of the cluster has that much.
+    """
+    amounts = {"CPU": cpus, "GPU": gpus}
+    check_satisfiable("a task", amounts, living_nodes(), "lower --{}s-per-task")
+
+    def mapper(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        for _, outcome in _outcomes(function, items, cpus=cpus, gpus=gpus):
+            if isinstance(outcome, EnsganError):
+                raise outcome
+            yield outcome
+
+    return mapper
+
+
+def _outcomes(
+    function: Callable[[T], R], items: Iterable[T], *, cpus: float, gpus: float
+) -> Iterator[tuple[int, R | EnsganError]]:
+    """The number of each item with its result or error, as they finish."""
+    task = ray.remote(function)
+    options = {"num_cpus": cpus, "num_gpus": gpus, "max_retries": TASK_RETRIES}
+    rest = iter(enumerate(items))
+    running: dict[Any, tuple[int, str]] = {}
+
+    def submit(count: int) -> None:
+        for number, item in islice(rest, count):
+            # What an item is about, where it says so, is what Ray's dashboard and errors show.
+            label = str(getattr(item, "label", f"task {getattr(function, '__name__', '')}"))
+            running[task.options(name=label, **options).remote(item)] = (number, label)
+
+    submit(2 + 2 * int(ray.cluster_resources().get("CPU", 1) / cpus))
+    try:
+        while running:
+            (reference,), _ = ray.wait(list(running), num_returns=1)
+            number, label = running.pop(reference)
+            submit(1)
+            yield number, _outcome(reference, label)
+    finally:
+        for reference in running:
+            ray.cancel(reference, force=True)
+
+
+def _outcome(reference: Any, label: str) -> Any:
+    """A task's result, or its error: our own as it was raised there, others in Ray's words."""
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayError as error:
+        cause = getattr(error, "cause", None)
+        if isinstance(cause, EnsganError):
+            return cause
+        return EnsganError(
+            f"{label} failed on the cluster: {last_line(error)}; what was finished before is kept: "
+            "run the same command again to go on from there"
+        )
 
 
 def _fit(tuner: tune.Tuner, queue: TrialQueue, folder: Path) -> None:
@@ -208,8 +260,29 @@ def _fit(tuner: tune.Tuner, queue: TrialQueue, folder: Path) -> None:
         raise StoreError(str(queue.halted)) from error
     if queue.halted is not None:
         raise StoreError(queue.halted)
-    if queue.waiting or queue.running:
+    if queue.running or any(queue.spending.may_begin(each.gan) for each in queue.waiting):
         raise EnsganError("training was ended from outside: the same command goes on from here")
+
+
+def _asha(jobs: Sequence[MemberJob]) -> ASHAScheduler:
+    """Tune's ASHA on the Intra-d of single members, its first rung at the first snapshot.
+
+    Half of the GANs go on from each rung to the next. ``max_t`` lies beyond the last step, so that
+    trials that get there end by themselves.
+    """
+    return ASHAScheduler(
+        time_attr="step",
+        metric="intra_d",
+        mode="max",
+        max_t=max(job.settings.steps for job in jobs) + 1,
+        grace_period=max(job.settings.spacing for job in jobs),
+        reduction_factor=2,
+    )
+
+
+def _trial_name(trial: Any) -> str:
+    """What Ray's dashboard and Tune's folders call a trial: the GAN, made unique."""
+    return f"{trial.config['gan']}_{trial.trial_id}"
 
 
 def _import_classifier() -> None:
@@ -221,28 +294,6 @@ def living_nodes() -> list[dict[str, float]]:
     return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
 
 
-def _living_ids() -> list[str]:
+def living_node_ids() -> list[str]:
+    """IDs of every node that is alive."""
     return [str(node["NodeID"]) for node in ray.nodes() if node["Alive"]]
-
-
-@contextlib.contextmanager
-def _pending_trials(count: int) -> Iterator[None]:
-    """Let Tune prepare this many trials at once; it reads the number from the environment."""
-    name = "TUNE_MAX_PENDING_TRIALS_PG"
-    before = os.environ.get(name)
-    os.environ[name] = str(max(1, count))
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
-
-
-def _cause(error: BaseException) -> BaseException:
-    """The error a task raised, if it is ours; otherwise one that says what Ray said."""
-    cause: Any = getattr(error, "cause", None)
-    if isinstance(cause, EnsganError):
-        return cause
-    return EnsganError(f"a task failed on the cluster: {last_line(error)}")

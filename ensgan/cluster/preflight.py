@@ -47,15 +47,15 @@ class Answer:
     """What a node says about itself.
 
     Attributes:
-        read: content of the driver's file, None when it cannot be seen.
-        wrote: why the node could not write there, None when it could.
+        token: content of the driver's file, None when it cannot be seen.
+        write_error: why the node could not write there, None when it could.
         data: hash of the training set, None when it cannot be read.
         gpu_bytes: memory of its smallest GPU, None without.
         clock: seconds since the epoch.
     """
 
-    read: str | None
-    wrote: str | None
+    token: str | None
+    write_error: str | None
     data: str | None
     versions: Mapping[str, str]
     free_bytes: int
@@ -63,19 +63,19 @@ class Answer:
     clock: float
 
 
-def answer(question: Question, node: str, wants_gpu: bool) -> Answer:
+def examine_node(question: Question, node: str, wants_gpu: bool) -> Answer:
     """Run on the node that is asked."""
     folder = question.folder / "preflight"
     token = folder / f"driver-{question.token}"
-    wrote = None
+    write_error = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"node-{node}-{question.token}").write_text(question.token)
     except OSError as error:
-        wrote = str(error)
+        write_error = str(error)
     return Answer(
-        read=token.read_text() if token.exists() else None,
-        wrote=wrote,
+        token=token.read_text() if token.exists() else None,
+        write_error=write_error,
         data=sha256_file(question.data) if question.data.exists() else None,
         versions=own_versions(),
         free_bytes=shutil.disk_usage(folder).free if folder.exists() else 0,
@@ -115,7 +115,7 @@ def check_nodes(
         jobs: what will run.
         needed_bytes: of disk that the sweep will still write.
         wants_gpu: the jobs run on GPUs.
-        on_event: told about what is odd but no reason to refuse.
+        on_event: called with warnings of what is odd but no reason to refuse.
 
     Returns:
         Memory of the smallest GPU, None when nobody has one.
@@ -131,21 +131,25 @@ def check_nodes(
         begin = time.time()
         answers = _ask(question, wants_gpu)
         problems = []
-        for node, said in answers.items():
+        data_hash = sha256_file(question.data)
+        for node, answer in answers.items():
             seen = (folder / f"node-{node}-{question.token}").exists()
-            problems += node_problems(
-                node, said, question, seen, needed_bytes, sha256_file(question.data)
-            )
-            warn = _clock_warning(node, said, begin)
-            if warn:
-                on_event(Event("warning", {"message": warn}))
+            problems += node_problems(node, answer, question, seen, needed_bytes, data_hash)
+            warning = _clock_warning(node, answer, begin)
+            if warning:
+                on_event(Event("warning", {"message": warning}))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if problems:
         raise ConfigError("cluster", problems)
-    sizes = [said.gpu_bytes for said in answers.values() if isinstance(said, Answer)]
-    known = [size for size in sizes if size]
-    smallest = min(known, default=None)
+    sizes = [answer.gpu_bytes for answer in answers.values() if isinstance(answer, Answer)]
+    smallest = min((size for size in sizes if size), default=None)
+    _warn_of_memory(jobs, smallest, on_event)
+    return smallest
+
+
+def _warn_of_memory(jobs: Sequence[MemberJob], smallest: int | None, on_event: OnEvent) -> None:
+    """Name the jobs that are expected not to fit onto the smallest GPU."""
     for job in jobs:
         if smallest and job.memory_bytes > smallest:
             message = (
@@ -153,27 +157,28 @@ def check_nodes(
                 f"smallest GPU has {smallest / 2**30:.1f} GB: it may fail; lower its batch or width"
             )
             on_event(Event("warning", {"message": message}))
-    return smallest
 
 
 def _ask(question: Question, wants_gpu: bool) -> dict[str, Answer | str]:
     """Every node's answer, or why there is none; a node that died meanwhile is left out."""
     waiting: dict[Any, str] = {}
-    ids: dict[str, str] = {}
+    node_ids: dict[str, str] = {}
     answers: dict[str, Answer | str] = {}
     for node in ray.nodes():
         if not node["Alive"]:
             continue
         gpu = wants_gpu and node["Resources"].get("GPU", 0) > 0
         name = str(node["NodeManagerHostname"]) + "-" + str(node["NodeID"])[:6]
-        task = ray.remote(answer).options(
+        task = ray.remote(examine_node).options(
+            name=f"preflight {name}",
+            # It needs no room: a node whose CPUs are all taken answers too.
             num_cpus=0,
             num_gpus=GPU_SLICE if gpu else 0,
             max_retries=0,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
         )
         waiting[task.remote(question, name, gpu)] = name
-        ids[name] = node["NodeID"]
+        node_ids[name] = node["NodeID"]
     ready, late = ray.wait(list(waiting), num_returns=len(waiting), timeout=ANSWER_SECONDS)
     for reference in ready:
         try:
@@ -185,15 +190,15 @@ def _ask(question: Question, wants_gpu: bool) -> dict[str, Answer | str]:
     # Ray notices a lost node only after missed heartbeats: it may have been gone when asked.
     alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
     return {
-        name: said
-        for name, said in answers.items()
-        if isinstance(said, Answer) or ids[name] in alive
+        name: answer
+        for name, answer in answers.items()
+        if isinstance(answer, Answer) or node_ids[name] in alive
     }
 
 
 def node_problems(
     node: str,
-    said: Answer | str,
+    answer: Answer | str,
     question: Question,
     seen: bool,
     needed_bytes: int,
@@ -203,46 +208,47 @@ def node_problems(
 
     Args:
         node: its name.
-        said: its answer, or why there is none.
+        answer: what it says, or why there is nothing.
         question: what it was asked.
         seen: the driver sees the file that the node wrote.
         needed_bytes: of disk.
         data: hash of the training set as the driver reads it.
     """
-    if isinstance(said, str):
+    if isinstance(answer, str):
         return [
-            f"node {node} cannot run ensgan ({said}): install the driver's versions there, or send "
-            "a runtime environment (docs/cluster.md)"
+            f"node {node} cannot run ensgan ({answer}): install the driver's versions there, or "
+            "send a runtime environment (docs/cluster.md)"
         ]
-    found = []
-    if said.wrote is not None:
-        found.append(f"node {node} cannot write {question.folder} ({said.wrote})")
-    elif said.read != question.token or not seen:
-        found.append(
+    problems = []
+    if answer.write_error is not None:
+        problems.append(f"node {node} cannot write {question.folder} ({answer.write_error})")
+    elif answer.token != question.token or not seen:
+        problems.append(
             f"node {node} does not share {question.folder} with the driver: put --storage on a "
             "file system that every node mounts at the same path"
         )
-    elif said.data != data:
-        found.append(f"node {node} reads other training data than the driver at {question.data}")
-    elif said.free_bytes < needed_bytes:
-        found.append(
-            f"node {node} has {said.free_bytes / 2**20:,.0f} MB free at {question.folder}, the "
+    elif answer.data != data:
+        problems.append(f"node {node} reads other training data than the driver at {question.data}")
+    elif answer.free_bytes < needed_bytes:
+        problems.append(
+            f"node {node} has {answer.free_bytes / 2**20:,.0f} MB free at {question.folder}, the "
             f"sweep needs {needed_bytes / 2**20:,.0f} MB more"
         )
-    for name, own in own_versions().items():
-        theirs = said.versions.get(name, "not installed")
-        if theirs != own:
-            found.append(
-                f"node {node} has {name} {theirs}, the driver {own}: install the same version"
+    for name, expected in own_versions().items():
+        installed = answer.versions.get(name, "not installed")
+        if installed != expected:
+            problems.append(
+                f"node {node} has {name} {installed}, the driver {expected}: install the same "
+                "version"
             )
-    return found
+    return problems
 
 
-def _clock_warning(node: str, said: Answer | str, begin: float) -> str | None:
+def _clock_warning(node: str, answer: Answer | str, begin: float) -> str | None:
     """The node's clock is outside of the time that the question took."""
-    if isinstance(said, str):
+    if isinstance(answer, str):
         return None
-    skew = max(begin - said.clock, said.clock - time.time(), 0.0)
+    skew = max(begin - answer.clock, answer.clock - time.time(), 0.0)
     if skew <= SKEW_SECONDS:
         return None
     return (
@@ -251,7 +257,7 @@ def _clock_warning(node: str, said: Answer | str, begin: float) -> str | None:
     )
 
 
-def needs_asking(wants_gpu_memory: bool) -> bool:
+def is_needed(wants_gpu_memory: bool) -> bool:
     """Whether there is more than this process knows itself."""
     nodes = [node for node in ray.nodes() if node["Alive"]]
     return wants_gpu_memory or len(nodes) > 1

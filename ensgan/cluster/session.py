@@ -1,30 +1,17 @@
-"""Starting, joining and leaving Ray, quietly."""
+"""Starting, joining and leaving Ray, quietly: the only way into a cluster."""
 
 from __future__ import annotations
 
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-# Read when ray is imported or a worker starts: they must be in the environment before.
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-# Tune would end its run as if it were done, and the sweep go on with half a pool.
-os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
-# ASHA would end the whole sweep over a trial that reports an error, or nothing, and no Intra-d.
-os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
-# ensgan never restores from Tune's state: writing it at the end is enough.
-os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "86400")
-os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
-
 import ray
 
-from ensgan.cluster.quiet import without_helpers
+from ensgan.cluster.auth import refuse_open_cluster
 from ensgan.errors import EnsganError, InputError
 
 OBJECT_STORE_BYTES = 200 * 2**20
@@ -33,35 +20,94 @@ CONNECT_SECONDS = 5.0
 START_ATTEMPTS = 3
 
 _HELP = "start one with `ray start --head` or `ray up ray_cluster.yaml`, or use --address local"
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # On a busy machine Ray's agent starts too late for the default of 15 s, and Ray ends itself.
+    "RAY_agent_register_timeout_ms": "60000",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # Tune would end its run as if it were done, and the sweep go on with half a pool.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # ASHA would end the whole sweep over a trial that reports an error, or nothing, and no Intra-d.
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    # ensgan never restores from Tune's state: writing it at the end is enough.
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+"""What Ray and Tune read when they start or run; what the user has set goes first."""
+_LOGGERS = {"ray": logging.ERROR, "ray.tune": logging.CRITICAL}
 
 
 @contextmanager
-def ray_session(address: str = "local", cpus: int | None = None) -> Iterator[None]:
+def ray_session(
+    address: str = "local", *, cpus: int | None = None, allow_open_cluster: bool = False
+) -> Iterator[None]:
     """Join a running cluster (``auto``, ``host:port``) or start one for this process.
 
-    A Ray that this process is already connected to is used and left running.
+    A Ray that this process is already connected to is used and left running. Environment variables
+    and log levels are those of before when the body has ended.
+
+    Args:
+        address: ``local``, ``auto`` or ``HOST:PORT``.
+        cpus: of a local one; None: those of this machine.
+        allow_open_cluster: join a cluster that takes requests from anybody who reaches it.
 
     Raises:
-        InputError: no cluster answers at the address, or it is one of Ray Client.
+        InputError: no cluster answers at the address, or it is an open one.
     """
-    if ray.is_initialized():
+    _check_address(address)
+    unset = {name: text for name, text in _ENVIRONMENT.items() if name not in os.environ}
+    with environment(unset), _log_levels():
+        ours = not ray.is_initialized()
+        if ours:
+            _connect(address, cpus)
+        try:
+            if address != "local" and not allow_open_cluster:
+                refuse_open_cluster()
+            yield
+        finally:
+            if ours:
+                ray.shutdown()
+
+
+@contextmanager
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables while the body runs."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
         yield
-        return
-    for name, level in (("ray", logging.ERROR), ("ray.tune", logging.CRITICAL)):
+    finally:
+        for name, text in before.items():
+            if text is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = text
+
+
+@contextmanager
+def _log_levels() -> Iterator[None]:
+    """Keep Ray's own messages from the terminal while the body runs."""
+    before = {name: logging.getLogger(name).level for name in _LOGGERS}
+    for name, level in _LOGGERS.items():
         logging.getLogger(name).setLevel(level)
+    try:
+        yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
+
+
+def _connect(address: str, cpus: int | None) -> None:
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     try:
         if address == "local":
             _start(num_cpus=cpus, **quiet)
         else:
-            _check_address(address)
             ray.init(address=address, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise InputError(f"no Ray cluster at '{address}': {error}; {_HELP}") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def _start(**options: Any) -> None:
@@ -72,14 +118,13 @@ def _start(**options: Any) -> None:
     """
     for attempt in range(START_ATTEMPTS):
         try:
-            with without_helpers():
-                # "local": its own one, even where another runs on this machine.
-                ray.init(
-                    address="local",
-                    include_dashboard=False,
-                    object_store_memory=OBJECT_STORE_BYTES,
-                    **options,
-                )
+            # "local": its own one, even where another runs on this machine.
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                **options,
+            )
         except Exception as error:  # Ray raises bare ones
             ray.shutdown()
             if attempt == START_ATTEMPTS - 1:
@@ -97,29 +142,19 @@ def _check_address(address: str) -> None:
     Raises:
         InputError: Ray Client, or no host:port, or nobody listens there.
     """
-    if address == "auto":
+    if address in ("local", "auto"):
         return
     if "://" in address:
         raise InputError(
-            f"'{address}': Ray Client only starts sweeps (ensgan sweep SPEC.yaml --address "
-            f"{address}); run anything else inside the cluster: ray job submit --address "
-            "http://127.0.0.1:8265 -- ensgan … --address auto (docs/cluster.md)"
+            f"'{address}': from outside of a cluster, run the same command inside it: ray job "
+            "submit --address http://127.0.0.1:8265 -- ensgan … --address auto (docs/cluster.md)"
         )
-    check_answers(address, address)
-
-
-def check_answers(place: str, address: str) -> None:
-    """Refuse a place (``HOST:PORT``) where nobody listens; ``address`` is what the user wrote.
-
-    Raises:
-        InputError: it is no place, or nobody answers.
-    """
-    host, colon, port = place.rpartition(":")
+    host, colon, port = address.rpartition(":")
     if not colon or not port.isdigit():
         raise InputError(f"'{address}' is no address: use local, auto, HOST:PORT or none")
     try:
-        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
-    except OSError as error:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
         raise InputError(
             f"no Ray cluster at '{address}': nobody answers there ({error}); {_HELP}"
         ) from error

@@ -28,7 +28,7 @@ STORAGE = "storage"
 
 
 def heartbeat_path(job: MemberJob) -> Path:
-    """Where the trial of a job says how far it is."""
+    """Where the trial of a job writes how far it is."""
     return job.folder / "heartbeat.json"
 
 
@@ -38,7 +38,7 @@ def stop_path(job: MemberJob) -> Path:
 
 
 class _StopNowError(Exception):
-    """The sweep's budget is spent."""
+    """The driver wants the trials to end: ctrl-C, a full disk, or a spent budget."""
 
 
 def gan_trial(config: dict[str, Any], jobs: Mapping[str, MemberJob]) -> None:
@@ -47,6 +47,10 @@ def gan_trial(config: dict[str, Any], jobs: Mapping[str, MemberJob]) -> None:
     An error of the code ends the trial with a report, because repeating it would end the same way;
     only the loss of a process or node makes Tune start the trial again. Members are files on the
     sweep's storage, so reports carry no checkpoint.
+
+    Args:
+        config: a :class:`~ensgan.cluster.resources.TrialRequest` as Tune hands it over.
+        jobs: by GAN.
     """
     job = jobs[config["gan"]]
     torch.set_num_threads(job.threads)
@@ -54,11 +58,10 @@ def gan_trial(config: dict[str, Any], jobs: Mapping[str, MemberJob]) -> None:
         if config["gpus"]:
             job = job.on("cuda")
             _confine(config["gpus"])
-        beat = _Heartbeat(heartbeat_path(job), config["gpus"], stop_path(job))
-        for done, result in enumerate(grow(job, beat), start=1):
+        heartbeat = _Heartbeat(heartbeat_path(job), config["gpus"], stop_path(job))
+        for result in grow(job, heartbeat):
+            # Returns when the driver has answered: a trial that shall end here trains no step more.
             tune.report(_report(job, result))
-            if done == config["until"]:
-                break
     except _StopNowError:
         return
     except StoreError as error:
@@ -92,12 +95,16 @@ def _sentence(error: Exception) -> str:
 
 
 def _confine(gpus: float) -> None:
-    """Keep a trial that shares a GPU within its share."""
+    """Keep a trial that shares a GPU within its share.
+
+    Ray's shares only count; without a limit of torch's own a neighbour would run out of memory.
+    """
     if gpus >= 1 or not torch.cuda.is_available():
         return
     total = torch.cuda.get_device_properties(0).total_memory
-    own = max(0.01, gpus - CONTEXT_BYTES / total)
-    torch.cuda.set_per_process_memory_fraction(min(1.0, own))
+    # The context lies outside of torch's allocator, so the allocator gets the share without it.
+    fraction = max(0.01, gpus - CONTEXT_BYTES / total)
+    torch.cuda.set_per_process_memory_fraction(min(1.0, fraction))
 
 
 def _report(job: MemberJob, result: MemberResult) -> dict[str, Any]:
@@ -133,7 +140,7 @@ class _Heartbeat:
         if self.first is None:
             self.first = (progress.step, progress.seconds)
         steps, seconds = progress.step - self.first[0], progress.seconds - self.first[1]
-        beat = {
+        heartbeat = {
             **progress.to_json(),
             **self.place,
             "time": time.time(),
@@ -142,7 +149,7 @@ class _Heartbeat:
             "gpu_memory_bytes": _gpu_memory() if self.gpus else None,
         }
         with contextlib.suppress(StoreError):  # whoever watches can do without one
-            write_json(self.path, beat)
+            write_json(self.path, heartbeat)
 
 
 def _gpu_memory() -> int | None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ray import tune
 from ray.tune.experiment import Trial
 
-from ensgan.cluster.resources import Order
-from ensgan.cluster.trainable import OUT_OF_MEMORY, STORAGE, heartbeat_path, stop_path
+from ensgan.cluster.resources import TrialRequest
+from ensgan.cluster.trainable import OUT_OF_MEMORY, STORAGE, heartbeat_path
 from ensgan.cluster.trial_queue import TrialQueue
 from ensgan.errors import DataError, StoreError, last_line
 from ensgan.files import read_json
@@ -25,12 +24,26 @@ NODE_SECONDS = 30.0
 """So long the cluster may take to notice that a node is gone: five health checks missed."""
 
 
-class Watcher(tune.Callback):  # type: ignore[misc]
-    """Turns Tune's reports into members, failures and events; runs in the driver.
+class TuneCallback(tune.Callback):  # type: ignore[misc]
+    """Turns Tune's reports and the trials' heartbeats into members, failures and events.
 
     The loss of a node costs a trial nothing; the loss of its process counts against ``retries``
     unless the trial had got further than at the loss before. When results cannot be written, all
     trials are ended: it is not one GAN's fault.
+
+    Everything here runs in the driver, in the thread of ``Tuner.fit``.
+
+    Args:
+        queue: where trials that come back are put.
+        jobs: all of them.
+        on_member: called once for every finished member.
+        on_event: called for losses, failures, warnings and the progress of every trial.
+        retries: losses of a process without progress between them before a GAN is given up.
+        living_nodes: IDs of the cluster's nodes; without it a lost node looks like a lost process.
+
+    Attributes:
+        failed: GANs that will not be finished, with the reason.
+        members: names of those finished, by GAN.
     """
 
     def __init__(
@@ -40,18 +53,20 @@ class Watcher(tune.Callback):  # type: ignore[misc]
         on_member: Callable[[MemberResult], None],
         on_event: OnEvent,
         retries: int = 2,
-        living: Callable[[], Collection[str]] | None = None,
+        living_nodes: Callable[[], Collection[str]] | None = None,
     ) -> None:
         self.queue = queue
-        self.living = living
+        self.living_nodes = living_nodes
         self.retries = retries
         self.jobs = {job.name: job for job in jobs}
         self.on_member = on_member
         self.on_event = on_event
         self.failed: dict[str, str] = {}
-        self.lost_at: dict[str, int] = {}
-        self.unstarted: dict[str, int] = {}
-        self.seen: set[str] = set()
+        self.members: dict[str, set[str]] = {job.name: set() for job in jobs}
+        self._step_at_loss: dict[str, int] = {}
+        self._failed_starts: dict[str, int] = {}
+        self._reported: dict[str, float] = {}
+        self._next_poll = 0.0
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its callbacks into a state that ensgan never restores from.
@@ -59,7 +74,7 @@ class Watcher(tune.Callback):  # type: ignore[misc]
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Called when a trial has a slot."""
-        self.queue.started(trial.trial_id)
+        self.queue.on_trial_start(trial.trial_id)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **_: Any
@@ -68,33 +83,54 @@ class Watcher(tune.Callback):  # type: ignore[misc]
         try:
             self._take(trial, result)
         except StoreError as error:  # the driver cannot write the manifest
-            self._halt(str(error))
+            self.queue.halt(str(error))
 
-    def _take(self, trial: Trial, result: dict[str, Any]) -> None:
+    def _take(self, trial: Trial, result: Mapping[str, Any]) -> None:
         if "member" in result:
             member = MemberResult.from_json(result["member"])
-            self.queue.note(trial.trial_id, member)
+            members = self.members[result["gan"]]
             # A trial that starts again reports what it finds on disk once more.
-            if member.name not in self.seen:
-                self.seen.add(member.name)
+            if member.name not in members:
+                members.add(member.name)
                 self.on_member(member)
         elif OUT_OF_MEMORY in result:
             self._enlarge(trial, result["gan"], result[OUT_OF_MEMORY])
         elif STORAGE in result:
-            self._halt(result[STORAGE])
+            self.queue.halt(result[STORAGE])
         elif "error" in result:
-            self.fail(result["gan"], result["error"])
+            self._fail(result["gan"], result["error"])
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **_: Any) -> None:
+        """Called about ten times a second; heartbeats are read once a second.
+
+        Tune's own loop does this, and no thread, so that queue and listeners have one user.
+        """
+        now = time.monotonic()
+        if now < self._next_poll:
+            return
+        self._next_poll = now + POLL_SECONDS
+        self.queue.end_when_exhausted()
+        for request in self.queue.running.values():
+            heartbeat = _heartbeat(self.jobs[request.gan])
+            if heartbeat and heartbeat["time"] != self._reported.get(request.gan):
+                self._reported[request.gan] = heartbeat["time"]
+                self.queue.spending.progress(
+                    request.gan, heartbeat["step"], heartbeat["steps_per_second"]
+                )
+                self.on_event(Event("progress", heartbeat))
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Called when a trial was lost and Tune will start it again."""
         gan = trial.config["gan"]
-        reached = self._step(gan)
+        step = self._step(gan)
         error = _error_of(trial)
         node_lost = _node_is_gone(error) or self._node_left(gan, error)
-        if node_lost or reached > self.lost_at.get(gan, 0):
+        if node_lost or step > self._step_at_loss.get(gan, 0):
+            # Tune counts every loss; one more is allowed for each that we do not count.
             trial.max_failures += 1
-        self.lost_at[gan] = max(reached, self.lost_at.get(gan, 0))
-        fields = {"gan": gan, "step": reached, "kind": "node" if node_lost else "process"}
+        self._step_at_loss[gan] = max(step, self._step_at_loss.get(gan, 0))
+        self.queue.spending.trial_ended(trial.trial_id)
+        fields = {"gan": gan, "step": step, "kind": "node" if node_lost else "process"}
         self.on_event(Event("lost", {**fields, "reason": last_line(error)}))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
@@ -103,33 +139,26 @@ class Watcher(tune.Callback):  # type: ignore[misc]
         Tune does not start the second kind again, so it comes back as a new trial.
         """
         gan, error = trial.config["gan"], _error_of(trial)
-        starts = self.unstarted[gan] = self.unstarted.get(gan, 0) + 1
+        starts = self._failed_starts[gan] = self._failed_starts.get(gan, 0) + 1
         was_running = trial.run_metadata.num_failures > trial.max_failures
         if was_running or starts > self.retries:
-            self.fail(gan, f"lost too often: {last_line(error)}")
+            self._fail(gan, f"lost too often: {last_line(error)}")
             return
-        self.queue.put_first(Order(**trial.config))
+        self.queue.run_next(TrialRequest(**trial.config))
         fields = {"gan": gan, "step": self._step(gan), "kind": "process"}
         self.on_event(Event("lost", {**fields, "reason": last_line(error)}))
 
-    def fail(self, gan: str, reason: str) -> None:
+    def _fail(self, gan: str, reason: str) -> None:
         """A GAN will not be finished."""
         self.failed[gan] = reason
-        self.queue.close(gan)
         self.on_event(Event("failed", {"gan": gan, "error": reason}))
 
-    def _halt(self, reason: str) -> None:
-        """End every trial where it is."""
-        self.queue.halt(reason)
-        with contextlib.suppress(OSError):  # without it they end when they cannot write either
-            stop_path(next(iter(self.jobs.values()))).touch()
-
     def _enlarge(self, trial: Trial, gan: str, reason: str) -> None:
-        larger = Order(**trial.config).enlarged()
+        larger = TrialRequest(**trial.config).enlarged()
         if larger is None:
-            self.fail(gan, reason)
+            self._fail(gan, reason)
             return
-        self.queue.put_first(larger)
+        self.queue.run_next(larger)
         message = f"{gan} ran out of GPU memory: again with {larger.gpus:g} of a GPU"
         self.on_event(Event("warning", {"message": message}))
 
@@ -138,22 +167,19 @@ class Watcher(tune.Callback):  # type: ignore[misc]
 
         A trial's connection breaks a moment before the cluster knows that its node is gone.
         """
-        if self.living is None or "unavailable" not in str(error).lower():
+        node = _heartbeat(self.jobs[gan]).get("ray_node")
+        if self.living_nodes is None or node is None or "unavailable" not in str(error).lower():
             return False
-        with contextlib.suppress(DataError, KeyError):
-            node = read_json(heartbeat_path(self.jobs[gan]))["ray_node"]
-            deadline = time.monotonic() + NODE_SECONDS
-            while time.monotonic() < deadline:
-                if node not in self.living():
-                    return True
-                time.sleep(0.2)
+        deadline = time.monotonic() + NODE_SECONDS
+        while time.monotonic() < deadline:
+            if node not in self.living_nodes():
+                return True
+            time.sleep(0.2)
         return False
 
     def _step(self, gan: str) -> int:
-        """How far the trial was when it was last heard of."""
-        with contextlib.suppress(DataError, KeyError):
-            return int(read_json(heartbeat_path(self.jobs[gan]))["step"])
-        return 0
+        """The step of the trial's last heartbeat."""
+        return int(_heartbeat(self.jobs[gan]).get("step", 0))
 
 
 def _error_of(trial: Trial) -> BaseException | str | None:
@@ -178,32 +204,8 @@ def _node_is_gone(error: BaseException | str | None) -> bool:
     return any(sign in text for sign in signs)
 
 
-@contextlib.contextmanager
-def heartbeats(queue: TrialQueue, jobs: Sequence[MemberJob], on_event: OnEvent) -> Iterator[None]:
-    """Pass on the running trials' heartbeats while the body runs."""
-    stop = threading.Event()
-    by_name = {job.name: job for job in jobs}
-
-    def poll() -> None:
-        seen: dict[Path, float] = {}
-        while not stop.wait(POLL_SECONDS):
-            with contextlib.suppress(OSError):  # a full disk: the trials find out themselves
-                queue.look()
-            for order in list(queue.running.values()):
-                path = heartbeat_path(by_name[order.gan])
-                try:
-                    beat = read_json(path) if path.exists() else None
-                except DataError:
-                    continue
-                if beat is not None and beat["time"] != seen.get(path):
-                    seen[path] = beat["time"]
-                    queue.heard(beat)
-                    on_event(Event("progress", beat))
-
-    thread = threading.Thread(target=poll, name="heartbeats", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+def _heartbeat(job: MemberJob) -> Mapping[str, Any]:
+    """What the trial of a job wrote last; empty where it has written nothing yet."""
+    with contextlib.suppress(DataError):
+        return dict(read_json(heartbeat_path(job)))
+    return {}

@@ -11,7 +11,8 @@ from ensgan.errors import DataError, InputError
 from ensgan.search import pool_key, select
 from ensgan.sweep.classifier_job import DatasetFiles
 from ensgan.sweep.folder import SweepFolder, find_sweep
-from ensgan.sweep.manifest import DatasetRecord, MemberResult, SelectedRecord
+from ensgan.sweep.manifest import DatasetRecord, SelectedRecord
+from ensgan.sweep.records import MemberResult
 from ensgan.types import Front, PoolScores, Selection
 
 

@@ -17,7 +17,7 @@ from ensgan.sweep import stages
 from ensgan.sweep.classifier_job import RULE
 from ensgan.sweep.executor import Executor
 from ensgan.sweep.inputs import Inputs, embedding_inputs
-from ensgan.sweep.manifest import MemberResult
+from ensgan.sweep.records import MemberResult
 from ensgan.sweep.search_stage import find_front
 from ensgan.types import PoolScores, Samples
 

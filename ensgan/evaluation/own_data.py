@@ -17,8 +17,8 @@ from ensgan.search import Evaluator, pool_key
 from ensgan.sweep.classifier_job import DatasetFiles
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import derive_seed, embedding_inputs
-from ensgan.sweep.manifest import MemberResult
 from ensgan.sweep.member_job import sample_labels
+from ensgan.sweep.records import MemberResult
 from ensgan.types import Dataset, Front, FrontPoint, PoolScores, Samples, Selection
 
 RULE = "handed over"

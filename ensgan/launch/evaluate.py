@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,19 +21,20 @@ from ensgan.evaluation.evaluate import (
 from ensgan.evaluation.finished_sweep import FinishedSweep, open_sweep
 from ensgan.evaluation.other_extractor import OnStage, rescore
 from ensgan.evaluation.own_data import check_fits, ensemble_folder, open_handed_over
+from ensgan.launch.executors import executor_at
 from ensgan.recording.evaluation import record_evaluation
 from ensgan.report.study import StudyPart, study_part
 from ensgan.store import default_storage, open_store
-from ensgan.sweep.executor import Executor, LocalExecutor
-from ensgan.sweep.folder import find_sweep
+from ensgan.sweep.executor import Executor
+from ensgan.sweep.folder import SweepFolder, find_sweep
 
 
 @dataclass(frozen=True)
 class View:
-    """How the pool is seen.
+    """Which extractor the pool is scored with.
 
     Attributes:
-        extractor: another extractor than the sweep's; None keeps the sweep's scores.
+        extractor: another one than the sweep's; None keeps the sweep's scores.
         weights: weight file of that extractor.
         count: images of each member to score with it, None for all.
     """
@@ -49,10 +49,42 @@ class View:
 
 
 @dataclass(frozen=True)
-class Listener:
-    """Who is told: of every classifier, of re-scoring, and of results that were not recorded.
+class Place:
+    """Where sweeps lie, where results are recorded, and where work runs.
 
-    Results that could not be recorded are on disk, and the same command records them later.
+    Attributes:
+        storage: folder of sweeps and of the local store (default ``ENSGAN_STORAGE`` or
+            ``./ensgan-runs``).
+        uri: tracking address (default: the sweep's own).
+        address, allow_open_cluster: see :func:`ensgan.launch.executors.executor_at`.
+    """
+
+    storage: Path | None = None
+    uri: str | None = None
+    address: str | None = "local"
+    allow_open_cluster: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """The storage, absolute."""
+        return (self.storage or default_storage()).resolve()
+
+    def executor(
+        self, cluster: ClusterSpec, folder: SweepFolder
+    ) -> contextlib.AbstractContextManager[Executor]:
+        """What runs the work of the sweep or ensemble in ``folder``."""
+        tune_folder = folder.path / "tune"
+        return executor_at(
+            self.address, cluster, tune_folder, allow_open_cluster=self.allow_open_cluster
+        )
+
+
+@dataclass(frozen=True)
+class Listener:
+    """What an evaluation calls: for every classifier, while re-scoring, and for warnings.
+
+    One warning is of results that could not be recorded: they are on disk, and the same command
+    records them later.
     """
 
     on_progress: OnProgress = lambda progress: None
@@ -65,9 +97,7 @@ def evaluate(
     options: EvaluationOptions,
     *,
     view: View | None = None,
-    storage: Path | None = None,
-    uri: str | None = None,
-    address: str | None = "local",
+    place: Place | None = None,
     listener: Listener | None = None,
 ) -> Evaluation:
     """Evaluate strategies on a finished sweep and record them below its run.
@@ -75,20 +105,16 @@ def evaluate(
     Args:
         source: name, folder or run ID of a sweep.
         options: what to evaluate.
-        view: another extractor to see the pool through.
-        storage: folder of sweeps and of the local store (default ``ENSGAN_STORAGE`` or
-            ``./ensgan-runs``).
-        uri: tracking address (default: the sweep's own).
-        address: ``local`` starts Ray on this machine (this process does the work where Ray is
-            not installed), ``auto``/``HOST:PORT`` joins a cluster, None uses no Ray.
-        listener: told of progress.
+        view: another extractor to score the pool with.
+        place: where sweeps lie and work runs (default: on this machine).
+        listener: called with progress.
 
     Raises:
-        InputError: no such sweep, unknown strategies, bad options, or the sweep is running.
+        InputError: no such sweep or cluster, unknown strategies, bad options, or the sweep is
+            running.
         DataError: data on which the metrics would be undefined.
     """
-    views = [view or View()]
-    (evaluation,) = _evaluations([source], views, options, storage, uri, address, listener)
+    (evaluation,) = _evaluations([source], [view or View()], options, place, listener)
     return evaluation
 
 
@@ -105,9 +131,7 @@ def evaluate_ensemble(
     data: RealData,
     options: EvaluationOptions,
     *,
-    storage: Path | None = None,
-    uri: str | None = None,
-    address: str | None = "local",
+    place: Place | None = None,
     listener: Listener | None = None,
 ) -> Evaluation:
     """Evaluate the members of a handed-over ensemble on somebody's own data.
@@ -118,21 +142,20 @@ def evaluate_ensemble(
     Args:
         source: ensemble folder, run ID or ``models:/NAME@ALIAS``.
         data: the real data.
-        options, storage, uri, address, listener: as for :func:`evaluate`.
+        options, place, listener: as for :func:`evaluate`.
 
     Raises:
         InputError: no such ensemble or data, or bad options.
         DataError: the ensemble makes other images or classes than the data have.
     """
-    storage = (storage or default_storage()).resolve()
-    listener = listener or Listener()
-    ensemble = load_ensemble(source, storage=storage, uri=uri)
+    place, listener = place or Place(), listener or Listener()
+    ensemble = load_ensemble(source, storage=place.folder, uri=place.uri)
     dataset = load_dataset(data.name, root=data.root, image_size=ensemble.shape.size)
     check_fits(ensemble, dataset)
     downstream.check_dataset(dataset)
     downstream.check_strategies(options.strategies, ensemble.member_names)
-    folder = ensemble_folder(ensemble, dataset, storage)
-    with folder.locked(), executor_at(address, ClusterSpec(), folder.path / "tune") as executor:
+    folder = ensemble_folder(ensemble, dataset, place.folder)
+    with folder.locked(), place.executor(ClusterSpec(), folder) as executor:
         sweep = open_handed_over(ensemble, dataset, folder, options.seed or 0)
         return evaluate_sweep(sweep, options, executor, listener.on_progress)
 
@@ -142,47 +165,43 @@ def conduct_study(
     views: Sequence[View],
     options: EvaluationOptions,
     *,
-    storage: Path | None = None,
-    uri: str | None = None,
-    address: str | None = "local",
+    place: Place | None = None,
     listener: Listener | None = None,
 ) -> tuple[StudyPart, ...]:
     """Evaluate every sweep through every view; arguments and errors as :func:`evaluate`."""
-    found = _evaluations(sources, views, options, storage, uri, address, listener)
-    return tuple(study_part(evaluation) for evaluation in found)
+    evaluations = _evaluations(sources, views, options, place, listener)
+    return tuple(study_part(evaluation) for evaluation in evaluations)
 
 
 def _evaluations(
     sources: Sequence[str],
     views: Sequence[View],
     options: EvaluationOptions,
-    storage: Path | None,
-    uri: str | None,
-    address: str | None,
+    place: Place | None,
     listener: Listener | None,
 ) -> list[Evaluation]:
-    storage = (storage or default_storage()).resolve()
-    listener = listener or Listener()
+    place, listener = place or Place(), listener or Listener()
+    storage = place.folder
     folders = [find_sweep(source, storage) for source in sources]
+    evaluations = []
     with contextlib.ExitStack() as stack:
         for folder in {folder.path: folder for folder in folders}.values():
             stack.enter_context(folder.locked())
         sweeps = [open_sweep(str(folder.path), storage) for folder in folders]
-        cluster = sweeps[0].spec.cluster
-        executor = stack.enter_context(executor_at(address, cluster, folders[0].path / "tune"))
-        found = []
+        executor = stack.enter_context(place.executor(sweeps[0].spec.cluster, folders[0]))
         for sweep in sweeps:
             for view in views:
-                seen = _seen(sweep, view, executor, listener)
-                evaluation = evaluate_sweep(seen, options, executor, listener.on_progress)
-                _record(evaluation, uri, storage, listener)
-                found.append(evaluation)
-    return found
+                scored = _scored(sweep, view, executor, listener)
+                evaluation = evaluate_sweep(scored, options, executor, listener.on_progress)
+                _record(evaluation, place, listener)
+                evaluations.append(evaluation)
+    return evaluations
 
 
-def _seen(
+def _scored(
     sweep: FinishedSweep, view: View, executor: Executor, listener: Listener
 ) -> FinishedSweep:
+    """The sweep with the scores of the view's extractor."""
     if view.extractor is None:
         return sweep
     return rescore(
@@ -195,23 +214,13 @@ def _seen(
     )
 
 
-def _record(evaluation: Evaluation, uri: str | None, storage: Path, listener: Listener) -> None:
+def _record(evaluation: Evaluation, place: Place, listener: Listener) -> None:
+    """Put the evaluation below the sweep's run; a store that cannot be reached is a warning."""
     track = evaluation.sweep.spec.track
     try:
-        store = open_store(uri or track.uri, storage=storage, experiment=track.experiment)
+        store = open_store(
+            place.uri or track.uri, storage=place.folder, experiment=track.experiment
+        )
         record_evaluation(evaluation, store)
     except EnsganError as error:
         listener.on_warning(f"not recorded: {error}; running the same command again records it")
-
-
-@contextlib.contextmanager
-def executor_at(address: str | None, settings: ClusterSpec, folder: Path) -> Iterator[Executor]:
-    """Ray at the address, or this process (no address, or no Ray on this machine)."""
-    if address is None or (address == "local" and importlib.util.find_spec("ray") is None):
-        yield LocalExecutor()
-        return
-    from ensgan.cluster.executor import RayExecutor
-    from ensgan.cluster.session import ray_session
-
-    with ray_session(address):
-        yield RayExecutor(settings, folder)

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ensgan.cluster.budget import Budget
 from ensgan.config import SweepSpec, TrackSpec
 from ensgan.downstream import import_libraries
 from ensgan.errors import InputError, unknown_name
+from ensgan.launch.executors import executor_at, runs_here
 from ensgan.recording.background import BackgroundRecorder
 from ensgan.recording.record import Recording
 from ensgan.report.pictures import Pictures
 from ensgan.store import default_storage, open_store
 from ensgan.sweep.events import OnEvent, StageClock, ignore
-from ensgan.sweep.executor import Executor, LocalExecutor, grow_here
+from ensgan.sweep.executor import Executor, grow_here
 from ensgan.sweep.folder import SweepFolder, sweep_folder
-from ensgan.sweep.inputs import Resolved, member_jobs, resolve, write_inputs
-from ensgan.sweep.manifest import MemberResult
-from ensgan.sweep.planning.budget import Budget
-from ensgan.sweep.planning.disk import check_disk, disk_bytes
+from ensgan.sweep.inputs import member_jobs, resolve, write_inputs
+from ensgan.sweep.planning.cost import check_disk, disk_bytes
+from ensgan.sweep.records import MemberResult
 from ensgan.sweep.runner import SweepResult, run
 from ensgan.sweep.sweep_file import load_sweep
 
@@ -47,11 +48,11 @@ def run_sweep(
             ``./ensgan-runs``).
         data_dir: where data sets lie (default ``ENSGAN_DATA``).
         address: ``local`` starts Ray here, ``auto`` or ``HOST:PORT`` joins a cluster from one of
-            its nodes, None runs everything in this process without Ray.
+            its nodes, ``none`` (or None) runs everything in this process without Ray.
         allow_open_cluster: use a cluster that takes requests from anybody who reaches it.
-        budget: what training may take; running again without one trains what it left out.
+        budget: where training ends; running again without one trains what it left out.
         fresh: set an earlier sweep of this name aside and start over.
-        on_event: told about everything that happens.
+        on_event: called with everything that happens.
         started: when the work began (seconds since the epoch), if before this call.
 
     Raises:
@@ -66,14 +67,21 @@ def run_sweep(
         check_disk(resolved, folder.path)
         # Classifiers that run in this process need libraries that two threads must not import at
         # once: they come before the recorder's thread.
-        before = import_libraries if address is None else _nothing
+        before = import_libraries if runs_here(address) else _nothing
         recorder = _recorder(folder, spec.track, on_event, before)
         with contextlib.ExitStack() as stack:
             stack.enter_context(recorder)
 
             def open_executor() -> Executor:
                 return stack.enter_context(
-                    _executor(resolved, folder, address, allow_open_cluster, budget)
+                    executor_at(
+                        address,
+                        spec.cluster,
+                        folder.path / "tune",
+                        allow_open_cluster=allow_open_cluster,
+                        disk_bytes=disk_bytes(resolved),
+                        budget=budget,
+                    )
                 )
 
             clock = StageClock(on_event, started=started)
@@ -162,27 +170,3 @@ def sync_sweep(name: str, *, storage: Path | None = None) -> str:
         run_id = Recording(folder, store, Pictures()).bring_up_to_date()
     assert run_id is not None
     return run_id
-
-
-@contextlib.contextmanager
-def _executor(
-    resolved: Resolved,
-    folder: SweepFolder,
-    address: str | None,
-    allow_open_cluster: bool,
-    budget: Budget | None,
-) -> Iterator[Executor]:
-    """Ray at the address, or this process."""
-    if address is None:
-        if budget is not None:
-            raise InputError("a budget needs Ray to swap trials: leave --address none out")
-        yield LocalExecutor()
-        return
-    from ensgan.cluster.auth import refuse_open_cluster
-    from ensgan.cluster.executor import RayExecutor
-    from ensgan.cluster.session import ray_session
-
-    with ray_session(address):
-        if address != "local" and not allow_open_cluster:
-            refuse_open_cluster()
-        yield RayExecutor(resolved.spec.cluster, folder.path / "tune", disk_bytes(resolved), budget)

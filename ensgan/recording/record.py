@@ -26,7 +26,8 @@ from ensgan.store import (
     RunStore,
 )
 from ensgan.sweep.folder import SweepFolder
-from ensgan.sweep.manifest import Manifest, MemberResult
+from ensgan.sweep.manifest import Manifest
+from ensgan.sweep.records import MemberResult
 from ensgan.types import Front, PoolScores, Samples, UInt8Array, gan_of, step_of
 
 GRID_COLUMNS = 16

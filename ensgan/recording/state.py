@@ -11,7 +11,7 @@ from typing import Any
 from ensgan.errors import InputError
 from ensgan.files import content_key, write_json
 from ensgan.store import RunStore
-from ensgan.sweep.manifest import RecordedRuns, RecordFile
+from ensgan.sweep.records import RecordedRuns, RecordFile
 
 
 class RunBook:

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 
 from ensgan.ensemble import markdown
 from ensgan.store import RunStore
-from ensgan.sweep.manifest import Manifest, MemberResult
+from ensgan.sweep.manifest import Manifest
+from ensgan.sweep.records import MemberResult
 from ensgan.types import (
     Front,
     FrontPoint,

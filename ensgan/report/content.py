@@ -20,7 +20,8 @@ from ensgan.recording.views import chosen_point
 from ensgan.report.grid import image_grid
 from ensgan.store import RunRecord, RunStore
 from ensgan.sweep.folder import SweepFolder, find_sweep
-from ensgan.sweep.manifest import Manifest, MemberResult
+from ensgan.sweep.manifest import Manifest
+from ensgan.sweep.records import MemberResult
 from ensgan.types import Front, FrontPoint, Samples, UInt8Array
 
 REAL_SHOWN = 16

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from ensgan.sweep.manifest import Interval
+from ensgan.sweep.records import Interval
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from ensgan.errors import InputError
 from ensgan.files import content_key, sha256_file
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import Inputs, Resolved
-from ensgan.sweep.manifest import MemberResult
 from ensgan.sweep.member_job import BLANK, MemberScorer, known_member, sample_labels
+from ensgan.sweep.records import MemberResult
 from ensgan.types import Samples
 
 REVISION = 1

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ensgan.errors import DataError, InputError, StoreError, unknown_name
-from ensgan.sweep.manifest import Manifest, RecordFile
+from ensgan.sweep.manifest import Manifest
+from ensgan.sweep.records import RecordFile
 
 LOCK_ATTEMPTS = 6
 

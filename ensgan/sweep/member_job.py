@@ -17,8 +17,8 @@ import numpy as np
 from ensgan import embedding, metrics, train, zoo
 from ensgan.errors import DataError, TrainingError
 from ensgan.files import atomic_path, content_key, sha256_file
-from ensgan.sweep.manifest import Interval
-from ensgan.sweep.manifest import MemberResult as MemberResult
+from ensgan.sweep.records import Interval
+from ensgan.sweep.records import MemberResult as MemberResult
 from ensgan.types import Int64Array, MemberId, Samples
 
 REVISION = 1
@@ -50,6 +50,7 @@ class MemberJob:
         k, backend: density and coverage.
         threads: torch threads of the trial.
         effort: how long it will take against the others (seconds where that is known).
+        seconds_per_step: what an earlier training on this storage took, None where none did.
         memory_bytes: of the GPU it will need, 0 where nobody asked.
     """
 
@@ -71,6 +72,7 @@ class MemberJob:
     backend: str
     threads: int = 1
     effort: float = 0.0
+    seconds_per_step: float | None = None
     memory_bytes: int = 0
 
     def on(self, device: str) -> MemberJob:

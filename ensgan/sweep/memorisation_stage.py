@@ -13,7 +13,7 @@ from ensgan.errors import DataError, InputError
 from ensgan.files import atomic_path, content_key, read_json, write_json
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import Inputs, Resolved
-from ensgan.sweep.manifest import MemberResult
+from ensgan.sweep.records import MemberResult
 
 REVISION = 1
 HELD_OUT = "val"

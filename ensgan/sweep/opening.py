@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ensgan.errors import ConfigError
 from ensgan.sweep.environment import environment
-from ensgan.sweep.manifest import DatasetRecord, Losses, Manifest, MemberResult
+from ensgan.sweep.manifest import DatasetRecord, Losses, Manifest
+from ensgan.sweep.records import MemberResult
 from ensgan.types import gan_of
 
 if TYPE_CHECKING:

@@ -17,10 +17,11 @@ from ensgan.sweep.executor import Executor
 from ensgan.sweep.external_member_job import external_jobs
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import Inputs, Resolved, member_jobs, write_inputs
-from ensgan.sweep.manifest import MemberResult, SelectedRecord
+from ensgan.sweep.manifest import SelectedRecord
 from ensgan.sweep.member_job import MemberJob
 from ensgan.sweep.opening import open_manifest
 from ensgan.sweep.planning.cost import Measured, with_costs
+from ensgan.sweep.records import MemberResult
 from ensgan.sweep.search_stage import find_front
 from ensgan.sweep.training_stage import PoolInProgress
 from ensgan.types import Front, PoolScores, Selection

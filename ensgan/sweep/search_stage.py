@@ -27,7 +27,7 @@ from ensgan.search import (
 )
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import Inputs, derive_seed
-from ensgan.sweep.manifest import MemberResult
+from ensgan.sweep.records import MemberResult
 from ensgan.types import Front, PoolScores
 
 REVISION = 1

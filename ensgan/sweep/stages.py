@@ -28,7 +28,7 @@ from ensgan.sweep.external_member_job import card_facts
 from ensgan.sweep.external_member_job import licences as external_licences
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import Inputs, Resolved, derive_seed
-from ensgan.sweep.manifest import MemberResult
+from ensgan.sweep.records import MemberResult
 from ensgan.sweep.search_stage import mapped
 from ensgan.types import Front, FrontPoint, PoolScores, Selection, gan_of
 

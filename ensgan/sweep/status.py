@@ -9,7 +9,8 @@ from typing import Any
 from ensgan.errors import DataError
 from ensgan.files import read_json
 from ensgan.sweep.folder import SweepFolder
-from ensgan.sweep.manifest import Manifest, Record, record_from
+from ensgan.sweep.manifest import Manifest
+from ensgan.sweep.records import Record, record_from
 from ensgan.types import gan_of, step_of
 
 INTERRUPTED = "interrupted"

@@ -45,23 +45,6 @@ def load_sweep(path: Path, settings: Sequence[str] = ()) -> SweepSpec:
     )
 
 
-def files_beside(path: Path) -> tuple[str, ...]:
-    """What a sweep file names by paths relative to itself: plugins, images, generator files.
-
-    Raises:
-        ConfigError: the file cannot be read.
-    """
-    tree = read_tree(path)
-    members = tree.get("members")
-    named = list(_plugins(tree))
-    for member in members if isinstance(members, list) else []:
-        generator = str(member.get("generator") or "")
-        file = generator.rpartition(":")[0] or generator
-        named += [str(member["images"])] if member.get("images") else []
-        named += [file] if generator and is_file_reference(file) else []
-    return tuple(dict.fromkeys(name for name in named if not Path(name).is_absolute()))
-
-
 def _absolute(member: ExternalSpec, folder: Path) -> ExternalSpec:
     """Its images or the file of its generator, seen from anywhere; modules keep their name."""
     if member.images is not None:

@@ -13,10 +13,10 @@ from ensgan.sweep.external_member_job import (
     known_external_member,
     make_external_member,
 )
-from ensgan.sweep.manifest import MemberResult
 from ensgan.sweep.member_job import MemberJob
 from ensgan.sweep.opening import OpenManifest
 from ensgan.sweep.planning.cost import Measured
+from ensgan.sweep.records import MemberResult
 from ensgan.types import ImageShape
 
 

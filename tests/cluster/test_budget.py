@@ -1,312 +1,290 @@
-"""Budgets: when they are spent, who leaves, in which order the rest goes on."""
+"""Budgets: what they count, that nothing is begun which cannot be finished, and what resumes."""
 
 from __future__ import annotations
 
+import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from member_job import job
 from ray.tune.search import Searcher
 
-from ensgan.cluster.resources import Order
-from ensgan.cluster.rounds import RoundQueue
+from ensgan.cluster.budget import Budget, SnapshotCosts, Spending, make_budget, parse_deadline
+from ensgan.cluster.resources import TrialRequest
+from ensgan.cluster.stopper import SweepStopper
+from ensgan.cluster.trial_queue import TrialQueue
 from ensgan.errors import InputError
-from ensgan.sweep.events import Event
-from ensgan.sweep.member_job import MemberResult
-from ensgan.sweep.planning.budget import Budget, dominated, make_budget, parse_deadline, promise
-from ensgan.sweep.planning.pace import Costs, widths
+from ensgan.files import read_json, write_json
+from ensgan.sweep.member_job import MemberJob, MemberResult
+from ensgan.train import TrainSettings
+
+NAMES = ("SNGAN", "SAGAN", "BigGAN")
+SETTINGS = TrainSettings(steps=30, snapshots=3, seed=0)
 
 
-def member(
-    gan: str, step: int, density: float, coverage: float, seconds: float = 36.0
-) -> MemberResult:
-    total = density + coverage
+def member(gan: str, step: int, finishing: float = 0.0) -> MemberResult:
     return MemberResult(
         name=f"{gan}@{step}",
         weights=Path("w"),
         sha256="0",
         samples=Path("s"),
         features=Path("f"),
-        density=density,
-        coverage=coverage,
-        intra_d=2 * density * coverage / total if total else 0.0,
+        density=0.5,
+        coverage=0.5,
+        intra_d=0.5,
         metrics={},
         health=(),
         seconds={},
-        work=((0.0, seconds),),
+        work=((0.0, 1.0), (1.0, 1.0 + finishing)),
     )
 
 
-def history(gan: str, *scores: tuple[float, float]) -> list[MemberResult]:
-    return [member(gan, i + 1, *score) for i, score in enumerate(scores)]
-
-
-GOOD = {"A": history("A", (0.8, 0.8), (0.9, 0.9)), "B": history("B", (0.9, 0.8), (0.9, 0.8))}
-
-
-def test_who_is_far_behind_and_does_not_learn_leaves() -> None:
-    histories = {**GOOD, "C": history("C", (0.1, 0.1), (0.12, 0.11))}
-    reason = dominated("C", histories, planned=5)
-    assert reason is not None and "A, B" in reason
-    assert dominated("A", histories, planned=5) is None
-
-
-def test_who_still_learns_fast_stays() -> None:
-    histories = {**GOOD, "C": history("C", (0.1, 0.1), (0.4, 0.4))}
-    assert dominated("C", histories, planned=5) is None
-
-
-def test_who_is_good_in_one_of_the_two_stays() -> None:
-    histories = {**GOOD, "C": history("C", (1.5, 0.1), (1.5, 0.1))}
-    assert dominated("C", histories, planned=5) is None
-
-
-def test_nothing_is_said_of_one_snapshot_or_against_one_rival() -> None:
-    assert dominated("C", {**GOOD, "C": history("C", (0.1, 0.1))}, planned=5) is None
-    alone = {"A": GOOD["A"], "C": history("C", (0.1, 0.1), (0.1, 0.1))}
-    assert dominated("C", alone, planned=5) is None
-
-
-unit = st.floats(0, 1)
-
-
-@given(st.lists(st.tuples(unit, unit), min_size=1, max_size=5))
-def test_a_promise_is_never_below_what_is_there(scores: list[tuple[float, float]]) -> None:
-    hope = promise(history("A", *scores), planned=5)
-    assert hope.density >= max(s[0] for s in scores)
-    assert max(s[1] for s in scores) <= hope.coverage <= 1
-
-
 def test_budgets_are_read() -> None:
-    assert make_budget(None, None, None) is None
-    budget = make_budget(2.5, "6h", None)
-    assert budget is not None and budget.gpu_hours == 2.5 and budget.scheduler == "front"
+    assert make_budget(None, None) is None
+    budget = make_budget(2.5, "6h")
+    assert budget is not None and budget.gpu_hours == 2.5
     assert budget.deadline == pytest.approx(time.time() + 6 * 3600, abs=60)
     assert parse_deadline("90m", 0) == 5400
-    for text in ("soon", "6x", "2001-01-01T00:00"):
-        with pytest.raises(InputError, match="--deadline"):
-            parse_deadline(text, time.time())
-    with pytest.raises(InputError, match="--gpu-hours must be above 0, not -1"):
-        make_budget(-1, None, None)
-    with pytest.raises(InputError, match="front or asha, not 'hyperband'"):
-        make_budget(None, None, "hyperband")
+
+
+@pytest.mark.parametrize("hours", [0.0, -1.0, math.nan, math.inf, -math.inf])
+def test_hours_that_make_no_sense(hours: float) -> None:
+    with pytest.raises(InputError, match="--gpu-hours must be a number above 0, not"):
+        make_budget(hours, None)
+
+
+@pytest.mark.parametrize("text", ["soon", "6x", "nan", "infh", "", "9" * 400 + "h", "-6h"])
+def test_deadlines_that_make_no_sense(text: str) -> None:
+    with pytest.raises(InputError, match=r"--deadline '.*': write 90m"):
+        parse_deadline(text, time.time())
+
+
+def test_a_deadline_that_has_passed() -> None:
+    with pytest.raises(InputError, match="has passed"):
+        parse_deadline("2001-01-01T00:00", time.time())
+    with pytest.raises(InputError, match="has passed"):
+        parse_deadline("0h", time.time())
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1e9
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Scene:
+    """A queue without a cluster: trials run when the test says so."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.clock = folder, Clock()
+
+    def jobs(self, names: tuple[str, ...], per_step: float | None) -> list[MemberJob]:
+        return [
+            replace(
+                job(name, self.folder, effort=30.0, seconds_per_step=per_step), settings=SETTINGS
+            )
+            for name in names
+        ]
+
+    def queue(
+        self,
+        budget: Budget | None,
+        names: tuple[str, ...] = NAMES,
+        per_step: float | None = 3.6,
+        share: float = 1.0,
+    ) -> TrialQueue:
+        """A snapshot takes 36 s, a hundredth of an hour."""
+        jobs = self.jobs(names, per_step)
+        self.spending = Spending(budget, jobs, dict.fromkeys(names, share), self.clock)
+        requests = [TrialRequest(name, share, 0) for name in names]
+        return TrialQueue(requests, self.spending, self.folder / "stop")
+
+    def start(self, queue: TrialQueue, trial: str) -> str:
+        """The GAN of a trial that is handed out and gets its slot at once."""
+        config = queue.suggest(trial)
+        assert isinstance(config, dict), config
+        queue.on_trial_start(trial)
+        return str(config["gan"])
+
+    def snapshot(self, queue: TrialQueue, trial: str, step: int, seconds: float = 36.0) -> bool:
+        """Let a trial make a snapshot; whether it goes on."""
+        self.clock.now += seconds
+        stopper = SweepStopper(queue)
+        result = {"member": member(queue.running[trial].gan, step).to_json()}
+        return not stopper(trial, result)
+
+    def made(self, name: str, *steps: int) -> None:
+        """Snapshots on disk."""
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
+        for step in steps:
+            for suffix in ("safetensors", "json"):
+                (folder / f"{name}@{step}.{suffix}").touch()
 
 
 @pytest.fixture
-def queue_of(tmp_path: Path) -> Any:
-    def make(
-        budget: Budget,
-        gans: str = "ABC",
-        events: list[Event] | None = None,
-        made: dict[str, int] | None = None,
-    ) -> RoundQueue:
-        return RoundQueue(
-            [Order(gan, 1, 0) for gan in gans],
-            None,
-            budget,
-            Costs(dict.fromkeys(gans, 3), dict.fromkeys(gans, 1.0)),
-            len(gans),
-            tmp_path / "stop",
-            (events if events is not None else []).append,
-            made,
-        )
-
-    return make
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
 
 
-def test_rounds_go_breadth_first_and_by_promise(queue_of: Any) -> None:
-    queue = queue_of(Budget(deadline=time.time() + 1000))
-    scores = {"A": (0.2, 0.2), "B": (0.9, 0.9), "C": (0.5, 0.5)}
-    first = [queue.suggest(gan)["gan"] for gan in "ABC"]
-    assert first == ["A", "B", "C"] and queue.suggest("x") is None
-    for gan in "ABC":
-        queue.note(gan, member(gan, 1, *scores[gan]))
-        queue.on_trial_complete(gan)
-    second = [queue.suggest(f"{gan}2") for gan in "ABC"]
-    assert [(config["gan"], config["until"]) for config in second] == [
-        ("B", 2),
-        ("C", 2),
-        ("A", 2),
-    ]
-
-
-def test_a_spent_budget_ends_the_sweep_and_says_so(queue_of: Any, tmp_path: Path) -> None:
-    events: list[Event] = []
-    queue = queue_of(Budget(gpu_hours=0.021), "AB", events)
-    assert queue.suggest("1")["gan"] == "A"
-    queue.note("1", member("A", 1, 0.5, 0.5))  # 36 s are 0.01 hours
+def test_without_a_budget_everything_runs_and_hours_are_written_down(scene: Scene) -> None:
+    queue = scene.queue(None, NAMES[:1])
+    scene.start(queue, "1")
+    assert all(scene.snapshot(queue, "1", step) for step in (10, 20, 30))
     queue.on_trial_complete("1")
-    assert queue.suggest("2")["gan"] == "B"
-    queue.note("2", member("B", 1, 0.5, 0.5, seconds=40))  # slower than thought
-    assert queue.suggest("3") is None and (tmp_path / "stop").exists()
+    assert queue.suggest("2") == Searcher.FINISHED
+    assert read_json(scene.folder / "hours.json")["hours"] == pytest.approx(0.03)
+
+
+def test_gans_are_trained_to_their_ends_in_order_and_the_rest_is_left_out(scene: Scene) -> None:
+    queue = scene.queue(Budget(gpu_hours=0.042))  # four snapshots of nine
+    assert scene.start(queue, "1") == "SNGAN"
+    assert [scene.snapshot(queue, "1", step) for step in (10, 20, 30)] == [True, True, True]
+    queue.on_trial_complete("1")
+    assert scene.start(queue, "2") == "SAGAN"
+    assert not scene.snapshot(queue, "2", 10), "a second snapshot would not be finished"
     queue.on_trial_complete("2")
-    assert queue.suggest("3") == Searcher.FINISHED
-    assert [event.fields["gan"] for event in events] == ["A", "B"]
-    assert queue.stopped["A"] == "0.021 GPU-hours are spent"
+    assert queue.suggest("3") == Searcher.FINISHED and queue.waiting[0].gan == "BigGAN"
+    assert scene.spending.hours == pytest.approx(0.04)
+    assert "does not finish another snapshot" in scene.spending.reason()
 
 
-def test_a_budget_too_small_for_all_carries_some_to_the_end(queue_of: Any) -> None:
-    gans = "ABCDEFGH"
-    queue = queue_of(Budget(gpu_hours=0.121), gans)  # 12 snapshots of 24
-    order: list[tuple[str, int]] = []
-    running: list[tuple[str, str, int]] = []
-    while True:
-        trial = str(len(order))
-        config = queue.suggest(trial)
-        if isinstance(config, dict):
-            order.append((config["gan"], config["until"]))
-            running.append((trial, config["gan"], config["until"]))
-            if len(running) < 2:
-                continue
-        if not running:
-            break
-        trial, gan, until = running.pop(0)
-        score = 0.1 * until + 0.02 * gans.index(gan)
-        queue.note(trial, member(gan, until, score, score))
-        queue.on_trial_complete(trial)
-    made = [sum(until == round_ for _, until in order) for round_ in (1, 2, 3)]
-    assert widths(3, [12] * 8) == (4, 4, 3)
-    assert made == [4, 4, 4]  # the odd snapshot that is left takes the fourth GAN to its end
-    assert [gan for gan, until in order if until == 3] == ["D", "C", "B", "A"]  # the best first
+def test_a_shorter_gan_takes_what_is_left(scene: Scene) -> None:
+    queue = scene.queue(Budget(gpu_hours=0.005), NAMES[:2])
+    assert queue.suggest("1") == Searcher.FINISHED
+    queue.spending.costs.measure_step("SAGAN", 1.0)  # 10 s a snapshot
+    assert scene.start(queue, "1") == "SAGAN"
 
 
-def test_no_snapshot_is_begun_that_cannot_be_finished(queue_of: Any) -> None:
-    events: list[Event] = []
-    queue = queue_of(Budget(gpu_hours=0.035), "AB", events)  # three snapshots and a half
-    queue.suggest("1")
-    queue.note("1", member("A", 1, 0.5, 0.5))
+def test_what_runs_has_the_hours_of_its_snapshot_set_aside(scene: Scene) -> None:
+    queue = scene.queue(Budget(gpu_hours=0.0152), NAMES[:2])
+    assert scene.start(queue, "1") == "SNGAN"
+    assert queue.suggest("2") is None, "one and a half snapshots are no two"
+    scene.spending.progress("SNGAN", 9, 10.0)  # faster than it ever was: 1 s for its snapshot
+    assert scene.start(queue, "2") == "SAGAN"
+
+
+def test_finishing_a_snapshot_counts_too(scene: Scene) -> None:
+    queue = scene.queue(Budget(gpu_hours=0.0285), NAMES[:1])
+    scene.start(queue, "1")
+    scene.clock.now += 50
+    slow = member("SNGAN", 10, finishing=20.0)
+    assert not queue.may_continue("1", slow), "36 s of steps would fit, their scoring would not"
+
+
+def test_no_snapshot_is_begun_that_the_deadline_cuts(scene: Scene) -> None:
+    queue = scene.queue(Budget(deadline=scene.clock.now + 80), NAMES[:2])
+    scene.start(queue, "1")
+    assert scene.snapshot(queue, "1", 10) and not scene.snapshot(queue, "1", 20)
     queue.on_trial_complete("1")
-    assert queue.suggest("2")["gan"] == "B" and queue.suggest("3")["gan"] == "A"
-    assert queue.waiting == []
-    for trial, gan, step in (("2", "B", 1), ("3", "A", 2)):
-        queue.note(trial, member(gan, step, 0.5, 0.5))
-        queue.on_trial_complete(trial)
-    assert queue.suggest("4") == Searcher.FINISHED
-    assert queue.stopped == dict.fromkeys("AB", "the budget is spent but for less than a snapshot")
+    assert queue.suggest("2") == Searcher.FINISHED
+    scene.clock.now += 10
+    assert scene.spending.reason() == "the deadline has come"
 
 
-def test_what_is_running_has_its_hours_promised(queue_of: Any) -> None:
-    queue = queue_of(Budget(gpu_hours=0.0602), "AB")  # all six snapshots, without slack
-    for number, gan in enumerate("ABAB"):
-        config = queue.suggest(str(number))
-        assert config["gan"] == gan
-        queue.note(str(number), member(gan, config["until"], 0.5, 0.5))
-        queue.on_trial_complete(str(number))
-    assert queue.suggest("4")["until"] == 3
-    assert queue.suggest("5") is None  # the one that runs will leave less than it needs
-
-
-def test_no_snapshot_is_begun_that_the_deadline_cuts(queue_of: Any) -> None:
-    queue = queue_of(Budget(deadline=time.time() + 30), "AB")
+def test_half_a_gpu_costs_half(scene: Scene) -> None:
+    queue = scene.queue(Budget(gpu_hours=1), NAMES[:1], share=0.5)
     queue.suggest("1")
-    queue.note("1", member("A", 1, 0.5, 0.5))
+    scene.clock.now += 1800  # waiting for a slot costs nothing
+    assert scene.spending.hours == 0
+    queue.on_trial_start("1")
+    scene.clock.now += 3600
+    assert scene.spending.hours == pytest.approx(0.5)
+
+
+def test_a_snapshot_that_takes_longer_than_expected_ends_with_the_budget(scene: Scene) -> None:
+    queue = scene.queue(Budget(gpu_hours=0.02), NAMES[:1])
+    scene.start(queue, "1")
+    scene.clock.now += 70
+    queue.end_when_exhausted()
+    assert not queue.stop_file.exists()
+    scene.clock.now += 5
+    queue.end_when_exhausted()
+    assert queue.stop_file.exists()
     queue.on_trial_complete("1")
-    assert queue.suggest("2") == Searcher.FINISHED  # 36 s each
+    assert queue.suggest("2") == Searcher.FINISHED
+    assert scene.spending.reason() == "0.02 GPU-hours are spent"
 
 
-def test_a_cheaper_snapshot_takes_what_is_left(queue_of: Any) -> None:
-    queue = queue_of(Budget(gpu_hours=0.042), "AB")
-    for trial, gan, seconds in (("1", "A", 72), ("2", "B", 36)):
-        assert queue.suggest(trial)["gan"] == gan
-        queue.costs.hear("B", 0.01)
-        queue.note(trial, member(gan, 1, 0.9 if gan == "A" else 0.1, 0.5, seconds))
-        queue.on_trial_complete(trial)
-    assert queue.suggest("3")["gan"] == "B"  # A is more promising, but 43 s are left
+def test_while_nothing_is_known_of_the_costs_trials_are_begun(scene: Scene) -> None:
+    queue = scene.queue(Budget(gpu_hours=1e-6), per_step=None)
+    assert scene.start(queue, "1") == "SNGAN"
 
 
-def test_until_a_cost_is_known_hours_are_not_spread(queue_of: Any) -> None:
-    queue = queue_of(Budget(gpu_hours=10), "ABC")
-    assert queue.suggest("1")["gan"] == "A" and queue.suggest("2")["gan"] == "B"
-    assert queue.suggest("3") is None
-    queue.heard({"gan": "A", "steps": 300, "steps_per_second": 100.0})
-    assert queue.suggest("3")["gan"] == "C"
+def test_hours_are_counted_over_sessions(scene: Scene) -> None:
+    budget = Budget(gpu_hours=0.032)
+    queue = scene.queue(budget, NAMES[:2])
+    scene.start(queue, "1")
+    assert scene.snapshot(queue, "1", 10)
+    scene.made("SNGAN", 10)
+    scene.clock.now += 20  # then the driver is killed, 20 s into the next snapshot …
+    queue.end_when_exhausted()  # … just after it has written the hours down
+    again = scene.queue(budget, NAMES[:2])
+    assert scene.spending.hours == pytest.approx(56 / 3600)
+    assert scene.start(again, "1") == "SNGAN"
+    assert scene.snapshot(again, "1", 10, seconds=5), "what is there costs nothing more"
+    assert scene.spending.hours == pytest.approx(56 / 3600)
+    assert not scene.snapshot(again, "1", 20)
+    larger = scene.queue(None, NAMES[:2])
+    assert {scene.start(larger, "1"), scene.start(larger, "2")} == set(NAMES[:2])
 
 
-def test_under_a_deadline_no_slot_is_left_idle(queue_of: Any) -> None:
-    queue = queue_of(Budget(deadline=time.time() + 50), "ABCD")
-    assert [queue.suggest(gan)["gan"] for gan in "ABCD"] == list("ABCD")
-    for until in (2, 3):
-        for gan in "BCD":
-            queue.note(gan, member(gan, until - 1, 0.1, 0.1))
-            queue.on_trial_complete(gan)
-        assert {queue.suggest(gan)["until"] for gan in "BCD"} == {until}
-    # A still trains its first: with hours to save the third of three would wait for it.
+def test_snapshots_on_disk_are_taken_in_however_much_is_spent(scene: Scene) -> None:
+    write_json(scene.folder / "hours.json", {"hours": 5.0})
+    scene.made("BigGAN", 10, 20)
+    queue = scene.queue(Budget(gpu_hours=1))
+    assert scene.start(queue, "1") == "BigGAN"
+    assert scene.snapshot(queue, "1", 10, seconds=1)
+    assert not scene.snapshot(queue, "1", 20, seconds=1), "the third would be trained"
+    queue.on_trial_complete("1")
+    assert queue.suggest("2") == Searcher.FINISHED
+    assert [request.gan for request in queue.waiting] == ["SNGAN", "SAGAN"]
 
 
-def test_only_a_snapshot_with_its_record_counts_as_made(tmp_path: Path) -> None:
-    trained = job(folder=tmp_path)
-    trained.folder.mkdir()
-    assert trained.made() == 0
-    for name, suffixes in (("SNGAN@5", ("safetensors", "json")), ("SNGAN@10", ("safetensors",))):
-        for suffix in suffixes:
-            (trained.folder / f"{name}.{suffix}").touch()
+def test_a_folder_without_hours_has_those_of_its_members(scene: Scene) -> None:
+    record = scene.folder / "members" / "SNGAN@10-key.json"
+    record.parent.mkdir()
+    write_json(record, member("SNGAN", 10, finishing=35.0).to_json())
+    scene.queue(Budget(gpu_hours=1))
+    assert scene.spending.hours == pytest.approx(0.01)
+
+
+def test_only_a_snapshot_with_its_record_counts_as_made(scene: Scene) -> None:
+    (trained,) = scene.jobs(NAMES[:1], None)
+    scene.made("SNGAN", 10)
+    (trained.folder / "SNGAN@20.safetensors").touch()
     assert trained.made() == 1  # a session killed between weights and record has not made it
 
 
-def test_what_an_earlier_session_made_is_taken_in_whatever_is_spent(queue_of: Any) -> None:
-    events: list[Event] = []
-    queue = queue_of(Budget(gpu_hours=0.03), "ABC", events, {"B": 2, "C": 2})
-    assert queue.suggest("1") == {"gan": "B", "cpus": 1, "gpus": 0, "until": 2}
-    for step in (1, 2):
-        queue.note("1", member("B", step, 0.5, 0.5, seconds=60))
-    queue.on_trial_complete("1")
-    assert queue.suggest("2")["gan"] == "C"
-    for step in (1, 2):
-        queue.note("2", member("C", step, 0.5, 0.5, seconds=60))
-    queue.on_trial_complete("2")
-    assert queue.suggest("3") == Searcher.FINISHED
-    assert {gan: len(found) for gan, found in queue.histories.items()} == {"B": 2, "C": 2}
-    assert sorted(queue.stopped) == ["A", "B", "C"]
+def test_costs_are_measured_or_inferred() -> None:
+    jobs = [job(name, effort=effort) for name, effort in zip(NAMES, (10.0, 30.0, 0.0), strict=True)]
+    costs = SnapshotCosts(jobs)
+    assert costs.seconds("SNGAN", 5) is None
+    costs.measure_step("SNGAN", 2.0)
+    assert costs.seconds("SNGAN", 5) == 10 and costs.seconds("SAGAN", 5) == pytest.approx(30)
+    assert costs.seconds("BigGAN", 5) is None, "its effort is unknown"
+    costs.measure_finishing(4.0)
+    assert costs.seconds("SNGAN", 5) == 14
+    earlier = SnapshotCosts([job("SNGAN", seconds_per_step=1.5)])
+    assert earlier.seconds("SNGAN", 2) == 3
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Seconds that the queue believes in, the first item."""
-    now = [1e9]
-    monkeypatch.setattr("ensgan.cluster.rounds.time.time", lambda: now[0])
-    return now
-
-
-def test_waiting_for_a_slot_costs_nothing(queue_of: Any, clock: list[float]) -> None:
-    queue = queue_of(Budget(gpu_hours=1), "AB")
-    for trial in ("1", "2"):
-        queue.suggest(trial)
-    queue.started("1")
-    clock[0] += 1800
-    assert queue.used == pytest.approx(0.5)
-    queue.started("2")
-    clock[0] += 360
-    assert queue.used == pytest.approx(0.7)
-
-
-def test_a_trial_stopped_between_snapshots_has_been_paid_and_does_not_begin_again(
-    queue_of: Any, clock: list[float], tmp_path: Path
-) -> None:
-    queue = queue_of(Budget(gpu_hours=1), "A")
-    queue.suggest("1")
-    queue.started("1")
-    clock[0] += 3500
-    queue.look()
-    assert not (tmp_path / "stop").exists()
-    clock[0] += 200
-    queue.look()  # Tune has no room and asks for nothing: the budget is watched all the same
-    assert (tmp_path / "stop").exists()
-    queue.on_trial_complete("1")
-    assert queue.used == pytest.approx(3700 / 3600)
-    assert queue.suggest("2") == Searcher.FINISHED
-    assert queue.stopped == {"A": "1 GPU-hours are spent"}
-
-
-def test_a_failed_gan_does_not_come_back(queue_of: Any) -> None:
-    queue = queue_of(Budget(gpu_hours=1), "A")
-    queue.suggest("1")
-    queue.close("A")
-    queue.on_trial_complete("1")
-    assert queue.suggest("2") == Searcher.FINISHED
+def test_a_trial_that_is_lost_has_been_paid(scene: Scene) -> None:
+    queue = scene.queue(Budget(gpu_hours=1), NAMES[:1])
+    scene.start(queue, "1")
+    scene.clock.now += 360
+    scene.spending.trial_ended("1")  # its process died; Tune starts it again under its name
+    scene.clock.now += 1000
+    queue.on_trial_start("1")
+    scene.clock.now += 360
+    assert scene.spending.hours == pytest.approx(0.2)
 
 
 def test_a_budget_needs_ray(tmp_path: Path) -> None:
@@ -315,7 +293,8 @@ def test_a_budget_needs_ray(tmp_path: Path) -> None:
     from ensgan.config import parse_spec
     from ensgan.launch import sweep as launch
 
+    def run(**arguments: Any) -> None:
+        launch.run_sweep(parse_spec(tiny()), storage=tmp_path, **arguments)
+
     with pytest.raises(InputError, match="a budget needs Ray"):
-        launch.run_sweep(
-            parse_spec(tiny()), storage=tmp_path, address=None, budget=Budget(gpu_hours=1)
-        )
+        run(address=None, budget=Budget(gpu_hours=1))

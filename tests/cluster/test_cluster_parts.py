@@ -12,59 +12,83 @@ from member_job import job
 from ray.tune.search import Searcher
 from tiny_sweep import tiny
 
-from ensgan.cluster import auth as security
-from ensgan.cluster import preflight, session
-from ensgan.cluster import tune_callback as watcher
+from ensgan.cluster import auth, preflight, session, tune_callback
+from ensgan.cluster.budget import Spending
 from ensgan.cluster.preflight import Answer, Question, node_problems
-from ensgan.cluster.resources import Order
-from ensgan.cluster.trainable import stop_path
+from ensgan.cluster.resources import TrialRequest
+from ensgan.cluster.trainable import heartbeat_path
 from ensgan.cluster.trial_queue import TrialQueue
-from ensgan.cluster.tune_callback import Watcher
+from ensgan.cluster.tune_callback import TuneCallback
 from ensgan.config import parse_spec
 from ensgan.errors import ConfigError, InputError, StoreError
+from ensgan.files import write_json
 from ensgan.sweep.events import Event
 
 
-def test_the_queue_waits_for_what_may_come_back() -> None:
-    queue = TrialQueue([Order("a", 1, 0.5), Order("b", 1, 0.5)])
-    assert queue.suggest("1") == {"gan": "a", "cpus": 1, "gpus": 0.5, "until": None}
-    assert queue.suggest("2") == {"gan": "b", "cpus": 1, "gpus": 0.5, "until": None}
+@pytest.fixture
+def queue_of(tmp_path: Path) -> Any:
+    """Makes a queue of requests; GANs that none of them names may still come."""
+
+    def make(*requests: TrialRequest, max_concurrent: int | None = None) -> TrialQueue:
+        jobs = [job(name, tmp_path) for name in ("SNGAN", "SAGAN")]
+        spending = Spending(None, jobs, dict.fromkeys(("SNGAN", "SAGAN"), 1.0))
+        return TrialQueue(requests, spending, tmp_path / "stop", max_concurrent)
+
+    return make
+
+
+FIRST, SECOND = TrialRequest("SNGAN", 1, 0.5), TrialRequest("SAGAN", 1, 0.5)
+
+
+def test_the_queue_waits_for_what_may_come_back(queue_of: Any) -> None:
+    queue = queue_of(FIRST, SECOND)
+    assert queue.suggest("1") == {"gan": "SNGAN", "cpus": 1, "gpus": 0.5}
+    assert queue.suggest("2") == {"gan": "SAGAN", "cpus": 1, "gpus": 0.5}
     assert queue.suggest("3") is None
-    queue.put_first(Order("a", 1, 1.0))
+    queue.run_next(TrialRequest("SNGAN", 1, 1.0))
     queue.on_trial_complete("1")
-    assert queue.suggest("3") == {"gan": "a", "cpus": 1, "gpus": 1.0, "until": None}
+    assert queue.suggest("3") == {"gan": "SNGAN", "cpus": 1, "gpus": 1.0}
     queue.on_trial_complete("2")
     assert queue.suggest("4") is None
     queue.on_trial_complete("3", error=True)
     assert queue.suggest("4") == Searcher.FINISHED
 
 
-def test_the_queue_keeps_to_its_limit() -> None:
-    queue = TrialQueue([Order("a", 1, 0), Order("b", 1, 0)], at_once=1)
+def test_the_queue_keeps_to_its_limit(queue_of: Any) -> None:
+    queue = queue_of(FIRST, SECOND, max_concurrent=1)
     assert queue.suggest("1") is not None and queue.suggest("2") is None
     queue.on_trial_complete("1")
     assert queue.suggest("2") is not None
 
 
+def test_a_full_disk_does_not_keep_trials_from_being_stopped(queue_of: Any) -> None:
+    queue = queue_of(FIRST)
+    queue.suggest("1")
+    queue.stop_file = queue.stop_file / "below a file" / "stop"
+    queue.stop_file.parents[1].touch()
+    queue.stop_running()
+    queue.halt("the disk is full")
+    assert queue.halted == "the disk is full"
+
+
 class FakeTrial(SimpleNamespace):
-    """What the watcher sees of a Tune trial."""
+    """What the callback sees of a Tune trial."""
 
     def get_error(self) -> Exception:
         return self.error
 
 
 @pytest.fixture
-def watched(tmp_path: Path) -> tuple[Watcher, list[Event], TrialQueue]:
+def watched(tmp_path: Path, queue_of: Any) -> tuple[TuneCallback, list[Event], TrialQueue]:
     events: list[Event] = []
-    queue = TrialQueue([])
+    queue = queue_of()
     jobs = [job("SNGAN", tmp_path), job("SAGAN", tmp_path)]
-    return Watcher(queue, jobs, lambda result: None, events.append), events, queue
+    return TuneCallback(queue, jobs, lambda result: None, events.append), events, queue
 
 
-def beat(watched: Watcher, gan: str, step: int) -> None:
-    from ensgan.files import write_json
-
-    write_json(watcher.heartbeat_path(watched.jobs[gan]), {"step": step, "time": 0.0})
+def write_heartbeat(callback: TuneCallback, gan: str, step: int, **values: Any) -> None:
+    heartbeat = {"gan": gan, "step": step, "time": 0.0, **values}
+    write_json(heartbeat_path(callback.jobs[gan]), heartbeat)
 
 
 def test_a_lost_node_costs_no_retry_a_lost_process_without_progress_does(watched: Any) -> None:
@@ -78,7 +102,7 @@ def test_a_lost_node_costs_no_retry_a_lost_process_without_progress_does(watched
     watch.on_trial_recover(0, [], trial)
     assert trial.max_failures == 3 and events[-1].fields["kind"] == "node"
     trial.error = RuntimeError("its worker process has died")
-    beat(watch, "SNGAN", 50)
+    write_heartbeat(watch, "SNGAN", 50)
     watch.on_trial_recover(0, [], trial)
     assert trial.max_failures == 4, "it had got further"
     watch.on_trial_recover(0, [], trial)
@@ -91,16 +115,13 @@ def test_an_unreachable_trial_is_lost_with_its_node_or_alone(
     watched: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its connection breaks first; whether the node leaves the cluster tells which it was."""
-    from ensgan.files import write_json
-
-    monkeypatch.setattr(watcher, "NODE_SECONDS", 0.3)
+    monkeypatch.setattr(tune_callback, "NODE_SECONDS", 0.3)
     watch, events, _ = watched
-    path = watcher.heartbeat_path(watch.jobs["SNGAN"])
-    write_json(path, {"step": 3, "time": 0.0, "ray_node": "gone"})
+    write_heartbeat(watch, "SNGAN", 3, ray_node="gone")
     error = RuntimeError("The actor is temporarily unavailable: Connection reset by peer")
     trial = FakeTrial(trial_id="1", config={"gan": "SNGAN"}, max_failures=2, error=error)
     for living, kind in ((["head"], "node"), (["head", "gone"], "process")):
-        watch.living = lambda living=living: living
+        watch.living_nodes = lambda living=living: living
         watch.on_trial_recover(0, [], trial)
         assert events[-1].fields["kind"] == kind
 
@@ -110,7 +131,9 @@ def test_the_reason_is_read_where_tune_writes_it(watched: Any, tmp_path: Path) -
     watch, events, _ = watched
     file = tmp_path / "error.txt"
     file.write_text("Failure # 1 (at noon)\nfirst\nFailure # 2 (at one)\nthe node has died\n")
-    trial = FakeTrial(config={"gan": "SNGAN"}, max_failures=2, error=None, error_file=str(file))
+    trial = FakeTrial(
+        trial_id="1", config={"gan": "SNGAN"}, max_failures=2, error=None, error_file=str(file)
+    )
     watch.on_trial_recover(0, [], trial)
     assert events[-1].fields["kind"] == "node"
     assert events[-1].fields["reason"] == "the node has died"
@@ -118,19 +141,19 @@ def test_the_reason_is_read_where_tune_writes_it(watched: Any, tmp_path: Path) -
 
 def test_lost_while_starting_comes_back_and_lost_too_often_does_not(watched: Any) -> None:
     watch, events, queue = watched
-    config = Order("SNGAN", 1.0, 0.0).config
+    config = TrialRequest("SNGAN", 1.0, 0.0).config
     starting = SimpleNamespace(num_failures=1)
     trial = FakeTrial(
         config=config, max_failures=2, run_metadata=starting, error=RuntimeError("it died")
     )
     for _ in range(2):
         watch.on_trial_error(0, [], trial)
-        assert queue.waiting.pop() == Order("SNGAN", 1.0, 0.0)
+        assert queue.waiting.pop() == TrialRequest("SNGAN", 1.0, 0.0)
     watch.on_trial_error(0, [], trial)
     assert watch.failed == {"SNGAN": "lost too often: it died"} and not queue.waiting
     running = SimpleNamespace(num_failures=3)
     other = FakeTrial(
-        config=Order("SAGAN", 1.0, 0.0).config,
+        config=TrialRequest("SAGAN", 1.0, 0.0).config,
         max_failures=2,
         run_metadata=running,
         error=RuntimeError("it died"),
@@ -150,12 +173,12 @@ def test_a_code_error_fails_one_gan_at_once(watched: Any) -> None:
 
 def test_results_that_cannot_be_written_end_all_trials_and_blame_none(watched: Any) -> None:
     watch, events, queue = watched
-    queue.waiting = [Order("SAGAN", 1.0, 0.0)]
-    queue.running = {"1": Order("SNGAN", 1.0, 0.0)}
+    queue.waiting = [TrialRequest("SAGAN", 1.0, 0.0)]
+    queue.running = {"1": TrialRequest("SNGAN", 1.0, 0.0)}
     trial = FakeTrial(trial_id="1", config=queue.running["1"].config)
     watch.on_trial_result(0, [], trial, {"gan": "SNGAN", "storage": "cannot write x: no space"})
     assert queue.halted == "cannot write x: no space" and queue.suggest("2") is None
-    assert stop_path(watch.jobs["SNGAN"]).exists()
+    assert queue.stop_file.exists()
     queue.on_trial_complete("1")
     assert queue.suggest("2") == Searcher.FINISHED
     assert watch.failed == {} and events == []
@@ -172,12 +195,26 @@ def test_a_manifest_that_cannot_be_written_ends_all_trials(watched: Any) -> None
     assert queue.halted == "cannot write manifest.json: no space"
 
 
+def test_heartbeats_are_told_once_and_teach_the_costs(watched: Any) -> None:
+    callback, events, queue = watched
+    queue.running = {"1": TrialRequest("SNGAN", 1.0, 0.0)}
+    queue.on_trial_start("1")
+    callback.on_step_end(0, [])
+    assert events == [], "it has not begun"
+    write_heartbeat(callback, "SNGAN", 4, steps_per_second=2.0)
+    for _ in range(2):
+        callback._next_poll = 0.0
+        callback.on_step_end(0, [])
+    assert [event.kind for event in events] == ["progress"] and events[0].fields["step"] == 4
+    assert queue.spending.costs.seconds("SNGAN", 5) == 2.5
+
+
 def test_out_of_memory_comes_back_with_more_until_it_has_all(watched: Any) -> None:
     watch, events, queue = watched
     config = {"gan": "SAGAN", "cpus": 1.0, "gpus": 0.5}
     report = {"gan": "SAGAN", "out of memory": "does not fit"}
     watch.on_trial_result(0, [], FakeTrial(config=config), report)
-    assert queue.waiting == [Order("SAGAN", 1.0, 1.0)] and watch.failed == {}
+    assert queue.waiting == [TrialRequest("SAGAN", 1.0, 1.0)] and watch.failed == {}
     watch.on_trial_result(0, [], FakeTrial(config=queue.waiting.pop().config), report)
     assert queue.waiting == [] and watch.failed == {"SAGAN": "does not fit"}
     assert [e.kind for e in events] == ["warning", "failed"]
@@ -192,22 +229,22 @@ def question(tmp_path: Path) -> Question:
 
 
 def test_a_node_like_the_driver_has_no_problem(question: Question) -> None:
-    said = preflight.answer(question, "n", wants_gpu=False)
+    said = preflight.examine_node(question, "n", wants_gpu=False)
     seen = (question.folder / "preflight" / "node-n-t").exists()
     data = preflight.sha256_file(question.data)
     assert node_problems("n", said, question, seen, 1, data) == []
 
 
 def test_every_problem_of_a_node_is_named(question: Question) -> None:
-    good = preflight.answer(question, "n", wants_gpu=False)
+    good = preflight.examine_node(question, "n", wants_gpu=False)
 
     def problems(said: Answer | str, seen: bool = True, needed: int = 1) -> str:
         data = preflight.sha256_file(question.data)
         return "; ".join(node_problems("n1", said, question, seen, needed, data))
 
-    assert "does not share" in problems(replace(good, read=None))
+    assert "does not share" in problems(replace(good, token=None))
     assert "does not share" in problems(good, seen=False)
-    assert "cannot write" in problems(replace(good, wrote="Read-only file system"))
+    assert "cannot write" in problems(replace(good, write_error="Read-only file system"))
     assert "other training data" in problems(replace(good, data="0"))
     assert "MB free" in problems(good, needed=2**60)
     assert "cannot run ensgan (No module named 'ensgan')" in problems("No module named 'ensgan'")
@@ -216,21 +253,21 @@ def test_every_problem_of_a_node_is_named(question: Question) -> None:
 
 
 def test_clock_skew_is_told(question: Question) -> None:
-    good = preflight.answer(question, "n", wants_gpu=False)
+    good = preflight.examine_node(question, "n", wants_gpu=False)
     assert preflight._clock_warning("n", good, good.clock - 1) is None
     late = preflight._clock_warning("n", replace(good, clock=good.clock - 90), good.clock)
     assert late is not None and "90 s off" in late
 
 
 def test_loopback_is_told_from_the_rest() -> None:
-    assert security.is_loopback("127.0.0.1") and security.is_loopback("[::1]")
-    assert not security.is_loopback("192.0.2.7")
+    assert auth.is_loopback("127.0.0.1") and auth.is_loopback("[::1]")
+    assert not auth.is_loopback("192.0.2.7")
 
 
 @pytest.mark.parametrize(
     ("address", "expected"),
     [
-        ("ray://10.0.0.1:10001", "ray job submit"),
+        ("ray://10.0.0.1:10001", "ray job submit --address http://127.0.0.1:8265 -- ensgan"),
         ("somewhere", "use local, auto, HOST:PORT or none"),
         ("127.0.0.1:1", "no Ray cluster at '127.0.0.1:1': nobody answers there"),
     ],

@@ -14,7 +14,12 @@ from member_job import job
 
 from ensgan import zoo
 from ensgan.cluster import trainable
-from ensgan.cluster.resources import Order, check_satisfiable, gpu_share, orders, slots
+from ensgan.cluster.resources import (
+    TrialRequest,
+    check_satisfiable,
+    trial_requests,
+    trial_slots,
+)
 from ensgan.cluster.trainable import is_out_of_memory
 from ensgan.config import ClusterSpec
 from ensgan.errors import InputError, TrainingError
@@ -22,7 +27,8 @@ from ensgan.sweep.planning.cost import (
     CONTEXT_BYTES,
     Measured,
     activation_bytes,
-    device_bytes,
+    gpu_share,
+    job_device_bytes,
     with_costs,
 )
 from ensgan.train import TrainSettings
@@ -33,14 +39,22 @@ GIB = 2**30
 
 def test_priority_comes_first_then_the_longest() -> None:
     jobs = [job("SNGAN", effort=1), job("SAGAN", effort=9), job("BigGAN", effort=5)]
-    assert [o.gan for o in orders(jobs, ClusterSpec(), None)] == ["SAGAN", "BigGAN", "SNGAN"]
+    assert [request.gan for request in trial_requests(jobs, ClusterSpec(), None)] == [
+        "SAGAN",
+        "BigGAN",
+        "SNGAN",
+    ]
     first = ClusterSpec(priority={"SNGAN": 1})
-    assert [o.gan for o in orders(jobs, first, None)] == ["SNGAN", "SAGAN", "BigGAN"]
+    assert [request.gan for request in trial_requests(jobs, first, None)] == [
+        "SNGAN",
+        "SAGAN",
+        "BigGAN",
+    ]
 
 
 @given(st.integers(1, 200 * GIB), st.sampled_from([16 * GIB, 80 * GIB]))
 def test_a_share_holds_the_memory_and_is_no_more_than_a_gpu(need: int, gpu: int) -> None:
-    share = gpu_share(job(memory_bytes=need), ClusterSpec(gpus_per_trial="auto"), gpu)
+    share = gpu_share(ClusterSpec(gpus_per_trial="auto"), need, gpu)
     assert 0 < share <= 1
     assert share == 1 or need <= share * gpu <= need + 0.05 * gpu + 1
 
@@ -56,13 +70,13 @@ def test_rows_get_different_parts_of_a_gpu_and_what_was_measured_counts_more(
     ]
     measured = Measured(tmp_path / "measured.json")
     estimated = with_costs(jobs, shape, measured, memory=True)
-    shares = {order.gan: order.gpus for order in orders(estimated, auto, gpu)}
+    shares = {one.gan: one.gpus for one in trial_requests(estimated, auto, gpu)}
     assert len(set(shares.values())) > 1, "all rows alike: the memory was not looked at"
     for one in estimated:
         assert shares[one.name] == 1 or one.memory_bytes <= shares[one.name] * gpu
     measured.learn(jobs[0], shape, seconds_per_step=1.0, memory_bytes=18 * GIB)
-    again = orders(with_costs(jobs, shape, measured, memory=True), auto, gpu)
-    assert {order.gan: order.gpus for order in again} == {**shares, "SNGAN": 0.75}
+    again = trial_requests(with_costs(jobs, shape, measured, memory=True), auto, gpu)
+    assert {one.gan: one.gpus for one in again} == {**shares, "SNGAN": 0.75}
 
 
 def test_a_part_of_a_gpu_is_all_that_a_trial_can_take(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,14 +94,14 @@ def test_a_part_of_a_gpu_is_all_that_a_trial_can_take(monkeypatch: pytest.Monkey
 
 
 def test_unknown_memory_takes_a_whole_gpu() -> None:
-    assert gpu_share(job(memory_bytes=0), ClusterSpec(gpus_per_trial="auto"), 80 * GIB) == 1
-    assert gpu_share(job(memory_bytes=GIB), ClusterSpec(gpus_per_trial="auto"), None) == 1
+    assert gpu_share(ClusterSpec(gpus_per_trial="auto"), 0, 80 * GIB) == 1
+    assert gpu_share(ClusterSpec(gpus_per_trial="auto"), GIB, None) == 1
 
 
 def test_out_of_memory_doubles_up_to_a_whole_gpu() -> None:
-    first = Order("BigGAN", 1, 0.3)
+    first = TrialRequest("BigGAN", 1, 0.3)
     second = first.enlarged()
-    assert second == Order("BigGAN", 1, 0.6)
+    assert second == TrialRequest("BigGAN", 1, 0.6)
     third = second.enlarged()
     assert third is not None and third.gpus == 1 and third.enlarged() is None
 
@@ -100,16 +114,16 @@ def test_out_of_memory_is_known_through_its_wrapping() -> None:
 
 def test_what_no_node_can_give_is_refused() -> None:
     nodes = [{"CPU": 8.0}, {"CPU": 4.0, "GPU": 1.0}]
-    check_satisfiable([Order("a", 8, 0), Order("b", 1, 0.5)], nodes, may_grow=False)
-    with pytest.raises(InputError, match=r"asks for 2 GPU, the cluster's largest node has 1"):
-        check_satisfiable([Order("a", 1, 2)], nodes, may_grow=False)
-    check_satisfiable([Order("a", 1, 2)], nodes, may_grow=True)
+    check_satisfiable("a trial", {"CPU": 8, "GPU": 0.5}, nodes, "")
+    expected = r"a task asks for 2 GPU, the cluster's largest node has 1: lower --gpus-per-task"
+    with pytest.raises(InputError, match=expected):
+        check_satisfiable("a task", {"CPU": 1, "GPU": 2}, nodes, "lower --{}s-per-task")
 
 
 def test_slots_follow_the_scarcest_resource() -> None:
-    assert slots(Order("a", 1, 0), [{"CPU": 2.0}, {"CPU": 3.0}]) == 5
-    assert slots(Order("a", 1, 0.3), [{"CPU": 16.0, "GPU": 2.0}]) == 6
-    assert slots(Order("a", 4, 0.25), [{"CPU": 8.0, "GPU": 4.0}]) == 2
+    assert trial_slots(TrialRequest("a", 1, 0), [{"CPU": 2.0}, {"CPU": 3.0}]) == 5
+    assert trial_slots(TrialRequest("a", 1, 0.3), [{"CPU": 16.0, "GPU": 2.0}]) == 6
+    assert trial_slots(TrialRequest("a", 4, 0.25), [{"CPU": 8.0, "GPU": 4.0}]) == 2
 
 
 def test_measured_figures_replace_estimates(tmp_path: Path) -> None:
@@ -122,6 +136,7 @@ def test_measured_figures_replace_estimates(tmp_path: Path) -> None:
     measured.learn(jobs[1], shape, seconds_per_step=None)
     after = with_costs(jobs, shape, measured, memory=True)
     assert after[0].effort == 20.0 and after[0].memory_bytes == 3 * GIB
+    assert [one.seconds_per_step for one in after] == [2.0, None, None]
     assert after[1].effort == pytest.approx(before[1].effort * 20 / before[0].effort)
     assert with_costs(jobs, shape, measured, memory=False)[0].memory_bytes == 0
     (tmp_path / "measured.json").write_text("not json")
@@ -133,4 +148,4 @@ def test_memory_of_activations_grows_with_the_batch(name: str) -> None:
     row, shape = zoo.get(name).scaled(0.125), ImageShape(3, 32)
     small, large = (activation_bytes(row, shape, 3, batch) for batch in (4, 8))
     assert 1.5 * small < large < 2.5 * small
-    assert device_bytes(job(name), shape) > device_bytes(job("SNGAN"), shape)
+    assert job_device_bytes(job(name), shape) > job_device_bytes(job("SNGAN"), shape)

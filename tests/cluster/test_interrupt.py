@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ensgan.cluster.ctrl_c import Interrupt
+from ensgan.cluster.stopper import SweepStopper
 
 
 @pytest.fixture(autouse=True)
@@ -20,26 +20,36 @@ def pythons_own_answer() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+class Queue:
+    """What a stopper ends the running trials with."""
+
+    def __init__(self) -> None:
+        self.stopped = 0
+
+    def stop_running(self) -> None:
+        self.stopped += 1
+
+
 def press() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_the_first_is_noted_and_raised_when_the_body_is_done() -> None:
-    told: list[str] = []
+    queue = Queue()
     done = False
-    interrupt = Interrupt()
-    with pytest.raises(KeyboardInterrupt), interrupt.watching(lambda: told.append("asked")):
-        assert not interrupt.stop_all()
+    stopper = SweepStopper(queue)
+    with pytest.raises(KeyboardInterrupt), stopper.catching_interrupts():
+        assert not stopper.stop_all()
         press()
-        assert interrupt.stop_all()
+        assert stopper.stop_all()
         done = True
-    assert done and told == ["asked"]
+    assert done and queue.stopped == 1
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_the_second_is_raised_at_once() -> None:
     reached = False
-    with pytest.raises(KeyboardInterrupt), Interrupt().watching(lambda: None):
+    with pytest.raises(KeyboardInterrupt), SweepStopper(Queue()).catching_interrupts():
         press()
         press()
         reached = True
@@ -47,25 +57,17 @@ def test_the_second_is_raised_at_once() -> None:
 
 
 def test_an_error_on_the_way_out_does_not_hide_it() -> None:
-    with pytest.raises(KeyboardInterrupt), Interrupt().watching(lambda: None):
+    with pytest.raises(KeyboardInterrupt), SweepStopper(Queue()).catching_interrupts():
         press()
         raise RuntimeError("a trial was killed")
 
 
 def test_nothing_changes_without_it() -> None:
-    with pytest.raises(RuntimeError), Interrupt().watching(lambda: None):
+    with pytest.raises(RuntimeError), SweepStopper(Queue()).catching_interrupts():
         raise RuntimeError("another matter")
-    with Interrupt().watching(lambda: None):
+    with SweepStopper(Queue()).catching_interrupts():
         pass
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-def test_a_full_disk_is_no_obstacle() -> None:
-    def full() -> None:
-        raise OSError("no space left")
-
-    with pytest.raises(KeyboardInterrupt), Interrupt().watching(full):
-        press()
 
 
 def test_a_caller_that_handles_signals_keeps_them() -> None:
@@ -75,7 +77,7 @@ def test_a_caller_that_handles_signals_keeps_them() -> None:
         taken.append(number)
 
     signal.signal(signal.SIGINT, handler)
-    with Interrupt().watching(lambda: None):
+    with SweepStopper(Queue()).catching_interrupts():
         press()
     assert taken == [signal.SIGINT]
 
@@ -84,7 +86,7 @@ def test_other_threads_cannot_take_signals_and_do_not_try() -> None:
     entered: list[bool] = []
 
     def body() -> None:
-        with Interrupt().watching(lambda: None):
+        with SweepStopper(Queue()).catching_interrupts():
             entered.append(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
 
     thread = threading.Thread(target=body)

@@ -17,7 +17,7 @@ from tiny_sweep import files_of
 from ensgan.downstream import ClassifierSettings
 from ensgan.launch import evaluate as launch_evaluate
 from ensgan.launch import sweep as launch
-from ensgan.launch.evaluate import EvaluationOptions, View, conduct_study, evaluate
+from ensgan.launch.evaluate import EvaluationOptions, Place, View, conduct_study, evaluate
 from ensgan.recording.views import by_gan
 from ensgan.report.content import collect
 from ensgan.report.page import render
@@ -77,7 +77,7 @@ def moved(
 
 def test_resuming_does_nothing(moved: tuple[Home, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     home, file = moved
-    monkeypatch.setattr(launch, "_executor", refuse)
+    monkeypatch.setattr(launch, "executor_at", refuse)
     folder = find_sweep("banks", home.path)
     before, manifest = files_of(folder.path, *PARTS), folder.manifest_path.read_bytes()
     result = home.run(file)
@@ -91,10 +91,10 @@ def test_status_evaluation_study_and_report(moved: tuple[Home, Path]) -> None:
     home, _ = moved
     assert sweep_status(find_sweep("banks", home.path))["state"] == "finished"
     run_id = find_sweep("banks", home.path).run_id() or ""
-    evaluation = evaluate("banks", QUICK, storage=home.path, address=None)
+    evaluation = evaluate("banks", QUICK, place=Place(home.path, address=None))
     assert [row.strategy for row in evaluation.table] == ["real", "selected"]
     views = [View(), View("random", count=12)]
-    assert len(conduct_study([run_id], views, QUICK, storage=home.path, address=None)) == 2
+    assert len(conduct_study([run_id], views, QUICK, place=Place(home.path, address=None))) == 2
     page = render(collect(home.store, run_id, real_from=home.path))
     assert "Real training images" in page
 
@@ -123,7 +123,7 @@ def test_a_sweep_of_schema_1_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert status["state"] == "finished" and status["members"] == 3
     assert list(by_gan(folder.read())) == ["A", "B", "C"]
     monkeypatch.setattr(launch_evaluate, "open_store", home.open_store)
-    assert len(list(evaluate("old", QUICK, storage=home.path, address=None).table)) == 2
+    assert len(list(evaluate("old", QUICK, place=Place(home.path, address=None)).table)) == 2
     before = files_of(folder.path, "banks", "samples", "features", "scores", "search", "ensemble")
     result = home.run(tmp_path / "old.yaml")
     after = files_of(folder.path, "banks", "samples", "features", "scores", "search", "ensemble")

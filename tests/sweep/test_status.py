@@ -18,7 +18,8 @@ from ensgan.config import parse_spec
 from ensgan.errors import InputError
 from ensgan.files import write_json
 from ensgan.sweep.folder import SweepFolder, find_sweep
-from ensgan.sweep.manifest import DatasetRecord, Losses, Manifest, MemberResult
+from ensgan.sweep.manifest import DatasetRecord, Losses, Manifest
+from ensgan.sweep.records import MemberResult
 from ensgan.sweep.status import sweep_status
 
 NOW = 1000.0

@@ -1,1 +1,1 @@
-"""What a sweep will cost, and when it must stop."""
+"""What a sweep will cost."""

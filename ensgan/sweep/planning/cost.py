@@ -1,4 +1,4 @@
-"""What a trial will take: its place in the queue and its share of a GPU follow from it.
+"""What trials will take: seconds, memory and share of a GPU, disk.
 
 Measured figures of earlier trainings of the same row on the same data shape come first; where
 there are none, work is estimated from parameter counts and memory from a forward pass on torch's
@@ -7,27 +7,37 @@ meta device, which computes nothing.
 
 from __future__ import annotations
 
+import math
+import shutil
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ensgan import train, zoo
-from ensgan.errors import DataError, StoreError
+from ensgan.config import ClusterSpec
+from ensgan.errors import DataError, InputError, StoreError
 from ensgan.files import content_key, read_json, write_json
 from ensgan.sweep.member_job import MemberJob
 from ensgan.types import ImageShape
 from ensgan.zoo.backbones.base import Player
 from ensgan.zoo.build import build_discriminator, build_generator
 
+if TYPE_CHECKING:  # trials import this module, and have no use for the data sets
+    from ensgan.sweep.inputs import Resolved
+
 FLOAT_BYTES = 4
 WORKSPACE = 1.3
 """Factor for convolution workspaces and a fragmented allocator."""
 CONTEXT_BYTES = 700 * 2**20
-"""A CUDA context with cuDNN and cuBLAS, once a process."""
+"""A CUDA context with cuDNN and cuBLAS, once per process."""
+SHARE_STEP = 0.05
+"""Shares of a GPU are multiples of this."""
+FEATURE_BYTES = 2048 * FLOAT_BYTES
+"""Upper bound: the longest feature vector of the extractors."""
 
 
 @dataclass(frozen=True)
@@ -74,27 +84,30 @@ def _key(job: MemberJob, shape: ImageShape) -> str:
 def with_costs(
     jobs: Sequence[MemberJob], shape: ImageShape, measured: Measured, *, memory: bool
 ) -> list[MemberJob]:
-    """The jobs with ``effort`` and, if ``memory`` is asked for, ``memory_bytes`` filled in.
+    """The jobs with ``effort`` and ``seconds_per_step`` filled in; ``memory_bytes`` if asked for.
 
     Efforts are seconds where a row was measured before, and in proportion to those elsewhere.
     """
     known = [measured.look_up(job, shape) for job in jobs]
     estimates = [_estimated_effort(job, shape) for job in jobs]
-    seconds = [
-        found["seconds_per_step"] * job.settings.steps if "seconds_per_step" in found else None
-        for job, found in zip(jobs, known, strict=True)
+    per_step = [entry.get("seconds_per_step") for entry in known]
+    # The median ratio, because one training beside other work must not distort all the others.
+    ratios = [
+        seconds * job.settings.steps / estimate
+        for job, seconds, estimate in zip(jobs, per_step, estimates, strict=True)
+        if seconds and estimate > 0
     ]
-    ratios = [s / e for s, e in zip(seconds, estimates, strict=True) if s is not None and e > 0]
     ratio = statistics.median(ratios) if ratios else 1.0
     return [
         replace(
             job,
-            effort=estimate * ratio if own is None else own,
-            memory_bytes=int(found.get("memory_bytes") or device_bytes(job, shape))
+            effort=seconds * job.settings.steps if seconds else estimate * ratio,
+            seconds_per_step=seconds,
+            memory_bytes=int(entry.get("memory_bytes") or job_device_bytes(job, shape))
             if memory
             else 0,
         )
-        for job, found, estimate, own in zip(jobs, known, estimates, seconds, strict=True)
+        for job, entry, estimate, seconds in zip(jobs, known, estimates, per_step, strict=True)
     ]
 
 
@@ -108,15 +121,24 @@ def _estimated_effort(job: MemberJob, shape: ImageShape) -> float:
     return float(passes * optimiser.batch * settings.steps)
 
 
-def device_bytes(job: MemberJob, shape: ImageShape) -> int:
-    """Memory a training of the job takes on a GPU, estimated without computing anything."""
-    row, settings = job.gan(), job.settings
-    optimiser = settings.optimiser(row)
-    generator, discriminator = zoo.count_parameters(row, shape, job.classes)
-    # Weights, gradients and Adam's two moments of both networks, and the averaged generator.
-    held = FLOAT_BYTES * (4 * (generator + discriminator) + generator)
-    seen = activation_bytes(row, shape, job.classes, optimiser.batch, settings)
-    return int(held + WORKSPACE * seen) + CONTEXT_BYTES
+def job_device_bytes(job: MemberJob, shape: ImageShape) -> int:
+    """:func:`device_bytes` of a job."""
+    return device_bytes(job.gan(), job.settings, shape, job.classes)
+
+
+def device_bytes(
+    row: zoo.GANSpec, settings: train.TrainSettings, shape: ImageShape, classes: int
+) -> int:
+    """Memory a training takes on a GPU, estimated without computing anything."""
+    seen = activation_bytes(row, shape, classes, settings.optimiser(row).batch, settings)
+    state = state_bytes(*zoo.count_parameters(row, shape, classes))
+    return int(state + WORKSPACE * seen) + CONTEXT_BYTES
+
+
+def state_bytes(generator: int, discriminator: int) -> int:
+    """Of a training with so many parameters: weights, gradients and Adam's two moments of both
+    networks, and the averaged generator."""
+    return FLOAT_BYTES * (4 * (generator + discriminator) + generator)
 
 
 def activation_bytes(
@@ -154,3 +176,77 @@ def activation_bytes(
     }
     total = sum(storage.nbytes() for key, storage in storages.items() if key not in held)
     return total // 2 if settings is not None and settings.precision == "bfloat16" else total
+
+
+def gpu_share(settings: ClusterSpec, memory_bytes: int, gpu_bytes: int | None) -> float:
+    """GPUs of one trial: as set, or (``auto``) the part of one that its memory needs.
+
+    Args:
+        settings: of the cluster.
+        memory_bytes: that the trial needs, 0 where nobody knows.
+        gpu_bytes: memory of the smallest GPU, None where there is none or nobody can say.
+    """
+    if settings.gpus_per_trial != "auto":
+        return settings.gpus_per_trial
+    if not gpu_bytes or not memory_bytes:
+        return 1.0
+    return min(1.0, math.ceil(memory_bytes / gpu_bytes / SHARE_STEP) * SHARE_STEP)
+
+
+def slots_of(trial_cpus: float, trial_gpus: float, cpus: float, gpus: float) -> int:
+    """How many trials fit onto a node with so many CPUs and GPUs at once.
+
+    A share below 1 never spans two GPUs, so each GPU takes a whole number of trials.
+    """
+    fits = cpus / trial_cpus
+    if trial_gpus:
+        per_gpu = math.floor(1 / trial_gpus + 1e-9) if trial_gpus < 1 else 1 / trial_gpus
+        fits = min(fits, gpus * per_gpu)
+    return int(fits + 1e-9)
+
+
+def disk_bytes(resolved: Resolved) -> int:
+    """Bytes of snapshots, resume checkpoints, generated images and their features.
+
+    Every snapshot is there once, and twice more when selected: in the ensemble's folder and in the
+    recorded run.
+    """
+    shape, classes = resolved.dataset.shape, resolved.dataset.num_classes
+    pixels = shape.channels * shape.size**2
+    # Images of generators from elsewhere: as samples, as a bank, in the artifact and the record.
+    total = len(resolved.spec.members) * resolved.count * (4 * pixels + FEATURE_BYTES)
+    for row, settings in zip(resolved.gans, resolved.settings, strict=True):
+        generator, discriminator = zoo.count_parameters(row, shape, classes)
+        snapshots = 3 * settings.snapshots * generator
+        # Weights and Adam's two moments of both networks, and the averaged generator.
+        checkpoint = 3 * (generator + discriminator) + generator
+        images = settings.snapshots * resolved.count * (pixels + FEATURE_BYTES)
+        total += FLOAT_BYTES * (snapshots + checkpoint) + images
+    return total
+
+
+def free_bytes(path: Path) -> int:
+    """Free space where ``path`` is or would be made."""
+    path = path.resolve()
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+def check_disk(resolved: Resolved, folder: Path) -> None:
+    """Refuse a sweep that would fill the disk; what it has already written is not counted.
+
+    Raises:
+        InputError: not enough space is free.
+    """
+    needed, free = disk_bytes(resolved) - written_bytes(folder), free_bytes(folder)
+    if needed > free:
+        raise InputError(
+            f"sweep '{resolved.spec.name}' needs about {needed / 2**20:,.0f} MB more and {folder} "
+            f"has {free / 2**20:,.0f} MB free: make room, or choose another --storage"
+        )
+
+
+def written_bytes(folder: Path) -> int:
+    """Bytes of the files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

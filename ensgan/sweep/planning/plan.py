@@ -13,7 +13,15 @@ import torch
 
 from ensgan import train, zoo
 from ensgan.sweep.inputs import Resolved
-from ensgan.sweep.planning.disk import FLOAT_BYTES, disk_bytes, free_bytes
+from ensgan.sweep.planning.cost import (
+    FLOAT_BYTES,
+    device_bytes,
+    disk_bytes,
+    free_bytes,
+    gpu_share,
+    slots_of,
+    state_bytes,
+)
 from ensgan.train.record import Record
 from ensgan.train.step import full_step
 from ensgan.train.training import Training
@@ -51,9 +59,12 @@ class GanPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """The whole sweep. ``wall_seconds`` is of training alone, on ``slots`` slots.
+    """The whole sweep.
 
     Attributes:
+        slots: trials at once on this machine: as many as its CPUs and the trials' shares of its
+            GPUs (of one GPU where it has none) let run.
+        training_seconds: of all trials together; ``wall_seconds`` on the slots. Training alone.
         device: where the steps were measured, ``cpu`` (one thread) or ``cuda``.
         wants_gpu: trials will run on GPUs.
     """
@@ -72,27 +83,6 @@ class Plan:
     device: str
     wants_gpu: bool
 
-    @property
-    def sentence(self) -> str:
-        """The plan in words."""
-        fits = "" if self.disk_bytes <= self.free_bytes else " – NOT ENOUGH"
-        return (
-            f"{self.sweep}: {self.members} members of {len(self.rows)} GANs, {self.steps:,} steps, "
-            f"{self.images:,} images to generate, {self.classifiers} classifiers to train\n"
-            f"training about {_duration(self.wall_seconds)} on {self.slots} slots "
-            f"({_duration(self.training_seconds)} in all), disk {self.disk_bytes / 2**20:,.0f} MB "
-            f"of {self.free_bytes / 2**30:,.0f} GB free{fits}{self._remark}"
-        )
-
-    @property
-    def _remark(self) -> str:
-        if not self.wants_gpu or self.device == "cuda":
-            return ""
-        return (
-            "\nno GPU here: times are of one CPU thread and this machine's slots; those of the "
-            "GPUs that the sweep asks for are unknown: run --dry-run on a node that has one"
-        )
-
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON-able values."""
         return {**asdict(self), "rows": [asdict(row) for row in self.rows]}
@@ -102,10 +92,15 @@ def make_plan(
     resolved: Resolved,
     storage: Path,
     *,
-    slots: int | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Plan:
-    """Measure a few steps of every GAN and add up. Nothing is written."""
+    """Measure a few steps of every GAN and add up. Nothing is written.
+
+    Args:
+        resolved: the sweep.
+        storage: where it would be kept.
+        on_progress: called with the GANs measured and all of them.
+    """
     spec = resolved.spec
     rows = []
     wants_gpu = bool(spec.cluster.gpus_per_trial)
@@ -113,18 +108,14 @@ def make_plan(
     for i, (row, settings) in enumerate(zip(resolved.gans, resolved.settings, strict=True)):
         rows.append(_gan_plan(resolved, row, replace(settings, device=device)))
         on_progress(i + 1, len(resolved.gans))
-    if slots is None:
-        cpus = psutil.cpu_count(logical=True) or 1
-        slots = max(1, int(cpus // spec.cluster.cpus_per_trial))
-    slots = min(slots, spec.cluster.max_concurrent or slots, max(1, len(rows)))
+    slots = _slots(resolved)
     members = sum(row.snapshots for row in rows) + len(spec.members)
-    images = members * resolved.count
     return Plan(
         sweep=spec.name,
         rows=tuple(rows),
         members=members,
         steps=sum(row.steps for row in rows),
-        images=images,
+        images=members * resolved.count,
         slots=slots,
         training_seconds=sum(row.seconds for row in rows),
         wall_seconds=makespan([row.seconds for row in rows], slots),
@@ -134,6 +125,26 @@ def make_plan(
         device=device,
         wants_gpu=wants_gpu,
     )
+
+
+def _slots(resolved: Resolved) -> int:
+    """Trials at once on this machine."""
+    cluster, dataset = resolved.spec.cluster, resolved.dataset
+    gpus, gpu_bytes = 1, None
+    if torch.cuda.is_available():
+        gpus = torch.cuda.device_count()
+        gpu_bytes = min(torch.cuda.get_device_properties(i).total_memory for i in range(gpus))
+    shares = []
+    for row, settings in zip(resolved.gans, resolved.settings, strict=True):
+        # Only a share by memory depends on the GAN, and its estimate takes a while.
+        needs = cluster.gpus_per_trial == "auto" and gpu_bytes is not None
+        memory = device_bytes(row, settings, dataset.shape, dataset.num_classes) if needs else 0
+        shares.append(gpu_share(cluster, memory, gpu_bytes))
+    # Shares by memory differ; with their mean the slots are right for the sweep as a whole.
+    share = sum(shares) / len(shares) if shares else 0.0
+    cpus = psutil.cpu_count(logical=True) or 1
+    slots = max(1, slots_of(cluster.cpus_per_trial, share, cpus, gpus))
+    return min(slots, cluster.max_concurrent or slots, max(1, len(shares)))
 
 
 def makespan(seconds: list[float], slots: int) -> float:
@@ -156,8 +167,6 @@ def _gan_plan(resolved: Resolved, row: zoo.GANSpec, settings: train.TrainSetting
         per_step = _measure(resolved, row, settings)
     per_step *= batch / measured_batch
     grown = max(0, psutil.Process().memory_info().rss - before)
-    # Weights, gradients and Adam's two moments of both networks, and the averaged generator.
-    held = FLOAT_BYTES * (4 * (generator + discriminator) + generator)
     return GanPlan(
         gan=row.name,
         steps=settings.steps,
@@ -168,13 +177,13 @@ def _gan_plan(resolved: Resolved, row: zoo.GANSpec, settings: train.TrainSetting
         seconds=per_step * settings.steps,
         generator_parameters=generator,
         discriminator_parameters=discriminator,
-        memory_bytes=held + grown,
+        memory_bytes=state_bytes(generator, discriminator) + grown,
         snapshot_bytes=FLOAT_BYTES * generator,
     )
 
 
 def _measure(resolved: Resolved, row: zoo.GANSpec, settings: train.TrainSettings) -> float:
-    """Seconds a step on one thread, without the first (median of a few)."""
+    """Seconds per step on one thread, without the first (median of a few)."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -192,11 +201,3 @@ def _measure(resolved: Resolved, row: zoo.GANSpec, settings: train.TrainSettings
         return sorted(taken[1:])[(len(taken) - 1) // 2]
     finally:
         torch.set_num_threads(threads)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:,.1f} h"

@@ -1,53 +1,59 @@
-"""Ctrl-C while Tune runs trials."""
+"""What ends trials before they end by themselves: ctrl-C, and a budget with no room left."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 from ray import tune
 
+from ensgan.cluster.trial_queue import TrialQueue
+from ensgan.sweep.member_job import MemberResult
 
-class Interrupt(tune.Stopper):  # type: ignore[misc]
-    """Ends all of Tune's trials when the user asks for it.
+
+class SweepStopper(tune.Stopper):  # type: ignore[misc]
+    """Answers Tune's questions whether a trial, or all of them, shall end.
 
     Python raises ``KeyboardInterrupt`` wherever the main thread happens to be. In Ray that may be a
     callback from C++ or a finalizer, which swallow it, and the sweep would go on. So the first
-    ctrl-C is only noted, Tune asks at its next step, and :meth:`watching` raises when Tune has
-    ended. A second one is raised at once.
+    ctrl-C is only noted, Tune asks at its next step, and :meth:`catching_interrupts` raises when
+    Tune has ended. A second one is raised at once.
 
     Attributes:
-        asked: the user wants the run to end.
+        interrupted: the user wants the run to end.
     """
 
-    def __init__(self) -> None:
-        self.asked = False
+    def __init__(self, queue: TrialQueue) -> None:
+        self.queue = queue
+        self.interrupted = False
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """No trial is ended for what it reports."""
-        return False
+        """Whether a trial ends with what it has just reported.
+
+        Tune asks before the trial goes on, so no step of a snapshot that does not fit is trained.
+        """
+        if "member" not in result:
+            return False
+        return not self.queue.may_continue(trial_id, MemberResult.from_json(result["member"]))
 
     def stop_all(self) -> bool:
         """Tune's question at each of its steps."""
-        return self.asked
+        return self.interrupted
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its stopper into a state that ensgan never restores from.
         return {}
 
     @contextmanager
-    def watching(self, on_asked: Callable[[], None]) -> Iterator[None]:
-        """Note ctrl-C while the body runs.
+    def catching_interrupts(self) -> Iterator[None]:
+        """Note ctrl-C while the body runs, and make the running trials end.
 
         Only Python's own answer to it is replaced: where the caller handles signals, or this is not
         the main thread, it stays with the caller.
-
-        Args:
-            on_asked: called once, at once.
 
         Raises:
             KeyboardInterrupt: the user asked; after the body, whatever that raised.
@@ -58,20 +64,19 @@ class Interrupt(tune.Stopper):  # type: ignore[misc]
             yield
             return
 
-        def note(_number: int, _frame: FrameType | None) -> None:
+        def on_interrupt(_number: int, _frame: FrameType | None) -> None:
             signal.signal(signal.SIGINT, before)
-            self.asked = True
-            with suppress(OSError):
-                on_asked()
+            self.interrupted = True
+            self.queue.stop_running()
 
-        signal.signal(signal.SIGINT, note)
+        signal.signal(signal.SIGINT, on_interrupt)
         try:
             yield
         except Exception as error:  # trials that end on the way are no news
-            if not self.asked:
+            if not self.interrupted:
                 raise
             raise KeyboardInterrupt from error
         finally:
             signal.signal(signal.SIGINT, before)
-        if self.asked:
+        if self.interrupted:
             raise KeyboardInterrupt

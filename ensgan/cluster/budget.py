@@ -1,0 +1,275 @@
+"""Stopping where a budget ends: what trials have taken, and whether another snapshot fits.
+
+Nothing here knows Ray. A budget changes no member and no order: trials run as without one, the
+highest priority and then the longest first, and a snapshot is begun only if what is left of the
+budget can finish it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import math
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from ensgan.errors import DataError, InputError, StoreError
+from ensgan.files import read_json, write_json
+from ensgan.sweep.member_job import MemberJob, MemberResult
+
+SLACK = 1.05
+"""A snapshot is begun when this many times its expected cost is left."""
+SAVE_SECONDS = 15.0
+"""What a killed driver may forget of the hours that running trials have taken."""
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the training of a sweep may take.
+
+    Attributes:
+        gpu_hours: of all trials of the sweep together, earlier sessions included. A trial on half
+            a GPU takes half; CPU-hours where trials get no GPU. None: unbounded.
+        deadline: when training ends, seconds since the epoch. None: never.
+    """
+
+    gpu_hours: float | None = None
+    deadline: float | None = None
+
+    def __post_init__(self) -> None:
+        hours = self.gpu_hours
+        if hours is not None and not (math.isfinite(hours) and hours > 0):
+            raise InputError(f"--gpu-hours must be a number above 0, not {hours:g}")
+        if self.deadline is not None and not math.isfinite(self.deadline):
+            raise InputError(f"the deadline must be a time, not {self.deadline:g}")
+
+
+def make_budget(gpu_hours: float | None, deadline: str | None) -> Budget | None:
+    """A budget from what the command line says; None when it says nothing.
+
+    Raises:
+        InputError: a value that makes no sense.
+    """
+    if gpu_hours is None and deadline is None:
+        return None
+    return Budget(gpu_hours, None if deadline is None else parse_deadline(deadline, time.time()))
+
+
+def parse_deadline(text: str, now: float) -> float:
+    """``90m``, ``6h``, ``2d`` from now, or a local time like ``2026-12-01T08:00``.
+
+    Raises:
+        InputError: it is neither, or has passed.
+    """
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smhd])", text.strip())
+    try:
+        when = (
+            now + float(match[1]) * _UNITS[match[2]]
+            if match
+            else datetime.fromisoformat(text.strip()).timestamp()
+        )
+    except (ValueError, OverflowError, OSError) as error:
+        raise InputError(
+            f"--deadline '{text}': write 90m, 6h, 2d or a time like 2026-12-01T08:00"
+        ) from error
+    if when <= now:
+        raise InputError(f"--deadline '{text}' has passed")
+    return when
+
+
+class SnapshotCosts:
+    """Seconds that a snapshot of each GAN takes.
+
+    A step's seconds are those of the running trial, else those measured by an earlier training on
+    this storage, else inferred from another GAN by the ratio of their estimated efforts. Sampling
+    and scoring come on top: the most that any snapshot of this session took.
+    """
+
+    def __init__(self, jobs: Sequence[MemberJob]) -> None:
+        self._jobs = {job.name: job for job in jobs}
+        self._per_step = {job.name: job.seconds_per_step for job in jobs if job.seconds_per_step}
+        self._finishing = 0.0
+
+    def measure_step(self, gan: str, seconds: float) -> None:
+        """A running trial's seconds per step."""
+        self._per_step[gan] = seconds
+
+    def measure_finishing(self, seconds: float) -> None:
+        """What sampling, embedding and scoring one snapshot took."""
+        self._finishing = max(self._finishing, seconds)
+
+    def seconds(self, gan: str, steps: int) -> float | None:
+        """Of so many steps up to a snapshot, with its finishing; None while nothing is known."""
+        per_step = self._per_step.get(gan) or self._inferred(gan)
+        return None if per_step is None else per_step * steps + self._finishing
+
+    def _inferred(self, gan: str) -> float | None:
+        efforts = {name: self._effort(name) for name in (gan, *self._per_step)}
+        if not self._per_step or not all(efforts.values()):
+            return None
+        ratio = sum(self._per_step.values()) / sum(efforts[name] for name in self._per_step)
+        return ratio * efforts[gan]
+
+    def _effort(self, gan: str) -> float:
+        job = self._jobs[gan]
+        return job.effort / job.settings.steps
+
+
+@dataclass
+class _Running:
+    """A trial that holds a slot."""
+
+    gan: str
+    charged: float
+    """Up to when its time is counted, seconds since the epoch."""
+    steps_left: int
+    """To its next snapshot."""
+
+
+class Spending:
+    """What the trials of a sweep have taken, and whether another snapshot fits into the budget.
+
+    Every second that a trial holds its slot counts, times its share of a GPU, so that the figure is
+    what the owner of the card pays. The sum is kept in ``hours.json`` of the sweep's folder, with
+    or without a budget, because a later session's budget counts from the first one.
+
+    Args:
+        budget: None bounds nothing.
+        jobs: all trials of this session.
+        shares: what an hour of each GAN's trial counts.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        budget: Budget | None,
+        jobs: Sequence[MemberJob],
+        shares: Mapping[str, float],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.budget = budget or Budget()
+        self.costs = SnapshotCosts(jobs)
+        self._jobs = {job.name: job for job in jobs}
+        self._shares, self._clock = shares, clock
+        # Snapshots on disk cost nothing more: they are taken in however much is spent.
+        self._made = {job.name: job.made() for job in jobs}
+        self._running: dict[str, _Running] = {}
+        self._path = jobs[0].results / "hours.json"
+        self._hours = self._earlier_hours()
+        self._saved = clock()
+
+    @property
+    def hours(self) -> float:
+        """Taken so far, running trials included."""
+        now = self._clock()
+        return self._hours + sum(self._uncharged(trial, now) for trial in self._running.values())
+
+    def trial_started(self, trial_id: str, gan: str) -> None:
+        """A trial has its slot: from now on it costs something."""
+        spacing = self._jobs[gan].settings.spacing
+        self._running[trial_id] = _Running(gan, self._clock(), spacing)
+
+    def trial_ended(self, trial_id: str) -> None:
+        """A trial has left its slot; what it did since its last snapshot was paid for all the same:
+        it is in its resume checkpoint."""
+        if trial_id in self._running:
+            self._charge(self._running.pop(trial_id))
+            self.save()
+
+    def progress(self, gan: str, step: int, steps_per_second: float | None) -> None:
+        """How far and how fast a running trial is."""
+        spacing = self._jobs[gan].settings.spacing
+        for trial in self._running.values():
+            if trial.gan == gan:
+                trial.steps_left = spacing - step % spacing
+        if steps_per_second:
+            self.costs.measure_step(gan, 1 / steps_per_second)
+
+    def may_continue(self, trial_id: str, member: MemberResult) -> bool:
+        """Whether a trial that has just finished ``member`` may begin its next snapshot."""
+        trial = self._running.get(trial_id)
+        if trial is None:
+            return True
+        job = self._jobs[trial.gan]
+        done = job.names.index(member.name) + 1
+        if done <= self._made[trial.gan]:
+            trial.charged = self._clock()  # it was on disk, and paid for when it was made
+        else:
+            self._made[trial.gan] = done
+            self._charge(trial)
+            self.costs.measure_finishing(member.work[-1][1] - member.work[-1][0])
+        trial.steps_left = job.settings.spacing
+        self.save()
+        return done < self._made[trial.gan] or done == len(job.names) or self._fits(trial.gan)
+
+    def may_begin(self, gan: str) -> bool:
+        """Whether a trial of the GAN may start."""
+        return self._made[gan] > 0 or self._fits(gan)
+
+    def exhausted(self) -> str | None:
+        """Why nothing may run any more, or None."""
+        if self.budget.gpu_hours is not None and self.hours >= self.budget.gpu_hours:
+            return f"{self.budget.gpu_hours:g} GPU-hours are spent"
+        if self.budget.deadline is not None and self._clock() >= self.budget.deadline:
+            return "the deadline has come"
+        return None
+
+    def reason(self) -> str:
+        """Why a GAN was stopped before its last snapshot."""
+        return self.exhausted() or "what is left of the budget does not finish another snapshot"
+
+    def save(self, *, now_and_then: bool = False) -> None:
+        """Write the hours down; ``now_and_then`` does so only when the last time is a while ago."""
+        now = self._clock()
+        if now_and_then and now - self._saved < SAVE_SECONDS:
+            return
+        self._saved = now
+        for trial in self._running.values():
+            self._charge(trial)
+        with contextlib.suppress(StoreError):  # a full disk: the trials find out themselves
+            write_json(self._path, {"hours": self._hours})
+
+    def _fits(self, gan: str) -> bool:
+        """What is left, without what running trials need for theirs, finishes a snapshot."""
+        if self.exhausted():
+            return False
+        seconds = self.costs.seconds(gan, self._jobs[gan].settings.spacing)
+        if seconds is None:
+            return True  # nothing was ever measured: the first trials do that
+        seconds *= SLACK
+        hours, deadline = self.budget.gpu_hours, self.budget.deadline
+        if deadline is not None and self._clock() + seconds > deadline:
+            return False
+        if hours is None:
+            return True
+        promised = sum(
+            self._shares[trial.gan] * (self.costs.seconds(trial.gan, trial.steps_left) or 0.0)
+            for trial in self._running.values()
+            if trial.gan != gan
+        )
+        return self.hours + (promised + self._shares[gan] * seconds) / 3600 <= hours
+
+    def _charge(self, trial: _Running) -> None:
+        now = self._clock()
+        self._hours += self._uncharged(trial, now)
+        trial.charged = now
+
+    def _uncharged(self, trial: _Running, now: float) -> float:
+        return self._shares[trial.gan] * (now - trial.charged) / 3600
+
+    def _earlier_hours(self) -> float:
+        """Of earlier sessions; where none wrote them down, what their members' records say."""
+        try:
+            return float(read_json(self._path)["hours"])
+        except (DataError, KeyError, TypeError, ValueError):
+            return sum(
+                self._shares[gan] * float(end - begin) / 3600
+                for gan in self._jobs
+                for path in (self._path.parent / "members").glob(f"{glob.escape(gan)}@*.json")
+                for begin, end in read_json(path).get("work", ())
+            )

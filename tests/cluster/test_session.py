@@ -1,0 +1,62 @@
+"""A session of Ray changes nothing that outlives it, and is its own beside another cluster."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from ensgan.cluster.session import ray_session
+
+BESIDE_ANOTHER = """
+import json, os, psutil, ray
+from ray.cluster_utils import Cluster
+before = dict(os.environ)
+from ensgan.cluster.executor import RayExecutor
+from ensgan.cluster.session import ray_session
+assert dict(os.environ) == before, "an import set environment variables"
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 3})
+try:
+    with ray_session(cpus=1):
+        assert ray.get(ray.remote(lambda: 7).remote()) == 7
+        print(int(ray.cluster_resources()["CPU"]))
+        below = [process.pid for process in psutil.Process().children(recursive=True)]
+finally:
+    cluster.shutdown()
+print(json.dumps(below))
+"""
+
+
+@pytest.mark.timeout(300)
+def test_a_local_session_is_its_own_beside_a_running_cluster() -> None:
+    """It neither joins the cluster of somebody else on this machine nor leaves processes."""
+    command = [sys.executable, "-c", BESIDE_ANOTHER]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    cpus, below = done.stdout.splitlines()[-2:]
+    assert cpus == "1" and "Traceback" not in done.stderr
+    left = [int(pid) for pid in below.strip("[]").split(",") if psutil.pid_exists(int(pid))]
+    assert not [pid for pid in left if "ray" in psutil.Process(pid).name()]
+
+
+def test_a_session_sets_what_is_unset_and_puts_everything_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A Ray that this process is connected to already is used, and left running."""
+    calls: list[str] = []
+    monkeypatch.setattr("ray.is_initialized", lambda: True)
+    monkeypatch.setattr("ray.init", lambda **_: calls.append("init"))
+    monkeypatch.setattr("ray.shutdown", lambda: calls.append("shutdown"))
+    monkeypatch.setenv("TUNE_GLOBAL_CHECKPOINT_S", "10")
+    monkeypatch.delenv("TUNE_DISABLE_SIGINT_HANDLER", raising=False)
+    before, level = dict(os.environ), logging.getLogger("ray").level
+    with pytest.raises(KeyError), ray_session():
+        assert os.environ["TUNE_DISABLE_SIGINT_HANDLER"] == "1"
+        assert os.environ["TUNE_GLOBAL_CHECKPOINT_S"] == "10", "the user's own goes first"
+        raise KeyError
+    assert dict(os.environ) == before and logging.getLogger("ray").level == level
+    assert calls == []

@@ -1,0 +1,68 @@
+"""How many trials run at once, as the dry run says it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from tiny_sweep import tiny
+
+from ensgan.config import parse_spec
+from ensgan.sweep.inputs import Resolved, resolve
+from ensgan.sweep.planning import plan
+from ensgan.sweep.planning.cost import slots_of
+
+GIB = 2**30
+
+
+def test_slots_follow_the_scarcest_resource() -> None:
+    assert slots_of(1, 0, cpus=16, gpus=0) == 16
+    assert slots_of(2, 0, cpus=5, gpus=8) == 2
+    assert slots_of(1, 1, cpus=16, gpus=2) == 2
+    assert slots_of(1, 2, cpus=16, gpus=5) == 2
+    assert slots_of(1, 0.25, cpus=16, gpus=1) == 4
+    assert slots_of(1, 0.3, cpus=16, gpus=2) == 6, "no share spans two GPUs"
+    assert slots_of(4, 0.1, cpus=16, gpus=2) == 4
+
+
+def resolved(**cluster: Any) -> Resolved:
+    gans = ["SNGAN", "ACGAN-Mod", "BigGAN", "SAGAN", "StyleGAN2", "MHGAN"]
+    return resolve(parse_spec(tiny(train={"gans": gans}, cluster=cluster)))
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Pretends a machine of 16 CPUs and some GPUs."""
+
+    def make(gpus: int, gigabytes: float = 80) -> None:
+        card = SimpleNamespace(total_memory=int(gigabytes * GIB))
+        monkeypatch.setattr(plan.psutil, "cpu_count", lambda logical: 16)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: card)
+
+    return make
+
+
+def test_gpus_bound_the_slots_of_a_dry_run(machine: Any) -> None:
+    machine(2)
+    assert plan._slots(resolved()) == 6, "no GPU asked for: a slot per CPU, for six GANs"
+    assert plan._slots(resolved(gpus_per_trial=1.0)) == 2
+    assert plan._slots(resolved(gpus_per_trial=0.5)) == 4
+    assert plan._slots(resolved(gpus_per_trial=0.5, max_concurrent=3)) == 3
+    machine(0)
+    assert plan._slots(resolved(gpus_per_trial=0.5)) == 2, "of one GPU, where there is none"
+
+
+def test_shares_by_memory_bound_them_too(machine: Any) -> None:
+    auto = resolved(gpus_per_trial="auto")
+    machine(1, gigabytes=80)
+    assert plan._slots(auto) == 6
+    machine(1, gigabytes=1.5)  # a CUDA context alone takes nearly half of it
+    assert plan._slots(auto) == 2
+    machine(1, gigabytes=1.2)
+    assert plan._slots(auto) == 1
+    machine(0)
+    assert plan._slots(auto) == 1, "a whole GPU each, as long as its memory is unknown"
