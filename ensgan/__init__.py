@@ -9,13 +9,17 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+# Bound now, and nothing heavy with it: a later import of the package of the same name would bind
+# the package instead.
+from ensgan.search import search
+
 if TYPE_CHECKING:
     from ensgan.data import load_dataset
     from ensgan.embedding import embed, make_extractor
     from ensgan.ensemble import Ensemble, load_ensemble
     from ensgan.launch.sweep import run_sweep
     from ensgan.metrics import density_coverage, prdc, score_pool
-    from ensgan.search import EnsembleSampler, search, select
+    from ensgan.search import EnsembleSampler, select
     from ensgan.types import Dataset, Embeddings, Front, FrontPoint, PoolScores, Samples, Selection
 
 __version__ = "0.1.0"
@@ -31,7 +35,6 @@ _HOME = {
     "prdc": "metrics",
     "score_pool": "metrics",
     "EnsembleSampler": "search",
-    "search": "search",
     "select": "search",
     "Dataset": "types",
     "Embeddings": "types",
@@ -70,8 +73,7 @@ def __getattr__(name: str) -> Any:
     if home is None:
         raise AttributeError(f"module 'ensgan' has no attribute '{name}'")
     module = importlib.import_module(f"ensgan.{home}")
-    # ensgan.search is a package that can be called: importing it has already bound the name.
-    return module if name == home else getattr(module, name)
+    return getattr(module, name)
 
 
 def __dir__() -> list[str]:

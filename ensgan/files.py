@@ -5,122 +5,67 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
+import stat
+import struct
 import tempfile
-import time
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from ensgan.errors import DataError, EnsganError, InputError, StoreError
+from ensgan.errors import DataError, EnsganError, StoreError
+from ensgan.inputs import require_expansion, require_file, require_memory
 
-CACHE_VARIABLE = "ENSGAN_CACHE"
-"""Environment variable that names the cache folder."""
-LIMIT_VARIABLE = "ENSGAN_CACHE_GB"
-"""Environment variable: most gigabytes of cached features, and as many of decoded images."""
-DEFAULT_LIMIT_GB = 10.0
-STALE_SECONDS = 86_400.0
-"""A half-written cache file of this age was left by a process that was killed."""
 FULL_BYTES = 1 << 16
 """A disk with less room is full: some file systems keep a few blocks back."""
-
-
-def cache_folder() -> Path:
-    """``ENSGAN_CACHE``, else ``$XDG_CACHE_HOME/ensgan``, else ``~/.cache/ensgan``."""
-    named = os.environ.get(CACHE_VARIABLE)
-    if named:
-        return Path(named).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "ensgan"
-
-
-def cache_limit() -> int:
-    """Bytes that each kind of cached result may take, from ``ENSGAN_CACHE_GB``; 0 keeps none.
-
-    Raises:
-        InputError: it is set to something else than a number from 0 on.
-    """
-    text = os.environ.get(LIMIT_VARIABLE, "").strip() or str(DEFAULT_LIMIT_GB)
-    try:
-        gigabytes = float(text)
-    except ValueError:
-        gigabytes = -1.0
-    if not 0 <= gigabytes < float("inf"):
-        raise InputError(f"{LIMIT_VARIABLE} is '{text}': give gigabytes, 0 or more, e.g. 10")
-    return int(gigabytes * 1e9)
-
-
-def read_cached(path: Path, required: Sequence[str]) -> dict[str, npt.NDArray[Any]] | None:
-    """A cached ``.npz``, which counts as used now; None when it is absent or damaged.
-
-    Another process may remove it at any moment: one that has begun to read reads on.
-    """
-    try:
-        arrays = read_npz(path, required)
-    except DataError:
-        return None
-    with suppress(OSError):
-        os.utime(path)
-    return arrays
-
-
-def write_cached(path: Path, **arrays: npt.ArrayLike) -> None:
-    """Write an ``.npz`` into a cache folder and remove what was not used for the longest time
-    until the folder is within :func:`cache_limit`; a disk that cannot be written is no error."""
-    limit = cache_limit()
-    if limit == 0:
-        return
-    with suppress(StoreError):
-        write_npz(path, **arrays)
-        trim_cache(path.parent, limit, keep=path)
-
-
-def trim_cache(folder: Path, limit: int, keep: Path | None = None) -> list[Path]:
-    """Remove cached files, the longest unused first, until the rest is within ``limit`` bytes.
-
-    Args:
-        folder: its ``.npz`` files count, those below it do not.
-        limit: bytes.
-        keep: a file that stays, whatever its size.
-
-    Returns:
-        The files removed here; other processes may do the same at the same time.
-    """
-    found = []
-    for path in folder.glob("*.npz"):
-        with suppress(OSError):  # removed by another process
-            status = path.stat()
-            found.append((status.st_mtime_ns, status.st_size, path))
-    total = sum(size for _, size, _ in found)
-    removed = []
-    for used, size, path in sorted(found):
-        is_stale = path.name.startswith(".") and time.time() - used / 1e9 > STALE_SECONDS
-        if path == keep or not (is_stale or (total > limit and not path.name.startswith("."))):
-            continue
-        total -= size
-        with suppress(OSError):
-            path.unlink()
-            removed.append(path)
-    return removed
+LARGEST_JSON: Final = 128 << 20
+"""Bytes of a JSON file that is read."""
+# What NumPy and zipfile raise for damaged files: a header is parsed as Python text, may promise an
+# array that no memory holds, and an archive may ask for a method or a password.
+DAMAGED = (
+    OSError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    SyntaxError,
+    OverflowError,
+    MemoryError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    tokenize.TokenError,
+)
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it replaces ``path`` in one step.
 
-    The parent folder is created. After an error ``path`` is as it was before.
+    The parent folder is created. After an error ``path`` is as it was before. A link stays one:
+    the file that it names is replaced.
 
     Raises:
-        StoreError: the folder cannot be written (permission, full disk).
+        StoreError: the folder cannot be written (permission, full disk), or ``path`` is a device,
+            a pipe or a folder.
     """
     temporary: Path | None = None
     try:
+        if path.is_symlink():
+            path = path.resolve()
+        if path.exists() and not stat.S_ISREG(path.stat().st_mode):
+            # As root, a rename would put a plain file in the place of /dev/null.
+            raise StoreError(f"cannot write {path}: it is no plain file; name another one")
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(
             prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent
@@ -178,39 +123,92 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file.
+def read_bytes(path: Path, limit: int) -> bytes:
+    """The content of a plain file of at most ``limit`` bytes.
 
     Raises:
-        DataError: the file is missing or is not JSON.
+        DataError: the file is missing, cannot be read, is no plain file (a device or a pipe may
+            never end), or is larger.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise DataError(f"{path} is no plain file: name a file")
+        with path.open("rb") as stream:
+            content = stream.read(limit + 1)
     except FileNotFoundError as error:
         raise DataError(f"no such file: {path}") from error
-    except RecursionError as error:
-        raise DataError(f"{path} is not readable JSON: it is nested too deeply") from error
-    except (OSError, ValueError) as error:  # not UTF-8, not JSON, a number of 5,000 digits
-        raise DataError(f"{path} is not readable JSON: {error}") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    if len(content) > limit:
+        raise DataError(f"{path} has more than the {limit} bytes that are read of such a file")
+    return content
+
+
+def read_json(path: Path, limit: int = LARGEST_JSON) -> Any:
+    """Read a JSON file; see :func:`parse_json`.
+
+    Raises:
+        DataError: the file is missing, larger than ``limit`` bytes, or is not JSON.
+    """
+    return parse_json(read_bytes(path, limit), str(path))
+
+
+def parse_json(content: bytes | str, source: str) -> Any:
+    """The value of a JSON text: keys of an object once each, numbers finite.
+
+    Args:
+        source: what the text is, for the message.
+
+    Raises:
+        DataError: it is not such a text.
+    """
+    try:
+        text = content if isinstance(content, str) else content.decode()
+        return json.loads(
+            text, object_pairs_hook=_object, parse_constant=_finite, parse_float=_finite
+        )
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{source} is not readable JSON: {error}") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        # Readers differ in which of them they take.
+        keys = [key for key, _ in pairs]
+        repeated = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key '{repeated[:80]}' occurs twice")
+    return values
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:80]} is no finite number")
+    return value
 
 
 def read_npz(path: Path, required: Sequence[str] = ()) -> dict[str, npt.NDArray[Any]]:
     """Read every array of an ``.npz`` file, never unpickling anything.
 
     Raises:
-        DataError: missing, truncated or not an ``.npz`` file, object arrays, or a missing key.
+        DataError: missing, truncated or not an ``.npz`` file, object arrays, a missing key, or
+            arrays that unpack to far more than the file or than the memory holds.
     """
+    require_file(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DataError(f"{path} is a single array, not an .npz archive")
+        # Mapped: a single array, which this is not for, may be larger than the memory.
+        loaded = np.load(path, allow_pickle=False, mmap_mode="r")
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            raise DataError(f"{path} is a single array, not an .npz archive")
+        with loaded as archive:
+            require_expansion(path, archive.zip.infolist() if archive.zip else ())
             arrays = {name: archive[name] for name in archive.files}
-    except FileNotFoundError as error:
-        raise DataError(f"no such file: {path}") from error
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, MemoryError) as error:
-        # A header may promise an array that no memory holds.
+    except PermissionError as error:
+        raise DataError(f"no permission to read {path}: change its mode or owner") from error
+    except DAMAGED as error:
         raise DataError(
-            f"{path} cannot be read as .npz (truncated or corrupt?): {error}"
+            f"{path} cannot be read as .npz (truncated or corrupt?): {error}; get it again"
         ) from error
     missing = [name for name in required if name not in arrays]
     if missing:
@@ -218,6 +216,26 @@ def read_npz(path: Path, required: Sequence[str] = ()) -> dict[str, npt.NDArray[
             f"{path} lacks {', '.join(missing)}; it has {', '.join(sorted(arrays)) or 'nothing'}"
         )
     return arrays
+
+
+def map_array(path: Path) -> npt.NDArray[Any]:
+    """Map the array of an ``.npy`` file into memory, never unpickling anything.
+
+    Raises:
+        DataError: missing, truncated, not an ``.npy`` file, objects, or larger than the memory.
+    """
+    require_file(path)
+    try:
+        with path.open("rb") as stream:
+            if stream.read(6) != b"\x93NUMPY":
+                raise DataError(f"{path} is not an .npy file: save it with numpy.save")
+        array = np.load(path, allow_pickle=False, mmap_mode="r")
+    except DAMAGED as error:
+        raise DataError(
+            f"{path} cannot be read as .npy (truncated, or objects?): {error}"
+        ) from error
+    require_memory(array.nbytes, str(path))
+    return np.asanyarray(array)
 
 
 def write_npz(path: Path, **arrays: npt.ArrayLike) -> None:

@@ -12,13 +12,13 @@ import importlib.util
 import json
 import os
 import platform
-import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from ensgan.errors import EnsganError
+from ensgan.sweep.environment import commit, processor
 
 HERE = Path(__file__).resolve().parent
 
@@ -47,20 +47,6 @@ def circumstances() -> dict[str, Any]:
         "commit": commit(),
         "load": os.getloadavg()[0],
     }
-
-
-def commit() -> str:
-    words = ["git", "-C", str(HERE), "describe", "--always", "--dirty", "--exclude=*"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    return done.stdout.strip()
-
-
-def processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if "model name" in line), "")
 
 
 def main() -> int:

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ensgan.data.decode import decode_files
 from ensgan.data.duplicates import near_pairs, thumbnails
-from ensgan.data.picture import Job, Preparation
+from ensgan.data.image_files import decode_files
+from ensgan.data.prepare import Job, Preparation
 
 DISTINCT = 24  # files written; the others are hard links to them
 
@@ -119,9 +119,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                 preparation: Preparation = preparation,
                 folder: Path = folder,
             ) -> np.ndarray:
-                return decode_files(
+                decoded = decode_files(
                     jobs, preparation, root=folder, cache=folder / "c", workers=options.workers
-                )[0]
+                )
+                return decoded.images
 
             spent, images = seconds(ours)
             times["ours"].append(spent)

@@ -29,10 +29,9 @@ import numpy as np
 import torch
 
 from ensgan import metrics
-from ensgan.metrics.choice import make_backend
+from ensgan.metrics.ball_counts import BLOCK_ENTRIES, PlacedSet, count_pairs
 from ensgan.metrics.features import Frame, robust_centre
-from ensgan.metrics.hits import PlacedSet, pair_hits
-from ensgan.metrics.prdc import BLOCK_ENTRIES
+from ensgan.metrics.knn import make_backend
 from ensgan.metrics.radii import measure_balls
 
 PARTS = ("wide", "pool", "growth", "memory", "paper", "online")
@@ -105,10 +104,10 @@ def prepared(a: np.ndarray, b: np.ndarray, k: int, name: str) -> Callable[[], An
     """One pair, both directions, radii given, its points placed: what a pool does 6,105 times."""
     backend = make_backend(name)
     centre = robust_centre(a)
-    balls = [measure_balls(each, k, backend, centre=centre) for each in (a, b)]
+    balls = [measure_balls(each, k, backend, centre) for each in (a, b)]
     frame = Frame.spanning(centre, max(each.deviation for each in balls))
     kept = [PlacedSet(*each, frame, backend) for each in zip((a, b), balls, strict=True)]
-    return lambda: pair_hits(kept[0], kept[1], BLOCK_ENTRIES)
+    return lambda: count_pairs(kept[0], kept[1], BLOCK_ENTRIES)
 
 
 def wide(args: argparse.Namespace) -> dict[str, Any]:

@@ -1,9 +1,8 @@
-"""Ensemble search: evaluations a second, time to the best known front, peers, scale.
+"""Ensemble search: time to the best known front, peers, scale.
 
 Every figure is measured in this run. ``seconds`` are wall time of one process that should have a
-core for itself; ``cpu`` tells how much of one it got. Parts: ``speed`` (both kernels where numba,
-the extra ``speed``, is installed), ``front``, ``peers``, ``scale``, and ``hidden``: pools of the
-same kind with other seeds.
+core for itself; ``cpu`` tells how much of one it got. Parts: ``front``, ``peers``, ``scale``, and
+``hidden``: pools of the same kind with other seeds.
 """
 
 from __future__ import annotations
@@ -22,8 +21,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-from search_scale import made_up, scale, show_scale
-from search_speed import copy_bandwidth, show_speed, speed
+from search_scale import scale, show_scale
 
 from ensgan.errors import InputError
 from ensgan.search import search
@@ -31,17 +29,16 @@ from ensgan.types import PoolScores
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "bench"
 FORMS = ("symmetric", "directed")
-PARTS = ("speed", "front", "peers", "scale", "hidden")
+PARTS = ("front", "peers", "scale", "hidden")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--parts", default="speed,front,peers,scale", help="of " + ", ".join(PARTS))
+    parser.add_argument("--parts", default="front,peers,scale", help="of " + ", ".join(PARTS))
     parser.add_argument("--scores", type=Path, help="scores.npz; without it --pool is scored")
     parser.add_argument("--pool", type=Path, default=SHARED / "pool110.npz")
     parser.add_argument("--known", type=Path, default=SHARED / "known.json")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="front, hidden: of each search")
-    parser.add_argument("--speed-repeats", type=int, default=100)
     parser.add_argument("--peers", default="random,nsga2,tpe,pymoo", help="comma-separated")
     parser.add_argument("--peer-trials", type=int, default=1000)
     parser.add_argument("--pool-seeds", default="1,2", help="hidden: seeds of other pools")
@@ -51,7 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scale-size", type=int, nargs=2, default=(1000, 10_000))
     parser.add_argument("--scale-seconds", type=float, default=20.0)
     parser.add_argument("--scale-reference", type=float, default=0.0, help="seconds; 0 leaves out")
-    parser.add_argument("--reference-kernel", default="numpy", help="numpy or numba")
 
 
 class Pool:
@@ -90,10 +86,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise SystemExit(f"--parts {', '.join(sorted(strange))}: name some of {', '.join(PARTS)}")
     pool = Pool(args)
     result: dict[str, Any] = {}
-    if "speed" in parts:
-        pools = (pool.scores, made_up(len(pool.scores), 4708))
-        result["speed"] = [speed(each, args.speed_repeats) for each in pools]
-        result["memory_bandwidth_gb_s"] = copy_bandwidth()
     if "front" in parts:
         result["front"] = [
             front(pool.scores, form, pool.best_known(form), seed, args.seconds)
@@ -105,8 +97,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if "hidden" in parts:
         result["hidden"] = hidden(args)
     if "scale" in parts:
-        asked = (args.scale_seconds, args.scale_reference, args.reference_kernel)
-        result["scale"] = scale(*args.scale_size, *asked)
+        result["scale"] = scale(*args.scale_size, args.scale_seconds, args.scale_reference)
     return result
 
 
@@ -114,7 +105,7 @@ def front(
     scores: PoolScores, form: str, known: float | None, seed: int, seconds: float
 ) -> dict[str, Any]:
     cpu = time.process_time()
-    found = search(scores, seconds=seconds, seed=seed, inter=form, kernel="numpy")
+    found = search(scores, seconds=seconds, seed=seed, inter=form)
     cpu = time.process_time() - cpu
     best = known or found.hypervolume
     early = [h for s, _, h in found.history if s <= 0.2]
@@ -145,9 +136,7 @@ def hidden(args: argparse.Namespace) -> list[dict[str, Any]]:
             subprocess.run([*make, "--data", str(data)], check=True, stdout=sys.stderr)
             scores = score(path, args.hidden_members)
         for form in FORMS:
-            long = search(
-                scores, seconds=args.hidden_reference, seed=100, inter=form, kernel="numpy"
-            )
+            long = search(scores, seconds=args.hidden_reference, seed=100, inter=form)
             best = long.hypervolume
             rows.append(
                 {
@@ -164,7 +153,7 @@ def hidden(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def peers(pool: Pool, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """All with numpy: the peers' own time outweighs that of the objectives by far."""
+    """The peers' own time outweighs that of the objectives by far."""
     rows = []
     best = pool.best_known("directed")
     named = [name for name in args.peers.split(",") if name]
@@ -173,9 +162,7 @@ def peers(pool: Pool, args: argparse.Namespace) -> list[dict[str, Any]]:
     ]
     runs += [(name, {"seconds": 1.0}) for name in ("pareto-local", *named)]
     for name, budget in runs:
-        found = search(
-            pool.scores, sampler=name, inter="directed", seed=0, kernel="numpy", **budget
-        )
+        found = search(pool.scores, sampler=name, inter="directed", seed=0, **budget)
         rows.append(
             {
                 "sampler": name,
@@ -194,13 +181,11 @@ def peers(pool: Pool, args: argparse.Namespace) -> list[dict[str, Any]]:
 def show(result: dict[str, Any]) -> None:
     machine = result["machine"]
     print(f"{machine['processor']}, load {machine['load']:.1f}, commit {machine['commit']}")
-    show_speed(result.get("speed", []))
-    if "memory_bandwidth_gb_s" in result:
-        print(f"copying arrays: {result['memory_bandwidth_gb_s']:.1f} GB/s read and written")
     for row in result.get("front", ()):
         print(
             f"{row['inter']} seed {row['seed']}: {row['of_best_at_0.2s']:.6f} at 0.2 s, "
-            f"{row['of_best_at_end']:.6f} at {row['seconds']:g} s (cpu {row['cpu']:.2f} s)"
+            f"{row['of_best_at_end']:.6f} at {row['seconds']:g} s (cpu {row['cpu']:.2f} s, "
+            f"{row['evaluations']:,} evaluations)"
         )
     for row in result.get("hidden", ()):
         least = min(run["of_best_at_end"] for run in row["runs"])

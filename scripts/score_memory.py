@@ -130,8 +130,8 @@ def score_part(folder: Path, budget: int, columns: int) -> dict[str, Any]:
     """What ``ensgan score`` does with the folder, up to the first columns of one block."""
     from ensgan.metrics import measure_pool, prdc
     from ensgan.metrics.blocks import score_block
+    from ensgan.metrics.extend import feature_contents
     from ensgan.metrics.files import load_pool
-    from ensgan.metrics.growing import feature_contents
 
     warm = np.random.default_rng(0).standard_normal((600, 64))
     prdc(warm, warm + 1)  # the libraries' own memory

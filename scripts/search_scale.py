@@ -1,6 +1,6 @@
 """A large made-up pool searched in a process of its own, so that its memory can be read.
 
-Usage: scripts/search_scale.py SECONDS KERNEL MEMBERS POINTS (called by bench_search.py)
+Usage: scripts/search_scale.py SECONDS MEMBERS POINTS (called by bench_search.py)
 """
 
 from __future__ import annotations
@@ -43,33 +43,30 @@ def made_up(members: int, points: int, seed: int = 0) -> PoolScores:
     )
 
 
-def scale(
-    members: int, points: int, seconds: float, reference: float, reference_kernel: str
-) -> dict[str, Any]:
-    """A short search with numpy and, where ``reference`` seconds are given, a long one."""
-    rows = [_in_child(seconds, "numpy", members, points)]
+def scale(members: int, points: int, seconds: float, reference: float) -> dict[str, Any]:
+    """A short search and, where ``reference`` seconds are given, a long one."""
+    rows = [_in_child(seconds, members, points)]
     if reference:
-        rows.append(_in_child(reference, reference_kernel, members, points))
+        rows.append(_in_child(reference, members, points))
         rows[0]["of_reference"] = rows[0]["hypervolume"] / rows[1]["hypervolume"]
     return {"members": members, "points": points, "runs": rows}
 
 
-def _in_child(seconds: float, kernel: str, members: int, points: int) -> dict[str, Any]:
-    words = [sys.executable, str(Path(__file__)), str(seconds), kernel, str(members), str(points)]
+def _in_child(seconds: float, members: int, points: int) -> dict[str, Any]:
+    words = [sys.executable, str(Path(__file__)), str(seconds), str(members), str(points)]
     done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"the search of {members} x {points} failed: see above")
     return dict(json.loads(done.stdout))
 
 
-def one_search(seconds: float, kernel: str, members: int, points: int) -> dict[str, Any]:
+def one_search(seconds: float, members: int, points: int) -> dict[str, Any]:
     scores = made_up(members, points)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     cpu = time.process_time()
-    found = search(scores, seconds=seconds, seed=0, kernel=kernel)
+    found = search(scores, seconds=seconds, seed=0)
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
-        "kernel": kernel,
         "seconds": found.seconds,
         "cpu": time.process_time() - cpu,
         "hypervolume": found.hypervolume,
@@ -84,7 +81,7 @@ def one_search(seconds: float, kernel: str, members: int, points: int) -> dict[s
 def show_scale(result: dict[str, Any]) -> None:
     for row in result["runs"]:
         print(
-            f"{result['members']:,} × {result['points']:,}, {row['kernel']}: hypervolume "
+            f"{result['members']:,} × {result['points']:,}: hypervolume "
             f"{row['hypervolume']:.5f} in {row['seconds']:.0f} s ({row['cpu']:.0f} s of processor "
             f"time, {row['evaluations']:,} evaluations, peak {row['peak_mb']:.0f} MB)"
             + (f", {row['of_reference']:.4%} of the reference" if "of_reference" in row else "")
@@ -92,4 +89,4 @@ def show_scale(result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    print(json.dumps(one_search(float(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:5]))))
+    print(json.dumps(one_search(float(sys.argv[1]), *map(int, sys.argv[2:4]))))

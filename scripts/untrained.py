@@ -39,7 +39,7 @@ def untrained_intra_d(job: MemberJob, count: int) -> float:
     features = embedding.embed(images, embedding.load_extractor(job.extractor)).features
     real = np.load(job.reference, allow_pickle=False)
     reference = metrics.prepare(real, job.k, backend=job.backend)
-    return float(metrics.score_member(reference, features).intra_d)
+    return float(metrics.score_member(reference, features).d)
 
 
 def rows(

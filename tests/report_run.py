@@ -11,7 +11,7 @@ from tiny_sweep import tiny
 
 from ensgan.config import parse_spec
 from ensgan.files import write_json
-from ensgan.report.grid import image_grid
+from ensgan.report.pictures import image_grid
 from ensgan.store import MemoryStore
 from ensgan.types import Front, FrontPoint, Samples
 
@@ -120,7 +120,13 @@ def recorded(folder: Path, *, bare: bool = False) -> tuple[MemoryStore, str]:
         _log(store, run_id, folder, "front/front.json", FRONT.to_json())
         _log(store, run_id, folder, "privacy/memorisation.json", privacy)
         row = {"strategy": EVIL, "members": ["A@10"], "repeats": 2, "metrics": {"g_mean": SPREAD}}
-        table = {"reference": "selected", "test": "paired t", "strategies": [row]}
+        table = {
+            "reference": "selected",
+            "test": "paired t",
+            "strategies": [row],
+            "undecided": "undecided: too little training",
+            "verdict": "undecided: too little training",
+        }
         _log(store, run_id, folder, "downstream/table.json", table)
         ensemble = {
             "members": [{"name": "A@10", "weight": 1.0}],

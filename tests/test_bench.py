@@ -51,3 +51,16 @@ def test_a_large_search_in_its_own_process() -> None:
     assert 0.9 < short["of_reference"] <= 1.0 + 1e-9
     assert long["evaluations"] > 0 and short["peak_mb"] > 1
     assert {"commit", "processor", "load"} <= set(found["machine"])
+
+
+def test_what_scores_and_rules_are_worth(shared: Path) -> None:
+    """The figures of docs/results/usefulness.md."""
+    found = bench("usefulness", "--seeds", 2, "--pool", shared / "bench" / "pool60")
+    for space in ("medical-joint", "random-joint"):
+        rho = {name: value["rho"] for name, value in found["correlations"][space].items()}
+        assert rho["capped Intra-d"] >= 0.6 > 0.45 > rho["Intra-d"]
+        assert rho["-Inter-d"] < -0.6
+    worth = {pick["rule"]: pick["worth"] for pick in found["picks"]}
+    assert worth["random-joint:knee"] < worth["all"] < worth["random-joint:capped Intra-d"]
+    for chosen in found["validated"]:
+        assert chosen["least_worth"] > worth["all"] and max(chosen["members"]) <= 30

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from small_disk import small_disk
 
-from ensgan.errors import DataError, InputError, StoreError, unknown_name
+from ensgan.errors import DataError, StoreError, unknown_name
 from ensgan.files import atomic_path, content_key, read_npz, write_bytes, write_json, write_npz
-from ensgan.types import Front, FrontPoint, MemberId, PoolScores, Samples, harmonic_mean
+from ensgan.types import Front, FrontPoint, PoolScores, Samples, harmonic_mean
 
 
 def scores(names: tuple[str, ...] = ("A@1", "B@2")) -> PoolScores:
@@ -42,13 +42,6 @@ def test_harmonic_mean(density: float, coverage: float) -> None:
     else:
         assert d == pytest.approx(2 * density * coverage / (density + coverage), abs=1e-300)
         assert d <= 2 * min(density, coverage) + 1e-12
-
-
-@pytest.mark.parametrize("text", ["SNGAN", "@5", "a@b", "../x@3", "a b@3"])
-def test_member_names_are_checked(text: str) -> None:
-    with pytest.raises(InputError):
-        MemberId.parse(text)
-    assert str(MemberId.parse("StyleGAN2-ADA@60000")) == "StyleGAN2-ADA@60000"
 
 
 def test_scores_round_trip(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from typer.core import TyperGroup
 
 from ensgan import __version__
 from ensgan.errors import EnsganError, last_line
+from ensgan.text import hide_credentials, printable
 
 # Name, where it is, and the first sentence of its help. One line per command.
 COMMANDS = (
@@ -151,7 +152,7 @@ def main() -> None:
 def _end(message: str, code: int) -> None:
     """Say a last sentence, where there is still somewhere to say it, and leave."""
     with contextlib.suppress(OSError, ValueError, AttributeError):  # stderr closed or full
-        sys.stderr.write(f"{message}\n")
+        sys.stderr.write(f"{printable(hide_credentials(message))}\n")
         sys.stderr.flush()
     sys.exit(code)
 

@@ -49,15 +49,17 @@ def bundle(
 
     Example: ensgan bundle front.json my-pool/ --scores scores.npz -o ensemble/ --record
     """
-    from ensgan.ensemble import load_ensemble
+    from ensgan.ensemble import is_whole_ensemble, load_ensemble
+    from ensgan.outputs import claim_folder
     from ensgan.recording import external_ensemble as outside
     from ensgan.search import select
     from ensgan.types import Front, PoolScores
 
-    found, known = Front.load(front), PoolScores.load(scores)
-    selection = select(found, rule, pool=known)
+    claim_folder(output, inputs=[front, pool, scores], is_ours=is_whole_ensemble)
+    searched, known = Front.load(front), PoolScores.load(scores)
+    selection = select(searched, rule, pool=known)
     images = read_images(pool, RealSource(data, data_dir, image_size, accept_checksum))
-    outside.bundle(output, pool=images, scores=known, front=found, selection=selection)
+    outside.bundle(output, pool=images, scores=known, front=searched, selection=selection)
     value: dict[str, Any] = {
         "folder": str(output),
         "rule": selection.rule,
@@ -72,7 +74,7 @@ def bundle(
             output,
             name=name,
             pool=images,
-            front=found,
+            front=searched,
             selection=selection,
         )
     emit(value, as_json=json, table=lambda: lines(value))

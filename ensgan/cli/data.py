@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -14,6 +14,22 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from ensgan.data import DataReport
+
+SizeOption: TypeAlias = Annotated[
+    int, typer.Option("--image-size", min=8, help="Side the images are brought to, pixels.")
+]
+AcceptOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--accept-checksum",
+        envvar="ENSGAN_ACCEPT_CHECKSUM",
+        help="MD5 or SHA-256 of a file to accept instead of the official one, or 'any'.",
+    ),
+]
+SettingOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--option", metavar="KEY=VALUE", help="A setting under dataset.options."),
+]
 
 app = typer.Typer(no_args_is_help=True, help="Look at data sets.")
 
@@ -28,11 +44,11 @@ def list_sets(json: JsonOption = False) -> None:
     """
     from rich.table import Table
 
-    from ensgan.data import SOURCES
+    from ensgan.data import DATASETS
 
     def table() -> RenderableType:
         shown = Table("name", "what", "options")
-        for source in SOURCES.values():
+        for source in DATASETS:
             shown.add_row(source.name, source.summary, ", ".join(o.name for o in source.options))
         return shown
 
@@ -41,7 +57,7 @@ def list_sets(json: JsonOption = False) -> None:
             "summary": source.summary,
             "options": {option.name: option.default for option in source.options},
         }
-        for source in SOURCES.values()
+        for source in DATASETS
     }
     emit(value, as_json=json, table=table)
 
@@ -55,22 +71,10 @@ def check(
         Path | None,
         typer.Option("--data-dir", help="Folder of the files; default: ENSGAN_DATA, ~/.medmnist."),
     ] = None,
-    image_size: Annotated[
-        int, typer.Option("--image-size", help="Side the images are brought to, pixels.")
-    ] = 32,
-    accept_checksum: Annotated[
-        str | None,
-        typer.Option(
-            "--accept-checksum",
-            envvar="ENSGAN_ACCEPT_CHECKSUM",
-            help="MD5 or SHA-256 of a file to accept instead of the official one, or 'any'.",
-        ),
-    ] = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option("--option", metavar="KEY=VALUE", help="A setting under dataset.options."),
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of random splits and drawn images.")] = 0,
+    image_size: SizeOption = 32,
+    accept_checksum: AcceptOption = None,
+    option: SettingOption = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of random splits, drawn images.")] = 0,
     near: Annotated[
         bool, typer.Option("--near/--no-near", help="Look for near duplicates as well.")
     ] = True,
@@ -80,6 +84,8 @@ def check(
     json: JsonOption = False,
 ) -> None:
     """Show splits, classes, sizes, intensities, duplicates, hashes and licence of a data set.
+
+    Exits with 1 when an image is in two splits, with --strict on any problem.
 
     Example: ensgan data check pneumoniamnist --data-dir ~/data
     """
@@ -102,6 +108,8 @@ def check(
     emit(report.to_json(), as_json=json, table=lambda: _table(report))
     if strict and report.problems:
         raise EnsganError(f"{data} has {len(report.problems)} problems (see above)")
+    if report.leaks:
+        raise EnsganError(f"the splits of {data} share images (see above): take them out of one")
 
 
 def parse_options(texts: list[str]) -> dict[str, bool | int | float | str | None]:
@@ -110,9 +118,8 @@ def parse_options(texts: list[str]) -> dict[str, bool | int | float | str | None
     Raises:
         InputError: a text of another form.
     """
-    import yaml
-
-    from ensgan.errors import InputError
+    from ensgan.config import read_yaml
+    from ensgan.errors import ConfigError, InputError
 
     options: dict[str, bool | int | float | str | None] = {}
     for text in texts:
@@ -120,9 +127,9 @@ def parse_options(texts: list[str]) -> dict[str, bool | int | float | str | None
         if not key or not equals:
             raise InputError(f"--option '{text}': write it as KEY=VALUE")
         try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise InputError(f"--option '{text}': the value is not YAML") from error
+            parsed = read_yaml(value, f"--option '{text}'")
+        except ConfigError as error:
+            raise InputError(f"--option '{text}': the value {error.problems[0]}") from error
         if isinstance(parsed, (dict, list)):
             raise InputError(f"--option '{text}': the value must be a number, word or flag")
         options[key] = parsed if isinstance(parsed, (bool, int, float)) else str(value) or None
@@ -131,22 +138,19 @@ def parse_options(texts: list[str]) -> dict[str, bool | int | float | str | None
 
 def _table(report: DataReport) -> RenderableType:
     from rich.console import Group
-    from rich.markup import escape
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("split", "images", *map(escape, report.class_names), "mean", "sd", "blank")
+    table = Table("split", *("images", "mean", "sd", "blank"))
     for name, split in report.splits.items():
-        intensity = split.intensity
-        cells = [f"{count:,}" for count in split.classes.values()]
-        table.add_row(
-            name,
-            f"{split.images:,}",
-            *cells,
-            f"{intensity.mean:.1f}",
-            f"{intensity.std:.1f}",
-            str(split.blank),
-        )
+        level = split.intensity
+        cells = (f"{split.images:,}", f"{level.mean:.1f}", f"{level.std:.1f}", f"{split.blank:,}")
+        table.add_row(name, *cells)
+    # One row per class: a column each would be cut in a terminal of 80 columns.
+    classes = Table("class", *report.splits)
+    for name in report.class_names:
+        row = [f"{split.classes[name]:,}" for split in report.splits.values()]
+        classes.add_row(name, *row)
     kind = "grey" if report.channels == 1 else "RGB"
     size = report.image_size
     lines = [
@@ -166,7 +170,7 @@ def _table(report: DataReport) -> RenderableType:
         lines += ["  " + ", ".join(pairs)] if pairs else []
     lines += [f"problem: {problem}" for problem in report.problems] or ["no problems found"]
     lines += [f"note: {text}" for text in report.notes]
-    return Group(table, Text("\n".join(lines)))
+    return Group(table, classes, Text("\n".join(lines)))
 
 
 def _bars(histogram: tuple[int, ...]) -> str:

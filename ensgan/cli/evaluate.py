@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ensgan.cli import evaluation_options as given
-from ensgan.cli.evaluation_view import classifiers, shown
+from ensgan.cli import evaluations as given
+from ensgan.cli.evaluations import classifiers, shown
 from ensgan.cli.output import JsonOption, emit, warn
 from ensgan.cli.sweep import AddressOption, OpenClusterOption
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from ensgan.cli.data import parse_options
+from ensgan.cli.data import AcceptOption, SettingOption, SizeOption, parse_options
 from ensgan.cli.first_sweep import Machine, propose, to_tree, to_yaml
-from ensgan.cli.output import JsonOption, emit, progress
+from ensgan.cli.output import JsonOption, check_output, emit, progress
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -19,21 +19,6 @@ OutputOption: TypeAlias = Annotated[
 ]
 DataDirOption: TypeAlias = Annotated[
     Path | None, typer.Option("--data-dir", help="Folder of a named data set's files.")
-]
-SizeOption: TypeAlias = Annotated[
-    int, typer.Option("--image-size", help="Side of the images, pixels.")
-]
-AcceptOption: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--accept-checksum",
-        envvar="ENSGAN_ACCEPT_CHECKSUM",
-        help="MD5 or SHA-256 of a file to accept instead of the official one, or 'any'.",
-    ),
-]
-SettingOption: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option("--option", metavar="KEY=VALUE", help="A setting under dataset.options."),
 ]
 ForceOption: TypeAlias = Annotated[bool, typer.Option("--force", help="Overwrite the file.")]
 
@@ -56,10 +41,12 @@ def init(
     """
     from ensgan.config import parse_spec
     from ensgan.data import check, load_dataset
-    from ensgan.errors import InputError
     from ensgan.files import write_bytes
+    from ensgan.inputs import printable
     from ensgan.sweep.sweep_file import known_names
 
+    check_output(output)
+    _require_new(output, force)
     options = parse_options(option or [])
     if accept_checksum is not None:
         options["accept_checksum"] = accept_checksum
@@ -77,17 +64,27 @@ def init(
     text = to_yaml(choices)
     spec = parse_spec(to_tree(choices), source="the proposed sweep", known=known_names())
     path = output or Path(f"{spec.name}.yaml")
-    if path.exists() and not force:
-        raise InputError(f"{path} exists: name another file with -o, or overwrite it with --force")
+    _require_new(path, force)
     write_bytes(path, text.encode())
     value = {
-        "path": str(path),
+        "path": printable(path),
         "spec": to_tree(choices),
         "reasons": {choice.key: choice.reason for choice in choices if choice.reason},
         "problems": list(report.problems),
         "notes": list(report.notes),
     }
     emit(value, as_json=json, table=lambda: _shown(path, text, report.problems, report.notes))
+
+
+def _require_new(path: Path | None, force: bool) -> None:
+    from ensgan.errors import InputError
+    from ensgan.inputs import kind
+
+    found = "absent" if path is None else kind(path)
+    if found == "special":
+        raise InputError(f"cannot write {path}: it is a pipe, a socket or a device; name a file")
+    if found != "absent" and not force:
+        raise InputError(f"{path} exists: name another file with -o, or overwrite it with --force")
 
 
 def locate(
@@ -99,17 +96,21 @@ def locate(
         InputError: neither a registered name nor an existing folder or file.
     """
     from ensgan.data import names
-    from ensgan.data.medmnist_table import parse_file_name
+    from ensgan.data.medmnist import parse_file_name, refuse_volumes
     from ensgan.errors import DataError, unknown_name
+    from ensgan.inputs import kind, printable
 
     if data in names():
         folder = None if data_dir is None else str(data_dir)
         return {"name": data, "data_dir": folder, "options": options}
     path = Path(data).expanduser()
-    if path.is_dir():
+    found = kind(path)
+    if found != "absent" and printable(path.resolve()) != str(path.resolve()):
+        raise DataError(f"{printable(path.resolve())} is not a UTF-8 name: rename it")
+    if found == "folder":
         name = "aiforcovid" if _has_prognosis_table(path) else "folder"
         return {"name": name, "data_dir": str(path.resolve()), "options": options}
-    if path.is_file() and path.suffix == ".npz":
+    if found == "file" and path.suffix == ".npz":
         folder = str(path.resolve().parent)
         official = parse_file_name(path.name)
         if official is None:
@@ -117,8 +118,9 @@ def locate(
             return {"name": "npz", "data_dir": folder, "options": options}
         options = {"source_size": official[1], **options}
         return {"name": official[0], "data_dir": folder, "options": options}
-    if "/" in data or path.exists():
+    if "/" in data or found != "absent":
         raise DataError(f"{path} is neither a folder nor an .npz file")
+    refuse_volumes(data)
     raise DataError(unknown_name("data set", data, names()))
 
 
@@ -143,7 +145,7 @@ def this_machine() -> Machine:
     """The cores and GPUs this process may use."""
     import torch
 
-    from ensgan.data.decode import available_cores
+    from ensgan.data.image_files import available_cores
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     memory = [torch.cuda.get_device_properties(index).total_memory for index in range(count)]
@@ -153,12 +155,17 @@ def this_machine() -> Machine:
 def _shown(
     path: Path, text: str, problems: tuple[str, ...], notes: tuple[str, ...]
 ) -> RenderableType:
+    import shlex
+
     from rich.text import Text
 
+    from ensgan.inputs import printable
+
+    name = shlex.quote(printable(path))
     said = [f"problem: {problem}" for problem in problems] + [f"note: {note}" for note in notes]
     steps = [
-        f"wrote {path}; next:",
-        f"  ensgan sweep {path} --dry-run   # what it will take",
-        f"  ensgan sweep {path}",
+        f"wrote {name}; next:",
+        f"  ensgan sweep {name} --dry-run   # what it will take",
+        f"  ensgan sweep {name}",
     ]
     return Text("\n".join([text, *said, *steps]))

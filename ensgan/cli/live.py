@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from ensgan.cli.output import PlainConsole
 from ensgan.sweep.events import Event, OnEvent
 
 QUIET_KINDS = {"progress"}
@@ -26,13 +26,13 @@ def watching(as_json: bool) -> Iterator[OnEvent]:
     if as_json:
         yield _json_lines(sys.stdout)
         return
-    console = Console(file=sys.stderr)
+    console = PlainConsole(stderr=True)
     if not console.is_terminal:
         yield _plain_lines(sys.stderr)
         return
     table = _LiveTable()
     with Live(console=console, get_renderable=table.render, refresh_per_second=2) as live:
-        yield table.listener(lambda line: live.console.print(line, markup=False))
+        yield table.listener(lambda line: live.console.print(line))
 
 
 def _json_lines(stream: TextIO) -> OnEvent:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,9 +19,11 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
 from rich.text import Text
 
-from ensgan.errors import InputError
+from ensgan.outputs import claim_output
+from ensgan.text import hide_credentials, printable
 
 JsonOption: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else.")
@@ -30,7 +31,26 @@ JsonOption: TypeAlias = Annotated[
 ReportProgress: TypeAlias = Callable[[int, int], None]
 """Called with (done, total)."""
 
-_messages = Console(stderr=True)
+
+class PlainConsole(Console):
+    """A console that shows text as it is: no markup in it is obeyed, no terminal codes get out.
+
+    Names of runs, members and classes come from files and servers of others.
+    """
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, markup=False, emoji=False)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """See :meth:`rich.console.Console.render`; every text that is shown comes by here."""
+        for segment in super().render(renderable, options):
+            text = segment.text if segment.control else hide_credentials(printable(segment.text))
+            yield Segment(text, segment.style, segment.control)
+
+
+_messages = PlainConsole(stderr=True)
 
 
 def emit(value: Mapping[str, Any], *, as_json: bool, table: Callable[[], RenderableType]) -> None:
@@ -40,7 +60,7 @@ def emit(value: Mapping[str, Any], *, as_json: bool, table: Callable[[], Rendera
     else:
         shown = table()
         # Sentences, commands and files to copy keep their lines; tables fit the terminal.
-        Console().print(shown, soft_wrap=isinstance(shown, str | Text))
+        PlainConsole().print(shown, soft_wrap=isinstance(shown, str | Text))
 
 
 def note(message: str) -> None:
@@ -51,30 +71,26 @@ def note(message: str) -> None:
 
 def warn(message: str) -> None:
     """Say something on stderr that must be seen, terminal or not."""
-    _messages.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
+    _messages.print(f"warning: {message}", style="yellow", soft_wrap=True)
 
 
-def check_output(*paths: Path | None) -> None:
-    """Refuse, before any work, files that cannot be written when it is done.
+def check_output(*paths: Path | None, inputs: Iterable[Path | None] = ()) -> None:
+    """Refuse, before any work, outputs that would destroy something; see :func:`claim_output`.
+
+    Args:
+        paths: every file that the command writes; None for those not asked for.
+        inputs: every file and folder that it reads.
 
     Raises:
-        InputError: a folder, or a file below one that cannot be written to.
+        InputError: one of them cannot be written, is read, or is named twice.
     """
-    for path in paths:
-        if path is None:
-            continue
-        if path.is_dir():
-            raise InputError(f"cannot write {path}: it is a folder; name a file in it")
-        above = next(each for each in path.absolute().parents if each.exists())
-        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-            raise InputError(
-                f"cannot write {path}: {above} is no folder that you may write to; name another "
-                "place"
-            )
+    for place, path in enumerate(paths):
+        if path is not None:
+            claim_output(path, inputs=inputs, outputs=paths[:place])
 
 
 class _RateColumn(ProgressColumn):
-    """How many units a second."""
+    """How many units per second."""
 
     def __init__(self, unit: str) -> None:
         super().__init__()

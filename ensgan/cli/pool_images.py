@@ -1,23 +1,25 @@
-"""A pool brought as images: its real set, reading it, and embedding it on the way in."""
+"""What ``ensgan score`` reads: a pool of features, or of images that are embedded on the way in."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import Annotated, TypeAlias
 
+import torch
 import typer
 
+from ensgan.caches import cache_folder
 from ensgan.cli.output import progress
+from ensgan.data import DATASETS, load_dataset
+from ensgan.data.pool import ImagePool, is_image_pool, read_others, read_pool
+from ensgan.embedding import Extractor, embed, make_extractor
 from ensgan.errors import InputError
-
-if TYPE_CHECKING:
-    from ensgan.data.pool import ImagePool
-    from ensgan.embedding import Extractor
-    from ensgan.metrics.files import PoolFeatures
-    from ensgan.types import Dataset, PoolScores, UInt8Array
+from ensgan.metrics import PoolLabels
+from ensgan.metrics.extend import feature_contents, labelled_contents, still_valid
+from ensgan.metrics.files import PoolFeatures, load_array, load_pool
+from ensgan.types import Dataset, Float32Array, PoolScores, UInt8Array
 
 DataOption: TypeAlias = Annotated[
     str | None,
@@ -65,10 +67,8 @@ class RealSource:
         """
         if self.data is None:
             return None
-        from ensgan.data import SOURCES, load_dataset
-
-        source = SOURCES.get(self.data)
-        takes = source is None or any(each.name == "accept_checksum" for each in source.options)
+        options = DATASETS.get(self.data).options if self.data in DATASETS else None
+        takes = options is None or any(option.name == "accept_checksum" for option in options)
         accepted = self.accept_checksum if takes and not Path(self.data).is_dir() else None
         return load_dataset(
             self.data,
@@ -84,8 +84,6 @@ def read_images(folder: Path, real: RealSource) -> ImagePool:
     Raises:
         InputError: it holds features, or images that cannot be used.
     """
-    from ensgan.data.pool import is_image_pool, read_pool
-
     if not is_image_pool(folder):
         raise InputError(
             f"{folder} is no pool of images: it needs real/ with images (or --data) and "
@@ -97,52 +95,93 @@ def read_images(folder: Path, real: RealSource) -> ImagePool:
         )
 
 
-def embed_pool(
-    pool: ImagePool,
-    extractor: str,
-    weights: Path | None,
-    on_progress: Callable[[int, int], None],
-    held_out: UInt8Array | None = None,
-) -> PoolFeatures:
-    """Embed a pool of images; what was embedded before is read from the cache.
+@dataclass(frozen=True)
+class PoolSource:
+    """Where a pool lies: features, or images with what embeds them.
 
-    Args:
-        pool: the images.
-        extractor: name of the network, which runs on the GPU when there is one.
+    Attributes:
+        path: file or folder.
+        real: real images that are not in the pool's folder.
+        extractor: name of the network that embeds images, on the GPU when there is one.
         weights: its weight file; None downloads or makes the weights (kept in the cache).
-        on_progress: called with (images done, images in all).
-        held_out: real images never trained on, of the pool's size.
-
-    Raises:
-        InputError: an extractor that needs labels which the real images do not have.
+        held_out: real images never trained on, or their features.
+        per_class: the labels are needed.
     """
-    from ensgan.embedding import embed
-    from ensgan.files import cache_folder
-    from ensgan.metrics.files import PoolFeatures
 
-    network = _extractor(extractor, weights, pool)
-    sets = [pool.real.images, *(member.samples.images for member in pool.members)]
-    sets += [] if held_out is None else [held_out]
+    path: Path
+    real: RealSource
+    extractor: str
+    weights: Path | None
+    held_out: Path | None
+    per_class: bool
+
+    def read(self, scratch: Path, memory_bytes: int) -> PoolFeatures:
+        """The features; what is larger than the memory is mapped, unpacked to ``scratch``.
+
+        Raises:
+            DataError: no pool, or one that cannot be read.
+            InputError: real images given for a pool of features, no labels where they are needed,
+                or an extractor that needs them.
+        """
+        if is_image_pool(self.path):
+            return self._embedded()
+        if self.real.data is not None:
+            raise InputError(f"--data gives real images, but {self.path} holds features: drop it")
+        pool = load_pool(self.path, scratch=scratch, memory_bytes=memory_bytes)
+        if self.per_class and pool.labels is None:
+            raise InputError(
+                f"--classes per-class needs labels, which {self.path} lacks: add real_labels [N] "
+                "and fake_labels [M,S] to features.npz, or score images in class folders"
+            )
+        held_out = None if self.held_out is None else load_array(self.held_out)
+        labels = pool.labels if self.per_class else None
+        contents = feature_contents(pool.real, pool.fakes, pool.names, labels)
+        return replace(pool, contents=contents, labels=labels, held_out=held_out)
+
+    def _embedded(self) -> PoolFeatures:
+        """Features of images; those in the pool's ``held_out/`` count when nothing else is said."""
+        images = read_images(self.path, self.real)
+        labels: PoolLabels | None = None
+        if self.per_class:
+            unlabelled = [member.name for member in images.members if not member.labelled]
+            if len(images.class_names) < 2 or unlabelled:
+                raise InputError(
+                    f"--classes per-class needs labelled images, and {self.path} has none for "
+                    f"{', '.join(unlabelled) or 'the real ones'}: put them into class folders"
+                )
+            labels = images.real.labels, [member.samples.labels for member in images.members]
+        held_out = self.held_out
+        if held_out is None and (self.path / "held_out").is_dir():
+            held_out = self.path / "held_out"
+        sets = [images.real.images, *(member.samples.images for member in images.members)]
+        if held_out is not None:
+            sets.append(read_others(held_out, images.real.shape))
+        network = _extractor(self.extractor, self.weights, images)
+        real, *fakes = _embed_all(sets, network)
+        unseen = None if held_out is None else fakes.pop()
+        names = tuple(member.name for member in images.members)
+        contents = images.contents
+        if labels is not None:
+            contents = labelled_contents(contents, labels)
+        return PoolFeatures(real, tuple(fakes), names, network.key, contents, unseen, labels)
+
+
+def _embed_all(sets: Sequence[UInt8Array], network: Extractor) -> list[Float32Array]:
+    """Features of sets of images; what was embedded before is read from the cache."""
     total, done = sum(map(len, sets)), 0
     features = []
-
-    def told(before: int, part: int, _: int) -> None:
-        on_progress(before + part, total)
-
-    for images in sets:
-        embedded = embed(
-            images,
-            network,
-            cache=cache_folder() / "features",
-            on_progress=partial(told, done),
-        )
-        features.append(embedded.features)
-        done += len(images)
-        on_progress(done, total)
-    names = tuple(member.name for member in pool.members)
-    unseen = None if held_out is None else features.pop()
-    real, *fakes = features
-    return PoolFeatures(real, tuple(fakes), names, network.key, pool.contents, unseen)
+    with progress("embedding", "images") as report:
+        for images in sets:
+            embedded = embed(
+                images,
+                network,
+                cache=cache_folder() / "features",
+                on_progress=lambda part, _, before=done: report(before + part, total),  # type: ignore[misc]
+            )
+            features.append(embedded.features)
+            done += len(images)
+            report(done, total)
+    return features
 
 
 def known_part(
@@ -153,9 +192,6 @@ def known_part(
     Raises:
         DataError: no scores, or scores taken with other real images or settings.
     """
-    from ensgan.metrics.growing import still_valid
-    from ensgan.types import PoolScores
-
     return still_valid(
         PoolScores.load(path),
         names=pool.names,
@@ -167,12 +203,6 @@ def known_part(
 
 
 def _extractor(name: str, weights: Path | None, pool: ImagePool) -> Extractor:
-    import torch
-
-    from ensgan.embedding import make_extractor
-    from ensgan.files import cache_folder
-    from ensgan.types import Dataset
-
     if name == "medical" and weights is None and len(pool.class_names) < 2:
         raise InputError(
             "the extractor 'medical' is trained on labelled images, which this pool does not "

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.table import Table
 
+from ensgan import metrics
 from ensgan.cli.output import JsonOption, emit, warn
-from ensgan.cli.score import say_backend
-from ensgan.cli.score_options import BackendOption
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from ensgan.metrics import PRDC
+from ensgan.cli.score import BackendOption
+from ensgan.metrics.files import load_array
 
 
 def prdc(
@@ -30,17 +27,11 @@ def prdc(
 
     Example: ensgan prdc real.npy fake.npy -k 5 --json
     """
-    from ensgan import metrics
-    from ensgan.metrics.files import load_array
-
-    say_backend(backend)
     result = metrics.prdc(load_array(real), load_array(fake), k, backend=backend, on_warning=warn)
     emit(result.to_json(), as_json=as_json, table=lambda: _table(result))
 
 
-def _table(result: PRDC) -> Table:
-    from rich.table import Table
-
+def _table(result: metrics.PRDC) -> Table:
     table = Table("measure", "value", title=f"k = {result.k}, {result.backend}")
     for name in ("precision", "recall", "density", "coverage"):
         table.add_row(name, f"{getattr(result, name):.4f}")

@@ -25,6 +25,9 @@ def report(
     log: Annotated[
         bool, typer.Option(help="Also store the page with the run and link it there.")
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a file that is no report.")
+    ] = False,
     storage: StorageOption = None,
     uri: UriOption = None,
     json: JsonOption = False,
@@ -38,6 +41,7 @@ def report(
     Example: ensgan report 3f2a9c… -o report.html
     """
     from ensgan.files import write_bytes
+    from ensgan.outputs import claim_output
     from ensgan.recording.views import log_report
     from ensgan.report.content import collect
     from ensgan.report.page import render
@@ -47,6 +51,7 @@ def report(
         raise InputError(f"'{output}' is no HTML file: name it report.html, for example")
     if log and show_real:
         raise InputError("--log would put real images into the tracking store: drop --show-real")
+    claim_output(output, is_ours=_is_report, force=force)
     store = open_store(uri, storage)
     real_from = (storage or default_storage()).resolve() if show_real else None
     content = collect(store, run, real_from=real_from)
@@ -58,3 +63,9 @@ def report(
         warn(f"{output} shows real training images: treat it as you treat the data set")
     value = {"run_id": run, "report": str(output), "bytes": len(page), "real_images": show_real}
     emit(value, as_json=json, table=lambda: lines(value))
+
+
+def _is_report(path: Path) -> bool:
+    """Whether a file is a report: its title says so near the beginning."""
+    with path.open("rb") as stream:
+        return b"ensgan report</title>" in stream.read(1 << 16)

@@ -67,8 +67,7 @@ def verified(ensemble: Ensemble, unlisted: Sequence[str]) -> dict[str, Any]:
 
 
 def runs_table(found: Sequence[dict[str, Any]]) -> Table:
-    """Sweeps, one a row."""
-    from rich.markup import escape
+    """Sweeps, one per row."""
     from rich.table import Column, Table
 
     sweep = Column("sweep", min_width=14, overflow="fold")
@@ -78,7 +77,7 @@ def runs_table(found: Sequence[dict[str, Any]]) -> Table:
     for run in found:
         table.add_row(
             run["run_id"],
-            escape(f"{run['name']} on {run['dataset'] or '?'}"),
+            f"{run['name']} on {run['dataset'] or '?'}",
             _score(run["intra_d"]),
             _score(run["inter_d"]),
             f"{len(run['selected']) or '–'}/{_text(run['members'])}",
@@ -92,7 +91,6 @@ def show_table(
 ) -> RenderableType:
     """A run with what lies below it."""
     from rich.console import Group
-    from rich.markup import escape
     from rich.table import Column, Table
 
     from ensgan.store import TAG_RECORD
@@ -107,17 +105,17 @@ def show_table(
         **{name: _text(value) for name, value in record.metrics.items()},
         **{name: value for name, value in record.tags.items() if name != TAG_RECORD},
     }.items():
-        head.add_row(escape(key), escape(value))
+        head.add_row(key, value)
     columns = [Column(name, no_wrap=True) for name in ("run below", "name", "score", "status")]
     columns[0].min_width = 32
     below = Table(*columns, box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for child in children:
         name = child.name if child.kind == "gan" else f"{child.kind} {child.name}"
         name = name.removeprefix("search ")
-        below.add_row(child.run_id, escape(name), _shown_score(child), child.status)
+        below.add_row(child.run_id, name, _shown_score(child), child.status)
     stored = Table("file", Column("bytes", justify="right"), box=None, pad_edge=False)
     for name, size in files.items():
-        stored.add_row(escape(name), str(size))
+        stored.add_row(name, str(size))
     parts = [table for table in (below, stored) if table.row_count]
     return Group(head, *(part for table in parts for part in ("", table)))
 
@@ -131,8 +129,7 @@ def _shown_score(record: RunRecord) -> str:
 
 
 def lines(value: dict[str, Any]) -> Table:
-    """A result, one line a field."""
-    from rich.markup import escape
+    """A result, one line per field."""
     from rich.table import Column, Table
 
     table = Table.grid(Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2))
@@ -141,7 +138,7 @@ def lines(value: dict[str, Any]) -> Table:
             entry = ", ".join(f"{name} {_text(part)}" for name, part in entry.items())
         elif isinstance(entry, list):
             entry = ", ".join(str(part) for part in entry)
-        table.add_row(key, escape(str(entry)))
+        table.add_row(key, str(entry))
     return table
 
 
@@ -163,7 +160,7 @@ def _text(value: object) -> str:
 
 
 def comparison(records: Sequence[RunRecord]) -> dict[str, Any]:
-    """Runs side by side: every list has one entry a run, None where a run has no such value."""
+    """Runs side by side: every list has one entry per run, None where a run has no such value."""
     members = [summary(record)["selected"] for record in records]
     params = {
         name: [record.params.get(name) for record in records]
@@ -183,16 +180,15 @@ def comparison(records: Sequence[RunRecord]) -> dict[str, Any]:
 
 
 def comparison_table(value: dict[str, Any]) -> Table:
-    """A comparison, one column a run."""
-    from rich.markup import escape
+    """A comparison, one column per run."""
     from rich.table import Table
 
     table = Table("")
     for run in value["runs"]:
-        table.add_column(escape(run), overflow="fold")
-    table.add_row("name", *(escape(name) for name in value["names"]))
+        table.add_column(run, overflow="fold")
+    table.add_row("name", *(name for name in value["names"]))
     for name, entries in {**value["params"], **value["metrics"]}.items():
-        table.add_row(escape(name), *(escape(_text(entry)) for entry in entries))
-    table.add_row("selected", *(escape(", ".join(names)) for names in value["selected"]))
-    table.caption = f"members in all: {escape(', '.join(value['shared'])) or 'none'}"
+        table.add_row(name, *(_text(entry) for entry in entries))
+    table.add_row("selected", *(", ".join(names) for names in value["selected"]))
+    table.caption = f"members in all: {', '.join(value['shared']) or 'none'}"
     return table

@@ -76,7 +76,7 @@ def runs(
     params = {"dataset": dataset} if dataset else {}
     wanted = status if status in (None, INTERRUPTED) else status_named(status)
     order = {"date": "started", "-date": "-started"}.get(sort, sort)
-    found = [
+    listed = [
         entry
         for record in store.find(params=params, order=order, limit=MOST_RUNS)
         for entry in [summary(record, is_interrupted=record.run_id in interrupted)]
@@ -84,9 +84,9 @@ def runs(
         and (gan is None or gan in {name.partition("@")[0] for name in entry["selected"]})
         and (since is None or record.started >= since.replace(tzinfo=timezone.utc))
     ][:limit]
-    if not found:
+    if not listed:
         note(f"no such sweeps are recorded in {store.uri}")
-    emit({"runs": found}, as_json=json, table=lambda: runs_table(found))
+    emit({"runs": listed}, as_json=json, table=lambda: runs_table(listed))
 
 
 def show(
@@ -124,13 +124,14 @@ def pull(
     Example: ensgan pull 3f2a9c… -o ensemble/
     """
     from ensgan.ensemble import pull as pull_ensemble
-    from ensgan.store import is_model_address, open_store, run_of_model
+    from ensgan.outputs import claim_folder
+    from ensgan.store import open_store, run_of_model
 
+    claim_folder(output)
     store = open_store(uri, storage)
-    if is_model_address(run):
-        run = run_of_model(store, run)
-    ensemble = pull_ensemble(store, run, output)
-    value = {"run_id": run, "folder": str(output), **description(ensemble)}
+    run_id = run_of_model(store, run)
+    ensemble = pull_ensemble(store, run_id, output)
+    value = {"run_id": run_id, "folder": str(output), **description(ensemble)}
     emit(value, as_json=json, table=lambda: lines(value))
 
 
@@ -148,15 +149,15 @@ def verify(
 
     from ensgan.ensemble import load_ensemble, unlisted_files
     from ensgan.ensemble import pull as pull_ensemble
-    from ensgan.store import is_model_address, open_store, run_of_model
+    from ensgan.store import open_store, run_of_model
 
     with tempfile.TemporaryDirectory(prefix="ensgan-verify-") as folder:
         if Path(source).is_dir():
             ensemble = load_ensemble(source)
         else:
             store = open_store(uri, storage)
-            run = run_of_model(store, source) if is_model_address(source) else source
-            ensemble = pull_ensemble(store, run, Path(folder) / "ensemble")
+            run_id = run_of_model(store, source)
+            ensemble = pull_ensemble(store, run_id, Path(folder) / "ensemble")
         unlisted = unlisted_files(ensemble.folder, ensemble.manifest)
         value = verified(ensemble, unlisted)
     if unlisted:
@@ -216,11 +217,8 @@ def ui(
     Example: ensgan ui --port 5001
     """
     from ensgan.store import open_store
-    from ensgan.store.serving import pages_address, serve_pages
 
-    store = open_store(uri, storage)
-    if store.uri.startswith("http"):
-        typer.echo(f"The pages are at {store.uri}")
-        return
-    typer.echo(f"Open {pages_address(port)} (Ctrl-C to stop)")
-    raise typer.Exit(serve_pages(store, port))
+    def say(address: str) -> None:
+        typer.echo(f"The pages are at {address} (Ctrl-C ends them)")
+
+    raise typer.Exit(open_store(uri, storage).serve_pages(port, say))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,6 +12,10 @@ from ensgan.cli.output import JsonOption, emit
 from ensgan.cli.run_tables import lines
 from ensgan.cli.runs import SourceArgument, StorageOption, UriOption
 from ensgan.errors import InputError
+
+MOST_IMAGES = 10_000_000
+"""Images that are made at once."""
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 def sample(
@@ -22,7 +27,7 @@ def sample(
     n: Annotated[int | None, typer.Option("-n", help="How many images.")] = None,
     labels: Annotated[
         str | None,
-        typer.Option(help="Classes: one an image ('0,1,1'), or how many of each ('0:10,1:20')."),
+        typer.Option(help="Classes: one per image ('0,1,1'), or how many of each ('0:10,1:20')."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal images.")] = 0,
     replacement: Annotated[
@@ -32,6 +37,9 @@ def sample(
         str | None,
         typer.Option("--format", help="npz, png or dicom.  [default: by the output's name]"),
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace an .npz file that holds other things.")
+    ] = False,
     storage: StorageOption = None,
     uri: UriOption = None,
     json: JsonOption = False,
@@ -45,15 +53,20 @@ def sample(
     Example: ensgan sample ensemble/ -n 64 --seed 1 -o samples.npz
     """
     from ensgan.ensemble import load_ensemble
+    from ensgan.outputs import claim_folder, claim_output
 
     wanted = None if labels is None else parse_labels(labels, n)
     count = n if wanted is None else len(wanted)
     if count is None:
         raise InputError("say how many images: -n 64, or --labels 0:32,1:32")
+    if count > MOST_IMAGES:
+        raise InputError(f"{count} images are more than the {MOST_IMAGES} made at once: ask again")
     wanted_form = _image_format(form, output)
-    # An .npz of samples is replaced: the seed makes it again. A folder may hold other things.
-    if output.is_dir() and (output.suffix or any(output.iterdir())):
-        raise InputError(f"{output} exists already: name a new file or folder")
+    if wanted_form == "npz":
+        # An .npz of samples is replaced: the seed makes it again.
+        claim_output(output, inputs=[Path(source)], is_ours=_holds_samples, force=force)
+    else:
+        claim_folder(output, inputs=[Path(source)])
     ensemble = load_ensemble(source, storage=storage, uri=uri)
     samples = ensemble.sample(count, wanted, seed, replacement=replacement)
     if wanted_form == "npz":
@@ -66,18 +79,30 @@ def sample(
     emit(value, as_json=json, table=lambda: lines(value))
 
 
+def _holds_samples(path: Path) -> bool:
+    """Whether an .npz is one that this command wrote: images and who made them."""
+    from zipfile import BadZipFile, ZipFile
+
+    try:
+        with ZipFile(path) as archive:
+            names = {name.removesuffix(".npy") for name in archive.namelist()}
+    except (OSError, BadZipFile):
+        return False
+    return names == {"images", "labels", "members", "member_names"}
+
+
 def _image_format(form: str | None, output: Path) -> Literal["npz", "png", "dicom"]:
     """What ``sample`` writes: ``.npz`` means npz, a folder png unless another form is named."""
     if output.suffix not in ("", ".npz"):
         raise InputError(f"'{output}' is neither an .npz file nor a folder: name one of them")
-    found = form or ("npz" if output.suffix else "png")
+    wanted = form or ("npz" if output.suffix else "png")
     for known in ("npz", "png", "dicom"):
-        if found == known and (known == "npz") == bool(output.suffix):
+        if wanted == known and (known == "npz") == bool(output.suffix):
             return known
-    if found in ("npz", "png", "dicom"):
-        place = "an .npz file" if found == "npz" else "a folder"
-        raise InputError(f"--format {found} goes to {place}, not to '{output}': rename the output")
-    raise InputError(f"unknown --format '{found}': use npz, png or dicom")
+    if wanted in ("npz", "png", "dicom"):
+        place = "an .npz file" if wanted == "npz" else "a folder"
+        raise InputError(f"--format {wanted} goes to {place}, not to '{output}': rename the output")
+    raise InputError(f"unknown --format '{wanted}': use npz, png or dicom")
 
 
 def parse_labels(text: str, n: int | None) -> list[int]:
@@ -89,13 +114,15 @@ def parse_labels(text: str, n: int | None) -> list[int]:
     labels: list[int] = []
     for part in text.split(","):
         label, colon, times = part.strip().partition(":")
-        if not label.isdigit() or (colon and not times.isdigit()):
+        # Whole numbers of few digits: Python refuses to read those of thousands.
+        if not _NUMBER.fullmatch(label) or (colon and not times.isdecimal()):
             raise InputError(
                 f"'{part}' is no label: write classes as 0,1,1 or as class:how-many, 0:10,1:20"
             )
-        if colon and int(times) > 10_000_000:
-            raise InputError(f"'{part}' asks for more than 10 million images at once")
-        labels += [int(label)] * (int(times) if colon else 1)
+        count = int(times[:9]) if colon else 1
+        if len(times) > 9 or len(labels) + count > MOST_IMAGES:
+            raise InputError(f"'{part[:40]}' asks for more than 10 million images at once")
+        labels += [int(label)] * count
     if n is not None and len(labels) != n:
         raise InputError(f"--labels names {len(labels)} images but -n asks for {n}: drop one")
     return labels

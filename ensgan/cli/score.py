@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, TypeAlias
 
 import typer
 
@@ -15,33 +15,80 @@ from ensgan.cli.pool_images import (
     AcceptOption,
     DataDirOption,
     DataOption,
+    PoolSource,
     RealSource,
     SizeOption,
     known_part,
 )
-from ensgan.cli.score_inputs import PoolSource, read_pool
-from ensgan.cli.score_options import (
-    BackendOption,
-    CpusOption,
-    ExtendOption,
-    ExtractorOption,
-    FastOption,
-    FrechetOption,
-    FreshOption,
-    GpusOption,
-    HeldOutOption,
-    InterOption,
-    MemoryOption,
-    ResamplesOption,
-    WeightsOption,
-)
 from ensgan.cli.score_table import summary, tables
 from ensgan.cli.sweep import AddressOption, OpenClusterOption
+from ensgan.embedding import EXTRACTORS
 from ensgan.errors import InputError, unknown_name
+from ensgan.launch.executors import mapper_at
+from ensgan.metrics import (
+    Mapper,
+    Memorisation,
+    MemorisationReference,
+    PoolMeasures,
+    measure_pool,
+)
+from ensgan.metrics.features import open_features
+from ensgan.metrics.files import PoolFeatures
+from ensgan.metrics.frechet import CHEAP_DIM, frechet_distances
 
-if TYPE_CHECKING:
-    from ensgan.metrics import Mapper, PoolMeasures
-    from ensgan.metrics.files import PoolFeatures
+BackendOption: TypeAlias = Annotated[
+    str, typer.Option(help="auto (torch), torch or faiss; the numbers are the same.")
+]
+MemoryOption: TypeAlias = Annotated[
+    float, typer.Option(help="Working memory, GB; of each task on Ray.")
+]
+ClassesOption: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        help="joint, or per-class: balls and points within each class only, classes combined by "
+        "their shares of the real points (needs labels)."
+    ),
+]
+ResamplesOption: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        help="Also score so many random parts of the points and images (200, say): what "
+        "'ensgan select --bootstrap' needs for intervals of both objectives."
+    ),
+]
+FrechetOption: TypeAlias = Annotated[
+    bool | None,
+    typer.Option(help="Fréchet distance too (seconds per member at 2048).  [default: up to 512]"),
+]
+InterOption: TypeAlias = Annotated[str, typer.Option(help="Overlap shown: symmetric or directed.")]
+ExtractorOption: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        help=f"For folders of images: which network embeds them: {', '.join(EXTRACTORS.names())}."
+    ),
+]
+WeightsOption: TypeAlias = Annotated[
+    Path | None, typer.Option(help="For folders of images: weight file of the extractor.")
+]
+HeldOutOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        help="Real images never trained on (.npy features, or for a pool of images a folder of "
+        "images): show memorisation.  [default: held_out/ of a pool of images]"
+    ),
+]
+ExtendOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(help="Scores of an earlier pool: only new members and pairs are computed."),
+]
+FreshOption: TypeAlias = Annotated[bool, typer.Option("--fresh", help="Forget an interrupted run.")]
+CpusOption: TypeAlias = Annotated[
+    float, typer.Option("--cpus-per-task", help="CPUs that a task on Ray reserves.")
+]
+GpusOption: TypeAlias = Annotated[
+    float,
+    typer.Option("--gpus-per-task", help="GPUs that a task on Ray reserves; 0.25 shares."),
+]
 
 
 def score(
@@ -52,7 +99,7 @@ def score(
     k: Annotated[int, typer.Option("-k", help="Neighbour that sets the radius.")] = 5,
     backend: BackendOption = "auto",
     memory: MemoryOption = 2.0,
-    fast: FastOption = False,
+    classes: ClassesOption = "joint",
     resamples: ResamplesOption = 0,
     frechet: FrechetOption = None,
     inter: InterOption = "symmetric",
@@ -74,7 +121,7 @@ def score(
     """Score a pool of generators; run again after an interruption, it continues.
 
     FEATURES is an .npz with real [N,D], fake [M,S,D] and names [M]; or a folder with real.npy and
-    one NAME.npy a member; or a folder with real/ and fake/NAME/ of .npy files or of images (or
+    one NAME.npy per member; or a folder with real/ and fake/NAME/ of .npy files or of images (or
     fake/NAME.npz). Generators may join later: --extend takes over what has been scored already.
 
     Memory stays under --memory however large the pool is: what is larger is mapped, not read. On
@@ -82,23 +129,19 @@ def score(
 
     Example: ensgan score features.npz -o scores.npz --memory 4
     """
-    if inter not in ("symmetric", "directed"):
-        raise InputError(unknown_name("form of Inter-d", inter, ("symmetric", "directed")))
+    _check("form of Inter-d", inter, ("symmetric", "directed"))
+    _check("way to score classes", classes, ("joint", "per-class"))
     check_output(output)
     start = time.perf_counter()
     checkpoint = _checkpoint(output, fresh=fresh)
-    settings = {"k": k, "backend": backend, "memory_bytes": round(memory * 2**30)}
-    settings |= {"fast": fast, "resamples": resamples}
-    source = RealSource(data, data_dir, image_size, accept_checksum)
-    given = PoolSource(features, source, extractor, weights, held_out)
-    pool = read_pool(given, checkpoint, round(memory * 2**30))
-    say_backend(backend)
-    from ensgan.launch.executors import mapper_at
-
+    how = _How(k, backend, round(memory * 2**30), resamples, extend, frechet, checkpoint)
+    real = RealSource(data, data_dir, image_size, accept_checksum)
+    source = PoolSource(features, real, extractor, weights, held_out, classes == "per-class")
+    pool = source.read(checkpoint, how.memory_bytes)
     tasks = mapper_at(
         address, cpus=cpus_per_task, gpus=gpus_per_task, allow_open_cluster=allow_open_cluster
     )
-    measures, distances = _score(pool, settings, extend, frechet, checkpoint, tasks)
+    measures, distances = _score(pool, how, tasks)
     replace(measures.scores, contents=pool.contents).save(output)
     _remove(checkpoint)
     rows = _memorisation(pool, backend)
@@ -111,85 +154,70 @@ def score(
     )
 
 
+def _check(kind: str, name: str, known: tuple[str, ...]) -> None:
+    if name not in known:
+        raise InputError(unknown_name(kind, name, known))
+
+
+@dataclass(frozen=True)
+class _How:
+    """How the pool is scored."""
+
+    k: int
+    backend: str
+    memory_bytes: int
+    resamples: int
+    extend: Path | None
+    frechet: bool | None
+    checkpoint: Path
+
+
 def _score(
-    pool: PoolFeatures,
-    settings: dict[str, Any],
-    extend: Path | None,
-    frechet: bool | None,
-    checkpoint: Path,
-    tasks: AbstractContextManager[Mapper],
+    pool: PoolFeatures, how: _How, tasks: AbstractContextManager[Mapper]
 ) -> tuple[PoolMeasures, dict[str, float]]:
     """The scores, and Fréchet distances where they are wanted."""
-    known = None if extend is None else known_part(extend, pool, settings["k"], warn)
-    if known is not None and known.resamples is not None and not settings["resamples"]:
+    known = None if how.extend is None else known_part(how.extend, pool, how.k, warn)
+    if known is not None and known.resamples is not None and not how.resamples:
         warn(
-            f"{extend} holds {len(known.resamples)} resamples, the new scores will not: add "
+            f"{how.extend} holds {len(known.resamples)} resamples, the new scores will not: add "
             f"--resamples {len(known.resamples)} to keep them"
         )
     with tasks as mapper:
         if mapper is not map:
-            pool = pool.on_disk(checkpoint)
-        measures = _measure(pool, settings | {"known": known}, checkpoint, mapper)
-        if measures.fast_error is not None:
-            warn(str(measures.fast_error))
-        return measures, _frechet(pool, frechet, checkpoint, mapper)
-
-
-def say_backend(name: str) -> None:
-    """Say on a terminal what ``auto`` stands for, and why."""
-    if name == "auto":
-        from ensgan.metrics.choice import chosen
-
-        note(f"backend: {chosen().reason}")
-
-
-def _measure(
-    pool: PoolFeatures, settings: dict[str, Any], checkpoint: Path, mapper: Mapper
-) -> PoolMeasures:
-    from ensgan.metrics import measure_pool
-
-    with progress("scoring", "products") as report:
-        return measure_pool(
-            pool.real,
-            pool.fakes,
-            pool.names,
-            **settings,
-            extractor=pool.extractor,
-            checkpoint=checkpoint,
-            on_progress=report,
-            on_warning=warn,
-            mapper=mapper,
-        )
-
-
-def _frechet(
-    pool: PoolFeatures, wanted: bool | None, checkpoint: Path, mapper: Mapper
-) -> dict[str, float]:
-    """Fréchet distance of every member; empty where it is not wanted."""
-    from ensgan.metrics.features import open_features
-    from ensgan.metrics.frechet import CHEAP_DIM, frechet_distances
-
-    if wanted is None:
-        wanted = open_features(pool.real, "real features").shape[1] <= CHEAP_DIM
-    if not wanted:
-        return {}
-    with progress("Fréchet distances", "members") as report:
-        return frechet_distances(
-            pool.real,
-            pool.fakes,
-            pool.names,
-            checkpoint=checkpoint,
-            mapper=mapper,
-            on_progress=report,
-        )
+            pool = pool.on_disk(how.checkpoint)
+        with progress("scoring", "products") as report:
+            measures = measure_pool(
+                *(pool.real, pool.fakes, pool.names, how.k),
+                labels=pool.labels,
+                backend=how.backend,
+                memory_bytes=how.memory_bytes,
+                extractor=pool.extractor,
+                checkpoint=how.checkpoint,
+                resamples=how.resamples,
+                known=known,
+                mapper=mapper,
+                on_progress=report,
+                on_warning=warn,
+            )
+        wanted = how.frechet
+        if wanted is None:
+            wanted = open_features(pool.real, "real features").shape[1] <= CHEAP_DIM
+        if not wanted:
+            return measures, {}
+        with progress("Fréchet distances", "members") as report:
+            distances = frechet_distances(
+                *(pool.real, pool.fakes, pool.names),
+                checkpoint=how.checkpoint,
+                mapper=mapper,
+                on_progress=report,
+            )
+        return measures, distances
 
 
 def _memorisation(pool: PoolFeatures, backend: str) -> dict[str, dict[str, float]]:
-    """One row a member and one for all of them; empty without held-out images."""
+    """One row per member and one for all of them; empty without held-out images."""
     if pool.held_out is None:
         return {}
-    from ensgan.metrics import Memorisation, MemorisationReference
-
     reference = MemorisationReference(pool.real, pool.held_out, backend=backend)
     found = [
         reference.measure(source, name=name)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.table import Table
-
-    from ensgan.metrics import PoolMeasures
+from ensgan.metrics import PoolMeasures
+from ensgan.types import Float64Array
 
 
 def summary(
@@ -22,15 +22,14 @@ def summary(
         "precision": measures.precision,
         "recall": measures.recall,
     }
-    named = {
-        name: {
-            member: None if value != value else value  # JSON has no NaN
-            for member, value in zip(scores.names, values.tolist(), strict=True)
-        }
-        for name, values in columns.items()
+    named: dict[str, object] = {
+        name: _by_name(scores.names, values) for name, values in columns.items()
     }
-    error = measures.fast_error
     rounds = 0 if scores.resamples is None else len(scores.resamples)
+    classes = measures.by_class
+    if classes is not None:
+        macro = zip(("density", "coverage"), classes.macro(), strict=True)
+        named["macro"] = {name: _by_name(scores.names, values) for name, values in macro}
     return {
         "members": len(scores),
         "k": scores.k,
@@ -38,7 +37,14 @@ def summary(
         **named,
         **({"frechet": distances} if distances else {}),
         **({"resamples": rounds} if rounds else {}),
-        **({"fast_error": error.to_json()} if error is not None else {}),
+    }
+
+
+def _by_name(names: tuple[str, ...], values: Float64Array) -> dict[str, float | None]:
+    # JSON has no NaN.
+    return {
+        name: None if value != value else value
+        for name, value in zip(names, values.tolist(), strict=True)
     }
 
 
@@ -50,8 +56,6 @@ def tables(
     seconds: float,
 ) -> RenderableType:
     """Scores by member, and the memorisation table where there is one."""
-    from rich.console import Group
-
     scores = _table(measures, distances, inter, seconds)
     return Group(scores, _memorisation_table(rows)) if rows else scores
 
@@ -59,10 +63,6 @@ def tables(
 def _table(
     measures: PoolMeasures, distances: dict[str, float], inter: str, seconds: float
 ) -> Table:
-    import numpy as np
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
     scores = measures.scores
     overlap = scores.overlap if inter == "symmetric" else scores.directed
     mean = np.nan_to_num(overlap).sum(axis=1) / max(1, len(scores) - 1)
@@ -90,8 +90,6 @@ def _table(
 
 
 def _memorisation_table(rows: dict[str, dict[str, float]]) -> Table:
-    from rich.table import Table
-
     names = ("copy_candidates", "copy_share", "baseline_share", "c_t", "p_value")
     headings = ("copies", "share", "of held-out", "C_T", "p")
     table = Table("member", *headings, title="memorisation")

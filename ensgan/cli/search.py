@@ -2,92 +2,133 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
+from rich.table import Table
 
-from ensgan.cli.front_files import check_pictures, write_pictures
 from ensgan.cli.output import JsonOption, check_output, emit, note, progress, warn
-from ensgan.cli.search_options import (
-    BudgetOption,
-    ComponentsOption,
-    CostsOption,
-    ExcludeOption,
-    FeaturesOption,
-    FormOption,
-    FrontOption,
-    HeatMapOption,
-    IncludeOption,
-    MaxPerGanOption,
-    MaxSizeOption,
-    MinSizeOption,
-    ObjectivesOption,
-    PlotOption,
-    RecordOption,
-    ResumeOption,
-    SamplerOption,
-    SecondsOption,
-    SeedOption,
-    StorageOption,
-    ThirdOption,
-    TrialsOption,
-    WarmStartOption,
+from ensgan.errors import InputError
+from ensgan.files import atomic_path, read_json
+from ensgan.metrics.files import load_pool
+from ensgan.search import (
+    FORMS,
+    SAMPLERS,
+    THIRDS,
+    Budget,
+    FormInputs,
+    ObjectiveTables,
+    SearchInterrupted,
+    find_form,
 )
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from ensgan.types import Front, PoolScores
+from ensgan.search import search as search_pool
+from ensgan.search.forms import COMPONENTS
+from ensgan.search.forms.paper import INTER
+from ensgan.sweep.search_stage import objective_tables
+from ensgan.types import DEFAULT_FORM, Front, FrontPoint, PoolScores
 
 _INTERRUPTED = 130
+_PLOTS = (".html", ".png")
+_WITH_FEATURES = " or ".join(form.name for form in FORMS if form.needs_features)
 
 
 def search(
     scores: Annotated[Path, typer.Argument(help="scores.npz, as 'ensgan score' writes it")],
-    output: FrontOption = Path("front.json"),
-    sampler: SamplerOption = "pareto-local",
-    trials: TrialsOption = None,
-    seconds: SecondsOption = None,
-    seed: SeedOption = 0,
-    inter: FormOption = "symmetric",
-    min_size: MinSizeOption = 2,
-    max_size: MaxSizeOption = None,
-    include: IncludeOption = None,
-    exclude: ExcludeOption = None,
-    max_per_gan: MaxPerGanOption = None,
-    budget: BudgetOption = None,
-    costs: CostsOption = None,
-    warm_start: WarmStartOption = False,
-    resume: ResumeOption = None,
-    storage: StorageOption = None,
-    record: RecordOption = None,
-    objectives: ObjectivesOption = "density-coverage",
-    features: FeaturesOption = None,
-    components: ComponentsOption = 32,
-    third: ThirdOption = None,
-    plot: PlotOption = None,
-    heat_map: HeatMapOption = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="front file to write")] = Path(
+        "front.json"
+    ),
+    sampler: Annotated[
+        str, typer.Option(help=f"one of {', '.join(SAMPLERS.names())}")
+    ] = "pareto-local",
+    trials: Annotated[int | None, typer.Option(help="budget in evaluations")] = None,
+    seconds: Annotated[float | None, typer.Option(help="budget in wall time")] = None,
+    seed: Annotated[int, typer.Option(help="random seed")] = 0,
+    inter: Annotated[str, typer.Option(help=f"Inter-d: {' or '.join(INTER)}")] = "symmetric",
+    min_size: Annotated[int, typer.Option(help="fewest members")] = 2,
+    max_size: Annotated[int | None, typer.Option(help="most members")] = None,
+    include: Annotated[
+        list[str] | None, typer.Option(help="member or glob that must be in; repeat for more")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="member or glob to leave out; repeat for more")
+    ] = None,
+    max_per_gan: Annotated[int | None, typer.Option(help="most snapshots of one GAN")] = None,
+    budget: Annotated[
+        float | None, typer.Option(help="largest summed cost of the members (needs --costs)")
+    ] = None,
+    costs: Annotated[
+        Path | None, typer.Option(help="JSON file: cost of every member by name")
+    ] = None,
+    warm_start: Annotated[
+        bool, typer.Option("--warm-start", help="enqueue pareto-local's solutions first")
+    ] = False,
+    resume: Annotated[
+        Path | None, typer.Option(help="front file to go on from (same pool)")
+    ] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="Optuna storage: sqlite:///FILE, or a journal file")
+    ] = None,
+    record: Annotated[Path | None, typer.Option(help="write the trials to this CSV file")] = None,
+    objectives: Annotated[
+        str, typer.Option(help="; ".join(f"{form.name}: {form.help}" for form in FORMS))
+    ] = DEFAULT_FORM,
+    features: Annotated[
+        Path | None, typer.Option(help=f"features that were scored, for {_WITH_FEATURES}")
+    ] = None,
+    components: Annotated[
+        int, typer.Option(help="frechet: principal directions of the real features")
+    ] = COMPONENTS,
+    third: Annotated[
+        str | None,
+        typer.Option(
+            help=f"third objective: {THIRDS[0]}; or {', '.join(THIRDS[1:])} (sums of --costs)"
+        ),
+    ] = None,
+    plot: Annotated[
+        list[Path] | None, typer.Option(help="draw the front: FILE.html or .png; repeat for both")
+    ] = None,
+    heat_map: Annotated[
+        Path | None, typer.Option(help="draw which members are on the front: FILE.png")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Search the Pareto front of a scored pool. Ctrl-C ends it and keeps the front found so far.
 
     Example: ensgan search scores.npz --sampler pareto-local --seconds 2 --seed 0 -o front.json
     """
-    from ensgan.cli.search_inputs import make_budget, make_objectives, read_costs, read_scores
-    from ensgan.types import Front
-
     check_pictures(plot or (), heat_map)
     check_output(output, record)
-    pool, prices = read_scores(scores), read_costs(costs)
-    options: dict[str, Any] = {"sampler": sampler, "trials": trials, "seconds": seconds}
-    options |= {"seed": seed, "inter": inter, "min_size": min_size, "max_size": max_size}
-    options |= {"include": include or (), "exclude": exclude or (), "max_per_gan": max_per_gan}
-    options |= {"budget": make_budget(budget, prices, third), "third": third, "costs": prices}
-    options |= {"objectives": make_objectives(objectives, pool, features, components)}
-    options |= {"resume": None if resume is None else Front.load(resume), "record": record}
-    options |= {"warm_start": warm_start, "study_storage": storage}
-    front, interrupted = _found(pool, options)
+    pool, prices = PoolScores.load(scores), read_costs(costs)
+    limit = _make_budget(budget, prices, third)
+    tables = _make_tables(objectives, inter, pool, features, components)
+    interrupted = False
+    with progress(sampler) as report:
+        try:
+            front = search_pool(
+                pool,
+                sampler=sampler,
+                trials=trials,
+                seconds=seconds,
+                seed=seed,
+                objectives=tables,
+                third=third,
+                costs=prices,
+                min_size=min_size,
+                max_size=max_size,
+                include=include or (),
+                exclude=exclude or (),
+                max_per_gan=max_per_gan,
+                budget=limit,
+                warm_start=warm_start,
+                resume=resume,
+                study_storage=storage,
+                record=record,
+                on_progress=report,
+            )
+        except SearchInterrupted as stopped:
+            front, interrupted = stopped.front, True
     if len(front):
         front.save(output)
         write_pictures(front, plot or (), heat_map)
@@ -98,20 +139,63 @@ def search(
         raise typer.Exit(_INTERRUPTED)
 
 
-def _found(pool: PoolScores, options: dict[str, Any]) -> tuple[Front, bool]:
-    """The front, and whether Ctrl-C ended the search."""
-    from ensgan.search import SearchInterrupted, search
+def read_costs(path: Path | None) -> Mapping[str, float] | None:
+    """The cost of every member by name, from a JSON object."""
+    if path is None:
+        return None
+    table = read_json(path)
+    if not isinstance(table, dict) or not all(
+        isinstance(cost, int | float) and not isinstance(cost, bool) for cost in table.values()
+    ):
+        raise InputError(f"{path} must be one JSON object of numbers by member name")
+    return {str(name): float(cost) for name, cost in table.items()}
 
-    try:
-        with progress(options["sampler"]) as report:
-            return search(pool, **options, on_progress=report), False
-    except SearchInterrupted as stopped:
-        return stopped.front, True
+
+def _make_budget(
+    limit: float | None, costs: Mapping[str, float] | None, third: str | None
+) -> Budget | None:
+    """The budget, if there is one; costs alone make sense with a third objective only."""
+    if limit is None:
+        if costs is not None and third in (None, "members"):
+            raise InputError("--costs goes with --budget or with --third cost: add one of them")
+        return None
+    if costs is None:
+        raise InputError("--budget needs the cost of every member: add --costs costs.json")
+    return Budget(costs, limit, "cost")
+
+
+def _make_tables(
+    name: str, inter: str, scores: PoolScores, features: Path | None, components: int
+) -> ObjectiveTables:
+    """The tables of a form of the objectives; features only where it needs them."""
+    form = find_form(name)
+    if not form.needs_features:
+        if features is not None:
+            raise InputError(f"--features goes with --objectives {_WITH_FEATURES}")
+        return form.tables(FormInputs(scores, inter))
+    if features is None:
+        raise InputError(
+            f"--objectives {name} needs the features that were scored: add --features features.npz"
+        )
+    pool = load_pool(features)
+    if tuple(pool.names) != scores.names:
+        raise InputError(
+            f"{features} holds other members than the scores ({len(pool.names)} and "
+            f"{len(scores)}, or another order): use the features that were scored"
+        )
+    with progress(form.name, "pairs") as report:
+        return objective_tables(
+            form.name,
+            scores,
+            pool.real,
+            pool.fakes,
+            inter=inter,
+            components=components,
+            on_progress=report,
+        )
 
 
 def _front_table(front: Front) -> Table:
-    from rich.table import Table
-
     table = Table(
         title=f"{len(front)} points, hypervolume {front.hypervolume:.5f}, "
         f"{front.trials} evaluations of {front.distinct} subsets in {front.seconds:.2f} s"
@@ -122,3 +206,38 @@ def _front_table(front: Front) -> Table:
     for point in front:
         table.add_row(*front.cells(point).values(), ", ".join(point.members))
     return table
+
+
+def check_pictures(plots: Sequence[Path], heat_map: Path | None) -> None:
+    """Refuse, before any work, a picture of a kind that cannot be made."""
+    for path in plots:
+        if path.suffix.lower() not in _PLOTS:
+            raise InputError(f"--plot {path}: name a .html (interactive) or a .png file")
+    if heat_map is not None and heat_map.suffix.lower() != ".png":
+        raise InputError(f"--heat-map {heat_map}: name a .png file")
+    check_output(*plots, heat_map)
+
+
+def write_pictures(
+    front: Front,
+    plots: Sequence[Path],
+    heat_map: Path | None,
+    selected: FrontPoint | None = None,
+) -> None:
+    """Write the front as plots and the members on it as a heat map."""
+    from ensgan.report.figures import front_png
+    from ensgan.report.page import front_html
+    from ensgan.report.pictures import membership_png
+
+    contents: dict[Path, bytes] = {}
+    for path in plots:
+        if path.suffix.lower() == ".html":
+            contents[path] = front_html(front, selected).encode()
+        else:
+            contents[path] = front_png(front, selected)
+    if heat_map is not None:
+        contents[heat_map] = membership_png(front)
+    for path, content in contents.items():
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(content)
+        note(f"wrote {path}")

@@ -2,52 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
-from ensgan.cli.front_files import check_pictures, write_pictures
 from ensgan.cli.output import JsonOption, emit, note, progress
-from ensgan.cli.select_options import (
-    BesideOption,
-    BootstrapOption,
-    ChoicePlotOption,
-    MembershipCostsOption,
-    MembershipOption,
-    OtherOption,
-    PoolOption,
-    RuleOption,
-    WeightsOption,
+from ensgan.cli.search import check_pictures, read_costs, write_pictures
+from ensgan.errors import InputError
+from ensgan.search import (
+    RULES,
+    bootstrap,
+    check_comparable,
+    evaluator_of,
+    optimise_weights,
+    rescore,
+    shared_members,
 )
-from ensgan.cli.select_table import selection_table
-
-if TYPE_CHECKING:
-    from ensgan.types import Front, FrontPoint, PoolScores, Selection
+from ensgan.search import select as choose
+from ensgan.types import Front, FrontPoint, PoolScores, Selection
 
 
 def select(
     front: Annotated[Path, typer.Argument(help="front.json, as 'ensgan search' writes it")],
-    rule: RuleOption = "knee",
-    scores: PoolOption = None,
-    bootstrap: BootstrapOption = None,
-    other: OtherOption = None,
-    membership: MembershipOption = None,
-    costs: MembershipCostsOption = None,
-    beside: BesideOption = None,
-    weights: WeightsOption = None,
-    plot: ChoicePlotOption = None,
+    rule: Annotated[
+        str,
+        typer.Option(help=" or ".join(rule.written for rule in RULES if not rule.needs_validation)),
+    ] = "knee",
+    scores: Annotated[
+        Path | None, typer.Option(help="scores.npz the front must be of; refuses another pool's")
+    ] = None,
+    rounds: Annotated[
+        int | None,
+        typer.Option(
+            "--bootstrap",
+            help="resamples for intervals (needs --scores; both objectives where the scores hold "
+            "resamples, else the real points alone)",
+        ),
+    ] = None,
+    other: Annotated[
+        Path | None,
+        typer.Option(help="scores.npz of held-out real data or another embedding: score again"),
+    ] = None,
+    membership: Annotated[
+        int | None,
+        typer.Option(help="resamples to search again: how often is each member on the front?"),
+    ] = None,
+    costs: Annotated[
+        Path | None,
+        typer.Option(help="with --membership: costs.json of a third objective that sums costs"),
+    ] = None,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(help="another front (of another embedding, say) to compare; repeat for more"),
+    ] = None,
+    weights: Annotated[
+        float | None,
+        typer.Option(help="optimise member weights, none below this part of 1/n (needs --scores)"),
+    ] = None,
+    plot: Annotated[
+        list[Path] | None, typer.Option(help="draw the front with the choice: FILE.html or .png")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Choose one ensemble from a front and say why.
 
     Example: ensgan select front.json --rule knee
     """
-    from ensgan.search import select as choose
-    from ensgan.types import Front, PoolScores
-
     check_pictures(plot or (), None)
     pool = None if scores is None else PoolScores.load(scores)
     whole = Front.load(front)
@@ -57,14 +81,14 @@ def select(
         "reason": selection.reason,
         **selection.point.to_json(),
         "alternatives": [point.to_json() for point in selection.alternatives],
-        **_in_pool(whole, selection, pool, bootstrap, membership, costs, weights),
+        **_in_pool(whole, selection, pool, rounds, membership, costs, weights),
     }
     if other is not None:
         value["other_scores"] = _under(whole, selection.point, pool, other).to_json()
     if beside:
         value["side_by_side"] = _side_by_side(whole, str(front), beside)
     write_pictures(whole, plot or (), None, selection.point)
-    emit(value, as_json=as_json, table=lambda: selection_table(whole, selection, value))
+    emit(value, as_json=as_json, table=lambda: _selection_table(whole, selection, value))
 
 
 def _in_pool(
@@ -77,9 +101,6 @@ def _in_pool(
     floor: float | None,
 ) -> dict[str, Any]:
     """What the scores of the front's own pool tell beyond the front, as far as it was asked for."""
-    from ensgan.errors import InputError
-    from ensgan.search import Evaluator, inter_form, optimise_weights
-
     if costs is not None and (searches is None or front.third in (None, "members")):
         raise InputError(
             "--costs goes with --membership of a front whose third objective sums costs: leave it "
@@ -97,27 +118,26 @@ def _in_pool(
     if searches is not None:
         found["membership"] = _membership(front, pool, searches, costs)
     if floor is not None:
-        evaluator = Evaluator(pool, inter=inter_form(front))
+        evaluator = evaluator_of(front, pool)
         found["weighted"] = optimise_weights(evaluator, selection.point, floor).to_json()
     return found
 
 
 def _bootstrap(front: Front, selection: Selection, pool: PoolScores, rounds: int) -> dict[str, Any]:
     """Intervals of the chosen point, and of every point in front order."""
-    from ensgan.search import bootstrap
-
     confidence = bootstrap(front, pool, rounds=rounds)
-    if confidence.inter_d is None:
+    if confidence.second is None:
         note(
             "these scores hold no resamples of the images: only the real points were drawn again; "
             "'ensgan score --resamples 200' gives intervals of both objectives"
         )
     place = front.points.index(selection.point)
+    first, second = selection.point.value_keys
     bounds = {
         name: [[each.low, each.high] for each in intervals]
         for name, intervals in (
-            ("intra_d", confidence.intra_d),
-            ("inter_d", confidence.inter_d),
+            (first, confidence.first),
+            (second, confidence.second),
             ("coverage", confidence.coverage),
         )
         if intervals is not None
@@ -135,10 +155,6 @@ def _membership(
     front: Front, pool: PoolScores, searches: int, costs: Path | None
 ) -> dict[str, float]:
     """Share of the resamples with each member on the front, the most frequent first."""
-    from ensgan.cli.search_inputs import read_costs
-    from ensgan.errors import InputError
-    from ensgan.search import bootstrap
-
     if searches < 1:
         raise InputError(f"--membership {searches}: at least 1 resample")
     prices = read_costs(costs)
@@ -156,9 +172,6 @@ def _membership(
 
 def _under(front: Front, point: FrontPoint, pool: PoolScores | None, other: Path) -> FrontPoint:
     """The chosen ensemble under other scores."""
-    from ensgan.search import check_comparable, rescore
-    from ensgan.types import PoolScores
-
     elsewhere = PoolScores.load(other)
     if pool is not None:
         check_comparable([pool, elsewhere], besides=("n_real", "extractor"))
@@ -167,9 +180,6 @@ def _under(front: Front, point: FrontPoint, pool: PoolScores | None, other: Path
 
 def _side_by_side(front: Front, name: str, others: Sequence[Path]) -> dict[str, Any]:
     """Every front's share of points that hold each member."""
-    from ensgan.search import shared_members
-    from ensgan.types import Front
-
     fronts = [front, *(Front.load(path) for path in others)]
     return {
         "fronts": [name, *map(str, others)],
@@ -177,3 +187,42 @@ def _side_by_side(front: Front, name: str, others: Sequence[Path]) -> dict[str, 
         "hypervolume": [each.hypervolume for each in fronts],
         "members": {member: list(row) for member, row in shared_members(fronts).items()},
     }
+
+
+def _selection_table(front: Front, selection: Selection, value: Mapping[str, Any]) -> Table:
+    """The choice, its alternatives and whatever else was asked for."""
+    table = Table(title=selection.reason, title_justify="left")
+    axes, keys = [axis.name for axis in front.axes], selection.point.value_keys
+    for column in ("", *axes, "members"):
+        table.add_column(column)
+
+    def add(label: str, first: str, second: str, text: str) -> None:
+        table.add_row(label, first, second, *[""] * (len(axes) - 2), text)
+
+    rows = [("chosen", selection.point), *(("alternative", p) for p in selection.alternatives)]
+    for label, point in rows:
+        cells = front.cells(point)
+        table.add_row(label, *(cells[name] for name in axes), ", ".join(point.members))
+    if "bootstrap" in value:
+        found = value["bootstrap"]
+        first, second = (_interval(found.get(name)) for name in keys)
+        drawn = " and ".join(found["covers"])
+        add(f"{found['level']:.0%} of resamples", first, second, f"{drawn} resampled")
+    for label, key in (("weighted", "weighted"), ("other scores", "other_scores")):
+        if key in value:
+            point = value[key]
+            shares = ", ".join(f"{weight:.3f}" for weight in point.get("weights", ()))
+            first, second = (f"{point[key]:.4f}" for key in keys)
+            add(label, first, second, shares)
+    if "membership" in value:
+        for name in selection.point.members:
+            share = value["membership"][name]
+            add("membership", f"{share:.0%}", "", f"{name}: resamples with it on a front")
+    for name, shares in value.get("side_by_side", {}).get("members", {}).items():
+        numbers = ", ".join(f"{share:.0%}" for share in shares)
+        add("side by side", "", "", f"{name}: on {numbers} of each front's points")
+    return table
+
+
+def _interval(bounds: Sequence[float] | None) -> str:
+    return "" if bounds is None else f"{bounds[0]:.4f}–{bounds[1]:.4f}"

@@ -6,12 +6,12 @@ import time
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
 from ensgan.cli.live import duration, gan_table
-from ensgan.cli.output import JsonOption, emit
+from ensgan.cli.output import JsonOption, PlainConsole, emit
 from ensgan.cli.sweep import StorageOption
 
 WATCH_SECONDS = 2.0
@@ -35,7 +35,7 @@ def status(
 
     folder = find_sweep(name, (storage or default_storage()).resolve())
     value = sweep_status(folder)
-    console = Console()
+    console = PlainConsole()
     if not (watch and console.is_terminal and not as_json):
         emit(value, as_json=as_json, table=lambda: _shown(value))
         return

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ensgan.cli import evaluation_options as given
-from ensgan.cli.evaluation_view import classifiers, comparison_table
+from ensgan.cli import evaluations as given
+from ensgan.cli.evaluations import classifiers, comparison_table
 from ensgan.cli.output import JsonOption, emit, warn
 from ensgan.cli.sweep import AddressOption, OpenClusterOption
 from ensgan.errors import InputError
@@ -126,8 +126,7 @@ def _write(
 ) -> list[Path]:
     """The figures and the page; the figures' files."""
     from ensgan.files import write_bytes
-    from ensgan.report import circumstances
-    from ensgan.report.study_page import Circumstances, study_page
+    from ensgan.report.study_page import study_page
     from ensgan.report.study_plots import front_figure, usefulness_figure
 
     figures, files = {}, []
@@ -143,14 +142,9 @@ def _write(
         title or f"Study: {dataset}",
         parts,
         figures,
-        Circumstances(
-            _command(sys.argv),
-            circumstances.commit(),
-            circumstances.now(),
-            circumstances.machine(),
-            seconds,
-        ),
-        notes,
+        command=_command(sys.argv),
+        seconds=seconds,
+        notes=notes,
     )
     write_bytes(output, page.encode())
     return files

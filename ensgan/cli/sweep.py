@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import psutil
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from ensgan.cli.evaluation_view import comparison_table
-from ensgan.cli.output import JsonOption, emit, progress
+from ensgan.cli.evaluations import comparison_table
+from ensgan.cli.output import JsonOption, PlainConsole, emit, progress
 
 if TYPE_CHECKING:
     from ensgan.sweep.planning.plan import Plan
@@ -228,16 +227,16 @@ def _plan_sentence(plan: Plan) -> str:
 
 
 def _show_result(done: Mapping[str, Any], storage: Path | None) -> None:
-    console = Console()
+    console = PlainConsole()
     console.print(comparison_table(done["downstream"]))
     stages = Table("stage", "seconds", title="Where the time went", title_justify="left")
     for name, seconds in done["stages"].items():
         stages.add_row(name, f"{seconds:.1f}")
     console.print(stages)
     selected = done["selected"]
-    console.print(f"G*: {', '.join(selected['members'])}\n{selected['reason']}", markup=False)
+    console.print(f"G*: {', '.join(selected['members'])}\n{selected['reason']}")
     for gan, reason in done["failed"].items():
-        console.print(f"FAILED {gan}: {reason}", style="red", markup=False)
+        console.print(f"FAILED {gan}: {reason}", style="red")
     if done["run_id"] is None:
         console.print("Not recorded: `ensgan sync` records it when the store is back.")
         return
@@ -247,6 +246,5 @@ def _show_result(done: Mapping[str, Any], storage: Path | None) -> None:
         f"  look    ensgan ui{where}\n"
         f"  pull    ensgan pull {done['run_id']} -o ensemble/{where}\n"
         "  sample  ensgan sample ensemble/ -n 64 --seed 1 -o samples.npz",
-        markup=False,
         soft_wrap=True,
     )

@@ -14,6 +14,7 @@ from ensgan.config.spec import (
     TrackSpec,
     TrainSpec,
 )
+from ensgan.config.yaml_text import read_yaml
 
 __all__ = [
     "ClusterSpec",
@@ -29,4 +30,5 @@ __all__ = [
     "load_spec",
     "parse_spec",
     "read_tree",
+    "read_yaml",
 ]

@@ -7,11 +7,12 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from ensgan.config.spec import GanOverrides, SweepSpec, TrainSpec
-from ensgan.errors import ConfigError
+from ensgan.config.yaml_text import MAX_TEXT, read_yaml, shown
+from ensgan.errors import ConfigError, DataError
+from ensgan.inputs import kind, read_text
 
 KnownNames: TypeAlias = Mapping[str, Collection[str]]
 """Registry kind (``"GAN"``, ``"dataset"``, ``"extractor"``, ``"sampler"``, ``"rule"``) → names."""
@@ -41,14 +42,13 @@ def read_tree(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: the file is missing, not YAML, or not a mapping.
     """
+    if kind(path) == "absent":
+        raise ConfigError(str(path), ["no such file"])
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ConfigError(str(path), ["no such file"]) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(str(path), [f"cannot be read: {error}"]) from error
-    except yaml.YAMLError as error:
-        raise ConfigError(str(path), [f"is not YAML: {' '.join(str(error).split())}"]) from error
+        text = read_text(path, MAX_TEXT)
+    except DataError as error:
+        raise ConfigError(str(path), [str(error)]) from error
+    tree = read_yaml(text, str(path))
     if not isinstance(tree, dict):
         raise ConfigError(str(path), [f"must be a mapping, not {type(tree).__name__}"])
     return tree
@@ -82,9 +82,9 @@ def _apply(tree: dict[str, Any], text: str) -> str | None:
     if not equals or not key:
         return f"--set '{text}': write it as dotted.key=value"
     try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError:
-        return f"--set '{text}': the value is not YAML"
+        parsed = read_yaml(value, "--set")
+    except ConfigError as error:
+        return f"--set '{text}': the value {error.problems[0]}"
     *parents, last = key.split(".")
     node = tree
     for parent in parents:
@@ -112,7 +112,7 @@ def _sentence(item: dict[str, Any]) -> str:
     message = message[0].lower() + message[1:]
     if item["type"] == "value_error":
         return f"{key}: {message}"
-    return f"{key}: {message}, not {item['input']!r}"
+    return f"{key}: {message}, not {shown(item['input'])}"
 
 
 def _keys(location: Sequence[str]) -> list[str]:

@@ -11,12 +11,13 @@ from typing import Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from ensgan.errors import unknown_name
+from ensgan.types import DEFAULT_FORM, form_name
 
 Scalar: TypeAlias = bool | int | float | str | None
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 def _known(kind: str, name: str, info: ValidationInfo) -> str:
@@ -37,6 +38,8 @@ class DatasetSpec(_Strict):
     @field_validator("name")
     @classmethod
     def _name(cls, value: str, info: ValidationInfo) -> str:
+        if value.casefold().endswith("mnist3d"):
+            raise ValueError(f"'{value}' is a set of volumes, but 2-D images are needed")
         # A path to the user's own data is checked when it is opened.
         return value if "/" in value else _known("dataset", value, info)
 
@@ -191,7 +194,7 @@ class SearchSpec(_Strict):
     inter: Literal["symmetric", "directed"] = "symmetric"
     min_size: int = Field(2, ge=2)
     max_size: int | None = Field(None, ge=2)
-    objectives: Literal["density-coverage", "precision-recall", "frechet"] = "density-coverage"
+    objectives: str = DEFAULT_FORM
     components: int = Field(32, ge=1)
     third: Literal["members", "parameters", "seconds"] | None = None
 
@@ -199,6 +202,11 @@ class SearchSpec(_Strict):
     @classmethod
     def _sampler(cls, value: str, info: ValidationInfo) -> str:
         return _known("sampler", value, info)
+
+    @field_validator("objectives")
+    @classmethod
+    def _objectives(cls, value: str, info: ValidationInfo) -> str:
+        return _known("form of the objectives", form_name(value), info)
 
     @field_validator("max_size")
     @classmethod

@@ -1,12 +1,12 @@
-"""Real image sets: MedMNIST, phantom, files of MedMNIST form."""
+"""Real image sets: MedMNIST, phantoms, folders of images, files of MedMNIST form."""
 
 from ensgan.data.check import DataReport, check
-from ensgan.data.registry import SOURCES, Source, load_dataset, names
-from ensgan.data.request import DATA_VARIABLE, Option, data_root
+from ensgan.data.registry import DATASETS, load_dataset, names
+from ensgan.data.request import DATA_VARIABLE, Option, Source, data_root
 
 __all__ = [
+    "DATASETS",
     "DATA_VARIABLE",
-    "SOURCES",
     "DataReport",
     "Option",
     "Source",

@@ -7,17 +7,19 @@ columns ``ImageFile`` and ``Prognosis`` with the values ``MILD`` and ``SEVERE``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from ensgan.data.decode import Findings, relative
-from ensgan.data.picture import Box
+from ensgan.data.image_files import Findings, Found, find_pictures
+from ensgan.data.prepare import Box
 from ensgan.data.records import OPTIONS as SHARED_OPTIONS
-from ensgan.data.records import Record, build, inside, picture_files
-from ensgan.data.request import Option, Request
-from ensgan.data.split import SPLITS
-from ensgan.data.table import SUFFIXES, Table, read_table
+from ensgan.data.records import Record, build
+from ensgan.data.request import SPLITS, Option, Request, Source
+from ensgan.data.table import SUFFIXES, NamedFiles, Table, inside, read_table
 from ensgan.errors import DataError
+from ensgan.inputs import kind, read_text, relative
 from ensgan.types import Dataset
 
 BOX_COLUMNS = ("left", "top", "right", "bottom")
@@ -55,9 +57,8 @@ def load(request: Request) -> Dataset:
     Raises:
         DataError: with every row, file, box and split entry that cannot be used, in one list.
     """
-    source = _Source(request)
+    source = _Tables(request)
     records = [record for row in source.table.rows if (record := source.record(row)) is not None]
-    used = {record.path for record in records}
     return build(
         request,
         records,
@@ -68,11 +69,11 @@ def load(request: Request) -> Dataset:
             f"{source.table.path.name} and the files cannot be used",
             (*source.problems, *source.left_over(), *source.empty(records)),
         ),
-        others=[path for path in source.images.files if path not in used],
+        pictures=source.pictures,
     )
 
 
-class _Source:
+class _Tables:
     """The tables and files, as the options name them; ``problems`` collects what is wrong.
 
     Raises:
@@ -90,8 +91,15 @@ class _Source:
         self.problems: list[str] = []
         self.boxes = _boxes(request, self.file_column, self.problems)
         self.masks = _masks(request)
-        masks = set((self.masks or {}).values())
-        self.images = _Images(_images_folder(request), request.root, masks)
+        folder, masks = _images_folder(request), set((self.masks or {}).values())
+        found = find_pictures(folder)
+        files = tuple(path for path in found.files if path not in masks)
+        if not files:
+            raise DataError(
+                f"{folder} holds no image files{''.join(f'; {t}' for t in found.warnings)}"
+            )
+        self.pictures: Found = replace(found, files=files)
+        self.images = NamedFiles(folder, files, request.root)
         self.split_of = _split_files(request, self.images, self.problems)
         self.named: set[Path] = set()
 
@@ -158,33 +166,6 @@ def _class_names(request: Request) -> tuple[str, ...]:
     return names
 
 
-class _Images:
-    """The image files, found by path, by name, or by name without its ending."""
-
-    def __init__(self, folder: Path, root: Path, masks: set[Path]) -> None:
-        self.files = tuple(path for path in picture_files(folder) if path not in masks)
-        if not self.files:
-            raise DataError(f"{folder} holds no image files")
-        self._by_name: dict[str, list[Path]] = {}
-        for path in self.files:
-            inner = path.relative_to(folder).as_posix().lower()
-            for key in {inner, path.name.lower(), path.stem.lower()}:
-                self._by_name.setdefault(key, []).append(path)
-        self._root = root
-
-    def find(self, name: str) -> tuple[Path | None, str]:
-        """The one file of that name, or None; and what is wrong when several have it."""
-        key = name.replace("\\", "/").strip().lower()
-        found = self._by_name.get(key, [])
-        if len(found) > 1:
-            shown = ", ".join(relative(path, self._root) for path in found[:3])
-            return None, (
-                f"several files are called {name}: {shown}; write the path in the table, or name "
-                "the image folder with the option images"
-            )
-        return (found[0] if found else None), ""
-
-
 def _table_path(request: Request) -> Path:
     name = request.text("table")
     if name is not None:
@@ -196,6 +177,7 @@ def _table_path(request: Request) -> Path:
         if path.suffix.lower() in SUFFIXES
         and path.name not in special
         and not path.name.startswith((".", "~"))
+        and kind(path) == "file"
     )
     if len(found) != 1:
         shown = ", ".join(path.name for path in found) or "none"
@@ -231,7 +213,10 @@ def _boxes(request: Request, file_column: str, problems: list[str]) -> dict[str,
     boxes: dict[str, Box] = {}
     for row in table.rows:
         try:
-            box = Box(*(float(row[column]) for column in BOX_COLUMNS))
+            edges = [float(row[column]) for column in BOX_COLUMNS]
+            if not all(map(math.isfinite, edges)):
+                raise ValueError
+            box = Box(*edges)
         except ValueError:
             problems.append(f"{row[file_column]} has a box that is not four numbers")
             box = Box(0, 0, 1, 1)  # named already: not "neither a box nor a mask" as well
@@ -247,10 +232,12 @@ def _masks(request: Request) -> dict[str, Path] | None:
     folder = _named(request, "masks", name)
     if not folder.is_dir():
         raise DataError(f"the mask folder {folder} does not exist")
-    return {path.stem.lower(): path for path in picture_files(folder)}
+    return {path.stem.lower(): path for path in find_pictures(folder).files}
 
 
-def _split_files(request: Request, images: _Images, problems: list[str]) -> dict[Path, str] | None:
+def _split_files(
+    request: Request, images: NamedFiles, problems: list[str]
+) -> dict[Path, str] | None:
     """The split of each image that the fold's files list."""
     pattern = request.text("split_files")
     if pattern is None:
@@ -261,11 +248,9 @@ def _split_files(request: Request, images: _Images, problems: list[str]) -> dict
     for split in SPLITS:
         name = pattern.replace("{split}", split).replace("{fold}", str(request.option("fold")))
         path = _named(request, "split_files", name)
-        if not path.is_file():
-            if split == "val":
-                continue  # taken from the training images
-            raise DataError(f"no such file: {path}")
-        for line in path.read_text(encoding="utf-8").splitlines():
+        if split == "val" and kind(path) == "absent":
+            continue  # taken from the training images
+        for line in read_text(path).splitlines():
             entry = line.split(",")[0].split("\t")[0].strip()
             found, problem = images.find(entry) if entry else (None, "")
             if found is None and entry:
@@ -273,3 +258,11 @@ def _split_files(request: Request, images: _Images, problems: list[str]) -> dict
             elif found is not None and split_of.setdefault(found, split) != split:
                 problems.append(f"{name}: {entry} is also in {split_of[found]}")
     return split_of
+
+
+AIFORCOVID = Source(
+    "aiforcovid",
+    "AIforCOVID: chest X-rays in DICOM with a label table; data_dir is the folder",
+    load,
+    OPTIONS,
+)

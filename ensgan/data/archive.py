@@ -1,23 +1,28 @@
-"""``.npz`` files of MedMNIST form: three splits of images and labels."""
+"""``.npz`` files of MedMNIST form (three splits of images and labels): fetched, verified, read.
+
+A download is resumed after a break, tried again, verified, and only then put in place.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import zipfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-import psutil
 
-from ensgan.data.request import Option, Request
-from ensgan.data.resize import resize, with_channels
-from ensgan.errors import DataError, IntegrityError
+from ensgan.data.prepare import resize, with_channels
+from ensgan.data.request import SPLITS, Option, Request
+from ensgan.errors import DataError, IntegrityError, StoreError
 from ensgan.files import read_npz, sha256_file
 from ensgan.types import Dataset, Int64Array, Samples, UInt8Array
 
-SPLITS = ("train", "val", "test")
 KEYS = tuple(f"{split}_{kind}" for split in SPLITS for kind in ("images", "labels"))
 
 CHANNELS = Option("channels", int, None, "convert to grey (1) or RGB (3)", choices=(1, 3))
@@ -33,21 +38,10 @@ TARGET = Option(
     "any",
     "for multi-label sets: 'any' finding against none, or the name of one finding",
 )
-OPTIONS = (CHANNELS, ACCEPT, TARGET)
+FILE_OPTIONS = (CHANNELS, ACCEPT, TARGET)
 
-# Deflate cannot exceed 1:1032; images stay far below 1:100.
-_BOMB_RATIO, _BOMB_BYTES = 100, 1 << 30
-
-
-def load(request: Request) -> Dataset:
-    """Read the file ``request.root`` as a data set of its own, class names from the labels."""
-    path = request.root
-    arrays = read_arrays(path)
-    accepted = request.text("accept_checksum")
-    if accepted is not None:
-        require_checksum(path, accepted, official=None)
-    labels, names = reduce_labels(arrays, (), str(request.option("target")), path)
-    return assemble(request, arrays, labels, names, licence="", source=path.name)
+_BLOCK = 1 << 18
+_TIMEOUT = 30.0  # seconds without a byte
 
 
 def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
@@ -56,7 +50,6 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
     Raises:
         DataError: missing, unreadable, truncated, or not of MedMNIST form.
     """
-    refuse_bomb(path)
     arrays = read_npz(path)
     missing = [key for key in KEYS if key not in arrays]
     if missing:
@@ -90,33 +83,6 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 def _image_shape(images: npt.NDArray[Any]) -> bool:
     return images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)
-
-
-def refuse_bomb(path: Path) -> None:
-    """Refuse a file that would unpack to far more than it is, or than the memory holds."""
-    try:
-        packed = path.stat().st_size
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(member.file_size for member in archive.infolist())
-    except FileNotFoundError as error:
-        raise DataError(f"no such file: {path}") from error
-    except PermissionError as error:
-        raise DataError(f"no permission to read {path}: change its mode or owner") from error
-    except (OSError, zipfile.BadZipFile) as error:
-        raise DataError(
-            f"{path} cannot be read as .npz (truncated or corrupt?): {error}; get it again"
-        ) from error
-    if unpacked > _BOMB_BYTES and unpacked > _BOMB_RATIO * packed:
-        raise DataError(
-            f"{path} would unpack from {packed / 1e6:.0f} MB to {unpacked / 1e9:.0f} GB: "
-            "refused as a zip bomb"
-        )
-    free = psutil.virtual_memory().available
-    if unpacked > free:
-        raise DataError(
-            f"{path} needs {unpacked / 1e9:.1f} GB of memory but {free / 1e9:.1f} GB are "
-            "available: use a smaller size of the set or a larger machine"
-        )
 
 
 def md5_file(path: Path) -> str:
@@ -173,7 +139,7 @@ def reduce_labels(
     raw = {split: np.asarray(arrays[f"{split}_labels"], np.int64) for split in SPLITS}
     width = {split: 1 if rows.ndim == 1 else rows.shape[1] for split, rows in raw.items()}
     if len(set(width.values())) > 1:
-        raise DataError(f"{path}: the splits have different numbers of labels an image: {width}")
+        raise DataError(f"{path}: the splits have different numbers of labels per image: {width}")
     if width["train"] > 1:
         return _reduce_multi_label(raw, names, target, path)
     flat = {split: rows.reshape(-1) for split, rows in raw.items()}
@@ -228,3 +194,92 @@ def assemble(
         licence=licence,
         source=source,
     )
+
+
+def download(
+    url: str,
+    path: Path,
+    *,
+    md5: str,
+    attempts: int = 4,
+    wait: float = 1.0,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Fetch ``url`` to ``path``; nothing appears at ``path`` unless its MD5 is right.
+
+    What has arrived stays in ``path`` + ``.part``, so that the next attempt, or the next run,
+    goes on from there.
+
+    Args:
+        url: an http or https address.
+        path: where the file goes; its folder must exist.
+        md5: the published checksum.
+        attempts: how often to try in all.
+        wait: seconds before the second attempt, doubled before each later one.
+        on_progress: called with (bytes so far, bytes in all).
+
+    Raises:
+        DataError: the address cannot be reached, or serves another file.
+        StoreError: the folder cannot be written.
+    """
+    if not url.startswith(("https://", "http://")):
+        raise DataError(f"{url} is not an http address")
+    part = path.with_name(path.name + ".part")
+    reason = ""
+    for attempt in range(attempts):
+        if attempt:
+            time.sleep(wait * 2 ** (attempt - 1))
+        try:
+            _continue(url, part, on_progress)
+        except urllib.error.HTTPError as error:
+            reason = f"the server answers {error.code} {error.reason}"
+            if error.code == 416:
+                part.unlink(missing_ok=True)  # the part is longer than the file: begin anew
+            elif error.code < 500 and error.code != 429:
+                break
+            continue
+        except urllib.error.URLError as error:
+            reason = f"no connection: {error.reason}"
+            continue
+        except (TimeoutError, ConnectionError, HTTPException) as error:
+            reason = f"the connection broke: {error}"
+            continue
+        if md5_file(part) == md5:
+            part.replace(path)
+            return
+        reason = f"what arrived has MD5 {md5_file(part)}, not {md5}"
+        part.unlink()
+    raise DataError(f"{reason}, {attempt + 1} of {attempts} attempts")
+
+
+def _continue(url: str, part: Path, on_progress: Callable[[int, int], None] | None) -> None:
+    """Append what is missing of ``url`` to ``part``."""
+    try:
+        have = part.stat().st_size if part.exists() else 0
+        stream = part.open("ab")
+    except OSError as error:
+        raise StoreError(f"cannot write {part}: {error.strerror}") from error
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    with stream, urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
+        if have and answer.status != 206:  # the server sends the whole file again
+            stream.truncate(0)
+            have = 0
+        length = answer.headers.get("Content-Length")
+        total = have + int(length) if length else 0
+        while block := answer.read(_BLOCK):
+            _write(stream, block, part)
+            have += len(block)
+            if on_progress is not None and total:
+                on_progress(have, total)
+    if total and have < total:
+        raise ConnectionError(f"{have} of {total} bytes arrived")
+
+
+def _write(stream: BinaryIO, block: bytes, part: Path) -> None:
+    try:
+        stream.write(block)
+        stream.flush()
+    except OSError as error:
+        raise StoreError(
+            f"cannot write {part} ({error.strerror}): make room, then run the same command again"
+        ) from error

@@ -29,7 +29,10 @@ class Intensity:
 
 @dataclass(frozen=True)
 class SplitReport:
-    """One split: images, images of each class, SHA-256 over images and labels, intensities."""
+    """One split: images, images of each class, SHA-256 over images and labels, intensities.
+
+    ``blank`` counts the images of one grey level.
+    """
 
     images: int
     classes: dict[str, int]
@@ -46,7 +49,8 @@ class DuplicateReport:
         within: pairs inside each split, by split name.
         across: pairs between two splits, by ``"train/test"`` and so on: leakage.
         other_label: pairs whose labels differ.
-        examples: the first pairs, each ``("train[3]", "test[7]")``.
+        examples: the first pairs, each the two files, or ``("train[3]", "test[7]")`` where the
+            images come from an array.
     """
 
     within: dict[str, int]
@@ -84,6 +88,11 @@ class DataReport:
     problems: tuple[str, ...]
     notes: tuple[str, ...]
 
+    @property
+    def leaks(self) -> bool:
+        """Whether an image of one split is also in another."""
+        return any(self.exact.across.values())
+
     def to_json(self) -> dict[str, Any]:
         """The report as JSON-able values."""
         return asdict(self)
@@ -118,8 +127,8 @@ def check(dataset: Dataset, *, near: bool = True, near_threshold: float = NEAR) 
         exact_report,
         near_report,
         near_threshold,
-        _problems(splits, exact_report),
-        _notes(dataset, splits, exact_report, near_report),
+        (*dataset.warnings, *_problems(splits, exact_report)),
+        (*dataset.notes, *_notes(dataset, splits, exact_report, near_report)),
     )
 
 
@@ -132,8 +141,8 @@ def _split_report(split: Samples, class_names: tuple[str, ...]) -> SplitReport:
     present = np.flatnonzero(levels)
     shares = np.cumsum(levels) / total
     percentiles = {str(p): float(np.searchsorted(shares, p / 100)) for p in (1, 25, 50, 75, 99)}
-    flat = split.images.reshape(len(split), -1)
-    blank = int((flat.max(axis=1) == flat.min(axis=1)).sum()) if len(split) else 0
+    flat = split.images.reshape(len(split), int(np.prod(split.images.shape[1:])))
+    blank = int((np.ptp(flat, axis=1) == 0).sum())
     return SplitReport(
         len(split),
         {name: int(count) for name, count in zip(class_names, counts, strict=True)},
@@ -160,6 +169,7 @@ class _Places:
         self.split = np.repeat(np.arange(len(parts)), sizes)
         self.index = np.concatenate([np.arange(size) for size in sizes])
         self.label = np.concatenate([split.labels for split in parts.values()])
+        self.files = dataset.files
 
     def report(self, pairs: Pairs) -> DuplicateReport:
         a, b = self.split[pairs.first], self.split[pairs.second]
@@ -180,7 +190,9 @@ class _Places:
         )
 
     def _place(self, row: int) -> str:
-        return f"{self.names[self.split[row]]}[{self.index[row]}]"
+        split, index = self.names[self.split[row]], int(self.index[row])
+        files = self.files.get(split)
+        return f"{split}: {files[index]}" if files else f"{split}[{index}]"
 
 
 def _near(images: UInt8Array, exact: Pairs, threshold: float) -> Pairs:

@@ -1,4 +1,4 @@
-"""Grey DICOM images: modality and VOI transforms, MONOCHROME1 inversion, clear refusals.
+"""Grey DICOM values to images: modality and VOI transforms, padding, MONOCHROME1 inversion.
 
 Header values other than the ones that describe the pixels are neither kept nor shown.
 """
@@ -6,35 +6,27 @@ Header values other than the ones that describe the pixels are neither kept nor 
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ensgan.data import levels
-from ensgan.data.shrink import Line
+from ensgan.data.levels import (
+    Line,
+    linear,
+    look_up,
+    percentile_window,
+    quantise,
+    sample,
+)
 from ensgan.errors import DataError
+from ensgan.inputs import explained
 from ensgan.types import Float64Array, UInt8Array
 
 if TYPE_CHECKING:
     from pydicom import Dataset as DicomDataset
-
-MAX_PIXELS = 200_000_000
-
-_CODECS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
-# What pydicom raises for damaged files.
-_BROKEN = (
-    AttributeError,
-    EOFError,
-    KeyError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 
 @dataclass(frozen=True)
@@ -45,11 +37,13 @@ class StoredImage:
         pixels: stored values [H,W].
         dataset: the file's elements, which say what the values mean.
         window: one of :data:`ensgan.data.levels.WINDOWS`.
+        remarks: none: a DICOM file says itself how it is to be shown.
     """
 
     pixels: npt.NDArray[Any]
     dataset: DicomDataset
     window: str
+    remarks: frozenset[str] = frozenset()
 
     @property
     def patient(self) -> str:
@@ -69,141 +63,85 @@ class StoredImage:
         """
         pixels, dataset, window = self.pixels, self.dataset, self.window
         # Work on the table of stored values rather than on millions of pixels.
-        if pixels.dtype.itemsize <= 2:
-            unsigned = np.dtype(f"u{pixels.dtype.itemsize}")
-            count = 1 << (8 * pixels.dtype.itemsize)
-            stored = np.arange(count, dtype=unsigned).view(pixels.dtype)
-            indices = pixels.view(unsigned)
-            values = _modality(stored, dataset)
-            seen = values[levels.sample(indices)]
-            table = levels.quantise(_windowed(values, seen, dataset, window))
-            image = levels.look_up(indices, table)
-        else:
-            values = _modality(pixels, dataset)
-            seen = levels.sample(values)
-            image = levels.quantise(_windowed(values, seen, dataset, window))
-        if self.inverted:
-            np.subtract(255, image, out=image)
+        if pixels.dtype.itemsize > 2:
+            return self._by_pixel()
+        unsigned = np.dtype(f"u{pixels.dtype.itemsize}")
+        count = 1 << (8 * pixels.dtype.itemsize)
+        stored = np.arange(count, dtype=unsigned).view(pixels.dtype)
+        indices = pixels.view(unsigned)
+        values, padding = _modality(stored, dataset), _is_padding(stored, dataset)
+        seen = sample(indices).reshape(-1)
+        kept = seen[~padding[seen]]
+        table = quantise(_windowed(values, values[kept if kept.size else seen], dataset, window))
+        table = 255 - table if self.inverted else table
+        table[padding] = 0
+        return look_up(indices, table)
+
+    def _by_pixel(self) -> UInt8Array:
+        """The windowed image where a table of all stored values would be too long."""
+        padding = _is_padding(self.pixels, self.dataset)
+        values = _modality(self.pixels, self.dataset)
+        seen = sample(values)[~sample(padding)]
+        seen = seen if seen.size else sample(values)
+        image = quantise(_windowed(values, seen, self.dataset, self.window))
+        image = 255 - image if self.inverted else image
+        image[padding] = 0
         return image
 
     def line(self) -> Line | None:
         """The percentile window over stored values as a straight line.
 
         None where the values need a table: windows of the file's own, a modality LUT, a falling
-        rescale slope (it swaps the ends), more than 16 bits.
+        rescale slope (it swaps the ends), padding (black whatever the window), more than 16 bits.
         """
         dataset = self.dataset
         own = dataset.get("VOILUTSequence") or "WindowCenter" in dataset
         if self.window == "full" or (self.window == "auto" and own):
             return None
-        try:
-            slope = float(dataset.get("RescaleSlope", 1) or 1)
-        except _BROKEN:
-            return None  # the other way says what is wrong with it
-        if dataset.get("ModalityLUTSequence") or slope <= 0 or self.pixels.dtype.itemsize != 2:
+        slope = number_of(dataset, "RescaleSlope", 1)
+        special = dataset.get("ModalityLUTSequence") or "PixelPaddingValue" in dataset
+        if special or slope <= 0 or self.pixels.dtype.itemsize != 2:
             return None
         # A straight line upwards keeps the order, so percentiles may be taken before it.
-        return Line(*levels.percentile_window(levels.sample(self.pixels)), self.inverted)
+        return Line(*percentile_window(sample(self.pixels)), self.inverted)
 
 
-def open_dicom(path: Path, window: str = "auto") -> StoredImage:
-    """Decode a file.
-
-    Args:
-        path: a single-frame MONOCHROME1 or MONOCHROME2 image.
-        window: one of :data:`ensgan.data.levels.WINDOWS`; "auto" is the file's VOI LUT or first
-            window (DICOM PS3.3 C.11.2), else the 2–98 percentile window.
-
-    Raises:
-        DataError: not DICOM, no pixels, truncated, a missing codec, colour or several frames. The
-            message does not name the file.
-    """
-    dataset = _read(path)
-    _require_one_grey_image(dataset)
-    return StoredImage(_pixels(dataset), dataset, window)
-
-
-def read_dicom(path: Path, window: str = "auto") -> tuple[UInt8Array, str]:
-    """The image of a file as uint8 [H,W], and a hash of its PatientID ("" when it has none).
-
-    Arguments and errors as for :func:`open_dicom`.
-    """
-    stored = open_dicom(path, window)
-    return stored.image(), stored.patient
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether the file has the DICOM mark after its preamble."""
+def number_of(dataset: DicomDataset, name: str, default: float) -> float:
+    """One finite number of the header, ``default`` where it is absent or empty."""
+    value = dataset.get(name)
+    if value is None or value == "":
+        return default
     try:
-        with path.open("rb") as stream:
-            return stream.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise DataError(f"its {name} is {str(value)[:40]}, but one number is needed")
+    return number
 
 
-def _read(path: Path) -> DicomDataset:
-    from pydicom import dcmread
-    from pydicom.errors import InvalidDicomError
-
-    try:
-        return dcmread(path)
-    except InvalidDicomError as error:
-        raise DataError("is not a DICOM file") from error
-    except _BROKEN as error:
-        raise DataError(f"cannot be read (truncated or corrupt?): {_short(error)}") from error
-
-
-def _require_one_grey_image(dataset: DicomDataset) -> None:
-    if "PixelData" not in dataset:
-        raise DataError("has no pixels")
-    kind = str(dataset.get("PhotometricInterpretation", "missing"))
-    if kind not in ("MONOCHROME1", "MONOCHROME2"):
-        raise DataError(f"is {kind}, but MONOCHROME1 or MONOCHROME2 is needed")
-    frames = int(dataset.get("NumberOfFrames", 1) or 1)
-    if frames != 1:
-        raise DataError(f"has {frames} frames, but one image is needed")
-    if int(dataset.get("SamplesPerPixel", 1)) != 1:
-        raise DataError("has several samples a pixel, but grey is needed")
-    if int(dataset.get("Rows", 0)) * int(dataset.get("Columns", 0)) > MAX_PIXELS:
-        raise DataError(f"has more than {MAX_PIXELS:,} pixels")
-
-
-def _pixels(dataset: DicomDataset) -> npt.NDArray[Any]:
-    """Stored values [H,W]."""
-    from pydicom.pixels import get_decoder, pixel_array
-
-    syntax = dataset.file_meta.get("TransferSyntaxUID")
-    if syntax is not None and syntax.is_compressed:
-        try:
-            available = get_decoder(syntax).is_available
-        except NotImplementedError:
-            available = False
-        if not available:
-            raise DataError(
-                f"is compressed ({syntax.name}) and no installed package decodes that: {_CODECS}"
-            )
-    try:
-        # A view of the file's bytes where it is not compressed: they are only read. Unused bits
-        # must be cleared in a copy, and pydicom warns of every file that it copies unasked.
-        whole = int(dataset.BitsStored) == int(dataset.BitsAllocated)
-        pixels: npt.NDArray[Any] = pixel_array(dataset, raw=True, view_only=whole)
-    except _BROKEN as error:
-        raise DataError(
-            f"its pixels cannot be decoded (truncated or corrupt?): {_short(error)}"
-        ) from error
-    if pixels.ndim != 2 or not pixels.size:
-        raise DataError(f"decodes to shape {list(pixels.shape)}, but [H,W] is needed")
-    return np.ascontiguousarray(pixels)
+def _is_padding(stored: npt.NDArray[Any], dataset: DicomDataset) -> npt.NDArray[np.bool_]:
+    """Which stored values stand for "no image here" (PS3.3 C.7.5.1.1.2)."""
+    if dataset.get("PixelPaddingValue") in (None, ""):
+        return np.zeros(stored.shape, np.bool_)
+    first = int(number_of(dataset, "PixelPaddingValue", 0))
+    last = int(number_of(dataset, "PixelPaddingRangeLimit", first))
+    # Signed values may be written as unsigned ones, and the other way round.
+    unsigned = np.dtype(f"u{stored.dtype.itemsize}")
+    mask = (1 << (8 * stored.dtype.itemsize)) - 1
+    ends = np.array([first & mask, last & mask], unsigned).view(stored.dtype)
+    return np.asarray((stored >= ends.min()) & (stored <= ends.max()), np.bool_)
 
 
 def _modality(values: npt.NDArray[Any], dataset: DicomDataset) -> Float64Array:
     """Stored values to modality values: the modality LUT or rescale slope and intercept."""
     from pydicom.pixels import apply_modality_lut
 
-    try:
+    with explained("its modality transform is unusable"):
+        if number_of(dataset, "RescaleSlope", 1) == 0:
+            raise DataError("its rescale slope is 0")
+        number_of(dataset, "RescaleIntercept", 0)
         return np.asarray(apply_modality_lut(values, dataset), np.float64)
-    except _BROKEN as error:
-        raise DataError(f"its modality transform is unusable: {_short(error)}") from error
 
 
 def _windowed(
@@ -220,16 +158,16 @@ def _windowed(
         ends = np.array([0, (1 << bits) - 1]) - (1 << (bits - 1)) * signed
         kind = np.int64 if signed else np.uint64
         low, high = np.sort(_modality(ends.astype(kind), dataset))
-        return levels.linear(values, float(low), float(high))
-    return levels.linear(values, *levels.percentile_window(seen))
+        return linear(values, float(low), float(high))
+    return linear(values, *percentile_window(seen))
 
 
 def _voi_window(values: Float64Array, dataset: DicomDataset) -> Float64Array:
     """The first window, by its VOI LUT function (PS3.3 C.11.2.1.2 and C.11.2.1.3)."""
-    try:
+    with explained("its window is unusable"):
         center, width = (_first(dataset[name].value) for name in ("WindowCenter", "WindowWidth"))
-    except _BROKEN as error:
-        raise DataError("its window has no centre or width") from error
+    if not (math.isfinite(center) and math.isfinite(width)):
+        raise DataError(f"its window has the centre {center:g} and the width {width:g}")
     function = str(dataset.get("VOILUTFunction", "LINEAR") or "LINEAR")
     if width <= 0 or (function == "LINEAR" and width < 1):
         raise DataError(f"its window width is {width:g}")
@@ -237,13 +175,13 @@ def _voi_window(values: Float64Array, dataset: DicomDataset) -> Float64Array:
         exponent = np.clip(-4 * (values - center) / width, -60, 60)
         return np.asarray(1 / (1 + np.exp(exponent)), np.float64)
     if function == "LINEAR_EXACT":
-        return levels.linear(values, center - width / 2, center + width / 2)
+        return linear(values, center - width / 2, center + width / 2)
     # Width 1 is a threshold at center − 0.5.
-    return levels.linear(values, center - width / 2, center + width / 2 - 1 + 1e-9)
+    return linear(values, center - width / 2, center + width / 2 - 1 + 1e-9)
 
 
 def _voi_table(values: Float64Array, item: DicomDataset) -> Float64Array:
-    try:
+    with explained("its VOI LUT is unusable"):
         count, first, bits = (int(number) for number in item.LUTDescriptor)
         data = item.LUTData
         count = count or 1 << 16
@@ -252,9 +190,7 @@ def _voi_table(values: Float64Array, item: DicomDataset) -> Float64Array:
         else:
             table = np.asarray(data)[:count]
         position = np.clip(np.rint(values) - first, 0, len(table) - 1).astype(np.intp)
-        return levels.linear(table[position].astype(np.float64), 0.0, (1 << bits) - 1.0)
-    except (*_BROKEN, IndexError, ZeroDivisionError) as error:
-        raise DataError(f"its VOI LUT is unusable: {_short(error)}") from error
+        return linear(table[position].astype(np.float64), 0.0, (1 << bits) - 1.0)
 
 
 def _first(value: Any) -> float:
@@ -264,8 +200,3 @@ def _first(value: Any) -> float:
 def _patient(dataset: DicomDataset) -> str:
     identity = str(dataset.get("PatientID", "") or "").strip()
     return hashlib.sha256(identity.encode()).hexdigest()[:16] if identity else ""
-
-
-def _short(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= 160 else text[:157] + "…"

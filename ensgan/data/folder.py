@@ -1,4 +1,4 @@
-"""Folders of images: a folder a class, or one folder with a label table.
+"""Folders of images: one folder per class, or one folder with a label table.
 
 Three layouts: ``CLASS/image.png``; ``train|val|test/CLASS/image.png``; images anywhere below the
 folder with ``labels.csv`` beside them (columns file and label, and, if you like, split and
@@ -7,18 +7,24 @@ patient).
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 
-from ensgan.data.decode import Findings, refuse, relative
+from ensgan.data.image_files import Findings, find_pictures, is_leftover
 from ensgan.data.picture import SUFFIXES
 from ensgan.data.records import OPTIONS as SHARED_OPTIONS
-from ensgan.data.records import Record, build, inside, picture_files
-from ensgan.data.request import Option, Request
-from ensgan.data.table import Table, read_table
+from ensgan.data.records import Record, build
+from ensgan.data.request import SPLIT_NAMES, Option, Request, Source, split_of_folder
+from ensgan.data.table import NamedFiles, Table, inside, read_table
 from ensgan.errors import DataError
-from ensgan.types import Dataset
+from ensgan.inputs import kind, printable, refuse, relative
+from ensgan.types import Dataset, check_class_names
 
 OPTIONS = (
     Option("table", str, "labels.csv", "label table inside the folder (used when it exists)"),
@@ -35,15 +41,14 @@ OPTIONS = (
     *SHARED_OPTIONS,
 )
 
-_SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
+_PATTERN_SECONDS = 10.0
+# Run in another process, which can be ended: a search of Python's ``re`` cannot.
+_SEARCH = (
+    "import json, re, sys; pattern, names = json.load(sys.stdin); "
+    "found = [re.search(pattern, name) for name in names]; "
+    "json.dump([match and match.group(1) for match in found], sys.stdout)"
+)
 
 
 def load(request: Request) -> Dataset:
@@ -53,101 +58,156 @@ def load(request: Request) -> Dataset:
         DataError: with every file that cannot be used.
     """
     root = request.root
-    files = picture_files(root)
-    if not files:
-        endings = ", ".join(sorted(SUFFIXES))
-        raise DataError(f"{root} holds no image files ({endings})")
+    pictures = find_pictures(root)
+    if not pictures.files:
+        endings, left_out = (
+            ", ".join(sorted(SUFFIXES)),
+            "".join(f"; {t}" for t in pictures.warnings),
+        )
+        raise DataError(f"{printable(root)} holds no image files ({endings}){left_out}")
     path = inside(root, str(request.option("table")))
     if path is None:
         raise DataError(f"option table must name a file inside {root}")
-    table_exists = path.is_file()
+    has_table = kind(path) != "absent"
     problems: list[str] = []
-    if table_exists:
-        records, names = _from_table(request, read_table(path), files, problems)
+    if has_table:
+        records, names = _from_table(request, read_table(path), pictures.files, problems)
     elif request.option("table") != "labels.csv":
         raise DataError(f"no such file: {path}")
     else:
-        records, names = _from_folders(request, files)
-    used = {record.path for record in records}
+        records, names = _from_folders(request, pictures.files)
+    headline = f"{path.name} and the images" if has_table else printable(root)
     return build(
         request,
         records,
         names,
-        source=f"folder {root.resolve().name}",
-        found=Findings(
-            f"{path.name} and the images cannot be used"
-            if table_exists
-            else f"{root} cannot be used",
-            tuple(problems),
-        ),
-        others=[file for file in files if file not in used],
+        source=f"folder {printable(root.resolve().name)}",
+        found=Findings(f"{headline} cannot be used", tuple(problems)),
+        pictures=pictures,
     )
 
 
-def _patient(request: Request, name: str) -> str:
+def _patients(request: Request, names: Sequence[str]) -> list[str]:
+    """The patient that the option patient_pattern finds in each file name, "" without one."""
     pattern = request.text("patient_pattern")
     if pattern is None:
-        return ""
+        return [""] * len(names)
     try:
         expression = re.compile(pattern)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise DataError(f"option patient_pattern: {error}") from error
     if expression.groups < 1:
         raise DataError(f"option patient_pattern needs a group in round brackets: {pattern}")
-    match = expression.search(name)
-    if match is None or not match.group(1):
-        raise DataError(f"option patient_pattern finds no patient in {name}")
-    return match.group(1)
+    command = [sys.executable, "-I", "-c", _SEARCH]
+    try:
+        answer = subprocess.run(
+            command,
+            input=json.dumps([pattern, names]).encode(),
+            capture_output=True,
+            check=True,
+            timeout=_PATTERN_SECONDS,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise DataError(
+            f"option patient_pattern: '{pattern}' was still searching {len(names):,} file names "
+            f"after {_PATTERN_SECONDS:.0f} s: write it without repeats inside repeats"
+        ) from error
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise DataError(f"option patient_pattern: '{pattern}' failed: {error}") from error
+    found = json.loads(answer.stdout)
+    refuse(
+        "option patient_pattern finds no patient in some file names",
+        [printable(name) for name, patient in zip(names, found, strict=True) if not patient],
+    )
+    return [str(patient) for patient in found]
 
 
 def _from_folders(request: Request, files: Sequence[Path]) -> tuple[list[Record], tuple[str, ...]]:
     """Records of the two layouts without a table."""
     root = request.root
     parts = [path.relative_to(root).parts for path in files]
-    tops = sorted(entry.name for entry in root.iterdir() if _is_shown_folder(entry))
-    has_splits = bool(tops) and all(name.lower() in _SPLIT_NAMES for name in tops)
-    depth = 2 if has_splits else 1
-    layout = "SPLIT/CLASS/image" if has_splits else "CLASS/image"
+    tops = {part[0] for part in parts if len(part) > 1}
+    splits = {name: split for name in tops if (split := split_of_folder(name))}
+    _refuse_misplaced_splits(root, parts, tops, splits)
+    depth = 2 if splits else 1
+    layout = "SPLIT/CLASS/image" if splits else "CLASS/image"
     refuse(
-        f"{root}: these files are in no class folder ({layout}); put them into one (a single one "
-        "for images without classes) or write a labels.csv with the columns file and label",
+        f"{printable(root)}: these files are in no class folder ({layout}); put them into one (a "
+        "single one for images without classes) or write a labels.csv with the columns file and "
+        "label",
         [
             relative(path, root)
             for path, part in zip(files, parts, strict=True)
             if len(part) <= depth
         ],
     )
-    names = tuple(sorted({part[depth - 1] for part in parts}))
-    folders = sorted(root.glob("*/*" if has_splits else "*"))
     filled = {part[:depth] for part in parts}
     refuse(
-        f"{root}: these class folders hold no images",
+        f"{printable(root)}: these class folders hold no images",
         [
             relative(folder, root)
-            for folder in folders
-            if _is_shown_folder(folder) and folder.relative_to(root).parts not in filled
+            for folder in sorted(root.glob("*/*" if splits else "*"))
+            if folder.is_dir()
+            and not any(map(is_leftover, folder.relative_to(root).parts))
+            and (not splits or folder.parent.name in splits)
+            and folder.relative_to(root).parts not in filled
         ],
     )
-    _require_classes(names, root)
+    names = _checked_classes({part[depth - 1] for part in parts}, root)
+    patients = _patients(request, [path.name for path in files])
     records = [
-        Record(
-            path,
-            names.index(part[depth - 1]),
-            _SPLIT_NAMES[part[0].lower()] if has_splits else None,
-            _patient(request, path.name),
-        )
-        for path, part in zip(files, parts, strict=True)
+        Record(path, names.index(part[depth - 1]), splits.get(part[0]), patient)
+        for path, part, patient in zip(files, parts, patients, strict=True)
     ]
     return records, names
 
 
-def _is_shown_folder(path: Path) -> bool:
-    return path.is_dir() and not path.name.startswith(".")
+def _refuse_misplaced_splits(
+    root: Path, parts: Sequence[tuple[str, ...]], tops: set[str], splits: Mapping[str, str]
+) -> None:
+    """Refuse folders of splits beside or below folders of classes: test images must not be learnt.
+
+    Raises:
+        DataError: a folder name that says "split" where a class is expected, or the other way.
+    """
+    others = sorted(printable(name) for name in tops - set(splits))
+    if splits and others:
+        raise DataError(
+            f"{printable(root)} holds the splits {', '.join(sorted(splits))} and beside them "
+            f"{', '.join(others)}: are these splits or classes? Move what is neither elsewhere, or "
+            "write a labels.csv with the columns file, label and split"
+        )
+    if len(set(splits.values())) < len(splits):
+        raise DataError(
+            f"{printable(root)} holds {', '.join(sorted(splits))}: keep one folder per split"
+        )
+    depth = 1 if splits else 0
+    inner = {"/".join(part[: at + 1]) for part in parts for at in range(depth, len(part) - 1)
+             if split_of_folder(part[at])}  # fmt: skip
+    refuse(
+        f"{printable(root)}: these folders are called like splits but lie inside others; splits "
+        "must lie directly in the folder that is named (SPLIT/CLASS/image)",
+        [printable(name) for name in sorted(inner)],
+    )
 
 
-def _require_classes(names: tuple[str, ...], root: Path) -> None:
+def _checked_classes(names: set[str], root: Path) -> tuple[str, ...]:
+    """The classes in order, when no two can be one.
+
+    Raises:
+        DataError: too many, not a number (``nan``), or a number written in two ways (1 and 1.0).
+    """
     if len(names) > 1000:
         raise DataError(f"{root} has {len(names)} classes: are these file names?")
+    lost = [name for name in names if re.fullmatch("[+-]?(nan|inf|infinity)", name.lower())]
+    if lost:
+        raise DataError(f"{printable(root)}: '{lost[0]}' is no class: give these images a label")
+    ordered = check_class_names(class_order(names), printable(root))
+    numbers = [name for name in ordered if _NUMBER.fullmatch(name)]
+    for one, other in pairwise(sorted(numbers, key=Decimal)):
+        if Decimal(one) == Decimal(other):
+            raise DataError(f"{printable(root)}: the classes {one} and {other} are one number")
+    return ordered
 
 
 def _from_table(
@@ -167,58 +227,70 @@ def _from_table(
         for name in ("split_column", "patient_column")
     )
     root = request.root
-    known = {path.resolve(): path for path in files}
-    used: dict[Path, str] = {}
-    kept: list[tuple[Path, dict[str, str]]] = []
+    named = NamedFiles(root, files, root)
+    used: set[Path] = set()
+    kept: list[tuple[Path, Mapping[str, str]]] = []
     for row in table.rows:
         name = row[file_column]
-        path = inside(root, name)
-        problem = _row_problem(name, path, known, used)
+        path, problem = named.find(name)
+        problem = problem or _row_problem(root, name, path, used)
         if not problem and not row[label_column]:
             problem = f"{name} has no label"
-        if not problem and split_column and row[split_column].lower() not in _SPLIT_NAMES:
+        if not problem and split_column and row[split_column].lower() not in SPLIT_NAMES:
             problem = f"{name} is in split '{row[split_column]}', not train, val or test"
         if problem or path is None:
             problems.append(problem)
             continue
-        used[path.resolve()] = name
-        kept.append((known[path.resolve()], row))
-    problems += [
-        f"{relative(path, root)} has no row in the table"
-        for resolved, path in known.items()
-        if resolved not in used
-    ]
-    names = class_order({row[label_column] for _, row in kept})
-    _require_classes(names, root)
+        used.add(path)
+        kept.append((path, row))
+    problems += [f"{relative(path, root)} has no row in the table" for path in files
+                 if path not in used]  # fmt: skip
+    names = _checked_classes({row[label_column] for _, row in kept}, table.path)
+    patients = (
+        [row[patient_column] for _, row in kept]
+        if patient_column
+        else _patients(request, [path.name for path, _ in kept])
+    )
     records = [
         Record(
             path,
             names.index(row[label_column]),
-            _SPLIT_NAMES[row[split_column].lower()] if split_column else None,
-            row[patient_column] if patient_column else _patient(request, path.name),
+            SPLIT_NAMES[row[split_column].lower()] if split_column else None,
+            patient,
         )
-        for path, row in kept
+        for (path, row), patient in zip(kept, patients, strict=True)
     ]
     return records, names
 
 
-def _row_problem(
-    name: str, path: Path | None, known: dict[Path, Path], used: dict[Path, str]
-) -> str:
+def _row_problem(root: Path, name: str, path: Path | None, used: set[Path]) -> str:
     """What is wrong with a file name of the table, "" if nothing."""
     if not name:
         return "a row has no file name"
     if path is None:
-        return f"{name} leads out of the folder"
-    if path.resolve() not in known:
-        return f"{name} does not exist" if not path.exists() else f"{name} is no image file"
-    if path.resolve() in used:
-        return f"{name} is named twice"
-    return ""
+        place = inside(root, name)
+        if place is None:
+            return f"{name} leads out of the folder"
+        return f"{name} does not exist" if kind(place) == "absent" else f"{name} is no image file"
+    return f"{name} is named twice" if path in used else ""
 
 
 def class_order(names: set[str]) -> tuple[str, ...]:
-    """Numbers in numerical order, anything else in alphabetical order."""
-    if all(name.isdigit() for name in names):
-        return tuple(sorted(names, key=int))
-    return tuple(sorted(names))
+    """The order of classes everywhere: numbers by value, and numbers inside names too (2 < 10)."""
+    if all(_NUMBER.fullmatch(name) for name in names):
+        return tuple(sorted(names, key=lambda name: (Decimal(name), name)))
+
+    def natural(name: str) -> tuple[list[str | tuple[int, str]], str]:
+        # Texts and numbers alternate, so that like is compared with like.
+        parts = re.split(r"([0-9]+)", name)
+        digits = [part.lstrip("0") for part in parts[1::2]]
+        keys: list[str | tuple[int, str]] = list(parts)
+        keys[1::2] = [(len(number), number) for number in digits]
+        return keys, name
+
+    return tuple(sorted(names, key=natural))
+
+
+FOLDER = Source(
+    "folder", "images in class folders, or with a labels.csv; data_dir is the folder", load, OPTIONS
+)

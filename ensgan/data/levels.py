@@ -1,11 +1,18 @@
-"""Stored pixel values of any depth to 8 bits."""
+"""Stored pixel values of any depth to 8 bits, at their own size or shrunk on the way.
+
+Windowing every pixel first and shrinking then reads and writes a large image several times. For a
+linear window :func:`shrink` cuts blocks of rows to the window and sums them while they are in the
+cache; the window's slope is applied to the few pixels that are left.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from ensgan.types import Float64Array, UInt8Array
 
@@ -15,6 +22,14 @@ PERCENTILES = (2.0, 98.0)
 WINDOWS = ("auto", "percentile", "full")
 """``auto``: the file's own window, else percentiles for more than 8 bits; ``percentile``: always
 the 2–98 percentile window; ``full``: the whole stored range."""
+
+GAP = 3.0
+"""Whole factors shrink an image down to so many times the target; the rest is Lanczos."""
+
+_SLAB = 10
+_LEAST_SPAN = 512.0
+"""Narrower windows are left to the exact table: limits are whole numbers here, so a grey level is
+wrong by at most 255 / 512."""
 
 _ROWS = 64  # rows looked up at once: their index block stays in the cache
 _SAMPLED = 256  # pixels a side that percentiles are taken from
@@ -33,12 +48,24 @@ def to_8_bit(pixels: npt.NDArray[Any], window: str) -> UInt8Array:
     if pixels.dtype in (np.uint8, np.uint16):
         values = np.arange(np.iinfo(pixels.dtype).max + 1, dtype=np.float64)
         return look_up(pixels, quantise(linear(values, low, high)))
-    return quantise(linear(pixels.astype(np.float64), low, high))
+    result = np.empty(pixels.shape, np.uint8)
+    for row in range(0, len(pixels), _ROWS):  # in parts: each step needs eight bytes per value
+        part = slice(row, row + _ROWS)
+        result[part] = quantise(linear(pixels[part].astype(np.float64), low, high))
+    return result
+
+
+def is_stretched(pixels: npt.NDArray[Any]) -> bool:
+    """Whether the window "auto" spreads these values between percentiles."""
+    return pixels.dtype != np.uint8 and not _is_unit(pixels)
+
+
+def _is_unit(pixels: npt.NDArray[Any]) -> bool:
+    return bool(pixels.dtype.kind == "f" and pixels.min() >= 0 and pixels.max() <= 1)
 
 
 def _range(pixels: npt.NDArray[Any], window: str) -> tuple[float, float]:
-    is_unit = pixels.dtype.kind == "f" and pixels.min() >= 0 and pixels.max() <= 1
-    if window != "percentile" and is_unit:
+    if window != "percentile" and _is_unit(pixels):
         return 0.0, 1.0
     if window == "full" and pixels.dtype == np.uint16:
         return 0.0, 65535.0
@@ -78,3 +105,66 @@ def look_up(pixels: npt.NDArray[Any], table: UInt8Array) -> UInt8Array:
         part = slice(row, row + _ROWS)
         np.take(table, pixels[part], out=result[part], mode="clip")
     return result
+
+
+@dataclass(frozen=True)
+class Line:
+    """A linear window in stored values: ``low`` to black, ``high`` to white, or ``inverted``."""
+
+    low: float
+    high: float
+    inverted: bool = False
+
+
+def shrink(pixels: npt.NDArray[Any], line: Line, size: int) -> UInt8Array | None:
+    """Shrink to a square; None where this way does not fit (small image, narrow window).
+
+    Args:
+        pixels: stored values, integers of up to 16 bits [H,W].
+        line: the window.
+        size: side of the result; an image that is not square is stretched.
+
+    Returns:
+        uint8 [size,size], within one grey level of windowing first and resizing then.
+    """
+    height, width = pixels.shape
+    factor = int(min(height, width) / (size * GAP))
+    if factor < 2 or line.high - line.low < _LEAST_SPAN:
+        return None
+    limits = np.iinfo(pixels.dtype)
+    low, high = (int(np.clip(round(end), limits.min, limits.max)) for end in (line.low, line.high))
+    means = _block_means(pixels, factor, low, high)
+    box = (0.0, 0.0, width / factor, height / factor)
+    resized = Image.fromarray(means).resize((size, size), Image.Resampling.LANCZOS, box=box)
+    unit = (np.asarray(resized, np.float64) - line.low) / (line.high - line.low)
+    grey = np.asarray(np.rint(255 * np.clip(unit, 0, 1)), np.uint8)
+    return 255 - grey if line.inverted else grey
+
+
+def _block_means(
+    pixels: npt.NDArray[Any], factor: int, low: int, high: int
+) -> npt.NDArray[np.float32]:
+    """Means over ``factor`` × ``factor`` blocks of the values cut to ``low``…``high``.
+
+    The last blocks may be smaller: float32 [⌈H/factor⌉,⌈W/factor⌉].
+    """
+    height, width = pixels.shape
+    rows, columns = np.arange(0, height, factor), np.arange(0, width, factor)
+    lows, highs = pixels.dtype.type(low), pixels.dtype.type(high)
+    sums = np.empty((len(rows), width), np.int32)
+    # Several block rows at once: fewer calls, between which threads would wait for one another.
+    slab = np.empty((_SLAB * factor, width), pixels.dtype)
+    whole = height // factor
+    for first in range(0, whole, _SLAB):
+        last = min(first + _SLAB, whole)
+        part = pixels[first * factor : last * factor]
+        cut = np.clip(part, lows, highs, out=slab[: len(part)])
+        blocks = cut.reshape(last - first, factor, width)
+        np.add.reduce(blocks, axis=1, dtype=np.int32, out=sums[first:last])
+    if whole < len(rows):
+        rest = np.clip(pixels[whole * factor :], lows, highs)
+        np.add.reduce(rest, axis=0, dtype=np.int32, out=sums[whole])
+    totals = np.add.reduceat(sums, columns, axis=1, dtype=np.int64)
+    heights = np.diff([*rows, height])[:, None]
+    widths = np.diff([*columns, width])[None, :]
+    return np.asarray(totals / (heights * widths), np.float32)

@@ -1,25 +1,50 @@
-"""The 2-D sets of MedMNIST v2 (Yang et al., Scientific Data 2023), 28 to 224 pixels.
+"""The 2-D sets of MedMNIST v2 (Yang et al., Scientific Data 2023), and ``.npz`` of their form.
 
-The files are read with NumPy; names, labels, licences, addresses and checksums come from the
-medmnist package, whose table is read only when a set is loaded.
+The files are read with NumPy. Only names and sizes are kept here; labels, licences, addresses and
+checksums come from the medmnist package, whose table is read when a set is loaded.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 
-from ensgan.data import archive
-from ensgan.data.download import download
-from ensgan.data.medmnist_table import SIZES, file_name
-from ensgan.data.request import Option, Request
+from ensgan.data.archive import (
+    FILE_OPTIONS,
+    assemble,
+    download,
+    read_arrays,
+    reduce_labels,
+    require_checksum,
+)
+from ensgan.data.request import Option, Request, Source
+from ensgan.data.table import inside
 from ensgan.errors import DataError
+from ensgan.inputs import kind
 from ensgan.types import Dataset
+
+NAMES = (
+    "bloodmnist",
+    "breastmnist",
+    "chestmnist",
+    "dermamnist",
+    "octmnist",
+    "organamnist",
+    "organcmnist",
+    "organsmnist",
+    "pathmnist",
+    "pneumoniamnist",
+    "retinamnist",
+    "tissuemnist",
+)
+
+SIZES = (28, 64, 128, 224)
+"""Sides in pixels at which every set is published."""
 
 OPTIONS = (
     Option(
@@ -31,7 +56,7 @@ OPTIONS = (
         choices=SIZES,
     ),
     Option("download", bool, True, "fetch a missing file from the publisher"),
-    *archive.OPTIONS,
+    *FILE_OPTIONS,
 )
 
 _NEARLY = 32 / 28  # 28 px files serve the paper's 32 px
@@ -52,6 +77,34 @@ class SetInfo:
     def manual_route(self) -> str:
         """How to get the file by hand."""
         return f"download {self.url} as {self.file_name} (MD5 {self.md5})"
+
+
+def file_name(name: str, size: int) -> str:
+    """The official file name of a set at one of :data:`SIZES`."""
+    return f"{name}.npz" if size == 28 else f"{name}_{size}.npz"
+
+
+def parse_file_name(text: str) -> tuple[str, int] | None:
+    """The set and size an official file name stands for, or None."""
+    for name in NAMES:
+        for size in SIZES:
+            if text == file_name(name, size):
+                return name, size
+    return None
+
+
+def refuse_volumes(name: str) -> None:
+    """Say of the 3-D sets (``organmnist3d`` and five others) that they are no images.
+
+    Raises:
+        DataError: the name is that of a 3-D set.
+    """
+    text = name.lower()
+    if text.endswith("mnist3d"):
+        raise DataError(
+            f"'{name}' is a set of volumes: ensgan works on 2-D images; choose one of the 2-D sets "
+            f"({', '.join(NAMES)}), or save slices as images and name their folder"
+        )
 
 
 def set_info(name: str, size: int = 28) -> SetInfo:
@@ -110,20 +163,50 @@ def load(request: Request) -> Dataset:
         request.name, source_size(request.image_size) if chosen is None else int(chosen)
     )
     path = request.root / info.file_name
-    if not path.exists():
+    if kind(path) == "absent":
         _fetch(path, info, request)
-    arrays = archive.read_arrays(path)
-    archive.require_checksum(path, request.text("accept_checksum"), info.md5)
-    return assemble(path, arrays, info, request)
+    arrays = read_arrays(path)
+    require_checksum(path, request.text("accept_checksum"), info.md5)
+    return _assemble(path, arrays, info, request)
 
 
-def assemble(
+def load_file(request: Request) -> Dataset:
+    """Read the file ``request.root``: under an official name it gets that set's class names.
+
+    Raises:
+        DataError: a file of another form.
+        IntegrityError: it is not the file that was accepted.
+    """
+    path = request.root
+    arrays = read_arrays(path)
+    accepted = request.text("accept_checksum")
+    if accepted is not None:
+        require_checksum(path, accepted, official=None)
+    official = parse_file_name(path.name)
+    if official is not None:
+        return _assemble(path, arrays, set_info(*official), request)
+    labels, names = reduce_labels(arrays, (), str(request.option("target")), path)
+    return assemble(request, arrays, labels, names, licence="", source=path.name)
+
+
+def _load_npz(request: Request) -> Dataset:
+    """The file that the option ``file`` names."""
+    name = request.text("file")
+    if name is None:
+        raise DataError("data set 'npz' needs the option file: the name of a file in data_dir")
+    path = inside(request.root, name)
+    if path is None:
+        raise DataError(f"option file must name a file inside {request.root}, not '{name}'")
+    return load_file(replace(request, name=path.stem, root=path))
+
+
+def _assemble(
     path: Path, arrays: dict[str, npt.NDArray[Any]], info: SetInfo, request: Request
 ) -> Dataset:
     """The data set made of a file's arrays, with the labels and licence of ``info``."""
     target = str(request.option("target"))
-    labels, names = archive.reduce_labels(arrays, info.class_names, target, path)
-    return archive.assemble(
+    labels, names = reduce_labels(arrays, info.class_names, target, path)
+    return assemble(
         request, arrays, labels, names, licence=info.licence, source=f"MedMNIST v2, {info.url}"
     )
 
@@ -142,3 +225,12 @@ def _fetch(path: Path, info: SetInfo, request: Request) -> None:
             f"by hand and put it into {path.parent}, or name its folder with --data-dir or "
             "ENSGAN_DATA"
         ) from error
+
+
+MEDMNIST = tuple(Source(name, "MedMNIST v2", load, OPTIONS) for name in NAMES)
+NPZ = Source(
+    "npz",
+    "a file of MedMNIST form in data_dir, named by the option file",
+    _load_npz,
+    (Option("file", str, None, "the file's name"), *FILE_OPTIONS),
+)

@@ -14,7 +14,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ensgan.data.request import Option, Request
+from ensgan.data.request import SPLITS, Option, Request, Source
+from ensgan.inputs import require_memory
 from ensgan.types import Dataset, Float32Array, Int64Array, Samples, UInt8Array
 
 OPTIONS = (
@@ -73,6 +74,11 @@ _NODULES = tuple(
     for x, y in ((-0.48, -0.32), (-0.30, 0.12), (0.36, -0.42), (0.56, -0.02), (-0.52, 0.30))
 )
 _DIFFUSE = tuple(Opacity(x, 0.0, 0.36, 0.58, 0.62, soft=0.8, texture=0.7) for x in (-0.4, 0.42))
+_LOWER = (Opacity(-0.42, 0.22, 0.32, 0.32, 0.85),)
+_UPPER = (Opacity(0.40, -0.38, 0.28, 0.30, 0.72),)
+_EFFUSION = (Opacity(0.50, 0.52, 0.42, 0.52, 0.80, soft=0.25),)
+_WHITE_OUT = (Opacity(-0.44, 0.0, 0.50, 0.95, 0.85, soft=0.3),)
+_CHILD = (Opacity(-0.28, -0.18, 0.24, 0.24, 0.90),)
 
 MODES: tuple[Mode, ...] = (
     Mode("normal adult", 0, 0.18),
@@ -80,40 +86,12 @@ MODES: tuple[Mode, ...] = (
     Mode("normal hyperinflated", 0, 0.07, width=0.70, top=-0.88, base=0.82, heart=0.20, gain=0.88),
     Mode("normal underexposed", 0, 0.06, width=0.90, gain=1.25, gamma=0.62, heart=0.36),
     Mode("normal dextrocardia", 0, 0.02, width=0.76, heart_side=-1.1, heart=0.37, gamma=1.4),
-    Mode(
-        "right lower consolidation",
-        1,
-        0.16,
-        width=0.88,
-        heart=0.26,
-        gain=1.12,
-        opacities=(Opacity(-0.42, 0.22, 0.32, 0.32, 0.85),),
-    ),
+    Mode("right lower consolidation", 1, 0.16, 0.88, heart=0.26, gain=1.12, opacities=_LOWER),
     Mode("bilateral diffuse", 1, 0.12, width=0.84, heart=0.34, opacities=_DIFFUSE),
-    Mode(
-        "left upper consolidation",
-        1,
-        0.10,
-        width=0.72,
-        gamma=1.3,
-        opacities=(Opacity(0.40, -0.38, 0.28, 0.30, 0.72),),
-    ),
-    Mode(
-        "left effusion",
-        1,
-        0.06,
-        gamma=0.75,
-        heart=0.33,
-        opacities=(Opacity(0.50, 0.52, 0.42, 0.52, 0.80, soft=0.25),),
-    ),
+    Mode("left upper consolidation", 1, 0.10, width=0.72, gamma=1.3, opacities=_UPPER),
+    Mode("left effusion", 1, 0.06, gamma=0.75, heart=0.33, opacities=_EFFUSION),
     Mode("multiple nodules", 1, 0.05, top=-0.82, gain=0.84, gamma=1.2, opacities=_NODULES),
-    Mode(
-        "right white-out",
-        1,
-        0.04,
-        heart_side=0.6,
-        opacities=(Opacity(-0.44, 0.0, 0.50, 0.95, 0.85, soft=0.3),),
-    ),
+    Mode("right white-out", 1, 0.04, heart_side=0.6, opacities=_WHITE_OUT),
     Mode(
         "child right upper consolidation",
         1,
@@ -124,18 +102,20 @@ MODES: tuple[Mode, ...] = (
         heart=0.26,
         gain=1.3,
         gamma=0.72,
-        opacities=(Opacity(-0.28, -0.18, 0.24, 0.24, 0.90),),
+        opacities=_CHILD,
     ),
 )
 
 
 def load(request: Request) -> Dataset:
     """Draw the three splits; the same seed and options give the same bytes."""
+    counts = [int(request.option(f"n_{split}")) for split in SPLITS]
+    require_memory(sum(counts) * request.image_size**2, f"drawing {sum(counts):,} images")
     splits: dict[str, Samples] = {}
     modes: dict[str, Int64Array] = {}
-    for index, split in enumerate(("train", "val", "test")):
+    for index, (split, count) in enumerate(zip(SPLITS, counts, strict=True)):
         rng = np.random.default_rng([request.seed, index])
-        modes[split] = rng.permutation(allocate(int(request.option(f"n_{split}"))))
+        modes[split] = rng.permutation(allocate(count))
         images = draw(modes[split], request.image_size, rng)
         labels = np.array([mode.label for mode in MODES], np.int64)[modes[split]]
         splits[split] = Samples(images, labels)
@@ -307,3 +287,12 @@ class _View(_Canvas):
     def __init__(self, canvas: _Canvas, chosen: npt.NDArray[np.bool_]) -> None:
         self.rng, self.count = canvas.rng, int(chosen.sum())
         self.x, self.y = canvas.x[chosen], canvas.y[chosen]
+
+
+PHANTOM = Source(
+    "phantom",
+    "procedural grey chest phantoms, two classes, twelve known modes",
+    load,
+    OPTIONS,
+    needs_root=False,
+)

@@ -1,127 +1,114 @@
-"""One image file of any kind as a square uint8 image of the wanted size."""
+"""One image file of any kind: opened in one place, with limits before anything is decoded."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageOps
 
-from ensgan.data import levels
-from ensgan.data.dicom import MAX_PIXELS, StoredImage, is_dicom, open_dicom, read_dicom
-from ensgan.data.shrink import GAP, shrink
+from ensgan.data.dicom import StoredImage
+from ensgan.data.dicom_file import MAX_PIXELS, is_dicom, open_dicom
+from ensgan.data.levels import is_stretched, to_8_bit
 from ensgan.errors import DataError
+from ensgan.files import map_array
+from ensgan.inputs import explained, kind
 from ensgan.types import UInt8Array
 
-PICTURES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
-DICOMS = frozenset({".dcm", ".dicom"})
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "DIB", "WEBP", "GIF", "PPM", "JPEG2000")
+"""What Pillow may open: formats that it reads itself, without running another program."""
+
+PICTURES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".dib", ".webp", ".gif"}
+    | {".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k"}
+)
+DICOMS = frozenset({".dcm", ".dicom", ".dic", ".ima"})
 SUFFIXES = PICTURES | DICOMS | {".npy"}
-"""Endings of image files; a file without an ending counts when it bears the DICOM mark."""
+"""Endings of image files; files with other endings count when their content is of these kinds."""
 
-FITS = ("crop", "pad", "stretch")
+_MAGIC = (
+    b"\x89PNG\r\n\x1a\n",
+    b"\xff\xd8\xff",
+    b"II*\0",
+    b"MM\0*",
+    b"GIF87a",
+    b"GIF89a",
+    b"\0\0\0\x0cjP  ",
+)
+
+MAX_BYTES = 768 << 20
+"""Most memory that decoding one file may take."""
+
+TRANSPARENT, STRETCHED, PLAIN = "transparent", "stretched", "plain"
+"""Remarks on a picture: parts of it are transparent; more than 8 bits were stretched between
+percentiles; its 8 bits were taken as they are."""
+
+# Bytes per pixel while a mode is decoded: Pillow's own copy, its bytes twice over, the result.
+_MODE_BYTES = {"1": 4, "L": 4, "P": 14, "LA": 8, "F": 16, "I": 16, "RGB": 16}
+_SHORT_BYTES, _OTHER_BYTES = 10, 24  # modes of 16 bits; modes that are converted to RGB first
 
 
-@dataclass(frozen=True)
-class Box:
-    """A rectangle in pixels: left, top inclusive; right, bottom exclusive."""
+class Turns:
+    """Lets files that need much memory be decoded one at a time.
 
-    left: float
-    top: float
-    right: float
-    bottom: float
-
-
-@dataclass(frozen=True)
-class Preparation:
-    """How files become images.
-
-    Attributes:
-        size: side of the result, pixels.
-        channels: 1 or 3 converts; None keeps what the file has.
-        window: one of :data:`ensgan.data.levels.WINDOWS`.
-        fit: what makes the image square: ``crop`` (the central square), ``pad`` (black borders)
-            or ``stretch``.
-        border: margin around a box, as a share of its longer side.
+    Args:
+        workers: threads that decode at the same time. What each may take freely is its part of
+            half of the memory that is available.
     """
 
-    size: int
-    channels: int | None = None
-    window: str = "auto"
-    fit: str = "crop"
-    border: float = 0.0
+    def __init__(self, workers: int = 1) -> None:
+        import psutil
+
+        self._share = psutil.virtual_memory().available / 2 / max(1, workers)
+        self._lock = threading.RLock()
+
+    def take(self, needed: float) -> AbstractContextManager[Any]:
+        """Wait until ``needed`` bytes may be used; they are given back on leaving.
+
+        Raises:
+            DataError: more than one file may take.
+        """
+        if needed > MAX_BYTES:
+            raise DataError(
+                f"needs {needed / 1e6:,.0f} MB of memory to decode, more than the "
+                f"{MAX_BYTES / 1e6:,.0f} MB allowed per file: save it smaller"
+            )
+        return self._lock if needed > self._share else nullcontext()
 
 
 @dataclass(frozen=True)
-class Job:
-    """One file to read, the box to cut out, and the mask whose inside gives the box."""
+class PlainImage:
+    """Decoded values of a file that is not DICOM: [H,W] or [H,W,3], of any number type."""
 
-    path: Path
-    box: Box | None = None
-    mask: Path | None = None
-    apply_mask: bool = False
+    pixels: npt.NDArray[Any]
+    window: str
+    remarks: frozenset[str] = frozenset()
+    patient: str = ""
 
+    def image(self) -> UInt8Array:
+        """The windowed image, uint8 [H,W] or [H,W,3]."""
+        return to_8_bit(self.pixels, self.window)
 
-def prepare(job: Job, preparation: Preparation) -> tuple[UInt8Array, str]:
-    """Read, window, cut and resize one file.
-
-    Returns:
-        uint8 [size,size] or [size,size,3], and a hash of the patient (DICOM only, else "").
-
-    Raises:
-        DataError: the file cannot be used; the message does not name it.
-    """
-    if job.box is None and job.mask is None and _is_dicom_name(job.path):
-        stored = open_dicom(job.path, preparation.window)
-        shrunk = _shrunk(stored, preparation)
-        if shrunk is not None:
-            return shrunk, stored.patient
-        pixels, patient = stored.image(), stored.patient
-    else:
-        pixels, patient = read_picture(job.path, preparation.window)
-    pixels = _channels(pixels, preparation.channels)
-    box = job.box
-    if job.mask is not None:
-        mask = _mask(job.mask, pixels)
-        box = box or _bounding_box(mask)
-        if job.apply_mask:
-            pixels = pixels * (mask if pixels.ndim == 2 else mask[..., None])
-    size = (preparation.size, preparation.size)
-    if box is not None:
-        square = cut_square(pixels, box, preparation.border)
-    else:
-        square = make_square(pixels, preparation.fit)
-    image = Image.fromarray(square)
-    return np.asarray(
-        image.resize(size, Image.Resampling.LANCZOS, reducing_gap=GAP), np.uint8
-    ), patient
+    def line(self) -> None:
+        """These images are not shrunk from their stored values."""
+        return
 
 
-def _is_dicom_name(path: Path) -> bool:
-    suffix = path.suffix.lower()
-    return suffix != ".npy" and suffix not in PICTURES
-
-
-def _shrunk(stored: StoredImage, preparation: Preparation) -> UInt8Array | None:
-    """The short way for large files with a linear window; None where it does not fit."""
-    line = stored.line()
-    if line is None or preparation.fit == "pad":
-        return None
-    pixels = stored.pixels
-    if preparation.fit == "crop":
-        side = min(pixels.shape)
-        top, left = (pixels.shape[0] - side) // 2, (pixels.shape[1] - side) // 2
-        pixels = pixels[top : top + side, left : left + side]
-    small = shrink(pixels, line, preparation.size)
-    return None if small is None else _channels(small, preparation.channels)
+Picture: TypeAlias = StoredImage | PlainImage
 
 
 def is_picture(path: Path) -> bool:
-    """Whether the file is of a kind :func:`read_picture` reads."""
-    suffix = path.suffix.lower()
-    return suffix in SUFFIXES or (not suffix and is_dicom(path))
+    """Whether the regular file is of a kind that :func:`opened` reads, by ending or by content."""
+    if path.suffix.lower() in SUFFIXES:
+        return True
+    head = _head(path)
+    return is_dicom(head) or _is_image(head)
 
 
 def read_picture(path: Path, window: str = "auto") -> tuple[UInt8Array, str]:
@@ -130,46 +117,134 @@ def read_picture(path: Path, window: str = "auto") -> tuple[UInt8Array, str]:
     Raises:
         DataError: the file cannot be used; the message does not name it.
     """
-    suffix = path.suffix.lower()
-    if suffix == ".npy":
-        return levels.to_8_bit(_read_array(path), window), ""
-    if suffix in PICTURES:
-        return levels.to_8_bit(_read_image(path), window), ""
-    return read_dicom(path, window)
+    with opened(path, window) as picture:
+        return picture.image(), picture.patient
 
 
-def _read_array(path: Path) -> npt.NDArray[Any]:
+@contextmanager
+def opened(path: Path, window: str = "auto", turns: Turns | None = None) -> Iterator[Picture]:
+    """The gate for pictures: every image file of a user is opened here, by what it holds.
+
+    Args:
+        path: PNG, JPEG, TIFF, BMP, WebP, GIF, PNM, JPEG 2000, DICOM or ``.npy``.
+        window: one of :data:`ensgan.data.levels.WINDOWS`.
+        turns: who else decodes now; the memory is given back on leaving the block.
+
+    Raises:
+        DataError: the file cannot be used; the message does not name it.
+    """
+    turns = turns or Turns()
+    if kind(path) in ("folder", "special"):
+        raise DataError("is a folder, a pipe, a socket or a device, not a file")
+    head, suffix = _head(path), path.suffix.lower()
+    with explained("cannot be read (truncated or corrupt?)"):
+        if suffix == ".npy" or head.startswith(b"\x93NUMPY"):
+            with _array(path, window, turns) as plain:
+                yield plain
+        elif is_dicom(head) or (suffix not in PICTURES and not _is_image(head)):
+            with open_dicom(path, window, turns.take) as stored:
+                yield stored
+        else:
+            with _image(path, window, turns) as plain:
+                yield plain
+
+
+def _head(path: Path) -> bytes:
     try:
-        pixels: npt.NDArray[Any] = np.load(path, allow_pickle=False, mmap_mode="r")
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"cannot be read as .npy (truncated, or objects?): {error}") from error
+        with path.open("rb") as stream:
+            return stream.read(132)
+    except OSError:
+        return b""  # opening it again will say what is wrong
+
+
+def _is_image(head: bytes) -> bool:
+    return head.startswith(_MAGIC) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+
+
+@contextmanager
+def _array(path: Path, window: str, turns: Turns) -> Iterator[PlainImage]:
+    with explained("cannot be read as .npy"):
+        pixels = map_array(path)
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[..., 0]
     if not pixels.size or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] != 3):
         raise DataError(f"has shape {list(pixels.shape)}, but [H,W] or [H,W,3] is needed")
     if pixels.dtype.kind not in "uif" or pixels.size > 3 * MAX_PIXELS:
         raise DataError(f"holds {pixels.size:,} values of type {pixels.dtype}")
-    pixels = np.array(pixels)
-    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
-        raise DataError("holds values that are not finite")
-    return pixels
+    with turns.take(pixels.size * (pixels.dtype.itemsize + 2)):
+        pixels = np.array(pixels)
+        if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+            raise DataError("holds values that are not finite")
+        yield _plain(pixels, window)
 
 
-def _read_image(path: Path) -> npt.NDArray[Any]:
+@contextmanager
+def _image(path: Path, window: str, turns: Turns) -> Iterator[PlainImage]:
+    with explained("cannot be read as an image (truncated or corrupt?)"):
+        source = Image.open(path, formats=_FORMATS)
+    with source as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise DataError(f"has more than {MAX_PIXELS:,} pixels")
+        is_wide = image.mode == "F" or image.mode.startswith("I")
+        clear = image.has_transparency_data and not is_wide
+        with turns.take(image.width * image.height * _bytes_per_pixel(image.mode, clear)):
+            with explained("cannot be read as an image (truncated or corrupt?)"):
+                frames = getattr(image, "n_frames", 1)
+                # The further pictures of an MPO file are previews and other views of the first.
+                if frames != 1 and image.format != "MPO":
+                    raise DataError(f"has {frames} frames, but one image is needed")
+                image.load()
+                pixels, has_clear_parts = _decoded(image, is_wide, clear)
+            yield _plain(pixels, window, frozenset({TRANSPARENT} if has_clear_parts else ()))
+
+
+def _bytes_per_pixel(mode: str, clear: bool) -> int:
+    if mode.startswith("I;16"):
+        return _SHORT_BYTES
+    return _OTHER_BYTES if clear else _MODE_BYTES.get(mode, _OTHER_BYTES)
+
+
+def _decoded(image: Image.Image, is_wide: bool, clear: bool) -> tuple[npt.NDArray[Any], bool]:
+    """Values as a viewer shows them, and whether parts are transparent (shown on black)."""
+    tags: Mapping[int, Any] = getattr(image, "tag_v2", {})  # of TIFF files
+    white_is_zero, depth = tags.get(262) == 0, int(tags.get(258, (16,))[0])
+    _turn_upright(image)
+    if is_wide:
+        pixels = _native(np.asarray(image))
+        if white_is_zero:  # Pillow turns images of up to 8 bits round, wider ones not
+            pixels = _inverted(pixels, depth)
+        return pixels, False
+    if clear:
+        layers = np.asarray(image.convert("RGBA"))
+        return _on_black(layers), bool(layers[..., 3].min() < 255)
+    if image.mode in ("1", "LA"):
+        return np.asarray(image.convert("L")), False
+    pixels = np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
+    if image.format == "WEBP" and int(np.ptp(pixels, axis=2).max()) <= 1:
+        return np.asarray(image.convert("L")), False  # WebP has no grey: rounding tints it by 1
+    return pixels, False
+
+
+def _on_black(layers: UInt8Array) -> UInt8Array:
+    """RGBA [H,W,4] as RGB [H,W,3] before a black ground."""
+    shown = np.empty((*layers.shape[:2], 3), np.uint8)
+    for row, line in enumerate(layers):  # whole images would take six more bytes per pixel
+        shown[row] = (line[:, :3].astype(np.uint16) * line[:, 3:] + 127) // 255
+    return shown
+
+
+def _turn_upright(image: Image.Image) -> None:
+    """Follow the EXIF orientation, as viewers do; unreadable EXIF data say nothing."""
     try:
-        with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise DataError(f"has more than {MAX_PIXELS:,} pixels")
-            frames = getattr(image, "n_frames", 1)
-            if frames != 1:
-                raise DataError(f"has {frames} frames, but one image is needed")
-            if image.mode in ("1", "LA"):
-                return np.asarray(image.convert("L"))
-            if image.mode in ("L", "RGB", "F", "I") or image.mode.startswith("I;16"):
-                return _native(np.asarray(image))
-            return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise DataError(f"cannot be read as an image (truncated or corrupt?): {error}") from error
+        ImageOps.exif_transpose(image, in_place=True)
+    except (OSError, SyntaxError, ValueError, TypeError, LookupError, OverflowError):
+        return
+
+
+def _inverted(pixels: npt.NDArray[Any], depth: int) -> npt.NDArray[Any]:
+    if pixels.dtype == np.uint16 and depth <= 16:
+        return np.asarray(np.uint16((1 << depth) - 1) - pixels)
+    return np.asarray(pixels.max() - pixels + pixels.min())
 
 
 def _native(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -177,78 +252,14 @@ def _native(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
     is_wide = pixels.dtype.kind in "iu" and pixels.dtype != np.uint8
     if is_wide and pixels.min() >= 0 and pixels.max() <= 0xFFFF:
         return pixels.astype(np.uint16)
+    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+        raise DataError("holds values that are not finite")
     return pixels
 
 
-def _channels(pixels: UInt8Array, channels: int | None) -> UInt8Array:
-    if pixels.ndim == 2:
-        return np.repeat(pixels[..., None], 3, axis=2) if channels == 3 else pixels
-    if channels == 3:
-        return pixels
-    first = pixels[..., 0]
-    if np.array_equal(first, pixels[..., 1]) and np.array_equal(first, pixels[..., 2]):
-        return np.ascontiguousarray(first)  # grey saved as RGB
-    return np.asarray(Image.fromarray(pixels).convert("L")) if channels == 1 else pixels
-
-
-def _mask(path: Path, pixels: UInt8Array) -> UInt8Array:
-    """A mask file as 0/1 of the image's height and width."""
-    try:
-        mask, _ = read_picture(path, "full")
-    except DataError as error:
-        raise DataError(f"its mask {path.name} {error}") from error
-    if mask.ndim == 3:
-        mask = mask.max(axis=2)
-    if mask.shape != pixels.shape[:2]:
-        raise DataError(
-            f"its mask {path.name} is {mask.shape[0]}×{mask.shape[1]} pixels, "
-            f"the image {pixels.shape[0]}×{pixels.shape[1]}"
-        )
-    if not mask.any():
-        raise DataError(f"its mask {path.name} is empty")
-    return (mask > 0).astype(np.uint8)
-
-
-def _bounding_box(mask: UInt8Array) -> Box:
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return Box(float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
-
-
-def cut_square(pixels: UInt8Array, box: Box, border: float) -> UInt8Array:
-    """The square around a box with a margin; what lies outside the image is black.
-
-    Raises:
-        DataError: the box is empty or outside the image.
-    """
-    height, width = pixels.shape[:2]
-    inside = box.left < width and box.top < height and box.right > 0 and box.bottom > 0
-    if box.right <= box.left or box.bottom <= box.top or not inside:
-        raise DataError(
-            f"its box ({box.left:g}, {box.top:g}, {box.right:g}, {box.bottom:g}) is empty or "
-            f"outside the {width}×{height} image"
-        )
-    side = max(box.right - box.left, box.bottom - box.top) * (1 + 2 * border)
-    side = max(1, round(min(side, 4 * max(height, width))))
-    left = round((box.left + box.right - side) / 2)
-    top = round((box.top + box.bottom - side) / 2)
-    square = np.zeros((side, side, *pixels.shape[2:]), np.uint8)
-    rows = slice(max(0, top), min(height, top + side))
-    columns = slice(max(0, left), min(width, left + side))
-    square[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = pixels[
-        rows, columns
-    ]
-    return square
-
-
-def make_square(pixels: UInt8Array, fit: str) -> UInt8Array:
-    """A square image by ``fit`` (for ``stretch`` the resampling does it)."""
-    height, width = pixels.shape[:2]
-    if height == width or fit == "stretch":
-        return pixels
-    side = min(height, width) if fit == "crop" else max(height, width)
-    left, top = (width - side) // 2, (height - side) // 2
-    if fit == "crop":
-        return np.ascontiguousarray(pixels[top : top + side, left : left + side])
-    square = np.zeros((side, side, *pixels.shape[2:]), np.uint8)
-    square[-top : height - top, -left : width - left] = pixels
-    return square
+def _plain(
+    pixels: npt.NDArray[Any], window: str, remarks: frozenset[str] = frozenset()
+) -> PlainImage:
+    if window == "auto":
+        remarks |= {STRETCHED if is_stretched(pixels) else PLAIN}
+    return PlainImage(pixels, window, remarks)

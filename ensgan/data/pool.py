@@ -13,18 +13,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from ensgan.data.archive import refuse_bomb
-from ensgan.data.decode import decode_files
-from ensgan.data.picture import DICOMS, PICTURES, Job, Preparation, make_square, read_picture
-from ensgan.data.pool_labels import Labels, array_labels, folder_labels
-from ensgan.data.records import picture_files
-from ensgan.data.resize import resize, with_channels
+from ensgan.data.image_files import is_leftover
+from ensgan.data.image_set import fitted, read_images
+from ensgan.data.picture import is_picture
 from ensgan.errors import DataError
-from ensgan.files import cache_folder, read_json, read_npz, sha256_arrays
+from ensgan.files import map_array, read_json, sha256_arrays
+from ensgan.inputs import kind
 from ensgan.types import Dataset, ImageShape, Samples, UInt8Array
+
+__all__ = [
+    "ImagePool",
+    "PoolMember",
+    "check_name",
+    "fitted",
+    "is_image_pool",
+    "read_generator",
+    "read_others",
+    "read_pool",
+    "read_real",
+]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]{0,120}")
 _LONGEST_NOTE = 1 << 20  # bytes of NAME.json
@@ -73,7 +80,7 @@ class ImagePool:
 
 def is_image_pool(folder: Path) -> bool:
     """Whether the real set, or else some generator, is given as images and not as features."""
-    if not folder.is_dir():
+    if kind(folder) != "folder":
         return False
     real = [folder / "real", folder / "real.npz", folder / "real.npy"]
     given = [path for path in real if path.exists()]
@@ -81,14 +88,16 @@ def is_image_pool(folder: Path) -> bool:
 
 
 def _holds_images(path: Path) -> bool:
-    if path.is_dir():
-        return any(file.suffix.lower() in PICTURES | DICOMS for file in path.rglob("*"))
+    """Images, that is no feature files: an ``.npy`` of [n,D] holds features."""
+    if kind(path) == "folder":
+        files = (file for file in path.rglob("*") if file.suffix.lower() != ".npy")
+        return any(kind(file) == "file" and is_picture(file) for file in files)
     if path.suffix == ".npy":
         try:
-            return bool(np.load(path, mmap_mode="r", allow_pickle=False).ndim > 2)
-        except (OSError, ValueError, EOFError):
+            return map_array(path).ndim > 2
+        except DataError:
             return False
-    return path.suffix == ".npz"
+    return path.suffix == ".npz" and kind(path) == "file"
 
 
 def read_real(
@@ -113,7 +122,7 @@ def read_real(
             f"{folder} has no real images: put them into {folder / 'real'}/CLASS/, write "
             "real.npz (images, labels), or name a data set with --data"
         )
-    images, labels = _read(path, folder, image_size, None, None, None)
+    images, labels = read_images(path, folder, image_size, None)
     if images.shape[1] < 8:
         raise DataError(f"{path} holds images of {images.shape[1]} pixels: at least 8 are needed")
     samples = Samples(images, labels.values)
@@ -143,7 +152,7 @@ def read_pool(
     sources = _sources(folder)
     members = []
     for done, (name, path) in enumerate(sources.items(), start=1):
-        images, labels = _read(path, folder, real.shape.size, real.shape, class_names, name)
+        images, labels = read_images(path, folder, real.shape, class_names)
         members.append(
             PoolMember(
                 name,
@@ -172,15 +181,10 @@ def read_generator(
     Raises:
         DataError: missing, or images that cannot be used.
     """
-    if not path.exists():
+    if kind(path) == "absent":
         raise DataError(f"no such file or folder of images: {path}")
-    images, labels = _read(path, path.parent, shape.size, shape, class_names, path.name)
+    images, labels = read_images(path, path.parent, shape, class_names)
     return Samples(images, labels.values), labels.given or len(class_names) == 1
-
-
-def fitted(images: UInt8Array, shape: ImageShape) -> UInt8Array:
-    """Images of any size at the size and channels of the real ones, uint8."""
-    return _fitted(images, shape.size, shape)
 
 
 def read_others(path: Path, shape: ImageShape) -> UInt8Array:
@@ -193,9 +197,9 @@ def read_others(path: Path, shape: ImageShape) -> UInt8Array:
     Raises:
         DataError: missing, or images that cannot be used.
     """
-    if not path.exists():
+    if kind(path) == "absent":
         raise DataError(f"no such file or folder of images: {path}")
-    return _read(path, path.parent, shape.size, shape, None, None)[0]
+    return read_images(path, path.parent, shape, None)[0]
 
 
 def check_name(name: str) -> str:
@@ -227,7 +231,7 @@ def _sources(folder: Path) -> dict[str, Path]:
     names = {
         path.name if path.is_dir() else path.stem
         for path in fake.glob("*")
-        if (path.is_dir() or path.suffix in (".npz", ".npy")) and not path.name.startswith(".")
+        if (path.is_dir() or path.suffix in (".npz", ".npy")) and not is_leftover(path.name)
     }
     if not names:
         raise DataError(
@@ -245,7 +249,7 @@ def _sources(folder: Path) -> dict[str, Path]:
 
 
 def _facts(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+    if kind(path) != "file":
         return {}
     if path.stat().st_size > _LONGEST_NOTE:
         raise DataError(f"{path} is longer than 1 MiB: keep notes short")
@@ -253,74 +257,3 @@ def _facts(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise DataError(f"{path} must hold one JSON object of notes")
     return value
-
-
-def _read(
-    path: Path,
-    root: Path,
-    size: int | None,
-    shape: ImageShape | None,
-    class_names: tuple[str, ...] | None,
-    name: str | None,
-) -> tuple[UInt8Array, Labels]:
-    """Images and labels of the real set (``name`` None) or of a generator."""
-    if path.is_dir():
-        return _read_folder(path, root, size, shape, class_names)
-    refuse_bomb(path) if path.suffix == ".npz" else None
-    arrays = read_npz(path, ("images",)) if path.suffix == ".npz" else {"images": _load(path)}
-    images = _checked(arrays["images"], path)
-    labels = array_labels(arrays, len(images), class_names, path)
-    return _fitted(images, size, shape), labels
-
-
-def _read_folder(
-    path: Path,
-    root: Path,
-    size: int | None,
-    shape: ImageShape | None,
-    class_names: tuple[str, ...] | None,
-) -> tuple[UInt8Array, Labels]:
-    files = picture_files(path)
-    if not files:
-        raise DataError(f"{path} holds no images")
-    labels = folder_labels(path, files, class_names)
-    if size is None:
-        try:
-            size = min(read_picture(files[0])[0].shape[:2])
-        except DataError as error:
-            raise DataError(f"{files[0]} {error}") from error
-    images, _ = decode_files(
-        [Job(file) for file in files],
-        Preparation(size, None if shape is None else shape.channels),
-        root=root,
-        cache=cache_folder(),
-    )
-    return images, labels
-
-
-def _load(path: Path) -> npt.NDArray[Any]:
-    try:
-        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(
-            f"{path} cannot be read as .npy (truncated, or objects?): {error}"
-        ) from error
-
-
-def _checked(images: npt.NDArray[Any], path: Path) -> UInt8Array:
-    if images.ndim == 4 and images.shape[3] == 1:
-        images = images[..., 0]
-    colours = images.ndim == 4 and images.shape[3] == 3
-    if images.dtype != np.uint8 or not (images.ndim == 3 or colours) or not images.size:
-        raise DataError(
-            f"{path}: images must be uint8 [n,H,W] or [n,H,W,3] with values 0…255, not "
-            f"{images.dtype} {list(images.shape)}"
-        )
-    return images
-
-
-def _fitted(images: UInt8Array, size: int | None, shape: ImageShape | None) -> UInt8Array:
-    images = with_channels(images, None if shape is None else shape.channels)
-    if images.shape[1] != images.shape[2]:
-        images = np.stack([make_square(image, "crop") for image in images])
-    return np.ascontiguousarray(resize(images, size or images.shape[1]))

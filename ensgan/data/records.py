@@ -1,27 +1,26 @@
-"""From labelled image files to a data set: finding, decoding, splitting."""
+"""From labelled image files to a data set, split so that no patient is in two splits."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from ensgan.data import levels
+from ensgan.caches import cache_folder
 from ensgan.data.archive import CHANNELS
-from ensgan.data.decode import NOTHING, Findings, decode_files, refuse, relative
-from ensgan.data.picture import FITS, Box, Job, Preparation, is_picture
-from ensgan.data.request import Option, Request
-from ensgan.data.split import SPLITS, shared_groups, stratified_split
+from ensgan.data.image_files import NOTHING, Findings, Found, decode_files
+from ensgan.data.levels import WINDOWS
+from ensgan.data.prepare import FITS, Box, Job, Preparation
+from ensgan.data.request import SPLITS, Option, Request, split_of_folder
 from ensgan.errors import DataError
-from ensgan.files import cache_folder
-from ensgan.types import Dataset, Int64Array, Samples, UInt8Array
+from ensgan.inputs import refuse, relative
+from ensgan.types import Dataset, Float64Array, Int64Array, Samples
 
 OPTIONS = (
     CHANNELS,
-    Option("window", str, "auto", "grey window of files with more than 8 bits", levels.WINDOWS),
+    Option("window", str, "auto", "grey window of files with more than 8 bits", WINDOWS),
     Option("fit", str, "crop", "what makes an image square", FITS),
     Option("val_share", float, 0.1, "share of a seeded validation split", minimum=0, maximum=0.9),
     Option("test_share", float, 0.2, "share of a seeded test split", minimum=0, maximum=0.9),
@@ -50,44 +49,6 @@ class Record:
     apply_mask: bool = False
 
 
-def picture_files(root: Path) -> tuple[Path, ...]:
-    """All image files below ``root``, sorted; hidden ones are left out.
-
-    Raises:
-        DataError: links that lead out of the folder, or folders that cannot be listed.
-    """
-    base = root.resolve()
-    found, problems = [], []
-
-    def unreadable(error: OSError) -> None:
-        problems.append(f"{error.filename} cannot be listed ({error.strerror})")
-
-    for folder, folders, files in os.walk(root, onerror=unreadable):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in (*folders, *sorted(files)):
-            path = Path(folder) / name
-            if name.startswith("."):
-                continue
-            if path.is_symlink() and not path.resolve().is_relative_to(base):
-                problems.append(f"{relative(path, root)} is a link that leads out of the folder")
-            elif path.is_symlink() and path.is_dir():
-                problems.append(f"{relative(path, root)} is a link to a folder: copy it instead")
-            elif name in files and is_picture(path):
-                found.append(path)
-    refuse(f"{root} cannot be used", problems)
-    return tuple(found)
-
-
-def inside(root: Path, name: str) -> Path | None:
-    """``root/name``, or None when that is not below ``root`` (``..``, absolute, links)."""
-    path = root / name
-    try:
-        within = path.resolve().is_relative_to(root.resolve())
-    except (OSError, RuntimeError, ValueError):  # a loop of links, a NUL in the name
-        return None
-    return path if within and not Path(name).is_absolute() else None
-
-
 def build(
     request: Request,
     records: Sequence[Record],
@@ -96,7 +57,7 @@ def build(
     source: str,
     border: float = 0.0,
     found: Findings = NOTHING,
-    others: Sequence[Path] = (),
+    pictures: Found,
 ) -> Dataset:
     """Decode the files, split them and put the data set together.
 
@@ -104,7 +65,7 @@ def build(
         request, records, class_names, source: what to build.
         border: margin around boxes.
         found: problems known already; they come in one list with those of the files.
-        others: files without a record, because of these problems: decoded to see theirs.
+        pictures: all image files: those without a record are decoded to see their problems too.
 
     Raises:
         DataError: unusable files, a patient in two splits, or a class too small to split.
@@ -121,8 +82,10 @@ def build(
     leaked = _leaks(request, records, [record.patient for record in records])
     found = replace(found, problems=(*found.problems, *leaked))
     jobs = [Job(one.path, one.box, one.mask, one.apply_mask) for one in records]
-    images, tags = decode_files(
-        [*jobs, *map(Job, others)],
+    used = {record.path for record in records}
+    others = [Job(path) for path in pictures.files if path not in used]
+    decoded = decode_files(
+        [*jobs, *others],
         preparation,
         root=root,
         cache=cache_folder() if request.options["cache"] else None,
@@ -130,21 +93,24 @@ def build(
         found=found,
     )
     labels = np.array([record.label for record in records], np.int64)
-    indices = _splits(request, records, labels, _patients(records, tags), class_names)
-    splits = {name: _samples(images, labels, rows) for name, rows in indices.items()}
+    patients = _patients(records, decoded.patients)
+    indices = _splits(request, records, labels, patients, class_names)
+    names = [relative(record.path, root) for record in records]
+    samples = {
+        split: Samples(decoded.images[rows], labels[rows]) for split, rows in indices.items()
+    }
     return Dataset(
         request.name,
-        splits["train"],
-        splits["val"],
-        splits["test"],
+        samples["train"],
+        samples["val"],
+        samples["test"],
         class_names,
         licence=request.text("licence") or "",
         source=source,
+        files={split: tuple(names[row] for row in rows) for split, rows in indices.items()},
+        warnings=pictures.warnings,
+        notes=(*pictures.notes, *decoded.notes),
     )
-
-
-def _samples(images: UInt8Array, labels: Int64Array, rows: Int64Array) -> Samples:
-    return Samples(images[rows], labels[rows])
 
 
 def _patients(records: Sequence[Record], tags: Sequence[str]) -> tuple[str, ...]:
@@ -167,6 +133,10 @@ def _leaks(request: Request, records: Sequence[Record], patients: Sequence[str])
     ]
 
 
+def _folders(path: Path, root: Path) -> tuple[str, ...]:
+    return path.relative_to(root).parts[:-1] if path.is_relative_to(root) else ()
+
+
 def _splits(
     request: Request,
     records: Sequence[Record],
@@ -175,6 +145,13 @@ def _splits(
     class_names: tuple[str, ...],
 ) -> dict[str, Int64Array]:
     given = {record.split for record in records}
+    folders = {part for record in records for part in _folders(record.path, request.root)}
+    named = {name: split for name in sorted(folders) if (split := split_of_folder(name))}
+    if given == {None} and len(set(named.values())) > 1:
+        raise DataError(
+            f"the images lie in the folders {', '.join(named)}, but the table does not name their "
+            "split: add a column split, or move the images into one folder for new splits"
+        )
     val_share, test_share = (float(request.option(name)) for name in ("val_share", "test_share"))
     if given == {None}:
         return stratified_split(
@@ -206,3 +183,109 @@ def _splits(
         )
         indices["train"], indices["val"] = train[parts["train"]], train[parts["val"]]
     return indices
+
+
+def stratified_split(
+    labels: Int64Array,
+    groups: Sequence[str],
+    *,
+    val_share: float,
+    test_share: float,
+    class_names: Sequence[str],
+    seed: int,
+) -> dict[str, Int64Array]:
+    """Indices of the three splits; all images of a group (a patient) stay together.
+
+    Groups are dealt out class by class (a group goes with the rarest of its classes), each to the
+    split that is furthest below its share of the group's classes.
+
+    Args:
+        labels: int64 [n].
+        groups: one name per image; "" means a group of its own.
+        val_share, test_share: wanted shares of the images; a share of 0 gives an empty split.
+        class_names: for messages.
+        seed: decides everything that is random.
+
+    Raises:
+        DataError: a class has too few groups for the splits.
+    """
+    shares = np.array([1 - val_share - test_share, val_share, test_share])
+    if shares.min() < 0 or shares[0] <= 0:
+        raise DataError(
+            f"val_share {val_share:g} and test_share {test_share:g} leave nothing to train on"
+        )
+    members = _members(groups)
+    size = len(class_names)
+    counts = np.array([np.bincount(labels[rows], minlength=size) for rows in members])
+    needed = int((shares > 0).sum())
+    remedy = "add images, merge classes, or give the splits yourself"
+    for name, having in zip(class_names, (counts > 0).sum(axis=0), strict=True):
+        if having < needed:
+            raise DataError(
+                f"class '{name}' has {having} patients or images without a patient: at least "
+                f"{needed} are needed to put it into {needed} splits; {remedy}"
+            )
+    totals = counts.sum(axis=0)
+    rarest = np.where(counts > 0, totals, np.iinfo(np.int64).max).argmin(axis=1)
+    rng = np.random.default_rng(seed)
+    order = [rng.permutation(np.flatnonzero(rarest == label)) for label in range(size)]
+    # Rare classes first: what is dealt later can still even out the common ones.
+    split_of = _deal(counts, np.concatenate([order[label] for label in np.argsort(totals)]), shares)
+    for label, name in enumerate(class_names):
+        if any(not counts[split_of == split, label].any() for split in np.flatnonzero(shares)):
+            raise DataError(
+                f"class '{name}' cannot be put into {needed} splits with every patient in one of "
+                f"them: {remedy}"
+            )
+    empty = np.zeros(0, np.int64)
+    return {
+        name: np.sort(np.concatenate([empty, *(members[i] for i in np.flatnonzero(split_of == s))]))
+        for s, name in enumerate(SPLITS)
+    }
+
+
+def _members(groups: Sequence[str]) -> list[Int64Array]:
+    """The image indices of each group."""
+    names = np.array([group or f"\0{index}" for index, group in enumerate(groups)])
+    _, group_of = np.unique(names, return_inverse=True)
+    order = np.argsort(group_of, kind="stable").astype(np.int64)
+    ends = np.cumsum(np.bincount(group_of))[:-1]
+    return np.split(order, ends)
+
+
+def _deal(counts: Int64Array, order: Int64Array, shares: Float64Array) -> Int64Array:
+    """The split of each group [g].
+
+    Args:
+        counts: images of each class in each group [g,C].
+        order: in which the groups are dealt out [g].
+        shares: wanted share of each split; none goes to a split with a share of 0.
+    """
+    totals = counts.sum(axis=0)
+    wanted = np.maximum(np.outer(shares, totals), 1e-9)
+    dealt = np.zeros_like(wanted)
+    left = (counts > 0).sum(axis=0)
+    is_open = (shares > 0)[:, None]
+    split_of = np.zeros(len(counts), np.int64)
+    for group in order:
+        own = np.flatnonzero(counts[group])
+        # A split that has nothing of a class must get this group when no others would be left.
+        empty = is_open & (dealt[:, own] == 0)
+        urgent = empty & (empty.sum(axis=0) >= left[own])
+        weights = counts[group, own] / totals[own]
+        weights /= weights.sum()
+        lacking = ((wanted - dealt)[:, own] / wanted[:, own]) @ weights
+        score = np.where(is_open[:, 0], lacking, -np.inf) + 1e3 * urgent.sum(axis=1)
+        split = int(np.argmax(score))
+        split_of[group] = split
+        dealt[split] += counts[group]
+        left[own] -= 1
+    return split_of
+
+
+def shared_groups(groups: Sequence[str], split_of: Sequence[str]) -> list[int]:
+    """Indices of images whose group occurs in another split as well."""
+    splits: dict[str, set[str]] = {}
+    for group, split in zip(groups, split_of, strict=True):
+        splits.setdefault(group, set()).add(split)
+    return [index for index, group in enumerate(groups) if group and len(splits[group]) > 1]

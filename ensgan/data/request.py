@@ -1,14 +1,18 @@
-"""What a caller asks of a data source, and the options each source declares."""
+"""A data source: its name and options, and what a caller asks of it."""
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
 from ensgan.errors import ConfigError, DataError, unknown_name
+from ensgan.inputs import kind
+from ensgan.types import Dataset
 
 Scalar: TypeAlias = bool | int | float | str | None
 ReportProgress: TypeAlias = Callable[[int, int], None]
@@ -16,6 +20,19 @@ ReportProgress: TypeAlias = Callable[[int, int], None]
 
 DATA_VARIABLE = "ENSGAN_DATA"
 """Environment variable that names the data folder."""
+
+
+SPLITS = ("train", "val", "test")
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""What a folder, or a cell of a table, that means a split may be called."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +64,12 @@ class Option:
             choices = ", ".join(str(choice) for choice in self.choices)
             return f"{self.name} must be one of {choices}, not {value!r}"
         if isinstance(value, (int, float)) and not is_flag:
+            if not math.isfinite(value):
+                return f"{self.name} must be a finite number, not {value}"
             if self.minimum is not None and value < self.minimum:
-                return f"{self.name} must be at least {self.minimum:g}, not {value}"
+                return f"{self.name} must be at least {self.minimum:g}, not {value:g}"
             if self.maximum is not None and value > self.maximum:
-                return f"{self.name} must be at most {self.maximum:g}, not {value}"
+                return f"{self.name} must be at most {self.maximum:g}, not {value:g}"
         return None
 
 
@@ -92,6 +111,25 @@ class Request:
             self.on_progress(done, total)
 
 
+@dataclass(frozen=True)
+class Source:
+    """One data set that a sweep can name.
+
+    Attributes:
+        name: how a sweep names it.
+        summary: one line about it.
+        load: makes the data set from a checked request.
+        options: the settings it takes.
+        needs_root: whether it reads the data folder.
+    """
+
+    name: str
+    summary: str
+    load: Callable[[Request], Dataset]
+    options: tuple[Option, ...] = ()
+    needs_root: bool = True
+
+
 def read_options(
     source: str, table: Sequence[Option], options: Mapping[str, Scalar]
 ) -> dict[str, Scalar]:
@@ -129,7 +167,7 @@ def data_root(root: Path | None = None) -> Path:
     named = root if root is not None else _from_environment()
     if named is not None:
         named = named.expanduser()
-        if not named.is_dir():
+        if kind(named) != "folder":
             origin = "--data-dir" if root is not None else DATA_VARIABLE
             raise DataError(f"the data folder {named} ({origin}) is not a folder: create it first")
         return named
@@ -147,3 +185,9 @@ def data_root(root: Path | None = None) -> Path:
 def _from_environment() -> Path | None:
     value = os.environ.get(DATA_VARIABLE)
     return Path(value) if value else None
+
+
+def split_of_folder(name: str) -> str | None:
+    """The split that a folder of this name holds (``train``, ``Training_set``), or None."""
+    words = re.sub(r"[\W_]+(set|data|images?|split|files)$", "", name.lower())
+    return SPLIT_NAMES.get(words)

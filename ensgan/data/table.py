@@ -1,19 +1,23 @@
-"""Label tables: CSV, TSV or the first sheet of an Excel workbook (.xlsx), as rows of text."""
+"""Label tables (CSV, TSV, the first sheet of an Excel workbook), and the files their rows name."""
 
 from __future__ import annotations
 
 import csv
+import io
 import re
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
 from ensgan.errors import DataError
+from ensgan.files import DAMAGED
+from ensgan.inputs import read_text, relative, require_expansion, require_file
 
 SUFFIXES = (".csv", ".tsv", ".xlsx")
 
-_MAX_SHEET = 200_000_000  # bytes of XML
+_MAX_TABLE = 64 << 20  # bytes of text or XML, which take ten times that in memory
 _SPACE = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 
 
@@ -45,8 +49,7 @@ def read_table(path: Path) -> Table:
     Raises:
         DataError: missing, of another kind, empty, or unreadable.
     """
-    if not path.is_file():
-        raise DataError(f"no such file: {path}")
+    require_file(path)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise DataError(f"{path} is not {', '.join(SUFFIXES)}: save the table as one of these")
@@ -66,21 +69,20 @@ def read_table(path: Path) -> Table:
 
 
 def _read_text(path: Path, suffix: str) -> list[list[str]]:
+    text = read_text(path, _MAX_TABLE)
+    head = text.partition("\n")[0]
+    separator = "\t" if suffix == ".tsv" else max(",;\t", key=head.count)
     try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            head = stream.readline()
-            stream.seek(0)
-            separator = "\t" if suffix == ".tsv" else max(",;\t", key=head.count)
-            return [
-                [cell.strip() for cell in row] for row in csv.reader(stream, delimiter=separator)
-            ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+        return [[cell.strip() for cell in row] for row in rows]
+    except csv.Error as error:
         raise DataError(f"{path} cannot be read as a table: {error}") from error
 
 
 def _read_xlsx(path: Path) -> list[list[str]]:
     try:
         with zipfile.ZipFile(path) as book:
+            require_expansion(path, book.infolist())
             sheets = sorted(
                 (name for name in book.namelist() if name.startswith("xl/worksheets/sheet")),
                 key=lambda name: int(re.sub(r"\D", "", name) or 0),
@@ -88,7 +90,7 @@ def _read_xlsx(path: Path) -> list[list[str]]:
             if not sheets:
                 raise DataError(f"{path} has no sheet")
             wanted = [name for name in ("xl/sharedStrings.xml",) if name in book.namelist()]
-            if sum(book.getinfo(name).file_size for name in (sheets[0], *wanted)) > _MAX_SHEET:
+            if sum(book.getinfo(name).file_size for name in (sheets[0], *wanted)) > _MAX_TABLE:
                 raise DataError(f"{path} is too large for a label table")
             strings = [
                 "".join(text.text or "" for text in item.iter(f"{_SPACE}t"))
@@ -96,7 +98,7 @@ def _read_xlsx(path: Path) -> list[list[str]]:
                 for item in ElementTree.fromstring(book.read(name)).iter(f"{_SPACE}si")
             ]
             sheet = ElementTree.fromstring(book.read(sheets[0]))
-    except (OSError, KeyError, zipfile.BadZipFile, ElementTree.ParseError) as error:
+    except (*DAMAGED, ElementTree.ParseError) as error:
         raise DataError(f"{path} cannot be read as an Excel workbook: {error}") from error
     return [_row(row, strings, path) for row in sheet.iter(f"{_SPACE}row")]
 
@@ -123,3 +125,48 @@ def _column(reference: str) -> int:
     for letter in re.sub(r"[^A-Z]", "", reference.upper())[:3]:
         index = index * 26 + ord(letter) - ord("A") + 1
     return index - 1
+
+
+class NamedFiles:
+    """Image files found by path, by name, or by either without its ending.
+
+    Args:
+        folder: what paths are relative to.
+        files: the files.
+        root: names in messages are relative to it.
+    """
+
+    def __init__(self, folder: Path, files: Sequence[Path], root: Path) -> None:
+        self.files = tuple(files)
+        self._root = root
+        self._by_path = {path.relative_to(folder).as_posix(): path for path in files}
+        self._by_name: dict[str, list[Path]] = {}
+        for path in files:
+            inner = path.relative_to(folder)
+            keys = {inner.as_posix(), inner.with_suffix("").as_posix(), path.name, path.stem}
+            for key in {key.lower() for key in keys}:
+                self._by_name.setdefault(key, []).append(path)
+
+    def find(self, name: str) -> tuple[Path | None, str]:
+        """The one file of that name, or None; and what is wrong when several have it."""
+        text = name.replace("\\", "/").strip()
+        if text in self._by_path:
+            return self._by_path[text], ""
+        paths = self._by_name.get(text.lower().removeprefix("./"), [])
+        if len(paths) > 1:
+            shown = ", ".join(relative(path, self._root) for path in paths[:3])
+            return None, (
+                f"several files are called {name}: {shown}; write the path in the table, or name "
+                "the image folder with the option images"
+            )
+        return (paths[0] if paths else None), ""
+
+
+def inside(root: Path, name: str) -> Path | None:
+    """``root/name``, or None when that is not below ``root`` (``..``, absolute, links)."""
+    path = root / name
+    try:
+        within = path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError, ValueError):  # a loop of links, a NUL in the name
+        return None
+    return path if within and not Path(name).is_absolute() else None

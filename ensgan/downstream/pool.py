@@ -1,17 +1,41 @@
-"""All images a classifier may train on, in one array, and the drawing of an epoch from it."""
+"""The images a classifier may train on: where they come from, and drawing an epoch of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 
-from ensgan.downstream.bank import SampleBank
 from ensgan.embedding.fit import Batch, labelled
-from ensgan.errors import DataError
+from ensgan.errors import DataError, InputError, unknown_name
 from ensgan.types import Dataset, Float64Array, Int64Array, Samples
+
+
+class SampleBank(Protocol):
+    """Gives the images of a member by name."""
+
+    def load(self, name: str) -> Samples:
+        """Images and labels of one member."""
+
+
+@dataclass(frozen=True)
+class MemoryBank:
+    """Members that are already in memory."""
+
+    members: Mapping[str, Samples]
+
+    def load(self, name: str) -> Samples:
+        """Images of one member.
+
+        Raises:
+            InputError: there is no such member.
+        """
+        if name not in self.members:
+            raise InputError(unknown_name("member", name, self.members))
+        return self.members[name]
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -12,14 +12,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ensgan.downstream.bank import SampleBank
-from ensgan.downstream.drawing import make_drawing
+from ensgan.downstream.drawing import Drawing, make_drawing
 from ensgan.downstream.dynamic import MemberFeedback
 from ensgan.downstream.metrics import balanced_accuracy, classification_metrics
+from ensgan.downstream.pool import SampleBank
 from ensgan.downstream.settings import ClassifierSettings
 from ensgan.downstream.strategy import Strategy
-from ensgan.embedding.fit import class_weights, fit, forward, labelled
-from ensgan.embedding.resnet import resnet18
+from ensgan.downstream.validated import ValidationResult
+from ensgan.embedding.fit import FitResult, class_weights, fit, forward, labelled
+from ensgan.embedding.resnet import ResNet, resnet18
 from ensgan.errors import DataError
 from ensgan.types import Dataset, Samples
 
@@ -60,21 +61,7 @@ class RepeatResult:
 
     def to_json(self) -> dict[str, Any]:
         """The result as JSON-able values."""
-        final = self.final_weights
-        return {
-            "strategy": self.strategy.to_json(),
-            "repeat": self.repeat,
-            "metrics": dict(self.metrics),
-            "val_metrics": dict(self.val_metrics),
-            "val_score": self.val_score,
-            "val_loss": self.val_loss,
-            "epochs": self.epochs,
-            "best_epoch": self.best_epoch,
-            "images": self.images,
-            "seconds": self.seconds,
-            "class_weights": list(self.class_weights),
-            "final_weights": None if final is None else list(final),
-        }
+        return {**asdict(self), "val_score": self.val_score}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> RepeatResult:
@@ -131,8 +118,65 @@ def run_repeat(
         TrainingError: the loss became non-finite.
     """
     check_dataset(dataset)
-    settings = settings.on_device()
     begin = time.perf_counter()
+    trained = _train(strategy, repeat, dataset, bank, settings, seed)
+    fitted, final = trained.fitted, trained.drawing.feedback
+    test = labelled(dataset.test, trained.settings.device)
+    return RepeatResult(
+        strategy,
+        repeat,
+        _measure(forward(trained.network, test.images)[1], dataset.test, settings),
+        _measure(fitted.val_scores, dataset.val, settings),
+        fitted.val_loss,
+        fitted.epochs,
+        fitted.best_epoch,
+        fitted.images,
+        time.perf_counter() - begin,
+        trained.class_weights,
+        None if final is None else tuple(final.shares.tolist()),
+    )
+
+
+def validate_repeat(
+    strategy: Strategy,
+    repeat: int,
+    *,
+    dataset: Dataset,
+    bank: SampleBank,
+    settings: ClassifierSettings,
+    seed: int,
+) -> ValidationResult:
+    """Train the classifier of :func:`run_repeat` and validate it; the test split is not touched.
+
+    Args and errors are those of :func:`run_repeat`; a test split need not hold every class.
+    """
+    check_dataset(dataset, ("train", "val"))
+    fitted = _train(strategy, repeat, dataset, bank, settings, seed).fitted
+    metrics = _measure(fitted.val_scores, dataset.val, settings)
+    return ValidationResult(metrics["auc"], fitted.val_loss)
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """A trained classifier and how it came about."""
+
+    network: ResNet
+    fitted: FitResult
+    drawing: Drawing
+    class_weights: tuple[float, ...]
+    settings: ClassifierSettings
+
+
+def _train(
+    strategy: Strategy,
+    repeat: int,
+    dataset: Dataset,
+    bank: SampleBank,
+    settings: ClassifierSettings,
+    seed: int,
+) -> _Trained:
+    """Train on the strategy's images, choose the weights by the validation split."""
+    settings = settings.on_device()
     drawing = make_drawing(strategy, repeat, dataset, bank, settings, seed)
     weights = class_weights(torch.from_numpy(drawing.trained_counts)).to(settings.device)
     if strategy.kind == "dynamic":
@@ -148,32 +192,23 @@ def run_repeat(
     fitted = fit(
         network, drawing, validation, weights=weights, settings=settings, feedback=drawing.feedback
     )
-    test = labelled(dataset.test, settings.device)
-    final = drawing.feedback
-    return RepeatResult(
-        strategy,
-        repeat,
-        _measure(forward(network, test.images)[1], dataset.test, settings),
-        _measure(fitted.val_scores, dataset.val, settings),
-        fitted.val_loss,
-        fitted.epochs,
-        fitted.best_epoch,
-        fitted.images,
-        time.perf_counter() - begin,
-        tuple(weights.tolist()),
-        None if final is None else tuple(final.shares.tolist()),
-    )
+    return _Trained(network, fitted, drawing, tuple(weights.tolist()), settings)
 
 
-def check_dataset(dataset: Dataset) -> None:
+def check_dataset(dataset: Dataset, splits: Sequence[str] = ("train", "val", "test")) -> None:
     """Refuse data on which the metrics would be undefined.
+
+    Args:
+        dataset: the real data.
+        splits: those that will be used; the others are not looked at.
 
     Raises:
         DataError: fewer than two classes, a label outside them, or a split without a class.
     """
     if dataset.num_classes < 2:
         raise DataError(f"{dataset.name} has one class only: a classifier needs at least two")
-    for split_name, split in dataset.splits().items():
+    for split_name in splits:
+        split: Samples = getattr(dataset, split_name)
         if len(split) and not 0 <= split.labels.min() <= split.labels.max() < dataset.num_classes:
             wrong = split.labels[(split.labels < 0) | (split.labels >= dataset.num_classes)]
             raise DataError(

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ensgan.downstream.repeat import RepeatResult
-from ensgan.downstream.strategy import Kind
+from ensgan.downstream.statistics import holm, mean_interval, paired_t_test
+from ensgan.downstream.strategy import Kind, Strategy
 from ensgan.errors import InputError
 from ensgan.types import Float64Array
 
+if TYPE_CHECKING:
+    from ensgan.downstream.repeat import RepeatResult
+
 TESTED = ("accuracy", "g_mean", "auc")
 """Metrics on which strategies are tested against the reference, each corrected by itself."""
+TESTED_FROM = 5
+"""Fewest repeats that are tested: of fewer a p says more about luck than about strategies."""
+LONG_REAL = Strategy("real:10", kind="real", n_times=10)
+"""What real images teach with ten times the steps."""
+ENOUGH = 0.97
+"""Share of the long-trained classifier's AUC that the classifier on real images must reach."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +33,12 @@ class Spread:
     Attributes:
         mean: over repeats (draws of one strategy averaged first).
         sd: sample standard deviation over repeats, None with one repeat.
-        low, high: 95 % interval of the mean by Student's t, None with one repeat.
+        low, high: 95 % interval of the mean within [0, 1], see :func:`mean_interval`; None with
+            one repeat.
         difference: mean of the paired difference to the reference, None without one.
         p: two-sided paired t-test of that difference, corrected by Holm for the number of
-            strategies; None where it was not tested or cannot be (one pair, no spread).
+            strategies; None where it was not tested or cannot be (fewer than five pairs, no
+            spread).
     """
 
     mean: float
@@ -71,10 +81,7 @@ class StrategyRow:
 
     def to_json(self) -> dict[str, Any]:
         """The row as JSON-able values."""
-        values = asdict(self)
-        values["members"] = list(self.members)
-        values["final_weights"] = None if self.final_weights is None else list(self.final_weights)
-        return values
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -83,13 +90,54 @@ class DownstreamTable:
 
     Attributes:
         reference: the strategy the others are tested against; None when it was not evaluated.
-        rows: one a strategy.
+        rows: one per strategy.
         results: the single runs behind them.
+        possible_auc: what real images reach with ten times the steps, where that was measured.
     """
 
     reference: str | None
     rows: tuple[StrategyRow, ...]
     results: tuple[RepeatResult, ...] = ()
+
+    possible_auc: float | None = None
+
+    @property
+    def undecided(self) -> str:
+        """Why these classifiers cannot tell strategies apart; empty where they can.
+
+        They can where ``real`` reaches 0.97 of ``possible_auc``. Without the row ``real``, or
+        where ``possible_auc`` was not measured, nothing is known and nothing is said.
+        """
+        reached = {row.strategy: row.metrics["auc"].mean for row in self.rows}.get("real")
+        possible = self.possible_auc
+        if reached is None or possible is None or reached >= ENOUGH * possible:
+            return ""
+        return (
+            f"undecided: on real images these classifiers reach an AUC of {reached:.3f}, with ten "
+            f"times the steps {possible:.3f}; they are trained too little to tell strategies "
+            "apart: raise epochs or images_per_epoch"
+        )
+
+    @property
+    def verdict(self) -> str:
+        """What the tests of AUC say of the reference, in one sentence; empty without one."""
+        if self.undecided or self.reference is None:
+            return self.undecided
+        repeats = self.row(self.reference).repeats
+        others = [row for row in self.rows if row.strategy != self.reference]
+        if repeats < TESTED_FROM:
+            return f"no verdict: {repeats} repeats are too few to test, {TESTED_FROM} are not"
+        groups: dict[str, list[str]] = {"better": [], "worse": [], "not told apart": []}
+        for row in others:
+            auc = row.metrics["auc"]
+            significant = auc.p is not None and auc.p < 0.05 and auc.difference is not None
+            better = (auc.difference or 0.0) > 0
+            group = ("better" if better else "worse") if significant else "not told apart"
+            groups[group].append(row.strategy)
+        words = [f"{group}: {', '.join(names) or 'none'}" for group, names in groups.items()]
+        return f"by AUC at 5 % (Holm, {repeats} repeats), against {self.reference}: " + "; ".join(
+            words
+        )
 
     def __iter__(self) -> Any:
         return iter(self.rows)
@@ -110,7 +158,10 @@ class DownstreamTable:
         """The table and every single run as JSON-able values."""
         return {
             "reference": self.reference,
-            "test": "paired t, two-sided, Holm-corrected over strategies",
+            "test": "paired t, two-sided, Holm-corrected over strategies, from five repeats on",
+            "undecided": self.undecided,
+            "verdict": self.verdict,
+            "possible_auc": self.possible_auc,
             "strategies": [row.to_json() for row in self.rows],
             "runs": [result.to_json() for result in self.results],
         }
@@ -126,12 +177,26 @@ class _Group:
     val_score: Float64Array
 
 
-def summarise(results: Sequence[RepeatResult], reference: str = "selected") -> DownstreamTable:
+def needs_long_real(results: Sequence[RepeatResult]) -> bool:
+    """Whether training ``LONG_REAL`` would tell if the classifiers were trained enough.
+
+    No AUC is above 1: where ``real`` reaches 0.97 by itself, ten times the steps tell nothing more.
+    """
+    reached = [run.metrics["auc"] for run in results if run.strategy.name == "real"]
+    return bool(reached) and float(np.mean(reached)) < ENOUGH
+
+
+def summarise(
+    results: Sequence[RepeatResult],
+    reference: str = "selected",
+    possible_auc: float | None = None,
+) -> DownstreamTable:
     """Compare strategies over their repeats.
 
     Args:
         results: every run; strategies appear in the order of their first run.
         reference: the strategy the others are tested against, pairing equal repeats.
+        possible_auc: AUC of a classifier trained as ``LONG_REAL``, where there is one.
 
     Raises:
         InputError: no results, a run given twice, or draws of a strategy with other repeats.
@@ -139,8 +204,10 @@ def summarise(results: Sequence[RepeatResult], reference: str = "selected") -> D
     if not results:
         raise InputError("there are no downstream results to summarise")
     names = tuple(dict.fromkeys(result.strategy.group for result in results))
+    # Classifiers of an earlier version, found on disk, know fewer metrics.
+    known = [m for m in results[0].metrics if all(m in run.metrics for run in results)]
     groups = {
-        name: _group([result for result in results if result.strategy.group == name])
+        name: _group([result for result in results if result.strategy.group == name], known)
         for name in names
     }
     base = groups.get(reference)
@@ -156,10 +223,11 @@ def summarise(results: Sequence[RepeatResult], reference: str = "selected") -> D
             p = p_values[metric].get(name) if metric in TESTED else None
             metrics[metric] = _spread(values, difference, p)
         rows.append(_row(name, group, metrics, groups))
-    return DownstreamTable(None if base is None else reference, tuple(rows), tuple(results))
+    named = None if base is None else reference
+    return DownstreamTable(named, tuple(rows), tuple(results), possible_auc)
 
 
-def _group(runs: Sequence[RepeatResult]) -> _Group:
+def _group(runs: Sequence[RepeatResult], metrics: Sequence[str]) -> _Group:
     seen = [(run.strategy.name, run.repeat) for run in runs]
     if len(set(seen)) != len(seen):
         twice = next(key for key in seen if seen.count(key) > 1)
@@ -174,7 +242,7 @@ def _group(runs: Sequence[RepeatResult]) -> _Group:
     by_repeat = [[run for run in runs if run.repeat == repeat] for repeat in repeats]
     values = {
         metric: np.array([np.mean([run.metrics[metric] for run in same]) for same in by_repeat])
-        for metric in runs[0].metrics
+        for metric in metrics
     }
     val_score = np.array([np.mean([run.val_score for run in same]) for same in by_repeat])
     return _Group(tuple(runs), repeats, values, val_score)
@@ -196,48 +264,20 @@ def _tests(groups: Mapping[str, _Group], reference: str, metric: str) -> dict[st
     for name, group in groups.items():
         if name == reference:
             continue
-        p = paired_t_test(_paired(group, groups[reference], metric))
+        pairs = _paired(group, groups[reference], metric)
+        p = paired_t_test(pairs) if len(pairs) >= TESTED_FROM else None
         if p is not None:
             raw[name] = p
     return dict(zip(raw, holm(list(raw.values())), strict=True))
 
 
-def paired_t_test(differences: Float64Array) -> float | None:
-    """Two-sided p of the mean difference being 0; None with fewer than two or no spread."""
-    # Late: the package must import without scipy.
-    from scipy.stats import t as student
-
-    n = len(differences)
-    if n < 2:
-        return None
-    sd = float(differences.std(ddof=1))
-    if sd <= 1e-12:
-        return None
-    statistic = float(differences.mean()) / (sd / math.sqrt(n))
-    return float(2 * student.sf(abs(statistic), n - 1))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction: the i-th smallest of m times m−i+1, made monotone, at most 1."""
-    corrected = [0.0] * len(p_values)
-    largest = 0.0
-    for rank, index in enumerate(np.argsort(p_values, kind="stable").tolist()):
-        largest = max(largest, min(1.0, p_values[index] * (len(p_values) - rank)))
-        corrected[index] = largest
-    return corrected
-
-
 def _spread(
     values: Float64Array, difference: float | None = None, p: float | None = None
 ) -> Spread:
-    from scipy.stats import t as student
-
-    mean, n = float(values.mean()), len(values)
-    if n < 2:
-        return Spread(mean, difference=difference, p=p)
-    sd = float(values.std(ddof=1))
-    half = float(student.ppf(0.975, n - 1)) * sd / math.sqrt(n)
-    return Spread(mean, sd, mean - half, mean + half, difference, p)
+    interval = mean_interval(values)
+    if interval is None:
+        return Spread(float(values.mean()), difference=difference, p=p)
+    return Spread(float(values.mean()), float(values.std(ddof=1)), *interval, difference, p)
 
 
 def _row(

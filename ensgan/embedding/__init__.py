@@ -1,7 +1,16 @@
 """Images to feature vectors."""
 
-from ensgan.embedding.embed import embed
-from ensgan.embedding.extractor import Extractor
-from ensgan.embedding.registry import load_extractor, make_extractor, names
+from ensgan.embedding.extractor import Extractor, embed
+from ensgan.embedding.registry import EXTRACTORS, load_extractor, make_extractor
+from ensgan.embedding.spec import ExtractorSpec, Preprocessing, Request
 
-__all__ = ["Extractor", "embed", "load_extractor", "make_extractor", "names"]
+__all__ = [
+    "EXTRACTORS",
+    "Extractor",
+    "ExtractorSpec",
+    "Preprocessing",
+    "Request",
+    "embed",
+    "load_extractor",
+    "make_extractor",
+]

@@ -1,12 +1,17 @@
-"""An extractor: a network with its preprocessing, known by the hash of all it depends on."""
+"""An extractor: a network with its preprocessing, known by the hash of all it depends on.
+
+:func:`embed` runs one over any number of images, once for the same content.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,13 +20,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
-from ensgan.embedding.ahead import ahead
-from ensgan.embedding.spec import ExtractorSpec, Options
+from ensgan.caches import read_cached, write_cached
+from ensgan.embedding.spec import ExtractorSpec, OnProgress, Options
 from ensgan.errors import DataError, InputError
 from ensgan.files import atomic_path, content_key, sha256_arrays
-from ensgan.types import Float32Array, UInt8Array
+from ensgan.types import Embeddings, Float32Array, UInt8Array
 
 FORMAT = 1
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 
 class Extractor:
@@ -81,9 +89,8 @@ class Extractor:
             images[start : start + self._chunk] for start in range(0, len(images), self._chunk)
         )
         # Resizing takes as long as a small network: it is done while the network is at work.
-        prepared = (
-            ahead(self._prepare, parts) if self.preprocessing.size else map(self._prepare, parts)
-        )
+        mapper = map_ahead if self.preprocessing.size else map
+        prepared = mapper(self._prepare, parts)
         with torch.inference_mode():
             for start, x in zip(range(0, len(images), self._chunk), prepared, strict=True):
                 part = features[start : start + self._chunk]
@@ -147,3 +154,67 @@ def read_extractor_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"{FORMAT}: make the extractor again"
         )
     return description, tensors
+
+
+def embed(
+    images: UInt8Array,
+    extractor: Extractor,
+    *,
+    batch: int = 256,
+    cache: Path | None = None,
+    on_progress: OnProgress | None = None,
+) -> Embeddings:
+    """Embed images, or read the result of having done so.
+
+    Args:
+        images: uint8 [n,H,W] or [n,H,W,C]; may be memory-mapped.
+        extractor: the network.
+        batch: images handed over at once; bounds memory, never changes the result.
+        cache: folder of earlier results, named by the content of images and extractor; kept
+            within ``ENSGAN_CACHE_GB``.
+        on_progress: called with (done, n) after every batch.
+
+    Returns:
+        Embeddings of n rows.
+
+    Raises:
+        InputError: ``batch`` is below 1, or the images do not suit the extractor.
+        DataError: the network produced non-finite features.
+    """
+    if batch < 1:
+        raise InputError(f"batch must be at least 1, not {batch}")
+    path = None
+    if cache is not None:
+        path = cache / f"{content_key(sha256_arrays(images), extractor.key)}.npz"
+        cached = read_cached(path, ("features",))
+        if cached is not None and cached["features"].shape == (len(images), extractor.dim):
+            return Embeddings(cached["features"], extractor.key)
+    features = np.empty((len(images), extractor.dim), np.float32)
+    for start in range(0, len(images), batch):
+        part = features[start : start + batch]
+        part[:] = extractor(images[start : start + batch])
+        if on_progress is not None:
+            on_progress(start + len(part), len(images))
+    wrong = int((~np.isfinite(features).all(axis=1)).sum())
+    if wrong:
+        raise DataError(
+            f"the extractor '{extractor.name}' gave non-finite features for {wrong} of "
+            f"{len(images)} images: its weights are damaged or not meant for it"
+        )
+    if path is not None:
+        write_cached(path, features=features, extractor=np.array(extractor.key))
+    return Embeddings(features, extractor.key)
+
+
+def map_ahead(prepare: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
+    """``map(prepare, items)`` in a thread of its own, one item ahead of the reader.
+
+    Errors of ``prepare`` are raised where its result would have been.
+    """
+    rest = iter(items)
+    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
+        waiting = [pool.submit(prepare, item) for item in islice(rest, 1)]
+        while waiting:
+            following = [pool.submit(prepare, item) for item in islice(rest, 1)]
+            yield waiting[0].result()
+            waiting = following

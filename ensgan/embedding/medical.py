@@ -10,9 +10,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ensgan.embedding.fit import Batch, FitSettings, class_weights, fit, labelled
-from ensgan.embedding.preprocessing import Preprocessing
 from ensgan.embedding.resnet import resnet18
-from ensgan.embedding.spec import ExtractorSpec, OnProgress, Options, Request
+from ensgan.embedding.spec import ExtractorSpec, OnProgress, Options, Preprocessing, Request
 from ensgan.embedding.weight_files import fit_to, read_weights
 from ensgan.errors import DataError, InputError
 from ensgan.files import atomic_path, content_key

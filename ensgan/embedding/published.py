@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
 
-from ensgan.embedding.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from ensgan.embedding.resnet import resnet50
-from ensgan.embedding.spec import ExtractorSpec, Options, Request
+from ensgan.embedding.spec import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    ExtractorSpec,
+    Options,
+    Preprocessing,
+    Request,
+)
 from ensgan.embedding.weight_files import WeightSource, fit_to, obtain_weights
 from ensgan.errors import InputError
 
@@ -53,13 +60,7 @@ def _imported(package: str, extractor: str) -> Any:
         InputError: the package cannot be imported.
     """
     try:
-        if package == "torchvision":
-            import torchvision
-
-            return torchvision
-        import timm
-
-        return timm
+        return importlib.import_module(package)
     except (ImportError, RuntimeError, OSError) as error:
         raise InputError(
             f"the extractor '{extractor}' needs the package {package}, which cannot be imported "
@@ -68,44 +69,26 @@ def _imported(package: str, extractor: str) -> Any:
         ) from error
 
 
-def _prepare(
+def _published(
     name: str,
     source: WeightSource,
     network: Callable[[Options], nn.Module],
+    *,
+    preprocessing: Preprocessing = IMAGENET,
     ignore: tuple[str, ...],
-) -> Callable[[Request], tuple[Options, dict[str, Tensor]]]:
+    licence: str,
+) -> ExtractorSpec:
     def prepare(request: Request) -> tuple[Options, dict[str, Tensor]]:
         # Built first: a package that is missing should be known before a download.
         empty = network({})
         state = obtain_weights(name, source, request.weights, request.cache)
         return {}, fit_to(empty, state, name, ignore)
 
-    return prepare
-
-
-def _published(
-    name: str,
-    url: str,
-    network: Callable[[Options], nn.Module],
-    *,
-    sha256: str = "",
-    preprocessing: Preprocessing = IMAGENET,
-    ignore: tuple[str, ...] = (),
-    chunk: int = 4,
-    licence: str,
-) -> ExtractorSpec:
-    source = WeightSource(url, sha256)
-    return ExtractorSpec(
-        name,
-        _prepare(name, source, network, ignore),
-        network,
-        lambda _: preprocessing,
-        chunk,
-        licence,
-    )
+    return ExtractorSpec(name, prepare, network, lambda _: preprocessing, chunk=4, licence=licence)
 
 
 _TORCHVISION = "https://download.pytorch.org/models"
+_FACEBOOK = "https://dl.fbaipublicfiles.com"
 _TORCHVISION_LICENCE = "BSD-3-Clause (torchvision); trained on ImageNet, whose own terms apply"
 
 # torchvision writes the first eight digits of the SHA-256 into its file names; neither SwAV nor
@@ -113,31 +96,29 @@ _TORCHVISION_LICENCE = "BSD-3-Clause (torchvision); trained on ImageNet, whose o
 PUBLISHED = (
     _published(
         "resnet50",
-        f"{_TORCHVISION}/resnet50-0676ba61.pth",
+        WeightSource(f"{_TORCHVISION}/resnet50-0676ba61.pth", sha256="0676ba61"),
         _resnet50,
-        sha256="0676ba61",
         ignore=("fc.",),
         licence=_TORCHVISION_LICENCE,
     ),
     _published(
         "swav",
-        "https://dl.fbaipublicfiles.com/deepcluster/swav_800ep_pretrain.pth.tar",
+        WeightSource(f"{_FACEBOOK}/deepcluster/swav_800ep_pretrain.pth.tar"),
         _resnet50,
         ignore=("projection_head.", "prototypes.", "fc."),
         licence="CC BY-NC 4.0: not for commercial use",
     ),
     _published(
         "inception_v3",
-        f"{_TORCHVISION}/inception_v3_google-0cc3c7bd.pth",
+        WeightSource(f"{_TORCHVISION}/inception_v3_google-0cc3c7bd.pth", sha256="0cc3c7bd"),
         _inception_v3,
-        sha256="0cc3c7bd",
         preprocessing=INCEPTION,
         ignore=("fc.", "AuxLogits."),
         licence=_TORCHVISION_LICENCE,
     ),
     _published(
         "dinov2",
-        "https://dl.fbaipublicfiles.com/dinov2/dinov2_vits14/dinov2_vits14_pretrain.pth",
+        WeightSource(f"{_FACEBOOK}/dinov2/dinov2_vits14/dinov2_vits14_pretrain.pth"),
         _dinov2,
         ignore=("mask_token",),
         licence="Apache-2.0",

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ensgan.embedding.preprocessing import Preprocessing
-from ensgan.embedding.spec import ExtractorSpec, Options, Request
+from ensgan.embedding.spec import ExtractorSpec, Options, Preprocessing, Request
 
 WIDTHS = (24, 48, 64)
 GRID = 2

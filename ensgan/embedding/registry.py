@@ -9,29 +9,14 @@ from ensgan.embedding.medical import MEDICAL
 from ensgan.embedding.published import PUBLISHED
 from ensgan.embedding.random_network import RANDOM
 from ensgan.embedding.spec import ExtractorSpec, OnProgress, Request
-from ensgan.errors import DataError, InputError, IntegrityError, unknown_name
+from ensgan.errors import DataError, IntegrityError
+from ensgan.registry import Registry
 from ensgan.types import Dataset
 
-
-def _table(*specs: ExtractorSpec) -> dict[str, ExtractorSpec]:
-    table = {spec.name: spec for spec in specs}
-    if len(table) != len(specs):
-        raise InputError("two extractors have the same name")
-    return table
-
-
-EXTRACTORS = _table(RANDOM, MEDICAL, *PUBLISHED)
-
-
-def names() -> tuple[str, ...]:
-    """Names of all extractors."""
-    return tuple(EXTRACTORS)
-
-
-def _spec(name: str) -> ExtractorSpec:
-    if name not in EXTRACTORS:
-        raise InputError(unknown_name("extractor", name, EXTRACTORS))
-    return EXTRACTORS[name]
+EXTRACTORS: Registry[ExtractorSpec] = Registry(
+    "extractor", "ensgan.extractors", ExtractorSpec, (RANDOM, MEDICAL, *PUBLISHED)
+)
+"""All extractors; an installed package adds its own through the group ``ensgan.extractors``."""
 
 
 def make_extractor(
@@ -47,7 +32,7 @@ def make_extractor(
     """Make an extractor.
 
     Args:
-        name: one of :func:`names`.
+        name: one of ``EXTRACTORS.names()``.
         weights: weight file (``.safetensors``, ``.pth``, ``.pt``, ``.tar``) for sites without
             network; None downloads or makes the weights.
         dataset: the real data: ``medical`` is trained on its training split, ``random`` takes its
@@ -62,7 +47,7 @@ def make_extractor(
         DataError: the weight file is missing, damaged or made for another network.
         IntegrityError: a download has another checksum than published.
     """
-    spec = _spec(name)
+    spec = EXTRACTORS.get(name)
     options, tensors = spec.prepare(Request(weights, dataset, seed, cache, device, on_progress))
     return Extractor(spec, options, tensors, device)
 
@@ -75,7 +60,7 @@ def load_extractor(path: Path, device: str = "cpu") -> Extractor:
         IntegrityError: the rebuilt extractor has another content key than the saved one.
     """
     description, tensors = read_extractor_file(path)
-    spec = _spec(str(description["name"]))
+    spec = EXTRACTORS.get(str(description["name"]))
     try:
         extractor = Extractor(spec, description["options"], tensors, device)
     except (KeyError, RuntimeError) as error:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from ensgan.ensemble.card import markdown, non_commercial
 from ensgan.ensemble.ensemble import Ensemble
-from ensgan.ensemble.loading import TAG_DIGEST, load_ensemble, pull
-from ensgan.ensemble.manifest import Manifest
-from ensgan.ensemble.verify import ensemble_digest, unlisted_files, verify_folder
+from ensgan.ensemble.loading import (
+    TAG_DIGEST,
+    is_whole_ensemble,
+    load_ensemble,
+    pull,
+    verify_folder,
+)
+from ensgan.ensemble.manifest import Manifest, ensemble_digest, unlisted_files
 from ensgan.ensemble.writing import MemberSource, write_bank, write_ensemble
 
 __all__ = [
@@ -15,6 +20,7 @@ __all__ = [
     "Manifest",
     "MemberSource",
     "ensemble_digest",
+    "is_whole_ensemble",
     "load_ensemble",
     "markdown",
     "non_commercial",

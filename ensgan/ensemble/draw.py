@@ -22,8 +22,8 @@ class Plan:
 
     Attributes:
         members: int64 [n], index of the member of each image.
-        ranks: int64 [n], the how-manieth image of that member it is, from 0.
-        turns: int64 [n], the how-manieth image of that member and class, from 0.
+        ranks: int64 [n], how many images of its member come before it.
+        turns: int64 [n], how many images of its member and class come before it.
         labels: int64 [n], classes.
         made: int64 [M,K], images of each member and class up to the end of this plan.
     """
@@ -44,7 +44,7 @@ def derived_seed(*parts: object) -> int:
 def uniforms(seed: int, start: int, n: int) -> npt.NDArray[np.float64]:
     """Uniform draws start … start+n-1 of the stream of ``seed``, float64 [n] in [0, 1)."""
     stream = np.random.Philox(key=seed)
-    stream.advance(start // 4)  # four 64-bit draws a counter step
+    stream.advance(start // 4)  # four 64-bit draws per counter step
     return np.random.Generator(stream).random(start % 4 + n)[start % 4 :]
 
 
@@ -88,6 +88,6 @@ def _occurrences(values: Int64Array) -> Int64Array:
     order = np.argsort(values, kind="stable")
     counts = np.bincount(values)
     starts = np.cumsum(counts) - counts
-    found = np.empty(len(values), np.int64)
-    found[order] = np.arange(len(values)) - starts[values[order]]
-    return found
+    before = np.empty(len(values), np.int64)
+    before[order] = np.arange(len(values)) - starts[values[order]]
+    return before

@@ -10,9 +10,8 @@ import numpy as np
 
 from ensgan.ensemble.draw import Plan, derived_seed, make_plan
 from ensgan.ensemble.export import ImageFormat, save_images
-from ensgan.ensemble.manifest import Manifest
+from ensgan.ensemble.manifest import Manifest, ensemble_digest, verified_content
 from ensgan.ensemble.members import Member, kind_named
-from ensgan.ensemble.verify import ensemble_digest, verified_content, verify_folder
 from ensgan.errors import InputError
 from ensgan.types import ImageShape, Int64Array, Samples
 
@@ -191,13 +190,13 @@ class Ensemble:
     def _make(self, plan: Plan, seed: int, replacement: bool) -> Samples:
         images = np.empty(self.shape.array_shape(len(plan.members)), np.uint8)
         for index in np.unique(plan.members):
-            own = np.flatnonzero(plan.members == index)
+            places = np.flatnonzero(plan.members == index)
             name = self.member_names[index]
-            images[own] = self._member(int(index)).images(
-                plan.labels[own],
+            images[places] = self._member(int(index)).images(
+                plan.labels[places],
                 seed=derived_seed(seed, name),
-                start=int(plan.ranks[own[0]]),
-                turns=plan.turns[own],
+                start=int(plan.ranks[places[0]]),
+                turns=plan.turns[places],
                 replacement=replacement,
             )
         return Samples(images, plan.labels, plan.members, self.member_names)
@@ -216,11 +215,12 @@ class Ensemble:
             return None
         wanted = np.asarray(labels)
         if wanted.shape != (n,) or wanted.dtype.kind not in "iu":
-            raise InputError(f"give {n} labels, one whole number an image, not {len(wanted)}")
+            raise InputError(f"give {n} labels, one whole number per image, not {len(wanted)}")
         known = len(self.class_names)
-        for label in wanted[(wanted < 0) | (wanted >= known)][:1]:
+        unknown = wanted[(wanted < 0) | (wanted >= known)]
+        if len(unknown):
             raise InputError(
-                f"there is no class {label}: labels are 0 … {known - 1} "
+                f"there is no class {unknown[0]}: labels are 0 … {known - 1} "
                 f"({', '.join(self.class_names[:10])})"
             )
         return wanted.astype(np.int64)
@@ -229,12 +229,3 @@ class Ensemble:
     def _check_seed(seed: int) -> None:
         if not 0 <= seed < 2**63:
             raise InputError(f"the seed must be a whole number from 0 to 2^63 - 1, not {seed}")
-
-
-def open_folder(folder: Path) -> Ensemble:
-    """Verify an ensemble folder and open it.
-
-    Raises:
-        IntegrityError: anything in it is not as its manifest says.
-    """
-    return Ensemble(folder, verify_folder(folder))

@@ -1,21 +1,36 @@
-"""Images for other tools: one file an image, a folder a class, a table of where each came from."""
+"""Images for other tools: a file per image, a folder per class, a table of where each came from.
+
+Sources of what a DICOM file holds: PS3.3 A.8.1 (Secondary Capture Image), C.7.6.1, C.8.6.1
+(Conversion Type ``SYN``) and the attribute Synthetic Data (0008,001C) of its SOP Common module.
+"""
 
 from __future__ import annotations
 
+import base64
 import csv
+import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
-from ensgan.errors import InputError
-from ensgan.files import atomic_path
+from ensgan import __version__
+from ensgan.outputs import claim_folder, folder_in_one_step
+from ensgan.text import spreadsheet_cell
 from ensgan.types import Samples, UInt8Array
 
 ImageFormat: TypeAlias = Literal["png", "dicom"]
 SUFFIXES: Final[dict[ImageFormat, str]] = {"png": ".png", "dicom": ".dcm"}
 NOTICE: Final = "SYNTHETIC IMAGE, not of a patient; research only, not for clinical use"
+
+_SYNTHETIC_DATA = 0x0008001C
+_EMPTY = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
+    *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
+)
+"""Elements that the standard wants to be there; they are written without a value."""
+_LONGEST = 1024
 
 
 @dataclass(frozen=True)
@@ -35,9 +50,6 @@ class Origin:
     index: int
     label: int
     class_name: str
-
-
-WriteImage: TypeAlias = Callable[[Path, UInt8Array, Origin], None]
 
 
 def save_images(
@@ -60,37 +72,31 @@ def save_images(
         InputError: ``folder`` holds other files.
         StoreError: the disk cannot be written.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} is not empty: name a new folder for the images")
-    write = _writer(form)
+    claim_folder(folder)
+    write = SecondaryCapture() if form == "dicom" else write_png
     width = len(str(len(samples) - 1))
-    rows = []
-    for index, (image, label) in enumerate(zip(samples.images, samples.labels, strict=True)):
-        name = class_names[label]
-        place = f"{label}_{re.sub(r'[^A-Za-z0-9-]+', '_', name).strip('_') or 'class'}"
-        file = f"{place}/{index:0{width}d}{SUFFIXES[form]}"
-        member = "" if samples.members is None else samples.member_names[samples.members[index]]
-        origin = Origin(ensemble, member, seed, index, int(label), name)
-        with atomic_path(folder / file) as temporary:
-            write(temporary, image, origin)
-        rows.append((file, int(label), name, member, seed, index))
-    with (
-        atomic_path(folder / "labels.csv") as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as stream,
-    ):
-        writer = csv.writer(stream)
-        writer.writerow(("file", "label", "class", "member", "seed", "index"))
-        writer.writerows(rows)
+    rows: list[tuple[object, ...]] = [("file", "label", "class", "member", "seed", "index")]
+    with folder_in_one_step(folder) as whole:
+        for index, (image, label) in enumerate(zip(samples.images, samples.labels, strict=True)):
+            name = class_names[label]
+            place = f"{label}_{re.sub(r'[^A-Za-z0-9-]+', '_', name).strip('_') or 'class'}"
+            file = f"{place}/{index:0{width}d}{SUFFIXES[form]}"
+            member = "" if samples.members is None else samples.member_names[samples.members[index]]
+            (whole / place).mkdir(exist_ok=True)
+            write(whole / file, image, Origin(ensemble, member, seed, index, int(label), name))
+            rows.append((file, int(label), name, member, seed, index))
+        with (whole / "labels.csv").open("w", newline="", encoding="utf-8") as stream:
+            csv.writer(stream).writerows([spreadsheet_cell(cell) for cell in row] for row in rows)
     return folder
 
 
-def _writer(form: ImageFormat) -> WriteImage:
-    if form == "dicom":
-        # pydicom takes a moment to import: only for those who want it.
-        from ensgan.ensemble.dicom import SecondaryCapture
+def png_base64(image: UInt8Array) -> str:
+    """An image, uint8 [H,W] or [H,W,3], as a PNG file in base64."""
+    from PIL import Image
 
-        return SecondaryCapture()
-    return write_png
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, format="PNG")
+    return base64.b64encode(stream.getvalue()).decode()
 
 
 def write_png(path: Path, image: UInt8Array, origin: Origin) -> None:
@@ -111,3 +117,60 @@ def provenance(origin: Origin) -> str:
         f"ensgan ensemble {origin.ensemble}, member {origin.member or 'unknown'}, "
         f"seed {origin.seed}, image {origin.index}, class {origin.label} ({name})"
     )
+
+
+class SecondaryCapture:
+    """Writes images as one series of a new study.
+
+    Every file gets a fresh UID (2.25.UUID) and says in five places that it is synthetic. No element
+    about a patient, a person, a place or a date has a value.
+    """
+
+    def __init__(self) -> None:
+        from pydicom.uid import generate_uid
+
+        self._study, self._series = generate_uid(prefix=None), generate_uid(prefix=None)
+
+    def __call__(self, path: Path, image: UInt8Array, origin: Origin) -> None:
+        """Write one image: uint8 [H,W] as MONOCHROME2, uint8 [H,W,3] as RGB."""
+        from pydicom.dataset import Dataset, FileMetaDataset
+        from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+
+        dataset: Any = Dataset()
+        for keyword in _EMPTY:
+            setattr(dataset, keyword, "")
+        dataset.SpecificCharacterSet = "ISO_IR 192"
+        dataset.SOPClassUID = SecondaryCaptureImageStorage
+        dataset.SOPInstanceUID = generate_uid(prefix=None)
+        dataset.StudyInstanceUID, dataset.SeriesInstanceUID = self._study, self._series
+        dataset.Modality, dataset.ConversionType = "OT", "SYN"
+        dataset.ImageType = ["DERIVED", "SECONDARY"]
+        dataset.add_new(_SYNTHETIC_DATA, "CS", "YES")
+        dataset.StudyDescription = "SYNTHETIC images made by ensgan"
+        dataset.SeriesDescription = f"SYNTHETIC ensemble {origin.ensemble[:16]}"
+        dataset.ImageComments = NOTICE
+        dataset.DerivationDescription = provenance(origin)[:_LONGEST]
+        dataset.Manufacturer, dataset.SoftwareVersions = "ensgan", __version__
+        dataset.SeriesNumber, dataset.InstanceNumber = 1, origin.index + 1
+        dataset.BurnedInAnnotation = "NO"
+        _set_pixels(dataset, image)
+        meta: Any = FileMetaDataset()
+        meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+        meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        dataset.file_meta = meta
+        dataset.save_as(path, enforce_file_format=True)
+
+
+def _set_pixels(dataset: Any, image: UInt8Array) -> None:
+    grey = image.ndim == 2
+    dataset.Rows, dataset.Columns = image.shape[:2]
+    dataset.SamplesPerPixel = 1 if grey else 3
+    dataset.PhotometricInterpretation = "MONOCHROME2" if grey else "RGB"
+    if not grey:
+        dataset.PlanarConfiguration = 0
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
+    dataset.PixelRepresentation = 0
+    pixels = image.tobytes()
+    dataset.PixelData = pixels + b"\0" * (len(pixels) % 2)
+    dataset["PixelData"].VR = "OB"

@@ -1,14 +1,28 @@
-"""Finding an ensemble: a folder, or the run that recorded it."""
+"""Finding an ensemble, in a folder or of the run that recorded it, and proving it whole."""
 
 from __future__ import annotations
 
-import shutil
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
-from ensgan.ensemble.ensemble import Ensemble, open_folder
-from ensgan.ensemble.manifest import MANIFEST
-from ensgan.ensemble.verify import ensemble_digest
+from ensgan.ensemble.ensemble import Ensemble
+from ensgan.ensemble.manifest import (
+    CARD,
+    MANIFEST,
+    Manifest,
+    MemberEntry,
+    check_hash,
+    check_size,
+    ensemble_digest,
+    read_manifest,
+    unlisted_files,
+)
+from ensgan.ensemble.members import kind_named
+from ensgan.ensemble.weights import read_tensor_infos, refuse_non_finite
 from ensgan.errors import InputError, IntegrityError
+from ensgan.outputs import claim_folder, folder_in_one_step, one_at_a_time
 from ensgan.store import (
     ENSEMBLE_FOLDER,
     RunStore,
@@ -43,14 +57,60 @@ def load_ensemble(
     folder = Path(source)
     if folder.is_dir():  # needs no store, whatever address is set
         return open_folder(folder)
-    run_id = str(source)
-    if is_model_address(run_id):
-        run_id = run_of_model(open_store(uri, storage), run_id)
-    elif folder.exists() or any(sign in run_id for sign in "/\\."):
+    if not is_model_address(str(source)) and (
+        folder.exists() or any(sign in str(source) for sign in "/\\.")
+    ):
         raise InputError(
             f"there is no ensemble folder '{source}': name a folder with {MANIFEST}, or a run ID"
         )
-    return open_folder(cached(open_store(uri, storage), run_id, storage or default_storage()))
+    store = open_store(uri, storage)
+    run_id = run_of_model(store, str(source))
+    return open_folder(cached(store, run_id, storage or default_storage()))
+
+
+def open_folder(folder: Path) -> Ensemble:
+    """Verify an ensemble folder and open it.
+
+    Raises:
+        IntegrityError: anything in it is not as its manifest says.
+    """
+    return Ensemble(folder, verify_folder(folder))
+
+
+def verify_folder(folder: Path) -> Manifest:
+    """Re-hash every file, compare every tensor's name, type and shape, and look for NaN.
+
+    Raises:
+        IntegrityError: with the first thing that is not as the manifest says.
+    """
+    manifest = read_manifest(folder)
+    if (folder / "members").is_symlink():
+        raise IntegrityError(f"{folder / 'members'} is a link: only plain files are accepted")
+    for name in manifest.files:
+        check_size(folder, manifest, name)
+    for entry in manifest.members:
+        if read_tensor_infos(folder / entry.file) != entry.tensor_infos():
+            raise IntegrityError(
+                f"{entry.file} does not hold the tensors that the manifest lists for {entry.name}"
+            )
+        kind_named(entry.kind).check(entry, manifest)
+    # Hashing and summing leave Python's lock to others: two threads halve the wait.
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(partial(check_hash, folder, manifest), manifest.files))
+        list(threads.map(partial(_refuse_non_finite, folder), manifest.members))
+    return manifest
+
+
+def _refuse_non_finite(folder: Path, entry: MemberEntry) -> None:
+    refuse_non_finite(folder / entry.file, entry.tensor_infos())
+
+
+def is_whole_ensemble(folder: Path) -> bool:
+    """Whether a folder holds an ensemble and nothing else, so that it may be replaced."""
+    try:
+        return not unlisted_files(folder, read_manifest(folder))
+    except IntegrityError:
+        return False
 
 
 def pull(store: RunStore, run_id: str, destination: Path) -> Ensemble:
@@ -60,30 +120,48 @@ def pull(store: RunStore, run_id: str, destination: Path) -> Ensemble:
         InputError: no such run, it has no ensemble, or ``destination`` is in use.
         IntegrityError: what arrived is not what was recorded; nothing is left behind.
     """
-    record = store.get(run_id)
-    store.fetch(run_id, ENSEMBLE_FOLDER, destination)
-    try:
-        ensemble = open_folder(destination)
-        expected = record.tags.get(TAG_DIGEST)
-        if expected is not None and ensemble_digest(destination) != expected:
+    claim_folder(destination)
+    return Ensemble(destination, _fetch(store, run_id, destination))
+
+
+def _fetch(store: RunStore, run_id: str, destination: Path) -> Manifest:
+    """Put a run's ensemble, once verified, in the place of ``destination``."""
+    expected = store.get(run_id).tags.get(TAG_DIGEST)
+    with folder_in_one_step(destination) as arriving:
+        store.fetch(run_id, ENSEMBLE_FOLDER, arriving)
+        manifest = verify_folder(arriving)
+        if expected is not None and ensemble_digest(arriving) != expected:
             raise IntegrityError(
                 f"the ensemble of run {run_id} is not the one that its sweep recorded: its "
                 f"{MANIFEST} has another SHA-256"
             )
-    except IntegrityError:
-        shutil.rmtree(destination, ignore_errors=True)
-        raise
-    return ensemble
+    return manifest
 
 
 def cached(store: RunStore, run_id: str, storage: Path) -> Path:
-    """Folder with the ensemble of a run, fetched when the cache does not hold this very one."""
+    """Folder with the ensemble of a run, fetched when the cache does not hold this very one.
+
+    Processes that ask at the same time fetch it once; a folder that others may be reading is
+    replaced only when it holds another ensemble than the run's.
+    """
     expected = store.get(run_id).tags.get(TAG_DIGEST)
+    if expected is None:
+        content = store.read(run_id, f"{ENSEMBLE_FOLDER}/{MANIFEST}")
+        expected = hashlib.sha256(content).hexdigest()
     folder = storage / "cache" / "ensembles" / run_id
-    if folder.is_dir():
-        manifest = folder / MANIFEST
-        if expected is not None and manifest.is_file() and ensemble_digest(folder) == expected:
-            return folder
-        shutil.rmtree(folder)
-    pull(store, run_id, folder)
+
+    def is_there() -> bool:
+        return (folder / MANIFEST).is_file() and ensemble_digest(folder) == expected
+
+    if not is_there():
+        with one_at_a_time(folder.with_name(f".{run_id}.lock")):
+            if not is_there():  # another process may have been faster
+                claim_folder(folder, is_ours=_is_cache_entry)
+                _fetch(store, run_id, folder)
     return folder
+
+
+def _is_cache_entry(folder: Path) -> bool:
+    """Whether a folder of the cache holds an ensemble, damaged or not, and nothing else."""
+    names = {path.name for path in folder.iterdir()}
+    return MANIFEST in names and names <= {MANIFEST, CARD, "MLmodel", "members"}

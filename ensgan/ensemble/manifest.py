@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import math
 import re
 from collections.abc import Mapping
@@ -12,7 +12,8 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ensgan.ensemble.weights import TensorInfo
-from ensgan.errors import IntegrityError
+from ensgan.errors import DataError, IntegrityError
+from ensgan.files import read_json, sha256_file
 from ensgan.types import ImageShape
 
 MANIFEST: Final = "ensemble.json"
@@ -148,17 +149,12 @@ def read_manifest(folder: Path) -> Manifest:
             that the schema does not know.
     """
     path = folder / MANIFEST
+    if path.is_symlink() or not path.is_file():
+        raise IntegrityError(f"{folder} is no ensemble: it has no {MANIFEST} of its own")
     try:
-        if path.is_symlink() or not path.is_file():
-            raise IntegrityError(f"{folder} is no ensemble: it has no {MANIFEST} of its own")
-        if path.stat().st_size > _LARGEST_MANIFEST:
-            raise IntegrityError(f"{path} is larger than the {_LARGEST_MANIFEST} bytes allowed")
-        value = json.loads(path.read_bytes(), parse_constant=_no_constant)
-    except OSError as error:
-        raise IntegrityError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise IntegrityError(f"{path} is not readable JSON: {error}") from error
-    return manifest_from(value, str(path))
+        return manifest_from(read_json(path, _LARGEST_MANIFEST), str(path))
+    except DataError as error:
+        raise IntegrityError(str(error)) from error
 
 
 def manifest_from(value: Any, source: str) -> Manifest:
@@ -185,5 +181,61 @@ def manifest_from(value: Any, source: str) -> Manifest:
         raise IntegrityError(f"{source}: {where + ': ' if where else ''}{reason}") from error
 
 
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a JSON number")
+def ensemble_digest(folder: Path) -> str:
+    """SHA-256 of ``ensemble.json``, which itself holds those of all other files."""
+    return sha256_file(folder / MANIFEST)
+
+
+def verified_content(folder: Path, manifest: Manifest, entry: MemberEntry) -> bytes:
+    """The bytes of a member's file, hashed as they were read.
+
+    Raises:
+        IntegrityError: the file is not what the manifest says.
+    """
+    check_size(folder, manifest, entry.file)
+    content = (folder / entry.file).read_bytes()
+    if hashlib.sha256(content).hexdigest() != manifest.files[entry.file].sha256:
+        raise _changed(entry.file)
+    return content
+
+
+def check_hash(folder: Path, manifest: Manifest, name: str) -> None:
+    """Re-hash a listed file.
+
+    Raises:
+        IntegrityError: it is not the file that the manifest lists.
+    """
+    if sha256_file(folder / name) != manifest.files[name].sha256:
+        raise _changed(name)
+
+
+def unlisted_files(folder: Path, manifest: Manifest) -> tuple[str, ...]:
+    """Files in the folder that the manifest does not know; they are never opened.
+
+    ``MLmodel``, with which a promoted ensemble introduces itself to MLflow, is not among them.
+    """
+    known = {MANIFEST, "MLmodel", *manifest.files}
+    paths = (path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
+    return tuple(sorted({path.relative_to(folder).as_posix() for path in paths} - known))
+
+
+def check_size(folder: Path, manifest: Manifest, name: str) -> None:
+    """Make sure that a listed file is a plain file of its size.
+
+    Raises:
+        IntegrityError: it is not.
+    """
+    path = folder / name
+    if path.is_symlink() or not path.is_file():
+        raise IntegrityError(
+            f"{name} is missing from {folder}, or no plain file: pull the ensemble again"
+        )
+    size, listed = path.stat().st_size, manifest.files[name].bytes
+    if size != listed:
+        raise IntegrityError(f"{name} has {size} bytes where the manifest says {listed}")
+
+
+def _changed(name: str) -> IntegrityError:
+    return IntegrityError(
+        f"{name} is not the file that was published (its SHA-256 differs): pull the ensemble again"
+    )

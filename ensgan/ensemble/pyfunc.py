@@ -6,20 +6,20 @@ ensgan installed, unpickles nothing, and the same checks run as in :func:`load_e
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ensgan.ensemble.ensemble import Ensemble, open_folder
+from ensgan.ensemble.ensemble import Ensemble
+from ensgan.ensemble.export import png_base64
+from ensgan.ensemble.loading import open_folder
 from ensgan.errors import InputError
 
 LOADER = __name__
 
 
 class EnsembleModel:
-    """MLflow's view of an ensemble: requests in, one row an image out."""
+    """MLflow's view of an ensemble: requests in, one row per image out."""
 
     def __init__(self, ensemble: Ensemble) -> None:
         self.ensemble = ensemble
@@ -38,8 +38,6 @@ class EnsembleModel:
         Raises:
             InputError: a request is incomplete or out of range.
         """
-        from PIL import Image
-
         del params
         rows = []
         for request in _requests(model_input):
@@ -48,11 +46,9 @@ class EnsembleModel:
             for image, label, member in zip(
                 samples.images, samples.labels.tolist(), members, strict=True
             ):
-                stream = io.BytesIO()
-                Image.fromarray(image).save(stream, format="PNG")
                 rows.append(
                     {
-                        "image": base64.b64encode(stream.getvalue()).decode(),
+                        "image": png_base64(image),
                         "label": label,
                         "class": self.ensemble.class_names[label],
                         "member": samples.member_names[member],

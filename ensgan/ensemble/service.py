@@ -1,38 +1,42 @@
-"""A small HTTP service over :meth:`Ensemble.sample`, bounded in every direction."""
+"""A small HTTP service over :meth:`Ensemble.sample`, bounded in every direction.
+
+It makes images for one request at a time; a few others wait, and what is more is refused at once
+(503). uvicorn bounds the number of connections. Two guards are our own because uvicorn has none,
+and without them a handful of clients locks all others out: hanging up on clients that never finish
+their headers or never read their answer, and a limit on the size and time of a body.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import hmac
-import io
 import tempfile
-import threading
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal
 
+import h11
+import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ensgan import __version__
-from ensgan.ensemble.docs_page import PAGE_HEADERS, docs_page
 from ensgan.ensemble.ensemble import Ensemble
-from ensgan.errors import InputError
+from ensgan.ensemble.export import png_base64
+from ensgan.errors import EnsganError
 from ensgan.types import Samples
-
-_Message: TypeAlias = MutableMapping[str, Any]
-_Receive: TypeAlias = Callable[[], Awaitable[_Message]]
-_Send: TypeAlias = Callable[[_Message], Awaitable[None]]
-_App: TypeAlias = Callable[[_Message, _Receive, _Send], Awaitable[None]]
 
 LARGEST_BODY: Final = 1 << 20
 """Bytes of a request."""
 PATIENCE: Final = 10.0
-"""Seconds a client may take for the body of its request, all pieces together."""
+"""Seconds a client may take for its headers, for its body, and for reading on."""
+MOST_CONNECTIONS: Final = 256
+MOST_WAITING: Final = 64
+"""Requests for images that wait for their turn."""
 
 
 class SampleRequest(BaseModel):
@@ -54,6 +58,23 @@ class SampleRequest(BaseModel):
     )
 
 
+class RefusedError(Exception):
+    """A request that is answered with a status and a reason."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+    def answer(self) -> Response:
+        """What the client gets; it must not send more of what was refused."""
+        headers = {"WWW-Authenticate": "Bearer"} if self.status == 401 else {}
+        if self.status in (408, 413):
+            headers["Connection"] = "close"
+        if self.status == 503:
+            headers["Retry-After"] = "5"
+        return JSONResponse({"error": str(self)}, self.status, headers)
+
+
 class Service:
     """What each address of the service answers.
 
@@ -67,48 +88,70 @@ class Service:
         self._ensemble = ensemble
         self._token = token
         self._largest = largest
-        self._one_at_a_time = threading.Lock()
+        self._turn = asyncio.Lock()
+        self._waiting = 0
 
     async def health(self) -> dict[str, str]:
         """Whether the service runs."""
         return {"status": "ok"}
 
-    async def describe(self, request: Request) -> Any:
+    async def describe(self, request: Request) -> dict[str, Any]:
         """Members, classes, scores and licences."""
-        return self._stranger(request) or _description(self._ensemble, self._largest)
+        self._check_token(request)
+        ensemble, manifest = self._ensemble, self._ensemble.manifest
+        return {
+            "members": dict(zip(ensemble.member_names, ensemble.weights, strict=True)),
+            "image": [ensemble.shape.channels, ensemble.shape.size, ensemble.shape.size],
+            "classes": list(ensemble.class_names),
+            "largest_request": self._largest,
+            "metrics": manifest.metrics,
+            "licences": manifest.licences,
+        }
 
     async def sample(self, request: Request) -> Response:
         """Make images."""
-        stranger = self._stranger(request)
-        if stranger is not None:
-            return stranger
-        if request.headers.get("content-type", "").partition(";")[0] != "application/json":
-            return _refuse(415, "send JSON with 'Content-Type: application/json'")
+        self._check_token(request)
+        content_type = request.headers.get("content-type", "").partition(";")[0]
+        if content_type.strip().lower() != "application/json":
+            raise RefusedError(415, "send JSON with 'Content-Type: application/json'")
         try:
-            wanted = SampleRequest.model_validate_json(await request.body())
+            wanted = SampleRequest.model_validate_json(await _body(request))
         except ValidationError as error:
-            return _refuse(422, _first_problem(error))
+            raise RefusedError(422, _first_problem(error)) from error
         if wanted.n > self._largest:
-            return _refuse(422, f"n is {wanted.n}, at most {self._largest} images a request")
+            raise RefusedError(422, f"n is {wanted.n}, at most {self._largest} images per request")
+        if self._waiting > MOST_WAITING:
+            raise RefusedError(503, f"{MOST_WAITING} requests are waiting already: try again later")
+        self._waiting += 1
         try:
-            samples = await run_in_threadpool(self._make, wanted)
-        except InputError as error:
-            return _refuse(422, str(error))
+            async with self._turn:
+                return await run_in_threadpool(self._make, wanted)
+        except EnsganError as error:
+            raise RefusedError(422, str(error)) from error
+        finally:
+            self._waiting -= 1
+
+    def _check_token(self, request: Request) -> None:
+        given = request.headers.get("authorization", "").encode()
+        if self._token is not None and not hmac.compare_digest(
+            given, f"Bearer {self._token}".encode()
+        ):
+            raise RefusedError(401, "send the token as 'Authorization: Bearer TOKEN'")
+
+    def _make(self, wanted: SampleRequest) -> Response:
+        samples = self._ensemble.sample(
+            wanted.n, wanted.labels, wanted.seed, replacement=wanted.replacement
+        )
         if wanted.format == "npz":
             return Response(_npz(samples), media_type="application/octet-stream")
-        return JSONResponse(_json(samples))
-
-    def _stranger(self, request: Request) -> Response | None:
-        given = request.headers.get("authorization", "").encode()
-        if self._token is None or hmac.compare_digest(given, f"Bearer {self._token}".encode()):
-            return None
-        return _refuse(401, "send the token as 'Authorization: Bearer TOKEN'", **_CHALLENGE)
-
-    def _make(self, wanted: SampleRequest) -> Samples:
-        with self._one_at_a_time:
-            return self._ensemble.sample(
-                wanted.n, wanted.labels, wanted.seed, replacement=wanted.replacement
-            )
+        members = [] if samples.members is None else samples.members.tolist()
+        return JSONResponse(
+            {
+                "images": [png_base64(image) for image in samples.images],
+                "labels": samples.labels.tolist(),
+                "members": [samples.member_names[member] for member in members],
+            }
+        )
 
 
 def make_app(
@@ -118,13 +161,13 @@ def make_app(
     largest: int = 256,
     hosts: Sequence[str] = ("localhost", "127.0.0.1", "[::1]"),
 ) -> FastAPI:
-    """The service: ``GET /health``, ``GET /ensemble``, ``POST /sample``, and a page at ``/docs``.
+    """The service: ``GET /health``, ``GET /ensemble``, ``POST /sample`` and ``/openapi.json``.
 
     Args:
         token, largest: see :class:`Service`.
         hosts: names in the ``Host`` header that are answered, against rebound host names.
     """
-    # FastAPI's own pages would load their scripts from another host.
+    # FastAPI's pages of documentation would load their scripts from another host.
     app = FastAPI(
         title="ensgan",
         version=__version__,
@@ -136,69 +179,85 @@ def make_app(
     plain: dict[str, Any] = {"response_model": None}
     app.get("/health", **plain)(service.health)
     app.get("/ensemble", **plain, responses=_ANSWERS)(service.describe)
-    described = _body(ensemble, largest)
     made: dict[int | str, dict[str, Any]] = {200: _MADE, **_ANSWERS}
+    described = _described_body(ensemble, largest)
     app.post("/sample", **plain, responses=made, openapi_extra=described)(service.sample)
 
-    async def docs() -> Response:
-        return HTMLResponse(docs_page(app.openapi()), headers=PAGE_HEADERS)
+    async def refuse(request: Request, refusal: Exception) -> Response:
+        assert isinstance(refusal, RefusedError)
+        return refusal.answer()
 
-    for address in ("/", "/docs"):
-        app.get(address, **plain, include_in_schema=False)(docs)
-    app.add_middleware(_Bounds)
+    app.add_exception_handler(RefusedError, refuse)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
     return app
 
 
-class _Bounds:
-    """Refuses requests that are too long (413) or come too slowly (408)."""
+class ImpatientProtocol(H11Protocol):
+    """Hangs up on clients that never finish their headers, or never read their answer.
 
-    def __init__(self, app: _App) -> None:
-        self._app = app
+    uvicorn itself waits for both without end, so that a few idle connections could use up all that
+    the service accepts.
+    """
 
-    async def __call__(self, scope: _Message, receive: _Receive, send: _Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
+    _watch: asyncio.TimerHandle
+    _state: tuple[bool, int] = (False, 0)
+
+    def connection_made(self, transport: Any) -> None:
+        """A client has connected; from now on it is looked at twice per patience."""
+        super().connection_made(transport)
+        self._watch = self.loop.call_later(PATIENCE / 2, self._look)
+
+    def _look(self) -> None:
+        # The answer's bytes that the client has not taken: fewer each time where it reads at all.
+        state = (self.conn.their_state is h11.IDLE, self.transport.get_write_buffer_size())
+        still_no_headers = state[0] and self._state[0]
+        if still_no_headers or (state[1] and state[1] == self._state[1]):
+            self.transport.abort()
             return
-        body, status = bytearray(), 0
-        more = True
-        deadline = asyncio.get_running_loop().time() + PATIENCE
-        while more and not status:
-            left = deadline - asyncio.get_running_loop().time()
-            try:
-                message = await asyncio.wait_for(receive(), max(left, 0))
-            except asyncio.TimeoutError:
-                status = 408
-                break
-            if message["type"] == "http.disconnect":
-                return
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
+        self._state = state
+        self._watch = self.loop.call_later(PATIENCE / 2, self._look)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is over."""
+        self._watch.cancel()
+        super().connection_lost(exc)
+
+
+def server_for(app: Any, host: str, port: int) -> uvicorn.Server:
+    """The server of a service, bounded in connections and in patience with each."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            http=ImpatientProtocol,
+            ws="none",
+            log_level="error",
+            access_log=False,
+            limit_concurrency=MOST_CONNECTIONS,
+            timeout_keep_alive=5,
+            server_header=False,
+        )
+    )
+
+
+async def _body(request: Request) -> bytes:
+    """The body of a request, within its bounds of size and time."""
+    body = bytearray()
+
+    async def read() -> None:
+        async for piece in request.stream():
+            body.extend(piece)
             if len(body) > LARGEST_BODY:
-                status = 413
-        if status:
-            await _plain(send, status)
-            return
-        unread = True
+                raise RefusedError(413, f"the request is longer than {LARGEST_BODY} bytes")
 
-        async def whole() -> _Message:
-            nonlocal unread
-            if unread:
-                unread = False
-                return {"type": "http.request", "body": bytes(body), "more_body": False}
-            return await receive()
-
-        await self._app(scope, whole, send)
+    try:
+        await asyncio.wait_for(read(), PATIENCE)
+    except asyncio.TimeoutError as error:
+        raise RefusedError(408, f"the request took longer than {PATIENCE:g} seconds") from error
+    return bytes(body)
 
 
-async def _plain(send: _Send, status: int) -> None:
-    headers = [(b"content-type", b"text/plain"), (b"connection", b"close")]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    reason = {408: b"the request came too slowly", 413: b"the request is too long"}[status]
-    await send({"type": "http.response.body", "body": reason})
-
-
-_CHALLENGE: Final = {"WWW-Authenticate": "Bearer"}
 _MADE: Final = {
     "description": "The images, in the form that was asked for",
     "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
@@ -210,14 +269,11 @@ _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
     413: {"description": "The request is too long"},
     415: {"description": "The body is not JSON"},
     422: {"description": "The request cannot be met"},
+    503: {"description": "Too many requests are waiting"},
 }
 
 
-def _refuse(status: int, reason: str, **headers: str) -> Response:
-    return JSONResponse({"error": reason}, status, headers)
-
-
-def _body(ensemble: Ensemble, largest: int) -> dict[str, Any]:
+def _described_body(ensemble: Ensemble, largest: int) -> dict[str, Any]:
     """The request as OpenAPI describes it, with this ensemble's and this service's limits."""
     schema = SampleRequest.model_json_schema()
     fields = schema["properties"]
@@ -232,34 +288,6 @@ def _first_problem(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     where = ".".join(str(part) for part in first["loc"])[:80]
     return f"{where}: {first['msg']}" if where else str(first["msg"])
-
-
-def _description(ensemble: Ensemble, largest: int) -> dict[str, Any]:
-    manifest = ensemble.manifest
-    return {
-        "members": dict(zip(ensemble.member_names, ensemble.weights, strict=True)),
-        "image": [ensemble.shape.channels, ensemble.shape.size, ensemble.shape.size],
-        "classes": list(ensemble.class_names),
-        "largest_request": largest,
-        "metrics": manifest.metrics,
-        "licences": manifest.licences,
-    }
-
-
-def _json(samples: Samples) -> dict[str, Any]:
-    from PIL import Image
-
-    pictures = []
-    for image in samples.images:
-        stream = io.BytesIO()
-        Image.fromarray(image).save(stream, format="PNG")
-        pictures.append(base64.b64encode(stream.getvalue()).decode())
-    members = [] if samples.members is None else samples.members.tolist()
-    return {
-        "images": pictures,
-        "labels": samples.labels.tolist(),
-        "members": [samples.member_names[member] for member in members],
-    }
 
 
 def _npz(samples: Samples) -> bytes:

@@ -1,35 +1,29 @@
-"""Weight files: safetensors, examined before a single tensor is made.
+"""Weight files: safetensors, examined before a tensor is used.
 
-The header of a safetensors file is JSON that says where each tensor lies. It is read here with
-limits, so that a damaged or hostile file is refused with a sentence instead of exhausting memory.
-Source of the format: the safetensors specification.
+The safetensors library reads the headers, here and when a member is opened, so that both agree.
+What it tolerates and other readers may not (names that occur twice, further keys) is refused first.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
-from ensgan.errors import IntegrityError
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from ensgan.errors import DataError, IntegrityError
+from ensgan.files import parse_json
 
 _LONGEST_HEADER: Final = 8 << 20
-_BYTES: Final[Mapping[str, int]] = {
-    "F64": 8,
-    "F32": 4,
-    "F16": 2,
-    "BF16": 2,
-    "I64": 8,
-    "I32": 4,
-    "I16": 2,
-    "I8": 1,
-    "U8": 1,
-    "BOOL": 1,
-}
+_DISGUISED: Final = (b"PK", *(bytes([0x80, version]) for version in range(2, 6)))
+"""How zip archives and pickles begin."""
+_KEYS: Final = {"dtype", "shape", "data_offsets"}
+_FLOATS: Final = ("F64", "F32", "F16")
 
 
 @dataclass(frozen=True)
@@ -44,9 +38,9 @@ class TensorInfo:
         return {"dtype": self.dtype, "shape": list(self.shape)}
 
     @property
-    def nbytes(self) -> int:
-        """Bytes that the tensor occupies."""
-        return _BYTES[self.dtype] * math.prod(self.shape)
+    def size(self) -> int:
+        """How many numbers the tensor holds."""
+        return math.prod(self.shape)
 
 
 def read_tensor_infos(path: Path) -> dict[str, TensorInfo]:
@@ -57,67 +51,57 @@ def read_tensor_infos(path: Path) -> dict[str, TensorInfo]:
             about the file, or lists overlapping tensors.
     """
     try:
-        with path.open("rb") as stream:
-            return _examine(stream, path.name, path.stat().st_size)
+        _refuse_odd_header(path)
+        with safe_open(path, framework="numpy") as opened:
+            slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
+            return {
+                name: TensorInfo(part.get_dtype(), tuple(part.get_shape()))
+                for name, part in slices.items()
+            }
     except OSError as error:
         raise IntegrityError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (SafetensorError, DataError) as error:
+        raise IntegrityError(f"{path.name} cannot be read as safetensors: {error}") from error
 
 
-def _examine(stream: BinaryIO, name: str, size: int) -> dict[str, TensorInfo]:
-    start = stream.read(8)
-    if start[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05") or start[:2] == b"PK":
-        raise IntegrityError(f"{name} is a pickle or zip archive, not safetensors: it stays closed")
-    if len(start) < 8:
-        raise IntegrityError(f"{name} is not a safetensors file: it has only {len(start)} bytes")
-    (length,) = struct.unpack("<Q", start)
-    if length > min(_LONGEST_HEADER, size - 8):
-        raise IntegrityError(
-            f"{name} announces a header of {length} bytes, more than the file holds or the "
-            f"{_LONGEST_HEADER} allowed"
-        )
-    try:
-        header = json.loads(stream.read(length), object_pairs_hook=_without_repeats)
-    except (ValueError, RecursionError) as error:
-        raise IntegrityError(f"{name} has no readable safetensors header: {error}") from error
-    if not isinstance(header, dict):
-        raise IntegrityError(f"{name} has no readable safetensors header: not a mapping")
-    header.pop("__metadata__", None)
-    spans = {key: _span(name, key, entry) for key, entry in header.items()}
-    _check_spans(name, spans, size - 8 - length)
-    return {key: info for key, (info, _, _) in spans.items()}
+def refuse_non_finite(path: Path, infos: Mapping[str, TensorInfo]) -> None:
+    """Make sure that all floats in a weight file are finite: others make black images.
+
+    Raises:
+        IntegrityError: naming the first tensor that holds others.
+    """
+    with safe_open(path, framework="numpy") as opened, np.errstate(all="ignore"):
+        for name, info in infos.items():
+            if info.dtype in _FLOATS:
+                values = opened.get_tensor(name)
+                # A sum is finite unless a value is not, or it overflows: rarely a second look.
+                if not (np.isfinite(values.sum()) or np.isfinite(values).all()):
+                    raise IntegrityError(
+                        f"{path.name} holds values that are not finite (NaN or infinite) in "
+                        f"tensor '{name[:80]}': its training had failed, leave it out"
+                    )
 
 
-def _span(name: str, key: str, entry: Any) -> tuple[TensorInfo, int, int]:
-    """One header entry: what it is, first byte, byte after the last."""
-    wrong = IntegrityError(f"{name} describes tensor '{key[:80]}' wrongly in its header")
-    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        raise wrong
-    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    numbers = isinstance(shape, list) and isinstance(offsets, list) and len(offsets) == 2
-    if dtype not in _BYTES or not numbers or len(shape) > 8:
-        raise wrong
-    if not all(type(value) is int and 0 <= value < 2**48 for value in (*shape, *offsets)):
-        raise wrong
-    info = TensorInfo(dtype, tuple(shape))
-    if offsets[1] - offsets[0] != info.nbytes:
-        raise wrong
-    return info, offsets[0], offsets[1]
-
-
-def _check_spans(name: str, spans: Mapping[str, tuple[TensorInfo, int, int]], size: int) -> None:
-    position = 0
-    for _, start, stop in sorted(spans.values(), key=lambda span: span[1:]):
-        if start != position:
-            raise IntegrityError(f"{name} has overlapping tensors or gaps between them")
-        position = stop
-    if position != size:
-        raise IntegrityError(
-            f"{name} holds {size} bytes of tensors where its header says {position}"
-        )
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        raise ValueError("a name occurs twice")
-    return values
+def _refuse_odd_header(path: Path) -> None:
+    with path.open("rb") as stream:
+        start, size = stream.read(8), path.stat().st_size
+        if start.startswith(_DISGUISED):
+            raise IntegrityError(
+                f"{path.name} is a pickle or zip archive, not safetensors: it stays closed"
+            )
+        if len(start) < 8:
+            raise IntegrityError(
+                f"{path.name} is not a safetensors file: it has only {len(start)} bytes"
+            )
+        (length,) = struct.unpack("<Q", start)
+        if length > min(_LONGEST_HEADER, size - 8):
+            raise IntegrityError(
+                f"{path.name} announces a header of {length} bytes, more than the file holds or "
+                f"the {_LONGEST_HEADER} allowed"
+            )
+        header = parse_json(stream.read(length), "its header")
+    for name, entry in header.items() if isinstance(header, dict) else ():
+        if name != "__metadata__" and (not isinstance(entry, dict) or set(entry) != _KEYS):
+            raise IntegrityError(
+                f"{path.name} describes tensor '{name[:80]}' wrongly in its header"
+            )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ensgan.ensemble.card import card_text
+from ensgan.ensemble.loading import is_whole_ensemble
 from ensgan.ensemble.manifest import (
     CARD,
     MANIFEST,
@@ -20,10 +21,10 @@ from ensgan.ensemble.manifest import (
     member_file,
 )
 from ensgan.ensemble.members import kind_named
-from ensgan.ensemble.weights import read_tensor_infos
+from ensgan.ensemble.weights import read_tensor_infos, refuse_non_finite
 from ensgan.errors import InputError
 from ensgan.files import sha256_file, write_bytes, write_json
-from ensgan.store.folders import folder_in_one_step
+from ensgan.outputs import claim_folder, folder_in_one_step
 from ensgan.types import ImageShape, Samples
 
 if TYPE_CHECKING:
@@ -74,11 +75,13 @@ def write_ensemble(
         dataset: of the training data: ``name``, ``key`` (SHA-256), ``licence``, ``source`` …
         extractor: of the embedding: ``name``, ``key`` …
         provenance: how it came about: versions, seeds, selection rule, run …
-        licences: one note a component; the card flags non-commercial ones.
+        licences: one note per component; the card flags non-commercial ones.
 
     Raises:
-        InputError: no members, or values that the manifest's schema refuses.
-        IntegrityError: a weight file is no safetensors file or does not fit its GAN.
+        InputError: no members, values that the manifest's schema refuses, or a folder with
+            anything in it but an ensemble.
+        IntegrityError: a weight file is no safetensors file, does not fit its GAN, or holds
+            values that are not finite.
         StoreError: the disk cannot be written.
     """
     if not members:
@@ -97,12 +100,9 @@ def write_ensemble(
         "provenance": dict(provenance),
         "licences": list(licences),
     }
-    if folder.exists() and not (folder / MANIFEST).is_file() and any(folder.iterdir()):
-        raise InputError(f"{folder} holds other files: name a new folder for the ensemble")
+    claim_folder(folder, is_ours=is_whole_ensemble)
     with folder_in_one_step(folder) as temporary:
         _fill(temporary, value, members, str(folder))
-        if folder.exists():
-            shutil.rmtree(folder)
     return folder
 
 
@@ -130,6 +130,7 @@ def write_bank(path: Path, samples: Samples) -> Path:
 
 def _entry(member: MemberSource, total: float) -> dict[str, Any]:
     infos = read_tensor_infos(member.weights_file)
+    refuse_non_finite(member.weights_file, infos)
     return {
         "name": member.name,
         "kind": member.kind,

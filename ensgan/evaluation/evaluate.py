@@ -16,8 +16,8 @@ from ensgan.sweep.classifier_job import (
     RULE,
     EvaluateJob,
     choose_downstream,
+    compare_strategies,
     evaluation_jobs,
-    run_jobs,
 )
 from ensgan.sweep.executor import Executor
 from ensgan.sweep.inputs import derive_seed
@@ -159,8 +159,8 @@ def evaluate_sweep(
         seed=derive_seed(_seed(sweep, options), "downstream"),
         folder=sweep.folder.path / "evaluate",
     )
-    results = run_jobs(jobs, lambda: executor, _Estimate(jobs, executor.slots, on_progress))
-    table = downstream.summarise(results, reference="selected")
+    estimate = _Estimate(jobs, executor.slots, on_progress)
+    table = compare_strategies(jobs, lambda: executor, estimate)
     evaluation = Evaluation(sweep, options, strategies, table, Path(), time.time() - begin)
     value = evaluation.to_json()
     path = sweep.folder.file("evaluate", f"evaluation-{content_key(value)}.json")
@@ -231,6 +231,7 @@ class _Estimate:
     def __call__(self, value: dict[str, Any]) -> None:
         result = value["result"]
         self.done += 1
+        self.total = max(self.total, self.done)  # one more may turn out to be needed
         left = None
         if not value["cached"]:
             self.trained += 1

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ensgan import embedding
-from ensgan.errors import InputError, unknown_name
+from ensgan.errors import InputError
 from ensgan.evaluation.finished_sweep import FinishedSweep
 from ensgan.files import atomic_path, content_key
 from ensgan.search import select
@@ -74,8 +74,7 @@ def rescore(
     Raises:
         InputError: an unknown extractor, or a count below 2.
     """
-    if extractor not in embedding.names():
-        raise InputError(unknown_name("extractor", extractor, embedding.names()))
+    embedding.EXTRACTORS.get(extractor)  # an unknown one is refused before anything is computed
     if count is not None and count < 2:
         raise InputError(f"{count} images of each member cannot be scored: use 2 or more")
     own = sweep.spec.embed

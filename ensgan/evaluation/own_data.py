@@ -59,7 +59,8 @@ def open_handed_over(
         ensemble.member_names,
         extractor=inputs.extractor_key,
     )
-    point = _point(ensemble, scores)
+    evaluator = Evaluator(scores)
+    point = _point(ensemble, evaluator)
     return FinishedSweep(
         folder=folder,
         spec=spec,
@@ -67,7 +68,7 @@ def open_handed_over(
         members=_members(ensemble, drawn, scores),
         scores=scores,
         front=Front(
-            objectives=("intra_d:max", "inter_d:min:symmetric"),
+            objectives=tuple(axis.text for axis in evaluator.tables.axes),
             sampler=RULE,
             seed=seed,
             trials=1,
@@ -76,6 +77,7 @@ def open_handed_over(
             hypervolume=0.0,
             points=(point,),
             pool=pool_key(scores),
+            named_form=evaluator.tables.form,
         ),
         selected=Selection(
             RULE, point, f"the ensemble in {ensemble.folder.name}, with its own weights"
@@ -162,8 +164,6 @@ def _members(
     )
 
 
-def _point(ensemble: Ensemble, scores: PoolScores) -> FrontPoint:
-    evaluator = Evaluator(scores)
-    everyone = tuple(range(len(ensemble)))
-    values = evaluator.evaluate(everyone, ensemble.weights)
-    return FrontPoint(ensemble.member_names, *values, ensemble.weights)
+def _point(ensemble: Ensemble, evaluator: Evaluator) -> FrontPoint:
+    everyone = range(len(ensemble))
+    return evaluator.weighted_point(everyone, ensemble.weights)

@@ -6,6 +6,7 @@ Every hit count is exact, whatever the backend, offset or scale of the features.
 from __future__ import annotations
 
 from ensgan.metrics.blocks import BlockScores, BlockTask, score_block
+from ensgan.metrics.features import PoolLabels
 from ensgan.metrics.frechet import frechet_distance
 from ensgan.metrics.memorisation import (
     COPY_RATIO,
@@ -13,33 +14,38 @@ from ensgan.metrics.memorisation import (
     MemorisationReference,
     memorisation,
 )
-from ensgan.metrics.options import Mapper, PoolOptions
-from ensgan.metrics.pair_precision import pair_precision
-from ensgan.metrics.pool import PoolMeasures, add_members, measure_pool, score_pool
-from ensgan.metrics.prdc import (
+from ensgan.metrics.pool import (
+    Mapper,
+    PoolMeasures,
+    measure_pool,
+    pair_precision,
+    score_pool,
+)
+from ensgan.metrics.reference import (
     PRDC,
-    DensityCoverage,
     MemberScore,
+    RealReference,
     density_coverage,
+    kept_reference,
     prdc,
+    prepare,
     score_member,
 )
-from ensgan.metrics.reference import RealReference, kept_reference, prepare
+from ensgan.metrics.sums import ClassScores
 
 __all__ = [
     "COPY_RATIO",
     "PRDC",
     "BlockScores",
     "BlockTask",
-    "DensityCoverage",
+    "ClassScores",
     "Mapper",
     "MemberScore",
     "Memorisation",
     "MemorisationReference",
+    "PoolLabels",
     "PoolMeasures",
-    "PoolOptions",
     "RealReference",
-    "add_members",
     "density_coverage",
     "frechet_distance",
     "kept_reference",

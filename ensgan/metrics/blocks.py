@@ -2,39 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+import torch
 
 from ensgan.errors import DataError
 from ensgan.files import content_key, read_npz, write_npz
-from ensgan.metrics.choice import make_backend
-from ensgan.metrics.exact import Balls, BoolArray
-from ensgan.metrics.features import FeatureArray, FeatureSource, Frame
-from ensgan.metrics.hits import Hits, PlacedSet, pair_hits
-from ensgan.metrics.knn import Backend, product_precision
+from ensgan.metrics.ball_counts import BallCounts, Classes, PlacedSet, count_pairs
+from ensgan.metrics.features import FeatureArray, Frame, open_features
+from ensgan.metrics.knn import Backend, full_precision, make_backend
+from ensgan.metrics.radii_task import FORMAT, Member, Scoring
 from ensgan.metrics.resampling import kept_points
-from ensgan.metrics.survey import FORMAT, Scoring
-from ensgan.metrics.threads import side_by_side
-from ensgan.types import Int64Array, UInt8Array
+from ensgan.types import BoolArray, Int64Array, UInt8Array
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 _SMALL_PRODUCT = 1 << 30
 """Multiplications below which a product is not worth several threads."""
-
-
-@dataclass(frozen=True)
-class Member:
-    """One set as a block needs it."""
-
-    index: int
-    name: str
-    source: FeatureSource
-    balls: Balls
-    digest: str
 
 
 @dataclass(frozen=True)
@@ -63,7 +54,7 @@ class BlockTask:
             [member.digest for member in self.rows],
             [member.digest for member in self.columns],
             self.wanted.tolist(),
-            *(["fast"] if self.scoring.fast else []),
+            self.scoring.classes,
             *([self.scoring.rounds, *self.names] if self.scoring.rounds else []),
         )
 
@@ -105,24 +96,24 @@ class BlockTask:
 
 @dataclass(frozen=True)
 class BlockScores:
-    """Counts of a block; the last axis is 0 for the balls of the row, 1 for those of the column.
+    """Counts of a block; the third axis is 0 for the balls of the row, 1 for those of the column.
 
     Attributes:
         rows, columns: indices of the sets, int64 [a], [b].
         wanted: bool [a,b], pairs that were scored; others are 0.
-        hits: int64 [a,b,2], (ball, point) pairs.
-        reached: int64 [a,b,2], balls that contain a point.
+        pairs: int64 [a,b,2,classes], (ball, point) pairs; one class where they are not told apart.
+        reached: int64 [a,b,2,classes], balls that contain a point.
         covered: int64 [a,b,2], points inside some ball.
-        masks: uint8 [b, ceil(N/8)], real points reached, when the real set is the only row;
-            else [0,0].
-        resampled: int64 [a,b,2,2,rounds], hits and balls reached of every resample.
-        resampled_masks: uint8 [b, rounds, ceil(N/8)], like ``masks``.
+        masks: uint8 [2, b, ceil(N/8)] when the real set is the only row, else [2,0,0]: real points
+            whose ball holds a point of the member, and those inside a ball of the member.
+        resampled: int64 [a,b,2,2,rounds], pairs and balls reached of every resample.
+        resampled_masks: uint8 [b, rounds, ceil(N/8)], the first of ``masks`` in every resample.
     """
 
     rows: Int64Array
     columns: Int64Array
     wanted: BoolArray
-    hits: Int64Array
+    pairs: Int64Array
     reached: Int64Array
     covered: Int64Array
     masks: UInt8Array
@@ -140,24 +131,31 @@ class BlockScores:
         return cls(
             *task.indices,
             wanted=task.wanted,
-            hits=np.zeros(shape, np.int64),
-            reached=np.zeros(shape, np.int64),
+            pairs=np.zeros((*shape, max(1, len(scoring.classes))), np.int64),
+            reached=np.zeros((*shape, max(1, len(scoring.classes))), np.int64),
             covered=np.zeros(shape, np.int64),
-            masks=np.zeros((masked, width), np.uint8),
+            masks=np.zeros((2, masked, width), np.uint8),
             resampled=np.zeros((*shape, 2, scoring.rounds), np.int64),
             resampled_masks=np.zeros((masked, scoring.rounds, width), np.uint8),
         )
 
-    def enter(self, a: int, b: int, both: tuple[Hits, Hits]) -> None:
+    def enter(
+        self,
+        a: int,
+        b: int,
+        sets: tuple[PlacedSet, PlacedSet],
+        both: tuple[BallCounts, BallCounts],
+    ) -> None:
         """Write down a pair: the balls of the row, then those of the column."""
-        for role, each in enumerate(both):
-            self.hits[a, b, role] = each.count
-            self.reached[a, b, role] = np.count_nonzero(each.reached)
-            self.covered[a, b, role] = np.count_nonzero(each.covered)
-            if each.rounds is not None:
-                self.resampled[a, b, role] = each.rounds.totals()
+        for role, (balls, counts) in enumerate(zip(sets, both, strict=True)):
+            self.pairs[a, b, role] = counts.pairs
+            self.reached[a, b, role] = balls.count_by_class(counts.reached)
+            self.covered[a, b, role] = np.count_nonzero(counts.covered)
+            if counts.rounds is not None:
+                self.resampled[a, b, role] = counts.rounds.totals()
         if self.masks.size:
-            self.masks[b] = np.packbits(both[0].reached)
+            self.masks[0, b] = np.packbits(both[0].reached)
+            self.masks[1, b] = np.packbits(both[1].covered)
         if self.resampled_masks.size and both[0].rounds is not None:
             reached = np.ascontiguousarray(both[0].rounds.reached().T)
             self.resampled_masks[b] = np.packbits(reached, axis=1)
@@ -187,9 +185,8 @@ def score_block(task: BlockTask) -> BlockScores:
     Raises:
         DataError: a source no longer holds the points its radii were measured on.
     """
-    backend = make_backend(task.scoring.backend, fast=task.scoring.fast)
-    with product_precision(tf32=backend.fast and backend.device == "cuda"):
-        block = _score(task, backend)
+    with full_precision():
+        block = _score(task, make_backend(task.scoring.backend))
     if task.path is not None:
         block.save(task.path)
     return block
@@ -198,11 +195,14 @@ def score_block(task: BlockTask) -> BlockScores:
 def _score(task: BlockTask, backend: Backend) -> BlockScores:
     scoring = task.scoring
     block = BlockScores.empty(task)
-    entries = block_entries(scoring)
+
+    def count(pair: tuple[PlacedSet, PlacedSet]) -> tuple[BallCounts, BallCounts]:
+        return count_pairs(*pair, block_entries(scoring))
+
     rows: dict[int, PlacedSet] = {}
     largest = max(len(member.balls) for member in (*task.rows, *task.columns))
     small = largest * largest * scoring.dim < _SMALL_PRODUCT
-    with side_by_side(backend.threads if small else 1) as mapper:
+    with _side_by_side(backend.threads if small else 1) as mapper:
         for b, member in enumerate(task.columns):
             chosen = np.flatnonzero(task.wanted[:, b]).tolist()
             if not chosen:
@@ -212,14 +212,14 @@ def _score(task: BlockTask, backend: Backend) -> BlockScores:
                 if a not in rows:
                     rows[a] = _placed(task.rows[a], task, backend)
             pairs = [(rows[a], column) for a in chosen]
-            for a, both in zip(chosen, mapper(partial(_pair, entries), pairs), strict=True):
-                block.enter(a, b, both)
+            for a, both in zip(chosen, mapper(count, pairs), strict=True):
+                block.enter(a, b, (rows[a], column), both)
     return block
 
 
 def _placed(member: Member, task: BlockTask, backend: Backend) -> PlacedSet:
     scoring = task.scoring
-    features = scoring.open(member.source, member.name)
+    features = open_features(member.source, member.name)
     if features.shape != (len(member.balls), scoring.dim):
         raise DataError(f"{member.name} changed while the pool was scored: score it again")
     kept = kept_points(member.name, len(features), scoring.rounds) if scoring.rounds else None
@@ -230,11 +230,8 @@ def _placed(member: Member, task: BlockTask, backend: Backend) -> PlacedSet:
         backend,
         resident=stays_resident(features, scoring),
         kept=kept,
+        classes=None if member.labels is None else Classes.of(member.labels, scoring.classes),
     )
-
-
-def _pair(entries: int, pair: tuple[PlacedSet, PlacedSet]) -> tuple[Hits, Hits]:
-    return pair_hits(*pair, entries)
 
 
 def stays_resident(features: FeatureArray, scoring: Scoring) -> bool:
@@ -264,3 +261,24 @@ def group_sets(sizes: Sequence[int], dim: int, memory_bytes: int) -> list[tuple[
         current.append(index)
         used += needed
     return [*groups, tuple(current)] if current else groups
+
+
+@contextmanager
+def _side_by_side(
+    threads: int,
+) -> Iterator[Callable[[Callable[[_T], _R], Iterable[_T]], Iterator[_R]]]:
+    """A ``map`` that runs in threads whose products are single-threaded.
+
+    Small products gain little from threads of their own, and lose much when another program keeps
+    one of the cores busy; whole pairs side by side do neither.
+    """
+    if threads == 1:
+        yield map
+        return
+    before = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool.map
+    finally:
+        # torch keeps the number for new threads beside that of each thread.
+        torch.set_num_threads(before)

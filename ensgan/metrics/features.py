@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -16,8 +16,12 @@ from ensgan.types import Float64Array, Int64Array
 FeatureArray: TypeAlias = npt.NDArray[np.floating[Any]]
 FeatureSource: TypeAlias = npt.NDArray[Any] | torch.Tensor | Callable[[], Any]
 """An array or tensor [n,D], memory-mapped or not, or a function that returns one when called."""
+PoolLabels: TypeAlias = tuple[npt.ArrayLike, Sequence[npt.ArrayLike]]
+"""Class of every real point [N], and of every point of each member [S_g]: whole numbers."""
 
-_PIECE_BYTES = 8 << 20
+_PIECE_BYTES = 1 << 20  # of float64, so that a pass works in the cache
+_LARGEST = 1e300  # beyond it, differences of two values might overflow
+_FARTHEST = 1000  # 2^±1000 and what it scales to 1 are ordinary floats
 
 
 def open_features(source: FeatureSource, name: str) -> FeatureArray:
@@ -48,7 +52,7 @@ def _call(source: Any) -> Any:
 
 
 def pieces(features: FeatureArray) -> Iterator[tuple[int, FeatureArray]]:
-    """Runs of rows of some megabytes with their first index, so that no pass copies a whole set."""
+    """Runs of rows of a megabyte with their first index, so that no pass copies a whole set."""
     rows = max(1, _PIECE_BYTES // (8 * features.shape[1]))
     for start in range(0, len(features), rows):
         yield start, features[start : start + rows]
@@ -67,7 +71,8 @@ def check_points(
         least: points needed, k+1 unless told (a set without balls needs one).
 
     Raises:
-        InputError: k < 1, other dimensions than ``dim``, too few points, NaN or infinity.
+        InputError: k < 1, other dimensions than ``dim``, too few points, NaN or infinity, values
+            beyond 1e300.
     """
     if k < 1:
         raise InputError(f"k is {k}: the radius needs a neighbour, so k must be at least 1")
@@ -81,7 +86,14 @@ def check_points(
             f"{name} has {len(features)} points; k = {k} needs at least {k + 1}: "
             "bring more points or lower k"
         )
-    if Extent.of(features).finite:
+    extent = Extent.of(features)
+    if extent.finite:
+        largest = extent.deviation(np.zeros(1))
+        if largest > _LARGEST:
+            raise DataError(
+                f"{name} has values of up to {largest:.2g}, and {_LARGEST:.0e} is the largest that "
+                "can be scored: divide the features of all sets by the same power of two"
+            )
         return
     bad = rows = 0
     for _, piece in pieces(features):
@@ -131,53 +143,6 @@ class Extent:
         return float(max(np.abs(self.low - centre).max(), np.abs(self.high - centre).max()))
 
 
-def magnitude(features: FeatureArray) -> int:
-    """Power of two to take out so that squares neither overflow nor vanish; nearly always 0."""
-    if features.dtype != np.float64:
-        return 0
-    largest = max(float(np.abs(piece).max()) for _, piece in pieces(features))
-    exponent = int(np.frexp(largest)[1])
-    return exponent if abs(exponent) > 400 and largest > 0 else 0
-
-
-def shifted(features: FeatureArray, exponent: int) -> FeatureArray:
-    """The features divided by 2^exponent (exact), themselves when it is 0."""
-    return np.ldexp(features.astype(np.float64), -exponent) if exponent else features
-
-
-def lattice_exponent(features: FeatureArray, spread: float) -> int | None:
-    """Smallest q ≥ −40 with every value a multiple of 2^−q, None when there is no useful one.
-
-    On such a lattice float64 sums of squared differences can be exact (see ``exact``), and ties
-    are common; integer data and fixed-point features lie on one.
-
-    Args:
-        features: [n,D].
-        spread: bound on |difference| in any coordinate; it says how fine q may be.
-    """
-    found = -40
-    finest = 40
-    if spread > 0:
-        room = 53 - np.log2(features.shape[1]) - 2 * np.log2(spread)
-        finest = int(np.clip(room // 2, found, 40))
-    sample = np.asarray(features[:: -(-len(features) // 16)], np.float64)
-    if _off_lattice(sample, finest).any():
-        return None
-    for piece in (sample, *(rows for _, rows in pieces(features))):
-        values = np.asarray(piece, np.float64)
-        while (odd := _off_lattice(values, found)).any():
-            values = values[odd]
-            found += 1
-            if found > finest:
-                return None
-    return found
-
-
-def _off_lattice(values: Float64Array, exponent: int) -> npt.NDArray[np.bool_]:
-    scaled = np.ldexp(values, exponent)
-    return np.asarray(scaled != np.rint(scaled))
-
-
 def representatives(features: FeatureArray) -> Int64Array:
     """For every point the index of the first identical point (its own if it is the first), [n]."""
     result = np.arange(len(features))
@@ -223,11 +188,12 @@ class Frame:
 
     @classmethod
     def spanning(cls, centre: Float64Array, largest: float) -> Frame:
-        """The frame in which the largest coordinate lies in [½, 1)."""
-        return cls(centre, int(np.frexp(largest)[1]) if largest > 0 else 0)
+        """The frame in which the largest coordinate lies in [½, 1), near it for extreme ones."""
+        exponent = int(np.frexp(largest)[1]) if largest > 0 else 0
+        return cls(centre, int(np.clip(exponent, -_FARTHEST, _FARTHEST)))
 
     def place(self, features: FeatureArray) -> Float64Array:
         """Points in this frame, float64 [n,D]; one rounding each, whatever the offset."""
         placed = np.subtract(features, self.centre, dtype=np.float64)
-        placed *= np.ldexp(1.0, -self.exponent)
+        placed *= 2.0**-self.exponent
         return placed

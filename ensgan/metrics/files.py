@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import shutil
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
 from ensgan.errors import DataError
 from ensgan.files import atomic_path, read_npz
-from ensgan.metrics.archive import archive_bytes, open_archive
-from ensgan.metrics.features import FeatureSource
+from ensgan.metrics.features import FeatureSource, PoolLabels
+
+_LABELS = ("real_labels", "fake_labels")
 
 
 @dataclass(frozen=True)
 class PoolFeatures:
-    """The real features, one source a member, and the members' names.
+    """The real features, one source per member, and the members' names.
 
     ``contents``: content keys of the real set and of each member where they are known already;
-    ``held_out``: features of real images that no generator was trained on, if there are any.
+    ``held_out``: features of real images that no generator was trained on, if there are any;
+    ``labels``: classes of all points, where they are known.
     """
 
     real: FeatureSource
@@ -32,6 +36,7 @@ class PoolFeatures:
     extractor: str = ""
     contents: tuple[str, ...] = ()
     held_out: FeatureSource | None = None
+    labels: PoolLabels | None = None
 
     def on_disk(self, folder: Path) -> PoolFeatures:
         """The same pool with every array in a file of ``folder``, so that tasks pass paths only."""
@@ -48,12 +53,13 @@ class PoolFeatures:
         return replace(self, real=stored(self.real, 0), fakes=fakes)
 
 
-def load_array(path: Path) -> npt.NDArray[Any]:
+def load_array(path: str | Path) -> npt.NDArray[Any]:
     """Map an ``.npy`` file [n,D] into memory.
 
     Raises:
         DataError: missing, not ``.npy``, truncated, or it would need unpickling.
     """
+    path = Path(path)
     try:
         with path.open("rb") as stream:
             if stream.read(6) != b"\x93NUMPY":
@@ -61,29 +67,31 @@ def load_array(path: Path) -> npt.NDArray[Any]:
         return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except FileNotFoundError as error:
         raise DataError(f"no such file: {path}") from error
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(
             f"{path} cannot be read as .npy (truncated or corrupt?): {error}"
         ) from error
 
 
 def load_pool(
-    path: Path, *, scratch: Path | None = None, memory_bytes: int = 2 << 30
+    path: str | Path, *, scratch: Path | None = None, memory_bytes: int = 2 << 30
 ) -> PoolFeatures:
     """Features of a pool from ``features.npz`` or from a folder.
 
-    ``features.npz`` holds ``real`` [N,D], ``fake`` [M,S,D] and ``names`` [M]. A folder holds
+    ``features.npz`` holds ``real`` [N,D], ``fake`` [M,S,D] and ``names`` [M], and may hold
+    ``real_labels`` [N] and ``fake_labels`` [M,S]. A folder holds
     ``real.npy`` and ``NAME.npy`` files, or ``real/`` and ``fake/NAME/`` with one or more ``.npy``
     files each (joined in the order of their names).
 
     Args:
         path: file or folder.
-        scratch: folder that may hold unpacked arrays of a compressed archive.
-        memory_bytes: an archive larger than this is mapped into memory, not read.
+        scratch: folder for the arrays of an archive that is larger than ``memory_bytes``: it is
+            unpacked there and mapped into memory, not read.
 
     Raises:
         DataError: missing files or arrays, other shapes.
     """
+    path = Path(path)
     return _from_folder(path) if path.is_dir() else _from_npz(path, scratch, memory_bytes)
 
 
@@ -94,20 +102,30 @@ def _from_npz(path: Path, scratch: Path | None, memory_bytes: int) -> PoolFeatur
         real, fake = arrays["real"], arrays["fake"]
         sources: tuple[FeatureSource, ...] = tuple(np.atleast_1d(fake))
     else:
-        parts = open_archive(path, ("real", "fake"), scratch)
-        real, fake = parts["real"], parts["fake"]()
-        sources = tuple(replace(parts["fake"], index=index) for index in range(len(fake)))
+        parts = unpack(path, ("real", "fake"), scratch)
+        real, fake = partial(load_array, parts["real"]), load_array(parts["fake"])
+        sources = tuple(partial(_row, parts["fake"], index) for index in range(len(fake)))
         with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in ("names", "extractor") if name in archive}
+            small = ("names", "extractor", *_LABELS)
+            arrays = {name: archive[name] for name in small if name in archive}
         if "names" not in arrays:
             raise DataError(f"{path} lacks names")
     names = [str(name) for name in np.atleast_1d(arrays["names"])]
     if fake.ndim != 3 or len(fake) != len(names):
         raise DataError(
-            f"{path}: fake must be [members, points, dimensions] with one name a member, not "
+            f"{path}: fake must be [members, points, dimensions] with one name per member, not "
             f"{list(fake.shape)} with {len(names)} names"
         )
-    return PoolFeatures(real, sources, tuple(names), str(arrays.get("extractor", "")))
+    labels = None
+    if all(name in arrays for name in _LABELS):
+        labels = arrays[_LABELS[0]], list(arrays[_LABELS[1]])
+    extractor = str(arrays.get("extractor", ""))
+    return PoolFeatures(real, sources, tuple(names), extractor, labels=labels)
+
+
+def _row(path: Path, index: int) -> npt.NDArray[Any]:
+    row: npt.NDArray[Any] = load_array(path)[index]
+    return row
 
 
 def _from_folder(folder: Path) -> PoolFeatures:
@@ -145,3 +163,45 @@ def _joined(files: Sequence[Path]) -> npt.NDArray[Any]:
     if len(shapes) > 1:
         raise DataError(f"{files[0].parent}: files differ in dimensions: {sorted(shapes)}")
     return np.concatenate(arrays)
+
+
+def archive_bytes(path: Path) -> int:
+    """Bytes of all arrays of an ``.npz`` when unpacked; 0 where it cannot be read as one."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return sum(entry.file_size for entry in archive.infolist())
+    except (OSError, zipfile.BadZipFile):
+        return 0
+
+
+def unpack(path: Path, names: Sequence[str], folder: Path) -> dict[str, Path]:
+    """Unpack arrays of an ``.npz`` into files of ``folder``, which can be mapped into memory.
+
+    The archive's checksums are compared on the way.
+
+    Raises:
+        DataError: missing, truncated or damaged, or an array is missing.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            held = {name.removesuffix(".npy"): name for name in archive.namelist()}
+            missing = [name for name in names if name not in held]
+            if missing:
+                raise DataError(
+                    f"{path} lacks {', '.join(missing)}; it has {', '.join(sorted(held))}"
+                )
+            files = {name: folder.resolve() / f"features-{name}.npy" for name in names}
+            for name, file in files.items():
+                with (
+                    archive.open(held[name]) as packed,
+                    atomic_path(file) as temporary,
+                    temporary.open("wb") as unpacked,
+                ):
+                    shutil.copyfileobj(packed, unpacked, 1 << 20)
+            return files
+    except FileNotFoundError as error:
+        raise DataError(f"no such file: {path}") from error
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise DataError(
+            f"{path} cannot be read as .npz (truncated or corrupt?): {error}"
+        ) from error

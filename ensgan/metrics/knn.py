@@ -1,8 +1,8 @@
 """Blocks of pairwise distances in float32, by torch (CPU, CUDA) or by faiss, and their bounds.
 
 A block holds U = −½‖x − y‖² for rows x and columns y of one :class:`Frame`, so that membership in
-a ball is one comparison: U > −½r². A backend returns the few entries above a threshold; deciding
-those within the error bound is the caller's business, which is why all backends agree exactly.
+a ball is one comparison: U > −½r². Deciding the entries within the error bound of the comparison
+is the caller's business, which is why all backends agree exactly.
 """
 
 from __future__ import annotations
@@ -11,18 +11,17 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from ensgan.errors import InputError
+from ensgan.errors import InputError, unknown_name
+from ensgan.metrics.features import FeatureArray, Frame, pieces
 from ensgan.types import Float64Array, Int64Array
 
 Precision: TypeAlias = Literal["single", "double"]
 Side: TypeAlias = Literal["row", "column"]
-FloatBlock: TypeAlias = npt.NDArray[np.floating[Any]]
 
 _ROUNDOFF: dict[Precision, float] = {"single": 2.0**-24, "double": 2.0**-53}
 _FLOOR: dict[Precision, float] = {"single": 2.0**-110, "double": 2.0**-960}
@@ -80,145 +79,124 @@ class Operand:
         return Operand(self.matrix[which], self.norms[which], self.precision)
 
 
-class Backend(Protocol):
-    """What computes blocks."""
-
-    @property
-    def name(self) -> str:
-        """``torch`` or ``faiss``."""
-
-    @property
-    def device(self) -> str:
-        """``cpu`` or ``cuda``: where blocks are computed."""
-
-    @property
-    def fast(self) -> bool:
-        """Whether the product alone decides: TF32 on CUDA, and nothing is rechecked."""
-
-    def operand(self, placed: Float64Array, side: Side, precision: Precision) -> Operand:
-        """Take points of a frame (float64 [n,D]) as rows or columns of blocks."""
-
-    @property
-    def threads(self) -> int:
-        """Threads that may each compute blocks of their own, 1 where blocks are not CPU's work."""
-
-    def as_rows(self, columns: Operand) -> Operand:
-        """The same points for the other side of a block."""
-
-    def block(self, rows: Operand, columns: Operand) -> torch.Tensor:
-        """U [rows,columns]; the next call in the same thread may overwrite it."""
-
-
-class TorchBackend:
-    """Blocks by one matrix product each, on the CPU or on a CUDA device.
+class Backend:
+    """Blocks by one matrix product each, by torch on the CPU or on a CUDA device.
 
     Rows [x, −½‖x‖², 1] times columns [y, 1, −½‖y‖²] give U with nothing left to add.
+
+    Attributes:
+        name: ``torch`` or ``faiss``.
+        device: ``cpu`` or ``cuda``: where blocks are computed.
     """
 
     name = "torch"
 
-    def __init__(self, device: str = "cpu", *, fast: bool = False) -> None:
-        self._device = torch.device(device)
-        self.fast = fast
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = torch.device(device).type
         self._scratch = threading.local()
 
     @property
-    def device(self) -> str:
-        """See :class:`Backend`."""
-        return self._device.type
-
-    @property
     def threads(self) -> int:
-        """See :class:`Backend`."""
-        return torch.get_num_threads() if self._device.type == "cpu" else 1
+        """Threads that may each compute blocks of their own, 1 where blocks are not CPU's work."""
+        return torch.get_num_threads() if self.device == "cpu" else 1
 
-    def operand(self, placed: Float64Array, side: Side, precision: Precision) -> Operand:
-        """See :class:`Backend`."""
-        n, dim = placed.shape
+    def operand(
+        self, frame: Frame, features: FeatureArray, side: Side, precision: Precision
+    ) -> Operand:
+        """Place points [n,D] as rows or columns of blocks."""
+        n, dim = features.shape
         matrix = np.empty((n, dim + 2), _DTYPE[precision])
-        matrix[:, :dim] = placed
-        squared = _squared_norms(matrix[:, :dim])
+        squared = _place(frame, features, matrix[:, :dim])
         half, one = (dim, dim + 1) if side == "row" else (dim + 1, dim)
         matrix[:, half] = -0.5 * squared
         matrix[:, one] = 1
-        tensor = torch.from_numpy(matrix).to(self._device)
+        tensor = torch.from_numpy(matrix).to(self.device)
         return Operand(tensor, np.sqrt(squared), precision)
 
     def as_rows(self, columns: Operand) -> Operand:
-        """See :class:`Backend`."""
+        """The same points for the other side of a block."""
         matrix = columns.matrix.clone()
         matrix[:, -2:] = columns.matrix[:, -2:].flip(1)
         return Operand(matrix, columns.norms, columns.precision)
 
     def block(self, rows: Operand, columns: Operand) -> torch.Tensor:
-        """See :class:`Backend`."""
+        """U [rows,columns]; the next call in the same thread may overwrite it."""
         size, dtype = len(rows) * len(columns), rows.matrix.dtype
         buffer: torch.Tensor | None = getattr(self._scratch, "buffer", None)
+        # Fresh memory for every block would cost as much as a narrow product.
         if buffer is None or buffer.dtype != dtype or buffer.numel() < size:
-            buffer = torch.empty(size, dtype=dtype, device=self._device)
+            buffer = torch.empty(size, dtype=dtype, device=self.device)
             self._scratch.buffer = buffer
         out = buffer[:size].view(len(rows), len(columns))
-        with product_precision(tf32=self.fast and self._device.type == "cuda"):
+        with full_precision():
             return torch.mm(rows.matrix, columns.matrix.T, out=out)
 
 
-class FaissBackend:
-    """Blocks by faiss, on its GPU where the installed build has one."""
+class FaissBackend(Backend):
+    """Single-precision blocks by faiss, on its GPU where the installed build has one.
+
+    Double precision, seldom needed, is left to torch.
+    """
 
     name = "faiss"
     threads = 1
 
-    def __init__(self, *, fast: bool = False) -> None:
+    def __init__(self) -> None:
         self._faiss = _import_faiss()
-        self.fast = fast
-        self._gpu = _faiss_gpus(self._faiss) > 0
-        self._resources = self._faiss.StandardGpuResources() if self._gpu else None
-        self._torch = TorchBackend()
+        # faiss.knn_gpu exists in the CPU build too; the resources class does not.
+        gpu = hasattr(self._faiss, "StandardGpuResources") and self._faiss.get_num_gpus() > 0
+        super().__init__("cuda" if gpu and torch.cuda.is_available() else "cpu")
+        self._resources = self._faiss.StandardGpuResources() if gpu else None
 
-    @property
-    def device(self) -> str:
+    def operand(
+        self, frame: Frame, features: FeatureArray, side: Side, precision: Precision
+    ) -> Operand:
         """See :class:`Backend`."""
-        return "cuda" if self._gpu else "cpu"
-
-    def operand(self, placed: Float64Array, side: Side, precision: Precision) -> Operand:
-        """See :class:`Backend`; double precision, seldom needed, is left to torch."""
         if precision == "double":
-            return self._torch.operand(placed, side, precision)
-        matrix = np.ascontiguousarray(placed, np.float32)
-        return Operand(matrix, np.sqrt(_squared_norms(matrix)), precision)
+            return super().operand(frame, features, side, precision)
+        matrix = np.empty(features.shape, np.float32)
+        return Operand(matrix, np.sqrt(_place(frame, features, matrix)), precision)
 
     def as_rows(self, columns: Operand) -> Operand:
         """See :class:`Backend`."""
-        return columns if columns.precision == "single" else self._torch.as_rows(columns)
+        return columns if columns.precision == "single" else super().as_rows(columns)
 
     def block(self, rows: Operand, columns: Operand) -> torch.Tensor:
         """See :class:`Backend`."""
         if rows.precision == "double":
-            return self._torch.block(rows, columns)
+            return super().block(rows, columns)
+        sides = rows.matrix, columns.matrix
         if self._resources is None:
-            squared = self._faiss.pairwise_distances(rows.matrix, columns.matrix)
+            squared = self._faiss.pairwise_distances(*sides)
         else:
-            squared = self._faiss.pairwise_distance_gpu(
-                self._resources, rows.matrix, columns.matrix
-            )
+            squared = self._faiss.pairwise_distance_gpu(self._resources, *sides)
         return torch.from_numpy(squared).mul_(-0.5)
 
 
-def _squared_norms(matrix: FloatBlock) -> Float64Array:
-    return np.asarray(np.einsum("ij,ij->i", matrix, matrix, dtype=np.float64))
+def _place(frame: Frame, features: FeatureArray, into: FeatureArray) -> Float64Array:
+    """Write the points in the frame, and return ‖x‖² of what was written, [n].
+
+    Piece by piece: the float64 values between take no memory worth mentioning.
+    """
+    squared = np.empty(len(features))
+    for start, piece in pieces(features):
+        part = slice(start, start + len(piece))
+        into[part] = frame.place(piece)
+        np.einsum("ij,ij->i", into[part], into[part], dtype=np.float64, out=squared[part])
+    return squared
 
 
 @contextmanager
-def product_precision(*, tf32: bool = False) -> Iterator[None]:
-    """Float32 products (or TF32 ones), whatever the process has switched on.
+def full_precision() -> Iterator[None]:
+    """Float32 products, whatever the process has switched on (TF32, bfloat16).
 
     The setting is one for all threads: hold it around threads that each compute blocks.
     """
-    wanted, before = "high" if tf32 else "highest", torch.get_float32_matmul_precision()
-    if before == wanted:
+    before = torch.get_float32_matmul_precision()
+    if before == "highest":
         yield
         return
-    torch.set_float32_matmul_precision(wanted)
+    torch.set_float32_matmul_precision("highest")
     try:
         yield
     finally:
@@ -236,6 +214,19 @@ def _import_faiss() -> Any:
     return faiss
 
 
-def _faiss_gpus(faiss: Any) -> int:
-    # faiss.knn_gpu exists in the CPU build too; the resources class does not.
-    return int(faiss.get_num_gpus()) if hasattr(faiss, "StandardGpuResources") else 0
+BACKENDS = ("auto", "faiss", "torch")
+
+
+def make_backend(name: str = "auto") -> Backend:
+    """The backend of that name; ``auto`` is torch, which every installation has.
+
+    Both take the GPU when there is one that they can use. The scores do not depend on it.
+
+    Raises:
+        InputError: an unknown name, or faiss is asked for and not installed.
+    """
+    if name not in BACKENDS:
+        raise InputError(unknown_name("backend", name, BACKENDS))
+    if name == "faiss":
+        return FaissBackend()
+    return Backend("cuda" if torch.cuda.is_available() else "cpu")

@@ -15,22 +15,26 @@ from typing import Any
 import numpy as np
 
 from ensgan.errors import DataError
-from ensgan.metrics.choice import make_backend
-from ensgan.metrics.exact import BoolArray
+from ensgan.metrics.exact_distance import squared_distances
 from ensgan.metrics.features import (
+    Extent,
     FeatureArray,
     FeatureSource,
+    Frame,
     check_points,
     open_features,
     representatives,
+    robust_centre,
 )
-from ensgan.metrics.knn import Backend
-from ensgan.metrics.nearest import nearest
+from ensgan.metrics.knn import Backend, make_backend, pair_error
 from ensgan.metrics.radii import measure_balls
-from ensgan.types import Float64Array, Int64Array
+from ensgan.metrics.threshold import above
+from ensgan.types import BoolArray, Float64Array, Int64Array
 
 COPY_RATIO = 0.5
 """A copy candidate is this much nearer to a training image than that image to its own nearest."""
+
+_ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -192,7 +196,7 @@ def _isolation(train: FeatureArray, backend: Backend) -> Float64Array:
     if len(different) < 2:
         raise DataError("training features have zero variance: all images are the same")
     balls = measure_balls(train if len(different) == len(train) else train[different], 1, backend)
-    return np.asarray(np.sqrt(balls.squared)[np.searchsorted(different, same)])
+    return balls.radii(0)[np.searchsorted(different, same)]
 
 
 def _copies(distance: Float64Array, isolation: Float64Array) -> BoolArray:
@@ -210,3 +214,37 @@ def _mann_whitney_z(first: Float64Array, second: Float64Array) -> float:
     total = n + m
     spread = total + 1 - (ties.astype(float) ** 3 - ties).sum() / (total * max(1, total - 1))
     return float((u - n * m / 2) / np.sqrt(n * m * spread / 12)) if spread > 0 else 0.0
+
+
+def nearest(
+    points: FeatureArray, references: FeatureArray, backend: Backend
+) -> tuple[Int64Array, Float64Array]:
+    """For each point the index of its nearest reference and the distance, [n] each.
+
+    Distances are float64 sums of squared differences; the product only finds the candidates, and
+    equally near references are settled by the smaller index.
+
+    Args:
+        points: [n,D] checked features.
+        references: [m,D] checked features, m ≥ 1.
+        backend: computes the blocks.
+    """
+    centre = robust_centre(references)
+    largest = max(Extent.of(part).deviation(centre) for part in (points, references))
+    frame, dim = Frame.spanning(centre, largest), points.shape[1]
+    columns = backend.operand(frame, references, "column", "single")
+    furthest = columns.norms.max()
+    index = np.empty(len(points), np.int64)
+    squared = np.empty(len(points))
+    for start in range(0, len(points), _ROWS):
+        part = np.arange(start, min(start + _ROWS, len(points)))
+        rows = backend.operand(frame, points[part], "row", "single")
+        block = backend.block(rows, columns)
+        floor = block.amax(dim=1).cpu().numpy().astype(np.float64)
+        worst = pair_error(rows.norms, np.full(len(part), furthest), dim, "single")
+        found = above(block, (floor - 2 * worst)[:, None])
+        exact = squared_distances(points, part[found.rows], references, found.columns)
+        order = np.lexsort((found.columns, exact, found.rows))
+        first = order[np.searchsorted(found.rows[order], np.arange(len(part)))]
+        index[part], squared[part] = found.columns[first], exact[first]
+    return index, np.sqrt(squared)

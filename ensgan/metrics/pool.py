@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from ensgan.errors import DataError
-from ensgan.metrics.approximation import FastError, measure_error, sample_pairs
-from ensgan.metrics.blocks import BlockScores, BlockTask, Member, group_sets, score_block
-from ensgan.metrics.exact import BoolArray, describe
+from ensgan.metrics.blocks import BlockScores, BlockTask, group_sets, score_block
+from ensgan.metrics.exact_distance import describe
+from ensgan.metrics.extend import check_known, check_resamples, merged, wanted_pairs
 from ensgan.metrics.features import (
     FeatureSource,
     Frame,
+    PoolLabels,
     check_points,
-    magnitude,
     open_features,
     robust_centre,
-    shifted,
 )
-from ensgan.metrics.growing import check_known, check_settings, merged, wanted_pairs
-from ensgan.metrics.options import Mapper, PoolOptions, Progress
-from ensgan.metrics.resampled_sums import ResampledSums
+from ensgan.metrics.radii_task import Member, RadiiTask, Scoring, check_classes, measure_radii
 from ensgan.metrics.resampling import check_rounds
-from ensgan.metrics.sums import Sums
-from ensgan.metrics.survey import Scoring, Survey, SurveyTask, survey
-from ensgan.types import Float64Array, Int64Array, PoolScores, Resamples
+from ensgan.metrics.sums import ClassScores, ResampledSums, Sums
+from ensgan.types import BoolArray, Float64Array, Int64Array, PairPrecision, PoolScores
+
+Mapper: TypeAlias = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+"""``map`` or anything like it; results may come in any order."""
+Progress: TypeAlias = Callable[[int, int], None]
+"""Called with (products done, products in all): one a set for its radii, one a pair."""
+Warn: TypeAlias = Callable[[str], None]
 
 REAL = "real features"
 """What the real set is called among the members."""
@@ -39,116 +42,152 @@ class PoolMeasures:
 
     Attributes:
         scores: densities, coverage masks and overlaps.
-        precision: float64 [M], share of each member's images inside some real ball.
+        pair_precision: precision of every member and between members, for the search.
         recall: float64 [M], share of real images inside some ball of the member.
-            Both are nan for members taken over from known scores.
-        fast_error: how far fast scores are from exact ones; None when they are exact.
+        by_class: density and coverage within each class, where labels were given.
+
+    Precision and recall are nan for members taken over from known scores, and so are their
+    densities and coverages by class.
     """
 
     scores: PoolScores
-    precision: Float64Array
+    pair_precision: PairPrecision
     recall: Float64Array
-    fast_error: FastError | None = None
+    by_class: ClassScores | None = None
+
+    @property
+    def precision(self) -> Float64Array:
+        """Share of each member's images inside some real ball, float64 [M]."""
+        return self.pair_precision.precision
 
 
 def score_pool(
-    real: FeatureSource, fakes: Sequence[FeatureSource], names: Sequence[str], **options: Any
+    real: FeatureSource,
+    fakes: Sequence[FeatureSource],
+    names: Sequence[str],
+    k: int = 5,
+    *,
+    labels: PoolLabels | None = None,
+    backend: str = "auto",
+    memory_bytes: int = 2 << 30,
+    extractor: str = "",
+    checkpoint: str | Path | None = None,
+    resamples: int = 0,
+    known: PoolScores | None = None,
+    mapper: Mapper = map,
+    on_progress: Progress | None = None,
+    on_warning: Warn | None = None,
 ) -> PoolScores:
-    """Densities, masks and overlaps of a pool: :func:`measure_pool` without the rest."""
-    return measure_pool(real, fakes, names, **options).scores
+    """Densities, masks and overlaps of a pool; arguments and errors of :func:`measure_pool`."""
+    return measure_pool(
+        *(real, fakes, names, k),
+        labels=labels,
+        backend=backend,
+        memory_bytes=memory_bytes,
+        extractor=extractor,
+        checkpoint=checkpoint,
+        resamples=resamples,
+        known=known,
+        mapper=mapper,
+        on_progress=on_progress,
+        on_warning=on_warning,
+    ).scores
 
 
 def measure_pool(
     real: FeatureSource,
     fakes: Sequence[FeatureSource],
     names: Sequence[str],
-    **options: Any,
+    k: int = 5,
+    *,
+    labels: PoolLabels | None = None,
+    backend: str = "auto",
+    memory_bytes: int = 2 << 30,
+    extractor: str = "",
+    checkpoint: str | Path | None = None,
+    resamples: int = 0,
+    known: PoolScores | None = None,
+    mapper: Mapper = map,
+    on_progress: Progress | None = None,
+    on_warning: Warn | None = None,
 ) -> PoolMeasures:
     """Score every member against the real set and every pair of members against each other.
 
-    Radii are measured once a member; one matrix product serves both directions of a pair.
+    Radii are measured once per member; one matrix product serves both directions of a pair.
 
     Args:
         real: [N,D] features: array, memory map or a function that returns one.
-        fakes: one such source a member, [S_g,D]; counts may differ.
-        names: one a member, all different.
-        **options: the attributes of :class:`PoolOptions`.
+        fakes: one such source per member, [S_g,D]; counts may differ.
+        names: one per member, all different.
+        k: neighbour that sets the radius.
+        labels: score within classes: radii, pairs, masks and overlaps only know points of the same
+            class. Densities and coverages of the classes are summed with the classes' shares of
+            the real points; Intra-d and overlaps are the harmonic means of these sums.
+        backend: ``auto`` (torch), ``torch`` or ``faiss``; the scores do not depend on it.
+        memory_bytes: bound on working memory beside the features themselves.
+        extractor: content key of the embedding, for the record.
+        checkpoint: folder for finished radii and blocks, on storage that every worker of
+            ``mapper`` sees; scoring the same features again continues there.
+        resamples: rounds of :class:`ensgan.types.Resamples` to count in the same pass; 0 for none.
+        known: scores of some of these members; only pairs with a new member are computed.
+        mapper: spreads the work (``measure_radii`` and ``score_block`` are pure; their tasks can
+            be pickled when the sources can).
+        on_progress: called after every set and every block.
+        on_warning: called with one sentence for each duplicate, zero-variance or collapsed set.
 
     Raises:
         InputError: names repeat or do not match the members, NaN or infinity (which member, how
-            many), different dimensions, fewer than k+1 points, ``known`` of other features,
-            other settings or another k.
+            many), different dimensions, fewer than k+1 points (of a class, with labels), ``known``
+            of other features, other settings or another k, resamples that take too much memory or
+            are asked for with labels.
     """
-    chosen = PoolOptions(**options)
-    labels = tuple(str(name) for name in names)
-    _check_names(labels, len(fakes))
-    if chosen.known is not None:
-        check_settings(chosen.known, fast=chosen.fast, rounds=chosen.resamples)
-    sources = dict(zip((REAL, *labels), (real, *fakes), strict=True))
-    return _Measurement(sources, chosen).run()
+    texts = tuple(str(name) for name in names)
+    _check_names(texts, len(fakes))
+    if known is not None:
+        check_resamples(known, resamples)
+    sources = dict(zip((REAL, *texts), (real, *fakes), strict=True))
+    by_set = _checked_labels(labels, len(fakes), resamples)
+    if memory_bytes < 1 << 20:
+        raise DataError(f"a memory budget of {memory_bytes} bytes is too small: give 1 MiB or more")
+    features = open_features(real, REAL)
+    check_points(features, REAL, k)
+    check_rounds(resamples, len(texts), len(features), memory_bytes)
+    scoring = Scoring(
+        k,
+        backend,
+        features.shape[1],
+        robust_centre(features),
+        memory_bytes,
+        resamples,
+        () if by_set[0] is None else tuple(np.unique(by_set[0]).tolist()),
+        None if checkpoint is None else Path(checkpoint).resolve(),
+    )
+    if by_set[0] is not None:
+        check_classes(by_set[0], len(features), REAL, scoring)
+    del features
+    wanted = wanted_pairs(texts, known)
+    progress = _Counter(on_progress, len(wanted) + int(wanted.sum()))
+    members = _measured_members(sources, by_set, scoring, mapper, progress, on_warning)
+    if known is not None:
+        check_known(known, members, k)
+    measures = _count(members, wanted, scoring, mapper, progress, extractor)
+    if known is None:
+        return measures
+    return replace(measures, scores=merged(measures.scores, known))
 
 
-class _Measurement:
-    """One pass over a pool."""
-
-    def __init__(self, sources: dict[str, FeatureSource], options: PoolOptions) -> None:
-        self._sources, self._options = sources, options
-        self._names = tuple(sources)[1:]
-        self._scoring = _scoring(sources[REAL], options, len(self._names))
-        self._wanted = wanted_pairs(self._names, options.known)
-        total = len(self._wanted) + int(self._wanted.sum())
-        self._progress = _Counter(options.on_progress, total)
-
-    def run(self) -> PoolMeasures:
-        """Radii of every set, then all pairs."""
-        options = self._options
-        members = self._members()
-        if options.known is not None:
-            check_known(options.known, members, options.k)
-        frame = Frame.spanning(
-            self._scoring.centre, max(member.balls.deviation for member in members)
-        )
-        size = np.array([len(member.balls) for member in members], np.int64)
-        sums, resamples = self._count(members, frame, size)
-        error = None
-        if options.fast and self._wanted.any():
-            tasks = _sampled(members, self._wanted, frame, replace(self._scoring, fast=False))
-            error = measure_error(sums, options.mapper(score_block, tasks), size, options.k)
-        scores = sums.scores(self._names, size, options.k, options.extractor)
-        precision, recall = sums.precision_recall(scores, self._wanted[0, 1:])
-        scores = replace(scores, fast=options.fast, resamples=resamples)
-        if options.known is not None:
-            scores = merged(scores, options.known)
-        return PoolMeasures(scores, precision, recall, error)
-
-    def _members(self) -> tuple[Member, ...]:
-        """Every set with its radii; what should be known about them is said."""
-        surveys = _survey(self._sources, self._scoring, self._options.mapper, self._progress)
-        warn = self._options.on_warning
-        for name, found in zip(self._sources, surveys, strict=True):
-            for sentence in describe(found.balls, name, is_real=found.index == 0):
-                if warn is not None:
-                    warn(sentence)
-        return tuple(
-            Member(found.index, name, source, found.balls, found.digest)
-            for (name, source), found in zip(self._sources.items(), surveys, strict=True)
-        )
-
-    def _count(
-        self, members: tuple[Member, ...], frame: Frame, size: Int64Array
-    ) -> tuple[Sums, Resamples | None]:
-        options = self._options
-        sums = Sums(len(members), (len(members[0].balls) + 7) // 8)
-        rounds = None
-        if options.resamples:
-            rounds = ResampledSums(tuple(self._sources), size, options.k, options.resamples)
-        tasks = _tasks(members, self._wanted, frame, self._scoring)
-        for block in _run(tasks, options.mapper):
-            sums.add(block)
-            if rounds is not None:
-                rounds.add(block)
-            self._progress.add(int(block.wanted.sum()))
-        return sums, None if rounds is None else rounds.result()
+def pair_precision(
+    real: FeatureSource,
+    fakes: Sequence[FeatureSource],
+    names: Sequence[str],
+    k: int = 5,
+    *,
+    backend: str = "auto",
+    on_progress: Progress | None = None,
+) -> PairPrecision:
+    """Which images and which real points lie in whose balls; see :func:`measure_pool`."""
+    measures = measure_pool(real, fakes, names, k, backend=backend, on_progress=on_progress)
+    return measures.pair_precision
 
 
 class _Counter:
@@ -164,26 +203,9 @@ class _Counter:
             self._tell(self._done, self._total)
 
 
-def add_members(
-    scores: PoolScores,
-    real: FeatureSource,
-    fakes: Sequence[FeatureSource],
-    names: Sequence[str],
-    **options: Any,
-) -> PoolScores:
-    """Scores of a grown pool: only pairs with a member that ``scores`` lacks are computed.
-
-    ``fakes`` and ``names`` are the whole pool in its new order; options and errors as
-    :func:`score_pool`. The caller answers for the known members' features being unchanged.
-    """
-    options.setdefault("k", scores.k)
-    options.setdefault("extractor", scores.extractor)
-    return score_pool(real, fakes, names, known=scores, **options)
-
-
 def _check_names(names: Sequence[str], members: int) -> None:
     if len(names) != members or not members:
-        raise DataError(f"{members} members but {len(names)} names: give one name a member")
+        raise DataError(f"{members} members but {len(names)} names: give one name per member")
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise DataError(f"member names repeat: {', '.join(repeated)}; give each member its own")
@@ -191,39 +213,77 @@ def _check_names(names: Sequence[str], members: int) -> None:
         raise DataError(f"a member is called '{REAL}': give it another name")
 
 
-def _scoring(real: FeatureSource, options: PoolOptions, members: int) -> Scoring:
-    memory_bytes = options.memory_bytes
-    if memory_bytes < 1 << 20:
-        raise DataError(f"a memory budget of {memory_bytes} bytes is too small: give 1 MiB or more")
-    features = open_features(real, REAL)
-    check_points(features, REAL, options.k)
-    check_rounds(options.resamples, members, len(features), memory_bytes)
-    shift = magnitude(features)
-    return Scoring(
-        options.k,
-        options.backend,
-        features.shape[1],
-        robust_centre(shifted(features, shift)),
-        shift,
-        memory_bytes,
-        fast=options.fast,
-        rounds=options.resamples,
-        store=None if options.checkpoint is None else options.checkpoint.resolve(),
-    )
+def _checked_labels(
+    labels: PoolLabels | None, members: int, resamples: int
+) -> list[Int64Array | None]:
+    """Labels of every set, the real one first; None where classes are not told apart."""
+    if labels is None:
+        return [None] * (1 + members)
+    if resamples:
+        raise DataError(
+            "resamples are counted over all classes together: score without --resamples, or "
+            "without --classes per-class"
+        )
+    arrays = [np.asarray(each) for each in (labels[0], *labels[1])]
+    if len(arrays) != 1 + members:
+        raise DataError(f"labels of {len(arrays) - 1} members for {members}: give them for each")
+    if any(array.dtype.kind not in "iub" for array in arrays):
+        raise DataError("labels must be whole numbers, one per point")
+    return [array.astype(np.int64) for array in arrays]
 
 
-def _survey(
-    sources: dict[str, FeatureSource], scoring: Scoring, mapper: Mapper, progress: _Counter
-) -> list[Survey]:
+def _measured_members(
+    sources: dict[str, FeatureSource],
+    labels: Sequence[Int64Array | None],
+    scoring: Scoring,
+    mapper: Mapper,
+    progress: _Counter,
+    warn: Warn | None,
+) -> tuple[Member, ...]:
+    """Every set with its radii; what should be known about them is said."""
     tasks = [
-        SurveyTask(index, name, source, scoring)
+        RadiiTask(index, name, source, scoring, labels[index])
         for index, (name, source) in enumerate(sources.items())
     ]
-    found = []
-    for each in mapper(survey, tasks):
-        found.append(each)
+    found: dict[int, Member] = {}
+    for member in mapper(measure_radii, tasks):
+        found[member.index] = member
         progress.add(1)
-    return sorted(found, key=lambda each: int(each.index))
+    members = tuple(found[task.index] for task in tasks)
+    if warn is not None:
+        for member in members:
+            for sentence in describe(member.balls, member.name, is_real=member.index == 0):
+                warn(sentence)
+    return members
+
+
+def _count(
+    members: tuple[Member, ...],
+    wanted: BoolArray,
+    scoring: Scoring,
+    mapper: Mapper,
+    progress: _Counter,
+    extractor: str,
+) -> PoolMeasures:
+    frame = Frame.spanning(scoring.centre, max(member.balls.deviation for member in members))
+    size = np.array([member.class_sizes(scoring.classes) for member in members], np.int64)
+    names = tuple(member.name for member in members)
+    sums, rounds = Sums(size, scoring.k), None
+    if scoring.rounds:
+        rounds = ResampledSums(names, size[:, 0], scoring.k, scoring.rounds)
+    tasks = _tasks(members, wanted, frame, scoring)
+    for block in _run(tasks, mapper):
+        sums.add(block)
+        if rounds is not None:
+            rounds.add(block)
+        progress.add(int(block.wanted.sum()))
+    scores, precision = sums.scores(names[1:], extractor), sums.precision(wanted)
+    return PoolMeasures(
+        replace(scores, resamples=None if rounds is None else rounds.result()),
+        sums.pair_precision(names[1:], precision),
+        precision[1:, 0],
+        sums.by_class(wanted[0, 1:]) if scoring.classes else None,
+    )
 
 
 def _tasks(
@@ -243,17 +303,6 @@ def _tasks(
                     frame,
                     scoring,
                 )
-
-
-def _sampled(
-    members: tuple[Member, ...], wanted: BoolArray, frame: Frame, scoring: Scoring
-) -> list[BlockTask]:
-    """Some pairs, one a task, to be scored exactly."""
-    one = np.ones((1, 1), np.bool_)
-    return [
-        BlockTask((members[a],), (members[b],), one, frame, scoring)
-        for a, b in sample_pairs(wanted)
-    ]
 
 
 def _run(tasks: Iterable[BlockTask], mapper: Mapper) -> Iterator[BlockScores]:

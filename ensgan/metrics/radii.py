@@ -1,31 +1,33 @@
-"""The radius of every point: the distance to its k-th nearest other point, exactly."""
+"""The radius of every point: the distance to its k-th nearest other point, exactly.
+
+Columns pass by once: each point keeps the k largest values of U seen so far, and with them the
+few entries that may still be its k-th neighbour. No matrix of distances of all pairs is held, and
+where the set does not fit into memory its rows are placed once per run of columns.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 
-from ensgan.metrics.entries import Entries, above, kth_largest_floor
-from ensgan.metrics.exact import SAFE, Balls, nearest_of, relative_error, squared_distances
-from ensgan.metrics.features import (
-    Extent,
-    FeatureArray,
-    Frame,
-    lattice_exponent,
-    representatives,
-    robust_centre,
-)
+from ensgan.metrics.exact_distance import Balls, nearest_of, squared_distances, too_close
+from ensgan.metrics.features import Extent, FeatureArray, Frame, representatives, robust_centre
 from ensgan.metrics.knn import Backend, Operand, Precision, ball_margin, pair_error
-from ensgan.types import Float64Array, Int64Array
+from ensgan.metrics.threshold import Entries, above, largest_of
+from ensgan.types import BoolArray, Float64Array, Int64Array
 
 _TINY = 5e-324
+_ORDINARY = 400  # up to 2^±400, squares neither overflow nor lose digits that matter
+_ROWS = 1024
 
 
 def measure_balls(
     features: FeatureArray,
     k: int,
     backend: Backend,
-    *,
     centre: Float64Array | None = None,
     memory_bytes: int = 1 << 30,
 ) -> Balls:
@@ -42,36 +44,53 @@ def measure_balls(
     """
     own = robust_centre(features)
     extent = Extent.of(features)
-    reach = extent.deviation(own)
-    frame = Frame.spanning(own, reach)
+    frame = Frame.spanning(own, extent.deviation(own))
     same = representatives(features)
-    lattice = lattice_exponent(features, 2 * reach)
+    exponent = frame.exponent if abs(frame.exponent) > _ORDINARY else 0
     squared = np.zeros(len(features))
     neighbour = _k_copies(same, k)
     todo = np.flatnonzero(neighbour < 0)
-    error = relative_error(features.shape[1], 2 * reach, lattice, lattice)
-    search = _Search(features, frame, same, k, backend, error, memory_bytes)
-    for start in range(0, len(todo), search.rows):
-        part = todo[start : start + search.rows]
-        neighbour[part], squared[part] = search.kth_neighbours(part, "single")
+    if len(todo):
+        search = _Search(features, frame, same, k, backend, exponent, memory_bytes)
+        neighbour[todo], squared[todo] = search.kth_neighbours(todo)
     # A radius lost to underflow is not the empty ball of identical points.
     squared[todo] = np.maximum(squared[todo], _TINY)
-    return Balls(
-        squared, neighbour, same, reach if centre is None else extent.deviation(centre), lattice
-    )
+    deviation = extent.deviation(own if centre is None else centre)
+    return Balls(squared, neighbour, same, deviation, exponent)
+
+
+def measure_class_balls(
+    features: FeatureArray,
+    classes: Sequence[Int64Array],
+    k: int,
+    backend: Backend,
+    centre: Float64Array,
+    memory_bytes: int,
+) -> Balls:
+    """Radii among the points of the same class; ``classes`` are the indices of each.
+
+    Other arguments as :func:`measure_balls`; every class has more than k points.
+    """
+    n = len(features)
+    whole = Balls(np.zeros(n), np.zeros(n, np.int64), np.arange(n), 0.0)
+    parts = [measure_balls(features[index], k, backend, centre, memory_bytes) for index in classes]
+    # One unit for all, the largest: beside an extreme class, squares in it may vanish, which the
+    # bounds allow for, but not overflow.
+    exponent = max(part.exponent for part in parts)
+    for index, part in zip(classes, parts, strict=True):
+        squared = np.ldexp(part.squared, 2 * (part.exponent - exponent))
+        whole.squared[index] = np.where(part.squared > 0, np.maximum(squared, _TINY), 0)
+        whole.neighbour[index] = index[part.neighbour]
+        whole.representative[index] = index[part.representative]
+    deviation = max(part.deviation for part in parts)
+    return replace(whole, deviation=deviation, exponent=exponent)
 
 
 def measure_points(features: FeatureArray, centre: Float64Array) -> Balls:
     """The set as points only: every ball is empty, nothing is multiplied."""
     n = len(features)
-    reach = Extent.of(features).deviation(centre)
-    return Balls(
-        np.zeros(n),
-        np.zeros(n, np.int64),
-        representatives(features),
-        reach,
-        lattice_exponent(features, 2 * reach),
-    )
+    deviation = Extent.of(features).deviation(centre)
+    return Balls(np.zeros(n), np.zeros(n, np.int64), representatives(features), deviation)
 
 
 def _k_copies(same: Int64Array, k: int) -> Int64Array:
@@ -87,8 +106,53 @@ def _k_copies(same: Int64Array, k: int) -> Int64Array:
     return result
 
 
+class _Seen:
+    """How near the k nearest of some points are, after a part of the columns.
+
+    Attributes:
+        crowded: bool [points], too many columns are nearly as near: single precision will not do.
+    """
+
+    def __init__(self, points: Int64Array, k: int, dim: int, precision: Precision) -> None:
+        self._points, self._dim, self._precision = points, dim, precision
+        dtype = torch.float32 if precision == "single" else torch.float64
+        self._best = torch.full((len(points), k), -torch.inf, dtype=dtype)
+        self._limit = np.full(len(points), -np.inf)  # what lies further down is not among the k
+        # Rechecking more columns than this would take longer than multiplying in float64.
+        self._most = 64 + 4 * k if precision == "single" else np.iinfo(np.int64).max
+        self.crowded = np.zeros(len(points), np.bool_)
+
+    def take(self, block: torch.Tensor, rows: slice, norms: Float64Array, start: int) -> Entries:
+        """The entries of a block that may be among the k nearest, with the indices of points.
+
+        Args:
+            block: U of ``points[rows]`` and the columns from ``start``; points are hidden in it
+                from themselves.
+            norms: float64 [rows], of the points.
+        """
+        own = self._points[rows] - start
+        here = np.flatnonzero((own >= 0) & (own < block.shape[1]))
+        block[torch.from_numpy(here), torch.from_numpy(own[here])] = -torch.inf
+        best = largest_of(block, self._best[rows].to(block.device))
+        self._best[rows] = best.cpu()
+        floor = best[:, -1].cpu().numpy().astype(np.float64)
+        # At least k entries reach the floor. The margin is one of squared distances: for their
+        # halves U it is twice what is needed, which leaves room for the floor's own error.
+        radii = np.sqrt(np.maximum(-2 * floor, 0))
+        limit = floor - 2 * ball_margin(norms, radii, self._dim, self._precision)
+        self._limit[rows] = np.where(self.crowded[rows], np.inf, limit)
+        return above(block, self._limit[rows][:, None]).moved(rows.start, start)
+
+    def still_near(self, found: Entries) -> Entries:
+        """Entries that have not fallen out meanwhile (limits only rise); none of crowded rows."""
+        found = found.select(found.values > self._limit[found.rows])
+        self.crowded |= np.bincount(found.rows, minlength=len(self._points)) > self._most
+        self._limit[self.crowded] = np.inf
+        return found.select(~self.crowded[found.rows])
+
+
 class _Search:
-    """k-th neighbours of runs of points among all points of the set."""
+    """k-th neighbours of points among all points of the set."""
 
     def __init__(
         self,
@@ -97,86 +161,102 @@ class _Search:
         same: Int64Array,
         k: int,
         backend: Backend,
-        error: float,
+        exponent: int,
         memory_bytes: int,
     ) -> None:
         self._features, self._frame, self._same = features, frame, same
-        self._k, self._backend, self._error = k, backend, error
+        self._k, self._backend, self._exponent = k, backend, exponent
         n, dim = features.shape
-        self.rows = int(np.clip(memory_bytes // (32 * n), 1, 1024))
-        self._width = int(np.clip(memory_bytes // (32 * dim), self.rows, n))
-        self._whole: Operand | None = None
+        # A third of the memory for a run of columns (twice that in double precision), much less
+        # for the rows against it: every run of columns costs a pass over the rows.
+        width = int(np.clip(memory_bytes // (12 * dim), 1, n))
+        height = min(memory_bytes // (16 * width), memory_bytes // (96 * dim))
+        self._height = int(np.clip(height, 1, _ROWS))
+        # Whole runs of rows in a run of columns, so that they can be taken from there.
+        self._width = width if width == n else max(1, width // self._height) * self._height
+        self._double_rows = int(np.clip(memory_bytes // (32 * n), 1, _ROWS))
 
-    def _placed(self, start: int, stop: int, precision: Precision) -> Operand:
-        placed = self._frame.place(self._features[start:stop])
-        return self._backend.operand(placed, "column", precision)
+    def kth_neighbours(self, points: Int64Array) -> tuple[Int64Array, Float64Array]:
+        """Index of the k-th nearest other point of each of ``points``, and ‖·‖² to it."""
+        neighbour = np.empty(len(points), np.int64)
+        squared = np.empty(len(points))
+        found, error, crowded = self._candidates(points, "single")
+        clear = np.flatnonzero(~crowded)
+        if len(clear):
+            found = Entries(np.searchsorted(clear, found.rows), found.columns, found.values)
+            neighbour[clear], squared[clear] = self._choose(points[clear], found, error)
+        # Float32 cannot tell the neighbours of these apart (tight clusters far from each other).
+        dense = np.flatnonzero(crowded)
+        for start in range(0, len(dense), self._double_rows):
+            part = dense[start : start + self._double_rows]
+            found, error, _ = self._candidates(points[part], "double")
+            neighbour[part], squared[part] = self._choose(points[part], found, error)
+        return neighbour, squared
 
-    def _column(self, start: int, precision: Precision) -> Operand:
-        stop = min(start + self._width, len(self._features))
-        if precision == "double" or stop - start < len(self._features):
-            return self._placed(start, stop, precision)
-        if self._whole is None:
-            self._whole = self._placed(start, stop, precision)
-        return self._whole
+    def _candidates(
+        self, points: Int64Array, precision: Precision
+    ) -> tuple[Entries, Float64Array, BoolArray]:
+        """Entries that hold the k largest U of each point, with bounds on their errors.
 
-    def _rows(self, part: Int64Array, precision: Precision) -> Operand:
-        if self._whole is not None and precision == "single":
-            return self._backend.as_rows(self._whole.part(part))
-        placed = self._frame.place(self._features[part])
-        return self._backend.operand(placed, "row", precision)
-
-    def kth_neighbours(
-        self, part: Int64Array, precision: Precision
-    ) -> tuple[Int64Array, Float64Array]:
-        """Index of the k-th nearest other point of each point of ``part``, and ‖·‖² to it."""
+        Returns:
+            the entries by row (an index into ``points``), their errors [h], and bool [points]:
+            rows that were given up because too much of them is in doubt (single precision only).
+        """
         n, dim = self._features.shape
         norms = np.empty(n)
-        block: torch.Tensor | None = None
-        rows: Operand | None = None
+        seen = _Seen(points, self._k, dim, precision)
+        kept = Entries.none()
         for start in range(0, n, self._width):
-            column = self._column(start, precision)
-            rows = self._rows(part, precision) if rows is None else rows
+            part = self._features[start : start + self._width]
+            column = self._backend.operand(self._frame, part, "column", precision)
             norms[start : start + len(column)] = column.norms
-            piece = self._backend.block(rows, column)
-            if len(column) == n:
-                block = piece
+            found = [
+                seen.take(self._backend.block(operand, column), rows, operand.norms, start)
+                for rows, operand in self._rows(points, column, start)
+            ]
+            kept = seen.still_near(Entries.joined([kept, *found]))
+        kept = kept.select(np.argsort(kept.rows, kind="stable"))
+        error = pair_error(norms[points[kept.rows]], norms[kept.columns], dim, precision)
+        return kept, error, seen.crowded
+
+    def _rows(
+        self, points: Int64Array, column: Operand, first: int
+    ) -> Iterator[tuple[slice, Operand]]:
+        """``points`` as rows, run by run; those that are columns just now are not placed again."""
+        for start in range(0, len(points), self._height):
+            rows = slice(start, min(start + self._height, len(points)))
+            part = points[rows]
+            if first <= part[0] and part[-1] < first + len(column):
+                yield rows, self._backend.as_rows(column.part(part - first))
             else:
-                block = piece.new_empty(len(part), n) if block is None else block
-                block[:, start : start + len(column)] = piece
-        assert block is not None and rows is not None
-        block[torch.arange(len(part)), torch.from_numpy(part)] = -torch.inf
-        floor = kth_largest_floor(block, self._k)
-        # The margin of squared distances serves their halves with room for the floor's own error.
-        margin = ball_margin(rows.norms, np.sqrt(np.maximum(-2 * floor, 0)), dim, precision)
-        found = above(block, (floor - 2 * margin)[:, None])
-        error = pair_error(rows.norms[found.rows], norms[found.columns], dim, precision)
-        return self._choose(part, found, error, precision)
+                features = self._features[part]
+                yield rows, self._backend.operand(self._frame, features, "row", column.precision)
 
     def _choose(
-        self, part: Int64Array, found: Entries, error: Float64Array, precision: Precision
+        self, points: Int64Array, found: Entries, error: Float64Array
     ) -> tuple[Int64Array, Float64Array]:
         """Exact choice among entries that hold the k largest U of each row; U ± error is sure."""
-        most = self._kth(found.rows, found.values + error, len(part))
-        least = self._kth(found.rows, found.values - error, len(part))
+        count = len(points)
+        most = self._kth(found.rows, found.values + error, count)
+        least = self._kth(found.rows, found.values - error, count)
+        # Surely among the k nearest, or surely not: only the rest is measured in float64.
         nearer = found.values - error > most[found.rows]
         doubtful = ~nearer & (found.values + error >= least[found.rows])
-        if precision == "single" and np.count_nonzero(doubtful) > 64 * len(part) + 1000:
-            return self.kth_neighbours(part, "double")
-        rank = self._k - 1 - np.bincount(found.rows[nearer], minlength=len(part))
+        rank = self._k - 1 - np.bincount(found.rows[nearer], minlength=count)
         rows, columns = found.rows[doubtful], found.columns[doubtful]
-        squared = self._measure(part, rows, columns)
+        squared = self._measure(points, rows, columns)
         order = np.lexsort((squared, rows))
         rows, columns, squared = rows[order], columns[order], squared[order]
-        starts = np.searchsorted(rows, np.arange(len(part) + 1))
+        starts = np.searchsorted(rows, np.arange(count + 1))
         chosen = starts[:-1] + rank
-        rim = squared[chosen][rows]
-        tied = (np.abs(squared - rim) <= 2 * self._error * (squared + rim)) | (rim < SAFE)
-        ties = np.bincount(rows[tied], minlength=len(part))
-        for row in np.flatnonzero(ties > 1) if self._error else ():
-            group = slice(starts[row], starts[row + 1])
-            chosen[row] = starts[row] + nearest_of(
-                self._features, part[row], columns[group], squared[group], rank[row], self._error
-            )
+        tied = too_close(squared, squared[chosen][rows], self._features.shape[1])
+        ties = np.bincount(rows[tied], minlength=count)
+        for row in np.flatnonzero(ties > 1):
+            # The tied are neighbours in the sorted row, because all of them surround the rim.
+            first = starts[row] + int(np.argmax(tied[starts[row] : starts[row + 1]]))
+            group = slice(first, first + int(ties[row]))
+            place = chosen[row] - first
+            chosen[row] = first + nearest_of(self._features, points[row], columns[group], place)
         return columns[chosen], squared[chosen]
 
     def _kth(self, rows: Int64Array, values: Float64Array, count: int) -> Float64Array:
@@ -184,9 +264,11 @@ class _Search:
         starts = np.searchsorted(rows, np.arange(count))
         return np.asarray(values[order[starts + self._k - 1]])
 
-    def _measure(self, part: Int64Array, rows: Int64Array, columns: Int64Array) -> Float64Array:
+    def _measure(self, points: Int64Array, rows: Int64Array, columns: Int64Array) -> Float64Array:
         """Squared distances of the doubtful; copies of a point are measured once."""
         pair = rows * len(self._features) + self._same[columns]
         _, first, inverse = np.unique(pair, return_index=True, return_inverse=True)
-        once = squared_distances(self._features, part[rows[first]], self._features, columns[first])
+        once = squared_distances(
+            *(self._features, points[rows[first]], self._features, columns[first]), self._exponent
+        )
         return once[inverse]

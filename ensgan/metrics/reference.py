@@ -1,28 +1,132 @@
-"""A real set with its radii: measured once, kept in a file, read by whoever scores against it."""
+"""Precision, recall, density and coverage of one generated set, and cheap scores of a member.
+
+Density and coverage: Naeem et al., *Reliable fidelity and diversity metrics for generative
+models*, ICML 2020. Precision and recall: Kynkäänniemi et al., *Improved precision and recall
+metric for assessing generative models*, NeurIPS 2019. Strictly "inside" the ball throughout.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ensgan.errors import DataError
 from ensgan.files import read_npz, write_npz
-from ensgan.metrics.ball_files import ARRAYS, ball_arrays, balls_from
-from ensgan.metrics.choice import make_backend
+from ensgan.metrics.ball_counts import BLOCK_ENTRIES, PlacedSet, count_pairs
+from ensgan.metrics.exact_distance import BALL_ARRAYS, Balls, describe
 from ensgan.metrics.features import (
     FeatureSource,
     Frame,
     check_points,
-    magnitude,
     open_features,
     robust_centre,
-    shifted,
 )
-from ensgan.metrics.hits import PlacedSet
-from ensgan.metrics.radii import measure_balls
+from ensgan.metrics.knn import make_backend
+from ensgan.metrics.radii import measure_balls, measure_points
+from ensgan.types import UInt8Array, harmonic_mean
+
+
+@dataclass(frozen=True)
+class MemberScore:
+    """Scores of one member against a :class:`RealReference`.
+
+    Attributes:
+        density: density(R, S), can exceed 1.
+        coverage: coverage(R, S) in [0,1].
+        mask: uint8 [ceil(N/8)], ``numpy.packbits`` of the real points reached.
+        precision: share of the member's points inside some real ball.
+    """
+
+    density: float
+    coverage: float
+    mask: UInt8Array
+    precision: float
+
+    @property
+    def d(self) -> float:
+        """Harmonic mean of density and coverage, 0 when both are 0: the member's Intra-d."""
+        return float(harmonic_mean(self.density, self.coverage))
+
+
+@dataclass(frozen=True)
+class PRDC:
+    """All four measures; precision, recall and coverage in [0,1], density ≥ 0."""
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+    k: int
+    n_real: int
+    n_fake: int
+    backend: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that ``ensgan prdc --json`` prints."""
+        return dict(vars(self))
+
+
+def density_coverage(
+    real: FeatureSource, fake: FeatureSource, k: int = 5, *, backend: str = "auto"
+) -> MemberScore:
+    """Density and coverage of ``fake`` with the balls round ``real``.
+
+    Args:
+        real: [N,D] features, float16/32/64.
+        fake: [M,D] features.
+        k: the radius of a real point is the distance to its k-th nearest other real point.
+        backend: ``auto``, ``torch`` or ``faiss``; the numbers do not depend on it.
+
+    Raises:
+        InputError: NaN or infinity, different dimensions, N < k+1, no fake point, k < 1.
+    """
+    return score_member(prepare(real, k, backend=backend), fake)
+
+
+def prdc(
+    real: FeatureSource,
+    fake: FeatureSource,
+    k: int = 5,
+    *,
+    backend: str = "auto",
+    on_warning: Callable[[str], None] | None = None,
+) -> PRDC:
+    """Precision, recall, density and coverage; arguments and errors as :func:`density_coverage`.
+
+    Recall takes the balls of ``fake``, so that set needs k+1 points too. ``on_warning`` is called
+    with one sentence for each set with duplicates or zero variance.
+    """
+    chosen = make_backend(backend)
+    sets = [open_features(real, "real"), open_features(fake, "fake")]
+    check_points(sets[0], "real", k)
+    check_points(sets[1], "fake", k, sets[0].shape[1])
+    centre = robust_centre(sets[0])
+    balls = [measure_balls(features, k, chosen, centre) for features in sets]
+    if on_warning is not None:
+        for name, found in zip(("real", "fake"), balls, strict=True):
+            for sentence in describe(found, name, is_real=name == "real"):
+                on_warning(sentence)
+    frame = Frame.spanning(centre, max(found.deviation for found in balls))
+    of_real, of_fake = count_pairs(
+        PlacedSet(sets[0], balls[0], frame, chosen),
+        PlacedSet(sets[1], balls[1], frame, chosen),
+        BLOCK_ENTRIES,
+    )
+    return PRDC(
+        of_real.precision,
+        of_fake.precision,
+        of_real.density(k),
+        of_real.coverage,
+        k,
+        len(sets[0]),
+        len(sets[1]),
+        chosen.name,
+    )
 
 
 @dataclass(frozen=True)
@@ -32,12 +136,10 @@ class RealReference:
     Attributes:
         placed: the features [N,D], radii and frame.
         k: neighbour that sets the radius.
-        shift: power of two taken out of all features first (0 unless they are extreme).
     """
 
     placed: PlacedSet
     k: int
-    shift: int
 
     def __len__(self) -> int:
         return len(self.placed)
@@ -52,47 +154,62 @@ def prepare(real: FeatureSource, k: int = 5, *, backend: str = "auto") -> RealRe
     chosen = make_backend(backend)
     features = open_features(real, "real")
     check_points(features, "real", k)
-    shift = magnitude(features)
-    features = shifted(features, shift)
     centre = robust_centre(features)
-    balls = measure_balls(features, k, chosen, centre=centre)
+    balls = measure_balls(features, k, chosen, centre)
     frame = Frame.spanning(centre, balls.deviation)
-    return RealReference(PlacedSet(features, balls, frame, chosen), k, shift)
+    return RealReference(PlacedSet(features, balls, frame, chosen), k)
 
 
 def kept_reference(
-    real: FeatureSource, path: Path, k: int = 5, *, backend: str = "auto"
+    real: FeatureSource, path: str | Path, k: int = 5, *, backend: str = "auto"
 ) -> RealReference:
     """The same from the radii in ``path``; measured and written there when they are missing.
 
     The caller names the file by what the features are: they are not hashed again. A damaged file,
-    or one of another k or number of points, is made again.
+    or one of another k or number of points, or of an older version, is made again.
 
     Raises:
         InputError: as :func:`prepare`.
     """
+    path = Path(path)
     if path.exists():
         with suppress(DataError):
             return _read(real, path, k, backend)
     reference = prepare(real, k, backend=backend)
     placed = reference.placed
-    write_npz(
-        path,
-        **ball_arrays(placed.balls),
-        centre=placed.frame.centre,
-        shift=np.int64(reference.shift),
-        k=np.int64(k),
-    )
+    write_npz(path, **vars(placed.balls), centre=placed.frame.centre, k=np.int64(k))
     return reference
 
 
 def _read(real: FeatureSource, path: Path, k: int, backend: str) -> RealReference:
-    arrays = read_npz(path, (*ARRAYS, "centre", "shift", "k"))
+    arrays = read_npz(path, (*BALL_ARRAYS, "centre", "k"))
     features = open_features(real, "real")
     shape = (len(arrays["squared"]), len(arrays["centre"]))
     if int(arrays["k"]) != k or features.shape != shape:
         raise DataError(f"{path} holds radii of other features or another k")
-    balls, shift = balls_from(arrays), int(arrays["shift"])
+    balls = Balls.of_arrays(arrays)
     frame = Frame.spanning(arrays["centre"], balls.deviation)
-    placed = PlacedSet(shifted(features, shift), balls, frame, make_backend(backend))
-    return RealReference(placed, k, shift)
+    return RealReference(PlacedSet(features, balls, frame, make_backend(backend)), k)
+
+
+def score_member(
+    reference: RealReference, fake: FeatureSource, *, name: str = "fake"
+) -> MemberScore:
+    """Density, coverage and mask of one member [M,D]: one matrix product, no radii.
+
+    Raises:
+        InputError: NaN or infinity, other dimensions than the reference.
+    """
+    real = reference.placed
+    features = open_features(fake, name)
+    check_points(features, name, reference.k, real.features.shape[1], least=1)
+    points = measure_points(features, real.frame.centre)
+    # Float32 coordinates may be some powers of two beyond the frame, but not all that exist.
+    if points.deviation > np.ldexp(1.0, real.frame.exponent + 40):
+        frame = Frame.spanning(real.frame.centre, points.deviation)
+        real = PlacedSet(real.features, real.balls, frame, real.backend)
+    member = PlacedSet(features, points, real.frame, real.backend)
+    counts, _ = count_pairs(real, member, BLOCK_ENTRIES)
+    return MemberScore(
+        counts.density(reference.k), counts.coverage, np.packbits(counts.reached), counts.precision
+    )

@@ -1,71 +1,161 @@
-"""Counts of all pairs of a pool, gathered from its blocks."""
+"""Scores of a pool, gathered from the counts of its blocks: whole, by class, by resample."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 
 from ensgan.metrics.blocks import BlockScores
-from ensgan.metrics.exact import BoolArray
-from ensgan.types import Float64Array, Int64Array, PoolScores, UInt8Array, harmonic_mean
+from ensgan.metrics.resampling import kept_count, kept_points
+from ensgan.types import (
+    BoolArray,
+    Float64Array,
+    Int64Array,
+    PairPrecision,
+    PoolScores,
+    Resamples,
+    UInt8Array,
+    harmonic_mean,
+)
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """Density and coverage of every member within each class.
+
+    Attributes:
+        share: float64 [classes], part of the real points that is of each class.
+        density, coverage: float64 [classes, M].
+    """
+
+    share: Float64Array
+    density: Float64Array
+    coverage: Float64Array
+
+    def macro(self) -> tuple[Float64Array, Float64Array]:
+        """Mean density and coverage over classes that all count the same, [M] each."""
+        return self.density.mean(axis=0), self.coverage.mean(axis=0)
 
 
 class Sums:
     """Counts of all pairs so far; [g,h] holds the balls of g and the points of h.
 
     Args:
-        sets: members and the real set (index 0).
-        width: bytes of a coverage mask, 0 to do without masks.
+        size: int64 [sets, classes], points of every set; the real set is the first.
+        k: neighbour that sets the radius.
     """
 
-    def __init__(self, sets: int, width: int) -> None:
-        self.hits: Int64Array = np.zeros((sets, sets), np.int64)
-        self._reached: Int64Array = np.zeros((sets, sets), np.int64)
+    def __init__(self, size: Int64Array, k: int) -> None:
+        self._size, self._k = size, k
+        sets, classes = size.shape
+        self._points: Int64Array = size.sum(axis=1)
+        width = (int(self._points[0]) + 7) // 8
+        self._pairs: Int64Array = np.zeros((sets, sets, classes), np.int64)
+        self._reached: Int64Array = np.zeros((sets, sets, classes), np.int64)
         self._covered: Int64Array = np.zeros((sets, sets), np.int64)
-        self._masks: UInt8Array = np.zeros((sets, width), np.uint8)
+        self._masks: UInt8Array = np.zeros((2, sets, width), np.uint8)
 
     def add(self, block: BlockScores) -> None:
         """Take a block over."""
         a, b = np.nonzero(block.wanted)
         g, h = block.rows[a], block.columns[b]
         for target, counts in (
-            (self.hits, block.hits),
+            (self._pairs, block.pairs),
             (self._reached, block.reached),
             (self._covered, block.covered),
         ):
             target[g, h], target[h, g] = counts[a, b, 0], counts[a, b, 1]
-        if block.masks.size and self._masks.size:
-            self._masks[block.columns] = block.masks
+        if block.masks.size:
+            self._masks[:, block.columns] = block.masks
 
-    def measures(self, size: Int64Array, k: int) -> tuple[Float64Array, Float64Array, Float64Array]:
-        """Density, coverage and d, [sets,sets] each; ``size``: points of every set."""
-        density: Float64Array = self.hits / (k * size[None, :])
-        coverage: Float64Array = self._reached / size[:, None]
-        return density, coverage, np.asarray(harmonic_mean(density, coverage))
-
-    def scores(
-        self, names: tuple[str, ...], size: Int64Array, k: int, extractor: str
-    ) -> PoolScores:
-        """Densities, masks and overlaps; ``size`` are the points of every set, the real first."""
-        density, coverage, d = self.measures(size, k)
-        directed = d[1:, 1:].copy()
+    def scores(self, names: tuple[str, ...], extractor: str) -> PoolScores:
+        """Densities, masks and overlaps, every class with its share of the real points."""
+        share = self._size[0] / self._points[0]
+        density = (self._pairs / (self._k * self._size[None])) @ share
+        coverage = (self._reached / self._size[:, None]) @ share
+        directed = harmonic_mean(density, coverage)[1:, 1:]
         np.fill_diagonal(directed, np.nan)
         return PoolScores(
             names,
             density=density[0, 1:],
             coverage=coverage[0, 1:],
-            masks=self._masks[1:],
+            masks=self._masks[0, 1:],
             directed=directed,
             overlap=(directed + directed.T) / 2,
-            k=k,
-            n_real=int(size[0]),
-            counts=size[1:],
+            k=self._k,
+            n_real=int(self._points[0]),
+            counts=self._points[1:],
             extractor=extractor,
         )
 
-    def precision_recall(
-        self, scores: PoolScores, scored: BoolArray
+    def by_class(self, scored: BoolArray) -> ClassScores:
+        """Density and coverage within each class, nan for members not ``scored`` (bool [M])."""
+        density = self._pairs[0, 1:] / (self._k * self._size[1:])
+        coverage = self._reached[0, 1:] / self._size[0]
+        density[~scored] = coverage[~scored] = np.nan
+        return ClassScores(self._size[0] / self._points[0], density.T, coverage.T)
+
+    def precision(self, scored: BoolArray) -> Float64Array:
+        """Share of the points of h inside some ball of g, [g,h]; nan where not ``scored``."""
+        precision = self._covered / self._points
+        precision[~(scored | scored.T)] = np.nan
+        np.fill_diagonal(precision, 1)
+        return precision
+
+    def pair_precision(self, names: tuple[str, ...], precision: Float64Array) -> PairPrecision:
+        """What :meth:`precision` found, with the real points inside balls of each member."""
+        masks, points = self._masks[1, 1:], int(self._points[0])
+        return PairPrecision(names, precision[0, 1:], masks, precision[1:, 1:], points)
+
+
+class ResampledSums:
+    """Scores of every round, gathered from the blocks of a pool.
+
+    Args:
+        names: of the sets, the real first.
+        sizes: points of every set.
+        k: neighbour that sets the radius.
+        rounds: how many, checked (:func:`check_rounds`).
+    """
+
+    def __init__(self, names: tuple[str, ...], sizes: Int64Array, k: int, rounds: int) -> None:
+        members, width = len(names) - 1, (int(sizes[0]) + 7) // 8
+        self._whole = sizes
+        self._kept = np.array([kept_count(int(size)) for size in sizes])
+        self._k = k
+        self._rounds = rounds
+        self._real = names[0]
+        self._density = np.zeros((rounds, members))
+        self._masks = np.zeros((rounds, members, width), np.uint8)
+        self._directed = np.full((rounds, members, members), np.nan, np.float32)
+
+    def add(self, block: BlockScores) -> None:
+        """Take a block over."""
+        a, b = np.nonzero(block.wanted)
+        g, h = block.rows[a], block.columns[b]
+        for role, (balls, points) in enumerate(((g, h), (h, g))):
+            density, d = self._measures(balls, points, block.resampled[a, b, role])
+            of_real = (balls == 0) & (points > 0)
+            self._density[:, points[of_real] - 1] = density[of_real].T
+            between = (balls > 0) & (points > 0)
+            self._directed[:, balls[between] - 1, points[between] - 1] = d[between].T
+        if block.resampled_masks.size:
+            scored = block.wanted[0]
+            masks = block.resampled_masks[scored].transpose(1, 0, 2)
+            self._masks[:, block.columns[scored] - 1] = masks
+
+    def _measures(
+        self, balls: Int64Array, points: Int64Array, counts: Int64Array
     ) -> tuple[Float64Array, Float64Array]:
-        """Precision and recall of every member, nan where it was not ``scored``."""
-        precision = self._covered[0, 1:] / scores.counts
-        recall = self._covered[1:, 0] / scores.n_real
-        return np.where(scored, precision, np.nan), np.where(scored, recall, np.nan)
+        """Density and d of pairs of sets, [pairs, rounds]; fewer balls hold fewer points."""
+        kept = self._kept
+        scale = self._whole[balls] / (kept[balls] * self._k * kept[points])
+        density = np.asarray(counts[:, 0] * scale[:, None], np.float64)
+        return density, harmonic_mean(density, counts[:, 1] / kept[balls][:, None])
+
+    def result(self) -> Resamples:
+        """All rounds."""
+        points = kept_points(self._real, int(self._whole[0]), self._rounds)
+        kept = np.packbits(np.ascontiguousarray(points.T), axis=1)
+        return Resamples(kept, self._masks, self._density, self._directed)

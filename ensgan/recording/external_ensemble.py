@@ -19,8 +19,6 @@ from ensgan.store import ENSEMBLE_FOLDER, TAG_DATASET, TAG_SELECTED, RunStore
 from ensgan.sweep.environment import environment
 from ensgan.types import Front, Int64Array, PoolScores, Selection, UInt8Array
 
-OBJECTIVES = ("intra_d", "inter_d", "density", "coverage")
-
 
 def add_bank(
     pool: Path,
@@ -130,7 +128,7 @@ def _facts(
     licence = pool.facts.get("licence") or "not stated"
     return {
         "metrics": {
-            **{name: getattr(point, name) for name in OBJECTIVES},
+            **point.named(),
             "rule": selection.rule,
             "reason": selection.reason,
         },
@@ -197,7 +195,7 @@ def record_bundle(
         with tempfile.TemporaryDirectory(prefix="ensgan-front-") as place:
             front.save(Path(place) / "front.json")
             store.log_file(run_id, Path(place) / "front.json")
-        store.log_metrics(run_id, {key: getattr(point, key) for key in OBJECTIVES})
+        store.log_metrics(run_id, point.named())
         store.set_tags(
             run_id,
             {

@@ -10,29 +10,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ensgan.ensemble import markdown
+from ensgan.search import find_form
 from ensgan.store import RunStore
 from ensgan.sweep.manifest import Manifest
 from ensgan.sweep.records import MemberResult
-from ensgan.types import (
-    Front,
-    FrontPoint,
-    PoolScores,
-    UInt8Array,
-    gan_of,
-    read_objective,
-    step_of,
-)
+from ensgan.types import Front, FrontPoint, PoolScores, UInt8Array, gan_of, step_of
 
 REPORT = "report.html"
 """Name of the report among a sweep's files."""
 DESCRIPTION = "mlflow.note.content"
 """Tag that MLflow's pages show as a run's description."""
-
-_OBJECTIVES = {
-    "precision-recall": ("precision_recall", "precision_recall_between"),
-    "frechet": ("frechet", "frechet_between"),
-}
-"""The first two objectives of the forms other than density and coverage."""
 
 
 def by_gan(manifest: Manifest) -> dict[str, list[MemberResult]]:
@@ -162,15 +149,10 @@ def description(manifest: Manifest, run_id: str, page: str) -> str:
         lines[0] = f"{lines[0][:-1]}, {external} from elsewhere."
     if selected is not None:
         names = ", ".join(markdown(name) for name in selected.members)
-        first, second = (
-            read_objective(key, maximise=True).name
-            for key in _OBJECTIVES.get(manifest.settings.search.objectives, ("intra_d", "inter_d"))
-        )
-        value, other = selected.first_two
-        lines.append(
-            f"**G\\***: {names} ({first} {value:.4f}, {second} {other:.4f}, rule "
-            f"{markdown(selected.rule)})."
-        )
+        form = find_form(manifest.settings.search.objectives)
+        values = zip(form.axes, selected.first_two, strict=True)
+        shown = ", ".join(f"{axis.name} {value:.4f}" for axis, value in values)
+        lines.append(f"**G\\***: {names} ({shown}, rule {markdown(selected.rule)}).")
     if page:
         lines.append(f"[Report]({page}): what was run, front, members, downstream test, privacy.")
     if manifest.ensemble is not None:

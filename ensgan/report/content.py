@@ -17,7 +17,7 @@ import numpy as np
 from ensgan.errors import DataError, InputError
 from ensgan.files import read_json
 from ensgan.recording.views import chosen_point
-from ensgan.report.grid import image_grid
+from ensgan.report.pictures import image_grid
 from ensgan.store import RunRecord, RunStore
 from ensgan.sweep.folder import SweepFolder, find_sweep
 from ensgan.sweep.manifest import Manifest

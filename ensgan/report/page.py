@@ -1,10 +1,11 @@
-"""The report: one HTML file that shows a sweep without network, server or real images."""
+"""The pages: a sweep's report and its front, HTML files that need no network and no server."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -12,10 +13,11 @@ import jinja2
 from markupsafe import Markup
 
 from ensgan.ensemble import non_commercial
-from ensgan.recording.views import by_gan
-from ensgan.report import geometry
+from ensgan.recording.views import by_gan, leaves
 from ensgan.report.content import Content
-from ensgan.report.front_plot import best_of_two
+from ensgan.report.figures import forest_svg, front_svg, front_title
+from ensgan.text import hide_credentials
+from ensgan.types import Front, FrontPoint
 
 SHOWN_METRICS = ("accuracy", "g_mean", "auc")
 _PRIVACY_COLUMNS = {
@@ -36,17 +38,17 @@ def render(content: Content) -> str:
     A content security policy allows the page's own script and style by their hashes and pictures
     inside the page, nothing else.
     """
-    template = _templates().get_template("report.html")
-    style, script = (_source(name) for name in ("report.css", "report.js"))
-    return template.render(
+    front = content.front
+    return _page(
+        "report.html",
         content=content,
         manifest=content.manifest,
         record=content.record,
         chosen=set(content.manifest.chosen),
-        drawing=_front_drawing(content),
+        drawing=None if not front else _front_drawing(front, content.selected),
         selected_facts=_selected_facts(content),
         members=by_gan(content.manifest),
-        settings=_leaves(content.manifest.spec),
+        settings=_settings(content.manifest.spec),
         overlap=_picture(content.overlap_png),
         membership=_picture(content.membership_png),
         selected_grid=_picture(content.selected_png),
@@ -56,18 +58,37 @@ def render(content: Content) -> str:
         shown_metrics=SHOWN_METRICS,
         privacy_columns=_PRIVACY_COLUMNS,
         flagged=non_commercial((content.ensemble or {}).get("licences", ())),
-        # Markup: these two are this package's own files.
-        style=Markup(style),
-        script=Markup(script),
-        policy=_policy(style, script),
+    )
+
+
+def front_html(front: Front, selected: FrontPoint | None = None) -> str:
+    """A page of the front alone: members under the pointer, arrow keys, and a table."""
+    drawing = _front_drawing(front, selected) if len(front) else None
+    return _page("front_page.html", drawing=drawing, title=front_title(front))
+
+
+def _page(template: str, **values: Any) -> str:
+    """A page with this package's style and script, and a policy that admits nothing else."""
+    style, script = (_source(name) for name in ("report.css", "report.js"))
+    # Markup: these two are this package's own files.
+    return (
+        templates()
+        .get_template(template)
+        .render(
+            style=Markup(style),
+            script=Markup(script),
+            policy=_policy(style, script),
+            **values,
+        )
     )
 
 
 @lru_cache(maxsize=1)
-def _templates() -> jinja2.Environment:
+def templates() -> jinja2.Environment:
+    """The templates of the pages; HTML is escaped, Markdown is not."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ensgan.report"),
-        autoescape=True,
+        autoescape=jinja2.select_autoescape(["html"]),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -78,7 +99,7 @@ def _templates() -> jinja2.Environment:
 
 
 def _source(name: str) -> str:
-    environment = _templates()
+    environment = templates()
     assert environment.loader is not None
     return environment.loader.get_source(environment, name)[0]
 
@@ -117,53 +138,45 @@ def _picture(content: bytes | None) -> str:
     return "data:image/png;base64," + base64.b64encode(content).decode()
 
 
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            found |= _leaves(value, f"{prefix}{key}.")
-        elif value not in (None, [], ""):
-            text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
-            found[f"{prefix}{key}"] = text
-    return found
-
-
-def _front_drawing(content: Content) -> dict[str, Any] | None:
-    """Coordinates of the front's drawing; points from the smallest Inter-d to the largest.
-
-    A third objective is how full the marks are: the larger, the fuller.
-    """
-    front = content.front
-    if front is None or len(front) == 0:
-        return None
-    points = sorted(front, key=lambda point: (point.inter_d, *front.values(point)))
-    x, y = geometry.front_axes([p.inter_d for p in points], [p.intra_d for p in points])
-    shades = geometry.shades([sum(front.values(point)[2:]) for point in points])
-    marks = [
-        {
-            "x": x(point.inter_d),
-            "y": y(point.intra_d),
-            "shade": shade,
-            "point": point,
-            "cells": front.cells(point),
-            "selected": point == content.selected,
-        }
-        for point, shade in zip(points, shades, strict=True)
-    ]
-    edge = [(x(point.inter_d), y(point.intra_d)) for point in best_of_two(front)]
+def _settings(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of the spec that say something, by their dotted names."""
     return {
-        "width": geometry.WIDTH,
-        "height": geometry.HEIGHT,
-        "left": geometry.LEFT,
-        "right": geometry.WIDTH - geometry.RIGHT,
-        "top": geometry.TOP,
-        "bottom": geometry.HEIGHT - geometry.BOTTOM,
-        "x": x,
-        "y": y,
-        "axes": front.axes,
-        "marks": marks,
-        "line": " ".join(f"{across},{up}" for across, up in edge),
+        key: hide_credentials(", ".join(map(str, value)) if isinstance(value, list) else str(value))
+        for key, value in leaves(spec).items()
+        if value not in (None, [], "")
     }
+
+
+def _front_drawing(front: Front, selected: FrontPoint | None) -> dict[str, Any]:
+    """The drawing of a front and its rows; points run from the smallest second objective up."""
+    points = sorted(front, key=lambda point: (front.values(point)[1], *front.values(point)))
+    ordered = replace(front, points=tuple(points))
+    rows = [
+        {"point": point, "cells": front.cells(point), "selected": point == selected}
+        for point in points
+    ]
+    marks = []
+    for number, (row, point) in enumerate(zip(rows, points, strict=True), 1):
+        label = _point_label(front, point, chosen=point == selected)
+        marks.append(
+            {
+                "class": "point chosen" if row["selected"] else "point",
+                "tabindex": "0",
+                "role": "button",
+                "data-row": f"front-{number}",
+                "aria-label": label,
+                "title": label,
+            }
+        )
+    return {"axes": front.axes, "rows": rows, "svg": front_svg(ordered, selected, marks)}
+
+
+def _point_label(front: Front, point: FrontPoint, *, chosen: bool) -> str:
+    """What is said of a point: its objectives, how many members, and their names."""
+    cells = front.cells(point)
+    values = [f"{axis.name} {cells[axis.name]}" for axis in front.axes if axis.key != "members"]
+    members = f"{len(point.members)} members: {', '.join(point.members)}"
+    return ("Selected, G*. " if chosen else "") + ", ".join([*values, members])
 
 
 def _selected_facts(content: Content) -> dict[str, Any]:
@@ -178,25 +191,7 @@ def _selected_facts(content: Content) -> dict[str, Any]:
     return {"rule": chosen.rule, **values}
 
 
-def _forest(table: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Coordinates of the g-mean of every strategy with its interval, clipped to [0, 1]."""
-    rows: Sequence[Mapping[str, Any]] = (table or {}).get("strategies", ())
-    rows = [row for row in rows if "g_mean" in row["metrics"]]
-    if not rows:
-        return None
-    scale = geometry.Axis(0.0, 1.0, 200, 620)
-    lines = []
-    for index, row in enumerate(rows):
-        spread = row["metrics"]["g_mean"]
-        low, high = spread["low"], spread["high"]
-        lines.append(
-            {
-                "name": row["strategy"],
-                "y": 24 + 24 * index,
-                "mean": scale(spread["mean"]),
-                "low": None if low is None else scale(low),
-                "high": None if high is None else scale(high),
-                "text": number(spread["mean"], 3),
-            }
-        )
-    return {"lines": lines, "height": 24 * len(rows) + 50, "scale": scale}
+def _forest(table: Mapping[str, Any] | None) -> Markup | None:
+    """The g-mean of every strategy with its interval."""
+    rows = [row for row in (table or {}).get("strategies", ()) if "g_mean" in row["metrics"]]
+    return forest_svg(rows, "g_mean", "g-mean on real test images") if rows else None

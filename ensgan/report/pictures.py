@@ -1,12 +1,24 @@
-"""The pictures and the page that a sweep records."""
+"""The pictures and the page that a sweep records: image grids, heat maps, front, report."""
 
 from __future__ import annotations
 
+import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from math import ceil
+from typing import Any
 
-from ensgan.report.grid import image_grid
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from ensgan.errors import InputError
 from ensgan.store import RunStore
 from ensgan.types import Front, FrontPoint, PoolScores, UInt8Array
+
+FONT_SIZE = 13
+GAP = 2
+MARGIN = 4
+"""Pixels around a label."""
 
 
 class Pictures:
@@ -21,7 +33,8 @@ class Pictures:
 
     def front(self, front: Front, selected: FrontPoint | None) -> Mapping[str, bytes]:
         """The front as an interactive page and as a static picture."""
-        from ensgan.report.front_plot import front_html, front_png
+        from ensgan.report.figures import front_png
+        from ensgan.report.page import front_html
 
         return {
             "front.html": front_html(front, selected).encode(),
@@ -32,9 +45,6 @@ class Pictures:
         self, scores: PoolScores, front: Front, selected: FrontPoint | None
     ) -> Mapping[str, bytes]:
         """Heat maps: how the members overlap, and which of them the front uses."""
-        from ensgan.report.front_plot import membership_png
-        from ensgan.report.overlap_plot import overlap_png
-
         return {
             "overlap.png": overlap_png(scores, selected),
             "membership.png": membership_png(front),
@@ -46,3 +56,96 @@ class Pictures:
         from ensgan.report.page import render
 
         return render(collect(store, run_id)).encode()
+
+
+def image_grid(rows: Sequence[tuple[str, UInt8Array]], *, zoom: int = 2) -> bytes:
+    """Draw labelled rows of images.
+
+    Args:
+        rows: label and images, uint8 [n,H,W] or [n,H,W,C]; all images of one size.
+        zoom: integer enlargement, nearest neighbour.
+
+    Returns:
+        The PNG file's content.
+
+    Raises:
+        InputError: no row has an image.
+    """
+    columns = max((len(images) for _, images in rows), default=0)
+    if columns == 0:
+        raise InputError("an image grid needs at least one image")
+    size = rows[0][1].shape[1] * zoom
+    cell = size + GAP
+    font = ImageFont.load_default(FONT_SIZE)
+    left = max(ceil(font.getlength(label)) for label, _ in rows) + 2 * MARGIN
+    canvas = Image.new("RGB", (left + columns * cell, len(rows) * cell + GAP), "white")
+    draw = ImageDraw.Draw(canvas)
+    for y, (label, images) in enumerate(rows):
+        middle = (MARGIN, y * cell + GAP + size // 2)
+        draw.text(middle, label, fill="black", font=font, anchor="lm")
+        for x, image in enumerate(images):
+            tile = Image.fromarray(np.ascontiguousarray(image)).convert("RGB")
+            tile = tile.resize((size, size), Image.Resampling.NEAREST)
+            canvas.paste(tile, (left + x * cell, y * cell + GAP))
+    stream = io.BytesIO()
+    canvas.save(stream, format="PNG")
+    return stream.getvalue()
+
+
+def overlap_png(scores: PoolScores, selected: FrontPoint | None = None) -> bytes:
+    """Heat map of the overlap d(S_g, S_h) of every pair as a PNG; selected members are starred.
+
+    Args:
+        scores: of M members in pool order, which is the order of rows and columns.
+    """
+    from matplotlib.colors import PowerNorm
+    from matplotlib.figure import Figure
+
+    from ensgan.report.figures import png
+
+    chosen = set(selected.members) if selected is not None else set()
+    size = 3.0 + 0.105 * max(len(scores), 10)
+    figure = Figure(figsize=(size + 0.6, size), layout="constrained")
+    axes = figure.subplots()
+    known = np.isfinite(scores.overlap)
+    highest = float(scores.overlap[known].max()) if known.any() else 1.0
+    # A few pairs overlap much more than the others: the root keeps those others apart.
+    norm = PowerNorm(0.5, vmin=0, vmax=max(highest, 1e-9))
+    image = axes.imshow(scores.overlap, cmap="viridis", norm=norm)
+    labels = [f"★ {name}" if name in chosen else name for name in scores.names]
+    font: dict[str, Any] = {"fontsize": 8 if len(scores) <= 30 else 5.5, "parse_math": False}
+    axes.set_xticks(range(len(scores)), labels, rotation=90, **font)
+    axes.set_yticks(range(len(scores)), labels, **font)
+    axes.set_title(
+        "Overlap of members (lower is better; ★ selected)", fontsize=9 if len(scores) < 30 else 12
+    )
+    figure.colorbar(image, ax=axes, shrink=0.7, label="d(S_g, S_h), mean of both directions")
+    return png(figure, 110)
+
+
+def membership_png(front: Front, most: int = 40) -> bytes:
+    """Heat map as a PNG: which member (row, the most frequent first) is in which front point.
+
+    Columns run from the smallest first objective to the largest. At most ``most`` members are
+    shown; the number behind a name is its share of the front's points.
+    """
+    from matplotlib.figure import Figure
+
+    from ensgan.report.figures import png
+
+    points = sorted(front, key=lambda point: front.values(point)[0])
+    counts = Counter(name for point in points for name in point.members)
+    names = sorted(counts, key=lambda name: (-counts[name], name))[:most]
+    present = [[name in point.members for point in points] for name in names]
+    size = (3 + 0.16 * max(len(points), 20), 1.2 + 0.2 * max(len(names), 4))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(present or [[False]], aspect="auto", cmap="Blues", vmin=0, vmax=1)
+    labels = [f"{name}  {counts[name] / len(points):.0%}" for name in names]
+    axes.set_yticks(range(len(names)), labels, fontsize=8, parse_math=False)
+    left_out = len(counts) - len(names)
+    axes.set(
+        xlabel=f"front points, by rising {front.axes[0].name}",
+        title=f"Members on the front{f' ({left_out} rarer ones left out)' if left_out else ''}",
+    )
+    return png(figure)

@@ -10,8 +10,8 @@ import numpy as np
 
 from ensgan.downstream import RankCorrelation, StrategyRow, rank_correlation
 from ensgan.evaluation.evaluate import Evaluation
-from ensgan.search import Evaluator
-from ensgan.types import PoolScores
+from ensgan.search import Evaluator, find_form
+from ensgan.types import DEFAULT_FORM, PoolScores
 
 METRICS = ("auc", "g_mean")
 """Test metrics that a study ranks by, the first one in the figures."""
@@ -99,14 +99,16 @@ def study_part(evaluation: Evaluation) -> StudyPart:
 
 
 def objectives(
-    scores: PoolScores, members: Sequence[str], inter: str = "symmetric"
+    scores: PoolScores, members: Sequence[str], inter: str = "symmetric", form: str = DEFAULT_FORM
 ) -> tuple[float, float | None]:
-    """Intra-d and Inter-d of members; a single one has no Inter-d."""
-    if len(members) == 1:
-        return float(scores.intra_d[scores.names.index(members[0])]), None
-    evaluator = Evaluator(scores, inter=inter)
-    intra, overlap, _, _ = evaluator.evaluate(evaluator.indices(members))
-    return intra, overlap
+    """Intra-d and Inter-d of members; a single one has no Inter-d.
+
+    Objectives of a form that needs the features are shown as the paper's.
+    """
+    form = "paper" if find_form(form).needs_features else form
+    evaluator = Evaluator(scores, inter=inter, objectives=form)
+    values = evaluator(evaluator.subsets([evaluator.indices(members)]))
+    return float(values.first[0]), None if len(members) == 1 else float(values.second[0])
 
 
 def _ensembles(evaluation: Evaluation) -> tuple[EvaluatedEnsemble, ...]:
@@ -118,7 +120,9 @@ def _ensembles(evaluation: Evaluation) -> tuple[EvaluatedEnsemble, ...]:
             continue
         runs = [run for run in evaluation.table.results if run.strategy.name == strategy.name]
         values = {metric: np.array([run.metrics[metric] for run in runs]) for metric in METRICS}
-        intra, inter = objectives(sweep.scores, strategy.members, sweep.spec.search.inter)
+        intra, inter = objectives(
+            sweep.scores, strategy.members, sweep.spec.search.inter, sweep.front.form
+        )
         found.setdefault(
             frozenset(strategy.members),
             EvaluatedEnsemble(

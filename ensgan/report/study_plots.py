@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
+from dataclasses import replace
 from typing import Any
 
 from ensgan.downstream import RankCorrelation
 from ensgan.evaluation.finished_sweep import FinishedSweep
+from ensgan.report.figures import draw_front, png
 from ensgan.report.study import METRICS, StudyPart, objectives
-from ensgan.types import read_objective
+from ensgan.types import Front
 
-INTRA_LABEL = read_objective("intra_d", maximise=True).label
-INTER_LABEL = read_objective("inter_d", maximise=False).label
 WORDS = {"auc": "AUC", "g_mean": "g-mean"}
 _MARKERS = "os^vDPX<>*hp"
 _RESOLUTION = 130
@@ -29,11 +28,7 @@ def front_figure(part: StudyPart) -> bytes:
     sweep = evaluation.sweep
     figure = Figure(figsize=(8, 5.5), layout="constrained")
     axes = figure.subplots()
-    line, points = front_places(sweep)
-    words = f"Pareto front ({len(points)})"
-    if line == ".":
-        words += f" of {', '.join(axis.name for axis in sweep.front.axes)}"
-    axes.plot(*zip(*points, strict=True), line, color="0.6", label=words, zorder=1)
+    draw_front(axes, comparable_front(sweep))
     drawn: dict[str, Any] = {}
     for strategy in evaluation.strategies:
         if not strategy.members or strategy.kind != "synthetic" or strategy.weights is not None:
@@ -41,7 +36,9 @@ def front_figure(part: StudyPart) -> bytes:
         # Draws of one strategy, and points of one front, share a mark.
         group = strategy.group.partition("/")[0]
         index = list(drawn).index(group) if group in drawn else len(drawn)
-        intra, inter = objectives(sweep.scores, strategy.members, sweep.spec.search.inter)
+        intra, inter = objectives(
+            sweep.scores, strategy.members, sweep.spec.search.inter, sweep.front.form
+        )
         color = f"C{index % 10}"
         label = None if group in drawn else group
         if inter is None:
@@ -51,23 +48,25 @@ def front_figure(part: StudyPart) -> bytes:
             marker = "*" if group == "selected" else _MARKERS[index % len(_MARKERS)]
             axes.scatter(inter, intra, s=size, marker=marker, color=color, label=label, zorder=2)
         drawn[group] = None
-    axes.set(xlabel=INTER_LABEL, ylabel=INTRA_LABEL, title=part.title)
+    axes.set(title=part.title)
     axes.legend(fontsize=8)
-    return _png(figure)
+    return png(figure, _RESOLUTION)
 
 
-def front_places(sweep: FinishedSweep) -> tuple[str, list[tuple[float, float]]]:
-    """Line style, and Inter-d and Intra-d of every front point by rising Inter-d.
+def comparable_front(sweep: FinishedSweep) -> Front:
+    """The sweep's front by Intra-d and Inter-d, whatever two objectives it was searched by.
 
-    A front of exactly these two objectives is a line, any other one a cloud of points.
+    Of other objectives the same ensembles are measured again; singles have no Inter-d and go.
     """
-    first, *others = (axis.key for axis in sweep.front.axes)
-    if first == "intra_d":
-        places = [(point.inter_d, point.intra_d) for point in sweep.front]
-    else:
-        found = (objectives(sweep.scores, p.members, sweep.spec.search.inter) for p in sweep.front)
-        places = [(inter, intra) for intra, inter in found if inter is not None]
-    return ".-" if (first, others) == ("intra_d", ["inter_d"]) else ".", sorted(places)
+    if [axis.key for axis in sweep.front.axes] == ["intra_d", "inter_d"]:
+        return sweep.front
+    points = []
+    for point in sweep.front:
+        intra, inter = objectives(sweep.scores, point.members, sweep.spec.search.inter)
+        if inter is not None:
+            points.append(replace(point, first=intra, second=inter))
+    keys = ("intra_d:max", f"inter_d:min:{sweep.spec.search.inter}")
+    return replace(sweep.front, objectives=keys, points=tuple(points))
 
 
 def usefulness_figure(part: StudyPart) -> bytes:
@@ -79,7 +78,7 @@ def usefulness_figure(part: StudyPart) -> bytes:
     for axes, score, label in zip(
         figure.subplots(1, 2, sharey=True),
         ("intra_d", "inter_d"),
-        (INTRA_LABEL, INTER_LABEL),
+        [axis.label for axis in comparable_front(part.evaluation.sweep).axes],
         strict=True,
     ):
         shown = [e for e in part.ensembles if getattr(e, score) is not None]
@@ -103,7 +102,7 @@ def usefulness_figure(part: StudyPart) -> bytes:
         axes.margins(x=0.15)  # room for the names
     figure.axes[0].set_ylabel(f"{WORDS[metric]} on the real test split (mean, standard error)")
     figure.suptitle(part.title)
-    return _png(figure)
+    return png(figure, _RESOLUTION)
 
 
 def correlation_words(found: RankCorrelation) -> str:
@@ -113,9 +112,3 @@ def correlation_words(found: RankCorrelation) -> str:
     return (
         f"Spearman's ρ {found.rho:.2f} [{found.low:.2f}, {found.high:.2f}], {found.pairs} ensembles"
     )
-
-
-def _png(figure: Any) -> bytes:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=_RESOLUTION)
-    return stream.getvalue()

@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ensgan.errors import InputError
-from ensgan.search.evaluator import Evaluator
+from ensgan.search.entry import search
+from ensgan.search.evaluator import Values
+from ensgan.search.ledger import ReportProgress
 from ensgan.search.masks import BoolArray
-from ensgan.search.rescore import inter_form
-from ensgan.search.run import ReportProgress
-from ensgan.search.select import check_pool
-from ensgan.search.strategies import search
-from ensgan.types import Float64Array, Front, PoolScores, Resamples, harmonic_mean
+from ensgan.search.pool import check_pool
+from ensgan.search.rescoring import evaluator_of, inter_of
+from ensgan.types import Float64Array, Front, PoolScores, Resamples
 
 _SEARCH_TRIALS = 30_000
 
@@ -44,8 +44,8 @@ class FrontConfidence:
         level: probability of the intervals, e.g. 0.95.
         rounds: resamples behind the intervals.
         covers: what was drawn again: ``("real points",)``, or ``("real points", "images")``.
-        intra_d, coverage: one interval a front point, in front order.
-        inter_d: likewise; None when only real points were drawn again, on which it does not
+        first, coverage: one interval per front point, in front order.
+        second: likewise; None when only real points were drawn again, on which it does not
             depend.
         membership: for every member, the share of re-searched resamples with it on the front.
         searches: resamples behind ``membership``.
@@ -54,9 +54,9 @@ class FrontConfidence:
     level: float
     rounds: int
     covers: tuple[str, ...]
-    intra_d: tuple[Interval, ...]
+    first: tuple[Interval, ...]
     coverage: tuple[Interval, ...]
-    inter_d: tuple[Interval, ...] | None
+    second: tuple[Interval, ...] | None
     membership: dict[str, float]
     searches: int
 
@@ -106,7 +106,7 @@ def bootstrap(
             f"bootstrap of {rounds} rounds, {searches} searches, level {level}: "
             "use rounds ≥ 1, searches ≥ 0 and 0 < level < 1"
         )
-    inter_form(front)  # refuses fronts of other objectives
+    evaluator_of(front, scores)  # refuses fronts of other objectives
     source = _source(scores, hits, seed)
     rounds, searches = min(rounds, source.most), min(searches, source.most)
     intervals = source.intervals(front, rounds, level)
@@ -129,7 +129,7 @@ class _Rounds(Protocol):
     most: int
 
     def intervals(self, front: Front, rounds: int, level: float) -> _Intervals:
-        """Of Intra-d, coverage and Inter-d."""
+        """Of the first objective, coverage and the second objective."""
 
     def pool(self, number: int) -> PoolScores:
         """The scores of one resample, to be searched."""
@@ -150,19 +150,10 @@ class _PointDraws:
         self._shares = _point_shares(scores, self._covered, hits)
 
     def intervals(self, front: Front, rounds: int, level: float) -> _Intervals:
-        """Percentiles over the draws; none of Inter-d, which does not depend on real points."""
-        evaluator, n = Evaluator(self._scores), self._scores.n_real
-        subsets = evaluator.subsets([evaluator.indices(point.members) for point in front])
-        unions = np.array([self._covered[row].any(axis=0) for row in subsets], np.float64)
-        weights = subsets * self._scores.counts
-        # Each point's part of each union's density, [P, N].
-        held = weights @ self._shares / weights.sum(axis=1, keepdims=True)
-        coverage, intra = np.empty((rounds, len(front))), np.empty((rounds, len(front)))
-        for number in range(rounds):
-            times = np.bincount(self._random.integers(0, n, n), minlength=n)
-            coverage[number] = unions @ times / n
-            intra[number] = harmonic_mean(held @ times, coverage[number])
-        return _percentiles(intra, level), _percentiles(coverage, level), None
+        """Percentiles over the draws; the second objective does not depend on real points."""
+        found = [_values(front, self.pool(number)) for number in range(rounds)]
+        first, coverage = (np.array([getattr(v, n) for v in found]) for n in ("first", "coverage"))
+        return _percentiles(first, level), _percentiles(coverage, level), None
 
     def pool(self, number: int) -> PoolScores:
         """The scores over a fresh draw of the real points."""
@@ -191,18 +182,13 @@ class _KeptParts:
 
         Fewer images reach fewer points, so the deviations are taken from the rounds' own mean.
         """
-        form = inter_form(front)
-        evaluator = Evaluator(self._scores, inter=form)
-        subsets = evaluator.subsets([evaluator.indices(point.members) for point in front])
-        found = [Evaluator(self.pool(number), inter=form)(subsets) for number in range(rounds)]
-        whole = evaluator(subsets)
-        intra, coverage, inter = (
-            self._around(
-                getattr(whole, name), np.array([getattr(each, name) for each in found]), level
-            )
-            for name in ("intra_d", "coverage", "inter_d")
+        found = [_values(front, self.pool(number)) for number in range(rounds)]
+        whole = _values(front, self._scores)
+        first, coverage, second = (
+            self._around(getattr(whole, name), np.array([getattr(v, name) for v in found]), level)
+            for name in ("first", "coverage", "second")
         )
-        return intra, tuple(Interval(each.low, min(1.0, each.high)) for each in coverage), inter
+        return first, tuple(Interval(i.low, min(1.0, i.high)) for i in coverage), second
 
     def _around(
         self, centre: Float64Array, draws: Float64Array, level: float
@@ -216,6 +202,12 @@ class _KeptParts:
         return self._scores.resample(number)
 
 
+def _values(front: Front, scores: PoolScores) -> Values:
+    """The front's ensembles under other scores."""
+    evaluator = evaluator_of(front, scores)
+    return evaluator(evaluator.subsets(evaluator.indices(point.members) for point in front))
+
+
 def _membership(
     front: Front,
     source: _Rounds,
@@ -224,7 +216,6 @@ def _membership(
     on_progress: ReportProgress | None,
 ) -> dict[str, float]:
     """Search resamples again: the share of them with each member on the front."""
-    form = inter_form(front)
     seen: Counter[str] = Counter()
     names: tuple[str, ...] = ()
     for number in range(searches):
@@ -234,7 +225,8 @@ def _membership(
             pool,
             trials=_SEARCH_TRIALS,
             seed=number,
-            inter=form,
+            inter=inter_of(front),
+            objectives=front.form,
             third=front.third,
             costs=None if front.third == "members" else costs,
         )

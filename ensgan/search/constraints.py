@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -29,6 +30,126 @@ class Budget:
     unit: str = "parameters"
 
 
+class Constraint(ABC):
+    """One condition on the members of an ensemble, for a batch of subsets and for moves.
+
+    A new constraint is a class of this kind and a line in :meth:`Constraints.resolve`.
+    """
+
+    @abstractmethod
+    def violation(self, subsets: BoolArray) -> Float64Array:
+        """How far each row of a bool [B,M] matrix is from meeting it; 0 meets it."""
+
+    @abstractmethod
+    def moves(self, inside: Int64Array, outside: Int64Array) -> BoolArray:
+        """Which entries of a neighbourhood keep it, bool [in+1, out+1].
+
+        Row i drops ``inside[i-1]`` (row 0 nothing), column j takes in ``outside[j-1]``.
+        """
+
+    def bound_only_above(self) -> Constraint:
+        """The part of it that growing cannot mend: what a subset that is too small must keep."""
+        return self
+
+
+@dataclass(frozen=True)
+class SizeLimits(Constraint):
+    """From ``low`` to ``high`` members."""
+
+    low: int
+    high: int
+
+    def violation(self, subsets: BoolArray) -> Float64Array:
+        """Members too few or too many."""
+        sizes = subsets.sum(axis=1).astype(np.float64)
+        amount: Float64Array = np.maximum(0.0, self.low - sizes)
+        amount += np.maximum(0.0, sizes - self.high)
+        return amount
+
+    def moves(self, inside: Int64Array, outside: Int64Array) -> BoolArray:
+        """By removals, swaps and additions alone."""
+        # Swaps keep the size: one answer for the inside of the table, one for each edge.
+        smaller, same, larger = (
+            self.low <= len(inside) + change <= self.high for change in (-1, 0, 1)
+        )
+        fits: BoolArray = np.full((len(inside) + 1, len(outside) + 1), same)
+        fits[1:, 0] = smaller
+        fits[0, 1:] = larger
+        return fits
+
+    def bound_only_above(self) -> Constraint:
+        """Any size up to ``high``."""
+        return SizeLimits(0, self.high)
+
+
+@dataclass(frozen=True)
+class Membership(Constraint):
+    """Members that may take part (bool [M]) and positions of those that must."""
+
+    allowed: BoolArray
+    required: Int64Array
+
+    def violation(self, subsets: BoolArray) -> Float64Array:
+        """Members that must not be in, and such that are missing."""
+        strange = subsets[:, ~self.allowed].sum(axis=1)
+        missing = (~subsets[:, self.required]).sum(axis=1)
+        amount: Float64Array = (strange + missing).astype(np.float64)
+        return amount
+
+    def moves(self, inside: Int64Array, outside: Int64Array) -> BoolArray:
+        """No required member leaves, no other than the allowed comes in."""
+        fits: BoolArray = np.ones((len(inside) + 1, len(outside) + 1), bool)
+        fits[:, 1:] = self.allowed[outside]
+        if len(self.required):
+            fits[1:] &= ~np.isin(inside, self.required)[:, None]
+        return fits
+
+
+@dataclass(frozen=True)
+class SnapshotLimit(Constraint):
+    """At most ``most`` snapshots of one GAN; ``gan`` int64 [M] numbers each member's."""
+
+    gan: Int64Array
+    most: int
+
+    def violation(self, subsets: BoolArray) -> Float64Array:
+        """1 where some GAN has too many."""
+        # A product with the table of who is whose counts all GANs of all subsets at once.
+        member_of = np.eye(int(self.gan.max()) + 1)[self.gan]
+        counts = subsets.astype(np.float64) @ member_of
+        amount: Float64Array = np.any(counts > self.most, axis=1).astype(np.float64)
+        return amount
+
+    def moves(self, inside: Int64Array, outside: Int64Array) -> BoolArray:
+        """Only the GAN of the member that comes in can have too many."""
+        held = np.bincount(self.gan[inside], minlength=int(self.gan.max()) + 1)
+        fits: BoolArray = np.ones((len(inside) + 1, len(outside) + 1), bool)
+        # A snapshot that takes the place of one of the same GAN leaves the count as it was.
+        after = np.repeat(held[self.gan[outside]][None, :] + 1, len(inside) + 1, axis=0)
+        after[1:] -= self.gan[inside][:, None] == self.gan[outside]
+        fits[:, 1:] = after <= self.most
+        return fits
+
+
+@dataclass(frozen=True)
+class CostLimit(Constraint):
+    """Summed costs (float64 [M] ≥ 0) of at most ``limit``."""
+
+    costs: Float64Array
+    limit: float
+
+    def violation(self, subsets: BoolArray) -> Float64Array:
+        """1 where the sum is above the limit."""
+        return (subsets @ self.costs > self.limit).astype(np.float64)
+
+    def moves(self, inside: Int64Array, outside: Int64Array) -> BoolArray:
+        """By the sum after the move."""
+        # Summed anew for the subset: a running sum would drift past a limit that is met exactly.
+        lost, gained = (np.append(0.0, self.costs[side]) for side in (inside, outside))
+        fits: BoolArray = (self.costs[inside].sum() - lost)[:, None] + gained <= self.limit
+        return fits
+
+
 @dataclass(frozen=True)
 class Constraints:
     """Constraints in terms of pool positions; make them with :meth:`resolve`.
@@ -38,9 +159,7 @@ class Constraints:
         allowed: bool [M], members that may take part.
         required: positions of the members that must take part.
         min_size, max_size: bounds of the number of members.
-        gan: int64 [M], number of each member's GAN.
-        max_per_gan: most snapshots of one GAN, or None.
-        costs, limit: the budget; costs are 0 and the limit infinite without one.
+        parts: every condition, these among them.
     """
 
     names: tuple[str, ...]
@@ -48,11 +167,7 @@ class Constraints:
     required: Int64Array
     min_size: int
     max_size: int
-    gan: Int64Array
-    max_per_gan: int | None
-    costs: Float64Array
-    limit: float
-    unit: str = field(default="parameters")
+    parts: tuple[Constraint, ...]
 
     @classmethod
     def resolve(
@@ -79,35 +194,36 @@ class Constraints:
             InputError: a pattern matches no member, or no ensemble can meet the constraints;
                 the message names the members that make it so.
         """
-        required = _matching(names, include, "include")
+        must = _matching(names, include, "include")
         excluded = _matching(names, exclude, "exclude")
-        both = [names[int(i)] for i in np.flatnonzero(required & excluded)]
+        both = [names[int(i)] for i in np.flatnonzero(must & excluded)]
         if both:
             raise InputError(f"both included and excluded: {', '.join(both)}")
-        gans = [name.rpartition("@")[0] or name for name in names]
-        order = {gan: number for number, gan in enumerate(dict.fromkeys(gans))}
-        costs = np.zeros(len(names)) if budget is None else costs_of(names, budget.costs)
-        constraints = cls(
-            names=tuple(names),
-            allowed=~excluded,
-            required=np.flatnonzero(required),
-            min_size=min_size,
-            max_size=len(names) if max_size is None else max_size,
-            gan=np.array([order[gan] for gan in gans], np.int64),
-            max_per_gan=max_per_gan,
-            costs=costs,
-            limit=np.inf if budget is None else float(budget.limit),
-            unit="parameters" if budget is None else budget.unit,
-        )
-        constraints._check_possible()
-        return constraints
+        allowed, required = ~excluded, np.flatnonzero(must)
+        largest = len(names) if max_size is None else max_size
+        _check_sizes(names, allowed, required, min_size, largest)
+        # What cannot be met is refused here, where the members that make it so are still known by
+        # name; a sampler would only find nothing.
+        parts: list[Constraint] = [
+            SizeLimits(min_size, largest),
+            Membership(allowed, required),
+        ]
+        if max_per_gan is not None:
+            gans = [name.rpartition("@")[0] or name for name in names]
+            order = {gan: number for number, gan in enumerate(dict.fromkeys(gans))}
+            snapshots = SnapshotLimit(np.array([order[gan] for gan in gans]), max_per_gan)
+            _check_snapshots(names, allowed, required, min_size, snapshots)
+            parts.append(snapshots)
+        if budget is not None:
+            costs = costs_of(names, budget.costs)
+            _check_budget(names, allowed, required, min_size, costs, budget)
+            parts.append(CostLimit(costs, float(budget.limit)))
+        return cls(tuple(names), allowed, required, min_size, largest, tuple(parts))
 
     @property
     def free(self) -> Int64Array:
         """Positions of the members the search may put in or leave out."""
-        free = self.allowed.copy()
-        free[self.required] = False
-        return np.flatnonzero(free)
+        return self.outside(self.required)
 
     def at_most(self) -> int:
         """An upper bound of the number of allowed subsets (exact when only sizes are limited)."""
@@ -121,120 +237,90 @@ class Constraints:
         free[inside] = False
         return np.flatnonzero(free)
 
-    def feasible(self, subsets: BoolArray) -> BoolArray:
-        """Which rows of a bool [B,M] matrix meet every constraint."""
-        sizes = subsets.sum(axis=1)
-        fits: BoolArray = (sizes >= self.min_size) & (sizes <= self.max_size)
-        fits &= ~subsets[:, ~self.allowed].any(axis=1)
-        fits &= subsets[:, self.required].all(axis=1)
-        fits &= self.within_limits(subsets)
-        return fits
-
-    def pairs(self, first: Int64Array, second: Int64Array) -> Int64Array:
-        """Which of the ensembles {first[i], second[i]} are allowed, as positions."""
-        fits = self.allowed[first] & self.allowed[second]
-        fits &= self.min_size <= 2 <= self.max_size
-        if len(self.required):
-            there = np.isin(first, self.required).astype(np.int64) + np.isin(second, self.required)
-            fits &= there == len(self.required)
-        if self.max_per_gan == 1:
-            fits &= self.gan[first] != self.gan[second]
-        fits &= self.costs[first] + self.costs[second] <= self.limit
-        return np.flatnonzero(fits)
-
-    def within_limits(self, subsets: BoolArray) -> BoolArray:
-        """Which rows of a bool [B,M] matrix keep the limits that growing can only break."""
-        fits = np.ones(len(subsets), bool)
-        if self.max_per_gan is not None:
-            member_of = np.eye(int(self.gan.max()) + 1)[self.gan]
-            fits &= (subsets.astype(np.float64) @ member_of <= self.max_per_gan).all(axis=1)
-        if np.isfinite(self.limit):
-            fits &= subsets @ self.costs <= self.limit
-        return fits
-
     def violation(self, subsets: BoolArray) -> Float64Array:
         """How far each row of a bool [B,M] matrix is from feasible; 0 is feasible."""
-        sizes = subsets.sum(axis=1).astype(np.float64)
-        amount: Float64Array = np.maximum(0, self.min_size - sizes) + np.maximum(
-            0, sizes - self.max_size
-        )
-        amount += subsets[:, ~self.allowed].sum(axis=1) + (~subsets[:, self.required]).sum(axis=1)
-        amount += ~self.within_limits(subsets)
-        return amount
+        total: Float64Array = np.sum([part.violation(subsets) for part in self.parts], axis=0)
+        return total
 
-    def moves(self, inside: Int64Array, outside: Int64Array) -> BoolArray:
-        """Which entries of a neighbourhood are allowed: bool [len(inside)+1, len(outside)+1].
-
-        ``inside`` itself need not meet the lower bound of the size.
-        """
-        rows, columns = len(inside) + 1, len(outside) + 1
-        smaller, same, larger = (
-            self.min_size <= len(inside) + change <= self.max_size for change in (-1, 0, 1)
-        )
-        fits: BoolArray = np.full((rows, columns), same)
-        fits[1:, 0] = smaller
-        fits[0, 1:] = larger
-        if len(self.required):
-            fits[1:] &= ~np.isin(inside, self.required)[:, None]
-        fits[:, 1:] &= self.allowed[outside]
-        if self.max_per_gan is not None:
-            held = np.bincount(self.gan[inside], minlength=int(self.gan.max()) + 1)
-            after = np.broadcast_to(held[self.gan[outside]] + 1, (rows, len(outside))).copy()
-            after[1:] -= self.gan[inside][:, None] == self.gan[outside]
-            fits[:, 1:] &= after <= self.max_per_gan
-        if np.isfinite(self.limit):
-            lost = np.concatenate(([0.0], self.costs[inside]))
-            gained = np.concatenate(([0.0], self.costs[outside]))
-            fits &= (self.costs[inside].sum() - lost)[:, None] + gained <= self.limit
+    def feasible(self, subsets: BoolArray) -> BoolArray:
+        """Which rows of a bool [B,M] matrix meet every constraint."""
+        fits: BoolArray = self.violation(subsets) == 0
         return fits
 
-    def _check_possible(self) -> None:
-        required = [self.names[i] for i in self.required]
-        usable = [name for name, allowed in zip(self.names, self.allowed, strict=True) if allowed]
-        if self.min_size < 2:
-            raise InputError(f"min_size {self.min_size}: an ensemble needs at least 2 members")
-        if self.max_size < self.min_size:
-            raise InputError(f"max_size {self.max_size} is below min_size {self.min_size}")
-        if len(required) > self.max_size:
-            raise InputError(
-                f"{len(required)} included members exceed max_size {self.max_size}: "
-                f"{_some(required)}"
-            )
-        if len(usable) < self.min_size:
-            raise InputError(
-                f"only {len(usable)} members are left for min_size {self.min_size}"
-                + (f": {', '.join(usable)}" if usable else ": all are excluded")
-            )
-        self._check_gans(required)
-        self._check_budget(required)
+    def moves(self, inside: Int64Array, outside: Int64Array, *, growing: bool = False) -> BoolArray:
+        """Which entries of a neighbourhood are allowed: bool [len(inside)+1, len(outside)+1].
 
-    def _check_gans(self, required: list[str]) -> None:
-        if self.max_per_gan is None:
-            return
-        if self.max_per_gan < 1:
-            raise InputError(f"max_per_gan {self.max_per_gan} must be at least 1")
-        counts = np.bincount(self.gan[self.required], minlength=int(self.gan.max()) + 1)
-        for gan in np.flatnonzero(counts > self.max_per_gan):
-            same = [self.names[i] for i in self.required if self.gan[i] == gan]
-            raise InputError(
-                f"max_per_gan {self.max_per_gan} forbids the included {', '.join(same)} together"
-            )
-        room = np.minimum(np.bincount(self.gan[self.allowed]), self.max_per_gan).sum()
-        if room < self.min_size:
-            raise InputError(
-                f"with max_per_gan {self.max_per_gan} the allowed members make ensembles of at "
-                f"most {room}, below min_size {self.min_size}"
-            )
+        ``inside`` itself need not meet the constraints. ``growing`` lets subsets be too small as
+        long as members can still be added.
+        """
+        # While an ensemble is grown to min_size, only what more members cannot mend may stop it.
+        parts = [part.bound_only_above() for part in self.parts] if growing else self.parts
+        fits: BoolArray = np.ones((len(inside) + 1, len(outside) + 1), bool)
+        for part in parts:
+            fits &= part.moves(inside, outside)
+        return fits
 
-    def _check_budget(self, required: list[str]) -> None:
-        cheapest = np.sort(self.costs[self.free])[: max(0, self.min_size - len(required))]
-        least = float(self.costs[self.required].sum() + cheapest.sum())
-        if least > self.limit:
-            reason = f" with {_some(required)}" if required else ""
-            raise InputError(
-                f"the cheapest ensemble of {max(self.min_size, len(required))}{reason} costs "
-                f"{least:g} {self.unit}, above the budget of {self.limit:g}"
-            )
+
+def _check_sizes(
+    names: Sequence[str], allowed: BoolArray, required: Int64Array, low: int, high: int
+) -> None:
+    usable = [names[int(i)] for i in np.flatnonzero(allowed)]
+    if low < 2:
+        raise InputError(f"min_size {low}: an ensemble needs at least 2 members")
+    if high < low:
+        raise InputError(f"max_size {high} is below min_size {low}")
+    if len(required) > high:
+        raise InputError(
+            f"{len(required)} included members exceed max_size {high}: "
+            f"{_some([names[int(i)] for i in required])}"
+        )
+    if len(usable) < low:
+        raise InputError(
+            f"only {len(usable)} members are left for min_size {low}"
+            + (f": {', '.join(usable)}" if usable else ": all are excluded")
+        )
+
+
+def _check_snapshots(
+    names: Sequence[str],
+    allowed: BoolArray,
+    required: Int64Array,
+    min_size: int,
+    snapshots: SnapshotLimit,
+) -> None:
+    gan, most = snapshots.gan, snapshots.most
+    if most < 1:
+        raise InputError(f"max_per_gan {most} must be at least 1")
+    counts = np.bincount(gan[required], minlength=int(gan.max()) + 1)
+    for crowded in np.flatnonzero(counts > most):
+        same = [names[int(i)] for i in required if gan[i] == crowded]
+        raise InputError(f"max_per_gan {most} forbids the included {', '.join(same)} together")
+    room = np.minimum(np.bincount(gan[allowed]), most).sum()
+    if room < min_size:
+        raise InputError(
+            f"with max_per_gan {most} the allowed members make ensembles of at most {room}, below "
+            f"min_size {min_size}"
+        )
+
+
+def _check_budget(
+    names: Sequence[str],
+    allowed: BoolArray,
+    required: Int64Array,
+    min_size: int,
+    costs: Float64Array,
+    budget: Budget,
+) -> None:
+    free = np.setdiff1d(np.flatnonzero(allowed), required)
+    # The required members are given; the cheapest others complete the smallest ensemble.
+    cheapest = np.sort(costs[free])[: max(0, min_size - len(required))]
+    least = float(costs[required].sum() + cheapest.sum())
+    if least > budget.limit:
+        reason = f" with {_some([names[int(i)] for i in required])}" if len(required) else ""
+        raise InputError(
+            f"the cheapest ensemble of {max(min_size, len(required))}{reason} costs "
+            f"{least:g} {budget.unit}, above the budget of {budget.limit:g}"
+        )
 
 
 def costs_of(names: Sequence[str], costs: Mapping[str, float]) -> Float64Array:

@@ -1,39 +1,81 @@
 """Exact objectives of many subsets at once, without a single distance.
 
-Masks are packed into 64-bit words: a union is an OR, its coverage a population count. Dense
-batches read the OR of eight members at a time from a table; neighbourhoods reuse the unions that
-leave one member out.
+Masks are packed into 64-bit words: a union is an OR, its coverage a population count. Subsets are
+evaluated in two ways that must agree (a property test holds them together): from the definition,
+and as the single moves away from one subset, which the search asks for a thousand times more often.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from functools import cached_property
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from ensgan.errors import InputError, unknown_name
-from ensgan.search import exchange, kernels
-from ensgan.search.lookup import pair_sums, sums_of_eight, unions_of_eight
-from ensgan.search.masks import BLOCK_BYTES, BoolArray, UInt64Array, pack_words, popcount
-from ensgan.search.objectives import ObjectiveTables, tables_from_scores
-from ensgan.search.values import Neighbourhood, Values
-from ensgan.types import Float64Array, Int64Array, PoolScores, harmonic_mean
+from ensgan.search.forms import FormInputs, find_form
+from ensgan.search.masks import (
+    BLOCK_BYTES,
+    BoolArray,
+    UInt64Array,
+    covered_points,
+    leave_one_out,
+    pack_words,
+    popcount,
+)
+from ensgan.search.tables import Ensembles, ObjectiveTables
+from ensgan.types import DEFAULT_FORM, Float64Array, FrontPoint, Int64Array, PoolScores
+
+
+@dataclass(frozen=True)
+class Values:
+    """Objectives of B subsets, each float64 [B] (or [rows, columns] of a neighbourhood).
+
+    ``mean`` is the share-weighted mean of the form's linear table (of densities, in the paper's
+    form), ``coverage`` the share of real points that the OR of the masks covers.
+    """
+
+    first: Float64Array
+    second: Float64Array
+    mean: Float64Array
+    coverage: Float64Array
+
+
+@dataclass(frozen=True)
+class Neighbourhood:
+    """Every subset one addition, removal or swap away from ``members``.
+
+    Entry [i, j] of ``values`` drops ``removed[i-1]`` and takes in ``added[j-1]``; row 0 removes
+    nothing, column 0 adds nothing, so [0, 0] is the subset itself. Subsets of fewer than two
+    members have the second objective nan.
+    """
+
+    members: tuple[int, ...]
+    removed: Int64Array
+    added: Int64Array
+    values: Values
+
+    def subset(self, row: int, column: int) -> tuple[int, ...]:
+        """The members of entry [row, column], ascending."""
+        kept = set(self.members)
+        if row:
+            kept.discard(int(self.removed[row - 1]))
+        if column:
+            kept.add(int(self.added[column - 1]))
+        return tuple(sorted(kept))
 
 
 class Evaluator:
-    """Exact (Intra-d, Inter-d, density, coverage) of subsets of a pool.
+    """Exact objectives of the subsets of a pool.
 
     Args:
-        scores: a scored pool, or tables made by hand (precision/recall form, for example).
+        scores: a scored pool, or the tables of a form that needs more than scores.
         inter: form of Inter-d, ``symmetric`` or ``directed``; ignored for tables.
-        kernel: ``numpy``, ``numba`` (compiled; needs the numba package) or ``auto`` (compiled
-            when this process has compiled already, so that a short job never waits for it).
+        objectives: form of the objectives, by name; ignored for tables.
 
     Raises:
-        InputError: unknown form or kernel, or numba asked for and not installed.
+        InputError: an unknown form, or one that needs the features.
         DataError: scores no ensemble can be scored with.
 
     Source: the decomposition is exact because the radii of the real points are fixed (Naeem et
@@ -45,24 +87,22 @@ class Evaluator:
         scores: PoolScores | ObjectiveTables,
         *,
         inter: str = "symmetric",
-        kernel: str = "auto",
+        objectives: str = DEFAULT_FORM,
     ) -> None:
         if isinstance(scores, PoolScores):
-            scores = tables_from_scores(scores, inter)
+            scores = find_form(objectives).tables(FormInputs(scores, inter))
         self.tables = scores
         self.names = scores.names
-        self.objectives = scores.objectives
         self.points = scores.points
         self.shares = scores.shares
+        # Weighted once: a union's mean is then a quotient of two plain sums.
         self.linear = scores.shares * scores.linear
+        # A diagonal of 0 lets a product of matrices sum the pairs.
         self.pair = np.where(np.eye(len(self.names), dtype=bool), 0.0, scores.pair)
         self.words = pack_words(scores.masks)
+        # Words first: the sum over them then runs along whole rows of members.
+        self._columns = np.ascontiguousarray(self.words.T)
         self._index = {name: index for index, name in enumerate(self.names)}
-        self._kernel = kernel
-        if kernel not in kernels.KERNELS:
-            raise InputError(unknown_name("kernel", kernel, kernels.KERNELS))
-        if kernel == "numba":
-            kernels.load()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -91,7 +131,7 @@ class Evaluator:
         return matrix
 
     def __call__(self, subsets: npt.ArrayLike) -> Values:
-        """Evaluate subsets given as bool [B,M]; fewer than two members give Inter-d nan.
+        """Evaluate subsets given as bool [B,M]; below two members the second objective is nan.
 
         Raises:
             InputError: another shape.
@@ -99,83 +139,77 @@ class Evaluator:
         matrix = np.ascontiguousarray(subsets, dtype=np.bool_)
         if matrix.ndim != 2 or matrix.shape[1] != len(self):
             raise InputError(f"subsets must be [B,{len(self)}], not {list(matrix.shape)}")
-        compiled = self._compiled
-        if compiled is not None:
-            flags = np.zeros((len(matrix), (len(self) + 15) // 16 * 16), np.bool_)
-            flags[:, : len(self)] = matrix
-            tables = (self._groups, *self._sums, self.points)
-            values = Values(*compiled.batch(flags.view(np.uint64), *tables))
-            return self._with_fidelity(values, matrix)
-        covered = np.empty(len(matrix), np.int64)
-        block = max(1, BLOCK_BYTES // (8 * max(self.words.shape[1], len(self))))
-        for start in range(0, len(matrix), block):
-            rows = matrix[start : start + block]
-            covered[start : start + block] = popcount(self._union(rows)).sum(axis=1)
         weights = matrix.astype(np.float64)
-        sizes = weights.sum(axis=1)
-        pair_sum = 0.5 * np.einsum("bm,bm->b", weights @ self.pair, weights)
-        values = self._values(
-            weights @ self.linear, weights @ self.shares, covered, pair_sum, sizes
+        return self._values(
+            linear=weights @ self.linear,
+            shares=weights @ self.shares,
+            covered=covered_points(self.words, matrix),
+            # Every pair is met from both sides; the diagonal is 0.
+            pair_sum=0.5 * np.einsum("bm,bm->b", weights @ self.pair, weights),
+            sizes=weights.sum(axis=1),
+            subsets=lambda: matrix,
         )
-        return self._with_fidelity(values, matrix)
-
-    def pairs(self, first: Int64Array, second: Int64Array) -> Values:
-        """Evaluate the ensembles {first[i], second[i]}: two members each, so no table is needed."""
-        covered = np.empty(len(first), np.int64)
-        block = max(1, BLOCK_BYTES // (16 * self.words.shape[1]))
-        for start in range(0, len(first), block):
-            rows = slice(start, start + block)
-            union = self.words[first[rows]] | self.words[second[rows]]
-            covered[rows] = popcount(union).sum(axis=1)
-        values = self._values(
-            self.linear[first] + self.linear[second],
-            self.shares[first] + self.shares[second],
-            covered,
-            self.pair[first, second],
-            np.full(len(first), 2.0),
-        )
-        if self.tables.fidelity is None:
-            return values
-        return self._with_fidelity(values, self.subsets(np.column_stack((first, second)).tolist()))
-
-    def _with_fidelity(self, values: Values, matrix: BoolArray) -> Values:
-        """The same with Intra-d from the tables' own fidelity, where they have one."""
-        fidelity = self.tables.fidelity
-        return values if fidelity is None else replace(values, intra_d=fidelity(matrix))
 
     def evaluate(
         self, members: Sequence[int], weights: Sequence[float] | None = None
     ) -> tuple[float, float, float, float]:
-        """(Intra-d, Inter-d, density, coverage) of one subset, optionally with member weights.
+        """First and second objective, mean of the linear table and coverage of one subset.
 
-        With weights w (≥ 0, sum 1) density is Σ w·density_g and coverage that of the members
-        with w > 0; Inter-d stays the unweighted mean over pairs.
+        With weights w (≥ 0, sum 1) the mean is Σ w·linear and coverage that of the members with
+        w > 0; the second objective stays the unweighted mean over pairs.
 
         Raises:
-            InputError: fewer than two members, or weights that are no distribution.
+            InputError: fewer than two members, weights that are no distribution, or a form that
+                knows no weights.
         """
         chosen = list(members)
         if len(set(chosen)) < 2:
             raise InputError(f"an ensemble needs at least 2 members, not {len(set(chosen))}")
         values = self(self.subsets([chosen]))
-        intra, inter = float(values.intra_d[0]), float(values.inter_d[0])
-        density, coverage = float(values.density[0]), float(values.coverage[0])
+        second = float(values.second[0])
         if weights is None:
-            return intra, inter, density, coverage
+            return float(values.first[0]), second, float(values.mean[0]), float(values.coverage[0])
         w = np.asarray(weights, np.float64)
         if w.shape != (len(chosen),) or not (w >= 0).all() or abs(w.sum() - 1) > 1e-9:
             raise InputError(
                 f"weights must be {len(chosen)} numbers ≥ 0 of sum 1, not {w.tolist()}"
             )
-        if self.tables.fidelity is not None:
-            raise InputError("member weights go with density and coverage only")
-        density = float(w @ self.tables.linear[chosen])
+        if self.tables.whole is not None:
+            raise InputError(
+                "member weights go with density and coverage only: this form has no use for them"
+            )
+        mean = float(w @ self.tables.linear[chosen])
         used = [index for index, share in zip(chosen, w, strict=True) if share > 0]
-        union = np.bitwise_or.reduce(self.words[used], axis=0)
-        coverage = float(popcount(union).sum()) / self.points
-        return float(harmonic_mean(density, coverage)), inter, density, coverage
+        coverage = float(covered_points(self.words, self.subsets([used]))[0]) / self.points
+        return (
+            float(self.tables.combine(np.array(mean), np.array(coverage))),
+            second,
+            mean,
+            coverage,
+        )
 
-    def neighbours(
+    def front_points(self, members: Sequence[Sequence[int]]) -> list[FrontPoint]:
+        """Ensembles of two and more members with all that the form says about them."""
+        subsets = self.subsets(members)
+        values = self(subsets)
+        shares = subsets * self.shares
+        columns = (values.first, values.second, values.mean, values.coverage)
+        ensembles = Ensembles(*columns, shares / shares.sum(axis=1, keepdims=True))
+        return self._points([tuple(sorted(chosen)) for chosen in members], ensembles)
+
+    def weighted_point(self, members: Sequence[int], weights: Sequence[float]) -> FrontPoint:
+        """One ensemble with member weights, its members in the given order.
+
+        Raises:
+            InputError: as :meth:`evaluate`.
+        """
+        first, second, mean, coverage = np.array(self.evaluate(members, weights))[:, None]
+        row = np.zeros((1, len(self)))
+        row[0, list(members)] = weights
+        ensemble = Ensembles(first, second, mean, coverage, row)
+        return self._points([tuple(members)], ensemble, tuple(weights))[0]
+
+    def moves(
         self,
         members: Sequence[int],
         added: npt.ArrayLike | None = None,
@@ -191,58 +225,118 @@ class Evaluator:
         """
         inside = np.array(sorted(members), np.int64)
         if added is None:
-            free = np.ones(len(self), bool)
-            free[inside] = False
-            added = np.flatnonzero(free)
+            out = np.ones(len(self), bool)
+            out[inside] = False
+            added = np.flatnonzero(out)
         outside = np.asarray(added, np.int64)
-        places = np.arange(len(inside))
+        leaving = inside if removed is None else np.asarray(removed, np.int64)
+        # An OR cannot be taken back, so the union without each member is made, not subtracted.
+        unions = leave_one_out(self.words[inside])
         if removed is not None:
-            places = np.searchsorted(inside, np.asarray(removed, np.int64))
-        compiled = self._compiled
-        evaluate = exchange.neighbours if compiled is None else compiled.neighbours
-        tables = (self.pair, self.linear, self.shares, self.points)
-        values = Values(*evaluate(self.words, inside, places, outside, *tables))
-        near = Neighbourhood(tuple(inside.tolist()), inside[places], outside, values)
-        if self.tables.fidelity is None:
-            return near
-        shape = values.intra_d.shape
-        entries = [near.subset(*divmod(entry, shape[1])) for entry in range(values.intra_d.size)]
-        intra = self.tables.fidelity(self.subsets(entries)).reshape(shape)
-        return replace(near, values=replace(values, intra_d=intra))
+            unions = unions[np.concatenate(([0], 1 + np.searchsorted(inside, leaving)))]
+        # The pair sum changes by what leaves and what comes in, less the pair of both.
+        with_inside = self.pair[inside].sum(axis=0)  # [M]: each member's sum with the subset
+        left = 0.5 * with_inside[inside].sum() - _after_zero(with_inside[leaving])
+        pair_sum = left[:, None] + _after_zero(with_inside[outside])
+        pair_sum[1:, 1:] -= self.pair[leaving].take(outside, axis=1)
+        sizes = np.full(pair_sum.shape, float(len(inside)))
+        sizes[1:, 0] -= 1.0
+        sizes[0, 1:] += 1.0
+        values = self._values(
+            linear=_exchanged(self.linear, inside, leaving, outside),
+            shares=_exchanged(self.shares, inside, leaving, outside),
+            covered=self._covered_with(unions, outside),
+            pair_sum=pair_sum,
+            sizes=sizes,
+            subsets=lambda: self._exchanges(inside, leaving, outside),
+        )
+        return Neighbourhood(tuple(inside.tolist()), leaving, outside, values)
+
+    def _exchanges(self, inside: Int64Array, leaving: Int64Array, added: Int64Array) -> BoolArray:
+        """The entries of a neighbourhood as subsets, row by row."""
+        subsets = np.zeros((len(leaving) + 1, len(added) + 1, len(self)), bool)
+        subsets[:, :, inside] = True
+        subsets[np.arange(1, len(leaving) + 1), :, leaving] = False
+        subsets[:, np.arange(1, len(added) + 1), added] = True
+        return subsets.reshape(-1, len(self))
+
+    def _covered_with(self, unions: UInt64Array, added: Int64Array) -> npt.NDArray[np.int64]:
+        """Points covered by each union alone (column 0) and with each added member's mask."""
+        covered = np.empty((len(unions), len(added) + 1), np.int64)
+        covered[:, 0] = popcount(unions).sum(axis=1)
+        incoming = self._columns.take(added, axis=1)
+        # Counts of fewer than 65,536 points fit into 16 bits: a quarter of the memory to add up.
+        narrow = np.uint16 if self.points < 65536 else np.int64
+        block = max(1, BLOCK_BYTES // (8 * max(1, len(added)) * unions.shape[1]))
+        for start in range(0, len(unions), block):
+            union = unions[start : start + block].T[:, :, None] | incoming[:, None, :]
+            bits = np.add.reduce(popcount(union), axis=0, dtype=narrow)
+            covered[start : start + block, 1:] = bits
+        return covered
 
     def _values(
         self,
+        *,
         linear: Float64Array,
         shares: Float64Array,
         covered: npt.NDArray[np.int64],
         pair_sum: Float64Array,
         sizes: Float64Array,
+        subsets: Callable[[], BoolArray],
     ) -> Values:
-        density = np.divide(linear, shares, out=np.zeros_like(linear), where=shares > 0)
+        """From sums to objectives: the one place where the form comes in."""
+        # Sums that were changed step by step leave a rest where nobody is in; without a pair
+        # the second objective is nan.
+        alone = sizes < 2
+        if alone.any():
+            empty = sizes < 1
+            linear, shares = np.where(empty, 0.0, linear), np.where(empty, 1.0, shares)
+            sizes = np.where(alone, np.nan, sizes)
+        mean: Float64Array = linear / shares
         coverage = covered / self.points
-        pairs = 0.5 * sizes * (sizes - 1)
-        inter = np.divide(pair_sum, pairs, out=np.full_like(pair_sum, np.nan), where=pairs > 0)
-        return Values(harmonic_mean(density, coverage), inter, density, coverage)
+        second: Float64Array = pair_sum / (0.5 * sizes * (sizes - 1))
+        if self.tables.whole is None:
+            first = self.tables.combine(mean, coverage)
+        else:
+            first = self.tables.whole(subsets()).reshape(mean.shape)
+        return Values(first, second, mean, coverage)
 
-    @property
-    def _compiled(self) -> kernels.Compiled | None:
-        if self._kernel == "numpy":
-            return None
-        if self._kernel == "auto" and not kernels.loaded():
-            return None
-        return kernels.load()
+    def _points(
+        self,
+        members: Sequence[tuple[int, ...]],
+        ensembles: Ensembles,
+        weights: tuple[float, ...] | None = None,
+    ) -> list[FrontPoint]:
+        measures = {
+            name: column.tolist() for name, column in self.tables.describe(ensembles).items()
+        }
+        density, coverage = (measures.pop(name, None) for name in ("density", "coverage"))
+        return [
+            FrontPoint(
+                tuple(self.names[m] for m in chosen),
+                float(ensembles.first[i]),
+                float(ensembles.second[i]),
+                None if density is None else density[i],
+                None if coverage is None else coverage[i],
+                weights,
+                tuple((name, column[i]) for name, column in measures.items()),
+                self.tables.keys,
+            )
+            for i, chosen in enumerate(members)
+        ]
 
-    @cached_property
-    def _groups(self) -> UInt64Array:
-        return unions_of_eight(self.words)
 
-    @cached_property
-    def _sums(self) -> tuple[Float64Array, Float64Array, Float64Array]:
-        return pair_sums(self.pair), sums_of_eight(self.linear), sums_of_eight(self.shares)
+_ZERO = np.zeros(1)
 
-    def _union(self, rows: BoolArray) -> UInt64Array:
-        codes = np.packbits(rows, axis=1, bitorder="little")
-        union: UInt64Array = self._groups[0].take(codes[:, 0], axis=0)
-        for group in range(1, codes.shape[1]):
-            union |= self._groups[group].take(codes[:, group], axis=0)
-        return union
+
+def _exchanged(
+    values: Float64Array, inside: Int64Array, leaving: Int64Array, added: Int64Array
+) -> Float64Array:
+    """Sum over the subset after each exchange, [len(leaving)+1, len(added)+1]."""
+    left = values[inside].sum() - _after_zero(values[leaving])
+    total: Float64Array = left[:, None] + _after_zero(values[added])
+    return total
+
+
+def _after_zero(values: Float64Array) -> Float64Array:
+    return np.concatenate((_ZERO, values))

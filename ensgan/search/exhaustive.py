@@ -1,9 +1,9 @@
 """Every ensemble up to a size, with an exact bound: proves the front of small ensembles.
 
 Partial subsets are extended in pool order. A partial subset is dropped when no completion to the
-size in hand can enter the front: its Inter-d is at least the pairs it has plus the cheapest
-pairs it must still take in (a third objective likewise), its Intra-d at most what the best
-densities and the largest gains in coverage allow (gains only shrink as a union grows).
+size in hand can enter the front: its second objective is at least the pairs it has plus the
+cheapest pairs it must still take in (a third objective likewise), its first at most what the best
+means and the largest gains in coverage allow (gains only shrink as a union grows).
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ensgan.search.local import LocalSearch
+from ensgan.search.ledger import SearchLedger
+from ensgan.search.local_search import LocalSearch
 from ensgan.search.masks import BoolArray, UInt64Array, popcount
 from ensgan.search.pareto import TIE
-from ensgan.search.run import SearchRun
-from ensgan.types import Float64Array, Int64Array, harmonic_mean
+from ensgan.types import Float64Array, Int64Array
 
 _BLOCK = 4096
 _HEAD_START = 150  # local search steps before: the better the front, the more is pruned
@@ -45,35 +45,35 @@ class _Partial:
         )
 
 
-def exhaustive(run: SearchRun, starts: Sequence[Sequence[int]] = ()) -> None:
+def exhaustive(ledger: SearchLedger, starts: Sequence[Sequence[int]] = ()) -> None:
     """Search size after size until the budget or the largest size is reached.
 
-    The run's label says which sizes are proven: ``:2-4`` means that no ensemble of 2 to 4
+    The ledger's ``proven`` says which sizes are proven: ``:2-4`` means that no ensemble of 2 to 4
     allowed members is missing. Without a budget the largest size is max_size.
     """
-    local = LocalSearch(run, starts)
+    local = LocalSearch(ledger, starts)
     for _ in range(_HEAD_START):
-        if run.finished or local.complete:
+        if ledger.finished or local.complete:
             break
         local.step()
-    search = _Enumeration(run)
-    for size in range(run.constraints.min_size, run.constraints.max_size + 1):
+    search = _Enumeration(ledger)
+    for size in range(ledger.constraints.min_size, ledger.constraints.max_size + 1):
         if not search.prove(size):
             return
-        run.label = f":{run.constraints.min_size}-{size}"
+        ledger.proven = f":{ledger.constraints.min_size}-{size}"
 
 
 class _Enumeration:
     """Branch and bound over the subsets of one size at a time."""
 
-    def __init__(self, run: SearchRun) -> None:
-        self.run = run
-        self.evaluator = run.evaluator
-        constraints = run.constraints
+    def __init__(self, ledger: SearchLedger) -> None:
+        self.ledger = ledger
+        self.evaluator = ledger.evaluator
+        constraints = ledger.constraints
         self.required = constraints.required
         self.order = constraints.free
         self.cheapest_pair = self._cheapest_pair()
-        self.cheapest = np.concatenate(([0.0], np.cumsum(np.sort(run.costs[self.order]))))
+        self.cheapest = np.concatenate(([0.0], np.cumsum(np.sort(ledger.costs[self.order]))))
 
     def prove(self, size: int) -> bool:
         """Enumerate all subsets of ``size`` members; False when the budget ended before."""
@@ -82,7 +82,7 @@ class _Enumeration:
             return True
         stack = [(self._root(), np.zeros(1, np.int64))]
         while stack:
-            if self.run.finished:
+            if self.ledger.finished:
                 return False
             partial, first = stack.pop()
             missing = size - partial.members.shape[1]
@@ -135,49 +135,56 @@ class _Enumeration:
 
     def _hopeful(self, child: _Partial, first: Int64Array, size: int) -> BoolArray:
         missing = size - child.members.shape[1]
+        # Pairs still to come: the cheapest later members' pairs with what is in, and among
+        # themselves at least as many of the cheapest pair of all.
         least = child.pair_sum
         if missing:
             later = np.arange(len(self.order))[None, :] >= first[:, None]
             sums = np.where(later, child.to_subset[:, self.order], np.inf)
             least = least + np.partition(sums, missing - 1, axis=1)[:, :missing].sum(axis=1)
             least = least + 0.5 * missing * (missing - 1) * self.cheapest_pair
-        inter = least / (0.5 * size * (size - 1))
-        cost = self.run.costs[child.members].sum(axis=1) + self.cheapest[missing]
-        needed = self.run.archive.best_intra(inter, cost)
-        hopeful = self._intra_bound(child, missing, coverage_known=False) > needed + TIE
+        second = least / (0.5 * size * (size - 1))
+        cost = self.ledger.costs[child.members].sum(axis=1) + self.cheapest[missing]
+        needed = self.ledger.archive.best_first(second, cost)
+        # Most fall already with coverage taken as complete; only the rest is worth counting bits.
+        hopeful = self._first_bound(child, missing, coverage_known=False) > needed + TIE
         rows = np.flatnonzero(hopeful)
         if len(rows):
             few = child.take(rows)
             hopeful[rows] = (
-                self._intra_bound(few, missing, coverage_known=True) > needed[rows] + TIE
+                self._first_bound(few, missing, coverage_known=True) > needed[rows] + TIE
             )
         return hopeful
 
-    def _intra_bound(self, child: _Partial, missing: int, *, coverage_known: bool) -> Float64Array:
-        """Largest Intra-d any completion can have."""
+    def _first_bound(self, child: _Partial, missing: int, *, coverage_known: bool) -> Float64Array:
+        """Largest first objective of any completion: that of its best mean and coverage."""
         evaluator = self.evaluator
-        if evaluator.tables.fidelity is not None:
-            return np.full(len(child.linear), np.inf)  # no bound known: Inter-d alone prunes
+        if evaluator.tables.whole is not None:
+            return np.full(
+                len(child.linear), np.inf
+            )  # no bound known: the second objective alone prunes
         if missing == 0:
-            density = child.linear / child.shares
+            mean = child.linear / child.shares
         else:
             # The largest mean takes the densest members; those above the mean count most at
             # the largest share, the others least at the smallest.
-            density = np.full(len(child.linear), -np.inf)
+            mean = np.full(len(child.linear), -np.inf)
             share = evaluator.shares[self.order]
             densest = np.sort(evaluator.tables.linear[self.order])[::-1][:missing]
             for many in range(missing + 1):
                 weight = np.where(np.arange(missing) < many, share.max(), share.min())
                 total = child.linear + weight @ densest
-                density = np.maximum(density, total / (child.shares + weight.sum()))
-        coverage = np.ones(len(density))
+                mean = np.maximum(mean, total / (child.shares + weight.sum()))
+        coverage = np.ones(len(mean))
         if coverage_known:
             coverage = popcount(child.union).sum(axis=1) / evaluator.points
             if missing:
                 coverage = np.minimum(1.0, coverage + self._gains(child.union, missing))
-        return harmonic_mean(density, coverage)
+        return evaluator.tables.combine(mean, coverage)
 
     def _gains(self, union: UInt64Array, missing: int) -> Float64Array:
+        """Most that ``missing`` members can add to each union's coverage."""
+        # Each counts what it would add alone: together they add less, so the sum is a bound.
         words = self.evaluator.words[self.order]
         gains = np.empty((len(union), len(words)), np.int64)
         outside = ~union
@@ -192,9 +199,9 @@ class _Enumeration:
     def _offer(self, members: Int64Array) -> None:
         subsets = np.zeros((len(members), len(self.evaluator)), bool)
         np.put_along_axis(subsets, members, True, axis=1)
-        fits = self.run.constraints.feasible(subsets)
+        fits = self.ledger.constraints.feasible(subsets)
         if fits.any():
-            self.run.offer(subsets[fits])
+            self.ledger.offer(subsets[fits])
 
     def _cheapest_pair(self) -> float:
         pair = self.evaluator.pair[np.ix_(self.order, self.order)]

@@ -12,7 +12,7 @@ BoolArray: TypeAlias = npt.NDArray[np.bool_]
 UInt64Array: TypeAlias = npt.NDArray[np.uint64]
 
 BLOCK_BYTES = 1 << 22
-"""Working set of one block of subsets or neighbours."""
+"""Working set of one block of subsets: larger ones leave the processor's caches."""
 
 
 def pack_words(masks: npt.NDArray[np.uint8]) -> UInt64Array:
@@ -21,6 +21,33 @@ def pack_words(masks: npt.NDArray[np.uint8]) -> UInt64Array:
     padded = np.zeros((members, (width + 63) // 64 * 64), np.uint8)
     padded[:, :width] = masks
     return padded.view(np.uint64)
+
+
+def covered_points(words: UInt64Array, subsets: BoolArray) -> npt.NDArray[np.int64]:
+    """How many points the OR of each subset's masks covers, int64 [B].
+
+    Members are taken in turn, the first of every subset, then the second: the cost is that of the
+    members that are in, not of the pool, because good ensembles are small.
+
+    Args:
+        words: uint64 [M, W].
+        subsets: bool [B, M].
+    """
+    covered = np.zeros(len(subsets), np.int64)
+    step = max(1, BLOCK_BYTES // (16 * words.shape[1]))
+    for begin in range(0, len(subsets), step):
+        block = subsets[begin : begin + step]
+        sizes = block.sum(axis=1)
+        members = np.nonzero(block)[1]
+        first = np.cumsum(sizes) - sizes
+        # The largest first: those that still have a member are then one slice.
+        order = np.argsort(-sizes, kind="stable")
+        union = np.zeros((len(block), words.shape[1]), np.uint64)
+        for turn in range(int(sizes.max(initial=0))):
+            rows = order[: np.count_nonzero(sizes > turn)]
+            union[: len(rows)] |= words[members[first[rows] + turn]]
+        covered[begin + order] = popcount(union).sum(axis=1)
+    return covered
 
 
 def leave_one_out(words: UInt64Array) -> UInt64Array:

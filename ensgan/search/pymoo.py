@@ -11,65 +11,65 @@ from pymoo.core.termination import NoTermination
 from pymoo.operators.crossover.ux import UX
 from pymoo.operators.mutation.bitflip import BitflipMutation
 
+from ensgan.search.ledger import SearchLedger
 from ensgan.search.masks import BoolArray
-from ensgan.search.run import SearchRun
 
 _POPULATION = 100
 _LARGEST_START = 12
 _INFEASIBLE = 2.0  # objectives of subsets without a pair: worse than any ensemble
 
 
-def search_with_pymoo(run: SearchRun, starts: Sequence[Sequence[int]] = ()) -> None:
-    """Run NSGA-II until the run's budget ends; a whole generation is evaluated at once.
+def search_with_pymoo(ledger: SearchLedger, starts: Sequence[Sequence[int]] = ()) -> None:
+    """Run NSGA-II until the ledger's budget ends; a whole generation is evaluated at once.
 
     Uniform bit strings would start at half the pool, where no good ensemble lies, so the first
     generation holds ensembles of 2 to 12 members.
     """
-    free = run.constraints.free
+    free = ledger.constraints.free
     if len(free) == 0:
-        run.offer(_whole(run, np.zeros((1, 0), bool)))
+        ledger.offer(_whole(ledger, np.zeros((1, 0), bool)))
         return
-    many = 2 if run.third is None else 3
+    many = 2 if ledger.third is None else 3
     problem = Problem(n_var=len(free), n_obj=many, n_ieq_constr=1, xl=0, xu=1, vtype=bool)
-    size = min(_POPULATION, run.limit_trials or _POPULATION)
+    size = min(_POPULATION, ledger.limit_trials or _POPULATION)
     algorithm = NSGA2(
         pop_size=size,
-        sampling=_start(run, size, starts),
+        sampling=_start(ledger, size, starts),
         crossover=UX(),
         mutation=BitflipMutation(prob_var=1.0 / len(free)),
         eliminate_duplicates=True,
     )
-    algorithm.setup(problem, termination=NoTermination(), seed=run.seed % 2**32, verbose=False)
-    while not run.finished:
+    algorithm.setup(problem, termination=NoTermination(), seed=ledger.seed % 2**32, verbose=False)
+    while not ledger.finished:
         generation = algorithm.ask()
         if generation is None or len(generation) == 0:
             return  # every neighbour of the population is a duplicate
-        subsets = _whole(run, generation.get("X").astype(bool))
-        values = run.offer(subsets, keep_all=True)
-        violation = run.constraints.violation(subsets)
-        run.skip(int((violation > 0).sum()))
-        costs = run.costs_of(subsets)
-        objectives = np.column_stack((-values.intra_d, values.inter_d, costs))[:, :many]
+        subsets = _whole(ledger, generation.get("X").astype(bool))
+        values = ledger.offer(subsets, record_all=True)
+        violation = ledger.constraints.violation(subsets)
+        ledger.skip(int((violation > 0).sum()))
+        costs = ledger.costs_of(subsets)
+        objectives = np.column_stack((-values.first, values.second, costs))[:, :many]
         generation.set("F", np.nan_to_num(objectives, nan=_INFEASIBLE))
         generation.set("G", violation[:, None])
         algorithm.tell(infills=generation)
 
 
-def _start(run: SearchRun, size: int, starts: Sequence[Sequence[int]]) -> BoolArray:
+def _start(ledger: SearchLedger, size: int, starts: Sequence[Sequence[int]]) -> BoolArray:
     """Given subsets first, then random ones of few members."""
-    free = run.constraints.free
-    largest = max(1, min(_LARGEST_START, len(free), run.constraints.max_size))
+    free = ledger.constraints.free
+    largest = max(1, min(_LARGEST_START, len(free), ledger.constraints.max_size))
     population = np.zeros((size, len(free)), bool)
     for row, members in enumerate(list(starts)[:size]):
         population[row] = np.isin(free, members)
     for row in range(min(size, len(starts)), size):
-        count = int(run.random.integers(min(2, largest), largest + 1))
-        population[row, run.random.choice(len(free), count, replace=False)] = True
+        count = int(ledger.random.integers(min(2, largest), largest + 1))
+        population[row, ledger.random.choice(len(free), count, replace=False)] = True
     return population
 
 
-def _whole(run: SearchRun, bits: BoolArray) -> BoolArray:
-    subsets = np.zeros((len(bits), len(run.evaluator)), bool)
-    subsets[:, run.constraints.free] = bits
-    subsets[:, run.constraints.required] = True
+def _whole(ledger: SearchLedger, bits: BoolArray) -> BoolArray:
+    subsets = np.zeros((len(bits), len(ledger.evaluator)), bool)
+    subsets[:, ledger.constraints.free] = bits
+    subsets[:, ledger.constraints.required] = True
     return subsets

@@ -15,12 +15,13 @@ from ensgan.store.base import (
     status_named,
 )
 from ensgan.store.memory import MemoryStore
-from ensgan.store.opening import default_storage, open_store
-from ensgan.store.registry import is_model_address, promote, run_of_model
+from ensgan.store.models import is_model_address, promote, run_of_model
+from ensgan.store.opening import STORES, StoreKind, default_storage, open_store
 from ensgan.store.tracking import MLflowStore
 
 __all__ = [
     "ENSEMBLE_FOLDER",
+    "STORES",
     "TAG_DATASET",
     "TAG_GAN",
     "TAG_KIND",
@@ -31,6 +32,7 @@ __all__ = [
     "RunRecord",
     "RunStatus",
     "RunStore",
+    "StoreKind",
     "default_storage",
     "is_model_address",
     "open_store",

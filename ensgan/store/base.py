@@ -7,10 +7,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Final, Literal, Protocol, TypeAlias, get_args
 
 from ensgan.errors import InputError
+from ensgan.text import hide_credentials
 
 RunStatus: TypeAlias = Literal["running", "finished", "failed", "killed"]
 HistoryRow: TypeAlias = tuple[int, Mapping[str, float]]
@@ -24,11 +25,8 @@ TAG_RECORD: Final = "ensgan.record"
 """Finds a run again whose creation was not answered; of no interest to people."""
 ENSEMBLE_FOLDER: Final = "ensemble"
 """Folder among a sweep's files that holds the selected ensemble."""
-LARGEST_READ: Final = 64 << 20
-"""Bytes of a file that :meth:`RunStore.read` hands over; greater ones are fetched by folder."""
 
 _KEY = re.compile(r"[\w.:/ -]{1,250}")
-_FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]*(/[A-Za-z0-9][A-Za-z0-9._@+-]*)*")
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ class RunStore(Protocol):
 
     @property
     def uri(self) -> str:
-        """Address of the store."""
+        """Address of the store, without credentials."""
 
     def prepare(self) -> None:
         """Do now what the first run would wait for (imports, a new database)."""
@@ -158,7 +156,7 @@ class RunStore(Protocol):
         """Every stored file: relative POSIX path and size in bytes."""
 
     def read(self, run_id: str, path: str) -> bytes:
-        """The content of one stored file, at most ``LARGEST_READ`` bytes of it.
+        """The content of one stored file, at most 64 MiB of it.
 
         Raises:
             InputError: the run has no such file, or it is larger.
@@ -172,6 +170,28 @@ class RunStore(Protocol):
 
         Raises:
             InputError: the run has no such folder, or ``destination`` is in use.
+        """
+
+    def register(self, run_id: str, name: str, alias: str) -> int:
+        """Make a run the next version of a model, unless it is one, and move the alias to it.
+
+        Returns:
+            the version, from 1.
+        """
+
+    def registered(
+        self, name: str, *, alias: str | None = None, version: str | None = None
+    ) -> str | None:
+        """The run with this alias or, without one, of this version of a model; None for none."""
+
+    def serve_pages(self, port: int, on_start: Callable[[str], object]) -> int:
+        """Show the store's own pages on 127.0.0.1 until interrupted; the server's exit code.
+
+        Args:
+            on_start: called with the address of the pages.
+
+        Raises:
+            InputError: the store has no pages or nothing to show, or the port is in use.
         """
 
 
@@ -200,36 +220,9 @@ def check_keys(what: str, keys: Iterable[str]) -> None:
             )
 
 
-def check_folder(folder: str) -> str:
-    """A folder name inside a run's files, proven free of ``..``, absolute paths and odd signs.
-
-    Raises:
-        InputError: it is not.
-    """
-    if not _FOLDER.fullmatch(folder) or ".." in PurePosixPath(folder).parts:
-        raise InputError(
-            f"'{folder}' cannot name a folder of a run: use letters, digits and ._@+- between '/'"
-        )
-    return folder
-
-
-def as_text(values: Mapping[str, object]) -> dict[str, str]:
-    """Parameters as the text that is stored."""
-    return {key: str(value) for key, value in values.items()}
-
-
-def check_destination(destination: Path) -> Path:
-    """A place for fetched files: absent, or an empty folder.
-
-    Raises:
-        InputError: something is there already.
-    """
-    occupied = destination.is_symlink() or destination.is_file()
-    if not occupied and destination.is_dir():
-        occupied = any(destination.iterdir())
-    if occupied:
-        raise InputError(f"{destination} exists already: name a new or empty folder")
-    return destination
+def as_text(values: Mapping[str, object] | None) -> dict[str, str]:
+    """Parameters or tags as the text that is stored; no credentials of an address are in it."""
+    return {key: hide_credentials(str(value)) for key, value in (values or {}).items()}
 
 
 def unknown_run(run_id: str, uri: str) -> InputError:
@@ -238,29 +231,6 @@ def unknown_run(run_id: str, uri: str) -> InputError:
         f"no run '{run_id}' in {uri}: 'ensgan runs' lists the runs, --storage or --uri "
         "name another store"
     )
-
-
-def unknown_folder(run_id: str, folder: str, files: Iterable[str]) -> InputError:
-    """The error for a folder that a run does not have."""
-    known = sorted({path.partition("/")[0] for path in files})
-    return InputError(
-        f"run {run_id} has no '{folder}' folder; it has {', '.join(known) or 'no files'}"
-        + (": wait until its sweep has finished" if folder == ENSEMBLE_FOLDER else "")
-    )
-
-
-def check_readable(run_id: str, path: str, size: int | None) -> None:
-    """Refuse to read a file that a run does not have (``size`` None) or that is too large.
-
-    Raises:
-        InputError: it is so.
-    """
-    if size is None:
-        raise InputError(f"run {run_id} has no file '{path}': 'ensgan show RUN' lists its files")
-    if size > LARGEST_READ:
-        raise InputError(
-            f"'{path}' of run {run_id} has {size} bytes, more than the {LARGEST_READ} read at once"
-        )
 
 
 def matching(records: Iterable[RunRecord], params: Mapping[str, str]) -> list[RunRecord]:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import Final
 
-from ensgan.errors import IntegrityError, StoreError
-from ensgan.store.base import check_folder, check_readable
+from ensgan.errors import InputError, IntegrityError, StoreError
+from ensgan.files import atomic_path
+from ensgan.outputs import folder_in_one_step
+from ensgan.store.base import ENSEMBLE_FOLDER
+
+LARGEST_READ: Final = 64 << 20
+"""Bytes of a file that :meth:`RunStore.read` hands over; greater ones are fetched by folder."""
+_FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]*(/[A-Za-z0-9][A-Za-z0-9._@+-]*)*")
 
 
 def sizes(folder: Path) -> dict[str, int]:
@@ -42,30 +48,31 @@ def refuse_links(folder: Path) -> None:
             )
 
 
-@contextmanager
-def folder_in_one_step(destination: Path) -> Iterator[Path]:
-    """Yield a new folder beside ``destination`` that takes its place when the block ends well.
+def add_file(root: Path, path: Path, folder: str = "") -> None:
+    """Copy a file to ``folder`` of a run's files; see :meth:`RunStore.log_file`."""
+    target = root / (check_folder(folder) if folder else "") / path.name
+    if not path.is_file():
+        raise StoreError(f"cannot store {path}: no such file")
+    with atomic_path(target) as temporary:
+        shutil.copyfile(path, temporary)
 
-    ``destination`` must not exist, or be an empty folder.
 
-    Raises:
-        StoreError: the disk cannot be written.
-    """
-    try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        name = tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent)
-        temporary = Path(name)
-        try:
-            yield temporary
-            temporary.chmod(0o755)
-            temporary.replace(destination)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    except OSError as error:
-        raise StoreError(
-            f"cannot write {destination}: {error.strerror or error}; check permissions and free "
-            "space, then run the same command again"
-        ) from error
+def add_folder(root: Path, path: Path, folder: str) -> None:
+    """Copy a folder's content to ``folder`` of a run's files; see :meth:`RunStore.log_folder`."""
+    check_folder(folder)
+    if not path.is_dir():
+        raise StoreError(f"cannot store {path}: no such folder")
+    for name in sizes(path):
+        with atomic_path(root / folder / name) as temporary:
+            shutil.copyfile(path / name, temporary)
+
+
+def fetch_folder(run_id: str, root: Path, folder: str, destination: Path) -> Path:
+    """Copy ``folder`` of a run whose files lie at ``root``; see :meth:`RunStore.fetch`."""
+    source = root / check_folder(folder)
+    if not source.is_dir():
+        raise unknown_folder(run_id, folder, sizes(root))
+    return copy_folder(source, check_destination(destination))
 
 
 def copy_folder(source: Path, destination: Path) -> Path:
@@ -79,3 +86,53 @@ def copy_folder(source: Path, destination: Path) -> Path:
     with folder_in_one_step(destination) as temporary:
         shutil.copytree(source, temporary, dirs_exist_ok=True, copy_function=shutil.copyfile)
     return destination
+
+
+def check_folder(folder: str) -> str:
+    """A folder name inside a run's files, proven free of ``..``, absolute paths and odd signs.
+
+    Raises:
+        InputError: it is not.
+    """
+    if not _FOLDER.fullmatch(folder) or ".." in PurePosixPath(folder).parts:
+        raise InputError(
+            f"'{folder}' cannot name a folder of a run: use letters, digits and ._@+- between '/'"
+        )
+    return folder
+
+
+def check_destination(destination: Path) -> Path:
+    """A place for fetched files: absent, or an empty folder.
+
+    Raises:
+        InputError: something is there already.
+    """
+    occupied = destination.is_symlink() or destination.is_file()
+    if not occupied and destination.is_dir():
+        occupied = any(destination.iterdir())
+    if occupied:
+        raise InputError(f"{destination} exists already: name a new or empty folder")
+    return destination
+
+
+def check_readable(run_id: str, path: str, size: int | None) -> None:
+    """Refuse to read a file that a run does not have (``size`` None) or that is too large.
+
+    Raises:
+        InputError: it is so.
+    """
+    if size is None:
+        raise InputError(f"run {run_id} has no file '{path}': 'ensgan show RUN' lists its files")
+    if size > LARGEST_READ:
+        raise InputError(
+            f"'{path}' of run {run_id} has {size} bytes, more than the {LARGEST_READ} read at once"
+        )
+
+
+def unknown_folder(run_id: str, folder: str, files: Iterable[str]) -> InputError:
+    """The error for a folder that a run does not have."""
+    known = sorted({path.partition("/")[0] for path in files})
+    return InputError(
+        f"run {run_id} has no '{folder}' folder; it has {', '.join(known) or 'no files'}"
+        + (": wait until its sweep has finished" if folder == ENSEMBLE_FOLDER else "")
+    )

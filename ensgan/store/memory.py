@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import MappingProxyType
 
-from ensgan.errors import StoreError
+from ensgan.errors import InputError
 from ensgan.store.base import (
     HistoryRow,
     RunRecord,
     RunStatus,
     as_text,
-    check_destination,
-    check_folder,
     check_keys,
     matching,
     sort_runs,
     status_named,
-    unknown_folder,
     unknown_run,
 )
-from ensgan.store.folders import copy_folder, read_file, sizes
+from ensgan.store.folders import add_file, add_folder, fetch_folder, read_file, sizes
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -41,6 +37,8 @@ class MemoryStore:
     def __init__(self) -> None:
         self._records: dict[str, RunRecord] = {}
         self._steps: dict[tuple[str, str], int] = {}
+        self._models: dict[str, list[str]] = {}
+        self._aliases: dict[tuple[str, str], str] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="ensgan-runs-")
         self.history: dict[str, list[tuple[int, dict[str, float]]]] = {}
         self.datasets: dict[str, list[dict[str, object]]] = {}
@@ -107,24 +105,17 @@ class MemoryStore:
 
     def log_file(self, run_id: str, path: Path, folder: str = "") -> None:
         """See :meth:`RunStore.log_file`."""
-        target = self._files(run_id) / (check_folder(folder) if folder else "")
-        if not path.is_file():
-            raise StoreError(f"cannot store {path}: no such file")
-        target.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target / path.name)
+        add_file(self._files(run_id), path, folder)
 
     def log_folder(self, run_id: str, path: Path, folder: str) -> None:
         """See :meth:`RunStore.log_folder`."""
-        target = self._files(run_id) / check_folder(folder)
-        if not path.is_dir():
-            raise StoreError(f"cannot store {path}: no such folder")
-        shutil.copytree(path, target, dirs_exist_ok=True)
+        add_folder(self._files(run_id), path, folder)
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         """See :meth:`RunStore.set_tags`."""
         check_keys("tag", tags)
         record = self.get(run_id)
-        visible = {key: str(tag) for key, tag in tags.items() if not key.startswith("mlflow.")}
+        visible = {key: tag for key, tag in as_text(tags).items() if not key.startswith("mlflow.")}
         self._records[run_id] = replace(record, tags={**record.tags, **visible})
 
     def log_dataset(
@@ -192,10 +183,29 @@ class MemoryStore:
 
     def fetch(self, run_id: str, folder: str, destination: Path) -> Path:
         """See :meth:`RunStore.fetch`."""
-        source = self._files(run_id) / check_folder(folder)
-        if not source.is_dir():
-            raise unknown_folder(run_id, folder, self.files(run_id))
-        return copy_folder(source, check_destination(destination))
+        return fetch_folder(run_id, self._files(run_id), folder, destination)
+
+    def register(self, run_id: str, name: str, alias: str) -> int:
+        """See :meth:`RunStore.register`."""
+        self.get(run_id)
+        versions = self._models.setdefault(name, [])
+        if run_id not in versions:
+            versions.append(run_id)
+        self._aliases[name, alias] = run_id
+        return versions.index(run_id) + 1
+
+    def registered(
+        self, name: str, *, alias: str | None = None, version: str | None = None
+    ) -> str | None:
+        """See :meth:`RunStore.registered`."""
+        if alias is not None:
+            return self._aliases.get((name, alias))
+        versions = dict(enumerate(self._models.get(name, ()), 1))
+        return versions.get(int(version or 0))
+
+    def serve_pages(self, port: int, on_start: Callable[[str], object]) -> int:
+        """See :meth:`RunStore.serve_pages`; there are no pages."""
+        raise InputError(f"{self.uri} has no pages: name another --storage or --uri")
 
     def _files(self, run_id: str) -> Path:
         self.get(run_id)

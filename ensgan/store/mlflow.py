@@ -7,23 +7,46 @@ is never told to unpickle anything.
 from __future__ import annotations
 
 import json
+import logging
+import os
+import sqlite3
+import sys
+import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import time
-from typing import Any
+from typing import Any, Final
+from urllib.parse import urlsplit
 
-from ensgan.errors import InputError, StoreError
+from ensgan.errors import EnsganError, InputError, StoreError
 from ensgan.store.base import HistoryRow, as_text, unknown_run
-from ensgan.store.database import make_database
-from ensgan.store.environment import settle_environment
-from ensgan.store.sqlite import database_path
+from ensgan.store.sqlite import database_path, relocate
+from ensgan.text import hide_credentials, printable
 
-_PARAMS_PER_CALL, _TAGS_PER_CALL, _METRICS_PER_CALL = 100, 100, 1000
+PAGES: Final = "workflowType=machine_learning"
+"""Which of its two sets of pages MLflow is to show."""
+_PER_CALL: Final = {"params": 100, "tags": 100, "metrics": 1000}
 _LONGEST_PARAM, _LONGEST_TAG = 6000, 8000
 _MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 """Makes the UI open on the runs of a training, not on traces of language models."""
+_ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def settle_environment() -> None:
+    """Settle MLflow's switches before its first import; what the user has set stays."""
+    os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+    for name, value in {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "GIT_PYTHON_REFRESH": "quiet",
+    }.items():
+        os.environ.setdefault(name, value)
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 class Connection:
@@ -37,17 +60,20 @@ class Connection:
 
     Attributes:
         uri, artifact_root: see above.
+        shown: the address without credentials, for messages.
         database: the file behind a ``sqlite:///`` address, None for other addresses.
     """
 
     def __init__(self, uri: str, experiment: str, artifact_root: Path | None) -> None:
         self.uri = uri
+        self.shown = hide_credentials(uri)
         self.artifact_root = artifact_root
         self.database = database_path(uri)
         self._experiment = experiment
         self._lock = threading.RLock()
         self._client: Any = None
         self._experiment_id: str | None = None
+        self._checked: set[str] = set()
 
     def client(self) -> Any:
         """MLflow's client, made with the SQLite file when there is none yet."""
@@ -56,10 +82,33 @@ class Connection:
                 settle_environment()
                 from mlflow.tracking import MlflowClient
 
-                if self.database is not None and not self.database.exists():
-                    make_database(self.database, lambda new: MlflowClient(tracking_uri=new))
+                if self.database is not None:
+                    if not self.database.exists():
+                        make_database(self.database, lambda new: MlflowClient(tracking_uri=new))
+                    relocate(self.database)
                 self._client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
             return self._client
+
+    def client_for_files(self, run_id: str) -> Any:
+        """MLflow's client for the files of a run that may be asked for.
+
+        Whoever made a run's experiment chose the address of its files, and MLflow sends the
+        user's token to any of them.
+
+        Raises:
+            StoreError: the address is on another host than the tracking server.
+        """
+        client = self.client()
+        if run_id not in self._checked:
+            location = str(client.get_run(run_id).info.artifact_uri)
+            if _is_elsewhere(location, self.uri):
+                raise StoreError(
+                    f"the files of run {run_id} lie at {printable(hide_credentials(location))}, "
+                    f"another host than {self.shown}: your credentials are not sent there; have "
+                    "its experiment keep files at the tracking server"
+                )
+            self._checked.add(run_id)
+        return client
 
     def experiment_for_new_runs(self) -> str:
         """ID of the experiment, made when absent.
@@ -71,15 +120,15 @@ class Connection:
         with self._lock, self.reported():
             if self._experiment_id is None:
                 client = self.client()
-                found = client.get_experiment_by_name(self._experiment)
-                if found is None:
+                known = client.get_experiment_by_name(self._experiment)
+                if known is None:
                     self._experiment_id = str(self._create_experiment(client))
-                elif found.lifecycle_stage == "active":
-                    self._experiment_id = str(found.experiment_id)
+                elif known.lifecycle_stage == "active":
+                    self._experiment_id = str(known.experiment_id)
                 else:
                     raise InputError(
-                        f"experiment '{self._experiment}' in {self.uri} has been deleted: restore "
-                        "it in the MLflow UI or set track.experiment to another name"
+                        f"experiment '{self._experiment}' in {self.shown} has been deleted: "
+                        "restore it in the MLflow UI or set track.experiment to another name"
                     )
             return self._experiment_id
 
@@ -94,50 +143,45 @@ class Connection:
             )
         except MlflowException:
             # Another driver was faster: its experiment is ours too.
-            found = client.get_experiment_by_name(self._experiment)
-            if found is None:
+            known = client.get_experiment_by_name(self._experiment)
+            if known is None:
                 raise
-            return found.experiment_id
+            return known.experiment_id
 
-    def send_params(self, run_id: str, params: Mapping[str, object]) -> None:
-        """Store settings as text, cut to what MLflow takes."""
+    def send(
+        self,
+        run_id: str,
+        *,
+        params: Mapping[str, object] | None = None,
+        rows: Sequence[HistoryRow] = (),
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Store settings, metrics of many steps and tags, cut to what MLflow takes."""
         with self.reported(run_id):
             client = self.client()
-            from mlflow.entities import Param
-
-            values = [Param(key, value[:_LONGEST_PARAM]) for key, value in as_text(params).items()]
-            for part in _chunks(values, _PARAMS_PER_CALL):
-                client.log_batch(run_id, params=part)
-
-    def send_metrics(self, run_id: str, rows: Sequence[HistoryRow]) -> None:
-        """Store metrics of many steps, as few calls as MLflow allows."""
-        with self.reported(run_id):
-            client = self.client()
-            from mlflow.entities import Metric
+            from mlflow.entities import Metric, Param, RunTag
 
             now = int(time() * 1000)
-            values = [
-                Metric(key, float(value), now, step)
-                for step, metrics in rows
-                for key, value in metrics.items()
-            ]
-            for part in _chunks(values, _METRICS_PER_CALL):
-                client.log_batch(run_id, metrics=part)
-
-    def send_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
-        """Store tags, cut to what MLflow takes."""
-        with self.reported(run_id):
-            client = self.client()
-            from mlflow.entities import RunTag
-
-            values = [RunTag(key, str(value)[:_LONGEST_TAG]) for key, value in tags.items()]
-            for part in _chunks(values, _TAGS_PER_CALL):
-                client.log_batch(run_id, tags=part)
+            entities: dict[str, list[Any]] = {
+                "params": [
+                    Param(key, value[:_LONGEST_PARAM]) for key, value in as_text(params).items()
+                ],
+                "metrics": [
+                    Metric(key, float(value), now, step)
+                    for step, metrics in rows
+                    for key, value in metrics.items()
+                ],
+                "tags": [RunTag(key, value[:_LONGEST_TAG]) for key, value in as_text(tags).items()],
+            }
+            for kind, values in entities.items():
+                # MLflow limits what one call may carry.
+                for start in range(0, len(values), _PER_CALL[kind]):
+                    part = values[start : start + _PER_CALL[kind]]
+                    client.log_batch(run_id, **{kind: part})
 
     def send_dataset(
         self,
         run_id: str,
-        *,
         name: str,
         digest: str,
         source: str,
@@ -153,7 +197,7 @@ class Connection:
                 name=name,
                 digest=digest[:36],
                 source_type="ensgan",
-                source=json.dumps({"source": source, "sha256": digest}),
+                source=json.dumps({"source": hide_credentials(source), "sha256": digest}),
                 profile=json.dumps(dict(profile)),
             )
             used = DatasetInput(data, tags=[InputTag("mlflow.data.context", context)])
@@ -163,22 +207,83 @@ class Connection:
     def reported(self, run_id: str | None = None) -> Iterator[None]:
         """Turn MLflow's errors into ensgan's."""
         settle_environment()
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
-
         try:
             yield
-        except (MlflowException, SQLAlchemyError, OSError) as error:
+        except EnsganError:
+            raise
+        # MLflow, its parsers and its database each raise errors of their own kinds, the more so
+        # when a server answers nonsense.
+        except Exception as error:
             code = getattr(error, "error_code", "")
-            absent = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
-            if run_id is not None and code in absent and run_id in str(error):
-                raise unknown_run(run_id, self.uri) from error
-            reason = " ".join(str(error).split())[:300]
+            if run_id is not None and code in _ABSENT and run_id in str(error):
+                raise unknown_run(run_id, self.shown) from error
+            reason = hide_credentials(" ".join(str(error).split()), self.uri)
+            reason = printable(reason)[:300]
             raise StoreError(
-                f"MLflow at {self.uri} failed: {reason}; check that it is running and writable"
+                f"MLflow at {self.shown} failed: {reason or type(error).__name__}; check that it "
+                "is running and writable"
             ) from error
 
 
-def _chunks(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    """Parts of at most ``size``: MLflow limits what one call may carry."""
-    return (values[start : start + size] for start in range(0, len(values), size))
+def make_database(path: Path, migrate: Callable[[str], object]) -> None:
+    """Let ``migrate`` build the database in a scratch file, then put it in place in one step.
+
+    MLflow's some 60 migrations commit one by one, and waiting for the disk takes most of their
+    time; a scratch file needs no flushing, and a kill in their midst leaves no half-made database.
+
+    Args:
+        path: where the database shall be; one that appears meanwhile is kept.
+        migrate: called with the address of the scratch file.
+    """
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".mlflow-", dir=path.parent) as folder:
+        scratch = Path(folder).resolve() / "new.db"
+
+        def without_flushing(connection: Any, _record: Any) -> None:
+            if isinstance(connection, sqlite3.Connection):
+                files = [row[2] for row in connection.execute("PRAGMA database_list")]
+                if str(scratch) in files:
+                    connection.execute("PRAGMA synchronous = OFF")
+
+        event.listen(Engine, "connect", without_flushing)
+        try:
+            migrate(f"sqlite:///{scratch}")
+        finally:
+            event.remove(Engine, "connect", without_flushing)
+        with scratch.open("rb") as written:
+            os.fsync(written.fileno())
+        # A link, unlike a rename, refuses to replace a database that another process made.
+        with suppress(FileExistsError):
+            os.link(scratch, path)
+
+
+def server_command(uri: str, artifact_root: Path | None, port: int) -> list[str]:
+    """The command of an MLflow server on 127.0.0.1 that answers to no other name."""
+    hosts = ",".join(f"{name}:{port}" for name in ("localhost", "127.0.0.1"))
+    command = [
+        *(sys.executable, "-m", "mlflow", "server"),
+        *("--backend-store-uri", uri),
+        *("--host", "127.0.0.1", "--port", str(port)),
+        *("--allowed-hosts", hosts),
+        *("--cors-allowed-origins", ",".join(f"http://{host}" for host in hosts.split(","))),
+        *("--workers", "1"),
+    ]
+    if artifact_root is not None:
+        command += ["--default-artifact-root", artifact_root.resolve().as_uri()]
+    return command
+
+
+def _is_elsewhere(location: str, tracking: str) -> bool:
+    """Whether files lie on a web server other than the tracking server."""
+    files, server = urlsplit(location), urlsplit(tracking)
+    if files.scheme not in ("http", "https", "mlflow-artifacts") or not files.netloc:
+        return False
+    scheme = server.scheme if files.scheme == "mlflow-artifacts" else files.scheme
+    places = [
+        (part.hostname, part.port or _DEFAULT_PORTS.get(kind))
+        for part, kind in ((files, scheme), (server, server.scheme))
+    ]
+    return server.scheme not in _DEFAULT_PORTS or scheme != server.scheme or places[0] != places[1]

@@ -3,12 +3,56 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from ensgan.errors import InputError
+from ensgan.registry import Registry
+from ensgan.store.base import RunStore
+from ensgan.store.memory import MemoryStore
 from ensgan.store.sqlite import ARTIFACTS, database_path
 from ensgan.store.tracking import MLflowStore
+from ensgan.text import hide_credentials
+
+
+@dataclass(frozen=True)
+class StoreKind:
+    """A kind of store, chosen by the scheme of its address.
+
+    Attributes:
+        name: the scheme, what stands before ``:`` (and before a ``+``).
+        open: makes the store from address, storage folder and experiment name; creates and
+            contacts nothing.
+        local_address: address of a fresh store that needs no server, in a folder; None where
+            there is no such address. The tests of the contract run on it.
+    """
+
+    name: str
+    open: Callable[[str, Path, str], RunStore]
+    local_address: Callable[[Path], str] | None = None
+
+
+def _open_mlflow(address: str, storage: Path, experiment: str) -> RunStore:
+    if address.startswith("http"):
+        return MLflowStore(address, experiment)
+    database = database_path(address)
+    beside = database.resolve().parent if database is not None else storage
+    return MLflowStore(with_driver(address), experiment, beside / ARTIFACTS)
+
+
+STORES: Registry[StoreKind] = Registry(
+    "scheme of a tracking address",
+    "ensgan.stores",
+    StoreKind,
+    (
+        StoreKind("sqlite", _open_mlflow, lambda folder: f"sqlite:///{folder}/mlflow.db"),
+        *(StoreKind(name, _open_mlflow) for name in ("http", "https")),
+        *(StoreKind(name, _open_mlflow) for name in ("postgresql", "mysql", "mssql")),
+        StoreKind("memory", lambda *_: MemoryStore(), lambda folder: "memory:"),
+    ),
+)
 
 
 def default_storage() -> Path:
@@ -18,31 +62,28 @@ def default_storage() -> Path:
 
 def open_store(
     uri: str | None = None, storage: Path | None = None, experiment: str = "ensgan"
-) -> MLflowStore:
+) -> RunStore:
     """The store at ``uri``, else at ``MLFLOW_TRACKING_URI``, else SQLite in the storage folder.
 
     Nothing is created or contacted before its first use.
 
     Raises:
-        InputError: the address is of a kind that MLflow no longer keeps runs in, or its database's
-            driver is not installed.
+        InputError: the address is of a kind that no store is known for, or its database's driver
+            is not installed.
     """
     folder = storage or default_storage()
     address = uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not address:
-        database = folder.resolve() / "mlflow.db"
-        return MLflowStore(f"sqlite:///{database}", experiment, folder / ARTIFACTS)
-    if "://" not in address or address.startswith("file:"):
+        address = f"sqlite:///{folder.resolve() / 'mlflow.db'}"
+    scheme, colon, _ = address.partition(":")
+    scheme = scheme.partition("+")[0]
+    if not colon or scheme not in STORES:
         raise InputError(
-            f"'{address}' is no tracking address: write sqlite:///FILE, http://HOST:PORT or a "
-            "database address such as postgresql://…"
+            f"'{hide_credentials(address)}' is no tracking address: write sqlite:///FILE, "
+            "http://HOST:PORT or a database address; it may begin with "
+            f"{', '.join(STORES.names())}"
         )
-    address = with_driver(address)
-    if address.startswith("http"):
-        return MLflowStore(address, experiment)
-    named = database_path(address)
-    beside = named.resolve().parent if named is not None else folder
-    return MLflowStore(address, experiment, beside / ARTIFACTS)
+    return STORES.get(scheme).open(address, folder, experiment)
 
 
 def with_driver(address: str) -> str:

@@ -3,43 +3,41 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from ensgan.store.base import (
-    TAG_KIND,
-    RunRecord,
+from ensgan.errors import StoreError
+from ensgan.outputs import folder_in_one_step
+from ensgan.store.base import TAG_KIND, RunRecord, matching, sort_runs
+from ensgan.store.folders import (
     check_destination,
     check_folder,
     check_readable,
-    matching,
-    sort_runs,
+    refuse_links,
     unknown_folder,
 )
-from ensgan.store.folders import folder_in_one_step, refuse_links
+from ensgan.store.mlflow import PAGES, Connection
 from ensgan.store.sqlite import PARENT_TAG, record_from
+from ensgan.text import printable
 
-PAGES: Final = "workflowType=machine_learning"
-"""Which of its two sets of pages MLflow is to show."""
+MOST_FILES: Final = 100_000
+MOST_FOLDERS: Final = 200
+DEEPEST: Final = 16
+MOST_PAGES: Final = 1000
+"""Of one listing; a server that answers with more does not mean it, and may never end."""
 
 
 class ClientReader:
     """The reading half of :class:`~ensgan.store.base.RunStore` on an MLflow client.
 
-    Args:
-        client: gives the client, connecting when it has to.
-        reported: context that turns MLflow's errors into ensgan's, for a run ID or None.
+    What a server answers is not believed: listings end, paths stay in the folder that was asked
+    for.
     """
 
-    def __init__(
-        self,
-        client: Callable[[], Any],
-        reported: Callable[[str | None], AbstractContextManager[None]],
-    ) -> None:
-        self._client = client
-        self._reported = reported
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._client, self._reported = connection.client, connection.reported
 
     def get(self, run_id: str) -> RunRecord:
         """See :meth:`RunStore.get`."""
@@ -60,20 +58,20 @@ class ClientReader:
     def files(self, run_id: str) -> dict[str, int]:
         """See :meth:`RunStore.files`."""
         with self._reported(run_id):
-            self._client().get_run(run_id)
-            return dict(sorted(self._listed(run_id, None)))
+            return dict(sorted(self._listed(run_id)))
 
     def read(self, run_id: str, path: str) -> bytes:
         """See :meth:`RunStore.read`."""
         check_folder(path)
         above = path.rpartition("/")[0] or None
         with self._reported(run_id):
-            entries = self._client().list_artifacts(run_id, above)
+            client = self._connection.client_for_files(run_id)
+            entries = client.list_artifacts(run_id, above)
             sizes = {str(entry.path): entry.file_size or 0 for entry in entries if not entry.is_dir}
         check_readable(run_id, path, sizes.get(path))
         with tempfile.TemporaryDirectory(prefix="ensgan-read-") as temporary:
             with self._reported(run_id):
-                self._client().download_artifacts(run_id, path, temporary)
+                client.download_artifacts(run_id, path, temporary)
             refuse_links(Path(temporary))
             # MLflow keeps the folders above the file with some stores and drops them with others.
             name = path.rpartition("/")[2]
@@ -97,31 +95,59 @@ class ClientReader:
         destination.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".fetch-", dir=destination.parent) as temporary:
             with self._reported(run_id):
-                self._client().download_artifacts(run_id, folder, temporary)
+                client = self._connection.client_for_files(run_id)
+                client.download_artifacts(run_id, folder, temporary)
             refuse_links(Path(temporary))
             with folder_in_one_step(destination) as arriving:
                 for path in (Path(temporary) / folder).iterdir():
                     path.rename(arriving / path.name)
         return destination
 
-    def _listed(self, run_id: str, folder: str | None) -> Iterator[tuple[str, int]]:
-        for entry in self._client().list_artifacts(run_id, folder):
-            if entry.is_dir:
-                yield from self._listed(run_id, entry.path)
-            else:
-                yield str(entry.path), int(entry.file_size or 0)
+    def _listed(self, run_id: str) -> Iterator[tuple[str, int]]:
+        """Paths and sizes of all files of a run.
+
+        Raises:
+            StoreError: the listing names things outside the folder that was asked for, or does
+                not end.
+        """
+        client, files, asked = self._connection.client_for_files(run_id), 0, 0
+        folders = [""]
+        while folders:
+            folder, asked = folders.pop(), asked + 1
+            for entry in client.list_artifacts(run_id, folder or None):
+                path = str(entry.path)
+                above, _, name = path.rpartition("/")
+                if above != folder or name in ("", ".", ".."):
+                    raise StoreError(
+                        f"{self._connection.shown} lists '{printable(path)[:80]}' in "
+                        f"'{folder[:80]}' of run {run_id}: it answers nonsense"
+                    )
+                if entry.is_dir:
+                    folders.append(path)
+                else:
+                    files += 1
+                    yield path, int(entry.file_size or 0)
+            if (
+                files > MOST_FILES
+                or asked + len(folders) > MOST_FOLDERS
+                or folder.count("/") > DEEPEST
+            ):
+                raise StoreError(
+                    f"{self._connection.shown} lists more than {MOST_FILES} files, {MOST_FOLDERS} "
+                    f"folders or {DEEPEST} levels of run {run_id}: it answers nonsense"
+                )
 
     def _tagged(self, tag: str, value: str) -> list[RunRecord]:
         quoted = value.replace("\\", "\\\\").replace("'", "\\'")
         with self._reported(None):
             client = self._client()
-            experiments = [found.experiment_id for found in _pages(client.search_experiments)]
-            found = _pages(
+            experiments = [entry.experiment_id for entry in _pages(client.search_experiments)]
+            runs = _pages(
                 client.search_runs,
                 experiment_ids=experiments,
                 filter_string=f"tags.`{tag}` = '{quoted}'",
             )
-            return [_record(run) for run in found]
+            return [_record(run) for run in runs]
 
 
 def _record(run: Any) -> RunRecord:
@@ -137,10 +163,13 @@ def _record(run: Any) -> RunRecord:
 
 
 def _pages(search: Any, **arguments: Any) -> Iterator[Any]:
-    token = None
-    while True:
-        page = search(page_token=token, **arguments)
+    tokens = [None]
+    while len(tokens) <= MOST_PAGES:
+        page = search(page_token=tokens[-1], **arguments)
         yield from page
-        token = page.token
-        if not token:
+        if not page.token:
             return
+        if page.token in tokens:
+            break
+        tokens.append(page.token)
+    raise StoreError("the tracking server's list of runs does not end: it answers nonsense")

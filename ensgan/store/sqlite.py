@@ -20,14 +20,10 @@ from ensgan.store.base import (
     TAG_KIND,
     RunRecord,
     RunStatus,
-    check_destination,
-    check_folder,
     matching,
     sort_runs,
-    unknown_folder,
     unknown_run,
 )
-from ensgan.store.folders import copy_folder, sizes
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 PARENT_TAG: Final = "mlflow.parentRunId"
@@ -42,6 +38,13 @@ _NEEDED = {
     "params": {"run_uuid", "key", "value"},
     "latest_metrics": {"run_uuid", "key", "value", "is_nan"},
 }
+_PATHS: Final = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
+"""Where the database names paths."""
 _CHUNK = 400
 """Run IDs a query names at once (SQLite's limit on variables is 999 in old versions)."""
 
@@ -123,8 +126,9 @@ class SqliteReader:
     def artifact_folder(self, run_id: str) -> Path | None:
         """Where the run's files lie, when that is a folder of this machine.
 
-        The database names an absolute path. When a storage folder has been moved or copied whole,
-        nothing is there any more, and the files lie beside the database as they did before.
+        The database names absolute paths, as MLflow wants them. Files of a storage folder lie
+        beside the database wherever it was moved or copied to; what now stands in the old place
+        may be another's.
         """
         with self._connect() as connection:
             row = connection.execute(
@@ -133,11 +137,9 @@ class SqliteReader:
             ).fetchone()
         if row is None:
             raise unknown_run(run_id, self.uri)
-        recorded = local_folder(str(row[0]))
-        if recorded is None or recorded.is_dir():
-            return recorded
-        beside = self.path.resolve().parent / ARTIFACTS / run_id / "artifacts"
-        return beside if beside.is_dir() else recorded
+        if _storage_root(str(row[0]), run_id) is not None:
+            return self.path.resolve().parent / ARTIFACTS / run_id / "artifacts"
+        return local_folder(str(row[0]))
 
     def _tagged(self, key: str, value: str) -> list[RunRecord]:
         with self._connect() as connection:
@@ -199,12 +201,41 @@ def local_folder(artifact_uri: str) -> Path | None:
     return Path(unquote(parsed.path) if parsed.scheme else artifact_uri)
 
 
-def fetch_local(run_id: str, root: Path, folder: str, destination: Path) -> Path:
-    """Copy ``folder`` of a run whose files lie at ``root``; see :meth:`RunStore.fetch`."""
-    source = root / check_folder(folder)
-    if not source.is_dir():
-        raise unknown_folder(run_id, folder, sizes(root))
-    return copy_folder(source, check_destination(destination))
+def relocate(database: Path) -> None:
+    """Make MLflow's own paths follow a storage folder that was moved or copied.
+
+    MLflow has no relative paths. Its pages and its registry look where the database says.
+
+    Raises:
+        StoreError: the database cannot be read.
+    """
+    here = (database.resolve().parent / ARTIFACTS).as_uri()
+    ours = "SELECT runs.* FROM runs JOIN tags USING (run_uuid) WHERE tags.key = ?"
+    try:
+        with closing(sqlite3.connect(database, timeout=20)) as connection:
+            rows = connection.execute(
+                f"SELECT DISTINCT run_uuid, artifact_uri FROM ({ours})", (TAG_KIND,)
+            )
+            recorded = {_storage_root(str(uri), run_id) for run_id, uri in rows}
+            for old in {root for root in recorded if root is not None} - {here}:
+                for table, column in _PATHS:
+                    connection.execute(
+                        f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
+                        f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
+                        (here, len(old) + 1, old, len(old) + 1, f"{old}/"),
+                    )
+            connection.commit()
+    except sqlite3.Error as error:
+        raise StoreError(
+            f"cannot write {database}: {error}; is it an MLflow database, and writable?"
+        ) from error
+
+
+def _storage_root(artifact_uri: str, run_id: str) -> str | None:
+    """The folder of all runs' files in the layout of a storage folder; None for other layouts."""
+    root = artifact_uri.removesuffix(f"/{run_id}/artifacts")
+    is_ours = root != artifact_uri and root.endswith(f"/{ARTIFACTS}")
+    return root if is_ours and local_folder(artifact_uri) is not None else None
 
 
 def _select(

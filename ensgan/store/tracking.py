@@ -5,27 +5,28 @@ Only the driver of a sweep writes through it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import os
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
-from ensgan.errors import StoreError
+from ensgan.errors import InputError, StoreError
+from ensgan.outputs import claim_port
 from ensgan.store.base import (
+    ENSEMBLE_FOLDER,
     TAG_KIND,
     HistoryRow,
     RunRecord,
     RunStatus,
-    check_folder,
     check_keys,
     status_named,
     unknown_run,
 )
-from ensgan.store.folders import read_file, sizes
-from ensgan.store.mlflow import Connection
+from ensgan.store.folders import add_file, add_folder, check_folder, fetch_folder, read_file, sizes
+from ensgan.store.mlflow import PAGES, Connection, server_command, settle_environment
 from ensgan.store.remote import ClientReader
-from ensgan.store.sqlite import PARENT_TAG, SqliteReader, fetch_local
+from ensgan.store.sqlite import PARENT_TAG, SqliteReader, relocate
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -48,17 +49,12 @@ class MLflowStore:
     ) -> None:
         self._connection = Connection(uri, experiment, artifact_root)
         self._reader: SqliteReader | None = None
-        self._remote = ClientReader(self._connection.client, self._connection.reported)
+        self._remote = ClientReader(self._connection)
 
     @property
     def uri(self) -> str:
-        """Tracking address."""
-        return self._connection.uri
-
-    @property
-    def artifact_root(self) -> Path | None:
-        """Folder for files when the address is a database."""
-        return self._connection.artifact_root
+        """Tracking address, without credentials."""
+        return self._connection.shown
 
     def prepare(self) -> None:
         """Import MLflow, make the database if it is SQLite and absent, find the experiment."""
@@ -98,42 +94,50 @@ class MLflowStore:
         """See :meth:`RunStore.log_params`."""
         check_keys("parameter", params)
         if params:
-            self._connection.send_params(run_id, params)
+            self._connection.send(run_id, params=params)
 
     def log_history(self, run_id: str, rows: Sequence[HistoryRow]) -> None:
         """See :meth:`RunStore.log_history`."""
         for _, metrics in rows:
             check_keys("metric", metrics)
-        self._connection.send_metrics(run_id, rows)
+        self._connection.send(run_id, rows=rows)
 
     def log_file(self, run_id: str, path: Path, folder: str = "") -> None:
         """See :meth:`RunStore.log_file`."""
+        root = self._local_files(run_id)
+        if root is not None:
+            add_file(root, path, folder)
+            return
         if not path.is_file():
             raise StoreError(f"cannot store {path}: no such file")
         target = check_folder(folder) if folder else None
         with self._connection.reported(run_id):
-            self._connection.client().log_artifact(run_id, str(path), target)
+            self._connection.client_for_files(run_id).log_artifact(run_id, str(path), target)
 
     def log_folder(self, run_id: str, path: Path, folder: str) -> None:
         """See :meth:`RunStore.log_folder`; what has arrived is compared with what was sent."""
+        root = self._local_files(run_id)
+        if root is not None:
+            add_folder(root, path, folder)
+            return
         if not path.is_dir():
             raise StoreError(f"cannot store {path}: no such folder")
         check_folder(folder)
         with self._connection.reported(run_id):
-            self._connection.client().log_artifacts(run_id, str(path), folder)
+            self._connection.client_for_files(run_id).log_artifacts(run_id, str(path), folder)
         arrived = self.files(run_id)
         for name, size in sizes(path).items():
-            found = arrived.get(f"{folder}/{name}")
-            if found != size:
+            stored = arrived.get(f"{folder}/{name}")
+            if stored != size:
                 raise StoreError(
                     f"{name} of {folder} did not arrive whole in {self.uri}: {size} bytes sent, "
-                    f"{found or 0} stored; send the run again with 'ensgan sync'"
+                    f"{stored or 0} stored; send the run again with 'ensgan sync'"
                 )
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         """See :meth:`RunStore.set_tags`."""
         check_keys("tag", tags)
-        self._connection.send_tags(run_id, tags)
+        self._connection.send(run_id, tags=tags)
 
     def log_dataset(
         self,
@@ -146,9 +150,7 @@ class MLflowStore:
         context: str = "training",
     ) -> None:
         """See :meth:`RunStore.log_dataset`; shown by MLflow as the run's data input."""
-        self._connection.send_dataset(
-            run_id, name=name, digest=digest, source=source, profile=profile, context=context
-        )
+        self._connection.send_dataset(run_id, name, digest, source, profile, context)
 
     def finish(self, run_id: str, status: RunStatus = "finished") -> None:
         """See :meth:`RunStore.finish`."""
@@ -170,7 +172,7 @@ class MLflowStore:
         limit: int = 1000,
     ) -> tuple[RunRecord, ...]:
         """See :meth:`RunStore.find`; all experiments are searched."""
-        if self.is_empty():
+        if self._is_empty():
             return ()
         reader = self._direct() or self._remote
         return reader.find(kind=kind, params=params, order=order, limit=limit)
@@ -198,16 +200,66 @@ class MLflowStore:
         """See :meth:`RunStore.fetch`."""
         root = self._local_files(run_id)
         if root is not None:
-            return fetch_local(run_id, root, folder, destination)
+            return fetch_folder(run_id, root, folder, destination)
         return self._remote.fetch(run_id, folder, destination)
 
-    @contextmanager
-    def connection(self, run_id: str | None = None) -> Iterator[Any]:
-        """MLflow's own client, for what is not in :class:`RunStore`; errors become ensgan's."""
+    def register(self, run_id: str, name: str, alias: str) -> int:
+        """See :meth:`RunStore.register`; in MLflow's model registry."""
         with self._connection.reported(run_id):
-            yield self._connection.client()
+            client = self._connection.client()
+            if not list(client.search_registered_models(f"name = '{name}'")):
+                client.create_registered_model(name)
+            known = client.search_model_versions(f"name = '{name}'")
+            versions = [int(entry.version) for entry in known if entry.run_id == run_id]
+            if not versions:
+                source = f"{client.get_run(run_id).info.artifact_uri}/{ENSEMBLE_FOLDER}"
+                made = client.create_model_version(name, source, run_id=run_id)
+                versions = [int(made.version)]
+            client.set_registered_model_alias(name, alias, str(max(versions)))
+        return max(versions)
 
-    def is_empty(self) -> bool:
+    def registered(
+        self, name: str, *, alias: str | None = None, version: str | None = None
+    ) -> str | None:
+        """See :meth:`RunStore.registered`."""
+        if self._is_empty():
+            return None
+        with self._connection.reported():
+            client = self._connection.client()
+            for model in client.search_registered_models(f"name = '{name}'"):
+                wanted = version if alias is None else model.aliases.get(alias)
+                for entry in client.search_model_versions(f"name = '{name}'"):
+                    if str(entry.version) == str(wanted) and entry.run_id:
+                        return str(entry.run_id)
+        return None
+
+    def serve_pages(self, port: int, on_start: Callable[[str], object]) -> int:
+        """See :meth:`RunStore.serve_pages`; MLflow's server, for this machine only."""
+        connection = self._connection
+        if connection.uri.startswith("http"):
+            on_start(self.uri)
+            return 0
+        if self._is_empty():
+            raise InputError(
+                f"there is nothing to show in {self.uri}: run a sweep first, or name another "
+                "--storage"
+            )
+        claim_port("127.0.0.1", port)
+        if connection.database is not None:
+            relocate(connection.database)
+        settle_environment()
+        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        command = server_command(connection.uri, connection.artifact_root, port)
+        with subprocess.Popen(command, env=environment, cwd=Path.cwd()) as server:
+            on_start(f"http://127.0.0.1:{port}/#/experiments?{PAGES}")
+            try:
+                return server.wait()
+            except KeyboardInterrupt:
+                server.terminate()
+                server.wait()
+                return 0
+
+    def _is_empty(self) -> bool:
         """Whether the store is an SQLite file that does not exist yet."""
         database = self._connection.database
         return database is not None and not database.exists()
@@ -229,5 +281,5 @@ class MLflowStore:
         return None if reader is None else reader.artifact_folder(run_id)
 
     def _refuse_when_empty(self, run_id: str) -> None:
-        if self.is_empty():
+        if self._is_empty():
             raise unknown_run(run_id, self.uri)

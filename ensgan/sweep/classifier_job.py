@@ -233,6 +233,25 @@ def run_jobs(
     return [replace(by_path[job.path], strategy=job.strategy) for job in jobs]
 
 
+def compare_strategies(
+    jobs: Sequence[EvaluateJob],
+    executor: Callable[[], Executor],
+    on_done: Callable[[dict[str, Any]], None],
+) -> downstream.DownstreamTable:
+    """Run the jobs and compare their strategies with G*.
+
+    Where the classifiers on real images leave it open, one more, with ten times the steps, tells
+    whether they were trained enough to tell strategies apart.
+    """
+    results = run_jobs(jobs, executor, on_done)
+    possible = None
+    if downstream.needs_long_real(results):
+        first = next(job for job in jobs if job.strategy.name == "real")
+        (long,) = run_jobs([replace(first, strategy=downstream.LONG_REAL)], executor, on_done)
+        possible = long.metrics["auc"]
+    return downstream.summarise(results, "selected", possible)
+
+
 def choose_downstream(
     front: Front,
     *,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
@@ -24,7 +25,7 @@ def environment() -> dict[str, str]:
         "platform": platform.platform(),
         "cpus": str(psutil.cpu_count() or ""),
         "memory_gb": f"{psutil.virtual_memory().total / 2**30:.1f}",
-        "commit": _commit(),
+        "commit": commit(),
         "command": " ".join(sys.argv[1:]),
     }
     for package in PACKAGES:
@@ -35,8 +36,11 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
-def _commit() -> str:
-    """Git commit of the checkout that ensgan is installed from, ``+`` when it has changes."""
+def commit() -> str:
+    """Git commit of the checkout that ensgan is installed from, ``+`` when it has changes.
+
+    Empty when there is no checkout, or no git.
+    """
     here = Path(__file__).parents[2]
     if not (here / ".git").exists():
         return ""
@@ -45,6 +49,31 @@ def _commit() -> str:
         return head + ("+" if head and _git(here, "status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.SubprocessError):
         return ""
+
+
+def machine() -> str:
+    """Processor, cores, memory, load and versions in one line, for pages that show figures."""
+    # Late: the record of a sweep needs none of it.
+    import torch
+
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return (
+        f"{processor()}, {os.cpu_count()} cores, "
+        f"{psutil.virtual_memory().total / 2**30:.0f} GB, {', '.join(gpus) or 'no GPU'}, "
+        f"load {os.getloadavg()[1]:.1f} over the last 5 minutes, ensgan {__version__}, "
+        f"Python {platform.python_version()}, torch {torch.__version__}"
+    )
+
+
+def processor() -> str:
+    """The processor's model, as far as the system tells it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
 
 
 def _git(folder: Path, *arguments: str) -> str:

@@ -246,7 +246,7 @@ class Scored:
             "features": self.features,
             "density": float(self.score.density),
             "coverage": float(self.score.coverage),
-            "intra_d": float(self.score.intra_d),
+            "intra_d": float(self.score.d),
             "contents": {
                 "samples": sha256_file(self.samples),
                 "features": sha256_file(self.features),

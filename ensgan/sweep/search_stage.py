@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ensgan.config import SearchSpec, SweepSpec
+from ensgan.ensemble.weights import read_tensor_infos
 from ensgan.errors import DataError, InputError
 from ensgan.files import content_key
 from ensgan.metrics import pair_precision
 from ensgan.metrics.features import FeatureSource, open_features
 from ensgan.search import (
+    FormInputs,
     ObjectiveTables,
-    frechet_tables,
+    ScoredFeatures,
+    find_form,
     pool_key,
     search,
-    tables_from_precision_recall,
-    union_moments,
 )
+from ensgan.search.forms import COMPONENTS
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import Inputs, derive_seed
 from ensgan.sweep.records import MemberResult
@@ -32,8 +31,8 @@ from ensgan.types import Front, PoolScores
 
 REVISION = 1
 """Raise it when a change of this module changes its results."""
-FORMS = ("density-coverage", "precision-recall", "frechet")
-"""Forms of the objectives by name; the first needs nothing but the scores."""
+_ALWAYS = {"objectives": "paper", "components": 32, "third": None}
+"""What settings were before they existed: keys of earlier sweeps do not name them."""
 
 
 def mapped(path: Path) -> Callable[[], Any]:
@@ -66,12 +65,12 @@ def find_front(
         sampler=settings.sampler,
         trials=settings.trials,
         seed=derive_seed(spec.seed, "search"),
-        inter=settings.inter,
         objectives=objective_tables(
             settings.objectives,
             scores,
             mapped(inputs.reference),
             [mapped(member.features) for member in members],
+            inter=settings.inter,
             components=settings.components,
             on_progress=on_progress,
         ),
@@ -98,10 +97,7 @@ def _known_front(path: Path, pool: str) -> Front | None:
 def _asked(settings: SearchSpec) -> dict[str, Any]:
     """The settings of a search without those that older sweeps could not have."""
     asked = settings.model_dump()
-    for name in ("objectives", "components", "third"):
-        if asked[name] == SearchSpec.model_fields[name].default:
-            del asked[name]
-    return asked
+    return {name: value for name, value in asked.items() if _ALWAYS.get(name, ...) != value}
 
 
 def objective_tables(
@@ -110,30 +106,31 @@ def objective_tables(
     real: FeatureSource,
     fakes: Sequence[FeatureSource],
     *,
-    components: int = 32,
+    inter: str = "symmetric",
+    components: int = COMPONENTS,
     on_progress: Callable[[int, int], None] | None = None,
-) -> ObjectiveTables | None:
-    """The tables of a form other than density and coverage; None for that one.
+) -> ObjectiveTables:
+    """The tables of a form; features are opened only if it needs them.
 
     Args:
-        form: one of ``FORMS``.
+        form: its name.
         scores: of the pool.
         real, fakes: the features that were scored, in pool order.
+        inter: form of Inter-d, for the forms that have it.
         components: for ``frechet``, see :func:`union_moments`.
-        on_progress: called with (pairs done, pairs in all) for ``precision-recall``.
+        on_progress: called with (pairs done, pairs in all) while pairs are measured.
 
     Raises:
-        InputError: features of another pool.
+        InputError: an unknown form, or features of another pool.
     """
-    if form == "frechet":
-        opened = [open_features(f, n) for f, n in zip(fakes, scores.names, strict=True)]
-        return frechet_tables(
-            scores, union_moments(open_features(real, "real"), opened, components)
-        )
-    if form == "precision-recall":
-        found = pair_precision(real, fakes, scores.names, scores.k, on_progress=on_progress)
-        return tables_from_precision_recall(scores, found)
-    return None
+    features = ScoredFeatures(
+        real=partial(open_features, real, "real"),
+        fakes=[partial(open_features, f, n) for f, n in zip(fakes, scores.names, strict=True)],
+        pair_precision=lambda: pair_precision(
+            real, fakes, scores.names, scores.k, on_progress=on_progress
+        ),
+    )
+    return find_form(form).tables(FormInputs(scores, inter, features, components))
 
 
 def member_costs(
@@ -145,7 +142,7 @@ def member_costs(
     took when they were made. None where nothing is summed.
 
     Raises:
-        DataError: a weight file that cannot be read.
+        IntegrityError: a weight file that cannot be read.
         InputError: members whose sampling was not timed.
     """
     if settings.third == "parameters":
@@ -163,10 +160,4 @@ def member_costs(
 
 def _stored_numbers(path: Path) -> int:
     """How many numbers a safetensors file holds: its header says so."""
-    try:
-        with path.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            header = json.loads(stream.read(length))
-        return sum(prod(each["shape"]) for n, each in header.items() if n != "__metadata__")
-    except (OSError, ValueError, KeyError, struct.error, MemoryError) as error:
-        raise DataError(f"{path} cannot be read as safetensors: {error}") from error
+    return sum(info.size for info in read_tensor_infos(path).values())

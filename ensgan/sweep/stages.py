@@ -20,8 +20,8 @@ from ensgan.sweep.classifier_job import (
     EvaluateJob,
     choose_downstream,
     classifier_settings,
+    compare_strategies,
     evaluation_jobs,
-    run_jobs,
 )
 from ensgan.sweep.executor import Executor, as_mapper
 from ensgan.sweep.external_member_job import card_facts
@@ -30,7 +30,7 @@ from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import Inputs, Resolved, derive_seed
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.search_stage import mapped
-from ensgan.types import Front, FrontPoint, PoolScores, Selection, gan_of
+from ensgan.types import Front, PoolScores, Selection, gan_of
 
 REVISION = 1
 
@@ -179,7 +179,7 @@ def evaluate_strategies(
     )
     if not jobs:  # data without classes has nothing to classify
         return downstream.DownstreamTable(None, (), ())
-    return downstream.summarise(run_jobs(jobs, executor, on_result), reference="selected")
+    return compare_strategies(jobs, executor, on_result)
 
 
 def _classifier_jobs(
@@ -268,8 +268,7 @@ def _facts(
     external = card_facts(spec.members, point.members)
     return {
         "metrics": {
-            **_objectives(point),
-            **dict(point.measures),
+            **point.named(),
             "rule": selected.rule,
             "reason": selected.reason,
             "downstream": {k: v for k, v in table.to_json().items() if k != "runs"},
@@ -308,19 +307,10 @@ def _facts(
 
 
 def _other_form(settings: SearchSpec) -> Mapping[str, str]:
-    """What the objectives are when they are not density and coverage."""
-    if settings.objectives == "density-coverage":
+    """What the objectives are when they are not the paper's."""
+    if settings.objectives == "paper":
         return {}
     return {"objectives": settings.objectives}
-
-
-def _objectives(point: FrontPoint) -> Mapping[str, float]:
-    return {
-        "intra_d": point.intra_d,
-        "inter_d": point.inter_d,
-        "density": point.density,
-        "coverage": point.coverage,
-    }
 
 
 def save_table(folder: SweepFolder, table: downstream.DownstreamTable) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 from ensgan import data, downstream, embedding, zoo
 from ensgan.config import ExternalSpec, KnownNames, SweepSpec, load_spec, read_tree
 from ensgan.ensemble.external import is_file_reference
-from ensgan.search import rules, samplers
+from ensgan.search import FORMS, rules, samplers
 
 
 def known_names() -> KnownNames:
@@ -17,10 +17,11 @@ def known_names() -> KnownNames:
     return {
         "dataset": data.names(),
         "GAN": zoo.names(),
-        "extractor": embedding.names(),
+        "extractor": embedding.EXTRACTORS.names(),
         "sampler": samplers(),
+        "form of the objectives": FORMS.names(),
         "rule": _heads(rules()),
-        "strategy": _heads(downstream.strategy_names()),
+        "strategy": downstream.STRATEGIES.names(),
     }
 
 

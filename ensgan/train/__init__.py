@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from ensgan.train.loop import REVISION, TrainProgress, train_gan, untrained
+from ensgan.train.loop import REVISION, TrainProgress, train_gan, train_steps, untrained
+from ensgan.train.pack import Ended, Pack
 from ensgan.train.settings import TrainSettings, problems
 from ensgan.train.snapshot import Snapshot, is_finished, load_snapshot
 
 __all__ = [
     "REVISION",
+    "Ended",
+    "Pack",
     "Snapshot",
     "TrainProgress",
     "TrainSettings",
@@ -15,5 +18,6 @@ __all__ = [
     "load_snapshot",
     "problems",
     "train_gan",
+    "train_steps",
     "untrained",
 ]

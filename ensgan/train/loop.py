@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,17 +13,19 @@ import torch
 
 from ensgan.errors import ConfigError, InputError, IntegrityError, TrainingError
 from ensgan.files import atomic_path, read_json, write_json
-from ensgan.train.health import examine
+from ensgan.train.captured import Steps
 from ensgan.train.record import Record
 from ensgan.train.settings import TrainSettings, problems
-from ensgan.train.snapshot import Snapshot, read_snapshot, write_snapshot
-from ensgan.train.step import full_step
+from ensgan.train.snapshot import Snapshot, examine, read_snapshot, write_snapshot
 from ensgan.train.training import Training
 from ensgan.types import MemberId, Samples
 from ensgan.zoo.spec import GANSpec
 
 REVISION = 4
-"""Raise it when a change of this package or of ``ensgan.zoo`` changes trained weights."""
+"""Raise it when a change of this package or of ``ensgan.zoo`` makes trainings that an earlier
+version began unfit to go on. The order of floating-point sums is no reason: folders of trainings
+are found by this number.
+"""
 
 _FLUSH_EVERY = 50
 """Steps between looks at the losses on a GPU; on the CPU looking costs nothing."""
@@ -83,6 +85,24 @@ def train_gan(
         IntegrityError: a file of the folder is damaged.
         TrainingError: a loss is not finite, or the device is out of memory.
     """
+    steps = train_steps(spec, train, num_classes, settings, folder, on_progress=on_progress)
+    return (snapshot for snapshot in steps if snapshot is not None)
+
+
+def train_steps(
+    spec: GANSpec,
+    train: Samples,
+    num_classes: int,
+    settings: TrainSettings,
+    folder: Path,
+    *,
+    on_progress: OnProgress | None = None,
+) -> Generator[Snapshot | None, None, None]:
+    """:func:`train_gan` in single steps: yields after each the snapshot it made, or None.
+
+    Whoever trains several GANs in one process takes turns between them this way
+    (:class:`ensgan.train.Pack`).
+    """
     found = [
         *spec.problems(train.shape, num_classes),
         *problems(spec, settings, len(train)),
@@ -90,7 +110,7 @@ def train_gan(
     ]
     if found:
         raise ConfigError(f"GAN {spec.name}", found)
-    _claim(folder, spec, train, num_classes, settings)
+    settings = _claim(folder, spec, train, num_classes, settings)
     done = []
     for step in range(settings.spacing, settings.steps + 1, settings.spacing):
         snapshot = read_snapshot(folder, MemberId(spec.name, step))
@@ -122,6 +142,7 @@ class _Run:
         self.on_progress = on_progress
         self.training = Training(spec, train, num_classes, settings)
         self.record = Record(spec.name)
+        self.steps = Steps(self.training, self.record)
         self.flush_every = 1 if self.training.device.type == "cpu" else _FLUSH_EVERY
         self.seconds_in_part = 0.0
         self.seconds = 0.0
@@ -142,37 +163,40 @@ class _Run:
                 "start (finished snapshots are kept)"
             ) from e
 
-    def rest(self, done: list[int]) -> Iterator[Snapshot]:
-        """Train to the end, yielding the snapshots that are not yet on disk."""
-        training, settings = self.training, self.settings
-        while training.step < settings.steps:
+    def rest(self, done: list[int]) -> Generator[Snapshot | None, None, None]:
+        """Train to the end; yield after each step the snapshot that was not yet on disk, or None."""
+        while self.training.step < self.settings.steps:
             self._advance()
-            step = training.step
-            at_snapshot = step % settings.spacing == 0
-            snapshot = None
-            if at_snapshot:
-                if step not in done:
-                    snapshot = self._snapshot(step)
-                self.record.restart()
-                self.seconds_in_part = 0.0
-            if step == settings.steps:
-                (self.folder / "resume.pt").unlink(missing_ok=True)
-            elif step % settings.checkpoint_spacing == 0:
-                self._checkpoint()
-            if snapshot is not None:
-                yield snapshot
+            with self.steps.stream():
+                snapshot = self._kept(done)
+            yield snapshot
+
+    def _kept(self, done: list[int]) -> Snapshot | None:
+        """Write what is due after a step: a snapshot, a checkpoint."""
+        step, settings = self.training.step, self.settings
+        snapshot = None
+        if step % settings.spacing == 0:
+            if step not in done:
+                snapshot = self._snapshot(step)
+            self.record.restart()
+            self.seconds_in_part = 0.0
+        if step == settings.steps:
+            (self.folder / "resume.pt").unlink(missing_ok=True)
+        elif step % settings.checkpoint_spacing == 0:
+            self._checkpoint()
+        return snapshot
 
     def _advance(self) -> None:
         """One step, and a look at the losses where it is due."""
         training, begin = self.training, time.perf_counter()
         step = training.step
         try:
-            full_step(training, self.record)
-            self.record.end_step(step)
+            self.steps.step()
             done = training.step
             due = done % self.flush_every == 0 or done % self.settings.spacing == 0
             if due or done % self.settings.checkpoint_spacing == 0:
-                self.record.flush()
+                with self.steps.stream():
+                    self.record.flush()
         except torch.OutOfMemoryError as error:
             raise TrainingError(
                 f"{self.spec.name} does not fit into the memory of {training.device} at step "
@@ -231,7 +255,7 @@ def untrained(
     found = spec.problems(train.shape, num_classes)
     if found:
         raise ConfigError(f"GAN {spec.name}", found)
-    _claim(folder, spec, train, num_classes, settings)
+    settings = _claim(folder, spec, train, num_classes, settings)
     member = MemberId(spec.name, 0)
     snapshot = read_snapshot(folder, member)
     if snapshot is not None:
@@ -260,8 +284,15 @@ def _label_problems(train: Samples, num_classes: int) -> list[str]:
 
 def _claim(
     folder: Path, spec: GANSpec, train: Samples, num_classes: int, settings: TrainSettings
-) -> None:
-    """Mark the folder as this training's, or refuse it with the differences."""
+) -> TrainSettings:
+    """Mark the folder as this training's, or refuse it with the differences.
+
+    Returns:
+        The settings, with everything decided that a new training decides.
+    """
+    path = folder / "training.json"
+    before = read_json(path) if path.exists() else None
+    settings = settings.settled(None if before is None else before.get("settings", {}))
     identity = {
         "revision": REVISION,
         "row": spec.to_json(),
@@ -269,21 +300,21 @@ def _claim(
         "data": train.key,
         "num_classes": num_classes,
     }
-    path = folder / "training.json"
-    if not path.exists():
+    if before is None:
         write_json(path, identity)
-        return
-    before, now = _flat(read_json(path)), _flat(identity)
+        return settings
+    old, new = _flat(before), _flat(identity)
     differing = [
-        f"{key} was {before.get(key)!r}, is now {now.get(key)!r}"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key)
+        f"{key} was {old.get(key)!r}, is now {new.get(key)!r}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
     ]
     if differing:
         raise InputError(
             f"{folder} belongs to another training of {spec.name}: {'; '.join(differing)}; use "
             "another folder, or delete this one"
         )
+    return settings
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -24,27 +24,48 @@ class Record:
     def __init__(self, gan: str) -> None:
         self.gan = gan
         self.latest: dict[str, float] = {}
-        self._step: dict[str, list[Tensor]] = {}
+        self._scalars: dict[str, list[Tensor]] = {}
+        self._outputs: dict[str, list[Tensor]] = {}
         self._pending: list[tuple[int, tuple[str, ...], Tensor]] = []
         self._sums: dict[str, list[float]] = {}
 
-    def value(self, name: str, value: Tensor) -> None:
-        """Note a scalar tensor."""
-        self._step.setdefault(name, []).append(value.detach())
-
-    def losses(self, player: str, losses: Losses, *, total: bool = True) -> None:
+    def losses(self, player: str, losses: Losses, total: Tensor | None = None) -> None:
         """Note a player's terms as ``player_term`` and their sum as ``player_loss``."""
-        for name, value in losses.items():
-            self.value(f"{player}_{name}", value)
-        if total:
-            self.value(f"{player}_loss", torch.stack(list(losses.values())).detach().sum())
+        noted = losses if total is None else {**losses, "loss": total}
+        for name, value in noted.items():
+            self._scalars.setdefault(f"{player}_{name}", []).append(value.detach())
+
+    def realness(self, name: str, values: Tensor) -> None:
+        """Note one number per image [B]; their mean and mean sign are kept."""
+        self._outputs.setdefault(name, []).append(values)
 
     def end_step(self, step: int) -> None:
         """Close the zero-based ``step``."""
-        names = tuple(self._step)
-        means = [torch.stack(values).float().mean() for values in self._step.values()]
-        self._pending.append((step, names, torch.stack(means)))
-        self._step.clear()
+        names, means = self.step_means()
+        self.add(step, names, means)
+
+    def step_means(self) -> tuple[tuple[str, ...], Tensor]:
+        """Names and means [n] of what was noted since the last call, in few operations."""
+        names: list[str] = []
+        means = []
+        by_count: dict[int, list[str]] = {}
+        for name, values in self._scalars.items():
+            by_count.setdefault(len(values), []).append(name)
+        for count, alike in by_count.items():
+            table = torch.stack([value for name in alike for value in self._scalars[name]])
+            means.append(table if count == 1 else table.view(-1, count).mean(dim=1))
+            names += alike
+        if self._outputs:
+            outputs = torch.stack([torch.cat(values) for values in self._outputs.values()])
+            means += [outputs.mean(dim=1), outputs.sign().mean(dim=1)]
+            names += [f"{name}_{kind}" for kind in ("logit", "sign") for name in self._outputs]
+        self._scalars.clear()
+        self._outputs.clear()
+        return tuple(names), torch.cat(means)
+
+    def add(self, step: int, names: tuple[str, ...], means: Tensor) -> None:
+        """Note the means of a whole step, which may still be on their way from the device."""
+        self._pending.append((step, names, means))
 
     def flush(self) -> None:
         """Fetch the pending steps.

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 
 from ensgan.errors import InputError
-from ensgan.zoo.optimiser import Adam, FixedAverage, Optimiser, WeightAverage
+from ensgan.train.machine import PRECISIONS, precision_problems, resolved_precision
+from ensgan.zoo.optimiser import Adam, FixedAverage, Optimiser, WarmedAverage, WeightAverage
 from ensgan.zoo.spec import GANSpec
 
 
@@ -25,15 +27,21 @@ class TrainSettings:
         learning_rate: factor on both learning rates of the row. Short trainings of narrow networks
             want more than 1.
         ema_start, ema_decay: for rows whose average has a fixed decay; others are not changed.
+        ema: "fitted" lets a fixed decay warm up in trainings shorter than those it was published
+            for, "row" leaves it as it is; None: "fitted", but a training that an earlier version
+            began goes on with "row". With ``ema_start`` or ``ema_decay`` it is "row".
         resume_every: steps between resume checkpoints; None: the snapshot spacing.
         weights: which generator a snapshot holds, the averaged ("ema") or the trained ("raw").
         fake_labels: of the generated images in training: "uniform" over the classes, as the
             published configurations do, or in the proportions of the "training" split. With
             unequal classes and "uniform" a projection discriminator can tell fakes by their label.
         device: a torch device.
-        precision: "float32", or "bfloat16" for automatic mixed precision.
-        compile: run the networks through ``torch.compile``; a discriminator with spectral norm
-            stays as it is.
+        precision: "float32" is that everywhere; "tf32" lets an NVIDIA card round the inputs of its
+            convolutions; "bfloat16" is automatic mixed precision; "auto" is bfloat16 where the
+            device computes faster in it (cards that have it, CPUs with AMX), else float32, and
+            what it is at a training's first step it stays.
+        compile: run the networks through ``torch.compile``.
+        capture: replay whole steps from CUDA graphs; nothing else than speed depends on it.
 
     Raises:
         InputError: with every value that is out of range.
@@ -51,8 +59,10 @@ class TrainSettings:
     weights: Literal["ema", "raw"] = "ema"
     fake_labels: Literal["uniform", "training"] = "uniform"
     device: str = "cpu"
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["auto", "float32", "tf32", "bfloat16"] = "float32"
     compile: bool = False
+    ema: Literal["fitted", "row"] | None = None
+    capture: bool = True
 
     def __post_init__(self) -> None:
         problems = [
@@ -70,12 +80,11 @@ class TrainSettings:
             problems.append(f"learning_rate must be above 0, not {self.learning_rate}")
         if self.ema_decay is not None and not self.ema_decay < 1:
             problems.append(f"ema_decay must be below 1, not {self.ema_decay}")
-        if self.weights not in ("ema", "raw"):
-            problems.append(f"weights are 'ema' or 'raw', not '{self.weights}'")
-        if self.fake_labels not in ("uniform", "training"):
-            problems.append(f"fake_labels are 'uniform' or 'training', not '{self.fake_labels}'")
-        if self.precision not in ("float32", "bfloat16"):
-            problems.append(f"precision is 'float32' or 'bfloat16', not '{self.precision}'")
+        for name, choices in _CHOICES.items():
+            value = getattr(self, name)
+            if value is not None and value not in choices:
+                known = f"{', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}"
+                problems.append(f"{name} must be {known}, not {value!r}")
         if problems:
             raise InputError("training settings: " + "; ".join(problems))
 
@@ -110,16 +119,47 @@ class TrainSettings:
         own = spec.ema
         if not isinstance(own, FixedAverage):
             return own
+        if (self.ema_start, self.ema_decay) == (None, None):
+            fitted = self.ema != "row" and self.steps < PUBLISHED_STEPS
+            return WarmedAverage(own.decay_rate) if fitted else own
         return FixedAverage(
             own.decay_rate if self.ema_decay is None else self.ema_decay,
             own.start if self.ema_start is None else self.ema_start,
         )
 
-    def identity(self) -> dict[str, Any]:
-        """What two trainings must share for one to continue the other."""
-        free = {"resume_every", "device", "compile"}
-        return {key: value for key, value in dataclasses.asdict(self).items() if key not in free}
+    def settled(self, before: Mapping[str, Any] | None) -> TrainSettings:
+        """The settings with ``precision`` and ``ema`` decided, once for a whole training.
 
+        Args:
+            before: :meth:`identity` of the training that these settings continue, None for a new
+                one. What was decided then stays.
+        """
+        precision, ema = self.precision, self.ema or "fitted"
+        if precision == "auto":
+            known = None if before is None else before.get("precision")
+            precision = known or resolved_precision("auto", torch.device(self.device))
+        if self.ema is None and before is not None:
+            ema = before.get("ema", "row")  # settings recorded before there was a choice
+        return dataclasses.replace(self, precision=precision, ema=ema)
+
+    def identity(self) -> dict[str, Any]:
+        """What two trainings must share for one to continue the other; :meth:`settled` first."""
+        free = {"resume_every", "device", "compile", "capture"}
+        values = {key: value for key, value in dataclasses.asdict(self).items() if key not in free}
+        if values["ema"] != "fitted":
+            del values["ema"]  # as trainings were recorded before there was a choice
+        return values
+
+
+PUBLISHED_STEPS = 100_000
+"""Full steps of the trainings that the rows' averages were published for."""
+
+_CHOICES = {
+    "weights": ("ema", "raw"),
+    "fake_labels": ("uniform", "training"),
+    "precision": PRECISIONS,
+    "ema": ("fitted", "row"),
+}
 
 _LOWEST = {
     "steps": 1,
@@ -146,6 +186,8 @@ def problems(spec: GANSpec, settings: TrainSettings, n_images: int) -> list[str]
             + (f"set batch to at most {largest}" if largest >= 2 else "lower batch and d_updates")
         )
     found.extend(_device_problems(settings.device))
+    if len(found) == 0:
+        found += precision_problems(settings.precision, torch.device(settings.device))
     return found
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
-from ensgan.train.adam import FusedAdam
 from ensgan.train.record import Record
 from ensgan.train.training import Training
+from ensgan.train.updates import FusedAdam
 from ensgan.zoo.backbones.base import Player
 from ensgan.zoo.conditioning.base import HeadOutput, Losses
 from ensgan.zoo.regularizers import GeneratorView, Regularizer
@@ -26,13 +28,10 @@ def full_step(training: Training, record: Record) -> None:
 
 def discriminator_phase(training: Training, record: Record) -> None:
     """All discriminator updates of a step, on one basket of reals."""
-    images, labels = training.reals.draw()
+    images, labels = training.draw_reals()
     updates = training.optimiser.d_updates_per_step
-    slices = zip(
-        torch.split(images, training.batch), torch.split(labels, training.batch), strict=True
-    )
-    for index, (batch, batch_labels) in enumerate(slices):
-        reals = training.real_batch(batch)
+    slices = zip(images.split(training.batch), labels.split(training.batch), strict=True)
+    for index, (reals, batch_labels) in enumerate(slices):
         _discriminator_update(training, record, reals, batch_labels)
         for regularizer in training.spec.regularizers:
             if regularizer.due(updates * training.step + index):
@@ -49,28 +48,19 @@ def _discriminator_update(
     real_targets = spec.conditioning.real_targets(labels)
     fake_targets = spec.conditioning.fake_targets(fakes.labels)
     # Two forwards: batch statistics, minibatch deviation and power iteration see them apart.
-    real = training.discriminate(training.augment(reals), real_targets)
-    training.observe(real)
-    fake = training.discriminate(training.augment(fakes.images), fake_targets)
+    with training.discriminator_weights.ahead(2):
+        real = training.discriminate(training.augment(reals), real_targets)
+        training.observe(real)
+        fake = training.discriminate(training.augment(fakes.images), fake_targets)
     losses = {
         "adversarial": spec.adversarial.discriminator_loss(
             real.adversarial, fake.adversarial, labels
         ),
         **spec.conditioning.discriminator_losses(real, fake, real_targets, fake_targets),
     }
-    _descend(training.discriminator_adam, losses)
-    record.losses("d", losses)
-    _record_realness(training, record, real, fake)
-
-
-def _record_realness(
-    training: Training, record: Record, real: HeadOutput, fake: HeadOutput
-) -> None:
-    adversarial = training.spec.adversarial
+    record.losses("d", losses, _descend(training.discriminator_adam, losses))
     for name, output in (("real", real), ("fake", fake)):
-        realness = adversarial.realness(output.adversarial.detach())
-        record.value(f"{name}_logit", realness.mean())
-        record.value(f"{name}_sign", realness.sign().mean())
+        record.realness(name, spec.adversarial.realness(output.adversarial.detach()))
 
 
 def _regularized_update(
@@ -86,7 +76,7 @@ def _regularized_update(
 
     losses = regularizer.discriminator_losses(reals, discriminate)
     _descend(training.discriminator_adam, losses)
-    record.losses("d", losses, total=False)
+    record.losses("d", losses)
 
 
 def generator_phase(training: Training, record: Record) -> None:
@@ -94,10 +84,10 @@ def generator_phase(training: Training, record: Record) -> None:
     _require_gradients(training.own_parameters, False)
     try:
         losses = _generator_losses(training)
-        _descend(training.generator_adam, losses)
+        total = _descend(training.generator_adam, losses)
     finally:
         _require_gradients(training.own_parameters, True)
-    record.losses("g", losses)
+    record.losses("g", losses, total)
 
 
 def _generator_losses(training: Training) -> Losses:
@@ -108,11 +98,11 @@ def _generator_losses(training: Training) -> Losses:
     output = training.discriminate(seen, targets, codes=True)
 
     def real_features() -> Tensor:
-        images, labels = training.reals.draw()
-        reals = training.real_batch(images[: training.batch])
+        images, labels = training.draw_reals()
         targets = spec.conditioning.real_targets(labels[: training.batch])
         with torch.no_grad():
-            return training.discriminate(training.augment(reals), targets).features
+            reals = training.augment(images[: training.batch])
+            return training.discriminate(reals, targets).features
 
     view = GeneratorView(output, fakes.codes, real_features)
     losses = {
@@ -126,10 +116,13 @@ def _generator_losses(training: Training) -> Losses:
     return losses
 
 
-def _descend(optimiser: FusedAdam, losses: Losses) -> None:
+def _descend(optimiser: FusedAdam, losses: Losses) -> Tensor:
+    """One update on the sum of the losses, which it returns."""
+    total = functools.reduce(operator.add, losses.values())
     optimiser.zero_grad()
-    torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+    total.backward()  # type: ignore[no-untyped-call]
     optimiser.step()
+    return total
 
 
 def _require_gradients(parameters: Iterable[torch.nn.Parameter], wanted: bool) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,14 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ensgan.train.adam import FusedAdam
-from ensgan.train.allocator import keep_freed_memory
-from ensgan.train.average import AveragedGenerator
+from ensgan.train.machine import arithmetic, keep_freed_memory
 from ensgan.train.reals import Reals, to_range
 from ensgan.train.settings import TrainSettings
+from ensgan.train.updates import AveragedGenerator, FusedAdam
 from ensgan.types import Samples
 from ensgan.zoo.backbones.base import Generator, Player
-from ensgan.zoo.backbones.layers import SpectralNorm
+from ensgan.zoo.backbones.effective import EffectiveWeights
 from ensgan.zoo.build import build_discriminator, build_generator
 from ensgan.zoo.conditioning.base import Evidence, HeadOutput
 from ensgan.zoo.discriminator import Discriminator
@@ -52,12 +52,11 @@ class Training:
     ) -> None:
         seeds = np.random.SeedSequence(settings.seed).generate_state(4, np.uint64) >> 1
         generator_seed, discriminator_seed, order_seed, draw_seed = (int(seed) for seed in seeds)
+        settings = settings.settled(None)
         self.spec, self.settings, self.num_classes = spec, settings, num_classes
         self.device = torch.device(settings.device)
         if self.device.type == "cpu":
             keep_freed_memory()
-        else:  # sizes never change in a training: cuDNN may try its algorithms out once
-            torch.backends.cudnn.benchmark = True
         self.optimiser = settings.optimiser(spec)
         self.batch = self.optimiser.batch
         self.generator: Generator = placed(
@@ -66,6 +65,8 @@ class Training:
         self.discriminator: Discriminator = placed(
             build_discriminator(spec, reals.shape, num_classes, discriminator_seed), self.device
         )
+        self.generator_weights = EffectiveWeights(self.generator)
+        self.discriminator_weights = EffectiveWeights(self.discriminator)
         self.average = AveragedGenerator(self.generator, settings.average(spec), self.batch)
         self.own_parameters = self.discriminator.own_parameters()
         code_head = self.discriminator.code_head
@@ -82,10 +83,6 @@ class Training:
         self.step = 0
         compiled = torch.compile if settings.compile else _as_it_is
         self._generate: Callable[..., Tensor] = compiled(self.generator)
-        # It runs twice before its backward pass. A compiled power iteration may keep the vectors it
-        # began with, and finds them overwritten by then (torch 2.13).
-        if any(isinstance(module, SpectralNorm) for module in self.discriminator.modules()):
-            compiled = _as_it_is
         self._discriminate: Callable[..., HeadOutput] = compiled(self.discriminator)
 
     def fakes(self, player: Player) -> Fakes:
@@ -104,7 +101,7 @@ class Training:
             for size in generator.noise_sizes
         ]
         generator.prepare(player)
-        with self._precision():
+        with self.generator_weights.ready(), self._mixed():
             images = self._generate(latents, labels, one_hot_codes, noise)
         return Fakes(images.float(), labels, codes)
 
@@ -116,9 +113,10 @@ class Training:
         known = self.reals.labels
         return known[torch.randint(len(known), shape, generator=random, device=device)]
 
-    def real_batch(self, images: Tensor) -> Tensor:
-        """uint8 reals → float32 in [-1, 1]."""
-        return to_range(images)
+    def draw_reals(self) -> tuple[Tensor, Tensor]:
+        """The next basket: float32 images in [-1, 1] and labels int64."""
+        images, labels = self.reals.draw()
+        return to_range(images), labels
 
     def augment(self, images: Tensor) -> Tensor:
         """The row's augmentation with fresh draws."""
@@ -130,17 +128,35 @@ class Training:
         """The discriminator's output in float32; ``twice``: differentiable twice."""
         # A compiled graph has no second derivative.
         forward = self.discriminator if twice else self._discriminate
-        with self._precision():
+        with self.discriminator_weights.ready(), self._mixed():
             output: HeadOutput = forward(images, targets, codes=codes)
-        return output if self.settings.precision == "float32" else _in_float32(output)
+        return _in_float32(output) if self.settings.precision == "bfloat16" else output
+
+    def kind(self) -> Hashable:
+        """What the next step does, as far as it is decided without looking at tensors."""
+        updates = self.optimiser.d_updates_per_step
+        due = tuple(
+            regularizer.due(updates * self.step + index)
+            for regularizer in self.spec.regularizers
+            for index in range(updates)
+        )
+        return due, self.augmentation.adjusts(self.step), self.average.kind(self.step)
+
+    def arithmetic(self) -> AbstractContextManager[None]:
+        """The number formats of this training, around each of its steps."""
+        precision = self.settings.precision
+        assert precision != "auto"
+        return arithmetic(precision, self.device)
 
     def observe(self, output: HeadOutput) -> None:
         """Tell the augmentation's controller about reals."""
         self.augmentation.observe(output.adversarial.detach(), self.augment_state)
 
-    def _precision(self) -> torch.autocast:
-        wanted = self.settings.precision == "bfloat16"
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=wanted)
+    def _mixed(self) -> AbstractContextManager[object]:
+        """Around a forward: automatic mixed precision where the settings say so."""
+        if self.settings.precision != "bfloat16":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
     def state_dict(self) -> dict[str, Any]:
         """All of it: tensors, numbers and nested dicts only."""

@@ -9,45 +9,122 @@ from typing import Any
 
 from ensgan.errors import DataError
 from ensgan.files import read_json, write_json
-from ensgan.types.objectives import Objective, measure_name, read_objective
+from ensgan.types.objectives import (
+    INTER_D,
+    INTRA_D,
+    Objective,
+    form_name,
+    form_of,
+    measure_name,
+    read_objective,
+)
+
+_DENSITY_AND_COVERAGE = ("intra_d", "inter_d")
 
 
 @dataclass(frozen=True)
 class FrontPoint:
     """One Pareto-optimal ensemble: its members (pool order) and exact objective values.
 
-    ``intra_d`` and ``inter_d`` are the first two objectives, whatever the front's form is.
-    ``weights`` are the members' shares (sum 1) or None for uniform; ``measures`` are further
-    named values: a third objective, or the Fréchet distances behind the first two.
+    Attributes:
+        members: names.
+        first, second: the first two objectives, in the front's own form.
+        density, coverage: of the members' joined samples; None where the form does not know them.
+        weights: the members' shares (sum 1), or None for uniform.
+        measures: further named values: a third objective, or what the form reports besides.
+        keys: which objectives ``first`` and ``second`` are, as the front file spells them.
     """
 
     members: tuple[str, ...]
-    intra_d: float
-    inter_d: float
-    density: float
-    coverage: float
+    first: float
+    second: float
+    density: float | None = None
+    coverage: float | None = None
     weights: tuple[float, ...] | None = None
     measures: tuple[tuple[str, float], ...] = ()
+    keys: tuple[str, str] = _DENSITY_AND_COVERAGE
+
+    @property
+    def intra_d(self) -> float:
+        """The first objective, where it is Intra-d.
+
+        Raises:
+            DataError: the front is of another form.
+        """
+        return self._only("intra_d", self.first)
+
+    @property
+    def inter_d(self) -> float:
+        """The second objective, where it is Inter-d.
+
+        Raises:
+            DataError: the front is of another form.
+        """
+        return self._only("inter_d", self.second)
+
+    def _only(self, key: str, value: float) -> float:
+        if key not in self.keys:
+            raise DataError(
+                f"the point's objectives are {' and '.join(self.keys)}, not {key}: read its "
+                "'first' and 'second'"
+            )
+        return value
+
+    @property
+    def value_keys(self) -> tuple[str, str]:
+        """What files call the first two objectives in a point of this form."""
+        return self.keys if self.keys == _DENSITY_AND_COVERAGE else ("first", "second")
+
+    def named(self) -> dict[str, float]:
+        """Every value by the name that files use: objectives, density, coverage, measures.
+
+        Objectives are called ``intra_d`` and ``inter_d`` where they are those, else ``first`` and
+        ``second``.
+        """
+        first, second = self.value_keys
+        values = {first: self.first, second: self.second}
+        for name in ("density", "coverage"):
+            if (value := getattr(self, name)) is not None:
+                values[name] = value
+        return values | dict(self.measures)
 
     def to_json(self) -> dict[str, Any]:
         """The point as ``front.json`` holds it."""
-        values: dict[str, Any] = {
+        measures = dict(self.measures)
+        values = {name: value for name, value in self.named().items() if name not in measures}
+        return {
             "members": list(self.members),
-            "intra_d": self.intra_d,
-            "inter_d": self.inter_d,
-            "density": self.density,
-            "coverage": self.coverage,
+            **values,
+            **({} if self.weights is None else {"weights": list(self.weights)}),
+            **({"measures": measures} if measures else {}),
         }
-        if self.weights is not None:
-            values["weights"] = list(self.weights)
-        if self.measures:
-            values["measures"] = dict(self.measures)
-        return values
+
+    @classmethod
+    def from_json(cls, value: Any, keys: tuple[str, str] = _DENSITY_AND_COVERAGE) -> FrontPoint:
+        """Read a point of ``front.json``; older files of any form call the objectives Intra-d
+        and Inter-d, and hold precision and recall as density and coverage too."""
+        weights = value.get("weights")
+        measures = value.get("measures", {})
+        known = {} if "precision" in measures else value
+        density, coverage = (
+            None if known.get(name) is None else float(known[name])
+            for name in ("density", "coverage")
+        )
+        return cls(
+            tuple(str(name) for name in value["members"]),
+            float(value["first"] if "first" in value else value["intra_d"]),
+            float(value["second"] if "second" in value else value["inter_d"]),
+            density,
+            coverage,
+            None if weights is None else tuple(float(weight) for weight in weights),
+            tuple((str(name), float(number)) for name, number in measures.items()),
+            keys,
+        )
 
 
 @dataclass(frozen=True)
 class Front:
-    """A Pareto front and how it was found; points by descending Intra-d.
+    """A Pareto front and how it was found; points from the best first objective to the worst.
 
     Attributes:
         objectives: names of the objectives, e.g. ``("intra_d:max", "inter_d:min:symmetric")``;
@@ -58,7 +135,10 @@ class Front:
             third side is measured in parts of the reference (the whole pool's value).
         pool: content key of the scores the front belongs to, empty when unknown.
         history: (seconds, evaluations, hypervolume) over the search.
-        reference: the reference point, one value an objective that the hypervolume counts.
+        reference: the reference point, one value per objective that the hypervolume counts.
+        named_form: name of the form of the first two objectives, where ``objectives`` alone do
+            not tell it.
+        readings: name and meaning of each objective; empty where the keys alone say them.
     """
 
     objectives: tuple[str, ...]
@@ -72,6 +152,8 @@ class Front:
     pool: str = ""
     history: tuple[tuple[float, int, float], ...] = ()
     reference: tuple[float, ...] = (0.0, 1.0)
+    named_form: str = ""
+    readings: tuple[tuple[str, str], ...] = ()
 
     def __iter__(self) -> Iterator[FrontPoint]:
         return iter(self.points)
@@ -80,10 +162,19 @@ class Front:
         return len(self.points)
 
     @property
+    def form(self) -> str:
+        """Name of the form of the first two objectives."""
+        return form_name(self.named_form or form_of(self.objectives))
+
+    @property
     def axes(self) -> tuple[Objective, ...]:
         """The two or three objectives as people read them."""
-        texts = self.objectives or ("intra_d:max", "inter_d:min")
-        return tuple(read_objective(text, maximise=i == 0) for i, text in enumerate(texts))
+        texts = self.objectives or (INTRA_D.text, INTER_D.text)
+        readings = self.readings or (None,) * len(texts)
+        return tuple(
+            read_objective(text, maximise=i == 0, reading=reading)
+            for i, (text, reading) in enumerate(zip(texts, readings, strict=True))
+        )
 
     @property
     def third(self) -> str | None:
@@ -91,36 +182,35 @@ class Front:
         return self.axes[2].key if len(self.axes) > 2 else None
 
     def values(self, point: FrontPoint) -> tuple[float, ...]:
-        """A point's objectives, one a value of ``axes``.
+        """A point's objectives, one value per axis.
 
         Raises:
             DataError: the point lacks the third objective.
         """
         if self.third is None:
-            return point.intra_d, point.inter_d
+            return point.first, point.second
         measures = dict(point.measures)
         if self.third not in measures:
             raise DataError(
                 f"the front's third objective is {self.third}, but the point of "
                 f"{', '.join(point.members)} does not tell it: search again"
             )
-        return point.intra_d, point.inter_d, measures[self.third]
+        return point.first, point.second, measures[self.third]
 
     def cells(self, point: FrontPoint) -> dict[str, str]:
         """Everything that is known about a point, as text by column heading, objectives first."""
-        first, second, *more = self.values(point)
-        numbers = {self.axes[0].name: first, self.axes[1].name: second}
-        measures = {key: value for key, value in point.measures if key != self.third}
-        if "precision" not in measures:  # else density and coverage hold precision and recall
-            numbers |= {"density": point.density, "coverage": point.coverage}
-        numbers |= {measure_name(key): value for key, value in measures.items()}
-        third = {axis.name: f"{v:.6g}" for axis, v in zip(self.axes[2:], more, strict=True)}
+        numbers = dict(zip((axis.name for axis in self.axes), self.values(point), strict=True))
+        third = {axis.name: f"{numbers.pop(axis.name):.6g}" for axis in self.axes[2:]}
+        rest = {k: v for k, v in point.named().items() if k not in (*point.value_keys, self.third)}
+        numbers |= {measure_name(key): value for key, value in rest.items()}
         return {name: f"{value:.4f}" for name, value in numbers.items()} | third
 
     def to_json(self) -> dict[str, Any]:
         """The content of ``front.json``."""
         return {
             "objectives": list(self.objectives),
+            **({"form": self.named_form} if self.named_form else {}),
+            **({"readings": [list(pair) for pair in self.readings]} if self.readings else {}),
             "sampler": self.sampler,
             "seed": self.seed,
             "trials": self.trials,
@@ -141,19 +231,23 @@ class Front:
             DataError: a field is missing or has the wrong form.
         """
         try:
-            points = tuple(_front_point(point) for point in value["points"])
+            objectives = tuple(str(text) for text in value["objectives"])
+            keys = tuple(text.partition(":")[0] for text in objectives[:2])
+            first, second = keys if len(keys) == 2 else _DENSITY_AND_COVERAGE
             return cls(
-                tuple(value["objectives"]),
+                objectives,
                 str(value["sampler"]),
                 int(value["seed"]),
                 int(value["trials"]),
                 int(value["distinct"]),
                 float(value["seconds"]),
                 float(value["hypervolume"]),
-                points,
+                tuple(FrontPoint.from_json(point, (first, second)) for point in value["points"]),
                 str(value.get("pool", "")),
                 tuple((float(s), int(n), float(h)) for s, n, h in value.get("history", ())),
-                tuple(float(each) for each in value.get("reference", (0.0, 1.0))),
+                tuple(float(side) for side in value.get("reference", (0.0, 1.0))),
+                str(value.get("form", "")),
+                tuple((str(name), str(meaning)) for name, meaning in value.get("readings", ())),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{source} is not a front file: {error!r}") from error
@@ -170,19 +264,6 @@ class Front:
             DataError: the file is missing or is no front.
         """
         return cls.from_json(read_json(path), str(path))
-
-
-def _front_point(value: Any) -> FrontPoint:
-    weights = value.get("weights")
-    return FrontPoint(
-        tuple(str(name) for name in value["members"]),
-        float(value["intra_d"]),
-        float(value["inter_d"]),
-        float(value["density"]),
-        float(value["coverage"]),
-        None if weights is None else tuple(float(weight) for weight in weights),
-        tuple((str(name), float(number)) for name, number in value.get("measures", {}).items()),
-    )
 
 
 @dataclass(frozen=True)

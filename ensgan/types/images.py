@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,11 +12,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ensgan.errors import DataError, InputError
+from ensgan.errors import DataError
 from ensgan.files import read_npz, sha256_arrays, write_npz
 from ensgan.types.arrays import Float32Array, Int64Array, UInt8Array
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]*")
 
 
 @dataclass(frozen=True)
@@ -39,18 +39,6 @@ class MemberId:
 
     def __str__(self) -> str:
         return f"{self.gan}@{self.step}"
-
-    @classmethod
-    def parse(cls, text: str) -> MemberId:
-        """Read ``GAN@STEP``.
-
-        Raises:
-            InputError: the text has another form.
-        """
-        gan, _, step = text.rpartition("@")
-        if not gan or not step.isdigit() or not _NAME.fullmatch(gan):
-            raise InputError(f"'{text}' is not a member name: write GAN@STEP, e.g. SNGAN@20000")
-        return cls(gan, int(step))
 
 
 def gan_of(member: str) -> str:
@@ -124,6 +112,37 @@ class Samples:
         )
 
 
+def check_class_names(names: Sequence[str], source: str) -> tuple[str, ...]:
+    """The names, when each class can be told by its own.
+
+    Args:
+        names: one name per class, in label order.
+        source: where they come from, for messages.
+
+    Raises:
+        DataError: a name that is empty, occurs twice (upper and lower case, blanks around it and
+            the two ways to write an accent count as the same), or cannot be printed.
+    """
+    for index, name in enumerate(names):
+        if not name.strip():
+            raise DataError(f"{source}: class {index} has no name")
+        # Cc: control characters; Cs: bytes of a file name that are not UTF-8.
+        if any(unicodedata.category(sign) in ("Cc", "Cs") for sign in name):
+            shown = name.encode("ascii", "backslashreplace").decode()
+            raise DataError(
+                f"{source}: the class name '{shown}' holds control characters or bytes that are "
+                "not UTF-8: rename it"
+            )
+    same = Counter(unicodedata.normalize("NFC", name).strip().casefold() for name in names)
+    for name in names:
+        if same[unicodedata.normalize("NFC", name).strip().casefold()] > 1:
+            raise DataError(
+                f"{source}: several classes are called '{name}' (upper and lower case count as the "
+                "same): give each class a name of its own"
+            )
+    return tuple(names)
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A real image set with its three splits, all at the GAN's size.
@@ -131,10 +150,16 @@ class Dataset:
     Attributes:
         name: registry name or folder name.
         train, val, test: the splits; ``members`` is None.
-        class_names: one name a class, in label order.
+        class_names: one name per class, in label order; no two are the same.
         licence: how the data may be used, empty when unknown.
         source: where it came from, for the record.
         modes: for ``phantom`` only, the known mode of every image by split name, int64 [n].
+        files: where images come from files, the file of every image by split name.
+        warnings: what was wrong with the source although it could be read, one sentence each.
+        notes: what is worth knowing of how it was read, one sentence each.
+
+    Raises:
+        DataError: class names that repeat, are empty or cannot be printed.
     """
 
     name: str
@@ -145,6 +170,12 @@ class Dataset:
     licence: str = ""
     source: str = ""
     modes: dict[str, Int64Array] = field(default_factory=dict)
+    files: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_class_names(self.class_names, self.name)
 
     @property
     def shape(self) -> ImageShape:

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-_READINGS = {
-    "intra_d": ("Intra-d", "fidelity to the real images"),
-    "inter_d": ("Inter-d", "overlap between members"),
-    "precision_recall": ("precision-recall", "harmonic mean of both"),
-    "precision_recall_between": ("mutual precision", "between members"),
-    "frechet": ("Fréchet closeness", "to the real images"),
-    "frechet_between": ("Fréchet overlap", "between members"),
-    "members": ("number of members", ""),
-    "cost": ("cost", "summed over the members"),
-    "parameters": ("parameters", "summed over the members"),
-    "seconds": ("seconds", "time to make the members' images"),
-}
-"""By an objective's key in a front file: its name and what it means."""
+DEFAULT_FORM = "paper"
+"""The form of the first two objectives where nobody names one."""
 
-_MEASURES = {"frechet": "Fréchet distance", "frechet_between": "distance between members"}
+_FORMER_NAMES = {"density-coverage": "paper"}
 
 
 @dataclass(frozen=True)
@@ -30,12 +19,14 @@ class Objective:
         name: as people read it, e.g. ``Intra-d``.
         meaning: a few words, or nothing.
         maximise: whether larger is better.
+        variant: which of several forms of it, e.g. ``symmetric``; empty for the only one.
     """
 
     key: str
     name: str
-    meaning: str
-    maximise: bool
+    meaning: str = ""
+    maximise: bool = True
+    variant: str = ""
 
     @property
     def label(self) -> str:
@@ -51,21 +42,74 @@ class Objective:
     def _better(self) -> str:
         return f"{'higher' if self.maximise else 'lower'} is better"
 
+    def of_variant(self, variant: str) -> Objective:
+        """The same objective in one of its forms."""
+        return replace(self, variant=variant)
 
-def read_objective(text: str, *, maximise: bool) -> Objective:
-    """An objective from its text in a front file: ``KEY``, ``KEY:max``, ``KEY:min:FORM``.
+    @property
+    def text(self) -> str:
+        """As a front file has it: ``KEY:max`` or ``KEY:min:VARIANT``."""
+        parts = (self.key, "max" if self.maximise else "min", self.variant)
+        return ":".join(filter(None, parts))
+
+
+INTRA_D = Objective("intra_d", "Intra-d", "fidelity to the real images")
+INTER_D = Objective("inter_d", "Inter-d", "overlap between members", maximise=False)
+
+# A front file holds keys alone; it adds the names of objectives that are not in this table.
+_READINGS = {
+    "intra_d": (INTRA_D.name, INTRA_D.meaning),
+    "inter_d": (INTER_D.name, INTER_D.meaning),
+    "precision_recall": ("precision-recall", "harmonic mean of both"),
+    "precision_recall_between": ("mutual precision", "between members"),
+    "frechet": ("Fréchet closeness", "to the real images"),
+    "frechet_between": ("Fréchet overlap", "between members"),
+    "members": ("number of members", ""),
+    "cost": ("cost", "summed over the members"),
+    "parameters": ("parameters", "summed over the members"),
+    "seconds": ("seconds", "time to make the members' images"),
+}
+"""By an objective's key in a front file: its name and what it means."""
+
+_FORMS = {"precision_recall": "precision-recall", "frechet": "frechet"}
+_MEASURES = {
+    "frechet": "Fréchet distance",
+    "frechet_between": "distance between members",
+}
+
+
+def read_objective(
+    text: str, *, maximise: bool, reading: tuple[str, str] | None = None
+) -> Objective:
+    """An objective from its text in a front file: ``KEY``, ``KEY:max``, ``KEY:min:VARIANT``.
 
     Args:
-        text: as the file has it; keys that are not ours are their own names.
+        text: as the file has it; keys that are not known are their own names.
         maximise: the direction when the text has none.
+        reading: name and meaning, where the file holds them.
     """
     key, _, rest = text.partition(":")
-    direction = rest.partition(":")[0]
-    name, meaning = _READINGS.get(key, (key, ""))
+    direction, _, variant = rest.partition(":")
+    name, meaning = reading or _READINGS.get(key, (key, ""))
     up = direction == "max" if direction in ("max", "min") else maximise
-    return Objective(key, name, meaning, up)
+    return Objective(key, name, meaning, up, variant)
+
+
+def needs_reading(objective: Objective) -> bool:
+    """Whether a front file must hold the objective's name for others to know it."""
+    return _READINGS.get(objective.key) != (objective.name, objective.meaning)
+
+
+def form_name(name: str) -> str:
+    """Today's name of a form of the objectives; earlier versions spelled one otherwise."""
+    return _FORMER_NAMES.get(name, name)
+
+
+def form_of(objectives: tuple[str, ...]) -> str:
+    """The form of a front whose file does not name it: an older one."""
+    return _FORMS.get(objectives[0].partition(":")[0], "paper") if objectives else "paper"
 
 
 def measure_name(key: str) -> str:
     """Column heading of a further measure of a front point."""
-    return _MEASURES.get(key, key)
+    return _MEASURES.get(key, key.replace("_", " "))

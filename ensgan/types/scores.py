@@ -42,7 +42,6 @@ class PoolScores:
         counts: int64 [M], images of each member.
         extractor: content key of the embedding, empty when unknown.
         contents: content keys of the real set and of each member (1+M), empty when unknown.
-        fast: counted from products alone (``--fast``), not exactly.
         resamples: the same scores on random parts of the points and images, if they were asked for.
 
     Source: method.md §3–4 restates Naeem et al. 2020 (density, coverage) and
@@ -60,7 +59,6 @@ class PoolScores:
     counts: Int64Array
     extractor: str = ""
     contents: tuple[str, ...] = ()
-    fast: bool = False
     resamples: Resamples | None = None
 
     def __post_init__(self) -> None:
@@ -114,7 +112,6 @@ class PoolScores:
             counts=self.counts,
             extractor=np.array(self.extractor),
             contents=np.array(self.contents, dtype=str),
-            fast=np.bool_(self.fast),
             **{f"resampled_{name}": array for name, array in optional.items()},
         )
 
@@ -122,13 +119,18 @@ class PoolScores:
     def load(cls, path: Path) -> PoolScores:
         """Read ``scores.npz``; ``counts`` may be absent when every member has ``n_fake`` images.
 
-        Older files lack ``contents``, ``fast`` and the ``resampled_…`` arrays.
+        Older files lack ``contents`` and the ``resampled_…`` arrays.
 
         Raises:
-            DataError: the file is missing, truncated or its arrays do not fit together.
+            DataError: the file is missing, truncated, its arrays do not fit together, or an older
+                version counted them with ``--fast``, which is not exact.
         """
         fields = ("density", "coverage", "masks", "directed", "overlap")
         arrays = read_npz(path, ("names", *fields, "k", "n_real", "n_fake"))
+        if arrays.get("fast", False):
+            raise DataError(
+                f"{path} holds inexact scores of an older version's --fast: score the pool again"
+            )
         names = tuple(str(name) for name in arrays["names"])
         counts = arrays.get("counts", np.full(len(names), int(arrays["n_fake"])))
         return cls(
@@ -143,7 +145,6 @@ class PoolScores:
             counts=counts.astype(np.int64),
             extractor=str(arrays.get("extractor", "")),
             contents=tuple(str(key) for key in arrays.get("contents", ())),
-            fast=bool(arrays.get("fast", False)),
             resamples=_resamples(path, arrays),
         )
 

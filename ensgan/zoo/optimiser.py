@@ -109,6 +109,29 @@ class FixedAverage(WeightAverage):
 
 @register_part
 @dataclass(frozen=True)
+class WarmedAverage(WeightAverage):
+    """A decay that grows to ``decay_rate``: min(decay_rate, (1 + t)/(10 + t)) at step t.
+
+    A fixed decay of .9999 from step 1,000 is after 5,000 steps still two thirds the generator of
+    step 1,000; this one always spans about the last ninth of the training.
+    """
+
+    decay_rate: float = 0.9999
+
+    averages_buffers = True
+
+    def problems(self) -> list[str]:
+        """See the class."""
+        return FixedAverage(self.decay_rate).problems()
+
+    def decay(self, step: int, batch: int) -> float:
+        """See the class."""
+        del batch
+        return min(self.decay_rate, (1 + step) / (10 + step))
+
+
+@register_part
+@dataclass(frozen=True)
 class HalfLifeAverage(WeightAverage):
     """A half-life in images that grows with training; buffers are copied (Karras et al. 2020).
 

@@ -98,8 +98,10 @@ def test_the_interactive_front_is_shown(
     # A page of its own: MLflow does not follow when only the part after '#' changes.
     page.goto(run_page(ui, *sweep, "front/front.html"))
     front = page.frame_locator("iframe")
-    front.locator(".plotly .main-svg").first.wait_for()
-    assert front.locator(".plotly .point").count() >= 2
+    front.locator("svg .point").first.wait_for()
+    assert front.locator("svg .point").count() >= 2
+    front.locator("svg .point").first.focus()
+    assert "members: " in front.locator("#front-detail").inner_text()
     page.screenshot(path=screenshots / "mlflow-front-interactive.png")
     assert [problem for problem in page.problems if "request" not in problem] == []
 

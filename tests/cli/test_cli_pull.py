@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from commands import as_json, call
 
-from ensgan.ensemble import TAG_DIGEST, load_ensemble
+from ensgan.ensemble import TAG_DIGEST, load_ensemble, loading
 from ensgan.errors import InputError, IntegrityError
 from ensgan.store import open_store
 from ensgan.types import Samples
@@ -66,3 +68,41 @@ def test_a_run_without_an_ensemble(storage: Path, tmp_path: Path) -> None:
     first = open_store(storage=storage).find(params={"dataset": "breastmnist"})[0].run_id
     with pytest.raises(InputError, match="has no 'ensemble' folder"):
         call("pull", first, "-o", tmp_path / "out", "--storage", storage)
+
+
+def test_processes_that_ask_at_once_fetch_once(
+    storage: Path, run_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a cold cache, and for a run that does not say which ensemble it has."""
+    shutil.copytree(storage, tmp_path / "runs", ignore=shutil.ignore_patterns("cache"))
+    store = open_store(storage=tmp_path / "runs")
+    untold = store.create_run("untold", kind="sweep")
+    store.fetch(run_id, "ensemble", tmp_path / "pulled")
+    store.log_folder(untold, tmp_path / "pulled", "ensemble")
+    fetched = []
+    fetch = loading._fetch
+    monkeypatch.setattr(loading, "_fetch", lambda *given: (fetched.append(given), fetch(*given))[1])
+
+    def load(run: str) -> str:
+        return load_ensemble(run, storage=tmp_path / "runs").sample(2, seed=1).key
+
+    with ThreadPoolExecutor(6) as threads:
+        keys = set(threads.map(load, [run_id, untold] * 6))
+    assert len(keys) == 1 and len(fetched) == 2
+    cached = tmp_path / "runs" / "cache" / "ensembles" / run_id
+    (cached / "ensemble.json").write_text("damaged")
+    assert load(run_id) in keys and len(fetched) == 3
+    (cached / "notes.txt").write_text("mine")
+    (cached / "ensemble.json").write_text("damaged")
+    with pytest.raises(InputError, match="holds other files"):
+        load(run_id)
+    assert (cached / "notes.txt").read_text() == "mine"
+
+
+def test_a_moved_storage_samples_the_same(storage: Path, run_id: str, tmp_path: Path) -> None:
+    shutil.copytree(storage, tmp_path / "moved", ignore=shutil.ignore_patterns("cache"))
+    for place in (storage, tmp_path / "moved"):
+        as_json("sample", run_id, "-n", 4, "-o", tmp_path / "x.npz", "--storage", place)
+        as_json("pull", run_id, "-o", tmp_path / f"of-{place.name}", "--storage", place)
+        assert as_json("verify", run_id, "--storage", place)["verified"] is True
+    assert (tmp_path / "moved" / "cache" / "ensembles" / run_id / "ensemble.json").is_file()

@@ -101,7 +101,11 @@ def test_compare(storage: Path, run_id: str) -> None:
     [
         (["sample", "{folder}", "-o", "x.npz"], "say how many images"),
         (["sample", "{folder}", "-n", "3", "-o", "x.png"], "neither an .npz file nor a folder"),
-        (["sample", "{folder}", "-n", "3", "-o", "{folder}"], "exists already"),
+        (["sample", "{folder}", "-n", "3", "-o", "{folder}"], "this command reads"),
+        (["sample", "{folder}", "-n", "20000000", "-o", "x.npz"], "more than the 10000000"),
+        (["sample", "{folder}", "-n", "3", "-o", "/dev/null"], "no folder"),
+        (["sample", "{folder}", "--labels", "0:" + "9" * 5000, "-o", "x"], "10 million"),
+        (["sample", "{folder}", "--labels", "9" * 5000, "-o", "x"], "is no label"),
         (["sample", "{folder}", "-n", "0", "-o", "x.npz"], "cannot make 0 images"),
         (["sample", "{folder}", "--labels", "2", "-o", "x.npz"], "no class 2"),
         (["sample", "no/such", "-n", "3", "-o", "x.npz"], "there is no ensemble folder"),

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from commands import as_json, call
 
 from ensgan.cli.sample import parse_labels
+from ensgan.ensemble import load_ensemble
+from ensgan.ensemble.export import save_images
 from ensgan.errors import InputError
 
 
@@ -45,3 +48,45 @@ def test_bad_labels(text: str, n: int | None) -> None:
 def test_a_huge_request_is_refused_before_memory_is_taken() -> None:
     with pytest.raises(InputError, match="more than 10 million"):
         parse_labels("0:999999999999", None)
+
+
+def test_outputs_that_would_destroy_something(banks: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.npz"
+    np.savez(mine, images=np.zeros((3, 8, 8), np.uint8), labels=np.zeros(3))
+    content = mine.read_bytes()
+    (tmp_path / "pool").mkdir()
+    (tmp_path / "pool" / "notes.txt").write_text("mine")
+    for output, match in ((mine, "did not write it"), (tmp_path / "pool", "exists already")):
+        with pytest.raises(InputError, match=match):
+            call("sample", banks, "-n", 3, "-o", output)
+    assert mine.read_bytes() == content and (tmp_path / "pool" / "notes.txt").exists()
+    as_json("sample", banks, "-n", 3, "-o", mine, "--force")
+    as_json("sample", banks, "-n", 4, "-o", mine)  # its own output it may replace
+    assert len(np.load(mine)["images"]) == 4
+
+
+def test_a_folder_of_images_is_whole_or_absent(
+    banks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = 0
+
+    def killed(*_: object) -> None:
+        nonlocal written
+        written += 1
+        if written == 5:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ensgan.ensemble.export.write_png", killed)
+        with pytest.raises(KeyboardInterrupt):
+            load_ensemble(banks).save_png(tmp_path / "out", 8)
+    assert list(tmp_path.iterdir()) == []
+    as_json("sample", banks, "-n", 8, "-o", tmp_path / "out")
+
+
+def test_names_are_no_formulas(banks: Path, tmp_path: Path) -> None:
+    ensemble = load_ensemble(banks)
+    names = ("=HYPERLINK(1)", "@SUM(A1)")
+    save_images(tmp_path / "out", ensemble.sample(4, [0, 1, 0, 1]), names, seed=0, ensemble="x")
+    table = (tmp_path / "out" / "labels.csv").read_text()
+    assert ",'=HYPERLINK(1)," in table and ",'@SUM(A1)," in table

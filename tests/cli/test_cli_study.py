@@ -16,7 +16,7 @@ from PIL import Image
 from ensgan.errors import InputError
 from ensgan.evaluation.finished_sweep import open_sweep
 from ensgan.evaluation.other_extractor import rescore
-from ensgan.report.study_plots import front_places
+from ensgan.report.study_plots import comparable_front
 from ensgan.search import Evaluator
 from ensgan.sweep.executor import LocalExecutor
 
@@ -37,7 +37,7 @@ def test_the_page_holds_what_was_measured(shell: Shell, tmp_path: Path) -> None:
     value = shell.json("made", *words, "--extractor", "random", "--score-images", "40")
     (part,) = value["parts"]
     assert part["settings"]["extractor"] == "random"
-    assert "Scored with 40 images a member" in page.read_text()
+    assert "Scored with 40 images per member" in page.read_text()
     text = page.read_text()
     for row in part["strategies"]:
         assert f"{row['metrics']['auc']['mean']:.3f} ± {row['metrics']['auc']['sd']:.3f}" in text
@@ -78,16 +78,17 @@ def test_another_extractor_keeps_images_and_manifest(shell: Shell) -> None:
 
 def test_a_front_of_other_objectives_is_drawn_by_intra_d_and_inter_d(shell: Shell) -> None:
     sweep = open_sweep("made", shell.storage)
-    line, places = front_places(sweep)
-    assert line == ".-" and len(places) == len(sweep.front)
+    assert comparable_front(sweep) == sweep.front
     other = replace(
         sweep.front,
         objectives=("frechet:max:1-d/scale", "frechet_between:min:1-d/scale"),
-        points=tuple(replace(p, intra_d=-p.intra_d, inter_d=9.0) for p in sweep.front),
+        points=tuple(replace(p, first=-p.first, second=9.0) for p in sweep.front),
     )
-    cloud, same = front_places(replace(sweep, front=other))
-    assert cloud == "."
-    np.testing.assert_allclose(same, places)
+    same = comparable_front(replace(sweep, front=other))
+    assert [axis.key for axis in same.axes] == ["intra_d", "inter_d"]
+    np.testing.assert_allclose(
+        [same.values(p) for p in same], [sweep.front.values(p) for p in sweep.front]
+    )
 
 
 def test_bad_input_to_a_study(shell: Shell, tmp_path: Path) -> None:

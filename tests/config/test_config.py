@@ -13,6 +13,7 @@ KNOWN = {
     "GAN": ("SNGAN", "SAGAN", "ACGAN-Mod"),
     "extractor": ("random", "swav"),
     "sampler": ("ensemble", "tpe"),
+    "form of the objectives": ("paper", "frechet"),
     "rule": ("knee", "max-size"),
     "strategy": ("real", "random", "selected"),
 }

@@ -15,8 +15,8 @@ import pytest
 from servers import MLFLOW_SETTINGS, free_port, serving
 
 from ensgan.errors import InputError, StoreError
-from ensgan.store import MemoryStore, MLflowStore, RunStore, open_store, opening
-from ensgan.store.serving import server_command
+from ensgan.store import STORES, MemoryStore, MLflowStore, RunStore, StoreKind, open_store, opening
+from ensgan.store.mlflow import server_command
 
 SLOW = pytest.mark.slow
 
@@ -34,6 +34,11 @@ def through_client(store: MLflowStore) -> MLflowStore:
     return store
 
 
+def delete_run(store: RunStore, run_id: str) -> None:
+    assert isinstance(store, MLflowStore)
+    store._connection.client().delete_run(run_id)
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real MLflow server on a loopback port, keeping files for its clients."""
@@ -49,20 +54,25 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(params=["memory", "sqlite", "client", pytest.param("server", marks=SLOW)])
+LOCAL = [kind.name for kind in STORES if kind.local_address is not None]
+
+
+@pytest.fixture(params=[*LOCAL, "client", pytest.param("server", marks=SLOW)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> RunStore:
-    if request.param == "memory":
-        return MemoryStore()
+    """Every registered store that needs no server, and MLflow in its other two ways."""
     if request.param == "server":
         uri = request.getfixturevalue("server")
         for old in open_store(uri).find() + open_store(uri).find(kind="gan"):
-            with open_store(uri).connection() as client:
-                client.delete_run(old.run_id)
+            delete_run(open_store(uri), old.run_id)
         # Every test its own experiment: the server decides where an experiment's files go.
         return MLflowStore(uri, f"test {request.node.name}")
     shutil.copyfile(request.getfixturevalue("blank_database"), tmp_path / "mlflow.db")
-    made = MLflowStore(f"sqlite:///{tmp_path}/mlflow.db", "mine", tmp_path / "artifacts")
-    return made if request.param == "sqlite" else through_client(made)
+    if request.param == "client":
+        database = f"sqlite:///{tmp_path}/mlflow.db"
+        return through_client(MLflowStore(database, "mine", tmp_path / "artifacts"))
+    address = STORES.get(request.param).local_address
+    assert address is not None
+    return open_store(address(tmp_path), tmp_path, "mine")
 
 
 def test_a_run_comes_back_as_it_was_recorded(store: RunStore) -> None:
@@ -276,25 +286,129 @@ def test_two_threads_that_prepare_make_one_database(blank_database: Path, tmp_pa
     assert store.get(run_id).name == "s"
 
 
-def test_a_storage_folder_can_be_moved(blank_database: Path, tmp_path: Path) -> None:
-    """MLflow's database names absolute paths; the files beside it are found all the same."""
-    before, after = tmp_path / "before", tmp_path / "after"
-    before.mkdir()
-    shutil.copyfile(blank_database, before / "mlflow.db")
+def test_models_are_versions_of_runs_with_aliases(store: RunStore) -> None:
+    first, second = (store.create_run(name, kind="sweep") for name in "ab")
+    assert store.registered("none", alias="champion") is None
+    assert store.register(first, "model", "champion") == 1
+    assert store.register(second, "model", "champion") == 2
+    assert store.register(first, "model", "older") == 1, "a registered run keeps its version"
+    assert store.registered("model", alias="champion") == second
+    assert store.registered("model", alias="older") == first
+    assert store.registered("model", version="2") == second
+    assert store.registered("model", version="3") is None
+    assert store.registered("model", alias="none") is None
+    with pytest.raises(InputError, match="'ensgan runs' lists"):
+        store.register("0" * 32, "model", "champion")
+
+
+def test_credentials_of_an_address_are_not_recorded(store: RunStore) -> None:
+    address = "http://user:SECRET@host/?token=SECRET"
+    run_id = store.create_run("s", kind="sweep", params={"track.uri": address})
+    store.log_params(run_id, {"other": address})
+    store.set_tags(run_id, {"command": f"sweep --uri {address}"})
+    record = store.get(run_id)
+    assert "SECRET" not in str(record)
+    assert record.params["track.uri"] == "http://***@host/?***"
+
+
+def test_a_new_store_is_one_class_and_one_registered_line(tmp_path: Path) -> None:
+    class Listed(MemoryStore):
+        uri = "listed:here"
+
+    STORES.register(StoreKind("listed", lambda address, storage, experiment: Listed()))
+    try:
+        assert open_store("listed:here", tmp_path).uri == "listed:here"
+        with pytest.raises(InputError, match="has no pages"):
+            open_store("listed:here").serve_pages(5000, print)
+        with pytest.raises(InputError, match=r"it may begin with .*listed"):
+            open_store("unlisted:here")
+    finally:
+        STORES.forget(["listed"])
+
+
+@pytest.fixture
+def recorded(blank_database: Path, tmp_path: Path) -> tuple[Path, str]:
+    """A storage folder with one run that has a file."""
+    storage = tmp_path / "before"
+    storage.mkdir()
+    shutil.copyfile(blank_database, storage / "mlflow.db")
     (tmp_path / "card").mkdir()
     (tmp_path / "card" / "README.md").write_text("here")
-    store = open_store(storage=before)
+    store = open_store(storage=storage)
     run_id = store.create_run("s", kind="sweep")
     store.log_folder(run_id, tmp_path / "card", "ensemble")
-    before.rename(after)
+    return storage, run_id
+
+
+@pytest.mark.parametrize("old", ["gone", "other content", "emptied"])
+def test_a_storage_folder_can_be_moved(
+    recorded: tuple[Path, str], tmp_path: Path, old: str
+) -> None:
+    """MLflow's database names absolute paths; the old place is neither read nor written."""
+    before, run_id = recorded
+    after = tmp_path / "after"
+    shutil.copytree(before, after)
+    if old == "other content":
+        next(before.rglob("README.md")).write_text("another's")
+    else:
+        shutil.rmtree(before)
+        if old == "emptied":
+            before.mkdir()
+    unchanged = {path: path.stat().st_mtime_ns for path in before.rglob("*")}
+
     moved = open_store(storage=after)
     assert moved.read(run_id, "ensemble/README.md") == b"here"
     assert list(moved.files(run_id)) == ["ensemble/README.md"]
-    assert (moved.fetch(run_id, "ensemble", tmp_path / "out") / "README.md").is_file()
+    assert (moved.fetch(run_id, "ensemble", tmp_path / "out") / "README.md").read_text() == "here"
+    moved.log_file(run_id, tmp_path / "card" / "README.md", "more")
+    child = moved.create_run("child", kind="gan", parent=run_id)
+    moved.log_folder(child, tmp_path / "card", "card")
+    assert (after / "artifacts" / child / "artifacts" / "card" / "README.md").is_file()
+    assert (after / "artifacts" / run_id / "artifacts" / "more" / "README.md").is_file()
+    assert {path: path.stat().st_mtime_ns for path in before.rglob("*")} == unchanged
+
+    # MLflow itself finds them too: its pages, its registry, runs that it starts.
+    client = through_client(MLflowStore(moved.uri, "ensgan", after / "artifacts"))
+    assert client.read(run_id, "ensemble/README.md") == b"here"
+    plain = moved._connection.client()  # type: ignore[attr-defined]
+    for run in (run_id, child):
+        assert plain.get_run(run).info.artifact_uri.startswith(after.as_uri())
+
+
+def test_a_copied_storage_and_its_original_live_beside_each_other(
+    recorded: tuple[Path, str], tmp_path: Path
+) -> None:
+    before, run_id = recorded
+    shutil.copytree(before, tmp_path / "after")
+    (tmp_path / "note.txt").write_text("x")
+    for storage in (tmp_path / "after", before):
+        store = open_store(storage=storage)
+        store.log_file(run_id, tmp_path / "note.txt", storage.name)
+        assert list(store.files(run_id)) == sorted(
+            ["ensemble/README.md", f"{storage.name}/note.txt"]
+        )
+
+
+def test_files_elsewhere_stay_where_mlflow_says(blank_database: Path, tmp_path: Path) -> None:
+    """A database of others, whose files lie in another layout, is left as it is."""
+    (tmp_path / "db").mkdir()
+    shutil.copyfile(blank_database, tmp_path / "db" / "mlflow.db")
+    store = open_store(f"sqlite:///{tmp_path}/db/mlflow.db")
+    client = store._connection.client()  # type: ignore[attr-defined]
+    location = (tmp_path / "elsewhere").as_uri()
+    experiment = client.create_experiment("theirs", artifact_location=location)
+    run_id = client.create_run(experiment, tags={"ensgan.kind": "sweep"}).info.run_id
+    (tmp_path / "note.txt").write_text("x")
+    store.log_file(run_id, tmp_path / "note.txt")
+    assert (tmp_path / "elsewhere" / run_id / "artifacts" / "note.txt").is_file()
+    fresh = open_store(store.uri)
+    assert list(fresh.files(run_id)) == ["note.txt"]
+    fresh.prepare()
+    assert client.get_experiment(experiment).artifact_location == location
 
 
 def test_the_pages_are_for_this_machine_only(tmp_path: Path) -> None:
-    command = server_command(open_store(storage=tmp_path), 5123)
+    command = server_command(f"sqlite:///{tmp_path}/mlflow.db", tmp_path, 5123)
     options = dict(pairwise(command))
     assert options["--host"] == "127.0.0.1"
     assert options["--allowed-hosts"] == "localhost:5123,127.0.0.1:5123"

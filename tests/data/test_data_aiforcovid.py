@@ -136,9 +136,9 @@ def test_boxes_and_masks_cut_the_lungs(covid: Path) -> None:
     )
     assert boxed.key == by_mask.key
     path = covid / "dicom" / "P_0.dcm"
-    from ensgan.data.dicom import read_dicom
+    from ensgan.data.picture import read_picture
 
-    cut = read_dicom(path)[0][6:22, 4:20]
+    cut = read_picture(path)[0][6:22, 4:20]
     everything = np.concatenate([split.images for split in boxed.splits().values()])
     assert any(np.array_equal(cut, image) for image in everything)
     blacked = load_dataset(

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
+import shutil
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from ensgan.cli import app
-from ensgan.data import check, load_dataset, names
+from ensgan.data import DATASETS, Option, Source, check, load_dataset, names
 from ensgan.data.duplicates import exact_pairs, near_pairs, thumbnails
+from ensgan.data.request import Request
+from ensgan.errors import ConfigError, InputError
+from ensgan.registry import Registry
 from ensgan.types import Dataset, Samples
 
 run = CliRunner()
@@ -137,7 +144,7 @@ def test_the_command_accepts_a_checksum_by_flag_and_environment(tmp_path: Path) 
     arrays = {}
     for split, samples in made().items():
         arrays |= {f"{split}_images": samples.images, f"{split}_labels": samples.labels}
-    arrays["test_images"][0] = arrays["train_images"][0]
+    arrays["test_images"][0] = 7  # a blank image is a problem, but no leak
     np.savez(tmp_path / "breastmnist.npz", **arrays)
     base = ["data", "check", "breastmnist", "--data-dir", str(tmp_path), "--no-near"]
     assert type(run.invoke(app, base).exception).__name__ == "IntegrityError"
@@ -151,3 +158,97 @@ def test_the_command_accepts_a_checksum_by_flag_and_environment(tmp_path: Path) 
 def test_malformed_options_are_refused(option: str) -> None:
     result = run.invoke(app, ["data", "check", "phantom", "--option", option])
     assert "--option" in str(result.exception)
+
+
+def test_files_are_named_and_leaks_end_in_exit_code_1(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 12), ("test", 4)):
+        for name in ("a", "b"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for index in range(count):
+                image = Image.fromarray(rng.integers(0, 256, (16, 16), dtype=np.uint8))
+                image.save(tmp_path / split / name / f"{index}.png")
+    command = ["data", "check", str(tmp_path), "--option", "val_share=0", "--image-size", "16"]
+    assert run.invoke(app, command).exit_code == 0
+    shutil.copy(tmp_path / "train" / "b" / "7.png", tmp_path / "test" / "b" / "2.png")
+    result = run.invoke(app, command)
+    assert result.exit_code == 1
+    assert "share images" in str(result.exception)
+    said = " ".join(result.output.split())
+    assert "train: train/b/7.png = test: test/b/2.png" in said
+    examples = json.loads(run.invoke(app, [*command, "--json"]).stdout)["exact"]["examples"]
+    assert examples == [["train: train/b/7.png", "test: test/b/2.png"]]
+
+
+def test_ten_classes_are_shown_whole_in_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    names = tuple(f"a long class name {index}" for index in range(10))
+    labels = np.repeat(np.arange(10), 1234)
+    rng = np.random.default_rng(0)
+    samples = Samples(rng.integers(0, 256, (len(labels), 8, 8), dtype=np.uint8), labels)
+    data = Dataset("made", samples, samples, samples, names)
+    from rich.console import Console
+
+    from ensgan.cli.data import _table
+
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(_table(check(data, near=False)))
+    lines = console.export_text().splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    for name in names:
+        (line,) = [line for line in lines if name in line and "1,234" in line]
+        assert line.count("1,234") == 3
+
+
+def test_a_data_set_of_an_installed_package_is_one_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(request: Request) -> Dataset:
+        rng = np.random.default_rng(request.seed)
+        images = rng.integers(0, 256, (30, request.image_size, request.image_size), dtype=np.uint8)
+        split = Samples(images, np.arange(30) % 2)
+        return Dataset(request.name, split, split, split, ("a", str(request.option("other"))))
+
+    source = Source("mine", "for this test", load, (Option("other", str, "b", "a class"),), False)
+    registry = Registry("data set", "ensgan.datasets", Source, list(DATASETS))
+    registry.register(source)
+    monkeypatch.setattr("ensgan.data.registry.DATASETS", registry)
+    assert load_dataset("mine", options={"other": "c"}).class_names == ("a", "c")
+    with pytest.raises(ConfigError, match="did you mean 'other'"):
+        load_dataset("mine", options={"othr": "c"})
+
+
+@pytest.mark.parametrize("source", DATASETS, ids=lambda source: source.name)
+def test_every_data_set_describes_itself(source: Source) -> None:
+    assert source.summary and source.name == source.name.lower()
+    names = [option.name for option in source.options]
+    assert len(set(names)) == len(names)
+    for option in source.options:
+        assert option.summary
+        assert option.default is None or option.problem(option.default) is None
+        if option.kind is float:
+            assert "finite" in str(option.problem(float("nan")))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["organmnist3d"], "is a set of volumes: ensgan works on 2-D images"),
+        (["x" * 300], "unknown data set"),
+        (["/tmp/" + "x" * 300], "no such file or folder"),
+        (["phantom", "--option", "n_train=1000000000000000"], "GB of memory but"),
+        (["phantom", "--image-size", "99999"], "image_size must be 8 to 4,096"),
+        (["phantom", "--option", "n_train=2020-99-99"], "holds a value that cannot be read"),
+        (["phantom", "--data-dir", "x"], ""),
+        (["folder", "--data-dir", "x" * 300], "is not a folder"),
+        (["folder", "--option", "val_share=.nan"], "must be a finite number|folder"),
+    ],
+)
+def test_odd_words_end_in_one_sentence(words: list[str], message: str, tmp_path: Path) -> None:
+    small = [part for split in ("val", "test") for part in ("--option", f"n_{split}=12")]
+    phantom = [*small, "--option", "n_train=40"] if words == ["phantom", "--data-dir", "x"] else []
+    environment = {"ENSGAN_DATA": str(tmp_path)}
+    result = run.invoke(app, ["data", "check", *words, *phantom, "--no-near"], env=environment)
+    if message:
+        assert isinstance(result.exception, InputError), result.output
+        assert re.search(message, str(result.exception))
+    else:
+        assert result.exit_code == 0

@@ -13,8 +13,10 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset as DicomDataset
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
-from ensgan.data.dicom import open_dicom, read_dicom
-from ensgan.data.picture import Job, Preparation, make_square, prepare
+from ensgan.data.dicom import StoredImage
+from ensgan.data.dicom_file import open_dicom
+from ensgan.data.picture import read_picture
+from ensgan.data.prepare import Job, Preparation, make_square, prepare
 from ensgan.errors import DataError
 
 WriteDicom = Callable[..., Path]
@@ -26,6 +28,11 @@ def stored(bits: int = 12, signed: bool = False, shape: tuple[int, int] = (40, 3
     if signed:
         values = values - (1 << (bits - 1))
     return values.astype(np.int16 if signed else np.uint16)
+
+
+def opened_file(path: Path, window: str = "auto") -> StoredImage:
+    with open_dicom(path, window) as stored:
+        return stored
 
 
 @pytest.mark.parametrize("bits", [12, 16])
@@ -51,7 +58,7 @@ def test_windows_are_those_of_pydicom(
     if rescale:
         ends = ends * rescale[0] + rescale[1]
     expected = 255 * (expected - ends[0]) / (ends[1] - ends[0])
-    np.testing.assert_allclose(read_dicom(path)[0], expected, atol=0.51)
+    np.testing.assert_allclose(read_picture(path)[0], expected, atol=0.51)
 
 
 def test_a_voi_table_is_that_of_pydicom(tmp_path: Path, write_dicom: WriteDicom) -> None:
@@ -63,7 +70,7 @@ def test_a_voi_table_is_that_of_pydicom(tmp_path: Path, write_dicom: WriteDicom)
     path = write_dicom(tmp_path / "a.dcm", stored(), VOILUTSequence=[item])
     dataset = dcmread(path)
     expected = apply_voi_lut(dataset.pixel_array, dataset) / 65535 * 255
-    np.testing.assert_allclose(read_dicom(path)[0], expected, atol=0.51)
+    np.testing.assert_allclose(read_picture(path)[0], expected, atol=0.51)
 
 
 def test_a_modality_table_is_applied(tmp_path: Path, write_dicom: WriteDicom) -> None:
@@ -75,7 +82,7 @@ def test_a_modality_table_is_applied(tmp_path: Path, write_dicom: WriteDicom) ->
     item["LUTDescriptor"].VR = "US"
     values = stored()
     path = write_dicom(tmp_path / "a.dcm", values, ModalityLUTSequence=[item])
-    image = read_dicom(path, "percentile")[0]
+    image = read_picture(path, "percentile")[0]
     assert image[values == values.max()].max() == 0
     assert image[values == values.min()].min() == 255
 
@@ -83,11 +90,11 @@ def test_a_modality_table_is_applied(tmp_path: Path, write_dicom: WriteDicom) ->
 @pytest.mark.parametrize("bits", [12, 16])
 def test_monochrome1_is_the_inverse(tmp_path: Path, write_dicom: WriteDicom, bits: int) -> None:
     values = stored(bits)
-    plain = read_dicom(write_dicom(tmp_path / "a.dcm", values, bits=bits))[0]
+    plain = read_picture(write_dicom(tmp_path / "a.dcm", values, bits=bits))[0]
     inverse = write_dicom(
         tmp_path / "b.dcm", values, bits=bits, PhotometricInterpretation="MONOCHROME1"
     )
-    np.testing.assert_array_equal(read_dicom(inverse)[0], 255 - plain)
+    np.testing.assert_array_equal(read_picture(inverse)[0], 255 - plain)
 
 
 def test_without_a_window_the_percentiles_are_taken(
@@ -95,34 +102,34 @@ def test_without_a_window_the_percentiles_are_taken(
 ) -> None:
     values = stored()
     values[0, 0] = 4095
-    image = read_dicom(write_dicom(tmp_path / "a.dcm", values))[0]
+    image = read_picture(write_dicom(tmp_path / "a.dcm", values))[0]
     low, high = np.percentile(values, (2, 98))
     expected = np.clip((values - low) / (high - low), 0, 1) * 255
     np.testing.assert_allclose(image, expected, atol=0.51)
-    full = read_dicom(tmp_path / "a.dcm", "full")[0]
+    full = read_picture(tmp_path / "a.dcm", "full")[0]
     np.testing.assert_allclose(full, values / 4095 * 255, atol=0.51)
 
 
 def test_eight_and_thirty_two_bits(tmp_path: Path, write_dicom: WriteDicom) -> None:
     eight = stored(8).astype(np.uint8)
     path = write_dicom(tmp_path / "a.dcm", eight, bits=8)
-    np.testing.assert_array_equal(read_dicom(path, "full")[0], eight)
+    np.testing.assert_array_equal(read_picture(path, "full")[0], eight)
     wide = stored(16).astype(np.uint32) * 1000
     path = write_dicom(tmp_path / "b.dcm", wide, bits=32)
     low, high = np.percentile(wide, (2, 98))
     expected = np.clip((wide - low) / (high - low), 0, 1) * 255
-    np.testing.assert_allclose(read_dicom(path)[0], expected, atol=0.51)
+    np.testing.assert_allclose(read_picture(path)[0], expected, atol=0.51)
 
 
 def test_a_flat_image_is_black_and_the_patient_is_hashed(
     tmp_path: Path, write_dicom: WriteDicom
 ) -> None:
     flat = np.full((8, 8), 77, np.uint16)
-    image, patient = read_dicom(write_dicom(tmp_path / "a.dcm", flat, PatientID="Doe^Jane"))
+    image, patient = read_picture(write_dicom(tmp_path / "a.dcm", flat, PatientID="Doe^Jane"))
     assert image.max() == 0
     assert len(patient) == 16
     assert "Doe" not in patient
-    assert read_dicom(write_dicom(tmp_path / "b.dcm", flat, PatientID=" "))[1] == ""
+    assert read_picture(write_dicom(tmp_path / "b.dcm", flat, PatientID=" "))[1] == ""
 
 
 def test_unusable_files_say_why(tmp_path: Path, write_dicom: WriteDicom) -> None:
@@ -145,13 +152,13 @@ def test_unusable_files_say_why(tmp_path: Path, write_dicom: WriteDicom) -> None
     }
     for path, message in cases.items():
         with pytest.raises(DataError, match=message):
-            read_dicom(path)
+            read_picture(path)
 
 
 def test_nothing_is_said_about_sound_files(
     tmp_path: Path, write_dicom: WriteDicom, caplog: pytest.LogCaptureFixture
 ) -> None:
-    read_dicom(write_dicom(tmp_path / "a.dcm", stored()))  # 12 of 16 bits
+    read_picture(write_dicom(tmp_path / "a.dcm", stored()))  # 12 of 16 bits
     assert not caplog.records
 
 
@@ -174,7 +181,7 @@ def test_a_missing_codec_names_the_package(tmp_path: Path, write_dicom: WriteDic
         PixelData=encapsulate([b"\xff\x4f" * 40]),
     )
     with pytest.raises(DataError, match=r"is compressed \(.*JPEG.*pylibjpeg-openjpeg"):
-        read_dicom(path)
+        read_picture(path)
 
 
 @pytest.mark.parametrize("inverted", [False, True])
@@ -202,9 +209,9 @@ def test_large_images_are_shrunk_as_by_windowing_every_pixel(
         RescaleSlope=2,
         RescaleIntercept=-100,
     )
-    stored = open_dicom(path)
+    stored = opened_file(path)
     assert stored.line() is not None
-    made, _ = prepare(Job(path), Preparation(32, fit=fit))
+    made = prepare(Job(path), Preparation(32, fit=fit)).image
     square = make_square(stored.image(), fit)
     slow = Image.fromarray(square).resize((32, 32), Image.Resampling.LANCZOS, reducing_gap=3.0)
     np.testing.assert_allclose(made.astype(int), np.asarray(slow, int), atol=1)
@@ -216,7 +223,7 @@ def test_windows_that_are_no_rising_line_take_the_table(
     values = np.arange(40_000, dtype=np.uint16).reshape(200, 200) % 4000
     own = write_dicom(tmp_path / "own.dcm", values, WindowCenter=2000, WindowWidth=1000)
     falling = write_dicom(tmp_path / "f.dcm", values, RescaleSlope=-1, RescaleIntercept=0)
-    assert open_dicom(own).line() is None
-    assert open_dicom(own, "percentile").line() is not None
-    assert open_dicom(falling).line() is None
-    assert open_dicom(own, "full").line() is None
+    assert opened_file(own).line() is None
+    assert opened_file(own, "percentile").line() is not None
+    assert opened_file(falling).line() is None
+    assert opened_file(own, "full").line() is None

@@ -15,7 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from ensgan.cli import app
-from ensgan.data import SOURCES, Option
+from ensgan.data import DATASETS, Option
 
 PAGE = Path(__file__).parents[2] / "docs" / "data.md"
 
@@ -59,7 +59,9 @@ def test_every_command_runs(workplace: Path) -> None:
     assert len(COMMANDS) >= 6
     for command in COMMANDS:
         result = CliRunner().invoke(app, shlex.split(command)[1:])
-        assert result.exit_code == 0, f"{command}: {result.output} {result.exception}"
+        # PneumoniaMNIST as published has eight images of train in val as well.
+        leaks = "pneumoniamnist" in command or "my-set.npz" in command
+        assert result.exit_code == leaks, f"{command}: {result.output} {result.exception}"
 
 
 def test_the_python_runs() -> None:
@@ -84,9 +86,9 @@ def row(option: Option) -> str:
 
 def test_every_option_is_in_the_page_as_it_is() -> None:
     lines = PAGE.read_text(encoding="utf-8").splitlines()
-    tables = {source.options for source in SOURCES.values()}
+    tables = {source.options for source in DATASETS}
     documented = [line for line in lines if line.startswith("| `")]
     expected = [row(option) for options in tables for option in options]
     assert sorted(documented) == sorted(expected)
-    for name in SOURCES:
+    for name in DATASETS.names():
         assert f"`{name}`" in "\n".join(lines)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ensgan.data import download as module
-from ensgan.data.download import download
+from ensgan.data import archive as module
+from ensgan.data.archive import download
 from ensgan.errors import DataError, StoreError
 
 CONTENT = bytes(range(256)) * 4000

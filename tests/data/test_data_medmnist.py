@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ensgan.data import archive, load_dataset, medmnist, medmnist_table, names
+from ensgan import inputs
+from ensgan.data import archive, load_dataset, medmnist, names
 from ensgan.data.medmnist import SetInfo, source_size
 from ensgan.errors import ConfigError, DataError, IntegrityError
 from ensgan.files import sha256_file
@@ -45,15 +46,15 @@ def known_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_static_names_are_those_of_the_package() -> None:
     table = medmnist._package_table()  # importing the whole package would take seconds
     flat = {name for name in table if not name.endswith("3d")}
-    assert set(medmnist_table.NAMES) == flat
-    assert set(medmnist_table.NAMES) <= set(names())
+    assert set(medmnist.NAMES) == flat
+    assert set(medmnist.NAMES) <= set(names())
     for name in flat:
         assert medmnist.set_info(name).class_names == tuple(table[name]["label"].values())
-        for size in medmnist_table.SIZES:
+        for size in medmnist.SIZES:
             info = medmnist.set_info(name, size)
             assert info.file_name in info.url
             assert re.fullmatch(r"[0-9a-f]{32}", info.md5)
-            assert medmnist_table.parse_file_name(info.file_name) == (name, size)
+            assert medmnist.parse_file_name(info.file_name) == (name, size)
 
 
 def test_names_do_not_import_the_package() -> None:
@@ -177,7 +178,7 @@ def test_a_file_without_permission_says_so(
 ) -> None:
     import zipfile
 
-    def refuse(path: object) -> None:
+    def refuse(*args: object, **settings: object) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(zipfile, "ZipFile", refuse)  # root may read everything
@@ -230,7 +231,7 @@ def test_pickles_and_zip_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.M
     np.savez(path, **{**good, "train_labels": np.array([{}] * 24, dtype=object)})
     with pytest.raises(DataError, match="allow_pickle"):
         load_dataset(path)
-    monkeypatch.setattr(archive, "_BOMB_BYTES", 1 << 20)
+    monkeypatch.setattr(inputs, "_BOMB_BYTES", 1 << 20)
     flat = {**good, "train_images": np.zeros((5000, 28, 28), np.uint8)}
     np.savez_compressed(path, **flat)
     with pytest.raises(DataError, match="zip bomb"):

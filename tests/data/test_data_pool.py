@@ -180,3 +180,35 @@ def test_features_are_not_taken_for_images(tmp_path: Path) -> None:
     np.save(tmp_path / "A.npy", np.zeros((4, 8)))
     assert not is_image_pool(tmp_path)
     assert not is_image_pool(tmp_path / "real.npy")
+
+
+def test_class_names_of_the_real_set_must_differ(pool: Path) -> None:
+    shutil.rmtree(pool / "real")
+    for names, message in ((["a", "A"], "several classes are called"), (["a", " "], "has no name")):
+        np.savez(pool / "real.npz", images=noise(4), labels=np.arange(4) % 2, class_names=names)
+        with pytest.raises(DataError, match=rf"real.npz: class_names: .*{message}|{message}"):
+            read_pool(pool)
+
+
+def test_labels_of_a_generator_follow_its_own_class_names(pool: Path) -> None:
+    given = {"images": noise(3), "labels": np.array([0, 0, 1])}
+    np.savez(pool / "fake" / "Own.npz", **given, class_names=np.array(["ill", "healthy"]))
+    (own,) = [member for member in read_pool(pool).members if member.name == "Own"]
+    assert own.samples.labels.tolist() == [1, 1, 0]
+    np.savez(pool / "fake" / "Own.npz", **given, class_names=np.array(["ill", "odd"]))
+    with pytest.raises(DataError, match="its class_names are ill, odd"):
+        read_pool(pool)
+
+
+def test_folders_of_splits_are_no_classes(pool: Path) -> None:
+    shutil.rmtree(pool / "real")
+    for split in ("train", "test"):
+        pictures(pool / "real" / split / "healthy", noise(3))
+    with pytest.raises(DataError, match="holds folders of splits: name the folder of one split"):
+        read_pool(pool)
+
+
+def test_images_that_cannot_be_read_are_refused(pool: Path) -> None:
+    (pool / "fake" / "Folder" / "ill" / "x.heic").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"1 file was left out as it cannot be read: 1 × \.heic"):
+        read_pool(pool)

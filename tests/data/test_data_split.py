@@ -7,8 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ensgan.data.split import shared_groups, stratified_split
+from ensgan.data.records import shared_groups, stratified_split
 from ensgan.errors import DataError
+
+# What commit b6e69d2 gave.
+EARLIER = {
+    "val": [16, 19, 52, 53, 55, 56, 59],
+    "test": [4, 5, 6, 7, 17, 18, 29, 30, 31, 36, 39, 45, 47],
+}
 
 
 @settings(max_examples=40, deadline=None)
@@ -66,3 +72,35 @@ def test_what_cannot_be_split_is_refused() -> None:
         stratified_split(labels, groups, val_share=0.1, test_share=0.2, class_names="xy", seed=0)
     with pytest.raises(DataError, match="nothing to train on"):
         stratified_split(labels, groups, val_share=0.5, test_share=0.5, class_names="xy", seed=0)
+
+
+def test_patients_with_images_of_all_classes_are_split_whole() -> None:
+    """Every patient has both classes: no class has patients of its own."""
+    rng = np.random.default_rng(0)
+    groups = [f"p{index // 6}" for index in range(240)]
+    labels = np.array([0, 0, 0, 0, 1, 1] * 40)
+    parts = stratified_split(
+        labels, groups, val_share=0.1, test_share=0.2, class_names="ab", seed=0
+    )
+    for rows, share in zip(parts.values(), (0.7, 0.1, 0.2), strict=True):
+        assert len(rows) == pytest.approx(240 * share, abs=6)
+        assert labels[rows].mean() == pytest.approx(1 / 3)
+        assert {groups[row] for row in rows}.isdisjoint(
+            {groups[row] for row in range(240) if row not in set(rows.tolist())}
+        )
+    mixed = rng.integers(0, 4, 240)
+    parts = stratified_split(
+        mixed, groups, val_share=0.1, test_share=0.2, class_names="abcd", seed=1
+    )
+    for rows, share in zip(parts.values(), (0.7, 0.1, 0.2), strict=True):
+        assert set(mixed[rows]) == {0, 1, 2, 3}
+        assert len(rows) == pytest.approx(240 * share, abs=12)
+
+
+def test_splits_of_patients_with_one_class_are_those_of_earlier_versions() -> None:
+    labels = np.array([0, 0, 1, 1, 0, 1, 0, 1, 1, 0] * 6)
+    groups = [f"{label}-{index // 4}" for index, label in enumerate(labels)]
+    parts = stratified_split(
+        labels, groups, val_share=0.1, test_share=0.2, class_names="ab", seed=3
+    )
+    assert {name: rows.tolist() for name, rows in parts.items() if name != "train"} == EARLIER

@@ -12,7 +12,6 @@ import torch
 
 from ensgan.downstream import (
     ClassifierSettings,
-    FolderBank,
     MemoryBank,
     RepeatResult,
     Strategy,
@@ -20,6 +19,7 @@ from ensgan.downstream import (
     classification_metrics,
     run_repeat,
 )
+from ensgan.downstream.drawing import augmented
 from ensgan.downstream.pool import ImagePool
 from ensgan.errors import DataError, InputError
 from ensgan.types import Dataset, Samples
@@ -66,6 +66,7 @@ def timeless(result: RepeatResult) -> RepeatResult:
         Strategy("real", kind="real"),
         TWO,
         Strategy("real+synthetic:2", ("A@1",), kind="real+synthetic", n_times=2),
+        Strategy("real+augment", kind="real+augment"),
         Strategy("dynamic", ("A@1", "B@1"), kind="dynamic"),
     ],
     ids=lambda strategy: strategy.kind,
@@ -74,7 +75,8 @@ def test_a_classifier_learns_the_toy_task(dataset, bank, strategy) -> None:
     settings = replace(QUICK, epochs=3)
     result = run(dataset, bank, strategy, settings=settings)
     assert result.metrics["auc"] > 0.9
-    per_epoch = {"real": 64, "synthetic": 64, "real+synthetic": 192, "dynamic": 64}
+    per_epoch = {"real": 64, "synthetic": 64, "real+synthetic": 192}
+    per_epoch |= {"real+augment": 128, "dynamic": 64}
     assert result.images == 3 * per_epoch[strategy.kind]
     assert timeless(run(dataset, bank, strategy, settings=settings)) == timeless(result)
     assert RepeatResult.from_json(result.to_json()) == result
@@ -149,12 +151,45 @@ def test_memory_bound_thins_every_member(dataset) -> None:
     assert sum(map(len, pool.groups[0])) == sum(map(len, pool.groups[1]))
 
 
-def test_folder_bank_reads_members(dataset, bank, tmp_path) -> None:
-    for name, samples in bank.members.items():
-        samples.save(tmp_path / f"{name}.npz")
-    assert timeless(run(dataset, FolderBank(tmp_path))) == timeless(run(dataset, bank))
+def test_a_bank_names_the_nearest_member(dataset, bank) -> None:
     with pytest.raises(InputError, match=r"did you mean 'A@1'"):
-        run(dataset, FolderBank(tmp_path), Strategy("single", ("A@2",)))
+        run(dataset, bank, Strategy("single", ("A@2",)))
+
+
+def test_controls_beside_real_images_take_equally_many_steps(dataset, bank) -> None:
+    controls = [
+        Strategy("real:2", kind="real", n_times=2),
+        Strategy("real+augment", kind="real+augment"),
+        Strategy("real+all", ("A@1", "B@1"), kind="real+synthetic"),
+        Strategy("real+best-single", ("A@1",), kind="real+synthetic"),
+    ]
+    assert {run(dataset, bank, strategy).images for strategy in controls} == {2 * 2 * 64}
+
+
+def test_changed_copies_move_little_and_come_from_the_seed() -> None:
+    images = torch.zeros(200, 1, 32, 32, dtype=torch.uint8)
+    images[:, :, 14:18, 14:18] = 200
+    moved, again = (augmented(images, np.random.default_rng(5)) for _ in range(2))
+    assert torch.equal(moved, again) and moved.dtype == torch.uint8
+    assert not torch.equal(moved, augmented(images, np.random.default_rng(6)))
+    mass = moved.float().sum((1, 2, 3))
+    places = torch.arange(32.0)
+    across = (moved.float().sum((1, 2)) * places).sum(1) / mass
+    # 6 % of 32 pixels each way, around the middle; scale changes the area by at most a quarter.
+    assert 1.5 < (across - 15.5).abs().max() < 2.6
+    assert abs(float(across.mean()) - 15.5) < 0.3
+    original = float(images[0].float().sum())
+    assert 0.7 < float(mass.min()) / original < float(mass.max()) / original < 1.35
+
+
+def test_colour_images_are_changed_too(bank) -> None:
+    def coloured(samples: Samples) -> Samples:
+        return Samples(np.repeat(samples.images[..., None], 3, axis=-1), samples.labels)
+
+    toy = make_dataset()
+    colour = replace(toy, train=coloured(toy.train), val=coloured(toy.val), test=coloured(toy.test))
+    result = run(colour, bank, Strategy("real+augment", kind="real+augment"))
+    assert result.metrics["auc"] > 0.6
 
 
 def test_data_that_cannot_be_measured_is_refused(dataset, bank) -> None:
@@ -233,5 +268,24 @@ def test_metrics_of_three_classes_are_unweighted_means() -> None:
         metrics.precision_score(labels, called, average="macro")
     )
     assert found["auc"] == pytest.approx(metrics.roc_auc_score(labels, p, multi_class="ovr"))
+    for c, score in enumerate(metrics.f1_score(labels, called, average=None)):
+        assert found[f"f1_class_{c}"] == pytest.approx(score)
+        assert found[f"auc_class_{c}"] == pytest.approx(metrics.roc_auc_score(labels == c, p[:, c]))
     recalls = [found[f"accuracy_class_{c}"] for c in range(3)]
     assert found["g_mean"] == pytest.approx(np.prod(recalls) ** (1 / 3))
+
+
+def test_calibration_of_known_probabilities() -> None:
+    """Nine of ten called right with confidence 0.9: calibrated; with 0.6: off by 0.3."""
+    from sklearn.metrics import brier_score_loss
+
+    labels = np.array([1] * 9 + [0] + [0] * 9 + [1])
+    for confidence, error in ((0.9, 0.0), (0.6, 0.3)):
+        raised = np.array([confidence] * 10 + [1 - confidence] * 10)
+        found = classification_metrics(labels, np.stack([1 - raised, raised], 1))
+        assert found["ece"] == pytest.approx(error)
+        assert found["brier"] == pytest.approx(brier_score_loss(labels, raised))
+    sure = np.eye(3)[[0, 1, 2, 0]]
+    perfect = classification_metrics(np.array([0, 1, 2, 0]), sure)
+    assert (perfect["brier"], perfect["ece"]) == (0, 0)
+    assert classification_metrics(np.array([1, 2, 0, 1]), sure)["brier"] == 1

@@ -10,11 +10,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ensgan.embedding import load_extractor, make_extractor, medical, names
+from ensgan.embedding import load_extractor, make_extractor, medical
 from ensgan.embedding.fit import FitSettings
-from ensgan.embedding.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
-from ensgan.embedding.published import PUBLISHED
 from ensgan.embedding.resnet import resnet18, resnet50
+from ensgan.embedding.spec import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from ensgan.embedding.weight_files import WeightSource, fit_to, obtain_weights, read_weights
 from ensgan.errors import DataError, InputError, IntegrityError
 from ensgan.types import Dataset, Samples
@@ -170,21 +169,6 @@ def test_weights_of_another_network_are_named(tmp_path: Path) -> None:
         make_extractor("resnet50", weights=tmp_path / "w.safetensors")
 
 
-@pytest.mark.parametrize(("name", "package"), [("inception_v3", "torchvision"), ("dinov2", "timm")])
-def test_optional_packages_are_asked_for_clearly(name: str, package: str, tmp_path: Path) -> None:
-    spec = next(spec for spec in PUBLISHED if spec.name == name)
-    try:
-        network = spec.network({})
-    except InputError as error:
-        assert package in str(error)
-        assert "ensgan[vision]" in str(error)
-        return
-    torch.save(network.state_dict(), tmp_path / "w.pth")
-    extractor = make_extractor(name, weights=tmp_path / "w.pth")
-    images = np.zeros((1, 32, 32), np.uint8)
-    assert extractor(images).shape == (1, extractor.dim)
-
-
 def toy(n: int, seed: int) -> Samples:
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % 2
@@ -231,9 +215,3 @@ def test_medical_refuses_what_it_cannot_learn_from() -> None:
     one = Samples(toy(8, 0).images, np.zeros(8, np.int64))
     with pytest.raises(DataError, match="two classes"):
         make_extractor("medical", dataset=Dataset("one", one, one, one, ("a", "b")))
-
-
-def test_all_extractors_are_registered_once() -> None:
-    assert set(names()) == {
-        "random", "medical", "resnet50", "swav", "inception_v3", "dinov2",
-    }  # fmt: skip

@@ -8,6 +8,7 @@ import pickle
 import struct
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ensgan.ensemble import ensemble_digest, load_ensemble, unlisted_files, verify_folder
+from ensgan.ensemble import (
+    MemberSource,
+    ensemble_digest,
+    load_ensemble,
+    unlisted_files,
+    verify_folder,
+)
 from ensgan.ensemble.manifest import manifest_from
-from ensgan.ensemble.weights import read_tensor_infos
+from ensgan.ensemble.weights import read_tensor_infos, refuse_non_finite
 from ensgan.errors import IntegrityError
 from ensgan.files import sha256_file
 
@@ -166,6 +173,9 @@ def header_file(path: Path, header: Any, data: bytes = b"") -> Path:
     return path
 
 
+TENSOR = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+
+
 @pytest.mark.parametrize(
     "header",
     [
@@ -186,11 +196,17 @@ def header_file(path: Path, header: Any, data: bytes = b"") -> Path:
             "b": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]},
         },
         {},
+        {"a": {"dtype": ["F32"], "shape": [1], "data_offsets": [0, 4]}},
+        b'{"\\ud800":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}',
+        {"a": {**TENSOR}, "__metadata__": {"x": [1]}},
+        {"a": {**TENSOR}, "__metadata__": [1]},
+        {"a": {**TENSOR}, "__metadata__": {"x": float("nan")}},
+        b"\xef\xbb\xbf" + json.dumps({"a": TENSOR}).encode(),
     ],
     ids=lambda header: str(header)[:60],
 )
 def test_lying_headers(tmp_path: Path, header: Any) -> None:
-    with pytest.raises(IntegrityError):
+    with pytest.raises(IntegrityError, match=r"x\.safetensors"):
         read_tensor_infos(header_file(tmp_path / "x.safetensors", header, bytes(4)))
 
 
@@ -259,9 +275,54 @@ def test_manifests_that_name_code_or_nonsense(
     refused(folder, match)
 
 
+def test_what_verify_takes_the_library_takes_too(folder: Path) -> None:
+    """Metadata that safetensors refuses: said when the ensemble is opened, not when it is used."""
+    content = (folder / SNGAN).read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = {"x": [1]}
+    header_file(folder / SNGAN, header, content[8 + length :])
+    rewrite(folder, lambda value: None)
+    refused(folder, "SNGAN@20.safetensors cannot be read as safetensors: .*expected a string")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite(
+    folder: Path, sources: list[MemberSource], publish: Callable[..., Path], value: float
+) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    arrays = load_file(folder / SNGAN)
+    name = next(name for name, array in arrays.items() if array.dtype == np.float32)
+    arrays[name].reshape(-1)[-1] = value
+    save_file(arrays, folder / SNGAN)
+    rewrite(folder, lambda value: None)
+    refused(folder, f"SNGAN@20.safetensors holds values that are not finite .*'{name}'")
+    broken = replace(sources[0], weights_file=folder / SNGAN)
+    with pytest.raises(IntegrityError, match="not finite"):
+        publish(folder.parent / "other", members=[broken])
+
+
+def test_large_weights_are_finite(folder: Path, tmp_path: Path) -> None:
+    """Their sum overflows; a second look shows that nothing is wrong."""
+    from safetensors.numpy import save_file
+
+    save_file({"a": np.full(8, 3e38, np.float32)}, tmp_path / "x.safetensors")
+    infos = read_tensor_infos(tmp_path / "x.safetensors")
+    refuse_non_finite(tmp_path / "x.safetensors", infos)
+
+
 def test_manifest_that_is_no_json(folder: Path) -> None:
     path = folder / "ensemble.json"
-    for content in (b"\xff\xfe", b"{", b"[]", b'{"schema": NaN}', b"[" * 100_000, b""):
+    for content in (
+        b"\xff\xfe",
+        b"{",
+        b"[]",
+        b'{"schema": NaN}',
+        b'{"a": 1, "a": 1}',
+        b"[" * 100_000,
+        b"",
+    ):
         path.write_bytes(content)
         refused(folder, "ensemble.json")
     path.unlink()

@@ -98,7 +98,7 @@ def test_png_folder(intact: Path, tmp_path: Path) -> None:
         said = Image.open(out / row["file"]).text
         assert said["Description"].startswith("SYNTHETIC IMAGE")
         assert f"member {row['member']}, seed 2, image {index}," in said["Source"]
-    with pytest.raises(InputError, match="not empty"):
+    with pytest.raises(InputError, match="exists already"):
         ensemble.save_png(out, 2)
 
 

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from ensgan.cli.app import app
 from ensgan.errors import InputError
-from ensgan.metrics import add_members, density_coverage, measure_pool, prdc, score_pool
 from ensgan.metrics import blocks as blocks_module
+from ensgan.metrics import density_coverage, measure_pool, prdc, score_pool
 from ensgan.types import PoolScores
 
 
@@ -114,13 +114,13 @@ def test_later_members_need_only_new_pairs(pool):
     real, fakes, names = pool
     old = score_pool(real, [fakes[3], fakes[1]], [names[3], names[1]], k=3)
     pairs = []
-    grown = add_members(
-        old, real, fakes, names, on_progress=lambda done, total: pairs.append(total)
+    grown = score_pool(
+        *(real, fakes, names, 3), known=old, on_progress=lambda done, total: pairs.append(total)
     )
     assert pairs[-1] == 15 - 3 + 6  # and the radii of six sets
     assert equal(grown, score_pool(real, fakes, names, k=3))
     with pytest.raises(InputError, match="other features"):
-        add_members(old, real[:-1], fakes, names)
+        score_pool(real[:-1], fakes, names, 3, known=old)
 
 
 def test_warnings_name_the_member(pool):

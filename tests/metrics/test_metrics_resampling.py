@@ -132,7 +132,7 @@ def test_an_interrupted_run_continues_with_its_resamples(
 ) -> None:
     score_pool(REAL, FAKES, NAMES, k=K, checkpoint=tmp_path)
     score_pool(REAL, FAKES, NAMES, k=K, resamples=ROUNDS, checkpoint=tmp_path)
-    monkeypatch.setattr(blocks, "pair_hits", None)
+    monkeypatch.setattr(blocks, "count_pairs", None)
     again = score_pool(REAL, FAKES, NAMES, k=K, resamples=ROUNDS, checkpoint=tmp_path)
     assert same(again, scores)
 
@@ -146,11 +146,11 @@ def test_files_keep_resamples_and_older_ones_are_read(scores: PoolScores, tmp_pa
     np.savez(path, **arrays)
     with pytest.raises(DataError, match="lacks resampled_masks"):
         PoolScores.load(path)
-    for name in ("fast", "resampled_points", "resampled_density", "resampled_directed"):
+    for name in ("resampled_points", "resampled_density", "resampled_directed"):
         del arrays[name]
     np.savez(path, **arrays)
     old = PoolScores.load(path)
-    assert old.resamples is None and not old.fast
+    assert old.resamples is None
     with pytest.raises(DataError, match="no resamples"):
         old.resample(0)
     with pytest.raises(DataError, match="resampled density has shape"):
@@ -158,8 +158,6 @@ def test_files_keep_resamples_and_older_ones_are_read(scores: PoolScores, tmp_pa
 
 
 def test_what_cannot_be_resampled_is_refused() -> None:
-    with pytest.raises(InputError, match="--fast or --resamples"):
-        score_pool(REAL, FAKES, NAMES, fast=True, resamples=3)
     with pytest.raises(InputError, match="-1 resamples"):
         score_pool(REAL, FAKES, NAMES, resamples=-1)
     with pytest.raises(InputError, match="use at most 24"):
@@ -175,36 +173,15 @@ def test_what_cannot_be_resampled_is_refused() -> None:
     assert not told  # before any radius is measured
 
 
-def test_fast_and_exact_scores_are_told_apart(tmp_path: Path) -> None:
-    np.savez(tmp_path / "pool.npz", real=REAL, fake=np.stack(FAKES[::3]), names=NAMES[::3])
-    np.savez(
-        tmp_path / "more.npz",
-        real=REAL,
-        fake=np.stack((FAKES[0], FAKES[3], FAKES[0] + 1)),
-        names=[*NAMES[::3], "C@1"],
-    )
-    fast, exact = tmp_path / "fast.npz", tmp_path / "exact.npz"
-    runner = CliRunner()
-
-    def score(pool: str, output: Path, *words: str) -> object:
-        arguments = ["score", str(tmp_path / pool), "-o", str(output), "-k", "3", *words]
-        return runner.invoke(app, arguments).exception
-
-    assert score("pool.npz", fast, "--fast") is None
-    assert score("pool.npz", exact) is None
-    assert PoolScores.load(fast).fast and not PoolScores.load(exact).fast
-    grown = tmp_path / "grown.npz"
-    mixed = score("more.npz", grown, "--extend", str(fast))
-    assert isinstance(mixed, InputError) and "are fast, the new ones would not be" in str(mixed)
-    mixed = score("more.npz", grown, "--extend", str(exact), "--fast")
-    assert isinstance(mixed, InputError) and "are exact" in str(mixed)
-    assert score("more.npz", grown, "--extend", str(fast), "--fast") is None
-    assert PoolScores.load(grown).fast
-    result = runner.invoke(app, ["search", str(fast), "-o", str(tmp_path / "front.json"), "--json"])
-    assert result.exit_code == 0 and "holds fast scores" in result.stderr
-    words = ["select", str(tmp_path / "front.json"), "--scores", str(fast), "--other", str(exact)]
-    refused = runner.invoke(app, words).exception
-    assert isinstance(refused, InputError) and "cannot be compared" in str(refused)
+def test_inexact_scores_of_an_older_version_are_refused(scores: PoolScores, tmp_path: Path) -> None:
+    path = tmp_path / "scores.npz"
+    scores.save(path)
+    arrays = dict(np.load(path))
+    np.savez(path, **arrays, fast=np.bool_(True))
+    with pytest.raises(DataError, match=r"older version's --fast: score the pool again"):
+        PoolScores.load(path)
+    np.savez(path, **arrays, fast=np.bool_(False))
+    assert np.array_equal(PoolScores.load(path).masks, scores.masks)
 
 
 def test_the_command_keeps_resamples_when_asked(tmp_path: Path) -> None:
@@ -218,5 +195,3 @@ def test_the_command_keeps_resamples_when_asked(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, [*words, str(grown), "--extend", str(path)])
     assert result.exit_code == 0 and "add --resamples 6 to keep them" in result.stderr
     assert PoolScores.load(grown).resamples is None
-    result = CliRunner().invoke(app, [*words, str(grown), "--resamples", "6", "--fast"])
-    assert isinstance(result.exception, InputError)

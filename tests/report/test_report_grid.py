@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from ensgan.errors import InputError
-from ensgan.report.grid import image_grid
+from ensgan.report.pictures import image_grid
 
 
 def grid(label: str) -> np.ndarray:

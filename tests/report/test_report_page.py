@@ -14,11 +14,9 @@ import pytest
 from report_run import EVIL, pixels, recorded
 
 from ensgan.errors import InputError
-from ensgan.report import geometry
 from ensgan.report.content import collect
-from ensgan.report.grid import image_grid
-from ensgan.report.overlap_plot import overlap_png
 from ensgan.report.page import number, render
+from ensgan.report.pictures import image_grid, overlap_png
 from ensgan.types import PoolScores
 
 
@@ -88,6 +86,7 @@ def test_every_section_says_what_was_recorded(page: str) -> None:
         "0.600 … 0.900",
         "0.040",
         "one image only",
+        "undecided: too little training.",
         "-2.500",
         "Non-commercial parts: SwAV weights: CC BY-NC 4.0",
         "This page holds no real image",
@@ -98,7 +97,7 @@ def test_every_section_says_what_was_recorded(page: str) -> None:
 
 def test_the_front_can_be_walked_with_the_keyboard(page: str) -> None:
     elements = Elements(page).tags
-    points = [a for tag, a in elements if tag == "g" and "point" in (a.get("class") or "")]
+    points = [a for tag, a in elements if tag == "use" and "point" in (a.get("class") or "")]
     rows = {a.get("id") for tag, a in elements if tag == "tr"}
     assert len(points) == 2
     for point in points:
@@ -131,14 +130,14 @@ def test_each_form_of_the_objectives_is_called_by_its_own_names(tmp_path: Path) 
     for expected in (
         "Fréchet closeness (to the real images, higher is better); Fréchet overlap (between",
         "no other beats in all three",
-        "The fuller a mark, the larger its parameters",
+        "The colour of a mark is its parameters",
         "Fréchet distance2.5000",  # of the selected ensemble
         "7.2500",
         "4.5e+06",
     ):
         assert expected in shown, expected
-    circles = [a for tag, a in elements.tags if tag == "circle" and "fill-opacity" in a]
-    assert len(circles) == 1  # the cheaper one
+    fills = {a["fill"] for _, a in elements.tags if "point" in (a.get("class") or "")}
+    assert len(fills) == 2  # the cheaper one has another colour
     assert "Fréchet closeness 0.9000, Fréchet overlap 0.4000, parameters 4.5e+06, 2 members" in page
 
 
@@ -175,25 +174,23 @@ def test_runs_without_a_report_say_why(tmp_path: Path) -> None:
         collect(store, store.create_run("new", kind="sweep"))
 
 
-@pytest.mark.parametrize(
-    ("values", "texts"),
-    [
-        ((0.0, 1.0), ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]),
-        ((0.0021, 0.0036), ["0.0020", "0.0025", "0.0030", "0.0035"]),
-        ((120.0, 870.0), ["200", "400", "600", "800"]),
-    ],
-)
-def test_axes_have_round_ticks_inside(values: tuple[float, float], texts: list[str]) -> None:
-    axis = geometry.axis(values, 70, 620)
-    assert [text for _, text in axis.ticks] == texts
-    assert all(70 <= position <= 620 for position, _ in axis.ticks)
-    assert axis(values[0]) < axis(values[1])
-    assert axis(float(values[1]) * 9) == 620
+def test_drawings_need_no_style_attribute_and_keep_their_text(page: str) -> None:
+    drawings = re.findall(r"<svg.*?</svg>", page, re.S)
+    assert len(drawings) == 2  # the front, and the strategies with their intervals
+    for drawing in drawings:
+        assert "style=" not in drawing and "clip-path" not in drawing
+        assert 'stroke="currentColor"' in drawing  # readable on dark pages
+    labels = Elements(drawings[1]).text
+    assert EVIL in labels and "g-mean on real test images" in labels
 
 
-def test_axes_of_one_point_and_of_none() -> None:
-    for values in ((0.3,), (0.0,), (), (1e-9, 1e-9)):
-        assert geometry.axis(values, 0, 100).ticks
+def test_a_dollar_sign_in_a_name_is_no_formula(tmp_path: Path) -> None:
+    store, run_id = recorded(tmp_path)
+    content = collect(store, run_id)
+    assert content.table is not None
+    row = {**content.table["strategies"][0], "strategy": "cost $\\frac$"}
+    page = render(replace(content, table={**content.table, "strategies": [row]}))
+    assert "cost $\\frac$" in re.findall(r"<svg.*?</svg>", page, re.S)[1]
 
 
 def test_numbers_as_people_read_them() -> None:

@@ -75,14 +75,14 @@ def test_ctrl_c_writes_the_front_found_so_far(tmp_path: Path) -> None:
     code = (
         "import typer\n"
         "from ensgan.cli import search\n"
-        "from ensgan.search.run import SearchRun\n"
-        "log = SearchRun._log\n"
-        "def say_when_under_way(run, changed):\n"
-        "    log(run, changed)\n"
-        "    if run.trials > 2000:\n"
-        "        SearchRun._log = log\n"
+        "from ensgan.search.ledger import SearchLedger\n"
+        "note = SearchLedger._note\n"
+        "def say_when_under_way(ledger, *, changed):\n"
+        "    note(ledger, changed=changed)\n"
+        "    if ledger.trials > 2000:\n"
+        "        SearchLedger._note = note\n"
         "        print('ready', flush=True)\n"
-        "SearchRun._log = say_when_under_way\n"
+        "SearchLedger._note = say_when_under_way\n"
         "app = typer.Typer()\n"
         "app.command()(search.search)\n"
         "app()\n"
@@ -194,6 +194,23 @@ def test_other_objectives_from_features(
     assert "Intra-d" not in people.stdout and "Inter-d" not in people.stdout
 
 
+def test_forms_that_need_the_scores_alone(scores_file: Path, tmp_path: Path) -> None:
+    output = tmp_path / "front.json"
+    search = ["search", str(scores_file), "-o", str(output), "--objectives"]
+    assert runner.invoke(app, [*search, "capped", "--json"]).exit_code == 0
+    capped = json.loads(output.read_text())
+    assert (capped["form"], capped["objectives"][0]) == ("capped", "intra_d:max:capped")
+    assert capped["points"][0]["measures"]["capped_density"] <= capped["points"][0]["density"]
+    words = ["select", str(output), "--scores", str(scores_file), "--bootstrap", "20"]
+    chosen = json.loads(runner.invoke(app, [*words, "--json"]).stdout)
+    assert chosen["bootstrap"]["intra_d"][0] <= chosen["intra_d"]
+    assert "capped density" in runner.invoke(app, [*search, "capped"]).stdout
+    runner.invoke(app, [*search, "density-coverage"])
+    former = json.loads(output.read_text())
+    assert former["objectives"] == ["intra_d:max", "inter_d:min:symmetric"]
+    assert "form" not in former and "measures" not in former["points"][0]
+
+
 def test_pictures_and_a_third_objective(scores_file: Path, tmp_path: Path) -> None:
     output, heat = tmp_path / "front.json", tmp_path / "plots" / "members.png"
     plots = [tmp_path / "plots" / "front.png", tmp_path / "plots" / "front.html"]
@@ -204,7 +221,7 @@ def test_pictures_and_a_third_objective(scores_file: Path, tmp_path: Path) -> No
     assert json.loads(result.stdout)["objectives"][2] == "members:min"
     for png in (plots[0], heat):
         assert png.read_bytes().startswith(b"\x89PNG")
-    assert "plotly" in plots[1].read_text()
+    assert "</svg>" in plots[1].read_text()
     value = json.loads(runner.invoke(app, ["select", str(output), "--json"]).stdout)
     assert value["measures"]["members"] == len(value["members"])
     chosen = tmp_path / "chosen.png"

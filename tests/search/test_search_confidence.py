@@ -19,8 +19,8 @@ def test_intervals_hold_the_estimate_and_shrink_with_more_points() -> None:
         scores = made_up_pool(0, points=points)
         front = search(scores)
         confidence = bootstrap(front, scores, rounds=300, seed=1)
-        assert len(confidence.intra_d) == len(front)
-        for point, interval in zip(front, confidence.intra_d, strict=True):
+        assert len(confidence.first) == len(front)
+        for point, interval in zip(front, confidence.first, strict=True):
             assert interval.low <= point.intra_d <= interval.high
         widths.append(np.mean([i.high - i.low for i in confidence.coverage]))
     assert widths[1] < 0.6 * widths[0]
@@ -42,8 +42,8 @@ def test_uneven_hits_widen_the_interval() -> None:
     covered = np.unpackbits(scores.masks, axis=1)[:, : scores.n_real].astype(int)
     hits = covered.copy()
     hits[np.arange(len(hits)), covered.argmax(axis=1)] = 500
-    even = bootstrap(front, scores, rounds=200).intra_d[0]
-    uneven = bootstrap(front, scores, rounds=200, hits=hits).intra_d[0]
+    even = bootstrap(front, scores, rounds=200).first[0]
+    uneven = bootstrap(front, scores, rounds=200, hits=hits).first[0]
     assert uneven.high - uneven.low > even.high - even.low
     with pytest.raises(InputError, match="hits must be"):
         bootstrap(front, scores, hits=hits[:, 1:])
@@ -79,18 +79,18 @@ def test_resampled_images_give_intervals_of_both_objectives(form: str) -> None:
     front = search(scores, inter=form)
     sure = bootstrap(front, scores, rounds=1000)
     assert (sure.rounds, sure.covers) == (200, ("real points", "images"))
-    assert sure.inter_d is not None
+    assert sure.second is not None
     fresh = [score_pool(*drawn_pool(seed), NAMES) for seed in range(1, 31)]
     for place, point in enumerate(front):
         again = [rescore(replace(front, points=(point,)), each)[0] for each in fresh]
-        for name, interval in (("intra_d", sure.intra_d), ("inter_d", sure.inter_d)):
+        for name, interval in (("intra_d", sure.first), ("inter_d", sure.second)):
             low, high = interval[place].low, interval[place].high
             assert low <= getattr(point, name) <= high
             spread = np.std([getattr(each, name) for each in again], ddof=1)
             assert 0.6 < (high - low) / (2 * 1.96 * spread) < 2.5
         assert sure.coverage[place].high <= 1.0
     alone = bootstrap(front, replace(scores, resamples=None), rounds=200)
-    assert alone.inter_d is None and alone.covers == ("real points",)
+    assert alone.second is None and alone.covers == ("real points",)
 
 
 def test_resampled_images_tell_which_members_stay() -> None:
@@ -102,7 +102,7 @@ def test_resampled_images_tell_which_members_stay() -> None:
     for name, share in sure.membership.items():
         on = [any(name in point.members for point in each) for each in expected]
         assert share == np.mean(on)
-    assert bootstrap(front, scores, seed=5).intra_d == bootstrap(front, scores).intra_d
+    assert bootstrap(front, scores, seed=5).first == bootstrap(front, scores).first
     with pytest.raises(InputError, match="hits go with"):
         bootstrap(front, scores, hits=np.zeros((5, 120)))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +17,6 @@ from ensgan.errors import DataError, InputError
 from ensgan.search import (
     Budget,
     Evaluator,
-    fronts_by_cost,
-    fronts_by_size,
     hypervolume,
     pareto_front,
     pool_key,
@@ -43,36 +43,30 @@ def all_subsets(members: int) -> np.ndarray:
     return bits[bits.sum(axis=1) >= 2]
 
 
-@pytest.mark.parametrize("kernel", ["numpy", pytest.param("numba", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("inter", ["symmetric", "directed"])
-def test_batches_equal_the_definition(inter: str, kernel: str) -> None:
-    if kernel == "numba":
-        pytest.importorskip("numba")
+def test_batches_equal_the_definition(inter: str) -> None:
     scores = made_up_pool(3, members=21, points=131)
-    evaluator = Evaluator(scores, inter=inter, kernel=kernel)
+    evaluator = Evaluator(scores, inter=inter)
     matrix = np.random.default_rng(0).random((200, 21)) < 0.4
     matrix[matrix.sum(axis=1) < 2, :2] = True
     values = evaluator(matrix)
     for row, chosen in enumerate(matrix):
         expected = brute(scores, tuple(np.flatnonzero(chosen)), inter)
-        assert (values.intra_d[row], values.inter_d[row]) == pytest.approx(expected, abs=1e-12)
+        assert (values.first[row], values.second[row]) == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.parametrize("kernel", ["numpy", pytest.param("numba", marks=pytest.mark.slow)])
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10**6), size=st.integers(1, 9))
-def test_neighbours_equal_fresh_evaluation(kernel: str, seed: int, size: int) -> None:
-    if kernel == "numba":
-        pytest.importorskip("numba")
+def test_neighbours_equal_fresh_evaluation(seed: int, size: int) -> None:
     scores = made_up_pool(seed, members=13, points=int(64 + seed % 70))
-    evaluator = Evaluator(scores, kernel=kernel)
+    evaluator = Evaluator(scores)
     members = np.random.default_rng(seed).choice(13, size, replace=False)
-    near = evaluator.neighbours(members.tolist())
-    shape = near.values.intra_d.shape
+    near = evaluator.moves(members.tolist())
+    shape = near.values.first.shape
     assert shape == (size + 1, 14 - size)
     subsets = [near.subset(i, j) for i in range(shape[0]) for j in range(shape[1])]
     fresh = evaluator(evaluator.subsets(subsets))
-    for field in ("intra_d", "inter_d", "density", "coverage"):
+    for field in ("first", "second", "mean", "coverage"):
         np.testing.assert_allclose(
             getattr(near.values, field).ravel(), getattr(fresh, field), rtol=0, atol=1e-12
         )
@@ -160,8 +154,8 @@ def dominated_by_none(values: np.ndarray) -> set[tuple[float, float]]:
 @pytest.mark.parametrize(("seed", "members"), [(0, 12), (1, 12), (0, 15)])
 def test_pareto_local_finds_the_whole_front(seed: int, members: int, inter: str) -> None:
     scores = made_up_pool(seed, members)
-    values = Evaluator(scores, inter=inter, kernel="numpy")(all_subsets(members))
-    expected = dominated_by_none(np.column_stack((values.intra_d, values.inter_d)))
+    values = Evaluator(scores, inter=inter)(all_subsets(members))
+    expected = dominated_by_none(np.column_stack((values.first, values.second)))
     front = search(scores, inter=inter, seed=seed, seconds=1.5 if members > 13 else None)
     found = {(round(point.intra_d, 10), round(point.inter_d, 10)) for point in front}
     assert found == expected
@@ -196,7 +190,7 @@ def test_constraints_hold_on_every_point_and_the_constrained_front_is_exact() ->
         allowed &= subsets[:, gan == g].sum(axis=1) <= 2
     allowed &= subsets @ np.arange(1.0, 13.0) <= 25.0
     values = Evaluator(scores)(subsets[allowed])
-    expected = dominated_by_none(np.column_stack((values.intra_d, values.inter_d)))
+    expected = dominated_by_none(np.column_stack((values.first, values.second)))
     assert {(round(p.intra_d, 10), round(p.inter_d, 10)) for p in front} == expected
 
 
@@ -281,29 +275,32 @@ def test_resume_never_loses_and_refuses_another_pool() -> None:
         search(made_up_pool(8, members=30), resume=short)
 
 
-def test_the_package_is_callable() -> None:
-    import ensgan
+def test_the_public_name_is_the_function_whatever_was_imported_before() -> None:
+    code = (
+        "import ensgan.search.evaluator\n"
+        "from ensgan.search import search\n"
+        "import ensgan, types\n"
+        "assert ensgan.search is search and isinstance(search, types.FunctionType)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(TypeError, match="trails"):
+        search(made_up_pool(0), trails=10)  # type: ignore[call-arg]
 
+
+def test_paths_are_taken_for_scores_fronts_and_records(tmp_path: Path) -> None:
     scores = made_up_pool(0)
-    assert ensgan.search(scores, trials=200).points == search(scores, trials=200).points
-
-
-def test_fronts_by_size_are_the_front_of_three_objectives() -> None:
-    scores = made_up_pool(6)
-    fronts = fronts_by_size(scores, [2, 3, 5])
-    assert [max(len(p.members) for p in front) for front in fronts.values()] == [2, 3, 5]
-    volumes = [front.hypervolume for front in fronts.values()]
-    assert volumes == sorted(volumes)
-    costs = {name: float(i + 1) for i, name in enumerate(scores.names)}
-    cheap, dear = fronts_by_cost(scores, costs, [6.0, 60.0]).values()
-    assert all(sum(costs[name] for name in point.members) <= 6 for point in cheap)
-    assert cheap.hypervolume < dear.hypervolume
-    with pytest.raises(InputError, match="at least one"):
-        fronts_by_size(scores, [])
+    scores.save(tmp_path / "scores.npz")
+    first = search(str(tmp_path / "scores.npz"), trials=200, record=str(tmp_path / "trials.csv"))
+    assert first.points == search(scores, trials=200).points
+    first.save(tmp_path / "front.json")
+    again = search(tmp_path / "scores.npz", trials=100, resume=str(tmp_path / "front.json"))
+    assert again.hypervolume >= first.hypervolume
+    with pytest.raises(DataError, match=r"nothing\.npz"):
+        search(tmp_path / "nothing.npz")
 
 
 def test_distinct_counts_are_exact_below_and_close_above_the_limit() -> None:
-    from ensgan.search.distinct import DistinctCounter
+    from ensgan.search.distinct_count import DistinctCounter
 
     counter = DistinctCounter(40)
     random = np.random.default_rng(0)

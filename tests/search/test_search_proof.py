@@ -24,12 +24,12 @@ def test_exhaustive_front_equals_brute_force(seed: int, largest: int) -> None:
         for subset in itertools.combinations(range(16), size)
     ]
     values = evaluator(evaluator.subsets(subsets))
-    expected = hypervolume(np.column_stack((values.intra_d, values.inter_d)))
+    expected = hypervolume(np.column_stack((values.first, values.second)))
     assert front.hypervolume == pytest.approx(expected, abs=1e-12)
 
 
 def test_bounds_alone_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    import ensgan.search.exhaustive as module
+    from ensgan.search import exhaustive as module
 
     monkeypatch.setattr(module, "_HEAD_START", 0)
     scores = made_up_pool(5, members=15)
@@ -41,7 +41,7 @@ def test_bounds_alone_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         for subset in itertools.combinations(range(1, 15), size)
     ]
     values = evaluator(evaluator.subsets(subsets))
-    expected = hypervolume(np.column_stack((values.intra_d, values.inter_d)))
+    expected = hypervolume(np.column_stack((values.first, values.second)))
     assert front.hypervolume == pytest.approx(expected, abs=1e-12)
     assert front.trials < len(subsets)
 

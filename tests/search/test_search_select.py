@@ -108,7 +108,7 @@ def test_the_frechet_form_has_its_own_names_and_ratio() -> None:
     assert "Fréchet closeness 0.900, Fréchet overlap 0.500, 3 members" in chosen.reason
     assert "largest Fréchet closeness" in select(FRECHET, "max-intra").reason
     bare = replace(FRECHET, points=tuple(replace(p, measures=()) for p in FRECHET.points))
-    with pytest.raises(InputError, match="'ratio' needs the Fréchet distances"):
+    with pytest.raises(InputError, match="'ratio' needs the distance between members and Fréchet"):
         select(bare, "ratio")
     assert "smallest Fréchet overlap" in select(bare, "min-inter").reason
 

@@ -13,7 +13,7 @@ from search_pool import made_up_pool
 
 from ensgan.errors import InputError
 from ensgan.search import Evaluator, hypervolume, pareto_front, search
-from ensgan.search.cost_archive import CostArchive
+from ensgan.search.pareto import CostArchive
 from ensgan.types import Front, PoolScores
 
 
@@ -41,7 +41,7 @@ def every_value(scores: PoolScores, third: str) -> np.ndarray:
     each = np.ones(len(scores))
     if third != "members":
         each = np.array(list(costs_by_name(scores).values()))
-    return np.column_stack((values.intra_d, values.inter_d, subsets @ each))
+    return np.column_stack((values.first, values.second, subsets @ each))
 
 
 def three_values(front: Front, third: str) -> np.ndarray:
@@ -80,7 +80,7 @@ def test_the_archive_of_three_keeps_what_a_quadratic_check_keeps() -> None:
         block = values[start : start + 50]
         for row in archive.candidates(*block.T).tolist():
             archive.insert(block[row, 0], block[row, 1], (start + row,), block[row, 2])
-    kept = np.column_stack((archive.intra, archive.inter, archive.cost))
+    kept = np.column_stack((archive.first, archive.second, archive.cost))
     assert rounded(kept) == front_of_three(values)
 
 

@@ -124,9 +124,11 @@ def test_a_sweep_of_schema_1_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert list(by_gan(folder.read())) == ["A", "B", "C"]
     monkeypatch.setattr(launch_evaluate, "open_store", home.open_store)
     assert len(list(evaluate("old", QUICK, place=Place(home.path, address=None)).table)) == 2
-    before = files_of(folder.path, "banks", "samples", "features", "scores", "search", "ensemble")
+    parts = ("banks", "samples", "features", "scores", "search", "ensemble")
+    # Radii are a cache of the scorer's, which writes them anew after an update.
+    before = {k: v for k, v in files_of(folder.path, *parts).items() if "-radii-" not in k}
     result = home.run(tmp_path / "old.yaml")
-    after = files_of(folder.path, "banks", "samples", "features", "scores", "search", "ensemble")
+    after = files_of(folder.path, *parts)
     assert {name: after.get(name) for name in before} == before
     assert result.run_id is not None
     assert "A" in render(collect(home.store, result.run_id))

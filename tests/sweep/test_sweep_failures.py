@@ -125,7 +125,7 @@ def test_a_deleted_experiment_is_refused_before_any_work(home: Home, tmp_path: P
 def test_classifiers_libraries_are_there_before_the_recorders_thread_begins(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two threads that import scikit-learn and plotly at once can end in a deadlock error."""
+    """Two threads that import scikit-learn and SciPy at once can end in a deadlock error."""
     order = []
 
     class Ordered(type(home.store)):

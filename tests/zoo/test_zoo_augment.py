@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -24,7 +26,7 @@ from ensgan.zoo.augment.diffaug import (
     jitter_saturation,
     translate,
 )
-from ensgan.zoo.augment.warp import SYM6, affine_matrices, needed_margins, warp
+from ensgan.zoo.augment.warp import MOVES, SYM6, affine_matrices, needed_margins, warp
 from ensgan.zoo.parts import part_from_json
 
 CPU = torch.device("cpu")
@@ -32,6 +34,76 @@ CPU = torch.device("cpu")
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+CHAIN = (
+    "flip",
+    "int_shift_x",
+    "int_shift_y",
+    "iso_scale",
+    "pre_rotation_rad",
+    "aniso_scale",
+    "post_rotation_rad",
+    "frac_shift_x",
+    "frac_shift_y",
+)
+"""Parameters of a transformation as the oracle names them."""
+
+
+def table_of(given: dict[str, float]) -> Tensor:
+    """A transformation in the oracle's terms as the table of :data:`MOVES`."""
+    defaults = {"iso_scale": 1.0, "aniso_scale": 1.0}
+    value = {name: float(given.get(name, defaults.get(name, 0.0))) for name in CHAIN}
+    rows = [
+        value["flip"],
+        -value["int_shift_x"],
+        -value["int_shift_y"],
+        value["pre_rotation_rad"],
+        -math.log2(value["iso_scale"]),
+        value["post_rotation_rad"],
+        math.log2(value["aniso_scale"]),
+        -value["frac_shift_x"],
+        -value["frac_shift_y"],
+    ]
+    assert len(rows) == len(MOVES)
+    return torch.tensor(rows)[:, None]
+
+
+def chain_of(given: dict[str, float]) -> Tensor:
+    """The same transformation as a chain of matrix products, float64 [3, 3]."""
+    value = {name: float(given[name]) for name in CHAIN}
+
+    def scaling(x: float, y: float) -> Tensor:
+        return torch.tensor([[x, 0, 0], [0, y, 0], [0, 0, 1]], dtype=torch.float64)
+
+    def translation(x: float, y: float) -> Tensor:
+        return torch.tensor([[1, 0, x], [0, 1, y], [0, 0, 1]], dtype=torch.float64)
+
+    def rotation(angle: float) -> Tensor:
+        cos, sin = math.cos(angle), math.sin(angle)
+        return torch.tensor([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]], dtype=torch.float64)
+
+    return (
+        scaling(1 - 2 * value["flip"], 1)
+        @ translation(-value["int_shift_x"], -value["int_shift_y"])
+        @ scaling(1 / value["iso_scale"], 1 / value["iso_scale"])
+        @ rotation(value["pre_rotation_rad"])
+        @ scaling(1 / value["aniso_scale"], value["aniso_scale"])
+        @ rotation(value["post_rotation_rad"])
+        @ translation(-value["frac_shift_x"], -value["frac_shift_y"])
+    )
+
+
+def test_the_closed_form_is_the_chain_of_products() -> None:
+    random = np.random.default_rng(4)
+    for _ in range(20):
+        given = {name: float(random.uniform(-2, 2)) for name in CHAIN}
+        given |= {"flip": float(random.integers(2))}
+        given |= {name: float(random.uniform(0.4, 2.5)) for name in ("iso_scale", "aniso_scale")}
+        closed = affine_matrices(table_of(given).double())[0]
+        torch.testing.assert_close(closed, chain_of(given)[:2], rtol=1e-6, atol=1e-6)
+    still = affine_matrices(torch.zeros(len(MOVES), 3))
+    assert torch.equal(still, torch.eye(3)[:2].expand(3, 2, 3))
 
 
 def matrices(count: int, seed: int = 0, size: int = 32, probability: float = 1.0) -> Tensor:
@@ -108,7 +180,7 @@ def test_geometry_follows_the_oracle(shared: Path, margins: tuple[int, int] | No
     for case in cases(shared, "extras", "ada_geometric"):
         inputs = dict(case["inputs"])
         x = torch.tensor(inputs.pop("x"))
-        chain = affine_matrices(**{key: torch.tensor([float(v)]) for key, v in inputs.items()})
+        chain = affine_matrices(table_of(inputs))
         close(warp(x, chain, margins), case["expected"]["y"], 1e-5)
 
 
@@ -124,23 +196,17 @@ def test_more_reflection_than_needed_changes_nothing(seed: int, size: int) -> No
 def test_only_changed_images_are_resampled() -> None:
     images = torch.randn(6, 1, 32, 32, generator=seeded())
     chain = matrices(6)
-    chain[[1, 4]] = torch.eye(3)
+    chain[[1, 4]] = torch.eye(3)[:2]
     close(warp(images, chain), warp(images, chain, (31, 31)), 1e-4)
     assert torch.equal(warp(images, chain)[[1, 4]], images[[1, 4]])
 
 
 def test_known_moves() -> None:
     images = torch.randn(1, 1, 16, 16, generator=seeded())
-    parameters = {
-        name: torch.tensor([1.0 if "scale" in name else 0.0])
-        for name in ("iso_scale", "aniso_scale", "pre_rotation_rad", "post_rotation_rad")
-    }
 
     def moved(flip: float = 0.0, right: float = 0.0, down: float = 0.0) -> Tensor:
-        shifts = {"int_shift_x": right, "int_shift_y": down}
-        still = {"frac_shift_x": 0.0, "frac_shift_y": 0.0, "flip": flip}
-        given = {key: torch.tensor([value]) for key, value in (shifts | still).items()}
-        return warp(images, affine_matrices(**parameters, **given))
+        given = {"flip": flip, "int_shift_x": right, "int_shift_y": down}
+        return warp(images, affine_matrices(table_of(given)))
 
     close(moved(right=3.0)[..., 3:], images[..., :-3], 1e-5)
     close(moved(right=3.0)[..., 0], images[..., 3], 1e-5)  # reflected at the border

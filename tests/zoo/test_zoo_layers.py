@@ -9,9 +9,10 @@ import torch
 from oracles import cases, close, double, set_parameter
 
 from ensgan import zoo
-from ensgan.train.average import AveragedGenerator
+from ensgan.train.updates import AveragedGenerator
 from ensgan.types import ImageShape
-from ensgan.zoo.backbones.layers import ConditionalBatchNorm, Linear, SelfAttention, SpectralNorm
+from ensgan.zoo.backbones.effective import SpectralNorm
+from ensgan.zoo.backbones.layers import ConditionalBatchNorm, Linear, SelfAttention
 from ensgan.zoo.optimiser import FixedAverage, HalfLifeAverage
 
 

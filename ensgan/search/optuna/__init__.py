@@ -1,6 +1,6 @@
 """Optuna: studies over a pool, and a sampler that brings the local search into their loop.
 
-One binary parameter a member, named exactly as the member (``SNGAN@20000``): 1 takes it in.
+One binary parameter per member, named exactly as the member (``SNGAN@20000``): 1 takes it in.
 """
 
 from __future__ import annotations

@@ -15,13 +15,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ensgan.errors import InputError
 from ensgan.search.constraints import Constraints
-from ensgan.search.cost_archive import CostArchive
 from ensgan.search.evaluator import Evaluator
-from ensgan.search.local import LocalSearch
-from ensgan.search.nearby import NearbySubsets
-from ensgan.search.pareto import Archive
-from ensgan.search.run import SearchRun, ThirdObjective
-from ensgan.types import Float64Array, PoolScores
+from ensgan.search.ledger import SearchLedger, ThirdObjective
+from ensgan.search.local_search import LocalSearch
+from ensgan.search.optuna.untried_neighbours import UntriedNeighbours
+from ensgan.search.pareto import Archive, CostArchive
+from ensgan.types import DEFAULT_FORM, Float64Array, PoolScores
 
 _LOOKAHEAD = 2000
 _PATIENCE = 100  # kicks in a row without gain after which looking ahead ends
@@ -35,7 +34,7 @@ class EnsembleSampler(BaseSampler):  # type: ignore[misc]
     has already tried. When the front is used up it proposes untried subsets beside it, the
     nearest to the front first.
 
-    Put it into any study whose trials suggest one binary parameter a member, named as the member
+    Put it into any study whose trials suggest one binary parameter per member, named as the member
     is: ``trial.suggest_int(name, 0, 1)`` or ``trial.suggest_categorical(name, [False, True])``.
     Members that a trial does not ask for stay out; parameters of other names are sampled at
     random. The study's objectives may be others than Intra-d and Inter-d (a downstream score,
@@ -44,14 +43,14 @@ class EnsembleSampler(BaseSampler):  # type: ignore[misc]
 
     Args:
         scores: the pool, or an evaluator over it.
-        inter: form of Inter-d (ignored with an evaluator).
+        inter, objectives: form of Inter-d and of both objectives (ignored with an evaluator).
         seed: seed of the local search.
         constraints: which subsets may be proposed; None allows all of two and more.
         lookahead: exact evaluations between two trials.
         third: a third objective of the search for proposals, minimised.
 
     Raises:
-        InputError: unknown form of Inter-d, or a lookahead below 1.
+        InputError: an unknown form, or a lookahead below 1.
         DataError: scores no ensemble can be scored with.
     """
 
@@ -60,6 +59,7 @@ class EnsembleSampler(BaseSampler):  # type: ignore[misc]
         scores: PoolScores | Evaluator,
         *,
         inter: str = "symmetric",
+        objectives: str = DEFAULT_FORM,
         seed: int = 0,
         constraints: Constraints | None = None,
         lookahead: int = _LOOKAHEAD,
@@ -67,14 +67,16 @@ class EnsembleSampler(BaseSampler):  # type: ignore[misc]
     ) -> None:
         if lookahead < 1:
             raise InputError(f"lookahead {lookahead}: at least 1 evaluation")
-        evaluator = scores if isinstance(scores, Evaluator) else Evaluator(scores, inter=inter)
+        evaluator = scores
+        if not isinstance(evaluator, Evaluator):
+            evaluator = Evaluator(evaluator, inter=inter, objectives=objectives)
         self._evaluator = evaluator
         self._position = {name: index for index, name in enumerate(evaluator.names)}
-        self._run = SearchRun(
+        self._ledger = SearchLedger(
             evaluator, constraints or Constraints.resolve(evaluator.names), seed=seed, third=third
         )
-        self._local = LocalSearch(self._run)
-        self._nearby = NearbySubsets(self._run)
+        self._local = LocalSearch(self._ledger)
+        self._neighbours = UntriedNeighbours(self._ledger)
         self._lookahead = lookahead
         self._others = optuna.samplers.RandomSampler(seed=seed % 2**32)
         self._tried: set[tuple[int, ...]] = set()
@@ -135,9 +137,9 @@ class EnsembleSampler(BaseSampler):  # type: ignore[misc]
             self._remember(self._members(trial))
 
     def reseed_rng(self) -> None:
-        """Give a copy of this sampler (one a thread or process) its own random numbers."""
+        """Give a copy of this sampler (one per thread or process) its own random numbers."""
         self._others.reseed_rng()
-        self._run.random = np.random.default_rng()
+        self._ledger.random = np.random.default_rng()
 
     def propose(self, study: Study) -> tuple[int, ...]:
         """The next subset as pool positions, for loops that add finished trials to the study.
@@ -167,38 +169,38 @@ class EnsembleSampler(BaseSampler):  # type: ignore[misc]
         position = self._position
         chosen = {position[n] for n, v in trial.params.items() if v and n in position}
         # A study need not ask for the members that are always in.
-        return tuple(sorted(chosen.union(self._run.constraints.required.tolist())))
+        return tuple(sorted(chosen.union(self._ledger.constraints.required.tolist())))
 
     def _remember(self, members: tuple[int, ...]) -> None:
         if members in self._tried:
             return
         self._tried.add(members)
         if len(members) >= 2:
-            intra, inter, _, _ = self._evaluator.evaluate(members)
-            self._told.insert(intra, inter, members, float(self._costs([members])[0]))
+            first, second, _, _ = self._evaluator.evaluate(members)
+            self._told.insert(first, second, members, float(self._costs([members])[0]))
 
     def _next(self, elsewhere: frozenset[tuple[int, ...]]) -> tuple[int, ...]:
         """Look ahead, then the untried front point that adds most, or one beside the front."""
-        goal = self._run.trials + self._lookahead
-        while self._run.trials < goal and self._local.fruitless < _PATIENCE:
+        goal = self._ledger.trials + self._lookahead
+        while self._ledger.trials < goal and self._local.fruitless < _PATIENCE:
             if self._local.complete:
                 break
             self._local.step()
         taken = elsewhere.union(self._proposals.values())
-        found = self._run.archive
+        found = self._ledger.archive
         untried = [
             place
             for place, members in enumerate(found.members)
             if members not in self._tried and members not in taken
         ]
         if not untried:
-            return self._nearby.next(self._tried, taken) or self._local.perturbed()
+            return self._neighbours.next(self._tried, taken) or self._local.perturbed()
         costs = self._costs([found.members[place] for place in untried])
-        gains = self._told.gains(found.intra[untried], found.inter[untried], costs)
+        gains = self._told.gains(found.first[untried], found.second[untried], costs)
         return found.members[untried[int(np.argmax(gains))]]
 
     def _costs(self, members: Sequence[tuple[int, ...]]) -> Float64Array:
-        return self._run.costs_of(self._evaluator.subsets(members))
+        return self._ledger.costs_of(self._evaluator.subsets(members))
 
 
 def _as_binary(name: str, distribution: BaseDistribution, chosen: bool) -> Any:

@@ -1,10 +1,10 @@
-"""Optuna studies over a pool: one binary parameter a member, 1 takes it in."""
+"""Optuna studies over a pool: one binary parameter per member, 1 takes it in."""
 
 from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -21,8 +21,8 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from ensgan.errors import StoreError
+from ensgan.search.ledger import SearchLedger
 from ensgan.search.optuna.sampler import EnsembleSampler
-from ensgan.search.run import SearchRun
 
 DIRECTIONS = ("maximize", "minimize")
 _BIT = IntDistribution(0, 1)
@@ -30,24 +30,21 @@ _CONSTRAINT = "ensemble"
 _LOCK_PATIENCE_SECONDS = 3.0
 
 
-SAMPLERS: dict[str, Callable[[SearchRun, int], BaseSampler]] = {
-    "ensemble": lambda run, seed: EnsembleSampler(
-        run.evaluator, seed=seed, constraints=run.constraints, third=run.third
-    ),
-    "nsga2": lambda run, seed: optuna.samplers.NSGAIISampler(seed=seed),
-    "nsga3": lambda run, seed: optuna.samplers.NSGAIIISampler(seed=seed),
-    # The paper's setting; Optuna's own default is univariate.
-    "tpe": lambda run, seed: optuna.samplers.TPESampler(seed=seed, multivariate=True),
-    "gp": lambda run, seed: optuna.samplers.GPSampler(seed=seed),
-    "random": lambda run, seed: optuna.samplers.RandomSampler(seed=seed),
-}
-"""Makes a sampler for a run from a seed below 2³²."""
+def _make_sampler(
+    ledger: SearchLedger, name: str, settings: Mapping[str, Any], seed: int
+) -> BaseSampler:
+    if name == EnsembleSampler.__name__:
+        return EnsembleSampler(
+            ledger.evaluator, seed=seed, constraints=ledger.constraints, third=ledger.third
+        )
+    return getattr(optuna.samplers, name)(seed=seed, **settings)
 
 
 def search_with_optuna(
-    run: SearchRun,
+    ledger: SearchLedger,
     sampler: str,
     *,
+    settings: Mapping[str, Any],
     starts: Sequence[Sequence[int]] = (),
     storage: str | None = None,
     study_name: str = "ensgan",
@@ -55,8 +52,9 @@ def search_with_optuna(
     """Run an Optuna study until the run's budget ends or every allowed subset is tried.
 
     Args:
-        run: the ledger.
-        sampler: a key of ``SAMPLERS``.
+        ledger: what counts the trials.
+        sampler: class name: ``EnsembleSampler``, or one of ``optuna.samplers``.
+        settings: keyword arguments of Optuna's own sampler.
         starts: subsets to try first.
         storage: ``sqlite:///FILE`` or another database URL, a journal's file name, or None.
         study_name: name in the storage; a study of this name is continued.
@@ -66,31 +64,33 @@ def search_with_optuna(
     """
     with _quiet_optuna(), _storage_errors(storage):
         study = optuna.create_study(
-            directions=[*DIRECTIONS, *(["minimize"] if run.third is not None else [])],
+            directions=[*DIRECTIONS, *(["minimize"] if ledger.third is not None else [])],
             storage=None if storage is None else _open_storage(storage),
             study_name=study_name,
             load_if_exists=True,
         )
-        trials = _Trials(run, study)
+        trials = _Trials(ledger, study)
         trials.replay()
         # A study that goes on must not draw the same numbers again.
-        study.sampler = SAMPLERS[sampler](run, (run.seed + trials.count) % 2**32)
+        study.sampler = _make_sampler(
+            ledger, sampler, settings, (ledger.seed + trials.count) % 2**32
+        )
         trials.enqueue(starts)
         # Of a small pool every subset may have been tried before the budget ends.
-        every = run.constraints.at_most()
-        while not run.finished and trials.feasible < every:
+        every = ledger.constraints.at_most()
+        while not ledger.finished and trials.feasible < every:
             trials.one()
     return study
 
 
 class _Trials:
-    """Trials of a study as evaluations of a run."""
+    """Trials of a study as evaluations of a ledger."""
 
-    def __init__(self, run: SearchRun, study: Study) -> None:
-        self.run = run
+    def __init__(self, ledger: SearchLedger, study: Study) -> None:
+        self.ledger = ledger
         self.study = study
-        self.free = [(int(i), run.evaluator.names[i]) for i in run.constraints.free]
-        self.required = run.constraints.required.tolist()
+        self.free = [(int(i), ledger.evaluator.names[i]) for i in ledger.constraints.free]
+        self.required = ledger.constraints.required.tolist()
         self.known: dict[tuple[int, ...], tuple[float, ...]] = {}
         self.feasible = 0
         """Different subsets tried that meet every constraint."""
@@ -113,7 +113,7 @@ class _Trials:
         for members in starts:
             if not isinstance(self.study.sampler, EnsembleSampler):
                 self.study.enqueue_trial(self.parameters(members), skip_if_exists=True)
-            elif not self.run.finished and tuple(sorted(members)) not in self.known:
+            elif not self.ledger.finished and tuple(sorted(members)) not in self.known:
                 self._add(members)
 
     def one(self) -> None:
@@ -125,7 +125,7 @@ class _Trials:
             self._ask()
 
     def _add(self, members: Sequence[int], started: datetime | None = None) -> None:
-        """Add a finished trial in one go: asking for a parameter a member costs ten times more."""
+        """Add a finished trial in one go: asking for each member in turn costs ten times more."""
         values, violation = self._evaluate(members)
         assert values is not None  # proposals and starts have two members and more
         trial = optuna.trial.create_trial(
@@ -152,21 +152,21 @@ class _Trials:
     def _evaluate(self, chosen: Sequence[int]) -> tuple[tuple[float, ...] | None, float]:
         """Objectives (None below two members) and how far from allowed; duplicates only count."""
         members = tuple(sorted({*chosen, *self.required}))
-        row = self.run.evaluator.subsets([members])
-        violation = float(self.run.constraints.violation(row)[0])
+        row = self.ledger.evaluator.subsets([members])
+        violation = float(self.ledger.constraints.violation(row)[0])
         if members in self.known:
-            self.run.repeat(members, *self.known[members][:2])
+            self.ledger.repeat(members, *self.known[members][:2])
         elif len(members) < 2:
-            self.run.repeat(members)
+            self.ledger.repeat(members)
             return None, violation
         else:
-            values = self.run.offer(row, keep_all=True)
+            values = self.ledger.offer(row, record_all=True)
             if violation > 0:
-                self.run.repeat(members)
+                self.ledger.repeat(members)
             else:
                 self.feasible += 1
-            found = float(values.intra_d[0]), float(values.inter_d[0])
-            third = [] if self.run.third is None else self.run.costs_of(row).tolist()
+            found = float(values.first[0]), float(values.second[0])
+            third = [] if self.ledger.third is None else self.ledger.costs_of(row).tolist()
             self.known[members] = (*found, *third)
         return self.known[members], violation
 
@@ -191,7 +191,7 @@ def _open_storage(storage: str) -> BaseStorage:
 def _open_database(url: str) -> BaseStorage:
     database = RDBStorage(url)
     if database.engine.dialect.name == "sqlite":
-        # A trial writes one row a member. Without a disk flush at every row a crash of the
+        # A trial writes one row per member. Without a disk flush at every row a crash of the
         # machine can lose the last trials, never the database.
         def relax(connection: Any, record: object) -> None:
             connection.execute("PRAGMA journal_mode=WAL")

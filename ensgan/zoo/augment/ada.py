@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -79,44 +81,29 @@ class ADA(Augmentation):
     def apply(self, images: Tensor, state: AugmentState, generator: torch.Generator) -> Tensor:
         """Augment images float32 [B,C,H,W] with the probability in ``state``."""
         batch, _, height, width = images.shape
-        probability = state["probability"].to(images.device)
-        return warp(images, self.matrices(batch, height, width, probability, generator))
+        return warp(images, self.matrices(batch, height, width, state["probability"], generator))
 
     def matrices(
         self, batch: int, height: int, width: int, probability: Tensor, generator: torch.Generator
     ) -> Tensor:
-        """Draw the transformation of every sample: output to input positions, float32 [B,3,3].
+        """Draw the transformation of every sample: output to input positions, float32 [B,2,3].
 
-        The eight sub-transforms happen independently, each with ``probability`` (rotations with
+        The seven sub-transforms happen independently, each with ``probability`` (rotations with
         1−√(1−p), as there are two of them).
         """
         device = probability.device
-        chance, uniform, along_x, along_y = torch.rand(
-            4, 8, batch, generator=generator, device=device
-        ).unbind()
+        # One draw of everything; what is not used keeps the places of the rest.
+        uniform = torch.rand(4, 8, batch, generator=generator, device=device).flatten(0, 1)
         normal = torch.randn(4, batch, generator=generator, device=device)
+        plan = _plan(self, height, width, device)
+        picked = uniform.index_select(0, plan.picked)
+        even = torch.addcmul(plan.offsets, picked[9:], plan.factors)
+        even[:3].round_()
+        scaled = normal * plan.deviations
+        table = torch.cat([even[:4], scaled[:1], even[4:], scaled[1:]])
         rotating = 1 - (1 - probability).sqrt()
-
-        def perhaps(index: int, value: Tensor, neutral: float, p: Tensor = probability) -> Tensor:
-            return torch.where(chance[index] < p, value, torch.full_like(value, neutral))
-
-        def whole(draw: Tensor, size: int) -> Tensor:
-            return ((2 * draw - 1) * self.integer_shift * size).round()
-
-        def angle(draw: Tensor) -> Tensor:
-            return (2 * draw - 1) * (math.pi * self.rotation)
-
-        return affine_matrices(
-            flip=perhaps(0, (uniform[0] * 2).floor(), 0.0),
-            int_shift_x=perhaps(1, whole(along_x[0], width), 0.0),
-            int_shift_y=perhaps(1, whole(along_y[0], height), 0.0),
-            iso_scale=perhaps(2, torch.exp2(normal[0] * self.scale), 1.0),
-            pre_rotation_rad=perhaps(3, angle(uniform[1]), 0.0, rotating),
-            aniso_scale=perhaps(4, torch.exp2(normal[1] * self.stretch), 1.0),
-            post_rotation_rad=perhaps(5, angle(uniform[2]), 0.0, rotating),
-            frac_shift_x=perhaps(6, normal[2] * (self.fractional_shift * width), 0.0),
-            frac_shift_y=perhaps(6, normal[3] * (self.fractional_shift * height), 0.0),
-        )
+        chances = torch.where(plan.rotates, rotating, probability)
+        return affine_matrices(table * (picked[:9] < chances))
 
     def observe(self, real_logits: Tensor, state: AugmentState) -> None:
         """Count the signs of the outputs on real images [B]."""
@@ -124,9 +111,13 @@ class ADA(Augmentation):
             state["sign_sum"].add_(real_logits.sign().sum())
             state["images"].add_(real_logits.numel())
 
+    def adjusts(self, step: int) -> bool:
+        """In every so-manieth step."""
+        return step % self.interval == 0
+
     def adjust(self, step: int, state: AugmentState) -> None:
         """p ← clip(p + sign(r − target)·N/(1000·kimg), 0, 1) with r the mean sign of N images."""
-        if step % self.interval:
+        if not self.adjusts(step):
             return
         seen = state["images"]
         mean_sign = state["sign_sum"] / seen.clamp(min=1)
@@ -138,3 +129,44 @@ class ADA(Augmentation):
     def metrics(self, state: AugmentState) -> dict[str, float]:
         """The current probability."""
         return {"ada_probability": float(state["probability"])}
+
+
+class _Plan(NamedTuple):
+    """How the draws become the rows of :data:`MOVES`.
+
+    Attributes:
+        picked: rows of the uniform draws: nine that decide, then five that become values.
+        offsets, factors: of those five, [5, 1]; the first three are rounded.
+        deviations: of the four normal draws, [4, 1].
+        rotates: bool [9, 1], rows that happen with the chance of a rotation.
+    """
+
+    picked: Tensor
+    offsets: Tensor
+    factors: Tensor
+    deviations: Tensor
+    rotates: Tensor
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _plan(part: ADA, height: int, width: int, device: torch.device) -> _Plan:
+    turn = math.pi * part.rotation
+    reach = (-part.integer_shift * width, -part.integer_shift * height)
+
+    def column(*values: float) -> Tensor:
+        return torch.tensor(values, device=device)[:, None]
+
+    return _Plan(
+        # Of each group of eight: chances, uniform draws, along x, along y.
+        torch.tensor([0, 1, 1, 3, 2, 5, 4, 6, 6, 8, 16, 24, 9, 10], device=device),
+        column(-0.5, -reach[0], -reach[1], -turn, -turn),
+        column(2, 2 * reach[0], 2 * reach[1], 2 * turn, 2 * turn),
+        column(
+            -part.scale,
+            part.stretch,
+            -part.fractional_shift * width,
+            -part.fractional_shift * height,
+        ),
+        column(0, 0, 0, 1, 0, 1, 0, 0, 0).bool(),
+    )

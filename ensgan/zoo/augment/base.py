@@ -52,6 +52,11 @@ class Augmentation(Part, ABC):
         on reals in a discriminator update (lazy R1's too); changes ``state`` in place.
         """
 
+    def adjusts(self, step: int) -> bool:
+        """Whether :meth:`adjust` does anything in the zero-based step."""
+        del step
+        return False
+
     def adjust(self, step: int, state: AugmentState) -> None:
         """Called after every discriminator update with the zero-based step; changes ``state``
         in place when the controller is due.

@@ -35,48 +35,51 @@ _HALF_REACH = _TAPS // 4  # the filter reaches 3 pixels to each side at the imag
 _SLACK = 2 * _HALF_REACH
 
 
-def affine_matrices(
-    flip: Tensor,
-    int_shift_x: Tensor,
-    int_shift_y: Tensor,
-    iso_scale: Tensor,
-    pre_rotation_rad: Tensor,
-    aniso_scale: Tensor,
-    post_rotation_rad: Tensor,
-    frac_shift_x: Tensor,
-    frac_shift_y: Tensor,
-) -> Tensor:
-    """Output to input positions of a chain of transformations, every argument float [B].
+MOVES = (
+    "mirrored",
+    "left",
+    "up",
+    "first_turn",
+    "log2_shrinking",
+    "second_turn",
+    "log2_stretch",
+    "then_left",
+    "then_up",
+)
+"""Rows of the table that :func:`affine_matrices` reads; 0 everywhere leaves an image alone."""
+
+
+def affine_matrices(table: Tensor) -> Tensor:
+    """Output to input positions of a chain of transformations, in closed form.
 
     Positions are in pixels (x, y, 1) from the image's centre;
     M = flip · T(−integer shift) · S(1/iso) · R(pre) · S(1/aniso, aniso) · R(post) · T(−shift).
+    With m ± d = the two stretching factors, R(p)·diag(m + d, m − d)·R(q) is
+    m·R(p + q) + d·R(p − q)·diag(1, −1): no chain of products, and exactly 1 where nothing moves.
 
     Args:
-        flip: 1 mirrors left and right, 0 does not.
-        int_shift_x: whole pixels to the right.
-        int_shift_y: whole pixels down.
-        iso_scale: magnification.
-        pre_rotation_rad: rotation before stretching.
-        aniso_scale: magnification along x, divided by along y.
-        post_rotation_rad: rotation after stretching.
-        frac_shift_x: pixels to the right.
-        frac_shift_y: pixels down.
+        table: float [9, B], rows as :data:`MOVES`: 1 where mirrored left and right, else 0; whole
+            pixels to the left and up; rotation before stretching in radians; −log₂ of the
+            magnification; rotation after stretching; log₂ of the magnification along x, which
+            divides y; pixels to the left and up, applied first.
 
     Returns:
-        [B,3,3].
+        The upper two rows of M, [B, 2, 3].
     """
-    one = torch.ones_like(flip)
-    matrix = _scaling(1 - 2 * flip, one)
-    for factor in (
-        _translation(-int_shift_x, -int_shift_y),
-        _scaling(1 / iso_scale, 1 / iso_scale),
-        _rotation(pre_rotation_rad),
-        _scaling(1 / aniso_scale, aniso_scale),
-        _rotation(post_rotation_rad),
-        _translation(-frac_shift_x, -frac_shift_y),
-    ):
-        matrix = matrix @ factor
-    return matrix
+    mirror = torch.rsub(table[0], 1, alpha=2)
+    first, second = table[3:5], table[5:7]
+    angles, exponents = torch.stack([first + second, first - second], dim=1)
+    factors = exponents.exp2()
+    middle = factors.mean(dim=0)
+    sizes = torch.stack([middle, middle - factors[0]])
+    cos, sin = sizes * angles.cos(), sizes * angles.sin()
+    entries = (cos[0] + cos[1], sin[1] - sin[0], sin[0] + sin[1], cos[0] - cos[1])
+    linear = torch.stack(entries).unflatten(0, (2, 2))
+    linear[0].mul_(mirror)
+    shift = (linear * table[7:9]).sum(dim=1)
+    shift[0].addcmul_(mirror, table[1])
+    shift[1].add_(table[2])
+    return torch.cat([linear, shift[:, None]], dim=1).permute(2, 0, 1)
 
 
 def warp(images: Tensor, matrices: Tensor, margins: tuple[int, int] | None = None) -> Tensor:
@@ -84,7 +87,7 @@ def warp(images: Tensor, matrices: Tensor, margins: tuple[int, int] | None = Non
 
     Args:
         images: [B,C,H,W].
-        matrices: output to input positions, [B,3,3], as :func:`affine_matrices` makes them.
+        matrices: output to input positions, [B,2,3], as :func:`affine_matrices` makes them.
         margins: pixels of reflection to add above and below, left and right. By default as many
             as the matrices need; on an accelerator, where looking at them would stall the host,
             as many as there are. The result is the same.
@@ -95,7 +98,7 @@ def warp(images: Tensor, matrices: Tensor, margins: tuple[int, int] | None = Non
     height, width = images.shape[2:]
     if margins is not None or images.device.type != "cpu":
         return _resample(images, matrices, margins or (height - 1, width - 1))
-    identity = torch.eye(3, dtype=matrices.dtype)
+    identity = torch.eye(3, dtype=matrices.dtype)[:2]
     changed = (matrices != identity).flatten(1).any(dim=1).nonzero().squeeze(1)
     if len(changed) == 0:
         return images
@@ -117,7 +120,7 @@ def needed_margins(matrices: Tensor, height: int, width: int) -> tuple[int, int]
             [1.0, 1.0, 1.0, 1.0],
         ]
     )
-    far_x, far_y, _ = (matrices @ corners).abs().amax(dim=(0, 2)).tolist()
+    far_x, far_y = (matrices @ corners).abs().amax(dim=(0, 2)).tolist()
 
     def margin(far: float, centre: float, size: int) -> int:
         return min(max(math.ceil(far - centre + _SLACK), 0), size - 1)
@@ -132,20 +135,25 @@ def _resample(images: Tensor, matrices: Tensor, margins: tuple[int, int]) -> Ten
         _doubling_matrix(size, margin, dtype, device)
         for size, margin in zip((height, width), margins, strict=True)
     )
-    doubled = rows @ images @ columns.t()
+    doubled = _both_sides(rows, images, columns)
     sampled_height, sampled_width = (2 * (size + _SLACK) for size in (height, width))
-    # In doubled pixels translations double; the filter's centre lies half a pixel off the grid.
-    linear = matrices[:, :2, :2]
-    shift = 2 * matrices[:, :2, 2] + 0.5 * linear.sum(dim=2) - 0.5
-    # From pixels to the unit square that affine_grid works in, without leaving the device.
-    columns_of_theta = (linear[..., 0] * sampled_width, linear[..., 1] * sampled_height, 2 * shift)
-    theta_x, theta_y = torch.stack(columns_of_theta, dim=2).unbind(dim=1)
-    theta = torch.stack([theta_x / doubled.shape[3], theta_y / doubled.shape[2]], dim=1)
-    shape = [len(images), images.shape[1], sampled_height, sampled_width]
-    grid = functional.affine_grid(theta.to(dtype), shape, align_corners=False)
+    # The sampling reads positions in halves of the doubled image's sides.
+    sides = (doubled.shape[3], doubled.shape[2])
+    inverse, offset = _inverse_sides(sides, dtype, device)
+    positions = _positions(sampled_height, sampled_width, dtype, device)
+    grid = torch.baddbmm(
+        offset, positions.expand(len(images), -1, -1), (matrices.to(dtype) * inverse).mT
+    ).unflatten(1, (sampled_height, sampled_width))
     sampled = cast(Tensor, _BilinearSampling.apply(doubled, grid))  # type: ignore[no-untyped-call]
     down, across = (_halving_matrix(size, dtype, device) for size in (height, width))
-    return down @ sampled @ across.t()
+    return _both_sides(down, sampled, across)
+
+
+def _both_sides(rows: Tensor, images: Tensor, columns: Tensor) -> Tensor:
+    """rows · image · columnsᵀ of every channel, without copies of the two matrices."""
+    planes = images.flatten(0, 1) @ columns.t()
+    made = torch.bmm(rows.expand(len(planes), -1, -1), planes)
+    return made.unflatten(0, images.shape[:2])
 
 
 class _BilinearSampling(torch.autograd.Function):
@@ -211,21 +219,28 @@ def _halving_matrix(size: int, dtype: torch.dtype, device: torch.device) -> Tens
     return (matrix / math.sqrt(2)).to(device=device, dtype=dtype)
 
 
-def _stacked(rows: list[list[Tensor]]) -> Tensor:
-    return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
+@lru_cache(maxsize=32)
+@torch.inference_mode(False)
+def _positions(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """What a row of a matrix is multiplied with for each sampled pixel, [1, height·width, 3].
+
+    In doubled pixels translations double; the filter's centre lies half a pixel off the grid.
+    """
+    across = 2 * torch.arange(width, dtype=torch.float64) + 2 - width
+    down = 2 * torch.arange(height, dtype=torch.float64) + 2 - height
+    rows, columns = torch.meshgrid(down, across, indexing="ij")
+    table = torch.stack([columns, rows, torch.full_like(rows, 4.0)], dim=-1)
+    return table.reshape(1, -1, 3).to(device=device, dtype=dtype)
 
 
-def _scaling(x: Tensor, y: Tensor) -> Tensor:
-    zero, one = torch.zeros_like(x), torch.ones_like(x)
-    return _stacked([[x, zero, zero], [zero, y, zero], [zero, zero, one]])
-
-
-def _translation(x: Tensor, y: Tensor) -> Tensor:
-    zero, one = torch.zeros_like(x), torch.ones_like(x)
-    return _stacked([[one, zero, x], [zero, one, y], [zero, zero, one]])
-
-
-def _rotation(angle: Tensor) -> Tensor:
-    zero, one = torch.zeros_like(angle), torch.ones_like(angle)
-    cos, sin = angle.cos(), angle.sin()
-    return _stacked([[cos, -sin, zero], [sin, cos, zero], [zero, zero, one]])
+@lru_cache(maxsize=128)
+@torch.inference_mode(False)
+def _inverse_sides(
+    sides: tuple[int, int], dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """1/side as [2, 1], and −1/side as [1, 1, 2] (the half pixel of the grid), for x and y."""
+    inverse = 1 / torch.tensor(sides, dtype=torch.float64)
+    return (
+        inverse[:, None].to(device=device, dtype=dtype),
+        -inverse[None, None].to(device=device, dtype=dtype),
+    )

@@ -12,57 +12,10 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from ensgan.zoo.backbones.base import ClassVectors, pointwise
+from ensgan.zoo.backbones.effective import SpectralNorm
 
 BATCH_NORM_EPS = 1e-4
 BATCH_NORM_MOMENTUM = 0.1
-_SPECTRAL_EPS = 1e-6
-
-
-class SpectralNorm(nn.Module):
-    """Divides a weight by its spectral norm σ (Miyato et al. 2018).
-
-    Each forward in train mode does one power iteration, v ← Wᵀu/‖Wᵀu‖ and u ← Wv/‖Wv‖ with
-    W of shape (out, rest), and stores both. In eval mode nothing moves, and σ = uᵀWv / (‖u‖·‖v‖):
-    the stored vectors of an averaged generator are means of unit vectors, hence shorter ones.
-    Gradients flow through W in σ = uᵀWv, not through u and v.
-    """
-
-    u: Tensor
-    v: Tensor
-
-    def __init__(self, weight: Tensor) -> None:
-        super().__init__()
-        rows, columns = weight.flatten(1).shape
-        self.register_buffer("u", _random_unit(rows))
-        self.register_buffer("v", _random_unit(columns))
-
-    def forward(self, weight: Tensor) -> Tensor:
-        """weight (out, …) → weight / σ."""
-        matrix = weight.flatten(1)
-        u, v = self.u, self.v
-        if self.training:
-            with torch.no_grad():
-                v = _unit(torch.mv(matrix.t(), u))
-                u = _unit(torch.mv(matrix, v))
-                # New tensors enter the graph: a second forward may overwrite the buffers before
-                # the first one's backward.
-                self.u.copy_(u)
-                self.v.copy_(v)
-        else:
-            u, v = _unit(u), _unit(v)
-        sigma = torch.dot(u, torch.mv(matrix, v))
-        normalised: Tensor = weight / sigma
-        return normalised
-
-
-def _unit(vector: Tensor) -> Tensor:
-    unit: Tensor = vector / torch.linalg.vector_norm(vector).clamp_min(_SPECTRAL_EPS)
-    return unit
-
-
-def _random_unit(length: int) -> Tensor:
-    vector = torch.randn(length)
-    return vector if vector.is_meta else _unit(vector)
 
 
 def _orthogonal(weight: Tensor) -> None:
@@ -155,14 +108,17 @@ class ConvDownsample2d(Conv2d):
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, inputs, 2H, 2W] → [B, outputs, H, W]."""
-        kernel = _spread(self.normalise(self.weight)) / 4
+        kernel = _spread(self.normalise(self.weight), divisor=4)
         return functional.conv2d(images, kernel, self.bias, stride=2, padding=1)
 
 
-def _spread(kernel: Tensor) -> Tensor:
-    """The 3×3 kernel convolved with a 2×2 block of ones: (O, I, 3, 3) → (O, I, 4, 4)."""
-    rows = functional.pad(kernel, (0, 0, 0, 1)) + functional.pad(kernel, (0, 0, 1, 0))
-    return functional.pad(rows, (0, 1)) + functional.pad(rows, (1, 0))
+def _spread(kernel: Tensor, divisor: int = 1) -> Tensor:
+    """The 3×3 kernel convolved with a 2×2 block of 1/divisor: (O, I, 3, 3) → (O, I, 4, 4).
+
+    Pooling sums neighbours in one kernel; rows first, then columns, fixes the order of the sums.
+    """
+    rows = functional.avg_pool2d(kernel, (2, 1), 1, (1, 0), divisor_override=1)
+    return functional.avg_pool2d(rows, (1, 2), 1, (0, 1), divisor_override=divisor)
 
 
 class BatchNorm(nn.Module):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ensgan.types import ImageShape
 from ensgan.zoo.backbones.base import Generator, Player, one_hot
+from ensgan.zoo.backbones.effective import ScaledParameters
 from ensgan.zoo.backbones.stylegan2_layers import (
     ACTIVATION_GAIN,
     EqualisedLinear,
@@ -59,7 +60,7 @@ class MappingNetwork(nn.Module):
             return x
 
 
-class StyledConv(nn.Module):
+class StyledConv(ScaledParameters):
     """Modulated 3×3 convolution, noise, bias and leaky ReLU.
 
     Args:
@@ -77,6 +78,7 @@ class StyledConv(nn.Module):
         self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.noise_strength = nn.Parameter(torch.zeros(()))
+        self.gains = {"bias": ACTIVATION_GAIN, "noise_strength": ACTIVATION_GAIN}
         self.upsample = upsample
         if upsample:
             self.register_buffer("kernel", fir_kernel(), persistent=False)
@@ -91,8 +93,8 @@ class StyledConv(nn.Module):
             )
         else:
             y = modulated_conv(x, self.weight, styles, gain=ACTIVATION_GAIN)
-        y = y + (noise * (self.noise_strength * ACTIVATION_GAIN)).to(y.dtype)
-        return leaky_relu(y + (self.bias * ACTIVATION_GAIN)[:, None, None].to(y.dtype))
+        y = y + (noise * self.scaled("noise_strength")).to(y.dtype)
+        return leaky_relu(y + self.scaled("bias")[:, None, None].to(y.dtype))
 
 
 class ToImage(nn.Module):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ensgan.zoo.backbones.base import pointwise
+from ensgan.zoo.backbones.effective import ScaledParameters
 
 _EPSILON = 1e-8
 _SLOPE = 0.2
@@ -163,7 +164,7 @@ def _per_map(factors: Tensor, like: Tensor) -> Tensor:
     return factors[:, :, None, None].to(like.dtype)
 
 
-class EqualisedLinear(nn.Module):
+class EqualisedLinear(ScaledParameters):
     """Linear layer whose weights are scaled at run time (equalised learning rate).
 
     Raw weights are drawn from N(0,1)/m and used as w·m/√fan_in, the bias as b·m, where m is the
@@ -191,18 +192,20 @@ class EqualisedLinear(nn.Module):
         self.bias = (
             None if bias is None else nn.Parameter(torch.full((outputs,), bias / lr_multiplier))
         )
-        self.bias_gain = lr_multiplier * (ACTIVATION_GAIN if activate else 1.0)
-        self.weight_gain = self.bias_gain / math.sqrt(inputs)
+        gain = lr_multiplier * (ACTIVATION_GAIN if activate else 1.0)
+        self.gains = {"weight": gain / math.sqrt(inputs)}
+        if self.bias is not None:
+            self.gains["bias"] = gain
         self.activate = activate
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B,inputs] to [B,outputs]."""
-        bias = None if self.bias is None else self.bias * self.bias_gain
-        y = functional.linear(x, self.weight * self.weight_gain, bias)
+        bias = None if self.bias is None else self.scaled("bias")
+        y = functional.linear(x, self.scaled("weight"), bias)
         return leaky_relu(y) if self.activate else y
 
 
-class EqualisedConv(nn.Module):
+class EqualisedConv(ScaledParameters):
     """Convolution with equalised learning rate, bias and leaky ReLU.
 
     Args:
@@ -218,14 +221,17 @@ class EqualisedConv(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs, size, size))
         self.bias = nn.Parameter(torch.zeros(outputs))
-        self.weight_gain = ACTIVATION_GAIN / math.sqrt(inputs * size * size)
+        self.gains = {
+            "weight": ACTIVATION_GAIN / math.sqrt(inputs * size * size),
+            "bias": ACTIVATION_GAIN,
+        }
         self.downsample = downsample
         if downsample:
             self.register_buffer("kernel", fir_kernel(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B,inputs,H,W] to [B,outputs,H,W], or half the size when down-sampling."""
-        weight, bias = self.weight * self.weight_gain, self.bias * ACTIVATION_GAIN
+        weight, bias = self.scaled("weight"), self.scaled("bias")
         if self.downsample:
             blurred = fir_filter(x, self.kernel, padding=2)
             return leaky_relu(functional.conv2d(blurred, weight, bias, stride=2))

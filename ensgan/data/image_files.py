@@ -1,0 +1,301 @@
+"""Many image files at once: found, decoded in parallel, every failure listed, the result cached."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ensgan.caches import read_cached, write_cached
+from ensgan.data.picture import PLAIN, STRETCHED, TRANSPARENT, Turns, is_picture
+from ensgan.data.prepare import Job, Preparation, Prepared, prepare
+from ensgan.errors import DataError
+from ensgan.files import content_key
+from ensgan.inputs import kind, printable, refuse, relative, require_memory
+from ensgan.types import UInt8Array
+
+_VERSION = 3  # raise it when the same files would give other images
+_EDGE = 1 << 14  # bytes at each end of a file that its fingerprint covers
+# What unpacking, exporting and browsing leave beside images: never a class, never an image.
+_LEFTOVERS = frozenset(
+    {"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
+    | {"dicomdir", "thumbs.db", "desktop.ini"}
+)
+_UNREAD = frozenset(
+    {".avif", ".cr2", ".czi", ".dng", ".eps", ".exr", ".h5", ".hdr", ".heic", ".heif", ".ico"}
+    | {".jxl", ".jxr", ".lif", ".mat", ".mha", ".mhd", ".mrxs", ".ndpi", ".nef", ".nii", ".nrrd"}
+    | {".npz", ".pcx", ".pdf", ".psd", ".raw", ".svg", ".svs", ".tga", ".vsi", ".xcf", ".avi"}
+    | {".mp4", ".webm", ".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".zip"}
+)
+"""Endings of images, or of archives of images, that are not read."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The image files below a folder, and what was left out.
+
+    Attributes:
+        files: image files in the order of their paths.
+        warnings: files left out that may be images, one sentence.
+        notes: other files left out, one sentence.
+    """
+
+    files: tuple[Path, ...]
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def is_leftover(name: str) -> bool:
+    """Whether a file or folder is hidden, or made by a system beside the images."""
+    return name.startswith((".", "~$")) or name.lower() in _LEFTOVERS
+
+
+def find_pictures(root: Path) -> Found:
+    """All image files below ``root``; hidden files and leftovers of other programs are passed over.
+
+    Raises:
+        DataError: links that lead out of the folder, or folders that cannot be listed.
+    """
+    base = root.resolve()
+    found: list[Path] = []
+    left_out: list[Path] = []
+    problems: list[str] = []
+
+    def not_listed(error: OSError) -> None:
+        problems.append(f"{printable(error.filename)} cannot be listed ({error.strerror})")
+
+    for folder, folders, files in os.walk(root, onerror=not_listed):
+        folders[:] = sorted(name for name in folders if not is_leftover(name))
+        for name in (*folders, *sorted(name for name in files if not is_leftover(name))):
+            path = Path(folder) / name
+            what = kind(path)
+            if path.is_symlink() and not path.resolve().is_relative_to(base):
+                problems.append(f"{relative(path, root)} is a link that leads out of the folder")
+            elif path.is_symlink() and what == "folder":
+                problems.append(f"{relative(path, root)} is a link to a folder: copy it instead")
+            elif what == "file" and is_picture(path):
+                found.append(path)
+            elif what != "folder":
+                left_out.append(path)
+    refuse(f"{printable(root)} cannot be used", problems)
+    unread = [path for path in left_out if path.suffix.lower() in _UNREAD or kind(path) != "file"]
+    others = [path for path in left_out if path not in unread]
+    return Found(tuple(found), _left_out(unread, unreadable=True), _left_out(others))
+
+
+def _left_out(paths: Sequence[Path], unreadable: bool = False) -> tuple[str, ...]:
+    """One sentence that counts files by their endings, or nothing."""
+    if not paths:
+        return ()
+    endings = Counter(
+        (path.suffix.lower() or "no ending") if kind(path) == "file" else "no regular file"
+        for path in paths
+    )
+    most = sorted(endings, key=lambda end: (-endings[end], end))[:8]
+    counted = ", ".join(f"{endings[end]} × {printable(end)}" for end in most)
+    one = len(paths) == 1
+    files = "1 file was" if one else f"{len(paths):,} files were"
+    reason = f" as {'it' if one else 'they'} cannot be read" * unreadable
+    return (f"{files} left out{reason}: {counted}",)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Problems found before decoding: they are listed together with those of the pixels."""
+
+    headline: str
+    problems: tuple[str, ...] = ()
+
+
+NOTHING = Findings("")
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Prepared images.
+
+    Attributes:
+        images: uint8 [n,size,size] or [n,size,size,3].
+        patients: per file a hash of the patient, "" unknown.
+        notes: what is worth knowing of how they were read, one sentence each.
+    """
+
+    images: UInt8Array
+    patients: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+def decode_files(
+    jobs: Sequence[Job],
+    preparation: Preparation,
+    *,
+    root: Path,
+    cache: Path | None = None,
+    workers: int | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+    found: Findings = NOTHING,
+) -> Decoded:
+    """Read and prepare all files.
+
+    The cached result is used when names, sizes, times and both ends of all files are unchanged.
+
+    Args:
+        jobs: the files.
+        preparation: what to make of them.
+        root: file names in messages are relative to it.
+        cache: folder of cached results; None neither reads nor writes any.
+        workers: threads; default: the cores this process may use.
+        on_progress: called with (done, total).
+        found: problems known already; with any, all files are decoded to find the others, and
+            everything is refused in one list.
+
+    Raises:
+        DataError: files that cannot be used (all are listed); grey and RGB mixed; images of 8 bits
+            mixed with deeper ones that would be stretched.
+    """
+    side, depth = preparation.size, preparation.channels or 1
+    require_memory(len(jobs) * side * side * depth, f"{len(jobs):,} images of {side} pixels")
+    path = None
+    if cache is not None and not found.problems:
+        path = cache / "images" / f"{_fingerprint(jobs, preparation, root)}.npz"
+        cached = _read_cache(path, len(jobs))
+        if cached is not None:
+            return cached
+    decoded = _decode(jobs, preparation, root, workers, on_progress, found)
+    if path is not None:
+        texts = {"patients": decoded.patients, "notes": decoded.notes}
+        arrays = {name: np.array(values, dtype=str) for name, values in texts.items()}
+        write_cached(path, images=decoded.images, **arrays)
+    return decoded
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _decode(
+    jobs: Sequence[Job],
+    preparation: Preparation,
+    root: Path,
+    workers: int | None,
+    on_progress: Callable[[int, int], None] | None,
+    found: Findings,
+) -> Decoded:
+    prepared: list[Prepared] = []
+    problems: list[str] = []
+    workers = workers or available_cores()
+    attempt = partial(_attempt, preparation=preparation, turns=Turns(workers))
+    # Threads: decoding and resampling release the interpreter lock for nearly all of their time.
+    with ThreadPoolExecutor(workers) as pool:
+        results = pool.map(attempt, jobs)
+        for done, (job, result) in enumerate(zip(jobs, results, strict=True), start=1):
+            if isinstance(result, DataError):
+                problems.append(f"{relative(job.path, root)} {result}")
+            else:
+                prepared.append(result)
+            if on_progress is not None:
+                on_progress(done, len(jobs))
+    if found.problems:
+        refuse(found.headline, [*found.problems, *problems])
+    refuse(f"{len(problems)} of {len(jobs)} images cannot be used", problems)
+    names = [relative(job.path, root) for job in jobs]
+    _refuse_mixture(
+        {
+            "RGB": [name for name, one in zip(names, prepared, strict=True) if one.image.ndim == 3],
+            "grey": [
+                name for name, one in zip(names, prepared, strict=True) if one.image.ndim == 2
+            ],
+        },
+        "set the option channels to 1 or 3 to convert them",
+    )
+    marked = {
+        remark: [name for name, one in zip(names, prepared, strict=True) if remark in one.remarks]
+        for remark in (STRETCHED, PLAIN, TRANSPARENT)
+    }
+    _refuse_mixture(
+        {"of 8 bits": marked[PLAIN], "of more bits": marked[STRETCHED]},
+        "the first are taken as they are, the others stretched between percentiles of each image: "
+        "set the option window to full (none is stretched) or percentile (all are)",
+    )
+    images = np.stack([one.image for one in prepared])
+    return Decoded(images, tuple(one.patient for one in prepared), _notes(marked, len(jobs)))
+
+
+def _attempt(job: Job, preparation: Preparation, turns: Turns) -> Prepared | DataError:
+    try:
+        return prepare(job, preparation, turns)
+    except DataError as error:
+        return error
+
+
+def _refuse_mixture(kinds: dict[str, list[str]], remedy: str) -> None:
+    """Refuse images of two kinds, of which the fewer are named."""
+    if not all(kinds.values()):
+        return
+    few = min(kinds, key=lambda name: len(kinds[name]))
+    names, total = kinds[few], sum(map(len, kinds.values()))
+    shown = ", ".join(names[:5]) + ", …" * (len(names) > 5)
+    raise DataError(
+        f"{' and '.join(sorted(kinds, key=str.lower))} images are mixed: {len(names)} of {total} "
+        f"are {few} ({shown}); {remedy}"
+    )
+
+
+def _notes(marked: dict[str, list[str]], total: int) -> tuple[str, ...]:
+    notes = []
+    if marked[STRETCHED]:
+        notes.append(
+            f"{len(marked[STRETCHED])} of {total} images have more than 8 bits and no window of "
+            "their own: each was stretched between its 2nd and 98th percentile (option window)"
+        )
+    if marked[TRANSPARENT]:
+        notes.append(
+            f"{len(marked[TRANSPARENT])} of {total} images have transparent parts, shown on black "
+            f"(the first: {marked[TRANSPARENT][0]})"
+        )
+    return tuple(notes)
+
+
+def _fingerprint(jobs: Sequence[Job], preparation: Preparation, root: Path) -> str:
+    digest = hashlib.sha256(content_key(_VERSION, asdict(preparation)).encode())
+    for job in jobs:
+        box = None if job.box is None else asdict(job.box)
+        digest.update(content_key(relative(job.path, root), box, job.apply_mask).encode())
+        for path in (job.path, job.mask):
+            if path is not None:
+                digest.update(_file_mark(path))
+    return digest.hexdigest()[:32]
+
+
+def _file_mark(path: Path) -> bytes:
+    """Size, time and both ends of a file: hashing gigabytes whole would take too long."""
+    try:
+        status = path.stat()
+        with path.open("rb") as stream:
+            head = stream.read(_EDGE)
+            stream.seek(max(0, status.st_size - _EDGE))
+            tail = stream.read(_EDGE)
+    except OSError as error:
+        return f"unreadable {error.errno}".encode()  # decoding will say what is wrong
+    return f"{status.st_size} {status.st_mtime_ns} ".encode() + head + tail
+
+
+def _read_cache(path: Path, count: int) -> Decoded | None:
+    """The cached images, or None when there are none or they are damaged."""
+    arrays = read_cached(path, ("images", "patients", "notes"))
+    if arrays is None:
+        return None
+    images, patients = arrays["images"], arrays["patients"]
+    if len(images) != count or len(patients) != count or images.dtype != np.uint8:
+        return None
+    return Decoded(images, tuple(map(str, patients)), tuple(map(str, arrays["notes"])))

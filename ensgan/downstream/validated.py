@@ -1,0 +1,305 @@
+"""G* by validation: successive halving of small classifiers, and the smallest that is as good.
+
+Scores see no labels: a generator with its labels swapped has the very scores of an honest one.
+What an ensemble teaches a classifier does see them, but one small classifier is a noisy judge.
+So candidates are ranked by validation and by capped Intra-d together, the worse leave before
+much is spent on them, and the last few are judged by several classifiers each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+
+from ensgan.downstream.shortlist import Candidate, CappedIntraD
+from ensgan.downstream.strategy import Strategy
+from ensgan.errors import InputError
+from ensgan.types import Float64Array, PoolScores
+
+
+@dataclass(frozen=True)
+class ValidationTrial:
+    """One classifier to train: on which images, from which seed, for which share of the budget.
+
+    Attributes:
+        budget: share of the training that the last round has, in (0, 1].
+    """
+
+    strategy: Strategy
+    seed: int
+    budget: float
+
+
+@dataclass(frozen=True)
+class ValidationResult:
+    """What a classifier reached on the validation split.
+
+    Attributes:
+        auc: area under the curve (of several classes the mean), larger is better.
+        loss: class-weighted cross-entropy, smaller is better.
+    """
+
+    auc: float
+    loss: float
+
+
+TrainAndValidate: TypeAlias = Callable[[Sequence[ValidationTrial]], Sequence[ValidationResult]]
+"""Trains classifiers, wherever there is room, and validates them; the test split has no part."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round of halving.
+
+    Attributes:
+        budget: share of the full training, in (0, 1].
+        seeds: classifiers per candidate; those of an earlier round of equal budget count.
+        keep: candidates that go on.
+    """
+
+    budget: float
+    seeds: int
+    keep: int
+
+
+ROUNDS = (Round(0.5, 1, 10), Round(1.0, 1, 4), Round(1.0, 3, 1))
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A candidate of the last round.
+
+    Attributes:
+        merit: mean over classifiers of the share of rivals beaten by validation plus the share of
+            the shortlist beaten in capped Intra-d, in [0, 2].
+        error: standard error of ``merit`` over the classifiers; 0 with one.
+        auc: mean validation AUC.
+    """
+
+    candidate: Candidate
+    merit: float
+    error: float
+    auc: float
+
+
+@dataclass(frozen=True)
+class ValidatedChoice:
+    """G* with its reason.
+
+    Attributes:
+        chosen: G*.
+        ranking: the candidates of the last round, best merit first; empty without validation.
+        reason: which one, why, the runner-up, and how certain that is, in one sentence.
+        trained: classifiers that were trained for it.
+    """
+
+    chosen: Candidate
+    ranking: tuple[Ranked, ...]
+    reason: str
+    trained: int
+
+
+def choose_validated(
+    shortlist: Sequence[Candidate],
+    scores: PoolScores,
+    train_and_validate: TrainAndValidate,
+    *,
+    seed: int,
+    rounds: Sequence[Round] = ROUNDS,
+    greedy_steps: int = 2,
+    greedy_additions: int = 3,
+    most_members: int | None = None,
+) -> ValidatedChoice:
+    """Let small classifiers choose G* from a shortlist.
+
+    Before the last round the leader is grown by greedy forward steps (Caruana et al. 2004): each
+    step tries the few members that raise its capped Intra-d most and goes on while validation
+    agrees. In the last round every finalist whose merit is within one standard error of the best
+    counts as equally good, and of these the one with the fewest members is chosen.
+
+    Args:
+        shortlist: see :func:`ensgan.downstream.make_shortlist`.
+        scores: of the pool that the shortlist is made of.
+        train_and_validate: trains and validates a batch of classifiers.
+        seed: of the first classifier of each candidate; the others follow it.
+        rounds: budgets rise, candidates fall.
+        greedy_steps: most members added to the leader; 0 for none.
+        greedy_additions: members tried in each step.
+        most_members: the leader grows no larger; None: half the pool, at least 2.
+
+    Raises:
+        InputError: an empty shortlist or no rounds.
+    """
+    if not shortlist or not rounds:
+        raise InputError("validation chooses from at least one candidate in at least one round")
+    race = _Race(shortlist, train_and_validate, seed)
+    field = list(shortlist)
+    for stage in rounds[:-1]:
+        field = race.best(field, stage)[: stage.keep]
+    largest = max(2, len(scores) // 2) if most_members is None else most_members
+    field += _greedy(race, field, CappedIntraD(scores), rounds[-1], greedy_steps,
+                     greedy_additions, largest)  # fmt: skip
+    ranking = race.ranking(field, rounds[-1])
+    level = [r for r in ranking if r.merit >= ranking[0].merit - ranking[0].error]
+    chosen = min(level, key=lambda ranked: (len(ranked.candidate.members), -ranked.merit))
+    reason = _reason(chosen, ranking, len(shortlist), rounds[-1].seeds)
+    return ValidatedChoice(chosen.candidate, tuple(ranking), reason, race.trained)
+
+
+def choose_unvalidated(shortlist: Sequence[Candidate], why: str) -> ValidatedChoice:
+    """What can be chosen where nothing can be validated: largest capped Intra-d, fewest members.
+
+    Args:
+        shortlist: the candidates.
+        why: what is missing, e.g. ``the data have one class``.
+
+    Raises:
+        InputError: an empty shortlist.
+    """
+    if not shortlist:
+        raise InputError("there is no candidate to choose from")
+    best = min(shortlist, key=lambda c: (-round(c.intra_d, 12), len(c.members)))
+    reason = (
+        f"validated: {why}, so the largest capped Intra-d decides: {best.intra_d:.3f} with "
+        f"{len(best.members)} members, of {len(shortlist)} ensembles"
+    )
+    return ValidatedChoice(best, (), reason, 0)
+
+
+class _Race:
+    """Trains what is asked for once, and compares candidates trained alike."""
+
+    def __init__(self, shortlist: Sequence[Candidate], train: TrainAndValidate, seed: int) -> None:
+        self._intra_d = np.sort([candidate.intra_d for candidate in shortlist])
+        self._train = train
+        self._seed = seed
+        self._results: dict[tuple[tuple[str, ...], int, float], ValidationResult] = {}
+
+    @property
+    def trained(self) -> int:
+        """Classifiers trained so far."""
+        return len(self._results)
+
+    def ranking(self, candidates: Sequence[Candidate], stage: Round) -> list[Ranked]:
+        """Candidates by merit, the best first; of equal merit the smaller one."""
+        results = self._measure(candidates, stage)
+        auc = np.array([[result.auc for result in row] for row in results])
+        loss = np.array([[result.loss for result in row] for row in results])
+        # Seeds are columns: whatever a seed does to all of them, their order stays.
+        validation = (_share_beaten(auc) + _share_beaten(-loss)) / 2
+        # Among finalists small differences of Intra-d would weigh as much as large ones: its
+        # rank is taken within the whole shortlist.
+        merit = validation + self._intra_d_beaten([c.intra_d for c in candidates])[:, None]
+        error = merit.std(axis=1, ddof=1) / np.sqrt(stage.seeds) if stage.seeds > 1 else None
+        ranked = [
+            Ranked(
+                candidate,
+                float(merit[row].mean()),
+                0.0 if error is None else float(error[row]),
+                float(auc[row].mean()),
+            )
+            for row, candidate in enumerate(candidates)
+        ]
+        return sorted(ranked, key=lambda r: (-r.merit, len(r.candidate.members)))
+
+    def _intra_d_beaten(self, values: Sequence[float]) -> Float64Array:
+        """Share of the shortlist with smaller capped Intra-d, ties half, in [0, 1]."""
+        below = np.searchsorted(self._intra_d, values, "left")
+        upto = np.searchsorted(self._intra_d, values, "right")
+        beaten = (below + upto - 1) / 2 / max(1, len(self._intra_d) - 1)
+        # Grown ensembles are none of the shortlist and may lie beyond both its ends.
+        return np.clip(beaten, 0.0, 1.0)
+
+    def best(self, candidates: Sequence[Candidate], stage: Round) -> list[Candidate]:
+        """The same, the candidates alone."""
+        return [ranked.candidate for ranked in self.ranking(candidates, stage)]
+
+    def _measure(
+        self, candidates: Sequence[Candidate], stage: Round
+    ) -> list[list[ValidationResult]]:
+        """Results of every candidate and seed; what was trained before is not trained again."""
+        keys = [
+            [(c.members, self._seed + number, stage.budget) for number in range(stage.seeds)]
+            for c in candidates
+        ]
+        new = [key for row in keys for key in row if key not in self._results]
+        trials = [
+            ValidationTrial(Strategy("validated", members), seed, budget)
+            for members, seed, budget in new
+        ]
+        if trials:
+            self._results.update(zip(new, self._train(trials), strict=True))
+        return [[self._results[key] for key in row] for row in keys]
+
+
+def _share_beaten(values: Float64Array) -> Float64Array:
+    """Share of the others that are smaller, ties half, by column; 0.5 where there is no other."""
+    others = len(values) - 1
+    if others == 0:
+        return np.full(values.shape, 0.5)
+    difference = values[:, None] - values[None]
+    beaten = (difference > 0).sum(axis=1) + 0.5 * ((difference == 0).sum(axis=1) - 1)
+    share: Float64Array = beaten / others
+    return share
+
+
+def _greedy(
+    race: _Race,
+    finalists: Sequence[Candidate],
+    intra_d: CappedIntraD,
+    stage: Round,
+    steps: int,
+    additions: int,
+    largest: int,
+) -> list[Candidate]:
+    """The finalists' leader, grown while validation agrees; empty when it does not grow."""
+    one = replace(stage, seeds=1)
+    start = leader = race.best(finalists, one)[0]
+    for _ in range(steps):
+        if len(leader.members) >= largest:
+            break
+        others = [name for name in intra_d.scores.names if name not in leader.members]
+        grown = [_with(leader, name, intra_d) for name in others]
+        grown = sorted(grown, key=lambda candidate: -candidate.intra_d)[:additions]
+        best = race.best([leader, *grown], one)[0]
+        if best is leader:
+            break
+        leader = best
+    return [] if leader is start else [leader]
+
+
+def _with(leader: Candidate, name: str, intra_d: CappedIntraD) -> Candidate:
+    """The leader and one member more, in pool order."""
+    names = intra_d.scores.names
+    members = tuple(names[row] for row in intra_d.indices((*leader.members, name)))
+    return Candidate(members, intra_d(members), (*leader.sources, f"+ {name}"))
+
+
+def _reason(chosen: Ranked, ranking: Sequence[Ranked], tried: int, seeds: int) -> str:
+    """Which one and why, the runner-up, and how certain the order of these two is."""
+    words = (
+        f"validated: {len(chosen.candidate.members)} members "
+        f"({', '.join(chosen.candidate.sources)}), validation AUC {chosen.auc:.3f} of {seeds} "
+        f"classifiers, capped Intra-d {chosen.candidate.intra_d:.3f}; {tried} ensembles tried"
+    )
+    rivals = [ranked for ranked in ranking if ranked is not chosen]
+    if not rivals:
+        return f"{words}; it has no rival"
+    rival = rivals[0]
+    gap = chosen.merit - rival.merit
+    error = float(np.hypot(chosen.error, rival.error))
+    if gap < 0:
+        certainty = "no better by more than one standard error, and larger"
+    elif gap <= error:
+        certainty = "not told apart from it"
+    elif gap <= 2 * error:
+        certainty = "behind by one to two standard errors"
+    else:
+        certainty = "behind by more than two standard errors"
+    return (
+        f"{words}; runner-up: {len(rival.candidate.members)} members "
+        f"({', '.join(rival.candidate.sources)}), AUC {rival.auc:.3f}, {certainty}"
+    )

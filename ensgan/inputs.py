@@ -1,0 +1,149 @@
+"""The gate for files from outside: what a path leads to is known before anything is opened."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, TypeAlias
+from zipfile import ZipInfo
+
+from ensgan.errors import DataError
+
+Kind: TypeAlias = Literal["file", "folder", "special", "absent"]
+
+MAX_TEXT = 16 << 20
+"""Most bytes of a text file written by hand (sweep files, lists of images)."""
+
+_LISTED = 20  # problems of a list that are named
+# Deflate reaches 1:1032; images, features and scores stay far below 1:100.
+_BOMB_RATIO, _BOMB_BYTES = 100, 256 << 20
+
+
+def kind(path: Path) -> Kind:
+    """What ``path`` leads to, links followed; "special" is a pipe, a socket or a device.
+
+    A name that the system cannot have (too long, a NUL in it, a loop of links) is absent.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return "absent"
+    if stat.S_ISREG(mode):
+        return "file"
+    return "folder" if stat.S_ISDIR(mode) else "special"
+
+
+def require_file(path: Path) -> None:
+    """Refuse what is not a regular file: a pipe, for example, would be waited for without end.
+
+    Raises:
+        DataError: there is nothing, a folder, or a pipe, socket or device.
+    """
+    found = kind(path)
+    if found == "file":
+        return
+    if found == "absent":
+        raise DataError(f"no such file: {path}")
+    what = "a folder" if found == "folder" else "a pipe, a socket or a device"
+    raise DataError(f"{path} is {what}, but a file is needed")
+
+
+def read_text(path: Path, limit: int = MAX_TEXT) -> str:
+    """The text of a UTF-8 file (with or without a byte order mark) of at most ``limit`` bytes.
+
+    Raises:
+        DataError: no regular file, too long, unreadable, or not UTF-8.
+    """
+    require_file(path)
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(limit + 1)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    if len(content) > limit:
+        raise DataError(f"{path} is longer than {limit:,} bytes: is it the right file?")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text: save it as UTF-8 ({error})") from error
+
+
+def require_expansion(path: Path, members: Iterable[ZipInfo]) -> None:
+    """Refuse an archive that would unpack to far more than it is, or than the memory holds.
+
+    Raises:
+        DataError: with both sizes.
+    """
+    packed, unpacked = path.stat().st_size, sum(member.file_size for member in members)
+    if unpacked > _BOMB_BYTES and unpacked > _BOMB_RATIO * packed:
+        raise DataError(
+            f"{path} would unpack from {packed / 1e6:.1f} MB to {unpacked / 1e9:.1f} GB: "
+            "refused as a zip bomb"
+        )
+    require_memory(unpacked, str(path))
+
+
+def require_memory(needed: float, what: str) -> None:
+    """Refuse work that needs more memory than is free.
+
+    Args:
+        needed: bytes.
+        what: what needs them, for the message.
+
+    Raises:
+        DataError: with both sizes.
+    """
+    import psutil
+
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise DataError(
+            f"{what} needs {needed / 1e9:.1f} GB of memory but {free / 1e9:.1f} GB are available: "
+            "use fewer or smaller images, or a larger machine"
+        )
+
+
+@contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Turn whatever a parser of foreign files stumbles over into a DataError that begins ``what``.
+
+    Parsers of images and DICOM raise nearly any exception for damaged files, so none is listed.
+
+    Raises:
+        DataError: instead of any other exception.
+    """
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        shown = text if len(text) <= 160 else text[:157] + "…"
+        raise DataError(f"{what}: {shown}") from error
+
+
+def refuse(headline: str, problems: Sequence[str]) -> None:
+    """Raise one DataError that lists the problems, the first twenty by name; none passes.
+
+    Raises:
+        DataError: there are problems.
+    """
+    if not problems:
+        return
+    lines = [f"\n  - {problem}" for problem in problems[:_LISTED]]
+    if len(problems) > _LISTED:
+        lines.append(f"\n  - and {len(problems) - _LISTED} more")
+    raise DataError(f"{headline}:" + "".join(lines))
+
+
+def relative(path: Path, root: Path) -> str:
+    """``path`` as seen from ``root``, for messages and keys."""
+    return printable(path.relative_to(root) if path.is_relative_to(root) else path.name)
+
+
+def printable(text: str | os.PathLike[str]) -> str:
+    """A name from the file system as UTF-8 text; bytes that are none become ``\\xNN``."""
+    return os.fsencode(text).decode("utf-8", "backslashreplace")

@@ -1,0 +1,269 @@
+"""Which points of one set lie in the balls of another, both ways, from one product."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+
+from ensgan.metrics.exact_distance import Balls, inside
+from ensgan.metrics.features import FeatureArray, Frame
+from ensgan.metrics.knn import Backend, Operand, Precision, Side, ball_margin, pair_error
+from ensgan.metrics.resampling import RoundCounts
+from ensgan.metrics.threshold import Entries, above
+from ensgan.types import BoolArray, Float64Array, Int64Array, UInt8Array
+
+BLOCK_ENTRIES = 1 << 22
+"""Distances held at a time unless a memory budget says less."""
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Points of a set by class: pairs are then counted within each class only.
+
+    Attributes:
+        order: int64 [n], indices of the points, class after class.
+        starts: int64 [classes+1], where each class begins in ``order``.
+    """
+
+    order: Int64Array
+    starts: Int64Array
+
+    @classmethod
+    def of(cls, labels: Int64Array, classes: Sequence[int]) -> Classes:
+        """Of labels [n], each one of ``classes`` (ascending)."""
+        order = np.argsort(labels, kind="stable")
+        starts = np.searchsorted(labels[order], np.array(classes))
+        return cls(order, np.append(starts, len(labels)))
+
+    def members(self) -> Iterator[Int64Array]:
+        """Indices of the points of each class."""
+        for start, stop in pairwise(self.starts):
+            yield self.order[start:stop]
+
+
+@dataclass(frozen=True)
+class BallCounts:
+    """Points of one set (m) inside the balls of another (n).
+
+    Attributes:
+        pairs: int64 [classes], (ball, point) pairs with the point strictly inside; one class where
+            classes are not told apart.
+        reached: bool [n], balls that contain a point.
+        covered: bool [m], points inside some ball.
+        rounds: the same on random parts of both sets, where both say which points are kept.
+    """
+
+    pairs: Int64Array
+    reached: BoolArray
+    covered: BoolArray
+    rounds: RoundCounts | None = None
+
+    def density(self, k: int) -> float:
+        """Pairs over k·m (Naeem et al. 2020, eq. 4); can exceed 1."""
+        return int(self.pairs.sum()) / (k * len(self.covered))
+
+    @property
+    def coverage(self) -> float:
+        """Share of balls that contain a point (Naeem et al. 2020, eq. 5)."""
+        return int(np.count_nonzero(self.reached)) / len(self.reached)
+
+    @property
+    def precision(self) -> float:
+        """Share of points inside some ball (Kynkäänniemi et al. 2019)."""
+        return int(np.count_nonzero(self.covered)) / len(self.covered)
+
+
+class PlacedSet:
+    """A set with its balls in a frame, ready to be rows or columns of blocks.
+
+    Args:
+        features: [n,D], checked.
+        balls: its radii.
+        frame: the frame of the pool.
+        backend: computes the blocks.
+        resident: keep the placed points in memory (else they are placed block by block).
+        kept: points that each resample keeps, 0 or 1, [n, rounds]; None for no resamples.
+        classes: which points are of which class; None to count all pairs.
+    """
+
+    def __init__(
+        self,
+        features: FeatureArray,
+        balls: Balls,
+        frame: Frame,
+        backend: Backend,
+        *,
+        resident: bool = True,
+        kept: UInt8Array | None = None,
+        classes: Classes | None = None,
+    ) -> None:
+        self.features, self.balls, self.frame = features, balls, frame
+        self.backend, self.resident, self.kept, self.classes = backend, resident, kept, classes
+        self._whole: dict[Side, Operand] = {}
+        self._limits: Float64Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    @property
+    def starts(self) -> list[int]:
+        """Where each class begins among the places, and where the last one ends."""
+        return [0, len(self)] if self.classes is None else self.classes.starts.tolist()
+
+    def count_by_class(self, flags: BoolArray) -> Int64Array:
+        """How many of the flags [n] of the points are set in each class, [classes]."""
+        if self.classes is None:
+            return np.array([np.count_nonzero(flags)], np.int64)
+        running = np.concatenate(([0], np.cumsum(flags[self.classes.order])))
+        return np.asarray(np.diff(running[self.classes.starts]), np.int64)
+
+    def points(self, places: Int64Array) -> Int64Array:
+        """Indices of the points at some places (the points in the order of their classes)."""
+        return places if self.classes is None else self.classes.order[places]
+
+    def _part(self, start: int, stop: int) -> slice | Int64Array:
+        return slice(start, stop) if self.classes is None else self.classes.order[start:stop]
+
+    @cached_property
+    def radii(self) -> Float64Array:
+        """Radii in the frame, [n]."""
+        return self.balls.radii(self.frame.exponent)
+
+    def operand(self, start: int, stop: int, side: Side, precision: Precision) -> Operand:
+        """The points at places ``start`` to ``stop`` as rows or columns."""
+        if not self.resident or precision == "double":
+            part = self.features[self._part(start, stop)]
+            return self.backend.operand(self.frame, part, side, precision)
+        if side not in self._whole:
+            part = self.features[self._part(0, len(self))]
+            self._whole[side] = self.backend.operand(self.frame, part, side, precision)
+        return self._whole[side].part(slice(start, stop))
+
+    def limits(self, start: int, operand: Operand) -> Float64Array:
+        """Values for the balls from place ``start``: no U up to them is inside, [n]."""
+        stop = start + len(operand)
+        if self.resident and operand.precision == "single":
+            if self._limits is None:
+                self._limits = self._bounds(0, next(iter(self._whole.values())))
+            return self._limits[start:stop]
+        return self._bounds(start, operand)
+
+    def _bounds(self, start: int, operand: Operand) -> Float64Array:
+        part = self._part(start, start + len(operand))
+        radii = self.radii[part]
+        margin = ball_margin(operand.norms, radii, self.features.shape[1], operand.precision)
+        # Nothing lies strictly inside a ball of radius zero.
+        return np.where(self.balls.squared[part] == 0, np.inf, -0.5 * (radii**2 + margin))
+
+
+def count_pairs(
+    rows: PlacedSet, columns: PlacedSet, block_entries: int
+) -> tuple[BallCounts, BallCounts]:
+    """Points of ``columns`` in the balls of ``rows``, and the other way round.
+
+    Args:
+        rows, columns: two sets in the same frame, both with classes or both without.
+        block_entries: distances held at a time.
+    """
+    tally = _Tally(rows, columns)
+    # Sorted by class, pairs of one class are a block on the diagonal: the rest is never multiplied.
+    spans = zip(pairwise(rows.starts), pairwise(columns.starts), strict=True)
+    for index, ((top, bottom), (left, right)) in enumerate(spans):
+        width = min(right - left, max(1024, block_entries // 1024))
+        height = max(1, block_entries // max(width, 1))
+        for i in range(top, bottom, height):
+            for j in range(left, right, width):
+                tally.add(_Tile(i, min(i + height, bottom), j, min(j + width, right), index))
+    return tally.result()
+
+
+@dataclass(frozen=True)
+class _Tile:
+    top: int
+    bottom: int
+    left: int
+    right: int
+    label: int
+
+
+class _Tally:
+    """Sums over tiles; index 0: the balls of the rows, index 1: those of the columns."""
+
+    def __init__(self, rows: PlacedSet, columns: PlacedSet) -> None:
+        self._sets = (rows, columns)
+        sizes = (len(rows), len(columns))
+        self._pairs = np.zeros((2, len(rows.starts) - 1), np.int64)
+        self._reached = [np.zeros(n, np.bool_) for n in sizes]
+        self._covered = [np.zeros(n, np.bool_) for n in reversed(sizes)]
+        self._rounds: list[RoundCounts | None] = [None, None]
+        if rows.kept is not None and columns.kept is not None:
+            self._rounds = [
+                RoundCounts(rows.kept, columns.kept),
+                RoundCounts(columns.kept, rows.kept),
+            ]
+
+    def result(self) -> tuple[BallCounts, BallCounts]:
+        parts = zip(self._pairs, self._reached, self._covered, self._rounds, strict=True)
+        first, second = (BallCounts(*part) for part in parts)
+        return first, second
+
+    def add(self, tile: _Tile, precision: Precision = "single") -> None:
+        """Count the pairs of one tile, in double precision where single leaves much in doubt."""
+        rows, columns = self._sets
+        row_operand = rows.operand(tile.top, tile.bottom, "row", precision)
+        column_operand = columns.operand(tile.left, tile.right, "column", precision)
+        block = rows.backend.block(row_operand, column_operand)
+        # One comparison of the whole block per direction, with a limit that serves every pair of a
+        # ball; the sharper bound of each pair is then taken for the few entries that remain.
+        limits = rows.limits(tile.top, row_operand), columns.limits(tile.left, column_operand)
+        by_row = above(block, limits[0][:, None])
+        # A set without balls (all limits infinite) costs no pass.
+        some = bool(np.isfinite(limits[1]).any())
+        by_column = above(block, limits[1][None, :]) if some else Entries.none()
+        decisions = []
+        for role, entries in enumerate((by_row, by_column)):
+            first = rows.points(entries.rows + tile.top)
+            second = columns.points(entries.columns + tile.left)
+            centre, point = (second, first) if role else (first, second)
+            norms = row_operand.norms[entries.rows], column_operand.norms[entries.columns]
+            error = pair_error(*norms, rows.features.shape[1], precision)
+            excess = entries.values + 0.5 * self._sets[role].radii[centre] ** 2
+            # Beyond the error on either side the product has decided; U = −½r² is a tie.
+            keep = excess >= -error
+            decisions.append((centre[keep], point[keep], np.abs(excess[keep]) <= error[keep]))
+        # A recheck costs D operations per pair as the product does, but far slower ones: with more
+        # than a few percent in doubt, multiplying the tile again in float64 is cheaper.
+        many = block.numel() // 50 + 10_000
+        if precision == "single" and sum(np.count_nonzero(part[2]) for part in decisions) > many:
+            self.add(tile, "double")
+            return
+        for role, decision in enumerate(decisions):
+            self._take(role, tile.label, *decision)
+
+    def _take(
+        self, role: int, label: int, centre: Int64Array, point: Int64Array, doubtful: BoolArray
+    ) -> None:
+        if doubtful.any():
+            hit = ~doubtful
+            hit[doubtful] = self._decide(role, centre[doubtful], point[doubtful])
+            centre, point = centre[hit], point[hit]
+        self._pairs[role, label] += len(centre)
+        self._reached[role][centre] = True
+        self._covered[role][point] = True
+        rounds = self._rounds[role]
+        if rounds is not None:
+            rounds.add(centre, point)
+
+    def _decide(self, role: int, centre: Int64Array, point: Int64Array) -> BoolArray:
+        """Exact answers; pairs of identical points are decided once."""
+        balls, points = self._sets[role], self._sets[1 - role]
+        i = balls.balls.representative[centre]
+        j = points.balls.representative[point]
+        # A collapsed generator repeats one pair thousands of times.
+        _, first, inverse = np.unique(i * len(points) + j, return_index=True, return_inverse=True)
+        i, j = i[first], j[first]
+        return inside(balls.features, balls.balls, i, points.features, j)[inverse]

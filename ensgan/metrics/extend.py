@@ -1,0 +1,159 @@
+"""Pools that grow: which known scores still hold, told by the content of the sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ensgan.errors import DataError, InputError
+from ensgan.files import sha256_arrays
+from ensgan.metrics.features import FeatureSource, PoolLabels, open_features
+from ensgan.metrics.radii_task import Member
+from ensgan.types import BoolArray, PoolScores
+
+
+def feature_contents(
+    real: FeatureSource,
+    fakes: Sequence[FeatureSource],
+    names: Sequence[str],
+    labels: PoolLabels | None = None,
+) -> tuple[str, ...]:
+    """SHA-256 over the features (and labels) of each set, the real one first.
+
+    One set is in memory at a time.
+    """
+    sources = zip(("real features", *names), (real, *fakes), strict=True)
+    contents = tuple(sha256_arrays(open_features(source, name)) for name, source in sources)
+    return contents if labels is None else labelled_contents(contents, labels)
+
+
+def labelled_contents(contents: Sequence[str], labels: PoolLabels) -> tuple[str, ...]:
+    """Content keys that also stand for the labels: scores within classes depend on both."""
+    return tuple(
+        sha256_arrays(np.array(content), np.asarray(part))
+        for content, part in zip(contents, (labels[0], *labels[1]), strict=True)
+    )
+
+
+def still_valid(
+    known: PoolScores,
+    *,
+    names: Sequence[str],
+    contents: Sequence[str],
+    k: int,
+    extractor: str,
+    on_warning: Callable[[str], None],
+) -> PoolScores | None:
+    """The part of known scores that can be taken over into a pool; None when there is nothing.
+
+    Args:
+        known: earlier scores.
+        names: members of the pool.
+        contents: content keys of the real set and of each member.
+        k, extractor: settings of the pool.
+        on_warning: called with one sentence when members have changed.
+
+    Raises:
+        DataError: the scores do not say what they are of, or were taken with other real points,
+            another k or another extractor.
+    """
+    if not known.contents:
+        raise DataError(
+            "the scores to extend do not say what they are of (an older version wrote them): "
+            "score the whole pool once without --extend"
+        )
+    problems = [
+        f"{what} ({before} then, {now} now)"
+        for what, before, now in (
+            ("real images", known.contents[0][:12], contents[0][:12]),
+            ("k", str(known.k), str(k)),
+            ("extractor", known.extractor or "unknown", extractor or "unknown"),
+        )
+        if before != now
+    ]
+    if problems:
+        raise DataError(
+            f"the scores to extend were taken with other {', other '.join(problems)}: "
+            "score the whole pool without --extend"
+        )
+    now = dict(zip(names, contents[1:], strict=True))
+    before = dict(zip(known.names, known.contents[1:], strict=True))
+    changed = [name for name in known.names if name in now and now[name] != before[name]]
+    if changed:
+        on_warning(f"{', '.join(changed)} changed since they were scored: scored anew")
+    kept = [name for name in known.names if now.get(name) == before[name]]
+    return known.part(kept) if kept else None
+
+
+def wanted_pairs(names: tuple[str, ...], known: PoolScores | None) -> BoolArray:
+    """Upper triangle of sets [1+M,1+M] without the pairs already known."""
+    size = 1 + len(names)
+    wanted = np.triu(np.ones((size, size), np.bool_), 1)
+    if known is not None:
+        old = np.array([True, *(name in known.names for name in names)])
+        wanted[np.ix_(old, old)] = False
+    return wanted
+
+
+def check_resamples(known: PoolScores, rounds: int) -> None:
+    """Refuse known scores that lack resamples asked for.
+
+    Raises:
+        InputError: they hold another number of them.
+    """
+    held = 0 if known.resamples is None else len(known.resamples)
+    if rounds and rounds != held:
+        raise InputError(
+            f"the scores to extend hold {held} resamples, not {rounds}: ask for "
+            f"{'none' if held == 0 else held}, or score the whole pool without --extend"
+        )
+
+
+def check_known(known: PoolScores, members: tuple[Member, ...], k: int) -> None:
+    """Refuse known scores of other features.
+
+    Raises:
+        DataError: another k, other counts.
+    """
+    counts = {member.name: len(member.balls) for member in members}
+    differs = [
+        name
+        for name, count in zip(known.names, known.counts.tolist(), strict=True)
+        if name in counts and counts[name] != count
+    ]
+    if known.k != k or known.n_real != len(members[0].balls) or differs:
+        raise DataError(
+            f"the known scores are of other features (k {known.k}, {known.n_real} real points"
+            + (f", another count for {', '.join(differs)}" if differs else "")
+            + "): score the whole pool again"
+        )
+
+
+def merged(scores: PoolScores, known: PoolScores) -> PoolScores:
+    """``scores`` with the members and pairs of ``known`` filled in, as new arrays."""
+    part = known.part([name for name in known.names if name in scores.names])
+    rows = np.array([scores.names.index(name) for name in part.names])
+    pairs = rows[:, None], rows
+    places: dict[str, Any] = {"density": rows, "coverage": rows, "masks": rows}
+    places |= {"directed": pairs, "overlap": pairs}
+    new = {field: _filled(scores, part, field, where) for field, where in places.items()}
+    resamples = scores.resamples
+    if resamples is not None and part.resamples is not None:
+        places = {"density": np.s_[:, rows], "masks": np.s_[:, rows]}
+        places["directed"] = (slice(None), *pairs)
+        drawn = {
+            field: _filled(resamples, part.resamples, field, where)
+            for field, where in places.items()
+        }
+        resamples = replace(resamples, **drawn)
+    return replace(scores, resamples=resamples, **new)
+
+
+def _filled(into: Any, known: Any, field: str, where: Any) -> Any:
+    """A copy of an array with those places taken from the known one."""
+    array = getattr(into, field).copy()
+    array[where] = getattr(known, field)
+    return array

@@ -1,0 +1,147 @@
+"""The radii of every set of a pool as tasks: is it sound, how far do its neighbours lie."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ensgan.errors import DataError
+from ensgan.files import content_key, read_npz, sha256_arrays, write_npz
+from ensgan.metrics.ball_counts import Classes
+from ensgan.metrics.exact_distance import BALL_ARRAYS, Balls
+from ensgan.metrics.features import FeatureArray, FeatureSource, check_points, open_features
+from ensgan.metrics.knn import make_backend
+from ensgan.metrics.radii import measure_balls, measure_class_balls
+from ensgan.types import Float64Array, Int64Array
+
+FORMAT = 2
+"""Raised when the meaning of a stored block or radius changes."""
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What all tasks of one pool share.
+
+    Attributes:
+        k: neighbour that sets the radius.
+        backend: name for :func:`make_backend`, resolved where the task runs.
+        dim: dimensions of the features.
+        centre: origin of the pool, float64 [dim].
+        memory_bytes: working memory of one task.
+        rounds: resamples to count beside the whole sets.
+        classes: labels of the classes that are scored apart, ascending; () to score all together.
+        store: folder that keeps finished work, on storage that every worker sees; or None.
+    """
+
+    k: int
+    backend: str
+    dim: int
+    centre: Float64Array
+    memory_bytes: int
+    rounds: int = 0
+    classes: tuple[int, ...] = ()
+    store: Path | None = None
+
+
+@dataclass(frozen=True)
+class RadiiTask:
+    """Check one set and measure its radii; ``labels`` where classes are scored apart."""
+
+    index: int
+    name: str
+    source: FeatureSource
+    scoring: Scoring
+    labels: Int64Array | None = None
+
+    @property
+    def label(self) -> str:
+        """What the task is about, for messages."""
+        return f"measuring the radii of {self.name}"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One set with its radii.
+
+    Attributes:
+        index, name, source, labels: as in the task.
+        balls: its radii.
+        digest: content key of the features (and labels); empty when no work is kept.
+    """
+
+    index: int
+    name: str
+    source: FeatureSource
+    balls: Balls
+    digest: str
+    labels: Int64Array | None = None
+
+    def class_sizes(self, classes: Sequence[int]) -> list[int]:
+        """Points of each class; all of them where classes are not told apart."""
+        if self.labels is None:
+            return [len(self.balls)]
+        return [int(np.count_nonzero(self.labels == label)) for label in classes]
+
+
+def measure_radii(task: RadiiTask) -> Member:
+    """Run one :class:`RadiiTask`, or read what an interrupted run found.
+
+    Raises:
+        InputError: see :func:`check_points`; the message names the set.
+    """
+    scoring = task.scoring
+    features = open_features(task.source, task.name)
+    check_points(features, task.name, scoring.k, scoring.dim)
+    labels = () if task.labels is None else (task.labels,)
+    if task.labels is not None:
+        check_classes(task.labels, len(features), task.name, scoring)
+    path, digest, balls = None, "", None
+    if scoring.store is not None:
+        digest = sha256_arrays(features, *labels)
+        key = content_key(FORMAT, digest, scoring.k, sha256_arrays(scoring.centre), scoring.classes)
+        path = scoring.store / f"radii-{key}.npz"
+        if path.exists():
+            with suppress(DataError):  # a damaged file is measured again
+                balls = Balls.of_arrays(read_npz(path, BALL_ARRAYS))
+    if balls is None:
+        balls = _measure(features, task.labels, scoring)
+        if path is not None:
+            write_npz(path, **vars(balls))
+    return Member(task.index, task.name, task.source, balls, digest, task.labels)
+
+
+def _measure(features: FeatureArray, labels: Int64Array | None, scoring: Scoring) -> Balls:
+    how = scoring.k, make_backend(scoring.backend), scoring.centre, scoring.memory_bytes
+    if labels is None:
+        return measure_balls(features, *how)
+    classes = Classes.of(labels, scoring.classes)
+    return measure_class_balls(features, list(classes.members()), *how)
+
+
+def check_classes(labels: Int64Array, points: int, name: str, scoring: Scoring) -> None:
+    """Refuse labels that do not fit a set, and classes too small for a k-th neighbour.
+
+    Raises:
+        DataError: another number of labels than points, a class that the real set lacks, or a class
+            of fewer than k+1 points.
+    """
+    if labels.shape != (points,):
+        raise DataError(f"{name} has {points} points but labels of shape {list(labels.shape)}")
+    strange = labels[~np.isin(labels, scoring.classes)]
+    if len(strange):
+        raise DataError(
+            f"{name} has {len(strange)} points of class {strange[0]}, which the real set lacks: "
+            "leave them out, or score all classes together"
+        )
+    counts = [int(np.count_nonzero(labels == label)) for label in scoring.classes]
+    if min(counts) <= scoring.k:
+        few = counts.index(min(counts))
+        raise DataError(
+            f"{name} has {counts[few]} points of class {scoring.classes[few]}; k = {scoring.k} "
+            f"needs at least {scoring.k + 1} of every class: bring more, lower k, or score all "
+            "classes together"
+        )

@@ -1,0 +1,195 @@
+"""Places that commands write to or listen on: checked once, before any work."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import stat
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ensgan.errors import InputError, StoreError
+
+
+def claim_output(
+    path: Path,
+    *,
+    inputs: Iterable[Path | None] = (),
+    outputs: Iterable[Path | None] = (),
+    is_ours: Callable[[Path], bool] | None = None,
+    force: bool = False,
+) -> Path:
+    """Refuse a file to write that would destroy something.
+
+    Args:
+        inputs: files and folders that the command reads.
+        outputs: its other outputs.
+        is_ours: whether an existing file is one that the command wrote before and may replace;
+            None where any plain file may be replaced.
+        force: replace a plain file whatever it holds.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        InputError: it is a folder, a device or a pipe; it is, links followed, an input or another
+            output; something else lies there; or its folder cannot be written to.
+    """
+    if path.is_dir():
+        raise InputError(f"cannot write {path}: it is a folder; name a file in it")
+    _refuse_special(path)
+    for other, what in (*_named(inputs, "read"), *_named(outputs, "written")):
+        if is_same(path, other):
+            raise InputError(
+                f"cannot write {path}: it is {other}, which this command has {what} too; name "
+                "another file"
+            )
+    kept = path.exists() and is_ours is not None and not is_ours(path)
+    if kept and not force:
+        raise InputError(f"{path} exists already, and this command did not write it: name another")
+    # A folder among the inputs: new files and our own may lie in it, its other files stay.
+    for folder in (entry for entry in inputs if entry is not None and entry.is_dir()):
+        if path.exists() and is_ours is None and path.resolve().is_relative_to(folder.resolve()):
+            raise InputError(
+                f"cannot write {path}: it is a file of {folder}, which this command reads; name "
+                "another file"
+            )
+    _refuse_unwritable(path)
+    return path
+
+
+def claim_folder(
+    path: Path,
+    *,
+    inputs: Iterable[Path | None] = (),
+    is_ours: Callable[[Path], bool] | None = None,
+) -> Path:
+    """Refuse a folder to write that would destroy something.
+
+    Args:
+        inputs: files and folders that the command reads.
+        is_ours: whether a folder that is not empty holds only what the command wrote before; None
+            where it must be new or empty.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        InputError: it is a file, a link or a device; it holds other things; it is, holds or lies
+            in an input; or the folder above cannot be written to.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise InputError(f"{path} exists already and is no folder: name a new or empty folder")
+    for other in (entry for entry in inputs if entry is not None):
+        place, read = path.resolve(), other.resolve()
+        if place == read or read.is_relative_to(place):
+            raise InputError(f"cannot write {path}: this command reads {other}; name a new folder")
+    if path.is_dir() and any(path.iterdir()) and not (is_ours is not None and is_ours(path)):
+        what = "exists already" if is_ours is None else "holds other files"
+        raise InputError(f"{path} {what}: name a new or empty folder")
+    _refuse_unwritable(path)
+    return path
+
+
+def claim_port(host: str, port: int) -> None:
+    """Refuse a port that cannot be listened on.
+
+    Raises:
+        InputError: another program has it, it needs rights, or there is no such address.
+    """
+    try:
+        family, *_, address = socket.getaddrinfo(host, port)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            # As servers do: a port whose last connections are still closing is free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise InputError(
+            f"cannot listen on port {port} of {host}: {error.strerror or error}; name another "
+            "--port"
+        ) from error
+
+
+def is_same(first: Path, second: Path) -> bool:
+    """Whether two paths name one file, through links and ``..`` too."""
+    try:
+        return first.samefile(second)
+    except OSError:
+        return first.resolve() == second.resolve()
+
+
+def _named(paths: Iterable[Path | None], what: str) -> list[tuple[Path, str]]:
+    return [(path, what) for path in paths if path is not None]
+
+
+def _refuse_special(path: Path) -> None:
+    """Refuse devices, pipes and sockets: a rename would put a plain file in their place."""
+    with suppress(OSError):
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InputError(f"cannot write {path}: it is no plain file; name another one")
+
+
+def _refuse_unwritable(path: Path) -> None:
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(
+            f"cannot write {path}: {above} is no folder that you may write to; name another place"
+        )
+
+
+@contextmanager
+def folder_in_one_step(destination: Path) -> Iterator[Path]:
+    """Yield a new folder beside ``destination`` that takes its place when the block ends well.
+
+    What is there by then is removed: callers have checked that it may be
+    (:func:`claim_folder`).
+
+    Raises:
+        StoreError: the disk cannot be written.
+    """
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            prefix=f".{destination.name}.", dir=destination.parent
+        ) as name:
+            made, replaced = Path(name) / "new", Path(name) / "old"
+            made.mkdir(mode=0o755)
+            yield made
+            # Renames only: whoever looks sees the old folder, none for a moment, or the new one.
+            if destination.exists():
+                destination.rename(replaced)
+            try:
+                made.rename(destination)
+            except OSError:
+                if replaced.exists():
+                    replaced.rename(destination)
+                raise
+    except OSError as error:
+        raise StoreError(
+            f"cannot write {destination}: {error.strerror or error}; check permissions and free "
+            "space, then run the same command again"
+        ) from error
+
+
+@contextmanager
+def one_at_a_time(lock_file: Path) -> Iterator[None]:
+    """Wait until no other process is in a block with this lock file; the file is made and stays.
+
+    On a file system without locks the block runs unguarded, which costs work done twice: what is
+    written appears in one step anyway.
+
+    Raises:
+        StoreError: the lock file cannot be written.
+    """
+    try:
+        lock_file.parent.mkdir(parents=True, exist_ok=True)
+        stream = lock_file.open("w")
+    except OSError as error:
+        raise StoreError(f"cannot write {lock_file}: {error.strerror or error}") from error
+    with stream:
+        with suppress(OSError):
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,192 @@
+"""Every drawing of a Pareto front and of downstream results, by matplotlib."""
+
+from __future__ import annotations
+
+import io
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from ensgan.search import pareto_front
+from ensgan.types import Front, FrontPoint
+
+POINTS = "front-points"
+"""Identifier of a front's marks in an SVG, in the order of the points drawn."""
+_RESOLUTION = 120
+
+
+def best_of_two(front: Front) -> list[FrontPoint]:
+    """The points that no other beats in the first two objectives, by descending first objective.
+
+    Of two objectives that is the whole front; with a third one the others lie behind its edge.
+    """
+    values = np.array([front.values(point)[:2] for point in front]).reshape(-1, 2)
+    return [front.points[index] for index in pareto_front(values).tolist()]
+
+
+def draw_front(axes: Any, front: Front, selected: FrontPoint | None = None) -> None:
+    """Draw a front on matplotlib axes: one mark per point, a third objective as its colour.
+
+    Args:
+        axes: where to draw; gets labels and the legend's entries, but no legend.
+        front: the second objective runs to the right, the first upwards.
+        selected: marked by a star.
+    """
+    first, second, *third = front.axes
+    edge = np.array([front.values(point)[:2] for point in best_of_two(front)]).reshape(-1, 2)
+    values = np.array([front.values(point) for point in front]).reshape(-1, len(front.axes))
+    label = f"best in {first.name} and {second.name}" if third else f"Pareto front ({len(front)})"
+    axes.plot(edge[:, 1], edge[:, 0], ":", color="0.5", label=label, zorder=1)
+    colours = {"c": values[:, 2]} if third else {"color": "C0"}
+    marks = axes.scatter(values[:, 1], values[:, 0], s=30, zorder=2, gid=POINTS, **colours)
+    if third:
+        axes.figure.colorbar(marks, ax=axes, label=third[0].short_label)
+    if selected is not None:
+        upward, across, *_ = front.values(selected)
+        axes.plot([across], [upward], "r*", ms=14, label="selected", gid="selected-mark", zorder=3)
+    axes.set(xlabel=second.label, ylabel=first.label)
+
+
+def front_title(front: Front) -> str:
+    """How many ensembles the front holds, of how many, by what search."""
+    return (
+        f"{len(front)} Pareto-optimal ensembles of {front.distinct} tried "
+        f"({front.sampler}, hypervolume {front.hypervolume:.4f})"
+    )
+
+
+def front_png(front: Front, selected: FrontPoint | None = None) -> bytes:
+    """The front as a PNG file's content; ``selected`` is marked."""
+    figure = _front_figure(front, selected)
+    figure.axes[0].set_title(front_title(front), fontsize=10)
+    return png(figure)
+
+
+def front_svg(
+    front: Front, selected: FrontPoint | None, points: Sequence[Mapping[str, str]]
+) -> Markup:
+    """The front as an SVG element for a page.
+
+    Args:
+        front, selected: what is drawn.
+        points: attributes of each point's mark in the front's order; ``title`` becomes the text
+            shown under the pointer.
+    """
+    return inline_svg(_front_figure(front, selected), {POINTS: points})
+
+
+def _front_figure(front: Front, selected: FrontPoint | None) -> Any:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    axes = figure.subplots()
+    draw_front(axes, front, selected)
+    axes.legend(frameon=False)  # a white frame would stay white on dark pages
+    return figure
+
+
+def forest_svg(rows: Sequence[Mapping[str, Any]], metric: str, label: str) -> Markup:
+    """One line per strategy: the mean of a metric in [0, 1] and its 95 % interval.
+
+    Args:
+        rows: strategies of a downstream table that have the metric.
+        metric: its key.
+        label: what the axis is called.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 0.8 + 0.3 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    for place, row in enumerate(rows):
+        spread = row["metrics"][metric]
+        if spread["low"] is not None:
+            axes.plot(np.clip([spread["low"], spread["high"]], 0, 1), [place] * 2, "C0")
+        axes.plot([spread["mean"]], [place], "C0o")
+    # Names come from users: a dollar sign in one is no formula.
+    names = [row["strategy"] for row in rows]
+    axes.set_yticks(range(len(rows)), names, parse_math=False)
+    axes.set(xlim=(-0.01, 1.01), ylim=(len(rows) - 0.5, -0.5), xlabel=label)
+    axes.grid(axis="x", alpha=0.3)
+    return inline_svg(figure)
+
+
+def png(figure: Any, resolution: int = _RESOLUTION) -> bytes:
+    """A matplotlib figure as a PNG file's content."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=resolution)
+    return stream.getvalue()
+
+
+def inline_svg(
+    figure: Any, marks: Mapping[str, Sequence[Mapping[str, str]]] | None = None
+) -> Markup:
+    """A matplotlib figure as an SVG element that a page with a strict policy may hold.
+
+    A content security policy without ``unsafe-inline`` ignores ``style`` attributes, so they
+    become presentation attributes, which the page's style sheet may also override. Black becomes
+    the page's own text colour, and the background stays the page's.
+
+    Args:
+        figure: what to draw.
+        marks: by identifier of a scatter's collection, the attributes of each of its marks.
+    """
+    import matplotlib
+
+    figure.patch.set_visible(False)
+    for axes in figure.axes:
+        axes.patch.set_visible(False)
+    stream = io.BytesIO()
+    # Text stays text: it can be read aloud, searched, and takes the page's font. The salt makes
+    # the identifiers of equal figures equal.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "ensgan"}):
+        figure.savefig(stream, format="svg", metadata={"Date": None})
+    root = ElementTree.fromstring(stream.getvalue())
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag.endswith(("}metadata", "}style")):
+                parent.remove(child)
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+        _plain_attributes(element)
+    for name, attributes in (marks or {}).items():
+        _describe_marks(root, name, attributes)
+    for size in ("width", "height"):
+        del root.attrib[size]  # the page decides; the view box keeps the proportions
+    return Markup(ElementTree.tostring(root, encoding="unicode"))
+
+
+def _plain_attributes(element: ElementTree.Element) -> None:
+    """Styles as attributes, links without namespaces, no clipping (nothing leaves the axes)."""
+    for declaration in element.attrib.pop("style", "").split(";"):
+        name, _, value = (part.strip() for part in declaration.partition(":"))
+        if name == "font":  # earlier versions of matplotlib write all about a font at once
+            name, value = "font-size", re.sub(r"^.*?([\d.]+px).*$", r"\1", value)
+        if name and name != "font-family":
+            element.set(name, value)
+    for name, value in list(element.attrib.items()):
+        if "}" in name:
+            del element.attrib[name]
+            element.set(name.rpartition("}")[2], value)
+        elif value == "#000000":
+            element.set(name, "currentColor")
+    element.attrib.pop("clip-path", None)
+
+
+def _describe_marks(
+    root: ElementTree.Element, name: str, attributes: Sequence[Mapping[str, str]]
+) -> None:
+    """Give the marks of one collection their attributes and titles."""
+    (group,) = (element for element in root.iter("g") if element.get("id") == name)
+    # A path that many marks use is defined once; a single mark is a path of its own.
+    defined = {part for defs in group.iter("defs") for part in defs.iter()}
+    drawn = [e for e in group.iter() if e.tag in ("use", "path") and e not in defined]
+    for mark, values in zip(drawn, attributes, strict=True):
+        for key, value in values.items():
+            if key == "title":
+                ElementTree.SubElement(mark, "title").text = value
+            else:
+                mark.set(key, value)

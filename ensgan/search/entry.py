@@ -1,0 +1,115 @@
+"""``ensgan.search``: the function that searches a pool, whichever the sampler.
+
+This module imports nothing heavy: ``import ensgan`` binds the function at once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ensgan.search.constraints import Budget
+    from ensgan.search.tables import ObjectiveTables
+    from ensgan.types import Front, PoolScores
+
+
+def search(
+    scores: PoolScores | str | Path,
+    *,
+    sampler: str = "pareto-local",
+    trials: int | None = None,
+    seconds: float | None = None,
+    seed: int = 0,
+    objectives: str | ObjectiveTables | None = None,
+    inter: str = "symmetric",
+    third: str | None = None,
+    costs: Mapping[str, float] | None = None,
+    min_size: int = 2,
+    max_size: int | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    max_per_gan: int | None = None,
+    budget: Budget | None = None,
+    warm_start: bool = False,
+    resume: Front | str | Path | None = None,
+    study_storage: str | Path | None = None,
+    record: str | Path | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Front:
+    """Search the Pareto front of a scored pool: maximise Intra-d, minimise Inter-d.
+
+    Args:
+        scores: the pool, or its ``scores.npz``.
+        sampler: one of :func:`ensgan.search.samplers`. ``pareto-local`` searches directly;
+            ``ensemble`` is an Optuna study driven by :class:`ensgan.search.EnsembleSampler`.
+        trials, seconds: the budget in evaluations and wall time. Without either, ``pareto-local``
+            stops when it no longer finds anything and most others after 1,000 trials.
+        seed: the same seed and ``trials`` give the same front.
+        objectives: form of the two objectives: a name (None is the default one), or the tables
+            of a form that needs the features (:func:`ensgan.search.frechet_tables`,
+            :func:`ensgan.search.tables_from_precision_recall`).
+        inter: form of Inter-d: ``symmetric`` (mean of both directions) or ``directed`` (the
+            later member in pool order carries the balls); ignored for tables.
+        third: a third objective, minimised: ``members``, or a sum of ``costs`` by what is
+            counted: ``cost``, ``parameters`` or ``seconds``.
+        costs: each member's cost by name, for ``third``.
+        min_size, max_size: bounds of the number of members, at least 2.
+        include, exclude: members or globs (``StyleGAN2*``, ``*@100000``) that must be in or out.
+        max_per_gan: most snapshots of one GAN.
+        budget: limit on the members' summed cost.
+        warm_start: begin with the front of a short ``pareto-local`` search.
+        resume: begin with the points of an earlier front of the same pool, or of its file.
+        study_storage: Optuna storage: ``sqlite:///FILE``, or a file name for a journal; a stored
+            study of the same search is continued. None keeps the trials in memory.
+        record: write the trials as CSV (number, members, objectives, seconds);
+            ``pareto-local`` records those that entered the front.
+        on_progress: called with (done, total).
+
+    Raises:
+        InputError: unknown names, an impossible constraint, a budget that is not positive,
+            a front of another pool.
+        DataError: scores no ensemble can be scored with, or a file that cannot be read.
+        StoreError: the study's storage cannot be used.
+        SearchInterrupted: Ctrl-C; carries the front found so far.
+    """
+    started = time.perf_counter()
+    from ensgan.search.constraints import Constraints
+    from ensgan.search.run import SearchRun, evaluator_for, find_sampler, load_front, load_scores
+    from ensgan.search.third_objective import third_objective
+    from ensgan.types import DEFAULT_FORM
+
+    pool = load_scores(scores)
+    return SearchRun(
+        pool,
+        evaluator_for(pool, DEFAULT_FORM if objectives is None else objectives, inter),
+        find_sampler(sampler, study_storage),
+        third=third_objective(pool, third, costs),
+        constraints=Constraints.resolve(
+            pool.names,
+            min_size=min_size,
+            max_size=max_size,
+            include=include,
+            exclude=exclude,
+            max_per_gan=max_per_gan,
+            budget=budget,
+        ),
+        trials=trials,
+        seconds=seconds,
+        seed=seed,
+        warm_start=warm_start,
+        resume=load_front(resume),
+        study_storage=None if study_storage is None else str(study_storage),
+        record=None if record is None else Path(record),
+        on_progress=on_progress,
+    ).front(started)
+
+
+class SearchInterrupted(KeyboardInterrupt):
+    """Ctrl-C during a search; the front found so far is in ``front`` (it may be empty)."""
+
+    def __init__(self, front: Front) -> None:
+        super().__init__("the search was interrupted")
+        self.front = front

@@ -1,0 +1,77 @@
+"""The paper's form: Intra-d of densities and coverages, Inter-d of the members' overlap.
+
+Source: Tronchin et al. 2026; density and coverage: Naeem et al. 2020.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ensgan.errors import DataError, InputError, unknown_name
+from ensgan.search.forms.form import FormInputs, ObjectiveForm
+from ensgan.search.tables import ObjectiveTables
+from ensgan.types import Float64Array, PoolScores
+from ensgan.types.objectives import INTER_D, INTRA_D
+
+
+def _symmetric(scores: PoolScores) -> Float64Array:
+    return scores.overlap
+
+
+def _directed(scores: PoolScores) -> Float64Array:
+    # Of a pair, the later member in pool order carries the balls.
+    later_carries = np.tril(np.nan_to_num(scores.directed, nan=0.0), -1)
+    blank = np.tril(np.isnan(scores.directed), -1)
+    pair = later_carries + later_carries.T
+    pair[blank | blank.T] = np.nan
+    return pair
+
+
+INTER: dict[str, Callable[[PoolScores], Float64Array]] = {
+    "symmetric": _symmetric,
+    "directed": _directed,
+}
+"""Forms of Inter-d: how the two directed values of a pair become one."""
+
+
+def tables_from_scores(scores: PoolScores, inter: str = "symmetric") -> ObjectiveTables:
+    """Intra-d and Inter-d of a scored pool.
+
+    Raises:
+        InputError: ``inter`` is no known form.
+        DataError: values that no ensemble can be scored with (nan, masks that contradict
+            the coverage, fewer than two members).
+    """
+    if inter not in INTER:
+        raise InputError(unknown_name("form of Inter-d", inter, INTER))
+    covered = np.unpackbits(scores.masks, axis=1).sum(axis=1)
+    wrong = np.flatnonzero(
+        ~np.isfinite(scores.coverage) | (np.rint(scores.coverage * scores.n_real) != covered)
+    )
+    if len(wrong):
+        g = int(wrong[0])
+        raise DataError(
+            f"{scores.names[g]} has coverage {scores.coverage[g]} of {scores.n_real} points but "
+            f"its mask marks {int(covered[g])}: the scores file contradicts itself"
+        )
+    return ObjectiveTables(
+        names=scores.names,
+        linear=scores.density,
+        masks=scores.masks,
+        pair=INTER[inter](scores),
+        shares=scores.counts.astype(np.float64),
+        points=scores.n_real,
+        axes=(INTRA_D, INTER_D.of_variant(inter)),
+        form="paper",
+    )
+
+
+def _build(inputs: FormInputs) -> ObjectiveTables:
+    return tables_from_scores(inputs.scores, inputs.inter)
+
+
+PAPER = ObjectiveForm(
+    "paper", "Intra-d of density and coverage; Inter-d", (INTRA_D, INTER_D), _build
+)

@@ -1,0 +1,310 @@
+"""The ledger of one search: what was evaluated, the front so far, when to stop."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ensgan.files import atomic_path
+from ensgan.search.constraints import Constraints
+from ensgan.search.distinct_count import DistinctCounter
+from ensgan.search.evaluator import Evaluator, Neighbourhood, Values
+from ensgan.search.masks import BoolArray, UInt64Array
+from ensgan.search.pareto import REFERENCE_FIRST, REFERENCE_SECOND, Archive, CostArchive
+from ensgan.types import Float64Array, Front, FrontPoint, Int64Array, read_objective
+from ensgan.types.objectives import form_of, needs_reading
+
+ReportProgress: TypeAlias = Callable[[int, int], None]
+"""Called with (done, total): evaluations, or milliseconds when only time is limited."""
+
+_HISTORY_SECONDS = 0.005
+_HISTORY_PAUSE = 20
+"""Between two entries at least so many times what the last one took: a volume of three is slow."""
+_REPORT_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class ThirdObjective:
+    """A sum over the members to keep small: ``costs`` float64 [M] ≥ 0, counted in ``unit``."""
+
+    costs: Float64Array
+    unit: str
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One recorded evaluation; objectives are nan for what is no ensemble."""
+
+    number: int
+    members: tuple[int, ...]
+    first: float
+    second: float
+    seconds: float
+
+
+class SearchLedger:
+    """What every sampler writes to: evaluates, keeps the front, counts, tells when to stop.
+
+    Args:
+        evaluator: the exact objectives.
+        constraints: which subsets count.
+        seed: seed of the sampler's generator ``random``.
+        trials, seconds: the budget; None is no limit.
+        on_progress: told about progress, if given.
+        started: ``time.perf_counter()`` at the start; None for now.
+        third: a third objective, minimised: the summed cost of the members; None for two.
+    """
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        constraints: Constraints,
+        *,
+        seed: int = 0,
+        trials: int | None = None,
+        seconds: float | None = None,
+        on_progress: ReportProgress | None = None,
+        started: float | None = None,
+        third: ThirdObjective | None = None,
+    ) -> None:
+        self.third = third
+        self.costs = np.zeros(len(evaluator)) if third is None else third.costs
+        self.evaluator = evaluator
+        self.constraints = constraints
+        self.seed = seed
+        self.random = np.random.default_rng(seed)
+        self.limit_trials = trials
+        self.limit_seconds = seconds
+        self.trials = 0
+        most = float(self.costs.sum())
+        self.reference = (REFERENCE_FIRST, REFERENCE_SECOND, *(() if third is None else (most,)))
+        self.archive: Archive = Archive() if third is None else CostArchive(most)
+        self.proven = ""
+        """What a sampler proves about its front, e.g. ``:2-4``."""
+        self.record: list[Trial] = []
+        self.history: list[tuple[float, int, float]] = []
+        self._counter = DistinctCounter(len(evaluator))
+        self._on_progress = on_progress
+        self._started = time.perf_counter() if started is None else started
+        self._reported = 0.0
+        self._next_entry = 0.0
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self._started
+
+    @property
+    def left(self) -> int | None:
+        """Evaluations left, None without a limit."""
+        return None if self.limit_trials is None else max(0, self.limit_trials - self.trials)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the budget is spent."""
+        out_of_time = self.limit_seconds is not None and self.elapsed >= self.limit_seconds
+        return self.left == 0 or out_of_time
+
+    def offer(self, subsets: BoolArray, *, record_all: bool = False) -> Values:
+        """Evaluate rows of a bool [B,M] matrix; those that meet the constraints count.
+
+        ``record_all`` records every row, not only those that enter the front.
+        """
+        values = self.evaluator(subsets)
+        fits = np.flatnonzero(self.constraints.feasible(subsets))
+        if self.left is not None:
+            fits = fits[: self.left]
+        self._enter(
+            values.first[fits],
+            values.second[fits],
+            self.costs_of(subsets[fits]),
+            self._counter.of(subsets[fits]),
+            lambda order: tuple(np.flatnonzero(subsets[fits[order]]).tolist()),
+            record_all=record_all,
+        )
+        return values
+
+    def offer_moves(
+        self,
+        members: Sequence[int],
+        added: Int64Array | None = None,
+        *,
+        additions_only: bool = False,
+    ) -> tuple[Neighbourhood, BoolArray]:
+        """Evaluate all allowed moves of ``members``.
+
+        Args:
+            members: the subset; it need not meet the constraints itself.
+            added: members that may come in; None for all that are allowed.
+            additions_only: leave removals and swaps out.
+
+        Returns:
+            The neighbourhood, and which of its entries count.
+        """
+        inside = np.array(sorted(members), np.int64)
+        outside = self.constraints.outside(inside) if added is None else added
+        removed: Int64Array = inside[:0] if additions_only else inside
+        near = self.evaluator.moves(inside.tolist(), outside, removed=removed)
+        fits = self.constraints.moves(inside, outside)[: len(removed) + 1]
+        fits[0, 0] = False  # the subset itself is no move
+        chosen = np.flatnonzero(fits)
+        if self.left is not None and len(chosen) > self.left:
+            # The last moves of a budget are drawn: the first in pool order would favour members.
+            chosen = np.sort(self.random.choice(chosen, self.left, replace=False))
+        self._enter(
+            near.values.first.ravel()[chosen],
+            near.values.second.ravel()[chosen],
+            self.move_costs(near).ravel()[chosen],
+            self._move_hashes(near).ravel()[chosen],
+            lambda order: near.subset(*divmod(int(chosen[order]), fits.shape[1])),
+        )
+        return near, fits
+
+    def _enter(
+        self,
+        first: Float64Array,
+        second: Float64Array,
+        cost: Float64Array,
+        hashes: UInt64Array,
+        members_of: Callable[[int], tuple[int, ...]],
+        *,
+        record_all: bool = False,
+    ) -> None:
+        """Count evaluated subsets and put those that no other beats into the archive."""
+        before = self.trials
+        self.trials += len(first)
+        self._counter.add(hashes)
+        # One look at the whole batch: nearly all of it is dominated and never becomes a subset.
+        entered = self.archive.candidates(first, second, cost).tolist()
+        for order in entered:
+            values = float(first[order]), float(second[order])
+            self.archive.insert(*values, members_of(order), float(cost[order]))
+        now = self.elapsed
+        for order in range(len(first)) if record_all else entered:
+            values = float(first[order]), float(second[order])
+            self.record.append(Trial(before + order, members_of(order), *values, now))
+        self._note(changed=bool(entered))
+
+    def repeat(
+        self, members: tuple[int, ...], first: float = np.nan, second: float = np.nan
+    ) -> None:
+        """Count a trial that was not evaluated: met before, or not an allowed ensemble."""
+        self.record.append(Trial(self.trials, members, first, second, self.elapsed))
+        self.skip(1)
+
+    def skip(self, count: int) -> None:
+        """Count trials that were no allowed ensemble."""
+        self.trials += count
+        self._note(changed=False)
+
+    def costs_of(self, subsets: BoolArray) -> Float64Array:
+        """The third objective of rows of a bool [B,M] matrix; 0 where there is none."""
+        costs: Float64Array = subsets @ self.costs
+        return costs
+
+    def move_costs(self, near: Neighbourhood) -> Float64Array:
+        """The third objective of every entry of a neighbourhood."""
+        if self.third is None:
+            return np.zeros(near.values.first.shape)
+        cost = self.costs
+        lost, gained = np.append(0.0, cost[near.removed]), np.append(0.0, cost[near.added])
+        costs: Float64Array = (cost[list(near.members)].sum() - lost)[:, None] + gained
+        return costs
+
+    def _move_hashes(self, near: Neighbourhood) -> UInt64Array:
+        word, nothing = self._counter.member_hash, np.zeros(1, np.uint64)
+        whole = np.bitwise_xor.reduce(word[list(near.members)], initial=np.uint64(0))
+        without = whole ^ np.concatenate((nothing, word[near.removed]))
+        hashes: UInt64Array = without[:, None] ^ np.concatenate((nothing, word[near.added]))
+        return hashes
+
+    def _note(self, *, changed: bool) -> None:
+        """Add to the history when the front changed, and report progress when it is time."""
+        now = self.elapsed
+        if changed and now >= self._next_entry:
+            self.history.append((now, self.trials, self.archive.hypervolume()))
+            pause = max(_HISTORY_SECONDS, _HISTORY_PAUSE * (self.elapsed - now))
+            self._next_entry = now + pause
+        if self._on_progress is None or now - self._reported <= _REPORT_SECONDS:
+            return
+        self._reported = now
+        if self.limit_trials is not None:
+            self._on_progress(min(self.trials, self.limit_trials), self.limit_trials)
+        elif self.limit_seconds is not None:
+            total = round(1000 * self.limit_seconds)
+            self._on_progress(min(round(1000 * now), total), total)
+
+    def front(self, sampler: str, pool: str) -> Front:
+        """The result so far."""
+        seconds, volume = self.elapsed, self.archive.hypervolume()
+        tables = self.evaluator.tables
+        axes = [*tables.axes]
+        if self.third is not None:
+            axes.append(read_objective(f"{self.third.unit}:min", maximise=False))
+        texts = tuple(axis.text for axis in axes)
+        known = not any(needs_reading(axis) for axis in axes)
+        return Front(
+            objectives=texts,
+            sampler=sampler + self.proven,
+            seed=self.seed,
+            trials=self.trials,
+            distinct=self._counter.total(),
+            seconds=seconds,
+            hypervolume=volume,
+            points=self._points(),
+            pool=pool,
+            history=(*_thinned(self.history), (seconds, self.trials, volume)),
+            reference=self.reference,
+            named_form="" if form_of(texts) == tables.form else tables.form,
+            readings=() if known else tuple((axis.name, axis.meaning) for axis in axes),
+        )
+
+    def _points(self) -> tuple[FrontPoint, ...]:
+        if not len(self.archive):
+            return ()
+        # Evaluated once more from scratch: sums that were changed move by move differ in the
+        # last bits, and a front must not depend on the way to it.
+        points: Iterable[FrontPoint] = self.evaluator.front_points(self.archive.members)
+        if self.third is not None:
+            costs = self.costs_of(self.evaluator.subsets(self.archive.members)).tolist()
+            points = [
+                replace(point, measures=(*point.measures, (self.third.unit, cost)))
+                for point, cost in zip(points, costs, strict=True)
+            ]
+        return tuple(sorted(points, key=lambda point: (-point.first, point.second)))
+
+    def write_record(self, path: Path) -> None:
+        """Write the recorded trials as CSV: number, members, objectives, seconds.
+
+        The objectives' columns are called as in the points of a front file; a third objective
+        follows as a last column.
+        """
+        names = self.evaluator.names
+        unit = () if self.third is None else (self.third.unit,)
+        keys = FrontPoint((), 0.0, 0.0, keys=self.evaluator.tables.keys).value_keys
+        with atomic_path(path) as temporary, temporary.open("w", newline="") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(("number", "members", *keys, "seconds", *unit))
+            for trial in self.record:
+                chosen = " ".join(names[m] for m in trial.members)
+                third = [repr(float(self.costs[list(trial.members)].sum()))] if unit else []
+                values = (repr(trial.first), repr(trial.second))
+                writer.writerow((trial.number, chosen, *values, f"{trial.seconds:.6f}", *third))
+
+
+def _thinned(
+    history: list[tuple[float, int, float]], most: int = 200
+) -> list[tuple[float, int, float]]:
+    if len(history) <= most:
+        return history
+    chosen: npt.NDArray[np.int64] = np.unique(
+        np.linspace(0, len(history) - 1, most).astype(np.int64)
+    )
+    return [history[int(i)] for i in chosen]

@@ -1,0 +1,263 @@
+"""Choosing one ensemble G* from a front, with the reason in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from ensgan.errors import InputError
+from ensgan.registry import Registry
+from ensgan.search.forms import Ratio, find_form
+from ensgan.search.pareto import objective_values
+from ensgan.search.pool import check_pool
+from ensgan.types import Float64Array, Front, FrontPoint, PoolScores, Selection, measure_name
+
+_ALTERNATIVES = 3
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a rule may look at: the front, its argument and downstream scores if there are any."""
+
+    front: Front
+    argument: str
+    validation_scores: Float64Array | None
+
+    @property
+    def values(self) -> Float64Array:
+        """The objectives, float64 [points, 2] or [points, 3]."""
+        return objective_values(self.front)
+
+    @property
+    def better(self) -> Float64Array:
+        """The objectives, all turned so that larger is better."""
+        return self.values * _signs(self.front)
+
+    @property
+    def scaled(self) -> Float64Array:
+        """All objectives scaled to [0,1] over the front, 1 the better; 1 where they do not vary."""
+        # Scaled over the front itself: objectives have no common unit.
+        low, high = self.better.min(axis=0), self.better.max(axis=0)
+        span = high - low
+        scaled: Float64Array = np.where(
+            span > 0, (self.better - low) / np.where(span > 0, span, 1.0), 1.0
+        )
+        return scaled
+
+
+Merit: TypeAlias = Callable[[Question], Float64Array]
+"""Merit of every front point, the largest wins; -inf excludes."""
+
+
+def _signs(front: Front) -> Float64Array:
+    return np.array([1.0 if axis.maximise else -1.0 for axis in front.axes])
+
+
+def _knee(question: Question) -> Float64Array:
+    """Signed distance from the chord between the two ends, positive towards the ideal corner.
+
+    After scaling, the ends are (1, 0) and (0, 1), the chord is x + y = 1; with three objectives
+    the plane x + y + z = 1 through the corners where a single one is at its best takes its place
+    (the front's own ends may coincide: a pair is often both the smallest and the least alike).
+    Source: Das 1999, normal-boundary knee.
+    """
+    scaled = question.scaled
+    distance: Float64Array = (scaled.sum(axis=1) - 1.0) / np.sqrt(scaled.shape[1])
+    return distance
+
+
+def _ratio(question: Question) -> Float64Array:
+    """The first objective over the second, or what the form divides instead."""
+    ratio = _ratio_of(question.front)
+    try:
+        above, below = (
+            np.array([_part(point, name) for point in question.front])
+            for name in (ratio.above, ratio.below)
+        )
+    except KeyError:
+        raise InputError(
+            f"rule 'ratio' needs the {measure_name(ratio.above)} and "
+            f"{measure_name(ratio.below)} of every front point, and this front file lacks them: "
+            "search again, or use knee"
+        ) from None
+    positive = below > 0
+    return np.where(positive, above / np.where(positive, below, 1.0), np.inf)
+
+
+def _ratio_of(front: Front) -> Ratio:
+    ratio = find_form(front.form).ratio
+    if ratio is None:
+        raise InputError(f"rule 'ratio' means nothing for objectives '{front.form}': use knee")
+    return ratio
+
+
+def _part(point: FrontPoint, name: str) -> float:
+    values = {"first": point.first, "second": point.second}
+    return values[name] if name in values else dict(point.measures)[name]
+
+
+def _utopia(question: Question) -> Float64Array:
+    distance: Float64Array = -np.linalg.norm(1.0 - question.scaled, axis=1)
+    return distance
+
+
+def _max_intra(question: Question) -> Float64Array:
+    return question.better[:, 0]
+
+
+def _min_inter(question: Question) -> Float64Array:
+    return question.better[:, 1]
+
+
+def _max_size(question: Question) -> Float64Array:
+    text = question.argument
+    if not text.isdigit() or int(text) < 2:
+        raise InputError(f"max-size:{text} needs a number of members ≥ 2, e.g. max-size:5")
+    sizes = np.array([len(point.members) for point in question.front])
+    if not (sizes <= int(text)).any():
+        raise InputError(
+            f"no point of the front has at most {text} members: the smallest has {sizes.min()}"
+        )
+    return np.where(sizes <= int(text), _knee(question), -np.inf)
+
+
+def _downstream(question: Question) -> Float64Array:
+    scores = question.validation_scores
+    if scores is None:
+        raise InputError(
+            "rule 'downstream' needs the validation score of every front point: "
+            "pass validation_scores"
+        )
+    if scores.shape != (len(question.front),) or not np.isfinite(scores).all():
+        raise InputError(
+            f"validation_scores must be {len(question.front)} finite numbers, one per front point"
+        )
+    return scores
+
+
+def _why_knee(front: Front) -> str:
+    if front.third is None:
+        return "farthest from the chord between the front's ends"
+    return "farthest from the plane through the corners where one of the three objectives is best"
+
+
+def _why_ratio(front: Front) -> str:
+    first, second = front.axes[:2]
+    why = f"largest {_ratio_of(front).words or f'{first.name} / {second.name}'}"
+    return why + ("" if front.third is None else f" ({front.axes[2].name} left aside)")
+
+
+@dataclass(frozen=True)
+class SelectionRule:
+    """A rule that picks one point of a front.
+
+    Attributes:
+        name: as options have it, before the colon.
+        merit: of every front point, the largest wins; -inf excludes.
+        because: the reason in a few words.
+        takes_argument: whether it is written ``NAME:K``.
+        needs_validation: whether it needs downstream scores, which only an evaluation has.
+    """
+
+    name: str
+    merit: Merit
+    because: Callable[[Front], str]
+    takes_argument: bool = False
+    needs_validation: bool = False
+
+    @property
+    def written(self) -> str:
+        """How a user writes it."""
+        return f"{self.name}:K" if self.takes_argument else self.name
+
+
+RULES = Registry(
+    "selection rule",
+    "ensgan.rules",
+    SelectionRule,
+    (
+        SelectionRule("knee", _knee, _why_knee),
+        SelectionRule("ratio", _ratio, _why_ratio),
+        SelectionRule("utopia", _utopia, lambda front: "nearest to the ideal corner"),
+        SelectionRule("max-intra", _max_intra, lambda front: f"largest {front.axes[0].name}"),
+        SelectionRule("min-inter", _min_inter, lambda front: f"smallest {front.axes[1].name}"),
+        SelectionRule(
+            "max-size",
+            _max_size,
+            lambda front: "the knee among small ensembles",
+            takes_argument=True,
+        ),
+        SelectionRule(
+            "downstream",
+            _downstream,
+            lambda front: "best downstream validation score",
+            needs_validation=True,
+        ),
+    ),
+)
+
+
+def rules() -> tuple[str, ...]:
+    """Names of the selection rules; ``max-size`` is written ``max-size:K``."""
+    return RULES.names()
+
+
+def select(
+    front: Front,
+    rule: str = "knee",
+    *,
+    validation_scores: Sequence[float] | None = None,
+    pool: PoolScores | None = None,
+) -> Selection:
+    """Choose G* from a front.
+
+    ``knee`` and ``utopia`` weigh a third objective like the other two; ``ratio``, ``max-intra`` and
+    ``min-inter`` are of the first two alone, whatever the form of the objectives calls them.
+
+    Args:
+        front: the front to choose from.
+        rule: ``knee``, ``ratio``, ``utopia``, ``max-intra``, ``min-inter``, ``max-size:K`` or
+            ``downstream``. Of equally good points the one with the larger Intra-d wins, then
+            the smaller Inter-d, then the smaller third value.
+        validation_scores: for ``downstream`` only: the downstream score of every front point on
+            the *validation* split, in front order; never the test split.
+        pool: when given, the front must be of these scores, and the reason tells their number.
+
+    Raises:
+        InputError: unknown rule or bad argument, an empty front, a front of another pool,
+            or missing validation scores.
+    """
+    name, colon, argument = rule.partition(":")
+    row = RULES.get(name)
+    if bool(colon) != row.takes_argument:
+        hint = f"write {row.written}" if row.takes_argument else f"write {name} alone"
+        raise InputError(f"selection rule '{rule}': {hint}")
+    if len(front) == 0:
+        raise InputError("the front is empty: there is nothing to select from")
+    if pool is not None:
+        check_pool(front, pool)
+    scores = None if validation_scores is None else np.asarray(validation_scores, np.float64)
+    question = Question(front, argument, scores)
+    merit = row.merit(question)
+    # Rounding must not decide: equal to 12 digits is equal, then the larger first objective wins.
+    order = np.lexsort((*-question.better.T[::-1], -np.round(merit, 12)))
+    order = order[merit[order] > -np.inf]
+    chosen = front.points[int(order[0])]
+    alternatives = tuple(front.points[int(i)] for i in order[1 : 1 + _ALTERNATIVES])
+    brief = [_brief(front, p, 0 if pool is None else len(pool)) for p in (chosen, *alternatives)]
+    reason = f"{rule}: {brief[0]} — {row.because(front)}, of {len(front)} points" + (
+        f"; nearest alternatives: {'; '.join(brief[1:])}"
+        if alternatives
+        else "; it has no alternative"
+    )
+    return Selection(rule, chosen, reason, alternatives)
+
+
+def _brief(front: Front, point: FrontPoint, pool: int) -> str:
+    pairs = list(zip(front.axes, front.values(point), strict=True))
+    parts = [f"{axis.name} {value:.3f}" for axis, value in pairs[:2]]
+    parts += [f"{axis.name} {value:.6g}" for axis, value in pairs[2:] if axis.key != "members"]
+    return ", ".join((*parts, f"{len(point.members)}{f' of {pool}' if pool else ''} members"))

@@ -1,0 +1,127 @@
+"""What an ensemble is worth: the tables from which both objectives of any subset follow exactly.
+
+For fixed real points and fixed samples, the density of a union of members is the mean of their
+densities weighted by sample counts, and its coverage is the OR of their masks. So a table of
+linear scores, a bit mask per member and a matrix of pairs hold everything the search needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ensgan.errors import DataError
+from ensgan.types import Float64Array, Objective, UInt8Array, harmonic_mean
+
+
+@dataclass(frozen=True)
+class Ensembles:
+    """B evaluated ensembles, for a form to say more about.
+
+    Attributes:
+        first, second, mean, coverage: float64 [B].
+        weights: float64 [B, M], each member's share of its ensemble; rows sum to 1.
+    """
+
+    first: Float64Array
+    second: Float64Array
+    mean: Float64Array
+    coverage: Float64Array
+    weights: Float64Array
+
+
+Combine: TypeAlias = Callable[[Float64Array, Float64Array], Float64Array]
+Whole: TypeAlias = Callable[[npt.NDArray[np.bool_]], Float64Array]
+Describe: TypeAlias = Callable[[Ensembles], Mapping[str, Float64Array]]
+
+
+def density_and_coverage(ensembles: Ensembles) -> Mapping[str, Float64Array]:
+    """The mean and the coverage under these names."""
+    return {"density": ensembles.mean, "coverage": ensembles.coverage}
+
+
+@dataclass(frozen=True)
+class ObjectiveTables:
+    """The decomposed objectives of M members over N points.
+
+    The first objective of a subset is ``combine`` of the share-weighted mean of ``linear`` and of
+    the fraction of points that the OR of ``masks`` covers; the second is the mean of ``pair`` over
+    the unordered pairs.
+
+    Attributes:
+        names: member names in pool order.
+        linear: float64 [M], ≥ 0.
+        masks: uint8 [M, ceil(N/8)], bits beyond N are 0.
+        pair: float64 [M,M], symmetric; the diagonal is not read.
+        shares: float64 [M], > 0: sample counts (equal counts give the plain mean).
+        points: N.
+        axes: what the two objectives are; the first is maximised, the second minimised.
+        form: name of the form.
+        combine: from means and coverages to the first objective, elementwise. It must fall with
+            neither: exhaustive search takes its value of the largest mean and coverage that can
+            still be reached as a bound.
+        whole: computes the first objective of subsets bool [B,M] where it does not follow from
+            mean and coverage, float64 [B], 0 for the empty subset. No bound is known then.
+        describe: what front points say besides their objectives, by name, float64 [B] each;
+            ``density`` and ``coverage`` become fields of the point, the rest its measures.
+
+    Raises:
+        DataError: fewer than two members, or values that no ensemble can be scored with.
+    """
+
+    names: tuple[str, ...]
+    linear: Float64Array
+    masks: UInt8Array
+    pair: Float64Array
+    shares: Float64Array
+    points: int
+    axes: tuple[Objective, Objective]
+    form: str
+    combine: Combine = harmonic_mean
+    whole: Whole | None = None
+    describe: Describe = density_and_coverage
+
+    def __post_init__(self) -> None:
+        m = len(self.names)
+        if m < 2:
+            raise DataError(f"an ensemble needs at least 2 members, the pool has {m}")
+        shapes = {"linear": (m,), "pair": (m, m), "shares": (m,)}
+        for field, shape in shapes.items():
+            if getattr(self, field).shape != shape:
+                raise DataError(f"{field} has shape {getattr(self, field).shape}, not {shape}")
+        if self.masks.shape != (m, (self.points + 7) // 8) or self.points < 1:
+            raise DataError(
+                f"masks {self.masks.shape} do not fit {m} members, {self.points} points"
+            )
+        if not self.axes[0].maximise or self.axes[1].maximise:
+            raise DataError(
+                f"objectives {' and '.join(axis.text for axis in self.axes)}: the first must be "
+                "maximised and the second minimised; turn the tables round"
+            )
+        self._check_values()
+
+    @property
+    def keys(self) -> tuple[str, str]:
+        """The two objectives as front files spell them."""
+        return self.axes[0].key, self.axes[1].key
+
+    def _check_values(self) -> None:
+        for field, values, low in (("score", self.linear, 0.0), ("share", self.shares, 1e-300)):
+            wrong = np.flatnonzero(~(np.isfinite(values) & (values >= low)))
+            if len(wrong):
+                index = int(wrong[0])
+                raise DataError(
+                    f"{self.names[index]} has {field} {values[index]}: score the pool again"
+                )
+        off_diagonal = ~np.eye(len(self.names), dtype=bool)
+        wrong_pairs = np.argwhere(~np.isfinite(self.pair) & off_diagonal)
+        if len(wrong_pairs):
+            g, h = (self.names[int(index)] for index in wrong_pairs[0])
+            raise DataError(
+                f"the overlap of {g} and {h} is {self.pair[tuple(wrong_pairs[0])]} "
+                f"({len(wrong_pairs)} such entries): score the pool again or exclude the member"
+            )

@@ -1,0 +1,49 @@
+"""Text from outside made harmless, one gate for each place where it is shown."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+_UNPRINTABLE: Final = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""Control characters but tab and new line, signs that turn the direction, half characters."""
+_USER: Final = re.compile(r"(\w[\w+.-]*://)[^/\s'\"<>]*@")
+_QUERY: Final = re.compile(r"(\w[\w+.-]*://[^\s'\"<>?]*\?)[^\s'\"<>)]+")
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
+HIDDEN: Final = "***"
+"""Stands for credentials."""
+
+
+def printable(text: str) -> str:
+    """Text that no terminal obeys: control characters are shown as ``\\x1b``."""
+    return _UNPRINTABLE.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+def hide_credentials(text: str, address: str = "") -> str:
+    """Text without the user names, passwords and queries of the addresses in it.
+
+    A query is hidden whole: which of its values are secret, only the server knows.
+
+    Args:
+        address: one whose credentials are hidden wherever they stand: libraries put pieces of it
+            into their messages.
+    """
+    if address:
+        parts = urlsplit(address)
+        secrets = [parts.query, parts.netloc.rpartition("@")[0], parts.password or ""]
+        secrets += [value for _, value in parse_qsl(parts.query)]
+        # The longest first: they hold the shorter ones. A "5" of timeout=5 would hide too much.
+        for secret in sorted({*secrets, *map(unquote, secrets)}, key=len, reverse=True):
+            text = text.replace(secret, HIDDEN) if len(secret) > 3 else text
+    if "://" not in text:
+        return text
+    return _QUERY.sub(rf"\1{HIDDEN}", _USER.sub(rf"\1{HIDDEN}@", text))
+
+
+def spreadsheet_cell(value: object) -> object:
+    """A value that no spreadsheet takes for a formula: such text gets a leading apostrophe."""
+    risky = isinstance(value, str) and value.startswith(_FORMULA)
+    return f"'{value}" if risky else value

@@ -1,0 +1,382 @@
+"""The weights that the layers of a network compute with, made for all layers at once.
+
+A layer divides its weight by a spectral norm, or multiplies it by a constant (equalised learning
+rate). Left to themselves layers do so one by one, with more than twenty small kernels a layer and
+forward: on a GPU most of the launches of a step. :class:`EffectiveWeights` does the same
+arithmetic in a few large operations and hands each layer its result for one forward. A network
+called without it behaves the same, only slower.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+SPECTRAL_EPS = 1e-6
+"""The least length a vector of the power iteration is divided by."""
+
+
+class ScaledParameters(nn.Module):
+    """A layer that uses some of its parameters times constants.
+
+    Attributes:
+        gains: factor by parameter name.
+        ready: products made beforehand for the forward that is running, else empty.
+    """
+
+    gains: dict[str, float]
+    ready: dict[str, Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gains, self.ready = {}, {}
+
+    def scaled(self, name: str) -> Tensor:
+        """The parameter of that name times its factor."""
+        if name in self.ready:
+            return self.ready[name]
+        product: Tensor = getattr(self, name) * self.gains[name]
+        return product
+
+
+class SpectralNorm(nn.Module):
+    """Divides a weight by its spectral norm σ (Miyato et al. 2018).
+
+    Each forward in train mode does one power iteration, v ← Wᵀu/‖Wᵀu‖ and u ← Wv/‖Wv‖ with
+    W of shape (out, rest), and stores both. In eval mode nothing moves, and σ = uᵀWv / (‖u‖·‖v‖):
+    the stored vectors of an averaged generator are means of unit vectors, hence shorter ones.
+    Gradients flow through W in σ = uᵀWv, not through u and v.
+
+    Attributes:
+        ready: the quotient made beforehand for the forward that is running, else None.
+    """
+
+    u: Tensor
+    v: Tensor
+    ready: Tensor | None = None
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        rows, columns = weight.flatten(1).shape
+        self.register_buffer("u", _random_unit(rows))
+        self.register_buffer("v", _random_unit(columns))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """weight (out, …) → weight / σ."""
+        if self.ready is not None:
+            return self.ready
+        if self.training:
+            ((normalised,),) = _normalised([_Group([self], [weight])], 1)
+            return normalised
+        u, v = _unit(self.u), _unit(self.v)
+        sigma = torch.dot(u, torch.mv(weight.flatten(1), v))
+        return weight / sigma
+
+
+class EffectiveWeights:
+    """What all layers of one network compute with.
+
+    Weights of one shape are moved into one block of memory, so that one batched product serves
+    them all without copying them; values, names and the tensors themselves stay as they are.
+
+    Args:
+        network: on its device, in its memory format; optimisers and averages come afterwards.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+        by_shape: dict[tuple[int, ...], _Group] = {}
+        self._scaled: list[tuple[ScaledParameters, str]] = []
+        for layer in network.modules():
+            norm = getattr(layer, "normalise", None)
+            if isinstance(norm, SpectralNorm):
+                weight = layer.weight
+                key = (*weight.shape, *weight.stride())
+                group = by_shape.setdefault(key, _Group([], []))
+                group.norms.append(norm)
+                group.weights.append(weight)
+            elif isinstance(layer, ScaledParameters):
+                self._scaled += [(layer, name) for name in layer.gains]
+        self._groups = list(by_shape.values())
+        for group in self._groups:
+            group.share_memory()
+        self._ahead: list[Handouts] = []
+
+    @contextmanager
+    def ahead(self, forwards: int) -> Iterator[None]:
+        """Make the weights of the next forwards together; they share a backward pass.
+
+        The weights must not change in between. The power iterations are those of single forwards.
+        """
+        self._ahead = self._make(forwards)
+        try:
+            yield
+        finally:
+            self._ahead = []
+
+    @contextmanager
+    def ready(self) -> Iterator[None]:
+        """One forward of the network in train mode: a power iteration, and the weights handed out.
+
+        Both this and :meth:`ahead` are entered outside automatic mixed precision, which would run
+        the power iteration in a short format.
+        """
+        quotients, products = (self._ahead or self._make(1)).pop(0)
+        norms = [norm for group in self._groups for norm in group.norms]
+        for norm, weight in zip(norms, quotients, strict=False):
+            norm.ready = weight
+        for (layer, name), product in zip(self._scaled, products, strict=True):
+            layer.ready[name] = product
+        try:
+            yield
+        finally:
+            for norm in norms:
+                norm.ready = None
+            for layer, _ in self._scaled:
+                layer.ready = {}
+
+    def _make(self, forwards: int) -> list[Handouts]:
+        quotients: list[tuple[Tensor, ...]] = [()] * forwards
+        if self._groups and self.network.training:
+            quotients = _normalised(self._groups, forwards)
+        products: tuple[Tensor, ...] = ()
+        if self._scaled:
+            gains = [layer.gains[name] for layer, name in self._scaled]
+            parameters = [getattr(layer, name) for layer, name in self._scaled]
+            products = _Scale.apply(gains, *parameters)  # type: ignore[no-untyped-call]
+        return [(made, products) for made in quotients]
+
+
+Handouts: TypeAlias = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
+"""Quotients of the spectrally normalised layers, products of the scaled parameters."""
+
+
+class _Scale(torch.autograd.Function):
+    """Tensors times one constant each, as one operation in either direction."""
+
+    @staticmethod
+    def forward(ctx: Any, gains: list[float], *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.gains = gains
+        return tuple(torch._foreach_mul(tensors, gains))
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        return None, *torch._foreach_mul(gradients, ctx.gains)
+
+
+@dataclass
+class _Group:
+    """Spectrally normalised weights of one shape and memory order.
+
+    Matrices are taken in the weight's own memory order, (out, taps · in) for channels last, so
+    that they are views; the stored v keeps the order (in · taps) of a plain weight.
+    """
+
+    norms: list[SpectralNorm]
+    weights: list[Tensor]
+
+    @property
+    def rows(self) -> int:
+        return len(self.weights[0])
+
+    @property
+    def columns(self) -> int:
+        return self.weights[0].numel() // self.rows
+
+    @property
+    def channels_last(self) -> bool:
+        first = self.weights[0]
+        return first.dim() == 4 and not first.is_contiguous()
+
+    def share_memory(self) -> None:
+        """Lay equal tensors side by side in one storage each."""
+        if len(self.weights) > 1:
+            _lay_side_by_side(self.weights)
+            _lay_side_by_side([norm.u for norm in self.norms])
+            _lay_side_by_side([norm.v for norm in self.norms])
+
+    def matrix(self, tensor: Tensor) -> Tensor:
+        """A weight, or a gradient of one, as (rows, columns) in the group's memory order."""
+        return (tensor.permute(0, 2, 3, 1) if self.channels_last else tensor).flatten(1)
+
+    def shaped(self, matrix: Tensor) -> Tensor:
+        """The inverse of :meth:`matrix`."""
+        out, *rest = self.weights[0].shape
+        if not self.channels_last:
+            return matrix.view(out, *rest)
+        inputs, *taps = rest
+        return matrix.view(out, *taps, inputs).permute(0, 3, 1, 2)
+
+    def ordered(self, v: Tensor) -> Tensor:
+        """Stored v [n, columns] as a view [n, taps, inputs], the order of :meth:`matrix`."""
+        inputs = self.weights[0].shape[1] if self.channels_last else self.columns
+        return v.unflatten(1, (inputs, -1)).transpose(1, 2)
+
+
+def _normalised(groups: Sequence[_Group], forwards: int) -> list[tuple[Tensor, ...]]:
+    """The weights of all groups divided by σ for each of the next forwards."""
+    weights = [weight for group in groups for weight in group.weights]
+    if torch.is_grad_enabled() and any(weight.requires_grad for weight in weights):
+        made = _Divide.apply(groups, forwards, *weights)  # type: ignore[no-untyped-call]
+    else:
+        with torch.no_grad():
+            made = _Iterations(groups, forwards).quotients_by_layer()
+    return [made[start : start + len(weights)] for start in range(0, len(made), len(weights))]
+
+
+class _Divide(torch.autograd.Function):
+    """weight → weight / σ for all layers and several forwards.
+
+    With W̄ = W/σ and G the gradient at W̄, the gradient at W is (G − ⟨G, W̄⟩ u vᵀ)/σ, summed over
+    the forwards.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, groups: Sequence[_Group], forwards: int, *weights: Tensor
+    ) -> tuple[Tensor, ...]:
+        del weights
+        ctx.iterations = _Iterations(groups, forwards)
+        made: tuple[Tensor, ...] = ctx.iterations.quotients_by_layer()
+        return made
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        return None, None, *ctx.iterations.gradients(gradients)
+
+
+class _Iterations:
+    """Power iterations of several groups at once, one for each of the next forwards.
+
+    The vectors of all layers lie in padded tables, one row per layer, so that lengths and
+    quotients of all take one kernel each. The tables are new ones each time: the backward pass of
+    a forward needs them after the next forward has moved the stored vectors on.
+
+    Attributes:
+        u, v: unit vectors after each iteration, [forwards, layers, most rows or columns].
+        sigma: spectral norms [forwards, layers].
+    """
+
+    def __init__(self, groups: Sequence[_Group], forwards: int) -> None:
+        self.groups, self.forwards = groups, forwards
+        starts = list(accumulate((len(group.weights) for group in groups), initial=0))
+        self.spans = [slice(*ends) for ends in pairwise(starts)]
+        self.matrices = [_joined([group.matrix(w) for w in group.weights]) for group in groups]
+        first, layers = groups[0].weights[0], starts[-1]
+        raw_v = first.new_zeros(forwards, layers, max(group.columns for group in groups))
+        raw_u = first.new_zeros(forwards, layers, max(group.rows for group in groups))
+        self.u, self.v = torch.empty_like(raw_u), torch.empty_like(raw_v)
+        self.sigma = raw_u.new_empty(forwards, layers)
+        before = [_joined([norm.u for norm in group.norms]) for group in groups]
+        for forward in range(forwards):
+            u, v = self.u[forward], self.v[forward]
+            for (group, span, matrix), start in zip(self._each(), before, strict=True):
+                torch.bmm(start[:, None], matrix, out=raw_v[forward, span, None, : group.columns])
+            length = torch.linalg.vector_norm(raw_v[forward], dim=1, keepdim=True)
+            torch.div(raw_v[forward], length.clamp_min(SPECTRAL_EPS), out=v)
+            for group, span, matrix in self._each():
+                column = raw_u[forward, span, : group.rows, None]
+                torch.bmm(matrix, v[span, : group.columns, None], out=column)
+            # u = Wv/‖Wv‖, hence σ = uᵀWv = ‖Wv‖.
+            torch.linalg.vector_norm(raw_u[forward], dim=1, out=self.sigma[forward])
+            length = self.sigma[forward, :, None].clamp_min(SPECTRAL_EPS)
+            torch.div(raw_u[forward], length, out=u)
+            before = [u[span, : group.rows] for group, span, _ in self._each()]
+        self._store()
+        self.quotients = [
+            matrix / self.sigma[:, span, None, None] for _, span, matrix in self._each()
+        ]
+
+    def _each(self) -> Iterator[tuple[_Group, slice, Tensor]]:
+        return zip(self.groups, self.spans, self.matrices, strict=True)
+
+    def _store(self) -> None:
+        """Write the last u and v to the layers' buffers."""
+        targets: list[Tensor] = []
+        sources: list[Tensor] = []
+        for group, span, _ in self._each():
+            stored_u = _blocks([norm.u for norm in group.norms])
+            stored_v = [group.ordered(block) for block in _blocks([n.v for n in group.norms])]
+            counts = [len(block) for block in stored_u]
+            u, v = self.u[-1, span, : group.rows], self.v[-1, span, : group.columns]
+            targets += [*stored_u, *stored_v]
+            sources += [*u.split(counts), *v.unflatten(1, stored_v[0].shape[1:]).split(counts)]
+        torch._foreach_copy_(targets, sources)
+
+    def quotients_by_layer(self) -> tuple[Tensor, ...]:
+        """W/σ in the shapes of the weights: all layers of the first forward, then the next."""
+        return tuple(
+            group.shaped(matrix)
+            for forward in range(self.forwards)
+            for group, quotient in zip(self.groups, self.quotients, strict=True)
+            for matrix in quotient[forward].unbind()
+        )
+
+    def gradients(self, given: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Gradients at the weights from those at :meth:`quotients_by_layer`."""
+        layers = self.sigma.shape[1]
+        along = torch.empty_like(self.sigma)
+        stacks = []
+        for (group, span, _), quotient in zip(self._each(), self.quotients, strict=True):
+            places = [layers * f + i for f in range(self.forwards) for i in range(layers)[span]]
+            stack = _joined([group.matrix(given[place]) for place in places]).view_as(quotient)
+            torch.sum(stack * quotient, dim=(2, 3), out=along[:, span])
+            stacks.append(stack / self.sigma[:, span, None, None])
+        # One product sums u vᵀ over the forwards.
+        left = (self.u * (along / self.sigma)[..., None]).permute(1, 2, 0)
+        right = self.v.transpose(0, 1)
+        made = []
+        for (group, span, _), stack in zip(self._each(), stacks, strict=True):
+            total = stack.sum(dim=0) if self.forwards > 1 else stack[0]
+            u, v = left[span, : group.rows], right[span, :, : group.columns]
+            made += [group.shaped(m) for m in torch.baddbmm(total, u, v, alpha=-1).unbind()]
+        return tuple(made)
+
+
+def _unit(vector: Tensor) -> Tensor:
+    unit: Tensor = vector / torch.linalg.vector_norm(vector).clamp_min(SPECTRAL_EPS)
+    return unit
+
+
+def _random_unit(length: int) -> Tensor:
+    vector = torch.randn(length)
+    return vector if vector.is_meta else _unit(vector)
+
+
+@torch.no_grad()
+def _lay_side_by_side(tensors: Sequence[Tensor]) -> None:
+    """Move tensors of one shape and memory order into one storage, values kept."""
+    first = tensors[0]
+    size = first.numel()
+    storage = first.new_empty(len(tensors) * size)
+    for index, tensor in enumerate(tensors):
+        place = storage.as_strided(tensor.shape, tensor.stride(), index * size)
+        place.copy_(tensor)
+        tensor.data = place
+
+
+def _blocks(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """All tensors as one view [n, …] if they lie side by side, else each of them as [1, …]."""
+    first = tensors[0]
+    start, size, storage = first.storage_offset(), first.numel(), first.untyped_storage()._cdata
+    for index, tensor in enumerate(tensors):
+        # Loading a state keeps the places; moving a network to another device does not.
+        if tensor.untyped_storage()._cdata != storage or (
+            tensor.storage_offset() != start + index * size
+        ):
+            return [tensor[None] for tensor in tensors]
+    return [first.as_strided((len(tensors), *first.shape), (size, *first.stride()))]
+
+
+def _joined(tensors: Sequence[Tensor]) -> Tensor:
+    """Tensors of one shape as [n, …], without a copy where they lie side by side."""
+    blocks = _blocks(tensors)
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks)

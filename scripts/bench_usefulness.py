@@ -1,0 +1,292 @@
+"""What scores and rules are worth: 104 ensembles of a good pool whose classifiers are known.
+
+Reads ../shared/bench/pool60: 60 GAN snapshots on PneumoniaMNIST, their scores in two feature
+spaces, and what a sound classifier reached after training on each of 104 ensembles. A score's worth
+is its rank correlation with the test AUC, a rule's is the test AUC of what it picks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ensgan.downstream import (
+    Candidate,
+    CappedIntraD,
+    ValidationResult,
+    ValidationTrial,
+    choose_unvalidated,
+    choose_validated,
+    rank_correlation,
+)
+from ensgan.errors import InputError
+from ensgan.search import Evaluator
+from ensgan.types import PoolScores
+
+POOL = Path(__file__).resolve().parents[2] / "shared" / "bench" / "pool60"
+SPACES = ("medical-joint", "random-joint", "medical-class", "random-class")
+RECORDED = ("knee", "ratio", "utopia", "max-intra", "margin", "top3", "top10", "top20", "top30")
+"""Picks that the pool's own record names, by its scores as the paper has them."""
+N_REAL = 4708
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--pool", type=Path, default=POOL)
+    parser.add_argument("--seeds", type=int, default=20, help="orders of the repeats to choose by")
+    parser.add_argument(
+        "--classifiers",
+        type=Path,
+        metavar="DATA",
+        help="also train small classifiers; folder with pneumoniamnist.npz (minutes)",
+    )
+
+
+class Record:
+    """The ensembles of the pool and what they are worth."""
+
+    def __init__(self, folder: Path) -> None:
+        if not (folder / "usefulness.json").is_file():
+            raise InputError(f"{folder} does not hold the pool (usefulness.json)")
+        value = json.loads((folder / "usefulness.json").read_text())
+        self.pool: tuple[str, ...] = tuple(value["pool"])
+        self.ensembles: dict[str, Any] = value["ensembles"]
+        self.arrays = np.load(folder / "scores.npz")
+        # One ensemble may be listed under several names: its repeats belong together.
+        self.repeats: dict[tuple[int, ...], list[Any]] = {}
+        for entry in self.ensembles.values():
+            rows = tuple(sorted(entry["members"]))
+            self.repeats.setdefault(rows, []).extend(entry["repeats"])
+
+    def scores(self, space: str) -> PoolScores:
+        masks = self.arrays[f"{space}:masks"]
+        directed = self.arrays[f"{space}:directed"].copy()
+        np.fill_diagonal(directed, np.nan)
+        return PoolScores(
+            self.pool,
+            self.arrays[f"{space}:density"],
+            np.unpackbits(masks, axis=1).sum(axis=1) / N_REAL,
+            masks,
+            directed,
+            (directed + directed.T) / 2,
+            k=5,
+            n_real=N_REAL,
+            counts=np.full(len(self.pool), 2000),
+        )
+
+    def several(self) -> list[tuple[int, ...]]:
+        """Ensembles of two members or more."""
+        return [rows for rows in self.repeats if len(rows) >= 2]
+
+    def names(self, rows: Sequence[int]) -> tuple[str, ...]:
+        return tuple(self.pool[row] for row in rows)
+
+    def rows(self, members: Sequence[str]) -> tuple[int, ...]:
+        return tuple(sorted(self.pool.index(name) for name in members))
+
+    def worth(self, rows: tuple[int, ...]) -> float:
+        return float(np.mean([repeat["test"]["auc"] for repeat in self.repeats[rows]]))
+
+
+def forms(record: Record, space: str) -> dict[str, list[float]]:
+    """Every score form of every ensemble, larger meant to be better."""
+    scores = record.scores(space)
+    evaluator, capped = Evaluator(scores), CappedIntraD(scores)
+    found: dict[str, list[float]] = {}
+    for rows in record.several():
+        intra, inter, density, coverage = evaluator.evaluate(list(rows))[:4]
+        values = {
+            "Intra-d": intra,
+            "capped Intra-d": capped(record.names(rows)),
+            "-Inter-d": -inter,
+            "Intra-d - Inter-d": intra - inter,
+            "density": density,
+            "coverage": coverage,
+            "mean coverage of members": float(scores.coverage[list(rows)].mean()),
+            "members": len(rows),
+        }
+        for name, value in values.items():
+            found.setdefault(name, []).append(value)
+    return found
+
+
+def correlations(record: Record) -> dict[str, dict[str, Any]]:
+    """Rank correlation of every form with the test AUC, and of one repeat's validation."""
+    worth = [record.worth(rows) for rows in record.several()]
+    table = {
+        space: {
+            name: rank_correlation(values, worth).to_json()
+            for name, values in forms(record, space).items()
+        }
+        for space in SPACES
+    }
+    table["validation"] = {}
+    twice = [rows for rows in record.several() if len(record.repeats[rows]) > 1]
+    # The first repeat is correlated with the others: a repeat shares its luck with itself.
+    rest = [np.mean([r["test"]["auc"] for r in record.repeats[rows][1:]]) for rows in twice]
+    for name, sign in (("auc", 1), ("loss", -1)):
+        first = [sign * record.repeats[rows][0]["val"][name] for rows in twice]
+        table["validation"][name] = rank_correlation(first, rest).to_json()
+    return table
+
+
+def picks(record: Record) -> list[dict[str, Any]]:
+    """What each rule picks and what that is worth."""
+    found = []
+    for name in ("all", "last"):
+        found.append(_pick(record, name, tuple(sorted(record.ensembles[name]["members"]))))
+    for space in SPACES:
+        for rule in RECORDED:
+            wanted = f"{space}:{rule}"
+            rows = [
+                tuple(sorted(entry["members"]))
+                for names, entry in record.ensembles.items()
+                if wanted in names.rstrip("*").split("|")
+            ]
+            if rows:
+                found.append(_pick(record, wanted, rows[0]))
+        best = choose_unvalidated(candidates(record, space), "no labels")
+        found.append(_pick(record, f"{space}:capped Intra-d", record.rows(best.chosen.members)))
+    return found
+
+
+def _pick(record: Record, rule: str, rows: tuple[int, ...]) -> dict[str, Any]:
+    return {"rule": rule, "members": len(rows), "worth": record.worth(rows)}
+
+
+def candidates(record: Record, space: str, most_members: int = 30) -> list[Candidate]:
+    """The ensembles of known worth, of at most half the pool."""
+    capped = CappedIntraD(record.scores(space))
+    listed = []
+    for rows in record.several():
+        if len(rows) <= most_members:
+            members = record.names(rows)
+            listed.append(Candidate(members, capped(members), ("known",)))
+    return listed
+
+
+def validated(record: Record, space: str, seeds: int) -> dict[str, Any]:
+    """Rule ``validated`` with the known classifiers, in ``seeds`` orders of their repeats."""
+    worth, sizes = [], []
+    for seed in range(seeds):
+        order = np.random.default_rng(seed)
+        shuffled = {rows: order.permutation(len(r)) for rows, r in record.repeats.items()}
+
+        def look_up(
+            trials: Sequence[ValidationTrial], shuffled: Any = shuffled
+        ) -> list[ValidationResult]:
+            found = []
+            for trial in trials:
+                rows = record.rows(trial.strategy.members)
+                number = shuffled[rows][trial.seed % len(shuffled[rows])]
+                value = record.repeats[rows][number]["val"]
+                found.append(ValidationResult(value["auc"], value["loss"]))
+            return found
+
+        # Grown ensembles are not among the known ones: no greedy steps here.
+        choice = choose_validated(
+            candidates(record, space), record.scores(space), look_up, seed=0, greedy_steps=0
+        )
+        rows = record.rows(choice.chosen.members)
+        worth.append(record.worth(rows))
+        sizes.append(len(rows))
+    return {
+        "space": space,
+        "seeds": seeds,
+        "worth": float(np.mean(worth)),
+        "least_worth": min(worth),
+        "members": sorted(set(sizes)),
+    }
+
+
+def small_classifiers(record: Record, folder: Path, data: Path, space: str) -> dict[str, Any]:
+    """Rule ``validated`` with small classifiers trained here on 150 images of each member."""
+    import torch
+
+    from ensgan.data import load_dataset
+    from ensgan.downstream import ClassifierSettings, MemoryBank, validate_repeat
+    from ensgan.types import Samples
+
+    torch.set_num_threads(1)
+    options = {"accept_checksum": "any"}
+    dataset = load_dataset("pneumoniamnist", root=data, image_size=32, options=options)
+    images = np.load(folder / "images.npz")
+    bank = MemoryBank(
+        {
+            str(name): Samples(pixels, labels.astype(np.int64))
+            for name, pixels, labels in zip(
+                images["names"], images["images"], images["labels"], strict=True
+            )
+        }
+    )
+    results = {}
+
+    def train(trials: Sequence[ValidationTrial]) -> list[ValidationResult]:
+        found = []
+        for trial in trials:
+            settings = ClassifierSettings(
+                width=8, epochs=max(1, round(8 * trial.budget)), images_per_epoch=1200
+            )
+            result = validate_repeat(
+                trial.strategy, trial.seed, dataset=dataset, bank=bank, settings=settings, seed=0
+            )
+            results[(trial.strategy.members, trial.seed, trial.budget)] = result
+            found.append(result)
+        return found
+
+    # Members need images enough: pairs of 150 would be judged by how few they are.
+    known = [c for c in candidates(record, space) if len(c.members) >= 5]
+    known = sorted(known, key=lambda candidate: -candidate.intra_d)[:24]
+    begin = time.process_time()
+    choice = choose_validated(known, record.scores(space), train, seed=0, greedy_steps=0)
+    rows = record.rows(choice.chosen.members)
+    return {
+        **_pick(record, f"{space}:validated, small classifiers", rows),
+        "reason": choice.reason,
+        "trained": choice.trained,
+        "cpu_seconds": time.process_time() - begin,
+        "finalists_worth": [
+            record.worth(record.rows(ranked.candidate.members)) for ranked in choice.ranking
+        ],
+        "mean_worth_of_shortlist": float(
+            np.mean([record.worth(record.rows(c.members)) for c in known])
+        ),
+    }
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    record = Record(args.pool)
+    result: dict[str, Any] = {
+        "ensembles": len(record.several()),
+        "correlations": correlations(record),
+        "picks": picks(record),
+        "validated": [validated(record, space, args.seeds) for space in SPACES],
+    }
+    if args.classifiers is not None:
+        result["small_classifiers"] = [
+            small_classifiers(record, args.pool, args.classifiers, space) for space in SPACES[:2]
+        ]
+    return result
+
+
+def show(result: dict[str, Any]) -> None:
+    print(f"rank correlation with test AUC over {result['ensembles']} ensembles")
+    for space, table in result["correlations"].items():
+        for name, found in table.items():
+            print(f"  {space:14} {name:26} {found['rho']:+.2f} [{found['low']:+.2f}, "
+                  f"{found['high']:+.2f}]")  # fmt: skip
+    print("what a rule picks: members, test AUC")
+    for pick in result["picks"] + result.get("small_classifiers", []):
+        print(f"  {pick['rule']:42} {pick['members']:3}  {pick['worth']:.4f}")
+    for found in result["validated"]:
+        print(
+            f"  {found['space']}:validated, {found['seeds']} orders: {found['worth']:.4f}, least "
+            f"{found['least_worth']:.4f}, members {', '.join(map(str, found['members']))}"
+        )
+    for found in result.get("small_classifiers", []):
+        print(f"{found['reason']} ({found['trained']} classifiers, {found['cpu_seconds']:.0f} s)")

@@ -1,0 +1,402 @@
+"""Odd files of other programs: read as viewers show them, or refused by name, never in silence."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydicom import dcmread
+from pydicom.dataset import Dataset as DicomDataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+from ensgan.data import check, dicom_file, load_dataset, picture
+from ensgan.data.picture import Turns, opened, read_picture
+from ensgan.errors import DataError
+
+WriteDicom = Callable[..., Path]
+RNG = np.random.default_rng(0)
+
+
+def noise(size: int = 16) -> np.ndarray:
+    return RNG.integers(0, 256, (size, size), dtype=np.uint8)
+
+
+def ramp(size: int = 64) -> np.ndarray:
+    """Dark on the left, bright on the right, its upper half darker: no turn leaves it as it is."""
+    image = np.tile(np.linspace(20, 220, size), (size, 1))
+    image[: size // 2] *= 0.5
+    return image.astype(np.uint8)
+
+
+@pytest.fixture
+def classes(tmp_path: Path) -> Path:
+    root = tmp_path / "set"
+    for label in ("normal", "opacity"):
+        (root / label).mkdir(parents=True)
+        for index in range(12):
+            Image.fromarray(noise()).save(root / label / f"{index}.png")
+    return root
+
+
+def total(root: Path) -> int:
+    return sum(map(len, load_dataset(root, image_size=16).splits().values()))
+
+
+# How an upright image must be stored for each EXIF orientation to show it upright.
+STORED = {
+    1: lambda a: a,
+    2: np.fliplr,
+    3: lambda a: np.rot90(a, 2),
+    4: np.flipud,
+    5: lambda a: a.T,
+    6: lambda a: np.rot90(a, 1),
+    7: lambda a: np.rot90(a, 2).T,
+    8: lambda a: np.rot90(a, -1),
+}
+
+
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize("ending", [".jpg", ".png", ".tif", ".webp"])
+def test_images_stored_on_their_side_are_read_upright(
+    tmp_path: Path, ending: str, orientation: int
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"a{ending}"
+    stored = np.ascontiguousarray(STORED[orientation](ramp()))
+    Image.fromarray(stored).save(path, exif=exif, quality=95)
+    image, _ = read_picture(path)
+    assert image.ndim == 2
+    np.testing.assert_allclose(image.astype(int), ramp().astype(int), atol=25)
+
+
+@pytest.mark.parametrize("ending", [".webp", ".jfif", ".gif", ".pgm", ".JPE", ".Tiff", ".bmp"])
+def test_every_usual_ending_is_read(classes: Path, ending: str) -> None:
+    kinds = {".webp": "WEBP", ".gif": "GIF", ".pgm": "PPM", ".Tiff": "TIFF", ".bmp": "BMP"}
+    for index in range(5):
+        kind = kinds.get(ending, "JPEG")
+        Image.fromarray(noise()).save(classes / "normal" / f"more{index}{ending}", kind)
+    dataset = load_dataset(classes, image_size=16)
+    assert dataset.warnings == () and dataset.shape.channels == 1
+    assert total(classes) == 29
+
+
+def test_content_counts_where_endings_say_nothing(classes: Path, write_dicom: WriteDicom) -> None:
+    pixels = noise()
+    Image.fromarray(pixels).save(classes / "normal" / "no ending", "PNG")
+    Image.fromarray(pixels).save(classes / "normal" / "scan.0001", "PNG")
+    for name in ("1.3.6.1.4.1.14519.5.2.1", "a.IMA", "b.dicom"):
+        write_dicom(classes / "opacity" / name, pixels.astype(np.uint16))
+    assert total(classes) == 29
+
+
+def test_what_is_left_out_is_counted_and_said(classes: Path) -> None:
+    for index in range(3):
+        (classes / "normal" / f"{index}.heic").write_bytes(b"x" * 200)
+    (classes / "normal" / "volume.nii.gz").write_bytes(b"x" * 200)
+    (classes / "README.txt").write_text("about")
+    os.mkfifo(classes / "normal" / "control")
+    report = check(load_dataset(classes, image_size=16), near=False)
+    assert report.problems == (
+        "5 files were left out as they cannot be read: 3 × .heic, 1 × .gz, 1 × no regular file",
+    )
+    assert "1 file was left out: 1 × .txt" in report.notes
+    for path in (*classes.rglob("*.png"),):
+        path.unlink()
+    with pytest.raises(DataError, match=r"holds no image files .* 3 × .heic"):
+        load_dataset(classes)
+
+
+def test_leftovers_of_other_programs_are_passed_over(
+    classes: Path, write_dicom: WriteDicom
+) -> None:
+    for name in ("__MACOSX", "@eaDir"):
+        (classes / name / "normal").mkdir(parents=True)
+        Image.fromarray(noise()).save(classes / name / "normal" / "x.png")
+    write_dicom(classes / "DICOMDIR", noise().astype(np.uint16))
+    (classes / "normal" / "._0.png").write_bytes(b"\0\5\x16\7")
+    (classes / "normal" / "Thumbs.db").write_bytes(b"x")
+    dataset = load_dataset(classes, image_size=16)
+    assert dataset.class_names == ("normal", "opacity")
+    assert dataset.warnings == dataset.notes == ()
+    assert total(classes) == 24
+
+
+def write_tiff(path: Path, values: np.ndarray, photometric: int, order: str = "<") -> None:
+    bits = values.dtype.itemsize * 8
+    data = values.astype(values.dtype.newbyteorder(order)).tobytes()
+    height, width = values.shape
+    tags = ((256, 3, width), (257, 3, height), (258, 3, bits), (259, 3, 1), (262, 3, photometric))
+    tags += ((273, 4, 8), (277, 3, 1), (278, 3, height), (279, 4, len(data)))
+    out = struct.pack(f"{order}2sHI", b"II" if order == "<" else b"MM", 42, 8 + len(data)) + data
+    out += struct.pack(f"{order}H", len(tags))
+    for tag, kind, value in tags:
+        packed = (
+            struct.pack(f"{order}HH", value, 0) if kind == 3 else struct.pack(f"{order}I", value)
+        )
+        out += struct.pack(f"{order}HHI", tag, kind, 1) + packed
+    path.write_bytes(out + struct.pack(f"{order}I", 0))
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_white_is_zero_is_turned_round_at_any_depth(tmp_path: Path, kind: type, order: str) -> None:
+    top = np.iinfo(kind).max
+    values = (np.tile(np.linspace(0, 1, 32), (32, 1)) * top).astype(kind)
+    write_tiff(tmp_path / "white.tif", (top - values).astype(kind), 0, order)
+    write_tiff(tmp_path / "black.tif", values, 1, order)
+    if order == ">" and kind == np.uint16:  # Pillow knows no such files
+        with pytest.raises(DataError, match="cannot be read as an image"):
+            read_picture(tmp_path / "white.tif")
+        return
+    white, black = (read_picture(tmp_path / f"{n}.tif", "full")[0] for n in ("white", "black"))
+    np.testing.assert_array_equal(white, black)
+    np.testing.assert_allclose(white.astype(int), values / top * 255, atol=1)
+
+
+def test_transparent_parts_are_shown_on_black_and_said(classes: Path) -> None:
+    layers = np.full((16, 16, 4), 200, np.uint8)
+    layers[:, :8, 3] = 0
+    layers[:, 8:, 3] = 255
+    path = classes / "normal" / "clear.png"
+    Image.fromarray(layers).save(path)
+    image, _ = read_picture(path)
+    assert image[:, :8].max() == 0 and image[:, 8:].min() == 200
+    notes = load_dataset(classes, image_size=16, options={"channels": 1}).notes
+    assert any(
+        "1 of 25 images have transparent parts, shown on black (the first: normal/clear.png)"
+        in text
+        for text in notes
+    )
+    layers[..., 3] = 255
+    Image.fromarray(layers).save(path)
+    assert load_dataset(classes, image_size=16).notes == ()
+
+
+def test_eight_and_sixteen_bits_are_not_mixed_in_silence(classes: Path) -> None:
+    wide = (RNG.integers(0, 4096, (16, 16))).astype(np.uint16)
+    Image.fromarray(wide).save(classes / "normal" / "wide.png")
+    with pytest.raises(DataError, match=r"1 of 25 are of more bits \(normal/wide.png\).*window"):
+        load_dataset(classes, image_size=16)
+    full = load_dataset(classes, image_size=16, options={"window": "full"})
+    assert any(image.max() <= 16 for image in full.train.images) or len(full.train) < 25
+    for path in sorted(classes.rglob("?.png")) + sorted(classes.rglob("??.png")):
+        Image.fromarray(wide).save(path)
+    (note,) = load_dataset(classes, image_size=16).notes
+    assert "25 of 25 images have more than 8 bits" in note
+
+
+# DICOM
+
+
+def test_padding_takes_no_part_in_the_window(tmp_path: Path, write_dicom: WriteDicom) -> None:
+    values = RNG.integers(-100, 101, (40, 40)).astype(np.int16)
+    low, high = np.percentile(values[8:], (2, 98))
+    expected = np.clip((values[8:] - low) / (high - low), 0, 1) * 255
+    values[:8] = -3000
+    values[:4] = -3010
+    path = tmp_path / "a.dcm"
+    for kind in ("MONOCHROME2", "MONOCHROME1"):
+        for ends in ((-3010, -3000), (-3000, -3010), (62536, 62526)):  # SS written as US
+            write_dicom(path, values, bits=16, PhotometricInterpretation=kind)
+            dataset = dcmread(path)
+            for tag, end in zip((0x00280120, 0x00280121), ends, strict=True):
+                dataset.add_new(tag, "SS" if end < 0 else "US", end)
+            dataset.save_as(path)
+            image = read_picture(path)[0]
+            assert image[:8].max() == 0
+            shown = image[8:] if kind == "MONOCHROME2" else 255 - image[8:].astype(int)
+            np.testing.assert_allclose(shown, expected, atol=0.51)
+
+
+def test_an_image_of_padding_only_is_black(tmp_path: Path, write_dicom: WriteDicom) -> None:
+    values = np.full((16, 16), 7, np.uint16)
+    assert read_picture(write_dicom(tmp_path / "a.dcm", values, PixelPaddingValue=7))[0].max() == 0
+
+
+@pytest.mark.parametrize("empty", ["", None])
+def test_empty_transforms_count_as_absent(
+    tmp_path: Path, write_dicom: WriteDicom, empty: str | None
+) -> None:
+    values = RNG.integers(0, 4096, (30, 30)).astype(np.uint16)
+    plain = read_picture(write_dicom(tmp_path / "plain.dcm", values))[0]
+    path = write_dicom(tmp_path / "a.dcm", values)
+    dataset = dcmread(path)
+    for name in ("WindowCenter", "WindowWidth", "RescaleSlope", "RescaleIntercept"):
+        setattr(dataset, name, empty)
+    dataset.save_as(path)
+    np.testing.assert_array_equal(read_picture(path)[0], plain)
+
+
+@pytest.mark.parametrize("place", ["SharedFunctionalGroups", "PerFrameFunctionalGroups"])
+def test_windows_inside_functional_groups_are_used(
+    tmp_path: Path, write_dicom: WriteDicom, place: str
+) -> None:
+    values = RNG.integers(0, 4096, (30, 30)).astype(np.uint16)
+    transforms = {"RescaleSlope": 2, "RescaleIntercept": -1000}
+    window = {"WindowCenter": 900, "WindowWidth": 1500}
+    old = read_picture(write_dicom(tmp_path / "old.dcm", values, **transforms, **window))[0]
+    groups, voi, rescale = DicomDataset(), DicomDataset(), DicomDataset()
+    for item, elements in ((voi, window), (rescale, transforms)):
+        for name, value in elements.items():
+            setattr(item, name, value)
+    groups.FrameVOILUTSequence, groups.PixelValueTransformationSequence = [voi], [rescale]
+    new = write_dicom(tmp_path / "new.dcm", values, **{f"{place}Sequence": [groups]})
+    np.testing.assert_array_equal(read_picture(new)[0], old)
+
+
+@pytest.mark.parametrize("implicit", [True, False])
+def test_files_without_a_preamble_are_read(
+    tmp_path: Path, write_dicom: WriteDicom, implicit: bool
+) -> None:
+    values = RNG.integers(0, 4096, (30, 30)).astype(np.uint16)
+    path = write_dicom(tmp_path / "a.dcm", values)
+    expected = read_picture(path)[0]
+    dataset = dcmread(path)
+    bare = DicomDataset()
+    bare.update(dataset)
+    bare.save_as(tmp_path / "bare", implicit_vr=implicit, little_endian=True)
+    assert (tmp_path / "bare").read_bytes()[:2] == b"\x08\0"
+    np.testing.assert_array_equal(read_picture(tmp_path / "bare")[0], expected)
+    (tmp_path / "meta").write_bytes(path.read_bytes()[132:])
+    np.testing.assert_array_equal(read_picture(tmp_path / "meta")[0], expected)
+
+
+def test_deflated_files_are_read_within_a_limit(
+    tmp_path: Path, write_dicom: WriteDicom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = RNG.integers(0, 4096, (30, 30)).astype(np.uint16)
+    plain = write_dicom(tmp_path / "a.dcm", values)
+    dataset = dcmread(plain)
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    path = tmp_path / "deflated.dcm"
+    dataset.save_as(path)
+    np.testing.assert_array_equal(read_picture(path)[0], read_picture(plain)[0])
+    dataset.add_new(0x7FE10010, "OB", bytes(40 << 20))
+    dataset.save_as(path)
+    assert path.stat().st_size < 1 << 20
+    monkeypatch.setattr(dicom_file, "MAX_INFLATED", 8 << 20)
+    with pytest.raises(
+        DataError, match="is deflated and would unpack to more than 8,388,608 bytes"
+    ):
+        read_picture(path)
+
+
+@pytest.mark.parametrize(
+    ("tags", "message"),
+    [
+        ({"Rows": 0}, "cannot be decoded"),
+        ({"RescaleSlope": 0}, "rescale slope is 0"),
+        ({"WindowCenter": "1e400", "WindowWidth": 3}, "centre inf|window is unusable"),
+        ({"PixelRepresentation": 9}, "cannot be"),
+    ],
+)
+def test_unusable_headers_are_one_sentence(
+    tmp_path: Path, write_dicom: WriteDicom, tags: dict[str, object], message: str
+) -> None:
+    path = write_dicom(tmp_path / "a.dcm", noise().astype(np.uint16), **tags)
+    with pytest.raises(DataError, match=message):
+        read_picture(path)
+
+
+# Limits
+
+
+def test_one_damaged_file_among_good_ones_is_named(classes: Path) -> None:
+    odd = classes / "normal" / "odd.npy"
+    contents = {
+        "zip": b"PK\x03\x04" + bytes(60),
+        "header": b"\x93NUMPY\x01\x00\x10\x00((((((((((((((( ",
+        "shape": _npy("(99999999999999999999,)"),
+        "large": _npy("(40000, 40000)"),
+    }
+    for content in contents.values():
+        odd.write_bytes(content)
+        with pytest.raises(DataError, match=r"1 of 25 images cannot be used:\n  - normal/odd\.npy"):
+            load_dataset(classes, image_size=16)
+
+
+def _npy(shape: str) -> bytes:
+    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+
+
+@pytest.mark.parametrize(("mode", "needed"), [("F", 12.96), ("RGBA", 19.44), ("CMYK", 19.44)])
+def test_images_that_need_too_much_memory_are_refused_before_decoding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, needed: float
+) -> None:
+    path = tmp_path / "a.tif"
+    Image.new(mode, (900, 900)).save(path, compression="tiff_deflate")
+    read_picture(path)
+    monkeypatch.setattr(picture, "MAX_BYTES", 10_000_000)
+    monkeypatch.setattr(Image.Image, "load", lambda _: pytest.fail("decoded"))
+    with pytest.raises(DataError, match=f"needs {needed:.0f} MB of memory to decode, more than"):
+        read_picture(path)
+
+
+def test_large_files_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Little:
+        available = 64 << 20
+
+    monkeypatch.setattr("psutil.virtual_memory", lambda: Little)
+    turns = Turns(workers=4)  # 8 MiB each
+    with turns.take(9 << 20), turns.take(9 << 20):  # the same thread may go on
+        assert not _free_for_others(turns)
+    with turns.take(7 << 20):
+        assert _free_for_others(turns)
+
+
+def _free_for_others(turns: Turns) -> bool:
+    from concurrent.futures import ThreadPoolExecutor
+
+    def attempt() -> bool:
+        acquired = turns._lock.acquire(blocking=False)
+        if acquired:
+            turns._lock.release()
+        return acquired
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(attempt).result()
+
+
+def test_pipes_and_folders_are_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "p.png")
+    for path in (tmp_path / "p.png", tmp_path):
+        with pytest.raises(DataError, match="not a file"), opened(path):
+            pass
+    with pytest.raises(DataError, match="neither a folder nor"):
+        os.mkfifo(tmp_path / "p.npz")
+        load_dataset(tmp_path / "p.npz")
+
+
+def test_only_formats_that_pillow_reads_itself_are_opened(tmp_path: Path) -> None:
+    """EPS, for one, would run Ghostscript."""
+    path = tmp_path / "a.png"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
+    with pytest.raises(DataError, match="cannot be read as an image"):
+        read_picture(path)
+    assert "EPS" not in picture._FORMATS
+
+
+def test_a_png_that_unpacks_to_more_than_it_says_is_refused(tmp_path: Path) -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", 8, 8, 8, 0, 0, 0, 0)
+    text = b"a\0\0" + zlib.compress(bytes(80 << 20), 1)
+    out = BytesIO()
+    out.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"zTXt", text))
+    out.write(chunk(b"IDAT", zlib.compress(bytes(72))) + chunk(b"IEND", b""))
+    path = tmp_path / "a.png"
+    path.write_bytes(out.getvalue())
+    with pytest.raises(DataError, match="cannot be read as an image"):
+        read_picture(path)

@@ -1,0 +1,333 @@
+"""What every form of the objectives and every sampler must keep to, whichever are registered."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from search_pool import made_up_pool
+
+from ensgan.errors import DataError, InputError
+from ensgan.metrics import pair_precision, score_pool
+from ensgan.search import (
+    FORMS,
+    RULES,
+    SAMPLERS,
+    Evaluator,
+    FormInputs,
+    ObjectiveForm,
+    ObjectiveTables,
+    Ratio,
+    ScoredFeatures,
+    bootstrap,
+    find_form,
+    hypervolume,
+    optimise_weights,
+    pareto_front,
+    rescore,
+    search,
+    select,
+)
+from ensgan.search.forms.paper import tables_from_scores
+from ensgan.types import Front, FrontPoint, Objective, PoolScores, harmonic_mean
+
+MEMBERS = 8
+FORM_NAMES = FORMS.names()
+# Trials after which a sampler must have tried every ensemble of a pool of eight, if it promises so.
+EXACT = {"pareto-local": None, "exhaustive": None, "ensemble": 400}
+
+
+def inputs(seed: int = 0, members: int = MEMBERS) -> FormInputs:
+    """A small pool with its features; some members are denser than the real data."""
+    random = np.random.default_rng(seed)
+    real = random.normal(size=(40, 3)) * (3.0, 2.0, 1.0)
+    fakes = [
+        random.normal(size=(int(random.integers(22, 34)), 3)) * random.uniform(0.2, 2.5, 3)
+        + random.normal(size=3) * 0.7
+        for _ in range(members)
+    ]
+    names = [f"G{i // 3}@{1000 * (i % 3 + 1)}" for i in range(members)]
+    scores = score_pool(real, fakes, names)
+    features = ScoredFeatures(
+        lambda: real,
+        [lambda fake=fake: fake for fake in fakes],
+        lambda: pair_precision(real, fakes, scores.names),
+    )
+    return FormInputs(scores, features=features)
+
+
+@pytest.fixture(scope="module")
+def pool() -> FormInputs:
+    made = inputs()
+    assert (made.scores.density > 1).any() and (made.scores.density < 1).any()
+    return made
+
+
+def every_subset(members: int = MEMBERS) -> np.ndarray:
+    codes = np.arange(1 << members)
+    subsets = (codes[:, None] >> np.arange(members) & 1).astype(bool)
+    return subsets[subsets.sum(axis=1) >= 2]
+
+
+@pytest.mark.parametrize("name", FORM_NAMES)
+@pytest.mark.parametrize("sampler", SAMPLERS.names())
+def test_every_sampler_searches_every_form(pool: FormInputs, sampler: str, name: str) -> None:
+    """Its front is free of domination, its values are exact, its hypervolume is that of them."""
+    tables = find_form(name).tables(pool)
+    evaluator = Evaluator(tables)
+    trials = EXACT.get(sampler, 10 if sampler == "gp" else 60)
+    front = search(pool.scores, sampler=sampler, objectives=tables, trials=trials, seed=1)
+    found = np.array([(point.first, point.second) for point in front])
+    members = [evaluator.indices(point.members) for point in front]
+    fresh = evaluator(evaluator.subsets(members))
+    np.testing.assert_allclose(found, np.column_stack((fresh.first, fresh.second)), atol=1e-12)
+    assert front.hypervolume == pytest.approx(hypervolume(found), abs=1e-12)
+    assert len(pareto_front(found)) == len(found)
+    assert front.form == name
+    assert front.axes[0].maximise and not front.axes[1].maximise
+    assert Front.from_json(front.to_json()) == front
+    if sampler in EXACT:
+        every = evaluator(every_subset())
+        values = np.column_stack((every.first, every.second))
+        np.testing.assert_allclose(found, values[pareto_front(values)], atol=1e-12)
+
+
+@pytest.mark.parametrize("name", FORM_NAMES)
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10**6), size=st.integers(1, MEMBERS - 1))
+def test_moves_equal_the_definition(name: str, seed: int, size: int) -> None:
+    """Every addition, removal and swap, against a fresh evaluation of the subset it leads to."""
+    evaluator = Evaluator(find_form(name).tables(inputs(seed % 5)))
+    random = np.random.default_rng(seed)
+    members = random.choice(MEMBERS, size, replace=False).tolist()
+    removed = random.permutation(members)[: int(random.integers(0, size + 1))]
+    near = evaluator.moves(members, removed=removed)
+    shape = near.values.first.shape
+    assert shape == (len(removed) + 1, MEMBERS - size + 1)
+    fresh = evaluator(evaluator.subsets(near.subset(i, j) for i, j in np.ndindex(*shape)))
+    for field in ("first", "second", "mean", "coverage"):
+        np.testing.assert_allclose(
+            getattr(near.values, field).ravel(), getattr(fresh, field), rtol=0, atol=1e-12
+        )
+
+
+@pytest.mark.parametrize("name", [form.name for form in FORMS if not form.needs_features])
+@pytest.mark.parametrize("sampler", ["exhaustive", "pareto-local"])
+def test_bounds_and_constraints_lose_nothing(name: str, sampler: str) -> None:
+    """A larger pool with constraints: exhaustive search prunes, and misses no ensemble."""
+    scores = made_up_pool(3, members=15)
+    front = search(
+        scores, sampler=sampler, objectives=name, max_size=4, include=["GAN0@20000"], max_per_gan=2
+    )
+    evaluator = Evaluator(scores, objectives=name)
+    subsets = every_subset(15)
+    gan = np.arange(15) % 4
+    fits = (subsets.sum(axis=1) <= 4) & subsets[:, 0]
+    for number in range(4):
+        fits &= subsets[:, gan == number].sum(axis=1) <= 2
+    values = evaluator(subsets[fits])
+    best = hypervolume(np.column_stack((values.first, values.second)))
+    assert front.hypervolume == pytest.approx(best, abs=1e-12)
+
+
+def crowded_pool() -> PoolScores:
+    """Members 0 and 1 crowd the middle: density 1.7, coverage .6; the others are honest."""
+    scores = made_up_pool(1, members=6, points=100)
+    covered = np.zeros((6, 100), bool)
+    reaches = ((0, 60), (0, 60), (10, 80), (15, 85), (5, 85), (20, 70))
+    for member, (start, reach) in enumerate(reaches):
+        covered[member, start : start + reach] = True
+    return replace(
+        scores,
+        density=np.array([1.7, 1.7, 0.8, 0.82, 0.78, 0.8]),
+        coverage=covered.mean(axis=1),
+        masks=np.packbits(covered, axis=1),
+        counts=np.full(6, 50),
+    )
+
+
+def test_capped_density_counts_for_at_most_one_in_every_member() -> None:
+    scores = crowded_pool()
+    capped, paper = Evaluator(scores, objectives="capped"), Evaluator(scores)
+    subsets = every_subset(6)
+    values, published = capped(subsets), paper(subsets)
+    for row, subset in enumerate(subsets):
+        density = np.minimum(scores.density[subset], 1.0).mean()
+        expected = float(harmonic_mean(density, published.coverage[row]))
+        assert values.first[row] == pytest.approx(expected, abs=1e-12)
+    np.testing.assert_array_equal(values.second, published.second)
+    point = next(p for p in search(scores, objectives="capped") if scores.names[0] in p.members)
+    members = capped.indices(point.members)
+    assert point.density == pytest.approx(scores.density[list(members)].mean())
+    assert dict(point.measures)["capped_density"] < point.density
+    assert point.intra_d == point.first == capped.evaluate(members)[0]
+
+
+def test_crowding_no_longer_pays_under_the_capped_form() -> None:
+    """The paper's form prefers two members that crowd the middle to two honest ones."""
+    scores = crowded_pool()
+    crowded, honest = (0, 1), (2, 3)
+    for form, crowding_wins in (("paper", True), ("capped", False)):
+        evaluator = Evaluator(scores, objectives=form)
+        first = [evaluator.evaluate(pair)[0] for pair in (crowded, honest)]
+        assert (first[0] > first[1]) == crowding_wins
+
+
+def test_below_one_capped_and_paper_are_the_same() -> None:
+    scores = made_up_pool(2)
+    scores = replace(scores, density=np.minimum(scores.density, 0.99))
+    plain, capped = search(scores), search(scores, objectives="capped")
+    assert [p.members for p in plain] == [p.members for p in capped]
+    assert [p.first for p in plain] == [p.first for p in capped]
+    assert plain.pool == capped.pool
+
+
+def test_a_capped_front_is_resampled_rescored_and_weighted_in_its_own_form() -> None:
+    scores = crowded_pool()
+    front = search(scores, objectives="capped", inter="directed")
+    assert front.objectives == ("intra_d:max:capped", "inter_d:min:directed")
+    again = rescore(front, scores)
+    assert [p.first for p in again] == pytest.approx([p.first for p in front])
+    assert [p.measures for p in again] == [p.measures for p in front]
+    sure = bootstrap(front, scores, rounds=100, searches=2)
+    for point, interval in zip(front, sure.first, strict=True):
+        assert interval.low <= point.first <= interval.high
+    evaluator = Evaluator(scores, inter="directed", objectives="capped")
+    weighted = optimise_weights(evaluator, front.points[0], floor=0.5)
+    assert weighted.first >= front.points[0].first
+
+
+def test_the_former_name_is_read() -> None:
+    assert find_form("density-coverage").name == "paper"
+    front = search(made_up_pool(0), objectives="density-coverage")
+    assert front.points == search(made_up_pool(0), objectives="paper").points
+    assert front.form == "paper" and front.objectives[0] == "intra_d:max"
+    older = front.to_json()
+    assert Front.from_json(older).form == "paper"
+
+
+def test_older_fronts_of_other_forms_load() -> None:
+    """They called any first objective intra_d, and precision and recall density and coverage."""
+    value = {
+        "objectives": ["precision_recall:max", "precision_recall_between:min"],
+        "sampler": "x", "seed": 0, "trials": 1, "distinct": 1, "seconds": 0.1, "hypervolume": 0.1,
+        "points": [
+            {
+                "members": ["A@1", "B@1"], "intra_d": 0.5, "inter_d": 0.2, "density": 0.4,
+                "coverage": 0.6, "measures": {"precision": 0.4, "recall": 0.6},
+            }
+        ],
+    }  # fmt: skip
+    front = Front.from_json(value)
+    point = front.points[0]
+    assert (front.form, point.first, point.second) == ("precision-recall", 0.5, 0.2)
+    assert point.density is None and point.coverage is None
+    with pytest.raises(DataError, match="not intra_d"):
+        _ = point.intra_d
+    assert list(front.cells(point)) == [
+        "precision-recall",
+        "mutual precision",
+        "precision",
+        "recall",
+    ]
+    assert Front.from_json(front.to_json()) == front
+
+
+NEAREST = ObjectiveForm(
+    "worst-member",
+    "density of the worst member; overlap",
+    (Objective("worst", "worst density"), Objective("overlap", "overlap", maximise=False)),
+    lambda given: replace(
+        tables_from_scores(given.scores),
+        axes=NEAREST.axes,
+        form=NEAREST.name,
+        whole=_worst(given.scores),
+        describe=lambda found: {"coverage": found.coverage},
+    ),
+    ratio=None,
+)
+
+
+def _worst(scores: PoolScores) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda subsets: np.where(subsets, scores.density, 0.0).min(
+        axis=1, where=subsets, initial=9.0
+    )
+
+
+@pytest.fixture
+def foreign_form() -> object:
+    """A form from outside: one value, registered."""
+    FORMS.register(NEAREST)
+    yield NEAREST
+    FORMS.forget([NEAREST.name])
+
+
+@pytest.mark.usefixtures("foreign_form")
+@pytest.mark.parametrize("sampler", ["pareto-local", "exhaustive", "ensemble", "pymoo"])
+def test_a_new_form_is_one_value(sampler: str) -> None:
+    scores = made_up_pool(4, members=9)
+    front = search(scores, sampler=sampler, objectives="worst-member", trials=600)
+    for point in front:
+        rows = [scores.names.index(name) for name in point.members]
+        assert point.first == scores.density[rows].min()
+    assert [axis.name for axis in front.axes] == ["worst density", "overlap"]
+    again = Front.from_json(front.to_json())
+    assert again == front and again.form == "worst-member" and again.axes == front.axes
+    assert "worst density" in select(again, "knee").reason
+    with pytest.raises(InputError, match="means nothing for objectives 'worst-member'"):
+        select(front, "ratio")
+
+
+def test_the_form_in_the_docs_is_searched_as_it_says() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "search.md").read_text()
+    (block,) = (b for b in re.findall(r"```python\n(.*?)```", page, re.S) if "ObjectiveForm" in b)
+    names: dict[str, Any] = {}
+    exec(block, names)
+    FORMS.register(names["REACH"])
+    try:
+        scores = made_up_pool(4, members=9)
+        front = search(scores, sampler="exhaustive", objectives="reach", max_size=4)
+        assert front.axes[0].name == "coverage" and front.form == "reach"
+        covered = np.unpackbits(scores.masks, axis=1)[:, : scores.n_real]
+        for point in front:
+            rows = [scores.names.index(name) for name in point.members]
+            assert point.first == pytest.approx(covered[rows].any(axis=0).mean(), abs=1e-12)
+    finally:
+        FORMS.forget(["reach"])
+
+
+@pytest.mark.parametrize("form", list(FORMS), ids=FORM_NAMES)
+def test_forms_say_what_they_are(form: ObjectiveForm, pool: FormInputs) -> None:
+    tables = form.tables(pool)
+    assert isinstance(tables, ObjectiveTables) and tables.form == form.name
+    assert [axis.key for axis in tables.axes] == [axis.key for axis in form.axes]
+    assert form.help and all(axis.name for axis in form.axes)
+    point = Evaluator(tables).front_points([(0, 1)])[0]
+    known = {"first", "second", *dict(point.measures)}
+    assert isinstance(form.ratio, Ratio) and {form.ratio.above, form.ratio.below} <= known
+    if form.needs_features:
+        with pytest.raises(InputError, match="need the features"):
+            form.tables(FormInputs(pool.scores))
+
+
+def test_every_rule_picks_a_point_or_says_what_it_needs() -> None:
+    front = search(made_up_pool(0))
+    for rule in RULES:
+        written = f"{rule.name}:5" if rule.takes_argument else rule.name
+        validation = range(len(front)) if rule.needs_validation else None
+        chosen = select(front, written, validation_scores=validation)
+        assert chosen.point in front.points and chosen.reason.startswith(written)
+
+
+def test_points_that_hold_no_intra_d_say_so() -> None:
+    point = FrontPoint(("A@1", "B@1"), 0.5, 0.2, keys=("frechet", "frechet_between"))
+    with pytest.raises(DataError, match="frechet and frechet_between, not inter_d"):
+        _ = point.inter_d
+    assert point.to_json() == {"members": ["A@1", "B@1"], "first": 0.5, "second": 0.2}

@@ -1,0 +1,54 @@
+"""Foreign text shown to people: terminals, spreadsheets, addresses."""
+
+from __future__ import annotations
+
+import pytest
+
+from ensgan.text import hide_credentials, printable, spreadsheet_cell
+
+
+def test_no_terminal_obeys_what_is_printed() -> None:
+    evil = "a\x1b]0;PWNED\x1b\\\x1b[2Jb\x9b\u202egpj.exe\x07\r\ud800"
+    shown = printable(evil)
+    assert shown.isprintable() and "\\x1b]0;PWNED" in shown and "\\x202e" in shown
+    assert shown.encode()
+    kept = "Größe\t„ü“ 1\n2 🩻"
+    assert printable(kept) == kept
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://u:SECRET@127.0.0.1:9",
+        "http://SECRET@host/x",
+        "https://u:SEC@RET@host",
+        "http://127.0.0.1:9?token=SECRET",
+        "postgresql+psycopg2://u:SECRET@h/d?password=SECRET",
+    ],
+)
+def test_credentials_in_addresses_are_hidden(address: str) -> None:
+    shown = hide_credentials(f"MLflow at {address} failed: '{address}', ({address})")
+    assert "SECRET" not in shown and "SEC@" not in shown and "RET" not in shown
+    assert shown.startswith("MLflow at ") and "failed: '" in shown and shown.count("***") >= 3
+
+
+def test_pieces_of_an_address_are_hidden_too() -> None:
+    """What urllib3 says of a host that does not answer."""
+    message = "HTTPConnectionPool(host='h', port=9): with url: /?token=SECRET/api (u:SEC%40RET)"
+    shown = hide_credentials(message, "http://h:9?token=SECRET")
+    shown = hide_credentials(shown, "http://u:SEC%40RET@h")
+    assert "SEC" not in shown and "port=9" in shown
+
+
+@pytest.mark.parametrize(
+    "text", ["a@b", "SNGAN@300", "sqlite:////runs/mlflow.db", "http://h:1/#/x", "why? so = x"]
+)
+def test_other_text_stays(text: str) -> None:
+    assert hide_credentials(text) == text
+
+
+def test_no_spreadsheet_runs_a_cell() -> None:
+    for formula in ("=HYPERLINK(1)", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"):
+        assert spreadsheet_cell(formula) == f"'{formula}"
+    for plain in ("normal", "a=b", "", 3, -0.5, None):
+        assert spreadsheet_cell(plain) == plain
