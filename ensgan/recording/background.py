@@ -105,6 +105,7 @@ class BackgroundRecorder:
             if whole is not None:  # without opening the store, which takes seconds
                 return whole
             self._store.prepare()
+            self._opened.set()
             self._recording = recording
         return self._recording.bring_up_to_date()
 

@@ -105,7 +105,7 @@ class Manifest(Record):
     steps: dict[str, int]
     dataset: DatasetRecord
     versions: dict[str, str] = Field(default_factory=dict)
-    members: dict[str, MemberResult] = Field(default_factory=dict)
+    members: dict[str, MemberResult]
     failed: dict[str, str] = Field(default_factory=dict)
     losses: dict[str, Losses] = Field(default_factory=dict)
     stages: dict[str, float] = Field(default_factory=dict)
@@ -201,7 +201,7 @@ def _from_schema_1(tree: dict[str, Any]) -> dict[str, Any]:
         if name in tree:
             # All of these lie one folder deep: search/front-….json.
             tree[name] = str(PurePosixPath(*PurePosixPath(tree[name]).parts[-2:]))
-    members = tree.get("members", {})
+    members = tree.get("members")
     if isinstance(members, dict):
         tree["members"] = {name: relative_member(value) for name, value in members.items()}
     return tree

@@ -136,6 +136,7 @@ def _new_manifest(resolved: Resolved) -> Manifest:
         + len(resolved.spec.members),
         gans=tuple(row.name for row in resolved.gans),
         external=tuple(member.name for member in resolved.spec.members),
+        members={},
         steps={
             row.name: settings.steps
             for row, settings in zip(resolved.gans, resolved.settings, strict=True)
