@@ -29,6 +29,8 @@ FULL_BYTES = 1 << 16
 """A disk with less room is full: some file systems keep a few blocks back."""
 LARGEST_JSON: Final = 128 << 20
 """Bytes of a JSON file that is read."""
+LARGEST_TEXT: Final = 16 << 20
+"""Bytes of a text written by hand that is read."""
 # What NumPy and zipfile raise for damaged files: a header is parsed as Python text, may promise an
 # array that no memory holds, and an archive may ask for a method or a password.
 DAMAGED = (
@@ -130,9 +132,8 @@ def read_bytes(path: Path, limit: int) -> bytes:
         DataError: the file is missing, cannot be read, is no plain file (a device or a pipe may
             never end), or is larger.
     """
+    require_file(path)
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise DataError(f"{path} is no plain file: name a file")
         with path.open("rb") as stream:
             content = stream.read(limit + 1)
     except FileNotFoundError as error:
@@ -142,6 +143,18 @@ def read_bytes(path: Path, limit: int) -> bytes:
     if len(content) > limit:
         raise DataError(f"{path} has more than the {limit} bytes that are read of such a file")
     return content
+
+
+def read_text(path: Path, limit: int = LARGEST_TEXT) -> str:
+    """The text of a plain UTF-8 file (with or without a byte order mark).
+
+    Raises:
+        DataError: as for :func:`read_bytes`, or the file is not UTF-8.
+    """
+    try:
+        return read_bytes(path, limit).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text: save it as UTF-8 ({error})") from error
 
 
 def read_json(path: Path, limit: int = LARGEST_JSON) -> Any:

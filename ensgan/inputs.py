@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,11 +10,9 @@ from typing import Literal, TypeAlias
 from zipfile import ZipInfo
 
 from ensgan.errors import DataError
+from ensgan.text import printable
 
 Kind: TypeAlias = Literal["file", "folder", "special", "absent"]
-
-MAX_TEXT = 16 << 20
-"""Most bytes of a text file written by hand (sweep files, lists of images)."""
 
 _LISTED = 20  # problems of a list that are named
 # Deflate reaches 1:1032; images, features and scores stay far below 1:100.
@@ -48,27 +45,7 @@ def require_file(path: Path) -> None:
     if found == "absent":
         raise DataError(f"no such file: {path}")
     what = "a folder" if found == "folder" else "a pipe, a socket or a device"
-    raise DataError(f"{path} is {what}, but a file is needed")
-
-
-def read_text(path: Path, limit: int = MAX_TEXT) -> str:
-    """The text of a UTF-8 file (with or without a byte order mark) of at most ``limit`` bytes.
-
-    Raises:
-        DataError: no regular file, too long, unreadable, or not UTF-8.
-    """
-    require_file(path)
-    try:
-        with path.open("rb") as stream:
-            content = stream.read(limit + 1)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-    if len(content) > limit:
-        raise DataError(f"{path} is longer than {limit:,} bytes: is it the right file?")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text: save it as UTF-8 ({error})") from error
+    raise DataError(f"{path} is no plain file but {what}: name a file")
 
 
 def require_expansion(path: Path, members: Iterable[ZipInfo]) -> None:
@@ -141,9 +118,4 @@ def refuse(headline: str, problems: Sequence[str]) -> None:
 
 def relative(path: Path, root: Path) -> str:
     """``path`` as seen from ``root``, for messages and keys."""
-    return printable(path.relative_to(root) if path.is_relative_to(root) else path.name)
-
-
-def printable(text: str | os.PathLike[str]) -> str:
-    """A name from the file system as UTF-8 text; bytes that are none become ``\\xNN``."""
-    return os.fsencode(text).decode("utf-8", "backslashreplace")
+    return printable(str(path.relative_to(root) if path.is_relative_to(root) else path.name))

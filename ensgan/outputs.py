@@ -5,13 +5,13 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
-import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ensgan.errors import InputError, StoreError
+from ensgan.inputs import kind
 
 
 def claim_output(
@@ -41,6 +41,7 @@ def claim_output(
     if path.is_dir():
         raise InputError(f"cannot write {path}: it is a folder; name a file in it")
     _refuse_special(path)
+    inputs = list(inputs)
     for other, what in (*_named(inputs, "read"), *_named(outputs, "written")):
         if is_same(path, other):
             raise InputError(
@@ -127,9 +128,8 @@ def _named(paths: Iterable[Path | None], what: str) -> list[tuple[Path, str]]:
 
 def _refuse_special(path: Path) -> None:
     """Refuse devices, pipes and sockets: a rename would put a plain file in their place."""
-    with suppress(OSError):
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise InputError(f"cannot write {path}: it is no plain file; name another one")
+    if kind(path) == "special":
+        raise InputError(f"cannot write {path}: it is no plain file; name another one")
 
 
 def _refuse_unwritable(path: Path) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from ensgan.errors import DataError
-from ensgan.files import map_array, read_npz
-from ensgan.inputs import explained, kind, printable, read_text, require_file, require_memory
+from ensgan.files import map_array, read_npz, read_text
+from ensgan.inputs import explained, kind, require_file, require_memory
 
 
 def test_kinds_of_paths(tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ def test_pipes_and_devices_are_not_waited_for(tmp_path: Path) -> None:
     start = time.monotonic()
     for path in (tmp_path / "p.npz", Path("/dev/zero")):
         for reader in (require_file, read_npz, map_array, read_text):
-            with pytest.raises(DataError, match="is a pipe, a socket or a device"):
+            with pytest.raises(DataError, match="is no plain file"):
                 reader(path)
     assert time.monotonic() - start < 1
 
@@ -68,10 +68,8 @@ def test_memory_and_text(tmp_path: Path) -> None:
         require_memory(1e18, "a lot")
     (tmp_path / "t").write_bytes(b"\xef\xbb\xbfa\n")
     assert read_text(tmp_path / "t") == "a\n"
-    with pytest.raises(DataError, match="is longer than 2 bytes"):
+    with pytest.raises(DataError, match="has more than the 2 bytes"):
         read_text(tmp_path / "t", 2)
-    assert printable(os.fsdecode(b"l\xe4sion")) == "l\\xe4sion"
-    assert printable("läsion") == "läsion"
 
 
 def test_whatever_a_parser_raises_is_one_sentence() -> None:

@@ -17,6 +17,7 @@ from ensgan.cli.pool_images import (
     read_images,
 )
 from ensgan.cli.run_tables import description, lines
+from ensgan.cli.select import RULE_HELP
 
 
 def bundle(
@@ -24,9 +25,7 @@ def bundle(
     pool: Annotated[Path, typer.Argument(help="The pool of images that was scored.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the ensemble.")],
     scores: Annotated[Path, typer.Option(help="scores.npz of the pool.")] = Path("scores.npz"),
-    rule: Annotated[
-        str, typer.Option(help="knee, ratio, utopia, max-intra, min-inter or max-size:K")
-    ] = "knee",
+    rule: Annotated[str, typer.Option(help=RULE_HELP)] = "knee",
     data: DataOption = None,
     data_dir: DataDirOption = None,
     image_size: SizeOption = None,

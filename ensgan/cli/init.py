@@ -42,10 +42,11 @@ def init(
     from ensgan.config import parse_spec
     from ensgan.data import check, load_dataset
     from ensgan.files import write_bytes
-    from ensgan.inputs import printable
     from ensgan.sweep.sweep_file import known_names
+    from ensgan.text import printable
 
-    check_output(output)
+    # A sweep file may lie among the data; anything else there is data.
+    check_output(output, inputs=(Path(data), data_dir), is_ours=_is_sweep_file)
     _require_new(output, force)
     options = parse_options(option or [])
     if accept_checksum is not None:
@@ -67,7 +68,7 @@ def init(
     _require_new(path, force)
     write_bytes(path, text.encode())
     value = {
-        "path": printable(path),
+        "path": printable(str(path)),
         "spec": to_tree(choices),
         "reasons": {choice.key: choice.reason for choice in choices if choice.reason},
         "problems": list(report.problems),
@@ -76,14 +77,15 @@ def init(
     emit(value, as_json=json, table=lambda: _shown(path, text, report.problems, report.notes))
 
 
+def _is_sweep_file(path: Path) -> bool:
+    return path.suffix in (".yaml", ".yml")
+
+
 def _require_new(path: Path | None, force: bool) -> None:
     from ensgan.errors import InputError
     from ensgan.inputs import kind
 
-    found = "absent" if path is None else kind(path)
-    if found == "special":
-        raise InputError(f"cannot write {path}: it is a pipe, a socket or a device; name a file")
-    if found != "absent" and not force:
+    if path is not None and kind(path) != "absent" and not force:
         raise InputError(f"{path} exists: name another file with -o, or overwrite it with --force")
 
 
@@ -98,15 +100,16 @@ def locate(
     from ensgan.data import names
     from ensgan.data.medmnist import parse_file_name, refuse_volumes
     from ensgan.errors import DataError, unknown_name
-    from ensgan.inputs import kind, printable
+    from ensgan.inputs import kind
+    from ensgan.text import printable
 
     if data in names():
         folder = None if data_dir is None else str(data_dir)
         return {"name": data, "data_dir": folder, "options": options}
     path = Path(data).expanduser()
     found = kind(path)
-    if found != "absent" and printable(path.resolve()) != str(path.resolve()):
-        raise DataError(f"{printable(path.resolve())} is not a UTF-8 name: rename it")
+    if found != "absent" and printable(str(path.resolve())) != str(path.resolve()):
+        raise DataError(f"{path.resolve()} is not a UTF-8 name: rename it")
     if found == "folder":
         name = "aiforcovid" if _has_prognosis_table(path) else "folder"
         return {"name": name, "data_dir": str(path.resolve()), "options": options}
@@ -159,9 +162,9 @@ def _shown(
 
     from rich.text import Text
 
-    from ensgan.inputs import printable
+    from ensgan.text import printable
 
-    name = shlex.quote(printable(path))
+    name = shlex.quote(printable(str(path)))
     said = [f"problem: {problem}" for problem in problems] + [f"note: {note}" for note in notes]
     steps = [
         f"wrote {name}; next:",

@@ -74,19 +74,25 @@ def warn(message: str) -> None:
     _messages.print(f"warning: {message}", style="yellow", soft_wrap=True)
 
 
-def check_output(*paths: Path | None, inputs: Iterable[Path | None] = ()) -> None:
+def check_output(
+    *paths: Path | None,
+    inputs: Iterable[Path | None] = (),
+    is_ours: Callable[[Path], bool] | None = None,
+) -> None:
     """Refuse, before any work, outputs that would destroy something; see :func:`claim_output`.
 
     Args:
         paths: every file that the command writes; None for those not asked for.
         inputs: every file and folder that it reads.
+        is_ours: see :func:`claim_output`.
 
     Raises:
         InputError: one of them cannot be written, is read, or is named twice.
     """
+    inputs = list(inputs)
     for place, path in enumerate(paths):
         if path is not None:
-            claim_output(path, inputs=inputs, outputs=paths[:place])
+            claim_output(path, inputs=inputs, outputs=paths[:place], is_ours=is_ours)
 
 
 class _RateColumn(ProgressColumn):

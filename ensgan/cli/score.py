@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, TypeAlias
+from zipfile import BadZipFile, ZipFile
 
 import typer
 
@@ -131,7 +132,7 @@ def score(
     """
     _check("form of Inter-d", inter, ("symmetric", "directed"))
     _check("way to score classes", classes, ("joint", "per-class"))
-    check_output(output)
+    check_output(output, inputs=(features, weights, held_out), is_ours=_holds_scores)
     start = time.perf_counter()
     checkpoint = _checkpoint(output, fresh=fresh)
     how = _How(k, backend, round(memory * 2**30), resamples, extend, frechet, checkpoint)
@@ -241,3 +242,12 @@ def _remove(checkpoint: Path) -> None:
             file.unlink()
     if checkpoint.is_dir() and not any(checkpoint.iterdir()):
         checkpoint.rmdir()
+
+
+def _holds_scores(path: Path) -> bool:
+    """Whether a file is one that this command wrote: a table of all pairs is in it."""
+    try:
+        with ZipFile(path) as archive:
+            return {"names.npy", "directed.npy"} <= set(archive.namelist())
+    except (OSError, BadZipFile):
+        return False

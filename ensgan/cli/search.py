@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -98,8 +98,9 @@ def search(
 
     Example: ensgan search scores.npz --sampler pareto-local --seconds 2 --seed 0 -o front.json
     """
-    check_pictures(plot or (), heat_map)
-    check_output(output, record)
+    inputs = (scores, costs, features)
+    check_pictures(plot or (), heat_map, inputs)
+    check_output(output, record, *(plot or ()), heat_map, inputs=inputs)
     pool, prices = PoolScores.load(scores), read_costs(costs)
     limit = _make_budget(budget, prices, third)
     tables = _make_tables(objectives, inter, pool, features, components)
@@ -208,14 +209,16 @@ def _front_table(front: Front) -> Table:
     return table
 
 
-def check_pictures(plots: Sequence[Path], heat_map: Path | None) -> None:
+def check_pictures(
+    plots: Sequence[Path], heat_map: Path | None, inputs: Iterable[Path | None] = ()
+) -> None:
     """Refuse, before any work, a picture of a kind that cannot be made."""
     for path in plots:
         if path.suffix.lower() not in _PLOTS:
             raise InputError(f"--plot {path}: name a .html (interactive) or a .png file")
     if heat_map is not None and heat_map.suffix.lower() != ".png":
         raise InputError(f"--heat-map {heat_map}: name a .png file")
-    check_output(*plots, heat_map)
+    check_output(*plots, heat_map, inputs=inputs)
 
 
 def write_pictures(

@@ -25,12 +25,14 @@ from ensgan.search import (
 from ensgan.search import select as choose
 from ensgan.types import Front, FrontPoint, PoolScores, Selection
 
+RULE_HELP = " or ".join(rule.written for rule in RULES if not rule.needs_validation)
+
 
 def select(
     front: Annotated[Path, typer.Argument(help="front.json, as 'ensgan search' writes it")],
     rule: Annotated[
         str,
-        typer.Option(help=" or ".join(rule.written for rule in RULES if not rule.needs_validation)),
+        typer.Option(help=RULE_HELP),
     ] = "knee",
     scores: Annotated[
         Path | None, typer.Option(help="scores.npz the front must be of; refuses another pool's")
@@ -72,7 +74,7 @@ def select(
 
     Example: ensgan select front.json --rule knee
     """
-    check_pictures(plot or (), None)
+    check_pictures(plot or (), None, (front, scores))
     pool = None if scores is None else PoolScores.load(scores)
     whole = Front.load(front)
     selection = choose(whole, rule, pool=pool)

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ValidationError
 from ensgan.config.spec import GanOverrides, SweepSpec, TrainSpec
 from ensgan.config.yaml_text import MAX_TEXT, read_yaml, shown
 from ensgan.errors import ConfigError, DataError
-from ensgan.inputs import kind, read_text
+from ensgan.files import read_text
+from ensgan.inputs import kind
 
 KnownNames: TypeAlias = Mapping[str, Collection[str]]
 """Registry kind (``"GAN"``, ``"dataset"``, ``"extractor"``, ``"sampler"``, ``"rule"``) → names."""

@@ -19,7 +19,8 @@ from ensgan.data.records import Record, build
 from ensgan.data.request import SPLITS, Option, Request, Source
 from ensgan.data.table import SUFFIXES, NamedFiles, Table, inside, read_table
 from ensgan.errors import DataError
-from ensgan.inputs import kind, read_text, relative
+from ensgan.files import read_text
+from ensgan.inputs import kind, relative
 from ensgan.types import Dataset
 
 BOX_COLUMNS = ("left", "top", "right", "bottom")

@@ -23,7 +23,8 @@ from ensgan.data.records import Record, build
 from ensgan.data.request import SPLIT_NAMES, Option, Request, Source, split_of_folder
 from ensgan.data.table import NamedFiles, Table, inside, read_table
 from ensgan.errors import DataError
-from ensgan.inputs import kind, printable, refuse, relative
+from ensgan.inputs import kind, refuse, relative
+from ensgan.text import printable
 from ensgan.types import Dataset, check_class_names
 
 OPTIONS = (
@@ -64,7 +65,7 @@ def load(request: Request) -> Dataset:
             ", ".join(sorted(SUFFIXES)),
             "".join(f"; {t}" for t in pictures.warnings),
         )
-        raise DataError(f"{printable(root)} holds no image files ({endings}){left_out}")
+        raise DataError(f"{root} holds no image files ({endings}){left_out}")
     path = inside(root, str(request.option("table")))
     if path is None:
         raise DataError(f"option table must name a file inside {root}")
@@ -76,7 +77,7 @@ def load(request: Request) -> Dataset:
         raise DataError(f"no such file: {path}")
     else:
         records, names = _from_folders(request, pictures.files)
-    headline = f"{path.name} and the images" if has_table else printable(root)
+    headline = f"{path.name} and the images" if has_table else str(root)
     return build(
         request,
         records,
@@ -117,7 +118,7 @@ def _patients(request: Request, names: Sequence[str]) -> list[str]:
     found = json.loads(answer.stdout)
     refuse(
         "option patient_pattern finds no patient in some file names",
-        [printable(name) for name, patient in zip(names, found, strict=True) if not patient],
+        [name for name, patient in zip(names, found, strict=True) if not patient],
     )
     return [str(patient) for patient in found]
 
@@ -132,7 +133,7 @@ def _from_folders(request: Request, files: Sequence[Path]) -> tuple[list[Record]
     depth = 2 if splits else 1
     layout = "SPLIT/CLASS/image" if splits else "CLASS/image"
     refuse(
-        f"{printable(root)}: these files are in no class folder ({layout}); put them into one (a "
+        f"{root}: these files are in no class folder ({layout}); put them into one (a "
         "single one for images without classes) or write a labels.csv with the columns file and "
         "label",
         [
@@ -143,7 +144,7 @@ def _from_folders(request: Request, files: Sequence[Path]) -> tuple[list[Record]
     )
     filled = {part[:depth] for part in parts}
     refuse(
-        f"{printable(root)}: these class folders hold no images",
+        f"{root}: these class folders hold no images",
         [
             relative(folder, root)
             for folder in sorted(root.glob("*/*" if splits else "*"))
@@ -170,24 +171,22 @@ def _refuse_misplaced_splits(
     Raises:
         DataError: a folder name that says "split" where a class is expected, or the other way.
     """
-    others = sorted(printable(name) for name in tops - set(splits))
+    others = sorted(tops - set(splits))
     if splits and others:
         raise DataError(
-            f"{printable(root)} holds the splits {', '.join(sorted(splits))} and beside them "
+            f"{root} holds the splits {', '.join(sorted(splits))} and beside them "
             f"{', '.join(others)}: are these splits or classes? Move what is neither elsewhere, or "
             "write a labels.csv with the columns file, label and split"
         )
     if len(set(splits.values())) < len(splits):
-        raise DataError(
-            f"{printable(root)} holds {', '.join(sorted(splits))}: keep one folder per split"
-        )
+        raise DataError(f"{root} holds {', '.join(sorted(splits))}: keep one folder per split")
     depth = 1 if splits else 0
     inner = {"/".join(part[: at + 1]) for part in parts for at in range(depth, len(part) - 1)
              if split_of_folder(part[at])}  # fmt: skip
     refuse(
-        f"{printable(root)}: these folders are called like splits but lie inside others; splits "
+        f"{root}: these folders are called like splits but lie inside others; splits "
         "must lie directly in the folder that is named (SPLIT/CLASS/image)",
-        [printable(name) for name in sorted(inner)],
+        sorted(inner),
     )
 
 
@@ -201,12 +200,12 @@ def _checked_classes(names: set[str], root: Path) -> tuple[str, ...]:
         raise DataError(f"{root} has {len(names)} classes: are these file names?")
     lost = [name for name in names if re.fullmatch("[+-]?(nan|inf|infinity)", name.lower())]
     if lost:
-        raise DataError(f"{printable(root)}: '{lost[0]}' is no class: give these images a label")
-    ordered = check_class_names(class_order(names), printable(root))
+        raise DataError(f"{root}: '{lost[0]}' is no class: give these images a label")
+    ordered = check_class_names(class_order(names), str(root))
     numbers = [name for name in ordered if _NUMBER.fullmatch(name)]
     for one, other in pairwise(sorted(numbers, key=Decimal)):
         if Decimal(one) == Decimal(other):
-            raise DataError(f"{printable(root)}: the classes {one} and {other} are one number")
+            raise DataError(f"{root}: the classes {one} and {other} are one number")
     return ordered
 
 

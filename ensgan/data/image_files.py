@@ -18,7 +18,8 @@ from ensgan.data.picture import PLAIN, STRETCHED, TRANSPARENT, Turns, is_picture
 from ensgan.data.prepare import Job, Preparation, Prepared, prepare
 from ensgan.errors import DataError
 from ensgan.files import content_key
-from ensgan.inputs import kind, printable, refuse, relative, require_memory
+from ensgan.inputs import kind, refuse, relative, require_memory
+from ensgan.text import printable
 from ensgan.types import UInt8Array
 
 _VERSION = 3  # raise it when the same files would give other images
@@ -69,13 +70,12 @@ def find_pictures(root: Path) -> Found:
     problems: list[str] = []
 
     def not_listed(error: OSError) -> None:
-        problems.append(f"{printable(error.filename)} cannot be listed ({error.strerror})")
+        problems.append(f"{error.filename} cannot be listed ({error.strerror})")
 
     for folder, folders, files in os.walk(root, onerror=not_listed):
         folders[:] = sorted(name for name in folders if not is_leftover(name))
         for name in (*folders, *sorted(name for name in files if not is_leftover(name))):
-            path = Path(folder) / name
-            what = kind(path)
+            what = kind(path := Path(folder) / name)
             if path.is_symlink() and not path.resolve().is_relative_to(base):
                 problems.append(f"{relative(path, root)} is a link that leads out of the folder")
             elif path.is_symlink() and what == "folder":
@@ -84,7 +84,7 @@ def find_pictures(root: Path) -> Found:
                 found.append(path)
             elif what != "folder":
                 left_out.append(path)
-    refuse(f"{printable(root)} cannot be used", problems)
+    refuse(f"{root} cannot be used", problems)
     unread = [path for path in left_out if path.suffix.lower() in _UNREAD or kind(path) != "file"]
     others = [path for path in left_out if path not in unread]
     return Found(tuple(found), _left_out(unread, unreadable=True), _left_out(others))
@@ -295,7 +295,6 @@ def _read_cache(path: Path, count: int) -> Decoded | None:
     arrays = read_cached(path, ("images", "patients", "notes"))
     if arrays is None:
         return None
-    images, patients = arrays["images"], arrays["patients"]
-    if len(images) != count or len(patients) != count or images.dtype != np.uint8:
-        return None
-    return Decoded(images, tuple(map(str, patients)), tuple(map(str, arrays["notes"])))
+    images, patients = arrays["images"], tuple(map(str, arrays["patients"]))
+    is_whole = len(images) == len(patients) == count and images.dtype == np.uint8
+    return Decoded(images, patients, tuple(map(str, arrays["notes"]))) if is_whole else None

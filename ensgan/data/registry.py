@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,9 @@ from ensgan.data.medmnist import MEDMNIST, NPZ, load_file, refuse_volumes
 from ensgan.data.phantom import PHANTOM
 from ensgan.data.request import ReportProgress, Request, Scalar, Source, data_root, read_options
 from ensgan.errors import DataError, unknown_name
-from ensgan.inputs import kind, printable, require_file
+from ensgan.inputs import kind, require_file
 from ensgan.registry import Registry
+from ensgan.text import printable
 from ensgan.types import Dataset
 
 DATASETS: Registry[Source] = Registry(
@@ -24,6 +26,8 @@ DATASETS: Registry[Source] = Registry(
     Source,
     (PHANTOM, FOLDER, NPZ, AIFORCOVID, *MEDMNIST),
 )
+
+_LOG = logging.getLogger(__name__)
 
 MAX_SIZE = 4096
 """Largest side of the images, pixels."""
@@ -54,6 +58,8 @@ def load_dataset(
         seed: of drawn images and random splits, 0 or more.
         on_progress: called with (done, total) during long work.
 
+    Warnings of the source (``Dataset.warnings``: files left out, for example) are logged.
+
     Raises:
         InputError: an unknown name, unknown options, or data that cannot be used as it is.
     """
@@ -70,7 +76,10 @@ def load_dataset(
         source = _source_of_path(text, place)
     values = read_options(source.name, source.options, options)
     request = Request(source.name, place, image_size, values, seed, on_progress)
-    return source.load(request)
+    dataset = source.load(request)
+    for text in dataset.warnings:  # a sweep has no report in which they could stand
+        _LOG.warning("%s: %s", dataset.name, text)
+    return dataset
 
 
 def _source_of_path(text: str, path: Path) -> Source:

@@ -12,8 +12,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from ensgan.errors import DataError
-from ensgan.files import DAMAGED
-from ensgan.inputs import read_text, relative, require_expansion, require_file
+from ensgan.files import DAMAGED, read_text
+from ensgan.inputs import relative, require_expansion, require_file
 
 SUFFIXES = (".csv", ".tsv", ".xlsx")
 

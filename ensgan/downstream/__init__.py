@@ -16,7 +16,6 @@ from ensgan.downstream.strategies import STRATEGIES, build_strategies, check_str
 from ensgan.downstream.strategy import WEIGHTINGS, Strategy, reweighted
 from ensgan.downstream.strategy_forms import StrategyContext, StrategyForm, spread_points
 from ensgan.downstream.table import (
-    LONG_REAL,
     DownstreamTable,
     Spread,
     StrategyRow,
@@ -48,7 +47,6 @@ _LATER = {
 }
 
 __all__ = [
-    "LONG_REAL",
     "METRICS",
     "STRATEGIES",
     "WEIGHTINGS",

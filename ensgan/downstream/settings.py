@@ -61,3 +61,8 @@ class ClassifierSettings(FitSettings):
         if self.device.startswith("cuda") and not torch.cuda.is_available():
             raise InputError(f"device '{self.device}': no GPU is seen here; use cpu or auto")
         return self
+
+    def longer(self, times: int) -> ClassifierSettings:
+        """The same with so many times the epochs, the learning rate's schedule stretched alike."""
+        paces = ("epochs", "plateau", "warmup", "patience")
+        return replace(self, **{name: times * getattr(self, name) for name in paces})

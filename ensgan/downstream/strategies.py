@@ -29,9 +29,9 @@ def check_strategies(names: Sequence[str], pool: Sequence[str]) -> None:
     for name in names:
         head, colon, argument = name.partition(":")
         form = STRATEGIES.get(head)
-        if (colon and not argument) or (bool(argument) and form.argument == "none"):
-            raise InputError(f"strategy '{name}' is not of a known form: write {form.written}")
-        if not argument and form.argument == "required":
+        unwanted = bool(argument) and form.argument == "none"
+        missing = not argument and (bool(colon) or form.argument == "required")
+        if unwanted or missing:
             raise InputError(f"strategy '{name}' is not of a known form: write {form.written}")
         form.check(name, argument, pool)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ensgan.downstream.statistics import holm, mean_interval, paired_t_test
-from ensgan.downstream.strategy import Kind, Strategy
+from ensgan.downstream.strategy import Kind
 from ensgan.errors import InputError
 from ensgan.types import Float64Array
 
@@ -20,8 +20,6 @@ TESTED = ("accuracy", "g_mean", "auc")
 """Metrics on which strategies are tested against the reference, each corrected by itself."""
 TESTED_FROM = 5
 """Fewest repeats that are tested: of fewer a p says more about luck than about strategies."""
-LONG_REAL = Strategy("real:10", kind="real", n_times=10)
-"""What real images teach with ten times the steps."""
 ENOUGH = 0.97
 """Share of the long-trained classifier's AUC that the classifier on real images must reach."""
 
@@ -178,7 +176,7 @@ class _Group:
 
 
 def needs_long_real(results: Sequence[RepeatResult]) -> bool:
-    """Whether training ``LONG_REAL`` would tell if the classifiers were trained enough.
+    """Whether one with ten times the steps would tell if the classifiers were trained enough.
 
     No AUC is above 1: where ``real`` reaches 0.97 by itself, ten times the steps tell nothing more.
     """
@@ -196,7 +194,7 @@ def summarise(
     Args:
         results: every run; strategies appear in the order of their first run.
         reference: the strategy the others are tested against, pairing equal repeats.
-        possible_auc: AUC of a classifier trained as ``LONG_REAL``, where there is one.
+        possible_auc: what real images reach with ten times the steps, where that was measured.
 
     Raises:
         InputError: no results, a run given twice, or draws of a strategy with other repeats.

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ensgan.ensemble.weights import TensorInfo
 from ensgan.errors import DataError, IntegrityError
 from ensgan.files import read_json, sha256_file
-from ensgan.types import ImageShape
+from ensgan.types import ImageShape, check_class_names
 
 MANIFEST: Final = "ensemble.json"
 CARD: Final = "README.md"
@@ -107,6 +107,10 @@ class Manifest(_Strict):
             raise ValueError("two members have the same name")
         if not math.isclose(sum(member.weight for member in self.members), 1, abs_tol=1e-6):
             raise ValueError("the members' weights do not sum to 1")
+        try:
+            check_class_names(self.class_names, "class_names")
+        except DataError as error:
+            raise ValueError(str(error)) from error
         if len(self.class_shares) != len(self.class_names):
             raise ValueError("class_shares and class_names have different lengths")
         shares = self.class_shares

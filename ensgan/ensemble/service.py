@@ -22,6 +22,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ensgan import __version__
@@ -255,6 +256,8 @@ async def _body(request: Request) -> bytes:
         await asyncio.wait_for(read(), PATIENCE)
     except asyncio.TimeoutError as error:
         raise RefusedError(408, f"the request took longer than {PATIENCE:g} seconds") from error
+    except ClientDisconnect as error:  # nobody reads the answer, and nothing is wrong here
+        raise RefusedError(400, "the client left") from error
     return bytes(body)
 
 

@@ -202,6 +202,8 @@ def _score(task: BlockTask, backend: Backend) -> BlockScores:
     rows: dict[int, PlacedSet] = {}
     largest = max(len(member.balls) for member in (*task.rows, *task.columns))
     small = largest * largest * scoring.dim < _SMALL_PRODUCT
+    # Columns outside, so that each is opened and placed once and the rows, which fit into memory
+    # together, stay: a group of n sets costs 2n placings, not n².
     with _side_by_side(backend.threads if small else 1) as mapper:
         for b, member in enumerate(task.columns):
             chosen = np.flatnonzero(task.wanted[:, b]).tolist()
@@ -254,7 +256,8 @@ def group_sets(sizes: Sequence[int], dim: int, memory_bytes: int) -> list[tuple[
     current: list[int] = []
     used = 0
     for index, size in enumerate(sizes, start=1):
-        needed = 8 * size * dim  # float32, and the features themselves when they are loaded
+        # Placed in float32, and the features themselves when they are loaded.
+        needed = 8 * size * dim
         if current and (len(current) == 16 or used + needed > memory_bytes // 2):
             groups.append(tuple(current))
             current, used = [], 0

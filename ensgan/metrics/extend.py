@@ -68,7 +68,7 @@ def still_valid(
     problems = [
         f"{what} ({before} then, {now} now)"
         for what, before, now in (
-            ("real images", known.contents[0][:12], contents[0][:12]),
+            ("real images or classes", known.contents[0][:12], contents[0][:12]),
             ("k", str(known.k), str(k)),
             ("extractor", known.extractor or "unknown", extractor or "unknown"),
         )

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ensgan.errors import DataError
-from ensgan.files import atomic_path, read_npz
+from ensgan.files import DAMAGED, atomic_path, read_npz
+from ensgan.inputs import require_file
 from ensgan.metrics.features import FeatureSource, PoolLabels
 
 _LABELS = ("real_labels", "fake_labels")
@@ -60,14 +61,13 @@ def load_array(path: str | Path) -> npt.NDArray[Any]:
         DataError: missing, not ``.npy``, truncated, or it would need unpickling.
     """
     path = Path(path)
+    require_file(path)
     try:
         with path.open("rb") as stream:
             if stream.read(6) != b"\x93NUMPY":
                 raise DataError(f"{path} is not an .npy file: save features with numpy.save")
         return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    except FileNotFoundError as error:
-        raise DataError(f"no such file: {path}") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise DataError(
             f"{path} cannot be read as .npy (truncated or corrupt?): {error}"
         ) from error
@@ -166,7 +166,12 @@ def _joined(files: Sequence[Path]) -> npt.NDArray[Any]:
 
 
 def archive_bytes(path: Path) -> int:
-    """Bytes of all arrays of an ``.npz`` when unpacked; 0 where it cannot be read as one."""
+    """Bytes of all arrays of an ``.npz`` when unpacked; 0 where it cannot be read as one.
+
+    Raises:
+        DataError: no plain file (a pipe would be waited for).
+    """
+    require_file(path)
     try:
         with zipfile.ZipFile(path) as archive:
             return sum(entry.file_size for entry in archive.infolist())

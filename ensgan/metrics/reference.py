@@ -7,7 +7,6 @@ metric for assessing generative models*, NeurIPS 2019. Strictly "inside" the bal
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 from ensgan.errors import DataError
 from ensgan.files import read_npz, write_npz
 from ensgan.metrics.ball_counts import BLOCK_ENTRIES, PlacedSet, count_pairs
-from ensgan.metrics.exact_distance import BALL_ARRAYS, Balls, describe
+from ensgan.metrics.exact_distance import BALL_ARRAYS, Balls
 from ensgan.metrics.features import (
     FeatureSource,
     Frame,
@@ -27,6 +26,7 @@ from ensgan.metrics.features import (
     robust_centre,
 )
 from ensgan.metrics.knn import make_backend
+from ensgan.metrics.pool import Warn, measure_pool
 from ensgan.metrics.radii import measure_balls, measure_points
 from ensgan.types import UInt8Array, harmonic_mean
 
@@ -94,39 +94,19 @@ def prdc(
     k: int = 5,
     *,
     backend: str = "auto",
-    on_warning: Callable[[str], None] | None = None,
+    on_warning: Warn | None = None,
 ) -> PRDC:
     """Precision, recall, density and coverage; arguments and errors as :func:`density_coverage`.
 
     Recall takes the balls of ``fake``, so that set needs k+1 points too. ``on_warning`` is called
     with one sentence for each set with duplicates or zero variance.
     """
-    chosen = make_backend(backend)
-    sets = [open_features(real, "real"), open_features(fake, "fake")]
-    check_points(sets[0], "real", k)
-    check_points(sets[1], "fake", k, sets[0].shape[1])
-    centre = robust_centre(sets[0])
-    balls = [measure_balls(features, k, chosen, centre) for features in sets]
-    if on_warning is not None:
-        for name, found in zip(("real", "fake"), balls, strict=True):
-            for sentence in describe(found, name, is_real=name == "real"):
-                on_warning(sentence)
-    frame = Frame.spanning(centre, max(found.deviation for found in balls))
-    of_real, of_fake = count_pairs(
-        PlacedSet(sets[0], balls[0], frame, chosen),
-        PlacedSet(sets[1], balls[1], frame, chosen),
-        BLOCK_ENTRIES,
-    )
-    return PRDC(
-        of_real.precision,
-        of_fake.precision,
-        of_real.density(k),
-        of_real.coverage,
-        k,
-        len(sets[0]),
-        len(sets[1]),
-        chosen.name,
-    )
+    measures = measure_pool(real, [fake], ["fake"], k, backend=backend, on_warning=on_warning)
+    scores = measures.scores
+    values = (measures.precision, measures.recall, scores.density, scores.coverage)
+    precision, recall, density, coverage = (float(value[0]) for value in values)
+    points = scores.n_real, int(scores.counts[0])
+    return PRDC(precision, recall, density, coverage, k, *points, make_backend(backend).name)
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from ensgan.search.constraints import Budget as Budget
     from ensgan.search.constraints import Constraints as Constraints
     from ensgan.search.evaluator import Evaluator as Evaluator
-    from ensgan.search.evaluator import Neighbourhood as Neighbourhood
-    from ensgan.search.evaluator import Values as Values
     from ensgan.search.forms import FORMS as FORMS
     from ensgan.search.forms import FormInputs as FormInputs
     from ensgan.search.forms import ObjectiveForm as ObjectiveForm
@@ -57,7 +55,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "confidence": ("FrontConfidence", "Interval", "bootstrap"),
     "constraints": ("Budget", "Constraints"),
-    "evaluator": ("Evaluator", "Neighbourhood", "Values"),
+    "evaluator": ("Evaluator",),
     "forms": ("FORMS", "FormInputs", "ObjectiveForm", "Ratio", "ScoredFeatures", "find_form"),
     "forms.frechet": ("UnionMoments", "frechet_tables", "union_moments"),
     "forms.paper": ("tables_from_scores",),

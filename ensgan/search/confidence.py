@@ -13,11 +13,11 @@ import numpy.typing as npt
 
 from ensgan.errors import InputError
 from ensgan.search.entry import search
-from ensgan.search.evaluator import Values
 from ensgan.search.ledger import ReportProgress
 from ensgan.search.masks import BoolArray
 from ensgan.search.pool import check_pool
 from ensgan.search.rescoring import evaluator_of, inter_of
+from ensgan.search.tables import Values
 from ensgan.types import Float64Array, Front, PoolScores, Resamples
 
 _SEARCH_TRIALS = 30_000

@@ -8,7 +8,6 @@ and as the single moves away from one subset, which the search asks for a thousa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -24,46 +23,8 @@ from ensgan.search.masks import (
     pack_words,
     popcount,
 )
-from ensgan.search.tables import Ensembles, ObjectiveTables
+from ensgan.search.tables import Ensembles, Neighbourhood, ObjectiveTables, Values
 from ensgan.types import DEFAULT_FORM, Float64Array, FrontPoint, Int64Array, PoolScores
-
-
-@dataclass(frozen=True)
-class Values:
-    """Objectives of B subsets, each float64 [B] (or [rows, columns] of a neighbourhood).
-
-    ``mean`` is the share-weighted mean of the form's linear table (of densities, in the paper's
-    form), ``coverage`` the share of real points that the OR of the masks covers.
-    """
-
-    first: Float64Array
-    second: Float64Array
-    mean: Float64Array
-    coverage: Float64Array
-
-
-@dataclass(frozen=True)
-class Neighbourhood:
-    """Every subset one addition, removal or swap away from ``members``.
-
-    Entry [i, j] of ``values`` drops ``removed[i-1]`` and takes in ``added[j-1]``; row 0 removes
-    nothing, column 0 adds nothing, so [0, 0] is the subset itself. Subsets of fewer than two
-    members have the second objective nan.
-    """
-
-    members: tuple[int, ...]
-    removed: Int64Array
-    added: Int64Array
-    values: Values
-
-    def subset(self, row: int, column: int) -> tuple[int, ...]:
-        """The members of entry [row, column], ascending."""
-        kept = set(self.members)
-        if row:
-            kept.discard(int(self.removed[row - 1]))
-        if column:
-            kept.add(int(self.added[column - 1]))
-        return tuple(sorted(kept))
 
 
 class Evaluator:

@@ -135,15 +135,7 @@ class _Enumeration:
 
     def _hopeful(self, child: _Partial, first: Int64Array, size: int) -> BoolArray:
         missing = size - child.members.shape[1]
-        # Pairs still to come: the cheapest later members' pairs with what is in, and among
-        # themselves at least as many of the cheapest pair of all.
-        least = child.pair_sum
-        if missing:
-            later = np.arange(len(self.order))[None, :] >= first[:, None]
-            sums = np.where(later, child.to_subset[:, self.order], np.inf)
-            least = least + np.partition(sums, missing - 1, axis=1)[:, :missing].sum(axis=1)
-            least = least + 0.5 * missing * (missing - 1) * self.cheapest_pair
-        second = least / (0.5 * size * (size - 1))
+        second = self._second_bound(child, first, size)
         cost = self.ledger.costs[child.members].sum(axis=1) + self.cheapest[missing]
         needed = self.ledger.archive.best_first(second, cost)
         # Most fall already with coverage taken as complete; only the rest is worth counting bits.
@@ -155,6 +147,20 @@ class _Enumeration:
                 self._first_bound(few, missing, coverage_known=True) > needed[rows] + TIE
             )
         return hopeful
+
+    def _second_bound(self, child: _Partial, first: Int64Array, size: int) -> Float64Array:
+        """Smallest second objective of any completion to ``size`` members."""
+        # Pairs still to come: the cheapest later members' pairs with what is in, and among
+        # themselves at least as many of the cheapest pair of all.
+        missing = size - child.members.shape[1]
+        least = child.pair_sum
+        if missing:
+            later = np.arange(len(self.order))[None, :] >= first[:, None]
+            sums = np.where(later, child.to_subset[:, self.order], np.inf)
+            least = least + np.partition(sums, missing - 1, axis=1)[:, :missing].sum(axis=1)
+            least = least + 0.5 * missing * (missing - 1) * self.cheapest_pair
+        bound: Float64Array = least / (0.5 * size * (size - 1))
+        return bound
 
     def _first_bound(self, child: _Partial, missing: int, *, coverage_known: bool) -> Float64Array:
         """Largest first objective of any completion: that of its best mean and coverage."""

@@ -15,9 +15,10 @@ import numpy.typing as npt
 from ensgan.files import atomic_path
 from ensgan.search.constraints import Constraints
 from ensgan.search.distinct_count import DistinctCounter
-from ensgan.search.evaluator import Evaluator, Neighbourhood, Values
+from ensgan.search.evaluator import Evaluator
 from ensgan.search.masks import BoolArray, UInt64Array
 from ensgan.search.pareto import REFERENCE_FIRST, REFERENCE_SECOND, Archive, CostArchive
+from ensgan.search.tables import Neighbourhood, Values
 from ensgan.types import Float64Array, Front, FrontPoint, Int64Array, read_objective
 from ensgan.types.objectives import form_of, needs_reading
 

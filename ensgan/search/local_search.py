@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ensgan.search.evaluator import Neighbourhood
 from ensgan.search.ledger import SearchLedger
+from ensgan.search.tables import Neighbourhood
 from ensgan.types import Float64Array, Int64Array
 
 _GREEDY_WEIGHTS = 3

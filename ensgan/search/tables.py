@@ -15,7 +15,45 @@ import numpy as np
 import numpy.typing as npt
 
 from ensgan.errors import DataError
-from ensgan.types import Float64Array, Objective, UInt8Array, harmonic_mean
+from ensgan.types import Float64Array, Int64Array, Objective, UInt8Array, harmonic_mean
+
+
+@dataclass(frozen=True)
+class Values:
+    """Objectives of B subsets, each float64 [B] (or [rows, columns] of a neighbourhood).
+
+    ``mean`` is the share-weighted mean of the form's linear table (of densities, in the paper's
+    form), ``coverage`` the share of real points that the OR of the masks covers.
+    """
+
+    first: Float64Array
+    second: Float64Array
+    mean: Float64Array
+    coverage: Float64Array
+
+
+@dataclass(frozen=True)
+class Neighbourhood:
+    """Every subset one addition, removal or swap away from ``members``.
+
+    Entry [i, j] of ``values`` drops ``removed[i-1]`` and takes in ``added[j-1]``; row 0 removes
+    nothing, column 0 adds nothing, so [0, 0] is the subset itself. Subsets of fewer than two
+    members have the second objective nan.
+    """
+
+    members: tuple[int, ...]
+    removed: Int64Array
+    added: Int64Array
+    values: Values
+
+    def subset(self, row: int, column: int) -> tuple[int, ...]:
+        """The members of entry [row, column], ascending."""
+        kept = set(self.members)
+        if row:
+            kept.discard(int(self.removed[row - 1]))
+        if column:
+            kept.add(int(self.added[column - 1]))
+        return tuple(sorted(kept))
 
 
 @dataclass(frozen=True)

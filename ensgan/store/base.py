@@ -58,17 +58,9 @@ class RunRecord:
         metrics = {
             key: value if math.isfinite(value) else None for key, value in self.metrics.items()
         }
-        return {
-            "run_id": self.run_id,
-            "name": self.name,
-            "kind": self.kind,
-            "status": self.status,
-            "started": self.started.isoformat(),
-            "parent": self.parent,
-            "params": dict(self.params),
-            "metrics": metrics,
-            "tags": dict(self.tags),
-        }
+        started = self.started.isoformat()
+        texts = {"params": dict(self.params), "tags": dict(self.tags)}
+        return {**vars(self), "started": started, "metrics": metrics, **texts}
 
 
 class RunStore(Protocol):
@@ -123,7 +115,6 @@ class RunStore(Protocol):
         digest: str,
         source: str = "",
         profile: Mapping[str, object] = ...,
-        context: str = "training",
     ) -> None:
         """Record which data a run used: a name, a content digest, where from, sizes."""
 

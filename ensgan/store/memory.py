@@ -126,7 +126,6 @@ class MemoryStore:
         digest: str,
         source: str = "",
         profile: Mapping[str, object] = _NOTHING,
-        context: str = "training",
     ) -> None:
         """See :meth:`RunStore.log_dataset`."""
         self.get(run_id)
@@ -136,7 +135,6 @@ class MemoryStore:
                 "digest": digest,
                 "source": source,
                 "profile": dict(profile),
-                "context": context,
             }
         )
 

@@ -186,7 +186,6 @@ class Connection:
         digest: str,
         source: str,
         profile: Mapping[str, object],
-        context: str,
     ) -> None:
         """Store a data input of a run."""
         with self.reported(run_id):
@@ -200,7 +199,7 @@ class Connection:
                 source=json.dumps({"source": hide_credentials(source), "sha256": digest}),
                 profile=json.dumps(dict(profile)),
             )
-            used = DatasetInput(data, tags=[InputTag("mlflow.data.context", context)])
+            used = DatasetInput(data, tags=[InputTag("mlflow.data.context", "training")])
             client.log_inputs(run_id, datasets=[used])
 
     @contextmanager

@@ -147,10 +147,9 @@ class MLflowStore:
         digest: str,
         source: str = "",
         profile: Mapping[str, object] = _NOTHING,
-        context: str = "training",
     ) -> None:
         """See :meth:`RunStore.log_dataset`; shown by MLflow as the run's data input."""
-        self._connection.send_dataset(run_id, name, digest, source, profile, context)
+        self._connection.send_dataset(run_id, name, digest, source, profile)
 
     def finish(self, run_id: str, status: RunStatus = "finished") -> None:
         """See :meth:`RunStore.finish`."""

@@ -19,6 +19,8 @@ from ensgan.sweep.executor import Executor
 from ensgan.types import Dataset, Front, Samples, Selection
 
 REVISION = 1
+LONGER = 10
+"""How many times the steps show what real images could teach."""
 RULE = "downstream"
 """The selection rule whose choice classifiers make."""
 
@@ -247,8 +249,9 @@ def compare_strategies(
     possible = None
     if downstream.needs_long_real(results):
         first = next(job for job in jobs if job.strategy.name == "real")
-        (long,) = run_jobs([replace(first, strategy=downstream.LONG_REAL)], executor, on_done)
-        possible = long.metrics["auc"]
+        named = replace(first.strategy, name=f"real, {LONGER} times the steps")
+        longer = replace(first, strategy=named, settings=first.settings.longer(LONGER))
+        possible = run_jobs([longer], executor, on_done)[0].metrics["auc"]
     return downstream.summarise(results, "selected", possible)
 
 

@@ -84,8 +84,8 @@ def test_only_regular_files_of_bounded_size_are_read(tmp_path: Path) -> None:
     (tmp_path / "long.yaml").write_text("a: 1\n" + "#" * MAX_TEXT)
     (tmp_path / "latin.yaml").write_bytes("a: läsion".encode("latin-1"))
     expected = {
-        "pipe.yaml": "is a pipe",
-        "long.yaml": "is longer than 1,048,576 bytes",
+        "pipe.yaml": "is no plain file",
+        "long.yaml": "has more than the 1048576 bytes",
         "latin.yaml": "is not UTF-8 text",
         "absent.yaml": "no such file",
         "x" * 300: "no such file",

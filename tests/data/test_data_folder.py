@@ -396,7 +396,7 @@ def test_a_class_folder_that_is_not_utf_8_is_refused_and_a_file_is_read(tmp_path
     picture(tmp_path / os.fsdecode(b"a/l\xe4sion.png"), (16, 16))
     dataset = load_dataset(tmp_path, image_size=16)
     assert sum(map(len, dataset.splits().values())) == 25
-    assert "a/l\\xe4sion.png" in sum(dataset.files.values(), ())
+    assert "a/l\\xdce4sion.png" in sum(dataset.files.values(), ())
     (tmp_path / "b").rename(tmp_path / os.fsdecode(b"l\xe4sion"))
     with pytest.raises(DataError, match=r"'l\\udce4sion' holds control characters or bytes that"):
         load_dataset(tmp_path, image_size=16)
@@ -425,5 +425,5 @@ def test_a_pattern_that_does_not_end_is_ended(
 
 def test_a_table_that_is_a_pipe_is_refused(classes: Path) -> None:
     os.mkfifo(classes / "labels.csv")
-    with pytest.raises(DataError, match="is a pipe"):
+    with pytest.raises(DataError, match="is no plain file"):
         load_dataset(classes)

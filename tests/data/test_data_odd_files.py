@@ -97,7 +97,9 @@ def test_content_counts_where_endings_say_nothing(classes: Path, write_dicom: Wr
     assert total(classes) == 29
 
 
-def test_what_is_left_out_is_counted_and_said(classes: Path) -> None:
+def test_what_is_left_out_is_counted_and_said(
+    classes: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     for index in range(3):
         (classes / "normal" / f"{index}.heic").write_bytes(b"x" * 200)
     (classes / "normal" / "volume.nii.gz").write_bytes(b"x" * 200)
@@ -108,6 +110,7 @@ def test_what_is_left_out_is_counted_and_said(classes: Path) -> None:
         "5 files were left out as they cannot be read: 3 × .heic, 1 × .gz, 1 × no regular file",
     )
     assert "1 file was left out: 1 × .txt" in report.notes
+    assert [record.getMessage() for record in caplog.records] == [f"set: {report.problems[0]}"]
     for path in (*classes.rglob("*.png"),):
         path.unlink()
     with pytest.raises(DataError, match=r"holds no image files .* 3 × .heic"):

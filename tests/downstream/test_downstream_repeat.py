@@ -212,6 +212,12 @@ def test_data_that_cannot_be_measured_is_refused(dataset, bank) -> None:
         run(dataset, none, Strategy("s", ("A@1",)))
 
 
+def test_longer_training_keeps_the_shape_of_its_schedule() -> None:
+    longer = replace(QUICK, warmup=3, patience=4, plateau=2).longer(10)
+    assert (longer.epochs, longer.warmup, longer.patience, longer.plateau) == (20, 30, 40, 20)
+    assert longer.batch == QUICK.batch and longer.learning_rate == QUICK.learning_rate
+
+
 @pytest.mark.parametrize(
     ("settings", "word"),
     [

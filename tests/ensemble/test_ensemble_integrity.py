@@ -263,6 +263,8 @@ CODE: list[tuple[str, Change, str]] = [
     ("size", lambda v: v["image"].update(size=10**6), "image.size"),
     ("classes", lambda v: v["class_names"].append("x"), "different lengths"),
     ("shares", lambda v: v.update(class_shares=[2.0, -1.0]), "not shares"),
+    ("classes", lambda v: v.update(class_names=["normal", "Normal"]), "several classes are call"),
+    ("class", lambda v: v.update(class_names=["normal", " "]), "class 1 has no name"),
     ("bank", lambda v: v["members"][2].update(kind="gan"), "has no GAN row"),
 ]
 

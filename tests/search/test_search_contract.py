@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,6 +21,7 @@ from ensgan.search import (
     FORMS,
     RULES,
     SAMPLERS,
+    Constraints,
     Evaluator,
     FormInputs,
     ObjectiveForm,
@@ -27,6 +29,8 @@ from ensgan.search import (
     Ratio,
     ScoredFeatures,
     bootstrap,
+    confidence,
+    exhaustive,
     find_form,
     hypervolume,
     optimise_weights,
@@ -36,6 +40,8 @@ from ensgan.search import (
     select,
 )
 from ensgan.search.forms.paper import tables_from_scores
+from ensgan.search.ledger import SearchLedger
+from ensgan.search.local_search import LocalSearch
 from ensgan.types import Front, FrontPoint, Objective, PoolScores, harmonic_mean
 
 MEMBERS = 8
@@ -120,21 +126,56 @@ def test_moves_equal_the_definition(name: str, seed: int, size: int) -> None:
 
 @pytest.mark.parametrize("name", [form.name for form in FORMS if not form.needs_features])
 @pytest.mark.parametrize("sampler", ["exhaustive", "pareto-local"])
-def test_bounds_and_constraints_lose_nothing(name: str, sampler: str) -> None:
+def test_bounds_and_constraints_lose_nothing(
+    name: str, sampler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A larger pool with constraints: exhaustive search prunes, and misses no ensemble."""
+    # Without its head start the front is what the bounds let through, and nothing else.
+    monkeypatch.setattr(exhaustive, "_HEAD_START", 0)
     scores = made_up_pool(3, members=15)
+    # All pairs overlap, so that the bound of the second objective has something to add up.
+    scores = replace(scores, overlap=0.2 + 0.7 * scores.overlap)
     front = search(
-        scores, sampler=sampler, objectives=name, max_size=4, include=["GAN0@20000"], max_per_gan=2
+        scores, sampler=sampler, objectives=name, max_size=5, include=["GAN0@20000"], max_per_gan=2
     )
     evaluator = Evaluator(scores, objectives=name)
     subsets = every_subset(15)
     gan = np.arange(15) % 4
-    fits = (subsets.sum(axis=1) <= 4) & subsets[:, 0]
+    fits = (subsets.sum(axis=1) <= 5) & subsets[:, 0]
     for number in range(4):
         fits &= subsets[:, gan == number].sum(axis=1) <= 2
     values = evaluator(subsets[fits])
     best = hypervolume(np.column_stack((values.first, values.second)))
     assert front.hypervolume == pytest.approx(best, abs=1e-12)
+    if sampler == "exhaustive":
+        assert front.trials < fits.sum() / 2
+
+
+@pytest.mark.parametrize("name", FORM_NAMES)
+@pytest.mark.parametrize("missing", [0, 1, 2, 3])
+def test_no_completion_is_better_than_its_bounds(pool: FormInputs, name: str, missing: int) -> None:
+    """Pairs of members and everything later that completes them, against both bounds."""
+    # Very different sample counts, so that shares matter.
+    counts = np.array([5, 900, 40, 7, 300, 12, 80, 2000])
+    tables = replace(find_form(name).tables(pool), shares=counts.astype(np.float64))
+    evaluator = Evaluator(tables)
+    ledger = SearchLedger(evaluator, Constraints.resolve(evaluator.names))
+    bounds = exhaustive._Enumeration(ledger)
+    size = 2 + missing
+    for pair in itertools.combinations(range(MEMBERS - missing), 2):
+        child = bounds._root()
+        for member in pair:
+            child = bounds._extend(child, np.zeros(1, np.int64), np.array([member]))
+        later = itertools.combinations(range(pair[1] + 1, MEMBERS), missing)
+        completions = [(*pair, *rest) for rest in later]
+        if not completions:
+            continue
+        values = evaluator(evaluator.subsets(completions))
+        least = bounds._second_bound(child, np.array([pair[1] + 1]), size)[0]
+        assert least <= values.second.min() + 1e-12
+        for known in (False, True):
+            most = bounds._first_bound(child, missing, coverage_known=known)[0]
+            assert most >= values.first.max() - 1e-12
 
 
 def crowded_pool() -> PoolScores:
@@ -189,7 +230,21 @@ def test_below_one_capped_and_paper_are_the_same() -> None:
     assert plain.pool == capped.pool
 
 
-def test_a_capped_front_is_resampled_rescored_and_weighted_in_its_own_form() -> None:
+def test_a_search_begins_with_every_pair_once() -> None:
+    scores = made_up_pool(5, members=30)
+    evaluator = Evaluator(scores)
+    ledger = SearchLedger(evaluator, Constraints.resolve(scores.names))
+    LocalSearch(ledger).step()
+    pairs = evaluator(evaluator.subsets(itertools.combinations(range(30), 2)))
+    assert ledger.trials == len(pairs.first)
+    values = np.column_stack((pairs.first, pairs.second))
+    best = values[pareto_front(values)]
+    np.testing.assert_allclose(ledger.archive.first[::-1], best[:, 0], atol=1e-12)
+
+
+def test_a_capped_front_is_resampled_rescored_and_weighted_in_its_own_form(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     scores = crowded_pool()
     front = search(scores, objectives="capped", inter="directed")
     assert front.objectives == ("intra_d:max:capped", "inter_d:min:directed")
@@ -199,6 +254,12 @@ def test_a_capped_front_is_resampled_rescored_and_weighted_in_its_own_form() -> 
     sure = bootstrap(front, scores, rounds=100, searches=2)
     for point, interval in zip(front, sure.first, strict=True):
         assert interval.low <= point.first <= interval.high
+    asked = []
+    monkeypatch.setattr(
+        confidence, "search", lambda pool, **options: asked.append(options) or front
+    )
+    bootstrap(front, scores, rounds=1, searches=1)
+    assert (asked[0]["objectives"], asked[0]["inter"]) == ("capped", "directed")
     evaluator = Evaluator(scores, inter="directed", objectives="capped")
     weighted = optimise_weights(evaluator, front.points[0], floor=0.5)
     assert weighted.first >= front.points[0].first

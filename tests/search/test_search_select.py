@@ -104,6 +104,9 @@ FRECHET = replace(
 def test_the_frechet_form_has_its_own_names_and_ratio() -> None:
     chosen = select(FRECHET, "ratio")  # 5 to 1 against 1.5 to 1; reversed it would be 1.8 to 4
     assert len(chosen.point.members) == 3
+    far = replace(FRECHET.points[1], measures=(("frechet", 1.0), ("frechet_between", 9.0)))
+    other = replace(FRECHET, points=(FRECHET.points[0], far))
+    assert select(other, "ratio").point == far
     assert "largest distance between members / distance to the real images" in chosen.reason
     assert "Fréchet closeness 0.900, Fréchet overlap 0.500, 3 members" in chosen.reason
     assert "largest Fréchet closeness" in select(FRECHET, "max-intra").reason
