@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from ensgan.metrics import Mapper
 
 
+def runs_here(address: str | None) -> bool:
+    """Whether work for this address is done in this process, without Ray."""
+    no_ray = address == "local" and importlib.util.find_spec("ray") is None
+    return address in (None, "none") or no_ray
+
+
 @contextlib.contextmanager
 def executor_at(
     address: str | None,
@@ -41,9 +47,7 @@ def executor_at(
         InputError: no such cluster, an open one, one that cannot do the work, or a budget without
             Ray.
     """
-    if address in (None, "none") or (
-        address == "local" and importlib.util.find_spec("ray") is None
-    ):
+    if runs_here(address):
         if budget is not None:
             raise InputError("a budget needs Ray to end trials: leave --address none out")
         import_libraries()  # classifiers run in this process: before the recorder's thread begins
