@@ -66,7 +66,7 @@ def make_jobs(folder: Path, count: int, steps: int) -> list[Any]:
     spec = parse_spec({**SPEC, "train": {**SPEC["train"], "steps": steps}})
     resolved = resolve(spec)
     sweep = SweepFolder(folder)
-    job = member_jobs(resolved, write_inputs(resolved, sweep), sweep)[0]
+    job = member_jobs(resolved, write_inputs(resolved, sweep))[0]
     return [
         replace(
             job,

@@ -55,7 +55,7 @@ def of_rows(
         resolved = resolve(type(spec).model_validate(chosen), data_dir)
         with tempfile.TemporaryDirectory(prefix="ensgan-online-") as place:
             folder = SweepFolder(Path(place))
-            (job,) = member_jobs(resolved, write_inputs(resolved, folder), folder)
+            (job,) = member_jobs(resolved, write_inputs(resolved, folder))
             for number, member in enumerate(grow(job)):
                 factor = asked[name].spacing / spacing
                 seconds = {**member.seconds, "train": factor * member.seconds["train"]}

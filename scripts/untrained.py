@@ -36,9 +36,9 @@ def untrained_intra_d(job: MemberJob, count: int) -> float:
         snapshot = train.untrained(row, training, job.classes, job.settings, Path(folder))
         generator = zoo.load_generator(snapshot.path, row, training.shape, job.classes)
     images = zoo.sample(generator, labels, seed=job.sample_seed)
-    features = embedding.embed(images, embedding.load_extractor(job.extractor)).features
-    real = np.load(job.reference, allow_pickle=False)
-    reference = metrics.prepare(real, job.k, backend=job.backend)
+    features = embedding.embed(images, embedding.load_extractor(job.scoring.extractor)).features
+    real = np.load(job.scoring.reference, allow_pickle=False)
+    reference = metrics.prepare(real, job.scoring.k, backend=job.scoring.backend)
     return float(metrics.score_member(reference, features).d)
 
 
@@ -51,7 +51,7 @@ def rows(
     inputs = write_inputs(resolved, sweep.folder)
     known = {member.name: member.intra_d for member in sweep.members}
     found = []
-    for job in member_jobs(resolved, inputs, sweep.folder):
+    for job in member_jobs(resolved, inputs):
         if not all(name in known for name in job.names):
             continue  # it failed
         before = untrained_intra_d(job, count or job.count)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ensgan import zoo
-from ensgan.sweep.member_job import MemberJob
+from ensgan.sweep.member_job import MemberJob, Scoring
 from ensgan.train import TrainSettings
 
 
@@ -19,14 +19,9 @@ def job(name: str = "SNGAN", folder: Path = Path("/nowhere"), **values: Any) -> 
         classes=2,
         training_set=folder / "train.npz",
         folder=folder / name,
-        results=folder,
         count=10,
         labels="training",
         sample_seed=0,
-        extractor=folder / "extractor",
-        extractor_key="e",
-        reference=folder / "real.npy",
-        k=5,
-        backend="auto",
+        scoring=Scoring(folder, folder / "extractor", "e", folder / "real.npy", 5, "auto"),
         **values,
     )

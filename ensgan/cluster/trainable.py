@@ -34,7 +34,7 @@ def heartbeat_path(job: MemberJob) -> Path:
 
 def stop_path(job: MemberJob) -> Path:
     """A file that makes the sweep's trials end where they are; they resume from there."""
-    return job.results / "stop"
+    return job.scoring.results / "stop"
 
 
 class _StopNowError(Exception):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,9 @@ from ensgan import downstream
 from ensgan.errors import InputError
 from ensgan.evaluation.finished_sweep import FinishedSweep
 from ensgan.files import content_key, write_json
-from ensgan.sweep.classifier_job import (
-    RULE,
-    EvaluateJob,
-    choose_downstream,
-    compare_strategies,
-    evaluation_jobs,
-)
+from ensgan.search import select
+from ensgan.sweep.classifier_job import RULE, Classifiers
 from ensgan.sweep.executor import Executor
-from ensgan.sweep.inputs import derive_seed
 
 
 @dataclass(frozen=True)
@@ -105,18 +99,13 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """Settings, G* and the table with every single run."""
-        selected = self.sweep.selected
         return {
             "sweep": self.sweep.spec.name,
             "run_id": self.sweep.run_id,
             "dataset": self.sweep.dataset.name,
             "members": len(self.sweep.members),
             "settings": self.settings(),
-            "selected": {
-                **selected.point.to_json(),
-                "rule": selected.rule,
-                "reason": selected.reason,
-            },
+            "selected": self.sweep.selected.to_json(),
             **self.table.to_json(),
         }
 
@@ -145,22 +134,34 @@ def evaluate_sweep(
     sweep.dataset.check(dataset)
     # Before the rule trains anything: whatever G* turns out to be, these names must resolve.
     downstream.check_strategies(options.strategies, sweep.scores.names)
-    if options.rule == RULE:
-        sweep = _by_downstream(sweep, options, executor, on_progress)
-    elif options.rule is not None:
-        sweep = sweep.chosen_by(options.rule)
-    strategies = _strategies(sweep, options)
-    jobs = evaluation_jobs(
-        strategies,
-        options.repeats,
+    estimate = _Estimate(on_progress)
+    classifiers = Classifiers(
         dataset=sweep.dataset,
-        samples=sweep.samples,
+        samples={member.name: member.samples for member in sweep.members},
         settings=options.classifier,
-        seed=derive_seed(_seed(sweep, options), "downstream"),
+        seed=sweep.spec.seed if options.seed is None else options.seed,
         folder=sweep.folder.path / "evaluate",
+        executor=lambda: executor,
+        on_done=estimate,
     )
-    estimate = _Estimate(jobs, executor.slots, on_progress)
-    table = compare_strategies(jobs, lambda: executor, estimate)
+    if options.rule == RULE:
+        points = min(options.rule_points, len(sweep.front))
+        estimate.start(points * options.rule_repeats)
+        selected = classifiers.choose(sweep.front, points, options.rule_repeats)
+        sweep = replace(sweep, selected=selected)
+    elif options.rule is not None and options.rule != sweep.selected.rule:
+        sweep = replace(sweep, selected=select(sweep.front, options.rule, pool=sweep.scores))
+    strategies = classifiers.strategies(
+        options.strategies,
+        sweep.scores,
+        sweep.front,
+        sweep.selected,
+        weights=options.weights,
+        n_times=options.n_times,
+    )
+    jobs = classifiers.jobs(strategies, options.repeats)
+    estimate.start(len({job.path for job in jobs}))
+    table = classifiers.compare(jobs)
     evaluation = Evaluation(sweep, options, strategies, table, Path(), time.time() - begin)
     value = evaluation.to_json()
     path = sweep.folder.file("evaluate", f"evaluation-{content_key(value)}.json")
@@ -169,81 +170,26 @@ def evaluate_sweep(
     return replace(evaluation, path=path)
 
 
-def _seed(sweep: FinishedSweep, options: EvaluationOptions) -> int:
-    return sweep.spec.seed if options.seed is None else options.seed
-
-
-def _strategies(
-    sweep: FinishedSweep, options: EvaluationOptions
-) -> tuple[downstream.Strategy, ...]:
-    """The strategies of the options, resolved to members and reweighted."""
-    resolved = downstream.build_strategies(
-        options.strategies,
-        scores=sweep.scores,
-        front=sweep.front,
-        selection=sweep.selected,
-        seed=derive_seed(_seed(sweep, options), "strategies"),
-    )
-    return downstream.reweighted(resolved, options.weights, sweep.scores, options.n_times)
-
-
-def _by_downstream(
-    sweep: FinishedSweep,
-    options: EvaluationOptions,
-    executor: Executor,
-    on_progress: OnProgress,
-) -> FinishedSweep:
-    """The sweep with G* chosen by validation scores."""
-    points = min(options.rule_points, len(sweep.front))
-    estimate = _Estimate([], executor.slots, on_progress, points * options.rule_repeats)
-    selected = choose_downstream(
-        sweep.front,
-        points=points,
-        repeats=options.rule_repeats,
-        dataset=sweep.dataset,
-        samples=sweep.samples,
-        settings=options.classifier,
-        seed=derive_seed(_seed(sweep, options), "select"),
-        folder=sweep.folder.path / "evaluate",
-        executor=lambda: executor,
-        on_done=estimate,
-    )
-    return replace(sweep, selected=selected)
-
-
 class _Estimate:
     """Turns finished jobs into progress with an estimate of what is left."""
 
-    def __init__(
-        self,
-        jobs: Sequence[EvaluateJob],
-        slots: int,
-        on_progress: OnProgress,
-        total: int | None = None,
-    ) -> None:
-        self.total = len({job.path for job in jobs}) if total is None else total
+    def __init__(self, on_progress: OnProgress) -> None:
         self.on_progress = on_progress
-        self.slots = slots
+
+    def start(self, total: int) -> None:
+        """So many classifiers are next."""
+        self.total = total
         self.done = self.trained = 0
         self.begin = time.monotonic()
-        on_progress(Progress(0, self.total))
+        self.on_progress(Progress(0, total))
 
     def __call__(self, value: dict[str, Any]) -> None:
         result = value["result"]
         self.done += 1
         self.total = max(self.total, self.done)  # one more may turn out to be needed
+        self.trained += not value["cached"]
         left = None
-        if not value["cached"]:
-            self.trained += 1
         if self.trained:
             left = (time.monotonic() - self.begin) / self.trained * (self.total - self.done)
-        self.on_progress(
-            Progress(
-                self.done,
-                self.total,
-                result["strategy"]["name"],
-                result["repeat"],
-                result["metrics"],
-                left,
-            )
-        )
+        name, repeat, metrics = result["strategy"]["name"], result["repeat"], result["metrics"]
+        self.on_progress(Progress(self.done, self.total, name, repeat, metrics, left))

@@ -1,19 +1,26 @@
-"""A sweep that has run: what its folder holds, found by name, folder or run ID."""
+"""A sweep that has run: what its folder holds, as it is or seen through another extractor."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+from ensgan import embedding
 from ensgan.config import SweepSpec
 from ensgan.errors import DataError, InputError
+from ensgan.files import content_key
 from ensgan.search import pool_key, select
-from ensgan.sweep.classifier_job import DatasetFiles
+from ensgan.sweep.classifier_job import RULE, DatasetFiles
+from ensgan.sweep.executor import Executor
 from ensgan.sweep.folder import SweepFolder, find_sweep
-from ensgan.sweep.manifest import DatasetRecord, SelectedRecord
+from ensgan.sweep.inputs import Inputs, embedding_inputs
+from ensgan.sweep.manifest import SelectedRecord
+from ensgan.sweep.member_job import write_features
 from ensgan.sweep.records import MemberResult
-from ensgan.types import Front, PoolScores, Selection
+from ensgan.sweep.search_stage import find_front, score
+from ensgan.types import Front, PoolScores, Samples, Selection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +34,6 @@ class FinishedSweep:
         members: in pool order.
         scores, front, selected: as the sweep found them.
         run_id: of the parent run, None when it was not recorded.
-        failed: GANs that failed, with the reason.
     """
 
     folder: SweepFolder
@@ -38,22 +44,6 @@ class FinishedSweep:
     front: Front
     selected: Selection
     run_id: str | None = None
-    failed: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def samples(self) -> dict[str, Path]:
-        """File with the images of every member."""
-        return {member.name: member.samples for member in self.members}
-
-    def chosen_by(self, rule: str) -> FinishedSweep:
-        """The same sweep with G* chosen by another rule.
-
-        Raises:
-            InputError: there is no such rule, or it needs more than the front.
-        """
-        if rule == self.selected.rule:
-            return self
-        return replace(self, selected=select(self.front, rule, pool=self.scores))
 
 
 def open_sweep(source: str, storage: Path) -> FinishedSweep:
@@ -86,16 +76,17 @@ def open_sweep(source: str, storage: Path) -> FinishedSweep:
                 f"the images of {member.name} are not where sweep '{name}' wrote them "
                 f"({member.samples}): run `ensgan sweep` again to make them"
             )
+    real = manifest.dataset
+    paths = {split: folder.real_images(real.key, split) for split in ("train", "val", "test")}
     return FinishedSweep(
         folder=folder,
         spec=manifest.settings,
-        dataset=_dataset_files(folder, manifest.dataset),
+        dataset=DatasetFiles(real.name, real.classes, real.key, paths),
         members=members,
         scores=scores,
         front=front,
         selected=_selection(manifest.selected, front, name),
         run_id=folder.run_id(),
-        failed=manifest.failed,
     )
 
 
@@ -113,13 +104,115 @@ def _scores_of(folder: SweepFolder, front: Front) -> PoolScores:
     )
 
 
-def _dataset_files(folder: SweepFolder, about: DatasetRecord) -> DatasetFiles:
-    paths = {split: folder.real_images(about.key, split) for split in ("train", "val", "test")}
-    return DatasetFiles(about.name, about.classes, about.key, paths)
-
-
 def _selection(about: SelectedRecord, front: Front, name: str) -> Selection:
     for point in front:
         if point.members == about.members:
             return Selection(about.rule, point, about.reason)
     raise DataError(f"the ensemble that sweep '{name}' selected is not on its front")
+
+
+OnStage = Callable[[str, int, int], None]
+"""Called with the name of a stage, what is done and the total."""
+
+
+@dataclass(frozen=True)
+class EmbedJob:
+    """Features of one member's images; the first ``count`` of them, None for all."""
+
+    samples: Path
+    extractor: Path
+    count: int | None
+    path: Path
+
+
+def _embed_member(job: EmbedJob) -> Path:
+    """Write the features of a job, or find them on disk; their file."""
+    if not job.path.exists():
+        images = Samples.load(job.samples).images[: job.count]
+        extractor = embedding.load_extractor(job.extractor)
+        write_features(job.path, images, extractor)
+    return job.path
+
+
+def rescore(
+    sweep: FinishedSweep,
+    extractor: str,
+    executor: Executor,
+    *,
+    weights: str | None = None,
+    count: int | None = None,
+    on_stage: OnStage = lambda stage, done, total: None,
+) -> FinishedSweep:
+    """Embed, score, search and select again with another extractor; nothing is trained.
+
+    The members' images are those of the sweep, and so are all its other settings. Results are
+    kept in the sweep's folder, whose manifest stays as it is.
+
+    Args:
+        sweep: the trained pool.
+        extractor: name of the other extractor.
+        executor: where images are embedded.
+        weights: weight file of the extractor.
+        count: images of each member to score, None for all. Labels are in random order, so the
+            first ones are a fair part. Scores of different counts cannot be compared.
+        on_stage: told of the progress.
+
+    Returns:
+        The sweep with the new scores, front and G*.
+
+    Raises:
+        InputError: an unknown extractor, or a count below 2.
+    """
+    embedding.EXTRACTORS.get(extractor)  # an unknown one is refused before anything is computed
+    if count is not None and count < 2:
+        raise InputError(f"{count} images of each member cannot be scored: use 2 or more")
+    own = sweep.spec.embed
+    if (extractor, weights, count) == (own.extractor, own.weights, None):
+        return sweep
+    embed = own.model_copy(update={"extractor": extractor, "weights": weights})
+    spec = sweep.spec.model_copy(update={"embed": embed})
+    inputs = embedding_inputs(spec, sweep.dataset.load(), sweep.dataset, sweep.folder)
+    members = _embedded(sweep, inputs, count, executor, on_stage)
+    scores, _ = score(inputs, members, partial(on_stage, "score"))
+    front, *_ = find_front(inputs, scores, members, partial(on_stage, "search"))
+    rule = spec.select.rule if spec.select.rule != RULE else "knee"
+    columns = zip(scores.density, scores.coverage, scores.intra_d, strict=True)
+    names = ("density", "coverage", "intra_d")
+    values = [dict(zip(names, map(float, row), strict=True)) for row in columns]
+    return replace(
+        sweep,
+        spec=spec,
+        members=tuple(
+            member.model_copy(update=row) for member, row in zip(members, values, strict=True)
+        ),
+        scores=scores,
+        front=front,
+        selected=select(front, rule, pool=scores),
+    )
+
+
+def _embedded(
+    sweep: FinishedSweep,
+    inputs: Inputs,
+    count: int | None,
+    executor: Executor,
+    on_stage: OnStage,
+) -> list[MemberResult]:
+    """The members with the features of the other extractor."""
+    jobs = []
+    for member in sweep.members:
+        key = content_key(member.samples.name, inputs.scoring.extractor_key, count)
+        path = sweep.folder.file("features", f"{member.name}-{key}.npy")
+        jobs.append(EmbedJob(member.samples, inputs.scoring.extractor, count, path))
+    done: list[Path] = []
+
+    def on_done(path: Path) -> None:
+        done.append(path)
+        on_stage("embed", len(done), len(jobs))
+
+    paths = executor.map(_embed_member, jobs, on_done=on_done)
+    return [
+        # The hash of the sweep's own features says nothing of these.
+        member.model_copy(update={"features": path, "contents": {}})
+        for member, path in zip(sweep.members, paths, strict=True)
+    ]

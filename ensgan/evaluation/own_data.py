@@ -12,14 +12,14 @@ from ensgan.config import parse_spec
 from ensgan.ensemble import Ensemble
 from ensgan.errors import DataError, InputError
 from ensgan.evaluation.finished_sweep import FinishedSweep
-from ensgan.files import atomic_path, content_key, sha256_file
+from ensgan.files import content_key, sha256_file
 from ensgan.search import Evaluator, pool_key
 from ensgan.sweep.classifier_job import DatasetFiles
 from ensgan.sweep.folder import SweepFolder
-from ensgan.sweep.inputs import derive_seed, embedding_inputs
-from ensgan.sweep.member_job import sample_labels
+from ensgan.sweep.inputs import embedding_inputs
+from ensgan.sweep.member_job import purpose_seed, sample_labels, write_features
 from ensgan.sweep.records import MemberResult
-from ensgan.types import Dataset, Front, FrontPoint, PoolScores, Samples, Selection
+from ensgan.types import Dataset, Front, PoolScores, Samples, Selection
 
 RULE = "handed over"
 
@@ -48,19 +48,18 @@ def open_handed_over(
         DataError: images or classes of the ensemble are not those of the data.
         InputError: a single member.
     """
-    check_fits(ensemble, dataset)
     spec = parse_spec({"name": "handed-over", "seed": seed, "dataset": {"name": dataset.name}})
     files = DatasetFiles.write(dataset, folder.path / "data")
     inputs = embedding_inputs(spec, dataset, files, folder)
-    drawn = _drawn(ensemble, dataset, folder, inputs.extractor, seed)
+    drawn = _drawn(ensemble, dataset, folder, inputs.scoring.extractor, seed)
     scores = metrics.score_pool(
-        np.load(inputs.reference, allow_pickle=False),
+        np.load(inputs.scoring.reference, allow_pickle=False),
         [np.load(features, allow_pickle=False) for _, features in drawn],
         ensemble.member_names,
-        extractor=inputs.extractor_key,
+        extractor=inputs.scoring.extractor_key,
     )
     evaluator = Evaluator(scores)
-    point = _point(ensemble, evaluator)
+    point = evaluator.weighted_point(range(len(ensemble)), ensemble.weights)
     return FinishedSweep(
         folder=folder,
         spec=spec,
@@ -124,7 +123,7 @@ def _drawn(
     ]
     if not all(path.exists() for pair in paths for path in pair):
         count = len(dataset.train) * len(ensemble)
-        seeds = derive_seed(seed, "handed over")
+        seeds = purpose_seed(seed, "handed over")
         labels = sample_labels(dataset.train.labels, dataset.num_classes, count, "training", seeds)
         # Members are drawn at random: a bank may be asked for a few more images than it holds.
         drawn = ensemble.sample(count, labels, seeds, replacement=True)
@@ -134,8 +133,7 @@ def _drawn(
             rows = np.flatnonzero(drawn.members == index)
             own = Samples(drawn.images[rows], drawn.labels[rows])
             own.save(images_path)
-            with atomic_path(features_path) as temporary:
-                np.save(temporary, embedding.embed(own.images, network).features)
+            write_features(features_path, own.images, network)
     return paths
 
 
@@ -162,8 +160,3 @@ def _members(
             zip(manifest.members, drawn, strict=True)
         )
     )
-
-
-def _point(ensemble: Ensemble, evaluator: Evaluator) -> FrontPoint:
-    everyone = range(len(ensemble))
-    return evaluator.weighted_point(everyone, ensemble.weights)

@@ -18,8 +18,7 @@ from ensgan.evaluation.evaluate import (
     OnProgress,
     evaluate_sweep,
 )
-from ensgan.evaluation.finished_sweep import FinishedSweep, open_sweep
-from ensgan.evaluation.other_extractor import OnStage, rescore
+from ensgan.evaluation.finished_sweep import FinishedSweep, OnStage, open_sweep, rescore
 from ensgan.evaluation.own_data import check_fits, ensemble_folder, open_handed_over
 from ensgan.launch.executors import executor_at
 from ensgan.recording.evaluation import record_evaluation

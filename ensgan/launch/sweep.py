@@ -146,7 +146,7 @@ def train_one(
     if gan not in names:
         raise InputError(unknown_name(f"GAN of sweep '{spec.name}'", gan, names))
     with folder.locked():
-        jobs = member_jobs(resolved, write_inputs(resolved, folder), folder)
+        jobs = member_jobs(resolved, write_inputs(resolved, folder))
         job = next(job for job in jobs if job.name == gan)
         return grow_here(job, on_event)
 

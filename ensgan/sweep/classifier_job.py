@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from ensgan.errors import DataError
 from ensgan.files import content_key, read_json, write_json
 from ensgan.search import select
 from ensgan.sweep.executor import Executor
-from ensgan.types import Dataset, Front, Samples, Selection
+from ensgan.sweep.member_job import purpose_seed
+from ensgan.types import Dataset, Front, PoolScores, Samples, Selection
 
 REVISION = 1
 LONGER = 10
@@ -159,144 +160,132 @@ def known_result(job: EvaluateJob) -> dict[str, Any] | None:
 
 def classifier_settings(spec: EvaluateSpec) -> downstream.ClassifierSettings:
     """The classifier that a sweep's ``evaluate`` section describes."""
-    return downstream.ClassifierSettings(
-        epochs=spec.epochs,
-        batch=spec.batch,
-        width=spec.width,
-        images_per_epoch=spec.images_per_epoch,
-        labels=spec.labels,
-        memory_mb=spec.memory_mb,
-        device=spec.device,
-    )
+    names = {field.name for field in fields(downstream.ClassifierSettings)}
+    return downstream.ClassifierSettings(**spec.model_dump(include=names))
 
 
-def evaluation_jobs(
-    strategies: Sequence[downstream.Strategy],
-    repeats: int,
-    *,
-    dataset: DatasetFiles,
-    samples: Mapping[str, Path],
-    settings: downstream.ClassifierSettings,
-    seed: int,
-    folder: Path,
-) -> list[EvaluateJob]:
-    """One job per repeat and strategy.
+@dataclass(frozen=True, kw_only=True)
+class Classifiers:
+    """The classifiers of a pool: trained wherever the executor runs things, or found trained.
 
-    Repeats are the outer loop, so that an evaluation that is stopped half-way has compared all
-    strategies, and what is slow to train is not left to the end.
-
-    Args:
-        samples: file with the images of every member that a strategy names.
+    Attributes:
+        dataset: the real images.
+        samples: file with the images of every member.
+        settings: network and training.
+        seed: of the sweep; each use draws its own from it.
         folder: where results are kept.
-    """
-    return [
-        EvaluateJob(
-            strategy=strategy,
-            repeat=repeat,
-            dataset=dataset,
-            bank=FileBank({name: samples[name] for name in strategy.members}),
-            settings=settings,
-            seed=seed,
-            folder=folder,
-        )
-        for repeat in range(repeats)
-        for strategy in strategies
-    ]
-
-
-def run_jobs(
-    jobs: Sequence[EvaluateJob],
-    executor: Callable[[], Executor],
-    on_done: Callable[[dict[str, Any]], None],
-) -> list[downstream.RepeatResult]:
-    """Run the jobs wherever the executor runs things; those with equal content only once.
-
-    Args:
         executor: asked for only where a result is not yet on disk.
-        on_done: called for every job, with what :func:`evaluate` gives.
-
-    Returns:
-        One result per job, in their order.
+        on_done: called for every classifier, with what :func:`evaluate` gives.
     """
-    different = {job.path: job for job in jobs}
-    values = {}
-    for path, job in different.items():
-        known = known_result(job)
-        if known is not None:
-            values[path] = known
-            on_done(known)
-    missing = {path: job for path, job in different.items() if path not in values}
-    if missing:
-        made = executor().map(evaluate, list(missing.values()), on_done=on_done)
-        values.update(zip(missing, made, strict=True))
-    by_path = {
-        path: downstream.RepeatResult.from_json(value["result"]) for path, value in values.items()
-    }
-    return [replace(by_path[job.path], strategy=job.strategy) for job in jobs]
 
+    dataset: DatasetFiles
+    samples: Mapping[str, Path]
+    settings: downstream.ClassifierSettings
+    seed: int
+    folder: Path
+    executor: Callable[[], Executor]
+    on_done: Callable[[dict[str, Any]], None]
 
-def compare_strategies(
-    jobs: Sequence[EvaluateJob],
-    executor: Callable[[], Executor],
-    on_done: Callable[[dict[str, Any]], None],
-) -> downstream.DownstreamTable:
-    """Run the jobs and compare their strategies with G*.
+    def strategies(
+        self,
+        names: Sequence[str],
+        scores: PoolScores,
+        front: Front,
+        selection: Selection,
+        *,
+        weights: str,
+        n_times: int,
+    ) -> tuple[downstream.Strategy, ...]:
+        """The strategies of these names, resolved to members and reweighted.
 
-    Where the classifiers on real images leave it open, one more, with ten times the steps, tells
-    whether they were trained enough to tell strategies apart.
-    """
-    results = run_jobs(jobs, executor, on_done)
-    possible = None
-    if downstream.needs_long_real(results):
-        first = next(job for job in jobs if job.strategy.name == "real")
-        named = replace(first.strategy, name=f"real, {LONGER} times the steps")
-        longer = replace(first, strategy=named, settings=first.settings.longer(LONGER))
-        possible = run_jobs([longer], executor, on_done)[0].metrics["auc"]
-    return downstream.summarise(results, "selected", possible)
+        Args:
+            scores: of the pool.
+            front, selection: G* and the front it was chosen from.
+            weights, n_times: see :func:`ensgan.downstream.reweighted`.
+        """
+        strategies = downstream.build_strategies(
+            names,
+            scores=scores,
+            front=front,
+            selection=selection,
+            seed=purpose_seed(self.seed, "strategies"),
+        )
+        return downstream.reweighted(strategies, weights, scores, n_times)
 
+    def jobs(
+        self, strategies: Sequence[downstream.Strategy], repeats: int, purpose: str = "downstream"
+    ) -> list[EvaluateJob]:
+        """One job per repeat and strategy.
 
-def choose_downstream(
-    front: Front,
-    *,
-    points: int,
-    repeats: int,
-    dataset: DatasetFiles,
-    samples: Mapping[str, Path],
-    settings: downstream.ClassifierSettings,
-    seed: int,
-    folder: Path,
-    executor: Callable[[], Executor],
-    on_done: Callable[[dict[str, Any]], None],
-) -> Selection:
-    """Train classifiers on front points and take the point with the best validation score.
+        Repeats are the outer loop, so that an evaluation that is stopped half-way has compared
+        all strategies, and what is slow to train is not left to the end.
+        """
+        return [
+            EvaluateJob(
+                strategy=strategy,
+                repeat=repeat,
+                dataset=self.dataset,
+                bank=FileBank({name: self.samples[name] for name in strategy.members}),
+                settings=self.settings,
+                seed=purpose_seed(self.seed, purpose),
+                folder=self.folder,
+            )
+            for repeat in range(repeats)
+            for strategy in strategies
+        ]
 
-    The score is the balanced accuracy on the validation split, averaged over the repeats; the
-    test split has no part in it.
+    def run(self, jobs: Sequence[EvaluateJob]) -> list[downstream.RepeatResult]:
+        """One result per job, in their order; jobs with equal content run only once."""
+        different = {job.path: job for job in jobs}
+        values = {}
+        for path, job in different.items():
+            known = known_result(job)
+            if known is not None:
+                values[path] = known
+                self.on_done(known)
+        missing = {path: job for path, job in different.items() if path not in values}
+        if missing:
+            made = self.executor().map(evaluate, list(missing.values()), on_done=self.on_done)
+            values.update(zip(missing, made, strict=True))
+        results = {
+            path: downstream.RepeatResult.from_json(value["result"])
+            for path, value in values.items()
+        }
+        return [replace(results[job.path], strategy=job.strategy) for job in jobs]
 
-    Args:
-        front: all points; ``points`` of them, evenly spread, are tried.
-        repeats: classifiers a point.
-        dataset, samples, settings, seed, folder: as :func:`evaluation_jobs` wants them.
-        executor: where classifiers are trained.
-        on_done: told of every classifier.
-    """
-    tried = downstream.spread_points(front, points)
-    strategies = [
-        downstream.Strategy(f"front/{index + 1}", point.members, point.weights)
-        for index, point in enumerate(tried)
-    ]
-    jobs = evaluation_jobs(
-        strategies,
-        repeats,
-        dataset=dataset,
-        samples=samples,
-        settings=settings,
-        seed=seed,
-        folder=folder,
-    )
-    results = run_jobs(jobs, executor, on_done)
-    scores = [
-        float(np.mean([r.val_score for r in results if r.strategy.name == strategy.name]))
-        for strategy in strategies
-    ]
-    return select(replace(front, points=tried), RULE, validation_scores=scores)
+    def compare(self, jobs: Sequence[EvaluateJob]) -> downstream.DownstreamTable:
+        """Run the jobs and compare their strategies with G*.
+
+        Where the classifiers on real images leave it open, one more, with ten times the steps,
+        tells whether they were trained enough to tell strategies apart.
+        """
+        results = self.run(jobs)
+        possible = None
+        if downstream.needs_long_real(results):
+            first = next(job for job in jobs if job.strategy.name == "real")
+            named = replace(first.strategy, name=f"real, {LONGER} times the steps")
+            longer = replace(first, strategy=named, settings=first.settings.longer(LONGER))
+            possible = self.run([longer])[0].metrics["auc"]
+        return downstream.summarise(results, "selected", possible)
+
+    def choose(self, front: Front, points: int, repeats: int) -> Selection:
+        """Train classifiers on front points and take the point with the best validation score.
+
+        The score is the balanced accuracy on the validation split, averaged over the repeats; the
+        test split has no part in it.
+
+        Args:
+            front: all points; ``points`` of them, evenly spread, are tried.
+            repeats: classifiers per point.
+        """
+        tried = downstream.spread_points(front, points)
+        strategies = [
+            downstream.Strategy(f"front/{index + 1}", point.members, point.weights)
+            for index, point in enumerate(tried)
+        ]
+        results = self.run(self.jobs(strategies, repeats, "select"))
+        scores = [
+            float(np.mean([r.val_score for r in results if r.strategy.name == strategy.name]))
+            for strategy in strategies
+        ]
+        return select(replace(front, points=tried), RULE, validation_scores=scores)

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from ensgan import data, downstream, embedding, train, zoo
 from ensgan.config import ExternalSpec, GanOverrides, SweepSpec, TrainSpec
 from ensgan.ensemble.external import describe
 from ensgan.errors import ConfigError, DataError, InputError
-from ensgan.files import atomic_path, content_key
+from ensgan.files import content_key
 from ensgan.sweep.classifier_job import DatasetFiles
 from ensgan.sweep.folder import SweepFolder
-from ensgan.sweep.member_job import REVISION, MemberJob, real_reference
+from ensgan.sweep.member_job import (
+    REVISION,
+    MemberJob,
+    Scoring,
+    purpose_seed,
+    real_reference,
+    write_features,
+)
 from ensgan.types import Dataset
 
 
@@ -38,19 +41,20 @@ class Resolved:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the stages read: the data set on disk, the extractor and the real features."""
+    """What the stages read, and where they look for their results before they compute any.
 
+    Attributes:
+        folder: of the sweep.
+        spec: with the extractor that ``scoring`` names.
+        dataset: on disk.
+        scoring: the extractor and the real features.
+    """
+
+    folder: SweepFolder
+    spec: SweepSpec
     dataset: DatasetFiles
-    extractor: Path
-    extractor_key: str
-    reference: Path
+    scoring: Scoring
     extractor_licence: str = ""
-
-
-def derive_seed(seed: int, *parts: Any) -> int:
-    """A seed below 2**31 that depends on ``seed`` and on what it is for."""
-    digest = hashlib.sha256(repr((seed, *parts)).encode()).digest()
-    return int.from_bytes(digest[:4], "little") >> 1
 
 
 def resolve(spec: SweepSpec, data_dir: Path | None = None) -> Resolved:
@@ -164,7 +168,7 @@ def _row(spec: SweepSpec, name: str) -> tuple[zoo.GANSpec, train.TrainSettings]:
         precision=chosen.precision,
         ema=chosen.ema,
         compile=chosen.compile,
-        seed=derive_seed(spec.seed, "train", name),
+        seed=purpose_seed(spec.seed, "train", name),
     )
     return zoo.get(name).scaled(width), settings
 
@@ -200,15 +204,15 @@ def embedding_inputs(
     key = content_key(dataset.train.key, extractor.key)
     reference = folder.file("features", f"real-train-{key}.npy")
     if not reference.exists():
-        features = embedding.embed(dataset.train.images, extractor).features
-        with atomic_path(reference) as temporary:
-            np.save(temporary, features)
-    real_reference(reference, spec.score.k, spec.score.backend)  # for the trials
-    return Inputs(files, extractor_path, extractor.key, reference, extractor.licence)
+        write_features(reference, dataset.train.images, extractor)
+    k, backend = spec.score.k, spec.score.backend
+    real_reference(reference, k, backend)  # for the trials
+    scoring = Scoring(folder.path, extractor_path, extractor.key, reference, k, backend)
+    return Inputs(folder, spec, files, scoring, extractor.licence)
 
 
-def member_jobs(resolved: Resolved, inputs: Inputs, folder: SweepFolder) -> list[MemberJob]:
-    """One job a GAN, in the order of the spec."""
+def member_jobs(resolved: Resolved, inputs: Inputs) -> list[MemberJob]:
+    """One job per GAN, in the order of the spec."""
     spec = resolved.spec
     jobs = []
     for row, settings in zip(resolved.gans, resolved.settings, strict=True):
@@ -222,16 +226,11 @@ def member_jobs(resolved: Resolved, inputs: Inputs, folder: SweepFolder) -> list
                 settings=settings,
                 classes=resolved.dataset.num_classes,
                 training_set=inputs.dataset.splits["train"],
-                folder=folder.training(row.name, key),
-                results=folder.path,
+                folder=inputs.folder.training(row.name, key),
                 count=resolved.count,
                 labels=spec.sample.labels,
-                sample_seed=derive_seed(spec.seed, "sample", row.name),
-                extractor=inputs.extractor,
-                extractor_key=inputs.extractor_key,
-                reference=inputs.reference,
-                k=spec.score.k,
-                backend=spec.score.backend,
+                sample_seed=purpose_seed(spec.seed, "sample", row.name),
+                scoring=inputs.scoring,
             )
         )
     return jobs

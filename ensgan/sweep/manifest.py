@@ -72,8 +72,7 @@ class SelectedRecord(Record):
     @classmethod
     def of(cls, selected: Selection) -> SelectedRecord:
         """The record of a selection."""
-        value = {"rule": selected.rule, "reason": selected.reason, **selected.point.to_json()}
-        return record_from(cls, value, "the selection", None)
+        return record_from(cls, selected.to_json(), "the selection", None)
 
 
 class Manifest(Record):

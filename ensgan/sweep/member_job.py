@@ -6,10 +6,13 @@ file named by the content key of what made it: doing a job again finds them and 
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,13 +22,44 @@ from ensgan.errors import DataError, TrainingError
 from ensgan.files import atomic_path, content_key, sha256_file
 from ensgan.sweep.records import Interval
 from ensgan.sweep.records import MemberResult as MemberResult
-from ensgan.types import Int64Array, MemberId, Samples
+from ensgan.types import Float32Array, ImageShape, Int64Array, MemberId, Samples, UInt8Array
 
 REVISION = 1
 """Raise it when a change of this module changes its results."""
 NON_FINITE = "non-finite weights"
 """How the health of such a snapshot begins (:func:`ensgan.train.health.examine`)."""
 BLANK = "every pixel of all its images is {}"
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How members' images are embedded and scored; paths are on storage that every node sees.
+
+    Attributes:
+        results: folder of the sweep's samples, features and member records.
+        extractor: file of the extractor; ``extractor_key`` is of its content.
+        reference: ``.npy`` of the real training split's features.
+        k, backend: density and coverage.
+    """
+
+    results: Path
+    extractor: Path
+    extractor_key: str
+    reference: Path
+    k: int
+    backend: str
+
+    def record(self, name: str, key: str) -> Path:
+        """The record of a member."""
+        return self.results / "members" / f"{name}-{key}.json"
+
+    def known(self, name: str, key: str) -> MemberResult | None:
+        """A member made before; None where it was not, or is damaged: then it is made again."""
+        try:
+            member = MemberResult.load(self.record(name, key), self.results)
+        except DataError:
+            return None
+        return member if belongs(member, name, key) else None
 
 
 @dataclass(frozen=True)
@@ -40,14 +74,10 @@ class MemberJob:
         classes: number of classes.
         training_set: :class:`Samples` file of the real training split.
         folder: where snapshots and the resume checkpoint go.
-        results: folder of the sweep's samples, features and member records.
         count, labels: images to generate and how they are labelled (``training``/``uniform``).
         sample_seed: seed of the images; the same over the snapshots of a GAN, so that image i
             shows the same latent at every snapshot.
-        extractor: file of the extractor.
-        extractor_key: its content key.
-        reference: ``.npy`` of the real training split's features.
-        k, backend: density and coverage.
+        scoring: how the images are embedded and scored.
         threads: torch threads of the trial.
         effort: how long it will take against the others (seconds where that is known).
         seconds_per_step: what an earlier training on this storage took, None where none did.
@@ -61,15 +91,10 @@ class MemberJob:
     classes: int
     training_set: Path
     folder: Path
-    results: Path
     count: int
     labels: str
     sample_seed: int
-    extractor: Path
-    extractor_key: str
-    reference: Path
-    k: int
-    backend: str
+    scoring: Scoring
     threads: int = 1
     effort: float = 0.0
     seconds_per_step: float | None = None
@@ -104,8 +129,8 @@ class MemberJob:
             self.count,
             self.labels,
             self.sample_seed,
-            self.extractor_key,
-            self.k,
+            self.scoring.extractor_key,
+            self.scoring.k,
         )
 
     def finished(self, known: Mapping[str, MemberResult]) -> tuple[MemberResult, ...] | None:
@@ -123,6 +148,12 @@ class MemberJob:
     def made(self) -> int:
         """Snapshots that an earlier session has finished."""
         return sum(train.is_finished(self.folder, MemberId(self.name, step)) for step in self.steps)
+
+
+def purpose_seed(seed: int, *purpose: str) -> int:
+    """A seed below 2**31 that depends on ``seed`` and on what it is for."""
+    digest = hashlib.sha256(repr((seed, *purpose)).encode()).digest()
+    return int.from_bytes(digest[:4], "little") >> 1
 
 
 def sample_labels(
@@ -156,56 +187,44 @@ def grow(
     snapshots = train.train_gan(
         job.gan(), training, job.classes, job.settings, job.folder, on_progress=on_progress
     )
-    finish = _Finisher(job, training, labels)
+    scorer = MemberScorer(job.scoring, job.settings.device)
     while True:
         begin = time.time()
         snapshot = next(snapshots, None)
         if snapshot is None:
             return
-        yield finish(snapshot, (begin, time.time()))
+        trained = (begin, time.time())
+        yield _member(job, snapshot, trained, labels, training.shape, scorer)
 
 
-class _Finisher:
-    """Turns snapshots into members."""
-
-    def __init__(self, job: MemberJob, training: Samples, labels: Int64Array) -> None:
-        self.job = job
-        self.row = job.gan()
-        self.shape = training.shape
-        self.labels = labels
-        self.scorer = MemberScorer(
-            job.extractor, job.reference, job.k, job.backend, job.settings.device
-        )
-
-    def __call__(self, snapshot: train.Snapshot, trained: Interval) -> MemberResult:
-        job = self.job
-        name = str(snapshot.member)
-        if unusable(snapshot.health):
-            raise TrainingError(f"{name} cannot join the pool: {snapshot.health[0]}")
-        key = job.key(snapshot.sha256)
-        record = job.results / "members" / f"{name}-{key}.json"
-        known = known_member(record, job.results, name, key)
-        if known is not None:
-            return known
-        begin = time.time()
-        generator = zoo.load_generator(snapshot.path, self.row, self.shape, job.classes)
-        generator = generator.to(job.settings.device)
-        images = zoo.sample(generator, self.labels, seed=job.sample_seed)
-        if np.ptp(images) == 0:
-            raise TrainingError(f"{name} cannot join the pool: {BLANK.format(images.flat[0])}")
-        scored = self.scorer(Samples(images, self.labels), job.results, f"{name}-{key}", begin)
-        result = MemberResult(
-            name=name,
-            weights=snapshot.path,
-            sha256=snapshot.sha256,
-            metrics=dict(snapshot.metrics),
-            health=snapshot.health,
-            seconds={"train": snapshot.seconds, **scored.seconds},
-            work=(trained, (begin, time.time())),
-            **scored.values(),
-        )
-        result.save(record, job.results)
-        return result
+def _member(
+    job: MemberJob,
+    snapshot: train.Snapshot,
+    trained: Interval,
+    labels: Int64Array,
+    shape: ImageShape,
+    scorer: MemberScorer,
+) -> MemberResult:
+    """The member that a snapshot makes."""
+    name, key = str(snapshot.member), job.key(snapshot.sha256)
+    if unusable(snapshot.health):
+        raise TrainingError(f"{name} cannot join the pool: {snapshot.health[0]}")
+    known = job.scoring.known(name, key)
+    if known is not None:
+        return known
+    begin = time.time()
+    generator = zoo.load_generator(snapshot.path, job.gan(), shape, job.classes)
+    images = zoo.sample(generator.to(job.settings.device), labels, seed=job.sample_seed)
+    if np.ptp(images) == 0:
+        raise TrainingError(f"{name} cannot join the pool: {BLANK.format(images.flat[0])}")
+    facts = {
+        "weights": snapshot.path,
+        "sha256": snapshot.sha256,
+        "metrics": dict(snapshot.metrics),
+        "health": snapshot.health,
+    }
+    before = {"train": snapshot.seconds}
+    return scorer.finish(name, key, Samples(images, labels), facts, begin, before, (trained,))
 
 
 def unusable(health: Sequence[str]) -> bool:
@@ -221,86 +240,79 @@ def belongs(member: MemberResult, name: str, key: str) -> bool:
     )
 
 
-def known_member(record: Path, folder: Path, name: str, key: str) -> MemberResult | None:
-    """A member made before; None where it was not, or is damaged: then it is made again."""
-    try:
-        member = MemberResult.load(record, folder)
-    except DataError:
-        return None
-    return member if belongs(member, name, key) else None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scored:
-    """The files and scores of a member's images, and the seconds of ``sample, embed, score``."""
-
-    samples: Path
-    features: Path
-    score: metrics.MemberScore
-    seconds: Mapping[str, float]
-
-    def values(self) -> dict[str, Any]:
-        """What a :class:`MemberResult` says of them."""
-        return {
-            "samples": self.samples,
-            "features": self.features,
-            "density": float(self.score.density),
-            "coverage": float(self.score.coverage),
-            "intra_d": float(self.score.d),
-            "contents": {
-                "samples": sha256_file(self.samples),
-                "features": sha256_file(self.features),
-            },
-        }
-
-
 class MemberScorer:
     """Keeps, embeds and scores members' images; extractor and reference are loaded once.
 
     Args:
-        extractor: its file.
-        reference: ``.npy`` of the real training split's features.
-        k, backend: density and coverage.
+        scoring: what with.
         device: of the extractor.
     """
 
-    def __init__(self, extractor: Path, reference: Path, k: int, backend: str, device: str) -> None:
-        self.extractor_file, self.reference_file = extractor, reference
-        self.k, self.backend, self.device = k, backend, device
-        self.extractor: embedding.Extractor | None = None
-        self.reference: metrics.RealReference | None = None
+    def __init__(self, scoring: Scoring, device: str) -> None:
+        self.scoring, self.device = scoring, device
 
-    def __call__(self, samples: Samples, results: Path, name: str, begin: float) -> Scored:
-        """Write ``samples/NAME.npz`` and ``features/NAME.npy``, and score; made since ``begin``."""
-        samples_path = results / "samples" / f"{name}.npz"
-        features_path = results / "features" / f"{name}.npy"
+    @cached_property
+    def _extractor(self) -> embedding.Extractor:
+        return embedding.load_extractor(self.scoring.extractor, self.device)
+
+    @cached_property
+    def _reference(self) -> metrics.RealReference:
+        scoring = self.scoring
+        return real_reference(scoring.reference, scoring.k, scoring.backend)
+
+    def finish(
+        self,
+        name: str,
+        key: str,
+        samples: Samples,
+        facts: Mapping[str, Any],
+        begin: float,
+        before: Mapping[str, float] = MappingProxyType({}),
+        work: tuple[Interval, ...] = (),
+    ) -> MemberResult:
+        """Write the images, features and record of a member.
+
+        Args:
+            facts: its weights, hash, metrics and health.
+            begin: when its images began to be made.
+            before, work: seconds and intervals of what was done for it before that.
+        """
+        results = self.scoring.results
+        samples_path = results / "samples" / f"{name}-{key}.npz"
+        features_path = results / "features" / f"{name}-{key}.npy"
         samples.save(samples_path)
         sampled = time.time()
-        features = self._embed(samples)
-        with atomic_path(features_path) as temporary:
-            np.save(temporary, features)
+        features = write_features(features_path, samples.images, self._extractor)
         embedded = time.time()
-        score = metrics.score_member(self._reference(), features)
-        return Scored(
+        score = metrics.score_member(self._reference, features)
+        end = time.time()
+        result = MemberResult(
+            name=name,
             samples=samples_path,
             features=features_path,
-            score=score,
+            density=float(score.density),
+            coverage=float(score.coverage),
+            intra_d=float(score.d),
             seconds={
+                **before,
                 "sample": sampled - begin,
                 "embed": embedded - sampled,
-                "score": time.time() - embedded,
+                "score": end - embedded,
             },
+            work=(*work, (begin, end)),
+            contents={"samples": sha256_file(samples_path), "features": sha256_file(features_path)},
+            **facts,
         )
+        result.save(self.scoring.record(name, key), results)
+        return result
 
-    def _embed(self, samples: Samples) -> Any:
-        if self.extractor is None:
-            self.extractor = embedding.load_extractor(self.extractor_file, self.device)
-        return embedding.embed(samples.images, self.extractor).features
 
-    def _reference(self) -> metrics.RealReference:
-        if self.reference is None:
-            self.reference = real_reference(self.reference_file, self.k, self.backend)
-        return self.reference
+def write_features(path: Path, images: UInt8Array, extractor: embedding.Extractor) -> Float32Array:
+    """Embed images and keep their features in an ``.npy`` file: float32 [n,dim]."""
+    features = embedding.embed(images, extractor).features
+    with atomic_path(path) as temporary:
+        np.save(temporary, features)
+    return features
 
 
 def real_reference(features: Path, k: int, backend: str) -> metrics.RealReference:

@@ -8,21 +8,21 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ensgan.config import SweepSpec
-from ensgan.downstream import DownstreamTable, Strategy
+from ensgan.downstream import DownstreamTable
 from ensgan.search import select
-from ensgan.sweep import memorisation_stage, stages
-from ensgan.sweep.classifier_job import RULE
+from ensgan.sweep.classifier_job import RULE, Classifiers, classifier_settings
 from ensgan.sweep.events import Event, StageClock
 from ensgan.sweep.executor import Executor
 from ensgan.sweep.external_member_job import external_jobs
 from ensgan.sweep.folder import SweepFolder
+from ensgan.sweep.hand_over_stage import hand_over, measure_memorisation, save_table
 from ensgan.sweep.inputs import Inputs, Resolved, member_jobs, write_inputs
 from ensgan.sweep.manifest import SelectedRecord
 from ensgan.sweep.member_job import MemberJob
 from ensgan.sweep.opening import open_manifest
 from ensgan.sweep.planning.cost import Measured, with_costs
 from ensgan.sweep.records import MemberResult
-from ensgan.sweep.search_stage import find_front
+from ensgan.sweep.search_stage import find_front, score
 from ensgan.sweep.training_stage import PoolInProgress
 from ensgan.types import Front, PoolScores, Selection
 
@@ -75,7 +75,6 @@ class SweepResult:
 
     def to_json(self) -> dict[str, Any]:
         """What the last event of ``ensgan sweep --json`` holds."""
-        point = self.selected.point
         return {
             "run_id": self.run_id,
             "folder": str(self.folder),
@@ -83,11 +82,7 @@ class SweepResult:
             "front": len(self.front),
             "distinct": self.front.distinct,
             "hypervolume": self.front.hypervolume,
-            "selected": {
-                **point.to_json(),
-                "rule": self.selected.rule,
-                "reason": self.selected.reason,
-            },
+            "selected": self.selected.to_json(),
             "downstream": self.table.to_json(),
             "ensemble": str(self.ensemble),
             "stages": dict(self.seconds),
@@ -131,21 +126,33 @@ class _Sweep:
         with self.clock.stage("prepare", is_work=True):
             inputs = write_inputs(self.resolved, self.folder)
             jobs = with_costs(
-                member_jobs(self.resolved, inputs, self.folder),
+                member_jobs(self.resolved, inputs),
                 self.resolved.dataset.shape,
                 self.measured,
                 memory=self.spec.cluster.gpus_per_trial == "auto",
             )
         members = self._pool(jobs, inputs)
         scores, front = self._search(inputs, members)
-        selected = self._select(inputs, members, front)
-        self.manifest.save(selected=SelectedRecord.of(selected))
+        classifiers = Classifiers(
+            dataset=inputs.dataset,
+            samples={member.name: member.samples for member in members},
+            settings=classifier_settings(self.spec.evaluate),
+            seed=self.spec.seed,
+            folder=self.folder.path / "evaluate",
+            executor=self.executor,
+            on_done=self._on_classifier,
+        )
+        selected = self._select(classifiers, front)
         with self.clock.stage("evaluate"):
-            chosen = stages.strategies(self.spec, scores, front, selected)
-            table = self._evaluate(inputs, members, chosen)
-        artifact = self._hand_over(inputs, members, selected, table)
-        seconds = self.clock.summary()
-        self.manifest.finish(seconds)
+            table = self._evaluate(classifiers, scores, front, selected)
+            self.manifest.save(downstream=save_table(inputs, table))
+        with self.clock.stage("hand over", is_work=True):
+            by_name = {member.name: member for member in members}
+            chosen = [by_name[name] for name in selected.point.members]
+            privacy = measure_memorisation(self.resolved, inputs, chosen)
+            artifact = hand_over(self.resolved, inputs, chosen, selected, table, privacy)
+        self.manifest.save(ensemble=artifact, privacy=privacy)
+        self.manifest.finish(self.clock.summary())
         with self.clock.stage("record"):
             run_id = self.recorder.close()
         return SweepResult(
@@ -164,7 +171,7 @@ class _Sweep:
     def _pool(self, jobs: Sequence[MemberJob], inputs: Inputs) -> tuple[MemberResult, ...]:
         """Members in pool order, those from elsewhere last."""
         pool = PoolInProgress(self.executor, self.clock, self.manifest)
-        external = external_jobs(self.resolved, inputs, self.folder)
+        external = external_jobs(self.resolved, inputs)
         if external:  # first: a mistake there must not come after all the training
             with self.clock.stage("members"):
                 pool.add_external(external)
@@ -177,83 +184,51 @@ class _Sweep:
         self, inputs: Inputs, members: tuple[MemberResult, ...]
     ) -> tuple[PoolScores, Front]:
         """Score the pool and find its front."""
-        spec = self.spec
         with self.clock.stage("score", is_work=True):
-            scores = stages.score(
-                self.folder, spec, inputs, members, self._progress("score"), self.executor
-            )
+            scores, path = score(inputs, members, self._progress("score"), self.executor)
         with self.clock.stage("search", is_work=True):
-            front, trials = find_front(
-                self.folder, spec, scores, inputs, members, self._progress("search")
+            front, front_path, trials = find_front(
+                inputs, scores, members, self._progress("search")
             )
-        self.manifest.save(
-            front=self.folder.file("search", f"{trials.stem.replace('trials', 'front')}.json"),
-            trials=trials,
-            scores=stages.scores_path(self.folder, spec, inputs, members),
-        )
+        self.manifest.save(front=front_path, trials=trials, scores=path)
         return scores, front
 
-    def _select(self, inputs: Inputs, members: tuple[MemberResult, ...], front: Front) -> Selection:
+    def _select(self, classifiers: Classifiers, front: Front) -> Selection:
         """G*; the rule ``downstream`` trains classifiers first."""
-        if self.spec.select.rule != RULE:
-            return select(front, self.spec.select.rule)
-        with self.clock.stage("select"):
-            return stages.choose(
-                self.folder, self.resolved, inputs, members, front, self.executor, self._classifier
-            )
+        settings = self.spec.select
+        if settings.rule == RULE:
+            with self.clock.stage("select"):
+                selected = classifiers.choose(front, settings.points, settings.repeats)
+        else:
+            selected = select(front, settings.rule)
+        self.manifest.save(selected=SelectedRecord.of(selected))
+        return selected
 
-    def _classifier(self, value: dict[str, Any]) -> None:
+    def _evaluate(
+        self, classifiers: Classifiers, scores: PoolScores, front: Front, selected: Selection
+    ) -> DownstreamTable:
+        """The downstream table."""
+        asked = self.spec.evaluate
+        strategies = classifiers.strategies(
+            asked.strategies, scores, front, selected, weights=asked.weights, n_times=asked.n_times
+        )
+        if not strategies:  # data without classes has nothing to classify
+            return DownstreamTable(None, (), ())
+        return classifiers.compare(classifiers.jobs(strategies, asked.repeats))
+
+    def _on_classifier(self, value: dict[str, Any]) -> None:
         """Pass on the result of one classifier."""
         if not value["cached"]:
             self.clock.work.extend((float(a), float(b)) for a, b in value["work"])
         result = value["result"]
-        self.on_event(
-            Event(
-                "strategy",
-                {
-                    "strategy": result["strategy"]["name"],
-                    "repeat": result["repeat"],
-                    "metrics": result["metrics"],
-                },
-            )
-        )
+        fields = {
+            "strategy": result["strategy"]["name"],
+            "repeat": result["repeat"],
+            "metrics": result["metrics"],
+        }
+        self.on_event(Event("strategy", fields))
 
-    def _evaluate(
-        self, inputs: Inputs, members: tuple[MemberResult, ...], chosen: Sequence[Strategy]
-    ) -> DownstreamTable:
-        """The downstream table."""
-        table = stages.evaluate_strategies(
-            self.folder, self.resolved, inputs, members, chosen, self.executor, self._classifier
-        )
-        self.manifest.save(downstream=stages.save_table(self.folder, table))
-        return table
-
-    def _hand_over(
-        self,
-        inputs: Inputs,
-        members: tuple[MemberResult, ...],
-        selected: Selection,
-        table: DownstreamTable,
-    ) -> Path:
-        """The ensemble as an artifact, with what was measured of its privacy."""
-        with self.clock.stage("hand over", is_work=True):
-            chosen = selected.point.members
-            privacy = memorisation_stage.measure(
-                self.folder, self.resolved, inputs, members, chosen
-            )
-            artifact = stages.hand_over(
-                self.folder,
-                self.resolved,
-                inputs,
-                members,
-                selected,
-                table,
-                memorisation_stage.summary(privacy),
-            )
-        self.manifest.save(ensemble=artifact, privacy=privacy)
-        return artifact
-
-    def _progress(self, stage: str) -> stages.OnProgress:
+    def _progress(self, stage: str) -> Callable[[int, int], None]:
         return lambda done, total: self.on_event(
             Event("progress", {"stage": stage, "done": done, "of": total})
         )

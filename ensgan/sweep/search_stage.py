@@ -1,19 +1,19 @@
-"""The search of a sweep: its objectives, their form, a third one."""
+"""Scores and front of a sweep's pool: the objectives, their form, a third one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from ensgan.config import SearchSpec, SweepSpec
+from ensgan import metrics
+from ensgan.config import SearchSpec
 from ensgan.ensemble.weights import read_tensor_infos
-from ensgan.errors import DataError, InputError
-from ensgan.files import content_key
-from ensgan.metrics import pair_precision
+from ensgan.errors import DataError, InputError, IntegrityError
+from ensgan.files import content_key, sha256_file
 from ensgan.metrics.features import FeatureSource, open_features
 from ensgan.search import (
     FormInputs,
@@ -24,8 +24,9 @@ from ensgan.search import (
     search,
 )
 from ensgan.search.forms import COMPONENTS
-from ensgan.sweep.folder import SweepFolder
-from ensgan.sweep.inputs import Inputs, derive_seed
+from ensgan.sweep.executor import Executor, as_mapper
+from ensgan.sweep.inputs import Inputs
+from ensgan.sweep.member_job import purpose_seed
 from ensgan.sweep.records import MemberResult
 from ensgan.types import Front, PoolScores
 
@@ -35,41 +36,101 @@ _ALWAYS = {"objectives": "paper", "components": 32, "third": None}
 """What settings were before they existed: keys of earlier sweeps do not name them."""
 
 
-def mapped(path: Path) -> Callable[[], Any]:
-    """Features as a function that maps their file: what a task elsewhere can carry."""
-    return partial(np.load, path, mmap_mode="r", allow_pickle=False)
+LARGE_POOL = 1e13
+"""Multiplications above which a pool's blocks become tasks: minutes of one core."""
+LEAST_MEMORY = 1 << 28
+"""Working memory of such a task, at least."""
+
+OnProgress = Callable[[int, int], None]
+
+
+def score(
+    inputs: Inputs,
+    members: Sequence[MemberResult],
+    on_progress: OnProgress,
+    executor: Callable[[], Executor] | None = None,
+) -> tuple[PoolScores, Path]:
+    """Densities, coverage masks and overlaps of the pool, and their file.
+
+    The blocks of a large pool are tasks of the executor.
+
+    Raises:
+        IntegrityError: features were replaced, swapped or cut off since they were made.
+    """
+    settings, scoring = inputs.spec.score, inputs.scoring
+    names = tuple(member.name for member in members)
+    features = [member.features.name for member in members]
+    resamples = [settings.resamples] if settings.resamples else []
+    key = content_key(REVISION, scoring.reference.name, features, settings.k, *resamples)
+    path = inputs.folder.file("scores", f"scores-{key}.npz")
+    known = _known(PoolScores, path)
+    about = (names, settings.k, scoring.extractor_key)
+    if known is not None and (known.names, known.k, known.extractor) == about:
+        return known, path
+    _check_contents(members)
+    memory = int(settings.memory_gb * 2**30)
+    mapper: metrics.Mapper = map
+    if executor is not None and _products(members) > LARGE_POOL and executor().slots > 1:
+        slots = executor().slots
+        mapper, memory = as_mapper(executor()), max(memory // slots, LEAST_MEMORY)
+    scores = metrics.score_pool(
+        _mapped(scoring.reference),
+        [_mapped(member.features) for member in members],
+        names,
+        k=settings.k,
+        resamples=settings.resamples,
+        backend=settings.backend,
+        memory_bytes=memory,
+        extractor=scoring.extractor_key,
+        mapper=mapper,
+        checkpoint=path.with_name(path.stem.replace("scores", "blocks")),
+        on_progress=on_progress,
+    )
+    scores.save(path)
+    return scores, path
+
+
+def _check_contents(members: Sequence[MemberResult]) -> None:
+    for member in members:
+        made = member.contents.get("features")
+        if made is not None and sha256_file(member.features) != made:
+            raise IntegrityError(
+                f"{member.features} has changed since {member.name} was made: delete it and run "
+                "`ensgan sweep` again, which makes it anew"
+            )
+
+
+def _products(members: Sequence[MemberResult]) -> float:
+    """Multiplications that scoring the pool takes, roughly."""
+    points, dim = _mapped(members[0].features)().shape
+    return float(len(members) ** 2 / 2 * points**2 * dim)
 
 
 def find_front(
-    folder: SweepFolder,
-    spec: SweepSpec,
-    scores: PoolScores,
-    inputs: Inputs,
-    members: Sequence[MemberResult],
-    on_progress: Callable[[int, int], None],
-) -> tuple[Front, Path]:
-    """The Pareto front, and the table of all trials."""
-    settings = spec.search
+    inputs: Inputs, scores: PoolScores, members: Sequence[MemberResult], on_progress: OnProgress
+) -> tuple[Front, Path, Path]:
+    """The Pareto front, its file, and the table of all trials."""
+    settings, seed = inputs.spec.search, inputs.spec.seed
     size = settings.max_size if settings.max_size is None else min(settings.max_size, len(scores))
     costs = member_costs(settings, members)
-    key = content_key(
-        REVISION, pool_key(scores), _asked(settings), spec.seed, *([] if costs is None else [costs])
-    )
-    path = folder.file("search", f"front-{key}.json")
-    trials = folder.file("search", f"trials-{key}.csv")
-    known = _known_front(path, pool_key(scores)) if trials.exists() else None
-    if known is not None:
-        return known, trials
+    asked = {k: v for k, v in settings.model_dump().items() if _ALWAYS.get(k, ...) != v}
+    summed = [] if costs is None else [costs]
+    key = content_key(REVISION, pool_key(scores), asked, seed, *summed)
+    path = inputs.folder.file("search", f"front-{key}.json")
+    trials = inputs.folder.file("search", f"trials-{key}.csv")
+    known = _known(Front, path) if trials.exists() else None
+    if known is not None and known.pool == pool_key(scores):
+        return known, path, trials
     front = search(
         scores,
         sampler=settings.sampler,
         trials=settings.trials,
-        seed=derive_seed(spec.seed, "search"),
+        seed=purpose_seed(seed, "search"),
         objectives=objective_tables(
             settings.objectives,
             scores,
-            mapped(inputs.reference),
-            [mapped(member.features) for member in members],
+            _mapped(inputs.scoring.reference),
+            [_mapped(member.features) for member in members],
             inter=settings.inter,
             components=settings.components,
             on_progress=on_progress,
@@ -82,22 +143,23 @@ def find_front(
         on_progress=on_progress,
     )
     front.save(path)
-    return front, trials
+    return front, path, trials
 
 
-def _known_front(path: Path, pool: str) -> Front | None:
-    """A front found before; None where there is none, or a damaged one, or another pool's."""
+ResultT = TypeVar("ResultT", PoolScores, Front)
+
+
+def _known(kind: type[ResultT], path: Path) -> ResultT | None:
+    """A result of an earlier session; None where there is none, or a damaged one."""
     try:
-        front = Front.load(path)
+        return kind.load(path)
     except DataError:
         return None
-    return front if front.pool == pool else None
 
 
-def _asked(settings: SearchSpec) -> dict[str, Any]:
-    """The settings of a search without those that older sweeps could not have."""
-    asked = settings.model_dump()
-    return {name: value for name, value in asked.items() if _ALWAYS.get(name, ...) != value}
+def _mapped(path: Path) -> Callable[[], Any]:
+    """Features as a function that maps their file: what a task elsewhere can carry."""
+    return partial(np.load, path, mmap_mode="r", allow_pickle=False)
 
 
 def objective_tables(
@@ -108,7 +170,7 @@ def objective_tables(
     *,
     inter: str = "symmetric",
     components: int = COMPONENTS,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> ObjectiveTables:
     """The tables of a form; features are opened only if it needs them.
 
@@ -126,7 +188,7 @@ def objective_tables(
     features = ScoredFeatures(
         real=partial(open_features, real, "real"),
         fakes=[partial(open_features, f, n) for f, n in zip(fakes, scores.names, strict=True)],
-        pair_precision=lambda: pair_precision(
+        pair_precision=lambda: metrics.pair_precision(
             real, fakes, scores.names, scores.k, on_progress=on_progress
         ),
     )
@@ -146,7 +208,8 @@ def member_costs(
         InputError: members whose sampling was not timed.
     """
     if settings.third == "parameters":
-        return {member.name: float(_stored_numbers(member.weights)) for member in members}
+        tensors = {member.name: read_tensor_infos(member.weights).values() for member in members}
+        return {name: float(sum(info.size for info in infos)) for name, infos in tensors.items()}
     if settings.third == "seconds":
         untimed = [member.name for member in members if "sample" not in member.seconds]
         if untimed:
@@ -156,8 +219,3 @@ def member_costs(
             )
         return {member.name: member.seconds["sample"] for member in members}
     return None
-
-
-def _stored_numbers(path: Path) -> int:
-    """How many numbers a safetensors file holds: its header says so."""
-    return sum(info.size for info in read_tensor_infos(path).values())

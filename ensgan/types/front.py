@@ -297,3 +297,7 @@ class Selection:
     point: FrontPoint
     reason: str
     alternatives: Sequence[FrontPoint] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The point as front files spell it, with the rule and the reason."""
+        return {**self.point.to_json(), "rule": self.rule, "reason": self.reason}

@@ -14,8 +14,7 @@ from made_sweep import make_sweep
 from PIL import Image
 
 from ensgan.errors import InputError
-from ensgan.evaluation.finished_sweep import open_sweep
-from ensgan.evaluation.other_extractor import rescore
+from ensgan.evaluation.finished_sweep import open_sweep, rescore
 from ensgan.report.study_plots import comparable_front
 from ensgan.search import Evaluator
 from ensgan.sweep.executor import LocalExecutor
@@ -61,7 +60,7 @@ def test_another_extractor_keeps_images_and_manifest(shell: Shell) -> None:
     other = rescore(sweep, "random", LocalExecutor(), count=40)
     assert other.scores.counts.tolist() == [40] * 6
     assert other.scores.extractor and other.spec.embed.extractor == "random"
-    assert other.samples == sweep.samples
+    assert [m.samples for m in other.members] == [m.samples for m in sweep.members]
     evaluator = Evaluator(other.scores)
     for point in other.front:
         members = evaluator.indices(point.members)

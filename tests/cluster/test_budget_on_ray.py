@@ -40,7 +40,7 @@ class Training:
         """Hashes of the members that are there afterwards."""
         spec = parse_spec(tiny(train=self.train, cluster=cluster))
         resolved, sweep = resolve(spec), SweepFolder(self.folder)
-        jobs = member_jobs(resolved, write_inputs(resolved, sweep), sweep)
+        jobs = member_jobs(resolved, write_inputs(resolved, sweep))
         members: dict[str, str] = {}
         self.events.clear()
         failed = RayExecutor(spec.cluster, self.folder / "tune", budget).grow(

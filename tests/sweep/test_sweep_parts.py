@@ -14,8 +14,8 @@ from ensgan.config import parse_spec
 from ensgan.files import read_json, write_json
 from ensgan.sweep.events import Event, StageClock, union_seconds
 from ensgan.sweep.folder import SweepFolder
-from ensgan.sweep.inputs import derive_seed, resolve
-from ensgan.sweep.member_job import sample_labels
+from ensgan.sweep.inputs import resolve
+from ensgan.sweep.member_job import purpose_seed, sample_labels
 from ensgan.sweep.opening import differences
 
 
@@ -65,9 +65,9 @@ def test_equal_counts_reproduce_the_training_split() -> None:
 
 
 def test_seeds_differ_by_purpose() -> None:
-    seeds = {derive_seed(s, "train", gan) for s in range(5) for gan in ("A", "B")}
+    seeds = {purpose_seed(s, "train", gan) for s in range(5) for gan in ("A", "B")}
     assert len(seeds) == 10 and all(0 <= seed < 2**31 for seed in seeds)
-    assert derive_seed(0, "train", "A") == derive_seed(0, "train", "A")
+    assert purpose_seed(0, "train", "A") == purpose_seed(0, "train", "A")
 
 
 def test_differences_name_the_leaf() -> None:

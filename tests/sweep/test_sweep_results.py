@@ -18,7 +18,7 @@ from ensgan import ensemble, metrics, zoo
 from ensgan.config import parse_spec
 from ensgan.sweep import member_job as members
 from ensgan.sweep.folder import SweepFolder
-from ensgan.sweep.inputs import Inputs, derive_seed
+from ensgan.sweep.inputs import Inputs
 from ensgan.sweep.runner import SweepResult
 from ensgan.sweep.search_stage import find_front
 from ensgan.types import PoolScores, Samples
@@ -51,7 +51,7 @@ def test_samples_are_reproducible_from_the_weights(result: SweepResult) -> None:
     generator = zoo.load_generator(member.weights, row, samples.shape, 2)
     record = next((result.folder / "members").glob(f"{member.name}-*.json"))
     assert json.loads(record.read_text())["sha256"] == member.sha256
-    images = zoo.sample(generator, samples.labels, seed=derive_seed(7, "sample", "SNGAN"))
+    images = zoo.sample(generator, samples.labels, seed=members.purpose_seed(7, "sample", "SNGAN"))
     np.testing.assert_array_equal(images, samples.images)
 
 
@@ -111,9 +111,9 @@ def test_the_spec_chooses_the_objectives(
     spec = parse_spec(tiny(search=section))
     scores = PoolScores.load(next((result.folder / "scores").glob("scores-*.npz")))
     real = next((result.folder / "features").glob("real-train-*.npy"))
-    inputs = Inputs(None, tmp_path, "", real)  # type: ignore[arg-type]
-    folder = SweepFolder(tmp_path)
-    front, trials = find_front(folder, spec, scores, inputs, result.members, lambda *_: None)
+    scoring = members.Scoring(tmp_path, tmp_path, "", real, 5, "auto")
+    inputs = Inputs(SweepFolder(tmp_path), spec, None, scoring)  # type: ignore[arg-type]
+    front, _, trials = find_front(inputs, scores, result.members, lambda *_: None)
     if objectives is not None:
         assert front.objectives == objectives
     third = section.get("third")
@@ -131,8 +131,8 @@ def test_the_spec_chooses_the_objectives(
                 for array in load_file(m.weights).values()
             )
             assert dict(point.measures)[third] == stored
-    again = find_front(folder, spec, scores, inputs, result.members, lambda *_: None)
-    assert again == (front, trials), "read from its file"
+    again = find_front(inputs, scores, result.members, lambda *_: None)
+    assert (again[0], again[2]) == (front, trials), "read from its file"
 
 
 def test_the_script_on_untrained_generators(home: Home, result: SweepResult) -> None:
