@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -34,6 +34,7 @@ class FinishedSweep:
         members: in pool order.
         scores, front, selected: as the sweep found them.
         run_id: of the parent run, None when it was not recorded.
+        failed: GANs that failed, with the reason.
     """
 
     folder: SweepFolder
@@ -44,6 +45,7 @@ class FinishedSweep:
     front: Front
     selected: Selection
     run_id: str | None = None
+    failed: Mapping[str, str] = field(default_factory=dict)
 
 
 def open_sweep(source: str, storage: Path) -> FinishedSweep:
@@ -87,6 +89,7 @@ def open_sweep(source: str, storage: Path) -> FinishedSweep:
         front=front,
         selected=_selection(manifest.selected, front, name),
         run_id=folder.run_id(),
+        failed=manifest.failed,
     )
 
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ensgan.config import SweepSpec, TrackSpec
 from ensgan.config.budget import Budget
 from ensgan.downstream import import_libraries
-from ensgan.errors import InputError, unknown_name
+from ensgan.errors import DataError, InputError, StoreError, unknown_name
 from ensgan.launch.executors import executor_at, runs_here
-from ensgan.recording.background import BackgroundRecorder
 from ensgan.recording.record import Recording
 from ensgan.report.pictures import Pictures
-from ensgan.store import default_storage, open_store
-from ensgan.sweep.events import OnEvent, StageClock, ignore
+from ensgan.store import RunStore, default_storage, open_store
+from ensgan.sweep.events import Event, OnEvent, StageClock, ignore
 from ensgan.sweep.executor import Executor, grow_here
 from ensgan.sweep.folder import SweepFolder, sweep_folder
 from ensgan.sweep.inputs import member_jobs, resolve, write_inputs
@@ -24,6 +25,101 @@ from ensgan.sweep.planning.cost import check_disk
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.runner import SweepResult, run
 from ensgan.sweep.sweep_file import load_sweep
+
+OPENING_SECONDS = 10.0
+"""What a sweep waits for its store at most, before training begins."""
+
+
+class BackgroundRecorder:
+    """Records in a thread of its own, so that a slow or absent store never holds up a sweep.
+
+    Args:
+        folder: of the sweep.
+        store: not contacted before the first pass.
+        on_event: hears of what could not be recorded.
+        before: called once in the sweep's own thread, before the recorder's thread begins.
+    """
+
+    def __init__(
+        self,
+        folder: SweepFolder,
+        store: RunStore,
+        on_event: OnEvent,
+        before: Callable[[], object],
+    ) -> None:
+        self.folder = folder
+        self.on_event = on_event
+        self._store = store
+        self._recording: Recording | None = None
+        self._refusal: InputError | None = None
+        self._opened = threading.Event()
+        self._before: Callable[[], object] | None = before
+        self._warned = False
+        self._queued = threading.Event()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recorder")
+
+    def __enter__(self) -> BackgroundRecorder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown()
+
+    def poke(self) -> None:
+        """Something new is in the manifest."""
+        if self._before is not None:
+            self._before()
+            self._before = None
+        if not self._queued.is_set():
+            self._queued.set()
+            self._thread.submit(self._pass)
+
+    def wait_opened(self) -> None:
+        """Wait until the store is open or does not answer for a while.
+
+        Raises:
+            InputError: it can never take a run (its experiment was deleted, for example).
+        """
+        self._opened.wait(OPENING_SECONDS)
+        if self._refusal is not None:
+            raise self._refusal
+
+    def close(self) -> str | None:
+        """Record what is left, stop, and return the parent's run ID (None: not reachable)."""
+        self._warned = False
+        last = self._thread.submit(self._pass)
+        self._thread.shutdown()
+        return last.result()
+
+    def _pass(self) -> str | None:
+        self._queued.clear()
+        try:
+            return self._recorded()
+        except DataError as error:  # a damaged recorded.json
+            self._warn(f"{error}; nothing is recorded until it is restored or deleted")
+        except InputError as error:
+            self._refusal = error
+            self._warn(str(error))
+        except StoreError as error:
+            self._warn(f"{error}; `ensgan sync {self.folder.path.name}` records it later")
+        finally:
+            self._opened.set()
+        return None
+
+    def _recorded(self) -> str | None:
+        if self._recording is None:
+            recording = Recording(self.folder, self._store, Pictures())
+            whole = recording.recorded_run()
+            if whole is not None:  # without opening the store, which takes seconds
+                return whole
+            self._store.prepare()
+            self._opened.set()
+            self._recording = recording
+        return self._recording.bring_up_to_date()
+
+    def _warn(self, message: str) -> None:
+        if not self._warned:
+            self._warned = True
+            self.on_event(Event("warning", {"message": message}))
 
 
 def run_sweep(
@@ -62,66 +158,41 @@ def run_sweep(
     started = time.time() if started is None else started
     spec = _as_spec(spec, settings)
     resolved = resolve(spec, data_dir)
-    folder = _own_folder((storage or default_storage()).resolve(), spec.name, fresh)
-    with folder.locked():
+    folder = sweep_folder((storage or default_storage()).resolve(), spec.name)
+    if fresh:
+        with folder.locked():
+            pass  # nobody else may be running it
+        folder.set_aside()
+    with folder.locked(), contextlib.ExitStack() as stack:
         check_disk(resolved, folder.path)
         # Classifiers that run in this process need libraries that two threads must not import at
         # once: they come before the recorder's thread.
-        before = import_libraries if runs_here(address) else _nothing
-        recorder = _recorder(folder, spec.track, on_event, before)
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(recorder)
+        before = import_libraries if runs_here(address) else lambda: None
+        recorder = BackgroundRecorder(folder, _store(folder, spec.track), on_event, before)
+        stack.enter_context(recorder)
 
-            def open_executor() -> Executor:
-                return stack.enter_context(
-                    executor_at(
-                        address,
-                        spec.cluster,
-                        folder.path / "tune",
-                        allow_open_cluster=allow_open_cluster,
-                        budget=budget,
-                    )
+        def open_executor() -> Executor:
+            return stack.enter_context(
+                executor_at(
+                    address,
+                    spec.cluster,
+                    folder.path / "tune",
+                    allow_open_cluster=allow_open_cluster,
+                    budget=budget,
                 )
-
-            clock = StageClock(on_event, started=started)
-            return run(
-                resolved, folder, open_executor=open_executor, recorder=recorder, clock=clock
             )
+
+        clock = StageClock(on_event, started=started)
+        return run(resolved, folder, open_executor=open_executor, recorder=recorder, clock=clock)
 
 
 def _as_spec(spec: SweepSpec | Path | str, settings: Sequence[str]) -> SweepSpec:
     return spec if isinstance(spec, SweepSpec) else load_sweep(Path(spec), settings)
 
 
-def _own_folder(storage: Path, name: str, fresh: bool) -> SweepFolder:
-    """The sweep's folder; ``fresh`` sets an earlier sweep aside.
-
-    Raises:
-        InputError: another process runs that one.
-    """
-    folder = sweep_folder(storage, name)
-    if fresh:
-        with folder.locked():
-            pass  # nobody else may be running it
-        folder.set_aside()
-    return folder
-
-
-def _nothing() -> None:
-    """Nothing to prepare."""
-
-
-def _recorder(
-    folder: SweepFolder, track: TrackSpec, on_event: OnEvent, before: Callable[[], None]
-) -> BackgroundRecorder:
-    storage = folder.path.parents[1]
-    return BackgroundRecorder(
-        folder,
-        lambda: open_store(track.uri, storage=storage, experiment=track.experiment),
-        Pictures(),
-        on_event,
-        before,
-    )
+def _store(folder: SweepFolder, track: TrackSpec) -> RunStore:
+    """The sweep's store; an address that can be none is refused here."""
+    return open_store(track.uri, storage=folder.path.parents[1], experiment=track.experiment)
 
 
 def train_one(
@@ -164,8 +235,7 @@ def sync_sweep(name: str, *, storage: Path | None = None) -> str:
         known = [path.name for path in sorted((storage / "sweeps").glob("*")) if path.is_dir()]
         raise InputError(f"{storage}: {unknown_name('sweep', name, known)}")
     with folder.locked():
-        track = folder.read().settings.track
-        store = open_store(track.uri, storage=storage, experiment=track.experiment)
+        store = _store(folder, folder.read().settings.track)
         run_id = Recording(folder, store, Pictures()).bring_up_to_date()
     assert run_id is not None
     return run_id

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from ensgan.errors import InputError
@@ -10,7 +9,7 @@ from ensgan.evaluation.evaluate import Evaluation
 from ensgan.files import content_key
 from ensgan.recording import views
 from ensgan.recording.state import RunBook
-from ensgan.store import TAG_DATASET, RunStore
+from ensgan.store import RunStore
 from ensgan.sweep.environment import environment
 
 
@@ -37,28 +36,24 @@ def record_evaluation(evaluation: Evaluation, store: RunStore) -> dict[str, str]
     settings = evaluation.settings()
     shared, tags = _shared(evaluation)
     for row in evaluation.table:
-        key = content_key(store.uri, sweep.run_id, settings, row.to_json())
+        name, value = row.strategy, row.to_json()
+        key = content_key(store.uri, sweep.run_id, settings, value)
         if key not in book.runs:
+            params = {"strategy": name, "members": len(row.members), "draws": row.draws}
             book.runs[key] = store.create_run(
-                row.strategy,
+                name,
                 kind="strategy",
                 parent=sweep.run_id,
-                params={
-                    **shared,
-                    "strategy": row.strategy,
-                    "members": len(row.members),
-                    "draws": row.draws,
-                },
-                tags={
-                    **tags,
-                    "ensgan.strategy": row.strategy,
-                    "ensgan.rule": sweep.selected.rule,
-                },
+                params={**shared, **params},
+                tags={**tags, "ensgan.strategy": name, "ensgan.rule": sweep.selected.rule},
             )
             book.save()
-        run_ids[row.strategy] = book.runs[key]
+        run_ids[name] = book.runs[key]
         if not book.is_done(key):
-            store.log_metrics(book.runs[key], _metrics(row.to_json()))
+            # The validation score, and the part of the gap that is closed.
+            gaps = {f"{k}_gap_closed": v for k, v in value["gap_closed"].items() if v is not None}
+            scores = {"val_score": value["val_score"]["mean"], **views.strategy_metrics(value)}
+            store.log_metrics(book.runs[key], {**scores, **gaps})
             store.finish(book.runs[key])
             book.mark(key)
     table = content_key(store.uri, sweep.run_id, evaluation.path.name)
@@ -76,14 +71,4 @@ def _shared(evaluation: Evaluation) -> tuple[dict[str, Any], dict[str, str]]:
     params = {**views.leaves(settings), **views.common(manifest)}
     if evaluation.options.seed is not None:
         params["seed"] = evaluation.options.seed
-    tags = {TAG_DATASET: manifest.dataset.name, **views.code_tags(manifest.versions)}
-    return params, tags
-
-
-def _metrics(row: Mapping[str, Any]) -> dict[str, float]:
-    """Means, standard deviations and the part of the gap that is closed."""
-    values = {"val_score": row["val_score"]["mean"], **views.strategy_metrics(row)}
-    for name, closed in row["gap_closed"].items():
-        if closed is not None:
-            values[f"{name}_gap_closed"] = closed
-    return values
+    return params, views.common_tags(manifest)

@@ -19,16 +19,15 @@ from ensgan.recording.state import RecordState
 from ensgan.recording.views import Illustrator, log_report
 from ensgan.store import (
     ENSEMBLE_FOLDER,
-    TAG_DATASET,
     TAG_GAN,
     TAG_RECORD,
     TAG_SELECTED,
     RunStore,
 )
 from ensgan.sweep.folder import SweepFolder
-from ensgan.sweep.manifest import Manifest
+from ensgan.sweep.manifest import SelectedRecord
 from ensgan.sweep.records import MemberResult
-from ensgan.types import Front, PoolScores, Samples, UInt8Array, gan_of, step_of
+from ensgan.types import Front, PoolScores, Samples, gan_of, step_of
 
 GRID_COLUMNS = 16
 
@@ -51,115 +50,113 @@ class Recording:
         Raises:
             StoreError: the store cannot be reached; what is recorded stays recorded.
         """
-        if not self.folder.has_begun:
-            return None
-        manifest = self.folder.read()
-        self.state.open(manifest.spec, manifest.settings.name)
-        recorded = self._whole(manifest)
-        if recorded is not None:
+        recorded = self.recorded_run()
+        if recorded is not None or not self.folder.has_begun:
             return recorded
-        parent = self._parent(manifest)
+        self.parent = self._parent()
         self.state.save()  # also when nothing is left to record
-        for name, record in self._items(manifest):
+        for name, record in self._items():
             if not self.state.is_done(name):
-                record(parent)
+                record()
                 self.state.mark(name)
-        return parent
+        return self.parent
 
     def recorded_run(self) -> str | None:
         """The parent's run ID if nothing is left to record, None otherwise; asks no store that
         has stayed where it was."""
         if not self.folder.has_begun:
             return None
-        manifest = self.folder.read()
-        self.state.open(manifest.spec, manifest.settings.name)
-        return self._whole(manifest)
-
-    def _whole(self, manifest: Manifest) -> str | None:
-        """The parent's run ID if the end was recorded: it comes last."""
+        self.manifest = manifest = self.folder.read()
+        name = manifest.settings.name
+        self.state.open(manifest.spec, name)
         last = f"report:{manifest.finished}"
         if manifest.status == "running" or not self.state.is_done(last):
             return None
-        return self.state.runs.get(manifest.settings.name)
+        return self.state.runs.get(name)
 
-    def _run(self, name: str, *, parent: str | None = None, **arguments: Any) -> str:
+    def _run(
+        self,
+        name: str,
+        kind: str,
+        params: Mapping[str, object],
+        tags: Mapping[str, str],
+        parent: str | None,
+    ) -> str:
         """The run of this name, made when it does not exist.
 
         A creation that was sent but never answered (an outage, a kill) is looked for first.
         """
-        runs = self.state.runs
-        if not runs.get(name):
-            token = self.state.token(name)
-            made = self._unanswered(token, parent, arguments) if name in runs else None
-            if made is None:
-                runs[name] = ""
-                self.state.save()
-                arguments["tags"] = {**arguments["tags"], TAG_RECORD: token}
-                made = self.store.create_run(name, parent=parent, **arguments)
-            runs[name] = made
+        manifest, runs = self.manifest, self.state.runs
+        if runs.get(name):
+            return runs[name]
+        token = self.state.token(name)
+        params = {**views.common(manifest), **params}
+        made = self._unanswered(token, kind, params, parent) if name in runs else None
+        if made is None:
+            runs[name] = ""
             self.state.save()
-        return runs[name]
+            tags = {**views.common_tags(manifest), **tags, TAG_RECORD: token}
+            made = self.store.create_run(name, kind=kind, parent=parent, params=params, tags=tags)
+        runs[name] = made
+        self.state.save()
+        return made
 
     def _unanswered(
-        self, token: str, parent: str | None, arguments: Mapping[str, Any]
+        self, token: str, kind: str, params: Mapping[str, object], parent: str | None
     ) -> str | None:
-        kind = arguments["kind"]
         known = self.store.find(kind=kind) if parent is None else self.store.children(parent)
         for record in known:
             if record.tags.get(TAG_RECORD) == token:
-                self.store.log_params(record.run_id, arguments["params"])
+                self.store.log_params(record.run_id, params)
                 return record.run_id
         return None
 
-    def _items(self, manifest: Manifest) -> Iterator[tuple[str, Callable[[str], None]]]:
+    def _items(self) -> Iterator[tuple[str, Callable[[], None]]]:
         """What the manifest has to show, in order; names change with the content."""
+        manifest = self.manifest
         complete = manifest.settings.train.snapshots
         for gan, results in views.by_gan(manifest).items():
             whole = gan in manifest.external or len(results) >= complete
             if whole or manifest.status != "running":
                 key = content_key(*(result.sha256 for result in results))
-                yield f"gan:{gan}:{key}", partial(self._gan, manifest, gan=gan, results=results)
-        if manifest.front is not None:
-            yield f"search:{self._place(manifest.front)}", partial(self._search, manifest)
-        if manifest.scores is not None and manifest.selected is not None:
-            key = content_key(self._place(manifest.front), manifest.selected.tree())
-            yield f"pool:{key}", partial(self._pool, manifest)
-        if manifest.downstream is not None:
-            for row in read_json(manifest.downstream)["strategies"]:
+                yield f"gan:{gan}:{key}", partial(self._gan, gan, results)
+        front, trials, scores = manifest.front, manifest.trials, manifest.scores
+        if front is not None and trials is not None:
+            yield f"search:{self._place(front)}", partial(self._search, front, trials)
+        if front is not None and scores is not None and manifest.selected is not None:
+            key = content_key(self._place(front), manifest.selected.tree())
+            yield f"pool:{key}", partial(self._pool, front, scores)
+        table = manifest.downstream
+        if table is not None:
+            for row in read_json(table)["strategies"]:
                 name = f"strategy:{row['strategy']}:{content_key(row)}"
-                yield name, partial(self._strategy, manifest, row=row)
-        if manifest.ensemble is not None:
-            yield f"ensemble:{self._place(manifest.ensemble)}", partial(self._ensemble, manifest)
+                yield name, partial(self._strategy, row)
+        if manifest.ensemble is not None and table is not None and manifest.selected is not None:
+            record = partial(self._ensemble, manifest.ensemble, table, manifest.selected)
+            yield f"ensemble:{self._place(manifest.ensemble)}", record
         if manifest.status != "running":
-            yield f"end:{manifest.finished}", partial(self._end, manifest)
-            yield f"report:{manifest.finished}", partial(self._report, manifest)
+            yield f"end:{manifest.finished}", self._end
+            yield f"report:{manifest.finished}", self._report
 
-    def _place(self, path: Path | None) -> str:
+    def _place(self, path: Path) -> str:
         """A result's place in the folder: what it is called wherever the folder lies."""
-        return "" if path is None else path.relative_to(self.folder.path).as_posix()
+        return path.relative_to(self.folder.path).as_posix()
 
-    def _parent(self, manifest: Manifest) -> str:
-        run_id = self._run(
-            manifest.settings.name,
-            kind="sweep",
-            params={
-                **views.leaves(manifest.spec),
-                **views.common(manifest),
-                **views.version_params(manifest.versions),
-                "members": manifest.planned,
-            },
-            tags={
-                TAG_DATASET: manifest.dataset.name,
-                **views.code_tags(manifest.versions),
-            },
-        )
+    def _parent(self) -> str:
+        manifest = self.manifest
+        params = {
+            **views.leaves(manifest.spec),
+            **views.version_params(manifest.versions),
+            "members": manifest.planned,
+        }
+        run_id = self._run(manifest.settings.name, "sweep", params, {}, None)
         if not self.state.is_done("dataset"):
-            self._log_dataset(run_id, manifest)
+            self._log_dataset(run_id)
             self.state.mark("dataset")
         return run_id
 
-    def _log_dataset(self, run_id: str, manifest: Manifest) -> None:
-        dataset = manifest.dataset
+    def _log_dataset(self, run_id: str) -> None:
+        dataset = self.manifest.dataset
         self.store.log_dataset(
             run_id,
             name=dataset.name,
@@ -168,82 +165,34 @@ class Recording:
             profile=dataset.images,
         )
 
-    def _below(
-        self,
-        manifest: Manifest,
-        parent: str,
-        name: str,
-        kind: str,
-        params: Mapping[str, Any],
-        tags: Mapping[str, str],
-    ) -> str:
-        """A run below the sweep's, with what every run of the sweep carries."""
-        return self._run(
-            name,
-            parent=parent,
-            kind=kind,
-            params={**views.common(manifest), **params},
-            tags={
-                TAG_DATASET: manifest.dataset.name,
-                **views.code_tags(manifest.versions),
-                **tags,
-            },
-        )
-
-    def _gan(
-        self,
-        manifest: Manifest,
-        parent: str,
-        gan: str,
-        results: Sequence[MemberResult],
-    ) -> None:
+    def _gan(self, gan: str, results: Sequence[MemberResult]) -> None:
         hashes = {f"sha256.{step_of(result.name)}": result.sha256 for result in results}
-        run_id = self._below(
-            manifest,
-            parent,
-            gan,
-            "gan",
-            {"gan": gan, "snapshots": len(results), **hashes},
-            {TAG_GAN: gan, "ensgan.health": "; ".join(views.health(results)) or "ok"},
-        )
+        params = {"gan": gan, "snapshots": len(results), **hashes}
+        tags = {TAG_GAN: gan, "ensgan.health": "; ".join(views.health(results)) or "ok"}
+        run_id = self._run(gan, "gan", params, tags, self.parent)
         self.store.log_history(
             run_id,
             [(step_of(result.name), views.member_metrics(result)) for result in results],
         )
-        self._log_dataset(run_id, manifest)
-        rows = [self._row(result.name.rpartition("@")[2], result.samples) for result in results]
-        self._grid(manifest, run_id, gan, rows, f"grid-{gan}")
+        self._log_dataset(run_id)
+        rows = {result.name.rpartition("@")[2]: result.samples for result in results}
+        self._grid(run_id, gan, rows, f"grid-{gan}")
         self.store.finish(run_id, "finished")
 
-    def _row(self, label: str, samples: Path) -> tuple[str, UInt8Array]:
-        return label, Samples.load(samples).images[:GRID_COLUMNS]
-
-    def _grid(
-        self,
-        manifest: Manifest,
-        run_id: str,
-        title: str,
-        rows: Sequence[tuple[str, UInt8Array]],
-        folder: str,
-    ) -> None:
+    def _grid(self, run_id: str, title: str, samples: Mapping[str, Path], folder: str) -> None:
         """Generated images; with real ones on top as a second file, where the sweep asks for it."""
-        self._files(run_id, self.illustrator.grid(title, rows), folder)
-        if manifest.settings.track.show_real:
-            real = self._row("real", self.folder.real_images(manifest.dataset.key))
-            self._files(run_id, self.illustrator.grid(f"{title}-with-real", [real, *rows]), folder)
+        grids = {title: samples}
+        if self.manifest.settings.track.show_real:
+            real = self.folder.real_images(self.manifest.dataset.key)
+            grids[f"{title}-with-real"] = {"real": real, **samples}
+        for name, files in grids.items():
+            rows = [(row, Samples.load(file).images[:GRID_COLUMNS]) for row, file in files.items()]
+            self._files(run_id, self.illustrator.grid(name, rows), folder)
 
-    def _search(self, manifest: Manifest, parent: str) -> None:
-        assert manifest.front is not None
-        assert manifest.trials is not None
-        front = Front.load(manifest.front)
-        run_id = self._below(
-            manifest,
-            parent,
-            "search",
-            "search",
-            {"sampler": front.sampler, "search.seed": front.seed, "trials": front.trials},
-            {},
-        )
+    def _search(self, front_path: Path, trials: Path) -> None:
+        front = Front.load(front_path)
+        params = {"sampler": front.sampler, "search.seed": front.seed, "trials": front.trials}
+        run_id = self._run("search", "search", params, {}, self.parent)
         self.store.log_metrics(
             run_id,
             {
@@ -253,49 +202,41 @@ class Recording:
                 "seconds": front.seconds,
             },
         )
-        self.store.log_file(run_id, manifest.trials, "search")
+        self.store.log_file(run_id, trials, "search")
         self.store.finish(run_id, "finished")
 
-    def _pool(self, manifest: Manifest, parent: str) -> None:
+    def _pool(self, front_path: Path, scores_path: Path) -> None:
         """The pictures that people look for first, on the sweep's own run."""
-        assert manifest.front is not None
-        assert manifest.scores is not None
-        front = Front.load(manifest.front)
-        scores = PoolScores.load(manifest.scores)
+        manifest, parent = self.manifest, self.parent
+        front, scores = Front.load(front_path), PoolScores.load(scores_path)
         point = views.chosen_point(front, manifest)
-        self._files(parent, {"front.json": manifest.front.read_bytes()}, "front")
-        self._files(parent, self.illustrator.front(front, point), "front")
-        self._files(parent, self.illustrator.pool(scores, front, point), "pool")
-        self._files(parent, {"members.csv": views.members_csv(manifest)}, "pool")
-        self._files(parent, {"scores.npz": manifest.scores.read_bytes()}, "pool")
-        rows = [self._row(name, manifest.members[name].samples) for name in manifest.chosen]
-        self._grid(manifest, parent, "selected", rows, "grids")
+        front_file = {"front.json": front_path.read_bytes()}
+        self._files(parent, {**front_file, **self.illustrator.front(front, point)}, "front")
+        tables = {
+            "members.csv": views.members_csv(manifest),
+            "scores.npz": scores_path.read_bytes(),
+        }
+        self._files(parent, {**self.illustrator.pool(scores, front, point), **tables}, "pool")
+        rows = {name: manifest.members[name].samples for name in manifest.chosen}
+        self._grid(parent, "selected", rows, "grids")
 
-    def _strategy(self, manifest: Manifest, parent: str, row: Mapping[str, Any]) -> None:
-        run_id = self._below(
-            manifest,
-            parent,
-            row["strategy"],
-            "strategy",
-            {"strategy": row["strategy"], "members": len(row["members"])},
-            {"ensgan.strategy": row["strategy"]},
-        )
+    def _strategy(self, row: Mapping[str, Any]) -> None:
+        name = row["strategy"]
+        params = {"strategy": name, "members": len(row["members"])}
+        run_id = self._run(name, "strategy", params, {"ensgan.strategy": name}, self.parent)
         self.store.log_metrics(run_id, views.strategy_metrics(row))
         self.store.finish(run_id, "finished")
 
-    def _ensemble(self, manifest: Manifest, parent: str) -> None:
-        table, selected = manifest.downstream, manifest.selected
-        assert manifest.ensemble is not None
-        assert table is not None
-        assert selected is not None
-        self.store.log_folder(parent, manifest.ensemble, ENSEMBLE_FOLDER)
-        self._files(
-            parent,
-            {"table.json": table.read_bytes(), "table.csv": views.downstream_csv(read_json(table))},
-            "downstream",
-        )
-        if manifest.privacy is not None:
-            self._files(parent, {"memorisation.json": manifest.privacy.read_bytes()}, "privacy")
+    def _ensemble(self, folder: Path, table: Path, selected: SelectedRecord) -> None:
+        parent, privacy = self.parent, self.manifest.privacy
+        self.store.log_folder(parent, folder, ENSEMBLE_FOLDER)
+        tables = {
+            "table.json": table.read_bytes(),
+            "table.csv": views.downstream_csv(read_json(table)),
+        }
+        self._files(parent, tables, "downstream")
+        if privacy is not None:
+            self._files(parent, {"memorisation.json": privacy.read_bytes()}, "privacy")
         size = float(len(selected.members))
         self.store.log_metrics(parent, {**selected.objectives(), "size": size})
         self.store.set_tags(
@@ -303,24 +244,29 @@ class Recording:
             {
                 TAG_SELECTED: ",".join(selected.members),
                 "ensgan.rule": selected.rule,
-                TAG_DIGEST: ensemble_digest(manifest.ensemble),
+                TAG_DIGEST: ensemble_digest(folder),
             },
         )
         for gan in dict.fromkeys(map(gan_of, selected.members)):
-            own = [name for name in selected.members if gan_of(name) == gan]
-            self.store.set_tags(self.state.runs[gan], {TAG_SELECTED: ",".join(own)})
+            chosen = [name for name in selected.members if gan_of(name) == gan]
+            self.store.set_tags(self.state.runs[gan], {TAG_SELECTED: ",".join(chosen)})
 
-    def _end(self, manifest: Manifest, parent: str) -> None:
-        for stage, seconds in manifest.stages.items():
-            self.store.log_metrics(parent, {f"seconds.{stage.replace(' ', '_')}": seconds})
-        self.store.log_file(parent, self.folder.manifest_path)
-        self.store.finish(parent, "failed" if manifest.status == "failed" else "finished")
+    def _end(self) -> None:
+        seconds = {
+            f"seconds.{stage.replace(' ', '_')}": seconds
+            for stage, seconds in self.manifest.stages.items()
+        }
+        self.store.log_metrics(self.parent, seconds)
+        self.store.log_file(self.parent, self.folder.manifest_path)
+        status = "failed" if self.manifest.status == "failed" else "finished"
+        self.store.finish(self.parent, status)
 
-    def _report(self, manifest: Manifest, parent: str) -> None:
-        log_report(self.store, parent, manifest, self.illustrator.report(self.store, parent))
+    def _report(self) -> None:
+        page = self.illustrator.report(self.store, self.parent)
+        log_report(self.store, self.parent, self.manifest, page)
 
     def _files(self, run_id: str, contents: Mapping[str, bytes], folder: str) -> None:
         for name, content in contents.items():
-            path = self.folder.file("pictures", f"{folder}/{name}" if folder else name)
+            path = self.folder.file("pictures", f"{folder}/{name}")
             write_bytes(path, content)
             self.store.log_file(run_id, path, folder)

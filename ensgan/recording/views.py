@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from ensgan.ensemble import markdown
 from ensgan.search import find_form
-from ensgan.store import RunStore
+from ensgan.store import TAG_DATASET, RunStore
 from ensgan.sweep.manifest import Manifest
 from ensgan.sweep.records import MemberResult
 from ensgan.types import Front, FrontPoint, PoolScores, UInt8Array, gan_of, step_of
@@ -56,6 +56,11 @@ def common(manifest: Manifest) -> dict[str, Any]:
         "seed": manifest.settings.seed,
         **code(manifest.versions),
     }
+
+
+def common_tags(manifest: Manifest) -> dict[str, str]:
+    """Tags that every run of a sweep carries."""
+    return {TAG_DATASET: manifest.dataset.name, **code_tags(manifest.versions)}
 
 
 def code(versions: Mapping[str, str]) -> dict[str, str]:
