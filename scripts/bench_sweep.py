@@ -157,7 +157,7 @@ def driver_memory(trials: int) -> dict[str, Any]:
     seen: list[str] = []
     with tempfile.TemporaryDirectory(prefix="ensgan-bench-") as name:
         first = make_jobs(Path(name), 1, 2)[0]
-        grow_here(first, ignore)
+        list(grow_here(first, ignore))
         jobs = [
             replace(first, name=f"trial-{i}", folder=first.folder.with_name(str(i)))
             for i in range(trials)

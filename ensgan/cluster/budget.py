@@ -101,7 +101,7 @@ class Spending:
         # Snapshots on disk cost nothing more: they are taken in however much is spent.
         self._made = {job.name: job.made() for job in jobs}
         self._running: dict[str, _Running] = {}
-        self._path = jobs[0].results / "hours.json"
+        self._path = jobs[0].scoring.results / "hours.json"
         self._hours = self._earlier_hours()
         self._saved = clock()
 

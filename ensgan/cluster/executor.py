@@ -162,6 +162,10 @@ class RayExecutor:
             raise first
         return [results[number] for number in range(len(items))]
 
+    def mapper(self) -> Mapper:
+        """See :meth:`ensgan.sweep.executor.Executor.mapper`."""
+        return task_mapper()
+
 
 def task_mapper(*, cpus: float = 1.0, gpus: float = 0.0) -> Mapper:
     """A ``map`` whose calls are tasks of the Ray session, with results as they finish.

@@ -122,7 +122,7 @@ def check_nodes(jobs: Sequence[MemberJob], settings: ClusterSpec, on_event: OnEv
     nodes = alive_nodes()
     if len(nodes) < 2 and settings.gpus_per_trial != "auto":
         return None
-    question = Question(jobs[0].results, uuid.uuid4().hex, jobs[0].training_set)
+    question = Question(jobs[0].scoring.results, uuid.uuid4().hex, jobs[0].training_set)
     folder = question.folder / "preflight"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"driver-{question.token}").write_text(question.token)

@@ -141,7 +141,6 @@ def rescore(
     sweep: FinishedSweep,
     extractor: str,
     executor: Executor,
-    *,
     weights: str | None = None,
     count: int | None = None,
     on_stage: OnStage = lambda stage, done, total: None,

@@ -18,7 +18,7 @@ from ensgan.evaluation.evaluate import (
     OnProgress,
     evaluate_sweep,
 )
-from ensgan.evaluation.finished_sweep import FinishedSweep, OnStage, open_sweep, rescore
+from ensgan.evaluation.finished_sweep import OnStage, open_sweep, rescore
 from ensgan.evaluation.own_data import check_fits, ensemble_folder, open_handed_over
 from ensgan.launch.executors import executor_at
 from ensgan.recording.evaluation import record_evaluation
@@ -190,36 +190,18 @@ def _evaluations(
         executor = stack.enter_context(place.executor(sweeps[0].spec.cluster, folders[0]))
         for sweep in sweeps:
             for view in views:
-                scored = _scored(sweep, view, executor, listener)
+                scored = sweep
+                if view.extractor is not None:
+                    asked = (view.extractor, executor, view.weights, view.count)
+                    scored = rescore(sweep, *asked, listener.on_stage)
                 evaluation = evaluate_sweep(scored, options, executor, listener.on_progress)
-                _record(evaluation, place, listener)
                 evaluations.append(evaluation)
+                track = sweep.spec.track
+                try:
+                    uri = place.uri or track.uri
+                    store = open_store(uri, storage=storage, experiment=track.experiment)
+                    record_evaluation(evaluation, store)
+                except EnsganError as error:
+                    again = "running the same command again records it"
+                    listener.on_warning(f"not recorded: {error}; {again}")
     return evaluations
-
-
-def _scored(
-    sweep: FinishedSweep, view: View, executor: Executor, listener: Listener
-) -> FinishedSweep:
-    """The sweep with the scores of the view's extractor."""
-    if view.extractor is None:
-        return sweep
-    return rescore(
-        sweep,
-        view.extractor,
-        executor,
-        weights=view.weights,
-        count=view.count,
-        on_stage=listener.on_stage,
-    )
-
-
-def _record(evaluation: Evaluation, place: Place, listener: Listener) -> None:
-    """Put the evaluation below the sweep's run; a store that cannot be reached is a warning."""
-    track = evaluation.sweep.spec.track
-    try:
-        store = open_store(
-            place.uri or track.uri, storage=place.folder, experiment=track.experiment
-        )
-        record_evaluation(evaluation, store)
-    except EnsganError as error:
-        listener.on_warning(f"not recorded: {error}; running the same command again records it")

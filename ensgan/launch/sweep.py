@@ -219,7 +219,7 @@ def train_one(
     with folder.locked():
         jobs = member_jobs(resolved, write_inputs(resolved, folder))
         job = next(job for job in jobs if job.name == gan)
-        return grow_here(job, on_event)
+        return tuple(grow_here(job, on_event))
 
 
 def sync_sweep(name: str, *, storage: Path | None = None) -> str:

@@ -258,8 +258,8 @@ class Recording:
         }
         self.store.log_metrics(self.parent, seconds)
         self.store.log_file(self.parent, self.folder.manifest_path)
-        status = "failed" if self.manifest.status == "failed" else "finished"
-        self.store.finish(self.parent, status)
+        failed = self.manifest.status == "failed"
+        self.store.finish(self.parent, "failed" if failed else "finished")
 
     def _report(self) -> None:
         page = self.illustrator.report(self.store, self.parent)

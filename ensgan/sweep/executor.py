@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from queue import SimpleQueue
-from threading import Thread
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ensgan.errors import EnsganError, StoreError
 from ensgan.sweep.events import Event, OnEvent
 from ensgan.sweep.member_job import MemberJob, MemberResult, grow
-from ensgan.train import TrainProgress
+
+if TYPE_CHECKING:
+    from ensgan.metrics import Mapper
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -48,17 +48,14 @@ class Executor(Protocol):
         """
         ...
 
+    def mapper(self) -> Mapper:
+        """A ``map`` whose results come as they finish, in any order."""
+        ...
 
-def grow_here(job: MemberJob, on_event: OnEvent) -> tuple[MemberResult, ...]:
+
+def grow_here(job: MemberJob, on_event: OnEvent) -> Iterator[MemberResult]:
     """Grow the members of one GAN in this process, telling about its progress."""
-    return tuple(_growing(job, on_event))
-
-
-def _growing(job: MemberJob, on_event: OnEvent) -> Iterator[MemberResult]:
-    def on_progress(progress: TrainProgress) -> None:
-        on_event(Event("progress", progress.to_json()))
-
-    return grow(job, on_progress)
+    return grow(job, lambda progress: on_event(Event("progress", progress.to_json())))
 
 
 class LocalExecutor:
@@ -77,7 +74,7 @@ class LocalExecutor:
         failed = {}
         for job in jobs:
             try:
-                for result in _growing(job, on_event):
+                for result in grow_here(job, on_event):
                     on_member(result)
             except StoreError:
                 raise  # the disk, not the GAN: the others would fail in the same way
@@ -96,35 +93,6 @@ class LocalExecutor:
             on_done(results[-1])
         return results
 
-
-def as_mapper(executor: Executor) -> Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]:
-    """The executor as a ``map`` that yields results as they finish, in any order.
-
-    In this process, in order, where the executor has a single slot.
-    """
-    if executor.slots == 1:
+    def mapper(self) -> Mapper:
+        """See :meth:`Executor.mapper`."""
         return map
-
-    def mapper(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-        # ``Executor.map`` returns at its end only; a thread turns its callback into an iterator.
-        finished: SimpleQueue[tuple[Any, BaseException | None] | None] = SimpleQueue()
-
-        def work() -> None:
-            try:
-                executor.map(
-                    function, list(items), on_done=lambda result: finished.put((result, None))
-                )
-            except BaseException as error:  # raised again where the results are read
-                finished.put((None, error))
-            finished.put(None)
-
-        thread = Thread(target=work, name="executor-map", daemon=True)
-        thread.start()
-        while (entry := finished.get()) is not None:
-            result, error = entry
-            if error is not None:
-                raise error
-            yield result
-        thread.join()
-
-    return mapper

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ensgan import data, downstream, embedding, train, zoo
-from ensgan.config import ExternalSpec, GanOverrides, SweepSpec, TrainSpec
+from ensgan.config import ExternalSpec, SweepSpec
 from ensgan.ensemble.external import describe
 from ensgan.errors import ConfigError, DataError, InputError
 from ensgan.files import content_key
@@ -149,27 +149,12 @@ def _evaluation_problems(
 
 def _row(spec: SweepSpec, name: str) -> tuple[zoo.GANSpec, train.TrainSettings]:
     """The row at its width and its training settings, overrides applied."""
-    chosen: TrainSpec = spec.train
-    override = chosen.overrides.get(name)
-    values = {key: getattr(chosen, key) for key in GanOverrides.model_fields}
+    values = spec.train.model_dump(exclude={"gans", "plugins", "overrides"})
+    override = spec.train.overrides.get(name)
     if override is not None:
-        values.update({key: v for key, v in override.model_dump().items() if v is not None})
+        values |= override.model_dump(exclude_none=True)
     width = values.pop("width")
-    if values["steps"] % chosen.snapshots:
-        raise InputError(
-            f"{chosen.snapshots} snapshots do not divide {values['steps']} steps: change steps"
-        )
-    settings = train.TrainSettings(
-        **values,
-        snapshots=chosen.snapshots,
-        resume_every=chosen.resume_every,
-        weights=chosen.weights,
-        fake_labels=chosen.fake_labels,
-        precision=chosen.precision,
-        ema=chosen.ema,
-        compile=chosen.compile,
-        seed=purpose_seed(spec.seed, "train", name),
-    )
+    settings = train.TrainSettings(**values, seed=purpose_seed(spec.seed, "train", name))
     return zoo.get(name).scaled(width), settings
 
 

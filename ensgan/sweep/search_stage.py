@@ -24,7 +24,7 @@ from ensgan.search import (
     search,
 )
 from ensgan.search.forms import COMPONENTS
-from ensgan.sweep.executor import Executor, as_mapper
+from ensgan.sweep.executor import Executor
 from ensgan.sweep.inputs import Inputs
 from ensgan.sweep.member_job import purpose_seed
 from ensgan.sweep.records import MemberResult
@@ -72,7 +72,7 @@ def score(
     mapper: metrics.Mapper = map
     if executor is not None and _products(members) > LARGE_POOL and executor().slots > 1:
         slots = executor().slots
-        mapper, memory = as_mapper(executor()), max(memory // slots, LEAST_MEMORY)
+        mapper, memory = executor().mapper(), max(memory // slots, LEAST_MEMORY)
     scores = metrics.score_pool(
         _mapped(scoring.reference),
         [_mapped(member.features) for member in members],

@@ -26,9 +26,8 @@ from ensgan.errors import InputError, TrainingError
 from ensgan.sweep.planning.cost import (
     CONTEXT_BYTES,
     Measured,
-    activation_bytes,
+    device_bytes,
     gpu_share,
-    job_device_bytes,
     with_costs,
 )
 from ensgan.train import TrainSettings
@@ -144,8 +143,15 @@ def test_measured_figures_replace_estimates(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["SAGAN", "BigGAN-Info", "ReACGAN-TAC", "StyleGAN2-ADA"])
-def test_memory_of_activations_grows_with_the_batch(name: str) -> None:
+def test_memory_on_a_gpu_grows_with_the_batch_and_shrinks_with_the_precision(name: str) -> None:
     row, shape = zoo.get(name).scaled(0.125), ImageShape(3, 32)
-    small, large = (activation_bytes(row, shape, 3, batch) for batch in (4, 8))
-    assert 1.5 * small < large < 2.5 * small
-    assert job_device_bytes(job(name), shape) > job_device_bytes(job("SNGAN"), shape)
+    small, large, half = (
+        device_bytes(row, TrainSettings(10, 2, 0, batch=batch, precision=precision), shape, 3)
+        for batch, precision in ((16, "float32"), (32, "float32"), (32, "bfloat16"))
+    )
+    # Past the CUDA context, weights and activations: the latter double with the batch.
+    assert small < large < 2 * small - CONTEXT_BYTES
+    assert CONTEXT_BYTES < half < large
+    assert device_bytes(row, TrainSettings(10, 2, 0), shape, 3) > device_bytes(
+        zoo.get("SNGAN").scaled(0.0625), TrainSettings(10, 2, 0), shape, 3
+    )

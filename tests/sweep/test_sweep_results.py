@@ -17,6 +17,8 @@ from tiny_sweep import tiny
 from ensgan import ensemble, metrics, zoo
 from ensgan.config import parse_spec
 from ensgan.sweep import member_job as members
+from ensgan.sweep import search_stage
+from ensgan.sweep.executor import LocalExecutor
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import Inputs
 from ensgan.sweep.runner import SweepResult
@@ -151,3 +153,32 @@ def test_the_script_on_untrained_generators(home: Home, result: SweepResult) -> 
     command[2] = "tyni"
     wrong = subprocess.run(command, capture_output=True, text=True, check=False)
     assert wrong.returncode == 2 and "did you mean 'tiny'" in wrong.stderr
+
+
+def test_blocks_of_a_large_pool_are_tasks_of_the_executor(
+    result: SweepResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Reversed(LocalExecutor):
+        """Several slots, whose results do not come in order."""
+
+        slots, blocks = 2, 0
+
+        def mapper(self) -> Any:
+            def results(function: Any, tasks: Any) -> Any:
+                for task in reversed(list(tasks)):
+                    self.blocks += 1
+                    yield function(task)
+
+            return results
+
+    monkeypatch.setattr(search_stage, "LARGE_POOL", 0)
+    real = next((result.folder / "features").glob("real-train-*.npy"))
+    scoring = members.Scoring(tmp_path, tmp_path, "", real, 5, "auto")
+    inputs = Inputs(SweepFolder(tmp_path), parse_spec(tiny()), None, scoring)  # type: ignore[arg-type]
+    executor = Reversed()
+    scores, path = search_stage.score(
+        inputs, result.members, lambda *_: None, executor=lambda: executor
+    )
+    assert executor.blocks > 0 and path.parent == tmp_path / "scores"
+    np.testing.assert_array_equal(scores.directed, result.scores.directed)
+    np.testing.assert_array_equal(scores.density, result.scores.density)
