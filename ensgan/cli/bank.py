@@ -109,6 +109,7 @@ def _labels(pool: Path, real: RealSource, text: str, n: int | None, seed: int) -
 
     from ensgan.cli.sample import parse_labels
     from ensgan.data.pool import read_real
+    from ensgan.sweep.member_job import sample_labels
 
     if text not in ("training", "uniform"):
         return np.array(parse_labels(text, n), np.int64)
@@ -116,13 +117,4 @@ def _labels(pool: Path, real: RealSource, text: str, n: int | None, seed: int) -
         samples, names, _ = read_real(pool, dataset=real.dataset(), image_size=real.image_size)
     except InputError as error:
         raise InputError(f"{error}; or say which images to make: --labels 0:100,1:200") from error
-    count = n or len(samples)
-    counts = np.bincount(samples.labels, minlength=len(names)).astype(np.float64)
-    shares = counts / counts.sum() if text == "training" else np.full(len(names), 1 / len(names))
-    # Largest remainders: the shares are met as nearly as whole numbers can.
-    exact = shares * count
-    whole = np.floor(exact).astype(np.int64)
-    most = np.argsort(whole - exact, kind="stable")[: count - int(whole.sum())]
-    whole[most] += 1
-    ordered = np.repeat(np.arange(len(names), dtype=np.int64), whole)
-    return np.random.default_rng(seed).permutation(ordered)
+    return sample_labels(samples.labels, len(names), n or len(samples), text, seed)

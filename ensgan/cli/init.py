@@ -42,7 +42,7 @@ def init(
     from ensgan.config import parse_spec
     from ensgan.data import check, load_dataset
     from ensgan.files import write_bytes
-    from ensgan.sweep.sweep_file import known_names
+    from ensgan.sweep.inputs import known_names
     from ensgan.text import printable
 
     # A sweep file may lie among the data; anything else there is data.

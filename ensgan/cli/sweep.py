@@ -176,9 +176,8 @@ def _show_plan(
     spec: Path, settings: list[str], storage: Path | None, data_dir: Path | None, as_json: bool
 ) -> None:
     from ensgan.store import default_storage, open_store
-    from ensgan.sweep.inputs import resolve
+    from ensgan.sweep.inputs import load_sweep, resolve
     from ensgan.sweep.planning.plan import make_plan
-    from ensgan.sweep.sweep_file import load_sweep
 
     resolved = resolve(load_sweep(spec, settings), data_dir)
     open_store(resolved.spec.track.uri, storage)  # refuses an address that can be none

@@ -20,11 +20,10 @@ from ensgan.store import RunStore, default_storage, open_store
 from ensgan.sweep.events import Event, OnEvent, StageClock, ignore
 from ensgan.sweep.executor import Executor, grow_here
 from ensgan.sweep.folder import SweepFolder, sweep_folder
-from ensgan.sweep.inputs import member_jobs, resolve, write_inputs
+from ensgan.sweep.inputs import load_sweep, member_jobs, resolve, write_inputs
 from ensgan.sweep.planning.cost import check_disk
 from ensgan.sweep.records import MemberResult
-from ensgan.sweep.runner import SweepResult, run
-from ensgan.sweep.sweep_file import load_sweep
+from ensgan.sweep.runner import RunningSweep, SweepResult
 
 OPENING_SECONDS = 10.0
 """What a sweep waits for its store at most, before training begins."""
@@ -183,7 +182,7 @@ def run_sweep(
             )
 
         clock = StageClock(on_event, started=started)
-        return run(resolved, folder, open_executor=open_executor, recorder=recorder, clock=clock)
+        return RunningSweep(resolved, folder, open_executor, recorder, clock).run()
 
 
 def _as_spec(spec: SweepSpec | Path | str, settings: Sequence[str]) -> SweepSpec:

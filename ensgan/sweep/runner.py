@@ -90,8 +90,19 @@ class SweepResult:
         }
 
 
-class _Sweep:
-    """One running sweep."""
+class RunningSweep:
+    """A sweep, or what is left of it, in a folder whose lock the caller holds.
+
+    Args:
+        resolved: what to run.
+        folder: keeps the results.
+        open_executor: makes what jobs run on; called at most once, when a job has to run.
+        recorder: shows the results.
+        clock: times the stages and passes events on.
+
+    Raises:
+        ConfigError: the folder holds a sweep with other training settings.
+    """
 
     def __init__(
         self,
@@ -122,7 +133,12 @@ class _Sweep:
         return self._executor
 
     def run(self) -> SweepResult:
-        """All stages."""
+        """Run all stages; where nothing is left to do, nothing is written.
+
+        Raises:
+            InputError: nothing could be recorded where the spec says.
+            EnsganError: too few members could be trained.
+        """
         with self.clock.stage("prepare", is_work=True):
             inputs = write_inputs(self.resolved, self.folder)
             jobs = with_costs(
@@ -232,27 +248,3 @@ class _Sweep:
         return lambda done, total: self.on_event(
             Event("progress", {"stage": stage, "done": done, "of": total})
         )
-
-
-def run(
-    resolved: Resolved,
-    folder: SweepFolder,
-    *,
-    open_executor: Callable[[], Executor],
-    recorder: Recorder,
-    clock: StageClock,
-) -> SweepResult:
-    """Run a sweep, or what is left of it; where nothing is left, nothing is written.
-
-    The caller holds the folder's lock.
-
-    Args:
-        open_executor: makes what jobs run on; called at most once, when a job has to run.
-        clock: times the stages and passes events on.
-
-    Raises:
-        ConfigError: the folder holds a sweep with other training settings.
-        InputError: nothing could be recorded where the spec says.
-        EnsganError: too few members could be trained.
-    """
-    return _Sweep(resolved, folder, open_executor, recorder, clock).run()

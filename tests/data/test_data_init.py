@@ -17,7 +17,7 @@ from ensgan.cli.init import locate
 from ensgan.config import load_spec, parse_spec
 from ensgan.data import load_dataset
 from ensgan.errors import DataError
-from ensgan.sweep.sweep_file import known_names
+from ensgan.sweep.inputs import known_names
 from ensgan.types import Dataset, Samples
 
 run = CliRunner()

@@ -10,8 +10,7 @@ from PIL import Image
 
 from ensgan.config import parse_spec
 from ensgan.errors import ConfigError
-from ensgan.sweep.inputs import resolve
-from ensgan.sweep.sweep_file import known_names, load_sweep
+from ensgan.sweep.inputs import known_names, load_sweep, resolve
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
 RNG = np.random.default_rng(0)

@@ -77,7 +77,7 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON-able values."""
-        return {**asdict(self), "rows": [asdict(row) for row in self.rows]}
+        return asdict(self)
 
 
 def make_plan(
