@@ -149,15 +149,7 @@ class RunningSweep:
             )
         members = self._pool(jobs, inputs)
         scores, front = self._search(inputs, members)
-        classifiers = Classifiers(
-            dataset=inputs.dataset,
-            samples={member.name: member.samples for member in members},
-            settings=classifier_settings(self.spec.evaluate),
-            seed=self.spec.seed,
-            folder=self.folder.path / "evaluate",
-            executor=self.executor,
-            on_done=self._on_classifier,
-        )
+        classifiers = self._classifiers(inputs, members)
         selected = self._select(classifiers, front)
         with self.clock.stage("evaluate"):
             table = self._evaluate(classifiers, scores, front, selected)
@@ -208,6 +200,18 @@ class RunningSweep:
             )
         self.manifest.save(front=front_path, trials=trials, scores=path)
         return scores, front
+
+    def _classifiers(self, inputs: Inputs, members: Sequence[MemberResult]) -> Classifiers:
+        """The classifiers of the pool."""
+        return Classifiers(
+            dataset=inputs.dataset,
+            samples={member.name: member.samples for member in members},
+            settings=classifier_settings(self.spec.evaluate),
+            seed=self.spec.seed,
+            folder=self.folder.path / "evaluate",
+            executor=self.executor,
+            on_done=self._on_classifier,
+        )
 
     def _select(self, classifiers: Classifiers, front: Front) -> Selection:
         """G*; the rule ``downstream`` trains classifiers first."""

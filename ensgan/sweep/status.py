@@ -112,9 +112,7 @@ def _row(gan: str, manifest: Manifest, beat: Heartbeat | None, now: float | None
         "steps": steps,
         "steps_per_second": rate,
         "eta_seconds": (steps - step) / rate if rate and state == "running" else None,
-        "node": beat.node if beat else None,
-        "gpus": beat.gpus if beat else None,
-        "gpu_memory_bytes": beat.gpu_memory_bytes if beat else None,
+        **{name: getattr(beat, name, None) for name in ("node", "gpus", "gpu_memory_bytes")},
         "intra_d": last.intra_d if last else None,
         "health": list(last.health) if last else [],
     }
