@@ -163,7 +163,8 @@ def run_sweep(
             pass  # nobody else may be running it
         folder.set_aside()
     with folder.locked(), contextlib.ExitStack() as stack:
-        check_disk(resolved, folder.path)
+        if not (folder.has_begun and folder.read().status == "finished"):
+            check_disk(resolved, folder.path)
         # Classifiers that run in this process need libraries that two threads must not import at
         # once: they come before the recorder's thread.
         before = import_libraries if runs_here(address) else lambda: None

@@ -20,7 +20,7 @@ from ensgan.sweep.inputs import Inputs, Resolved, member_jobs, write_inputs
 from ensgan.sweep.manifest import SelectedRecord
 from ensgan.sweep.member_job import MemberJob
 from ensgan.sweep.opening import open_manifest
-from ensgan.sweep.planning.cost import Measured, with_costs
+from ensgan.sweep.planning.cost import Measured
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.search_stage import find_front, score
 from ensgan.sweep.training_stage import PoolInProgress
@@ -141,12 +141,7 @@ class RunningSweep:
         """
         with self.clock.stage("prepare", is_work=True):
             inputs = write_inputs(self.resolved, self.folder)
-            jobs = with_costs(
-                member_jobs(self.resolved, inputs),
-                self.resolved.dataset.shape,
-                self.measured,
-                memory=self.spec.cluster.gpus_per_trial == "auto",
-            )
+            jobs = member_jobs(self.resolved, inputs)
         members = self._pool(jobs, inputs)
         scores, front = self._search(inputs, members)
         classifiers = self._classifiers(inputs, members)
@@ -184,7 +179,8 @@ class RunningSweep:
             with self.clock.stage("members"):
                 pool.add_external(external)
         with self.clock.stage("train"):
-            pool.train(jobs, self.resolved.dataset.shape, self.measured)
+            by_memory = self.spec.cluster.gpus_per_trial == "auto"
+            pool.train(jobs, self.resolved.dataset.shape, self.measured, by_memory=by_memory)
         names = [name for job in jobs for name in job.names]
         return pool.in_order([*names, *(job.member.name for job in external)])
 

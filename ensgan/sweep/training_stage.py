@@ -15,7 +15,7 @@ from ensgan.sweep.external_member_job import (
 )
 from ensgan.sweep.member_job import MemberJob
 from ensgan.sweep.opening import OpenManifest
-from ensgan.sweep.planning.cost import Measured
+from ensgan.sweep.planning.cost import Measured, with_costs
 from ensgan.sweep.records import MemberResult
 from ensgan.types import ImageShape
 
@@ -57,17 +57,29 @@ class PoolInProgress:
         if missing:
             self.executor().map(make_external_member, missing, on_done=self._on_member)
 
-    def train(self, jobs: Sequence[MemberJob], shape: ImageShape, measured: Measured) -> None:
-        """Train the GANs; what they took is remembered for the next sweep's queue and shares."""
-        missing = []
+    def train(
+        self, jobs: Sequence[MemberJob], shape: ImageShape, measured: Measured, *, by_memory: bool
+    ) -> None:
+        """Train the GANs; what they took is remembered for the next sweep's queue and shares.
+
+        Args:
+            jobs: all of them; those whose members are known are not run.
+            shape: of the images.
+            measured: what earlier trainings took.
+            by_memory: shares of a GPU follow each GAN's memory.
+        """
+        unknown = set()
         for job in jobs:
             finished = job.finished(self.manifest.value.members)
             if finished is None:
-                missing.append(job)
+                unknown.add(job.name)
             for member in finished or ():
                 self._on_member(member)
-        if not missing:
+        if not unknown:
             return
+        # Not before: estimating costs builds every network, which imports for seconds.
+        costed = with_costs(jobs, shape, measured, memory=by_memory)
+        missing = [job for job in costed if job.name in unknown]
         executor = self.executor()
         failed = executor.grow(missing, on_member=self._on_member, on_event=self._on_event)
         self.manifest.add_failures(failed)
