@@ -108,8 +108,8 @@ def step_work(
         spec: the row, already scaled.
         shape, num_classes: of the data.
         settings: batch and discriminator updates.
-        quick: count one discriminator update and multiply, with the controller of ADA due each time: up to
-            a twentieth of the kernels too many.
+        quick: count one discriminator update and multiply, with ADA's controller due each time: up
+            to a twentieth of the kernels too many.
 
     Raises:
         ConfigError: the row breaks a rule for this data.
