@@ -123,7 +123,7 @@ class TrainSpec(_Strict):
         return value
 
 
-class OutsideSpec(_Strict):
+class ExternalSpec(_Strict):
     """A generator trained elsewhere that joins the pool.
 
     Either ``images`` (a folder, ``.npz`` or ``.npy``) or a ``generator`` that makes them:
@@ -327,7 +327,7 @@ class SweepSpec(_Strict):
     seed: int = Field(0, ge=0, lt=2**31)
     dataset: DatasetSpec
     train: TrainSpec = TrainSpec()
-    members: list[OutsideSpec] = Field([], validate_default=True)
+    members: list[ExternalSpec] = Field([], validate_default=True)
     sample: SampleSpec = SampleSpec()
     embed: EmbedSpec = EmbedSpec()
     score: ScoreSpec = ScoreSpec()
@@ -339,7 +339,7 @@ class SweepSpec(_Strict):
 
     @field_validator("members")
     @classmethod
-    def _pool(cls, value: list[OutsideSpec], info: ValidationInfo) -> list[OutsideSpec]:
+    def _pool(cls, value: list[ExternalSpec], info: ValidationInfo) -> list[ExternalSpec]:
         train = info.data.get("train")
         names = [member.name for member in value]
         problems = []

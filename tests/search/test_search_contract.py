@@ -29,6 +29,7 @@ from ensgan.search import (
     Ratio,
     ScoredFeatures,
     bootstrap,
+    confidence,
     exhaustive,
     find_form,
     hypervolume,
@@ -40,6 +41,7 @@ from ensgan.search import (
 )
 from ensgan.search.forms.paper import tables_from_scores
 from ensgan.search.ledger import SearchLedger
+from ensgan.search.local_search import LocalSearch
 from ensgan.types import Front, FrontPoint, Objective, PoolScores, harmonic_mean
 
 MEMBERS = 8
@@ -228,7 +230,21 @@ def test_below_one_capped_and_paper_are_the_same() -> None:
     assert plain.pool == capped.pool
 
 
-def test_a_capped_front_is_resampled_rescored_and_weighted_in_its_own_form() -> None:
+def test_a_search_begins_with_every_pair_once() -> None:
+    scores = made_up_pool(5, members=30)
+    evaluator = Evaluator(scores)
+    ledger = SearchLedger(evaluator, Constraints.resolve(scores.names))
+    LocalSearch(ledger).step()
+    pairs = evaluator(evaluator.subsets(itertools.combinations(range(30), 2)))
+    assert ledger.trials == len(pairs.first)
+    values = np.column_stack((pairs.first, pairs.second))
+    best = values[pareto_front(values)]
+    np.testing.assert_allclose(ledger.archive.first[::-1], best[:, 0], atol=1e-12)
+
+
+def test_a_capped_front_is_resampled_rescored_and_weighted_in_its_own_form(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     scores = crowded_pool()
     front = search(scores, objectives="capped", inter="directed")
     assert front.objectives == ("intra_d:max:capped", "inter_d:min:directed")
@@ -238,6 +254,12 @@ def test_a_capped_front_is_resampled_rescored_and_weighted_in_its_own_form() -> 
     sure = bootstrap(front, scores, rounds=100, searches=2)
     for point, interval in zip(front, sure.first, strict=True):
         assert interval.low <= point.first <= interval.high
+    asked = []
+    monkeypatch.setattr(
+        confidence, "search", lambda pool, **options: asked.append(options) or front
+    )
+    bootstrap(front, scores, rounds=1, searches=1)
+    assert (asked[0]["objectives"], asked[0]["inter"]) == ("capped", "directed")
     evaluator = Evaluator(scores, inter="directed", objectives="capped")
     weighted = optimise_weights(evaluator, front.points[0], floor=0.5)
     assert weighted.first >= front.points[0].first
