@@ -101,7 +101,9 @@ def _sentence(item: dict[str, Any]) -> str:
     """One pydantic error as one sentence: the key, what is wrong, the offending value."""
     location = [str(part) for part in item["loc"]]
     # Branches of a union show up as extra location parts; users know only their own keys.
-    location = [part for part in location if not part.startswith(("list[", "literal["))]
+    # Pydantic writes a wrong key of a mapping as the key and "[key]".
+    branches = ("list[", "literal[", "[key]")
+    location = [part for part in location if not part.startswith(branches)]
     key = ".".join(location)
     if item["type"] == "extra_forbidden":
         near = difflib.get_close_matches(location[-1], _keys(location[:-1]), n=1, cutoff=0.5)
