@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -158,6 +159,16 @@ class _Tables:
             for label, name in enumerate(self.names)
             if label not in filled
         ]
+
+
+def has_prognosis_table(folder: Path) -> bool:
+    """Whether a table at the top of a folder has the columns of AIforCOVID."""
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in SUFFIXES:
+            with suppress(DataError):
+                if {"ImageFile", "Prognosis"} <= set(read_table(path).columns):
+                    return True
+    return False
 
 
 def _class_names(request: Request) -> tuple[str, ...]:

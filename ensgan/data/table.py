@@ -12,8 +12,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from ensgan.errors import DataError
-from ensgan.files import DAMAGED, read_text
-from ensgan.inputs import relative, require_expansion, require_file
+from ensgan.files import read_text
+from ensgan.inputs import explained, relative, require_expansion, require_file
 
 SUFFIXES = (".csv", ".tsv", ".xlsx")
 
@@ -80,26 +80,26 @@ def _read_text(path: Path, suffix: str) -> list[list[str]]:
 
 
 def _read_xlsx(path: Path) -> list[list[str]]:
-    try:
-        with zipfile.ZipFile(path) as book:
-            require_expansion(path, book.infolist())
-            sheets = sorted(
-                (name for name in book.namelist() if name.startswith("xl/worksheets/sheet")),
-                key=lambda name: int(re.sub(r"\D", "", name) or 0),
-            )
-            if not sheets:
-                raise DataError(f"{path} has no sheet")
-            wanted = [name for name in ("xl/sharedStrings.xml",) if name in book.namelist()]
-            if sum(book.getinfo(name).file_size for name in (sheets[0], *wanted)) > _MAX_TABLE:
-                raise DataError(f"{path} is too large for a label table")
-            strings = [
-                "".join(text.text or "" for text in item.iter(f"{_SPACE}t"))
-                for name in wanted
-                for item in ElementTree.fromstring(book.read(name)).iter(f"{_SPACE}si")
-            ]
-            sheet = ElementTree.fromstring(book.read(sheets[0]))
-    except (*DAMAGED, ElementTree.ParseError) as error:
-        raise DataError(f"{path} cannot be read as an Excel workbook: {error}") from error
+    with (
+        explained(f"{path} cannot be read as an Excel workbook"),
+        zipfile.ZipFile(path) as book,
+    ):
+        require_expansion(path, book.infolist())
+        sheets = sorted(
+            (name for name in book.namelist() if name.startswith("xl/worksheets/sheet")),
+            key=lambda name: int(re.sub(r"\D", "", name) or 0),
+        )
+        if not sheets:
+            raise DataError(f"{path} has no sheet")
+        wanted = [name for name in ("xl/sharedStrings.xml",) if name in book.namelist()]
+        if sum(book.getinfo(name).file_size for name in (sheets[0], *wanted)) > _MAX_TABLE:
+            raise DataError(f"{path} is too large for a label table")
+        strings = [
+            "".join(text.text or "" for text in item.iter(f"{_SPACE}t"))
+            for name in wanted
+            for item in ElementTree.fromstring(book.read(name)).iter(f"{_SPACE}si")
+        ]
+        sheet = ElementTree.fromstring(book.read(sheets[0]))
     return [_row(row, strings, path) for row in sheet.iter(f"{_SPACE}row")]
 
 
