@@ -8,7 +8,6 @@ columns ``ImageFile`` and ``Prognosis`` with the values ``MILD`` and ``SEVERE``.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +17,10 @@ from ensgan.data.prepare import Box
 from ensgan.data.records import OPTIONS as SHARED_OPTIONS
 from ensgan.data.records import Record, build
 from ensgan.data.request import SPLITS, Option, Request, Source
-from ensgan.data.table import SUFFIXES, NamedFiles, Table, inside, read_table
+from ensgan.data.table import SUFFIXES, NamedFiles, Row, inside, read_table
 from ensgan.errors import DataError
 from ensgan.files import read_text
-from ensgan.inputs import kind, relative
+from ensgan.inputs import kind
 from ensgan.types import Dataset
 
 BOX_COLUMNS = ("left", "top", "right", "bottom")
@@ -60,7 +59,10 @@ def load(request: Request) -> Dataset:
         DataError: with every row, file, box and split entry that cannot be used, in one list.
     """
     source = _Tables(request)
-    records = [record for row in source.table.rows if (record := source.record(row)) is not None]
+    rows, wrong = source.images.rows(source.table, source.file_column, source.row_problem)
+    records = [source.record(path, row) for path, row in rows.items()]
+    filled = {source.names[record.label] for record in records}
+    wrong += [f"no image of class {name}" for name in source.names if name not in filled]
     return build(
         request,
         records,
@@ -68,8 +70,7 @@ def load(request: Request) -> Dataset:
         source=f"AIforCOVID, {source.table.path.name}",
         border=float(request.option("border")),
         found=Findings(
-            f"{source.table.path.name} and the files cannot be used",
-            (*source.problems, *source.left_over(), *source.empty(records)),
+            f"{source.table.path.name} and the files cannot be used", (*source.problems, *wrong)
         ),
         pictures=source.pictures,
     )
@@ -103,22 +104,13 @@ class _Tables:
         self.pictures: Found = replace(found, files=files)
         self.images = NamedFiles(folder, files, request.root)
         self.split_of = _split_files(request, self.images, self.problems)
-        self.named: set[Path] = set()
 
-    def record(self, row: Mapping[str, str]) -> Record | None:
-        """One row of the table, or None and a problem more."""
-        name, label = row[self.file_column], row[self.label_column]
-        path, problem = self.images.find(name)
-        problem = problem or self._row_problem(name, label, path)
-        if path is not None:
-            self.named.add(path)
-        if problem or path is None:
-            self.problems.append(problem)
-            return None
+    def record(self, path: Path, row: Row) -> Record:
+        """One row of the table."""
         key = path.stem.lower()
         return Record(
             path,
-            self.names.index(label),
+            self.names.index(row[self.label_column]),
             None if self.split_of is None else self.split_of[path],
             row.get(self.patient_column, ""),
             (self.boxes or {}).get(key),
@@ -126,39 +118,17 @@ class _Tables:
             bool(self.request.options["apply_mask"]),
         )
 
-    def _row_problem(self, name: str, label: str, path: Path | None) -> str:
-        """What is wrong with a row, "" if nothing."""
-        if not name:
-            return "a row has no image name"
-        if path is None:
-            return f"{name} does not exist"
+    def row_problem(self, path: Path, row: Row) -> str:
+        """What is wrong with the row of an image, "" if nothing."""
+        name, label = row[self.file_column], row[self.label_column]
         if label not in self.names:
             return f"{name} has the label '{label}', not one of {', '.join(self.names)}"
-        if path in self.named:
-            return f"{name} is named twice"
         if self.split_of is not None and path not in self.split_of:
             return f"{name} is in no split file"
         has_areas = self.boxes is not None or self.masks is not None
         if has_areas and path.stem.lower() not in {*(self.boxes or {}), *(self.masks or {})}:
             return f"{name} has neither a box nor a mask"
         return ""
-
-    def left_over(self) -> list[str]:
-        """Images that the table does not name."""
-        return [
-            f"{relative(path, self.request.root)} has no row in the table"
-            for path in self.images.files
-            if path not in self.named
-        ]
-
-    def empty(self, records: Sequence[Record]) -> list[str]:
-        """Classes without an image."""
-        filled = {record.label for record in records}
-        return [
-            f"no image of class {name}"
-            for label, name in enumerate(self.names)
-            if label not in filled
-        ]
 
 
 def has_prognosis_table(folder: Path) -> bool:
@@ -220,7 +190,7 @@ def _boxes(request: Request, file_column: str, problems: list[str]) -> dict[str,
     name = request.text("boxes")
     if name is None:
         return None
-    table: Table = read_table(_named(request, "boxes", name))
+    table = read_table(_named(request, "boxes", name))
     table.require(file_column, *BOX_COLUMNS)
     boxes: dict[str, Box] = {}
     for row in table.rows:
@@ -264,10 +234,12 @@ def _split_files(
             continue  # taken from the training images
         for line in read_text(path).splitlines():
             entry = line.split(",")[0].split("\t")[0].strip()
-            found, problem = images.find(entry) if entry else (None, "")
-            if found is None and entry:
-                problems.append(f"{name}: {problem or f'{entry} does not exist'}")
-            elif found is not None and split_of.setdefault(found, split) != split:
+            if not entry:
+                continue
+            found, problem = images.find(entry)
+            if found is None:
+                problems.append(f"{name}: {problem}")
+            elif split_of.setdefault(found, split) != split:
                 problems.append(f"{name}: {entry} is also in {split_of[found]}")
     return split_of
 

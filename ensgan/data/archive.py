@@ -12,7 +12,8 @@ import urllib.request
 from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any, BinaryIO
+from ssl import SSLError
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -50,13 +51,7 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
     Raises:
         DataError: missing, unreadable, truncated, or not of MedMNIST form.
     """
-    arrays = read_npz(path)
-    missing = [key for key in KEYS if key not in arrays]
-    if missing:
-        raise DataError(
-            f"{path} is not of MedMNIST form: it lacks {', '.join(missing)}; "
-            f"it has {', '.join(sorted(arrays)) or 'nothing'}"
-        )
+    arrays = read_npz(path, KEYS)
     problems = []
     for split in SPLITS:
         images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
@@ -241,9 +236,14 @@ def download(
         except urllib.error.URLError as error:
             reason = f"no connection: {error.reason}"
             continue
-        except (TimeoutError, ConnectionError, HTTPException) as error:
+        except (TimeoutError, ConnectionError, SSLError, HTTPException) as error:
             reason = f"the connection broke: {error}"
             continue
+        except OSError as error:
+            raise StoreError(
+                f"cannot write {part} ({error.strerror}): make room or check permissions, then run "
+                "the same command again"
+            ) from error
         if md5_file(part) == md5:
             part.replace(path)
             return
@@ -254,32 +254,18 @@ def download(
 
 def _continue(url: str, part: Path, on_progress: Callable[[int, int], None] | None) -> None:
     """Append what is missing of ``url`` to ``part``."""
-    try:
-        have = part.stat().st_size if part.exists() else 0
-        stream = part.open("ab")
-    except OSError as error:
-        raise StoreError(f"cannot write {part}: {error.strerror}") from error
+    have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    with stream, urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
+    with part.open("ab") as stream, urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
         if have and answer.status != 206:  # the server sends the whole file again
             stream.truncate(0)
             have = 0
         length = answer.headers.get("Content-Length")
         total = have + int(length) if length else 0
         while block := answer.read(_BLOCK):
-            _write(stream, block, part)
+            stream.write(block)
             have += len(block)
             if on_progress is not None and total:
                 on_progress(have, total)
     if total and have < total:
         raise ConnectionError(f"{have} of {total} bytes arrived")
-
-
-def _write(stream: BinaryIO, block: bytes, part: Path) -> None:
-    try:
-        stream.write(block)
-        stream.flush()
-    except OSError as error:
-        raise StoreError(
-            f"cannot write {part} ({error.strerror}): make room, then run the same command again"
-        ) from error

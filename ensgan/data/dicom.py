@@ -61,32 +61,25 @@ class StoredImage:
         Raises:
             DataError: an unusable modality or VOI transform.
         """
-        pixels, dataset, window = self.pixels, self.dataset, self.window
+        pixels = self.pixels
+        size = pixels.dtype.itemsize
+        if size > 2:  # a table of all stored values would be too long
+            return self._shown(pixels, sample(np.arange(pixels.size).reshape(pixels.shape)))
         # Work on the table of stored values rather than on millions of pixels.
-        if pixels.dtype.itemsize > 2:
-            return self._by_pixel()
-        unsigned = np.dtype(f"u{pixels.dtype.itemsize}")
-        count = 1 << (8 * pixels.dtype.itemsize)
-        stored = np.arange(count, dtype=unsigned).view(pixels.dtype)
-        indices = pixels.view(unsigned)
-        values, padding = _modality(stored, dataset), _is_padding(stored, dataset)
-        seen = sample(indices).reshape(-1)
-        kept = seen[~padding[seen]]
-        table = quantise(_windowed(values, values[kept if kept.size else seen], dataset, window))
-        table = 255 - table if self.inverted else table
-        table[padding] = 0
-        return look_up(indices, table)
+        indices = pixels.view(f"u{size}")
+        stored = np.arange(1 << (8 * size), dtype=indices.dtype).view(pixels.dtype)
+        return look_up(indices, self._shown(stored, sample(indices)))
 
-    def _by_pixel(self) -> UInt8Array:
-        """The windowed image where a table of all stored values would be too long."""
-        padding = _is_padding(self.pixels, self.dataset)
-        values = _modality(self.pixels, self.dataset)
-        seen = sample(values)[~sample(padding)]
-        seen = seen if seen.size else sample(values)
-        image = quantise(_windowed(values, seen, self.dataset, self.window))
-        image = 255 - image if self.inverted else image
-        image[padding] = 0
-        return image
+    def _shown(self, stored: npt.NDArray[Any], seen: npt.NDArray[Any]) -> UInt8Array:
+        """Grey levels of stored values, padding black; ``seen``: places of some that occur."""
+        values, padding = _modality(stored, self.dataset), _is_padding(stored, self.dataset)
+        seen = seen.reshape(-1)
+        kept = seen[~padding.flat[seen]]
+        levels = values.flat[kept if kept.size else seen]
+        shown = quantise(_windowed(values, levels, self.dataset, self.window))
+        shown = 255 - shown if self.inverted else shown
+        shown[padding] = 0
+        return shown
 
     def line(self) -> Line | None:
         """The percentile window over stored values as a straight line.

@@ -14,7 +14,8 @@ from typing import Any
 
 from ensgan import ensemble
 from ensgan.config import OutsideSpec, SampleSpec
-from ensgan.data.pool import fitted, read_generator
+from ensgan.data.image_set import fitted
+from ensgan.data.pool import read_generator
 from ensgan.ensemble.external import describe, draw_bank, open_sampler
 from ensgan.errors import InputError
 from ensgan.files import content_key, read_json, sha256_file, write_json
