@@ -223,7 +223,11 @@ def write_npz(path: Path, **arrays: npt.ArrayLike) -> None:
 
 def sha256_file(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's content."""
-    digest = hashlib.sha256()
+    return file_digest(path, hashlib.sha256())
+
+
+def file_digest(path: Path, digest: hashlib._Hash) -> str:
+    """Hexadecimal digest of a file's content, by a new hash object."""
     with path.open("rb") as stream:
         while block := stream.read(1 << 20):
             digest.update(block)

@@ -93,10 +93,12 @@ class _Tables:
         self.names = _class_names(request)
         self.problems: list[str] = []
         self.boxes = _boxes(request, self.file_column, self.problems)
-        self.masks = _masks(request)
-        folder, masks = _images_folder(request), set((self.masks or {}).values())
+        masks = _folder(request, "masks")
+        mask_files = () if masks is None else find_pictures(masks).files
+        self.masks = {path.stem.lower(): path for path in mask_files}
+        folder = _folder(request, "images") or request.root
         found = find_pictures(folder)
-        files = tuple(path for path in found.files if path not in masks)
+        files = tuple(path for path in found.files if path not in mask_files)
         if not files:
             raise DataError(
                 f"{folder} holds no image files{''.join(f'; {t}' for t in found.warnings)}"
@@ -110,12 +112,12 @@ class _Tables:
         key = path.stem.lower()
         return Record(
             path,
-            self.names.index(row[self.label_column]),
-            None if self.split_of is None else self.split_of[path],
-            row.get(self.patient_column, ""),
-            (self.boxes or {}).get(key),
-            (self.masks or {}).get(key),
+            self.boxes.get(key),
+            self.masks.get(key),
             bool(self.request.options["apply_mask"]),
+            label=self.names.index(row[self.label_column]),
+            split=None if self.split_of is None else self.split_of[path],
+            patient=row.get(self.patient_column, ""),
         )
 
     def row_problem(self, path: Path, row: Row) -> str:
@@ -125,8 +127,8 @@ class _Tables:
             return f"{name} has the label '{label}', not one of {', '.join(self.names)}"
         if self.split_of is not None and path not in self.split_of:
             return f"{name} is in no split file"
-        has_areas = self.boxes is not None or self.masks is not None
-        if has_areas and path.stem.lower() not in {*(self.boxes or {}), *(self.masks or {})}:
+        has_areas = self.request.text("boxes") or self.request.text("masks")
+        if has_areas and path.stem.lower() not in {*self.boxes, *self.masks}:
             return f"{name} has neither a box nor a mask"
         return ""
 
@@ -149,9 +151,9 @@ def _class_names(request: Request) -> tuple[str, ...]:
 
 
 def _table_path(request: Request) -> Path:
-    name = request.text("table")
-    if name is not None:
-        return _named(request, "table", name)
+    named = _place(request, "table")
+    if named is not None:
+        return named
     special = {request.text("boxes")}
     found = sorted(
         path
@@ -170,27 +172,30 @@ def _table_path(request: Request) -> Path:
     return found[0]
 
 
-def _images_folder(request: Request) -> Path:
-    name = request.text("images")
-    folder = request.root if name is None else _named(request, "images", name)
-    if not folder.is_dir():
-        raise DataError(f"the image folder {folder} does not exist")
-    return folder
-
-
-def _named(request: Request, option: str, name: str) -> Path:
+def _place(request: Request, option: str, name: str | None = None) -> Path | None:
+    """What an option (or ``name``, made of it) names; None where it is unset."""
+    name = name or request.text(option)
+    if name is None:
+        return None
     path = inside(request.root, name)
     if path is None:
         raise DataError(f"option {option} must name something inside {request.root}, not '{name}'")
     return path
 
 
-def _boxes(request: Request, file_column: str, problems: list[str]) -> dict[str, Box] | None:
+def _folder(request: Request, option: str) -> Path | None:
+    folder = _place(request, option)
+    if folder is not None and not folder.is_dir():
+        raise DataError(f"the folder of the {option}, {folder}, does not exist")
+    return folder
+
+
+def _boxes(request: Request, file_column: str, problems: list[str]) -> dict[str, Box]:
     """Boxes by image name without ending."""
-    name = request.text("boxes")
-    if name is None:
-        return None
-    table = read_table(_named(request, "boxes", name))
+    path = _place(request, "boxes")
+    if path is None:
+        return {}
+    table = read_table(path)
     table.require(file_column, *BOX_COLUMNS)
     boxes: dict[str, Box] = {}
     for row in table.rows:
@@ -206,17 +211,6 @@ def _boxes(request: Request, file_column: str, problems: list[str]) -> dict[str,
     return boxes
 
 
-def _masks(request: Request) -> dict[str, Path] | None:
-    """Mask files by name without ending."""
-    name = request.text("masks")
-    if name is None:
-        return None
-    folder = _named(request, "masks", name)
-    if not folder.is_dir():
-        raise DataError(f"the mask folder {folder} does not exist")
-    return {path.stem.lower(): path for path in find_pictures(folder).files}
-
-
 def _split_files(
     request: Request, images: NamedFiles, problems: list[str]
 ) -> dict[Path, str] | None:
@@ -229,9 +223,9 @@ def _split_files(
     split_of: dict[Path, str] = {}
     for split in SPLITS:
         name = pattern.replace("{split}", split).replace("{fold}", str(request.option("fold")))
-        path = _named(request, "split_files", name)
-        if split == "val" and kind(path) == "absent":
-            continue  # taken from the training images
+        path = _place(request, "split_files", name)
+        if path is None or (split == "val" and kind(path) == "absent"):
+            continue  # validation images are taken from the training images
         for line in read_text(path).splitlines():
             entry = line.split(",")[0].split("\t")[0].strip()
             if not entry:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from ensgan.data.prepare import resize, with_channels
 from ensgan.data.request import SPLITS, Option, Request
 from ensgan.errors import DataError, IntegrityError, StoreError
-from ensgan.files import read_npz, sha256_file
+from ensgan.files import file_digest, read_npz, sha256_file
 from ensgan.types import Dataset, Int64Array, Samples, UInt8Array
 
 KEYS = tuple(f"{split}_{kind}" for split in SPLITS for kind in ("images", "labels"))
@@ -82,11 +82,7 @@ def _image_shape(images: npt.NDArray[Any]) -> bool:
 
 def md5_file(path: Path) -> str:
     """Hexadecimal MD5 of a file's content (MedMNIST publishes MD5 sums)."""
-    digest = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return file_digest(path, hashlib.md5(usedforsecurity=False))
 
 
 def require_checksum(path: Path, accepted: str | None, official: str | None) -> None:
@@ -136,7 +132,16 @@ def reduce_labels(
     if len(set(width.values())) > 1:
         raise DataError(f"{path}: the splits have different numbers of labels per image: {width}")
     if width["train"] > 1:
-        return _reduce_multi_label(raw, names, target, path)
+        known = names or tuple(str(index) for index in range(width["train"]))
+        if target not in ("any", *known):
+            raise DataError(
+                f"{path}: option target must be 'any' or one of {', '.join(known)}, not '{target}'"
+            )
+        finding = "finding" if target == "any" else target
+        columns = slice(None) if target == "any" else [known.index(target)]
+        present = {split: (rows[:, columns] > 0).any(axis=1) for split, rows in raw.items()}
+        reduced = {split: np.asarray(rows, np.int64) for split, rows in present.items()}
+        return reduced, (f"no {finding}", finding)
     flat = {split: rows.reshape(-1) for split, rows in raw.items()}
     low = min(int(rows.min()) for rows in flat.values())
     high = max(int(rows.max()) for rows in flat.values())
@@ -144,23 +149,6 @@ def reduce_labels(
     if low < 0 or high >= count or count > 1000:
         raise DataError(f"{path}: labels must be class indices 0…{count - 1}, found {low}…{high}")
     return flat, names or tuple(str(index) for index in range(count))
-
-
-def _reduce_multi_label(
-    raw: dict[str, Int64Array], names: tuple[str, ...], target: str, path: Path
-) -> tuple[dict[str, Int64Array], tuple[str, ...]]:
-    if target == "any":
-        chosen = {split: (rows > 0).any(axis=1) for split, rows in raw.items()}
-        reduced = {split: np.asarray(rows, np.int64) for split, rows in chosen.items()}
-        return reduced, ("no finding", "finding")
-    known = names or tuple(str(index) for index in range(raw["train"].shape[1]))
-    if target not in known:
-        raise DataError(
-            f"{path}: option target must be 'any' or one of {', '.join(known)}, not '{target}'"
-        )
-    column = known.index(target)
-    reduced = {split: np.asarray(rows[:, column] > 0, np.int64) for split, rows in raw.items()}
-    return reduced, (f"no {target}", target)
 
 
 def assemble(

@@ -154,7 +154,7 @@ def _from_folders(request: Request, files: Sequence[Path]) -> tuple[list[Record]
     names = _checked_classes({part[depth - 1] for part in parts}, root)
     patients = _patients(request, [path.name for path in files])
     records = [
-        Record(path, names.index(part[depth - 1]), splits.get(part[0]), patient)
+        Record(path, label=names.index(part[depth - 1]), split=splits.get(part[0]), patient=patient)
         for path, part, patient in zip(files, parts, patients, strict=True)
     ]
     return records, names
@@ -234,9 +234,9 @@ def _from_table(
     records = [
         Record(
             path,
-            names.index(row[label_column]),
-            SPLIT_NAMES[row[split_column].lower()] if has_splits else None,
-            patient,
+            label=names.index(row[label_column]),
+            split=SPLIT_NAMES[row[split_column].lower()] if has_splits else None,
+            patient=patient,
         )
         for (path, row), patient in zip(rows.items(), patients, strict=True)
     ]

@@ -71,7 +71,6 @@ class SetInfo:
     md5: str
     class_names: tuple[str, ...]
     licence: str
-    task: str
 
     @property
     def manual_route(self) -> str:
@@ -118,7 +117,6 @@ def set_info(name: str, size: int = 28) -> SetInfo:
         info[f"MD5{suffix}"],
         tuple(labels[str(index)] for index in range(len(labels))),
         info["license"],
-        info["task"],
     )
 
 

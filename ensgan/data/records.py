@@ -12,7 +12,7 @@ from ensgan.caches import cache_folder
 from ensgan.data.archive import CHANNELS
 from ensgan.data.image_files import NOTHING, Findings, Found, decode_files
 from ensgan.data.levels import WINDOWS
-from ensgan.data.prepare import FITS, Box, Job, Preparation
+from ensgan.data.prepare import FITS, Job, Preparation
 from ensgan.data.request import SPLITS, Option, Request, split_of_folder
 from ensgan.errors import DataError
 from ensgan.inputs import refuse, relative
@@ -30,23 +30,18 @@ OPTIONS = (
 
 
 @dataclass(frozen=True)
-class Record:
-    """One labelled image file.
+class Record(Job):
+    """One image file to read, labelled.
 
     Attributes:
-        path, label: the file and its class index.
+        label: its class index.
         split: ``train``, ``val`` or ``test`` where it is given.
         patient: whose image it is, "" when unknown.
-        box, mask, apply_mask: what of the image to keep.
     """
 
-    path: Path
-    label: int
+    label: int = 0
     split: str | None = None
     patient: str = ""
-    box: Box | None = None
-    mask: Path | None = None
-    apply_mask: bool = False
 
 
 def build(
@@ -81,11 +76,10 @@ def build(
     )
     leaked = _leaks(request, records, [record.patient for record in records])
     found = replace(found, problems=(*found.problems, *leaked))
-    jobs = [Job(one.path, one.box, one.mask, one.apply_mask) for one in records]
     used = {record.path for record in records}
     others = [Job(path) for path in pictures.files if path not in used]
     decoded = decode_files(
-        [*jobs, *others],
+        [*records, *others],
         preparation,
         root=root,
         cache=cache_folder() if request.options["cache"] else None,

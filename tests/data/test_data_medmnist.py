@@ -39,7 +39,7 @@ def known_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A made breastmnist.npz whose MD5 passes for the official one."""
     path = write_set(tmp_path / "breastmnist.npz")
     md5 = hashlib.md5(path.read_bytes()).hexdigest()
-    info = SetInfo(path.name, "https://example.org/b.npz", md5, ("malignant", "rest"), "CC", "b")
+    info = SetInfo(path.name, "https://example.org/b.npz", md5, ("malignant", "rest"), "CC")
     monkeypatch.setattr(medmnist, "set_info", lambda name, size=28: info)
     return path
 
