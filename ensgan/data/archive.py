@@ -18,11 +18,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ensgan.data.prepare import resize, with_channels
-from ensgan.data.request import SPLITS, Option, Request
+from ensgan.data.request import SPLITS, Option
 from ensgan.errors import DataError, IntegrityError, StoreError
 from ensgan.files import file_digest, read_npz, sha256_file
-from ensgan.types import Dataset, Int64Array, Samples, UInt8Array
+from ensgan.types import Int64Array
 
 KEYS = tuple(f"{split}_{kind}" for split in SPLITS for kind in ("images", "labels"))
 
@@ -149,34 +148,6 @@ def reduce_labels(
     if low < 0 or high >= count or count > 1000:
         raise DataError(f"{path}: labels must be class indices 0…{count - 1}, found {low}…{high}")
     return flat, names or tuple(str(index) for index in range(count))
-
-
-def assemble(
-    request: Request,
-    arrays: dict[str, npt.NDArray[Any]],
-    labels: dict[str, Int64Array],
-    class_names: tuple[str, ...],
-    *,
-    licence: str,
-    source: str,
-) -> Dataset:
-    """Resize the splits and put the data set together."""
-    channels = request.options.get("channels")
-    splits = {}
-    for split in SPLITS:
-        images: UInt8Array = arrays[f"{split}_images"]
-        images = with_channels(images, None if channels is None else int(channels))
-        report = request.on_progress if split == "train" else None
-        splits[split] = Samples(resize(images, request.image_size, report), labels[split])
-    return Dataset(
-        request.name,
-        splits["train"],
-        splits["val"],
-        splits["test"],
-        class_names,
-        licence=licence,
-        source=source,
-    )
 
 
 def download(
