@@ -65,10 +65,7 @@ def claim_output(
 
 
 def claim_folder(
-    path: Path,
-    *,
-    inputs: Iterable[Path | None] = (),
-    is_ours: Callable[[Path], bool] | None = None,
+    path: Path, *, inputs: Iterable[Path | None] = (), is_ours: Callable[[Path], bool] | None = None
 ) -> Path:
     """Refuse a folder to write that would destroy something.
 

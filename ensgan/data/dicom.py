@@ -13,14 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ensgan.data.levels import (
-    Line,
-    linear,
-    look_up,
-    percentile_window,
-    quantise,
-    sample,
-)
+from ensgan.data.levels import Line, linear, look_up, percentile_window, quantise, sample
 from ensgan.errors import DataError
 from ensgan.inputs import explained
 from ensgan.types import Float64Array, UInt8Array

@@ -202,9 +202,7 @@ def _from_table(folder: Path, files: Sequence[Path]) -> list[str]:
     column = "class" if "class" in table.columns else "label"
     table.require("file", column)
     rows, problems = NamedFiles(folder, files, folder).rows(
-        table,
-        "file",
-        lambda path, row: "" if row[column] else f"{row['file']} has no {column}",
+        table, "file", lambda path, row: "" if row[column] else f"{row['file']} has no {column}"
     )
     refuse(f"{table.path} and the images do not fit together", problems)
     return [rows[file][column] for file in files]

@@ -14,13 +14,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from ensgan.data.archive import (
-    FILE_OPTIONS,
-    download,
-    read_arrays,
-    reduce_labels,
-    require_checksum,
-)
+from ensgan.data.archive import FILE_OPTIONS, download, read_arrays, reduce_labels, require_checksum
 from ensgan.data.prepare import resize, with_channels
 from ensgan.data.request import SPLITS, Option, Request, Source
 from ensgan.data.table import inside

@@ -22,10 +22,7 @@ from ensgan.text import printable
 from ensgan.types import Dataset
 
 DATASETS: Registry[Source] = Registry(
-    "data set",
-    "ensgan.datasets",
-    Source,
-    (PHANTOM, FOLDER, NPZ, AIFORCOVID, *MEDMNIST),
+    "data set", "ensgan.datasets", Source, (PHANTOM, FOLDER, NPZ, AIFORCOVID, *MEDMNIST)
 )
 
 _LOG = logging.getLogger(__name__)

@@ -84,10 +84,7 @@ def _read_text(path: Path, suffix: str) -> list[list[str]]:
 
 
 def _read_xlsx(path: Path) -> list[list[str]]:
-    with (
-        explained(f"{path} cannot be read as an Excel workbook"),
-        zipfile.ZipFile(path) as book,
-    ):
+    with explained(f"{path} cannot be read as an Excel workbook"), zipfile.ZipFile(path) as book:
         require_expansion(path, book.infolist())
         sheets = sorted(
             (name for name in book.namelist() if name.startswith("xl/worksheets/sheet")),
