@@ -54,7 +54,8 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
     problems = []
     for split in SPLITS:
         images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
-        if images.dtype != np.uint8 or not _image_shape(images):
+        is_colour = images.ndim == 4 and images.shape[3] == 3
+        if images.dtype != np.uint8 or not (images.ndim == 3 or is_colour):
             problems.append(
                 f"{split}_images must be uint8 [n,H,W] or [n,H,W,3], "
                 f"not {images.dtype} {list(images.shape)}"
@@ -73,10 +74,6 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
     if problems:
         raise DataError(f"{path}: " + "; ".join(problems))
     return arrays
-
-
-def _image_shape(images: npt.NDArray[Any]) -> bool:
-    return images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)
 
 
 def md5_file(path: Path) -> str:

@@ -41,7 +41,8 @@ class StoredImage:
     @property
     def patient(self) -> str:
         """A hash of the PatientID, "" when there is none."""
-        return _patient(self.dataset)
+        identity = str(self.dataset.get("PatientID", "") or "").strip()
+        return hashlib.sha256(identity.encode()).hexdigest()[:16] if identity else ""
 
     @property
     def inverted(self) -> bool:
@@ -151,7 +152,9 @@ def _windowed(
 def _voi_window(values: Float64Array, dataset: DicomDataset) -> Float64Array:
     """The first window, by its VOI LUT function (PS3.3 C.11.2.1.2 and C.11.2.1.3)."""
     with explained("its window is unusable"):
-        center, width = (_first(dataset[name].value) for name in ("WindowCenter", "WindowWidth"))
+        given = (dataset[name].value for name in ("WindowCenter", "WindowWidth"))
+        # Several windows are lists, of which the first is meant.
+        center, width = (float(np.atleast_1d(value)[0]) for value in given)
     if not (math.isfinite(center) and math.isfinite(width)):
         raise DataError(f"its window has the centre {center:g} and the width {width:g}")
     function = str(dataset.get("VOILUTFunction", "LINEAR") or "LINEAR")
@@ -177,12 +180,3 @@ def _voi_table(values: Float64Array, item: DicomDataset) -> Float64Array:
             table = np.asarray(data)[:count]
         position = np.clip(np.rint(values) - first, 0, len(table) - 1).astype(np.intp)
         return linear(table[position].astype(np.float64), 0.0, (1 << bits) - 1.0)
-
-
-def _first(value: Any) -> float:
-    return float(value[0]) if hasattr(value, "__getitem__") and len(value) else float(value)
-
-
-def _patient(dataset: DicomDataset) -> str:
-    identity = str(dataset.get("PatientID", "") or "").strip()
-    return hashlib.sha256(identity.encode()).hexdigest()[:16] if identity else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -203,7 +203,9 @@ def _decoded(image: Image.Image, is_wide: bool, clear: bool) -> tuple[npt.NDArra
     """Values as a viewer shows them, and whether parts are transparent (shown on black)."""
     tags: Mapping[int, Any] = getattr(image, "tag_v2", {})  # of TIFF files
     white_is_zero, depth = tags.get(262) == 0, int(tags.get(258, (16,))[0])
-    _turn_upright(image)
+    with suppress(OSError, SyntaxError, ValueError, TypeError, LookupError, OverflowError):
+        # Follow the EXIF orientation, as viewers do; unreadable EXIF data say nothing.
+        ImageOps.exif_transpose(image, in_place=True)
     if is_wide:
         pixels = _native(np.asarray(image))
         if white_is_zero:  # Pillow turns images of up to 8 bits round, wider ones not
@@ -226,14 +228,6 @@ def _on_black(layers: UInt8Array) -> UInt8Array:
     for row, line in enumerate(layers):  # whole images would take six more bytes per pixel
         shown[row] = (line[:, :3].astype(np.uint16) * line[:, 3:] + 127) // 255
     return shown
-
-
-def _turn_upright(image: Image.Image) -> None:
-    """Follow the EXIF orientation, as viewers do; unreadable EXIF data say nothing."""
-    try:
-        ImageOps.exif_transpose(image, in_place=True)
-    except (OSError, SyntaxError, ValueError, TypeError, LookupError, OverflowError):
-        return
 
 
 def _inverted(pixels: npt.NDArray[Any], depth: int) -> npt.NDArray[Any]:

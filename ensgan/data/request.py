@@ -105,11 +105,6 @@ class Request:
         value = self.options[name]
         return None if value is None else str(value)
 
-    def report(self, done: int, total: int) -> None:
-        """Tell the caller how far the work is."""
-        if self.on_progress is not None:
-            self.on_progress(done, total)
-
 
 @dataclass(frozen=True)
 class Source:
