@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from ensgan.config.spec import GanOverrides, SweepSpec, TrainSpec
+from ensgan.config.spec import SweepSpec
 from ensgan.errors import ConfigError, DataError
 from ensgan.files import read_text
 from ensgan.inputs import kind
@@ -133,11 +133,12 @@ def _keys(location: Sequence[str]) -> list[str]:
     """The keys the section at ``location`` knows."""
     model: type[BaseModel] = SweepSpec
     for part in location:
-        if model is TrainSpec and part == "overrides":
-            model = GanOverrides
-        elif part in model.model_fields:
+        if part in model.model_fields:
             annotation = model.model_fields[part].annotation
-            for kind in (annotation, *get_args(annotation)):  # a section, or a list of them
+            for kind in (
+                annotation,
+                *get_args(annotation),
+            ):  # or a list or mapping of sections
                 if isinstance(kind, type) and issubclass(kind, BaseModel):
                     model = kind
     return list(model.model_fields)

@@ -141,8 +141,8 @@ def read_pool(
     members = []
     for done, (name, path) in enumerate(sources.items(), start=1):
         samples, labelled = read_generator(path, real.shape, class_names, folder)
-        facts_of_it = _facts(folder / "fake" / f"{name}.json")
-        members.append(PoolMember(name, samples, labelled, facts_of_it))
+        noted = _facts(folder / "fake" / f"{name}.json")
+        members.append(PoolMember(name, samples, labelled, noted))
         if on_progress is not None:
             on_progress(done, len(sources))
     return ImagePool(real, class_names, tuple(members), facts)
