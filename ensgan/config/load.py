@@ -135,10 +135,8 @@ def _keys(location: Sequence[str]) -> list[str]:
     for part in location:
         if part in model.model_fields:
             annotation = model.model_fields[part].annotation
-            for kind in (
-                annotation,
-                *get_args(annotation),
-            ):  # or a list or mapping of sections
+            # A section, or the arguments of a list or mapping of sections.
+            for kind in (annotation, *get_args(annotation)):
                 if isinstance(kind, type) and issubclass(kind, BaseModel):
                     model = kind
     return list(model.model_fields)
