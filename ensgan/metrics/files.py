@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ensgan.errors import DataError
-from ensgan.files import DAMAGED, atomic_path, read_npz
-from ensgan.inputs import require_file
+from ensgan.files import atomic_path, read_npz
+from ensgan.inputs import explained, require_file
 from ensgan.metrics.features import FeatureSource, PoolLabels
 
 _LABELS = ("real_labels", "fake_labels")
@@ -62,15 +62,11 @@ def load_array(path: str | Path) -> npt.NDArray[Any]:
     """
     path = Path(path)
     require_file(path)
-    try:
+    with explained(f"{path} cannot be read as .npy (truncated or corrupt?)"):
         with path.open("rb") as stream:
             if stream.read(6) != b"\x93NUMPY":
                 raise DataError(f"{path} is not an .npy file: save features with numpy.save")
         return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    except DAMAGED as error:
-        raise DataError(
-            f"{path} cannot be read as .npy (truncated or corrupt?): {error}"
-        ) from error
 
 
 def load_pool(
