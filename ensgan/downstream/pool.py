@@ -55,9 +55,9 @@ class ImagePool:
     @classmethod
     def real(cls, dataset: Dataset, device: str = "cpu") -> ImagePool:
         """The real training split as the only source."""
-        split = dataset.train
-        batch = labelled(split, device)
-        return cls(batch.images, batch.labels, (_by_class(split.labels, dataset.num_classes, 0),))
+        batch = labelled(dataset.train, device)
+        groups = _by_class(dataset.train.labels, dataset.num_classes, 0)
+        return cls(batch.images, batch.labels, (groups,))
 
     @classmethod
     def synthetic(
@@ -177,23 +177,26 @@ def _choose(rows: Int64Array, count: int, rng: np.random.Generator) -> Int64Arra
     return np.concatenate(chosen)
 
 
+def label_outside(labels: Int64Array, dataset: Dataset) -> int | None:
+    """The first label that is none of the data's classes, None where there is none."""
+    wrong = labels[(labels < 0) | (labels >= dataset.num_classes)]
+    return int(wrong[0]) if len(wrong) else None
+
+
 def _checked(samples: Samples, name: str, dataset: Dataset) -> Samples:
-    if samples.shape != dataset.shape:
+    own, wanted = samples.shape, dataset.shape
+    if own != wanted:
         raise DataError(
-            f"the images of {name} are {_words(samples)}, those of {dataset.name} are "
-            f"{_words(dataset.train)}: evaluate an ensemble on the data it was trained for"
+            f"the images of {name} are {own.size}×{own.size} with {own.channels} channel(s), those "
+            f"of {dataset.name} are {wanted.size}×{wanted.size} with {wanted.channels} channel(s): "
+            "evaluate an ensemble on the data it was trained for"
         )
     if not len(samples):
         raise DataError(f"{name} has no images: sample it first")
-    low, high = int(samples.labels.min()), int(samples.labels.max())
-    if low < 0 or high >= dataset.num_classes:
+    wrong = label_outside(samples.labels, dataset)
+    if wrong is not None:
         raise DataError(
-            f"{name} has label {high if high >= dataset.num_classes else low}, but "
-            f"{dataset.name} has the classes 0…{dataset.num_classes - 1}"
+            f"{name} has label {wrong}, but {dataset.name} has the classes "
+            f"0…{dataset.num_classes - 1}"
         )
     return samples
-
-
-def _words(samples: Samples) -> str:
-    shape = samples.shape
-    return f"{shape.size}×{shape.size} with {shape.channels} channel(s)"

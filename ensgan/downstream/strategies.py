@@ -1,15 +1,215 @@
-"""Names of strategies to their members."""
+"""The forms a strategy may be written in, and names of strategies to their members."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
-from ensgan.downstream.strategy import Strategy
-from ensgan.downstream.strategy_forms import FORMS, StrategyContext, StrategyForm
-from ensgan.errors import InputError
+import numpy as np
+
+from ensgan.downstream.strategy import (
+    Check,
+    Kind,
+    Resolve,
+    Strategy,
+    StrategyContext,
+    StrategyForm,
+    intra_d_weights,
+    snapshots,
+    spread_points,
+)
+from ensgan.errors import InputError, unknown_name
 from ensgan.registry import Registry
 from ensgan.types import Front, PoolScores, Selection
 
+RANDOM_DRAWS = 3
+
+
+def _whole(letter: str) -> Check:
+    """Behind the colon stands a whole number, or nothing where it may be left out."""
+
+    def check(name: str, argument: str, _: Sequence[str]) -> None:
+        if argument and (not argument.isdecimal() or int(argument) < 1):
+            head = name.partition(":")[0]
+            raise InputError(
+                f"strategy '{name}': write {head}:{letter} with a whole number, 1 or more, e.g. "
+                f"{head}:5"
+            )
+
+    return check
+
+
+def _is_member(_: str, member: str, pool: Sequence[str]) -> None:
+    if member not in pool:
+        raise InputError(unknown_name("member", member, pool))
+
+
+def _is_gan(_: str, gan: str, pool: Sequence[str]) -> None:
+    if gan not in snapshots(pool):
+        raise InputError(unknown_name("GAN", gan, snapshots(pool)))
+
+
+def _size_and_draws(name: str, argument: str, pool: Sequence[str]) -> tuple[int, int]:
+    """``5`` → (5, 3), ``5x10`` → (5, 10)."""
+    head = name.partition(":")[0]
+    text, times, draws = argument.partition("x")
+    drawn = not times or (draws.isdecimal() and int(draws) >= 1)
+    if not text.isdecimal() or int(text) < 1 or not drawn:
+        raise InputError(
+            f"strategy '{name}': write {head}:K with a number of members, e.g. {head}:5, or "
+            f"{head}:5x10 for ten draws"
+        )
+    if int(text) > len(pool):
+        raise InputError(f"strategy '{name}' asks for {text} members, but the pool has {len(pool)}")
+    return int(text), int(draws) if times else RANDOM_DRAWS
+
+
+def _is_rule(name: str, rule: str, _: Sequence[str]) -> None:
+    # Late: only this form needs the search package.
+    from ensgan.search import rules
+
+    if rule == "downstream":
+        raise InputError(
+            f"strategy '{name}': the rule 'downstream' needs the validation scores of this "
+            "very evaluation; select with it first, then evaluate 'selected'"
+        )
+    if rule and rule.partition(":")[0] not in rules():
+        raise InputError(unknown_name("selection rule", rule, rules()))
+
+
+def _is_group(name: str, which: str, _: Sequence[str]) -> None:
+    if which not in ("", "selected", "all"):
+        raise InputError(f"strategy '{name}': after the colon stands 'all' or 'selected'")
+
+
+def _real(kind: Kind) -> Resolve:
+    """Real images alone, or changed copies of them beside them, N times as many."""
+    return lambda name, times, _: [Strategy(name, kind=kind, n_times=int(times or 1))]
+
+
+def _best_single(name: str, _: str, context: StrategyContext) -> list[Strategy]:
+    best = int(np.argmax(context.scores.intra_d))
+    return [Strategy(name, (context.scores.names[best],))]
+
+
+def _single(name: str, member: str, _: StrategyContext) -> list[Strategy]:
+    return [Strategy(name, (member,))]
+
+
+def _all(name: str, _: str, context: StrategyContext) -> list[Strategy]:
+    return [Strategy(name, context.scores.names)]
+
+
+def _last(name: str, _: str, context: StrategyContext) -> list[Strategy]:
+    last = {steps[-1] for steps in snapshots(context.scores.names).values()}
+    return [Strategy(name, tuple(member for member in context.scores.names if member in last))]
+
+
+def _steps(name: str, gan: str, context: StrategyContext) -> list[Strategy]:
+    return [Strategy(name, tuple(snapshots(context.scores.names)[gan]))]
+
+
+def _random(name: str, argument: str, context: StrategyContext) -> list[Strategy]:
+    pool = context.scores.names
+    size, draws = _size_and_draws(name, argument, pool)
+    strategies = []
+    for draw in range(draws):
+        # Of the size and the draw alone: random:5 and real+random:5 draw the same members.
+        rng = np.random.default_rng([context.seed, size, draw])
+        chosen = np.sort(rng.choice(len(pool), size, replace=False))
+        strategies.append(Strategy(f"{name}#{draw}", tuple(pool[index] for index in chosen)))
+    return strategies
+
+
+def _selected(name: str, rule: str, context: StrategyContext) -> list[Strategy]:
+    point = context.selection.point
+    if rule and rule != context.selection.rule:
+        from ensgan.search import select
+
+        point = select(context.front, rule).point
+    return [Strategy(name, point.members, point.weights)]
+
+
+def _front(name: str, count: str, context: StrategyContext) -> list[Strategy]:
+    points = spread_points(context.front, int(count))
+    return [
+        Strategy(f"{name}/{index + 1}", point.members, point.weights)
+        for index, point in enumerate(points)
+    ]
+
+
+def _group(name: str, which: str, context: StrategyContext) -> Strategy:
+    """G* with its weights, or the whole pool."""
+    (group,) = (_all if which == "all" else _selected)(name, "", context)
+    return group
+
+
+def _by_intra(name: str, which: str, context: StrategyContext) -> list[Strategy]:
+    group = _group(name, which, context)
+    return [replace(group, weights=intra_d_weights(name, group.members, context.scores))]
+
+
+def _dynamic(name: str, which: str, context: StrategyContext) -> list[Strategy]:
+    return [replace(_group(name, which, context), kind="dynamic")]
+
+
+def _real_and_selected(name: str, times: str, context: StrategyContext) -> list[Strategy]:
+    (chosen,) = _beside_real(_selected)(name, "", context)
+    return [replace(chosen, n_times=int(times or 1))]
+
+
+def _beside_real(resolve: Resolve) -> Resolve:
+    """The same members as another form, their images beside the real ones."""
+    return lambda name, argument, context: [
+        replace(alone, kind="real+synthetic") for alone in resolve(name, argument, context)
+    ]
+
+
+FORMS = (
+    StrategyForm(
+        "real[:N]", "the real training split (N times as many steps)", _real("real"), _whole("N")
+    ),
+    StrategyForm("best-single", "the member with the largest Intra-d", _best_single),
+    StrategyForm("single:NAME", "one member, GAN@STEP", _single, _is_member),
+    StrategyForm("all", "the whole pool", _all),
+    StrategyForm("last", "every GAN at its last snapshot", _last),
+    StrategyForm("steps:GAN", "one GAN, all its snapshots", _steps, _is_gan),
+    StrategyForm(
+        "random:K", "K random members, three draws (random:5x10: ten)", _random, _size_and_draws
+    ),
+    StrategyForm(
+        "selected[:RULE]", "G* with its weights, or another rule's choice", _selected, _is_rule
+    ),
+    StrategyForm("front:K", "K ensembles spread evenly along the front", _front, _whole("K")),
+    StrategyForm("by-intra[:all]", "G*, or the pool, weighted by Intra-d", _by_intra, _is_group),
+    StrategyForm("dynamic[:all]", "G*, or the pool, with weights that adapt", _dynamic, _is_group),
+    StrategyForm(
+        "real+synthetic[:N]",
+        "the real split and as many (N times as many) images of G*",
+        _real_and_selected,
+        _whole("N"),
+    ),
+    StrategyForm("real+all", "the real split and as many images of the pool", _beside_real(_all)),
+    StrategyForm(
+        "real+best-single",
+        "the real split and as many images of the best single member",
+        _beside_real(_best_single),
+    ),
+    StrategyForm(
+        "real+random:K",
+        "the real split and as many images of K random members",
+        _beside_real(_random),
+        _size_and_draws,
+    ),
+    StrategyForm(
+        "real+augment[:N]",
+        "the real split and as many (N times as many) shifted, turned and scaled copies",
+        _real("real+augment"),
+        _whole("N"),
+    ),
+)
+"""The forms that ensgan brings, in the order help texts list them."""
 STRATEGIES = Registry(
     "strategy", "ensgan.strategies", StrategyForm, FORMS, name_of=lambda form: form.head
 )
@@ -23,7 +223,7 @@ def check_strategies(names: Sequence[str], pool: Sequence[str]) -> None:
         InputError: an unknown strategy, member, GAN or rule, a bad argument, more members asked
             for than exist, or a repeated name.
     """
-    repeated = sorted({name for name in names if list(names).count(name) > 1})
+    repeated = sorted(name for name, times in Counter(names).items() if times > 1)
     if repeated:
         raise InputError(f"strategies named twice: {', '.join(repeated)}")
     for name in names:

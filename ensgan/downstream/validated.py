@@ -193,15 +193,12 @@ class _Race:
         # Among finalists small differences of Intra-d would weigh as much as large ones: its
         # rank is taken within the whole shortlist.
         merit = validation + self._intra_d_beaten([c.intra_d for c in candidates])[:, None]
-        error = merit.std(axis=1, ddof=1) / np.sqrt(stage.seeds) if stage.seeds > 1 else None
+        spread = merit.std(axis=1, ddof=1) if stage.seeds > 1 else np.zeros(len(merit))
+        error = spread / np.sqrt(stage.seeds)
+        figures = zip(merit.mean(axis=1), error, auc.mean(axis=1), strict=True)
         ranked = [
-            Ranked(
-                candidate,
-                float(merit[row].mean()),
-                0.0 if error is None else float(error[row]),
-                float(auc[row].mean()),
-            )
-            for row, candidate in enumerate(candidates)
+            Ranked(candidate, *map(float, row))
+            for candidate, row in zip(candidates, figures, strict=True)
         ]
         return sorted(ranked, key=lambda r: (-r.merit, len(r.candidate.members)))
 
@@ -226,23 +223,20 @@ class _Race:
             for c in candidates
         ]
         new = [key for row in keys for key in row if key not in self._results]
-        trials = [
-            ValidationTrial(Strategy("validated", members), seed, budget)
-            for members, seed, budget in new
-        ]
-        if trials:
+        if new:
+            trials = [ValidationTrial(Strategy("validated", key[0]), *key[1:]) for key in new]
             self._results.update(zip(new, self._train(trials), strict=True))
         return [[self._results[key] for key in row] for row in keys]
 
 
 def _share_beaten(values: Float64Array) -> Float64Array:
     """Share of the others that are smaller, ties half, by column; 0.5 where there is no other."""
-    others = len(values) - 1
-    if others == 0:
+    # Late: the package must import without scipy.
+    from scipy.stats import rankdata
+
+    if len(values) == 1:
         return np.full(values.shape, 0.5)
-    difference = values[:, None] - values[None]
-    beaten = (difference > 0).sum(axis=1) + 0.5 * ((difference == 0).sum(axis=1) - 1)
-    share: Float64Array = beaten / others
+    share: Float64Array = (rankdata(values, axis=0) - 1) / (len(values) - 1)
     return share
 
 
