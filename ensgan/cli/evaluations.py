@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ensgan.cli.output import PlainConsole, progress
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -19,36 +21,23 @@ SHOWN = ("accuracy", "g_mean", "auc")
 @contextmanager
 def classifiers() -> Iterator[OnProgress]:
     """Progress of an evaluation on stderr: a bar on a terminal, else a line each."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-    from rich.progress import Progress as Bar
-
-    from ensgan.cli.output import PlainConsole
-
-    console = PlainConsole(stderr=True)
-    if not console.is_terminal:
-        yield lambda progress: typer.echo(sentence(progress), err=True)
+    if not PlainConsole(stderr=True).is_terminal:
+        yield lambda each: typer.echo(sentence(each), err=True)
         return
-    columns = (TextColumn("classifiers"), BarColumn(), MofNCompleteColumn())
-    with Bar(*columns, TextColumn("{task.description}"), console=console, transient=True) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda progress: bar.update(
-            task, completed=progress.done, total=progress.total, description=_left(progress)
-        )
+    with progress("classifiers") as bar:
+        yield lambda each: bar(each.done, each.total)
 
 
-def sentence(progress: Progress) -> str:
+def sentence(each: Progress) -> str:
     """One classifier as one line."""
-    if progress.metrics is None:
-        return f"{progress.total} classifiers"
-    accuracy, auc = progress.metrics["accuracy"], progress.metrics["auc"]
+    if each.metrics is None:
+        return f"{each.total} classifiers"
+    accuracy, auc = each.metrics["accuracy"], each.metrics["auc"]
+    left = "" if each.left is None else f", {each.left:.0f} s left"
     return (
-        f"{progress.done}/{progress.total} {progress.strategy} (repeat {progress.repeat}): "
-        f"accuracy {accuracy:.3f}, AUC {auc:.3f}{_left(progress)}"
+        f"{each.done}/{each.total} {each.strategy} (repeat {each.repeat}): "
+        f"accuracy {accuracy:.3f}, AUC {auc:.3f}{left}"
     )
-
-
-def _left(progress: Progress) -> str:
-    return "" if progress.left is None else f", {progress.left:.0f} s left"
 
 
 def comparison_table(value: Mapping[str, Any]) -> Table:

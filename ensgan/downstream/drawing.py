@@ -106,17 +106,14 @@ class Drawing:
         """The images of the next epoch, in the order of training."""
         parts = []
         if self.real is not None:
-            indices, _ = self.real.draw(self.real_counts[None], self.rng)
-            parts.append(self.real.batch(indices))
+            parts.append(self.real.batch(self.real_counts[None], self.rng))
             if self.changed_counts.any():
-                indices, _ = self.real.draw(self.changed_counts[None], self.rng)
-                copies = self.real.batch(indices)
+                copies = self.real.batch(self.changed_counts[None], self.rng)
                 parts.append(Batch(augmented(copies.images, self.rng), copies.labels))
         if self.synthetic is not None:
             shares = self.shares if self.feedback is None else self.feedback.shares
             counts = self.synthetic.split(self.synthetic_counts, shares, self.rng)
-            indices, members = self.synthetic.draw(counts, self.rng)
-            parts.append(self.synthetic.batch(indices, members))
+            parts.append(self.synthetic.batch(counts, self.rng))
         if len(parts) == 1:
             return parts[0]
         images = torch.cat([part.images for part in parts])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -79,21 +80,20 @@ class ImagePool:
             DataError: a member's images have another shape or other classes than the data, or a
                 class has no image in any member.
         """
-        first = _checked(bank.load(members[0]), members[0], dataset)
-        image_bytes = first.images[0].nbytes
-        quota = max(1, (memory_mb << 20) // (len(members) * image_bytes))
+        shape = dataset.train.images.shape[1:]
+        quota = max(1, (memory_mb << 20) // (len(members) * math.prod(shape)))
         rng = np.random.default_rng([seed, 1])
         # Pages of a fresh array are only taken up when written: no second copy is ever held.
-        images = np.empty((quota * len(members), *first.images.shape[1:]), np.uint8)
+        images = np.empty((quota * len(members), *shape), np.uint8)
         labels = np.empty(len(images), np.int64)
         groups, used = [], 0
         for name in members:
-            own = first if name is members[0] else _checked(bank.load(name), name, dataset)
+            own = _checked(bank.load(name), name, dataset)
             rows = np.arange(len(own))
             if len(own) > quota:
                 rows = np.sort(rng.choice(len(own), quota, replace=False))
             end = used + len(rows)
-            np.take(own.images, rows, axis=0, out=images[used:end])
+            np.take(own.images.reshape(-1, *shape), rows, axis=0, out=images[used:end])
             labels[used:end] = own.labels[rows]
             groups.append(_by_class(labels[used:end], dataset.num_classes, used))
             used = end
@@ -143,11 +143,12 @@ class ImagePool:
             counts[:, label] = rng.multinomial(int(count), chance / chance.sum())
         return counts
 
-    def batch(self, indices: Int64Array, members: Int64Array | None = None) -> Batch:
-        """The images and labels at ``indices``, in that order."""
-        rows = torch.from_numpy(indices).to(self.images.device)
-        who = None if members is None else torch.from_numpy(members).to(self.images.device)
-        return Batch(self.images[rows], self.labels[rows], who)
+    def batch(self, counts: Int64Array, rng: np.random.Generator) -> Batch:
+        """The images that :meth:`draw` draws, their sources as members."""
+        rows, sources = (
+            torch.from_numpy(each).to(self.images.device) for each in self.draw(counts, rng)
+        )
+        return Batch(self.images[rows], self.labels[rows], sources)
 
 
 def class_counts(dataset: Dataset, total: int | None, labels: str) -> Int64Array:

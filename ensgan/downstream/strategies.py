@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,9 +16,9 @@ from ensgan.downstream.strategy import (
     Strategy,
     StrategyContext,
     StrategyForm,
-    intra_d_weights,
     snapshots,
     spread_points,
+    weighted_by_intra_d,
 )
 from ensgan.errors import InputError, unknown_name
 from ensgan.registry import Registry
@@ -30,7 +31,7 @@ def _whole(letter: str) -> Check:
     """Behind the colon stands a whole number, or nothing where it may be left out."""
 
     def check(name: str, argument: str, _: Sequence[str]) -> None:
-        if argument and (not argument.isdecimal() or int(argument) < 1):
+        if argument and not re.fullmatch(r"0*[1-9]\d*", argument):
             head = name.partition(":")[0]
             raise InputError(
                 f"strategy '{name}': write {head}:{letter} with a whole number, 1 or more, e.g. "
@@ -53,16 +54,16 @@ def _is_gan(_: str, gan: str, pool: Sequence[str]) -> None:
 def _size_and_draws(name: str, argument: str, pool: Sequence[str]) -> tuple[int, int]:
     """``5`` → (5, 3), ``5x10`` → (5, 10)."""
     head = name.partition(":")[0]
-    text, times, draws = argument.partition("x")
-    drawn = not times or (draws.isdecimal() and int(draws) >= 1)
-    if not text.isdecimal() or int(text) < 1 or not drawn:
+    match = re.fullmatch(r"0*([1-9]\d*)(?:x0*([1-9]\d*))?", argument)
+    if match is None:
         raise InputError(
             f"strategy '{name}': write {head}:K with a number of members, e.g. {head}:5, or "
             f"{head}:5x10 for ten draws"
         )
-    if int(text) > len(pool):
-        raise InputError(f"strategy '{name}' asks for {text} members, but the pool has {len(pool)}")
-    return int(text), int(draws) if times else RANDOM_DRAWS
+    size, draws = int(match[1]), int(match[2] or RANDOM_DRAWS)
+    if size > len(pool):
+        raise InputError(f"strategy '{name}' asks for {size} members, but the pool has {len(pool)}")
+    return size, draws
 
 
 def _is_rule(name: str, rule: str, _: Sequence[str]) -> None:
@@ -146,8 +147,7 @@ def _group(name: str, which: str, context: StrategyContext) -> Strategy:
 
 
 def _by_intra(name: str, which: str, context: StrategyContext) -> list[Strategy]:
-    group = _group(name, which, context)
-    return [replace(group, weights=intra_d_weights(name, group.members, context.scores))]
+    return [weighted_by_intra_d(_group(name, which, context), context.scores)]
 
 
 def _dynamic(name: str, which: str, context: StrategyContext) -> list[Strategy]:
@@ -237,12 +237,7 @@ def check_strategies(names: Sequence[str], pool: Sequence[str]) -> None:
 
 
 def build_strategies(
-    names: Sequence[str],
-    *,
-    scores: PoolScores,
-    front: Front,
-    selection: Selection,
-    seed: int,
+    names: Sequence[str], *, scores: PoolScores, front: Front, selection: Selection, seed: int
 ) -> tuple[Strategy, ...]:
     """Resolve names to strategies; ``STRATEGIES`` holds the forms and what each means.
 

@@ -155,8 +155,6 @@ def reweighted(
     """
     if weighting not in WEIGHTINGS:
         raise InputError(unknown_name("weighting", weighting, WEIGHTINGS))
-    if n_times < 1:
-        raise InputError(f"n_times must be at least 1, not {n_times}")
     return tuple(
         replace(_weighted(strategy, weighting, scores), n_times=strategy.n_times * n_times)
         if strategy.members
@@ -165,17 +163,19 @@ def reweighted(
     )
 
 
-def intra_d_weights(name: str, members: Sequence[str], scores: PoolScores) -> tuple[float, ...]:
-    """Intra-d of each member, to be its weight.
+def weighted_by_intra_d(strategy: Strategy, scores: PoolScores) -> Strategy:
+    """The strategy with each member's Intra-d as its weight.
 
     Raises:
         InputError: all of them are 0.
     """
     by_name = dict(zip(scores.names, scores.intra_d.tolist(), strict=True))
-    weights = tuple(by_name[member] for member in members)
+    weights = tuple(by_name[member] for member in strategy.members)
     if sum(weights) == 0:
-        raise InputError(f"strategy '{name}': every member has Intra-d 0, so none has a weight")
-    return weights
+        raise InputError(
+            f"strategy '{strategy.name}': every member has Intra-d 0, so none has a weight"
+        )
+    return replace(strategy, weights=weights)
 
 
 def _weighted(strategy: Strategy, weighting: str, scores: PoolScores) -> Strategy:
@@ -184,8 +184,7 @@ def _weighted(strategy: Strategy, weighting: str, scores: PoolScores) -> Strateg
     if weighting == "uniform":
         return replace(strategy, weights=None)
     if weighting == "by-intra":
-        weights = intra_d_weights(strategy.name, strategy.members, scores)
-        return replace(strategy, weights=weights)
+        return weighted_by_intra_d(strategy, scores)
     # Late: only this form needs the search package.
     from ensgan.search import Evaluator, optimise_weights
 

@@ -144,11 +144,11 @@ class DownstreamTable:
         Raises:
             InputError: it was not evaluated.
         """
-        for row in self.rows:
-            if row.strategy == strategy:
-                return row
-        known = ", ".join(row.strategy for row in self.rows)
-        raise InputError(f"strategy '{strategy}' was not evaluated; evaluated are {known}")
+        rows = {row.strategy: row for row in self.rows}
+        if strategy not in rows:
+            known = ", ".join(rows)
+            raise InputError(f"strategy '{strategy}' was not evaluated; evaluated are {known}")
+        return rows[strategy]
 
     def to_json(self) -> dict[str, Any]:
         """The table and every single run as JSON-able values."""

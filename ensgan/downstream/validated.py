@@ -140,8 +140,15 @@ def choose_validated(
     for stage in rounds[:-1]:
         field = race.best(field, stage)[: stage.keep]
     largest = max(2, len(scores) // 2) if most_members is None else most_members
-    field += _greedy(race, field, CappedIntraD(scores), rounds[-1], greedy_steps,
-                     greedy_additions, largest)  # fmt: skip
+    once = replace(rounds[-1], seeds=1)
+    start = leader = race.best(field, once)[0]
+    while len(leader.members) < min(largest, len(start.members) + greedy_steps):
+        grown = _grown(leader, CappedIntraD(scores), greedy_additions)
+        best = race.best([leader, *grown], once)[0]
+        if best is leader:
+            break
+        leader = best
+    field += [] if leader is start else [leader]
     ranking = race.ranking(field, rounds[-1])
     level = [r for r in ranking if r.merit >= ranking[0].merit - ranking[0].error]
     chosen = min(level, key=lambda ranked: (len(ranked.candidate.members), -ranked.merit))
@@ -176,7 +183,7 @@ class _Race:
         self._intra_d = np.sort([candidate.intra_d for candidate in shortlist])
         self._train = train
         self._seed = seed
-        self._results: dict[tuple[tuple[str, ...], int, float], ValidationResult] = {}
+        self._results: dict[ValidationTrial, ValidationResult] = {}
 
     @property
     def trained(self) -> int:
@@ -218,15 +225,15 @@ class _Race:
         self, candidates: Sequence[Candidate], stage: Round
     ) -> list[list[ValidationResult]]:
         """Results of every candidate and seed; what was trained before is not trained again."""
-        keys = [
-            [(c.members, self._seed + number, stage.budget) for number in range(stage.seeds)]
-            for c in candidates
+        seeds = range(self._seed, self._seed + stage.seeds)
+        strategies = [Strategy("validated", candidate.members) for candidate in candidates]
+        rows = [
+            [ValidationTrial(each, seed, stage.budget) for seed in seeds] for each in strategies
         ]
-        new = [key for row in keys for key in row if key not in self._results]
+        new = [trial for row in rows for trial in row if trial not in self._results]
         if new:
-            trials = [ValidationTrial(Strategy("validated", key[0]), *key[1:]) for key in new]
-            self._results.update(zip(new, self._train(trials), strict=True))
-        return [[self._results[key] for key in row] for row in keys]
+            self._results.update(zip(new, self._train(new), strict=True))
+        return [[self._results[trial] for trial in row] for row in rows]
 
 
 def _share_beaten(values: Float64Array) -> Float64Array:
@@ -240,44 +247,21 @@ def _share_beaten(values: Float64Array) -> Float64Array:
     return share
 
 
-def _greedy(
-    race: _Race,
-    finalists: Sequence[Candidate],
-    intra_d: CappedIntraD,
-    stage: Round,
-    steps: int,
-    additions: int,
-    largest: int,
-) -> list[Candidate]:
-    """The finalists' leader, grown while validation agrees; empty when it does not grow."""
-    one = replace(stage, seeds=1)
-    start = leader = race.best(finalists, one)[0]
-    for _ in range(steps):
-        if len(leader.members) >= largest:
-            break
-        others = [name for name in intra_d.scores.names if name not in leader.members]
-        grown = [_with(leader, name, intra_d) for name in others]
-        grown = sorted(grown, key=lambda candidate: -candidate.intra_d)[:additions]
-        best = race.best([leader, *grown], one)[0]
-        if best is leader:
-            break
-        leader = best
-    return [] if leader is start else [leader]
-
-
-def _with(leader: Candidate, name: str, intra_d: CappedIntraD) -> Candidate:
-    """The leader and one member more, in pool order."""
-    names = intra_d.scores.names
-    members = tuple(names[row] for row in intra_d.indices((*leader.members, name)))
-    return Candidate(members, intra_d(members), (*leader.sources, f"+ {name}"))
+def _grown(leader: Candidate, intra_d: CappedIntraD, most: int) -> list[Candidate]:
+    """The leader and one member more, the ``most`` of largest capped Intra-d."""
+    names, grown = intra_d.scores.names, []
+    for name in names:
+        if name not in leader.members:
+            members = tuple(names[row] for row in intra_d.indices((*leader.members, name)))
+            grown.append(Candidate(members, intra_d(members), (*leader.sources, f"+ {name}")))
+    return sorted(grown, key=lambda candidate: -candidate.intra_d)[:most]
 
 
 def _reason(chosen: Ranked, ranking: Sequence[Ranked], tried: int, seeds: int) -> str:
     """Which one and why, the runner-up, and how certain the order of these two is."""
     words = (
-        f"validated: {len(chosen.candidate.members)} members "
-        f"({', '.join(chosen.candidate.sources)}), validation AUC {chosen.auc:.3f} of {seeds} "
-        f"classifiers, capped Intra-d {chosen.candidate.intra_d:.3f}; {tried} ensembles tried"
+        f"validated: {_named(chosen)}, validation AUC {chosen.auc:.3f} of {seeds} classifiers, "
+        f"capped Intra-d {chosen.candidate.intra_d:.3f}; {tried} ensembles tried"
     )
     rivals = [ranked for ranked in ranking if ranked is not chosen]
     if not rivals:
@@ -293,7 +277,9 @@ def _reason(chosen: Ranked, ranking: Sequence[Ranked], tried: int, seeds: int) -
         certainty = "behind by one to two standard errors"
     else:
         certainty = "behind by more than two standard errors"
-    return (
-        f"{words}; runner-up: {len(rival.candidate.members)} members "
-        f"({', '.join(rival.candidate.sources)}), AUC {rival.auc:.3f}, {certainty}"
-    )
+    return f"{words}; runner-up: {_named(rival)}, AUC {rival.auc:.3f}, {certainty}"
+
+
+def _named(ranked: Ranked) -> str:
+    candidate = ranked.candidate
+    return f"{len(candidate.members)} members ({', '.join(candidate.sources)})"
