@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -45,20 +44,17 @@ class CappedIntraD:
 
     scores: PoolScores
 
-    @cached_property
-    def _places(self) -> dict[str, int]:
-        return {name: index for index, name in enumerate(self.scores.names)}
-
     def indices(self, members: Sequence[str]) -> list[int]:
         """Places of the members in the pool, ascending.
 
         Raises:
             InputError: a member that the pool lacks.
         """
-        unknown = [name for name in members if name not in self._places]
+        places = {name: index for index, name in enumerate(self.scores.names)}
+        unknown = [name for name in members if name not in places]
         if unknown:
             raise InputError(f"the pool has no member {', '.join(unknown)}")
-        return sorted(self._places[name] for name in members)
+        return sorted(places[name] for name in members)
 
     def __call__(self, members: Sequence[str]) -> float:
         """Capped Intra-d of an ensemble of equal weights, in [0, 1]."""

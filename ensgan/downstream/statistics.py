@@ -153,10 +153,7 @@ def paired_t_test(differences: Float64Array) -> float | None:
     from scipy.stats import t as student
 
     n = len(differences)
-    if n < 2:
-        return None
-    sd = float(differences.std(ddof=1))
-    if sd <= 1e-12:
+    if n < 2 or (sd := float(differences.std(ddof=1))) <= 1e-12:
         return None
     statistic = float(differences.mean()) / (sd / math.sqrt(n))
     return float(2 * student.sf(abs(statistic), n - 1))
@@ -172,7 +169,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def mean_interval(values: Float64Array) -> tuple[float, float] | None:
+def mean_interval(values: Float64Array) -> tuple[float | None, float | None]:
     """95 % interval of the mean of values in [0, 1] by Student's t on the logit scale.
 
     The standard error of the mean m becomes that of logit(m) by the delta method, se/(m·(1 − m)),
@@ -183,14 +180,14 @@ def mean_interval(values: Float64Array) -> tuple[float, float] | None:
         values: one per repeat.
 
     Returns:
-        Low and high; None with fewer than two values.
+        Low and high; both None with fewer than two values.
     """
     from scipy.special import expit, logit
     from scipy.stats import t as student
 
     n, mean = len(values), float(values.mean())
     if n < 2:
-        return None
+        return None, None
     error = float(values.std(ddof=1)) / math.sqrt(n)
     if error <= 1e-12 or not 0 < mean < 1:
         return mean, mean

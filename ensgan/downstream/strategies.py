@@ -85,11 +85,12 @@ def _is_group(name: str, which: str, _: Sequence[str]) -> None:
 
 
 def _real(kind: Kind) -> Resolve:
-    """Real images alone, or changed copies of them beside them, N times as many."""
+    """Real images, or them and changed copies; N times as many steps, or copies."""
     return lambda name, times, _: [Strategy(name, kind=kind, n_times=int(times or 1))]
 
 
 def _best_single(name: str, _: str, context: StrategyContext) -> list[Strategy]:
+    """The member with the largest Intra-d."""
     best = int(np.argmax(context.scores.intra_d))
     return [Strategy(name, (context.scores.names[best],))]
 
@@ -103,15 +104,18 @@ def _all(name: str, _: str, context: StrategyContext) -> list[Strategy]:
 
 
 def _last(name: str, _: str, context: StrategyContext) -> list[Strategy]:
+    """Every GAN at its last snapshot."""
     last = {steps[-1] for steps in snapshots(context.scores.names).values()}
     return [Strategy(name, tuple(member for member in context.scores.names if member in last))]
 
 
 def _steps(name: str, gan: str, context: StrategyContext) -> list[Strategy]:
+    """One GAN, all its snapshots."""
     return [Strategy(name, tuple(snapshots(context.scores.names)[gan]))]
 
 
 def _random(name: str, argument: str, context: StrategyContext) -> list[Strategy]:
+    """K random members in several draws, each a strategy of its own."""
     pool = context.scores.names
     size, draws = _size_and_draws(name, argument, pool)
     strategies = []
@@ -124,6 +128,7 @@ def _random(name: str, argument: str, context: StrategyContext) -> list[Strategy
 
 
 def _selected(name: str, rule: str, context: StrategyContext) -> list[Strategy]:
+    """G* with its weights, or another rule's choice from the same front."""
     point = context.selection.point
     if rule and rule != context.selection.rule:
         from ensgan.search import select
@@ -133,6 +138,7 @@ def _selected(name: str, rule: str, context: StrategyContext) -> list[Strategy]:
 
 
 def _front(name: str, count: str, context: StrategyContext) -> list[Strategy]:
+    """K ensembles spread evenly along the front."""
     points = spread_points(context.front, int(count))
     return [
         Strategy(f"{name}/{index + 1}", point.members, point.weights)
@@ -167,49 +173,25 @@ def _beside_real(resolve: Resolve) -> Resolve:
 
 
 FORMS = (
-    StrategyForm(
-        "real[:N]", "the real training split (N times as many steps)", _real("real"), _whole("N")
-    ),
-    StrategyForm("best-single", "the member with the largest Intra-d", _best_single),
-    StrategyForm("single:NAME", "one member, GAN@STEP", _single, _is_member),
-    StrategyForm("all", "the whole pool", _all),
-    StrategyForm("last", "every GAN at its last snapshot", _last),
-    StrategyForm("steps:GAN", "one GAN, all its snapshots", _steps, _is_gan),
-    StrategyForm(
-        "random:K", "K random members, three draws (random:5x10: ten)", _random, _size_and_draws
-    ),
-    StrategyForm(
-        "selected[:RULE]", "G* with its weights, or another rule's choice", _selected, _is_rule
-    ),
-    StrategyForm("front:K", "K ensembles spread evenly along the front", _front, _whole("K")),
-    StrategyForm("by-intra[:all]", "G*, or the pool, weighted by Intra-d", _by_intra, _is_group),
-    StrategyForm("dynamic[:all]", "G*, or the pool, with weights that adapt", _dynamic, _is_group),
-    StrategyForm(
-        "real+synthetic[:N]",
-        "the real split and as many (N times as many) images of G*",
-        _real_and_selected,
-        _whole("N"),
-    ),
-    StrategyForm("real+all", "the real split and as many images of the pool", _beside_real(_all)),
-    StrategyForm(
-        "real+best-single",
-        "the real split and as many images of the best single member",
-        _beside_real(_best_single),
-    ),
-    StrategyForm(
-        "real+random:K",
-        "the real split and as many images of K random members",
-        _beside_real(_random),
-        _size_and_draws,
-    ),
-    StrategyForm(
-        "real+augment[:N]",
-        "the real split and as many (N times as many) shifted, turned and scaled copies",
-        _real("real+augment"),
-        _whole("N"),
-    ),
+    StrategyForm("real[:N]", _real("real"), _whole("N")),
+    StrategyForm("best-single", _best_single),
+    StrategyForm("single:NAME", _single, _is_member),
+    StrategyForm("all", _all),
+    StrategyForm("last", _last),
+    StrategyForm("steps:GAN", _steps, _is_gan),
+    StrategyForm("random:K", _random, _size_and_draws),
+    StrategyForm("selected[:RULE]", _selected, _is_rule),
+    StrategyForm("front:K", _front, _whole("K")),
+    StrategyForm("by-intra[:all]", _by_intra, _is_group),
+    StrategyForm("dynamic[:all]", _dynamic, _is_group),
+    # Controls of one another: twice as many images as `real` has, half of them from elsewhere.
+    StrategyForm("real+synthetic[:N]", _real_and_selected, _whole("N")),
+    StrategyForm("real+all", _beside_real(_all)),
+    StrategyForm("real+best-single", _beside_real(_best_single)),
+    StrategyForm("real+random:K", _beside_real(_random), _size_and_draws),
+    StrategyForm("real+augment[:N]", _real("real+augment"), _whole("N")),
 )
-"""The forms that ensgan brings, in the order help texts list them."""
+"""The forms that ensgan brings, in the order help texts list them; docs/downstream.md has more."""
 STRATEGIES = Registry(
     "strategy", "ensgan.strategies", StrategyForm, FORMS, name_of=lambda form: form.head
 )

@@ -97,14 +97,12 @@ class StrategyForm:
 
     Attributes:
         written: as help texts show it, e.g. ``random:K``; in brackets what may be left out.
-        meaning: what the classifier is trained on.
         resolve: makes the strategies; the name has been checked.
         check: refuses what no pool with these member names could resolve, before anything is
             trained: which members will be best is not known then, which names there are is.
     """
 
     written: str
-    meaning: str
     resolve: Resolve
     check: Check = lambda name, argument, pool: None
 

@@ -173,9 +173,7 @@ def needs_long_real(results: Sequence[RepeatResult]) -> bool:
 
 
 def summarise(
-    results: Sequence[RepeatResult],
-    reference: str = "selected",
-    possible_auc: float | None = None,
+    results: Sequence[RepeatResult], reference: str = "selected", possible_auc: float | None = None
 ) -> DownstreamTable:
     """Compare strategies over their repeats.
 
@@ -262,10 +260,8 @@ def _spread(
     values: Float64Array, differences: Float64Array | None = None, p: float | None = None
 ) -> Spread:
     difference = None if differences is None else float(differences.mean())
-    interval = mean_interval(values)
-    if interval is None:
-        return Spread(float(values.mean()), difference=difference, p=p)
-    return Spread(float(values.mean()), float(values.std(ddof=1)), *interval, difference, p)
+    sd = float(values.std(ddof=1)) if len(values) > 1 else None
+    return Spread(float(values.mean()), sd, *mean_interval(values), difference, p)
 
 
 def _row(
