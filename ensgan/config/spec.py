@@ -233,24 +233,31 @@ class SelectSpec(_Strict):
 
 
 class EvaluateSpec(_Strict):
-    """The downstream proof.
+    """The downstream proof; ``ensgan evaluate`` makes an option of every field."""
 
-    ``labels`` are the class proportions of synthetic images, ``n_times`` multiplies their number,
-    ``weights`` are those of the members (``own``: as each strategy says), ``memory_mb`` bounds
-    the images a classifier keeps in memory; ``device`` ``auto`` is a GPU where there is one.
-    """
-
-    strategies: list[StrategyName] = ["real", "best-single", "all", "random:5", "selected"]
-    repeats: int = Field(20, ge=1)
-    epochs: int = Field(100, ge=1)
-    batch: int = Field(64, ge=2)
-    width: int = Field(64, ge=4, le=256)
-    images_per_epoch: int | None = Field(None, ge=2)
-    labels: Literal["training", "uniform"] = "training"
-    n_times: int = Field(1, ge=1)
-    weights: Literal["own", "uniform", "by-intra", "learned"] = "own"
-    memory_mb: int = Field(2048, ge=1)
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    strategies: list[StrategyName] = Field(
+        ["real", "best-single", "all", "random:5", "selected"], description="What to train on."
+    )
+    repeats: int = Field(20, ge=1, description="Classifiers per strategy.")
+    epochs: int = Field(100, ge=1, description="Most epochs.")
+    batch: int = Field(64, ge=2, description="Images per step.")
+    width: int = Field(64, ge=4, le=256, description="Channels of the first stage (64: ResNet-18).")
+    images_per_epoch: int | None = Field(
+        None, ge=2, description="Training images per epoch; as many as the training split has."
+    )
+    labels: Literal["training", "uniform"] = Field(
+        "training", description="Classes of synthetic images: as in the training split, or uniform."
+    )
+    n_times: int = Field(1, ge=1, description="Factor on the number of synthetic images.")
+    weights: Literal["own", "uniform", "by-intra", "learned"] = Field(
+        "own", description="Member weights; own: as each strategy says."
+    )
+    memory_mb: int = Field(2048, ge=1, description="Most memory for a classifier's images, MiB.")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        description="cpu, cuda, cuda:N, or auto: a GPU where there is one.",
+    )
 
 
 class TrackSpec(_Strict):
