@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +29,7 @@ def prdc(
     Example: ensgan prdc real.npy fake.npy -k 5 --json
     """
     result = metrics.prdc(load_array(real), load_array(fake), k, backend=backend, on_warning=warn)
-    emit(result.to_json(), as_json=as_json, table=lambda: _table(result))
+    emit(asdict(result), as_json=as_json, table=lambda: _table(result))
 
 
 def _table(result: metrics.PRDC) -> Table:

@@ -208,7 +208,6 @@ def _score(
         with progress("Fréchet distances", "members") as report:
             distances = frechet_distances(
                 *(pool.real, pool.fakes, pool.names),
-                checkpoint=how.checkpoint,
                 mapper=mapper,
                 on_progress=report,
             )
@@ -237,7 +236,7 @@ def _checkpoint(output: Path, *, fresh: bool) -> Path:
 
 
 def _remove(checkpoint: Path) -> None:
-    for pattern in ("block-*.npz", "radii-*.npz", "frechet-*.json", "features-*.npy"):
+    for pattern in ("block-*.npz", "radii-*.npz", "features-*.npy"):
         for file in checkpoint.glob(pattern):
             file.unlink()
     if checkpoint.is_dir() and not any(checkpoint.iterdir()):

@@ -11,9 +11,17 @@ import numpy as np
 
 from ensgan.metrics.exact_distance import Balls, inside
 from ensgan.metrics.features import FeatureArray, Frame
-from ensgan.metrics.knn import Backend, Operand, Precision, Side, ball_margin, pair_error
+from ensgan.metrics.knn import (
+    Backend,
+    Entries,
+    Operand,
+    Precision,
+    Side,
+    above,
+    ball_margin,
+    pair_error,
+)
 from ensgan.metrics.resampling import RoundCounts
-from ensgan.metrics.threshold import Entries, above
 from ensgan.types import BoolArray, Float64Array, Int64Array, UInt8Array
 
 BLOCK_ENTRIES = 1 << 22

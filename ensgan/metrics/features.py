@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from ensgan.errors import DataError, InputError
+from ensgan.files import sha256_arrays
 from ensgan.types import Float64Array, Int64Array
 
 FeatureArray: TypeAlias = npt.NDArray[np.floating[Any]]
@@ -30,7 +31,7 @@ def open_features(source: FeatureSource, name: str) -> FeatureArray:
     Raises:
         DataError: not two-dimensional, empty, or not numbers.
     """
-    value = source if isinstance(source, (np.ndarray, torch.Tensor)) else _call(source)
+    value = source() if callable(source) else source
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu()
         value = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
@@ -45,10 +46,6 @@ def open_features(source: FeatureSource, name: str) -> FeatureArray:
     if array.dtype.kind != "f" or array.dtype.itemsize > 8:
         raise DataError(f"{name}: features must be float16, float32 or float64, not {array.dtype}")
     return array
-
-
-def _call(source: Any) -> Any:
-    return source() if callable(source) else np.asarray(source)
 
 
 def pieces(features: FeatureArray) -> Iterator[tuple[int, FeatureArray]]:
@@ -151,19 +148,10 @@ def representatives(features: FeatureArray) -> Int64Array:
     _, inverse, counts = np.unique(
         _row_keys(features[:, ::few]), return_inverse=True, return_counts=True
     )
-    alike = np.flatnonzero(counts[inverse] > 1)
-    if not len(alike):
-        return result
-    keys = np.empty(len(alike), np.uint64)
-    rows = max(1, _PIECE_BYTES // (8 * features.shape[1]))
-    for start in range(0, len(alike), rows):
-        keys[start : start + rows] = _row_keys(features[alike[start : start + rows]])
-    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    # Equal keys are nearly always equal points; the comparison makes it certain.
-    for position in np.flatnonzero(first[inverse] != np.arange(len(alike))):
-        index, candidate = alike[position], alike[first[inverse[position]]]
-        if np.array_equal(features[index], features[candidate]):
-            result[index] = candidate
+    first: dict[str, int] = {}
+    for index in np.flatnonzero(counts[inverse] > 1).tolist():
+        # Adding zero turns −0 into +0, as the keys of rows do.
+        result[index] = first.setdefault(sha256_arrays(features[index] + 0), index)
     return result
 
 

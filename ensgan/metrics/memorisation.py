@@ -26,9 +26,8 @@ from ensgan.metrics.features import (
     representatives,
     robust_centre,
 )
-from ensgan.metrics.knn import Backend, make_backend, pair_error
+from ensgan.metrics.knn import Backend, above, make_backend, pair_error
 from ensgan.metrics.radii import measure_balls
-from ensgan.metrics.threshold import above
 from ensgan.types import BoolArray, Float64Array, Int64Array
 
 COPY_RATIO = 0.5
@@ -180,13 +179,6 @@ class MemorisationReference:
             self._distance,
             self._held_out_isolation,
         )
-
-
-def memorisation(
-    train: FeatureSource, held_out: FeatureSource, fake: FeatureSource, *, backend: str = "auto"
-) -> Memorisation:
-    """Measure one member: see :class:`MemorisationReference` for arguments and errors."""
-    return MemorisationReference(train, held_out, backend=backend).measure(fake)
 
 
 def _isolation(train: FeatureArray, backend: Backend) -> Float64Array:

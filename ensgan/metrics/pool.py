@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, ParamSpec, TypeAlias
 
 import numpy as np
 
@@ -25,6 +26,8 @@ from ensgan.metrics.radii_task import Member, RadiiTask, Scoring, check_classes,
 from ensgan.metrics.resampling import check_rounds
 from ensgan.metrics.sums import ClassScores, ResampledSums, Sums
 from ensgan.types import BoolArray, Float64Array, Int64Array, PairPrecision, PoolScores
+
+_P = ParamSpec("_P")
 
 Mapper: TypeAlias = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 """``map`` or anything like it; results may come in any order."""
@@ -59,39 +62,6 @@ class PoolMeasures:
     def precision(self) -> Float64Array:
         """Share of each member's images inside some real ball, float64 [M]."""
         return self.pair_precision.precision
-
-
-def score_pool(
-    real: FeatureSource,
-    fakes: Sequence[FeatureSource],
-    names: Sequence[str],
-    k: int = 5,
-    *,
-    labels: PoolLabels | None = None,
-    backend: str = "auto",
-    memory_bytes: int = 2 << 30,
-    extractor: str = "",
-    checkpoint: str | Path | None = None,
-    resamples: int = 0,
-    known: PoolScores | None = None,
-    mapper: Mapper = map,
-    on_progress: Progress | None = None,
-    on_warning: Warn | None = None,
-) -> PoolScores:
-    """Densities, masks and overlaps of a pool; arguments and errors of :func:`measure_pool`."""
-    return measure_pool(
-        *(real, fakes, names, k),
-        labels=labels,
-        backend=backend,
-        memory_bytes=memory_bytes,
-        extractor=extractor,
-        checkpoint=checkpoint,
-        resamples=resamples,
-        known=known,
-        mapper=mapper,
-        on_progress=on_progress,
-        on_warning=on_warning,
-    ).scores
 
 
 def measure_pool(
@@ -176,18 +146,18 @@ def measure_pool(
     return replace(measures, scores=merged(measures.scores, known))
 
 
-def pair_precision(
-    real: FeatureSource,
-    fakes: Sequence[FeatureSource],
-    names: Sequence[str],
-    k: int = 5,
-    *,
-    backend: str = "auto",
-    on_progress: Progress | None = None,
-) -> PairPrecision:
-    """Which images and which real points lie in whose balls; see :func:`measure_pool`."""
-    measures = measure_pool(real, fakes, names, k, backend=backend, on_progress=on_progress)
-    return measures.pair_precision
+def _scores_of(measure: Callable[_P, PoolMeasures]) -> Callable[_P, PoolScores]:
+    """The same function without what only precision, recall and classes need."""
+
+    @wraps(measure)
+    def score(*args: _P.args, **kwargs: _P.kwargs) -> PoolScores:
+        return measure(*args, **kwargs).scores
+
+    return score
+
+
+score_pool = _scores_of(measure_pool)
+"""Densities, masks and overlaps of a pool; arguments and errors of :func:`measure_pool`."""
 
 
 class _Counter:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -66,10 +65,6 @@ class PRDC:
     n_fake: int
     backend: str
 
-    def to_json(self) -> dict[str, Any]:
-        """The object that ``ensgan prdc --json`` prints."""
-        return dict(vars(self))
-
 
 def density_coverage(
     real: FeatureSource, fake: FeatureSource, k: int = 5, *, backend: str = "auto"
@@ -121,12 +116,17 @@ class RealReference:
     placed: PlacedSet
     k: int
 
-    def __len__(self) -> int:
-        return len(self.placed)
 
-
-def prepare(real: FeatureSource, k: int = 5, *, backend: str = "auto") -> RealReference:
+def prepare(
+    real: FeatureSource, k: int = 5, *, backend: str = "auto", kept: Path | None = None
+) -> RealReference:
     """Measure the radii of a real set [N,D] once.
+
+    Args:
+        real, k, backend: as for :func:`density_coverage`.
+        kept: file that keeps the radii between calls. The caller names it by what the features
+            are: they are not hashed again. A damaged file, or one of another k or number of
+            points, is made again.
 
     Raises:
         InputError: NaN or infinity, N < k+1, k < 1.
@@ -134,42 +134,19 @@ def prepare(real: FeatureSource, k: int = 5, *, backend: str = "auto") -> RealRe
     chosen = make_backend(backend)
     features = open_features(real, "real")
     check_points(features, "real", k)
+    balls = None
+    if kept is not None and kept.exists():
+        with suppress(DataError):  # a damaged file is measured again
+            arrays = read_npz(kept, (*BALL_ARRAYS, "k"))
+            if (int(arrays["k"]), len(arrays["squared"])) == (k, len(features)):
+                balls = Balls.of_arrays(arrays)
     centre = robust_centre(features)
-    balls = measure_balls(features, k, chosen, centre)
+    if balls is None:
+        balls = measure_balls(features, k, chosen, centre)
+        if kept is not None:
+            write_npz(kept, **vars(balls), centre=centre, k=np.int64(k))
     frame = Frame.spanning(centre, balls.deviation)
     return RealReference(PlacedSet(features, balls, frame, chosen), k)
-
-
-def kept_reference(
-    real: FeatureSource, path: str | Path, k: int = 5, *, backend: str = "auto"
-) -> RealReference:
-    """The same from the radii in ``path``; measured and written there when they are missing.
-
-    The caller names the file by what the features are: they are not hashed again. A damaged file,
-    or one of another k or number of points, or of an older version, is made again.
-
-    Raises:
-        InputError: as :func:`prepare`.
-    """
-    path = Path(path)
-    if path.exists():
-        with suppress(DataError):
-            return _read(real, path, k, backend)
-    reference = prepare(real, k, backend=backend)
-    placed = reference.placed
-    write_npz(path, **vars(placed.balls), centre=placed.frame.centre, k=np.int64(k))
-    return reference
-
-
-def _read(real: FeatureSource, path: Path, k: int, backend: str) -> RealReference:
-    arrays = read_npz(path, (*BALL_ARRAYS, "centre", "k"))
-    features = open_features(real, "real")
-    shape = (len(arrays["squared"]), len(arrays["centre"]))
-    if int(arrays["k"]) != k or features.shape != shape:
-        raise DataError(f"{path} holds radii of other features or another k")
-    balls = Balls.of_arrays(arrays)
-    frame = Frame.spanning(arrays["centre"], balls.deviation)
-    return RealReference(PlacedSet(features, balls, frame, make_backend(backend)), k)
 
 
 def score_member(
