@@ -231,8 +231,12 @@ def read_npz(path: Path, required: Sequence[str] = ()) -> dict[str, npt.NDArray[
     return arrays
 
 
-def map_array(path: Path) -> npt.NDArray[Any]:
+def map_array(path: Path, *, larger: bool = False) -> npt.NDArray[Any]:
     """Map the array of an ``.npy`` file into memory, never unpickling anything.
+
+    Args:
+        path: the file.
+        larger: it may be larger than the memory, because it is read piece by piece.
 
     Raises:
         DataError: missing, truncated, not an ``.npy`` file, objects, or larger than the memory.
@@ -247,7 +251,8 @@ def map_array(path: Path) -> npt.NDArray[Any]:
         raise DataError(
             f"{path} cannot be read as .npy (truncated, or objects?): {error}"
         ) from error
-    require_memory(array.nbytes, str(path))
+    if not larger:
+        require_memory(array.nbytes, str(path))
     return np.asanyarray(array)
 
 

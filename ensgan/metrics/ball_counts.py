@@ -70,20 +70,6 @@ class BallCounts:
     covered: BoolArray
     rounds: RoundCounts | None = None
 
-    def density(self, k: int) -> float:
-        """Pairs over k·m (Naeem et al. 2020, eq. 4); can exceed 1."""
-        return int(self.pairs.sum()) / (k * len(self.covered))
-
-    @property
-    def coverage(self) -> float:
-        """Share of balls that contain a point (Naeem et al. 2020, eq. 5)."""
-        return int(np.count_nonzero(self.reached)) / len(self.reached)
-
-    @property
-    def precision(self) -> float:
-        """Share of points inside some ball (Kynkäänniemi et al. 2019)."""
-        return int(np.count_nonzero(self.covered)) / len(self.covered)
-
 
 class PlacedSet:
     """A set with its balls in a frame, ready to be rows or columns of blocks.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -12,7 +12,9 @@ from ensgan.errors import DataError, InputError
 from ensgan.files import sha256_arrays
 from ensgan.metrics.features import FeatureSource, PoolLabels, open_features
 from ensgan.metrics.radii_task import Member
-from ensgan.types import BoolArray, PoolScores
+from ensgan.types import BoolArray, PoolScores, Resamples
+
+_T = TypeVar("_T", PoolScores, Resamples)
 
 
 def feature_contents(
@@ -137,23 +139,17 @@ def merged(scores: PoolScores, known: PoolScores) -> PoolScores:
     part = known.part([name for name in known.names if name in scores.names])
     rows = np.array([scores.names.index(name) for name in part.names])
     pairs = rows[:, None], rows
-    places: dict[str, Any] = {"density": rows, "coverage": rows, "masks": rows}
-    places |= {"directed": pairs, "overlap": pairs}
-    new = {field: _filled(scores, part, field, where) for field, where in places.items()}
-    resamples = scores.resamples
-    if resamples is not None and part.resamples is not None:
-        places = {"density": np.s_[:, rows], "masks": np.s_[:, rows]}
-        places["directed"] = (slice(None), *pairs)
-        drawn = {
-            field: _filled(resamples, part.resamples, field, where)
-            for field, where in places.items()
-        }
-        resamples = replace(resamples, **drawn)
-    return replace(scores, resamples=resamples, **new)
+    single = dict.fromkeys(("density", "coverage", "masks"), rows)
+    whole = _filled(scores, part, {**single, "directed": pairs, "overlap": pairs})
+    if scores.resamples is None or part.resamples is None:
+        return whole
+    places = {"density": np.s_[:, rows], "masks": np.s_[:, rows], "directed": (slice(None), *pairs)}
+    return replace(whole, resamples=_filled(scores.resamples, part.resamples, places))
 
 
-def _filled(into: Any, known: Any, field: str, where: Any) -> Any:
-    """A copy of an array with those places taken from the known one."""
-    array = getattr(into, field).copy()
-    array[where] = getattr(known, field)
-    return array
+def _filled(into: _T, known: _T, places: Mapping[str, Any]) -> _T:
+    """A copy with those places of its arrays taken from ``known``."""
+    arrays = {field: getattr(into, field).copy() for field in places}
+    for field, where in places.items():
+        arrays[field][where] = getattr(known, field)
+    return replace(into, **arrays)

@@ -8,7 +8,7 @@ data?*, ICML 2022 (authenticity).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -127,14 +127,9 @@ class Memorisation:
         for other in members:
             if not np.array_equal(other.held_out_to_training, first.held_out_to_training):
                 raise DataError("members were measured against different images: measure them anew")
-        return cls(
-            np.concatenate([member.to_training for member in members]),
-            np.concatenate([member.training_index for member in members]),
-            np.concatenate([member.to_held_out for member in members]),
-            np.concatenate([member.isolation for member in members]),
-            first.held_out_to_training,
-            first.held_out_isolation,
-        )
+        names = ("to_training", "training_index", "to_held_out", "isolation")
+        arrays = {name: [getattr(member, name) for member in members] for name in names}
+        return replace(first, **{name: np.concatenate(part) for name, part in arrays.items()})
 
 
 class MemorisationReference:

@@ -235,53 +235,42 @@ def _count(
     progress: _Counter,
     extractor: str,
 ) -> PoolMeasures:
-    frame = Frame.spanning(scoring.centre, max(member.balls.deviation for member in members))
     size = np.array([member.class_sizes(scoring.classes) for member in members], np.int64)
     names = tuple(member.name for member in members)
     sums, rounds = Sums(size, scoring.k), None
     if scoring.rounds:
         rounds = ResampledSums(names, size[:, 0], scoring.k, scoring.rounds)
-    tasks = _tasks(members, wanted, frame, scoring)
-    for block in _run(tasks, mapper):
+    for block in _blocks(members, wanted, scoring, mapper):
         sums.add(block)
         if rounds is not None:
             rounds.add(block)
         progress.add(int(block.wanted.sum()))
-    scores, precision = sums.scores(names[1:], extractor), sums.precision(wanted)
+    scores = sums.scores(names[1:], extractor)
     return PoolMeasures(
         replace(scores, resamples=None if rounds is None else rounds.result()),
-        sums.pair_precision(names[1:], precision),
-        precision[1:, 0],
+        *sums.precision_recall(names[1:], wanted),
         sums.by_class(wanted[0, 1:]) if scoring.classes else None,
     )
 
 
-def _tasks(
-    members: tuple[Member, ...], wanted: BoolArray, frame: Frame, scoring: Scoring
-) -> Iterator[BlockTask]:
+def _blocks(
+    members: tuple[Member, ...], wanted: BoolArray, scoring: Scoring, mapper: Mapper
+) -> Iterator[BlockScores]:
+    """Blocks as they finish: those that an earlier run kept first."""
+    frame = Frame.spanning(scoring.centre, max(member.balls.deviation for member in members))
     sizes = [len(member.balls) for member in members[1:]]
     groups = group_sets(sizes, scoring.dim, scoring.memory_bytes)
-    rows_of = [(0,), *groups]
-    for first, rows in enumerate(rows_of):
+    missing = []
+    for first, rows in enumerate([(0,), *groups]):
         for columns in groups[max(0, first - 1) :]:
             part = wanted[np.ix_(rows, columns)]
-            if part.any():
-                yield BlockTask(
-                    tuple(members[index] for index in rows),
-                    tuple(members[index] for index in columns),
-                    part,
-                    frame,
-                    scoring,
-                )
-
-
-def _run(tasks: Iterable[BlockTask], mapper: Mapper) -> Iterator[BlockScores]:
-    """Blocks as they finish: those that an earlier run kept first."""
-    missing = []
-    for task in tasks:
-        block = task.finished()
-        if block is None:
-            missing.append(task)
-        else:
-            yield block
+            if not part.any():
+                continue
+            sides = (tuple(members[index] for index in side) for side in (rows, columns))
+            task = BlockTask(*sides, part, frame, scoring)
+            block = task.finished()
+            if block is None:
+                missing.append(task)
+            else:
+                yield block
     yield from mapper(score_block, missing)

@@ -168,5 +168,8 @@ def score_member(
     member = PlacedSet(features, points, real.frame, real.backend)
     counts, _ = count_pairs(real, member, BLOCK_ENTRIES)
     return MemberScore(
-        counts.density(reference.k), counts.coverage, np.packbits(counts.reached), counts.precision
+        density=int(counts.pairs.sum()) / (reference.k * len(member)),
+        coverage=float(counts.reached.mean()),
+        mask=np.packbits(counts.reached),
+        precision=float(counts.covered.mean()),
     )
