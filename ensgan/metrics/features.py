@@ -83,9 +83,8 @@ def check_points(
             f"{name} has {len(features)} points; k = {k} needs at least {k + 1}: "
             "bring more points or lower k"
         )
-    extent = Extent.of(features)
-    if extent.finite:
-        largest = extent.deviation(np.zeros(1))
+    largest = deviation(extent_of(features), 0.0)
+    if np.isfinite(largest):
         if largest > _LARGEST:
             raise DataError(
                 f"{name} has values of up to {largest:.2g}, and {_LARGEST:.0e} is the largest that "
@@ -113,31 +112,16 @@ def robust_centre(features: FeatureArray) -> Float64Array:
     return np.asarray(np.median(np.asarray(features[::step], np.float64), axis=0))
 
 
-@dataclass(frozen=True)
-class Extent:
-    """Smallest and largest value of every coordinate, float64 [D] each."""
+def extent_of(features: FeatureArray) -> Float64Array:
+    """Smallest and largest value of every coordinate, float64 [2,D]; NaN where one holds one."""
+    ends = [(piece.min(axis=0), piece.max(axis=0)) for _, piece in pieces(features)]
+    low, high = zip(*ends, strict=True)
+    return np.stack((np.min(low, axis=0), np.max(high, axis=0))).astype(np.float64)
 
-    low: Float64Array
-    high: Float64Array
 
-    @classmethod
-    def of(cls, features: FeatureArray) -> Extent:
-        """Of all points of a set; NaN where a coordinate holds one."""
-        lows, highs = zip(
-            *((piece.min(axis=0), piece.max(axis=0)) for _, piece in pieces(features)), strict=True
-        )
-        return cls(
-            np.min(lows, axis=0).astype(np.float64), np.max(highs, axis=0).astype(np.float64)
-        )
-
-    @property
-    def finite(self) -> bool:
-        """Whether no value is NaN or infinite."""
-        return bool(np.isfinite(self.low).all() and np.isfinite(self.high).all())
-
-    def deviation(self, centre: Float64Array) -> float:
-        """Largest |coordinate − centre| of any point."""
-        return float(max(np.abs(self.low - centre).max(), np.abs(self.high - centre).max()))
+def deviation(extent: Float64Array, centre: Float64Array | float) -> float:
+    """Largest |coordinate − centre| of any point of a set of that extent."""
+    return float(np.abs(extent - centre).max())
 
 
 def representatives(features: FeatureArray) -> Int64Array:

@@ -17,11 +17,12 @@ import numpy as np
 from ensgan.errors import DataError
 from ensgan.metrics.exact_distance import squared_distances
 from ensgan.metrics.features import (
-    Extent,
     FeatureArray,
     FeatureSource,
     Frame,
     check_points,
+    deviation,
+    extent_of,
     open_features,
     representatives,
     robust_centre,
@@ -217,7 +218,7 @@ def nearest(
         backend: computes the blocks.
     """
     centre = robust_centre(references)
-    largest = max(Extent.of(part).deviation(centre) for part in (points, references))
+    largest = max(deviation(extent_of(part), centre) for part in (points, references))
     frame, dim = Frame.spanning(centre, largest), points.shape[1]
     columns = backend.operand(frame, references, "column", "single")
     furthest = columns.norms.max()

@@ -14,7 +14,14 @@ import numpy as np
 import torch
 
 from ensgan.metrics.exact_distance import Balls, nearest_of, squared_distances, too_close
-from ensgan.metrics.features import Extent, FeatureArray, Frame, representatives, robust_centre
+from ensgan.metrics.features import (
+    FeatureArray,
+    Frame,
+    deviation,
+    extent_of,
+    representatives,
+    robust_centre,
+)
 from ensgan.metrics.knn import (
     Backend,
     Entries,
@@ -50,8 +57,8 @@ def measure_balls(
         memory_bytes: bound on the working memory.
     """
     own = robust_centre(features)
-    extent = Extent.of(features)
-    frame = Frame.spanning(own, extent.deviation(own))
+    extent = extent_of(features)
+    frame = Frame.spanning(own, deviation(extent, own))
     same = representatives(features)
     exponent = frame.exponent if abs(frame.exponent) > _ORDINARY else 0
     squared = np.zeros(len(features))
@@ -62,8 +69,8 @@ def measure_balls(
         neighbour[todo], squared[todo] = search.kth_neighbours(todo)
     # A radius lost to underflow is not the empty ball of identical points.
     squared[todo] = np.maximum(squared[todo], _TINY)
-    deviation = extent.deviation(own if centre is None else centre)
-    return Balls(squared, neighbour, same, deviation, exponent)
+    farthest = deviation(extent, own if centre is None else centre)
+    return Balls(squared, neighbour, same, farthest, exponent)
 
 
 def measure_class_balls(
@@ -89,15 +96,15 @@ def measure_class_balls(
         whole.squared[index] = np.where(part.squared > 0, np.maximum(squared, _TINY), 0)
         whole.neighbour[index] = index[part.neighbour]
         whole.representative[index] = index[part.representative]
-    deviation = max(part.deviation for part in parts)
-    return replace(whole, deviation=deviation, exponent=exponent)
+    farthest = max(part.deviation for part in parts)
+    return replace(whole, deviation=farthest, exponent=exponent)
 
 
 def measure_points(features: FeatureArray, centre: Float64Array) -> Balls:
     """The set as points only: every ball is empty, nothing is multiplied."""
     n = len(features)
-    deviation = Extent.of(features).deviation(centre)
-    return Balls(np.zeros(n), np.zeros(n, np.int64), representatives(features), deviation)
+    farthest = deviation(extent_of(features), centre)
+    return Balls(np.zeros(n), np.zeros(n, np.int64), representatives(features), farthest)
 
 
 def _k_copies(same: Int64Array, k: int) -> Int64Array:
