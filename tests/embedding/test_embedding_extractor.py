@@ -9,7 +9,7 @@ import torch
 
 from ensgan.embedding import make_extractor
 from ensgan.embedding.extractor import Extractor, map_ahead
-from ensgan.embedding.random_network import RANDOM, RandomNetwork
+from ensgan.embedding.local import RANDOM, RandomNetwork
 from ensgan.errors import InputError
 
 
