@@ -6,16 +6,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
@@ -26,13 +23,11 @@ from ensgan.embedding.published import PUBLISHED
 from ensgan.embedding.spec import ExtractorSpec, OnProgress, Options, Request
 from ensgan.errors import DataError, InputError, IntegrityError
 from ensgan.files import atomic_path, content_key, sha256_arrays
+from ensgan.inputs import explained
 from ensgan.registry import Registry
 from ensgan.types import Dataset, Embeddings, Float32Array, UInt8Array
 
 FORMAT = 1
-
-_T = TypeVar("_T")
-_R = TypeVar("_R")
 
 EXTRACTORS: Registry[ExtractorSpec] = Registry(
     "extractor", "ensgan.extractors", ExtractorSpec, (RANDOM, MEDICAL, *PUBLISHED)
@@ -66,7 +61,9 @@ class Extractor:
         network = spec.network(options)
         network.load_state_dict(weights)
         self.dim = int(getattr(network, "dim"))  # noqa: B009
-        self.weights_sha256 = _hash_of(weights)
+        names = sorted(weights)
+        arrays = [weights[name].detach().cpu().contiguous().numpy() for name in names]
+        self.weights_sha256 = sha256_arrays(np.array(names), *arrays)
         network.eval().requires_grad_(False).to(self.device)
         self._network = network
 
@@ -90,26 +87,15 @@ class Extractor:
                 f"{images.dtype} {list(images.shape)}"
             )
         features = np.empty((len(images), self.dim), np.float32)
-        parts = (
-            images[start : start + self._chunk] for start in range(0, len(images), self._chunk)
-        )
-        # Resizing takes as long as a small network: it is done while the network is at work.
-        mapper = map_ahead if self.preprocessing.size else map
-        prepared = mapper(self._prepare, parts)
         with torch.inference_mode():
-            for start, x in zip(range(0, len(images), self._chunk), prepared, strict=True):
+            for start in range(0, len(images), self._chunk):
                 part = features[start : start + self._chunk]
+                x = self.preprocessing(images[start : start + self._chunk], self.device)
+                x = functional.pad(x, (0, 0, 0, 0, 0, 0, 0, self._chunk - len(part)))
                 part[:] = self._network(x)[: len(part)].to(torch.float32).cpu().numpy()
                 if on_progress is not None:
                     on_progress(start + len(part), len(images))
         return features
-
-    def _prepare(self, images: UInt8Array) -> Tensor:
-        """A full group of inputs; what is missing is zero."""
-        with torch.inference_mode():
-            x = self.preprocessing(images, self.device)
-            missing = self._chunk - len(images)
-            return functional.pad(x, (0, 0, 0, 0, 0, 0, 0, missing)) if missing else x
 
     def save(self, path: Path) -> None:
         """Write weights and description to one safetensors file that :func:`load_extractor` reads.
@@ -130,12 +116,6 @@ class Extractor:
         }
         with atomic_path(path) as temporary:
             save_file(tensors, temporary, metadata={"ensgan.extractor": json.dumps(description)})
-
-
-def _hash_of(weights: Mapping[str, Tensor]) -> str:
-    names = sorted(weights)
-    arrays = [weights[name].detach().cpu().contiguous().numpy() for name in names]
-    return sha256_arrays(np.array(names), *arrays)
 
 
 def make_extractor(
@@ -178,21 +158,18 @@ def load_extractor(path: Path, device: str = "cpu") -> Extractor:
         DataError: the file is missing, damaged or not an extractor.
         IntegrityError: the rebuilt extractor has another content key than the saved one.
     """
-    try:
-        with safe_open(path, framework="pt") as archive:
-            metadata = archive.metadata() or {}
-            tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
-        description = json.loads(metadata["ensgan.extractor"])
-    except FileNotFoundError as error:
-        raise DataError(f"no such extractor file: {path}") from error
-    except (OSError, SafetensorError, json.JSONDecodeError) as error:
-        raise DataError(f"{path} cannot be read as safetensors: {error}") from error
-    except KeyError as error:
-        raise DataError(f"{path} is not an extractor file: write it with Extractor.save") from error
+    if not path.is_file():
+        raise DataError(f"no such extractor file: {path}")
+    with (
+        explained(f"{path} cannot be read as safetensors"),
+        safe_open(path, framework="pt") as archive,
+    ):
+        description = json.loads((archive.metadata() or {}).get("ensgan.extractor", "{}"))
+        tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
     if description.get("format") != FORMAT:
         raise DataError(
             f"{path} has extractor format {description.get('format')!r}, this version reads "
-            f"{FORMAT}: make the extractor again"
+            f"{FORMAT}: make the extractor again with Extractor.save"
         )
     spec = EXTRACTORS.get(str(description["name"]))
     try:
@@ -246,17 +223,3 @@ def embed(
     if path is not None:
         write_cached(path, features=features, extractor=np.array(extractor.key))
     return Embeddings(features, extractor.key)
-
-
-def map_ahead(prepare: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
-    """``map(prepare, items)`` in a thread of its own, one item ahead of the reader.
-
-    Errors of ``prepare`` are raised where its result would have been.
-    """
-    rest = iter(items)
-    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
-        waiting = [pool.submit(prepare, item) for item in islice(rest, 1)]
-        while waiting:
-            following = [pool.submit(prepare, item) for item in islice(rest, 1)]
-            yield waiting[0].result()
-            waiting = following

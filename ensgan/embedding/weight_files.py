@@ -8,18 +8,16 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from tempfile import TemporaryDirectory
 from typing import Any
-from zipfile import BadZipFile
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ensgan.errors import DataError, InputError, IntegrityError
 from ensgan.files import atomic_path, read_json, sha256_file, write_json
+from ensgan.inputs import explained
 
 _TIMEOUT = 30.0
 
@@ -107,18 +105,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise DataError(f"no such weight file: {path}")
-    try:
+    with explained(f"{path} cannot be read as safetensors or as a torch file of plain tensors"):
         with path.open("rb") as stream:
             head = stream.read(9)
         # 8 bytes of length, then a JSON object: told from a zip or pickle by the brace.
         if head[8:] == b"{":
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, RuntimeError, EOFError, BadZipFile, UnpicklingError) as error:
-        raise DataError(
-            f"{path} cannot be read as safetensors or as a torch file of plain tensors: "
-            f"{str(error).splitlines()[0]}"
-        ) from error
     return _state_dict(content, path)
 
 
@@ -153,10 +146,10 @@ def fit_to(
     """
     wanted = network.state_dict()
     found = {key: value for key, value in state.items() if not key.startswith(ignore or (" ",))}
-    # Old files lack the counters of batch normalisation, which inference never reads.
-    zero = torch.zeros((), dtype=torch.int64)
-    counters = {key: zero.clone() for key in wanted if key.endswith("num_batches_tracked")}
-    found = {**counters, **found}
+    for key in wanted:
+        # Old files lack the counters of batch normalisation, which inference never reads.
+        if key.endswith("num_batches_tracked"):
+            found.setdefault(key, torch.zeros((), dtype=torch.int64))
     problems = [f"lacks {key}" for key in wanted if key not in found]
     problems += [f"has the unknown entry {key}" for key in found if key not in wanted]
     problems += [
