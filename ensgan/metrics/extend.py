@@ -11,6 +11,7 @@ import numpy as np
 from ensgan.errors import DataError, InputError
 from ensgan.files import sha256_arrays
 from ensgan.metrics.features import FeatureSource, PoolLabels, open_features
+from ensgan.metrics.files import PoolFeatures
 from ensgan.metrics.radii_task import Member
 from ensgan.types import BoolArray, PoolScores, Resamples
 
@@ -41,21 +42,14 @@ def labelled_contents(contents: Sequence[str], labels: PoolLabels) -> tuple[str,
 
 
 def still_valid(
-    known: PoolScores,
-    *,
-    names: Sequence[str],
-    contents: Sequence[str],
-    k: int,
-    extractor: str,
-    on_warning: Callable[[str], None],
+    known: PoolScores, pool: PoolFeatures, k: int, on_warning: Callable[[str], None]
 ) -> PoolScores | None:
     """The part of known scores that can be taken over into a pool; None when there is nothing.
 
     Args:
         known: earlier scores.
-        names: members of the pool.
-        contents: content keys of the real set and of each member.
-        k, extractor: settings of the pool.
+        pool: the members of now, with the content keys of all sets.
+        k: neighbour that sets the radius.
         on_warning: called with one sentence when members have changed.
 
     Raises:
@@ -70,9 +64,9 @@ def still_valid(
     problems = [
         f"{what} ({before} then, {now} now)"
         for what, before, now in (
-            ("real images or classes", known.contents[0][:12], contents[0][:12]),
+            ("real images or classes", known.contents[0][:12], pool.contents[0][:12]),
             ("k", str(known.k), str(k)),
-            ("extractor", known.extractor or "unknown", extractor or "unknown"),
+            ("extractor", known.extractor or "unknown", pool.extractor or "unknown"),
         )
         if before != now
     ]
@@ -81,7 +75,7 @@ def still_valid(
             f"the scores to extend were taken with other {', other '.join(problems)}: "
             "score the whole pool without --extend"
         )
-    now = dict(zip(names, contents[1:], strict=True))
+    now = dict(zip(pool.names, pool.contents[1:], strict=True))
     before = dict(zip(known.names, known.contents[1:], strict=True))
     changed = [name for name in known.names if name in now and now[name] != before[name]]
     if changed:
