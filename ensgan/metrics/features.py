@@ -83,7 +83,7 @@ def check_points(
             f"{name} has {len(features)} points; k = {k} needs at least {k + 1}: "
             "bring more points or lower k"
         )
-    largest = deviation(extent_of(features), 0.0)
+    (largest,) = deviations(features, 0.0)
     if np.isfinite(largest):
         if largest > _LARGEST:
             raise DataError(
@@ -91,12 +91,8 @@ def check_points(
                 "can be scored: divide the features of all sets by the same power of two"
             )
         return
-    bad = rows = 0
-    for _, piece in pieces(features):
-        finite = np.isfinite(piece)
-        if not finite.all():
-            bad += int(finite.size - np.count_nonzero(finite))
-            rows += int(np.count_nonzero(~finite.all(axis=1)))
+    finite = np.isfinite(features)
+    bad, rows = np.count_nonzero(~finite), np.count_nonzero(~finite.all(axis=1))
     raise DataError(
         f"{name} has {bad} NaN or infinite values in {rows} of its {len(features)} points: "
         "check the generator or the extractor, or drop these points"
@@ -112,16 +108,12 @@ def robust_centre(features: FeatureArray) -> Float64Array:
     return np.asarray(np.median(np.asarray(features[::step], np.float64), axis=0))
 
 
-def extent_of(features: FeatureArray) -> Float64Array:
-    """Smallest and largest value of every coordinate, float64 [2,D]; NaN where one holds one."""
+def deviations(features: FeatureArray, *centres: Float64Array | float) -> list[float]:
+    """Largest |coordinate − centre| of any point, for each centre; not finite where one is not."""
     ends = [(piece.min(axis=0), piece.max(axis=0)) for _, piece in pieces(features)]
-    low, high = zip(*ends, strict=True)
-    return np.stack((np.min(low, axis=0), np.max(high, axis=0))).astype(np.float64)
-
-
-def deviation(extent: Float64Array, centre: Float64Array | float) -> float:
-    """Largest |coordinate − centre| of any point of a set of that extent."""
-    return float(np.abs(extent - centre).max())
+    low, high = (np.asarray(part, np.float64) for part in zip(*ends, strict=True))
+    extent = np.stack((low.min(axis=0), high.max(axis=0)))
+    return [float(np.abs(extent - centre).max()) for centre in centres]
 
 
 def representatives(features: FeatureArray) -> Int64Array:

@@ -200,9 +200,6 @@ def full_precision() -> Iterator[None]:
     The setting is one for all threads: hold it around threads that each compute blocks.
     """
     before = torch.get_float32_matmul_precision()
-    if before == "highest":
-        yield
-        return
     torch.set_float32_matmul_precision("highest")
     try:
         yield

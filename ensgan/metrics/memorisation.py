@@ -21,8 +21,7 @@ from ensgan.metrics.features import (
     FeatureSource,
     Frame,
     check_points,
-    deviation,
-    extent_of,
+    deviations,
     open_features,
     representatives,
     robust_centre,
@@ -218,7 +217,7 @@ def nearest(
         backend: computes the blocks.
     """
     centre = robust_centre(references)
-    largest = max(deviation(extent_of(part), centre) for part in (points, references))
+    largest = max(deviations(part, centre)[0] for part in (points, references))
     frame, dim = Frame.spanning(centre, largest), points.shape[1]
     columns = backend.operand(frame, references, "column", "single")
     furthest = columns.norms.max()

@@ -22,7 +22,7 @@ from ensgan.metrics.features import (
     open_features,
     robust_centre,
 )
-from ensgan.metrics.radii_task import Member, RadiiTask, Scoring, check_classes, measure_radii
+from ensgan.metrics.radii_task import Member, RadiiTask, Scoring, measure_radii
 from ensgan.metrics.resampling import check_rounds
 from ensgan.metrics.sums import ClassScores, ResampledSums, Sums
 from ensgan.types import BoolArray, Float64Array, Int64Array, PairPrecision, PoolScores
@@ -132,8 +132,6 @@ def measure_pool(
         () if by_set[0] is None else tuple(np.unique(by_set[0]).tolist()),
         None if checkpoint is None else Path(checkpoint).resolve(),
     )
-    if by_set[0] is not None:
-        check_classes(by_set[0], len(features), REAL, scoring)
     del features
     wanted = wanted_pairs(texts, known)
     progress = _Counter(on_progress, len(wanted) + int(wanted.sum()))

@@ -7,8 +7,7 @@ where the set does not fit into memory its rows are placed once per run of colum
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -17,8 +16,7 @@ from ensgan.metrics.exact_distance import Balls, nearest_of, squared_distances, 
 from ensgan.metrics.features import (
     FeatureArray,
     Frame,
-    deviation,
-    extent_of,
+    deviations,
     representatives,
     robust_centre,
 )
@@ -33,7 +31,8 @@ from ensgan.metrics.knn import (
 )
 from ensgan.types import BoolArray, Float64Array, Int64Array
 
-_TINY = 5e-324
+TINY = 5e-324
+"""A squared radius lost to underflow: not that of the empty ball of identical points."""
 _ORDINARY = 400  # up to 2^±400, squares neither overflow nor lose digits that matter
 _ROWS = 1024
 
@@ -57,8 +56,8 @@ def measure_balls(
         memory_bytes: bound on the working memory.
     """
     own = robust_centre(features)
-    extent = extent_of(features)
-    frame = Frame.spanning(own, deviation(extent, own))
+    spread, farthest = deviations(features, own, own if centre is None else centre)
+    frame = Frame.spanning(own, spread)
     same = representatives(features)
     exponent = frame.exponent if abs(frame.exponent) > _ORDINARY else 0
     squared = np.zeros(len(features))
@@ -67,43 +66,14 @@ def measure_balls(
     if len(todo):
         search = _Search(features, frame, same, k, backend, exponent, memory_bytes)
         neighbour[todo], squared[todo] = search.kth_neighbours(todo)
-    # A radius lost to underflow is not the empty ball of identical points.
-    squared[todo] = np.maximum(squared[todo], _TINY)
-    farthest = deviation(extent, own if centre is None else centre)
+    squared[todo] = np.maximum(squared[todo], TINY)
     return Balls(squared, neighbour, same, farthest, exponent)
-
-
-def measure_class_balls(
-    features: FeatureArray,
-    classes: Sequence[Int64Array],
-    k: int,
-    backend: Backend,
-    centre: Float64Array,
-    memory_bytes: int,
-) -> Balls:
-    """Radii among the points of the same class; ``classes`` are the indices of each.
-
-    Other arguments as :func:`measure_balls`; every class has more than k points.
-    """
-    n = len(features)
-    whole = Balls(np.zeros(n), np.zeros(n, np.int64), np.arange(n), 0.0)
-    parts = [measure_balls(features[index], k, backend, centre, memory_bytes) for index in classes]
-    # One unit for all, the largest: beside an extreme class, squares in it may vanish, which the
-    # bounds allow for, but not overflow.
-    exponent = max(part.exponent for part in parts)
-    for index, part in zip(classes, parts, strict=True):
-        squared = np.ldexp(part.squared, 2 * (part.exponent - exponent))
-        whole.squared[index] = np.where(part.squared > 0, np.maximum(squared, _TINY), 0)
-        whole.neighbour[index] = index[part.neighbour]
-        whole.representative[index] = index[part.representative]
-    farthest = max(part.deviation for part in parts)
-    return replace(whole, deviation=farthest, exponent=exponent)
 
 
 def measure_points(features: FeatureArray, centre: Float64Array) -> Balls:
     """The set as points only: every ball is empty, nothing is multiplied."""
     n = len(features)
-    farthest = deviation(extent_of(features), centre)
+    (farthest,) = deviations(features, centre)
     return Balls(np.zeros(n), np.zeros(n, np.int64), representatives(features), farthest)
 
 
