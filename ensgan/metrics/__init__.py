@@ -7,17 +7,8 @@ from __future__ import annotations
 
 from ensgan.metrics.features import PoolLabels
 from ensgan.metrics.frechet import frechet_distance
-from ensgan.metrics.memorisation import (
-    COPY_RATIO,
-    Memorisation,
-    MemorisationReference,
-)
-from ensgan.metrics.pool import (
-    Mapper,
-    PoolMeasures,
-    measure_pool,
-    score_pool,
-)
+from ensgan.metrics.memorisation import COPY_RATIO, Memorisation, MemorisationReference
+from ensgan.metrics.pool import Mapper, PoolMeasures, measure_pool, score_pool
 from ensgan.metrics.reference import (
     PRDC,
     MemberScore,

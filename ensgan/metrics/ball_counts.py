@@ -11,16 +11,7 @@ import numpy as np
 
 from ensgan.metrics.exact_distance import Balls, inside
 from ensgan.metrics.features import FeatureArray, Frame
-from ensgan.metrics.knn import (
-    Backend,
-    Entries,
-    Operand,
-    Precision,
-    Side,
-    above,
-    ball_margin,
-    pair_error,
-)
+from ensgan.metrics.knn import Backend, Entries, Operand, Precision, Side, ball_margin, pair_error
 from ensgan.metrics.resampling import RoundCounts
 from ensgan.types import BoolArray, Float64Array, Int64Array, UInt8Array
 
@@ -195,10 +186,11 @@ class _Tally:
         block = rows.backend.block(row_operand, column_operand)
         # One comparison of the whole block per direction, with a limit that serves every pair of a
         # ball; the sharper bound of each pair is then taken for the few entries that remain.
-        by_row = above(block, rows.limits(down, row_operand)[:, None])
+        by_row = Entries.above(block, rows.limits(down, row_operand)[:, None])
         # A set without balls (all limits infinite) costs no pass.
         limits = columns.limits(across, column_operand)
-        by_column = above(block, limits[None]) if np.isfinite(limits).any() else Entries.none()
+        some = np.isfinite(limits).any()
+        by_column = Entries.above(block, limits[None]) if some else Entries.none()
         decisions = []
         for role, entries in enumerate((by_row, by_column)):
             first = rows.points(entries.rows + down.start)

@@ -55,13 +55,13 @@ def pieces(features: FeatureArray) -> Iterator[tuple[int, FeatureArray]]:
         yield start, features[start : start + rows]
 
 
-def check_points(
-    features: FeatureArray, name: str, k: int, dim: int | None = None, *, least: int | None = None
-) -> None:
-    """Refuse what cannot be scored.
+def open_checked(
+    source: FeatureSource, name: str, k: int, dim: int | None = None, *, least: int | None = None
+) -> FeatureArray:
+    """:func:`open_features`; refuses what cannot be scored.
 
     Args:
-        features: [n,D].
+        source: of [n,D].
         name: whose they are, for the message.
         k: neighbour that sets the radius.
         dim: dimensions expected.
@@ -71,6 +71,7 @@ def check_points(
         InputError: k < 1, other dimensions than ``dim``, too few points, NaN or infinity, values
             beyond 1e300.
     """
+    features = open_features(source, name)
     if k < 1:
         raise InputError(f"k is {k}: the radius needs a neighbour, so k must be at least 1")
     if dim is not None and features.shape[1] != dim:
@@ -90,7 +91,7 @@ def check_points(
                 f"{name} has values of up to {largest:.2g}, and {_LARGEST:.0e} is the largest that "
                 "can be scored: divide the features of all sets by the same power of two"
             )
-        return
+        return features
     finite = np.isfinite(features)
     bad, rows = np.count_nonzero(~finite), np.count_nonzero(~finite.all(axis=1))
     raise DataError(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ensgan.errors import DataError
-from ensgan.metrics.features import FeatureArray, FeatureSource, check_points, open_features
+from ensgan.metrics.features import FeatureArray, FeatureSource, open_checked
 from ensgan.types import Float64Array
 
 CHEAP_DIM = 512
@@ -34,8 +34,7 @@ class FrechetReference:
         Raises:
             InputError: NaN or infinity, fewer than 2 points.
         """
-        features = open_features(real, "real")
-        check_points(features, "real", 1)
+        features = open_checked(real, "real", 1)
         origin = np.asarray(features[0], np.float64)
         return cls(origin, *_root(features, origin))
 
@@ -43,8 +42,7 @@ class FrechetReference:
         """See :func:`frechet_distance`; ``name`` is whose features these are."""
         from scipy.linalg import svdvals
 
-        features = open_features(fake, name)
-        check_points(features, name, 1, len(self.origin))
+        features = open_checked(fake, name, 1, len(self.origin))
         mean, root = _root(features, self.origin)
         trace = np.square(self.root).sum() + np.square(root).sum()
         distance = np.square(self.mean - mean).sum() + trace

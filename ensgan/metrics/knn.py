@@ -252,23 +252,23 @@ class Entries:
         """Those where ``which`` is true, or those of these positions."""
         return Entries(self.rows[which], self.columns[which], self.values[which])
 
+    @classmethod
+    def above(cls, block: torch.Tensor, limit: Float64Array) -> Entries:
+        """Entries of the block above ``limit`` ([rows,1] or [1,columns]), in row-major order.
 
-def above(block: torch.Tensor, limit: Float64Array) -> Entries:
-    """Entries of the block above ``limit`` ([rows,1] or [1,columns]), in row-major order.
-
-    The limit is rounded down to the block's own floats, so that no entry above it is lost.
-    """
-    dtype = np.float32 if block.dtype == torch.float32 else np.float64
-    floor = np.nextafter(limit.astype(dtype), dtype(-np.inf))
-    if block.device.type == "cpu":
-        # numpy compares and finds several times faster than torch on a CPU.
-        host = block.numpy()
-        index = np.flatnonzero(host > floor)
-        values = host.ravel()[index]
-    else:
-        hot = block > torch.from_numpy(floor).to(block.device)
-        where = hot.view(-1).nonzero().squeeze(1)
-        values = block.reshape(-1)[where].cpu().numpy()
-        index = where.cpu().numpy()
-    rows, columns = np.divmod(index, block.shape[1])
-    return Entries(rows, columns, values.astype(np.float64))
+        The limit is rounded down to the block's own floats, so that no entry above it is lost.
+        """
+        dtype = np.float32 if block.dtype == torch.float32 else np.float64
+        floor = np.nextafter(limit.astype(dtype), dtype(-np.inf))
+        if block.device.type == "cpu":
+            # numpy compares and finds several times faster than torch on a CPU.
+            host = block.numpy()
+            index = np.flatnonzero(host > floor)
+            values = host.ravel()[index]
+        else:
+            hot = block > torch.from_numpy(floor).to(block.device)
+            where = hot.view(-1).nonzero().squeeze(1)
+            values = block.reshape(-1)[where].cpu().numpy()
+            index = where.cpu().numpy()
+        rows, columns = np.divmod(index, block.shape[1])
+        return cls(rows, columns, values.astype(np.float64))

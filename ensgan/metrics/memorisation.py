@@ -20,13 +20,12 @@ from ensgan.metrics.features import (
     FeatureArray,
     FeatureSource,
     Frame,
-    check_points,
     deviations,
-    open_features,
+    open_checked,
     representatives,
     robust_centre,
 )
-from ensgan.metrics.knn import Backend, above, make_backend, pair_error
+from ensgan.metrics.knn import Backend, Entries, make_backend, pair_error
 from ensgan.metrics.radii import measure_balls
 from ensgan.types import BoolArray, Float64Array, Int64Array
 
@@ -148,10 +147,10 @@ class MemorisationReference:
         self, train: FeatureSource, held_out: FeatureSource, *, backend: str = "auto"
     ) -> None:
         self._backend: Backend = make_backend(backend)
-        self._train = open_features(train, "training features")
-        check_points(self._train, "training features", 1)
-        self._held_out = open_features(held_out, "held-out features")
-        check_points(self._held_out, "held-out features", 1, self._train.shape[1], least=1)
+        self._train = open_checked(train, "training features", 1)
+        self._held_out = open_checked(
+            held_out, "held-out features", 1, self._train.shape[1], least=1
+        )
         self._isolation = _isolation(self._train, self._backend)
         index, self._distance = nearest(self._held_out, self._train, self._backend)
         self._held_out_isolation = self._isolation[index]
@@ -162,8 +161,7 @@ class MemorisationReference:
         Raises:
             InputError: NaN or infinity, other dimensions than the training features.
         """
-        features = open_features(fake, name)
-        check_points(features, name, 1, self._train.shape[1], least=1)
+        features = open_checked(fake, name, 1, self._train.shape[1], least=1)
         index, to_training = nearest(features, self._train, self._backend)
         _, to_held_out = nearest(features, self._held_out, self._backend)
         return Memorisation(
@@ -229,7 +227,7 @@ def nearest(
         block = backend.block(rows, columns)
         floor = block.amax(dim=1).cpu().numpy().astype(np.float64)
         worst = pair_error(rows.norms, np.full(len(part), furthest), dim, "single")
-        found = above(block, (floor - 2 * worst)[:, None])
+        found = Entries.above(block, (floor - 2 * worst)[:, None])
         exact = squared_distances(points, part[found.rows], references, found.columns)
         order = np.lexsort((found.columns, exact, found.rows))
         first = order[np.searchsorted(found.rows[order], np.arange(len(part)))]

@@ -14,14 +14,7 @@ from ensgan.errors import DataError
 from ensgan.metrics.blocks import BlockScores, BlockTask, group_sets, score_block
 from ensgan.metrics.exact_distance import describe
 from ensgan.metrics.extend import check_known, check_resamples, merged, wanted_pairs
-from ensgan.metrics.features import (
-    FeatureSource,
-    Frame,
-    PoolLabels,
-    check_points,
-    open_features,
-    robust_centre,
-)
+from ensgan.metrics.features import FeatureSource, Frame, PoolLabels, open_checked, robust_centre
 from ensgan.metrics.radii_task import Member, RadiiTask, Scoring, measure_radii
 from ensgan.metrics.resampling import check_rounds
 from ensgan.metrics.sums import ClassScores, ResampledSums, Sums
@@ -119,8 +112,7 @@ def measure_pool(
     by_set = _checked_labels(labels, len(fakes), resamples)
     if memory_bytes < 1 << 20:
         raise DataError(f"a memory budget of {memory_bytes} bytes is too small: give 1 MiB or more")
-    features = open_features(real, REAL)
-    check_points(features, REAL, k)
+    features = open_checked(real, REAL, k)
     check_rounds(resamples, len(texts), len(features), memory_bytes)
     scoring = Scoring(
         k,

@@ -13,22 +13,8 @@ import numpy as np
 import torch
 
 from ensgan.metrics.exact_distance import Balls, nearest_of, squared_distances, too_close
-from ensgan.metrics.features import (
-    FeatureArray,
-    Frame,
-    deviations,
-    representatives,
-    robust_centre,
-)
-from ensgan.metrics.knn import (
-    Backend,
-    Entries,
-    Operand,
-    Precision,
-    above,
-    ball_margin,
-    pair_error,
-)
+from ensgan.metrics.features import FeatureArray, Frame, deviations, representatives, robust_centre
+from ensgan.metrics.knn import Backend, Entries, Operand, Precision, ball_margin, pair_error
 from ensgan.types import BoolArray, Float64Array, Int64Array
 
 TINY = 5e-324
@@ -125,7 +111,7 @@ class _Seen:
         radii = np.sqrt(np.maximum(-2 * floor, 0))
         limit = floor - 2 * ball_margin(norms, radii, self._dim, self._precision)
         self._limit[rows] = np.where(self.crowded[rows], np.inf, limit)
-        return above(block, self._limit[rows][:, None]).moved(rows.start, start)
+        return Entries.above(block, self._limit[rows][:, None]).moved(rows.start, start)
 
     def still_near(self, found: Entries) -> Entries:
         """Entries that have not fallen out meanwhile (limits only rise); none of crowded rows."""

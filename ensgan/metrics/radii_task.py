@@ -13,7 +13,7 @@ from ensgan.errors import DataError
 from ensgan.files import content_key, read_npz, sha256_arrays, write_npz
 from ensgan.metrics.ball_counts import Classes
 from ensgan.metrics.exact_distance import BALL_ARRAYS, Balls
-from ensgan.metrics.features import FeatureArray, FeatureSource, check_points, open_features
+from ensgan.metrics.features import FeatureArray, FeatureSource, open_checked
 from ensgan.metrics.knn import make_backend
 from ensgan.metrics.radii import TINY, measure_balls
 from ensgan.types import Float64Array, Int64Array
@@ -91,11 +91,10 @@ def measure_radii(task: RadiiTask) -> Member:
     """Run one :class:`RadiiTask`, or read what an interrupted run found.
 
     Raises:
-        InputError: see :func:`check_points`; the message names the set.
+        InputError: see :func:`open_checked`; the message names the set.
     """
     scoring = task.scoring
-    features = open_features(task.source, task.name)
-    check_points(features, task.name, scoring.k, scoring.dim)
+    features = open_checked(task.source, task.name, scoring.k, scoring.dim)
     labels = () if task.labels is None else (task.labels,)
     if task.labels is not None:
         check_classes(task.labels, len(features), task.name, scoring)

@@ -17,13 +17,7 @@ from ensgan.errors import DataError
 from ensgan.files import read_npz, write_npz
 from ensgan.metrics.ball_counts import BLOCK_ENTRIES, PlacedSet, count_pairs
 from ensgan.metrics.exact_distance import BALL_ARRAYS, Balls
-from ensgan.metrics.features import (
-    FeatureSource,
-    Frame,
-    check_points,
-    open_features,
-    robust_centre,
-)
+from ensgan.metrics.features import FeatureSource, Frame, open_checked, robust_centre
 from ensgan.metrics.knn import make_backend
 from ensgan.metrics.pool import Warn, measure_pool
 from ensgan.metrics.radii import measure_balls, measure_points
@@ -132,8 +126,7 @@ def prepare(
         InputError: NaN or infinity, N < k+1, k < 1.
     """
     chosen = make_backend(backend)
-    features = open_features(real, "real")
-    check_points(features, "real", k)
+    features = open_checked(real, "real", k)
     balls = None
     if kept is not None and kept.exists():
         with suppress(DataError):  # a damaged file is measured again
@@ -158,8 +151,7 @@ def score_member(
         InputError: NaN or infinity, other dimensions than the reference.
     """
     real = reference.placed
-    features = open_features(fake, name)
-    check_points(features, name, reference.k, real.features.shape[1], least=1)
+    features = open_checked(fake, name, reference.k, real.features.shape[1], least=1)
     points = measure_points(features, real.frame.centre)
     # Float32 coordinates may be some powers of two beyond the frame, but not all that exist.
     if points.deviation > np.ldexp(1.0, real.frame.exponent + 40):
