@@ -256,8 +256,8 @@ def _blocks(
             part = wanted[np.ix_(rows, columns)]
             if not part.any():
                 continue
-            sides = (tuple(members[index] for index in side) for side in (rows, columns))
-            task = BlockTask(*sides, part, frame, scoring)
+            above, beside = (tuple(members[i] for i in side) for side in (rows, columns))
+            task = BlockTask(above, beside, part, frame, scoring)
             block = task.finished()
             if block is None:
                 missing.append(task)
