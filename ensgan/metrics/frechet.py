@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -78,19 +77,20 @@ def frechet_distances(
 ) -> dict[str, float]:
     """The distance of every member; arguments and errors as ``measure_pool`` has them."""
     members = list(zip(names, fakes, strict=True))
-    groups = [members[start : start + _GROUP] for start in range(0, len(members), _GROUP)]
+    tasks = [(real, members[i : i + _GROUP]) for i in range(0, len(members), _GROUP)]
     found: dict[str, float] = {}
-    for part in mapper(partial(_distances, real), groups):
+    for part in mapper(measure_frechet, tasks):
         found.update(part)
         if on_progress is not None:
             on_progress(len(found), len(names))
     return {name: found[name] for name in names}
 
 
-def _distances(
-    real: FeatureSource, members: Sequence[tuple[str, FeatureSource]]
+def measure_frechet(
+    task: tuple[FeatureSource, Sequence[tuple[str, FeatureSource]]],
 ) -> dict[str, float]:
-    """Of some members; the real set is decomposed once for all of them."""
+    """Of a real set and some named members: it is decomposed once for all of them."""
+    real, members = task
     reference = FrechetReference.of(real)
     return {name: reference.distance(source, name=name) for name, source in members}
 
