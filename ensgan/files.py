@@ -199,8 +199,12 @@ def read_npz(path: Path, required: Sequence[str] = ()) -> dict[str, npt.NDArray[
     return arrays
 
 
-def map_array(path: Path) -> npt.NDArray[Any]:
+def map_array(path: Path, *, larger: bool = False) -> npt.NDArray[Any]:
     """Map the array of an ``.npy`` file into memory, never unpickling anything.
+
+    Args:
+        path: the file.
+        larger: it may be larger than the memory, because it is read piece by piece.
 
     Raises:
         DataError: missing, truncated, not an ``.npy`` file, objects, or larger than the memory.
@@ -211,7 +215,8 @@ def map_array(path: Path) -> npt.NDArray[Any]:
             if stream.read(6) != b"\x93NUMPY":
                 raise DataError(f"{path} is not an .npy file: save it with numpy.save")
         array = np.load(path, allow_pickle=False, mmap_mode="r")
-    require_memory(array.nbytes, str(path))
+    if not larger:
+        require_memory(array.nbytes, str(path))
     return np.asanyarray(array)
 
 

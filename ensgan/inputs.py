@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 from zipfile import ZipInfo
 
-from ensgan.errors import DataError
+from ensgan.errors import DataError, EnsganError
 from ensgan.text import printable
 
 Kind: TypeAlias = Literal["file", "folder", "special", "absent"]
@@ -93,11 +93,11 @@ def explained(what: str) -> Iterator[None]:
     MemoryError and struct.error among them), so none is listed.
 
     Raises:
-        DataError: instead of any other exception.
+        DataError: instead of any exception that is not ensgan's own.
     """
     try:
         yield
-    except DataError:
+    except EnsganError:  # said already; a full disk is no damaged file
         raise
     except Exception as error:
         text = " ".join(str(error).split()) or type(error).__name__

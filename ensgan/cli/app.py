@@ -37,7 +37,7 @@ COMMANDS = (
     ("select", "select:select", "Choose one ensemble from a front and say why."),
     ("bank", "bank:bank", "Run a generator of your own and keep its images as a member of a pool."),
     ("bundle", "bundle:bundle", "Choose an ensemble of a front and write it as an artifact."),
-    ("prdc", "prdc:prdc", "Precision, recall, density and coverage of generated features."),
+    ("prdc", "score:prdc", "Precision, recall, density and coverage of generated features."),
     ("score", "score:score", "Score a pool of generators."),
     (
         "evaluate",

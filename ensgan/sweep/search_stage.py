@@ -13,7 +13,7 @@ from ensgan.config import SearchSpec, SweepSpec
 from ensgan.ensemble.weights import read_tensor_infos
 from ensgan.errors import DataError, InputError
 from ensgan.files import content_key
-from ensgan.metrics import pair_precision
+from ensgan.metrics import measure_pool
 from ensgan.metrics.features import FeatureSource, open_features
 from ensgan.search import (
     FormInputs,
@@ -126,8 +126,10 @@ def objective_tables(
     features = ScoredFeatures(
         real=partial(open_features, real, "real"),
         fakes=[partial(open_features, f, n) for f, n in zip(fakes, scores.names, strict=True)],
-        pair_precision=lambda: pair_precision(
-            real, fakes, scores.names, scores.k, on_progress=on_progress
+        pair_precision=lambda: (
+            measure_pool(
+                real, fakes, scores.names, scores.k, on_progress=on_progress
+            ).pair_precision
         ),
     )
     return find_form(form).tables(FormInputs(scores, inter, features, components))

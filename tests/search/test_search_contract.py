@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from search_pool import made_up_pool
 
 from ensgan.errors import DataError, InputError
-from ensgan.metrics import pair_precision, score_pool
+from ensgan.metrics import measure_pool, score_pool
 from ensgan.search import (
     FORMS,
     RULES,
@@ -64,7 +64,7 @@ def inputs(seed: int = 0, members: int = MEMBERS) -> FormInputs:
     features = ScoredFeatures(
         lambda: real,
         [lambda fake=fake: fake for fake in fakes],
-        lambda: pair_precision(real, fakes, scores.names),
+        lambda: measure_pool(real, fakes, scores.names).pair_precision,
     )
     return FormInputs(scores, features=features)
 
