@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ensgan.store.base import (
-    ENSEMBLE_FOLDER,
     TAG_DATASET,
     TAG_GAN,
     TAG_KIND,
@@ -14,6 +13,7 @@ from ensgan.store.base import (
     RunStore,
     status_named,
 )
+from ensgan.store.folders import ENSEMBLE_FOLDER
 from ensgan.store.memory import MemoryStore
 from ensgan.store.models import is_model_address, promote, run_of_model
 from ensgan.store.opening import STORES, StoreKind, default_storage, open_store

@@ -21,7 +21,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from ensgan.errors import EnsganError, InputError, StoreError
-from ensgan.store.base import HistoryRow, as_text, unknown_run
+from ensgan.store.base import HistoryRow, unknown_run
 from ensgan.store.sqlite import database_path, relocate
 from ensgan.text import hide_credentials, printable
 
@@ -152,9 +152,9 @@ class Connection:
         self,
         run_id: str,
         *,
-        params: Mapping[str, object] | None = None,
-        rows: Sequence[HistoryRow] = (),
-        tags: Mapping[str, str] | None = None,
+        params: Mapping[str, str],
+        rows: Sequence[HistoryRow],
+        tags: Mapping[str, str],
     ) -> None:
         """Store settings, metrics of many steps and tags, cut to what MLflow takes."""
         with self.reported(run_id):
@@ -163,15 +163,13 @@ class Connection:
 
             now = int(time() * 1000)
             entities: dict[str, list[Any]] = {
-                "params": [
-                    Param(key, value[:_LONGEST_PARAM]) for key, value in as_text(params).items()
-                ],
+                "params": [Param(key, value[:_LONGEST_PARAM]) for key, value in params.items()],
                 "metrics": [
                     Metric(key, float(value), now, step)
                     for step, metrics in rows
                     for key, value in metrics.items()
                 ],
-                "tags": [RunTag(key, value[:_LONGEST_TAG]) for key, value in as_text(tags).items()],
+                "tags": [RunTag(key, value[:_LONGEST_TAG]) for key, value in tags.items()],
             }
             for kind, values in entities.items():
                 # MLflow limits what one call may carry.

@@ -11,8 +11,8 @@ from typing import Final
 import yaml
 
 from ensgan.errors import InputError
-from ensgan.store.base import ENSEMBLE_FOLDER, RunStore
-from ensgan.store.folders import unknown_folder
+from ensgan.store.base import RunStore
+from ensgan.store.folders import ENSEMBLE_FOLDER, unknown_folder
 
 MODEL_FILE: Final = "MLmodel"
 _PREFIX: Final = "models:/"
