@@ -68,6 +68,20 @@ class RunRecord:
         return {**vars(self), "started": started, "metrics": metrics, **texts}
 
 
+@dataclass(frozen=True)
+class Batch:
+    """What is sent to a run at once: settings, metrics of many steps, tags. Names are checked."""
+
+    params: Mapping[str, str] = field(default_factory=dict)
+    rows: Sequence[HistoryRow] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_keys("parameter", self.params)
+        check_keys("metric", (key for _, metrics in self.rows for key in metrics))
+        check_keys("tag", self.tags)
+
+
 class RunStore(ABC):
     """Where runs, their numbers and their files are kept.
 
@@ -97,20 +111,17 @@ class RunStore(ABC):
         tags: Mapping[str, str] = NOTHING,
     ) -> str:
         """Start a run and return its ID; values of ``params`` are stored as text."""
-        check_keys("parameter", params)
-        check_keys("tag", tags)
-        first_tags = {TAG_KIND: kind, **as_text(tags)}
+        first = Batch(as_text(params), tags={TAG_KIND: kind, **as_text(tags)})
+        below = {}
         if parent is not None:
-            self.get(parent)
-            first_tags[TAG_PARENT] = parent
-        run_id = self._create(name, first_tags)
-        self.log_params(run_id, params)
+            below[TAG_PARENT] = self.get(parent).run_id
+        run_id = self._create(name, {**first.tags, **below})
+        self._send(run_id, Batch(first.params))
         return run_id
 
     def log_params(self, run_id: str, params: Mapping[str, object]) -> None:
         """Record settings as text; the same once more changes nothing."""
-        check_keys("parameter", params)
-        self._send(run_id, params=as_text(params))
+        self._send(run_id, Batch(params=as_text(params)))
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
         """Record metrics at one step."""
@@ -118,13 +129,11 @@ class RunStore(ABC):
 
     def log_history(self, run_id: str, rows: Sequence[HistoryRow]) -> None:
         """Record metrics of many steps at once."""
-        check_keys("metric", (key for _, metrics in rows for key in metrics))
-        self._send(run_id, rows=rows)
+        self._send(run_id, Batch(rows=rows))
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set or replace tags."""
-        check_keys("tag", tags)
-        self._send(run_id, tags=as_text(tags))
+        self._send(run_id, Batch(tags=as_text(tags)))
 
     def log_file(self, run_id: str, path: Path, folder: str = "") -> None:
         """Store a file under ``folder`` (the top when empty)."""
@@ -138,7 +147,6 @@ class RunStore(ABC):
             raise StoreError(f"cannot store {path}: no such folder")
         self._files(run_id).add_folder(path, check_folder(folder))
 
-    @abstractmethod
     def log_dataset(
         self,
         run_id: str,
@@ -149,6 +157,9 @@ class RunStore(ABC):
         profile: Mapping[str, object] = NOTHING,
     ) -> None:
         """Record which data a run used: a name, a content digest, where from, sizes."""
+        self._send_dataset(
+            run_id, {"name": name, "digest": digest, "source": source, "profile": dict(profile)}
+        )
 
     @abstractmethod
     def finish(self, run_id: str, status: RunStatus = "finished") -> None:
@@ -257,15 +268,12 @@ class RunStore(ABC):
         """Start a run and return its ID; tags say its kind and, where it has one, its parent."""
 
     @abstractmethod
-    def _send(
-        self,
-        run_id: str,
-        *,
-        params: Mapping[str, str] = NOTHING,
-        rows: Sequence[HistoryRow] = (),
-        tags: Mapping[str, str] = NOTHING,
-    ) -> None:
-        """Store settings, metrics of many steps, and tags, whose names are checked."""
+    def _send(self, run_id: str, batch: Batch) -> None:
+        """Store settings, metrics and tags of a run."""
+
+    @abstractmethod
+    def _send_dataset(self, run_id: str, dataset: Mapping[str, Any]) -> None:
+        """Store ``name``, ``digest``, ``source`` and ``profile`` of the data that a run used."""
 
     @abstractmethod
     def _tagged(self, tag: str, value: str) -> list[RunRecord]:

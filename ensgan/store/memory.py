@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import tempfile
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 from ensgan.errors import InputError
 from ensgan.store.base import (
-    NOTHING,
     TAG_KIND,
     TAG_PARENT,
-    HistoryRow,
+    Batch,
     RunRecord,
     RunStatus,
     RunStore,
@@ -47,20 +47,6 @@ class MemoryStore(RunStore):
 
     def prepare(self) -> None:
         """Nothing to do."""
-
-    def log_dataset(
-        self,
-        run_id: str,
-        *,
-        name: str,
-        digest: str,
-        source: str = "",
-        profile: Mapping[str, object] = NOTHING,
-    ) -> None:
-        """See :meth:`RunStore.log_dataset`."""
-        self.get(run_id)
-        used = {"name": name, "digest": digest, "source": source, "profile": dict(profile)}
-        self.datasets.setdefault(run_id, []).append(used)
 
     def finish(self, run_id: str, status: RunStatus = "finished") -> None:
         """See :meth:`RunStore.finish`."""
@@ -104,32 +90,29 @@ class MemoryStore(RunStore):
         run_id, parent = uuid.uuid4().hex, tags.get(TAG_PARENT)
         self._records[run_id] = RunRecord(run_id, name, tags[TAG_KIND], "running", started, parent)
         self.history[run_id] = []
-        self._send(run_id, tags=tags)
+        self._send(run_id, Batch(tags=tags))
         return run_id
 
-    def _send(
-        self,
-        run_id: str,
-        *,
-        params: Mapping[str, str] = NOTHING,
-        rows: Sequence[HistoryRow] = (),
-        tags: Mapping[str, str] = NOTHING,
-    ) -> None:
+    def _send(self, run_id: str, batch: Batch) -> None:
         record = self.get(run_id)
         last = dict(record.metrics)
-        for step, metrics in rows:
+        for step, metrics in batch.rows:
             for key, value in metrics.items():
                 if step >= self._steps.get((run_id, key), step):
                     self._steps[run_id, key] = step
                     last[key] = float(value)
             self.history[run_id].append((step, {key: float(v) for key, v in metrics.items()}))
-        visible = {key: tag for key, tag in tags.items() if not key.startswith("mlflow.")}
+        visible = {key: tag for key, tag in batch.tags.items() if not key.startswith("mlflow.")}
         self._records[run_id] = replace(
             record,
-            params={**record.params, **params},
+            params={**record.params, **batch.params},
             metrics=last,
             tags={**record.tags, **visible},
         )
+
+    def _send_dataset(self, run_id: str, dataset: Mapping[str, Any]) -> None:
+        self.get(run_id)
+        self.datasets.setdefault(run_id, []).append(dict(dataset))
 
     def _tagged(self, tag: str, value: str) -> list[RunRecord]:
         by_parent = tag == TAG_PARENT

@@ -126,6 +126,7 @@ class SqliteReader:
         if not self.path.exists():
             return []
         with self._connect() as connection:
+            connection.execute("BEGIN")  # all tables as of one moment
 
             def rows(what: str, table: str, more: str = "") -> list[Any]:
                 # Only fixed words and question marks reach the statement.

@@ -7,19 +7,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from ensgan.errors import InputError
 from ensgan.outputs import claim_port
-from ensgan.store.base import (
-    NOTHING,
-    HistoryRow,
-    RunRecord,
-    RunStatus,
-    RunStore,
-    status_named,
-)
+from ensgan.store.base import Batch, RunRecord, RunStatus, RunStore, status_named
 from ensgan.store.folders import ENSEMBLE_FOLDER, Files, LocalFiles
 from ensgan.store.mlflow import PAGES, Connection, server_command, settle_environment
 from ensgan.store.remote import ClientReader, RemoteFiles
@@ -54,18 +48,6 @@ class MLflowStore(RunStore):
     def prepare(self) -> None:
         """Import MLflow, make the database if it is SQLite and absent, find the experiment."""
         self._connection.experiment_for_new_runs()
-
-    def log_dataset(
-        self,
-        run_id: str,
-        *,
-        name: str,
-        digest: str,
-        source: str = "",
-        profile: Mapping[str, object] = NOTHING,
-    ) -> None:
-        """See :meth:`RunStore.log_dataset`; shown by MLflow as the run's data input."""
-        self._connection.send_dataset(run_id, name, digest, source, profile)
 
     def finish(self, run_id: str, status: RunStatus = "finished") -> None:
         """See :meth:`RunStore.finish`."""
@@ -153,15 +135,11 @@ class MLflowStore(RunStore):
             run = client.create_run(experiment, tags={**source, **tags}, run_name=name)
         return str(run.info.run_id)
 
-    def _send(
-        self,
-        run_id: str,
-        *,
-        params: Mapping[str, str] = NOTHING,
-        rows: Sequence[HistoryRow] = (),
-        tags: Mapping[str, str] = NOTHING,
-    ) -> None:
-        self._connection.send(run_id, params=params, rows=rows, tags=tags)
+    def _send(self, run_id: str, batch: Batch) -> None:
+        self._connection.send(run_id, batch)
+
+    def _send_dataset(self, run_id: str, dataset: Mapping[str, Any]) -> None:
+        self._connection.send_dataset(run_id, dataset)
 
     def _tagged(self, tag: str, value: str) -> list[RunRecord]:
         return self._reader().tagged(tag, value)
