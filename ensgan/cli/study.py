@@ -13,7 +13,7 @@ import typer
 
 from ensgan.cli import evaluations as given
 from ensgan.cli.evaluations import classifiers, comparison_table
-from ensgan.cli.output import JsonOption, emit, warn
+from ensgan.cli.output import JsonOption, check_output, emit, warn
 from ensgan.cli.sweep import AddressOption, OpenClusterOption
 from ensgan.errors import InputError
 
@@ -73,6 +73,7 @@ def study(
     begin = time.time()
     if output.suffix != ".md":
         raise InputError(f"the page '{output}' must end in .md")
+    check_output(output, inputs=[notes])
     said = _read(notes)
     options = given.evaluation_options(
         strategies,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 from ensgan.ensemble.ensemble import Ensemble
@@ -13,7 +12,7 @@ from ensgan.ensemble.manifest import (
     MANIFEST,
     Manifest,
     MemberEntry,
-    check_hash,
+    check_digest,
     check_size,
     ensemble_digest,
     read_manifest,
@@ -22,6 +21,7 @@ from ensgan.ensemble.manifest import (
 from ensgan.ensemble.members import kind_named
 from ensgan.ensemble.weights import read_tensor_infos, refuse_non_finite
 from ensgan.errors import InputError, IntegrityError
+from ensgan.files import sha256_file
 from ensgan.outputs import claim_folder, folder_in_one_step, one_at_a_time
 from ensgan.store import (
     ENSEMBLE_FOLDER,
@@ -89,20 +89,23 @@ def verify_folder(folder: Path) -> Manifest:
     for name in manifest.files:
         check_size(folder, manifest, name)
     for entry in manifest.members:
-        if read_tensor_infos(folder / entry.file) != entry.tensor_infos():
+        if read_tensor_infos(folder / entry.file) != entry.tensors:
             raise IntegrityError(
                 f"{entry.file} does not hold the tensors that the manifest lists for {entry.name}"
             )
         kind_named(entry.kind).check(entry, manifest)
+
+    def check_content(name: str) -> None:
+        check_digest(manifest, name, sha256_file(folder / name))
+
+    def check_values(entry: MemberEntry) -> None:
+        refuse_non_finite(folder / entry.file, entry.tensors)
+
     # Hashing and summing leave Python's lock to others: two threads halve the wait.
     with ThreadPoolExecutor(2) as threads:
-        list(threads.map(partial(check_hash, folder, manifest), manifest.files))
-        list(threads.map(partial(_refuse_non_finite, folder), manifest.members))
+        list(threads.map(check_content, manifest.files))
+        list(threads.map(check_values, manifest.members))
     return manifest
-
-
-def _refuse_non_finite(folder: Path, entry: MemberEntry) -> None:
-    refuse_non_finite(folder / entry.file, entry.tensor_infos())
 
 
 def is_whole_ensemble(folder: Path) -> bool:

@@ -6,9 +6,12 @@ ensgan installed, unpickles nothing, and the same checks run as in :func:`load_e
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ensgan.ensemble.ensemble import Ensemble
 from ensgan.ensemble.export import png_base64
@@ -16,6 +19,17 @@ from ensgan.ensemble.loading import open_folder
 from ensgan.errors import InputError
 
 LOADER = __name__
+
+
+class _Request(BaseModel):
+    """See :meth:`Ensemble.sample`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    n: int
+    labels: list[int] | None = None
+    seed: int = 0
+    replacement: bool = False
 
 
 class EnsembleModel:
@@ -68,26 +82,18 @@ def _requests(value: Any) -> list[dict[str, Any]]:
     entries = [value] if isinstance(value, Mapping) else value.to_dict(orient="records")
     requests = []
     for entry in entries:
-        unknown = sorted(set(entry) - {"n", "labels", "seed", "replacement"})
-        if unknown or "n" not in entry:
-            raise InputError(
-                f"a request holds n, labels, seed and replacement, not {', '.join(entry) or '{}'}"
-            )
-        labels: Any = entry.get("labels")
+        # A table has nan where a record lacks a column.
+        given = {name: part for name, part in entry.items() if not _is_nan(part)}
         try:
-            requests.append(
-                {
-                    "n": int(entry["n"]),
-                    "labels": [int(label) for label in labels] if _given(labels) else None,
-                    "seed": int(entry["seed"]) if _given(entry.get("seed")) else 0,
-                    "replacement": _given(again := entry.get("replacement")) and bool(again),
-                }
-            )
-        except (TypeError, ValueError) as error:
-            raise InputError(f"n, labels and seed must be whole numbers: {error}") from error
+            requests.append(_Request.model_validate(given).model_dump())
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise InputError(
+                "a request holds n, labels, seed and replacement: "
+                f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+            ) from error
     return requests
 
 
-def _given(value: Any) -> bool:
-    # A table has nan where a record lacks a column.
-    return value is not None and not (isinstance(value, float) and value != value)
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)

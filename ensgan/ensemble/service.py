@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 
 import h11
 import uvicorn
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -59,21 +59,15 @@ class SampleRequest(BaseModel):
     )
 
 
-class RefusedError(Exception):
-    """A request that is answered with a status and a reason."""
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-
-    def answer(self) -> Response:
-        """What the client gets; it must not send more of what was refused."""
-        headers = {"WWW-Authenticate": "Bearer"} if self.status == 401 else {}
-        if self.status in (408, 413):
-            headers["Connection"] = "close"
-        if self.status == 503:
-            headers["Retry-After"] = "5"
-        return JSONResponse({"error": str(self)}, self.status, headers)
+def refused(status: int, reason: str) -> HTTPException:
+    """A refusal; the client must not send more of what was too long or too slow."""
+    headers = {
+        401: {"WWW-Authenticate": "Bearer"},
+        408: {"Connection": "close"},
+        413: {"Connection": "close"},
+        503: {"Retry-After": "5"},
+    }
+    return HTTPException(status, reason, headers.get(status))
 
 
 class Service:
@@ -114,21 +108,21 @@ class Service:
         self._check_token(request)
         content_type = request.headers.get("content-type", "").partition(";")[0]
         if content_type.strip().lower() != "application/json":
-            raise RefusedError(415, "send JSON with 'Content-Type: application/json'")
+            raise refused(415, "send JSON with 'Content-Type: application/json'")
         try:
             wanted = SampleRequest.model_validate_json(await _body(request))
         except ValidationError as error:
-            raise RefusedError(422, _first_problem(error)) from error
+            raise refused(422, _first_problem(error)) from error
         if wanted.n > self._largest:
-            raise RefusedError(422, f"n is {wanted.n}, at most {self._largest} images per request")
+            raise refused(422, f"n is {wanted.n}, at most {self._largest} images per request")
         if self._waiting > MOST_WAITING:
-            raise RefusedError(503, f"{MOST_WAITING} requests are waiting already: try again later")
+            raise refused(503, f"{MOST_WAITING} requests are waiting already: try again later")
         self._waiting += 1
         try:
             async with self._turn:
                 return await run_in_threadpool(self._make, wanted)
         except EnsganError as error:
-            raise RefusedError(422, str(error)) from error
+            raise refused(422, str(error)) from error
         finally:
             self._waiting -= 1
 
@@ -137,7 +131,7 @@ class Service:
         if self._token is not None and not hmac.compare_digest(
             given, f"Bearer {self._token}".encode()
         ):
-            raise RefusedError(401, "send the token as 'Authorization: Bearer TOKEN'")
+            raise refused(401, "send the token as 'Authorization: Bearer TOKEN'")
 
     def _make(self, wanted: SampleRequest) -> Response:
         samples = self._ensemble.sample(
@@ -184,11 +178,10 @@ def make_app(
     described = _described_body(ensemble, largest)
     app.post("/sample", **plain, responses=made, openapi_extra=described)(service.sample)
 
-    async def refuse(request: Request, refusal: Exception) -> Response:
-        assert isinstance(refusal, RefusedError)
-        return refusal.answer()
+    @app.exception_handler(HTTPException)
+    async def answer(request: Request, refusal: HTTPException) -> Response:
+        return JSONResponse({"error": refusal.detail}, refusal.status_code, refusal.headers)
 
-    app.add_exception_handler(RefusedError, refuse)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
     return app
 
@@ -250,14 +243,14 @@ async def _body(request: Request) -> bytes:
         async for piece in request.stream():
             body.extend(piece)
             if len(body) > LARGEST_BODY:
-                raise RefusedError(413, f"the request is longer than {LARGEST_BODY} bytes")
+                raise refused(413, f"the request is longer than {LARGEST_BODY} bytes")
 
     try:
         await asyncio.wait_for(read(), PATIENCE)
     except asyncio.TimeoutError as error:
-        raise RefusedError(408, f"the request took longer than {PATIENCE:g} seconds") from error
+        raise refused(408, f"the request took longer than {PATIENCE:g} seconds") from error
     except ClientDisconnect as error:  # nobody reads the answer, and nothing is wrong here
-        raise RefusedError(400, "the client left") from error
+        raise refused(400, "the client left") from error
     return bytes(body)
 
 

@@ -16,7 +16,6 @@ from ensgan.ensemble.manifest import (
     MANIFEST,
     SCHEMA,
     SCHEMA_VERSION,
-    Manifest,
     manifest_from,
     member_file,
 )
@@ -116,7 +115,9 @@ def _fill(folder: Path, value: dict[str, Any], members: Sequence[MemberSource], 
         name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)}
         for name in (CARD, *(member_file(member.name) for member in members))
     }
-    _check(manifest_from(value, where))
+    manifest = manifest_from(value, where)
+    for entry in manifest.members:
+        kind_named(entry.kind).check(entry, manifest)
     write_json(folder / MANIFEST, value)
 
 
@@ -137,10 +138,5 @@ def _entry(member: MemberSource, total: float) -> dict[str, Any]:
         "weight": member.weight / total,
         "file": member_file(member.name),
         "gan": None if member.spec is None else member.spec.to_json(),
-        "tensors": {name: info.to_json() for name, info in infos.items()},
+        "tensors": {name: info.model_dump(mode="json") for name, info in infos.items()},
     }
-
-
-def _check(manifest: Manifest) -> None:
-    for entry in manifest.members:
-        kind_named(entry.kind).check(entry, manifest)

@@ -144,8 +144,11 @@ class SqliteReader:
                 "run_uuid, name, status, start_time", "runs", " AND lifecycle_stage = 'active'"
             )
         return [
-            record_from(*run, params.get(run[0], {}), metrics.get(run[0], {}), tags.get(run[0], {}))
-            for run in runs
+            record_from(
+                *(run_id, name, status, started),
+                *(values.get(run_id, {}) for values in (params, metrics, tags)),
+            )
+            for run_id, name, status, started in runs
         ]
 
     @contextmanager
