@@ -41,17 +41,9 @@ def _finite(value: float | None) -> float | None:
 
 def description(ensemble: Ensemble) -> dict[str, Any]:
     """What an ensemble is."""
-    shape = ensemble.shape
-    return {
-        "members": dict(zip(ensemble.member_names, ensemble.weights, strict=True)),
-        "image": [shape.channels, shape.size, shape.size],
-        "classes": list(ensemble.class_names),
-        "metrics": {
-            name: value
-            for name, value in ensemble.manifest.metrics.items()
-            if isinstance(value, (int, float, str))
-        },
-    }
+    facts = ensemble.facts()
+    shown = {k: v for k, v in facts["metrics"].items() if isinstance(v, (int, float, str))}
+    return {**facts, "metrics": shown}
 
 
 def verified(ensemble: Ensemble, unlisted: Sequence[str]) -> dict[str, Any]:

@@ -126,9 +126,9 @@ def _spread(entry: Any) -> str:
 
 
 def _failures(manifest: Mapping[str, Any]) -> str:
-    known = manifest["provenance"].get("known_failures", [])
-    lines = [f"- {markdown(note)}" for note in known]
-    lines += [
+    known = [f"- {markdown(note)}" for note in manifest["provenance"].get("known_failures", [])]
+    lines = [
+        *known,
         "- Rare findings of the training data may be missing altogether; density and coverage "
         "measure what an extractor sees, not what a radiologist sees.",
         "- Artifacts and biases of the training data are reproduced.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from ensgan.types import ImageShape, Int64Array, Samples
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader, TensorDataset
+
+Labels: TypeAlias = Sequence[int] | Int64Array | None
+"""The class of each image; None where they are drawn by the training shares."""
 
 
 class Ensemble:
@@ -65,13 +68,17 @@ class Ensemble:
         """Names of the classes in label order."""
         return tuple(self.manifest.class_names)
 
+    def facts(self) -> dict[str, Any]:
+        """Members with their shares, image [C,H,W], classes and scores, as JSON-able values."""
+        return {
+            "members": dict(zip(self.member_names, self.weights, strict=True)),
+            "image": [self.shape.channels, self.shape.size, self.shape.size],
+            "classes": list(self.class_names),
+            "metrics": self.manifest.metrics,
+        }
+
     def sample(
-        self,
-        n: int,
-        labels: Sequence[int] | Int64Array | None = None,
-        seed: int = 0,
-        *,
-        replacement: bool = False,
+        self, n: int, labels: Labels = None, seed: int = 0, *, replacement: bool = False
     ) -> Samples:
         """Make ``n`` images.
 
@@ -102,12 +109,7 @@ class Ensemble:
             made, start = plan.made, start + batch
 
     def dataset(
-        self,
-        n: int,
-        labels: Sequence[int] | None = None,
-        seed: int = 0,
-        *,
-        replacement: bool = False,
+        self, n: int, labels: Labels = None, seed: int = 0, *, replacement: bool = False
     ) -> TensorDataset:
         """The images of :meth:`sample` as a PyTorch data set.
 
@@ -135,7 +137,7 @@ class Ensemble:
         self,
         folder: Path | str,
         n: int,
-        labels: Sequence[int] | None = None,
+        labels: Labels = None,
         seed: int = 0,
         *,
         replacement: bool = False,
@@ -148,7 +150,7 @@ class Ensemble:
         self,
         folder: Path | str,
         n: int,
-        labels: Sequence[int] | None = None,
+        labels: Labels = None,
         seed: int = 0,
         *,
         replacement: bool = False,
@@ -170,13 +172,7 @@ class Ensemble:
             form=form,
         )
 
-    def _plan(
-        self,
-        n: int,
-        seed: int,
-        labels: Sequence[int] | Int64Array | None = None,
-        **position: Any,
-    ) -> Plan:
+    def _plan(self, n: int, seed: int, labels: Labels = None, **position: Any) -> Plan:
         """What is to be made, from a request that is checked here."""
         wanted = self._labels(n, labels)
         if not 0 <= seed < 2**63:
@@ -209,7 +205,7 @@ class Ensemble:
             self._open[index] = kind_named(entry.kind)(entry, self.manifest, content)
         return self._open[index]
 
-    def _labels(self, n: int, labels: Sequence[int] | Int64Array | None) -> Int64Array | None:
+    def _labels(self, n: int, labels: Labels) -> Int64Array | None:
         if n < 1:
             raise InputError(f"cannot make {n} images: ask for 1 or more")
         if labels is None:

@@ -131,8 +131,7 @@ def _named(module: Any, name: str, place: str) -> Sampler:
     if found is None:
         known = [key for key, value in vars(module).items() if callable(value) and key[0] != "_"]
         raise InputError(f"in {place}: " + unknown_name("sampler", name, known))
-    method = getattr(found, "sample", None)
-    sampler = method if callable(method) and not isinstance(found, type) else found
+    sampler = getattr(found, "sample", found)
     if not callable(sampler) or isinstance(found, type):
         raise InputError(f"{place}:{name} is no function and has no method sample(n, labels, seed)")
     return sampler  # type: ignore[no-any-return]

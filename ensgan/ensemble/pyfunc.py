@@ -56,18 +56,18 @@ class EnsembleModel:
         rows = []
         for request in _requests(model_input):
             samples = self.ensemble.sample(**request)
-            members = [] if samples.members is None else samples.members.tolist()
-            for image, label, member in zip(
-                samples.images, samples.labels.tolist(), members, strict=True
-            ):
-                rows.append(
-                    {
-                        "image": png_base64(image),
-                        "label": label,
-                        "class": self.ensemble.class_names[label],
-                        "member": samples.member_names[member],
-                    }
+            makers = [] if samples.members is None else samples.members.tolist()
+            rows += [
+                {
+                    "image": png_base64(image),
+                    "label": label,
+                    "class": self.ensemble.class_names[label],
+                    "member": samples.member_names[maker],
+                }
+                for image, label, maker in zip(
+                    samples.images, samples.labels.tolist(), makers, strict=True
                 )
+            ]
         return rows
 
 

@@ -61,10 +61,11 @@ class SampleRequest(BaseModel):
 
 def refused(status: int, reason: str) -> HTTPException:
     """A refusal; the client must not send more of what was too long or too slow."""
+    close = {"Connection": "close"}
     headers = {
         401: {"WWW-Authenticate": "Bearer"},
-        408: {"Connection": "close"},
-        413: {"Connection": "close"},
+        408: close,
+        413: close,
         503: {"Retry-After": "5"},
     }
     return HTTPException(status, reason, headers.get(status))
@@ -93,15 +94,8 @@ class Service:
     async def describe(self, request: Request) -> dict[str, Any]:
         """Members, classes, scores and licences."""
         self._check_token(request)
-        ensemble, manifest = self._ensemble, self._ensemble.manifest
-        return {
-            "members": dict(zip(ensemble.member_names, ensemble.weights, strict=True)),
-            "image": [ensemble.shape.channels, ensemble.shape.size, ensemble.shape.size],
-            "classes": list(ensemble.class_names),
-            "largest_request": self._largest,
-            "metrics": manifest.metrics,
-            "licences": manifest.licences,
-        }
+        more = {"largest_request": self._largest, "licences": self._ensemble.manifest.licences}
+        return {**self._ensemble.facts(), **more}
 
     async def sample(self, request: Request) -> Response:
         """Make images."""
