@@ -13,9 +13,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from ensgan.ensemble.artifact import open_folder
 from ensgan.ensemble.ensemble import Ensemble
 from ensgan.ensemble.export import png_base64
-from ensgan.ensemble.loading import open_folder
 from ensgan.errors import InputError
 
 LOADER = __name__
