@@ -144,11 +144,8 @@ class SqliteReader:
                 "run_uuid, name, status, start_time", "runs", " AND lifecycle_stage = 'active'"
             )
         return [
-            record_from(
-                *(run_id, name, status, started),
-                *(values.get(run_id, {}) for values in (params, metrics, tags)),
-            )
-            for run_id, name, status, started in runs
+            record_from(*run, *(values.get(run[0], {}) for values in (params, metrics, tags)))
+            for run in runs
         ]
 
     @contextmanager
