@@ -11,25 +11,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from ensgan.ensemble.artifact import open_folder
+from ensgan.ensemble.draw import ImageRequest
 from ensgan.ensemble.ensemble import Ensemble
 from ensgan.ensemble.export import png_base64
 from ensgan.errors import InputError
 
 LOADER = __name__
-
-
-class _Request(BaseModel):
-    """See :meth:`Ensemble.sample`."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    n: int
-    labels: list[int] | None = None
-    seed: int = 0
-    replacement: bool = False
 
 
 class EnsembleModel:
@@ -85,7 +75,7 @@ def _requests(value: Any) -> list[dict[str, Any]]:
         # A table has nan where a record lacks a column.
         given = {name: part for name, part in entry.items() if not _is_nan(part)}
         try:
-            requests.append(_Request.model_validate(given).model_dump())
+            requests.append(ImageRequest.model_validate(given).model_dump())
         except ValidationError as error:
             first = error.errors()[0]
             raise InputError(

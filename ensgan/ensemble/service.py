@@ -20,12 +20,13 @@ import uvicorn
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ensgan import __version__
+from ensgan.ensemble.draw import ImageRequest
 from ensgan.ensemble.ensemble import Ensemble
 from ensgan.ensemble.export import png_base64
 from ensgan.errors import EnsganError
@@ -40,20 +41,11 @@ MOST_WAITING: Final = 64
 """Requests for images that wait for their turn."""
 
 
-class SampleRequest(BaseModel):
+class SampleRequest(ImageRequest):
     """What to make."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True)
 
-    n: int = Field(ge=1, description="How many images.")
-    labels: list[int] | None = Field(
-        None,
-        description="The class of each image, n of them; drawn by the training shares when null.",
-    )
-    seed: int = Field(0, ge=0, lt=2**63, description="Equal seeds give equal images.")
-    replacement: bool = Field(
-        False, description="Whether a sample bank that runs out may repeat its images."
-    )
     format: Literal["json", "npz"] = Field(
         "json", description="PNG images in JSON, or an .npz file with images, labels, members."
     )
@@ -128,9 +120,7 @@ class Service:
             raise refused(401, "send the token as 'Authorization: Bearer TOKEN'")
 
     def _make(self, wanted: SampleRequest) -> Response:
-        samples = self._ensemble.sample(
-            wanted.n, wanted.labels, wanted.seed, replacement=wanted.replacement
-        )
+        samples = self._ensemble.sample(**wanted.model_dump(exclude={"format"}))
         if wanted.format == "npz":
             return Response(_npz(samples), media_type="application/octet-stream")
         members = [] if samples.members is None else samples.members.tolist()
