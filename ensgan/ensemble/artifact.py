@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import ensgan.ensemble.manifest as manifests
 from ensgan import store as runs
-from ensgan.ensemble import manifest as manifests
 from ensgan.ensemble.card import card_text
 from ensgan.ensemble.ensemble import Ensemble
 from ensgan.ensemble.manifest import CARD, MANIFEST, Manifest, MemberEntry
