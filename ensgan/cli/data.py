@@ -32,7 +32,7 @@ SettingOption: TypeAlias = Annotated[
     typer.Option("--option", metavar="KEY=VALUE", help="A setting under dataset.options."),
 ]
 
-app = typer.Typer(no_args_is_help=True, help="Look at data sets.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Look at data sets.")
 
 _SHOWN_PAIRS = 6
 

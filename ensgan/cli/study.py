@@ -13,7 +13,7 @@ import typer
 
 from ensgan.cli.evaluate import Asked, with_evaluation_options
 from ensgan.cli.evaluations import classifiers, comparison_table
-from ensgan.cli.output import emit, warn
+from ensgan.cli.output import check_output, emit, warn
 from ensgan.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def study(
     begin = time.time()
     if output.suffix != ".md":
         raise InputError(f"the page '{output}' must end in .md")
+    check_output(output, inputs=[notes])
     said = _read(notes)
     views = [View(name, count=asked.score_images) for name in extractor or (None,)]
     with classifiers() as on_progress:
