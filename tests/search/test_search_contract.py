@@ -275,14 +275,14 @@ def test_the_former_name_is_read() -> None:
 
 
 def test_older_fronts_of_other_forms_load() -> None:
-    """They called any first objective intra_d, and precision and recall density and coverage."""
+    """They called any first objective intra_d."""
     value = {
         "objectives": ["precision_recall:max", "precision_recall_between:min"],
         "sampler": "x", "seed": 0, "trials": 1, "distinct": 1, "seconds": 0.1, "hypervolume": 0.1,
         "points": [
             {
-                "members": ["A@1", "B@1"], "intra_d": 0.5, "inter_d": 0.2, "density": 0.4,
-                "coverage": 0.6, "measures": {"precision": 0.4, "recall": 0.6},
+                "members": ["A@1", "B@1"], "intra_d": 0.5, "inter_d": 0.2,
+                "measures": {"precision": 0.4, "recall": 0.6},
             }
         ],
     }  # fmt: skip
