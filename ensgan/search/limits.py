@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ensgan.search.masks import BoolArray
-from ensgan.types import Float64Array, Int64Array
+from ensgan.types import BoolArray, Float64Array, Int64Array
 
 
 class Constraint(ABC):
@@ -44,9 +43,8 @@ class SizeLimits(Constraint):
     def violation(self, subsets: BoolArray) -> Float64Array:
         """Members too few or too many."""
         sizes = subsets.sum(axis=1).astype(np.float64)
-        amount: Float64Array = np.maximum(0.0, self.low - sizes)
-        amount += np.maximum(0.0, sizes - self.high)
-        return amount
+        short, long = np.maximum(0.0, self.low - sizes), np.maximum(0.0, sizes - self.high)
+        return np.asarray(short + long)
 
     def moves(self, inside: Int64Array, outside: Int64Array) -> BoolArray:
         """By removals, swaps and additions alone."""
@@ -54,7 +52,7 @@ class SizeLimits(Constraint):
         smaller, same, larger = (
             self.low <= len(inside) + change <= self.high for change in (-1, 0, 1)
         )
-        fits: BoolArray = np.full((len(inside) + 1, len(outside) + 1), same)
+        fits = np.full((len(inside) + 1, len(outside) + 1), same)
         fits[1:, 0] = smaller
         fits[0, 1:] = larger
         return fits
@@ -75,12 +73,11 @@ class Membership(Constraint):
         """Members that must not be in, and such that are missing."""
         strange = subsets[:, ~self.allowed].sum(axis=1)
         missing = (~subsets[:, self.required]).sum(axis=1)
-        amount: Float64Array = (strange + missing).astype(np.float64)
-        return amount
+        return np.asarray(strange + missing, np.float64)
 
     def moves(self, inside: Int64Array, outside: Int64Array) -> BoolArray:
         """No required member leaves, no other than the allowed comes in."""
-        fits: BoolArray = np.ones((len(inside) + 1, len(outside) + 1), bool)
+        fits = np.ones((len(inside) + 1, len(outside) + 1), np.bool_)
         fits[:, 1:] = self.allowed[outside]
         if len(self.required):
             fits[1:] &= ~np.isin(inside, self.required)[:, None]
@@ -99,13 +96,12 @@ class SnapshotLimit(Constraint):
         # A product with the table of who is whose counts all GANs of all subsets at once.
         member_of = np.eye(int(self.gan.max()) + 1)[self.gan]
         counts = subsets.astype(np.float64) @ member_of
-        amount: Float64Array = np.any(counts > self.most, axis=1).astype(np.float64)
-        return amount
+        return np.asarray(np.any(counts > self.most, axis=1), np.float64)
 
     def moves(self, inside: Int64Array, outside: Int64Array) -> BoolArray:
         """Only the GAN of the member that comes in can have too many."""
         held = np.bincount(self.gan[inside], minlength=int(self.gan.max()) + 1)
-        fits: BoolArray = np.ones((len(inside) + 1, len(outside) + 1), bool)
+        fits = np.ones((len(inside) + 1, len(outside) + 1), np.bool_)
         # A snapshot that takes the place of one of the same GAN leaves the count as it was.
         after = np.repeat(held[self.gan[outside]][None, :] + 1, len(inside) + 1, axis=0)
         after[1:] -= self.gan[inside][:, None] == self.gan[outside]
@@ -128,5 +124,4 @@ class CostLimit(Constraint):
         """By the sum after the move."""
         # Summed anew for the subset: a running sum would drift past a limit that is met exactly.
         lost, gained = (np.append(0.0, self.costs[side]) for side in (inside, outside))
-        fits: BoolArray = (self.costs[inside].sum() - lost)[:, None] + gained <= self.limit
-        return fits
+        return np.asarray((self.costs[inside].sum() - lost)[:, None] + gained <= self.limit)

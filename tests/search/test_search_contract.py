@@ -29,13 +29,13 @@ from ensgan.search import (
     Ratio,
     ScoredFeatures,
     bootstrap,
-    confidence,
     exhaustive,
     find_form,
     hypervolume,
     optimise_weights,
     pareto_front,
     rescore,
+    rescoring,
     search,
     select,
 )
@@ -160,21 +160,19 @@ def test_no_completion_is_better_than_its_bounds(pool: FormInputs, name: str, mi
     tables = replace(find_form(name).tables(pool), shares=counts.astype(np.float64))
     evaluator = Evaluator(tables)
     ledger = SearchLedger(evaluator, Constraints.resolve(evaluator.names))
-    bounds = exhaustive._Enumeration(ledger)
+    bounds = exhaustive.Enumeration(ledger)
     size = 2 + missing
     for pair in itertools.combinations(range(MEMBERS - missing), 2):
-        child = bounds._root()
-        for member in pair:
-            child = bounds._extend(child, np.zeros(1, np.int64), np.array([member]))
+        child = np.array([pair])
         later = itertools.combinations(range(pair[1] + 1, MEMBERS), missing)
         completions = [(*pair, *rest) for rest in later]
         if not completions:
             continue
         values = evaluator(evaluator.subsets(completions))
-        least = bounds._second_bound(child, np.array([pair[1] + 1]), size)[0]
+        least = bounds.second_bound(child, np.array([pair[1] + 1]), size)[0]
         assert least <= values.second.min() + 1e-12
         for known in (False, True):
-            most = bounds._first_bound(child, missing, coverage_known=known)[0]
+            most = bounds.first_bound(child, missing, coverage_known=known)[0]
             assert most >= values.first.max() - 1e-12
 
 
@@ -255,9 +253,7 @@ def test_a_capped_front_is_resampled_rescored_and_weighted_in_its_own_form(
     for point, interval in zip(front, sure.first, strict=True):
         assert interval.low <= point.first <= interval.high
     asked = []
-    monkeypatch.setattr(
-        confidence, "search", lambda pool, **options: asked.append(options) or front
-    )
+    monkeypatch.setattr(rescoring, "search", lambda pool, **options: asked.append(options) or front)
     bootstrap(front, scores, rounds=1, searches=1)
     assert (asked[0]["objectives"], asked[0]["inter"]) == ("capped", "directed")
     evaluator = Evaluator(scores, inter="directed", objectives="capped")

@@ -11,9 +11,8 @@ import numpy.typing as npt
 from ensgan.errors import InputError
 from ensgan.search.forms.form import COMPONENTS, FormInputs, ObjectiveForm, Ratio
 from ensgan.search.forms.paper import tables_from_scores
-from ensgan.search.masks import BoolArray
 from ensgan.search.tables import Ensembles, ObjectiveTables, density_and_coverage
-from ensgan.types import Float64Array, PoolScores, read_objective
+from ensgan.types import BoolArray, Float64Array, PoolScores, read_objective
 
 _BLOCK_BYTES = 1 << 23
 AXES = (
