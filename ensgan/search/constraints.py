@@ -10,7 +10,6 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from ensgan.errors import InputError, unknown_name
-from ensgan.search.limits import Constraint, CostLimit, Membership, SizeLimits, SnapshotLimit
 from ensgan.search.tables import costs_of, some
 from ensgan.types import BoolArray, Float64Array, Int64Array
 
@@ -31,6 +30,32 @@ class Budget:
 
 
 @dataclass(frozen=True)
+class Limit:
+    """Sums over an ensemble's members that must not exceed ``most``.
+
+    Attributes:
+        weights: float64 [R, M], one row per sum.
+        most: float64 [R].
+        graded: whether an ensemble is the farther from feasible the more it exceeds; otherwise it
+            counts as 1, however many sums and however much.
+    """
+
+    weights: Float64Array
+    most: Float64Array
+    graded: bool = True
+
+    @property
+    def mendable(self) -> bool:
+        """Whether more members can only help: a lower bound."""
+        return bool((self.weights <= 0).all())
+
+    def violation(self, subsets: Float64Array) -> Float64Array:
+        """How far each row of a 0-1 matrix [B,M] is from meeting it; 0 meets it."""
+        over = np.maximum(0.0, subsets @ self.weights.T - self.most)
+        return np.asarray(over.sum(axis=1) if self.graded else over.any(axis=1), np.float64)
+
+
+@dataclass(frozen=True)
 class Constraints:
     """Constraints in terms of pool positions; make them with :meth:`resolve`.
 
@@ -39,7 +64,7 @@ class Constraints:
         allowed: bool [M], members that may take part.
         required: positions of the members that must take part.
         min_size, max_size: bounds of the number of members.
-        parts: every condition, these among them.
+        limits: every condition as sums, these among them.
     """
 
     names: tuple[str, ...]
@@ -47,7 +72,7 @@ class Constraints:
     required: Int64Array
     min_size: int
     max_size: int
-    parts: tuple[Constraint, ...]
+    limits: tuple[Limit, ...]
 
     @classmethod
     def resolve(
@@ -81,17 +106,16 @@ class Constraints:
             raise InputError(f"both included and excluded: {', '.join(both)}")
         allowed, required = ~excluded, np.flatnonzero(must)
         largest = len(names) if max_size is None else max_size
-        parts = (SizeLimits(min_size, largest), Membership(allowed, required))
-        basis = cls(tuple(names), allowed, required, min_size, largest, parts)
+        basis = cls(tuple(names), allowed, required, min_size, largest, ())
         # What cannot be met is refused here, where the members that make it so are still known by
         # name; a sampler would only find nothing.
         basis._check_sizes()
-        more: list[Constraint] = []
+        limits = basis._basic_limits()
         if max_per_gan is not None:
-            more.append(basis._snapshot_limit(max_per_gan))
+            limits.append(basis._snapshot_limit(max_per_gan))
         if budget is not None:
-            more.append(basis._cost_limit(budget))
-        return replace(basis, parts=(*parts, *more))
+            limits.append(basis._cost_limit(budget))
+        return replace(basis, limits=tuple(limits))
 
     @property
     def free(self) -> Int64Array:
@@ -112,7 +136,8 @@ class Constraints:
 
     def violation(self, subsets: BoolArray) -> Float64Array:
         """How far each row of a bool [B,M] matrix is from feasible; 0 is feasible."""
-        return np.asarray(np.sum([part.violation(subsets) for part in self.parts], axis=0))
+        matrix = subsets.astype(np.float64)
+        return np.asarray(np.sum([limit.violation(matrix) for limit in self.limits], axis=0))
 
     def feasible(self, subsets: BoolArray) -> BoolArray:
         """Which rows of a bool [B,M] matrix meet every constraint."""
@@ -121,12 +146,20 @@ class Constraints:
     def moves(self, inside: Int64Array, outside: Int64Array, *, growing: bool = False) -> BoolArray:
         """Which entries of a neighbourhood are allowed: bool [len(inside)+1, len(outside)+1].
 
+        Row i drops ``inside[i-1]`` (row 0 nothing), column j takes in ``outside[j-1]``.
         ``inside`` itself need not meet the constraints. ``growing`` lets subsets be too small as
         long as members can still be added.
         """
-        # While an ensemble is grown to min_size, only what more members cannot mend may stop it.
-        parts = [part.bound_only_above() for part in self.parts] if growing else self.parts
-        return np.all([part.moves(inside, outside) for part in parts], axis=0)
+        fits = np.ones((len(inside) + 1, len(outside) + 1), np.bool_)
+        for limit in self.limits:
+            # While an ensemble is grown, only what more members cannot mend may stop it.
+            if growing and limit.mendable:
+                continue
+            for row, most in zip(limit.weights, limit.most, strict=True):
+                lost, gained = np.append(0.0, row[inside]), np.append(0.0, row[outside])
+                # Summed anew for the subset: a running sum would drift past a limit met exactly.
+                fits &= (row[inside].sum() - lost)[:, None] + gained <= most
+        return fits
 
     def _named(self, members: Iterable[int]) -> list[str]:
         return [self.names[int(index)] for index in members]
@@ -149,7 +182,20 @@ class Constraints:
                 f"{', '.join(usable) or 'all are excluded'}"
             )
 
-    def _snapshot_limit(self, most: int) -> SnapshotLimit:
+    def _basic_limits(self) -> list[Limit]:
+        """Sizes and members; what no ensemble can miss is left out, moves are tried so often."""
+        every, chosen = np.ones(len(self.names)), np.zeros(len(self.names))
+        chosen[self.required] = 1.0
+        rows = [(-every, -self.min_size)]
+        if self.max_size < len(self.names):
+            rows.append((every, self.max_size))
+        if not self.allowed.all():
+            rows.append((1.0 - self.allowed, 0))
+        if len(self.required):
+            rows.append((-chosen, -len(self.required)))
+        return [Limit(weights[None], np.array([float(most)])) for weights, most in rows]
+
+    def _snapshot_limit(self, most: int) -> Limit:
         if most < 1:
             raise InputError(f"max_per_gan {most} must be at least 1")
         gans = [name.rpartition("@")[0] or name for name in self.names]
@@ -164,9 +210,12 @@ class Constraints:
                 f"with max_per_gan {most} the allowed members make ensembles of at most {room}, "
                 f"below min_size {self.min_size}"
             )
-        return SnapshotLimit(gan, most)
+        # GANs of few snapshots cannot have too many.
+        rows = np.eye(int(gan.max()) + 1)[:, gan]
+        rows = rows[rows.sum(axis=1) > most]
+        return Limit(rows, np.full(len(rows), float(most)), graded=False)
 
-    def _cost_limit(self, budget: Budget) -> CostLimit:
+    def _cost_limit(self, budget: Budget) -> Limit:
         costs, required = costs_of(self.names, budget.costs), self.required
         # The required members are given; the cheapest others complete the smallest ensemble.
         cheapest = np.sort(costs[self.free])[: max(0, self.min_size - len(required))]
@@ -177,7 +226,7 @@ class Constraints:
                 f"the cheapest ensemble of {max(self.min_size, len(required))}{reason} costs "
                 f"{least:g} {budget.unit}, above the budget of {budget.limit:g}"
             )
-        return CostLimit(costs, float(budget.limit))
+        return Limit(costs[None], np.array([float(budget.limit)]), graded=False)
 
 
 def _matching(names: Sequence[str], patterns: Sequence[str], option: str) -> BoolArray:
