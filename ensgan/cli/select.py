@@ -176,7 +176,7 @@ def _under(front: Front, point: FrontPoint, pool: PoolScores | None, other: Path
     """The chosen ensemble under other scores."""
     elsewhere = PoolScores.load(other)
     if pool is not None:
-        check_comparable([pool, elsewhere], besides=("n_real", "extractor"))
+        check_comparable(pool, elsewhere)
     return rescore(replace(front, points=(point,)), elsewhere)[0]
 
 

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from ensgan.errors import InputError, unknown_name
-from ensgan.search.tables import costs_of, some
+from ensgan.search.tables import costs_of, exchanged, some
 from ensgan.types import BoolArray, Float64Array, Int64Array
 
 
@@ -156,9 +156,7 @@ class Constraints:
             if growing and limit.mendable:
                 continue
             for row, most in zip(limit.weights, limit.most, strict=True):
-                lost, gained = np.append(0.0, row[inside]), np.append(0.0, row[outside])
-                # Summed anew for the subset: a running sum would drift past a limit met exactly.
-                fits &= (row[inside].sum() - lost)[:, None] + gained <= most
+                fits &= exchanged(row, inside, inside, outside) <= most
         return fits
 
     def _named(self, members: Iterable[int]) -> list[str]:

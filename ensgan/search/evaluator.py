@@ -22,7 +22,14 @@ from ensgan.search.masks import (
     pack_words,
     popcount,
 )
-from ensgan.search.tables import Ensembles, Neighbourhood, ObjectiveTables, Values
+from ensgan.search.tables import (
+    Ensembles,
+    Neighbourhood,
+    ObjectiveTables,
+    Values,
+    after_zero,
+    exchanged,
+)
 from ensgan.types import DEFAULT_FORM, BoolArray, Float64Array, FrontPoint, Int64Array, PoolScores
 
 
@@ -188,15 +195,15 @@ class Evaluator:
             unions = unions[np.concatenate(([0], 1 + np.searchsorted(inside, leaving)))]
         # The pair sum changes by what leaves and what comes in, less the pair of both.
         with_inside = self.pair[inside].sum(axis=0)  # [M]: each member's sum with the subset
-        left = 0.5 * with_inside[inside].sum() - _after_zero(with_inside[leaving])
-        pair_sum = left[:, None] + _after_zero(with_inside[outside])
+        left = 0.5 * with_inside[inside].sum() - after_zero(with_inside[leaving])
+        pair_sum = left[:, None] + after_zero(with_inside[outside])
         pair_sum[1:, 1:] -= self.pair[leaving].take(outside, axis=1)
         sizes = np.full(pair_sum.shape, float(len(inside)))
         sizes[1:, 0] -= 1.0
         sizes[0, 1:] += 1.0
         values = self._values(
-            linear=_exchanged(self.linear, inside, leaving, outside),
-            shares=_exchanged(self.shares, inside, leaving, outside),
+            linear=exchanged(self.linear, inside, leaving, outside),
+            shares=exchanged(self.shares, inside, leaving, outside),
             covered=self._covered_with(unions, outside),
             pair_sum=pair_sum,
             sizes=sizes,
@@ -275,15 +282,3 @@ class Evaluator:
             )
             for i, chosen in enumerate(members)
         ]
-
-
-def _exchanged(
-    values: Float64Array, inside: Int64Array, leaving: Int64Array, added: Int64Array
-) -> Float64Array:
-    """Sum over the subset after each exchange, [len(leaving)+1, len(added)+1]."""
-    left = values[inside].sum() - _after_zero(values[leaving])
-    return np.asarray(left[:, None] + _after_zero(values[added]))
-
-
-def _after_zero(values: Float64Array) -> Float64Array:
-    return np.append(0.0, values)

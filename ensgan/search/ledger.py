@@ -17,7 +17,7 @@ from ensgan.search.constraints import Constraints
 from ensgan.search.evaluator import Evaluator
 from ensgan.search.masks import DistinctCounter, UInt64Array
 from ensgan.search.pareto import REFERENCE_FIRST, REFERENCE_SECOND, Archive, CostArchive
-from ensgan.search.tables import Neighbourhood, ThirdObjective, Values
+from ensgan.search.tables import Neighbourhood, ThirdObjective, Values, exchanged
 from ensgan.types import (
     BoolArray,
     Float64Array,
@@ -227,9 +227,7 @@ class SearchLedger:
         """The third objective of every entry of a neighbourhood."""
         if self.third is None:
             return np.zeros(near.values.first.shape)
-        cost = self.costs
-        lost, gained = np.append(0.0, cost[near.removed]), np.append(0.0, cost[near.added])
-        return np.asarray((cost[list(near.members)].sum() - lost)[:, None] + gained)
+        return exchanged(self.costs, np.array(near.members, np.int64), near.removed, near.added)
 
     def _move_hashes(self, near: Neighbourhood) -> UInt64Array:
         word, nothing = self._counter.member_hash, np.zeros(1, np.uint64)

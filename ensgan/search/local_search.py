@@ -39,16 +39,13 @@ class LocalSearch:
         self.complete = False
         self._explored: set[tuple[int, ...]] = set()
         self._opening = self._open(starts)
-        self._opened = False
 
     def step(self) -> None:
         """One block of pairs, one neighbourhood or one kick; nothing once ``complete``."""
         if self.complete:
             return
-        if not self._opened:
-            if next(self._opening, None) is not None:
-                return
-            self._opened = True
+        if next(self._opening, False):
+            return
         members = self._most_promising()
         if members is None:
             self._kick()

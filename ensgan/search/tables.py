@@ -55,6 +55,22 @@ class Neighbourhood:
         return tuple(sorted(kept))
 
 
+def exchanged(
+    values: Float64Array, inside: Int64Array, removed: Int64Array, added: Int64Array
+) -> Float64Array:
+    """The sum of the members' values [M] in every subset of a neighbourhood.
+
+    Summed anew for the subset itself: a running sum would drift past a limit that is met exactly.
+    """
+    left = values[inside].sum() - after_zero(values[removed])
+    return np.asarray(left[:, None] + after_zero(values[added]))
+
+
+def after_zero(values: Float64Array) -> Float64Array:
+    """The values of a neighbourhood's rows or columns: the first neither removes nor adds."""
+    return np.append(0.0, values)
+
+
 @dataclass(frozen=True)
 class Ensembles(Values):
     """B evaluated ensembles, for a form to say more about.
