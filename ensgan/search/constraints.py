@@ -184,7 +184,7 @@ class Constraints:
         """Sizes and members; what no ensemble can miss is left out, moves are tried so often."""
         every, chosen = np.ones(len(self.names)), np.zeros(len(self.names))
         chosen[self.required] = 1.0
-        rows = [(-every, -self.min_size)]
+        rows: list[tuple[Float64Array, int]] = [(-every, -self.min_size)]
         if self.max_size < len(self.names):
             rows.append((every, self.max_size))
         if not self.allowed.all():

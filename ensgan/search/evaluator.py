@@ -167,7 +167,8 @@ class Evaluator:
         """
         row = np.zeros((1, len(self)))
         row[0, list(members)] = weights
-        ensemble = Ensembles(*np.array(self.evaluate(members, weights))[:, None], row)
+        first, second, mean, coverage = np.array(self.evaluate(members, weights))[:, None]
+        ensemble = Ensembles(first, second, mean, coverage, row)
         return self._points([tuple(members)], ensemble, tuple(weights))[0]
 
     def moves(

@@ -24,7 +24,6 @@ from ensgan.search.tables import ThirdObjective
 from ensgan.types import DEFAULT_FORM, Float64Array, PoolScores
 
 _LOOKAHEAD = 2000
-_ENOUGH = 2000  # neighbours in waiting
 _EXPANSIONS = 20
 
 
@@ -241,30 +240,22 @@ class _UntriedNeighbours:
         self, tried: AbstractSet[tuple[int, ...]], taken: AbstractSet[tuple[int, ...]]
     ) -> tuple[int, ...] | None:
         """The nearest subset that is neither tried nor taken; None when all are."""
-        while self._waiting or self._expand(tried):
-            members = self._waiting.pop()[1] if self._waiting else ()
-            if members and members not in tried and members not in taken:
-                self._returned.append(members)
-                return members
-        return None
-
-    def _expand(self, tried: AbstractSet[tuple[int, ...]]) -> bool:
-        """Take in the neighbours of a few more subsets; False when none is left to expand."""
-        ledger = self._ledger
-        sources = [m for m in ledger.archive.members if m not in self._expanded] + self._returned
-        if not sources:
-            others = [m for m in sorted(tried) if len(m) > 1 and m not in self._expanded]
-            fits = ledger.constraints.feasible(ledger.evaluator.subsets(others))
-            sources = [m for m, fit in zip(others, fits, strict=True) if fit]
-        waiting: list[tuple[float, tuple[int, ...]]] = []
-        for members in sources[:_EXPANSIONS]:
-            self._expanded.add(members)
-            waiting += self._neighbours(members, tried)
-            if len(waiting) >= _ENOUGH:
-                break
-        self._returned = [m for m in self._returned if m not in self._expanded]
-        self._waiting = sorted(waiting, reverse=True)
-        return bool(sources)
+        while True:
+            while self._waiting:
+                _, members = self._waiting.pop()
+                if members not in tried and members not in taken:
+                    self._returned.append(members)
+                    return members
+            # A few at once: those beside one front point alone are much alike.
+            near = (*self._ledger.archive.members, *self._returned)
+            sources = [members for members in near if members not in self._expanded][:_EXPANSIONS]
+            if not sources:
+                return None
+            self._expanded.update(sources)
+            self._waiting = sorted(
+                (entry for members in sources for entry in self._neighbours(members, tried)),
+                reverse=True,
+            )
 
     def _neighbours(
         self, members: tuple[int, ...], tried: AbstractSet[tuple[int, ...]]
