@@ -188,7 +188,7 @@ class Constraints:
         if self.max_size < len(self.names):
             rows.append((every, self.max_size))
         if not self.allowed.all():
-            rows.append((1.0 - self.allowed, 0))
+            rows.append((np.where(self.allowed, 0.0, 1.0), 0))
         if len(self.required):
             rows.append((-chosen, -len(self.required)))
         return [Limit(weights[None], np.array([float(most)])) for weights, most in rows]

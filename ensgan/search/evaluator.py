@@ -176,24 +176,22 @@ class Evaluator:
         members: Sequence[int],
         added: npt.ArrayLike | None = None,
         *,
-        removed: npt.ArrayLike | None = None,
+        additions_only: bool = False,
     ) -> Neighbourhood:
         """Evaluate every addition, removal and swap of ``members`` at once.
 
         Args:
             members: pool positions of the subset.
             added: pool positions that may come in; None for all others.
-            removed: members that may leave; None for all.
+            additions_only: leave removals and swaps out.
         """
         inside = np.array(sorted(members), np.int64)
         outside = np.asarray(
             np.setdiff1d(np.arange(len(self)), inside) if added is None else added, np.int64
         )
-        leaving = inside if removed is None else np.asarray(removed, np.int64)
+        leaving = inside[:0] if additions_only else inside
         # An OR cannot be taken back, so the union without each member is made, not subtracted.
-        unions = leave_one_out(self.words[inside])
-        if removed is not None:
-            unions = unions[np.concatenate(([0], 1 + np.searchsorted(inside, leaving)))]
+        unions = leave_one_out(self.words[inside])[: len(leaving) + 1]
         # The pair sum changes by what leaves and what comes in, less the pair of both.
         with_inside = self.pair[inside].sum(axis=0)  # [M]: each member's sum with the subset
         left = 0.5 * with_inside[inside].sum() - after_zero(with_inside[leaving])

@@ -32,22 +32,14 @@ from ensgan.types.objectives import form_of, needs_reading
 ReportProgress: TypeAlias = Callable[[int, int], None]
 """Called with (done, total): evaluations, or milliseconds when only time is limited."""
 
+Trial: TypeAlias = tuple[int, tuple[int, ...], float, float, float]
+"""Number, members, objectives (nan for what is no ensemble) and seconds of an evaluation."""
+
 _HISTORY_ENTRIES = 200
 _HISTORY_SECONDS = 0.005
 _HISTORY_PAUSE = 20
 """Between two entries at least so many times what the last one took: a volume of three is slow."""
 _REPORT_SECONDS = 0.1
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One recorded evaluation; objectives are nan for what is no ensemble."""
-
-    number: int
-    members: tuple[int, ...]
-    first: float
-    second: float
-    seconds: float
 
 
 @dataclass
@@ -165,9 +157,8 @@ class SearchLedger:
         """
         inside = np.array(sorted(members), np.int64)
         outside = self.constraints.outside(inside) if added is None else added
-        removed: Int64Array = inside[:0] if additions_only else inside
-        near = self.evaluator.moves(inside.tolist(), outside, removed=removed)
-        fits = self.constraints.moves(inside, outside)[: len(removed) + 1]
+        near = self.evaluator.moves(inside.tolist(), outside, additions_only=additions_only)
+        fits = self.constraints.moves(inside, outside)[: len(near.removed) + 1]
         fits[0, 0] = False  # the subset itself is no move
         chosen = np.flatnonzero(fits)
         if self.left is not None and len(chosen) > self.left:
@@ -204,14 +195,14 @@ class SearchLedger:
         now = self.elapsed
         for order in range(len(first)) if record_all else entered:
             values = float(first[order]), float(second[order])
-            self.record.append(Trial(before + order, members_of(order), *values, now))
+            self.record.append((before + order, members_of(order), *values, now))
         self._note(changed=bool(entered))
 
     def repeat(
         self, members: tuple[int, ...], first: float = np.nan, second: float = np.nan
     ) -> None:
         """Count a trial that was not evaluated: met before, or not an allowed ensemble."""
-        self.record.append(Trial(self.trials, members, first, second, self.elapsed))
+        self.record.append((self.trials, members, first, second, self.elapsed))
         self.skip(1)
 
     def skip(self, count: int) -> None:
@@ -304,8 +295,7 @@ class SearchLedger:
         with atomic_path(path) as temporary, temporary.open("w", newline="") as stream:
             writer = csv.writer(stream)
             writer.writerow(("number", "members", *keys, "seconds", *unit))
-            for trial in self.record:
-                chosen = " ".join(names[m] for m in trial.members)
-                third = [repr(float(self.costs[list(trial.members)].sum()))] if unit else []
-                values = (repr(trial.first), repr(trial.second))
-                writer.writerow((trial.number, chosen, *values, f"{trial.seconds:.6f}", *third))
+            for number, members, first, second, seconds in self.record:
+                chosen = " ".join(names[m] for m in members)
+                third = [float(self.costs[list(members)].sum())] if unit else []
+                writer.writerow((number, chosen, first, second, f"{seconds:.6f}", *third))

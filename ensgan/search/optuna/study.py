@@ -6,7 +6,6 @@ import time
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -105,23 +104,22 @@ class _Trials:
     def one(self) -> None:
         """Try one subset."""
         if isinstance(self.study.sampler, EnsembleSampler):
-            started = datetime.now()
-            self._add(self.study.sampler.propose(self.study), started)
+            self._add(self.study.sampler.propose(self.study))
         else:
             self._ask()
 
-    def _add(self, members: Sequence[int], started: datetime | None = None) -> None:
+    def _add(self, members: Sequence[int]) -> None:
         """Add a finished trial in one go: asking for each member in turn costs ten times more."""
         values, violation = self._evaluate(members)
         assert values is not None  # proposals and starts have two members and more
-        trial = optuna.trial.create_trial(
-            values=values,
-            params=self.parameters(set(members)),
-            distributions=self._bits,
-            constraints={_CONSTRAINT: violation} if violation > 0 else None,
+        self.study.add_trial(
+            optuna.trial.create_trial(
+                values=values,
+                params=self.parameters(set(members)),
+                distributions=self._bits,
+                constraints={_CONSTRAINT: violation} if violation > 0 else None,
+            )
         )
-        trial.datetime_start = started or trial.datetime_start
-        self.study.add_trial(trial)
 
     def _ask(self) -> None:
         trial = self.study.ask()
