@@ -245,14 +245,10 @@ class Evaluator:
         """From sums to objectives: the one place where the form comes in."""
         # Sums that were changed step by step leave a rest where nobody is in; without a pair
         # the second objective is nan.
-        alone = sizes < 2
-        if alone.any():
-            empty = sizes < 1
-            linear, shares = np.where(empty, 0.0, linear), np.where(empty, 1.0, shares)
-            sizes = np.where(alone, np.nan, sizes)
-        mean: Float64Array = linear / shares
+        empty = sizes < 1
+        mean = np.asarray(np.where(empty, 0.0, linear) / np.where(empty, 1.0, shares))
         coverage = covered / self.points
-        second: Float64Array = pair_sum / (0.5 * sizes * (sizes - 1))
+        second = np.asarray(pair_sum / np.where(sizes < 2, np.nan, 0.5 * sizes * (sizes - 1)))
         if self.tables.whole is None:
             first = self.tables.combine(mean, coverage)
         else:

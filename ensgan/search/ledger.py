@@ -92,9 +92,7 @@ class SearchLedger:
         self.costs = np.zeros(len(self.evaluator)) if self.third is None else self.third.costs
         most = float(self.costs.sum())
         self.archive = Archive() if self.third is None else CostArchive(most)
-        self.reference = (REFERENCE_FIRST, REFERENCE_SECOND) + (
-            () if self.third is None else (most,)
-        )
+        self.reference = (REFERENCE_FIRST, REFERENCE_SECOND, most)[: 2 if self.third is None else 3]
 
     @property
     def bounded(self) -> bool:

@@ -40,20 +40,23 @@ def run(
     _set_budget(ledger, sampler)
     if resume is not None:
         check_pool(resume, pool)
-    strategy, key, interrupted = sampler.load(), pool_key(pool), False
+    strategy, interrupted = sampler.load(), False
     try:
         starts = [] if resume is None else [ledger.evaluator.indices(p.members) for p in resume]
         if warm_start:
             warm = replace(ledger, limit_trials=None, limit_seconds=None, on_progress=None)
             pareto_local(warm, SamplerInputs())
             starts += warm.archive.members
-        storage = None if study_storage is None else str(study_storage)
-        strategy(ledger, SamplerInputs(starts, storage, _study_name(ledger, sampler, key)))
+        inputs = SamplerInputs(starts)
+        if study_storage is not None:
+            inputs = SamplerInputs(starts, str(study_storage), _study_name(ledger, sampler, pool))
+        strategy(ledger, inputs)
     except KeyboardInterrupt:
         interrupted = True
     if record is not None:
         ledger.write_record(Path(record))
-    front = ledger.front(sampler.name, key)
+    # Last: of 10,000 members the key takes seconds, and the search's clock runs.
+    front = ledger.front(sampler.name, pool_key(pool))
     if interrupted:
         raise SearchInterrupted(front)
     if len(front) == 0:
@@ -79,14 +82,14 @@ def _set_budget(ledger: SearchLedger, sampler: Sampler) -> None:
         )
 
 
-def _study_name(ledger: SearchLedger, sampler: Sampler, key: str) -> str:
+def _study_name(ledger: SearchLedger, sampler: Sampler, pool: PoolScores) -> str:
     """The same search finds its trials again, another one does not."""
     first, second = ledger.evaluator.tables.axes
     form = first.key
     if form == "intra_d":
         form = "-".join(filter(None, (first.variant, second.variant)))
     third = "" if ledger.third is None else f"-{ledger.third.unit}"
-    return f"ensgan-{sampler.name}-{form}{third}-{ledger.seed}-{key}"
+    return f"ensgan-{sampler.name}-{form}{third}-{ledger.seed}-{pool_key(pool)}"
 
 
 def make_evaluator(scores: PoolScores, objectives: str | ObjectiveTables, inter: str) -> Evaluator:
