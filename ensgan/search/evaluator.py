@@ -187,7 +187,7 @@ class Evaluator:
         """
         inside = np.array(sorted(members), np.int64)
         outside = np.asarray(
-            np.setdiff1d(np.arange(len(self)), inside) if added is None else added, np.int64
+            np.delete(np.arange(len(self)), inside) if added is None else added, np.int64
         )
         leaving = inside[:0] if additions_only else inside
         # An OR cannot be taken back, so the union without each member is made, not subtracted.
@@ -245,10 +245,14 @@ class Evaluator:
         """From sums to objectives: the one place where the form comes in."""
         # Sums that were changed step by step leave a rest where nobody is in; without a pair
         # the second objective is nan.
-        empty = sizes < 1
-        mean = np.asarray(np.where(empty, 0.0, linear) / np.where(empty, 1.0, shares))
+        alone = sizes < 2
+        if alone.any():
+            empty = sizes < 1
+            linear, shares = np.where(empty, 0.0, linear), np.where(empty, 1.0, shares)
+            sizes = np.where(alone, np.nan, sizes)
+        mean: Float64Array = linear / shares
         coverage = covered / self.points
-        second = np.asarray(pair_sum / np.where(sizes < 2, np.nan, 0.5 * sizes * (sizes - 1)))
+        second: Float64Array = pair_sum / (0.5 * sizes * (sizes - 1))
         if self.tables.whole is None:
             first = self.tables.combine(mean, coverage)
         else:

@@ -50,7 +50,8 @@ class Enumeration:
         self.evaluator = ledger.evaluator
         self.required = ledger.constraints.required
         self.order = ledger.constraints.free
-        pair = self.evaluator.pair[np.ix_(self.order, self.order)]
+        self._pair_with_free = self.evaluator.pair[:, self.order]
+        pair = self._pair_with_free[self.order]
         self._cheapest_pair = pair[~np.eye(len(pair), dtype=bool)].min(initial=np.inf)
         self._cheapest = np.concatenate(([0.0], np.cumsum(np.sort(ledger.costs[self.order]))))
 
@@ -105,17 +106,15 @@ class Enumeration:
     def second_bound(self, members: Int64Array, first: Int64Array, size: int) -> Float64Array:
         """Smallest second objective of any completion to ``size`` members, [B]."""
         pair = self.evaluator.pair
-        to_subset = np.zeros((len(members), len(pair)))  # each member's pair sum with the subset
-        for column in members.T:
-            to_subset += pair[column]
         # Every pair is met from both sides.
-        least = 0.5 * np.take_along_axis(to_subset, members, axis=1).sum(axis=1)
+        least = 0.5 * pair[members[:, :, None], members[:, None, :]].sum(axis=(1, 2))
         # Pairs still to come: the cheapest later members' pairs with what is in, and among
         # themselves at least as many of the cheapest pair of all.
         missing = size - members.shape[1]
         if missing:
             later = np.arange(len(self.order))[None, :] >= first[:, None]
-            sums = np.where(later, to_subset[:, self.order], np.inf)
+            to_subset = sum(self._pair_with_free[column] for column in members.T)
+            sums = np.where(later, to_subset, np.inf)
             least += np.partition(sums, missing - 1, axis=1)[:, :missing].sum(axis=1)
         if missing > 1:
             least += 0.5 * missing * (missing - 1) * self._cheapest_pair

@@ -28,23 +28,27 @@ def pack_words(masks: npt.NDArray[np.uint8]) -> UInt64Array:
 def covered_points(words: UInt64Array, subsets: BoolArray) -> npt.NDArray[np.int64]:
     """How many points the OR of each subset's masks covers, int64 [B].
 
-    The cost is that of the members that are in, not of the pool: good ensembles are small.
+    Members are taken in turn, the first of every subset, then the second: the cost is that of the
+    members that are in, not of the pool, because good ensembles are small.
 
     Args:
         words: uint64 [M, W].
         subsets: bool [B, M].
     """
     covered = np.zeros(len(subsets), np.int64)
-    sizes = subsets.sum(axis=1)
-    widest = words.shape[1] * max(1, int(sizes.max(initial=0)))
-    step = max(1, BLOCK_BYTES // (8 * widest))
+    step = max(1, BLOCK_BYTES // (16 * words.shape[1]))
     for begin in range(0, len(subsets), step):
-        filled = begin + np.flatnonzero(sizes[begin : begin + step])  # reduceat knows no empty one
-        starts = np.cumsum(sizes[filled]) - sizes[filled]
-        if len(filled):
-            members = np.nonzero(subsets[filled])[1]
-            union = np.bitwise_or.reduceat(words[members], starts, axis=0)
-            covered[filled] = popcount(union).sum(axis=1)
+        block = subsets[begin : begin + step]
+        sizes = block.sum(axis=1)
+        members = np.nonzero(block)[1]
+        first = np.cumsum(sizes) - sizes
+        # The largest first: those that still have a member are then one slice.
+        order = np.argsort(-sizes, kind="stable")
+        union = np.zeros((len(block), words.shape[1]), np.uint64)
+        for turn in range(int(sizes.max(initial=0))):
+            rows = order[: np.count_nonzero(sizes > turn)]
+            union[: len(rows)] |= words[members[first[rows] + turn]]
+        covered[begin + order] = popcount(union).sum(axis=1)
     return covered
 
 
@@ -115,7 +119,10 @@ class DistinctCounter:
         return round((_EXACT_DISTINCT - 1) / (float(self._kept[-1]) / 2.0**64))
 
     def _compact(self) -> None:
-        self._kept = np.unique(np.concatenate((self._kept, *self._new)))[:_EXACT_DISTINCT]
+        # Sorted by hand: np.unique of numpy 2.4 is ten times slower here.
+        hashes = np.sort(np.concatenate((self._kept, *self._new)))
+        different = np.append(True, hashes[1:] != hashes[:-1])[: len(hashes)]
+        self._kept = hashes[different][:_EXACT_DISTINCT]
         self._new, self._waiting = [], 0
         if len(self._kept) == _EXACT_DISTINCT:
             self._threshold = self._kept[-1]

@@ -55,6 +55,9 @@ class Neighbourhood:
         return tuple(sorted(kept))
 
 
+_ZERO = np.zeros(1)
+
+
 def exchanged(
     values: Float64Array, inside: Int64Array, removed: Int64Array, added: Int64Array
 ) -> Float64Array:
@@ -68,7 +71,7 @@ def exchanged(
 
 def after_zero(values: Float64Array) -> Float64Array:
     """The values of a neighbourhood's rows or columns: the first neither removes nor adds."""
-    return np.append(0.0, values)
+    return np.concatenate((_ZERO, values))
 
 
 @dataclass(frozen=True)
