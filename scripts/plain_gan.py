@@ -7,6 +7,7 @@ modulated weights, a DataLoader, an unfused Adam per parameter.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -114,6 +115,17 @@ class LoadedReals:
         raise RuntimeError("the data set holds no basket")
 
 
+class LayerByLayer:
+    """Stands for EffectiveWeights: every layer makes its own weight."""
+
+    def ready(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def ahead(self, forwards: int) -> AbstractContextManager[None]:
+        del forwards
+        return nullcontext()
+
+
 def make_plain(training: Training, samples: Samples) -> None:
     """Turn a training into the baseline."""
     for network in (training.generator, training.discriminator):
@@ -122,7 +134,9 @@ def make_plain(training: Training, samples: Samples) -> None:
             module.__class__ = PLAIN.get(type(module), type(module))
     basket = training.batch * training.optimiser.d_updates_per_step
     training.reals = LoadedReals(samples, basket, training.device)  # type: ignore[assignment]
-    training.real_batch = lambda images: images  # type: ignore[method-assign]
+    training.draw_reals = training.reals.draw  # type: ignore[method-assign]
+    training.generator_weights = LayerByLayer()  # type: ignore[assignment]
+    training.discriminator_weights = LayerByLayer()  # type: ignore[assignment]
     for name in ("generator_adam", "discriminator_adam"):
         fused = getattr(training, name)
         rates = fused.rates

@@ -12,7 +12,18 @@ from ensgan.errors import StoreError
 from ensgan.launch import sweep as launch
 from ensgan.store import MemoryStore
 from ensgan.sweep.events import Event
-from ensgan.sweep.result import SweepResult
+from ensgan.sweep.runner import SweepResult
+
+
+class SometimesAway(MemoryStore):
+    """A store in memory that cannot be reached while ``reachable`` is false."""
+
+    reachable = True
+
+    def prepare(self) -> None:
+        if not self.reachable:
+            raise StoreError("no tracking server at http://127.0.0.1:1")
+        super().prepare()
 
 
 class Home:
@@ -20,13 +31,10 @@ class Home:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.store = MemoryStore()
+        self.store = SometimesAway()
         self.events: list[Event] = []
-        self.reachable = True
 
     def open_store(self, *_: object, **__: object) -> MemoryStore:
-        if not self.reachable:
-            raise StoreError("no tracking server at http://127.0.0.1:1")
         return self.store
 
     def run(self, spec: SweepSpec | Path | None = None, **arguments: object) -> SweepResult:

@@ -15,7 +15,8 @@ from ensgan.search import search, select
 from ensgan.store import MemoryStore
 from ensgan.sweep.classifier_job import DatasetFiles
 from ensgan.sweep.folder import SweepFolder
-from ensgan.sweep.member_job import MemberResult
+from ensgan.sweep.manifest import DatasetRecord, Manifest, SelectedRecord
+from ensgan.sweep.records import MemberResult
 from ensgan.types import Dataset, Samples
 
 GANS = ("SNGAN", "SAGAN", "ReACGAN")
@@ -53,7 +54,18 @@ def make_sweep(storage: Path, store: MemoryStore | None = None, name: str = "mad
         paths[2].parent.mkdir(exist_ok=True)
         paths[2].write_bytes(b"weights")
         members[member] = MemberResult(
-            member, paths[2], sha256_file(paths[2]), *paths[:2], 0.5, 0.5, 0.5, {}, (), {}, ()
+            name=member,
+            weights=paths[2],
+            sha256=sha256_file(paths[2]),
+            samples=paths[0],
+            features=paths[1],
+            density=0.5,
+            coverage=0.5,
+            intra_d=0.5,
+            metrics={},
+            health=(),
+            seconds={},
+            work=(),
         )
     scores = metrics.score_pool(_features(dataset.train), features, list(members), k=3)
     scores.save(folder.file("scores", "scores-x.npz"))
@@ -61,34 +73,28 @@ def make_sweep(storage: Path, store: MemoryStore | None = None, name: str = "mad
     front_path = folder.file("search", "front-x.json")
     front.save(front_path)
     selected = select(front)
-    folder.write(
-        {
-            "schema": 1,
-            "spec": spec.model_dump(mode="json"),
-            "status": "finished",
-            "started": time.time(),
-            "finished": time.time(),
-            "planned": len(members),
-            "dataset": {
-                "name": dataset.name,
-                "key": dataset.key,
-                "source": "made",
-                "classes": list(dataset.class_names),
-                "images": {split: len(part) for split, part in dataset.splits().items()},
-            },
-            "members": {member: result.to_json() for member, result in members.items()},
-            "front": str(front_path),
-            "trials": str(front_path),
-            "selected": {
-                "rule": selected.rule,
-                "reason": selected.reason,
-                **selected.point.to_json(),
-            },
-            "stages": {"train": 1.0, "total": 2.0},
-            "failed": {},
-            "versions": {},
-        }
-    )
+    Manifest(
+        spec=spec.model_dump(mode="json"),
+        status="finished",
+        started=time.time(),
+        finished=time.time(),
+        planned=len(members),
+        gans=GANS,
+        steps=dict.fromkeys(GANS, STEPS[-1]),
+        dataset=DatasetRecord(
+            name=dataset.name,
+            key=dataset.key,
+            source="made",
+            classes=dataset.class_names,
+            images={split: len(part) for split, part in dataset.splits().items()},
+        ),
+        members=members,
+        front=front_path,
+        trials=front_path,
+        selected=SelectedRecord.of(selected),
+        stages={"train": 1.0, "total": 2.0},
+        versions={"ensgan": "0"},
+    ).save(folder.manifest_path)
     return _recorded(folder, store, name)
 
 

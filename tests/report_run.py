@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tiny_sweep import tiny
 
+from ensgan.config import parse_spec
 from ensgan.files import write_json
 from ensgan.report.pictures import image_grid
 from ensgan.store import MemoryStore
@@ -32,23 +34,34 @@ ROW = {
 }
 
 
-def manifest(folder: Path) -> dict[str, Any]:
+def manifest() -> dict[str, Any]:
     members = {
         name: {
             "name": name,
+            "weights": f"train/{name}.safetensors",
+            "sha256": "ab" * 32,
+            "samples": f"samples/{name}.npz",
+            "features": f"features/{name}.npy",
             "intra_d": 0.5,
             "density": 0.4,
             "coverage": 0.6,
+            "metrics": {},
             "health": ["one image only"] if name == "B@10" else [],
-            "sha256": "ab" * 32,
-            "samples": str(folder / "samples" / f"{name}.npz"),
+            "seconds": {},
+            "work": [],
         }
         for name in ("A@20", "A@10", "B@10", "B@20")
     }
+    spec = parse_spec(tiny(name="evil", dataset={"name": EVIL}, train={"gans": ["A", "B"]}))
     return {
-        "spec": {"name": EVIL, "seed": 7, "train": {"gans": ["A", "B"], "plugins": []}},
+        "schema": 2,
+        "spec": spec.model_dump(mode="json"),
         "planned": 4,
         "status": "finished",
+        "started": 1.0,
+        "finished": 2.0,
+        "gans": ["A", "B"],
+        "steps": {"A": 20, "B": 20},
         "dataset": {
             "name": EVIL,
             "key": "cd" * 32,
@@ -58,8 +71,8 @@ def manifest(folder: Path) -> dict[str, Any]:
         },
         "members": members,
         "failed": {"C": EVIL},
-        "front": str(folder / "search" / "front.json"),
-        "privacy": str(folder / "privacy" / "memorisation.json"),
+        "front": "search/front.json",
+        "privacy": "privacy/memorisation.json",
         "selected": {"rule": "knee", "reason": EVIL, **POINTS[0].to_json()},
         "stages": {"train": 12.5},
         "versions": {"ensgan": "0.1.0", "commit": EVIL},
@@ -74,10 +87,11 @@ def recorded(folder: Path, *, bare: bool = False) -> tuple[MemoryStore, str]:
     """A store with one finished sweep whose names try to write markup, and its run ID.
 
     Args:
-        folder: the sweep's own folder, which holds real images and members' images.
+        folder: a storage; its sweep's folder holds real images and members' images.
         bare: record the manifest alone.
     """
-    value = manifest(folder)
+    value = manifest()
+    sweep = folder / "sweeps" / "evil"
     nearest = [
         {
             "image": 3,
@@ -93,11 +107,13 @@ def recorded(folder: Path, *, bare: bool = False) -> tuple[MemoryStore, str]:
     }
     store = MemoryStore()
     run_id = store.create_run(EVIL, kind="sweep", tags={"ensgan.note": EVIL})
-    write_json(folder / "privacy" / "memorisation.json", privacy)
+    write_json(sweep / "manifest.json", value)
+    write_json(sweep / "recorded.json", {"runs": {"evil": run_id}})
+    write_json(sweep / "privacy" / "memorisation.json", privacy)
     labels = np.arange(8, dtype=np.int64) % 2
-    Samples(pixels(1), labels).save(folder / "data" / f"{'cd' * 8}-train.npz")
+    Samples(pixels(1), labels).save(sweep / "data" / f"{'cd' * 8}-train.npz")
     for name in value["members"]:
-        Samples(pixels(2), labels).save(Path(value["members"][name]["samples"]))
+        Samples(pixels(2), labels).save(sweep / value["members"][name]["samples"])
     if not bare:
         child = store.create_run("A", kind="gan", parent=run_id)
         _log(store, child, folder, "grid-A/A.png", image_grid([("10", pixels(2))]))

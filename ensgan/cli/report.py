@@ -42,10 +42,10 @@ def report(
     """
     from ensgan.files import write_bytes
     from ensgan.outputs import claim_output
-    from ensgan.recording.illustrator import log_report
+    from ensgan.recording.views import log_report
     from ensgan.report.content import collect
     from ensgan.report.page import render
-    from ensgan.store import open_store
+    from ensgan.store import default_storage, open_store
 
     if output.suffix not in (".html", ".htm"):
         raise InputError(f"'{output}' is no HTML file: name it report.html, for example")
@@ -53,7 +53,8 @@ def report(
         raise InputError("--log would put real images into the tracking store: drop --show-real")
     claim_output(output, is_ours=_is_report, force=force)
     store = open_store(uri, storage)
-    content = collect(store, run, show_real=show_real)
+    real_from = (storage or default_storage()).resolve() if show_real else None
+    content = collect(store, run, real_from=real_from)
     page = render(content).encode()
     write_bytes(output, page)
     if log:

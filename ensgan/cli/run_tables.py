@@ -19,14 +19,14 @@ _UNSET = ("None", "[]", "{}", "")
 _SCORES = {"intra_d": "Intra-d", "g_mean": "g-mean", "hypervolume": "hypervolume"}
 
 
-def summary(record: RunRecord) -> dict[str, Any]:
-    """A sweep as ``runs`` lists it."""
+def summary(record: RunRecord, *, is_interrupted: bool = False) -> dict[str, Any]:
+    """A sweep as ``runs`` lists it; a store cannot know that nobody runs it any more."""
     members = record.params.get("members", record.tags.get("ensgan.members", ""))
     selected = record.tags.get("ensgan.selected", "")
     return {
         "run_id": record.run_id,
         "name": record.name,
-        "status": record.status,
+        "status": "interrupted" if is_interrupted else record.status,
         "started": record.started.isoformat(),
         "dataset": record.params.get("dataset", record.tags.get("ensgan.dataset", "")),
         "members": int(members) if members.isdigit() else None,

@@ -50,7 +50,8 @@ def runs(
     ] = "-date",
     dataset: Annotated[str | None, typer.Option(help="Only sweeps on this data set.")] = None,
     status: Annotated[
-        str | None, typer.Option(help="Only running, finished, failed or killed sweeps.")
+        str | None,
+        typer.Option(help="Only running, interrupted, finished, failed or killed sweeps."),
     ] = None,
     gan: Annotated[
         str | None, typer.Option(help="Only sweeps whose ensemble has a member of this GAN.")
@@ -67,17 +68,19 @@ def runs(
 
     Example: ensgan runs --dataset pneumoniamnist --sort -intra_d
     """
-    from ensgan.store import open_store, status_named
+    from ensgan.store import default_storage, open_store, status_named
+    from ensgan.sweep.status import INTERRUPTED, interrupted_runs
 
     store = open_store(uri, storage)
+    interrupted = interrupted_runs((storage or default_storage()).resolve())
     params = {"dataset": dataset} if dataset else {}
-    wanted = None if status is None else status_named(status)
+    wanted = status if status in (None, INTERRUPTED) else status_named(status)
     order = {"date": "started", "-date": "-started"}.get(sort, sort)
     listed = [
         entry
         for record in store.find(params=params, order=order, limit=MOST_RUNS)
-        for entry in [summary(record)]
-        if (wanted is None or record.status == wanted)
+        for entry in [summary(record, is_interrupted=record.run_id in interrupted)]
+        if wanted in (None, entry["status"])
         and (gan is None or gan in {name.partition("@")[0] for name in entry["selected"]})
         and (since is None or record.started >= since.replace(tzinfo=timezone.utc))
     ][:limit]

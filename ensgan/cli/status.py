@@ -30,9 +30,10 @@ def status(
     Example: ensgan status quickstart
     """
     from ensgan.store import default_storage
-    from ensgan.sweep.status import find_sweep, sweep_status
+    from ensgan.sweep.folder import find_sweep
+    from ensgan.sweep.status import sweep_status
 
-    folder = find_sweep((storage or default_storage()).resolve(), name)
+    folder = find_sweep(name, (storage or default_storage()).resolve())
     value = sweep_status(folder)
     console = PlainConsole()
     if not (watch and console.is_terminal and not as_json):
@@ -56,6 +57,7 @@ def _shown(value: dict[str, Any]) -> RenderableType:
         f"{counts['node']} × its node"
         for gan, counts in value["losses"].items()
     ]
+    lines += value["notes"]
     if value["state"] == "interrupted":
         lines.append("No process runs it: the same `ensgan sweep` command goes on from here.")
     if value["run_id"]:

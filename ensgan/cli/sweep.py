@@ -77,7 +77,7 @@ def sweep(
         _show_plan(spec, settings or [], storage, data_dir, as_json)
         return
     from ensgan.cli.live import watching
-    from ensgan.cluster.budget import make_budget
+    from ensgan.config.budget import make_budget
     from ensgan.launch.sweep import run_sweep
     from ensgan.sweep.events import Event
 
@@ -175,13 +175,14 @@ def sync(
 def _show_plan(
     spec: Path, settings: list[str], storage: Path | None, data_dir: Path | None, as_json: bool
 ) -> None:
-    from ensgan.store import default_storage
+    from ensgan.store import default_storage, open_store
     from ensgan.sweep.inputs import resolve
     from ensgan.sweep.planning.plan import make_plan
     from ensgan.sweep.sweep_file import load_sweep
 
     resolved = resolve(load_sweep(spec, settings), data_dir)
-    with progress("measuring a few steps of each GAN") as on_progress:
+    open_store(resolved.spec.track.uri, storage)  # refuses an address that can be none
+    with progress("counting the operations of each GAN") as on_progress:
         plan = make_plan(resolved, storage or default_storage(), on_progress=on_progress)
 
     emit(plan.to_json(), as_json=as_json, table=lambda: _plan_table(plan))

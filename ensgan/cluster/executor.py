@@ -14,19 +14,19 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
 from ensgan.cluster import preflight
-from ensgan.cluster.budget import Budget, Spending
+from ensgan.cluster.budget import Spending
 from ensgan.cluster.resources import TrialRequest, check_satisfiable, trial_requests, trial_slots
-from ensgan.cluster.session import environment
+from ensgan.cluster.session import alive_nodes, environment
 from ensgan.cluster.stopper import SweepStopper
 from ensgan.cluster.trainable import gan_trial, stop_path
 from ensgan.cluster.trial_queue import TrialQueue
 from ensgan.cluster.tune_callback import TuneCallback
 from ensgan.config import ClusterSpec
+from ensgan.config.budget import Budget
 from ensgan.errors import EnsganError, StoreError, last_line
 from ensgan.files import is_full
 from ensgan.sweep.events import Event, OnEvent
 from ensgan.sweep.member_job import MemberJob, MemberResult
-from ensgan.sweep.planning.cost import written_bytes
 
 if TYPE_CHECKING:
     from ensgan.metrics import Mapper
@@ -48,7 +48,6 @@ class RayExecutor:
     Args:
         settings: how trials are scheduled.
         tune_folder: where Tune keeps its own records; nothing is ever read back from there.
-        disk_bytes: that the whole sweep takes.
         budget: what training may take; None: all it needs.
 
     Raises:
@@ -59,15 +58,13 @@ class RayExecutor:
         self,
         settings: ClusterSpec,
         tune_folder: Path,
-        disk_bytes: int = 0,
         budget: Budget | None = None,
     ) -> None:
         self.settings = settings
         self.tune_folder = tune_folder
-        self.disk_bytes = disk_bytes
         self.budget = budget
         self._warming: list[Any] = []
-        nodes = living_nodes()
+        nodes = [node["Resources"] for node in alive_nodes()]
         gpus = 1.0 if settings.gpus_per_trial == "auto" else settings.gpus_per_trial
         request = TrialRequest("any", settings.cpus_per_trial, gpus)
         if not settings.autoscaling:  # which may add larger nodes
@@ -83,14 +80,13 @@ class RayExecutor:
         on_event: OnEvent,
     ) -> Mapping[str, str]:
         """See :meth:`ensgan.sweep.executor.Executor.grow`."""
-        requests = trial_requests(jobs, self.settings, self._check(jobs, on_event))
+        gpu_bytes = preflight.check_nodes(jobs, self.settings, on_event)
+        requests = trial_requests(jobs, self.settings, gpu_bytes)
         spending = Spending(self.budget, jobs, {each.gan: each.share for each in requests})
         stop_file = stop_path(jobs[0])
         stop_file.unlink(missing_ok=True)
         queue = TrialQueue(requests, spending, stop_file, self.settings.max_concurrent)
-        callback = TuneCallback(
-            queue, jobs, on_member, on_event, self.settings.retries, living_node_ids
-        )
+        callback = TuneCallback(queue, jobs, on_member, on_event, self.settings.retries)
         stopper = SweepStopper(queue)
         pending = max(1, min(len(jobs), self.slots, MOST_PENDING))
         with (
@@ -105,18 +101,6 @@ class RayExecutor:
         task = ray.remote(_import_classifier).options(num_cpus=1, max_retries=0, name="warm up")
         self._warming = [task.remote() for _ in range(min(self.slots, MOST_WARM))]
         return callback.failed
-
-    def _check(self, jobs: Sequence[MemberJob], on_event: OnEvent) -> int | None:
-        """Refuse a cluster that cannot do the jobs; memory of its smallest GPU, if asked for."""
-        shares_memory = self.settings.gpus_per_trial == "auto"
-        if not preflight.is_needed(shares_memory):
-            return None
-        return preflight.check_nodes(
-            jobs,
-            max(0, self.disk_bytes - written_bytes(jobs[0].results)),
-            wants_gpu=bool(self.settings.gpus_per_trial),
-            on_event=on_event,
-        )
 
     def _tuner(
         self, jobs: Sequence[MemberJob], callback: TuneCallback, stopper: SweepStopper
@@ -191,8 +175,8 @@ def task_mapper(*, cpus: float = 1.0, gpus: float = 0.0) -> Mapper:
     Raises:
         InputError: no node of the cluster has that much.
     """
-    amounts = {"CPU": cpus, "GPU": gpus}
-    check_satisfiable("a task", amounts, living_nodes(), "lower --{}s-per-task")
+    nodes = [node["Resources"] for node in alive_nodes()]
+    check_satisfiable("a task", {"CPU": cpus, "GPU": gpus}, nodes, "lower --{}s-per-task")
 
     def mapper(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
         for _, outcome in _outcomes(function, items, cpus=cpus, gpus=gpus):
@@ -287,13 +271,3 @@ def _trial_name(trial: Any) -> str:
 
 def _import_classifier() -> None:
     import ensgan.sweep.classifier_job  # noqa: F401
-
-
-def living_nodes() -> list[dict[str, float]]:
-    """Resources of every node that is alive."""
-    return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
-
-
-def living_node_ids() -> list[str]:
-    """IDs of every node that is alive."""
-    return [str(node["NodeID"]) for node in ray.nodes() if node["Alive"]]

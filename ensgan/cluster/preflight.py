@@ -15,6 +15,8 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from ensgan.cluster.session import alive_nodes
+from ensgan.config import ClusterSpec
 from ensgan.errors import ConfigError, last_line
 from ensgan.files import sha256_file
 from ensgan.sweep.events import Event, OnEvent
@@ -58,7 +60,6 @@ class Answer:
     write_error: str | None
     data: str | None
     versions: Mapping[str, str]
-    free_bytes: int
     gpu_bytes: int | None
     clock: float
 
@@ -78,7 +79,6 @@ def examine_node(question: Question, node: str, wants_gpu: bool) -> Answer:
         write_error=write_error,
         data=sha256_file(question.data) if question.data.exists() else None,
         versions=own_versions(),
-        free_bytes=shutil.disk_usage(folder).free if folder.exists() else 0,
         gpu_bytes=_gpu_bytes() if wants_gpu else None,
         clock=time.time(),
     )
@@ -98,43 +98,42 @@ def own_versions() -> dict[str, str]:
 def _gpu_bytes() -> int | None:
     import torch
 
-    if not torch.cuda.is_available():
-        return None
-    return min(
-        int(torch.cuda.get_device_properties(i).total_memory)
-        for i in range(torch.cuda.device_count())
-    )
+    cards = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
+    sizes = [int(torch.cuda.get_device_properties(card).total_memory) for card in cards]
+    return min(sizes, default=None)
 
 
-def check_nodes(
-    jobs: Sequence[MemberJob], needed_bytes: int, *, wants_gpu: bool, on_event: OnEvent
-) -> int | None:
+def check_nodes(jobs: Sequence[MemberJob], settings: ClusterSpec, on_event: OnEvent) -> int | None:
     """Ask every node, and refuse a cluster that cannot do the jobs.
+
+    With a single node and no GPU memory to find out there is nothing to ask.
 
     Args:
         jobs: what will run.
-        needed_bytes: of disk that the sweep will still write.
-        wants_gpu: the jobs run on GPUs.
+        settings: what trials get.
         on_event: called with warnings of what is odd but no reason to refuse.
 
     Returns:
-        Memory of the smallest GPU, None when nobody has one.
+        Memory of the smallest GPU; None when nobody has one, or it was not asked.
 
     Raises:
         ConfigError: with every problem of every node.
     """
+    nodes = alive_nodes()
+    if len(nodes) < 2 and settings.gpus_per_trial != "auto":
+        return None
     question = Question(jobs[0].results, uuid.uuid4().hex, jobs[0].training_set)
     folder = question.folder / "preflight"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"driver-{question.token}").write_text(question.token)
     try:
         begin = time.time()
-        answers = _ask(question, wants_gpu)
+        answers = _ask(nodes, question, wants_gpu=bool(settings.gpus_per_trial))
         problems = []
         data_hash = sha256_file(question.data)
         for node, answer in answers.items():
             seen = (folder / f"node-{node}-{question.token}").exists()
-            problems += node_problems(node, answer, question, seen, needed_bytes, data_hash)
+            problems += node_problems(node, answer, question, seen, data_hash)
             warning = _clock_warning(node, answer, begin)
             if warning:
                 on_event(Event("warning", {"message": warning}))
@@ -142,8 +141,8 @@ def check_nodes(
         shutil.rmtree(folder, ignore_errors=True)
     if problems:
         raise ConfigError("cluster", problems)
-    sizes = [answer.gpu_bytes for answer in answers.values() if isinstance(answer, Answer)]
-    smallest = min((size for size in sizes if size), default=None)
+    sizes = [answer.gpu_bytes or 0 for answer in answers.values() if isinstance(answer, Answer)]
+    smallest = min(filter(None, sizes), default=None)
     _warn_of_memory(jobs, smallest, on_event)
     return smallest
 
@@ -159,14 +158,14 @@ def _warn_of_memory(jobs: Sequence[MemberJob], smallest: int | None, on_event: O
             on_event(Event("warning", {"message": message}))
 
 
-def _ask(question: Question, wants_gpu: bool) -> dict[str, Answer | str]:
+def _ask(
+    nodes: Sequence[Mapping[str, Any]], question: Question, *, wants_gpu: bool
+) -> dict[str, Answer | str]:
     """Every node's answer, or why there is none; a node that died meanwhile is left out."""
     waiting: dict[Any, str] = {}
     node_ids: dict[str, str] = {}
     answers: dict[str, Answer | str] = {}
-    for node in ray.nodes():
-        if not node["Alive"]:
-            continue
+    for node in nodes:
         gpu = wants_gpu and node["Resources"].get("GPU", 0) > 0
         name = str(node["NodeManagerHostname"]) + "-" + str(node["NodeID"])[:6]
         task = ray.remote(examine_node).options(
@@ -188,7 +187,7 @@ def _ask(question: Question, wants_gpu: bool) -> dict[str, Answer | str]:
     for reference in late:
         answers[waiting[reference]] = f"no answer within {ANSWER_SECONDS:.0f} s"
     # Ray notices a lost node only after missed heartbeats: it may have been gone when asked.
-    alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+    alive = {node["NodeID"] for node in alive_nodes()}
     return {
         name: answer
         for name, answer in answers.items()
@@ -201,7 +200,6 @@ def node_problems(
     answer: Answer | str,
     question: Question,
     seen: bool,
-    needed_bytes: int,
     data: str,
 ) -> list[str]:
     """One sentence for everything that keeps a node from doing its part.
@@ -211,7 +209,6 @@ def node_problems(
         answer: what it says, or why there is nothing.
         question: what it was asked.
         seen: the driver sees the file that the node wrote.
-        needed_bytes: of disk.
         data: hash of the training set as the driver reads it.
     """
     if isinstance(answer, str):
@@ -229,11 +226,6 @@ def node_problems(
         )
     elif answer.data != data:
         problems.append(f"node {node} reads other training data than the driver at {question.data}")
-    elif answer.free_bytes < needed_bytes:
-        problems.append(
-            f"node {node} has {answer.free_bytes / 2**20:,.0f} MB free at {question.folder}, the "
-            f"sweep needs {needed_bytes / 2**20:,.0f} MB more"
-        )
     for name, expected in own_versions().items():
         installed = answer.versions.get(name, "not installed")
         if installed != expected:
@@ -255,9 +247,3 @@ def _clock_warning(node: str, answer: Answer | str, begin: float) -> str | None:
         f"the clock of node {node} is {skew:.0f} s off the driver's: times shown will be wrong; "
         "let NTP set it"
     )
-
-
-def is_needed(wants_gpu_memory: bool) -> bool:
-    """Whether there is more than this process knows itself."""
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    return wants_gpu_memory or len(nodes) > 1

@@ -71,6 +71,11 @@ def ray_session(
                 ray.shutdown()
 
 
+def alive_nodes() -> list[dict[str, Any]]:
+    """What Ray says of every node that is alive; ``Resources`` by name and ``NodeID`` among it."""
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
 @contextmanager
 def environment(values: Mapping[str, str]) -> Iterator[None]:
     """Set environment variables while the body runs."""

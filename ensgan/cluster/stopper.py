@@ -38,7 +38,8 @@ class SweepStopper(tune.Stopper):  # type: ignore[misc]
         """
         if "member" not in result:
             return False
-        return not self.queue.may_continue(trial_id, MemberResult.from_json(result["member"]))
+        member = MemberResult.from_json(result["member"])
+        return not self.queue.spending.may_continue(trial_id, member)
 
     def stop_all(self) -> bool:
         """Tune's question at each of its steps."""

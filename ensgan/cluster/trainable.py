@@ -112,8 +112,6 @@ def _report(job: MemberJob, result: MemberResult) -> dict[str, Any]:
         "gan": job.name,
         "step": int(result.name.rpartition("@")[2]),
         "intra_d": result.intra_d,
-        "density": result.density,
-        "coverage": result.coverage,
         "member": result.to_json(),
     }
 

@@ -10,7 +10,6 @@ from ray.tune.search import Searcher
 
 from ensgan.cluster.budget import Spending
 from ensgan.cluster.resources import TrialRequest
-from ensgan.sweep.member_job import MemberResult
 
 
 class TrialQueue(Searcher):  # type: ignore[misc]
@@ -71,10 +70,6 @@ class TrialQueue(Searcher):  # type: ignore[misc]
     def on_trial_start(self, trial_id: str) -> None:
         """A trial has its slot; until then it waited for one."""
         self.spending.trial_started(trial_id, self.running[trial_id].gan)
-
-    def may_continue(self, trial_id: str, member: MemberResult) -> bool:
-        """Whether a trial that has just finished a member may begin its next snapshot."""
-        return self.spending.may_continue(trial_id, member)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from ray import tune
 from ray.tune.experiment import Trial
 
 from ensgan.cluster.resources import TrialRequest
+from ensgan.cluster.session import alive_nodes
 from ensgan.cluster.trainable import OUT_OF_MEMORY, STORAGE, heartbeat_path
 from ensgan.cluster.trial_queue import TrialQueue
 from ensgan.errors import DataError, StoreError, last_line
@@ -39,7 +40,6 @@ class TuneCallback(tune.Callback):  # type: ignore[misc]
         on_member: called once for every finished member.
         on_event: called for losses, failures, warnings and the progress of every trial.
         retries: losses of a process without progress between them before a GAN is given up.
-        living_nodes: IDs of the cluster's nodes; without it a lost node looks like a lost process.
 
     Attributes:
         failed: GANs that will not be finished, with the reason.
@@ -53,10 +53,8 @@ class TuneCallback(tune.Callback):  # type: ignore[misc]
         on_member: Callable[[MemberResult], None],
         on_event: OnEvent,
         retries: int = 2,
-        living_nodes: Callable[[], Collection[str]] | None = None,
     ) -> None:
         self.queue = queue
-        self.living_nodes = living_nodes
         self.retries = retries
         self.jobs = {job.name: job for job in jobs}
         self.on_member = on_member
@@ -130,8 +128,7 @@ class TuneCallback(tune.Callback):  # type: ignore[misc]
             trial.max_failures += 1
         self._step_at_loss[gan] = max(step, self._step_at_loss.get(gan, 0))
         self.queue.spending.trial_ended(trial.trial_id)
-        fields = {"gan": gan, "step": step, "kind": "node" if node_lost else "process"}
-        self.on_event(Event("lost", {**fields, "reason": last_line(error)}))
+        self._report_loss(gan, "node" if node_lost else "process", error)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Called when Tune gives a trial up: lost too often, or lost while it was starting.
@@ -145,8 +142,11 @@ class TuneCallback(tune.Callback):  # type: ignore[misc]
             self._fail(gan, f"lost too often: {last_line(error)}")
             return
         self.queue.run_next(TrialRequest(**trial.config))
-        fields = {"gan": gan, "step": self._step(gan), "kind": "process"}
-        self.on_event(Event("lost", {**fields, "reason": last_line(error)}))
+        self._report_loss(gan, "process", error)
+
+    def _report_loss(self, gan: str, kind: str, error: BaseException | str | None) -> None:
+        fields = {"gan": gan, "step": self._step(gan), "kind": kind, "reason": last_line(error)}
+        self.on_event(Event("lost", fields))
 
     def _fail(self, gan: str, reason: str) -> None:
         """A GAN will not be finished."""
@@ -168,11 +168,11 @@ class TuneCallback(tune.Callback):  # type: ignore[misc]
         A trial's connection breaks a moment before the cluster knows that its node is gone.
         """
         node = _heartbeat(self.jobs[gan]).get("ray_node")
-        if self.living_nodes is None or node is None or "unavailable" not in str(error).lower():
+        if node is None or "unavailable" not in str(error).lower():
             return False
         deadline = time.monotonic() + NODE_SECONDS
         while time.monotonic() < deadline:
-            if node not in self.living_nodes():
+            if all(other["NodeID"] != node for other in alive_nodes()):
                 return True
             time.sleep(0.2)
         return False

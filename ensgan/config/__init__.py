@@ -6,8 +6,8 @@ from ensgan.config.load import KnownNames, load_spec, parse_spec, read_tree
 from ensgan.config.spec import (
     ClusterSpec,
     EvaluateSpec,
+    ExternalSpec,
     GanOverrides,
-    OutsideSpec,
     SampleSpec,
     SearchSpec,
     SweepSpec,
@@ -19,9 +19,9 @@ from ensgan.config.yaml_text import read_yaml
 __all__ = [
     "ClusterSpec",
     "EvaluateSpec",
+    "ExternalSpec",
     "GanOverrides",
     "KnownNames",
-    "OutsideSpec",
     "SampleSpec",
     "SearchSpec",
     "SweepSpec",

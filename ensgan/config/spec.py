@@ -61,7 +61,11 @@ class TrainSpec(_Strict):
 
     ``batch``, ``d_updates`` and ``ema_*`` of None mean the row's own defaults (gan_zoo);
     ``width`` multiplies every channel count, ``learning_rate`` both learning rates. ``precision``
-    bfloat16 is automatic mixed precision, ``compile`` runs the networks through torch.compile.
+    bfloat16 is automatic mixed precision, tf32 lets NVIDIA cards round the inputs of convolutions,
+    auto is bfloat16 where a device computes faster in it, else float32. ``compile`` runs the
+    networks through torch.compile. ``ema`` "fitted" lets an average warm up in a training shorter
+    than the published one, "row" does not; None is "fitted", and whatever it was in a training
+    that goes on.
     """
 
     gans: list[str] | Literal["all"] = "all"
@@ -77,7 +81,8 @@ class TrainSpec(_Strict):
     resume_every: int | None = Field(None, ge=1)
     weights: Literal["ema", "raw"] = "ema"
     fake_labels: Literal["uniform", "training"] = "uniform"
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["auto", "float32", "tf32", "bfloat16"] = "float32"
+    ema: Literal["fitted", "row"] | None = None
     compile: bool = False
     overrides: dict[str, GanOverrides] = {}
 
@@ -118,7 +123,7 @@ class TrainSpec(_Strict):
         return value
 
 
-class OutsideSpec(_Strict):
+class ExternalSpec(_Strict):
     """A generator trained elsewhere that joins the pool.
 
     Either ``images`` (a folder, ``.npz`` or ``.npy``) or a ``generator`` that makes them:
@@ -322,7 +327,7 @@ class SweepSpec(_Strict):
     seed: int = Field(0, ge=0, lt=2**31)
     dataset: DatasetSpec
     train: TrainSpec = TrainSpec()
-    members: list[OutsideSpec] = Field([], validate_default=True)
+    members: list[ExternalSpec] = Field([], validate_default=True)
     sample: SampleSpec = SampleSpec()
     embed: EmbedSpec = EmbedSpec()
     score: ScoreSpec = ScoreSpec()
@@ -334,7 +339,7 @@ class SweepSpec(_Strict):
 
     @field_validator("members")
     @classmethod
-    def _pool(cls, value: list[OutsideSpec], info: ValidationInfo) -> list[OutsideSpec]:
+    def _pool(cls, value: list[ExternalSpec], info: ValidationInfo) -> list[ExternalSpec]:
         train = info.data.get("train")
         names = [member.name for member in value]
         problems = []

@@ -76,7 +76,7 @@ class GanKind:
         """See :meth:`MemberKind.open`."""
         from safetensors.torch import load
 
-        from ensgan.zoo.placement import placed
+        from ensgan.zoo.build import placed
 
         generator = _build(entry.gan, manifest.shape, len(manifest.class_names))
         # An update keeps the versions of torch's modules, which safetensors does not store.

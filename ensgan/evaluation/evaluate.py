@@ -29,7 +29,7 @@ class EvaluationOptions:
 
     Attributes:
         strategies: names, see :func:`ensgan.downstream.build_strategies`.
-        repeats: classifiers a strategy.
+        repeats: classifiers per strategy.
         classifier: network and training.
         rule: how G* is chosen from the front; None keeps the sweep's own choice.
         rule_points, rule_repeats: for the rule ``downstream``: front points tried, and
@@ -127,20 +127,22 @@ def evaluate_sweep(
     executor: Executor,
     on_progress: OnProgress = lambda progress: None,
 ) -> Evaluation:
-    """Train and test a classifier a strategy and repeat; those on disk are not trained again.
+    """Train and test a classifier per strategy and repeat; those on disk are not trained again.
 
     Args:
         sweep: the pool; its folder keeps the results.
         options: what to evaluate.
         executor: where classifiers are trained.
-        on_progress: told of every classifier.
+        on_progress: called for every classifier.
 
     Raises:
         InputError: strategies that the pool cannot resolve, or a bad rule or option.
         DataError: a split lacks a class, or members do not fit the data.
     """
     begin = time.time()
-    downstream.check_dataset(sweep.dataset.load())
+    dataset = sweep.dataset.read()
+    downstream.check_dataset(dataset)
+    sweep.dataset.check(dataset)
     # Before the rule trains anything: whatever G* turns out to be, these names must resolve.
     downstream.check_strategies(options.strategies, sweep.scores.names)
     if options.rule == RULE:
@@ -157,7 +159,8 @@ def evaluate_sweep(
         seed=derive_seed(_seed(sweep, options), "downstream"),
         folder=sweep.folder.path / "evaluate",
     )
-    table = compare_strategies(jobs, executor, _Estimate(jobs, executor.slots, on_progress))
+    estimate = _Estimate(jobs, executor.slots, on_progress)
+    table = compare_strategies(jobs, lambda: executor, estimate)
     evaluation = Evaluation(sweep, options, strategies, table, Path(), time.time() - begin)
     value = evaluation.to_json()
     path = sweep.folder.file("evaluate", f"evaluation-{content_key(value)}.json")
@@ -202,7 +205,7 @@ def _by_downstream(
         settings=options.classifier,
         seed=derive_seed(_seed(sweep, options), "select"),
         folder=sweep.folder.path / "evaluate",
-        executor=executor,
+        executor=lambda: executor,
         on_done=estimate,
     )
     return replace(sweep, selected=selected)

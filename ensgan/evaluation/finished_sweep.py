@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from ensgan.config import SweepSpec, parse_spec
-from ensgan.errors import DataError, EnsganError, InputError, unknown_name
-from ensgan.files import read_json
+from ensgan.config import SweepSpec
+from ensgan.errors import DataError, InputError
 from ensgan.search import pool_key, select
 from ensgan.sweep.classifier_job import DatasetFiles
-from ensgan.sweep.folder import SweepFolder
-from ensgan.sweep.member_job import MemberResult
+from ensgan.sweep.folder import SweepFolder, find_sweep
+from ensgan.sweep.manifest import DatasetRecord, SelectedRecord
+from ensgan.sweep.records import MemberResult
 from ensgan.types import Front, PoolScores, Selection
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FinishedSweep:
     """A pool with its scores, its front and G*, ready to be evaluated.
 
@@ -39,7 +38,7 @@ class FinishedSweep:
     front: Front
     selected: Selection
     run_id: str | None = None
-    failed: Mapping[str, str] | None = None
+    failed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def samples(self) -> dict[str, Path]:
@@ -57,36 +56,11 @@ class FinishedSweep:
         return replace(self, selected=select(self.front, rule, pool=self.scores))
 
 
-def find_sweep(source: str, storage: Path) -> SweepFolder:
-    """The folder of a sweep, by its name, its folder or its run ID.
-
-    Raises:
-        InputError: there is none.
-    """
-    if (Path(source) / "manifest.json").is_file():
-        return SweepFolder(Path(source))
-    if (Path(source) / "ensemble.json").is_file():
-        raise InputError(
-            f"{source} is an ensemble and brings no real data: say on which to evaluate it, e.g. "
-            "--dataset pneumoniamnist"
-        )
-    folders = [path.parent for path in sorted((storage / "sweeps").glob("*/manifest.json"))]
-    for path in folders:
-        if path.name == source or _run_id(SweepFolder(path)) == source:
-            return SweepFolder(path)
-    if not folders:
-        raise InputError(
-            f"{storage} holds no sweeps: name their folder with --storage, or run `ensgan sweep`"
-        )
-    known = [path.name for path in folders]
-    raise InputError(
-        f"{storage}: {unknown_name('sweep or run', source, known)} (a run ID is that of a "
-        "sweep's latest run)"
-    )
-
-
 def open_sweep(source: str, storage: Path) -> FinishedSweep:
     """Read a finished sweep.
+
+    Args:
+        source: its name, its folder, or the ID of a run recorded for it.
 
     Raises:
         InputError: no such sweep, or it has not come as far as its front.
@@ -95,18 +69,17 @@ def open_sweep(source: str, storage: Path) -> FinishedSweep:
     folder = find_sweep(source, storage)
     manifest = folder.read()
     name = folder.path.name
-    if "front" not in manifest or "selected" not in manifest:
+    if manifest.front is None or manifest.selected is None:
         raise InputError(
-            f"sweep '{name}' has not come to its front yet (status: "
-            f"{manifest.get('status', 'not begun')}): run `ensgan sweep` again to finish it"
+            f"sweep '{name}' has not come to its front yet (status: {manifest.status}): run "
+            "`ensgan sweep` again to finish it"
         )
-    front = Front.load(Path(manifest["front"]))
+    front = Front.load(manifest.front)
     scores = _scores_of(folder, front)
-    records = manifest["members"]
-    absent = [member for member in scores.names if member not in records]
+    absent = [member for member in scores.names if member not in manifest.members]
     if absent:
         raise DataError(f"the manifest of sweep '{name}' lacks the members {', '.join(absent)}")
-    members = tuple(MemberResult.from_json(records[member]) for member in scores.names)
+    members = tuple(manifest.members[member] for member in scores.names)
     for member in members:
         if not member.samples.is_file():
             raise DataError(
@@ -114,32 +87,25 @@ def open_sweep(source: str, storage: Path) -> FinishedSweep:
                 f"({member.samples}): run `ensgan sweep` again to make them"
             )
     return FinishedSweep(
-        folder,
-        parse_spec(manifest["spec"], source=str(folder.manifest_path)),
-        _dataset_files(folder, manifest["dataset"]),
-        members,
-        scores,
-        front,
-        _selection(manifest["selected"], front, name),
-        _run_id(folder),
-        manifest.get("failed", {}),
+        folder=folder,
+        spec=manifest.settings,
+        dataset=_dataset_files(folder, manifest.dataset),
+        members=members,
+        scores=scores,
+        front=front,
+        selected=_selection(manifest.selected, front, name),
+        run_id=folder.run_id(),
+        failed=manifest.failed,
     )
-
-
-def _run_id(folder: SweepFolder) -> str | None:
-    """Run ID of the sweep's latest run, as the recording notes it."""
-    try:
-        state = read_json(folder.path / "recorded.json")
-        run_id = state["runs"].get(folder.read()["spec"]["name"])
-    except (EnsganError, KeyError, TypeError, AttributeError):
-        return None
-    return str(run_id) if run_id else None  # empty while the store is being asked for one
 
 
 def _scores_of(folder: SweepFolder, front: Front) -> PoolScores:
     """The scores a front was searched in, known by their content key."""
     for path in sorted((folder.path / "scores").glob("scores-*.npz")):
-        scores = PoolScores.load(path)
+        try:
+            scores = PoolScores.load(path)
+        except DataError:  # of another search, or the wanted ones: then it is said below
+            continue
         if pool_key(scores) == front.pool:
             return scores
     raise DataError(
@@ -147,17 +113,13 @@ def _scores_of(folder: SweepFolder, front: Front) -> PoolScores:
     )
 
 
-def _dataset_files(folder: SweepFolder, about: Mapping[str, Any]) -> DatasetFiles:
-    key = str(about["key"])
-    paths = {
-        split: folder.path / "data" / f"{key[:16]}-{split}.npz"
-        for split in ("train", "val", "test")
-    }
-    return DatasetFiles(str(about["name"]), tuple(about["classes"]), key, paths)
+def _dataset_files(folder: SweepFolder, about: DatasetRecord) -> DatasetFiles:
+    paths = {split: folder.real_images(about.key, split) for split in ("train", "val", "test")}
+    return DatasetFiles(about.name, about.classes, about.key, paths)
 
 
-def _selection(about: Mapping[str, Any], front: Front, name: str) -> Selection:
+def _selection(about: SelectedRecord, front: Front, name: str) -> Selection:
     for point in front:
-        if list(point.members) == list(about["members"]):
-            return Selection(str(about["rule"]), point, str(about["reason"]))
+        if point.members == about.members:
+            return Selection(about.rule, point, about.reason)
     raise DataError(f"the ensemble that sweep '{name}' selected is not on its front")

@@ -17,7 +17,7 @@ from ensgan.sweep import stages
 from ensgan.sweep.classifier_job import RULE
 from ensgan.sweep.executor import Executor
 from ensgan.sweep.inputs import Inputs, embedding_inputs
-from ensgan.sweep.member_job import MemberResult
+from ensgan.sweep.records import MemberResult
 from ensgan.sweep.search_stage import find_front
 from ensgan.types import PoolScores, Samples
 
@@ -127,7 +127,9 @@ def _embedded(
 
     paths = executor.map(embed_member, jobs, on_done=on_done)
     return [
-        replace(member, features=path) for member, path in zip(sweep.members, paths, strict=True)
+        # The hash of the sweep's own features says nothing of these.
+        member.model_copy(update={"features": path, "contents": {}})
+        for member, path in zip(sweep.members, paths, strict=True)
     ]
 
 
@@ -135,6 +137,6 @@ def _with_scores(members: Sequence[MemberResult], scores: PoolScores) -> tuple[M
     """The members with what the pool's scores say of each."""
     columns = zip(members, scores.density, scores.coverage, scores.intra_d, strict=True)
     return tuple(
-        replace(member, density=float(d), coverage=float(c), intra_d=float(i))
+        member.model_copy(update={"density": float(d), "coverage": float(c), "intra_d": float(i)})
         for member, d, c, i in columns
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,9 @@ from ensgan.search import Evaluator, pool_key
 from ensgan.sweep.classifier_job import DatasetFiles
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import derive_seed, embedding_inputs
-from ensgan.sweep.member_job import MemberResult, sample_labels
-from ensgan.types import Dataset, Front, FrontPoint, Samples, Selection
+from ensgan.sweep.member_job import sample_labels
+from ensgan.sweep.records import MemberResult
+from ensgan.types import Dataset, Front, FrontPoint, PoolScores, Samples, Selection
 
 RULE = "handed over"
 
@@ -50,35 +52,36 @@ def open_handed_over(
     spec = parse_spec({"name": "handed-over", "seed": seed, "dataset": {"name": dataset.name}})
     files = DatasetFiles.write(dataset, folder.path / "data")
     inputs = embedding_inputs(spec, dataset, files, folder)
-    members = _members(ensemble, dataset, folder, inputs.extractor, seed)
+    drawn = _drawn(ensemble, dataset, folder, inputs.extractor, seed)
     scores = metrics.score_pool(
         np.load(inputs.reference, allow_pickle=False),
-        [np.load(member.features, allow_pickle=False) for member in members],
+        [np.load(features, allow_pickle=False) for _, features in drawn],
         ensemble.member_names,
         extractor=inputs.extractor_key,
     )
     evaluator = Evaluator(scores)
     point = _point(ensemble, evaluator)
-    front = Front(
-        tuple(axis.text for axis in evaluator.tables.axes),
-        RULE,
-        seed,
-        trials=1,
-        distinct=1,
-        seconds=0.0,
-        hypervolume=0.0,
-        points=(point,),
-        pool=pool_key(scores),
-        named_form=evaluator.tables.form,
-    )
     return FinishedSweep(
-        folder,
-        spec,
-        files,
-        members,
-        scores,
-        front,
-        Selection(RULE, point, f"the ensemble in {ensemble.folder.name}, with its own weights"),
+        folder=folder,
+        spec=spec,
+        dataset=files,
+        members=_members(ensemble, drawn, scores),
+        scores=scores,
+        front=Front(
+            objectives=tuple(axis.text for axis in evaluator.tables.axes),
+            sampler=RULE,
+            seed=seed,
+            trials=1,
+            distinct=1,
+            seconds=0.0,
+            hypervolume=0.0,
+            points=(point,),
+            pool=pool_key(scores),
+            named_form=evaluator.tables.form,
+        ),
+        selected=Selection(
+            RULE, point, f"the ensemble in {ensemble.folder.name}, with its own weights"
+        ),
     )
 
 
@@ -108,9 +111,10 @@ def check_fits(ensemble: Ensemble, dataset: Dataset) -> None:
         raise InputError("the ensemble has a single member: there is nothing to compare")
 
 
-def _members(
+def _drawn(
     ensemble: Ensemble, dataset: Dataset, folder: SweepFolder, extractor: Path, seed: int
-) -> tuple[MemberResult, ...]:
+) -> list[tuple[Path, Path]]:
+    """Files with the images and the features of every member, drawn once."""
     paths = [
         (
             folder.file("samples", f"{name}-{seed}.npz"),
@@ -132,9 +136,31 @@ def _members(
             own.save(images_path)
             with atomic_path(features_path) as temporary:
                 np.save(temporary, embedding.embed(own.images, network).features)
+    return paths
+
+
+def _members(
+    ensemble: Ensemble, drawn: Sequence[tuple[Path, Path]], scores: PoolScores
+) -> tuple[MemberResult, ...]:
+    manifest = ensemble.manifest
     return tuple(
-        MemberResult(name, Path(), "", *pair, 0.0, 0.0, 0.0, {}, (), {}, ())
-        for name, pair in zip(ensemble.member_names, paths, strict=True)
+        MemberResult(
+            name=entry.name,
+            weights=ensemble.folder / entry.file,
+            sha256=manifest.files[entry.file].sha256,
+            samples=samples,
+            features=features,
+            density=float(scores.density[index]),
+            coverage=float(scores.coverage[index]),
+            intra_d=float(scores.intra_d[index]),
+            metrics={},
+            health=(),
+            seconds={},
+            work=(),
+        )
+        for index, (entry, (samples, features)) in enumerate(
+            zip(manifest.members, drawn, strict=True)
+        )
     )
 
 

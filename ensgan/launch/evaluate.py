@@ -18,7 +18,7 @@ from ensgan.evaluation.evaluate import (
     OnProgress,
     evaluate_sweep,
 )
-from ensgan.evaluation.finished_sweep import FinishedSweep, find_sweep, open_sweep
+from ensgan.evaluation.finished_sweep import FinishedSweep, open_sweep
 from ensgan.evaluation.other_extractor import OnStage, rescore
 from ensgan.evaluation.own_data import check_fits, ensemble_folder, open_handed_over
 from ensgan.launch.executors import executor_at
@@ -26,7 +26,7 @@ from ensgan.recording.evaluation import record_evaluation
 from ensgan.report.study import StudyPart, study_part
 from ensgan.store import default_storage, open_store
 from ensgan.sweep.executor import Executor
-from ensgan.sweep.folder import SweepFolder
+from ensgan.sweep.folder import SweepFolder, find_sweep
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,14 @@ from ensgan.errors import InputError
 from ensgan.sweep.executor import Executor, LocalExecutor
 
 if TYPE_CHECKING:
-    from ensgan.cluster.budget import Budget
+    from ensgan.config.budget import Budget
     from ensgan.metrics import Mapper
+
+
+def runs_here(address: str | None) -> bool:
+    """Whether work for this address is done in this process, without Ray."""
+    no_ray = address == "local" and importlib.util.find_spec("ray") is None
+    return address in (None, "none") or no_ray
 
 
 @contextlib.contextmanager
@@ -25,7 +31,6 @@ def executor_at(
     tune_folder: Path,
     *,
     allow_open_cluster: bool = False,
-    disk_bytes: int = 0,
     budget: Budget | None = None,
 ) -> Iterator[Executor]:
     """Ray at the address, or this process.
@@ -36,16 +41,13 @@ def executor_at(
         settings: how trials are scheduled.
         tune_folder: where Tune keeps its own records.
         allow_open_cluster: use a cluster that takes requests from anybody who reaches it.
-        disk_bytes: that the whole sweep takes.
         budget: what training may take.
 
     Raises:
         InputError: no such cluster, an open one, one that cannot do the work, or a budget without
             Ray.
     """
-    if address in (None, "none") or (
-        address == "local" and importlib.util.find_spec("ray") is None
-    ):
+    if runs_here(address):
         if budget is not None:
             raise InputError("a budget needs Ray to end trials: leave --address none out")
         import_libraries()  # classifiers run in this process: before the recorder's thread begins
@@ -56,7 +58,7 @@ def executor_at(
 
     assert address is not None
     with ray_session(address, allow_open_cluster=allow_open_cluster):
-        yield RayExecutor(settings, tune_folder, disk_bytes, budget)
+        yield RayExecutor(settings, tune_folder, budget)
 
 
 @contextlib.contextmanager

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ensgan.cluster.budget import Budget
 from ensgan.config import SweepSpec, TrackSpec
+from ensgan.config.budget import Budget
+from ensgan.downstream import import_libraries
 from ensgan.errors import InputError, unknown_name
-from ensgan.launch.executors import executor_at
+from ensgan.launch.executors import executor_at, runs_here
 from ensgan.recording.background import BackgroundRecorder
 from ensgan.recording.record import Recording
 from ensgan.report.pictures import Pictures
 from ensgan.store import default_storage, open_store
 from ensgan.sweep.events import OnEvent, StageClock, ignore
-from ensgan.sweep.executor import grow_here
-from ensgan.sweep.folder import SweepFolder
+from ensgan.sweep.executor import Executor, grow_here
+from ensgan.sweep.folder import SweepFolder, sweep_folder
 from ensgan.sweep.inputs import member_jobs, resolve, write_inputs
-from ensgan.sweep.member_job import MemberResult
-from ensgan.sweep.planning.cost import check_disk, disk_bytes
-from ensgan.sweep.result import SweepResult
-from ensgan.sweep.runner import run, sweep_folder
+from ensgan.sweep.planning.cost import check_disk
+from ensgan.sweep.records import MemberResult
+from ensgan.sweep.runner import SweepResult, run
 from ensgan.sweep.sweep_file import load_sweep
 
 
@@ -64,19 +65,28 @@ def run_sweep(
     folder = _own_folder((storage or default_storage()).resolve(), spec.name, fresh)
     with folder.locked():
         check_disk(resolved, folder.path)
-        recorder = _recorder(folder, spec.track, on_event)
-        executor_there = executor_at(
-            address,
-            spec.cluster,
-            folder.path / "tune",
-            allow_open_cluster=allow_open_cluster,
-            disk_bytes=disk_bytes(resolved),
-            budget=budget,
-        )
-        # Ray first: opening the store meanwhile would only make both slower.
-        with executor_there as executor, recorder:
+        # Classifiers that run in this process need libraries that two threads must not import at
+        # once: they come before the recorder's thread.
+        before = import_libraries if runs_here(address) else _nothing
+        recorder = _recorder(folder, spec.track, on_event, before)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(recorder)
+
+            def open_executor() -> Executor:
+                return stack.enter_context(
+                    executor_at(
+                        address,
+                        spec.cluster,
+                        folder.path / "tune",
+                        allow_open_cluster=allow_open_cluster,
+                        budget=budget,
+                    )
+                )
+
             clock = StageClock(on_event, started=started)
-            return run(resolved, folder, executor=executor, recorder=recorder, clock=clock)
+            return run(
+                resolved, folder, open_executor=open_executor, recorder=recorder, clock=clock
+            )
 
 
 def _as_spec(spec: SweepSpec | Path | str, settings: Sequence[str]) -> SweepSpec:
@@ -97,13 +107,20 @@ def _own_folder(storage: Path, name: str, fresh: bool) -> SweepFolder:
     return folder
 
 
-def _recorder(folder: SweepFolder, track: TrackSpec, on_event: OnEvent) -> BackgroundRecorder:
+def _nothing() -> None:
+    """Nothing to prepare."""
+
+
+def _recorder(
+    folder: SweepFolder, track: TrackSpec, on_event: OnEvent, before: Callable[[], None]
+) -> BackgroundRecorder:
     storage = folder.path.parents[1]
     return BackgroundRecorder(
         folder,
         lambda: open_store(track.uri, storage=storage, experiment=track.experiment),
         Pictures(),
         on_event,
+        before,
     )
 
 
@@ -143,12 +160,11 @@ def sync_sweep(name: str, *, storage: Path | None = None) -> str:
     """
     storage = (storage or default_storage()).resolve()
     folder = sweep_folder(storage, name)
-    manifest = folder.read()
-    if "spec" not in manifest:
+    if not folder.has_begun:
         known = [path.name for path in sorted((storage / "sweeps").glob("*")) if path.is_dir()]
         raise InputError(f"{storage}: {unknown_name('sweep', name, known)}")
     with folder.locked():
-        track = TrackSpec.model_validate(manifest["spec"]["track"])
+        track = folder.read().settings.track
         store = open_store(track.uri, storage=storage, experiment=track.experiment)
         run_id = Recording(folder, store, Pictures()).bring_up_to_date()
     assert run_id is not None

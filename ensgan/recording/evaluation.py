@@ -1,4 +1,4 @@
-"""Records an evaluation of a finished sweep: a strategy run each below the sweep's run."""
+"""Records an evaluation of a finished sweep: one run per strategy below the sweep's run."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 from ensgan.errors import InputError
 from ensgan.evaluation.evaluate import Evaluation
-from ensgan.files import content_key, read_json, write_json
+from ensgan.files import content_key
 from ensgan.recording import views
+from ensgan.recording.state import RunBook
 from ensgan.store import TAG_DATASET, RunStore
 from ensgan.sweep.environment import environment
 
@@ -30,15 +31,15 @@ def record_evaluation(evaluation: Evaluation, store: RunStore) -> dict[str, str]
             f"`ensgan sync {sweep.spec.name}` records it"
         )
     store.get(sweep.run_id)
-    path = sweep.folder.file("evaluate", "recorded.json")
-    state: dict[str, Any] = read_json(path) if path.exists() else {"runs": {}, "done": []}
-    found = {}
+    book = RunBook(sweep.folder.file("evaluate", "recorded.json"))
+    book.read()
+    run_ids = {}
     settings = evaluation.settings()
     shared, tags = _shared(evaluation)
     for row in evaluation.table:
         key = content_key(store.uri, sweep.run_id, settings, row.to_json())
-        if key not in state["runs"]:
-            state["runs"][key] = store.create_run(
+        if key not in book.runs:
+            book.runs[key] = store.create_run(
                 row.strategy,
                 kind="strategy",
                 parent=sweep.run_id,
@@ -54,35 +55,29 @@ def record_evaluation(evaluation: Evaluation, store: RunStore) -> dict[str, str]
                     "ensgan.rule": sweep.selected.rule,
                 },
             )
-            write_json(path, state)
-        found[row.strategy] = state["runs"][key]
-        if key not in state["done"]:
-            store.log_metrics(found[row.strategy], _metrics(row.to_json()))
-            store.finish(found[row.strategy])
-            state["done"].append(key)
-            write_json(path, state)
+            book.save()
+        run_ids[row.strategy] = book.runs[key]
+        if not book.is_done(key):
+            store.log_metrics(book.runs[key], _metrics(row.to_json()))
+            store.finish(book.runs[key])
+            book.mark(key)
     table = content_key(store.uri, sweep.run_id, evaluation.path.name)
-    if table not in state["done"]:
+    if not book.is_done(table):
         store.log_file(sweep.run_id, evaluation.path, "downstream")
-        state["done"].append(table)
-        write_json(path, state)
-    return found
+        book.mark(table)
+    return run_ids
 
 
 def _shared(evaluation: Evaluation) -> tuple[dict[str, Any], dict[str, str]]:
     """Parameters and tags of every strategy's run: settings, data, seed, the code that ran now."""
-    manifest = {**evaluation.sweep.folder.read(), "versions": environment()}
-    params = {**_settings(evaluation), **views.common(manifest)}
+    before = evaluation.sweep.folder.read()
+    manifest = before.model_copy(update={"versions": environment()})
+    settings = {k: v for k, v in evaluation.settings().items() if k != "strategies"}
+    params = {**views.leaves(settings), **views.common(manifest)}
     if evaluation.options.seed is not None:
         params["seed"] = evaluation.options.seed
-    tags = {TAG_DATASET: manifest["dataset"]["name"], **views.code_tags(manifest["versions"])}
+    tags = {TAG_DATASET: manifest.dataset.name, **views.code_tags(manifest.versions)}
     return params, tags
-
-
-def _settings(evaluation: Evaluation) -> dict[str, Any]:
-    """Settings as flat parameters; the strategies are runs of their own."""
-    settings = {k: v for k, v in evaluation.settings().items() if k != "strategies"}
-    return views.leaves(settings)
 
 
 def _metrics(row: Mapping[str, Any]) -> dict[str, float]:

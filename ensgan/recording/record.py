@@ -15,8 +15,8 @@ from typing import Any
 from ensgan.ensemble import TAG_DIGEST, ensemble_digest
 from ensgan.files import content_key, read_json, write_bytes
 from ensgan.recording import views
-from ensgan.recording.illustrator import Illustrator, log_report
 from ensgan.recording.state import RecordState
+from ensgan.recording.views import Illustrator, log_report
 from ensgan.store import (
     ENSEMBLE_FOLDER,
     TAG_DATASET,
@@ -26,7 +26,8 @@ from ensgan.store import (
     RunStore,
 )
 from ensgan.sweep.folder import SweepFolder
-from ensgan.sweep.member_job import MemberResult
+from ensgan.sweep.manifest import Manifest
+from ensgan.sweep.records import MemberResult
 from ensgan.types import Front, PoolScores, Samples, UInt8Array, gan_of, step_of
 
 GRID_COLUMNS = 16
@@ -39,7 +40,7 @@ class Recording:
         self.folder = folder
         self.store = store
         self.illustrator = illustrator
-        self.state = RecordState(folder.path / "recorded.json", store)
+        self.state = RecordState(folder.record_path, store)
 
     def bring_up_to_date(self) -> str | None:
         """Record everything the manifest holds and the store does not.
@@ -50,10 +51,13 @@ class Recording:
         Raises:
             StoreError: the store cannot be reached; what is recorded stays recorded.
         """
-        manifest = self.folder.read()
-        if "spec" not in manifest:
+        if not self.folder.has_begun:
             return None
-        self.state.open(manifest["spec"])
+        manifest = self.folder.read()
+        self.state.open(manifest.spec, manifest.settings.name)
+        recorded = self._whole(manifest)
+        if recorded is not None:
+            return recorded
         parent = self._parent(manifest)
         self.state.save()  # also when nothing is left to record
         for name, record in self._items(manifest):
@@ -61,6 +65,22 @@ class Recording:
                 record(parent)
                 self.state.mark(name)
         return parent
+
+    def recorded_run(self) -> str | None:
+        """The parent's run ID if nothing is left to record, None otherwise; asks no store that
+        has stayed where it was."""
+        if not self.folder.has_begun:
+            return None
+        manifest = self.folder.read()
+        self.state.open(manifest.spec, manifest.settings.name)
+        return self._whole(manifest)
+
+    def _whole(self, manifest: Manifest) -> str | None:
+        """The parent's run ID if the end was recorded: it comes last."""
+        last = f"report:{manifest.finished}"
+        if manifest.status == "running" or not self.state.is_done(last):
+            return None
+        return self.state.runs.get(manifest.settings.name)
 
     def _run(self, name: str, *, parent: str | None = None, **arguments: Any) -> str:
         """The run of this name, made when it does not exist.
@@ -91,44 +111,46 @@ class Recording:
                 return record.run_id
         return None
 
-    def _items(self, manifest: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[str], None]]]:
+    def _items(self, manifest: Manifest) -> Iterator[tuple[str, Callable[[str], None]]]:
         """What the manifest has to show, in order; names change with the content."""
-        complete = manifest["spec"]["train"]["snapshots"]
+        complete = manifest.settings.train.snapshots
         for gan, results in views.by_gan(manifest).items():
-            whole = gan in manifest.get("outside", ()) or len(results) >= complete
-            if whole or manifest["status"] != "running":
+            whole = gan in manifest.external or len(results) >= complete
+            if whole or manifest.status != "running":
                 key = content_key(*(result.sha256 for result in results))
                 yield f"gan:{gan}:{key}", partial(self._gan, manifest, gan=gan, results=results)
-        if "front" in manifest:
-            yield f"search:{manifest['front']}", partial(self._search, manifest)
-        if "front" in manifest and "scores" in manifest:  # manifests before 0.2 do not say where
-            key = content_key(manifest["front"], manifest["selected"])
+        if manifest.front is not None:
+            yield f"search:{self._place(manifest.front)}", partial(self._search, manifest)
+        if manifest.scores is not None and manifest.selected is not None:
+            key = content_key(self._place(manifest.front), manifest.selected.tree())
             yield f"pool:{key}", partial(self._pool, manifest)
-        if "downstream" in manifest:
-            table = read_json(Path(manifest["downstream"]))
-            for row in table["strategies"]:
+        if manifest.downstream is not None:
+            for row in read_json(manifest.downstream)["strategies"]:
                 name = f"strategy:{row['strategy']}:{content_key(row)}"
                 yield name, partial(self._strategy, manifest, row=row)
-        if "ensemble" in manifest:
-            yield f"ensemble:{manifest['ensemble']}", partial(self._ensemble, manifest)
-        if manifest["status"] != "running":
-            yield f"end:{manifest['finished']}", partial(self._end, manifest)
-            yield f"report:{manifest['finished']}", partial(self._report, manifest)
+        if manifest.ensemble is not None:
+            yield f"ensemble:{self._place(manifest.ensemble)}", partial(self._ensemble, manifest)
+        if manifest.status != "running":
+            yield f"end:{manifest.finished}", partial(self._end, manifest)
+            yield f"report:{manifest.finished}", partial(self._report, manifest)
 
-    def _parent(self, manifest: Mapping[str, Any]) -> str:
-        spec, dataset = manifest["spec"], manifest["dataset"]
+    def _place(self, path: Path | None) -> str:
+        """A result's place in the folder: what it is called wherever the folder lies."""
+        return "" if path is None else path.relative_to(self.folder.path).as_posix()
+
+    def _parent(self, manifest: Manifest) -> str:
         run_id = self._run(
-            spec["name"],
+            manifest.settings.name,
             kind="sweep",
             params={
-                **views.leaves(spec),
+                **views.leaves(manifest.spec),
                 **views.common(manifest),
-                **views.version_params(manifest["versions"]),
-                "members": manifest["planned"],
+                **views.version_params(manifest.versions),
+                "members": manifest.planned,
             },
             tags={
-                TAG_DATASET: dataset["name"],
-                **views.code_tags(manifest["versions"]),
+                TAG_DATASET: manifest.dataset.name,
+                **views.code_tags(manifest.versions),
             },
         )
         if not self.state.is_done("dataset"):
@@ -136,19 +158,19 @@ class Recording:
             self.state.mark("dataset")
         return run_id
 
-    def _log_dataset(self, run_id: str, manifest: Mapping[str, Any]) -> None:
-        dataset = manifest["dataset"]
+    def _log_dataset(self, run_id: str, manifest: Manifest) -> None:
+        dataset = manifest.dataset
         self.store.log_dataset(
             run_id,
-            name=dataset["name"],
-            digest=dataset["key"][:16],
-            source=dataset["source"],
-            profile=dataset["images"],
+            name=dataset.name,
+            digest=dataset.key[:16],
+            source=dataset.source,
+            profile=dataset.images,
         )
 
     def _below(
         self,
-        manifest: Mapping[str, Any],
+        manifest: Manifest,
         parent: str,
         name: str,
         kind: str,
@@ -162,15 +184,15 @@ class Recording:
             kind=kind,
             params={**views.common(manifest), **params},
             tags={
-                TAG_DATASET: manifest["dataset"]["name"],
-                **views.code_tags(manifest["versions"]),
+                TAG_DATASET: manifest.dataset.name,
+                **views.code_tags(manifest.versions),
                 **tags,
             },
         )
 
     def _gan(
         self,
-        manifest: Mapping[str, Any],
+        manifest: Manifest,
         parent: str,
         gan: str,
         results: Sequence[MemberResult],
@@ -198,7 +220,7 @@ class Recording:
 
     def _grid(
         self,
-        manifest: Mapping[str, Any],
+        manifest: Manifest,
         run_id: str,
         title: str,
         rows: Sequence[tuple[str, UInt8Array]],
@@ -206,13 +228,14 @@ class Recording:
     ) -> None:
         """Generated images; with real ones on top as a second file, where the sweep asks for it."""
         self._files(run_id, self.illustrator.grid(title, rows), folder)
-        if manifest["spec"]["track"].get("show_real"):
-            real = self._row("real", self.folder.real_images(manifest["dataset"]["key"]))
+        if manifest.settings.track.show_real:
+            real = self._row("real", self.folder.real_images(manifest.dataset.key))
             self._files(run_id, self.illustrator.grid(f"{title}-with-real", [real, *rows]), folder)
 
-    def _search(self, manifest: Mapping[str, Any], parent: str) -> None:
-        path = Path(manifest["front"])
-        front = Front.load(path)
+    def _search(self, manifest: Manifest, parent: str) -> None:
+        assert manifest.front is not None
+        assert manifest.trials is not None
+        front = Front.load(manifest.front)
         run_id = self._below(
             manifest,
             parent,
@@ -230,27 +253,25 @@ class Recording:
                 "seconds": front.seconds,
             },
         )
-        self.store.log_file(run_id, Path(manifest["trials"]), "search")
+        self.store.log_file(run_id, manifest.trials, "search")
         self.store.finish(run_id, "finished")
 
-    def _pool(self, manifest: Mapping[str, Any], parent: str) -> None:
+    def _pool(self, manifest: Manifest, parent: str) -> None:
         """The pictures that people look for first, on the sweep's own run."""
-        front = Front.load(Path(manifest["front"]))
-        scores = PoolScores.load(Path(manifest["scores"]))
+        assert manifest.front is not None
+        assert manifest.scores is not None
+        front = Front.load(manifest.front)
+        scores = PoolScores.load(manifest.scores)
         point = views.chosen_point(front, manifest)
-        self._files(parent, {"front.json": Path(manifest["front"]).read_bytes()}, "front")
+        self._files(parent, {"front.json": manifest.front.read_bytes()}, "front")
         self._files(parent, self.illustrator.front(front, point), "front")
         self._files(parent, self.illustrator.pool(scores, front, point), "pool")
         self._files(parent, {"members.csv": views.members_csv(manifest)}, "pool")
-        self._files(parent, {"scores.npz": Path(manifest["scores"]).read_bytes()}, "pool")
-        members = manifest["members"]
-        rows = [
-            self._row(name, Path(members[name]["samples"]))
-            for name in manifest["selected"]["members"]
-        ]
+        self._files(parent, {"scores.npz": manifest.scores.read_bytes()}, "pool")
+        rows = [self._row(name, manifest.members[name].samples) for name in manifest.chosen]
         self._grid(manifest, parent, "selected", rows, "grids")
 
-    def _strategy(self, manifest: Mapping[str, Any], parent: str, row: Mapping[str, Any]) -> None:
+    def _strategy(self, manifest: Manifest, parent: str, row: Mapping[str, Any]) -> None:
         run_id = self._below(
             manifest,
             parent,
@@ -262,39 +283,40 @@ class Recording:
         self.store.log_metrics(run_id, views.strategy_metrics(row))
         self.store.finish(run_id, "finished")
 
-    def _ensemble(self, manifest: Mapping[str, Any], parent: str) -> None:
-        self.store.log_folder(parent, Path(manifest["ensemble"]), ENSEMBLE_FOLDER)
-        table = Path(manifest["downstream"])
+    def _ensemble(self, manifest: Manifest, parent: str) -> None:
+        table, selected = manifest.downstream, manifest.selected
+        assert manifest.ensemble is not None
+        assert table is not None
+        assert selected is not None
+        self.store.log_folder(parent, manifest.ensemble, ENSEMBLE_FOLDER)
         self._files(
             parent,
             {"table.json": table.read_bytes(), "table.csv": views.downstream_csv(read_json(table))},
             "downstream",
         )
-        if "privacy" in manifest:
-            content = Path(manifest["privacy"]).read_bytes()
-            self._files(parent, {"memorisation.json": content}, "privacy")
-        selected = manifest["selected"]
-        scores = {name: value for name, value in selected.items() if isinstance(value, float)}
-        self.store.log_metrics(parent, {**scores, "size": float(len(selected["members"]))})
+        if manifest.privacy is not None:
+            self._files(parent, {"memorisation.json": manifest.privacy.read_bytes()}, "privacy")
+        size = float(len(selected.members))
+        self.store.log_metrics(parent, {**selected.objectives(), "size": size})
         self.store.set_tags(
             parent,
             {
-                TAG_SELECTED: ",".join(selected["members"]),
-                "ensgan.rule": selected["rule"],
-                TAG_DIGEST: ensemble_digest(Path(manifest["ensemble"])),
+                TAG_SELECTED: ",".join(selected.members),
+                "ensgan.rule": selected.rule,
+                TAG_DIGEST: ensemble_digest(manifest.ensemble),
             },
         )
-        for gan in dict.fromkeys(map(gan_of, selected["members"])):
-            own = [name for name in selected["members"] if gan_of(name) == gan]
+        for gan in dict.fromkeys(map(gan_of, selected.members)):
+            own = [name for name in selected.members if gan_of(name) == gan]
             self.store.set_tags(self.state.runs[gan], {TAG_SELECTED: ",".join(own)})
 
-    def _end(self, manifest: Mapping[str, Any], parent: str) -> None:
-        for stage, seconds in manifest["stages"].items():
+    def _end(self, manifest: Manifest, parent: str) -> None:
+        for stage, seconds in manifest.stages.items():
             self.store.log_metrics(parent, {f"seconds.{stage.replace(' ', '_')}": seconds})
         self.store.log_file(parent, self.folder.manifest_path)
-        self.store.finish(parent, "failed" if manifest["status"] == "failed" else "finished")
+        self.store.finish(parent, "failed" if manifest.status == "failed" else "finished")
 
-    def _report(self, manifest: Mapping[str, Any], parent: str) -> None:
+    def _report(self, manifest: Manifest, parent: str) -> None:
         log_report(self.store, parent, manifest, self.illustrator.report(self.store, parent))
 
     def _files(self, run_id: str, contents: Mapping[str, bytes], folder: str) -> None:

@@ -1,23 +1,31 @@
-"""How a sweep's results read in a tracking store: parameters, metrics, tables, a description."""
+"""How a sweep's results read in a tracking store: parameters, metrics, tables, pictures, pages."""
 
 from __future__ import annotations
 
 import csv
 import io
+import tempfile
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from ensgan.ensemble import markdown
 from ensgan.search import find_form
-from ensgan.sweep.member_job import MemberResult
-from ensgan.types import DEFAULT_FORM, Front, FrontPoint, gan_of, step_of
+from ensgan.store import RunStore
+from ensgan.sweep.manifest import Manifest
+from ensgan.sweep.records import MemberResult
+from ensgan.types import Front, FrontPoint, PoolScores, UInt8Array, gan_of, step_of
+
+REPORT = "report.html"
+"""Name of the report among a sweep's files."""
+DESCRIPTION = "mlflow.note.content"
+"""Tag that MLflow's pages show as a run's description."""
 
 
-def by_gan(manifest: Mapping[str, Any]) -> dict[str, list[MemberResult]]:
+def by_gan(manifest: Manifest) -> dict[str, list[MemberResult]]:
     """Members by GAN, in step order."""
     groups: dict[str, list[MemberResult]] = {}
-    for value in manifest.get("members", {}).values():
-        result = MemberResult.from_json(value)
+    for result in manifest.members.values():
         groups.setdefault(gan_of(result.name), []).append(result)
     for results in groups.values():
         results.sort(key=lambda result: step_of(result.name))
@@ -25,7 +33,7 @@ def by_gan(manifest: Mapping[str, Any]) -> dict[str, list[MemberResult]]:
 
 
 def health(results: Sequence[MemberResult]) -> list[str]:
-    """One line a member with warnings."""
+    """One line per member with warnings."""
     return [f"{result.name}: {', '.join(result.health)}" for result in results if result.health]
 
 
@@ -40,13 +48,13 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def common(manifest: Mapping[str, Any]) -> dict[str, Any]:
+def common(manifest: Manifest) -> dict[str, Any]:
     """Parameters that every run of a sweep carries: data, seed, code."""
     return {
-        "dataset": manifest["dataset"]["name"],
-        "dataset.key": manifest["dataset"]["key"],
-        "seed": manifest["spec"]["seed"],
-        **code(manifest["versions"]),
+        "dataset": manifest.dataset.name,
+        "dataset.key": manifest.dataset.key,
+        "seed": manifest.settings.seed,
+        **code(manifest.versions),
     }
 
 
@@ -89,9 +97,9 @@ def strategy_metrics(row: Mapping[str, Any]) -> dict[str, float]:
     return values
 
 
-def members_csv(manifest: Mapping[str, Any]) -> bytes:
-    """One row a member: scores, whether it was selected, warnings, the hash of its weights."""
-    chosen = set(manifest.get("selected", {}).get("members", ()))
+def members_csv(manifest: Manifest) -> bytes:
+    """One row per member: scores, whether it was selected, warnings, the hash of its weights."""
+    chosen = set(manifest.chosen)
     fields = ("member", "intra_d", "density", "coverage", "selected", "health", "sha256")
     rows = [
         (
@@ -105,7 +113,7 @@ def members_csv(manifest: Mapping[str, Any]) -> bytes:
 
 
 def downstream_csv(table: Mapping[str, Any]) -> bytes:
-    """One row a strategy; of every metric the mean, then its interval, spread and test."""
+    """One row per strategy; of every metric the mean, then its interval, spread and test."""
     first = ("g_mean", "accuracy", "auc")
     known = dict.fromkeys(name for row in table["strategies"] for name in row["metrics"])
     metrics = sorted(known, key=lambda name: first.index(name) if name in first else len(first))
@@ -123,37 +131,66 @@ def downstream_csv(table: Mapping[str, Any]) -> bytes:
     return _csv(fields, rows)
 
 
-def chosen_point(front: Front, manifest: Mapping[str, Any]) -> FrontPoint | None:
+def chosen_point(front: Front, manifest: Manifest) -> FrontPoint | None:
     """The selected point of a front."""
-    members = tuple(manifest.get("selected", {}).get("members", ()))
-    return next((point for point in front if point.members == members), None)
+    return next((point for point in front if point.members == manifest.chosen), None)
 
 
-def description(manifest: Mapping[str, Any], run_id: str, page: str) -> str:
+def description(manifest: Manifest, run_id: str, page: str) -> str:
     """Markdown for the run's page: what was chosen, where the report is, how to fetch it.
 
     Args:
         page: address of the report on the store's pages; empty when it has none.
     """
-    selected = manifest.get("selected")
-    dataset = markdown(manifest["dataset"]["name"])
-    outside = len(manifest.get("outside", ()))
-    lines = [f"{manifest['planned'] - outside} generators trained on {dataset}."]
-    if outside:
-        lines[0] = f"{lines[0][:-1]}, {outside} from elsewhere."
+    selected, external = manifest.selected, len(manifest.external)
+    trained = f"{manifest.planned - external} generators trained on "
+    lines = [f"{trained}{markdown(manifest.dataset.name)}."]
+    if external:
+        lines[0] = f"{lines[0][:-1]}, {external} from elsewhere."
     if selected is not None:
-        names = ", ".join(markdown(name) for name in selected["members"])
-        form = find_form(manifest["spec"].get("search", {}).get("objectives", DEFAULT_FORM))
-        point = FrontPoint.from_json(selected)
-        values = zip(form.axes, (point.first, point.second), strict=True)
+        names = ", ".join(markdown(name) for name in selected.members)
+        form = find_form(manifest.settings.search.objectives)
+        values = zip(form.axes, selected.first_two, strict=True)
         shown = ", ".join(f"{axis.name} {value:.4f}" for axis, value in values)
-        lines.append(f"**G\\***: {names} ({shown}, rule {markdown(selected['rule'])}).")
+        lines.append(f"**G\\***: {names} ({shown}, rule {markdown(selected.rule)}).")
     if page:
         lines.append(f"[Report]({page}): what was run, front, members, downstream test, privacy.")
-    if "ensemble" in manifest:
+    if manifest.ensemble is not None:
         lines.append(f"Fetch it: `ensgan pull {run_id} -o ensemble/`")
     lines.append("Synthetic images, research only; not for clinical use.")
     return "\n\n".join(lines)
+
+
+class Illustrator(Protocol):
+    """Makes the pictures and pages of a run; file names to contents."""
+
+    def grid(self, title: str, rows: Sequence[tuple[str, UInt8Array]]) -> Mapping[str, bytes]:
+        """Images in labelled rows: a row is a label and uint8 [n,H,W] or [n,H,W,C]."""
+        ...
+
+    def front(self, front: Front, selected: FrontPoint | None) -> Mapping[str, bytes]:
+        """The Pareto front, interactive and static."""
+        ...
+
+    def pool(
+        self, scores: PoolScores, front: Front, selected: FrontPoint | None
+    ) -> Mapping[str, bytes]:
+        """How the members overlap, and which of them the front uses."""
+        ...
+
+    def report(self, store: RunStore, run_id: str) -> bytes:
+        """One page about a recorded sweep."""
+        ...
+
+
+def log_report(store: RunStore, run_id: str, manifest: Manifest, page: bytes) -> None:
+    """Store a sweep's report with its run, and link it from the run's description."""
+    with tempfile.TemporaryDirectory(prefix="ensgan-report-") as folder:
+        path = Path(folder) / REPORT
+        path.write_bytes(page)
+        store.log_file(run_id, path)
+    text = description(manifest, run_id, store.page(run_id, REPORT))
+    store.set_tags(run_id, {DESCRIPTION: text})
 
 
 def _csv(fields: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:

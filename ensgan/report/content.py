@@ -7,16 +7,21 @@ read from the sweep's own folder, and only when asked for.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ensgan.errors import InputError
+from ensgan.errors import DataError, InputError
+from ensgan.files import read_json
+from ensgan.recording.views import chosen_point
 from ensgan.report.pictures import image_grid
 from ensgan.store import RunRecord, RunStore
+from ensgan.sweep.folder import SweepFolder, find_sweep
+from ensgan.sweep.manifest import Manifest
+from ensgan.sweep.records import MemberResult
 from ensgan.types import Front, FrontPoint, Samples, UInt8Array
 
 REAL_SHOWN = 16
@@ -39,7 +44,7 @@ class Content:
     """
 
     record: RunRecord
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     front: Front | None = None
     selected: FrontPoint | None = None
     ensemble: Mapping[str, Any] | None = None
@@ -52,11 +57,11 @@ class Content:
     real: Mapping[str, bytes] = field(default_factory=dict)
 
 
-def collect(store: RunStore, run_id: str, *, show_real: bool = False) -> Content:
+def collect(store: RunStore, run_id: str, *, real_from: Path | None = None) -> Content:
     """Read what a sweep's run and the runs below it hold.
 
     Args:
-        show_real: also show real training images; the sweep's folder must be on this machine.
+        real_from: also show real training images, from the sweep's folder in this storage.
 
     Raises:
         InputError: no such run, it is not a sweep, or its real images are not here.
@@ -73,27 +78,28 @@ def collect(store: RunStore, run_id: str, *, show_real: bool = False) -> Content
     def read(path: str) -> bytes | None:
         return store.read(run_id, path) if path in files else None
 
-    def read_json(path: str) -> Any:
+    def parsed(path: str, look: Callable[[Any], None] = lambda value: None) -> Any:
         content = read(path)
-        return None if content is None else json.loads(content)
+        return None if content is None else _parsed(content, f"{path} of run {run_id}", look)
 
-    manifest = read_json("manifest.json")
-    front_value = read_json("front/front.json")
-    front = None if front_value is None else Front.from_json(front_value, "front.json")
-    chosen = tuple(manifest.get("selected", {}).get("members", ()))
+    source = f"manifest.json of run {run_id}"
+    # Its paths are not followed: what they name may lie on another machine.
+    manifest = Manifest.from_json(parsed("manifest.json"), source, Path())
+    front_value = parsed("front/front.json")
+    front = None if front_value is None else Front.from_json(front_value, f"the front of {run_id}")
     return Content(
         record=record,
         manifest=manifest,
         front=front,
-        selected=next((point for point in front or () if point.members == chosen), None),
-        ensemble=read_json("ensemble/ensemble.json"),
-        table=read_json("downstream/table.json"),
-        privacy=read_json("privacy/memorisation.json"),
+        selected=None if front is None else chosen_point(front, manifest),
+        ensemble=parsed("ensemble/ensemble.json", _ensemble),
+        table=parsed("downstream/table.json", _table),
+        privacy=parsed("privacy/memorisation.json", _privacy),
         overlap_png=read("pool/overlap.png"),
         membership_png=read("pool/membership.png"),
         selected_png=read("grids/selected.png"),
         grids=_grids(store, run_id),
-        real=_real_pictures(manifest) if show_real else {},
+        real={} if real_from is None else _real_pictures(find_sweep(run_id, real_from)),
     )
 
 
@@ -107,10 +113,57 @@ def _grids(store: RunStore, run_id: str) -> dict[str, bytes]:
     return found
 
 
-def _real_pictures(manifest: Mapping[str, Any]) -> dict[str, bytes]:
+def _parsed(content: bytes, source: str, look: Callable[[Any], None]) -> Any:
+    """JSON of a recorded file, after a look at what the page needs of it.
+
+    Raises:
+        DataError: it is damaged or something else.
+    """
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{source} is not readable JSON: {error}") from error
+    try:
+        look(value)
+    except KeyError as error:
+        raise DataError(f"{source} cannot be shown: it lacks {error}") from error
+    except (TypeError, AttributeError, ValueError) as error:
+        raise DataError(f"{source} cannot be shown: {error}") from error
+    return value
+
+
+def _ensemble(value: Any) -> None:
+    """A look at everything of ``ensemble.json`` that the page shows."""
+    for member in value["members"]:
+        _ = member["name"], float(member["weight"])
+    _ = value["extractor"].items(), list(value["licences"])
+
+
+def _table(value: Any) -> None:
+    """A look at everything of a downstream table that the page shows."""
+    for row in value["strategies"]:
+        _ = row["strategy"], len(row["members"]), row["repeats"]
+        for metric in row["metrics"].values():
+            _ = [metric[part] for part in ("mean", "low", "high")]
+    _ = value["test"], value["reference"]
+
+
+def _privacy(value: Any) -> None:
+    """A look at everything of a memorisation measurement that the page shows."""
+    if "problem" in value:
+        return
+    _ = [value[name] for name in ("held_out", "held_out_images", "train_images", "copy_ratio")]
+    for row in (value["ensemble"], *value["members"].values()):
+        _ = row.items()
+    for entries in value["nearest"].values():
+        for entry in entries:
+            _ = [entry[name] for name in ("image", "training_image", "distance", "isolation")]
+
+
+def _real_pictures(folder: SweepFolder) -> dict[str, bytes]:
     """Real training images by class, and the generated images nearest to training ones."""
-    folder = Path(manifest["front"]).parents[1]
-    path = folder / "data" / f"{manifest['dataset']['key'][:16]}-train.npz"
+    manifest = folder.read()
+    path = folder.real_images(manifest.dataset.key)
     if not path.is_file():
         raise InputError(
             f"--show-real needs the sweep's own folder, but {path} is not on this machine: real "
@@ -119,12 +172,12 @@ def _real_pictures(manifest: Mapping[str, Any]) -> dict[str, bytes]:
     train = Samples.load(path)
     rows = [
         (name, train.images[train.labels == label][:REAL_SHOWN])
-        for label, name in enumerate(manifest["dataset"]["classes"])
+        for label, name in enumerate(manifest.dataset.classes)
     ]
     pictures = {"Real training images": image_grid(rows)}
-    if "privacy" in manifest and Path(manifest["privacy"]).is_file():
-        nearest = json.loads(Path(manifest["privacy"]).read_text()).get("nearest", {})
-        pairs = _pairs(nearest, manifest["members"], train.images)
+    if manifest.privacy is not None and manifest.privacy.is_file():
+        nearest = read_json(manifest.privacy).get("nearest", {})
+        pairs = _pairs(nearest, manifest.members, train.images)
         if pairs:
             pictures["Generated images (upper rows) and their nearest training images"] = (
                 image_grid(pairs)
@@ -134,12 +187,12 @@ def _real_pictures(manifest: Mapping[str, Any]) -> dict[str, bytes]:
 
 def _pairs(
     nearest: Mapping[str, Sequence[Mapping[str, Any]]],
-    members: Mapping[str, Any],
+    members: Mapping[str, MemberResult],
     train: UInt8Array,
 ) -> list[tuple[str, UInt8Array]]:
     rows: list[tuple[str, UInt8Array]] = []
     for name, entries in nearest.items():
-        made = Samples.load(Path(members[name]["samples"])).images
+        made = Samples.load(members[name].samples).images
         rows.append((name, np.stack([made[entry["image"]] for entry in entries])))
         rows.append(("training", np.stack([train[entry["training_image"]] for entry in entries])))
     return rows

@@ -13,11 +13,11 @@ import jinja2
 from markupsafe import Markup
 
 from ensgan.ensemble import non_commercial
-from ensgan.recording.views import leaves
+from ensgan.recording.views import by_gan, leaves
 from ensgan.report.content import Content
 from ensgan.report.figures import forest_svg, front_svg, front_title
 from ensgan.text import hide_credentials
-from ensgan.types import Front, FrontPoint, gan_of, step_of
+from ensgan.types import Front, FrontPoint
 
 SHOWN_METRICS = ("accuracy", "g_mean", "auc")
 _PRIVACY_COLUMNS = {
@@ -44,11 +44,11 @@ def render(content: Content) -> str:
         content=content,
         manifest=content.manifest,
         record=content.record,
-        chosen=set(content.manifest.get("selected", {}).get("members", ())),
+        chosen=set(content.manifest.chosen),
         drawing=None if not front else _front_drawing(front, content.selected),
         selected_facts=_selected_facts(content),
-        members=_members(content.manifest),
-        settings=_settings(content.manifest["spec"]),
+        members=by_gan(content.manifest),
+        settings=_settings(content.manifest.spec),
         overlap=_picture(content.overlap_png),
         membership=_picture(content.membership_png),
         selected_grid=_picture(content.selected_png),
@@ -138,16 +138,6 @@ def _picture(content: bytes | None) -> str:
     return "data:image/png;base64," + base64.b64encode(content).decode()
 
 
-def _members(manifest: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
-    """Members by GAN, in step order."""
-    groups: dict[str, list[Mapping[str, Any]]] = {}
-    for member in manifest.get("members", {}).values():
-        groups.setdefault(gan_of(member["name"]), []).append(member)
-    for members in groups.values():
-        members.sort(key=lambda member: step_of(member["name"]))
-    return groups
-
-
 def _settings(spec: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of the spec that say something, by their dotted names."""
     return {
@@ -191,12 +181,14 @@ def _point_label(front: Front, point: FrontPoint, *, chosen: bool) -> str:
 
 def _selected_facts(content: Content) -> dict[str, Any]:
     """The rule and the values of the chosen ensemble, by the names of its objectives."""
-    chosen = content.manifest.get("selected", {})
+    chosen = content.manifest.selected
+    if chosen is None:
+        return {}
     if content.front is not None and content.selected is not None:
-        return {"rule": chosen.get("rule"), **content.front.cells(content.selected)}
+        return {"rule": chosen.rule, **content.front.cells(content.selected)}
     names = {"intra_d": "Intra-d", "inter_d": "Inter-d"}
-    keys = ("rule", "intra_d", "inter_d", "density", "coverage")
-    return {names.get(key, key): chosen.get(key) for key in keys}
+    values = {names.get(key, key): value for key, value in chosen.objectives().items()}
+    return {"rule": chosen.rule, **values}
 
 
 def _forest(table: Mapping[str, Any] | None) -> Markup | None:

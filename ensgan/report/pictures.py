@@ -22,7 +22,7 @@ MARGIN = 4
 
 
 class Pictures:
-    """Implements :class:`ensgan.recording.illustrator.Illustrator`.
+    """Implements :class:`ensgan.recording.views.Illustrator`.
 
     The plotting libraries are loaded only where something is drawn.
     """

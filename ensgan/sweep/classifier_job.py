@@ -12,6 +12,7 @@ import numpy as np
 
 from ensgan import downstream
 from ensgan.config import EvaluateSpec
+from ensgan.errors import DataError
 from ensgan.files import content_key, read_json, write_json
 from ensgan.search import select
 from ensgan.sweep.executor import Executor
@@ -44,9 +45,28 @@ class DatasetFiles:
         return cls(dataset.name, dataset.class_names, dataset.key, paths)
 
     def load(self) -> Dataset:
-        """Read the data set back."""
+        """Read the data set back.
+
+        Raises:
+            DataError: a file is missing or damaged, or its images are not those of then.
+        """
+        dataset = self.read()
+        self.check(dataset)
+        return dataset
+
+    def read(self) -> Dataset:
+        """Read the files, whatever they hold now."""
         splits = {name: Samples.load(path) for name, path in self.splits.items()}
         return Dataset(self.name, splits["train"], splits["val"], splits["test"], self.class_names)
+
+    def check(self, dataset: Dataset) -> None:
+        """Refuse images that are not those the files were written with; errors as :meth:`load`."""
+        if dataset.key != self.key:
+            folder = self.splits["train"].parent
+            raise DataError(
+                f"the images of {self.name} in {folder} are not those the sweep began with: delete "
+                "that folder and run `ensgan sweep` again, which writes it anew"
+            )
 
 
 @dataclass(frozen=True)
@@ -73,13 +93,13 @@ class EvaluateJob:
     folder: Path
 
     @property
-    def path(self) -> Path:
-        """Result file, named by everything the result depends on.
+    def key(self) -> str:
+        """Content key of everything the result depends on.
 
         The strategy's name is no part of it: two strategies with the same members share results.
         """
         members = {name: self.bank.paths[name].name for name in self.strategy.members}
-        key = content_key(
+        return content_key(
             REVISION,
             {**self.strategy.to_json(), "name": ""},
             members,
@@ -88,7 +108,11 @@ class EvaluateJob:
             self.settings,
             self.seed,
         )
-        return self.folder / f"{self.strategy.kind}-{self.repeat}-{key}.json"
+
+    @property
+    def path(self) -> Path:
+        """Result file, named by the key."""
+        return self.folder / f"{self.strategy.kind}-{self.repeat}-{self.key}.json"
 
 
 def evaluate(job: EvaluateJob) -> dict[str, Any]:
@@ -97,10 +121,9 @@ def evaluate(job: EvaluateJob) -> dict[str, Any]:
     Returns:
         ``{"result": RepeatResult as JSON, "work": [[start, end]], "cached": bool}``.
     """
-    if job.path.exists():
-        value: dict[str, Any] = read_json(job.path)
-        value["result"]["strategy"] = job.strategy.to_json()
-        return {**value, "cached": True}
+    known = known_result(job)
+    if known is not None:
+        return known
     begin = time.time()
     result = downstream.run_repeat(
         job.strategy,
@@ -110,9 +133,28 @@ def evaluate(job: EvaluateJob) -> dict[str, Any]:
         settings=job.settings,
         seed=job.seed,
     )
-    value = {"result": result.to_json(), "work": [[begin, time.time()]]}
+    value = {"key": job.key, "result": result.to_json(), "work": [[begin, time.time()]]}
     write_json(job.path, value)
     return {**value, "cached": False}
+
+
+def known_result(job: EvaluateJob) -> dict[str, Any] | None:
+    """The result of an earlier :func:`evaluate`; None where there is none or another's.
+
+    A damaged file or one that lies under another's name is as good as none: it is made again.
+    """
+    try:
+        value = dict(read_json(job.path))
+        result = downstream.RepeatResult.from_json(value["result"])
+        work = [(float(begin), float(end)) for begin, end in value["work"]]
+    except (DataError, KeyError, TypeError, ValueError, AttributeError):
+        return None
+    same = replace(result.strategy, name="") == replace(job.strategy, name="")
+    # Early versions wrote no key.
+    if not same or result.repeat != job.repeat or value.get("key", job.key) != job.key:
+        return None
+    shown = {**value["result"], "strategy": job.strategy.to_json()}
+    return {"result": shown, "work": work, "cached": True}
 
 
 def classifier_settings(spec: EvaluateSpec) -> downstream.ClassifierSettings:
@@ -138,7 +180,7 @@ def evaluation_jobs(
     seed: int,
     folder: Path,
 ) -> list[EvaluateJob]:
-    """One job a repeat and strategy.
+    """One job per repeat and strategy.
 
     Repeats are the outer loop, so that an evaluation that is stopped half-way has compared all
     strategies, and what is slow to train is not left to the end.
@@ -163,27 +205,40 @@ def evaluation_jobs(
 
 
 def run_jobs(
-    jobs: Sequence[EvaluateJob], executor: Executor, on_done: Callable[[dict[str, Any]], None]
+    jobs: Sequence[EvaluateJob],
+    executor: Callable[[], Executor],
+    on_done: Callable[[dict[str, Any]], None],
 ) -> list[downstream.RepeatResult]:
     """Run the jobs wherever the executor runs things; those with equal content only once.
 
     Args:
-        on_done: told of every job that was run, with what :func:`evaluate` gave.
+        executor: asked for only where a result is not yet on disk.
+        on_done: called for every job, with what :func:`evaluate` gives.
 
     Returns:
-        One result a job, in their order.
+        One result per job, in their order.
     """
     different = {job.path: job for job in jobs}
-    values = executor.map(evaluate, list(different.values()), on_done=on_done)
+    values = {}
+    for path, job in different.items():
+        known = known_result(job)
+        if known is not None:
+            values[path] = known
+            on_done(known)
+    missing = {path: job for path, job in different.items() if path not in values}
+    if missing:
+        made = executor().map(evaluate, list(missing.values()), on_done=on_done)
+        values.update(zip(missing, made, strict=True))
     by_path = {
-        path: downstream.RepeatResult.from_json(value["result"])
-        for path, value in zip(different, values, strict=True)
+        path: downstream.RepeatResult.from_json(value["result"]) for path, value in values.items()
     }
     return [replace(by_path[job.path], strategy=job.strategy) for job in jobs]
 
 
 def compare_strategies(
-    jobs: Sequence[EvaluateJob], executor: Executor, on_done: Callable[[dict[str, Any]], None]
+    jobs: Sequence[EvaluateJob],
+    executor: Callable[[], Executor],
+    on_done: Callable[[dict[str, Any]], None],
 ) -> downstream.DownstreamTable:
     """Run the jobs and compare their strategies with G*.
 
@@ -210,7 +265,7 @@ def choose_downstream(
     settings: downstream.ClassifierSettings,
     seed: int,
     folder: Path,
-    executor: Executor,
+    executor: Callable[[], Executor],
     on_done: Callable[[dict[str, Any]], None],
 ) -> Selection:
     """Train classifiers on front points and take the point with the best validation score.

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from ensgan.sweep.records import Interval
+
 
 @dataclass(frozen=True)
 class Event:
@@ -27,8 +29,6 @@ class Event:
 
 
 OnEvent: TypeAlias = Callable[[Event], None]
-Interval: TypeAlias = tuple[float, float]
-"""Start and end of work, seconds since the epoch."""
 
 
 def ignore(event: Event) -> None:

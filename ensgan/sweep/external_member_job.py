@@ -12,22 +12,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ensgan import ensemble
-from ensgan.config import OutsideSpec, SampleSpec
+from ensgan.config import ExternalSpec, SampleSpec
 from ensgan.data.pool import fitted, read_generator
 from ensgan.ensemble.external import describe, draw_bank, open_sampler
 from ensgan.errors import InputError
-from ensgan.files import content_key, read_json, sha256_file, write_json
+from ensgan.files import content_key, sha256_file
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import Inputs, Resolved
-from ensgan.sweep.member_job import MemberResult, MemberScorer, sample_labels
+from ensgan.sweep.member_job import BLANK, MemberScorer, known_member, sample_labels
+from ensgan.sweep.records import MemberResult
 from ensgan.types import Samples
 
 REVISION = 1
 
 
-@dataclass(frozen=True)
-class OutsideJob:
+@dataclass(frozen=True, kw_only=True)
+class ExternalJob:
     """All that a task needs; paths are on storage that every node sees.
 
     Attributes:
@@ -40,7 +43,7 @@ class OutsideJob:
             :class:`~ensgan.sweep.member_job.MemberJob`.
     """
 
-    member: OutsideSpec
+    member: ExternalSpec
     class_names: tuple[str, ...]
     training_set: Path
     results: Path
@@ -52,42 +55,48 @@ class OutsideJob:
     backend: str
 
 
-def outside_jobs(resolved: Resolved, inputs: Inputs, folder: SweepFolder) -> list[OutsideJob]:
-    """One job a member of the spec, in its order."""
+def external_jobs(resolved: Resolved, inputs: Inputs, folder: SweepFolder) -> list[ExternalJob]:
+    """One job per external member of the spec, in its order."""
     spec = resolved.spec
     return [
-        OutsideJob(
-            member,
-            resolved.dataset.class_names,
-            inputs.dataset.splits["train"],
-            folder.path,
-            spec.sample,
-            inputs.extractor,
-            inputs.extractor_key,
-            inputs.reference,
-            spec.score.k,
-            spec.score.backend,
+        ExternalJob(
+            member=member,
+            class_names=resolved.dataset.class_names,
+            training_set=inputs.dataset.splits["train"],
+            results=folder.path,
+            sample=spec.sample,
+            extractor=inputs.extractor,
+            extractor_key=inputs.extractor_key,
+            reference=inputs.reference,
+            k=spec.score.k,
+            backend=spec.score.backend,
         )
         for member in spec.members
     ]
 
 
-def bring(job: OutsideJob) -> MemberResult:
+def known_external_member(job: ExternalJob) -> MemberResult | None:
+    """The member as an earlier session made it of the same images; None where there is none."""
+    _, key = _named_samples(job)
+    return known_member(*_place(job, key))
+
+
+def make_external_member(job: ExternalJob) -> MemberResult:
     """Keep, embed and score the images of one generator, or find that done.
 
     Raises:
         InputError: images or a generator that cannot be used; names the member.
     """
     begin = time.time()
-    try:
-        samples, key = _samples(job)
-    except InputError as error:
-        raise InputError(f"member '{job.member.name}': {error}") from error
-    key = content_key(REVISION, key, job.extractor_key, job.k)
-    record = job.results / "members" / f"{job.member.name}-{key}.json"
-    if record.exists():
-        return MemberResult.from_json(read_json(record))
+    samples, key = _named_samples(job)
+    record, *_ = place = _place(job, key)
+    known = known_member(*place)
+    if known is not None:
+        return known
     samples = samples if samples is not None else _drawn(job)
+    if np.ptp(samples.images) == 0:
+        problem = BLANK.format(samples.images.flat[0])
+        raise InputError(f"member '{job.member.name}' cannot join the pool: {problem}")
     name = f"{job.member.name}-{key}"
     bank = ensemble.write_bank(job.results / "banks" / f"{name}.safetensors", samples)
     scorer = MemberScorer(job.extractor, job.reference, job.k, job.backend, "cpu")
@@ -102,11 +111,26 @@ def bring(job: OutsideJob) -> MemberResult:
         work=((begin, time.time()),),
         **scored.values(),
     )
-    write_json(record, result.to_json())
+    result.save(record, job.results)
     return result
 
 
-def _samples(job: OutsideJob) -> tuple[Samples | None, str]:
+def _place(job: ExternalJob, key: str) -> tuple[Path, Path, str, str]:
+    """Where the member's record is; the sweep's folder; the member's name and key."""
+    name = job.member.name
+    return job.results / "members" / f"{name}-{key}.json", job.results, name, key
+
+
+def _named_samples(job: ExternalJob) -> tuple[Samples | None, str]:
+    """:func:`_samples`, and the key of the whole member; errors name it."""
+    try:
+        samples, key = _samples(job)
+    except InputError as error:
+        raise InputError(f"member '{job.member.name}': {error}") from error
+    return samples, content_key(REVISION, key, job.extractor_key, job.k)
+
+
+def _samples(job: ExternalJob) -> tuple[Samples | None, str]:
     """Given images and their key; or, for a generator, only the key of what it will make."""
     member = job.member
     if member.images is None:
@@ -123,7 +147,7 @@ def _samples(job: OutsideJob) -> tuple[Samples | None, str]:
     return samples, samples.key
 
 
-def _drawn(job: OutsideJob) -> Samples:
+def _drawn(job: ExternalJob) -> Samples:
     """What the generator makes: as many images as the zoo's, in the same class proportions."""
     member = job.member
     real = Samples.load(job.training_set)
@@ -143,7 +167,7 @@ def _drawn(job: OutsideJob) -> Samples:
     return Samples(fitted(images, real.shape), labels)
 
 
-def _health(job: OutsideJob, samples: Samples) -> tuple[str, ...]:
+def _health(job: ExternalJob, samples: Samples) -> tuple[str, ...]:
     """Density and coverage depend on the number of images."""
     wanted = job.sample.count or len(Samples.load(job.training_set))
     if len(samples) == wanted:
@@ -151,7 +175,7 @@ def _health(job: OutsideJob, samples: Samples) -> tuple[str, ...]:
     return (f"scored with {len(samples)} images, the others with {wanted}",)
 
 
-def card_facts(members: Sequence[OutsideSpec], chosen: Sequence[str]) -> dict[str, Any]:
+def card_facts(members: Sequence[ExternalSpec], chosen: Sequence[str]) -> dict[str, Any]:
     """What the card says of chosen members from elsewhere: their notes by name."""
     found: dict[str, Any] = {}
     for member in members:

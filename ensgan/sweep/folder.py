@@ -1,4 +1,4 @@
-"""The folder of one sweep: its files, its lock, and its manifest (the truth of the sweep)."""
+"""The folder of one sweep: its files and its lock; and how a sweep's folder is found."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from ensgan.errors import InputError, StoreError
-from ensgan.files import read_json, write_json
+from ensgan.errors import DataError, InputError, StoreError, unknown_name
+from ensgan.sweep.manifest import Manifest
+from ensgan.sweep.records import RecordFile
 
-SCHEMA = 1
 LOCK_ATTEMPTS = 6
 
 
 class SweepFolder:
-    """Paths inside ``<storage>/sweeps/<name>`` and the manifest, replaced atomically.
+    """Paths inside ``<storage>/sweeps/<name>``.
 
     Files are named by the content key of what made them, so that a result is found again exactly
     when its stage, inputs and settings are the same.
@@ -30,8 +29,13 @@ class SweepFolder:
 
     @property
     def manifest_path(self) -> Path:
-        """The manifest: spec, stage keys and seconds, members, results, run IDs."""
+        """What the sweep is and has made."""
         return self.path / "manifest.json"
+
+    @property
+    def record_path(self) -> Path:
+        """What the tracking store holds of it."""
+        return self.path / "recorded.json"
 
     def training(self, gan: str, key: str) -> Path:
         """Snapshots and resume checkpoint of one GAN."""
@@ -45,24 +49,33 @@ class SweepFolder:
         """The real images of a split as :class:`~ensgan.types.Samples`, never recorded anywhere."""
         return self.path / "data" / f"{dataset_key[:16]}-{split}.npz"
 
-    def read(self) -> dict[str, Any]:
-        """The manifest, or an empty one where the sweep has not begun.
+    @property
+    def has_begun(self) -> bool:
+        """There is a manifest."""
+        return self.manifest_path.exists()
+
+    def read(self) -> Manifest:
+        """The manifest.
 
         Raises:
-            InputError: the folder holds something else or a newer schema.
+            DataError: there is none, or it is damaged, foreign or of a newer version.
         """
-        if not self.manifest_path.exists():
-            return {"schema": SCHEMA}
-        manifest = read_json(self.manifest_path)
-        if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
-            raise InputError(
-                f"{self.manifest_path} is no manifest of schema {SCHEMA}; use another --storage"
-            )
-        return manifest
+        return Manifest.load(self.manifest_path)
 
-    def write(self, manifest: dict[str, Any]) -> None:
-        """Replace the manifest."""
-        write_json(self.manifest_path, manifest)
+    def recorded(self) -> RecordFile:
+        """What is recorded of the sweep, and under which run IDs.
+
+        Raises:
+            DataError: the file that says it is damaged or foreign.
+        """
+        return RecordFile.load(self.record_path)
+
+    def run_id(self) -> str | None:
+        """ID of the sweep's latest run; None where it has none, or where nobody can tell."""
+        try:
+            return self.recorded().runs.get(self.read().settings.name) or None
+        except DataError:
+            return None
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -130,3 +143,41 @@ def _take(lock: int) -> None:
             time.sleep(0.05)
         else:
             return
+
+
+def sweep_folder(storage: Path, name: str) -> SweepFolder:
+    """Where the sweep of this name lives."""
+    return SweepFolder(storage / "sweeps" / name)
+
+
+def find_sweep(source: str, storage: Path) -> SweepFolder:
+    """The folder of a sweep, by its name, its folder, or the ID of any run recorded for it.
+
+    Raises:
+        InputError: there is none.
+    """
+    if (Path(source) / "manifest.json").is_file():
+        return SweepFolder(Path(source))
+    if (Path(source) / "ensemble.json").is_file():
+        raise InputError(
+            f"{source} is an ensemble and brings no real data: say on which to evaluate it, e.g. "
+            "--dataset pneumoniamnist"
+        )
+    folders = [
+        SweepFolder(path.parent) for path in sorted((storage / "sweeps").glob("*/manifest.json"))
+    ]
+    for folder in folders:
+        if folder.path.name == source:
+            return folder
+    for folder in folders:
+        try:
+            if source in folder.recorded().run_ids:
+                return folder
+        except DataError:  # another sweep's damage is no answer here
+            continue
+    if not folders:
+        raise InputError(
+            f"{storage} holds no sweeps: name their folder with --storage, or run `ensgan sweep`"
+        )
+    names = [folder.path.name for folder in folders]
+    raise InputError(f"{storage}: {unknown_name('sweep or run', source, names)}")

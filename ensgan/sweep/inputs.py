@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ensgan import data, downstream, embedding, train, zoo
-from ensgan.config import GanOverrides, OutsideSpec, SweepSpec, TrainSpec
+from ensgan.config import ExternalSpec, GanOverrides, SweepSpec, TrainSpec
 from ensgan.ensemble.external import describe
 from ensgan.errors import ConfigError, DataError, InputError
 from ensgan.files import atomic_path, content_key
@@ -89,7 +89,7 @@ def resolve(spec: SweepSpec, data_dir: Path | None = None) -> Resolved:
         ]
         gans.append(row)
         settings.append(setting)
-    problems += [problem for member in spec.members if (problem := _outside_problem(member))]
+    problems += [problem for member in spec.members if (problem := _external_problem(member))]
     if sum(setting.snapshots for setting in settings) + len(spec.members) < 2 and not problems:
         problems.append("train: an ensemble needs at least 2 members: add GANs or snapshots")
     problems += _evaluation_problems(spec, dataset, gans, settings)
@@ -98,7 +98,7 @@ def resolve(spec: SweepSpec, data_dir: Path | None = None) -> Resolved:
     return Resolved(spec, dataset, tuple(gans), tuple(settings))
 
 
-def _outside_problem(member: OutsideSpec) -> str:
+def _external_problem(member: ExternalSpec) -> str:
     """What of a member from elsewhere can be seen without reading it, "" if nothing is wrong."""
     try:
         if member.images is None:
@@ -162,6 +162,7 @@ def _row(spec: SweepSpec, name: str) -> tuple[zoo.GANSpec, train.TrainSettings]:
         weights=chosen.weights,
         fake_labels=chosen.fake_labels,
         precision=chosen.precision,
+        ema=chosen.ema,
         compile=chosen.compile,
         seed=derive_seed(spec.seed, "train", name),
     )

@@ -7,7 +7,7 @@ file named by the content key of what made it: doing a job again finds them and 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,17 @@ from typing import Any
 import numpy as np
 
 from ensgan import embedding, metrics, train, zoo
-from ensgan.files import atomic_path, content_key, read_json, write_json
-from ensgan.sweep.events import Interval
+from ensgan.errors import DataError, TrainingError
+from ensgan.files import atomic_path, content_key, sha256_file
+from ensgan.sweep.records import Interval
+from ensgan.sweep.records import MemberResult as MemberResult
 from ensgan.types import Int64Array, MemberId, Samples
 
 REVISION = 1
 """Raise it when a change of this module changes its results."""
+NON_FINITE = "non-finite weights"
+"""How the health of such a snapshot begins (:func:`ensgan.train.health.examine`)."""
+BLANK = "every pixel of all its images is {}"
 
 
 @dataclass(frozen=True)
@@ -90,60 +95,34 @@ class MemberJob:
         """Names of the members this job makes."""
         return tuple(f"{self.name}@{step}" for step in self.steps)
 
+    def key(self, sha256: str) -> str:
+        """What the member with these weights is made from, images, features and scores."""
+        return content_key(
+            REVISION,
+            zoo.SAMPLING_REVISION,
+            sha256,
+            self.count,
+            self.labels,
+            self.sample_seed,
+            self.extractor_key,
+            self.k,
+        )
+
+    def finished(self, known: Mapping[str, MemberResult]) -> tuple[MemberResult, ...] | None:
+        """The members among known ones, if all are there and made as this job makes them."""
+        members = tuple(known[name] for name in self.names if name in known)
+        if len(members) < len(self.names):
+            return None
+        for member in members:
+            is_here = member.weights.parent == self.folder
+            is_sound = is_here and belongs(member, member.name, self.key(member.sha256))
+            if not is_sound or unusable(member.health):
+                return None
+        return members
+
     def made(self) -> int:
         """Snapshots that an earlier session has finished."""
         return sum(train.is_finished(self.folder, MemberId(self.name, step)) for step in self.steps)
-
-
-@dataclass(frozen=True)
-class MemberResult:
-    """One finished member.
-
-    Attributes:
-        name: ``GAN@STEP``.
-        weights: snapshot file (safetensors), ``sha256`` of it.
-        samples, features: files of its images and their embeddings.
-        density, coverage, intra_d: against the real training split.
-        metrics, health: of the snapshot (losses; warnings).
-        seconds: by stage.
-        work: when the work was done.
-    """
-
-    name: str
-    weights: Path
-    sha256: str
-    samples: Path
-    features: Path
-    density: float
-    coverage: float
-    intra_d: float
-    metrics: dict[str, float]
-    health: tuple[str, ...]
-    seconds: dict[str, float]
-    work: tuple[Interval, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-able form, as trials report it."""
-        return {
-            **{name: getattr(self, name) for name in self.__dataclass_fields__},
-            "weights": str(self.weights),
-            "samples": str(self.samples),
-            "features": str(self.features),
-        }
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> MemberResult:
-        """Read :meth:`to_json`."""
-        return cls(
-            **{
-                **value,
-                "weights": Path(value["weights"]),
-                "samples": Path(value["samples"]),
-                "features": Path(value["features"]),
-                "health": tuple(value["health"]),
-                "work": tuple((float(a), float(b)) for a, b in value["work"]),
-            }
-        )
 
 
 def sample_labels(
@@ -201,23 +180,19 @@ class _Finisher:
     def __call__(self, snapshot: train.Snapshot, trained: Interval) -> MemberResult:
         job = self.job
         name = str(snapshot.member)
-        key = content_key(
-            REVISION,
-            zoo.SAMPLING_REVISION,
-            snapshot.sha256,
-            job.count,
-            job.labels,
-            job.sample_seed,
-            job.extractor_key,
-            job.k,
-        )
+        if unusable(snapshot.health):
+            raise TrainingError(f"{name} cannot join the pool: {snapshot.health[0]}")
+        key = job.key(snapshot.sha256)
         record = job.results / "members" / f"{name}-{key}.json"
-        if record.exists():
-            return MemberResult.from_json(read_json(record))
+        known = known_member(record, job.results, name, key)
+        if known is not None:
+            return known
         begin = time.time()
         generator = zoo.load_generator(snapshot.path, self.row, self.shape, job.classes)
         generator = generator.to(job.settings.device)
         images = zoo.sample(generator, self.labels, seed=job.sample_seed)
+        if np.ptp(images) == 0:
+            raise TrainingError(f"{name} cannot join the pool: {BLANK.format(images.flat[0])}")
         scored = self.scorer(Samples(images, self.labels), job.results, f"{name}-{key}", begin)
         result = MemberResult(
             name=name,
@@ -229,11 +204,33 @@ class _Finisher:
             work=(trained, (begin, time.time())),
             **scored.values(),
         )
-        write_json(record, result.to_json())
+        result.save(record, job.results)
         return result
 
 
-@dataclass(frozen=True)
+def unusable(health: Sequence[str]) -> bool:
+    """Whether a snapshot's health keeps it out of every pool: its weights are not numbers."""
+    return any(sign.startswith(NON_FINITE) for sign in health)
+
+
+def belongs(member: MemberResult, name: str, key: str) -> bool:
+    """Whether a member is the one of this name and key, and its files are there."""
+    stem = f"{name}-{key}"
+    return (member.name, member.samples.stem, member.features.stem) == (name, stem, stem) and (
+        member.is_there
+    )
+
+
+def known_member(record: Path, folder: Path, name: str, key: str) -> MemberResult | None:
+    """A member made before; None where it was not, or is damaged: then it is made again."""
+    try:
+        member = MemberResult.load(record, folder)
+    except DataError:
+        return None
+    return member if belongs(member, name, key) else None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scored:
     """The files and scores of a member's images, and the seconds of ``sample, embed, score``."""
 
@@ -250,6 +247,10 @@ class Scored:
             "density": float(self.score.density),
             "coverage": float(self.score.coverage),
             "intra_d": float(self.score.d),
+            "contents": {
+                "samples": sha256_file(self.samples),
+                "features": sha256_file(self.features),
+            },
         }
 
 
@@ -281,10 +282,10 @@ class MemberScorer:
         embedded = time.time()
         score = metrics.score_member(self._reference(), features)
         return Scored(
-            samples_path,
-            features_path,
-            score,
-            {
+            samples=samples_path,
+            features=features_path,
+            score=score,
+            seconds={
                 "sample": sampled - begin,
                 "embed": embedded - sampled,
                 "score": time.time() - embedded,

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from ensgan import embedding, metrics
-from ensgan.errors import InputError
+from ensgan.errors import DataError, InputError
 from ensgan.files import atomic_path, content_key, read_json, write_json
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import Inputs, Resolved
-from ensgan.sweep.member_job import MemberResult
+from ensgan.sweep.records import MemberResult
 
 REVISION = 1
 HELD_OUT = "val"
@@ -45,8 +45,9 @@ def measure(
         [path.name for path in features.values()],
     )
     path = folder.file("privacy", f"memorisation-{key}.json")
-    if not path.exists():
+    if not _is_known(path, key, chosen):
         head = {
+            "key": key,
             "held_out": HELD_OUT,
             "held_out_images": len(resolved.dataset.val),
             "train_images": len(resolved.dataset.train),
@@ -60,6 +61,19 @@ def measure(
             value = {"problem": str(error)}
         write_json(path, {**head, **value})
     return path
+
+
+def _is_known(path: Path, key: str, chosen: Sequence[str]) -> bool:
+    """Whether the file holds what was measured of these members."""
+    try:
+        value = dict(read_json(path))
+    except (DataError, TypeError, ValueError):
+        return False
+    measured = value.get("members", dict.fromkeys(chosen))  # none where it could not be measured
+    # Early versions wrote no key.
+    return (
+        value.get("key", key) == key and isinstance(measured, dict) and set(measured) == {*chosen}
+    )
 
 
 def summary(path: Path) -> dict[str, Any]:

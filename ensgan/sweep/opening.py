@@ -1,73 +1,168 @@
-"""The manifest of a sweep that begins or goes on, and what may have changed in between."""
+"""A sweep that begins or goes on: what may have changed in between, and who writes its manifest."""
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from ensgan.config import parse_spec
 from ensgan.errors import ConfigError
 from ensgan.sweep.environment import environment
-from ensgan.sweep.folder import SweepFolder
-from ensgan.sweep.inputs import Resolved
+from ensgan.sweep.manifest import DatasetRecord, Losses, Manifest
+from ensgan.sweep.records import MemberResult
+from ensgan.types import gan_of
+
+if TYPE_CHECKING:
+    from ensgan.sweep.folder import SweepFolder
+    from ensgan.sweep.inputs import Resolved
 
 EARLY_SECTIONS = ("seed", "dataset", "train")
 """Sections of a spec whose change would leave trained members behind."""
+PLACES = ("data_dir", "plugins", "images", "generator", "weights")
+"""Settings that name files: where these lie changes nothing, their content has keys of its own."""
 
 
-def opened_manifest(folder: SweepFolder, resolved: Resolved) -> dict[str, Any]:
+class OpenManifest:
+    """The manifest of a sweep in progress, and the one thing that writes it.
+
+    A sweep that is finished stays as it is recorded until something is done for it again.
+
+    Attributes:
+        value: the manifest now.
+        has_begun: something was done or is about to be, in this session.
+    """
+
+    def __init__(self, folder: SweepFolder, value: Manifest, on_write: Callable[[], None]) -> None:
+        self.folder, self.value, self._on_write = folder, value, on_write
+        self._seconds_before = dict(value.stages)
+        self.has_begun = False
+        if value.status != "finished":
+            self.begin()
+
+    def begin(self) -> None:
+        """Something is about to be done: the sweep runs, on this machine's versions."""
+        if not self.has_begun:
+            self.has_begun = True
+            self._write(status="running", finished=None, failed={}, versions=environment())
+
+    def save(self, **values: Any) -> None:
+        """Put results in; what is there already changes nothing."""
+        if any(getattr(self.value, name) != value for name, value in values.items()):
+            self.begin()
+            self._write(**values)
+
+    def add_member(self, result: MemberResult) -> None:
+        """A member is finished."""
+        if self.value.members.get(result.name) != result:
+            self.save(members={**self.value.members, result.name: result})
+
+    def add_loss(self, gan: str, kind: str) -> None:
+        """A trial of the GAN is started again; ``kind`` is ``node`` or ``process``."""
+        before = self.value.losses.get(gan, Losses())
+        counted = before.model_copy(update={kind: getattr(before, kind) + 1})
+        self.save(losses={**self.value.losses, gan: counted})
+
+    def add_failures(self, reasons: Mapping[str, str]) -> None:
+        """GANs that cannot be trained further, each with the reason."""
+        self.save(failed={**self.value.failed, **reasons})
+
+    def seconds(self, session: Mapping[str, float]) -> dict[str, float]:
+        """Seconds by stage of this session added to those of all earlier ones."""
+        before = self._seconds_before
+        names = [name for name in dict.fromkeys([*before, *session]) if name not in _LAST]
+        return {
+            name: round(before.get(name, 0.0) + session.get(name, 0.0), 3)
+            for name in (*names, *_LAST)
+        }
+
+    def finish(self, session: Mapping[str, float]) -> None:
+        """All stages are through; nothing is written if nothing was done."""
+        if self.has_begun:
+            self._write(
+                stages=self.seconds(session),
+                status="failed" if self.value.failed else "finished",
+                finished=time.time(),
+            )
+
+    def _write(self, **values: Any) -> None:
+        self.value = self.value.model_copy(update=values)
+        self.value.save(self.folder.manifest_path)
+        self._on_write()
+
+
+_LAST = ("orchestration", "total")
+
+
+def open_manifest(
+    folder: SweepFolder, resolved: Resolved, on_write: Callable[[], None]
+) -> OpenManifest:
     """The manifest of a new or resumed sweep.
 
     Raises:
         ConfigError: the folder's sweep trained on another spec.
+        DataError: the folder's manifest cannot be used.
     """
-    spec = resolved.spec.model_dump(mode="json")
-    manifest = folder.read()
-    before = manifest.get("spec")
-    before = None if before is None else completed(before)
-    if before is not None and before != spec:
-        changes = differences(before, spec)
-        early = [line for line in changes if line.split(".")[0].split(":")[0] in EARLY_SECTIONS]
-        if early:
-            raise ConfigError(
-                f"{folder.path} holds sweep '{spec['name']}' with another spec",
-                [*early, "give this one another name (--set name=...) or start over with --fresh"],
-            )
-        # A later stage changed: a new run, on the members already trained.
-        manifest = {"schema": manifest["schema"], "members": manifest.get("members", {})}
-    manifest.update(
-        spec=spec,
-        status="running",
-        members=manifest.get("members", {}),
-        failed={},
-        losses=manifest.get("losses", {}),
-        gans=[row.name for row in resolved.gans],
-        outside=[member.name for member in resolved.spec.members],
+    new = _new_manifest(resolved)
+    if not folder.has_begun:
+        return OpenManifest(folder, new, on_write)
+    before = folder.read()
+    changes = differences(_placeless(completed(before)), _placeless(new.spec))
+    if before.dataset.key != new.dataset.key:
+        changes.append(f"dataset: content {before.dataset.key[:12]} → {new.dataset.key[:12]}")
+    early = [line for line in changes if line.split(".")[0].split(":")[0] in EARLY_SECTIONS]
+    if early:
+        raise ConfigError(
+            f"{folder.path} holds sweep '{folder.path.name}' with another spec",
+            [*early, "give this one another name (--set name=...) or start over with --fresh"],
+        )
+    if not changes:  # the spec stays as it was written: recorded runs are known by it
+        return OpenManifest(folder, before, on_write)
+    # A later stage changed: a new run, on the members already trained.
+    members = {
+        name: member
+        for name, member in before.members.items()
+        if gan_of(name) in (*new.gans, *new.external)
+    }
+    return OpenManifest(folder, new.model_copy(update={"members": members}), on_write)
+
+
+def _new_manifest(resolved: Resolved) -> Manifest:
+    dataset = resolved.dataset
+    return Manifest(
+        spec=resolved.spec.model_dump(mode="json"),
+        started=time.time(),
+        planned=sum(settings.snapshots for settings in resolved.settings)
+        + len(resolved.spec.members),
+        gans=tuple(row.name for row in resolved.gans),
+        external=tuple(member.name for member in resolved.spec.members),
+        members={},
         steps={
             row.name: settings.steps
             for row, settings in zip(resolved.gans, resolved.settings, strict=True)
         },
-        planned=sum(settings.snapshots for settings in resolved.settings)
-        + len(resolved.spec.members),
-        started=manifest.get("started", time.time()),
-        dataset={
-            "name": resolved.dataset.name,
-            "key": resolved.dataset.key,
-            "source": resolved.dataset.source,
-            "classes": list(resolved.dataset.class_names),
-            "images": {name: len(split) for name, split in resolved.dataset.splits().items()},
-        },
-        versions=environment(),
+        dataset=DatasetRecord(
+            name=dataset.name,
+            key=dataset.key,
+            source=dataset.source,
+            classes=dataset.class_names,
+            images={name: len(split) for name, split in dataset.splits().items()},
+        ),
     )
-    return manifest
 
 
-def completed(spec: dict[str, Any]) -> dict[str, Any]:
-    """A recorded spec with today's defaults for settings that an earlier version did not have."""
-    try:
-        return parse_spec(spec).model_dump(mode="json")
-    except ConfigError:  # a setting that is no more: the differences will show it
-        return spec
+def completed(manifest: Manifest) -> dict[str, Any]:
+    """The recorded spec with today's defaults for settings that came later."""
+    return manifest.settings.model_dump(mode="json")
+
+
+def _placeless(tree: Any, key: str = "") -> Any:
+    """A spec whose files are named without their folders."""
+    if isinstance(tree, dict):
+        return {name: _placeless(value, name) for name, value in tree.items()}
+    if isinstance(tree, list):
+        return [_placeless(value, key) for value in tree]
+    return Path(tree).name if key in PLACES and isinstance(tree, str) else tree
 
 
 def differences(before: Any, after: Any, path: str = "") -> list[str]:

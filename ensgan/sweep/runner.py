@@ -1,36 +1,45 @@
-"""Runs the stages of a sweep in order, keeps the manifest, and hands results to the recorder."""
+"""Runs the stages of a sweep in order and hands results to the recorder."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from ensgan.config import SweepSpec
-from ensgan.downstream import DownstreamTable
+from ensgan.downstream import DownstreamTable, Strategy
 from ensgan.search import select
 from ensgan.sweep import memorisation_stage, stages
 from ensgan.sweep.classifier_job import RULE
 from ensgan.sweep.events import Event, StageClock
 from ensgan.sweep.executor import Executor
-from ensgan.sweep.external_member_job import outside_jobs
+from ensgan.sweep.external_member_job import external_jobs
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import Inputs, Resolved, member_jobs, write_inputs
-from ensgan.sweep.member_job import MemberJob, MemberResult
-from ensgan.sweep.opening import opened_manifest
+from ensgan.sweep.manifest import SelectedRecord
+from ensgan.sweep.member_job import MemberJob
+from ensgan.sweep.opening import open_manifest
 from ensgan.sweep.planning.cost import Measured, with_costs
-from ensgan.sweep.result import SweepResult
+from ensgan.sweep.records import MemberResult
 from ensgan.sweep.search_stage import find_front
-from ensgan.sweep.training_stage import GrowingPool
+from ensgan.sweep.training_stage import PoolInProgress
 from ensgan.types import Front, PoolScores, Selection
 
 
 class Recorder(Protocol):
-    """Shows the manifest to the tracking store, whenever it is told that something is new."""
+    """Shows the manifest to the tracking store, whenever it hears that something is new."""
 
     def poke(self) -> None:
         """Something new is in the manifest; returns at once."""
+        ...
+
+    def wait_opened(self) -> None:
+        """Wait a little for the store to be opened, so that a mistake in its address comes early.
+
+        Raises:
+            InputError: nothing could ever be recorded there.
+        """
         ...
 
     def close(self) -> str | None:
@@ -39,33 +48,83 @@ class Recorder(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class SweepResult:
+    """The outcome of a sweep.
+
+    Attributes:
+        run_id: of the parent run in the store, None when recording failed (``ensgan sync``).
+        folder: the sweep's folder.
+        members: every member, in pool order.
+        scores, front, selected, table: results of the stages.
+        ensemble: folder of the selected ensemble's artifact.
+        seconds: by stage, with ``orchestration`` and ``total``.
+        failed: GANs that failed, with the reason.
+    """
+
+    run_id: str | None
+    folder: Path
+    members: tuple[MemberResult, ...]
+    scores: PoolScores
+    front: Front
+    selected: Selection
+    table: DownstreamTable
+    ensemble: Path
+    seconds: Mapping[str, float]
+    failed: Mapping[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """What the last event of ``ensgan sweep --json`` holds."""
+        point = self.selected.point
+        return {
+            "run_id": self.run_id,
+            "folder": str(self.folder),
+            "members": len(self.members),
+            "front": len(self.front),
+            "distinct": self.front.distinct,
+            "hypervolume": self.front.hypervolume,
+            "selected": {
+                **point.to_json(),
+                "rule": self.selected.rule,
+                "reason": self.selected.reason,
+            },
+            "downstream": self.table.to_json(),
+            "ensemble": str(self.ensemble),
+            "stages": dict(self.seconds),
+            "failed": dict(self.failed),
+        }
+
+
 class _Sweep:
-    """One running sweep: the manifest in memory and what writes to it."""
+    """One running sweep."""
 
     def __init__(
         self,
         resolved: Resolved,
         folder: SweepFolder,
-        executor: Executor,
+        open_executor: Callable[[], Executor],
         recorder: Recorder,
         clock: StageClock,
     ) -> None:
         self.resolved = resolved
         self.spec: SweepSpec = resolved.spec
         self.folder = folder
-        self.executor = executor
         self.recorder = recorder
         self.on_event = clock.on_event
         self.clock = clock
         self.measured = Measured(folder.path.parents[1] / "measured.json")
-        self.manifest = opened_manifest(folder, resolved)
-        self.save()
+        self.manifest = open_manifest(folder, resolved, recorder.poke)
+        self._open_executor = open_executor
+        self._executor: Executor | None = None
 
-    def save(self, **values: Any) -> None:
-        """Put values into the manifest, write it, and tell the recorder."""
-        self.manifest.update(values)
-        self.folder.write(self.manifest)
-        self.recorder.poke()
+    def executor(self) -> Executor:
+        """Where jobs run; opened at the first that has to, since that can take seconds."""
+        if self._executor is None:
+            self.manifest.begin()
+            self._executor = self._open_executor()
+            # Both were being opened at once; from here on a mistake would cost real work.
+            self.recorder.wait_opened()
+        return self._executor
 
     def run(self) -> SweepResult:
         """All stages."""
@@ -77,77 +136,62 @@ class _Sweep:
                 self.measured,
                 memory=self.spec.cluster.gpus_per_trial == "auto",
             )
-        members, failed = self._pool(jobs, inputs)
-        scores, front, found = self._search(inputs, members)
+        members = self._pool(jobs, inputs)
+        scores, front = self._search(inputs, members)
         selected = self._select(inputs, members, front)
-        self.save(**found, selected=_shown(selected))
+        self.manifest.save(selected=SelectedRecord.of(selected))
         with self.clock.stage("evaluate"):
             chosen = stages.strategies(self.spec, scores, front, selected)
-            table = self._prove(inputs, members, chosen)
+            table = self._evaluate(inputs, members, chosen)
         artifact = self._hand_over(inputs, members, selected, table)
-        self.save(
-            failed=dict(failed),
-            stages=self.clock.summary(),
-            status="failed" if failed else "finished",
-            finished=time.time(),
-        )
+        seconds = self.clock.summary()
+        self.manifest.finish(seconds)
         with self.clock.stage("record"):
             run_id = self.recorder.close()
         return SweepResult(
-            run_id,
-            self.folder.path,
-            members,
-            scores,
-            front,
-            selected,
-            table,
-            artifact,
-            self.clock.summary(),
-            failed,
+            run_id=run_id,
+            folder=self.folder.path,
+            members=members,
+            scores=scores,
+            front=front,
+            selected=selected,
+            table=table,
+            ensemble=artifact,
+            seconds=self.clock.summary(),
+            failed=self.manifest.value.failed,
         )
 
-    def _pool(
-        self, jobs: Sequence[MemberJob], inputs: Inputs
-    ) -> tuple[tuple[MemberResult, ...], Mapping[str, str]]:
-        """Members in pool order, those from elsewhere last; and the GANs that failed."""
-        pool = GrowingPool(
-            self.executor, self.clock, self.manifest["planned"], self.manifest, self.save
-        )
-        outside = outside_jobs(self.resolved, inputs, self.folder)
-        if outside:  # first: a mistake there must not come after all the training
+    def _pool(self, jobs: Sequence[MemberJob], inputs: Inputs) -> tuple[MemberResult, ...]:
+        """Members in pool order, those from elsewhere last."""
+        pool = PoolInProgress(self.executor, self.clock, self.manifest)
+        external = external_jobs(self.resolved, inputs, self.folder)
+        if external:  # first: a mistake there must not come after all the training
             with self.clock.stage("members"):
-                pool.bring(outside)
+                pool.add_external(external)
         with self.clock.stage("train"):
             pool.train(jobs, self.resolved.dataset.shape, self.measured)
         names = [name for job in jobs for name in job.names]
-        names += [job.member.name for job in outside]
-        return pool.in_order(names), pool.failed
+        return pool.in_order([*names, *(job.member.name for job in external)])
 
     def _search(
         self, inputs: Inputs, members: tuple[MemberResult, ...]
-    ) -> tuple[PoolScores, Front, dict[str, str]]:
-        """Score the pool and find its front; and where both are."""
+    ) -> tuple[PoolScores, Front]:
+        """Score the pool and find its front."""
         spec = self.spec
         with self.clock.stage("score", is_work=True):
             scores = stages.score(
-                self.folder,
-                spec,
-                inputs,
-                members,
-                self._progress("score"),
-                self.executor,
+                self.folder, spec, inputs, members, self._progress("score"), self.executor
             )
         with self.clock.stage("search", is_work=True):
             front, trials = find_front(
                 self.folder, spec, scores, inputs, members, self._progress("search")
             )
-        front_name = f"{trials.stem.replace('trials', 'front')}.json"
-        places = {
-            "front": self.folder.file("search", front_name),
-            "trials": trials,
-            "scores": stages.scores_path(self.folder, spec, inputs, members),
-        }
-        return scores, front, {name: str(path) for name, path in places.items()}
+        self.manifest.save(
+            front=self.folder.file("search", f"{trials.stem.replace('trials', 'front')}.json"),
+            trials=trials,
+            scores=stages.scores_path(self.folder, spec, inputs, members),
+        )
+        return scores, front
 
     def _select(self, inputs: Inputs, members: tuple[MemberResult, ...], front: Front) -> Selection:
         """G*; the rule ``downstream`` trains classifiers first."""
@@ -159,7 +203,7 @@ class _Sweep:
             )
 
     def _classifier(self, value: dict[str, Any]) -> None:
-        """Tell about one classifier."""
+        """Pass on the result of one classifier."""
         if not value["cached"]:
             self.clock.work.extend((float(a), float(b)) for a, b in value["work"])
         result = value["result"]
@@ -174,12 +218,14 @@ class _Sweep:
             )
         )
 
-    def _prove(self, inputs: Inputs, members: tuple[MemberResult, ...], chosen: Any) -> Any:
+    def _evaluate(
+        self, inputs: Inputs, members: tuple[MemberResult, ...], chosen: Sequence[Strategy]
+    ) -> DownstreamTable:
         """The downstream table."""
-        table = stages.prove(
+        table = stages.evaluate_strategies(
             self.folder, self.resolved, inputs, members, chosen, self.executor, self._classifier
         )
-        self.save(downstream=str(stages.save_table(self.folder, table)))
+        self.manifest.save(downstream=stages.save_table(self.folder, table))
         return table
 
     def _hand_over(
@@ -192,7 +238,9 @@ class _Sweep:
         """The ensemble as an artifact, with what was measured of its privacy."""
         with self.clock.stage("hand over", is_work=True):
             chosen = selected.point.members
-            found = memorisation_stage.measure(self.folder, self.resolved, inputs, members, chosen)
+            privacy = memorisation_stage.measure(
+                self.folder, self.resolved, inputs, members, chosen
+            )
             artifact = stages.hand_over(
                 self.folder,
                 self.resolved,
@@ -200,9 +248,9 @@ class _Sweep:
                 members,
                 selected,
                 table,
-                memorisation_stage.summary(found),
+                memorisation_stage.summary(privacy),
             )
-        self.save(ensemble=str(artifact), privacy=str(found))
+        self.manifest.save(ensemble=artifact, privacy=privacy)
         return artifact
 
     def _progress(self, stage: str) -> stages.OnProgress:
@@ -211,30 +259,25 @@ class _Sweep:
         )
 
 
-def _shown(selected: Selection) -> dict[str, Any]:
-    """G* as the manifest has it."""
-    return {"rule": selected.rule, "reason": selected.reason, **selected.point.to_json()}
-
-
 def run(
     resolved: Resolved,
     folder: SweepFolder,
     *,
-    executor: Executor,
+    open_executor: Callable[[], Executor],
     recorder: Recorder,
     clock: StageClock,
 ) -> SweepResult:
-    """Run a sweep, or what is left of it.
+    """Run a sweep, or what is left of it; where nothing is left, nothing is written.
 
-    The caller holds the folder's lock; ``clock`` times the stages and passes events on.
+    The caller holds the folder's lock.
+
+    Args:
+        open_executor: makes what jobs run on; called at most once, when a job has to run.
+        clock: times the stages and passes events on.
 
     Raises:
         ConfigError: the folder holds a sweep with other training settings.
+        InputError: nothing could be recorded where the spec says.
         EnsganError: too few members could be trained.
     """
-    return _Sweep(resolved, folder, executor, recorder, clock).run()
-
-
-def sweep_folder(storage: Path, name: str) -> SweepFolder:
-    """Where the sweep of this name lives."""
-    return SweepFolder(storage / "sweeps" / name)
+    return _Sweep(resolved, folder, open_executor, recorder, clock).run()

@@ -11,7 +11,7 @@ import numpy as np
 
 from ensgan.config import SearchSpec, SweepSpec
 from ensgan.ensemble.weights import read_tensor_infos
-from ensgan.errors import InputError
+from ensgan.errors import DataError, InputError
 from ensgan.files import content_key
 from ensgan.metrics import pair_precision
 from ensgan.metrics.features import FeatureSource, open_features
@@ -26,7 +26,7 @@ from ensgan.search import (
 from ensgan.search.forms import COMPONENTS
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import Inputs, derive_seed
-from ensgan.sweep.member_job import MemberResult
+from ensgan.sweep.records import MemberResult
 from ensgan.types import Front, PoolScores
 
 REVISION = 1
@@ -57,8 +57,9 @@ def find_front(
     )
     path = folder.file("search", f"front-{key}.json")
     trials = folder.file("search", f"trials-{key}.csv")
-    if path.exists() and trials.exists():
-        return Front.load(path), trials
+    known = _known_front(path, pool_key(scores)) if trials.exists() else None
+    if known is not None:
+        return known, trials
     front = search(
         scores,
         sampler=settings.sampler,
@@ -82,6 +83,15 @@ def find_front(
     )
     front.save(path)
     return front, trials
+
+
+def _known_front(path: Path, pool: str) -> Front | None:
+    """A front found before; None where there is none, or a damaged one, or another pool's."""
+    try:
+        front = Front.load(path)
+    except DataError:
+        return None
+    return front if front.pool == pool else None
 
 
 def _asked(settings: SearchSpec) -> dict[str, Any]:

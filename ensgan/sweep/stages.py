@@ -14,7 +14,8 @@ import numpy as np
 
 from ensgan import __version__, downstream, ensemble, metrics, zoo
 from ensgan.config import SearchSpec, SweepSpec
-from ensgan.files import content_key, write_json
+from ensgan.errors import DataError, EnsganError, IntegrityError
+from ensgan.files import content_key, read_json, sha256_file, write_json
 from ensgan.sweep.classifier_job import (
     EvaluateJob,
     choose_downstream,
@@ -24,10 +25,10 @@ from ensgan.sweep.classifier_job import (
 )
 from ensgan.sweep.executor import Executor, as_mapper
 from ensgan.sweep.external_member_job import card_facts
-from ensgan.sweep.external_member_job import licences as outside_licences
+from ensgan.sweep.external_member_job import licences as external_licences
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import Inputs, Resolved, derive_seed
-from ensgan.sweep.member_job import MemberResult
+from ensgan.sweep.records import MemberResult
 from ensgan.sweep.search_stage import mapped
 from ensgan.types import Front, PoolScores, Selection, gan_of
 
@@ -47,20 +48,24 @@ def score(
     inputs: Inputs,
     members: Sequence[MemberResult],
     on_progress: OnProgress,
-    executor: Executor | None = None,
+    executor: Callable[[], Executor] | None = None,
 ) -> PoolScores:
     """Densities, coverage masks and overlaps of the pool; a large one's blocks are tasks."""
     path = scores_path(folder, spec, inputs, members)
-    if path.exists():
-        return PoolScores.load(path)
+    names = tuple(member.name for member in members)
+    known = _known_scores(path, names, spec.score.k, inputs.extractor_key)
+    if known is not None:
+        return known
+    check_contents(members)
     memory = int(spec.score.memory_gb * 2**30)
     mapper: metrics.Mapper = map
-    if executor is not None and executor.slots > 1 and _products(members) > LARGE_POOL:
-        mapper, memory = as_mapper(executor), max(memory // executor.slots, LEAST_MEMORY)
+    if executor is not None and _products(members) > LARGE_POOL and executor().slots > 1:
+        slots = executor().slots
+        mapper, memory = as_mapper(executor()), max(memory // slots, LEAST_MEMORY)
     scores = metrics.score_pool(
         mapped(inputs.reference),
         [mapped(member.features) for member in members],
-        [member.name for member in members],
+        names,
         k=spec.score.k,
         resamples=spec.score.resamples,
         backend=spec.score.backend,
@@ -72,6 +77,31 @@ def score(
     )
     scores.save(path)
     return scores
+
+
+def _known_scores(path: Path, names: tuple[str, ...], k: int, extractor: str) -> PoolScores | None:
+    """Scores made before; None where there are none, or damaged ones, or those of another pool."""
+    try:
+        scores = PoolScores.load(path)
+    except DataError:
+        return None
+    same = (scores.names, scores.k, scores.extractor) == (names, k, extractor)
+    return scores if same else None
+
+
+def check_contents(members: Sequence[MemberResult]) -> None:
+    """Refuse features that are not those the members were made with.
+
+    Raises:
+        IntegrityError: a file was replaced, swapped or cut off since.
+    """
+    for member in members:
+        made = member.contents.get("features")
+        if made is not None and sha256_file(member.features) != made:
+            raise IntegrityError(
+                f"{member.features} has changed since {member.name} was made: delete it and run "
+                "`ensgan sweep` again, which makes it anew"
+            )
 
 
 def scores_path(
@@ -115,7 +145,7 @@ def choose(
     inputs: Inputs,
     members: Sequence[MemberResult],
     front: Front,
-    executor: Executor,
+    executor: Callable[[], Executor],
     on_result: Callable[[dict[str, Any]], None],
 ) -> Selection:
     """G* by the rule ``downstream``: validation scores of classifiers decide."""
@@ -134,16 +164,16 @@ def choose(
     )
 
 
-def prove(
+def evaluate_strategies(
     folder: SweepFolder,
     resolved: Resolved,
     inputs: Inputs,
     members: Sequence[MemberResult],
     chosen: Sequence[downstream.Strategy],
-    executor: Executor,
+    executor: Callable[[], Executor],
     on_result: Callable[[dict[str, Any]], None],
 ) -> downstream.DownstreamTable:
-    """Train and test a classifier a strategy and repeat, and compare them."""
+    """Train and test a classifier per strategy and repeat, and compare them."""
     jobs = _classifier_jobs(
         folder, resolved, inputs, {member.name: member.samples for member in members}, chosen
     )
@@ -192,11 +222,11 @@ def hand_over(
     ]
     hashes = [by_name[name].sha256 for name in point.members]
     path = folder.file("ensemble", content_key(REVISION, hashes, shares, facts))
-    if (path / "ensemble.json").exists():
+    if _weights_of(path) == hashes:
         return path
     dataset = resolved.dataset
     counts = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
-    return ensemble.write_ensemble(
+    ensemble.write_ensemble(
         path,
         members=[
             _source(by_name[name], share, rows.get(gan_of(name)))
@@ -207,6 +237,21 @@ def hand_over(
         class_shares=tuple(float(share) for share in counts / counts.sum()),
         **facts,
     )
+    if _weights_of(path) != hashes:
+        raise IntegrityError(
+            f"weights of {', '.join(point.members)} have changed since they were trained: delete "
+            f"their files in {folder.path / 'train'} and run `ensgan sweep` again"
+        )
+    return path
+
+
+def _weights_of(path: Path) -> list[str] | None:
+    """Hashes of an ensemble's members in order; None where there is no sound ensemble."""
+    try:
+        manifest = ensemble.verify_folder(path)
+    except EnsganError:
+        return None
+    return [manifest.files[member.file].sha256 for member in manifest.members]
 
 
 def _source(member: MemberResult, share: float, row: zoo.GANSpec | None) -> ensemble.MemberSource:
@@ -220,7 +265,7 @@ def _facts(
 ) -> dict[str, Any]:
     """What the card and the manifest of the ensemble say beside its members."""
     spec, dataset, point = resolved.spec, resolved.dataset, selected.point
-    outside = card_facts(spec.members, point.members)
+    external = card_facts(spec.members, point.members)
     return {
         "metrics": {
             **point.named(),
@@ -247,7 +292,7 @@ def _facts(
             "ensgan": __version__,
             "weights": spec.train.weights,
             "inter": spec.search.inter,
-            **({"outside": outside} if outside else {}),
+            **({"outside": external} if external else {}),
             **_other_form(spec.search),
         },
         "licences": [
@@ -255,7 +300,7 @@ def _facts(
             f"generators: trained from scratch on {dataset.name}, its terms may bind them",
             f"extractor {spec.embed.extractor} (used for scoring, not part of this artifact): "
             + (inputs.extractor_licence or "made here, free of terms"),
-            *outside_licences(outside),
+            *external_licences(external),
             "code: ensgan, Apache-2.0",
         ],
     }
@@ -272,6 +317,14 @@ def save_table(folder: SweepFolder, table: downstream.DownstreamTable) -> Path:
     """Write the downstream table beside the other results."""
     value = table.to_json()
     path = folder.file("evaluate", f"table-{content_key(value)}.json")
-    if not path.exists():
+    if not _holds(path, value):
         write_json(path, value)
     return path
+
+
+def _holds(path: Path, value: Any) -> bool:
+    """Whether a JSON file holds this value; a damaged one does not."""
+    try:
+        return content_key(read_json(path)) == content_key(value)
+    except (DataError, ValueError):
+        return False

@@ -3,42 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ensgan.errors import DataError, InputError, unknown_name
+from ensgan.errors import DataError
 from ensgan.files import read_json
 from ensgan.sweep.folder import SweepFolder
+from ensgan.sweep.manifest import Manifest
+from ensgan.sweep.records import Record, record_from
 from ensgan.types import gan_of, step_of
 
+INTERRUPTED = "interrupted"
+"""State of a sweep that is not through and that no process runs."""
 FRESH_SECONDS = 30.0
 """A trial that has not been heard of for longer is not shown as running."""
 
 
-def find_sweep(storage: Path, name: str) -> SweepFolder:
-    """The folder of a sweep by its name, or by the ID of any run recorded for it.
+class Heartbeat(Record, extra="ignore"):
+    """What a trial last wrote of itself; fields that a newer version adds are passed over."""
 
-    Raises:
-        InputError: there is no such sweep or run here.
-    """
-    folders = [path for path in sorted((storage / "sweeps").glob("*")) if path.is_dir()]
-    known = [path for path in folders if (path / "manifest.json").exists()]
-    for path in known:
-        if path.name == name:
-            return SweepFolder(path)
-    for path in known:
-        try:
-            runs = read_json(path / "recorded.json")["runs"]
-        except (DataError, KeyError, TypeError):
-            continue
-        if name in runs.values():
-            return SweepFolder(path)
-    raise InputError(
-        f"{storage}: {unknown_name('sweep or run', name, [path.name for path in known])}"
-        if known
-        else f"{storage} holds no sweep: choose another --storage"
-    )
+    gan: str
+    step: int
+    steps: int
+    time: float
+    steps_per_second: float | None = None
+    node: str | None = None
+    gpus: float | None = None
+    gpu_memory_bytes: int | None = None
 
 
 def sweep_status(folder: SweepFolder, now: float | None = None) -> dict[str, Any]:
@@ -47,89 +38,97 @@ def sweep_status(folder: SweepFolder, now: float | None = None) -> dict[str, Any
     Returns:
         ``sweep``, ``state`` (running, interrupted, finished, failed), ``run_id``, ``members``,
         ``planned``, ``seconds`` since it began, ``failed`` (GAN → reason), ``losses`` (GAN → node
-        and process losses), ``stages`` and one row a GAN: ``gan``, ``state`` (waiting, running,
-        silent, done, failed), ``member`` (the last one finished), ``step``, ``steps``,
-        ``steps_per_second``, ``eta_seconds``, ``node``, ``gpus``, ``gpu_memory_bytes``,
-        ``intra_d``, ``health``.
+        and process losses), ``stages``, ``notes`` (files that cannot be read) and one row per GAN:
+        ``gan``, ``state`` (waiting, running, silent, done, failed), ``member`` (the last one
+        finished), ``step``, ``steps``, ``steps_per_second``, ``eta_seconds``, ``node``, ``gpus``,
+        ``gpu_memory_bytes``, ``intra_d``, ``health``.
+
+    Raises:
+        DataError: the manifest is missing, damaged or foreign.
     """
     now = time.time() if now is None else now
     manifest = folder.read()
     running = folder.is_locked()
-    state = manifest.get("status", "interrupted")
-    if state == "running" and not running:
-        state = "interrupted"
-    failed = manifest.get("failed", {})
+    notes: list[str] = []
+    beats = _heartbeats(folder, notes)
     return {
         "sweep": folder.path.name,
-        "state": state,
-        "run_id": _run_id(folder),
-        "members": len(manifest.get("members", {})),
-        "planned": manifest.get("planned", 0),
-        "seconds": round(manifest.get("finished", now) - manifest.get("started", now), 1),
-        "failed": failed,
-        "losses": manifest.get("losses", {}),
-        "stages": manifest.get("stages", {}),
+        "state": state_of(manifest, is_held=running),
+        "run_id": folder.run_id(),
+        "members": len(manifest.members),
+        "planned": manifest.planned,
+        "seconds": round((manifest.finished or now) - manifest.started, 1),
+        "failed": dict(manifest.failed),
+        "losses": {gan: losses.tree() for gan, losses in manifest.losses.items()},
+        "stages": dict(manifest.stages),
+        "notes": notes,
         "gans": [
-            _row(folder, gan, manifest, failed, now if running else None)
-            for gan in (*manifest.get("outside", []), *manifest.get("gans", []))
+            _row(gan, manifest, beats.get(gan), now if running else None)
+            for gan in (*manifest.external, *manifest.gans)
         ],
     }
 
 
-def _run_id(folder: SweepFolder) -> str | None:
-    try:
-        return str(read_json(folder.path / "recorded.json")["runs"][folder.path.name])
-    except (DataError, KeyError, TypeError):
-        return None
+def state_of(manifest: Manifest, *, is_held: bool) -> str:
+    """The sweep's status; ``interrupted`` where it says running and no process holds the folder."""
+    return manifest.status if manifest.status != "running" or is_held else INTERRUPTED
 
 
-def _row(
-    folder: SweepFolder,
-    gan: str,
-    manifest: Mapping[str, Any],
-    failed: Mapping[str, str],
-    now: float | None,
-) -> dict[str, Any]:
+def interrupted_runs(storage: Path) -> set[str]:
+    """IDs of runs of the storage's sweeps that were interrupted: their store says running."""
+    runs: set[str] = set()
+    for path in (storage / "sweeps").glob("*/manifest.json"):
+        folder = SweepFolder(path.parent)
+        try:
+            manifest = folder.read()
+            if state_of(manifest, is_held=folder.is_locked()) == INTERRUPTED:
+                runs.update(folder.recorded().runs.values())
+        except DataError:  # `ensgan status` says what is wrong with it
+            continue
+    return runs - {""}
+
+
+def _row(gan: str, manifest: Manifest, beat: Heartbeat | None, now: float | None) -> dict[str, Any]:
     """One GAN; ``now`` is None when no driver runs."""
-    beat = _heartbeat(folder, gan)
-    members = [m for name, m in manifest["members"].items() if gan_of(name) == gan]
-    last: Mapping[str, Any] = members[-1] if members else {}
-    outside = manifest.get("outside", ())
-    step = max(step_of(last["name"]) if last else 0, int(beat.get("step", 0)))
-    steps = int(beat.get("steps", manifest["steps"].get(gan, 0)))
-    if gan in failed:
+    members = [member for name, member in manifest.members.items() if gan_of(name) == gan]
+    last = members[-1] if members else None
+    complete = 1 if gan in manifest.external else manifest.settings.train.snapshots
+    step = max(step_of(last.name) if last else 0, beat.step if beat else 0)
+    steps = beat.steps if beat else manifest.steps.get(gan, 0)
+    if gan in manifest.failed:
         state = "failed"
-    elif len(members) >= (1 if gan in outside else manifest["spec"]["train"]["snapshots"]):
+    elif len(members) >= complete:
         state, step = "done", steps
-    elif not beat or now is None:
+    elif beat is None or now is None:
         state = "waiting"
     else:
-        state = "running" if now - beat["time"] < FRESH_SECONDS else "silent"
-    rate = beat.get("steps_per_second")
+        state = "running" if now - beat.time < FRESH_SECONDS else "silent"
+    rate = beat.steps_per_second if beat else None
     return {
         "gan": gan,
         "state": state,
-        "member": last.get("name"),
+        "member": last.name if last else None,
         "step": step,
         "steps": steps,
         "steps_per_second": rate,
         "eta_seconds": (steps - step) / rate if rate and state == "running" else None,
-        "node": beat.get("node"),
-        "gpus": beat.get("gpus"),
-        "gpu_memory_bytes": beat.get("gpu_memory_bytes"),
-        "intra_d": last.get("intra_d"),
-        "health": list(last.get("health", ())),
+        "node": beat.node if beat else None,
+        "gpus": beat.gpus if beat else None,
+        "gpu_memory_bytes": beat.gpu_memory_bytes if beat else None,
+        "intra_d": last.intra_d if last else None,
+        "health": list(last.health) if last else [],
     }
 
 
-def _heartbeat(folder: SweepFolder, gan: str) -> Mapping[str, Any]:
-    """The newest heartbeat of a GAN, empty where it has not begun."""
-    beats = []
-    for path in (folder.path / "train").glob(f"{gan}-*/heartbeat.json"):
+def _heartbeats(folder: SweepFolder, notes: list[str]) -> dict[str, Heartbeat]:
+    """The newest heartbeat of every GAN that has begun; what cannot be read goes to the notes."""
+    newest: dict[str, Heartbeat] = {}
+    for path in sorted((folder.path / "train").glob("*/heartbeat.json")):
         try:
-            beat = read_json(path)
-        except DataError:
+            beat = record_from(Heartbeat, read_json(path), str(path), None)
+        except DataError as error:
+            notes.append(str(error))
             continue
-        if beat.get("gan") == gan:
-            beats.append(beat)
-    return max(beats, key=lambda beat: beat["time"], default={})
+        if beat.gan not in newest or newest[beat.gan].time < beat.time:
+            newest[beat.gan] = beat
+    return newest

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ensgan import data, downstream, embedding, zoo
-from ensgan.config import KnownNames, OutsideSpec, SweepSpec, load_spec, read_tree
+from ensgan.config import ExternalSpec, KnownNames, SweepSpec, load_spec, read_tree
 from ensgan.ensemble.external import is_file_reference
 from ensgan.search import FORMS, rules, samplers
 
@@ -46,7 +46,7 @@ def load_sweep(path: Path, settings: Sequence[str] = ()) -> SweepSpec:
     )
 
 
-def _absolute(member: OutsideSpec, folder: Path) -> OutsideSpec:
+def _absolute(member: ExternalSpec, folder: Path) -> ExternalSpec:
     """Its images or the file of its generator, seen from anywhere; modules keep their name."""
     if member.images is not None:
         return member.model_copy(update={"images": str((folder / member.images).resolve())})

@@ -1,4 +1,4 @@
-"""The pool of a sweep as it grows: members, losses and failures, told and kept as they come."""
+"""The pool of a sweep as it fills: members, losses and failures, reported and kept as they come."""
 
 from __future__ import annotations
 
@@ -8,57 +8,71 @@ from typing import Any
 from ensgan.errors import EnsganError
 from ensgan.sweep.events import Event, StageClock
 from ensgan.sweep.executor import Executor
-from ensgan.sweep.external_member_job import OutsideJob, bring
-from ensgan.sweep.member_job import MemberJob, MemberResult
+from ensgan.sweep.external_member_job import (
+    ExternalJob,
+    known_external_member,
+    make_external_member,
+)
+from ensgan.sweep.member_job import MemberJob
+from ensgan.sweep.opening import OpenManifest
 from ensgan.sweep.planning.cost import Measured
+from ensgan.sweep.records import MemberResult
 from ensgan.types import ImageShape
 
 
-class GrowingPool:
+class PoolInProgress:
     """Runs the jobs of a pool and keeps what they report.
 
     Args:
-        executor: where jobs run.
-        clock: told of work and events.
-        planned: members in all.
-        manifest: where ``losses`` and ``failed`` of the sweep are read.
-        save: writes values into the manifest.
+        executor: opens what jobs run on; asked only when a job has to run.
+        clock: takes the jobs' working time and passes events on.
+        manifest: keeps members, losses and failures.
 
     Attributes:
         members: finished ones by name, in the order they came.
-        failed: GANs that failed, with the reason.
     """
 
     def __init__(
-        self,
-        executor: Executor,
-        clock: StageClock,
-        planned: int,
-        manifest: Mapping[str, Any],
-        save: Callable[..., None],
+        self, executor: Callable[[], Executor], clock: StageClock, manifest: OpenManifest
     ) -> None:
-        self.executor, self.clock, self.planned, self.save = executor, clock, planned, save
+        self.executor, self.clock, self.manifest = executor, clock, manifest
         self.members: dict[str, MemberResult] = {}
-        self.failed: dict[str, str] = dict(manifest["failed"])
-        self.losses: dict[str, dict[str, int]] = manifest["losses"]
-        self.beats: dict[str, Mapping[str, Any]] = {}
+        self._heartbeats: dict[str, Mapping[str, Any]] = {}
 
-    def bring(self, jobs: Sequence[OutsideJob]) -> None:
+    def add_external(self, jobs: Sequence[ExternalJob]) -> None:
         """Take in the generators from elsewhere.
 
         Raises:
             InputError: one of them cannot be used.
         """
-        self.executor.map(bring, jobs, on_done=self._on_member)
+        made_before = self.manifest.value.members
+        missing = []
+        for job in jobs:
+            # Without a record of it, its images need not be read here and then once more by a task.
+            known = known_external_member(job) if job.member.name in made_before else None
+            if known is None:
+                missing.append(job)
+            else:
+                self._on_member(known)
+        if missing:
+            self.executor().map(make_external_member, missing, on_done=self._on_member)
 
     def train(self, jobs: Sequence[MemberJob], shape: ImageShape, measured: Measured) -> None:
         """Train the GANs; what they took is remembered for the next sweep's queue and shares."""
-        if not jobs:
-            return
-        failed = self.executor.grow(jobs, on_member=self._on_member, on_event=self._on_event)
-        self.failed.update(failed)
+        missing = []
         for job in jobs:
-            beat = self.beats.get(job.name, {})
+            finished = job.finished(self.manifest.value.members)
+            if finished is None:
+                missing.append(job)
+            for member in finished or ():
+                self._on_member(member)
+        if not missing:
+            return
+        executor = self.executor()
+        failed = executor.grow(missing, on_member=self._on_member, on_event=self._on_event)
+        self.manifest.add_failures(failed)
+        for job in missing:
+            beat = self._heartbeats.get(job.name, {})
             rate = beat.get("steps_per_second")
             measured.learn(
                 job,
@@ -75,7 +89,8 @@ class GrowingPool:
         """
         members = tuple(self.members[name] for name in names if name in self.members)
         if len(members) < 2:
-            reasons = [f"{gan}: {reason}" for gan, reason in self.failed.items()]
+            failed = self.manifest.value.failed
+            reasons = [f"{gan}: {reason}" for gan, reason in failed.items()]
             raise EnsganError(
                 "; ".join(
                     [f"only {len(members)} members were trained, an ensemble needs 2", *reasons]
@@ -96,20 +111,17 @@ class GrowingPool:
                     "coverage": round(result.coverage, 4),
                     "health": list(result.health),
                     "done": len(self.members),
-                    "of": self.planned,
+                    "of": self.manifest.value.planned,
                 },
             )
         )
-        self.save(members={name: each.to_json() for name, each in self.members.items()})
+        self.manifest.add_member(result)
 
     def _on_event(self, event: Event) -> None:
         if event.kind == "progress" and "gan" in event.fields:
-            self.beats[event.fields["gan"]] = event.fields
+            self._heartbeats[event.fields["gan"]] = event.fields
         elif event.kind == "lost":
-            counts = self.losses.setdefault(event.fields["gan"], {"node": 0, "process": 0})
-            counts[event.fields["kind"]] += 1
-            self.save(losses=self.losses)
+            self.manifest.add_loss(event.fields["gan"], event.fields["kind"])
         elif event.kind == "failed":
-            self.failed[event.fields["gan"]] = event.fields["error"]
-            self.save(failed=dict(self.failed))
+            self.manifest.add_failures({event.fields["gan"]: event.fields["error"]})
         self.clock.on_event(event)

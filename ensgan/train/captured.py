@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -44,10 +44,10 @@ class GraphRecorder:
 
     def __init__(self, training: Training) -> None:
         self._random = training.random
-        self._stream = torch.cuda.Stream(training.device)
+        self._stream = torch.cuda.Stream(training.device)  # type: ignore[no-untyped-call]
         # The networks were placed by the stream of the caller.
         self._stream.wait_stream(torch.cuda.current_stream(training.device))
-        self._pool: tuple[int, int] | None = None
+        self._pool: Any = None
 
     def stream(self) -> AbstractContextManager[object]:
         """The training's own stream."""

@@ -164,7 +164,7 @@ class _Run:
             ) from e
 
     def rest(self, done: list[int]) -> Generator[Snapshot | None, None, None]:
-        """Train to the end; yield after each step the snapshot that was not yet on disk, or None."""
+        """Train to the end; yield after each step the snapshot it made, or None."""
         while self.training.step < self.settings.steps:
             self._advance()
             with self.steps.stream():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -185,10 +186,18 @@ def problems(spec: GANSpec, settings: TrainSettings, n_images: int) -> list[str]
             f"images, the training split has {n_images}: "
             + (f"set batch to at most {largest}" if largest >= 2 else "lower batch and d_updates")
         )
-    found.extend(_device_problems(settings.device))
-    if len(found) == 0:
-        found += precision_problems(settings.precision, torch.device(settings.device))
+    found += _device_problems(settings.device) or precision_problems(
+        settings.precision, torch.device(settings.device)
+    )
+    if settings.compile and not any(map(shutil.which, _COMPILERS)):
+        found.append(
+            "compile: torch.compile needs a C++ compiler and none is on the PATH: install one, or "
+            "leave compile off"
+        )
     return found
+
+
+_COMPILERS = ("c++", "g++", "clang++", "cc", "gcc", "clang")
 
 
 def _device_problems(name: str) -> list[str]:

@@ -30,7 +30,9 @@ def discriminator_phase(training: Training, record: Record) -> None:
     """All discriminator updates of a step, on one basket of reals."""
     images, labels = training.draw_reals()
     updates = training.optimiser.d_updates_per_step
-    slices = zip(images.split(training.batch), labels.split(training.batch), strict=True)
+    slices = zip(
+        torch.split(images, training.batch), torch.split(labels, training.batch), strict=True
+    )
     for index, (reals, batch_labels) in enumerate(slices):
         _discriminator_update(training, record, reals, batch_labels)
         for regularizer in training.spec.regularizers:

@@ -12,16 +12,13 @@ import torch
 from torch import Tensor
 
 from ensgan.train.machine import arithmetic, keep_freed_memory
-from ensgan.train.reals import Reals, to_range
 from ensgan.train.settings import TrainSettings
 from ensgan.train.updates import AveragedGenerator, FusedAdam
 from ensgan.types import Samples
 from ensgan.zoo.backbones.base import Generator, Player
 from ensgan.zoo.backbones.effective import EffectiveWeights
-from ensgan.zoo.build import build_discriminator, build_generator
+from ensgan.zoo.build import Discriminator, build_discriminator, build_generator, placed
 from ensgan.zoo.conditioning.base import Evidence, HeadOutput
-from ensgan.zoo.discriminator import Discriminator
-from ensgan.zoo.placement import placed
 from ensgan.zoo.spec import GANSpec
 
 
@@ -59,12 +56,12 @@ class Training:
             keep_freed_memory()
         self.optimiser = settings.optimiser(spec)
         self.batch = self.optimiser.batch
-        self.generator: Generator = placed(
-            build_generator(spec, reals.shape, num_classes, generator_seed), self.device
-        )
-        self.discriminator: Discriminator = placed(
-            build_discriminator(spec, reals.shape, num_classes, discriminator_seed), self.device
-        )
+        # Weights are drawn on the CPU, equal on every device; meta has none.
+        with torch.device("meta" if self.device.type == "meta" else "cpu"):
+            generator = build_generator(spec, reals.shape, num_classes, generator_seed)
+            discriminator = build_discriminator(spec, reals.shape, num_classes, discriminator_seed)
+        self.generator: Generator = placed(generator, self.device)
+        self.discriminator: Discriminator = placed(discriminator, self.device)
         self.generator_weights = EffectiveWeights(self.generator)
         self.discriminator_weights = EffectiveWeights(self.discriminator)
         self.average = AveragedGenerator(self.generator, settings.average(spec), self.batch)
@@ -77,7 +74,9 @@ class Training:
         self.discriminator_adam = FusedAdam(self.own_parameters, self.optimiser.discriminator)
         basket = self.batch * self.optimiser.d_updates_per_step
         self.reals = Reals(reals, basket, order_seed, self.device)
-        self.random = torch.Generator(self.device).manual_seed(draw_seed)
+        # The meta device has no generator, and draws nothing.
+        on_meta = self.device.type == "meta"
+        self.random = torch.Generator("cpu" if on_meta else self.device).manual_seed(draw_seed)
         self.augmentation = spec.augmentation
         self.augment_state = spec.augmentation.initial_state(self.device)
         self.step = 0
@@ -134,13 +133,17 @@ class Training:
 
     def kind(self) -> Hashable:
         """What the next step does, as far as it is decided without looking at tensors."""
+        adjusts = self.augmentation.adjusts(self.step)
+        return self.regularized(), adjusts, self.average.kind(self.step)
+
+    def regularized(self) -> tuple[bool, ...]:
+        """Which regularizers follow which discriminator update of the next step."""
         updates = self.optimiser.d_updates_per_step
-        due = tuple(
+        return tuple(
             regularizer.due(updates * self.step + index)
             for regularizer in self.spec.regularizers
             for index in range(updates)
         )
-        return due, self.augmentation.adjusts(self.step), self.average.kind(self.step)
 
     def arithmetic(self) -> AbstractContextManager[None]:
         """The number formats of this training, around each of its steps."""
@@ -209,3 +212,72 @@ def _in_float32(output: HeadOutput) -> HeadOutput:
         evidence(output.twin),
         None if output.code_logits is None else output.code_logits.float(),
     )
+
+
+class Reals:
+    """All training images as uint8 on the device.
+
+    A *basket* is the reals of one step. Baskets follow a shuffled order; what is left of an order
+    after the last full basket is dropped and a new order is drawn.
+
+    Attributes:
+        drawn: baskets drawn since it was last set to 0.
+        held: index buffers int64 [basket] that :meth:`draw` reads instead of the order, one after
+            another; a captured step reads its images through them.
+    """
+
+    def __init__(self, samples: Samples, basket: int, seed: int, device: torch.device) -> None:
+        images = torch.from_numpy(samples.images)
+        images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2)
+        self.images = images.contiguous().to(device)
+        self.labels = torch.from_numpy(samples.labels).to(device)
+        self.basket = basket
+        # The order is drawn on the CPU: it is then the same on every device. It moves to the device
+        # as a whole, since every move costs a transfer.
+        self.random = torch.Generator().manual_seed(seed)
+        self.order = torch.empty(0, dtype=torch.int64, device=device)
+        self.cursor = 0
+        self.drawn = 0
+        self.held: list[Tensor] | None = None
+        self._buffers: list[Tensor] = []
+
+    def draw(self) -> tuple[Tensor, Tensor]:
+        """Next basket: uint8 images [basket, C, H, W] and labels int64 [basket]."""
+        places = self._next_places() if self.held is None else self.held[self.drawn]
+        self.drawn += 1
+        return self.images.index_select(0, places), self.labels.index_select(0, places)
+
+    def buffers(self, count: int) -> list[Tensor]:
+        """That many index buffers, always the same ones."""
+        while len(self._buffers) < count:
+            self._buffers.append(self.order.new_zeros(self.basket))
+        return self._buffers[:count]
+
+    def fill(self, count: int) -> None:
+        """Advance by that many baskets, whose places go to the buffers."""
+        for buffer in self.buffers(count):
+            buffer.copy_(self._next_places())
+
+    def _next_places(self) -> Tensor:
+        if self.cursor + self.basket > len(self.order):
+            order = torch.randperm(len(self.images), generator=self.random)
+            if self.images.is_cuda:  # from pinned memory the host need not wait for the copy
+                order = order.pin_memory()
+            self.order, self.cursor = order.to(self.images.device, non_blocking=True), 0
+        places = self.order[self.cursor : self.cursor + self.basket]
+        self.cursor += self.basket
+        return places
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the order stands."""
+        return {"random": self.random.get_state(), "order": self.order, "cursor": self.cursor}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where :meth:`state_dict` was taken."""
+        self.random.set_state(state["random"])
+        self.order, self.cursor = state["order"].to(self.images.device), int(state["cursor"])
+
+
+def to_range(images: Tensor) -> Tensor:
+    """uint8 0…255 → float32 in [-1, 1]."""
+    return images.to(torch.float32) / 127.5 - 1

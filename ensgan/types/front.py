@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -100,6 +101,7 @@ class FrontPoint:
     @classmethod
     def from_json(cls, value: Any, keys: tuple[str, str] = _DENSITY_AND_COVERAGE) -> FrontPoint:
         """Read a point of ``front.json``; older files of any form say ``intra_d``, ``inter_d``."""
+        _check_point(value)
         density, coverage, weights = (value.get(n) for n in ("density", "coverage", "weights"))
         return cls(
             tuple(str(name) for name in value["members"]),
@@ -111,6 +113,27 @@ class FrontPoint:
             tuple((str(name), float(number)) for name, number in value.get("measures", {}).items()),
             keys,
         )
+
+
+def _check_point(value: Any) -> None:
+    """Refuse members and values that no ensemble has.
+
+    Raises:
+        ValueError: with the first of them.
+    """
+    members, weights = value["members"], value.get("weights")
+    if not isinstance(members, list) or not members or len({*members}) < len(members):
+        raise ValueError(f"members must be different names, not {str(members)[:80]}")
+    for name, most in (("density", math.inf), ("coverage", 1.0)):
+        number = value.get(name)
+        if number is not None and not 0 <= number <= most:
+            raise ValueError(f"{name} {number} cannot be")
+    if weights is not None and not (
+        len(weights) == len(members)
+        and all(0 < weight <= 1 for weight in weights)
+        and abs(math.fsum(weights) - 1) < 1e-6
+    ):
+        raise ValueError(f"weights {str(weights)[:80]} are no shares of {len(members)} members")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ them. ``register`` adds a row of your own.
 
 from __future__ import annotations
 
-from ensgan.zoo import table as _table
 from ensgan.zoo.adversarial import Adversarial, Hinge, Logistic, MultiHinge
 from ensgan.zoo.augment.ada import ADA
 from ensgan.zoo.augment.base import Augmentation, NoAugment
@@ -15,20 +14,31 @@ from ensgan.zoo.backbones.base import Backbone, Generator, Trunk
 from ensgan.zoo.backbones.big_resnet import BigResNet
 from ensgan.zoo.backbones.resnet import ResNet
 from ensgan.zoo.backbones.stylegan2 import StyleGAN2
-from ensgan.zoo.build import build_discriminator, build_generator, check, count_parameters
+from ensgan.zoo.build import (
+    Discriminator,
+    build_discriminator,
+    build_generator,
+    check,
+    count_parameters,
+)
 from ensgan.zoo.conditioning.base import Conditioning
 from ensgan.zoo.conditioning.classifier import AuxiliaryClassifier
 from ensgan.zoo.conditioning.contrastive import D2DCE, Contrastive
-from ensgan.zoo.conditioning.multihinge import MultiHingeClasses
-from ensgan.zoo.conditioning.projection import Projection
+from ensgan.zoo.conditioning.projection import MultiHingeClasses, Projection
 from ensgan.zoo.conditioning.twins import ADC, TAC, NoTwin
-from ensgan.zoo.discriminator import Discriminator
-from ensgan.zoo.optimiser import Adam, FixedAverage, HalfLifeAverage, NoAverage, Optimiser
+from ensgan.zoo.optimiser import (
+    Adam,
+    FixedAverage,
+    HalfLifeAverage,
+    NoAverage,
+    Optimiser,
+    WarmedAverage,
+)
 from ensgan.zoo.parts import register_part
-from ensgan.zoo.registry import get, load_plugin, names, register
 from ensgan.zoo.regularizers import R1, FeatureMatching, InfoCode, Regularizer
 from ensgan.zoo.sampling import SAMPLING_REVISION, sample
 from ensgan.zoo.spec import GANSpec
+from ensgan.zoo.table import get, load_plugin, names, register
 from ensgan.zoo.weights import load_generator, save_weights
 
 __all__ = [
@@ -67,6 +77,7 @@ __all__ = [
     "ResNet",
     "StyleGAN2",
     "Trunk",
+    "WarmedAverage",
     "build_discriminator",
     "build_generator",
     "check",
@@ -80,5 +91,3 @@ __all__ = [
     "sample",
     "save_weights",
 ]
-
-del _table

@@ -1,19 +1,51 @@
-"""From a row and the data's shape to networks."""
+"""From a row and the data's shape to networks, and where their tensors lie."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ensgan.errors import ConfigError
 from ensgan.types import ImageShape
-from ensgan.zoo.backbones.base import Backbone, Generator
-from ensgan.zoo.discriminator import Discriminator
+from ensgan.zoo.backbones.base import Backbone, Generator, Trunk
+from ensgan.zoo.conditioning.base import Head, HeadOutput
 from ensgan.zoo.spec import GANSpec
+
+NetworkType = TypeVar("NetworkType", bound=nn.Module)
+
+
+class Discriminator(nn.Module):
+    """Images and targets to everything the losses read.
+
+    Attributes:
+        trunk: images → h.
+        head: h and targets → adversarial output and class evidence.
+        code_head: h → InfoGAN logits; belongs to the generator's optimiser. None without codes.
+    """
+
+    def __init__(self, trunk: Trunk, head: Head, code_head: nn.Module | None) -> None:
+        super().__init__()
+        self.trunk, self.head, self.code_head = trunk, head, code_head
+
+    def forward(self, images: Tensor, targets: Tensor, *, codes: bool = False) -> HeadOutput:
+        """images [B, C, H, W], targets int64 [B]; ``codes``: also guess the InfoGAN codes."""
+        features = self.trunk(images)
+        output: HeadOutput = self.head(features, targets)
+        if codes and self.code_head is not None:
+            logits = self.code_head(features / self.trunk.code_divisor)
+            output = dataclasses.replace(output, code_logits=logits)
+        return output
+
+    def own_parameters(self) -> list[nn.Parameter]:
+        """What the discriminator's optimiser updates: all but the InfoGAN head."""
+        foreign = set() if self.code_head is None else set(self.code_head.parameters())
+        return [parameter for parameter in self.parameters() if parameter not in foreign]
 
 
 def check(spec: GANSpec, shape: ImageShape, num_classes: int) -> None:
@@ -61,6 +93,17 @@ def build_discriminator(
             else None
         )
     return Discriminator(trunk, head, code_head)
+
+
+def placed(network: NetworkType, device: torch.device | str) -> NetworkType:
+    """Move a network to a device, channels last: convolutions are faster so, small ones most.
+
+    On the CPU torch 2.13 corrupts memory in the backward pass of one kind of convolution with
+    channels last: 1×1, strided, from 2 to 7 channels. No backbone here has any; a new one must
+    not either.
+    """
+    network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
 
 
 def count_parameters(spec: GANSpec, shape: ImageShape, num_classes: int) -> tuple[int, int]:

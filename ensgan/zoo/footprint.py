@@ -1,18 +1,18 @@
-"""What a row costs: parameters, training memory and arithmetic, without running it."""
+"""What a row costs: parameters and training memory, without training it."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ensgan.types import ImageShape
 from ensgan.zoo.backbones.base import Backbone
-from ensgan.zoo.build import check, count_parameters
+from ensgan.zoo.build import count_parameters
 from ensgan.zoo.optimiser import NoAverage
 from ensgan.zoo.spec import GANSpec
 
@@ -63,49 +63,7 @@ def footprint(
     return Footprint(made, judged, floats * _FLOAT_BYTES)
 
 
-def step_flops(
-    spec: GANSpec,
-    shape: ImageShape,
-    num_classes: int,
-    *,
-    batch: int | None = None,
-    d_updates: int | None = None,
-) -> int:
-    """Floating-point operations (2 a multiply-add) of one full step.
-
-    Counted are the convolutions and matrix products of both networks as implemented, without
-    regularizers' separate steps.
-
-    Raises:
-        ConfigError: the row breaks a rule for this data.
-    """
-    check(spec, shape, num_classes)
-    batch = batch or spec.optimiser.batch
-    d_updates = d_updates or spec.optimiser.d_updates_per_step
-    make = _generator_pass(spec.backbone, shape, num_classes, spec.code_dim, batch, _flops)
-    judge = _trunk_pass(spec.backbone, shape, batch, _flops)
-    # A backward pass costs two forwards, or one where only the input's gradient is wanted.
-    return d_updates * (make + 2 * 3 * judge) + 3 * make + 2 * judge
-
-
-Measure: TypeAlias = Callable[..., int]
-"""(module, *inputs) → a number about its forward pass."""
-
-
 # Rows share backbones, so each is measured once. Heads are too small to count.
-
-
-@functools.lru_cache
-def _generator_pass(
-    backbone: Backbone,
-    shape: ImageShape,
-    num_classes: int,
-    code_dim: int,
-    batch: int,
-    measure: Measure,
-) -> int:
-    with torch.device("meta"):
-        return measure(*_generator_inputs(backbone, shape, num_classes, code_dim, batch))
 
 
 def _generator_inputs(
@@ -120,21 +78,6 @@ def _generator_inputs(
         torch.zeros(batch, code_dim) if code_dim else None,
         [torch.zeros(batch, 1, size, size) for size in generator.noise_sizes],
     )
-
-
-@functools.lru_cache
-def _trunk_pass(backbone: Backbone, shape: ImageShape, batch: int, measure: Measure) -> int:
-    with torch.device("meta"):
-        images = torch.zeros(batch, shape.channels, shape.size, shape.size)
-        return measure(backbone.trunk(shape), images)
-
-
-def _flops(module: nn.Module, *inputs: object) -> int:
-    from torch.utils.flop_counter import FlopCounterMode  # costs seconds to import
-
-    with FlopCounterMode(display=False) as counter:
-        module(*inputs)
-    return int(counter.get_total_flops())
 
 
 _SAMPLED_WIDTHS = (1 / 16, 1 / 8)

@@ -1,10 +1,19 @@
-"""The standard rows: eight family heads, each other row a small change of one of them."""
+"""The GANs known by name: the standard rows, those of installed packages, plugin files.
+
+Eight rows are family heads, each other row is a small change of one of them.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
+import sys
+from pathlib import Path
 from typing import Any
 
+from ensgan.errors import InputError
+from ensgan.files import sha256_file
+from ensgan.registry import Registry
 from ensgan.zoo.adversarial import Hinge, Logistic, MultiHinge
 from ensgan.zoo.augment.ada import ADA
 from ensgan.zoo.augment.diffaug import DiffAugment
@@ -13,13 +22,49 @@ from ensgan.zoo.backbones.resnet import ResNet
 from ensgan.zoo.backbones.stylegan2 import StyleGAN2
 from ensgan.zoo.conditioning.classifier import AuxiliaryClassifier
 from ensgan.zoo.conditioning.contrastive import D2DCE, Contrastive
-from ensgan.zoo.conditioning.multihinge import MultiHingeClasses
-from ensgan.zoo.conditioning.projection import Projection
+from ensgan.zoo.conditioning.projection import MultiHingeClasses, Projection
 from ensgan.zoo.conditioning.twins import ADC, TAC
 from ensgan.zoo.optimiser import Adam, FixedAverage, HalfLifeAverage, Optimiser
-from ensgan.zoo.registry import register
 from ensgan.zoo.regularizers import R1, FeatureMatching, InfoCode
 from ensgan.zoo.spec import GANSpec
+
+gans = Registry("GAN", "ensgan.gans", GANSpec)
+register, names, get = gans.register, gans.names, gans.get
+_plugins: dict[str, tuple[str, ...]] = {}
+
+
+def load_plugin(path: Path) -> tuple[str, ...]:
+    """Run a user's Python file that calls :func:`register`; the names it added.
+
+    Loading the same file again changes nothing.
+
+    Raises:
+        InputError: the file is missing, fails, or registers nothing; nothing is added then.
+    """
+    path = Path(path).resolve()
+    if not path.is_file():
+        raise InputError(f"no such plugin file: {path}")
+    key = sha256_file(path)
+    if key in _plugins:
+        return _plugins[key]
+    module_name = f"ensgan_plugin_{key[:12]}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"{path} is not a Python file: a plugin ends in .py")
+    before = set(gans.names())
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        gans.forget(set(gans.names()) - before)
+        del sys.modules[module_name]
+        raise InputError(f"plugin {path} failed: {type(error).__name__}: {error}") from error
+    added = tuple(name for name in gans.names() if name not in before)
+    if not added:
+        raise InputError(f"plugin {path} registers no GAN: call ensgan.zoo.register(GANSpec(…))")
+    _plugins[key] = added
+    return added
 
 
 def _change(head: GANSpec, name: str, **changes: Any) -> GANSpec:

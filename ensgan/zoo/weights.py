@@ -14,8 +14,7 @@ from ensgan.errors import IntegrityError
 from ensgan.files import atomic_path
 from ensgan.types import ImageShape
 from ensgan.zoo.backbones.base import Generator
-from ensgan.zoo.build import build_generator
-from ensgan.zoo.placement import placed
+from ensgan.zoo.build import build_generator, placed
 from ensgan.zoo.spec import GANSpec
 
 

@@ -146,9 +146,9 @@ def test_sweeps_that_cannot_be_evaluated(shell: Shell, tmp_path: Path) -> None:
     with sweep.folder.locked():
         assert "another process" in shell.refused("made")
     manifest = sweep.folder.read()
-    sweep.folder.write({key: value for key, value in manifest.items() if key != "front"})
+    manifest.model_copy(update={"front": None}).save(sweep.folder.manifest_path)
     assert "has not come to its front yet" in shell.refused("made")
-    sweep.folder.write(manifest)
+    manifest.save(sweep.folder.manifest_path)
     sweep.members[2].samples.unlink()
     assert "the images of SAGAN@1 are not where" in shell.refused("made")
     shell.storage = tmp_path / "nothing"
@@ -167,6 +167,11 @@ def test_data_that_cannot_be_measured(shell: Shell, split: str, labels: int, exp
     path = open_sweep("made", shell.storage).dataset.splits[split]
     Samples(blobs(20, 0).images, np.full(20, labels)).save(path)
     assert expected in " ".join(shell.refused("made").split())
+
+
+def test_real_images_that_were_exchanged_are_refused(shell: Shell) -> None:
+    blobs(40, 5).save(open_sweep("made", shell.storage).dataset.splits["test"])
+    assert "are not those the sweep began with" in " ".join(shell.refused("made").split())
 
 
 def test_members_of_another_size_are_refused(shell: Shell) -> None:

@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 from commands import as_json, call
+from made_sweep import make_sweep
 
 from ensgan.errors import InputError
+from ensgan.files import write_json
 from ensgan.store import open_store
+from ensgan.sweep.folder import SweepFolder
 
 
 def test_runs_lists_sweeps(storage: Path, run_id: str) -> None:
@@ -40,6 +43,25 @@ def test_runs_lists_sweeps(storage: Path, run_id: str) -> None:
     assert names("--since", "2999-01-01") == []
     with pytest.raises(InputError, match="'done' is not a run status"):
         names("--status", "done")
+
+
+def test_runs_and_status_agree_on_an_interrupted_sweep(tmp_path: Path) -> None:
+    run_id = open_store(storage=tmp_path).create_run("made", kind="sweep")
+    make_sweep(tmp_path)
+    folder = SweepFolder(tmp_path / "sweeps" / "made")
+    write_json(folder.record_path, {"runs": {"made": run_id}})
+    begun = folder.read().model_copy(update={"status": "running", "finished": None})
+    begun.save(folder.manifest_path)
+
+    def states() -> tuple[str, str]:
+        (listed,) = as_json("runs", "--storage", tmp_path)["runs"]
+        return listed["status"], as_json("status", "made", "--storage", tmp_path)["state"]
+
+    assert states() == ("interrupted", "interrupted")
+    assert len(as_json("runs", "--storage", tmp_path, "--status", "interrupted")["runs"]) == 1
+    assert as_json("runs", "--storage", tmp_path, "--status", "running")["runs"] == []
+    with folder.locked():
+        assert states() == ("running", "running")
 
 
 def test_tables_for_people(storage: Path, run_id: str) -> None:

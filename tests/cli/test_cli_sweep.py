@@ -136,6 +136,12 @@ def test_a_dry_run_says_when_it_cannot_know_the_gpus(
     assert code == 0 and "no GPU here" not in out
 
 
+def test_a_dry_run_refuses_an_address_that_can_be_no_store(shell: Shell, tmp_path: Path) -> None:
+    words = ("--dry-run", "--set", "track.uri=file:///tmp/mlruns")
+    code, _, error = shell("sweep", str(write_sweep(tmp_path)), *words)
+    assert code == 2 and "is no tracking address" in error
+
+
 def test_dry_run_as_json(shell: Shell, tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path)
     code, out, _ = shell("sweep", str(sweep), "--dry-run", "--json")

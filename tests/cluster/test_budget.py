@@ -12,10 +12,11 @@ import pytest
 from member_job import job
 from ray.tune.search import Searcher
 
-from ensgan.cluster.budget import Budget, SnapshotCosts, Spending, make_budget, parse_deadline
+from ensgan.cluster.budget import SnapshotCosts, Spending
 from ensgan.cluster.resources import TrialRequest
 from ensgan.cluster.stopper import SweepStopper
 from ensgan.cluster.trial_queue import TrialQueue
+from ensgan.config.budget import Budget, make_budget, parse_deadline
 from ensgan.errors import InputError
 from ensgan.files import read_json, write_json
 from ensgan.sweep.member_job import MemberJob, MemberResult
@@ -176,7 +177,9 @@ def test_finishing_a_snapshot_counts_too(scene: Scene) -> None:
     scene.start(queue, "1")
     scene.clock.now += 50
     slow = member("SNGAN", 10, finishing=20.0)
-    assert not queue.may_continue("1", slow), "36 s of steps would fit, their scoring would not"
+    assert not scene.spending.may_continue("1", slow), (
+        "36 s of steps would fit, their scoring would not"
+    )
 
 
 def test_no_snapshot_is_begun_that_the_deadline_cuts(scene: Scene) -> None:

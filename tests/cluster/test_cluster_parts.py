@@ -121,7 +121,8 @@ def test_an_unreachable_trial_is_lost_with_its_node_or_alone(
     error = RuntimeError("The actor is temporarily unavailable: Connection reset by peer")
     trial = FakeTrial(trial_id="1", config={"gan": "SNGAN"}, max_failures=2, error=error)
     for living, kind in ((["head"], "node"), (["head", "gone"], "process")):
-        watch.living_nodes = lambda living=living: living
+        nodes = [{"Alive": True, "NodeID": node} for node in living]
+        monkeypatch.setattr("ray.nodes", lambda nodes=nodes: nodes)
         watch.on_trial_recover(0, [], trial)
         assert events[-1].fields["kind"] == kind
 
@@ -232,21 +233,20 @@ def test_a_node_like_the_driver_has_no_problem(question: Question) -> None:
     said = preflight.examine_node(question, "n", wants_gpu=False)
     seen = (question.folder / "preflight" / "node-n-t").exists()
     data = preflight.sha256_file(question.data)
-    assert node_problems("n", said, question, seen, 1, data) == []
+    assert node_problems("n", said, question, seen, data) == []
 
 
 def test_every_problem_of_a_node_is_named(question: Question) -> None:
     good = preflight.examine_node(question, "n", wants_gpu=False)
 
-    def problems(said: Answer | str, seen: bool = True, needed: int = 1) -> str:
+    def problems(said: Answer | str, seen: bool = True) -> str:
         data = preflight.sha256_file(question.data)
-        return "; ".join(node_problems("n1", said, question, seen, needed, data))
+        return "; ".join(node_problems("n1", said, question, seen, data))
 
     assert "does not share" in problems(replace(good, token=None))
     assert "does not share" in problems(good, seen=False)
     assert "cannot write" in problems(replace(good, write_error="Read-only file system"))
     assert "other training data" in problems(replace(good, data="0"))
-    assert "MB free" in problems(good, needed=2**60)
     assert "cannot run ensgan (No module named 'ensgan')" in problems("No module named 'ensgan'")
     old = replace(good, versions={**good.versions, "torch": "2.1", "python": "3.10"})
     assert "has torch 2.1, the driver" in problems(old) and "python 3.10" in problems(old)

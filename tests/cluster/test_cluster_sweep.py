@@ -16,13 +16,12 @@ from typing import Any
 import pytest
 from tiny_sweep import tiny, write_sweep
 
-from ensgan.cluster.budget import Budget
 from ensgan.config import parse_spec
 from ensgan.errors import EnsganError, InputError
 from ensgan.launch import sweep as launch
 from ensgan.sweep.events import Event
-from ensgan.sweep.result import SweepResult
-from ensgan.zoo import registry
+from ensgan.sweep.runner import SweepResult
+from ensgan.zoo import table
 
 STEPS = {"steps": 60, "snapshots": 2, "resume_every": 5}
 SMALL = {"strategies": ["real", "selected"], "repeats": 1}
@@ -222,8 +221,8 @@ def test_out_of_memory_is_tried_again_with_more_and_errors_are_not(
     """On two GPUs that do not exist: enough to see what is asked for, and how it ends."""
     import ray
 
-    monkeypatch.setattr(registry, "_rows", dict(registry._rows))
-    monkeypatch.setattr(registry, "_plugins", {})
+    monkeypatch.setattr(table.gans, "_variants", dict(table.gans._variants))
+    monkeypatch.setattr(table, "_plugins", {})
     plugin = tmp_path / "plugin.py"
     plugin.write_text(PLUGIN)
     events: list[Event] = []
@@ -243,54 +242,3 @@ def test_out_of_memory_is_tried_again_with_more_and_errors_are_not(
     failed = {e.fields["gan"]: e.fields["error"] for e in events if e.kind == "failed"}
     assert all("needs an NVIDIA GPU" in reason for reason in failed.values()) and len(failed) == 2
     assert not [e for e in events if e.kind == "lost"], "an error of the code is not retried"
-
-
-@pytest.mark.slow  # a budget below a few seconds goes into starting processes
-@pytest.mark.timeout(600)
-def test_a_budget_ends_a_sweep_which_goes_on_with_a_larger_one(tmp_path: Path) -> None:
-    spec = parse_spec(
-        tiny(train={"gans": ["SNGAN", "ACGAN-Mod", "BigGAN"], "steps": 600}, evaluate=SMALL)
-    )
-    events: list[Event] = []
-
-    def swept(storage: str, budget: Budget | None) -> dict[str, str]:
-        events.clear()
-        folder = tmp_path / storage
-        return hashes(launch.run_sweep(spec, storage=folder, budget=budget, on_event=events.append))
-
-    def spent() -> float:
-        (hours,) = [each.fields["hours"] for each in events if each.kind == "budget"]
-        return float(hours)
-
-    whole = swept("whole", Budget(gpu_hours=1))
-    assert len(whole) == 6 and not [each for each in events if each.kind == "stopped"]
-    hours = spent()
-
-    part = swept("part", Budget(gpu_hours=0.6 * hours))
-    assert 2 <= len(part) < 6 and part.items() <= whole.items()
-    assert spent() < 0.75 * hours
-    assert {each.fields["of"] for each in events if each.kind == "stopped"} == {2}
-
-    again = swept("part", Budget(gpu_hours=0.6 * hours))
-    assert part.items() <= again.items() and len(again) < 6
-    assert spent() < 0.75 * hours, "the hours of the session before count"
-    assert swept("part", None) == whole
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_asha_stops_gans_and_without_it_they_go_on(tmp_path: Path) -> None:
-    gans = ["SNGAN", "ACGAN-Mod", "BigGAN", "SAGAN"]
-    train = {"gans": gans, "steps": 60, "snapshots": 6}
-    events: list[Event] = []
-
-    def swept(scheduler: str) -> dict[str, str]:
-        spec = tiny(train=train, evaluate=SMALL, cluster={"scheduler": scheduler})
-        return hashes(launch.run_sweep(parse_spec(spec), storage=tmp_path, on_event=events.append))
-
-    part = swept("asha")
-    stopped = [each.fields for each in events if each.kind == "stopped"]
-    assert stopped and all("ASHA" in fields["reason"] for fields in stopped)
-    assert len(part) == 24 - sum(fields["of"] - fields["members"] for fields in stopped) < 24
-    whole = swept("fifo")
-    assert len(whole) == 24 and part.items() <= whole.items()

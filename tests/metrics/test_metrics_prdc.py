@@ -47,9 +47,9 @@ def values(result):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_oracles_are_met_exactly(shared, backend):
-    cases = json.loads((shared / "oracles" / "prdc_oracles.json").read_text())["cases"]
-    inputs = np.load(shared / "oracles" / "prdc_oracles.npz")
+def test_oracles_are_met_exactly(oracles, backend):
+    cases = json.loads((oracles / "prdc_oracles.json").read_text())["cases"]
+    inputs = np.load(oracles / "prdc_oracles.npz")
     checked = 0
     for name, case in cases.items():
         if "exact" not in case:

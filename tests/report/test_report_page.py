@@ -155,14 +155,14 @@ def test_real_images_only_when_asked(tmp_path: Path) -> None:
         image_grid([("normal", pixels(1)[::2]), (EVIL, pixels(1)[1::2])])
     ).decode()
     plain = render(collect(store, run_id))
-    asked = render(collect(store, run_id, show_real=True))
+    asked = render(collect(store, run_id, real_from=tmp_path))
     assert real not in plain
     assert real in asked
     assert "holds no real image" not in asked
     assert asked.count("<img") == plain.count("<img") + 2
-    next((tmp_path / "data").iterdir()).unlink()
+    next((tmp_path / "sweeps" / "evil" / "data").iterdir()).unlink()
     with pytest.raises(InputError, match="is not on this machine"):
-        collect(store, run_id, show_real=True)
+        collect(store, run_id, real_from=tmp_path)
 
 
 def test_runs_without_a_report_say_why(tmp_path: Path) -> None:

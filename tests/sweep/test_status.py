@@ -10,13 +10,17 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from tiny_sweep import tiny
 
 from ensgan.cli import main
 from ensgan.cli.live import gan_table
+from ensgan.config import parse_spec
 from ensgan.errors import InputError
 from ensgan.files import write_json
-from ensgan.sweep.folder import SweepFolder
-from ensgan.sweep.status import find_sweep, sweep_status
+from ensgan.sweep.folder import SweepFolder, find_sweep
+from ensgan.sweep.manifest import DatasetRecord, Losses, Manifest
+from ensgan.sweep.records import MemberResult
+from ensgan.sweep.status import sweep_status
 
 NOW = 1000.0
 
@@ -25,24 +29,35 @@ NOW = 1000.0
 def folder(tmp_path: Path) -> SweepFolder:
     """A sweep of three GANs: one done, one running, one not begun."""
     sweep = SweepFolder(tmp_path / "sweeps" / "mine")
-    members: dict[str, Any] = {
-        f"SNGAN@{step}": {"name": f"SNGAN@{step}", "intra_d": 0.4, "health": ["constant images"]}
+    members = {
+        f"SNGAN@{step}": MemberResult(
+            name=f"SNGAN@{step}",
+            weights=sweep.training("SNGAN", "key") / f"SNGAN@{step}.safetensors",
+            sha256="",
+            samples=sweep.file("samples", f"SNGAN@{step}.npz"),
+            features=sweep.file("features", f"SNGAN@{step}.npy"),
+            density=0.4,
+            coverage=0.4,
+            intra_d=0.4,
+            metrics={},
+            health=("constant images",),
+            seconds={},
+            work=(),
+        )
         for step in (50, 100)
     }
-    sweep.write(
-        {
-            "schema": 1,
-            "spec": {"train": {"snapshots": 2}},
-            "status": "running",
-            "gans": ["SNGAN", "SAGAN", "BigGAN"],
-            "steps": {"SNGAN": 100, "SAGAN": 100, "BigGAN": 100},
-            "members": members,
-            "planned": 6,
-            "started": 900.0,
-            "failed": {},
-            "losses": {"SAGAN": {"node": 1, "process": 2}},
-        }
-    )
+    gans = ("SNGAN", "SAGAN", "BigGAN")
+    spec = parse_spec(tiny(name="mine", train={"gans": list(gans), "steps": 100, "snapshots": 2}))
+    Manifest(
+        spec=spec.model_dump(mode="json"),
+        gans=gans,
+        steps=dict.fromkeys(gans, 100),
+        members=members,
+        planned=6,
+        started=900.0,
+        losses={"SAGAN": Losses(node=1, process=2)},
+        dataset=DatasetRecord(name="phantom", key="k", source="", classes=("a", "b"), images={}),
+    ).save(sweep.manifest_path)
     beat = {"gan": "SAGAN", "step": 40, "steps": 100, "steps_per_second": 2.0, "time": NOW - 1}
     place = {"node": "gpu7", "gpus": 0.5, "gpu_memory_bytes": 3 * 2**30}
     write_json(sweep.path / "train" / "SAGAN-abc" / "heartbeat.json", {**beat, **place})
@@ -100,7 +115,7 @@ def test_looking_does_not_keep_a_driver_out(folder: SweepFolder) -> None:
 
 @pytest.mark.parametrize("name", ["mine", "run1", "run2"])
 def test_found_by_name_or_run(folder: SweepFolder, name: str) -> None:
-    assert find_sweep(folder.path.parents[1], name).path == folder.path
+    assert find_sweep(name, folder.path.parents[1]).path == folder.path
 
 
 def test_the_command(
@@ -121,6 +136,6 @@ def test_the_command(
 
 def test_unknown_names_are_refused(folder: SweepFolder, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="did you mean 'mine'"):
-        find_sweep(folder.path.parents[1], "mime")
+        find_sweep("mime", folder.path.parents[1])
     with pytest.raises(InputError, match="holds no sweep"):
-        find_sweep(tmp_path / "elsewhere", "mine")
+        find_sweep("mine", tmp_path / "elsewhere")

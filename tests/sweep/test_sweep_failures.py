@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from bank_sweep import write_bank_sweep
 from local_sweep import Home
 from tiny_sweep import tiny, write_sweep
 
@@ -14,8 +16,10 @@ from ensgan.config import parse_spec
 from ensgan.errors import ConfigError, EnsganError, InputError, StoreError
 from ensgan.launch import executors
 from ensgan.launch import sweep as launch
+from ensgan.sweep.events import Event
+from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.planning import cost
-from ensgan.zoo import registry
+from ensgan.zoo import table
 
 
 def test_all_problems_with_the_data_come_before_training(home: Home) -> None:
@@ -55,8 +59,8 @@ def test_a_disk_that_fills_up_stops_the_sweep_which_goes_on_later(home: Home) ->
 def test_one_failing_gan_does_not_stop_the_others(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "_rows", dict(registry._rows))  # forgets the plugin's row again
-    monkeypatch.setattr(registry, "_plugins", dict(registry._plugins))
+    monkeypatch.setattr(table.gans, "_variants", dict(table.gans._variants))
+    monkeypatch.setattr(table, "_plugins", dict(table._plugins))
     plugin = tmp_path / "broken.py"
     plugin.write_text(
         "import dataclasses\n"
@@ -78,19 +82,59 @@ def test_one_failing_gan_does_not_stop_the_others(
         home.run(path, settings=["name=none", "train.gans=[Exploding]"])
 
 
+def test_a_gan_whose_weights_are_no_numbers_does_not_enter_the_pool(home: Home) -> None:
+    settings = {"gans": ["SNGAN"], "steps": 20, "width": 0.0625, "learning_rate": 1e9}
+    spec = parse_spec(tiny(name="blown", train=settings))
+    with pytest.raises(EnsganError, match="only 0 members") as caught:
+        home.run(spec)
+    assert "SNGAN@10 cannot join the pool: non-finite weights" in str(caught.value)
+    folder = home.path / "sweeps" / "blown"
+    assert SweepFolder(folder).read().members == {}
+    assert not (folder / "members").exists()
+
+
+@pytest.mark.parametrize("address", ["file:///tmp/mlruns", "./mlruns"])
+def test_an_address_that_can_be_no_store_is_refused_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    file = write_bank_sweep(tmp_path)
+    events: list[Event] = []
+    arguments: dict[str, Any] = {"storage": tmp_path / "runs", "address": None}
+    with pytest.raises(InputError, match="is no tracking address"):
+        launch.run_sweep(
+            file, settings=[f"track.uri={address}"], on_event=events.append, **arguments
+        )
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    with pytest.raises(InputError, match="is no tracking address"):
+        launch.run_sweep(file, on_event=events.append, **arguments)
+    assert events == []
+
+
+def test_a_deleted_experiment_is_refused_before_any_work(home: Home, tmp_path: Path) -> None:
+    class Deleted(type(home.store)):
+        def prepare(self) -> None:
+            raise InputError("experiment 'ensgan' has been deleted")
+
+    other = Home(tmp_path / "runs")
+    other.store = Deleted()
+    with pytest.raises(InputError, match="has been deleted"):
+        other.run(write_bank_sweep(tmp_path))
+    assert [event.kind for event in other.events if event.kind == "member"] == []
+
+
 def test_classifiers_libraries_are_there_before_the_recorders_thread_begins(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two threads that import scikit-learn and SciPy at once can end in a deadlock error."""
     order = []
-    opened = home.open_store
 
-    def stop(*_: object, **__: object) -> None:
-        raise EnsganError("far enough")
+    class Ordered(type(home.store)):
+        def prepare(self) -> None:
+            order.append("store")
+            super().prepare()
 
-    monkeypatch.setattr(launch, "run", stop)
-    monkeypatch.setattr(executors, "import_libraries", lambda: order.append("libraries"))
-    monkeypatch.setattr(home, "open_store", lambda *_, **__: (order.append("store"), opened())[1])
-    with pytest.raises(EnsganError, match="far enough"):
-        home.run(parse_spec(tiny(name="order")))
-    assert order == ["libraries", "store"]
+    monkeypatch.setattr(home, "store", Ordered())
+    for module in (launch, executors):
+        monkeypatch.setattr(module, "import_libraries", lambda: order.append("libraries"))
+    home.run(parse_spec(tiny(name="order", train={"gans": ["SNGAN"], "steps": 2})))
+    assert order[0] == "libraries" and "store" in order[1:]

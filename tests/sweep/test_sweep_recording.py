@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ensgan.files import write_json
 from ensgan.recording.record import Recording
 from ensgan.store import MemoryStore
 from ensgan.sweep.folder import SweepFolder
-from ensgan.sweep.result import SweepResult
+from ensgan.sweep.runner import SweepResult
 
 
 def test_the_run_is_recorded(home: Home, result: SweepResult) -> None:
@@ -124,9 +125,12 @@ def test_an_interrupted_run_ends_when_the_sweep_goes_on_with_other_settings(
     result: SweepResult, tmp_path: Path
 ) -> None:
     manifest = json.loads((result.folder / "manifest.json").read_text())
-    kept = ("schema", "members", "spec", "planned", "dataset", "versions")
-    begun = {**{key: manifest[key] for key in kept}, "status": "running"}
-    folder, store = SweepFolder(tmp_path), MemoryStore()
+    results = ("front", "trials", "scores", "downstream", "ensemble", "privacy", "selected")
+    begun = {key: value for key, value in manifest.items() if key not in results}
+    begun["status"] = "running"
+    shutil.copytree(result.folder, tmp_path / "sweep")
+    folder, store = SweepFolder(tmp_path / "sweep"), MemoryStore()
+    folder.record_path.unlink()
     write_json(folder.manifest_path, begun)
     first = Recording(folder, store, Plain()).bring_up_to_date() or ""
     assert Recording(folder, store, Plain()).bring_up_to_date() == first
@@ -137,11 +141,11 @@ def test_an_interrupted_run_ends_when_the_sweep_goes_on_with_other_settings(
 
 
 def test_an_absent_store_delays_recording_only(home: Home) -> None:
-    home.reachable = False
+    home.store.reachable = False
     try:
         result = home.run(parse_spec(tiny(name="offline", train={"steps": 2})))
     finally:
-        home.reachable = True
+        home.store.reachable = True
     assert result.run_id is None
     warnings = [event for event in home.events if event.kind == "warning"]
     assert "ensgan sync" in warnings[0].fields["message"]

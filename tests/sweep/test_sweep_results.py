@@ -19,7 +19,7 @@ from ensgan.config import parse_spec
 from ensgan.sweep import member_job as members
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import Inputs, derive_seed
-from ensgan.sweep.result import SweepResult
+from ensgan.sweep.runner import SweepResult
 from ensgan.sweep.search_stage import find_front
 from ensgan.types import PoolScores, Samples
 

@@ -18,9 +18,8 @@ from ensgan import train, zoo
 from ensgan.errors import ConfigError, InputError, IntegrityError, TrainingError
 from ensgan.files import read_json
 from ensgan.train import TrainSettings, train_gan, untrained
-from ensgan.train.reals import Reals
 from ensgan.train.snapshot import class_spreads, examine
-from ensgan.train.training import Training
+from ensgan.train.training import Reals, Training
 from ensgan.types import Samples
 from ensgan.zoo.backbones.base import Player
 from ensgan.zoo.sampling import sample

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -18,15 +17,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ensgan import zoo
 from ensgan.train import TrainSettings
-from ensgan.train.adam import FusedAdam
-from ensgan.train.average import AveragedGenerator
-from ensgan.train.reals import Reals
 from ensgan.train.record import Record
 from ensgan.train.step import full_step
 from ensgan.train.training import Training
 from ensgan.types import Samples
 
-META = torch.device("meta")
 FULL_STEP = 16
 """R1 and ADA's controller are due."""
 
@@ -53,31 +48,13 @@ class Moves(TorchDispatchMode):
 
 
 def on_meta(name: str) -> Training:
-    """A training all of whose tensors are on the meta device, which takes no generator."""
+    """A training all of whose tensors are on the meta device."""
     images = np.random.default_rng(0).integers(0, 256, (40, 32, 32), dtype=np.uint8)
     samples = Samples(images, np.arange(40, dtype=np.int64) % 2)
-    settings = TrainSettings(1, 1, 0, batch=4, d_updates=1, ema_start=0, ema_decay=0.5)
-    training = Training(zoo.get(name).scaled(1 / 32), samples, 2, settings)
-    training.device, training.random = META, None  # type: ignore[assignment]
-    for network in (training.generator, training.discriminator):
-        network.to(META)
-    training.average = AveragedGenerator(training.generator, settings.average(training.spec), 4)
-    training.own_parameters = training.discriminator.own_parameters()
-    own = {id(parameter) for parameter in training.own_parameters}
-    learning = [
-        parameter
-        for network in (training.generator, training.discriminator)
-        for parameter in network.parameters()
-        if id(parameter) not in own
-    ]
-    training.generator_adam = FusedAdam(learning, training.optimiser.generator)
-    training.discriminator_adam = FusedAdam(
-        training.own_parameters, training.optimiser.discriminator
+    settings = TrainSettings(
+        1, 1, 0, batch=4, d_updates=1, ema_start=0, ema_decay=0.5, device="meta"
     )
-    training.reals = Reals(samples, 4, 0, META)
-    training.augment_state = training.augmentation.initial_state(META)
-    training._precision = nullcontext  # type: ignore[assignment,method-assign]
-    return training
+    return Training(zoo.get(name).scaled(1 / 32), samples, 2, settings)
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ from ensgan.train.step import discriminator_phase, full_step, generator_phase
 from ensgan.train.training import Training
 from ensgan.types import Samples
 from ensgan.zoo.optimiser import NoAverage
-from ensgan.zoo.registry import names
 from ensgan.zoo.sampling import sample
 from ensgan.zoo.spec import GANSpec
+from ensgan.zoo.table import names
 
 DATA = [(1, 2), (3, 7)]
 BATCH, UPDATES = 4, 1
@@ -65,7 +65,9 @@ def test_two_steps_and_a_checkpoint(name: str, channels: int, classes: int, tmp_
         assert parameter.grad is not None
         assert bool(torch.isfinite(parameter.grad).all())
     assert all(parameter.grad is None for parameter in generator.parameters())
-    assert code_head is None or all(p.grad is None for p in code_head.parameters())
+    # The weights of a network share one backward pass, which gives what was not used zeros.
+    codes = [] if code_head is None else list(code_head.parameters())
+    assert all(p.grad is None or not p.grad.any() for p in codes)
     assert torch.equal(flat(generator), start)
 
     frozen = [parameter.detach().clone() for parameter in own]
@@ -145,7 +147,7 @@ def test_a_snapshot_comes_back_as_the_same_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["BigGAN-Info", "StyleGAN2"])
+@pytest.mark.parametrize("name", ["SNGAN", "BigGAN-Info", "StyleGAN2"])
 def test_compiled_networks_learn_the_same(name: str) -> None:
     losses = []
     for compiled in (False, True):

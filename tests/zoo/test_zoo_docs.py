@@ -16,7 +16,7 @@ import pytest
 from ensgan import zoo
 from ensgan.train import TrainSettings, train_gan
 from ensgan.types import Samples
-from ensgan.zoo import parts, registry
+from ensgan.zoo import parts, table
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "zoo.md").read_text(), re.DOTALL)
@@ -26,8 +26,8 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "zoo.md").read_te
 def clean_registry() -> Iterator[None]:
     rows, known = zoo.names(), set(parts._CLASSES)
     yield
-    registry._forget(rows)
-    registry._plugins.clear()
+    table.gans.forget(set(zoo.names()) - set(rows))
+    table._plugins.clear()
     for name in set(parts._CLASSES) - known:
         del parts._CLASSES[name]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,15 +19,9 @@ from ensgan.sweep.planning.cost import (
     free_bytes,
     gpu_share,
     slots_of,
-    state_bytes,
 )
-from ensgan.train.record import Record
-from ensgan.train.step import full_step
-from ensgan.train.training import Training
-
-MEASURED_SECONDS = 2.0
-"""Per GAN; a step that takes longer is measured once, at a smaller batch."""
-SMALL_BATCH = 8
+from ensgan.train.cost import Machine, measure_machine, step_work
+from ensgan.zoo.footprint import footprint
 
 
 @dataclass(frozen=True)
@@ -36,11 +29,11 @@ class GanPlan:
     """One trial.
 
     Attributes:
-        seconds_per_step: measured here, on one thread; ``measured_batch`` is the batch it was
-            measured at (scaled linearly to ``batch``).
+        seconds_per_step: estimated from the counted operations of a step and the rates of this
+            machine: a GPU, or one thread.
         seconds: of the whole training.
-        memory_bytes: weights, gradients, optimiser state, averaged weights, and what the process
-            grew by during the measured steps.
+        memory_bytes: estimated peak: weights, gradients, optimiser state, averaged weights and the
+            activations of one backward pass.
         snapshot_bytes: of one generator file.
     """
 
@@ -48,7 +41,6 @@ class GanPlan:
     steps: int
     snapshots: int
     batch: int
-    measured_batch: int
     seconds_per_step: float
     seconds: float
     generator_parameters: int
@@ -65,7 +57,7 @@ class Plan:
         slots: trials at once on this machine: as many as its CPUs and the trials' shares of its
             GPUs (of one GPU where it has none) let run.
         training_seconds: of all trials together; ``wall_seconds`` on the slots. Training alone.
-        device: where the steps were measured, ``cpu`` (one thread) or ``cuda``.
+        device: whose rates were measured, ``cpu`` (one thread) or ``cuda``.
         wants_gpu: trials will run on GPUs.
     """
 
@@ -94,19 +86,25 @@ def make_plan(
     *,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Plan:
-    """Measure a few steps of every GAN and add up. Nothing is written.
+    """Count what every GAN computes and divide by what this machine does in a second.
+
+    Nothing is trained, nothing is written.
 
     Args:
         resolved: the sweep.
         storage: where it would be kept.
-        on_progress: called with the GANs measured and all of them.
+        on_progress: called with the GANs counted and all of them.
     """
     spec = resolved.spec
     rows = []
     wants_gpu = bool(spec.cluster.gpus_per_trial)
     device = "cuda" if wants_gpu and torch.cuda.is_available() else "cpu"
+    machines: dict[str, Machine] = {}
     for i, (row, settings) in enumerate(zip(resolved.gans, resolved.settings, strict=True)):
-        rows.append(_gan_plan(resolved, row, replace(settings, device=device)))
+        precision = replace(settings, device=device).settled(None).precision
+        if precision not in machines:
+            machines[precision] = _measured(device, precision)
+        rows.append(_gan_plan(resolved, row, settings, machines[precision]))
         on_progress(i + 1, len(resolved.gans))
     slots = _slots(resolved)
     members = sum(row.snapshots for row in rows) + len(spec.members)
@@ -155,49 +153,32 @@ def makespan(seconds: list[float], slots: int) -> float:
     return max(loads)
 
 
-def _gan_plan(resolved: Resolved, row: zoo.GANSpec, settings: train.TrainSettings) -> GanPlan:
+def _measured(device: str, precision: str) -> Machine:
+    """Rates of one thread, as a trial has it, or of the GPU."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return measure_machine(device, precision)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _gan_plan(
+    resolved: Resolved, row: zoo.GANSpec, settings: train.TrainSettings, machine: Machine
+) -> GanPlan:
     shape, classes = resolved.dataset.shape, resolved.dataset.num_classes
-    generator, discriminator = zoo.count_parameters(row, shape, classes)
     batch = settings.optimiser(row).batch
-    before = psutil.Process().memory_info().rss
-    measured_batch = min(batch, SMALL_BATCH)
-    per_step = _measure(resolved, row, replace(settings, batch=measured_batch))
-    if per_step * batch / measured_batch <= MEASURED_SECONDS:
-        measured_batch = batch
-        per_step = _measure(resolved, row, settings)
-    per_step *= batch / measured_batch
-    grown = max(0, psutil.Process().memory_info().rss - before)
+    sizes = footprint(row, shape, classes, batch=batch)
+    per_step = machine.seconds(step_work(row, shape, classes, settings, quick=True))
     return GanPlan(
         gan=row.name,
         steps=settings.steps,
         snapshots=settings.snapshots,
         batch=batch,
-        measured_batch=measured_batch,
         seconds_per_step=per_step,
         seconds=per_step * settings.steps,
-        generator_parameters=generator,
-        discriminator_parameters=discriminator,
-        memory_bytes=state_bytes(generator, discriminator) + grown,
-        snapshot_bytes=FLOAT_BYTES * generator,
+        generator_parameters=sizes.generator_parameters,
+        discriminator_parameters=sizes.discriminator_parameters,
+        memory_bytes=sizes.training_bytes,
+        snapshot_bytes=FLOAT_BYTES * sizes.generator_parameters,
     )
-
-
-def _measure(resolved: Resolved, row: zoo.GANSpec, settings: train.TrainSettings) -> float:
-    """Seconds per step on one thread, without the first (median of a few)."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        training = Training(row, resolved.dataset.train, resolved.dataset.num_classes, settings)
-        record = Record(row.name)
-        taken: list[float] = []
-        while len(taken) < 2 or (len(taken) < 8 and sum(taken) < MEASURED_SECONDS):
-            begin = time.perf_counter()
-            full_step(training, record)
-            if settings.device != "cpu":
-                torch.cuda.synchronize()
-            taken.append(time.perf_counter() - begin)
-            if len(taken) == 1 and taken[0] > MEASURED_SECONDS:
-                return taken[0]
-        return sorted(taken[1:])[(len(taken) - 1) // 2]
-    finally:
-        torch.set_num_threads(threads)

@@ -101,8 +101,7 @@ class ADA(Augmentation):
         even[:3].round_()
         scaled = normal * plan.deviations
         table = torch.cat([even[:4], scaled[:1], even[4:], scaled[1:]])
-        rotating = 1 - (1 - probability).sqrt()
-        chances = torch.where(plan.rotates, rotating, probability)
+        chances = 1 - (1 - probability) ** plan.powers
         return affine_matrices(table * (picked[:9] < chances))
 
     def observe(self, real_logits: Tensor, state: AugmentState) -> None:
@@ -138,14 +137,14 @@ class _Plan(NamedTuple):
         picked: rows of the uniform draws: nine that decide, then five that become values.
         offsets, factors: of those five, [5, 1]; the first three are rounded.
         deviations: of the four normal draws, [4, 1].
-        rotates: bool [9, 1], rows that happen with the chance of a rotation.
+        powers: [9, 1], ½ for rotations, else 1: one of two happens with the chance of the others.
     """
 
     picked: Tensor
     offsets: Tensor
     factors: Tensor
     deviations: Tensor
-    rotates: Tensor
+    powers: Tensor
 
 
 @lru_cache(maxsize=64)
@@ -168,5 +167,5 @@ def _plan(part: ADA, height: int, width: int, device: torch.device) -> _Plan:
             -part.fractional_shift * width,
             -part.fractional_shift * height,
         ),
-        column(0, 0, 0, 1, 0, 1, 0, 0, 0).bool(),
+        column(1, 1, 1, 0.5, 1, 0.5, 1, 1, 1),
     )

@@ -74,7 +74,7 @@ def affine_matrices(table: Tensor) -> Tensor:
     sizes = torch.stack([middle, middle - factors[0]])
     cos, sin = sizes * angles.cos(), sizes * angles.sin()
     entries = (cos[0] + cos[1], sin[1] - sin[0], sin[0] + sin[1], cos[0] - cos[1])
-    linear = torch.stack(entries).unflatten(0, (2, 2))
+    linear = torch.stack(entries).view(2, 2, -1)
     linear[0].mul_(mirror)
     shift = (linear * table[7:9]).sum(dim=1)
     shift[0].addcmul_(mirror, table[1])
@@ -143,7 +143,7 @@ def _resample(images: Tensor, matrices: Tensor, margins: tuple[int, int]) -> Ten
     positions = _positions(sampled_height, sampled_width, dtype, device)
     grid = torch.baddbmm(
         offset, positions.expand(len(images), -1, -1), (matrices.to(dtype) * inverse).mT
-    ).unflatten(1, (sampled_height, sampled_width))
+    ).view(len(images), sampled_height, sampled_width, 2)
     sampled = cast(Tensor, _BilinearSampling.apply(doubled, grid))  # type: ignore[no-untyped-call]
     down, across = (_halving_matrix(size, dtype, device) for size in (height, width))
     return _both_sides(down, sampled, across)
@@ -153,7 +153,7 @@ def _both_sides(rows: Tensor, images: Tensor, columns: Tensor) -> Tensor:
     """rows · image · columnsᵀ of every channel, without copies of the two matrices."""
     planes = images.flatten(0, 1) @ columns.t()
     made = torch.bmm(rows.expand(len(planes), -1, -1), planes)
-    return made.unflatten(0, images.shape[:2])
+    return made.view(*images.shape[:2], *made.shape[1:])
 
 
 class _BilinearSampling(torch.autograd.Function):

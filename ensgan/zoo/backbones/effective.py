@@ -96,7 +96,7 @@ class EffectiveWeights:
         for layer in network.modules():
             norm = getattr(layer, "normalise", None)
             if isinstance(norm, SpectralNorm):
-                weight = layer.weight
+                weight = layer.get_parameter("weight")
                 key = (*weight.shape, *weight.stride())
                 group = by_shape.setdefault(key, _Group([], []))
                 group.norms.append(norm)
@@ -166,7 +166,7 @@ class _Scale(torch.autograd.Function):
         return tuple(torch._foreach_mul(tensors, gains))
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         return None, *torch._foreach_mul(gradients, ctx.gains)
 
@@ -217,7 +217,7 @@ class _Group:
     def ordered(self, v: Tensor) -> Tensor:
         """Stored v [n, columns] as a view [n, taps, inputs], the order of :meth:`matrix`."""
         inputs = self.weights[0].shape[1] if self.channels_last else self.columns
-        return v.unflatten(1, (inputs, -1)).transpose(1, 2)
+        return v.view(len(v), inputs, -1).transpose(1, 2)
 
 
 def _normalised(groups: Sequence[_Group], forwards: int) -> list[tuple[Tensor, ...]]:
@@ -248,7 +248,7 @@ class _Divide(torch.autograd.Function):
         return made
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         return None, None, *ctx.iterations.gradients(gradients)
 
@@ -305,10 +305,11 @@ class _Iterations:
         for group, span, _ in self._each():
             stored_u = _blocks([norm.u for norm in group.norms])
             stored_v = [group.ordered(block) for block in _blocks([n.v for n in group.norms])]
-            counts = [len(block) for block in stored_u]
             u, v = self.u[-1, span, : group.rows], self.v[-1, span, : group.columns]
-            targets += [*stored_u, *stored_v]
-            sources += [*u.split(counts), *v.unflatten(1, stored_v[0].shape[1:]).split(counts)]
+            v = v.view(len(v), *stored_v[0].shape[1:])
+            for stored, made in ((stored_u, u), (stored_v, v)):
+                targets += stored
+                sources += torch.split(made, [len(block) for block in stored])
         torch._foreach_copy_(targets, sources)
 
     def quotients_by_layer(self) -> tuple[Tensor, ...]:

@@ -1,4 +1,8 @@
-"""Projection discriminators: the label enters the adversarial output, no loss is added."""
+"""Conditioning within the adversarial output, without a loss of its own.
+
+Projection discriminators, and the multi-hinge head of K classes and 'fake' (Kavalerov, Czaja &
+Chellappa 2021).
+"""
 
 from __future__ import annotations
 
@@ -43,3 +47,26 @@ class Projection(Conditioning):
     def head(self, backbone: Backbone, feature_dim: int, num_classes: int) -> Head:
         """Build the head."""
         return ProjectionOutput(backbone, feature_dim, num_classes)
+
+
+class MultiHingeOutput(Head):
+    """One linear layer to K + 1 outputs, the last of them 'fake'."""
+
+    def __init__(self, backbone: Backbone, feature_dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.adversarial = backbone.linear(feature_dim, num_classes + 1, bias=True)
+
+    def forward(self, features: Tensor, targets: Tensor) -> HeadOutput:
+        """Adversarial output [B, K + 1]."""
+        del targets
+        return HeadOutput(features, self.adversarial(features))
+
+
+@register_part
+@dataclass(frozen=True)
+class MultiHingeClasses(Conditioning):
+    """The head that the multi-hinge loss reads; adds no term of its own."""
+
+    def head(self, backbone: Backbone, feature_dim: int, num_classes: int) -> Head:
+        """Build the head."""
+        return MultiHingeOutput(backbone, feature_dim, num_classes)

@@ -1,0 +1,213 @@
+"""The manifest of a sweep: what it is and what it has made; files of older versions are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, field_validator
+
+from ensgan.config import SweepSpec, parse_spec
+from ensgan.errors import ConfigError, DataError
+from ensgan.files import read_json, write_json
+from ensgan.sweep.records import MemberResult, Record, StoredPath, record_from, relative_member
+from ensgan.types import Selection
+
+SCHEMA = 2
+"""Of the manifest's file. Schema 1 had absolute paths and called external members ``outside``."""
+
+
+class DatasetRecord(Record):
+    """The real data: ``key`` is of all splits' content, ``images`` counts them by split."""
+
+    name: str
+    key: str
+    source: str
+    classes: tuple[str, ...]
+    images: dict[str, int]
+
+
+class Losses(Record):
+    """How often a GAN's trial was started again because its node or its process was gone."""
+
+    node: int = 0
+    process: int = 0
+
+
+class SelectedRecord(Record):
+    """G*: the rule that chose it, why, and the front point as front files spell it.
+
+    The first two objectives are ``intra_d`` and ``inter_d``, or ``first`` and ``second`` where
+    they are others.
+    """
+
+    rule: str
+    reason: str
+    members: tuple[str, ...]
+    intra_d: float | None = None
+    inter_d: float | None = None
+    first: float | None = None
+    second: float | None = None
+    density: float | None = None
+    coverage: float | None = None
+    weights: tuple[float, ...] | None = None
+    measures: dict[str, float] | None = None
+
+    @property
+    def first_two(self) -> tuple[float, float]:
+        """The first two objectives, whatever they are."""
+        values = self.objectives()
+        return (
+            values.get("intra_d", values.get("first", float("nan"))),
+            values.get("inter_d", values.get("second", float("nan"))),
+        )
+
+    def objectives(self) -> dict[str, float]:
+        """The numbers of the point that are known."""
+        names = ("intra_d", "inter_d", "first", "second", "density", "coverage")
+        values = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in values.items() if value is not None}
+
+    @classmethod
+    def of(cls, selected: Selection) -> SelectedRecord:
+        """The record of a selection."""
+        value = {"rule": selected.rule, "reason": selected.reason, **selected.point.to_json()}
+        return record_from(cls, value, "the selection", None)
+
+
+class Manifest(Record):
+    """The truth of a sweep; the tracking store is a view of it.
+
+    Attributes:
+        spec: the sweep's settings as they were written when it began; :attr:`settings` reads them.
+        status: ``running`` until all stages are through; ``failed`` when some GAN failed.
+        started, finished: seconds since the epoch.
+        planned: members in all.
+        gans, external: names, in pool order.
+        steps: to train, by GAN.
+        versions: of the packages, and the machine.
+        members: finished ones by name, in the order they came.
+        failed: GANs that failed, with the reason.
+        losses: by GAN.
+        stages: seconds by stage, over all sessions, with ``orchestration`` and ``total``.
+        front, trials, scores, downstream, ensemble, privacy: where results lie.
+        selected: G*.
+    """
+
+    spec: dict[str, Any]
+    status: Literal["running", "finished", "failed"] = "running"
+    started: float
+    finished: float | None = None
+    planned: int
+    gans: tuple[str, ...]
+    external: tuple[str, ...] = ()
+    steps: dict[str, int]
+    dataset: DatasetRecord
+    versions: dict[str, str] = Field(default_factory=dict)
+    members: dict[str, MemberResult]
+    failed: dict[str, str] = Field(default_factory=dict)
+    losses: dict[str, Losses] = Field(default_factory=dict)
+    stages: dict[str, float] = Field(default_factory=dict)
+    front: StoredPath | None = None
+    trials: StoredPath | None = None
+    scores: StoredPath | None = None
+    downstream: StoredPath | None = None
+    ensemble: StoredPath | None = None
+    privacy: StoredPath | None = None
+    selected: SelectedRecord | None = None
+
+    @field_validator("members")
+    @classmethod
+    def _under_its_name(cls, members: dict[str, MemberResult]) -> dict[str, MemberResult]:
+        for name, member in members.items():
+            if member.name != name:
+                raise ValueError(f"{name} holds member {member.name}: the two were exchanged")
+        return members
+
+    @property
+    def settings(self) -> SweepSpec:
+        """The spec with today's defaults for settings that came later.
+
+        Raises:
+            ConfigError: it is none.
+        """
+        return parse_spec(known_settings(self.spec, SweepSpec), source="the sweep's spec")
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """Members of G*, none before it is chosen."""
+        return () if self.selected is None else self.selected.members
+
+    def save(self, path: Path) -> None:
+        """Replace the file at ``path``, in whose folder all results lie."""
+        write_json(path, {"schema": SCHEMA, **self.tree(path.parent)})
+
+    @classmethod
+    def load(cls, path: Path) -> Manifest:
+        """Read a manifest of this or an earlier version.
+
+        Raises:
+            DataError: missing, damaged, foreign, or of a newer version.
+        """
+        return cls.from_json(read_json(path), str(path), path.parent)
+
+    @classmethod
+    def from_json(cls, value: Any, source: str, folder: Path) -> Manifest:
+        """Read the content of a manifest whose results lie in ``folder``; errors as :meth:`load`.
+
+        Args:
+            source: what to call it in messages.
+        """
+        found = value.get("schema") if isinstance(value, dict) else type(value).__name__
+        if not isinstance(found, int) or found not in _MIGRATIONS:
+            raise DataError(
+                f"{source} is no manifest of schema 1 to {SCHEMA} (its schema is {found!r}): use "
+                "another --storage, or the version of ensgan that wrote it"
+            )
+        try:
+            tree = _MIGRATIONS[value["schema"]](dict(value))
+        except (TypeError, ValueError, AttributeError, KeyError) as error:
+            raise DataError(f"{source} cannot be used: it is damaged ({error!r})") from error
+        del tree["schema"]
+        manifest = record_from(cls, tree, source, folder)
+        try:
+            manifest.settings  # noqa: B018  read now: later it would be nobody's mistake
+        except ConfigError as error:
+            raise DataError(f"{source} cannot be used: spec.{error.problems[0]}") from error
+        return manifest
+
+
+def known_settings(tree: Any, model: type[BaseModel]) -> Any:
+    """A spec's tree without settings that earlier versions had and this one has not."""
+    if not isinstance(tree, Mapping):
+        return tree
+    fields = model.model_fields
+    return {
+        key: known_settings(value, section)
+        if isinstance(section := fields[key].annotation, type) and issubclass(section, BaseModel)
+        else value
+        for key, value in tree.items()
+        if key in fields
+    }
+
+
+def _from_schema_1(tree: dict[str, Any]) -> dict[str, Any]:
+    """Absolute paths become relative, ``outside`` becomes ``external``."""
+    tree["schema"] = SCHEMA
+    if "outside" in tree:
+        tree["external"] = tree.pop("outside")
+    for name in ("front", "trials", "scores", "downstream", "ensemble", "privacy"):
+        if name in tree:
+            # All of these lie one folder deep: search/front-….json.
+            tree[name] = str(PurePosixPath(*PurePosixPath(tree[name]).parts[-2:]))
+    members = tree.get("members")
+    if isinstance(members, dict):
+        tree["members"] = {name: relative_member(value) for name, value in members.items()}
+    return tree
+
+
+_MIGRATIONS: Mapping[Any, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    1: _from_schema_1,
+    SCHEMA: lambda tree: tree,
+}

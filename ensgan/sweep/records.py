@@ -1,0 +1,202 @@
+"""What files of a sweep's folder hold: members and recorded runs, typed and checked when read.
+
+In memory every path is absolute; on disk it is relative to the sweep's folder, so that a folder
+that was copied, renamed or mounted elsewhere never reads its old place.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, TypeAlias, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    PlainSerializer,
+    SerializationInfo,
+    ValidationError,
+    ValidationInfo,
+)
+
+from ensgan.errors import DataError
+from ensgan.files import read_json, write_json
+
+_FOLDER = "folder"
+_SHOWN = 60
+"""Characters of an offending value that a message repeats."""
+
+Interval: TypeAlias = tuple[float, float]
+"""Start and end of work, seconds since the epoch."""
+
+
+def _below(path: Path, info: ValidationInfo) -> Path:
+    folder = (info.context or {}).get(_FOLDER)
+    if folder is None:  # between processes of one sweep paths stay as they are
+        return path
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"must be a path inside the sweep's folder, not '{path}'")
+    return Path(folder) / path
+
+
+def _relative(path: Path, info: SerializationInfo) -> str:
+    folder = (info.context or {}).get(_FOLDER)
+    return str(path) if folder is None else path.relative_to(folder).as_posix()
+
+
+StoredPath = Annotated[Path, AfterValidator(_below), PlainSerializer(_relative)]
+"""A path that files hold relative to the sweep's folder."""
+
+
+class Record(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=False):
+    """Something that a file of a sweep's folder holds: frozen, and nothing more than its fields."""
+
+    def tree(self, folder: Path | None = None) -> dict[str, Any]:
+        """JSON-able form; paths relative to ``folder``, or as they are."""
+        return self.model_dump(mode="json", exclude_none=True, context={_FOLDER: folder})
+
+
+RecordT = TypeVar("RecordT", bound=Record)
+
+
+def record_from(model: type[RecordT], value: Any, source: str, folder: Path | None) -> RecordT:
+    """Validate a JSON value; its paths become paths below ``folder``.
+
+    Raises:
+        DataError: one sentence with the source, the key and the value.
+    """
+    try:
+        # Strict JSON rules tell a list from a text and still take it for a tuple.
+        return model.model_validate_json(json.dumps(value), context={_FOLDER: folder})
+    except ValidationError as error:
+        raise DataError(f"{source} cannot be used: {_problem(error)}") from error
+
+
+def _problem(error: ValidationError) -> str:
+    """The first problem in words: where, what, and the offending value."""
+    item = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in item["loc"]) or "the whole"
+    value = repr(item["input"])
+    value = value if len(value) <= _SHOWN else f"{value[:_SHOWN]}…"
+    if item["type"] == "missing":
+        return f"{key} is missing"
+    if item["type"] == "extra_forbidden":
+        return f"{key} ({value}) is unknown to this version of ensgan; was a newer one here?"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    if item["type"] == "value_error":
+        return f"{key}: {message}"
+    return f"{key}: {message[0].lower()}{message[1:]}, not {value}"
+
+
+class MemberResult(Record):
+    """One finished member.
+
+    Attributes:
+        name: ``GAN@STEP``, or the plain name of an external member.
+        weights: snapshot file (safetensors), or the sample bank of an external member.
+        sha256: of that file.
+        samples, features: files of its images and their embeddings.
+        density, coverage, intra_d: against the real training split.
+        metrics, health: of the snapshot (losses; warnings).
+        seconds: by stage.
+        work: when the work was done.
+        contents: SHA-256 of ``samples`` and ``features``; empty where an early version made them.
+    """
+
+    name: str
+    weights: StoredPath
+    sha256: str
+    samples: StoredPath
+    features: StoredPath
+    density: float
+    coverage: float
+    intra_d: float
+    metrics: dict[str, float]
+    health: tuple[str, ...]
+    seconds: dict[str, float]
+    work: tuple[Interval, ...]
+    contents: dict[str, str] = {}
+
+    @property
+    def is_there(self) -> bool:
+        """Whether all its files are."""
+        return all(path.is_file() for path in (self.weights, self.samples, self.features))
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-able form with absolute paths, as trials report it."""
+        return self.tree()
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> MemberResult:
+        """Read :meth:`to_json`."""
+        return record_from(cls, value, "a member", None)
+
+    @classmethod
+    def load(cls, path: Path, folder: Path) -> MemberResult:
+        """Read a member's own record, of this version or an earlier one.
+
+        Raises:
+            DataError: missing, damaged or foreign.
+        """
+        return record_from(cls, relative_member(read_json(path)), str(path), folder)
+
+    def save(self, path: Path, folder: Path) -> None:
+        """Write the member's own record."""
+        write_json(path, self.tree(folder))
+
+
+class RecordedRuns(Record):
+    """What is recorded of one spec in one store.
+
+    Attributes:
+        key: of the spec and the store.
+        uri: of the store.
+        nonce: tells this sweep's runs from those of others.
+        runs: run ID by name; empty while the store was asked for one and has not answered.
+        done: items that are recorded.
+    """
+
+    key: str = ""
+    uri: str = ""
+    nonce: str = ""
+    runs: dict[str, str] = {}
+    done: tuple[str, ...] = ()
+
+
+class RecordFile(RecordedRuns):
+    """``recorded.json``: the latest spec's state, and ``earlier`` those of the folder's others."""
+
+    earlier: tuple[RecordedRuns, ...] = ()
+
+    @classmethod
+    def load(cls, path: Path) -> RecordFile:
+        """Read the file; one without anything where there is none.
+
+        Raises:
+            DataError: it is damaged or foreign.
+        """
+        return record_from(cls, read_json(path), str(path), None) if path.exists() else cls()
+
+    @property
+    def run_ids(self) -> tuple[str, ...]:
+        """Of all runs there ever were, the latest first."""
+        return tuple(id_ for part in (self, *self.earlier) for id_ in part.runs.values() if id_)
+
+
+def relative_member(value: Any) -> Any:
+    """A member as schema 1 had it, its paths made relative; any other value as it is.
+
+    The images always were at ``FOLDER/samples/NAME``: that is how the folder of then is known.
+    """
+    if not isinstance(value, dict) or not isinstance(value.get("samples"), str):
+        return value
+    samples = PurePosixPath(value["samples"])
+    if not samples.is_absolute() or len(samples.parts) < 3:
+        return value
+    then = samples.parents[1]
+    paths = {key: value[key] for key in ("weights", "samples", "features") if key in value}
+    return {
+        **value,
+        **{key: str(PurePosixPath(path).relative_to(then)) for key, path in paths.items()},
+    }

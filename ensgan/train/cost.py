@@ -1,0 +1,295 @@
+"""What a full step costs: its operations are counted on torch's meta device, which computes
+nothing, and turned into seconds with the rates of a machine.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ensgan.train.record import Record
+from ensgan.train.settings import TrainSettings
+from ensgan.train.step import discriminator_phase, full_step, generator_phase
+from ensgan.train.training import Training
+from ensgan.types import ImageShape, Samples
+from ensgan.zoo.spec import GANSpec
+
+WIDTHS = (16, 64, 256)
+"""Channels at which the rate of convolutions is measured: narrow ones are far from the peak."""
+
+_PERIOD = 16
+"""Steps over which lazy regularizers and controllers are averaged."""
+_LATE = 1_000 * _PERIOD
+"""A step at which averages have begun."""
+
+_ALLOCATIONS = {
+    "empty",
+    "empty_like",
+    "empty_strided",
+    "new_empty",
+    "new_empty_strided",
+    "_unsafe_view",
+    "promote_types",
+}
+_PRODUCTS = {"mm", "bmm", "addmm", "baddbmm", "mv", "convolution", "convolution_backward"}
+
+
+@dataclass(frozen=True)
+class StepWork:
+    """The operations of one full step, a mean over the lazy ones.
+
+    Attributes:
+        kernels: operations dispatched, without views and bare allocations. Padding counts twice
+            (it fills and copies); an operation over a list of tensors counts once, also where a
+            card needs several kernels for it.
+        flops: of convolutions and matrix products, 2 per multiply-add, by the entry of
+            :data:`WIDTHS` that their narrower side comes nearest to.
+        bytes: read and written by everything else.
+    """
+
+    kernels: float
+    flops: tuple[float, ...]
+    bytes: float
+
+    def plus(self, other: StepWork, times: float) -> StepWork:
+        """This and so many times the other."""
+        flops = (a + times * b for a, b in zip(self.flops, other.flops, strict=True))
+        return StepWork(
+            self.kernels + times * other.kernels, tuple(flops), self.bytes + times * other.bytes
+        )
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Rates of a device.
+
+    Attributes:
+        flops_per_second: of convolutions at each of :data:`WIDTHS`.
+        bytes_per_second: of elementwise operations, read and written.
+        seconds_per_kernel: the least an operation takes.
+    """
+
+    flops_per_second: tuple[float, ...]
+    bytes_per_second: float
+    seconds_per_kernel: float
+
+    def seconds(self, work: StepWork) -> float:
+        """Estimated duration of a step, without overlap of arithmetic and memory."""
+        arithmetic = sum(
+            flops / rate for flops, rate in zip(work.flops, self.flops_per_second, strict=True)
+        )
+        return (
+            arithmetic + work.bytes / self.bytes_per_second + work.kernels * self.seconds_per_kernel
+        )
+
+
+def step_work(
+    spec: GANSpec,
+    shape: ImageShape,
+    num_classes: int,
+    settings: TrainSettings,
+    *,
+    quick: bool = False,
+) -> StepWork:
+    """Count the operations of a full step of a row; nothing is computed.
+
+    Args:
+        spec: the row, already scaled.
+        shape, num_classes: of the data.
+        settings: batch and discriminator updates.
+        quick: count one discriminator update and multiply, with ADA's controller due each time: up
+            to a twentieth of the kernels too many.
+
+    Raises:
+        ConfigError: the row breaks a rule for this data.
+    """
+    optimiser = settings.optimiser(spec)
+    updates = optimiser.d_updates_per_step
+    counted_updates = 1 if quick else updates
+    n = optimiser.batch * counted_updates
+    size = (n, shape.size, shape.size) + (() if shape.channels == 1 else (shape.channels,))
+    reals = Samples(np.zeros(size, dtype=np.uint8), np.zeros(n, dtype=np.int64))
+    on_meta = replace(
+        settings,
+        device="meta",
+        precision="float32",
+        compile=False,
+        d_updates=counted_updates,
+    )
+    training = Training(spec, reals, num_classes, on_meta)
+    if not quick:
+        return _mean_work(training, full_step, training.kind)
+    rest = _mean_work(training, _rest_of_a_step, lambda: None)
+    return rest.plus(_mean_work(training, discriminator_phase, training.regularized), updates)
+
+
+def _rest_of_a_step(training: Training, record: Record) -> None:
+    """What a step does once, however many discriminator updates it has."""
+    generator_phase(training, record)
+    training.average.update(training.step)
+
+
+def _mean_work(
+    training: Training,
+    work: Callable[[Training, Record], None],
+    kind_of_step: Callable[[], Hashable],
+) -> StepWork:
+    """Of a part of a step, over the kinds of steps as often as they come."""
+    record = Record(training.spec.name)
+    counted: dict[Hashable, StepWork] = {}
+    total = StepWork(0, (0,) * len(WIDTHS), 0)
+    for step in range(_LATE, _LATE + _PERIOD):
+        training.step = step
+        kind = kind_of_step()
+        if kind not in counted:
+            with _Counter() as counter:
+                work(training, record)
+                record.step_means()
+            counted[kind] = counter.work()
+        total = total.plus(counted[kind], 1 / _PERIOD)
+    return total
+
+
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes kernels, arithmetic and bytes of what runs under it."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Else torch imports its compiler with the first operation, which takes seconds."""
+        return False
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.kernels = 0
+        self.flops: Counter[int] = Counter()
+        self.bytes = 0
+
+    def work(self) -> StepWork:
+        """What was counted."""
+        return StepWork(self.kernels, tuple(self.flops[width] for width in WIDTHS), self.bytes)
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        made = func(*args, **(kwargs or {}))
+        # What is made once, filters and the order of the reals, is made on the CPU.
+        if not all(tensor.is_meta for tensor in _tensors((args, made))):
+            return made
+        packet = func._schema.name.removeprefix("aten::")  # type: ignore[attr-defined]
+        if _is_view(func) or packet in _ALLOCATIONS:
+            return made
+        self.kernels += 2 if packet == "constant_pad_nd" else 1
+        if packet in _PRODUCTS:
+            width, flops = _product(packet, args, made)
+            self.flops[min(WIDTHS, key=lambda known: abs(math.log(known / width)))] += flops
+        else:
+            tensors = {id(tensor): tensor for tensor in _tensors((args, made))}
+            self.bytes += sum(tensor.nbytes for tensor in tensors.values())
+        return made
+
+
+def _product(name: str, args: tuple[Any, ...], made: Any) -> tuple[int, int]:
+    """(channels of the narrower side, operations) of a convolution or matrix product."""
+    if name.startswith("convolution"):
+        backward = name == "convolution_backward"
+        images, weight = (args[1], args[2]) if backward else (args[0], args[1])
+        transposed = args[7] if backward else args[6]
+        result = args[0] if backward else made
+        # Each weight meets every position of the smaller side: of the result, or of the input of a
+        # transposed convolution.
+        positions = (images if transposed else result).numel() // (
+            images if transposed else result
+        ).shape[1]
+        passes = sum(args[-1][:2]) if backward else 1
+        return min(weight.shape[:2]), 2 * weight.numel() * positions * passes
+    left, right = (tensor for tensor in _tensors(args)[-2:])
+    columns = right.shape[-1] if right.dim() > 1 else 1
+    return max(1, min(left.shape[-1], columns)), 2 * left.numel() * columns
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, (list, tuple)):
+        return [tensor for entry in value for tensor in _tensors(entry)]
+    return []
+
+
+def _is_view(func: Any) -> bool:
+    schema = func._schema
+    shares = any(
+        argument.alias_info is not None and not argument.alias_info.is_write
+        for argument in schema.arguments
+    )
+    return shares and all(result.alias_info is not None for result in schema.returns)
+
+
+def measure_machine(device: str = "cpu", precision: str = "float32") -> Machine:
+    """Measure the rates of a device in about a second (of one thread, if torch has one)."""
+    place = torch.device(device)
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    batch = 16 if place.type == "cpu" else 256
+    rates = []
+    with torch.inference_mode():
+        for width in WIDTHS:
+            images = torch.randn(batch, width, 16, 16, device=place, dtype=dtype)
+            images = images.to(memory_format=torch.channels_last)
+            kernel = torch.randn(width, width, 3, 3, device=place, dtype=dtype)
+            kernel = kernel.to(memory_format=torch.channels_last)
+            convolve = functools.partial(functional.conv2d, images, kernel, padding=1)
+            seconds = _fastest(convolve, place)
+            rates.append(2 * 9 * width**2 * images.numel() / width / seconds)
+        large = torch.randn(1 << 22, device=place)
+        doubled = _fastest(lambda: large + large, place)
+        launch = _fastest(_many_small_kernels(place), place) / _SMALL_KERNELS
+    return Machine(tuple(rates), 3 * large.nbytes / doubled, launch)
+
+
+_SMALL_KERNELS = 100
+
+
+def _many_small_kernels(device: torch.device) -> Callable[[], object]:
+    """Work of nothing but launches; on a GPU replayed from a graph, as training steps are."""
+    small = torch.zeros(64, device=device)
+
+    def work() -> None:
+        for _ in range(_SMALL_KERNELS):
+            small.add_(1)
+
+    if device.type != "cuda":
+        return work
+    work()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        work()
+    return graph.replay
+
+
+def _fastest(work: Callable[[], object], device: torch.device, least: float = 0.1) -> float:
+    """Seconds of the fastest of several runs."""
+    best, begin = math.inf, time.perf_counter()
+    work()
+    while best == math.inf or time.perf_counter() - begin < least:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        start = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        best = min(best, time.perf_counter() - start)
+    return best

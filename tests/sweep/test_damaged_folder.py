@@ -1,0 +1,146 @@
+"""Files of a sweep's folder that are damaged or exchanged: made again or refused."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bank_sweep import write_bank_sweep
+from local_sweep import Home
+
+from ensgan.errors import DataError, InputError, IntegrityError
+from ensgan.files import read_json, write_json
+from ensgan.sweep.folder import SweepFolder
+from ensgan.sweep.member_job import BLANK
+from ensgan.sweep.runner import SweepResult
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SweepResult]:
+    """A finished sweep in a place of its own, and its result."""
+    place = tmp_path_factory.mktemp("place")
+    return place, Home(place / "runs").run(write_bank_sweep(place))
+
+
+@pytest.fixture
+def copy(first: tuple[Path, SweepResult], tmp_path: Path) -> tuple[Home, Path, SweepFolder]:
+    """A copy of it; its file; its folder."""
+    shutil.copytree(first[0], tmp_path / "copy")
+    home = Home(tmp_path / "copy" / "runs")
+    return home, tmp_path / "copy" / "banks.yaml", SweepFolder(home.path / "sweeps" / "banks")
+
+
+def forget(folder: SweepFolder) -> None:
+    """Let the manifest know of no member, so that their own records are looked at."""
+    folder.read().model_copy(update={"members": {}, "status": "running"}).save(folder.manifest_path)
+
+
+def same(result: SweepResult, first: SweepResult) -> bool:
+    return (
+        [(m.name, m.intra_d, m.density) for m in result.members]
+        == [(m.name, m.intra_d, m.density) for m in first.members]
+        and result.front.points == first.front.points
+        and [(row.strategy, row.to_json()["metrics"]) for row in result.table]
+        == [(row.strategy, row.to_json()["metrics"]) for row in first.table]
+    )
+
+
+def test_members_records_that_were_exchanged_or_cut_off_are_made_again(
+    first: tuple[Path, SweepResult], copy: tuple[Home, Path, SweepFolder]
+) -> None:
+    home, file, folder = copy
+    forget(folder)
+    a, b, c = sorted((folder.path / "members").iterdir())
+    one, two = a.read_bytes(), b.read_bytes()
+    a.write_bytes(two)
+    b.write_bytes(one)
+    c.write_bytes(c.read_bytes()[:-40])
+    assert same(home.run(file), first[1])
+    assert read_json(a)["name"] == "A" and read_json(c)["name"] == "C"
+
+
+@pytest.mark.parametrize("part", ["scores", "search", "evaluate", "privacy"])
+@pytest.mark.parametrize("damage", ["cut off", "foreign", "exchanged"])
+def test_derived_files_are_made_again(
+    first: tuple[Path, SweepResult], copy: tuple[Home, Path, SweepFolder], part: str, damage: str
+) -> None:
+    home, file, folder = copy
+    pattern = {"scores": "scores-*.npz"}.get(part, "*.json")
+    paths = sorted((folder.path / part).glob(pattern))
+    contents = [path.read_bytes() for path in paths]
+    for path, other in zip(paths, contents[1:] + contents[:1], strict=True):
+        if damage == "cut off":
+            path.write_bytes(path.read_bytes()[:-20])
+        elif damage == "foreign":
+            path.write_bytes(b"[1]\n")
+        else:
+            path.write_bytes(other)
+    assert same(home.run(file), first[1])
+
+
+def test_a_damaged_ensemble_is_written_again(
+    first: tuple[Path, SweepResult], copy: tuple[Home, Path, SweepFolder]
+) -> None:
+    home, file, folder = copy
+    (weights, *_) = sorted((folder.path / "ensemble").glob("*/members/*"))
+    before = weights.read_bytes()
+    weights.write_bytes(before[:-1])
+    assert same(home.run(file), first[1])
+    assert weights.read_bytes() == before
+
+
+def test_features_that_were_exchanged_are_refused(copy: tuple[Home, Path, SweepFolder]) -> None:
+    home, file, folder = copy
+    shutil.rmtree(folder.path / "scores")
+    members = folder.read().members
+    shutil.copyfile(members["A"].features, members["B"].features)
+    with pytest.raises(IntegrityError, match=r"has changed since B was made: delete it and run"):
+        home.run(file)
+    members["B"].features.unlink()
+    assert len(home.run(file).members) == 3
+
+
+def test_another_data_set_under_the_same_name_is_refused(
+    copy: tuple[Home, Path, SweepFolder],
+) -> None:
+    home, file, folder = copy
+    manifest = folder.read()
+    other = manifest.dataset.model_copy(update={"key": "ab" * 32})
+    manifest.model_copy(update={"dataset": other}).save(folder.manifest_path)
+    with pytest.raises(InputError, match="dataset: content abababababab → "):
+        home.run(file)
+
+
+def test_a_damaged_record_of_runs_is_said(copy: tuple[Home, Path, SweepFolder]) -> None:
+    home, file, folder = copy
+    write_json(folder.record_path, {"runs": {"banks": 7}})
+    with pytest.raises(DataError, match=r"recorded\.json cannot be used: runs\.banks"):
+        folder.recorded()
+    assert home.run(file).run_id is None
+    (warning,) = [event for event in home.events if event.kind == "warning"]
+    assert "nothing is recorded until it is restored or deleted" in warning.fields["message"]
+
+
+def test_what_sessions_cost_adds_up(copy: tuple[Home, Path, SweepFolder]) -> None:
+    home, file, folder = copy
+    before = folder.read()
+    paid = {**before.stages, "train": 84.6, "total": before.stages["total"] + 84.6}
+    interrupted = before.model_copy(update={"status": "running", "stages": paid})
+    interrupted.save(folder.manifest_path)
+    home.run(file)
+    stages = folder.read().stages
+    assert 84.6 <= stages["train"] < 90 and stages["total"] > paid["total"]
+    assert list(stages)[-2:] == ["orchestration", "total"]
+    home.run(file)
+    assert folder.read().stages == stages
+
+
+def test_a_generator_of_blank_images_does_not_enter_the_pool(tmp_path: Path) -> None:
+    file = write_bank_sweep(tmp_path, name="blank")
+    labels = np.arange(24, dtype=np.int64) % 2
+    np.savez(tmp_path / "B.npz", images=np.zeros((24, 16, 16), np.uint8), labels=labels)
+    with pytest.raises(InputError) as caught:
+        Home(tmp_path / "runs").run(file)
+    assert f"member 'B' cannot join the pool: {BLANK.format(0)}" in str(caught.value)

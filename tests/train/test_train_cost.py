@@ -1,0 +1,56 @@
+"""Operations of a step, counted and turned into seconds."""
+
+from __future__ import annotations
+
+import pytest
+
+from ensgan import zoo
+from ensgan.train import TrainSettings
+from ensgan.train.cost import WIDTHS, Machine, StepWork, measure_machine, step_work
+from ensgan.types import ImageShape
+
+GREY = ImageShape(1, 32)
+SETTINGS = TrainSettings(100_000, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [
+        ("SNGAN", 2_200),
+        ("BigGAN", 2_800),
+        ("BigGAN-ADA", 3_200),
+        ("ReACGAN", 3_200),
+        ("StyleGAN2", 1_300),
+    ],
+)
+def test_a_step_launches_few_kernels(name: str, most: int) -> None:
+    work = step_work(zoo.get(name).scaled(1 / 8), GREY, 2, SETTINGS)
+    assert most / 2 < work.kernels <= most
+
+
+def test_arithmetic_is_that_of_the_products() -> None:
+    """One layer's share by hand: the discriminator's last convolution, seen in 11 forwards."""
+    wide, narrow = (
+        step_work(zoo.get("SNGAN").scaled(width), GREY, 2, SETTINGS) for width in (1, 1 / 2)
+    )
+    assert sum(wide.flops) == pytest.approx(1.86e12, rel=0.01)  # counted by FlopCounterMode
+    assert 3.5 < sum(wide.flops) / sum(narrow.flops) < 4
+    assert narrow.kernels == wide.kernels
+    assert wide.bytes > 1.5 * narrow.bytes
+
+
+def test_counting_quickly_is_nearly_counting() -> None:
+    spec = zoo.get("BigGAN-ADA").scaled(1 / 8)
+    exact, quick = (step_work(spec, GREY, 2, SETTINGS, quick=quick) for quick in (False, True))
+    assert sum(quick.flops) == pytest.approx(sum(exact.flops), rel=1e-3)
+    assert exact.kernels <= quick.kernels < 1.05 * exact.kernels
+    assert quick.bytes == pytest.approx(exact.bytes, rel=0.02)
+
+
+def test_seconds_add_up() -> None:
+    machine = Machine((1.0, 2.0, 4.0), 10.0, 0.5)
+    assert machine.seconds(StepWork(4, (1, 2, 4), 20)) == 1 + 1 + 1 + 2 + 2
+    measured = measure_machine()
+    assert len(measured.flops_per_second) == len(WIDTHS)
+    assert min(measured.flops_per_second) > 1e8
+    assert measured.bytes_per_second > 1e7 and 0 < measured.seconds_per_kernel < 1e-2
