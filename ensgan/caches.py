@@ -28,8 +28,6 @@ CACHE_MARK: Final = "ensgan_cache"
 """Array in every cached file, by which it is known as one."""
 _CACHED: Final = re.compile(r"[0-9a-f]{16,64}\.npz")
 _UNFINISHED: Final = re.compile(r"\.[0-9a-f]{16,64}\.npz\.\w+\.npz")
-_UNMARKED: Final = ({"features", "extractor"}, {"images", "patients"})
-"""What cached files without the mark hold, as ensgan wrote them before there was one."""
 
 
 def cache_folder() -> Path:
@@ -82,7 +80,7 @@ def write_cached(path: Path, **arrays: npt.ArrayLike) -> None:
         trim_cache(path.parent, limit, keep=path)
 
 
-def trim_cache(folder: Path, limit: int, keep: Path | None = None) -> list[Path]:
+def trim_cache(folder: Path, limit: int, keep: Path | None = None) -> None:
     """Remove cached files, the longest unused first, until the rest is within ``limit`` bytes.
 
     Args:
@@ -91,8 +89,7 @@ def trim_cache(folder: Path, limit: int, keep: Path | None = None) -> list[Path]
         limit: bytes.
         keep: a file that stays, whatever its size.
 
-    Returns:
-        The files removed here; other processes may do the same at the same time.
+    Other processes may do the same at the same time.
     """
     cached = []
     for path in folder.glob("*.npz"):
@@ -101,7 +98,6 @@ def trim_cache(folder: Path, limit: int, keep: Path | None = None) -> list[Path]
                 status = path.stat()
                 cached.append((status.st_mtime_ns, status.st_size, path))
     total = sum(size for _, size, _ in cached)
-    removed = []
     for used, size, path in sorted(cached):
         unfinished = path.name.startswith(".")
         due = time.time() - used / 1e9 > STALE_SECONDS if unfinished else total > limit
@@ -111,15 +107,12 @@ def trim_cache(folder: Path, limit: int, keep: Path | None = None) -> list[Path]
         total -= size
         with suppress(OSError):
             path.unlink()
-            removed.append(path)
-    return removed
 
 
 def _is_cached(path: Path) -> bool:
     """Whether :func:`write_cached` wrote a file."""
     try:
         with zipfile.ZipFile(path) as archive:
-            arrays = {name.removesuffix(".npy") for name in archive.namelist()}
+            return f"{CACHE_MARK}.npy" in archive.namelist()
     except (OSError, zipfile.BadZipFile):
         return False
-    return CACHE_MARK in arrays or arrays in _UNMARKED

@@ -9,11 +9,7 @@ import math
 import os
 import shutil
 import stat
-import struct
 import tempfile
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ensgan.errors import DataError, EnsganError, StoreError
-from ensgan.inputs import require_expansion, require_file, require_memory
+from ensgan.inputs import explained, require_expansion, require_file, require_memory
 
 FULL_BYTES = 1 << 16
 """A disk with less room is full: some file systems keep a few blocks back."""
@@ -31,23 +27,6 @@ LARGEST_JSON: Final = 128 << 20
 """Bytes of a JSON file that is read."""
 LARGEST_TEXT: Final = 16 << 20
 """Bytes of a text written by hand that is read."""
-# What NumPy and zipfile raise for damaged files: a header is parsed as Python text, may promise an
-# array that no memory holds, and an archive may ask for a method or a password.
-DAMAGED = (
-    OSError,
-    ValueError,
-    EOFError,
-    LookupError,
-    TypeError,
-    SyntaxError,
-    OverflowError,
-    MemoryError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    tokenize.TokenError,
-)
 
 
 @contextmanager
@@ -133,13 +112,8 @@ def read_bytes(path: Path, limit: int) -> bytes:
             never end), or is larger.
     """
     require_file(path)
-    try:
-        with path.open("rb") as stream:
-            content = stream.read(limit + 1)
-    except FileNotFoundError as error:
-        raise DataError(f"no such file: {path}") from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    with explained(f"{path} cannot be read"), path.open("rb") as stream:
+        content = stream.read(limit + 1)
     if len(content) > limit:
         raise DataError(f"{path} has more than the {limit} bytes that are read of such a file")
     return content
@@ -209,7 +183,7 @@ def read_npz(path: Path, required: Sequence[str] = ()) -> dict[str, npt.NDArray[
             arrays that unpack to far more than the file or than the memory holds.
     """
     require_file(path)
-    try:
+    with explained(f"{path} cannot be read as .npz (truncated or corrupt?)"):
         # Mapped: a single array, which this is not for, may be larger than the memory.
         loaded = np.load(path, allow_pickle=False, mmap_mode="r")
         if not isinstance(loaded, np.lib.npyio.NpzFile):
@@ -217,12 +191,6 @@ def read_npz(path: Path, required: Sequence[str] = ()) -> dict[str, npt.NDArray[
         with loaded as archive:
             require_expansion(path, archive.zip.infolist() if archive.zip else ())
             arrays = {name: archive[name] for name in archive.files}
-    except PermissionError as error:
-        raise DataError(f"no permission to read {path}: change its mode or owner") from error
-    except DAMAGED as error:
-        raise DataError(
-            f"{path} cannot be read as .npz (truncated or corrupt?): {error}; get it again"
-        ) from error
     missing = [name for name in required if name not in arrays]
     if missing:
         raise DataError(
@@ -231,23 +199,24 @@ def read_npz(path: Path, required: Sequence[str] = ()) -> dict[str, npt.NDArray[
     return arrays
 
 
-def map_array(path: Path) -> npt.NDArray[Any]:
+def map_array(path: Path, *, larger: bool = False) -> npt.NDArray[Any]:
     """Map the array of an ``.npy`` file into memory, never unpickling anything.
+
+    Args:
+        path: the file.
+        larger: it may be larger than the memory, because it is read piece by piece.
 
     Raises:
         DataError: missing, truncated, not an ``.npy`` file, objects, or larger than the memory.
     """
     require_file(path)
-    try:
+    with explained(f"{path} cannot be read as .npy (truncated, or objects?)"):
         with path.open("rb") as stream:
             if stream.read(6) != b"\x93NUMPY":
                 raise DataError(f"{path} is not an .npy file: save it with numpy.save")
         array = np.load(path, allow_pickle=False, mmap_mode="r")
-    except DAMAGED as error:
-        raise DataError(
-            f"{path} cannot be read as .npy (truncated, or objects?): {error}"
-        ) from error
-    require_memory(array.nbytes, str(path))
+    if not larger:
+        require_memory(array.nbytes, str(path))
     return np.asanyarray(array)
 
 
@@ -259,7 +228,11 @@ def write_npz(path: Path, **arrays: npt.ArrayLike) -> None:
 
 def sha256_file(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's content."""
-    digest = hashlib.sha256()
+    return file_digest(path, hashlib.sha256())
+
+
+def file_digest(path: Path, digest: hashlib._Hash) -> str:
+    """Hexadecimal digest of a file's content, by a new hash object."""
     with path.open("rb") as stream:
         while block := stream.read(1 << 20):
             digest.update(block)

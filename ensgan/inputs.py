@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 from zipfile import ZipInfo
 
-from ensgan.errors import DataError
+from ensgan.errors import DataError, EnsganError
 from ensgan.text import printable
 
 Kind: TypeAlias = Literal["file", "folder", "special", "absent"]
@@ -37,15 +38,16 @@ def require_file(path: Path) -> None:
     """Refuse what is not a regular file: a pipe, for example, would be waited for without end.
 
     Raises:
-        DataError: there is nothing, a folder, or a pipe, socket or device.
+        DataError: there is nothing, a folder, a pipe, socket or device, or no permission to read.
     """
     found = kind(path)
-    if found == "file":
-        return
     if found == "absent":
         raise DataError(f"no such file: {path}")
-    what = "a folder" if found == "folder" else "a pipe, a socket or a device"
-    raise DataError(f"{path} is no plain file but {what}: name a file")
+    if found != "file":
+        what = "a folder" if found == "folder" else "a pipe, a socket or a device"
+        raise DataError(f"{path} is no plain file but {what}: name a file")
+    if not os.access(path, os.R_OK):
+        raise DataError(f"no permission to read {path}: change its mode or owner")
 
 
 def require_expansion(path: Path, members: Iterable[ZipInfo]) -> None:
@@ -87,14 +89,15 @@ def require_memory(needed: float, what: str) -> None:
 def explained(what: str) -> Iterator[None]:
     """Turn whatever a parser of foreign files stumbles over into a DataError that begins ``what``.
 
-    Parsers of images and DICOM raise nearly any exception for damaged files, so none is listed.
+    Parsers of images, DICOM and arrays raise nearly any exception for damaged files (SyntaxError,
+    MemoryError and struct.error among them), so none is listed.
 
     Raises:
-        DataError: instead of any other exception.
+        DataError: instead of any exception that is not ensgan's own.
     """
     try:
         yield
-    except DataError:
+    except EnsganError:  # said already; a full disk is no damaged file
         raise
     except Exception as error:
         text = " ".join(str(error).split()) or type(error).__name__

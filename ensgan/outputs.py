@@ -40,10 +40,12 @@ def claim_output(
     """
     if path.is_dir():
         raise InputError(f"cannot write {path}: it is a folder; name a file in it")
-    _refuse_special(path)
-    inputs = list(inputs)
-    for other, what in (*_named(inputs, "read"), *_named(outputs, "written")):
-        if is_same(path, other):
+    if kind(path) == "special":  # a rename would put a plain file in its place
+        raise InputError(f"cannot write {path}: it is no plain file; name another one")
+    read = [entry for entry in inputs if entry is not None]
+    for other in (*read, *(entry for entry in outputs if entry is not None)):
+        if _is_same(path, other):
+            what = "read" if other in read else "written"
             raise InputError(
                 f"cannot write {path}: it is {other}, which this command has {what} too; name "
                 "another file"
@@ -52,8 +54,8 @@ def claim_output(
     if kept and not force:
         raise InputError(f"{path} exists already, and this command did not write it: name another")
     # A folder among the inputs: new files and our own may lie in it, its other files stay.
-    for folder in (entry for entry in inputs if entry is not None and entry.is_dir()):
-        if path.exists() and is_ours is None and path.resolve().is_relative_to(folder.resolve()):
+    for folder in filter(Path.is_dir, read if path.exists() and is_ours is None else ()):
+        if path.resolve().is_relative_to(folder.resolve()):
             raise InputError(
                 f"cannot write {path}: it is a file of {folder}, which this command reads; name "
                 "another file"
@@ -63,10 +65,7 @@ def claim_output(
 
 
 def claim_folder(
-    path: Path,
-    *,
-    inputs: Iterable[Path | None] = (),
-    is_ours: Callable[[Path], bool] | None = None,
+    path: Path, *, inputs: Iterable[Path | None] = (), is_ours: Callable[[Path], bool] | None = None
 ) -> Path:
     """Refuse a folder to write that would destroy something.
 
@@ -114,22 +113,12 @@ def claim_port(host: str, port: int) -> None:
         ) from error
 
 
-def is_same(first: Path, second: Path) -> bool:
+def _is_same(first: Path, second: Path) -> bool:
     """Whether two paths name one file, through links and ``..`` too."""
     try:
         return first.samefile(second)
     except OSError:
         return first.resolve() == second.resolve()
-
-
-def _named(paths: Iterable[Path | None], what: str) -> list[tuple[Path, str]]:
-    return [(path, what) for path in paths if path is not None]
-
-
-def _refuse_special(path: Path) -> None:
-    """Refuse devices, pipes and sockets: a rename would put a plain file in their place."""
-    if kind(path) == "special":
-        raise InputError(f"cannot write {path}: it is no plain file; name another one")
 
 
 def _refuse_unwritable(path: Path) -> None:

@@ -11,6 +11,7 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ def correlations(record: Record) -> dict[str, dict[str, Any]]:
     worth = [record.worth(rows) for rows in record.several()]
     table = {
         space: {
-            name: rank_correlation(values, worth).to_json()
+            name: asdict(rank_correlation(values, worth))
             for name, values in forms(record, space).items()
         }
         for space in SPACES
@@ -131,7 +132,7 @@ def correlations(record: Record) -> dict[str, dict[str, Any]]:
     rest = [np.mean([r["test"]["auc"] for r in record.repeats[rows][1:]]) for rows in twice]
     for name, sign in (("auc", 1), ("loss", -1)):
         first = [sign * record.repeats[rows][0]["val"][name] for rows in twice]
-        table["validation"][name] = rank_correlation(first, rest).to_json()
+        table["validation"][name] = asdict(rank_correlation(first, rest))
     return table
 
 

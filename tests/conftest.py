@@ -17,11 +17,18 @@ settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 SHARED = Path(__file__).parents[2] / "shared"
+ORACLES = Path(__file__).parent / "oracles"
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of oracles and real data beside the checkout; skips where it is absent."""
-    if not (SHARED / "oracles").is_dir():
-        pytest.skip("no shared/ folder with oracles beside this checkout")
+    """The folder of real data and pools beside the checkout; skips where it is absent."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip("no shared/ folder with real data beside this checkout")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def oracles() -> Path:
+    """Numbers from outside that the zoo and the metrics are held against."""
+    return ORACLES

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import ast
+import re
+import sys
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ensgan"
+sys.path.insert(0, str(PACKAGE.parent / "scripts"))
+
+import measure_code  # noqa: E402
+
+PACKAGE_FILES = 20
+FILE_LINES = 340
+FUNCTION_LINES = 80
+COMMAND_LINES = 110
 
 LAYERS = (
     {"types", "errors", "config", "files", "inputs", "caches", "outputs", "text", "registry"},
@@ -104,3 +116,36 @@ def test_core_imports_without_heavy_packages() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+@pytest.fixture(scope="module")
+def figures() -> dict[str, Any]:
+    return measure_code.measure(PACKAGE)
+
+
+def test_nothing_imports_in_a_circle(figures: dict[str, Any]) -> None:
+    assert figures["circles of modules"] == []
+    assert figures["circles of packages"] == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_file_is_one_story(path: Path) -> None:
+    """Files of about 300 lines, functions of about 40; option lists of commands are longer."""
+    text = path.read_text()
+    assert text.count("\n") <= FILE_LINES, "when a file outgrows this, it is two things"
+    longest = COMMAND_LINES if path.parent.name == "cli" else FUNCTION_LINES
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert length <= longest, f"{node.name} has {length} lines"
+
+
+def test_a_package_has_few_files() -> None:
+    for folder, count in Counter(path.parent for path in FILES).items():
+        assert count <= PACKAGE_FILES, f"{folder.relative_to(PACKAGE)}: {count} files"
+
+
+def test_the_picture_in_the_architecture_page_is_of_today() -> None:
+    page = (PACKAGE.parent / "ARCHITECTURE.md").read_text()
+    (drawn,) = re.findall(r"```mermaid\n(.*?)\n```", page, flags=re.S)
+    assert drawn == measure_code.diagram(PACKAGE), "python scripts/measure_code.py --diagram"

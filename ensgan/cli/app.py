@@ -37,7 +37,7 @@ COMMANDS = (
     ("select", "select:select", "Choose one ensemble from a front and say why."),
     ("bank", "bank:bank", "Run a generator of your own and keep its images as a member of a pool."),
     ("bundle", "bundle:bundle", "Choose an ensemble of a front and write it as an artifact."),
-    ("prdc", "prdc:prdc", "Precision, recall, density and coverage of generated features."),
+    ("prdc", "score:prdc", "Precision, recall, density and coverage of generated features."),
     ("score", "score:score", "Score a pool of generators."),
     (
         "evaluate",
@@ -56,7 +56,6 @@ COMMANDS = (
     ("serve", "serve:serve", "Serve an ensemble's images over HTTP."),
     ("ui", "runs:ui", "Open the MLflow pages of the recorded sweeps on this machine."),
 )
-_COMPLETION = ("install_completion", "show_completion")
 _PLACES = {name: place for name, place, _ in COMMANDS}
 
 
@@ -65,13 +64,10 @@ def load_command(name: str) -> Any:
     module, _, attribute = _PLACES[name].partition(":")
     target = getattr(importlib.import_module(f"ensgan.cli.{module}"), attribute)
     if not isinstance(target, typer.Typer):
-        single = typer.Typer(add_completion=False)
+        single = typer.Typer(add_completion=False)  # that is an option of `ensgan` alone
         single.command(name)(target)
         target = single
-    command = typer.main.get_command(target)
-    # Completion is an option of `ensgan` alone.
-    command.params = [p for p in command.params if p.name not in _COMPLETION]
-    return command
+    return typer.main.get_command(target)
 
 
 class _CommandsOnDemand(TyperGroup):

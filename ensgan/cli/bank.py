@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,59 +15,41 @@ if TYPE_CHECKING:
     from ensgan.types import Int64Array
 
 
-GeneratorArgument: TypeAlias = Annotated[
-    str,
-    typer.Argument(
-        metavar="GENERATOR",
-        help="FILE.py:NAME or package.module:NAME with sample(n, labels, seed), a TorchScript "
-        "file (.pt, .ts) with that method, or a torch.export file (.pt2). Its code is run.",
-    ),
-]
-PoolOption: TypeAlias = Annotated[
-    Path, typer.Option("--pool", "-p", help="Folder of the pool; its images go to fake/NAME.")
-]
-NameOption: TypeAlias = Annotated[
-    str | None, typer.Option(help="Name in the pool.  [default: the file's]")
-]
-CountOption: TypeAlias = Annotated[
-    int | None, typer.Option("-n", min=1, help="Images.  [default: as many as real ones]")
-]
-LabelsOption: TypeAlias = Annotated[
-    str, typer.Option(help="Classes: training (as the real ones), uniform, or 0:100,1:200.")
-]
-SeedOption: TypeAlias = Annotated[int, typer.Option(min=0, help="Equal seeds give equal images.")]
-BatchOption: TypeAlias = Annotated[int, typer.Option(min=1, help="Images asked for at once.")]
-RangeOption: TypeAlias = Annotated[
-    str,
-    typer.Option("--range", help="What floats mean: unit (0…1), signed (−1…1) or auto."),
-]
-LicenceOption: TypeAlias = Annotated[
-    str | None, typer.Option(help="Terms of the generator, for the card.")
-]
-SourceOption: TypeAlias = Annotated[
-    str | None, typer.Option(help="Where it comes from, for the card.")
-]
-ForceOption: TypeAlias = Annotated[
-    bool, typer.Option("--force", help="Replace a bank of that name.")
-]
-
-
 def bank(
-    generator: GeneratorArgument,
-    pool: PoolOption,
-    name: NameOption = None,
-    n: CountOption = None,
-    labels: LabelsOption = "training",
-    seed: SeedOption = 0,
-    batch: BatchOption = 64,
-    value_range: RangeOption = "auto",
-    licence: LicenceOption = None,
-    source: SourceOption = None,
+    generator: Annotated[
+        str,
+        typer.Argument(
+            metavar="GENERATOR",
+            help="FILE.py:NAME or package.module:NAME with sample(n, labels, seed), a TorchScript "
+            "file (.pt, .ts) with that method, or a torch.export file (.pt2). Its code is run.",
+        ),
+    ],
+    pool: Annotated[
+        Path, typer.Option("--pool", "-p", help="Folder of the pool; its images go to fake/NAME.")
+    ],
+    name: Annotated[
+        str | None, typer.Option(help="Name in the pool.  [default: the file's]")
+    ] = None,
+    n: Annotated[
+        int | None, typer.Option("-n", min=1, help="Images.  [default: as many as real ones]")
+    ] = None,
+    labels: Annotated[
+        str, typer.Option(help="Classes: training (as the real ones), uniform, or 0:100,1:200.")
+    ] = "training",
+    seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal images.")] = 0,
+    batch: Annotated[int, typer.Option(min=1, help="Images asked for at once.")] = 64,
+    value_range: Annotated[
+        str, typer.Option("--range", help="What floats mean: unit (0…1), signed (−1…1) or auto.")
+    ] = "auto",
+    licence: Annotated[
+        str | None, typer.Option(help="Terms of the generator, for the card.")
+    ] = None,
+    source: Annotated[str | None, typer.Option(help="Where it comes from, for the card.")] = None,
     data: DataOption = None,
     data_dir: DataDirOption = None,
     image_size: SizeOption = None,
     accept_checksum: AcceptOption = None,
-    force: ForceOption = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a bank of that name.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Run a generator of your own and keep its images as a member of a pool.
@@ -77,9 +59,10 @@ def bank(
     from ensgan import __version__
     from ensgan.data.pool import check_name
     from ensgan.ensemble.external import draw_bank, open_sampler
-    from ensgan.recording.external_ensemble import add_bank
+    from ensgan.recording.external_ensemble import add_bank, claim_bank
 
     chosen = check_name(name or Path(generator.partition(":")[0]).stem.replace(".", "-"))
+    claim_bank(pool, chosen, force=force)
     wanted = _labels(pool, RealSource(data, data_dir, image_size, accept_checksum), labels, n, seed)
     external = open_sampler(generator)
     with progress("sampling", "images") as report:

@@ -17,6 +17,7 @@ from ensgan.cli.pool_images import (
     read_images,
 )
 from ensgan.cli.run_tables import description, lines
+from ensgan.cli.runs import StorageOption, UriOption
 from ensgan.cli.select import RULE_HELP
 
 
@@ -34,11 +35,8 @@ def bundle(
         bool, typer.Option("--record", help="Record it, so that 'ensgan pull RUN' finds it.")
     ] = False,
     name: Annotated[str, typer.Option(help="Name of the recorded run.")] = "outside-generators",
-    storage: Annotated[
-        Path | None,
-        typer.Option(help="Folder of recorded runs.  [default: $ENSGAN_STORAGE or ensgan-runs]"),
-    ] = None,
-    uri: Annotated[str | None, typer.Option(help="MLflow address.")] = None,
+    storage: StorageOption = None,
+    uri: UriOption = None,
     json: JsonOption = False,
 ) -> None:
     """Choose an ensemble of a front and write it as an artifact of sample banks.

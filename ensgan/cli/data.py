@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 
 from ensgan.cli.output import JsonOption, emit, progress
-from ensgan.errors import EnsganError
+from ensgan.errors import ConfigError, EnsganError, InputError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from ensgan.data import DataReport
+    from ensgan.data.request import Scalar
 
 SizeOption: TypeAlias = Annotated[
     int, typer.Option("--image-size", min=8, help="Side the images are brought to, pixels.")
@@ -31,7 +32,7 @@ SettingOption: TypeAlias = Annotated[
     typer.Option("--option", metavar="KEY=VALUE", help="A setting under dataset.options."),
 ]
 
-app = typer.Typer(no_args_is_help=True, help="Look at data sets.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Look at data sets.")
 
 _SHOWN_PAIRS = 6
 
@@ -92,9 +93,7 @@ def check(
     from ensgan.data import check as check_dataset
     from ensgan.data import load_dataset
 
-    options = parse_options(option or [])
-    if accept_checksum is not None:
-        options["accept_checksum"] = accept_checksum
+    options = parse_options(option or [], accept_checksum)
     with progress("reading", "images") as report_progress:
         dataset = load_dataset(
             data,
@@ -112,16 +111,15 @@ def check(
         raise EnsganError(f"the splits of {data} share images (see above): take them out of one")
 
 
-def parse_options(texts: list[str]) -> dict[str, bool | int | float | str | None]:
-    """``KEY=VALUE`` texts, the values read as YAML scalars.
+def parse_options(texts: list[str], accept_checksum: str | None = None) -> dict[str, Scalar]:
+    """``KEY=VALUE`` texts, the values read as YAML scalars, and the checksum as one of them.
 
     Raises:
         InputError: a text of another form.
     """
     from ensgan.config import read_yaml
-    from ensgan.errors import ConfigError, InputError
 
-    options: dict[str, bool | int | float | str | None] = {}
+    options: dict[str, Scalar] = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not key or not equals:
@@ -133,6 +131,8 @@ def parse_options(texts: list[str]) -> dict[str, bool | int | float | str | None
         if isinstance(parsed, (dict, list)):
             raise InputError(f"--option '{text}': the value must be a number, word or flag")
         options[key] = parsed if isinstance(parsed, (bool, int, float)) else str(value) or None
+    if accept_checksum is not None:
+        options["accept_checksum"] = accept_checksum
     return options
 
 

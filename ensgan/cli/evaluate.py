@@ -1,21 +1,156 @@
-"""``ensgan evaluate``."""
+"""``ensgan evaluate``, and the options that ``ensgan study`` has in common with it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from ensgan.cli import evaluations as given
-from ensgan.cli.evaluations import classifiers, shown
+from ensgan.cli.evaluations import classifiers, comparison_table
 from ensgan.cli.output import JsonOption, emit, warn
+from ensgan.cli.runs import StorageOption
 from ensgan.cli.sweep import AddressOption, OpenClusterOption
+from ensgan.config import EvaluateSpec
+from ensgan.downstream import STRATEGIES
+from ensgan.search import rules
 
 if TYPE_CHECKING:
-    from ensgan.evaluation.evaluate import Evaluation, EvaluationOptions
-    from ensgan.launch.evaluate import RealData, View
+    from pydantic.fields import FieldInfo
+    from rich.console import RenderableType
+
+    from ensgan.evaluation.evaluate import EvaluationOptions
+    from ensgan.launch.evaluate import Place
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What the options that both commands have say.
+
+    Attributes:
+        options: what to evaluate, and how.
+        place: where sweeps lie and work runs.
+        score_images: images of each member to score with another extractor.
+        as_json: print one JSON object.
+    """
+
+    options: EvaluationOptions
+    place: Place
+    score_images: int | None
+    as_json: bool
+
+
+def _asked(
+    rule: Annotated[
+        str | None,
+        typer.Option(
+            help=f"How G* is chosen: {', '.join(rules())}; max-size is written max-size:K.  "
+            "[default: as the sweep did]"
+        ),
+    ] = None,
+    rule_points: Annotated[
+        int, typer.Option(min=1, help="Front points that the rule downstream tries.")
+    ] = 20,
+    rule_repeats: Annotated[
+        int, typer.Option(min=1, help="Classifiers per front point for the rule downstream.")
+    ] = 3,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Random seed.  [default: the sweep's]")
+    ] = None,
+    score_images: Annotated[
+        int | None, typer.Option(min=2, help="Images of each member to score with the extractor.")
+    ] = None,
+    address: AddressOption = "local",
+    allow_open_cluster: OpenClusterOption = False,
+    storage: StorageOption = None,
+    uri: Annotated[
+        str | None, typer.Option(help="MLflow address.  [default: the sweep's own]")
+    ] = None,
+    as_json: JsonOption = False,
+    **settings: Any,
+) -> Asked:
+    """The options that both commands have, beside ``settings``: those of a sweep's ``evaluate``.
+
+    Raises:
+        InputError: a value out of its range.
+    """
+    from ensgan.downstream import ClassifierSettings
+    from ensgan.evaluation.evaluate import EvaluationOptions
+    from ensgan.launch.evaluate import Place
+
+    names = [name.strip() for name in settings.pop("strategies").split(",")]
+    of_all = {name: settings.pop(name) for name in ("repeats", "weights", "n_times")}
+    options = EvaluationOptions(
+        strategies=tuple(name for name in names if name),
+        classifier=ClassifierSettings(**settings),
+        rule=rule,
+        rule_points=rule_points,
+        rule_repeats=rule_repeats,
+        seed=seed,
+        **of_all,
+    )
+    place = Place(storage, uri, address, allow_open_cluster)
+    return Asked(options, place, score_images, as_json)
+
+
+def with_evaluation_options(strategies: str) -> Callable[[Callable[..., None]], Any]:
+    """Decorate a command: it gets the shared options, and is called with ``asked``.
+
+    Args:
+        strategies: default of ``--strategies``.
+    """
+    shared = dict(inspect.signature(_asked, eval_str=True).parameters)
+    del shared["settings"]
+    fields = EvaluateSpec.model_fields.items()
+    shared = {name: _setting(name, field) for name, field in fields} | shared
+    shared["strategies"] = shared["strategies"].replace(default=strategies)
+
+    def decorate(command: Callable[..., None]) -> Any:
+        own = dict(inspect.signature(command, eval_str=True).parameters)
+        del own["asked"]
+
+        @wraps(command)
+        def run(**given: Any) -> None:
+            common = {name: given.pop(name) for name in shared}
+            command(**given, asked=_asked(**common))
+
+        options = [each.replace(kind=each.KEYWORD_ONLY) for each in shared.values()]
+        run.__signature__ = inspect.Signature([*own.values(), *options])  # type: ignore[attr-defined]
+        run.__annotations__ = {}  # typer reads the signature
+        return run
+
+    return decorate
+
+
+def _setting(name: str, field: FieldInfo) -> inspect.Parameter:
+    """A field of a sweep's ``evaluate`` section as an option with the same limits and default."""
+    limits = {
+        option: getattr(limit, bound)
+        for option, bound in (("min", "ge"), ("max", "le"))
+        for limit in field.metadata
+        if hasattr(limit, bound)
+    }
+    words, kind = str(field.description), field.annotation
+    if name == "strategies":
+        forms = ", ".join(form.written for form in STRATEGIES)
+        words = f"{words} Separated by commas (docs/downstream.md says what each is): {forms}."
+    if choices := [choice for choice in get_args(kind) if isinstance(choice, str)]:
+        words = f"{words} ({', '.join(choices)})"
+    if kind not in (int, int | None):
+        kind = str  # names are checked where they are resolved: the message names the nearest
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=field.default,
+        annotation=Annotated[kind, typer.Option(help=words, **limits)],
+    )
+
+
+@with_evaluation_options("real,best-single,all,last,random:5,selected,dynamic")
 def evaluate(
     sweep: Annotated[
         str,
@@ -24,31 +159,21 @@ def evaluate(
             help="Run ID, name or folder of a finished sweep; with --dataset: an ensemble.",
         ),
     ],
-    strategies: given.StrategiesOption = ("real,best-single,all,last,random:5,selected,dynamic"),
-    repeats: given.RepeatsOption = 20,
-    rule: given.RuleOption = None,
-    rule_points: given.RulePointsOption = 20,
-    rule_repeats: given.RuleRepeatsOption = 3,
-    weights: given.MemberWeightsOption = "own",
-    n_times: given.TimesOption = 1,
-    labels: given.LabelsOption = "training",
-    width: given.WidthOption = 64,
-    epochs: given.EpochsOption = 100,
-    batch: given.BatchOption = 64,
-    images_per_epoch: given.ImagesOption = None,
-    memory_mb: given.MemoryOption = 2048,
-    device: given.DeviceOption = "auto",
-    seed: given.SeedOption = None,
-    extractor: given.ExtractorOption = None,
-    extractor_weights: given.ExtractorWeightsOption = None,
-    score_images: given.ScoreImagesOption = None,
-    dataset: given.DatasetOption = None,
-    data_dir: given.DataDirOption = None,
-    address: AddressOption = "local",
-    allow_open_cluster: OpenClusterOption = False,
-    storage: given.StorageOption = None,
-    uri: given.UriOption = None,
-    as_json: JsonOption = False,
+    extractor: Annotated[
+        str | None, typer.Option(help="Score and search the pool with another extractor first.")
+    ] = None,
+    extractor_weights: Annotated[
+        str | None, typer.Option(help="Weight file of that extractor.")
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="Evaluate an ensemble (folder or run) on these real data instead."),
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder of data sets.  [default: $ENSGAN_DATA]")
+    ] = None,
+    *,
+    asked: Asked,
 ) -> None:
     """Train classifiers on what strategies provide, test them on real data, and compare with G*.
 
@@ -58,46 +183,28 @@ def evaluate(
     """
     from ensgan.launch import evaluate as launch
 
-    options = given.evaluation_options(
-        strategies,
-        repeats,
-        classifier={
-            "epochs": epochs,
-            "batch": batch,
-            "width": width,
-            "images_per_epoch": images_per_epoch,
-            "labels": labels,
-            "memory_mb": memory_mb,
-            "device": device,
-        },
-        rule=rule,
-        rule_points=rule_points,
-        rule_repeats=rule_repeats,
-        weights=weights,
-        n_times=n_times,
-        seed=seed,
-    )
-    view = launch.View(extractor, extractor_weights, score_images)
-    data = None if dataset is None else launch.RealData(dataset, data_dir)
+    view = launch.View(extractor, extractor_weights, asked.score_images)
     with classifiers() as on_progress:
-        evaluation = _evaluation(
-            sweep,
-            options,
-            view,
-            data,
-            place=launch.Place(storage, uri, address, allow_open_cluster),
-            listener=launch.Listener(on_progress=on_progress, on_warning=warn),
-        )
+        listener = launch.Listener(on_progress, on_warning=warn)
+        where: dict[str, Any] = {"place": asked.place, "listener": listener}
+        if dataset is None:
+            evaluation = launch.evaluate(sweep, asked.options, view=view, **where)
+        else:
+            data = launch.RealData(dataset, data_dir)
+            evaluation = launch.evaluate_ensemble(sweep, data, asked.options, **where)
     value = {**evaluation.to_json(), "table": str(evaluation.path), "seconds": evaluation.seconds}
-    emit(value, as_json=as_json, table=lambda: shown(value))
+    emit(value, as_json=asked.as_json, table=lambda: _shown(value))
 
 
-def _evaluation(
-    source: str, options: EvaluationOptions, view: View, data: RealData | None, **where: Any
-) -> Evaluation:
-    """Of a sweep, or of a handed-over ensemble on real data of one's own."""
-    from ensgan.launch import evaluate as launch
+def _shown(value: Mapping[str, Any]) -> RenderableType:
+    """The comparison with G*, its reason, and where every run is."""
+    from rich.console import Group
+    from rich.text import Text
 
-    if data is None:
-        return launch.evaluate(source, options, view=view, **where)
-    return launch.evaluate_ensemble(source, data, options, **where)
+    chosen = value["selected"]
+    lines = [
+        f"G*: {', '.join(chosen['members'])}",
+        chosen["reason"],
+        f"p: {value['test']}; the table with every run is in {value['table']}",
+    ]
+    return Group(comparison_table(value), *(Text(line) for line in lines))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -17,9 +17,9 @@ from ensgan.data.pool import ImagePool, is_image_pool, read_others, read_pool
 from ensgan.embedding import Extractor, embed, make_extractor
 from ensgan.errors import InputError
 from ensgan.metrics import PoolLabels
-from ensgan.metrics.extend import feature_contents, labelled_contents, still_valid
+from ensgan.metrics.extend import feature_contents, labelled_contents
 from ensgan.metrics.files import PoolFeatures, load_array, load_pool
-from ensgan.types import Dataset, Float32Array, PoolScores, UInt8Array
+from ensgan.types import Dataset, Float32Array, UInt8Array
 
 DataOption: TypeAlias = Annotated[
     str | None,
@@ -182,24 +182,6 @@ def _embed_all(sets: Sequence[UInt8Array], network: Extractor) -> list[Float32Ar
             done += len(images)
             report(done, total)
     return features
-
-
-def known_part(
-    path: Path, pool: PoolFeatures, k: int, on_warning: Callable[[str], None]
-) -> PoolScores | None:
-    """What of earlier scores still holds for a pool.
-
-    Raises:
-        DataError: no scores, or scores taken with other real images or settings.
-    """
-    return still_valid(
-        PoolScores.load(path),
-        names=pool.names,
-        contents=pool.contents,
-        k=k,
-        extractor=pool.extractor,
-        on_warning=on_warning,
-    )
 
 
 def _extractor(name: str, weights: Path | None, pool: ImagePool) -> Extractor:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-    from rich.table import Column, Table
+    from rich.table import Table
 
     from ensgan.ensemble import Ensemble
     from ensgan.store import RunRecord
@@ -41,17 +41,9 @@ def _finite(value: float | None) -> float | None:
 
 def description(ensemble: Ensemble) -> dict[str, Any]:
     """What an ensemble is."""
-    shape = ensemble.shape
-    return {
-        "members": dict(zip(ensemble.member_names, ensemble.weights, strict=True)),
-        "image": [shape.channels, shape.size, shape.size],
-        "classes": list(ensemble.class_names),
-        "metrics": {
-            name: value
-            for name, value in ensemble.manifest.metrics.items()
-            if isinstance(value, (int, float, str))
-        },
-    }
+    facts = ensemble.facts()
+    shown = {k: v for k, v in facts["metrics"].items() if isinstance(v, (int, float, str))}
+    return {**facts, "metrics": shown}
 
 
 def verified(ensemble: Ensemble, unlisted: Sequence[str]) -> dict[str, Any]:
@@ -70,18 +62,19 @@ def runs_table(found: Sequence[dict[str, Any]]) -> Table:
     """Sweeps, one per row."""
     from rich.table import Column, Table
 
+    run = Column("run", min_width=32, no_wrap=True)  # to be copied: never cut
     sweep = Column("sweep", min_width=14, overflow="fold")
     numbers = [Column(name, no_wrap=True) for name in ("Intra-d", "Inter-d", "size", "status")]
     # Narrow enough for a terminal of 80 columns.
-    table = Table(_run_column(), sweep, *numbers, box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    for run in found:
+    table = Table(run, sweep, *numbers, box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for entry in found:
         table.add_row(
-            run["run_id"],
-            f"{run['name']} on {run['dataset'] or '?'}",
-            _score(run["intra_d"]),
-            _score(run["inter_d"]),
-            f"{len(run['selected']) or '–'}/{_text(run['members'])}",
-            run["status"],
+            entry["run_id"],
+            f"{entry['name']} on {entry['dataset'] or '?'}",
+            _score(entry["intra_d"]),
+            _score(entry["inter_d"]),
+            f"{len(entry['selected']) or '–'}/{_text(entry['members'])}",
+            entry["status"],
         )
     return table
 
@@ -142,13 +135,6 @@ def lines(value: dict[str, Any]) -> Table:
     return table
 
 
-def _run_column() -> Column:
-    """Run IDs are there to be copied: never cut."""
-    from rich.table import Column
-
-    return Column("run", min_width=32, no_wrap=True)
-
-
 def _score(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
@@ -162,21 +148,21 @@ def _text(value: object) -> str:
 def comparison(records: Sequence[RunRecord]) -> dict[str, Any]:
     """Runs side by side: every list has one entry per run, None where a run has no such value."""
     members = [summary(record)["selected"] for record in records]
-    params = {
-        name: [record.params.get(name) for record in records]
-        for name in sorted({name for record in records for name in record.params})
-    }
+    params = _side_by_side([record.params for record in records])
+    metrics = _side_by_side([record.metrics for record in records])
     return {
         "runs": [record.run_id for record in records],
         "names": [record.name for record in records],
         "params": {name: values for name, values in params.items() if len(set(values)) > 1},
-        "metrics": {
-            name: [_finite(record.metrics.get(name)) for record in records]
-            for name in sorted({name for record in records for name in record.metrics})
-        },
+        "metrics": {name: [_finite(v) for v in values] for name, values in metrics.items()},
         "selected": members,
         "shared": [name for name in members[0] if all(name in other for other in members[1:])],
     }
+
+
+def _side_by_side(columns: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    names = sorted({name for column in columns for name in column})
+    return {name: [column.get(name) for column in columns] for name in names}
 
 
 def comparison_table(value: dict[str, Any]) -> Table:
@@ -186,7 +172,7 @@ def comparison_table(value: dict[str, Any]) -> Table:
     table = Table("")
     for run in value["runs"]:
         table.add_column(run, overflow="fold")
-    table.add_row("name", *(name for name in value["names"]))
+    table.add_row("name", *value["names"])
     for name, entries in {**value["params"], **value["metrics"]}.items():
         table.add_row(name, *(_text(entry) for entry in entries))
     table.add_row("selected", *(", ".join(names) for names in value["selected"]))

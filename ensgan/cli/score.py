@@ -1,16 +1,18 @@
-"""``ensgan score``: densities, coverage masks and overlaps of a pool."""
+"""``ensgan score``, a whole pool, and ``ensgan prdc``, one generated set."""
 
 from __future__ import annotations
 
 import time
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, TypeAlias
 from zipfile import BadZipFile, ZipFile
 
 import typer
+from rich.table import Table
 
+from ensgan import metrics
 from ensgan.cli.output import JsonOption, check_output, emit, note, progress, warn
 from ensgan.cli.pool_images import (
     AcceptOption,
@@ -19,23 +21,17 @@ from ensgan.cli.pool_images import (
     PoolSource,
     RealSource,
     SizeOption,
-    known_part,
 )
 from ensgan.cli.score_table import summary, tables
 from ensgan.cli.sweep import AddressOption, OpenClusterOption
 from ensgan.embedding import EXTRACTORS
 from ensgan.errors import InputError, unknown_name
 from ensgan.launch.executors import mapper_at
-from ensgan.metrics import (
-    Mapper,
-    Memorisation,
-    MemorisationReference,
-    PoolMeasures,
-    measure_pool,
-)
+from ensgan.metrics.extend import still_valid
 from ensgan.metrics.features import open_features
-from ensgan.metrics.files import PoolFeatures
+from ensgan.metrics.files import PoolFeatures, load_array
 from ensgan.metrics.frechet import CHEAP_DIM, frechet_distances
+from ensgan.types import PoolScores
 
 BackendOption: TypeAlias = Annotated[
     str, typer.Option(help="auto (torch), torch or faiss; the numbers are the same.")
@@ -174,10 +170,12 @@ class _How:
 
 
 def _score(
-    pool: PoolFeatures, how: _How, tasks: AbstractContextManager[Mapper]
-) -> tuple[PoolMeasures, dict[str, float]]:
+    pool: PoolFeatures, how: _How, tasks: AbstractContextManager[metrics.Mapper]
+) -> tuple[metrics.PoolMeasures, dict[str, float]]:
     """The scores, and Fréchet distances where they are wanted."""
-    known = None if how.extend is None else known_part(how.extend, pool, how.k, warn)
+    known = None
+    if how.extend is not None:
+        known = still_valid(PoolScores.load(how.extend), pool, how.k, warn)
     if known is not None and known.resamples is not None and not how.resamples:
         warn(
             f"{how.extend} holds {len(known.resamples)} resamples, the new scores will not: add "
@@ -187,7 +185,7 @@ def _score(
         if mapper is not map:
             pool = pool.on_disk(how.checkpoint)
         with progress("scoring", "products") as report:
-            measures = measure_pool(
+            measures = metrics.measure_pool(
                 *(pool.real, pool.fakes, pool.names, how.k),
                 labels=pool.labels,
                 backend=how.backend,
@@ -208,7 +206,6 @@ def _score(
         with progress("Fréchet distances", "members") as report:
             distances = frechet_distances(
                 *(pool.real, pool.fakes, pool.names),
-                checkpoint=how.checkpoint,
                 mapper=mapper,
                 on_progress=report,
             )
@@ -219,13 +216,13 @@ def _memorisation(pool: PoolFeatures, backend: str) -> dict[str, dict[str, float
     """One row per member and one for all of them; empty without held-out images."""
     if pool.held_out is None:
         return {}
-    reference = MemorisationReference(pool.real, pool.held_out, backend=backend)
+    reference = metrics.MemorisationReference(pool.real, pool.held_out, backend=backend)
     found = [
         reference.measure(source, name=name)
         for source, name in zip(pool.fakes, pool.names, strict=True)
     ]
     rows = {name: each.row() for name, each in zip(pool.names, found, strict=True)}
-    return {**rows, "(all members)": Memorisation.union(found).row()}
+    return {**rows, "(all members)": metrics.Memorisation.union(found).row()}
 
 
 def _checkpoint(output: Path, *, fresh: bool) -> Path:
@@ -237,7 +234,7 @@ def _checkpoint(output: Path, *, fresh: bool) -> Path:
 
 
 def _remove(checkpoint: Path) -> None:
-    for pattern in ("block-*.npz", "radii-*.npz", "frechet-*.json", "features-*.npy"):
+    for pattern in ("block-*.npz", "radii-*.npz", "features-*.npy"):
         for file in checkpoint.glob(pattern):
             file.unlink()
     if checkpoint.is_dir() and not any(checkpoint.iterdir()):
@@ -251,3 +248,28 @@ def _holds_scores(path: Path) -> bool:
             return {"names.npy", "directed.npy"} <= set(archive.namelist())
     except (OSError, BadZipFile):
         return False
+
+
+def prdc(
+    real: Annotated[Path, typer.Argument(help="Real features [N,D], .npy.", show_default=False)],
+    fake: Annotated[
+        Path, typer.Argument(help="Generated features [M,D], .npy.", show_default=False)
+    ],
+    k: Annotated[int, typer.Option("-k", help="Neighbour that sets the radius.")] = 5,
+    backend: BackendOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Precision, recall, density and coverage of generated features.
+
+    Example: ensgan prdc real.npy fake.npy -k 5 --json
+    """
+    result = metrics.prdc(load_array(real), load_array(fake), k, backend=backend, on_warning=warn)
+    emit(asdict(result), as_json=as_json, table=lambda: _measures(result))
+
+
+def _measures(result: metrics.PRDC) -> Table:
+    table = Table("measure", "value", title=f"k = {result.k}, {result.backend}")
+    for name in ("precision", "recall", "density", "coverage"):
+        table.add_row(name, f"{getattr(result, name):.4f}")
+    table.add_row("points", f"{result.n_real} real, {result.n_fake} generated")
+    return table

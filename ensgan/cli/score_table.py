@@ -15,28 +15,29 @@ def summary(
     measures: PoolMeasures, distances: dict[str, float], seconds: float
 ) -> dict[str, object]:
     """What ``ensgan score --json`` prints."""
-    scores = measures.scores
-    columns = {
-        "density": scores.density,
-        "coverage": scores.coverage,
-        "precision": measures.precision,
-        "recall": measures.recall,
-    }
-    named: dict[str, object] = {
-        name: _by_name(scores.names, values) for name, values in columns.items()
-    }
-    rounds = 0 if scores.resamples is None else len(scores.resamples)
-    classes = measures.by_class
-    if classes is not None:
-        macro = zip(("density", "coverage"), classes.macro(), strict=True)
-        named["macro"] = {name: _by_name(scores.names, values) for name, values in macro}
-    return {
+    scores, classes = measures.scores, measures.by_class
+    value: dict[str, object] = {
         "members": len(scores),
         "k": scores.k,
         "seconds": round(seconds, 3),
-        **named,
-        **({"frechet": distances} if distances else {}),
-        **({"resamples": rounds} if rounds else {}),
+        **{name: _by_name(scores.names, each) for name, each in _columns(measures).items()},
+    }
+    if classes is not None:
+        macro = zip(("density", "coverage"), classes.macro(), strict=True)
+        value["macro"] = {name: _by_name(scores.names, each) for name, each in macro}
+    if distances:
+        value["frechet"] = distances
+    if scores.resamples is not None:
+        value["resamples"] = len(scores.resamples)
+    return value
+
+
+def _columns(measures: PoolMeasures) -> dict[str, Float64Array]:
+    return {
+        "density": measures.scores.density,
+        "coverage": measures.scores.coverage,
+        "precision": measures.precision,
+        "recall": measures.recall,
     }
 
 
@@ -56,24 +57,10 @@ def tables(
     seconds: float,
 ) -> RenderableType:
     """Scores by member, and the memorisation table where there is one."""
-    scores = _table(measures, distances, inter, seconds)
-    return Group(scores, _memorisation_table(rows)) if rows else scores
-
-
-def _table(
-    measures: PoolMeasures, distances: dict[str, float], inter: str, seconds: float
-) -> Table:
     scores = measures.scores
     overlap = scores.overlap if inter == "symmetric" else scores.directed
     mean = np.nan_to_num(overlap).sum(axis=1) / max(1, len(scores) - 1)
-    columns = {
-        "density": scores.density,
-        "coverage": scores.coverage,
-        "precision": measures.precision,
-        "recall": measures.recall,
-        "Intra-d": scores.intra_d,
-        "overlap": mean,
-    }
+    columns = {**_columns(measures), "Intra-d": scores.intra_d, "overlap": mean}
     if distances:
         columns["Fréchet"] = np.array([distances[name] for name in scores.names])
     title = f"{len(scores)} members, k = {scores.k}, {seconds:.1f} s; overlap: mean, {inter}"
@@ -86,7 +73,7 @@ def _table(
         # Members taken over from known scores have no precision and recall.
         cells = (f"{each[index]:.4f}".replace("nan", "–") for each in columns.values())
         table.add_row(scores.names[index], *cells)
-    return table
+    return Group(table, _memorisation_table(rows)) if rows else table
 
 
 def _memorisation_table(rows: dict[str, dict[str, float]]) -> Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -98,9 +98,8 @@ def search(
 
     Example: ensgan search scores.npz --sampler pareto-local --seconds 2 --seed 0 -o front.json
     """
-    inputs = (scores, costs, features)
-    check_pictures(plot or (), heat_map, inputs)
-    check_output(output, record, *(plot or ()), heat_map, inputs=inputs)
+    check_pictures(plot or (), heat_map)
+    check_output(output, record, *(plot or ()), heat_map, inputs=(scores, costs, features))
     pool, prices = PoolScores.load(scores), read_costs(costs)
     limit = _make_budget(budget, prices, third)
     tables = _make_tables(objectives, inter, pool, features, components)
@@ -209,16 +208,13 @@ def _front_table(front: Front) -> Table:
     return table
 
 
-def check_pictures(
-    plots: Sequence[Path], heat_map: Path | None, inputs: Iterable[Path | None] = ()
-) -> None:
+def check_pictures(plots: Sequence[Path], heat_map: Path | None = None) -> None:
     """Refuse, before any work, a picture of a kind that cannot be made."""
     for path in plots:
         if path.suffix.lower() not in _PLOTS:
             raise InputError(f"--plot {path}: name a .html (interactive) or a .png file")
     if heat_map is not None and heat_map.suffix.lower() != ".png":
         raise InputError(f"--heat-map {heat_map}: name a .png file")
-    check_output(*plots, heat_map, inputs=inputs)
 
 
 def write_pictures(
@@ -232,12 +228,12 @@ def write_pictures(
     from ensgan.report.page import front_html
     from ensgan.report.pictures import membership_png
 
-    contents: dict[Path, bytes] = {}
-    for path in plots:
-        if path.suffix.lower() == ".html":
-            contents[path] = front_html(front, selected).encode()
-        else:
-            contents[path] = front_png(front, selected)
+    contents = {
+        path: front_html(front, selected).encode()
+        if path.suffix.lower() == ".html"
+        else front_png(front, selected)
+        for path in plots
+    }
     if heat_map is not None:
         contents[heat_map] = membership_png(front)
     for path, content in contents.items():

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from ensgan.cli.output import JsonOption, emit, note, progress
+from ensgan.cli.output import JsonOption, check_output, emit, note, progress
 from ensgan.cli.search import check_pictures, read_costs, write_pictures
 from ensgan.errors import InputError
 from ensgan.search import (
@@ -51,7 +51,9 @@ def select(
     ] = None,
     membership: Annotated[
         int | None,
-        typer.Option(help="resamples to search again: how often is each member on the front?"),
+        typer.Option(
+            min=1, help="resamples to search again: how often is each member on the front?"
+        ),
     ] = None,
     costs: Annotated[
         Path | None,
@@ -74,7 +76,8 @@ def select(
 
     Example: ensgan select front.json --rule knee
     """
-    check_pictures(plot or (), None, (front, scores))
+    check_pictures(plot or ())
+    check_output(*(plot or ()), inputs=(front, scores))
     pool = None if scores is None else PoolScores.load(scores)
     whole = Front.load(front)
     selection = choose(whole, rule, pool=pool)
@@ -157,8 +160,6 @@ def _membership(
     front: Front, pool: PoolScores, searches: int, costs: Path | None
 ) -> dict[str, float]:
     """Share of the resamples with each member on the front, the most frequent first."""
-    if searches < 1:
-        raise InputError(f"--membership {searches}: at least 1 resample")
     prices = read_costs(costs)
     if prices is None and front.third not in (None, "members"):
         raise InputError(
@@ -176,7 +177,7 @@ def _under(front: Front, point: FrontPoint, pool: PoolScores | None, other: Path
     """The chosen ensemble under other scores."""
     elsewhere = PoolScores.load(other)
     if pool is not None:
-        check_comparable([pool, elsewhere], besides=("n_real", "extractor"))
+        check_comparable(pool, elsewhere)
     return rescore(replace(front, points=(point,)), elsewhere)[0]
 
 

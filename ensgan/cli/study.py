@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ensgan.cli import evaluations as given
+from ensgan.cli.evaluate import Asked, with_evaluation_options
 from ensgan.cli.evaluations import classifiers, comparison_table
-from ensgan.cli.output import JsonOption, emit, warn
-from ensgan.cli.sweep import AddressOption, OpenClusterOption
+from ensgan.cli.output import check_output, emit, warn
 from ensgan.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,6 +27,7 @@ STRATEGIES = (
 )
 
 
+@with_evaluation_options(STRATEGIES)
 def study(
     sweep: Annotated[
         list[str], typer.Argument(metavar="RUN|DIR…", help="Finished sweeps: run ID, name, folder.")
@@ -39,28 +39,14 @@ def study(
         list[str] | None,
         typer.Option(help="See the pool through this extractor; repeat.  [default: the sweep's]"),
     ] = None,
-    score_images: given.ScoreImagesOption = None,
-    strategies: given.StrategiesOption = STRATEGIES,
-    repeats: given.RepeatsOption = 20,
-    rule: given.RuleOption = None,
-    width: given.WidthOption = 64,
-    epochs: given.EpochsOption = 100,
-    batch: given.BatchOption = 64,
-    images_per_epoch: given.ImagesOption = None,
-    memory_mb: given.MemoryOption = 2048,
-    device: given.DeviceOption = "auto",
-    seed: given.SeedOption = None,
     title: Annotated[
         str | None, typer.Option(help="Heading.  [default: from the data set]")
     ] = None,
     notes: Annotated[
         Path | None, typer.Option(help="Markdown file whose text becomes the page's notes.")
     ] = None,
-    address: AddressOption = "local",
-    allow_open_cluster: OpenClusterOption = False,
-    storage: given.StorageOption = None,
-    uri: given.UriOption = None,
-    as_json: JsonOption = False,
+    *,
+    asked: Asked,
 ) -> None:
     """Write a page on what finished sweeps' ensembles are worth: tables, tests, figures.
 
@@ -68,33 +54,20 @@ def study(
 
     Example: ensgan study quickstart --extractor random --extractor medical -o study.md
     """
-    from ensgan.launch.evaluate import Listener, Place, View, conduct_study
+    from ensgan.launch.evaluate import Listener, View, conduct_study
 
     begin = time.time()
     if output.suffix != ".md":
         raise InputError(f"the page '{output}' must end in .md")
+    check_output(output, inputs=[notes])
     said = _read(notes)
-    options = given.evaluation_options(
-        strategies,
-        repeats,
-        classifier={
-            "epochs": epochs,
-            "batch": batch,
-            "width": width,
-            "images_per_epoch": images_per_epoch,
-            "memory_mb": memory_mb,
-            "device": device,
-        },
-        rule=rule,
-        seed=seed,
-    )
-    views = [View(name, count=score_images) for name in extractor or (None,)]
+    views = [View(name, count=asked.score_images) for name in extractor or (None,)]
     with classifiers() as on_progress:
         parts = conduct_study(
             sweep,
             views,
-            options,
-            place=Place(storage, uri, address, allow_open_cluster),
+            asked.options,
+            place=asked.place,
             listener=Listener(on_progress, _tell, warn),
         )
     files = _write(parts, output, title, said, time.time() - begin)
@@ -103,7 +76,7 @@ def study(
         "figures": [str(file) for file in files],
         "parts": [part.to_json() for part in parts],
     }
-    emit(value, as_json=as_json, table=lambda: _shown(value))
+    emit(value, as_json=asked.as_json, table=lambda: _shown(value))
 
 
 def _read(notes: Path | None) -> str:
@@ -126,8 +99,7 @@ def _write(
 ) -> list[Path]:
     """The figures and the page; the figures' files."""
     from ensgan.files import write_bytes
-    from ensgan.report.study_page import study_page
-    from ensgan.report.study_plots import front_figure, usefulness_figure
+    from ensgan.report.study_page import front_figure, study_page, usefulness_figure
 
     figures, files = {}, []
     for index, part in enumerate(parts):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ensgan.config.load import KnownNames, load_spec, parse_spec, read_tree
+from ensgan.config.load import KnownNames, load_spec, parse_spec, read_tree, read_yaml
 from ensgan.config.spec import (
     ClusterSpec,
     EvaluateSpec,
@@ -14,7 +14,6 @@ from ensgan.config.spec import (
     TrackSpec,
     TrainSpec,
 )
-from ensgan.config.yaml_text import read_yaml
 
 __all__ = [
     "ClusterSpec",

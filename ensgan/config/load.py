@@ -1,22 +1,33 @@
-"""Reading a sweep file so that every problem of it is reported at once."""
+"""Reading YAML within limits, and a sweep file so that all its problems are reported at once."""
 
 from __future__ import annotations
 
 import difflib
+import reprlib
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
+import yaml
 from pydantic import BaseModel, ValidationError
 
-from ensgan.config.spec import GanOverrides, SweepSpec, TrainSpec
-from ensgan.config.yaml_text import MAX_TEXT, read_yaml, shown
+from ensgan.config.spec import SweepSpec
 from ensgan.errors import ConfigError, DataError
 from ensgan.files import read_text
 from ensgan.inputs import kind
 
 KnownNames: TypeAlias = Mapping[str, Collection[str]]
 """Registry kind (``"GAN"``, ``"dataset"``, ``"extractor"``, ``"sampler"``, ``"rule"``) → names."""
+
+MAX_NODES = 100_000
+"""Most values a text may stand for, aliases written out."""
+MAX_DEPTH = 50
+MAX_TEXT = 1 << 20
+"""Most bytes of a sweep file."""
+
+# What PyYAML raises for values that look like a date, a number or a tag and are none.
+_UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError)
 
 
 def load_spec(
@@ -101,7 +112,9 @@ def _sentence(item: dict[str, Any]) -> str:
     """One pydantic error as one sentence: the key, what is wrong, the offending value."""
     location = [str(part) for part in item["loc"]]
     # Branches of a union show up as extra location parts; users know only their own keys.
-    location = [part for part in location if not part.startswith(("list[", "literal["))]
+    # Pydantic writes a wrong key of a mapping as the key and "[key]".
+    branches = ("list[", "literal[", "[key]")
+    location = [part for part in location if not part.startswith(branches)]
     key = ".".join(location)
     if item["type"] == "extra_forbidden":
         near = difflib.get_close_matches(location[-1], _keys(location[:-1]), n=1, cutoff=0.5)
@@ -120,11 +133,93 @@ def _keys(location: Sequence[str]) -> list[str]:
     """The keys the section at ``location`` knows."""
     model: type[BaseModel] = SweepSpec
     for part in location:
-        if model is TrainSpec and part == "overrides":
-            model = GanOverrides
-        elif part in model.model_fields:
+        if part in model.model_fields:
             annotation = model.model_fields[part].annotation
-            for kind in (annotation, *get_args(annotation)):  # a section, or a list of them
+            # A section, or the arguments of a list or mapping of sections.
+            for kind in (annotation, *get_args(annotation)):
                 if isinstance(kind, type) and issubclass(kind, BaseModel):
                     model = kind
     return list(model.model_fields)
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Plain values only, and no key twice in one mapping."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        counts = Counter(key for key in keys if isinstance(key, str))
+        repeated = sorted(key for key, count in counts.items() if count > 1)
+        if repeated:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key {', '.join(map(repr, repeated))} is there twice",
+                node.start_mark,
+            )  # fmt: skip
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(text: str, source: str) -> Any:
+    """The value of a YAML text.
+
+    Args:
+        text: a single document.
+        source: where it comes from, for messages.
+
+    Raises:
+        ConfigError: not YAML, a key twice, nested too deeply, or aliases that stand for more than
+            :data:`MAX_NODES` values.
+    """
+    try:
+        loader = _StrictLoader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            _require_small(node, source)
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except yaml.YAMLError as error:
+        raise ConfigError(source, [f"is not YAML: {' '.join(str(error).split())}"]) from error
+    except RecursionError as error:
+        raise ConfigError(source, [f"is nested deeper than {MAX_DEPTH} levels"]) from error
+    except _UNREADABLE as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(source, [f"holds a value that cannot be read: {reason[:200]}"]) from error
+
+
+def _require_small(root: yaml.Node, source: str) -> None:
+    """Refuse aliases that write out to very much: nine levels of nine make 400 million values.
+
+    A node that several aliases share is counted once and its size added for each use, so that the
+    count takes time in proportion to the text.
+    """
+    sizes: dict[int, int] = {}
+
+    def size(node: yaml.Node, depth: int) -> int:
+        if depth > MAX_DEPTH:
+            raise ConfigError(source, [f"is nested deeper than {MAX_DEPTH} levels"])
+        if id(node) not in sizes:
+            sizes[id(node)] = MAX_NODES  # an alias of itself: no end
+            if isinstance(node, yaml.MappingNode):
+                inner = [part for pair in node.value for part in pair]
+            else:
+                inner = node.value if isinstance(node, yaml.SequenceNode) else []
+            sizes[id(node)] = 1 + sum(size(part, depth + 1) for part in inner)
+        return sizes[id(node)]
+
+    if size(root, 0) >= MAX_NODES:
+        raise ConfigError(
+            source, [f"stands for more than {MAX_NODES:,} values: aliases repeat one another"]
+        )
+
+
+def shown(value: Any) -> str:
+    """A value as it may stand in a message: at most 100 signs, whatever it is."""
+    shortened = reprlib.Repr()
+    shortened.maxlevel, shortened.maxdict, shortened.maxlist = 3, 5, 5
+    shortened.maxstring = shortened.maxother = 80
+    try:
+        text = shortened.repr(value)
+    except ValueError:  # Python writes out no number of more than 4,300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 100 else text[:97] + "…"

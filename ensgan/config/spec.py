@@ -6,9 +6,10 @@ stays below the registries.
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from collections.abc import Callable
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from ensgan.errors import unknown_name
 from ensgan.types import DEFAULT_FORM, form_name
@@ -25,6 +26,29 @@ def _known(kind: str, name: str, info: ValidationInfo) -> str:
     if known is not None and name not in known:
         raise ValueError(unknown_name(kind, name, known))
     return name
+
+
+def _registered(kind: str, part: Callable[[str], str] = str) -> AfterValidator:
+    """Checks a text whose ``part`` must be a known name of that kind."""
+
+    def check(value: str, info: ValidationInfo) -> str:
+        _known(kind, part(value), info)
+        return value
+
+    return AfterValidator(check)
+
+
+def _head(value: str) -> str:
+    """What stands before the parameter: ``random`` of ``random:5``."""
+    return value.partition(":")[0]
+
+
+def _repeated(names: list[str]) -> list[str]:
+    return sorted({name for name in names if names.count(name) > 1})
+
+
+GanName: TypeAlias = Annotated[str, _registered("GAN")]
+StrategyName: TypeAlias = Annotated[str, _registered("strategy", _head)]
 
 
 class DatasetSpec(_Strict):
@@ -84,31 +108,19 @@ class TrainSpec(_Strict):
     precision: Literal["auto", "float32", "tf32", "bfloat16"] = "float32"
     ema: Literal["fitted", "row"] | None = None
     compile: bool = False
-    overrides: dict[str, GanOverrides] = {}
+    overrides: dict[GanName, GanOverrides] = {}
 
     @field_validator("gans")
     @classmethod
     def _gans(cls, value: list[str] | str, info: ValidationInfo) -> list[str] | str:
         if isinstance(value, str):
             return value
-        problems = []
-        known = (info.context or {}).get("GAN")
-        if known is not None:
-            problems = [unknown_name("GAN", name, known) for name in value if name not in known]
-        repeated = sorted({name for name in value if value.count(name) > 1})
-        if repeated:
+        known = (info.context or {}).get("GAN", value)
+        problems = [unknown_name("GAN", name, known) for name in value if name not in known]
+        if repeated := _repeated(value):
             problems.append(f"repeated GANs: {', '.join(repeated)}")
         if problems:
             raise ValueError("; ".join(problems))
-        return value
-
-    @field_validator("overrides")
-    @classmethod
-    def _overrides(
-        cls, value: dict[str, GanOverrides], info: ValidationInfo
-    ) -> dict[str, GanOverrides]:
-        for name in value:
-            _known("GAN", name, info)
         return value
 
     @field_validator("snapshots")
@@ -164,13 +176,8 @@ class SampleSpec(_Strict):
 class EmbedSpec(_Strict):
     """Which extractor turns images into vectors."""
 
-    extractor: str = "random"
+    extractor: Annotated[str, _registered("extractor")] = "random"
     weights: str | None = None
-
-    @field_validator("extractor")
-    @classmethod
-    def _extractor(cls, value: str, info: ValidationInfo) -> str:
-        return _known("extractor", value, info)
 
 
 class ScoreSpec(_Strict):
@@ -194,24 +201,16 @@ class SearchSpec(_Strict):
     numbers in their weight files, or the seconds that their images took.
     """
 
-    sampler: str = "ensemble"
+    sampler: Annotated[str, _registered("sampler")] = "ensemble"
     trials: int = Field(1000, ge=1)
     inter: Literal["symmetric", "directed"] = "symmetric"
     min_size: int = Field(2, ge=2)
     max_size: int | None = Field(None, ge=2)
-    objectives: str = DEFAULT_FORM
+    objectives: Annotated[str, AfterValidator(form_name), _registered("form of the objectives")] = (
+        DEFAULT_FORM
+    )
     components: int = Field(32, ge=1)
     third: Literal["members", "parameters", "seconds"] | None = None
-
-    @field_validator("sampler")
-    @classmethod
-    def _sampler(cls, value: str, info: ValidationInfo) -> str:
-        return _known("sampler", value, info)
-
-    @field_validator("objectives")
-    @classmethod
-    def _objectives(cls, value: str, info: ValidationInfo) -> str:
-        return _known("form of the objectives", form_name(value), info)
 
     @field_validator("max_size")
     @classmethod
@@ -228,49 +227,37 @@ class SelectSpec(_Strict):
     spread) are tried, and with how many classifiers each.
     """
 
-    rule: str = "knee"
+    rule: Annotated[str, _registered("rule", _head)] = "knee"
     points: int = Field(20, ge=1)
     repeats: int = Field(3, ge=1)
 
-    @field_validator("rule")
-    @classmethod
-    def _rule(cls, value: str, info: ValidationInfo) -> str:
-        _known("rule", value.partition(":")[0], info)
-        return value
-
 
 class EvaluateSpec(_Strict):
-    """The downstream proof.
+    """The downstream proof; ``ensgan evaluate`` makes an option of every field."""
 
-    ``labels`` are the class proportions of synthetic images, ``n_times`` multiplies their number,
-    ``weights`` are those of the members (``own``: as each strategy says), ``memory_mb`` bounds
-    the images a classifier keeps in memory; ``device`` ``auto`` is a GPU where there is one.
-    """
-
-    strategies: list[str] = ["real", "best-single", "all", "random:5", "selected"]
-    repeats: int = Field(20, ge=1)
-    epochs: int = Field(100, ge=1)
-    batch: int = Field(64, ge=2)
-    width: int = Field(64, ge=4, le=256)
-    images_per_epoch: int | None = Field(None, ge=2)
-    labels: Literal["training", "uniform"] = "training"
-    n_times: int = Field(1, ge=1)
-    weights: Literal["own", "uniform", "by-intra", "learned"] = "own"
-    memory_mb: int = Field(2048, ge=1)
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-
-    @field_validator("strategies")
-    @classmethod
-    def _strategies(cls, value: list[str], info: ValidationInfo) -> list[str]:
-        problems = []
-        for name in value:
-            try:
-                _known("strategy", name.partition(":")[0], info)
-            except ValueError as error:
-                problems.append(str(error))
-        if problems:
-            raise ValueError("; ".join(problems))
-        return value
+    strategies: list[StrategyName] = Field(
+        ["real", "best-single", "all", "random:5", "selected"], description="What to train on."
+    )
+    repeats: int = Field(20, ge=1, description="Classifiers per strategy.")
+    epochs: int = Field(100, ge=1, description="Most epochs.")
+    batch: int = Field(64, ge=2, description="Images per step.")
+    width: int = Field(64, ge=4, le=256, description="Channels of the first stage (64: ResNet-18).")
+    images_per_epoch: int | None = Field(
+        None, ge=2, description="Training images per epoch; as many as the training split has."
+    )
+    labels: Literal["training", "uniform"] = Field(
+        "training", description="Classes of synthetic images: as in the training split, or uniform."
+    )
+    n_times: int = Field(1, ge=1, description="Factor on the number of synthetic images.")
+    weights: Literal["own", "uniform", "by-intra", "learned"] = Field(
+        "own", description="Member weights; own: as each strategy says."
+    )
+    memory_mb: int = Field(2048, ge=1, description="Most memory for a classifier's images, MiB.")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        description="cpu, cuda, cuda:N, or auto: a GPU where there is one.",
+    )
 
 
 class TrackSpec(_Strict):
@@ -298,7 +285,7 @@ class ClusterSpec(_Strict):
     cpus_per_trial: float = Field(1.0, gt=0, allow_inf_nan=False)
     gpus_per_trial: float | Literal["auto"] = 0.0
     max_concurrent: int | None = Field(None, ge=1)
-    priority: dict[str, int] = {}
+    priority: dict[GanName, int] = {}
     retries: int = Field(2, ge=0)
     autoscaling: bool = False
     scheduler: Literal["fifo", "asha"] = "fifo"
@@ -310,13 +297,6 @@ class ClusterSpec(_Strict):
             return value
         if not 0 <= value < float("inf") or (value > 1 and value != int(value)):
             raise ValueError(f"{value:g} GPUs: use auto, a part of one (0.25), or a whole number")
-        return value
-
-    @field_validator("priority")
-    @classmethod
-    def _priority(cls, value: dict[str, int], info: ValidationInfo) -> dict[str, int]:
-        for name in value:
-            _known("GAN", name, info)
         return value
 
 
@@ -343,8 +323,7 @@ class SweepSpec(_Strict):
         train = info.data.get("train")
         names = [member.name for member in value]
         problems = []
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        if repeated:
+        if repeated := _repeated(names):
             problems.append(f"repeated names: {', '.join(repeated)}")
         known = (info.context or {}).get("GAN", ())
         problems += [f"'{name}' is the name of a GAN of the zoo" for name in names if name in known]

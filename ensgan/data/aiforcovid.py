@@ -8,7 +8,7 @@ columns ``ImageFile`` and ``Prognosis`` with the values ``MILD`` and ``SEVERE``.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,10 +17,10 @@ from ensgan.data.prepare import Box
 from ensgan.data.records import OPTIONS as SHARED_OPTIONS
 from ensgan.data.records import Record, build
 from ensgan.data.request import SPLITS, Option, Request, Source
-from ensgan.data.table import SUFFIXES, NamedFiles, Table, inside, read_table
+from ensgan.data.table import SUFFIXES, NamedFiles, Row, inside, read_table
 from ensgan.errors import DataError
 from ensgan.files import read_text
-from ensgan.inputs import kind, relative
+from ensgan.inputs import kind
 from ensgan.types import Dataset
 
 BOX_COLUMNS = ("left", "top", "right", "bottom")
@@ -59,7 +59,10 @@ def load(request: Request) -> Dataset:
         DataError: with every row, file, box and split entry that cannot be used, in one list.
     """
     source = _Tables(request)
-    records = [record for row in source.table.rows if (record := source.record(row)) is not None]
+    rows, wrong = source.images.rows(source.table, source.file_column, source.row_problem)
+    records = [source.record(path, row) for path, row in rows.items()]
+    filled = {source.names[record.label] for record in records}
+    wrong += [f"no image of class {name}" for name in source.names if name not in filled]
     return build(
         request,
         records,
@@ -67,8 +70,7 @@ def load(request: Request) -> Dataset:
         source=f"AIforCOVID, {source.table.path.name}",
         border=float(request.option("border")),
         found=Findings(
-            f"{source.table.path.name} and the files cannot be used",
-            (*source.problems, *source.left_over(), *source.empty(records)),
+            f"{source.table.path.name} and the files cannot be used", (*source.problems, *wrong)
         ),
         pictures=source.pictures,
     )
@@ -91,10 +93,12 @@ class _Tables:
         self.names = _class_names(request)
         self.problems: list[str] = []
         self.boxes = _boxes(request, self.file_column, self.problems)
-        self.masks = _masks(request)
-        folder, masks = _images_folder(request), set((self.masks or {}).values())
+        masks = _folder(request, "masks")
+        mask_files = () if masks is None else find_pictures(masks).files
+        self.masks = {path.stem.lower(): path for path in mask_files}
+        folder = _folder(request, "images") or request.root
         found = find_pictures(folder)
-        files = tuple(path for path in found.files if path not in masks)
+        files = tuple(path for path in found.files if path not in mask_files)
         if not files:
             raise DataError(
                 f"{folder} holds no image files{''.join(f'; {t}' for t in found.warnings)}"
@@ -102,62 +106,41 @@ class _Tables:
         self.pictures: Found = replace(found, files=files)
         self.images = NamedFiles(folder, files, request.root)
         self.split_of = _split_files(request, self.images, self.problems)
-        self.named: set[Path] = set()
 
-    def record(self, row: Mapping[str, str]) -> Record | None:
-        """One row of the table, or None and a problem more."""
-        name, label = row[self.file_column], row[self.label_column]
-        path, problem = self.images.find(name)
-        problem = problem or self._row_problem(name, label, path)
-        if path is not None:
-            self.named.add(path)
-        if problem or path is None:
-            self.problems.append(problem)
-            return None
+    def record(self, path: Path, row: Row) -> Record:
+        """One row of the table."""
         key = path.stem.lower()
         return Record(
             path,
-            self.names.index(label),
-            None if self.split_of is None else self.split_of[path],
-            row.get(self.patient_column, ""),
-            (self.boxes or {}).get(key),
-            (self.masks or {}).get(key),
+            self.boxes.get(key),
+            self.masks.get(key),
             bool(self.request.options["apply_mask"]),
+            label=self.names.index(row[self.label_column]),
+            split=None if self.split_of is None else self.split_of[path],
+            patient=row.get(self.patient_column, ""),
         )
 
-    def _row_problem(self, name: str, label: str, path: Path | None) -> str:
-        """What is wrong with a row, "" if nothing."""
-        if not name:
-            return "a row has no image name"
-        if path is None:
-            return f"{name} does not exist"
+    def row_problem(self, path: Path, row: Row) -> str:
+        """What is wrong with the row of an image, "" if nothing."""
+        name, label = row[self.file_column], row[self.label_column]
         if label not in self.names:
             return f"{name} has the label '{label}', not one of {', '.join(self.names)}"
-        if path in self.named:
-            return f"{name} is named twice"
         if self.split_of is not None and path not in self.split_of:
             return f"{name} is in no split file"
-        has_areas = self.boxes is not None or self.masks is not None
-        if has_areas and path.stem.lower() not in {*(self.boxes or {}), *(self.masks or {})}:
+        has_areas = self.request.text("boxes") or self.request.text("masks")
+        if has_areas and path.stem.lower() not in {*self.boxes, *self.masks}:
             return f"{name} has neither a box nor a mask"
         return ""
 
-    def left_over(self) -> list[str]:
-        """Images that the table does not name."""
-        return [
-            f"{relative(path, self.request.root)} has no row in the table"
-            for path in self.images.files
-            if path not in self.named
-        ]
 
-    def empty(self, records: Sequence[Record]) -> list[str]:
-        """Classes without an image."""
-        filled = {record.label for record in records}
-        return [
-            f"no image of class {name}"
-            for label, name in enumerate(self.names)
-            if label not in filled
-        ]
+def has_prognosis_table(folder: Path) -> bool:
+    """Whether a table at the top of a folder has the columns of AIforCOVID."""
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in SUFFIXES:
+            with suppress(DataError):
+                if {"ImageFile", "Prognosis"} <= set(read_table(path).columns):
+                    return True
+    return False
 
 
 def _class_names(request: Request) -> tuple[str, ...]:
@@ -168,9 +151,9 @@ def _class_names(request: Request) -> tuple[str, ...]:
 
 
 def _table_path(request: Request) -> Path:
-    name = request.text("table")
-    if name is not None:
-        return _named(request, "table", name)
+    named = _place(request, "table")
+    if named is not None:
+        return named
     special = {request.text("boxes")}
     found = sorted(
         path
@@ -189,27 +172,30 @@ def _table_path(request: Request) -> Path:
     return found[0]
 
 
-def _images_folder(request: Request) -> Path:
-    name = request.text("images")
-    folder = request.root if name is None else _named(request, "images", name)
-    if not folder.is_dir():
-        raise DataError(f"the image folder {folder} does not exist")
-    return folder
-
-
-def _named(request: Request, option: str, name: str) -> Path:
+def _place(request: Request, option: str, name: str | None = None) -> Path | None:
+    """What an option (or ``name``, made of it) names; None where it is unset."""
+    name = name or request.text(option)
+    if name is None:
+        return None
     path = inside(request.root, name)
     if path is None:
         raise DataError(f"option {option} must name something inside {request.root}, not '{name}'")
     return path
 
 
-def _boxes(request: Request, file_column: str, problems: list[str]) -> dict[str, Box] | None:
+def _folder(request: Request, option: str) -> Path | None:
+    folder = _place(request, option)
+    if folder is not None and not folder.is_dir():
+        raise DataError(f"the folder of the {option}, {folder}, does not exist")
+    return folder
+
+
+def _boxes(request: Request, file_column: str, problems: list[str]) -> dict[str, Box]:
     """Boxes by image name without ending."""
-    name = request.text("boxes")
-    if name is None:
-        return None
-    table: Table = read_table(_named(request, "boxes", name))
+    path = _place(request, "boxes")
+    if path is None:
+        return {}
+    table = read_table(path)
     table.require(file_column, *BOX_COLUMNS)
     boxes: dict[str, Box] = {}
     for row in table.rows:
@@ -225,17 +211,6 @@ def _boxes(request: Request, file_column: str, problems: list[str]) -> dict[str,
     return boxes
 
 
-def _masks(request: Request) -> dict[str, Path] | None:
-    """Mask files by name without ending."""
-    name = request.text("masks")
-    if name is None:
-        return None
-    folder = _named(request, "masks", name)
-    if not folder.is_dir():
-        raise DataError(f"the mask folder {folder} does not exist")
-    return {path.stem.lower(): path for path in find_pictures(folder).files}
-
-
 def _split_files(
     request: Request, images: NamedFiles, problems: list[str]
 ) -> dict[Path, str] | None:
@@ -248,15 +223,17 @@ def _split_files(
     split_of: dict[Path, str] = {}
     for split in SPLITS:
         name = pattern.replace("{split}", split).replace("{fold}", str(request.option("fold")))
-        path = _named(request, "split_files", name)
-        if split == "val" and kind(path) == "absent":
-            continue  # taken from the training images
+        path = _place(request, "split_files", name)
+        if path is None or (split == "val" and kind(path) == "absent"):
+            continue  # validation images are taken from the training images
         for line in read_text(path).splitlines():
             entry = line.split(",")[0].split("\t")[0].strip()
-            found, problem = images.find(entry) if entry else (None, "")
-            if found is None and entry:
-                problems.append(f"{name}: {problem or f'{entry} does not exist'}")
-            elif found is not None and split_of.setdefault(found, split) != split:
+            if not entry:
+                continue
+            found, problem = images.find(entry)
+            if found is None:
+                problems.append(f"{name}: {problem}")
+            elif split_of.setdefault(found, split) != split:
                 problems.append(f"{name}: {entry} is also in {split_of[found]}")
     return split_of
 

@@ -12,16 +12,16 @@ import urllib.request
 from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any, BinaryIO
+from ssl import SSLError
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ensgan.data.prepare import resize, with_channels
-from ensgan.data.request import SPLITS, Option, Request
+from ensgan.data.request import SPLITS, Option
 from ensgan.errors import DataError, IntegrityError, StoreError
-from ensgan.files import read_npz, sha256_file
-from ensgan.types import Dataset, Int64Array, Samples, UInt8Array
+from ensgan.files import file_digest, read_npz, sha256_file
+from ensgan.types import Int64Array
 
 KEYS = tuple(f"{split}_{kind}" for split in SPLITS for kind in ("images", "labels"))
 
@@ -50,17 +50,12 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
     Raises:
         DataError: missing, unreadable, truncated, or not of MedMNIST form.
     """
-    arrays = read_npz(path)
-    missing = [key for key in KEYS if key not in arrays]
-    if missing:
-        raise DataError(
-            f"{path} is not of MedMNIST form: it lacks {', '.join(missing)}; "
-            f"it has {', '.join(sorted(arrays)) or 'nothing'}"
-        )
+    arrays = read_npz(path, KEYS)
     problems = []
     for split in SPLITS:
         images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
-        if images.dtype != np.uint8 or not _image_shape(images):
+        is_colour = images.ndim == 4 and images.shape[3] == 3
+        if images.dtype != np.uint8 or not (images.ndim == 3 or is_colour):
             problems.append(
                 f"{split}_images must be uint8 [n,H,W] or [n,H,W,3], "
                 f"not {images.dtype} {list(images.shape)}"
@@ -81,17 +76,9 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
     return arrays
 
 
-def _image_shape(images: npt.NDArray[Any]) -> bool:
-    return images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)
-
-
 def md5_file(path: Path) -> str:
     """Hexadecimal MD5 of a file's content (MedMNIST publishes MD5 sums)."""
-    digest = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return file_digest(path, hashlib.md5(usedforsecurity=False))
 
 
 def require_checksum(path: Path, accepted: str | None, official: str | None) -> None:
@@ -141,7 +128,16 @@ def reduce_labels(
     if len(set(width.values())) > 1:
         raise DataError(f"{path}: the splits have different numbers of labels per image: {width}")
     if width["train"] > 1:
-        return _reduce_multi_label(raw, names, target, path)
+        known = names or tuple(str(index) for index in range(width["train"]))
+        if target not in ("any", *known):
+            raise DataError(
+                f"{path}: option target must be 'any' or one of {', '.join(known)}, not '{target}'"
+            )
+        finding = "finding" if target == "any" else target
+        columns = slice(None) if target == "any" else [known.index(target)]
+        present = {split: (rows[:, columns] > 0).any(axis=1) for split, rows in raw.items()}
+        reduced = {split: np.asarray(rows, np.int64) for split, rows in present.items()}
+        return reduced, (f"no {finding}", finding)
     flat = {split: rows.reshape(-1) for split, rows in raw.items()}
     low = min(int(rows.min()) for rows in flat.values())
     high = max(int(rows.max()) for rows in flat.values())
@@ -149,51 +145,6 @@ def reduce_labels(
     if low < 0 or high >= count or count > 1000:
         raise DataError(f"{path}: labels must be class indices 0…{count - 1}, found {low}…{high}")
     return flat, names or tuple(str(index) for index in range(count))
-
-
-def _reduce_multi_label(
-    raw: dict[str, Int64Array], names: tuple[str, ...], target: str, path: Path
-) -> tuple[dict[str, Int64Array], tuple[str, ...]]:
-    if target == "any":
-        chosen = {split: (rows > 0).any(axis=1) for split, rows in raw.items()}
-        reduced = {split: np.asarray(rows, np.int64) for split, rows in chosen.items()}
-        return reduced, ("no finding", "finding")
-    known = names or tuple(str(index) for index in range(raw["train"].shape[1]))
-    if target not in known:
-        raise DataError(
-            f"{path}: option target must be 'any' or one of {', '.join(known)}, not '{target}'"
-        )
-    column = known.index(target)
-    reduced = {split: np.asarray(rows[:, column] > 0, np.int64) for split, rows in raw.items()}
-    return reduced, (f"no {target}", target)
-
-
-def assemble(
-    request: Request,
-    arrays: dict[str, npt.NDArray[Any]],
-    labels: dict[str, Int64Array],
-    class_names: tuple[str, ...],
-    *,
-    licence: str,
-    source: str,
-) -> Dataset:
-    """Resize the splits and put the data set together."""
-    channels = request.options.get("channels")
-    splits = {}
-    for split in SPLITS:
-        images: UInt8Array = arrays[f"{split}_images"]
-        images = with_channels(images, None if channels is None else int(channels))
-        report = request.on_progress if split == "train" else None
-        splits[split] = Samples(resize(images, request.image_size, report), labels[split])
-    return Dataset(
-        request.name,
-        splits["train"],
-        splits["val"],
-        splits["test"],
-        class_names,
-        licence=licence,
-        source=source,
-    )
 
 
 def download(
@@ -241,9 +192,14 @@ def download(
         except urllib.error.URLError as error:
             reason = f"no connection: {error.reason}"
             continue
-        except (TimeoutError, ConnectionError, HTTPException) as error:
+        except (TimeoutError, ConnectionError, SSLError, HTTPException) as error:
             reason = f"the connection broke: {error}"
             continue
+        except OSError as error:
+            raise StoreError(
+                f"cannot write {part} ({error.strerror}): make room or check permissions, then run "
+                "the same command again"
+            ) from error
         if md5_file(part) == md5:
             part.replace(path)
             return
@@ -254,32 +210,18 @@ def download(
 
 def _continue(url: str, part: Path, on_progress: Callable[[int, int], None] | None) -> None:
     """Append what is missing of ``url`` to ``part``."""
-    try:
-        have = part.stat().st_size if part.exists() else 0
-        stream = part.open("ab")
-    except OSError as error:
-        raise StoreError(f"cannot write {part}: {error.strerror}") from error
+    have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    with stream, urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
+    with part.open("ab") as stream, urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
         if have and answer.status != 206:  # the server sends the whole file again
             stream.truncate(0)
             have = 0
         length = answer.headers.get("Content-Length")
         total = have + int(length) if length else 0
         while block := answer.read(_BLOCK):
-            _write(stream, block, part)
+            stream.write(block)
             have += len(block)
             if on_progress is not None and total:
                 on_progress(have, total)
     if total and have < total:
         raise ConnectionError(f"{have} of {total} bytes arrived")
-
-
-def _write(stream: BinaryIO, block: bytes, part: Path) -> None:
-    try:
-        stream.write(block)
-        stream.flush()
-    except OSError as error:
-        raise StoreError(
-            f"cannot write {part} ({error.strerror}): make room, then run the same command again"
-        ) from error

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ensgan.data.duplicates import NEAR, Pairs, exact_pairs, near_pairs, thumbnails
-from ensgan.types import Dataset, Samples, UInt8Array
+from ensgan.types import Dataset, Samples
 
 _BINS = 16
 _EXAMPLES = 20  # duplicate pairs named in the report
@@ -113,8 +113,11 @@ def check(dataset: Dataset, *, near: bool = True, near_threshold: float = NEAR) 
     places = _Places(dataset)
     images = np.concatenate([split.images for split in dataset.splits().values()])
     exact = exact_pairs(images)
-    exact_report = places.report(exact)
-    near_report = places.report(_near(images, exact, near_threshold)) if near else None
+    exact_report, near_report = places.report(exact), None
+    if near:  # among images that differ: each group of equal ones counts once
+        rows = np.setdiff1d(np.arange(len(images)), exact.second)
+        pairs = near_pairs(thumbnails(images[rows]), near_threshold)
+        near_report = places.report(Pairs(rows[pairs.first], rows[pairs.second]))
     return DataReport(
         dataset.name,
         dataset.source,
@@ -193,13 +196,6 @@ class _Places:
         split, index = self.names[self.split[row]], int(self.index[row])
         files = self.files.get(split)
         return f"{split}: {files[index]}" if files else f"{split}[{index}]"
-
-
-def _near(images: UInt8Array, exact: Pairs, threshold: float) -> Pairs:
-    """Near pairs among images that differ: each group of equal images counts once."""
-    rows = np.setdiff1d(np.arange(len(images)), exact.second)
-    pairs = near_pairs(thumbnails(images[rows]), threshold)
-    return Pairs(rows[pairs.first], rows[pairs.second])
 
 
 def _problems(splits: dict[str, SplitReport], exact: DuplicateReport) -> tuple[str, ...]:

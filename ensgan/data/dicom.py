@@ -13,14 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ensgan.data.levels import (
-    Line,
-    linear,
-    look_up,
-    percentile_window,
-    quantise,
-    sample,
-)
+from ensgan.data.levels import Line, linear, look_up, percentile_window, quantise, sample
 from ensgan.errors import DataError
 from ensgan.inputs import explained
 from ensgan.types import Float64Array, UInt8Array
@@ -48,7 +41,8 @@ class StoredImage:
     @property
     def patient(self) -> str:
         """A hash of the PatientID, "" when there is none."""
-        return _patient(self.dataset)
+        identity = str(self.dataset.get("PatientID", "") or "").strip()
+        return hashlib.sha256(identity.encode()).hexdigest()[:16] if identity else ""
 
     @property
     def inverted(self) -> bool:
@@ -61,32 +55,25 @@ class StoredImage:
         Raises:
             DataError: an unusable modality or VOI transform.
         """
-        pixels, dataset, window = self.pixels, self.dataset, self.window
+        pixels = self.pixels
+        size = pixels.dtype.itemsize
+        if size > 2:  # a table of all stored values would be too long
+            return self._shown(pixels, sample(np.arange(pixels.size).reshape(pixels.shape)))
         # Work on the table of stored values rather than on millions of pixels.
-        if pixels.dtype.itemsize > 2:
-            return self._by_pixel()
-        unsigned = np.dtype(f"u{pixels.dtype.itemsize}")
-        count = 1 << (8 * pixels.dtype.itemsize)
-        stored = np.arange(count, dtype=unsigned).view(pixels.dtype)
-        indices = pixels.view(unsigned)
-        values, padding = _modality(stored, dataset), _is_padding(stored, dataset)
-        seen = sample(indices).reshape(-1)
-        kept = seen[~padding[seen]]
-        table = quantise(_windowed(values, values[kept if kept.size else seen], dataset, window))
-        table = 255 - table if self.inverted else table
-        table[padding] = 0
-        return look_up(indices, table)
+        indices = pixels.view(f"u{size}")
+        stored = np.arange(1 << (8 * size), dtype=indices.dtype).view(pixels.dtype)
+        return look_up(indices, self._shown(stored, sample(indices)))
 
-    def _by_pixel(self) -> UInt8Array:
-        """The windowed image where a table of all stored values would be too long."""
-        padding = _is_padding(self.pixels, self.dataset)
-        values = _modality(self.pixels, self.dataset)
-        seen = sample(values)[~sample(padding)]
-        seen = seen if seen.size else sample(values)
-        image = quantise(_windowed(values, seen, self.dataset, self.window))
-        image = 255 - image if self.inverted else image
-        image[padding] = 0
-        return image
+    def _shown(self, stored: npt.NDArray[Any], seen: npt.NDArray[Any]) -> UInt8Array:
+        """Grey levels of stored values, padding black; ``seen``: places of some that occur."""
+        values, padding = _modality(stored, self.dataset), _is_padding(stored, self.dataset)
+        seen = seen.reshape(-1)
+        kept = seen[~padding.flat[seen]]
+        levels = values.flat[kept if kept.size else seen]
+        shown = quantise(_windowed(values, levels, self.dataset, self.window))
+        shown = 255 - shown if self.inverted else shown
+        shown[padding] = 0
+        return shown
 
     def line(self) -> Line | None:
         """The percentile window over stored values as a straight line.
@@ -165,7 +152,9 @@ def _windowed(
 def _voi_window(values: Float64Array, dataset: DicomDataset) -> Float64Array:
     """The first window, by its VOI LUT function (PS3.3 C.11.2.1.2 and C.11.2.1.3)."""
     with explained("its window is unusable"):
-        center, width = (_first(dataset[name].value) for name in ("WindowCenter", "WindowWidth"))
+        given = (dataset[name].value for name in ("WindowCenter", "WindowWidth"))
+        # Several windows are lists, of which the first is meant.
+        center, width = (float(np.atleast_1d(value)[0]) for value in given)
     if not (math.isfinite(center) and math.isfinite(width)):
         raise DataError(f"its window has the centre {center:g} and the width {width:g}")
     function = str(dataset.get("VOILUTFunction", "LINEAR") or "LINEAR")
@@ -191,12 +180,3 @@ def _voi_table(values: Float64Array, item: DicomDataset) -> Float64Array:
             table = np.asarray(data)[:count]
         position = np.clip(np.rint(values) - first, 0, len(table) - 1).astype(np.intp)
         return linear(table[position].astype(np.float64), 0.0, (1 << bits) - 1.0)
-
-
-def _first(value: Any) -> float:
-    return float(value[0]) if hasattr(value, "__getitem__") and len(value) else float(value)
-
-
-def _patient(dataset: DicomDataset) -> str:
-    identity = str(dataset.get("PatientID", "") or "").strip()
-    return hashlib.sha256(identity.encode()).hexdigest()[:16] if identity else ""

@@ -35,12 +35,8 @@ _FRAME_GROUPS = ("FrameVOILUTSequence", "PixelValueTransformationSequence")
 _TRANSFORMS = ("WindowCenter", "WindowWidth", "VOILUTFunction", "RescaleSlope", "RescaleIntercept")
 
 
-def _no_limit(_: float) -> AbstractContextManager[Any]:
-    return nullcontext()
-
-
 @contextmanager
-def open_dicom(path: Path, window: str = "auto", take: Take = _no_limit) -> Iterator[StoredImage]:
+def open_dicom(path: Path, window: str = "auto", take: Take = nullcontext) -> Iterator[StoredImage]:
     """Decode a file.
 
     Args:
@@ -51,14 +47,12 @@ def open_dicom(path: Path, window: str = "auto", take: Take = _no_limit) -> Iter
         take: reserves memory for as long as the block runs.
 
     Raises:
-        DataError: not DICOM, no pixels, truncated, a missing codec, colour or several frames. The
-            message does not name the file.
+        DataError: not DICOM, no pixels, a missing codec, colour or several frames. The message does
+            not name the file. What a damaged file makes pydicom raise goes to the caller.
     """
-    with explained("cannot be read (truncated or corrupt?)"):
-        dataset = _read(path)
-        _bring_to_the_top(dataset)
-        needed = _needed_bytes(dataset, path.stat().st_size)
-    with take(needed):
+    dataset = _read(path)
+    _bring_to_the_top(dataset)
+    with take(_needed_bytes(dataset, path.stat().st_size)):
         with explained("its pixels cannot be decoded (truncated or corrupt?)"):
             pixels = _pixels(dataset)
         yield StoredImage(pixels, dataset, window)

@@ -21,7 +21,7 @@ from ensgan.data.picture import SUFFIXES
 from ensgan.data.records import OPTIONS as SHARED_OPTIONS
 from ensgan.data.records import Record, build
 from ensgan.data.request import SPLIT_NAMES, Option, Request, Source, split_of_folder
-from ensgan.data.table import NamedFiles, Table, inside, read_table
+from ensgan.data.table import NamedFiles, Row, Table, inside, read_table
 from ensgan.errors import DataError
 from ensgan.inputs import kind, refuse, relative
 from ensgan.text import printable
@@ -61,11 +61,8 @@ def load(request: Request) -> Dataset:
     root = request.root
     pictures = find_pictures(root)
     if not pictures.files:
-        endings, left_out = (
-            ", ".join(sorted(SUFFIXES)),
-            "".join(f"; {t}" for t in pictures.warnings),
-        )
-        raise DataError(f"{root} holds no image files ({endings}){left_out}")
+        left_out = "".join(f"; {text}" for text in pictures.warnings)
+        raise DataError(f"{root} holds no image files ({', '.join(sorted(SUFFIXES))}){left_out}")
     path = inside(root, str(request.option("table")))
     if path is None:
         raise DataError(f"option table must name a file inside {root}")
@@ -157,7 +154,7 @@ def _from_folders(request: Request, files: Sequence[Path]) -> tuple[list[Record]
     names = _checked_classes({part[depth - 1] for part in parts}, root)
     patients = _patients(request, [path.name for path in files])
     records = [
-        Record(path, names.index(part[depth - 1]), splits.get(part[0]), patient)
+        Record(path, label=names.index(part[depth - 1]), split=splits.get(part[0]), patient=patient)
         for path, part, patient in zip(files, parts, patients, strict=True)
     ]
     return records, names
@@ -212,66 +209,38 @@ def _checked_classes(names: set[str], root: Path) -> tuple[str, ...]:
 def _from_table(
     request: Request, table: Table, files: Sequence[Path], problems: list[str]
 ) -> tuple[list[Record], tuple[str, ...]]:
-    """Records of the layout with a table; every image must be named once and every name exist.
-
-    What does not hold is added to ``problems``.
-    """
-    file_column, label_column = (
-        str(request.option("file_column")),
-        str(request.option("label_column")),
+    """Records of the layout with a table; what does not hold is added to ``problems``."""
+    file_column, label_column, split_column, patient_column = (
+        str(request.option(f"{name}_column")) for name in ("file", "label", "split", "patient")
     )
     table.require(file_column, label_column)
-    split_column, patient_column = (
-        column if (column := str(request.option(name))) in table.columns else None
-        for name in ("split_column", "patient_column")
-    )
-    root = request.root
-    named = NamedFiles(root, files, root)
-    used: set[Path] = set()
-    kept: list[tuple[Path, Mapping[str, str]]] = []
-    for row in table.rows:
-        name = row[file_column]
-        path, problem = named.find(name)
-        problem = problem or _row_problem(root, name, path, used)
-        if not problem and not row[label_column]:
-            problem = f"{name} has no label"
-        if not problem and split_column and row[split_column].lower() not in SPLIT_NAMES:
-            problem = f"{name} is in split '{row[split_column]}', not train, val or test"
-        if problem or path is None:
-            problems.append(problem)
-            continue
-        used.add(path)
-        kept.append((path, row))
-    problems += [f"{relative(path, root)} has no row in the table" for path in files
-                 if path not in used]  # fmt: skip
-    names = _checked_classes({row[label_column] for _, row in kept}, table.path)
-    patients = (
-        [row[patient_column] for _, row in kept]
-        if patient_column
-        else _patients(request, [path.name for path, _ in kept])
-    )
+    has_splits, has_patients = split_column in table.columns, patient_column in table.columns
+
+    def problem_of(path: Path, row: Row) -> str:
+        if not row[label_column]:
+            return f"{row[file_column]} has no label"
+        if has_splits and row[split_column].lower() not in SPLIT_NAMES:
+            return f"{row[file_column]} is in split '{row[split_column]}', not train, val or test"
+        return ""
+
+    named = NamedFiles(request.root, files, request.root)
+    rows, found = named.rows(table, file_column, problem_of)
+    problems += found
+    names = _checked_classes({row[label_column] for row in rows.values()}, table.path)
+    if has_patients:
+        patients = [row[patient_column] for row in rows.values()]
+    else:
+        patients = _patients(request, [path.name for path in rows])
     records = [
         Record(
             path,
-            names.index(row[label_column]),
-            SPLIT_NAMES[row[split_column].lower()] if split_column else None,
-            patient,
+            label=names.index(row[label_column]),
+            split=SPLIT_NAMES[row[split_column].lower()] if has_splits else None,
+            patient=patient,
         )
-        for (path, row), patient in zip(kept, patients, strict=True)
+        for (path, row), patient in zip(rows.items(), patients, strict=True)
     ]
     return records, names
-
-
-def _row_problem(root: Path, name: str, path: Path | None, used: set[Path]) -> str:
-    """What is wrong with a file name of the table, "" if nothing."""
-    if not name:
-        return "a row has no file name"
-    if path is None:
-        place = inside(root, name)
-        if place is None:
-            return f"{name} leads out of the folder"
-        return f"{name} does not exist" if kind(place) == "absent" else f"{name} is no image file"
-    return f"{name} is named twice" if path in used else ""
 
 
 def class_order(names: set[str]) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -178,7 +178,7 @@ def decode_files(
 
 def available_cores() -> int:
     """Cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
+    if hasattr(os, "sched_getaffinity"):  # macOS has none
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
@@ -208,27 +208,21 @@ def _decode(
     if found.problems:
         refuse(found.headline, [*found.problems, *problems])
     refuse(f"{len(problems)} of {len(jobs)} images cannot be used", problems)
-    names = [relative(job.path, root) for job in jobs]
+    named: dict[str, list[str]] = defaultdict(list)
+    for job, one in zip(jobs, prepared, strict=True):
+        for kind_of_image in ("grey" if one.image.ndim == 2 else "RGB", *one.remarks):
+            named[kind_of_image].append(relative(job.path, root))
     _refuse_mixture(
-        {
-            "RGB": [name for name, one in zip(names, prepared, strict=True) if one.image.ndim == 3],
-            "grey": [
-                name for name, one in zip(names, prepared, strict=True) if one.image.ndim == 2
-            ],
-        },
+        {"RGB": named["RGB"], "grey": named["grey"]},
         "set the option channels to 1 or 3 to convert them",
     )
-    marked = {
-        remark: [name for name, one in zip(names, prepared, strict=True) if remark in one.remarks]
-        for remark in (STRETCHED, PLAIN, TRANSPARENT)
-    }
     _refuse_mixture(
-        {"of 8 bits": marked[PLAIN], "of more bits": marked[STRETCHED]},
+        {"of 8 bits": named[PLAIN], "of more bits": named[STRETCHED]},
         "the first are taken as they are, the others stretched between percentiles of each image: "
         "set the option window to full (none is stretched) or percentile (all are)",
     )
     images = np.stack([one.image for one in prepared])
-    return Decoded(images, tuple(one.patient for one in prepared), _notes(marked, len(jobs)))
+    return Decoded(images, tuple(one.patient for one in prepared), _notes(named, len(jobs)))
 
 
 def _attempt(job: Job, preparation: Preparation, turns: Turns) -> Prepared | DataError:

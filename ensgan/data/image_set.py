@@ -16,7 +16,7 @@ from ensgan.data.image_files import decode_files, find_pictures
 from ensgan.data.picture import read_picture
 from ensgan.data.prepare import Job, Preparation, make_square, resize, with_channels
 from ensgan.data.request import split_of_folder
-from ensgan.data.table import NamedFiles, inside, read_table
+from ensgan.data.table import NamedFiles, read_table
 from ensgan.errors import DataError
 from ensgan.files import map_array, read_npz
 from ensgan.inputs import kind, refuse, relative
@@ -46,8 +46,10 @@ def read_images(
         class_names: the real set's; None where this is the real set.
 
     Raises:
-        DataError: images or classes that cannot be used.
+        DataError: missing, or images or classes that cannot be used.
     """
+    if kind(path) == "absent":
+        raise DataError(f"no such file or folder of images: {path}")
     if kind(path) == "folder":
         return _read_folder(path, root, shape, class_names)
     is_archive = path.suffix == ".npz"
@@ -199,24 +201,11 @@ def _from_table(folder: Path, files: Sequence[Path]) -> list[str]:
     table = read_table(folder / "labels.csv")
     column = "class" if "class" in table.columns else "label"
     table.require("file", column)
-    by_file: dict[Path, str] = {}
-    problems = []
-    named = NamedFiles(folder, files, folder)
-    for row in table.rows:
-        path, problem = named.find(row["file"])
-        if problem:
-            problems.append(problem)
-        elif path is None and inside(folder, row["file"]) is None:
-            problems.append(f"{row['file']} leads out of the folder")
-        elif path is None:
-            problems.append(f"{row['file']} does not exist or is no image")
-        elif not row[column]:
-            problems.append(f"{row['file']} has no {column}")
-        elif by_file.setdefault(path, row[column]) != row[column]:
-            problems.append(f"{row['file']} is named twice, with another {column}")
-    problems += [f"{relative(file, folder)} has no row" for file in files if file not in by_file]
+    rows, problems = NamedFiles(folder, files, folder).rows(
+        table, "file", lambda path, row: "" if row[column] else f"{row['file']} has no {column}"
+    )
     refuse(f"{table.path} and the images do not fit together", problems)
-    return [by_file[file] for file in files]
+    return [rows[file][column] for file in files]
 
 
 def _indexed(texts: Sequence[str], class_names: tuple[str, ...] | None, folder: Path) -> Labels:

@@ -14,19 +14,13 @@ from typing import Any
 
 import numpy.typing as npt
 
-from ensgan.data.archive import (
-    FILE_OPTIONS,
-    assemble,
-    download,
-    read_arrays,
-    reduce_labels,
-    require_checksum,
-)
-from ensgan.data.request import Option, Request, Source
+from ensgan.data.archive import FILE_OPTIONS, download, read_arrays, reduce_labels, require_checksum
+from ensgan.data.prepare import resize, with_channels
+from ensgan.data.request import SPLITS, Option, Request, Source
 from ensgan.data.table import inside
 from ensgan.errors import DataError
 from ensgan.inputs import kind
-from ensgan.types import Dataset
+from ensgan.types import Dataset, Samples
 
 NAMES = (
     "bloodmnist",
@@ -71,7 +65,6 @@ class SetInfo:
     md5: str
     class_names: tuple[str, ...]
     licence: str
-    task: str
 
     @property
     def manual_route(self) -> str:
@@ -86,11 +79,7 @@ def file_name(name: str, size: int) -> str:
 
 def parse_file_name(text: str) -> tuple[str, int] | None:
     """The set and size an official file name stands for, or None."""
-    for name in NAMES:
-        for size in SIZES:
-            if text == file_name(name, size):
-                return name, size
-    return None
+    return {file_name(name, size): (name, size) for name in NAMES for size in SIZES}.get(text)
 
 
 def refuse_volumes(name: str) -> None:
@@ -118,7 +107,6 @@ def set_info(name: str, size: int = 28) -> SetInfo:
         info[f"MD5{suffix}"],
         tuple(labels[str(index)] for index in range(len(labels))),
         info["license"],
-        info["task"],
     )
 
 
@@ -158,10 +146,8 @@ def load(request: Request) -> Dataset:
         DataError: no file and no download, or a file of another form.
         IntegrityError: the checksum is not the official one and was not accepted.
     """
-    chosen = request.options.get("source_size")
-    info = set_info(
-        request.name, source_size(request.image_size) if chosen is None else int(chosen)
-    )
+    size = request.options.get("source_size") or source_size(request.image_size)
+    info = set_info(request.name, int(size))
     path = request.root / info.file_name
     if kind(path) == "absent":
         _fetch(path, info, request)
@@ -183,10 +169,7 @@ def load_file(request: Request) -> Dataset:
     if accepted is not None:
         require_checksum(path, accepted, official=None)
     official = parse_file_name(path.name)
-    if official is not None:
-        return _assemble(path, arrays, set_info(*official), request)
-    labels, names = reduce_labels(arrays, (), str(request.option("target")), path)
-    return assemble(request, arrays, labels, names, licence="", source=path.name)
+    return _assemble(path, arrays, set_info(*official) if official else None, request)
 
 
 def _load_npz(request: Request) -> Dataset:
@@ -201,13 +184,27 @@ def _load_npz(request: Request) -> Dataset:
 
 
 def _assemble(
-    path: Path, arrays: dict[str, npt.NDArray[Any]], info: SetInfo, request: Request
+    path: Path, arrays: dict[str, npt.NDArray[Any]], info: SetInfo | None, request: Request
 ) -> Dataset:
     """The data set made of a file's arrays, with the labels and licence of ``info``."""
-    target = str(request.option("target"))
-    labels, names = reduce_labels(arrays, info.class_names, target, path)
-    return assemble(
-        request, arrays, labels, names, licence=info.licence, source=f"MedMNIST v2, {info.url}"
+    known = info.class_names if info else ()
+    labels, names = reduce_labels(arrays, known, str(request.option("target")), path)
+    channels = request.options.get("channels")
+    splits = {}
+    for split in SPLITS:
+        images = with_channels(
+            arrays[f"{split}_images"], None if channels is None else int(channels)
+        )
+        report = request.on_progress if split == "train" else None
+        splits[split] = Samples(resize(images, request.image_size, report), labels[split])
+    return Dataset(
+        request.name,
+        splits["train"],
+        splits["val"],
+        splits["test"],
+        names,
+        licence=info.licence if info else "",
+        source=f"MedMNIST v2, {info.url}" if info else path.name,
     )
 
 

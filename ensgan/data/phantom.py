@@ -167,13 +167,7 @@ class _Canvas:
         return values.astype(np.float32)
 
     def ellipse(
-        self,
-        x: Number,
-        y: Number,
-        rx: Number,
-        ry: Number,
-        soft: float,
-        square: bool = False,
+        self, x: Number, y: Number, rx: Number, ry: Number, soft: float, square: bool = False
     ) -> Float32Array:
         """1 inside, 0 outside, over a border of relative width ``soft`` (``square``: fuller)."""
         u, v = (self.x - x) / rx, (self.y - y) / ry

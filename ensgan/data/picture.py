@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from ensgan.data.dicom import StoredImage
-from ensgan.data.dicom_file import MAX_PIXELS, is_dicom, open_dicom
+from ensgan.data.dicom_file import MAX_PIXELS, Take, is_dicom, open_dicom
 from ensgan.data.levels import is_stretched, to_8_bit
 from ensgan.errors import DataError
 from ensgan.files import map_array
@@ -137,16 +137,15 @@ def opened(path: Path, window: str = "auto", turns: Turns | None = None) -> Iter
     if kind(path) in ("folder", "special"):
         raise DataError("is a folder, a pipe, a socket or a device, not a file")
     head, suffix = _head(path), path.suffix.lower()
-    with explained("cannot be read (truncated or corrupt?)"):
-        if suffix == ".npy" or head.startswith(b"\x93NUMPY"):
-            with _array(path, window, turns) as plain:
-                yield plain
-        elif is_dicom(head) or (suffix not in PICTURES and not _is_image(head)):
-            with open_dicom(path, window, turns.take) as stored:
-                yield stored
-        else:
-            with _image(path, window, turns) as plain:
-                yield plain
+    reader: Callable[[Path, str, Take], AbstractContextManager[Picture]]
+    if suffix == ".npy" or head.startswith(b"\x93NUMPY"):
+        reader, what = _array, "as .npy"
+    elif is_dicom(head) or (suffix not in PICTURES and not _is_image(head)):
+        reader, what = open_dicom, "as DICOM (truncated or corrupt?)"
+    else:
+        reader, what = _image, "as an image (truncated or corrupt?)"
+    with explained(f"cannot be read {what}"), reader(path, window, turns.take) as picture:
+        yield picture
 
 
 def _head(path: Path) -> bytes:
@@ -162,16 +161,15 @@ def _is_image(head: bytes) -> bool:
 
 
 @contextmanager
-def _array(path: Path, window: str, turns: Turns) -> Iterator[PlainImage]:
-    with explained("cannot be read as .npy"):
-        pixels = map_array(path)
+def _array(path: Path, window: str, take: Take) -> Iterator[PlainImage]:
+    pixels = map_array(path)
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[..., 0]
     if not pixels.size or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] != 3):
         raise DataError(f"has shape {list(pixels.shape)}, but [H,W] or [H,W,3] is needed")
     if pixels.dtype.kind not in "uif" or pixels.size > 3 * MAX_PIXELS:
         raise DataError(f"holds {pixels.size:,} values of type {pixels.dtype}")
-    with turns.take(pixels.size * (pixels.dtype.itemsize + 2)):
+    with take(pixels.size * (pixels.dtype.itemsize + 2)):
         pixels = np.array(pixels)
         if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
             raise DataError("holds values that are not finite")
@@ -179,22 +177,19 @@ def _array(path: Path, window: str, turns: Turns) -> Iterator[PlainImage]:
 
 
 @contextmanager
-def _image(path: Path, window: str, turns: Turns) -> Iterator[PlainImage]:
-    with explained("cannot be read as an image (truncated or corrupt?)"):
-        source = Image.open(path, formats=_FORMATS)
-    with source as image:
+def _image(path: Path, window: str, take: Take) -> Iterator[PlainImage]:
+    with Image.open(path, formats=_FORMATS) as image:
         if image.width * image.height > MAX_PIXELS:
             raise DataError(f"has more than {MAX_PIXELS:,} pixels")
         is_wide = image.mode == "F" or image.mode.startswith("I")
         clear = image.has_transparency_data and not is_wide
-        with turns.take(image.width * image.height * _bytes_per_pixel(image.mode, clear)):
-            with explained("cannot be read as an image (truncated or corrupt?)"):
-                frames = getattr(image, "n_frames", 1)
-                # The further pictures of an MPO file are previews and other views of the first.
-                if frames != 1 and image.format != "MPO":
-                    raise DataError(f"has {frames} frames, but one image is needed")
-                image.load()
-                pixels, has_clear_parts = _decoded(image, is_wide, clear)
+        with take(image.width * image.height * _bytes_per_pixel(image.mode, clear)):
+            frames = getattr(image, "n_frames", 1)
+            # The further pictures of an MPO file are previews and other views of the first.
+            if frames != 1 and image.format != "MPO":
+                raise DataError(f"has {frames} frames, but one image is needed")
+            image.load()
+            pixels, has_clear_parts = _decoded(image, is_wide, clear)
             yield _plain(pixels, window, frozenset({TRANSPARENT} if has_clear_parts else ()))
 
 
@@ -208,7 +203,9 @@ def _decoded(image: Image.Image, is_wide: bool, clear: bool) -> tuple[npt.NDArra
     """Values as a viewer shows them, and whether parts are transparent (shown on black)."""
     tags: Mapping[int, Any] = getattr(image, "tag_v2", {})  # of TIFF files
     white_is_zero, depth = tags.get(262) == 0, int(tags.get(258, (16,))[0])
-    _turn_upright(image)
+    with suppress(OSError, SyntaxError, ValueError, TypeError, LookupError, OverflowError):
+        # Follow the EXIF orientation, as viewers do; unreadable EXIF data say nothing.
+        ImageOps.exif_transpose(image, in_place=True)
     if is_wide:
         pixels = _native(np.asarray(image))
         if white_is_zero:  # Pillow turns images of up to 8 bits round, wider ones not
@@ -231,14 +228,6 @@ def _on_black(layers: UInt8Array) -> UInt8Array:
     for row, line in enumerate(layers):  # whole images would take six more bytes per pixel
         shown[row] = (line[:, :3].astype(np.uint16) * line[:, 3:] + 127) // 255
     return shown
-
-
-def _turn_upright(image: Image.Image) -> None:
-    """Follow the EXIF orientation, as viewers do; unreadable EXIF data say nothing."""
-    try:
-        ImageOps.exif_transpose(image, in_place=True)
-    except (OSError, SyntaxError, ValueError, TypeError, LookupError, OverflowError):
-        return
 
 
 def _inverted(pixels: npt.NDArray[Any], depth: int) -> npt.NDArray[Any]:

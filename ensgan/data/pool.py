@@ -8,34 +8,22 @@ generator a folder ``NAME/``, a file ``NAME.npz`` (``images`` uint8, ``labels``)
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ensgan.data.image_files import is_leftover
-from ensgan.data.image_set import fitted, read_images
+from ensgan.data.image_set import read_images
 from ensgan.data.picture import is_picture
+from ensgan.data.request import ReportProgress
 from ensgan.errors import DataError
 from ensgan.files import map_array, read_json, sha256_arrays
 from ensgan.inputs import kind
 from ensgan.types import Dataset, ImageShape, Samples, UInt8Array
 
-__all__ = [
-    "ImagePool",
-    "PoolMember",
-    "check_name",
-    "fitted",
-    "is_image_pool",
-    "read_generator",
-    "read_others",
-    "read_pool",
-    "read_real",
-]
-
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]{0,120}")
 _LONGEST_NOTE = 1 << 20  # bytes of NAME.json
-ReportProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -152,28 +140,23 @@ def read_pool(
     sources = _sources(folder)
     members = []
     for done, (name, path) in enumerate(sources.items(), start=1):
-        images, labels = read_images(path, folder, real.shape, class_names)
-        members.append(
-            PoolMember(
-                name,
-                Samples(images, labels.values),
-                labels.given or len(class_names) == 1,
-                _facts(folder / "fake" / f"{name}.json"),
-            )
-        )
+        samples, labelled = read_generator(path, real.shape, class_names, folder)
+        noted = _facts(folder / "fake" / f"{name}.json")
+        members.append(PoolMember(name, samples, labelled, noted))
         if on_progress is not None:
             on_progress(done, len(sources))
     return ImagePool(real, class_names, tuple(members), facts)
 
 
 def read_generator(
-    path: Path, shape: ImageShape, class_names: tuple[str, ...]
+    path: Path, shape: ImageShape, class_names: tuple[str, ...], root: Path | None = None
 ) -> tuple[Samples, bool]:
     """The images of one generator at the size and channels of the real ones.
 
     Args:
         path: a folder (class folders, ``labels.csv`` or plain images), ``.npz`` or ``.npy``.
         shape, class_names: of the real images.
+        root: file names in messages are relative to it; by default the folder above ``path``.
 
     Returns:
         The images, and whether they come with classes (always, where there is but one).
@@ -181,9 +164,7 @@ def read_generator(
     Raises:
         DataError: missing, or images that cannot be used.
     """
-    if kind(path) == "absent":
-        raise DataError(f"no such file or folder of images: {path}")
-    images, labels = read_images(path, path.parent, shape, class_names)
+    images, labels = read_images(path, root or path.parent, shape, class_names)
     return Samples(images, labels.values), labels.given or len(class_names) == 1
 
 
@@ -197,8 +178,6 @@ def read_others(path: Path, shape: ImageShape) -> UInt8Array:
     Raises:
         DataError: missing, or images that cannot be used.
     """
-    if kind(path) == "absent":
-        raise DataError(f"no such file or folder of images: {path}")
     return read_images(path, path.parent, shape, None)[0]
 
 

@@ -217,15 +217,7 @@ def cut_square(pixels: UInt8Array, box: Box, border: float) -> UInt8Array:
     side = max(1, round(min(side, far)))
     left = round((left_edge + right_edge - side) / 2)
     top = round((top_edge + bottom_edge - side) / 2)
-    square = np.zeros((side, side, *pixels.shape[2:]), np.uint8)
-    rows = slice(max(0, top), max(0, min(height, top + side)))
-    columns = slice(max(0, left), max(0, min(width, left + side)))
-    part = pixels[rows, columns]
-    if part.size:
-        square[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = (
-            part
-        )
-    return square
+    return _cut(pixels, left, top, side)
 
 
 def make_square(pixels: UInt8Array, fit: str) -> UInt8Array:
@@ -234,9 +226,10 @@ def make_square(pixels: UInt8Array, fit: str) -> UInt8Array:
     if height == width or fit == "stretch":
         return pixels
     side = min(height, width) if fit == "crop" else max(height, width)
-    left, top = (width - side) // 2, (height - side) // 2
-    if fit == "crop":
-        return np.ascontiguousarray(pixels[top : top + side, left : left + side])
-    square = np.zeros((side, side, *pixels.shape[2:]), np.uint8)
-    square[-top : height - top, -left : width - left] = pixels
-    return square
+    return _cut(pixels, (width - side) // 2, (height - side) // 2, side)
+
+
+def _cut(pixels: UInt8Array, left: int, top: int, side: int) -> UInt8Array:
+    """A square out of an image; what lies outside of it is black."""
+    square = Image.fromarray(pixels).crop((left, top, left + side, top + side))
+    return np.asarray(square)

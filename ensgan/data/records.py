@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from ensgan.caches import cache_folder
 from ensgan.data.archive import CHANNELS
 from ensgan.data.image_files import NOTHING, Findings, Found, decode_files
 from ensgan.data.levels import WINDOWS
-from ensgan.data.prepare import FITS, Box, Job, Preparation
+from ensgan.data.prepare import FITS, Job, Preparation
 from ensgan.data.request import SPLITS, Option, Request, split_of_folder
 from ensgan.errors import DataError
 from ensgan.inputs import refuse, relative
@@ -30,23 +30,18 @@ OPTIONS = (
 
 
 @dataclass(frozen=True)
-class Record:
-    """One labelled image file.
+class Record(Job):
+    """One image file to read, labelled.
 
     Attributes:
-        path, label: the file and its class index.
+        label: its class index.
         split: ``train``, ``val`` or ``test`` where it is given.
         patient: whose image it is, "" when unknown.
-        box, mask, apply_mask: what of the image to keep.
     """
 
-    path: Path
-    label: int
+    label: int = 0
     split: str | None = None
     patient: str = ""
-    box: Box | None = None
-    mask: Path | None = None
-    apply_mask: bool = False
 
 
 def build(
@@ -81,11 +76,10 @@ def build(
     )
     leaked = _leaks(request, records, [record.patient for record in records])
     found = replace(found, problems=(*found.problems, *leaked))
-    jobs = [Job(one.path, one.box, one.mask, one.apply_mask) for one in records]
     used = {record.path for record in records}
     others = [Job(path) for path in pictures.files if path not in used]
     decoded = decode_files(
-        [*jobs, *others],
+        [*records, *others],
         preparation,
         root=root,
         cache=cache_folder() if request.options["cache"] else None,
@@ -133,10 +127,6 @@ def _leaks(request: Request, records: Sequence[Record], patients: Sequence[str])
     ]
 
 
-def _folders(path: Path, root: Path) -> tuple[str, ...]:
-    return path.relative_to(root).parts[:-1] if path.is_relative_to(root) else ()
-
-
 def _splits(
     request: Request,
     records: Sequence[Record],
@@ -145,7 +135,8 @@ def _splits(
     class_names: tuple[str, ...],
 ) -> dict[str, Int64Array]:
     given = {record.split for record in records}
-    folders = {part for record in records for part in _folders(record.path, request.root)}
+    root = request.root
+    folders = {part for one in records for part in one.path.relative_to(root).parts[:-1]}
     named = {name: split for name in sorted(folders) if (split := split_of_folder(name))}
     if given == {None} and len(set(named.values())) > 1:
         raise DataError(
@@ -153,15 +144,11 @@ def _splits(
             "split: add a column split, or move the images into one folder for new splits"
         )
     val_share, test_share = (float(request.option(name)) for name in ("val_share", "test_share"))
+    deal = partial(
+        stratified_split, val_share=val_share, class_names=class_names, seed=request.seed
+    )
     if given == {None}:
-        return stratified_split(
-            labels,
-            patients,
-            val_share=val_share,
-            test_share=test_share,
-            class_names=class_names,
-            seed=request.seed,
-        )
+        return deal(labels, patients, test_share=test_share)
     refuse("the splits cannot be used", _leaks(request, records, patients))
     split_of = [record.split or "" for record in records]
     indices = {
@@ -173,14 +160,7 @@ def _splits(
         raise DataError(f"no image is in the split {' or '.join(empty)}: put some there")
     if not len(indices["val"]) and val_share > 0:
         train = indices["train"]
-        parts = stratified_split(
-            labels[train],
-            [patients[row] for row in train.tolist()],
-            val_share=val_share,
-            test_share=0.0,
-            class_names=class_names,
-            seed=request.seed,
-        )
+        parts = deal(labels[train], [patients[row] for row in train.tolist()], test_share=0.0)
         indices["train"], indices["val"] = train[parts["train"]], train[parts["val"]]
     return indices
 

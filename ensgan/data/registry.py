@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
-from ensgan.data.aiforcovid import AIFORCOVID
+from ensgan.data.aiforcovid import AIFORCOVID, has_prognosis_table
 from ensgan.data.archive import FILE_OPTIONS
 from ensgan.data.folder import FOLDER
-from ensgan.data.medmnist import MEDMNIST, NPZ, load_file, refuse_volumes
+from ensgan.data.medmnist import MEDMNIST, NPZ, load_file, parse_file_name, refuse_volumes
 from ensgan.data.phantom import PHANTOM
 from ensgan.data.request import ReportProgress, Request, Scalar, Source, data_root, read_options
 from ensgan.errors import DataError, unknown_name
@@ -21,10 +22,7 @@ from ensgan.text import printable
 from ensgan.types import Dataset
 
 DATASETS: Registry[Source] = Registry(
-    "data set",
-    "ensgan.datasets",
-    Source,
-    (PHANTOM, FOLDER, NPZ, AIFORCOVID, *MEDMNIST),
+    "data set", "ensgan.datasets", Source, (PHANTOM, FOLDER, NPZ, AIFORCOVID, *MEDMNIST)
 )
 
 _LOG = logging.getLogger(__name__)
@@ -80,6 +78,39 @@ def load_dataset(
     for text in dataset.warnings:  # a sweep has no report in which they could stand
         _LOG.warning("%s: %s", dataset.name, text)
     return dataset
+
+
+def locate(
+    data: str, data_dir: Path | None = None, options: Mapping[str, Scalar] = MappingProxyType({})
+) -> dict[str, Any]:
+    """How a sweep names data: ``name``, ``data_dir`` and ``options`` of its dataset section.
+
+    Args:
+        data: as for :func:`load_dataset`. A folder whose table has the columns of AIforCOVID is
+            that set; a file under an official name is that set of MedMNIST.
+        data_dir: the folder of a registered name's files.
+        options: settings of the source; those that find the file are added.
+
+    Raises:
+        DataError: neither a registered name nor an existing folder or ``.npz`` file.
+    """
+    if data in DATASETS:
+        folder = None if data_dir is None else str(data_dir)
+        return {"name": data, "data_dir": folder, "options": dict(options)}
+    path = Path(data).expanduser()
+    _source_of_path(data, path)
+    place = path.resolve()
+    if printable(str(place)) != str(place):
+        raise DataError(f"{place} is not a UTF-8 name: rename it")
+    if place.is_dir():
+        name = AIFORCOVID.name if has_prognosis_table(place) else FOLDER.name
+        return {"name": name, "data_dir": str(place), "options": dict(options)}
+    official = parse_file_name(path.name)
+    if official is None:
+        name, wanted = NPZ.name, {"file": path.name, **options}
+    else:
+        name, wanted = official[0], {"source_size": official[1], **options}
+    return {"name": name, "data_dir": str(place.parent), "options": wanted}
 
 
 def _source_of_path(text: str, path: Path) -> Source:

@@ -105,11 +105,6 @@ class Request:
         value = self.options[name]
         return None if value is None else str(value)
 
-    def report(self, done: int, total: int) -> None:
-        """Tell the caller how far the work is."""
-        if self.on_progress is not None:
-            self.on_progress(done, total)
-
 
 @dataclass(frozen=True)
 class Source:
@@ -164,11 +159,11 @@ def data_root(root: Path | None = None) -> Path:
     Raises:
         DataError: a folder that was named does not exist, or the default cannot be created.
     """
-    named = root if root is not None else _from_environment()
-    if named is not None:
-        named = named.expanduser()
+    origin = DATA_VARIABLE if root is None else "--data-dir"
+    named = os.environ.get(DATA_VARIABLE) if root is None else root
+    if named:
+        named = Path(named).expanduser()
         if kind(named) != "folder":
-            origin = "--data-dir" if root is not None else DATA_VARIABLE
             raise DataError(f"the data folder {named} ({origin}) is not a folder: create it first")
         return named
     default = Path.home() / ".medmnist"
@@ -180,11 +175,6 @@ def data_root(root: Path | None = None) -> Path:
             f"--data-dir or {DATA_VARIABLE}"
         ) from error
     return default
-
-
-def _from_environment() -> Path | None:
-    value = os.environ.get(DATA_VARIABLE)
-    return Path(value) if value else None
 
 
 def split_of_folder(name: str) -> str | None:

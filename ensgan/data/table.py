@@ -6,16 +6,20 @@ import csv
 import io
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 from xml.etree import ElementTree
 
 from ensgan.errors import DataError
-from ensgan.files import DAMAGED, read_text
-from ensgan.inputs import relative, require_expansion, require_file
+from ensgan.files import read_text
+from ensgan.inputs import explained, kind, relative, require_expansion, require_file
 
 SUFFIXES = (".csv", ".tsv", ".xlsx")
+
+Row: TypeAlias = Mapping[str, str]
+"""Cells by column name."""
 
 _MAX_TABLE = 64 << 20  # bytes of text or XML, which take ten times that in memory
 _SPACE = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
@@ -27,7 +31,7 @@ class Table:
 
     path: Path
     columns: tuple[str, ...]
-    rows: tuple[dict[str, str], ...]
+    rows: tuple[Row, ...]
 
     def require(self, *columns: str) -> None:
         """Refuse the table unless it has the columns.
@@ -80,26 +84,23 @@ def _read_text(path: Path, suffix: str) -> list[list[str]]:
 
 
 def _read_xlsx(path: Path) -> list[list[str]]:
-    try:
-        with zipfile.ZipFile(path) as book:
-            require_expansion(path, book.infolist())
-            sheets = sorted(
-                (name for name in book.namelist() if name.startswith("xl/worksheets/sheet")),
-                key=lambda name: int(re.sub(r"\D", "", name) or 0),
-            )
-            if not sheets:
-                raise DataError(f"{path} has no sheet")
-            wanted = [name for name in ("xl/sharedStrings.xml",) if name in book.namelist()]
-            if sum(book.getinfo(name).file_size for name in (sheets[0], *wanted)) > _MAX_TABLE:
-                raise DataError(f"{path} is too large for a label table")
-            strings = [
-                "".join(text.text or "" for text in item.iter(f"{_SPACE}t"))
-                for name in wanted
-                for item in ElementTree.fromstring(book.read(name)).iter(f"{_SPACE}si")
-            ]
-            sheet = ElementTree.fromstring(book.read(sheets[0]))
-    except (*DAMAGED, ElementTree.ParseError) as error:
-        raise DataError(f"{path} cannot be read as an Excel workbook: {error}") from error
+    with explained(f"{path} cannot be read as an Excel workbook"), zipfile.ZipFile(path) as book:
+        require_expansion(path, book.infolist())
+        sheets = sorted(
+            (name for name in book.namelist() if name.startswith("xl/worksheets/sheet")),
+            key=lambda name: int(re.sub(r"\D", "", name) or 0),
+        )
+        if not sheets:
+            raise DataError(f"{path} has no sheet")
+        wanted = [name for name in ("xl/sharedStrings.xml",) if name in book.namelist()]
+        if sum(book.getinfo(name).file_size for name in (sheets[0], *wanted)) > _MAX_TABLE:
+            raise DataError(f"{path} is too large for a label table")
+        strings = [
+            "".join(text.text or "" for text in item.iter(f"{_SPACE}t"))
+            for name in wanted
+            for item in ElementTree.fromstring(book.read(name)).iter(f"{_SPACE}si")
+        ]
+        sheet = ElementTree.fromstring(book.read(sheets[0]))
     return [_row(row, strings, path) for row in sheet.iter(f"{_SPACE}row")]
 
 
@@ -138,7 +139,7 @@ class NamedFiles:
 
     def __init__(self, folder: Path, files: Sequence[Path], root: Path) -> None:
         self.files = tuple(files)
-        self._root = root
+        self._folder, self._root = folder, root
         self._by_path = {path.relative_to(folder).as_posix(): path for path in files}
         self._by_name: dict[str, list[Path]] = {}
         for path in files:
@@ -148,8 +149,10 @@ class NamedFiles:
                 self._by_name.setdefault(key, []).append(path)
 
     def find(self, name: str) -> tuple[Path | None, str]:
-        """The one file of that name, or None; and what is wrong when several have it."""
+        """The one file of that name, or None and what is wrong."""
         text = name.replace("\\", "/").strip()
+        if not text:
+            return None, "a row has no file name"
         if text in self._by_path:
             return self._by_path[text], ""
         paths = self._by_name.get(text.lower().removeprefix("./"), [])
@@ -159,7 +162,38 @@ class NamedFiles:
                 f"several files are called {name}: {shown}; write the path in the table, or name "
                 "the image folder with the option images"
             )
-        return (paths[0] if paths else None), ""
+        if paths:
+            return paths[0], ""
+        place = inside(self._folder, name)
+        if place is None:
+            return None, f"{name} leads out of the folder"
+        reason = "does not exist" if kind(place) == "absent" else "is no image file"
+        return None, f"{name} {reason}"
+
+    def rows(
+        self, table: Table, column: str, problem_of: Callable[[Path, Row], str]
+    ) -> tuple[dict[Path, Row], list[str]]:
+        """The row of each file, and what is wrong: all names must exist, all files be named once.
+
+        Args:
+            table: whose ``column`` names the files.
+            problem_of: what else is wrong with a row, "" if nothing.
+        """
+        rows: dict[Path, Row] = {}
+        named: set[Path] = set()
+        problems = []
+        for row in table.rows:
+            path, problem = self.find(row[column])
+            if path is not None:
+                twice = f"{row[column]} is named twice" if path in named else ""
+                problem = twice or problem_of(path, row)
+                named.add(path)
+            if problem or path is None:
+                problems.append(problem)
+            else:
+                rows[path] = row
+        missing = [relative(path, self._root) for path in self.files if path not in named]
+        return rows, problems + [f"{name} has no row in the table" for name in missing]
 
 
 def inside(root: Path, name: str) -> Path | None:

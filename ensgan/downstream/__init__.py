@@ -9,80 +9,42 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ensgan.downstream.metrics import METRICS, classification_metrics, import_libraries
-from ensgan.downstream.shortlist import Candidate, CappedIntraD, make_shortlist
-from ensgan.downstream.statistics import RankCorrelation, rank_correlation
-from ensgan.downstream.strategies import STRATEGIES, build_strategies, check_strategies
-from ensgan.downstream.strategy import WEIGHTINGS, Strategy, reweighted
-from ensgan.downstream.strategy_forms import StrategyContext, StrategyForm, spread_points
-from ensgan.downstream.table import (
-    DownstreamTable,
-    Spread,
-    StrategyRow,
-    needs_long_real,
-    summarise,
-)
-from ensgan.downstream.validated import (
-    Round,
-    ValidatedChoice,
-    ValidationResult,
-    ValidationTrial,
-    choose_unvalidated,
-    choose_validated,
-)
+from ensgan.downstream.shortlist import Candidate as Candidate
+from ensgan.downstream.shortlist import CappedIntraD as CappedIntraD
+from ensgan.downstream.shortlist import make_shortlist as make_shortlist
+from ensgan.downstream.statistics import RankCorrelation as RankCorrelation
+from ensgan.downstream.statistics import classification_metrics as classification_metrics
+from ensgan.downstream.statistics import import_libraries as import_libraries
+from ensgan.downstream.statistics import rank_correlation as rank_correlation
+from ensgan.downstream.strategies import STRATEGIES as STRATEGIES
+from ensgan.downstream.strategies import build_strategies as build_strategies
+from ensgan.downstream.strategies import check_strategies as check_strategies
+from ensgan.downstream.strategy import Strategy as Strategy
+from ensgan.downstream.strategy import StrategyForm as StrategyForm
+from ensgan.downstream.strategy import reweighted as reweighted
+from ensgan.downstream.strategy import spread_points as spread_points
+from ensgan.downstream.table import DownstreamTable as DownstreamTable
+from ensgan.downstream.table import Spread as Spread
+from ensgan.downstream.table import StrategyRow as StrategyRow
+from ensgan.downstream.table import needs_long_real as needs_long_real
+from ensgan.downstream.table import summarise as summarise
+from ensgan.downstream.validated import Round as Round
+from ensgan.downstream.validated import ValidationResult as ValidationResult
+from ensgan.downstream.validated import ValidationTrial as ValidationTrial
+from ensgan.downstream.validated import choose_unvalidated as choose_unvalidated
+from ensgan.downstream.validated import choose_validated as choose_validated
 
 if TYPE_CHECKING:
-    from ensgan.downstream.pool import MemoryBank, SampleBank
-    from ensgan.downstream.repeat import RepeatResult, check_dataset, run_repeat, validate_repeat
-    from ensgan.downstream.settings import ClassifierSettings
+    from ensgan.downstream.classifier import ClassifierSettings as ClassifierSettings
+    from ensgan.downstream.classifier import RepeatResult as RepeatResult
+    from ensgan.downstream.classifier import check_dataset as check_dataset
+    from ensgan.downstream.classifier import run_repeat as run_repeat
+    from ensgan.downstream.classifier import validate_repeat as validate_repeat
+    from ensgan.downstream.pool import MemoryBank as MemoryBank
 
-_LATER = {
-    "MemoryBank": "pool",
-    "SampleBank": "pool",
-    "RepeatResult": "repeat",
-    "check_dataset": "repeat",
-    "run_repeat": "repeat",
-    "validate_repeat": "repeat",
-    "ClassifierSettings": "settings",
-}
-
-__all__ = [
-    "METRICS",
-    "STRATEGIES",
-    "WEIGHTINGS",
-    "Candidate",
-    "CappedIntraD",
-    "ClassifierSettings",
-    "DownstreamTable",
-    "MemoryBank",
-    "RankCorrelation",
-    "RepeatResult",
-    "Round",
-    "SampleBank",
-    "Spread",
-    "Strategy",
-    "StrategyContext",
-    "StrategyForm",
-    "StrategyRow",
-    "ValidatedChoice",
-    "ValidationResult",
-    "ValidationTrial",
-    "build_strategies",
-    "check_dataset",
-    "check_strategies",
-    "choose_unvalidated",
-    "choose_validated",
-    "classification_metrics",
-    "import_libraries",
-    "make_shortlist",
-    "needs_long_real",
-    "rank_correlation",
-    "reweighted",
-    "run_repeat",
-    "spread_points",
-    "summarise",
-    "validate_repeat",
-]
+_CLASSES = ("ClassifierSettings", "RepeatResult")
+_FUNCTIONS = ("check_dataset", "run_repeat", "validate_repeat")
+_LATER = {"MemoryBank": "pool", **dict.fromkeys(_CLASSES + _FUNCTIONS, "classifier")}
 
 
 def __getattr__(name: str) -> Any:

@@ -3,21 +3,81 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ensgan.downstream.dynamic import MemberFeedback
 from ensgan.downstream.pool import ImagePool, SampleBank, class_counts
-from ensgan.downstream.settings import ClassifierSettings
 from ensgan.downstream.strategy import Strategy
 from ensgan.embedding.fit import Batch
 from ensgan.types import Dataset, Float64Array, Int64Array
 
+if TYPE_CHECKING:
+    from ensgan.downstream.classifier import ClassifierSettings
+
+STEP, FLOOR = 0.5, 0.1
+"""How fast member weights that adapt follow the validation split, and the part that stays even."""
+
 SHIFT, ROTATION, SCALE = 0.06, 10.0, 0.1
 """Most that a changed copy is shifted (share of the side), turned (degrees) and scaled."""
+
+
+class MemberFeedback:
+    """Exponentiated gradient on the chances of the members.
+
+    A small step on images of member g lowers the validation loss by the learning rate times
+    ⟨∇L_val, ∇L_g⟩. Both gradients are taken for the last linear layer only, where they are outer
+    products of the softmax error and the features that the forward pass has computed anyway. At
+    the end of an epoch, with ∇L_g averaged over the images that g gave,
+
+        a_g = ⟨∇L_val, ∇L_g⟩ / (‖∇L_val‖ · rms_h ‖∇L_h‖)
+        w_g ← (1 − floor) · w_g·exp(step·a_g) / Σ_h w_h·exp(step·a_h) + floor / |G|
+
+    The floor keeps every member drawn now and then, so that a bad start can be made good. Only
+    the training and the validation split are looked at.
+
+    Attributes:
+        shares: present chances, float64 [members], sum 1.
+    """
+
+    def __init__(self, shares: Float64Array, weights: Tensor) -> None:
+        self.shares = shares / shares.sum()
+        self._weights = weights
+        self._sums: Tensor | None = None
+        self._counts = torch.zeros(len(shares), device=weights.device)
+
+    def on_batch(self, features: Tensor, scores: Tensor, batch: Batch) -> None:
+        """Add the batch's gradients to the sums of the members that gave its images."""
+        assert batch.members is not None
+        gradients = self._gradients(features, scores, batch.labels)
+        if self._sums is None:
+            self._sums = gradients.new_zeros(len(self.shares), gradients.shape[1])
+        self._sums.index_add_(0, batch.members, gradients)
+        self._counts.index_add_(0, batch.members, torch.ones_like(gradients[:, 0]))
+
+    def on_validation(self, features: Tensor, scores: Tensor, labels: Tensor) -> None:
+        """Move the chances towards members whose gradients agree with the validation split's."""
+        assert self._sums is not None
+        target = self._gradients(features, scores, labels).mean(0)
+        members = self._sums / self._counts.clamp(min=1)[:, None]
+        present = self._counts > 0
+        size = members[present].square().sum(1).mean().sqrt() * target.norm()
+        agreement = torch.where(present, members @ target / size.clamp(min=1e-12), 0.0)
+        values = agreement.double().cpu().numpy()
+        moved = self.shares * np.exp(STEP * (values - values.max()))
+        self.shares = (1 - FLOOR) * moved / moved.sum() + FLOOR / len(moved)
+        self._sums.zero_()
+        self._counts.zero_()
+
+    def _gradients(self, features: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
+        """Gradient of each image's loss for the last layer's weights and biases, [n, K·(D+1)]."""
+        error = functional.softmax(scores, 1)
+        error = error - functional.one_hot(labels, scores.shape[1])
+        error = error * self._weights[labels, None]
+        return torch.cat([(error[:, :, None] * features[:, None, :]).flatten(1), error], 1)
 
 
 @dataclass
@@ -25,21 +85,20 @@ class Drawing:
     """Draws the epochs of one strategy.
 
     Attributes:
-        counts: real images of each class per epoch, int64 [classes].
         rng: the randomness, advanced by every epoch.
+        real_counts, changed_counts, synthetic_counts: real images, changed copies of real ones
+            and synthetic images per epoch, by class, int64 [classes].
         real, synthetic: where images come from, None where the strategy takes none.
-        synthetic_counts: synthetic images of each class per epoch, int64 [classes].
-        changed_counts: changed copies of real images of each class per epoch, int64 [classes].
         shares: chance of each member, float64 [members].
         feedback: gives the chances in place of ``shares`` when they adapt.
     """
 
-    counts: Int64Array
     rng: np.random.Generator
+    real_counts: Int64Array
+    changed_counts: Int64Array
+    synthetic_counts: Int64Array
     real: ImagePool | None = None
     synthetic: ImagePool | None = None
-    synthetic_counts: Int64Array = field(default_factory=lambda: np.zeros(0, np.int64))
-    changed_counts: Int64Array = field(default_factory=lambda: np.zeros(0, np.int64))
     shares: Float64Array = field(default_factory=lambda: np.ones(1))
     feedback: MemberFeedback | None = None
 
@@ -47,17 +106,14 @@ class Drawing:
         """The images of the next epoch, in the order of training."""
         parts = []
         if self.real is not None:
-            indices, _ = self.real.draw(self.counts[None], self.rng)
-            parts.append(self.real.batch(indices))
-        if self.real is not None and self.changed_counts.sum():
-            indices, _ = self.real.draw(self.changed_counts[None], self.rng)
-            copies = self.real.batch(indices)
-            parts.append(Batch(augmented(copies.images, self.rng), copies.labels))
+            parts.append(self.real.batch(self.real_counts[None], self.rng))
+            if self.changed_counts.any():
+                copies = self.real.batch(self.changed_counts[None], self.rng)
+                parts.append(Batch(augmented(copies.images, self.rng), copies.labels))
         if self.synthetic is not None:
             shares = self.shares if self.feedback is None else self.feedback.shares
             counts = self.synthetic.split(self.synthetic_counts, shares, self.rng)
-            indices, members = self.synthetic.draw(counts, self.rng)
-            parts.append(self.synthetic.batch(indices, members))
+            parts.append(self.synthetic.batch(counts, self.rng))
         if len(parts) == 1:
             return parts[0]
         images = torch.cat([part.images for part in parts])
@@ -67,13 +123,7 @@ class Drawing:
     @property
     def trained_counts(self) -> Int64Array:
         """Labels an epoch really holds, by class."""
-        total = np.zeros_like(self.counts)
-        if self.real is not None:
-            total += self.counts
-        for more in (self.synthetic_counts, self.changed_counts):
-            if len(more):
-                total += more
-        return total
+        return self.real_counts + self.changed_counts + self.synthetic_counts
 
 
 def augmented(images: Tensor, rng: np.random.Generator) -> Tensor:
@@ -112,16 +162,18 @@ def make_drawing(
         DataError: members that do not fit the data.
         InputError: an unknown member.
     """
-    total = settings.images_per_epoch
-    real = strategy.kind in ("real", "real+synthetic", "real+augment")
-    counts = class_counts(dataset, total, "training")
+    times, total = strategy.n_times, settings.images_per_epoch
+    real = class_counts(dataset, total, "training")
+    synthetic = times * class_counts(dataset, total, settings.labels)
+    none = np.zeros_like(real)
+    with_real = strategy.kind in ("real", "real+synthetic", "real+augment")
     drawing = Drawing(
-        counts * (strategy.n_times if strategy.kind == "real" else 1),
         np.random.default_rng([seed, repeat]),
-        real=ImagePool.real(dataset, settings.device) if real else None,
+        (times if strategy.kind == "real" else 1) * real if with_real else none,
+        times * real if strategy.kind == "real+augment" else none,
+        synthetic if strategy.members else none,
+        real=ImagePool.real(dataset, settings.device) if with_real else None,
     )
-    if strategy.kind == "real+augment":
-        drawing.changed_counts = strategy.n_times * counts
     if strategy.members:
         drawing.synthetic = ImagePool.synthetic(
             strategy.members,
@@ -131,7 +183,6 @@ def make_drawing(
             seed=seed,
             device=settings.device,
         )
-        drawing.synthetic_counts = strategy.n_times * class_counts(dataset, total, settings.labels)
         weights = strategy.weights or (1.0,) * len(strategy.members)
         drawing.shares = np.array(weights) / sum(weights)
     return drawing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -55,9 +56,9 @@ class ImagePool:
     @classmethod
     def real(cls, dataset: Dataset, device: str = "cpu") -> ImagePool:
         """The real training split as the only source."""
-        split = dataset.train
-        batch = labelled(split, device)
-        return cls(batch.images, batch.labels, (_by_class(split.labels, dataset.num_classes, 0),))
+        batch = labelled(dataset.train, device)
+        groups = _by_class(dataset.train.labels, dataset.num_classes, 0)
+        return cls(batch.images, batch.labels, (groups,))
 
     @classmethod
     def synthetic(
@@ -79,21 +80,20 @@ class ImagePool:
             DataError: a member's images have another shape or other classes than the data, or a
                 class has no image in any member.
         """
-        first = _checked(bank.load(members[0]), members[0], dataset)
-        image_bytes = first.images[0].nbytes
-        quota = max(1, (memory_mb << 20) // (len(members) * image_bytes))
+        shape = dataset.train.images.shape[1:]
+        quota = max(1, (memory_mb << 20) // (len(members) * math.prod(shape)))
         rng = np.random.default_rng([seed, 1])
         # Pages of a fresh array are only taken up when written: no second copy is ever held.
-        images = np.empty((quota * len(members), *first.images.shape[1:]), np.uint8)
+        images = np.empty((quota * len(members), *shape), np.uint8)
         labels = np.empty(len(images), np.int64)
         groups, used = [], 0
         for name in members:
-            own = first if name is members[0] else _checked(bank.load(name), name, dataset)
+            own = _checked(bank.load(name), name, dataset)
             rows = np.arange(len(own))
             if len(own) > quota:
                 rows = np.sort(rng.choice(len(own), quota, replace=False))
             end = used + len(rows)
-            np.take(own.images, rows, axis=0, out=images[used:end])
+            np.take(own.images.reshape(-1, *shape), rows, axis=0, out=images[used:end])
             labels[used:end] = own.labels[rows]
             groups.append(_by_class(labels[used:end], dataset.num_classes, used))
             used = end
@@ -143,11 +143,12 @@ class ImagePool:
             counts[:, label] = rng.multinomial(int(count), chance / chance.sum())
         return counts
 
-    def batch(self, indices: Int64Array, members: Int64Array | None = None) -> Batch:
-        """The images and labels at ``indices``, in that order."""
-        rows = torch.from_numpy(indices).to(self.images.device)
-        who = None if members is None else torch.from_numpy(members).to(self.images.device)
-        return Batch(self.images[rows], self.labels[rows], who)
+    def batch(self, counts: Int64Array, rng: np.random.Generator) -> Batch:
+        """The images that :meth:`draw` draws, their sources as members."""
+        rows, sources = (
+            torch.from_numpy(each).to(self.images.device) for each in self.draw(counts, rng)
+        )
+        return Batch(self.images[rows], self.labels[rows], sources)
 
 
 def class_counts(dataset: Dataset, total: int | None, labels: str) -> Int64Array:
@@ -177,23 +178,26 @@ def _choose(rows: Int64Array, count: int, rng: np.random.Generator) -> Int64Arra
     return np.concatenate(chosen)
 
 
+def label_outside(labels: Int64Array, dataset: Dataset) -> int | None:
+    """The first label that is none of the data's classes, None where there is none."""
+    wrong = labels[(labels < 0) | (labels >= dataset.num_classes)]
+    return int(wrong[0]) if len(wrong) else None
+
+
 def _checked(samples: Samples, name: str, dataset: Dataset) -> Samples:
-    if samples.shape != dataset.shape:
+    own, wanted = samples.shape, dataset.shape
+    if own != wanted:
         raise DataError(
-            f"the images of {name} are {_words(samples)}, those of {dataset.name} are "
-            f"{_words(dataset.train)}: evaluate an ensemble on the data it was trained for"
+            f"the images of {name} are {own.size}×{own.size} with {own.channels} channel(s), those "
+            f"of {dataset.name} are {wanted.size}×{wanted.size} with {wanted.channels} channel(s): "
+            "evaluate an ensemble on the data it was trained for"
         )
     if not len(samples):
         raise DataError(f"{name} has no images: sample it first")
-    low, high = int(samples.labels.min()), int(samples.labels.max())
-    if low < 0 or high >= dataset.num_classes:
+    wrong = label_outside(samples.labels, dataset)
+    if wrong is not None:
         raise DataError(
-            f"{name} has label {high if high >= dataset.num_classes else low}, but "
-            f"{dataset.name} has the classes 0…{dataset.num_classes - 1}"
+            f"{name} has label {wrong}, but {dataset.name} has the classes "
+            f"0…{dataset.num_classes - 1}"
         )
     return samples
-
-
-def _words(samples: Samples) -> str:
-    shape = samples.shape
-    return f"{shape.size}×{shape.size} with {shape.channels} channel(s)"

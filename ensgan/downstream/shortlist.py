@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
+from ensgan.downstream.strategy import snapshots
 from ensgan.errors import InputError
-from ensgan.types import Float64Array, PoolScores, gan_of, harmonic_mean, step_of
+from ensgan.types import Float64Array, PoolScores, harmonic_mean
 
 SIZES = (3, 5, 10, 20, 30)
 """Numbers of best single members that are tried together."""
 FROM_FRONT = 8
 """Points taken from each front, evenly spread."""
+RANDOM_DRAWS = 3
+"""Random ensembles of each size from 5 to half the pool."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,6 @@ class CappedIntraD:
     """
 
     scores: PoolScores
-    _places: Mapping[str, int] = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        places = {name: index for index, name in enumerate(self.scores.names)}
-        object.__setattr__(self, "_places", places)
 
     def indices(self, members: Sequence[str]) -> list[int]:
         """Places of the members in the pool, ascending.
@@ -52,10 +50,11 @@ class CappedIntraD:
         Raises:
             InputError: a member that the pool lacks.
         """
-        unknown = [name for name in members if name not in self._places]
+        places = {name: index for index, name in enumerate(self.scores.names)}
+        unknown = [name for name in members if name not in places]
         if unknown:
             raise InputError(f"the pool has no member {', '.join(unknown)}")
-        return sorted(self._places[name] for name in members)
+        return sorted(places[name] for name in members)
 
     def __call__(self, members: Sequence[str]) -> float:
         """Capped Intra-d of an ensemble of equal weights, in [0, 1]."""
@@ -77,7 +76,6 @@ def make_shortlist(
     seed: int,
     most: int = 24,
     most_members: int | None = None,
-    random_draws: int = 3,
 ) -> tuple[Candidate, ...]:
     """Collect ensembles from everything that has proposed good ones, without labels.
 
@@ -92,7 +90,6 @@ def make_shortlist(
         most: candidates returned, at least 2.
         most_members: larger ensembles are left out; None: half the pool, at least 2. More images
             of more generators rarely hurt, but an ensemble of nearly all is no choice.
-        random_draws: random ensembles of each size from 5 to half the pool.
 
     Returns:
         Candidates by falling capped Intra-d; every set of members once.
@@ -108,7 +105,7 @@ def make_shortlist(
     largest = max(2, len(pool) // 2) if most_members is None else most_members
     intra_d = CappedIntraD(scores)
     found: dict[tuple[int, ...], list[str]] = {}
-    for source, members in _proposals(scores, intra_d, fronts, seed, random_draws):
+    for source, members in _proposals(scores, intra_d, fronts, seed):
         rows = tuple(intra_d.indices(members))
         if 2 <= len(rows) <= largest:
             found.setdefault(rows, []).append(source)
@@ -118,9 +115,7 @@ def make_shortlist(
         candidates.append(Candidate(members, intra_d(members), tuple(dict.fromkeys(sources))))
     candidates.sort(key=lambda candidate: (-candidate.intra_d, len(candidate.members)))
     # These two are what G* is compared with: it should have had the chance to be one of them.
-    kept = [c for c in candidates if {"last", "all"} & set(c.sources)]
-    others = [c for c in candidates if c not in kept]
-    chosen = kept + others[: most - len(kept)]
+    chosen = sorted(candidates, key=lambda c: {"last", "all"}.isdisjoint(c.sources))[:most]
     return tuple(candidate for candidate in candidates if candidate in chosen)
 
 
@@ -129,7 +124,6 @@ def _proposals(
     intra_d: CappedIntraD,
     fronts: Mapping[str, Sequence[Sequence[str]]],
     seed: int,
-    random_draws: int,
 ) -> list[tuple[str, Sequence[str]]]:
     """Who proposes which members."""
     pool = scores.names
@@ -138,16 +132,12 @@ def _proposals(
         places = np.unique(np.linspace(0, len(points) - 1, FROM_FRONT).round().astype(int))
         proposals += [(name, points[place]) for place in places if len(points)]
     best = np.argsort(-intra_d.singles(), kind="stable")
-    for size in SIZES:
-        proposals.append((f"top {size}", [pool[row] for row in best[:size]]))
-    by_gan: dict[str, list[str]] = {}
-    for member in sorted(pool, key=step_of):
-        by_gan.setdefault(gan_of(member), []).append(member)
+    proposals += [(f"top {size}", [pool[row] for row in best[:size]]) for size in SIZES]
+    by_gan = snapshots(pool)
     proposals += [(f"snapshots of {gan}", members) for gan, members in by_gan.items()]
-    proposals.append(("last", [members[-1] for members in by_gan.values()]))
-    proposals.append(("all", pool))
+    proposals += [("last", [members[-1] for members in by_gan.values()]), ("all", pool)]
     for size in [size for size in SIZES if 5 <= size <= len(pool) // 2]:
-        for draw in range(random_draws):
+        for draw in range(RANDOM_DRAWS):
             rng = np.random.default_rng([seed, size, draw])
             rows = rng.choice(len(pool), size, replace=False)
             proposals.append((f"random {size}", [pool[row] for row in rows]))

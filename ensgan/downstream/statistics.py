@@ -1,18 +1,95 @@
-"""Statistics over repeats and over ensembles: intervals, paired tests, rank correlation."""
+"""What is measured: metrics of a classifier, statistics over repeats and over ensembles."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from ensgan.errors import InputError
-from ensgan.types import Float64Array
+from ensgan.types import Float64Array, Int64Array
 
-ROUNDS = 2000
+# scikit-learn and scipy are imported where they are used: strategies and help texts need neither.
+
+BINS = 15
+"""Bins of the calibration error, of equal width."""
+
+
+def import_libraries() -> None:
+    """Import scikit-learn now.
+
+    For a process with threads that import MLflow or matplotlib meanwhile: Python ends an import
+    with a deadlock error when two threads import the same packages in circles.
+    """
+    import sklearn.metrics  # noqa: F401
+
+
+def classification_metrics(
+    labels: Int64Array, probabilities: Float64Array, positive: int = 1
+) -> dict[str, float]:
+    """The metrics of the downstream table, each in [0, 1].
+
+    Args:
+        labels: int64 [n], every class present.
+        probabilities: float [n, classes], rows sum to 1.
+        positive: with two classes, the one that recall (sensitivity), precision, specificity and
+            F1 speak of. With more classes these are unweighted means over the classes.
+
+    Returns:
+        By name ``accuracy``, ``recall``, ``precision``, ``specificity``, ``f1``, ``g_mean``,
+        ``auc``, ``ece`` and ``brier``, and of every class its recall as ``accuracy_class_0``, …,
+        its precision, F1 and area under the curve against the rest as ``precision_class_0``, ….
+        ``g_mean`` is √(sensitivity·specificity), for more classes the geometric mean of the
+        recalls; ``auc`` is one-against-rest and unweighted for more classes; ``ece`` is the
+        expected calibration error of the class called (Guo et al. 2017, 15 bins); ``brier`` is
+        half the mean squared distance of probabilities and label (Brier 1950), which for two
+        classes is the squared error of one of them. Of these two smaller is better.
+    """
+    from sklearn.metrics import confusion_matrix, roc_auc_score
+
+    classes = probabilities.shape[1]
+    predicted = probabilities.argmax(axis=1)
+    confusion = confusion_matrix(labels, predicted, labels=range(classes)).astype(np.float64)
+    hits, actual, called = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
+    recall = hits / actual
+    precision = np.divide(hits, called, out=np.zeros(classes), where=called > 0)
+    negatives = confusion.sum() - actual
+    specificity = (negatives - called + hits) / negatives
+    f1 = 2 * hits / (actual + called)
+    areas = np.array([roc_auc_score(labels == c, probabilities[:, c]) for c in range(classes)])
+    chosen = np.array([positive]) if classes == 2 else np.arange(classes)
+    errors = probabilities - np.eye(classes)[labels]
+    values = {
+        "accuracy": hits.sum() / confusion.sum(),
+        "recall": recall[chosen].mean(),
+        "precision": precision[chosen].mean(),
+        "specificity": specificity[chosen].mean(),
+        "f1": f1[chosen].mean(),
+        "g_mean": recall.prod() ** (1 / classes),
+        "auc": areas[chosen].mean(),
+        "ece": _calibration_error(probabilities.max(axis=1), predicted == labels),
+        "brier": 0.5 * (errors**2).sum(axis=1).mean(),
+    }
+    by_class = {"accuracy": recall, "precision": precision, "f1": f1, "auc": areas}
+    for name, numbers in by_class.items():
+        values |= {f"{name}_class_{index}": value for index, value in enumerate(numbers)}
+    return {name: float(value) for name, value in values.items()}
+
+
+def _calibration_error(confidence: Float64Array, right: npt.NDArray[np.bool_]) -> float:
+    """Mean gap between confidence and accuracy over bins of confidence, weighted by their size."""
+    bins = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
+    gaps = np.bincount(bins, confidence - right, minlength=BINS)
+    return float(np.abs(gaps).sum() / len(confidence))
+
+
+def balanced_accuracy(values: Mapping[str, float]) -> float:
+    """Mean recall over the classes, from what :func:`classification_metrics` gave."""
+    recalls = [value for name, value in values.items() if name.startswith("accuracy_class_")]
+    return float(np.mean(recalls))
 
 
 @dataclass(frozen=True)
@@ -30,13 +107,9 @@ class RankCorrelation:
     high: float | None
     pairs: int
 
-    def to_json(self) -> dict[str, Any]:
-        """The correlation as JSON-able values."""
-        return asdict(self)
-
 
 def rank_correlation(
-    first: Sequence[float], second: Sequence[float], *, rounds: int = ROUNDS, seed: int = 0
+    first: Sequence[float], second: Sequence[float], *, rounds: int = 2000, seed: int = 0
 ) -> RankCorrelation:
     """Spearman's rho of pairs, ties at their mean rank, and its bootstrap interval.
 
@@ -65,7 +138,6 @@ def rank_correlation(
 
 def _spearman(x: Float64Array, y: Float64Array) -> Float64Array:
     """Row-wise correlation of ranks, nan where a row has no spread."""
-    # Late: the package must import without scipy.
     from scipy.stats import rankdata
 
     a, b = rankdata(x, axis=1), rankdata(y, axis=1)
@@ -78,14 +150,10 @@ def _spearman(x: Float64Array, y: Float64Array) -> Float64Array:
 
 def paired_t_test(differences: Float64Array) -> float | None:
     """Two-sided p of the mean difference being 0; None with fewer than two or no spread."""
-    # Late: the package must import without scipy.
     from scipy.stats import t as student
 
     n = len(differences)
-    if n < 2:
-        return None
-    sd = float(differences.std(ddof=1))
-    if sd <= 1e-12:
+    if n < 2 or (sd := float(differences.std(ddof=1))) <= 1e-12:
         return None
     statistic = float(differences.mean()) / (sd / math.sqrt(n))
     return float(2 * student.sf(abs(statistic), n - 1))
@@ -101,7 +169,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def mean_interval(values: Float64Array) -> tuple[float, float] | None:
+def mean_interval(values: Float64Array) -> tuple[float | None, float | None]:
     """95 % interval of the mean of values in [0, 1] by Student's t on the logit scale.
 
     The standard error of the mean m becomes that of logit(m) by the delta method, se/(m·(1 − m)),
@@ -112,15 +180,14 @@ def mean_interval(values: Float64Array) -> tuple[float, float] | None:
         values: one per repeat.
 
     Returns:
-        Low and high; None with fewer than two values.
+        Low and high; both None with fewer than two values.
     """
-    # Late: the package must import without scipy.
     from scipy.special import expit, logit
     from scipy.stats import t as student
 
     n, mean = len(values), float(values.mean())
     if n < 2:
-        return None
+        return None, None
     error = float(values.std(ddof=1)) / math.sqrt(n)
     if error <= 1e-12 or not 0 < mean < 1:
         return mean, mean

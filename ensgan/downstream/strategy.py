@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
 
 from ensgan.errors import InputError, unknown_name
-from ensgan.types import FrontPoint, PoolScores
+from ensgan.types import Front, FrontPoint, PoolScores, Selection, gan_of, step_of
 
 Kind: TypeAlias = Literal["real", "synthetic", "real+synthetic", "real+augment", "dynamic"]
 WITHOUT_MEMBERS = ("real", "real+augment")
-Weighting: TypeAlias = Literal["own", "uniform", "by-intra", "learned"]
-WEIGHTINGS: tuple[str, ...] = get_args(Weighting)
+WEIGHTINGS = ("own", "uniform", "by-intra", "learned")
 
 
 @dataclass(frozen=True)
@@ -66,17 +67,72 @@ class Strategy:
         """The strategy as results record it."""
         return asdict(self)
 
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Strategy:
-        """Read what :meth:`to_json` wrote."""
-        weights = value["weights"]
-        return cls(
-            value["name"],
-            tuple(value["members"]),
-            None if weights is None else tuple(weights),
-            value["kind"],
-            value["n_times"],
-        )
+
+@dataclass(frozen=True)
+class StrategyContext:
+    """What a name is resolved against.
+
+    Attributes:
+        scores: the pool.
+        front: the front G* was chosen from.
+        selection: G*.
+        seed: of random draws.
+    """
+
+    scores: PoolScores
+    front: Front
+    selection: Selection
+    seed: int
+
+
+Resolve: TypeAlias = Callable[[str, str, StrategyContext], Sequence[Strategy]]
+"""The whole name, what stands behind the colon, and the pool → strategies."""
+Check: TypeAlias = Callable[[str, str, Sequence[str]], object]
+"""The whole name, what stands behind the colon, and the pool's member names; raises InputError."""
+
+
+@dataclass(frozen=True)
+class StrategyForm:
+    """One way of writing a strategy: ``head`` or ``head:argument``.
+
+    Attributes:
+        written: as help texts show it, e.g. ``random:K``; in brackets what may be left out.
+        resolve: makes the strategies; the name has been checked.
+        check: refuses what no pool with these member names could resolve, before anything is
+            trained: which members will be best is not known then, which names there are is.
+    """
+
+    written: str
+    resolve: Resolve
+    check: Check = lambda name, argument, pool: None
+
+    @property
+    def head(self) -> str:
+        """The name before the colon."""
+        return self.written.partition(":")[0].partition("[")[0]
+
+    @property
+    def argument(self) -> Literal["none", "optional", "required"]:
+        """Whether something stands behind a colon."""
+        if ":" not in self.written:
+            return "none"
+        return "optional" if "[" in self.written else "required"
+
+
+def spread_points(front: Front, most: int) -> tuple[FrontPoint, ...]:
+    """At most ``most`` points of a front, evenly spread by their order, both ends among them."""
+    if most >= len(front):
+        return front.points
+    chosen = np.unique(np.linspace(0, len(front) - 1, most).round().astype(int))
+    return tuple(front.points[index] for index in chosen)
+
+
+def snapshots(pool: Sequence[str]) -> dict[str, list[str]]:
+    """Members by GAN, in step order."""
+    gans: dict[str, list[str]] = {}
+    for member in sorted(pool, key=step_of):
+        gans.setdefault(gan_of(member), []).append(member)
+    return gans
 
 
 def reweighted(
@@ -97,8 +153,6 @@ def reweighted(
     """
     if weighting not in WEIGHTINGS:
         raise InputError(unknown_name("weighting", weighting, WEIGHTINGS))
-    if n_times < 1:
-        raise InputError(f"n_times must be at least 1, not {n_times}")
     return tuple(
         replace(_weighted(strategy, weighting, scores), n_times=strategy.n_times * n_times)
         if strategy.members
@@ -107,17 +161,19 @@ def reweighted(
     )
 
 
-def intra_d_weights(name: str, members: Sequence[str], scores: PoolScores) -> tuple[float, ...]:
-    """Intra-d of each member, to be its weight.
+def weighted_by_intra_d(strategy: Strategy, scores: PoolScores) -> Strategy:
+    """The strategy with each member's Intra-d as its weight.
 
     Raises:
         InputError: all of them are 0.
     """
     by_name = dict(zip(scores.names, scores.intra_d.tolist(), strict=True))
-    weights = tuple(by_name[member] for member in members)
+    weights = tuple(by_name[member] for member in strategy.members)
     if sum(weights) == 0:
-        raise InputError(f"strategy '{name}': every member has Intra-d 0, so none has a weight")
-    return weights
+        raise InputError(
+            f"strategy '{strategy.name}': every member has Intra-d 0, so none has a weight"
+        )
+    return replace(strategy, weights=weights)
 
 
 def _weighted(strategy: Strategy, weighting: str, scores: PoolScores) -> Strategy:
@@ -126,8 +182,7 @@ def _weighted(strategy: Strategy, weighting: str, scores: PoolScores) -> Strateg
     if weighting == "uniform":
         return replace(strategy, weights=None)
     if weighting == "by-intra":
-        weights = intra_d_weights(strategy.name, strategy.members, scores)
-        return replace(strategy, weights=weights)
+        return weighted_by_intra_d(strategy, scores)
     # Late: only this form needs the search package.
     from ensgan.search import Evaluator, optimise_weights
 

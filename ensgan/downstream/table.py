@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from ensgan.errors import InputError
 from ensgan.types import Float64Array
 
 if TYPE_CHECKING:
-    from ensgan.downstream.repeat import RepeatResult
+    from ensgan.downstream.classifier import RepeatResult
 
 TESTED = ("accuracy", "g_mean", "auc")
 """Metrics on which strategies are tested against the reference, each corrected by itself."""
@@ -96,7 +97,6 @@ class DownstreamTable:
     reference: str | None
     rows: tuple[StrategyRow, ...]
     results: tuple[RepeatResult, ...] = ()
-
     possible_auc: float | None = None
 
     @property
@@ -122,22 +122,20 @@ class DownstreamTable:
         if self.undecided or self.reference is None:
             return self.undecided
         repeats = self.row(self.reference).repeats
-        others = [row for row in self.rows if row.strategy != self.reference]
         if repeats < TESTED_FROM:
             return f"no verdict: {repeats} repeats are too few to test, {TESTED_FROM} are not"
         groups: dict[str, list[str]] = {"better": [], "worse": [], "not told apart": []}
-        for row in others:
-            auc = row.metrics["auc"]
-            significant = auc.p is not None and auc.p < 0.05 and auc.difference is not None
-            better = (auc.difference or 0.0) > 0
-            group = ("better" if better else "worse") if significant else "not told apart"
-            groups[group].append(row.strategy)
+        for row in self.rows:
+            auc, group = row.metrics["auc"], "not told apart"
+            if auc.p is not None and auc.difference is not None and auc.p < 0.05:
+                group = "better" if auc.difference > 0 else "worse"
+            if row.strategy != self.reference:
+                groups[group].append(row.strategy)
         words = [f"{group}: {', '.join(names) or 'none'}" for group, names in groups.items()]
-        return f"by AUC at 5 % (Holm, {repeats} repeats), against {self.reference}: " + "; ".join(
-            words
-        )
+        where = f"by AUC at 5 % (Holm, {repeats} repeats), against {self.reference}"
+        return f"{where}: {'; '.join(words)}"
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[StrategyRow]:
         return iter(self.rows)
 
     def row(self, strategy: str) -> StrategyRow:
@@ -146,11 +144,11 @@ class DownstreamTable:
         Raises:
             InputError: it was not evaluated.
         """
-        for row in self.rows:
-            if row.strategy == strategy:
-                return row
-        known = ", ".join(row.strategy for row in self.rows)
-        raise InputError(f"strategy '{strategy}' was not evaluated; evaluated are {known}")
+        rows = {row.strategy: row for row in self.rows}
+        if strategy not in rows:
+            known = ", ".join(rows)
+            raise InputError(f"strategy '{strategy}' was not evaluated; evaluated are {known}")
+        return rows[strategy]
 
     def to_json(self) -> dict[str, Any]:
         """The table and every single run as JSON-able values."""
@@ -165,16 +163,6 @@ class DownstreamTable:
         }
 
 
-@dataclass(frozen=True)
-class _Group:
-    """All runs of one strategy: metric values by name, float64 [repeats], draws averaged."""
-
-    runs: tuple[RepeatResult, ...]
-    repeats: tuple[int, ...]
-    values: Mapping[str, Float64Array]
-    val_score: Float64Array
-
-
 def needs_long_real(results: Sequence[RepeatResult]) -> bool:
     """Whether one with ten times the steps would tell if the classifiers were trained enough.
 
@@ -185,9 +173,7 @@ def needs_long_real(results: Sequence[RepeatResult]) -> bool:
 
 
 def summarise(
-    results: Sequence[RepeatResult],
-    reference: str = "selected",
-    possible_auc: float | None = None,
+    results: Sequence[RepeatResult], reference: str = "selected", possible_auc: float | None = None
 ) -> DownstreamTable:
     """Compare strategies over their repeats.
 
@@ -201,34 +187,36 @@ def summarise(
     """
     if not results:
         raise InputError("there are no downstream results to summarise")
-    names = tuple(dict.fromkeys(result.strategy.group for result in results))
+    by_name: dict[str, list[RepeatResult]] = {}
+    for result in results:
+        by_name.setdefault(result.strategy.group, []).append(result)
     # Classifiers of an earlier version, found on disk, know fewer metrics.
     known = [m for m in results[0].metrics if all(m in run.metrics for run in results)]
-    groups = {
-        name: _group([result for result in results if result.strategy.group == name], known)
-        for name in names
-    }
-    base = groups.get(reference)
-    p_values = {metric: _tests(groups, reference, metric) for metric in TESTED}
-    rows = []
-    for name, group in groups.items():
-        metrics = {}
-        for metric, values in group.values.items():
-            difference = None
-            if base is not None and name != reference:
-                pairs = _paired(group, base, metric)
-                difference = float(pairs.mean()) if len(pairs) else None
-            p = p_values[metric].get(name) if metric in TESTED else None
-            metrics[metric] = _spread(values, difference, p)
-        rows.append(_row(name, group, metrics, groups))
-    named = None if base is None else reference
-    return DownstreamTable(named, tuple(rows), tuple(results), possible_auc)
+    groups = {name: _group(runs, known) for name, runs in by_name.items()}
+    spreads: dict[str, dict[str, Spread]] = {name: {} for name in groups}
+    for metric in known:
+        differences = _differences(groups, reference, metric)
+        p_values = _corrected(differences) if metric in TESTED else {}
+        for name, group in groups.items():
+            values = group.values[metric]
+            spreads[name][metric] = _spread(values, differences.get(name), p_values.get(name))
+    rows = tuple(_row(name, group, spreads[name], groups) for name, group in groups.items())
+    named = reference if reference in groups else None
+    return DownstreamTable(named, rows, tuple(results), possible_auc)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """All runs of one strategy: metrics and ``val_score``, float64 [repeats], draws averaged."""
+
+    runs: Sequence[RepeatResult]
+    repeats: tuple[int, ...]
+    values: Mapping[str, Float64Array]
 
 
 def _group(runs: Sequence[RepeatResult], metrics: Sequence[str]) -> _Group:
-    seen = [(run.strategy.name, run.repeat) for run in runs]
-    if len(set(seen)) != len(seen):
-        twice = next(key for key in seen if seen.count(key) > 1)
+    (twice, times), *_ = Counter((run.strategy.name, run.repeat) for run in runs).most_common(1)
+    if times > 1:
         raise InputError(f"strategy '{twice[0]}' has repeat {twice[1]} twice")
     draws = {run.strategy.name for run in runs}
     repeats = tuple(sorted({run.repeat for run in runs}))
@@ -242,40 +230,38 @@ def _group(runs: Sequence[RepeatResult], metrics: Sequence[str]) -> _Group:
         metric: np.array([np.mean([run.metrics[metric] for run in same]) for same in by_repeat])
         for metric in metrics
     }
-    val_score = np.array([np.mean([run.val_score for run in same]) for same in by_repeat])
-    return _Group(tuple(runs), repeats, values, val_score)
+    values["val_score"] = np.array([np.mean([r.val_score for r in same]) for same in by_repeat])
+    return _Group(runs, repeats, values)
 
 
-def _paired(group: _Group, base: _Group, metric: str) -> Float64Array:
-    """Differences to the reference at the repeats both have."""
-    common = sorted(set(group.repeats) & set(base.repeats))
-    own = [group.repeats.index(repeat) for repeat in common]
-    other = [base.repeats.index(repeat) for repeat in common]
-    return np.asarray(group.values[metric][own] - base.values[metric][other], np.float64)
-
-
-def _tests(groups: Mapping[str, _Group], reference: str, metric: str) -> dict[str, float]:
-    """Holm-corrected p of every strategy that can be tested."""
+def _differences(
+    groups: Mapping[str, _Group], reference: str, metric: str
+) -> dict[str, Float64Array]:
+    """Differences of every other strategy to the reference, at the repeats both have."""
     if reference not in groups:
         return {}
-    raw = {}
+    base, pairs = groups[reference], {}
     for name, group in groups.items():
-        if name == reference:
-            continue
-        pairs = _paired(group, groups[reference], metric)
-        p = paired_t_test(pairs) if len(pairs) >= TESTED_FROM else None
-        if p is not None:
-            raw[name] = p
+        _, own, other = np.intersect1d(group.repeats, base.repeats, return_indices=True)
+        if name != reference and len(own):
+            pairs[name] = group.values[metric][own] - base.values[metric][other]
+    return pairs
+
+
+def _corrected(differences: Mapping[str, Float64Array]) -> dict[str, float]:
+    """Holm-corrected p of every strategy that can be tested."""
+    tested = {name: pairs for name, pairs in differences.items() if len(pairs) >= TESTED_FROM}
+    p_values = {name: paired_t_test(pairs) for name, pairs in tested.items()}
+    raw = {name: p for name, p in p_values.items() if p is not None}
     return dict(zip(raw, holm(list(raw.values())), strict=True))
 
 
 def _spread(
-    values: Float64Array, difference: float | None = None, p: float | None = None
+    values: Float64Array, differences: Float64Array | None = None, p: float | None = None
 ) -> Spread:
-    interval = mean_interval(values)
-    if interval is None:
-        return Spread(float(values.mean()), difference=difference, p=p)
-    return Spread(float(values.mean()), float(values.std(ddof=1)), *interval, difference, p)
+    difference = None if differences is None else float(differences.mean())
+    sd = float(values.std(ddof=1)) if len(values) > 1 else None
+    return Spread(float(values.mean()), sd, *mean_interval(values), difference, p)
 
 
 def _row(
@@ -290,7 +276,7 @@ def _row(
         len({run.strategy.name for run in runs}),
         len(group.repeats),
         metrics,
-        _spread(group.val_score),
+        _spread(group.values["val_score"]),
         {metric: _gap(metric, group, groups) for metric in TESTED},
         float(np.mean([run.epochs for run in runs])),
         float(np.mean([run.seconds for run in runs])),
@@ -301,8 +287,7 @@ def _row(
 def _gap(metric: str, group: _Group, groups: Mapping[str, _Group]) -> float | None:
     if "real" not in groups or "all" not in groups:
         return None
-    upper = float(groups["real"].values[metric].mean())
-    lower = float(groups["all"].values[metric].mean())
-    if upper - lower <= 1e-9:
-        return None
-    return (float(group.values[metric].mean()) - lower) / (upper - lower)
+    upper, lower, mean = (
+        float(each.values[metric].mean()) for each in (groups["real"], groups["all"], group)
+    )
+    return None if upper - lower <= 1e-9 else (mean - lower) / (upper - lower)

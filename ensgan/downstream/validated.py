@@ -140,8 +140,15 @@ def choose_validated(
     for stage in rounds[:-1]:
         field = race.best(field, stage)[: stage.keep]
     largest = max(2, len(scores) // 2) if most_members is None else most_members
-    field += _greedy(race, field, CappedIntraD(scores), rounds[-1], greedy_steps,
-                     greedy_additions, largest)  # fmt: skip
+    once = replace(rounds[-1], seeds=1)
+    start = leader = race.best(field, once)[0]
+    while len(leader.members) < min(largest, len(start.members) + greedy_steps):
+        grown = _grown(leader, CappedIntraD(scores), greedy_additions)
+        best = race.best([leader, *grown], once)[0]
+        if best is leader:
+            break
+        leader = best
+    field += [] if leader is start else [leader]
     ranking = race.ranking(field, rounds[-1])
     level = [r for r in ranking if r.merit >= ranking[0].merit - ranking[0].error]
     chosen = min(level, key=lambda ranked: (len(ranked.candidate.members), -ranked.merit))
@@ -176,7 +183,7 @@ class _Race:
         self._intra_d = np.sort([candidate.intra_d for candidate in shortlist])
         self._train = train
         self._seed = seed
-        self._results: dict[tuple[tuple[str, ...], int, float], ValidationResult] = {}
+        self._results: dict[ValidationTrial, ValidationResult] = {}
 
     @property
     def trained(self) -> int:
@@ -193,15 +200,12 @@ class _Race:
         # Among finalists small differences of Intra-d would weigh as much as large ones: its
         # rank is taken within the whole shortlist.
         merit = validation + self._intra_d_beaten([c.intra_d for c in candidates])[:, None]
-        error = merit.std(axis=1, ddof=1) / np.sqrt(stage.seeds) if stage.seeds > 1 else None
+        spread = merit.std(axis=1, ddof=1) if stage.seeds > 1 else np.zeros(len(merit))
+        error = spread / np.sqrt(stage.seeds)
+        figures = zip(merit.mean(axis=1), error, auc.mean(axis=1), strict=True)
         ranked = [
-            Ranked(
-                candidate,
-                float(merit[row].mean()),
-                0.0 if error is None else float(error[row]),
-                float(auc[row].mean()),
-            )
-            for row, candidate in enumerate(candidates)
+            Ranked(candidate, *map(float, row))
+            for candidate, row in zip(candidates, figures, strict=True)
         ]
         return sorted(ranked, key=lambda r: (-r.merit, len(r.candidate.members)))
 
@@ -221,69 +225,43 @@ class _Race:
         self, candidates: Sequence[Candidate], stage: Round
     ) -> list[list[ValidationResult]]:
         """Results of every candidate and seed; what was trained before is not trained again."""
-        keys = [
-            [(c.members, self._seed + number, stage.budget) for number in range(stage.seeds)]
-            for c in candidates
+        seeds = range(self._seed, self._seed + stage.seeds)
+        strategies = [Strategy("validated", candidate.members) for candidate in candidates]
+        rows = [
+            [ValidationTrial(each, seed, stage.budget) for seed in seeds] for each in strategies
         ]
-        new = [key for row in keys for key in row if key not in self._results]
-        trials = [
-            ValidationTrial(Strategy("validated", members), seed, budget)
-            for members, seed, budget in new
-        ]
-        if trials:
-            self._results.update(zip(new, self._train(trials), strict=True))
-        return [[self._results[key] for key in row] for row in keys]
+        new = [trial for row in rows for trial in row if trial not in self._results]
+        if new:
+            self._results.update(zip(new, self._train(new), strict=True))
+        return [[self._results[trial] for trial in row] for row in rows]
 
 
 def _share_beaten(values: Float64Array) -> Float64Array:
     """Share of the others that are smaller, ties half, by column; 0.5 where there is no other."""
-    others = len(values) - 1
-    if others == 0:
+    # Late: the package must import without scipy.
+    from scipy.stats import rankdata
+
+    if len(values) == 1:
         return np.full(values.shape, 0.5)
-    difference = values[:, None] - values[None]
-    beaten = (difference > 0).sum(axis=1) + 0.5 * ((difference == 0).sum(axis=1) - 1)
-    share: Float64Array = beaten / others
+    share: Float64Array = (rankdata(values, axis=0) - 1) / (len(values) - 1)
     return share
 
 
-def _greedy(
-    race: _Race,
-    finalists: Sequence[Candidate],
-    intra_d: CappedIntraD,
-    stage: Round,
-    steps: int,
-    additions: int,
-    largest: int,
-) -> list[Candidate]:
-    """The finalists' leader, grown while validation agrees; empty when it does not grow."""
-    one = replace(stage, seeds=1)
-    start = leader = race.best(finalists, one)[0]
-    for _ in range(steps):
-        if len(leader.members) >= largest:
-            break
-        others = [name for name in intra_d.scores.names if name not in leader.members]
-        grown = [_with(leader, name, intra_d) for name in others]
-        grown = sorted(grown, key=lambda candidate: -candidate.intra_d)[:additions]
-        best = race.best([leader, *grown], one)[0]
-        if best is leader:
-            break
-        leader = best
-    return [] if leader is start else [leader]
-
-
-def _with(leader: Candidate, name: str, intra_d: CappedIntraD) -> Candidate:
-    """The leader and one member more, in pool order."""
-    names = intra_d.scores.names
-    members = tuple(names[row] for row in intra_d.indices((*leader.members, name)))
-    return Candidate(members, intra_d(members), (*leader.sources, f"+ {name}"))
+def _grown(leader: Candidate, intra_d: CappedIntraD, most: int) -> list[Candidate]:
+    """The leader and one member more, the ``most`` of largest capped Intra-d."""
+    names, grown = intra_d.scores.names, []
+    for name in names:
+        if name not in leader.members:
+            members = tuple(names[row] for row in intra_d.indices((*leader.members, name)))
+            grown.append(Candidate(members, intra_d(members), (*leader.sources, f"+ {name}")))
+    return sorted(grown, key=lambda candidate: -candidate.intra_d)[:most]
 
 
 def _reason(chosen: Ranked, ranking: Sequence[Ranked], tried: int, seeds: int) -> str:
     """Which one and why, the runner-up, and how certain the order of these two is."""
     words = (
-        f"validated: {len(chosen.candidate.members)} members "
-        f"({', '.join(chosen.candidate.sources)}), validation AUC {chosen.auc:.3f} of {seeds} "
-        f"classifiers, capped Intra-d {chosen.candidate.intra_d:.3f}; {tried} ensembles tried"
+        f"validated: {_named(chosen)}, validation AUC {chosen.auc:.3f} of {seeds} classifiers, "
+        f"capped Intra-d {chosen.candidate.intra_d:.3f}; {tried} ensembles tried"
     )
     rivals = [ranked for ranked in ranking if ranked is not chosen]
     if not rivals:
@@ -299,7 +277,9 @@ def _reason(chosen: Ranked, ranking: Sequence[Ranked], tried: int, seeds: int) -
         certainty = "behind by one to two standard errors"
     else:
         certainty = "behind by more than two standard errors"
-    return (
-        f"{words}; runner-up: {len(rival.candidate.members)} members "
-        f"({', '.join(rival.candidate.sources)}), AUC {rival.auc:.3f}, {certainty}"
-    )
+    return f"{words}; runner-up: {_named(rival)}, AUC {rival.auc:.3f}, {certainty}"
+
+
+def _named(ranked: Ranked) -> str:
+    candidate = ranked.candidate
+    return f"{len(candidate.members)} members ({', '.join(candidate.sources)})"

@@ -1,7 +1,6 @@
 """Images to feature vectors."""
 
-from ensgan.embedding.extractor import Extractor, embed
-from ensgan.embedding.registry import EXTRACTORS, load_extractor, make_extractor
+from ensgan.embedding.extractor import EXTRACTORS, Extractor, embed, load_extractor, make_extractor
 from ensgan.embedding.spec import ExtractorSpec, Preprocessing, Request
 
 __all__ = [

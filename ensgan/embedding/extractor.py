@@ -1,4 +1,4 @@
-"""An extractor: a network with its preprocessing, known by the hash of all it depends on.
+"""Extractors: networks with their preprocessing, known by the hash of all they depend on.
 
 :func:`embed` runs one over any number of images, once for the same content.
 """
@@ -6,30 +6,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
 from ensgan.caches import read_cached, write_cached
-from ensgan.embedding.spec import ExtractorSpec, OnProgress, Options
-from ensgan.errors import DataError, InputError
+from ensgan.embedding.local import MEDICAL, RANDOM
+from ensgan.embedding.published import PUBLISHED
+from ensgan.embedding.spec import ExtractorSpec, OnProgress, Options, Request
+from ensgan.errors import DataError, InputError, IntegrityError
 from ensgan.files import atomic_path, content_key, sha256_arrays
-from ensgan.types import Embeddings, Float32Array, UInt8Array
+from ensgan.inputs import explained
+from ensgan.registry import Registry
+from ensgan.types import Dataset, Embeddings, Float32Array, UInt8Array
 
 FORMAT = 1
 
-_T = TypeVar("_T")
-_R = TypeVar("_R")
+EXTRACTORS: Registry[ExtractorSpec] = Registry(
+    "extractor", "ensgan.extractors", ExtractorSpec, (RANDOM, MEDICAL, *PUBLISHED)
+)
+"""All extractors; an installed package adds its own through the group ``ensgan.extractors``."""
 
 
 class Extractor:
@@ -58,7 +61,9 @@ class Extractor:
         network = spec.network(options)
         network.load_state_dict(weights)
         self.dim = int(getattr(network, "dim"))  # noqa: B009
-        self.weights_sha256 = _hash_of(weights)
+        names = sorted(weights)
+        arrays = [weights[name].detach().cpu().contiguous().numpy() for name in names]
+        self.weights_sha256 = sha256_arrays(np.array(names), *arrays)
         network.eval().requires_grad_(False).to(self.device)
         self._network = network
 
@@ -67,10 +72,7 @@ class Extractor:
         """Content key of all the features depend on: name, weights, preprocessing."""
         return content_key(FORMAT, self.name, self.weights_sha256, asdict(self.preprocessing))
 
-    def __repr__(self) -> str:
-        return f"Extractor({self.name!r}, dim={self.dim}, key={self.key!r})"
-
-    def __call__(self, images: UInt8Array) -> Float32Array:
+    def __call__(self, images: UInt8Array, on_progress: OnProgress | None = None) -> Float32Array:
         """Embed images: uint8 [n,H,W] or [n,H,W,C] → float32 [n,dim].
 
         The network always sees the same number of images at once (the last group is padded), so a
@@ -85,24 +87,15 @@ class Extractor:
                 f"{images.dtype} {list(images.shape)}"
             )
         features = np.empty((len(images), self.dim), np.float32)
-        parts = (
-            images[start : start + self._chunk] for start in range(0, len(images), self._chunk)
-        )
-        # Resizing takes as long as a small network: it is done while the network is at work.
-        mapper = map_ahead if self.preprocessing.size else map
-        prepared = mapper(self._prepare, parts)
         with torch.inference_mode():
-            for start, x in zip(range(0, len(images), self._chunk), prepared, strict=True):
+            for start in range(0, len(images), self._chunk):
                 part = features[start : start + self._chunk]
+                x = self.preprocessing(images[start : start + self._chunk], self.device)
+                x = functional.pad(x, (0, 0, 0, 0, 0, 0, 0, self._chunk - len(part)))
                 part[:] = self._network(x)[: len(part)].to(torch.float32).cpu().numpy()
+                if on_progress is not None:
+                    on_progress(start + len(part), len(images))
         return features
-
-    def _prepare(self, images: UInt8Array) -> Tensor:
-        """A full group of inputs; what is missing is zero."""
-        with torch.inference_mode():
-            x = self.preprocessing(images, self.device)
-            missing = self._chunk - len(images)
-            return functional.pad(x, (0, 0, 0, 0, 0, 0, 0, missing)) if missing else x
 
     def save(self, path: Path) -> None:
         """Write weights and description to one safetensors file that :func:`load_extractor` reads.
@@ -125,42 +118,76 @@ class Extractor:
             save_file(tensors, temporary, metadata={"ensgan.extractor": json.dumps(description)})
 
 
-def _hash_of(weights: Mapping[str, Tensor]) -> str:
-    names = sorted(weights)
-    arrays = [weights[name].detach().cpu().contiguous().numpy() for name in names]
-    return sha256_arrays(np.array(names), *arrays)
+def make_extractor(
+    name: str,
+    *,
+    weights: Path | None = None,
+    dataset: Dataset | None = None,
+    seed: int = 0,
+    cache: Path | None = None,
+    device: str = "cpu",
+    on_progress: OnProgress | None = None,
+) -> Extractor:
+    """Make an extractor.
 
-
-def read_extractor_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Description and weights of a file that :meth:`Extractor.save` wrote.
+    Args:
+        name: one of ``EXTRACTORS.names()``.
+        weights: weight file (``.safetensors``, ``.pth``, ``.pt``, ``.tar``) for sites without
+            network; None downloads or makes the weights.
+        dataset: the real data: ``medical`` is trained on its training split, ``random`` takes its
+            number of channels from it (grey without).
+        seed: of the networks drawn or trained here.
+        cache: folder that keeps downloaded, converted and trained weights between calls.
+        device: where the network runs, e.g. ``"cpu"`` or ``"cuda:0"``.
+        on_progress: told epochs done and in all while ``medical`` is trained.
 
     Raises:
-        DataError: the file is missing, damaged or holds something else.
+        InputError: unknown name, or a missing data set or package.
+        DataError: the weight file is missing, damaged or made for another network.
+        IntegrityError: a download has another checksum than published.
     """
-    try:
-        with safe_open(path, framework="pt") as archive:
-            metadata = archive.metadata() or {}
-            tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
-        description = json.loads(metadata["ensgan.extractor"])
-    except FileNotFoundError as error:
-        raise DataError(f"no such extractor file: {path}") from error
-    except (OSError, SafetensorError, json.JSONDecodeError) as error:
-        raise DataError(f"{path} cannot be read as safetensors: {error}") from error
-    except KeyError as error:
-        raise DataError(f"{path} is not an extractor file: write it with Extractor.save") from error
+    spec = EXTRACTORS.get(name)
+    options, tensors = spec.prepare(Request(weights, dataset, seed, cache, device, on_progress))
+    return Extractor(spec, options, tensors, device)
+
+
+def load_extractor(path: Path, device: str = "cpu") -> Extractor:
+    """Rebuild the extractor that :meth:`Extractor.save` wrote, in any process.
+
+    Raises:
+        DataError: the file is missing, damaged or not an extractor.
+        IntegrityError: the rebuilt extractor has another content key than the saved one.
+    """
+    if not path.is_file():
+        raise DataError(f"no such extractor file: {path}")
+    with (
+        explained(f"{path} cannot be read as safetensors"),
+        safe_open(path, framework="pt") as archive,
+    ):
+        description = json.loads((archive.metadata() or {}).get("ensgan.extractor", "{}"))
+        tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
     if description.get("format") != FORMAT:
         raise DataError(
             f"{path} has extractor format {description.get('format')!r}, this version reads "
-            f"{FORMAT}: make the extractor again"
+            f"{FORMAT}: make the extractor again with Extractor.save"
         )
-    return description, tensors
+    spec = EXTRACTORS.get(str(description["name"]))
+    try:
+        extractor = Extractor(spec, description["options"], tensors, device)
+    except (KeyError, RuntimeError) as error:
+        raise DataError(f"{path} does not fit the extractor '{spec.name}': {error}") from error
+    if extractor.key != description["key"]:
+        raise IntegrityError(
+            f"{path} holds the extractor {extractor.key}, but says {description['key']}: "
+            "make the extractor again"
+        )
+    return extractor
 
 
 def embed(
     images: UInt8Array,
     extractor: Extractor,
     *,
-    batch: int = 256,
     cache: Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> Embeddings:
@@ -169,32 +196,24 @@ def embed(
     Args:
         images: uint8 [n,H,W] or [n,H,W,C]; may be memory-mapped.
         extractor: the network.
-        batch: images handed over at once; bounds memory, never changes the result.
         cache: folder of earlier results, named by the content of images and extractor; kept
             within ``ENSGAN_CACHE_GB``.
-        on_progress: called with (done, n) after every batch.
+        on_progress: called with (images done, n) after every group that the network sees.
 
     Returns:
         Embeddings of n rows.
 
     Raises:
-        InputError: ``batch`` is below 1, or the images do not suit the extractor.
+        InputError: the images do not suit the extractor.
         DataError: the network produced non-finite features.
     """
-    if batch < 1:
-        raise InputError(f"batch must be at least 1, not {batch}")
     path = None
     if cache is not None:
         path = cache / f"{content_key(sha256_arrays(images), extractor.key)}.npz"
         cached = read_cached(path, ("features",))
         if cached is not None and cached["features"].shape == (len(images), extractor.dim):
             return Embeddings(cached["features"], extractor.key)
-    features = np.empty((len(images), extractor.dim), np.float32)
-    for start in range(0, len(images), batch):
-        part = features[start : start + batch]
-        part[:] = extractor(images[start : start + batch])
-        if on_progress is not None:
-            on_progress(start + len(part), len(images))
+    features = extractor(images, on_progress)
     wrong = int((~np.isfinite(features).all(axis=1)).sum())
     if wrong:
         raise DataError(
@@ -204,17 +223,3 @@ def embed(
     if path is not None:
         write_cached(path, features=features, extractor=np.array(extractor.key))
     return Embeddings(features, extractor.key)
-
-
-def map_ahead(prepare: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
-    """``map(prepare, items)`` in a thread of its own, one item ahead of the reader.
-
-    Errors of ``prepare`` are raised where its result would have been.
-    """
-    rest = iter(items)
-    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
-        waiting = [pool.submit(prepare, item) for item in islice(rest, 1)]
-        while waiting:
-            following = [pool.submit(prepare, item) for item in islice(rest, 1)]
-            yield waiting[0].result()
-            waiting = following

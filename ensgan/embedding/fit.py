@@ -62,6 +62,11 @@ class Batch:
     labels: Tensor
     members: Tensor | None = None
 
+    def part(self, rows: slice | Tensor) -> Batch:
+        """Some of the images."""
+        members = None if self.members is None else self.members[rows]
+        return Batch(self.images[rows], self.labels[rows], members)
+
 
 def labelled(samples: Samples, device: str) -> Batch:
     """Stored images on a device, grey and RGB alike as [n,C,H,W]."""
@@ -182,12 +187,7 @@ def _train_epoch(
     total = torch.zeros((), device=data.images.device)
     used = 0
     for start in range(0, len(data.images), size):
-        rows = slice(start, start + size)
-        batch = Batch(
-            data.images[rows],
-            data.labels[rows],
-            None if data.members is None else data.members[rows],
-        )
+        batch = data.part(slice(start, start + size))
         if len(batch.images) < 2:
             break
         features = network.features(network_input(batch.images))

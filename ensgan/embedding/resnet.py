@@ -13,48 +13,41 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-class BasicBlock(nn.Module):
-    """Two 3×3 convolutions around a shortcut (ResNet-18 and -34)."""
+class Block(nn.Module):
+    """Convolutions around a shortcut, named conv1, bn1, conv2 and so on.
 
-    expansion = 1
+    Two of 3×3 (ResNet-18 and -34); a bottleneck has 1×1, 3×3 and 1×1 (ResNet-50).
 
-    def __init__(self, inputs: int, width: int, stride: int) -> None:
+    Args:
+        inputs: channels that come in.
+        width: of the 3×3 convolutions; what comes out has four times as many with a bottleneck.
+        stride: of the first 3×3 convolution.
+    """
+
+    def __init__(self, inputs: int, width: int, stride: int, *, bottleneck: bool) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, width, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.downsample = _shortcut(inputs, width, stride)
+        channels = inputs
+        layers = [(3, stride, width), (3, 1, width)]
+        if bottleneck:
+            layers = [(1, 1, width), (3, stride, width), (1, 1, 4 * width)]
+        for number, (kernel, step, outputs) in enumerate(layers, start=1):
+            convolution = nn.Conv2d(channels, outputs, kernel, step, kernel // 2, bias=False)
+            self.add_module(f"conv{number}", convolution)
+            self.add_module(f"bn{number}", nn.BatchNorm2d(outputs))
+            channels = outputs
+        self.outputs = channels
+        self.downsample = _shortcut(inputs, channels, stride)
+        self._depth = len(layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[n,inputs,H,W] → [n,width,H/stride,W/stride]."""
+        """[n,inputs,H,W] → [n,outputs,H/stride,W/stride]."""
         shortcut = x if self.downsample is None else self.downsample(x)
-        x = functional.relu(self.bn1(self.conv1(x)), inplace=True)
-        return functional.relu(self.bn2(self.conv2(x)).add_(shortcut), inplace=True)
-
-
-class Bottleneck(nn.Module):
-    """1×1, 3×3 (carrying the stride), 1×1 convolutions around a shortcut (ResNet-50)."""
-
-    expansion = 4
-
-    def __init__(self, inputs: int, width: int, stride: int) -> None:
-        super().__init__()
-        outputs = width * self.expansion
-        self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(outputs)
-        self.downsample = _shortcut(inputs, outputs, stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[n,inputs,H,W] → [n,4·width,H/stride,W/stride]."""
-        shortcut = x if self.downsample is None else self.downsample(x)
-        x = functional.relu(self.bn1(self.conv1(x)), inplace=True)
-        x = functional.relu(self.bn2(self.conv2(x)), inplace=True)
-        return functional.relu(self.bn3(self.conv3(x)).add_(shortcut), inplace=True)
+        for number in range(1, self._depth + 1):
+            x = getattr(self, f"bn{number}")(getattr(self, f"conv{number}")(x))
+            if number == self._depth:
+                x = x.add_(shortcut)
+            x = functional.relu(x, inplace=True)
+        return x
 
 
 def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
@@ -67,8 +60,8 @@ class ResNet(nn.Module):
     """A residual network of four stages.
 
     Args:
-        block: ``BasicBlock`` or ``Bottleneck``.
         depths: blocks of each stage, e.g. (2, 2, 2, 2) for ResNet-18.
+        bottleneck: which of the two kinds of :class:`Block`.
         width: channels of the first stage; 64 is the published network.
         channels: channels of the image.
         classes: outputs of the linear head ``fc``.
@@ -80,9 +73,9 @@ class ResNet(nn.Module):
 
     def __init__(
         self,
-        block: type[BasicBlock] | type[Bottleneck],
         depths: Sequence[int],
         *,
+        bottleneck: bool = False,
         width: int = 64,
         channels: int = 3,
         classes: int = 1000,
@@ -100,9 +93,10 @@ class ResNet(nn.Module):
         for index, depth in enumerate(depths):
             blocks = []
             for position in range(depth):
-                first = position == 0 and index > 0
-                blocks.append(block(inputs, width << index, 2 if first else 1))
-                inputs = (width << index) * block.expansion
+                stride = 2 if position == 0 and index > 0 else 1
+                block = Block(inputs, width << index, stride, bottleneck=bottleneck)
+                blocks.append(block)
+                inputs = block.outputs
             stages.append(nn.Sequential(*blocks))
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.dim = inputs
@@ -148,15 +142,10 @@ def resnet18(*, channels: int, classes: int, width: int = 64, seed: int) -> ResN
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return ResNet(
-            BasicBlock,
-            (2, 2, 2, 2),
-            width=width,
-            channels=channels,
-            classes=classes,
-            small_images=True,
+            (2, 2, 2, 2), width=width, channels=channels, classes=classes, small_images=True
         )
 
 
 def resnet50(*, classes: int = 1000) -> ResNet:
     """ResNet-50 for 224×224 RGB images, features of 2048 dimensions."""
-    return ResNet(Bottleneck, (3, 4, 6, 3), classes=classes)
+    return ResNet((3, 4, 6, 3), bottleneck=True, classes=classes)

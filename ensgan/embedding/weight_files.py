@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
+import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from tempfile import TemporaryDirectory
 from typing import Any
-from zipfile import BadZipFile
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ensgan.errors import DataError, InputError, IntegrityError
 from ensgan.files import atomic_path, read_json, sha256_file, write_json
+from ensgan.inputs import explained
 
 _TIMEOUT = 30.0
 
@@ -68,8 +66,16 @@ def obtain_weights(
     kept.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=cache) as folder:
         original = Path(folder) / "download"
-        digest = _download(name, source.url, original)
-        _check(source, digest, record)
+        _download(name, source.url, original)
+        digest = sha256_file(original)
+        expected = source.sha256
+        if not expected and record.exists():
+            expected = str(read_json(record)["source_sha256"])
+        if not digest.startswith(expected):
+            raise IntegrityError(
+                f"{source.url} has the SHA-256 {digest}, but {expected}… was expected: the "
+                "download is damaged or the file was replaced"
+            )
         state = read_weights(original)
     with atomic_path(kept) as temporary:
         save_file(state, temporary)
@@ -77,31 +83,15 @@ def obtain_weights(
     return state
 
 
-def _download(name: str, url: str, target: Path) -> str:
-    """Write the file at ``url`` to ``target``; its SHA-256."""
-    digest = hashlib.sha256()
+def _download(name: str, url: str, target: Path) -> None:
     try:
         with urllib.request.urlopen(url, timeout=_TIMEOUT) as stream, target.open("wb") as file:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-                file.write(block)
+            shutil.copyfileobj(stream, file)
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
         raise InputError(
             f"the weights of '{name}' cannot be downloaded from {url} ({error}): fetch the file "
             "on a machine with network and give it as weights"
         ) from error
-    return digest.hexdigest()
-
-
-def _check(source: WeightSource, digest: str, record: Path) -> None:
-    expected = source.sha256
-    if not expected and record.exists():
-        expected = str(read_json(record)["source_sha256"])
-    if not digest.startswith(expected):
-        raise IntegrityError(
-            f"{source.url} has the SHA-256 {digest}, but {expected}… was expected: the download "
-            "is damaged or the file was replaced"
-        )
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -115,22 +105,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise DataError(f"no such weight file: {path}")
-    try:
-        if _is_safetensors(path):
+    with explained(f"{path} cannot be read as safetensors or as a torch file of plain tensors"):
+        with path.open("rb") as stream:
+            head = stream.read(9)
+        # 8 bytes of length, then a JSON object: told from a zip or pickle by the brace.
+        if head[8:] == b"{":
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, RuntimeError, EOFError, BadZipFile, UnpicklingError) as error:
-        raise DataError(
-            f"{path} cannot be read as safetensors or as a torch file of plain tensors: "
-            f"{str(error).splitlines()[0]}"
-        ) from error
     return _state_dict(content, path)
-
-
-def _is_safetensors(path: Path) -> bool:
-    # 8 bytes of length, then a JSON object: told from a zip or pickle by the brace.
-    with path.open("rb") as stream:
-        return stream.read(9)[8:] == b"{"
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
@@ -164,10 +146,10 @@ def fit_to(
     """
     wanted = network.state_dict()
     found = {key: value for key, value in state.items() if not key.startswith(ignore or (" ",))}
-    # Old files lack the counters of batch normalisation, which inference never reads.
-    zero = torch.zeros((), dtype=torch.int64)
-    counters = {key: zero.clone() for key in wanted if key.endswith("num_batches_tracked")}
-    found = {**counters, **found}
+    for key in wanted:
+        # Old files lack the counters of batch normalisation, which inference never reads.
+        if key.endswith("num_batches_tracked"):
+            found.setdefault(key, torch.zeros((), dtype=torch.int64))
     problems = [f"lacks {key}" for key in wanted if key not in found]
     problems += [f"has the unknown entry {key}" for key in found if key not in wanted]
     problems += [

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from ensgan.ensemble.card import markdown, non_commercial
-from ensgan.ensemble.ensemble import Ensemble
-from ensgan.ensemble.loading import (
+from ensgan.ensemble.artifact import (
     TAG_DIGEST,
+    MemberSource,
     is_whole_ensemble,
     load_ensemble,
     pull,
     verify_folder,
+    write_bank,
+    write_ensemble,
 )
+from ensgan.ensemble.card import markdown, non_commercial
+from ensgan.ensemble.ensemble import Ensemble
 from ensgan.ensemble.manifest import Manifest, ensemble_digest, unlisted_files
-from ensgan.ensemble.writing import MemberSource, write_bank, write_ensemble
 
 __all__ = [
     "TAG_DIGEST",

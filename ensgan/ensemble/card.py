@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 _NON_COMMERCIAL = re.compile(r"\bNC\b|-NC-|-NC\b|non-?commercial", re.IGNORECASE)
 _CLASSIFIER = ("accuracy", "g_mean", "auc")
 _LONGEST_LINE = 300
+_UNRECORDED = "Not recorded."
 _OWN_SECTIONS = ("downstream", "memorisation")
 _PRIVACY = (
     ("images", "images"),
@@ -40,18 +41,20 @@ def card_text(manifest: Mapping[str, Any]) -> str:
         "Research on synthetic medical images only. **Not for clinical use**: no image made by "
         "this ensemble may support a diagnosis, and no image shows a real patient's condition.",
         "## Training data",
-        _rows(dataset) or "Not recorded.",
+        _rows(dataset),
         "## Labels",
         _labels(manifest),
         "## Generators",
-        _members(manifest["members"]),
+        _table(
+            ("member", "kind", "share"),
+            [(one["name"], one["kind"], f"{one['weight']:.1%}") for one in manifest["members"]],
+        ),
         "## Scores",
-        _rows({k: v for k, v in manifest["metrics"].items() if k not in _OWN_SECTIONS})
-        or "Not recorded.",
+        _rows({k: v for k, v in manifest["metrics"].items() if k not in _OWN_SECTIONS}),
         *_downstream(manifest["metrics"].get("downstream")),
         "Scores were taken in the feature space of this extractor and are comparable only with "
         "scores taken in the same one:",
-        _rows(manifest["extractor"]) or "Not recorded.",
+        _rows(manifest["extractor"]),
         "## Known failures",
         _failures(manifest),
         "## Privacy",
@@ -59,7 +62,7 @@ def card_text(manifest: Mapping[str, Any]) -> str:
         "## Licences",
         _licences(manifest["licences"]),
         "## How it was made",
-        _rows(manifest["provenance"]) or "Not recorded.",
+        _rows(manifest["provenance"]),
         "## Use",
         "`ensemble.json` lists every file with its SHA-256; the weights are safetensors, and "
         "nothing here is executable.",
@@ -70,49 +73,48 @@ def card_text(manifest: Mapping[str, Any]) -> str:
 
 
 def _labels(manifest: Mapping[str, Any]) -> str:
-    lines = [
-        f"| {index} | {markdown(name)} | {share:.1%} |"
-        for index, (name, share) in enumerate(
-            zip(manifest["class_names"], manifest["class_shares"], strict=False)
-        )
-    ]
+    classes = zip(manifest["class_names"], manifest["class_shares"], strict=False)
+    rows = [(index, name, f"{share:.1%}") for index, (name, share) in enumerate(classes)]
     return (
         "A label is the class that a generator was asked for, not a finding in the image: nobody "
         "has checked it. Unless labels are given, they are drawn by these shares.\n\n"
-        "| label | class | share |\n|---|---|---|\n" + "\n".join(lines)
+        + _table(("label", "class", "share"), rows)
     )
 
 
-def _members(members: Iterable[Mapping[str, Any]]) -> str:
-    lines = [
-        f"| {markdown(member['name'])} | {markdown(member['kind'])} | {member['weight']:.1%} |"
-        for member in members
-    ]
-    return "| member | kind | share |\n|---|---|---|\n" + "\n".join(lines)
+def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    lines = [[markdown(cell) for cell in row] for row in (header, *rows)]
+    lines.insert(1, ["---"] * len(header))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _downstream(table: Any) -> list[str]:
-    """The classifiers trained on each strategy's images, as a table of means on real test images.
+    """The classifiers trained on each strategy's images: means on real test images, the verdict.
 
-    Understands ``{"strategies": [{"strategy": …, "metrics": {name: {"mean": …, "sd": …}}}]}``.
+    Understands ``{"strategies": [{"strategy": …, "metrics": {name: {"mean": …, "sd": …}}}]}``,
+    with ``verdict`` or ``undecided`` where they were tested.
     """
-    rows = table.get("strategies", []) if isinstance(table, Mapping) else []
+    if not isinstance(table, Mapping):
+        return []
     found = [
-        (str(row.get("strategy", "")), row.get("repeats", ""), row["metrics"])
-        for row in rows
+        row
+        for row in table.get("strategies", [])
         if isinstance(row, Mapping) and isinstance(row.get("metrics"), Mapping)
     ]
-    names = [name for name in _CLASSIFIER if any(name in metrics for _, _, metrics in found)]
+    names = [name for name in _CLASSIFIER if any(name in row["metrics"] for row in found)]
     if not names:
         return []
-    lines = [f"| trained on | repeats | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
-    for strategy, repeats, metrics in found:
-        cells = [_spread(metrics.get(name)) for name in names]
-        lines.append(f"| {markdown(strategy)} | {markdown(repeats)} | {' | '.join(cells)} |")
+    rows = [
+        [row.get("strategy", ""), row.get("repeats", "")]
+        + [_spread(row["metrics"].get(name)) for name in names]
+        for row in found
+    ]
+    said = table.get("verdict") or table.get("undecided")
     return [
         "A classifier trained on each set of images, tested on real ones (mean ± standard "
         "deviation over repeats):",
-        "\n".join(lines),
+        _table(("trained on", "repeats", *names), rows),
+        *([f"Verdict: {markdown(said)}."] if said else []),
     ]
 
 
@@ -124,9 +126,9 @@ def _spread(entry: Any) -> str:
 
 
 def _failures(manifest: Mapping[str, Any]) -> str:
-    known = manifest["provenance"].get("known_failures", [])
-    lines = [f"- {markdown(note)}" for note in known]
-    lines += [
+    known = [f"- {markdown(note)}" for note in manifest["provenance"].get("known_failures", [])]
+    lines = [
+        *known,
         "- Rare findings of the training data may be missing altogether; density and coverage "
         "measure what an extractor sees, not what a radiologist sees.",
         "- Artifacts and biases of the training data are reproduced.",
@@ -144,11 +146,8 @@ def _privacy(metrics: Mapping[str, Any]) -> str:
             + (f" ({markdown(reason)})" if reason else "")
             + ". GANs trained on small sets can repeat training images: test before sharing images."
         )
-    rows = {"all members together": found["ensemble"], **found.get("members", {})}
-    lines = [
-        f"| {markdown(name)} | {' | '.join(markdown(row.get(key, '')) for key, _ in _PRIVACY)} |"
-        for name, row in rows.items()
-    ]
+    of = {"all members together": found["ensemble"], **found.get("members", {})}
+    rows = [[name, *(row.get(key, "") for key, _ in _PRIVACY)] for name, row in of.items()]
     return (
         f"Generated images were compared with the {markdown(found.get('train_images'))} training "
         f"images and with {markdown(found.get('held_out_images'))} real images held out of "
@@ -156,21 +155,14 @@ def _privacy(metrics: Mapping[str, Any]) -> str:
         "a training image than that image lies to any other; held-out images show how often this "
         "rule errs. C\\_T far below 0 (small p) means copying. This test sees near copies in one "
         "feature space; it does not prove that no patient can be recognised, and protects nobody "
-        "formally.\n\n"
-        f"| images of | {' | '.join(label for _, label in _PRIVACY)} |\n"
-        f"{'|---' * (len(_PRIVACY) + 1)}|\n" + "\n".join(lines)
+        "formally.\n\n" + _table(("images of", *(label for _, label in _PRIVACY)), rows)
     )
 
 
-def _licences(licences: Iterable[str]) -> str:
-    notes = list(licences)
-    lines = [f"- {markdown(note)}" for note in notes] or ["Not recorded."]
-    flagged = non_commercial(notes)
-    if flagged:
-        lines.append("")
-        lines.append(
-            "**Non-commercial parts:** " + "; ".join(markdown(note) for note in flagged) + "."
-        )
+def _licences(licences: Sequence[str]) -> str:
+    lines = [f"- {markdown(note)}" for note in licences] or [_UNRECORDED]
+    if flagged := non_commercial(licences):
+        lines += ["", f"**Non-commercial parts:** {markdown('; '.join(flagged))}."]
     return "\n".join(lines)
 
 
@@ -181,9 +173,9 @@ def _rows(values: Mapping[str, Any]) -> str:
         text = markdown(value)
         if text and (len(text) <= _LONGEST_LINE or isinstance(value, str)):
             lines.append(f"- {markdown(key)}: {text}")
-        elif text and key != "downstream":
+        elif text:
             lines.append(f"- {markdown(key)}: see ensemble.json")
-    return "\n".join(lines)
+    return "\n".join(lines) or _UNRECORDED
 
 
 def markdown(value: Any) -> str:

@@ -12,8 +12,25 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
 
 from ensgan.types import Int64Array
+
+
+class ImageRequest(BaseModel):
+    """What to make, as others ask for it; see :meth:`Ensemble.sample`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    n: int = Field(ge=1, description="How many images.")
+    labels: list[int] | None = Field(
+        None,
+        description="The class of each image, n of them; drawn by the training shares when null.",
+    )
+    seed: int = Field(0, ge=0, lt=2**63, description="Equal seeds give equal images.")
+    replacement: bool = Field(
+        False, description="Whether a sample bank that runs out may repeat its images."
+    )
 
 
 @dataclass(frozen=True)

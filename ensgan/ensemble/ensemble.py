@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from ensgan.ensemble.draw import Plan, derived_seed, make_plan
 from ensgan.ensemble.export import ImageFormat, save_images
-from ensgan.ensemble.manifest import Manifest, ensemble_digest, verified_content
+from ensgan.ensemble.manifest import Manifest, check_digest, check_size, ensemble_digest
 from ensgan.ensemble.members import Member, kind_named
 from ensgan.errors import InputError
 from ensgan.types import ImageShape, Int64Array, Samples
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader, TensorDataset
+
+Labels: TypeAlias = Sequence[int] | Int64Array | None
+"""The class of each image; None where they are drawn by the training shares."""
 
 
 class Ensemble:
@@ -52,7 +56,7 @@ class Ensemble:
     @property
     def weights(self) -> tuple[float, ...]:
         """Shares of the members, sum 1."""
-        return self.manifest.weights
+        return tuple(member.weight for member in self.manifest.members)
 
     @property
     def shape(self) -> ImageShape:
@@ -64,13 +68,17 @@ class Ensemble:
         """Names of the classes in label order."""
         return tuple(self.manifest.class_names)
 
+    def facts(self) -> dict[str, Any]:
+        """Members with their shares, image [C,H,W], classes and scores, as JSON-able values."""
+        return {
+            "members": dict(zip(self.member_names, self.weights, strict=True)),
+            "image": [self.shape.channels, self.shape.size, self.shape.size],
+            "classes": list(self.class_names),
+            "metrics": self.manifest.metrics,
+        }
+
     def sample(
-        self,
-        n: int,
-        labels: Sequence[int] | Int64Array | None = None,
-        seed: int = 0,
-        *,
-        replacement: bool = False,
+        self, n: int, labels: Labels = None, seed: int = 0, *, replacement: bool = False
     ) -> Samples:
         """Make ``n`` images.
 
@@ -87,44 +95,21 @@ class Ensemble:
                 images than it is to give.
             IntegrityError: a weight file has changed since it was verified.
         """
-        wanted = self._labels(n, labels)
-        self._check_seed(seed)
-        plan = make_plan(
-            n,
-            seed=seed,
-            weights=self.weights,
-            class_shares=self.manifest.class_shares,
-            labels=wanted,
-        )
-        return self._make(plan, seed, replacement)
+        return self._make(self._plan(n, seed, labels), seed, replacement)
 
     def stream(self, batch: int, seed: int = 0) -> Iterator[Samples]:
         """Endless batches: the images of ``sample(…, seed=seed)`` one batch after another.
 
         A sample bank whose images have all been shown begins anew in another order.
         """
-        self._labels(batch, None)
-        self._check_seed(seed)
         made, start = np.zeros((len(self), len(self.class_names)), np.int64), 0
         while True:
-            plan = make_plan(
-                batch,
-                seed=seed,
-                weights=self.weights,
-                class_shares=self.manifest.class_shares,
-                start=start,
-                made=made,
-            )
+            plan = self._plan(batch, seed, start=start, made=made)
             yield self._make(plan, seed, replacement=True)
             made, start = plan.made, start + batch
 
     def dataset(
-        self,
-        n: int,
-        labels: Sequence[int] | None = None,
-        seed: int = 0,
-        *,
-        replacement: bool = False,
+        self, n: int, labels: Labels = None, seed: int = 0, *, replacement: bool = False
     ) -> TensorDataset:
         """The images of :meth:`sample` as a PyTorch data set.
 
@@ -152,7 +137,7 @@ class Ensemble:
         self,
         folder: Path | str,
         n: int,
-        labels: Sequence[int] | None = None,
+        labels: Labels = None,
         seed: int = 0,
         *,
         replacement: bool = False,
@@ -165,7 +150,7 @@ class Ensemble:
         self,
         folder: Path | str,
         n: int,
-        labels: Sequence[int] | None = None,
+        labels: Labels = None,
         seed: int = 0,
         *,
         replacement: bool = False,
@@ -187,6 +172,16 @@ class Ensemble:
             form=form,
         )
 
+    def _plan(self, n: int, seed: int, labels: Labels = None, **position: Any) -> Plan:
+        """What is to be made, from a request that is checked here."""
+        wanted = self._labels(n, labels)
+        if not 0 <= seed < 2**63:
+            raise InputError(f"the seed must be a whole number from 0 to 2^63 - 1, not {seed}")
+        shares = self.manifest.class_shares
+        return make_plan(
+            n, seed=seed, weights=self.weights, class_shares=shares, labels=wanted, **position
+        )
+
     def _make(self, plan: Plan, seed: int, replacement: bool) -> Samples:
         images = np.empty(self.shape.array_shape(len(plan.members)), np.uint8)
         for index in np.unique(plan.members):
@@ -204,11 +199,13 @@ class Ensemble:
     def _member(self, index: int) -> Member:
         if index not in self._open:
             entry = self.manifest.members[index]
-            content = verified_content(self.folder, self.manifest, entry)
-            self._open[index] = kind_named(entry.kind).open(entry, self.manifest, content)
+            check_size(self.folder, self.manifest, entry.file)
+            content = (self.folder / entry.file).read_bytes()
+            check_digest(self.manifest, entry.file, hashlib.sha256(content).hexdigest())
+            self._open[index] = kind_named(entry.kind)(entry, self.manifest, content)
         return self._open[index]
 
-    def _labels(self, n: int, labels: Sequence[int] | Int64Array | None) -> Int64Array | None:
+    def _labels(self, n: int, labels: Labels) -> Int64Array | None:
         if n < 1:
             raise InputError(f"cannot make {n} images: ask for 1 or more")
         if labels is None:
@@ -224,8 +221,3 @@ class Ensemble:
                 f"({', '.join(self.class_names[:10])})"
             )
         return wanted.astype(np.int64)
-
-    @staticmethod
-    def _check_seed(seed: int) -> None:
-        if not 0 <= seed < 2**63:
-            raise InputError(f"the seed must be a whole number from 0 to 2^63 - 1, not {seed}")

@@ -153,24 +153,8 @@ class SecondaryCapture:
         dataset.Manufacturer, dataset.SoftwareVersions = "ensgan", __version__
         dataset.SeriesNumber, dataset.InstanceNumber = 1, origin.index + 1
         dataset.BurnedInAnnotation = "NO"
-        _set_pixels(dataset, image)
-        meta: Any = FileMetaDataset()
-        meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-        meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-        meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        dataset.file_meta = meta
+        dataset.file_meta = FileMetaDataset()
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        colours = "MONOCHROME2" if image.ndim == 2 else "RGB"
+        dataset.set_pixel_data(image, colours, bits_stored=8, generate_instance_uid=False)
         dataset.save_as(path, enforce_file_format=True)
-
-
-def _set_pixels(dataset: Any, image: UInt8Array) -> None:
-    grey = image.ndim == 2
-    dataset.Rows, dataset.Columns = image.shape[:2]
-    dataset.SamplesPerPixel = 1 if grey else 3
-    dataset.PhotometricInterpretation = "MONOCHROME2" if grey else "RGB"
-    if not grey:
-        dataset.PlanarConfiguration = 0
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
-    dataset.PixelRepresentation = 0
-    pixels = image.tobytes()
-    dataset.PixelData = pixels + b"\0" * (len(pixels) % 2)
-    dataset["PixelData"].VR = "OB"

@@ -62,12 +62,9 @@ def open_sampler(reference: str) -> External:
     Raises:
         InputError: no such file or name, or it cannot be loaded.
     """
-    place, _, name = reference.rpartition(":") if ":" in reference else (reference, "", "")
-    path = Path(place).expanduser()
-    if is_file_reference(place) and not path.is_file():
-        raise InputError(f"no such file: {path}")
+    facts = describe(reference)
     try:
-        sampler, facts = _open(place, path, name or "sample")
+        sampler = _open(*_parts(reference))
     except InputError:
         raise
     except Exception as error:  # the user's own code may raise anything
@@ -84,13 +81,19 @@ def describe(reference: str) -> dict[str, str]:
     Raises:
         InputError: no such file.
     """
-    place, _, name = reference.rpartition(":") if ":" in reference else (reference, "", "")
+    place, path, name = _parts(reference)
     if not is_file_reference(place):
-        return {"object": f"{place}:{name or 'sample'}"}
-    if not Path(place).is_file():
-        raise InputError(f"no such file: {place}")
-    facts = _file_facts(Path(place))
-    return {**facts, "object": name or "sample"} if place.endswith(".py") else facts
+        return {"object": f"{place}:{name}"}
+    if not path.is_file():
+        raise InputError(f"no such file: {path}")
+    facts = {"file": path.name, "sha256": sha256_file(path)}
+    return {**facts, "object": name} if path.suffix == ".py" else facts
+
+
+def _parts(reference: str) -> tuple[str, Path, str]:
+    """What stands before the colon, as it is and as a path, and the name behind it."""
+    place, _, name = reference.rpartition(":") if ":" in reference else (reference, "", "")
+    return place, Path(place).expanduser(), name or "sample"
 
 
 def is_file_reference(place: str) -> bool:
@@ -98,18 +101,14 @@ def is_file_reference(place: str) -> bool:
     return Path(place).suffix in (".py", ".pt2", *_SCRIPTS)
 
 
-def _open(place: str, path: Path, name: str) -> tuple[Sampler, dict[str, str]]:
+def _open(place: str, path: Path, name: str) -> Sampler:
     if path.suffix == ".pt2":
-        return _exported(path), _file_facts(path)
+        return _exported(path)
     if path.suffix in _SCRIPTS:
-        return _scripted(path), _file_facts(path)
-    if path.suffix == ".py":
-        return _named(_run_file(path), name, str(path)), {**_file_facts(path), "object": name}
-    return _named(importlib.import_module(place), name, place), {"object": f"{place}:{name}"}
-
-
-def _file_facts(path: Path) -> dict[str, str]:
-    return {"file": path.name, "sha256": sha256_file(path)}
+        return _scripted(path)
+    return _named(
+        _run_file(path) if path.suffix == ".py" else importlib.import_module(place), name, place
+    )
 
 
 def _run_file(path: Path) -> Any:
@@ -132,8 +131,7 @@ def _named(module: Any, name: str, place: str) -> Sampler:
     if found is None:
         known = [key for key, value in vars(module).items() if callable(value) and key[0] != "_"]
         raise InputError(f"in {place}: " + unknown_name("sampler", name, known))
-    method = getattr(found, "sample", None)
-    sampler = method if callable(method) and not isinstance(found, type) else found
+    sampler = getattr(found, "sample", found)
     if not callable(sampler) or isinstance(found, type):
         raise InputError(f"{place}:{name} is no function and has no method sample(n, labels, seed)")
     return sampler  # type: ignore[no-any-return]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from collections.abc import Mapping
@@ -36,13 +35,6 @@ class ImageEntry(_Strict):
     size: int = Field(ge=4, le=4096)
 
 
-class TensorEntry(_Strict):
-    """A tensor of a weight file."""
-
-    dtype: str = Field(max_length=8)
-    shape: list[int] = Field(max_length=8)
-
-
 class FileEntry(_Strict):
     """A file's size and SHA-256."""
 
@@ -58,7 +50,7 @@ class MemberEntry(_Strict):
     weight: float = Field(gt=0, le=1)
     file: str
     gan: dict[str, Any] | None = None
-    tensors: dict[str, TensorEntry]
+    tensors: dict[str, TensorInfo]
 
     @field_validator("name")
     @classmethod
@@ -75,13 +67,6 @@ class MemberEntry(_Strict):
                 f"'{member_file(self.name)}'"
             )
         return self
-
-    def tensor_infos(self) -> dict[str, TensorInfo]:
-        """What the weight file must hold."""
-        return {
-            name: TensorInfo(entry.dtype, tuple(entry.shape))
-            for name, entry in self.tensors.items()
-        }
 
 
 class Manifest(_Strict):
@@ -129,15 +114,6 @@ class Manifest(_Strict):
     def member_names(self) -> tuple[str, ...]:
         """Names of the members in order."""
         return tuple(member.name for member in self.members)
-
-    @property
-    def weights(self) -> tuple[float, ...]:
-        """Shares of the members in order, sum 1."""
-        return tuple(member.weight for member in self.members)
-
-    def to_json(self) -> dict[str, Any]:
-        """The content of ``ensemble.json``."""
-        return self.model_dump(by_alias=True, mode="json")
 
 
 def member_file(name: str) -> str:
@@ -190,27 +166,17 @@ def ensemble_digest(folder: Path) -> str:
     return sha256_file(folder / MANIFEST)
 
 
-def verified_content(folder: Path, manifest: Manifest, entry: MemberEntry) -> bytes:
-    """The bytes of a member's file, hashed as they were read.
-
-    Raises:
-        IntegrityError: the file is not what the manifest says.
-    """
-    check_size(folder, manifest, entry.file)
-    content = (folder / entry.file).read_bytes()
-    if hashlib.sha256(content).hexdigest() != manifest.files[entry.file].sha256:
-        raise _changed(entry.file)
-    return content
-
-
-def check_hash(folder: Path, manifest: Manifest, name: str) -> None:
-    """Re-hash a listed file.
+def check_digest(manifest: Manifest, name: str, digest: str) -> None:
+    """Compare the SHA-256 of a file, as hex digits, with the listed one.
 
     Raises:
         IntegrityError: it is not the file that the manifest lists.
     """
-    if sha256_file(folder / name) != manifest.files[name].sha256:
-        raise _changed(name)
+    if digest != manifest.files[name].sha256:
+        raise IntegrityError(
+            f"{name} is not the file that was published (its SHA-256 differs): pull the ensemble "
+            "again"
+        )
 
 
 def unlisted_files(folder: Path, manifest: Manifest) -> tuple[str, ...]:
@@ -237,9 +203,3 @@ def check_size(folder: Path, manifest: Manifest, name: str) -> None:
     size, listed = path.stat().st_size, manifest.files[name].bytes
     if size != listed:
         raise IntegrityError(f"{name} has {size} bytes where the manifest says {listed}")
-
-
-def _changed(name: str) -> IntegrityError:
-    return IntegrityError(
-        f"{name} is not the file that was published (its SHA-256 differs): pull the ensemble again"
-    )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,13 +24,29 @@ _INVALID = (InputError, TypeError, ValueError, ArithmeticError, AssertionError, 
 _DTYPES = {"torch.float32": "F32", "torch.int64": "I64", "torch.uint8": "U8", "torch.bool": "BOOL"}
 
 
-class Member(Protocol):
-    """Makes images. Image j of a seed depends on the seed, j, its turn and its label only."""
+class Member(ABC):
+    """A kind of member: stored as tensors in one safetensors file, opened to make images."""
 
+    @abstractmethod
+    def __init__(self, entry: MemberEntry, manifest: Manifest, content: bytes) -> None:
+        """Open a member from the verified content of its file."""
+
+    @staticmethod
+    @abstractmethod
+    def check(entry: MemberEntry, manifest: Manifest) -> None:
+        """Compare the tensors that the manifest promises with what the kind needs.
+
+        Raises:
+            IntegrityError: they differ.
+        """
+
+    @abstractmethod
     def images(
         self, labels: Int64Array, *, seed: int, start: int, turns: Int64Array, replacement: bool
     ) -> UInt8Array:
         """Images start … start+n-1 for ``labels`` [n]: uint8 [n,H,W] or [n,H,W,C].
+
+        Image j of a seed depends on the seed, j, its turn and its label only.
 
         Args:
             turns: int64 [n], how many images of its class the member has made before each.
@@ -40,40 +57,11 @@ class Member(Protocol):
         """
 
 
-class MemberKind(Protocol):
-    """How members of a kind are stored: always tensors in one safetensors file."""
-
-    def check(self, entry: MemberEntry, manifest: Manifest) -> None:
-        """Compare the tensors that the manifest promises with what the kind needs.
-
-        Raises:
-            IntegrityError: they differ.
-        """
-
-    def open(self, entry: MemberEntry, manifest: Manifest, content: bytes) -> Member:
-        """The member from the verified content of its file."""
-
-
-class GanKind:
+class GanMember(Member):
     """A generator: the GAN's row in the manifest, the state of its generator in the file."""
 
-    def check(self, entry: MemberEntry, manifest: Manifest) -> None:
-        """See :meth:`MemberKind.check`; the row is built without memory to compare shapes."""
-        if entry.gan is None:
-            raise IntegrityError(f"member {entry.name} has no GAN row in the manifest")
-        row = json.dumps(entry.gan, sort_keys=True)
-        wanted = _wanted_tensors(row, manifest.shape, len(manifest.class_names))
-        stored = entry.tensor_infos()
-        if wanted != stored:
-            names = wanted.keys() | stored.keys()
-            odd = sorted(name for name in names if wanted.get(name) != stored.get(name))
-            raise IntegrityError(
-                f"the weights of {entry.name} do not fit its GAN: {len(odd)} tensors are missing, "
-                f"extra or of another shape, the first is '{odd[0][:80]}'"
-            )
-
-    def open(self, entry: MemberEntry, manifest: Manifest, content: bytes) -> Member:
-        """See :meth:`MemberKind.open`."""
+    def __init__(self, entry: MemberEntry, manifest: Manifest, content: bytes) -> None:
+        """See :class:`Member`; the generator is in eval mode."""
         from safetensors.torch import load
 
         from ensgan.zoo.build import placed
@@ -83,7 +71,31 @@ class GanKind:
         state = generator.state_dict()
         state.update(load(content))
         generator.load_state_dict(state)
-        return GanMember(placed(generator, "cpu").eval().requires_grad_(False))
+        self._generator = placed(generator, "cpu").eval().requires_grad_(False)
+
+    @staticmethod
+    def check(entry: MemberEntry, manifest: Manifest) -> None:
+        """See :meth:`Member.check`; the row is built without memory to compare shapes."""
+        if entry.gan is None:
+            raise IntegrityError(f"member {entry.name} has no GAN row in the manifest")
+        row = json.dumps(entry.gan, sort_keys=True)
+        wanted = _wanted_tensors(row, manifest.shape, len(manifest.class_names))
+        names = wanted.keys() | entry.tensors.keys()
+        odd = sorted(name for name in names if wanted.get(name) != entry.tensors.get(name))
+        if odd:
+            raise IntegrityError(
+                f"the weights of {entry.name} do not fit its GAN: {len(odd)} tensors are missing, "
+                f"extra or of another shape, the first is '{odd[0][:80]}'"
+            )
+
+    def images(
+        self, labels: Int64Array, *, seed: int, start: int, turns: Int64Array, replacement: bool
+    ) -> UInt8Array:
+        """See :meth:`Member.images`; a generator never runs out of images."""
+        from ensgan.zoo import sample
+
+        del turns, replacement
+        return sample(self._generator, labels, seed=seed, start=start)
 
 
 def _build(row: Any, shape: ImageShape, num_classes: int) -> Generator:
@@ -108,59 +120,41 @@ def _wanted_tensors(row: str, shape: ImageShape, num_classes: int) -> Mapping[st
     with torch.device("meta"):
         state = _build(json.loads(row), shape, num_classes).state_dict()
     return {
-        key: TensorInfo(_DTYPES.get(str(tensor.dtype), "?"), tuple(tensor.shape))
+        key: TensorInfo(dtype=_DTYPES.get(str(tensor.dtype), "?"), shape=tuple(tensor.shape))
         for key, tensor in state.items()
     }
 
 
-class GanMember:
-    """A loaded generator in eval mode."""
-
-    def __init__(self, generator: Generator) -> None:
-        self._generator = generator
-
-    def images(
-        self, labels: Int64Array, *, seed: int, start: int, turns: Int64Array, replacement: bool
-    ) -> UInt8Array:
-        """See :meth:`Member.images`; a generator never runs out of images."""
-        from ensgan.zoo import sample
-
-        del turns, replacement
-        return sample(self._generator, labels, seed=seed, start=start)
-
-
-class BankKind:
+class BankMember(Member):
     """A bank of finished images, for generators that ensgan cannot run: drawn without replacement.
 
-    The file holds ``images`` (U8) and ``labels`` (I64).
+    The file holds ``images`` (U8) and ``labels`` (I64). The seed decides the order in which the
+    images of a class are given out, each of them once.
     """
 
-    def check(self, entry: MemberEntry, manifest: Manifest) -> None:
-        """See :meth:`MemberKind.check`."""
-        infos = entry.tensor_infos()
-        n = infos["labels"].shape[0] if "labels" in infos and infos["labels"].shape else 0
-        wanted = {"images": ("U8", manifest.shape.array_shape(n)), "labels": ("I64", (n,))}
-        if n == 0 or {name: (info.dtype, info.shape) for name, info in infos.items()} != wanted:
+    def __init__(self, entry: MemberEntry, manifest: Manifest, content: bytes) -> None:
+        """See :class:`Member`."""
+        from safetensors.numpy import load
+
+        del manifest
+        arrays = load(content)
+        self._name, self._images, labels = entry.name, arrays["images"], arrays["labels"]
+        self._by_class = {int(label): np.flatnonzero(labels == label) for label in set(labels)}
+
+    @staticmethod
+    def check(entry: MemberEntry, manifest: Manifest) -> None:
+        """See :meth:`Member.check`."""
+        labels = entry.tensors.get("labels")
+        n = labels.shape[0] if labels is not None and labels.shape else 0
+        wanted = {
+            "images": TensorInfo(dtype="U8", shape=manifest.shape.array_shape(n)),
+            "labels": TensorInfo(dtype="I64", shape=(n,)),
+        }
+        if n == 0 or entry.tensors != wanted:
             raise IntegrityError(
                 f"the sample bank {entry.name} must hold 'images' U8 of the ensemble's size and "
                 "'labels' I64, and at least one image"
             )
-
-    def open(self, entry: MemberEntry, manifest: Manifest, content: bytes) -> Member:
-        """See :meth:`MemberKind.open`."""
-        from safetensors.numpy import load
-
-        arrays = load(content)
-        return BankMember(entry.name, arrays["images"], arrays["labels"])
-
-
-class BankMember:
-    """Images by class, given out in an order that the seed decides, each of them once."""
-
-    def __init__(self, name: str, images: UInt8Array, labels: Int64Array) -> None:
-        self._name = name
-        self._images = images
-        self._by_class = {int(label): np.flatnonzero(labels == label) for label in set(labels)}
 
     def images(
         self, labels: Int64Array, *, seed: int, start: int, turns: Int64Array, replacement: bool
@@ -202,10 +196,10 @@ class BankMember:
         return own
 
 
-KINDS: Mapping[str, MemberKind] = {"gan": GanKind(), "bank": BankKind()}
+KINDS: Mapping[str, type[Member]] = {"gan": GanMember, "bank": BankMember}
 
 
-def kind_named(name: str) -> MemberKind:
+def kind_named(name: str) -> type[Member]:
     """The member kind of that name.
 
     Raises:

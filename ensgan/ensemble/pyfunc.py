@@ -6,13 +6,17 @@ ensgan installed, unpickles nothing, and the same checks run as in :func:`load_e
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from ensgan.ensemble.artifact import open_folder
+from ensgan.ensemble.draw import ImageRequest
 from ensgan.ensemble.ensemble import Ensemble
 from ensgan.ensemble.export import png_base64
-from ensgan.ensemble.loading import open_folder
 from ensgan.errors import InputError
 
 LOADER = __name__
@@ -42,18 +46,18 @@ class EnsembleModel:
         rows = []
         for request in _requests(model_input):
             samples = self.ensemble.sample(**request)
-            members = [] if samples.members is None else samples.members.tolist()
-            for image, label, member in zip(
-                samples.images, samples.labels.tolist(), members, strict=True
-            ):
-                rows.append(
-                    {
-                        "image": png_base64(image),
-                        "label": label,
-                        "class": self.ensemble.class_names[label],
-                        "member": samples.member_names[member],
-                    }
+            makers = [] if samples.members is None else samples.members.tolist()
+            rows += [
+                {
+                    "image": png_base64(image),
+                    "label": label,
+                    "class": self.ensemble.class_names[label],
+                    "member": samples.member_names[maker],
+                }
+                for image, label, maker in zip(
+                    samples.images, samples.labels.tolist(), makers, strict=True
                 )
+            ]
         return rows
 
 
@@ -68,26 +72,18 @@ def _requests(value: Any) -> list[dict[str, Any]]:
     entries = [value] if isinstance(value, Mapping) else value.to_dict(orient="records")
     requests = []
     for entry in entries:
-        unknown = sorted(set(entry) - {"n", "labels", "seed", "replacement"})
-        if unknown or "n" not in entry:
-            raise InputError(
-                f"a request holds n, labels, seed and replacement, not {', '.join(entry) or '{}'}"
-            )
-        labels: Any = entry.get("labels")
+        # A table has nan where a record lacks a column.
+        given = {name: part for name, part in entry.items() if not _is_nan(part)}
         try:
-            requests.append(
-                {
-                    "n": int(entry["n"]),
-                    "labels": [int(label) for label in labels] if _given(labels) else None,
-                    "seed": int(entry["seed"]) if _given(entry.get("seed")) else 0,
-                    "replacement": _given(again := entry.get("replacement")) and bool(again),
-                }
-            )
-        except (TypeError, ValueError) as error:
-            raise InputError(f"n, labels and seed must be whole numbers: {error}") from error
+            requests.append(ImageRequest.model_validate(given).model_dump())
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise InputError(
+                "a request holds n, labels, seed and replacement: "
+                f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+            ) from error
     return requests
 
 
-def _given(value: Any) -> bool:
-    # A table has nan where a record lacks a column.
-    return value is not None and not (isinstance(value, float) and value != value)
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)

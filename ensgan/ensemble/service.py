@@ -17,15 +17,16 @@ from typing import Any, Final, Literal
 
 import h11
 import uvicorn
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ensgan import __version__
+from ensgan.ensemble.draw import ImageRequest
 from ensgan.ensemble.ensemble import Ensemble
 from ensgan.ensemble.export import png_base64
 from ensgan.errors import EnsganError
@@ -40,40 +41,26 @@ MOST_WAITING: Final = 64
 """Requests for images that wait for their turn."""
 
 
-class SampleRequest(BaseModel):
+class SampleRequest(ImageRequest):
     """What to make."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True)
 
-    n: int = Field(ge=1, description="How many images.")
-    labels: list[int] | None = Field(
-        None,
-        description="The class of each image, n of them; drawn by the training shares when null.",
-    )
-    seed: int = Field(0, ge=0, lt=2**63, description="Equal seeds give equal images.")
-    replacement: bool = Field(
-        False, description="Whether a sample bank that runs out may repeat its images."
-    )
     format: Literal["json", "npz"] = Field(
         "json", description="PNG images in JSON, or an .npz file with images, labels, members."
     )
 
 
-class RefusedError(Exception):
-    """A request that is answered with a status and a reason."""
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-
-    def answer(self) -> Response:
-        """What the client gets; it must not send more of what was refused."""
-        headers = {"WWW-Authenticate": "Bearer"} if self.status == 401 else {}
-        if self.status in (408, 413):
-            headers["Connection"] = "close"
-        if self.status == 503:
-            headers["Retry-After"] = "5"
-        return JSONResponse({"error": str(self)}, self.status, headers)
+def refused(status: int, reason: str) -> HTTPException:
+    """A refusal; the client must not send more of what was too long or too slow."""
+    close = {"Connection": "close"}
+    headers = {
+        401: {"WWW-Authenticate": "Bearer"},
+        408: close,
+        413: close,
+        503: {"Retry-After": "5"},
+    }
+    return HTTPException(status, reason, headers.get(status))
 
 
 class Service:
@@ -99,36 +86,29 @@ class Service:
     async def describe(self, request: Request) -> dict[str, Any]:
         """Members, classes, scores and licences."""
         self._check_token(request)
-        ensemble, manifest = self._ensemble, self._ensemble.manifest
-        return {
-            "members": dict(zip(ensemble.member_names, ensemble.weights, strict=True)),
-            "image": [ensemble.shape.channels, ensemble.shape.size, ensemble.shape.size],
-            "classes": list(ensemble.class_names),
-            "largest_request": self._largest,
-            "metrics": manifest.metrics,
-            "licences": manifest.licences,
-        }
+        more = {"largest_request": self._largest, "licences": self._ensemble.manifest.licences}
+        return {**self._ensemble.facts(), **more}
 
     async def sample(self, request: Request) -> Response:
         """Make images."""
         self._check_token(request)
         content_type = request.headers.get("content-type", "").partition(";")[0]
         if content_type.strip().lower() != "application/json":
-            raise RefusedError(415, "send JSON with 'Content-Type: application/json'")
+            raise refused(415, "send JSON with 'Content-Type: application/json'")
         try:
             wanted = SampleRequest.model_validate_json(await _body(request))
         except ValidationError as error:
-            raise RefusedError(422, _first_problem(error)) from error
+            raise refused(422, _first_problem(error)) from error
         if wanted.n > self._largest:
-            raise RefusedError(422, f"n is {wanted.n}, at most {self._largest} images per request")
+            raise refused(422, f"n is {wanted.n}, at most {self._largest} images per request")
         if self._waiting > MOST_WAITING:
-            raise RefusedError(503, f"{MOST_WAITING} requests are waiting already: try again later")
+            raise refused(503, f"{MOST_WAITING} requests are waiting already: try again later")
         self._waiting += 1
         try:
             async with self._turn:
                 return await run_in_threadpool(self._make, wanted)
         except EnsganError as error:
-            raise RefusedError(422, str(error)) from error
+            raise refused(422, str(error)) from error
         finally:
             self._waiting -= 1
 
@@ -137,12 +117,10 @@ class Service:
         if self._token is not None and not hmac.compare_digest(
             given, f"Bearer {self._token}".encode()
         ):
-            raise RefusedError(401, "send the token as 'Authorization: Bearer TOKEN'")
+            raise refused(401, "send the token as 'Authorization: Bearer TOKEN'")
 
     def _make(self, wanted: SampleRequest) -> Response:
-        samples = self._ensemble.sample(
-            wanted.n, wanted.labels, wanted.seed, replacement=wanted.replacement
-        )
+        samples = self._ensemble.sample(**wanted.model_dump(exclude={"format"}))
         if wanted.format == "npz":
             return Response(_npz(samples), media_type="application/octet-stream")
         members = [] if samples.members is None else samples.members.tolist()
@@ -184,11 +162,10 @@ def make_app(
     described = _described_body(ensemble, largest)
     app.post("/sample", **plain, responses=made, openapi_extra=described)(service.sample)
 
-    async def refuse(request: Request, refusal: Exception) -> Response:
-        assert isinstance(refusal, RefusedError)
-        return refusal.answer()
+    @app.exception_handler(HTTPException)
+    async def answer(request: Request, refusal: HTTPException) -> Response:
+        return JSONResponse({"error": refusal.detail}, refusal.status_code, refusal.headers)
 
-    app.add_exception_handler(RefusedError, refuse)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
     return app
 
@@ -250,14 +227,14 @@ async def _body(request: Request) -> bytes:
         async for piece in request.stream():
             body.extend(piece)
             if len(body) > LARGEST_BODY:
-                raise RefusedError(413, f"the request is longer than {LARGEST_BODY} bytes")
+                raise refused(413, f"the request is longer than {LARGEST_BODY} bytes")
 
     try:
         await asyncio.wait_for(read(), PATIENCE)
     except asyncio.TimeoutError as error:
-        raise RefusedError(408, f"the request took longer than {PATIENCE:g} seconds") from error
+        raise refused(408, f"the request took longer than {PATIENCE:g} seconds") from error
     except ClientDisconnect as error:  # nobody reads the answer, and nothing is wrong here
-        raise RefusedError(400, "the client left") from error
+        raise refused(400, "the client left") from error
     return bytes(body)
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError, safe_open
 
 from ensgan.errors import DataError, IntegrityError
@@ -26,16 +26,14 @@ _KEYS: Final = {"dtype", "shape", "data_offsets"}
 _FLOATS: Final = ("F64", "F32", "F16")
 
 
-@dataclass(frozen=True)
-class TensorInfo:
+class TensorInfo(BaseModel):
     """Type (safetensors' name, e.g. ``F32``) and shape of a stored tensor."""
 
-    dtype: str
-    shape: tuple[int, ...]
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    def to_json(self) -> dict[str, Any]:
-        """As the manifest holds it."""
-        return {"dtype": self.dtype, "shape": list(self.shape)}
+    dtype: str
+    # JSON has no tuples; the sizes themselves must be whole numbers.
+    shape: tuple[int, ...] = Field(strict=False)
 
     @property
     def size(self) -> int:
@@ -55,7 +53,7 @@ def read_tensor_infos(path: Path) -> dict[str, TensorInfo]:
         with safe_open(path, framework="numpy") as opened:
             slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
             return {
-                name: TensorInfo(part.get_dtype(), tuple(part.get_shape()))
+                name: TensorInfo(dtype=part.get_dtype(), shape=tuple(part.get_shape()))
                 for name, part in slices.items()
             }
     except OSError as error:

@@ -5,28 +5,15 @@ Every hit count is exact, whatever the backend, offset or scale of the features.
 
 from __future__ import annotations
 
-from ensgan.metrics.blocks import BlockScores, BlockTask, score_block
 from ensgan.metrics.features import PoolLabels
 from ensgan.metrics.frechet import frechet_distance
-from ensgan.metrics.memorisation import (
-    COPY_RATIO,
-    Memorisation,
-    MemorisationReference,
-    memorisation,
-)
-from ensgan.metrics.pool import (
-    Mapper,
-    PoolMeasures,
-    measure_pool,
-    pair_precision,
-    score_pool,
-)
+from ensgan.metrics.memorisation import COPY_RATIO, Memorisation, MemorisationReference
+from ensgan.metrics.pool import Mapper, PoolMeasures, measure_pool, score_pool
 from ensgan.metrics.reference import (
     PRDC,
     MemberScore,
     RealReference,
     density_coverage,
-    kept_reference,
     prdc,
     prepare,
     score_member,
@@ -36,8 +23,6 @@ from ensgan.metrics.sums import ClassScores
 __all__ = [
     "COPY_RATIO",
     "PRDC",
-    "BlockScores",
-    "BlockTask",
     "ClassScores",
     "Mapper",
     "MemberScore",
@@ -48,13 +33,9 @@ __all__ = [
     "RealReference",
     "density_coverage",
     "frechet_distance",
-    "kept_reference",
     "measure_pool",
-    "memorisation",
-    "pair_precision",
     "prdc",
     "prepare",
-    "score_block",
     "score_member",
     "score_pool",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 
@@ -11,9 +11,8 @@ import numpy as np
 
 from ensgan.metrics.exact_distance import Balls, inside
 from ensgan.metrics.features import FeatureArray, Frame
-from ensgan.metrics.knn import Backend, Operand, Precision, Side, ball_margin, pair_error
+from ensgan.metrics.knn import Backend, Entries, Operand, Precision, Side, ball_margin, pair_error
 from ensgan.metrics.resampling import RoundCounts
-from ensgan.metrics.threshold import Entries, above
 from ensgan.types import BoolArray, Float64Array, Int64Array, UInt8Array
 
 BLOCK_ENTRIES = 1 << 22
@@ -62,25 +61,22 @@ class BallCounts:
     covered: BoolArray
     rounds: RoundCounts | None = None
 
-    def density(self, k: int) -> float:
-        """Pairs over k·m (Naeem et al. 2020, eq. 4); can exceed 1."""
-        return int(self.pairs.sum()) / (k * len(self.covered))
-
-    @property
-    def coverage(self) -> float:
-        """Share of balls that contain a point (Naeem et al. 2020, eq. 5)."""
-        return int(np.count_nonzero(self.reached)) / len(self.reached)
-
-    @property
-    def precision(self) -> float:
-        """Share of points inside some ball (Kynkäänniemi et al. 2019)."""
-        return int(np.count_nonzero(self.covered)) / len(self.covered)
+    @classmethod
+    def none(cls, balls: PlacedSet, points: PlacedSet) -> BallCounts:
+        """Before anything is counted."""
+        classes = len(balls.starts) - 1
+        rounds = None
+        if balls.kept is not None and points.kept is not None:
+            rounds = RoundCounts(balls.kept, points.kept)
+        reached, covered = (np.zeros(len(part), np.bool_) for part in (balls, points))
+        return cls(np.zeros(classes, np.int64), reached, covered, rounds)
 
 
+@dataclass(eq=False)
 class PlacedSet:
     """A set with its balls in a frame, ready to be rows or columns of blocks.
 
-    Args:
+    Attributes:
         features: [n,D], checked.
         balls: its radii.
         frame: the frame of the pool.
@@ -90,21 +86,15 @@ class PlacedSet:
         classes: which points are of which class; None to count all pairs.
     """
 
-    def __init__(
-        self,
-        features: FeatureArray,
-        balls: Balls,
-        frame: Frame,
-        backend: Backend,
-        *,
-        resident: bool = True,
-        kept: UInt8Array | None = None,
-        classes: Classes | None = None,
-    ) -> None:
-        self.features, self.balls, self.frame = features, balls, frame
-        self.backend, self.resident, self.kept, self.classes = backend, resident, kept, classes
-        self._whole: dict[Side, Operand] = {}
-        self._limits: Float64Array | None = None
+    features: FeatureArray
+    balls: Balls
+    frame: Frame
+    backend: Backend
+    resident: bool = True
+    kept: UInt8Array | None = None
+    classes: Classes | None = None
+    _whole: dict[Side, Operand] = field(init=False, default_factory=dict)
+    _limits: Float64Array | None = field(init=False, default=None)
 
     def __len__(self) -> int:
         return len(self.features)
@@ -125,35 +115,34 @@ class PlacedSet:
         """Indices of the points at some places (the points in the order of their classes)."""
         return places if self.classes is None else self.classes.order[places]
 
-    def _part(self, start: int, stop: int) -> slice | Int64Array:
-        return slice(start, stop) if self.classes is None else self.classes.order[start:stop]
+    def _indices(self, places: slice) -> slice | Int64Array:
+        return places if self.classes is None else self.classes.order[places]
 
     @cached_property
     def radii(self) -> Float64Array:
         """Radii in the frame, [n]."""
         return self.balls.radii(self.frame.exponent)
 
-    def operand(self, start: int, stop: int, side: Side, precision: Precision) -> Operand:
-        """The points at places ``start`` to ``stop`` as rows or columns."""
+    def operand(self, places: slice, side: Side, precision: Precision) -> Operand:
+        """The points at some places as rows or columns."""
         if not self.resident or precision == "double":
-            part = self.features[self._part(start, stop)]
+            part = self.features[self._indices(places)]
             return self.backend.operand(self.frame, part, side, precision)
         if side not in self._whole:
-            part = self.features[self._part(0, len(self))]
+            part = self.features[self._indices(slice(None))]
             self._whole[side] = self.backend.operand(self.frame, part, side, precision)
-        return self._whole[side].part(slice(start, stop))
+        return self._whole[side].part(places)
 
-    def limits(self, start: int, operand: Operand) -> Float64Array:
-        """Values for the balls from place ``start``: no U up to them is inside, [n]."""
-        stop = start + len(operand)
+    def limits(self, places: slice, operand: Operand) -> Float64Array:
+        """Values for the balls at some places, placed: no U up to them is inside, [n]."""
         if self.resident and operand.precision == "single":
             if self._limits is None:
-                self._limits = self._bounds(0, next(iter(self._whole.values())))
-            return self._limits[start:stop]
-        return self._bounds(start, operand)
+                self._limits = self._bounds(slice(None), next(iter(self._whole.values())))
+            return self._limits[places]
+        return self._bounds(places, operand)
 
-    def _bounds(self, start: int, operand: Operand) -> Float64Array:
-        part = self._part(start, start + len(operand))
+    def _bounds(self, places: slice, operand: Operand) -> Float64Array:
+        part = self._indices(places)
         radii = self.radii[part]
         margin = ball_margin(operand.norms, radii, self.features.shape[1], operand.precision)
         # Nothing lies strictly inside a ball of radius zero.
@@ -172,22 +161,14 @@ def count_pairs(
     tally = _Tally(rows, columns)
     # Sorted by class, pairs of one class are a block on the diagonal: the rest is never multiplied.
     spans = zip(pairwise(rows.starts), pairwise(columns.starts), strict=True)
-    for index, ((top, bottom), (left, right)) in enumerate(spans):
+    for label, ((top, bottom), (left, right)) in enumerate(spans):
         width = min(right - left, max(1024, block_entries // 1024))
         height = max(1, block_entries // max(width, 1))
         for i in range(top, bottom, height):
             for j in range(left, right, width):
-                tally.add(_Tile(i, min(i + height, bottom), j, min(j + width, right), index))
-    return tally.result()
-
-
-@dataclass(frozen=True)
-class _Tile:
-    top: int
-    bottom: int
-    left: int
-    right: int
-    label: int
+                down, across = slice(i, min(i + height, bottom)), slice(j, min(j + width, right))
+                tally.add(label, down, across)
+    return tally.counts
 
 
 class _Tally:
@@ -195,39 +176,25 @@ class _Tally:
 
     def __init__(self, rows: PlacedSet, columns: PlacedSet) -> None:
         self._sets = (rows, columns)
-        sizes = (len(rows), len(columns))
-        self._pairs = np.zeros((2, len(rows.starts) - 1), np.int64)
-        self._reached = [np.zeros(n, np.bool_) for n in sizes]
-        self._covered = [np.zeros(n, np.bool_) for n in reversed(sizes)]
-        self._rounds: list[RoundCounts | None] = [None, None]
-        if rows.kept is not None and columns.kept is not None:
-            self._rounds = [
-                RoundCounts(rows.kept, columns.kept),
-                RoundCounts(columns.kept, rows.kept),
-            ]
+        self.counts = BallCounts.none(rows, columns), BallCounts.none(columns, rows)
 
-    def result(self) -> tuple[BallCounts, BallCounts]:
-        parts = zip(self._pairs, self._reached, self._covered, self._rounds, strict=True)
-        first, second = (BallCounts(*part) for part in parts)
-        return first, second
-
-    def add(self, tile: _Tile, precision: Precision = "single") -> None:
+    def add(self, label: int, down: slice, across: slice, precision: Precision = "single") -> None:
         """Count the pairs of one tile, in double precision where single leaves much in doubt."""
         rows, columns = self._sets
-        row_operand = rows.operand(tile.top, tile.bottom, "row", precision)
-        column_operand = columns.operand(tile.left, tile.right, "column", precision)
+        row_operand = rows.operand(down, "row", precision)
+        column_operand = columns.operand(across, "column", precision)
         block = rows.backend.block(row_operand, column_operand)
         # One comparison of the whole block per direction, with a limit that serves every pair of a
         # ball; the sharper bound of each pair is then taken for the few entries that remain.
-        limits = rows.limits(tile.top, row_operand), columns.limits(tile.left, column_operand)
-        by_row = above(block, limits[0][:, None])
+        by_row = Entries.above(block, rows.limits(down, row_operand)[:, None])
         # A set without balls (all limits infinite) costs no pass.
-        some = bool(np.isfinite(limits[1]).any())
-        by_column = above(block, limits[1][None, :]) if some else Entries.none()
+        limits = columns.limits(across, column_operand)
+        some = np.isfinite(limits).any()
+        by_column = Entries.above(block, limits[None]) if some else Entries.none()
         decisions = []
         for role, entries in enumerate((by_row, by_column)):
-            first = rows.points(entries.rows + tile.top)
-            second = columns.points(entries.columns + tile.left)
+            first = rows.points(entries.rows + down.start)
+            second = columns.points(entries.columns + across.start)
             centre, point = (second, first) if role else (first, second)
             norms = row_operand.norms[entries.rows], column_operand.norms[entries.columns]
             error = pair_error(*norms, rows.features.shape[1], precision)
@@ -239,10 +206,10 @@ class _Tally:
         # than a few percent in doubt, multiplying the tile again in float64 is cheaper.
         many = block.numel() // 50 + 10_000
         if precision == "single" and sum(np.count_nonzero(part[2]) for part in decisions) > many:
-            self.add(tile, "double")
+            self.add(label, down, across, "double")
             return
         for role, decision in enumerate(decisions):
-            self._take(role, tile.label, *decision)
+            self._take(role, label, *decision)
 
     def _take(
         self, role: int, label: int, centre: Int64Array, point: Int64Array, doubtful: BoolArray
@@ -251,12 +218,12 @@ class _Tally:
             hit = ~doubtful
             hit[doubtful] = self._decide(role, centre[doubtful], point[doubtful])
             centre, point = centre[hit], point[hit]
-        self._pairs[role, label] += len(centre)
-        self._reached[role][centre] = True
-        self._covered[role][point] = True
-        rounds = self._rounds[role]
-        if rounds is not None:
-            rounds.add(centre, point)
+        counts = self.counts[role]
+        counts.pairs[label] += len(centre)
+        counts.reached[centre] = True
+        counts.covered[point] = True
+        if counts.rounds is not None:
+            counts.rounds.add(centre, point)
 
     def _decide(self, role: int, centre: Int64Array, point: Int64Array) -> BoolArray:
         """Exact answers; pairs of identical points are decided once."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -48,14 +48,13 @@ class BlockTask:
     @property
     def key(self) -> str:
         """Content key of the result; equal for equal features, pairs and k."""
+        scoring = self.scoring
+        digests = [[member.digest for member in part] for part in (self.rows, self.columns)]
+        # Names settle which points a resample keeps.
+        names = [member.name for member in (*self.rows, *self.columns)]
+        drawn = [scoring.rounds, *names] if scoring.rounds else []
         return content_key(
-            FORMAT,
-            self.scoring.k,
-            [member.digest for member in self.rows],
-            [member.digest for member in self.columns],
-            self.wanted.tolist(),
-            self.scoring.classes,
-            *([self.scoring.rounds, *self.names] if self.scoring.rounds else []),
+            FORMAT, scoring.k, *digests, self.wanted.tolist(), scoring.classes, *drawn
         )
 
     @property
@@ -63,11 +62,6 @@ class BlockTask:
         """What the task is about, for messages."""
         rows, columns = (", ".join(m.name for m in part) for part in (self.rows, self.columns))
         return f"scoring the block of {rows} against {columns}"
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of all sets: they settle which points a resample keeps."""
-        return tuple(member.name for member in (*self.rows, *self.columns))
 
     @property
     def path(self) -> Path | None:
@@ -78,11 +72,8 @@ class BlockTask:
     @property
     def indices(self) -> tuple[Int64Array, Int64Array]:
         """Indices of the sets, int64 [a], [b]."""
-        rows, columns = (
-            np.array([member.index for member in members], np.int64)
-            for members in (self.rows, self.columns)
-        )
-        return rows, columns
+        rows, columns = ([member.index for member in part] for part in (self.rows, self.columns))
+        return np.array(rows, np.int64), np.array(columns, np.int64)
 
     def finished(self) -> BlockScores | None:
         """The block as an earlier run kept it; its indices are of this pool."""
@@ -90,7 +81,8 @@ class BlockTask:
             return None
         rows, columns = self.indices
         with suppress(DataError):  # a damaged file is no block: score it again
-            return replace(BlockScores.load(self.path), rows=rows, columns=columns)
+            arrays = read_npz(self.path, tuple(BlockScores.__dataclass_fields__))
+            return BlockScores(**(arrays | {"rows": rows, "columns": columns}))
         return None
 
 
@@ -123,20 +115,19 @@ class BlockScores:
     @classmethod
     def empty(cls, task: BlockTask) -> BlockScores:
         """The block before anything is counted."""
-        scoring = task.scoring
+        rounds, classes = task.scoring.rounds, max(1, len(task.scoring.classes))
         shape = (len(task.rows), len(task.columns), 2)
         of_real = [member.index for member in task.rows] == [0]
-        width = (len(task.rows[0].balls) + 7) // 8 if of_real else 0
-        masked = len(task.columns) if of_real else 0
+        masked, width = (shape[1], (len(task.rows[0].balls) + 7) // 8) if of_real else (0, 0)
         return cls(
             *task.indices,
             wanted=task.wanted,
-            pairs=np.zeros((*shape, max(1, len(scoring.classes))), np.int64),
-            reached=np.zeros((*shape, max(1, len(scoring.classes))), np.int64),
+            pairs=np.zeros((*shape, classes), np.int64),
+            reached=np.zeros((*shape, classes), np.int64),
             covered=np.zeros(shape, np.int64),
             masks=np.zeros((2, masked, width), np.uint8),
-            resampled=np.zeros((*shape, 2, scoring.rounds), np.int64),
-            resampled_masks=np.zeros((masked, scoring.rounds, width), np.uint8),
+            resampled=np.zeros((*shape, 2, rounds), np.int64),
+            resampled_masks=np.zeros((masked, rounds, width), np.uint8),
         )
 
     def enter(
@@ -160,21 +151,6 @@ class BlockScores:
             reached = np.ascontiguousarray(both[0].rounds.reached().T)
             self.resampled_masks[b] = np.packbits(reached, axis=1)
 
-    def save(self, path: Path) -> None:
-        """Write the block atomically."""
-        write_npz(path, **vars(self))
-
-    @classmethod
-    def load(cls, path: Path) -> BlockScores:
-        """Read what :meth:`save` wrote.
-
-        Raises:
-            DataError: truncated or not a block.
-        """
-        names = tuple(cls.__dataclass_fields__)
-        arrays = read_npz(path, names)
-        return cls(**{name: arrays[name] for name in names})
-
 
 def score_block(task: BlockTask) -> BlockScores:
     """Score the pairs of a block; reads nothing but the task and the sources named in it.
@@ -188,7 +164,7 @@ def score_block(task: BlockTask) -> BlockScores:
     with full_precision():
         block = _score(task, make_backend(task.scoring.backend))
     if task.path is not None:
-        block.save(task.path)
+        write_npz(task.path, **vars(block))
     return block
 
 

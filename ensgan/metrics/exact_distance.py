@@ -149,15 +149,15 @@ def inside(
     radius = balls.squared[i]
     result = np.asarray(squared < radius)
     close = np.flatnonzero(too_close(squared, radius, centres.shape[1]) & (radius > 0))
-    rims = balls.neighbour[i[close]]
-    # The usual tie is a copy of the neighbour that sets the radius: on the rim, not inside.
     result[close] = False
-    rest = np.flatnonzero(~_equal_rows(points, j[close], centres, rims))
     rows = max(1, _CACHED_VALUES // centres.shape[1])
-    for start in range(0, len(rest), rows):
-        part = rest[start : start + rows]
-        pair = close[part]
-        to_point, to_rim = exact_squares(centres[i[pair]], points[j[pair]], centres[rims[part]])
+    for start in range(0, len(close), rows):
+        pair = close[start : start + rows]
+        rims = balls.neighbour[i[pair]]
+        # The usual tie is a copy of the neighbour that sets the radius: on the rim, not inside.
+        unlike = (points[j[pair]] != centres[rims]).any(axis=1)
+        pair, rims = pair[unlike], rims[unlike]
+        to_point, to_rim = exact_squares(centres[i[pair]], points[j[pair]], centres[rims])
         result[pair] = to_point < to_rim
     return result
 
@@ -169,14 +169,3 @@ def nearest_of(features: FeatureArray, i: int, candidates: Int64Array, rank: int
         return rank
     (squares,) = exact_squares(np.broadcast_to(features[i], rows.shape), rows)
     return int(np.argsort(squares, kind="stable")[rank])
-
-
-def _equal_rows(
-    first: FeatureArray, i: Int64Array, second: FeatureArray, j: Int64Array
-) -> BoolArray:
-    result = np.empty(len(i), np.bool_)
-    rows = max(1, _CACHED_VALUES // first.shape[1])
-    for start in range(0, len(i), rows):
-        part = slice(start, start + rows)
-        np.all(first[i[part]] == second[j[part]], axis=1, out=result[part])
-    return result

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ensgan.errors import DataError, InputError
 from ensgan.files import sha256_arrays
 from ensgan.metrics.features import FeatureSource, PoolLabels, open_features
+from ensgan.metrics.files import PoolFeatures
 from ensgan.metrics.radii_task import Member
-from ensgan.types import BoolArray, PoolScores
+from ensgan.types import BoolArray, PoolScores, Resamples
+
+_T = TypeVar("_T", PoolScores, Resamples)
 
 
 def feature_contents(
@@ -39,21 +42,14 @@ def labelled_contents(contents: Sequence[str], labels: PoolLabels) -> tuple[str,
 
 
 def still_valid(
-    known: PoolScores,
-    *,
-    names: Sequence[str],
-    contents: Sequence[str],
-    k: int,
-    extractor: str,
-    on_warning: Callable[[str], None],
+    known: PoolScores, pool: PoolFeatures, k: int, on_warning: Callable[[str], None]
 ) -> PoolScores | None:
     """The part of known scores that can be taken over into a pool; None when there is nothing.
 
     Args:
         known: earlier scores.
-        names: members of the pool.
-        contents: content keys of the real set and of each member.
-        k, extractor: settings of the pool.
+        pool: the members of now, with the content keys of all sets.
+        k: neighbour that sets the radius.
         on_warning: called with one sentence when members have changed.
 
     Raises:
@@ -68,9 +64,9 @@ def still_valid(
     problems = [
         f"{what} ({before} then, {now} now)"
         for what, before, now in (
-            ("real images or classes", known.contents[0][:12], contents[0][:12]),
+            ("real images or classes", known.contents[0][:12], pool.contents[0][:12]),
             ("k", str(known.k), str(k)),
-            ("extractor", known.extractor or "unknown", extractor or "unknown"),
+            ("extractor", known.extractor or "unknown", pool.extractor or "unknown"),
         )
         if before != now
     ]
@@ -79,7 +75,7 @@ def still_valid(
             f"the scores to extend were taken with other {', other '.join(problems)}: "
             "score the whole pool without --extend"
         )
-    now = dict(zip(names, contents[1:], strict=True))
+    now = dict(zip(pool.names, pool.contents[1:], strict=True))
     before = dict(zip(known.names, known.contents[1:], strict=True))
     changed = [name for name in known.names if name in now and now[name] != before[name]]
     if changed:
@@ -137,23 +133,17 @@ def merged(scores: PoolScores, known: PoolScores) -> PoolScores:
     part = known.part([name for name in known.names if name in scores.names])
     rows = np.array([scores.names.index(name) for name in part.names])
     pairs = rows[:, None], rows
-    places: dict[str, Any] = {"density": rows, "coverage": rows, "masks": rows}
-    places |= {"directed": pairs, "overlap": pairs}
-    new = {field: _filled(scores, part, field, where) for field, where in places.items()}
-    resamples = scores.resamples
-    if resamples is not None and part.resamples is not None:
-        places = {"density": np.s_[:, rows], "masks": np.s_[:, rows]}
-        places["directed"] = (slice(None), *pairs)
-        drawn = {
-            field: _filled(resamples, part.resamples, field, where)
-            for field, where in places.items()
-        }
-        resamples = replace(resamples, **drawn)
-    return replace(scores, resamples=resamples, **new)
+    single = dict.fromkeys(("density", "coverage", "masks"), rows)
+    whole = _filled(scores, part, {**single, "directed": pairs, "overlap": pairs})
+    if scores.resamples is None or part.resamples is None:
+        return whole
+    places = {"density": np.s_[:, rows], "masks": np.s_[:, rows], "directed": (slice(None), *pairs)}
+    return replace(whole, resamples=_filled(scores.resamples, part.resamples, places))
 
 
-def _filled(into: Any, known: Any, field: str, where: Any) -> Any:
-    """A copy of an array with those places taken from the known one."""
-    array = getattr(into, field).copy()
-    array[where] = getattr(known, field)
-    return array
+def _filled(into: _T, known: _T, places: Mapping[str, Any]) -> _T:
+    """A copy with those places of its arrays taken from ``known``."""
+    arrays = {field: getattr(into, field).copy() for field in places}
+    for field, where in places.items():
+        arrays[field][where] = getattr(known, field)
+    return replace(into, **arrays)

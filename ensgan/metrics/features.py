@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from ensgan.errors import DataError, InputError
+from ensgan.files import sha256_arrays
 from ensgan.types import Float64Array, Int64Array
 
 FeatureArray: TypeAlias = npt.NDArray[np.floating[Any]]
@@ -30,7 +31,7 @@ def open_features(source: FeatureSource, name: str) -> FeatureArray:
     Raises:
         DataError: not two-dimensional, empty, or not numbers.
     """
-    value = source if isinstance(source, (np.ndarray, torch.Tensor)) else _call(source)
+    value = source() if callable(source) else source
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu()
         value = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
@@ -47,10 +48,6 @@ def open_features(source: FeatureSource, name: str) -> FeatureArray:
     return array
 
 
-def _call(source: Any) -> Any:
-    return source() if callable(source) else np.asarray(source)
-
-
 def pieces(features: FeatureArray) -> Iterator[tuple[int, FeatureArray]]:
     """Runs of rows of a megabyte with their first index, so that no pass copies a whole set."""
     rows = max(1, _PIECE_BYTES // (8 * features.shape[1]))
@@ -58,13 +55,13 @@ def pieces(features: FeatureArray) -> Iterator[tuple[int, FeatureArray]]:
         yield start, features[start : start + rows]
 
 
-def check_points(
-    features: FeatureArray, name: str, k: int, dim: int | None = None, *, least: int | None = None
-) -> None:
-    """Refuse what cannot be scored.
+def open_checked(
+    source: FeatureSource, name: str, k: int, dim: int | None = None, *, least: int | None = None
+) -> FeatureArray:
+    """:func:`open_features`; refuses what cannot be scored.
 
     Args:
-        features: [n,D].
+        source: of [n,D].
         name: whose they are, for the message.
         k: neighbour that sets the radius.
         dim: dimensions expected.
@@ -74,6 +71,7 @@ def check_points(
         InputError: k < 1, other dimensions than ``dim``, too few points, NaN or infinity, values
             beyond 1e300.
     """
+    features = open_features(source, name)
     if k < 1:
         raise InputError(f"k is {k}: the radius needs a neighbour, so k must be at least 1")
     if dim is not None and features.shape[1] != dim:
@@ -86,21 +84,16 @@ def check_points(
             f"{name} has {len(features)} points; k = {k} needs at least {k + 1}: "
             "bring more points or lower k"
         )
-    extent = Extent.of(features)
-    if extent.finite:
-        largest = extent.deviation(np.zeros(1))
+    (largest,) = deviations(features, 0.0)
+    if np.isfinite(largest):
         if largest > _LARGEST:
             raise DataError(
                 f"{name} has values of up to {largest:.2g}, and {_LARGEST:.0e} is the largest that "
                 "can be scored: divide the features of all sets by the same power of two"
             )
-        return
-    bad = rows = 0
-    for _, piece in pieces(features):
-        finite = np.isfinite(piece)
-        if not finite.all():
-            bad += int(finite.size - np.count_nonzero(finite))
-            rows += int(np.count_nonzero(~finite.all(axis=1)))
+        return features
+    finite = np.isfinite(features)
+    bad, rows = np.count_nonzero(~finite), np.count_nonzero(~finite.all(axis=1))
     raise DataError(
         f"{name} has {bad} NaN or infinite values in {rows} of its {len(features)} points: "
         "check the generator or the extractor, or drop these points"
@@ -116,31 +109,12 @@ def robust_centre(features: FeatureArray) -> Float64Array:
     return np.asarray(np.median(np.asarray(features[::step], np.float64), axis=0))
 
 
-@dataclass(frozen=True)
-class Extent:
-    """Smallest and largest value of every coordinate, float64 [D] each."""
-
-    low: Float64Array
-    high: Float64Array
-
-    @classmethod
-    def of(cls, features: FeatureArray) -> Extent:
-        """Of all points of a set; NaN where a coordinate holds one."""
-        lows, highs = zip(
-            *((piece.min(axis=0), piece.max(axis=0)) for _, piece in pieces(features)), strict=True
-        )
-        return cls(
-            np.min(lows, axis=0).astype(np.float64), np.max(highs, axis=0).astype(np.float64)
-        )
-
-    @property
-    def finite(self) -> bool:
-        """Whether no value is NaN or infinite."""
-        return bool(np.isfinite(self.low).all() and np.isfinite(self.high).all())
-
-    def deviation(self, centre: Float64Array) -> float:
-        """Largest |coordinate − centre| of any point."""
-        return float(max(np.abs(self.low - centre).max(), np.abs(self.high - centre).max()))
+def deviations(features: FeatureArray, *centres: Float64Array | float) -> list[float]:
+    """Largest |coordinate − centre| of any point, for each centre; not finite where one is not."""
+    ends = [(piece.min(axis=0), piece.max(axis=0)) for _, piece in pieces(features)]
+    low, high = (np.asarray(part, np.float64) for part in zip(*ends, strict=True))
+    extent = np.stack((low.min(axis=0), high.max(axis=0)))
+    return [float(np.abs(extent - centre).max()) for centre in centres]
 
 
 def representatives(features: FeatureArray) -> Int64Array:
@@ -151,19 +125,10 @@ def representatives(features: FeatureArray) -> Int64Array:
     _, inverse, counts = np.unique(
         _row_keys(features[:, ::few]), return_inverse=True, return_counts=True
     )
-    alike = np.flatnonzero(counts[inverse] > 1)
-    if not len(alike):
-        return result
-    keys = np.empty(len(alike), np.uint64)
-    rows = max(1, _PIECE_BYTES // (8 * features.shape[1]))
-    for start in range(0, len(alike), rows):
-        keys[start : start + rows] = _row_keys(features[alike[start : start + rows]])
-    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    # Equal keys are nearly always equal points; the comparison makes it certain.
-    for position in np.flatnonzero(first[inverse] != np.arange(len(alike))):
-        index, candidate = alike[position], alike[first[inverse[position]]]
-        if np.array_equal(features[index], features[candidate]):
-            result[index] = candidate
+    first: dict[str, int] = {}
+    for index in np.flatnonzero(counts[inverse] > 1).tolist():
+        # Adding zero turns −0 into +0, as the keys of rows do.
+        result[index] = first.setdefault(sha256_arrays(features[index] + 0), index)
     return result
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ensgan.errors import DataError
-from ensgan.files import DAMAGED, atomic_path, read_npz
-from ensgan.inputs import require_file
+from ensgan.files import atomic_path, map_array, read_npz
+from ensgan.inputs import explained, require_file
 from ensgan.metrics.features import FeatureSource, PoolLabels
 
+_NEEDED = ("real", "fake", "names")
 _LABELS = ("real_labels", "fake_labels")
 
 
@@ -55,22 +55,12 @@ class PoolFeatures:
 
 
 def load_array(path: str | Path) -> npt.NDArray[Any]:
-    """Map an ``.npy`` file [n,D] into memory.
+    """Map an ``.npy`` file [n,D] into memory; it may be larger.
 
     Raises:
         DataError: missing, not ``.npy``, truncated, or it would need unpickling.
     """
-    path = Path(path)
-    require_file(path)
-    try:
-        with path.open("rb") as stream:
-            if stream.read(6) != b"\x93NUMPY":
-                raise DataError(f"{path} is not an .npy file: save features with numpy.save")
-        return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    except DAMAGED as error:
-        raise DataError(
-            f"{path} cannot be read as .npy (truncated or corrupt?): {error}"
-        ) from error
+    return map_array(Path(path), larger=True)
 
 
 def load_pool(
@@ -97,19 +87,14 @@ def load_pool(
 
 def _from_npz(path: Path, scratch: Path | None, memory_bytes: int) -> PoolFeatures:
     real: FeatureSource
-    if scratch is None or archive_bytes(path) <= memory_bytes:
-        arrays = read_npz(path, ("real", "fake", "names"))
+    if scratch is None or _archive_bytes(path) <= memory_bytes:
+        arrays = read_npz(path, _NEEDED)
         real, fake = arrays["real"], arrays["fake"]
         sources: tuple[FeatureSource, ...] = tuple(np.atleast_1d(fake))
     else:
-        parts = unpack(path, ("real", "fake"), scratch)
+        parts, arrays = _unpacked(path, scratch)
         real, fake = partial(load_array, parts["real"]), load_array(parts["fake"])
         sources = tuple(partial(_row, parts["fake"], index) for index in range(len(fake)))
-        with np.load(path, allow_pickle=False) as archive:
-            small = ("names", "extractor", *_LABELS)
-            arrays = {name: archive[name] for name in small if name in archive}
-        if "names" not in arrays:
-            raise DataError(f"{path} lacks names")
     names = [str(name) for name in np.atleast_1d(arrays["names"])]
     if fake.ndim != 3 or len(fake) != len(names):
         raise DataError(
@@ -165,7 +150,7 @@ def _joined(files: Sequence[Path]) -> npt.NDArray[Any]:
     return np.concatenate(arrays)
 
 
-def archive_bytes(path: Path) -> int:
+def _archive_bytes(path: Path) -> int:
     """Bytes of all arrays of an ``.npz`` when unpacked; 0 where it cannot be read as one.
 
     Raises:
@@ -179,34 +164,30 @@ def archive_bytes(path: Path) -> int:
         return 0
 
 
-def unpack(path: Path, names: Sequence[str], folder: Path) -> dict[str, Path]:
-    """Unpack arrays of an ``.npz`` into files of ``folder``, which can be mapped into memory.
+def _unpacked(path: Path, folder: Path) -> tuple[dict[str, Path], dict[str, npt.NDArray[Any]]]:
+    """Files of ``folder`` with the features of an ``.npz``, and its small arrays.
 
-    The archive's checksums are compared on the way.
+    The files can be mapped into memory; the archive's checksums are compared on the way.
 
     Raises:
-        DataError: missing, truncated or damaged, or an array is missing.
+        DataError: truncated or damaged, or an array is missing.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            held = {name.removesuffix(".npy"): name for name in archive.namelist()}
-            missing = [name for name in names if name not in held]
-            if missing:
-                raise DataError(
-                    f"{path} lacks {', '.join(missing)}; it has {', '.join(sorted(held))}"
-                )
-            files = {name: folder.resolve() / f"features-{name}.npy" for name in names}
-            for name, file in files.items():
-                with (
-                    archive.open(held[name]) as packed,
-                    atomic_path(file) as temporary,
-                    temporary.open("wb") as unpacked,
-                ):
-                    shutil.copyfileobj(packed, unpacked, 1 << 20)
-            return files
-    except FileNotFoundError as error:
-        raise DataError(f"no such file: {path}") from error
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise DataError(
-            f"{path} cannot be read as .npz (truncated or corrupt?): {error}"
-        ) from error
+    files = {name: folder.resolve() / f"features-{name}.npy" for name in ("real", "fake")}
+    with (
+        explained(f"{path} cannot be read as .npz (truncated or corrupt?)"),
+        np.load(path, allow_pickle=False) as archive,
+    ):
+        missing = [name for name in _NEEDED if name not in archive.files]
+        if missing:
+            raise DataError(
+                f"{path} lacks {', '.join(missing)}; it has {', '.join(sorted(archive.files))}"
+            )
+        for name, file in files.items():
+            with (
+                archive.zip.open(f"{name}.npy") as packed,
+                atomic_path(file) as temporary,
+                temporary.open("wb") as unpacked,
+            ):
+                shutil.copyfileobj(packed, unpacked, 1 << 20)
+        small = [name for name in ("names", "extractor", *_LABELS) if name in archive.files]
+        return files, {name: archive[name] for name in small}

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ensgan.errors import DataError
-from ensgan.files import content_key, read_json, sha256_arrays, write_json
-from ensgan.metrics.features import FeatureArray, FeatureSource, check_points, open_features
+from ensgan.metrics.features import FeatureArray, FeatureSource, open_checked
 from ensgan.types import Float64Array
 
 CHEAP_DIM = 512
@@ -36,8 +33,7 @@ class FrechetReference:
         Raises:
             InputError: NaN or infinity, fewer than 2 points.
         """
-        features = open_features(real, "real")
-        check_points(features, "real", 1)
+        features = open_checked(real, "real", 1)
         origin = np.asarray(features[0], np.float64)
         return cls(origin, *_root(features, origin))
 
@@ -45,8 +41,7 @@ class FrechetReference:
         """See :func:`frechet_distance`; ``name`` is whose features these are."""
         from scipy.linalg import svdvals
 
-        features = open_features(fake, name)
-        check_points(features, name, 1, len(self.origin))
+        features = open_checked(fake, name, 1, len(self.origin))
         mean, root = _root(features, self.origin)
         trace = np.square(self.root).sum() + np.square(root).sum()
         distance = np.square(self.mean - mean).sum() + trace
@@ -72,31 +67,17 @@ def frechet_distance(real: FeatureSource, fake: FeatureSource) -> float:
     return FrechetReference.of(real).distance(fake)
 
 
-@dataclass(frozen=True)
-class FrechetTask:
-    """Some members against the real set; ``store`` keeps the result."""
-
-    real: FeatureSource
-    fakes: tuple[FeatureSource, ...]
-    names: tuple[str, ...]
-    store: Path | None = None
-
-
 def frechet_distances(
     real: FeatureSource,
     fakes: Sequence[FeatureSource],
     names: Sequence[str],
     *,
-    checkpoint: Path | None = None,
     mapper: Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]] = map,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, float]:
     """The distance of every member; arguments and errors as ``measure_pool`` has them."""
-    store = None if checkpoint is None else checkpoint.resolve()
-    tasks = [
-        FrechetTask(real, tuple(fakes[i : i + _GROUP]), tuple(names[i : i + _GROUP]), store)
-        for i in range(0, len(names), _GROUP)
-    ]
+    members = list(zip(names, fakes, strict=True))
+    tasks = [(real, members[i : i + _GROUP]) for i in range(0, len(members), _GROUP)]
     found: dict[str, float] = {}
     for part in mapper(measure_frechet, tasks):
         found.update(part)
@@ -105,24 +86,13 @@ def frechet_distances(
     return {name: found[name] for name in names}
 
 
-def measure_frechet(task: FrechetTask) -> dict[str, float]:
-    """Run one :class:`FrechetTask`; the real set is decomposed once for all its members."""
-    path = None
-    if task.store is not None:
-        sets = zip((task.real, *task.fakes), ("real", *task.names), strict=True)
-        digests = [sha256_arrays(open_features(source, name)) for source, name in sets]
-        path = task.store / f"frechet-{content_key(digests, task.names)}.json"
-        if path.exists():
-            with suppress(DataError):  # a damaged file is made again
-                return dict(read_json(path))
-    reference = FrechetReference.of(task.real)
-    found = {
-        name: reference.distance(source, name=name)
-        for source, name in zip(task.fakes, task.names, strict=True)
-    }
-    if path is not None:
-        write_json(path, found)
-    return found
+def measure_frechet(
+    task: tuple[FeatureSource, Sequence[tuple[str, FeatureSource]]],
+) -> dict[str, float]:
+    """Of a real set and some named members: it is decomposed once for all of them."""
+    real, members = task
+    reference = FrechetReference.of(real)
+    return {name: reference.distance(source, name=name) for name, source in members}
 
 
 def _root(features: FeatureArray, origin: Float64Array) -> tuple[Float64Array, Float64Array]:

@@ -8,7 +8,7 @@ is the caller's business, which is why all backends agree exactly.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -18,7 +18,7 @@ import torch
 
 from ensgan.errors import InputError, unknown_name
 from ensgan.metrics.features import FeatureArray, Frame, pieces
-from ensgan.types import Float64Array, Int64Array
+from ensgan.types import BoolArray, Float64Array, Int64Array
 
 Precision: TypeAlias = Literal["single", "double"]
 Side: TypeAlias = Literal["row", "column"]
@@ -142,7 +142,14 @@ class FaissBackend(Backend):
     threads = 1
 
     def __init__(self) -> None:
-        self._faiss = _import_faiss()
+        try:
+            import faiss
+        except ImportError as error:
+            raise InputError(
+                "backend 'faiss' needs faiss, which is not installed: install ensgan[cpu] or "
+                "ensgan[gpu], or take backend 'torch'"
+            ) from error
+        self._faiss: Any = faiss
         # faiss.knn_gpu exists in the CPU build too; the resources class does not.
         gpu = hasattr(self._faiss, "StandardGpuResources") and self._faiss.get_num_gpus() > 0
         super().__init__("cuda" if gpu and torch.cuda.is_available() else "cpu")
@@ -193,25 +200,11 @@ def full_precision() -> Iterator[None]:
     The setting is one for all threads: hold it around threads that each compute blocks.
     """
     before = torch.get_float32_matmul_precision()
-    if before == "highest":
-        yield
-        return
     torch.set_float32_matmul_precision("highest")
     try:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
-
-
-def _import_faiss() -> Any:
-    try:
-        import faiss
-    except ImportError as error:
-        raise InputError(
-            "backend 'faiss' needs faiss, which is not installed: install ensgan[cpu] or "
-            "ensgan[gpu], or take backend 'torch'"
-        ) from error
-    return faiss
 
 
 BACKENDS = ("auto", "faiss", "torch")
@@ -230,3 +223,52 @@ def make_backend(name: str = "auto") -> Backend:
     if name == "faiss":
         return FaissBackend()
     return Backend("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@dataclass(frozen=True)
+class Entries:
+    """Entries of a block: row and column indices and values, [h] each."""
+
+    rows: Int64Array
+    columns: Int64Array
+    values: Float64Array
+
+    @classmethod
+    def none(cls) -> Entries:
+        """No entry at all."""
+        return cls(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Entries]) -> Entries:
+        """All entries of ``parts``, one after another."""
+        rows, columns, values = zip(*((p.rows, p.columns, p.values) for p in parts), strict=True)
+        return cls(np.concatenate(rows), np.concatenate(columns), np.concatenate(values))
+
+    def moved(self, down: int, right: int) -> Entries:
+        """With other indices of the block's first row and column."""
+        return Entries(self.rows + down, self.columns + right, self.values)
+
+    def select(self, which: BoolArray | Int64Array) -> Entries:
+        """Those where ``which`` is true, or those of these positions."""
+        return Entries(self.rows[which], self.columns[which], self.values[which])
+
+    @classmethod
+    def above(cls, block: torch.Tensor, limit: Float64Array) -> Entries:
+        """Entries of the block above ``limit`` ([rows,1] or [1,columns]), in row-major order.
+
+        The limit is rounded down to the block's own floats, so that no entry above it is lost.
+        """
+        dtype = np.float32 if block.dtype == torch.float32 else np.float64
+        floor = np.nextafter(limit.astype(dtype), dtype(-np.inf))
+        if block.device.type == "cpu":
+            # numpy compares and finds several times faster than torch on a CPU.
+            host = block.numpy()
+            index = np.flatnonzero(host > floor)
+            values = host.ravel()[index]
+        else:
+            hot = block > torch.from_numpy(floor).to(block.device)
+            where = hot.view(-1).nonzero().squeeze(1)
+            values = block.reshape(-1)[where].cpu().numpy()
+            index = where.cpu().numpy()
+        rows, columns = np.divmod(index, block.shape[1])
+        return cls(rows, columns, values.astype(np.float64))

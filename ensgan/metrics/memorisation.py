@@ -8,7 +8,7 @@ data?*, ICML 2022 (authenticity).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,18 +17,16 @@ import numpy as np
 from ensgan.errors import DataError
 from ensgan.metrics.exact_distance import squared_distances
 from ensgan.metrics.features import (
-    Extent,
     FeatureArray,
     FeatureSource,
     Frame,
-    check_points,
-    open_features,
+    deviations,
+    open_checked,
     representatives,
     robust_centre,
 )
-from ensgan.metrics.knn import Backend, make_backend, pair_error
+from ensgan.metrics.knn import Backend, Entries, make_backend, pair_error
 from ensgan.metrics.radii import measure_balls
-from ensgan.metrics.threshold import above
 from ensgan.types import BoolArray, Float64Array, Int64Array
 
 COPY_RATIO = 0.5
@@ -128,14 +126,9 @@ class Memorisation:
         for other in members:
             if not np.array_equal(other.held_out_to_training, first.held_out_to_training):
                 raise DataError("members were measured against different images: measure them anew")
-        return cls(
-            np.concatenate([member.to_training for member in members]),
-            np.concatenate([member.training_index for member in members]),
-            np.concatenate([member.to_held_out for member in members]),
-            np.concatenate([member.isolation for member in members]),
-            first.held_out_to_training,
-            first.held_out_isolation,
-        )
+        names = ("to_training", "training_index", "to_held_out", "isolation")
+        arrays = {name: [getattr(member, name) for member in members] for name in names}
+        return replace(first, **{name: np.concatenate(part) for name, part in arrays.items()})
 
 
 class MemorisationReference:
@@ -154,10 +147,10 @@ class MemorisationReference:
         self, train: FeatureSource, held_out: FeatureSource, *, backend: str = "auto"
     ) -> None:
         self._backend: Backend = make_backend(backend)
-        self._train = open_features(train, "training features")
-        check_points(self._train, "training features", 1)
-        self._held_out = open_features(held_out, "held-out features")
-        check_points(self._held_out, "held-out features", 1, self._train.shape[1], least=1)
+        self._train = open_checked(train, "training features", 1)
+        self._held_out = open_checked(
+            held_out, "held-out features", 1, self._train.shape[1], least=1
+        )
         self._isolation = _isolation(self._train, self._backend)
         index, self._distance = nearest(self._held_out, self._train, self._backend)
         self._held_out_isolation = self._isolation[index]
@@ -168,8 +161,7 @@ class MemorisationReference:
         Raises:
             InputError: NaN or infinity, other dimensions than the training features.
         """
-        features = open_features(fake, name)
-        check_points(features, name, 1, self._train.shape[1], least=1)
+        features = open_checked(fake, name, 1, self._train.shape[1], least=1)
         index, to_training = nearest(features, self._train, self._backend)
         _, to_held_out = nearest(features, self._held_out, self._backend)
         return Memorisation(
@@ -180,13 +172,6 @@ class MemorisationReference:
             self._distance,
             self._held_out_isolation,
         )
-
-
-def memorisation(
-    train: FeatureSource, held_out: FeatureSource, fake: FeatureSource, *, backend: str = "auto"
-) -> Memorisation:
-    """Measure one member: see :class:`MemorisationReference` for arguments and errors."""
-    return MemorisationReference(train, held_out, backend=backend).measure(fake)
 
 
 def _isolation(train: FeatureArray, backend: Backend) -> Float64Array:
@@ -230,7 +215,7 @@ def nearest(
         backend: computes the blocks.
     """
     centre = robust_centre(references)
-    largest = max(Extent.of(part).deviation(centre) for part in (points, references))
+    largest = max(deviations(part, centre)[0] for part in (points, references))
     frame, dim = Frame.spanning(centre, largest), points.shape[1]
     columns = backend.operand(frame, references, "column", "single")
     furthest = columns.norms.max()
@@ -242,7 +227,7 @@ def nearest(
         block = backend.block(rows, columns)
         floor = block.amax(dim=1).cpu().numpy().astype(np.float64)
         worst = pair_error(rows.norms, np.full(len(part), furthest), dim, "single")
-        found = above(block, (floor - 2 * worst)[:, None])
+        found = Entries.above(block, (floor - 2 * worst)[:, None])
         exact = squared_distances(points, part[found.rows], references, found.columns)
         order = np.lexsort((found.columns, exact, found.rows))
         first = order[np.searchsorted(found.rows[order], np.arange(len(part)))]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, ParamSpec, TypeAlias
 
 import numpy as np
 
@@ -13,18 +14,13 @@ from ensgan.errors import DataError
 from ensgan.metrics.blocks import BlockScores, BlockTask, group_sets, score_block
 from ensgan.metrics.exact_distance import describe
 from ensgan.metrics.extend import check_known, check_resamples, merged, wanted_pairs
-from ensgan.metrics.features import (
-    FeatureSource,
-    Frame,
-    PoolLabels,
-    check_points,
-    open_features,
-    robust_centre,
-)
-from ensgan.metrics.radii_task import Member, RadiiTask, Scoring, check_classes, measure_radii
+from ensgan.metrics.features import FeatureSource, Frame, PoolLabels, open_checked, robust_centre
+from ensgan.metrics.radii_task import Member, RadiiTask, Scoring, measure_radii
 from ensgan.metrics.resampling import check_rounds
 from ensgan.metrics.sums import ClassScores, ResampledSums, Sums
 from ensgan.types import BoolArray, Float64Array, Int64Array, PairPrecision, PoolScores
+
+_P = ParamSpec("_P")
 
 Mapper: TypeAlias = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 """``map`` or anything like it; results may come in any order."""
@@ -59,39 +55,6 @@ class PoolMeasures:
     def precision(self) -> Float64Array:
         """Share of each member's images inside some real ball, float64 [M]."""
         return self.pair_precision.precision
-
-
-def score_pool(
-    real: FeatureSource,
-    fakes: Sequence[FeatureSource],
-    names: Sequence[str],
-    k: int = 5,
-    *,
-    labels: PoolLabels | None = None,
-    backend: str = "auto",
-    memory_bytes: int = 2 << 30,
-    extractor: str = "",
-    checkpoint: str | Path | None = None,
-    resamples: int = 0,
-    known: PoolScores | None = None,
-    mapper: Mapper = map,
-    on_progress: Progress | None = None,
-    on_warning: Warn | None = None,
-) -> PoolScores:
-    """Densities, masks and overlaps of a pool; arguments and errors of :func:`measure_pool`."""
-    return measure_pool(
-        *(real, fakes, names, k),
-        labels=labels,
-        backend=backend,
-        memory_bytes=memory_bytes,
-        extractor=extractor,
-        checkpoint=checkpoint,
-        resamples=resamples,
-        known=known,
-        mapper=mapper,
-        on_progress=on_progress,
-        on_warning=on_warning,
-    ).scores
 
 
 def measure_pool(
@@ -149,8 +112,7 @@ def measure_pool(
     by_set = _checked_labels(labels, len(fakes), resamples)
     if memory_bytes < 1 << 20:
         raise DataError(f"a memory budget of {memory_bytes} bytes is too small: give 1 MiB or more")
-    features = open_features(real, REAL)
-    check_points(features, REAL, k)
+    features = open_checked(real, REAL, k)
     check_rounds(resamples, len(texts), len(features), memory_bytes)
     scoring = Scoring(
         k,
@@ -162,8 +124,6 @@ def measure_pool(
         () if by_set[0] is None else tuple(np.unique(by_set[0]).tolist()),
         None if checkpoint is None else Path(checkpoint).resolve(),
     )
-    if by_set[0] is not None:
-        check_classes(by_set[0], len(features), REAL, scoring)
     del features
     wanted = wanted_pairs(texts, known)
     progress = _Counter(on_progress, len(wanted) + int(wanted.sum()))
@@ -176,18 +136,18 @@ def measure_pool(
     return replace(measures, scores=merged(measures.scores, known))
 
 
-def pair_precision(
-    real: FeatureSource,
-    fakes: Sequence[FeatureSource],
-    names: Sequence[str],
-    k: int = 5,
-    *,
-    backend: str = "auto",
-    on_progress: Progress | None = None,
-) -> PairPrecision:
-    """Which images and which real points lie in whose balls; see :func:`measure_pool`."""
-    measures = measure_pool(real, fakes, names, k, backend=backend, on_progress=on_progress)
-    return measures.pair_precision
+def _scores_of(measure: Callable[_P, PoolMeasures]) -> Callable[_P, PoolScores]:
+    """The same function without what only precision, recall and classes need."""
+
+    @wraps(measure)
+    def score(*args: _P.args, **kwargs: _P.kwargs) -> PoolScores:
+        return measure(*args, **kwargs).scores
+
+    return score
+
+
+score_pool = _scores_of(measure_pool)
+"""Densities, masks and overlaps of a pool; arguments and errors of :func:`measure_pool`."""
 
 
 class _Counter:
@@ -265,53 +225,42 @@ def _count(
     progress: _Counter,
     extractor: str,
 ) -> PoolMeasures:
-    frame = Frame.spanning(scoring.centre, max(member.balls.deviation for member in members))
     size = np.array([member.class_sizes(scoring.classes) for member in members], np.int64)
     names = tuple(member.name for member in members)
     sums, rounds = Sums(size, scoring.k), None
     if scoring.rounds:
         rounds = ResampledSums(names, size[:, 0], scoring.k, scoring.rounds)
-    tasks = _tasks(members, wanted, frame, scoring)
-    for block in _run(tasks, mapper):
+    for block in _blocks(members, wanted, scoring, mapper):
         sums.add(block)
         if rounds is not None:
             rounds.add(block)
         progress.add(int(block.wanted.sum()))
-    scores, precision = sums.scores(names[1:], extractor), sums.precision(wanted)
+    scores = sums.scores(names[1:], extractor)
     return PoolMeasures(
         replace(scores, resamples=None if rounds is None else rounds.result()),
-        sums.pair_precision(names[1:], precision),
-        precision[1:, 0],
+        *sums.precision_recall(names[1:], wanted),
         sums.by_class(wanted[0, 1:]) if scoring.classes else None,
     )
 
 
-def _tasks(
-    members: tuple[Member, ...], wanted: BoolArray, frame: Frame, scoring: Scoring
-) -> Iterator[BlockTask]:
+def _blocks(
+    members: tuple[Member, ...], wanted: BoolArray, scoring: Scoring, mapper: Mapper
+) -> Iterator[BlockScores]:
+    """Blocks as they finish: those that an earlier run kept first."""
+    frame = Frame.spanning(scoring.centre, max(member.balls.deviation for member in members))
     sizes = [len(member.balls) for member in members[1:]]
     groups = group_sets(sizes, scoring.dim, scoring.memory_bytes)
-    rows_of = [(0,), *groups]
-    for first, rows in enumerate(rows_of):
+    missing = []
+    for first, rows in enumerate([(0,), *groups]):
         for columns in groups[max(0, first - 1) :]:
             part = wanted[np.ix_(rows, columns)]
-            if part.any():
-                yield BlockTask(
-                    tuple(members[index] for index in rows),
-                    tuple(members[index] for index in columns),
-                    part,
-                    frame,
-                    scoring,
-                )
-
-
-def _run(tasks: Iterable[BlockTask], mapper: Mapper) -> Iterator[BlockScores]:
-    """Blocks as they finish: those that an earlier run kept first."""
-    missing = []
-    for task in tasks:
-        block = task.finished()
-        if block is None:
-            missing.append(task)
-        else:
-            yield block
+            if not part.any():
+                continue
+            above, beside = (tuple(members[i] for i in side) for side in (rows, columns))
+            task = BlockTask(above, beside, part, frame, scoring)
+            block = task.finished()
+            if block is None:
+                missing.append(task)
+            else:
+                yield block
     yield from mapper(score_block, missing)

@@ -7,19 +7,18 @@ where the set does not fit into memory its rows are placed once per run of colum
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 
 from ensgan.metrics.exact_distance import Balls, nearest_of, squared_distances, too_close
-from ensgan.metrics.features import Extent, FeatureArray, Frame, representatives, robust_centre
-from ensgan.metrics.knn import Backend, Operand, Precision, ball_margin, pair_error
-from ensgan.metrics.threshold import Entries, above, largest_of
+from ensgan.metrics.features import FeatureArray, Frame, deviations, representatives, robust_centre
+from ensgan.metrics.knn import Backend, Entries, Operand, Precision, ball_margin, pair_error
 from ensgan.types import BoolArray, Float64Array, Int64Array
 
-_TINY = 5e-324
+TINY = 5e-324
+"""A squared radius lost to underflow: not that of the empty ball of identical points."""
 _ORDINARY = 400  # up to 2^±400, squares neither overflow nor lose digits that matter
 _ROWS = 1024
 
@@ -43,8 +42,8 @@ def measure_balls(
         memory_bytes: bound on the working memory.
     """
     own = robust_centre(features)
-    extent = Extent.of(features)
-    frame = Frame.spanning(own, extent.deviation(own))
+    spread, farthest = deviations(features, own, own if centre is None else centre)
+    frame = Frame.spanning(own, spread)
     same = representatives(features)
     exponent = frame.exponent if abs(frame.exponent) > _ORDINARY else 0
     squared = np.zeros(len(features))
@@ -53,44 +52,15 @@ def measure_balls(
     if len(todo):
         search = _Search(features, frame, same, k, backend, exponent, memory_bytes)
         neighbour[todo], squared[todo] = search.kth_neighbours(todo)
-    # A radius lost to underflow is not the empty ball of identical points.
-    squared[todo] = np.maximum(squared[todo], _TINY)
-    deviation = extent.deviation(own if centre is None else centre)
-    return Balls(squared, neighbour, same, deviation, exponent)
-
-
-def measure_class_balls(
-    features: FeatureArray,
-    classes: Sequence[Int64Array],
-    k: int,
-    backend: Backend,
-    centre: Float64Array,
-    memory_bytes: int,
-) -> Balls:
-    """Radii among the points of the same class; ``classes`` are the indices of each.
-
-    Other arguments as :func:`measure_balls`; every class has more than k points.
-    """
-    n = len(features)
-    whole = Balls(np.zeros(n), np.zeros(n, np.int64), np.arange(n), 0.0)
-    parts = [measure_balls(features[index], k, backend, centre, memory_bytes) for index in classes]
-    # One unit for all, the largest: beside an extreme class, squares in it may vanish, which the
-    # bounds allow for, but not overflow.
-    exponent = max(part.exponent for part in parts)
-    for index, part in zip(classes, parts, strict=True):
-        squared = np.ldexp(part.squared, 2 * (part.exponent - exponent))
-        whole.squared[index] = np.where(part.squared > 0, np.maximum(squared, _TINY), 0)
-        whole.neighbour[index] = index[part.neighbour]
-        whole.representative[index] = index[part.representative]
-    deviation = max(part.deviation for part in parts)
-    return replace(whole, deviation=deviation, exponent=exponent)
+    squared[todo] = np.maximum(squared[todo], TINY)
+    return Balls(squared, neighbour, same, farthest, exponent)
 
 
 def measure_points(features: FeatureArray, centre: Float64Array) -> Balls:
     """The set as points only: every ball is empty, nothing is multiplied."""
     n = len(features)
-    deviation = Extent.of(features).deviation(centre)
-    return Balls(np.zeros(n), np.zeros(n, np.int64), representatives(features), deviation)
+    (farthest,) = deviations(features, centre)
+    return Balls(np.zeros(n), np.zeros(n, np.int64), representatives(features), farthest)
 
 
 def _k_copies(same: Int64Array, k: int) -> Int64Array:
@@ -133,7 +103,7 @@ class _Seen:
         own = self._points[rows] - start
         here = np.flatnonzero((own >= 0) & (own < block.shape[1]))
         block[torch.from_numpy(here), torch.from_numpy(own[here])] = -torch.inf
-        best = largest_of(block, self._best[rows].to(block.device))
+        best = _largest_of(block, self._best[rows].to(block.device))
         self._best[rows] = best.cpu()
         floor = best[:, -1].cpu().numpy().astype(np.float64)
         # At least k entries reach the floor. The margin is one of squared distances: for their
@@ -141,7 +111,7 @@ class _Seen:
         radii = np.sqrt(np.maximum(-2 * floor, 0))
         limit = floor - 2 * ball_margin(norms, radii, self._dim, self._precision)
         self._limit[rows] = np.where(self.crowded[rows], np.inf, limit)
-        return above(block, self._limit[rows][:, None]).moved(rows.start, start)
+        return Entries.above(block, self._limit[rows][:, None]).moved(rows.start, start)
 
     def still_near(self, found: Entries) -> Entries:
         """Entries that have not fallen out meanwhile (limits only rise); none of crowded rows."""
@@ -149,6 +119,24 @@ class _Seen:
         self.crowded |= np.bincount(found.rows, minlength=len(self._points)) > self._most
         self._limit[self.crowded] = np.inf
         return found.select(~self.crowded[found.rows])
+
+
+def _largest_of(block: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
+    """k values per row, each reached by an entry of its own, seldom less than the k largest.
+
+    Args:
+        block: [rows,columns].
+        best: [rows,k], the result for the columns before these; −∞ where there were none.
+    """
+    rows, columns = block.shape
+    k = best.shape[1]
+    # The maxima of strided groups of columns stand for all entries: taken along memory, they are
+    # far cheaper than a top-k of whole rows, and different groups have different entries.
+    groups = max(1, min(16, columns // (16 * k)))
+    width = columns // groups
+    maxima = block[:, : groups * width].view(rows, groups, width).amax(dim=1)
+    candidates = torch.cat((best, maxima, block[:, groups * width :]), dim=1)
+    return candidates.topk(k, dim=1).values
 
 
 class _Search:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +13,9 @@ from ensgan.errors import DataError
 from ensgan.files import content_key, read_npz, sha256_arrays, write_npz
 from ensgan.metrics.ball_counts import Classes
 from ensgan.metrics.exact_distance import BALL_ARRAYS, Balls
-from ensgan.metrics.features import FeatureArray, FeatureSource, check_points, open_features
+from ensgan.metrics.features import FeatureArray, FeatureSource, open_checked
 from ensgan.metrics.knn import make_backend
-from ensgan.metrics.radii import measure_balls, measure_class_balls
+from ensgan.metrics.radii import TINY, measure_balls
 from ensgan.types import Float64Array, Int64Array
 
 FORMAT = 2
@@ -91,11 +91,10 @@ def measure_radii(task: RadiiTask) -> Member:
     """Run one :class:`RadiiTask`, or read what an interrupted run found.
 
     Raises:
-        InputError: see :func:`check_points`; the message names the set.
+        InputError: see :func:`open_checked`; the message names the set.
     """
     scoring = task.scoring
-    features = open_features(task.source, task.name)
-    check_points(features, task.name, scoring.k, scoring.dim)
+    features = open_checked(task.source, task.name, scoring.k, scoring.dim)
     labels = () if task.labels is None else (task.labels,)
     if task.labels is not None:
         check_classes(task.labels, len(features), task.name, scoring)
@@ -115,11 +114,24 @@ def measure_radii(task: RadiiTask) -> Member:
 
 
 def _measure(features: FeatureArray, labels: Int64Array | None, scoring: Scoring) -> Balls:
+    """Radii of a set, among the points of the same class where there are labels."""
     how = scoring.k, make_backend(scoring.backend), scoring.centre, scoring.memory_bytes
     if labels is None:
         return measure_balls(features, *how)
-    classes = Classes.of(labels, scoring.classes)
-    return measure_class_balls(features, list(classes.members()), *how)
+    n = len(features)
+    whole = Balls(np.zeros(n), np.zeros(n, np.int64), np.arange(n), 0.0)
+    classes = list(Classes.of(labels, scoring.classes).members())
+    parts = [measure_balls(features[index], *how) for index in classes]
+    # One unit for all, the largest: beside an extreme class, squares in it may vanish, which the
+    # bounds allow for, but not overflow.
+    exponent = max(part.exponent for part in parts)
+    for index, part in zip(classes, parts, strict=True):
+        squared = np.ldexp(part.squared, 2 * (part.exponent - exponent))
+        whole.squared[index] = np.where(part.squared > 0, np.maximum(squared, TINY), 0)
+        whole.neighbour[index] = index[part.neighbour]
+        whole.representative[index] = index[part.representative]
+    farthest = max(part.deviation for part in parts)
+    return replace(whole, deviation=farthest, exponent=exponent)
 
 
 def check_classes(labels: Int64Array, points: int, name: str, scoring: Scoring) -> None:

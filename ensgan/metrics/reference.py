@@ -10,7 +10,6 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,13 +17,7 @@ from ensgan.errors import DataError
 from ensgan.files import read_npz, write_npz
 from ensgan.metrics.ball_counts import BLOCK_ENTRIES, PlacedSet, count_pairs
 from ensgan.metrics.exact_distance import BALL_ARRAYS, Balls
-from ensgan.metrics.features import (
-    FeatureSource,
-    Frame,
-    check_points,
-    open_features,
-    robust_centre,
-)
+from ensgan.metrics.features import FeatureSource, Frame, open_checked, robust_centre
 from ensgan.metrics.knn import make_backend
 from ensgan.metrics.pool import Warn, measure_pool
 from ensgan.metrics.radii import measure_balls, measure_points
@@ -65,10 +58,6 @@ class PRDC:
     n_real: int
     n_fake: int
     backend: str
-
-    def to_json(self) -> dict[str, Any]:
-        """The object that ``ensgan prdc --json`` prints."""
-        return dict(vars(self))
 
 
 def density_coverage(
@@ -121,55 +110,36 @@ class RealReference:
     placed: PlacedSet
     k: int
 
-    def __len__(self) -> int:
-        return len(self.placed)
 
-
-def prepare(real: FeatureSource, k: int = 5, *, backend: str = "auto") -> RealReference:
+def prepare(
+    real: FeatureSource, k: int = 5, *, backend: str = "auto", kept: Path | None = None
+) -> RealReference:
     """Measure the radii of a real set [N,D] once.
+
+    Args:
+        real, k, backend: as for :func:`density_coverage`.
+        kept: file that keeps the radii between calls. The caller names it by what the features
+            are: they are not hashed again. A damaged file, or one of another k or number of
+            points, is made again.
 
     Raises:
         InputError: NaN or infinity, N < k+1, k < 1.
     """
     chosen = make_backend(backend)
-    features = open_features(real, "real")
-    check_points(features, "real", k)
+    features = open_checked(real, "real", k)
+    balls = None
+    if kept is not None and kept.exists():
+        with suppress(DataError):  # a damaged file is measured again
+            arrays = read_npz(kept, (*BALL_ARRAYS, "k"))
+            if (int(arrays["k"]), len(arrays["squared"])) == (k, len(features)):
+                balls = Balls.of_arrays(arrays)
     centre = robust_centre(features)
-    balls = measure_balls(features, k, chosen, centre)
+    if balls is None:
+        balls = measure_balls(features, k, chosen, centre)
+        if kept is not None:
+            write_npz(kept, **vars(balls), centre=centre, k=np.int64(k))
     frame = Frame.spanning(centre, balls.deviation)
     return RealReference(PlacedSet(features, balls, frame, chosen), k)
-
-
-def kept_reference(
-    real: FeatureSource, path: str | Path, k: int = 5, *, backend: str = "auto"
-) -> RealReference:
-    """The same from the radii in ``path``; measured and written there when they are missing.
-
-    The caller names the file by what the features are: they are not hashed again. A damaged file,
-    or one of another k or number of points, or of an older version, is made again.
-
-    Raises:
-        InputError: as :func:`prepare`.
-    """
-    path = Path(path)
-    if path.exists():
-        with suppress(DataError):
-            return _read(real, path, k, backend)
-    reference = prepare(real, k, backend=backend)
-    placed = reference.placed
-    write_npz(path, **vars(placed.balls), centre=placed.frame.centre, k=np.int64(k))
-    return reference
-
-
-def _read(real: FeatureSource, path: Path, k: int, backend: str) -> RealReference:
-    arrays = read_npz(path, (*BALL_ARRAYS, "centre", "k"))
-    features = open_features(real, "real")
-    shape = (len(arrays["squared"]), len(arrays["centre"]))
-    if int(arrays["k"]) != k or features.shape != shape:
-        raise DataError(f"{path} holds radii of other features or another k")
-    balls = Balls.of_arrays(arrays)
-    frame = Frame.spanning(arrays["centre"], balls.deviation)
-    return RealReference(PlacedSet(features, balls, frame, make_backend(backend)), k)
 
 
 def score_member(
@@ -181,8 +151,7 @@ def score_member(
         InputError: NaN or infinity, other dimensions than the reference.
     """
     real = reference.placed
-    features = open_features(fake, name)
-    check_points(features, name, reference.k, real.features.shape[1], least=1)
+    features = open_checked(fake, name, reference.k, real.features.shape[1], least=1)
     points = measure_points(features, real.frame.centre)
     # Float32 coordinates may be some powers of two beyond the frame, but not all that exist.
     if points.deviation > np.ldexp(1.0, real.frame.exponent + 40):
@@ -191,5 +160,8 @@ def score_member(
     member = PlacedSet(features, points, real.frame, real.backend)
     counts, _ = count_pairs(real, member, BLOCK_ENTRIES)
     return MemberScore(
-        counts.density(reference.k), counts.coverage, np.packbits(counts.reached), counts.precision
+        density=int(counts.pairs.sum()) / (reference.k * len(member)),
+        coverage=float(counts.reached.mean()),
+        mask=np.packbits(counts.reached),
+        precision=float(counts.covered.mean()),
     )

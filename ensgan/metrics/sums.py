@@ -96,17 +96,21 @@ class Sums:
         density[~scored] = coverage[~scored] = np.nan
         return ClassScores(self._size[0] / self._points[0], density.T, coverage.T)
 
-    def precision(self, scored: BoolArray) -> Float64Array:
-        """Share of the points of h inside some ball of g, [g,h]; nan where not ``scored``."""
-        precision = self._covered / self._points
+    def precision_recall(
+        self, names: tuple[str, ...], scored: BoolArray
+    ) -> tuple[PairPrecision, Float64Array]:
+        """Precision of and between members, and their recall [M].
+
+        Args:
+            names: of the members.
+            scored: bool [sets, sets], pairs that were counted; others are nan.
+        """
+        precision = self._covered / self._points  # share of the points of h inside some ball of g
         precision[~(scored | scored.T)] = np.nan
         np.fill_diagonal(precision, 1)
-        return precision
-
-    def pair_precision(self, names: tuple[str, ...], precision: Float64Array) -> PairPrecision:
-        """What :meth:`precision` found, with the real points inside balls of each member."""
         masks, points = self._masks[1, 1:], int(self._points[0])
-        return PairPrecision(names, precision[0, 1:], masks, precision[1:, 1:], points)
+        pairs = PairPrecision(names, precision[0, 1:], masks, precision[1:, 1:], points)
+        return pairs, precision[1:, 0]
 
 
 class ResampledSums:

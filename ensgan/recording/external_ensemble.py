@@ -13,6 +13,7 @@ from ensgan import __version__, ensemble
 from ensgan.data.pool import ImagePool, check_name
 from ensgan.errors import InputError, IntegrityError
 from ensgan.files import content_key, write_json, write_npz
+from ensgan.outputs import claim_output
 from ensgan.recording import views
 from ensgan.search import pool_key
 from ensgan.store import ENSEMBLE_FOLDER, TAG_DATASET, TAG_SELECTED, RunStore
@@ -38,7 +39,20 @@ def add_bank(
         force: replace one of the same name.
 
     Raises:
-        InputError: the name cannot be used or is taken.
+        InputError: see :func:`claim_bank`.
+    """
+    path = claim_bank(pool, name, force=force)
+    extra = {} if labels is None else {"labels": labels}
+    write_npz(path, images=images, **extra)
+    write_json(path.with_name(f"{name}.json"), dict(facts))
+    return path
+
+
+def claim_bank(pool: Path, name: str, *, force: bool = False) -> Path:
+    """Where a generator's images go in a pool, once they may be written there.
+
+    Raises:
+        InputError: the name cannot be used or is taken, or the pool cannot be written to.
     """
     fake = pool / "fake"
     path = fake / f"{check_name(name)}.npz"
@@ -48,10 +62,7 @@ def add_bank(
             f"{taken[0]} exists already: choose another --name"
             + (", or replace it with --force" if taken == [path] else "")
         )
-    extra = {} if labels is None else {"labels": labels}
-    write_npz(path, images=images, **extra)
-    write_json(fake / f"{name}.json", dict(facts))
-    return path
+    return claim_output(path)
 
 
 def check_contents(pool: ImagePool, scores: PoolScores, names: Sequence[str]) -> None:

@@ -80,10 +80,7 @@ def front_svg(
 
 
 def _front_figure(front: Front, selected: FrontPoint | None) -> Any:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 5), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_figure(7, 5)
     draw_front(axes, front, selected)
     axes.legend(frameon=False)  # a white frame would stay white on dark pages
     return figure
@@ -97,10 +94,7 @@ def forest_svg(rows: Sequence[Mapping[str, Any]], metric: str, label: str) -> Ma
         metric: its key.
         label: what the axis is called.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 0.8 + 0.3 * len(rows)), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_figure(7, 0.8 + 0.3 * len(rows))
     for place, row in enumerate(rows):
         spread = row["metrics"][metric]
         if spread["low"] is not None:
@@ -112,6 +106,14 @@ def forest_svg(rows: Sequence[Mapping[str, Any]], metric: str, label: str) -> Ma
     axes.set(xlim=(-0.01, 1.01), ylim=(len(rows) - 0.5, -0.5), xlabel=label)
     axes.grid(axis="x", alpha=0.3)
     return inline_svg(figure)
+
+
+def new_figure(width: float, height: float, columns: int = 1, **options: Any) -> tuple[Any, Any]:
+    """A matplotlib figure of so many inches and its axes (several of them with ``columns``)."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(1, columns, **options)
 
 
 def png(figure: Any, resolution: int = _RESOLUTION) -> bytes:

@@ -19,18 +19,6 @@ from ensgan.report.figures import forest_svg, front_svg, front_title
 from ensgan.text import hide_credentials
 from ensgan.types import Front, FrontPoint
 
-SHOWN_METRICS = ("accuracy", "g_mean", "auc")
-_PRIVACY_COLUMNS = {
-    "images": "images",
-    "copy_candidates": "copy candidates",
-    "copy_share": "their share",
-    "baseline_share": "share among held-out real",
-    "median_ratio": "median distance ratio",
-    "authenticity": "authenticity",
-    "c_t": "C_T",
-    "p_value": "p",
-}
-
 
 def render(content: Content) -> str:
     """The page. Names from runs, tags and files are escaped; nothing is loaded from elsewhere.
@@ -49,14 +37,7 @@ def render(content: Content) -> str:
         selected_facts=_selected_facts(content),
         members=by_gan(content.manifest),
         settings=_settings(content.manifest.spec),
-        overlap=_picture(content.overlap_png),
-        membership=_picture(content.membership_png),
-        selected_grid=_picture(content.selected_png),
-        grids={gan: _picture(png) for gan, png in content.grids.items()},
-        real={title: _picture(png) for title, png in content.real.items()},
         forest=_forest(content.table),
-        shown_metrics=SHOWN_METRICS,
-        privacy_columns=_PRIVACY_COLUMNS,
         flagged=non_commercial((content.ensemble or {}).get("licences", ())),
     )
 
@@ -71,16 +52,9 @@ def _page(template: str, **values: Any) -> str:
     """A page with this package's style and script, and a policy that admits nothing else."""
     style, script = (_source(name) for name in ("report.css", "report.js"))
     # Markup: these two are this package's own files.
-    return (
-        templates()
-        .get_template(template)
-        .render(
-            style=Markup(style),
-            script=Markup(script),
-            policy=_policy(style, script),
-            **values,
-        )
-    )
+    page = templates().get_template(template)
+    policy = _policy(style, script)
+    return page.render(style=Markup(style), script=Markup(script), policy=policy, **values)
 
 
 @lru_cache(maxsize=1)
@@ -93,8 +67,7 @@ def templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = number
-    environment.filters["percent"] = percent
+    environment.filters |= {"number": number, "percent": percent, "picture": _picture}
     return environment
 
 
@@ -119,9 +92,7 @@ def number(value: Any, digits: int = 4) -> str:
     """A figure as people read it: integers whole, others rounded, – for none."""
     if value is None or value == "":
         return "–"
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return str(value)
-    if isinstance(value, int):
+    if not isinstance(value, float):
         return str(value)
     return f"{value:.1e}" if 0 < abs(value) < 10.0**-digits else f"{value:.{digits}f}"
 
@@ -131,10 +102,8 @@ def percent(value: Any) -> str:
     return f"{value:.1%}" if isinstance(value, (int, float)) else "–"
 
 
-def _picture(content: bytes | None) -> str:
-    """A PNG as an address inside the page; empty for none."""
-    if content is None:
-        return ""
+def _picture(content: bytes) -> str:
+    """A PNG as an address inside the page."""
     return "data:image/png;base64," + base64.b64encode(content).decode()
 
 
@@ -151,16 +120,14 @@ def _front_drawing(front: Front, selected: FrontPoint | None) -> dict[str, Any]:
     """The drawing of a front and its rows; points run from the smallest second objective up."""
     points = sorted(front, key=lambda point: (front.values(point)[1], *front.values(point)))
     ordered = replace(front, points=tuple(points))
-    rows = [
-        {"point": point, "cells": front.cells(point), "selected": point == selected}
-        for point in points
-    ]
-    marks = []
-    for number, (row, point) in enumerate(zip(rows, points, strict=True), 1):
-        label = _point_label(front, point, chosen=point == selected)
+    rows, marks = [], []
+    for number, point in enumerate(points, 1):
+        chosen = point == selected
+        label = _point_label(front, point, chosen=chosen)
+        rows.append({"point": point, "cells": front.cells(point), "selected": chosen})
         marks.append(
             {
-                "class": "point chosen" if row["selected"] else "point",
+                "class": "point chosen" if chosen else "point",
                 "tabindex": "0",
                 "role": "button",
                 "data-row": f"front-{number}",

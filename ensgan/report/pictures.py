@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ensgan.errors import InputError
+from ensgan.report.figures import front_png, new_figure, png
 from ensgan.store import RunStore
 from ensgan.types import Front, FrontPoint, PoolScores, UInt8Array
 
@@ -33,7 +34,6 @@ class Pictures:
 
     def front(self, front: Front, selected: FrontPoint | None) -> Mapping[str, bytes]:
         """The front as an interactive page and as a static picture."""
-        from ensgan.report.figures import front_png
         from ensgan.report.page import front_html
 
         return {
@@ -99,14 +99,10 @@ def overlap_png(scores: PoolScores, selected: FrontPoint | None = None) -> bytes
         scores: of M members in pool order, which is the order of rows and columns.
     """
     from matplotlib.colors import PowerNorm
-    from matplotlib.figure import Figure
 
-    from ensgan.report.figures import png
-
-    chosen = set(selected.members) if selected is not None else set()
+    chosen = selected.members if selected is not None else ()
     size = 3.0 + 0.105 * max(len(scores), 10)
-    figure = Figure(figsize=(size + 0.6, size), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_figure(size + 0.6, size)
     known = np.isfinite(scores.overlap)
     highest = float(scores.overlap[known].max()) if known.any() else 1.0
     # A few pairs overlap much more than the others: the root keeps those others apart.
@@ -129,17 +125,11 @@ def membership_png(front: Front, most: int = 40) -> bytes:
     Columns run from the smallest first objective to the largest. At most ``most`` members are
     shown; the number behind a name is its share of the front's points.
     """
-    from matplotlib.figure import Figure
-
-    from ensgan.report.figures import png
-
     points = sorted(front, key=lambda point: front.values(point)[0])
     counts = Counter(name for point in points for name in point.members)
     names = sorted(counts, key=lambda name: (-counts[name], name))[:most]
     present = [[name in point.members for point in points] for name in names]
-    size = (3 + 0.16 * max(len(points), 20), 1.2 + 0.2 * max(len(names), 4))
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_figure(3 + 0.16 * max(len(points), 20), 1.2 + 0.2 * max(len(names), 4))
     axes.imshow(present or [[False]], aspect="auto", cmap="Blues", vmin=0, vmax=1)
     labels = [f"{name}  {counts[name] / len(points):.0%}" for name in names]
     axes.set_yticks(range(len(names)), labels, fontsize=8, parse_math=False)

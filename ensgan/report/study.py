@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from ensgan.downstream import RankCorrelation, StrategyRow, rank_correlation
 from ensgan.evaluation.evaluate import Evaluation
+from ensgan.evaluation.finished_sweep import FinishedSweep
 from ensgan.search import Evaluator, find_form
-from ensgan.types import DEFAULT_FORM, PoolScores
+from ensgan.types import DEFAULT_FORM
 
 METRICS = ("auc", "g_mean")
 """Test metrics that a study ranks by, the first one in the figures."""
+SCORES = ("intra_d", "inter_d")
 
 
 @dataclass(frozen=True)
@@ -23,19 +25,17 @@ class EvaluatedEnsemble:
 
     Attributes:
         name: of the strategy (of the draw, for random ones).
-        size: number of members.
         intra_d: of the ensemble.
         inter_d: of the ensemble; None for a single member.
-        means, errors: test metrics over the repeats, and the standard errors of these means
-            (0 with one repeat).
+        means: test metrics over the repeats.
+        error: standard error of the first metric's mean, 0 with one repeat.
     """
 
     name: str
-    size: int
     intra_d: float
     inter_d: float | None
     means: Mapping[str, float]
-    errors: Mapping[str, float]
+    error: float
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class StudyPart:
             **value,
             "order": {m: [row.strategy for row in self.order(m)] for m in METRICS},
             "correlations": {
-                metric: {score: found.to_json() for score, found in by_score.items()}
+                metric: {score: asdict(each) for score, each in by_score.items()}
                 for metric, by_score in self.correlations.items()
             },
         }
@@ -82,59 +82,51 @@ class StudyPart:
 def study_part(evaluation: Evaluation) -> StudyPart:
     """Set the evaluated ensembles against their scores."""
     ensembles = _ensembles(evaluation)
-    pairs = [ensemble for ensemble in ensembles if ensemble.inter_d is not None]
     correlations = {
-        metric: {
-            "intra_d": rank_correlation(
-                [e.intra_d for e in ensembles], [e.means[metric] for e in ensembles]
-            ),
-            "inter_d": rank_correlation(
-                [e.inter_d for e in pairs if e.inter_d is not None],
-                [e.means[metric] for e in pairs],
-            ),
-        }
+        metric: {score: _correlation(ensembles, score, metric) for score in SCORES}
         for metric in METRICS
     }
     return StudyPart(evaluation, ensembles, correlations)
 
 
+def _correlation(
+    ensembles: Sequence[EvaluatedEnsemble], score: str, metric: str
+) -> RankCorrelation:
+    known = [each for each in ensembles if getattr(each, score) is not None]
+    return rank_correlation(
+        [getattr(each, score) for each in known], [each.means[metric] for each in known]
+    )
+
+
 def objectives(
-    scores: PoolScores, members: Sequence[str], inter: str = "symmetric", form: str = DEFAULT_FORM
+    sweep: FinishedSweep, members: Sequence[str], form: str | None = None
 ) -> tuple[float, float | None]:
     """Intra-d and Inter-d of members; a single one has no Inter-d.
 
-    Objectives of a form that needs the features are shown as the paper's.
+    Args:
+        form: of the objectives, by default the front's. Objectives of a form that needs the
+            features are shown as the paper's.
     """
-    form = "paper" if find_form(form).needs_features else form
-    evaluator = Evaluator(scores, inter=inter, objectives=form)
+    form = form or sweep.front.form
+    form = DEFAULT_FORM if find_form(form).needs_features else form
+    evaluator = Evaluator(sweep.scores, inter=sweep.spec.search.inter, objectives=form)
     values = evaluator(evaluator.subsets([evaluator.indices(members)]))
     return float(values.first[0]), None if len(members) == 1 else float(values.second[0])
 
 
 def _ensembles(evaluation: Evaluation) -> tuple[EvaluatedEnsemble, ...]:
-    sweep = evaluation.sweep
-    found: dict[frozenset[str], EvaluatedEnsemble] = {}
+    ensembles: dict[frozenset[str], EvaluatedEnsemble] = {}
     for strategy in evaluation.strategies:
         plain = strategy.kind == "synthetic" and strategy.weights is None
         if not plain or strategy.n_times != evaluation.options.n_times:
             continue
         runs = [run for run in evaluation.table.results if run.strategy.name == strategy.name]
         values = {metric: np.array([run.metrics[metric] for run in runs]) for metric in METRICS}
-        intra, inter = objectives(
-            sweep.scores, strategy.members, sweep.spec.search.inter, sweep.front.form
+        spread = values[METRICS[0]].std(ddof=1) if len(runs) > 1 else 0.0
+        means = {metric: float(column.mean()) for metric, column in values.items()}
+        scores = objectives(evaluation.sweep, strategy.members)
+        ensemble = EvaluatedEnsemble(
+            strategy.name, *scores, means, float(spread / np.sqrt(len(runs)))
         )
-        found.setdefault(
-            frozenset(strategy.members),
-            EvaluatedEnsemble(
-                strategy.name,
-                len(strategy.members),
-                intra,
-                inter,
-                {metric: float(v.mean()) for metric, v in values.items()},
-                {
-                    metric: float(v.std(ddof=1) / np.sqrt(len(v))) if len(v) > 1 else 0.0
-                    for metric, v in values.items()
-                },
-            ),
-        )
-    return tuple(found.values())
+        ensembles.setdefault(frozenset(strategy.members), ensemble)
+    return tuple(ensembles.values())

@@ -1,20 +1,22 @@
-"""A study as a Markdown page: everything on it comes from results."""
+"""A study as a Markdown page with its figures: everything in them comes from results."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from ensgan.downstream import Spread, StrategyRow
+from ensgan.downstream import RankCorrelation, Spread, StrategyRow
+from ensgan.evaluation.finished_sweep import FinishedSweep
+from ensgan.report.figures import draw_front, new_figure, png
 from ensgan.report.page import templates
-from ensgan.report.study import METRICS, StudyPart, objectives
-from ensgan.report.study_plots import WORDS, correlation_words
+from ensgan.report.study import METRICS, SCORES, StudyPart, objectives
 from ensgan.sweep.environment import commit, machine
+from ensgan.types import DEFAULT_FORM, Front
 
-_COLUMNS = (
-    *("strategy", "n", "Intra-d", "Inter-d", "accuracy", "per class", "g-mean", "AUC"),
-    *("95 %", "AUC − G*", "p", "gap closed"),
-)
+WORDS = {"auc": "AUC", "g_mean": "g-mean"}
+_MARKERS = "os^vDPX<>*hp"
+_RESOLUTION = 130
 
 
 def study_page(
@@ -62,40 +64,115 @@ def study_page(
             training_seconds=sum(member.seconds.get("train", 0.0) for member in sweep.members),
             metrics=METRICS,
             words=WORDS,
-            columns=_COLUMNS,
             correlation=correlation_words,
-            cells=_cells,
+            cells_of=_cells,
         )
     )
     return f"{page}\n"
 
 
-def _cells(row: StrategyRow, part: StudyPart) -> list[str]:
-    """One row of the table, as the columns want it."""
-    sweep, auc = part.evaluation.sweep, row.metrics["auc"]
+def _cells(row: StrategyRow, part: StudyPart) -> dict[str, str]:
+    """One row of the table by its columns."""
+    auc, closed = row.metrics["auc"], row.gap_closed["auc"]
     intra = inter = None
     if row.members and row.draws == 1:
-        intra, inter = objectives(
-            sweep.scores, row.members, sweep.spec.search.inter, sweep.front.form
-        )
+        intra, inter = objectives(part.evaluation.sweep, row.members)
     classes = [m.mean for name, m in row.metrics.items() if name.startswith("accuracy_class_")]
-    size = f"{row.draws} draws" if row.draws > 1 else str(len(row.members) or "–")
-    closed = row.gap_closed["auc"]
-    return [
-        f"**{row.strategy}** (G*)" if row.strategy == "selected" else row.strategy,
-        size,
-        "–" if intra is None else f"{intra:.3f}",
-        "–" if inter is None else f"{inter:.3f}",
-        _spread(row.metrics["accuracy"]),
-        " / ".join(f"{value:.3f}" for value in classes),
-        _spread(row.metrics["g_mean"]),
-        _spread(auc),
-        "–" if auc.low is None else f"{auc.low:.3f}–{auc.high:.3f}",
-        "–" if auc.difference is None else f"{auc.difference:+.3f}",
-        "–" if auc.p is None else f"{auc.p:.2g}",
-        "–" if closed is None else f"{closed:.0%}",
-    ]
+    return {
+        "strategy": f"**{row.strategy}** (G*)" if row.strategy == "selected" else row.strategy,
+        "n": f"{row.draws} draws" if row.draws > 1 else str(len(row.members) or "–"),
+        "Intra-d": "–" if intra is None else f"{intra:.3f}",
+        "Inter-d": "–" if inter is None else f"{inter:.3f}",
+        "accuracy": _spread(row.metrics["accuracy"]),
+        "per class": " / ".join(f"{value:.3f}" for value in classes),
+        "g-mean": _spread(row.metrics["g_mean"]),
+        "AUC": _spread(auc),
+        "95 %": "–" if auc.low is None else f"{auc.low:.3f}–{auc.high:.3f}",
+        "AUC − G*": "–" if auc.difference is None else f"{auc.difference:+.3f}",
+        "p": "–" if auc.p is None else f"{auc.p:.2g}",
+        "gap closed": "–" if closed is None else f"{closed:.0%}",
+    }
 
 
 def _spread(spread: Spread) -> str:
     return f"{spread.mean:.3f}" + ("" if spread.sd is None else f" ± {spread.sd:.3f}")
+
+
+def front_figure(part: StudyPart) -> bytes:
+    """The Pareto front with the evaluated strategies on it, as a PNG file's content.
+
+    A single member has no Inter-d: it is a dashed line at its Intra-d. Of a front of other
+    objectives the same ensembles are shown by their Intra-d and Inter-d.
+    """
+    evaluation = part.evaluation
+    sweep = evaluation.sweep
+    figure, axes = new_figure(8, 5.5)
+    draw_front(axes, comparable_front(sweep))
+    drawn: list[str] = []
+    for strategy in evaluation.strategies:
+        if not strategy.members or strategy.kind != "synthetic" or strategy.weights is not None:
+            continue
+        # Draws of one strategy, and points of one front, share a mark.
+        group = strategy.group.partition("/")[0]
+        label = None if group in drawn else group
+        drawn += [group] if label else []
+        index = drawn.index(group)
+        intra, inter = objectives(sweep, strategy.members)
+        color = f"C{index % 10}"
+        if inter is None:
+            axes.axhline(intra, ls="--", lw=1, color=color, label=f"{group} (no Inter-d)")
+        else:
+            size = 190 if group == "selected" else 45
+            marker = "*" if group == "selected" else _MARKERS[index % len(_MARKERS)]
+            axes.scatter(inter, intra, s=size, marker=marker, color=color, label=label, zorder=2)
+    axes.set(title=part.title)
+    axes.legend(fontsize=8)
+    return png(figure, _RESOLUTION)
+
+
+def comparable_front(sweep: FinishedSweep) -> Front:
+    """The sweep's front by Intra-d and Inter-d, whatever two objectives it was searched by.
+
+    Of other objectives the same ensembles are measured again; singles have no Inter-d and go.
+    """
+    if [axis.key for axis in sweep.front.axes] == ["intra_d", "inter_d"]:
+        return sweep.front
+    points = []
+    for point in sweep.front:
+        intra, inter = objectives(sweep, point.members, DEFAULT_FORM)
+        if inter is not None:
+            points.append(replace(point, first=intra, second=inter))
+    keys = ("intra_d:max", f"inter_d:min:{sweep.spec.search.inter}")
+    return replace(sweep.front, objectives=keys, points=tuple(points))
+
+
+def usefulness_figure(part: StudyPart) -> bytes:
+    """Downstream score against Intra-d and Inter-d of every evaluated ensemble, as PNG."""
+    metric = METRICS[0]
+    figure, both = new_figure(11, 4.8, columns=2, sharey=True)
+    front = comparable_front(part.evaluation.sweep)
+    for axes, score, axis in zip(both, SCORES, front.axes, strict=True):
+        for e in part.ensembles:
+            place = (getattr(e, score), e.means[metric])
+            if place[0] is not None:
+                axes.errorbar(*place, e.error, fmt="o", ms=5, lw=1, color="C0")
+                axes.annotate(e.name, place, fontsize=6, xytext=(3, 3), textcoords="offset points")
+        axes.set(xlabel=axis.label, title=correlation_words(part.correlations[metric][score]))
+        for row in part.evaluation.table:
+            if row.strategy == "real":
+                axes.axhline(row.metrics[metric].mean, ls=":", color="k", label="real")
+                axes.legend()
+        axes.grid(alpha=0.3)
+        axes.margins(x=0.15)  # room for the names
+    figure.axes[0].set_ylabel(f"{WORDS[metric]} on the real test split (mean, standard error)")
+    figure.suptitle(part.title)
+    return png(figure, _RESOLUTION)
+
+
+def correlation_words(found: RankCorrelation) -> str:
+    """``Spearman's ρ 0.41 [0.02, 0.71], 19 ensembles``."""
+    if found.rho is None or found.low is None or found.high is None:
+        return f"no rank correlation: {found.pairs} ensembles without spread or too few"
+    return (
+        f"Spearman's ρ {found.rho:.2f} [{found.low:.2f}, {found.high:.2f}], {found.pairs} ensembles"
+    )

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 import numpy as np
 
 from ensgan.errors import InputError, unknown_name
-from ensgan.search.limits import (
-    Constraint,
-    CostLimit,
-    Membership,
-    SizeLimits,
-    SnapshotLimit,
-)
-from ensgan.search.masks import BoolArray
-from ensgan.types import Float64Array, Int64Array
+from ensgan.search.tables import costs_of, exchanged, some
+from ensgan.types import BoolArray, Float64Array, Int64Array
 
 
 @dataclass(frozen=True)
@@ -37,6 +30,32 @@ class Budget:
 
 
 @dataclass(frozen=True)
+class Limit:
+    """Sums over an ensemble's members that must not exceed ``most``.
+
+    Attributes:
+        weights: float64 [R, M], one row per sum.
+        most: float64 [R].
+        graded: whether an ensemble is the farther from feasible the more it exceeds; otherwise it
+            counts as 1, however many sums and however much.
+    """
+
+    weights: Float64Array
+    most: Float64Array
+    graded: bool = True
+
+    @property
+    def mendable(self) -> bool:
+        """Whether more members can only help: a lower bound."""
+        return bool((self.weights <= 0).all())
+
+    def violation(self, subsets: Float64Array) -> Float64Array:
+        """How far each row of a 0-1 matrix [B,M] is from meeting it; 0 meets it."""
+        over = np.maximum(0.0, subsets @ self.weights.T - self.most)
+        return np.asarray(over.sum(axis=1) if self.graded else over.any(axis=1), np.float64)
+
+
+@dataclass(frozen=True)
 class Constraints:
     """Constraints in terms of pool positions; make them with :meth:`resolve`.
 
@@ -45,7 +64,7 @@ class Constraints:
         allowed: bool [M], members that may take part.
         required: positions of the members that must take part.
         min_size, max_size: bounds of the number of members.
-        parts: every condition, these among them.
+        limits: every condition as sums, these among them.
     """
 
     names: tuple[str, ...]
@@ -53,7 +72,7 @@ class Constraints:
     required: Int64Array
     min_size: int
     max_size: int
-    parts: tuple[Constraint, ...]
+    limits: tuple[Limit, ...]
 
     @classmethod
     def resolve(
@@ -82,29 +101,21 @@ class Constraints:
         """
         must = _matching(names, include, "include")
         excluded = _matching(names, exclude, "exclude")
-        both = [names[int(i)] for i in np.flatnonzero(must & excluded)]
-        if both:
+        if (must & excluded).any():
+            both = [name for name, twice in zip(names, must & excluded, strict=True) if twice]
             raise InputError(f"both included and excluded: {', '.join(both)}")
         allowed, required = ~excluded, np.flatnonzero(must)
         largest = len(names) if max_size is None else max_size
-        _check_sizes(names, allowed, required, min_size, largest)
+        basis = cls(tuple(names), allowed, required, min_size, largest, ())
         # What cannot be met is refused here, where the members that make it so are still known by
         # name; a sampler would only find nothing.
-        parts: list[Constraint] = [
-            SizeLimits(min_size, largest),
-            Membership(allowed, required),
-        ]
+        basis._check_sizes()
+        limits = basis._basic_limits()
         if max_per_gan is not None:
-            gans = [name.rpartition("@")[0] or name for name in names]
-            order = {gan: number for number, gan in enumerate(dict.fromkeys(gans))}
-            snapshots = SnapshotLimit(np.array([order[gan] for gan in gans]), max_per_gan)
-            _check_snapshots(names, allowed, required, min_size, snapshots)
-            parts.append(snapshots)
+            limits.append(basis._snapshot_limit(max_per_gan))
         if budget is not None:
-            costs = costs_of(names, budget.costs)
-            _check_budget(names, allowed, required, min_size, costs, budget)
-            parts.append(CostLimit(costs, float(budget.limit)))
-        return cls(tuple(names), allowed, required, min_size, largest, tuple(parts))
+            limits.append(basis._cost_limit(budget))
+        return replace(basis, limits=tuple(limits))
 
     @property
     def free(self) -> Int64Array:
@@ -125,117 +136,102 @@ class Constraints:
 
     def violation(self, subsets: BoolArray) -> Float64Array:
         """How far each row of a bool [B,M] matrix is from feasible; 0 is feasible."""
-        total: Float64Array = np.sum([part.violation(subsets) for part in self.parts], axis=0)
-        return total
+        matrix = subsets.astype(np.float64)
+        return np.asarray(np.sum([limit.violation(matrix) for limit in self.limits], axis=0))
 
     def feasible(self, subsets: BoolArray) -> BoolArray:
         """Which rows of a bool [B,M] matrix meet every constraint."""
-        fits: BoolArray = self.violation(subsets) == 0
-        return fits
+        return np.asarray(self.violation(subsets) == 0)
 
     def moves(self, inside: Int64Array, outside: Int64Array, *, growing: bool = False) -> BoolArray:
         """Which entries of a neighbourhood are allowed: bool [len(inside)+1, len(outside)+1].
 
+        Row i drops ``inside[i-1]`` (row 0 nothing), column j takes in ``outside[j-1]``.
         ``inside`` itself need not meet the constraints. ``growing`` lets subsets be too small as
         long as members can still be added.
         """
-        # While an ensemble is grown to min_size, only what more members cannot mend may stop it.
-        parts = [part.bound_only_above() for part in self.parts] if growing else self.parts
-        fits: BoolArray = np.ones((len(inside) + 1, len(outside) + 1), bool)
-        for part in parts:
-            fits &= part.moves(inside, outside)
+        fits = np.ones((len(inside) + 1, len(outside) + 1), np.bool_)
+        for limit in self.limits:
+            # While an ensemble is grown, only what more members cannot mend may stop it.
+            if growing and limit.mendable:
+                continue
+            for row, most in zip(limit.weights, limit.most, strict=True):
+                fits &= exchanged(row, inside, inside, outside) <= most
         return fits
 
+    def _named(self, members: Iterable[int]) -> list[str]:
+        return [self.names[int(index)] for index in members]
 
-def _check_sizes(
-    names: Sequence[str], allowed: BoolArray, required: Int64Array, low: int, high: int
-) -> None:
-    usable = [names[int(i)] for i in np.flatnonzero(allowed)]
-    if low < 2:
-        raise InputError(f"min_size {low}: an ensemble needs at least 2 members")
-    if high < low:
-        raise InputError(f"max_size {high} is below min_size {low}")
-    if len(required) > high:
-        raise InputError(
-            f"{len(required)} included members exceed max_size {high}: "
-            f"{_some([names[int(i)] for i in required])}"
-        )
-    if len(usable) < low:
-        raise InputError(
-            f"only {len(usable)} members are left for min_size {low}"
-            + (f": {', '.join(usable)}" if usable else ": all are excluded")
-        )
+    def _check_sizes(self) -> None:
+        low, high = self.min_size, self.max_size
+        usable = self._named(np.flatnonzero(self.allowed))
+        if low < 2:
+            raise InputError(f"min_size {low}: an ensemble needs at least 2 members")
+        if high < low:
+            raise InputError(f"max_size {high} is below min_size {low}")
+        if len(self.required) > high:
+            raise InputError(
+                f"{len(self.required)} included members exceed max_size {high}: "
+                f"{some(self._named(self.required))}"
+            )
+        if len(usable) < low:
+            raise InputError(
+                f"only {len(usable)} members are left for min_size {low}: "
+                f"{', '.join(usable) or 'all are excluded'}"
+            )
 
+    def _basic_limits(self) -> list[Limit]:
+        """Sizes and members; what no ensemble can miss is left out, moves are tried so often."""
+        every, chosen = np.ones(len(self.names)), np.zeros(len(self.names))
+        chosen[self.required] = 1.0
+        rows: list[tuple[Float64Array, int]] = [(-every, -self.min_size)]
+        if self.max_size < len(self.names):
+            rows.append((every, self.max_size))
+        if not self.allowed.all():
+            rows.append((np.where(self.allowed, 0.0, 1.0), 0))
+        if len(self.required):
+            rows.append((-chosen, -len(self.required)))
+        return [Limit(weights[None], np.array([float(most)])) for weights, most in rows]
 
-def _check_snapshots(
-    names: Sequence[str],
-    allowed: BoolArray,
-    required: Int64Array,
-    min_size: int,
-    snapshots: SnapshotLimit,
-) -> None:
-    gan, most = snapshots.gan, snapshots.most
-    if most < 1:
-        raise InputError(f"max_per_gan {most} must be at least 1")
-    counts = np.bincount(gan[required], minlength=int(gan.max()) + 1)
-    for crowded in np.flatnonzero(counts > most):
-        same = [names[int(i)] for i in required if gan[i] == crowded]
-        raise InputError(f"max_per_gan {most} forbids the included {', '.join(same)} together")
-    room = np.minimum(np.bincount(gan[allowed]), most).sum()
-    if room < min_size:
-        raise InputError(
-            f"with max_per_gan {most} the allowed members make ensembles of at most {room}, below "
-            f"min_size {min_size}"
-        )
+    def _snapshot_limit(self, most: int) -> Limit:
+        if most < 1:
+            raise InputError(f"max_per_gan {most} must be at least 1")
+        gans = [name.rpartition("@")[0] or name for name in self.names]
+        gan = np.unique(gans, return_inverse=True)[1].astype(np.int64)
+        counts = np.bincount(gan[self.required], minlength=int(gan.max()) + 1)
+        for crowded in np.flatnonzero(counts > most):
+            same = self._named(self.required[gan[self.required] == crowded])
+            raise InputError(f"max_per_gan {most} forbids the included {', '.join(same)} together")
+        room = np.minimum(np.bincount(gan[self.allowed]), most).sum()
+        if room < self.min_size:
+            raise InputError(
+                f"with max_per_gan {most} the allowed members make ensembles of at most {room}, "
+                f"below min_size {self.min_size}"
+            )
+        # GANs of few snapshots cannot have too many.
+        rows = np.eye(int(gan.max()) + 1)[:, gan]
+        rows = rows[rows.sum(axis=1) > most]
+        return Limit(rows, np.full(len(rows), float(most)), graded=False)
 
-
-def _check_budget(
-    names: Sequence[str],
-    allowed: BoolArray,
-    required: Int64Array,
-    min_size: int,
-    costs: Float64Array,
-    budget: Budget,
-) -> None:
-    free = np.setdiff1d(np.flatnonzero(allowed), required)
-    # The required members are given; the cheapest others complete the smallest ensemble.
-    cheapest = np.sort(costs[free])[: max(0, min_size - len(required))]
-    least = float(costs[required].sum() + cheapest.sum())
-    if least > budget.limit:
-        reason = f" with {_some([names[int(i)] for i in required])}" if len(required) else ""
-        raise InputError(
-            f"the cheapest ensemble of {max(min_size, len(required))}{reason} costs "
-            f"{least:g} {budget.unit}, above the budget of {budget.limit:g}"
-        )
-
-
-def costs_of(names: Sequence[str], costs: Mapping[str, float]) -> Float64Array:
-    """The cost of every member, float64 [M].
-
-    Raises:
-        InputError: a member without a cost, or one that is negative or not finite.
-    """
-    missing = [name for name in names if name not in costs]
-    if missing:
-        raise InputError(f"the costs give no cost for {_some(missing)}")
-    found = np.array([costs[name] for name in names], np.float64)
-    wrong = np.flatnonzero(~(np.isfinite(found) & (found >= 0)))
-    if len(wrong):
-        name = names[int(wrong[0])]
-        raise InputError(f"the cost of {name} is {costs[name]}: it must be a number ≥ 0")
-    return found
+    def _cost_limit(self, budget: Budget) -> Limit:
+        costs, required = costs_of(self.names, budget.costs), self.required
+        # The required members are given; the cheapest others complete the smallest ensemble.
+        cheapest = np.sort(costs[self.free])[: max(0, self.min_size - len(required))]
+        least = float(costs[required].sum() + cheapest.sum())
+        if least > budget.limit:
+            reason = f" with {some(self._named(required))}" if len(required) else ""
+            raise InputError(
+                f"the cheapest ensemble of {max(self.min_size, len(required))}{reason} costs "
+                f"{least:g} {budget.unit}, above the budget of {budget.limit:g}"
+            )
+        return Limit(costs[None], np.array([float(budget.limit)]), graded=False)
 
 
 def _matching(names: Sequence[str], patterns: Sequence[str], option: str) -> BoolArray:
-    found = np.zeros(len(names), bool)
+    matching = np.zeros(len(names), np.bool_)
     for pattern in patterns:
-        hits = np.array([fnmatchcase(name, pattern) for name in names], bool)
+        hits = np.array([fnmatchcase(name, pattern) for name in names], np.bool_)
         if not hits.any():
             raise InputError(f"{option}: {unknown_name('member', pattern, names)}")
-        found |= hits
-    return found
-
-
-def _some(names: Sequence[str], most: int = 6) -> str:
-    rest = len(names) - most
-    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+        matching |= hits
+    return matching

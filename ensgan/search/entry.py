@@ -46,7 +46,8 @@ def search(
         sampler: one of :func:`ensgan.search.samplers`. ``pareto-local`` searches directly;
             ``ensemble`` is an Optuna study driven by :class:`ensgan.search.EnsembleSampler`.
         trials, seconds: the budget in evaluations and wall time. Without either, ``pareto-local``
-            stops when it no longer finds anything and most others after 1,000 trials.
+            stops when it no longer finds anything and most others after 1,000 trials. Something
+            is always evaluated, also where reading a very large pool takes longer than ``seconds``.
         seed: the same seed and ``trials`` give the same front.
         objectives: form of the two objectives: a name (None is the default one), or the tables
             of a form that needs the features (:func:`ensgan.search.frechet_tables`,
@@ -77,17 +78,17 @@ def search(
     """
     started = time.perf_counter()
     from ensgan.search.constraints import Constraints
-    from ensgan.search.run import SearchRun, evaluator_for, find_sampler, load_front, load_scores
-    from ensgan.search.third_objective import third_objective
-    from ensgan.types import DEFAULT_FORM
+    from ensgan.search.ledger import SearchLedger
+    from ensgan.search.run import make_evaluator, run
+    from ensgan.search.sampler import SAMPLERS
+    from ensgan.search.tables import ThirdObjective
+    from ensgan.types import DEFAULT_FORM, Front, PoolScores
 
-    pool = load_scores(scores)
-    return SearchRun(
-        pool,
-        evaluator_for(pool, DEFAULT_FORM if objectives is None else objectives, inter),
-        find_sampler(sampler, study_storage),
-        third=third_objective(pool, third, costs),
-        constraints=Constraints.resolve(
+    pool = scores if isinstance(scores, PoolScores) else PoolScores.load(Path(scores))
+    known = resume if resume is None or isinstance(resume, Front) else Front.load(Path(resume))
+    ledger = SearchLedger(
+        make_evaluator(pool, DEFAULT_FORM if objectives is None else objectives, inter),
+        Constraints.resolve(
             pool.names,
             min_size=min_size,
             max_size=max_size,
@@ -96,15 +97,14 @@ def search(
             max_per_gan=max_per_gan,
             budget=budget,
         ),
-        trials=trials,
-        seconds=seconds,
         seed=seed,
-        warm_start=warm_start,
-        resume=load_front(resume),
-        study_storage=None if study_storage is None else str(study_storage),
-        record=None if record is None else Path(record),
+        limit_trials=trials,
+        limit_seconds=seconds,
         on_progress=on_progress,
-    ).front(started)
+        started=started,
+        third=None if third is None else ThirdObjective.of(pool.names, third, costs),
+    )
+    return run(pool, ledger, SAMPLERS.get(sampler), known, warm_start, study_storage, record)
 
 
 class SearchInterrupted(KeyboardInterrupt):

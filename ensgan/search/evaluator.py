@@ -16,15 +16,21 @@ from ensgan.errors import InputError, unknown_name
 from ensgan.search.forms import FormInputs, find_form
 from ensgan.search.masks import (
     BLOCK_BYTES,
-    BoolArray,
     UInt64Array,
     covered_points,
     leave_one_out,
     pack_words,
     popcount,
 )
-from ensgan.search.tables import Ensembles, Neighbourhood, ObjectiveTables, Values
-from ensgan.types import DEFAULT_FORM, Float64Array, FrontPoint, Int64Array, PoolScores
+from ensgan.search.tables import (
+    Ensembles,
+    Neighbourhood,
+    ObjectiveTables,
+    Values,
+    after_zero,
+    exchanged,
+)
+from ensgan.types import DEFAULT_FORM, BoolArray, Float64Array, FrontPoint, Int64Array, PoolScores
 
 
 class Evaluator:
@@ -126,10 +132,10 @@ class Evaluator:
         chosen = list(members)
         if len(set(chosen)) < 2:
             raise InputError(f"an ensemble needs at least 2 members, not {len(set(chosen))}")
-        values = self(self.subsets([chosen]))
-        second = float(values.second[0])
+        columns = vars(self(self.subsets([chosen]))).values()
+        first, second, mean, coverage = (float(column[0]) for column in columns)
         if weights is None:
-            return float(values.first[0]), second, float(values.mean[0]), float(values.coverage[0])
+            return first, second, mean, coverage
         w = np.asarray(weights, np.float64)
         if w.shape != (len(chosen),) or not (w >= 0).all() or abs(w.sum() - 1) > 1e-9:
             raise InputError(
@@ -140,22 +146,17 @@ class Evaluator:
                 "member weights go with density and coverage only: this form has no use for them"
             )
         mean = float(w @ self.tables.linear[chosen])
-        used = [index for index, share in zip(chosen, w, strict=True) if share > 0]
-        coverage = float(covered_points(self.words, self.subsets([used]))[0]) / self.points
-        return (
-            float(self.tables.combine(np.array(mean), np.array(coverage))),
-            second,
-            mean,
-            coverage,
-        )
+        used = self.subsets([[index for index, share in zip(chosen, w, strict=True) if share > 0]])
+        coverage = float(covered_points(self.words, used)[0]) / self.points
+        first = float(self.tables.combine(np.array(mean), np.array(coverage)))
+        return first, second, mean, coverage
 
     def front_points(self, members: Sequence[Sequence[int]]) -> list[FrontPoint]:
         """Ensembles of two and more members with all that the form says about them."""
         subsets = self.subsets(members)
-        values = self(subsets)
         shares = subsets * self.shares
-        columns = (values.first, values.second, values.mean, values.coverage)
-        ensembles = Ensembles(*columns, shares / shares.sum(axis=1, keepdims=True))
+        weights = shares / shares.sum(axis=1, keepdims=True)
+        ensembles = Ensembles(**vars(self(subsets)), weights=weights)
         return self._points([tuple(sorted(chosen)) for chosen in members], ensembles)
 
     def weighted_point(self, members: Sequence[int], weights: Sequence[float]) -> FrontPoint:
@@ -164,9 +165,9 @@ class Evaluator:
         Raises:
             InputError: as :meth:`evaluate`.
         """
-        first, second, mean, coverage = np.array(self.evaluate(members, weights))[:, None]
         row = np.zeros((1, len(self)))
         row[0, list(members)] = weights
+        first, second, mean, coverage = np.array(self.evaluate(members, weights))[:, None]
         ensemble = Ensembles(first, second, mean, coverage, row)
         return self._points([tuple(members)], ensemble, tuple(weights))[0]
 
@@ -175,37 +176,33 @@ class Evaluator:
         members: Sequence[int],
         added: npt.ArrayLike | None = None,
         *,
-        removed: npt.ArrayLike | None = None,
+        additions_only: bool = False,
     ) -> Neighbourhood:
         """Evaluate every addition, removal and swap of ``members`` at once.
 
         Args:
             members: pool positions of the subset.
             added: pool positions that may come in; None for all others.
-            removed: members that may leave; None for all.
+            additions_only: leave removals and swaps out.
         """
         inside = np.array(sorted(members), np.int64)
-        if added is None:
-            out = np.ones(len(self), bool)
-            out[inside] = False
-            added = np.flatnonzero(out)
-        outside = np.asarray(added, np.int64)
-        leaving = inside if removed is None else np.asarray(removed, np.int64)
+        outside = np.asarray(
+            np.delete(np.arange(len(self)), inside) if added is None else added, np.int64
+        )
+        leaving = inside[:0] if additions_only else inside
         # An OR cannot be taken back, so the union without each member is made, not subtracted.
-        unions = leave_one_out(self.words[inside])
-        if removed is not None:
-            unions = unions[np.concatenate(([0], 1 + np.searchsorted(inside, leaving)))]
+        unions = leave_one_out(self.words[inside])[: len(leaving) + 1]
         # The pair sum changes by what leaves and what comes in, less the pair of both.
         with_inside = self.pair[inside].sum(axis=0)  # [M]: each member's sum with the subset
-        left = 0.5 * with_inside[inside].sum() - _after_zero(with_inside[leaving])
-        pair_sum = left[:, None] + _after_zero(with_inside[outside])
+        left = 0.5 * with_inside[inside].sum() - after_zero(with_inside[leaving])
+        pair_sum = left[:, None] + after_zero(with_inside[outside])
         pair_sum[1:, 1:] -= self.pair[leaving].take(outside, axis=1)
         sizes = np.full(pair_sum.shape, float(len(inside)))
         sizes[1:, 0] -= 1.0
         sizes[0, 1:] += 1.0
         values = self._values(
-            linear=_exchanged(self.linear, inside, leaving, outside),
-            shares=_exchanged(self.shares, inside, leaving, outside),
+            linear=exchanged(self.linear, inside, leaving, outside),
+            shares=exchanged(self.shares, inside, leaving, outside),
             covered=self._covered_with(unions, outside),
             pair_sum=pair_sum,
             sizes=sizes,
@@ -268,9 +265,8 @@ class Evaluator:
         ensembles: Ensembles,
         weights: tuple[float, ...] | None = None,
     ) -> list[FrontPoint]:
-        measures = {
-            name: column.tolist() for name, column in self.tables.describe(ensembles).items()
-        }
+        described = self.tables.describe(ensembles)
+        measures = {name: column.tolist() for name, column in described.items()}
         density, coverage = (measures.pop(name, None) for name in ("density", "coverage"))
         return [
             FrontPoint(
@@ -285,19 +281,3 @@ class Evaluator:
             )
             for i, chosen in enumerate(members)
         ]
-
-
-_ZERO = np.zeros(1)
-
-
-def _exchanged(
-    values: Float64Array, inside: Int64Array, leaving: Int64Array, added: Int64Array
-) -> Float64Array:
-    """Sum over the subset after each exchange, [len(leaving)+1, len(added)+1]."""
-    left = values[inside].sum() - _after_zero(values[leaving])
-    total: Float64Array = left[:, None] + _after_zero(values[added])
-    return total
-
-
-def _after_zero(values: Float64Array) -> Float64Array:
-    return np.concatenate((_ZERO, values))

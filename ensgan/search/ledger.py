@@ -5,102 +5,104 @@ from __future__ import annotations
 import csv
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
+from ensgan.errors import InputError
 from ensgan.files import atomic_path
 from ensgan.search.constraints import Constraints
-from ensgan.search.distinct_count import DistinctCounter
 from ensgan.search.evaluator import Evaluator
-from ensgan.search.masks import BoolArray, UInt64Array
+from ensgan.search.masks import DistinctCounter, UInt64Array
 from ensgan.search.pareto import REFERENCE_FIRST, REFERENCE_SECOND, Archive, CostArchive
-from ensgan.search.tables import Neighbourhood, Values
-from ensgan.types import Float64Array, Front, FrontPoint, Int64Array, read_objective
+from ensgan.search.tables import Neighbourhood, ThirdObjective, Values, exchanged
+from ensgan.types import (
+    BoolArray,
+    Float64Array,
+    Front,
+    FrontPoint,
+    Int64Array,
+    Objective,
+    read_objective,
+)
 from ensgan.types.objectives import form_of, needs_reading
 
 ReportProgress: TypeAlias = Callable[[int, int], None]
 """Called with (done, total): evaluations, or milliseconds when only time is limited."""
 
+Trial: TypeAlias = tuple[int, tuple[int, ...], float, float, float]
+"""Number, members, objectives (nan for what is no ensemble) and seconds of an evaluation."""
+
+_HISTORY_ENTRIES = 200
 _HISTORY_SECONDS = 0.005
 _HISTORY_PAUSE = 20
 """Between two entries at least so many times what the last one took: a volume of three is slow."""
 _REPORT_SECONDS = 0.1
 
 
-@dataclass(frozen=True)
-class ThirdObjective:
-    """A sum over the members to keep small: ``costs`` float64 [M] ≥ 0, counted in ``unit``."""
-
-    costs: Float64Array
-    unit: str
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One recorded evaluation; objectives are nan for what is no ensemble."""
-
-    number: int
-    members: tuple[int, ...]
-    first: float
-    second: float
-    seconds: float
-
-
+@dataclass
 class SearchLedger:
     """What every sampler writes to: evaluates, keeps the front, counts, tells when to stop.
 
-    Args:
+    Attributes:
         evaluator: the exact objectives.
         constraints: which subsets count.
         seed: seed of the sampler's generator ``random``.
-        trials, seconds: the budget; None is no limit.
+        limit_trials, limit_seconds: the budget; None is no limit.
         on_progress: told about progress, if given.
-        started: ``time.perf_counter()`` at the start; None for now.
+        started: ``time.perf_counter()`` at the start.
         third: a third objective, minimised: the summed cost of the members; None for two.
+        trials: evaluations so far.
+        archive: the front so far.
+        proven: what a sampler proves about its front, e.g. ``:2-4``.
+        record: the recorded trials.
+        history: (seconds, evaluations, hypervolume) when the front changed.
+
+    Raises:
+        InputError: a negative seed, or a budget that is not positive.
     """
 
-    def __init__(
-        self,
-        evaluator: Evaluator,
-        constraints: Constraints,
-        *,
-        seed: int = 0,
-        trials: int | None = None,
-        seconds: float | None = None,
-        on_progress: ReportProgress | None = None,
-        started: float | None = None,
-        third: ThirdObjective | None = None,
-    ) -> None:
-        self.third = third
-        self.costs = np.zeros(len(evaluator)) if third is None else third.costs
-        self.evaluator = evaluator
-        self.constraints = constraints
-        self.seed = seed
-        self.random = np.random.default_rng(seed)
-        self.limit_trials = trials
-        self.limit_seconds = seconds
-        self.trials = 0
+    evaluator: Evaluator
+    constraints: Constraints
+    seed: int = 0
+    limit_trials: int | None = None
+    limit_seconds: float | None = None
+    on_progress: ReportProgress | None = None
+    started: float = field(default_factory=time.perf_counter)
+    third: ThirdObjective | None = None
+    trials: int = field(default=0, init=False)
+    proven: str = field(default="", init=False)
+    record: list[Trial] = field(default_factory=list, init=False)
+    history: list[tuple[float, int, float]] = field(default_factory=list, init=False)
+    _begun: bool = field(default=False, init=False)
+    _reported: float = field(default=0.0, init=False)
+    _next_entry: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise InputError(f"seed {self.seed}: must not be negative")
+        if self.limit_trials is not None and self.limit_trials < 1:
+            raise InputError(f"trials {self.limit_trials}: at least 1")
+        if self.limit_seconds is not None and not self.limit_seconds > 0:
+            raise InputError(f"seconds {self.limit_seconds}: must be above 0")
+        self.random = np.random.default_rng(self.seed)
+        self._counter = DistinctCounter(len(self.evaluator))
+        self.costs = np.zeros(len(self.evaluator)) if self.third is None else self.third.costs
         most = float(self.costs.sum())
-        self.reference = (REFERENCE_FIRST, REFERENCE_SECOND, *(() if third is None else (most,)))
-        self.archive: Archive = Archive() if third is None else CostArchive(most)
-        self.proven = ""
-        """What a sampler proves about its front, e.g. ``:2-4``."""
-        self.record: list[Trial] = []
-        self.history: list[tuple[float, int, float]] = []
-        self._counter = DistinctCounter(len(evaluator))
-        self._on_progress = on_progress
-        self._started = time.perf_counter() if started is None else started
-        self._reported = 0.0
-        self._next_entry = 0.0
+        self.archive = Archive() if self.third is None else CostArchive(most)
+        self.reference = (REFERENCE_FIRST, REFERENCE_SECOND, most)[: 2 if self.third is None else 3]
+
+    @property
+    def bounded(self) -> bool:
+        """Whether there is a budget at all."""
+        return self.limit_trials is not None or self.limit_seconds is not None
 
     @property
     def elapsed(self) -> float:
         """Seconds since the start."""
-        return time.perf_counter() - self._started
+        return time.perf_counter() - self.started
 
     @property
     def left(self) -> int | None:
@@ -109,9 +111,11 @@ class SearchLedger:
 
     @property
     def finished(self) -> bool:
-        """Whether the budget is spent."""
+        """Whether the budget is spent; never before the first evaluations."""
+        # Of a very large pool the tables alone can take the whole time: some front is worth more
+        # than none.
         out_of_time = self.limit_seconds is not None and self.elapsed >= self.limit_seconds
-        return self.left == 0 or out_of_time
+        return self.left == 0 or (out_of_time and self._begun)
 
     def offer(self, subsets: BoolArray, *, record_all: bool = False) -> Values:
         """Evaluate rows of a bool [B,M] matrix; those that meet the constraints count.
@@ -151,9 +155,8 @@ class SearchLedger:
         """
         inside = np.array(sorted(members), np.int64)
         outside = self.constraints.outside(inside) if added is None else added
-        removed: Int64Array = inside[:0] if additions_only else inside
-        near = self.evaluator.moves(inside.tolist(), outside, removed=removed)
-        fits = self.constraints.moves(inside, outside)[: len(removed) + 1]
+        near = self.evaluator.moves(inside.tolist(), outside, additions_only=additions_only)
+        fits = self.constraints.moves(inside, outside)[: len(near.removed) + 1]
         fits[0, 0] = False  # the subset itself is no move
         chosen = np.flatnonzero(fits)
         if self.left is not None and len(chosen) > self.left:
@@ -190,14 +193,14 @@ class SearchLedger:
         now = self.elapsed
         for order in range(len(first)) if record_all else entered:
             values = float(first[order]), float(second[order])
-            self.record.append(Trial(before + order, members_of(order), *values, now))
+            self.record.append((before + order, members_of(order), *values, now))
         self._note(changed=bool(entered))
 
     def repeat(
         self, members: tuple[int, ...], first: float = np.nan, second: float = np.nan
     ) -> None:
         """Count a trial that was not evaluated: met before, or not an allowed ensemble."""
-        self.record.append(Trial(self.trials, members, first, second, self.elapsed))
+        self.record.append((self.trials, members, first, second, self.elapsed))
         self.skip(1)
 
     def skip(self, count: int) -> None:
@@ -207,50 +210,47 @@ class SearchLedger:
 
     def costs_of(self, subsets: BoolArray) -> Float64Array:
         """The third objective of rows of a bool [B,M] matrix; 0 where there is none."""
-        costs: Float64Array = subsets @ self.costs
-        return costs
+        return np.asarray(subsets @ self.costs)
 
     def move_costs(self, near: Neighbourhood) -> Float64Array:
         """The third objective of every entry of a neighbourhood."""
         if self.third is None:
             return np.zeros(near.values.first.shape)
-        cost = self.costs
-        lost, gained = np.append(0.0, cost[near.removed]), np.append(0.0, cost[near.added])
-        costs: Float64Array = (cost[list(near.members)].sum() - lost)[:, None] + gained
-        return costs
+        return exchanged(self.costs, np.array(near.members, np.int64), near.removed, near.added)
 
     def _move_hashes(self, near: Neighbourhood) -> UInt64Array:
         word, nothing = self._counter.member_hash, np.zeros(1, np.uint64)
         whole = np.bitwise_xor.reduce(word[list(near.members)], initial=np.uint64(0))
         without = whole ^ np.concatenate((nothing, word[near.removed]))
-        hashes: UInt64Array = without[:, None] ^ np.concatenate((nothing, word[near.added]))
-        return hashes
+        return np.asarray(without[:, None] ^ np.concatenate((nothing, word[near.added])))
 
     def _note(self, *, changed: bool) -> None:
         """Add to the history when the front changed, and report progress when it is time."""
+        self._begun = True
         now = self.elapsed
         if changed and now >= self._next_entry:
             self.history.append((now, self.trials, self.archive.hypervolume()))
             pause = max(_HISTORY_SECONDS, _HISTORY_PAUSE * (self.elapsed - now))
             self._next_entry = now + pause
-        if self._on_progress is None or now - self._reported <= _REPORT_SECONDS:
+        if self.on_progress is None or now - self._reported <= _REPORT_SECONDS:
             return
         self._reported = now
         if self.limit_trials is not None:
-            self._on_progress(min(self.trials, self.limit_trials), self.limit_trials)
+            self.on_progress(min(self.trials, self.limit_trials), self.limit_trials)
         elif self.limit_seconds is not None:
             total = round(1000 * self.limit_seconds)
-            self._on_progress(min(round(1000 * now), total), total)
+            self.on_progress(min(round(1000 * now), total), total)
 
     def front(self, sampler: str, pool: str) -> Front:
         """The result so far."""
         seconds, volume = self.elapsed, self.archive.hypervolume()
-        tables = self.evaluator.tables
-        axes = [*tables.axes]
+        axes: list[Objective] = [*self.evaluator.tables.axes]
         if self.third is not None:
             axes.append(read_objective(f"{self.third.unit}:min", maximise=False))
-        texts = tuple(axis.text for axis in axes)
-        known = not any(needs_reading(axis) for axis in axes)
+        texts, form = tuple(axis.text for axis in axes), self.evaluator.tables.form
+        unknown = any(needs_reading(axis) for axis in axes)
+        entries = len(self.history)
+        kept = np.unique(np.linspace(0, entries - 1, min(entries, _HISTORY_ENTRIES)).astype(int))
         return Front(
             objectives=texts,
             sampler=sampler + self.proven,
@@ -261,10 +261,10 @@ class SearchLedger:
             hypervolume=volume,
             points=self._points(),
             pool=pool,
-            history=(*_thinned(self.history), (seconds, self.trials, volume)),
+            history=(*(self.history[i] for i in kept), (seconds, self.trials, volume)),
             reference=self.reference,
-            named_form="" if form_of(texts) == tables.form else tables.form,
-            readings=() if known else tuple((axis.name, axis.meaning) for axis in axes),
+            named_form="" if form_of(texts) == form else form,
+            readings=tuple((axis.name, axis.meaning) for axis in axes) if unknown else (),
         )
 
     def _points(self) -> tuple[FrontPoint, ...]:
@@ -293,19 +293,7 @@ class SearchLedger:
         with atomic_path(path) as temporary, temporary.open("w", newline="") as stream:
             writer = csv.writer(stream)
             writer.writerow(("number", "members", *keys, "seconds", *unit))
-            for trial in self.record:
-                chosen = " ".join(names[m] for m in trial.members)
-                third = [repr(float(self.costs[list(trial.members)].sum()))] if unit else []
-                values = (repr(trial.first), repr(trial.second))
-                writer.writerow((trial.number, chosen, *values, f"{trial.seconds:.6f}", *third))
-
-
-def _thinned(
-    history: list[tuple[float, int, float]], most: int = 200
-) -> list[tuple[float, int, float]]:
-    if len(history) <= most:
-        return history
-    chosen: npt.NDArray[np.int64] = np.unique(
-        np.linspace(0, len(history) - 1, most).astype(np.int64)
-    )
-    return [history[int(i)] for i in chosen]
+            for number, members, first, second, seconds in self.record:
+                chosen = " ".join(names[m] for m in members)
+                third = [float(self.costs[list(members)].sum())] if unit else []
+                writer.writerow((number, chosen, first, second, f"{seconds:.6f}", *third))

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ensgan.search.ledger import SearchLedger
+from ensgan.search.sampler import SamplerInputs
 from ensgan.search.tables import Neighbourhood
 from ensgan.types import Float64Array, Int64Array
 
@@ -20,7 +21,8 @@ _GREEDY_WEIGHTS = 3
 _PAIR_BLOCK = 1 << 15
 _FEW_MEMBERS = 13  # up to so many free members every subset is evaluated
 _KICK_MOVES = (2, 5)
-_PATIENCE = 100  # kicks in a row that find nothing, when no budget is set
+PATIENCE = 100
+"""Kicks in a row that find nothing, after which a search without a budget ends."""
 
 
 class LocalSearch:
@@ -37,16 +39,13 @@ class LocalSearch:
         self.complete = False
         self._explored: set[tuple[int, ...]] = set()
         self._opening = self._open(starts)
-        self._opened = False
 
     def step(self) -> None:
         """One block of pairs, one neighbourhood or one kick; nothing once ``complete``."""
         if self.complete:
             return
-        if not self._opened:
-            if next(self._opening, None) is not None:
-                return
-            self._opened = True
+        if next(self._opening, False):
+            return
         members = self._most_promising()
         if members is None:
             self._kick()
@@ -185,13 +184,13 @@ class LocalSearch:
 def _weighted(near: Neighbourhood, weight: float) -> Float64Array:
     # Without a pair the second objective is nan; no constraint allows such subsets, so any score
     # will do.
-    score: Float64Array = weight * near.values.first - (1 - weight) * near.values.second
-    return score
+    return weight * near.values.first - (1 - weight) * near.values.second
 
 
-def pareto_local(ledger: SearchLedger, starts: Sequence[Sequence[int]] = ()) -> None:
+def pareto_local(ledger: SearchLedger, inputs: SamplerInputs) -> None:
     """Search until the budget ends; without one, until 100 kicks in a row find nothing."""
-    search = LocalSearch(ledger, starts)
-    bounded = ledger.limit_trials is not None or ledger.limit_seconds is not None
-    while not ledger.finished and not search.complete and (bounded or search.fruitless < _PATIENCE):
+    search = LocalSearch(ledger, inputs.starts)
+    while not (ledger.finished or search.complete):
+        if not ledger.bounded and search.fruitless >= PATIENCE:
+            return
         search.step()

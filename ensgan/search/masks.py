@@ -1,4 +1,4 @@
-"""Bit masks of covered points, 64 to a word."""
+"""Subsets and points as bits: masks of covered points, 64 to a word, and counts of subsets."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-BoolArray: TypeAlias = npt.NDArray[np.bool_]
+from ensgan.types import BoolArray
+
 UInt64Array: TypeAlias = npt.NDArray[np.uint64]
 
 BLOCK_BYTES = 1 << 22
 """Working set of one block of subsets: larger ones leave the processor's caches."""
+_EXACT_DISTINCT = 1 << 16
 
 
 def pack_words(masks: npt.NDArray[np.uint8]) -> UInt64Array:
@@ -80,3 +82,47 @@ popcount: Callable[[UInt64Array], npt.NDArray[np.uint8]] = getattr(
     np, "bitwise_count", _table_popcount
 )
 """Bits set in each word."""
+
+
+class DistinctCounter:
+    """How many different subsets were seen: exact to 65,536, estimated to about 0.4 % above.
+
+    Every subset has a 64-bit hash (the XOR of one random word per member); only the smallest
+    65,536 hashes are kept. Source: k minimum values, Bar-Yossef et al. 2002.
+    """
+
+    def __init__(self, members: int) -> None:
+        random = np.random.default_rng(0x5EED)
+        self.member_hash: UInt64Array = random.integers(0, 1 << 64, members, dtype=np.uint64)
+        self._kept: UInt64Array = np.zeros(0, np.uint64)
+        self._new: list[UInt64Array] = []
+        self._waiting = 0
+        self._threshold = np.uint64(0xFFFFFFFFFFFFFFFF)
+
+    def add(self, hashes: UInt64Array) -> None:
+        """Count the subsets with these hashes."""
+        self._new.append(hashes[hashes <= self._threshold])
+        self._waiting += len(self._new[-1])
+        if self._waiting > 2 * _EXACT_DISTINCT:
+            self._compact()
+
+    def of(self, subsets: BoolArray) -> UInt64Array:
+        """Hashes of the rows of a bool [B,M] matrix."""
+        words = np.where(subsets, self.member_hash, np.uint64(0))
+        return np.asarray(np.bitwise_xor.reduce(words, axis=1))
+
+    def total(self) -> int:
+        """The number of different subsets so far."""
+        self._compact()
+        if len(self._kept) < _EXACT_DISTINCT:
+            return len(self._kept)
+        return round((_EXACT_DISTINCT - 1) / (float(self._kept[-1]) / 2.0**64))
+
+    def _compact(self) -> None:
+        # Sorted by hand: np.unique of numpy 2.4 is ten times slower here.
+        hashes = np.sort(np.concatenate((self._kept, *self._new)))
+        different = np.append(True, hashes[1:] != hashes[:-1])[: len(hashes)]
+        self._kept = hashes[different][:_EXACT_DISTINCT]
+        self._new, self._waiting = [], 0
+        if len(self._kept) == _EXACT_DISTINCT:
+            self._threshold = self._kept[-1]

@@ -157,15 +157,13 @@ class Archive:
     def best_first(self, second: Float64Array, cost: Float64Array) -> Float64Array:
         """The largest first objective within this second (and cost), -inf where there is none."""
         best = np.concatenate(([-np.inf], self.first))
-        found: Float64Array = best[np.searchsorted(self.second, second + TIE, side="right")]
-        return found
+        return np.asarray(best[np.searchsorted(self.second, second + TIE, side="right")])
 
     def shortfall(
         self, first: Float64Array, second: Float64Array, cost: Float64Array
     ) -> Float64Array:
         """How far below the front each value lies in the first objective (≤ 0: beyond)."""
-        gap: Float64Array = np.maximum(REFERENCE_FIRST, self.best_first(second, cost)) - first
-        return gap
+        return np.maximum(REFERENCE_FIRST, self.best_first(second, cost)) - first
 
     def gains(self, first: Float64Array, second: Float64Array, cost: Float64Array) -> Float64Array:
         """Hypervolume that each value alone would add (no cost)."""
@@ -175,8 +173,7 @@ class Archive:
         stop = np.minimum(np.append(self.second, np.inf), REFERENCE_SECOND)
         width = np.maximum(0.0, stop - np.maximum(start, np.asarray(second)[:, None]))
         height = np.maximum(0.0, np.asarray(first)[:, None] - level)
-        added: Float64Array = (width * height).sum(axis=1)
-        return added
+        return np.asarray((width * height).sum(axis=1))
 
     def steps(self) -> Float64Array:
         """How wide the front is at each subset: the area to its neighbours."""
@@ -221,9 +218,7 @@ class CostArchive(Archive):
         self, first: Float64Array, second: Float64Array, cost: Float64Array
     ) -> Int64Array:
         """Indices of the values that no subset in here dominates."""
-        # nan: no pair, no ensemble.
-        entering = np.isfinite(second) & (first > self.best_first(second, cost) + TIE)
-        return np.flatnonzero(entering)
+        return np.flatnonzero(first > self.best_first(second, cost) + TIE)
 
     def best_first(self, second: Float64Array, cost: Float64Array) -> Float64Array:
         """The largest first objective within this second and cost, -inf where there is none."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-
 import numpy as np
 
 from ensgan.errors import InputError
@@ -25,30 +23,23 @@ def pool_key(scores: PoolScores) -> str:
     return digest[:16]
 
 
-def check_comparable(pools: Sequence[PoolScores], *, besides: Collection[str] = ()) -> None:
+def check_comparable(first: PoolScores, second: PoolScores) -> None:
     """Refuse to compare scores that were not taken the same way.
 
-    Args:
-        pools: two and more.
-        besides: what may differ on purpose: ``n_real`` for a held-out part of the real data,
-            ``extractor`` for another embedding.
+    They may be over other real points (a held-out part) or in another embedding.
 
     Raises:
-        InputError: k, sample counts, number of real points or extractor differ.
+        InputError: k or sample counts differ.
     """
-    first = pools[0]
-    for other in pools[1:]:
-        for field in ("k", "n_real", "extractor"):
-            if field not in besides and getattr(first, field) != getattr(other, field):
-                raise InputError(
-                    f"scores with {field} {getattr(first, field)!r} and "
-                    f"{getattr(other, field)!r} cannot be compared: score both the same way"
-                )
-        if set(first.counts.tolist()) != set(other.counts.tolist()):
-            raise InputError(
-                f"scores of {first.counts[0]} and of {other.counts[0]} images a member cannot be "
-                "compared: score both with the same number of images"
-            )
+    if first.k != second.k:
+        raise InputError(
+            f"scores with k {first.k} and {second.k} cannot be compared: score both the same way"
+        )
+    if set(first.counts.tolist()) != set(second.counts.tolist()):
+        raise InputError(
+            f"scores of {first.counts[0]} and of {second.counts[0]} images per member cannot be "
+            "compared: score both with the same number of images"
+        )
 
 
 def check_pool(front: Front, scores: PoolScores) -> None:

@@ -12,14 +12,15 @@ from pymoo.operators.crossover.ux import UX
 from pymoo.operators.mutation.bitflip import BitflipMutation
 
 from ensgan.search.ledger import SearchLedger
-from ensgan.search.masks import BoolArray
+from ensgan.search.sampler import SamplerInputs
+from ensgan.types import BoolArray
 
 _POPULATION = 100
 _LARGEST_START = 12
 _INFEASIBLE = 2.0  # objectives of subsets without a pair: worse than any ensemble
 
 
-def search_with_pymoo(ledger: SearchLedger, starts: Sequence[Sequence[int]] = ()) -> None:
+def search_with_pymoo(ledger: SearchLedger, inputs: SamplerInputs) -> None:
     """Run NSGA-II until the ledger's budget ends; a whole generation is evaluated at once.
 
     Uniform bit strings would start at half the pool, where no good ensemble lies, so the first
@@ -34,7 +35,7 @@ def search_with_pymoo(ledger: SearchLedger, starts: Sequence[Sequence[int]] = ()
     size = min(_POPULATION, ledger.limit_trials or _POPULATION)
     algorithm = NSGA2(
         pop_size=size,
-        sampling=_start(ledger, size, starts),
+        sampling=_start(ledger, size, inputs.starts),
         crossover=UX(),
         mutation=BitflipMutation(prob_var=1.0 / len(free)),
         eliminate_duplicates=True,

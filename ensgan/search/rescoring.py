@@ -1,17 +1,176 @@
-"""Chosen ensembles evaluated again: under other scores, with member weights, side by side."""
+"""A front under other scores: scored again, side by side with others, weighted, resampled."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ensgan.errors import InputError
+from ensgan.search.entry import search
 from ensgan.search.evaluator import Evaluator
 from ensgan.search.forms import find_form
+from ensgan.search.ledger import ReportProgress
+from ensgan.search.pool import check_pool
+from ensgan.search.tables import Values
 from ensgan.types import Front, FrontPoint, PoolScores
+
+_SEARCH_TRIALS = 30_000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An interval of an objective."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class FrontConfidence:
+    """What resampling says about a front.
+
+    Attributes:
+        level: probability of the intervals, e.g. 0.95.
+        rounds: resamples behind the intervals.
+        covers: what was drawn again: ``("real points",)``, or ``("real points", "images")``.
+        first, coverage: one interval per front point, in front order.
+        second: likewise; None when only real points were drawn again, on which it does not
+            depend.
+        membership: for every member, the share of re-searched resamples with it on the front.
+        searches: resamples behind ``membership``.
+    """
+
+    level: float
+    rounds: int
+    covers: tuple[str, ...]
+    first: tuple[Interval, ...]
+    coverage: tuple[Interval, ...]
+    second: tuple[Interval, ...] | None
+    membership: dict[str, float]
+    searches: int
+
+
+def bootstrap(
+    front: Front,
+    scores: PoolScores,
+    *,
+    rounds: int = 1000,
+    searches: int = 0,
+    level: float = 0.95,
+    seed: int = 0,
+    costs: Mapping[str, float] | None = None,
+    on_progress: ReportProgress | None = None,
+) -> FrontConfidence:
+    """Intervals of the objectives of every front point.
+
+    Scores that hold ``resamples`` (``ensgan score --resamples 200``) give intervals of both
+    objectives over fresh real points and fresh images: the spread over their rounds, each a random
+    three quarters of everything, scaled up to the whole (:attr:`Resamples.inflation`) and centred
+    on the front's own values.
+
+    Other scores allow to draw the real points alone, with replacement: Intra-d's interval is too
+    narrow then, and Inter-d has none. Coverage follows exactly from the masks; for density each
+    covered point is taken to hold an equal share of a member's images.
+
+    Args:
+        front: the front.
+        scores: the pool it is of.
+        rounds: resamples for the intervals; at most those that the scores hold, if they hold any.
+        searches: resamples that are searched again (0.1–0.5 s each) to see which members
+            stay on the front.
+        level: probability of the intervals.
+        seed: seed of the resampling; the rounds that scores hold are what they are.
+        costs: every member's cost, for searches of a front whose third objective sums costs.
+        on_progress: called with (done, total) after every search.
+
+    Raises:
+        InputError: a front of another pool, numbers out of range, or costs that are missing.
+    """
+    check_pool(front, scores)
+    if rounds < 1 or searches < 0 or not 0 < level < 1:
+        raise InputError(
+            f"bootstrap of {rounds} rounds, {searches} searches, level {level}: "
+            "use rounds ≥ 1, searches ≥ 0 and 0 < level < 1"
+        )
+    whole, resamples = _values(front, scores), scores.resamples
+    covers, draw = ["real points"], _point_draws(scores, seed)
+    if resamples is not None:
+        covers, draw = ["real points", "images"], scores.resample
+        rounds, searches = min(rounds, len(resamples)), min(searches, len(resamples))
+    drawn = [_values(front, draw(number)) for number in range(rounds)]
+
+    def intervals(name: str, most: float = np.inf) -> tuple[Interval, ...]:
+        draws = np.array([getattr(values, name) for values in drawn])
+        if resamples is not None:
+            # Fewer images reach fewer points: the deviations are from the rounds' own mean.
+            deviation = resamples.inflation * (draws - draws.mean(axis=0))
+            # No density, coverage or overlap is below 0.
+            draws = np.maximum(0.0, getattr(whole, name) + deviation)
+        ends = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        return tuple(Interval(low, min(most, high)) for low, high in ends.T.tolist())
+
+    first, coverage = intervals("first"), intervals("coverage", most=1.0)
+    second = None if resamples is None else intervals("second")
+    membership = _membership(front, scores.names, draw, searches, costs, on_progress)
+    return FrontConfidence(
+        level, rounds, tuple(covers), first, coverage, second, membership, searches
+    )
+
+
+def _point_draws(scores: PoolScores, seed: int) -> Callable[[int], PoolScores]:
+    """The scores over fresh draws of the real points, balls and images kept as they are."""
+    random, n = np.random.default_rng(seed), scores.n_real
+    covered = np.unpackbits(scores.masks, axis=1, count=n).astype(np.bool_)
+    total = covered.sum(axis=1, keepdims=True)
+    # Each real point's part of each member's density, [M, N]; rows sum to the density.
+    shares = scores.density[:, None] * covered / np.where(total > 0, total, 1.0)
+
+    def draw(number: int) -> PoolScores:
+        chosen = random.integers(0, n, n)
+        drawn = covered[:, chosen]
+        return replace(
+            scores,
+            density=shares[:, chosen].sum(axis=1),
+            coverage=drawn.mean(axis=1),
+            masks=np.packbits(drawn, axis=1),
+        )
+
+    return draw
+
+
+def _values(front: Front, scores: PoolScores) -> Values:
+    """The front's ensembles under other scores."""
+    evaluator = evaluator_of(front, scores)
+    return evaluator(evaluator.subsets(evaluator.indices(point.members) for point in front))
+
+
+def _membership(
+    front: Front,
+    names: Sequence[str],
+    draw: Callable[[int], PoolScores],
+    searches: int,
+    costs: Mapping[str, float] | None,
+    on_progress: ReportProgress | None,
+) -> dict[str, float]:
+    """Search resamples again: the share of them with each member on the front."""
+    seen: Counter[str] = Counter()
+    for number in range(searches):
+        again = search(
+            draw(number),
+            trials=_SEARCH_TRIALS,
+            seed=number,
+            inter=inter_of(front),
+            objectives=front.form,
+            third=front.third,
+            costs=costs,
+        )
+        seen.update({name for point in again for name in point.members})
+        if on_progress is not None:
+            on_progress(number + 1, searches)
+    return {name: seen[name] / searches for name in names if searches}
 
 
 def evaluator_of(front: Front, scores: PoolScores) -> Evaluator:
@@ -50,9 +209,9 @@ def rescore(front: Front, scores: PoolScores) -> tuple[FrontPoint, ...]:
         if point.weights is None:
             again = evaluator.front_points([members])[0]
         else:
-            by_name = dict(zip(point.members, point.weights, strict=True))
-            weights = [by_name[evaluator.names[m]] for m in members]
-            again = evaluator.weighted_point(members, weights)
+            share_of = dict(zip(point.members, point.weights, strict=True))
+            shares = [share_of[evaluator.names[index]] for index in members]
+            again = evaluator.weighted_point(members, shares)
         # What the members cost does not depend on the scores.
         third = tuple(measure for measure in point.measures if measure[0] == front.third)
         points.append(replace(again, measures=(*again.measures, *third)))

@@ -5,8 +5,9 @@ Heavy packages are imported when a sampler is loaded, before its clock starts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ensgan.registry import Registry
@@ -56,43 +57,30 @@ class Sampler:
 def _pareto_local() -> Strategy:
     from ensgan.search.local_search import pareto_local
 
-    return lambda ledger, inputs: pareto_local(ledger, inputs.starts)
+    return pareto_local
 
 
 def _exhaustive() -> Strategy:
     from ensgan.search.exhaustive import exhaustive
 
-    return lambda ledger, inputs: exhaustive(ledger, inputs.starts)
+    return exhaustive
 
 
 def _pymoo() -> Strategy:
     from ensgan.search.pymoo import search_with_pymoo
 
-    return lambda ledger, inputs: search_with_pymoo(ledger, inputs.starts)
-
-
-@dataclass(frozen=True)
-class _OptunaStudy:
-    """Loads an Optuna study; ``sampler`` is a class of ``optuna.samplers`` or EnsembleSampler."""
-
-    sampler: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-    def __call__(self) -> Strategy:
-        from ensgan.search.optuna import search_with_optuna
-
-        return lambda ledger, inputs: search_with_optuna(
-            ledger,
-            self.sampler,
-            settings=self.settings,
-            starts=inputs.starts,
-            storage=inputs.study_storage,
-            study_name=inputs.study_name,
-        )
+    return search_with_pymoo
 
 
 def _optuna(name: str, sampler: str, **settings: Any) -> Sampler:
-    return Sampler(name, _OptunaStudy(sampler, settings), stores_trials=True)
+    """A study; ``sampler`` is a class of ``optuna.samplers``, or EnsembleSampler."""
+
+    def load() -> Strategy:
+        from ensgan.search.optuna import search_with_optuna
+
+        return partial(search_with_optuna, sampler=sampler, settings=settings)
+
+    return Sampler(name, load, stores_trials=True)
 
 
 SAMPLERS = Registry(

@@ -27,14 +27,11 @@ class Question:
     validation_scores: Float64Array | None
 
     @property
-    def values(self) -> Float64Array:
-        """The objectives, float64 [points, 2] or [points, 3]."""
-        return objective_values(self.front)
-
-    @property
     def better(self) -> Float64Array:
-        """The objectives, all turned so that larger is better."""
-        return self.values * _signs(self.front)
+        """The objectives, all turned so that larger is better: [points, 2] or [points, 3]."""
+        return objective_values(self.front) * [
+            1.0 if axis.maximise else -1.0 for axis in self.front.axes
+        ]
 
     @property
     def scaled(self) -> Float64Array:
@@ -42,18 +39,11 @@ class Question:
         # Scaled over the front itself: objectives have no common unit.
         low, high = self.better.min(axis=0), self.better.max(axis=0)
         span = high - low
-        scaled: Float64Array = np.where(
-            span > 0, (self.better - low) / np.where(span > 0, span, 1.0), 1.0
-        )
-        return scaled
+        return np.where(span > 0, (self.better - low) / np.where(span > 0, span, 1.0), 1.0)
 
 
 Merit: TypeAlias = Callable[[Question], Float64Array]
 """Merit of every front point, the largest wins; -inf excludes."""
-
-
-def _signs(front: Front) -> Float64Array:
-    return np.array([1.0 if axis.maximise else -1.0 for axis in front.axes])
 
 
 def _knee(question: Question) -> Float64Array:
@@ -65,17 +55,19 @@ def _knee(question: Question) -> Float64Array:
     Source: Das 1999, normal-boundary knee.
     """
     scaled = question.scaled
-    distance: Float64Array = (scaled.sum(axis=1) - 1.0) / np.sqrt(scaled.shape[1])
-    return distance
+    return np.asarray((scaled.sum(axis=1) - 1.0) / np.sqrt(scaled.shape[1]))
 
 
 def _ratio(question: Question) -> Float64Array:
     """The first objective over the second, or what the form divides instead."""
     ratio = _ratio_of(question.front)
+    parts = [
+        {"first": point.first, "second": point.second, **dict(point.measures)}
+        for point in question.front
+    ]
     try:
         above, below = (
-            np.array([_part(point, name) for point in question.front])
-            for name in (ratio.above, ratio.below)
+            np.array([part[name] for part in parts]) for name in (ratio.above, ratio.below)
         )
     except KeyError:
         raise InputError(
@@ -92,24 +84,6 @@ def _ratio_of(front: Front) -> Ratio:
     if ratio is None:
         raise InputError(f"rule 'ratio' means nothing for objectives '{front.form}': use knee")
     return ratio
-
-
-def _part(point: FrontPoint, name: str) -> float:
-    values = {"first": point.first, "second": point.second}
-    return values[name] if name in values else dict(point.measures)[name]
-
-
-def _utopia(question: Question) -> Float64Array:
-    distance: Float64Array = -np.linalg.norm(1.0 - question.scaled, axis=1)
-    return distance
-
-
-def _max_intra(question: Question) -> Float64Array:
-    return question.better[:, 0]
-
-
-def _min_inter(question: Question) -> Float64Array:
-    return question.better[:, 1]
 
 
 def _max_size(question: Question) -> Float64Array:
@@ -181,9 +155,21 @@ RULES = Registry(
     (
         SelectionRule("knee", _knee, _why_knee),
         SelectionRule("ratio", _ratio, _why_ratio),
-        SelectionRule("utopia", _utopia, lambda front: "nearest to the ideal corner"),
-        SelectionRule("max-intra", _max_intra, lambda front: f"largest {front.axes[0].name}"),
-        SelectionRule("min-inter", _min_inter, lambda front: f"smallest {front.axes[1].name}"),
+        SelectionRule(
+            "utopia",
+            lambda question: -np.linalg.norm(1.0 - question.scaled, axis=1),
+            lambda front: "nearest to the ideal corner",
+        ),
+        SelectionRule(
+            "max-intra",
+            lambda question: question.better[:, 0],
+            lambda front: f"largest {front.axes[0].name}",
+        ),
+        SelectionRule(
+            "min-inter",
+            lambda question: question.better[:, 1],
+            lambda front: f"smallest {front.axes[1].name}",
+        ),
         SelectionRule(
             "max-size",
             _max_size,

@@ -7,15 +7,14 @@ linear scores, a bit mask per member and a matrix of pairs hold everything the s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
-from ensgan.errors import DataError
-from ensgan.types import Float64Array, Int64Array, Objective, UInt8Array, harmonic_mean
+from ensgan.errors import DataError, InputError, unknown_name
+from ensgan.types import BoolArray, Float64Array, Int64Array, Objective, UInt8Array, harmonic_mean
 
 
 @dataclass(frozen=True)
@@ -56,24 +55,38 @@ class Neighbourhood:
         return tuple(sorted(kept))
 
 
+_ZERO = np.zeros(1)
+
+
+def exchanged(
+    values: Float64Array, inside: Int64Array, removed: Int64Array, added: Int64Array
+) -> Float64Array:
+    """The sum of the members' values [M] in every subset of a neighbourhood.
+
+    Summed anew for the subset itself: a running sum would drift past a limit that is met exactly.
+    """
+    left = values[inside].sum() - after_zero(values[removed])
+    return np.asarray(left[:, None] + after_zero(values[added]))
+
+
+def after_zero(values: Float64Array) -> Float64Array:
+    """The values of a neighbourhood's rows or columns: the first neither removes nor adds."""
+    return np.concatenate((_ZERO, values))
+
+
 @dataclass(frozen=True)
-class Ensembles:
+class Ensembles(Values):
     """B evaluated ensembles, for a form to say more about.
 
     Attributes:
-        first, second, mean, coverage: float64 [B].
         weights: float64 [B, M], each member's share of its ensemble; rows sum to 1.
     """
 
-    first: Float64Array
-    second: Float64Array
-    mean: Float64Array
-    coverage: Float64Array
     weights: Float64Array
 
 
 Combine: TypeAlias = Callable[[Float64Array, Float64Array], Float64Array]
-Whole: TypeAlias = Callable[[npt.NDArray[np.bool_]], Float64Array]
+Whole: TypeAlias = Callable[[BoolArray], Float64Array]
 Describe: TypeAlias = Callable[[Ensembles], Mapping[str, Float64Array]]
 
 
@@ -149,9 +162,7 @@ class ObjectiveTables:
 
     def _check_values(self) -> None:
         for field, values, low in (("score", self.linear, 0.0), ("share", self.shares, 1e-300)):
-            wrong = np.flatnonzero(~(np.isfinite(values) & (values >= low)))
-            if len(wrong):
-                index = int(wrong[0])
+            for index in np.flatnonzero(~(np.isfinite(values) & (values >= low))):
                 raise DataError(
                     f"{self.names[index]} has {field} {values[index]}: score the pool again"
                 )
@@ -163,3 +174,54 @@ class ObjectiveTables:
                 f"the overlap of {g} and {h} is {self.pair[tuple(wrong_pairs[0])]} "
                 f"({len(wrong_pairs)} such entries): score the pool again or exclude the member"
             )
+
+
+THIRDS = ("members", "cost", "parameters", "seconds")
+"""Third objectives: a number of members, or a sum of costs by what it counts."""
+
+
+@dataclass(frozen=True)
+class ThirdObjective:
+    """A sum over the members to keep small: ``costs`` float64 [M] ≥ 0, counted in ``unit``."""
+
+    costs: Float64Array
+    unit: str
+
+    @classmethod
+    def of(
+        cls, names: Sequence[str], third: str, costs: Mapping[str, float] | None
+    ) -> ThirdObjective:
+        """``members`` (as few as possible), or a sum of ``costs`` by what it counts.
+
+        Raises:
+            InputError: another name, or costs that are missing, negative or not finite.
+        """
+        if third not in THIRDS:
+            raise InputError(unknown_name("third objective", third, THIRDS))
+        if third == "members":
+            return cls(np.ones(len(names)), third)
+        if costs is None:
+            raise InputError(f"third objective '{third}' needs the cost of every member")
+        return cls(costs_of(names, costs), third)
+
+
+def costs_of(names: Sequence[str], costs: Mapping[str, float]) -> Float64Array:
+    """The cost of every member, float64 [M].
+
+    Raises:
+        InputError: a member without a cost, or one that is negative or not finite.
+    """
+    missing = [name for name in names if name not in costs]
+    if missing:
+        raise InputError(f"the costs give no cost for {some(missing)}")
+    table = np.array([costs[name] for name in names], np.float64)
+    for row in np.flatnonzero(~(np.isfinite(table) & (table >= 0))):
+        name = names[int(row)]
+        raise InputError(f"the cost of {name} is {costs[name]}: it must be a number ≥ 0")
+    return table
+
+
+def some(names: Sequence[str], most: int = 6) -> str:
+    """The first names, and how many more there are."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")

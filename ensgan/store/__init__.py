@@ -1,22 +1,27 @@
-"""Recorded runs: the protocol, a store in memory, and MLflow."""
+"""Recorded runs: what a store does, one in memory, and MLflow."""
 
 from __future__ import annotations
 
 from ensgan.store.base import (
-    ENSEMBLE_FOLDER,
     TAG_DATASET,
     TAG_GAN,
-    TAG_KIND,
     TAG_RECORD,
     TAG_SELECTED,
     RunRecord,
-    RunStatus,
     RunStore,
     status_named,
 )
+from ensgan.store.folders import ENSEMBLE_FOLDER
 from ensgan.store.memory import MemoryStore
-from ensgan.store.models import is_model_address, promote, run_of_model
-from ensgan.store.opening import STORES, StoreKind, default_storage, open_store
+from ensgan.store.opening import (
+    STORES,
+    StoreKind,
+    default_storage,
+    is_model_address,
+    open_store,
+    promote,
+    run_of_model,
+)
 from ensgan.store.tracking import MLflowStore
 
 __all__ = [
@@ -24,13 +29,11 @@ __all__ = [
     "STORES",
     "TAG_DATASET",
     "TAG_GAN",
-    "TAG_KIND",
     "TAG_RECORD",
     "TAG_SELECTED",
     "MLflowStore",
     "MemoryStore",
     "RunRecord",
-    "RunStatus",
     "RunStore",
     "StoreKind",
     "default_storage",

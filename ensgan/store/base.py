@@ -1,16 +1,20 @@
-"""What a store of runs is, whatever keeps it: records, the protocol, the rules for names."""
+"""What a store of runs is, whatever keeps it: records, what it must do, the rules for names."""
 
 from __future__ import annotations
 
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol, TypeAlias, get_args
+from types import MappingProxyType
+from typing import Any, Final, Literal, TypeAlias, get_args
 
-from ensgan.errors import InputError
+from ensgan.errors import InputError, StoreError
+from ensgan.outputs import claim_folder, folder_in_one_step
+from ensgan.store.folders import LARGEST_READ, Files, check_folder, unknown_folder
 from ensgan.text import hide_credentials
 
 RunStatus: TypeAlias = Literal["running", "finished", "failed", "killed"]
@@ -23,8 +27,9 @@ TAG_DATASET: Final = "ensgan.dataset"
 TAG_SELECTED: Final = "ensgan.selected"
 TAG_RECORD: Final = "ensgan.record"
 """Finds a run again whose creation was not answered; of no interest to people."""
-ENSEMBLE_FOLDER: Final = "ensemble"
-"""Folder among a sweep's files that holds the selected ensemble."""
+TAG_PARENT: Final = "mlflow.parentRunId"
+"""Run ID of the run above; MLflow's pages draw their tree by it."""
+NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 _KEY = re.compile(r"[\w.:/ -]{1,250}")
 
@@ -63,18 +68,36 @@ class RunRecord:
         return {**vars(self), "started": started, "metrics": metrics, **texts}
 
 
-class RunStore(Protocol):
+@dataclass(frozen=True)
+class Batch:
+    """What is sent to a run at once: settings, metrics of many steps, tags. Names are checked."""
+
+    params: Mapping[str, str] = field(default_factory=dict)
+    rows: Sequence[HistoryRow] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_keys("parameter", self.params)
+        check_keys("metric", (key for _, metrics in self.rows for key in metrics))
+        check_keys("tag", self.tags)
+
+
+class RunStore(ABC):
     """Where runs, their numbers and their files are kept.
 
-    Every method that reaches a server raises :class:`~ensgan.errors.StoreError` when it cannot be
-    reached, and :class:`~ensgan.errors.InputError` for a run that does not exist. Names of
-    parameters, metrics and tags consist of letters, digits and ``_-.:/`` or blanks.
+    A store says how runs, files and models are kept (the abstract methods); the rules that hold
+    for every store are here, once. Every method that reaches a server raises
+    :class:`~ensgan.errors.StoreError` when it cannot be reached, and
+    :class:`~ensgan.errors.InputError` for a run that does not exist. Names of parameters, metrics
+    and tags consist of letters, digits and ``_-.:/`` or blanks.
     """
 
     @property
+    @abstractmethod
     def uri(self) -> str:
         """Address of the store, without credentials."""
 
+    @abstractmethod
     def prepare(self) -> None:
         """Do now what the first run would wait for (imports, a new database)."""
 
@@ -84,28 +107,45 @@ class RunStore(Protocol):
         *,
         kind: str,
         parent: str | None = None,
-        params: Mapping[str, object] = ...,
-        tags: Mapping[str, str] = ...,
+        params: Mapping[str, object] = NOTHING,
+        tags: Mapping[str, str] = NOTHING,
     ) -> str:
         """Start a run and return its ID; values of ``params`` are stored as text."""
+        first = Batch(as_text(params), tags={TAG_KIND: kind, **as_text(tags)})
+        below = {}
+        if parent is not None:
+            below[TAG_PARENT] = self.get(parent).run_id
+        run_id = self._create(name, {**first.tags, **below})
+        self._send(run_id, Batch(first.params))
+        return run_id
 
     def log_params(self, run_id: str, params: Mapping[str, object]) -> None:
         """Record settings as text; the same once more changes nothing."""
+        self._send(run_id, Batch(params=as_text(params)))
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
         """Record metrics at one step."""
+        self.log_history(run_id, [(step, metrics)])
 
     def log_history(self, run_id: str, rows: Sequence[HistoryRow]) -> None:
         """Record metrics of many steps at once."""
-
-    def log_file(self, run_id: str, path: Path, folder: str = "") -> None:
-        """Store a file under ``folder`` (the top when empty)."""
-
-    def log_folder(self, run_id: str, path: Path, folder: str) -> None:
-        """Store the content of a folder under ``folder``, sub-folders included."""
+        self._send(run_id, Batch(rows=rows))
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set or replace tags."""
+        self._send(run_id, Batch(tags=as_text(tags)))
+
+    def log_file(self, run_id: str, path: Path, folder: str = "") -> None:
+        """Store a file under ``folder`` (the top when empty)."""
+        if not path.is_file():
+            raise StoreError(f"cannot store {path}: no such file")
+        self._files(run_id).add_file(path, check_folder(folder) if folder else "")
+
+    def log_folder(self, run_id: str, path: Path, folder: str) -> None:
+        """Store the content of a folder under ``folder``, sub-folders included."""
+        if not path.is_dir():
+            raise StoreError(f"cannot store {path}: no such folder")
+        self._files(run_id).add_folder(path, check_folder(folder))
 
     def log_dataset(
         self,
@@ -114,13 +154,18 @@ class RunStore(Protocol):
         name: str,
         digest: str,
         source: str = "",
-        profile: Mapping[str, object] = ...,
+        profile: Mapping[str, object] = NOTHING,
     ) -> None:
         """Record which data a run used: a name, a content digest, where from, sizes."""
+        self._send_dataset(
+            run_id, {"name": name, "digest": digest, "source": source, "profile": dict(profile)}
+        )
 
+    @abstractmethod
     def finish(self, run_id: str, status: RunStatus = "finished") -> None:
         """End a run."""
 
+    @abstractmethod
     def get(self, run_id: str) -> RunRecord:
         """One run."""
 
@@ -128,23 +173,29 @@ class RunStore(Protocol):
         self,
         *,
         kind: str = "sweep",
-        params: Mapping[str, str] = ...,
+        params: Mapping[str, str] = NOTHING,
         order: str = "-started",
         limit: int = 1000,
     ) -> tuple[RunRecord, ...]:
-        """Runs of a kind whose parameters have these values.
+        """Runs of a kind whose parameters have these values, in all experiments.
 
         Args:
             order: ``started``, ``name``, ``status``, or the name of a metric, a parameter or a
                 tag (without its ``ensgan.``); a leading ``-`` puts the greatest first. Runs
                 without that value come last.
         """
+        records = self._tagged(TAG_KIND, kind)
+        chosen = [one for one in records if params.items() <= dict(one.params).items()]
+        return sort_runs(chosen, order)[:limit]
 
     def children(self, run_id: str) -> tuple[RunRecord, ...]:
         """The runs below a run, oldest first."""
+        self.get(run_id)
+        return sort_runs(self._tagged(TAG_PARENT, run_id), "started")
 
     def files(self, run_id: str) -> dict[str, int]:
         """Every stored file: relative POSIX path and size in bytes."""
+        return self._files(run_id).sizes()
 
     def read(self, run_id: str, path: str) -> bytes:
         """The content of one stored file, at most 64 MiB of it.
@@ -152,17 +203,42 @@ class RunStore(Protocol):
         Raises:
             InputError: the run has no such file, or it is larger.
         """
-
-    def page(self, run_id: str, path: str) -> str:
-        """Where the store's own pages show a stored file, relative to them; empty without any."""
+        check_folder(path)
+        files = self._files(run_id)
+        size = files.size(path)
+        if size is None:
+            raise InputError(
+                f"run {run_id} has no file '{path}': 'ensgan show RUN' lists its files"
+            )
+        if size > LARGEST_READ:
+            raise InputError(
+                f"'{path}' of run {run_id} has {size} bytes, more than the {LARGEST_READ} read at "
+                "once"
+            )
+        return files.read(path)
 
     def fetch(self, run_id: str, folder: str, destination: Path) -> Path:
         """Copy a stored folder to ``destination``, all of it or nothing.
 
         Raises:
             InputError: the run has no such folder, or ``destination`` is in use.
+            IntegrityError: the folder holds a link or a special file.
         """
+        claim_folder(destination)
+        inside = f"{check_folder(folder)}/"
+        files = self._files(run_id)
+        known = files.sizes()
+        if not any(name.startswith(inside) for name in known):
+            raise unknown_folder(run_id, folder, known)
+        with folder_in_one_step(destination) as arriving:
+            files.copy(folder, arriving)
+        return destination
 
+    @abstractmethod
+    def page(self, run_id: str, path: str) -> str:
+        """Where the store's own pages show a stored file, relative to them; empty without any."""
+
+    @abstractmethod
     def register(self, run_id: str, name: str, alias: str) -> int:
         """Make a run the next version of a model, unless it is one, and move the alias to it.
 
@@ -170,11 +246,13 @@ class RunStore(Protocol):
             the version, from 1.
         """
 
+    @abstractmethod
     def registered(
         self, name: str, *, alias: str | None = None, version: str | None = None
     ) -> str | None:
         """The run with this alias or, without one, of this version of a model; None for none."""
 
+    @abstractmethod
     def serve_pages(self, port: int, on_start: Callable[[str], object]) -> int:
         """Show the store's own pages on 127.0.0.1 until interrupted; the server's exit code.
 
@@ -184,6 +262,26 @@ class RunStore(Protocol):
         Raises:
             InputError: the store has no pages or nothing to show, or the port is in use.
         """
+
+    @abstractmethod
+    def _create(self, name: str, tags: Mapping[str, str]) -> str:
+        """Start a run and return its ID; tags say its kind and, where it has one, its parent."""
+
+    @abstractmethod
+    def _send(self, run_id: str, batch: Batch) -> None:
+        """Store settings, metrics and tags of a run."""
+
+    @abstractmethod
+    def _send_dataset(self, run_id: str, dataset: Mapping[str, Any]) -> None:
+        """Store ``name``, ``digest``, ``source`` and ``profile`` of the data that a run used."""
+
+    @abstractmethod
+    def _tagged(self, tag: str, value: str) -> list[RunRecord]:
+        """All runs with :data:`TAG_KIND` or :data:`TAG_PARENT` of this value."""
+
+    @abstractmethod
+    def _files(self, run_id: str) -> Files:
+        """The files of a run, which exists."""
 
 
 def status_named(status: str) -> RunStatus:
@@ -211,9 +309,9 @@ def check_keys(what: str, keys: Iterable[str]) -> None:
             )
 
 
-def as_text(values: Mapping[str, object] | None) -> dict[str, str]:
+def as_text(values: Mapping[str, object]) -> dict[str, str]:
     """Parameters or tags as the text that is stored; no credentials of an address are in it."""
-    return {key: hide_credentials(str(value)) for key, value in (values or {}).items()}
+    return {key: hide_credentials(str(value)) for key, value in values.items()}
 
 
 def unknown_run(run_id: str, uri: str) -> InputError:
@@ -224,41 +322,27 @@ def unknown_run(run_id: str, uri: str) -> InputError:
     )
 
 
-def matching(records: Iterable[RunRecord], params: Mapping[str, str]) -> list[RunRecord]:
-    """The records whose parameters have all these values."""
-    return [record for record in records if params.items() <= dict(record.params).items()]
-
-
-def sort_runs(
-    records: Iterable[RunRecord], order: str, limit: int | None = None
-) -> tuple[RunRecord, ...]:
-    """Records in the order that :meth:`RunStore.find` describes, at most ``limit``."""
-    descending, field_name = order.startswith("-"), order.removeprefix("-")
-    value_of = _field(field_name)
+def sort_runs(records: Iterable[RunRecord], order: str) -> tuple[RunRecord, ...]:
+    """Records in the order that :meth:`RunStore.find` describes."""
+    name, descending = order.removeprefix("-"), order.startswith("-")
     records = sorted(records, key=lambda record: (record.started, record.run_id))
-    known = [record for record in records if value_of(record) is not None]
-    absent = [record for record in records if value_of(record) is None]
-    numeric = all(isinstance(value_of(record), float) for record in known)
-    known.sort(
-        key=lambda record: value_of(record) if numeric else str(value_of(record)),
-        reverse=descending,
-    )
-    return tuple((known + absent)[:limit])
+    known = [(value, one) for one in records if (value := _value(one, name)) is not None]
+    absent = [one for one in records if _value(one, name) is None]
+    numeric = all(isinstance(value, float) for value, _ in known)
+    known.sort(key=lambda pair: pair[0] if numeric else str(pair[0]), reverse=descending)
+    return (*(one for _, one in known), *absent)
 
 
-def _field(name: str) -> Callable[[RunRecord], Any]:
-    def value(record: RunRecord) -> float | str | None:
-        if name == "started":
-            return record.started.timestamp()
-        if name in ("name", "status"):
-            return str(getattr(record, name))
-        if name in record.metrics:
-            metric = record.metrics[name]
-            return None if math.isnan(metric) else metric
-        text = record.params.get(name, record.tags.get(f"ensgan.{name}"))
-        try:
-            return None if text is None else float(text)
-        except ValueError:
-            return text
-
-    return value
+def _value(record: RunRecord, name: str) -> Any:
+    """What a record is sorted by: a number, else a text, None where it has no such value."""
+    if name == "started":
+        return record.started.timestamp()
+    if name in ("name", "status"):
+        return str(getattr(record, name))
+    if name in record.metrics:
+        return None if math.isnan(record.metrics[name]) else record.metrics[name]
+    text = record.params.get(name, record.tags.get(f"ensgan.{name}"))
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text

@@ -13,7 +13,7 @@ import sqlite3
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import time
@@ -21,7 +21,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from ensgan.errors import EnsganError, InputError, StoreError
-from ensgan.store.base import HistoryRow, as_text, unknown_run
+from ensgan.store.base import Batch, unknown_run
 from ensgan.store.sqlite import database_path, relocate
 from ensgan.text import hide_credentials, printable
 
@@ -119,43 +119,30 @@ class Connection:
         """
         with self._lock, self.reported():
             if self._experiment_id is None:
-                client = self.client()
-                known = client.get_experiment_by_name(self._experiment)
-                if known is None:
-                    self._experiment_id = str(self._create_experiment(client))
-                elif known.lifecycle_stage == "active":
-                    self._experiment_id = str(known.experiment_id)
-                else:
+                known = self._experiment_made()
+                if known.lifecycle_stage != "active":
                     raise InputError(
                         f"experiment '{self._experiment}' in {self.shown} has been deleted: "
                         "restore it in the MLflow UI or set track.experiment to another name"
                     )
+                self._experiment_id = str(known.experiment_id)
             return self._experiment_id
 
-    def _create_experiment(self, client: Any) -> Any:
-        from mlflow.exceptions import MlflowException
-
-        root = self.artifact_root
-        location = root.resolve().as_uri() if root is not None else None
-        try:
-            return client.create_experiment(
-                self._experiment, artifact_location=location, tags=_MODEL_TRAINING
-            )
-        except MlflowException:
-            # Another driver was faster: its experiment is ours too.
+    def _experiment_made(self) -> Any:
+        client, root = self.client(), self.artifact_root
+        known = client.get_experiment_by_name(self._experiment)
+        if known is None:
+            location = None if root is None else root.resolve().as_uri()
+            try:
+                client.create_experiment(self._experiment, location, _MODEL_TRAINING)
+            except Exception:
+                # Another driver was faster: its experiment is ours too.
+                if client.get_experiment_by_name(self._experiment) is None:
+                    raise
             known = client.get_experiment_by_name(self._experiment)
-            if known is None:
-                raise
-            return known.experiment_id
+        return known
 
-    def send(
-        self,
-        run_id: str,
-        *,
-        params: Mapping[str, object] | None = None,
-        rows: Sequence[HistoryRow] = (),
-        tags: Mapping[str, str] | None = None,
-    ) -> None:
+    def send(self, run_id: str, batch: Batch) -> None:
         """Store settings, metrics of many steps and tags, cut to what MLflow takes."""
         with self.reported(run_id):
             client = self.client()
@@ -163,15 +150,13 @@ class Connection:
 
             now = int(time() * 1000)
             entities: dict[str, list[Any]] = {
-                "params": [
-                    Param(key, value[:_LONGEST_PARAM]) for key, value in as_text(params).items()
-                ],
+                "params": [Param(key, text[:_LONGEST_PARAM]) for key, text in batch.params.items()],
                 "metrics": [
                     Metric(key, float(value), now, step)
-                    for step, metrics in rows
+                    for step, metrics in batch.rows
                     for key, value in metrics.items()
                 ],
-                "tags": [RunTag(key, value[:_LONGEST_TAG]) for key, value in as_text(tags).items()],
+                "tags": [RunTag(key, text[:_LONGEST_TAG]) for key, text in batch.tags.items()],
             }
             for kind, values in entities.items():
                 # MLflow limits what one call may carry.
@@ -179,25 +164,19 @@ class Connection:
                     part = values[start : start + _PER_CALL[kind]]
                     client.log_batch(run_id, **{kind: part})
 
-    def send_dataset(
-        self,
-        run_id: str,
-        name: str,
-        digest: str,
-        source: str,
-        profile: Mapping[str, object],
-    ) -> None:
-        """Store a data input of a run."""
+    def send_dataset(self, run_id: str, dataset: Mapping[str, Any]) -> None:
+        """Store a data input of a run, shown by MLflow's pages."""
+        origin = {"source": hide_credentials(dataset["source"]), "sha256": dataset["digest"]}
         with self.reported(run_id):
             client = self.client()
             from mlflow.entities import Dataset, DatasetInput, InputTag
 
             data = Dataset(
-                name=name,
-                digest=digest[:36],
+                name=dataset["name"],
+                digest=dataset["digest"][:36],
                 source_type="ensgan",
-                source=json.dumps({"source": hide_credentials(source), "sha256": digest}),
-                profile=json.dumps(dict(profile)),
+                source=json.dumps(origin),
+                profile=json.dumps(dataset["profile"]),
             )
             used = DatasetInput(data, tags=[InputTag("mlflow.data.context", "training")])
             client.log_inputs(run_id, datasets=[used])

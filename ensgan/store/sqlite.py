@@ -6,6 +6,7 @@ the core of MLflow's schema. Whoever meets a database without them reads through
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -18,15 +19,12 @@ from urllib.parse import unquote, urlparse
 from ensgan.errors import StoreError
 from ensgan.store.base import (
     TAG_KIND,
+    TAG_PARENT,
     RunRecord,
     RunStatus,
-    matching,
-    sort_runs,
     unknown_run,
 )
 
-_NOTHING: Mapping[str, str] = MappingProxyType({})
-PARENT_TAG: Final = "mlflow.parentRunId"
 ARTIFACTS: Final = "artifacts"
 """Folder beside the database that holds the files of runs."""
 STATUS: Final[Mapping[str, RunStatus]] = MappingProxyType(
@@ -45,8 +43,6 @@ _PATHS: Final = (
     ("model_versions", "storage_location"),
 )
 """Where the database names paths."""
-_CHUNK = 400
-"""Run IDs a query names at once (SQLite's limit on variables is 999 in old versions)."""
 
 
 def database_path(uri: str) -> Path | None:
@@ -74,7 +70,7 @@ def record_from(
         kind=tags.get(TAG_KIND, ""),
         status=STATUS.get(status, "running"),
         started=datetime.fromtimestamp((start_time or 0) / 1000, timezone.utc),
-        parent=tags.get(PARENT_TAG),
+        parent=tags.get(TAG_PARENT),
         params=dict(params),
         metrics=dict(metrics),
         tags={key: value for key, value in tags.items() if not key.startswith("mlflow.")},
@@ -82,16 +78,14 @@ def record_from(
 
 
 class SqliteReader:
-    """The reading half of :class:`~ensgan.store.base.RunStore` on MLflow's SQLite file."""
+    """Reads runs from MLflow's SQLite file; an absent one holds none."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.uri = f"sqlite:///{path}"
 
     def understands(self) -> bool:
-        """Whether the file exists and has the tables and columns that are read here."""
-        if not self.path.is_file():
-            return False
+        """Whether the file has the tables and columns that are read here."""
         with self._connect() as connection:
             for table, needed in _NEEDED.items():
                 columns = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
@@ -101,27 +95,15 @@ class SqliteReader:
 
     def get(self, run_id: str) -> RunRecord:
         """See :meth:`RunStore.get`."""
-        with self._connect() as connection:
-            records = self._records(connection, [run_id])
+        records = self._records("SELECT ?", [run_id])
         if not records:
             raise unknown_run(run_id, self.uri)
         return records[0]
 
-    def find(
-        self,
-        *,
-        kind: str = "sweep",
-        params: Mapping[str, str] = _NOTHING,
-        order: str = "-started",
-        limit: int = 1000,
-    ) -> tuple[RunRecord, ...]:
-        """See :meth:`RunStore.find`."""
-        return sort_runs(matching(self._tagged(TAG_KIND, kind), params), order, limit)
-
-    def children(self, run_id: str) -> tuple[RunRecord, ...]:
-        """See :meth:`RunStore.children`."""
-        self.get(run_id)
-        return sort_runs(self._tagged(PARENT_TAG, run_id), "started")
+    def tagged(self, tag: str, value: str) -> list[RunRecord]:
+        """All runs whose tag has this value."""
+        chosen = "SELECT run_uuid FROM tags WHERE key = ? AND value = ?"
+        return self._records(chosen, [tag, value])
 
     def artifact_folder(self, run_id: str) -> Path | None:
         """Where the run's files lie, when that is a folder of this machine.
@@ -130,56 +112,41 @@ class SqliteReader:
         beside the database wherever it was moved or copied to; what now stands in the old place
         may be another's.
         """
+        self.get(run_id)
         with self._connect() as connection:
             row = connection.execute(
-                "SELECT artifact_uri FROM runs WHERE run_uuid = ? AND lifecycle_stage = 'active'",
-                (run_id,),
+                "SELECT artifact_uri FROM runs WHERE run_uuid = ?", [run_id]
             ).fetchone()
-        if row is None:
-            raise unknown_run(run_id, self.uri)
         if _storage_root(str(row[0]), run_id) is not None:
             return self.path.resolve().parent / ARTIFACTS / run_id / "artifacts"
         return local_folder(str(row[0]))
 
-    def _tagged(self, key: str, value: str) -> list[RunRecord]:
+    def _records(self, chosen: str, values: Sequence[str]) -> list[RunRecord]:
+        """The records of runs, whose IDs the statement ``chosen`` gives for ``values``."""
+        if not self.path.exists():
+            return []
         with self._connect() as connection:
-            rows = connection.execute(
-                "SELECT run_uuid FROM tags WHERE key = ? AND value = ?", (key, value)
-            ).fetchall()
-            return self._records(connection, [row[0] for row in rows])
+            connection.execute("BEGIN")  # all tables as of one moment
 
-    def _records(self, connection: sqlite3.Connection, run_ids: Sequence[str]) -> list[RunRecord]:
-        records = []
-        for start in range(0, len(run_ids), _CHUNK):
-            chunk = run_ids[start : start + _CHUNK]
-            texts = {
-                table: _by_run(_select(connection, f"run_uuid, key, value FROM {table}", chunk))
-                for table in ("params", "tags")
-            }
+            def rows(what: str, table: str, more: str = "") -> list[Any]:
+                # Only fixed words and question marks reach the statement.
+                statement = f"SELECT {what} FROM {table} WHERE run_uuid IN ({chosen}){more}"
+                return connection.execute(statement, values).fetchall()
+
+            params, tags = (_by_run(rows("run_uuid, key, value", t)) for t in ("params", "tags"))
             metrics = _by_run(
-                (run_id, key, float("nan") if is_nan else value)
-                for run_id, key, value, is_nan in _select(
-                    connection, "run_uuid, key, value, is_nan FROM latest_metrics", chunk
+                (run_id, key, math.nan if is_nan else value)
+                for run_id, key, value, is_nan in rows(
+                    "run_uuid, key, value, is_nan", "latest_metrics"
                 )
             )
-            records += [
-                record_from(
-                    run_id,
-                    name,
-                    status,
-                    started,
-                    texts["params"].get(run_id, {}),
-                    metrics.get(run_id, {}),
-                    texts["tags"].get(run_id, {}),
-                )
-                for run_id, name, status, started in _select(
-                    connection,
-                    "run_uuid, name, status, start_time FROM runs",
-                    chunk,
-                    " AND lifecycle_stage = 'active'",
-                )
-            ]
-        return records
+            runs = rows(
+                "run_uuid, name, status, start_time", "runs", " AND lifecycle_stage = 'active'"
+            )
+        return [
+            record_from(*run, *(values.get(run[0], {}) for values in (params, metrics, tags)))
+            for run in runs
+        ]
 
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
@@ -236,15 +203,6 @@ def _storage_root(artifact_uri: str, run_id: str) -> str | None:
     root = artifact_uri.removesuffix(f"/{run_id}/artifacts")
     is_ours = root != artifact_uri and root.endswith(f"/{ARTIFACTS}")
     return root if is_ours and local_folder(artifact_uri) is not None else None
-
-
-def _select(
-    connection: sqlite3.Connection, what: str, run_ids: Sequence[str], more: str = ""
-) -> list[Any]:
-    marks = ",".join("?" * len(run_ids))
-    # Only fixed column names and question marks reach the statement.
-    statement = f"SELECT {what} WHERE run_uuid IN ({marks}){more}"
-    return connection.execute(statement, list(run_ids)).fetchall()
 
 
 def _by_run(rows: Any) -> dict[str, dict[str, Any]]:

@@ -16,7 +16,8 @@ import numpy as np
 
 from ensgan import ensemble
 from ensgan.config import ExternalSpec, SampleSpec
-from ensgan.data.pool import fitted, read_generator
+from ensgan.data.image_set import fitted
+from ensgan.data.pool import read_generator
 from ensgan.ensemble.external import describe, draw_bank, open_sampler
 from ensgan.errors import InputError
 from ensgan.files import content_key, sha256_file

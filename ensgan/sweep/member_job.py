@@ -319,4 +319,4 @@ def real_reference(features: Path, k: int, backend: str) -> metrics.RealReferenc
     """The real features with their radii, which lie beside them once anybody has asked."""
     real = np.load(features, allow_pickle=False)
     radii = features.with_name(f"{features.stem}-radii-{k}.npz")
-    return metrics.kept_reference(real, radii, k, backend=backend)
+    return metrics.prepare(real, k, backend=backend, kept=radii)

@@ -188,8 +188,10 @@ def objective_tables(
     features = ScoredFeatures(
         real=partial(open_features, real, "real"),
         fakes=[partial(open_features, f, n) for f, n in zip(fakes, scores.names, strict=True)],
-        pair_precision=lambda: metrics.pair_precision(
-            real, fakes, scores.names, scores.k, on_progress=on_progress
+        pair_precision=lambda: (
+            metrics.measure_pool(
+                real, fakes, scores.names, scores.k, on_progress=on_progress
+            ).pair_precision
         ),
     )
     return find_form(form).tables(FormInputs(scores, inter, features, components))

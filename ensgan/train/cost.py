@@ -108,7 +108,8 @@ def step_work(
         spec: the row, already scaled.
         shape, num_classes: of the data.
         settings: batch and discriminator updates.
-        quick: count one discriminator update and multiply, which is some kernels too many.
+        quick: count one discriminator update and multiply, with ADA's controller due each time: up
+            to a twentieth of the kernels too many.
 
     Raises:
         ConfigError: the row breaks a rule for this data.
@@ -128,10 +129,9 @@ def step_work(
     )
     training = Training(spec, reals, num_classes, on_meta)
     if not quick:
-        return _mean_work(training, full_step)
-    return _mean_work(training, _rest_of_a_step).plus(
-        _mean_work(training, discriminator_phase), updates
-    )
+        return _mean_work(training, full_step, training.kind)
+    rest = _mean_work(training, _rest_of_a_step, lambda: None)
+    return rest.plus(_mean_work(training, discriminator_phase, training.regularized), updates)
 
 
 def _rest_of_a_step(training: Training, record: Record) -> None:
@@ -140,14 +140,18 @@ def _rest_of_a_step(training: Training, record: Record) -> None:
     training.average.update(training.step)
 
 
-def _mean_work(training: Training, work: Callable[[Training, Record], None]) -> StepWork:
+def _mean_work(
+    training: Training,
+    work: Callable[[Training, Record], None],
+    kind_of_step: Callable[[], Hashable],
+) -> StepWork:
     """Of a part of a step, over the kinds of steps as often as they come."""
     record = Record(training.spec.name)
     counted: dict[Hashable, StepWork] = {}
     total = StepWork(0, (0,) * len(WIDTHS), 0)
     for step in range(_LATE, _LATE + _PERIOD):
         training.step = step
-        kind = training.kind()
+        kind = kind_of_step()
         if kind not in counted:
             with _Counter() as counter:
                 work(training, record)

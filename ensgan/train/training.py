@@ -133,13 +133,17 @@ class Training:
 
     def kind(self) -> Hashable:
         """What the next step does, as far as it is decided without looking at tensors."""
+        adjusts = self.augmentation.adjusts(self.step)
+        return self.regularized(), adjusts, self.average.kind(self.step)
+
+    def regularized(self) -> tuple[bool, ...]:
+        """Which regularizers follow which discriminator update of the next step."""
         updates = self.optimiser.d_updates_per_step
-        due = tuple(
+        return tuple(
             regularizer.due(updates * self.step + index)
             for regularizer in self.spec.regularizers
             for index in range(updates)
         )
-        return due, self.augmentation.adjusts(self.step), self.average.kind(self.step)
 
     def arithmetic(self) -> AbstractContextManager[None]:
         """The number formats of this training, around each of its steps."""

@@ -2,52 +2,28 @@
 
 from __future__ import annotations
 
-from ensgan.types.arrays import BoolArray, Float32Array, Float64Array, Int64Array, UInt8Array
-from ensgan.types.front import Front, FrontPoint, Selection
-from ensgan.types.images import (
-    Dataset,
-    Embeddings,
-    ImageShape,
-    MemberId,
-    Samples,
-    check_class_names,
-    gan_of,
-    step_of,
-)
-from ensgan.types.objectives import (
-    DEFAULT_FORM,
-    Objective,
-    form_name,
-    measure_name,
-    read_objective,
-)
-from ensgan.types.resamples import Resamples
-from ensgan.types.scores import PairPrecision, PoolScores, harmonic_mean
-
-__all__ = [
-    "DEFAULT_FORM",
-    "BoolArray",
-    "Dataset",
-    "Embeddings",
-    "Float32Array",
-    "Float64Array",
-    "Front",
-    "FrontPoint",
-    "ImageShape",
-    "Int64Array",
-    "MemberId",
-    "Objective",
-    "PairPrecision",
-    "PoolScores",
-    "Resamples",
-    "Samples",
-    "Selection",
-    "UInt8Array",
-    "check_class_names",
-    "form_name",
-    "gan_of",
-    "harmonic_mean",
-    "measure_name",
-    "read_objective",
-    "step_of",
-]
+from ensgan.types.arrays import BoolArray as BoolArray
+from ensgan.types.arrays import Float32Array as Float32Array
+from ensgan.types.arrays import Float64Array as Float64Array
+from ensgan.types.arrays import Int64Array as Int64Array
+from ensgan.types.arrays import UInt8Array as UInt8Array
+from ensgan.types.front import Front as Front
+from ensgan.types.front import FrontPoint as FrontPoint
+from ensgan.types.front import Selection as Selection
+from ensgan.types.images import Dataset as Dataset
+from ensgan.types.images import Embeddings as Embeddings
+from ensgan.types.images import ImageShape as ImageShape
+from ensgan.types.images import MemberId as MemberId
+from ensgan.types.images import Samples as Samples
+from ensgan.types.images import check_class_names as check_class_names
+from ensgan.types.images import gan_of as gan_of
+from ensgan.types.images import step_of as step_of
+from ensgan.types.objectives import DEFAULT_FORM as DEFAULT_FORM
+from ensgan.types.objectives import Objective as Objective
+from ensgan.types.objectives import form_name as form_name
+from ensgan.types.objectives import measure_name as measure_name
+from ensgan.types.objectives import read_objective as read_objective
+from ensgan.types.scores import PairPrecision as PairPrecision
+from ensgan.types.scores import PoolScores as PoolScores
+from ensgan.types.scores import Resamples as Resamples
+from ensgan.types.scores import harmonic_mean as harmonic_mean

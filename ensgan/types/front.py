@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,35 +91,26 @@ class FrontPoint:
 
     def to_json(self) -> dict[str, Any]:
         """The point as ``front.json`` holds it."""
-        measures = dict(self.measures)
-        values = {name: value for name, value in self.named().items() if name not in measures}
         return {
             "members": list(self.members),
-            **values,
+            **replace(self, measures=()).named(),
             **({} if self.weights is None else {"weights": list(self.weights)}),
-            **({"measures": measures} if measures else {}),
+            **({"measures": dict(self.measures)} if self.measures else {}),
         }
 
     @classmethod
     def from_json(cls, value: Any, keys: tuple[str, str] = _DENSITY_AND_COVERAGE) -> FrontPoint:
-        """Read a point of ``front.json``; older files of any form call the objectives Intra-d
-        and Inter-d, and hold precision and recall as density and coverage too."""
+        """Read a point of ``front.json``; older files of any form say ``intra_d``, ``inter_d``."""
         _check_point(value)
-        weights = value.get("weights")
-        measures = value.get("measures", {})
-        known = {} if "precision" in measures else value
-        density, coverage = (
-            None if known.get(name) is None else float(known[name])
-            for name in ("density", "coverage")
-        )
+        density, coverage, weights = (value.get(n) for n in ("density", "coverage", "weights"))
         return cls(
             tuple(str(name) for name in value["members"]),
             float(value["first"] if "first" in value else value["intra_d"]),
             float(value["second"] if "second" in value else value["inter_d"]),
-            density,
-            coverage,
+            None if density is None else float(density),
+            None if coverage is None else float(coverage),
             None if weights is None else tuple(float(weight) for weight in weights),
-            tuple((str(name), float(number)) for name, number in measures.items()),
+            tuple((str(name), float(number)) for name, number in value.get("measures", {}).items()),
             keys,
         )
 
@@ -230,21 +221,11 @@ class Front:
 
     def to_json(self) -> dict[str, Any]:
         """The content of ``front.json``."""
-        return {
-            "objectives": list(self.objectives),
-            **({"form": self.named_form} if self.named_form else {}),
-            **({"readings": [list(pair) for pair in self.readings]} if self.readings else {}),
-            "sampler": self.sampler,
-            "seed": self.seed,
-            "trials": self.trials,
-            "distinct": self.distinct,
-            "seconds": self.seconds,
-            "hypervolume": self.hypervolume,
-            "reference": list(self.reference),
-            "pool": self.pool,
-            "history": [list(entry) for entry in self.history],
-            "points": [point.to_json() for point in self.points],
-        }
+        value = vars(self) | {"points": [point.to_json() for point in self.points]}
+        form, readings = value.pop("named_form"), value.pop("readings")
+        # What the objectives' keys say already is not said again.
+        said = {name: text for name, text in (("form", form), ("readings", readings)) if text}
+        return value | said
 
     @classmethod
     def from_json(cls, value: Any, source: str = "front") -> Front:

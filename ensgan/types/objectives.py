@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 DEFAULT_FORM = "paper"
 """The form of the first two objectives where nobody names one."""
 
-_FORMER_NAMES = {"density-coverage": "paper"}
-
 
 @dataclass(frozen=True)
 class Objective:
@@ -72,10 +70,7 @@ _READINGS = {
 """By an objective's key in a front file: its name and what it means."""
 
 _FORMS = {"precision_recall": "precision-recall", "frechet": "frechet"}
-_MEASURES = {
-    "frechet": "Fréchet distance",
-    "frechet_between": "distance between members",
-}
+_MEASURES = {"frechet": "Fréchet distance", "frechet_between": "distance between members"}
 
 
 def read_objective(
@@ -102,7 +97,7 @@ def needs_reading(objective: Objective) -> bool:
 
 def form_name(name: str) -> str:
     """Today's name of a form of the objectives; earlier versions spelled one otherwise."""
-    return _FORMER_NAMES.get(name, name)
+    return DEFAULT_FORM if name == "density-coverage" else name
 
 
 def form_of(objectives: tuple[str, ...]) -> str:

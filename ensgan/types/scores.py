@@ -12,10 +12,24 @@ import numpy.typing as npt
 
 from ensgan.errors import DataError
 from ensgan.files import read_npz, write_npz
-from ensgan.types.arrays import Float64Array, Int64Array, UInt8Array
-from ensgan.types.resamples import Resamples
+from ensgan.types.arrays import Float32Array, Float64Array, Int64Array, UInt8Array
 
-_RESAMPLED = ("points", "masks", "density", "directed")
+_ARRAYS = {
+    "density": np.float64,
+    "coverage": np.float64,
+    "masks": np.uint8,
+    "directed": np.float64,
+    "overlap": np.float64,
+}
+_RESAMPLED = {
+    "points": np.uint8,
+    "masks": np.uint8,
+    "density": np.float64,
+    "directed": np.float32,
+}
+"""What ``scores.npz`` holds; the second ones with the prefix ``resampled_``."""
+SHARE = 0.75
+"""Part of the real points and of every member's images that a round keeps."""
 
 
 def harmonic_mean(density: npt.ArrayLike, coverage: npt.ArrayLike) -> Float64Array:
@@ -23,6 +37,45 @@ def harmonic_mean(density: npt.ArrayLike, coverage: npt.ArrayLike) -> Float64Arr
     a, b = np.asarray(density, np.float64), np.asarray(coverage, np.float64)
     total = a + b
     return np.where(total > 0, 2 * a * b / np.where(total > 0, total, 1), 0.0)
+
+
+@dataclass(frozen=True)
+class Resamples:
+    """Scores of a pool of M members over N real points in B rounds.
+
+    Every round keeps a random three quarters of the real points and of each member's images,
+    without replacement and with their balls as they are. A draw with replacement would repeat
+    images, and coverage counts different ones.
+
+    Attributes:
+        points: uint8 [B, ceil(N/8)] (``numpy.packbits`` order), real points kept.
+        masks: uint8 [B, M, ceil(N/8)], kept real points that a kept image of the member reaches.
+        density: float64 [B,M], as a pool with all real points would read.
+        directed: float32 [B,M,M], d with g carrying the balls; nan on the diagonal.
+    """
+
+    points: UInt8Array
+    masks: UInt8Array
+    density: Float64Array
+    directed: Float32Array
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    @property
+    def inflation(self) -> float:
+        """Factor from the spread over rounds to that over fresh draws.
+
+        Without replacement, the mean of a share s of n values has the variance σ²/n · (1−s)/s.
+        Source: the delete-d jackknife, Shao & Wu 1989.
+        """
+        return float(np.sqrt(SHARE / (1 - SHARE)))
+
+    def part(self, rows: Sequence[int]) -> Resamples:
+        """Of these members alone, in this order."""
+        chosen = list(rows)
+        directed = self.directed[:, chosen][:, :, chosen]
+        return Resamples(self.points, self.masks[:, chosen], self.density[:, chosen], directed)
 
 
 @dataclass(frozen=True)
@@ -63,26 +116,19 @@ class PoolScores:
 
     def __post_init__(self) -> None:
         m, width = len(self.names), (self.n_real + 7) // 8
-        expected = {
-            "density": (m,),
-            "coverage": (m,),
-            "masks": (m, width),
-            "directed": (m, m),
-            "overlap": (m, m),
-            "counts": (m,),
-        }
-        wrong = [
-            f"{name} has shape {getattr(self, name).shape}, expected {shape}"
-            for name, shape in expected.items()
-            if getattr(self, name).shape != shape
-        ]
+        pair = (m, m)
+        shapes = {"density": (m,), "coverage": (m,), "masks": (m, width), "counts": (m,)}
+        wrong = _misfits(self, shapes | {"directed": pair, "overlap": pair})
         if len(set(self.names)) != m:
             repeated = sorted({name for name in self.names if self.names.count(name) > 1})
             wrong.append(f"member names repeat: {', '.join(repeated)}")
         if len(self.contents) not in (0, 1 + m):
             wrong.append(f"{len(self.contents)} content keys for {1 + m} sets")
         if self.resamples is not None:
-            wrong += self.resamples.problems(m, width)
+            rounds = len(self.resamples)
+            shapes = {"points": (rounds, width), "masks": (rounds, m, width)}
+            shapes |= {"density": (rounds, m), "directed": (rounds, m, m)}
+            wrong += _misfits(self.resamples, shapes, "resampled ")
         if wrong:
             raise DataError("scores do not fit together: " + "; ".join(wrong))
 
@@ -101,11 +147,7 @@ class PoolScores:
         write_npz(
             path,
             names=np.array(self.names),
-            density=self.density,
-            coverage=self.coverage,
-            masks=self.masks,
-            directed=self.directed,
-            overlap=self.overlap,
+            **{name: getattr(self, name) for name in _ARRAYS},
             k=np.int64(self.k),
             n_real=np.int64(self.n_real),
             n_fake=np.int64(self.counts[0] if equal else -1),
@@ -122,24 +164,14 @@ class PoolScores:
         Older files lack ``contents`` and the ``resampled_…`` arrays.
 
         Raises:
-            DataError: the file is missing, truncated, its arrays do not fit together, or an older
-                version counted them with ``--fast``, which is not exact.
+            DataError: the file is missing, truncated, or its arrays do not fit together.
         """
-        fields = ("density", "coverage", "masks", "directed", "overlap")
-        arrays = read_npz(path, ("names", *fields, "k", "n_real", "n_fake"))
-        if arrays.get("fast", False):
-            raise DataError(
-                f"{path} holds inexact scores of an older version's --fast: score the pool again"
-            )
+        arrays = read_npz(path, ("names", *_ARRAYS, "k", "n_real", "n_fake"))
         names = tuple(str(name) for name in arrays["names"])
         counts = arrays.get("counts", np.full(len(names), int(arrays["n_fake"])))
         return cls(
             names,
-            density=arrays["density"].astype(np.float64),
-            coverage=arrays["coverage"].astype(np.float64),
-            masks=arrays["masks"].astype(np.uint8),
-            directed=arrays["directed"].astype(np.float64),
-            overlap=arrays["overlap"].astype(np.float64),
+            **{name: arrays[name].astype(kind) for name, kind in _ARRAYS.items()},
             k=int(arrays["k"]),
             n_real=int(arrays["n_real"]),
             counts=counts.astype(np.int64),
@@ -189,20 +221,22 @@ class PoolScores:
         )
 
 
+def _misfits(owner: Any, shapes: dict[str, tuple[int, ...]], prefix: str = "") -> list[str]:
+    return [
+        f"{prefix}{name} has shape {getattr(owner, name).shape}, expected {shape}"
+        for name, shape in shapes.items()
+        if getattr(owner, name).shape != shape
+    ]
+
+
 def _resamples(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> Resamples | None:
-    found = [name for name in _RESAMPLED if f"resampled_{name}" in arrays]
-    if not found:
+    missing = [f"resampled_{name}" for name in _RESAMPLED if f"resampled_{name}" not in arrays]
+    if len(missing) == len(_RESAMPLED):
         return None
-    if len(found) < len(_RESAMPLED):
-        missing = ", ".join(f"resampled_{name}" for name in _RESAMPLED if name not in found)
-        raise DataError(f"{path} holds a part of its resamples only, it lacks {missing}")
-    points, masks, density, directed = (arrays[f"resampled_{name}"] for name in _RESAMPLED)
-    return Resamples(
-        points.astype(np.uint8),
-        masks.astype(np.uint8),
-        density.astype(np.float64),
-        directed.astype(np.float32),
-    )
+    if missing:
+        raise DataError(f"{path} holds a part of its resamples only, it lacks {', '.join(missing)}")
+    kinds = _RESAMPLED.items()
+    return Resamples(**{name: arrays[f"resampled_{name}"].astype(kind) for name, kind in kinds})
 
 
 @dataclass(frozen=True)

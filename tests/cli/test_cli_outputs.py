@@ -60,3 +60,18 @@ def test_a_command_replaces_its_own_output(inputs: Path, tmp_path: Path) -> None
     shutil.copytree(inputs / "features", tmp_path / "pool")
     for _ in range(2):  # beside what is read, as one may
         as_json("score", tmp_path / "pool", "-o", tmp_path / "pool" / "scores.npz", "--fresh")
+
+
+def test_a_taken_place_is_refused_before_any_image_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plugin = tmp_path / "mine.py"
+    plugin.write_text("def sample(n, labels, seed):\n    open('ran', 'w')\n    return labels")
+    (tmp_path / "pool" / "fake").mkdir(parents=True)
+    (tmp_path / "pool" / "fake" / "mine.npz").write_bytes(b"another's")
+    with pytest.raises(InputError, match=r"mine.npz exists already: .* --force"):
+        call("bank", plugin, "--pool", tmp_path / "pool", "--labels", "0:3")
+    with pytest.raises(InputError, match="which this command has read"):
+        call("study", "no-such-sweep", "-o", "page.md", "--notes", "page.md")
+    assert not (tmp_path / "ran").exists()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from commands import as_json, call
 
-from ensgan.ensemble import TAG_DIGEST, load_ensemble, loading
+from ensgan.ensemble import TAG_DIGEST, artifact, load_ensemble
 from ensgan.errors import InputError, IntegrityError
 from ensgan.store import open_store
 from ensgan.types import Samples
@@ -80,8 +80,10 @@ def test_processes_that_ask_at_once_fetch_once(
     store.fetch(run_id, "ensemble", tmp_path / "pulled")
     store.log_folder(untold, tmp_path / "pulled", "ensemble")
     fetched = []
-    fetch = loading._fetch
-    monkeypatch.setattr(loading, "_fetch", lambda *given: (fetched.append(given), fetch(*given))[1])
+    fetch = artifact._fetch
+    monkeypatch.setattr(
+        artifact, "_fetch", lambda *given: (fetched.append(given), fetch(*given))[1]
+    )
 
     def load(run: str) -> str:
         return load_ensemble(run, storage=tmp_path / "runs").sample(2, seed=1).key

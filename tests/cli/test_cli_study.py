@@ -15,7 +15,7 @@ from PIL import Image
 
 from ensgan.errors import InputError
 from ensgan.evaluation.finished_sweep import open_sweep, rescore
-from ensgan.report.study_plots import comparable_front
+from ensgan.report.study_page import comparable_front
 from ensgan.search import Evaluator
 from ensgan.sweep.executor import LocalExecutor
 

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from ensgan.cli.app import app
 from ensgan.cluster.session import ray_session
 from ensgan.errors import EnsganError, InputError
-from ensgan.metrics import BlockScores, BlockTask, measure_pool, score_block
+from ensgan.metrics import measure_pool
+from ensgan.metrics.blocks import BlockScores, BlockTask, score_block
 from ensgan.types import PoolScores
 
 

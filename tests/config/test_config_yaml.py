@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ensgan.config import load_spec, read_tree, read_yaml
-from ensgan.config.yaml_text import MAX_TEXT, shown
+from ensgan.config.load import MAX_TEXT, shown
 from ensgan.errors import ConfigError
 
 BOMB = "\n".join(

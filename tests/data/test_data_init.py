@@ -12,10 +12,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from ensgan.cli import app
-from ensgan.cli.first_sweep import Machine, largest_batch, propose, to_tree, to_yaml
-from ensgan.cli.init import locate
+from ensgan.cli.init import Machine, largest_batch, propose, to_tree, to_yaml
 from ensgan.config import load_spec, parse_spec
-from ensgan.data import load_dataset
+from ensgan.data import load_dataset, locate
 from ensgan.errors import DataError
 from ensgan.sweep.inputs import known_names
 from ensgan.types import Dataset, Samples
@@ -131,7 +130,7 @@ def test_batches_fit_the_data(images: int, wanted: int, batch: int) -> None:
 def test_unknown_data(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="did you mean 'phantom'"):
         locate("fantom", None, {})
-    with pytest.raises(DataError, match="neither a folder nor"):
+    with pytest.raises(DataError, match="no such file or folder"):
         locate(str(tmp_path / "absent"), None, {})
 
 

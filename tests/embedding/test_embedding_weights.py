@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ensgan.embedding import load_extractor, make_extractor, medical
+from ensgan.embedding import load_extractor, local, make_extractor
 from ensgan.embedding.fit import FitSettings
 from ensgan.embedding.resnet import resnet18, resnet50
 from ensgan.embedding.spec import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
@@ -183,8 +183,8 @@ def toy_dataset(test_seed: int = 2) -> Dataset:
 
 def test_medical_learns_the_classes_and_is_cached(tmp_path: Path, monkeypatch) -> None:
     short = FitSettings(epochs=3, batch=16)
-    monkeypatch.setattr(medical, "SETTINGS", short)
-    state = medical.train_medical(toy_dataset(), seed=0, settings=short)
+    monkeypatch.setattr(local, "SETTINGS", short)
+    state = local.train_medical(toy_dataset(), seed=0)
     save_file(state, tmp_path / "w.safetensors")
     extractor = make_extractor("medical", dataset=toy_dataset(), weights=tmp_path / "w.safetensors")
     assert extractor.dim == 128

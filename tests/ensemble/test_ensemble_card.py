@@ -26,11 +26,20 @@ def test_the_card_says_what_a_user_must_know(intact: Path) -> None:
 
 def test_downstream_results_become_a_table(publish: Callable[..., Path], tmp_path: Path) -> None:
     strategy = {"strategy": "real", "repeats": 2, "metrics": {"auc": {"mean": 0.9, "sd": 0.01}}}
-    metrics = {"downstream": {"strategies": [strategy], "runs": [strategy] * 100}, "note": "x"}
+    table = {"strategies": [strategy], "runs": [strategy] * 100}
+    metrics = {"downstream": {**table, "undecided": "", "verdict": "better: none"}, "note": "x"}
     card = (publish(tmp_path / "e", metrics=metrics) / "README.md").read_text()
     assert "| trained on | repeats | auc |" in card
     assert "| real | 2 | 0.900 ± 0.010 |" in card
+    assert "Verdict: better: none." in card
     assert len(card) < 5000
+    early = {"downstream": {**table, "undecided": "undecided: too little training"}}
+    card = (publish(tmp_path / "other", metrics=early) / "README.md").read_text()
+    assert "Verdict: undecided: too little training." in card
+    assert (
+        "Verdict"
+        not in (publish(tmp_path / "x", metrics={"downstream": table}) / "README.md").read_text()
+    )
 
 
 def test_names_cannot_write_markup(publish: Callable[..., Path], tmp_path: Path) -> None:

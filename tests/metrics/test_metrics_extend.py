@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from ensgan.errors import DataError
 from ensgan.metrics import blocks, measure_pool, pool, score_pool
 from ensgan.metrics.extend import feature_contents, still_valid
+from ensgan.metrics.files import PoolFeatures
 from ensgan.types import PoolScores
 
 RNG = np.random.default_rng(0)
@@ -25,15 +28,16 @@ def scored(names: list[str]) -> PoolScores:
     return replace(score_pool(REAL, fakes, names, extractor="x"), contents=contents)
 
 
-def keep(known: PoolScores, fakes: list[np.ndarray], **changes: object) -> PoolScores | None:
-    values: dict[str, object] = {
-        "names": NAMES,
-        "contents": feature_contents(REAL, fakes, NAMES),
-        "k": 5,
-        "extractor": "x",
-        "on_warning": lambda text: None,
-    }
-    return still_valid(known, **(values | changes))  # type: ignore[arg-type]
+def keep(
+    known: PoolScores,
+    fakes: list[np.ndarray],
+    k: int = 5,
+    warn: Callable[[str], None] = print,
+    **changes: Any,
+) -> PoolScores | None:
+    contents = feature_contents(REAL, fakes, NAMES)
+    pool = PoolFeatures(REAL, tuple(fakes), tuple(NAMES), extractor="x", contents=contents)
+    return still_valid(known, replace(pool, **changes), k, warn)
 
 
 def test_a_grown_pool_is_the_pool_scored_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +61,7 @@ def test_a_grown_pool_is_the_pool_scored_at_once(monkeypatch: pytest.MonkeyPatch
 def test_changed_members_are_scored_anew() -> None:
     said: list[str] = []
     fakes = [FAKES[0], FAKES[1] + 1, FAKES[2], FAKES[3]]
-    known = keep(scored(["A", "B"]), fakes, on_warning=said.append)
+    known = keep(scored(["A", "B"]), fakes, warn=said.append)
     assert known is not None and known.names == ("A",)
     assert said == ["B changed since they were scored: scored anew"]
     grown = score_pool(REAL, fakes, NAMES, known=known)

@@ -66,17 +66,12 @@ def test_damaged_and_incomplete_archives_are_named(arrays, tmp_path):
         load_pool(path, scratch=tmp_path, memory_bytes=1)
 
 
-def test_frechet_of_a_pool(arrays, tmp_path):
+def test_frechet_of_a_pool(arrays):
     real, fakes, names = arrays["real"], list(arrays["fake"]), ["a", "b", "c"]
-    found = frechet_distances(real, fakes, names, checkpoint=tmp_path)
+    found = frechet_distances(real, fakes, names)
     assert found == {
         name: frechet_distance(real, fake) for name, fake in zip(names, fakes, strict=True)
     }
-    (kept,) = tmp_path.glob("frechet-*.json")
-    kept.write_text(kept.read_text().replace('"a": ', '"a": 1'))
-    assert frechet_distances(real, fakes, names, checkpoint=tmp_path)["a"] > found["a"] + 0.9
-    kept.write_text("{")
-    assert frechet_distances(real, fakes, names, checkpoint=tmp_path) == found
 
 
 @pytest.mark.timeout(300)

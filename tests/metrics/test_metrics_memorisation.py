@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 
 from ensgan.errors import InputError
-from ensgan.metrics import (
-    Memorisation,
-    MemorisationReference,
-    frechet_distance,
-    memorisation,
-)
+from ensgan.metrics import Memorisation, MemorisationReference, frechet_distance
+
+
+def memorisation(train: np.ndarray, held_out: np.ndarray, fake: np.ndarray) -> Memorisation:
+    return MemorisationReference(train, held_out).measure(fake)
 
 
 @pytest.fixture(scope="module")

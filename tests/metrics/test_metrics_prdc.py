@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ensgan.errors import InputError
-from ensgan.metrics import density_coverage, kept_reference, prdc, prepare, score_member
+from ensgan.metrics import density_coverage, prdc, prepare, score_member
 
 BACKENDS = ["torch", "faiss"] if importlib.util.find_spec("faiss") else ["torch"]
 
@@ -47,9 +47,9 @@ def values(result):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_oracles_are_met_exactly(shared, backend):
-    cases = json.loads((shared / "oracles" / "prdc_oracles.json").read_text())["cases"]
-    inputs = np.load(shared / "oracles" / "prdc_oracles.npz")
+def test_oracles_are_met_exactly(oracles, backend):
+    cases = json.loads((oracles / "prdc_oracles.json").read_text())["cases"]
+    inputs = np.load(oracles / "prdc_oracles.npz")
     checked = 0
     for name, case in cases.items():
         if "exact" not in case:
@@ -202,10 +202,10 @@ def test_kept_radii_give_the_same_scores_and_are_measured_once(tmp_path, monkeyp
     fakes = [(rng.normal(size=(50, 4)) * spread + 1e4).astype(np.float32) for spread in (0.3, 1)]
     path = tmp_path / "radii.npz"
     plain = prepare(real, 3)
-    first = kept_reference(real, path, 3)
+    first = prepare(real, 3, kept=path)
     with monkeypatch.context() as patch:
         patch.setattr("ensgan.metrics.reference.measure_balls", None)
-        again = kept_reference(real, path, 3)
+        again = prepare(real, 3, kept=path)
     for fake in fakes:
         expected = score_member(plain, fake)
         for reference in (first, again):
@@ -216,9 +216,9 @@ def test_kept_radii_give_the_same_scores_and_are_measured_once(tmp_path, monkeyp
                 expected.precision,
             )
             assert np.array_equal(found.mask, expected.mask)
-    other = kept_reference(real, path, 4)  # another k: measured, and kept in its place
+    other = prepare(real, 4, kept=path)  # another k: measured, and kept in its place
     assert score_member(other, fakes[0]).density == density_coverage(real, fakes[0], 4).density
     path.write_bytes(path.read_bytes()[:200])
-    assert score_member(kept_reference(real, path, 3), fakes[0]).density == (
+    assert score_member(prepare(real, 3, kept=path), fakes[0]).density == (
         score_member(plain, fakes[0]).density
     )

@@ -173,17 +173,6 @@ def test_what_cannot_be_resampled_is_refused() -> None:
     assert not told  # before any radius is measured
 
 
-def test_inexact_scores_of_an_older_version_are_refused(scores: PoolScores, tmp_path: Path) -> None:
-    path = tmp_path / "scores.npz"
-    scores.save(path)
-    arrays = dict(np.load(path))
-    np.savez(path, **arrays, fast=np.bool_(True))
-    with pytest.raises(DataError, match=r"older version's --fast: score the pool again"):
-        PoolScores.load(path)
-    np.savez(path, **arrays, fast=np.bool_(False))
-    assert np.array_equal(PoolScores.load(path).masks, scores.masks)
-
-
 def test_the_command_keeps_resamples_when_asked(tmp_path: Path) -> None:
     pool, path, grown = tmp_path / "pool.npz", tmp_path / "scores.npz", tmp_path / "grown.npz"
     np.savez(pool, real=REAL, fake=np.stack(FAKES[::3]), names=NAMES[::3])

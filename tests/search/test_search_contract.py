@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from search_pool import made_up_pool
 
 from ensgan.errors import DataError, InputError
-from ensgan.metrics import pair_precision, score_pool
+from ensgan.metrics import measure_pool, score_pool
 from ensgan.search import (
     FORMS,
     RULES,
@@ -29,13 +29,13 @@ from ensgan.search import (
     Ratio,
     ScoredFeatures,
     bootstrap,
-    confidence,
     exhaustive,
     find_form,
     hypervolume,
     optimise_weights,
     pareto_front,
     rescore,
+    rescoring,
     search,
     select,
 )
@@ -64,7 +64,7 @@ def inputs(seed: int = 0, members: int = MEMBERS) -> FormInputs:
     features = ScoredFeatures(
         lambda: real,
         [lambda fake=fake: fake for fake in fakes],
-        lambda: pair_precision(real, fakes, scores.names),
+        lambda: measure_pool(real, fakes, scores.names).pair_precision,
     )
     return FormInputs(scores, features=features)
 
@@ -113,10 +113,9 @@ def test_moves_equal_the_definition(name: str, seed: int, size: int) -> None:
     evaluator = Evaluator(find_form(name).tables(inputs(seed % 5)))
     random = np.random.default_rng(seed)
     members = random.choice(MEMBERS, size, replace=False).tolist()
-    removed = random.permutation(members)[: int(random.integers(0, size + 1))]
-    near = evaluator.moves(members, removed=removed)
+    near = evaluator.moves(members, additions_only=bool(seed % 2))
     shape = near.values.first.shape
-    assert shape == (len(removed) + 1, MEMBERS - size + 1)
+    assert shape == (1 if seed % 2 else size + 1, MEMBERS - size + 1)
     fresh = evaluator(evaluator.subsets(near.subset(i, j) for i, j in np.ndindex(*shape)))
     for field in ("first", "second", "mean", "coverage"):
         np.testing.assert_allclose(
@@ -160,21 +159,19 @@ def test_no_completion_is_better_than_its_bounds(pool: FormInputs, name: str, mi
     tables = replace(find_form(name).tables(pool), shares=counts.astype(np.float64))
     evaluator = Evaluator(tables)
     ledger = SearchLedger(evaluator, Constraints.resolve(evaluator.names))
-    bounds = exhaustive._Enumeration(ledger)
+    bounds = exhaustive.Enumeration(ledger)
     size = 2 + missing
     for pair in itertools.combinations(range(MEMBERS - missing), 2):
-        child = bounds._root()
-        for member in pair:
-            child = bounds._extend(child, np.zeros(1, np.int64), np.array([member]))
+        child = np.array([pair])
         later = itertools.combinations(range(pair[1] + 1, MEMBERS), missing)
         completions = [(*pair, *rest) for rest in later]
         if not completions:
             continue
         values = evaluator(evaluator.subsets(completions))
-        least = bounds._second_bound(child, np.array([pair[1] + 1]), size)[0]
+        least = bounds.second_bound(child, np.array([pair[1] + 1]), size)[0]
         assert least <= values.second.min() + 1e-12
         for known in (False, True):
-            most = bounds._first_bound(child, missing, coverage_known=known)[0]
+            most = bounds.first_bound(child, missing, coverage_known=known)[0]
             assert most >= values.first.max() - 1e-12
 
 
@@ -255,9 +252,7 @@ def test_a_capped_front_is_resampled_rescored_and_weighted_in_its_own_form(
     for point, interval in zip(front, sure.first, strict=True):
         assert interval.low <= point.first <= interval.high
     asked = []
-    monkeypatch.setattr(
-        confidence, "search", lambda pool, **options: asked.append(options) or front
-    )
+    monkeypatch.setattr(rescoring, "search", lambda pool, **options: asked.append(options) or front)
     bootstrap(front, scores, rounds=1, searches=1)
     assert (asked[0]["objectives"], asked[0]["inter"]) == ("capped", "directed")
     evaluator = Evaluator(scores, inter="directed", objectives="capped")
@@ -275,14 +270,14 @@ def test_the_former_name_is_read() -> None:
 
 
 def test_older_fronts_of_other_forms_load() -> None:
-    """They called any first objective intra_d, and precision and recall density and coverage."""
+    """They called any first objective intra_d."""
     value = {
         "objectives": ["precision_recall:max", "precision_recall_between:min"],
         "sampler": "x", "seed": 0, "trials": 1, "distinct": 1, "seconds": 0.1, "hypervolume": 0.1,
         "points": [
             {
-                "members": ["A@1", "B@1"], "intra_d": 0.5, "inter_d": 0.2, "density": 0.4,
-                "coverage": 0.6, "measures": {"precision": 0.4, "recall": 0.6},
+                "members": ["A@1", "B@1"], "intra_d": 0.5, "inter_d": 0.2,
+                "measures": {"precision": 0.4, "recall": 0.6},
             }
         ],
     }  # fmt: skip

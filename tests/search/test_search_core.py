@@ -300,7 +300,7 @@ def test_paths_are_taken_for_scores_fronts_and_records(tmp_path: Path) -> None:
 
 
 def test_distinct_counts_are_exact_below_and_close_above_the_limit() -> None:
-    from ensgan.search.distinct_count import DistinctCounter
+    from ensgan.search.masks import DistinctCounter
 
     counter = DistinctCounter(40)
     random = np.random.default_rng(0)
@@ -320,3 +320,9 @@ def test_counting_bits_without_bitwise_count() -> None:
     words = np.random.default_rng(0).integers(0, 1 << 64, (5, 7), dtype=np.uint64)
     np.testing.assert_array_equal(_table_popcount(words), popcount(words))
     np.testing.assert_array_equal(_table_popcount(words.T[1:, :]), popcount(words.T[1:, :]))
+
+
+@pytest.mark.parametrize("sampler", ["pareto-local", "exhaustive", "ensemble", "pymoo"])
+def test_a_budget_that_is_over_at_once_still_gives_a_front(sampler: str) -> None:
+    front = search(made_up_pool(0, members=30), sampler=sampler, seconds=1e-9, seed=1)
+    assert len(front) > 0 and front.trials > 0

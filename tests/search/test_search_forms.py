@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ensgan.errors import InputError
-from ensgan.metrics import frechet_distance, pair_precision, score_pool
+from ensgan.metrics import frechet_distance, measure_pool, score_pool
 from ensgan.search import (
     Evaluator,
     ObjectiveTables,
@@ -47,7 +47,7 @@ def forms(pool: tuple[np.ndarray, list[np.ndarray], PoolScores]) -> dict[str, Ob
     return {
         "frechet": frechet_tables(scores, union_moments(real, fakes)),
         "precision": tables_from_precision_recall(
-            scores, pair_precision(real, fakes, scores.names)
+            scores, measure_pool(real, fakes, scores.names).pair_precision
         ),
     }
 
@@ -148,6 +148,8 @@ def test_tables_of_another_pool_are_refused(
     with pytest.raises(InputError, match="that were scored"):
         frechet_tables(scores, union_moments(real, fakes[1:]))
     with pytest.raises(InputError, match="that were scored"):
-        tables_from_precision_recall(scores, pair_precision(real, fakes[:2], scores.names[:2]))
+        tables_from_precision_recall(
+            scores, measure_pool(real, fakes[:2], scores.names[:2]).pair_precision
+        )
     with pytest.raises(InputError, match="at least 1"):
         union_moments(real, fakes, components=0)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import cases, close, double
+from oracle_cases import cases, close, double
 from torch import Tensor
 
 from ensgan.errors import InputError
@@ -113,8 +113,8 @@ def matrices(count: int, seed: int = 0, size: int = 32, probability: float = 1.0
 # DiffAug ---------------------------------------------------------------------------------------
 
 
-def test_colour_follows_the_oracle(shared: Path) -> None:
-    for case in cases(shared, "extras", "diffaug_color"):
+def test_colour_follows_the_oracle(oracles: Path) -> None:
+    for case in cases(oracles, "extras", "diffaug_color"):
         x, *draws = (double(case["inputs"][key]) for key in ("x", "u_b", "u_s", "u_c"))
         for jitter, draw in zip(
             (jitter_brightness, jitter_saturation, jitter_contrast), draws, strict=True
@@ -123,15 +123,15 @@ def test_colour_follows_the_oracle(shared: Path) -> None:
         close(x, case["expected"]["y"])
 
 
-def test_translation_follows_the_oracle(shared: Path) -> None:
-    for case in cases(shared, "extras", "diffaug_translation"):
+def test_translation_follows_the_oracle(oracles: Path) -> None:
+    for case in cases(oracles, "extras", "diffaug_translation"):
         x, shift = double(case["inputs"]["x"]), case["inputs"]
         y = translate(x, torch.tensor([shift["t_row"]]), torch.tensor([shift["t_col"]]))
         close(y, case["expected"]["y"])
 
 
-def test_cutout_follows_the_oracle(shared: Path) -> None:
-    for case in cases(shared, "extras", "diffaug_cutout"):
+def test_cutout_follows_the_oracle(oracles: Path) -> None:
+    for case in cases(oracles, "extras", "diffaug_cutout"):
         x, centre = double(case["inputs"]["x"]), case["inputs"]
         rows, columns = torch.tensor([centre["offset_row"]]), torch.tensor([centre["offset_col"]])
         close(cut_out(x, rows, columns, 3, 4), case["expected"]["y"])
@@ -176,8 +176,8 @@ def test_the_filter_is_the_wavelet_of_six_vanishing_moments() -> None:
 
 
 @pytest.mark.parametrize("margins", [None, (5, 7)])
-def test_geometry_follows_the_oracle(shared: Path, margins: tuple[int, int] | None) -> None:
-    for case in cases(shared, "extras", "ada_geometric"):
+def test_geometry_follows_the_oracle(oracles: Path, margins: tuple[int, int] | None) -> None:
+    for case in cases(oracles, "extras", "ada_geometric"):
         inputs = dict(case["inputs"])
         x = torch.tensor(inputs.pop("x"))
         chain = affine_matrices(table_of(inputs))
@@ -254,8 +254,8 @@ def test_probability_decides(probability: float) -> None:
 # ADA: the controller ---------------------------------------------------------------------------
 
 
-def test_controller_follows_the_oracle(shared: Path) -> None:
-    for case in cases(shared, "extras", "ada_controller"):
+def test_controller_follows_the_oracle(oracles: Path) -> None:
+    for case in cases(oracles, "extras", "ada_controller"):
         inputs = case["inputs"]
         part = ADA(target=inputs["target"], kimg=inputs["kimg"], start=inputs["p"])
         state = part.initial_state(CPU)

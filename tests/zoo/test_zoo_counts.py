@@ -23,8 +23,8 @@ HALVINGS = {32: 2, 64: 4}
 
 
 @pytest.mark.parametrize("name", zoo.names())
-def test_counts_of_the_reference(shared: Path, name: str) -> None:
-    oracle = json.loads((shared / "oracles" / "param_counts.json").read_text())["gans"][name]
+def test_counts_of_the_reference(oracles: Path, name: str) -> None:
+    oracle = json.loads((oracles / "param_counts.json").read_text())["gans"][name]
     expected = tuple(oracle[part]["trainable_params"] for part in ("generator", "discriminator"))
     assert zoo.count_parameters(zoo.get(name), GREY, 2) == expected
     assert counted(name, GREY, 2) == expected

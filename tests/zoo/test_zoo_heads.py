@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from oracles import cases, close, double, set_parameter
+from oracle_cases import cases, close, double, set_parameter
 from torch import Tensor, nn
 
 from ensgan.zoo.backbones.residual import pool_features
@@ -18,8 +18,8 @@ from ensgan.zoo.conditioning.projection import MultiHingeClasses, Projection
 from ensgan.zoo.conditioning.twins import TAC
 
 
-def test_residual_projection_head(shared: Path) -> None:
-    for case in cases(shared, "losses", "residual_D_head_PD"):
+def test_residual_projection_head(oracles: Path) -> None:
+    for case in cases(oracles, "losses", "residual_D_head_PD"):
         given, wanted = case["inputs"], case["expected"]
         features = pool_features(double(given["feature_map"]))
         head = Projection().head(ResNet(), 4, 2).double()
@@ -30,8 +30,8 @@ def test_residual_projection_head(shared: Path) -> None:
         close(head(features, torch.tensor(given["labels"])).adversarial, wanted["adv"])
 
 
-def test_residual_classifier_heads(shared: Path) -> None:
-    for case in cases(shared, "losses", "residual_D_head_AC"):
+def test_residual_classifier_heads(oracles: Path) -> None:
+    for case in cases(oracles, "losses", "residual_D_head_AC"):
         given, wanted = case["inputs"], case["expected"]
         features = pool_features(double(given["feature_map"]))
         head = AuxiliaryClassifier(twin=TAC()).head(ResNet(), 4, 2).double()
@@ -46,8 +46,8 @@ def test_residual_classifier_heads(shared: Path) -> None:
 
 
 @pytest.mark.parametrize("part", [D2DCE(embedding_dim=3), Contrastive(embedding_dim=3)])
-def test_residual_embedding_head(shared: Path, part: D2DCE | Contrastive) -> None:
-    for case in cases(shared, "losses", "residual_D_head_D2DCE"):
+def test_residual_embedding_head(oracles: Path, part: D2DCE | Contrastive) -> None:
+    for case in cases(oracles, "losses", "residual_D_head_D2DCE"):
         given, wanted = case["inputs"], case["expected"]
         head = part.head(ResNet(), 4, 2).double()
         set_parameter(head.adversarial.weight, given["adv_W"])
@@ -61,8 +61,8 @@ def test_residual_embedding_head(shared: Path, part: D2DCE | Contrastive) -> Non
         close(says.main.proxies, wanted["proxy"])
 
 
-def test_residual_multi_hinge_head(shared: Path) -> None:
-    for case in cases(shared, "losses", "residual_D_head_MH"):
+def test_residual_multi_hinge_head(oracles: Path) -> None:
+    for case in cases(oracles, "losses", "residual_D_head_MH"):
         given = case["inputs"]
         head = MultiHingeClasses().head(ResNet(), 4, 2).double()
         set_parameter(head.adversarial.weight, given["adv_W"])
@@ -71,14 +71,14 @@ def test_residual_multi_hinge_head(shared: Path) -> None:
         close(says.adversarial, case["expected"]["adv"])
 
 
-def test_residual_info_head_reads_the_mean(shared: Path) -> None:
+def test_residual_info_head_reads_the_mean(oracles: Path) -> None:
     class Given(nn.Module):
         feature_dim = 4
 
         def forward(self, images: Tensor) -> Tensor:
             return pool_features(images)
 
-    for case in cases(shared, "losses", "residual_D_head_PD_info"):
+    for case in cases(oracles, "losses", "residual_D_head_PD_info"):
         given, wanted = case["inputs"], case["expected"]
         feature_map, labels = double(given["feature_map"]), torch.tensor(given["labels"])
         backbone = ResNet()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from oracles import cases, close, double, set_parameter
+from oracle_cases import cases, close, double, set_parameter
 
 from ensgan import zoo
 from ensgan.train.updates import AveragedGenerator
@@ -19,8 +19,8 @@ from ensgan.zoo.backbones.stylegan2_layers import EqualisedLinear
 from ensgan.zoo.optimiser import FixedAverage, HalfLifeAverage
 
 
-def test_spectral_norm_step(shared: Path) -> None:
-    for case in cases(shared, "extras", "spectral_norm_step"):
+def test_spectral_norm_step(oracles: Path) -> None:
+    for case in cases(oracles, "extras", "spectral_norm_step"):
         weight = double(case["inputs"]["W"])
         layer = SpectralNorm(weight).double()
         layer.u.copy_(double(case["inputs"]["u"]))
@@ -45,8 +45,8 @@ def test_spectral_norm_gradient_flows_through_sigma_only() -> None:
     torch.testing.assert_close(weight.grad, expected)
 
 
-def test_self_attention(shared: Path) -> None:
-    for case in cases(shared, "extras", "self_attention"):
+def test_self_attention(oracles: Path) -> None:
+    for case in cases(oracles, "extras", "self_attention"):
         given = case["inputs"]
         layer = SelfAttention(8, spectral=False).double()
         for name, conv in (
@@ -60,8 +60,8 @@ def test_self_attention(shared: Path) -> None:
         close(layer(double(given["x"])), case["expected"]["y"])
 
 
-def test_conditional_batch_norm(shared: Path) -> None:
-    for case in cases(shared, "extras", "conditional_bn_train"):
+def test_conditional_batch_norm(oracles: Path) -> None:
+    for case in cases(oracles, "extras", "conditional_bn_train"):
         given, wanted = case["inputs"], case["expected"]
         layer = ConditionalBatchNorm(2, 3, spectral=False).double()
         set_parameter(layer.gain.weight, given["gain_W"])
@@ -71,8 +71,8 @@ def test_conditional_batch_norm(shared: Path) -> None:
         close(layer.normalise.running_var, wanted["running_var"])
 
 
-def test_average_decays(shared: Path) -> None:
-    for case in cases(shared, "extras", "ema_decay"):
+def test_average_decays(oracles: Path) -> None:
+    for case in cases(oracles, "extras", "ema_decay"):
         step, batch = case["inputs"]["step"], case["inputs"]["batch"]
         wanted = case["expected"]
         close(HalfLifeAverage().decay(step, batch), wanted["stylegan2_decay"][0][0])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from oracles import cases, close, double
+from oracle_cases import cases, close, double
 from torch import Tensor, nn
 
 from ensgan.zoo.adversarial import Hinge, Logistic, MultiHinge, crammer_singer
@@ -25,15 +25,15 @@ NONE = torch.zeros(0)
 
 
 @pytest.mark.parametrize(("name", "loss"), [("hinge", Hinge()), ("logistic", Logistic())])
-def test_adversarial_pairs(shared: Path, name: str, loss: Hinge | Logistic) -> None:
-    for case in cases(shared, "losses", name):
+def test_adversarial_pairs(oracles: Path, name: str, loss: Hinge | Logistic) -> None:
+    for case in cases(oracles, "losses", name):
         real, fake = double(case["inputs"]["real"]), double(case["inputs"]["fake"])
         close(loss.discriminator_loss(real, fake, NONE), case["expected"]["D"])
         close(loss.generator_loss(fake, NONE), case["expected"]["G"])
 
 
-def test_multi_hinge_with_feature_matching(shared: Path) -> None:
-    for case in cases(shared, "losses", "multi_hinge"):
+def test_multi_hinge_with_feature_matching(oracles: Path) -> None:
+    for case in cases(oracles, "losses", "multi_hinge"):
         given, wanted = case["inputs"], case["expected"]
         real, fake = double(given["out_real"]), double(given["out_fake"])
         real_labels = torch.tensor(given["real_labels"])
@@ -47,16 +47,16 @@ def test_multi_hinge_with_feature_matching(shared: Path) -> None:
         close(total, wanted["G_total"])
 
 
-def test_auxiliary_classifier(shared: Path) -> None:
-    for case in cases(shared, "losses", "ac_cross_entropy"):
+def test_auxiliary_classifier(oracles: Path) -> None:
+    for case in cases(oracles, "losses", "ac_cross_entropy"):
         labels = torch.tensor(case["inputs"]["labels"])
         evidence = Evidence(double(case["inputs"]["logits"]))
         close(AuxiliaryClassifier().class_loss(evidence, labels), case["expected"]["loss"])
 
 
 @pytest.mark.parametrize("name", ["two_c", "d2d_ce"])
-def test_contrastive_losses_and_gradients(shared: Path, name: str) -> None:
-    for case in cases(shared, "losses", name):
+def test_contrastive_losses_and_gradients(oracles: Path, name: str) -> None:
+    for case in cases(oracles, "losses", name):
         given, wanted = case["inputs"], case["expected"]
         embed = double(given["embed"]).requires_grad_()
         proxy = double(given["proxy"]).requires_grad_()
@@ -99,9 +99,9 @@ def output(main: Evidence | None, twin: Evidence | None = None) -> HeadOutput:
 
 
 @pytest.mark.parametrize("form", ["paper", "reference"])
-def test_tac_on_classifier_logits(shared: Path, form: str) -> None:
+def test_tac_on_classifier_logits(oracles: Path, form: str) -> None:
     suffix = "paper" if form == "paper" else "reference_code"
-    for case in cases(shared, "losses", "tac_ac"):
+    for case in cases(oracles, "losses", "tac_ac"):
         given, lam = case["inputs"], case["inputs"]["lam"]
         conditioning = AuxiliaryClassifier(lam, TAC(lam, lam, form))
         real = output(Evidence(double(given["main_real"])), None)
@@ -118,9 +118,9 @@ def unit_rows(values: object) -> Tensor:
 
 
 @pytest.mark.parametrize("form", ["paper", "reference"])
-def test_tac_on_embeddings(shared: Path, form: str) -> None:
+def test_tac_on_embeddings(oracles: Path, form: str) -> None:
     suffix = "paper" if form == "paper" else "reference_code"
-    for case in cases(shared, "losses", "tac_d2dce"):
+    for case in cases(oracles, "losses", "tac_d2dce"):
         given, lam = case["inputs"], case["inputs"]["lam"]
         conditioning = D2DCE(lam, given["temperature"], given["m_p"], twin=TAC(lam, lam, form))
         y_real, y_fake = torch.tensor(given["real_labels"]), torch.tensor(given["fake_labels"])
@@ -136,8 +136,8 @@ def test_tac_on_embeddings(shared: Path, form: str) -> None:
         close(generator["conditional"], case["expected"][f"G_cond_{suffix}"])
 
 
-def test_adc_on_classifier_logits(shared: Path) -> None:
-    for case in cases(shared, "losses", "adc_ac"):
+def test_adc_on_classifier_logits(oracles: Path) -> None:
+    for case in cases(oracles, "losses", "adc_ac"):
         given = case["inputs"]
         conditioning = AuxiliaryClassifier(given["lam"], ADC())
         y_real, y_fake = torch.tensor(given["real_labels"]), torch.tensor(given["fake_labels"])
@@ -151,8 +151,8 @@ def test_adc_on_classifier_logits(shared: Path) -> None:
         close(generator["conditional"], case["expected"]["G_cond"])
 
 
-def test_adc_on_embeddings(shared: Path) -> None:
-    for case in cases(shared, "losses", "adc_d2dce"):
+def test_adc_on_embeddings(oracles: Path) -> None:
+    for case in cases(oracles, "losses", "adc_d2dce"):
         given = case["inputs"]
         conditioning = D2DCE(given["lam"], given["temperature"], given["m_p"], twin=ADC())
         table = unit_rows(given["proxy_table"])
@@ -180,8 +180,8 @@ def test_adc_on_embeddings(shared: Path) -> None:
         close(generator["conditional"], case["expected"]["G_cond"])
 
 
-def test_r1_penalty(shared: Path) -> None:
-    for case in cases(shared, "losses", "r1_penalty"):
+def test_r1_penalty(oracles: Path) -> None:
+    for case in cases(oracles, "losses", "r1_penalty"):
         given, wanted = case["inputs"], case["expected"]
         images, w = double(given["x"]), double(given["w"])
 
@@ -201,7 +201,7 @@ def test_r1_is_due_at_every_sixteenth_update() -> None:
     assert [update for update in range(40) if R1().due(update)] == [0, 16, 32]
 
 
-def test_info_codes(shared: Path) -> None:
-    for case in cases(shared, "losses", "infogan_discrete"):
+def test_info_codes(oracles: Path) -> None:
+    for case in cases(oracles, "losses", "infogan_discrete"):
         logits, codes = double(case["inputs"]["logits"]), torch.tensor(case["inputs"]["codes"])
         close(code_cross_entropy(logits, codes), case["expected"]["loss"])

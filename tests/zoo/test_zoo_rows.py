@@ -39,8 +39,8 @@ LOSS_NAMES = {"Hinge": "hinge", "Logistic": "logistic", "MultiHinge": "multi-hin
 
 
 @pytest.mark.parametrize("name", zoo.names())
-def test_rows_are_the_specified_ones(shared: Path, name: str) -> None:
-    oracle = json.loads((shared / "oracles" / "gan_configs.json").read_text())[name]
+def test_rows_are_the_specified_ones(oracles: Path, name: str) -> None:
+    oracle = json.loads((oracles / "gan_configs.json").read_text())[name]
     spec = zoo.get(name)
     row: Any = spec.to_json()
     optimiser, conditioning = spec.optimiser, row["conditioning"]

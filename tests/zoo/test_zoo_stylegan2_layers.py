@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import cases, close, double
+from oracle_cases import cases, close, double
 from torch import Tensor, nn
 
 from ensgan.zoo.backbones.stylegan2 import ClassMap, StyleProjection
@@ -30,10 +30,10 @@ def double_normal(*shape: int) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64)
 
 
-def test_modulated_conv_follows_the_oracle(shared: Path) -> None:
+def test_modulated_conv_follows_the_oracle(oracles: Path) -> None:
     kernel = fir_kernel().double()
     ups = set()
-    for case in cases(shared, "extras", "modulated_conv"):
+    for case in cases(oracles, "extras", "modulated_conv"):
         inputs = {key: double(case["inputs"][key]) for key in ("x", "weight", "styles")}
         up = case["inputs"]["up"]
         ups.add(up)
@@ -63,16 +63,16 @@ def test_shared_kernel_equals_a_kernel_per_sample(
     close(modulated_conv(x, weight, styles), expected, 1e-10)
 
 
-def test_resampling_follows_the_oracle(shared: Path) -> None:
+def test_resampling_follows_the_oracle(oracles: Path) -> None:
     kernel = fir_kernel().double()
-    for case in cases(shared, "extras", "fir_resample"):
+    for case in cases(oracles, "extras", "fir_resample"):
         x = double(case["inputs"]["x"])
         close(fir_upsample(x, kernel), case["expected"]["up"])
         close(fir_filter(x, kernel, padding=1)[..., ::2, ::2], case["expected"]["down"])
 
 
-def test_minibatch_std_follows_the_oracle(shared: Path) -> None:
-    for case in cases(shared, "extras", "minibatch_std"):
+def test_minibatch_std_follows_the_oracle(oracles: Path) -> None:
+    for case in cases(oracles, "extras", "minibatch_std"):
         x = double(case["inputs"]["x"])
         channel = minibatch_std_channel(x, case["inputs"]["group_size"])
         assert channel.shape == (len(x), 1, *x.shape[2:])
@@ -85,8 +85,8 @@ def test_minibatch_std_takes_any_batch_size() -> None:
     torch.testing.assert_close(minibatch_std_channel(x, 4), minibatch_std_channel(x, 3))
 
 
-def test_mapping_network_follows_the_oracle(shared: Path) -> None:
-    for case in cases(shared, "extras", "mapping_network"):
+def test_mapping_network_follows_the_oracle(oracles: Path) -> None:
+    for case in cases(oracles, "extras", "mapping_network"):
         inputs = case["inputs"]
         network = MappingNetwork(2, 2, 3, layers=2)
         names = {"embed": "embed", "layers.0": "fc0", "layers.1": "fc1"}
@@ -110,8 +110,8 @@ class FixedVectors(nn.Module):
         return self.vectors[labels]
 
 
-def test_style_projection_follows_the_oracle(shared: Path) -> None:
-    for case in cases(shared, "losses", "spd_output"):
+def test_style_projection_follows_the_oracle(oracles: Path) -> None:
+    for case in cases(oracles, "losses", "spd_output"):
         inputs = case["inputs"]
         vectors = double(inputs["cmap"])
         head = StyleProjection(vectors.shape[1], len(vectors), layers=1).double()

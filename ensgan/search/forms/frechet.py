@@ -11,9 +11,8 @@ import numpy.typing as npt
 from ensgan.errors import InputError
 from ensgan.search.forms.form import COMPONENTS, FormInputs, ObjectiveForm, Ratio
 from ensgan.search.forms.paper import tables_from_scores
-from ensgan.search.masks import BoolArray
 from ensgan.search.tables import Ensembles, ObjectiveTables, density_and_coverage
-from ensgan.types import Float64Array, PoolScores, read_objective
+from ensgan.types import BoolArray, Float64Array, PoolScores, read_objective
 
 _BLOCK_BYTES = 1 << 23
 AXES = (
@@ -91,7 +90,7 @@ def _distance(mean: Float64Array, covariance: Float64Array, root: Float64Array) 
 
 
 def union_moments(
-    real: npt.ArrayLike, fakes: Sequence[npt.ArrayLike], components: int | None = COMPONENTS
+    real: npt.ArrayLike, fakes: Sequence[npt.ArrayLike], components: int = COMPONENTS
 ) -> UnionMoments:
     """Moments of every member.
 
@@ -99,7 +98,7 @@ def union_moments(
         real: [N,D] features.
         fakes: [S_g,D] per member.
         components: distances are taken in the space of so many principal directions of the real
-            features, exactly: an evaluation costs components³. None keeps all.
+            features, exactly: an evaluation costs components³.
 
     Raises:
         InputError: components below 1, other dimensions, fewer than two points.
@@ -107,16 +106,12 @@ def union_moments(
     points = np.asarray(real, np.float64)
     if points.ndim != 2 or len(points) < 2:
         raise InputError(f"real features must be [N,D] with N ≥ 2, not {list(points.shape)}")
-    if components is not None and components < 1:
+    if components < 1:
         raise InputError(f"components {components}: at least 1")
     centre = points.mean(axis=0)
     _, spread, axes = np.linalg.svd(points - centre, full_matrices=False)
-    # Directions without real variance count too when none is left out.
-    if components is None and len(axes) < points.shape[1]:
-        axes = np.linalg.svd(axes, full_matrices=True)[2]
     kept = axes[:components]
-    variance = np.zeros(len(kept))
-    variance[: len(spread)] = np.square(spread[: len(kept)]) / (len(points) - 1)
+    variance = np.square(spread[: len(kept)]) / (len(points) - 1)
     means, seconds, counts = [], [], []
     for number, source in enumerate(fakes):
         fake = np.asarray(source, np.float64)

@@ -6,31 +6,25 @@ Source: Tronchin et al. 2026; density and coverage: Naeem et al. 2020.
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 
 import numpy as np
 
 from ensgan.errors import DataError, InputError, unknown_name
-from ensgan.search.forms.form import FormInputs, ObjectiveForm
+from ensgan.search.forms.form import ObjectiveForm
 from ensgan.search.tables import ObjectiveTables
 from ensgan.types import Float64Array, PoolScores
 from ensgan.types.objectives import INTER_D, INTRA_D
 
 
-def _symmetric(scores: PoolScores) -> Float64Array:
-    return scores.overlap
-
-
 def _directed(scores: PoolScores) -> Float64Array:
     # Of a pair, the later member in pool order carries the balls.
-    later_carries = np.tril(np.nan_to_num(scores.directed, nan=0.0), -1)
-    blank = np.tril(np.isnan(scores.directed), -1)
-    pair = later_carries + later_carries.T
-    pair[blank | blank.T] = np.nan
-    return pair
+    later_carries = np.tril(scores.directed, -1)
+    return later_carries + later_carries.T
 
 
 INTER: dict[str, Callable[[PoolScores], Float64Array]] = {
-    "symmetric": _symmetric,
+    "symmetric": attrgetter("overlap"),
     "directed": _directed,
 }
 """Forms of Inter-d: how the two directed values of a pair become one."""
@@ -47,11 +41,8 @@ def tables_from_scores(scores: PoolScores, inter: str = "symmetric") -> Objectiv
     if inter not in INTER:
         raise InputError(unknown_name("form of Inter-d", inter, INTER))
     covered = np.unpackbits(scores.masks, axis=1).sum(axis=1)
-    wrong = np.flatnonzero(
-        ~np.isfinite(scores.coverage) | (np.rint(scores.coverage * scores.n_real) != covered)
-    )
-    if len(wrong):
-        g = int(wrong[0])
+    # A coverage that is nan equals no count either.
+    for g in np.flatnonzero(np.rint(scores.coverage * scores.n_real) != covered):
         raise DataError(
             f"{scores.names[g]} has coverage {scores.coverage[g]} of {scores.n_real} points but "
             f"its mask marks {int(covered[g])}: the scores file contradicts itself"
@@ -68,10 +59,9 @@ def tables_from_scores(scores: PoolScores, inter: str = "symmetric") -> Objectiv
     )
 
 
-def _build(inputs: FormInputs) -> ObjectiveTables:
-    return tables_from_scores(inputs.scores, inputs.inter)
-
-
 PAPER = ObjectiveForm(
-    "paper", "Intra-d of density and coverage; Inter-d", (INTRA_D, INTER_D), _build
+    "paper",
+    "Intra-d of density and coverage; Inter-d",
+    (INTRA_D, INTER_D),
+    lambda inputs: tables_from_scores(inputs.scores, inputs.inter),
 )

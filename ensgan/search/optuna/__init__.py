@@ -5,7 +5,5 @@ One binary parameter per member, named exactly as the member (``SNGAN@20000``): 
 
 from __future__ import annotations
 
-from ensgan.search.optuna.sampler import EnsembleSampler
-from ensgan.search.optuna.study import search_with_optuna
-
-__all__ = ["EnsembleSampler", "search_with_optuna"]
+from ensgan.search.optuna.sampler import EnsembleSampler as EnsembleSampler
+from ensgan.search.optuna.study import search_with_optuna as search_with_optuna

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,14 @@ from optuna.trial import FrozenTrial, TrialState
 from ensgan.errors import InputError
 from ensgan.search.constraints import Constraints
 from ensgan.search.evaluator import Evaluator
-from ensgan.search.ledger import SearchLedger, ThirdObjective
-from ensgan.search.local_search import LocalSearch
-from ensgan.search.optuna.untried_neighbours import UntriedNeighbours
+from ensgan.search.ledger import SearchLedger
+from ensgan.search.local_search import PATIENCE, LocalSearch
 from ensgan.search.pareto import Archive, CostArchive
+from ensgan.search.tables import ThirdObjective
 from ensgan.types import DEFAULT_FORM, Float64Array, PoolScores
 
 _LOOKAHEAD = 2000
-_PATIENCE = 100  # kicks in a row without gain after which looking ahead ends
+_EXPANSIONS = 20
 
 
 class EnsembleSampler(BaseSampler):  # type: ignore[misc]
@@ -76,7 +77,7 @@ class EnsembleSampler(BaseSampler):  # type: ignore[misc]
             evaluator, constraints or Constraints.resolve(evaluator.names), seed=seed, third=third
         )
         self._local = LocalSearch(self._ledger)
-        self._neighbours = UntriedNeighbours(self._ledger)
+        self._neighbours = _UntriedNeighbours(self._ledger)
         self._lookahead = lookahead
         self._others = optuna.samplers.RandomSampler(seed=seed % 2**32)
         self._tried: set[tuple[int, ...]] = set()
@@ -181,11 +182,9 @@ class EnsembleSampler(BaseSampler):  # type: ignore[misc]
 
     def _next(self, elsewhere: frozenset[tuple[int, ...]]) -> tuple[int, ...]:
         """Look ahead, then the untried front point that adds most, or one beside the front."""
-        goal = self._ledger.trials + self._lookahead
-        while self._ledger.trials < goal and self._local.fruitless < _PATIENCE:
-            if self._local.complete:
-                break
-            self._local.step()
+        local, goal = self._local, self._ledger.trials + self._lookahead
+        while self._ledger.trials < goal and local.fruitless < PATIENCE and not local.complete:
+            local.step()
         taken = elsewhere.union(self._proposals.values())
         found = self._ledger.archive
         untried = [
@@ -205,18 +204,75 @@ class EnsembleSampler(BaseSampler):  # type: ignore[misc]
 
 def _as_binary(name: str, distribution: BaseDistribution, chosen: bool) -> Any:
     """``chosen`` in the values of a binary parameter."""
-    if isinstance(distribution, IntDistribution) and (distribution.low, distribution.high) == (
-        0,
-        1,
-    ):
-        return int(chosen)
-    if isinstance(distribution, CategoricalDistribution):
-        fitting = [choice for choice in distribution.choices if bool(choice) == chosen]
-        if len(distribution.choices) == 2 and len(fitting) == 1:
-            return fitting[0]
+    if isinstance(distribution, IntDistribution):
+        if (distribution.low, distribution.high) == (0, 1):
+            return int(chosen)
+    elif isinstance(distribution, CategoricalDistribution):
+        choices = {bool(choice): choice for choice in distribution.choices}
         if len(distribution.choices) == 1:
             return distribution.choices[0]
+        if len(distribution.choices) == len(choices):
+            return choices[chosen]
     raise InputError(
         f"parameter '{name}' must be binary, suggest_int(name, 0, 1) or "
         f"suggest_categorical(name, [False, True]), not {distribution}"
     )
+
+
+class _UntriedNeighbours:
+    """Walks outwards from a run's front by additions, removals and swaps.
+
+    Every front point, then every subset it returned, is expanded once. So it ends only when no
+    allowed subset that can be reached by single moves is left.
+
+    Args:
+        ledger: whose front and constraints count; nothing is written to it.
+    """
+
+    def __init__(self, ledger: SearchLedger) -> None:
+        self._ledger = ledger
+        self._expanded: set[tuple[int, ...]] = set()
+        self._returned: list[tuple[int, ...]] = []
+        self._waiting: list[tuple[float, tuple[int, ...]]] = []  # the nearest last
+        self._known: set[tuple[int, ...]] = set()
+
+    def next(
+        self, tried: AbstractSet[tuple[int, ...]], taken: AbstractSet[tuple[int, ...]]
+    ) -> tuple[int, ...] | None:
+        """The nearest subset that is neither tried nor taken; None when all are."""
+        while True:
+            while self._waiting:
+                _, members = self._waiting.pop()
+                if members not in tried and members not in taken:
+                    self._returned.append(members)
+                    return members
+            # A few at once: those beside one front point alone are much alike.
+            near = (*self._ledger.archive.members, *self._returned)
+            sources = [members for members in near if members not in self._expanded][:_EXPANSIONS]
+            if not sources:
+                return None
+            self._expanded.update(sources)
+            self._waiting = sorted(
+                (entry for members in sources for entry in self._neighbours(members, tried)),
+                reverse=True,
+            )
+
+    def _neighbours(
+        self, members: tuple[int, ...], tried: AbstractSet[tuple[int, ...]]
+    ) -> list[tuple[float, tuple[int, ...]]]:
+        ledger = self._ledger
+        inside = np.array(members, np.int64)
+        outside = ledger.constraints.outside(inside)
+        near = ledger.evaluator.moves(members, outside)
+        fits = ledger.constraints.moves(inside, outside)
+        fits[0, 0] = False
+        rows, columns = np.nonzero(fits)
+        first, second = near.values.first[fits], near.values.second[fits]
+        short = ledger.archive.shortfall(first, second, ledger.move_costs(near)[fits])
+        found = []
+        for row, column, gap in zip(rows.tolist(), columns.tolist(), short.tolist(), strict=True):
+            subset = near.subset(row, column)
+            if subset not in tried and subset not in self._known:
+                self._known.add(subset)
+                found.append((gap, subset))
+        return found

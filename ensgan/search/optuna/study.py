@@ -6,14 +6,12 @@ import time
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import optuna
 import sqlalchemy.event
 from optuna.distributions import IntDistribution
-from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
@@ -23,64 +21,51 @@ from sqlalchemy.exc import SQLAlchemyError
 from ensgan.errors import StoreError
 from ensgan.search.ledger import SearchLedger
 from ensgan.search.optuna.sampler import EnsembleSampler
+from ensgan.search.sampler import SamplerInputs
 
-DIRECTIONS = ("maximize", "minimize")
 _BIT = IntDistribution(0, 1)
 _CONSTRAINT = "ensemble"
 _LOCK_PATIENCE_SECONDS = 3.0
 
 
-def _make_sampler(
-    ledger: SearchLedger, name: str, settings: Mapping[str, Any], seed: int
-) -> BaseSampler:
-    if name == EnsembleSampler.__name__:
-        return EnsembleSampler(
-            ledger.evaluator, seed=seed, constraints=ledger.constraints, third=ledger.third
-        )
-    return getattr(optuna.samplers, name)(seed=seed, **settings)
-
-
 def search_with_optuna(
-    ledger: SearchLedger,
-    sampler: str,
-    *,
-    settings: Mapping[str, Any],
-    starts: Sequence[Sequence[int]] = (),
-    storage: str | None = None,
-    study_name: str = "ensgan",
-) -> Study:
+    ledger: SearchLedger, inputs: SamplerInputs, *, sampler: str, settings: Mapping[str, Any]
+) -> None:
     """Run an Optuna study until the run's budget ends or every allowed subset is tried.
 
     Args:
         ledger: what counts the trials.
+        inputs: subsets to try first; the storage, ``sqlite:///FILE`` or another database URL, a
+            journal's file name, or None; the study's name there: a stored one is continued.
         sampler: class name: ``EnsembleSampler``, or one of ``optuna.samplers``.
         settings: keyword arguments of Optuna's own sampler.
-        starts: subsets to try first.
-        storage: ``sqlite:///FILE`` or another database URL, a journal's file name, or None.
-        study_name: name in the storage; a study of this name is continued.
 
     Raises:
         StoreError: the storage is locked or cannot be used.
     """
+    storage = inputs.study_storage
     with _quiet_optuna(), _storage_errors(storage):
         study = optuna.create_study(
-            directions=[*DIRECTIONS, *(["minimize"] if ledger.third is not None else [])],
+            directions=["maximize", "minimize", "minimize"][: len(ledger.reference)],
             storage=None if storage is None else _open_storage(storage),
-            study_name=study_name,
+            study_name=inputs.study_name,
             load_if_exists=True,
         )
         trials = _Trials(ledger, study)
         trials.replay()
         # A study that goes on must not draw the same numbers again.
-        study.sampler = _make_sampler(
-            ledger, sampler, settings, (ledger.seed + trials.count) % 2**32
-        )
-        trials.enqueue(starts)
+        seed = (ledger.seed + trials.count) % 2**32
+        if sampler == EnsembleSampler.__name__:
+            study.sampler = EnsembleSampler(
+                ledger.evaluator, seed=seed, constraints=ledger.constraints, third=ledger.third
+            )
+        else:
+            study.sampler = getattr(optuna.samplers, sampler)(seed=seed, **settings)
+        trials.enqueue(inputs.starts)
         # Of a small pool every subset may have been tried before the budget ends.
         every = ledger.constraints.at_most()
         while not ledger.finished and trials.feasible < every:
             trials.one()
-    return study
 
 
 class _Trials:
@@ -119,23 +104,22 @@ class _Trials:
     def one(self) -> None:
         """Try one subset."""
         if isinstance(self.study.sampler, EnsembleSampler):
-            started = datetime.now()
-            self._add(self.study.sampler.propose(self.study), started)
+            self._add(self.study.sampler.propose(self.study))
         else:
             self._ask()
 
-    def _add(self, members: Sequence[int], started: datetime | None = None) -> None:
+    def _add(self, members: Sequence[int]) -> None:
         """Add a finished trial in one go: asking for each member in turn costs ten times more."""
         values, violation = self._evaluate(members)
         assert values is not None  # proposals and starts have two members and more
-        trial = optuna.trial.create_trial(
-            values=values,
-            params=self.parameters(set(members)),
-            distributions=self._bits,
-            constraints={_CONSTRAINT: violation} if violation > 0 else None,
+        self.study.add_trial(
+            optuna.trial.create_trial(
+                values=values,
+                params=self.parameters(set(members)),
+                distributions=self._bits,
+                constraints={_CONSTRAINT: violation} if violation > 0 else None,
+            )
         )
-        trial.datetime_start = started or trial.datetime_start
-        self.study.add_trial(trial)
 
     def _ask(self) -> None:
         trial = self.study.ask()
@@ -165,9 +149,8 @@ class _Trials:
                 self.ledger.repeat(members)
             else:
                 self.feasible += 1
-            found = float(values.first[0]), float(values.second[0])
-            third = [] if self.ledger.third is None else self.ledger.costs_of(row).tolist()
-            self.known[members] = (*found, *third)
+            columns = (values.first, values.second, self.ledger.costs_of(row))
+            self.known[members] = tuple(float(c[0]) for c in columns[: len(self.ledger.reference)])
         return self.known[members], violation
 
 

@@ -36,19 +36,6 @@ def test_coverage_interval_is_the_binomial_one() -> None:
     assert interval.high == pytest.approx(point.coverage + 1.96 * error, abs=0.25 * error)
 
 
-def test_uneven_hits_widen_the_interval() -> None:
-    scores = made_up_pool(3)
-    front = search(scores)
-    covered = np.unpackbits(scores.masks, axis=1)[:, : scores.n_real].astype(int)
-    hits = covered.copy()
-    hits[np.arange(len(hits)), covered.argmax(axis=1)] = 500
-    even = bootstrap(front, scores, rounds=200).first[0]
-    uneven = bootstrap(front, scores, rounds=200, hits=hits).first[0]
-    assert uneven.high - uneven.low > even.high - even.low
-    with pytest.raises(InputError, match="hits must be"):
-        bootstrap(front, scores, hits=hits[:, 1:])
-
-
 def test_membership_over_resamples() -> None:
     scores = made_up_pool(0)
     front = search(scores)
@@ -103,8 +90,6 @@ def test_resampled_images_tell_which_members_stay() -> None:
         on = [any(name in point.members for point in each) for each in expected]
         assert share == np.mean(on)
     assert bootstrap(front, scores, seed=5).first == bootstrap(front, scores).first
-    with pytest.raises(InputError, match="hits go with"):
-        bootstrap(front, scores, hits=np.zeros((5, 120)))
 
 
 def test_rescoring_on_the_same_scores_changes_nothing() -> None:

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from ensgan.downstream import ClassifierSettings, MemoryBank, Strategy, run_repeat
-from ensgan.downstream.dynamic import MemberFeedback
+from ensgan.downstream.drawing import MemberFeedback
 from ensgan.embedding.fit import Batch
 from ensgan.types import Dataset, Samples
 
@@ -32,7 +32,7 @@ def test_gradients_are_those_of_the_last_layer() -> None:
 def test_update_follows_the_documented_formula() -> None:
     torch.manual_seed(1)
     weights = torch.ones(2)
-    feedback = MemberFeedback(np.array([2.0, 1.0, 1.0]), weights, step=0.5, floor=0.1)
+    feedback = MemberFeedback(np.array([2.0, 1.0, 1.0]), weights)
     features, scores = torch.rand(6, 4), torch.randn(6, 2)
     labels, members = torch.tensor([0, 1, 0, 1, 1, 0]), torch.tensor([0, 0, 1, 1, 1, 0])
     val_features, val_scores = torch.rand(5, 4), torch.randn(5, 2)

@@ -2,27 +2,81 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 from torch.nn import functional
 
-from ensgan.downstream.drawing import Drawing, make_drawing
-from ensgan.downstream.dynamic import MemberFeedback
-from ensgan.downstream.metrics import balanced_accuracy, classification_metrics
-from ensgan.downstream.pool import SampleBank
-from ensgan.downstream.settings import ClassifierSettings
+from ensgan.downstream.drawing import Drawing, MemberFeedback, make_drawing
+from ensgan.downstream.pool import SampleBank, label_outside
+from ensgan.downstream.statistics import balanced_accuracy, classification_metrics
 from ensgan.downstream.strategy import Strategy
 from ensgan.downstream.validated import ValidationResult
-from ensgan.embedding.fit import FitResult, class_weights, fit, forward, labelled
+from ensgan.embedding.fit import FitResult, FitSettings, class_weights, fit, forward, labelled
 from ensgan.embedding.resnet import ResNet, resnet18
-from ensgan.errors import DataError
+from ensgan.errors import DataError, InputError
 from ensgan.types import Dataset, Samples
+
+
+@dataclass(frozen=True)
+class ClassifierSettings(FitSettings):
+    """ResNet-18 (3×3 stem, no max-pooling) and its training.
+
+    Attributes:
+        width: channels of the first stage; 64 is ResNet-18, less is a narrower network.
+        images_per_epoch: images per epoch; None means as many as the real training split has.
+        labels: class proportions of the synthetic images: those of the training split, or uniform.
+        positive: class that sensitivity, precision, specificity and F1 speak of when there are
+            two classes.
+        memory_mb: most memory for cached synthetic images, in MiB; above it every member keeps an
+            equal share of its images.
+        device: e.g. ``"cpu"`` or ``"cuda:0"``; ``"auto"``: a GPU where the work is done, if there
+            is one (several classifiers may share it).
+    """
+
+    width: int = 64
+    images_per_epoch: int | None = None
+    labels: Literal["training", "uniform"] = "training"
+    positive: int = 1
+    memory_mb: int = 2048
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, lowest in {"width": 1, "images_per_epoch": 2, "memory_mb": 1}.items():
+            value = getattr(self, name)
+            if value is not None and value < lowest:
+                raise InputError(f"{name} must be at least {lowest}, not {value}")
+        if self.labels not in ("training", "uniform"):
+            raise InputError(f"labels must be 'training' or 'uniform', not '{self.labels}'")
+        if self.positive not in (0, 1):
+            raise InputError(f"positive must be class 0 or 1, not {self.positive}")
+        if re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device) is None:
+            raise InputError(f"device must be auto, cpu, cuda or cuda:N, not '{self.device}'")
+
+    def on_device(self) -> ClassifierSettings:
+        """The same with ``auto`` resolved in this process.
+
+        Raises:
+            InputError: a GPU was asked for and this process sees none.
+        """
+        if self.device == "auto":
+            return replace(self, device="cuda" if torch.cuda.is_available() else "cpu")
+        if self.device.startswith("cuda") and not torch.cuda.is_available():
+            raise InputError(f"device '{self.device}': no GPU is seen here; use cpu or auto")
+        return self
+
+    def longer(self, times: int) -> ClassifierSettings:
+        """The same with so many times the epochs, the learning rate's schedule stretched alike."""
+        paces = ("epochs", "plateau", "warmup", "patience")
+        return replace(self, **{name: times * getattr(self, name) for name in paces})
 
 
 @dataclass(frozen=True)
@@ -71,22 +125,12 @@ class RepeatResult:
             DataError: a field is missing or has the wrong form.
         """
         try:
-            final = value["final_weights"]
-            return cls(
-                Strategy.from_json(value["strategy"]),
-                int(value["repeat"]),
-                {name: float(number) for name, number in value["metrics"].items()},
-                {name: float(number) for name, number in value["val_metrics"].items()},
-                float(value["val_loss"]),
-                int(value["epochs"]),
-                int(value["best_epoch"]),
-                int(value["images"]),
-                float(value["seconds"]),
-                tuple(value["class_weights"]),
-                None if final is None else tuple(final),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DataError(f"this is not a downstream result: {error!r}") from error
+            return _RESULT.validate_python(value)
+        except ValidationError as error:
+            raise DataError(f"this is not a downstream result: {error}") from error
+
+
+_RESULT = TypeAdapter(RepeatResult)
 
 
 def run_repeat(
@@ -119,20 +163,20 @@ def run_repeat(
     """
     check_dataset(dataset)
     begin = time.perf_counter()
-    trained = _train(strategy, repeat, dataset, bank, settings, seed)
-    fitted, final = trained.fitted, trained.drawing.feedback
-    test = labelled(dataset.test, trained.settings.device)
+    network, fitted, drawing, weights = _train(strategy, repeat, dataset, bank, settings, seed)
+    test = labelled(dataset.test, str(weights.device))
+    final = drawing.feedback
     return RepeatResult(
         strategy,
         repeat,
-        _measure(forward(trained.network, test.images)[1], dataset.test, settings),
+        _measure(forward(network, test.images)[1], dataset.test, settings),
         _measure(fitted.val_scores, dataset.val, settings),
         fitted.val_loss,
         fitted.epochs,
         fitted.best_epoch,
         fitted.images,
         time.perf_counter() - begin,
-        trained.class_weights,
+        tuple(weights.tolist()),
         None if final is None else tuple(final.shares.tolist()),
     )
 
@@ -151,20 +195,9 @@ def validate_repeat(
     Args and errors are those of :func:`run_repeat`; a test split need not hold every class.
     """
     check_dataset(dataset, ("train", "val"))
-    fitted = _train(strategy, repeat, dataset, bank, settings, seed).fitted
+    _, fitted, _, _ = _train(strategy, repeat, dataset, bank, settings, seed)
     metrics = _measure(fitted.val_scores, dataset.val, settings)
     return ValidationResult(metrics["auc"], fitted.val_loss)
-
-
-@dataclass(frozen=True)
-class _Trained:
-    """A trained classifier and how it came about."""
-
-    network: ResNet
-    fitted: FitResult
-    drawing: Drawing
-    class_weights: tuple[float, ...]
-    settings: ClassifierSettings
 
 
 def _train(
@@ -174,8 +207,12 @@ def _train(
     bank: SampleBank,
     settings: ClassifierSettings,
     seed: int,
-) -> _Trained:
-    """Train on the strategy's images, choose the weights by the validation split."""
+) -> tuple[ResNet, FitResult, Drawing, Tensor]:
+    """Train on the strategy's images, choose the weights by the validation split.
+
+    Returns:
+        The network, how its training went, what drew the images, and the weights of the classes.
+    """
     settings = settings.on_device()
     drawing = make_drawing(strategy, repeat, dataset, bank, settings, seed)
     weights = class_weights(torch.from_numpy(drawing.trained_counts)).to(settings.device)
@@ -192,7 +229,7 @@ def _train(
     fitted = fit(
         network, drawing, validation, weights=weights, settings=settings, feedback=drawing.feedback
     )
-    return _Trained(network, fitted, drawing, tuple(weights.tolist()), settings)
+    return network, fitted, drawing, weights
 
 
 def check_dataset(dataset: Dataset, splits: Sequence[str] = ("train", "val", "test")) -> None:
@@ -208,14 +245,14 @@ def check_dataset(dataset: Dataset, splits: Sequence[str] = ("train", "val", "te
     if dataset.num_classes < 2:
         raise DataError(f"{dataset.name} has one class only: a classifier needs at least two")
     for split_name in splits:
-        split: Samples = getattr(dataset, split_name)
-        if len(split) and not 0 <= split.labels.min() <= split.labels.max() < dataset.num_classes:
-            wrong = split.labels[(split.labels < 0) | (split.labels >= dataset.num_classes)]
+        labels = getattr(dataset, split_name).labels
+        wrong = label_outside(labels, dataset)
+        if wrong is not None:
             raise DataError(
-                f"the {split_name} split of {dataset.name} has the label {wrong[0]}, but its "
+                f"the {split_name} split of {dataset.name} has the label {wrong}, but its "
                 f"classes are 0…{dataset.num_classes - 1}"
             )
-        counts = np.bincount(split.labels, minlength=dataset.num_classes)
+        counts = np.bincount(labels, minlength=dataset.num_classes)
         absent = [dataset.class_names[index] for index in np.flatnonzero(counts == 0)]
         if absent:
             raise DataError(

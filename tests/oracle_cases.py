@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 
-def cases(shared: Path, section: str, name: str) -> list[dict[str, Any]]:
+def cases(oracles: Path, section: str, name: str) -> list[dict[str, Any]]:
     """The cases of one oracle of ``loss_oracles.json``."""
-    oracles = json.loads((shared / "oracles" / "loss_oracles.json").read_text())
+    oracles = json.loads((oracles / "loss_oracles.json").read_text())
     found: list[dict[str, Any]] = oracles[section][name]
     assert found
     return found
