@@ -54,7 +54,8 @@ def study(
 
     Example: ensgan study quickstart --extractor random --extractor medical -o study.md
     """
-    from ensgan.launch.evaluate import Listener, View, conduct_study
+    from ensgan.launch.evaluate import Listener, View, evaluate_sweeps
+    from ensgan.report.study import study_part
 
     begin = time.time()
     if output.suffix != ".md":
@@ -63,13 +64,14 @@ def study(
     said = _read(notes)
     views = [View(name, count=asked.score_images) for name in extractor or (None,)]
     with classifiers() as on_progress:
-        parts = conduct_study(
+        evaluations = evaluate_sweeps(
             sweep,
             views,
             asked.options,
             place=asked.place,
             listener=Listener(on_progress, _tell, warn),
         )
+    parts = tuple(study_part(evaluation) for evaluation in evaluations)
     files = _write(parts, output, title, said, time.time() - begin)
     value = {
         "page": str(output),

@@ -22,7 +22,6 @@ from ensgan.evaluation.finished_sweep import OnStage, open_sweep, rescore
 from ensgan.evaluation.own_data import check_fits, ensemble_folder, open_handed_over
 from ensgan.launch.executors import executor_at
 from ensgan.recording.evaluation import record_evaluation
-from ensgan.report.study import StudyPart, study_part
 from ensgan.store import default_storage, open_store
 from ensgan.sweep.executor import Executor
 from ensgan.sweep.folder import SweepFolder, find_sweep
@@ -113,7 +112,7 @@ def evaluate(
             running.
         DataError: data on which the metrics would be undefined.
     """
-    (evaluation,) = _evaluations([source], [view or View()], options, place, listener)
+    (evaluation,) = evaluate_sweeps([source], [view or View()], options, place, listener)
     return evaluation
 
 
@@ -159,26 +158,14 @@ def evaluate_ensemble(
         return evaluate_sweep(sweep, options, executor, listener.on_progress)
 
 
-def conduct_study(
+def evaluate_sweeps(
     sources: Sequence[str],
     views: Sequence[View],
     options: EvaluationOptions,
-    *,
     place: Place | None = None,
     listener: Listener | None = None,
-) -> tuple[StudyPart, ...]:
-    """Evaluate every sweep through every view; arguments and errors as :func:`evaluate`."""
-    evaluations = _evaluations(sources, views, options, place, listener)
-    return tuple(study_part(evaluation) for evaluation in evaluations)
-
-
-def _evaluations(
-    sources: Sequence[str],
-    views: Sequence[View],
-    options: EvaluationOptions,
-    place: Place | None,
-    listener: Listener | None,
 ) -> list[Evaluation]:
+    """Evaluate every sweep through every view; arguments and errors as :func:`evaluate`."""
     place, listener = place or Place(), listener or Listener()
     storage = place.folder
     folders = [find_sweep(source, storage) for source in sources]

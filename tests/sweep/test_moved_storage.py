@@ -17,7 +17,7 @@ from tiny_sweep import files_of
 from ensgan.downstream import ClassifierSettings
 from ensgan.launch import evaluate as launch_evaluate
 from ensgan.launch import sweep as launch
-from ensgan.launch.evaluate import EvaluationOptions, Place, View, conduct_study, evaluate
+from ensgan.launch.evaluate import EvaluationOptions, Place, View, evaluate, evaluate_sweeps
 from ensgan.recording.views import by_gan
 from ensgan.report.content import collect
 from ensgan.report.page import render
@@ -94,7 +94,7 @@ def test_status_evaluation_study_and_report(moved: tuple[Home, Path]) -> None:
     evaluation = evaluate("banks", QUICK, place=Place(home.path, address=None))
     assert [row.strategy for row in evaluation.table] == ["real", "selected"]
     views = [View(), View("random", count=12)]
-    assert len(conduct_study([run_id], views, QUICK, place=Place(home.path, address=None))) == 2
+    assert len(evaluate_sweeps([run_id], views, QUICK, place=Place(home.path, address=None))) == 2
     page = render(collect(home.store, run_id, real_from=home.path))
     assert "Real training images" in page
 
