@@ -22,7 +22,7 @@ class ConfigError(InputError):
     """A configuration with one or more problems, all reported at once.
 
     Attributes:
-        problems: one sentence a problem.
+        problems: one sentence per problem.
     """
 
     def __init__(self, source: str, problems: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 The baseline, ``plain_gan.py``, has the same parameters and losses, written the usual way.
 CPU times are CPU seconds of one thread, which other processes on the machine disturb least.
-On a GPU every row is timed as plain, as shipped, in bfloat16 and compiled; images a second are
+On a GPU every row is timed as plain, as shipped, in bfloat16 and compiled; images per second are
 the real images that the discriminator sees in full steps.
 """
 
@@ -194,7 +194,7 @@ def limits(device: str) -> dict[str, float]:
 
 
 def _trial(name: str, args: argparse.Namespace, barrier: Any, results: Any) -> None:
-    """One of several trainings at once: images a second, or why there are none."""
+    """One of several trainings at once: images per second, or why there are none."""
     try:
         training = prepare(name, args, **CONTESTANTS[args.concurrent_as])
         seconds_of_a_step(training, args.warm_up)
@@ -207,7 +207,7 @@ def _trial(name: str, args: argparse.Namespace, barrier: Any, results: Any) -> N
 
 
 def concurrency(name: str, args: argparse.Namespace) -> dict[str, float | str]:
-    """Real images a second in all of 1, 2, 4, 8 processes on one GPU."""
+    """Real images per second in all of 1, 2, 4, 8 processes on one GPU."""
     context = multiprocessing.get_context("spawn")
     totals: dict[str, float | str] = {}
     for trials in (1, 2, 4, 8):

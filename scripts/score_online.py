@@ -25,7 +25,7 @@ def of_rows(
 
     Args:
         sweep: sweep file.
-        rows: GANs; settings, images a member and extractor are the sweep's.
+        rows: GANs; settings, images per member and extractor are the sweep's.
         settings: ``a.b=value`` as of ``ensgan sweep --set``.
         updates: updates between two snapshots; 0 for the sweep's own. With fewer, training is
             extrapolated to the sweep's spacing (an update costs the same all along).

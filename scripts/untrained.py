@@ -45,7 +45,7 @@ def untrained_intra_d(job: MemberJob, count: int) -> float:
 def rows(
     source: str, storage: Path, data_dir: Path | None, count: int | None
 ) -> list[dict[str, Any]]:
-    """One row a GAN: Intra-d untrained, and of each snapshot in order."""
+    """One row per GAN: Intra-d untrained, and of each snapshot in order."""
     sweep = open_sweep(source, storage)
     resolved = resolve(sweep.spec, data_dir)
     inputs = write_inputs(resolved, sweep.folder)

@@ -18,8 +18,8 @@ import measure_code  # noqa: E402
 
 PACKAGE_FILES = 20
 FILE_LINES = 340
-FUNCTION_LINES = 80
-COMMAND_LINES = 110
+FUNCTION_LINES = 52
+COMMAND_LINES = 100
 
 LAYERS = (
     {"types", "errors", "config", "files", "inputs", "caches", "outputs", "text", "registry"},
@@ -130,13 +130,14 @@ def test_nothing_imports_in_a_circle(figures: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_a_file_is_one_story(path: Path) -> None:
-    """Files of about 300 lines, functions of about 40; option lists of commands are longer."""
+    """Files of about 300 lines; functions of about 40 besides docstrings, commands list options."""
     text = path.read_text()
     assert text.count("\n") <= FILE_LINES, "when a file outgrows this, it is two things"
-    longest = COMMAND_LINES if path.parent.name == "cli" else FUNCTION_LINES
+    longest = COMMAND_LINES if part_of(path) == "cli" else FUNCTION_LINES
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             length = (node.end_lineno or node.lineno) - node.lineno + 1
+            length -= len((ast.get_docstring(node, clean=False) or "").splitlines())
             assert length <= longest, f"{node.name} has {length} lines"
 
 

@@ -180,7 +180,7 @@ def _training(dataset: Dataset, machine: Machine) -> list[Choice]:
                 rows if without else "all",
                 f"{machine.gpus} GPU: the whole zoo{without}",
             ),
-            Choice("train.steps", 100_000, "generator updates a GAN"),
+            Choice("train.steps", 100_000, "generator updates per GAN"),
             snapshots,
             batch,
             Choice(
@@ -199,9 +199,9 @@ def _training(dataset: Dataset, machine: Machine) -> list[Choice]:
         Choice(
             "train.width",
             0.125,
-            "an eighth of the channels: full width takes tens of seconds a step on CPU",
+            "an eighth of the channels: full width takes tens of seconds per step on CPU",
         ),
-        Choice("train.steps", 1500, "generator updates a GAN; raise it for better images"),
+        Choice("train.steps", 1500, "generator updates per GAN; raise it for better images"),
         snapshots,
         batch,
         Choice("train.d_updates", 1, "a third of the time of the usual number or less"),
@@ -217,7 +217,7 @@ def _proof(dataset: Dataset, machine: Machine) -> list[Choice]:
         proof.append(Choice("evaluate.strategies", [], "one class: nothing to classify"))
     elif not machine.gpus:
         proof += [
-            Choice("evaluate.repeats", 5, "classifiers a strategy (the paper has 20)"),
+            Choice("evaluate.repeats", 5, "classifiers per strategy (the paper has 20)"),
             Choice("evaluate.epochs", 8),
             Choice("evaluate.width", 16, "a quarter of a ResNet-18's channels"),
         ]

@@ -32,7 +32,7 @@ _LEAST_SPAN = 512.0
 wrong by at most 255 / 512."""
 
 _ROWS = 64  # rows looked up at once: their index block stays in the cache
-_SAMPLED = 256  # pixels a side that percentiles are taken from
+_SAMPLED = 256  # pixels per side that percentiles are taken from
 
 
 def to_8_bit(pixels: npt.NDArray[Any], window: str) -> UInt8Array:

@@ -25,7 +25,7 @@ class FitSettings:
 
     Attributes:
         epochs: most passes, at least 1.
-        batch: images a step, at least 2 (batch statistics).
+        batch: images per step, at least 2 (batch statistics).
         learning_rate: Adam's, above 0.
         plateau: epochs without a lower validation loss before the learning rate falls to a tenth.
         warmup: epochs before early stopping may act.

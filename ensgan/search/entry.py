@@ -43,36 +43,27 @@ def search(
 
     Args:
         scores: the pool, or its ``scores.npz``.
-        sampler: one of :func:`ensgan.search.samplers`. ``pareto-local`` searches directly;
-            ``ensemble`` is an Optuna study driven by :class:`ensgan.search.EnsembleSampler`.
-        trials, seconds: the budget in evaluations and wall time. Without either, ``pareto-local``
-            stops when it no longer finds anything and most others after 1,000 trials. Something
-            is always evaluated, also where reading a very large pool takes longer than ``seconds``.
+        sampler: one of :func:`ensgan.search.samplers`.
+        trials, seconds: the budget in evaluations and wall time; something is always evaluated.
+            Without either, ``pareto-local`` stops by itself, most others after 1,000 trials.
         seed: the same seed and ``trials`` give the same front.
-        objectives: form of the two objectives: a name (None is the default one), or the tables
-            of a form that needs the features (:func:`ensgan.search.frechet_tables`,
-            :func:`ensgan.search.tables_from_precision_recall`).
-        inter: form of Inter-d: ``symmetric`` (mean of both directions) or ``directed`` (the
-            later member in pool order carries the balls); ignored for tables.
-        third: a third objective, minimised: ``members``, or a sum of ``costs`` by what is
-            counted: ``cost``, ``parameters`` or ``seconds``.
-        costs: each member's cost by name, for ``third``.
+        objectives: name of their form, or tables (:func:`ensgan.search.frechet_tables`, say).
+        inter: ``symmetric``: mean of both directions; ``directed``: the later member has the balls.
+        third, costs: a third objective, minimised: ``members``, or the sum of each member's cost
+            by what is counted: ``cost``, ``parameters`` or ``seconds``.
         min_size, max_size: bounds of the number of members, at least 2.
         include, exclude: members or globs (``StyleGAN2*``, ``*@100000``) that must be in or out.
-        max_per_gan: most snapshots of one GAN.
-        budget: limit on the members' summed cost.
+        max_per_gan, budget: most snapshots of one GAN; limit on the members' summed cost.
         warm_start: begin with the front of a short ``pareto-local`` search.
-        resume: begin with the points of an earlier front of the same pool, or of its file.
+        resume: begin with the points of an earlier front of this pool, or of its file.
         study_storage: Optuna storage: ``sqlite:///FILE``, or a file name for a journal; a stored
-            study of the same search is continued. None keeps the trials in memory.
-        record: write the trials as CSV (number, members, objectives, seconds);
-            ``pareto-local`` records those that entered the front.
+            study of the same search goes on. None keeps the trials in memory.
+        record: CSV of the trials (``pareto-local``: of those that entered the front).
         on_progress: called with (done, total).
 
     Raises:
-        InputError: unknown names, an impossible constraint, a budget that is not positive,
-            a front of another pool.
-        DataError: scores no ensemble can be scored with, or a file that cannot be read.
+        InputError: unknown names, impossible constraints, a budget ≤ 0, a front of another pool.
+        DataError: scores that cannot be used, or a file that cannot be read.
         StoreError: the study's storage cannot be used.
         SearchInterrupted: Ctrl-C; carries the front found so far.
     """
@@ -80,12 +71,12 @@ def search(
     from ensgan.search.constraints import Constraints
     from ensgan.search.ledger import SearchLedger
     from ensgan.search.run import make_evaluator, run
-    from ensgan.search.sampler import SAMPLERS
     from ensgan.search.tables import ThirdObjective
     from ensgan.types import DEFAULT_FORM, Front, PoolScores
 
     pool = scores if isinstance(scores, PoolScores) else PoolScores.load(Path(scores))
-    known = resume if resume is None or isinstance(resume, Front) else Front.load(Path(resume))
+    if resume is not None and not isinstance(resume, Front):
+        resume = Front.load(Path(resume))
     ledger = SearchLedger(
         make_evaluator(pool, DEFAULT_FORM if objectives is None else objectives, inter),
         Constraints.resolve(
@@ -104,7 +95,7 @@ def search(
         started=started,
         third=None if third is None else ThirdObjective.of(pool.names, third, costs),
     )
-    return run(pool, ledger, SAMPLERS.get(sampler), known, warm_start, study_storage, record)
+    return run(pool, ledger, sampler, resume, warm_start, study_storage, record)
 
 
 class SearchInterrupted(KeyboardInterrupt):

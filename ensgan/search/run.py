@@ -11,7 +11,7 @@ from ensgan.search.evaluator import Evaluator
 from ensgan.search.ledger import SearchLedger
 from ensgan.search.local_search import pareto_local
 from ensgan.search.pool import check_pool, pool_key
-from ensgan.search.sampler import Sampler, SamplerInputs
+from ensgan.search.sampler import SAMPLERS, Sampler, SamplerInputs
 from ensgan.search.tables import ObjectiveTables
 from ensgan.types import Front, PoolScores
 
@@ -22,7 +22,7 @@ _ENUMERABLE = 20
 def run(
     pool: PoolScores,
     ledger: SearchLedger,
-    sampler: Sampler,
+    name: str,
     resume: Front | None,
     warm_start: bool,
     study_storage: str | Path | None,
@@ -31,10 +31,11 @@ def run(
     """Search until the ledger's budget ends; the options are those of :func:`ensgan.search`.
 
     Raises:
-        InputError: an enumeration without end, a storage for a sampler that keeps no study, a
-            front of another pool, or no ensemble that satisfies the constraints was met.
+        InputError: an unknown sampler, an enumeration without end, a storage for a sampler that
+            keeps no study, a front of another pool, or no ensemble that satisfies the constraints.
         SearchInterrupted: Ctrl-C.
     """
+    sampler = SAMPLERS.get(name)
     if study_storage is not None and not sampler.stores_trials:
         raise InputError(f"sampler '{sampler.name}' keeps no Optuna study: leave the storage out")
     _set_budget(ledger, sampler)

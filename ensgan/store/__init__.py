@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-from ensgan.store.base import (
-    TAG_DATASET,
-    TAG_GAN,
-    TAG_RECORD,
-    TAG_SELECTED,
-    RunRecord,
-    RunStore,
-    status_named,
-)
+from ensgan.store.base import RunStore
 from ensgan.store.folders import ENSEMBLE_FOLDER
 from ensgan.store.memory import MemoryStore
 from ensgan.store.opening import (
@@ -21,6 +13,14 @@ from ensgan.store.opening import (
     open_store,
     promote,
     run_of_model,
+)
+from ensgan.store.record import (
+    TAG_DATASET,
+    TAG_GAN,
+    TAG_RECORD,
+    TAG_SELECTED,
+    RunRecord,
+    status_named,
 )
 from ensgan.store.tracking import MLflowStore
 

@@ -11,17 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ensgan.errors import InputError
-from ensgan.store.base import (
-    TAG_KIND,
-    TAG_PARENT,
-    Batch,
-    RunRecord,
-    RunStatus,
-    RunStore,
-    status_named,
-    unknown_run,
-)
+from ensgan.store.base import RunStore, unknown_run
 from ensgan.store.folders import LocalFiles
+from ensgan.store.record import TAG_KIND, TAG_PARENT, Batch, RunRecord, RunStatus, status_named
 
 
 class MemoryStore(RunStore):

@@ -21,7 +21,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from ensgan.errors import EnsganError, InputError, StoreError
-from ensgan.store.base import Batch, unknown_run
+from ensgan.store.base import unknown_run
+from ensgan.store.record import Batch
 from ensgan.store.sqlite import database_path, relocate
 from ensgan.text import hide_credentials, printable
 

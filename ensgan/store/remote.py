@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from ensgan.errors import StoreError
-from ensgan.store.base import RunRecord
 from ensgan.store.folders import refuse_links, sizes
 from ensgan.store.mlflow import Connection
+from ensgan.store.record import RunRecord
 from ensgan.store.sqlite import record_from
 from ensgan.text import printable
 

@@ -17,13 +17,8 @@ from typing import Any, Final
 from urllib.parse import unquote, urlparse
 
 from ensgan.errors import StoreError
-from ensgan.store.base import (
-    TAG_KIND,
-    TAG_PARENT,
-    RunRecord,
-    RunStatus,
-    unknown_run,
-)
+from ensgan.store.base import unknown_run
+from ensgan.store.record import TAG_KIND, TAG_PARENT, RunRecord, RunStatus
 
 ARTIFACTS: Final = "artifacts"
 """Folder beside the database that holds the files of runs."""

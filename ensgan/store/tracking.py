@@ -13,9 +13,10 @@ from typing import Any
 
 from ensgan.errors import InputError
 from ensgan.outputs import claim_port
-from ensgan.store.base import Batch, RunRecord, RunStatus, RunStore, status_named
+from ensgan.store.base import RunStore
 from ensgan.store.folders import ENSEMBLE_FOLDER, Files, LocalFiles
 from ensgan.store.mlflow import PAGES, Connection, server_command, settle_environment
+from ensgan.store.record import Batch, RunRecord, RunStatus, status_named
 from ensgan.store.remote import ClientReader, RemoteFiles
 from ensgan.store.sqlite import SqliteReader, relocate
 

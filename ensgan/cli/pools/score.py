@@ -14,7 +14,7 @@ from rich.table import Table
 
 from ensgan import metrics
 from ensgan.cli.output import JsonOption, check_output, emit, note, progress, warn
-from ensgan.cli.pool_images import (
+from ensgan.cli.pools.pool_images import (
     AcceptOption,
     DataDirOption,
     DataOption,
@@ -22,7 +22,7 @@ from ensgan.cli.pool_images import (
     RealSource,
     SizeOption,
 )
-from ensgan.cli.score_table import summary, tables
+from ensgan.cli.pools.score_table import summary, tables
 from ensgan.cli.sweep import AddressOption, OpenClusterOption
 from ensgan.embedding import EXTRACTORS
 from ensgan.errors import InputError, unknown_name

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from ensgan.cli.output import JsonOption, check_output, emit, note, progress
-from ensgan.cli.search import check_pictures, read_costs, write_pictures
+from ensgan.cli.pools.search import check_pictures, read_costs, write_pictures
 from ensgan.errors import InputError
 from ensgan.search import (
     RULES,

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ensgan.cli.output import JsonOption, emit, progress
-from ensgan.cli.pool_images import AcceptOption, DataDirOption, DataOption, RealSource, SizeOption
+from ensgan.cli.pools.pool_images import (
+    AcceptOption,
+    DataDirOption,
+    DataOption,
+    RealSource,
+    SizeOption,
+)
 from ensgan.errors import InputError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ensgan.cli.output import JsonOption, emit
-from ensgan.cli.pool_images import (
+from ensgan.cli.pools.pool_images import (
     AcceptOption,
     DataDirOption,
     DataOption,
@@ -16,9 +16,9 @@ from ensgan.cli.pool_images import (
     SizeOption,
     read_images,
 )
+from ensgan.cli.pools.select import RULE_HELP
 from ensgan.cli.run_tables import description, lines
 from ensgan.cli.runs import StorageOption, UriOption
-from ensgan.cli.select import RULE_HELP
 
 
 def bundle(

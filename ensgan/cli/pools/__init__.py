@@ -1,0 +1,1 @@
+"""Commands on pools of anybody's generators: score, search, select, hand over."""
