@@ -11,8 +11,7 @@ from ensgan.zoo.augment.ada import ADA
 from ensgan.zoo.augment.base import Augmentation, NoAugment
 from ensgan.zoo.augment.diffaug import DiffAugment
 from ensgan.zoo.backbones.base import Backbone, Generator, Trunk
-from ensgan.zoo.backbones.big_resnet import BigResNet
-from ensgan.zoo.backbones.resnet import ResNet
+from ensgan.zoo.backbones.resnet import BigResNet, ResNet
 from ensgan.zoo.backbones.stylegan2 import StyleGAN2
 from ensgan.zoo.build import (
     Discriminator,
@@ -22,10 +21,9 @@ from ensgan.zoo.build import (
     count_parameters,
 )
 from ensgan.zoo.conditioning.base import Conditioning
-from ensgan.zoo.conditioning.classifier import AuxiliaryClassifier
+from ensgan.zoo.conditioning.classifier import ADC, TAC, AuxiliaryClassifier, NoTwin
 from ensgan.zoo.conditioning.contrastive import D2DCE, Contrastive
 from ensgan.zoo.conditioning.projection import MultiHingeClasses, Projection
-from ensgan.zoo.conditioning.twins import ADC, TAC, NoTwin
 from ensgan.zoo.optimiser import (
     Adam,
     FixedAverage,

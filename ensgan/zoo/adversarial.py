@@ -9,15 +9,11 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from ensgan.zoo.parts import Part, register_part, too_low
+from ensgan.zoo.parts import Part, register_part
 
 
 class Adversarial(Part, ABC):
     """The two-player game on the discriminator's adversarial output."""
-
-    def problems(self) -> list[str]:
-        """Every rule that is broken, one sentence each."""
-        return []
 
     @abstractmethod
     def discriminator_loss(self, real: Tensor, fake: Tensor, real_labels: Tensor) -> Tensor:
@@ -83,9 +79,7 @@ class MultiHinge(Adversarial):
 
     generator_weight: float = 0.05
 
-    def problems(self) -> list[str]:
-        """See the class."""
-        return too_low(self, generator_weight=0)
+    limits = (("generator_weight", "at least", 0),)
 
     def discriminator_loss(self, real: Tensor, fake: Tensor, real_labels: Tensor) -> Tensor:
         """See the class; the last column is 'fake'."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import TypeVar
 
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from ensgan.errors import ConfigError
 from ensgan.types import ImageShape
-from ensgan.zoo.backbones.base import Backbone, Generator, Trunk
+from ensgan.zoo.backbones.base import Generator, Trunk
 from ensgan.zoo.conditioning.base import Head, HeadOutput
 from ensgan.zoo.spec import GANSpec
 
@@ -59,9 +58,7 @@ def check(spec: GANSpec, shape: ImageShape, num_classes: int) -> None:
         raise ConfigError(f"GAN {spec.name}", problems)
 
 
-def build_generator(
-    spec: GANSpec, shape: ImageShape, num_classes: int, seed: int | torch.Generator
-) -> Generator:
+def build_generator(spec: GANSpec, shape: ImageShape, num_classes: int, seed: int) -> Generator:
     """A freshly initialised generator on the CPU; equal seeds give equal weights.
 
     Raises:
@@ -76,7 +73,7 @@ def build_generator(
 
 
 def build_discriminator(
-    spec: GANSpec, shape: ImageShape, num_classes: int, seed: int | torch.Generator
+    spec: GANSpec, shape: ImageShape, num_classes: int, seed: int
 ) -> Discriminator:
     """A freshly initialised discriminator on the CPU; equal seeds give equal weights.
 
@@ -114,48 +111,20 @@ def count_parameters(spec: GANSpec, shape: ImageShape, num_classes: int) -> tupl
     Raises:
         ConfigError: the row breaks a rule for this data.
     """
-    check(spec, shape, num_classes)
-    trunk, feature_dim = _trunk_size(spec.backbone, shape)
     with torch.device("meta"):
-        heads: list[nn.Module] = [spec.conditioning.head(spec.backbone, feature_dim, num_classes)]
-        if spec.code_dim:
-            heads.append(spec.backbone.linear(feature_dim, spec.code_dim, bias=False))
-    return (
-        _generator_size(spec.backbone, shape, num_classes, spec.code_dim),
-        trunk + sum(_size(head) for head in heads),
+        networks = (
+            build_generator(spec, shape, num_classes, 0),
+            build_discriminator(spec, shape, num_classes, 0),
+        )
+    generator, discriminator = (
+        sum(parameter.numel() for parameter in network.parameters()) for network in networks
     )
-
-
-# Rows share backbones, so each is built once.
-
-
-@lru_cache
-def _generator_size(backbone: Backbone, shape: ImageShape, num_classes: int, code_dim: int) -> int:
-    with torch.device("meta"):
-        return _size(backbone.generator(shape, num_classes, code_dim))
-
-
-@lru_cache
-def _trunk_size(backbone: Backbone, shape: ImageShape) -> tuple[int, int]:
-    """Parameters of a trunk, and the length of its features."""
-    with torch.device("meta"):
-        trunk = backbone.trunk(shape)
-    return _size(trunk), trunk.feature_dim
-
-
-def _size(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
+    return generator, discriminator
 
 
 @contextmanager
-def _seeded(seed: int | torch.Generator) -> Iterator[None]:
+def _seeded(seed: int) -> Iterator[None]:
     """Let torch's default CPU generator follow ``seed`` for a while; its state is put back."""
-    if isinstance(seed, torch.Generator):
-        device = seed.device
-        seed = int(torch.randint(2**62, (), generator=seed, device=device))
-    state = torch.default_generator.get_state()
-    try:
+    with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield
-    finally:
-        torch.default_generator.set_state(state)

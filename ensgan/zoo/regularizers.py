@@ -10,7 +10,7 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from ensgan.zoo.conditioning.base import HeadOutput, Losses
-from ensgan.zoo.parts import Part, register_part, too_low
+from ensgan.zoo.parts import Part, register_part
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,6 @@ class GeneratorView:
 
 class Regularizer(Part):
     """Further loss terms; each hook does nothing unless overridden."""
-
-    def problems(self) -> list[str]:
-        """Every rule that is broken, one sentence each."""
-        return []
 
     def generator_losses(self, view: GeneratorView) -> Losses:
         """Weighted terms added to the generator's loss."""
@@ -72,9 +68,7 @@ class R1(Regularizer):
     weight: float = 0.01
     every: int = 16
 
-    def problems(self) -> list[str]:
-        """See the class."""
-        return too_low(self, weight=0, every=1)
+    limits = (("weight", "at least", 0), ("every", "at least", 1))
 
     def due(self, discriminator_update: int) -> bool:
         """At updates 0, every, 2·every …"""
@@ -108,9 +102,7 @@ class FeatureMatching(Regularizer):
 
     weight: float = 1.0
 
-    def problems(self) -> list[str]:
-        """See the class."""
-        return too_low(self, weight=0)
+    limits = (("weight", "at least", 0),)
 
     def generator_losses(self, view: GeneratorView) -> Losses:
         """See the class."""
@@ -148,9 +140,7 @@ class InfoCode(Regularizer):
     categories: int = 10
     weight: float = 1.0
 
-    def problems(self) -> list[str]:
-        """See the class."""
-        return too_low(self, codes=1, categories=2, weight=0)
+    limits = (("codes", "at least", 1), ("categories", "at least", 2), ("weight", "at least", 0))
 
     @property
     def code_dim(self) -> int:

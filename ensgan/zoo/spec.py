@@ -101,15 +101,10 @@ class GANSpec(Part):
     def problems(self, shape: ImageShape, num_classes: int) -> list[str]:
         """Every rule the row breaks for this data, one sentence each."""
         problems = [
+            *self.broken_rules(),
             *self.backbone.problems(shape, num_classes, self.code_dim),
             *self.conditioning.problems(num_classes),
-            *self.augmentation.problems(shape),
-            *self.optimiser.problems(),
-            *self.adversarial.problems(),
-            *self.ema.problems(),
         ]
-        for regularizer in self.regularizers:
-            problems += regularizer.problems()
         multi_head = isinstance(self.conditioning, MultiHingeClasses)
         if multi_head != isinstance(self.adversarial, MultiHinge):
             problems.append(
@@ -132,6 +127,4 @@ class GANSpec(Part):
         Raises:
             InputError: unknown part or field, or a part of the wrong kind.
         """
-        spec = part_from_json(value, cls)
-        assert isinstance(spec, GANSpec)
-        return spec
+        return part_from_json(value, cls)

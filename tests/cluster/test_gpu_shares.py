@@ -26,13 +26,13 @@ from ensgan.errors import InputError, TrainingError
 from ensgan.sweep.planning.cost import (
     CONTEXT_BYTES,
     Measured,
-    activation_bytes,
     gpu_share,
     job_device_bytes,
     with_costs,
 )
 from ensgan.train import TrainSettings
 from ensgan.types import ImageShape
+from ensgan.zoo.footprint import footprint
 
 GIB = 2**30
 
@@ -146,6 +146,6 @@ def test_measured_figures_replace_estimates(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["SAGAN", "BigGAN-Info", "ReACGAN-TAC", "StyleGAN2-ADA"])
 def test_memory_of_activations_grows_with_the_batch(name: str) -> None:
     row, shape = zoo.get(name).scaled(0.125), ImageShape(3, 32)
-    small, large = (activation_bytes(row, shape, 3, batch) for batch in (4, 8))
+    small, large = (footprint(row, shape, 3, batch=batch).activation_bytes for batch in (4, 8))
     assert 1.5 * small < large < 2.5 * small
     assert job_device_bytes(job(name), shape) > job_device_bytes(job("SNGAN"), shape)

@@ -15,16 +15,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from ensgan import train, zoo
 from ensgan.config import ClusterSpec
 from ensgan.errors import DataError, InputError, StoreError
 from ensgan.files import content_key, read_json, write_json
 from ensgan.sweep.member_job import MemberJob
 from ensgan.types import ImageShape
-from ensgan.zoo.backbones.base import Player
-from ensgan.zoo.build import build_discriminator, build_generator
+from ensgan.zoo.footprint import footprint
 
 if TYPE_CHECKING:  # trials import this module, and have no use for the data sets
     from ensgan.sweep.inputs import Resolved
@@ -130,52 +127,10 @@ def device_bytes(
     row: zoo.GANSpec, settings: train.TrainSettings, shape: ImageShape, classes: int
 ) -> int:
     """Memory a training takes on a GPU, estimated without computing anything."""
-    seen = activation_bytes(row, shape, classes, settings.optimiser(row).batch, settings)
-    state = state_bytes(*zoo.count_parameters(row, shape, classes))
-    return int(state + WORKSPACE * seen) + CONTEXT_BYTES
-
-
-def state_bytes(generator: int, discriminator: int) -> int:
-    """Of a training with so many parameters: weights, gradients and Adam's two moments of both
-    networks, and the averaged generator."""
-    return FLOAT_BYTES * (4 * (generator + discriminator) + generator)
-
-
-def activation_bytes(
-    row: zoo.GANSpec,
-    shape: ImageShape,
-    classes: int,
-    batch: int,
-    settings: train.TrainSettings | None = None,
-) -> int:
-    """What autograd keeps for one generator update (the largest graph of a step)."""
-    storages: dict[int, torch.UntypedStorage] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        storages[id(storage)] = storage
-        return tensor
-
-    with torch.device("meta"):
-        generator = build_generator(row, shape, classes, 0)
-        discriminator = build_discriminator(row, shape, classes, 0)
-        latents = torch.empty(batch, generator.latent_dim)
-        labels = torch.zeros(batch, dtype=torch.int64)
-        codes = torch.empty(batch, row.code_dim) if row.info_code is not None else None
-        noise = [torch.empty(batch, 1, size, size) for size in generator.noise_sizes]
-        generator.prepare(Player.GENERATOR)
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            output = discriminator(
-                generator(latents, labels, codes, noise), row.conditioning.fake_targets(labels)
-            )
-        del output
-    held = {
-        id(parameter.untyped_storage())
-        for network in (generator, discriminator)
-        for parameter in network.parameters()
-    }
-    total = sum(storage.nbytes() for key, storage in storages.items() if key not in held)
-    return total // 2 if settings is not None and settings.precision == "bfloat16" else total
+    sizes = footprint(row, shape, classes, batch=settings.optimiser(row).batch)
+    # Mixed precision keeps most activations in half the bytes.
+    seen = sizes.activation_bytes // (2 if settings.precision == "bfloat16" else 1)
+    return int(sizes.state_bytes + WORKSPACE * seen) + CONTEXT_BYTES
 
 
 def gpu_share(settings: ClusterSpec, memory_bytes: int, gpu_bytes: int | None) -> float:

@@ -20,7 +20,7 @@ from ensgan.zoo.backbones.stylegan2_layers import (
     EqualisedLinear,
     minibatch_std_channel,
 )
-from ensgan.zoo.parts import register_part, too_low
+from ensgan.zoo.parts import register_part
 
 _SMALLEST = 8
 _PROXY_LAYERS = 1
@@ -124,6 +124,16 @@ class StyleGAN2(Backbone):
     class_map_layers: int = 8
     group_size: int = 32
 
+    limits = (
+        ("latent_dim", "at least", 1),
+        ("style_dim", "at least", 1),
+        ("max_channels", "at least", 1),
+        ("channel_budget", "at least", 1),
+        ("mapping_layers", "at least", 1),
+        ("class_map_layers", "at least", 1),
+        ("group_size", "at least", 1),
+    )
+
     def scaled(self, width: float) -> StyleGAN2:
         """All widths times ``width``, in multiples of 8, z as long as w."""
         if width == 1.0:
@@ -139,8 +149,7 @@ class StyleGAN2(Backbone):
     def problems(self, shape: ImageShape, num_classes: int, code_dim: int) -> list[str]:
         """StyleGAN2 doubles from 4×4: the image size must be a power of two, at least 8."""
         del code_dim
-        names = [field.name for field in dataclasses.fields(self)]
-        found = too_low(self, **dict.fromkeys(names, 1))
+        found = []
         if shape.size < _SMALLEST or shape.size & (shape.size - 1):
             near = max(_SMALLEST, 1 << (shape.size - 1).bit_length())
             found.append(
