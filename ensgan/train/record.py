@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -78,7 +79,7 @@ class Record:
         fetched = iter(torch.cat([means for _, _, means in self._pending]).tolist())
         for step, names, _ in self._pending:
             values = {name: next(fetched) for name in names}
-            bad = [name for name, value in values.items() if not _finite(value)]
+            bad = [name for name, value in values.items() if not math.isfinite(value)]
             if bad:
                 self._pending.clear()
                 losses = ", ".join(f"{name} is {values[name]}" for name in bad)
@@ -109,7 +110,3 @@ class Record:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue the means of :meth:`state_dict`."""
         self._sums = {name: [float(entry[0]), float(entry[1])] for name, entry in state.items()}
-
-
-def _finite(value: float) -> bool:
-    return value - value == 0.0

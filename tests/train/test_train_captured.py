@@ -111,7 +111,7 @@ def is_view(func: Any) -> bool:
     ) and all(made.alias_info is not None for made in schema.returns)
 
 
-class TapeRecorder:
+class TapeRecorder(GraphRecorder):
     """Stands for :class:`GraphRecorder`."""
 
     def __init__(self, training: Training) -> None:
