@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ensgan.types import ImageShape
 from ensgan.zoo.backbones.base import Backbone, Player
-from ensgan.zoo.build import check, count_parameters
+from ensgan.zoo.build import count_parameters
 from ensgan.zoo.optimiser import NoAverage
 from ensgan.zoo.spec import GANSpec
 
@@ -54,7 +54,6 @@ def footprint(
     Raises:
         ConfigError: the row breaks a rule for this data.
     """
-    check(spec, shape, num_classes)
     made, judged = count_parameters(spec, shape, num_classes)
     floats = _ADAM_COPIES * (made + judged) + (0 if isinstance(spec.ema, NoAverage) else made)
     kept = _activation_bytes(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass, field
+from typing import get_type_hints
 
 from ensgan.errors import InputError
 from ensgan.types import ImageShape
@@ -18,15 +19,6 @@ from ensgan.zoo.parts import Part, part_from_json, register_part
 from ensgan.zoo.regularizers import InfoCode, Regularizer
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
-
-_KINDS: dict[str, type[Part]] = {
-    "backbone": Backbone,
-    "conditioning": Conditioning,
-    "adversarial": Adversarial,
-    "augmentation": Augmentation,
-    "optimiser": Optimiser,
-    "ema": WeightAverage,
-}
 
 
 @register_part
@@ -62,8 +54,8 @@ class GANSpec(Part):
             raise InputError(
                 f"'{self.name}' is not a GAN name: use letters, digits, '.', '_', '+' and '-'"
             )
-        for role, kind in _KINDS.items():
-            if not isinstance(getattr(self, role), kind):
+        for role, kind in get_type_hints(type(self)).items():
+            if isinstance(kind, type) and not isinstance(getattr(self, role), kind):
                 raise InputError(
                     f"{self.name}: {role} must be a {kind.__name__}, not {getattr(self, role)!r}"
                 )

@@ -8,12 +8,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from ensgan.types import ImageShape
-from ensgan.zoo.backbones.base import Backbone, ClassVectors, Generator, ProjectionHead, one_hot
+from ensgan.zoo.backbones.base import Backbone, Generator, one_hot
 from ensgan.zoo.backbones.layers import ClassTable, Linear
 from ensgan.zoo.backbones.residual import (
     GENERATOR_MULTIPLES,
@@ -50,11 +51,11 @@ class _ResidualBackbone(Backbone):
         """A linear layer of a head."""
         return Linear(inputs, outputs, bias=bias, spectral=self._spectral)
 
-    def class_vectors(self, num_classes: int, dim: int) -> ClassVectors:
+    def class_vectors(self, num_classes: int, dim: int) -> nn.Module:
         """A table of class proxies."""
         return ClassTable(num_classes, dim, spectral=self._spectral)
 
-    def projection(self, feature_dim: int, num_classes: int) -> ProjectionHead:
+    def projection(self, feature_dim: int, num_classes: int) -> nn.Module:
         """The projection discriminator's output."""
         return ResidualProjection(feature_dim, num_classes, spectral=self._spectral)
 
@@ -111,7 +112,7 @@ class ResNet(_ResidualBackbone):
     def _spectral(self) -> bool:
         return self.spectral_discriminator
 
-    def scaled(self, width: float) -> ResNet:
+    def scaled(self, width: float) -> Self:
         """Every channel count times ``width``; the latent keeps its length."""
         return dataclasses.replace(self, base_channels=scaled_channels(self.base_channels, width))
 
@@ -197,7 +198,7 @@ class BigResNet(_ResidualBackbone):
     def _spectral(self) -> bool:
         return self.spectral_norm
 
-    def scaled(self, width: float) -> BigResNet:
+    def scaled(self, width: float) -> Self:
         """Channels and the class embedding times ``width``; the latent keeps its length."""
         return dataclasses.replace(
             self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Self
 
 import torch
 import torch.nn.functional as functional
@@ -15,8 +15,6 @@ from ensgan.zoo.backbones.base import Backbone
 from ensgan.zoo.conditioning.base import Evidence
 from ensgan.zoo.conditioning.classifier import ClassLossConditioning, NoTwin, Twin
 from ensgan.zoo.parts import register_part
-
-ProxyType = TypeVar("ProxyType", bound="_ProxyConditioning")
 
 
 class ProxyEmbedding(nn.Module):
@@ -104,7 +102,7 @@ class _ProxyConditioning(ClassLossConditioning):
         ("embedding_dim", "at least", 1),
     )
 
-    def scaled(self: ProxyType, width: float) -> ProxyType:
+    def scaled(self, width: float) -> Self:
         """The embedding times ``width``."""
         dim = max(2, round(self.embedding_dim * width))
         return dataclasses.replace(self, embedding_dim=dim)  # type: ignore[type-var]
