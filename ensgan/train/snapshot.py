@@ -17,9 +17,9 @@ from ensgan.errors import DataError, IntegrityError
 from ensgan.files import read_json, sha256_file, write_json
 from ensgan.types import MemberId, Samples
 from ensgan.zoo.backbones.base import Generator
+from ensgan.zoo.build import save_weights
 from ensgan.zoo.sampling import sample
 from ensgan.zoo.spec import GANSpec
-from ensgan.zoo.weights import save_weights
 
 SCHEMA = 1
 

@@ -17,8 +17,9 @@ from ensgan.zoo.build import (
     Discriminator,
     build_discriminator,
     build_generator,
-    check,
     count_parameters,
+    load_generator,
+    save_weights,
 )
 from ensgan.zoo.conditioning.base import Conditioning
 from ensgan.zoo.conditioning.classifier import ADC, TAC, AuxiliaryClassifier, NoTwin
@@ -37,7 +38,6 @@ from ensgan.zoo.regularizers import R1, FeatureMatching, InfoCode, Regularizer
 from ensgan.zoo.sampling import SAMPLING_REVISION, sample
 from ensgan.zoo.spec import GANSpec
 from ensgan.zoo.table import get, load_plugin, names, register
-from ensgan.zoo.weights import load_generator, save_weights
 
 __all__ = [
     "ADA",
@@ -78,7 +78,6 @@ __all__ = [
     "WarmedAverage",
     "build_discriminator",
     "build_generator",
-    "check",
     "count_parameters",
     "get",
     "load_generator",

@@ -1,16 +1,23 @@
-"""From a row and the data's shape to networks, and where their tensors lie."""
+"""From a row and the data's shape to networks, where their tensors lie, and their weights as files.
+
+Files are safetensors: parameters and buffers, no code, no pickle.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ensgan.errors import ConfigError
+from ensgan.errors import ConfigError, IntegrityError
+from ensgan.files import atomic_path
 from ensgan.types import ImageShape
 from ensgan.zoo.backbones.base import Generator, Trunk
 from ensgan.zoo.conditioning.base import Head, HeadOutput
@@ -47,7 +54,7 @@ class Discriminator(nn.Module):
         return [parameter for parameter in self.parameters() if parameter not in foreign]
 
 
-def check(spec: GANSpec, shape: ImageShape, num_classes: int) -> None:
+def _check(spec: GANSpec, shape: ImageShape, num_classes: int) -> None:
     """Refuse a row that breaks a rule for this data.
 
     Raises:
@@ -64,7 +71,7 @@ def build_generator(spec: GANSpec, shape: ImageShape, num_classes: int, seed: in
     Raises:
         ConfigError: the row breaks a rule for this data.
     """
-    check(spec, shape, num_classes)
+    _check(spec, shape, num_classes)
     with _seeded(seed):
         generator = spec.backbone.generator(shape, num_classes, spec.code_dim)
     if spec.info_code is not None:
@@ -80,7 +87,7 @@ def build_discriminator(
     Raises:
         ConfigError: the row breaks a rule for this data.
     """
-    check(spec, shape, num_classes)
+    _check(spec, shape, num_classes)
     with _seeded(seed):
         trunk = spec.backbone.trunk(shape)
         head = spec.conditioning.head(spec.backbone, trunk.feature_dim, num_classes)
@@ -101,6 +108,49 @@ def placed(network: NetworkType, device: torch.device | str) -> NetworkType:
     """
     network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
+
+
+def save_weights(state: Mapping[str, Tensor], path: Path) -> None:
+    """Write a generator's state dict, atomically.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary)
+
+
+def load_generator(
+    path: Path,
+    spec: GANSpec,
+    shape: ImageShape,
+    num_classes: int,
+    device: torch.device | str = "cpu",
+) -> Generator:
+    """A generator with the weights of a snapshot file, in eval mode, without gradients.
+
+    Raises:
+        IntegrityError: the file is missing, damaged, or belongs to another row or data shape.
+        ConfigError: the row breaks a rule for this data.
+    """
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise IntegrityError(f"{path} is not a readable safetensors file: {error}") from error
+    generator = build_generator(spec, shape, num_classes, 0)
+    expected = {name: tuple(value.shape) for name, value in generator.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in state.items()}
+    if expected != found:
+        differing = sorted(
+            name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
+        )
+        raise IntegrityError(
+            f"{path} does not hold a {spec.name} generator of this size and data shape: "
+            f"{len(differing)} tensors differ, e.g. {differing[0]}"
+        )
+    generator.load_state_dict(state)
+    return placed(generator, device).eval().requires_grad_(False)
 
 
 def count_parameters(spec: GANSpec, shape: ImageShape, num_classes: int) -> tuple[int, int]:
