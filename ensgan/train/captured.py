@@ -17,8 +17,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from ensgan.train.record import Record
-from ensgan.train.step import full_step
+from ensgan.train.step import Record, full_step
 from ensgan.train.training import Training
 from ensgan.zoo.augment.base import Augmentation
 

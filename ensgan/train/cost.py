@@ -19,9 +19,8 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ensgan.train.record import Record
 from ensgan.train.settings import TrainSettings
-from ensgan.train.step import discriminator_phase, full_step, generator_phase
+from ensgan.train.step import Record, discriminator_phase, full_step, generator_phase
 from ensgan.train.training import Training
 from ensgan.types import ImageShape, Samples
 from ensgan.zoo.spec import GANSpec

@@ -14,9 +14,9 @@ import torch
 from ensgan.errors import ConfigError, InputError, IntegrityError, TrainingError
 from ensgan.files import atomic_path, read_json, write_json
 from ensgan.train.captured import Steps
-from ensgan.train.record import Record
 from ensgan.train.settings import TrainSettings, problems
 from ensgan.train.snapshot import Snapshot, examine, read_snapshot, write_snapshot
+from ensgan.train.step import Record
 from ensgan.train.training import Training
 from ensgan.types import MemberId, Samples
 from ensgan.zoo.spec import GANSpec

@@ -6,7 +6,6 @@ them. ``register`` adds a row of your own.
 
 from __future__ import annotations
 
-from ensgan.zoo.adversarial import Adversarial, Hinge, Logistic, MultiHinge
 from ensgan.zoo.augment.ada import ADA
 from ensgan.zoo.augment.base import Augmentation, NoAugment
 from ensgan.zoo.augment.diffaug import DiffAugment
@@ -25,6 +24,16 @@ from ensgan.zoo.conditioning.base import Conditioning
 from ensgan.zoo.conditioning.classifier import ADC, TAC, AuxiliaryClassifier, NoTwin
 from ensgan.zoo.conditioning.contrastive import D2DCE, Contrastive
 from ensgan.zoo.conditioning.projection import MultiHingeClasses, Projection
+from ensgan.zoo.losses import (
+    R1,
+    Adversarial,
+    FeatureMatching,
+    Hinge,
+    InfoCode,
+    Logistic,
+    MultiHinge,
+    Regularizer,
+)
 from ensgan.zoo.optimiser import (
     Adam,
     FixedAverage,
@@ -34,7 +43,6 @@ from ensgan.zoo.optimiser import (
     WarmedAverage,
 )
 from ensgan.zoo.parts import register_part
-from ensgan.zoo.regularizers import R1, FeatureMatching, InfoCode, Regularizer
 from ensgan.zoo.sampling import SAMPLING_REVISION, sample
 from ensgan.zoo.spec import GANSpec
 from ensgan.zoo.table import get, load_plugin, names, register

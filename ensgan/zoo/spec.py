@@ -9,14 +9,13 @@ from typing import get_type_hints
 
 from ensgan.errors import InputError
 from ensgan.types import ImageShape
-from ensgan.zoo.adversarial import Adversarial, Hinge, MultiHinge
 from ensgan.zoo.augment.base import Augmentation, NoAugment
 from ensgan.zoo.backbones.base import Backbone
 from ensgan.zoo.conditioning.base import Conditioning
 from ensgan.zoo.conditioning.projection import MultiHingeClasses
+from ensgan.zoo.losses import Adversarial, Hinge, InfoCode, MultiHinge, Regularizer
 from ensgan.zoo.optimiser import NoAverage, Optimiser, WeightAverage
 from ensgan.zoo.parts import Part, part_from_json, register_part
-from ensgan.zoo.regularizers import InfoCode, Regularizer
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 

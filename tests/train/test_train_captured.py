@@ -23,7 +23,7 @@ from ensgan import zoo
 from ensgan.errors import TrainingError
 from ensgan.train import TrainSettings, loop, train_gan
 from ensgan.train.captured import GraphRecorder, Means, Steps
-from ensgan.train.record import Record
+from ensgan.train.step import Record
 from ensgan.train.training import Training
 from ensgan.types import Samples
 from ensgan.zoo.augment import ada, warp

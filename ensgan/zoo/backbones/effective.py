@@ -201,7 +201,7 @@ class _Group:
     def moved(self) -> bool:
         """Whether the tensors have left their places."""
         stack, weight = self.stacks[0], self.weights[0]
-        return weight.untyped_storage()._cdata != stack.untyped_storage()._cdata
+        return bool(weight.untyped_storage()._cdata != stack.untyped_storage()._cdata)
 
     def matrix(self, tensor: Tensor) -> Tensor:
         """A weight, or a gradient of one, as (rows, columns) in the group's memory order."""

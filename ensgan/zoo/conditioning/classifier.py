@@ -8,14 +8,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeAlias
+from typing import ClassVar, NamedTuple, TypeAlias
 
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from ensgan.zoo.backbones.base import Backbone
 from ensgan.zoo.conditioning.base import Conditioning, Evidence, Head, HeadOutput, Losses
-from ensgan.zoo.parts import Part, register_part
+from ensgan.zoo.parts import Limit, Part, register_part
 
 FORMS = ("paper", "reference")
 
@@ -171,7 +171,7 @@ class ClassLossConditioning(Conditioning):
     weight: float
     twin: Twin
 
-    limits = (("weight", "at least", 0),)
+    limits: ClassVar[tuple[Limit, ...]] = (("weight", "at least", 0),)
 
     @abstractmethod
     def class_head(self, backbone: Backbone, feature_dim: int, targets: int) -> nn.Module:
