@@ -183,7 +183,11 @@ class _Group:
         self.norms, self.weights = norms, weights
         first = weights[0]
         self.rows, self.columns = len(first), first.numel() // len(first)
-        self.channels_last = first.dim() == 4 and not first.is_contiguous()
+        # One input channel fits both orders; taken for channels first, its convolution would make
+        # channels first images, and the layers after it convert them again and again.
+        self.channels_last = first.dim() == 4 and first.is_contiguous(
+            memory_format=torch.channels_last
+        )
         self.settle()
 
     def settle(self) -> None:
