@@ -37,8 +37,7 @@ def measure(name: str, batch: int, width: float, results: Any) -> None:
     import torch
     from bench_train import prepare
 
-    from ensgan.train.record import Record
-    from ensgan.train.step import full_step
+    from ensgan.train.step import Record, full_step
 
     torch.set_num_threads(1)
     args = argparse.Namespace(batch=batch, d_updates=1, device="cpu", width=width)

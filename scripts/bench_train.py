@@ -26,7 +26,7 @@ from ensgan import zoo
 from ensgan.train import TrainSettings
 from ensgan.train.captured import Steps
 from ensgan.train.cost import step_work
-from ensgan.train.record import Record
+from ensgan.train.step import Record
 from ensgan.train.training import Training
 from ensgan.types import ImageShape, Samples
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ensgan.train.loop import REVISION, TrainProgress, train_gan, train_steps, untrained
 from ensgan.train.pack import Ended, Pack
 from ensgan.train.settings import TrainSettings, problems
-from ensgan.train.snapshot import Snapshot, is_finished, load_snapshot
+from ensgan.train.snapshot import Snapshot, is_finished
 
 __all__ = [
     "REVISION",
@@ -15,7 +15,6 @@ __all__ = [
     "TrainProgress",
     "TrainSettings",
     "is_finished",
-    "load_snapshot",
     "problems",
     "train_gan",
     "train_steps",

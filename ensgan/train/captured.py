@@ -12,13 +12,12 @@ import logging
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from ensgan.train.record import Record
-from ensgan.train.step import full_step
+from ensgan.train.step import Record, full_step
 from ensgan.train.training import Training
 from ensgan.zoo.augment.base import Augmentation
 
@@ -27,16 +26,6 @@ Means: TypeAlias = tuple[tuple[str, ...], Tensor]
 
 _EAGER_FIRST = 2
 """Steps of a kind before it is captured: libraries initialise and cuDNN chooses its algorithms."""
-
-
-class Recorder(Protocol):
-    """Captures work once and replays it."""
-
-    def stream(self) -> AbstractContextManager[object]:
-        """Where work runs, captured or not."""
-
-    def record(self, work: Callable[[], Means]) -> tuple[Callable[[], None], Means]:
-        """A function that replays ``work``, and what the replay leaves. Nothing is executed yet."""
 
 
 class GraphRecorder:
@@ -50,11 +39,11 @@ class GraphRecorder:
         self._pool: Any = None
 
     def stream(self) -> AbstractContextManager[object]:
-        """The training's own stream."""
+        """Where the training's work runs, captured or not: its own stream."""
         return torch.cuda.stream(self._stream)
 
     def record(self, work: Callable[[], Means]) -> tuple[Callable[[], None], Means]:
-        """Capture into a graph."""
+        """A function that replays ``work``, and what the replay leaves. Nothing is executed yet."""
         graph = torch.cuda.CUDAGraph()
         graph.register_generator_state(self._random)
         with torch.cuda.graph(
@@ -72,13 +61,12 @@ class _Kind:
     Attributes:
         seen: steps of this kind so far that were not replayed.
         draws: baskets of reals it draws.
-        replay, means: once captured.
+        replay: once captured, with the means that it leaves.
     """
 
     seen: int = 0
     draws: int = 0
-    replay: Callable[[], None] | None = None
-    means: Means | None = None
+    replay: tuple[Callable[[], None], Means] | None = None
 
 
 class Steps:
@@ -95,7 +83,7 @@ class Steps:
     """
 
     def __init__(
-        self, training: Training, record: Record, recorder: Recorder | None = None
+        self, training: Training, record: Record, recorder: GraphRecorder | None = None
     ) -> None:
         if recorder is None and training.settings.capture and training.device.type == "cuda":
             recorder = GraphRecorder(training)
@@ -118,8 +106,8 @@ class Steps:
             if self.recorder is not None and self.failure is None and kind.seen >= _EAGER_FIRST:
                 if kind.replay is None:
                     self._capture(kind, self.recorder)
-                if kind.replay is not None and kind.means is not None:
-                    self._replay(kind, kind.replay, kind.means)
+                if kind.replay is not None:
+                    self._replay(kind.draws, *kind.replay)
                     return
             step, training.reals.drawn = training.step, 0
             full_step(training, self.record)
@@ -127,9 +115,9 @@ class Steps:
             kind.seen += 1
             kind.draws = training.reals.drawn
 
-    def _replay(self, kind: _Kind, replay: Callable[[], None], means: Means) -> None:
+    def _replay(self, draws: int, replay: Callable[[], None], means: Means) -> None:
         training = self.training
-        training.reals.fill(kind.draws)
+        training.reals.fill(draws)
         training.average.fill(training.step)
         replay()
         names, values = means
@@ -138,7 +126,7 @@ class Steps:
         training.step += 1
         self.replays += 1
 
-    def _capture(self, kind: _Kind, recorder: Recorder) -> None:
+    def _capture(self, kind: _Kind, recorder: GraphRecorder) -> None:
         training, scratch = self.training, Record(self.record.gan)
 
         def work() -> Means:
@@ -149,7 +137,7 @@ class Steps:
         training.reals.held, training.reals.drawn = training.reals.buffers(kind.draws), 0
         training.average.captured = True
         try:
-            kind.replay, kind.means = recorder.record(work)
+            kind.replay = recorder.record(work)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:

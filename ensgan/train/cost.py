@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from ensgan.train.record import Record
 from ensgan.train.settings import TrainSettings
-from ensgan.train.step import discriminator_phase, full_step, generator_phase
+from ensgan.train.step import Record, discriminator_phase, full_step, generator_phase
 from ensgan.train.training import Training
 from ensgan.types import ImageShape, Samples
 from ensgan.zoo.spec import GANSpec
@@ -191,7 +191,7 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not all(tensor.is_meta for tensor in _tensors((args, made))):
             return made
         packet = func._schema.name.removeprefix("aten::")  # type: ignore[attr-defined]
-        if _is_view(func) or packet in _ALLOCATIONS:
+        if func.is_view or packet in _ALLOCATIONS:  # type: ignore[attr-defined]
             return made
         self.kernels += 2 if packet == "constant_pad_nd" else 1
         if packet in _PRODUCTS:
@@ -212,9 +212,8 @@ def _product(name: str, args: tuple[Any, ...], made: Any) -> tuple[int, int]:
         result = args[0] if backward else made
         # Each weight meets every position of the smaller side: of the result, or of the input of a
         # transposed convolution.
-        positions = (images if transposed else result).numel() // (
-            images if transposed else result
-        ).shape[1]
+        smaller = images if transposed else result
+        positions = smaller.numel() // smaller.shape[1]
         passes = sum(args[-1][:2]) if backward else 1
         return min(weight.shape[:2]), 2 * weight.numel() * positions * passes
     left, right = (tensor for tensor in _tensors(args)[-2:])
@@ -223,20 +222,7 @@ def _product(name: str, args: tuple[Any, ...], made: Any) -> tuple[int, int]:
 
 
 def _tensors(value: Any) -> list[Tensor]:
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, (list, tuple)):
-        return [tensor for entry in value for tensor in _tensors(entry)]
-    return []
-
-
-def _is_view(func: Any) -> bool:
-    schema = func._schema
-    shares = any(
-        argument.alias_info is not None and not argument.alias_info.is_write
-        for argument in schema.arguments
-    )
-    return shares and all(result.alias_info is not None for result in schema.returns)
+    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
 
 
 def measure_machine(device: str = "cpu", precision: str = "float32") -> Machine:
@@ -280,16 +266,18 @@ def _many_small_kernels(device: torch.device) -> Callable[[], object]:
     return graph.replay
 
 
-def _fastest(work: Callable[[], object], device: torch.device, least: float = 0.1) -> float:
-    """Seconds of the fastest of several runs."""
-    best, begin = math.inf, time.perf_counter()
+def _fastest(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds of the fastest of the runs in a tenth of a second, the first one left out."""
+
+    def now() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    begin, best = now(), math.inf
     work()
-    while best == math.inf or time.perf_counter() - begin < least:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        start = time.perf_counter()
+    while best == math.inf or now() - begin < 0.1:
+        start = now()
         work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        best = min(best, time.perf_counter() - start)
+        best = min(best, now() - start)
     return best

@@ -14,9 +14,9 @@ import torch
 from ensgan.errors import ConfigError, InputError, IntegrityError, TrainingError
 from ensgan.files import atomic_path, read_json, write_json
 from ensgan.train.captured import Steps
-from ensgan.train.record import Record
 from ensgan.train.settings import TrainSettings, problems
 from ensgan.train.snapshot import Snapshot, examine, read_snapshot, write_snapshot
+from ensgan.train.step import Record
 from ensgan.train.training import Training
 from ensgan.types import MemberId, Samples
 from ensgan.zoo.spec import GANSpec
@@ -103,13 +103,6 @@ def train_steps(
     Whoever trains several GANs in one process takes turns between them this way
     (:class:`ensgan.train.Pack`).
     """
-    found = [
-        *spec.problems(train.shape, num_classes),
-        *problems(spec, settings, len(train)),
-        *_label_problems(train, num_classes),
-    ]
-    if found:
-        raise ConfigError(f"GAN {spec.name}", found)
     settings = _claim(folder, spec, train, num_classes, settings)
     done = []
     for step in range(settings.spacing, settings.steps + 1, settings.spacing):
@@ -120,7 +113,7 @@ def train_steps(
     if len(done) == settings.snapshots:
         (folder / "resume.pt").unlink(missing_ok=True)
         return
-    run = _Run(spec, train, num_classes, settings, folder, on_progress)
+    run = _Run(Training(spec, train, num_classes, settings), train, folder, on_progress)
     run.resume()
     yield from run.rest(done)
 
@@ -129,21 +122,13 @@ class _Run:
     """A training in progress in this process."""
 
     def __init__(
-        self,
-        spec: GANSpec,
-        train: Samples,
-        num_classes: int,
-        settings: TrainSettings,
-        folder: Path,
-        on_progress: OnProgress | None,
+        self, training: Training, reals: Samples, folder: Path, on_progress: OnProgress | None
     ) -> None:
-        self.spec, self.settings, self.folder = spec, settings, folder
-        self.reals = train
-        self.on_progress = on_progress
-        self.training = Training(spec, train, num_classes, settings)
-        self.record = Record(spec.name)
-        self.steps = Steps(self.training, self.record)
-        self.flush_every = 1 if self.training.device.type == "cpu" else _FLUSH_EVERY
+        self.training, self.reals, self.folder = training, reals, folder
+        self.spec, self.settings, self.on_progress = training.spec, training.settings, on_progress
+        self.record = Record(self.spec.name)
+        self.steps = Steps(training, self.record)
+        self.flush_every = 1 if training.device.type == "cpu" else _FLUSH_EVERY
         self.seconds_in_part = 0.0
         self.seconds = 0.0
 
@@ -177,7 +162,7 @@ class _Run:
         snapshot = None
         if step % settings.spacing == 0:
             if step not in done:
-                snapshot = self._snapshot(step)
+                snapshot = self.snapshot(step)
             self.record.restart()
             self.seconds_in_part = 0.0
         if step == settings.steps:
@@ -206,17 +191,13 @@ class _Run:
         self.seconds_in_part += elapsed
         self.seconds += elapsed
         if due and self.on_progress is not None:
+            steps, losses = self.settings.steps, self.record.latest
             self.on_progress(
-                TrainProgress(
-                    self.spec.name,
-                    training.step,
-                    self.settings.steps,
-                    self.record.latest,
-                    self.seconds,
-                )
+                TrainProgress(self.spec.name, training.step, steps, losses, self.seconds)
             )
 
-    def _snapshot(self, step: int) -> Snapshot:
+    def snapshot(self, step: int) -> Snapshot:
+        """Write the generator as it is now."""
         generator = self.training.snapshot_generator()
         metrics = {
             **self.record.means(),
@@ -252,44 +233,30 @@ def untrained(
         ConfigError: the row does not fit the data.
         InputError: the folder belongs to another training.
     """
-    found = spec.problems(train.shape, num_classes)
-    if found:
-        raise ConfigError(f"GAN {spec.name}", found)
     settings = _claim(folder, spec, train, num_classes, settings)
-    member = MemberId(spec.name, 0)
-    snapshot = read_snapshot(folder, member)
+    snapshot = read_snapshot(folder, MemberId(spec.name, 0))
     if snapshot is not None:
         return snapshot
-    generator = Training(spec, train, num_classes, settings).snapshot_generator()
-    return write_snapshot(
-        generator,
-        spec,
-        member,
-        folder,
-        weights=settings.weights,
-        metrics={},
-        health=examine(generator, {}),
-        seconds=0.0,
-    )
-
-
-def _label_problems(train: Samples, num_classes: int) -> list[str]:
-    if len(train) and not 0 <= int(train.labels.min()) <= int(train.labels.max()) < num_classes:
-        return [
-            f"labels run from {train.labels.min()} to {train.labels.max()}, but the data is said "
-            f"to have {num_classes} classes"
-        ]
-    return []
+    training = Training(spec, train, num_classes, settings)
+    return _Run(training, train, folder, None).snapshot(0)
 
 
 def _claim(
     folder: Path, spec: GANSpec, train: Samples, num_classes: int, settings: TrainSettings
 ) -> TrainSettings:
-    """Mark the folder as this training's, or refuse it with the differences.
+    """Check everything, then mark the folder as this training's, or refuse it with the differences.
 
     Returns:
         The settings, with everything decided that a new training decides.
     """
+    found = spec.problems(train.shape, num_classes) + problems(spec, settings, len(train))
+    if len(train) and not 0 <= int(train.labels.min()) <= int(train.labels.max()) < num_classes:
+        found.append(
+            f"labels run from {train.labels.min()} to {train.labels.max()}, but the data is said "
+            f"to have {num_classes} classes"
+        )
+    if found:
+        raise ConfigError(f"GAN {spec.name}", found)
     path = folder / "training.json"
     before = read_json(path) if path.exists() else None
     settings = settings.settled(None if before is None else before.get("settings", {}))

@@ -106,10 +106,8 @@ class TrainSettings:
             own,
             generator=self._scaled(own.generator),
             discriminator=self._scaled(own.discriminator),
-            batch=own.batch if self.batch is None else self.batch,
-            d_updates_per_step=(
-                own.d_updates_per_step if self.d_updates is None else self.d_updates
-            ),
+            batch=self.batch or own.batch,
+            d_updates_per_step=self.d_updates or own.d_updates_per_step,
         )
 
     def _scaled(self, adam: Adam) -> Adam:

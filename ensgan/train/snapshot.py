@@ -5,21 +5,21 @@ Signs are recorded with the snapshot: visible, never hidden, no reason to stop.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from ensgan.errors import DataError, IntegrityError
 from ensgan.files import read_json, sha256_file, write_json
-from ensgan.types import ImageShape, MemberId, Samples
+from ensgan.types import MemberId, Samples
 from ensgan.zoo.backbones.base import Generator
+from ensgan.zoo.build import save_weights
 from ensgan.zoo.sampling import sample
 from ensgan.zoo.spec import GANSpec
-from ensgan.zoo.weights import load_generator, save_weights
 
 SCHEMA = 1
 
@@ -84,16 +84,14 @@ def write_snapshot(
             "num_classes": generator.num_classes,
             "weights": weights,
             "sha256": snapshot.sha256,
-            "metrics": {name: _json_number(value) for name, value in metrics.items()},
+            "metrics": {
+                name: value if math.isfinite(value) else None for name, value in metrics.items()
+            },
             "health": list(health),
             "seconds": seconds,
         },
     )
     return snapshot
-
-
-def _json_number(value: float) -> float | None:
-    return value if value - value == 0.0 else None
 
 
 def is_finished(folder: Path, member: MemberId) -> bool:
@@ -106,55 +104,26 @@ def read_snapshot(folder: Path, member: MemberId) -> Snapshot | None:
     """The snapshot of a member, or None when it was not finished.
 
     Raises:
+        DataError: the record lacks a field.
         IntegrityError: the weights are not what the record says.
     """
     if not is_finished(folder, member):
         return None
     path = snapshot_path(folder, member)
     record_path = path.with_suffix(".json")
-    record = _read_record(record_path)
-    if sha256_file(path) != record["sha256"]:
+    record = read_json(record_path)
+    try:
+        metrics = {name: float(v) for name, v in record["metrics"].items() if v is not None}
+        health, seconds = tuple(record["health"]), float(record["seconds"])
+        intact = sha256_file(path) == record["sha256"]
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise DataError(f"{record_path} is not a snapshot record: {error!r}") from error
+    if not intact:
         raise IntegrityError(
             f"{path} has changed since it was written: delete it and {record_path.name} to train "
             "that part again"
         )
-    return Snapshot(
-        member,
-        path,
-        record["sha256"],
-        {name: float(value) for name, value in record["metrics"].items() if value is not None},
-        tuple(record["health"]),
-        float(record["seconds"]),
-    )
-
-
-def load_snapshot(path: Path) -> Generator:
-    """The generator of a snapshot file, from the row in the record beside it.
-
-    Raises:
-        DataError: there is no record, or it lacks a field.
-        IntegrityError: the weights are not what the record says.
-    """
-    record = _read_record(path.with_suffix(".json"))
-    if path.exists() and sha256_file(path) != record["sha256"]:
-        raise IntegrityError(f"{path} has changed since it was written")
-    return load_generator(
-        path,
-        GANSpec.from_json(record["row"]),
-        ImageShape(record["channels"], record["image_size"]),
-        record["num_classes"],
-    )
-
-
-_FIELDS = ("row", "channels", "image_size", "num_classes", "sha256", "metrics", "health", "seconds")
-
-
-def _read_record(path: Path) -> dict[str, Any]:
-    record = read_json(path)
-    missing = [name for name in _FIELDS if not isinstance(record, dict) or name not in record]
-    if missing:
-        raise DataError(f"{path} is not a snapshot record: it lacks {', '.join(missing)}")
-    return dict(record)
+    return Snapshot(member, path, record["sha256"], metrics, health, seconds)
 
 
 def examine(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from ensgan.types import Samples
 from ensgan.zoo.backbones.base import Generator, Player
 from ensgan.zoo.backbones.effective import EffectiveWeights
 from ensgan.zoo.build import Discriminator, build_discriminator, build_generator, placed
-from ensgan.zoo.conditioning.base import Evidence, HeadOutput
+from ensgan.zoo.conditioning.base import HeadOutput
 from ensgan.zoo.spec import GANSpec
 
 
@@ -80,9 +81,11 @@ class Training:
         self.augmentation = spec.augmentation
         self.augment_state = spec.augmentation.initial_state(self.device)
         self.step = 0
-        compiled = torch.compile if settings.compile else _as_it_is
-        self._generate: Callable[..., Tensor] = compiled(self.generator)
-        self._discriminate: Callable[..., HeadOutput] = compiled(self.discriminator)
+        self._generate: Callable[..., Tensor] = self.generator
+        self._discriminate: Callable[..., HeadOutput] = self.discriminator
+        if settings.compile:
+            self._generate = torch.compile(self.generator)
+            self._discriminate = torch.compile(self.discriminator)
 
     def fakes(self, player: Player) -> Fakes:
         """A fresh batch from the generator, for that player's update."""
@@ -129,7 +132,7 @@ class Training:
         forward = self.discriminator if twice else self._discriminate
         with self.discriminator_weights.ready(), self._mixed():
             output: HeadOutput = forward(images, targets, codes=codes)
-        return _in_float32(output) if self.settings.precision == "bfloat16" else output
+        return output if self.settings.precision != "bfloat16" else _in_float32(output)
 
     def kind(self) -> Hashable:
         """What the next step does, as far as it is decided without looking at tensors."""
@@ -194,24 +197,12 @@ class Training:
         return self.generator if self.settings.weights == "raw" else self.average.generator
 
 
-def _as_it_is(module: torch.nn.Module) -> torch.nn.Module:
-    return module
-
-
-def _in_float32(output: HeadOutput) -> HeadOutput:
-    def evidence(value: Evidence | None) -> Evidence | None:
-        if value is None:
-            return None
-        proxies = None if value.proxies is None else value.proxies.float()
-        return Evidence(value.vectors.float(), proxies)
-
-    return HeadOutput(
-        output.features.float(),
-        output.adversarial.float(),
-        evidence(output.main),
-        evidence(output.twin),
-        None if output.code_logits is None else output.code_logits.float(),
-    )
+def _in_float32(output: Any) -> Any:
+    """The discriminator's output with each of its tensors in float32."""
+    if output is None or isinstance(output, Tensor):
+        return None if output is None else output.float()
+    names = [field.name for field in dataclasses.fields(output)]
+    return type(output)(*(_in_float32(getattr(output, name)) for name in names))
 
 
 class Reals:

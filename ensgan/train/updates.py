@@ -68,13 +68,8 @@ class FusedAdam:
             ValueError: the state belongs to other parameters.
         """
         for name, own in self.state_dict().items():
-            _copy(own, state[name])
-
-
-@torch.no_grad()
-def _copy(own: list[Tensor], saved: list[Tensor]) -> None:
-    for mine, theirs in zip(own, saved, strict=True):
-        mine.copy_(theirs)
+            for mine, theirs in zip(own, state[name], strict=True):
+                mine.copy_(theirs)
 
 
 class AveragedGenerator:

@@ -6,26 +6,34 @@ them. ``register`` adds a row of your own.
 
 from __future__ import annotations
 
-from ensgan.zoo.adversarial import Adversarial, Hinge, Logistic, MultiHinge
 from ensgan.zoo.augment.ada import ADA
 from ensgan.zoo.augment.base import Augmentation, NoAugment
 from ensgan.zoo.augment.diffaug import DiffAugment
 from ensgan.zoo.backbones.base import Backbone, Generator, Trunk
-from ensgan.zoo.backbones.big_resnet import BigResNet
-from ensgan.zoo.backbones.resnet import ResNet
+from ensgan.zoo.backbones.resnet import BigResNet, ResNet
 from ensgan.zoo.backbones.stylegan2 import StyleGAN2
 from ensgan.zoo.build import (
     Discriminator,
     build_discriminator,
     build_generator,
-    check,
     count_parameters,
+    load_generator,
+    save_weights,
 )
 from ensgan.zoo.conditioning.base import Conditioning
-from ensgan.zoo.conditioning.classifier import AuxiliaryClassifier
+from ensgan.zoo.conditioning.classifier import ADC, TAC, AuxiliaryClassifier, NoTwin
 from ensgan.zoo.conditioning.contrastive import D2DCE, Contrastive
 from ensgan.zoo.conditioning.projection import MultiHingeClasses, Projection
-from ensgan.zoo.conditioning.twins import ADC, TAC, NoTwin
+from ensgan.zoo.losses import (
+    R1,
+    Adversarial,
+    FeatureMatching,
+    Hinge,
+    InfoCode,
+    Logistic,
+    MultiHinge,
+    Regularizer,
+)
 from ensgan.zoo.optimiser import (
     Adam,
     FixedAverage,
@@ -35,11 +43,9 @@ from ensgan.zoo.optimiser import (
     WarmedAverage,
 )
 from ensgan.zoo.parts import register_part
-from ensgan.zoo.regularizers import R1, FeatureMatching, InfoCode, Regularizer
 from ensgan.zoo.sampling import SAMPLING_REVISION, sample
 from ensgan.zoo.spec import GANSpec
 from ensgan.zoo.table import get, load_plugin, names, register
-from ensgan.zoo.weights import load_generator, save_weights
 
 __all__ = [
     "ADA",
@@ -80,7 +86,6 @@ __all__ = [
     "WarmedAverage",
     "build_discriminator",
     "build_generator",
-    "check",
     "count_parameters",
     "get",
     "load_generator",

@@ -1,19 +1,25 @@
-"""From a row and the data's shape to networks, and where their tensors lie."""
+"""From a row and the data's shape to networks, where their tensors lie, and their weights as files.
+
+Files are safetensors: parameters and buffers, no code, no pickle.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
+from pathlib import Path
 from typing import TypeVar
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ensgan.errors import ConfigError
+from ensgan.errors import ConfigError, IntegrityError
+from ensgan.files import atomic_path
 from ensgan.types import ImageShape
-from ensgan.zoo.backbones.base import Backbone, Generator, Trunk
+from ensgan.zoo.backbones.base import Generator, Trunk
 from ensgan.zoo.conditioning.base import Head, HeadOutput
 from ensgan.zoo.spec import GANSpec
 
@@ -48,7 +54,7 @@ class Discriminator(nn.Module):
         return [parameter for parameter in self.parameters() if parameter not in foreign]
 
 
-def check(spec: GANSpec, shape: ImageShape, num_classes: int) -> None:
+def _check(spec: GANSpec, shape: ImageShape, num_classes: int) -> None:
     """Refuse a row that breaks a rule for this data.
 
     Raises:
@@ -59,15 +65,13 @@ def check(spec: GANSpec, shape: ImageShape, num_classes: int) -> None:
         raise ConfigError(f"GAN {spec.name}", problems)
 
 
-def build_generator(
-    spec: GANSpec, shape: ImageShape, num_classes: int, seed: int | torch.Generator
-) -> Generator:
+def build_generator(spec: GANSpec, shape: ImageShape, num_classes: int, seed: int) -> Generator:
     """A freshly initialised generator on the CPU; equal seeds give equal weights.
 
     Raises:
         ConfigError: the row breaks a rule for this data.
     """
-    check(spec, shape, num_classes)
+    _check(spec, shape, num_classes)
     with _seeded(seed):
         generator = spec.backbone.generator(shape, num_classes, spec.code_dim)
     if spec.info_code is not None:
@@ -76,14 +80,14 @@ def build_generator(
 
 
 def build_discriminator(
-    spec: GANSpec, shape: ImageShape, num_classes: int, seed: int | torch.Generator
+    spec: GANSpec, shape: ImageShape, num_classes: int, seed: int
 ) -> Discriminator:
     """A freshly initialised discriminator on the CPU; equal seeds give equal weights.
 
     Raises:
         ConfigError: the row breaks a rule for this data.
     """
-    check(spec, shape, num_classes)
+    _check(spec, shape, num_classes)
     with _seeded(seed):
         trunk = spec.backbone.trunk(shape)
         head = spec.conditioning.head(spec.backbone, trunk.feature_dim, num_classes)
@@ -106,6 +110,49 @@ def placed(network: NetworkType, device: torch.device | str) -> NetworkType:
     return network
 
 
+def save_weights(state: Mapping[str, Tensor], path: Path) -> None:
+    """Write a generator's state dict, atomically.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary)
+
+
+def load_generator(
+    path: Path,
+    spec: GANSpec,
+    shape: ImageShape,
+    num_classes: int,
+    device: torch.device | str = "cpu",
+) -> Generator:
+    """A generator with the weights of a snapshot file, in eval mode, without gradients.
+
+    Raises:
+        IntegrityError: the file is missing, damaged, or belongs to another row or data shape.
+        ConfigError: the row breaks a rule for this data.
+    """
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise IntegrityError(f"{path} is not a readable safetensors file: {error}") from error
+    generator = build_generator(spec, shape, num_classes, 0)
+    expected = {name: tuple(value.shape) for name, value in generator.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in state.items()}
+    if expected != found:
+        differing = sorted(
+            name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
+        )
+        raise IntegrityError(
+            f"{path} does not hold a {spec.name} generator of this size and data shape: "
+            f"{len(differing)} tensors differ, e.g. {differing[0]}"
+        )
+    generator.load_state_dict(state)
+    return placed(generator, device).eval().requires_grad_(False)
+
+
 def count_parameters(spec: GANSpec, shape: ImageShape, num_classes: int) -> tuple[int, int]:
     """Trainable parameters of the generator and of the discriminator (InfoGAN head included).
 
@@ -114,48 +161,20 @@ def count_parameters(spec: GANSpec, shape: ImageShape, num_classes: int) -> tupl
     Raises:
         ConfigError: the row breaks a rule for this data.
     """
-    check(spec, shape, num_classes)
-    trunk, feature_dim = _trunk_size(spec.backbone, shape)
     with torch.device("meta"):
-        heads: list[nn.Module] = [spec.conditioning.head(spec.backbone, feature_dim, num_classes)]
-        if spec.code_dim:
-            heads.append(spec.backbone.linear(feature_dim, spec.code_dim, bias=False))
-    return (
-        _generator_size(spec.backbone, shape, num_classes, spec.code_dim),
-        trunk + sum(_size(head) for head in heads),
+        networks = (
+            build_generator(spec, shape, num_classes, 0),
+            build_discriminator(spec, shape, num_classes, 0),
+        )
+    generator, discriminator = (
+        sum(parameter.numel() for parameter in network.parameters()) for network in networks
     )
-
-
-# Rows share backbones, so each is built once.
-
-
-@lru_cache
-def _generator_size(backbone: Backbone, shape: ImageShape, num_classes: int, code_dim: int) -> int:
-    with torch.device("meta"):
-        return _size(backbone.generator(shape, num_classes, code_dim))
-
-
-@lru_cache
-def _trunk_size(backbone: Backbone, shape: ImageShape) -> tuple[int, int]:
-    """Parameters of a trunk, and the length of its features."""
-    with torch.device("meta"):
-        trunk = backbone.trunk(shape)
-    return _size(trunk), trunk.feature_dim
-
-
-def _size(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
+    return generator, discriminator
 
 
 @contextmanager
-def _seeded(seed: int | torch.Generator) -> Iterator[None]:
+def _seeded(seed: int) -> Iterator[None]:
     """Let torch's default CPU generator follow ``seed`` for a while; its state is put back."""
-    if isinstance(seed, torch.Generator):
-        device = seed.device
-        seed = int(torch.randint(2**62, (), generator=seed, device=device))
-    state = torch.default_generator.get_state()
-    try:
+    with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield
-    finally:
-        torch.default_generator.set_state(state)

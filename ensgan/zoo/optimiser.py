@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from ensgan.zoo.parts import Part, not_positive, register_part, too_low
+from ensgan.zoo.parts import Part, register_part
 
 
 @register_part
@@ -17,16 +17,12 @@ class Adam(Part):
     betas: tuple[float, float] = (0.5, 0.999)
     eps: float = 1e-6
 
-    def problems(self) -> list[str]:
-        """Every rule that is broken, one sentence each."""
-        problems = []
-        if not self.learning_rate > 0:
-            problems.append(f"the learning rate must be positive, not {self.learning_rate}")
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            problems.append(f"Adam's betas are two numbers in [0, 1), not {self.betas}")
-        if not self.eps > 0:
-            problems.append(f"Adam's eps must be positive, not {self.eps}")
-        return problems
+    limits = (
+        ("learning_rate", "above", 0),
+        ("betas", "at least", 0),
+        ("betas", "below", 1),
+        ("eps", "above", 0),
+    )
 
 
 @register_part
@@ -47,26 +43,20 @@ class Optimiser(Part):
     d_updates_per_step: int = 5
     d_first: bool = True
 
-    def problems(self) -> list[str]:
-        """Every rule that is broken, one sentence each."""
-        problems = [*self.generator.problems(), *self.discriminator.problems()]
+    limits = (("d_updates_per_step", "at least", 1),)
+
+    def broken_rules(self) -> list[str]:
+        """Besides: batch statistics and pairs of images need two of them."""
+        found = super().broken_rules()
         if self.batch < 2:
-            problems.append(f"the batch must hold at least 2 images, not {self.batch}")
-        if self.d_updates_per_step < 1:
-            problems.append(
-                f"a step needs at least 1 discriminator update, not {self.d_updates_per_step}"
-            )
-        return problems
+            found.append(f"the batch must hold at least 2 images, not {self.batch}")
+        return found
 
 
 class WeightAverage(Part, ABC):
     """Exponential moving average of the generator: e ← d·e + (1 − d)·w after each step."""
 
     averages_buffers: bool = False
-
-    def problems(self) -> list[str]:
-        """Every rule that is broken, one sentence each."""
-        return []
 
     @abstractmethod
     def decay(self, step: int, batch: int) -> float:
@@ -94,12 +84,7 @@ class FixedAverage(WeightAverage):
 
     averages_buffers = True
 
-    def problems(self) -> list[str]:
-        """See the class."""
-        found = too_low(self, decay_rate=0, start=0)
-        if not found and self.decay_rate >= 1:
-            found.append(f"FixedAverage: decay_rate must be below 1, not {self.decay_rate}")
-        return found
+    limits = (("decay_rate", "at least", 0), ("decay_rate", "below", 1), ("start", "at least", 0))
 
     def decay(self, step: int, batch: int) -> float:
         """0 before ``start``."""
@@ -120,9 +105,7 @@ class WarmedAverage(WeightAverage):
 
     averages_buffers = True
 
-    def problems(self) -> list[str]:
-        """See the class."""
-        return FixedAverage(self.decay_rate).problems()
+    limits = (("decay_rate", "at least", 0), ("decay_rate", "below", 1))
 
     def decay(self, step: int, batch: int) -> float:
         """See the class."""
@@ -141,9 +124,7 @@ class HalfLifeAverage(WeightAverage):
     half_life_images: float = 500_000.0
     ramp_up: float = 0.05
 
-    def problems(self) -> list[str]:
-        """See the class."""
-        return not_positive(self, "half_life_images", "ramp_up")
+    limits = (("half_life_images", "above", 0), ("ramp_up", "above", 0))
 
     def decay(self, step: int, batch: int) -> float:
         """See the class."""

@@ -3,43 +3,65 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, TypeVar
+import operator
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
 
 from ensgan.errors import InputError, unknown_name
 
+PartType = TypeVar("PartType", bound="Part")
 PartClass = TypeVar("PartClass", bound="type[Part]")
 
+Limit: TypeAlias = tuple[str, Literal["at least", "at most", "above", "below"], float]
+"""A field, and what its numbers must be."""
+
 _CLASSES: dict[str, type[Part]] = {}
+_HOLDS = {
+    "at least": operator.ge,
+    "at most": operator.le,
+    "above": operator.gt,
+    "below": operator.lt,
+}
 
 
 class Part:
-    """Base of every part: a frozen dataclass of numbers, strings, tuples and other parts."""
+    """Base of every part: a frozen dataclass of numbers, strings, tuples and other parts.
+
+    Attributes:
+        limits: what the numbers of a part must be, whatever the data.
+    """
+
+    limits: ClassVar[tuple[Limit, ...]] = ()
+
+    def broken_rules(self) -> list[str]:
+        """Every rule that this part and the parts in it break whatever the data, one sentence
+        each; a part with rules beside its limits adds to them.
+        """
+        found = [rule for _, entry in self._fields() for rule in _rules_of(entry)]
+        for name, relation, bound in self.limits:
+            value = getattr(self, name)
+            numbers = value if isinstance(value, tuple) else (value,)
+            # Not a number (the text of a hand-written row) is as wrong as a wrong number.
+            if not all(isinstance(n, (int, float)) and _HOLDS[relation](n, bound) for n in numbers):
+                found.append(
+                    f"{type(self).__name__}: {name} must be {relation} {bound:g}, not {value!r}"
+                )
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """The part as a mapping: ``{"part": class name, field: value …}``."""
-        values: dict[str, Any] = {"part": type(self).__name__}
+        fields = {name: _encode(value) for name, value in self._fields()}
+        return {"part": type(self).__name__, **fields}
+
+    def _fields(self) -> Iterator[tuple[str, Any]]:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
-            values[field.name] = _encode(getattr(self, field.name))
-        return values
+            yield field.name, getattr(self, field.name)
 
 
-def too_low(part: Part, **lowest: float) -> list[str]:
-    """A sentence for each named field of a part that is no number or below its lowest value."""
-    found = []
-    for name, low in lowest.items():
-        value = getattr(part, name)
-        if not (isinstance(value, (int, float)) and value >= low):
-            found.append(f"{type(part).__name__}: {name} must be at least {low:g}, not {value!r}")
-    return found
-
-
-def not_positive(part: Part, *names: str) -> list[str]:
-    """A sentence for each named field of a part that is no number above 0."""
-    return [
-        f"{type(part).__name__}: {name} must be above 0, not {value!r}"
-        for name in names
-        if not (isinstance(value := getattr(part, name), (int, float)) and value > 0)
-    ]
+def _rules_of(entry: Any) -> list[str]:
+    if isinstance(entry, tuple):
+        return [rule for each in entry for rule in _rules_of(each)]
+    return entry.broken_rules() if isinstance(entry, Part) else []
 
 
 def register_part(part_class: PartClass) -> PartClass:
@@ -55,7 +77,7 @@ def register_part(part_class: PartClass) -> PartClass:
     return part_class
 
 
-def part_from_json(value: Any, kind: type[Part] = Part) -> Any:
+def part_from_json(value: Any, kind: type[PartType]) -> PartType:
     """Read what :meth:`Part.to_json` wrote; the result is a ``kind``.
 
     Raises:
@@ -90,7 +112,7 @@ def _encode(value: Any) -> Any:
 
 def _decode(value: Any) -> Any:
     if isinstance(value, dict):
-        return part_from_json(value)
+        return part_from_json(value, Part)
     if isinstance(value, list):
         return tuple(_decode(entry) for entry in value)
     return value

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -72,8 +70,10 @@ def _chunk(
         key = np.array([seed, number + place - places.start], dtype=np.uint64)
         source = np.random.Generator(np.random.Philox(key=key))
         latents[place] = source.standard_normal(generator.latent_dim, dtype=np.float32)
-        for categories, offset in _code_blocks(generator):
+        offset = 0  # one-hot codes lie one after another
+        for categories in generator.code_sizes:
             code[place, offset + int(source.integers(categories))] = 1.0
+            offset += categories
         for plane in noise:
             source.standard_normal(dtype=np.float32, out=plane[place])
 
@@ -88,12 +88,6 @@ def _chunk(
             [move(plane) for plane in noise],
         )
         return quantise(made[places]).permute(0, 2, 3, 1).cpu().numpy()
-
-
-def _code_blocks(generator: Generator) -> Sequence[tuple[int, int]]:
-    """(categories, offset) of every one-hot code of the generator."""
-    sizes = generator.code_sizes
-    return [(size, sum(sizes[:index])) for index, size in enumerate(sizes)]
 
 
 def quantise(images: Tensor) -> Tensor:

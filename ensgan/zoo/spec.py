@@ -5,28 +5,19 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass, field
+from typing import get_type_hints
 
 from ensgan.errors import InputError
 from ensgan.types import ImageShape
-from ensgan.zoo.adversarial import Adversarial, Hinge, MultiHinge
 from ensgan.zoo.augment.base import Augmentation, NoAugment
 from ensgan.zoo.backbones.base import Backbone
 from ensgan.zoo.conditioning.base import Conditioning
 from ensgan.zoo.conditioning.projection import MultiHingeClasses
+from ensgan.zoo.losses import Adversarial, Hinge, InfoCode, MultiHinge, Regularizer
 from ensgan.zoo.optimiser import NoAverage, Optimiser, WeightAverage
 from ensgan.zoo.parts import Part, part_from_json, register_part
-from ensgan.zoo.regularizers import InfoCode, Regularizer
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
-
-_KINDS: dict[str, type[Part]] = {
-    "backbone": Backbone,
-    "conditioning": Conditioning,
-    "adversarial": Adversarial,
-    "augmentation": Augmentation,
-    "optimiser": Optimiser,
-    "ema": WeightAverage,
-}
 
 
 @register_part
@@ -62,8 +53,8 @@ class GANSpec(Part):
             raise InputError(
                 f"'{self.name}' is not a GAN name: use letters, digits, '.', '_', '+' and '-'"
             )
-        for role, kind in _KINDS.items():
-            if not isinstance(getattr(self, role), kind):
+        for role, kind in get_type_hints(type(self)).items():
+            if isinstance(kind, type) and not isinstance(getattr(self, role), kind):
                 raise InputError(
                     f"{self.name}: {role} must be a {kind.__name__}, not {getattr(self, role)!r}"
                 )
@@ -101,15 +92,10 @@ class GANSpec(Part):
     def problems(self, shape: ImageShape, num_classes: int) -> list[str]:
         """Every rule the row breaks for this data, one sentence each."""
         problems = [
+            *self.broken_rules(),
             *self.backbone.problems(shape, num_classes, self.code_dim),
             *self.conditioning.problems(num_classes),
-            *self.augmentation.problems(shape),
-            *self.optimiser.problems(),
-            *self.adversarial.problems(),
-            *self.ema.problems(),
         ]
-        for regularizer in self.regularizers:
-            problems += regularizer.problems()
         multi_head = isinstance(self.conditioning, MultiHingeClasses)
         if multi_head != isinstance(self.adversarial, MultiHinge):
             problems.append(
@@ -132,6 +118,4 @@ class GANSpec(Part):
         Raises:
             InputError: unknown part or field, or a part of the wrong kind.
         """
-        spec = part_from_json(value, cls)
-        assert isinstance(spec, GANSpec)
-        return spec
+        return part_from_json(value, cls)

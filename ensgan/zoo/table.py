@@ -14,18 +14,15 @@ from typing import Any
 from ensgan.errors import InputError
 from ensgan.files import sha256_file
 from ensgan.registry import Registry
-from ensgan.zoo.adversarial import Hinge, Logistic, MultiHinge
 from ensgan.zoo.augment.ada import ADA
 from ensgan.zoo.augment.diffaug import DiffAugment
-from ensgan.zoo.backbones.big_resnet import BigResNet
-from ensgan.zoo.backbones.resnet import ResNet
+from ensgan.zoo.backbones.resnet import BigResNet, ResNet
 from ensgan.zoo.backbones.stylegan2 import StyleGAN2
-from ensgan.zoo.conditioning.classifier import AuxiliaryClassifier
+from ensgan.zoo.conditioning.classifier import ADC, TAC, AuxiliaryClassifier
 from ensgan.zoo.conditioning.contrastive import D2DCE, Contrastive
 from ensgan.zoo.conditioning.projection import MultiHingeClasses, Projection
-from ensgan.zoo.conditioning.twins import ADC, TAC
+from ensgan.zoo.losses import R1, FeatureMatching, Hinge, InfoCode, Logistic, MultiHinge
 from ensgan.zoo.optimiser import Adam, FixedAverage, HalfLifeAverage, Optimiser
-from ensgan.zoo.regularizers import R1, FeatureMatching, InfoCode
 from ensgan.zoo.spec import GANSpec
 
 gans = Registry("GAN", "ensgan.gans", GANSpec)

@@ -23,7 +23,7 @@ from ensgan import zoo
 from ensgan.errors import TrainingError
 from ensgan.train import TrainSettings, loop, train_gan
 from ensgan.train.captured import GraphRecorder, Means, Steps
-from ensgan.train.record import Record
+from ensgan.train.step import Record
 from ensgan.train.training import Training
 from ensgan.types import Samples
 from ensgan.zoo.augment import ada, warp
@@ -111,7 +111,7 @@ def is_view(func: Any) -> bool:
     ) and all(made.alias_info is not None for made in schema.returns)
 
 
-class TapeRecorder:
+class TapeRecorder(GraphRecorder):
     """Stands for :class:`GraphRecorder`."""
 
     def __init__(self, training: Training) -> None:

@@ -52,7 +52,7 @@ def test_snapshots_and_their_records(tmp_path: Path) -> None:
     assert not (tmp_path / "resume.pt").exists()
     record = read_json(last.path.with_suffix(".json"))
     assert zoo.GANSpec.from_json(record["row"]) == TINY
-    generator = train.load_snapshot(last.path)
+    generator = zoo.load_generator(last.path, TINY, reals().shape, 2)
     assert sample(generator, np.zeros(3, dtype=np.int64), seed=0).shape == (3, 32, 32)
 
     again = list(train_gan(TINY, reals(), 2, settings(), tmp_path))

@@ -17,8 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ensgan import zoo
 from ensgan.train import TrainSettings
-from ensgan.train.record import Record
-from ensgan.train.step import full_step
+from ensgan.train.step import Record, full_step
 from ensgan.train.training import Training
 from ensgan.types import Samples
 

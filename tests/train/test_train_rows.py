@@ -10,8 +10,7 @@ import torch
 
 from ensgan import zoo
 from ensgan.train import TrainSettings, train_gan
-from ensgan.train.record import Record
-from ensgan.train.step import discriminator_phase, full_step, generator_phase
+from ensgan.train.step import Record, discriminator_phase, full_step, generator_phase
 from ensgan.train.training import Training
 from ensgan.types import Samples
 from ensgan.zoo.optimiser import NoAverage

@@ -9,8 +9,7 @@ import torch
 from ensgan import zoo
 from ensgan.errors import ConfigError
 from ensgan.train import TrainSettings
-from ensgan.train.record import Record
-from ensgan.train.step import full_step
+from ensgan.train.step import Record, full_step
 from ensgan.train.training import Training
 from ensgan.types import ImageShape, Samples
 from ensgan.zoo.sampling import sample

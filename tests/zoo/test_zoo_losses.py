@@ -10,16 +10,23 @@ import torch
 from oracle_cases import cases, close, double
 from torch import Tensor, nn
 
-from ensgan.zoo.adversarial import Hinge, Logistic, MultiHinge, crammer_singer
 from ensgan.zoo.conditioning.base import Evidence, HeadOutput
-from ensgan.zoo.conditioning.classifier import AuxiliaryClassifier
+from ensgan.zoo.conditioning.classifier import ADC, TAC, AuxiliaryClassifier
 from ensgan.zoo.conditioning.contrastive import (
     D2DCE,
     conditional_contrastive_loss,
     data_to_data_cross_entropy,
 )
-from ensgan.zoo.conditioning.twins import ADC, TAC
-from ensgan.zoo.regularizers import R1, code_cross_entropy, feature_matching, r1_penalty
+from ensgan.zoo.losses import (
+    R1,
+    Hinge,
+    Logistic,
+    MultiHinge,
+    code_cross_entropy,
+    crammer_singer,
+    feature_matching,
+    r1_penalty,
+)
 
 NONE = torch.zeros(0)
 

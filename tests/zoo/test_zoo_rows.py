@@ -14,7 +14,6 @@ import torch.nn.functional as functional
 from ensgan import zoo
 from ensgan.errors import ConfigError, InputError
 from ensgan.types import ImageShape
-from ensgan.zoo import footprint as footprints
 from ensgan.zoo.backbones.base import Player
 from ensgan.zoo.backbones.layers import BatchNorm, Conv2d, ConvDownsample2d, UpsampleConv2d
 from ensgan.zoo.backbones.residual import TrunkBlock
@@ -268,21 +267,6 @@ def test_building_is_seeded_and_leaves_the_global_generator_alone() -> None:
     assert not torch.equal(one.input.weight, other.input.weight)
     rows = one.embedding.weight
     torch.testing.assert_close(rows @ rows.t(), torch.eye(2))
-
-
-@pytest.mark.parametrize("name", ["BigGAN-Info", "StyleGAN2"])
-def test_activations_of_narrow_copies_tell_those_of_the_full_width(name: str) -> None:
-    backbone, code_dim = zoo.get(name).scaled(0.25).backbone, zoo.get(name).code_dim
-    traced = []
-    for batch in (4, 2):
-        images = torch.zeros(batch, 1, 32, 32)
-        inputs = footprints._generator_inputs(backbone, GREY, 2, code_dim, batch)
-        trunk = footprints._kept_floats(backbone.trunk(GREY), images)
-        traced.append((footprints._kept_floats(*inputs), trunk))
-    generator, trunk = ((large - small) / 2 for large, small in zip(*traced, strict=True))
-    told = footprints._generator_activations(backbone, GREY, 2, code_dim)
-    assert told == pytest.approx(generator, rel=0.01)
-    assert footprints._trunk_activations(backbone, GREY) == pytest.approx(trunk, rel=0.01)
 
 
 def test_footprint_grows_with_the_batch() -> None:

@@ -133,7 +133,7 @@ def test_scaling_keeps_the_specification_at_one_and_shrinks_everything_else() ->
 
 def test_a_backbone_survives_json() -> None:
     backbone = StyleGAN2().scaled(0.25)
-    assert part_from_json(json.loads(json.dumps(backbone.to_json()))) == backbone
+    assert part_from_json(json.loads(json.dumps(backbone.to_json())), StyleGAN2) == backbone
 
 
 @pytest.mark.parametrize("size", [4, 28, 33])

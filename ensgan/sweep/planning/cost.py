@@ -123,16 +123,11 @@ def _estimated_effort(job: MemberJob, shape: ImageShape) -> float:
 def device_bytes(
     row: zoo.GANSpec, settings: train.TrainSettings, shape: ImageShape, classes: int
 ) -> int:
-    """Memory a training takes on a GPU: its footprint, with workspaces and a context."""
+    """Memory a training takes on a GPU, estimated without computing anything."""
     sizes = footprint(row, shape, classes, batch=settings.optimiser(row).batch)
-    made, judged = sizes.generator_parameters, sizes.discriminator_parameters
-    # Weights, gradients and Adam's two moments of both networks, and the averaged generator; the
-    # rest is activations, which alone shrink with the precision.
-    state = FLOAT_BYTES * (4 * (made + judged) + made)
-    activations = max(0, sizes.training_bytes - state)
-    if settings.precision == "bfloat16":
-        activations //= 2
-    return int(state + WORKSPACE * activations) + CONTEXT_BYTES
+    # Mixed precision keeps most activations in half the bytes.
+    seen = sizes.activation_bytes // (2 if settings.precision == "bfloat16" else 1)
+    return int(sizes.state_bytes + WORKSPACE * seen) + CONTEXT_BYTES
 
 
 def gpu_share(settings: ClusterSpec, memory_bytes: int, gpu_bytes: int | None) -> float:

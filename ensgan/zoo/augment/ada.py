@@ -15,10 +15,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ensgan.errors import InputError
 from ensgan.zoo.augment.base import Augmentation, AugmentState
 from ensgan.zoo.augment.warp import affine_matrices, warp
 from ensgan.zoo.parts import register_part
+
+_SHARES = ("start", "integer_shift", "scale", "rotation", "stretch", "fractional_shift")
 
 
 @register_part
@@ -50,25 +51,14 @@ class ADA(Augmentation):
     stretch: float = 0.05
     fractional_shift: float = 0.05
 
-    def __post_init__(self) -> None:
-        limits = {
-            "target": (-1, 1),
-            "start": (0, 1),
-            "integer_shift": (0, 1),
-            "scale": (0, 1),
-            "rotation": (0, 1),
-            "stretch": (0, 1),
-            "fractional_shift": (0, 1),
-        }
-        for name, (low, high) in limits.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise InputError(f"ADA: {name} must lie between {low} and {high}, not {value}")
-        if self.kimg <= 0 or self.interval < 1:
-            raise InputError(
-                f"ADA: kimg must be above 0 and interval at least 1, "
-                f"not {self.kimg} and {self.interval}"
-            )
+    limits = (
+        ("target", "at least", -1),
+        ("target", "at most", 1),
+        ("kimg", "above", 0),
+        ("interval", "at least", 1),
+        *((name, "at least", 0) for name in _SHARES),
+        *((name, "at most", 1) for name in _SHARES),
+    )
 
     def initial_state(self, device: torch.device) -> AugmentState:
         """p, and the signs and number of real images since the last adjustment, float32 []."""

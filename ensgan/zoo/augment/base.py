@@ -15,19 +15,22 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from ensgan.types import ImageShape
+from ensgan.errors import InputError
 from ensgan.zoo.parts import Part, register_part
 
 AugmentState: TypeAlias = dict[str, Tensor]
 
 
 class Augmentation(Part, ABC):
-    """Random, differentiable image transformations, applied to real and generated images alike."""
+    """Random, differentiable image transformations, applied to real and generated images alike.
 
-    def problems(self, shape: ImageShape) -> list[str]:
-        """Every rule that this image shape breaks, one sentence each."""
-        del shape
-        return []
+    Raises:
+        InputError: a number is beyond its limits.
+    """
+
+    def __post_init__(self) -> None:
+        if found := self.broken_rules():
+            raise InputError("; ".join(found))
 
     def initial_state(self, device: torch.device) -> AugmentState:
         """The state before the first step (float32 or int64 tensors); empty by default."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ensgan.errors import InputError
 from ensgan.zoo.augment.base import Augmentation, AugmentState
 from ensgan.zoo.parts import register_part
 
@@ -79,14 +78,12 @@ class DiffAugment(Augmentation):
     translation: float = 0.05
     cutout: float = 0.5
 
-    def __post_init__(self) -> None:
-        for name in ("translation", "cutout"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise InputError(
-                    f"DiffAugment: {name} is a share of the image size: "
-                    f"choose it between 0 and 1, not {value}"
-                )
+    limits = (
+        ("translation", "at least", 0),
+        ("translation", "at most", 1),
+        ("cutout", "at least", 0),
+        ("cutout", "at most", 1),
+    )
 
     def apply(self, images: Tensor, state: AugmentState, generator: torch.Generator) -> Tensor:
         """Augment images float32 [B,C,H,W]; there is no state."""

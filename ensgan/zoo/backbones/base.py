@@ -24,7 +24,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from enum import Enum
-from typing import TypeVar
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -32,8 +32,6 @@ from torch.nn import functional
 
 from ensgan.types import ImageShape
 from ensgan.zoo.parts import Part
-
-BackboneType = TypeVar("BackboneType", bound="Backbone")
 
 
 class Player(Enum):
@@ -109,22 +107,6 @@ class Trunk(nn.Module, ABC):
         """float32 [B, C, H, W] → h, float32 [B, feature_dim]."""
 
 
-class ProjectionHead(nn.Module, ABC):
-    """Adversarial output conditioned on the label by an inner product."""
-
-    @abstractmethod
-    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
-        """h [B, feature_dim], labels int64 [B] → logits [B]."""
-
-
-class ClassVectors(nn.Module, ABC):
-    """One learned vector a class (an embedding table, or a mapping network on one-hot labels)."""
-
-    @abstractmethod
-    def forward(self, labels: Tensor) -> Tensor:
-        """labels int64 [B] → vectors [B, dim], not normalised."""
-
-
 class Backbone(Part, ABC):
     """The networks of a row. Implementations are frozen dataclasses with ``@register_part``.
 
@@ -134,7 +116,7 @@ class Backbone(Part, ABC):
     latent_dim: int
 
     @abstractmethod
-    def scaled(self: BackboneType, width: float) -> BackboneType:
+    def scaled(self, width: float) -> Self:
         """The backbone with every channel count, embedding and mapping width times ``width``.
 
         ``scaled(1.0)`` is the backbone itself. Results are rounded so that the backbone stays
@@ -163,12 +145,16 @@ class Backbone(Part, ABC):
         """
 
     @abstractmethod
-    def class_vectors(self, num_classes: int, dim: int) -> ClassVectors:
-        """Class proxies for 2C and D2D-CE."""
+    def class_vectors(self, num_classes: int, dim: int) -> nn.Module:
+        """Class proxies for 2C and D2D-CE: labels int64 [B] → vectors [B, dim], not normalised."""
 
     @abstractmethod
-    def projection(self, feature_dim: int, num_classes: int) -> ProjectionHead:
-        """The projection discriminator's output (PD in residual backbones, SPD in StyleGAN2)."""
+    def projection(self, feature_dim: int, num_classes: int) -> nn.Module:
+        """The projection discriminator (PD in residual backbones, SPD in StyleGAN2).
+
+        h [B, feature_dim], labels int64 [B] → logits [B], the inner product with the label's
+        vector in them.
+        """
 
 
 def one_hot(labels: Tensor, num_classes: int) -> Tensor:

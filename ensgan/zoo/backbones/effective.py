@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any, TypeAlias
 
@@ -91,21 +90,16 @@ class EffectiveWeights:
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network
-        by_shape: dict[tuple[int, ...], _Group] = {}
+        by_shape: dict[tuple[int, ...], list[tuple[SpectralNorm, Tensor]]] = {}
         self._scaled: list[tuple[ScaledParameters, str]] = []
         for layer in network.modules():
             norm = getattr(layer, "normalise", None)
             if isinstance(norm, SpectralNorm):
                 weight = layer.get_parameter("weight")
-                key = (*weight.shape, *weight.stride())
-                group = by_shape.setdefault(key, _Group([], []))
-                group.norms.append(norm)
-                group.weights.append(weight)
+                by_shape.setdefault((*weight.shape, *weight.stride()), []).append((norm, weight))
             elif isinstance(layer, ScaledParameters):
                 self._scaled += [(layer, name) for name in layer.gains]
-        self._groups = list(by_shape.values())
-        for group in self._groups:
-            group.share_memory()
+        self._groups = [_Group(*zip(*equal, strict=True)) for equal in by_shape.values()]
         self._ahead: list[Handouts] = []
 
     @contextmanager
@@ -144,6 +138,9 @@ class EffectiveWeights:
     def _make(self, forwards: int) -> list[Handouts]:
         quotients: list[tuple[Tensor, ...]] = [()] * forwards
         if self._groups and self.network.training:
+            for group in self._groups:
+                if group.moved:
+                    group.settle()
             quotients = _normalised(self._groups, forwards)
         products: tuple[Tensor, ...] = ()
         if self._scaled:
@@ -171,36 +168,44 @@ class _Scale(torch.autograd.Function):
         return None, *torch._foreach_mul(gradients, ctx.gains)
 
 
-@dataclass
 class _Group:
     """Spectrally normalised weights of one shape and memory order.
 
     Matrices are taken in the weight's own memory order, (out, taps · in) for channels last, so
     that they are views; the stored v keeps the order (in · taps) of a plain weight.
+
+    Attributes:
+        stacks: weights [n, …], u [n, rows] and v [n, columns], views of the layers' tensors.
+        matrices: the weights as [n, rows, columns].
     """
 
-    norms: list[SpectralNorm]
-    weights: list[Tensor]
+    def __init__(self, norms: Sequence[SpectralNorm], weights: Sequence[Tensor]) -> None:
+        self.norms, self.weights = norms, weights
+        first = weights[0]
+        self.rows, self.columns = len(first), first.numel() // len(first)
+        # One input channel fits both orders; taken for channels first, its convolution would make
+        # channels first images, and the layers after it convert them again and again.
+        self.channels_last = first.dim() == 4 and first.is_contiguous(
+            memory_format=torch.channels_last
+        )
+        self.settle()
+
+    def settle(self) -> None:
+        """Lay equal tensors side by side in one storage each.
+
+        Loading a state keeps the places; moving a network to another device or type does not.
+        """
+        tensors = (self.weights, [n.u for n in self.norms], [n.v for n in self.norms])
+        self.stacks = [_side_by_side(equal) for equal in tensors]
+        weights = self.stacks[0]
+        in_order = weights.permute(0, 1, 3, 4, 2) if self.channels_last else weights
+        self.matrices = in_order.flatten(2)
 
     @property
-    def rows(self) -> int:
-        return len(self.weights[0])
-
-    @property
-    def columns(self) -> int:
-        return self.weights[0].numel() // self.rows
-
-    @property
-    def channels_last(self) -> bool:
-        first = self.weights[0]
-        return first.dim() == 4 and not first.is_contiguous()
-
-    def share_memory(self) -> None:
-        """Lay equal tensors side by side in one storage each."""
-        if len(self.weights) > 1:
-            _lay_side_by_side(self.weights)
-            _lay_side_by_side([norm.u for norm in self.norms])
-            _lay_side_by_side([norm.v for norm in self.norms])
+    def moved(self) -> bool:
+        """Whether the tensors have left their places."""
+        stack, weight = self.stacks[0], self.weights[0]
+        return bool(weight.untyped_storage()._cdata != stack.untyped_storage()._cdata)
 
     def matrix(self, tensor: Tensor) -> Tensor:
         """A weight, or a gradient of one, as (rows, columns) in the group's memory order."""
@@ -269,47 +274,43 @@ class _Iterations:
         self.groups, self.forwards = groups, forwards
         starts = list(accumulate((len(group.weights) for group in groups), initial=0))
         self.spans = [slice(*ends) for ends in pairwise(starts)]
-        self.matrices = [_joined([group.matrix(w) for w in group.weights]) for group in groups]
         first, layers = groups[0].weights[0], starts[-1]
         raw_v = first.new_zeros(forwards, layers, max(group.columns for group in groups))
         raw_u = first.new_zeros(forwards, layers, max(group.rows for group in groups))
         self.u, self.v = torch.empty_like(raw_u), torch.empty_like(raw_v)
         self.sigma = raw_u.new_empty(forwards, layers)
-        before = [_joined([norm.u for norm in group.norms]) for group in groups]
+        before = [group.stacks[1] for group in groups]
         for forward in range(forwards):
             u, v = self.u[forward], self.v[forward]
-            for (group, span, matrix), start in zip(self._each(), before, strict=True):
-                torch.bmm(start[:, None], matrix, out=raw_v[forward, span, None, : group.columns])
+            for (group, span), start in zip(self._each(), before, strict=True):
+                row = raw_v[forward, span, None, : group.columns]
+                torch.bmm(start[:, None], group.matrices, out=row)
             length = torch.linalg.vector_norm(raw_v[forward], dim=1, keepdim=True)
             torch.div(raw_v[forward], length.clamp_min(SPECTRAL_EPS), out=v)
-            for group, span, matrix in self._each():
+            for group, span in self._each():
                 column = raw_u[forward, span, : group.rows, None]
-                torch.bmm(matrix, v[span, : group.columns, None], out=column)
+                torch.bmm(group.matrices, v[span, : group.columns, None], out=column)
             # u = Wv/‖Wv‖, hence σ = uᵀWv = ‖Wv‖.
             torch.linalg.vector_norm(raw_u[forward], dim=1, out=self.sigma[forward])
             length = self.sigma[forward, :, None].clamp_min(SPECTRAL_EPS)
             torch.div(raw_u[forward], length, out=u)
-            before = [u[span, : group.rows] for group, span, _ in self._each()]
+            before = [u[span, : group.rows] for group, span in self._each()]
         self._store()
         self.quotients = [
-            matrix / self.sigma[:, span, None, None] for _, span, matrix in self._each()
+            group.matrices / self.sigma[:, span, None, None] for group, span in self._each()
         ]
 
-    def _each(self) -> Iterator[tuple[_Group, slice, Tensor]]:
-        return zip(self.groups, self.spans, self.matrices, strict=True)
+    def _each(self) -> Iterator[tuple[_Group, slice]]:
+        return zip(self.groups, self.spans, strict=True)
 
     def _store(self) -> None:
         """Write the last u and v to the layers' buffers."""
-        targets: list[Tensor] = []
-        sources: list[Tensor] = []
-        for group, span, _ in self._each():
-            stored_u = _blocks([norm.u for norm in group.norms])
-            stored_v = [group.ordered(block) for block in _blocks([n.v for n in group.norms])]
-            u, v = self.u[-1, span, : group.rows], self.v[-1, span, : group.columns]
-            v = v.view(len(v), *stored_v[0].shape[1:])
-            for stored, made in ((stored_u, u), (stored_v, v)):
-                targets += stored
-                sources += torch.split(made, [len(block) for block in stored])
+        targets, sources = [], []
+        for group, span in self._each():
+            _, stored_u, stored_v = group.stacks
+            v = self.v[-1, span, : group.columns]
+            targets += [stored_u, group.ordered(stored_v)]
+            sources += [self.u[-1, span, : group.rows], v.view_as(targets[-1])]
         torch._foreach_copy_(targets, sources)
 
     def quotients_by_layer(self) -> tuple[Tensor, ...]:
@@ -326,16 +327,19 @@ class _Iterations:
         layers = self.sigma.shape[1]
         along = torch.empty_like(self.sigma)
         stacks = []
-        for (group, span, _), quotient in zip(self._each(), self.quotients, strict=True):
+        for (group, span), quotient in zip(self._each(), self.quotients, strict=True):
             places = [layers * f + i for f in range(self.forwards) for i in range(layers)[span]]
-            stack = _joined([group.matrix(given[place]) for place in places]).view_as(quotient)
+            matrices = [group.matrix(given[place]) for place in places]
+            # Stacking a single one would copy it.
+            stack = torch.stack(matrices) if len(matrices) > 1 else matrices[0]
+            stack = stack.view_as(quotient)
             torch.sum(stack * quotient, dim=(2, 3), out=along[:, span])
             stacks.append(stack / self.sigma[:, span, None, None])
         # One product sums u vᵀ over the forwards.
         left = (self.u * (along / self.sigma)[..., None]).permute(1, 2, 0)
         right = self.v.transpose(0, 1)
         made = []
-        for (group, span, _), stack in zip(self._each(), stacks, strict=True):
+        for (group, span), stack in zip(self._each(), stacks, strict=True):
             total = stack.sum(dim=0) if self.forwards > 1 else stack[0]
             u, v = left[span, : group.rows], right[span, :, : group.columns]
             made += [group.shaped(m) for m in torch.baddbmm(total, u, v, alpha=-1).unbind()]
@@ -353,31 +357,15 @@ def _random_unit(length: int) -> Tensor:
 
 
 @torch.no_grad()
-def _lay_side_by_side(tensors: Sequence[Tensor]) -> None:
-    """Move tensors of one shape and memory order into one storage, values kept."""
+def _side_by_side(tensors: Sequence[Tensor]) -> Tensor:
+    """Move tensors of one shape and memory order into one storage, values kept: a view [n, …]."""
     first = tensors[0]
+    if len(tensors) == 1:
+        return first.detach()[None]
     size = first.numel()
     storage = first.new_empty(len(tensors) * size)
     for index, tensor in enumerate(tensors):
         place = storage.as_strided(tensor.shape, tensor.stride(), index * size)
         place.copy_(tensor)
         tensor.data = place
-
-
-def _blocks(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """All tensors as one view [n, …] if they lie side by side, else each of them as [1, …]."""
-    first = tensors[0]
-    start, size, storage = first.storage_offset(), first.numel(), first.untyped_storage()._cdata
-    for index, tensor in enumerate(tensors):
-        # Loading a state keeps the places; moving a network to another device does not.
-        if tensor.untyped_storage()._cdata != storage or (
-            tensor.storage_offset() != start + index * size
-        ):
-            return [tensor[None] for tensor in tensors]
-    return [first.as_strided((len(tensors), *first.shape), (size, *first.stride()))]
-
-
-def _joined(tensors: Sequence[Tensor]) -> Tensor:
-    """Tensors of one shape as [n, …], without a copy where they lie side by side."""
-    blocks = _blocks(tensors)
-    return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
+    return storage.as_strided((len(tensors), *first.shape), (size, *first.stride()))

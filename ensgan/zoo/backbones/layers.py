@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from ensgan.zoo.backbones.base import ClassVectors, pointwise
+from ensgan.zoo.backbones.base import pointwise
 from ensgan.zoo.backbones.effective import SpectralNorm
 
 BATCH_NORM_EPS = 1e-4
@@ -46,7 +46,7 @@ class Linear(nn.Linear):
         return functional.linear(inputs, self.normalise(self.weight), self.bias)
 
 
-class ClassTable(ClassVectors):
+class ClassTable(nn.Module):
     """One trained vector a class, orthonormal rows at the start."""
 
     def __init__(self, num_classes: int, dim: int, *, spectral: bool) -> None:

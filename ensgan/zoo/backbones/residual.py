@@ -8,7 +8,7 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from ensgan.types import ImageShape
-from ensgan.zoo.backbones.base import Generator, Player, ProjectionHead, Trunk
+from ensgan.zoo.backbones.base import Generator, Player, Trunk
 from ensgan.zoo.backbones.layers import (
     BatchNorm,
     ClassTable,
@@ -209,7 +209,7 @@ def pool_features(feature_map: Tensor) -> Tensor:
     return functional.relu(feature_map).sum(dim=(2, 3))
 
 
-class ResidualProjection(ProjectionHead):
+class ResidualProjection(nn.Module):
     """a = w·h + b + ⟨V_y, h⟩ (Miyato & Koyama 2018)."""
 
     def __init__(self, feature_dim: int, num_classes: int, *, spectral: bool) -> None:

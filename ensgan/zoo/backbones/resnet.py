@@ -1,31 +1,63 @@
-"""ResNet backbone of SNGAN, SAGAN and ACGAN-Mod (Miyato et al. 2018; Zhang et al. 2019)."""
+"""Residual backbones: ResNet of SNGAN, SAGAN and ACGAN-Mod, BigResNet of the rows after BigGAN.
+
+Sources: Miyato et al. 2018; Zhang et al. 2019; Brock et al. 2019.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
+import torch
 from torch import Tensor, nn
 
 from ensgan.types import ImageShape
-from ensgan.zoo.backbones.base import (
-    Backbone,
-    ClassVectors,
-    Generator,
-    ProjectionHead,
-    Trunk,
-    one_hot,
-)
+from ensgan.zoo.backbones.base import Backbone, Generator, one_hot
 from ensgan.zoo.backbones.layers import ClassTable, Linear
 from ensgan.zoo.backbones.residual import (
+    GENERATOR_MULTIPLES,
     ResidualGenerator,
     ResidualProjection,
     ResidualTrunk,
     scaled_channels,
     size_problems,
 )
-from ensgan.zoo.parts import register_part, too_low
+from ensgan.zoo.parts import register_part
+
+
+class _ResidualBackbone(Backbone):
+    """The discriminator that both kinds share."""
+
+    base_channels: int
+    attention: bool
+
+    @property
+    def _spectral(self) -> bool:
+        """Whether the discriminator has spectral norm; else it has batch norm."""
+        raise NotImplementedError
+
+    def trunk(self, shape: ImageShape) -> ResidualTrunk:
+        """Build the discriminator's trunk."""
+        return ResidualTrunk(
+            shape,
+            base_channels=self.base_channels,
+            spectral=self._spectral,
+            attention=self.attention,
+        )
+
+    def linear(self, inputs: int, outputs: int, *, bias: bool) -> nn.Module:
+        """A linear layer of a head."""
+        return Linear(inputs, outputs, bias=bias, spectral=self._spectral)
+
+    def class_vectors(self, num_classes: int, dim: int) -> nn.Module:
+        """A table of class proxies."""
+        return ClassTable(num_classes, dim, spectral=self._spectral)
+
+    def projection(self, feature_dim: int, num_classes: int) -> nn.Module:
+        """The projection discriminator's output."""
+        return ResidualProjection(feature_dim, num_classes, spectral=self._spectral)
 
 
 class ResNetGenerator(ResidualGenerator):
@@ -57,7 +89,7 @@ class ResNetGenerator(ResidualGenerator):
 
 @register_part
 @dataclass(frozen=True)
-class ResNet(Backbone):
+class ResNet(_ResidualBackbone):
     """Residual networks whose generator sees the label as a one-hot vector.
 
     Attributes:
@@ -74,14 +106,19 @@ class ResNet(Backbone):
     spectral_discriminator: bool = False
     attention: bool = False
 
-    def scaled(self, width: float) -> ResNet:
+    limits = (("base_channels", "at least", 1), ("latent_dim", "at least", 1))
+
+    @property
+    def _spectral(self) -> bool:
+        return self.spectral_discriminator
+
+    def scaled(self, width: float) -> Self:
         """Every channel count times ``width``; the latent keeps its length."""
         return dataclasses.replace(self, base_channels=scaled_channels(self.base_channels, width))
 
     def problems(self, shape: ImageShape, num_classes: int, code_dim: int) -> list[str]:
         """Every rule that these sizes break."""
         problems = size_problems("ResNet", shape, num_classes)
-        problems += too_low(self, base_channels=1, latent_dim=1)
         if code_dim:
             problems.append("ResNet has no input for InfoGAN codes: use BigResNet or StyleGAN2")
         return problems
@@ -90,23 +127,97 @@ class ResNet(Backbone):
         """Build a generator."""
         return ResNetGenerator(self, shape, num_classes)
 
-    def trunk(self, shape: ImageShape) -> Trunk:
-        """Build the discriminator's trunk."""
-        return ResidualTrunk(
+
+class BigResNetGenerator(ResidualGenerator):
+    """z is cut into chunks: the first enters at the input, the others condition one block each.
+
+    The condition of block k is [P(code); E(y); z_k]: the codes' projection (only with InfoGAN
+    codes), the shared class embedding and the block's chunk.
+    """
+
+    def __init__(
+        self, backbone: BigResNet, shape: ImageShape, num_classes: int, code_dim: int
+    ) -> None:
+        chunks = len(GENERATOR_MULTIPLES[shape.size])
+        chunk_dim = backbone.latent_dim // chunks
+        code_width = backbone.shared_dim if code_dim else 0
+        super().__init__(
             shape,
-            base_channels=self.base_channels,
-            spectral=self.spectral_discriminator,
-            attention=self.attention,
+            num_classes,
+            base_channels=backbone.base_channels,
+            input_dim=chunk_dim,
+            condition_dim=code_width + backbone.shared_dim + chunk_dim,
+            spectral=backbone.spectral_norm,
+            attention=backbone.attention,
+        )
+        self.latent_dim, self.code_dim, self.chunk_dim = backbone.latent_dim, code_dim, chunk_dim
+        self.embedding = ClassTable(num_classes, backbone.shared_dim, spectral=False)
+        self.code_projection = (
+            Linear(code_dim, backbone.shared_dim, bias=True, spectral=backbone.spectral_norm)
+            if code_dim
+            else None
         )
 
-    def linear(self, inputs: int, outputs: int, *, bias: bool) -> nn.Module:
-        """A linear layer of a head."""
-        return Linear(inputs, outputs, bias=bias, spectral=self.spectral_discriminator)
+    def forward(
+        self,
+        latents: Tensor,
+        labels: Tensor,
+        code: Tensor | None = None,
+        noise: Sequence[Tensor] = (),
+    ) -> Tensor:
+        """See :class:`Generator`; takes no noise."""
+        first, *rest = torch.split(latents, self.chunk_dim, dim=1)
+        shared = [self.embedding(labels)]
+        if self.code_projection is not None:
+            shared.insert(0, self.code_projection(code))
+        return self.synthesise(first, [torch.cat([*shared, chunk], dim=1) for chunk in rest])
 
-    def class_vectors(self, num_classes: int, dim: int) -> ClassVectors:
-        """A table of class proxies."""
-        return ClassTable(num_classes, dim, spectral=self.spectral_discriminator)
 
-    def projection(self, feature_dim: int, num_classes: int) -> ProjectionHead:
-        """The projection discriminator's output."""
-        return ResidualProjection(feature_dim, num_classes, spectral=self.spectral_discriminator)
+@register_part
+@dataclass(frozen=True)
+class BigResNet(_ResidualBackbone):
+    """Residual networks with a shared class embedding and a hierarchical latent.
+
+    Attributes:
+        base_channels: at 32 pixels the generator is 4 and the discriminator 2 times as wide.
+        latent_dim: length of z, divisible by the number of blocks plus one.
+        shared_dim: length of the class embedding and of the codes' projection.
+        spectral_norm: in both networks; without it the discriminator has batch norm.
+        attention: self-attention after the generator's 2nd and the discriminator's 1st block.
+    """
+
+    base_channels: int = 96
+    latent_dim: int = 80
+    shared_dim: int = 128
+    spectral_norm: bool = True
+    attention: bool = True
+
+    limits = (*ResNet.limits, ("shared_dim", "at least", 1))
+
+    @property
+    def _spectral(self) -> bool:
+        return self.spectral_norm
+
+    def scaled(self, width: float) -> Self:
+        """Channels and the class embedding times ``width``; the latent keeps its length."""
+        return dataclasses.replace(
+            self,
+            base_channels=scaled_channels(self.base_channels, width),
+            shared_dim=max(2, round(self.shared_dim * width)),
+        )
+
+    def problems(self, shape: ImageShape, num_classes: int, code_dim: int) -> list[str]:
+        """Every rule that these sizes break."""
+        problems = size_problems("BigResNet", shape, num_classes)
+        chunks = len(GENERATOR_MULTIPLES.get(shape.size, ()))
+        if chunks and self.latent_dim % chunks:
+            near = max(chunks, self.latent_dim // chunks * chunks)
+            problems.append(
+                f"BigResNet cuts z into {chunks} equal chunks at {shape.size} pixels, which "
+                f"latent_dim {self.latent_dim} does not allow: use {near} or {near + chunks}"
+            )
+        return problems
+
+    def generator(self, shape: ImageShape, num_classes: int, code_dim: int) -> Generator:
+        """Build a generator."""
+        return BigResNetGenerator(self, shape, num_classes, code_dim)

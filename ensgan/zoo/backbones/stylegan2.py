@@ -7,20 +7,20 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
 
 from ensgan.types import ImageShape
-from ensgan.zoo.backbones.base import Backbone, ClassVectors, ProjectionHead, Trunk, one_hot
+from ensgan.zoo.backbones.base import Backbone, Trunk, one_hot
 from ensgan.zoo.backbones.stylegan2_generator import MappingNetwork, StyleGAN2Generator
 from ensgan.zoo.backbones.stylegan2_layers import (
     EqualisedConv,
     EqualisedLinear,
     minibatch_std_channel,
 )
-from ensgan.zoo.parts import register_part, too_low
+from ensgan.zoo.parts import register_part
 
 _SMALLEST = 8
 _PROXY_LAYERS = 1
@@ -55,7 +55,7 @@ class StyleGAN2Trunk(Trunk):
         return cast(Tensor, self.last_linear(self.last_conv(x).flatten(1)))
 
 
-class ClassMap(ClassVectors):
+class ClassMap(nn.Module):
     """A mapping network that sees the class alone.
 
     All K vectors are computed and the rows wanted are picked by a product with one-hot labels:
@@ -80,7 +80,7 @@ class ClassMap(ClassVectors):
         return one_hot(labels, self.num_classes).to(weight.dtype) @ vectors
 
 
-class StyleProjection(ProjectionHead):
+class StyleProjection(nn.Module):
     """Adversarial output ⟨f(h), m_y⟩/√dim, m_y a mapped class (Karras et al. 2020b).
 
     Args:
@@ -92,13 +92,17 @@ class StyleProjection(ProjectionHead):
     def __init__(self, feature_dim: int, num_classes: int, layers: int) -> None:
         super().__init__()
         self.linear = EqualisedLinear(feature_dim, feature_dim)
-        self.class_map: ClassVectors = ClassMap(num_classes, feature_dim, layers)
+        self.class_map: nn.Module = ClassMap(num_classes, feature_dim, layers)
         self.gain = 1 / math.sqrt(feature_dim)
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         """Features [B,feature_dim] and labels int64 [B] to logits [B]."""
         product: Tensor = self.linear(features) * self.class_map(labels)
         return product.sum(dim=1) * self.gain
+
+
+_WIDTHS = ("latent_dim", "style_dim", "max_channels", "channel_budget")
+_SIZES = (*_WIDTHS, "mapping_layers", "class_map_layers", "group_size")
 
 
 @register_part
@@ -124,23 +128,19 @@ class StyleGAN2(Backbone):
     class_map_layers: int = 8
     group_size: int = 32
 
-    def scaled(self, width: float) -> StyleGAN2:
+    limits = tuple((name, "at least", 1) for name in _SIZES)
+
+    def scaled(self, width: float) -> Self:
         """All widths times ``width``, in multiples of 8, z as long as w."""
         if width == 1.0:
             return self
-        return dataclasses.replace(
-            self,
-            latent_dim=_rounded(self.latent_dim * width),
-            style_dim=_rounded(self.style_dim * width),
-            max_channels=_rounded(self.max_channels * width),
-            channel_budget=_rounded(self.channel_budget * width),
-        )
+        scaled = {name: max(8, 8 * round(getattr(self, name) * width / 8)) for name in _WIDTHS}
+        return dataclasses.replace(self, **scaled)
 
     def problems(self, shape: ImageShape, num_classes: int, code_dim: int) -> list[str]:
         """StyleGAN2 doubles from 4×4: the image size must be a power of two, at least 8."""
         del code_dim
-        names = [field.name for field in dataclasses.fields(self)]
-        found = too_low(self, **dict.fromkeys(names, 1))
+        found = []
         if shape.size < _SMALLEST or shape.size & (shape.size - 1):
             near = max(_SMALLEST, 1 << (shape.size - 1).bit_length())
             found.append(
@@ -176,14 +176,10 @@ class StyleGAN2(Backbone):
         """A linear layer with equalised learning rate."""
         return EqualisedLinear(inputs, outputs, bias=0.0 if bias else None)
 
-    def class_vectors(self, num_classes: int, dim: int) -> ClassVectors:
+    def class_vectors(self, num_classes: int, dim: int) -> nn.Module:
         """Class proxies: a class map of one layer."""
         return ClassMap(num_classes, dim, _PROXY_LAYERS)
 
-    def projection(self, feature_dim: int, num_classes: int) -> ProjectionHead:
+    def projection(self, feature_dim: int, num_classes: int) -> nn.Module:
         """The projection through the class map ("SPD")."""
         return StyleProjection(feature_dim, num_classes, self.class_map_layers)
-
-
-def _rounded(value: float) -> int:
-    return max(8, 8 * round(value / 8))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import Self, TypeAlias
 
 from torch import Tensor, nn
 
@@ -14,8 +14,6 @@ from ensgan.zoo.parts import Part
 
 Losses: TypeAlias = dict[str, Tensor]
 """Loss terms by name, already weighted; their sum is what the player minimises."""
-
-ConditioningType = TypeVar("ConditioningType", bound="Conditioning")
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ class Conditioning(Part, ABC):
     *Targets* are the class indices the head works with: the labels, or their doubled form.
     """
 
-    def scaled(self: ConditioningType, width: float) -> ConditioningType:
+    def scaled(self, width: float) -> Self:
         """Embedding widths times ``width``; nothing to scale by default."""
         del width
         return self

@@ -1,18 +1,148 @@
-"""Conditioning by a class loss, with the auxiliary classifier as its simplest form."""
+"""Conditioning by a class loss, with the auxiliary classifier as its simplest form.
+
+A *twin* says what the class loss does with fakes: TAC (Gong et al. 2019) and ADC (Hou et al. 2022).
+"""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ClassVar, NamedTuple, TypeAlias
 
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from ensgan.zoo.backbones.base import Backbone
 from ensgan.zoo.conditioning.base import Conditioning, Evidence, Head, HeadOutput, Losses
-from ensgan.zoo.conditioning.twins import NoTwin, Twin
-from ensgan.zoo.parts import register_part, too_low
+from ensgan.zoo.parts import Limit, Part, register_part
+
+FORMS = ("paper", "reference")
+
+Again: TypeAlias = Callable[[Tensor], HeadOutput]
+"""A further forward of the discriminator on the same fakes with other targets."""
+
+
+class Judged(NamedTuple):
+    """What the discriminator says about a batch, and the targets int64 [B] it was asked for."""
+
+    output: HeadOutput
+    targets: Tensor
+
+
+class Twin(Part):
+    """What a classifier conditioning does with fakes; the plain one ignores them in D."""
+
+    second_head: bool = False
+
+    def targets(self, num_classes: int) -> int:
+        """Number of target classes."""
+        return num_classes
+
+    def real_targets(self, labels: Tensor) -> Tensor:
+        """Targets of real images."""
+        return labels
+
+    def fake_targets(self, labels: Tensor) -> Tensor:
+        """Targets of fakes."""
+        return labels
+
+    def discriminator_loss(self, of: ClassLossConditioning, real: Judged, fake: Judged) -> Tensor:
+        """Weighted loss of the discriminator."""
+        del fake
+        return of.weight * of.class_loss(real.output.main, real.targets)
+
+    def generator_loss(
+        self, of: ClassLossConditioning, fake: HeadOutput, labels: Tensor, again: Again
+    ) -> Tensor:
+        """Weighted loss of the generator."""
+        del again
+        return of.weight * of.class_loss(fake.main, labels)
+
+
+@register_part
+@dataclass(frozen=True)
+class NoTwin(Twin):
+    """The classifier learns from real images only."""
+
+
+@register_part
+@dataclass(frozen=True)
+class TAC(Twin):
+    """A twin classifier learns the labels of fakes, and the generator works against it.
+
+    D: + λ_D·L_T(fake), G: − λ_G·L_T(fake).
+
+    Attributes:
+        discriminator_weight, generator_weight: λ_D and λ_G.
+        form: "paper" reads the twin head; "reference" reads the main head in the twin terms, as
+            the implementation behind the published results does, so that the twin never learns
+            and equal weights cancel in the generator.
+    """
+
+    discriminator_weight: float = 1.0
+    generator_weight: float = 1.0
+    form: str = "paper"
+
+    second_head = True
+    limits = (("discriminator_weight", "at least", 0), ("generator_weight", "at least", 0))
+
+    def broken_rules(self) -> list[str]:
+        """Besides: the form must be known."""
+        found = super().broken_rules()
+        if self.form not in FORMS:
+            found.append(f"TAC has the forms {' and '.join(FORMS)}, not '{self.form}'")
+        return found
+
+    def _evidence(self, output: HeadOutput) -> Evidence | None:
+        return output.twin if self.form == "paper" else output.main
+
+    def discriminator_loss(self, of: ClassLossConditioning, real: Judged, fake: Judged) -> Tensor:
+        """λ·L(real) + λ_D·L_T(fake)."""
+        twin = of.class_loss(self._evidence(fake.output), fake.targets)
+        return super().discriminator_loss(of, real, fake) + self.discriminator_weight * twin
+
+    def generator_loss(
+        self, of: ClassLossConditioning, fake: HeadOutput, labels: Tensor, again: Again
+    ) -> Tensor:
+        """λ·L(fake) − λ_G·L_T(fake)."""
+        twin = of.class_loss(self._evidence(fake), labels)
+        return super().generator_loss(of, fake, labels, again) - self.generator_weight * twin
+
+
+@register_part
+@dataclass(frozen=True)
+class ADC(Twin):
+    """The classifier has 2K targets: 2y = real of class y, 2y + 1 = fake of class y.
+
+    D: λ·[L(real, 2y) + L(fake, 2y + 1)], G: λ·[L(fake, 2y) − L(fake, 2y + 1)]; the generator's
+    second term takes a second forward of the discriminator.
+    """
+
+    def targets(self, num_classes: int) -> int:
+        """2K."""
+        return 2 * num_classes
+
+    def real_targets(self, labels: Tensor) -> Tensor:
+        """2y."""
+        return 2 * labels
+
+    def fake_targets(self, labels: Tensor) -> Tensor:
+        """2y + 1."""
+        return 2 * labels + 1
+
+    def discriminator_loss(self, of: ClassLossConditioning, real: Judged, fake: Judged) -> Tensor:
+        """λ·[L(real, 2y) + L(fake, 2y + 1)]."""
+        terms = [of.class_loss(output.main, targets) for output, targets in (real, fake)]
+        return of.weight * (terms[0] + terms[1])
+
+    def generator_loss(
+        self, of: ClassLossConditioning, fake: HeadOutput, labels: Tensor, again: Again
+    ) -> Tensor:
+        """λ·[L(fake, 2y) − L(fake, 2y + 1)]."""
+        as_real, as_fake = self.real_targets(labels), self.fake_targets(labels)
+        passing = of.class_loss(fake.main, as_real)
+        return of.weight * (passing - of.class_loss(again(as_fake).main, as_fake))
 
 
 class ClassifiedOutput(Head):
@@ -41,6 +171,8 @@ class ClassLossConditioning(Conditioning):
     weight: float
     twin: Twin
 
+    limits: ClassVar[tuple[Limit, ...]] = (("weight", "at least", 0),)
+
     @abstractmethod
     def class_head(self, backbone: Backbone, feature_dim: int, targets: int) -> nn.Module:
         """Build one class head: (h, targets) → :class:`Evidence`."""
@@ -51,13 +183,12 @@ class ClassLossConditioning(Conditioning):
 
     def problems(self, num_classes: int) -> list[str]:
         """A class loss needs two classes."""
-        problems = [*self.twin.problems(), *too_low(self, weight=0)]
-        if num_classes < 2:
-            problems.append(
-                f"{type(self).__name__} needs at least 2 classes, the data has {num_classes}: "
-                "use a row with a projection discriminator"
-            )
-        return problems
+        if num_classes >= 2:
+            return []
+        return [
+            f"{type(self).__name__} needs at least 2 classes, the data has {num_classes}: use a "
+            "row with a projection discriminator"
+        ]
 
     def head(self, backbone: Backbone, feature_dim: int, num_classes: int) -> Head:
         """Build the head."""
@@ -80,17 +211,12 @@ class ClassLossConditioning(Conditioning):
         self, real: HeadOutput, fake: HeadOutput, real_targets: Tensor, fake_targets: Tensor
     ) -> Losses:
         """The class term of the discriminator."""
-        loss = self.twin.discriminator_loss(
-            self.class_loss, self.weight, real, fake, real_targets, fake_targets
-        )
-        return {"conditional": loss}
+        judged = Judged(real, real_targets), Judged(fake, fake_targets)
+        return {"conditional": self.twin.discriminator_loss(self, *judged)}
 
-    def generator_losses(
-        self, fake: HeadOutput, labels: Tensor, again: Callable[[Tensor], HeadOutput]
-    ) -> Losses:
+    def generator_losses(self, fake: HeadOutput, labels: Tensor, again: Again) -> Losses:
         """The class term of the generator."""
-        loss = self.twin.generator_loss(self.class_loss, self.weight, fake, labels, again)
-        return {"conditional": loss}
+        return {"conditional": self.twin.generator_loss(self, fake, labels, again)}
 
 
 class ClassLogits(nn.Module):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from abc import abstractmethod
 from dataclasses import dataclass, field
+from typing import Self
 
 import torch
 import torch.nn.functional as functional
@@ -11,9 +13,8 @@ from torch import Tensor, nn
 
 from ensgan.zoo.backbones.base import Backbone
 from ensgan.zoo.conditioning.base import Evidence
-from ensgan.zoo.conditioning.classifier import ClassLossConditioning
-from ensgan.zoo.conditioning.twins import NoTwin, Twin
-from ensgan.zoo.parts import not_positive, register_part, too_low
+from ensgan.zoo.conditioning.classifier import ClassLossConditioning, NoTwin, Twin
+from ensgan.zoo.parts import register_part
 
 
 class ProxyEmbedding(nn.Module):
@@ -95,21 +96,29 @@ class _ProxyConditioning(ClassLossConditioning):
     embedding_dim: int
     temperature: float
 
-    def problems(self, num_classes: int) -> list[str]:
-        """Besides: a temperature above 0, and embeddings of at least one number."""
-        return [
-            *super().problems(num_classes),
-            *not_positive(self, "temperature"),
-            *too_low(self, embedding_dim=1),
-        ]
+    limits = (
+        *ClassLossConditioning.limits,
+        ("temperature", "above", 0),
+        ("embedding_dim", "at least", 1),
+    )
+
+    def scaled(self, width: float) -> Self:
+        """The embedding times ``width``."""
+        dim = max(2, round(self.embedding_dim * width))
+        return dataclasses.replace(self, embedding_dim=dim)  # type: ignore[type-var]
 
     def class_head(self, backbone: Backbone, feature_dim: int, targets: int) -> nn.Module:
         """Build an embedding with its proxies."""
         return ProxyEmbedding(backbone, feature_dim, targets, self.embedding_dim)
 
+    @abstractmethod
+    def proxy_loss(self, embeddings: Tensor, proxies: Tensor, targets: Tensor) -> Tensor:
+        """The loss of unit embeddings [B, dim] and the proxies [B, dim] of their targets."""
 
-def _scaled_dim(dim: int, width: float) -> int:
-    return max(2, round(dim * width))
+    def class_loss(self, evidence: Evidence | None, targets: Tensor) -> Tensor:
+        """See the base class."""
+        assert evidence is not None and evidence.proxies is not None
+        return self.proxy_loss(evidence.vectors, evidence.proxies, targets)
 
 
 @register_part
@@ -129,17 +138,9 @@ class Contrastive(_ProxyConditioning):
     embedding_dim: int = 512
     twin: Twin = field(default_factory=NoTwin)
 
-    def scaled(self, width: float) -> Contrastive:
-        """The embedding times ``width``."""
-        return dataclasses.replace(self, embedding_dim=_scaled_dim(self.embedding_dim, width))
-
-    def class_loss(self, evidence: Evidence | None, targets: Tensor) -> Tensor:
+    def proxy_loss(self, embeddings: Tensor, proxies: Tensor, targets: Tensor) -> Tensor:
         """The 2C loss."""
-        assert evidence is not None
-        assert evidence.proxies is not None
-        return conditional_contrastive_loss(
-            evidence.vectors, evidence.proxies, targets, self.temperature
-        )
+        return conditional_contrastive_loss(embeddings, proxies, targets, self.temperature)
 
 
 @register_part
@@ -163,17 +164,11 @@ class D2DCE(_ProxyConditioning):
     shift_negatives: bool = True
     twin: Twin = field(default_factory=NoTwin)
 
-    def scaled(self, width: float) -> D2DCE:
-        """The embedding times ``width``."""
-        return dataclasses.replace(self, embedding_dim=_scaled_dim(self.embedding_dim, width))
-
-    def class_loss(self, evidence: Evidence | None, targets: Tensor) -> Tensor:
+    def proxy_loss(self, embeddings: Tensor, proxies: Tensor, targets: Tensor) -> Tensor:
         """The D2D-CE loss."""
-        assert evidence is not None
-        assert evidence.proxies is not None
         return data_to_data_cross_entropy(
-            evidence.vectors,
-            evidence.proxies,
+            embeddings,
+            proxies,
             targets,
             temperature=self.temperature,
             margin=self.margin,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ensgan.zoo.backbones.base import Backbone
 from ensgan.zoo.conditioning.base import Conditioning, Head, HeadOutput
-from ensgan.zoo.conditioning.twins import NoTwin, Twin
+from ensgan.zoo.conditioning.classifier import NoTwin, Twin
 from ensgan.zoo.parts import register_part
 
 
