@@ -228,12 +228,20 @@ def _facts(
             **other_form,
             "known_failures": [f"{m.name}: {note}" for m in members for note in m.health],
         },
-        "licences": [
-            f"data set {dataset.name}: {dataset.licence or 'not stated'}",
-            f"generators: trained from scratch on {dataset.name}, its terms may bind them",
-            f"extractor {spec.embed.extractor} (used for scoring, not part of this artifact): "
-            + (inputs.extractor_licence or "made here, free of terms"),
-            *(f"{m}: {about.get('licence') or 'not stated'}" for m, about in external.items()),
-            "code: ensgan, Apache-2.0",
-        ],
+        "licences": _licences(resolved, inputs, external),
     }
+
+
+def _licences(
+    resolved: Resolved, inputs: Inputs, external: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    """One sentence per thing whose terms may bind the ensemble."""
+    dataset, extractor = resolved.dataset, resolved.spec.embed.extractor
+    return [
+        f"data set {dataset.name}: {dataset.licence or 'not stated'}",
+        f"generators: trained from scratch on {dataset.name}, its terms may bind them",
+        f"extractor {extractor} (used for scoring, not part of this artifact): "
+        + (inputs.extractor_licence or "made here, free of terms"),
+        *(f"{m}: {about.get('licence') or 'not stated'}" for m, about in external.items()),
+        "code: ensgan, Apache-2.0",
+    ]

@@ -13,8 +13,9 @@ from oracle_cases import cases, close, double, set_parameter
 from ensgan import zoo
 from ensgan.train.updates import AveragedGenerator
 from ensgan.types import ImageShape
-from ensgan.zoo.backbones.effective import EffectiveWeights, SpectralNorm
+from ensgan.zoo.backbones.effective import EffectiveWeights
 from ensgan.zoo.backbones.layers import ConditionalBatchNorm, Linear, SelfAttention
+from ensgan.zoo.backbones.spectral import SpectralNorm
 from ensgan.zoo.backbones.stylegan2_layers import EqualisedLinear
 from ensgan.zoo.optimiser import FixedAverage, HalfLifeAverage
 

@@ -12,7 +12,7 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from ensgan.zoo.backbones.base import pointwise
-from ensgan.zoo.backbones.effective import SpectralNorm
+from ensgan.zoo.backbones.spectral import SpectralNorm
 
 BATCH_NORM_EPS = 1e-4
 BATCH_NORM_MOMENTUM = 0.1
