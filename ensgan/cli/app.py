@@ -37,7 +37,7 @@ COMMANDS = (
     ("select", "pools.select:select", "Choose one ensemble from a front and say why."),
     (
         "bank",
-        "pools.bank:bank",
+        "pools.bundle:bank",
         "Run a generator of your own and keep its images as a member of a pool.",
     ),
     ("bundle", "pools.bundle:bundle", "Choose an ensemble of a front and write it as an artifact."),
@@ -55,9 +55,9 @@ COMMANDS = (
     ("sample", "sample:sample", "Make images with an ensemble."),
     ("verify", "runs:verify", "Re-hash an ensemble's files."),
     ("compare", "runs:compare", "Set runs side by side."),
-    ("report", "report:report", "Write a sweep's report: one HTML file that needs no network."),
+    ("report", "runs:report", "Write a sweep's report: one HTML file that needs no network."),
     ("promote", "runs:promote", "Register a sweep's ensemble in MLflow's model registry."),
-    ("serve", "serve:serve", "Serve an ensemble's images over HTTP."),
+    ("serve", "sample:serve", "Serve an ensemble's images over HTTP."),
     ("ui", "runs:ui", "Open the MLflow pages of the recorded sweeps on this machine."),
 )
 _PLACES = {name: place for name, place, _ in COMMANDS}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -11,10 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from ensgan.cli.evaluations import classifiers, comparison_table
-from ensgan.cli.output import JsonOption, emit, warn
+from ensgan.cli.output import (
+    AddressOption,
+    JsonOption,
+    OpenClusterOption,
+    PlainConsole,
+    emit,
+    progress,
+    warn,
+)
 from ensgan.cli.runs import StorageOption
-from ensgan.cli.sweep import AddressOption, OpenClusterOption
 from ensgan.config import EvaluateSpec
 from ensgan.downstream import STRATEGIES
 from ensgan.search import rules
@@ -22,9 +29,80 @@ from ensgan.search import rules
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
     from rich.console import RenderableType
+    from rich.table import Table
 
-    from ensgan.evaluation.evaluate import EvaluationOptions
+    from ensgan.evaluation.evaluate import EvaluationOptions, OnProgress, Progress
     from ensgan.launch.evaluate import Place
+
+
+SHOWN = ("accuracy", "g_mean", "auc")
+
+
+@contextmanager
+def classifiers() -> Iterator[OnProgress]:
+    """Progress of an evaluation on stderr: a bar on a terminal, else a line each."""
+    if not PlainConsole(stderr=True).is_terminal:
+        yield lambda each: typer.echo(sentence(each), err=True)
+        return
+    with progress("classifiers") as bar:
+        yield lambda each: bar(each.done, each.total)
+
+
+def sentence(each: Progress) -> str:
+    """One classifier as one line."""
+    if each.metrics is None:
+        return f"{each.total} classifiers"
+    accuracy, auc = each.metrics["accuracy"], each.metrics["auc"]
+    left = "" if each.left is None else f", {each.left:.0f} s left"
+    return (
+        f"{each.done}/{each.total} {each.strategy} (repeat {each.repeat}): "
+        f"accuracy {accuracy:.3f}, AUC {auc:.3f}{left}"
+    )
+
+
+def comparison_table(value: Mapping[str, Any]) -> Table:
+    """Strategies with mean ± sd, 95 % interval, p against G* and the part of the gap closed."""
+    from rich.table import Column, Table
+
+    reference = value["reference"]
+    against = f", p against {reference}" if reference else ""
+    # Eighty columns hold it: numbers without blanks, no lines between.
+    table = Table(
+        Column("strategy", no_wrap=True),
+        "n",
+        "accuracy",
+        "g-mean",
+        "AUC",
+        "95 % of AUC",
+        "p",
+        "gap",
+        title=f"Downstream test: mean±sd{against}, and part of the gap real − all closed, by AUC",
+        title_justify="left",
+        caption=value.get("verdict") or None,
+        caption_justify="left",
+        box=None,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for row in value["strategies"]:
+        auc = row["metrics"]["auc"]
+        closed = row["gap_closed"]["auc"]
+        interval = "–" if auc["low"] is None else f"{auc['low']:.3f}–{auc['high']:.3f}"
+        table.add_row(
+            row["strategy"],
+            str(len(row["members"]) or "–"),
+            *(mean_sd(row["metrics"][name]) for name in SHOWN),
+            interval,
+            "–" if auc["p"] is None else f"{auc['p']:.2g}",
+            "–" if closed is None else f"{closed:.0%}",
+        )
+    return table
+
+
+def mean_sd(metric: Mapping[str, Any]) -> str:
+    """``0.912±0.010``."""
+    spread = "" if metric["sd"] is None else f"±{metric['sd']:.3f}"
+    return f"{metric['mean']:.3f}{spread}"
 
 
 @dataclass(frozen=True)

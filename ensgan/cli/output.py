@@ -1,4 +1,4 @@
-"""What commands print: one JSON object for machines, tables and progress for people."""
+"""What commands share and print: one JSON object for machines, tables and progress for people."""
 
 from __future__ import annotations
 
@@ -27,6 +27,16 @@ from ensgan.text import hide_credentials, printable
 
 JsonOption: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else.")
+]
+AddressOption: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        help="Ray: 'local' starts it here; 'auto' or HOST:PORT joins a cluster from one of its "
+        "nodes; 'none' uses no Ray."
+    ),
+]
+OpenClusterOption: TypeAlias = Annotated[
+    bool, typer.Option("--allow-open-cluster", help="Use a Ray cluster that asks for no token.")
 ]
 ReportProgress: TypeAlias = Callable[[int, int], None]
 """Called with (done, total)."""

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ensgan.cli.evaluate import Asked, with_evaluation_options
-from ensgan.cli.evaluations import classifiers, comparison_table
+from ensgan.cli.evaluate import Asked, classifiers, comparison_table, with_evaluation_options
 from ensgan.cli.output import check_output, emit, warn
 from ensgan.errors import InputError
 

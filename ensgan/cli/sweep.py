@@ -12,8 +12,15 @@ import psutil
 import typer
 from rich.table import Table
 
-from ensgan.cli.evaluations import comparison_table
-from ensgan.cli.output import JsonOption, PlainConsole, emit, progress
+from ensgan.cli.evaluate import comparison_table
+from ensgan.cli.output import (
+    AddressOption,
+    JsonOption,
+    OpenClusterOption,
+    PlainConsole,
+    emit,
+    progress,
+)
 
 if TYPE_CHECKING:
     from ensgan.sweep.planning.plan import Plan
@@ -33,16 +40,6 @@ DataOption = Annotated[
     Path | None, typer.Option("--data-dir", help="Folder of data sets. [default: $ENSGAN_DATA]")
 ]
 
-AddressOption = Annotated[
-    str,
-    typer.Option(
-        help="Ray: 'local' starts it here; 'auto' or HOST:PORT joins a cluster from one of its "
-        "nodes; 'none' uses no Ray."
-    ),
-]
-OpenClusterOption = Annotated[
-    bool, typer.Option("--allow-open-cluster", help="Use a Ray cluster that asks for no token.")
-]
 HoursOption = Annotated[
     float | None,
     typer.Option(help="End training when all trials took so long; CPU-hours without GPUs."),
@@ -76,7 +73,7 @@ def sweep(
     if dry_run:
         _show_plan(spec, settings or [], storage, data_dir, as_json)
         return
-    from ensgan.cli.live import watching
+    from ensgan.cli.status import watching
     from ensgan.config.budget import make_budget
     from ensgan.launch.sweep import run_sweep
     from ensgan.sweep.events import Event
@@ -125,7 +122,7 @@ def train(
 
     Example: ensgan train sweeps/quickstart.yaml --gan SNGAN
     """
-    from ensgan.cli.live import watching
+    from ensgan.cli.status import watching
     from ensgan.launch.sweep import train_one
 
     with watching(as_json) as on_event:
@@ -207,7 +204,7 @@ def _plan_table(plan: Plan) -> Table:
 
 def _plan_sentence(plan: Plan) -> str:
     """The plan in words."""
-    from ensgan.cli.live import duration
+    from ensgan.cli.status import duration
 
     missing = "" if plan.disk_bytes <= plan.free_bytes else " – NOT ENOUGH"
     remark = ""

@@ -17,10 +17,9 @@ from ensgan.cluster import preflight
 from ensgan.cluster.budget import Spending
 from ensgan.cluster.resources import TrialRequest, check_satisfiable, trial_requests, trial_slots
 from ensgan.cluster.session import alive_nodes, environment
-from ensgan.cluster.stopper import SweepStopper
 from ensgan.cluster.trainable import gan_trial, stop_path
 from ensgan.cluster.trial_queue import TrialQueue
-from ensgan.cluster.tune_callback import TuneCallback
+from ensgan.cluster.tune_callback import SweepStopper, TuneCallback
 from ensgan.config import ClusterSpec
 from ensgan.config.budget import Budget
 from ensgan.errors import EnsganError, StoreError, last_line

@@ -20,9 +20,6 @@ from ensgan.search.forms.precision_recall import (
 )
 from ensgan.search.pareto import hypervolume as hypervolume
 from ensgan.search.pareto import pareto_front as pareto_front
-from ensgan.search.pool import check_comparable as check_comparable
-from ensgan.search.pool import check_pool as check_pool
-from ensgan.search.pool import pool_key as pool_key
 from ensgan.search.rescoring import FrontConfidence as FrontConfidence
 from ensgan.search.rescoring import Interval as Interval
 from ensgan.search.rescoring import bootstrap as bootstrap
@@ -39,3 +36,6 @@ from ensgan.search.selection import rules as rules
 from ensgan.search.selection import select as select
 from ensgan.search.tables import THIRDS as THIRDS
 from ensgan.search.tables import ObjectiveTables as ObjectiveTables
+from ensgan.search.tables import check_comparable as check_comparable
+from ensgan.search.tables import check_pool as check_pool
+from ensgan.search.tables import pool_key as pool_key

@@ -13,8 +13,7 @@ from ensgan.search.entry import search
 from ensgan.search.evaluator import Evaluator
 from ensgan.search.forms import find_form
 from ensgan.search.ledger import ReportProgress
-from ensgan.search.pool import check_pool
-from ensgan.search.tables import Values
+from ensgan.search.tables import Values, check_pool
 from ensgan.types import Front, FrontPoint, PoolScores
 
 _SEARCH_TRIALS = 30_000

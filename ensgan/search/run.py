@@ -10,9 +10,8 @@ from ensgan.search.entry import SearchInterrupted
 from ensgan.search.evaluator import Evaluator
 from ensgan.search.ledger import SearchLedger
 from ensgan.search.local_search import pareto_local
-from ensgan.search.pool import check_pool, pool_key
 from ensgan.search.sampler import SAMPLERS, Sampler, SamplerInputs
-from ensgan.search.tables import ObjectiveTables
+from ensgan.search.tables import ObjectiveTables, check_pool, pool_key
 from ensgan.types import Front, PoolScores
 
 DEFAULT_TRIALS = 1000

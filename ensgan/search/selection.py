@@ -12,7 +12,7 @@ from ensgan.errors import InputError
 from ensgan.registry import Registry
 from ensgan.search.forms import Ratio, find_form
 from ensgan.search.pareto import objective_values
-from ensgan.search.pool import check_pool
+from ensgan.search.tables import check_pool
 from ensgan.types import Float64Array, Front, FrontPoint, PoolScores, Selection, measure_name
 
 _ALTERNATIVES = 3

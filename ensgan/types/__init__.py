@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from ensgan.types.arrays import BoolArray as BoolArray
-from ensgan.types.arrays import Float32Array as Float32Array
-from ensgan.types.arrays import Float64Array as Float64Array
-from ensgan.types.arrays import Int64Array as Int64Array
-from ensgan.types.arrays import UInt8Array as UInt8Array
 from ensgan.types.front import Front as Front
 from ensgan.types.front import FrontPoint as FrontPoint
 from ensgan.types.front import Selection as Selection
+from ensgan.types.images import BoolArray as BoolArray
 from ensgan.types.images import Dataset as Dataset
 from ensgan.types.images import Embeddings as Embeddings
+from ensgan.types.images import Float32Array as Float32Array
+from ensgan.types.images import Float64Array as Float64Array
 from ensgan.types.images import ImageShape as ImageShape
+from ensgan.types.images import Int64Array as Int64Array
 from ensgan.types.images import MemberId as MemberId
 from ensgan.types.images import Samples as Samples
+from ensgan.types.images import UInt8Array as UInt8Array
 from ensgan.types.images import check_class_names as check_class_names
 from ensgan.types.images import gan_of as gan_of
 from ensgan.types.images import step_of as step_of

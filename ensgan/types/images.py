@@ -14,7 +14,12 @@ import numpy.typing as npt
 
 from ensgan.errors import DataError
 from ensgan.files import read_npz, sha256_arrays, write_npz
-from ensgan.types.arrays import Float32Array, Int64Array, UInt8Array
+
+BoolArray = npt.NDArray[np.bool_]
+UInt8Array = npt.NDArray[np.uint8]
+Int64Array = npt.NDArray[np.int64]
+Float32Array = npt.NDArray[np.float32]
+Float64Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ensgan.errors import DataError
 from ensgan.files import read_npz, write_npz
-from ensgan.types.arrays import Float32Array, Float64Array, Int64Array, UInt8Array
+from ensgan.types.images import Float32Array, Float64Array, Int64Array, UInt8Array
 
 _ARRAYS = {
     "density": np.float64,

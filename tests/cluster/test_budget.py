@@ -14,8 +14,8 @@ from ray.tune.search import Searcher
 
 from ensgan.cluster.budget import SnapshotCosts, Spending
 from ensgan.cluster.resources import TrialRequest
-from ensgan.cluster.stopper import SweepStopper
 from ensgan.cluster.trial_queue import TrialQueue
+from ensgan.cluster.tune_callback import SweepStopper
 from ensgan.config.budget import Budget, make_budget, parse_deadline
 from ensgan.errors import InputError
 from ensgan.files import read_json, write_json

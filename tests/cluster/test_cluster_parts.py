@@ -12,7 +12,7 @@ from member_job import job
 from ray.tune.search import Searcher
 from tiny_sweep import tiny
 
-from ensgan.cluster import auth, preflight, session, tune_callback
+from ensgan.cluster import preflight, session, tune_callback
 from ensgan.cluster.budget import Spending
 from ensgan.cluster.preflight import Answer, Question, node_problems
 from ensgan.cluster.resources import TrialRequest
@@ -260,8 +260,8 @@ def test_clock_skew_is_told(question: Question) -> None:
 
 
 def test_loopback_is_told_from_the_rest() -> None:
-    assert auth.is_loopback("127.0.0.1") and auth.is_loopback("[::1]")
-    assert not auth.is_loopback("192.0.2.7")
+    assert session.is_loopback("127.0.0.1") and session.is_loopback("[::1]")
+    assert not session.is_loopback("192.0.2.7")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ensgan.cluster.stopper import SweepStopper
+from ensgan.cluster.tune_callback import SweepStopper
 
 
 @pytest.fixture(autouse=True)

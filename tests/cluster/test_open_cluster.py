@@ -24,7 +24,7 @@ from tiny_sweep import write_sweep
 from typer.testing import CliRunner
 
 from ensgan.cli.app import COMMANDS, app, load_command
-from ensgan.cluster import auth, session
+from ensgan.cluster import session
 from ensgan.errors import InputError
 
 RAY = str(Path(sys.executable).with_name("ray"))
@@ -84,7 +84,7 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ray.nodes", list)
     there = SimpleNamespace(gcs_address="10.0.0.5:6379")
     monkeypatch.setattr("ray.get_runtime_context", lambda: there)
-    monkeypatch.setattr(auth, "answers_without_token", lambda address: True)
+    monkeypatch.setattr(session, "answers_without_token", lambda address: True)
 
 
 @pytest.mark.parametrize("command", JOINING)
@@ -106,14 +106,14 @@ def test_ray_client_is_answered_with_the_way(command: str, words: dict[str, list
 def test_a_cluster_that_cannot_be_asked_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(auth.sysconfig, "get_path", lambda name: str(tmp_path))
+    monkeypatch.setattr(session.sysconfig, "get_path", lambda name: str(tmp_path))
     with pytest.raises(InputError, match=r"unknown whether the Ray cluster at .* asks for a token"):
-        auth.answers_without_token("10.0.0.5:6379")
+        session.answers_without_token("10.0.0.5:6379")
     ray = tmp_path / "ray"
     ray.write_text("#!/bin/sh\necho Segmentation fault >&2\nexit 139\n")
     ray.chmod(0o755)
     with pytest.raises(InputError, match=r"not used \(Segmentation fault\)"):
-        auth.answers_without_token("10.0.0.5:6379")
+        session.answers_without_token("10.0.0.5:6379")
 
 
 def own_address() -> str:
@@ -124,7 +124,7 @@ def own_address() -> str:
         except OSError:
             pytest.skip("this machine has no network")
         address = str(probe.getsockname()[0])
-    if auth.is_loopback(address):
+    if session.is_loopback(address):
         pytest.skip("this machine has no address but the loopback's")
     return address
 
@@ -190,4 +190,4 @@ def test_a_real_head_with_a_token_is_told_from_an_open_one(tmp_path: Path) -> No
     token = tmp_path / "auth_token"
     token.write_text(secrets.token_hex(32))
     with head(tmp_path, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token)) as address:
-        assert not auth.answers_without_token(address)
+        assert not session.answers_without_token(address)

@@ -13,7 +13,7 @@ from rich.console import Console
 from tiny_sweep import tiny
 
 from ensgan.cli import main
-from ensgan.cli.live import gan_table
+from ensgan.cli.status import gan_table
 from ensgan.config import parse_spec
 from ensgan.errors import InputError
 from ensgan.files import write_json

@@ -1,13 +1,13 @@
-"""``ensgan bundle``: the selected outside generators as one ensemble."""
+"""``ensgan bank``, ``ensgan bundle``: from one's own generators to an ensemble of their images."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ensgan.cli.output import JsonOption, emit
+from ensgan.cli.output import JsonOption, emit, progress
 from ensgan.cli.pools.pool_images import (
     AcceptOption,
     DataDirOption,
@@ -19,6 +19,98 @@ from ensgan.cli.pools.pool_images import (
 from ensgan.cli.pools.select import RULE_HELP
 from ensgan.cli.run_tables import description, lines
 from ensgan.cli.runs import StorageOption, UriOption
+from ensgan.errors import InputError
+
+if TYPE_CHECKING:
+    from ensgan.types import Int64Array
+
+
+def bank(
+    generator: Annotated[
+        str,
+        typer.Argument(
+            metavar="GENERATOR",
+            help="FILE.py:NAME or package.module:NAME with sample(n, labels, seed), a TorchScript "
+            "file (.pt, .ts) with that method, or a torch.export file (.pt2). Its code is run.",
+        ),
+    ],
+    pool: Annotated[
+        Path, typer.Option("--pool", "-p", help="Folder of the pool; its images go to fake/NAME.")
+    ],
+    name: Annotated[
+        str | None, typer.Option(help="Name in the pool.  [default: the file's]")
+    ] = None,
+    n: Annotated[
+        int | None, typer.Option("-n", min=1, help="Images.  [default: as many as real ones]")
+    ] = None,
+    labels: Annotated[
+        str, typer.Option(help="Classes: training (as the real ones), uniform, or 0:100,1:200.")
+    ] = "training",
+    seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal images.")] = 0,
+    batch: Annotated[int, typer.Option(min=1, help="Images asked for at once.")] = 64,
+    value_range: Annotated[
+        str, typer.Option("--range", help="What floats mean: unit (0…1), signed (−1…1) or auto.")
+    ] = "auto",
+    licence: Annotated[
+        str | None, typer.Option(help="Terms of the generator, for the card.")
+    ] = None,
+    source: Annotated[str | None, typer.Option(help="Where it comes from, for the card.")] = None,
+    data: DataOption = None,
+    data_dir: DataDirOption = None,
+    image_size: SizeOption = None,
+    accept_checksum: AcceptOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a bank of that name.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Run a generator of your own and keep its images as a member of a pool.
+
+    Example: ensgan bank my_diffusion.py:sample --pool my-pool/ --name DDPM --seed 1
+    """
+    from ensgan import __version__
+    from ensgan.data.pool import check_name
+    from ensgan.ensemble.external import draw_bank, open_sampler
+    from ensgan.recording.external_ensemble import add_bank, claim_bank
+
+    chosen = check_name(name or Path(generator.partition(":")[0]).stem.replace(".", "-"))
+    claim_bank(pool, chosen, force=force)
+    wanted = _labels(pool, RealSource(data, data_dir, image_size, accept_checksum), labels, n, seed)
+    external = open_sampler(generator)
+    with progress("sampling", "images") as report:
+        images = draw_bank(
+            external.sampler,
+            wanted,
+            seed=seed,
+            batch=batch,
+            value_range=value_range,
+            on_progress=report,
+        )
+    facts: dict[str, Any] = {
+        **{key: value for key, value in (("licence", licence), ("source", source)) if value},
+        "generator": external.facts,
+        "seed": seed,
+        "batch": batch,
+        "ensgan": __version__,
+    }
+    path = add_bank(pool, chosen, images, wanted, facts, force=force)
+    value = {"path": str(path), "name": chosen, "images": len(images), "shape": images.shape[1:]}
+    emit(value, as_json=json, table=lambda: f"wrote {path}: {len(images)} images of {chosen}")
+
+
+def _labels(pool: Path, real: RealSource, text: str, n: int | None, seed: int) -> Int64Array:
+    """The class of each image to ask for."""
+    import numpy as np
+
+    from ensgan.cli.sample import parse_labels
+    from ensgan.data.pool import read_real
+    from ensgan.sweep.member_job import sample_labels
+
+    if text not in ("training", "uniform"):
+        return np.array(parse_labels(text, n), np.int64)
+    try:
+        samples, names, _ = read_real(pool, dataset=real.dataset(), image_size=real.image_size)
+    except InputError as error:
+        raise InputError(f"{error}; or say which images to make: --labels 0:100,1:200") from error
+    return sample_labels(samples.labels, len(names), n or len(samples), text, seed)
 
 
 def bundle(

@@ -13,7 +13,16 @@ import typer
 from rich.table import Table
 
 from ensgan import metrics
-from ensgan.cli.output import JsonOption, check_output, emit, note, progress, warn
+from ensgan.cli.output import (
+    AddressOption,
+    JsonOption,
+    OpenClusterOption,
+    check_output,
+    emit,
+    note,
+    progress,
+    warn,
+)
 from ensgan.cli.pools.pool_images import (
     AcceptOption,
     DataDirOption,
@@ -23,7 +32,6 @@ from ensgan.cli.pools.pool_images import (
     SizeOption,
 )
 from ensgan.cli.pools.score_table import summary, tables
-from ensgan.cli.sweep import AddressOption, OpenClusterOption
 from ensgan.embedding import EXTRACTORS
 from ensgan.errors import InputError, unknown_name
 from ensgan.launch.executors import mapper_at
