@@ -22,11 +22,19 @@ class Budget:
         costs: cost of every member by name, ≥ 0 (parameters, seconds an image, bytes …).
         limit: the largest allowed sum.
         unit: what is counted, for messages.
+
+    Raises:
+        InputError: the limit is no finite number from 0 on.
     """
 
     costs: Mapping[str, float]
     limit: float
     unit: str = "parameters"
+
+    def __post_init__(self) -> None:
+        # NaN compares false with everything: no ensemble would ever be allowed.
+        if not 0 <= self.limit < float("inf"):
+            raise InputError(f"a budget of {self.limit:g} {self.unit}: give a number from 0 on")
 
 
 @dataclass(frozen=True)

@@ -218,6 +218,12 @@ def test_impossible_wishes_are_refused(options: dict[str, object], message: str)
         search(made_up_pool(0), **options)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("limit", [float("nan"), float("inf"), -1.0])
+def test_a_budget_that_is_no_number_is_refused(limit: float) -> None:
+    with pytest.raises(InputError, match="give a number from 0 on"):
+        Budget({"A@1": 1.0}, limit, "cost")
+
+
 def test_impossible_budget_names_the_unit() -> None:
     scores = made_up_pool(0)
     costs = dict.fromkeys(scores.names, 3e6)

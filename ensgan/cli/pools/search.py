@@ -145,9 +145,10 @@ def read_costs(path: Path | None) -> Mapping[str, float] | None:
         return None
     table = read_json(path)
     if not isinstance(table, dict) or not all(
-        isinstance(cost, int | float) and not isinstance(cost, bool) for cost in table.values()
+        isinstance(cost, int | float) and not isinstance(cost, bool) and 0 <= cost < 1e300
+        for cost in table.values()
     ):
-        raise InputError(f"{path} must be one JSON object of numbers by member name")
+        raise InputError(f"{path} must be one JSON object of numbers from 0 on by member name")
     return {str(name): float(cost) for name, cost in table.items()}
 
 
