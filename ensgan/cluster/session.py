@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sysconfig
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,6 +83,10 @@ OBJECT_STORE_BYTES = 200 * 2**20
 """Jobs pass paths, not arrays: a small object store is enough and leaves memory to training."""
 CONNECT_SECONDS = 5.0
 START_ATTEMPTS = 3
+LONGEST_SOCKET = 107
+"""Bytes of a Unix socket's name on Linux."""
+SOCKET_BELOW = "/ray/session_2026-11-27_13-24-28_279861_4194304/sockets/plasma_store"
+"""What Ray adds to the folder of temporary files, with the longest process ID."""
 
 _HELP = "start one with `ray start --head` or `ray up ray_cluster.yaml`, or use --address local"
 _ENVIRONMENT = {
@@ -184,7 +189,9 @@ def _start(**options: Any) -> None:
 
     Raises:
         EnsganError: it does not come up.
+        InputError: the folder of temporary files has too long a name.
     """
+    _check_temporary_folder()
     for attempt in range(START_ATTEMPTS):
         try:
             # "local": its own one, even where another runs on this machine.
@@ -203,6 +210,21 @@ def _start(**options: Any) -> None:
                 ) from error
         else:
             return
+
+
+def _check_temporary_folder() -> None:
+    """Refuse a folder in which the names of Ray's sockets would be longer than a socket's may be.
+
+    Raises:
+        InputError: it is too long, as those of batch jobs can be.
+    """
+    folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    longest = LONGEST_SOCKET - len(SOCKET_BELOW)
+    if len(os.fsencode(folder)) > longest:
+        raise InputError(
+            f"Ray cannot make its sockets below {folder}: their names would be too long; set "
+            f"TMPDIR or RAY_TMPDIR to a folder of at most {longest} characters, or use --address none"
+        )
 
 
 def _check_address(address: str) -> None:

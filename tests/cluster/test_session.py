@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from ensgan.cluster.session import ray_session
+from ensgan.errors import InputError
 
 BESIDE_ANOTHER = """
 import json, os, psutil, ray
@@ -70,3 +71,11 @@ def test_a_session_sets_what_is_unset_and_puts_everything_back(
         raise KeyError
     assert dict(os.environ) == before and logging.getLogger("ray").level == level
     assert calls == []
+
+
+def test_a_long_folder_of_temporary_files_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.init", lambda **_: pytest.fail("Ray was started"))
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp/" + "slurm_jobdir_" * 7)
+    refused = pytest.raises(InputError, match="set TMPDIR or RAY_TMPDIR to a folder of at most")
+    with refused, ray_session():
+        pass

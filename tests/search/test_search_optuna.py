@@ -193,3 +193,13 @@ def test_search_imports_without_optuna_and_pymoo() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("content", ["file,label\na.png,x\n", '{"A@1": 1.0}', "[1]", "{"])
+def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "costs.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match=r"costs.json is no journal of Optuna"):
+        search(made_up_pool(0), sampler="tpe", trials=3, study_storage=str(path))
+    assert path.read_text() == content
+    assert [entry.name for entry in tmp_path.iterdir()] == ["costs.json"]

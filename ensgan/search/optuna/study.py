@@ -18,7 +18,9 @@ from optuna.study import Study
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from ensgan.errors import StoreError
+from ensgan.errors import DataError, InputError, StoreError
+from ensgan.files import parse_json
+from ensgan.inputs import require_file
 from ensgan.search.ledger import SearchLedger
 from ensgan.search.optuna.sampler import EnsembleSampler
 from ensgan.search.sampler import SamplerInputs
@@ -26,6 +28,7 @@ from ensgan.search.sampler import SamplerInputs
 _BIT = IntDistribution(0, 1)
 _CONSTRAINT = "ensemble"
 _LOCK_PATIENCE_SECONDS = 3.0
+_LONGEST_LINE = 1 << 20
 
 
 def search_with_optuna(
@@ -158,6 +161,7 @@ def _open_storage(storage: str) -> BaseStorage:
     if "://" in storage:
         return _open_database(storage)
     path = Path(storage)
+    _require_journal(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(path.name + ".lock")
     waited = time.monotonic()
@@ -169,6 +173,27 @@ def _open_storage(storage: str) -> BaseStorage:
             )
         time.sleep(0.05)
     return JournalStorage(JournalFileBackend(str(path)))
+
+
+def _require_journal(path: Path) -> None:
+    """Refuse a file that is no journal of Optuna: lines would be appended to it.
+
+    Raises:
+        InputError: it is there, and something else.
+    """
+    if not path.exists() or (path.is_file() and path.stat().st_size == 0):
+        return
+    require_file(path)
+    with path.open("rb") as stream:
+        first = stream.readline(_LONGEST_LINE)
+    try:
+        entry = parse_json(first, str(path))
+    except DataError:
+        entry = None
+    if not isinstance(entry, dict) or "op_code" not in entry:
+        raise InputError(
+            f"--storage {path} is no journal of Optuna: name a new file, or one of its"
+        )
 
 
 def _open_database(url: str) -> BaseStorage:
