@@ -223,7 +223,8 @@ def _check_temporary_folder() -> None:
     if len(os.fsencode(folder)) > longest:
         raise InputError(
             f"Ray cannot make its sockets below {folder}: their names would be too long; set "
-            f"TMPDIR or RAY_TMPDIR to a folder of at most {longest} characters, or use --address none"
+            f"TMPDIR or RAY_TMPDIR to a folder of at most {longest} characters, or "
+            "use --address none"
         )
 
 
