@@ -55,6 +55,16 @@ def test_scores_round_trip(tmp_path: Path) -> None:
         scores(("A@1", "A@1"))
 
 
+def test_inexact_scores_of_an_early_version_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "scores.npz"
+    scores().save(path)
+    write_npz(path, **read_npz(path), fast=np.array(False))
+    assert PoolScores.load(path).names == ("A@1", "B@2")
+    write_npz(path, **{**read_npz(path), "fast": np.array(True)})
+    with pytest.raises(DataError, match="inexact scores of an early --fast"):
+        PoolScores.load(path)
+
+
 def test_samples_round_trip_and_refusals(tmp_path: Path) -> None:
     images = np.arange(2 * 4 * 4, dtype=np.uint8).reshape(2, 4, 4)
     before = Samples(images, np.array([0, 1]), np.array([1, 0]), ("A@1", "B@1"))

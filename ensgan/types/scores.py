@@ -164,9 +164,12 @@ class PoolScores:
         Older files lack ``contents`` and the ``resampled_…`` arrays.
 
         Raises:
-            DataError: the file is missing, truncated, or its arrays do not fit together.
+            DataError: the file is missing, truncated, its arrays do not fit together, or an early
+                version counted them with ``--fast``, which was not exact.
         """
         arrays = read_npz(path, ("names", *_ARRAYS, "k", "n_real", "n_fake"))
+        if np.any(arrays.get("fast", False)):
+            raise DataError(f"{path} holds inexact scores of an early --fast: score the pool again")
         names = tuple(str(name) for name in arrays["names"])
         counts = arrays.get("counts", np.full(len(names), int(arrays["n_fake"])))
         return cls(
