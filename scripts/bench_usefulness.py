@@ -97,7 +97,7 @@ class Record:
 def forms(record: Record, space: str) -> dict[str, list[float]]:
     """Every score form of every ensemble, larger meant to be better."""
     scores = record.scores(space)
-    evaluator, capped = Evaluator(scores), CappedIntraD(scores)
+    evaluator, capped = Evaluator(scores, objectives="paper"), CappedIntraD(scores)
     found: dict[str, list[float]] = {}
     for rows in record.several():
         intra, inter, density, coverage = evaluator.evaluate(list(rows))[:4]

@@ -183,7 +183,9 @@ class EmbedSpec(_Strict):
 class ScoreSpec(_Strict):
     """Density and coverage.
 
-    ``resamples`` random parts of the points and images are scored too, for intervals of both
+    ``classes`` ``per-class`` scores within each class only: an image of the wrong class is then
+    near to nothing. Data of one class are scored ``joint``. ``resamples`` random parts of the
+    points and images are scored too, for intervals of both
     objectives (``ensgan select --bootstrap``).
     """
 
@@ -191,6 +193,14 @@ class ScoreSpec(_Strict):
     backend: Literal["auto", "faiss", "torch"] = "auto"
     memory_gb: float = Field(2.0, gt=0)
     resamples: int = Field(0, ge=0)
+    classes: Literal["joint", "per-class"] = "joint"
+
+    @field_validator("classes")
+    @classmethod
+    def _resampled(cls, value: str, info: ValidationInfo) -> str:
+        if value == "per-class" and info.data.get("resamples"):
+            raise ValueError("per-class has no resamples: set score.resamples to 0")
+        return value
 
 
 class SearchSpec(_Strict):
@@ -221,13 +231,20 @@ class SearchSpec(_Strict):
 
 
 class SelectSpec(_Strict):
-    """The rule that picks G* from the front.
+    """The rule that picks G*: ``validated`` from a shortlist, the others from the front.
 
-    ``points`` and ``repeats`` are for the rule ``downstream``: how many front points (evenly
-    spread) are tried, and with how many classifiers each.
+    ``candidates`` is the most that the shortlist holds; ``epochs``, ``images_per_epoch`` and
+    ``width`` are of the small classifiers that judge it on the validation split: None is 8, 1,200
+    and 8, or what ``evaluate`` has where that is less. ``points`` and ``repeats`` are for the rule
+    ``downstream``: how many front points (evenly spread) are tried, and with how many classifiers
+    each.
     """
 
-    rule: Annotated[str, _registered("rule", _head)] = "knee"
+    rule: Annotated[str, _registered("rule", _head)] = "validated"
+    candidates: int = Field(24, ge=2)
+    epochs: int | None = Field(None, ge=1)
+    images_per_epoch: int | None = Field(None, ge=2)
+    width: int | None = Field(None, ge=4, le=256)
     points: int = Field(20, ge=1)
     repeats: int = Field(3, ge=1)
 

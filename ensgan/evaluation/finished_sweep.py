@@ -20,6 +20,7 @@ from ensgan.sweep.manifest import SelectedRecord
 from ensgan.sweep.member_job import write_features
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.search_stage import find_front, score
+from ensgan.sweep.validation_stage import RULE as VALIDATED
 from ensgan.types import Front, PoolScores, Samples, Selection
 
 
@@ -87,7 +88,7 @@ def open_sweep(source: str, storage: Path) -> FinishedSweep:
         members=members,
         scores=scores,
         front=front,
-        selected=_selection(manifest.selected, front, name),
+        selected=_selection(manifest.selected, front, scores, name),
         run_id=folder.run_id(),
         failed=manifest.failed,
     )
@@ -107,11 +108,13 @@ def _scores_of(folder: SweepFolder, front: Front) -> PoolScores:
     )
 
 
-def _selection(about: SelectedRecord, front: Front, name: str) -> Selection:
-    for point in front:
-        if point.members == about.members:
-            return Selection(about.rule, point, about.reason)
-    raise DataError(f"the ensemble that sweep '{name}' selected is not on its front")
+def _selection(about: SelectedRecord, front: Front, scores: PoolScores, name: str) -> Selection:
+    point = about.point(front)
+    # Validation may choose an ensemble beside the front, but of the same pool.
+    is_of_pool = about.rule == VALIDATED and set(point.members) <= set(scores.names)
+    if point not in front.points and not is_of_pool:
+        raise DataError(f"the ensemble that sweep '{name}' selected is not on its front")
+    return Selection(about.rule, point, about.reason)
 
 
 OnStage = Callable[[str, int, int], None]
@@ -177,6 +180,7 @@ def rescore(
     members = _embedded(sweep, inputs, count, executor, on_stage)
     scores, _ = score(inputs, members, partial(on_stage, "score"))
     front, *_ = find_front(inputs, scores, members, partial(on_stage, "search"))
+    # Nothing is trained here: ``validated`` is then the largest first objective.
     rule = spec.select.rule if spec.select.rule != RULE else "knee"
     columns = zip(scores.density, scores.coverage, scores.intra_d, strict=True)
     names = ("density", "coverage", "intra_d")

@@ -21,6 +21,7 @@ from ensgan.sweep.events import Event, OnEvent, StageClock, ignore
 from ensgan.sweep.executor import Executor, grow_here
 from ensgan.sweep.folder import SweepFolder, sweep_folder
 from ensgan.sweep.inputs import load_sweep, member_jobs, resolve, write_inputs
+from ensgan.sweep.opening import carried_on
 from ensgan.sweep.planning.cost import check_disk
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.runner import RunningSweep, SweepResult
@@ -156,8 +157,12 @@ def run_sweep(
     """
     started = time.time() if started is None else started
     spec = _as_spec(spec, settings)
-    resolved = resolve(spec, data_dir)
     folder = sweep_folder((storage or default_storage()).resolve(), spec.name)
+    if not fresh:
+        spec, kept = carried_on(spec, folder)
+        if kept:
+            on_event(Event("warning", {"message": kept}))
+    resolved = resolve(spec, data_dir)
     if fresh:
         with folder.locked():
             pass  # nobody else may be running it

@@ -217,6 +217,8 @@ class Recording:
             "scores.npz": scores_path.read_bytes(),
         }
         self._files(parent, {**self.illustrator.pool(scores, front, point), **tables}, "pool")
+        if manifest.validation is not None:
+            self._files(parent, {"validated.json": manifest.validation.read_bytes()}, "select")
         rows = {name: manifest.members[name].samples for name in manifest.chosen}
         self._grid(parent, "selected", rows, "grids")
 

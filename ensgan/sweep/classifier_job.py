@@ -221,18 +221,22 @@ class Classifiers:
         all strategies, and what is slow to train is not left to the end.
         """
         return [
-            EvaluateJob(
-                strategy=strategy,
-                repeat=repeat,
-                dataset=self.dataset,
-                bank=FileBank({name: self.samples[name] for name in strategy.members}),
-                settings=self.settings,
-                seed=purpose_seed(self.seed, purpose),
-                folder=self.folder,
-            )
+            self.job(strategy, repeat, purpose)
             for repeat in range(repeats)
             for strategy in strategies
         ]
+
+    def job(self, strategy: downstream.Strategy, repeat: int, purpose: str) -> EvaluateJob:
+        """One classifier; its seed follows from the sweep's and from what it is for."""
+        return EvaluateJob(
+            strategy=strategy,
+            repeat=repeat,
+            dataset=self.dataset,
+            bank=FileBank({name: self.samples[name] for name in strategy.members}),
+            settings=self.settings,
+            seed=purpose_seed(self.seed, purpose),
+            folder=self.folder,
+        )
 
     def run(self, jobs: Sequence[EvaluateJob]) -> list[downstream.RepeatResult]:
         """One result per job, in their order; jobs with equal content run only once."""
