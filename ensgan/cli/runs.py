@@ -255,14 +255,14 @@ def report(
     from ensgan.outputs import claim_output
     from ensgan.recording.views import log_report
     from ensgan.report.content import collect
-    from ensgan.report.page import render
+    from ensgan.report.page import is_report, render
     from ensgan.store import default_storage, open_store
 
     if output.suffix not in (".html", ".htm"):
         raise InputError(f"'{output}' is no HTML file: name it report.html, for example")
     if log and show_real:
         raise InputError("--log would put real images into the tracking store: drop --show-real")
-    claim_output(output, is_ours=_is_report, force=force)
+    claim_output(output, is_ours=is_report, force=force)
     store = open_store(uri, storage)
     real_from = (storage or default_storage()).resolve() if show_real else None
     content = collect(store, run, real_from=real_from)
@@ -274,9 +274,3 @@ def report(
         warn(f"{output} shows real training images: treat it as you treat the data set")
     value = {"run_id": run, "report": str(output), "bytes": len(page), "real_images": show_real}
     emit(value, as_json=json, table=lambda: lines(value))
-
-
-def _is_report(path: Path) -> bool:
-    """Whether a file is a report: its title says so near the beginning."""
-    with path.open("rb") as stream:
-        return b"ensgan report</title>" in stream.read(1 << 16)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from ensgan.config import SweepSpec
 from ensgan.downstream import DownstreamTable
+from ensgan.downstream.table import TESTED
 from ensgan.search import select
 from ensgan.sweep.classifier_job import RULE, Classifiers, classifier_settings
 from ensgan.sweep.events import Event, StageClock
@@ -25,6 +26,7 @@ from ensgan.sweep.records import MemberResult
 from ensgan.sweep.search_stage import find_front, score
 from ensgan.sweep.training_stage import PoolInProgress
 from ensgan.types import Front, PoolScores, Selection
+from ensgan.types.display import table_html
 
 
 class Recorder(Protocol):
@@ -72,6 +74,16 @@ class SweepResult:
     ensemble: Path
     seconds: Mapping[str, float]
     failed: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        chosen = ", ".join(self.selected.point.members)
+        return f"SweepResult(run {self.run_id}, {len(self.members)} members, G* {chosen})"
+
+    def _repr_html_(self) -> str:
+        """The verdict on the chosen ensemble and the downstream table."""
+        metrics = [name for name in TESTED if all(name in row.metrics for row in self.table)]
+        rows = [[row.strategy, *(row.metrics[name].mean for name in metrics)] for row in self.table]
+        return table_html(["strategy", *metrics], rows, f"{self!r}: {self.selected.reason}")
 
     def to_json(self) -> dict[str, Any]:
         """What the last event of ``ensgan sweep --json`` holds."""
