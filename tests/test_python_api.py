@@ -119,7 +119,6 @@ def test_a_recorded_sweep_from_python(tmp_path: Path) -> None:
     assert "<script>" not in run._repr_html_()
     page = run.report(str(tmp_path / "page.html"))
     assert "ensgan report</title>" in page.read_text()
-    assert run.report(page) == page, "its own report is replaced"
-    (tmp_path / "other.html").write_text("mine")
-    with pytest.raises(InputError, match=r"other\.html"):
-        run.report(tmp_path / "other.html")
+    with pytest.raises(InputError, match=r"page\.html"):
+        run.report(page)
+    assert run.report(page, force=True) == page

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from ensgan.ensemble import Ensemble, load_ensemble
 from ensgan.files import write_bytes
-from ensgan.outputs import claim_output
+from ensgan.outputs import claim_output, nothing_there
 from ensgan.report.content import Content, collect
-from ensgan.report.page import is_report, render
-from ensgan.store import RunRecord, RunStore, open_store
+from ensgan.report.page import render
+from ensgan.store import RunRecord, RunStore, find_run, open_store
 from ensgan.types import Front, FrontPoint
 from ensgan.types.display import table_html
 
@@ -37,12 +37,15 @@ def load_run(
 ) -> RecordedSweep:
     """A recorded sweep to look at; its places are those of :func:`runs`.
 
+    Args:
+        run: its ID or the beginning of it, the name of a sweep, or ``latest``.
+
     Raises:
         InputError: no such run, or it is no finished sweep.
         StoreError: the tracking server cannot be reached.
     """
     store = open_store(uri, _path(storage))
-    return RecordedSweep(collect(store, run), store, _path(storage))
+    return RecordedSweep(collect(store, find_run(store, run)), store, _path(storage))
 
 
 class RecordedSweep:
@@ -129,9 +132,9 @@ class RecordedSweep:
         """Write its report, one HTML file.
 
         Raises:
-            InputError: ``path`` holds something else (``force`` replaces it).
+            InputError: something is at ``path`` (``force`` replaces it).
         """
-        output = claim_output(Path(path), is_ours=is_report, force=force)
+        output = claim_output(Path(path), is_ours=nothing_there, force=force)
         write_bytes(output, render(self.content).encode())
         return output
 

@@ -7,7 +7,6 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -41,12 +40,6 @@ def render(content: Content) -> str:
         forest=_forest(content.table),
         flagged=non_commercial((content.ensemble or {}).get("licences", ())),
     )
-
-
-def is_report(path: Path) -> bool:
-    """Whether a file is a report: its title says so near the beginning."""
-    with path.open("rb") as stream:
-        return b"ensgan report</title>" in stream.read(1 << 16)
 
 
 def front_html(front: Front, selected: FrontPoint | None = None) -> str:
