@@ -22,7 +22,7 @@ TILE = 64
 """Least width of a displayed image in pixels; smaller ones are enlarged by whole factors."""
 
 
-def to_pil(images: npt.NDArray[np.uint8]) -> list[Image.Image]:
+def pil_images(images: npt.NDArray[np.uint8]) -> list[Image.Image]:
     """Stored images, uint8 [n,H,W] or [n,H,W,C], one by one as Pillow images."""
     from PIL import Image
 
@@ -33,7 +33,7 @@ def image_sheet(images: npt.NDArray[np.uint8], columns: int = 16) -> Image.Image
     """The first images, uint8 [n,H,W] or [n,H,W,C], row by row on one sheet."""
     from PIL import Image
 
-    tiles = to_pil(images[:MOST_IMAGES])
+    tiles = pil_images(images[:MOST_IMAGES])
     columns = max(1, min(columns, len(tiles)))
     width, height = tiles[0].size if tiles else (1, 1)
     zoom = max(1, math.ceil(TILE / width))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ensgan.errors import DataError
 from ensgan.files import read_json, write_json
-from ensgan.types import display
+from ensgan.types.display import scatter_svg, table_html
 from ensgan.types.objectives import (
     INTER_D,
     INTRA_D,
@@ -190,8 +190,8 @@ class Front:
         x, y = [point.second for point in best], [point.first for point in best]
         rows = [(" + ".join(point.members), *self.values(point)) for point in self]
         names = ("members", *(axis.name for axis in self.axes))
-        plot = display.scatter_svg(x, y, second, first)
-        return plot + display.table_html(names, rows, repr(self))
+        plot = scatter_svg(x, y, second, first)
+        return plot + table_html(names, rows, repr(self))
 
     def to_frame(self) -> pandas.DataFrame:
         """One row per point: its members and every value that is known of it."""

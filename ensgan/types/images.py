@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ensgan.errors import DataError
 from ensgan.files import read_npz, sha256_arrays, write_npz
 from ensgan.outputs import claim_folder, folder_in_one_step
-from ensgan.types import display
+from ensgan.types.display import image_sheet, picture_html, pil_images
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -104,15 +104,15 @@ class Samples:
         facts = html.escape(repr(self))
         if self.members is None:
             return f"<p>{facts}: call <code>.sheet()</code> to see the images</p>"
-        return f"<p>{facts}</p>{display.picture_html(self.sheet(), 'generated images')}"
+        return f"<p>{facts}</p>{picture_html(self.sheet(), 'generated images')}"
 
     def sheet(self, columns: int = 16) -> Image.Image:
         """The first 64 images side by side, as one Pillow image."""
-        return display.image_sheet(self.images, columns)
+        return image_sheet(self.images, columns)
 
     def to_pil(self) -> list[Image.Image]:
         """Every image as a Pillow image."""
-        return display.to_pil(self.images)
+        return pil_images(self.images)
 
     def save_png(self, folder: Path | str) -> Path:
         """Write every image as ``INDEX_class-LABEL.png`` into a new folder.

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ensgan.errors import DataError
 from ensgan.files import read_npz, write_npz
-from ensgan.types import display
+from ensgan.types.display import table_html
 from ensgan.types.images import Float32Array, Float64Array, Int64Array, UInt8Array
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class PoolScores:
         columns = (self.names, self.intra_d, self.density, self.coverage, self.counts)
         rows = [[column[i] for column in columns] for i in order]
         names = ("member", "Intra-d", "density", "coverage", "images")
-        return display.table_html(names, rows, repr(self))
+        return table_html(names, rows, repr(self))
 
     def to_frame(self) -> pandas.DataFrame:
         """One row per member, in pool order: Intra-d, density, coverage, images, mean Inter-d."""
