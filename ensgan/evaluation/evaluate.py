@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ensgan import downstream
-from ensgan.errors import InputError
+from ensgan.errors import InputError, unknown_name
 from ensgan.evaluation.finished_sweep import FinishedSweep
 from ensgan.files import content_key, write_json
 from ensgan.search import select
 from ensgan.sweep.classifier_job import RULE, Classifiers
 from ensgan.sweep.executor import Executor
+from ensgan.sweep.fresh_images import SAMPLINGS, choose_sampling, generator_files
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class EvaluationOptions:
             classifiers each.
         weights: member weights, see :func:`ensgan.downstream.reweighted`.
         n_times: factor on the number of synthetic images.
+        sampling: ``fresh``, ``bank``, or None, see :func:`choose_sampling`.
         seed: of drawing and initial weights; None takes the sweep's.
     """
 
@@ -41,6 +43,7 @@ class EvaluationOptions:
     rule_repeats: int = 3
     weights: str = "own"
     n_times: int = 1
+    sampling: str | None = None
     seed: int | None = None
 
     def __post_init__(self) -> None:
@@ -49,6 +52,8 @@ class EvaluationOptions:
         for name in ("repeats", "rule_points", "rule_repeats"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.sampling not in (None, *SAMPLINGS):
+            raise InputError(unknown_name("sampling", self.sampling, SAMPLINGS))
 
 
 @dataclass(frozen=True)
@@ -134,6 +139,13 @@ def evaluate_sweep(
     sweep.dataset.check(dataset)
     # Before the rule trains anything: whatever G* turns out to be, these names must resolve.
     downstream.check_strategies(options.strategies, sweep.scores.names)
+    sampling = choose_sampling(
+        options.sampling,
+        sweep.members,
+        generator_files(sweep.members, sweep.rows, dataset),
+        bank=sweep.spec.sample.count or len(dataset.train),
+        images=options.n_times * options.classifier.images(len(dataset.train)),
+    )
     estimate = _Estimate(on_progress)
     classifiers = Classifiers(
         dataset=sweep.dataset,
@@ -143,6 +155,7 @@ def evaluate_sweep(
         folder=sweep.folder.path / "evaluate",
         executor=lambda: executor,
         on_done=estimate,
+        sampling=sampling,
     )
     if options.rule == RULE:
         points = min(options.rule_points, len(sweep.front))

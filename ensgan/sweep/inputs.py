@@ -213,6 +213,18 @@ def _row(spec: SweepSpec, name: str) -> tuple[zoo.GANSpec, train.TrainSettings]:
     return zoo.get(name).scaled(width), settings
 
 
+def gan_rows(spec: SweepSpec) -> dict[str, zoo.GANSpec]:
+    """The rows of a sweep at their width, by name; its plugins are loaded first.
+
+    Raises:
+        InputError: a plugin cannot be loaded, or a row is unknown.
+    """
+    for plugin in spec.train.plugins:
+        zoo.load_plugin(Path(plugin))
+    names = zoo.names() if spec.train.gans == "all" else spec.train.gans
+    return {name: _row(spec, name)[0] for name in names}
+
+
 def write_inputs(resolved: Resolved, folder: SweepFolder) -> Inputs:
     """Write the data set, the extractor and the real features to the sweep's folder (once)."""
     files = DatasetFiles.write(resolved.dataset, folder.path / "data")
