@@ -42,9 +42,7 @@ def report(
     log: Annotated[
         bool, typer.Option(help="Also store the page with the run and link it there.")
     ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace a file that is there.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
     storage: StorageOption = None,
     uri: UriOption = None,
     json: JsonOption = False,
