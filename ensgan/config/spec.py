@@ -254,8 +254,7 @@ class EvaluateSpec(_Strict):
     )
     sampling: Literal["fresh", "bank"] | None = Field(
         None,
-        description="Images of members: fresh (made anew in every epoch) or bank (those there "
-        "are); by default what fresh ones are worth and cost decides.",
+        description="Members' images: fresh in every epoch, or of their bank; by worth and cost.",
     )
     memory_mb: int = Field(2048, ge=1, description="Most memory for a classifier's images, MiB.")
     device: str = Field(
@@ -321,17 +320,6 @@ class SweepSpec(_Strict):
     evaluate: EvaluateSpec = EvaluateSpec()
     track: TrackSpec = TrackSpec()
     cluster: ClusterSpec = ClusterSpec()
-
-    @field_validator("evaluate")
-    @classmethod
-    def _fresh(cls, value: EvaluateSpec, info: ValidationInfo) -> EvaluateSpec:
-        train = info.data.get("train")
-        if value.sampling == "fresh" and train is not None and not train.gans:
-            raise ValueError(
-                "sampling fresh needs members with weights, but all are from elsewhere and are "
-                "banks of finished images: use sampling bank"
-            )
-        return value
 
     @field_validator("members")
     @classmethod

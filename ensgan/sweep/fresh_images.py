@@ -19,6 +19,10 @@ ENOUGH = 2.0
 """A bank whose images are drawn no more often than this in a training does as well as new ones."""
 MOST_SECONDS = 60.0
 """Of making images for one classifier, beyond which banks are the default."""
+NOT_FRESH = (
+    "sampling fresh needs members with weights, but all {} are banks of finished images: use "
+    "sampling bank"
+)
 KEPT_BYTES = 1 << 30
 """Weights that stay in memory between epochs; more are read again each time."""
 
@@ -92,10 +96,7 @@ def choose_sampling(
         InputError: ``fresh`` was asked for and no member has weights.
     """
     if asked == "fresh" and not generators:
-        raise InputError(
-            "sampling fresh needs members with weights, but all "
-            f"{len(members)} are banks of finished images: use sampling bank"
-        )
+        raise InputError(NOT_FRESH.format(len(members)))
     own = [member for member in members if member.name in generators]
     seconds = [member.seconds["sample"] / bank for member in own if "sample" in member.seconds]
     cost = images * sum(seconds) / len(seconds) if seconds else None

@@ -15,6 +15,7 @@ from ensgan.files import content_key
 from ensgan.search import FORMS, rules, samplers
 from ensgan.sweep.classifier_job import DatasetFiles
 from ensgan.sweep.folder import SweepFolder
+from ensgan.sweep.fresh_images import NOT_FRESH
 from ensgan.sweep.member_job import (
     REVISION,
     MemberJob,
@@ -190,6 +191,8 @@ def _evaluation_problems(
     ]
     pool += [member.name for member in spec.members]
     problems = []
+    if spec.evaluate.sampling == "fresh" and not gans:
+        problems.append(f"evaluate.{NOT_FRESH.format(len(pool))}")
     try:
         downstream.check_dataset(dataset)
     except DataError as error:

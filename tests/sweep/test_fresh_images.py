@@ -7,17 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bank_sweep import write_bank_sweep
 from local_sweep import Home
-from tiny_sweep import tiny
 
 from ensgan import zoo
-from ensgan.config import load_spec, parse_spec
+from ensgan.config import load_spec
 from ensgan.downstream import ClassifierSettings
 from ensgan.errors import ConfigError, InputError
 from ensgan.evaluation.evaluate import EvaluationOptions, evaluate_sweep
 from ensgan.evaluation.finished_sweep import open_sweep
 from ensgan.sweep.executor import LocalExecutor
 from ensgan.sweep.fresh_images import GeneratorFile, choose_sampling, generator_files
+from ensgan.sweep.inputs import resolve
 from ensgan.sweep.runner import SweepResult
 from ensgan.types import ImageShape
 
@@ -44,15 +45,16 @@ def test_the_default_is_by_worth_and_cost(
     assert bool(found.generators) == fresh and words in found.reason
 
 
-def test_without_weights_fresh_is_refused_in_one_sentence(result: SweepResult) -> None:
+def test_without_weights_fresh_is_refused_in_one_sentence(
+    result: SweepResult, tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match=r"all 4 are banks .* use sampling bank"):
         choose_sampling("fresh", result.members, {}, bank=10, images=10)
     found = choose_sampling(None, result.members, {}, bank=10, images=1000)
     assert not found.generators and "not known" in found.reason
-    members = [{"name": "A", "images": "a.npz"}]
-    tree = tiny(train={"gans": []}, members=members, evaluate={"sampling": "fresh"})
-    with pytest.raises(ConfigError, match="sampling fresh needs members with weights"):
-        parse_spec(tree)
+    path = write_bank_sweep(tmp_path)
+    with pytest.raises(ConfigError, match=r"evaluate\.sampling fresh needs .* all 3 are banks"):
+        resolve(load_spec(path, settings=["evaluate.sampling=fresh"]))
     with pytest.raises(InputError, match="did you mean 'fresh'"):
         EvaluationOptions(("real",), sampling="fresch")
 
