@@ -16,6 +16,7 @@ from ensgan.search import select
 from ensgan.sweep.classifier_job import RULE, Classifiers
 from ensgan.sweep.executor import Executor
 from ensgan.sweep.fresh_images import SAMPLINGS, choose_sampling, generator_files
+from ensgan.types import Dataset
 
 
 @dataclass(frozen=True)
@@ -139,24 +140,8 @@ def evaluate_sweep(
     sweep.dataset.check(dataset)
     # Before the rule trains anything: whatever G* turns out to be, these names must resolve.
     downstream.check_strategies(options.strategies, sweep.scores.names)
-    sampling = choose_sampling(
-        options.sampling,
-        sweep.members,
-        generator_files(sweep.members, sweep.rows, dataset),
-        bank=sweep.spec.sample.count or len(dataset.train),
-        images=options.n_times * options.classifier.images(len(dataset.train)),
-    )
-    estimate = _Estimate(on_progress)
-    classifiers = Classifiers(
-        dataset=sweep.dataset,
-        samples={member.name: member.samples for member in sweep.members},
-        settings=options.classifier,
-        seed=sweep.spec.seed if options.seed is None else options.seed,
-        folder=sweep.folder.path / "evaluate",
-        executor=lambda: executor,
-        on_done=estimate,
-        sampling=sampling,
-    )
+    estimate = Estimate(on_progress)
+    classifiers = pool_classifiers(sweep, options, dataset, executor, estimate)
     if options.rule == RULE:
         points = min(options.rule_points, len(sweep.front))
         estimate.start(points * options.rule_repeats)
@@ -183,7 +168,43 @@ def evaluate_sweep(
     return replace(evaluation, path=path)
 
 
-class _Estimate:
+def pool_classifiers(
+    sweep: FinishedSweep,
+    options: EvaluationOptions,
+    dataset: Dataset,
+    executor: Executor,
+    on_done: Callable[[dict[str, Any]], None],
+) -> Classifiers:
+    """The classifiers of a finished sweep, as options want them.
+
+    Args:
+        dataset: of the sweep.
+        executor: where they are trained.
+        on_done: see :class:`Classifiers`.
+
+    Raises:
+        InputError: fresh images are wanted and no member has weights.
+    """
+    sampling = choose_sampling(
+        options.sampling,
+        sweep.members,
+        generator_files(sweep.members, sweep.rows, dataset),
+        bank=sweep.spec.sample.count or len(dataset.train),
+        images=options.n_times * options.classifier.images(len(dataset.train)),
+    )
+    return Classifiers(
+        dataset=sweep.dataset,
+        samples={member.name: member.samples for member in sweep.members},
+        settings=options.classifier,
+        seed=sweep.spec.seed if options.seed is None else options.seed,
+        folder=sweep.folder.path / "evaluate",
+        executor=lambda: executor,
+        on_done=on_done,
+        sampling=sampling,
+    )
+
+
+class Estimate:
     """Turns finished jobs into progress with an estimate of what is left."""
 
     def __init__(self, on_progress: OnProgress) -> None:
