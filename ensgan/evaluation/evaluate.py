@@ -218,6 +218,7 @@ class Estimate:
         self.on_progress(Progress(0, total))
 
     def __call__(self, value: dict[str, Any]) -> None:
+        """A classifier is through: what :func:`ensgan.sweep.classifier_job.evaluate` gives."""
         result = value["result"]
         self.done += 1
         self.total = max(self.total, self.done)  # one more may turn out to be needed
