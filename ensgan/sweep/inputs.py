@@ -15,6 +15,7 @@ from ensgan.files import content_key
 from ensgan.search import FORMS, rules, samplers
 from ensgan.sweep.classifier_job import DatasetFiles
 from ensgan.sweep.folder import SweepFolder
+from ensgan.sweep.fresh_images import NOT_FRESH
 from ensgan.sweep.member_job import (
     REVISION,
     MemberJob,
@@ -193,6 +194,8 @@ def _evaluation_problems(
     ]
     pool += [member.name for member in spec.members]
     problems = []
+    if spec.evaluate.sampling == "fresh" and not gans:
+        problems.append(f"evaluate.{NOT_FRESH.format(len(pool))}")
     try:
         downstream.check_dataset(dataset)
     except DataError as error:
@@ -214,6 +217,18 @@ def _row(spec: SweepSpec, name: str) -> tuple[zoo.GANSpec, train.TrainSettings]:
     width = values.pop("width")
     settings = train.TrainSettings(**values, seed=purpose_seed(spec.seed, "train", name))
     return zoo.get(name).scaled(width), settings
+
+
+def gan_rows(spec: SweepSpec) -> dict[str, zoo.GANSpec]:
+    """The rows of a sweep at their width, by name; its plugins are loaded first.
+
+    Raises:
+        InputError: a plugin cannot be loaded, or a row is unknown.
+    """
+    for plugin in spec.train.plugins:
+        zoo.load_plugin(Path(plugin))
+    names = zoo.names() if spec.train.gans == "all" else spec.train.gans
+    return {name: _row(spec, name)[0] for name in names}
 
 
 def write_inputs(resolved: Resolved, folder: SweepFolder) -> Inputs:

@@ -16,6 +16,7 @@ from ensgan.sweep.events import Event, StageClock
 from ensgan.sweep.executor import Executor
 from ensgan.sweep.external_member_job import external_jobs
 from ensgan.sweep.folder import SweepFolder
+from ensgan.sweep.fresh_images import choose_sampling, generator_files
 from ensgan.sweep.hand_over_stage import hand_over, measure_memorisation, save_table
 from ensgan.sweep.inputs import Inputs, Resolved, member_jobs, write_inputs
 from ensgan.sweep.manifest import SelectedRecord
@@ -211,14 +212,25 @@ class RunningSweep:
 
     def _classifiers(self, inputs: Inputs, members: Sequence[MemberResult]) -> Classifiers:
         """The classifiers of the pool."""
+        asked, dataset = self.spec.evaluate, self.resolved.dataset
+        settings = classifier_settings(asked)
+        rows = {row.name: row for row in self.resolved.gans}
+        sampling = choose_sampling(
+            asked.sampling,
+            members,
+            generator_files(members, rows, dataset),
+            bank=self.resolved.count,
+            images=asked.n_times * settings.images(len(dataset.train)),
+        )
         return Classifiers(
             dataset=inputs.dataset,
             samples={member.name: member.samples for member in members},
-            settings=classifier_settings(self.spec.evaluate),
+            settings=settings,
             seed=self.spec.seed,
             folder=self.folder.path / "evaluate",
             executor=self.executor,
             on_done=self._on_classifier,
+            sampling=sampling,
         )
 
     def _select(self, classifiers: Classifiers, front: Front) -> Selection:
