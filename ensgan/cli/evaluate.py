@@ -69,7 +69,7 @@ def comparison_table(value: Mapping[str, Any]) -> Table:
 
     reference = value["reference"]
     against = f", p against {reference}" if reference else ""
-    said = [value.get("verdict"), *value.get("cautions", ())]
+    said = [value.get("verdict"), value.get("sampling"), *value.get("cautions", ())]
     # Eighty columns hold it: numbers without blanks, no lines between.
     table = Table(
         Column("strategy", no_wrap=True),
@@ -138,7 +138,9 @@ class Asked:
         from ensgan.evaluation.evaluate import EvaluationOptions
 
         settings = section.model_dump() | {k: v for k, v in self.given.items() if v is not None}
-        of_all = {name: settings.pop(name) for name in ("repeats", "weights", "n_times")}
+        of_all = {
+            name: settings.pop(name) for name in ("repeats", "weights", "n_times", "sampling")
+        }
         return EvaluationOptions(
             strategies=tuple(settings.pop("strategies")),
             classifier=ClassifierSettings(**settings),

@@ -34,7 +34,7 @@ TAG_DIGEST = "ensgan.ensemble"
 
 
 def load_ensemble(
-    source: str | Path, *, storage: Path | None = None, uri: str | None = None
+    source: str | Path, *, storage: Path | str | None = None, uri: str | None = None
 ) -> Ensemble:
     """Open the ensemble in a folder, or of a recorded sweep.
 
@@ -61,6 +61,7 @@ def load_ensemble(
         raise InputError(
             f"there is no ensemble folder '{source}': name a folder with {MANIFEST}, or a run ID"
         )
+    storage = None if storage is None else Path(storage)
     store = runs.open_store(uri, storage)
     run_id = runs.find_run(store, str(source))
     return open_folder(cached(store, run_id, storage or runs.default_storage()))
