@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ensgan.embedding import make_extractor as make_extractor
     from ensgan.ensemble import Ensemble as Ensemble
     from ensgan.ensemble import load_ensemble as load_ensemble
+    from ensgan.launch.runs import load_run as load_run
+    from ensgan.launch.runs import runs as runs
     from ensgan.launch.sweep import run_sweep as run_sweep
     from ensgan.metrics import density_coverage as density_coverage
     from ensgan.metrics import prdc as prdc
@@ -39,6 +41,7 @@ _NAMES_OF = {
     "data": "load_dataset",
     "embedding": "embed make_extractor",
     "ensemble": "Ensemble load_ensemble",
+    "launch.runs": "load_run runs",
     "launch.sweep": "run_sweep",
     "metrics": "density_coverage prdc score_pool",
     "search": "EnsembleSampler select",
