@@ -202,8 +202,8 @@ class Dataset:
         source: where it came from, for the record.
         modes: for ``phantom`` only, the known mode of every image by split name, int64 [n].
         files: where images come from files, the file of every image by split name.
-        warnings: what was wrong with the source although it could be read, one sentence each.
-        notes: what is worth knowing of how it was read, one sentence each.
+        warnings: problems of the source that did not prevent reading it, one sentence each.
+        notes: remarks on how it was read, one sentence each.
 
     Raises:
         DataError: class names that repeat, are empty or cannot be printed.
