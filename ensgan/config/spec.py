@@ -1,186 +1,35 @@
-"""The sections of a sweep, each a model that validates itself.
-
-Names are checked against the validation context (registry kind → known names), so that this module
-stays below the registries.
-"""
+"""A sweep's spec, and its sections from scoring on, each a model that validates itself."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from ensgan.errors import unknown_name
+from ensgan.config.pool_sections import (
+    DatasetSpec,
+    ExternalSpec,
+    GanName,
+    SampleSpec,
+    Section,
+    TrainSpec,
+    head,
+    registered,
+    repeated_names,
+)
 from ensgan.types import DEFAULT_FORM, form_name
 
-Scalar: TypeAlias = bool | int | float | str | None
+StrategyName: TypeAlias = Annotated[str, registered("strategy", head)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-def _known(kind: str, name: str, info: ValidationInfo) -> str:
-    known = (info.context or {}).get(kind)
-    if known is not None and name not in known:
-        raise ValueError(unknown_name(kind, name, known))
-    return name
-
-
-def _registered(kind: str, part: Callable[[str], str] = str) -> AfterValidator:
-    """Checks a text whose ``part`` must be a known name of that kind."""
-
-    def check(value: str, info: ValidationInfo) -> str:
-        _known(kind, part(value), info)
-        return value
-
-    return AfterValidator(check)
-
-
-def _head(value: str) -> str:
-    """What stands before the parameter: ``random`` of ``random:5``."""
-    return value.partition(":")[0]
-
-
-def _repeated(names: list[str]) -> list[str]:
-    return sorted({name for name in names if names.count(name) > 1})
-
-
-GanName: TypeAlias = Annotated[str, _registered("GAN")]
-StrategyName: TypeAlias = Annotated[str, _registered("strategy", _head)]
-
-
-class DatasetSpec(_Strict):
-    """Which real images, at which size."""
-
-    name: str
-    image_size: int = Field(32, ge=8, le=1024)
-    data_dir: str | None = None
-    options: dict[str, Scalar] = {}
-
-    @field_validator("name")
-    @classmethod
-    def _name(cls, value: str, info: ValidationInfo) -> str:
-        if value.casefold().endswith("mnist3d"):
-            raise ValueError(f"'{value}' is a set of volumes, but 2-D images are needed")
-        # A path to the user's own data is checked when it is opened.
-        return value if "/" in value else _known("dataset", value, info)
-
-
-class GanOverrides(_Strict):
-    """Settings of training that a row may take for itself; None keeps the sweep's value."""
-
-    width: float | None = Field(None, gt=0, le=4)
-    steps: int | None = Field(None, ge=1)
-    batch: int | None = Field(None, ge=2)
-    d_updates: int | None = Field(None, ge=1)
-    learning_rate: float | None = Field(None, gt=0)
-    ema_start: int | None = Field(None, ge=0)
-    ema_decay: float | None = Field(None, ge=0, lt=1)
-
-
-class TrainSpec(_Strict):
-    """Which GANs, how long, how wide.
-
-    ``batch``, ``d_updates`` and ``ema_*`` of None mean the row's own defaults (gan_zoo);
-    ``width`` multiplies every channel count, ``learning_rate`` both learning rates. ``precision``
-    bfloat16 is automatic mixed precision, tf32 lets NVIDIA cards round the inputs of convolutions,
-    auto is bfloat16 where a device computes faster in it, else float32. ``compile`` runs the
-    networks through torch.compile. ``ema`` "fitted" lets an average warm up in a training shorter
-    than the published one, "row" does not; None is "fitted", and whatever it was in a training
-    that goes on.
-    """
-
-    gans: list[str] | Literal["all"] = "all"
-    plugins: list[str] = []
-    steps: int = Field(100_000, ge=1)
-    snapshots: int = Field(5, ge=1)
-    width: float = Field(1.0, gt=0, le=4)
-    batch: int | None = Field(None, ge=2)
-    d_updates: int | None = Field(None, ge=1)
-    learning_rate: float = Field(1.0, gt=0)
-    ema_start: int | None = Field(None, ge=0)
-    ema_decay: float | None = Field(None, ge=0, lt=1)
-    resume_every: int | None = Field(None, ge=1)
-    weights: Literal["ema", "raw"] = "ema"
-    fake_labels: Literal["uniform", "training"] = "uniform"
-    precision: Literal["auto", "float32", "tf32", "bfloat16"] = "float32"
-    ema: Literal["fitted", "row"] | None = None
-    compile: bool = False
-    overrides: dict[GanName, GanOverrides] = {}
-
-    @field_validator("gans")
-    @classmethod
-    def _gans(cls, value: list[str] | str, info: ValidationInfo) -> list[str] | str:
-        if isinstance(value, str):
-            return value
-        known = (info.context or {}).get("GAN", value)
-        problems = [unknown_name("GAN", name, known) for name in value if name not in known]
-        if repeated := _repeated(value):
-            problems.append(f"repeated GANs: {', '.join(repeated)}")
-        if problems:
-            raise ValueError("; ".join(problems))
-        return value
-
-    @field_validator("snapshots")
-    @classmethod
-    def _divides(cls, value: int, info: ValidationInfo) -> int:
-        steps = info.data.get("steps")
-        if steps is not None and steps % value:
-            near = max(value, steps // value * value)
-            raise ValueError(
-                f"{value} snapshots do not divide {steps} steps: use {near} or {near + value} steps"
-            )
-        return value
-
-
-class ExternalSpec(_Strict):
-    """A generator trained elsewhere that joins the pool.
-
-    Either ``images`` (a folder, ``.npz`` or ``.npy``) or a ``generator`` that makes them:
-    ``FILE.py:NAME``, ``package.module:NAME``, a TorchScript or a ``torch.export`` file, whose code
-    is run. ``seed``, ``batch`` and ``range`` are of the generator; ``licence`` and ``source`` go
-    onto the ensemble's card.
-    """
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=80)
-    images: str | None = None
-    generator: str | None = Field(None, validate_default=True)
-    seed: int = Field(0, ge=0, lt=2**31)
-    batch: int = Field(64, ge=1)
-    range: Literal["auto", "unit", "signed"] = "auto"
-    licence: str | None = None
-    source: str | None = None
-
-    @field_validator("generator")
-    @classmethod
-    def _one_of_two(cls, value: str | None, info: ValidationInfo) -> str | None:
-        images = info.data.get("images")
-        if (value is None) == (images is None):
-            name = info.data.get("name", "")
-            raise ValueError(
-                f"member '{name}' needs either images (a folder or file) or a generator that "
-                "makes them"
-            )
-        return value
-
-
-class SampleSpec(_Strict):
-    """How many images each member generates (None: as many as the training split has)."""
-
-    count: int | None = Field(None, ge=2)
-    labels: Literal["training", "uniform"] = "training"
-
-
-class EmbedSpec(_Strict):
+class EmbedSpec(Section):
     """Which extractor turns images into vectors."""
 
-    extractor: Annotated[str, _registered("extractor")] = "random"
+    extractor: Annotated[str, registered("extractor")] = "random"
     weights: str | None = None
 
 
-class ScoreSpec(_Strict):
+class ScoreSpec(Section):
     """Density and coverage.
 
     ``classes`` ``per-class`` scores within each class only: an image of the wrong class is then
@@ -203,7 +52,7 @@ class ScoreSpec(_Strict):
         return value
 
 
-class SearchSpec(_Strict):
+class SearchSpec(Section):
     """The ensemble search.
 
     ``objectives`` is the form of the two objectives (``inter`` belongs to density and coverage,
@@ -211,12 +60,12 @@ class SearchSpec(_Strict):
     numbers in their weight files, or the seconds that their images took.
     """
 
-    sampler: Annotated[str, _registered("sampler")] = "ensemble"
+    sampler: Annotated[str, registered("sampler")] = "ensemble"
     trials: int = Field(1000, ge=1)
     inter: Literal["symmetric", "directed"] = "symmetric"
     min_size: int = Field(2, ge=2)
     max_size: int | None = Field(None, ge=2)
-    objectives: Annotated[str, AfterValidator(form_name), _registered("form of the objectives")] = (
+    objectives: Annotated[str, AfterValidator(form_name), registered("form of the objectives")] = (
         DEFAULT_FORM
     )
     components: int = Field(32, ge=1)
@@ -230,7 +79,7 @@ class SearchSpec(_Strict):
         return value
 
 
-class SelectSpec(_Strict):
+class SelectSpec(Section):
     """The rule that picks G*: ``validated`` from a shortlist, the others from the front.
 
     ``candidates`` is the most that the shortlist holds; ``epochs``, ``images_per_epoch`` and
@@ -240,7 +89,7 @@ class SelectSpec(_Strict):
     each.
     """
 
-    rule: Annotated[str, _registered("rule", _head)] = "validated"
+    rule: Annotated[str, registered("rule", head)] = "validated"
     candidates: int = Field(24, ge=2)
     epochs: int | None = Field(None, ge=1)
     images_per_epoch: int | None = Field(None, ge=2)
@@ -249,7 +98,7 @@ class SelectSpec(_Strict):
     repeats: int = Field(3, ge=1)
 
 
-class EvaluateSpec(_Strict):
+class EvaluateSpec(Section):
     """The downstream proof; ``ensgan evaluate`` makes an option of every field."""
 
     strategies: list[StrategyName] = Field(
@@ -281,7 +130,7 @@ class EvaluateSpec(_Strict):
     )
 
 
-class TrackSpec(_Strict):
+class TrackSpec(Section):
     """Where results are recorded; uri None means MLFLOW_TRACKING_URI or SQLite in the storage.
 
     ``show_real`` puts a row of real training images above the recorded image grids.
@@ -292,7 +141,7 @@ class TrackSpec(_Strict):
     show_real: bool = False
 
 
-class ClusterSpec(_Strict):
+class ClusterSpec(Section):
     """How trials are scheduled.
 
     Trials start by ``priority`` (GAN → rank, higher first, others 0), then the longest first, at
@@ -306,7 +155,7 @@ class ClusterSpec(_Strict):
     cpus_per_trial: float = Field(1.0, gt=0, allow_inf_nan=False)
     gpus_per_trial: float | Literal["auto"] = 0.0
     max_concurrent: int | None = Field(None, ge=1)
-    priority: dict[GanName, int] = {}
+    priority: dict[GanName, int] = Field({})
     retries: int = Field(2, ge=0)
     autoscaling: bool = False
     scheduler: Literal["fifo", "asha"] = "fifo"
@@ -321,7 +170,7 @@ class ClusterSpec(_Strict):
         return value
 
 
-class SweepSpec(_Strict):
+class SweepSpec(Section):
     """A whole sweep, as ``sweeps/*.yaml`` writes it."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)
@@ -344,7 +193,7 @@ class SweepSpec(_Strict):
         train = info.data.get("train")
         names = [member.name for member in value]
         problems = []
-        if repeated := _repeated(names):
+        if repeated := repeated_names(names):
             problems.append(f"repeated names: {', '.join(repeated)}")
         known = (info.context or {}).get("GAN", ())
         problems += [f"'{name}' is the name of a GAN of the zoo" for name in names if name in known]
