@@ -70,6 +70,7 @@ def runs(
     """
     from ensgan.store import default_storage, open_store, status_named
     from ensgan.sweep.status import INTERRUPTED, interrupted_runs
+    from ensgan.types import gan_of, row_of
 
     store = open_store(uri, storage)
     interrupted = interrupted_runs((storage or default_storage()).resolve())
@@ -81,7 +82,7 @@ def runs(
         for record in store.find(params=params, order=order, limit=MOST_RUNS)
         for entry in [summary(record, is_interrupted=record.run_id in interrupted)]
         if wanted in (None, entry["status"])
-        and (gan is None or gan in {name.partition("@")[0] for name in entry["selected"]})
+        and (gan is None or gan in {of(n) for n in entry["selected"] for of in (gan_of, row_of)})
         and (since is None or record.started >= since.replace(tzinfo=timezone.utc))
     ][:limit]
     if not listed:

@@ -10,6 +10,7 @@ from ensgan.config import ClusterSpec
 from ensgan.errors import InputError
 from ensgan.sweep.member_job import MemberJob
 from ensgan.sweep.planning.cost import gpu_share, slots_of
+from ensgan.types import row_of
 
 RETRY_FACTOR = 2.0
 """A trial that ran out of memory is tried again with this many times its share."""
@@ -57,7 +58,9 @@ def trial_requests(
         settings: of the cluster.
         gpu_bytes: memory of the smallest GPU; None when there is none or nobody can say.
     """
-    ranked = sorted(jobs, key=lambda job: (-settings.priority.get(job.name, 0), -job.effort))
+    ranked = sorted(
+        jobs, key=lambda job: (-settings.priority.get(row_of(job.name), 0), -job.effort)
+    )
     return tuple(
         TrialRequest(
             job.name, settings.cpus_per_trial, gpu_share(settings, job.memory_bytes, gpu_bytes)

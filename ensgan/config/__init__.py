@@ -7,13 +7,13 @@ from ensgan.config.spec import (
     ClusterSpec,
     EvaluateSpec,
     ExternalSpec,
-    GanOverrides,
     SampleSpec,
     SearchSpec,
     SweepSpec,
     TrackSpec,
     TrainSpec,
 )
+from ensgan.config.vary import GanOverrides
 
 __all__ = [
     "ClusterSpec",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from ensgan.sweep.member_job import (
     real_reference,
     write_features,
 )
+from ensgan.sweep.variations import Configuration, Values, configurations
 from ensgan.types import Dataset
 
 
@@ -31,6 +32,7 @@ def known_names() -> KnownNames:
     return {
         "dataset": data.names(),
         "GAN": zoo.names(),
+        "field of a part": {key for name in zoo.names() for key in zoo.get(name).settings()},
         "extractor": embedding.EXTRACTORS.names(),
         "sampler": samplers(),
         "form of the objectives": FORMS.names(),
@@ -81,12 +83,20 @@ def _plugins(tree: dict[str, Any]) -> list[str]:
 
 @dataclass(frozen=True)
 class Resolved:
-    """A spec with its names resolved: the data set and the rows at their final size."""
+    """A spec with its names resolved: the data set and every configuration of a GAN.
+
+    Attributes:
+        gans: rows at their final width, each under its configuration's name.
+        settings: of their trainings.
+        variations: by configuration, the values of the settings that the sweep varies; empty
+            where it varies none.
+    """
 
     spec: SweepSpec
     dataset: Dataset
     gans: tuple[zoo.GANSpec, ...]
     settings: tuple[train.TrainSettings, ...]
+    variations: Mapping[str, Values] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -112,12 +122,13 @@ class Inputs:
     extractor_licence: str = ""
 
 
-def resolve(spec: SweepSpec, data_dir: Path | None = None) -> Resolved:
-    """Load the data set and check every row against it.
+def resolve(spec: SweepSpec, data_dir: Path | None = None, *, many: bool = False) -> Resolved:
+    """Load the data set and check every configuration against it.
 
     Args:
         spec: the validated spec.
         data_dir: where data sets lie; the spec's own ``dataset.data_dir`` comes first.
+        many: allow more than a thousand configurations.
 
     Raises:
         ConfigError: with every row that cannot be built or trained on this data.
@@ -131,30 +142,33 @@ def resolve(spec: SweepSpec, data_dir: Path | None = None) -> Resolved:
         options=spec.dataset.options,
         seed=spec.seed,
     )
-    names = zoo.names() if spec.train.gans == "all" else tuple(spec.train.gans)
-    gans, settings, problems = [], [], []
-    for name in names:
-        try:
-            row, setting = _row(spec, name)
-        except InputError as error:
-            problems.append(f"train.{name}: {error}")
-            continue
-        problems += [
-            f"train.{name}: {problem}"
-            for problem in (
-                *row.problems(dataset.shape, dataset.num_classes),
-                *train.problems(row, setting, len(dataset.train)),
-            )
-        ]
-        gans.append(row)
-        settings.append(setting)
+    found, problems = configurations(spec, many=many)
+    gans = tuple(each.row for each in found)
+    settings = tuple(each.settings for each in found)
+    problems += _data_problems(found, dataset)
     problems += [problem for member in spec.members if (problem := _external_problem(member))]
     if sum(setting.snapshots for setting in settings) + len(spec.members) < 2 and not problems:
         problems.append("train: an ensemble needs at least 2 members: add GANs or snapshots")
     problems += _evaluation_problems(spec, dataset, gans, settings)
     if problems:
         raise ConfigError(f"sweep '{spec.name}'", problems)
-    return Resolved(spec, dataset, tuple(gans), tuple(settings))
+    varied = {} if spec.train.vary is None else {each.name: each.values for each in found}
+    return Resolved(spec, dataset, gans, settings, varied)
+
+
+def _data_problems(found: Sequence[Configuration], dataset: Dataset) -> list[str]:
+    """Why configurations cannot be trained on this data; a reason that many share is said once."""
+    names: dict[str, list[str]] = {}
+    for each in found:
+        for problem in (
+            *each.row.problems(dataset.shape, dataset.num_classes),
+            *train.problems(each.row, each.settings, len(dataset.train)),
+        ):
+            names.setdefault(problem, []).append(each.name)
+    return [
+        f"train.{same[0]}{f' and {len(same) - 1} more' if len(same) > 1 else ''}: {problem}"
+        for problem, same in names.items()
+    ]
 
 
 def _external_problem(member: ExternalSpec) -> str:
@@ -202,17 +216,6 @@ def _evaluation_problems(
     return problems
 
 
-def _row(spec: SweepSpec, name: str) -> tuple[zoo.GANSpec, train.TrainSettings]:
-    """The row at its width and its training settings, overrides applied."""
-    values = spec.train.model_dump(exclude={"gans", "plugins", "overrides"})
-    override = spec.train.overrides.get(name)
-    if override is not None:
-        values |= override.model_dump(exclude_none=True)
-    width = values.pop("width")
-    settings = train.TrainSettings(**values, seed=purpose_seed(spec.seed, "train", name))
-    return zoo.get(name).scaled(width), settings
-
-
 def write_inputs(resolved: Resolved, folder: SweepFolder) -> Inputs:
     """Write the data set, the extractor and the real features to the sweep's folder (once)."""
     files = DatasetFiles.write(resolved.dataset, folder.path / "data")
@@ -252,7 +255,7 @@ def embedding_inputs(
 
 
 def member_jobs(resolved: Resolved, inputs: Inputs) -> list[MemberJob]:
-    """One job per GAN, in the order of the spec."""
+    """One job per configuration of a GAN, in the order of the spec."""
     spec = resolved.spec
     jobs = []
     for row, settings in zip(resolved.gans, resolved.settings, strict=True):
