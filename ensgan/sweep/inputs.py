@@ -24,7 +24,7 @@ from ensgan.sweep.member_job import (
     write_features,
 )
 from ensgan.sweep.variations import Configuration, Values, configurations
-from ensgan.types import Dataset
+from ensgan.types import Dataset, row_of
 
 
 def known_names() -> KnownNames:
@@ -157,17 +157,17 @@ def resolve(spec: SweepSpec, data_dir: Path | None = None, *, many: bool = False
 
 
 def _data_problems(found: Sequence[Configuration], dataset: Dataset) -> list[str]:
-    """Why configurations cannot be trained on this data; a reason that many share is said once."""
-    names: dict[str, list[str]] = {}
+    """Why configurations cannot be trained on this data, once for all variations of a GAN."""
+    names: dict[tuple[str, str], list[str]] = {}
     for each in found:
         for problem in (
             *each.row.problems(dataset.shape, dataset.num_classes),
             *train.problems(each.row, each.settings, len(dataset.train)),
         ):
-            names.setdefault(problem, []).append(each.name)
+            names.setdefault((row_of(each.name), problem), []).append(each.name)
     return [
         f"train.{same[0]}{f' and {len(same) - 1} more' if len(same) > 1 else ''}: {problem}"
-        for problem, same in names.items()
+        for (_, problem), same in names.items()
     ]
 
 
