@@ -180,7 +180,7 @@ def _licences(licences: Sequence[str]) -> str:
 
 
 def _rows(values: Mapping[str, Any]) -> str:
-    """A list of the values that fit a line; the manifest has the others."""
+    """A list of the values that fit on one line; for others it refers to the manifest."""
     lines = []
     for key, value in values.items():
         text = markdown(value)

@@ -15,6 +15,7 @@ from ensgan.files import content_key
 from ensgan.search import FORMS, rules, samplers
 from ensgan.sweep.classifier_job import DatasetFiles
 from ensgan.sweep.folder import SweepFolder
+from ensgan.sweep.fresh_images import NOT_FRESH
 from ensgan.sweep.member_job import (
     REVISION,
     MemberJob,
@@ -42,23 +43,26 @@ def known_names() -> KnownNames:
     }
 
 
-def load_sweep(path: Path, settings: Sequence[str] = ()) -> SweepSpec:
-    """Read a sweep file; GANs of its plugins are registered first, so that they have names.
+def load_sweep(source: Path | Mapping[str, Any], settings: Sequence[str] = ()) -> SweepSpec:
+    """Read a sweep file, or take its mapping; GANs of its plugins are registered first.
 
-    Paths of plugins and members are relative to the sweep file and absolute in the spec returned.
+    Paths of plugins and members are relative to the sweep file (for a mapping, to the current
+    folder) and absolute in the spec returned.
 
     Raises:
         ConfigError: with every problem of the file and the settings.
         InputError: a plugin cannot be loaded.
     """
-    plugins = [str((path.parent / plugin).resolve()) for plugin in _plugins(read_tree(path))]
+    folder = source.parent if isinstance(source, Path) else Path()
+    tree = read_tree(source) if isinstance(source, Path) else source
+    plugins = [str((folder / plugin).resolve()) for plugin in _plugins(tree)]
     for plugin in plugins:
         zoo.load_plugin(Path(plugin))
-    spec = load_spec(path, settings=settings, known=known_names())
+    spec = load_spec(source, settings=settings, known=known_names())
     return spec.model_copy(
         update={
             "train": spec.train.model_copy(update={"plugins": plugins}),
-            "members": [_absolute(member, path.parent) for member in spec.members],
+            "members": [_absolute(member, folder) for member in spec.members],
         }
     )
 
@@ -75,7 +79,7 @@ def _absolute(member: ExternalSpec, folder: Path) -> ExternalSpec:
     return member.model_copy(update={"generator": found})
 
 
-def _plugins(tree: dict[str, Any]) -> list[str]:
+def _plugins(tree: Mapping[str, Any]) -> list[str]:
     train = tree.get("train")
     plugins = train.get("plugins", []) if isinstance(train, dict) else []
     return [name for name in plugins if isinstance(name, str)] if isinstance(plugins, list) else []
@@ -204,6 +208,8 @@ def _evaluation_problems(
     ]
     pool += [member.name for member in spec.members]
     problems = []
+    if spec.evaluate.sampling == "fresh" and not gans:
+        problems.append(f"evaluate.{NOT_FRESH.format(len(pool))}")
     try:
         downstream.check_dataset(dataset)
     except DataError as error:
@@ -214,6 +220,17 @@ def _evaluation_problems(
         except InputError as error:
             problems.append(f"evaluate.strategies: {error}")
     return problems
+
+
+def gan_rows(spec: SweepSpec) -> dict[str, zoo.GANSpec]:
+    """The rows of a sweep's configurations at their width, by name; its plugins are loaded first.
+
+    Raises:
+        InputError: a plugin cannot be loaded, or a row is unknown.
+    """
+    for plugin in spec.train.plugins:
+        zoo.load_plugin(Path(plugin))
+    return {each.name: each.row for each in configurations(spec, many=True)[0]}
 
 
 def write_inputs(resolved: Resolved, folder: SweepFolder) -> Inputs:
