@@ -36,7 +36,7 @@ def card_text(manifest: Mapping[str, Any]) -> str:
     image = manifest["image"]
     colour = "grey" if image["channels"] == 1 else "RGB"
     parts = [
-        f"# Ensemble of {len(manifest['members'])} generators trained on {name}",
+        f"# Ensemble of {len(manifest['members'])} {_made(manifest)} {name}",
         f"Makes synthetic {colour} images of {image['size']}×{image['size']} pixels in "
         f"{len(manifest['class_names'])} classes.",
         "## Intended use",
@@ -83,6 +83,12 @@ def _generators(manifest: Mapping[str, Any]) -> str:
         for one in manifest["members"]
     ]
     return _table(head, rows)
+
+
+def _made(manifest: Mapping[str, Any]) -> str:
+    """Generators that were trained here, or banks of images whose training nobody here knows."""
+    kinds = {one["kind"] for one in manifest["members"]}
+    return "generators trained on" if kinds == {"gan"} else "generators for"
 
 
 def _labels(manifest: Mapping[str, Any]) -> str:
@@ -139,7 +145,9 @@ def _spread(entry: Any) -> str:
 
 
 def _failures(manifest: Mapping[str, Any]) -> str:
-    known = [f"- {markdown(note)}" for note in manifest["provenance"].get("known_failures", [])]
+    told = manifest["provenance"]
+    notes = [*told.get("cautions", ()), *told.get("known_failures", ())]
+    known = [f"- {markdown(note)}" for note in notes]
     lines = [
         *known,
         "- Rare findings of the training data may be missing altogether; density and coverage "
