@@ -276,12 +276,13 @@ def member_jobs(resolved: Resolved, inputs: Inputs) -> list[MemberJob]:
     spec = resolved.spec
     jobs = []
     for row, settings in zip(resolved.gans, resolved.settings, strict=True):
-        trained = (train.REVISION, row.to_json(), settings.identity(), resolved.dataset.train.key)
+        tree = row.to_json()
+        trained = (train.REVISION, tree, settings.identity(), resolved.dataset.train.key)
         key = content_key(REVISION, *trained)
         jobs.append(
             MemberJob(
                 name=row.name,
-                row=row.to_json(),
+                row=tree,
                 plugins=tuple(Path(plugin) for plugin in spec.train.plugins),
                 settings=settings,
                 classes=resolved.dataset.num_classes,
