@@ -43,9 +43,9 @@ def test_a_sweep_of_variations_from_training_to_images(tmp_path: Path) -> None:
     runs = {run.name: run for run in store.children(result.run_id) if run.kind == "gan"}
     assert set(runs) == NAMES
     params = runs["SNGAN~lr0.5-s1"].params
-    assert params["vary.gan"] == "SNGAN" and params["vary.seed"] == "1"
-    assert float(params["vary.learning_rate"]) == 0.5
-    assert float(runs["ACGAN-Mod"].params["vary.learning_rate"]) == 1.0
+    assert params["config.gan"] == "SNGAN" and params["config.seed"] == "1"
+    assert float(params["config.learning_rate"]) == 0.5
+    assert float(runs["ACGAN-Mod"].params["config.learning_rate"]) == 1.0
 
     # Finished: run again, nothing is made.
     parts = ("train", "samples", "features", "scores", "search", "evaluate", "ensemble")
