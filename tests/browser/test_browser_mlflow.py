@@ -129,7 +129,7 @@ def test_parallel_coordinates_begin_with_what_was_varied(
     store = open_store(storage=sweep[0])
     runs = [run.run_id for run in store.children(sweep[1]) if run.kind == "gan"]
     assert len(runs) == 4
-    experiment = store.page(sweep[1]).split("/")[2]
+    experiment = store.page(sweep[1], "").split("/")[2]
     query = f"runs={json.dumps(runs)}&experiments={json.dumps([experiment])}"
     page.goto(f"{ui}/#/compare-runs?{query}")
     plot = page.locator(".js-plotly-plot").first
