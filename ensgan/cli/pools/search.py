@@ -26,6 +26,7 @@ from ensgan.search import (
 from ensgan.search import search as search_pool
 from ensgan.search.forms import COMPONENTS
 from ensgan.search.forms.paper import INTER
+from ensgan.sweep.plugins import name_of_variant
 from ensgan.sweep.search_stage import objective_tables
 from ensgan.types import DEFAULT_FORM, Front, FrontPoint, PoolScores
 
@@ -72,7 +73,11 @@ def search(
     ] = None,
     record: Annotated[Path | None, typer.Option(help="write the trials to this CSV file")] = None,
     objectives: Annotated[
-        str, typer.Option(help="; ".join(f"{form.name}: {form.help}" for form in FORMS))
+        str,
+        typer.Option(
+            help="; ".join(f"{form.name}: {form.help}" for form in FORMS)
+            + "; or FILE.py:NAME of your own"
+        ),
     ] = DEFAULT_FORM,
     features: Annotated[
         Path | None, typer.Option(help=f"features that were scored, for {_WITH_FEATURES}")
@@ -169,7 +174,7 @@ def _make_tables(
     name: str, inter: str, scores: PoolScores, features: Path | None, components: int
 ) -> ObjectiveTables:
     """The tables of a form of the objectives; features only where it needs them."""
-    form = find_form(name)
+    form = find_form(name_of_variant(name, FORMS))
     if not form.needs_features:
         if features is not None:
             raise InputError(f"--features goes with --objectives {_WITH_FEATURES}")
