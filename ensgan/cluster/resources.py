@@ -40,6 +40,7 @@ class TrialRequest:
 
     def enlarged(self) -> TrialRequest | None:
         """With a larger share of a GPU; None when it has a whole one already."""
+        # A trial alone on its card has all of its memory: trying again would end the same way.
         if self.gpus >= 1:
             return None
         return replace(self, gpus=min(1.0, self.gpus * RETRY_FACTOR))
@@ -57,6 +58,7 @@ def trial_requests(
         settings: of the cluster.
         gpu_bytes: memory of the smallest GPU; None when there is none or nobody can say.
     """
+    # Sorting is stable: equal GANs keep the order of the sweep file, in every session.
     ranked = sorted(jobs, key=lambda job: (-settings.priority.get(job.name, 0), -job.effort))
     return tuple(
         TrialRequest(
@@ -80,6 +82,7 @@ def check_satisfiable(
         InputError: names the resource, what is asked for and what there is.
     """
     for resource, amount in amounts.items():
+        # Of one node, not of the cluster: a trial or task never spans two.
         most = max((node.get(resource, 0.0) for node in nodes), default=0.0)
         if amount > most:
             raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import importlib.metadata
 import reprlib
@@ -32,21 +33,27 @@ _UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, OverflowError
 
 
 def load_spec(
-    path: Path, *, settings: Sequence[str] = (), known: KnownNames | None = None
+    source: Path | Mapping[str, Any],
+    *,
+    settings: Sequence[str] = (),
+    known: KnownNames | None = None,
 ) -> SweepSpec:
-    """Read a sweep file and apply ``a.b=value`` settings on top.
+    """Read a sweep file, or take its mapping, and apply ``a.b=value`` settings on top.
 
     Args:
-        path: the YAML file, or the bare name of a shipped one (``quickstart``).
+        source: the YAML file, the bare name of a shipped one (``quickstart``), or what it holds.
         settings: overrides, each ``dotted.key=value`` with a YAML value.
         known: names to check against; None checks the form only.
 
     Raises:
         ConfigError: with every problem of the file and the settings.
     """
-    tree = read_tree(path)
+    if isinstance(source, Path):
+        tree, name = read_tree(source), str(source)
+    else:
+        tree, name = copy.deepcopy(dict(source)), "sweep"
     problems = [problem for text in settings if (problem := _apply(tree, text))]
-    return parse_spec(tree, source=str(path), known=known, problems=problems)
+    return parse_spec(tree, source=name, known=known, problems=problems)
 
 
 def read_tree(path: Path) -> dict[str, Any]:

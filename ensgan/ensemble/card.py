@@ -34,7 +34,7 @@ def card_text(manifest: Mapping[str, Any]) -> str:
     image = manifest["image"]
     colour = "grey" if image["channels"] == 1 else "RGB"
     parts = [
-        f"# Ensemble of {len(manifest['members'])} generators trained on {name}",
+        f"# Ensemble of {len(manifest['members'])} {_made(manifest)} {name}",
         f"Makes synthetic {colour} images of {image['size']}×{image['size']} pixels in "
         f"{len(manifest['class_names'])} classes.",
         "## Intended use",
@@ -70,6 +70,12 @@ def card_text(manifest: Mapping[str, Any]) -> str:
         "samples.images, samples.labels, samples.members\n```",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _made(manifest: Mapping[str, Any]) -> str:
+    """Generators that were trained here, or banks of images whose training nobody here knows."""
+    kinds = {one["kind"] for one in manifest["members"]}
+    return "generators trained on" if kinds == {"gan"} else "generators for"
 
 
 def _labels(manifest: Mapping[str, Any]) -> str:
@@ -126,7 +132,9 @@ def _spread(entry: Any) -> str:
 
 
 def _failures(manifest: Mapping[str, Any]) -> str:
-    known = [f"- {markdown(note)}" for note in manifest["provenance"].get("known_failures", [])]
+    told = manifest["provenance"]
+    notes = [*told.get("cautions", ()), *told.get("known_failures", ())]
+    known = [f"- {markdown(note)}" for note in notes]
     lines = [
         *known,
         "- Rare findings of the training data may be missing altogether; density and coverage "
@@ -167,7 +175,7 @@ def _licences(licences: Sequence[str]) -> str:
 
 
 def _rows(values: Mapping[str, Any]) -> str:
-    """A list of the values that fit a line; the manifest has the others."""
+    """A list of the values that fit on one line; for others it refers to the manifest."""
     lines = []
     for key, value in values.items():
         text = markdown(value)

@@ -15,6 +15,7 @@ from ensgan.ensemble.manifest import Manifest, check_digest, check_size, ensembl
 from ensgan.ensemble.members import Member, kind_named
 from ensgan.errors import InputError, unknown_name
 from ensgan.types import ImageShape, Int64Array, Samples
+from ensgan.types.display import table_html
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader, TensorDataset
@@ -47,6 +48,14 @@ class Ensemble:
     def __repr__(self) -> str:
         size = f"{self.shape.channels}×{self.shape.size}×{self.shape.size}"
         return f"Ensemble({', '.join(self.member_names)}; images {size})"
+
+    def _repr_html_(self) -> str:
+        """The members with their shares, what was measured, and the licence."""
+        names = ("member", "share", "kind")
+        rows = [(member.name, member.weight, member.kind) for member in self.manifest.members]
+        measured = table_html(("measured", "value"), sorted(self.manifest.metrics.items()))
+        licences = table_html(["licence"], [[text] for text in self.manifest.licences])
+        return table_html(names, rows, repr(self)) + measured + licences
 
     @property
     def member_names(self) -> tuple[str, ...]:
@@ -126,13 +135,19 @@ class Ensemble:
         return TensorDataset(tensor.float() / 255, torch.from_numpy(samples.labels))
 
     def dataloader(
-        self, batch: int, n: int = 1000, seed: int = 0, *, replacement: bool = False, **options: Any
+        self,
+        batch_size: int,
+        n: int = 1000,
+        seed: int = 0,
+        *,
+        replacement: bool = False,
+        **options: Any,
     ) -> DataLoader[Any]:
         """:meth:`dataset` in batches, ``n`` images in all; ``options`` go to ``DataLoader``."""
         from torch.utils.data import DataLoader
 
         images = self.dataset(n, seed=seed, replacement=replacement)
-        return DataLoader(images, batch_size=batch, **options)
+        return DataLoader(images, batch_size=batch_size, **options)
 
     def save_png(
         self,

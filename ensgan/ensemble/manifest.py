@@ -1,4 +1,4 @@
-"""``ensemble.json``: everything an ensemble artifact says about itself, read with suspicion."""
+"""``ensemble.json``: what an ensemble artifact says about itself, validated strictly."""
 
 from __future__ import annotations
 

@@ -133,11 +133,13 @@ def hand_over(
     selected: Selection,
     table: downstream.DownstreamTable,
     privacy: Path,
+    alarms: Sequence[str],
 ) -> Path:
     """Write the selected ensemble as one artifact; its folder.
 
     Args:
         chosen: the selected members.
+        alarms: what its card must say of it, a sentence each.
         privacy: as :func:`measure_memorisation` writes it.
 
     Raises:
@@ -147,6 +149,7 @@ def hand_over(
     rows = {row.name: row for row in resolved.gans}
     shares = point.weights or (1 / len(point.members),) * len(point.members)
     facts = _facts(resolved, inputs, chosen, selected, table, privacy)
+    facts["provenance"]["cautions"] = list(alarms)
     hashes = [member.sha256 for member in chosen]
     path = inputs.folder.file("ensemble", content_key(REVISION, hashes, shares, facts))
     if _weights_of(path) == hashes:

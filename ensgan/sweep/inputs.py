@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,23 +41,26 @@ def known_names() -> KnownNames:
     }
 
 
-def load_sweep(path: Path, settings: Sequence[str] = ()) -> SweepSpec:
-    """Read a sweep file; GANs of its plugins are registered first, so that they have names.
+def load_sweep(source: Path | Mapping[str, Any], settings: Sequence[str] = ()) -> SweepSpec:
+    """Read a sweep file, or take its mapping; GANs of its plugins are registered first.
 
-    Paths of plugins and members are relative to the sweep file and absolute in the spec returned.
+    Paths of plugins and members are relative to the sweep file (for a mapping, to the current
+    folder) and absolute in the spec returned.
 
     Raises:
         ConfigError: with every problem of the file and the settings.
         InputError: a plugin cannot be loaded.
     """
-    plugins = [str((path.parent / plugin).resolve()) for plugin in _plugins(read_tree(path))]
+    folder = source.parent if isinstance(source, Path) else Path()
+    tree = read_tree(source) if isinstance(source, Path) else source
+    plugins = [str((folder / plugin).resolve()) for plugin in _plugins(tree)]
     for plugin in plugins:
         zoo.load_plugin(Path(plugin))
-    spec = load_spec(path, settings=settings, known=known_names())
+    spec = load_spec(source, settings=settings, known=known_names())
     return spec.model_copy(
         update={
             "train": spec.train.model_copy(update={"plugins": plugins}),
-            "members": [_absolute(member, path.parent) for member in spec.members],
+            "members": [_absolute(member, folder) for member in spec.members],
         }
     )
 
@@ -74,7 +77,7 @@ def _absolute(member: ExternalSpec, folder: Path) -> ExternalSpec:
     return member.model_copy(update={"generator": found})
 
 
-def _plugins(tree: dict[str, Any]) -> list[str]:
+def _plugins(tree: Mapping[str, Any]) -> list[str]:
     train = tree.get("train")
     plugins = train.get("plugins", []) if isinstance(train, dict) else []
     return [name for name in plugins if isinstance(name, str)] if isinstance(plugins, list) else []

@@ -104,7 +104,7 @@ class GANSpec(Part):
             )
         if multi_head and type(self.augmentation).observe is not Augmentation.observe:
             problems.append(
-                f"{type(self.augmentation).__name__} watches one real/fake logit an image, the "
+                f"{type(self.augmentation).__name__} watches one real/fake logit per image, the "
                 "multi-hinge head has K + 1"
             )
         if sum(isinstance(part, InfoCode) for part in self.regularizers) > 1:
