@@ -15,7 +15,7 @@ from ensgan.search import find_form
 from ensgan.store import TAG_DATASET, RunStore
 from ensgan.sweep.manifest import Manifest
 from ensgan.sweep.records import MemberResult
-from ensgan.types import Front, FrontPoint, PoolScores, UInt8Array, gan_of, step_of
+from ensgan.types import Front, FrontPoint, PoolScores, UInt8Array, gan_of, row_of, step_of
 
 REPORT = "report.html"
 """Name of the report among a sweep's files."""
@@ -57,6 +57,14 @@ def common(manifest: Manifest) -> dict[str, Any]:
         "seed": manifest.settings.seed,
         **code(manifest.versions),
     }
+
+
+def variation(manifest: Manifest, gan: str) -> dict[str, Any]:
+    """Parameters of a GAN's run in a sweep that varies settings: which row, and every value."""
+    if not manifest.variations:
+        return {}
+    values = manifest.variations.get(gan, {})
+    return {"vary.gan": row_of(gan), **{f"vary.{key}": value for key, value in values.items()}}
 
 
 def common_tags(manifest: Manifest) -> dict[str, str]:

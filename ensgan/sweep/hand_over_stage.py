@@ -198,6 +198,8 @@ def _facts(
     spec, dataset, point = resolved.spec, resolved.dataset, selected.point
     external = card_facts(spec.members, point.members)
     other_form = {} if spec.search.objectives == "paper" else {"objectives": spec.search.objectives}
+    trained = dict.fromkeys(gan_of(member.name) for member in members)
+    varied = {gan: dict(resolved.variations[gan]) for gan in trained if gan in resolved.variations}
     measured = read_json(privacy)
     shown = ("problem", "held_out", "held_out_images", "train_images", "ensemble", "members")
     return {
@@ -228,6 +230,7 @@ def _facts(
             "weights": spec.train.weights,
             "inter": spec.search.inter,
             **({"outside": external} if external else {}),
+            **({"variations": varied} if varied else {}),
             **other_form,
             "known_failures": [f"{m.name}: {note}" for m in members for note in m.health],
         },
