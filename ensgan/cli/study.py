@@ -6,6 +6,7 @@ import itertools
 import shlex
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,6 +44,12 @@ def study(
         list[str] | None,
         typer.Option(help="See the pool through this extractor; repeat.  [default: the sweep's]"),
     ] = None,
+    predict: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Also train on so many ensembles of all kinds: which scores predict worth?"
+        ),
+    ] = 0,
     title: Annotated[
         str | None, typer.Option(help="Heading.  [default: from the data set]")
     ] = None,
@@ -71,7 +78,7 @@ def study(
         evaluations = evaluate_sweeps(
             sweep,
             views,
-            asked.options(SECTION),
+            replace(asked.options(SECTION), predict=predict),
             place=asked.place,
             listener=Listener(on_progress, _tell, warn),
         )
@@ -145,4 +152,7 @@ def _shown(value: dict[str, Any]) -> RenderableType:
     from rich.text import Text
 
     tables = [comparison_table(part) for part in value["parts"]]
-    return Group(*tables, Text(f"written: {value['page']} and {len(value['figures'])} figures"))
+    found = [part["prediction"]["verdict"] for part in value["parts"] if part["prediction"]]
+    said = [Text(f"what predicts usefulness: {verdict}") for verdict in found]
+    said.append(Text(f"written: {value['page']} and {len(value['figures'])} figures"))
+    return Group(*tables, *said)
