@@ -32,6 +32,8 @@ from ensgan.types import DEFAULT_FORM, Front, FrontPoint, PoolScores
 
 _INTERRUPTED = 130
 _PLOTS = (".html", ".png")
+_OBJECTIVES_HELP = "; ".join(f"{form.name}: {form.help}" for form in FORMS)
+_OBJECTIVES_HELP += "; or FILE.py:NAME of your own"
 _WITH_FEATURES = " or ".join(form.name for form in FORMS if form.needs_features)
 
 
@@ -72,13 +74,7 @@ def search(
         str | None, typer.Option(help="Optuna storage: sqlite:///FILE, or a journal file")
     ] = None,
     record: Annotated[Path | None, typer.Option(help="write the trials to this CSV file")] = None,
-    objectives: Annotated[
-        str,
-        typer.Option(
-            help="; ".join(f"{form.name}: {form.help}" for form in FORMS)
-            + "; or FILE.py:NAME of your own"
-        ),
-    ] = DEFAULT_FORM,
+    objectives: Annotated[str, typer.Option(help=_OBJECTIVES_HELP)] = DEFAULT_FORM,
     features: Annotated[
         Path | None, typer.Option(help=f"features that were scored, for {_WITH_FEATURES}")
     ] = None,
