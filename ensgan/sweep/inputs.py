@@ -31,7 +31,7 @@ from ensgan.sweep.member_job import (
     real_reference,
     write_features,
 )
-from ensgan.sweep.plugins import load_plugin, replace_references
+from ensgan.sweep.planning.plugins import load_plugin, replace_references
 from ensgan.sweep.variations import Configuration, Values, configurations
 from ensgan.types import Dataset, row_of
 

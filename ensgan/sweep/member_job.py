@@ -112,7 +112,9 @@ class MemberJob:
     def gan(self) -> zoo.GANSpec:
         """The row."""
         if self.plugins:
-            from ensgan.sweep.plugins import load_plugin  # every registry: only where it is needed
+            from ensgan.sweep.planning.plugins import (
+                load_plugin,  # every registry: only where it is needed
+            )
 
             for plugin in self.plugins:
                 load_plugin(plugin)
