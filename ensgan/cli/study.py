@@ -14,6 +14,7 @@ import typer
 from ensgan.cli.evaluate import Asked, classifiers, comparison_table, with_evaluation_options
 from ensgan.cli.output import check_output, emit, warn
 from ensgan.errors import InputError
+from ensgan.files import read_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -60,7 +61,7 @@ def study(
     if output.suffix != ".md":
         raise InputError(f"the page '{output}' must end in .md")
     check_output(output, inputs=[notes])
-    said = _read(notes)
+    said = "" if notes is None else read_text(notes)
     views = [View(name, count=asked.score_images) for name in extractor or (None,)]
     with classifiers() as on_progress:
         evaluations = evaluate_sweeps(
@@ -78,15 +79,6 @@ def study(
         "parts": [part.to_json() for part in parts],
     }
     emit(value, as_json=asked.as_json, table=lambda: _shown(value))
-
-
-def _read(notes: Path | None) -> str:
-    if notes is None:
-        return ""
-    try:
-        return notes.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the notes {notes} cannot be read: {error}") from error
 
 
 def _tell(stage: str, done: int, total: int) -> None:

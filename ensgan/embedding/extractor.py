@@ -22,7 +22,7 @@ from ensgan.embedding.local import MEDICAL, RANDOM
 from ensgan.embedding.published import PUBLISHED
 from ensgan.embedding.spec import ExtractorSpec, OnProgress, Options, Request
 from ensgan.errors import DataError, InputError, IntegrityError
-from ensgan.files import atomic_path, content_key, sha256_arrays
+from ensgan.files import atomic_path, content_key, parse_json, sha256_arrays
 from ensgan.inputs import explained
 from ensgan.registry import Registry
 from ensgan.types import Dataset, Embeddings, Float32Array, UInt8Array
@@ -164,21 +164,20 @@ def load_extractor(path: Path, device: str = "cpu") -> Extractor:
         explained(f"{path} cannot be read as safetensors"),
         safe_open(path, framework="pt") as archive,
     ):
-        description = json.loads((archive.metadata() or {}).get("ensgan.extractor", "{}"))
+        said = parse_json((archive.metadata() or {}).get("ensgan.extractor", "{}"), str(path))
+        description = said if isinstance(said, dict) else {}
         tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
     if description.get("format") != FORMAT:
         raise DataError(
             f"{path} has extractor format {description.get('format')!r}, this version reads "
             f"{FORMAT}: make the extractor again with Extractor.save"
         )
-    spec = EXTRACTORS.get(str(description["name"]))
-    try:
+    spec = EXTRACTORS.get(str(description.get("name")))
+    with explained(f"{path} does not fit the extractor '{spec.name}'"):
         extractor = Extractor(spec, description["options"], tensors, device)
-    except (KeyError, RuntimeError) as error:
-        raise DataError(f"{path} does not fit the extractor '{spec.name}': {error}") from error
-    if extractor.key != description["key"]:
+    if extractor.key != description.get("key"):
         raise IntegrityError(
-            f"{path} holds the extractor {extractor.key}, but says {description['key']}: "
+            f"{path} holds the extractor {extractor.key}, but says {description.get('key')}: "
             "make the extractor again"
         )
     return extractor

@@ -17,6 +17,7 @@ from ensgan.files import content_key, read_json, write_json
 from ensgan.search import select
 from ensgan.sweep.executor import Executor
 from ensgan.sweep.member_job import purpose_seed
+from ensgan.sweep.records import MemberResult
 from ensgan.types import Dataset, Front, PoolScores, Samples, Selection
 
 REVISION = 1
@@ -170,7 +171,7 @@ class Classifiers:
 
     Attributes:
         dataset: the real images.
-        samples: file with the images of every member.
+        members: of the pool, by name.
         settings: network and training.
         seed: of the sweep; each use draws its own from it.
         folder: where results are kept.
@@ -179,7 +180,7 @@ class Classifiers:
     """
 
     dataset: DatasetFiles
-    samples: Mapping[str, Path]
+    members: Mapping[str, MemberResult]
     settings: downstream.ClassifierSettings
     seed: int
     folder: Path
@@ -225,7 +226,7 @@ class Classifiers:
                 strategy=strategy,
                 repeat=repeat,
                 dataset=self.dataset,
-                bank=FileBank({name: self.samples[name] for name in strategy.members}),
+                bank=FileBank({name: self.members[name].samples for name in strategy.members}),
                 settings=self.settings,
                 seed=purpose_seed(self.seed, purpose),
                 folder=self.folder,
@@ -235,7 +236,11 @@ class Classifiers:
         ]
 
     def run(self, jobs: Sequence[EvaluateJob]) -> list[downstream.RepeatResult]:
-        """One result per job, in their order; jobs with equal content run only once."""
+        """One result per job, in their order; jobs with equal content run only once.
+
+        Raises:
+            IntegrityError: images that a classifier would train on have changed.
+        """
         different = {job.path: job for job in jobs}
         values = {}
         for path, job in different.items():
@@ -245,6 +250,8 @@ class Classifiers:
                 self.on_done(known)
         missing = {path: job for path, job in different.items() if path not in values}
         if missing:
+            for name in sorted({name for job in missing.values() for name in job.bank.paths}):
+                self.members[name].unchanged("samples")
             made = self.executor().map(evaluate, list(missing.values()), on_done=self.on_done)
             values.update(zip(missing, made, strict=True))
         results = {

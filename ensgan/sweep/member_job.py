@@ -19,10 +19,11 @@ import numpy as np
 
 from ensgan import embedding, metrics, train, zoo
 from ensgan.errors import DataError, TrainingError
-from ensgan.files import atomic_path, content_key, sha256_file
+from ensgan.files import content_key, sha256_file
+from ensgan.sweep.features import real_reference, write_features
 from ensgan.sweep.records import Interval
 from ensgan.sweep.records import MemberResult as MemberResult
-from ensgan.types import Float32Array, ImageShape, Int64Array, MemberId, Samples, UInt8Array
+from ensgan.types import ImageShape, Int64Array, MemberId, Samples
 
 REVISION = 1
 """Raise it when a change of this module changes its results."""
@@ -305,18 +306,3 @@ class MemberScorer:
         )
         result.save(self.scoring.record(name, key), results)
         return result
-
-
-def write_features(path: Path, images: UInt8Array, extractor: embedding.Extractor) -> Float32Array:
-    """Embed images and keep their features in an ``.npy`` file: float32 [n,dim]."""
-    features = embedding.embed(images, extractor).features
-    with atomic_path(path) as temporary:
-        np.save(temporary, features)
-    return features
-
-
-def real_reference(features: Path, k: int, backend: str) -> metrics.RealReference:
-    """The real features with their radii, which lie beside them once anybody has asked."""
-    real = np.load(features, allow_pickle=False)
-    radii = features.with_name(f"{features.stem}-radii-{k}.npz")
-    return metrics.prepare(real, k, backend=backend, kept=radii)

@@ -201,7 +201,7 @@ class RunningSweep:
         """The classifiers of the pool."""
         return Classifiers(
             dataset=inputs.dataset,
-            samples={member.name: member.samples for member in members},
+            members={member.name: member for member in members},
             settings=classifier_settings(self.spec.evaluate),
             seed=self.spec.seed,
             folder=self.folder.path / "evaluate",

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from ensgan.cli.output import JsonOption, check_output, emit, note, progress, warn
 from ensgan.errors import InputError
-from ensgan.files import atomic_path, read_json
+from ensgan.files import read_json, write_bytes
 from ensgan.metrics.files import load_pool
 from ensgan.search import (
     FORMS,
@@ -238,6 +238,5 @@ def write_pictures(
     if heat_map is not None:
         contents[heat_map] = membership_png(front)
     for path, content in contents.items():
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(content)
+        write_bytes(path, content)
         note(f"wrote {path}")
