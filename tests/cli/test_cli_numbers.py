@@ -1,4 +1,4 @@
-"""Numbers that are none, or beyond any range: every option of every command says so in one sentence.
+"""Numbers that are none, or beyond any range, end in a sentence whatever option they are for.
 
 The walk finds options by their type: a new one is tried without a line here.
 """
