@@ -31,7 +31,6 @@ GATES: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
             "ensemble/ensemble.py": f"a member's file: {CHECKED}",
             "ensemble/service.py": OWN,
             "search/optuna/study.py": "a bounded first line",
-            "cli/runs.py": "64 KiB that tell a report from another file",
             "cli/app.py": "/dev/null",
             "recording/record.py": "files of the sweep, read by their own types before",
             "store/folders.py": f"artifacts of a local store: {CHECKED}",

@@ -155,6 +155,8 @@ def main() -> None:
             _end(f"error: the output cannot be written: {error.strerror}; make room", 1)
         if isinstance(error, OSError) and error.errno in _NO_SUCH_NAME:
             _end(f"error: {str(error.filename)[:100]}: {error.strerror}; name another path", 2)
+        if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):
+            _end(f"error: {error}; name another path", 2)
         if os.environ.get("ENSGAN_DEBUG", "") not in ("", "0"):
             raise
         _end(_unforeseen(error), 1)

@@ -20,6 +20,7 @@ from ensgan.cli.run_tables import (
     verified,
 )
 from ensgan.errors import InputError
+from ensgan.files import first_bytes
 
 MOST_RUNS = 1_000_000
 """Sweeps that are looked through."""
@@ -278,5 +279,4 @@ def report(
 
 def _is_report(path: Path) -> bool:
     """Whether a file is a report: its title says so near the beginning."""
-    with path.open("rb") as stream:
-        return b"ensgan report</title>" in stream.read(1 << 16)
+    return b"ensgan report</title>" in first_bytes(path, 1 << 16)

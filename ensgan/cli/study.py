@@ -14,7 +14,7 @@ import typer
 from ensgan.cli.evaluate import Asked, classifiers, comparison_table, with_evaluation_options
 from ensgan.cli.output import check_output, emit, warn
 from ensgan.errors import InputError
-from ensgan.files import read_text
+from ensgan.files import first_bytes, read_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -60,7 +60,7 @@ def study(
     begin = time.time()
     if output.suffix != ".md":
         raise InputError(f"the page '{output}' must end in .md")
-    check_output(output, inputs=[notes])
+    check_output(output, inputs=[notes], is_ours=_is_study)
     said = "" if notes is None else read_text(notes)
     views = [View(name, count=asked.score_images) for name in extractor or (None,)]
     with classifiers() as on_progress:
@@ -79,6 +79,11 @@ def study(
         "parts": [part.to_json() for part in parts],
     }
     emit(value, as_json=asked.as_json, table=lambda: _shown(value))
+
+
+def _is_study(path: Path) -> bool:
+    """Whether a file is a page of this command: its head says how it was made."""
+    return b"\n- Command: `ensgan" in first_bytes(path, 1 << 16)
 
 
 def _tell(stage: str, done: int, total: int) -> None:
