@@ -14,7 +14,6 @@ from ensgan.files import content_key
 from ensgan.search import pool_key, select
 from ensgan.sweep.classifier_job import RULE, DatasetFiles
 from ensgan.sweep.executor import Executor
-from ensgan.sweep.features import keep_features
 from ensgan.sweep.folder import SweepFolder, find_sweep
 from ensgan.sweep.inputs import Inputs, embedding_inputs, gan_rows
 from ensgan.sweep.manifest import SelectedRecord
@@ -142,7 +141,7 @@ class EmbedJob:
 
 def _embed_member(job: EmbedJob) -> Path:
     """Write the features of a job, or find them on disk; their file."""
-    keep_features(
+    embedding.keep_features(
         job.path,
         lambda: Samples.load(job.samples).images[: job.count],
         lambda: embedding.load_extractor(job.extractor),

@@ -15,7 +15,6 @@ from ensgan.evaluation.finished_sweep import FinishedSweep
 from ensgan.files import content_key, map_array, sha256_file
 from ensgan.search import Evaluator, pool_key
 from ensgan.sweep.classifier_job import DatasetFiles
-from ensgan.sweep.features import write_features
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import embedding_inputs
 from ensgan.sweep.member_job import purpose_seed, sample_labels
@@ -140,7 +139,7 @@ def _drawn(
             rows = np.flatnonzero(drawn.members == index)
             own = Samples(drawn.images[rows], drawn.labels[rows])
             own.save(images_path)
-            write_features(features_path, own.images, network)
+            embedding.write_features(features_path, own.images, network)
     return paths
 
 

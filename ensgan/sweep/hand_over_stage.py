@@ -12,7 +12,6 @@ from ensgan import __version__, downstream, embedding, ensemble, metrics
 from ensgan.errors import DataError, EnsganError, InputError, IntegrityError
 from ensgan.files import content_key, map_array, read_json, write_json
 from ensgan.sweep.external_member_job import card_facts
-from ensgan.sweep.features import keep_features
 from ensgan.sweep.inputs import Inputs, Resolved
 from ensgan.sweep.records import MemberResult
 from ensgan.types import Selection, gan_of
@@ -87,7 +86,9 @@ def _held_out(resolved: Resolved, inputs: Inputs) -> Path:
     key = content_key(resolved.dataset.val.key, inputs.scoring.extractor_key)
     path = inputs.folder.file("features", f"real-{HELD_OUT}-{key}.npy")
     images = resolved.dataset.val.images
-    keep_features(path, lambda: images, lambda: embedding.load_extractor(inputs.scoring.extractor))
+    embedding.keep_features(
+        path, lambda: images, lambda: embedding.load_extractor(inputs.scoring.extractor)
+    )
     return path
 
 

@@ -19,8 +19,7 @@ import numpy as np
 
 from ensgan import embedding, metrics, train, zoo
 from ensgan.errors import DataError, TrainingError
-from ensgan.files import content_key, sha256_file
-from ensgan.sweep.features import real_reference, write_features
+from ensgan.files import content_key, map_array, sha256_file
 from ensgan.sweep.records import Interval
 from ensgan.sweep.records import MemberResult as MemberResult
 from ensgan.types import ImageShape, Int64Array, MemberId, Samples
@@ -283,7 +282,7 @@ class MemberScorer:
         features_path = results / "features" / f"{name}-{key}.npy"
         samples.save(samples_path)
         sampled = time.time()
-        features = write_features(features_path, samples.images, self._extractor)
+        features = embedding.write_features(features_path, samples.images, self._extractor)
         embedded = time.time()
         score = metrics.score_member(self._reference, features)
         end = time.time()
@@ -306,3 +305,10 @@ class MemberScorer:
         )
         result.save(self.scoring.record(name, key), results)
         return result
+
+
+def real_reference(features: Path, k: int, backend: str) -> metrics.RealReference:
+    """The real features with their radii, which lie beside them once anybody has asked."""
+    real = np.array(map_array(features))
+    radii = features.with_name(f"{features.stem}-radii-{k}.npz")
+    return metrics.prepare(real, k, backend=backend, kept=radii)

@@ -100,10 +100,7 @@ def search(
     Example: ensgan search scores.npz --sampler pareto-local --seconds 2 --seed 0 -o front.json
     """
     check_pictures(plot or (), heat_map)
-    kept = None if storage is None or "://" in storage else Path(storage)
-    check_output(*(output, record, *(plot or ()), heat_map), inputs=(scores, costs, features, kept))
-    check_output(output, is_ours=_is_front)
-    check_output(record, is_ours=_is_record)
+    _claim(output, record, [*(plot or ()), heat_map], storage, (scores, costs, features))
     pool, prices = PoolScores.load(scores), read_costs(costs)
     limit = _make_budget(budget, prices, third)
     tables = _make_tables(objectives, inter, pool, features, components)
@@ -141,6 +138,20 @@ def search(
     if interrupted:
         warn(f"interrupted after {front.trials} trials: {len(front)} points found so far")
         raise typer.Exit(_INTERRUPTED)
+
+
+def _claim(
+    output: Path,
+    record: Path | None,
+    pictures: Sequence[Path | None],
+    storage: str | None,
+    inputs: Sequence[Path | None],
+) -> None:
+    """Refuse, before any work, outputs that would destroy something."""
+    journal = None if storage is None or "://" in storage else Path(storage)
+    check_output(output, record, *pictures, inputs=(*inputs, journal))
+    check_output(output, is_ours=_is_front)
+    check_output(record, is_ours=_is_record)
 
 
 def _is_front(path: Path) -> bool:
