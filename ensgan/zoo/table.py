@@ -9,6 +9,7 @@ import dataclasses
 import importlib.util
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -69,11 +70,12 @@ def load_plugin(path: Path, others: Sequence[Registry[Any]] = ()) -> tuple[str, 
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
     try:
-        spec.loader.exec_module(module)
+        with redirect_stdout(sys.stderr):  # stdout is the command's own
+            spec.loader.exec_module(module)
         for value in list(vars(module).values()):
             for registry in others:
                 registry.adopt(value)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         for place, registry in enumerate(registries):
             registry.forget(added(place))
         del sys.modules[module_name]
