@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ensgan.config.spec import SweepSpec
+from ensgan.config.vary import VaryError
 from ensgan.errors import ConfigError, DataError
 from ensgan.files import read_text
 from ensgan.inputs import kind
@@ -48,12 +49,25 @@ def load_spec(
     Raises:
         ConfigError: with every problem of the file and the settings.
     """
-    if isinstance(source, Path):
-        tree, name = read_tree(source), str(source)
-    else:
-        tree, name = copy.deepcopy(dict(source)), "sweep"
-    problems = [problem for text in settings if (problem := _apply(tree, text))]
-    return parse_spec(tree, source=name, known=known, problems=problems)
+    tree, problems = read_spec_tree(source, settings)
+    return parse_spec(tree, source=spec_source(source), known=known, problems=problems)
+
+
+def read_spec_tree(
+    source: Path | Mapping[str, Any], settings: Sequence[str] = ()
+) -> tuple[dict[str, Any], list[str]]:
+    """The mapping of :func:`load_spec` with the settings applied, and what is wrong with those.
+
+    Raises:
+        ConfigError: as :func:`read_tree`.
+    """
+    tree = read_tree(source) if isinstance(source, Path) else copy.deepcopy(dict(source))
+    return tree, [problem for text in settings if (problem := _apply(tree, text))]
+
+
+def spec_source(source: Path | Mapping[str, Any]) -> str:
+    """What messages call a sweep file, or a mapping."""
+    return str(source) if isinstance(source, Path) else "sweep"
 
 
 def read_tree(path: Path) -> dict[str, Any]:
@@ -104,7 +118,8 @@ def parse_spec(
     try:
         spec = SweepSpec.model_validate(tree, context=dict(known or {}))
     except ValidationError as error:
-        found = [_sentence(dict(item)) for item in error.errors(include_url=False)]
+        items = error.errors(include_url=False)
+        found = [sentence for item in items for sentence in _sentences(dict(item))]
         raise ConfigError(source, [*problems, *found]) from error
     if problems:
         raise ConfigError(source, problems)
@@ -129,6 +144,14 @@ def _apply(tree: dict[str, Any], text: str) -> str | None:
         node = child
     node[last] = parsed
     return None
+
+
+def _sentences(item: dict[str, Any]) -> list[str]:
+    """One pydantic error as sentences: one, but for a section that reports all of its own."""
+    cause = item.get("ctx", {}).get("error")
+    if isinstance(cause, VaryError):
+        return [f"{'.'.join(map(str, item['loc']))}{problem}" for problem in cause.problems]
+    return [_sentence(item)]
 
 
 def _sentence(item: dict[str, Any]) -> str:

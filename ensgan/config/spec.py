@@ -1,47 +1,165 @@
-"""A sweep's spec, and its sections from scoring on, each a model that validates itself."""
+"""The sections of a sweep, each a model that validates itself.
+
+Names are checked against the validation context (registry kind → known names), so that this module
+stays below the registries.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from ensgan.config.pool_sections import (
-    DatasetSpec,
-    ExternalSpec,
-    GanName,
-    SampleSpec,
-    Section,
-    TrainSpec,
-    head,
-    registered,
-    repeated_names,
-)
+from ensgan.config.names import head, known_name, registered, repeated
+from ensgan.config.vary import GanOverrides, Strict, check_vary
+from ensgan.errors import unknown_name
 from ensgan.types import DEFAULT_FORM, form_name
 
+Scalar: TypeAlias = bool | int | float | str | None
+
+
+GanName: TypeAlias = Annotated[str, registered("GAN")]
 StrategyName: TypeAlias = Annotated[str, registered("strategy", head)]
 
 
-class EmbedSpec(Section):
+class DatasetSpec(Strict):
+    """Which real images, at which size."""
+
+    name: str
+    image_size: int = Field(32, ge=8, le=1024)
+    data_dir: str | None = None
+    options: dict[str, Scalar] = Field({})
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, value: str, info: ValidationInfo) -> str:
+        if value.casefold().endswith("mnist3d"):
+            raise ValueError(f"'{value}' is a set of volumes, but 2-D images are needed")
+        # A path to the user's own data is checked when it is opened.
+        return value if "/" in value else known_name("dataset", value, info)
+
+
+class TrainSpec(Strict):
+    """Which GANs, how long, how wide.
+
+    ``batch``, ``d_updates`` and ``ema_*`` of None mean the row's own defaults (gan_zoo);
+    ``width`` multiplies every channel count, ``learning_rate`` both learning rates. ``precision``
+    bfloat16 is automatic mixed precision, tf32 lets NVIDIA cards round the inputs of convolutions,
+    auto is bfloat16 where a device computes faster in it, else float32. ``compile`` runs the
+    networks through torch.compile. ``ema`` "fitted" lets an average warm up in a training shorter
+    than the published one, "row" does not; None is "fitted", and whatever it was in a training
+    that goes on. ``vary`` trains every GAN in several variations (:mod:`ensgan.config.vary`).
+    """
+
+    gans: list[str] | Literal["all"] = "all"
+    plugins: list[str] = Field([])
+    steps: int = Field(100_000, ge=1, le=10**9)
+    snapshots: int = Field(5, ge=1, le=10_000)
+    width: float = Field(1.0, gt=0, le=4)
+    batch: int | None = Field(None, ge=2, le=10**6)
+    d_updates: int | None = Field(None, ge=1, le=1000)
+    learning_rate: float = Field(1.0, gt=0, le=1000)
+    ema_start: int | None = Field(None, ge=0, le=10**9)
+    ema_decay: float | None = Field(None, ge=0, lt=1)
+    resume_every: int | None = Field(None, ge=1, le=10**9)
+    weights: Literal["ema", "raw"] = "ema"
+    fake_labels: Literal["uniform", "training"] = "uniform"
+    precision: Literal["auto", "float32", "tf32", "bfloat16"] = "float32"
+    ema: Literal["fitted", "row"] | None = None
+    compile: bool = False
+    overrides: dict[GanName, GanOverrides] = Field({})
+    vary: dict[str, Any] | list[dict[str, Any]] | None = None
+
+    @field_validator("vary", mode="before")
+    @classmethod
+    def _vary(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is not None:
+            check_vary(value, (info.context or {}).get("field of a part"))
+        return value
+
+    @field_validator("gans")
+    @classmethod
+    def _gans(cls, value: list[str] | str, info: ValidationInfo) -> list[str] | str:
+        if isinstance(value, str):
+            return value
+        known = (info.context or {}).get("GAN", value)
+        problems = [unknown_name("GAN", name, known) for name in value if name not in known]
+        if twice := repeated(value):
+            problems.append(f"repeated GANs: {', '.join(twice)}")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return value
+
+    @field_validator("snapshots")
+    @classmethod
+    def _divides(cls, value: int, info: ValidationInfo) -> int:
+        steps = info.data.get("steps")
+        if steps is not None and steps % value:
+            near = max(value, steps // value * value)
+            raise ValueError(
+                f"{value} snapshots do not divide {steps} steps: use {near} or {near + value} steps"
+            )
+        return value
+
+
+class ExternalSpec(Strict):
+    """A generator trained elsewhere that joins the pool.
+
+    Either ``images`` (a folder, ``.npz`` or ``.npy``) or a ``generator`` that makes them:
+    ``FILE.py:NAME``, ``package.module:NAME``, a TorchScript or a ``torch.export`` file, whose code
+    is run. ``seed``, ``batch`` and ``range`` are of the generator; ``licence`` and ``source`` go
+    onto the ensemble's card.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=80)
+    images: str | None = None
+    generator: str | None = Field(None, validate_default=True)
+    seed: int = Field(0, ge=0, lt=2**31)
+    batch: int = Field(64, ge=1, le=10**7)
+    range: Literal["auto", "unit", "signed"] = "auto"
+    licence: str | None = None
+    source: str | None = None
+
+    @field_validator("generator")
+    @classmethod
+    def _one_of_two(cls, value: str | None, info: ValidationInfo) -> str | None:
+        images = info.data.get("images")
+        if (value is None) == (images is None):
+            name = info.data.get("name", "")
+            raise ValueError(
+                f"member '{name}' needs either images (a folder or file) or a generator that "
+                "makes them"
+            )
+        return value
+
+
+class SampleSpec(Strict):
+    """How many images each member generates (None: as many as the training split has)."""
+
+    count: int | None = Field(None, ge=2, le=10**7)
+    labels: Literal["training", "uniform"] = "training"
+
+
+class EmbedSpec(Strict):
     """Which extractor turns images into vectors."""
 
     extractor: Annotated[str, registered("extractor")] = "random"
     weights: str | None = None
 
 
-class ScoreSpec(Section):
+class ScoreSpec(Strict):
     """Density and coverage.
 
     ``classes`` ``per-class`` scores within each class only: an image of the wrong class is then
     near to nothing. Data of one class are scored ``joint``. ``resamples`` random parts of the
-    points and images are scored too, for intervals of both
-    objectives (``ensgan select --bootstrap``).
+    points and images are scored too, for intervals of both objectives (``ensgan select
+    --bootstrap``).
     """
 
-    k: int = Field(5, ge=1)
+    k: int = Field(5, ge=1, le=10**6)
     backend: Literal["auto", "faiss", "torch"] = "auto"
-    memory_gb: float = Field(2.0, gt=0)
-    resamples: int = Field(0, ge=0)
+    memory_gb: float = Field(2.0, gt=0, le=10**6)
+    resamples: int = Field(0, ge=0, le=10**6)
     classes: Literal["joint", "per-class"] = "joint"
 
     @field_validator("classes")
@@ -52,7 +170,7 @@ class ScoreSpec(Section):
         return value
 
 
-class SearchSpec(Section):
+class SearchSpec(Strict):
     """The ensemble search.
 
     ``objectives`` is the form of the two objectives (``inter`` belongs to density and coverage,
@@ -61,14 +179,14 @@ class SearchSpec(Section):
     """
 
     sampler: Annotated[str, registered("sampler")] = "ensemble"
-    trials: int = Field(1000, ge=1)
+    trials: int = Field(1000, ge=1, le=10**9)
     inter: Literal["symmetric", "directed"] = "symmetric"
-    min_size: int = Field(2, ge=2)
-    max_size: int | None = Field(None, ge=2)
+    min_size: int = Field(2, ge=2, le=10**6)
+    max_size: int | None = Field(None, ge=2, le=10**6)
     objectives: Annotated[str, AfterValidator(form_name), registered("form of the objectives")] = (
         DEFAULT_FORM
     )
-    components: int = Field(32, ge=1)
+    components: int = Field(32, ge=1, le=10**6)
     third: Literal["members", "parameters", "seconds"] | None = None
 
     @field_validator("max_size")
@@ -79,42 +197,44 @@ class SearchSpec(Section):
         return value
 
 
-class SelectSpec(Section):
+class SelectSpec(Strict):
     """The rule that picks G*: ``validated`` from a shortlist, the others from the front.
 
     ``candidates`` is the most that the shortlist holds; ``epochs``, ``images_per_epoch`` and
     ``width`` are of the small classifiers that judge it on the validation split: None is 8, 1,200
     and 8, or what ``evaluate`` has where that is less. ``points`` and ``repeats`` are for the rule
-    ``downstream``: how many front points (evenly spread) are tried, and with how many classifiers
-    each.
+    ``downstream``: how many front points (evenly spread) are tried, with how many classifiers each.
     """
 
     rule: Annotated[str, registered("rule", head)] = "validated"
-    candidates: int = Field(24, ge=2)
-    epochs: int | None = Field(None, ge=1)
-    images_per_epoch: int | None = Field(None, ge=2)
+    candidates: int = Field(24, ge=2, le=10_000)
+    epochs: int | None = Field(None, ge=1, le=10**6)
+    images_per_epoch: int | None = Field(None, ge=2, le=10**9)
     width: int | None = Field(None, ge=4, le=256)
-    points: int = Field(20, ge=1)
-    repeats: int = Field(3, ge=1)
+    points: int = Field(20, ge=1, le=10**6)
+    repeats: int = Field(3, ge=1, le=10_000)
 
 
-class EvaluateSpec(Section):
+class EvaluateSpec(Strict):
     """The downstream proof; ``ensgan evaluate`` makes an option of every field."""
 
     strategies: list[StrategyName] = Field(
         ["real", "best-single", "all", "random:5", "selected"], description="What to train on."
     )
-    repeats: int = Field(20, ge=1, description="Classifiers per strategy.")
-    epochs: int = Field(100, ge=1, description="Most epochs.")
-    batch: int = Field(64, ge=2, description="Images per step.")
+    repeats: int = Field(20, ge=1, le=10_000, description="Classifiers per strategy.")
+    epochs: int = Field(100, ge=1, le=10**6, description="Most epochs.")
+    batch: int = Field(64, ge=2, le=10**6, description="Images per step.")
     width: int = Field(64, ge=4, le=256, description="Channels of the first stage (64: ResNet-18).")
     images_per_epoch: int | None = Field(
-        None, ge=2, description="Training images per epoch; as many as the training split has."
+        None,
+        ge=2,
+        le=10**9,
+        description="Training images per epoch; as many as the training split has.",
     )
     labels: Literal["training", "uniform"] = Field(
         "training", description="Classes of synthetic images: as in the training split, or uniform."
     )
-    n_times: int = Field(1, ge=1, description="Factor on the number of synthetic images.")
+    n_times: int = Field(1, ge=1, le=1000, description="Factor on the number of synthetic images.")
     weights: Literal["own", "uniform", "by-intra", "learned"] = Field(
         "own", description="Member weights; own: as each strategy says."
     )
@@ -122,7 +242,9 @@ class EvaluateSpec(Section):
         None,
         description="Members' images: fresh in every epoch, or of their bank; by worth and cost.",
     )
-    memory_mb: int = Field(2048, ge=1, description="Most memory for a classifier's images, MiB.")
+    memory_mb: int = Field(
+        2048, ge=1, le=10**9, description="Most memory for a classifier's images, MiB."
+    )
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
@@ -130,7 +252,7 @@ class EvaluateSpec(Section):
     )
 
 
-class TrackSpec(Section):
+class TrackSpec(Strict):
     """Where results are recorded; uri None means MLFLOW_TRACKING_URI or SQLite in the storage.
 
     ``show_real`` puts a row of real training images above the recorded image grids.
@@ -141,7 +263,7 @@ class TrackSpec(Section):
     show_real: bool = False
 
 
-class ClusterSpec(Section):
+class ClusterSpec(Strict):
     """How trials are scheduled.
 
     Trials start by ``priority`` (GAN → rank, higher first, others 0), then the longest first, at
@@ -152,11 +274,11 @@ class ClusterSpec(Section):
     whose Intra-d is in the worse half at a snapshot; ``fifo`` trains every GAN to its end.
     """
 
-    cpus_per_trial: float = Field(1.0, gt=0, allow_inf_nan=False)
+    cpus_per_trial: float = Field(1.0, gt=0, le=10**6)
     gpus_per_trial: float | Literal["auto"] = 0.0
-    max_concurrent: int | None = Field(None, ge=1)
+    max_concurrent: int | None = Field(None, ge=1, le=10**6)
     priority: dict[GanName, int] = Field({})
-    retries: int = Field(2, ge=0)
+    retries: int = Field(2, ge=0, le=1000)
     autoscaling: bool = False
     scheduler: Literal["fifo", "asha"] = "fifo"
 
@@ -165,12 +287,12 @@ class ClusterSpec(Section):
     def _gpus(cls, value: float | str) -> float | str:
         if isinstance(value, str):
             return value
-        if not 0 <= value < float("inf") or (value > 1 and value != int(value)):
+        if not 0 <= value <= 10**6 or (value > 1 and value != int(value)):
             raise ValueError(f"{value:g} GPUs: use auto, a part of one (0.25), or a whole number")
         return value
 
 
-class SweepSpec(Section):
+class SweepSpec(Strict):
     """A whole sweep, as ``sweeps/*.yaml`` writes it."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)
@@ -193,8 +315,8 @@ class SweepSpec(Section):
         train = info.data.get("train")
         names = [member.name for member in value]
         problems = []
-        if repeated := repeated_names(names):
-            problems.append(f"repeated names: {', '.join(repeated)}")
+        if twice := repeated(names):
+            problems.append(f"repeated names: {', '.join(twice)}")
         known = (info.context or {}).get("GAN", ())
         problems += [f"'{name}' is the name of a GAN of the zoo" for name in names if name in known]
         if train is not None and not train.gans and not value:
