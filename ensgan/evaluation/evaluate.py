@@ -18,13 +18,13 @@ from ensgan.evaluation.own_data import RULE as HANDED_OVER
 from ensgan.evaluation.prediction import LEAST, REPEATS, Prediction, many_ensembles, prediction
 from ensgan.files import content_key, write_json
 from ensgan.search import select
+from ensgan.sweep.choice.validated import RULE as VALIDATED
+from ensgan.sweep.choice.validated import Shortlisted, choose
 from ensgan.sweep.classifier_job import RULE, Classifiers
 from ensgan.sweep.executor import Executor
 from ensgan.sweep.fresh_images import SAMPLINGS, choose_sampling, generator_files
 from ensgan.sweep.inputs import embedding_inputs
 from ensgan.sweep.search_stage import objective_tables
-from ensgan.sweep.validation_stage import RULE as VALIDATED
-from ensgan.sweep.validation_stage import Shortlisted, choose
 from ensgan.types import Dataset
 
 

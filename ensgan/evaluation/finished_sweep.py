@@ -12,6 +12,7 @@ from ensgan.config import SweepSpec
 from ensgan.errors import DataError, EnsganError, InputError
 from ensgan.files import content_key
 from ensgan.search import pool_key, select
+from ensgan.sweep.choice.validated import RULE as VALIDATED
 from ensgan.sweep.classifier_job import RULE, DatasetFiles
 from ensgan.sweep.executor import Executor
 from ensgan.sweep.folder import SweepFolder, find_sweep
@@ -19,7 +20,6 @@ from ensgan.sweep.inputs import Inputs, embedding_inputs, gan_rows
 from ensgan.sweep.manifest import SelectedRecord
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.search_stage import find_front, score
-from ensgan.sweep.validation_stage import RULE as VALIDATED
 from ensgan.types import Front, PoolScores, Samples, Selection
 from ensgan.zoo import GANSpec
 

@@ -11,6 +11,8 @@ from ensgan.config import SweepSpec
 from ensgan.downstream import DownstreamTable
 from ensgan.downstream.table import TESTED
 from ensgan.search import cautions, member_intra_d, select
+from ensgan.sweep.choice.validated import RULE as VALIDATED
+from ensgan.sweep.choice.validated import Shortlisted, choose
 from ensgan.sweep.classifier_job import RULE, Classifiers, classifier_settings
 from ensgan.sweep.events import Event, StageClock
 from ensgan.sweep.executor import Executor
@@ -26,8 +28,6 @@ from ensgan.sweep.planning.cost import Measured
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.search_stage import find_front, score
 from ensgan.sweep.training_stage import PoolInProgress
-from ensgan.sweep.validation_stage import RULE as VALIDATED
-from ensgan.sweep.validation_stage import Shortlisted, choose
 from ensgan.types import Front, PoolScores, Selection
 from ensgan.types.display import table_html
 
