@@ -17,7 +17,8 @@ from ensgan.store import TAG_DATASET, RunStore
 from ensgan.store.record import NOTHING
 from ensgan.sweep.manifest import Manifest
 from ensgan.sweep.records import MemberResult
-from ensgan.types import Front, FrontPoint, PoolScores, UInt8Array, gan_of, step_of
+from ensgan.text import spreadsheet_cell
+from ensgan.types import Front, FrontPoint, PoolScores, UInt8Array, gan_of, row_of, step_of
 
 REPORT = "report.html"
 """Name of the report among a sweep's files."""
@@ -59,6 +60,14 @@ def common(manifest: Manifest) -> dict[str, Any]:
         "seed": manifest.settings.seed,
         **code(manifest.versions),
     }
+
+
+def variation(manifest: Manifest, gan: str) -> dict[str, Any]:
+    """Parameters of a GAN's run in a sweep that varies settings: which row, and every value."""
+    if not manifest.variations:
+        return {}
+    values = manifest.variations.get(gan, {})
+    return {"vary.gan": row_of(gan), **{f"vary.{key}": value for key, value in values.items()}}
 
 
 def common_tags(manifest: Manifest) -> dict[str, str]:
@@ -259,6 +268,7 @@ def _csv(fields: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
     writer = csv.writer(stream)
     writer.writerow(fields)
     writer.writerows(
-        [round(value, 6) if isinstance(value, float) else value for value in row] for row in rows
+        [round(value, 6) if isinstance(value, float) else spreadsheet_cell(value) for value in row]
+        for row in rows
     )
     return stream.getvalue().encode()

@@ -30,6 +30,7 @@ def serve(command: Sequence[str], port: int, on_start: Callable[[str], object]) 
         StoreError: it ends before it answers, with the last line that it wrote.
     """
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environment["PYTHONSAFEPATH"] = "1"  # import nothing from the current folder
     with (
         tempfile.TemporaryFile() as log,
         _terminations(),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,14 @@ from ensgan.zoo.losses import R1, FeatureMatching, Hinge, InfoCode, Logistic, Mu
 from ensgan.zoo.optimiser import Adam, FixedAverage, HalfLifeAverage, Optimiser
 from ensgan.zoo.spec import GANSpec
 
-gans = Registry("GAN", "ensgan.gans", GANSpec)
+
+def _own_name(row: GANSpec) -> str:
+    if "~" in row.name:
+        raise InputError(f"'{row.name}' is no GAN name: what stands behind '~' is a variation's")
+    return row.name
+
+
+gans = Registry("GAN", "ensgan.gans", GANSpec, name_of=_own_name)
 register, names, get = gans.register, gans.names, gans.get
 _plugins: dict[str, tuple[str, ...]] = {}
 
@@ -52,8 +60,9 @@ def load_plugin(path: Path) -> tuple[str, ...]:
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
+        with redirect_stdout(sys.stderr):  # stdout is the command's own
+            spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
         gans.forget(set(gans.names()) - before)
         del sys.modules[module_name]
         raise InputError(f"plugin {path} failed: {type(error).__name__}: {error}") from error
