@@ -6,13 +6,12 @@ Eight rows are family heads, each other row is a small change of one of them.
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
-import sys
 from pathlib import Path
 from typing import Any
 
 from ensgan.errors import InputError
 from ensgan.files import sha256_file
+from ensgan.inputs import run_python
 from ensgan.registry import Registry
 from ensgan.zoo.augment.ada import ADA
 from ensgan.zoo.augment.diffaug import DiffAugment
@@ -44,18 +43,11 @@ def load_plugin(path: Path) -> tuple[str, ...]:
     key = sha256_file(path)
     if key in _plugins:
         return _plugins[key]
-    module_name = f"ensgan_plugin_{key[:12]}"
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    if spec is None or spec.loader is None:
-        raise InputError(f"{path} is not a Python file: a plugin ends in .py")
     before = set(gans.names())
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module
     try:
-        spec.loader.exec_module(module)
+        run_python(path, f"ensgan_plugin_{key[:12]}")
     except Exception as error:
         gans.forget(set(gans.names()) - before)
-        del sys.modules[module_name]
         raise InputError(f"plugin {path} failed: {type(error).__name__}: {error}") from error
     added = tuple(name for name in gans.names() if name not in before)
     if not added:

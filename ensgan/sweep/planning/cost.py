@@ -51,7 +51,7 @@ class Measured:
         return self._entries().get(_key(job, shape), {})
 
     def learn(self, job: MemberJob, shape: ImageShape, **values: float | None) -> None:
-        """Remember figures of a training; a full disk is no reason to fail."""
+        """Remember figures of a training; a full disk is ignored."""
         entries = self._entries()
         kept = {name: value for name, value in values.items() if value}
         if not kept:
@@ -200,5 +200,5 @@ def check_disk(resolved: Resolved, folder: Path) -> None:
 
 
 def written_bytes(folder: Path) -> int:
-    """Bytes of the files below a folder."""
+    """Total size of the files below a folder, in bytes."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
