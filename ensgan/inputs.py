@@ -7,7 +7,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import ModuleType
 from typing import Literal, TypeAlias
@@ -53,8 +53,13 @@ def require_file(path: Path) -> None:
         raise DataError(f"no permission to read {path}: change its mode or owner")
 
 
-def require_expansion(path: Path, members: Iterable[ZipInfo]) -> None:
+def require_expansion(path: Path, members: Iterable[ZipInfo], *, to_disk: bool = False) -> None:
     """Refuse an archive that would unpack to far more than it is, or than the memory holds.
+
+    Args:
+        path: of the archive.
+        members: what is unpacked of it.
+        to_disk: into files, so that it may be larger than the memory.
 
     Raises:
         DataError: with both sizes.
@@ -65,7 +70,8 @@ def require_expansion(path: Path, members: Iterable[ZipInfo]) -> None:
             f"{path} would unpack from {packed / 1e6:.1f} MB to {unpacked / 1e9:.1f} GB: "
             "refused as a zip bomb"
         )
-    require_memory(unpacked, str(path))
+    if not to_disk:
+        require_memory(unpacked, str(path))
 
 
 def require_memory(needed: float, what: str) -> None:
@@ -139,7 +145,8 @@ def run_python(path: Path, name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up
     try:
-        spec.loader.exec_module(module)
+        with redirect_stdout(sys.stderr):  # stdout is the command's own
+            spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise

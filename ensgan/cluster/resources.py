@@ -10,6 +10,7 @@ from ensgan.config import ClusterSpec
 from ensgan.errors import InputError
 from ensgan.sweep.member_job import MemberJob
 from ensgan.sweep.planning.cost import gpu_share, slots_of
+from ensgan.types import row_of
 
 RETRY_FACTOR = 2.0
 """A trial that ran out of memory is tried again with this many times its share."""
@@ -59,7 +60,9 @@ def trial_requests(
         gpu_bytes: memory of the smallest GPU; None when there is none or nobody can say.
     """
     # Sorting is stable: equal GANs keep the order of the sweep file, in every session.
-    ranked = sorted(jobs, key=lambda job: (-settings.priority.get(job.name, 0), -job.effort))
+    ranked = sorted(
+        jobs, key=lambda job: (-settings.priority.get(row_of(job.name), 0), -job.effort)
+    )
     return tuple(
         TrialRequest(
             job.name, settings.cpus_per_trial, gpu_share(settings, job.memory_bytes, gpu_bytes)

@@ -10,9 +10,9 @@ from ensgan.config.load import read_yaml as read_yaml
 from ensgan.config.spec import ClusterSpec as ClusterSpec
 from ensgan.config.spec import EvaluateSpec as EvaluateSpec
 from ensgan.config.spec import ExternalSpec as ExternalSpec
-from ensgan.config.spec import GanOverrides as GanOverrides
 from ensgan.config.spec import SampleSpec as SampleSpec
 from ensgan.config.spec import SearchSpec as SearchSpec
 from ensgan.config.spec import SweepSpec as SweepSpec
 from ensgan.config.spec import TrackSpec as TrackSpec
 from ensgan.config.spec import TrainSpec as TrainSpec
+from ensgan.config.vary import GanOverrides as GanOverrides

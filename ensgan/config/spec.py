@@ -7,18 +7,15 @@ stays below the registries.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
+from ensgan.config.vary import GanOverrides, Strict, check_vary
 from ensgan.errors import unknown_name
 from ensgan.types import DEFAULT_FORM, form_name
 
 Scalar: TypeAlias = bool | int | float | str | None
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 def _known(kind: str, name: str, info: ValidationInfo) -> str:
@@ -51,13 +48,13 @@ GanName: TypeAlias = Annotated[str, _registered("GAN")]
 StrategyName: TypeAlias = Annotated[str, _registered("strategy", _head)]
 
 
-class DatasetSpec(_Strict):
+class DatasetSpec(Strict):
     """Which real images, at which size."""
 
     name: str
     image_size: int = Field(32, ge=8, le=1024)
     data_dir: str | None = None
-    options: dict[str, Scalar] = {}
+    options: dict[str, Scalar] = Field({})
 
     @field_validator("name")
     @classmethod
@@ -68,19 +65,7 @@ class DatasetSpec(_Strict):
         return value if "/" in value else _known("dataset", value, info)
 
 
-class GanOverrides(_Strict):
-    """Settings of training that a row may take for itself; None keeps the sweep's value."""
-
-    width: float | None = Field(None, gt=0, le=4)
-    steps: int | None = Field(None, ge=1)
-    batch: int | None = Field(None, ge=2)
-    d_updates: int | None = Field(None, ge=1)
-    learning_rate: float | None = Field(None, gt=0)
-    ema_start: int | None = Field(None, ge=0)
-    ema_decay: float | None = Field(None, ge=0, lt=1)
-
-
-class TrainSpec(_Strict):
+class TrainSpec(Strict):
     """Which GANs, how long, how wide.
 
     ``batch``, ``d_updates`` and ``ema_*`` of None mean the row's own defaults (gan_zoo);
@@ -89,26 +74,34 @@ class TrainSpec(_Strict):
     auto is bfloat16 where a device computes faster in it, else float32. ``compile`` runs the
     networks through torch.compile. ``ema`` "fitted" lets an average warm up in a training shorter
     than the published one, "row" does not; None is "fitted", and whatever it was in a training
-    that goes on.
+    that goes on. ``vary`` trains every GAN in several variations (:mod:`ensgan.config.vary`).
     """
 
     gans: list[str] | Literal["all"] = "all"
-    plugins: list[str] = []
-    steps: int = Field(100_000, ge=1)
-    snapshots: int = Field(5, ge=1)
+    plugins: list[str] = Field([])
+    steps: int = Field(100_000, ge=1, le=10**9)
+    snapshots: int = Field(5, ge=1, le=10_000)
     width: float = Field(1.0, gt=0, le=4)
-    batch: int | None = Field(None, ge=2)
-    d_updates: int | None = Field(None, ge=1)
-    learning_rate: float = Field(1.0, gt=0)
-    ema_start: int | None = Field(None, ge=0)
+    batch: int | None = Field(None, ge=2, le=10**6)
+    d_updates: int | None = Field(None, ge=1, le=1000)
+    learning_rate: float = Field(1.0, gt=0, le=1000)
+    ema_start: int | None = Field(None, ge=0, le=10**9)
     ema_decay: float | None = Field(None, ge=0, lt=1)
-    resume_every: int | None = Field(None, ge=1)
+    resume_every: int | None = Field(None, ge=1, le=10**9)
     weights: Literal["ema", "raw"] = "ema"
     fake_labels: Literal["uniform", "training"] = "uniform"
     precision: Literal["auto", "float32", "tf32", "bfloat16"] = "float32"
     ema: Literal["fitted", "row"] | None = None
     compile: bool = False
-    overrides: dict[GanName, GanOverrides] = {}
+    overrides: dict[GanName, GanOverrides] = Field({})
+    vary: dict[str, Any] | list[dict[str, Any]] | None = None
+
+    @field_validator("vary", mode="before")
+    @classmethod
+    def _vary(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is not None:
+            check_vary(value, (info.context or {}).get("field of a part"))
+        return value
 
     @field_validator("gans")
     @classmethod
@@ -135,7 +128,7 @@ class TrainSpec(_Strict):
         return value
 
 
-class ExternalSpec(_Strict):
+class ExternalSpec(Strict):
     """A generator trained elsewhere that joins the pool.
 
     Either ``images`` (a folder, ``.npz`` or ``.npy``) or a ``generator`` that makes them:
@@ -148,7 +141,7 @@ class ExternalSpec(_Strict):
     images: str | None = None
     generator: str | None = Field(None, validate_default=True)
     seed: int = Field(0, ge=0, lt=2**31)
-    batch: int = Field(64, ge=1)
+    batch: int = Field(64, ge=1, le=10**7)
     range: Literal["auto", "unit", "signed"] = "auto"
     licence: str | None = None
     source: str | None = None
@@ -166,34 +159,34 @@ class ExternalSpec(_Strict):
         return value
 
 
-class SampleSpec(_Strict):
+class SampleSpec(Strict):
     """How many images each member generates (None: as many as the training split has)."""
 
-    count: int | None = Field(None, ge=2)
+    count: int | None = Field(None, ge=2, le=10**7)
     labels: Literal["training", "uniform"] = "training"
 
 
-class EmbedSpec(_Strict):
+class EmbedSpec(Strict):
     """Which extractor turns images into vectors."""
 
     extractor: Annotated[str, _registered("extractor")] = "random"
     weights: str | None = None
 
 
-class ScoreSpec(_Strict):
+class ScoreSpec(Strict):
     """Density and coverage.
 
     ``resamples`` random parts of the points and images are scored too, for intervals of both
     objectives (``ensgan select --bootstrap``).
     """
 
-    k: int = Field(5, ge=1)
+    k: int = Field(5, ge=1, le=10**6)
     backend: Literal["auto", "faiss", "torch"] = "auto"
-    memory_gb: float = Field(2.0, gt=0)
-    resamples: int = Field(0, ge=0)
+    memory_gb: float = Field(2.0, gt=0, le=10**6)
+    resamples: int = Field(0, ge=0, le=10**6)
 
 
-class SearchSpec(_Strict):
+class SearchSpec(Strict):
     """The ensemble search.
 
     ``objectives`` is the form of the two objectives (``inter`` belongs to density and coverage,
@@ -202,14 +195,14 @@ class SearchSpec(_Strict):
     """
 
     sampler: Annotated[str, _registered("sampler")] = "ensemble"
-    trials: int = Field(1000, ge=1)
+    trials: int = Field(1000, ge=1, le=10**9)
     inter: Literal["symmetric", "directed"] = "symmetric"
-    min_size: int = Field(2, ge=2)
-    max_size: int | None = Field(None, ge=2)
+    min_size: int = Field(2, ge=2, le=10**6)
+    max_size: int | None = Field(None, ge=2, le=10**6)
     objectives: Annotated[str, AfterValidator(form_name), _registered("form of the objectives")] = (
         DEFAULT_FORM
     )
-    components: int = Field(32, ge=1)
+    components: int = Field(32, ge=1, le=10**6)
     third: Literal["members", "parameters", "seconds"] | None = None
 
     @field_validator("max_size")
@@ -220,7 +213,7 @@ class SearchSpec(_Strict):
         return value
 
 
-class SelectSpec(_Strict):
+class SelectSpec(Strict):
     """The rule that picks G* from the front.
 
     ``points`` and ``repeats`` are for the rule ``downstream``: how many front points (evenly
@@ -228,27 +221,30 @@ class SelectSpec(_Strict):
     """
 
     rule: Annotated[str, _registered("rule", _head)] = "knee"
-    points: int = Field(20, ge=1)
-    repeats: int = Field(3, ge=1)
+    points: int = Field(20, ge=1, le=10**6)
+    repeats: int = Field(3, ge=1, le=10_000)
 
 
-class EvaluateSpec(_Strict):
+class EvaluateSpec(Strict):
     """The downstream proof; ``ensgan evaluate`` makes an option of every field."""
 
     strategies: list[StrategyName] = Field(
         ["real", "best-single", "all", "random:5", "selected"], description="What to train on."
     )
-    repeats: int = Field(20, ge=1, description="Classifiers per strategy.")
-    epochs: int = Field(100, ge=1, description="Most epochs.")
-    batch: int = Field(64, ge=2, description="Images per step.")
+    repeats: int = Field(20, ge=1, le=10_000, description="Classifiers per strategy.")
+    epochs: int = Field(100, ge=1, le=10**6, description="Most epochs.")
+    batch: int = Field(64, ge=2, le=10**6, description="Images per step.")
     width: int = Field(64, ge=4, le=256, description="Channels of the first stage (64: ResNet-18).")
     images_per_epoch: int | None = Field(
-        None, ge=2, description="Training images per epoch; as many as the training split has."
+        None,
+        ge=2,
+        le=10**9,
+        description="Training images per epoch; as many as the training split has.",
     )
     labels: Literal["training", "uniform"] = Field(
         "training", description="Classes of synthetic images: as in the training split, or uniform."
     )
-    n_times: int = Field(1, ge=1, description="Factor on the number of synthetic images.")
+    n_times: int = Field(1, ge=1, le=1000, description="Factor on the number of synthetic images.")
     weights: Literal["own", "uniform", "by-intra", "learned"] = Field(
         "own", description="Member weights; own: as each strategy says."
     )
@@ -256,7 +252,9 @@ class EvaluateSpec(_Strict):
         None,
         description="Members' images: fresh in every epoch, or of their bank; by worth and cost.",
     )
-    memory_mb: int = Field(2048, ge=1, description="Most memory for a classifier's images, MiB.")
+    memory_mb: int = Field(
+        2048, ge=1, le=10**9, description="Most memory for a classifier's images, MiB."
+    )
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
@@ -264,7 +262,7 @@ class EvaluateSpec(_Strict):
     )
 
 
-class TrackSpec(_Strict):
+class TrackSpec(Strict):
     """Where results are recorded; uri None means MLFLOW_TRACKING_URI or SQLite in the storage.
 
     ``show_real`` puts a row of real training images above the recorded image grids.
@@ -275,7 +273,7 @@ class TrackSpec(_Strict):
     show_real: bool = False
 
 
-class ClusterSpec(_Strict):
+class ClusterSpec(Strict):
     """How trials are scheduled.
 
     Trials start by ``priority`` (GAN → rank, higher first, others 0), then the longest first, at
@@ -286,11 +284,11 @@ class ClusterSpec(_Strict):
     whose Intra-d is in the worse half at a snapshot; ``fifo`` trains every GAN to its end.
     """
 
-    cpus_per_trial: float = Field(1.0, gt=0, allow_inf_nan=False)
+    cpus_per_trial: float = Field(1.0, gt=0, le=10**6)
     gpus_per_trial: float | Literal["auto"] = 0.0
-    max_concurrent: int | None = Field(None, ge=1)
-    priority: dict[GanName, int] = {}
-    retries: int = Field(2, ge=0)
+    max_concurrent: int | None = Field(None, ge=1, le=10**6)
+    priority: dict[GanName, int] = Field({})
+    retries: int = Field(2, ge=0, le=1000)
     autoscaling: bool = False
     scheduler: Literal["fifo", "asha"] = "fifo"
 
@@ -299,12 +297,12 @@ class ClusterSpec(_Strict):
     def _gpus(cls, value: float | str) -> float | str:
         if isinstance(value, str):
             return value
-        if not 0 <= value < float("inf") or (value > 1 and value != int(value)):
+        if not 0 <= value <= 10**6 or (value > 1 and value != int(value)):
             raise ValueError(f"{value:g} GPUs: use auto, a part of one (0.25), or a whole number")
         return value
 
 
-class SweepSpec(_Strict):
+class SweepSpec(Strict):
     """A whole sweep, as ``sweeps/*.yaml`` writes it."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)

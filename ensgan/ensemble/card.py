@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ensgan.types import gan_of
+
 _NON_COMMERCIAL = re.compile(r"\bNC\b|-NC-|-NC\b|non-?commercial", re.IGNORECASE)
 _CLASSIFIER = ("accuracy", "g_mean", "auc")
 _LONGEST_LINE = 300
@@ -39,18 +41,32 @@ def card_text(manifest: Mapping[str, Any]) -> str:
     )
     environment.filters["markdown"] = markdown
     environment.globals.update(table=_table, listed=_listed, unrecorded=_UNRECORDED)
-    metrics, members = manifest["metrics"], manifest["members"]
+    metrics, provenance = manifest["metrics"], manifest["provenance"]
     shares = zip(manifest["class_names"], manifest["class_shares"], strict=False)
     return environment.get_template("card.md").render(
         manifest,
+        are_trained={one["kind"] for one in manifest["members"]} == {"gan"},
         labels=[(index, name, f"{share:.1%}") for index, (name, share) in enumerate(shares)],
-        generators=[(one["name"], one["kind"], f"{one['weight']:.1%}") for one in members],
+        generators=_generators(manifest),
         scores={key: value for key, value in metrics.items() if key not in _OWN_SECTIONS},
         **_downstream(metrics.get("downstream")),
         memorisation=metrics.get("memorisation"),
         privacy=_privacy(metrics.get("memorisation")),
         flagged=non_commercial(manifest["licences"]),
+        notes=[*provenance.get("cautions", ()), *provenance.get("known_failures", ())],
+        made={key: value for key, value in provenance.items() if key != "variations"},
     )
+
+
+def _generators(manifest: Mapping[str, Any]) -> tuple[Sequence[str], list[list[Any]]]:
+    """Header and rows of the members; where their sweep varied settings, with those of each."""
+    varied = manifest["provenance"].get("variations", {})
+    rows = [
+        [one["name"], one["kind"], f"{one['weight']:.1%}"]
+        + ([varied.get(gan_of(one["name"]), {})] if varied else [])
+        for one in manifest["members"]
+    ]
+    return ("member", "kind", "share", *(["settings"] if varied else [])), rows
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -120,6 +136,6 @@ def markdown(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(markdown(entry) for entry in value)
     text = " ".join(str(value).split())
-    return re.sub(r"([\\`*\[\]<>|#]|\b_|_\b)", r"\\\1", text.replace("&", "&amp;")).replace(
+    return re.sub(r"([\\`*\[\]<>|#~]|\b_|_\b)", r"\\\1", text.replace("&", "&amp;")).replace(
         "\\<", "&lt;"
     )

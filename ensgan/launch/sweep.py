@@ -134,6 +134,7 @@ def run_sweep(
     allow_open_cluster: bool = False,
     budget: Budget | None = None,
     fresh: bool = False,
+    many: bool = False,
     on_event: OnEvent = ignore,
     started: float | None = None,
 ) -> SweepResult:
@@ -150,6 +151,7 @@ def run_sweep(
         allow_open_cluster: use a cluster that takes requests from anybody who reaches it.
         budget: where training ends; running again without one trains what it left out.
         fresh: set an earlier sweep of this name aside and start over.
+        many: allow more than a thousand configurations of GANs.
         on_event: called with everything that happens.
         started: when the work began (seconds since the epoch), if before this call.
 
@@ -159,7 +161,7 @@ def run_sweep(
     """
     started = time.time() if started is None else started
     spec = _as_spec(spec, settings)
-    resolved = resolve(spec, None if data_dir is None else Path(data_dir))
+    resolved = resolve(spec, None if data_dir is None else Path(data_dir), many=many)
     folder = sweep_folder(Path(storage or default_storage()).resolve(), spec.name)
     if fresh:
         with folder.locked():
@@ -216,7 +218,7 @@ def train_one(
         TrainingError: the GAN cannot be trained further.
     """
     spec = _as_spec(spec, settings)
-    resolved = resolve(spec, None if data_dir is None else Path(data_dir))
+    resolved = resolve(spec, None if data_dir is None else Path(data_dir), many=True)
     folder = sweep_folder(Path(storage or default_storage()).resolve(), spec.name)
     names = [row.name for row in resolved.gans]
     if gan not in names:

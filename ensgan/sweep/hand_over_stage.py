@@ -10,10 +10,9 @@ import numpy as np
 
 from ensgan import __version__, downstream, embedding, ensemble, metrics
 from ensgan.errors import DataError, EnsganError, InputError, IntegrityError
-from ensgan.files import content_key, read_json, write_json
+from ensgan.files import content_key, map_array, read_json, write_json
 from ensgan.sweep.external_member_job import card_facts
 from ensgan.sweep.inputs import Inputs, Resolved
-from ensgan.sweep.member_job import write_features
 from ensgan.sweep.records import MemberResult
 from ensgan.types import Selection, gan_of
 
@@ -63,6 +62,8 @@ def measure_memorisation(
         measured = known.get("members", features)  # none where it could not be measured
         if isinstance(measured, dict) and set(measured) == set(features):
             return path
+    for member in chosen:
+        member.unchanged("features")
     head = {
         "key": key,
         "held_out": HELD_OUT,
@@ -84,9 +85,10 @@ def _held_out(resolved: Resolved, inputs: Inputs) -> Path:
     """Features of the held-out real images, embedded once."""
     key = content_key(resolved.dataset.val.key, inputs.scoring.extractor_key)
     path = inputs.folder.file("features", f"real-{HELD_OUT}-{key}.npy")
-    if not path.exists():
-        extractor = embedding.load_extractor(inputs.scoring.extractor)
-        write_features(path, resolved.dataset.val.images, extractor)
+    images = resolved.dataset.val.images
+    embedding.keep_features(
+        path, lambda: images, lambda: embedding.load_extractor(inputs.scoring.extractor)
+    )
     return path
 
 
@@ -94,7 +96,7 @@ def _measured(
     train: Path, held_out: Path, features: Mapping[str, Path], backend: str
 ) -> dict[str, Any]:
     def load(path: Path) -> Any:
-        return np.load(path, allow_pickle=False, mmap_mode="r")
+        return map_array(path, larger=True)
 
     reference = metrics.MemorisationReference(load(train), load(held_out), backend=backend)
     found = {name: reference.measure(load(path), name=name) for name, path in features.items()}
@@ -133,11 +135,13 @@ def hand_over(
     selected: Selection,
     table: downstream.DownstreamTable,
     privacy: Path,
+    alarms: Sequence[str],
 ) -> Path:
     """Write the selected ensemble as one artifact; its folder.
 
     Args:
         chosen: the selected members.
+        alarms: what its card must say of it, a sentence each.
         privacy: as :func:`measure_memorisation` writes it.
 
     Raises:
@@ -147,6 +151,7 @@ def hand_over(
     rows = {row.name: row for row in resolved.gans}
     shares = point.weights or (1 / len(point.members),) * len(point.members)
     facts = _facts(resolved, inputs, chosen, selected, table, privacy)
+    facts["provenance"]["cautions"] = list(alarms)
     hashes = [member.sha256 for member in chosen]
     path = inputs.folder.file("ensemble", content_key(REVISION, hashes, shares, facts))
     if _weights_of(path) == hashes:
@@ -195,6 +200,8 @@ def _facts(
     spec, dataset, point = resolved.spec, resolved.dataset, selected.point
     external = card_facts(spec.members, point.members)
     other_form = {} if spec.search.objectives == "paper" else {"objectives": spec.search.objectives}
+    trained = dict.fromkeys(gan_of(member.name) for member in members)
+    varied = {gan: dict(resolved.variations[gan]) for gan in trained if gan in resolved.variations}
     measured = read_json(privacy)
     shown = ("problem", "held_out", "held_out_images", "train_images", "ensemble", "members")
     return {
@@ -225,6 +232,7 @@ def _facts(
             "weights": spec.train.weights,
             "inter": spec.search.inter,
             **({"outside": external} if external else {}),
+            **({"variations": varied} if varied else {}),
             **other_form,
             "known_failures": [f"{m.name}: {note}" for m in members for note in m.health],
         },

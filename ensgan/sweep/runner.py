@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from ensgan.config import SweepSpec
 from ensgan.downstream import DownstreamTable
 from ensgan.downstream.table import TESTED
-from ensgan.search import select
+from ensgan.search import cautions, member_intra_d, select
 from ensgan.sweep.classifier_job import RULE, Classifiers, classifier_settings
 from ensgan.sweep.events import Event, StageClock
 from ensgan.sweep.executor import Executor
@@ -63,6 +63,7 @@ class SweepResult:
         ensemble: folder of the selected ensemble's artifact.
         seconds: by stage, with ``orchestration`` and ``total``.
         failed: GANs that failed, with the reason.
+        cautions: what is wrong with G* or the table, a sentence each.
     """
 
     run_id: str | None
@@ -75,6 +76,7 @@ class SweepResult:
     ensemble: Path
     seconds: Mapping[str, float]
     failed: Mapping[str, str]
+    cautions: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         chosen = ", ".join(self.selected.point.members)
@@ -100,6 +102,7 @@ class SweepResult:
             "ensemble": str(self.ensemble),
             "stages": dict(self.seconds),
             "failed": dict(self.failed),
+            "cautions": list(self.cautions),
         }
 
 
@@ -162,11 +165,12 @@ class RunningSweep:
         with self.clock.stage("evaluate"):
             table = self._evaluate(classifiers, scores, front, selected)
             self.manifest.save(downstream=save_table(inputs, table))
+        alarms = (*cautions(selected.point, member_intra_d(scores)), *table.cautions)
         with self.clock.stage("hand over", is_work=True):
             by_name = {member.name: member for member in members}
             chosen = [by_name[name] for name in selected.point.members]
             privacy = measure_memorisation(self.resolved, inputs, chosen)
-            artifact = hand_over(self.resolved, inputs, chosen, selected, table, privacy)
+            artifact = hand_over(self.resolved, inputs, chosen, selected, table, privacy, alarms)
         self.manifest.save(ensemble=artifact, privacy=privacy)
         self.manifest.finish(self.clock.summary())
         with self.clock.stage("record"):
@@ -182,6 +186,7 @@ class RunningSweep:
             ensemble=artifact,
             seconds=self.clock.summary(),
             failed=self.manifest.value.failed,
+            cautions=alarms,
         )
 
     def _pool(self, jobs: Sequence[MemberJob], inputs: Inputs) -> tuple[MemberResult, ...]:
@@ -224,7 +229,7 @@ class RunningSweep:
         )
         return Classifiers(
             dataset=inputs.dataset,
-            samples={member.name: member.samples for member in members},
+            members={member.name: member for member in members},
             settings=settings,
             seed=self.spec.seed,
             folder=self.folder.path / "evaluate",

@@ -24,7 +24,14 @@ from ensgan.zoo.losses import R1, FeatureMatching, Hinge, InfoCode, Logistic, Mu
 from ensgan.zoo.optimiser import Adam, FixedAverage, HalfLifeAverage, Optimiser
 from ensgan.zoo.spec import GANSpec
 
-gans = Registry("GAN", "ensgan.gans", GANSpec)
+
+def _own_name(row: GANSpec) -> str:
+    if "~" in row.name:
+        raise InputError(f"'{row.name}' is no GAN name: what stands behind '~' is a variation's")
+    return row.name
+
+
+gans = Registry("GAN", "ensgan.gans", GANSpec, name_of=_own_name)
 register, names, get = gans.register, gans.names, gans.get
 _plugins: dict[str, tuple[str, ...]] = {}
 
@@ -46,7 +53,7 @@ def load_plugin(path: Path) -> tuple[str, ...]:
     before = set(gans.names())
     try:
         run_python(path, f"ensgan_plugin_{key[:12]}")
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         gans.forget(set(gans.names()) - before)
         raise InputError(f"plugin {path} failed: {type(error).__name__}: {error}") from error
     added = tuple(name for name in gans.names() if name not in before)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ensgan.cli.output import JsonOption, emit, progress
+from ensgan.cli.output import MOST_IMAGES, JsonOption, emit, progress, warn
 from ensgan.cli.pools.pool_images import (
     AcceptOption,
     DataDirOption,
@@ -41,13 +41,16 @@ def bank(
         str | None, typer.Option(help="Name in the pool.  [default: the file's]")
     ] = None,
     n: Annotated[
-        int | None, typer.Option("-n", min=1, help="Images.  [default: as many as real ones]")
+        int | None,
+        typer.Option("-n", min=1, max=MOST_IMAGES, help="Images.  [default: as many as real ones]"),
     ] = None,
     labels: Annotated[
         str, typer.Option(help="Classes: training (as the real ones), uniform, or 0:100,1:200.")
     ] = "training",
     seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal images.")] = 0,
-    batch: Annotated[int, typer.Option(min=1, help="Images asked for at once.")] = 64,
+    batch: Annotated[
+        int, typer.Option(min=1, max=MOST_IMAGES, help="Images asked for at once.")
+    ] = 64,
     value_range: Annotated[
         str, typer.Option("--range", help="What floats mean: unit (0…1), signed (−1…1) or auto.")
     ] = "auto",
@@ -141,7 +144,7 @@ def bundle(
     from ensgan.ensemble import is_whole_ensemble, load_ensemble
     from ensgan.outputs import claim_folder
     from ensgan.recording import external_ensemble as outside
-    from ensgan.search import select
+    from ensgan.search import cautions, member_intra_d, select
     from ensgan.types import Front, PoolScores
 
     claim_folder(output, inputs=[front, pool, scores], is_ours=is_whole_ensemble)
@@ -153,8 +156,11 @@ def bundle(
         "folder": str(output),
         "rule": selection.rule,
         "reason": selection.reason,
+        "cautions": list(cautions(selection.point, member_intra_d(known))),
         **description(load_ensemble(output)),
     }
+    for caution in value["cautions"]:
+        warn(caution)
     if record:
         from ensgan.store import open_store
 
