@@ -61,11 +61,15 @@ def common(manifest: Manifest) -> dict[str, Any]:
 
 
 def variation(manifest: Manifest, gan: str) -> dict[str, Any]:
-    """Parameters of a GAN's run in a sweep that varies settings: which row, and every value."""
+    """Parameters of a GAN's run in a sweep that varies settings: which row, and every value.
+
+    Their names come before those of all other parameters that differ between GANs: MLflow's
+    parallel-coordinates plot begins with the first three.
+    """
     if not manifest.variations:
         return {}
     values = manifest.variations.get(gan, {})
-    return {"vary.gan": row_of(gan), **{f"vary.{key}": value for key, value in values.items()}}
+    return {"config.gan": row_of(gan), **{f"config.{key}": value for key, value in values.items()}}
 
 
 def common_tags(manifest: Manifest) -> dict[str, str]:
@@ -113,12 +117,15 @@ def strategy_metrics(row: Mapping[str, Any]) -> dict[str, float]:
 
 
 def members_csv(manifest: Manifest) -> bytes:
-    """One row per member: scores, whether it was selected, warnings, the hash of its weights."""
+    """One row per member: what was varied, scores, whether it was selected, warnings, its hash."""
     chosen = set(manifest.chosen)
-    fields = ("member", "intra_d", "density", "coverage", "selected", "health", "sha256")
+    varied = list(dict.fromkeys(key for each in manifest.variations.values() for key in each))
+    fields = ("member", *varied, "intra_d", "density", "coverage", "selected", "health", "sha256")
     rows = [
         (
-            *(result.name, result.intra_d, result.density, result.coverage),
+            result.name,
+            *(manifest.variations.get(gan_of(result.name), {}).get(key, "") for key in varied),
+            *(result.intra_d, result.density, result.coverage),
             *(result.name in chosen, "; ".join(result.health), result.sha256),
         )
         for results in by_gan(manifest).values()

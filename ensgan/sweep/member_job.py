@@ -111,8 +111,13 @@ class MemberJob:
 
     def gan(self) -> zoo.GANSpec:
         """The row."""
-        for plugin in self.plugins:
-            zoo.load_plugin(plugin)
+        if self.plugins:
+            from ensgan.sweep.planning.plugins import (
+                load_plugin,  # every registry: only where it is needed
+            )
+
+            for plugin in self.plugins:
+                load_plugin(plugin)
         return zoo.GANSpec.from_json(self.row)
 
     @property
