@@ -21,6 +21,7 @@ from ensgan.cli.output import (
     emit,
     progress,
 )
+from ensgan.errors import SweepStoppedError
 
 if TYPE_CHECKING:
     from ensgan.sweep.planning.plan import Plan
@@ -102,9 +103,12 @@ def sweep(
 
 @contextlib.contextmanager
 def _exit_code_of_interrupts() -> Iterator[None]:
-    """Say what ctrl-C leaves; exit code 130, as shells give it."""
+    """Say what ctrl-C (exit code 130, as shells give it) and `ensgan stop` (0) leave."""
     try:
         yield
+    except SweepStoppedError as end:
+        sys.stderr.write(f"{end}: the same command goes on from here\n")
+        raise typer.Exit(0) from None
     except KeyboardInterrupt:
         sys.stderr.write("interrupted: the same command goes on from here\n")
         raise typer.Exit(130) from None

@@ -182,6 +182,7 @@ def run_sweep(
                 )
             )
 
+        on_event(Event("folder", {"path": str(folder.path)}))
         clock = StageClock(on_event, started=started)
         return RunningSweep(resolved, folder, open_executor, recorder, clock).run()
 

@@ -67,6 +67,10 @@ class OpenManifest:
         """GANs that cannot be trained further, each with the reason."""
         self.save(failed={**self.value.failed, **reasons})
 
+    def retry(self, gan: str) -> None:
+        """A GAN that failed is tried again."""
+        self.save(failed={name: why for name, why in self.value.failed.items() if name != gan})
+
     def seconds(self, session: Mapping[str, float]) -> dict[str, float]:
         """Seconds by stage of this session added to those of all earlier ones."""
         before = self._seconds_before

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from ensgan.config import SweepSpec
 from ensgan.downstream import DownstreamTable
+from ensgan.errors import InputError, SweepStoppedError
 from ensgan.search import select
 from ensgan.sweep.classifier_job import RULE, Classifiers, classifier_settings
 from ensgan.sweep.events import Event, StageClock
@@ -17,12 +19,14 @@ from ensgan.sweep.external_member_job import external_jobs
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.hand_over_stage import hand_over, measure_memorisation, save_table
 from ensgan.sweep.inputs import Inputs, Resolved, member_jobs, write_inputs
+from ensgan.sweep.live.requests import Answer, Outcome, Request, RequestFolder, Requests
 from ensgan.sweep.manifest import SelectedRecord
 from ensgan.sweep.member_job import MemberJob
 from ensgan.sweep.opening import open_manifest
 from ensgan.sweep.planning.cost import Measured
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.search_stage import find_front, score
+from ensgan.sweep.status import ProgressFile
 from ensgan.sweep.training_stage import PoolInProgress
 from ensgan.types import Front, PoolScores, Selection
 
@@ -116,10 +120,14 @@ class RunningSweep:
         self.spec: SweepSpec = resolved.spec
         self.folder = folder
         self.recorder = recorder
-        self.on_event = clock.on_event
         self.clock = clock
         self.measured = Measured(folder.path.parents[1] / "measured.json")
         self.manifest = open_manifest(folder, resolved, recorder.poke)
+        # Nothing is written where nothing is left to do.
+        self._show = ProgressFile(folder, clock.on_event, lambda: self.manifest.has_begun)
+        clock.on_event = self.on_event
+        self.requests = Requests(RequestFolder(folder.path), self._on_asked)
+        self._stage, self._is_training, self._is_ended = "", False, False
         self._open_executor = open_executor
         self._executor: Executor | None = None
 
@@ -138,7 +146,12 @@ class RunningSweep:
         Raises:
             InputError: nothing could be recorded where the spec says.
             EnsganError: too few members could be trained.
+            SweepStoppedError: somebody asked for that.
         """
+        with self.requests.taken() if self.manifest.has_begun else nullcontext():
+            return self._run()
+
+    def _run(self) -> SweepResult:
         with self.clock.stage("prepare", is_work=True):
             inputs = write_inputs(self.resolved, self.folder)
             jobs = member_jobs(self.resolved, inputs)
@@ -180,7 +193,10 @@ class RunningSweep:
                 pool.add_external(external)
         with self.clock.stage("train"):
             by_memory = self.spec.cluster.gpus_per_trial == "auto"
-            pool.train(jobs, self.resolved.dataset.shape, self.measured, by_memory=by_memory)
+            shape = self.resolved.dataset.shape
+            self._is_training = True
+            pool.train(jobs, shape, self.measured, by_memory=by_memory, requests=self.requests)
+            self._is_training = False
         names = [name for job in jobs for name in job.names]
         return pool.in_order([*names, *(job.member.name for job in external)])
 
@@ -236,6 +252,7 @@ class RunningSweep:
         """Pass on the result of one classifier."""
         if not value["cached"]:
             self.clock.work.extend((float(a), float(b)) for a, b in value["work"])
+        self._progress(self._stage)(value["done"], value["of"])
         result = value["result"]
         fields = {
             "strategy": result["strategy"]["name"],
@@ -248,3 +265,32 @@ class RunningSweep:
         return lambda done, total: self.on_event(
             Event("progress", {"stage": stage, "done": done, "of": total})
         )
+
+    def on_event(self, event: Event) -> None:
+        """Pass an event on, and look what others ask.
+
+        While GANs are trained their executor looks.
+
+        Raises:
+            SweepStoppedError: somebody asked for that.
+        """
+        if event.kind == "stage" and event.fields["state"] == "start":
+            self._stage = event.fields["stage"]
+        self._show(event)
+        if self.manifest.has_begun and not self._is_training:
+            self.requests.look(self._outside_training)
+            if self._is_ended:
+                raise SweepStoppedError("stopped by `ensgan stop`")
+
+    def _outside_training(self, request: Request) -> Outcome:
+        if request.verb == "stop" and request.gan is None:
+            self._is_ended = True
+            return Outcome("stopping now; the same `ensgan sweep` command goes on from here")
+        raise InputError(
+            f"no GAN is being trained now ({self._stage}): only `ensgan stop` without a GAN can be "
+            "done; when the sweep has ended, the same `ensgan sweep` command trains what is missing"
+        )
+
+    def _on_asked(self, request: Request, answer: Answer) -> None:
+        fields = {"verb": request.verb, "gan": request.gan, "by": request.by, **answer.tree()}
+        self._show(Event("asked", fields))

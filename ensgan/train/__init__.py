@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from ensgan.train.loop import REVISION, TrainProgress, train_gan, train_steps, untrained
+from ensgan.train.loop import (
+    REVISION,
+    StopTraining,
+    TrainProgress,
+    train_gan,
+    train_steps,
+    untrained,
+)
 from ensgan.train.pack import Ended, Pack
 from ensgan.train.settings import TrainSettings, problems
 from ensgan.train.snapshot import Snapshot, is_finished
@@ -12,6 +19,7 @@ __all__ = [
     "Ended",
     "Pack",
     "Snapshot",
+    "StopTraining",
     "TrainProgress",
     "TrainSettings",
     "is_finished",

@@ -75,12 +75,12 @@ def test_a_running_sweep(folder: SweepFolder) -> None:
     assert (running["state"], running["step"], running["eta_seconds"]) == ("running", 40, 30.0)
     assert (running["node"], running["gpu_memory_bytes"]) == ("gpu7", 3 * 2**30)
     assert (waiting["state"], waiting["step"]) == ("waiting", 0)
-    assert gan_table("", value["gans"]).row_count == 3
+    assert gan_table(value["gans"]).row_count == 3
 
 
 def printed(rows: list[dict[str, Any]], width: int = 80) -> str:
     console = Console(width=width, file=io.StringIO())
-    console.print(gan_table("", rows))
+    console.print(gan_table(rows))
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
