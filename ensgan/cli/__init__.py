@@ -1,5 +1,14 @@
 """The command line."""
 
-from ensgan.cli.app import app, main
+import time
 
-__all__ = ["app", "main"]
+STARTED = time.time()
+"""When the command began, before it imported anything large.
+
+The process itself may be older: a shell that did other things before (``pip install … && ensgan``)
+gives its process to the last command.
+"""
+
+from ensgan.cli.app import app, main  # noqa: E402
+
+__all__ = ["STARTED", "app", "main"]

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import psutil
 import typer
 from rich.table import Table
 
+from ensgan import cli
 from ensgan.cli.evaluate import comparison_table
 from ensgan.cli.output import (
     AddressOption,
@@ -76,10 +76,18 @@ def sweep(
         return
     from ensgan.cli.status import watching
     from ensgan.config.budget import make_budget
-    from ensgan.launch.sweep import run_sweep
+    from ensgan.launch.finished import known_result
+    from ensgan.store import default_storage
     from ensgan.sweep.events import Event
 
     budget = make_budget(gpu_hours, deadline)
+    if not fresh:
+        known = known_result(spec, settings or [], storage or default_storage(), data_dir)
+        if known is not None:  # found without the libraries that a stage needs
+            _show_known(known, storage, as_json)
+            return
+    from ensgan.launch.sweep import run_sweep
+
     with _exit_code_of_interrupts(), watching(as_json) as on_event:
         result = run_sweep(
             spec,
@@ -91,7 +99,7 @@ def sweep(
             budget=budget,
             fresh=fresh,
             on_event=on_event,
-            started=psutil.Process().create_time(),  # start-up counts
+            started=cli.STARTED,  # start-up counts
         ).to_json()
         if as_json:
             on_event(Event("done", result))
@@ -171,6 +179,15 @@ def sync(
         as_json=as_json,
         table=lambda: f"sweep '{name}' is recorded as run {run_id}",
     )
+
+
+def _show_known(result: dict[str, Any], storage: Path | None, as_json: bool) -> None:
+    """A finished sweep, of which nothing is left to do."""
+    if as_json:
+        emit({"event": "done", **result}, as_json=True, table=str)
+        return
+    typer.echo("nothing to do: the sweep is finished, and all it was made from is as it was")
+    _show_result(result, storage)
 
 
 def _show_plan(

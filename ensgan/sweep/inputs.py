@@ -23,6 +23,7 @@ from ensgan.sweep.member_job import (
     real_reference,
     write_features,
 )
+from ensgan.sweep.opening import real_data
 from ensgan.types import Dataset
 
 
@@ -123,14 +124,7 @@ def resolve(spec: SweepSpec, data_dir: Path | None = None) -> Resolved:
         ConfigError: with every row that cannot be built or trained on this data.
         DataError: the data set cannot be read.
     """
-    root = Path(spec.dataset.data_dir) if spec.dataset.data_dir else data_dir
-    dataset = data.load_dataset(
-        spec.dataset.name,
-        root=root,
-        image_size=spec.dataset.image_size,
-        options=spec.dataset.options,
-        seed=spec.seed,
-    )
+    dataset = real_data(spec, data_dir)
     names = zoo.names() if spec.train.gans == "all" else tuple(spec.train.gans)
     gans, settings, problems = [], [], []
     for name in names:

@@ -205,7 +205,9 @@ class Requests:
     def _see_through(self, *, last: bool = False) -> None:
         for number, outcome in list(self._pending.items()):
             if outcome.has():
-                self.folder.answer(number, Answer(state="done", message=outcome.then or outcome.will))
+                self.folder.answer(
+                    number, Answer(state="done", message=outcome.then or outcome.will)
+                )
                 del self._pending[number]
             elif last:
                 text = f"the sweep ended before this had happened: {outcome.will}"
