@@ -27,7 +27,7 @@ from ensgan.downstream import (
     rank_correlation,
 )
 from ensgan.errors import InputError
-from ensgan.search import Evaluator
+from ensgan.evaluation.prediction import score_values
 from ensgan.types import PoolScores
 
 POOL = Path(__file__).resolve().parents[2] / "shared" / "bench" / "pool60"
@@ -94,35 +94,14 @@ class Record:
         return float(np.mean([repeat["test"]["auc"] for repeat in self.repeats[rows]]))
 
 
-def forms(record: Record, space: str) -> dict[str, list[float]]:
-    """Every score form of every ensemble, larger meant to be better."""
-    scores = record.scores(space)
-    evaluator, capped = Evaluator(scores), CappedIntraD(scores)
-    found: dict[str, list[float]] = {}
-    for rows in record.several():
-        intra, inter, density, coverage = evaluator.evaluate(list(rows))[:4]
-        values = {
-            "Intra-d": intra,
-            "capped Intra-d": capped(record.names(rows)),
-            "-Inter-d": -inter,
-            "Intra-d - Inter-d": intra - inter,
-            "density": density,
-            "coverage": coverage,
-            "mean coverage of members": float(scores.coverage[list(rows)].mean()),
-            "members": len(rows),
-        }
-        for name, value in values.items():
-            found.setdefault(name, []).append(value)
-    return found
-
-
 def correlations(record: Record) -> dict[str, dict[str, Any]]:
     """Rank correlation of every form with the test AUC, and of one repeat's validation."""
     worth = [record.worth(rows) for rows in record.several()]
+    several = [record.names(rows) for rows in record.several()]
     table = {
         space: {
             name: asdict(rank_correlation(values, worth))
-            for name, values in forms(record, space).items()
+            for name, values in score_values(record.scores(space), several).items()
         }
         for space in SPACES
     }

@@ -9,6 +9,5 @@ The process itself may be older: a shell that did other things before (``pip ins
 gives its process to the last command.
 """
 
-from ensgan.cli.app import app, main  # noqa: E402
-
-__all__ = ["STARTED", "app", "main"]
+from ensgan.cli.app import app as app  # noqa: E402
+from ensgan.cli.app import main as main  # noqa: E402

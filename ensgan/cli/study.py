@@ -6,6 +6,7 @@ import itertools
 import shlex
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ import typer
 
 from ensgan.cli.evaluate import Asked, classifiers, comparison_table, with_evaluation_options
 from ensgan.cli.output import check_output, emit, warn
+from ensgan.config import EvaluateSpec
 from ensgan.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,13 +22,17 @@ if TYPE_CHECKING:
 
     from ensgan.report.study import StudyPart
 
-STRATEGIES = (
-    "real,real+synthetic,best-single,all,last,random:5,selected,selected:ratio,selected:utopia,"
-    "selected:max-intra,selected:min-inter,by-intra,dynamic,front:6"
+SECTION = EvaluateSpec(
+    strategies=[
+        *("real", "real+synthetic", "best-single", "all", "last", "random:5", "selected"),
+        *("selected:ratio", "selected:utopia", "selected:max-intra", "selected:min-inter"),
+        *("by-intra", "dynamic", "front:6"),
+    ]
 )
+"""What a study evaluates, and how, where nothing is named: the same for all its sweeps."""
 
 
-@with_evaluation_options(STRATEGIES)
+@with_evaluation_options("a full study's; docs/downstream.md")
 def study(
     sweep: Annotated[
         list[str], typer.Argument(metavar="RUN|DIR…", help="Finished sweeps: run ID, name, folder.")
@@ -38,6 +44,12 @@ def study(
         list[str] | None,
         typer.Option(help="See the pool through this extractor; repeat.  [default: the sweep's]"),
     ] = None,
+    predict: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Also train on so many ensembles of all kinds: which scores predict worth?"
+        ),
+    ] = 0,
     title: Annotated[
         str | None, typer.Option(help="Heading.  [default: from the data set]")
     ] = None,
@@ -66,7 +78,7 @@ def study(
         evaluations = evaluate_sweeps(
             sweep,
             views,
-            asked.options,
+            replace(asked.options(SECTION), predict=predict),
             place=asked.place,
             listener=Listener(on_progress, _tell, warn),
         )
@@ -140,4 +152,7 @@ def _shown(value: dict[str, Any]) -> RenderableType:
     from rich.text import Text
 
     tables = [comparison_table(part) for part in value["parts"]]
-    return Group(*tables, Text(f"written: {value['page']} and {len(value['figures'])} figures"))
+    found = [part["prediction"]["verdict"] for part in value["parts"] if part["prediction"]]
+    said = [Text(f"what predicts usefulness: {verdict}") for verdict in found]
+    said.append(Text(f"written: {value['page']} and {len(value['figures'])} figures"))
+    return Group(*tables, *said)

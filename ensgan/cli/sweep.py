@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from ensgan import cli
 from ensgan.cli.evaluate import comparison_table
@@ -62,6 +62,9 @@ def sweep(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would run and what it costs; run nothing.")
     ] = False,
+    yes_many: Annotated[
+        bool, typer.Option("--yes-many", help="Allow more than 1,000 configurations.")
+    ] = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Set the earlier sweep of this name aside; start over.")
     ] = False,
@@ -72,7 +75,7 @@ def sweep(
     Example: ensgan sweep sweeps/quickstart.yaml --set train.steps=400
     """
     if dry_run:
-        _show_plan(spec, settings or [], storage, data_dir, as_json)
+        _show_plan(spec, settings or [], storage, data_dir, as_json, many=yes_many)
         return
     from ensgan.cli.status import watching
     from ensgan.config.budget import make_budget
@@ -98,6 +101,7 @@ def sweep(
             allow_open_cluster=allow_open_cluster,
             budget=budget,
             fresh=fresh,
+            many=yes_many,
             on_event=on_event,
             started=cli.STARTED,  # start-up counts
         ).to_json()
@@ -130,7 +134,7 @@ def train(
     data_dir: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train, sample and score one GAN of a sweep in this process, without Ray.
+    """Train, sample and score one GAN (or GAN~VARIATION) of a sweep in this process, without Ray.
 
     Example: ensgan train sweeps/quickstart.yaml --gan SNGAN
     """
@@ -191,13 +195,19 @@ def _show_known(result: dict[str, Any], storage: Path | None, as_json: bool) -> 
 
 
 def _show_plan(
-    spec: Path, settings: list[str], storage: Path | None, data_dir: Path | None, as_json: bool
+    spec: Path,
+    settings: list[str],
+    storage: Path | None,
+    data_dir: Path | None,
+    as_json: bool,
+    *,
+    many: bool,
 ) -> None:
     from ensgan.store import default_storage, open_store
     from ensgan.sweep.inputs import load_sweep, resolve
     from ensgan.sweep.planning.plan import make_plan
 
-    resolved = resolve(load_sweep(spec, settings), data_dir)
+    resolved = resolve(load_sweep(spec, settings), data_dir, many=many)
     open_store(resolved.spec.track.uri, storage)  # refuses an address that can be none
     with progress("counting the operations of each GAN") as on_progress:
         plan = make_plan(resolved, storage or default_storage(), on_progress=on_progress)
@@ -207,8 +217,9 @@ def _show_plan(
 
 def _plan_table(plan: Plan) -> Table:
     """One row per GAN, below the plan in words."""
-    columns = ("GAN", "steps", "batch", "s/step", "hours", "parameters G", "parameters D")
-    table = Table(*columns, "memory MB", title=_plan_sentence(plan), title_justify="left")
+    columns = ("steps", "batch", "s/step", "hours", "params G", "params D", "memory MB")
+    name = Column("GAN", overflow="fold")
+    table = Table(name, *columns, title=_plan_sentence(plan), title_justify="left")
     for row in plan.rows:
         table.add_row(
             row.gan,

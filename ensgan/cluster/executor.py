@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -89,17 +90,23 @@ class RayExecutor:
         requests: Requests | None = None,
     ) -> Mapping[str, str]:
         """See :meth:`ensgan.sweep.executor.Executor.grow`."""
+        caller_stdout = sys.stdout
+
+        def tell(event: Event) -> None:
+            with contextlib.redirect_stdout(caller_stdout):
+                on_event(event)
+
         gpu_bytes = preflight.check_nodes(jobs, self.settings, on_event)
         trials = trial_requests(jobs, self.settings, gpu_bytes)
         spending = Spending(self.budget, jobs, {each.gan: each.share for each in trials})
         stop_file = stop_path(jobs[0])
         stop_file.unlink(missing_ok=True)
         files = {job.name: own_stop_path(job) for job in jobs}
-        order = TrainingOrder(trials, files, self.settings.priority, requests, on_event)
+        order = TrainingOrder(trials, files, self.settings.priority, requests, tell)
         queue = TrialQueue(order, spending, stop_file, self.settings.max_concurrent)
         most = self.settings.max_concurrent or self.slots
         on_event(plan_event(trials, min(self.slots, most), jobs))
-        callback = TuneCallback(queue, jobs, on_member, on_event, self.settings.retries)
+        callback = TuneCallback(queue, jobs, on_member, tell, self.settings.retries)
         stopper = SweepStopper(queue)
         pending = max(1, min(len(jobs), self.slots, MOST_PENDING))
         with (

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
+import importlib.metadata
 import reprlib
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -13,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ensgan.config.spec import SweepSpec
+from ensgan.config.vary import VaryError
 from ensgan.errors import ConfigError, DataError
 from ensgan.files import read_text
 from ensgan.inputs import kind
@@ -31,31 +34,41 @@ _UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, OverflowError
 
 
 def load_spec(
-    path: Path, *, settings: Sequence[str] = (), known: KnownNames | None = None
+    source: Path | Mapping[str, Any],
+    *,
+    settings: Sequence[str] = (),
+    known: KnownNames | None = None,
 ) -> SweepSpec:
-    """Read a sweep file and apply ``a.b=value`` settings on top.
+    """Read a sweep file, or take its mapping, and apply ``a.b=value`` settings on top.
 
     Args:
-        path: the YAML file.
+        source: the YAML file, the bare name of a shipped one (``quickstart``), or what it holds.
         settings: overrides, each ``dotted.key=value`` with a YAML value.
         known: names to check against; None checks the form only.
 
     Raises:
         ConfigError: with every problem of the file and the settings.
     """
-    tree = read_tree(path)
+    if isinstance(source, Path):
+        tree, name = read_tree(source), str(source)
+    else:
+        tree, name = copy.deepcopy(dict(source)), "sweep"
     problems = [problem for text in settings if (problem := _apply(tree, text))]
-    return parse_spec(tree, source=str(path), known=known, problems=problems)
+    return parse_spec(tree, source=name, known=known, problems=problems)
 
 
 def read_tree(path: Path) -> dict[str, Any]:
-    """The mapping a YAML file holds, unvalidated.
+    """The mapping a YAML file (or a shipped one, by its bare name) holds, unvalidated.
 
     Raises:
         ConfigError: the file is missing, not YAML, or not a mapping.
     """
     if kind(path) == "absent":
-        raise ConfigError(str(path), ["no such file"])
+        shipped = shipped_sweeps()
+        if str(path) not in shipped:
+            offer = f"; shipped sweeps: {', '.join(sorted(shipped))}" if shipped else ""
+            raise ConfigError(str(path), [f"no such file{offer}"])
+        path = shipped[str(path)]
     try:
         text = read_text(path, MAX_TEXT)
     except DataError as error:
@@ -64,6 +77,17 @@ def read_tree(path: Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ConfigError(str(path), [f"must be a mapping, not {type(tree).__name__}"])
     return tree
+
+
+def shipped_sweeps() -> dict[str, Path]:
+    """Name → sweep file that came with ensgan, from the checkout or from the installed wheel."""
+    checkout = Path(__file__).parents[2]
+    if (checkout / "pyproject.toml").is_file():
+        return {path.stem: path for path in (checkout / "sweeps").glob("*.yaml")}
+    # The wheel puts them beside the environment's other shared data (pyproject: data-files).
+    files = importlib.metadata.files("ensgan") or []
+    found = [Path(str(file.locate())) for file in files if file.match("ensgan/sweeps/*.yaml")]
+    return {path.stem: path for path in found}
 
 
 def parse_spec(
@@ -81,7 +105,8 @@ def parse_spec(
     try:
         spec = SweepSpec.model_validate(tree, context=dict(known or {}))
     except ValidationError as error:
-        found = [_sentence(dict(item)) for item in error.errors(include_url=False)]
+        items = error.errors(include_url=False)
+        found = [sentence for item in items for sentence in _sentences(dict(item))]
         raise ConfigError(source, [*problems, *found]) from error
     if problems:
         raise ConfigError(source, problems)
@@ -106,6 +131,14 @@ def _apply(tree: dict[str, Any], text: str) -> str | None:
         node = child
     node[last] = parsed
     return None
+
+
+def _sentences(item: dict[str, Any]) -> list[str]:
+    """One pydantic error as sentences: one, but for a section that reports all of its own."""
+    cause = item.get("ctx", {}).get("error")
+    if isinstance(cause, VaryError):
+        return [f"{'.'.join(map(str, item['loc']))}{problem}" for problem in cause.problems]
+    return [_sentence(item)]
 
 
 def _sentence(item: dict[str, Any]) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from ensgan.config import SweepSpec, TrackSpec
 from ensgan.config.budget import Budget
@@ -26,6 +27,8 @@ from ensgan.sweep.planning.cost import check_disk
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.runner import RunningSweep, SweepResult
 
+AnySpec: TypeAlias = SweepSpec | Mapping[str, Any] | Path | str
+"""A spec, its mapping, the path of a sweep file, or the name of a shipped one."""
 OPENING_SECONDS = 10.0
 """What a sweep waits for its store at most, before training begins."""
 
@@ -123,22 +126,23 @@ class BackgroundRecorder:
 
 
 def run_sweep(
-    spec: SweepSpec | Path | str,
+    spec: AnySpec,
     *,
     settings: Sequence[str] = (),
-    storage: Path | None = None,
-    data_dir: Path | None = None,
+    storage: Path | str | None = None,
+    data_dir: Path | str | None = None,
     address: str | None = "local",
     allow_open_cluster: bool = False,
     budget: Budget | None = None,
     fresh: bool = False,
+    many: bool = False,
     on_event: OnEvent = ignore,
     started: float | None = None,
 ) -> SweepResult:
     """Run a sweep, or resume it where it was interrupted.
 
     Args:
-        spec: a spec, or the path of a sweep file.
+        spec: a spec, a mapping of its keys, the path of a sweep file, or a shipped one's name.
         settings: ``a.b=value`` overrides for a sweep file.
         storage: folder of sweeps and of the local store (default ``ENSGAN_STORAGE`` or
             ``./ensgan-runs``).
@@ -148,6 +152,7 @@ def run_sweep(
         allow_open_cluster: use a cluster that takes requests from anybody who reaches it.
         budget: where training ends; running again without one trains what it left out.
         fresh: set an earlier sweep of this name aside and start over.
+        many: allow more than a thousand configurations of GANs.
         on_event: called with everything that happens.
         started: when the work began (seconds since the epoch), if before this call.
 
@@ -156,10 +161,11 @@ def run_sweep(
         EnsganError: the run failed.
     """
     started = time.time() if started is None else started
-    path = None if isinstance(spec, SweepSpec) else Path(spec)
+    path = Path(spec) if isinstance(spec, Path | str) else None
     spec = _as_spec(spec, settings)
-    resolved = resolve(spec, data_dir)
-    folder = sweep_folder((storage or default_storage()).resolve(), spec.name)
+    data_dir = None if data_dir is None else Path(data_dir)
+    resolved = resolve(spec, data_dir, many=many)
+    folder = sweep_folder(Path(storage or default_storage()).resolve(), spec.name)
     if fresh:
         with folder.locked():
             pass  # nobody else may be running it
@@ -192,8 +198,10 @@ def run_sweep(
     return result
 
 
-def _as_spec(spec: SweepSpec | Path | str, settings: Sequence[str]) -> SweepSpec:
-    return spec if isinstance(spec, SweepSpec) else load_sweep(Path(spec), settings)
+def _as_spec(spec: AnySpec, settings: Sequence[str]) -> SweepSpec:
+    if isinstance(spec, SweepSpec):
+        return spec
+    return load_sweep(spec if isinstance(spec, Mapping) else Path(spec), settings)
 
 
 def _store(folder: SweepFolder, track: TrackSpec) -> RunStore:
@@ -202,12 +210,12 @@ def _store(folder: SweepFolder, track: TrackSpec) -> RunStore:
 
 
 def train_one(
-    spec: SweepSpec | Path | str,
+    spec: AnySpec,
     gan: str,
     *,
     settings: Sequence[str] = (),
-    storage: Path | None = None,
-    data_dir: Path | None = None,
+    storage: Path | str | None = None,
+    data_dir: Path | str | None = None,
     on_event: OnEvent = ignore,
 ) -> tuple[MemberResult, ...]:
     """Train, sample and score one GAN of a sweep in this process; a later sweep finds it done.
@@ -217,8 +225,8 @@ def train_one(
         TrainingError: the GAN cannot be trained further.
     """
     spec = _as_spec(spec, settings)
-    resolved = resolve(spec, data_dir)
-    folder = sweep_folder((storage or default_storage()).resolve(), spec.name)
+    resolved = resolve(spec, None if data_dir is None else Path(data_dir), many=True)
+    folder = sweep_folder(Path(storage or default_storage()).resolve(), spec.name)
     names = [row.name for row in resolved.gans]
     if gan not in names:
         raise InputError(unknown_name(f"GAN of sweep '{spec.name}'", gan, names))
@@ -228,14 +236,14 @@ def train_one(
         return tuple(grow_here(job, on_event))
 
 
-def sync_sweep(name: str, *, storage: Path | None = None) -> str:
+def sync_sweep(name: str, *, storage: Path | str | None = None) -> str:
     """Record what a sweep's manifest holds and the store does not yet; the parent's run ID.
 
     Raises:
         InputError: there is no such sweep.
         StoreError: the store cannot be reached.
     """
-    storage = (storage or default_storage()).resolve()
+    storage = Path(storage or default_storage()).resolve()
     folder = sweep_folder(storage, name)
     if not folder.has_begun:
         known = [path.name for path in sorted((storage / "sweeps").glob("*")) if path.is_dir()]

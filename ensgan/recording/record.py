@@ -167,7 +167,8 @@ class Recording:
 
     def _gan(self, gan: str, results: Sequence[MemberResult]) -> None:
         hashes = {f"sha256.{step_of(result.name)}": result.sha256 for result in results}
-        params = {"gan": gan, "snapshots": len(results), **hashes}
+        varied = views.variation(self.manifest, gan)
+        params = {"gan": gan, **varied, "snapshots": len(results), **hashes}
         tags = {TAG_GAN: gan, "ensgan.health": "; ".join(views.health(results)) or "ok"}
         run_id = self._run(gan, "gan", params, tags, self.parent)
         self.store.log_history(

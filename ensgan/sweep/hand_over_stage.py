@@ -133,11 +133,13 @@ def hand_over(
     selected: Selection,
     table: downstream.DownstreamTable,
     privacy: Path,
+    alarms: Sequence[str],
 ) -> Path:
     """Write the selected ensemble as one artifact; its folder.
 
     Args:
         chosen: the selected members.
+        alarms: what its card must say of it, a sentence each.
         privacy: as :func:`measure_memorisation` writes it.
 
     Raises:
@@ -147,6 +149,7 @@ def hand_over(
     rows = {row.name: row for row in resolved.gans}
     shares = point.weights or (1 / len(point.members),) * len(point.members)
     facts = _facts(resolved, inputs, chosen, selected, table, privacy)
+    facts["provenance"]["cautions"] = list(alarms)
     hashes = [member.sha256 for member in chosen]
     path = inputs.folder.file("ensemble", content_key(REVISION, hashes, shares, facts))
     if _weights_of(path) == hashes:
@@ -195,6 +198,8 @@ def _facts(
     spec, dataset, point = resolved.spec, resolved.dataset, selected.point
     external = card_facts(spec.members, point.members)
     other_form = {} if spec.search.objectives == "paper" else {"objectives": spec.search.objectives}
+    trained = dict.fromkeys(gan_of(member.name) for member in members)
+    varied = {gan: dict(resolved.variations[gan]) for gan in trained if gan in resolved.variations}
     measured = read_json(privacy)
     shown = ("problem", "held_out", "held_out_images", "train_images", "ensemble", "members")
     return {
@@ -225,6 +230,7 @@ def _facts(
             "weights": spec.train.weights,
             "inter": spec.search.inter,
             **({"outside": external} if external else {}),
+            **({"variations": varied} if varied else {}),
             **other_form,
             "known_failures": [f"{m.name}: {note}" for m in members for note in m.health],
         },

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from ensgan.files import content_key
 from ensgan.search import FORMS, rules, samplers
 from ensgan.sweep.classifier_job import DatasetFiles
 from ensgan.sweep.folder import SweepFolder
+from ensgan.sweep.fresh_images import NOT_FRESH
 from ensgan.sweep.member_job import (
     REVISION,
     MemberJob,
@@ -24,7 +25,8 @@ from ensgan.sweep.member_job import (
     write_features,
 )
 from ensgan.sweep.opening import real_data
-from ensgan.types import Dataset
+from ensgan.sweep.variations import Configuration, Values, configurations
+from ensgan.types import Dataset, row_of
 
 
 def known_names() -> KnownNames:
@@ -32,6 +34,7 @@ def known_names() -> KnownNames:
     return {
         "dataset": data.names(),
         "GAN": zoo.names(),
+        "field of a part": {key for name in zoo.names() for key in zoo.get(name).settings()},
         "extractor": embedding.EXTRACTORS.names(),
         "sampler": samplers(),
         "form of the objectives": FORMS.names(),
@@ -41,23 +44,26 @@ def known_names() -> KnownNames:
     }
 
 
-def load_sweep(path: Path, settings: Sequence[str] = ()) -> SweepSpec:
-    """Read a sweep file; GANs of its plugins are registered first, so that they have names.
+def load_sweep(source: Path | Mapping[str, Any], settings: Sequence[str] = ()) -> SweepSpec:
+    """Read a sweep file, or take its mapping; GANs of its plugins are registered first.
 
-    Paths of plugins and members are relative to the sweep file and absolute in the spec returned.
+    Paths of plugins and members are relative to the sweep file (for a mapping, to the current
+    folder) and absolute in the spec returned.
 
     Raises:
         ConfigError: with every problem of the file and the settings.
         InputError: a plugin cannot be loaded.
     """
-    plugins = [str((path.parent / plugin).resolve()) for plugin in _plugins(read_tree(path))]
+    folder = source.parent if isinstance(source, Path) else Path()
+    tree = read_tree(source) if isinstance(source, Path) else source
+    plugins = [str((folder / plugin).resolve()) for plugin in _plugins(tree)]
     for plugin in plugins:
         zoo.load_plugin(Path(plugin))
-    spec = load_spec(path, settings=settings, known=known_names())
+    spec = load_spec(source, settings=settings, known=known_names())
     return spec.model_copy(
         update={
             "train": spec.train.model_copy(update={"plugins": plugins}),
-            "members": [_absolute(member, path.parent) for member in spec.members],
+            "members": [_absolute(member, folder) for member in spec.members],
         }
     )
 
@@ -74,7 +80,7 @@ def _absolute(member: ExternalSpec, folder: Path) -> ExternalSpec:
     return member.model_copy(update={"generator": found})
 
 
-def _plugins(tree: dict[str, Any]) -> list[str]:
+def _plugins(tree: Mapping[str, Any]) -> list[str]:
     train = tree.get("train")
     plugins = train.get("plugins", []) if isinstance(train, dict) else []
     return [name for name in plugins if isinstance(name, str)] if isinstance(plugins, list) else []
@@ -82,12 +88,20 @@ def _plugins(tree: dict[str, Any]) -> list[str]:
 
 @dataclass(frozen=True)
 class Resolved:
-    """A spec with its names resolved: the data set and the rows at their final size."""
+    """A spec with its names resolved: the data set and every configuration of a GAN.
+
+    Attributes:
+        gans: rows at their final width, each under its configuration's name.
+        settings: of their trainings.
+        variations: by configuration, the values of the settings that the sweep varies; empty
+            where it varies none.
+    """
 
     spec: SweepSpec
     dataset: Dataset
     gans: tuple[zoo.GANSpec, ...]
     settings: tuple[train.TrainSettings, ...]
+    variations: Mapping[str, Values] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -113,42 +127,46 @@ class Inputs:
     extractor_licence: str = ""
 
 
-def resolve(spec: SweepSpec, data_dir: Path | None = None) -> Resolved:
-    """Load the data set and check every row against it.
+def resolve(spec: SweepSpec, data_dir: Path | None = None, *, many: bool = False) -> Resolved:
+    """Load the data set and check every configuration against it.
 
     Args:
         spec: the validated spec.
         data_dir: where data sets lie; the spec's own ``dataset.data_dir`` comes first.
+        many: allow more than a thousand configurations.
 
     Raises:
         ConfigError: with every row that cannot be built or trained on this data.
         DataError: the data set cannot be read.
     """
     dataset = real_data(spec, data_dir)
-    names = zoo.names() if spec.train.gans == "all" else tuple(spec.train.gans)
-    gans, settings, problems = [], [], []
-    for name in names:
-        try:
-            row, setting = _row(spec, name)
-        except InputError as error:
-            problems.append(f"train.{name}: {error}")
-            continue
-        problems += [
-            f"train.{name}: {problem}"
-            for problem in (
-                *row.problems(dataset.shape, dataset.num_classes),
-                *train.problems(row, setting, len(dataset.train)),
-            )
-        ]
-        gans.append(row)
-        settings.append(setting)
+    found, problems = configurations(spec, many=many)
+    gans = tuple(each.row for each in found)
+    settings = tuple(each.settings for each in found)
+    problems += _data_problems(found, dataset)
     problems += [problem for member in spec.members if (problem := _external_problem(member))]
     if sum(setting.snapshots for setting in settings) + len(spec.members) < 2 and not problems:
         problems.append("train: an ensemble needs at least 2 members: add GANs or snapshots")
     problems += _evaluation_problems(spec, dataset, gans, settings)
     if problems:
         raise ConfigError(f"sweep '{spec.name}'", problems)
-    return Resolved(spec, dataset, tuple(gans), tuple(settings))
+    varied = {} if spec.train.vary is None else {each.name: each.values for each in found}
+    return Resolved(spec, dataset, gans, settings, varied)
+
+
+def _data_problems(found: Sequence[Configuration], dataset: Dataset) -> list[str]:
+    """Why configurations cannot be trained on this data, once for all variations of a GAN."""
+    names: dict[tuple[str, str], list[str]] = {}
+    for each in found:
+        for problem in (
+            *each.row.problems(dataset.shape, dataset.num_classes),
+            *train.problems(each.row, each.settings, len(dataset.train)),
+        ):
+            names.setdefault((row_of(each.name), problem), []).append(each.name)
+    return [
+        f"train.{same[0]}{f' and {len(same) - 1} more' if len(same) > 1 else ''}: {problem}"
+        for (_, problem), same in names.items()
+    ]
 
 
 def _external_problem(member: ExternalSpec) -> str:
@@ -184,6 +202,8 @@ def _evaluation_problems(
     ]
     pool += [member.name for member in spec.members]
     problems = []
+    if spec.evaluate.sampling == "fresh" and not gans:
+        problems.append(f"evaluate.{NOT_FRESH.format(len(pool))}")
     try:
         downstream.check_dataset(dataset)
     except DataError as error:
@@ -196,15 +216,15 @@ def _evaluation_problems(
     return problems
 
 
-def _row(spec: SweepSpec, name: str) -> tuple[zoo.GANSpec, train.TrainSettings]:
-    """The row at its width and its training settings, overrides applied."""
-    values = spec.train.model_dump(exclude={"gans", "plugins", "overrides"})
-    override = spec.train.overrides.get(name)
-    if override is not None:
-        values |= override.model_dump(exclude_none=True)
-    width = values.pop("width")
-    settings = train.TrainSettings(**values, seed=purpose_seed(spec.seed, "train", name))
-    return zoo.get(name).scaled(width), settings
+def gan_rows(spec: SweepSpec) -> dict[str, zoo.GANSpec]:
+    """The rows of a sweep's configurations at their width, by name; its plugins are loaded first.
+
+    Raises:
+        InputError: a plugin cannot be loaded, or a row is unknown.
+    """
+    for plugin in spec.train.plugins:
+        zoo.load_plugin(Path(plugin))
+    return {each.name: each.row for each in configurations(spec, many=True)[0]}
 
 
 def write_inputs(resolved: Resolved, folder: SweepFolder) -> Inputs:
@@ -246,7 +266,7 @@ def embedding_inputs(
 
 
 def member_jobs(resolved: Resolved, inputs: Inputs) -> list[MemberJob]:
-    """One job per GAN, in the order of the spec."""
+    """One job per configuration of a GAN, in the order of the spec."""
     spec = resolved.spec
     jobs = []
     for row, settings in zip(resolved.gans, resolved.settings, strict=True):

@@ -158,6 +158,7 @@ def _new_manifest(resolved: Resolved) -> Manifest:
         gans=tuple(row.name for row in resolved.gans),
         external=tuple(member.name for member in resolved.spec.members),
         members={},
+        variations={name: dict(values) for name, values in resolved.variations.items()},
         steps={
             row.name: settings.steps
             for row, settings in zip(resolved.gans, resolved.settings, strict=True)

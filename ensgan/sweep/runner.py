@@ -10,16 +10,18 @@ from typing import Any, Protocol
 
 from ensgan.config import SweepSpec
 from ensgan.downstream import DownstreamTable
+from ensgan.downstream.table import TESTED
 from ensgan.errors import InputError, SweepStoppedError
-from ensgan.search import select
+from ensgan.search import cautions, member_intra_d, select
 from ensgan.sweep.classifier_job import RULE, Classifiers, classifier_settings
 from ensgan.sweep.events import Event, StageClock
 from ensgan.sweep.executor import Executor
 from ensgan.sweep.external_member_job import external_jobs
 from ensgan.sweep.folder import SweepFolder
+from ensgan.sweep.fresh_images import choose_sampling, generator_files
 from ensgan.sweep.hand_over_stage import hand_over, measure_memorisation, save_table
 from ensgan.sweep.inputs import Inputs, Resolved, member_jobs, write_inputs
-from ensgan.sweep.live.requests import Answer, Outcome, Request, RequestFolder, Requests
+from ensgan.sweep.live.requests import Outcome, Request, RequestFolder, Requests
 from ensgan.sweep.manifest import SelectedRecord
 from ensgan.sweep.member_job import MemberJob
 from ensgan.sweep.opening import open_manifest
@@ -29,6 +31,7 @@ from ensgan.sweep.search_stage import find_front, score
 from ensgan.sweep.status import ProgressFile
 from ensgan.sweep.training_stage import PoolInProgress
 from ensgan.types import Front, PoolScores, Selection
+from ensgan.types.display import table_html
 
 
 class Recorder(Protocol):
@@ -64,6 +67,7 @@ class SweepResult:
         ensemble: folder of the selected ensemble's artifact.
         seconds: by stage, with ``orchestration`` and ``total``.
         failed: GANs that failed, with the reason.
+        cautions: what is wrong with G* or the table, a sentence each.
     """
 
     run_id: str | None
@@ -76,6 +80,17 @@ class SweepResult:
     ensemble: Path
     seconds: Mapping[str, float]
     failed: Mapping[str, str]
+    cautions: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        chosen = ", ".join(self.selected.point.members)
+        return f"SweepResult(run {self.run_id}, {len(self.members)} members, G* {chosen})"
+
+    def _repr_html_(self) -> str:
+        """The verdict on the chosen ensemble and the downstream table."""
+        metrics = [name for name in TESTED if all(name in row.metrics for row in self.table)]
+        rows = [[row.strategy, *(row.metrics[name].mean for name in metrics)] for row in self.table]
+        return table_html(["strategy", *metrics], rows, f"{self!r}: {self.selected.reason}")
 
     def to_json(self) -> dict[str, Any]:
         """What the last event of ``ensgan sweep --json`` holds."""
@@ -91,6 +106,7 @@ class SweepResult:
             "ensemble": str(self.ensemble),
             "stages": dict(self.seconds),
             "failed": dict(self.failed),
+            "cautions": list(self.cautions),
         }
 
 
@@ -126,7 +142,7 @@ class RunningSweep:
         # Nothing is written where nothing is left to do.
         self._show = ProgressFile(folder, clock.on_event, lambda: self.manifest.has_begun)
         clock.on_event = self.on_event
-        self.requests = Requests(RequestFolder(folder.path), self._on_asked)
+        self.requests = Requests(RequestFolder(folder.path))
         self._stage, self._is_training, self._is_ended = "", False, False
         self._open_executor = open_executor
         self._executor: Executor | None = None
@@ -162,11 +178,12 @@ class RunningSweep:
         with self.clock.stage("evaluate"):
             table = self._evaluate(classifiers, scores, front, selected)
             self.manifest.save(downstream=save_table(inputs, table))
+        alarms = (*cautions(selected.point, member_intra_d(scores)), *table.cautions)
         with self.clock.stage("hand over", is_work=True):
             by_name = {member.name: member for member in members}
             chosen = [by_name[name] for name in selected.point.members]
             privacy = measure_memorisation(self.resolved, inputs, chosen)
-            artifact = hand_over(self.resolved, inputs, chosen, selected, table, privacy)
+            artifact = hand_over(self.resolved, inputs, chosen, selected, table, privacy, alarms)
         self.manifest.save(ensemble=artifact, privacy=privacy)
         self.manifest.finish(self.clock.summary())
         with self.clock.stage("record"):
@@ -182,6 +199,7 @@ class RunningSweep:
             ensemble=artifact,
             seconds=self.clock.summary(),
             failed=self.manifest.value.failed,
+            cautions=alarms,
         )
 
     def _pool(self, jobs: Sequence[MemberJob], inputs: Inputs) -> tuple[MemberResult, ...]:
@@ -215,14 +233,25 @@ class RunningSweep:
 
     def _classifiers(self, inputs: Inputs, members: Sequence[MemberResult]) -> Classifiers:
         """The classifiers of the pool."""
+        asked, dataset = self.spec.evaluate, self.resolved.dataset
+        settings = classifier_settings(asked)
+        rows = {row.name: row for row in self.resolved.gans}
+        sampling = choose_sampling(
+            asked.sampling,
+            members,
+            generator_files(members, rows, dataset),
+            bank=self.resolved.count,
+            images=asked.n_times * settings.images(len(dataset.train)),
+        )
         return Classifiers(
             dataset=inputs.dataset,
             samples={member.name: member.samples for member in members},
-            settings=classifier_settings(self.spec.evaluate),
+            settings=settings,
             seed=self.spec.seed,
             folder=self.folder.path / "evaluate",
             executor=self.executor,
             on_done=self._on_classifier,
+            sampling=sampling,
         )
 
     def _select(self, classifiers: Classifiers, front: Front) -> Selection:
@@ -278,7 +307,8 @@ class RunningSweep:
             self._stage = event.fields["stage"]
         self._show(event)
         if self.manifest.has_begun and not self._is_training:
-            self.requests.look(self._outside_training)
+            for asked in self.requests.look(self._outside_training):
+                self._show(asked)
             if self._is_ended:
                 raise SweepStoppedError("stopped by `ensgan stop`")
 
@@ -290,7 +320,3 @@ class RunningSweep:
             f"no GAN is being trained now ({self._stage}): only `ensgan stop` without a GAN can be "
             "done; when the sweep has ended, the same `ensgan sweep` command trains what is missing"
         )
-
-    def _on_asked(self, request: Request, answer: Answer) -> None:
-        fields = {"verb": request.verb, "gan": request.gan, "by": request.by, **answer.tree()}
-        self._show(Event("asked", fields))

@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from ensgan.train.loop import (
-    REVISION,
-    StopTraining,
-    TrainProgress,
-    train_gan,
-    train_steps,
-    untrained,
-)
-from ensgan.train.pack import Ended, Pack
-from ensgan.train.settings import TrainSettings, problems
-from ensgan.train.snapshot import Snapshot, is_finished
-
-__all__ = [
-    "REVISION",
-    "Ended",
-    "Pack",
-    "Snapshot",
-    "StopTraining",
-    "TrainProgress",
-    "TrainSettings",
-    "is_finished",
-    "problems",
-    "train_gan",
-    "train_steps",
-    "untrained",
-]
+from ensgan.train.loop import REVISION as REVISION
+from ensgan.train.loop import StopTraining as StopTraining
+from ensgan.train.loop import TrainProgress as TrainProgress
+from ensgan.train.loop import train_gan as train_gan
+from ensgan.train.loop import train_steps as train_steps
+from ensgan.train.loop import untrained as untrained
+from ensgan.train.pack import Ended as Ended
+from ensgan.train.pack import Pack as Pack
+from ensgan.train.settings import TrainSettings as TrainSettings
+from ensgan.train.settings import problems as problems
+from ensgan.train.snapshot import Snapshot as Snapshot
+from ensgan.train.snapshot import is_finished as is_finished

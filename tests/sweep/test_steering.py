@@ -180,14 +180,12 @@ class Desk:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(asking, "POLL_SECONDS", 0.0)
         self.folder = RequestFolder(folder)
-        self.taken: list[str] = []
-        self.requests = Requests(
-            self.folder, lambda request, answer: self.taken.append(answer.state)
-        )
+        self.taken: list[object] = []
+        self.requests = Requests(self.folder)
         self.happened = False
 
     def look(self) -> None:
-        self.requests.look(self.handle)
+        self.taken += [event.fields["state"] for event in self.requests.look(self.handle)]
 
     def handle(self, request: Request) -> Outcome:
         if request.verb == "retry":

@@ -125,7 +125,8 @@ class TrainingOrder(Generic[T]):
     def look(self) -> None:
         """Take in what others ask."""
         if self._requests is not None:
-            self._requests.look(self.apply)
+            for asked in self._requests.look(self.apply):
+                self.on_event(asked)
 
     def apply(self, request: Request) -> Outcome:
         """Do what a request asks, or begin to.

@@ -21,6 +21,7 @@ from typing import Literal, TypeAlias
 
 from ensgan.errors import DataError, InputError, StoreError
 from ensgan.files import read_json, write_json
+from ensgan.sweep.events import Event
 from ensgan.sweep.records import Record, record_from
 
 POLL_SECONDS = 1.0
@@ -154,11 +155,9 @@ class Requests:
 
     Attributes:
         folder: of the requests.
-        on_taken: hears of every request and its first answer.
     """
 
     folder: RequestFolder
-    on_taken: Callable[[Request, Answer], None] = lambda request, answer: None
     _last: int = 0
     _looked: float = 0.0
     _pending: dict[int, Outcome] = field(default_factory=dict)
@@ -179,18 +178,25 @@ class Requests:
                 text = "the sweep ended before it looked at this"
                 self.folder.answer(number, Answer(state="refused", message=text))
 
-    def look(self, handler: Handler) -> None:
-        """Apply what is new and say what has happened; at most once a second, quick otherwise."""
+    def look(self, handler: Handler) -> list[Event]:
+        """Apply what is new and say what has happened; at most once a second, quick otherwise.
+
+        Returns:
+            An event ``asked`` for every request that was new.
+        """
+        asked: list[Event] = []
         if time.monotonic() - self._looked < POLL_SECONDS:
-            return
+            return asked
         for number, request in self.folder.unread(self._last):
             self._last = number
             answer = self._applied(number, request, handler)
             self.folder.answer(number, answer)
             if isinstance(request, Request):
-                self.on_taken(request, answer)
+                fields = {"verb": request.verb, "gan": request.gan, "by": request.by}
+                asked.append(Event("asked", {**fields, **answer.tree()}))
         self._see_through()
         self._looked = time.monotonic()
+        return asked
 
     def _applied(self, number: int, request: Request | str, handler: Handler) -> Answer:
         if isinstance(request, str):

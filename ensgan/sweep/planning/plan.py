@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import psutil
 import torch
 
 from ensgan import train, zoo
+from ensgan.config.vary import Value
 from ensgan.sweep.inputs import Resolved
 from ensgan.sweep.planning.cost import (
     FLOAT_BYTES,
@@ -20,7 +21,7 @@ from ensgan.sweep.planning.cost import (
     gpu_share,
     slots_of,
 )
-from ensgan.train.cost import Machine, measure_machine, step_work
+from ensgan.train.cost import Machine, StepWork, measure_machine, step_work
 from ensgan.zoo.footprint import footprint
 
 
@@ -29,6 +30,7 @@ class GanPlan:
     """One trial.
 
     Attributes:
+        variation: values of the settings that the sweep varies.
         seconds_per_step: estimated from the counted operations of a step and the rates of this
             machine: a GPU, or one thread.
         seconds: of the whole training.
@@ -38,6 +40,7 @@ class GanPlan:
     """
 
     gan: str
+    variation: Mapping[str, Value]
     steps: int
     snapshots: int
     batch: int
@@ -100,11 +103,17 @@ def make_plan(
     wants_gpu = bool(spec.cluster.gpus_per_trial)
     device = "cuda" if wants_gpu and torch.cuda.is_available() else "cpu"
     machines: dict[str, Machine] = {}
+    counted: dict[Any, StepWork] = {}
     for i, (row, settings) in enumerate(zip(resolved.gans, resolved.settings, strict=True)):
         precision = replace(settings, device=device).settled(None).precision
         if precision not in machines:
             machines[precision] = _measured(device, precision)
-        rows.append(_gan_plan(resolved, row, settings, machines[precision]))
+        # A step of another seed or with other learning rates is the same work.
+        same = replace(row, name="any"), replace(settings, seed=0, learning_rate=1.0)
+        if same not in counted:
+            shape, classes = resolved.dataset.shape, resolved.dataset.num_classes
+            counted[same] = step_work(row, shape, classes, settings, quick=True)
+        rows.append(_gan_plan(resolved, row, settings, machines[precision].seconds(counted[same])))
         on_progress(i + 1, len(resolved.gans))
     slots = _slots(resolved)
     members = sum(row.snapshots for row in rows) + len(spec.members)
@@ -164,14 +173,14 @@ def _measured(device: str, precision: str) -> Machine:
 
 
 def _gan_plan(
-    resolved: Resolved, row: zoo.GANSpec, settings: train.TrainSettings, machine: Machine
+    resolved: Resolved, row: zoo.GANSpec, settings: train.TrainSettings, per_step: float
 ) -> GanPlan:
     shape, classes = resolved.dataset.shape, resolved.dataset.num_classes
     batch = settings.optimiser(row).batch
     sizes = footprint(row, shape, classes, batch=batch)
-    per_step = machine.seconds(step_work(row, shape, classes, settings, quick=True))
     return GanPlan(
         gan=row.name,
+        variation=dict(resolved.variations.get(row.name, {})),
         steps=settings.steps,
         snapshots=settings.snapshots,
         batch=batch,
