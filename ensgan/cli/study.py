@@ -16,6 +16,7 @@ from ensgan.cli.evaluate import Asked, classifiers, comparison_table, with_evalu
 from ensgan.cli.output import check_output, emit, warn
 from ensgan.config import EvaluateSpec
 from ensgan.errors import InputError
+from ensgan.files import first_bytes, read_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -71,8 +72,8 @@ def study(
     begin = time.time()
     if output.suffix != ".md":
         raise InputError(f"the page '{output}' must end in .md")
-    check_output(output, inputs=[notes])
-    said = _read(notes)
+    check_output(output, inputs=[notes], is_ours=_is_study)
+    said = "" if notes is None else read_text(notes)
     views = [View(name, count=asked.score_images) for name in extractor or (None,)]
     with classifiers() as on_progress:
         evaluations = evaluate_sweeps(
@@ -92,13 +93,9 @@ def study(
     emit(value, as_json=asked.as_json, table=lambda: _shown(value))
 
 
-def _read(notes: Path | None) -> str:
-    if notes is None:
-        return ""
-    try:
-        return notes.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the notes {notes} cannot be read: {error}") from error
+def _is_study(path: Path) -> bool:
+    """Whether a file is a page of this command: its head says how it was made."""
+    return b"\n- Command: `ensgan" in first_bytes(path, 1 << 16)
 
 
 def _tell(stage: str, done: int, total: int) -> None:

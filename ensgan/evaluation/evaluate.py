@@ -208,7 +208,7 @@ def pool_classifiers(
     )
     return Classifiers(
         dataset=sweep.dataset,
-        samples={member.name: member.samples for member in sweep.members},
+        members={member.name: member for member in sweep.members},
         settings=options.classifier,
         seed=sweep.spec.seed if options.seed is None else options.seed,
         folder=sweep.folder.path / "evaluate",

@@ -15,6 +15,7 @@ from ensgan.search import find_form
 from ensgan.store import TAG_DATASET, RunStore
 from ensgan.sweep.manifest import Manifest
 from ensgan.sweep.records import MemberResult
+from ensgan.text import spreadsheet_cell
 from ensgan.types import Front, FrontPoint, PoolScores, UInt8Array, gan_of, row_of, step_of
 
 REPORT = "report.html"
@@ -60,11 +61,15 @@ def common(manifest: Manifest) -> dict[str, Any]:
 
 
 def variation(manifest: Manifest, gan: str) -> dict[str, Any]:
-    """Parameters of a GAN's run in a sweep that varies settings: which row, and every value."""
+    """Parameters of a GAN's run in a sweep that varies settings: which row, and every value.
+
+    Their names come before those of all other parameters that differ between GANs: MLflow's
+    parallel-coordinates plot begins with the first three.
+    """
     if not manifest.variations:
         return {}
     values = manifest.variations.get(gan, {})
-    return {"vary.gan": row_of(gan), **{f"vary.{key}": value for key, value in values.items()}}
+    return {"config.gan": row_of(gan), **{f"config.{key}": value for key, value in values.items()}}
 
 
 def common_tags(manifest: Manifest) -> dict[str, str]:
@@ -112,12 +117,15 @@ def strategy_metrics(row: Mapping[str, Any]) -> dict[str, float]:
 
 
 def members_csv(manifest: Manifest) -> bytes:
-    """One row per member: scores, whether it was selected, warnings, the hash of its weights."""
+    """One row per member: what was varied, scores, whether it was selected, warnings, its hash."""
     chosen = set(manifest.chosen)
-    fields = ("member", "intra_d", "density", "coverage", "selected", "health", "sha256")
+    varied = list(dict.fromkeys(key for each in manifest.variations.values() for key in each))
+    fields = ("member", *varied, "intra_d", "density", "coverage", "selected", "health", "sha256")
     rows = [
         (
-            *(result.name, result.intra_d, result.density, result.coverage),
+            result.name,
+            *(manifest.variations.get(gan_of(result.name), {}).get(key, "") for key in varied),
+            *(result.intra_d, result.density, result.coverage),
             *(result.name in chosen, "; ".join(result.health), result.sha256),
         )
         for results in by_gan(manifest).values()
@@ -212,6 +220,7 @@ def _csv(fields: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
     writer = csv.writer(stream)
     writer.writerow(fields)
     writer.writerows(
-        [round(value, 6) if isinstance(value, float) else value for value in row] for row in rows
+        [round(value, 6) if isinstance(value, float) else spreadsheet_cell(value) for value in row]
+        for row in rows
     )
     return stream.getvalue().encode()

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from ensgan import data, downstream, embedding, train, zoo
-from ensgan.config import ExternalSpec, KnownNames, SweepSpec, load_spec, read_tree
+from ensgan.config import (
+    ExternalSpec,
+    KnownNames,
+    SweepSpec,
+    parse_spec,
+    read_spec_tree,
+    spec_source,
+)
 from ensgan.ensemble.external import describe, is_file_reference
 from ensgan.errors import ConfigError, DataError, InputError
 from ensgan.files import content_key
@@ -16,15 +23,9 @@ from ensgan.search import FORMS, rules, samplers
 from ensgan.sweep.classifier_job import DatasetFiles
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.fresh_images import NOT_FRESH
-from ensgan.sweep.member_job import (
-    REVISION,
-    MemberJob,
-    Scoring,
-    purpose_seed,
-    real_reference,
-    write_features,
-)
+from ensgan.sweep.member_job import REVISION, MemberJob, Scoring, purpose_seed, real_reference
 from ensgan.sweep.opening import real_data
+from ensgan.sweep.planning.plugins import load_plugin, replace_references
 from ensgan.sweep.variations import Configuration, Values, configurations
 from ensgan.types import Dataset, row_of
 
@@ -45,7 +46,9 @@ def known_names() -> KnownNames:
 
 
 def load_sweep(source: Path | Mapping[str, Any], settings: Sequence[str] = ()) -> SweepSpec:
-    """Read a sweep file, or take its mapping; GANs of its plugins are registered first.
+    """Read a sweep file, or take its mapping; variants of its plugins are registered first.
+
+    ``FILE.py:NAME`` where a variant is named makes FILE.py a plugin of the sweep.
 
     Paths of plugins and members are relative to the sweep file (for a mapping, to the current
     folder) and absolute in the spec returned.
@@ -55,11 +58,12 @@ def load_sweep(source: Path | Mapping[str, Any], settings: Sequence[str] = ()) -
         InputError: a plugin cannot be loaded.
     """
     folder = source.parent if isinstance(source, Path) else Path()
-    tree = read_tree(source) if isinstance(source, Path) else source
+    tree, problems = read_spec_tree(source, settings)
     plugins = [str((folder / plugin).resolve()) for plugin in _plugins(tree)]
     for plugin in plugins:
-        zoo.load_plugin(Path(plugin))
-    spec = load_spec(source, settings=settings, known=known_names())
+        load_plugin(Path(plugin))
+    plugins = list(dict.fromkeys([*plugins, *replace_references(tree, folder)]))
+    spec = parse_spec(tree, source=spec_source(source), known=known_names(), problems=problems)
     return spec.model_copy(
         update={
             "train": spec.train.model_copy(update={"plugins": plugins}),
@@ -223,7 +227,7 @@ def gan_rows(spec: SweepSpec) -> dict[str, zoo.GANSpec]:
         InputError: a plugin cannot be loaded, or a row is unknown.
     """
     for plugin in spec.train.plugins:
-        zoo.load_plugin(Path(plugin))
+        load_plugin(Path(plugin))
     return {each.name: each.row for each in configurations(spec, many=True)[0]}
 
 
@@ -257,8 +261,7 @@ def embedding_inputs(
         extractor.save(extractor_path)
     key = content_key(dataset.train.key, extractor.key)
     reference = folder.file("features", f"real-train-{key}.npy")
-    if not reference.exists():
-        write_features(reference, dataset.train.images, extractor)
+    embedding.keep_features(reference, lambda: dataset.train.images, lambda: extractor)
     k, backend = spec.score.k, spec.score.backend
     real_reference(reference, k, backend)  # for the trials
     scoring = Scoring(folder.path, extractor_path, extractor.key, reference, k, backend)
@@ -270,12 +273,13 @@ def member_jobs(resolved: Resolved, inputs: Inputs) -> list[MemberJob]:
     spec = resolved.spec
     jobs = []
     for row, settings in zip(resolved.gans, resolved.settings, strict=True):
-        trained = (train.REVISION, row.to_json(), settings.identity(), resolved.dataset.train.key)
+        tree = row.to_json()
+        trained = (train.REVISION, tree, settings.identity(), resolved.dataset.train.key)
         key = content_key(REVISION, *trained)
         jobs.append(
             MemberJob(
                 name=row.name,
-                row=row.to_json(),
+                row=tree,
                 plugins=tuple(Path(plugin) for plugin in spec.train.plugins),
                 settings=settings,
                 classes=resolved.dataset.num_classes,

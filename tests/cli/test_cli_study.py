@@ -95,7 +95,7 @@ def test_a_front_of_other_objectives_is_drawn_by_intra_d_and_inter_d(shell: Shel
 def test_bad_input_to_a_study(shell: Shell, tmp_path: Path) -> None:
     page = str(tmp_path / "page.md")
     assert "must end in .md" in shell.refused("made", "-o", str(tmp_path / "page.html"))
-    assert "cannot be read" in shell.refused("made", "-o", page, "--notes", "nowhere.md")
+    assert "no such file" in shell.refused("made", "-o", page, "--notes", "nowhere.md")
     assert "needs an extractor" in shell.refused("made", "-o", page, "--score-images", "9")
     assert "did you mean 'medical'" in shell.refused("made", "-o", page, "--extractor", "medicl")
     assert "did you mean 'made'" in shell.refused("mode", "-o", page)

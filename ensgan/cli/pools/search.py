@@ -10,8 +10,8 @@ import typer
 from rich.table import Table
 
 from ensgan.cli.output import JsonOption, check_output, emit, note, progress, warn
-from ensgan.errors import InputError
-from ensgan.files import atomic_path, read_json
+from ensgan.errors import EnsganError, InputError
+from ensgan.files import first_bytes, read_json, write_bytes
 from ensgan.metrics.files import load_pool
 from ensgan.search import (
     FORMS,
@@ -26,11 +26,15 @@ from ensgan.search import (
 from ensgan.search import search as search_pool
 from ensgan.search.forms import COMPONENTS
 from ensgan.search.forms.paper import INTER
+from ensgan.sweep.planning.plugins import name_of_variant
 from ensgan.sweep.search_stage import objective_tables
 from ensgan.types import DEFAULT_FORM, Front, FrontPoint, PoolScores
 
 _INTERRUPTED = 130
+_RECORD = b"number,members,"
 _PLOTS = (".html", ".png")
+_OBJECTIVES_HELP = "; ".join(f"{form.name}: {form.help}" for form in FORMS)
+_OBJECTIVES_HELP += "; or FILE.py:NAME of your own"
 _WITH_FEATURES = " or ".join(form.name for form in FORMS if form.needs_features)
 
 
@@ -71,9 +75,7 @@ def search(
         str | None, typer.Option(help="Optuna storage: sqlite:///FILE, or a journal file")
     ] = None,
     record: Annotated[Path | None, typer.Option(help="write the trials to this CSV file")] = None,
-    objectives: Annotated[
-        str, typer.Option(help="; ".join(f"{form.name}: {form.help}" for form in FORMS))
-    ] = DEFAULT_FORM,
+    objectives: Annotated[str, typer.Option(help=_OBJECTIVES_HELP)] = DEFAULT_FORM,
     features: Annotated[
         Path | None, typer.Option(help=f"features that were scored, for {_WITH_FEATURES}")
     ] = None,
@@ -99,7 +101,7 @@ def search(
     Example: ensgan search scores.npz --sampler pareto-local --seconds 2 --seed 0 -o front.json
     """
     check_pictures(plot or (), heat_map)
-    check_output(output, record, *(plot or ()), heat_map, inputs=(scores, costs, features))
+    _claim(output, record, [*(plot or ()), heat_map], storage, (scores, costs, features))
     pool, prices = PoolScores.load(scores), read_costs(costs)
     limit = _make_budget(budget, prices, third)
     tables = _make_tables(objectives, inter, pool, features, components)
@@ -139,6 +141,34 @@ def search(
         raise typer.Exit(_INTERRUPTED)
 
 
+def _claim(
+    output: Path,
+    record: Path | None,
+    pictures: Sequence[Path | None],
+    storage: str | None,
+    inputs: Sequence[Path | None],
+) -> None:
+    """Refuse, before any work, outputs that would destroy something."""
+    journal = None if storage is None or "://" in storage else Path(storage)
+    check_output(output, record, *pictures, inputs=(*inputs, journal))
+    check_output(output, is_ours=_is_front)
+    check_output(record, is_ours=_is_record)
+
+
+def _is_front(path: Path) -> bool:
+    """Whether a file is one that this command wrote."""
+    try:
+        Front.load(path)
+    except EnsganError:
+        return False
+    return True
+
+
+def _is_record(path: Path) -> bool:
+    """Whether a file is a table of trials."""
+    return first_bytes(path, len(_RECORD)) == _RECORD
+
+
 def read_costs(path: Path | None) -> Mapping[str, float] | None:
     """The cost of every member by name, from a JSON object."""
     if path is None:
@@ -169,7 +199,7 @@ def _make_tables(
     name: str, inter: str, scores: PoolScores, features: Path | None, components: int
 ) -> ObjectiveTables:
     """The tables of a form of the objectives; features only where it needs them."""
-    form = find_form(name)
+    form = find_form(name_of_variant(name, FORMS))
     if not form.needs_features:
         if features is not None:
             raise InputError(f"--features goes with --objectives {_WITH_FEATURES}")
@@ -238,6 +268,5 @@ def write_pictures(
     if heat_map is not None:
         contents[heat_map] = membership_png(front)
     for path, content in contents.items():
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(content)
+        write_bytes(path, content)
         note(f"wrote {path}")
