@@ -1,4 +1,4 @@
-"""How a sweep's results read in a tracking store: parameters, metrics, tables, pictures, pages."""
+"""A sweep's results as a tracking store shows them: parameters, metrics, tables, pages."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def common_tags(manifest: Manifest) -> dict[str, str]:
 
 
 def code(versions: Mapping[str, str]) -> dict[str, str]:
-    """Parameters that say with which code something was made."""
+    """Parameters that name the code that made something."""
     return {"ensgan": versions["ensgan"], "commit": versions.get("commit", "unknown")}
 
 
@@ -97,7 +97,7 @@ def version_params(versions: Mapping[str, str]) -> dict[str, str]:
 
 
 def member_metrics(result: MemberResult) -> dict[str, float]:
-    """What a GAN's run shows at a snapshot."""
+    """Metrics of a GAN's run at a snapshot."""
     return {
         **result.metrics,
         "intra_d": result.intra_d,

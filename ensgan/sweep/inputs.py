@@ -73,7 +73,7 @@ def load_sweep(source: Path | Mapping[str, Any], settings: Sequence[str] = ()) -
 
 
 def _absolute(member: ExternalSpec, folder: Path) -> ExternalSpec:
-    """Its images or the file of its generator, seen from anywhere; modules keep their name."""
+    """Absolute path of its images or of its generator's file; a module keeps its name."""
     if member.images is not None:
         return member.model_copy(update={"images": str((folder / member.images).resolve())})
     place, colon, name = str(member.generator).rpartition(":")
@@ -191,7 +191,7 @@ def _evaluation_problems(
     gans: Sequence[zoo.GANSpec],
     settings: Sequence[train.TrainSettings],
 ) -> list[str]:
-    """What would make the downstream proof fail after all the training."""
+    """Problems that would make the downstream stage fail after the training."""
     if not spec.evaluate.strategies and spec.select.rule != "downstream":
         return []  # no classifier is trained
     if dataset.num_classes < 2:
