@@ -22,10 +22,14 @@ from ensgan.cli.output import (
     emit,
     progress,
 )
+from ensgan.downstream.headline import headline
 from ensgan.errors import SweepStoppedError
 
 if TYPE_CHECKING:
     from ensgan.sweep.planning.plan import Plan
+
+PHANTOM = "phantom"
+"""The data set whose images show nobody, so that a terminal may show them unasked."""
 
 SpecArgument = Annotated[Path, typer.Argument(help="Sweep file (YAML).", metavar="SPEC.yaml")]
 SetOption = Annotated[
@@ -259,24 +263,54 @@ def _plan_sentence(plan: Plan) -> str:
 
 
 def _show_result(done: Mapping[str, Any], storage: Path | None) -> None:
-    console = PlainConsole()
+    """The table, where the time went, G* and its images, what was found, and what to do next."""
+    console, folder = PlainConsole(), Path(done["folder"])
     console.print(comparison_table(done["downstream"]))
     stages = Table("stage", "seconds", title="Where the time went", title_justify="left")
     for name, seconds in done["stages"].items():
         stages.add_row(name, f"{seconds:.1f}")
     console.print(stages)
-    selected = done["selected"]
-    console.print(f"G*: {', '.join(selected['members'])}\n{selected['reason']}")
+    selected, name = done["selected"], folder.name
+
+    def say(text: str, style: str | None = None) -> None:
+        console.print(text, style=style, soft_wrap=True)  # to be copied: never cut
+
+    say(f"G*: {', '.join(selected['members'])}\n{selected['reason']}")
     for gan, reason in done["failed"].items():
-        console.print(f"FAILED {gan}: {reason}", style="red")
-    if done["run_id"] is None:
-        console.print("Not recorded: `ensgan sync` records it when the store is back.")
-        return
+        say(f"FAILED {gan}: {reason}", "red")
+    _show_images(console, folder)
+    say(f"\n{headline(done['downstream'], len(selected['members']), done['members'])}.", "bold")
+    for remark in (done["downstream"]["verdict"], *done["cautions"]):
+        say(f"{remark}." if remark else "")
     where = f" --storage {shlex.quote(str(storage))}" if storage else ""
-    console.print(
+    if done["run_id"] is None:
+        say(f"Not recorded: `ensgan sync {name}{where}` records it when the store is back.")
+        return
+    say(
         f"\nMLflow run ID: {done['run_id']}\n"
-        f"  look    ensgan ui{where}\n"
-        f"  pull    ensgan pull {done['run_id']} -o ensemble/{where}\n"
-        "  sample  ensgan sample ensemble/ -n 64 --seed 1 -o samples.npz",
-        soft_wrap=True,
+        f"  look    ensgan report {name} -o report.html{where}\n"
+        f"  browse  ensgan ui {name}{where}\n"
+        f"  use     ensgan sample {name} -n 64 --seed 1 -o samples.npz{where}"
     )
+
+
+def _show_images(console: PlainConsole, path: Path) -> None:
+    """A strip of images of G*, below one of real images where those are nobody's."""
+    from ensgan.cli.strip import COLUMNS, can_show, image_strip
+    from ensgan.sweep.folder import SweepFolder
+    from ensgan.types import Samples
+
+    if not can_show(console):
+        return
+    folder = SweepFolder(path)
+    manifest = folder.read()
+    files = [manifest.members[name].samples for name in manifest.chosen]
+    made = [Samples.load(file).images for file in files]
+    rows = {"made by G*": [made[place % len(made)][place] for place in range(COLUMNS)]}
+    if manifest.dataset.name == PHANTOM or manifest.settings.track.show_real:
+        real = Samples.load(folder.real_images(manifest.dataset.key)).images
+        rows = {"real": list(real[:COLUMNS]), **rows}
+    for label, images in rows.items():
+        strip = image_strip(images, console.width)
+        for line in [label, *strip] if strip else []:
+            console.print(line, soft_wrap=True)
