@@ -15,6 +15,7 @@ from ensgan.config.budget import Budget
 from ensgan.downstream import import_libraries
 from ensgan.errors import DataError, InputError, StoreError, unknown_name
 from ensgan.launch.executors import executor_at, runs_here
+from ensgan.launch.finished import remember
 from ensgan.recording.record import Recording
 from ensgan.report.pictures import Pictures
 from ensgan.store import RunStore, default_storage, open_store
@@ -161,13 +162,15 @@ def run_sweep(
         EnsganError: the run failed.
     """
     started = time.time() if started is None else started
+    path = Path(spec) if isinstance(spec, Path | str) else None
     spec = _as_spec(spec, settings)
+    data_dir = None if data_dir is None else Path(data_dir)
     folder = sweep_folder(Path(storage or default_storage()).resolve(), spec.name)
     if not fresh:
         spec, kept = carried_on(spec, folder)
         if kept:
             on_event(Event("warning", {"message": kept}))
-    resolved = resolve(spec, None if data_dir is None else Path(data_dir), many=many)
+    resolved = resolve(spec, data_dir, many=many)
     if fresh:
         with folder.locked():
             pass  # nobody else may be running it
@@ -192,8 +195,12 @@ def run_sweep(
                 )
             )
 
+        on_event(Event("folder", {"path": str(folder.path)}))
         clock = StageClock(on_event, started=started)
-        return RunningSweep(resolved, folder, open_executor, recorder, clock).run()
+        result = RunningSweep(resolved, folder, open_executor, recorder, clock).run()
+    if path is not None:
+        remember(path, settings, folder, data_dir, result.to_json())
+    return result
 
 
 def _as_spec(spec: AnySpec, settings: Sequence[str]) -> SweepSpec:
