@@ -166,10 +166,7 @@ def run_sweep(
     spec = _as_spec(spec, settings)
     data_dir = None if data_dir is None else Path(data_dir)
     folder = sweep_folder(Path(storage or default_storage()).resolve(), spec.name)
-    if not fresh:
-        spec, kept = carried_on(spec, folder)
-        if kept:
-            on_event(Event("warning", {"message": kept}))
+    spec = spec if fresh else _as_it_began(spec, folder, on_event)
     resolved = resolve(spec, data_dir, many=many)
     if fresh:
         with folder.locked():
@@ -201,6 +198,14 @@ def run_sweep(
     if path is not None:
         remember(path, settings, folder, data_dir, result.to_json())
     return result
+
+
+def _as_it_began(spec: SweepSpec, folder: SweepFolder, on_event: OnEvent) -> SweepSpec:
+    """The spec with what it does not name as an earlier version began the sweep with it."""
+    spec, kept = carried_on(spec, folder)
+    if kept:
+        on_event(Event("warning", {"message": kept}))
+    return spec
 
 
 def _as_spec(spec: AnySpec, settings: Sequence[str]) -> SweepSpec:

@@ -245,11 +245,7 @@ class Classifiers:
         Repeats are the outer loop, so that an evaluation that is stopped half-way has compared
         all strategies, and what is slow to train is not left to the end.
         """
-        return [
-            self.job(strategy, repeat, purpose)
-            for repeat in range(repeats)
-            for strategy in strategies
-        ]
+        return [self.job(each, i, purpose) for i in range(repeats) for each in strategies]
 
     def job(self, strategy: downstream.Strategy, repeat: int, purpose: str) -> EvaluateJob:
         """One classifier; its seed follows from the sweep's and from what it is for."""
