@@ -24,6 +24,7 @@ from ensgan.sweep.classifier_job import DatasetFiles
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.fresh_images import NOT_FRESH
 from ensgan.sweep.member_job import REVISION, MemberJob, Scoring, purpose_seed, real_reference
+from ensgan.sweep.opening import real_data
 from ensgan.sweep.planning.plugins import load_plugin, replace_references
 from ensgan.sweep.variations import Configuration, Values, configurations
 from ensgan.types import Dataset, row_of
@@ -72,7 +73,7 @@ def load_sweep(source: Path | Mapping[str, Any], settings: Sequence[str] = ()) -
 
 
 def _absolute(member: ExternalSpec, folder: Path) -> ExternalSpec:
-    """Its images or the file of its generator, seen from anywhere; modules keep their name."""
+    """Absolute path of its images or of its generator's file; a module keeps its name."""
     if member.images is not None:
         return member.model_copy(update={"images": str((folder / member.images).resolve())})
     place, colon, name = str(member.generator).rpartition(":")
@@ -142,14 +143,7 @@ def resolve(spec: SweepSpec, data_dir: Path | None = None, *, many: bool = False
         ConfigError: with every row that cannot be built or trained on this data.
         DataError: the data set cannot be read.
     """
-    root = Path(spec.dataset.data_dir) if spec.dataset.data_dir else data_dir
-    dataset = data.load_dataset(
-        spec.dataset.name,
-        root=root,
-        image_size=spec.dataset.image_size,
-        options=spec.dataset.options,
-        seed=spec.seed,
-    )
+    dataset = real_data(spec, data_dir)
     found, problems = configurations(spec, many=many)
     gans = tuple(each.row for each in found)
     settings = tuple(each.settings for each in found)
@@ -197,7 +191,7 @@ def _evaluation_problems(
     gans: Sequence[zoo.GANSpec],
     settings: Sequence[train.TrainSettings],
 ) -> list[str]:
-    """What would make the downstream proof fail after all the training."""
+    """Problems that would make the downstream stage fail after the training."""
     if not spec.evaluate.strategies and spec.select.rule != "downstream":
         return []  # no classifier is trained
     if dataset.num_classes < 2:
@@ -279,12 +273,13 @@ def member_jobs(resolved: Resolved, inputs: Inputs) -> list[MemberJob]:
     spec = resolved.spec
     jobs = []
     for row, settings in zip(resolved.gans, resolved.settings, strict=True):
-        trained = (train.REVISION, row.to_json(), settings.identity(), resolved.dataset.train.key)
+        tree = row.to_json()
+        trained = (train.REVISION, tree, settings.identity(), resolved.dataset.train.key)
         key = content_key(REVISION, *trained)
         jobs.append(
             MemberJob(
                 name=row.name,
-                row=row.to_json(),
+                row=tree,
                 plugins=tuple(Path(plugin) for plugin in spec.train.plugins),
                 settings=settings,
                 classes=resolved.dataset.num_classes,
