@@ -47,7 +47,9 @@ def verdict(content: Content) -> Verdict:
 
 def _how_good(table: Mapping[str, Any]) -> str:
     rows = {row["strategy"]: row["metrics"] for row in table.get("strategies", ())}
-    own = next((rows[name] for name in rows if name.partition(":")[0] == "selected"), {})
+    own: Mapping[str, Any] = next(
+        (rows[name] for name in rows if name.partition(":")[0] == "selected"), {}
+    )
     if RANKED not in own:
         return ""
     others = [
