@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +21,7 @@ from ensgan.cli.output import (
     OpenClusterOption,
     PlainConsole,
     emit,
+    is_quiet,
     progress,
 )
 from ensgan.downstream.headline import headline
@@ -85,6 +87,8 @@ def sweep(
     if dry_run:
         _show_plan(spec, settings or [], storage, data_dir, as_json, many=yes_many)
         return
+    if not as_json and not is_quiet():
+        typer.echo(f"{time.strftime('%H:%M:%S')} starting: reading settings and data …", err=True)
     from ensgan.cli.status import watching
     from ensgan.config.budget import make_budget
     from ensgan.launch.sweep import run_sweep
