@@ -15,6 +15,7 @@ from ensgan.config.budget import Budget
 from ensgan.downstream import import_libraries
 from ensgan.errors import DataError, InputError, StoreError, unknown_name
 from ensgan.launch.executors import executor_at, runs_here
+from ensgan.launch.finished import remember
 from ensgan.recording.record import Recording
 from ensgan.report.pictures import Pictures
 from ensgan.store import RunStore, default_storage, open_store
@@ -160,8 +161,10 @@ def run_sweep(
         EnsganError: the run failed.
     """
     started = time.time() if started is None else started
+    path = Path(spec) if isinstance(spec, Path | str) else None
     spec = _as_spec(spec, settings)
-    resolved = resolve(spec, None if data_dir is None else Path(data_dir), many=many)
+    data_dir = None if data_dir is None else Path(data_dir)
+    resolved = resolve(spec, data_dir, many=many)
     folder = sweep_folder(Path(storage or default_storage()).resolve(), spec.name)
     if fresh:
         with folder.locked():
@@ -187,8 +190,12 @@ def run_sweep(
                 )
             )
 
+        on_event(Event("folder", {"path": str(folder.path)}))
         clock = StageClock(on_event, started=started)
-        return RunningSweep(resolved, folder, open_executor, recorder, clock).run()
+        result = RunningSweep(resolved, folder, open_executor, recorder, clock).run()
+    if path is not None:
+        remember(path, settings, folder, data_dir, result.to_json())
+    return result
 
 
 def _as_spec(spec: AnySpec, settings: Sequence[str]) -> SweepSpec:

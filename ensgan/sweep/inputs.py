@@ -24,6 +24,7 @@ from ensgan.sweep.classifier_job import DatasetFiles
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.fresh_images import NOT_FRESH
 from ensgan.sweep.member_job import REVISION, MemberJob, Scoring, purpose_seed, real_reference
+from ensgan.sweep.opening import real_data
 from ensgan.sweep.planning.plugins import load_plugin, replace_references
 from ensgan.sweep.variations import Configuration, Values, configurations
 from ensgan.types import Dataset, row_of
@@ -142,14 +143,7 @@ def resolve(spec: SweepSpec, data_dir: Path | None = None, *, many: bool = False
         ConfigError: with every row that cannot be built or trained on this data.
         DataError: the data set cannot be read.
     """
-    root = Path(spec.dataset.data_dir) if spec.dataset.data_dir else data_dir
-    dataset = data.load_dataset(
-        spec.dataset.name,
-        root=root,
-        image_size=spec.dataset.image_size,
-        options=spec.dataset.options,
-        seed=spec.seed,
-    )
+    dataset = real_data(spec, data_dir)
     found, problems = configurations(spec, many=many)
     gans = tuple(each.row for each in found)
     settings = tuple(each.settings for each in found)

@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ensgan import data
+from ensgan.config import SweepSpec
 from ensgan.errors import ConfigError
 from ensgan.sweep.environment import environment
 from ensgan.sweep.manifest import DatasetRecord, Losses, Manifest
 from ensgan.sweep.records import MemberResult
-from ensgan.types import gan_of
+from ensgan.types import Dataset, gan_of
 
 if TYPE_CHECKING:
     from ensgan.sweep.folder import SweepFolder
@@ -66,6 +68,10 @@ class OpenManifest:
     def add_failures(self, reasons: Mapping[str, str]) -> None:
         """GANs that cannot be trained further, each with the reason."""
         self.save(failed={**self.value.failed, **reasons})
+
+    def retry(self, gan: str) -> None:
+        """A GAN that failed is tried again."""
+        self.save(failed={name: why for name, why in self.value.failed.items() if name != gan})
 
     def seconds(self, session: Mapping[str, float]) -> dict[str, float]:
         """Seconds by stage of this session added to those of all earlier ones."""
@@ -125,6 +131,21 @@ def open_manifest(
         if gan_of(name) in (*new.gans, *new.external)
     }
     return OpenManifest(folder, new.model_copy(update={"members": members}), on_write)
+
+
+def real_data(spec: SweepSpec, data_dir: Path | None) -> Dataset:
+    """The data set of a spec, whose own ``dataset.data_dir`` comes before ``data_dir``.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    return data.load_dataset(
+        spec.dataset.name,
+        root=Path(spec.dataset.data_dir) if spec.dataset.data_dir else data_dir,
+        image_size=spec.dataset.image_size,
+        options=spec.dataset.options,
+        seed=spec.seed,
+    )
 
 
 def _new_manifest(resolved: Resolved) -> Manifest:
