@@ -29,7 +29,7 @@ from ensgan.sweep.manifest import SelectedRecord
 from ensgan.sweep.records import MemberResult
 from ensgan.types import Front, PoolScores, Samples, gan_of, step_of
 
-GRID_COLUMNS = 16
+GRID_COLUMNS = 8
 
 
 class Recording:

@@ -6,6 +6,7 @@ read from the sweep's own folder, and only when asked for.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from ensgan.store import RunRecord, RunStore
 from ensgan.sweep.folder import SweepFolder, find_sweep
 from ensgan.sweep.manifest import Manifest
 from ensgan.sweep.records import MemberResult
-from ensgan.types import Front, FrontPoint, Samples, UInt8Array
+from ensgan.types import Front, FrontPoint, PoolScores, Samples, UInt8Array
 
 REAL_SHOWN = 16
 
@@ -41,6 +42,7 @@ class Content:
         overlap_png, membership_png, selected_png: pictures of the run.
         grids: by GAN, its images over the snapshots.
         real: by title, pictures with real images; only when asked for.
+        scores: of the pool.
     """
 
     record: RunRecord
@@ -56,6 +58,7 @@ class Content:
     selected_png: bytes | None = None
     grids: Mapping[str, bytes] = field(default_factory=dict)
     real: Mapping[str, bytes] = field(default_factory=dict)
+    scores: PoolScores | None = None
 
 
 def collect(store: RunStore, run_id: str, *, real_from: Path | None = None) -> Content:
@@ -102,7 +105,17 @@ def collect(store: RunStore, run_id: str, *, real_from: Path | None = None) -> C
         selected_png=read("grids/selected.png"),
         grids=_grids(store, run_id),
         real={} if real_from is None else _real_pictures(find_sweep(run_id, real_from)),
+        scores=_scores(read("pool/scores.npz")),
     )
+
+
+def _scores(content: bytes | None) -> PoolScores | None:
+    if content is None:
+        return None
+    with tempfile.TemporaryDirectory(prefix="ensgan-report-") as folder:
+        path = Path(folder) / "scores.npz"
+        path.write_bytes(content)
+        return PoolScores.load(path)
 
 
 def _grids(store: RunStore, run_id: str) -> dict[str, bytes]:
