@@ -120,13 +120,13 @@ def _exit_code_of_interrupts() -> Iterator[None]:
 
 def train(
     spec: SpecArgument,
-    gan: Annotated[str, typer.Option(help="Which GAN of the sweep to train.")],
+    gan: Annotated[str, typer.Option(help="Which GAN (or GAN~VARIATION) of the sweep.")],
     settings: SetOption = None,
     storage: StorageOption = None,
     data_dir: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train, sample and score one GAN (or GAN~VARIATION) of a sweep in this process, without Ray.
+    """Train, sample and score one GAN of a sweep in this process, without Ray.
 
     Example: ensgan train sweeps/quickstart.yaml --gan SNGAN
     """
