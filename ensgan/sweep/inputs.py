@@ -24,6 +24,7 @@ from ensgan.sweep.classifier_job import DatasetFiles
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.fresh_images import NOT_FRESH
 from ensgan.sweep.member_job import REVISION, MemberJob, Scoring, purpose_seed, real_reference
+from ensgan.sweep.opening import real_data
 from ensgan.sweep.planning.plugins import load_plugin, replace_references
 from ensgan.sweep.variations import Configuration, Values, configurations
 from ensgan.types import Dataset, row_of
@@ -72,7 +73,7 @@ def load_sweep(source: Path | Mapping[str, Any], settings: Sequence[str] = ()) -
 
 
 def _absolute(member: ExternalSpec, folder: Path) -> ExternalSpec:
-    """Its images or the file of its generator, seen from anywhere; modules keep their name."""
+    """Absolute path of its images or of its generator's file; a module keeps its name."""
     if member.images is not None:
         return member.model_copy(update={"images": str((folder / member.images).resolve())})
     place, colon, name = str(member.generator).rpartition(":")
@@ -142,14 +143,7 @@ def resolve(spec: SweepSpec, data_dir: Path | None = None, *, many: bool = False
         ConfigError: with every row that cannot be built or trained on this data.
         DataError: the data set cannot be read.
     """
-    root = Path(spec.dataset.data_dir) if spec.dataset.data_dir else data_dir
-    dataset = data.load_dataset(
-        spec.dataset.name,
-        root=root,
-        image_size=spec.dataset.image_size,
-        options=spec.dataset.options,
-        seed=spec.seed,
-    )
+    dataset = real_data(spec, data_dir)
     found, problems = configurations(spec, many=many)
     gans = tuple(each.row for each in found)
     settings = tuple(each.settings for each in found)
@@ -157,7 +151,10 @@ def resolve(spec: SweepSpec, data_dir: Path | None = None, *, many: bool = False
     problems += [problem for member in spec.members if (problem := _external_problem(member))]
     if sum(setting.snapshots for setting in settings) + len(spec.members) < 2 and not problems:
         problems.append("train: an ensemble needs at least 2 members: add GANs or snapshots")
-    problems += _evaluation_problems(spec, dataset, gans, settings)
+    problems += [
+        *_evaluation_problems(spec, dataset, gans, settings),
+        *_rule_problems(spec, dataset),
+    ]
     if problems:
         raise ConfigError(f"sweep '{spec.name}'", problems)
     varied = {} if spec.train.vary is None else {each.name: each.values for each in found}
@@ -197,7 +194,7 @@ def _evaluation_problems(
     gans: Sequence[zoo.GANSpec],
     settings: Sequence[train.TrainSettings],
 ) -> list[str]:
-    """What would make the downstream proof fail after all the training."""
+    """Problems that would make the downstream stage fail after the training."""
     if not spec.evaluate.strategies and spec.select.rule != "downstream":
         return []  # no classifier is trained
     if dataset.num_classes < 2:
@@ -224,6 +221,18 @@ def _evaluation_problems(
         except InputError as error:
             problems.append(f"evaluate.strategies: {error}")
     return problems
+
+
+def _rule_problems(spec: SweepSpec, dataset: Dataset) -> list[str]:
+    """A rule that was asked for by name and lacks what it chooses by; one class alone is said."""
+    if spec.select.rule != "validated" or "rule" not in spec.select.model_fields_set:
+        return []
+    try:
+        if dataset.num_classes >= 2:
+            downstream.check_dataset(dataset, ("train", "val"))
+    except DataError as error:
+        return [f"select.rule: validated needs images to validate with: {error}"]
+    return []
 
 
 def gan_rows(spec: SweepSpec) -> dict[str, zoo.GANSpec]:

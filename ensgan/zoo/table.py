@@ -6,16 +6,15 @@ Eight rows are family heads, each other row is a small change of one of them.
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import sys
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from ensgan.errors import InputError
 from ensgan.files import sha256_file
+from ensgan.inputs import run_python
 from ensgan.registry import Registry
 from ensgan.zoo.augment.ada import ADA
 from ensgan.zoo.augment.diffaug import DiffAugment
@@ -57,28 +56,21 @@ def load_plugin(path: Path, others: Sequence[Registry[Any]] = ()) -> tuple[str, 
     key = sha256_file(path)
     if key in _plugins:
         return _plugins[key]
-    module_name = _module_name(key)
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    if spec is None or spec.loader is None:
-        raise InputError(f"{path} is not a Python file: a plugin ends in .py")
     registries = (gans, *others)
     before = [set(registry.names()) for registry in registries]
 
     def added(place: int) -> list[str]:
         return [name for name in registries[place].names() if name not in before[place]]
 
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module
     try:
-        with redirect_stdout(sys.stderr):  # stdout is the command's own
-            spec.loader.exec_module(module)
+        module = run_python(path, _module_name(key))
         for value in list(vars(module).values()):
             for registry in others:
                 registry.adopt(value)
     except (Exception, SystemExit) as error:
         for place, registry in enumerate(registries):
             registry.forget(added(place))
-        del sys.modules[module_name]
+        sys.modules.pop(_module_name(key), None)
         raise InputError(f"plugin {path} failed: {type(error).__name__}: {error}") from error
     names = tuple(name for place in range(len(registries)) for name in added(place))
     if not names:

@@ -207,5 +207,5 @@ def check_disk(resolved: Resolved, folder: Path) -> None:
 
 
 def written_bytes(folder: Path) -> int:
-    """Bytes of the files below a folder."""
+    """Total size of the files below a folder, in bytes."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
