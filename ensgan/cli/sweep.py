@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +21,7 @@ from ensgan.cli.output import (
     OpenClusterOption,
     PlainConsole,
     emit,
+    is_quiet,
     progress,
 )
 from ensgan.downstream.headline import headline
@@ -104,6 +106,8 @@ def sweep(
         if known is not None:  # found without the libraries that a stage needs
             _show_known(known, storage, as_json)
             return
+    if not as_json and not is_quiet():
+        typer.echo(f"{time.strftime('%H:%M:%S')} starting: reading settings and data …", err=True)
     from ensgan.launch.sweep import run_sweep
 
     with (
@@ -149,13 +153,13 @@ def _exit_code_of_interrupts() -> Iterator[None]:
 
 def train(
     spec: SpecArgument,
-    gan: Annotated[str, typer.Option(help="Which GAN of the sweep to train.")],
+    gan: Annotated[str, typer.Option(help="Which GAN (or GAN~VARIATION) of the sweep.")],
     settings: SetOption = None,
     storage: StorageOption = None,
     data_dir: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train, sample and score one GAN (or GAN~VARIATION) of a sweep in this process, without Ray.
+    """Train, sample and score one GAN of a sweep in this process, without Ray.
 
     Example: ensgan train sweeps/quickstart.yaml --gan SNGAN
     """
@@ -293,7 +297,7 @@ def _show_result(done: Mapping[str, Any], storage: Path | None) -> None:
         say(f"FAILED {gan}: {reason}", "red")
     _show_images(console, folder)
     say(f"\n{headline(done['downstream'], len(selected['members']), done['members'])}.", "bold")
-    for remark in (done["downstream"]["verdict"], *done["cautions"]):
+    for remark in (done["downstream"]["verdict"], *done.get("cautions", ())):
         say(f"{remark}." if remark else "")
     where = f" --storage {shlex.quote(str(storage))}" if storage else ""
     if done["run_id"] is None:
