@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -38,9 +39,25 @@ UriOption: TypeAlias = Annotated[
     typer.Option(help="MLflow address.  [default: $MLFLOW_TRACKING_URI or SQLite in the storage]"),
 ]
 RUN_HELP = "a sweep's name, the beginning of a run ID, 'latest', or models:/NAME@ALIAS"
-RunArgument: TypeAlias = Annotated[str, typer.Argument(help=f"Which run: {RUN_HELP}.")]
+
+
+def sweep_names(incomplete: str) -> list[str]:
+    """For shells that complete words: ``latest``, and the sweeps of the default storage."""
+    storage = Path(os.environ.get("ENSGAN_STORAGE") or "ensgan-runs")
+    names = ["latest", *sorted(path.parent.name for path in storage.glob("sweeps/*/manifest.json"))]
+    return [name for name in names if name.startswith(incomplete)]
+
+
+RunArgument: TypeAlias = Annotated[
+    str, typer.Argument(help=f"Which run: {RUN_HELP}.", autocompletion=sweep_names)
+]
 SourceArgument: TypeAlias = Annotated[
-    str, typer.Argument(metavar="RUN|DIR", help=f"An ensemble folder, or {RUN_HELP}.")
+    str,
+    typer.Argument(
+        metavar="RUN|DIR",
+        help=f"An ensemble folder, or {RUN_HELP}.",
+        autocompletion=sweep_names,
+    ),
 ]
 
 
@@ -48,16 +65,16 @@ def find(run: str, uri: str | None, storage: Path | None) -> tuple[RunStore, str
     """The store, and in it the ID of the run that somebody means.
 
     Raises:
-        InputError: no run fits, or several do; or the storage is no folder of sweeps.
+        InputError: no run fits, or several do.
     """
-    from ensgan.store import find_run
+    from ensgan.store import find_run, open_store
 
-    store = open_recorded(uri, storage)
+    store = open_store(uri, storage)
     return store, find_run(store, run)
 
 
 def open_recorded(uri: str | None, storage: Path | None) -> RunStore:
-    """The store that somebody wants to read.
+    """The store that somebody wants listed.
 
     Raises:
         InputError: the storage is named and is no folder of sweeps.
@@ -231,11 +248,11 @@ def compare(
 
     Example: ensgan compare quickstart latest
     """
-    from ensgan.store import find_run
+    from ensgan.store import find_run, open_store
 
     if len(run) < 2:
         raise InputError("name at least two runs to compare")
-    store = open_recorded(uri, storage)
+    store = open_store(uri, storage)
     value = comparison([store.get(find_run(store, name)) for name in run])
     emit(value, as_json=json, table=lambda: comparison_table(value))
 

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import psutil
 import typer
 from rich.table import Column, Table
 
+from ensgan import cli
 from ensgan.cli.evaluate import comparison_table
 from ensgan.cli.output import (
     AddressOption,
@@ -20,11 +20,17 @@ from ensgan.cli.output import (
     OpenClusterOption,
     PlainConsole,
     emit,
+    note,
     progress,
 )
+from ensgan.downstream.headline import headline
+from ensgan.errors import SweepStoppedError
 
 if TYPE_CHECKING:
     from ensgan.sweep.planning.plan import Plan
+
+PHANTOM = "phantom"
+"""The data set whose images show nobody, so that a terminal may show them unasked."""
 
 SpecArgument = Annotated[Path, typer.Argument(help="Sweep file (YAML).", metavar="SPEC.yaml")]
 SetOption = Annotated[
@@ -71,6 +77,10 @@ def sweep(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Set the earlier sweep of this name aside; start over.")
     ] = False,
+    notify: Annotated[
+        str | None,
+        typer.Option(help="Post one JSON object there when it has ended, well or badly."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run a whole sweep; running it again resumes it.
@@ -82,11 +92,27 @@ def sweep(
         return
     from ensgan.cli.status import watching
     from ensgan.config.budget import make_budget
-    from ensgan.launch.sweep import run_sweep
+    from ensgan.launch.finished import known_result
+    from ensgan.launch.notify import check_address, notifying
+    from ensgan.store import default_storage
     from ensgan.sweep.events import Event
 
     budget = make_budget(gpu_hours, deadline)
-    with _exit_code_of_interrupts(), watching(as_json) as on_event:
+    if notify is not None:
+        check_address(notify)
+    if not fresh:
+        known = known_result(spec, settings or [], storage or default_storage(), data_dir)
+        if known is not None:  # found without the libraries that a stage needs
+            _show_known(known, storage, as_json)
+            return
+    note("starting: reading settings and data …")
+    from ensgan.launch.sweep import run_sweep
+
+    with (
+        _exit_code_of_interrupts(),
+        watching(as_json) as on_event,
+        notifying(notify, spec.stem, on_event) as (message, on_event),
+    ):
         result = run_sweep(
             spec,
             settings=settings or [],
@@ -98,8 +124,10 @@ def sweep(
             fresh=fresh,
             many=yes_many,
             on_event=on_event,
-            started=psutil.Process().create_time(),  # start-up counts
+            started=cli.STARTED,  # start-up counts
         ).to_json()
+        message |= {"state": "failed" if result["failed"] else "finished"}
+        message |= {name: result[name] for name in ("run_id", "members", "selected", "failed")}
         if as_json:
             on_event(Event("done", result))
     if not as_json:
@@ -110,9 +138,12 @@ def sweep(
 
 @contextlib.contextmanager
 def _exit_code_of_interrupts() -> Iterator[None]:
-    """Say what ctrl-C leaves; exit code 130, as shells give it."""
+    """Say what ctrl-C (exit code 130, as shells give it) and `ensgan stop` (0) leave."""
     try:
         yield
+    except SweepStoppedError as end:
+        sys.stderr.write(f"{end}: the same command goes on from here\n")
+        raise typer.Exit(0) from None
     except KeyboardInterrupt:
         sys.stderr.write("interrupted: the same command goes on from here\n")
         raise typer.Exit(130) from None
@@ -120,13 +151,13 @@ def _exit_code_of_interrupts() -> Iterator[None]:
 
 def train(
     spec: SpecArgument,
-    gan: Annotated[str, typer.Option(help="Which GAN of the sweep to train.")],
+    gan: Annotated[str, typer.Option(help="Which GAN (or GAN~VARIATION) of the sweep.")],
     settings: SetOption = None,
     storage: StorageOption = None,
     data_dir: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train, sample and score one GAN (or GAN~VARIATION) of a sweep in this process, without Ray.
+    """Train, sample and score one GAN of a sweep in this process, without Ray.
 
     Example: ensgan train sweeps/quickstart.yaml --gan SNGAN
     """
@@ -175,6 +206,15 @@ def sync(
         as_json=as_json,
         table=lambda: f"sweep '{name}' is recorded as run {run_id}",
     )
+
+
+def _show_known(result: dict[str, Any], storage: Path | None, as_json: bool) -> None:
+    """A finished sweep, of which nothing is left to do."""
+    if as_json:
+        emit({"event": "done", **result}, as_json=True, table=str)
+        return
+    typer.echo("nothing to do: the sweep is finished, and all it was made from is as it was")
+    _show_result(result, storage)
 
 
 def _show_plan(
@@ -238,24 +278,54 @@ def _plan_sentence(plan: Plan) -> str:
 
 
 def _show_result(done: Mapping[str, Any], storage: Path | None) -> None:
-    console = PlainConsole()
+    """The table, where the time went, G* and its images, what was found, and what to do next."""
+    console, folder = PlainConsole(), Path(done["folder"])
     console.print(comparison_table(done["downstream"]))
     stages = Table("stage", "seconds", title="Where the time went", title_justify="left")
     for name, seconds in done["stages"].items():
         stages.add_row(name, f"{seconds:.1f}")
     console.print(stages)
-    selected = done["selected"]
-    console.print(f"G*: {', '.join(selected['members'])}\n{selected['reason']}")
+    selected, name = done["selected"], folder.name
+
+    def say(text: str, style: str | None = None) -> None:
+        console.print(text, style=style, soft_wrap=True)  # to be copied: never cut
+
+    say(f"G*: {', '.join(selected['members'])}\n{selected['reason']}")
     for gan, reason in done["failed"].items():
-        console.print(f"FAILED {gan}: {reason}", style="red")
-    if done["run_id"] is None:
-        console.print("Not recorded: `ensgan sync` records it when the store is back.")
-        return
+        say(f"FAILED {gan}: {reason}", "red")
+    _show_images(console, folder)
+    say(f"\n{headline(done['downstream'], len(selected['members']), done['members'])}.", "bold")
+    for remark in (done["downstream"]["verdict"], *done.get("cautions", ())):
+        say(f"{remark}." if remark else "")
     where = f" --storage {shlex.quote(str(storage))}" if storage else ""
-    console.print(
+    if done["run_id"] is None:
+        say(f"Not recorded: `ensgan sync {name}{where}` records it when the store is back.")
+        return
+    say(
         f"\nMLflow run ID: {done['run_id']}\n"
-        f"  look    ensgan ui{where}\n"
-        f"  pull    ensgan pull {done['run_id']} -o ensemble/{where}\n"
-        "  sample  ensgan sample ensemble/ -n 64 --seed 1 -o samples.npz",
-        soft_wrap=True,
+        f"  look    ensgan report {name} -o report.html{where}\n"
+        f"  browse  ensgan ui {name}{where}\n"
+        f"  use     ensgan sample {name} -n 64 --seed 1 -o samples.npz{where}"
     )
+
+
+def _show_images(console: PlainConsole, path: Path) -> None:
+    """A strip of images of G*, below one of real images where those are nobody's."""
+    from ensgan.cli.strip import COLUMNS, can_show, image_strip
+    from ensgan.sweep.folder import SweepFolder
+    from ensgan.types import Samples
+
+    if not can_show(console):
+        return
+    folder = SweepFolder(path)
+    manifest = folder.read()
+    files = [manifest.members[name].samples for name in manifest.chosen]
+    made = [Samples.load(file).images for file in files]
+    rows = {"made by G*": [made[place % len(made)][place] for place in range(COLUMNS)]}
+    if manifest.dataset.name == PHANTOM or manifest.settings.track.show_real:
+        real = Samples.load(folder.real_images(manifest.dataset.key)).images
+        rows = {"real": list(real[:COLUMNS]), **rows}
+    for label, images in rows.items():
+        strip = image_strip(images, console.width)
+        for line in [label, *strip] if strip else []:
+            console.print(line, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""How much of a machine each trial gets."""
+"""The resources that each trial reserves."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from ensgan.config import ClusterSpec
 from ensgan.errors import InputError
+from ensgan.sweep.events import Event
 from ensgan.sweep.member_job import MemberJob
 from ensgan.sweep.planning.cost import gpu_share, slots_of
 from ensgan.types import row_of
@@ -36,7 +37,7 @@ class TrialRequest:
 
     @property
     def share(self) -> float:
-        """What an hour of it costs: GPUs, or CPUs where it gets none."""
+        """Charge per hour: its GPUs, or its CPUs where it gets no GPU."""
         return self.gpus or self.cpus
 
     def enlarged(self) -> TrialRequest | None:
@@ -69,6 +70,14 @@ def trial_requests(
         )
         for job in ranked
     )
+
+
+def plan_event(trials: Sequence[TrialRequest], slots: int, jobs: Sequence[MemberJob]) -> Event:
+    """What is going to run, for whoever estimates how long it takes."""
+    efforts = {job.name: job.effort for job in jobs}
+    shares = {each.gan: {"share": each.share, "effort": efforts[each.gan]} for each in trials}
+    is_on_gpus = any(each.gpus for each in trials)
+    return Event("plan", {"slots": slots, "gpus": is_on_gpus, "trials": shares})
 
 
 def check_satisfiable(

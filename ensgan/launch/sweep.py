@@ -15,6 +15,7 @@ from ensgan.config.budget import Budget
 from ensgan.downstream import import_libraries
 from ensgan.errors import DataError, InputError, StoreError, unknown_name
 from ensgan.launch.executors import executor_at, runs_here
+from ensgan.launch.finished import remember
 from ensgan.recording.record import Recording
 from ensgan.report.pictures import Pictures
 from ensgan.store import RunStore, default_storage, open_store
@@ -22,6 +23,7 @@ from ensgan.sweep.events import Event, OnEvent, StageClock, ignore
 from ensgan.sweep.executor import Executor, grow_here
 from ensgan.sweep.folder import SweepFolder, sweep_folder
 from ensgan.sweep.inputs import load_sweep, member_jobs, resolve, write_inputs
+from ensgan.sweep.opening import carried_on
 from ensgan.sweep.planning.cost import check_disk
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.runner import RunningSweep, SweepResult
@@ -29,7 +31,7 @@ from ensgan.sweep.runner import RunningSweep, SweepResult
 AnySpec: TypeAlias = SweepSpec | Mapping[str, Any] | Path | str
 """A spec, its mapping, the path of a sweep file, or the name of a shipped one."""
 OPENING_SECONDS = 10.0
-"""What a sweep waits for its store at most, before training begins."""
+"""The longest wait for the store before training begins, seconds."""
 
 
 class BackgroundRecorder:
@@ -86,7 +88,7 @@ class BackgroundRecorder:
             raise self._refusal
 
     def close(self) -> str | None:
-        """Record what is left, stop, and return the parent's run ID (None: not reachable)."""
+        """Record the rest, stop, and return the parent's run ID (None: store not reachable)."""
         self._warned = False
         last = self._thread.submit(self._pass)
         self._thread.shutdown()
@@ -160,9 +162,12 @@ def run_sweep(
         EnsganError: the run failed.
     """
     started = time.time() if started is None else started
+    path = Path(spec) if isinstance(spec, Path | str) else None
     spec = _as_spec(spec, settings)
-    resolved = resolve(spec, None if data_dir is None else Path(data_dir), many=many)
+    data_dir = None if data_dir is None else Path(data_dir)
     folder = sweep_folder(Path(storage or default_storage()).resolve(), spec.name)
+    spec = spec if fresh else _as_it_began(spec, folder, on_event)
+    resolved = resolve(spec, data_dir, many=many)
     if fresh:
         with folder.locked():
             pass  # nobody else may be running it
@@ -187,8 +192,20 @@ def run_sweep(
                 )
             )
 
+        on_event(Event("folder", {"path": str(folder.path)}))
         clock = StageClock(on_event, started=started)
-        return RunningSweep(resolved, folder, open_executor, recorder, clock).run()
+        result = RunningSweep(resolved, folder, open_executor, recorder, clock).run()
+    if path is not None:
+        remember(path, settings, folder, data_dir, result.to_json())
+    return result
+
+
+def _as_it_began(spec: SweepSpec, folder: SweepFolder, on_event: OnEvent) -> SweepSpec:
+    """The spec with what it does not name as an earlier version began the sweep with it."""
+    spec, kept = carried_on(spec, folder)
+    if kept:
+        on_event(Event("warning", {"message": kept}))
+    return spec
 
 
 def _as_spec(spec: AnySpec, settings: Sequence[str]) -> SweepSpec:

@@ -29,7 +29,7 @@ from ensgan.sweep.manifest import SelectedRecord
 from ensgan.sweep.records import MemberResult
 from ensgan.types import Front, PoolScores, Samples, gan_of, step_of
 
-GRID_COLUMNS = 16
+GRID_COLUMNS = 8
 
 
 class Recording:
@@ -112,7 +112,7 @@ class Recording:
         return None
 
     def _items(self) -> Iterator[tuple[str, Callable[[], None]]]:
-        """What the manifest has to show, in order; names change with the content."""
+        """The items to record, in order; an item's name changes with its content."""
         manifest = self.manifest
         complete = manifest.settings.train.snapshots
         for gan, results in views.by_gan(manifest).items():
@@ -139,7 +139,7 @@ class Recording:
             yield f"report:{manifest.finished}", self._report
 
     def _place(self, path: Path) -> str:
-        """A result's place in the folder: what it is called wherever the folder lies."""
+        """A result's path relative to the folder, the same wherever the folder lies."""
         return path.relative_to(self.folder.path).as_posix()
 
     def _parent(self) -> str:
@@ -173,7 +173,10 @@ class Recording:
         run_id = self._run(gan, "gan", params, tags, self.parent)
         self.store.log_history(
             run_id,
-            [(step_of(result.name), views.member_metrics(result)) for result in results],
+            [
+                *views.history(results),
+                *((step_of(result.name), views.member_metrics(result)) for result in results),
+            ],
         )
         self._log_dataset(run_id)
         rows = {result.name.rpartition("@")[2]: result.samples for result in results}
@@ -207,7 +210,7 @@ class Recording:
         self.store.finish(run_id, "finished")
 
     def _pool(self, front_path: Path, scores_path: Path) -> None:
-        """The pictures that people look for first, on the sweep's own run."""
+        """The main pictures, recorded with the sweep's own run."""
         manifest, parent = self.manifest, self.parent
         front, scores = Front.load(front_path), PoolScores.load(scores_path)
         point = views.chosen_point(front, manifest)
@@ -218,6 +221,8 @@ class Recording:
             "scores.npz": scores_path.read_bytes(),
         }
         self._files(parent, {**self.illustrator.pool(scores, front, point), **tables}, "pool")
+        if manifest.validation is not None:
+            self._files(parent, {"validated.json": manifest.validation.read_bytes()}, "select")
         rows = {name: manifest.members[name].samples for name in manifest.chosen}
         self._grid(parent, "selected", rows, "grids")
 
@@ -239,7 +244,8 @@ class Recording:
         if privacy is not None:
             self._files(parent, {"memorisation.json": privacy.read_bytes()}, "privacy")
         size = float(len(selected.members))
-        self.store.log_metrics(parent, {**selected.objectives(), "size": size})
+        proof = views.downstream_metrics(read_json(table))
+        self.store.log_metrics(parent, {**proof, **selected.objectives(), "size": size})
         self.store.set_tags(
             parent,
             {
@@ -264,7 +270,15 @@ class Recording:
 
     def _report(self) -> None:
         page = self.illustrator.report(self.store, self.parent)
-        log_report(self.store, self.parent, self.manifest, page)
+        table, folder = self.manifest.downstream, self.manifest.ensemble
+        log_report(
+            self.store,
+            self.parent,
+            self.manifest,
+            page,
+            table=None if table is None else read_json(table),
+            ensemble=None if folder is None else read_json(folder / "ensemble.json"),
+        )
 
     def _files(self, run_id: str, contents: Mapping[str, bytes], folder: str) -> None:
         for name, content in contents.items():

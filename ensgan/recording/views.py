@@ -1,4 +1,4 @@
-"""How a sweep's results read in a tracking store: parameters, metrics, tables, pictures, pages."""
+"""A sweep's results as a tracking store shows them: parameters, metrics, tables, pages."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from ensgan.downstream.headline import headline
 from ensgan.downstream.table import RANKED
 from ensgan.ensemble import markdown
 from ensgan.search import find_form
 from ensgan.store import TAG_DATASET, RunStore
+from ensgan.store.record import NOTHING
+from ensgan.sweep.live.history import History
 from ensgan.sweep.manifest import Manifest
 from ensgan.sweep.records import MemberResult
 from ensgan.text import spreadsheet_cell
@@ -61,11 +64,15 @@ def common(manifest: Manifest) -> dict[str, Any]:
 
 
 def variation(manifest: Manifest, gan: str) -> dict[str, Any]:
-    """Parameters of a GAN's run in a sweep that varies settings: which row, and every value."""
+    """Parameters of a GAN's run in a sweep that varies settings: which row, and every value.
+
+    Their names come before those of all other parameters that differ between GANs: MLflow's
+    parallel-coordinates plot begins with the first three.
+    """
     if not manifest.variations:
         return {}
     values = manifest.variations.get(gan, {})
-    return {"vary.gan": row_of(gan), **{f"vary.{key}": value for key, value in values.items()}}
+    return {"config.gan": row_of(gan), **{f"config.{key}": value for key, value in values.items()}}
 
 
 def common_tags(manifest: Manifest) -> dict[str, str]:
@@ -74,7 +81,7 @@ def common_tags(manifest: Manifest) -> dict[str, str]:
 
 
 def code(versions: Mapping[str, str]) -> dict[str, str]:
-    """Parameters that say with which code something was made."""
+    """Parameters that name the code that made something."""
     return {"ensgan": versions["ensgan"], "commit": versions.get("commit", "unknown")}
 
 
@@ -93,13 +100,41 @@ def version_params(versions: Mapping[str, str]) -> dict[str, str]:
 
 
 def member_metrics(result: MemberResult) -> dict[str, float]:
-    """What a GAN's run shows at a snapshot."""
+    """Metrics of a GAN's run at a snapshot."""
     return {
         **result.metrics,
         "intra_d": result.intra_d,
         "density": result.density,
         "coverage": result.coverage,
     }
+
+
+def history(results: Sequence[MemberResult]) -> list[tuple[int, dict[str, float]]]:
+    """Losses and pace while the members' GAN was trained, at most 200 points; none of others."""
+    folders = dict.fromkeys(result.weights.parent for result in results)
+    return [
+        (step, {f"train/{name}": value for name, value in values.items()})
+        for folder in folders
+        for step, values in History.load(folder)
+    ]
+
+
+def downstream_metrics(table: Mapping[str, Any]) -> dict[str, float]:
+    """What a sweep's own run shows of the downstream test, so that runs can be sorted by it.
+
+    Metrics of G* under their own names, those of the strategies it is compared with as
+    ``auc.STRATEGY``, and how much of the gap between ``all`` and ``real`` G* closes.
+    """
+    values: dict[str, float] = {}
+    for row in table["strategies"]:
+        metrics, name = strategy_metrics(row), row["strategy"].replace(":", "-")
+        if row["strategy"] == table["reference"]:
+            values.update(metrics)
+            closed = row["gap_closed"].get("auc")
+            values |= {} if closed is None else {"gap_closed.auc": closed}
+        elif "auc" in metrics:
+            values[f"auc.{name}"] = metrics["auc"]
+    return values
 
 
 def strategy_metrics(row: Mapping[str, Any]) -> dict[str, float]:
@@ -113,12 +148,15 @@ def strategy_metrics(row: Mapping[str, Any]) -> dict[str, float]:
 
 
 def members_csv(manifest: Manifest) -> bytes:
-    """One row per member: scores, whether it was selected, warnings, the hash of its weights."""
+    """One row per member: what was varied, scores, whether it was selected, warnings, its hash."""
     chosen = set(manifest.chosen)
-    fields = ("member", "intra_d", "density", "coverage", "selected", "health", "sha256")
+    varied = list(dict.fromkeys(key for each in manifest.variations.values() for key in each))
+    fields = ("member", *varied, "intra_d", "density", "coverage", "selected", "health", "sha256")
     rows = [
         (
-            *(result.name, result.intra_d, result.density, result.coverage),
+            result.name,
+            *(manifest.variations.get(gan_of(result.name), {}).get(key, "") for key in varied),
+            *(result.intra_d, result.density, result.coverage),
             *(result.name in chosen, "; ".join(result.health), result.sha256),
         )
         for results in by_gan(manifest).values()
@@ -147,29 +185,59 @@ def downstream_csv(table: Mapping[str, Any]) -> bytes:
 
 
 def chosen_point(front: Front, manifest: Manifest) -> FrontPoint | None:
-    """The selected point of a front."""
-    return next((point for point in front if point.members == manifest.chosen), None)
+    """The selected ensemble, on a front or beside it."""
+    return None if manifest.selected is None else manifest.selected.point(front)
 
 
-def description(manifest: Manifest, run_id: str, page: str) -> str:
-    """Markdown for the run's page: what was chosen, where the report is, how to fetch it.
+def said(table: Mapping[str, Any] | None, ensemble: Mapping[str, Any] | None) -> list[str]:
+    """What was found, and what is wrong with it: sentences, the verdict last but for cautions.
 
     Args:
-        page: address of the report on the store's pages; empty when it has none.
+        table: the downstream table; None without one.
+        ensemble: ``ensemble.json`` of G*; None without one.
+    """
+    table = table or {}
+    told = (ensemble or {}).get("provenance", {}).get("cautions", table.get("cautions", ()))
+    return [text for text in (table.get("verdict"), *told) if text]
+
+
+def description(
+    manifest: Manifest,
+    run_id: str,
+    *,
+    report: str = "",
+    found: str = "",
+    remarks: Sequence[str] = (),
+    below: Mapping[str, str] = NOTHING,
+) -> str:
+    """Markdown for the run's page: what was found, the front, the report, the runs below.
+
+    Args:
+        report: address of the report on the store's pages; empty when it has none.
+        found: the outcome in one sentence.
+        remarks: what else must be said, see :func:`said`.
+        below: by GAN, the address of its run on the store's pages.
     """
     selected, external = manifest.selected, len(manifest.external)
-    trained = f"{manifest.planned - external} generators trained on "
-    lines = [f"{trained}{markdown(manifest.dataset.name)}."]
-    if external:
-        lines[0] = f"{lines[0][:-1]}, {external} from elsewhere."
+    lines = [f"**{markdown(found)}.**"] if found else []
+    if report:
+        # At the top: MLflow folds what is below.
+        picture = f"![Pareto front](get-artifact?path=front%2Ffront.png&run_uuid={run_id})"
+        lines += [] if selected is None else [picture]
+        lines.append(f"[Report]({report}): what was run, front, members, downstream test, privacy.")
+    lines += [f"{markdown(remark)}." for remark in remarks]
     if selected is not None:
         names = ", ".join(markdown(name) for name in selected.members)
         form = find_form(manifest.settings.search.objectives)
         values = zip(form.axes, selected.first_two, strict=True)
         shown = ", ".join(f"{axis.name} {value:.4f}" for axis, value in values)
         lines.append(f"**G\\***: {names} ({shown}, rule {markdown(selected.rule)}).")
-    if page:
-        lines.append(f"[Report]({page}): what was run, front, members, downstream test, privacy.")
+    trained = f"{manifest.planned - external} generators trained on "
+    more = f", {external} from elsewhere" if external else ""
+    lines.append(f"{trained}{markdown(manifest.dataset.name)}{more}.")
+    if below:
+        links = ", ".join(f"[{markdown(gan)}]({place})" for gan, place in below.items())
+        lines.append(f"GANs: {links}.")
     if manifest.ensemble is not None:
         lines.append(f"Fetch it: `ensgan pull {run_id} -o ensemble/`")
     lines.append("Synthetic images, research only; not for clinical use.")
@@ -198,13 +266,36 @@ class Illustrator(Protocol):
         ...
 
 
-def log_report(store: RunStore, run_id: str, manifest: Manifest, page: bytes) -> None:
-    """Store a sweep's report with its run, and link it from the run's description."""
+def log_report(
+    store: RunStore,
+    run_id: str,
+    manifest: Manifest,
+    page: bytes,
+    *,
+    table: Mapping[str, Any] | None,
+    ensemble: Mapping[str, Any] | None,
+) -> None:
+    """Store a sweep's report with its run, and describe there what was found.
+
+    Args:
+        page: the report.
+        table: the downstream table; None without one.
+        ensemble: ``ensemble.json`` of G*; None without one.
+    """
     with tempfile.TemporaryDirectory(prefix="ensgan-report-") as folder:
         path = Path(folder) / REPORT
         path.write_bytes(page)
         store.log_file(run_id, path)
-    text = description(manifest, run_id, store.page(run_id, REPORT))
+    selected = manifest.selected
+    gans = [child for child in store.children(run_id) if child.kind == "gan"]
+    text = description(
+        manifest,
+        run_id,
+        report=store.page(run_id, REPORT),
+        found=headline(table, len(selected.members), len(manifest.members)) if selected else "",
+        remarks=said(table, ensemble),
+        below={gan.name: place for gan in gans if (place := store.page(gan.run_id))},
+    )
     store.set_tags(run_id, {DESCRIPTION: text})
 
 

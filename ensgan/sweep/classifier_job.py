@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -25,11 +26,11 @@ from ensgan.zoo import SAMPLING_REVISION
 
 REVISION = 1
 LONGER = 10
-"""How many times the steps show what real images could teach."""
+"""Factor on the training steps of the control that shows what real images can teach."""
 EVALUATION = "downstream"
-"""What classifiers are for that report; others choose G*."""
+"""Purpose of the classifiers of the downstream table; others choose G*."""
 RULE = "downstream"
-"""The selection rule whose choice classifiers make."""
+"""The selection rule that trains classifiers to choose G*."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +79,13 @@ class DatasetFiles:
 
 @dataclass(frozen=True)
 class FileBank:
-    """Members' images lie in files; generators make theirs anew."""
+    """Images of members: from files, or made anew by generators."""
 
     paths: Mapping[str, Path]
     generators: Mapping[str, GeneratorFile] = field(default_factory=dict)
 
     def maker(self, name: str, device: str) -> Maker | None:
-        """What makes images of one member anew, None for one without a generator here."""
+        """The generator of one member; None for a member that has none here."""
         found = self.generators.get(name)
         weights = sum(each.path.stat().st_size for each in self.generators.values())
         return None if found is None else found.maker(device, keep=weights <= KEPT_BYTES)
@@ -105,6 +106,11 @@ class EvaluateJob:
     settings: downstream.ClassifierSettings
     seed: int
     folder: Path
+
+    @property
+    def label(self) -> str:
+        """What Ray's pages call its task."""
+        return f"evaluate {self.strategy.name}, repeat {self.repeat}"
 
     @property
     def key(self) -> str:
@@ -190,7 +196,8 @@ class Classifiers:
         seed: of the sweep; each use draws its own from it.
         folder: where results are kept.
         executor: asked for only where a result is not yet on disk.
-        on_done: called for every classifier, with what :func:`evaluate` gives.
+        on_done: called for every classifier, with what :func:`evaluate` gives and how many are
+            ``done`` ``of`` how many.
         sampling: members that make new images in every epoch of the evaluation. What only chooses
             G* trains on their banks.
     """
@@ -238,19 +245,19 @@ class Classifiers:
         Repeats are the outer loop, so that an evaluation that is stopped half-way has compared
         all strategies, and what is slow to train is not left to the end.
         """
-        return [
-            EvaluateJob(
-                strategy=strategy,
-                repeat=repeat,
-                dataset=self.dataset,
-                bank=self._bank(strategy.members, purpose),
-                settings=self.settings,
-                seed=purpose_seed(self.seed, purpose),
-                folder=self.folder,
-            )
-            for repeat in range(repeats)
-            for strategy in strategies
-        ]
+        return [self.job(each, i, purpose) for i in range(repeats) for each in strategies]
+
+    def job(self, strategy: downstream.Strategy, repeat: int, purpose: str) -> EvaluateJob:
+        """One classifier; its seed follows from the sweep's and from what it is for."""
+        return EvaluateJob(
+            strategy=strategy,
+            repeat=repeat,
+            dataset=self.dataset,
+            bank=self._bank(strategy.members, purpose),
+            settings=self.settings,
+            seed=purpose_seed(self.seed, purpose),
+            folder=self.folder,
+        )
 
     def _bank(self, members: Sequence[str], purpose: str) -> FileBank:
         generators = self.sampling.generators if purpose == EVALUATION else {}
@@ -266,12 +273,17 @@ class Classifiers:
             IntegrityError: images that a classifier would train on have changed.
         """
         different = {job.path: job for job in jobs}
-        values = {}
+        values: dict[Path, dict[str, Any]] = {}
+        counted = itertools.count(1)
+
+        def on_done(value: dict[str, Any]) -> None:
+            self.on_done({**value, "done": next(counted), "of": len(different)})
+
         for path, job in different.items():
             known = known_result(job)
             if known is not None:
                 values[path] = known
-                self.on_done(known)
+                on_done(known)
         missing = {path: job for path, job in different.items() if path not in values}
         if missing:
             for name in sorted({name for job in missing.values() for name in job.bank.paths}):
@@ -279,7 +291,7 @@ class Classifiers:
             files = {g.path: g for job in missing.values() for g in job.bank.generators.values()}
             for generator in files.values():
                 generator.unchanged()
-            made = self.executor().map(evaluate, list(missing.values()), on_done=self.on_done)
+            made = self.executor().map(evaluate, list(missing.values()), on_done=on_done)
             values.update(zip(missing, made, strict=True))
         results = {
             path: downstream.RepeatResult.from_json(value["result"])

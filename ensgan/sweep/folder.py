@@ -30,17 +30,26 @@ class SweepFolder:
 
     @property
     def manifest_path(self) -> Path:
-        """What the sweep is and has made."""
+        """The sweep's description and results."""
         return self.path / "manifest.json"
 
     @property
+    def progress_path(self) -> Path:
+        """What its driver is doing."""
+        return self.path / "progress.json"
+
+    @property
     def record_path(self) -> Path:
-        """What the tracking store holds of it."""
+        """What has been recorded in the tracking store."""
         return self.path / "recorded.json"
 
     def training(self, gan: str, key: str) -> Path:
         """Snapshots and resume checkpoint of one GAN."""
         return self.path / "train" / f"{gan}-{key}"
+
+    def log(self, gan: str) -> Path:
+        """What the trials of a GAN have logged."""
+        return self.path / "logs" / f"{gan}.log"
 
     def file(self, stage: str, name: str) -> Path:
         """A result file of a stage."""
@@ -106,7 +115,7 @@ class SweepFolder:
             os.close(lock)
 
     def is_locked(self) -> bool:
-        """A process holds the folder now."""
+        """Whether a process holds the folder's lock."""
         try:
             lock = os.open(self.path / "lock", os.O_RDONLY)
         except OSError:

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from ensgan import data, downstream, embedding, train, zoo
-from ensgan.config import ExternalSpec, KnownNames, SweepSpec, load_spec, read_tree
+from ensgan.config import (
+    ExternalSpec,
+    KnownNames,
+    SweepSpec,
+    parse_spec,
+    read_spec_tree,
+    spec_source,
+)
 from ensgan.ensemble.external import describe, is_file_reference
 from ensgan.errors import ConfigError, DataError, InputError
 from ensgan.files import content_key
@@ -17,6 +24,8 @@ from ensgan.sweep.classifier_job import DatasetFiles
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.fresh_images import NOT_FRESH
 from ensgan.sweep.member_job import REVISION, MemberJob, Scoring, purpose_seed, real_reference
+from ensgan.sweep.opening import real_data
+from ensgan.sweep.planning.plugins import load_plugin, replace_references
 from ensgan.sweep.variations import Configuration, Values, configurations
 from ensgan.types import Dataset, row_of
 
@@ -37,7 +46,9 @@ def known_names() -> KnownNames:
 
 
 def load_sweep(source: Path | Mapping[str, Any], settings: Sequence[str] = ()) -> SweepSpec:
-    """Read a sweep file, or take its mapping; GANs of its plugins are registered first.
+    """Read a sweep file, or take its mapping; variants of its plugins are registered first.
+
+    ``FILE.py:NAME`` where a variant is named makes FILE.py a plugin of the sweep.
 
     Paths of plugins and members are relative to the sweep file (for a mapping, to the current
     folder) and absolute in the spec returned.
@@ -47,11 +58,12 @@ def load_sweep(source: Path | Mapping[str, Any], settings: Sequence[str] = ()) -
         InputError: a plugin cannot be loaded.
     """
     folder = source.parent if isinstance(source, Path) else Path()
-    tree = read_tree(source) if isinstance(source, Path) else source
+    tree, problems = read_spec_tree(source, settings)
     plugins = [str((folder / plugin).resolve()) for plugin in _plugins(tree)]
     for plugin in plugins:
-        zoo.load_plugin(Path(plugin))
-    spec = load_spec(source, settings=settings, known=known_names())
+        load_plugin(Path(plugin))
+    plugins = list(dict.fromkeys([*plugins, *replace_references(tree, folder)]))
+    spec = parse_spec(tree, source=spec_source(source), known=known_names(), problems=problems)
     return spec.model_copy(
         update={
             "train": spec.train.model_copy(update={"plugins": plugins}),
@@ -61,7 +73,7 @@ def load_sweep(source: Path | Mapping[str, Any], settings: Sequence[str] = ()) -
 
 
 def _absolute(member: ExternalSpec, folder: Path) -> ExternalSpec:
-    """Its images or the file of its generator, seen from anywhere; modules keep their name."""
+    """Absolute path of its images or of its generator's file; a module keeps its name."""
     if member.images is not None:
         return member.model_copy(update={"images": str((folder / member.images).resolve())})
     place, colon, name = str(member.generator).rpartition(":")
@@ -131,14 +143,7 @@ def resolve(spec: SweepSpec, data_dir: Path | None = None, *, many: bool = False
         ConfigError: with every row that cannot be built or trained on this data.
         DataError: the data set cannot be read.
     """
-    root = Path(spec.dataset.data_dir) if spec.dataset.data_dir else data_dir
-    dataset = data.load_dataset(
-        spec.dataset.name,
-        root=root,
-        image_size=spec.dataset.image_size,
-        options=spec.dataset.options,
-        seed=spec.seed,
-    )
+    dataset = real_data(spec, data_dir)
     found, problems = configurations(spec, many=many)
     gans = tuple(each.row for each in found)
     settings = tuple(each.settings for each in found)
@@ -146,7 +151,10 @@ def resolve(spec: SweepSpec, data_dir: Path | None = None, *, many: bool = False
     problems += [problem for member in spec.members if (problem := _external_problem(member))]
     if sum(setting.snapshots for setting in settings) + len(spec.members) < 2 and not problems:
         problems.append("train: an ensemble needs at least 2 members: add GANs or snapshots")
-    problems += _evaluation_problems(spec, dataset, gans, settings)
+    problems += [
+        *_evaluation_problems(spec, dataset, gans, settings),
+        *_rule_problems(spec, dataset),
+    ]
     if problems:
         raise ConfigError(f"sweep '{spec.name}'", problems)
     varied = {} if spec.train.vary is None else {each.name: each.values for each in found}
@@ -186,7 +194,7 @@ def _evaluation_problems(
     gans: Sequence[zoo.GANSpec],
     settings: Sequence[train.TrainSettings],
 ) -> list[str]:
-    """What would make the downstream proof fail after all the training."""
+    """Problems that would make the downstream stage fail after the training."""
     if not spec.evaluate.strategies and spec.select.rule != "downstream":
         return []  # no classifier is trained
     if dataset.num_classes < 2:
@@ -215,6 +223,18 @@ def _evaluation_problems(
     return problems
 
 
+def _rule_problems(spec: SweepSpec, dataset: Dataset) -> list[str]:
+    """A rule that was asked for by name and lacks what it chooses by; one class alone is said."""
+    if spec.select.rule != "validated" or "rule" not in spec.select.model_fields_set:
+        return []
+    try:
+        if dataset.num_classes >= 2:
+            downstream.check_dataset(dataset, ("train", "val"))
+    except DataError as error:
+        return [f"select.rule: validated needs images to validate with: {error}"]
+    return []
+
+
 def gan_rows(spec: SweepSpec) -> dict[str, zoo.GANSpec]:
     """The rows of a sweep's configurations at their width, by name; its plugins are loaded first.
 
@@ -222,7 +242,7 @@ def gan_rows(spec: SweepSpec) -> dict[str, zoo.GANSpec]:
         InputError: a plugin cannot be loaded, or a row is unknown.
     """
     for plugin in spec.train.plugins:
-        zoo.load_plugin(Path(plugin))
+        load_plugin(Path(plugin))
     return {each.name: each.row for each in configurations(spec, many=True)[0]}
 
 
@@ -268,12 +288,13 @@ def member_jobs(resolved: Resolved, inputs: Inputs) -> list[MemberJob]:
     spec = resolved.spec
     jobs = []
     for row, settings in zip(resolved.gans, resolved.settings, strict=True):
-        trained = (train.REVISION, row.to_json(), settings.identity(), resolved.dataset.train.key)
+        tree = row.to_json()
+        trained = (train.REVISION, tree, settings.identity(), resolved.dataset.train.key)
         key = content_key(REVISION, *trained)
         jobs.append(
             MemberJob(
                 name=row.name,
-                row=row.to_json(),
+                row=tree,
                 plugins=tuple(Path(plugin) for plugin in spec.train.plugins),
                 settings=settings,
                 classes=resolved.dataset.num_classes,

@@ -27,7 +27,7 @@ from ensgan.types import ImageShape, Int64Array, MemberId, Samples
 REVISION = 1
 """Raise it when a change of this module changes its results."""
 NON_FINITE = "non-finite weights"
-"""How the health of such a snapshot begins (:func:`ensgan.train.health.examine`)."""
+"""Begins the health of a snapshot with such weights (:func:`ensgan.train.snapshot.examine`)."""
 BLANK = "every pixel of all its images is {}"
 
 
@@ -111,8 +111,13 @@ class MemberJob:
 
     def gan(self) -> zoo.GANSpec:
         """The row."""
-        for plugin in self.plugins:
-            zoo.load_plugin(plugin)
+        if self.plugins:
+            from ensgan.sweep.planning.plugins import (
+                load_plugin,  # every registry: only where it is needed
+            )
+
+            for plugin in self.plugins:
+                load_plugin(plugin)
         return zoo.GANSpec.from_json(self.row)
 
     @property
@@ -121,7 +126,7 @@ class MemberJob:
         return tuple(f"{self.name}@{step}" for step in self.steps)
 
     def key(self, sha256: str) -> str:
-        """What the member with these weights is made from, images, features and scores."""
+        """Key of a member: its weights, and how its images, features and scores are made."""
         return content_key(
             REVISION,
             zoo.SAMPLING_REVISION,
@@ -134,7 +139,7 @@ class MemberJob:
         )
 
     def finished(self, known: Mapping[str, MemberResult]) -> tuple[MemberResult, ...] | None:
-        """The members among known ones, if all are there and made as this job makes them."""
+        """The members of this job, if the known ones hold all of them, made the same way."""
         members = tuple(known[name] for name in self.names if name in known)
         if len(members) < len(self.names):
             return None
@@ -152,6 +157,8 @@ class MemberJob:
 
 def purpose_seed(seed: int, *purpose: str) -> int:
     """A seed below 2**31 that depends on ``seed`` and on what it is for."""
+    # Another formula than ``ensemble.draw.derived_seed``, and neither can follow the other: keys of
+    # trained members hold these seeds, the images of published ensembles depend on those.
     digest = hashlib.sha256(repr((seed, *purpose)).encode()).digest()
     return int.from_bytes(digest[:4], "little") >> 1
 
@@ -228,7 +235,7 @@ def _member(
 
 
 def unusable(health: Sequence[str]) -> bool:
-    """Whether a snapshot's health keeps it out of every pool: its weights are not numbers."""
+    """Whether a snapshot is kept out of every pool: its weights are not finite."""
     return any(sign.startswith(NON_FINITE) for sign in health)
 
 
@@ -308,7 +315,7 @@ class MemberScorer:
 
 
 def real_reference(features: Path, k: int, backend: str) -> metrics.RealReference:
-    """The real features with their radii, which lie beside them once anybody has asked."""
+    """The real features with their radii; the radii are kept beside them after the first call."""
     real = np.array(map_array(features))
     radii = features.with_name(f"{features.stem}-radii-{k}.npz")
     return metrics.prepare(real, k, backend=backend, kept=radii)

@@ -1,4 +1,4 @@
-"""A sweep that begins or goes on: what may have changed in between, and who writes its manifest."""
+"""Opening the folder of a sweep: which settings may have changed, and the lock of its writer."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ensgan import data
+from ensgan.config import SweepSpec
 from ensgan.errors import ConfigError
 from ensgan.sweep.environment import environment
-from ensgan.sweep.manifest import DatasetRecord, Losses, Manifest
+from ensgan.sweep.manifest import EARLIER_DEFAULTS, DatasetRecord, Losses, Manifest
 from ensgan.sweep.records import MemberResult
-from ensgan.types import gan_of
+from ensgan.types import Dataset, gan_of
 
 if TYPE_CHECKING:
+    from ensgan.config import SweepSpec
     from ensgan.sweep.folder import SweepFolder
     from ensgan.sweep.inputs import Resolved
 
@@ -41,13 +44,13 @@ class OpenManifest:
             self.begin()
 
     def begin(self) -> None:
-        """Something is about to be done: the sweep runs, on this machine's versions."""
+        """Mark the sweep as running, with the versions of this machine."""
         if not self.has_begun:
             self.has_begun = True
             self._write(status="running", finished=None, failed={}, versions=environment())
 
     def save(self, **values: Any) -> None:
-        """Put results in; what is there already changes nothing."""
+        """Add results to the manifest; known ones change nothing."""
         if any(getattr(self.value, name) != value for name, value in values.items()):
             self.begin()
             self._write(**values)
@@ -67,6 +70,10 @@ class OpenManifest:
         """GANs that cannot be trained further, each with the reason."""
         self.save(failed={**self.value.failed, **reasons})
 
+    def retry(self, gan: str) -> None:
+        """A GAN that failed is tried again."""
+        self.save(failed={name: why for name, why in self.value.failed.items() if name != gan})
+
     def seconds(self, session: Mapping[str, float]) -> dict[str, float]:
         """Seconds by stage of this session added to those of all earlier ones."""
         before = self._seconds_before
@@ -77,7 +84,7 @@ class OpenManifest:
         }
 
     def finish(self, session: Mapping[str, float]) -> None:
-        """All stages are through; nothing is written if nothing was done."""
+        """Mark the sweep as finished; writes nothing if nothing was done."""
         if self.has_begun:
             self._write(
                 stages=self.seconds(session),
@@ -92,6 +99,36 @@ class OpenManifest:
 
 
 _LAST = ("orchestration", "total")
+
+
+def carried_on(spec: SweepSpec, folder: SweepFolder) -> tuple[SweepSpec, str]:
+    """The spec of a sweep that goes on, and what of it is as it was (empty where nothing is).
+
+    What the spec does not name stays as the folder's sweep began with it where that was the
+    default of an earlier version: a sweep is not made anew because a default has changed.
+
+    Raises:
+        DataError: the folder's manifest cannot be used.
+    """
+    if not folder.has_begun:
+        return spec, ""
+    before, kept = folder.read().settings, []
+    for section, defaults in EARLIER_DEFAULTS.items():
+        own = getattr(spec, section)
+        same = {
+            name: value
+            for name, value in defaults.items()
+            if name not in own.model_fields_set
+            and value == getattr(getattr(before, section), name) != getattr(own, name)
+        }
+        kept += [f"{section}.{name} {value}" for name, value in same.items()]
+        spec = spec.model_copy(update={section: own.model_copy(update=same)})
+    if not kept:
+        return spec, ""
+    return spec, (
+        f"sweep '{folder.path.name}' began with {' and '.join(kept)}, which were defaults then, "
+        "and goes on with them: name others in its file, or with --set, to change that"
+    )
 
 
 def open_manifest(
@@ -125,6 +162,21 @@ def open_manifest(
         if gan_of(name) in (*new.gans, *new.external)
     }
     return OpenManifest(folder, new.model_copy(update={"members": members}), on_write)
+
+
+def real_data(spec: SweepSpec, data_dir: Path | None) -> Dataset:
+    """The data set of a spec, whose own ``dataset.data_dir`` comes before ``data_dir``.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    return data.load_dataset(
+        spec.dataset.name,
+        root=Path(spec.dataset.data_dir) if spec.dataset.data_dir else data_dir,
+        image_size=spec.dataset.image_size,
+        options=spec.dataset.options,
+        seed=spec.seed,
+    )
 
 
 def _new_manifest(resolved: Resolved) -> Manifest:

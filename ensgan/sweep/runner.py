@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,7 +11,10 @@ from typing import Any, Protocol
 from ensgan.config import SweepSpec
 from ensgan.downstream import DownstreamTable
 from ensgan.downstream.table import TESTED
+from ensgan.errors import InputError, SweepStoppedError
 from ensgan.search import cautions, member_intra_d, select
+from ensgan.sweep.choice.validated import RULE as VALIDATED
+from ensgan.sweep.choice.validated import Shortlisted, choose
 from ensgan.sweep.classifier_job import RULE, Classifiers, classifier_settings
 from ensgan.sweep.events import Event, StageClock
 from ensgan.sweep.executor import Executor
@@ -19,22 +23,24 @@ from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.fresh_images import choose_sampling, generator_files
 from ensgan.sweep.hand_over_stage import hand_over, measure_memorisation, save_table
 from ensgan.sweep.inputs import Inputs, Resolved, member_jobs, write_inputs
+from ensgan.sweep.live.requests import Outcome, Request, RequestFolder, Requests
 from ensgan.sweep.manifest import SelectedRecord
 from ensgan.sweep.member_job import MemberJob
 from ensgan.sweep.opening import open_manifest
 from ensgan.sweep.planning.cost import Measured
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.search_stage import find_front, score
+from ensgan.sweep.status import ProgressFile
 from ensgan.sweep.training_stage import PoolInProgress
 from ensgan.types import Front, PoolScores, Selection
 from ensgan.types.display import table_html
 
 
 class Recorder(Protocol):
-    """Shows the manifest to the tracking store, whenever it hears that something is new."""
+    """Sends the manifest's news to the tracking store when it is notified."""
 
     def poke(self) -> None:
-        """Something new is in the manifest; returns at once."""
+        """Notify of news in the manifest; returns at once."""
         ...
 
     def wait_opened(self) -> None:
@@ -89,7 +95,7 @@ class SweepResult:
         return table_html(["strategy", *metrics], rows, f"{self!r}: {self.selected.reason}")
 
     def to_json(self) -> dict[str, Any]:
-        """What the last event of ``ensgan sweep --json`` holds."""
+        """The content of the last event of ``ensgan sweep --json``."""
         return {
             "run_id": self.run_id,
             "folder": str(self.folder),
@@ -132,15 +138,19 @@ class RunningSweep:
         self.spec: SweepSpec = resolved.spec
         self.folder = folder
         self.recorder = recorder
-        self.on_event = clock.on_event
         self.clock = clock
         self.measured = Measured(folder.path.parents[1] / "measured.json")
         self.manifest = open_manifest(folder, resolved, recorder.poke)
+        # Nothing is written where nothing is left to do.
+        self._show = ProgressFile(folder, clock.on_event, lambda: self.manifest.has_begun)
+        clock.on_event = self.on_event
+        self.requests = Requests(RequestFolder(folder.path))
+        self._stage, self._is_training, self._is_ended = "", False, False
         self._open_executor = open_executor
         self._executor: Executor | None = None
 
     def executor(self) -> Executor:
-        """Where jobs run; opened at the first that has to, since that can take seconds."""
+        """The executor; opened for the first job that must run, since that can take seconds."""
         if self._executor is None:
             self.manifest.begin()
             self._executor = self._open_executor()
@@ -154,14 +164,19 @@ class RunningSweep:
         Raises:
             InputError: nothing could be recorded where the spec says.
             EnsganError: too few members could be trained.
+            SweepStoppedError: somebody asked for that.
         """
+        with self.requests.taken() if self.manifest.has_begun else nullcontext():
+            return self._run()
+
+    def _run(self) -> SweepResult:
         with self.clock.stage("prepare", is_work=True):
             inputs = write_inputs(self.resolved, self.folder)
             jobs = member_jobs(self.resolved, inputs)
         members = self._pool(jobs, inputs)
         scores, front = self._search(inputs, members)
         classifiers = self._classifiers(inputs, members)
-        selected = self._select(classifiers, front)
+        selected = self._select(classifiers, Shortlisted(inputs, scores, front, members))
         with self.clock.stage("evaluate"):
             table = self._evaluate(classifiers, scores, front, selected)
             self.manifest.save(downstream=save_table(inputs, table))
@@ -198,7 +213,10 @@ class RunningSweep:
                 pool.add_external(external)
         with self.clock.stage("train"):
             by_memory = self.spec.cluster.gpus_per_trial == "auto"
-            pool.train(jobs, self.resolved.dataset.shape, self.measured, by_memory=by_memory)
+            shape = self.resolved.dataset.shape
+            self._is_training = True
+            pool.train(jobs, shape, self.measured, by_memory=by_memory, requests=self.requests)
+            self._is_training = False
         names = [name for job in jobs for name in job.names]
         return pool.in_order([*names, *(job.member.name for job in external)])
 
@@ -238,15 +256,20 @@ class RunningSweep:
             sampling=sampling,
         )
 
-    def _select(self, classifiers: Classifiers, front: Front) -> Selection:
-        """G*; the rule ``downstream`` trains classifiers first."""
-        settings = self.spec.select
-        if settings.rule == RULE:
+    def _select(self, classifiers: Classifiers, pool: Shortlisted) -> Selection:
+        """G*; the rules ``validated`` and ``downstream`` train classifiers first."""
+        settings, validation = self.spec.select, None
+        if settings.rule == VALIDATED:
             with self.clock.stage("select"):
-                selected = classifiers.choose(front, settings.points, settings.repeats)
+                selected, validation = choose(
+                    pool, classifiers, on_progress=self._progress("select"), on_done=self._on_work
+                )
+        elif settings.rule == RULE:
+            with self.clock.stage("select"):
+                selected = classifiers.choose(pool.front, settings.points, settings.repeats)
         else:
-            selected = select(front, settings.rule)
-        self.manifest.save(selected=SelectedRecord.of(selected))
+            selected = select(pool.front, settings.rule)
+        self.manifest.save(selected=SelectedRecord.of(selected), validation=validation)
         return selected
 
     def _evaluate(
@@ -263,8 +286,8 @@ class RunningSweep:
 
     def _on_classifier(self, value: dict[str, Any]) -> None:
         """Pass on the result of one classifier."""
-        if not value["cached"]:
-            self.clock.work.extend((float(a), float(b)) for a, b in value["work"])
+        self._on_work(value)
+        self._progress(self._stage)(value["done"], value["of"])
         result = value["result"]
         fields = {
             "strategy": result["strategy"]["name"],
@@ -273,7 +296,38 @@ class RunningSweep:
         }
         self.on_event(Event("strategy", fields))
 
+    def _on_work(self, value: dict[str, Any]) -> None:
+        """Count the time that a classifier took, if it was trained now."""
+        if not value["cached"]:
+            self.clock.work.extend((float(a), float(b)) for a, b in value["work"])
+
     def _progress(self, stage: str) -> Callable[[int, int], None]:
         return lambda done, total: self.on_event(
             Event("progress", {"stage": stage, "done": done, "of": total})
+        )
+
+    def on_event(self, event: Event) -> None:
+        """Pass an event on, and look what others ask.
+
+        While GANs are trained their executor looks.
+
+        Raises:
+            SweepStoppedError: somebody asked for that.
+        """
+        if event.kind == "stage" and event.fields["state"] == "start":
+            self._stage = event.fields["stage"]
+        self._show(event)
+        if self.manifest.has_begun and not self._is_training:
+            for asked in self.requests.look(self._outside_training):
+                self._show(asked)
+            if self._is_ended:
+                raise SweepStoppedError("stopped by `ensgan stop`")
+
+    def _outside_training(self, request: Request) -> Outcome:
+        if request.verb == "stop" and request.gan is None:
+            self._is_ended = True
+            return Outcome("stopping now; the same `ensgan sweep` command goes on from here")
+        raise InputError(
+            f"no GAN is being trained now ({self._stage}): only `ensgan stop` without a GAN can be "
+            "done; when the sweep has ended, the same `ensgan sweep` command trains what is missing"
         )

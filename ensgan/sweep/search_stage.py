@@ -31,11 +31,11 @@ from ensgan.types import Front, PoolScores
 REVISION = 1
 """Raise it when a change of this module changes its results."""
 _ALWAYS = {"objectives": "paper", "components": 32, "third": None}
-"""What settings were before they existed: keys of earlier sweeps do not name them."""
+"""Values of newer settings that equal earlier behaviour: they are left out of keys."""
 
 
 LARGE_POOL = 1e13
-"""Multiplications above which a pool's blocks become tasks: minutes of one core."""
+"""Multiplications above which a pool's blocks become tasks (minutes of one core)."""
 LEAST_MEMORY = 1 << 28
 """Working memory of such a task, at least."""
 
@@ -90,7 +90,7 @@ def score(
 
 
 def _products(members: Sequence[MemberResult]) -> float:
-    """Multiplications that scoring the pool takes, roughly."""
+    """Estimated multiplications of scoring the pool."""
     points, dim = _mapped(members[0].features)().shape
     return float(len(members) ** 2 / 2 * points**2 * dim)
 
@@ -115,15 +115,7 @@ def find_front(
         sampler=settings.sampler,
         trials=settings.trials,
         seed=purpose_seed(seed, "search"),
-        objectives=objective_tables(
-            settings.objectives,
-            scores,
-            _mapped(inputs.scoring.reference),
-            [_mapped(member.features) for member in members],
-            inter=settings.inter,
-            components=settings.components,
-            on_progress=on_progress,
-        ),
+        objectives=tables_of(inputs, scores, members, on_progress),
         third=settings.third,
         costs=costs,
         min_size=settings.min_size,
@@ -133,6 +125,25 @@ def find_front(
     )
     front.save(path)
     return front, path, trials
+
+
+def tables_of(
+    inputs: Inputs,
+    scores: PoolScores,
+    members: Sequence[MemberResult],
+    on_progress: OnProgress | None = None,
+) -> ObjectiveTables:
+    """The tables of the form that the sweep's front is searched by."""
+    settings = inputs.spec.search
+    return objective_tables(
+        settings.objectives,
+        scores,
+        _mapped(inputs.scoring.reference),
+        [_mapped(member.features) for member in members],
+        inter=settings.inter,
+        components=settings.components,
+        on_progress=on_progress,
+    )
 
 
 ResultT = TypeVar("ResultT", PoolScores, Front)

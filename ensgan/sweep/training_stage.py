@@ -13,6 +13,7 @@ from ensgan.sweep.external_member_job import (
     known_external_member,
     make_external_member,
 )
+from ensgan.sweep.live.requests import Requests
 from ensgan.sweep.member_job import MemberJob
 from ensgan.sweep.opening import OpenManifest
 from ensgan.sweep.planning.cost import Measured, with_costs
@@ -58,7 +59,13 @@ class PoolInProgress:
             self.executor().map(make_external_member, missing, on_done=self._on_member)
 
     def train(
-        self, jobs: Sequence[MemberJob], shape: ImageShape, measured: Measured, *, by_memory: bool
+        self,
+        jobs: Sequence[MemberJob],
+        shape: ImageShape,
+        measured: Measured,
+        *,
+        by_memory: bool,
+        requests: Requests | None = None,
     ) -> None:
         """Train the GANs; what they took is remembered for the next sweep's queue and shares.
 
@@ -67,6 +74,10 @@ class PoolInProgress:
             shape: of the images.
             measured: what earlier trainings took.
             by_memory: shares of a GPU follow each GAN's memory.
+            requests: what others ask meanwhile.
+
+        Raises:
+            SweepStoppedError: somebody asked for that.
         """
         unknown = set()
         for job in jobs:
@@ -81,17 +92,20 @@ class PoolInProgress:
         costed = with_costs(jobs, shape, measured, memory=by_memory)
         missing = [job for job in costed if job.name in unknown]
         executor = self.executor()
-        failed = executor.grow(missing, on_member=self._on_member, on_event=self._on_event)
+        failed = executor.grow(
+            missing, on_member=self._on_member, on_event=self._on_event, requests=requests
+        )
         self.manifest.add_failures(failed)
-        for job in missing:
-            beat = self._heartbeats.get(job.name, {})
-            rate = beat.get("steps_per_second")
-            measured.learn(
-                job,
-                shape,
-                seconds_per_step=1 / rate if rate else None,
-                memory_bytes=beat.get("gpu_memory_bytes"),
-            )
+        measured.learn([(job, self._took(job.name)) for job in missing], shape)
+
+    def _took(self, gan: str) -> dict[str, float | None]:
+        """What the last heartbeat of a GAN says of its cost."""
+        beat = self._heartbeats.get(gan, {})
+        rate = beat.get("steps_per_second")
+        return {
+            "seconds_per_step": 1 / rate if rate else None,
+            "memory_bytes": beat.get("gpu_memory_bytes"),
+        }
 
     def in_order(self, names: Sequence[str]) -> tuple[MemberResult, ...]:
         """The finished ones among ``names``.
@@ -134,6 +148,8 @@ class PoolInProgress:
             self._heartbeats[event.fields["gan"]] = event.fields
         elif event.kind == "lost":
             self.manifest.add_loss(event.fields["gan"], event.fields["kind"])
+        elif event.kind == "retried":
+            self.manifest.retry(event.fields["gan"])
         elif event.kind == "failed":
             self.manifest.add_failures({event.fields["gan"]: event.fields["error"]})
         self.clock.on_event(event)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ensgan.train.loop import REVISION as REVISION
+from ensgan.train.loop import StopTraining as StopTraining
 from ensgan.train.loop import TrainProgress as TrainProgress
 from ensgan.train.loop import train_gan as train_gan
 from ensgan.train.loop import train_steps as train_steps
