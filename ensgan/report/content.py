@@ -35,6 +35,7 @@ class Content:
         record: the sweep's run.
         manifest: of the sweep (spec, members, selection, stages, versions).
         front, selected: the front and its chosen point.
+        validation: shortlist and finalists of the rule ``validated``.
         ensemble: ``ensemble.json`` of the artifact.
         table: the downstream table.
         privacy: the memorisation measurement.
@@ -48,6 +49,7 @@ class Content:
     manifest: Manifest
     front: Front | None = None
     selected: FrontPoint | None = None
+    validation: Mapping[str, Any] | None = None
     ensemble: Mapping[str, Any] | None = None
     table: Mapping[str, Any] | None = None
     privacy: Mapping[str, Any] | None = None
@@ -94,6 +96,7 @@ def collect(store: RunStore, run_id: str, *, real_from: Path | None = None) -> C
         manifest=manifest,
         front=front,
         selected=None if front is None else chosen_point(front, manifest),
+        validation=parsed("select/validated.json", _validation),
         ensemble=parsed("ensemble/ensemble.json", _ensemble),
         table=parsed("downstream/table.json", _table),
         privacy=parsed("privacy/memorisation.json", _privacy),
@@ -139,6 +142,14 @@ def _parsed(content: bytes, source: str, look: Callable[[Any], None]) -> Any:
     except (TypeError, AttributeError, ValueError) as error:
         raise DataError(f"{source} cannot be shown: {error}") from error
     return value
+
+
+def _validation(value: Any) -> None:
+    """A look at everything of a validated choice that the page shows."""
+    _ = value["trained"], len(value["shortlist"])
+    for row in value["finalists"]:
+        _ = len(row["members"]), ", ".join(row["sources"])
+        _ = [float(row[name]) for name in ("intra_d", "auc", "merit", "error")]
 
 
 def _ensemble(value: Any) -> None:
