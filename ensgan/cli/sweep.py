@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,7 +20,7 @@ from ensgan.cli.output import (
     OpenClusterOption,
     PlainConsole,
     emit,
-    is_quiet,
+    note,
     progress,
 )
 from ensgan.downstream.headline import headline
@@ -106,8 +105,7 @@ def sweep(
         if known is not None:  # found without the libraries that a stage needs
             _show_known(known, storage, as_json)
             return
-    if not as_json and not is_quiet():
-        typer.echo(f"{time.strftime('%H:%M:%S')} starting: reading settings and data …", err=True)
+    note("starting: reading settings and data …")
     from ensgan.launch.sweep import run_sweep
 
     with (
