@@ -15,7 +15,7 @@ import pytest
 from servers import MLFLOW_SETTINGS, free_port, serving
 
 from ensgan.errors import InputError, StoreError
-from ensgan.store import STORES, MemoryStore, MLflowStore, RunStore, StoreKind, open_store, opening
+from ensgan.store import STORES, MemoryStore, MLflowStore, RunStore, StoreKind, open_store
 from ensgan.store.mlflow import server_command
 
 SLOW = pytest.mark.slow
@@ -331,17 +331,6 @@ def test_the_pages_are_for_this_machine_only(tmp_path: Path) -> None:
     assert "--disable-security-middleware" not in command and "*" not in " ".join(command)
 
 
-def test_a_database_address_names_its_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    installed = {"psycopg2"}
-    monkeypatch.setattr(opening, "find_spec", lambda name: name in installed or None)
-    assert opening.with_driver("postgresql://u@h/d") == "postgresql+psycopg2://u@h/d"
-    for kept in ("postgresql+pg8000://u@h/d", "sqlite:///x", "http://127.0.0.1:5000"):
-        assert opening.with_driver(kept) == kept
-    installed.clear()
-    with pytest.raises(InputError, match=r"pip install 'ensgan\[postgres\]'"):
-        open_store("postgresql://u@h/d")
-
-
 @pytest.mark.parametrize("sign", ["%", "?"])
 def test_folders_that_database_addresses_cannot_name_are_refused(tmp_path: Path, sign: str) -> None:
     """SQLAlchemy would open another file: ``%41`` is A to it, and ``?`` ends the path."""
@@ -358,3 +347,9 @@ def test_folders_of_any_other_name_hold_a_store(tmp_path: Path, name: str) -> No
         run_id
     ]
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("address", ["http://[::1", "http://h:99999", "postgresql://u:p@[x/db"])
+def test_addresses_that_are_none_are_refused(address: str) -> None:
+    with pytest.raises(InputError, match="is no tracking address"):
+        open_store(address)
