@@ -26,7 +26,7 @@ from ensgan.sweep.executor import Executor
 from ensgan.sweep.inputs import Inputs
 from ensgan.sweep.member_job import purpose_seed
 from ensgan.sweep.records import MemberResult
-from ensgan.types import Front, PoolScores
+from ensgan.types import Front, PoolScores, Samples
 
 REVISION = 1
 """Raise it when a change of this module changes its results."""
@@ -58,8 +58,9 @@ def score(
     settings, scoring = inputs.spec.score, inputs.scoring
     names = tuple(member.name for member in members)
     features = [member.features.name for member in members]
-    resamples = [settings.resamples] if settings.resamples else []
-    key = content_key(REVISION, scoring.reference.name, features, settings.k, *resamples)
+    by_class = settings.classes == "per-class" and len(inputs.dataset.class_names) > 1
+    asked = [*filter(None, [settings.resamples, by_class and "per-class"])]
+    key = content_key(REVISION, scoring.reference.name, features, settings.k, *asked)
     path = inputs.folder.file("scores", f"scores-{key}.npz")
     known = _known(PoolScores, path)
     about = (names, settings.k, scoring.extractor_key)
@@ -77,6 +78,7 @@ def score(
         [_mapped(member.features) for member in members],
         names,
         k=settings.k,
+        labels=_labels(inputs, members) if by_class else None,
         resamples=settings.resamples,
         backend=settings.backend,
         memory_bytes=memory,
@@ -87,6 +89,12 @@ def score(
     )
     scores.save(path)
     return scores, path
+
+
+def _labels(inputs: Inputs, members: Sequence[MemberResult]) -> metrics.PoolLabels:
+    """Labels of the real images and of every member's."""
+    real = Samples.load(inputs.dataset.splits["train"]).labels
+    return real, [Samples.load(member.samples).labels for member in members]
 
 
 def _products(members: Sequence[MemberResult]) -> float:
