@@ -20,6 +20,7 @@ from ensgan.cli.output import (
     OpenClusterOption,
     PlainConsole,
     emit,
+    note,
     progress,
 )
 from ensgan.downstream.headline import headline
@@ -76,6 +77,10 @@ def sweep(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Set the earlier sweep of this name aside; start over.")
     ] = False,
+    notify: Annotated[
+        str | None,
+        typer.Option(help="Post one JSON object there when it has ended, well or badly."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run a whole sweep; running it again resumes it.
@@ -88,18 +93,26 @@ def sweep(
     from ensgan.cli.status import watching
     from ensgan.config.budget import make_budget
     from ensgan.launch.finished import known_result
+    from ensgan.launch.notify import check_address, notifying
     from ensgan.store import default_storage
     from ensgan.sweep.events import Event
 
     budget = make_budget(gpu_hours, deadline)
+    if notify is not None:
+        check_address(notify)
     if not fresh:
         known = known_result(spec, settings or [], storage or default_storage(), data_dir)
         if known is not None:  # found without the libraries that a stage needs
             _show_known(known, storage, as_json)
             return
+    note("starting: reading settings and data …")
     from ensgan.launch.sweep import run_sweep
 
-    with _exit_code_of_interrupts(), watching(as_json) as on_event:
+    with (
+        _exit_code_of_interrupts(),
+        watching(as_json) as on_event,
+        notifying(notify, spec.stem, on_event) as (message, on_event),
+    ):
         result = run_sweep(
             spec,
             settings=settings or [],
@@ -113,6 +126,8 @@ def sweep(
             on_event=on_event,
             started=cli.STARTED,  # start-up counts
         ).to_json()
+        message |= {"state": "failed" if result["failed"] else "finished"}
+        message |= {name: result[name] for name in ("run_id", "members", "selected", "failed")}
         if as_json:
             on_event(Event("done", result))
     if not as_json:
@@ -136,13 +151,13 @@ def _exit_code_of_interrupts() -> Iterator[None]:
 
 def train(
     spec: SpecArgument,
-    gan: Annotated[str, typer.Option(help="Which GAN of the sweep to train.")],
+    gan: Annotated[str, typer.Option(help="Which GAN (or GAN~VARIATION) of the sweep.")],
     settings: SetOption = None,
     storage: StorageOption = None,
     data_dir: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train, sample and score one GAN (or GAN~VARIATION) of a sweep in this process, without Ray.
+    """Train, sample and score one GAN of a sweep in this process, without Ray.
 
     Example: ensgan train sweeps/quickstart.yaml --gan SNGAN
     """
@@ -280,7 +295,7 @@ def _show_result(done: Mapping[str, Any], storage: Path | None) -> None:
         say(f"FAILED {gan}: {reason}", "red")
     _show_images(console, folder)
     say(f"\n{headline(done['downstream'], len(selected['members']), done['members'])}.", "bold")
-    for remark in (done["downstream"]["verdict"], *done["cautions"]):
+    for remark in (done["downstream"]["verdict"], *done.get("cautions", ())):
         say(f"{remark}." if remark else "")
     where = f" --storage {shlex.quote(str(storage))}" if storage else ""
     if done["run_id"] is None:

@@ -23,6 +23,7 @@ from ensgan.sweep.events import Event, OnEvent, StageClock, ignore
 from ensgan.sweep.executor import Executor, grow_here
 from ensgan.sweep.folder import SweepFolder, sweep_folder
 from ensgan.sweep.inputs import load_sweep, member_jobs, resolve, write_inputs
+from ensgan.sweep.opening import carried_on
 from ensgan.sweep.planning.cost import check_disk
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.runner import RunningSweep, SweepResult
@@ -164,8 +165,9 @@ def run_sweep(
     path = Path(spec) if isinstance(spec, Path | str) else None
     spec = _as_spec(spec, settings)
     data_dir = None if data_dir is None else Path(data_dir)
-    resolved = resolve(spec, data_dir, many=many)
     folder = sweep_folder(Path(storage or default_storage()).resolve(), spec.name)
+    spec = spec if fresh else _as_it_began(spec, folder, on_event)
+    resolved = resolve(spec, data_dir, many=many)
     if fresh:
         with folder.locked():
             pass  # nobody else may be running it
@@ -196,6 +198,14 @@ def run_sweep(
     if path is not None:
         remember(path, settings, folder, data_dir, result.to_json())
     return result
+
+
+def _as_it_began(spec: SweepSpec, folder: SweepFolder, on_event: OnEvent) -> SweepSpec:
+    """The spec with what it does not name as an earlier version began the sweep with it."""
+    spec, kept = carried_on(spec, folder)
+    if kept:
+        on_event(Event("warning", {"message": kept}))
+    return spec
 
 
 def _as_spec(spec: AnySpec, settings: Sequence[str]) -> SweepSpec:

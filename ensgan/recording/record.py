@@ -29,7 +29,7 @@ from ensgan.sweep.manifest import SelectedRecord
 from ensgan.sweep.records import MemberResult
 from ensgan.types import Front, PoolScores, Samples, gan_of, step_of
 
-GRID_COLUMNS = 16
+GRID_COLUMNS = 8
 
 
 class Recording:
@@ -173,7 +173,10 @@ class Recording:
         run_id = self._run(gan, "gan", params, tags, self.parent)
         self.store.log_history(
             run_id,
-            [(step_of(result.name), views.member_metrics(result)) for result in results],
+            [
+                *views.history(results),
+                *((step_of(result.name), views.member_metrics(result)) for result in results),
+            ],
         )
         self._log_dataset(run_id)
         rows = {result.name.rpartition("@")[2]: result.samples for result in results}
@@ -218,6 +221,8 @@ class Recording:
             "scores.npz": scores_path.read_bytes(),
         }
         self._files(parent, {**self.illustrator.pool(scores, front, point), **tables}, "pool")
+        if manifest.validation is not None:
+            self._files(parent, {"validated.json": manifest.validation.read_bytes()}, "select")
         rows = {name: manifest.members[name].samples for name in manifest.chosen}
         self._grid(parent, "selected", rows, "grids")
 
@@ -239,7 +244,8 @@ class Recording:
         if privacy is not None:
             self._files(parent, {"memorisation.json": privacy.read_bytes()}, "privacy")
         size = float(len(selected.members))
-        self.store.log_metrics(parent, {**selected.objectives(), "size": size})
+        proof = views.downstream_metrics(read_json(table))
+        self.store.log_metrics(parent, {**proof, **selected.objectives(), "size": size})
         self.store.set_tags(
             parent,
             {

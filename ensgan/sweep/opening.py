@@ -11,11 +11,12 @@ from ensgan import data
 from ensgan.config import SweepSpec
 from ensgan.errors import ConfigError
 from ensgan.sweep.environment import environment
-from ensgan.sweep.manifest import DatasetRecord, Losses, Manifest
+from ensgan.sweep.manifest import EARLIER_DEFAULTS, DatasetRecord, Losses, Manifest
 from ensgan.sweep.records import MemberResult
 from ensgan.types import Dataset, gan_of
 
 if TYPE_CHECKING:
+    from ensgan.config import SweepSpec
     from ensgan.sweep.folder import SweepFolder
     from ensgan.sweep.inputs import Resolved
 
@@ -98,6 +99,36 @@ class OpenManifest:
 
 
 _LAST = ("orchestration", "total")
+
+
+def carried_on(spec: SweepSpec, folder: SweepFolder) -> tuple[SweepSpec, str]:
+    """The spec of a sweep that goes on, and what of it is as it was (empty where nothing is).
+
+    What the spec does not name stays as the folder's sweep began with it where that was the
+    default of an earlier version: a sweep is not made anew because a default has changed.
+
+    Raises:
+        DataError: the folder's manifest cannot be used.
+    """
+    if not folder.has_begun:
+        return spec, ""
+    before, kept = folder.read().settings, []
+    for section, defaults in EARLIER_DEFAULTS.items():
+        own = getattr(spec, section)
+        same = {
+            name: value
+            for name, value in defaults.items()
+            if name not in own.model_fields_set
+            and value == getattr(getattr(before, section), name) != getattr(own, name)
+        }
+        kept += [f"{section}.{name} {value}" for name, value in same.items()]
+        spec = spec.model_copy(update={section: own.model_copy(update=same)})
+    if not kept:
+        return spec, ""
+    return spec, (
+        f"sweep '{folder.path.name}' began with {' and '.join(kept)}, which were defaults then, "
+        "and goes on with them: name others in its file, or with --set, to change that"
+    )
 
 
 def open_manifest(
