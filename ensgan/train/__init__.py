@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ensgan.train.loop import REVISION, TrainProgress, train_gan, train_steps, untrained
+from ensgan.train.claim import REVISION, find_training, other_average, starts_over
+from ensgan.train.loop import TrainProgress, train_gan, train_steps, untrained
 from ensgan.train.pack import Ended, Pack
 from ensgan.train.settings import TrainSettings, problems
 from ensgan.train.snapshot import Snapshot, is_finished
@@ -14,8 +15,11 @@ __all__ = [
     "Snapshot",
     "TrainProgress",
     "TrainSettings",
+    "find_training",
     "is_finished",
+    "other_average",
     "problems",
+    "starts_over",
     "train_gan",
     "train_steps",
     "untrained",
