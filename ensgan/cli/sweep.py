@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import psutil
 import typer
+from rich.console import Group
 from rich.table import Table
 
 from ensgan.cli.evaluate import comparison_table
@@ -64,6 +65,10 @@ def sweep(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Set the earlier sweep of this name aside; start over.")
     ] = False,
+    retrain: Annotated[
+        bool,
+        typer.Option("--retrain", help="GANs may train again for snapshots before their last one."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run a whole sweep; running it again resumes it.
@@ -71,7 +76,7 @@ def sweep(
     Example: ensgan sweep sweeps/quickstart.yaml --set train.steps=400
     """
     if dry_run:
-        _show_plan(spec, settings or [], storage, data_dir, as_json)
+        _show_plan(spec, settings or [], storage, data_dir, as_json, fresh, retrain)
         return
     from ensgan.cli.status import watching
     from ensgan.config.budget import make_budget
@@ -89,6 +94,7 @@ def sweep(
             allow_open_cluster=allow_open_cluster,
             budget=budget,
             fresh=fresh,
+            retrain=retrain,
             on_event=on_event,
             started=psutil.Process().create_time(),  # start-up counts
         ).to_json()
@@ -170,18 +176,33 @@ def sync(
 
 
 def _show_plan(
-    spec: Path, settings: list[str], storage: Path | None, data_dir: Path | None, as_json: bool
+    spec: Path,
+    settings: list[str],
+    storage: Path | None,
+    data_dir: Path | None,
+    as_json: bool,
+    fresh: bool,
+    retrain: bool,
 ) -> None:
     from ensgan.store import default_storage, open_store
+    from ensgan.sweep.folder import sweep_folder
     from ensgan.sweep.inputs import load_sweep, resolve
+    from ensgan.sweep.planning.outlook import look_ahead
     from ensgan.sweep.planning.plan import make_plan
 
     resolved = resolve(load_sweep(spec, settings), data_dir)
     open_store(resolved.spec.track.uri, storage)  # refuses an address that can be none
+    storage = (storage or default_storage()).resolve()
+    folder = sweep_folder(storage, resolved.spec.name)
+    left = None if fresh else look_ahead(resolved, folder, retrain=retrain)
     with progress("counting the operations of each GAN") as on_progress:
-        plan = make_plan(resolved, storage or default_storage(), on_progress=on_progress)
+        plan = make_plan(resolved, storage, left, on_progress=on_progress)
+    would = [] if left is None else list(left.sentences)
 
-    emit(plan.to_json(), as_json=as_json, table=lambda: _plan_table(plan))
+    def table() -> Group:
+        return Group(*would, *([_plan_table(plan)] if plan.members or not would else []))
+
+    emit({**plan.to_json(), "would": would}, as_json=as_json, table=table)
 
 
 def _plan_table(plan: Plan) -> Table:

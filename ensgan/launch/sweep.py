@@ -131,6 +131,7 @@ def run_sweep(
     allow_open_cluster: bool = False,
     budget: Budget | None = None,
     fresh: bool = False,
+    retrain: bool = False,
     on_event: OnEvent = ignore,
     started: float | None = None,
 ) -> SweepResult:
@@ -147,6 +148,8 @@ def run_sweep(
         allow_open_cluster: use a cluster that takes requests from anybody who reaches it.
         budget: where training ends; running again without one trains what it left out.
         fresh: set an earlier sweep of this name aside and start over.
+        retrain: a GAN may train from its start again where the pool grows by snapshots that
+            nothing else leads to.
         on_event: called with everything that happens.
         started: when the work began (seconds since the epoch), if before this call.
 
@@ -183,7 +186,7 @@ def run_sweep(
             )
 
         clock = StageClock(on_event, started=started)
-        return RunningSweep(resolved, folder, open_executor, recorder, clock).run()
+        return RunningSweep(resolved, folder, open_executor, recorder, clock, retrain=retrain).run()
 
 
 def _as_spec(spec: SweepSpec | Path | str, settings: Sequence[str]) -> SweepSpec:

@@ -149,7 +149,8 @@ class Recording:
             **views.version_params(manifest.versions),
             "members": manifest.planned,
         }
-        run_id = self._run(manifest.settings.name, "sweep", params, {}, None)
+        tags = views.grown_tags(manifest)
+        run_id = self._run(manifest.settings.name, "sweep", params, tags, None)
         if not self.state.is_done("dataset"):
             self._log_dataset(run_id)
             self.state.mark("dataset")

@@ -13,7 +13,7 @@ import jinja2
 from markupsafe import Markup
 
 from ensgan.ensemble import non_commercial
-from ensgan.recording.views import by_gan, leaves
+from ensgan.recording.views import by_gan, grown_from, leaves
 from ensgan.report.content import Content
 from ensgan.report.figures import forest_svg, front_svg, front_title
 from ensgan.text import hide_credentials
@@ -36,6 +36,7 @@ def render(content: Content) -> str:
         drawing=None if not front else _front_drawing(front, content.selected),
         selected_facts=_selected_facts(content),
         members=by_gan(content.manifest),
+        grown_from=grown_from(content.manifest),
         settings=_settings(content.manifest.spec),
         forest=_forest(content.table),
         flagged=non_commercial((content.ensemble or {}).get("licences", ())),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -133,12 +134,14 @@ def hand_over(
     selected: Selection,
     table: downstream.DownstreamTable,
     privacy: Path,
+    grown_from: Mapping[str, Any] = MappingProxyType({}),
 ) -> Path:
     """Write the selected ensemble as one artifact; its folder.
 
     Args:
         chosen: the selected members.
         privacy: as :func:`measure_memorisation` writes it.
+        grown_from: what the card says of the pool that this one grew from.
 
     Raises:
         IntegrityError: weights have changed since they were trained.
@@ -147,6 +150,8 @@ def hand_over(
     rows = {row.name: row for row in resolved.gans}
     shares = point.weights or (1 / len(point.members),) * len(point.members)
     facts = _facts(resolved, inputs, chosen, selected, table, privacy)
+    if grown_from:
+        facts["provenance"]["grown_from"] = dict(grown_from)
     hashes = [member.sha256 for member in chosen]
     path = inputs.folder.file("ensemble", content_key(REVISION, hashes, shares, facts))
     if _weights_of(path) == hashes:

@@ -93,6 +93,11 @@ class Resolved:
         """Images each member generates."""
         return self.spec.sample.count or len(self.dataset.train)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all members, in pool order."""
+        return _pool_names(self.spec, self.gans, self.settings)
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -131,11 +136,10 @@ def resolve(spec: SweepSpec, data_dir: Path | None = None) -> Resolved:
         options=spec.dataset.options,
         seed=spec.seed,
     )
-    names = zoo.names() if spec.train.gans == "all" else tuple(spec.train.gans)
     gans, settings, problems = [], [], []
-    for name in names:
+    for name in gan_names(spec):
         try:
-            row, setting = _row(spec, name)
+            row, setting = configured(spec, name)
         except InputError as error:
             problems.append(f"train.{name}: {error}")
             continue
@@ -183,12 +187,7 @@ def _evaluation_problems(
             f"evaluate.strategies: a classifier needs at least 2 classes, {dataset.name} has "
             f"{dataset.num_classes}: write evaluate.strategies: []"
         ]
-    pool = [
-        f"{row.name}@{setting.spacing * (i + 1)}"
-        for row, setting in zip(gans, settings, strict=True)
-        for i in range(setting.snapshots)
-    ]
-    pool += [member.name for member in spec.members]
+    pool = _pool_names(spec, gans, settings)
     problems = []
     try:
         downstream.check_dataset(dataset)
@@ -202,7 +201,23 @@ def _evaluation_problems(
     return problems
 
 
-def _row(spec: SweepSpec, name: str) -> tuple[zoo.GANSpec, train.TrainSettings]:
+def _pool_names(
+    spec: SweepSpec, gans: Sequence[zoo.GANSpec], settings: Sequence[train.TrainSettings]
+) -> tuple[str, ...]:
+    trained = [
+        f"{row.name}@{step}"
+        for row, setting in zip(gans, settings, strict=True)
+        for step in setting.snapshot_steps
+    ]
+    return (*trained, *(member.name for member in spec.members))
+
+
+def gan_names(spec: SweepSpec) -> tuple[str, ...]:
+    """Of the GANs that a sweep trains."""
+    return zoo.names() if spec.train.gans == "all" else tuple(spec.train.gans)
+
+
+def configured(spec: SweepSpec, name: str) -> tuple[zoo.GANSpec, train.TrainSettings]:
     """The row at its width and its training settings, overrides applied."""
     values = spec.train.model_dump(exclude={"gans", "plugins", "overrides"})
     override = spec.train.overrides.get(name)
@@ -255,9 +270,8 @@ def member_jobs(resolved: Resolved, inputs: Inputs) -> list[MemberJob]:
     """One job per GAN, in the order of the spec."""
     spec = resolved.spec
     jobs = []
-    for row, settings in zip(resolved.gans, resolved.settings, strict=True):
-        trained = (train.REVISION, row.to_json(), settings.identity(), resolved.dataset.train.key)
-        key = content_key(REVISION, *trained)
+    folders = training_folders(resolved, inputs.folder)
+    for row, settings, folder in zip(resolved.gans, resolved.settings, folders, strict=True):
         jobs.append(
             MemberJob(
                 name=row.name,
@@ -266,7 +280,7 @@ def member_jobs(resolved: Resolved, inputs: Inputs) -> list[MemberJob]:
                 settings=settings,
                 classes=resolved.dataset.num_classes,
                 training_set=inputs.dataset.splits["train"],
-                folder=inputs.folder.training(row.name, key),
+                folder=folder,
                 count=resolved.count,
                 labels=spec.sample.labels,
                 sample_seed=purpose_seed(spec.seed, "sample", row.name),
@@ -274,3 +288,19 @@ def member_jobs(resolved: Resolved, inputs: Inputs) -> list[MemberJob]:
             )
         )
     return jobs
+
+
+def training_folders(resolved: Resolved, folder: SweepFolder) -> list[Path]:
+    """Where each GAN trains: where a training of it lies that goes on, or a new folder."""
+    root, data = folder.path / "train", resolved.dataset.train.key
+    known = sorted(path for path in root.iterdir()) if root.exists() else []
+    places = []
+    for row, settings in zip(resolved.gans, resolved.settings, strict=True):
+        key = content_key(REVISION, train.REVISION, row.to_json(), settings.identity(), data)
+        place = folder.training(row.name, key)
+        if not place.exists():
+            of_row = [path for path in known if path.name.startswith(f"{row.name}-")]
+            classes = resolved.dataset.num_classes
+            place = train.find_training(of_row, row, data, classes, settings) or place
+        places.append(place)
+    return places

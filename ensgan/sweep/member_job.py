@@ -107,7 +107,7 @@ class MemberJob:
     @property
     def steps(self) -> tuple[int, ...]:
         """The steps at which snapshots are taken."""
-        return tuple(self.settings.spacing * (i + 1) for i in range(self.settings.snapshots))
+        return self.settings.snapshot_steps
 
     def gan(self) -> zoo.GANSpec:
         """The row."""

@@ -99,9 +99,11 @@ class RunningSweep:
         open_executor: makes what jobs run on; called at most once, when a job has to run.
         recorder: shows the results.
         clock: times the stages and passes events on.
+        retrain: GANs may train from their start again where nothing else leads to a snapshot.
 
     Raises:
-        ConfigError: the folder holds a sweep with other training settings.
+        ConfigError: the folder holds a sweep with other training settings, or GANs would have to
+            train again.
     """
 
     def __init__(
@@ -111,6 +113,8 @@ class RunningSweep:
         open_executor: Callable[[], Executor],
         recorder: Recorder,
         clock: StageClock,
+        *,
+        retrain: bool = False,
     ) -> None:
         self.resolved = resolved
         self.spec: SweepSpec = resolved.spec
@@ -119,7 +123,7 @@ class RunningSweep:
         self.on_event = clock.on_event
         self.clock = clock
         self.measured = Measured(folder.path.parents[1] / "measured.json")
-        self.manifest = open_manifest(folder, resolved, recorder.poke)
+        self.manifest = open_manifest(folder, resolved, recorder.poke, retrain=retrain)
         self._open_executor = open_executor
         self._executor: Executor | None = None
 
@@ -153,7 +157,11 @@ class RunningSweep:
             by_name = {member.name: member for member in members}
             chosen = [by_name[name] for name in selected.point.members]
             privacy = measure_memorisation(self.resolved, inputs, chosen)
-            artifact = hand_over(self.resolved, inputs, chosen, selected, table, privacy)
+            earlier = self.manifest.value.earlier
+            grown_from = {} if earlier is None else earlier.facts()
+            artifact = hand_over(
+                self.resolved, inputs, chosen, selected, table, privacy, grown_from
+            )
         self.manifest.save(ensemble=artifact, privacy=privacy)
         self.manifest.finish(self.clock.summary())
         with self.clock.stage("record"):
@@ -189,7 +197,13 @@ class RunningSweep:
     ) -> tuple[PoolScores, Front]:
         """Score the pool and find its front."""
         with self.clock.stage("score", is_work=True):
-            scores, path = score(inputs, members, self._progress("score"), self.executor)
+            scores, path = score(
+                inputs,
+                members,
+                self._progress("score"),
+                self.executor,
+                self.manifest.value.earlier,
+            )
         with self.clock.stage("search", is_work=True):
             front, front_path, trials = find_front(
                 inputs, scores, members, self._progress("search")

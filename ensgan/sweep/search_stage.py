@@ -26,6 +26,7 @@ from ensgan.search import (
 from ensgan.search.forms import COMPONENTS
 from ensgan.sweep.executor import Executor
 from ensgan.sweep.inputs import Inputs
+from ensgan.sweep.manifest import Earlier
 from ensgan.sweep.member_job import purpose_seed
 from ensgan.sweep.records import MemberResult
 from ensgan.types import Front, PoolScores
@@ -49,19 +50,21 @@ def score(
     members: Sequence[MemberResult],
     on_progress: OnProgress,
     executor: Callable[[], Executor] | None = None,
+    earlier: Earlier | None = None,
 ) -> tuple[PoolScores, Path]:
     """Densities, coverage masks and overlaps of the pool, and their file.
 
     The blocks of a large pool are tasks of the executor.
+
+    Args:
+        earlier: the pool that this one grew from; what its scores hold is not computed again.
 
     Raises:
         IntegrityError: features were replaced, swapped or cut off since they were made.
     """
     settings, scoring = inputs.spec.score, inputs.scoring
     names = tuple(member.name for member in members)
-    features = [member.features.name for member in members]
-    resamples = [settings.resamples] if settings.resamples else []
-    key = content_key(REVISION, scoring.reference.name, features, settings.k, *resamples)
+    key = _scores_key(inputs, [member.features for member in members])
     path = inputs.folder.file("scores", f"scores-{key}.npz")
     known = _known(PoolScores, path)
     about = (names, settings.k, scoring.extractor_key)
@@ -83,11 +86,43 @@ def score(
         memory_bytes=memory,
         extractor=scoring.extractor_key,
         mapper=mapper,
-        checkpoint=path.with_name(path.stem.replace("scores", "blocks")),
+        # Of all pools that the sweep has had: what is in it is known by what it is of.
+        checkpoint=path.with_name("blocks"),
+        known=known_scores(inputs, members, earlier),
         on_progress=on_progress,
     )
     scores.save(path)
     return scores, path
+
+
+def _scores_key(inputs: Inputs, features: Sequence[Path]) -> str:
+    """What scores of these features are called; features are named by what made them."""
+    settings, reference = inputs.spec.score, inputs.scoring.reference
+    resamples = [settings.resamples] if settings.resamples else []
+    names = [path.name for path in features]
+    return content_key(REVISION, reference.name, names, settings.k, *resamples)
+
+
+def known_scores(
+    inputs: Inputs, members: Sequence[MemberResult], earlier: Earlier | None
+) -> list[PoolScores]:
+    """Parts of the pool whose scores hold on: of the pool it grew from.
+
+    They are used only if their name is the key of what the pool would be scored with today.
+    """
+    if earlier is None or earlier.scores is None:
+        return []
+    known = _known(PoolScores, earlier.scores)
+    if known is None or not set(known.names) <= set(earlier.features):
+        return []
+    key = _scores_key(inputs, [earlier.features[name] for name in known.names])
+    if earlier.scores.stem != f"scores-{key}":
+        return []
+    same = {
+        member.name for member in members if member.features == earlier.features.get(member.name)
+    }
+    kept = [name for name in known.names if name in same]
+    return [known.part(kept)] if kept else []
 
 
 def _check_contents(members: Sequence[MemberResult]) -> None:
