@@ -48,6 +48,10 @@ HoursOption = Annotated[
 DeadlineOption = Annotated[
     str | None, typer.Option(help="End training then: 90m, 6h or 2026-12-01T08:00.")
 ]
+RetrainOption = Annotated[
+    bool,
+    typer.Option("--retrain", help="GANs may train again for snapshots before their last one."),
+]
 
 
 def sweep(
@@ -65,10 +69,7 @@ def sweep(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Set the earlier sweep of this name aside; start over.")
     ] = False,
-    retrain: Annotated[
-        bool,
-        typer.Option("--retrain", help="GANs may train again for snapshots before their last one."),
-    ] = False,
+    retrain: RetrainOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run a whole sweep; running it again resumes it.
@@ -122,6 +123,7 @@ def train(
     settings: SetOption = None,
     storage: StorageOption = None,
     data_dir: DataOption = None,
+    retrain: RetrainOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train, sample and score one GAN of a sweep in this process, without Ray.
@@ -138,6 +140,7 @@ def train(
             settings=settings or [],
             storage=storage,
             data_dir=data_dir,
+            retrain=retrain,
             on_event=on_event,
         )
 

@@ -21,6 +21,7 @@ from ensgan.sweep.events import Event, OnEvent, StageClock, ignore
 from ensgan.sweep.executor import Executor, grow_here
 from ensgan.sweep.folder import SweepFolder, sweep_folder
 from ensgan.sweep.inputs import load_sweep, member_jobs, resolve, write_inputs
+from ensgan.sweep.opening import changes_of
 from ensgan.sweep.planning.cost import check_disk
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.runner import RunningSweep, SweepResult
@@ -205,12 +206,14 @@ def train_one(
     settings: Sequence[str] = (),
     storage: Path | None = None,
     data_dir: Path | None = None,
+    retrain: bool = False,
     on_event: OnEvent = ignore,
 ) -> tuple[MemberResult, ...]:
     """Train, sample and score one GAN of a sweep in this process; a later sweep finds it done.
 
     Raises:
-        InputError: bad spec or data, or a GAN that the sweep does not have.
+        InputError: bad spec or data, a GAN that the sweep does not have, or one whose finished
+            members would not stay or train again without ``retrain``.
         TrainingError: the GAN cannot be trained further.
     """
     spec = _as_spec(spec, settings)
@@ -220,6 +223,8 @@ def train_one(
     if gan not in names:
         raise InputError(unknown_name(f"GAN of sweep '{spec.name}'", gan, names))
     with folder.locked():
+        if folder.has_begun:
+            changes_of(folder, folder.read(), resolved).require(folder, retrain=retrain)
         jobs = member_jobs(resolved, write_inputs(resolved, folder))
         job = next(job for job in jobs if job.name == gan)
         return tuple(grow_here(job, on_event))

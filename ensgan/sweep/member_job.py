@@ -135,15 +135,21 @@ class MemberJob:
 
     def finished(self, known: Mapping[str, MemberResult]) -> tuple[MemberResult, ...] | None:
         """The members among known ones, if all are there and made as this job makes them."""
-        members = tuple(known[name] for name in self.names if name in known)
-        if len(members) < len(self.names):
-            return None
-        for member in members:
-            is_here = member.weights.parent == self.folder
-            is_sound = is_here and belongs(member, member.name, self.key(member.sha256))
-            if not is_sound or unusable(member.health):
+        members = []
+        for name, step in zip(self.names, self.steps, strict=True):
+            member = known.get(name) or self._on_disk(name, step)
+            is_here = member is not None and member.weights.parent == self.folder
+            if member is None or not is_here or unusable(member.health):
                 return None
-        return members
+            if not belongs(member, name, self.key(member.sha256)):
+                return None
+            members.append(member)
+        return tuple(members)
+
+    def _on_disk(self, name: str, step: int) -> MemberResult | None:
+        """A member that the sweep had before it was asked for fewer."""
+        snapshot = train.read_snapshot(self.folder, MemberId(self.name, step))
+        return None if snapshot is None else self.scoring.known(name, self.key(snapshot.sha256))
 
     def made(self) -> int:
         """Snapshots that an earlier session has finished."""

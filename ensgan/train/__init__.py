@@ -6,7 +6,7 @@ from ensgan.train.claim import GROWS, REVISION, find_training, other_average, st
 from ensgan.train.loop import TrainProgress, train_gan, train_steps, untrained
 from ensgan.train.pack import Ended, Pack
 from ensgan.train.settings import TrainSettings, problems
-from ensgan.train.snapshot import Snapshot, is_finished
+from ensgan.train.snapshot import Snapshot, is_finished, read_snapshot
 
 __all__ = [
     "GROWS",
@@ -20,6 +20,7 @@ __all__ = [
     "is_finished",
     "other_average",
     "problems",
+    "read_snapshot",
     "starts_over",
     "train_gan",
     "train_steps",

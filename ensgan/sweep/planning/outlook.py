@@ -23,7 +23,7 @@ class Outlook:
 
     Attributes:
         sentences: what would be done; empty for a sweep that has not begun.
-        missing: members that would be made.
+        missing: members that would be made; those with a snapshot on disk are not among them.
         steps: to train, by GAN; those without any are left out.
     """
 
@@ -39,7 +39,7 @@ def look_ahead(resolved: Resolved, folder: SweepFolder, *, retrain: bool = False
         ConfigError: it would be refused; says why.
         DataError: the folder's manifest cannot be used.
     """
-    steps = _steps_left(resolved, folder)
+    steps, trained = _steps_left(resolved, folder)
     if not folder.has_begun:
         return Outlook((), resolved.names, steps)
     before = folder.read()
@@ -48,7 +48,8 @@ def look_ahead(resolved: Resolved, folder: SweepFolder, *, retrain: bool = False
         changes.require(folder, retrain=retrain)
     except ConfigError as error:
         raise ConfigError(f"refused because {error.source}", error.problems) from error
-    missing = tuple(name for name in resolved.names if not _is_made(name, before))
+    made = trained | {name for name, member in before.members.items() if member.is_there}
+    missing = tuple(name for name in resolved.names if name not in made)
     sentences = list(_sentences(before, changes, missing))
     if folder.is_locked():
         sentences.append("not now: a process runs it")
@@ -56,16 +57,14 @@ def look_ahead(resolved: Resolved, folder: SweepFolder, *, retrain: bool = False
     return Outlook(tuple(sentences or [nothing]), missing, steps)
 
 
-def _is_made(name: str, manifest: Manifest) -> bool:
-    return name in manifest.members and manifest.members[name].is_there
-
-
 def _sentences(before: Manifest, changes: Changes, missing: Sequence[str]) -> Iterable[str]:
     left = [name for name in missing if name not in changes.added]
     if changes.added:
         new = [name for name in changes.added if name in missing]
         known = len(changes.added) - len(new)
-        yield f"would add {_counted(changes.added)}" + (f", {known} of them made" if known else "")
+        yield f"would add {_counted(changes.added)}" + (
+            f", {known} of them trained already" if known else ""
+        )
     if left:
         yield f"would make {_counted(left)}, which earlier sessions have left"
     if changes.removed:
@@ -84,16 +83,18 @@ def _counted(names: Sequence[str]) -> str:
     return f"{len(names)} member{'s' * (len(names) != 1)} ({shown})"
 
 
-def _steps_left(resolved: Resolved, folder: SweepFolder) -> dict[str, int]:
-    """Steps that each GAN has still to train."""
-    left = {}
+def _steps_left(resolved: Resolved, folder: SweepFolder) -> tuple[dict[str, int], set[str]]:
+    """Steps that each GAN has still to train, and the members that need none."""
+    left: dict[str, int] = {}
+    trained: set[str] = set()
     places = training_folders(resolved, folder)
     for row, settings, place in zip(resolved.gans, resolved.settings, places, strict=True):
         steps = settings.snapshot_steps
         done = {step for step in steps if train.is_finished(place, MemberId(row.name, step))}
+        trained.update(f"{row.name}@{step}" for step in done)
         missing = [step for step in steps if step not in done]
         if missing:
             again = train.starts_over(place, row.name, settings)
             before = 0 if again else max((s for s in done if s < missing[0]), default=0)
             left[row.name] = missing[-1] - before
-    return left
+    return left, trained
