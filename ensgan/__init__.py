@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ensgan.data import load_dataset
     from ensgan.embedding import embed, make_extractor
     from ensgan.ensemble import Ensemble, load_ensemble
+    from ensgan.launch.runs import load_run, runs
     from ensgan.launch.sweep import run_sweep
     from ensgan.metrics import density_coverage, prdc, score_pool
     from ensgan.search import EnsembleSampler, select
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "load_run": "launch.runs",
     "run_sweep": "launch.sweep",
+    "runs": "launch.runs",
     "load_dataset": "data",
     "embed": "embedding",
     "make_extractor": "embedding",
@@ -59,9 +62,11 @@ __all__ = [
     "embed",
     "load_dataset",
     "load_ensemble",
+    "load_run",
     "make_extractor",
     "prdc",
     "run_sweep",
+    "runs",
     "score_pool",
     "search",
     "select",

@@ -27,8 +27,8 @@ def claim_output(
     Args:
         inputs: files and folders that the command reads.
         outputs: its other outputs.
-        is_ours: whether an existing file is one that the command wrote before and may replace;
-            None where any plain file may be replaced.
+        is_ours: whether an existing file is one that the command wrote before and may replace
+            (:func:`nothing_there` where none is); None where any plain file may be replaced.
         force: replace a plain file whatever it holds.
 
     Returns:
@@ -52,6 +52,8 @@ def claim_output(
             )
     kept = path.exists() and is_ours is not None and not is_ours(path)
     if kept and not force:
+        if is_ours is nothing_there:
+            raise InputError(f"{path} exists already: name another, or replace it with --force")
         raise InputError(f"{path} exists already, and this command did not write it: name another")
     # A folder among the inputs: new files and our own may lie in it, its other files stay.
     for folder in filter(Path.is_dir, read if path.exists() and is_ours is None else ()):
@@ -62,6 +64,11 @@ def claim_output(
             )
     _refuse_unwritable(path)
     return path
+
+
+def nothing_there(path: Path) -> bool:
+    """``is_ours`` of a command that replaces no file, not even its own, unless it is forced to."""
+    return not path.exists()
 
 
 def claim_folder(

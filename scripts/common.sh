@@ -6,15 +6,15 @@ VENV="${ENSGAN_VENV:-$ROOT/.venv}"
 
 find_python() {
     local candidate
-    for candidate in "${PYTHON:-}" python3.11 python3.12 python3.10 python3; do
+    for candidate in "${PYTHON:-}" python3.11 python3.12 python3.13 python3.14 python3.10 python3; do
         [ -n "$candidate" ] || continue
-        if "$candidate" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 13))' \
+        if "$candidate" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 15))' \
             2>/dev/null; then
             echo "$candidate"
             return 0
         fi
     done
-    echo "ensgan needs Python 3.10, 3.11 or 3.12: install one, or name it in PYTHON" >&2
+    echo "ensgan needs Python 3.10 to 3.14: install one, or name it in PYTHON" >&2
     return 2
 }
 

@@ -55,10 +55,10 @@ COMMANDS = (
     ("sample", "sample:sample", "Make images with an ensemble."),
     ("verify", "runs:verify", "Re-hash an ensemble's files."),
     ("compare", "runs:compare", "Set runs side by side."),
-    ("report", "runs:report", "Write a sweep's report: one HTML file that needs no network."),
+    ("report", "pages:report", "Write a sweep's report: one HTML file that needs no network."),
     ("promote", "runs:promote", "Register a sweep's ensemble in MLflow's model registry."),
     ("serve", "sample:serve", "Serve an ensemble's images over HTTP."),
-    ("ui", "runs:ui", "Open the MLflow pages of the recorded sweeps on this machine."),
+    ("ui", "pages:ui", "Open the MLflow pages of the recorded sweeps on this machine."),
 )
 _PLACES = {name: place for name, place, _ in COMMANDS}
 

@@ -78,7 +78,7 @@ def comparison_table(value: Mapping[str, Any]) -> Table:
         "gap",
         title=f"Downstream test: mean±sd{against}, and part of the gap real − all closed, by AUC",
         title_justify="left",
-        caption=value.get("verdict") or None,
+        caption="\n".join(filter(None, (value["verdict"], value["sampling"]))) or None,
         caption_justify="left",
         box=None,
         pad_edge=False,
@@ -161,7 +161,7 @@ def _asked(
     from ensgan.launch.evaluate import Place
 
     names = [name.strip() for name in settings.pop("strategies").split(",")]
-    of_all = {name: settings.pop(name) for name in ("repeats", "weights", "n_times")}
+    of_all = {name: settings.pop(name) for name in ("repeats", "weights", "n_times", "sampling")}
     options = EvaluationOptions(
         strategies=tuple(name for name in names if name),
         classifier=ClassifierSettings(**settings),

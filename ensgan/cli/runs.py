@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -19,10 +20,15 @@ from ensgan.cli.run_tables import (
     summary,
     verified,
 )
-from ensgan.errors import InputError
+from ensgan.errors import InputError, unknown_name
 
-MOST_RUNS = 1_000_000
-"""Sweeps that are looked through."""
+if TYPE_CHECKING:
+    from ensgan.store import RunRecord, RunStore
+
+_OURS = ("sweeps", "mlflow.db", "artifacts", "evaluations", "pulled")
+"""What a storage folder may hold, besides what others put there."""
+_FIELDS = {"date": "started", "name": "name", "status": "status"}
+"""What every run can be sorted by, and what stores call it."""
 StorageOption: TypeAlias = Annotated[
     Path | None,
     typer.Option(help="Folder of sweeps and results.  [default: $ENSGAN_STORAGE or ensgan-runs]"),
@@ -31,12 +37,43 @@ UriOption: TypeAlias = Annotated[
     str | None,
     typer.Option(help="MLflow address.  [default: $MLFLOW_TRACKING_URI or SQLite in the storage]"),
 ]
+RUN_HELP = "a sweep's name, the beginning of a run ID, 'latest', or models:/NAME@ALIAS"
+RunArgument: TypeAlias = Annotated[str, typer.Argument(help=f"Which run: {RUN_HELP}.")]
 SourceArgument: TypeAlias = Annotated[
-    str,
-    typer.Argument(
-        metavar="RUN|DIR", help="Run ID of a sweep, models:/NAME@ALIAS, or an ensemble folder."
-    ),
+    str, typer.Argument(metavar="RUN|DIR", help=f"An ensemble folder, or {RUN_HELP}.")
 ]
+
+
+def find(run: str, uri: str | None, storage: Path | None) -> tuple[RunStore, str]:
+    """The store, and in it the ID of the run that somebody means.
+
+    Raises:
+        InputError: no run fits, or several do; or the storage is no folder of sweeps.
+    """
+    from ensgan.store import find_run
+
+    store = open_recorded(uri, storage)
+    return store, find_run(store, run)
+
+
+def open_recorded(uri: str | None, storage: Path | None) -> RunStore:
+    """The store that somebody wants to read.
+
+    Raises:
+        InputError: the storage is named and is no folder of sweeps.
+    """
+    from ensgan.store import open_store
+
+    store = open_store(uri, storage)
+    if storage is not None and not storage.is_dir():
+        raise InputError(f"--storage {storage} is no folder: name the one that holds sweeps/")
+    names = set() if storage is None else {path.name for path in storage.iterdir()}
+    if names and names.isdisjoint(_OURS):
+        raise InputError(
+            f"--storage {storage} holds other things than sweeps: name the folder that holds "
+            "sweeps/ and mlflow.db"
+        )
+    return store
 
 
 def runs(
@@ -68,19 +105,23 @@ def runs(
 
     Example: ensgan runs --dataset pneumoniamnist --sort -intra_d
     """
-    from ensgan.store import default_storage, open_store, status_named
+    from ensgan.store import MOST_RUNS, default_storage, sort_runs, status_named
     from ensgan.sweep.status import INTERRUPTED, interrupted_runs
 
-    store = open_store(uri, storage)
+    store = open_recorded(uri, storage)
     interrupted = interrupted_runs((storage or default_storage()).resolve())
-    params = {"dataset": dataset} if dataset else {}
     wanted = status if status in (None, INTERRUPTED) else status_named(status)
-    order = {"date": "started", "-date": "-started"}.get(sort, sort)
+    records = store.find(limit=MOST_RUNS)
+    records = sort_runs(records, _order(sort, records))
+    entries = [(one, summary(one, is_interrupted=one.run_id in interrupted)) for one in records]
+    datasets = {entry["dataset"] for _, entry in entries}
+    if dataset and dataset not in datasets:
+        warn(f"no recorded sweep is on data set '{dataset}': they are on {_listed(datasets)}")
     listed = [
         entry
-        for record in store.find(params=params, order=order, limit=MOST_RUNS)
-        for entry in [summary(record, is_interrupted=record.run_id in interrupted)]
+        for record, entry in entries
         if wanted in (None, entry["status"])
+        and dataset in (None, entry["dataset"])
         and (gan is None or gan in {name.partition("@")[0] for name in entry["selected"]})
         and (since is None or record.started >= since.replace(tzinfo=timezone.utc))
     ][:limit]
@@ -89,19 +130,35 @@ def runs(
     emit({"runs": listed}, as_json=json, table=lambda: runs_table(listed))
 
 
+def _order(sort: str, records: Sequence[RunRecord]) -> str:
+    """What a store calls the order that a person asked for.
+
+    Raises:
+        InputError: no run has such a field.
+    """
+    name, down = sort.removeprefix("-"), sort[: len(sort) - len(sort.removeprefix("-"))]
+    tags = (tag.removeprefix("ensgan.") for one in records for tag in one.tags)
+    known = {*_FIELDS, *tags, *(key for one in records for key in (*one.metrics, *one.params))}
+    if records and name not in {*known, *_FIELDS.values()}:
+        raise InputError(f"--sort: {unknown_name('field', name, known)}")
+    return down + _FIELDS.get(name, name)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(name for name in names if name)) or "none"
+
+
 def show(
-    run: Annotated[str, typer.Argument(help="Run ID.")],
+    run: RunArgument,
     storage: StorageOption = None,
     uri: UriOption = None,
     json: JsonOption = False,
 ) -> None:
     """Show one run: settings, scores, the runs below it and its files.
 
-    Example: ensgan show 3f2a9c…
+    Example: ensgan show quickstart
     """
-    from ensgan.store import open_store
-
-    store = open_store(uri, storage)
+    store, run = find(run, uri, storage)
     record = store.get(run)
     children = store.children(run)
     value = {
@@ -113,7 +170,7 @@ def show(
 
 
 def pull(
-    run: Annotated[str, typer.Argument(help="Run ID of a sweep, or models:/NAME@ALIAS.")],
+    run: RunArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="New folder for the ensemble.")],
     storage: StorageOption = None,
     uri: UriOption = None,
@@ -121,15 +178,13 @@ def pull(
 ) -> None:
     """Fetch a sweep's ensemble to a folder and verify every file of it.
 
-    Example: ensgan pull 3f2a9c… -o ensemble/
+    Example: ensgan pull latest -o ensemble/
     """
     from ensgan.ensemble import pull as pull_ensemble
     from ensgan.outputs import claim_folder
-    from ensgan.store import open_store, run_of_model
 
     claim_folder(output)
-    store = open_store(uri, storage)
-    run_id = run_of_model(store, run)
+    store, run_id = find(run, uri, storage)
     ensemble = pull_ensemble(store, run_id, output)
     value = {"run_id": run_id, "folder": str(output), **description(ensemble)}
     emit(value, as_json=json, table=lambda: lines(value))
@@ -149,14 +204,12 @@ def verify(
 
     from ensgan.ensemble import load_ensemble, unlisted_files
     from ensgan.ensemble import pull as pull_ensemble
-    from ensgan.store import open_store, run_of_model
 
     with tempfile.TemporaryDirectory(prefix="ensgan-verify-") as folder:
         if Path(source).is_dir():
             ensemble = load_ensemble(source)
         else:
-            store = open_store(uri, storage)
-            run_id = run_of_model(store, source)
+            store, run_id = find(source, uri, storage)
             ensemble = pull_ensemble(store, run_id, Path(folder) / "ensemble")
         unlisted = unlisted_files(ensemble.folder, ensemble.manifest)
         value = verified(ensemble, unlisted)
@@ -166,26 +219,28 @@ def verify(
 
 
 def compare(
-    run: Annotated[list[str], typer.Argument(metavar="RUN RUN…", help="Run IDs.")],
+    run: Annotated[
+        list[str], typer.Argument(metavar="RUN RUN…", help=f"Which runs, each {RUN_HELP}.")
+    ],
     storage: StorageOption = None,
     uri: UriOption = None,
     json: JsonOption = False,
 ) -> None:
     """Set runs side by side: the settings that differ, all scores, the members they share.
 
-    Example: ensgan compare 3f2a9c… 81be07…
+    Example: ensgan compare quickstart latest
     """
-    from ensgan.store import open_store
+    from ensgan.store import find_run
 
     if len(run) < 2:
         raise InputError("name at least two runs to compare")
-    store = open_store(uri, storage)
-    value = comparison([store.get(run_id) for run_id in run])
+    store = open_recorded(uri, storage)
+    value = comparison([store.get(find_run(store, name)) for name in run])
     emit(value, as_json=json, table=lambda: comparison_table(value))
 
 
 def promote(
-    run: Annotated[str, typer.Argument(help="Run ID of a sweep.")],
+    run: RunArgument,
     name: Annotated[str | None, typer.Option(help="Model name.  [default: ensgan-DATASET]")] = None,
     alias: Annotated[str, typer.Option(help="Alias to give it.")] = "champion",
     storage: StorageOption = None,
@@ -194,89 +249,13 @@ def promote(
 ) -> None:
     """Register a sweep's ensemble in MLflow's model registry under an alias.
 
-    Example: ensgan promote 3f2a9c… --alias champion
+    Example: ensgan promote quickstart --alias champion
     """
     from ensgan.ensemble.pyfunc import LOADER
-    from ensgan.store import open_store
     from ensgan.store import promote as promote_run
 
-    store = open_store(uri, storage)
+    store, run = find(run, uri, storage)
     model = name or f"ensgan-{summary(store.get(run))['dataset'] or 'ensemble'}"
     version = promote_run(store, run, name=model, alias=alias, loader=LOADER)
     value = {"model": model, "version": version, "alias": alias, "use": f"models:/{model}@{alias}"}
     emit(value, as_json=json, table=lambda: lines(value))
-
-
-def ui(
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
-    storage: StorageOption = None,
-    uri: UriOption = None,
-) -> None:
-    """Open the MLflow pages of the recorded sweeps on this machine; Ctrl-C ends them.
-
-    Example: ensgan ui --port 5001
-    """
-    from ensgan.store import open_store
-
-    def say(address: str) -> None:
-        typer.echo(f"The pages are at {address} (Ctrl-C ends them)")
-
-    raise typer.Exit(open_store(uri, storage).serve_pages(port, say))
-
-
-def report(
-    run: Annotated[str, typer.Argument(help="Run ID of a finished sweep.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="HTML file to write.")] = Path(
-        "report.html"
-    ),
-    show_real: Annotated[
-        bool,
-        typer.Option(help="Show real training images too; needs the sweep's folder here."),
-    ] = False,
-    log: Annotated[
-        bool, typer.Option(help="Also store the page with the run and link it there.")
-    ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace a file that is no report.")
-    ] = False,
-    storage: StorageOption = None,
-    uri: UriOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Write a sweep's report: one HTML file that needs no network.
-
-    It shows what was run, the front, the overlap map, the members with their images, the selected
-    ensemble and why, the downstream test, memorisation, environment and licences. No real image
-    is in it unless --show-real is given.
-
-    Example: ensgan report 3f2a9c… -o report.html
-    """
-    from ensgan.files import write_bytes
-    from ensgan.outputs import claim_output
-    from ensgan.recording.views import log_report
-    from ensgan.report.content import collect
-    from ensgan.report.page import render
-    from ensgan.store import default_storage, open_store
-
-    if output.suffix not in (".html", ".htm"):
-        raise InputError(f"'{output}' is no HTML file: name it report.html, for example")
-    if log and show_real:
-        raise InputError("--log would put real images into the tracking store: drop --show-real")
-    claim_output(output, is_ours=_is_report, force=force)
-    store = open_store(uri, storage)
-    real_from = (storage or default_storage()).resolve() if show_real else None
-    content = collect(store, run, real_from=real_from)
-    page = render(content).encode()
-    write_bytes(output, page)
-    if log:
-        log_report(store, run, content.manifest, page)
-    if show_real:
-        warn(f"{output} shows real training images: treat it as you treat the data set")
-    value = {"run_id": run, "report": str(output), "bytes": len(page), "real_images": show_real}
-    emit(value, as_json=json, table=lambda: lines(value))
-
-
-def _is_report(path: Path) -> bool:
-    """Whether a file is a report: its title says so near the beginning."""
-    with path.open("rb") as stream:
-        return b"ensgan report</title>" in stream.read(1 << 16)

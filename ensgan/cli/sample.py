@@ -14,7 +14,7 @@ from ensgan.cli.output import JsonOption, emit, warn
 from ensgan.cli.run_tables import lines
 from ensgan.cli.runs import SourceArgument, StorageOption, UriOption
 from ensgan.errors import InputError
-from ensgan.outputs import claim_port
+from ensgan.outputs import claim_port, nothing_there
 
 MOST_IMAGES = 10_000_000
 """Images that are made at once."""
@@ -30,7 +30,10 @@ def sample(
     n: Annotated[int | None, typer.Option("-n", help="How many images.")] = None,
     labels: Annotated[
         str | None,
-        typer.Option(help="Classes: one per image ('0,1,1'), or how many of each ('0:10,1:20')."),
+        typer.Option(
+            help="Classes by number or name: one per image ('0,1,1'), or how many of each "
+            "('normal:10,opacity:20')."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal images.")] = 0,
     replacement: Annotated[
@@ -41,7 +44,7 @@ def sample(
         typer.Option("--format", help="npz, png or dicom.  [default: by the output's name]"),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace an .npz file that holds other things.")
+        bool, typer.Option("--force", help="Replace an .npz file that is there.")
     ] = False,
     storage: StorageOption = None,
     uri: UriOption = None,
@@ -66,8 +69,7 @@ def sample(
         raise InputError(f"{count} images are more than the {MOST_IMAGES} made at once: ask again")
     wanted_form = _image_format(form, output)
     if wanted_form == "npz":
-        # An .npz of samples is replaced: the seed makes it again.
-        claim_output(output, inputs=[Path(source)], is_ours=_holds_samples, force=force)
+        claim_output(output, inputs=[Path(source)], is_ours=nothing_there, force=force)
     else:
         claim_folder(output, inputs=[Path(source)])
     ensemble = load_ensemble(source, storage=storage, uri=uri)
@@ -80,18 +82,6 @@ def sample(
     made = {name: makers.count(index) for index, name in enumerate(samples.member_names)}
     value = {"output": str(output), "images": count, "seed": seed, "key": samples.key, "by": made}
     emit(value, as_json=json, table=lambda: lines(value))
-
-
-def _holds_samples(path: Path) -> bool:
-    """Whether an .npz is one that this command wrote: images and who made them."""
-    from zipfile import BadZipFile, ZipFile
-
-    try:
-        with ZipFile(path) as archive:
-            names = {name.removesuffix(".npy") for name in archive.namelist()}
-    except (OSError, BadZipFile):
-        return False
-    return names == {"images", "labels", "members", "member_names"}
 
 
 def _image_format(form: str | None, output: Path) -> Literal["npz", "png", "dicom"]:
@@ -108,24 +98,27 @@ def _image_format(form: str | None, output: Path) -> Literal["npz", "png", "dico
     raise InputError(f"unknown --format '{wanted}': use npz, png or dicom")
 
 
-def parse_labels(text: str, n: int | None) -> list[int]:
-    """Labels from ``0,1,1`` or ``0:10,1:20``.
+def parse_labels(text: str, n: int | None) -> list[str | int]:
+    """Classes from ``0,1,1``, ``0:10,1:20`` or ``normal:10,opacity:20``; names stay as they are.
 
     Raises:
         InputError: the text has another form, or gives another number of labels than ``n``.
     """
-    labels: list[int] = []
+    labels: list[str | int] = []
     for part in text.split(","):
-        label, colon, times = part.strip().partition(":")
+        label, colon, times = part.strip().rpartition(":")
+        if not colon:
+            label, times = times, "1"
         # Whole numbers of few digits: Python refuses to read those of thousands.
-        if not _NUMBER.fullmatch(label) or (colon and not times.isdecimal()):
+        is_number = _NUMBER.fullmatch(label) is not None
+        if not label or (label.lstrip("-").isdecimal() and not is_number) or not times.isdecimal():
             raise InputError(
-                f"'{part}' is no label: write classes as 0,1,1 or as class:how-many, 0:10,1:20"
+                f"'{part}' is no label: write classes as 0,1,1 or as class:how-many, normal:10,1:20"
             )
-        count = int(times[:9]) if colon else 1
+        count = int(times[:9])
         if len(times) > 9 or len(labels) + count > MOST_IMAGES:
             raise InputError(f"'{part[:40]}' asks for more than 10 million images at once")
-        labels += [int(label)] * count
+        labels += [int(label) if is_number else label] * count
     if n is not None and len(labels) != n:
         raise InputError(f"--labels names {len(labels)} images but -n asks for {n}: drop one")
     return labels

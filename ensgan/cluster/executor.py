@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -79,13 +80,19 @@ class RayExecutor:
         on_event: OnEvent,
     ) -> Mapping[str, str]:
         """See :meth:`ensgan.sweep.executor.Executor.grow`."""
+        caller_stdout = sys.stdout
+
+        def tell(event: Event) -> None:
+            with contextlib.redirect_stdout(caller_stdout):
+                on_event(event)
+
         gpu_bytes = preflight.check_nodes(jobs, self.settings, on_event)
         requests = trial_requests(jobs, self.settings, gpu_bytes)
         spending = Spending(self.budget, jobs, {each.gan: each.share for each in requests})
         stop_file = stop_path(jobs[0])
         stop_file.unlink(missing_ok=True)
         queue = TrialQueue(requests, spending, stop_file, self.settings.max_concurrent)
-        callback = TuneCallback(queue, jobs, on_member, on_event, self.settings.retries)
+        callback = TuneCallback(queue, jobs, on_member, tell, self.settings.retries)
         stopper = SweepStopper(queue)
         pending = max(1, min(len(jobs), self.slots, MOST_PENDING))
         with (

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
+import importlib.metadata
 import reprlib
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -31,31 +33,41 @@ _UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, OverflowError
 
 
 def load_spec(
-    path: Path, *, settings: Sequence[str] = (), known: KnownNames | None = None
+    source: Path | Mapping[str, Any],
+    *,
+    settings: Sequence[str] = (),
+    known: KnownNames | None = None,
 ) -> SweepSpec:
-    """Read a sweep file and apply ``a.b=value`` settings on top.
+    """Read a sweep file, or take its mapping, and apply ``a.b=value`` settings on top.
 
     Args:
-        path: the YAML file.
+        source: the YAML file, the bare name of a shipped one (``quickstart``), or what it holds.
         settings: overrides, each ``dotted.key=value`` with a YAML value.
         known: names to check against; None checks the form only.
 
     Raises:
         ConfigError: with every problem of the file and the settings.
     """
-    tree = read_tree(path)
+    if isinstance(source, Path):
+        tree, name = read_tree(source), str(source)
+    else:
+        tree, name = copy.deepcopy(dict(source)), "sweep"
     problems = [problem for text in settings if (problem := _apply(tree, text))]
-    return parse_spec(tree, source=str(path), known=known, problems=problems)
+    return parse_spec(tree, source=name, known=known, problems=problems)
 
 
 def read_tree(path: Path) -> dict[str, Any]:
-    """The mapping a YAML file holds, unvalidated.
+    """The mapping a YAML file (or a shipped one, by its bare name) holds, unvalidated.
 
     Raises:
         ConfigError: the file is missing, not YAML, or not a mapping.
     """
     if kind(path) == "absent":
-        raise ConfigError(str(path), ["no such file"])
+        shipped = shipped_sweeps()
+        if str(path) not in shipped:
+            offer = f"; shipped sweeps: {', '.join(sorted(shipped))}" if shipped else ""
+            raise ConfigError(str(path), [f"no such file{offer}"])
+        path = shipped[str(path)]
     try:
         text = read_text(path, MAX_TEXT)
     except DataError as error:
@@ -64,6 +76,17 @@ def read_tree(path: Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ConfigError(str(path), [f"must be a mapping, not {type(tree).__name__}"])
     return tree
+
+
+def shipped_sweeps() -> dict[str, Path]:
+    """Name → sweep file that came with ensgan, from the checkout or from the installed wheel."""
+    checkout = Path(__file__).parents[2]
+    if (checkout / "pyproject.toml").is_file():
+        return {path.stem: path for path in (checkout / "sweeps").glob("*.yaml")}
+    # The wheel puts them beside the environment's other shared data (pyproject: data-files).
+    files = importlib.metadata.files("ensgan") or []
+    found = [Path(str(file.locate())) for file in files if file.match("ensgan/sweeps/*.yaml")]
+    return {path.stem: path for path in found}
 
 
 def parse_spec(

@@ -252,6 +252,10 @@ class EvaluateSpec(_Strict):
     weights: Literal["own", "uniform", "by-intra", "learned"] = Field(
         "own", description="Member weights; own: as each strategy says."
     )
+    sampling: Literal["fresh", "bank"] | None = Field(
+        None,
+        description="Members' images: fresh in every epoch, or of their bank; by worth and cost.",
+    )
     memory_mb: int = Field(2048, ge=1, description="Most memory for a classifier's images, MiB.")
     device: str = Field(
         "auto",

@@ -73,6 +73,10 @@ class ClassifierSettings(FitSettings):
             raise InputError(f"device '{self.device}': no GPU is seen here; use cpu or auto")
         return self
 
+    def images(self, n_train: int) -> int:
+        """Images that a training sees at most, of data with ``n_train`` training images."""
+        return self.epochs * (self.images_per_epoch or n_train)
+
     def longer(self, times: int) -> ClassifierSettings:
         """The same with so many times the epochs, the learning rate's schedule stretched alike."""
         paces = ("epochs", "plateau", "warmup", "patience")

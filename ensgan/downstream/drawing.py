@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ensgan.downstream.fresh import FreshPool
 from ensgan.downstream.pool import ImagePool, SampleBank, class_counts
 from ensgan.downstream.strategy import Strategy
 from ensgan.embedding.fit import Batch
@@ -98,7 +99,7 @@ class Drawing:
     changed_counts: Int64Array
     synthetic_counts: Int64Array
     real: ImagePool | None = None
-    synthetic: ImagePool | None = None
+    synthetic: ImagePool | FreshPool | None = None
     shares: Float64Array = field(default_factory=lambda: np.ones(1))
     feedback: MemberFeedback | None = None
 
@@ -175,14 +176,24 @@ def make_drawing(
         real=ImagePool.real(dataset, settings.device) if with_real else None,
     )
     if strategy.members:
-        drawing.synthetic = ImagePool.synthetic(
-            strategy.members,
-            bank,
-            dataset,
-            memory_mb=settings.memory_mb,
-            seed=seed,
-            device=settings.device,
-        )
+        drawing.synthetic = _synthetic(strategy.members, bank, dataset, settings, (seed, repeat))
         weights = strategy.weights or (1.0,) * len(strategy.members)
         drawing.shares = np.array(weights) / sum(weights)
     return drawing
+
+
+def _synthetic(
+    members: tuple[str, ...],
+    bank: SampleBank,
+    dataset: Dataset,
+    settings: ClassifierSettings,
+    seed: tuple[int, int],
+) -> ImagePool | FreshPool:
+    """The members' images: made anew every epoch where the bank can, else all of them."""
+    place: dict[str, Any] = {"memory_mb": settings.memory_mb, "device": settings.device}
+    makers = [bank.maker(name, settings.device) for name in members]
+    if any(maker is not None for maker in makers):
+        return FreshPool.of(members, makers, bank, dataset, seed=seed, **place)
+    pool = ImagePool.synthetic(members, bank, dataset, seed=seed[0], **place)
+    pool.require_classes(dataset)
+    return pool

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import torch
 
 from ensgan.embedding.fit import Batch, labelled
 from ensgan.errors import DataError, InputError, unknown_name
-from ensgan.types import Dataset, Float64Array, Int64Array, Samples
+from ensgan.types import BoolArray, Dataset, Float64Array, Int64Array, Samples, UInt8Array
+
+Maker: TypeAlias = Callable[[Int64Array, int], UInt8Array]
+"""Labels int64 [n] and a seed in [0, 2⁶⁴) → one image each, uint8 [n,H,W] or [n,H,W,3]; equal
+arguments give equal images."""
 
 
 class SampleBank(Protocol):
@@ -21,12 +25,20 @@ class SampleBank(Protocol):
     def load(self, name: str) -> Samples:
         """Images and labels of one member."""
 
+    def maker(self, name: str, device: str) -> Maker | None:
+        """What makes images of one member anew, on a device; None: use those of :meth:`load`."""
+
 
 @dataclass(frozen=True)
 class MemoryBank:
-    """Members that are already in memory."""
+    """Members that are already in memory, and what makes images anew where something does."""
 
     members: Mapping[str, Samples]
+    makers: Mapping[str, Maker] = field(default_factory=dict)
+
+    def maker(self, name: str, device: str) -> Maker | None:
+        """What makes images of one member anew, None where nothing does."""
+        return self.makers.get(name)
 
     def load(self, name: str) -> Samples:
         """Images of one member.
@@ -77,8 +89,7 @@ class ImagePool:
         drawn at random from its own without replacement.
 
         Raises:
-            DataError: a member's images have another shape or other classes than the data, or a
-                class has no image in any member.
+            DataError: a member's images have another shape or other classes than the data.
         """
         shape = dataset.train.images.shape[1:]
         quota = max(1, (memory_mb << 20) // (len(members) * math.prod(shape)))
@@ -88,7 +99,7 @@ class ImagePool:
         labels = np.empty(len(images), np.int64)
         groups, used = [], 0
         for name in members:
-            own = _checked(bank.load(name), name, dataset)
+            own = checked(bank.load(name), name, dataset)
             rows = np.arange(len(own))
             if len(own) > quota:
                 rows = np.sort(rng.choice(len(own), quota, replace=False))
@@ -98,14 +109,20 @@ class ImagePool:
             groups.append(_by_class(labels[used:end], dataset.num_classes, used))
             used = end
         batch = labelled(Samples(images[:used], labels[:used]), device)
-        pool = cls(batch.images, batch.labels, tuple(groups))
+        return cls(batch.images, batch.labels, tuple(groups))
+
+    def require_classes(self, dataset: Dataset) -> None:
+        """Refuse a pool in which no source has an image of some class.
+
+        Raises:
+            DataError: it is one.
+        """
         for index, name in enumerate(dataset.class_names):
-            if not any(len(group[index]) for group in groups):
+            if not self.present[:, index].any():
                 raise DataError(
-                    f"none of the {len(members)} members has an image of class '{name}': "
+                    f"none of the {len(self.groups)} members has an image of class '{name}': "
                     "sample them with labels of every class"
                 )
-        return pool
 
     def draw(self, counts: Int64Array, rng: np.random.Generator) -> tuple[Int64Array, Int64Array]:
         """Draw images without replacement within each group (in rounds where it is too small).
@@ -134,14 +151,12 @@ class ImagePool:
         Every image is drawn from a source by its share; sources without a class are left out of
         that class.
         """
-        sizes = np.array([[len(rows) for rows in group] for group in self.groups])
-        counts = np.zeros(sizes.shape, np.int64)
-        for label, count in enumerate(class_counts):
-            chance = shares * (sizes[:, label] > 0)
-            if chance.sum() == 0:
-                chance = (sizes[:, label] > 0).astype(np.float64)
-            counts[:, label] = rng.multinomial(int(count), chance / chance.sum())
-        return counts
+        return split_by_chance(self.present, class_counts, shares, rng)
+
+    @property
+    def present(self) -> BoolArray:
+        """Which sources have images of which classes, bool [sources, classes]."""
+        return np.array([[len(rows) > 0 for rows in group] for group in self.groups])
 
     def batch(self, counts: Int64Array, rng: np.random.Generator) -> Batch:
         """The images that :meth:`draw` draws, their sources as members."""
@@ -149,6 +164,23 @@ class ImagePool:
             torch.from_numpy(each).to(self.images.device) for each in self.draw(counts, rng)
         )
         return Batch(self.images[rows], self.labels[rows], sources)
+
+
+def split_by_chance(
+    present: BoolArray, class_counts: Int64Array, shares: Float64Array, rng: np.random.Generator
+) -> Int64Array:
+    """How many images each source gives of each class, see :meth:`ImagePool.split`.
+
+    Args:
+        present: bool [sources, classes], whether a source has images of a class.
+    """
+    counts = np.zeros(present.shape, np.int64)
+    for label, count in enumerate(class_counts):
+        chance = shares * present[:, label]
+        if chance.sum() == 0:
+            chance = present[:, label].astype(np.float64)
+        counts[:, label] = rng.multinomial(int(count), chance / chance.sum())
+    return counts
 
 
 def class_counts(dataset: Dataset, total: int | None, labels: str) -> Int64Array:
@@ -184,7 +216,8 @@ def label_outside(labels: Int64Array, dataset: Dataset) -> int | None:
     return int(wrong[0]) if len(wrong) else None
 
 
-def _checked(samples: Samples, name: str, dataset: Dataset) -> Samples:
+def checked(samples: Samples, name: str, dataset: Dataset) -> Samples:
+    """Refuse images of another shape or other classes than the data, and no images at all."""
     own, wanted = samples.shape, dataset.shape
     if own != wanted:
         raise DataError(

@@ -92,12 +92,14 @@ class DownstreamTable:
         rows: one per strategy.
         results: the single runs behind them.
         possible_auc: what real images reach with ten times the steps, where that was measured.
+        sampling: where the members' images came from, in a sentence; empty where nobody said.
     """
 
     reference: str | None
     rows: tuple[StrategyRow, ...]
     results: tuple[RepeatResult, ...] = ()
     possible_auc: float | None = None
+    sampling: str = ""
 
     @property
     def undecided(self) -> str:
@@ -158,6 +160,7 @@ class DownstreamTable:
             "undecided": self.undecided,
             "verdict": self.verdict,
             "possible_auc": self.possible_auc,
+            "sampling": self.sampling,
             "strategies": [row.to_json() for row in self.rows],
             "runs": [result.to_json() for result in self.results],
         }

@@ -34,7 +34,7 @@ TAG_DIGEST = "ensgan.ensemble"
 
 
 def load_ensemble(
-    source: str | Path, *, storage: Path | None = None, uri: str | None = None
+    source: str | Path, *, storage: Path | str | None = None, uri: str | None = None
 ) -> Ensemble:
     """Open the ensemble in a folder, or of a recorded sweep.
 
@@ -42,7 +42,8 @@ def load_ensemble(
     nothing in an artifact is ever executed.
 
     Args:
-        source: a folder with an ``ensemble.json``, a run ID, or ``models:/NAME@ALIAS``.
+        source: a folder with an ``ensemble.json``, or a run as
+            :func:`ensgan.store.find_run` takes it.
         storage: folder of the sweeps (``ENSGAN_STORAGE``, else ``./ensgan-runs``).
         uri: tracking address (``MLFLOW_TRACKING_URI``, else the SQLite file in ``storage``).
 
@@ -60,8 +61,9 @@ def load_ensemble(
         raise InputError(
             f"there is no ensemble folder '{source}': name a folder with {MANIFEST}, or a run ID"
         )
+    storage = None if storage is None else Path(storage)
     store = runs.open_store(uri, storage)
-    run_id = runs.run_of_model(store, str(source))
+    run_id = runs.find_run(store, str(source))
     return open_folder(cached(store, run_id, storage or runs.default_storage()))
 
 

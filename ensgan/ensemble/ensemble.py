@@ -13,14 +13,15 @@ from ensgan.ensemble.draw import Plan, derived_seed, make_plan
 from ensgan.ensemble.export import ImageFormat, save_images
 from ensgan.ensemble.manifest import Manifest, check_digest, check_size, ensemble_digest
 from ensgan.ensemble.members import Member, kind_named
-from ensgan.errors import InputError
+from ensgan.errors import InputError, unknown_name
 from ensgan.types import ImageShape, Int64Array, Samples
+from ensgan.types.display import table_html
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader, TensorDataset
 
-Labels: TypeAlias = Sequence[int] | Int64Array | None
-"""The class of each image; None where they are drawn by the training shares."""
+Labels: TypeAlias = str | int | Sequence[str | int] | Int64Array | None
+"""Class of each image by name or number, or one for all; None draws by the training shares."""
 
 
 class Ensemble:
@@ -47,6 +48,14 @@ class Ensemble:
     def __repr__(self) -> str:
         size = f"{self.shape.channels}×{self.shape.size}×{self.shape.size}"
         return f"Ensemble({', '.join(self.member_names)}; images {size})"
+
+    def _repr_html_(self) -> str:
+        """The members with their shares, what was measured, and the licence."""
+        names = ("member", "share", "kind")
+        rows = [(member.name, member.weight, member.kind) for member in self.manifest.members]
+        measured = table_html(("measured", "value"), sorted(self.manifest.metrics.items()))
+        licences = table_html(["licence"], [[text] for text in self.manifest.licences])
+        return table_html(names, rows, repr(self)) + measured + licences
 
     @property
     def member_names(self) -> tuple[str, ...]:
@@ -83,7 +92,8 @@ class Ensemble:
         """Make ``n`` images.
 
         Args:
-            labels: the class of each image, n of them; drawn by the training shares when None.
+            labels: the class of each image, n of them, by name or number, or one class for all;
+                drawn by the training shares when None.
             seed: 0 … 2⁶³-1.
             replacement: whether a sample bank that runs out may repeat its images.
 
@@ -125,13 +135,19 @@ class Ensemble:
         return TensorDataset(tensor.float() / 255, torch.from_numpy(samples.labels))
 
     def dataloader(
-        self, batch: int, n: int = 1000, seed: int = 0, *, replacement: bool = False, **options: Any
+        self,
+        batch_size: int,
+        n: int = 1000,
+        seed: int = 0,
+        *,
+        replacement: bool = False,
+        **options: Any,
     ) -> DataLoader[Any]:
         """:meth:`dataset` in batches, ``n`` images in all; ``options`` go to ``DataLoader``."""
         from torch.utils.data import DataLoader
 
         images = self.dataset(n, seed=seed, replacement=replacement)
-        return DataLoader(images, batch_size=batch, **options)
+        return DataLoader(images, batch_size=batch_size, **options)
 
     def save_png(
         self,
@@ -210,14 +226,26 @@ class Ensemble:
             raise InputError(f"cannot make {n} images: ask for 1 or more")
         if labels is None:
             return None
-        wanted = np.asarray(labels)
-        if wanted.shape != (n,) or wanted.dtype.kind not in "iu":
-            raise InputError(f"give {n} labels, one whole number per image, not {len(wanted)}")
-        known = len(self.class_names)
-        unknown = wanted[(wanted < 0) | (wanted >= known)]
-        if len(unknown):
+        given = np.asarray(labels, dtype=object)
+        if given.ndim == 0:
+            given = np.full(n, given[()], dtype=object)
+        if given.shape != (n,):
+            raise InputError(f"give {n} labels, one class per image, not {len(given)}")
+        numbers = {label: self._label(label) for label in set(given.tolist())}
+        return np.array([numbers[label] for label in given.tolist()], np.int64)
+
+    def _label(self, label: object) -> int:
+        """The number of a class from its name or number."""
+        names = self.class_names
+        if isinstance(label, str):
+            if label not in names:
+                raise InputError(unknown_name("class", label, names))
+            return names.index(label)
+        if isinstance(label, bool) or not isinstance(label, (int, np.integer)):
+            raise InputError(f"a label is the number or name of a class, not {label!r}")
+        if not 0 <= label < len(names):
             raise InputError(
-                f"there is no class {unknown[0]}: labels are 0 … {known - 1} "
-                f"({', '.join(self.class_names[:10])})"
+                f"there is no class {label}: labels are 0 … {len(names) - 1} "
+                f"({', '.join(names[:10])})"
             )
-        return wanted.astype(np.int64)
+        return int(label)

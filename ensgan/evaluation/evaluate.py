@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from ensgan import downstream
-from ensgan.errors import InputError
+from ensgan.errors import InputError, unknown_name
 from ensgan.evaluation.finished_sweep import FinishedSweep
 from ensgan.files import content_key, write_json
 from ensgan.search import select
 from ensgan.sweep.classifier_job import RULE, Classifiers
 from ensgan.sweep.executor import Executor
+from ensgan.sweep.fresh_images import SAMPLINGS, choose_sampling, generator_files
+from ensgan.types import Dataset
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class EvaluationOptions:
             classifiers each.
         weights: member weights, see :func:`ensgan.downstream.reweighted`.
         n_times: factor on the number of synthetic images.
+        sampling: ``fresh``, ``bank``, or None, see :func:`choose_sampling`.
         seed: of drawing and initial weights; None takes the sweep's.
     """
 
@@ -41,6 +44,7 @@ class EvaluationOptions:
     rule_repeats: int = 3
     weights: str = "own"
     n_times: int = 1
+    sampling: str | None = None
     seed: int | None = None
 
     def __post_init__(self) -> None:
@@ -49,6 +53,8 @@ class EvaluationOptions:
         for name in ("repeats", "rule_points", "rule_repeats"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.sampling not in (None, *SAMPLINGS):
+            raise InputError(unknown_name("sampling", self.sampling, SAMPLINGS))
 
 
 @dataclass(frozen=True)
@@ -134,16 +140,8 @@ def evaluate_sweep(
     sweep.dataset.check(dataset)
     # Before the rule trains anything: whatever G* turns out to be, these names must resolve.
     downstream.check_strategies(options.strategies, sweep.scores.names)
-    estimate = _Estimate(on_progress)
-    classifiers = Classifiers(
-        dataset=sweep.dataset,
-        samples={member.name: member.samples for member in sweep.members},
-        settings=options.classifier,
-        seed=sweep.spec.seed if options.seed is None else options.seed,
-        folder=sweep.folder.path / "evaluate",
-        executor=lambda: executor,
-        on_done=estimate,
-    )
+    estimate = Estimate(on_progress)
+    classifiers = pool_classifiers(sweep, options, dataset, executor, estimate)
     if options.rule == RULE:
         points = min(options.rule_points, len(sweep.front))
         estimate.start(points * options.rule_repeats)
@@ -170,7 +168,43 @@ def evaluate_sweep(
     return replace(evaluation, path=path)
 
 
-class _Estimate:
+def pool_classifiers(
+    sweep: FinishedSweep,
+    options: EvaluationOptions,
+    dataset: Dataset,
+    executor: Executor,
+    on_done: Callable[[dict[str, Any]], None],
+) -> Classifiers:
+    """The classifiers of a finished sweep, as options want them.
+
+    Args:
+        dataset: of the sweep.
+        executor: where they are trained.
+        on_done: see :class:`Classifiers`.
+
+    Raises:
+        InputError: fresh images are wanted and no member has weights.
+    """
+    sampling = choose_sampling(
+        options.sampling,
+        sweep.members,
+        generator_files(sweep.members, sweep.rows, dataset),
+        bank=sweep.spec.sample.count or len(dataset.train),
+        images=options.n_times * options.classifier.images(len(dataset.train)),
+    )
+    return Classifiers(
+        dataset=sweep.dataset,
+        samples={member.name: member.samples for member in sweep.members},
+        settings=options.classifier,
+        seed=sweep.spec.seed if options.seed is None else options.seed,
+        folder=sweep.folder.path / "evaluate",
+        executor=lambda: executor,
+        on_done=on_done,
+        sampling=sampling,
+    )
+
+
+class Estimate:
     """Turns finished jobs into progress with an estimate of what is left."""
 
     def __init__(self, on_progress: OnProgress) -> None:
@@ -184,6 +218,7 @@ class _Estimate:
         self.on_progress(Progress(0, total))
 
     def __call__(self, value: dict[str, Any]) -> None:
+        """A classifier is through: what :func:`ensgan.sweep.classifier_job.evaluate` gives."""
         result = value["result"]
         self.done += 1
         self.total = max(self.total, self.done)  # one more may turn out to be needed

@@ -9,18 +9,19 @@ from pathlib import Path
 
 from ensgan import embedding
 from ensgan.config import SweepSpec
-from ensgan.errors import DataError, InputError
+from ensgan.errors import DataError, EnsganError, InputError
 from ensgan.files import content_key
 from ensgan.search import pool_key, select
 from ensgan.sweep.classifier_job import RULE, DatasetFiles
 from ensgan.sweep.executor import Executor
 from ensgan.sweep.folder import SweepFolder, find_sweep
-from ensgan.sweep.inputs import Inputs, embedding_inputs
+from ensgan.sweep.inputs import Inputs, embedding_inputs, gan_rows
 from ensgan.sweep.manifest import SelectedRecord
 from ensgan.sweep.member_job import write_features
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.search_stage import find_front, score
 from ensgan.types import Front, PoolScores, Samples, Selection
+from ensgan.zoo import GANSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,7 @@ class FinishedSweep:
         scores, front, selected: as the sweep found them.
         run_id: of the parent run, None when it was not recorded.
         failed: GANs that failed, with the reason.
+        rows: the GANs of members whose weights can make further images, by GAN or by member.
     """
 
     folder: SweepFolder
@@ -46,6 +48,7 @@ class FinishedSweep:
     selected: Selection
     run_id: str | None = None
     failed: Mapping[str, str] = field(default_factory=dict)
+    rows: Mapping[str, GANSpec] = field(default_factory=dict)
 
 
 def open_sweep(source: str, storage: Path) -> FinishedSweep:
@@ -90,7 +93,16 @@ def open_sweep(source: str, storage: Path) -> FinishedSweep:
         selected=_selection(manifest.selected, front, name),
         run_id=folder.run_id(),
         failed=manifest.failed,
+        rows=_rows(manifest.settings),
     )
+
+
+def _rows(spec: SweepSpec) -> dict[str, GANSpec]:
+    """The GANs of a sweep; none where a plugin that it was trained with is no longer there."""
+    try:
+        return gan_rows(spec)
+    except EnsganError:
+        return {}
 
 
 def _scores_of(folder: SweepFolder, front: Front) -> PoolScores:

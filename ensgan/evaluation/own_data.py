@@ -20,6 +20,7 @@ from ensgan.sweep.inputs import embedding_inputs
 from ensgan.sweep.member_job import purpose_seed, sample_labels, write_features
 from ensgan.sweep.records import MemberResult
 from ensgan.types import Dataset, Front, PoolScores, Samples, Selection
+from ensgan.zoo import GANSpec
 
 RULE = "handed over"
 
@@ -81,6 +82,11 @@ def open_handed_over(
         selected=Selection(
             RULE, point, f"the ensemble in {ensemble.folder.name}, with its own weights"
         ),
+        rows={
+            entry.name: GANSpec.from_json(entry.gan)
+            for entry in ensemble.manifest.members
+            if entry.gan is not None
+        },
     )
 
 

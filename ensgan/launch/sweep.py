@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from ensgan.config import SweepSpec, TrackSpec
 from ensgan.config.budget import Budget
@@ -26,6 +27,8 @@ from ensgan.sweep.planning.cost import check_disk
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.runner import RunningSweep, SweepResult
 
+AnySpec: TypeAlias = SweepSpec | Mapping[str, Any] | Path | str
+"""A spec, its mapping, the path of a sweep file, or the name of a shipped one."""
 OPENING_SECONDS = 10.0
 """What a sweep waits for its store at most, before training begins."""
 
@@ -123,11 +126,11 @@ class BackgroundRecorder:
 
 
 def run_sweep(
-    spec: SweepSpec | Path | str,
+    spec: AnySpec,
     *,
     settings: Sequence[str] = (),
-    storage: Path | None = None,
-    data_dir: Path | None = None,
+    storage: Path | str | None = None,
+    data_dir: Path | str | None = None,
     address: str | None = "local",
     allow_open_cluster: bool = False,
     budget: Budget | None = None,
@@ -139,7 +142,7 @@ def run_sweep(
     """Run a sweep, or resume it where it was interrupted.
 
     Args:
-        spec: a spec, or the path of a sweep file.
+        spec: a spec, a mapping of its keys, the path of a sweep file, or a shipped one's name.
         settings: ``a.b=value`` overrides for a sweep file.
         storage: folder of sweeps and of the local store (default ``ENSGAN_STORAGE`` or
             ``./ensgan-runs``).
@@ -160,8 +163,8 @@ def run_sweep(
     """
     started = time.time() if started is None else started
     spec = _as_spec(spec, settings)
-    resolved = resolve(spec, data_dir)
-    folder = sweep_folder((storage or default_storage()).resolve(), spec.name)
+    resolved = resolve(spec, None if data_dir is None else Path(data_dir))
+    folder = sweep_folder(Path(storage or default_storage()).resolve(), spec.name)
     if fresh:
         with folder.locked():
             pass  # nobody else may be running it
@@ -190,8 +193,10 @@ def run_sweep(
         return RunningSweep(resolved, folder, open_executor, recorder, clock, retrain=retrain).run()
 
 
-def _as_spec(spec: SweepSpec | Path | str, settings: Sequence[str]) -> SweepSpec:
-    return spec if isinstance(spec, SweepSpec) else load_sweep(Path(spec), settings)
+def _as_spec(spec: AnySpec, settings: Sequence[str]) -> SweepSpec:
+    if isinstance(spec, SweepSpec):
+        return spec
+    return load_sweep(spec if isinstance(spec, Mapping) else Path(spec), settings)
 
 
 def _store(folder: SweepFolder, track: TrackSpec) -> RunStore:
@@ -200,12 +205,12 @@ def _store(folder: SweepFolder, track: TrackSpec) -> RunStore:
 
 
 def train_one(
-    spec: SweepSpec | Path | str,
+    spec: AnySpec,
     gan: str,
     *,
     settings: Sequence[str] = (),
-    storage: Path | None = None,
-    data_dir: Path | None = None,
+    storage: Path | str | None = None,
+    data_dir: Path | str | None = None,
     retrain: bool = False,
     on_event: OnEvent = ignore,
 ) -> tuple[MemberResult, ...]:
@@ -217,8 +222,8 @@ def train_one(
         TrainingError: the GAN cannot be trained further.
     """
     spec = _as_spec(spec, settings)
-    resolved = resolve(spec, data_dir)
-    folder = sweep_folder((storage or default_storage()).resolve(), spec.name)
+    resolved = resolve(spec, None if data_dir is None else Path(data_dir))
+    folder = sweep_folder(Path(storage or default_storage()).resolve(), spec.name)
     names = [row.name for row in resolved.gans]
     if gan not in names:
         raise InputError(unknown_name(f"GAN of sweep '{spec.name}'", gan, names))
@@ -230,14 +235,14 @@ def train_one(
         return tuple(grow_here(job, on_event))
 
 
-def sync_sweep(name: str, *, storage: Path | None = None) -> str:
+def sync_sweep(name: str, *, storage: Path | str | None = None) -> str:
     """Record what a sweep's manifest holds and the store does not yet; the parent's run ID.
 
     Raises:
         InputError: there is no such sweep.
         StoreError: the store cannot be reached.
     """
-    storage = (storage or default_storage()).resolve()
+    storage = Path(storage or default_storage()).resolve()
     folder = sweep_folder(storage, name)
     if not folder.has_begun:
         known = [path.name for path in sorted((storage / "sweeps").glob("*")) if path.is_dir()]

@@ -56,6 +56,7 @@ def study_page(
             notes=notes,
             sweep=sweep,
             spec=sweep.spec,
+            evaluation=evaluation,
             options=evaluation.options,
             classifier=evaluation.options.classifier,
             splits={name: len(split) for name, split in sweep.dataset.load().splits().items()},

@@ -6,13 +6,16 @@ from ensgan.store.base import RunStore
 from ensgan.store.folders import ENSEMBLE_FOLDER
 from ensgan.store.memory import MemoryStore
 from ensgan.store.opening import (
+    LATEST,
+    MOST_RUNS,
     STORES,
     StoreKind,
+    beginning_with,
     default_storage,
+    find_run,
     is_model_address,
     open_store,
     promote,
-    run_of_model,
 )
 from ensgan.store.record import (
     TAG_DATASET,
@@ -20,12 +23,15 @@ from ensgan.store.record import (
     TAG_RECORD,
     TAG_SELECTED,
     RunRecord,
+    sort_runs,
     status_named,
 )
 from ensgan.store.tracking import MLflowStore
 
 __all__ = [
     "ENSEMBLE_FOLDER",
+    "LATEST",
+    "MOST_RUNS",
     "STORES",
     "TAG_DATASET",
     "TAG_GAN",
@@ -36,10 +42,12 @@ __all__ = [
     "RunRecord",
     "RunStore",
     "StoreKind",
+    "beginning_with",
     "default_storage",
+    "find_run",
     "is_model_address",
     "open_store",
     "promote",
-    "run_of_model",
+    "sort_runs",
     "status_named",
 ]

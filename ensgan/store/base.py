@@ -11,6 +11,7 @@ from ensgan.errors import InputError, StoreError
 from ensgan.outputs import claim_folder, folder_in_one_step
 from ensgan.store.folders import LARGEST_READ, Files, check_folder, unknown_folder
 from ensgan.store.record import (
+    KINDS,
     NOTHING,
     TAG_KIND,
     TAG_PARENT,
@@ -128,6 +129,10 @@ class RunStore(ABC):
         records = self._tagged(TAG_KIND, kind)
         chosen = [one for one in records if params.items() <= dict(one.params).items()]
         return sort_runs(chosen, order)[:limit]
+
+    def all_runs(self) -> list[RunRecord]:
+        """Every run of ensgan's, of whatever kind, in all experiments."""
+        return [run for kind in KINDS for run in self._tagged(TAG_KIND, kind)]
 
     def children(self, run_id: str) -> tuple[RunRecord, ...]:
         """The runs below a run, oldest first."""

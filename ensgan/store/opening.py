@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,7 +19,7 @@ import yaml
 
 from ensgan.errors import InputError
 from ensgan.registry import Registry
-from ensgan.store.base import RunStore
+from ensgan.store.base import RunStore, unknown_run
 from ensgan.store.folders import ENSEMBLE_FOLDER, unknown_folder
 from ensgan.store.memory import MemoryStore
 from ensgan.store.sqlite import ARTIFACTS, database_path
@@ -27,6 +27,11 @@ from ensgan.store.tracking import MLflowStore
 from ensgan.text import hide_credentials
 
 MODEL_FILE: Final = "MLmodel"
+LATEST: Final = "latest"
+"""What the newest sweep is called."""
+MOST_RUNS: Final = 1_000_000
+"""Sweeps that are looked through."""
+_RUN_ID: Final = re.compile(r"[0-9a-f]{32}")
 _PREFIX: Final = "models:/"
 _ADDRESS: Final = re.compile(r"models:/(?P<name>[^/@:]+)(@(?P<alias>[\w.-]+)|/(?P<version>\d+))")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,200}")
@@ -158,15 +163,53 @@ def is_model_address(text: str) -> bool:
     return text.startswith(_PREFIX)
 
 
-def run_of_model(store: RunStore, address: str) -> str:
-    """The run behind ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``; a run ID as it is.
+def find_run(store: RunStore, text: str) -> str:
+    """ID of the run that a person means.
+
+    Args:
+        text: a run ID or the beginning of one, the name of a sweep (its newest run), ``latest``
+            (the newest sweep), ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``.
 
     Raises:
-        InputError: another form, or nothing is registered so.
+        InputError: no run fits, or several do; those are listed.
         StoreError: the store cannot be reached.
     """
-    if not is_model_address(address):
-        return address
+    if is_model_address(text):
+        return _run_of_model(store, text)
+    if _RUN_ID.fullmatch(text):
+        return text
+    sweeps = store.find(limit=MOST_RUNS)
+    named = [run.run_id for run in sweeps if run.name == text]
+    if text == LATEST:
+        named += [run.run_id for run in sweeps]
+    if named:
+        return named[0]
+    labels = {run.run_id: f"{run.kind} {run.name}" for run in store.all_runs()}
+    found = beginning_with(text, labels)
+    if found is None:
+        raise unknown_run(text, store.uri)
+    return found
+
+
+def beginning_with(text: str, labels: Mapping[str, str]) -> str | None:
+    """The one run ID that begins with a text; None where none does.
+
+    Args:
+        text: the beginning of an ID.
+        labels: by run ID, what a person calls the run.
+
+    Raises:
+        InputError: several do.
+    """
+    found = sorted(run_id for run_id in labels if text and run_id.startswith(text.lower()))
+    if len(found) > 1:
+        shown = ", ".join(f"{run_id[:12]}… ({labels[run_id]})" for run_id in found[:6])
+        more = f" and {len(found) - 6} more" if len(found) > 6 else ""
+        raise InputError(f"'{text}' begins {len(found)} run IDs: {shown}{more}; write more of it")
+    return found[0] if found else None
+
+
+def _run_of_model(store: RunStore, address: str) -> str:
     match = _ADDRESS.fullmatch(address)
     if match is None:
         raise InputError(f"'{address}' is no model: write models:/NAME@ALIAS or models:/NAME/3")

@@ -17,6 +17,8 @@ HistoryRow: TypeAlias = tuple[int, Mapping[str, float]]
 """A step and the metrics measured at it."""
 
 TAG_KIND: Final = "ensgan.kind"
+KINDS: Final = ("sweep", "gan", "search", "strategy", "bank")
+"""Kinds of runs."""
 TAG_GAN: Final = "ensgan.gan"
 TAG_DATASET: Final = "ensgan.dataset"
 TAG_SELECTED: Final = "ensgan.selected"

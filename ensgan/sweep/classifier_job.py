@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,21 @@ import numpy as np
 
 from ensgan import downstream
 from ensgan.config import EvaluateSpec
+from ensgan.downstream.pool import Maker
 from ensgan.errors import DataError
 from ensgan.files import content_key, read_json, write_json
 from ensgan.search import select
 from ensgan.sweep.executor import Executor
+from ensgan.sweep.fresh_images import KEPT_BYTES, GeneratorFile, Sampling
 from ensgan.sweep.member_job import purpose_seed
 from ensgan.types import Dataset, Front, PoolScores, Samples, Selection
+from ensgan.zoo import SAMPLING_REVISION
 
 REVISION = 1
 LONGER = 10
 """How many times the steps show what real images could teach."""
+EVALUATION = "downstream"
+"""What classifiers are for that report; others choose G*."""
 RULE = "downstream"
 """The selection rule whose choice classifiers make."""
 
@@ -72,9 +77,16 @@ class DatasetFiles:
 
 @dataclass(frozen=True)
 class FileBank:
-    """Sample bank whose members' images lie in files."""
+    """Members' images lie in files; generators make theirs anew."""
 
     paths: Mapping[str, Path]
+    generators: Mapping[str, GeneratorFile] = field(default_factory=dict)
+
+    def maker(self, name: str, device: str) -> Maker | None:
+        """What makes images of one member anew, None for one without a generator here."""
+        found = self.generators.get(name)
+        weights = sum(each.path.stat().st_size for each in self.generators.values())
+        return None if found is None else found.maker(device, keep=weights <= KEPT_BYTES)
 
     def load(self, name: str) -> Samples:
         """Images of one member."""
@@ -100,7 +112,9 @@ class EvaluateJob:
         The strategy's name is no part of it: two strategies with the same members share results.
         """
         members = {name: self.bank.paths[name].name for name in self.strategy.members}
+        weights = {name: each.sha256 for name, each in self.bank.generators.items()}
         return content_key(
+            *((SAMPLING_REVISION, weights) if weights else ()),
             REVISION,
             {**self.strategy.to_json(), "name": ""},
             members,
@@ -176,6 +190,8 @@ class Classifiers:
         folder: where results are kept.
         executor: asked for only where a result is not yet on disk.
         on_done: called for every classifier, with what :func:`evaluate` gives.
+        sampling: members that make new images in every epoch of the evaluation. What only chooses
+            G* trains on ``samples``.
     """
 
     dataset: DatasetFiles
@@ -185,6 +201,7 @@ class Classifiers:
     folder: Path
     executor: Callable[[], Executor]
     on_done: Callable[[dict[str, Any]], None]
+    sampling: Sampling = field(default_factory=Sampling)
 
     def strategies(
         self,
@@ -213,7 +230,7 @@ class Classifiers:
         return downstream.reweighted(strategies, weights, scores, n_times)
 
     def jobs(
-        self, strategies: Sequence[downstream.Strategy], repeats: int, purpose: str = "downstream"
+        self, strategies: Sequence[downstream.Strategy], repeats: int, purpose: str = EVALUATION
     ) -> list[EvaluateJob]:
         """One job per repeat and strategy.
 
@@ -225,7 +242,7 @@ class Classifiers:
                 strategy=strategy,
                 repeat=repeat,
                 dataset=self.dataset,
-                bank=FileBank({name: self.samples[name] for name in strategy.members}),
+                bank=self._bank(strategy.members, purpose),
                 settings=self.settings,
                 seed=purpose_seed(self.seed, purpose),
                 folder=self.folder,
@@ -233,6 +250,13 @@ class Classifiers:
             for repeat in range(repeats)
             for strategy in strategies
         ]
+
+    def _bank(self, members: Sequence[str], purpose: str) -> FileBank:
+        generators = self.sampling.generators if purpose == EVALUATION else {}
+        return FileBank(
+            {name: self.samples[name] for name in members},
+            {name: generators[name] for name in members if name in generators},
+        )
 
     def run(self, jobs: Sequence[EvaluateJob]) -> list[downstream.RepeatResult]:
         """One result per job, in their order; jobs with equal content run only once."""
@@ -266,7 +290,8 @@ class Classifiers:
             named = replace(first.strategy, name=f"real, {LONGER} times the steps")
             longer = replace(first, strategy=named, settings=first.settings.longer(LONGER))
             possible = self.run([longer])[0].metrics["auc"]
-        return downstream.summarise(results, "selected", possible)
+        table = downstream.summarise(results, "selected", possible)
+        return replace(table, sampling=self.sampling.reason)
 
     def choose(self, front: Front, points: int, repeats: int) -> Selection:
         """Train classifiers on front points and take the point with the best validation score.

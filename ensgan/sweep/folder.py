@@ -7,10 +7,11 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ensgan.errors import DataError, InputError, StoreError, unknown_name
+from ensgan.store import LATEST, beginning_with
 from ensgan.sweep.manifest import Manifest
 from ensgan.sweep.records import RecordFile
 
@@ -151,10 +152,15 @@ def sweep_folder(storage: Path, name: str) -> SweepFolder:
 
 
 def find_sweep(source: str, storage: Path) -> SweepFolder:
-    """The folder of a sweep, by its name, its folder, or the ID of any run recorded for it.
+    """The folder of a sweep.
+
+    Args:
+        source: its name, its folder, the ID of any run recorded for it or the beginning of one,
+            or ``latest``: the one that began last.
+        storage: where sweeps lie.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or the beginning of an ID fits runs of several.
     """
     if (Path(source) / "manifest.json").is_file():
         return SweepFolder(Path(source))
@@ -169,15 +175,26 @@ def find_sweep(source: str, storage: Path) -> SweepFolder:
     for folder in folders:
         if folder.path.name == source:
             return folder
-    for folder in folders:
-        try:
-            if source in folder.recorded().run_ids:
-                return folder
-        except DataError:  # another sweep's damage is no answer here
-            continue
     if not folders:
         raise InputError(
             f"{storage} holds no sweeps: name their folder with --storage, or run `ensgan sweep`"
         )
+    if source == LATEST:
+        return max(folders, key=_began)
+    owners: dict[str, SweepFolder] = {}
+    for folder in folders:
+        with suppress(DataError):  # another sweep's damage is no answer here
+            owners |= dict.fromkeys(folder.recorded().run_ids, folder)
+    run_id = beginning_with(source, {run: folder.path.name for run, folder in owners.items()})
+    if run_id is not None:
+        return owners[run_id]
     names = [folder.path.name for folder in folders]
     raise InputError(f"{storage}: {unknown_name('sweep or run', source, names)}")
+
+
+def _began(folder: SweepFolder) -> float:
+    """When a sweep began; one whose manifest cannot be read comes before all others."""
+    try:
+        return folder.read().started
+    except DataError:
+        return 0.0

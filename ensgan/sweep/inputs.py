@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from ensgan.files import content_key
 from ensgan.search import FORMS, rules, samplers
 from ensgan.sweep.classifier_job import DatasetFiles
 from ensgan.sweep.folder import SweepFolder
+from ensgan.sweep.fresh_images import NOT_FRESH
 from ensgan.sweep.member_job import (
     REVISION,
     MemberJob,
@@ -40,23 +41,26 @@ def known_names() -> KnownNames:
     }
 
 
-def load_sweep(path: Path, settings: Sequence[str] = ()) -> SweepSpec:
-    """Read a sweep file; GANs of its plugins are registered first, so that they have names.
+def load_sweep(source: Path | Mapping[str, Any], settings: Sequence[str] = ()) -> SweepSpec:
+    """Read a sweep file, or take its mapping; GANs of its plugins are registered first.
 
-    Paths of plugins and members are relative to the sweep file and absolute in the spec returned.
+    Paths of plugins and members are relative to the sweep file (for a mapping, to the current
+    folder) and absolute in the spec returned.
 
     Raises:
         ConfigError: with every problem of the file and the settings.
         InputError: a plugin cannot be loaded.
     """
-    plugins = [str((path.parent / plugin).resolve()) for plugin in _plugins(read_tree(path))]
+    folder = source.parent if isinstance(source, Path) else Path()
+    tree = read_tree(source) if isinstance(source, Path) else source
+    plugins = [str((folder / plugin).resolve()) for plugin in _plugins(tree)]
     for plugin in plugins:
         zoo.load_plugin(Path(plugin))
-    spec = load_spec(path, settings=settings, known=known_names())
+    spec = load_spec(source, settings=settings, known=known_names())
     return spec.model_copy(
         update={
             "train": spec.train.model_copy(update={"plugins": plugins}),
-            "members": [_absolute(member, path.parent) for member in spec.members],
+            "members": [_absolute(member, folder) for member in spec.members],
         }
     )
 
@@ -73,7 +77,7 @@ def _absolute(member: ExternalSpec, folder: Path) -> ExternalSpec:
     return member.model_copy(update={"generator": found})
 
 
-def _plugins(tree: dict[str, Any]) -> list[str]:
+def _plugins(tree: Mapping[str, Any]) -> list[str]:
     train = tree.get("train")
     plugins = train.get("plugins", []) if isinstance(train, dict) else []
     return [name for name in plugins if isinstance(name, str)] if isinstance(plugins, list) else []
@@ -189,6 +193,8 @@ def _evaluation_problems(
         ]
     pool = _pool_names(spec, gans, settings)
     problems = []
+    if spec.evaluate.sampling == "fresh" and not gans:
+        problems.append(f"evaluate.{NOT_FRESH.format(len(pool))}")
     try:
         downstream.check_dataset(dataset)
     except DataError as error:
@@ -226,6 +232,18 @@ def configured(spec: SweepSpec, name: str) -> tuple[zoo.GANSpec, train.TrainSett
     width = values.pop("width")
     settings = train.TrainSettings(**values, seed=purpose_seed(spec.seed, "train", name))
     return zoo.get(name).scaled(width), settings
+
+
+def gan_rows(spec: SweepSpec) -> dict[str, zoo.GANSpec]:
+    """The rows of a sweep at their width, by name; its plugins are loaded first.
+
+    Raises:
+        InputError: a plugin cannot be loaded, or a row is unknown.
+    """
+    for plugin in spec.train.plugins:
+        zoo.load_plugin(Path(plugin))
+    names = zoo.names() if spec.train.gans == "all" else spec.train.gans
+    return {name: _row(spec, name)[0] for name in names}
 
 
 def write_inputs(resolved: Resolved, folder: SweepFolder) -> Inputs:

@@ -9,12 +9,14 @@ from typing import Any, Protocol
 
 from ensgan.config import SweepSpec
 from ensgan.downstream import DownstreamTable
+from ensgan.downstream.table import TESTED
 from ensgan.search import select
 from ensgan.sweep.classifier_job import RULE, Classifiers, classifier_settings
 from ensgan.sweep.events import Event, StageClock
 from ensgan.sweep.executor import Executor
 from ensgan.sweep.external_member_job import external_jobs
 from ensgan.sweep.folder import SweepFolder
+from ensgan.sweep.fresh_images import choose_sampling, generator_files
 from ensgan.sweep.hand_over_stage import hand_over, measure_memorisation, save_table
 from ensgan.sweep.inputs import Inputs, Resolved, member_jobs, write_inputs
 from ensgan.sweep.manifest import SelectedRecord
@@ -25,6 +27,7 @@ from ensgan.sweep.records import MemberResult
 from ensgan.sweep.search_stage import find_front, score
 from ensgan.sweep.training_stage import PoolInProgress
 from ensgan.types import Front, PoolScores, Selection
+from ensgan.types.display import table_html
 
 
 class Recorder(Protocol):
@@ -72,6 +75,16 @@ class SweepResult:
     ensemble: Path
     seconds: Mapping[str, float]
     failed: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        chosen = ", ".join(self.selected.point.members)
+        return f"SweepResult(run {self.run_id}, {len(self.members)} members, G* {chosen})"
+
+    def _repr_html_(self) -> str:
+        """The verdict on the chosen ensemble and the downstream table."""
+        metrics = [name for name in TESTED if all(name in row.metrics for row in self.table)]
+        rows = [[row.strategy, *(row.metrics[name].mean for name in metrics)] for row in self.table]
+        return table_html(["strategy", *metrics], rows, f"{self!r}: {self.selected.reason}")
 
     def to_json(self) -> dict[str, Any]:
         """What the last event of ``ensgan sweep --json`` holds."""
@@ -213,14 +226,25 @@ class RunningSweep:
 
     def _classifiers(self, inputs: Inputs, members: Sequence[MemberResult]) -> Classifiers:
         """The classifiers of the pool."""
+        asked, dataset = self.spec.evaluate, self.resolved.dataset
+        settings = classifier_settings(asked)
+        rows = {row.name: row for row in self.resolved.gans}
+        sampling = choose_sampling(
+            asked.sampling,
+            members,
+            generator_files(members, rows, dataset),
+            bank=self.resolved.count,
+            images=asked.n_times * settings.images(len(dataset.train)),
+        )
         return Classifiers(
             dataset=inputs.dataset,
             samples={member.name: member.samples for member in members},
-            settings=classifier_settings(self.spec.evaluate),
+            settings=settings,
             seed=self.spec.seed,
             folder=self.folder.path / "evaluate",
             executor=self.executor,
             on_done=self._on_classifier,
+            sampling=sampling,
         )
 
     def _select(self, classifiers: Classifiers, front: Front) -> Selection:

@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ensgan.errors import DataError
 from ensgan.files import read_json, write_json
+from ensgan.types.display import scatter_svg, table_html
 from ensgan.types.objectives import (
     INTER_D,
     INTRA_D,
@@ -19,6 +20,9 @@ from ensgan.types.objectives import (
     measure_name,
     read_objective,
 )
+
+if TYPE_CHECKING:
+    import pandas
 
 _DENSITY_AND_COVERAGE = ("intra_d", "inter_d")
 
@@ -175,6 +179,29 @@ class Front:
     def __len__(self) -> int:
         return len(self.points)
 
+    def __repr__(self) -> str:
+        axes = ", ".join(axis.name for axis in self.axes)
+        return f"Front({len(self)} ensembles; {axes}; {self.sampler}, {self.trials} trials)"
+
+    def _repr_html_(self) -> str:
+        """The first two objectives as a plot, and the points as a table."""
+        first, second = (axis.name for axis in self.axes[:2])
+        best = sorted(self.points, key=lambda point: point.second)
+        x, y = [point.second for point in best], [point.first for point in best]
+        rows = [(" + ".join(point.members), *self.values(point)) for point in self]
+        names = ("members", *(axis.name for axis in self.axes))
+        plot = scatter_svg(x, y, second, first)
+        return plot + table_html(names, rows, repr(self))
+
+    def to_frame(self) -> pandas.DataFrame:
+        """One row per point: its members and every value that is known of it."""
+        import pandas
+
+        rows = [
+            {"members": point.members, "size": len(point.members)} | point.named() for point in self
+        ]
+        return pandas.DataFrame(rows)
+
     @property
     def form(self) -> str:
         """Name of the form of the first two objectives."""
@@ -256,18 +283,18 @@ class Front:
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{source} is not a front file: {error!r}") from error
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write ``front.json`` atomically."""
-        write_json(path, self.to_json())
+        write_json(Path(path), self.to_json())
 
     @classmethod
-    def load(cls, path: Path) -> Front:
+    def load(cls, path: Path | str) -> Front:
         """Read ``front.json``.
 
         Raises:
             DataError: the file is missing or is no front.
         """
-        return cls.from_json(read_json(path), str(path))
+        return cls.from_json(read_json(Path(path)), str(path))
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import html
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from ensgan.errors import DataError
 from ensgan.files import read_npz, sha256_arrays, write_npz
+from ensgan.outputs import claim_folder, folder_in_one_step
+from ensgan.types.display import image_sheet, picture_html, pil_images
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 BoolArray = npt.NDArray[np.bool_]
 UInt8Array = npt.NDArray[np.uint8]
@@ -85,6 +92,41 @@ class Samples:
     def __len__(self) -> int:
         return len(self.images)
 
+    def __repr__(self) -> str:
+        classes = np.bincount(self.labels, minlength=1).tolist() if len(self) else []
+        made = f", by {', '.join(self.member_names[:5])}" if self.member_names else ""
+        return (
+            f"Samples({len(self)} images {list(self.images.shape[1:])}, per class {classes}{made})"
+        )
+
+    def _repr_html_(self) -> str:
+        """A sheet of the first 64 images; images that may be a patient's are only counted."""
+        facts = html.escape(repr(self))
+        if self.members is None:
+            return f"<p>{facts}: call <code>.sheet()</code> to see the images</p>"
+        return f"<p>{facts}</p>{picture_html(self.sheet(), 'generated images')}"
+
+    def sheet(self, columns: int = 16) -> Image.Image:
+        """The first 64 images side by side, as one Pillow image."""
+        return image_sheet(self.images, columns)
+
+    def to_pil(self) -> list[Image.Image]:
+        """Every image as a Pillow image."""
+        return pil_images(self.images)
+
+    def save_png(self, folder: Path | str) -> Path:
+        """Write every image as ``INDEX_class-LABEL.png`` into a new folder.
+
+        Raises:
+            InputError: ``folder`` holds files.
+            StoreError: the disk cannot be written.
+        """
+        destination = claim_folder(Path(folder))
+        with folder_in_one_step(destination) as whole:
+            for i, (image, label) in enumerate(zip(self.to_pil(), self.labels, strict=True)):
+                image.save(whole / f"{i:06d}_class-{label}.png")
+        return destination
+
     @property
     def shape(self) -> ImageShape:
         """Shape of one image."""
@@ -96,21 +138,21 @@ class Samples:
         """SHA-256 over images and labels."""
         return sha256_arrays(self.images, self.labels)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write ``images``, ``labels`` and, where known, ``members``/``member_names`` (npz)."""
         extra: dict[str, npt.ArrayLike] = {}
         if self.members is not None:
             extra = {"members": self.members, "member_names": np.array(self.member_names)}
-        write_npz(path, images=self.images, labels=self.labels, **extra)
+        write_npz(Path(path), images=self.images, labels=self.labels, **extra)
 
     @classmethod
-    def load(cls, path: Path) -> Samples:
+    def load(cls, path: Path | str) -> Samples:
         """Read what :meth:`save` wrote.
 
         Raises:
             DataError: the file is missing, truncated or has other arrays.
         """
-        arrays = read_npz(path, ("images", "labels"))
+        arrays = read_npz(Path(path), ("images", "labels"))
         names = tuple(str(name) for name in arrays.get("member_names", np.array([], dtype=str)))
         return cls(
             arrays["images"], arrays["labels"].astype(np.int64), arrays.get("members"), names
@@ -181,6 +223,11 @@ class Dataset:
 
     def __post_init__(self) -> None:
         check_class_names(self.class_names, self.name)
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name} {len(split)}" for name, split in self.splits().items())
+        size = f"{self.shape.channels}×{self.shape.size}×{self.shape.size}"
+        return f"Dataset({self.name}: {sizes}; {size}; classes {', '.join(self.class_names[:10])})"
 
     @property
     def shape(self) -> ImageShape:

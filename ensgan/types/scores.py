@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ensgan.errors import DataError
 from ensgan.files import read_npz, write_npz
+from ensgan.types.display import table_html
 from ensgan.types.images import Float32Array, Float64Array, Int64Array, UInt8Array
+
+if TYPE_CHECKING:
+    import pandas
 
 _ARRAYS = {
     "density": np.float64,
@@ -135,17 +139,41 @@ class PoolScores:
     def __len__(self) -> int:
         return len(self.names)
 
+    def __repr__(self) -> str:
+        return f"PoolScores({len(self)} members, {self.n_real} real points, k {self.k})"
+
+    def _repr_html_(self) -> str:
+        """One row per member, the best first."""
+        order = np.argsort(-self.intra_d, kind="stable")
+        columns = (self.names, self.intra_d, self.density, self.coverage, self.counts)
+        rows = [[column[i] for column in columns] for i in order]
+        names = ("member", "Intra-d", "density", "coverage", "images")
+        return table_html(names, rows, repr(self))
+
+    def to_frame(self) -> pandas.DataFrame:
+        """One row per member, in pool order: Intra-d, density, coverage, images, mean Inter-d."""
+        import pandas
+
+        columns: dict[str, Any] = {
+            "intra_d": self.intra_d,
+            "density": self.density,
+            "coverage": self.coverage,
+        }
+        others = np.nansum(self.overlap, axis=1) / max(1, len(self) - 1)
+        columns |= {"images": self.counts, "mean_inter_d": others}
+        return pandas.DataFrame(columns, index=pandas.Index(self.names, name="member"))
+
     @property
     def intra_d(self) -> Float64Array:
         """Intra-d of every member alone, float64 [M]."""
         return harmonic_mean(self.density, self.coverage)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write ``scores.npz`` (the contract others' tools read)."""
         equal = len(set(self.counts.tolist())) == 1
         optional = {} if self.resamples is None else vars(self.resamples)
         write_npz(
-            path,
+            Path(path),
             names=np.array(self.names),
             **{name: getattr(self, name) for name in _ARRAYS},
             k=np.int64(self.k),
@@ -158,7 +186,7 @@ class PoolScores:
         )
 
     @classmethod
-    def load(cls, path: Path) -> PoolScores:
+    def load(cls, path: Path | str) -> PoolScores:
         """Read ``scores.npz``; ``counts`` may be absent when every member has ``n_fake`` images.
 
         Older files lack ``contents`` and the ``resampled_…`` arrays.
@@ -167,6 +195,7 @@ class PoolScores:
             DataError: the file is missing, truncated, its arrays do not fit together, or an early
                 version counted them with ``--fast``, which was not exact.
         """
+        path = Path(path)
         arrays = read_npz(path, ("names", *_ARRAYS, "k", "n_real", "n_fake"))
         if np.any(arrays.get("fast", False)):
             raise DataError(f"{path} holds inexact scores of an early --fast: score the pool again")

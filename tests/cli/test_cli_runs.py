@@ -8,7 +8,7 @@ from made_sweep import make_sweep
 
 from ensgan.errors import InputError
 from ensgan.files import write_json
-from ensgan.store import open_store
+from ensgan.store import beginning_with, open_store
 from ensgan.sweep.folder import SweepFolder
 
 
@@ -82,6 +82,41 @@ def test_tables_for_people(storage: Path, run_id: str) -> None:
 def test_no_runs_yet(tmp_path: Path) -> None:
     assert as_json("runs", "--storage", tmp_path) == {"runs": []}
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_is_named_as_people_name_it(storage: Path, run_id: str, tmp_path: Path) -> None:
+    child = open_store(storage=storage).children(run_id)[0]
+    for name, meant in (("<b>second</b>", run_id), ("latest", run_id), (child.run_id[:9], child)):
+        shown = as_json("show", name, "--storage", storage)
+        assert shown["run_id"] == getattr(meant, "run_id", meant)
+    pulled = as_json("pull", run_id[:8], "-o", tmp_path / "out", "--storage", storage)
+    assert pulled["run_id"] == run_id
+    assert as_json("verify", "latest", "--storage", storage)["verified"]
+    compared = as_json("compare", "first", "latest", "--storage", storage)
+    assert compared["names"] == ["first", "<b>second</b>"]
+    made = as_json("sample", "latest", "-n", 2, "-o", tmp_path / "s.npz", "--storage", storage)
+    assert made["images"] == 2
+
+
+def test_a_beginning_that_fits_several_runs_lists_them() -> None:
+    labels = {"ab12" + "0" * 28: "sweep one", "ab34" + "0" * 28: "gan SNGAN"}
+    assert beginning_with("AB3", labels) == "ab34" + "0" * 28
+    assert beginning_with("c", labels) is None
+    with pytest.raises(InputError, match=r"'ab' begins 2 run IDs: ab12.*one.*ab34.*SNGAN"):
+        beginning_with("ab", labels)
+
+
+def test_what_is_listed_is_asked_for_rightly(
+    storage: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(InputError, match="unknown field 'intrad': did you mean 'intra_d'"):
+        call("runs", "--storage", storage, "--sort", "-intrad")
+    with pytest.raises(InputError, match="is no folder"):
+        call("runs", "--storage", tmp_path / "nowhere")
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="holds other things than sweeps"):
+        call("runs", "--storage", tmp_path)
+    assert as_json("runs", "--storage", storage, "--dataset", "nope")["runs"] == []
 
 
 def test_compare(storage: Path, run_id: str) -> None:

@@ -164,8 +164,19 @@ def test_bad_requests(intact: Path) -> None:
         ensemble.sample(2, [0, -1])
     with pytest.raises(InputError, match="give 3 labels"):
         ensemble.sample(3, [0, 1])
+    with pytest.raises(InputError, match="unknown class 'pneumona'"):
+        ensemble.sample(2, "pneumona")
+    with pytest.raises(InputError, match=r"not 0\.5"):
+        ensemble.sample(1, [0.5])
     with pytest.raises(InputError, match="seed must be"):
         ensemble.sample(1, seed=-1)
+
+
+def test_labels_by_name_number_or_one_for_all(intact: Path) -> None:
+    ensemble = load_ensemble(intact)
+    wanted = ensemble.sample(3, np.array([1, 1, 1]), seed=4)
+    for labels in ("pneumonia", 1, ["pneumonia", 1, np.int32(1)]):
+        assert np.array_equal(ensemble.sample(3, labels, seed=4).images, wanted.images)
 
 
 def test_a_bank_without_a_class_says_so(publish: Callable[..., Path], sources, tmp_path) -> None:

@@ -113,7 +113,7 @@ def test_looking_does_not_keep_a_driver_out(folder: SweepFolder) -> None:
     assert not folder.is_locked()
 
 
-@pytest.mark.parametrize("name", ["mine", "run1", "run2"])
+@pytest.mark.parametrize("name", ["mine", "run1", "run2", "latest"])
 def test_found_by_name_or_run(folder: SweepFolder, name: str) -> None:
     assert find_sweep(name, folder.path.parents[1]).path == folder.path
 

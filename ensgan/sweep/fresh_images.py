@@ -1,0 +1,135 @@
+"""Whether classifiers get members' images from their banks or made anew for every epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ensgan import zoo
+from ensgan.downstream.pool import Maker
+from ensgan.errors import InputError
+from ensgan.sweep.records import MemberResult
+from ensgan.types import Dataset, ImageShape, Int64Array, UInt8Array, gan_of
+
+SAMPLINGS = ("fresh", "bank")
+ENOUGH = 2.0
+"""A bank whose images are drawn no more often than this in a training does as well as new ones."""
+MOST_SECONDS = 60.0
+"""Of making images for one classifier, beyond which banks are the default."""
+NOT_FRESH = (
+    "sampling fresh needs members with weights, but all {} are banks of finished images: use "
+    "sampling bank"
+)
+KEPT_BYTES = 1 << 30
+"""Weights that stay in memory between epochs; more are read again each time."""
+
+
+@dataclass(frozen=True)
+class GeneratorFile:
+    """A member's generator on shared storage.
+
+    Attributes:
+        path, sha256: of its weights.
+        row: its GAN as JSON.
+        shape, classes: of its images.
+    """
+
+    path: Path
+    sha256: str
+    row: Mapping[str, Any]
+    shape: ImageShape
+    classes: int
+
+    def maker(self, device: str, *, keep: bool) -> Maker:
+        """What makes its images; the generator stays loaded between calls if ``keep``.
+
+        Raises:
+            IntegrityError: when called, the file is damaged or of another row.
+        """
+
+        def load() -> zoo.Generator:
+            row = zoo.GANSpec.from_json(self.row)
+            return zoo.load_generator(self.path, row, self.shape, self.classes, device)
+
+        generator = cache(load) if keep else load
+
+        def make(labels: Int64Array, seed: int) -> UInt8Array:
+            return zoo.sample(generator(), labels, seed=seed)
+
+        return make
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Where the images of a classifier come from.
+
+    Attributes:
+        generators: members that make theirs anew; none where banks are used.
+        reason: which it is and why, in a sentence.
+    """
+
+    generators: Mapping[str, GeneratorFile] = field(default_factory=dict)
+    reason: str = ""
+
+
+def choose_sampling(
+    asked: str | None,
+    members: Sequence[MemberResult],
+    generators: Mapping[str, GeneratorFile],
+    *,
+    bank: int,
+    images: int,
+) -> Sampling:
+    """Decide between banks and new images.
+
+    Args:
+        asked: ``fresh``, ``bank``, or None: by what it is worth and costs.
+        members: of the pool.
+        generators: of the members whose weights can be used.
+        bank: images that each member's bank has.
+        images: that one classifier is trained on at most.
+
+    Raises:
+        InputError: ``fresh`` was asked for and no member has weights.
+    """
+    if asked == "fresh" and not generators:
+        raise InputError(NOT_FRESH.format(len(members)))
+    own = [member for member in members if member.name in generators]
+    seconds = [member.seconds["sample"] / bank for member in own if "sample" in member.seconds]
+    cost = images * sum(seconds) / len(seconds) if seconds else None
+    about = "" if cost is None else f", about {cost:.2g} s of making images for each classifier"
+    if asked == "fresh":
+        return Sampling(generators, f"fresh images in every epoch, as asked for{about}")
+    if asked == "bank":
+        return Sampling(reason="images from the members' banks, as asked for")
+    if images <= ENOUGH * bank:
+        why = f"a classifier sees {images:,} images, a single member's bank has {bank:,}"
+    elif cost is None:
+        why = "what new ones would cost is not known"
+    elif cost > MOST_SECONDS:
+        why = f"new ones would take about {cost:.0f} s for each classifier"
+    else:
+        return Sampling(generators, f"fresh images in every epoch{about}")
+    return Sampling(reason=f"images from the members' banks: {why}")
+
+
+def generator_files(
+    members: Sequence[MemberResult], rows: Mapping[str, zoo.GANSpec], dataset: Dataset
+) -> dict[str, GeneratorFile]:
+    """The generators of members whose GAN is known, by member.
+
+    Args:
+        rows: at their width, by member or by the GAN of several members.
+        dataset: of the images that they make.
+    """
+    found = {}
+    for member in members:
+        row = rows.get(member.name) or rows.get(gan_of(member.name))
+        if row is not None:
+            where = (member.weights, member.sha256)
+            made = (dataset.shape, dataset.num_classes)
+            found[member.name] = GeneratorFile(*where, row.to_json(), *made)
+    return found
