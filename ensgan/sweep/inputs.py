@@ -242,8 +242,7 @@ def gan_rows(spec: SweepSpec) -> dict[str, zoo.GANSpec]:
     """
     for plugin in spec.train.plugins:
         zoo.load_plugin(Path(plugin))
-    names = zoo.names() if spec.train.gans == "all" else spec.train.gans
-    return {name: _row(spec, name)[0] for name in names}
+    return {name: configured(spec, name)[0] for name in gan_names(spec)}
 
 
 def write_inputs(resolved: Resolved, folder: SweepFolder) -> Inputs:
