@@ -11,75 +11,51 @@ from typing import TYPE_CHECKING, Any
 
 # Bound now, and nothing heavy with it: a later import of the package of the same name would bind
 # the package instead.
-from ensgan.search import search
+from ensgan.search import search as search
 
 if TYPE_CHECKING:
-    from ensgan.data import load_dataset
-    from ensgan.embedding import embed, make_extractor
-    from ensgan.ensemble import Ensemble, load_ensemble
-    from ensgan.launch.runs import load_run, runs
-    from ensgan.launch.sweep import run_sweep
-    from ensgan.metrics import density_coverage, prdc, score_pool
-    from ensgan.search import EnsembleSampler, select
-    from ensgan.types import Dataset, Embeddings, Front, FrontPoint, PoolScores, Samples, Selection
+    from ensgan.data import load_dataset as load_dataset
+    from ensgan.embedding import embed as embed
+    from ensgan.embedding import make_extractor as make_extractor
+    from ensgan.ensemble import Ensemble as Ensemble
+    from ensgan.ensemble import load_ensemble as load_ensemble
+    from ensgan.launch.runs import load_run as load_run
+    from ensgan.launch.runs import runs as runs
+    from ensgan.launch.sweep import run_sweep as run_sweep
+    from ensgan.metrics import density_coverage as density_coverage
+    from ensgan.metrics import prdc as prdc
+    from ensgan.metrics import score_pool as score_pool
+    from ensgan.search import EnsembleSampler as EnsembleSampler
+    from ensgan.search import select as select
+    from ensgan.types import Dataset as Dataset
+    from ensgan.types import Embeddings as Embeddings
+    from ensgan.types import Front as Front
+    from ensgan.types import FrontPoint as FrontPoint
+    from ensgan.types import PoolScores as PoolScores
+    from ensgan.types import Samples as Samples
+    from ensgan.types import Selection as Selection
 
 __version__ = "0.1.0"
 
-_HOME = {
-    "load_run": "launch.runs",
-    "run_sweep": "launch.sweep",
-    "runs": "launch.runs",
-    "load_dataset": "data",
-    "embed": "embedding",
-    "make_extractor": "embedding",
-    "Ensemble": "ensemble",
-    "load_ensemble": "ensemble",
-    "density_coverage": "metrics",
-    "prdc": "metrics",
-    "score_pool": "metrics",
-    "EnsembleSampler": "search",
-    "select": "search",
-    "Dataset": "types",
-    "Embeddings": "types",
-    "Front": "types",
-    "FrontPoint": "types",
-    "PoolScores": "types",
-    "Samples": "types",
-    "Selection": "types",
+_NAMES_OF = {
+    "data": "load_dataset",
+    "embedding": "embed make_extractor",
+    "ensemble": "Ensemble load_ensemble",
+    "launch.runs": "load_run runs",
+    "launch.sweep": "run_sweep",
+    "metrics": "density_coverage prdc score_pool",
+    "search": "EnsembleSampler select",
+    "types": "Dataset Embeddings Front FrontPoint PoolScores Samples Selection",
 }
-
-__all__ = [
-    "Dataset",
-    "Embeddings",
-    "Ensemble",
-    "EnsembleSampler",
-    "Front",
-    "FrontPoint",
-    "PoolScores",
-    "Samples",
-    "Selection",
-    "density_coverage",
-    "embed",
-    "load_dataset",
-    "load_ensemble",
-    "load_run",
-    "make_extractor",
-    "prdc",
-    "run_sweep",
-    "runs",
-    "score_pool",
-    "search",
-    "select",
-]
+_HOME = {name: module for module, names in _NAMES_OF.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module 'ensgan' has no attribute '{name}'")
-    module = importlib.import_module(f"ensgan.{home}")
-    return getattr(module, name)
+    return getattr(importlib.import_module(f"ensgan.{home}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_HOME})

@@ -19,7 +19,7 @@ MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--width", type=int, default=16, help="channels of the first stage")
-    parser.add_argument("--images", type=int, default=512, help="training images an epoch")
+    parser.add_argument("--images", type=int, default=512, help="training images per epoch")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=2, help="classifiers of one strategy")
     parser.add_argument("--threads", type=int, default=2)

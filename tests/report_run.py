@@ -119,7 +119,7 @@ def recorded(folder: Path, *, bare: bool = False) -> tuple[MemoryStore, str]:
         _log(store, child, folder, "grid-A/A.png", image_grid([("10", pixels(2))]))
         _log(store, run_id, folder, "front/front.json", FRONT.to_json())
         _log(store, run_id, folder, "privacy/memorisation.json", privacy)
-        row = {"strategy": EVIL, "members": ["A@10"], "repeats": 2, "metrics": {"g_mean": SPREAD}}
+        row = {"strategy": EVIL, "members": ["A@10"], "repeats": 2, "metrics": {"auc": SPREAD}}
         table = {
             "reference": "selected",
             "test": "paired t",

@@ -105,7 +105,7 @@ def test_every_page_is_listed_and_every_command_is_known() -> None:
     """Options and arguments of all commands are parsed, the long ones too."""
     listed = (PAGES / "README.md").read_text()
     pages = sorted(path.name for path in PAGES.glob("*.md") if path.name != "README.md")
-    assert len(pages) == 4
+    assert len(pages) == 5
     for page in pages:
         assert f"({page})" in listed
         for command in (*commands(page), *"\n".join(blocks(page, "text")).splitlines()):
@@ -212,6 +212,24 @@ def test_a_cluster_sweep(reader: Reader) -> None:
     (reader.home / "sweeps" / "quickstart.yaml").write_text(yaml.safe_dump(spec))
     for command in commands("cluster-sweep.md"):
         reader.types(command, *([*SMALL, *HERE] if " sweep " in command else []))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_vary_grow_merge(reader: Reader) -> None:
+    """The sweep of the page in its own small GANs, each trained for six steps."""
+    page = "vary-grow-merge.md"
+    spec = yaml.safe_load(blocks(page, "yaml")[0])
+    spec["dataset"]["options"] = SCORED
+    (reader.home / "varied.yaml").write_text(yaml.safe_dump(spec))
+    said = {}
+    for command in commands(page):
+        more = [*SMALL[2:], *HERE] if " sweep " in command else []
+        said[command.partition(" -")[0]] = reader.types(command, *more)
+    assert said["ensgan sweep varied.yaml"]["members"] == 16
+    assert [row["state"] for row in said["ensgan status varied"]["gans"]] == 8 * ["done"]
+    chosen = said["ensgan sweep varied.yaml"]["selected"]["members"]
+    assert sorted(said["ensgan pull RUN"]["members"]) == sorted(chosen)
 
 
 @pytest.mark.slow

@@ -1,5 +1,4 @@
 """The command line."""
 
-from ensgan.cli.app import app, main
-
-__all__ = ["app", "main"]
+from ensgan.cli.app import app as app
+from ensgan.cli.app import main as main

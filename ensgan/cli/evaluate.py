@@ -24,6 +24,7 @@ from ensgan.cli.output import (
 from ensgan.cli.runs import StorageOption
 from ensgan.config import EvaluateSpec
 from ensgan.downstream import STRATEGIES
+from ensgan.downstream.table import RANKED
 from ensgan.search import rules
 
 if TYPE_CHECKING:
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
     from ensgan.launch.evaluate import Place
 
 
-SHOWN = ("accuracy", "g_mean", "auc")
+_OF_AN_ENSEMBLE = ["real", "best-single", "all", "random:5", "selected", "dynamic"]
+"""What is evaluated of an ensemble, which brings no sweep, where nothing is named."""
+SHOWN = ("auc", "accuracy", "g_mean")
 
 
 @contextmanager
@@ -61,40 +64,42 @@ def sentence(each: Progress) -> str:
 
 
 def comparison_table(value: Mapping[str, Any]) -> Table:
-    """Strategies with mean ± sd, 95 % interval, p against G* and the part of the gap closed."""
+    """Strategies, the best first: mean ± sd, interval, p against G*, part of the gap closed."""
     from rich.table import Column, Table
 
     reference = value["reference"]
     against = f", p against {reference}" if reference else ""
+    said = [value.get("verdict"), value.get("sampling"), *value.get("cautions", ())]
     # Eighty columns hold it: numbers without blanks, no lines between.
     table = Table(
         Column("strategy", no_wrap=True),
         "n",
-        "accuracy",
-        "g-mean",
         "AUC",
         "95 % of AUC",
         "p",
         "gap",
-        title=f"Downstream test: mean±sd{against}, and part of the gap real − all closed, by AUC",
+        "accuracy",
+        "g-mean",
+        title=f"Downstream test by AUC: mean±sd{against}, and part of the gap real − all closed",
         title_justify="left",
-        caption="\n".join(filter(None, (value["verdict"], value["sampling"]))) or None,
+        caption="\n".join(sentence for sentence in said if sentence) or None,
         caption_justify="left",
         box=None,
         pad_edge=False,
         padding=(0, 1, 0, 0),
     )
-    for row in value["strategies"]:
-        auc = row["metrics"]["auc"]
-        closed = row["gap_closed"]["auc"]
-        interval = "–" if auc["low"] is None else f"{auc['low']:.3f}–{auc['high']:.3f}"
+    for row in sorted(value["strategies"], key=lambda row: -row["metrics"][RANKED]["mean"]):
+        ranked = row["metrics"][RANKED]
+        closed = row["gap_closed"][RANKED]
+        interval = "–" if ranked["low"] is None else f"{ranked['low']:.3f}–{ranked['high']:.3f}"
+        first, *others = (mean_sd(row["metrics"][name]) for name in SHOWN)
         table.add_row(
             row["strategy"],
             str(len(row["members"]) or "–"),
-            *(mean_sd(row["metrics"][name]) for name in SHOWN),
-            interval,
-            "–" if auc["p"] is None else f"{auc['p']:.2g}",
+            *(first, interval),
+            "–" if ranked["p"] is None else f"{ranked['p']:.2g}",
             "–" if closed is None else f"{closed:.0%}",
+            *others,
         )
     return table
 
@@ -110,16 +115,41 @@ class Asked:
     """What the options that both commands have say.
 
     Attributes:
-        options: what to evaluate, and how.
+        given: settings of a sweep's ``evaluate`` section that were named; None for the others.
+        rule, rule_points, rule_repeats, seed: see
+            :class:`~ensgan.evaluation.evaluate.EvaluationOptions`.
         place: where sweeps lie and work runs.
         score_images: images of each member to score with another extractor.
         as_json: print one JSON object.
     """
 
-    options: EvaluationOptions
+    given: Mapping[str, Any]
+    rule: str | None
+    rule_points: int
+    rule_repeats: int
+    seed: int | None
     place: Place
     score_images: int | None
     as_json: bool
+
+    def options(self, section: EvaluateSpec) -> EvaluationOptions:
+        """What to evaluate, and how: the section, with what was named put over it."""
+        from ensgan.downstream import ClassifierSettings
+        from ensgan.evaluation.evaluate import EvaluationOptions
+
+        settings = section.model_dump() | {k: v for k, v in self.given.items() if v is not None}
+        of_all = {
+            name: settings.pop(name) for name in ("repeats", "weights", "n_times", "sampling")
+        }
+        return EvaluationOptions(
+            strategies=tuple(settings.pop("strategies")),
+            classifier=ClassifierSettings(**settings),
+            rule=self.rule,
+            rule_points=self.rule_points,
+            rule_repeats=self.rule_repeats,
+            seed=self.seed,
+            **of_all,
+        )
 
 
 def _asked(
@@ -156,36 +186,25 @@ def _asked(
     Raises:
         InputError: a value out of its range.
     """
-    from ensgan.downstream import ClassifierSettings
-    from ensgan.evaluation.evaluate import EvaluationOptions
     from ensgan.launch.evaluate import Place
 
-    names = [name.strip() for name in settings.pop("strategies").split(",")]
-    of_all = {name: settings.pop(name) for name in ("repeats", "weights", "n_times", "sampling")}
-    options = EvaluationOptions(
-        strategies=tuple(name for name in names if name),
-        classifier=ClassifierSettings(**settings),
-        rule=rule,
-        rule_points=rule_points,
-        rule_repeats=rule_repeats,
-        seed=seed,
-        **of_all,
-    )
+    named = settings.pop("strategies")
+    if named is not None:
+        settings["strategies"] = [name.strip() for name in named.split(",") if name.strip()]
     place = Place(storage, uri, address, allow_open_cluster)
-    return Asked(options, place, score_images, as_json)
+    return Asked(settings, rule, rule_points, rule_repeats, seed, place, score_images, as_json)
 
 
-def with_evaluation_options(strategies: str) -> Callable[[Callable[..., None]], Any]:
+def with_evaluation_options(otherwise: str) -> Callable[[Callable[..., None]], Any]:
     """Decorate a command: it gets the shared options, and is called with ``asked``.
 
     Args:
-        strategies: default of ``--strategies``.
+        otherwise: where settings come from that are not named, for the help.
     """
     shared = dict(inspect.signature(_asked, eval_str=True).parameters)
     del shared["settings"]
     fields = EvaluateSpec.model_fields.items()
-    shared = {name: _setting(name, field) for name, field in fields} | shared
-    shared["strategies"] = shared["strategies"].replace(default=strategies)
+    shared = {name: _setting(name, field, otherwise) for name, field in fields} | shared
 
     def decorate(command: Callable[..., None]) -> Any:
         own = dict(inspect.signature(command, eval_str=True).parameters)
@@ -204,8 +223,8 @@ def with_evaluation_options(strategies: str) -> Callable[[Callable[..., None]], 
     return decorate
 
 
-def _setting(name: str, field: FieldInfo) -> inspect.Parameter:
-    """A field of a sweep's ``evaluate`` section as an option with the same limits and default."""
+def _setting(name: str, field: FieldInfo, otherwise: str) -> inspect.Parameter:
+    """A field of a sweep's ``evaluate`` section as an option with the same limits."""
     limits = {
         option: getattr(limit, bound)
         for option, bound in (("min", "ge"), ("max", "le"))
@@ -218,17 +237,17 @@ def _setting(name: str, field: FieldInfo) -> inspect.Parameter:
         words = f"{words} Separated by commas (docs/downstream.md says what each is): {forms}."
     if choices := [choice for choice in get_args(kind) if isinstance(choice, str)]:
         words = f"{words} ({', '.join(choices)})"
-    if kind not in (int, int | None):
-        kind = str  # names are checked where they are resolved: the message names the nearest
+    # Names are checked where they are resolved: the message names the nearest.
+    kind = int | None if kind in (int, int | None) else str | None
     return inspect.Parameter(
         name,
         inspect.Parameter.KEYWORD_ONLY,
-        default=field.default,
-        annotation=Annotated[kind, typer.Option(help=words, **limits)],
+        default=None,
+        annotation=Annotated[kind, typer.Option(help=f"{words}  [default: {otherwise}]", **limits)],
     )
 
 
-@with_evaluation_options("real,best-single,all,last,random:5,selected,dynamic")
+@with_evaluation_options("the sweep's own evaluate section")
 def evaluate(
     sweep: Annotated[
         str,
@@ -255,9 +274,10 @@ def evaluate(
 ) -> None:
     """Train classifiers on what strategies provide, test them on real data, and compare with G*.
 
+    What is not named is as in the sweep's own ``evaluate`` section, so that its table compares.
     Finished classifiers are kept: the same command goes on where it was stopped.
 
-    Example: ensgan evaluate quickstart --strategies real,all,selected --repeats 5 --width 8
+    Example: ensgan evaluate quickstart --strategies real,all,selected --repeats 5
     """
     from ensgan.launch import evaluate as launch
 
@@ -266,10 +286,12 @@ def evaluate(
         listener = launch.Listener(on_progress, on_warning=warn)
         where: dict[str, Any] = {"place": asked.place, "listener": listener}
         if dataset is None:
-            evaluation = launch.evaluate(sweep, asked.options, view=view, **where)
+            options = asked.options(launch.section_of(sweep, asked.place))
+            evaluation = launch.evaluate(sweep, options, view=view, **where)
         else:
             data = launch.RealData(dataset, data_dir)
-            evaluation = launch.evaluate_ensemble(sweep, data, asked.options, **where)
+            options = asked.options(EvaluateSpec(strategies=_OF_AN_ENSEMBLE))
+            evaluation = launch.evaluate_ensemble(sweep, data, options, **where)
     value = {**evaluation.to_json(), "table": str(evaluation.path), "seconds": evaluation.seconds}
     emit(value, as_json=asked.as_json, table=lambda: _shown(value))
 

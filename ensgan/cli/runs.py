@@ -107,6 +107,7 @@ def runs(
     """
     from ensgan.store import MOST_RUNS, default_storage, sort_runs, status_named
     from ensgan.sweep.status import INTERRUPTED, interrupted_runs
+    from ensgan.types import gan_of, row_of
 
     store = open_recorded(uri, storage)
     interrupted = interrupted_runs((storage or default_storage()).resolve())
@@ -122,7 +123,7 @@ def runs(
         for record, entry in entries
         if wanted in (None, entry["status"])
         and dataset in (None, entry["dataset"])
-        and (gan is None or gan in {name.partition("@")[0] for name in entry["selected"]})
+        and (gan is None or gan in {of(n) for n in entry["selected"] for of in (gan_of, row_of)})
         and (since is None or record.started >= since.replace(tzinfo=timezone.utc))
     ][:limit]
     if not listed:

@@ -73,7 +73,7 @@ def sentence(event: Event) -> str:
         metrics = fields["metrics"]
         return (
             f"{fields['strategy']} (repeat {fields['repeat']}): "
-            f"accuracy {metrics['accuracy']:.3f}, g-mean {metrics['g_mean']:.3f}"
+            f"AUC {metrics['auc']:.3f}, accuracy {metrics['accuracy']:.3f}"
         )
     if event.kind == "lost":
         return (

@@ -13,6 +13,7 @@ import typer
 
 from ensgan.cli.evaluate import Asked, classifiers, comparison_table, with_evaluation_options
 from ensgan.cli.output import check_output, emit, warn
+from ensgan.config import EvaluateSpec
 from ensgan.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,13 +21,17 @@ if TYPE_CHECKING:
 
     from ensgan.report.study import StudyPart
 
-STRATEGIES = (
-    "real,real+synthetic,best-single,all,last,random:5,selected,selected:ratio,selected:utopia,"
-    "selected:max-intra,selected:min-inter,by-intra,dynamic,front:6"
+SECTION = EvaluateSpec(
+    strategies=[
+        *("real", "real+synthetic", "best-single", "all", "last", "random:5", "selected"),
+        *("selected:ratio", "selected:utopia", "selected:max-intra", "selected:min-inter"),
+        *("by-intra", "dynamic", "front:6"),
+    ]
 )
+"""What a study evaluates, and how, where nothing is named: the same for all its sweeps."""
 
 
-@with_evaluation_options(STRATEGIES)
+@with_evaluation_options("a full study's; docs/downstream.md")
 def study(
     sweep: Annotated[
         list[str], typer.Argument(metavar="RUN|DIR…", help="Finished sweeps: run ID, name, folder.")
@@ -66,7 +71,7 @@ def study(
         evaluations = evaluate_sweeps(
             sweep,
             views,
-            asked.options,
+            asked.options(SECTION),
             place=asked.place,
             listener=Listener(on_progress, _tell, warn),
         )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import psutil
 import typer
 from rich.console import Group
-from rich.table import Table
+from rich.table import Column, Table
 
 from ensgan.cli.evaluate import comparison_table
 from ensgan.cli.output import (
@@ -66,6 +66,9 @@ def sweep(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would run and what it costs; run nothing.")
     ] = False,
+    yes_many: Annotated[
+        bool, typer.Option("--yes-many", help="Allow more than 1,000 configurations.")
+    ] = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Set the earlier sweep of this name aside; start over.")
     ] = False,
@@ -77,7 +80,8 @@ def sweep(
     Example: ensgan sweep sweeps/quickstart.yaml --set train.steps=400
     """
     if dry_run:
-        _show_plan(spec, settings or [], storage, data_dir, as_json, fresh, retrain)
+        options = {"fresh": fresh, "retrain": retrain, "many": yes_many}
+        _show_plan(spec, settings or [], storage, data_dir, as_json, **options)
         return
     from ensgan.cli.status import watching
     from ensgan.config.budget import make_budget
@@ -96,6 +100,7 @@ def sweep(
             budget=budget,
             fresh=fresh,
             retrain=retrain,
+            many=yes_many,
             on_event=on_event,
             started=psutil.Process().create_time(),  # start-up counts
         ).to_json()
@@ -126,7 +131,7 @@ def train(
     retrain: RetrainOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train, sample and score one GAN of a sweep in this process, without Ray.
+    """Train, sample and score one GAN (or GAN~VARIATION) of a sweep in this process, without Ray.
 
     Example: ensgan train sweeps/quickstart.yaml --gan SNGAN
     """
@@ -159,6 +164,43 @@ def train(
     emit({"members": [member.to_json() for member in members]}, as_json=as_json, table=table)
 
 
+def merge(
+    sweeps: Annotated[
+        list[str], typer.Argument(metavar="A B …", help="Finished sweeps: names, folders or runs.")
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Sweep file to write; its name is the sweep's.")
+    ],
+    storage: StorageOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the sweep file that makes one pool of several finished sweeps on the same data.
+
+    Example: ensgan merge ours theirs -o both.yaml && ensgan sweep both.yaml
+    """
+    import yaml
+
+    from ensgan.config import parse_spec
+    from ensgan.files import write_bytes
+    from ensgan.outputs import claim_output
+    from ensgan.store import default_storage
+    from ensgan.sweep.merging.sources import expand, merged_spec
+
+    claim_output(output, is_ours=lambda path: False, force=force)
+    root = (storage or default_storage()).resolve()
+    tree = merged_spec(sweeps, root, output.stem).model_dump(mode="json", exclude_defaults=True)
+    tree["train"] = {"gans": [], **tree.get("train", {})}
+    members = [member.name for member in expand(parse_spec(tree, source=str(output)), root).members]
+    text = f"# Written by `ensgan merge`: {len(members)} members.\n"
+    write_bytes(output, (text + yaml.safe_dump(tree, sort_keys=False)).encode())
+    emit(
+        {"path": str(output), "members": members},
+        as_json=as_json,
+        table=lambda: f"{output}: {len(members)} members; `ensgan sweep {output}` makes one pool",
+    )
+
+
 def sync(
     name: Annotated[str, typer.Argument(help="Name of the sweep.")],
     storage: StorageOption = None,
@@ -184,22 +226,26 @@ def _show_plan(
     storage: Path | None,
     data_dir: Path | None,
     as_json: bool,
+    *,
     fresh: bool,
     retrain: bool,
+    many: bool,
 ) -> None:
     from ensgan.store import default_storage, open_store
     from ensgan.sweep.folder import sweep_folder
     from ensgan.sweep.inputs import load_sweep, resolve
+    from ensgan.sweep.merging.sources import check_sources, expand
     from ensgan.sweep.planning.outlook import look_ahead
     from ensgan.sweep.planning.plan import make_plan
 
-    resolved = resolve(load_sweep(spec, settings), data_dir)
+    root = (storage or default_storage()).resolve()
+    resolved = resolve(expand(load_sweep(spec, settings), root), data_dir, many=many)
     open_store(resolved.spec.track.uri, storage)  # refuses an address that can be none
-    storage = (storage or default_storage()).resolve()
-    folder = sweep_folder(storage, resolved.spec.name)
+    folder = sweep_folder(root, resolved.spec.name)
+    check_sources(resolved, folder)
     left = None if fresh else look_ahead(resolved, folder, retrain=retrain)
     with progress("counting the operations of each GAN") as on_progress:
-        plan = make_plan(resolved, storage, left, on_progress=on_progress)
+        plan = make_plan(resolved, root, left, on_progress=on_progress)
     would = [] if left is None else list(left.sentences)
 
     def table() -> Group:
@@ -210,8 +256,9 @@ def _show_plan(
 
 def _plan_table(plan: Plan) -> Table:
     """One row per GAN, below the plan in words."""
-    columns = ("GAN", "steps", "batch", "s/step", "hours", "parameters G", "parameters D")
-    table = Table(*columns, "memory MB", title=_plan_sentence(plan), title_justify="left")
+    columns = ("steps", "batch", "s/step", "hours", "params G", "params D", "memory MB")
+    name = Column("GAN", overflow="fold")
+    table = Table(name, *columns, title=_plan_sentence(plan), title_justify="left")
     for row in plan.rows:
         table.add_row(
             row.gan,

@@ -64,6 +64,7 @@ def _row(name: str, image_size: int, channels: int, classes: int, width: float) 
         "ema": type(spec.ema).__name__,
         "batch": spec.optimiser.batch,
         "d_updates_per_step": spec.optimiser.d_updates_per_step,
+        "settings": get(name).settings(),  # what a sweep can vary
         "problems": spec.problems(shape, classes),
     }
     sizes = footprint(spec, shape, classes) if not row["problems"] else None

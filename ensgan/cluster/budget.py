@@ -43,6 +43,7 @@ class SnapshotCosts:
 
     def measure_finishing(self, seconds: float) -> None:
         """What sampling, embedding and scoring one snapshot took."""
+        # The most and not the mean: a snapshot that cannot be scored in time is lost.
         self._finishing = max(self._finishing, seconds)
 
     def seconds(self, gan: str, steps: int) -> float | None:
@@ -189,6 +190,7 @@ class Spending:
             return False
         if hours is None:
             return True
+        # A running trial has been promised the rest of its snapshot, and may not lose it to this.
         promised = sum(
             self._shares[trial.gan] * (self.costs.seconds(trial.gan, trial.steps_left) or 0.0)
             for trial in self._running.values()

@@ -10,6 +10,7 @@ from ensgan.config import ClusterSpec
 from ensgan.errors import InputError
 from ensgan.sweep.member_job import MemberJob
 from ensgan.sweep.planning.cost import gpu_share, slots_of
+from ensgan.types import row_of
 
 RETRY_FACTOR = 2.0
 """A trial that ran out of memory is tried again with this many times its share."""
@@ -40,6 +41,7 @@ class TrialRequest:
 
     def enlarged(self) -> TrialRequest | None:
         """With a larger share of a GPU; None when it has a whole one already."""
+        # A trial alone on its card has all of its memory: trying again would end the same way.
         if self.gpus >= 1:
             return None
         return replace(self, gpus=min(1.0, self.gpus * RETRY_FACTOR))
@@ -57,7 +59,10 @@ def trial_requests(
         settings: of the cluster.
         gpu_bytes: memory of the smallest GPU; None when there is none or nobody can say.
     """
-    ranked = sorted(jobs, key=lambda job: (-settings.priority.get(job.name, 0), -job.effort))
+    # Sorting is stable: equal GANs keep the order of the sweep file, in every session.
+    ranked = sorted(
+        jobs, key=lambda job: (-settings.priority.get(row_of(job.name), 0), -job.effort)
+    )
     return tuple(
         TrialRequest(
             job.name, settings.cpus_per_trial, gpu_share(settings, job.memory_bytes, gpu_bytes)
@@ -80,6 +85,7 @@ def check_satisfiable(
         InputError: names the resource, what is asked for and what there is.
     """
     for resource, amount in amounts.items():
+        # Of one node, not of the cluster: a trial or task never spans two.
         most = max((node.get(resource, 0.0) for node in nodes), default=0.0)
         if amount > most:
             raise InputError(

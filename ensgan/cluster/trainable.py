@@ -133,9 +133,10 @@ class _Heartbeat:
         if now - self.last < HEARTBEAT_SECONDS:
             return
         self.last = now
+        # A file reaches every node that sees the storage; no message of Ray's can interrupt a step.
         if self.stop.exists():
             raise _StopNowError
-        if self.first is None:
+        if self.first is None:  # the first steps compile and capture: they are not the speed
             self.first = (progress.step, progress.seconds)
         steps, seconds = progress.step - self.first[0], progress.seconds - self.first[1]
         heartbeat = {
@@ -146,7 +147,7 @@ class _Heartbeat:
             "gpus": self.gpus,
             "gpu_memory_bytes": _gpu_memory() if self.gpus else None,
         }
-        with contextlib.suppress(StoreError):  # whoever watches can do without one
+        with contextlib.suppress(StoreError):  # the display can do without one
             write_json(self.path, heartbeat)
 
 

@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-from ensgan.config.load import KnownNames, load_spec, parse_spec, read_tree, read_yaml
-from ensgan.config.spec import (
-    ClusterSpec,
-    EvaluateSpec,
-    ExternalSpec,
-    GanOverrides,
-    SampleSpec,
-    SearchSpec,
-    SweepSpec,
-    TrackSpec,
-    TrainSpec,
-)
-
-__all__ = [
-    "ClusterSpec",
-    "EvaluateSpec",
-    "ExternalSpec",
-    "GanOverrides",
-    "KnownNames",
-    "SampleSpec",
-    "SearchSpec",
-    "SweepSpec",
-    "TrackSpec",
-    "TrainSpec",
-    "load_spec",
-    "parse_spec",
-    "read_tree",
-    "read_yaml",
-]
+from ensgan.config.load import KnownNames as KnownNames
+from ensgan.config.load import load_spec as load_spec
+from ensgan.config.load import parse_spec as parse_spec
+from ensgan.config.load import read_tree as read_tree
+from ensgan.config.load import read_yaml as read_yaml
+from ensgan.config.spec import ClusterSpec as ClusterSpec
+from ensgan.config.spec import EvaluateSpec as EvaluateSpec
+from ensgan.config.spec import ExternalSpec as ExternalSpec
+from ensgan.config.spec import SampleSpec as SampleSpec
+from ensgan.config.spec import SearchSpec as SearchSpec
+from ensgan.config.spec import SweepSpec as SweepSpec
+from ensgan.config.spec import TrackSpec as TrackSpec
+from ensgan.config.spec import TrainSpec as TrainSpec
+from ensgan.config.vary import GanOverrides as GanOverrides

@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ensgan.config.spec import SweepSpec
+from ensgan.config.vary import VaryError
 from ensgan.errors import ConfigError, DataError
 from ensgan.files import read_text
 from ensgan.inputs import kind
@@ -104,7 +105,8 @@ def parse_spec(
     try:
         spec = SweepSpec.model_validate(tree, context=dict(known or {}))
     except ValidationError as error:
-        found = [_sentence(dict(item)) for item in error.errors(include_url=False)]
+        items = error.errors(include_url=False)
+        found = [sentence for item in items for sentence in _sentences(dict(item))]
         raise ConfigError(source, [*problems, *found]) from error
     if problems:
         raise ConfigError(source, problems)
@@ -129,6 +131,14 @@ def _apply(tree: dict[str, Any], text: str) -> str | None:
         node = child
     node[last] = parsed
     return None
+
+
+def _sentences(item: dict[str, Any]) -> list[str]:
+    """One pydantic error as sentences: one, but for a section that reports all of its own."""
+    cause = item.get("ctx", {}).get("error")
+    if isinstance(cause, VaryError):
+        return [f"{'.'.join(map(str, item['loc']))}{problem}" for problem in cause.problems]
+    return [_sentence(item)]
 
 
 def _sentence(item: dict[str, Any]) -> str:

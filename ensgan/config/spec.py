@@ -6,19 +6,17 @@ stays below the registries.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
+from ensgan.config.vary import GanOverrides, Strict, check_vary
 from ensgan.errors import unknown_name
 from ensgan.types import DEFAULT_FORM, form_name
 
 Scalar: TypeAlias = bool | int | float | str | None
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 def _known(kind: str, name: str, info: ValidationInfo) -> str:
@@ -51,13 +49,13 @@ GanName: TypeAlias = Annotated[str, _registered("GAN")]
 StrategyName: TypeAlias = Annotated[str, _registered("strategy", _head)]
 
 
-class DatasetSpec(_Strict):
+class DatasetSpec(Strict):
     """Which real images, at which size."""
 
     name: str
     image_size: int = Field(32, ge=8, le=1024)
     data_dir: str | None = None
-    options: dict[str, Scalar] = {}
+    options: dict[str, Scalar] = Field({})
 
     @field_validator("name")
     @classmethod
@@ -68,19 +66,7 @@ class DatasetSpec(_Strict):
         return value if "/" in value else _known("dataset", value, info)
 
 
-class GanOverrides(_Strict):
-    """Settings of training that a row may take for itself; None keeps the sweep's value."""
-
-    width: float | None = Field(None, gt=0, le=4)
-    steps: int | None = Field(None, ge=1)
-    batch: int | None = Field(None, ge=2)
-    d_updates: int | None = Field(None, ge=1)
-    learning_rate: float | None = Field(None, gt=0)
-    ema_start: int | None = Field(None, ge=0)
-    ema_decay: float | None = Field(None, ge=0, lt=1)
-
-
-class TrainSpec(_Strict):
+class TrainSpec(Strict):
     """Which GANs, how long, how wide.
 
     ``batch``, ``d_updates`` and ``ema_*`` of None mean the row's own defaults (gan_zoo);
@@ -89,11 +75,11 @@ class TrainSpec(_Strict):
     auto is bfloat16 where a device computes faster in it, else float32. ``compile`` runs the
     networks through torch.compile. ``ema`` "fitted" lets an average warm up in a training shorter
     than the published one, "row" does not; None is "fitted", and whatever it was in a training
-    that goes on.
+    that goes on. ``vary`` trains every GAN in several variations (:mod:`ensgan.config.vary`).
     """
 
     gans: list[str] | Literal["all"] = "all"
-    plugins: list[str] = []
+    plugins: list[str] = Field([])
     steps: int = Field(100_000, ge=1)
     snapshots: int = Field(5, ge=1)
     width: float = Field(1.0, gt=0, le=4)
@@ -108,7 +94,15 @@ class TrainSpec(_Strict):
     precision: Literal["auto", "float32", "tf32", "bfloat16"] = "float32"
     ema: Literal["fitted", "row"] | None = None
     compile: bool = False
-    overrides: dict[GanName, GanOverrides] = {}
+    overrides: dict[GanName, GanOverrides] = Field({})
+    vary: dict[str, Any] | list[dict[str, Any]] | None = None
+
+    @field_validator("vary", mode="before")
+    @classmethod
+    def _vary(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is not None:
+            check_vary(value, (info.context or {}).get("field of a part"))
+        return value
 
     @field_validator("gans")
     @classmethod
@@ -135,16 +129,20 @@ class TrainSpec(_Strict):
         return value
 
 
-class ExternalSpec(_Strict):
-    """A generator trained elsewhere that joins the pool.
+class ExternalSpec(Strict):
+    """A generator trained elsewhere that joins the pool, or the members of another sweep.
 
-    Either ``images`` (a folder, ``.npz`` or ``.npy``) or a ``generator`` that makes them:
+    Either ``images`` (a folder, ``.npz`` or ``.npy``), a ``generator`` that makes them:
     ``FILE.py:NAME``, ``package.module:NAME``, a TorchScript or a ``torch.export`` file, whose code
-    is run. ``seed``, ``batch`` and ``range`` are of the generator; ``licence`` and ``source`` go
-    onto the ensemble's card.
+    is run, or a finished ``sweep`` (its name in the storage, or its folder) on the same data. Its
+    members are called ``SWEEP+MEMBER``, or ``PREFIX+MEMBER``; without a ``name`` all of them join.
+    ``seed``, ``batch`` and ``range`` are of the generator; ``licence`` and ``source`` go onto the
+    ensemble's card.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=80)
+    sweep: str | None = None
+    prefix: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)
+    name: str = Field("", pattern=r"^[A-Za-z0-9._+@~-]*$", max_length=120, validate_default=True)
     images: str | None = None
     generator: str | None = Field(None, validate_default=True)
     seed: int = Field(0, ge=0, lt=2**31)
@@ -153,34 +151,49 @@ class ExternalSpec(_Strict):
     licence: str | None = None
     source: str | None = None
 
+    @field_validator("name")
+    @classmethod
+    def _named(cls, value: str, info: ValidationInfo) -> str:
+        of_sweep = info.data.get("sweep") is not None
+        if not value and not of_sweep:
+            raise ValueError("is required")
+        if of_sweep and value and "+" not in value:
+            raise ValueError(f"'{value}': members of a sweep are called SWEEP+MEMBER")
+        if not of_sweep and not re.match(r"^[A-Za-z0-9][^@~]{,79}$", value):
+            raise ValueError(
+                f"'{value}' must begin with a letter or digit and have neither @ nor ~, which "
+                "stand for snapshots and variations, and at most 80 signs"
+            )
+        return value
+
     @field_validator("generator")
     @classmethod
-    def _one_of_two(cls, value: str | None, info: ValidationInfo) -> str | None:
-        images = info.data.get("images")
-        if (value is None) == (images is None):
+    def _one_of_three(cls, value: str | None, info: ValidationInfo) -> str | None:
+        given = [value, info.data.get("images"), info.data.get("sweep")]
+        if sum(one is not None for one in given) != 1:
             name = info.data.get("name", "")
             raise ValueError(
                 f"member '{name}' needs either images (a folder or file) or a generator that "
-                "makes them"
+                "makes them, or a sweep"
             )
         return value
 
 
-class SampleSpec(_Strict):
+class SampleSpec(Strict):
     """How many images each member generates (None: as many as the training split has)."""
 
     count: int | None = Field(None, ge=2)
     labels: Literal["training", "uniform"] = "training"
 
 
-class EmbedSpec(_Strict):
+class EmbedSpec(Strict):
     """Which extractor turns images into vectors."""
 
     extractor: Annotated[str, _registered("extractor")] = "random"
     weights: str | None = None
 
 
-class ScoreSpec(_Strict):
+class ScoreSpec(Strict):
     """Density and coverage.
 
     ``resamples`` random parts of the points and images are scored too, for intervals of both
@@ -193,7 +206,7 @@ class ScoreSpec(_Strict):
     resamples: int = Field(0, ge=0)
 
 
-class SearchSpec(_Strict):
+class SearchSpec(Strict):
     """The ensemble search.
 
     ``objectives`` is the form of the two objectives (``inter`` belongs to density and coverage,
@@ -220,7 +233,7 @@ class SearchSpec(_Strict):
         return value
 
 
-class SelectSpec(_Strict):
+class SelectSpec(Strict):
     """The rule that picks G* from the front.
 
     ``points`` and ``repeats`` are for the rule ``downstream``: how many front points (evenly
@@ -232,7 +245,7 @@ class SelectSpec(_Strict):
     repeats: int = Field(3, ge=1)
 
 
-class EvaluateSpec(_Strict):
+class EvaluateSpec(Strict):
     """The downstream proof; ``ensgan evaluate`` makes an option of every field."""
 
     strategies: list[StrategyName] = Field(
@@ -264,7 +277,7 @@ class EvaluateSpec(_Strict):
     )
 
 
-class TrackSpec(_Strict):
+class TrackSpec(Strict):
     """Where results are recorded; uri None means MLFLOW_TRACKING_URI or SQLite in the storage.
 
     ``show_real`` puts a row of real training images above the recorded image grids.
@@ -275,7 +288,7 @@ class TrackSpec(_Strict):
     show_real: bool = False
 
 
-class ClusterSpec(_Strict):
+class ClusterSpec(Strict):
     """How trials are scheduled.
 
     Trials start by ``priority`` (GAN → rank, higher first, others 0), then the longest first, at
@@ -289,7 +302,7 @@ class ClusterSpec(_Strict):
     cpus_per_trial: float = Field(1.0, gt=0, allow_inf_nan=False)
     gpus_per_trial: float | Literal["auto"] = 0.0
     max_concurrent: int | None = Field(None, ge=1)
-    priority: dict[GanName, int] = {}
+    priority: dict[GanName, int] = Field({})
     retries: int = Field(2, ge=0)
     autoscaling: bool = False
     scheduler: Literal["fifo", "asha"] = "fifo"
@@ -304,7 +317,7 @@ class ClusterSpec(_Strict):
         return value
 
 
-class SweepSpec(_Strict):
+class SweepSpec(Strict):
     """A whole sweep, as ``sweeps/*.yaml`` writes it."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)
@@ -325,7 +338,7 @@ class SweepSpec(_Strict):
     @classmethod
     def _pool(cls, value: list[ExternalSpec], info: ValidationInfo) -> list[ExternalSpec]:
         train = info.data.get("train")
-        names = [member.name for member in value]
+        names = [member.name for member in value if member.name]
         problems = []
         if repeated := _repeated(names):
             problems.append(f"repeated names: {', '.join(repeated)}")

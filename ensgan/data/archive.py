@@ -115,7 +115,7 @@ def require_checksum(path: Path, accepted: str | None, official: str | None) -> 
 def reduce_labels(
     arrays: dict[str, npt.NDArray[Any]], names: tuple[str, ...], target: str, path: Path
 ) -> tuple[dict[str, Int64Array], tuple[str, ...]]:
-    """One class index an image, and the class names.
+    """One class index per image, and the class names.
 
     Multi-label rows [n,L] become two classes: with any finding (``target="any"``) or with the
     finding named ``target``, against without.

@@ -1,4 +1,4 @@
-"""What is in a data set, and what is wrong with it."""
+"""Contents and problems of a data set."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ class DataReport:
         splits: by name, in the order train, val, test.
         exact, near: equal images, and different images whose thumbnails correlate by at least
             ``near_threshold``; ``near`` is None when it was not asked for.
-        problems: what should be put right before training, one sentence each.
-        notes: what is worth knowing, one sentence each.
+        problems: what should be corrected before training, one sentence each.
+        notes: remarks that need no action, one sentence each.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Many image files at once: found, decoded in parallel, every failure listed, the result cached."""
+"""Many image files: found, decoded in parallel with a list of all failures, and cached."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class Decoded:
     Attributes:
         images: uint8 [n,size,size] or [n,size,size,3].
         patients: per file a hash of the patient, "" unknown.
-        notes: what is worth knowing of how they were read, one sentence each.
+        notes: remarks on how they were read, one sentence each.
     """
 
     images: UInt8Array

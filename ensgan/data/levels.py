@@ -117,7 +117,7 @@ class Line:
 
 
 def shrink(pixels: npt.NDArray[Any], line: Line, size: int) -> UInt8Array | None:
-    """Shrink to a square; None where this way does not fit (small image, narrow window).
+    """Shrink to a square; None where that is not exact enough (small image, narrow window).
 
     Args:
         pixels: stored values, integers of up to 16 bits [H,W].

@@ -123,12 +123,12 @@ def read_picture(path: Path, window: str = "auto") -> tuple[UInt8Array, str]:
 
 @contextmanager
 def opened(path: Path, window: str = "auto", turns: Turns | None = None) -> Iterator[Picture]:
-    """The gate for pictures: every image file of a user is opened here, by what it holds.
+    """Open an image file; its format is recognised by content. All image files are opened here.
 
     Args:
         path: PNG, JPEG, TIFF, BMP, WebP, GIF, PNM, JPEG 2000, DICOM or ``.npy``.
         window: one of :data:`ensgan.data.levels.WINDOWS`.
-        turns: who else decodes now; the memory is given back on leaving the block.
+        turns: shares memory with other decoding threads; released on leaving the block.
 
     Raises:
         DataError: the file cannot be used; the message does not name it.

@@ -22,7 +22,7 @@ from ensgan.files import map_array, read_json, sha256_arrays
 from ensgan.inputs import kind
 from ensgan.types import Dataset, ImageShape, Samples, UInt8Array
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]{0,120}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@~-]{0,120}")
 _LONGEST_NOTE = 1 << 20  # bytes of NAME.json
 
 
@@ -189,7 +189,7 @@ def check_name(name: str) -> str:
     """
     if not _NAME.fullmatch(name):
         raise DataError(
-            f"'{name}' cannot name a generator: use letters, digits and . _ + @ - (at most 121)"
+            f"'{name}' cannot name a generator: use letters, digits and . _ + @ ~ - (at most 121)"
         )
     return name
 

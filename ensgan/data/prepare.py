@@ -98,7 +98,7 @@ def prepare(job: Job, preparation: Preparation, turns: Turns | None = None) -> P
 
 
 def _shrunk(picture: Picture, preparation: Preparation) -> UInt8Array | None:
-    """The short way for large files with a linear window; None where it does not fit."""
+    """Shrink large files with a linear window from stored values; else None."""
     line = picture.line()
     if line is None or preparation.fit == "pad":
         return None

@@ -110,7 +110,7 @@ def build(
 def _patients(records: Sequence[Record], tags: Sequence[str]) -> tuple[str, ...]:
     """Patients as named by the caller, else by the DICOM files, else unknown.
 
-    One tag shared by all files says that they were made anonymous, not that there is one patient.
+    A tag shared by all files means that they were anonymised, not that there is one patient.
     """
     if any(record.patient for record in records):
         return tuple(record.patient for record in records)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 TESTED = ("accuracy", "g_mean", "auc")
 """Metrics on which strategies are tested against the reference, each corrected by itself."""
+RANKED = "auc"
+"""The metric that every table, plot and verdict ranks by; of several classes their mean."""
 TESTED_FROM = 5
 """Fewest repeats that are tested: of fewer a p says more about luck than about strategies."""
 ENOUGH = 0.97
@@ -137,6 +139,35 @@ class DownstreamTable:
         where = f"by AUC at 5 % (Holm, {repeats} repeats), against {self.reference}"
         return f"{where}: {'; '.join(words)}"
 
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """What makes the table worth less than it looks: one sentence each, without a full stop.
+
+        A class that even the classifiers on real images never find, and ways to use the same pool
+        that are ahead of the reference by the mean of :data:`RANKED`.
+        """
+        said, rows = [], {row.strategy: row for row in self.rows}
+        real = rows.get("real")
+        if real is not None and real.metrics["g_mean"].mean <= 1e-9:
+            said.append(
+                "even the classifiers on real images miss a whole class (g-mean 0.000, accuracy "
+                f"{real.metrics['accuracy'].mean:.3f}): accuracy and g-mean tell nothing here"
+            )
+        if self.reference is not None:
+            own = rows[self.reference].metrics[RANKED].mean
+            ahead = [
+                f"{row.strategy} ({row.metrics[RANKED].mean:.3f})"
+                for row in self.ranked()
+                if row.kind == "synthetic" and row.metrics[RANKED].mean > own
+            ]
+            if ahead:
+                said.append(f"G* ({own:.3f}) is behind {', '.join(ahead)} by AUC")
+        return tuple(said)
+
+    def ranked(self) -> list[StrategyRow]:
+        """The rows, the best by :data:`RANKED` first."""
+        return sorted(self.rows, key=lambda row: -row.metrics[RANKED].mean)
+
     def __iter__(self) -> Iterator[StrategyRow]:
         return iter(self.rows)
 
@@ -159,6 +190,7 @@ class DownstreamTable:
             "test": "paired t, two-sided, Holm-corrected over strategies, from five repeats on",
             "undecided": self.undecided,
             "verdict": self.verdict,
+            "cautions": list(self.cautions),
             "possible_auc": self.possible_auc,
             "sampling": self.sampling,
             "strategies": [row.to_json() for row in self.rows],

@@ -1,15 +1,10 @@
 """Images to feature vectors."""
 
-from ensgan.embedding.extractor import EXTRACTORS, Extractor, embed, load_extractor, make_extractor
-from ensgan.embedding.spec import ExtractorSpec, Preprocessing, Request
-
-__all__ = [
-    "EXTRACTORS",
-    "Extractor",
-    "ExtractorSpec",
-    "Preprocessing",
-    "Request",
-    "embed",
-    "load_extractor",
-    "make_extractor",
-]
+from ensgan.embedding.extractor import EXTRACTORS as EXTRACTORS
+from ensgan.embedding.extractor import Extractor as Extractor
+from ensgan.embedding.extractor import embed as embed
+from ensgan.embedding.extractor import load_extractor as load_extractor
+from ensgan.embedding.extractor import make_extractor as make_extractor
+from ensgan.embedding.spec import ExtractorSpec as ExtractorSpec
+from ensgan.embedding.spec import Preprocessing as Preprocessing
+from ensgan.embedding.spec import Request as Request

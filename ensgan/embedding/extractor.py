@@ -139,7 +139,7 @@ def make_extractor(
         seed: of the networks drawn or trained here.
         cache: folder that keeps downloaded, converted and trained weights between calls.
         device: where the network runs, e.g. ``"cpu"`` or ``"cuda:0"``.
-        on_progress: told epochs done and in all while ``medical`` is trained.
+        on_progress: called with (epochs done, epochs in all) while ``medical`` is trained.
 
     Raises:
         InputError: unknown name, or a missing data set or package.

@@ -77,7 +77,7 @@ def labelled(samples: Samples, device: str) -> Batch:
 
 
 class Feedback(Protocol):
-    """Looks on while a classifier learns; may change what is drawn for the next epoch."""
+    """Called while a classifier learns; may change what is drawn for the next epoch."""
 
     def on_batch(self, features: Tensor, scores: Tensor, batch: Batch) -> None:
         """After a training step: features [n,D] and class scores [n,K], both detached."""
@@ -138,7 +138,7 @@ def fit(
         validation: the validation split.
         weights: weight of each class in the loss, float32 [K].
         settings: length and pace.
-        feedback: hears of every step and epoch.
+        feedback: called after every step and epoch.
 
     Raises:
         TrainingError: the loss became non-finite.

@@ -126,8 +126,8 @@ def train_medical(
     """Train a classifier on the training split and keep its features.
 
     A ResNet-18 of a quarter of the usual width, class-weighted cross-entropy, early stopping on
-    the validation loss. The test split is not looked at. ``on_progress`` hears of every epoch, and
-    that all are done when training stops early.
+    the validation loss. The test split is not looked at. ``on_progress`` is called after every
+    epoch, and with all epochs done when training stops early.
 
     Returns:
         The state dict without the linear head; features have 128 dimensions.

@@ -22,7 +22,7 @@ Options: TypeAlias = Mapping[str, Any]
 """JSON-able settings that, with the weights, rebuild an extractor."""
 
 OnProgress: TypeAlias = Callable[[int, int], None]
-"""Hears (done, total)."""
+"""Called with (done, total)."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Request:
         seed: for networks drawn or trained here.
         cache: folder for downloaded and trained weights.
         device: where to train.
-        on_progress: told epochs done and in all, at most, by networks trained here.
+        on_progress: called with (epochs done, epochs at most) by networks trained here.
     """
 
     weights: Path | None = None

@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-from ensgan.ensemble.artifact import (
-    TAG_DIGEST,
-    MemberSource,
-    is_whole_ensemble,
-    load_ensemble,
-    pull,
-    verify_folder,
-    write_bank,
-    write_ensemble,
-)
-from ensgan.ensemble.card import markdown, non_commercial
-from ensgan.ensemble.ensemble import Ensemble
-from ensgan.ensemble.manifest import Manifest, ensemble_digest, unlisted_files
-
-__all__ = [
-    "TAG_DIGEST",
-    "Ensemble",
-    "Manifest",
-    "MemberSource",
-    "ensemble_digest",
-    "is_whole_ensemble",
-    "load_ensemble",
-    "markdown",
-    "non_commercial",
-    "pull",
-    "unlisted_files",
-    "verify_folder",
-    "write_bank",
-    "write_ensemble",
-]
+from ensgan.ensemble.artifact import TAG_DIGEST as TAG_DIGEST
+from ensgan.ensemble.artifact import MemberSource as MemberSource
+from ensgan.ensemble.artifact import is_whole_ensemble as is_whole_ensemble
+from ensgan.ensemble.artifact import load_ensemble as load_ensemble
+from ensgan.ensemble.artifact import pull as pull
+from ensgan.ensemble.artifact import verify_folder as verify_folder
+from ensgan.ensemble.artifact import write_bank as write_bank
+from ensgan.ensemble.artifact import write_ensemble as write_ensemble
+from ensgan.ensemble.card import markdown as markdown
+from ensgan.ensemble.card import non_commercial as non_commercial
+from ensgan.ensemble.ensemble import Ensemble as Ensemble
+from ensgan.ensemble.manifest import Manifest as Manifest
+from ensgan.ensemble.manifest import ensemble_digest as ensemble_digest
+from ensgan.ensemble.manifest import unlisted_files as unlisted_files

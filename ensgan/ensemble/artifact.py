@@ -1,4 +1,4 @@
-"""An ensemble's folder: tensors, a manifest, a card; written once, proven whole at opening.
+"""An ensemble's folder: tensors, a manifest, a card; written once, verified at every opening.
 
 Nothing in an artifact is ever executed, and nothing is loaded before all of it is verified.
 """
@@ -141,7 +141,7 @@ def _fetch(store: runs.RunStore, run_id: str, destination: Path) -> Manifest:
 
 
 def cached(store: runs.RunStore, run_id: str, storage: Path) -> Path:
-    """Folder with the ensemble of a run, fetched when the cache does not hold this very one.
+    """Folder with the ensemble of a run, fetched unless the cache holds exactly this one.
 
     Processes that ask at the same time fetch it once; a folder that others may be reading is
     replaced only when it holds another ensemble than the run's.

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ensgan.types import gan_of
+
 _NON_COMMERCIAL = re.compile(r"\bNC\b|-NC-|-NC\b|non-?commercial", re.IGNORECASE)
 _CLASSIFIER = ("accuracy", "g_mean", "auc")
 _LONGEST_LINE = 300
@@ -34,7 +36,7 @@ def card_text(manifest: Mapping[str, Any]) -> str:
     image = manifest["image"]
     colour = "grey" if image["channels"] == 1 else "RGB"
     parts = [
-        f"# Ensemble of {len(manifest['members'])} generators trained on {name}",
+        f"# Ensemble of {len(manifest['members'])} {_made(manifest)} {name}",
         f"Makes synthetic {colour} images of {image['size']}×{image['size']} pixels in "
         f"{len(manifest['class_names'])} classes.",
         "## Intended use",
@@ -45,10 +47,7 @@ def card_text(manifest: Mapping[str, Any]) -> str:
         "## Labels",
         _labels(manifest),
         "## Generators",
-        _table(
-            ("member", "kind", "share"),
-            [(one["name"], one["kind"], f"{one['weight']:.1%}") for one in manifest["members"]],
-        ),
+        _generators(manifest),
         "## Scores",
         _rows({k: v for k, v in manifest["metrics"].items() if k not in _OWN_SECTIONS}),
         *_downstream(manifest["metrics"].get("downstream")),
@@ -62,7 +61,7 @@ def card_text(manifest: Mapping[str, Any]) -> str:
         "## Licences",
         _licences(manifest["licences"]),
         "## How it was made",
-        _rows(manifest["provenance"]),
+        _rows({k: v for k, v in manifest["provenance"].items() if k != "variations"}),
         "## Use",
         "`ensemble.json` lists every file with its SHA-256; the weights are safetensors, and "
         "nothing here is executable.",
@@ -70,6 +69,26 @@ def card_text(manifest: Mapping[str, Any]) -> str:
         "samples.images, samples.labels, samples.members\n```",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _generators(manifest: Mapping[str, Any]) -> str:
+    """The members; where their sweep varied settings, with the values of each."""
+    varied = manifest["provenance"].get("variations", {})
+    head = ("member", "kind", "share", *(["settings"] if varied else []))
+    rows = [
+        (
+            *(one["name"], one["kind"], f"{one['weight']:.1%}"),
+            *([varied.get(gan_of(one["name"]), {})] if varied else []),
+        )
+        for one in manifest["members"]
+    ]
+    return _table(head, rows)
+
+
+def _made(manifest: Mapping[str, Any]) -> str:
+    """Generators that were trained here, or banks of images whose training nobody here knows."""
+    kinds = {one["kind"] for one in manifest["members"]}
+    return "generators trained on" if kinds == {"gan"} else "generators for"
 
 
 def _labels(manifest: Mapping[str, Any]) -> str:
@@ -126,7 +145,9 @@ def _spread(entry: Any) -> str:
 
 
 def _failures(manifest: Mapping[str, Any]) -> str:
-    known = [f"- {markdown(note)}" for note in manifest["provenance"].get("known_failures", [])]
+    told = manifest["provenance"]
+    notes = [*told.get("cautions", ()), *told.get("known_failures", ())]
+    known = [f"- {markdown(note)}" for note in notes]
     lines = [
         *known,
         "- Rare findings of the training data may be missing altogether; density and coverage "
@@ -167,7 +188,7 @@ def _licences(licences: Sequence[str]) -> str:
 
 
 def _rows(values: Mapping[str, Any]) -> str:
-    """A list of the values that fit a line; the manifest has the others."""
+    """A list of the values that fit on one line; for others it refers to the manifest."""
     lines = []
     for key, value in values.items():
         text = markdown(value)
@@ -187,6 +208,6 @@ def markdown(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(markdown(entry) for entry in value)
     text = " ".join(str(value).split())
-    return re.sub(r"([\\`*\[\]<>|#]|\b_|_\b)", r"\\\1", text.replace("&", "&amp;")).replace(
+    return re.sub(r"([\\`*\[\]<>|#~]|\b_|_\b)", r"\\\1", text.replace("&", "&amp;")).replace(
         "\\<", "&lt;"
     )

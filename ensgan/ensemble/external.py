@@ -153,7 +153,7 @@ def _exported(path: Path) -> Sampler:
     module = torch.export.load(path).module()
 
     def sample(n: int, labels: Int64Array, seed: int) -> Any:
-        del n, seed  # draw_bank has seeded torch's generator
+        # It draws from torch's generator, which draw_bank has seeded.
         return module(torch.from_numpy(labels))
 
     return sample
@@ -168,7 +168,7 @@ def draw_bank(
     value_range: str = "auto",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> UInt8Array:
-    """Have a sampler make one image a label.
+    """Have a sampler make one image per label.
 
     Each batch gets a seed of its own, derived from ``seed``; torch's generator is set to it, and
     put back afterwards. The last batch is filled up, so that a program may have a fixed batch.

@@ -1,4 +1,4 @@
-"""``ensemble.json``: everything an ensemble artifact says about itself, read with suspicion."""
+"""``ensemble.json``: what an ensemble artifact says about itself, validated strictly."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CARD: Final = "README.md"
 SCHEMA: Final = "ensgan.ensemble"
 SCHEMA_VERSION: Final = 1
 _LARGEST_MANIFEST: Final = 16 << 20
-_MEMBER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]{0,120}")
+_MEMBER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@~-]{0,120}")
 _HASH: Final = r"^[0-9a-f]{64}$"
 
 

@@ -94,7 +94,6 @@ class GanMember(Member):
         """See :meth:`Member.images`; a generator never runs out of images."""
         from ensgan.zoo import sample
 
-        del turns, replacement
         return sample(self._generator, labels, seed=seed, start=start)
 
 
@@ -136,7 +135,6 @@ class BankMember(Member):
         """See :class:`Member`."""
         from safetensors.numpy import load
 
-        del manifest
         arrays = load(content)
         self._name, self._images, labels = entry.name, arrays["images"], arrays["labels"]
         self._by_class = {int(label): np.flatnonzero(labels == label) for label in set(labels)}
@@ -164,7 +162,6 @@ class BankMember(Member):
         Raises:
             InputError: the bank has no image of a class, or too few of it.
         """
-        del start
         chosen = np.empty(len(labels), np.int64)
         for label in sorted(set(labels.tolist())):
             wanted = labels == label

@@ -42,7 +42,6 @@ class EnsembleModel:
         Raises:
             InputError: a request is incomplete or out of range.
         """
-        del params
         rows = []
         for request in _requests(model_input):
             samples = self.ensemble.sample(**request)
@@ -63,7 +62,6 @@ class EnsembleModel:
 
 def _load_pyfunc(path: str, model_config: Any = None) -> EnsembleModel:
     """Called by MLflow with the folder of the model."""
-    del model_config
     return EnsembleModel(open_folder(Path(path)))
 
 

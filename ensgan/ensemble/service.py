@@ -1,6 +1,6 @@
-"""A small HTTP service over :meth:`Ensemble.sample`, bounded in every direction.
+"""A small HTTP service over :meth:`Ensemble.sample`, with limits on size, time and connections.
 
-It makes images for one request at a time; a few others wait, and what is more is refused at once
+It makes images for one request at a time; a few others wait, and further ones are refused at once
 (503). uvicorn bounds the number of connections. Two guards are our own because uvicorn has none,
 and without them a handful of clients locks all others out: hanging up on clients that never finish
 their headers or never read their answer, and a limit on the size and time of a body.

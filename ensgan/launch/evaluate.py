@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ensgan import downstream
-from ensgan.config import ClusterSpec
+from ensgan.config import ClusterSpec, EvaluateSpec
 from ensgan.data import load_dataset
 from ensgan.ensemble import load_ensemble
 from ensgan.errors import EnsganError, InputError
@@ -114,6 +114,16 @@ def evaluate(
     """
     (evaluation,) = evaluate_sweeps([source], [view or View()], options, place, listener)
     return evaluation
+
+
+def section_of(source: str, place: Place) -> EvaluateSpec:
+    """The ``evaluate`` section of a sweep.
+
+    Raises:
+        InputError: no such sweep.
+        DataError: its manifest is damaged.
+    """
+    return find_sweep(source, place.folder).read().settings.evaluate
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,47 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ensgan.config import ClusterSpec
 from ensgan.downstream import import_libraries
 from ensgan.errors import InputError
+from ensgan.registry import Registry
 from ensgan.sweep.executor import Executor, LocalExecutor
 
 if TYPE_CHECKING:
     from ensgan.config.budget import Budget
     from ensgan.metrics import Mapper
+
+
+@dataclass(frozen=True)
+class ExecutorKind:
+    """A way to run work without Ray, chosen by its address.
+
+    Attributes:
+        name: the address, or its part before the colon (``processes`` of ``processes:4``).
+        make: the executor, from the part behind the colon.
+    """
+
+    name: str
+    make: Callable[[str], Executor]
+
+
+def _here(_: str) -> Executor:
+    import_libraries()  # classifiers run in this process: before the recorder's thread begins
+    return LocalExecutor()
+
+
+EXECUTORS = Registry("executor", "ensgan.executors", ExecutorKind, (ExecutorKind("none", _here),))
+
+
+def _without_ray(address: str | None) -> Executor | None:
+    """The executor of an address that needs no Ray; None for Ray's own addresses."""
+    name, _, argument = ("none" if runs_here(address) else str(address)).partition(":")
+    return EXECUTORS.get(name).make(argument) if name in EXECUTORS else None
 
 
 def runs_here(address: str | None) -> bool:
@@ -37,7 +66,8 @@ def executor_at(
 
     Args:
         address: ``local`` starts Ray on this machine (this process does the work where Ray is not
-            installed), ``auto``/``HOST:PORT`` joins a cluster, ``none`` (or None) uses no Ray.
+            installed), ``auto``/``HOST:PORT`` joins a cluster, ``none`` (or None) uses no Ray, nor
+            does any other name in :data:`EXECUTORS`.
         settings: how trials are scheduled.
         tune_folder: where Tune keeps its own records.
         allow_open_cluster: use a cluster that takes requests from anybody who reaches it.
@@ -47,11 +77,11 @@ def executor_at(
         InputError: no such cluster, an open one, one that cannot do the work, or a budget without
             Ray.
     """
-    if runs_here(address):
+    executor = _without_ray(address)
+    if executor is not None:
         if budget is not None:
-            raise InputError("a budget needs Ray to end trials: leave --address none out")
-        import_libraries()  # classifiers run in this process: before the recorder's thread begins
-        yield LocalExecutor()
+            raise InputError(f"a budget needs Ray to end trials, and --address {address} uses none")
+        yield executor
         return
     from ensgan.cluster.executor import RayExecutor
     from ensgan.cluster.session import ray_session
@@ -74,8 +104,12 @@ def mapper_at(
     Raises:
         InputError: as for :func:`executor_at`.
     """
-    if address in (None, "none"):
+    if address in (None, "none"):  # scores alone: the classifiers' libraries stay unloaded
         yield map
+        return
+    executor = _without_ray(address)
+    if executor is not None:
+        yield executor.mapper()
         return
     for name, amount in (("cpus", cpus), ("gpus", gpus)):
         if not 0 <= amount < float("inf") or (name == "cpus" and amount == 0):

@@ -22,6 +22,7 @@ from ensgan.sweep.events import Event, OnEvent, StageClock, ignore
 from ensgan.sweep.executor import Executor, grow_here
 from ensgan.sweep.folder import SweepFolder, sweep_folder
 from ensgan.sweep.inputs import load_sweep, member_jobs, resolve, write_inputs
+from ensgan.sweep.merging.sources import check_sources, expand
 from ensgan.sweep.opening import changes_of
 from ensgan.sweep.planning.cost import check_disk
 from ensgan.sweep.records import MemberResult
@@ -136,6 +137,7 @@ def run_sweep(
     budget: Budget | None = None,
     fresh: bool = False,
     retrain: bool = False,
+    many: bool = False,
     on_event: OnEvent = ignore,
     started: float | None = None,
 ) -> SweepResult:
@@ -154,6 +156,7 @@ def run_sweep(
         fresh: set an earlier sweep of this name aside and start over.
         retrain: a GAN may train from its start again where the pool grows by snapshots that
             nothing else leads to.
+        many: allow more than a thousand configurations of GANs.
         on_event: called with everything that happens.
         started: when the work began (seconds since the epoch), if before this call.
 
@@ -163,8 +166,11 @@ def run_sweep(
     """
     started = time.time() if started is None else started
     spec = _as_spec(spec, settings)
-    resolved = resolve(spec, None if data_dir is None else Path(data_dir))
-    folder = sweep_folder(Path(storage or default_storage()).resolve(), spec.name)
+    root = Path(storage or default_storage()).resolve()
+    spec = expand(spec, root)
+    resolved = resolve(spec, None if data_dir is None else Path(data_dir), many=many)
+    folder = sweep_folder(root, spec.name)
+    check_sources(resolved, folder)
     if fresh:
         with folder.locked():
             pass  # nobody else may be running it
@@ -222,8 +228,10 @@ def train_one(
         TrainingError: the GAN cannot be trained further.
     """
     spec = _as_spec(spec, settings)
-    resolved = resolve(spec, None if data_dir is None else Path(data_dir))
-    folder = sweep_folder(Path(storage or default_storage()).resolve(), spec.name)
+    root = Path(storage or default_storage()).resolve()
+    spec = expand(spec, root)
+    resolved = resolve(spec, None if data_dir is None else Path(data_dir), many=True)
+    folder = sweep_folder(root, spec.name)
     names = [row.name for row in resolved.gans]
     if gan not in names:
         raise InputError(unknown_name(f"GAN of sweep '{spec.name}'", gan, names))

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from ensgan.metrics.features import FeatureArray, Frame
 from ensgan.metrics.knn import Backend, Entries, Operand, Precision, Side, ball_margin, pair_error
 from ensgan.metrics.resampling import RoundCounts
 from ensgan.types import BoolArray, Float64Array, Int64Array, UInt8Array
+
+_Places = TypeVar("_Places", slice, Int64Array)
 
 BLOCK_ENTRIES = 1 << 22
 """Distances held at a time unless a memory budget says less."""
@@ -49,11 +52,11 @@ class BallCounts:
     """Points of one set (m) inside the balls of another (n).
 
     Attributes:
-        pairs: int64 [classes], (ball, point) pairs with the point strictly inside; one class where
-            classes are not told apart.
+        pairs: int64 [classes], (ball, point) pairs with the point strictly inside; a single
+            entry where classes are scored together.
         reached: bool [n], balls that contain a point.
         covered: bool [m], points inside some ball.
-        rounds: the same on random parts of both sets, where both say which points are kept.
+        rounds: the same counts per resample; None without resamples.
     """
 
     pairs: Int64Array
@@ -63,7 +66,7 @@ class BallCounts:
 
     @classmethod
     def none(cls, balls: PlacedSet, points: PlacedSet) -> BallCounts:
-        """Before anything is counted."""
+        """All counts 0."""
         classes = len(balls.starts) - 1
         rounds = None
         if balls.kept is not None and points.kept is not None:
@@ -94,7 +97,6 @@ class PlacedSet:
     kept: UInt8Array | None = None
     classes: Classes | None = None
     _whole: dict[Side, Operand] = field(init=False, default_factory=dict)
-    _limits: Float64Array | None = field(init=False, default=None)
 
     def __len__(self) -> int:
         return len(self.features)
@@ -111,11 +113,8 @@ class PlacedSet:
         running = np.concatenate(([0], np.cumsum(flags[self.classes.order])))
         return np.asarray(np.diff(running[self.classes.starts]), np.int64)
 
-    def points(self, places: Int64Array) -> Int64Array:
+    def points(self, places: _Places) -> _Places | Int64Array:
         """Indices of the points at some places (the points in the order of their classes)."""
-        return places if self.classes is None else self.classes.order[places]
-
-    def _indices(self, places: slice) -> slice | Int64Array:
         return places if self.classes is None else self.classes.order[places]
 
     @cached_property
@@ -124,25 +123,18 @@ class PlacedSet:
         return self.balls.radii(self.frame.exponent)
 
     def operand(self, places: slice, side: Side, precision: Precision) -> Operand:
-        """The points at some places as rows or columns."""
+        """The points at some places, ready to be rows or columns of a block."""
         if not self.resident or precision == "double":
-            part = self.features[self._indices(places)]
+            part = self.features[self.points(places)]
             return self.backend.operand(self.frame, part, side, precision)
         if side not in self._whole:
-            part = self.features[self._indices(slice(None))]
+            part = self.features[self.points(slice(None))]
             self._whole[side] = self.backend.operand(self.frame, part, side, precision)
         return self._whole[side].part(places)
 
     def limits(self, places: slice, operand: Operand) -> Float64Array:
         """Values for the balls at some places, placed: no U up to them is inside, [n]."""
-        if self.resident and operand.precision == "single":
-            if self._limits is None:
-                self._limits = self._bounds(slice(None), next(iter(self._whole.values())))
-            return self._limits[places]
-        return self._bounds(places, operand)
-
-    def _bounds(self, places: slice, operand: Operand) -> Float64Array:
-        part = self._indices(places)
+        part = self.points(places)
         radii = self.radii[part]
         margin = ball_margin(operand.norms, radii, self.features.shape[1], operand.precision)
         # Nothing lies strictly inside a ball of radius zero.

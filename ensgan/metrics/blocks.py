@@ -53,6 +53,7 @@ class BlockTask:
         # Names settle which points a resample keeps.
         names = [member.name for member in (*self.rows, *self.columns)]
         drawn = [scoring.rounds, *names] if scoring.rounds else []
+        # The backend is left out: it does not change a count.
         return content_key(
             FORMAT, scoring.k, *digests, self.wanted.tolist(), scoring.classes, *drawn
         )
@@ -65,7 +66,7 @@ class BlockTask:
 
     @property
     def path(self) -> Path | None:
-        """Where the block is kept, if finished blocks are."""
+        """File of the finished block; None without a checkpoint folder."""
         store = self.scoring.store
         return None if store is None else store / f"block-{self.key}.npz"
 
@@ -82,6 +83,7 @@ class BlockTask:
         rows, columns = self.indices
         with suppress(DataError):  # a damaged file is no block: score it again
             arrays = read_npz(self.path, tuple(BlockScores.__dataclass_fields__))
+            # A pool that has grown numbers its sets otherwise than when the block was kept.
             return BlockScores(**(arrays | {"rows": rows, "columns": columns}))
         return None
 
@@ -93,7 +95,8 @@ class BlockScores:
     Attributes:
         rows, columns: indices of the sets, int64 [a], [b].
         wanted: bool [a,b], pairs that were scored; others are 0.
-        pairs: int64 [a,b,2,classes], (ball, point) pairs; one class where they are not told apart.
+        pairs: int64 [a,b,2,classes], (ball, point) pairs; one entry where classes are scored
+            together.
         reached: int64 [a,b,2,classes], balls that contain a point.
         covered: int64 [a,b,2], points inside some ball.
         masks: uint8 [2, b, ceil(N/8)] when the real set is the only row, else [2,0,0]: real points
@@ -155,8 +158,8 @@ class BlockScores:
 def score_block(task: BlockTask) -> BlockScores:
     """Score the pairs of a block; reads nothing but the task and the sources named in it.
 
-    Rows stay in memory, columns pass through one at a time. The block is kept where its task says,
-    so that whoever asks for it next, after an interruption too, finds it.
+    Rows stay in memory, columns pass through one at a time. The finished block
+    is written to the task's file, where a later call finds it, also after an interruption.
 
     Raises:
         DataError: a source no longer holds the points its radii were measured on.
@@ -226,7 +229,7 @@ def block_entries(scoring: Scoring) -> int:
 def group_sets(sizes: Sequence[int], dim: int, memory_bytes: int) -> list[tuple[int, ...]]:
     """Consecutive members (indices from 1) whose placed points fit in half the memory together.
 
-    At most 16 a group, so that progress shows and a cluster has enough blocks.
+    At most 16 per group, so that progress shows and a cluster has enough blocks.
     """
     groups: list[tuple[int, ...]] = []
     current: list[int] = []

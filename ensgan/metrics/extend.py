@@ -1,4 +1,4 @@
-"""Pools that grow: which known scores still hold, told by the content of the sets."""
+"""Pools that grow: which earlier scores are still valid, decided by content keys."""
 
 from __future__ import annotations
 
@@ -61,6 +61,7 @@ def still_valid(
             "the scores to extend do not say what they are of (an older version wrote them): "
             "score the whole pool once without --extend"
         )
+    # Radii belong to the real points, k and the features: one changed leaves no score valid.
     problems = [
         f"{what} ({before} then, {now} now)"
         for what, before, now in (
@@ -75,6 +76,7 @@ def still_valid(
             f"the scores to extend were taken with other {', other '.join(problems)}: "
             "score the whole pool without --extend"
         )
+    # By content, not by name: a member trained again has its old name and other images.
     now = dict(zip(pool.names, pool.contents[1:], strict=True))
     before = dict(zip(known.names, known.contents[1:], strict=True))
     changed = [name for name in known.names if name in now and now[name] != before[name]]
@@ -89,6 +91,7 @@ def wanted_pairs(names: tuple[str, ...], known: Sequence[PoolScores]) -> BoolArr
     size = 1 + len(names)
     wanted = np.triu(np.ones((size, size), np.bool_), 1)
     for part in known:
+        # The real set counts as old: its pairs with old members are their density and coverage.
         old = np.array([True, *(name in part.names for name in names)])
         wanted[np.ix_(old, old)] = False
     return wanted
@@ -114,6 +117,7 @@ def check_known(known: PoolScores, members: tuple[Member, ...], k: int) -> None:
     Raises:
         DataError: another k, other counts.
     """
+    # Python callers hand scores over without content keys: sizes at least must agree.
     counts = {member.name: len(member.balls) for member in members}
     differs = [
         name
@@ -131,6 +135,7 @@ def check_known(known: PoolScores, members: tuple[Member, ...], k: int) -> None:
 def merged(scores: PoolScores, known: PoolScores) -> PoolScores:
     """``scores`` with the members and pairs of ``known`` filled in, as new arrays."""
     part = known.part([name for name in known.names if name in scores.names])
+    # New members may stand between the old ones.
     rows = np.array([scores.names.index(name) for name in part.names])
     pairs = rows[:, None], rows
     single = dict.fromkeys(("density", "coverage", "masks"), rows)

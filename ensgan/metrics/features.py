@@ -1,4 +1,4 @@
-"""Feature sets as users bring them: checked once, described once, never copied without need."""
+"""Feature sets as given by users: checked, described, and copied only where needed."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def open_checked(
 
     Args:
         source: of [n,D].
-        name: whose they are, for the message.
+        name: name of the set, for messages.
         k: neighbour that sets the radius.
         dim: dimensions expected.
         least: points needed, k+1 unless told (a set without balls needs one).
@@ -110,7 +110,7 @@ def robust_centre(features: FeatureArray) -> Float64Array:
 
 
 def deviations(features: FeatureArray, *centres: Float64Array | float) -> list[float]:
-    """Largest |coordinate − centre| of any point, for each centre; not finite where one is not."""
+    """Largest |coordinate − centre| of any point, for each centre; not finite if a value is not."""
     ends = [(piece.min(axis=0), piece.max(axis=0)) for _, piece in pieces(features)]
     low, high = (np.asarray(part, np.float64) for part in zip(*ends, strict=True))
     extent = np.stack((low.min(axis=0), high.max(axis=0)))

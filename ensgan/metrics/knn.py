@@ -24,6 +24,7 @@ Precision: TypeAlias = Literal["single", "double"]
 Side: TypeAlias = Literal["row", "column"]
 
 _ROUNDOFF: dict[Precision, float] = {"single": 2.0**-24, "double": 2.0**-53}
+# What underflow can lose per coordinate, with room to spare, where everything is near 1.
 _FLOOR: dict[Precision, float] = {"single": 2.0**-110, "double": 2.0**-960}
 _DTYPE: dict[Precision, type[np.floating[Any]]] = {"single": np.float32, "double": np.float64}
 
@@ -108,6 +109,7 @@ class Backend:
         matrix = np.empty((n, dim + 2), _DTYPE[precision])
         squared = _place(frame, features, matrix[:, :dim])
         half, one = (dim, dim + 1) if side == "row" else (dim + 1, dim)
+        # The norms of what was rounded to float32, so that U is that of the rounded points.
         matrix[:, half] = -0.5 * squared
         matrix[:, one] = 1
         tensor = torch.from_numpy(matrix).to(self.device)
@@ -259,6 +261,7 @@ class Entries:
         The limit is rounded down to the block's own floats, so that no entry above it is lost.
         """
         dtype = np.float32 if block.dtype == torch.float32 else np.float64
+        # Rounding to the block's floats may have raised the limit by one of them.
         floor = np.nextafter(limit.astype(dtype), dtype(-np.inf))
         if block.device.type == "cpu":
             # numpy compares and finds several times faster than torch on a CPU.

@@ -25,7 +25,7 @@ _P = ParamSpec("_P")
 Mapper: TypeAlias = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 """``map`` or anything like it; results may come in any order."""
 Progress: TypeAlias = Callable[[int, int], None]
-"""Called with (products done, products in all): one a set for its radii, one a pair."""
+"""Called with (products done, products in all): one per set for its radii, one per pair."""
 Warn: TypeAlias = Callable[[str], None]
 
 REAL = "real features"
@@ -151,7 +151,7 @@ score_pool = _scores_of(measure_pool)
 
 
 class _Counter:
-    """Tells how many products are done."""
+    """Counts finished products and reports them."""
 
     def __init__(self, tell: Progress | None, total: int) -> None:
         self._tell, self._total, self._done = tell, total, 0
@@ -176,7 +176,7 @@ def _check_names(names: Sequence[str], members: int) -> None:
 def _checked_labels(
     labels: PoolLabels | None, members: int, resamples: int
 ) -> list[Int64Array | None]:
-    """Labels of every set, the real one first; None where classes are not told apart."""
+    """Labels of every set, the real one first; None where classes are scored together."""
     if labels is None:
         return [None] * (1 + members)
     if resamples:
@@ -200,7 +200,7 @@ def _measured_members(
     progress: _Counter,
     warn: Warn | None,
 ) -> tuple[Member, ...]:
-    """Every set with its radii; what should be known about them is said."""
+    """Every set with its radii; warns of duplicates and collapsed sets."""
     tasks = [
         RadiiTask(index, name, source, scoring, labels[index])
         for index, (name, source) in enumerate(sources.items())

@@ -77,7 +77,7 @@ def _k_copies(same: Int64Array, k: int) -> Int64Array:
 
 
 class _Seen:
-    """How near the k nearest of some points are, after a part of the columns.
+    """The k largest U of some points so far, while runs of columns pass by.
 
     Attributes:
         crowded: bool [points], too many columns are nearly as near: single precision will not do.
@@ -214,6 +214,7 @@ class _Search:
         for start in range(0, len(points), self._height):
             rows = slice(start, min(start + self._height, len(points)))
             part = points[rows]
+            # Placing costs a tenth of a product of wide features.
             if first <= part[0] and part[-1] < first + len(column):
                 yield rows, self._backend.as_rows(column.part(part - first))
             else:

@@ -1,4 +1,4 @@
-"""The radii of every set of a pool as tasks: is it sound, how far do its neighbours lie."""
+"""The radii of every set of a pool as tasks, with the checks of its features."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Member:
     labels: Int64Array | None = None
 
     def class_sizes(self, classes: Sequence[int]) -> list[int]:
-        """Points of each class; all of them where classes are not told apart."""
+        """Points of each class; all of them where classes are scored together."""
         if self.labels is None:
             return [len(self.balls)]
         return [int(np.count_nonzero(self.labels == label)) for label in classes]

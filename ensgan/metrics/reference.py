@@ -118,8 +118,8 @@ def prepare(
 
     Args:
         real, k, backend: as for :func:`density_coverage`.
-        kept: file that keeps the radii between calls. The caller names it by what the features
-            are: they are not hashed again. A damaged file, or one of another k or number of
+        kept: file that keeps the radii between calls. Its name must identify the
+            features, which are not hashed again. A damaged file, or one of another k or number of
             points, is made again.
 
     Raises:

@@ -34,7 +34,7 @@ def check_rounds(rounds: int, members: int, points: int, memory_bytes: int) -> N
 
 
 def kept_count(points: int) -> int:
-    """How many of so many points a round keeps."""
+    """Number of points that a round keeps, out of ``points``."""
     return max(1, int(SHARE * points))
 
 

@@ -15,7 +15,7 @@ from ensgan.errors import InputError, IntegrityError
 from ensgan.files import content_key, write_json, write_npz
 from ensgan.outputs import claim_output
 from ensgan.recording import views
-from ensgan.search import pool_key
+from ensgan.search import cautions, member_intra_d, pool_key
 from ensgan.store import ENSEMBLE_FOLDER, TAG_DATASET, TAG_SELECTED, RunStore
 from ensgan.sweep.environment import environment
 from ensgan.types import Front, Int64Array, PoolScores, Selection, UInt8Array
@@ -152,6 +152,7 @@ def _facts(
             "front": content_key(front.to_json()["points"]),
             "sampler": front.sampler,
             "seed": front.seed,
+            "cautions": list(cautions(point, member_intra_d(scores))),
             "banks": {
                 member.name: {
                     "images": len(member.samples),

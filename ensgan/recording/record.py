@@ -7,6 +7,7 @@ long as the tracking server is away, and be repeated (``ensgan sync``) without w
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -114,10 +115,9 @@ class Recording:
     def _items(self) -> Iterator[tuple[str, Callable[[], None]]]:
         """What the manifest has to show, in order; names change with the content."""
         manifest = self.manifest
-        complete = manifest.settings.train.snapshots
+        complete = Counter(map(gan_of, manifest.planned_names))
         for gan, results in views.by_gan(manifest).items():
-            whole = gan in manifest.external or len(results) >= complete
-            if whole or manifest.status != "running":
+            if len(results) >= complete[gan] or manifest.status != "running":
                 key = content_key(*(result.sha256 for result in results))
                 yield f"gan:{gan}:{key}", partial(self._gan, gan, results)
         front, trials, scores = manifest.front, manifest.trials, manifest.scores
@@ -168,7 +168,8 @@ class Recording:
 
     def _gan(self, gan: str, results: Sequence[MemberResult]) -> None:
         hashes = {f"sha256.{step_of(result.name)}": result.sha256 for result in results}
-        params = {"gan": gan, "snapshots": len(results), **hashes}
+        varied = views.variation(self.manifest, gan)
+        params = {"gan": gan, **varied, "snapshots": len(results), **hashes}
         tags = {TAG_GAN: gan, "ensgan.health": "; ".join(views.health(results)) or "ok"}
         run_id = self._run(gan, "gan", params, tags, self.parent)
         self.store.log_history(

@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from ensgan.downstream.table import RANKED
 from ensgan.ensemble import markdown
 from ensgan.search import find_form
 from ensgan.store import TAG_DATASET, RunStore
 from ensgan.sweep.manifest import Manifest
 from ensgan.sweep.records import MemberResult
-from ensgan.types import Front, FrontPoint, PoolScores, UInt8Array, gan_of, step_of
+from ensgan.types import Front, FrontPoint, PoolScores, UInt8Array, gan_of, row_of, step_of
 
 REPORT = "report.html"
 """Name of the report among a sweep's files."""
@@ -57,6 +58,14 @@ def common(manifest: Manifest) -> dict[str, Any]:
         "seed": manifest.settings.seed,
         **code(manifest.versions),
     }
+
+
+def variation(manifest: Manifest, gan: str) -> dict[str, Any]:
+    """Parameters of a GAN's run in a sweep that varies settings: which row, and every value."""
+    if not manifest.variations:
+        return {}
+    values = manifest.variations.get(gan, {})
+    return {"vary.gan": row_of(gan), **{f"vary.{key}": value for key, value in values.items()}}
 
 
 def common_tags(manifest: Manifest) -> dict[str, str]:
@@ -139,8 +148,8 @@ def members_csv(manifest: Manifest) -> bytes:
 
 
 def downstream_csv(table: Mapping[str, Any]) -> bytes:
-    """One row per strategy; of every metric the mean, then its interval, spread and test."""
-    first = ("g_mean", "accuracy", "auc")
+    """A row per strategy, the best first; of metrics the mean, then interval, spread and test."""
+    first = (RANKED, "accuracy", "g_mean")
     known = dict.fromkeys(name for row in table["strategies"] for name in row["metrics"])
     metrics = sorted(known, key=lambda name: first.index(name) if name in first else len(first))
     more = ("low", "high", "sd", "difference", "p")
@@ -149,7 +158,7 @@ def downstream_csv(table: Mapping[str, Any]) -> bytes:
         *(f"{name}_{part}" for name in metrics for part in more),
     )
     rows = []
-    for row in table["strategies"]:
+    for row in sorted(table["strategies"], key=lambda row: -row["metrics"][RANKED]["mean"]):
         spreads = [row["metrics"].get(name, {}) for name in metrics]
         means = [spread.get("mean") for spread in spreads]
         parts = [spread.get(part) for spread in spreads for part in more]

@@ -12,6 +12,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from ensgan.downstream.table import RANKED
 from ensgan.ensemble import non_commercial
 from ensgan.recording.views import by_gan, grown_from, leaves
 from ensgan.report.content import Content
@@ -161,5 +162,6 @@ def _selected_facts(content: Content) -> dict[str, Any]:
 
 def _forest(table: Mapping[str, Any] | None) -> Markup | None:
     """The g-mean of every strategy with its interval."""
-    rows = [row for row in (table or {}).get("strategies", ()) if "g_mean" in row["metrics"]]
-    return forest_svg(rows, "g_mean", "g-mean on real test images") if rows else None
+    rows = [row for row in (table or {}).get("strategies", ()) if RANKED in row["metrics"]]
+    rows.sort(key=lambda row: -row["metrics"][RANKED]["mean"])
+    return forest_svg(rows, RANKED, "AUC on real test images") if rows else None

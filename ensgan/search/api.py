@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ensgan.search.alarms import cautions as cautions
+from ensgan.search.alarms import member_intra_d as member_intra_d
 from ensgan.search.constraints import Budget as Budget
 from ensgan.search.constraints import Constraints as Constraints
 from ensgan.search.evaluator import Evaluator as Evaluator

@@ -19,7 +19,7 @@ class Budget:
     """An upper limit on the summed cost of an ensemble's members.
 
     Attributes:
-        costs: cost of every member by name, ≥ 0 (parameters, seconds an image, bytes …).
+        costs: cost of every member by name, ≥ 0 (parameters, seconds per image, bytes …).
         limit: the largest allowed sum.
         unit: what is counted, for messages.
 

@@ -20,7 +20,6 @@ from ensgan.search.masks import (
     covered_points,
     leave_one_out,
     pack_words,
-    popcount,
 )
 from ensgan.search.tables import (
     Ensembles,
@@ -221,14 +220,14 @@ class Evaluator:
     def _covered_with(self, unions: UInt64Array, added: Int64Array) -> npt.NDArray[np.int64]:
         """Points covered by each union alone (column 0) and with each added member's mask."""
         covered = np.empty((len(unions), len(added) + 1), np.int64)
-        covered[:, 0] = popcount(unions).sum(axis=1)
+        covered[:, 0] = np.bitwise_count(unions).sum(axis=1)
         incoming = self._columns.take(added, axis=1)
         # Counts of fewer than 65,536 points fit into 16 bits: a quarter of the memory to add up.
         narrow = np.uint16 if self.points < 65536 else np.int64
         block = max(1, BLOCK_BYTES // (8 * max(1, len(added)) * unions.shape[1]))
         for start in range(0, len(unions), block):
             union = unions[start : start + block].T[:, :, None] | incoming[:, None, :]
-            bits = np.add.reduce(popcount(union), axis=0, dtype=narrow)
+            bits = np.add.reduce(np.bitwise_count(union), axis=0, dtype=narrow)
             covered[start : start + block, 1:] = bits
         return covered
 

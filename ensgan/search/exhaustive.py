@@ -12,7 +12,7 @@ import numpy as np
 
 from ensgan.search.ledger import SearchLedger
 from ensgan.search.local_search import LocalSearch
-from ensgan.search.masks import BLOCK_BYTES, UInt64Array, popcount
+from ensgan.search.masks import BLOCK_BYTES, UInt64Array
 from ensgan.search.pareto import TIE
 from ensgan.search.sampler import SamplerInputs
 from ensgan.types import BoolArray, Float64Array, Int64Array
@@ -141,7 +141,7 @@ class Enumeration:
         coverage = np.ones(len(members))
         if coverage_known:
             union = np.bitwise_or.reduce(evaluator.words[members], axis=1)
-            covered = popcount(union).sum(axis=1) + self._gains(union, missing)
+            covered = np.bitwise_count(union).sum(axis=1) + self._gains(union, missing)
             coverage = np.minimum(1.0, covered / evaluator.points)
         return evaluator.tables.combine(mean, coverage)
 
@@ -155,6 +155,6 @@ class Enumeration:
         step = max(1, BLOCK_BYTES // (8 * words.size))
         for start in range(0, len(union), step):
             outside = ~union[start : start + step]
-            gains[start : start + step] = popcount(outside[:, None, :] & words).sum(axis=2)
+            gains[start : start + step] = np.bitwise_count(outside[:, None, :] & words).sum(axis=2)
         gains.partition(len(words) - missing, axis=1)
         return np.asarray(gains[:, len(words) - missing :].sum(axis=1))

@@ -51,7 +51,7 @@ class SearchLedger:
         constraints: which subsets count.
         seed: seed of the sampler's generator ``random``.
         limit_trials, limit_seconds: the budget; None is no limit.
-        on_progress: told about progress, if given.
+        on_progress: called with the progress, if given.
         started: ``time.perf_counter()`` at the start.
         third: a third objective, minimised: the summed cost of the members; None for two.
         trials: evaluations so far.

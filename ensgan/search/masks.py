@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
@@ -48,7 +47,7 @@ def covered_points(words: UInt64Array, subsets: BoolArray) -> npt.NDArray[np.int
         for turn in range(int(sizes.max(initial=0))):
             rows = order[: np.count_nonzero(sizes > turn)]
             union[: len(rows)] |= words[members[first[rows] + turn]]
-        covered[begin + order] = popcount(union).sum(axis=1)
+        covered[begin + order] = np.bitwise_count(union).sum(axis=1)
     return covered
 
 
@@ -64,24 +63,6 @@ def leave_one_out(words: UInt64Array) -> UInt64Array:
     if rows > 1:
         base[1:-1] |= np.bitwise_or.accumulate(words[::-1], axis=0)[::-1][1:]
     return base
-
-
-def _table_popcount(words: UInt64Array) -> npt.NDArray[np.uint8]:
-    # numpy 1.26 has no bitwise_count: count sixteen bits at a time.
-    counts = _SIXTEEN_BITS[np.ascontiguousarray(words).view(np.uint16).reshape(*words.shape, 4)]
-    bits: npt.NDArray[np.uint8] = counts.sum(axis=-1, dtype=np.uint8)
-    return bits
-
-
-_SIXTEEN_BITS: npt.NDArray[np.uint8] = (
-    np.unpackbits(np.arange(1 << 16, dtype=np.uint16).view(np.uint8))
-    .reshape(-1, 16)
-    .sum(axis=1, dtype=np.uint8)
-)
-popcount: Callable[[UInt64Array], npt.NDArray[np.uint8]] = getattr(
-    np, "bitwise_count", _table_popcount
-)
-"""Bits set in each word."""
 
 
 class DistinctCounter:

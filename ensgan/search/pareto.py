@@ -64,6 +64,7 @@ def pareto_front(points: Points) -> Int64Array:
         return np.zeros(0, np.int64)
     if values.shape[1] == 3:
         return _front_of_three(values)
+    # By rising second objective a point is dominated exactly by a better first one before it.
     order = np.lexsort((np.arange(len(values)), -values[:, 0], values[:, 1]))
     best_before = np.maximum.accumulate(values[order, 0])
     keep = np.ones(len(order), bool)
@@ -117,6 +118,7 @@ def hypervolume(points: Points, most: float | None = None) -> float:
 def _volume(values: Float64Array, most: float) -> float:
     """Each point's new area counts for every limit from its own third value up to ``most``."""
     part = values[:, 2] / most if most > 0 else np.zeros(len(values))
+    # By rising third value the points within every limit are those met so far.
     flat, total = Archive(), 0.0
     for index in np.argsort(part, kind="stable").tolist():
         row = values[index : index + 1]
@@ -222,6 +224,8 @@ class CostArchive(Archive):
 
     def best_first(self, second: Float64Array, cost: Float64Array) -> Float64Array:
         """The largest first objective within this second and cost, -inf where there is none."""
+        # Sorted by the first objective, the first subset within the limits is the best one; the
+        # column of -inf at the end answers where there is none.
         order = np.argsort(-self.first, kind="stable")
         levels = np.append(self.first[order], -np.inf)
         best = np.empty(len(second))

@@ -5,6 +5,7 @@ Heavy packages are imported when a sampler is loaded, before its clock starts.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -54,33 +55,18 @@ class Sampler:
     enumerates: bool = False
 
 
-def _pareto_local() -> Strategy:
-    from ensgan.search.local_search import pareto_local
-
-    return pareto_local
-
-
-def _exhaustive() -> Strategy:
-    from ensgan.search.exhaustive import exhaustive
-
-    return exhaustive
-
-
-def _pymoo() -> Strategy:
-    from ensgan.search.pymoo import search_with_pymoo
-
-    return search_with_pymoo
+def _later(module: str, function: str) -> Callable[[], Any]:
+    """Loads a strategy from a module of this package."""
+    return lambda: getattr(importlib.import_module(f"ensgan.search.{module}"), function)
 
 
 def _optuna(name: str, sampler: str, **settings: Any) -> Sampler:
     """A study; ``sampler`` is a class of ``optuna.samplers``, or EnsembleSampler."""
 
-    def load() -> Strategy:
-        from ensgan.search.optuna import search_with_optuna
-
-        return partial(search_with_optuna, sampler=sampler, settings=settings)
-
-    return Sampler(name, load, stores_trials=True)
+    search = _later("optuna", "search_with_optuna")
+    return Sampler(
+        name, lambda: partial(search(), sampler=sampler, settings=settings), stores_trials=True
+    )
 
 
 SAMPLERS = Registry(
@@ -88,7 +74,7 @@ SAMPLERS = Registry(
     "ensgan.samplers",
     Sampler,
     (
-        Sampler("pareto-local", _pareto_local, ends_by_itself=True),
+        Sampler("pareto-local", _later("local_search", "pareto_local"), ends_by_itself=True),
         _optuna("ensemble", "EnsembleSampler"),
         _optuna("nsga2", "NSGAIISampler"),
         _optuna("nsga3", "NSGAIIISampler"),
@@ -96,8 +82,10 @@ SAMPLERS = Registry(
         _optuna("tpe", "TPESampler", multivariate=True),
         _optuna("gp", "GPSampler"),
         _optuna("random", "RandomSampler"),
-        Sampler("pymoo", _pymoo),
-        Sampler("exhaustive", _exhaustive, ends_by_itself=True, enumerates=True),
+        Sampler("pymoo", _later("pymoo", "search_with_pymoo")),
+        Sampler(
+            "exhaustive", _later("exhaustive", "exhaustive"), ends_by_itself=True, enumerates=True
+        ),
     ),
 )
 

@@ -20,7 +20,7 @@ _ALTERNATIVES = 3
 
 @dataclass(frozen=True)
 class Question:
-    """What a rule may look at: the front, its argument and downstream scores if there are any."""
+    """Input of a rule: the front, the rule's argument, and downstream scores if there are any."""
 
     front: Front
     argument: str

@@ -2,52 +2,24 @@
 
 from __future__ import annotations
 
-from ensgan.store.base import RunStore
-from ensgan.store.folders import ENSEMBLE_FOLDER
-from ensgan.store.memory import MemoryStore
-from ensgan.store.opening import (
-    LATEST,
-    MOST_RUNS,
-    STORES,
-    StoreKind,
-    beginning_with,
-    default_storage,
-    find_run,
-    is_model_address,
-    open_store,
-    promote,
-)
-from ensgan.store.record import (
-    TAG_DATASET,
-    TAG_GAN,
-    TAG_RECORD,
-    TAG_SELECTED,
-    RunRecord,
-    sort_runs,
-    status_named,
-)
-from ensgan.store.tracking import MLflowStore
-
-__all__ = [
-    "ENSEMBLE_FOLDER",
-    "LATEST",
-    "MOST_RUNS",
-    "STORES",
-    "TAG_DATASET",
-    "TAG_GAN",
-    "TAG_RECORD",
-    "TAG_SELECTED",
-    "MLflowStore",
-    "MemoryStore",
-    "RunRecord",
-    "RunStore",
-    "StoreKind",
-    "beginning_with",
-    "default_storage",
-    "find_run",
-    "is_model_address",
-    "open_store",
-    "promote",
-    "sort_runs",
-    "status_named",
-]
+from ensgan.store.base import RunStore as RunStore
+from ensgan.store.folders import ENSEMBLE_FOLDER as ENSEMBLE_FOLDER
+from ensgan.store.memory import MemoryStore as MemoryStore
+from ensgan.store.opening import LATEST as LATEST
+from ensgan.store.opening import MOST_RUNS as MOST_RUNS
+from ensgan.store.opening import STORES as STORES
+from ensgan.store.opening import StoreKind as StoreKind
+from ensgan.store.opening import beginning_with as beginning_with
+from ensgan.store.opening import default_storage as default_storage
+from ensgan.store.opening import find_run as find_run
+from ensgan.store.opening import is_model_address as is_model_address
+from ensgan.store.opening import open_store as open_store
+from ensgan.store.opening import promote as promote
+from ensgan.store.record import TAG_DATASET as TAG_DATASET
+from ensgan.store.record import TAG_GAN as TAG_GAN
+from ensgan.store.record import TAG_RECORD as TAG_RECORD
+from ensgan.store.record import TAG_SELECTED as TAG_SELECTED
+from ensgan.store.record import RunRecord as RunRecord
+from ensgan.store.record import sort_runs as sort_runs
+from ensgan.store.record import status_named as status_named
+from ensgan.store.tracking import MLflowStore as MLflowStore

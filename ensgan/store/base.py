@@ -41,7 +41,7 @@ class RunStore(ABC):
 
     @abstractmethod
     def prepare(self) -> None:
-        """Do now what the first run would wait for (imports, a new database)."""
+        """Do the slow work of the first run ahead of time (imports, creating a database)."""
 
     def create_run(
         self,
@@ -98,7 +98,7 @@ class RunStore(ABC):
         source: str = "",
         profile: Mapping[str, object] = NOTHING,
     ) -> None:
-        """Record which data a run used: a name, a content digest, where from, sizes."""
+        """Record the data that a run used: name, content digest (SHA-256), origin, sizes."""
         self._send_dataset(
             run_id, {"name": name, "digest": digest, "source": source, "profile": dict(profile)}
         )

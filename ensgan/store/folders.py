@@ -16,7 +16,7 @@ ENSEMBLE_FOLDER: Final = "ensemble"
 """Folder among a sweep's files that holds the selected ensemble."""
 LARGEST_READ: Final = 64 << 20
 """Bytes of a file that :meth:`RunStore.read` hands over; greater ones are fetched by folder."""
-_FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]*(/[A-Za-z0-9][A-Za-z0-9._@+-]*)*")
+_FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+~-]*(/[A-Za-z0-9][A-Za-z0-9._@+~-]*)*")
 
 
 class Files(Protocol):

@@ -1,4 +1,4 @@
-"""A connection to MLflow: its client, the experiment of new runs, and the shapes it wants.
+"""A connection to MLflow: its client, the experiment of new runs, its value types.
 
 Only this module imports MLflow, at the first call that needs it (an import takes seconds); MLflow
 is never told to unpickle anything.
@@ -37,7 +37,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def settle_environment() -> None:
-    """Settle MLflow's switches before its first import; what the user has set stays."""
+    """Set MLflow's environment variables before its first import; those already set stay."""
     os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
     for name, value in {
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -93,8 +93,8 @@ class Connection:
     def client_for_files(self, run_id: str) -> Any:
         """MLflow's client for the files of a run that may be asked for.
 
-        Whoever made a run's experiment chose the address of its files, and MLflow sends the
-        user's token to any of them.
+        The address of a run's files was chosen by the creator of its experiment, and MLflow would
+        send the user's token to any address.
 
         Raises:
             StoreError: the address is on another host than the tracking server.

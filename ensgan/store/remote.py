@@ -50,8 +50,8 @@ class ClientReader:
 class RemoteFiles:
     """The files of a run that only MLflow can reach; see :class:`~ensgan.store.folders.Files`.
 
-    What a server answers is not believed: listings end, paths stay in the folder that was asked
-    for.
+    Answers of the server are not trusted: listings are bounded, and paths must lie in the folder
+    that was asked for.
     """
 
     def __init__(self, connection: Connection, run_id: str) -> None:

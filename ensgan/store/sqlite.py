@@ -1,7 +1,7 @@
 """Reading an MLflow database in SQLite directly.
 
 Importing MLflow takes seconds; listing and fetching runs should not. The tables read here are
-the core of MLflow's schema. Whoever meets a database without them reads through MLflow instead.
+the core of MLflow's schema. A database without them is read through MLflow instead.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _PATHS: Final = (
     ("model_versions", "source"),
     ("model_versions", "storage_location"),
 )
-"""Where the database names paths."""
+"""Tables and columns that hold absolute paths."""
 
 
 def database_path(uri: str) -> Path | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ from ensgan.sweep.member_job import (
     real_reference,
     write_features,
 )
-from ensgan.types import Dataset
+from ensgan.sweep.variations import Configuration, Values, configurations
+from ensgan.types import Dataset, row_of
 
 
 def known_names() -> KnownNames:
@@ -32,6 +33,7 @@ def known_names() -> KnownNames:
     return {
         "dataset": data.names(),
         "GAN": zoo.names(),
+        "field of a part": {key for name in zoo.names() for key in zoo.get(name).settings()},
         "extractor": embedding.EXTRACTORS.names(),
         "sampler": samplers(),
         "form of the objectives": FORMS.names(),
@@ -66,7 +68,10 @@ def load_sweep(source: Path | Mapping[str, Any], settings: Sequence[str] = ()) -
 
 
 def _absolute(member: ExternalSpec, folder: Path) -> ExternalSpec:
-    """Its images or the file of its generator, seen from anywhere; modules keep their name."""
+    """Its images, sweep or generator's file, seen from anywhere; other names stay."""
+    if member.sweep is not None:
+        place = str((folder / member.sweep).resolve()) if "/" in member.sweep else member.sweep
+        return member.model_copy(update={"sweep": place})
     if member.images is not None:
         return member.model_copy(update={"images": str((folder / member.images).resolve())})
     place, colon, name = str(member.generator).rpartition(":")
@@ -85,12 +90,20 @@ def _plugins(tree: Mapping[str, Any]) -> list[str]:
 
 @dataclass(frozen=True)
 class Resolved:
-    """A spec with its names resolved: the data set and the rows at their final size."""
+    """A spec with its names resolved: the data set and every configuration of a GAN.
+
+    Attributes:
+        gans: rows at their final width, each under its configuration's name.
+        settings: of their trainings.
+        variations: by configuration, the values of the settings that the sweep varies; empty
+            where it varies none.
+    """
 
     spec: SweepSpec
     dataset: Dataset
     gans: tuple[zoo.GANSpec, ...]
     settings: tuple[train.TrainSettings, ...]
+    variations: Mapping[str, Values] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -121,12 +134,13 @@ class Inputs:
     extractor_licence: str = ""
 
 
-def resolve(spec: SweepSpec, data_dir: Path | None = None) -> Resolved:
-    """Load the data set and check every row against it.
+def resolve(spec: SweepSpec, data_dir: Path | None = None, *, many: bool = False) -> Resolved:
+    """Load the data set and check every configuration against it.
 
     Args:
         spec: the validated spec.
         data_dir: where data sets lie; the spec's own ``dataset.data_dir`` comes first.
+        many: allow more than a thousand configurations.
 
     Raises:
         ConfigError: with every row that cannot be built or trained on this data.
@@ -140,33 +154,39 @@ def resolve(spec: SweepSpec, data_dir: Path | None = None) -> Resolved:
         options=spec.dataset.options,
         seed=spec.seed,
     )
-    gans, settings, problems = [], [], []
-    for name in gan_names(spec):
-        try:
-            row, setting = configured(spec, name)
-        except InputError as error:
-            problems.append(f"train.{name}: {error}")
-            continue
-        problems += [
-            f"train.{name}: {problem}"
-            for problem in (
-                *row.problems(dataset.shape, dataset.num_classes),
-                *train.problems(row, setting, len(dataset.train)),
-            )
-        ]
-        gans.append(row)
-        settings.append(setting)
+    found, problems = configurations(spec, many=many)
+    gans = tuple(each.row for each in found)
+    settings = tuple(each.settings for each in found)
+    problems += _data_problems(found, dataset)
     problems += [problem for member in spec.members if (problem := _external_problem(member))]
     if sum(setting.snapshots for setting in settings) + len(spec.members) < 2 and not problems:
         problems.append("train: an ensemble needs at least 2 members: add GANs or snapshots")
     problems += _evaluation_problems(spec, dataset, gans, settings)
     if problems:
         raise ConfigError(f"sweep '{spec.name}'", problems)
-    return Resolved(spec, dataset, tuple(gans), tuple(settings))
+    varied = {} if spec.train.vary is None else {each.name: each.values for each in found}
+    return Resolved(spec, dataset, gans, settings, varied)
+
+
+def _data_problems(found: Sequence[Configuration], dataset: Dataset) -> list[str]:
+    """Why configurations cannot be trained on this data, once for all variations of a GAN."""
+    names: dict[tuple[str, str], list[str]] = {}
+    for each in found:
+        for problem in (
+            *each.row.problems(dataset.shape, dataset.num_classes),
+            *train.problems(each.row, each.settings, len(dataset.train)),
+        ):
+            names.setdefault((row_of(each.name), problem), []).append(each.name)
+    return [
+        f"train.{same[0]}{f' and {len(same) - 1} more' if len(same) > 1 else ''}: {problem}"
+        for (_, problem), same in names.items()
+    ]
 
 
 def _external_problem(member: ExternalSpec) -> str:
     """What of a member from elsewhere can be seen without reading it, "" if nothing is wrong."""
+    if member.sweep is not None:
+        return ""  # see :mod:`ensgan.sweep.merging.sources`
     try:
         if member.images is None:
             describe(str(member.generator))
@@ -218,31 +238,15 @@ def _pool_names(
     return (*trained, *(member.name for member in spec.members))
 
 
-def gan_names(spec: SweepSpec) -> tuple[str, ...]:
-    """Of the GANs that a sweep trains."""
-    return zoo.names() if spec.train.gans == "all" else tuple(spec.train.gans)
-
-
-def configured(spec: SweepSpec, name: str) -> tuple[zoo.GANSpec, train.TrainSettings]:
-    """The row at its width and its training settings, overrides applied."""
-    values = spec.train.model_dump(exclude={"gans", "plugins", "overrides"})
-    override = spec.train.overrides.get(name)
-    if override is not None:
-        values |= override.model_dump(exclude_none=True)
-    width = values.pop("width")
-    settings = train.TrainSettings(**values, seed=purpose_seed(spec.seed, "train", name))
-    return zoo.get(name).scaled(width), settings
-
-
 def gan_rows(spec: SweepSpec) -> dict[str, zoo.GANSpec]:
-    """The rows of a sweep at their width, by name; its plugins are loaded first.
+    """The rows of a sweep's configurations at their width, by name; its plugins are loaded first.
 
     Raises:
         InputError: a plugin cannot be loaded, or a row is unknown.
     """
     for plugin in spec.train.plugins:
         zoo.load_plugin(Path(plugin))
-    return {name: configured(spec, name)[0] for name in gan_names(spec)}
+    return {each.name: each.row for each in configurations(spec, many=True)[0]}
 
 
 def write_inputs(resolved: Resolved, folder: SweepFolder) -> Inputs:
@@ -284,7 +288,7 @@ def embedding_inputs(
 
 
 def member_jobs(resolved: Resolved, inputs: Inputs) -> list[MemberJob]:
-    """One job per GAN, in the order of the spec."""
+    """One job per configuration of a GAN, in the order of the spec."""
     spec = resolved.spec
     jobs = []
     folders = training_folders(resolved, inputs.folder)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, field_validator
 
 from ensgan.config import SweepSpec, parse_spec
+from ensgan.config.vary import Value
 from ensgan.errors import ConfigError, DataError
 from ensgan.files import read_json, write_json
 from ensgan.sweep.records import MemberResult, Record, StoredPath, record_from, relative_member
@@ -107,7 +108,8 @@ class Manifest(Record):
         status: ``running`` until all stages are through; ``failed`` when some GAN failed.
         started, finished: seconds since the epoch.
         planned: members in all.
-        gans, external: names, in pool order.
+        gans, external: names, in pool order; a GAN's with its variation.
+        variations: by GAN, the values of the settings that the sweep varies.
         steps: to train, by GAN.
         versions: of the packages, and the machine.
         members: finished ones by name, in the order they came.
@@ -126,6 +128,7 @@ class Manifest(Record):
     planned: int
     gans: tuple[str, ...]
     external: tuple[str, ...] = ()
+    variations: dict[str, dict[str, Value]] = Field(default_factory=dict)
     steps: dict[str, int]
     dataset: DatasetRecord
     versions: dict[str, str] = Field(default_factory=dict)

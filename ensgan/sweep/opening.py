@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from ensgan import train, zoo
 from ensgan.errors import ConfigError
 from ensgan.sweep.environment import environment
-from ensgan.sweep.inputs import configured, training_folders
+from ensgan.sweep.inputs import training_folders
 from ensgan.sweep.manifest import DatasetRecord, Earlier, Losses, Manifest
 from ensgan.sweep.records import MemberResult
+from ensgan.sweep.variations import configurations
 
 if TYPE_CHECKING:
     from ensgan.sweep.folder import SweepFolder
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 FIXED_SECTIONS = ("seed", "dataset")
 """Sections of a spec whose change would leave every member behind; of ``train`` each GAN tells."""
-PLACES = ("data_dir", "plugins", "images", "generator", "weights")
+PLACES = ("data_dir", "plugins", "images", "generator", "weights", "sweep")
 """Settings that name files: where these lie changes nothing, their content has keys of its own."""
 
 
@@ -167,10 +168,11 @@ def changes_of(folder: SweepFolder, before: Manifest, resolved: Resolved) -> Cha
 def _changed_trainings(before: Manifest, resolved: Resolved) -> list[str]:
     """Settings in which GANs that were there before differ; they may go on for longer."""
     lines = []
+    were = {each.name: each for each in configurations(before.settings, many=True)[0]}
     for row, settings in zip(resolved.gans, resolved.settings, strict=True):
-        if row.name not in before.gans:
+        if row.name not in before.gans or row.name not in were:
             continue
-        old_row, old = configured(before.settings, row.name)
+        old_row, old = were[row.name].row, were[row.name].settings
         found = differences(
             _made_with(old_row, old), _made_with(row, settings), f"train.{row.name}"
         )
@@ -241,6 +243,7 @@ def _new_manifest(resolved: Resolved) -> Manifest:
         gans=tuple(row.name for row in resolved.gans),
         external=tuple(member.name for member in resolved.spec.members),
         members={},
+        variations={name: dict(values) for name, values in resolved.variations.items()},
         steps={
             row.name: settings.steps
             for row, settings in zip(resolved.gans, resolved.settings, strict=True)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from ensgan.config import SweepSpec
 from ensgan.downstream import DownstreamTable
 from ensgan.downstream.table import TESTED
-from ensgan.search import select
+from ensgan.search import cautions, member_intra_d, select
 from ensgan.sweep.classifier_job import RULE, Classifiers, classifier_settings
 from ensgan.sweep.events import Event, StageClock
 from ensgan.sweep.executor import Executor
@@ -21,6 +21,7 @@ from ensgan.sweep.hand_over_stage import hand_over, measure_memorisation, save_t
 from ensgan.sweep.inputs import Inputs, Resolved, member_jobs, write_inputs
 from ensgan.sweep.manifest import SelectedRecord
 from ensgan.sweep.member_job import MemberJob
+from ensgan.sweep.merging.members import bring_inputs, bring_members
 from ensgan.sweep.opening import open_manifest
 from ensgan.sweep.planning.cost import Measured
 from ensgan.sweep.records import MemberResult
@@ -63,6 +64,7 @@ class SweepResult:
         ensemble: folder of the selected ensemble's artifact.
         seconds: by stage, with ``orchestration`` and ``total``.
         failed: GANs that failed, with the reason.
+        cautions: what is wrong with G* or the table, a sentence each.
     """
 
     run_id: str | None
@@ -75,6 +77,7 @@ class SweepResult:
     ensemble: Path
     seconds: Mapping[str, float]
     failed: Mapping[str, str]
+    cautions: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         chosen = ", ".join(self.selected.point.members)
@@ -100,6 +103,7 @@ class SweepResult:
             "ensemble": str(self.ensemble),
             "stages": dict(self.seconds),
             "failed": dict(self.failed),
+            "cautions": list(self.cautions),
         }
 
 
@@ -157,6 +161,7 @@ class RunningSweep:
             EnsganError: too few members could be trained.
         """
         with self.clock.stage("prepare", is_work=True):
+            bring_inputs(self.spec, self.folder)
             inputs = write_inputs(self.resolved, self.folder)
             jobs = member_jobs(self.resolved, inputs)
         members = self._pool(jobs, inputs)
@@ -166,6 +171,7 @@ class RunningSweep:
         with self.clock.stage("evaluate"):
             table = self._evaluate(classifiers, scores, front, selected)
             self.manifest.save(downstream=save_table(inputs, table))
+        alarms = (*cautions(selected.point, member_intra_d(scores)), *table.cautions)
         with self.clock.stage("hand over", is_work=True):
             by_name = {member.name: member for member in members}
             chosen = [by_name[name] for name in selected.point.members]
@@ -173,7 +179,7 @@ class RunningSweep:
             earlier = self.manifest.value.earlier
             grown_from = {} if earlier is None else earlier.facts()
             artifact = hand_over(
-                self.resolved, inputs, chosen, selected, table, privacy, grown_from
+                self.resolved, inputs, chosen, selected, table, privacy, alarms, grown_from
             )
         self.manifest.save(ensemble=artifact, privacy=privacy)
         self.manifest.finish(self.clock.summary())
@@ -190,20 +196,21 @@ class RunningSweep:
             ensemble=artifact,
             seconds=self.clock.summary(),
             failed=self.manifest.value.failed,
+            cautions=alarms,
         )
 
     def _pool(self, jobs: Sequence[MemberJob], inputs: Inputs) -> tuple[MemberResult, ...]:
         """Members in pool order, those from elsewhere last."""
         pool = PoolInProgress(self.executor, self.clock, self.manifest)
         external = external_jobs(self.resolved, inputs)
-        if external:  # first: a mistake there must not come after all the training
+        if self.spec.members:  # first: a mistake there must not come after all the training
             with self.clock.stage("members"):
+                pool.add(bring_members(self.resolved, inputs, self.manifest.value.members))
                 pool.add_external(external)
         with self.clock.stage("train"):
             by_memory = self.spec.cluster.gpus_per_trial == "auto"
             pool.train(jobs, self.resolved.dataset.shape, self.measured, by_memory=by_memory)
-        names = [name for job in jobs for name in job.names]
-        return pool.in_order([*names, *(job.member.name for job in external)])
+        return pool.in_order(self.resolved.names)
 
     def _search(
         self, inputs: Inputs, members: tuple[MemberResult, ...]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,6 +37,8 @@ _ALWAYS = {"objectives": "paper", "components": 32, "third": None}
 """What settings were before they existed: keys of earlier sweeps do not name them."""
 
 
+TAKEN = "taken-"
+"""How files begin with scores that were taken over of another sweep."""
 LARGE_POOL = 1e13
 """Multiplications above which a pool's blocks become tasks: minutes of one core."""
 LEAST_MEMORY = 1 << 28
@@ -64,7 +66,7 @@ def score(
     """
     settings, scoring = inputs.spec.score, inputs.scoring
     names = tuple(member.name for member in members)
-    key = _scores_key(inputs, [member.features for member in members])
+    key = _key(inputs, [member.features for member in members])
     path = inputs.folder.file("scores", f"scores-{key}.npz")
     known = _known(PoolScores, path)
     about = (names, settings.k, scoring.extractor_key)
@@ -95,34 +97,60 @@ def score(
     return scores, path
 
 
-def _scores_key(inputs: Inputs, features: Sequence[Path]) -> str:
+def scores_key(reference: Path, features: Sequence[Path], k: int, resamples: int) -> str:
     """What scores of these features are called; features are named by what made them."""
-    settings, reference = inputs.spec.score, inputs.scoring.reference
-    resamples = [settings.resamples] if settings.resamples else []
-    names = [path.name for path in features]
-    return content_key(REVISION, reference.name, names, settings.k, *resamples)
+    drawn = [resamples] if resamples else []
+    return content_key(REVISION, reference.name, [path.name for path in features], k, *drawn)
+
+
+def _key(inputs: Inputs, features: Sequence[Path]) -> str:
+    settings = inputs.spec.score
+    return scores_key(inputs.scoring.reference, features, settings.k, settings.resamples)
 
 
 def known_scores(
     inputs: Inputs, members: Sequence[MemberResult], earlier: Earlier | None
 ) -> list[PoolScores]:
-    """Parts of the pool whose scores hold on: of the pool it grew from.
+    """Parts of the pool whose scores hold on: of the pool it grew from, of sweeps that joined."""
+    parts = [_grown_from(inputs, members, earlier), *_taken_over(inputs, members)]
+    return [part for part in parts if part is not None]
 
-    They are used only if their name is the key of what the pool would be scored with today.
-    """
+
+def _grown_from(
+    inputs: Inputs, members: Sequence[MemberResult], earlier: Earlier | None
+) -> PoolScores | None:
+    """Used only if their name is the key of what the pool would be scored with today."""
     if earlier is None or earlier.scores is None:
-        return []
+        return None
     known = _known(PoolScores, earlier.scores)
     if known is None or not set(known.names) <= set(earlier.features):
-        return []
-    key = _scores_key(inputs, [earlier.features[name] for name in known.names])
+        return None
+    key = _key(inputs, [earlier.features[name] for name in known.names])
     if earlier.scores.stem != f"scores-{key}":
-        return []
-    same = {
-        member.name for member in members if member.features == earlier.features.get(member.name)
-    }
-    kept = [name for name in known.names if name in same]
-    return [known.part(kept)] if kept else []
+        return None
+    now = {member.name: member.features for member in members}
+    return _part(known, [name for name in known.names if now.get(name) == earlier.features[name]])
+
+
+def _taken_over(inputs: Inputs, members: Sequence[MemberResult]) -> Iterator[PoolScores | None]:
+    """Each names the SHA-256 of the features that it is of."""
+    scoring = inputs.scoring
+    paths = sorted((inputs.folder.path / "scores").glob(f"{TAKEN}*.npz"))
+    if not paths or inputs.spec.score.resamples:
+        return
+    real = sha256_file(scoring.reference)
+    now = {member.name: member.contents.get("features") for member in members}
+    for path in paths:
+        known = _known(PoolScores, path)
+        if known is None or (known.k, known.extractor) != (scoring.k, scoring.extractor_key):
+            continue
+        if known.contents[:1] == (real,):
+            of = dict(zip(known.names, known.contents[1:], strict=True))
+            yield _part(known, [name for name in known.names if now.get(name) == of[name]])
+
+
+def _part(known: PoolScores, names: Sequence[str]) -> PoolScores | None:
+    return known.part(names) if names else None
 
 
 def _check_contents(members: Sequence[MemberResult]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,11 @@ def sweep_status(folder: SweepFolder, now: float | None = None) -> dict[str, Any
         "stages": dict(manifest.stages),
         "notes": notes,
         "gans": [
-            _row(gan, manifest, beats.get(gan), now if running else None)
-            for gan in (*manifest.external, *manifest.gans)
+            _row(gan, manifest, planned, beats.get(gan), now if running else None)
+            for gan, planned in sorted(
+                Counter(map(gan_of, manifest.planned_names)).items(),
+                key=lambda item: item[0] in manifest.gans,
+            )
         ],
     }
 
@@ -88,16 +92,17 @@ def interrupted_runs(storage: Path) -> set[str]:
     return runs - {""}
 
 
-def _row(gan: str, manifest: Manifest, beat: Heartbeat | None, now: float | None) -> dict[str, Any]:
-    """One GAN; ``now`` is None when no driver runs."""
+def _row(
+    gan: str, manifest: Manifest, planned: int, beat: Heartbeat | None, now: float | None
+) -> dict[str, Any]:
+    """One GAN and its planned members; ``now`` is None when no driver runs."""
     members = [member for name, member in manifest.members.items() if gan_of(name) == gan]
     last = members[-1] if members else None
-    complete = 1 if gan in manifest.external else manifest.settings.train.snapshots
     step = max(step_of(last.name) if last else 0, beat.step if beat else 0)
     steps = beat.steps if beat else manifest.steps.get(gan, 0)
     if gan in manifest.failed:
         state = "failed"
-    elif len(members) >= complete:
+    elif len(members) >= planned:
         state, step = "done", steps
     elif beat is None or now is None:
         state = "waiting"

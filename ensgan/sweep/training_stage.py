@@ -39,6 +39,11 @@ class PoolInProgress:
         self.members: dict[str, MemberResult] = {}
         self._heartbeats: dict[str, Mapping[str, Any]] = {}
 
+    def add(self, members: Sequence[MemberResult]) -> None:
+        """Take in members that are finished."""
+        for member in members:
+            self._on_member(member)
+
     def add_external(self, jobs: Sequence[ExternalJob]) -> None:
         """Take in the generators from elsewhere.
 

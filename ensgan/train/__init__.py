@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from ensgan.train.claim import GROWS, REVISION, find_training, other_average, starts_over
-from ensgan.train.loop import TrainProgress, train_gan, train_steps, untrained
-from ensgan.train.pack import Ended, Pack
-from ensgan.train.settings import TrainSettings, problems
-from ensgan.train.snapshot import Snapshot, is_finished, read_snapshot
-
-__all__ = [
-    "GROWS",
-    "REVISION",
-    "Ended",
-    "Pack",
-    "Snapshot",
-    "TrainProgress",
-    "TrainSettings",
-    "find_training",
-    "is_finished",
-    "other_average",
-    "problems",
-    "read_snapshot",
-    "starts_over",
-    "train_gan",
-    "train_steps",
-    "untrained",
-]
+from ensgan.train.claim import GROWS as GROWS
+from ensgan.train.claim import REVISION as REVISION
+from ensgan.train.claim import find_training as find_training
+from ensgan.train.claim import other_average as other_average
+from ensgan.train.claim import starts_over as starts_over
+from ensgan.train.loop import TrainProgress as TrainProgress
+from ensgan.train.loop import train_gan as train_gan
+from ensgan.train.loop import train_steps as train_steps
+from ensgan.train.loop import untrained as untrained
+from ensgan.train.pack import Ended as Ended
+from ensgan.train.pack import Pack as Pack
+from ensgan.train.settings import TrainSettings as TrainSettings
+from ensgan.train.settings import problems as problems
+from ensgan.train.snapshot import Snapshot as Snapshot
+from ensgan.train.snapshot import is_finished as is_finished
+from ensgan.train.snapshot import read_snapshot as read_snapshot

@@ -39,12 +39,13 @@ class GraphRecorder:
         self._pool: Any = None
 
     def stream(self) -> AbstractContextManager[object]:
-        """Where the training's work runs, captured or not: its own stream."""
+        """The stream of this training as a context, for captured and for ordinary steps."""
         return torch.cuda.stream(self._stream)
 
     def record(self, work: Callable[[], Means]) -> tuple[Callable[[], None], Means]:
-        """A function that replays ``work``, and what the replay leaves. Nothing is executed yet."""
+        """A function that replays ``work``, and the tensors it fills. Nothing is executed yet."""
         graph = torch.cuda.CUDAGraph()
+        # Else every replay would draw the numbers of the capture.
         graph.register_generator_state(self._random)
         with torch.cuda.graph(
             graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
@@ -95,7 +96,7 @@ class Steps:
             self._give_up(reason)
 
     def stream(self) -> AbstractContextManager[object]:
-        """Where the training's work runs; whoever reads its tensors does so there."""
+        """The training's CUDA stream as a context; its tensors are read within it too."""
         return nullcontext() if self.recorder is None else self.recorder.stream()
 
     def step(self) -> None:
@@ -138,11 +139,12 @@ class Steps:
         training.average.captured = True
         try:
             kind.replay = recorder.record(work)
-        except torch.OutOfMemoryError:
+        except torch.OutOfMemoryError:  # an ordinary step would not fit either
             raise
         except Exception as error:
             self._give_up(f"{type(error).__name__}: {str(error).splitlines()[0]}")
         finally:
+            # Capturing ran the Python code of the step, but none of its kernels.
             training.step = step
             training.reals.held = None
             training.average.captured = False

@@ -77,7 +77,7 @@ def train_gan(
         num_classes: number of classes of the data.
         settings: how long, which seed, which overrides.
         folder: of this training alone; created.
-        on_progress: told after every step on the CPU, every 50 on a GPU.
+        on_progress: called after every step on the CPU, after every 50 steps on a GPU.
 
     Raises:
         ConfigError: the row or the settings do not fit the data.
@@ -100,7 +100,7 @@ def train_steps(
 ) -> Generator[Snapshot | None, None, None]:
     """:func:`train_gan` in single steps: yields after each the snapshot it made, or None.
 
-    Whoever trains several GANs in one process takes turns between them this way
+    To train several GANs in one process, alternate between their generators
     (:class:`ensgan.train.Pack`).
     """
     settings = claim(folder, spec, train, num_classes, settings)

@@ -24,7 +24,7 @@ class TrainSettings:
         steps: full steps (all discriminator updates and one generator update each).
         snapshots: how many, evenly spaced, the last at ``steps``; must divide ``steps``.
         seed: of initialisation, data order and every draw.
-        batch, d_updates: images an update, discriminator updates a step.
+        batch, d_updates: images per update, discriminator updates per step.
         learning_rate: factor on both learning rates of the row. Short trainings of narrow networks
             want more than 1.
         ema_start, ema_decay: for rows whose average has a fixed decay; others are not changed.

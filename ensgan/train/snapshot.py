@@ -1,6 +1,7 @@
-"""A snapshot on disk: the generator's weights, what is known about them, and signs of illness.
+"""A snapshot on disk: the generator's weights, what is known about them, and signs that its
+training fails.
 
-Signs are recorded with the snapshot: visible, never hidden, no reason to stop.
+Signs are recorded with the snapshot; they do not stop the training.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Snapshot:
         path: the safetensors file; a JSON file of the same name lies beside it.
         sha256: of that file.
         metrics: mean losses and logits since the snapshot before.
-        health: one sentence a sign of illness.
+        health: one sentence per sign of a failing training.
         seconds: of training since the snapshot before.
     """
 
@@ -129,7 +130,7 @@ def read_snapshot(folder: Path, member: MemberId) -> Snapshot | None:
 def examine(
     generator: Generator, metrics: Mapping[str, float], reals: Samples | None = None
 ) -> tuple[str, ...]:
-    """One sentence a sign: non-finite weights, constant or collapsed images, overfitted D.
+    """One sentence per sign: non-finite weights, constant or collapsed images, overfitted D.
 
     Args:
         generator: of the snapshot.

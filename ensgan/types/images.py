@@ -44,7 +44,10 @@ class ImageShape:
 
 @dataclass(frozen=True, order=True)
 class MemberId:
-    """A generator of the pool: a GAN at one snapshot, written ``GAN@STEP``."""
+    """A generator of the pool: a GAN at one snapshot, written ``GAN@STEP``.
+
+    Where a sweep varies settings, ``gan`` names the variation too: ``GAN~VARIATION@STEP``.
+    """
 
     gan: str
     step: int
@@ -54,8 +57,16 @@ class MemberId:
 
 
 def gan_of(member: str) -> str:
-    """The GAN in ``GAN@STEP``; a generator from elsewhere has a plain name, which is given back."""
+    """The GAN, with its variation, in ``GAN@STEP``.
+
+    A generator from elsewhere has a plain name, which is given back.
+    """
     return member.partition("@")[0]
+
+
+def row_of(name: str) -> str:
+    """The zoo's GAN in ``GAN~VARIATION`` or ``GAN~VARIATION@STEP``."""
+    return gan_of(name).partition("~")[0]
 
 
 def step_of(member: str) -> int:
@@ -202,8 +213,8 @@ class Dataset:
         source: where it came from, for the record.
         modes: for ``phantom`` only, the known mode of every image by split name, int64 [n].
         files: where images come from files, the file of every image by split name.
-        warnings: what was wrong with the source although it could be read, one sentence each.
-        notes: what is worth knowing of how it was read, one sentence each.
+        warnings: problems of the source that did not prevent reading it, one sentence each.
+        notes: remarks on how it was read, one sentence each.
 
     Raises:
         DataError: class names that repeat, are empty or cannot be printed.

@@ -6,6 +6,7 @@ Files are safetensors: parameters and buffers, no code, no pickle.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,8 +20,10 @@ from torch import Tensor, nn
 from ensgan.errors import ConfigError, IntegrityError
 from ensgan.files import atomic_path
 from ensgan.types import ImageShape
+from ensgan.zoo.augment.base import NoAugment
 from ensgan.zoo.backbones.base import Generator, Trunk
 from ensgan.zoo.conditioning.base import Head, HeadOutput
+from ensgan.zoo.optimiser import NoAverage, Optimiser
 from ensgan.zoo.spec import GANSpec
 
 NetworkType = TypeVar("NetworkType", bound=nn.Module)
@@ -161,6 +164,15 @@ def count_parameters(spec: GANSpec, shape: ImageShape, num_classes: int) -> tupl
     Raises:
         ConfigError: the row breaks a rule for this data.
     """
+    # What has no parameters is no reason to count again: sweeps vary it.
+    bare = dataclasses.replace(
+        spec, name="any", augmentation=NoAugment(), optimiser=Optimiser(), ema=NoAverage()
+    )
+    return _counted(bare, shape, num_classes)
+
+
+@functools.lru_cache
+def _counted(spec: GANSpec, shape: ImageShape, num_classes: int) -> tuple[int, int]:
     with torch.device("meta"):
         networks = (
             build_generator(spec, shape, num_classes, 0),

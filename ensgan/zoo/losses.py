@@ -30,7 +30,7 @@ class Adversarial(Part, ABC):
         """Outputs on fakes, and the classes the generator was asked for → scalar."""
 
     def realness(self, outputs: Tensor) -> Tensor:
-        """One number an image, positive where the discriminator calls it real."""
+        """One number per image, positive where the discriminator calls it real."""
         return outputs
 
 
@@ -41,12 +41,10 @@ class Hinge(Adversarial):
 
     def discriminator_loss(self, real: Tensor, fake: Tensor, real_labels: Tensor) -> Tensor:
         """See the class."""
-        del real_labels
         return functional.relu(1 - real).mean() + functional.relu(1 + fake).mean()
 
     def generator_loss(self, fake: Tensor, labels: Tensor) -> Tensor:
         """See the class."""
-        del labels
         return -fake.mean()
 
 
@@ -57,12 +55,10 @@ class Logistic(Adversarial):
 
     def discriminator_loss(self, real: Tensor, fake: Tensor, real_labels: Tensor) -> Tensor:
         """See the class."""
-        del real_labels
         return functional.softplus(-real).mean() + functional.softplus(fake).mean()
 
     def generator_loss(self, fake: Tensor, labels: Tensor) -> Tensor:
         """See the class."""
-        del labels
         return functional.softplus(-fake).mean()
 
 
@@ -121,19 +117,16 @@ class Regularizer(Part):
 
     def generator_losses(self, view: GeneratorView) -> Losses:
         """Weighted terms added to the generator's loss."""
-        del view
         return {}
 
     def due(self, discriminator_update: int) -> bool:
         """Whether a separate discriminator step follows this update (counted from 0)."""
-        del discriminator_update
         return False
 
     def discriminator_losses(
         self, images: Tensor, discriminate: Callable[[Tensor], HeadOutput]
     ) -> Losses:
         """Weighted terms of the separate discriminator step on the same reals."""
-        del images, discriminate
         return {}
 
 
@@ -150,7 +143,7 @@ class R1(Regularizer):
 
     Attributes:
         weight: λ.
-        every: it is due at every so-manieth discriminator update, the first included.
+        every: it is due at one discriminator update in this many, the first included.
     """
 
     weight: float = 0.01

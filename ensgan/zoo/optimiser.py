@@ -32,7 +32,7 @@ class Optimiser(Part):
 
     Attributes:
         generator, discriminator: their Adam.
-        batch: images an update.
+        batch: images per update.
         d_updates_per_step: discriminator updates for one generator update.
         d_first: whether the discriminator's phase comes first in a step.
     """
@@ -70,7 +70,6 @@ class NoAverage(WeightAverage):
 
     def decay(self, step: int, batch: int) -> float:
         """Always 0."""
-        del step, batch
         return 0.0
 
 
@@ -88,7 +87,6 @@ class FixedAverage(WeightAverage):
 
     def decay(self, step: int, batch: int) -> float:
         """0 before ``start``."""
-        del batch
         return self.decay_rate if step >= self.start else 0.0
 
 
@@ -109,7 +107,6 @@ class WarmedAverage(WeightAverage):
 
     def decay(self, step: int, batch: int) -> float:
         """See the class."""
-        del batch
         return min(self.decay_rate, (1 + step) / (10 + step))
 
 

@@ -48,6 +48,39 @@ class Part:
                 )
         return found
 
+    def parts(self) -> Iterator[Part]:
+        """This part, and all those in it."""
+        yield self
+        for _, entry in self._fields():
+            for each in entry if isinstance(entry, tuple) else (entry,):
+                if isinstance(each, Part):
+                    yield from each.parts()
+
+    def settings(self) -> dict[str, Any]:
+        """Numbers, choices and tuples of numbers of the parts in this one, as ``ADA.target``.
+
+        Where a part is there twice (both players' Adam), those of the first.
+        """
+        found: dict[str, Any] = {}
+        for part in self.parts():
+            if part is not self:
+                for name, value in part._fields():
+                    if _is_setting(value):
+                        found.setdefault(f"{type(part).__name__}.{name}", value)
+        return found
+
+    def changed(self: PartType, key: str, value: Any) -> PartType:
+        """This part with a field, ``ADA.target``, of every such part in it replaced.
+
+        Raises:
+            InputError: a part refuses the value.
+        """
+        new = {name: _changed(entry, key, value) for name, entry in self._fields()}
+        part, _, field = key.partition(".")
+        if type(self).__name__ == part:
+            new[field] = value
+        return dataclasses.replace(self, **new)  # type: ignore[type-var]
+
     def to_json(self) -> dict[str, Any]:
         """The part as a mapping: ``{"part": class name, field: value …}``."""
         fields = {name: _encode(value) for name, value in self._fields()}
@@ -62,6 +95,17 @@ def _rules_of(entry: Any) -> list[str]:
     if isinstance(entry, tuple):
         return [rule for each in entry for rule in _rules_of(each)]
     return entry.broken_rules() if isinstance(entry, Part) else []
+
+
+def _is_setting(value: Any) -> bool:
+    numbers = value if isinstance(value, tuple) and value else (value,)
+    return isinstance(value, (bool, str)) or all(isinstance(n, (int, float)) for n in numbers)
+
+
+def _changed(entry: Any, key: str, value: Any) -> Any:
+    if isinstance(entry, tuple):
+        return tuple(_changed(each, key, value) for each in entry)
+    return entry.changed(key, value) if isinstance(entry, Part) else entry
 
 
 def register_part(part_class: PartClass) -> PartClass:

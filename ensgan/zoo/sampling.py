@@ -18,7 +18,7 @@ may depend on the batch size; image i always sits at place i mod 32."""
 
 
 def sample(generator: Generator, labels: Int64Array, *, seed: int, start: int = 0) -> UInt8Array:
-    """Make one image a label.
+    """Make one image per label.
 
     Image j is number ``start + j`` of the endless series that ``seed`` names: its latents, codes
     and noise come from a counter-based generator keyed by (seed, number), so a longer or shorter

@@ -17,7 +17,7 @@ from ensgan.zoo.losses import Adversarial, Hinge, InfoCode, MultiHinge, Regulari
 from ensgan.zoo.optimiser import NoAverage, Optimiser, WeightAverage
 from ensgan.zoo.parts import Part, part_from_json, register_part
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*(~[A-Za-z0-9._+-]+)?")
 
 
 @register_part
@@ -26,7 +26,8 @@ class GANSpec(Part):
     """One GAN. Channels, image size and classes come from the data set.
 
     Attributes:
-        name: letters, digits, ``.``, ``_``, ``+``, ``-``.
+        name: letters, digits, ``.``, ``_``, ``+``, ``-``; a sweep's variation of a row has its
+            name behind a ``~``.
         backbone: the networks.
         conditioning: how the discriminator uses labels.
         adversarial: the loss pair.
@@ -53,7 +54,7 @@ class GANSpec(Part):
             raise InputError(
                 f"'{self.name}' is not a GAN name: use letters, digits, '.', '_', '+' and '-'"
             )
-        for role, kind in get_type_hints(type(self)).items():
+        for role, kind in _KINDS.items():
             if isinstance(kind, type) and not isinstance(getattr(self, role), kind):
                 raise InputError(
                     f"{self.name}: {role} must be a {kind.__name__}, not {getattr(self, role)!r}"
@@ -104,7 +105,7 @@ class GANSpec(Part):
             )
         if multi_head and type(self.augmentation).observe is not Augmentation.observe:
             problems.append(
-                f"{type(self.augmentation).__name__} watches one real/fake logit an image, the "
+                f"{type(self.augmentation).__name__} watches one real/fake logit per image, the "
                 "multi-hinge head has K + 1"
             )
         if sum(isinstance(part, InfoCode) for part in self.regularizers) > 1:
@@ -119,3 +120,7 @@ class GANSpec(Part):
             InputError: unknown part or field, or a part of the wrong kind.
         """
         return part_from_json(value, cls)
+
+
+_KINDS = get_type_hints(GANSpec)
+"""Read once: that takes a millisecond, and sweeps make thousands of rows."""

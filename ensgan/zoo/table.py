@@ -25,7 +25,14 @@ from ensgan.zoo.losses import R1, FeatureMatching, Hinge, InfoCode, Logistic, Mu
 from ensgan.zoo.optimiser import Adam, FixedAverage, HalfLifeAverage, Optimiser
 from ensgan.zoo.spec import GANSpec
 
-gans = Registry("GAN", "ensgan.gans", GANSpec)
+
+def _own_name(row: GANSpec) -> str:
+    if "~" in row.name:
+        raise InputError(f"'{row.name}' is no GAN name: what stands behind '~' is a variation's")
+    return row.name
+
+
+gans = Registry("GAN", "ensgan.gans", GANSpec, name_of=_own_name)
 register, names, get = gans.register, gans.names, gans.get
 _plugins: dict[str, tuple[str, ...]] = {}
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from evaluation_shell import Shell
 from made_sweep import blobs, make_sweep
+from tiny_sweep import tiny
 
 from ensgan import __version__
 from ensgan.evaluation.finished_sweep import open_sweep
@@ -105,6 +106,15 @@ def test_the_rule_downstream_looks_at_validation_only(
     assert other["selected"] == value["selected"]
     assert other["runs"][0]["metrics"] != value["runs"][0]["metrics"]
     assert other["runs"][0]["val_metrics"] == value["runs"][0]["val_metrics"]
+
+
+def test_what_is_not_named_is_as_the_sweep_has_it(shell: Shell) -> None:
+    value = shell.json("made")
+    asked = tiny()["evaluate"]
+    assert [row["strategy"] for row in value["strategies"]] == asked["strategies"]
+    assert value["settings"]["repeats"] == asked["repeats"]
+    _, shown, _ = shell("made", "--strategies", "real", "--repeats", "1")
+    assert "G* (" not in shown and "no verdict" not in shown  # nothing to compare
 
 
 def test_an_absent_store_delays_recording_only(shell: Shell) -> None:

@@ -56,8 +56,8 @@ def test_outputs_that_would_destroy_something(banks: Path, tmp_path: Path) -> No
     content = mine.read_bytes()
     (tmp_path / "pool").mkdir()
     (tmp_path / "pool" / "notes.txt").write_text("mine")
-    cases = ((mine, "exists already: .* --force"), (tmp_path / "pool", "exists already"))
-    for output, match in cases:
+    places = ((mine, "exists already: .* --force"), (tmp_path / "pool", "exists already"))
+    for output, match in places:
         with pytest.raises(InputError, match=match):
             call("sample", banks, "-n", 3, "-o", output)
     assert mine.read_bytes() == content and (tmp_path / "pool" / "notes.txt").exists()

@@ -19,10 +19,13 @@ from ensgan.cluster.resources import TrialRequest
 from ensgan.cluster.trainable import heartbeat_path
 from ensgan.cluster.trial_queue import TrialQueue
 from ensgan.cluster.tune_callback import TuneCallback
-from ensgan.config import parse_spec
+from ensgan.config import ClusterSpec, parse_spec
+from ensgan.config.budget import Budget
 from ensgan.errors import ConfigError, InputError, StoreError
 from ensgan.files import write_json
+from ensgan.launch.executors import EXECUTORS, ExecutorKind, executor_at, mapper_at
 from ensgan.sweep.events import Event
+from ensgan.sweep.executor import LocalExecutor
 
 
 @pytest.fixture
@@ -287,3 +290,24 @@ def test_bad_cluster_sections_are_named() -> None:
     with pytest.raises(ConfigError, match="unknown GAN 'SNGA'"):
         parse_spec(tiny(cluster={"priority": {"SNGA": 1}}), known={"GAN": ["SNGAN"]})
     assert parse_spec(tiny(cluster={"gpus_per_trial": "auto"})).cluster.gpus_per_trial == "auto"
+
+
+def test_an_executor_from_another_package_is_chosen_by_its_address(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Counting(LocalExecutor):
+        pass
+
+    made: list[str] = []
+    monkeypatch.setattr(EXECUTORS, "_variants", dict(EXECUTORS._variants))
+    EXECUTORS.register(ExecutorKind("counting", lambda text: made.append(text) or Counting()))
+    with executor_at("counting:3", ClusterSpec(), tmp_path) as executor:
+        assert isinstance(executor, Counting)
+    with mapper_at("counting") as mapper:
+        assert list(mapper(abs, [-1, 2])) == [1, 2]
+    assert made == ["3", ""]
+    with (
+        pytest.raises(InputError, match="--address counting uses none"),
+        executor_at("counting", ClusterSpec(), tmp_path, budget=Budget(gpu_hours=1.0)),
+    ):
+        pass

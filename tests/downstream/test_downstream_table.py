@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -304,6 +305,18 @@ def test_the_verdict_names_who_is_better_worse_and_level() -> None:
     assert table(few).verdict == "no verdict: 3 repeats are too few to test, 5 are not"
     assert table(values, 0.999).verdict == table(values, 0.999).undecided != ""
     assert table({"real": [0.9, 0.8]}).verdict == ""
+
+
+def test_what_makes_the_table_worth_less_is_said() -> None:
+    behind = table({"real": [0.9, 0.9], "all": [0.7, 0.7], "selected": [0.5, 0.6], "last": [0.5]})
+    assert behind.cautions == ("G* (0.550) is behind all (0.700) by AUC",)
+    assert [row.strategy for row in behind.ranked()] == ["real", "all", "selected", "last"]
+    assert table({"real": [0.9], "all": [0.5], "selected": [0.6]}).cautions == ()
+    blind = summarise(
+        [replace(each, metrics={**each.metrics, "g_mean": 0.0}) for each in behind.results]
+    )
+    assert "real images miss a whole class" in blind.cautions[0]
+    assert blind.to_json()["cautions"] == list(blind.cautions)
 
 
 def test_results_of_an_earlier_version_are_compared_by_what_they_share() -> None:

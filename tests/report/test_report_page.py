@@ -181,7 +181,7 @@ def test_drawings_need_no_style_attribute_and_keep_their_text(page: str) -> None
         assert "style=" not in drawing and "clip-path" not in drawing
         assert 'stroke="currentColor"' in drawing  # readable on dark pages
     labels = Elements(drawings[1]).text
-    assert EVIL in labels and "g-mean on real test images" in labels
+    assert EVIL in labels and "AUC on real test images" in labels
 
 
 def test_a_dollar_sign_in_a_name_is_no_formula(tmp_path: Path) -> None:

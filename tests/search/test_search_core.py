@@ -320,14 +320,6 @@ def test_distinct_counts_are_exact_below_and_close_above_the_limit() -> None:
     assert counter.total() == pytest.approx(1 << 19, rel=0.02)
 
 
-def test_counting_bits_without_bitwise_count() -> None:
-    from ensgan.search.masks import _table_popcount, popcount
-
-    words = np.random.default_rng(0).integers(0, 1 << 64, (5, 7), dtype=np.uint64)
-    np.testing.assert_array_equal(_table_popcount(words), popcount(words))
-    np.testing.assert_array_equal(_table_popcount(words.T[1:, :]), popcount(words.T[1:, :]))
-
-
 @pytest.mark.parametrize("sampler", ["pareto-local", "exhaustive", "ensemble", "pymoo"])
 def test_a_budget_that_is_over_at_once_still_gives_a_front(sampler: str) -> None:
     front = search(made_up_pool(0, members=30), sampler=sampler, seconds=1e-9, seed=1)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from ensgan.errors import DataError, InputError
-from ensgan.search import rules, select
+from ensgan.search import cautions, rules, select
 from ensgan.types import Front, FrontPoint
 
 
@@ -169,3 +169,31 @@ def test_rules_are_listed() -> None:
         "max-size",
         "downstream",
     }
+
+
+@pytest.mark.parametrize(
+    ("alone", "first", "said"),
+    [
+        ({"A@1": 0.6, "B@1": 0.5}, 0.55, []),
+        ({"A@1": 0.0, "B@1": 0.0}, 0.0, ["no member of the pool reaches any real image yet"]),
+        (
+            {"A@1": 0.652, "B@1": 0.0001},
+            0.399,
+            [
+                "B@1 reaches no real image yet (Intra-d 0.000) and makes 50% of the images of G*",
+                "G* (Intra-d 0.399) is below the best single member, A@1 (0.652)",
+            ],
+        ),
+    ],
+)
+def test_what_is_wrong_with_an_ensemble_is_said(
+    alone: dict[str, float], first: float, said: list[str]
+) -> None:
+    found = cautions(FrontPoint(("A@1", "B@1"), first, 0.1), alone)
+    assert len(found) == len(said)
+    assert all(text.startswith(words) for text, words in zip(found, said, strict=True))
+
+
+def test_a_first_objective_that_is_no_intra_d_is_not_compared_with_it() -> None:
+    chosen = FrontPoint(("A@1", "B@1"), 0.1, 0.1, keys=("frechet", "inter"))
+    assert cautions(chosen, {"A@1": 0.6, "B@1": 0.5}) == ()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ensgan.cli.output import JsonOption, emit, progress
+from ensgan.cli.output import JsonOption, emit, progress, warn
 from ensgan.cli.pools.pool_images import (
     AcceptOption,
     DataDirOption,
@@ -141,7 +141,7 @@ def bundle(
     from ensgan.ensemble import is_whole_ensemble, load_ensemble
     from ensgan.outputs import claim_folder
     from ensgan.recording import external_ensemble as outside
-    from ensgan.search import select
+    from ensgan.search import cautions, member_intra_d, select
     from ensgan.types import Front, PoolScores
 
     claim_folder(output, inputs=[front, pool, scores], is_ours=is_whole_ensemble)
@@ -153,8 +153,11 @@ def bundle(
         "folder": str(output),
         "rule": selection.rule,
         "reason": selection.reason,
+        "cautions": list(cautions(selection.point, member_intra_d(known))),
         **description(load_ensemble(output)),
     }
+    for caution in value["cautions"]:
+        warn(caution)
     if record:
         from ensgan.store import open_store
 

@@ -10,14 +10,16 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from ensgan.cli.output import JsonOption, check_output, emit, note, progress
+from ensgan.cli.output import JsonOption, check_output, emit, note, progress, warn
 from ensgan.cli.pools.search import check_pictures, read_costs, write_pictures
 from ensgan.errors import InputError
 from ensgan.search import (
     RULES,
     bootstrap,
+    cautions,
     check_comparable,
     evaluator_of,
+    member_intra_d,
     optimise_weights,
     rescore,
     shared_members,
@@ -88,6 +90,10 @@ def select(
         "alternatives": [point.to_json() for point in selection.alternatives],
         **_in_pool(whole, selection, pool, rounds, membership, costs, weights),
     }
+    if pool is not None:
+        value["cautions"] = list(cautions(selection.point, member_intra_d(pool)))
+    for caution in value.get("cautions", ()):
+        warn(caution)
     if other is not None:
         value["other_scores"] = _under(whole, selection.point, pool, other).to_json()
     if beside:

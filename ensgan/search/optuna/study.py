@@ -72,7 +72,7 @@ def search_with_optuna(
 
 
 class _Trials:
-    """Trials of a study as evaluations of a ledger."""
+    """Runs the trials of a study and enters them in a ledger."""
 
     def __init__(self, ledger: SearchLedger, study: Study) -> None:
         self.ledger = ledger

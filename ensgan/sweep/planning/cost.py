@@ -19,7 +19,7 @@ from ensgan.config import ClusterSpec
 from ensgan.errors import DataError, InputError, StoreError
 from ensgan.files import content_key, read_json, write_json
 from ensgan.sweep.member_job import MemberJob
-from ensgan.types import ImageShape
+from ensgan.types import ImageShape, row_of
 from ensgan.zoo.footprint import footprint
 
 if TYPE_CHECKING:  # trials import this module, and have no use for the data sets
@@ -72,8 +72,9 @@ class Measured:
 
 def _key(job: MemberJob, shape: ImageShape) -> str:
     settings = job.settings
+    row = {**job.row, "name": row_of(job.name)}  # a GAN takes as long with another seed
     return content_key(
-        job.row, settings.batch, settings.d_updates, settings.precision, shape, job.classes
+        row, settings.batch, settings.d_updates, settings.precision, shape, job.classes
     )
 
 

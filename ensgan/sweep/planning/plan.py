@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import psutil
 import torch
 
 from ensgan import train, zoo
+from ensgan.config.vary import Value
 from ensgan.sweep.inputs import Resolved
 from ensgan.sweep.planning.cost import (
     FLOAT_BYTES,
@@ -22,7 +23,7 @@ from ensgan.sweep.planning.cost import (
     written_bytes,
 )
 from ensgan.sweep.planning.outlook import Outlook
-from ensgan.train.cost import Machine, measure_machine, step_work
+from ensgan.train.cost import Machine, StepWork, measure_machine, step_work
 from ensgan.zoo.footprint import footprint
 
 
@@ -32,6 +33,7 @@ class GanPlan:
 
     Attributes:
         steps: that are left to train.
+        variation: values of the settings that the sweep varies.
         seconds_per_step: estimated from the counted operations of a step and the rates of this
             machine: a GPU, or one thread.
         seconds: of these steps.
@@ -41,6 +43,7 @@ class GanPlan:
     """
 
     gan: str
+    variation: Mapping[str, Value]
     steps: int
     snapshots: int
     batch: int
@@ -105,6 +108,7 @@ def make_plan(
     wants_gpu = bool(spec.cluster.gpus_per_trial)
     device = "cuda" if wants_gpu and torch.cuda.is_available() else "cpu"
     machines: dict[str, Machine] = {}
+    counted: dict[Any, StepWork] = {}
     trainings = [
         (row, settings, settings.steps if left is None else left.steps.get(row.name, 0))
         for row, settings in zip(resolved.gans, resolved.settings, strict=True)
@@ -114,7 +118,13 @@ def make_plan(
         precision = replace(settings, device=device).settled(None).precision
         if precision not in machines:
             machines[precision] = _measured(device, precision)
-        rows.append(_gan_plan(resolved, row, settings, steps, machines[precision]))
+        # A step of another seed or with other learning rates is the same work.
+        same = replace(row, name="any"), replace(settings, seed=0, learning_rate=1.0)
+        if same not in counted:
+            shape, classes = resolved.dataset.shape, resolved.dataset.num_classes
+            counted[same] = step_work(row, shape, classes, settings, quick=True)
+        per_step = machines[precision].seconds(counted[same])
+        rows.append(_gan_plan(resolved, row, settings, steps, per_step))
         on_progress(i + 1, len(trainings))
     slots = _slots(resolved)
     members = len(resolved.names if left is None else left.missing)
@@ -179,14 +189,14 @@ def _gan_plan(
     row: zoo.GANSpec,
     settings: train.TrainSettings,
     steps: int,
-    machine: Machine,
+    per_step: float,
 ) -> GanPlan:
     shape, classes = resolved.dataset.shape, resolved.dataset.num_classes
     batch = settings.optimiser(row).batch
     sizes = footprint(row, shape, classes, batch=batch)
-    per_step = machine.seconds(step_work(row, shape, classes, settings, quick=True))
     return GanPlan(
         gan=row.name,
+        variation=dict(resolved.variations.get(row.name, {})),
         steps=steps,
         snapshots=settings.snapshots,
         batch=batch,

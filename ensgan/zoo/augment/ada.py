@@ -82,7 +82,8 @@ class ADA(Augmentation):
         1−√(1−p), as there are two of them).
         """
         device = probability.device
-        # One draw of everything; what is not used keeps the places of the rest.
+        # One draw for everything: unused numbers keep the positions of the others, and with them
+        # the images of a seed.
         uniform = torch.rand(4, 8, batch, generator=generator, device=device).flatten(0, 1)
         normal = torch.randn(4, batch, generator=generator, device=device)
         plan = _plan(self, height, width, device)
@@ -101,7 +102,7 @@ class ADA(Augmentation):
             state["images"].add_(real_logits.numel())
 
     def adjusts(self, step: int) -> bool:
-        """In every so-manieth step."""
+        """Whether the step is a multiple of ``interval``."""
         return step % self.interval == 0
 
     def adjust(self, step: int, state: AugmentState) -> None:

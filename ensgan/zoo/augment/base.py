@@ -34,7 +34,6 @@ class Augmentation(Part, ABC):
 
     def initial_state(self, device: torch.device) -> AugmentState:
         """The state before the first step (float32 or int64 tensors); empty by default."""
-        del device
         return {}
 
     @abstractmethod
@@ -51,13 +50,12 @@ class Augmentation(Part, ABC):
         """
 
     def observe(self, real_logits: Tensor, state: AugmentState) -> None:
-        """Told the discriminator's adversarial outputs [B] on real images, after every forward
+        """Takes the discriminator's adversarial outputs [B] on real images, after every forward
         on reals in a discriminator update (lazy R1's too); changes ``state`` in place.
         """
 
     def adjusts(self, step: int) -> bool:
         """Whether :meth:`adjust` does anything in the zero-based step."""
-        del step
         return False
 
     def adjust(self, step: int, state: AugmentState) -> None:
@@ -67,7 +65,6 @@ class Augmentation(Part, ABC):
 
     def metrics(self, state: AugmentState) -> dict[str, float]:
         """Numbers worth recording at a snapshot (a host round trip is fine here)."""
-        del state
         return {}
 
 
@@ -78,5 +75,4 @@ class NoAugment(Augmentation):
 
     def apply(self, images: Tensor, state: AugmentState, generator: torch.Generator) -> Tensor:
         """The images themselves."""
-        del state, generator
         return images

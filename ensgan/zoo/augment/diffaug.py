@@ -12,7 +12,7 @@ from ensgan.zoo.parts import register_part
 
 
 def jitter_brightness(images: Tensor, draw: Tensor) -> Tensor:
-    """x + (u−½) with a draw u in [0,1) a sample; images [B,C,H,W], draw [B]."""
+    """x + (u−½) with one draw u in [0,1) per sample; images [B,C,H,W], draw [B]."""
     return images + (_per_sample(draw) - 0.5)
 
 
@@ -87,7 +87,6 @@ class DiffAugment(Augmentation):
 
     def apply(self, images: Tensor, state: AugmentState, generator: torch.Generator) -> Tensor:
         """Augment images float32 [B,C,H,W]; there is no state."""
-        del state
         batch, height, width = len(images), *images.shape[2:]
         device = images.device
         u = torch.rand(3, batch, generator=generator, device=device, dtype=images.dtype)

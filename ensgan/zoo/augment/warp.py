@@ -191,7 +191,7 @@ class _BilinearSpreading(torch.autograd.Function):
 
 
 # The matrices are pure functions of their arguments. Leaving inference mode makes them usable in
-# training whoever asked first.
+# training, also where sampling asked for them first.
 @lru_cache(maxsize=128)
 @torch.inference_mode(False)
 def _doubling_matrix(size: int, margin: int, dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -13,8 +13,7 @@ Rules for an implementation:
 * **Forward.** A generator's forward is a function of its four inputs, its parameters and buffers
   only: it draws nothing itself. Latents, codes and noise planes come from the caller.
 * **Train and eval mode.** Train mode: batch statistics are used, spectral norm does one power
-  iteration a forward. Eval mode: no buffer changes and image i depends on
-  inputs i only.
+  iteration per forward. Eval mode: no buffer changes and image i depends on inputs i only.
 * **Buffers** hold everything besides parameters that a checkpoint must restore (running
   statistics, spectral-norm vectors, moving averages).
 """
@@ -82,12 +81,11 @@ class Generator(nn.Module, ABC):
         """
 
     def prepare(self, player: Player) -> None:
-        """Told before the fakes of a player's update are made; does nothing by default.
+        """Called before the fakes of a player's update are made; does nothing by default.
 
         A batch-normalised generator moves its running statistics only in its own update;
         StyleGAN2 moves its mean w only with the fakes made for the discriminator.
         """
-        del player
 
 
 class Trunk(nn.Module, ABC):

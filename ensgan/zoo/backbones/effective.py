@@ -1,7 +1,7 @@
 """The weights that the layers of a network compute with, made for all layers at once.
 
 A layer divides its weight by a spectral norm, or multiplies it by a constant (equalised learning
-rate). Left to themselves layers do so one by one, with more than twenty small kernels a layer and
+rate). Left to themselves layers do so one by one, with more than twenty small kernels per layer and
 forward: on a GPU most of the launches of a step. :class:`EffectiveWeights` does the same
 arithmetic in a few large operations and hands each layer its result for one forward. A network
 called without it behaves the same, only slower.
@@ -54,6 +54,7 @@ class EffectiveWeights:
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network
+        # Strides are part of the key: weights of one shape may lie channels first or last.
         by_shape: dict[tuple[int, ...], list[tuple[SpectralNorm, Tensor]]] = {}
         self._scaled: list[tuple[ScaledParameters, str]] = []
         for layer in network.modules():
@@ -87,6 +88,7 @@ class EffectiveWeights:
         """
         quotients, products = (self._ahead or self._make(1)).pop(0)
         norms = [norm for group in self._groups for norm in group.norms]
+        # In eval mode there are no quotients: layers then divide by the stored vectors' σ.
         for norm, weight in zip(norms, quotients, strict=False):
             norm.ready = weight
         for (layer, name), product in zip(self._scaled, products, strict=True):
@@ -94,6 +96,7 @@ class EffectiveWeights:
         try:
             yield
         finally:
+            # A forward outside of this context must not meet weights of an earlier step.
             for norm in norms:
                 norm.ready = None
             for layer, _ in self._scaled:

@@ -47,7 +47,7 @@ class Linear(nn.Linear):
 
 
 class ClassTable(nn.Module):
-    """One trained vector a class, orthonormal rows at the start."""
+    """One trained vector per class, orthonormal rows at the start."""
 
     def __init__(self, num_classes: int, dim: int, *, spectral: bool) -> None:
         super().__init__()

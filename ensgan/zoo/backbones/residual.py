@@ -109,7 +109,7 @@ class ResidualGenerator(Generator):
                 module.tracking = player is Player.GENERATOR
 
     def synthesise(self, inputs: Tensor, conditions: list[Tensor]) -> Tensor:
-        """Input vector [B, input_dim] and one condition a block → images in [-1, 1]."""
+        """Input vector [B, input_dim] and one condition per block → images in [-1, 1]."""
         features: Tensor = self.input(inputs).reshape(len(inputs), -1, 4, 4)
         for index, (block, condition) in enumerate(zip(self.blocks, conditions, strict=True), 1):
             features = block(features, condition)

@@ -83,6 +83,7 @@ class WeightGroup:
     @property
     def moved(self) -> bool:
         """Whether the tensors have left their places."""
+        # By storage: the addresses of two views of one storage differ.
         stack, weight = self.stacks[0], self.weights[0]
         return bool(weight.untyped_storage()._cdata != stack.untyped_storage()._cdata)
 
@@ -126,7 +127,6 @@ class _Divide(torch.autograd.Function):
     def forward(
         ctx: Any, groups: Sequence[WeightGroup], forwards: int, *weights: Tensor
     ) -> tuple[Tensor, ...]:
-        del weights
         ctx.iterations = _Iterations(groups, forwards)
         made: tuple[Tensor, ...] = ctx.iterations.quotients_by_layer()
         return made
@@ -175,6 +175,7 @@ class _Iterations:
             torch.div(raw_u[forward], length, out=u)
             before = [u[span, : group.rows] for group, span in self._each()]
         self._store()
+        # Not in place: the layers' weights themselves stay as the optimiser left them.
         self.quotients = [
             group.matrices / self.sigma[:, span, None, None] for group, span in self._each()
         ]

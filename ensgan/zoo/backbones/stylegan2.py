@@ -27,7 +27,7 @@ _PROXY_LAYERS = 1
 
 
 class StyleGAN2Trunk(Trunk):
-    """fromRGB, then two convolutions a resolution down to 4×4, minibatch-std, two layers.
+    """fromRGB, then two convolutions per resolution down to 4×4, minibatch-std, two layers.
 
     Args:
         shape: of the images.
@@ -139,7 +139,6 @@ class StyleGAN2(Backbone):
 
     def problems(self, shape: ImageShape, num_classes: int, code_dim: int) -> list[str]:
         """StyleGAN2 doubles from 4×4: the image size must be a power of two, at least 8."""
-        del code_dim
         found = []
         if shape.size < _SMALLEST or shape.size & (shape.size - 1):
             near = max(_SMALLEST, 1 << (shape.size - 1).bit_length())

@@ -220,7 +220,7 @@ class StyleGAN2Generator(Generator):
         return self.synthesise(w, noise)
 
     def synthesise(self, w: Tensor, noise: Sequence[Tensor]) -> Tensor:
-        """Styles w [B,style_dim] and one noise plane a convolution to images [B,C,H,W]."""
+        """Styles w [B,style_dim] and one noise plane per convolution to images [B,C,H,W]."""
         features, image = self.first(w, noise[0])
         for index, block in enumerate(self.blocks):
             features, image = block(features, image, w, noise[2 * index + 1 : 2 * index + 3])

@@ -18,7 +18,7 @@ Losses: TypeAlias = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a class head says about a batch.
+    """Output of a class head for a batch.
 
     Attributes:
         vectors: classifier logits [B, classes], or unit embeddings [B, dim].
@@ -31,7 +31,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class HeadOutput:
-    """What the discriminator says about a batch.
+    """Output of the discriminator for a batch.
 
     Attributes:
         features: h [B, feature_dim].
@@ -73,12 +73,10 @@ class Conditioning(Part, ABC):
 
     def scaled(self, width: float) -> Self:
         """Embedding widths times ``width``; nothing to scale by default."""
-        del width
         return self
 
     def problems(self, num_classes: int) -> list[str]:
         """Every rule that is broken, one sentence each."""
-        del num_classes
         return []
 
     @abstractmethod
@@ -97,7 +95,6 @@ class Conditioning(Part, ABC):
         self, real: HeadOutput, fake: HeadOutput, real_targets: Tensor, fake_targets: Tensor
     ) -> Losses:
         """Terms added to the discriminator's loss."""
-        del real, fake, real_targets, fake_targets
         return {}
 
     def generator_losses(
@@ -110,5 +107,4 @@ class Conditioning(Part, ABC):
             labels: int64 [B], the classes the generator was asked for.
             again: a further forward of the discriminator on the same fakes with other targets.
         """
-        del fake, labels, again
         return {}

@@ -24,7 +24,7 @@ Again: TypeAlias = Callable[[Tensor], HeadOutput]
 
 
 class Judged(NamedTuple):
-    """What the discriminator says about a batch, and the targets int64 [B] it was asked for."""
+    """Output of the discriminator for a batch, and the targets int64 [B] it was given."""
 
     output: HeadOutput
     targets: Tensor
@@ -49,14 +49,12 @@ class Twin(Part):
 
     def discriminator_loss(self, of: ClassLossConditioning, real: Judged, fake: Judged) -> Tensor:
         """Weighted loss of the discriminator."""
-        del fake
         return of.weight * of.class_loss(real.output.main, real.targets)
 
     def generator_loss(
         self, of: ClassLossConditioning, fake: HeadOutput, labels: Tensor, again: Again
     ) -> Tensor:
         """Weighted loss of the generator."""
-        del again
         return of.weight * of.class_loss(fake.main, labels)
 
 
@@ -228,7 +226,6 @@ class ClassLogits(nn.Module):
 
     def forward(self, features: Tensor, targets: Tensor) -> Evidence:
         """h → logits [B, targets]."""
-        del targets
         return Evidence(self.linear(features))
 
 

@@ -18,7 +18,7 @@ from ensgan.zoo.parts import register_part
 
 
 class ProxyEmbedding(nn.Module):
-    """A linear embedding of h and a proxy a class, both brought to unit length."""
+    """A linear embedding of h and one proxy per class, both brought to unit length."""
 
     def __init__(self, backbone: Backbone, feature_dim: int, targets: int, dim: int) -> None:
         super().__init__()

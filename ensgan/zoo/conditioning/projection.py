@@ -58,7 +58,6 @@ class MultiHingeOutput(Head):
 
     def forward(self, features: Tensor, targets: Tensor) -> HeadOutput:
         """Adversarial output [B, K + 1]."""
-        del targets
         return HeadOutput(features, self.adversarial(features))
 
 

@@ -1,0 +1,314 @@
+"""Configurations of a sweep: every GAN in every variation of ``train.vary``.
+
+A configuration is a row with a name of its own: ``SNGAN~lr0.5-s1`` is SNGAN with half its learning
+rates and seed 1. A value that is the GAN's own anyway has no part in the name, so that a GAN that
+nothing changes has its plain name, trains as without variations, and is found again when
+variations are added. Values of parts that a GAN does not have are dropped for it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
+from typing import Any, TypeAlias
+
+from ensgan import train, zoo
+from ensgan.config import SweepSpec
+from ensgan.config.vary import WHOLE, Tunable, Value, is_draws
+from ensgan.errors import InputError, unknown_name
+from ensgan.files import content_key
+from ensgan.sweep.draws import draw
+from ensgan.sweep.member_job import purpose_seed
+
+MOST = 1_000
+"""Configurations that need no ``--yes-many``."""
+MOST_EVER = 100_000
+LONGEST_NAME = 80
+_SHORT = {"learning_rate": "lr", "width": "w", "batch": "b", "d_updates": "d", "steps": "t"}
+_LAST = {"seed": "s"}
+
+Values: TypeAlias = Mapping[str, Value]
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A GAN in one variation.
+
+    Attributes:
+        row: at its final width, under the configuration's name.
+        settings: of its training.
+        values: of all settings that the sweep varies and the GAN has, its own ones included;
+            empty in a sweep without variations.
+    """
+
+    row: zoo.GANSpec
+    settings: train.TrainSettings
+    values: Values
+
+    @property
+    def name(self) -> str:
+        """``GAN`` or ``GAN~VARIATION``: the key of its trial everywhere."""
+        return self.row.name
+
+
+class _Gan:
+    """One GAN of a sweep and what of it can be varied."""
+
+    def __init__(self, spec: SweepSpec, name: str) -> None:
+        self.name, self.seed = name, spec.seed
+        self.row = zoo.get(name)
+        values = spec.train.model_dump(exclude={"gans", "plugins", "overrides", "vary"})
+        override = spec.train.overrides.get(name)
+        if override is not None:
+            values |= override.model_dump(exclude_none=True)
+        self.base: dict[str, Any] = {**values, "seed": 0}
+
+    @cached_property
+    def own(self) -> dict[str, Any]:
+        """Value of every setting that the GAN has; None where nothing is said."""
+        optimiser = self.row.optimiser
+        own = {key: self.base[key] for key in Tunable.model_fields}
+        own["batch"] = own["batch"] or optimiser.batch
+        own["d_updates"] = own["d_updates"] or optimiser.d_updates_per_step
+        own["ema"] = own["ema"] or "fitted"
+        if not isinstance(self.row.ema, zoo.FixedAverage):
+            for key in ("ema", "ema_start", "ema_decay"):
+                del own[key]
+        if isinstance(self.row.ema, zoo.NoAverage):
+            del own["weights"]
+        return {**own, **self.row.settings()}
+
+    def converted(self, key: str, value: Any) -> Value:
+        """A value as its field has it.
+
+        Raises:
+            InputError: it is none.
+        """
+        own = self.own[key]
+        if "." not in key:  # the spec has checked it
+            whole = key in WHOLE or not isinstance(value, int)
+            return value if whole else float(value)
+        found = _like(own, value)
+        if found is None:
+            raise InputError(f"{key} is {_kind(own)} like {own!r}, not {value!r}")
+        broken = self.row.changed(key, found).broken_rules()
+        if broken:
+            raise InputError(broken[0])
+        return found
+
+    def configuration(self, values: Values, label: str | None) -> Configuration:
+        """The GAN with ``values``, all of which it has.
+
+        Raises:
+            InputError: they do not go together.
+        """
+        changes = {key: value for key, value in values.items() if not self._is_own(key, value)}
+        base, row = dict(self.base), self.row
+        for key, value in changes.items():
+            if "." in key:
+                row = row.changed(key, value)
+            else:
+                base[key] = value
+        row = row.scaled(base.pop("width"))
+        if changes:
+            row = replace(row, name=f"{self.name}~{label or _label(changes, self.name)}")
+        number = base.pop("seed")
+        purpose = ("train", self.name) if number == 0 else ("train", self.name, str(number))
+        settings = train.TrainSettings(**base, seed=purpose_seed(self.seed, *purpose))
+        return Configuration(row, settings, values)
+
+    def _is_own(self, key: str, value: Value) -> bool:
+        if "." in key:
+            return self.row.changed(key, value) == self.row
+        return bool(self.own[key] == value)
+
+
+def configurations(
+    spec: SweepSpec, *, many: bool = False
+) -> tuple[tuple[Configuration, ...], list[str]]:
+    """Every GAN in every variation, in the order of the spec, and every problem on the way.
+
+    Args:
+        spec: the validated spec.
+        many: allow more than :data:`MOST`.
+    """
+    names = zoo.names() if spec.train.gans == "all" else tuple(spec.train.gans)
+    gans = [_Gan(spec, name) for name in names]
+    tree = spec.train.vary
+    if tree is None:
+        return _plain(gans)
+    keys = tuple(dict.fromkeys(_keys(tree)))
+    problems = _foreign(keys, gans)
+    count = sum(_count(tree, gan) for gan in gans)
+    if count > (MOST_EVER if many else MOST):
+        remedy = f"at most {MOST_EVER:,} are possible" if many else "add --yes-many if you mean it"
+        return (), [*problems, f"train.vary: makes {count:,} configurations: {remedy}"]
+    combinations = _combinations(tree, gans, spec, problems)
+    found: list[Configuration] = []
+    for gan in gans:
+        found += _of_gan(gan, combinations, keys, problems)
+    problems += _collisions([each.name for each in found], [each.name for each in spec.members])
+    return tuple(found), list(dict.fromkeys(problems))
+
+
+def _plain(gans: Sequence[_Gan]) -> tuple[tuple[Configuration, ...], list[str]]:
+    found, problems = [], []
+    for gan in gans:
+        try:
+            found.append(gan.configuration({}, None))
+        except InputError as error:
+            problems.append(f"train.{gan.name}: {error}")
+    return tuple(found), problems
+
+
+_Combination: TypeAlias = tuple[str | None, Mapping[str, Any]]
+"""A variant's name, None where it has none, and its values."""
+
+
+def _keys(tree: Any) -> Iterator[str]:
+    """The settings that are varied."""
+    for part in tree if isinstance(tree, list) else [tree["from"] if is_draws(tree) else tree]:
+        yield from (key for key in part if key != "name" or not isinstance(tree, list))
+
+
+def _foreign(keys: Iterable[str], gans: Sequence[_Gan]) -> list[str]:
+    """Settings that no GAN of the sweep has."""
+    known = {key for gan in gans for key in gan.own}
+    return [
+        f"train.vary: no GAN of the sweep has {key}: {unknown_name('setting to vary', key, known)}"
+        for key in keys
+        if key not in known
+    ]
+
+
+def _count(tree: Any, gan: _Gan) -> int:
+    """Configurations of a GAN, at most."""
+    if isinstance(tree, list):
+        return len(tree)
+    if is_draws(tree):
+        return int(tree["sample"])
+    return math.prod(len(values) for key, values in tree.items() if key in gan.own)
+
+
+def _combinations(
+    tree: Any, gans: Sequence[_Gan], spec: SweepSpec, problems: list[str]
+) -> Sequence[_Combination] | Mapping[str, Sequence[Any]]:
+    """Combinations of values, or a grid of them, which each GAN makes of the settings it has."""
+    if isinstance(tree, list):
+        return [
+            (variant.get("name"), {k: v for k, v in variant.items() if k != "name"})
+            for variant in tree
+        ]
+    if not is_draws(tree):
+        return dict(tree)
+    own = {key: value for gan in reversed(gans) for key, value in gan.own.items()}
+    drawn = draw(tree, own, spec.train.snapshots, purpose_seed(spec.seed, "vary"))
+    if len(drawn) < tree["sample"]:
+        problems.append(
+            f"train.vary.sample: {tree['sample']} draws, and what they are drawn from has only "
+            f"{len(drawn)} different configurations: write a grid of lists instead"
+        )
+    return [(None, values) for values in drawn]
+
+
+def _of_gan(
+    gan: _Gan,
+    combinations: Sequence[_Combination] | Mapping[str, Sequence[Any]],
+    keys: Sequence[str],
+    problems: list[str],
+) -> list[Configuration]:
+    """All configurations of a GAN; those that dropped values make equal are there once."""
+    if isinstance(combinations, Mapping):
+        has = [key for key in combinations if key in gan.own]
+        grid = product(*(combinations[key] for key in has))
+        combinations = [(None, dict(zip(has, values, strict=True))) for values in grid]
+    converted: dict[tuple[str, Any], Value] = {}
+    own = {key: gan.own[key] for key in keys if gan.own.get(key) is not None}
+    found: dict[tuple[zoo.GANSpec, train.TrainSettings], Configuration] = {}
+    partial: set[str] = set()
+    for label, combination in combinations:
+        has = [key for key in combination if key in gan.own]
+        try:
+            values = {}
+            for key in has:
+                pair = key, repr(combination[key])
+                if pair not in converted:
+                    converted[pair] = gan.converted(key, combination[key])
+                values[key] = converted[pair]
+            made = gan.configuration(values, label)
+        except InputError as error:
+            problems.append(f"train.vary: {gan.name}: {error}")
+            continue
+        made = replace(made, values={**own, **values})
+        same = found.setdefault((replace(made.row, name=gan.name), made.settings), made)
+        if len(has) < len(combination):
+            partial.add(same.name)
+        elif same is not made and same.name not in partial:
+            twin = label or _label(values, "")
+            problems.append(
+                f"train.vary: {same.name} and {twin} train {gan.name} in the same way: leave one "
+                "out"
+            )
+    return list(found.values())
+
+
+def _collisions(names: Sequence[str], external: Sequence[str]) -> list[str]:
+    """Names that are one file where upper and lower case are the same."""
+    folded: dict[str, str] = {}
+    problems = []
+    for name in (*names, *external):
+        before = folded.setdefault(name.casefold(), name)
+        if before is not name:
+            differ = "are the same" if before == name else "differ in upper and lower case alone"
+            problems.append(f"train.vary: the names {before} and {name} {differ}: rename one")
+    return problems
+
+
+def _label(changes: Mapping[str, Any], gan: str) -> str:
+    """What a variation is called: ``lr0.5-s1``; a long one ends in a key of its values."""
+
+    def order(key: str) -> tuple[bool, bool, int, str]:
+        places = list(_SHORT)
+        return key in _LAST, "." in key, places.index(key) if key in places else 99, key
+
+    short = {**_SHORT, **_LAST}
+    parts = [f"{short.get(key, key)}{_spelled(changes[key])}" for key in sorted(changes, key=order)]
+    label = "-".join(parts)
+    if len(gan) + 1 + len(label) <= LONGEST_NAME:
+        return label
+    key = content_key(dict(changes))[:8]
+    return f"{label[: max(8, LONGEST_NAME - len(gan) - 10)].rstrip('-.')}-{key}"
+
+
+def _spelled(value: Any) -> str:
+    """A value as it may stand in a file's name."""
+    if isinstance(value, tuple):
+        return "_".join(map(_spelled, value))
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    if type(value) is int:
+        return str(value)
+    return f"_{re.sub(r'[^A-Za-z0-9.+]', '_', str(value))}".lower()
+
+
+def _like(own: Any, value: Any) -> Value | None:
+    """``value`` as the type of ``own``; None where it is not of that type."""
+    if isinstance(own, tuple):
+        numbers = isinstance(value, list) and len(value) == len(own)
+        return tuple(float(number) for number in value) if numbers else None
+    if isinstance(own, (bool, str)) or isinstance(value, (bool, str, list)):
+        return value if type(value) is type(own) else None
+    if isinstance(own, int):
+        return int(value) if value == int(value) else None
+    return float(value)
+
+
+def _kind(own: Any) -> str:
+    if isinstance(own, tuple):
+        return f"a list of {len(own)} numbers"
+    kinds = {bool: "true or false", int: "a whole number", float: "a number"}
+    return kinds.get(type(own), "a text")
