@@ -185,8 +185,6 @@ def test_a_real_sweep_grows_and_merges(tmp_path: Path, pairs: list[set[str]]) ->
     # The artifact makes images from the generators' weights, not from banks.
     ensemble = load_ensemble(both.ensemble)
     assert len(ensemble.sample(6, seed=1).images) == 6
-    kinds = {
-        m["kind"] for m in json.loads((both.ensemble / "ensemble.json").read_text())["members"]
-    }
-    assert kinds == {"gan"}
+    card = read_json(both.ensemble / "ensemble.json")
+    assert {member["kind"] for member in card["members"]} == {"gan"}
     assert load_sweep(tmp_path / "both.yaml").train.gans == []

@@ -186,7 +186,7 @@ def _known_from(member: ExternalSpec, folder: SweepFolder) -> list[ExternalSpec]
     return [one for one in known if one.sweep is not None and one.name.startswith(prefix)]
 
 
-def checksources_of(resolved: Resolved, folder: SweepFolder) -> None:
+def check_sources(resolved: Resolved, folder: SweepFolder) -> None:
     """Refuse sweeps that cannot be compared with this one, before anything is made.
 
     Raises:
