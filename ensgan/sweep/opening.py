@@ -90,6 +90,7 @@ class OpenManifest:
             )
 
     def _write(self, **values: Any) -> None:
+        self.folder.require_in_place()
         self.value = self.value.model_copy(update=values)
         self.value.save(self.folder.manifest_path)
         self._on_write()

@@ -135,6 +135,7 @@ class PoolInProgress:
         self.manifest.add_member(result)
 
     def _on_event(self, event: Event) -> None:
+        self.manifest.folder.require_in_place()
         if event.kind == "progress" and "gan" in event.fields:
             self._heartbeats[event.fields["gan"]] = event.fields
         elif event.kind == "lost":
