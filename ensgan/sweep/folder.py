@@ -123,8 +123,8 @@ class SweepFolder:
             is_same = False
         if not is_same:
             raise StoreError(
-                f"{self.path} was moved or replaced while its sweep ran: run the same command where "
-                "it is now, or move it back first; what was finished before is kept"
+                f"{self.path} was moved or replaced while its sweep ran: run the same command "
+                "where it is now, or move it back first; what was finished before is kept"
             )
 
     def is_locked(self) -> bool:
