@@ -119,6 +119,15 @@ def read_bytes(path: Path, limit: int) -> bytes:
     return content
 
 
+def first_bytes(path: Path, count: int) -> bytes:
+    """The beginning of a plain file; empty where it cannot be read."""
+    with suppress(DataError, OSError):
+        require_file(path)
+        with path.open("rb") as stream:
+            return stream.read(count)
+    return b""
+
+
 def read_text(path: Path, limit: int = LARGEST_TEXT) -> str:
     """The text of a plain UTF-8 file (with or without a byte order mark).
 

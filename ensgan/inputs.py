@@ -50,8 +50,13 @@ def require_file(path: Path) -> None:
         raise DataError(f"no permission to read {path}: change its mode or owner")
 
 
-def require_expansion(path: Path, members: Iterable[ZipInfo]) -> None:
+def require_expansion(path: Path, members: Iterable[ZipInfo], *, to_disk: bool = False) -> None:
     """Refuse an archive that would unpack to far more than it is, or than the memory holds.
+
+    Args:
+        path: of the archive.
+        members: what is unpacked of it.
+        to_disk: into files, so that it may be larger than the memory.
 
     Raises:
         DataError: with both sizes.
@@ -62,7 +67,8 @@ def require_expansion(path: Path, members: Iterable[ZipInfo]) -> None:
             f"{path} would unpack from {packed / 1e6:.1f} MB to {unpacked / 1e9:.1f} GB: "
             "refused as a zip bomb"
         )
-    require_memory(unpacked, str(path))
+    if not to_disk:
+        require_memory(unpacked, str(path))
 
 
 def require_memory(needed: float, what: str) -> None:

@@ -50,7 +50,8 @@ def claim_output(
                 f"cannot write {path}: it is {other}, which this command has {what} too; name "
                 "another file"
             )
-    kept = path.exists() and is_ours is not None and not is_ours(path)
+    # An empty file (mktemp, touch) holds nothing to lose.
+    kept = path.exists() and path.stat().st_size > 0 and is_ours is not None and not is_ours(path)
     if kept and not force:
         if is_ours is nothing_there:
             raise InputError(f"{path} exists already: name another, or replace it with --force")

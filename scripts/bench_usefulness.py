@@ -8,6 +8,7 @@ is its rank correlation with the test AUC, a rule's is the test AUC of what it p
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
 from collections.abc import Sequence
@@ -27,8 +28,8 @@ from ensgan.downstream import (
     rank_correlation,
 )
 from ensgan.errors import InputError
-from ensgan.search import Evaluator
-from ensgan.types import PoolScores
+from ensgan.evaluation.prediction import score_values
+from ensgan.types import PoolScores, harmonic_mean
 
 POOL = Path(__file__).resolve().parents[2] / "shared" / "bench" / "pool60"
 SPACES = ("medical-joint", "random-joint", "medical-class", "random-class")
@@ -40,6 +41,9 @@ N_REAL = 4708
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pool", type=Path, default=POOL)
     parser.add_argument("--seeds", type=int, default=20, help="orders of the repeats to choose by")
+    parser.add_argument(
+        "--overlap", action="store_true", help="also overlap inside real balls (a minute)"
+    )
     parser.add_argument(
         "--classifiers",
         type=Path,
@@ -94,35 +98,14 @@ class Record:
         return float(np.mean([repeat["test"]["auc"] for repeat in self.repeats[rows]]))
 
 
-def forms(record: Record, space: str) -> dict[str, list[float]]:
-    """Every score form of every ensemble, larger meant to be better."""
-    scores = record.scores(space)
-    evaluator, capped = Evaluator(scores), CappedIntraD(scores)
-    found: dict[str, list[float]] = {}
-    for rows in record.several():
-        intra, inter, density, coverage = evaluator.evaluate(list(rows))[:4]
-        values = {
-            "Intra-d": intra,
-            "capped Intra-d": capped(record.names(rows)),
-            "-Inter-d": -inter,
-            "Intra-d - Inter-d": intra - inter,
-            "density": density,
-            "coverage": coverage,
-            "mean coverage of members": float(scores.coverage[list(rows)].mean()),
-            "members": len(rows),
-        }
-        for name, value in values.items():
-            found.setdefault(name, []).append(value)
-    return found
-
-
 def correlations(record: Record) -> dict[str, dict[str, Any]]:
     """Rank correlation of every form with the test AUC, and of one repeat's validation."""
     worth = [record.worth(rows) for rows in record.several()]
+    several = [record.names(rows) for rows in record.several()]
     table = {
         space: {
             name: asdict(rank_correlation(values, worth))
-            for name, values in forms(record, space).items()
+            for name, values in score_values(record.scores(space), several).items()
         }
         for space in SPACES
     }
@@ -134,6 +117,45 @@ def correlations(record: Record) -> dict[str, dict[str, Any]]:
         first = [sign * record.repeats[rows][0]["val"][name] for rows in twice]
         table["validation"][name] = asdict(rank_correlation(first, rest))
     return table
+
+
+def overlap_inside(record: Record, folder: Path) -> dict[str, dict[str, Any]]:
+    """Overlap that counts only what is real: d of the images that lie inside balls of real ones.
+
+    Of 1,000 medical features a member; the two directions averaged, then all pairs of an ensemble.
+    """
+    import torch
+
+    arrays = np.load(folder / "features.npz")
+    real, *members = (
+        torch.from_numpy(points.astype(np.float32) * arrays["scale"])
+        for points in (arrays["real"], *arrays["members"])
+    )
+    size, k = len(members), 5
+
+    def radii(points: torch.Tensor) -> torch.Tensor:
+        return torch.cdist(points, points).kthvalue(k + 1, 1).values
+
+    around_real = radii(real)
+    kept = [points[(torch.cdist(points, real) < around_real).any(1)] for points in members]
+    own = [radii(points) for points in kept]
+    directed = np.zeros((size, size))
+    for g, h in itertools.permutations(range(size), 2):
+        hits = torch.cdist(kept[h], kept[g]) < own[g]
+        density, coverage = (
+            float(hits.sum()) / (k * len(kept[h])),
+            float(hits.any(0).float().mean()),
+        )
+        directed[g, h] = harmonic_mean(density, coverage)
+    pair = (directed + directed.T) / 2
+    several, capped = record.several(), CappedIntraD(record.scores("medical-joint"))
+    overlap = np.array(
+        [pair[np.ix_(rows, rows)].sum() / (len(rows) * (len(rows) - 1)) for rows in several]
+    )
+    intra = np.array([capped(record.names(rows)) for rows in several])
+    worth = [record.worth(rows) for rows in several]
+    forms = {"-overlap inside": -overlap, "capped Intra-d - overlap inside": intra - overlap}
+    return {name: asdict(rank_correlation(each, worth)) for name, each in forms.items()}
 
 
 def picks(record: Record) -> list[dict[str, Any]]:
@@ -268,6 +290,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "picks": picks(record),
         "validated": [validated(record, space, args.seeds) for space in SPACES],
     }
+    if args.overlap:
+        result["correlations"]["inside"] = overlap_inside(record, args.pool)
     if args.classifiers is not None:
         result["small_classifiers"] = [
             small_classifiers(record, args.pool, args.classifiers, space) for space in SPACES[:2]

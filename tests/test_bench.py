@@ -64,3 +64,13 @@ def test_what_scores_and_rules_are_worth(shared: Path) -> None:
     assert worth["random-joint:knee"] < worth["all"] < worth["random-joint:capped Intra-d"]
     for chosen in found["validated"]:
         assert chosen["least_worth"] > worth["all"] and max(chosen["members"]) <= 30
+
+
+def test_what_averages_are_worth() -> None:
+    """The published average has not begun: it is the generator; the fitted one is not."""
+    few = ("--steps", 4, "--looks", 2, "--images", 40, "--width", 1 / 32, "--batch", 4)
+    rows = bench("averages", "--dataset", "phantom", *few)["averages"]
+    found = {(row["step"], row["average"]): row["Fréchet distance"] for row in rows}
+    assert len(found) == 6
+    for step in (2, 4):
+        assert found[step, "row"] == found[step, "none"] != found[step, "fitted"]

@@ -7,6 +7,7 @@ once although commands import torch, Ray and MLflow at their top.
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import os
 import sys
@@ -61,6 +62,8 @@ COMMANDS = (
     ("serve", "sample:serve", "Serve an ensemble's images over HTTP."),
     ("ui", "pages:ui", "Open the MLflow pages of the recorded sweeps on this machine."),
 )
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_SUCH_NAME = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR)
 _PLACES = {name: place for name, place, _ in COMMANDS}
 
 
@@ -137,7 +140,11 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
-        app()
+        try:
+            app()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, and not at exit, a full disk is said
     except EnsganError as error:
         _end(f"error: {error}", error.exit_code)
     except BrokenPipeError:
@@ -145,6 +152,12 @@ def main() -> None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - for the flush at exit
         sys.exit(0)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            _end(f"error: the output cannot be written: {error.strerror}; make room", 1)
+        if isinstance(error, OSError) and error.errno in _NO_SUCH_NAME:
+            _end(f"error: {str(error.filename)[:100]}: {error.strerror}; name another path", 2)
+        if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):
+            _end(f"error: {error}; name another path", 2)
         if os.environ.get("ENSGAN_DEBUG", "") not in ("", "0"):
             raise
         _end(_unforeseen(error), 1)

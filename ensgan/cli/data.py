@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from ensgan.cli.output import JsonOption, emit, progress
+from ensgan.cli.output import LARGEST_SIDE, JsonOption, emit, progress
 from ensgan.errors import ConfigError, EnsganError, InputError
 
 if TYPE_CHECKING:
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from ensgan.data.request import Scalar
 
 SizeOption: TypeAlias = Annotated[
-    int, typer.Option("--image-size", min=8, help="Side the images are brought to, pixels.")
+    int,
+    typer.Option(
+        "--image-size", min=8, max=LARGEST_SIDE, help="Side the images are brought to, pixels."
+    ),
 ]
 AcceptOption: TypeAlias = Annotated[
     str | None,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from ensgan.cli.output import (
+    MOST_IMAGES,
     AddressOption,
     JsonOption,
     OpenClusterOption,
@@ -161,16 +162,22 @@ def _asked(
         ),
     ] = None,
     rule_points: Annotated[
-        int, typer.Option(min=1, help="Front points that the rule downstream tries.")
+        int, typer.Option(min=1, max=10_000, help="Front points that the rule downstream tries.")
     ] = 20,
     rule_repeats: Annotated[
-        int, typer.Option(min=1, help="Classifiers per front point for the rule downstream.")
+        int,
+        typer.Option(
+            min=1, max=10_000, help="Classifiers per front point for the rule downstream."
+        ),
     ] = 3,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Random seed.  [default: the sweep's]")
     ] = None,
     score_images: Annotated[
-        int | None, typer.Option(min=2, help="Images of each member to score with the extractor.")
+        int | None,
+        typer.Option(
+            min=2, max=MOST_IMAGES, help="Images of each member to score with the extractor."
+        ),
     ] = None,
     address: AddressOption = "local",
     allow_open_cluster: OpenClusterOption = False,

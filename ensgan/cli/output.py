@@ -38,6 +38,10 @@ AddressOption: TypeAlias = Annotated[
 OpenClusterOption: TypeAlias = Annotated[
     bool, typer.Option("--allow-open-cluster", help="Use a Ray cluster that asks for no token.")
 ]
+MOST_IMAGES = 10_000_000
+"""Images that a command makes at once."""
+LARGEST_SIDE = 1024
+"""Pixels of an image's side, as in sweep files."""
 ReportProgress: TypeAlias = Callable[[int, int], None]
 """Called with (done, total)."""
 

@@ -10,14 +10,12 @@ from typing import Annotated, Literal
 
 import typer
 
-from ensgan.cli.output import JsonOption, emit, warn
+from ensgan.cli.output import MOST_IMAGES, JsonOption, emit, warn
 from ensgan.cli.run_tables import lines
 from ensgan.cli.runs import SourceArgument, StorageOption, UriOption
 from ensgan.errors import InputError
 from ensgan.outputs import claim_port, nothing_there
 
-MOST_IMAGES = 10_000_000
-"""Images that are made at once."""
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
 
@@ -129,7 +127,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8800,
     max_images: Annotated[
-        int, typer.Option(min=1, help="Images that one request may ask for.")
+        int, typer.Option(min=1, max=MOST_IMAGES, help="Images that one request may ask for.")
     ] = 256,
     allow_host: Annotated[
         list[str] | None, typer.Option(help="Further host name that requests may use.")

@@ -6,6 +6,7 @@ import itertools
 import shlex
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ from ensgan.cli.evaluate import Asked, classifiers, comparison_table, with_evalu
 from ensgan.cli.output import check_output, emit, warn
 from ensgan.config import EvaluateSpec
 from ensgan.errors import InputError
+from ensgan.files import first_bytes, read_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -43,6 +45,12 @@ def study(
         list[str] | None,
         typer.Option(help="See the pool through this extractor; repeat.  [default: the sweep's]"),
     ] = None,
+    predict: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Also train on so many ensembles of all kinds: which scores predict worth?"
+        ),
+    ] = 0,
     title: Annotated[
         str | None, typer.Option(help="Heading.  [default: from the data set]")
     ] = None,
@@ -64,14 +72,14 @@ def study(
     begin = time.time()
     if output.suffix != ".md":
         raise InputError(f"the page '{output}' must end in .md")
-    check_output(output, inputs=[notes])
-    said = _read(notes)
+    check_output(output, inputs=[notes], is_ours=_is_study)
+    said = "" if notes is None else read_text(notes)
     views = [View(name, count=asked.score_images) for name in extractor or (None,)]
     with classifiers() as on_progress:
         evaluations = evaluate_sweeps(
             sweep,
             views,
-            asked.options(SECTION),
+            replace(asked.options(SECTION), predict=predict),
             place=asked.place,
             listener=Listener(on_progress, _tell, warn),
         )
@@ -85,13 +93,9 @@ def study(
     emit(value, as_json=asked.as_json, table=lambda: _shown(value))
 
 
-def _read(notes: Path | None) -> str:
-    if notes is None:
-        return ""
-    try:
-        return notes.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the notes {notes} cannot be read: {error}") from error
+def _is_study(path: Path) -> bool:
+    """Whether a file is a page of this command: its head says how it was made."""
+    return b"\n- Command: `ensgan" in first_bytes(path, 1 << 16)
 
 
 def _tell(stage: str, done: int, total: int) -> None:
@@ -145,4 +149,7 @@ def _shown(value: dict[str, Any]) -> RenderableType:
     from rich.text import Text
 
     tables = [comparison_table(part) for part in value["parts"]]
-    return Group(*tables, Text(f"written: {value['page']} and {len(value['figures'])} figures"))
+    found = [part["prediction"]["verdict"] for part in value["parts"] if part["prediction"]]
+    said = [Text(f"what predicts usefulness: {verdict}") for verdict in found]
+    said.append(Text(f"written: {value['page']} and {len(value['figures'])} figures"))
+    return Group(*tables, *said)

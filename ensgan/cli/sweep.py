@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -64,7 +65,10 @@ def sweep(
     storage: StorageOption = None,
     data_dir: DataOption = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would run and what it costs; run nothing.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Say what would run and what it costs; only plugin files are run."
+        ),
     ] = False,
     yes_many: Annotated[
         bool, typer.Option("--yes-many", help="Allow more than 1,000 configurations.")
@@ -307,7 +311,7 @@ def _show_result(done: Mapping[str, Any], storage: Path | None) -> None:
     if done["run_id"] is None:
         console.print("Not recorded: `ensgan sync` records it when the store is back.")
         return
-    where = f" --storage {storage}" if storage else ""
+    where = f" --storage {shlex.quote(str(storage))}" if storage else ""
     console.print(
         f"\nMLflow run ID: {done['run_id']}\n"
         f"  look    ensgan ui{where}\n"

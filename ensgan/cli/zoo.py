@@ -10,16 +10,18 @@ from rich.console import Group
 from rich.table import Column, Table
 from rich.text import Text
 
-from ensgan.cli.output import JsonOption, emit
+from ensgan.cli.output import LARGEST_SIDE, JsonOption, emit
 
 
 def zoo(
     image_size: Annotated[
-        int, typer.Option(min=8, help="Side of the square images in pixels.")
+        int, typer.Option(min=8, max=LARGEST_SIDE, help="Side of the square images in pixels.")
     ] = 32,
-    channels: Annotated[int, typer.Option(min=1, help="1 for grey, 3 for RGB.")] = 1,
-    classes: Annotated[int, typer.Option(min=1, help="Number of classes of the data.")] = 2,
-    width: Annotated[float, typer.Option(help="Factor on every channel count.")] = 1.0,
+    channels: Annotated[int, typer.Option(min=1, max=16, help="1 for grey, 3 for RGB.")] = 1,
+    classes: Annotated[
+        int, typer.Option(min=1, max=1000, help="Number of classes of the data.")
+    ] = 2,
+    width: Annotated[float, typer.Option(max=4, help="Factor on every channel count.")] = 1.0,
     plugin: Annotated[
         list[Path] | None, typer.Option(help="Python file with rows of your own; repeatable.")
     ] = None,

@@ -173,13 +173,29 @@ def _log_levels() -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
 
 
+@contextmanager
+def _away() -> Iterator[None]:
+    """Be in the root folder while the body runs.
+
+    Ray puts the folder where it is started before all installed packages of its workers: a user's
+    ``statistics.py`` would be imported there instead of Python's.
+    """
+    here = Path.cwd()
+    os.chdir(here.anchor)
+    try:
+        yield
+    finally:
+        os.chdir(here)
+
+
 def _connect(address: str, cpus: int | None) -> None:
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     try:
         if address == "local":
             _start(num_cpus=cpus, **quiet)
         else:
-            ray.init(address=address, **quiet)
+            with _away():
+                ray.init(address=address, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise InputError(f"no Ray cluster at '{address}': {error}; {_HELP}") from error
 
@@ -195,12 +211,13 @@ def _start(**options: Any) -> None:
     for attempt in range(START_ATTEMPTS):
         try:
             # "local": its own one, even where another runs on this machine.
-            ray.init(
-                address="local",
-                include_dashboard=False,
-                object_store_memory=OBJECT_STORE_BYTES,
-                **options,
-            )
+            with _away():
+                ray.init(
+                    address="local",
+                    include_dashboard=False,
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    **options,
+                )
         except Exception as error:  # Ray raises bare ones
             ray.shutdown()
             if attempt == START_ATTEMPTS - 1:

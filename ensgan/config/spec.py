@@ -80,15 +80,15 @@ class TrainSpec(Strict):
 
     gans: list[str] | Literal["all"] = "all"
     plugins: list[str] = Field([])
-    steps: int = Field(100_000, ge=1)
-    snapshots: int = Field(5, ge=1)
+    steps: int = Field(100_000, ge=1, le=10**9)
+    snapshots: int = Field(5, ge=1, le=10_000)
     width: float = Field(1.0, gt=0, le=4)
-    batch: int | None = Field(None, ge=2)
-    d_updates: int | None = Field(None, ge=1)
-    learning_rate: float = Field(1.0, gt=0)
-    ema_start: int | None = Field(None, ge=0)
+    batch: int | None = Field(None, ge=2, le=10**6)
+    d_updates: int | None = Field(None, ge=1, le=1000)
+    learning_rate: float = Field(1.0, gt=0, le=1000)
+    ema_start: int | None = Field(None, ge=0, le=10**9)
     ema_decay: float | None = Field(None, ge=0, lt=1)
-    resume_every: int | None = Field(None, ge=1)
+    resume_every: int | None = Field(None, ge=1, le=10**9)
     weights: Literal["ema", "raw"] = "ema"
     fake_labels: Literal["uniform", "training"] = "uniform"
     precision: Literal["auto", "float32", "tf32", "bfloat16"] = "float32"
@@ -146,7 +146,7 @@ class ExternalSpec(Strict):
     images: str | None = None
     generator: str | None = Field(None, validate_default=True)
     seed: int = Field(0, ge=0, lt=2**31)
-    batch: int = Field(64, ge=1)
+    batch: int = Field(64, ge=1, le=10**7)
     range: Literal["auto", "unit", "signed"] = "auto"
     licence: str | None = None
     source: str | None = None
@@ -182,7 +182,7 @@ class ExternalSpec(Strict):
 class SampleSpec(Strict):
     """How many images each member generates (None: as many as the training split has)."""
 
-    count: int | None = Field(None, ge=2)
+    count: int | None = Field(None, ge=2, le=10**7)
     labels: Literal["training", "uniform"] = "training"
 
 
@@ -200,10 +200,10 @@ class ScoreSpec(Strict):
     objectives (``ensgan select --bootstrap``).
     """
 
-    k: int = Field(5, ge=1)
+    k: int = Field(5, ge=1, le=10**6)
     backend: Literal["auto", "faiss", "torch"] = "auto"
-    memory_gb: float = Field(2.0, gt=0)
-    resamples: int = Field(0, ge=0)
+    memory_gb: float = Field(2.0, gt=0, le=10**6)
+    resamples: int = Field(0, ge=0, le=10**6)
 
 
 class SearchSpec(Strict):
@@ -215,14 +215,14 @@ class SearchSpec(Strict):
     """
 
     sampler: Annotated[str, _registered("sampler")] = "ensemble"
-    trials: int = Field(1000, ge=1)
+    trials: int = Field(1000, ge=1, le=10**9)
     inter: Literal["symmetric", "directed"] = "symmetric"
-    min_size: int = Field(2, ge=2)
-    max_size: int | None = Field(None, ge=2)
+    min_size: int = Field(2, ge=2, le=10**6)
+    max_size: int | None = Field(None, ge=2, le=10**6)
     objectives: Annotated[str, AfterValidator(form_name), _registered("form of the objectives")] = (
         DEFAULT_FORM
     )
-    components: int = Field(32, ge=1)
+    components: int = Field(32, ge=1, le=10**6)
     third: Literal["members", "parameters", "seconds"] | None = None
 
     @field_validator("max_size")
@@ -241,8 +241,8 @@ class SelectSpec(Strict):
     """
 
     rule: Annotated[str, _registered("rule", _head)] = "knee"
-    points: int = Field(20, ge=1)
-    repeats: int = Field(3, ge=1)
+    points: int = Field(20, ge=1, le=10**6)
+    repeats: int = Field(3, ge=1, le=10_000)
 
 
 class EvaluateSpec(Strict):
@@ -251,17 +251,20 @@ class EvaluateSpec(Strict):
     strategies: list[StrategyName] = Field(
         ["real", "best-single", "all", "random:5", "selected"], description="What to train on."
     )
-    repeats: int = Field(20, ge=1, description="Classifiers per strategy.")
-    epochs: int = Field(100, ge=1, description="Most epochs.")
-    batch: int = Field(64, ge=2, description="Images per step.")
+    repeats: int = Field(20, ge=1, le=10_000, description="Classifiers per strategy.")
+    epochs: int = Field(100, ge=1, le=10**6, description="Most epochs.")
+    batch: int = Field(64, ge=2, le=10**6, description="Images per step.")
     width: int = Field(64, ge=4, le=256, description="Channels of the first stage (64: ResNet-18).")
     images_per_epoch: int | None = Field(
-        None, ge=2, description="Training images per epoch; as many as the training split has."
+        None,
+        ge=2,
+        le=10**9,
+        description="Training images per epoch; as many as the training split has.",
     )
     labels: Literal["training", "uniform"] = Field(
         "training", description="Classes of synthetic images: as in the training split, or uniform."
     )
-    n_times: int = Field(1, ge=1, description="Factor on the number of synthetic images.")
+    n_times: int = Field(1, ge=1, le=1000, description="Factor on the number of synthetic images.")
     weights: Literal["own", "uniform", "by-intra", "learned"] = Field(
         "own", description="Member weights; own: as each strategy says."
     )
@@ -269,7 +272,9 @@ class EvaluateSpec(Strict):
         None,
         description="Members' images: fresh in every epoch, or of their bank; by worth and cost.",
     )
-    memory_mb: int = Field(2048, ge=1, description="Most memory for a classifier's images, MiB.")
+    memory_mb: int = Field(
+        2048, ge=1, le=10**9, description="Most memory for a classifier's images, MiB."
+    )
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
@@ -299,11 +304,11 @@ class ClusterSpec(Strict):
     whose Intra-d is in the worse half at a snapshot; ``fifo`` trains every GAN to its end.
     """
 
-    cpus_per_trial: float = Field(1.0, gt=0, allow_inf_nan=False)
+    cpus_per_trial: float = Field(1.0, gt=0, le=10**6)
     gpus_per_trial: float | Literal["auto"] = 0.0
-    max_concurrent: int | None = Field(None, ge=1)
+    max_concurrent: int | None = Field(None, ge=1, le=10**6)
     priority: dict[GanName, int] = Field({})
-    retries: int = Field(2, ge=0)
+    retries: int = Field(2, ge=0, le=1000)
     autoscaling: bool = False
     scheduler: Literal["fifo", "asha"] = "fifo"
 
@@ -312,7 +317,7 @@ class ClusterSpec(Strict):
     def _gpus(cls, value: float | str) -> float | str:
         if isinstance(value, str):
             return value
-        if not 0 <= value < float("inf") or (value > 1 and value != int(value)):
+        if not 0 <= value <= 10**6 or (value > 1 and value != int(value)):
             raise ValueError(f"{value:g} GPUs: use auto, a part of one (0.25), or a whole number")
         return value
 

@@ -49,11 +49,11 @@ class GanOverrides(Strict):
     """Settings of training that a row may take for itself; None keeps the sweep's value."""
 
     width: float | None = Field(None, gt=0, le=4)
-    steps: int | None = Field(None, ge=1)
-    batch: int | None = Field(None, ge=2)
-    d_updates: int | None = Field(None, ge=1)
-    learning_rate: float | None = Field(None, gt=0)
-    ema_start: int | None = Field(None, ge=0)
+    steps: int | None = Field(None, ge=1, le=10**9)
+    batch: int | None = Field(None, ge=2, le=10**6)
+    d_updates: int | None = Field(None, ge=1, le=1000)
+    learning_rate: float | None = Field(None, gt=0, le=1000)
+    ema_start: int | None = Field(None, ge=0, le=10**9)
     ema_decay: float | None = Field(None, ge=0, lt=1)
 
 

@@ -23,6 +23,7 @@ from ensgan.data.records import Record, build
 from ensgan.data.request import SPLIT_NAMES, Option, Request, Source, split_of_folder
 from ensgan.data.table import NamedFiles, Row, Table, inside, read_table
 from ensgan.errors import DataError
+from ensgan.files import parse_json
 from ensgan.inputs import kind, refuse, relative
 from ensgan.text import printable
 from ensgan.types import Dataset, check_class_names
@@ -112,7 +113,7 @@ def _patients(request: Request, names: Sequence[str]) -> list[str]:
         ) from error
     except (OSError, subprocess.CalledProcessError) as error:
         raise DataError(f"option patient_pattern: '{pattern}' failed: {error}") from error
-    found = json.loads(answer.stdout)
+    found = parse_json(answer.stdout, "what patient_pattern found")
     refuse(
         "option patient_pattern finds no patient in some file names",
         [name for name, patient in zip(names, found, strict=True) if not patient],

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,7 +22,16 @@ from ensgan.embedding.local import MEDICAL, RANDOM
 from ensgan.embedding.published import PUBLISHED
 from ensgan.embedding.spec import ExtractorSpec, OnProgress, Options, Request
 from ensgan.errors import DataError, InputError, IntegrityError
-from ensgan.files import atomic_path, content_key, sha256_arrays
+from ensgan.files import (
+    atomic_path,
+    content_key,
+    map_array,
+    parse_json,
+    read_text,
+    sha256_arrays,
+    sha256_file,
+    write_bytes,
+)
 from ensgan.inputs import explained
 from ensgan.registry import Registry
 from ensgan.types import Dataset, Embeddings, Float32Array, UInt8Array
@@ -164,21 +173,20 @@ def load_extractor(path: Path, device: str = "cpu") -> Extractor:
         explained(f"{path} cannot be read as safetensors"),
         safe_open(path, framework="pt") as archive,
     ):
-        description = json.loads((archive.metadata() or {}).get("ensgan.extractor", "{}"))
+        said = parse_json((archive.metadata() or {}).get("ensgan.extractor", "{}"), str(path))
+        description = said if isinstance(said, dict) else {}
         tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
     if description.get("format") != FORMAT:
         raise DataError(
             f"{path} has extractor format {description.get('format')!r}, this version reads "
             f"{FORMAT}: make the extractor again with Extractor.save"
         )
-    spec = EXTRACTORS.get(str(description["name"]))
-    try:
+    spec = EXTRACTORS.get(str(description.get("name")))
+    with explained(f"{path} does not fit the extractor '{spec.name}'"):
         extractor = Extractor(spec, description["options"], tensors, device)
-    except (KeyError, RuntimeError) as error:
-        raise DataError(f"{path} does not fit the extractor '{spec.name}': {error}") from error
-    if extractor.key != description["key"]:
+    if extractor.key != description.get("key"):
         raise IntegrityError(
-            f"{path} holds the extractor {extractor.key}, but says {description['key']}: "
+            f"{path} holds the extractor {extractor.key}, but says {description.get('key')}: "
             "make the extractor again"
         )
     return extractor
@@ -223,3 +231,32 @@ def embed(
     if path is not None:
         write_cached(path, features=features, extractor=np.array(extractor.key))
     return Embeddings(features, extractor.key)
+
+
+def write_features(path: Path, images: UInt8Array, extractor: Extractor) -> Float32Array:
+    """Embed images and keep their features in an ``.npy`` file: float32 [n,dim]."""
+    features = embed(images, extractor).features
+    with atomic_path(path) as temporary:
+        np.save(temporary, features)
+    return features
+
+
+def keep_features(
+    path: Path, images: Callable[[], UInt8Array], extractor: Callable[[], Extractor]
+) -> None:
+    """Features under a name that is the key of what they are of: found whole, or made (again).
+
+    A file beside them holds their SHA-256; where an early version wrote none, they must be
+    readable.
+    """
+    mark = path.with_suffix(".sha256")
+    try:
+        if not mark.exists():
+            map_array(path, larger=True)
+            return
+        if path.exists() and read_text(mark).strip() == sha256_file(path):
+            return
+    except DataError:
+        pass
+    write_features(path, images(), extractor())
+    write_bytes(mark, f"{sha256_file(path)}\n".encode())

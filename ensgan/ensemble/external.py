@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -22,6 +23,7 @@ import torch
 from ensgan.ensemble.draw import derived_seed
 from ensgan.errors import InputError, unknown_name
 from ensgan.files import sha256_file
+from ensgan.inputs import explained
 from ensgan.types import Int64Array, UInt8Array
 
 RANGES: Final = ("auto", "unit", "signed")
@@ -64,10 +66,11 @@ def open_sampler(reference: str) -> External:
     """
     facts = describe(reference)
     try:
-        sampler = _open(*_parts(reference))
+        with redirect_stdout(sys.stderr):
+            sampler = _open(*_parts(reference))
     except InputError:
         raise
-    except Exception as error:  # the user's own code may raise anything
+    except (Exception, SystemExit) as error:  # the user's own code may raise anything
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"{reference} cannot be loaded: {type(error).__name__}: {reason}") from (
             error
@@ -210,19 +213,21 @@ def draw_bank(
 
 
 def _call(sampler: Sampler, labels: Int64Array, seed: int) -> npt.NDArray[Any]:
-    """One batch as [n,H,W] or [n,H,W,3]."""
+    """One batch as [n,H,W] or [n,H,W,3]; what the sampler prints goes to stderr."""
     n = len(labels)
     try:
-        with torch.random.fork_rng(), torch.no_grad():
+        with torch.random.fork_rng(), torch.no_grad(), redirect_stdout(sys.stderr):
             torch.manual_seed(seed)
             made = sampler(n, labels.copy(), seed)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(
             f"the sampler failed on {n} images: {type(error).__name__}: {reason}"
         ) from error
-    value = made.detach().cpu() if isinstance(made, torch.Tensor) else made
-    array = np.asarray(value.float() if getattr(value, "dtype", None) == torch.bfloat16 else value)
+    with explained("what the sampler returned is no array of images"):
+        if isinstance(made, tuple) and len(made) == 2 and np.array_equal(_array(made[1]), labels):
+            made = made[0]  # (images, labels), as many write it
+        array = _array(made)
     if array.ndim == 4 and array.shape[1] in (1, 3) and array.shape[3] not in (1, 3):
         array = array.transpose(0, 2, 3, 1)
     if array.ndim == 4 and array.shape[3] == 1:
@@ -234,6 +239,13 @@ def _call(sampler: Sampler, labels: Int64Array, seed: int) -> npt.NDArray[Any]:
             "return uint8 or floats [n,H,W], [n,H,W,3] or [n,C,H,W]"
         )
     return array
+
+
+def _array(value: Any) -> npt.NDArray[Any]:
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu()
+        value = value.float() if value.dtype == torch.bfloat16 else value
+    return np.asarray(value)
 
 
 def _as_uint8(images: npt.NDArray[Any], value_range: str) -> UInt8Array:

@@ -13,6 +13,7 @@ import numpy as np
 from ensgan.ensemble.draw import derived_seed
 from ensgan.ensemble.weights import TensorInfo
 from ensgan.errors import InputError, IntegrityError, unknown_name
+from ensgan.files import parse_json
 from ensgan.types import ImageShape, Int64Array, UInt8Array
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def _wanted_tensors(row: str, shape: ImageShape, num_classes: int) -> Mapping[st
     import torch
 
     with torch.device("meta"):
-        state = _build(json.loads(row), shape, num_classes).state_dict()
+        state = _build(parse_json(row, "a row of the zoo"), shape, num_classes).state_dict()
     return {
         key: TensorInfo(dtype=_DTYPES.get(str(tensor.dtype), "?"), shape=tuple(tensor.shape))
         for key, tensor in state.items()

@@ -5,17 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ensgan import downstream
 from ensgan.errors import InputError, unknown_name
 from ensgan.evaluation.finished_sweep import FinishedSweep
+from ensgan.evaluation.prediction import LEAST, REPEATS, Prediction, many_ensembles, prediction
 from ensgan.files import content_key, write_json
 from ensgan.search import select
 from ensgan.sweep.classifier_job import RULE, Classifiers
 from ensgan.sweep.executor import Executor
 from ensgan.sweep.fresh_images import SAMPLINGS, choose_sampling, generator_files
+from ensgan.sweep.inputs import embedding_inputs
+from ensgan.sweep.search_stage import objective_tables
 from ensgan.types import Dataset
 
 
@@ -34,6 +40,7 @@ class EvaluationOptions:
         n_times: factor on the number of synthetic images.
         sampling: ``fresh``, ``bank``, or None, see :func:`choose_sampling`.
         seed: of drawing and initial weights; None takes the sweep's.
+        predict: further ensembles that are trained on to see which scores predict worth; 0: none.
     """
 
     strategies: tuple[str, ...]
@@ -46,6 +53,7 @@ class EvaluationOptions:
     n_times: int = 1
     sampling: str | None = None
     seed: int | None = None
+    predict: int = 0
 
     def __post_init__(self) -> None:
         if not self.strategies:
@@ -53,6 +61,8 @@ class EvaluationOptions:
         for name in ("repeats", "rule_points", "rule_repeats"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.predict and self.predict < LEAST:
+            raise InputError(f"{self.predict} ensembles predict nothing: use {LEAST} or more")
         if self.sampling not in (None, *SAMPLINGS):
             raise InputError(unknown_name("sampling", self.sampling, SAMPLINGS))
 
@@ -88,6 +98,7 @@ class Evaluation:
         options: as asked for.
         strategies: resolved to members.
         table: the comparison.
+        prediction: how well scores predict worth, where that was asked for.
         path: file that holds it.
         seconds: wall time of this call (results found on disk cost nothing).
     """
@@ -96,6 +107,7 @@ class Evaluation:
     options: EvaluationOptions
     strategies: tuple[downstream.Strategy, ...]
     table: downstream.DownstreamTable
+    prediction: Prediction | None
     path: Path
     seconds: float
 
@@ -113,6 +125,7 @@ class Evaluation:
             "settings": self.settings(),
             "selected": self.sweep.selected.to_json(),
             **self.table.to_json(),
+            "prediction": None if self.prediction is None else self.prediction.to_json(),
         }
 
 
@@ -158,9 +171,10 @@ def evaluate_sweep(
         n_times=options.n_times,
     )
     jobs = classifiers.jobs(strategies, options.repeats)
-    estimate.start(len({job.path for job in jobs}))
+    estimate.start(len({job.path for job in jobs}) + REPEATS * options.predict)
     table = classifiers.compare(jobs)
-    evaluation = Evaluation(sweep, options, strategies, table, Path(), time.time() - begin)
+    found = predict(sweep, options.predict, dataset, classifiers) if options.predict else None
+    evaluation = Evaluation(sweep, options, strategies, table, found, Path(), time.time() - begin)
     value = evaluation.to_json()
     path = sweep.folder.file("evaluate", f"evaluation-{content_key(value)}.json")
     if not path.exists():
@@ -194,7 +208,7 @@ def pool_classifiers(
     )
     return Classifiers(
         dataset=sweep.dataset,
-        samples={member.name: member.samples for member in sweep.members},
+        members={member.name: member for member in sweep.members},
         settings=options.classifier,
         seed=sweep.spec.seed if options.seed is None else options.seed,
         folder=sweep.folder.path / "evaluate",
@@ -202,6 +216,21 @@ def pool_classifiers(
         on_done=on_done,
         sampling=sampling,
     )
+
+
+def predict(sweep: FinishedSweep, n: int, dataset: Dataset, classifiers: Classifiers) -> Prediction:
+    """Train on ``n`` ensembles of many kinds and set what that is worth against their scores."""
+    fronts = [point.members for point in sweep.front]
+    strategies = many_ensembles(sweep.scores, fronts, n, classifiers.seed)
+    results = classifiers.run(classifiers.jobs(strategies, REPEATS))
+    reference = embedding_inputs(sweep.spec, dataset, sweep.dataset, sweep.folder).scoring.reference
+    frechet = objective_tables(
+        "frechet",
+        sweep.scores,
+        partial(np.load, reference, allow_pickle=False),
+        [partial(np.load, member.features, allow_pickle=False) for member in sweep.members],
+    )
+    return prediction(sweep.scores, strategies, results, {"Fréchet closeness": frechet})
 
 
 class Estimate:

@@ -17,7 +17,6 @@ from ensgan.sweep.executor import Executor
 from ensgan.sweep.folder import SweepFolder, find_sweep
 from ensgan.sweep.inputs import Inputs, embedding_inputs, gan_rows
 from ensgan.sweep.manifest import SelectedRecord
-from ensgan.sweep.member_job import write_features
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.search_stage import find_front, score
 from ensgan.types import Front, PoolScores, Samples, Selection
@@ -142,10 +141,11 @@ class EmbedJob:
 
 def _embed_member(job: EmbedJob) -> Path:
     """Write the features of a job, or find them on disk; their file."""
-    if not job.path.exists():
-        images = Samples.load(job.samples).images[: job.count]
-        extractor = embedding.load_extractor(job.extractor)
-        write_features(job.path, images, extractor)
+    embedding.keep_features(
+        job.path,
+        lambda: Samples.load(job.samples).images[: job.count],
+        lambda: embedding.load_extractor(job.extractor),
+    )
     return job.path
 
 
@@ -217,7 +217,7 @@ def _embedded(
     for member in sweep.members:
         key = content_key(member.samples.name, inputs.scoring.extractor_key, count)
         path = sweep.folder.file("features", f"{member.name}-{key}.npy")
-        jobs.append(EmbedJob(member.samples, inputs.scoring.extractor, count, path))
+        jobs.append(EmbedJob(member.unchanged("samples"), inputs.scoring.extractor, count, path))
     done: list[Path] = []
 
     def on_done(path: Path) -> None:

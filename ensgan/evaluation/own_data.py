@@ -12,12 +12,12 @@ from ensgan.config import parse_spec
 from ensgan.ensemble import Ensemble
 from ensgan.errors import DataError, InputError
 from ensgan.evaluation.finished_sweep import FinishedSweep
-from ensgan.files import content_key, sha256_file
+from ensgan.files import content_key, map_array, sha256_file
 from ensgan.search import Evaluator, pool_key
 from ensgan.sweep.classifier_job import DatasetFiles
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import embedding_inputs
-from ensgan.sweep.member_job import purpose_seed, sample_labels, write_features
+from ensgan.sweep.member_job import purpose_seed, sample_labels
 from ensgan.sweep.records import MemberResult
 from ensgan.types import Dataset, Front, PoolScores, Samples, Selection
 from ensgan.zoo import GANSpec
@@ -54,8 +54,8 @@ def open_handed_over(
     inputs = embedding_inputs(spec, dataset, files, folder)
     drawn = _drawn(ensemble, dataset, folder, inputs.scoring.extractor, seed)
     scores = metrics.score_pool(
-        np.load(inputs.scoring.reference, allow_pickle=False),
-        [np.load(features, allow_pickle=False) for _, features in drawn],
+        map_array(inputs.scoring.reference),
+        [map_array(features) for _, features in drawn],
         ensemble.member_names,
         extractor=inputs.scoring.extractor_key,
     )
@@ -139,7 +139,7 @@ def _drawn(
             rows = np.flatnonzero(drawn.members == index)
             own = Samples(drawn.images[rows], drawn.labels[rows])
             own.save(images_path)
-            write_features(features_path, own.images, network)
+            embedding.write_features(features_path, own.images, network)
     return paths
 
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ensgan.errors import DataError
 from ensgan.files import atomic_path, map_array, read_npz
-from ensgan.inputs import explained, require_file
+from ensgan.inputs import explained, require_expansion, require_file
 from ensgan.metrics.features import FeatureSource, PoolLabels
 
 _NEEDED = ("real", "fake", "names")
@@ -182,6 +182,7 @@ def _unpacked(path: Path, folder: Path) -> tuple[dict[str, Path], dict[str, npt.
             raise DataError(
                 f"{path} lacks {', '.join(missing)}; it has {', '.join(sorted(archive.files))}"
             )
+        require_expansion(path, archive.zip.infolist(), to_disk=True)
         for name, file in files.items():
             with (
                 archive.zip.open(f"{name}.npy") as packed,

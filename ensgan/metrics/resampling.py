@@ -12,6 +12,7 @@ from ensgan.types.scores import SHARE
 
 _LARGEST_BYTES = 1 << 30
 _GATHER_BYTES = 1 << 22  # flags of hits looked at together
+_MOST_ROUNDS = 1_000_000
 _LANES = 255  # flags that a byte can sum
 
 
@@ -21,8 +22,8 @@ def check_rounds(rounds: int, members: int, points: int, memory_bytes: int) -> N
     Raises:
         InputError: negative, or results above a gigabyte or a quarter of the memory.
     """
-    if rounds < 0:
-        raise InputError(f"{rounds} resamples: use 0 for none, or 200")
+    if not 0 <= rounds <= _MOST_ROUNDS:
+        raise InputError(f"{rounds} resamples: use 0 for none, or 200; {_MOST_ROUNDS:,} at most")
     each = members * (4 * members + points // 8)
     most = min(_LARGEST_BYTES, memory_bytes // 4)
     if rounds * each > most:

@@ -15,6 +15,7 @@ from ensgan.search import find_form
 from ensgan.store import TAG_DATASET, RunStore
 from ensgan.sweep.manifest import Manifest
 from ensgan.sweep.records import MemberResult
+from ensgan.text import spreadsheet_cell
 from ensgan.types import Front, FrontPoint, PoolScores, UInt8Array, gan_of, row_of, step_of
 
 REPORT = "report.html"
@@ -235,6 +236,7 @@ def _csv(fields: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
     writer = csv.writer(stream)
     writer.writerow(fields)
     writer.writerows(
-        [round(value, 6) if isinstance(value, float) else value for value in row] for row in rows
+        [round(value, 6) if isinstance(value, float) else spreadsheet_cell(value) for value in row]
+        for row in rows
     )
     return stream.getvalue().encode()

@@ -6,7 +6,6 @@ read from the sweep's own folder, and only when asked for.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ensgan.errors import DataError, InputError
-from ensgan.files import read_json
+from ensgan.files import parse_json, read_json
 from ensgan.recording.views import chosen_point
 from ensgan.report.pictures import image_grid
 from ensgan.store import RunRecord, RunStore
@@ -119,10 +118,7 @@ def _parsed(content: bytes, source: str, look: Callable[[Any], None]) -> Any:
     Raises:
         DataError: it is damaged or something else.
     """
-    try:
-        value = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{source} is not readable JSON: {error}") from error
+    value = parse_json(content, source)
     try:
         look(value)
     except KeyError as error:
@@ -192,7 +188,7 @@ def _pairs(
 ) -> list[tuple[str, UInt8Array]]:
     rows: list[tuple[str, UInt8Array]] = []
     for name, entries in nearest.items():
-        made = Samples.load(members[name].samples).images
+        made = Samples.load(members[name].unchanged("samples")).images
         rows.append((name, np.stack([made[entry["image"]] for entry in entries])))
         rows.append(("training", np.stack([train[entry["training_image"]] for entry in entries])))
     return rows

@@ -120,7 +120,8 @@ class Constraints:
         basis._check_sizes()
         limits = basis._basic_limits()
         if max_per_gan is not None:
-            limits.append(basis._snapshot_limit(max_per_gan))
+            # As many as there are: numbers of any size mean no limit.
+            limits.append(basis._snapshot_limit(min(max_per_gan, len(names))))
         if budget is not None:
             limits.append(basis._cost_limit(budget))
         return replace(basis, limits=tuple(limits))

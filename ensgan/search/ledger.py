@@ -18,6 +18,7 @@ from ensgan.search.evaluator import Evaluator
 from ensgan.search.masks import DistinctCounter, UInt64Array
 from ensgan.search.pareto import REFERENCE_FIRST, REFERENCE_SECOND, Archive, CostArchive
 from ensgan.search.tables import Neighbourhood, ThirdObjective, Values, exchanged
+from ensgan.text import spreadsheet_cell
 from ensgan.types import (
     BoolArray,
     Float64Array,
@@ -294,6 +295,6 @@ class SearchLedger:
             writer = csv.writer(stream)
             writer.writerow(("number", "members", *keys, "seconds", *unit))
             for number, members, first, second, seconds in self.record:
-                chosen = " ".join(names[m] for m in members)
+                chosen = spreadsheet_cell(" ".join(names[m] for m in members))
                 third = [float(self.costs[list(members)].sum())] if unit else []
                 writer.writerow((number, chosen, first, second, f"{seconds:.6f}", *third))

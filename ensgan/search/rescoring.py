@@ -17,6 +17,7 @@ from ensgan.search.tables import Values, check_pool
 from ensgan.types import Front, FrontPoint, PoolScores
 
 _SEARCH_TRIALS = 30_000
+_MOST_ROUNDS = 100_000
 
 
 @dataclass(frozen=True)
@@ -89,10 +90,10 @@ def bootstrap(
         InputError: a front of another pool, numbers out of range, or costs that are missing.
     """
     check_pool(front, scores)
-    if rounds < 1 or searches < 0 or not 0 < level < 1:
+    if not (1 <= rounds <= _MOST_ROUNDS and 0 <= searches <= _MOST_ROUNDS and 0 < level < 1):
         raise InputError(
-            f"bootstrap of {rounds} rounds, {searches} searches, level {level}: "
-            "use rounds ≥ 1, searches ≥ 0 and 0 < level < 1"
+            f"bootstrap of {rounds} rounds, {searches} searches, level {level}: use rounds from 1 "
+            f"and searches from 0 to {_MOST_ROUNDS:,}, and 0 < level < 1"
         )
     whole, resamples = _values(front, scores), scores.resamples
     covers, draw = ["real points"], _point_draws(scores, seed)

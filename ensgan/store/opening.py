@@ -59,6 +59,8 @@ def _open_mlflow(address: str, storage: Path, experiment: str) -> RunStore:
     if address.startswith("http"):
         return MLflowStore(address, experiment)
     database = database_path(address)
+    if database is not None:
+        _refuse_signs(database, "%")
     beside = database.resolve().parent if database is not None else storage
     return MLflowStore(with_driver(address), experiment, beside / ARTIFACTS)
 
@@ -74,6 +76,20 @@ STORES: Registry[StoreKind] = Registry(
         StoreKind("memory", lambda *_: MemoryStore(), lambda folder: "memory:"),
     ),
 )
+
+
+def _refuse_signs(path: Path, signs: str) -> None:
+    """Refuse a path that SQLAlchemy would take for another one: it reads addresses, not paths.
+
+    Raises:
+        InputError: a sign of the path means something else in an address.
+    """
+    found = next((sign for sign in signs if sign in str(path)), None)
+    if found is not None:
+        raise InputError(
+            f"'{found}' in {path} means something else in the address of MLflow's database: use "
+            "a folder without it"
+        )
 
 
 def default_storage() -> Path:
@@ -95,6 +111,7 @@ def open_store(
     folder = storage or default_storage()
     address = uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not address:
+        _refuse_signs(folder.resolve(), "%?")
         address = f"sqlite:///{folder.resolve() / 'mlflow.db'}"
     scheme, colon, _ = address.partition(":")
     scheme = scheme.partition("+")[0]

@@ -113,6 +113,7 @@ class MLflowStore(RunStore):
             relocate(connection.database)
         settle_environment()
         environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        environment["PYTHONSAFEPATH"] = "1"  # import nothing from the current folder
         command = server_command(connection.uri, connection.artifact_root, port)
         with subprocess.Popen(command, env=environment, cwd=Path.cwd()) as server:
             on_start(f"http://127.0.0.1:{port}/#/experiments?{PAGES}")

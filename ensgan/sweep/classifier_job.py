@@ -19,6 +19,7 @@ from ensgan.search import select
 from ensgan.sweep.executor import Executor
 from ensgan.sweep.fresh_images import KEPT_BYTES, GeneratorFile, Sampling
 from ensgan.sweep.member_job import purpose_seed
+from ensgan.sweep.records import MemberResult
 from ensgan.types import Dataset, Front, PoolScores, Samples, Selection
 from ensgan.zoo import SAMPLING_REVISION
 
@@ -184,18 +185,18 @@ class Classifiers:
 
     Attributes:
         dataset: the real images.
-        samples: file with the images of every member.
+        members: of the pool, by name.
         settings: network and training.
         seed: of the sweep; each use draws its own from it.
         folder: where results are kept.
         executor: asked for only where a result is not yet on disk.
         on_done: called for every classifier, with what :func:`evaluate` gives.
         sampling: members that make new images in every epoch of the evaluation. What only chooses
-            G* trains on ``samples``.
+            G* trains on their banks.
     """
 
     dataset: DatasetFiles
-    samples: Mapping[str, Path]
+    members: Mapping[str, MemberResult]
     settings: downstream.ClassifierSettings
     seed: int
     folder: Path
@@ -254,12 +255,16 @@ class Classifiers:
     def _bank(self, members: Sequence[str], purpose: str) -> FileBank:
         generators = self.sampling.generators if purpose == EVALUATION else {}
         return FileBank(
-            {name: self.samples[name] for name in members},
+            {name: self.members[name].samples for name in members},
             {name: generators[name] for name in members if name in generators},
         )
 
     def run(self, jobs: Sequence[EvaluateJob]) -> list[downstream.RepeatResult]:
-        """One result per job, in their order; jobs with equal content run only once."""
+        """One result per job, in their order; jobs with equal content run only once.
+
+        Raises:
+            IntegrityError: images that a classifier would train on have changed.
+        """
         different = {job.path: job for job in jobs}
         values = {}
         for path, job in different.items():
@@ -269,6 +274,11 @@ class Classifiers:
                 self.on_done(known)
         missing = {path: job for path, job in different.items() if path not in values}
         if missing:
+            for name in sorted({name for job in missing.values() for name in job.bank.paths}):
+                self.members[name].unchanged("samples")
+            files = {g.path: g for job in missing.values() for g in job.bank.generators.values()}
+            for generator in files.values():
+                generator.unchanged()
             made = self.executor().map(evaluate, list(missing.values()), on_done=self.on_done)
             values.update(zip(missing, made, strict=True))
         results = {

@@ -11,10 +11,9 @@ import numpy as np
 
 from ensgan import __version__, downstream, embedding, ensemble, metrics, zoo
 from ensgan.errors import DataError, EnsganError, InputError, IntegrityError
-from ensgan.files import content_key, read_json, write_json
+from ensgan.files import content_key, map_array, read_json, write_json
 from ensgan.sweep.external_member_job import card_facts
 from ensgan.sweep.inputs import Inputs, Resolved
-from ensgan.sweep.member_job import write_features
 from ensgan.sweep.records import MemberResult
 from ensgan.types import Selection, gan_of
 
@@ -64,6 +63,8 @@ def measure_memorisation(
         measured = known.get("members", features)  # none where it could not be measured
         if isinstance(measured, dict) and set(measured) == set(features):
             return path
+    for member in chosen:
+        member.unchanged("features")
     head = {
         "key": key,
         "held_out": HELD_OUT,
@@ -85,9 +86,10 @@ def _held_out(resolved: Resolved, inputs: Inputs) -> Path:
     """Features of the held-out real images, embedded once."""
     key = content_key(resolved.dataset.val.key, inputs.scoring.extractor_key)
     path = inputs.folder.file("features", f"real-{HELD_OUT}-{key}.npy")
-    if not path.exists():
-        extractor = embedding.load_extractor(inputs.scoring.extractor)
-        write_features(path, resolved.dataset.val.images, extractor)
+    images = resolved.dataset.val.images
+    embedding.keep_features(
+        path, lambda: images, lambda: embedding.load_extractor(inputs.scoring.extractor)
+    )
     return path
 
 
@@ -95,7 +97,7 @@ def _measured(
     train: Path, held_out: Path, features: Mapping[str, Path], backend: str
 ) -> dict[str, Any]:
     def load(path: Path) -> Any:
-        return np.load(path, allow_pickle=False, mmap_mode="r")
+        return map_array(path, larger=True)
 
     reference = metrics.MemorisationReference(load(train), load(held_out), backend=backend)
     found = {name: reference.measure(load(path), name=name) for name, path in features.items()}

@@ -16,14 +16,7 @@ from ensgan.search import FORMS, rules, samplers
 from ensgan.sweep.classifier_job import DatasetFiles
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.fresh_images import NOT_FRESH
-from ensgan.sweep.member_job import (
-    REVISION,
-    MemberJob,
-    Scoring,
-    purpose_seed,
-    real_reference,
-    write_features,
-)
+from ensgan.sweep.member_job import REVISION, MemberJob, Scoring, purpose_seed, real_reference
 from ensgan.sweep.variations import Configuration, Values, configurations
 from ensgan.types import Dataset, row_of
 
@@ -279,8 +272,7 @@ def embedding_inputs(
         extractor.save(extractor_path)
     key = content_key(dataset.train.key, extractor.key)
     reference = folder.file("features", f"real-train-{key}.npy")
-    if not reference.exists():
-        write_features(reference, dataset.train.images, extractor)
+    embedding.keep_features(reference, lambda: dataset.train.images, lambda: extractor)
     k, backend = spec.score.k, spec.score.backend
     real_reference(reference, k, backend)  # for the trials
     scoring = Scoring(folder.path, extractor_path, extractor.key, reference, k, backend)

@@ -19,10 +19,10 @@ import numpy as np
 
 from ensgan import embedding, metrics, train, zoo
 from ensgan.errors import DataError, TrainingError
-from ensgan.files import atomic_path, content_key, sha256_file
+from ensgan.files import content_key, map_array, sha256_file
 from ensgan.sweep.records import Interval
 from ensgan.sweep.records import MemberResult as MemberResult
-from ensgan.types import Float32Array, ImageShape, Int64Array, MemberId, Samples, UInt8Array
+from ensgan.types import ImageShape, Int64Array, MemberId, Samples
 
 REVISION = 1
 """Raise it when a change of this module changes its results."""
@@ -288,7 +288,7 @@ class MemberScorer:
         features_path = results / "features" / f"{name}-{key}.npy"
         samples.save(samples_path)
         sampled = time.time()
-        features = write_features(features_path, samples.images, self._extractor)
+        features = embedding.write_features(features_path, samples.images, self._extractor)
         embedded = time.time()
         score = metrics.score_member(self._reference, features)
         end = time.time()
@@ -313,16 +313,8 @@ class MemberScorer:
         return result
 
 
-def write_features(path: Path, images: UInt8Array, extractor: embedding.Extractor) -> Float32Array:
-    """Embed images and keep their features in an ``.npy`` file: float32 [n,dim]."""
-    features = embedding.embed(images, extractor).features
-    with atomic_path(path) as temporary:
-        np.save(temporary, features)
-    return features
-
-
 def real_reference(features: Path, k: int, backend: str) -> metrics.RealReference:
     """The real features with their radii, which lie beside them once anybody has asked."""
-    real = np.load(features, allow_pickle=False)
+    real = np.array(map_array(features))
     radii = features.with_name(f"{features.stem}-radii-{k}.npz")
     return metrics.prepare(real, k, backend=backend, kept=radii)

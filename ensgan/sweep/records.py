@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -20,8 +20,8 @@ from pydantic import (
     ValidationInfo,
 )
 
-from ensgan.errors import DataError
-from ensgan.files import read_json, write_json
+from ensgan.errors import DataError, IntegrityError
+from ensgan.files import read_json, sha256_file, write_json
 
 _FOLDER = "folder"
 _SHOWN = 60
@@ -125,6 +125,21 @@ class MemberResult(Record):
     def is_there(self) -> bool:
         """Whether all its files are."""
         return all(path.is_file() for path in (self.weights, self.samples, self.features))
+
+    def unchanged(self, part: Literal["samples", "features"]) -> Path:
+        """The file of its images or of their embeddings.
+
+        Raises:
+            IntegrityError: it was replaced, exchanged or cut off since it was made.
+        """
+        path: Path = getattr(self, part)
+        made = self.contents.get(part)
+        if made is not None and sha256_file(path) != made:
+            raise IntegrityError(
+                f"{path} has changed since {self.name} was made: delete it and run `ensgan sweep` "
+                "again, which makes it anew"
+            )
+        return path
 
     def to_json(self) -> dict[str, Any]:
         """JSON-able form with absolute paths, as trials report it."""

@@ -245,7 +245,7 @@ class RunningSweep:
         )
         return Classifiers(
             dataset=inputs.dataset,
-            samples={member.name: member.samples for member in members},
+            members={member.name: member for member in members},
             settings=settings,
             seed=self.spec.seed,
             folder=self.folder.path / "evaluate",

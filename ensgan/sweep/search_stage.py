@@ -7,13 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-
 from ensgan import metrics
 from ensgan.config import SearchSpec
 from ensgan.ensemble.weights import read_tensor_infos
-from ensgan.errors import DataError, InputError, IntegrityError
-from ensgan.files import content_key, sha256_file
+from ensgan.errors import DataError, InputError
+from ensgan.files import content_key, map_array, sha256_file
 from ensgan.metrics.features import FeatureSource, open_features
 from ensgan.search import (
     FormInputs,
@@ -72,7 +70,8 @@ def score(
     about = (names, settings.k, scoring.extractor_key)
     if known is not None and (known.names, known.k, known.extractor) == about:
         return known, path
-    _check_contents(members)
+    for member in members:
+        member.unchanged("features")
     memory = int(settings.memory_gb * 2**30)
     mapper: metrics.Mapper = map
     if executor is not None and _products(members) > LARGE_POOL and executor().slots > 1:
@@ -153,16 +152,6 @@ def _part(known: PoolScores, names: Sequence[str]) -> PoolScores | None:
     return known.part(names) if names else None
 
 
-def _check_contents(members: Sequence[MemberResult]) -> None:
-    for member in members:
-        made = member.contents.get("features")
-        if made is not None and sha256_file(member.features) != made:
-            raise IntegrityError(
-                f"{member.features} has changed since {member.name} was made: delete it and run "
-                "`ensgan sweep` again, which makes it anew"
-            )
-
-
 def _products(members: Sequence[MemberResult]) -> float:
     """Multiplications that scoring the pool takes, roughly."""
     points, dim = _mapped(members[0].features)().shape
@@ -222,7 +211,7 @@ def _known(kind: type[ResultT], path: Path) -> ResultT | None:
 
 def _mapped(path: Path) -> Callable[[], Any]:
     """Features as a function that maps their file: what a task elsewhere can carry."""
-    return partial(np.load, path, mmap_mode="r", allow_pickle=False)
+    return partial(map_array, path, larger=True)
 
 
 def objective_tables(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,9 @@ def load_plugin(path: Path) -> tuple[str, ...]:
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
+        with redirect_stdout(sys.stderr):  # stdout is the command's own
+            spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
         gans.forget(set(gans.names()) - before)
         del sys.modules[module_name]
         raise InputError(f"plugin {path} failed: {type(error).__name__}: {error}") from error

@@ -99,6 +99,28 @@ def test_debug_shows_it(failing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         main()
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_output_to_a_full_disk_is_a_sentence() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "ensgan", "--version"], stdout=full, stderr=-1, text=True
+        )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: the output cannot be written: No space left on device; make room\n"
+    )
+
+
+def test_a_closed_stderr_changes_no_exit_code() -> None:
+    command = f"'{sys.executable}' -m ensgan verify nothing 2>&-"
+    assert subprocess.run(command, shell=True, capture_output=True).returncode == 2
+
+
+def test_a_name_that_no_file_can_have_is_wrong_usage() -> None:
+    done = ensgan("status", "x" * 300)
+    assert done.returncode == 2 and "name too long; name another path" in done.stderr.lower()
+
+
 def test_what_a_terminal_cannot_show_becomes_a_question_mark() -> None:
     done = ensgan("zoo", "--help", PYTHONIOENCODING="ascii", PYTHONUTF8="0", LC_ALL="C")
     assert done.returncode == 0, done.stderr

@@ -26,6 +26,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     as_json("score", folder / "features.npz", "-o", folder / "s.npz")
     assert "b[/x]" in call("search", folder / "s.npz", "--trials", 5, "-o", folder / "f.html")
     (folder / "link.npz").symlink_to("s.npz")
+    for suffix in ("txt", "md"):
+        (folder / f"thesis.{suffix}").write_text("years of work")
     return folder
 
 
@@ -41,6 +43,11 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "search s.npz --trials 5 -o x.json --record s.npz",
         "search s.npz --trials 5 -o x.json --record x.json",
         "search s.npz --trials 5 -o x.html --plot x.html",
+        "search s.npz --trials 5 -o a.journal --storage a.journal --sampler tpe",
+        "search s.npz --trials 5 -o features.npz --resume f.html",
+        "search s.npz --trials 5 -o thesis.txt",
+        "search s.npz --trials 5 -o x.json --record thesis.txt",
+        "study absent -o thesis.md",
         "select f.html --plot f.html",
     ],
 )
@@ -60,6 +67,15 @@ def test_a_command_replaces_its_own_output(inputs: Path, tmp_path: Path) -> None
     shutil.copytree(inputs / "features", tmp_path / "pool")
     for _ in range(2):  # beside what is read, as one may
         as_json("score", tmp_path / "pool", "-o", tmp_path / "pool" / "scores.npz", "--fresh")
+
+
+def test_an_empty_file_and_earlier_results_are_replaced(inputs: Path, tmp_path: Path) -> None:
+    front, trials = tmp_path / "front", tmp_path / "trials"  # as mktemp makes them
+    front.touch()
+    trials.touch()
+    for _ in range(2):
+        call("search", inputs / "s.npz", "--trials", 5, "-o", front, "--record", trials)
+    assert trials.read_text().startswith("number,members,")
 
 
 def test_a_taken_place_is_refused_before_any_image_is_made(

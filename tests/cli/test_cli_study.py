@@ -13,10 +13,12 @@ from evaluation_shell import Shell
 from made_sweep import make_sweep
 from PIL import Image
 
+from ensgan.downstream import RepeatResult, Strategy
 from ensgan.errors import InputError
 from ensgan.evaluation.finished_sweep import open_sweep, rescore
 from ensgan.report.study_page import comparable_front
 from ensgan.search import Evaluator
+from ensgan.sweep import classifier_job as jobs
 from ensgan.sweep.executor import LocalExecutor
 
 STRATEGIES = "real,best-single,all,random:3,selected,by-intra,front:2"
@@ -93,7 +95,7 @@ def test_a_front_of_other_objectives_is_drawn_by_intra_d_and_inter_d(shell: Shel
 def test_bad_input_to_a_study(shell: Shell, tmp_path: Path) -> None:
     page = str(tmp_path / "page.md")
     assert "must end in .md" in shell.refused("made", "-o", str(tmp_path / "page.html"))
-    assert "cannot be read" in shell.refused("made", "-o", page, "--notes", "nowhere.md")
+    assert "no such file" in shell.refused("made", "-o", page, "--notes", "nowhere.md")
     assert "needs an extractor" in shell.refused("made", "-o", page, "--score-images", "9")
     assert "did you mean 'medical'" in shell.refused("made", "-o", page, "--extractor", "medicl")
     assert "did you mean 'made'" in shell.refused("mode", "-o", page)
@@ -102,7 +104,8 @@ def test_bad_input_to_a_study(shell: Shell, tmp_path: Path) -> None:
 
 def test_the_command_of_the_page(shell: Shell, tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "downstream.md").read_text()
-    (line,) = re.findall(r"```sh\n(ensgan study.*)\n```", page)
+    line, predicting = re.findall(r"```sh\n(ensgan study.*)\n```", page)
+    assert shlex.split(predicting)[:4] == ["ensgan", "study", "quickstart", "--predict"]
     make_sweep(shell.storage, shell.store, "quickstart")
     _, _, sweep, *words = shlex.split(line)
     output = tmp_path / words[words.index("-o") + 1]
@@ -113,3 +116,34 @@ def test_the_command_of_the_page(shell: Shell, tmp_path: Path) -> None:
     text = output.read_text()
     assert "extractor random" in text and "extractor medical" in text
     assert len(list(output.parent.glob("*.png"))) == 4
+
+
+def test_which_scores_predict_worth(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Classifiers that reach the share of late snapshots they trained on."""
+
+    def reach(strategy: Strategy, repeat: int, **_: object) -> RepeatResult:
+        shell.trained += 1
+        late = [name.endswith("@2") for name in strategy.members]
+        auc = 0.5 + 0.4 * float(np.mean(late or [1])) + 0.001 * repeat
+        metrics = {"auc": auc, "accuracy": auc, "g_mean": auc}
+        metrics |= {f"accuracy_class_{label}": auc for label in (0, 1)}
+        return RepeatResult(strategy, repeat, metrics, metrics, 1 - auc, 1, 1, 1, 0.1, (1.0, 1.0))
+
+    monkeypatch.setattr(jobs.downstream, "run_repeat", reach)
+    page = tmp_path / "page.md"
+    words = ("--strategies", "all,selected", "--repeats", "1", "-o", str(page), "--predict", "16")
+    value = shell.json("made", *words, "--extractor", "random", "--score-images", "40")
+    found = value["parts"][0]["prediction"]
+    assert len({tuple(each) for each in found["ensembles"]}) == 16
+    assert found["ceiling"]["rho"] == pytest.approx(1)
+    assert found["correlations"]["validation AUC"]["rho"] == pytest.approx(1)
+    assert "Fréchet closeness" in found["correlations"]
+    assert found["verdict"] in page.read_text()
+    assert "| two repeats with each other (the ceiling) | Spearman's ρ 1.00" in page.read_text()
+    trained = shell.trained
+    shell.json("made", *words, "--extractor", "random", "--score-images", "40")
+    assert shell.trained == trained, "results on disk are not made again"
+    more = shell.refused("made", "-o", str(page), "--predict", "3")
+    assert "3 ensembles predict nothing: use 8 or more" in more

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -26,7 +27,7 @@ assert dict(os.environ) == before, "an import set environment variables"
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 3})
 try:
     with ray_session(cpus=1):
-        assert ray.get(ray.remote(lambda: 7).remote()) == 7
+        assert ray.get(ray.remote(lambda: __import__("statistics").mean([7])).remote()) == 7
         print(int(ray.cluster_resources()["CPU"]))
         below = [process.pid for process in psutil.Process().children(recursive=True)]
 finally:
@@ -36,10 +37,18 @@ print(json.dumps(below))
 
 
 @pytest.mark.timeout(300)
-def test_a_local_session_is_its_own_beside_a_running_cluster() -> None:
-    """It neither joins the cluster of somebody else on this machine nor leaves processes."""
-    command = [sys.executable, "-c", BESIDE_ANOTHER]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+def test_a_local_session_is_its_own_beside_a_running_cluster(tmp_path: Path) -> None:
+    """It neither joins the cluster of somebody else on this machine nor leaves processes.
+
+    Its workers import nothing from the folder where it was started.
+    """
+    (tmp_path / "statistics.py").write_text("raise SystemExit('a script of the user')\n")
+    program = tmp_path / "elsewhere" / "program.py"
+    program.parent.mkdir()
+    program.write_text(BESIDE_ANOTHER)
+    done = subprocess.run(
+        [sys.executable, str(program)], capture_output=True, text=True, timeout=300, cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     cpus, below = done.stdout.splitlines()[-2:]
     assert cpus == "1" and "Traceback" not in done.stderr

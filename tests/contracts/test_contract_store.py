@@ -428,3 +428,21 @@ def test_a_database_address_names_its_driver(monkeypatch: pytest.MonkeyPatch) ->
     installed.clear()
     with pytest.raises(InputError, match=r"pip install 'ensgan\[postgres\]'"):
         open_store("postgresql://u@h/d")
+
+
+@pytest.mark.parametrize("sign", ["%", "?"])
+def test_folders_that_database_addresses_cannot_name_are_refused(tmp_path: Path, sign: str) -> None:
+    """SQLAlchemy would open another file: ``%41`` is A to it, and ``?`` ends the path."""
+    with pytest.raises(InputError, match="means something else in the address"):
+        open_store(storage=tmp_path / f"runs{sign}41")
+
+
+@pytest.mark.parametrize("name", ["it's", 'a "b"', "a#b", "a b;c", "ü&d"])
+def test_folders_of_any_other_name_hold_a_store(tmp_path: Path, name: str) -> None:
+    store = open_store(storage=tmp_path / name)
+    run_id = store.create_run("r", kind="sweep", params={})
+    store.finish(run_id)
+    assert [run.run_id for run in open_store(storage=tmp_path / name).find(kind="sweep")] == [
+        run_id
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == [name]

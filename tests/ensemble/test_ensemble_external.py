@@ -141,3 +141,29 @@ def test_ranges_and_failures(plugin: Path) -> None:
         draw_bank(open_sampler(f"{plugin}:fails").sampler, LABELS, batch=10)
     with pytest.raises(InputError, match="give 1 or more"):
         draw_bank(open_sampler(str(plugin)).sampler, LABELS[:0])
+
+
+def test_habits_of_samplers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They print while they load and work, and return (images, labels); scripts end with exit."""
+    path = tmp_path / "habits.py"
+    path.write_text(
+        "import numpy as np\n"
+        "print('loading weights')\n"
+        "def pair(n, labels, seed):\n"
+        "    print('working')\n"
+        "    return np.zeros((n, 8, 8), np.uint8) + labels[:, None, None].astype('u1'), labels\n"
+        "def other(n, labels, seed): return pair(n, labels, seed)[0], labels + 1\n"
+        "def leaves(n, labels, seed): raise SystemExit('bye')\n"
+    )
+    images = draw_bank(open_sampler(f"{path}:pair").sampler, LABELS, batch=4)
+    np.testing.assert_array_equal(images[:, 0, 0], LABELS)
+    said = capsys.readouterr()
+    assert said.out == "" and "loading weights" in said.err and "working" in said.err
+    with pytest.raises(InputError, match="what the sampler returned is no array of images"):
+        draw_bank(open_sampler(f"{path}:other").sampler, LABELS)
+    with pytest.raises(InputError, match="failed on 10 images: SystemExit: bye"):
+        draw_bank(open_sampler(f"{path}:leaves").sampler, LABELS)
+    script = tmp_path / "script.py"
+    script.write_text("import sys\nsys.exit(3)\n")
+    with pytest.raises(InputError, match="cannot be loaded: SystemExit: 3"):
+        open_sampler(str(script))

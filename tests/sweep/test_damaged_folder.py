@@ -102,6 +102,47 @@ def test_features_that_were_exchanged_are_refused(copy: tuple[Home, Path, SweepF
     assert len(home.run(file).members) == 3
 
 
+@pytest.mark.parametrize("damage", ["cut off", "a member's"])
+def test_real_features_that_were_damaged_are_made_again(
+    first: tuple[Path, SweepResult], copy: tuple[Home, Path, SweepFolder], damage: str
+) -> None:
+    home, file, folder = copy
+    before = {}
+    for path in (folder.path / "features").glob("real-*.npy"):
+        before[path] = path.read_bytes()
+        other = folder.read().members["A"].features.read_bytes()
+        path.write_bytes(other if damage == "a member's" else before[path][:-100])
+    assert len(before) == 2
+    for part in ("scores", "search", "privacy"):
+        shutil.rmtree(folder.path / part)
+    assert same(home.run(file), first[1])
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_real_features_of_an_early_version_hold_no_mark_and_are_kept(
+    first: tuple[Path, SweepResult], copy: tuple[Home, Path, SweepFolder]
+) -> None:
+    home, file, folder = copy
+    for mark in (folder.path / "features").glob("*.sha256"):
+        mark.unlink()
+    shutil.rmtree(folder.path / "scores")
+    assert same(home.run(file), first[1])
+    assert not list((folder.path / "features").glob("*.sha256"))
+
+
+def test_images_that_were_exchanged_train_no_classifier(
+    copy: tuple[Home, Path, SweepFolder],
+) -> None:
+    home, file, folder = copy
+    shutil.rmtree(folder.path / "evaluate")
+    members = folder.read().members
+    shutil.copyfile(members["A"].samples, members["B"].samples)
+    with pytest.raises(IntegrityError, match=r"has changed since B was made: delete it and run"):
+        home.run(file)
+    members["B"].samples.unlink()
+    assert len(home.run(file).members) == 3
+
+
 def test_another_data_set_under_the_same_name_is_refused(
     copy: tuple[Home, Path, SweepFolder],
 ) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ensgan.cli.output import JsonOption, emit, progress, warn
+from ensgan.cli.output import MOST_IMAGES, JsonOption, emit, progress, warn
 from ensgan.cli.pools.pool_images import (
     AcceptOption,
     DataDirOption,
@@ -41,13 +41,16 @@ def bank(
         str | None, typer.Option(help="Name in the pool.  [default: the file's]")
     ] = None,
     n: Annotated[
-        int | None, typer.Option("-n", min=1, help="Images.  [default: as many as real ones]")
+        int | None,
+        typer.Option("-n", min=1, max=MOST_IMAGES, help="Images.  [default: as many as real ones]"),
     ] = None,
     labels: Annotated[
         str, typer.Option(help="Classes: training (as the real ones), uniform, or 0:100,1:200.")
     ] = "training",
     seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal images.")] = 0,
-    batch: Annotated[int, typer.Option(min=1, help="Images asked for at once.")] = 64,
+    batch: Annotated[
+        int, typer.Option(min=1, max=MOST_IMAGES, help="Images asked for at once.")
+    ] = 64,
     value_range: Annotated[
         str, typer.Option("--range", help="What floats mean: unit (0…1), signed (−1…1) or auto.")
     ] = "auto",

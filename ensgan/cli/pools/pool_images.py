@@ -11,7 +11,7 @@ import torch
 import typer
 
 from ensgan.caches import cache_folder
-from ensgan.cli.output import progress
+from ensgan.cli.output import LARGEST_SIDE, progress
 from ensgan.data import DATASETS, load_dataset
 from ensgan.data.pool import ImagePool, is_image_pool, read_others, read_pool
 from ensgan.embedding import Extractor, embed, make_extractor
@@ -37,6 +37,7 @@ SizeOption: TypeAlias = Annotated[
     typer.Option(
         "--image-size",
         min=8,
+        max=LARGEST_SIDE,
         help="For pools of images: side in pixels.  [default: as real images, --data: 32]",
     ),
 ]

@@ -95,6 +95,8 @@ GpusOption: TypeAlias = Annotated[
     typer.Option("--gpus-per-task", help="GPUs that a task on Ray reserves; 0.25 shares."),
 ]
 
+_MOST_GB = 1e6
+
 
 def score(
     features: Annotated[
@@ -139,7 +141,7 @@ def score(
     check_output(output, inputs=(features, weights, held_out), is_ours=_holds_scores)
     start = time.perf_counter()
     checkpoint = _checkpoint(output, fresh=fresh)
-    how = _How(k, backend, round(memory * 2**30), resamples, extend, frechet, checkpoint)
+    how = _How(k, backend, _memory_bytes(memory), resamples, extend, frechet, checkpoint)
     real = RealSource(data, data_dir, image_size, accept_checksum)
     source = PoolSource(features, real, extractor, weights, held_out, classes == "per-class")
     pool = source.read(checkpoint, how.memory_bytes)
@@ -157,6 +159,12 @@ def score(
         as_json=as_json,
         table=lambda: tables(measures, distances, rows, inter, seconds),
     )
+
+
+def _memory_bytes(gigabytes: float) -> int:
+    if not 0 < gigabytes <= _MOST_GB:  # neither does NaN
+        raise InputError(f"--memory {gigabytes:g}: give gigabytes, above 0 and up to {_MOST_GB:g}")
+    return round(gigabytes * 2**30)
 
 
 def _check(kind: str, name: str, known: tuple[str, ...]) -> None:

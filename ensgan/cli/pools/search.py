@@ -10,8 +10,8 @@ import typer
 from rich.table import Table
 
 from ensgan.cli.output import JsonOption, check_output, emit, note, progress, warn
-from ensgan.errors import InputError
-from ensgan.files import atomic_path, read_json
+from ensgan.errors import EnsganError, InputError
+from ensgan.files import first_bytes, read_json, write_bytes
 from ensgan.metrics.files import load_pool
 from ensgan.search import (
     FORMS,
@@ -30,6 +30,7 @@ from ensgan.sweep.search_stage import objective_tables
 from ensgan.types import DEFAULT_FORM, Front, FrontPoint, PoolScores
 
 _INTERRUPTED = 130
+_RECORD = b"number,members,"
 _PLOTS = (".html", ".png")
 _WITH_FEATURES = " or ".join(form.name for form in FORMS if form.needs_features)
 
@@ -99,7 +100,7 @@ def search(
     Example: ensgan search scores.npz --sampler pareto-local --seconds 2 --seed 0 -o front.json
     """
     check_pictures(plot or (), heat_map)
-    check_output(output, record, *(plot or ()), heat_map, inputs=(scores, costs, features))
+    _claim(output, record, [*(plot or ()), heat_map], storage, (scores, costs, features))
     pool, prices = PoolScores.load(scores), read_costs(costs)
     limit = _make_budget(budget, prices, third)
     tables = _make_tables(objectives, inter, pool, features, components)
@@ -137,6 +138,34 @@ def search(
     if interrupted:
         warn(f"interrupted after {front.trials} trials: {len(front)} points found so far")
         raise typer.Exit(_INTERRUPTED)
+
+
+def _claim(
+    output: Path,
+    record: Path | None,
+    pictures: Sequence[Path | None],
+    storage: str | None,
+    inputs: Sequence[Path | None],
+) -> None:
+    """Refuse, before any work, outputs that would destroy something."""
+    journal = None if storage is None or "://" in storage else Path(storage)
+    check_output(output, record, *pictures, inputs=(*inputs, journal))
+    check_output(output, is_ours=_is_front)
+    check_output(record, is_ours=_is_record)
+
+
+def _is_front(path: Path) -> bool:
+    """Whether a file is one that this command wrote."""
+    try:
+        Front.load(path)
+    except EnsganError:
+        return False
+    return True
+
+
+def _is_record(path: Path) -> bool:
+    """Whether a file is a table of trials."""
+    return first_bytes(path, len(_RECORD)) == _RECORD
 
 
 def read_costs(path: Path | None) -> Mapping[str, float] | None:
@@ -238,6 +267,5 @@ def write_pictures(
     if heat_map is not None:
         contents[heat_map] = membership_png(front)
     for path, content in contents.items():
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(content)
+        write_bytes(path, content)
         note(f"wrote {path}")

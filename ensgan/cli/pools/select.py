@@ -79,7 +79,7 @@ def select(
     Example: ensgan select front.json --rule knee
     """
     check_pictures(plot or ())
-    check_output(*(plot or ()), inputs=(front, scores))
+    check_output(*(plot or ()), inputs=(front, scores, other, costs, *(beside or ())))
     pool = None if scores is None else PoolScores.load(scores)
     whole = Front.load(front)
     selection = choose(whole, rule, pool=pool)

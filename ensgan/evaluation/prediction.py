@@ -1,0 +1,191 @@
+"""Which scores predict what an ensemble is worth: many ensembles, each trained on and tested."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ensgan.downstream import (
+    RankCorrelation,
+    RepeatResult,
+    Strategy,
+    make_shortlist,
+    rank_correlation,
+)
+from ensgan.search import Evaluator
+from ensgan.search.tables import ObjectiveTables
+from ensgan.types import PoolScores
+
+REPEATS = 2
+"""Classifiers of each ensemble: two tell how far rankings agree at all."""
+LEAST = 8
+"""Ensembles below which a rank correlation says nothing."""
+VALIDATION = ("validation AUC", "-validation loss")
+_NAMELESS_SIZES = 6
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """How well scores rank ensembles by what classifiers learn from them.
+
+    Attributes:
+        ensembles: their members, two or more each.
+        scores: by the name of a score, its value for each ensemble; larger is meant to be better.
+        auc: test AUC of each ensemble and repeat.
+        validation: validation AUC and loss (negative) of each ensemble's first repeat.
+    """
+
+    ensembles: tuple[tuple[str, ...], ...]
+    scores: Mapping[str, tuple[float, ...]]
+    auc: tuple[tuple[float, ...], ...]
+    validation: Mapping[str, tuple[float, ...]]
+
+    def correlations(self) -> dict[str, RankCorrelation]:
+        """Of each score with the mean test AUC, the best first; intervals over the ensembles.
+
+        Validation figures are of the first repeat and are held against the others: a repeat
+        shares its luck with itself.
+        """
+        worth = [float(np.mean(row)) for row in self.auc]
+        others = [float(np.mean(row[1:])) for row in self.auc]
+        found = {name: rank_correlation(row, worth) for name, row in self.scores.items()}
+        found |= {name: rank_correlation(row, others) for name, row in self.validation.items()}
+        return dict(sorted(found.items(), key=lambda item: -(item[1].rho or 0.0)))
+
+    def ceiling(self) -> RankCorrelation:
+        """Of two repeats with each other: nothing can be seen to rank much better than that."""
+        return rank_correlation([row[0] for row in self.auc], [row[1] for row in self.auc])
+
+    @property
+    def verdict(self) -> str:
+        """What that says, in plain words."""
+        agree = self.ceiling()
+        if agree.low is None or agree.low <= 0:
+            reached = "–" if agree.rho is None else f"{agree.rho:.2f}"
+            return (
+                f"undecided: two repeats of the same ensembles agree no better than chance (ρ "
+                f"{reached}); train longer, or on more ensembles"
+            )
+        groups: dict[str, list[str]] = {"right": [], "wrong": [], "chance": []}
+        for name, each in self.correlations().items():
+            if each.rho is not None and each.low is not None and each.high is not None:
+                group = "right" if each.low > 0 else "wrong" if each.high < 0 else "chance"
+                groups[group].append(f"{name} {each.rho:.2f}")
+        return (
+            f"{len(self.ensembles)} ensembles; two repeats agree at ρ {agree.rho:.2f}, so nothing "
+            f"can be seen to rank much better; rank the right way: {_listed(groups['right'])}; the "
+            f"wrong way: {_listed(groups['wrong'])}; no better than chance: "
+            f"{_listed(groups['chance'])}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, as JSON-able values."""
+        return {
+            **asdict(self),
+            "correlations": {name: asdict(each) for name, each in self.correlations().items()},
+            "ceiling": asdict(self.ceiling()),
+            "verdict": self.verdict,
+        }
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) or "none"
+
+
+def many_ensembles(
+    scores: PoolScores, front: Sequence[Sequence[str]], n: int, seed: int
+) -> tuple[Strategy, ...]:
+    """Ensembles of many kinds and sizes, two members or more each.
+
+    Up to half are drawn from what rules propose (points of the front, best singles together, each
+    GAN's snapshots, see :func:`ensgan.downstream.make_shortlist`), the last snapshots and the
+    whole pool among them; the others are random, of sizes from 2 to all but one.
+
+    Returns:
+        ``n`` of them, fewer where the pool has no more.
+
+    Raises:
+        InputError: fewer than two members in the pool.
+    """
+    pool, rng = scores.names, np.random.default_rng([seed, n])
+    proposed = make_shortlist(
+        scores, {"front": front}, seed=seed, most=len(front) + 1000, most_members=len(pool)
+    )
+    order = [proposed[place] for place in rng.permutation(len(proposed))]
+    order.sort(key=lambda candidate: {"last", "all"}.isdisjoint(candidate.sources))
+    found = {each.members: " | ".join(each.sources) for each in order[: math.ceil(n / 2)]}
+    sizes = np.unique(np.geomspace(2, max(2, len(pool) - 1), _NAMELESS_SIZES).round().astype(int))
+    for turn in itertools.islice(itertools.cycle(sizes.tolist()), 20 * n):
+        if len(found) == n:
+            break
+        rows = np.sort(rng.choice(len(pool), turn, replace=False))
+        found.setdefault(tuple(pool[row] for row in rows), f"random {turn}")
+    names = (f"predict:{source}#{number}" for number, source in enumerate(found.values()))
+    return tuple(Strategy(name, members) for name, members in zip(names, found, strict=True))
+
+
+def score_values(
+    scores: PoolScores,
+    ensembles: Sequence[Sequence[str]],
+    others: Mapping[str, ObjectiveTables] | None = None,
+) -> dict[str, tuple[float, ...]]:
+    """Every score of every ensemble, by name; larger is meant to be better.
+
+    Args:
+        scores: of the pool.
+        ensembles: members of each, two or more.
+        others: tables of further forms, by the name of their first objective.
+    """
+    paper, capped = (Evaluator(scores, objectives=form) for form in ("paper", "capped"))
+    subsets = paper.subsets([paper.indices(members) for members in ensembles])
+    values = paper(subsets)
+    sizes = subsets.sum(axis=1)
+    found = {
+        "capped Intra-d": capped(subsets).first,
+        "Intra-d": values.first,
+        "-Inter-d": -values.second,
+        "Intra-d - Inter-d": values.first - values.second,
+        "density": subsets @ scores.density / sizes,
+        "coverage": values.coverage,
+        "mean coverage of members": subsets @ scores.coverage / sizes,
+        "members": sizes,
+    }
+    for name, tables in (others or {}).items():
+        other = Evaluator(tables)(subsets)
+        found[name] = other.first
+    return {name: tuple(float(value) for value in row) for name, row in found.items()}
+
+
+def prediction(
+    scores: PoolScores,
+    strategies: Sequence[Strategy],
+    results: Sequence[RepeatResult],
+    others: Mapping[str, ObjectiveTables] | None = None,
+) -> Prediction:
+    """Set trained ensembles against their scores.
+
+    Args:
+        scores, others: see :func:`score_values`.
+        strategies: the ensembles.
+        results: of every repeat of every one, at least two each.
+    """
+    runs: dict[str, list[RepeatResult]] = {strategy.name: [] for strategy in strategies}
+    for result in sorted(results, key=lambda result: result.repeat):
+        runs[result.strategy.name].append(result)
+    members = tuple(strategy.members for strategy in strategies)
+    first = [rows[0] for rows in runs.values()]
+    figures = (
+        tuple(run.val_metrics["auc"] for run in first),
+        tuple(-run.val_loss for run in first),
+    )
+    return Prediction(
+        members,
+        score_values(scores, members, others),
+        tuple(tuple(run.metrics["auc"] for run in rows) for rows in runs.values()),
+        dict(zip(VALIDATION, figures, strict=True)),
+    )
