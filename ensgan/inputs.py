@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import stat
+import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
+from types import ModuleType
 from typing import Literal, TypeAlias
 from zipfile import ZipInfo
 
-from ensgan.errors import DataError, EnsganError
+from ensgan.errors import DataError, EnsganError, InputError
 from ensgan.text import printable
 
 Kind: TypeAlias = Literal["file", "folder", "special", "absent"]
@@ -128,3 +131,23 @@ def refuse(headline: str, problems: Sequence[str]) -> None:
 def relative(path: Path, root: Path) -> str:
     """``path`` as seen from ``root``, for messages and keys."""
     return printable(str(path.relative_to(root) if path.is_relative_to(root) else path.name))
+
+
+def run_python(path: Path, name: str) -> ModuleType:
+    """Run a Python file as the module ``name``; it stays in ``sys.modules`` unless it fails.
+
+    Raises:
+        InputError: the file does not end in ``.py``. What its code raises goes to the caller.
+    """
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"{path} is not a Python file: its name must end in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    try:
+        with redirect_stdout(sys.stderr):  # stdout is the command's own
+            spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module

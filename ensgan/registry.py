@@ -63,6 +63,18 @@ class Registry(Generic[T]):
         self._variants[name] = variant
         return variant
 
+    def adopt(self, value: object) -> str | None:
+        """Register a variant that is not here yet; None for anything else.
+
+        Raises:
+            InputError: its name is taken.
+        """
+        if not isinstance(value, self._type):
+            return None
+        if not any(value is known for known in self._variants.values()):
+            self.register(value)
+        return self._name_of(value)
+
     def names(self) -> tuple[str, ...]:
         """All names, the built-in ones first."""
         self._load_entry_points()

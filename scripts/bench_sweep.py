@@ -4,7 +4,8 @@
 (wall seconds × slots). ``simulation`` replays the executor's own queue on paper (a discrete
 simulation; the greedy stand-in for Tune takes the next order whenever a GPU is free) and compares
 its makespan with the lower bound max(longest trial, total / GPUs). ``driver`` sends many trials,
-already trained, through the executor and reads the driver's peak memory.
+already trained, through the executor and reads the driver's peak memory. ``planning`` names, checks
+and orders many configurations of ``train.vary``.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ SPEC: dict[str, Any] = {
     "name": "bench",
     "dataset": {"name": "phantom", "options": {"n_train": 160, "n_val": 60, "n_test": 60}},
     "train": {
-        "gans": ["SNGAN", "SAGAN"],  # a sweep needs two members; the first row is copied
+        "gans": ["SNGAN", "SAGAN"],  # a sweep needs two members; the first row is trained
         "snapshots": 1,
         "width": 0.03125,
         "batch": 8,
@@ -40,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trials", type=int, default=22, help="short trials for the efficiency")
     parser.add_argument("--steps", type=int, default=120, help="of each short trial")
     parser.add_argument("--gpus", type=int, default=64, help="of the simulated cluster")
-    parser.add_argument("--many", type=int, default=1000, help="trials for the driver's memory")
+    parser.add_argument(
+        "--many", type=int, default=1000, help="trials of the driver and of the planning"
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, object]:
@@ -48,6 +51,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
         "efficiency": apart(efficiency, args.trials, args.steps),
         "simulation": apart(simulation, args.gpus),
         "driver": apart(driver_memory, args.many),
+        "planning": apart(planning, args.many),
     }
 
 
@@ -58,25 +62,41 @@ def apart(function: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str,
 
 
 def make_jobs(folder: Path, count: int, steps: int) -> list[Any]:
-    """Jobs that differ in name, seed and folder only."""
+    """Jobs of one GAN in as many seeds."""
     from ensgan.config import parse_spec
     from ensgan.sweep.folder import SweepFolder
     from ensgan.sweep.inputs import member_jobs, resolve, write_inputs
 
-    spec = parse_spec({**SPEC, "train": {**SPEC["train"], "steps": steps}})
-    resolved = resolve(spec)
-    sweep = SweepFolder(folder)
-    job = member_jobs(resolved, write_inputs(resolved, sweep))[0]
-    return [
-        replace(
-            job,
-            name=f"trial-{i}",
-            row={**job.row, "name": f"trial-{i}"},  # members are named after it
-            folder=folder / "train" / str(i),
-            settings=replace(job.settings, seed=i),
-        )
-        for i in range(count)
-    ]
+    train = {**SPEC["train"], "steps": steps, "vary": {"seed": list(range(count))}}
+    resolved = resolve(parse_spec({**SPEC, "train": train}), many=True)
+    jobs = member_jobs(resolved, write_inputs(resolved, SweepFolder(folder)))
+    return [job for job in jobs if job.name.startswith(SPEC["train"]["gans"][0])]
+
+
+def planning(configurations: int) -> dict[str, Any]:
+    """Reading, naming, checking, ordering: all that a sweep does before it computes anything."""
+    from ensgan.cluster.resources import trial_requests
+    from ensgan.config import parse_spec
+    from ensgan.sweep.folder import SweepFolder
+    from ensgan.sweep.inputs import known_names, member_jobs, resolve, write_inputs
+
+    names, rates = known_names(), [i / 10 for i in range(1, 11)]
+    vary = {"seed": list(range(configurations // 20)), "learning_rate": rates}
+    tree = {**SPEC, "train": {**SPEC["train"], "steps": 100, "vary": vary}}
+    with tempfile.TemporaryDirectory(prefix="ensgan-bench-") as name:
+        begin = time.perf_counter()
+        spec = parse_spec(tree, known=names)
+        resolved = resolve(spec, many=True)
+        named = time.perf_counter()
+        inputs = write_inputs(resolved, SweepFolder(Path(name)))
+        written = time.perf_counter()
+        requests = trial_requests(member_jobs(resolved, inputs), spec.cluster, None)
+        planned = time.perf_counter()
+    return {
+        "configurations": len(requests),
+        "naming_and_checking_seconds": named - begin,
+        "planning_seconds": planned - written,
+    }
 
 
 def efficiency(trials: int, steps: int) -> dict[str, Any]:
@@ -181,7 +201,7 @@ def driver_memory(trials: int) -> dict[str, Any]:
 
 
 def show(result: dict[str, Any]) -> None:
-    for part in ("efficiency", "simulation", "driver"):
+    for part in ("efficiency", "simulation", "driver", "planning"):
         print(part)
         for key, value in result[part].items():
             print(f"  {key:34} {value:.3f}" if isinstance(value, float) else f"  {key:34} {value}")

@@ -21,7 +21,7 @@ from ensgan.sweep.member_job import MemberJob, MemberResult
 SLACK = 1.05
 """A snapshot is begun when this many times its expected cost is left."""
 SAVE_SECONDS = 15.0
-"""What a killed driver may forget of the hours that running trials have taken."""
+"""Seconds between writes of the hours taken, which a killed driver may lose."""
 
 
 class SnapshotCosts:
@@ -42,12 +42,12 @@ class SnapshotCosts:
         self._per_step[gan] = seconds
 
     def measure_finishing(self, seconds: float) -> None:
-        """What sampling, embedding and scoring one snapshot took."""
+        """Seconds of sampling, embedding and scoring one snapshot."""
         # The most and not the mean: a snapshot that cannot be scored in time is lost.
         self._finishing = max(self._finishing, seconds)
 
     def seconds(self, gan: str, steps: int) -> float | None:
-        """Of so many steps up to a snapshot, with its finishing; None while nothing is known."""
+        """Seconds of so many steps up to a snapshot, scoring included; None while unknown."""
         per_step = self._per_step.get(gan) or self._inferred(gan)
         return None if per_step is None else per_step * steps + self._finishing
 
@@ -69,7 +69,7 @@ class _Running:
 
     gan: str
     charged: float
-    """Up to when its time is counted, seconds since the epoch."""
+    """Its time is counted up to here, seconds since the epoch."""
     steps_left: int
     """To its next snapshot."""
 
@@ -108,7 +108,7 @@ class Spending:
 
     @property
     def hours(self) -> float:
-        """Taken so far, running trials included."""
+        """GPU-hours taken so far, running trials included."""
         now = self._clock()
         return self._hours + sum(self._uncharged(trial, now) for trial in self._running.values())
 
@@ -125,7 +125,7 @@ class Spending:
             self.save()
 
     def progress(self, gan: str, step: int, steps_per_second: float | None) -> None:
-        """How far and how fast a running trial is."""
+        """Take in the progress and speed of a running trial."""
         spacing = self._jobs[gan].settings.spacing
         for trial in self._running.values():
             if trial.gan == gan:
@@ -167,7 +167,7 @@ class Spending:
         return self.exhausted() or "what is left of the budget does not finish another snapshot"
 
     def save(self, *, now_and_then: bool = False) -> None:
-        """Write the hours down; ``now_and_then`` does so only when the last time is a while ago."""
+        """Write the hours; with ``now_and_then`` at most every :data:`SAVE_SECONDS`."""
         now = self._clock()
         if now_and_then and now - self._saved < SAVE_SECONDS:
             return
@@ -178,7 +178,7 @@ class Spending:
             write_json(self._path, {"hours": self._hours})
 
     def _fits(self, gan: str) -> bool:
-        """What is left, without what running trials need for theirs, finishes a snapshot."""
+        """Whether the rest of the budget, less what running trials need, finishes a snapshot."""
         if self.exhausted():
             return False
         seconds = self.costs.seconds(gan, self._jobs[gan].settings.spacing)
@@ -207,7 +207,7 @@ class Spending:
         return self._shares[trial.gan] * (now - trial.charged) / 3600
 
     def _earlier_hours(self) -> float:
-        """Of earlier sessions; where none wrote them down, what their members' records say."""
+        """Hours of earlier sessions, from ``hours.json`` or else from their members' records."""
         try:
             return float(read_json(self._path)["hours"])
         except (DataError, KeyError, TypeError, ValueError):

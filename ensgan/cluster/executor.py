@@ -140,7 +140,7 @@ class RayExecutor:
     def _report_unfinished(
         self, jobs: Sequence[MemberJob], callback: TuneCallback, on_event: OnEvent
     ) -> None:
-        """Say which GANs the budget or ASHA left with fewer snapshots than planned."""
+        """Report GANs that the budget or ASHA left with fewer snapshots than planned."""
         spending = callback.queue.spending
         reason = "ASHA: its Intra-d is not among the best at this step"
         if self.budget is not None:
@@ -275,7 +275,7 @@ def _asha(jobs: Sequence[MemberJob]) -> ASHAScheduler:
 
 
 def _trial_name(trial: Any) -> str:
-    """What Ray's dashboard and Tune's folders call a trial: the GAN, made unique."""
+    """Name of a trial in Ray's dashboard and Tune's folders: the GAN, made unique."""
     return f"{trial.config['gan']}_{trial.trial_id}"
 
 

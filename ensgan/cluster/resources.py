@@ -1,4 +1,4 @@
-"""How much of a machine each trial gets."""
+"""The resources that each trial reserves."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class TrialRequest:
 
     @property
     def share(self) -> float:
-        """What an hour of it costs: GPUs, or CPUs where it gets none."""
+        """Charge per hour: its GPUs, or its CPUs where it gets no GPU."""
         return self.gpus or self.cpus
 
     def enlarged(self) -> TrialRequest | None:

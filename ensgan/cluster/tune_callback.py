@@ -1,4 +1,4 @@
-"""What Tune calls: news of trials on the way, and whether a sweep shall end."""
+"""Tune's callbacks: reports of running trials, and whether to stop them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ensgan.sweep.member_job import MemberJob, MemberResult
 
 POLL_SECONDS = 1.0
 NODE_SECONDS = 30.0
-"""So long the cluster may take to notice that a node is gone: five health checks missed."""
+"""Seconds within which a cluster notices a lost node: five missed health checks."""
 
 
 class TuneCallback(tune.Callback):  # type: ignore[misc]
@@ -209,7 +209,7 @@ def _node_is_gone(error: BaseException | str | None) -> bool:
 
 
 def _heartbeat(job: MemberJob) -> Mapping[str, Any]:
-    """What the trial of a job wrote last; empty where it has written nothing yet."""
+    """The last heartbeat of a job's trial; empty before the first."""
     with contextlib.suppress(DataError):
         return dict(read_json(heartbeat_path(job)))
     return {}
@@ -242,7 +242,7 @@ class SweepStopper(tune.Stopper):  # type: ignore[misc]
         return not self.queue.spending.may_continue(trial_id, member)
 
     def stop_all(self) -> bool:
-        """Tune's question at each of its steps."""
+        """Whether all trials end; Tune asks at each of its steps."""
         return self.interrupted
 
     def __getstate__(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from ensgan.data.prepare import resize, with_channels
 from ensgan.data.request import SPLITS, Option, Request, Source
 from ensgan.data.table import inside
 from ensgan.errors import DataError
-from ensgan.inputs import kind
+from ensgan.inputs import kind, run_python
 from ensgan.types import Dataset, Samples
 
 NAMES = (
@@ -124,12 +124,7 @@ def _package_table() -> dict[str, Any]:
     folders = package.submodule_search_locations if package is not None else None
     if not folders:
         raise DataError("the medmnist package is not installed: pip install medmnist")
-    spec = importlib.util.spec_from_file_location("medmnist_info", Path(folders[0]) / "info.py")
-    if spec is None or spec.loader is None:
-        raise DataError("the medmnist package has no info.py: install medmnist 3")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    table: dict[str, Any] = module.INFO
+    table: dict[str, Any] = run_python(Path(folders[0]) / "info.py", "medmnist_info").INFO
     return table
 
 

@@ -31,9 +31,8 @@ MAX_SIZE = 4096
 """Largest side of the images, pixels."""
 
 
-def names() -> tuple[str, ...]:
-    """Names of all registered data sets."""
-    return DATASETS.names()
+names = DATASETS.names
+"""Names of all registered data sets."""
 
 
 def load_dataset(

@@ -8,7 +8,6 @@ kept of it is a bank of images, which is data.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -23,7 +22,7 @@ import torch
 from ensgan.ensemble.draw import derived_seed
 from ensgan.errors import InputError, unknown_name
 from ensgan.files import sha256_file
-from ensgan.inputs import explained
+from ensgan.inputs import explained, run_python
 from ensgan.types import Int64Array, UInt8Array
 
 RANGES: Final = ("auto", "unit", "signed")
@@ -109,24 +108,11 @@ def _open(place: str, path: Path, name: str) -> Sampler:
         return _exported(path)
     if path.suffix in _SCRIPTS:
         return _scripted(path)
-    return _named(
-        _run_file(path) if path.suffix == ".py" else importlib.import_module(place), name, place
-    )
-
-
-def _run_file(path: Path) -> Any:
-    module_name = f"ensgan_external_{sha256_file(path)[:12]}"
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    if spec is None or spec.loader is None:
-        raise InputError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module  # dataclasses look their module up
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[module_name]
-        raise
-    return module
+    if path.suffix == ".py":
+        module = run_python(path, f"ensgan_external_{sha256_file(path)[:12]}")
+    else:
+        module = importlib.import_module(place)
+    return _named(module, name, place)
 
 
 def _named(module: Any, name: str, place: str) -> Sampler:

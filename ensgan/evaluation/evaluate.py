@@ -112,7 +112,7 @@ class Evaluation:
     seconds: float
 
     def settings(self) -> dict[str, Any]:
-        """What was asked for, as JSON-able values."""
+        """The request as JSON-able values."""
         return {**asdict(self.options), "extractor": self.sweep.spec.embed.extractor}
 
     def to_json(self) -> dict[str, Any]:
@@ -240,7 +240,7 @@ class Estimate:
         self.on_progress = on_progress
 
     def start(self, total: int) -> None:
-        """So many classifiers are next."""
+        """Announce how many classifiers follow."""
         self.total = total
         self.done = self.trained = 0
         self.begin = time.monotonic()

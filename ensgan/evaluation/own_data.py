@@ -1,4 +1,4 @@
-"""An ensemble that was handed over, set up for evaluation on somebody's own data."""
+"""An ensemble without its sweep, evaluated on the user's own data."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ from ensgan.sweep.runner import RunningSweep, SweepResult
 AnySpec: TypeAlias = SweepSpec | Mapping[str, Any] | Path | str
 """A spec, its mapping, the path of a sweep file, or the name of a shipped one."""
 OPENING_SECONDS = 10.0
-"""What a sweep waits for its store at most, before training begins."""
+"""The longest wait for the store before training begins, seconds."""
 
 
 class BackgroundRecorder:
@@ -88,7 +88,7 @@ class BackgroundRecorder:
             raise self._refusal
 
     def close(self) -> str | None:
-        """Record what is left, stop, and return the parent's run ID (None: not reachable)."""
+        """Record the rest, stop, and return the parent's run ID (None: store not reachable)."""
         self._warned = False
         last = self._thread.submit(self._pass)
         self._thread.shutdown()

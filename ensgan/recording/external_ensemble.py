@@ -133,7 +133,7 @@ def bundle(
 def _facts(
     pool: ImagePool, scores: PoolScores, front: Front, selection: Selection
 ) -> dict[str, Any]:
-    """What the manifest and the card say beside the members."""
+    """The facts of the manifest and the card, apart from the members."""
     point = selection.point
     chosen = [member for member in pool.members if member.name in point.members]
     licence = pool.facts.get("licence") or "not stated"
@@ -224,7 +224,7 @@ def record_bundle(
 
 
 def _params(pool: ImagePool, front: Front, versions: Mapping[str, Any]) -> dict[str, object]:
-    """What a bundle's run says of its pool, search and code."""
+    """Parameters and tags of a bundle's run: pool, search, code."""
     return {
         "dataset": str(pool.facts.get("name", "")),
         "dataset.key": pool.facts.get("key", ""),

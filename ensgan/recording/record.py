@@ -113,7 +113,7 @@ class Recording:
         return None
 
     def _items(self) -> Iterator[tuple[str, Callable[[], None]]]:
-        """What the manifest has to show, in order; names change with the content."""
+        """The items to record, in order; an item's name changes with its content."""
         manifest = self.manifest
         complete = Counter(map(gan_of, manifest.planned_names))
         for gan, results in views.by_gan(manifest).items():
@@ -139,7 +139,7 @@ class Recording:
             yield f"report:{manifest.finished}", self._report
 
     def _place(self, path: Path) -> str:
-        """A result's place in the folder: what it is called wherever the folder lies."""
+        """A result's path relative to the folder, the same wherever the folder lies."""
         return path.relative_to(self.folder.path).as_posix()
 
     def _parent(self) -> str:
@@ -208,7 +208,7 @@ class Recording:
         self.store.finish(run_id, "finished")
 
     def _pool(self, front_path: Path, scores_path: Path) -> None:
-        """The pictures that people look for first, on the sweep's own run."""
+        """The main pictures, recorded with the sweep's own run."""
         manifest, parent = self.manifest, self.parent
         front, scores = Front.load(front_path), PoolScores.load(scores_path)
         point = views.chosen_point(front, manifest)

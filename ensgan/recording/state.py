@@ -101,7 +101,7 @@ class RecordState(RunBook):
         return False
 
     def token(self, name: str) -> str:
-        """A text that no other run carries, to find this one by when its creation got lost."""
+        """A unique text to find this run by, should the answer to its creation get lost."""
         return f"{self._state.nonce}:{name}"
 
     def save(self) -> None:

@@ -1,4 +1,4 @@
-"""How a sweep's results read in a tracking store: parameters, metrics, tables, pictures, pages."""
+"""A sweep's results as a tracking store shows them: parameters, metrics, tables, pages."""
 
 from __future__ import annotations
 
@@ -62,11 +62,15 @@ def common(manifest: Manifest) -> dict[str, Any]:
 
 
 def variation(manifest: Manifest, gan: str) -> dict[str, Any]:
-    """Parameters of a GAN's run in a sweep that varies settings: which row, and every value."""
+    """Parameters of a GAN's run in a sweep that varies settings: which row, and every value.
+
+    Their names come before those of all other parameters that differ between GANs: MLflow's
+    parallel-coordinates plot begins with the first three.
+    """
     if not manifest.variations:
         return {}
     values = manifest.variations.get(gan, {})
-    return {"vary.gan": row_of(gan), **{f"vary.{key}": value for key, value in values.items()}}
+    return {"config.gan": row_of(gan), **{f"config.{key}": value for key, value in values.items()}}
 
 
 def common_tags(manifest: Manifest) -> dict[str, str]:
@@ -95,7 +99,7 @@ def grown_tags(manifest: Manifest) -> dict[str, str]:
 
 
 def code(versions: Mapping[str, str]) -> dict[str, str]:
-    """Parameters that say with which code something was made."""
+    """Parameters that name the code that made something."""
     return {"ensgan": versions["ensgan"], "commit": versions.get("commit", "unknown")}
 
 
@@ -114,7 +118,7 @@ def version_params(versions: Mapping[str, str]) -> dict[str, str]:
 
 
 def member_metrics(result: MemberResult) -> dict[str, float]:
-    """What a GAN's run shows at a snapshot."""
+    """Metrics of a GAN's run at a snapshot."""
     return {
         **result.metrics,
         "intra_d": result.intra_d,
@@ -134,12 +138,15 @@ def strategy_metrics(row: Mapping[str, Any]) -> dict[str, float]:
 
 
 def members_csv(manifest: Manifest) -> bytes:
-    """One row per member: scores, whether it was selected, warnings, the hash of its weights."""
+    """One row per member: what was varied, scores, whether it was selected, warnings, its hash."""
     chosen = set(manifest.chosen)
-    fields = ("member", "intra_d", "density", "coverage", "selected", "health", "sha256")
+    varied = list(dict.fromkeys(key for each in manifest.variations.values() for key in each))
+    fields = ("member", *varied, "intra_d", "density", "coverage", "selected", "health", "sha256")
     rows = [
         (
-            *(result.name, result.intra_d, result.density, result.coverage),
+            result.name,
+            *(manifest.variations.get(gan_of(result.name), {}).get(key, "") for key in varied),
+            *(result.intra_d, result.density, result.coverage),
             *(result.name in chosen, "; ".join(result.health), result.sha256),
         )
         for results in by_gan(manifest).values()

@@ -129,14 +129,14 @@ def _parsed(content: bytes, source: str, look: Callable[[Any], None]) -> Any:
 
 
 def _ensemble(value: Any) -> None:
-    """A look at everything of ``ensemble.json`` that the page shows."""
+    """Read everything of ``ensemble.json`` that the page shows."""
     for member in value["members"]:
         _ = member["name"], float(member["weight"])
     _ = value["extractor"].items(), list(value["licences"])
 
 
 def _table(value: Any) -> None:
-    """A look at everything of a downstream table that the page shows."""
+    """Read everything of a downstream table that the page shows."""
     for row in value["strategies"]:
         _ = row["strategy"], len(row["members"]), row["repeats"]
         for metric in row["metrics"].values():
@@ -145,7 +145,7 @@ def _table(value: Any) -> None:
 
 
 def _privacy(value: Any) -> None:
-    """A look at everything of a memorisation measurement that the page shows."""
+    """Read everything of a memorisation measurement that the page shows."""
     if "problem" in value:
         return
     _ = [value[name] for name in ("held_out", "held_out_images", "train_images", "copy_ratio")]

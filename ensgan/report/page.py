@@ -91,7 +91,7 @@ def _policy(style: str, script: str) -> str:
 
 
 def number(value: Any, digits: int = 4) -> str:
-    """A figure as people read it: integers whole, others rounded, – for none."""
+    """A number as text: integers whole, others rounded, – for None."""
     if value is None or value == "":
         return "–"
     if not isinstance(value, float):
@@ -105,12 +105,12 @@ def percent(value: Any) -> str:
 
 
 def _picture(content: bytes) -> str:
-    """A PNG as an address inside the page."""
+    """A PNG as a ``data:`` URL."""
     return "data:image/png;base64," + base64.b64encode(content).decode()
 
 
 def _settings(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of the spec that say something, by their dotted names."""
+    """Settings of the spec that are not empty, by their dotted names."""
     return {
         key: hide_credentials(", ".join(map(str, value)) if isinstance(value, list) else str(value))
         for key, value in leaves(spec).items()
@@ -141,7 +141,7 @@ def _front_drawing(front: Front, selected: FrontPoint | None) -> dict[str, Any]:
 
 
 def _point_label(front: Front, point: FrontPoint, *, chosen: bool) -> str:
-    """What is said of a point: its objectives, how many members, and their names."""
+    """Description of a point: its objectives, how many members, and their names."""
     cells = front.cells(point)
     values = [f"{axis.name} {cells[axis.name]}" for axis in front.axes if axis.key != "members"]
     members = f"{len(point.members)} members: {', '.join(point.members)}"

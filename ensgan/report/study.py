@@ -59,7 +59,7 @@ class StudyPart:
 
     @property
     def title(self) -> str:
-        """Sweep and extractor, to be told apart by."""
+        """Label of a part: sweep and extractor."""
         return f"{self.evaluation.sweep.spec.name}, extractor {self.extractor}"
 
     def order(self, metric: str) -> list[StrategyRow]:

@@ -90,6 +90,5 @@ SAMPLERS = Registry(
 )
 
 
-def samplers() -> tuple[str, ...]:
-    """Names of the samplers."""
-    return SAMPLERS.names()
+samplers = SAMPLERS.names
+"""Names of the samplers."""

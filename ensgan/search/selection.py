@@ -186,9 +186,8 @@ RULES = Registry(
 )
 
 
-def rules() -> tuple[str, ...]:
-    """Names of the selection rules; ``max-size`` is written ``max-size:K``."""
-    return RULES.names()
+rules = RULES.names
+"""Names of the selection rules; ``max-size`` is written ``max-size:K``."""
 
 
 def select(

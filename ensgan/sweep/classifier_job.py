@@ -25,11 +25,11 @@ from ensgan.zoo import SAMPLING_REVISION
 
 REVISION = 1
 LONGER = 10
-"""How many times the steps show what real images could teach."""
+"""Factor on the training steps of the control that shows what real images can teach."""
 EVALUATION = "downstream"
-"""What classifiers are for that report; others choose G*."""
+"""Purpose of the classifiers of the downstream table; others choose G*."""
 RULE = "downstream"
-"""The selection rule whose choice classifiers make."""
+"""The selection rule that trains classifiers to choose G*."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +78,13 @@ class DatasetFiles:
 
 @dataclass(frozen=True)
 class FileBank:
-    """Members' images lie in files; generators make theirs anew."""
+    """Images of members: from files, or made anew by generators."""
 
     paths: Mapping[str, Path]
     generators: Mapping[str, GeneratorFile] = field(default_factory=dict)
 
     def maker(self, name: str, device: str) -> Maker | None:
-        """What makes images of one member anew, None for one without a generator here."""
+        """The generator of one member; None for a member that has none here."""
         found = self.generators.get(name)
         weights = sum(each.path.stat().st_size for each in self.generators.values())
         return None if found is None else found.maker(device, keep=weights <= KEPT_BYTES)

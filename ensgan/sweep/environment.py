@@ -14,7 +14,7 @@ import psutil
 from ensgan import __version__
 
 PACKAGES = ("torch", "numpy", "ray", "mlflow", "optuna", "safetensors")
-"""Whose versions can change a result or its record."""
+"""Packages whose versions can change a result or its record."""
 
 
 def environment() -> dict[str, str]:
@@ -66,7 +66,7 @@ def machine() -> str:
 
 
 def processor() -> str:
-    """The processor's model, as far as the system tells it."""
+    """The processor's model; empty where the system does not report it."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

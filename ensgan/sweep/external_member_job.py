@@ -116,7 +116,7 @@ def _samples(job: ExternalJob) -> tuple[Samples | None, str]:
 
 
 def _drawn(job: ExternalJob) -> Samples:
-    """What the generator makes: as many images as the zoo's, in the same class proportions."""
+    """The generator's images: as many as the zoo's, in the same class proportions."""
     member = job.member
     real = Samples.load(job.training_set)
     count = job.sample.count or len(real)
@@ -144,7 +144,7 @@ def _health(job: ExternalJob, samples: Samples) -> tuple[str, ...]:
 
 
 def card_facts(members: Sequence[ExternalSpec], chosen: Sequence[MemberResult]) -> dict[str, Any]:
-    """What the card says of chosen members from elsewhere: their notes by name."""
+    """Notes about chosen external members for the card, by name."""
     facts: dict[str, Any] = {}
     results = {result.name: result for result in chosen}
     for member in members:

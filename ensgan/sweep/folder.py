@@ -31,12 +31,12 @@ class SweepFolder:
 
     @property
     def manifest_path(self) -> Path:
-        """What the sweep is and has made."""
+        """The sweep's description and results."""
         return self.path / "manifest.json"
 
     @property
     def record_path(self) -> Path:
-        """What the tracking store holds of it."""
+        """What has been recorded in the tracking store."""
         return self.path / "recorded.json"
 
     def training(self, gan: str, key: str) -> Path:
@@ -128,7 +128,7 @@ class SweepFolder:
             )
 
     def is_locked(self) -> bool:
-        """A process holds the folder now."""
+        """Whether a process holds the folder's lock."""
         try:
             lock = os.open(self.path / "lock", os.O_RDONLY)
         except OSError:

@@ -17,15 +17,15 @@ from ensgan.types import Dataset, ImageShape, Int64Array, UInt8Array, gan_of
 
 SAMPLINGS = ("fresh", "bank")
 ENOUGH = 2.0
-"""A bank whose images are drawn no more often than this in a training does as well as new ones."""
+"""A bank is as good as new images while each of its images is drawn at most this often."""
 MOST_SECONDS = 60.0
-"""Of making images for one classifier, beyond which banks are the default."""
+"""Seconds of making images for one classifier above which banks are the default."""
 NOT_FRESH = (
     "sampling fresh needs members with weights, but all {} are banks of finished images: use "
     "sampling bank"
 )
 KEPT_BYTES = 1 << 30
-"""Weights that stay in memory between epochs; more are read again each time."""
+"""Generators whose weights stay in memory between epochs; others are read again each time."""
 
 
 @dataclass(frozen=True)

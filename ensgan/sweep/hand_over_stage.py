@@ -35,7 +35,7 @@ def save_table(inputs: Inputs, table: downstream.DownstreamTable) -> Path:
 
 
 def _value_of(path: Path) -> Any:
-    """What a JSON file holds; None where there is none, or a damaged one."""
+    """The content of a JSON file; None if it is absent or damaged."""
     try:
         return read_json(path)
     except DataError:
@@ -109,7 +109,7 @@ def _measured(
 
 
 def _finite(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row as JSON takes it: None for what is no number (a median of infinite ratios)."""
+    """A row for JSON: None for values that are not finite (a median of infinite ratios)."""
     return {name: value if np.isfinite(value) else None for name, value in row.items()}
 
 
@@ -207,7 +207,7 @@ def _facts(
     table: downstream.DownstreamTable,
     privacy: Path,
 ) -> dict[str, Any]:
-    """What the card and the manifest of the ensemble say beside its members."""
+    """The facts of the ensemble's card and manifest, apart from its members."""
     spec, dataset, point = resolved.spec, resolved.dataset, selected.point
     external = card_facts(spec.members, members)
     other_form = {} if spec.search.objectives == "paper" else {"objectives": spec.search.objectives}

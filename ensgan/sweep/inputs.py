@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from ensgan import data, downstream, embedding, train, zoo
-from ensgan.config import ExternalSpec, KnownNames, SweepSpec, load_spec, read_tree
+from ensgan.config import (
+    ExternalSpec,
+    KnownNames,
+    SweepSpec,
+    parse_spec,
+    read_spec_tree,
+    spec_source,
+)
 from ensgan.ensemble.external import describe, is_file_reference
 from ensgan.errors import ConfigError, DataError, InputError
 from ensgan.files import content_key
@@ -17,6 +24,7 @@ from ensgan.sweep.classifier_job import DatasetFiles
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.fresh_images import NOT_FRESH
 from ensgan.sweep.member_job import REVISION, MemberJob, Scoring, purpose_seed, real_reference
+from ensgan.sweep.planning.plugins import load_plugin, replace_references
 from ensgan.sweep.variations import Configuration, Values, configurations
 from ensgan.types import Dataset, row_of
 
@@ -37,7 +45,9 @@ def known_names() -> KnownNames:
 
 
 def load_sweep(source: Path | Mapping[str, Any], settings: Sequence[str] = ()) -> SweepSpec:
-    """Read a sweep file, or take its mapping; GANs of its plugins are registered first.
+    """Read a sweep file, or take its mapping; variants of its plugins are registered first.
+
+    ``FILE.py:NAME`` where a variant is named makes FILE.py a plugin of the sweep.
 
     Paths of plugins and members are relative to the sweep file (for a mapping, to the current
     folder) and absolute in the spec returned.
@@ -47,11 +57,12 @@ def load_sweep(source: Path | Mapping[str, Any], settings: Sequence[str] = ()) -
         InputError: a plugin cannot be loaded.
     """
     folder = source.parent if isinstance(source, Path) else Path()
-    tree = read_tree(source) if isinstance(source, Path) else source
+    tree, problems = read_spec_tree(source, settings)
     plugins = [str((folder / plugin).resolve()) for plugin in _plugins(tree)]
     for plugin in plugins:
-        zoo.load_plugin(Path(plugin))
-    spec = load_spec(source, settings=settings, known=known_names())
+        load_plugin(Path(plugin))
+    plugins = list(dict.fromkeys([*plugins, *replace_references(tree, folder)]))
+    spec = parse_spec(tree, source=spec_source(source), known=known_names(), problems=problems)
     return spec.model_copy(
         update={
             "train": spec.train.model_copy(update={"plugins": plugins}),
@@ -61,7 +72,7 @@ def load_sweep(source: Path | Mapping[str, Any], settings: Sequence[str] = ()) -
 
 
 def _absolute(member: ExternalSpec, folder: Path) -> ExternalSpec:
-    """Its images, sweep or generator's file, seen from anywhere; other names stay."""
+    """Absolute path of its images, sweep or generator's file; other names stay."""
     if member.sweep is not None:
         place = str((folder / member.sweep).resolve()) if "/" in member.sweep else member.sweep
         return member.model_copy(update={"sweep": place})
@@ -196,7 +207,7 @@ def _evaluation_problems(
     gans: Sequence[zoo.GANSpec],
     settings: Sequence[train.TrainSettings],
 ) -> list[str]:
-    """What would make the downstream proof fail after all the training."""
+    """Problems that would make the downstream stage fail after the training."""
     if not spec.evaluate.strategies and spec.select.rule != "downstream":
         return []  # no classifier is trained
     if dataset.num_classes < 2:
@@ -238,7 +249,7 @@ def gan_rows(spec: SweepSpec) -> dict[str, zoo.GANSpec]:
         InputError: a plugin cannot be loaded, or a row is unknown.
     """
     for plugin in spec.train.plugins:
-        zoo.load_plugin(Path(plugin))
+        load_plugin(Path(plugin))
     return {each.name: each.row for each in configurations(spec, many=True)[0]}
 
 
@@ -285,10 +296,11 @@ def member_jobs(resolved: Resolved, inputs: Inputs) -> list[MemberJob]:
     jobs = []
     folders = training_folders(resolved, inputs.folder)
     for row, settings, folder in zip(resolved.gans, resolved.settings, folders, strict=True):
+        tree = row.to_json()
         jobs.append(
             MemberJob(
                 name=row.name,
-                row=row.to_json(),
+                row=tree,
                 plugins=tuple(Path(plugin) for plugin in spec.train.plugins),
                 settings=settings,
                 classes=resolved.dataset.num_classes,

@@ -65,7 +65,7 @@ class SelectedRecord(Record):
         )
 
     def objectives(self) -> dict[str, float]:
-        """The numbers of the point that are known."""
+        """The known values of the point."""
         names = ("intra_d", "inter_d", "first", "second", "density", "coverage")
         values = {name: getattr(self, name) for name in names}
         return {name: value for name, value in values.items() if value is not None}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ensgan import embedding, metrics, train, zoo
-from ensgan.errors import DataError, TrainingError
+from ensgan.errors import DataError, InputError, TrainingError
 from ensgan.files import content_key, map_array, sha256_file
 from ensgan.sweep.records import Interval
 from ensgan.sweep.records import MemberResult as MemberResult
@@ -27,7 +28,7 @@ from ensgan.types import ImageShape, Int64Array, MemberId, Samples
 REVISION = 1
 """Raise it when a change of this module changes its results."""
 NON_FINITE = "non-finite weights"
-"""How the health of such a snapshot begins (:func:`ensgan.train.health.examine`)."""
+"""Begins the health of a snapshot with such weights (:func:`ensgan.train.snapshot.examine`)."""
 BLANK = "every pixel of all its images is {}"
 
 
@@ -111,8 +112,13 @@ class MemberJob:
 
     def gan(self) -> zoo.GANSpec:
         """The row."""
-        for plugin in self.plugins:
-            zoo.load_plugin(plugin)
+        if self.plugins:
+            from ensgan.sweep.planning.plugins import (
+                load_plugin,  # every registry: only where it is needed
+            )
+
+            for plugin in self.plugins:
+                load_plugin(plugin)
         return zoo.GANSpec.from_json(self.row)
 
     @property
@@ -121,7 +127,7 @@ class MemberJob:
         return tuple(f"{self.name}@{step}" for step in self.steps)
 
     def key(self, sha256: str) -> str:
-        """What the member with these weights is made from, images, features and scores."""
+        """Key of a member: its weights, and how its images, features and scores are made."""
         return content_key(
             REVISION,
             zoo.SAMPLING_REVISION,
@@ -134,7 +140,7 @@ class MemberJob:
         )
 
     def finished(self, known: Mapping[str, MemberResult]) -> tuple[MemberResult, ...] | None:
-        """The members among known ones, if all are there and made as this job makes them."""
+        """The members of this job, if all are there and made the same way."""
         members = []
         for name, step in zip(self.names, self.steps, strict=True):
             member = known.get(name) or self._on_disk(name, step)
@@ -148,8 +154,10 @@ class MemberJob:
 
     def _on_disk(self, name: str, step: int) -> MemberResult | None:
         """A member that the sweep had before it was asked for fewer."""
-        snapshot = train.read_snapshot(self.folder, MemberId(self.name, step))
-        return None if snapshot is None else self.scoring.known(name, self.key(snapshot.sha256))
+        with suppress(InputError):  # of a damaged one the trial tells
+            if snapshot := train.read_snapshot(self.folder, MemberId(self.name, step)):
+                return self.scoring.known(name, self.key(snapshot.sha256))
+        return None
 
     def made(self) -> int:
         """Snapshots that an earlier session has finished."""
@@ -158,6 +166,8 @@ class MemberJob:
 
 def purpose_seed(seed: int, *purpose: str) -> int:
     """A seed below 2**31 that depends on ``seed`` and on what it is for."""
+    # Another formula than ``ensemble.draw.derived_seed``, and neither can follow the other: keys of
+    # trained members hold these seeds, the images of published ensembles depend on those.
     digest = hashlib.sha256(repr((seed, *purpose)).encode()).digest()
     return int.from_bytes(digest[:4], "little") >> 1
 
@@ -234,7 +244,7 @@ def _member(
 
 
 def unusable(health: Sequence[str]) -> bool:
-    """Whether a snapshot's health keeps it out of every pool: its weights are not numbers."""
+    """Whether a snapshot is kept out of every pool: its weights are not finite."""
     return any(sign.startswith(NON_FINITE) for sign in health)
 
 
@@ -314,7 +324,7 @@ class MemberScorer:
 
 
 def real_reference(features: Path, k: int, backend: str) -> metrics.RealReference:
-    """The real features with their radii, which lie beside them once anybody has asked."""
+    """The real features with their radii; the radii are kept beside them after the first call."""
     real = np.array(map_array(features))
     radii = features.with_name(f"{features.stem}-radii-{k}.npz")
     return metrics.prepare(real, k, backend=backend, kept=radii)

@@ -1,4 +1,4 @@
-"""A sweep that begins or goes on: what may have changed in between, and who writes its manifest."""
+"""Opening the folder of a sweep: which settings may have changed, and the lock of its writer."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ class OpenManifest:
             self.begin()
 
     def begin(self) -> None:
-        """Something is about to be done: the sweep runs, on this machine's versions."""
+        """Mark the sweep as running, with the versions of this machine."""
         if not self.has_begun:
             self.has_begun = True
             self._write(status="running", finished=None, failed={}, versions=environment())
 
     def save(self, **values: Any) -> None:
-        """Put results in; what is there already changes nothing."""
+        """Add results to the manifest; known ones change nothing."""
         if any(getattr(self.value, name) != value for name, value in values.items()):
             self.begin()
             self._write(**values)
@@ -81,7 +81,7 @@ class OpenManifest:
         }
 
     def finish(self, session: Mapping[str, float]) -> None:
-        """All stages are through; nothing is written if nothing was done."""
+        """Mark the sweep as finished; writes nothing if nothing was done."""
         if self.has_begun:
             self._write(
                 stages=self.seconds(session),

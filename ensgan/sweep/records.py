@@ -198,7 +198,7 @@ class RecordFile(RecordedRuns):
 
     @property
     def run_ids(self) -> tuple[str, ...]:
-        """Of all runs there ever were, the latest first."""
+        """All runs of this sweep, the latest first."""
         return tuple(id_ for part in (self, *self.earlier) for id_ in part.runs.values() if id_)
 
 

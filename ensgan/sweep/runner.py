@@ -32,10 +32,10 @@ from ensgan.types.display import table_html
 
 
 class Recorder(Protocol):
-    """Shows the manifest to the tracking store, whenever it hears that something is new."""
+    """Sends the manifest's news to the tracking store when it is notified."""
 
     def poke(self) -> None:
-        """Something new is in the manifest; returns at once."""
+        """Notify of news in the manifest; returns at once."""
         ...
 
     def wait_opened(self) -> None:
@@ -90,7 +90,7 @@ class SweepResult:
         return table_html(["strategy", *metrics], rows, f"{self!r}: {self.selected.reason}")
 
     def to_json(self) -> dict[str, Any]:
-        """What the last event of ``ensgan sweep --json`` holds."""
+        """The content of the last event of ``ensgan sweep --json``."""
         return {
             "run_id": self.run_id,
             "folder": str(self.folder),
@@ -145,7 +145,7 @@ class RunningSweep:
         self._executor: Executor | None = None
 
     def executor(self) -> Executor:
-        """Where jobs run; opened at the first that has to, since that can take seconds."""
+        """The executor; opened for the first job that must run, since that can take seconds."""
         if self._executor is None:
             self.manifest.begin()
             self._executor = self._open_executor()

@@ -32,13 +32,13 @@ from ensgan.types import Front, PoolScores
 REVISION = 1
 """Raise it when a change of this module changes its results."""
 _ALWAYS = {"objectives": "paper", "components": 32, "third": None}
-"""What settings were before they existed: keys of earlier sweeps do not name them."""
+"""Values of newer settings that equal earlier behaviour: they are left out of keys."""
 
 
 TAKEN = "taken-"
 """How files begin with scores that were taken over of another sweep."""
 LARGE_POOL = 1e13
-"""Multiplications above which a pool's blocks become tasks: minutes of one core."""
+"""Multiplications above which a pool's blocks become tasks (minutes of one core)."""
 LEAST_MEMORY = 1 << 28
 """Working memory of such a task, at least."""
 
@@ -153,7 +153,7 @@ def _part(known: PoolScores, names: Sequence[str]) -> PoolScores | None:
 
 
 def _products(members: Sequence[MemberResult]) -> float:
-    """Multiplications that scoring the pool takes, roughly."""
+    """Estimated multiplications of scoring the pool."""
     points, dim = _mapped(members[0].features)().shape
     return float(len(members) ** 2 / 2 * points**2 * dim)
 

@@ -1,4 +1,4 @@
-"""How far a sweep is, read from its folder by any process on any machine that sees it."""
+"""The status of a sweep, read from its folder by any process that can see it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ensgan.sweep.records import Record, record_from
 from ensgan.types import gan_of, step_of
 
 INTERRUPTED = "interrupted"
-"""State of a sweep that is not through and that no process runs."""
+"""State of an unfinished sweep that no process runs."""
 FRESH_SECONDS = 30.0
-"""A trial that has not been heard of for longer is not shown as running."""
+"""Seconds without a heartbeat after which a trial is not shown as running."""
 
 
 class Heartbeat(Record, extra="ignore"):
-    """What a trial last wrote of itself; fields that a newer version adds are passed over."""
+    """The last heartbeat of a trial; fields of newer versions are ignored."""
 
     gan: str
     step: int

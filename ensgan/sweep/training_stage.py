@@ -88,15 +88,16 @@ class PoolInProgress:
         executor = self.executor()
         failed = executor.grow(missing, on_member=self._on_member, on_event=self._on_event)
         self.manifest.add_failures(failed)
-        for job in missing:
-            beat = self._heartbeats.get(job.name, {})
-            rate = beat.get("steps_per_second")
-            measured.learn(
-                job,
-                shape,
-                seconds_per_step=1 / rate if rate else None,
-                memory_bytes=beat.get("gpu_memory_bytes"),
-            )
+        measured.learn([(job, self._took(job.name)) for job in missing], shape)
+
+    def _took(self, gan: str) -> dict[str, float | None]:
+        """What the last heartbeat of a GAN says of its cost."""
+        beat = self._heartbeats.get(gan, {})
+        rate = beat.get("steps_per_second")
+        return {
+            "seconds_per_step": 1 / rate if rate else None,
+            "memory_bytes": beat.get("gpu_memory_bytes"),
+        }
 
     def in_order(self, names: Sequence[str]) -> tuple[MemberResult, ...]:
         """The finished ones among ``names``.

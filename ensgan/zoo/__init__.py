@@ -52,4 +52,5 @@ from ensgan.zoo.spec import GANSpec as GANSpec
 from ensgan.zoo.table import get as get
 from ensgan.zoo.table import load_plugin as load_plugin
 from ensgan.zoo.table import names as names
+from ensgan.zoo.table import plugin_module as plugin_module
 from ensgan.zoo.table import register as register

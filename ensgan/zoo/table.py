@@ -6,14 +6,15 @@ Eight rows are family heads, each other row is a small change of one of them.
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import sys
-from contextlib import redirect_stdout
+from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ensgan.errors import InputError
 from ensgan.files import sha256_file
+from ensgan.inputs import run_python
 from ensgan.registry import Registry
 from ensgan.zoo.augment.ada import ADA
 from ensgan.zoo.augment.diffaug import DiffAugment
@@ -38,10 +39,13 @@ register, names, get = gans.register, gans.names, gans.get
 _plugins: dict[str, tuple[str, ...]] = {}
 
 
-def load_plugin(path: Path) -> tuple[str, ...]:
+def load_plugin(path: Path, others: Sequence[Registry[Any]] = ()) -> tuple[str, ...]:
     """Run a user's Python file that calls :func:`register`; the names it added.
 
     Loading the same file again changes nothing.
+
+    Args:
+        others: further registries, which take what the file defines of their kind.
 
     Raises:
         InputError: the file is missing, fails, or registers nothing; nothing is added then.
@@ -52,25 +56,39 @@ def load_plugin(path: Path) -> tuple[str, ...]:
     key = sha256_file(path)
     if key in _plugins:
         return _plugins[key]
-    module_name = f"ensgan_plugin_{key[:12]}"
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    if spec is None or spec.loader is None:
-        raise InputError(f"{path} is not a Python file: a plugin ends in .py")
-    before = set(gans.names())
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module
+    registries = (gans, *others)
+    before = [set(registry.names()) for registry in registries]
+
+    def added(place: int) -> list[str]:
+        return [name for name in registries[place].names() if name not in before[place]]
+
     try:
-        with redirect_stdout(sys.stderr):  # stdout is the command's own
-            spec.loader.exec_module(module)
+        module = run_python(path, _module_name(key))
+        for value in list(vars(module).values()):
+            for registry in others:
+                registry.adopt(value)
     except (Exception, SystemExit) as error:
-        gans.forget(set(gans.names()) - before)
-        del sys.modules[module_name]
+        for place, registry in enumerate(registries):
+            registry.forget(added(place))
+        sys.modules.pop(_module_name(key), None)
         raise InputError(f"plugin {path} failed: {type(error).__name__}: {error}") from error
-    added = tuple(name for name in gans.names() if name not in before)
-    if not added:
-        raise InputError(f"plugin {path} registers no GAN: call ensgan.zoo.register(GANSpec(…))")
-    _plugins[key] = added
-    return added
+    names = tuple(name for place in range(len(registries)) for name in added(place))
+    if not names:
+        kinds = " or ".join(registry.kind for registry in registries)
+        raise InputError(
+            f"plugin {path} registers no {kinds}: call ensgan.zoo.register(GANSpec(…)), for example"
+        )
+    _plugins[key] = names
+    return names
+
+
+def plugin_module(path: Path) -> ModuleType:
+    """The module of a file that :func:`load_plugin` has run."""
+    return sys.modules[_module_name(sha256_file(path))]
+
+
+def _module_name(key: str) -> str:
+    return f"ensgan_plugin_{key[:12]}"
 
 
 def _change(head: GANSpec, name: str, **changes: Any) -> GANSpec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +26,8 @@ def sweep(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     from ensgan.store import open_store
 
     storage = tmp_path_factory.mktemp("storage")
-    spec = parse_spec(tiny(evaluate={"strategies": ["real", "selected"], "repeats": 2}))
+    few = {"strategies": ["real", "selected"], "repeats": 2}
+    spec = parse_spec(tiny(evaluate=few, train={"vary": {"learning_rate": [0.5, 1.0]}}))
     result = run_sweep(spec, storage=storage, address=None)
     store = open_store(storage=storage)
     evil = store.create_run(NAME, kind="sweep", params={"dataset": NAME}, tags={"ensgan.x": NAME})
@@ -117,6 +119,23 @@ def test_a_gans_grid_is_on_its_own_run(
     page.get_by_text(f"{gan.name}.png").first.wait_for()
     page.wait_for_timeout(2000)
     page.screenshot(path=screenshots / "mlflow-gan-grid.png")
+
+
+def test_parallel_coordinates_begin_with_what_was_varied(
+    page: Any, ui: str, sweep: tuple[Path, str], screenshots: Path
+) -> None:
+    from ensgan.store import open_store
+
+    store = open_store(storage=sweep[0])
+    runs = [run.run_id for run in store.children(sweep[1]) if run.kind == "gan"]
+    assert len(runs) == 4
+    experiment = store.page(sweep[1], "").split("/")[2]
+    query = f"runs={json.dumps(runs)}&experiments={json.dumps([experiment])}"
+    page.goto(f"{ui}/#/compare-runs?{query}")
+    plot = page.locator(".js-plotly-plot").first
+    plot.get_by_text("config.learning_rate").wait_for()
+    plot.get_by_text("config.gan").wait_for()
+    page.screenshot(path=screenshots / "mlflow-parallel-coordinates.png")
 
 
 def test_names_that_are_markup_do_not_run(

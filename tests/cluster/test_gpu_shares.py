@@ -73,7 +73,7 @@ def test_rows_get_different_parts_of_a_gpu_and_what_was_measured_counts_more(
     assert len(set(shares.values())) > 1, "all rows alike: the memory was not looked at"
     for one in estimated:
         assert shares[one.name] == 1 or one.memory_bytes <= shares[one.name] * gpu
-    measured.learn(jobs[0], shape, seconds_per_step=1.0, memory_bytes=18 * GIB)
+    measured.learn([(jobs[0], {"seconds_per_step": 1.0, "memory_bytes": 18 * GIB})], shape)
     again = trial_requests(with_costs(jobs, shape, measured, memory=True), auto, gpu)
     assert {one.gan: one.gpus for one in again} == {**shares, "SNGAN": 0.75}
 
@@ -131,8 +131,8 @@ def test_measured_figures_replace_estimates(tmp_path: Path) -> None:
     jobs = [job("SNGAN"), job("BigGAN"), job("StyleGAN2")]
     before = with_costs(jobs, shape, measured, memory=True)
     assert all(one.effort > 0 and one.memory_bytes > 700 * 2**20 for one in before)
-    measured.learn(jobs[0], shape, seconds_per_step=2.0, memory_bytes=3 * GIB)
-    measured.learn(jobs[1], shape, seconds_per_step=None)
+    figures = {"seconds_per_step": 2.0, "memory_bytes": 3 * GIB}
+    measured.learn([(jobs[0], figures), (jobs[1], {"seconds_per_step": None})], shape)
     after = with_costs(jobs, shape, measured, memory=True)
     assert after[0].effort == 20.0 and after[0].memory_bytes == 3 * GIB
     assert [one.seconds_per_step for one in after] == [2.0, None, None]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from folders import picture
 
 WriteDicom = Callable[..., Path]
 
@@ -53,3 +54,12 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("ENSGAN_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture
+def classes(tmp_path: Path) -> Path:
+    root = tmp_path / "set"
+    for label, count in (("covid", 12), ("healthy", 20)):
+        for index in range(count):
+            picture(root / label / f"p{index // 2}_{label}_{index}.png")
+    return root

@@ -28,3 +28,9 @@ def made_up_pool(seed: int, members: int = 12, points: int = 90, gans: int = 4) 
         n_real=points,
         counts=rng.integers(50, 90, members),
     )
+
+
+def every_subset(members: int = 8) -> np.ndarray:
+    codes = np.arange(1 << members)
+    subsets = (codes[:, None] >> np.arange(members) & 1).astype(bool)
+    return subsets[subsets.sum(axis=1) >= 2]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from search_pool import made_up_pool
+from search_pool import every_subset, made_up_pool
 
 from ensgan.errors import DataError, InputError
 from ensgan.metrics import measure_pool, score_pool
@@ -28,21 +28,17 @@ from ensgan.search import (
     ObjectiveTables,
     Ratio,
     ScoredFeatures,
-    bootstrap,
     exhaustive,
     find_form,
     hypervolume,
-    optimise_weights,
     pareto_front,
-    rescore,
-    rescoring,
     search,
     select,
 )
 from ensgan.search.forms.paper import tables_from_scores
 from ensgan.search.ledger import SearchLedger
 from ensgan.search.local_search import LocalSearch
-from ensgan.types import Front, FrontPoint, Objective, PoolScores, harmonic_mean
+from ensgan.types import Front, FrontPoint, Objective, PoolScores
 
 MEMBERS = 8
 FORM_NAMES = FORMS.names()
@@ -74,12 +70,6 @@ def pool() -> FormInputs:
     made = inputs()
     assert (made.scores.density > 1).any() and (made.scores.density < 1).any()
     return made
-
-
-def every_subset(members: int = MEMBERS) -> np.ndarray:
-    codes = np.arange(1 << members)
-    subsets = (codes[:, None] >> np.arange(members) & 1).astype(bool)
-    return subsets[subsets.sum(axis=1) >= 2]
 
 
 @pytest.mark.parametrize("name", FORM_NAMES)
@@ -175,58 +165,6 @@ def test_no_completion_is_better_than_its_bounds(pool: FormInputs, name: str, mi
             assert most >= values.first.max() - 1e-12
 
 
-def crowded_pool() -> PoolScores:
-    """Members 0 and 1 crowd the middle: density 1.7, coverage .6; the others are honest."""
-    scores = made_up_pool(1, members=6, points=100)
-    covered = np.zeros((6, 100), bool)
-    reaches = ((0, 60), (0, 60), (10, 80), (15, 85), (5, 85), (20, 70))
-    for member, (start, reach) in enumerate(reaches):
-        covered[member, start : start + reach] = True
-    return replace(
-        scores,
-        density=np.array([1.7, 1.7, 0.8, 0.82, 0.78, 0.8]),
-        coverage=covered.mean(axis=1),
-        masks=np.packbits(covered, axis=1),
-        counts=np.full(6, 50),
-    )
-
-
-def test_capped_density_counts_for_at_most_one_in_every_member() -> None:
-    scores = crowded_pool()
-    capped, paper = Evaluator(scores, objectives="capped"), Evaluator(scores)
-    subsets = every_subset(6)
-    values, published = capped(subsets), paper(subsets)
-    for row, subset in enumerate(subsets):
-        density = np.minimum(scores.density[subset], 1.0).mean()
-        expected = float(harmonic_mean(density, published.coverage[row]))
-        assert values.first[row] == pytest.approx(expected, abs=1e-12)
-    np.testing.assert_array_equal(values.second, published.second)
-    point = next(p for p in search(scores, objectives="capped") if scores.names[0] in p.members)
-    members = capped.indices(point.members)
-    assert point.density == pytest.approx(scores.density[list(members)].mean())
-    assert dict(point.measures)["capped_density"] < point.density
-    assert point.intra_d == point.first == capped.evaluate(members)[0]
-
-
-def test_crowding_no_longer_pays_under_the_capped_form() -> None:
-    """The paper's form prefers two members that crowd the middle to two honest ones."""
-    scores = crowded_pool()
-    crowded, honest = (0, 1), (2, 3)
-    for form, crowding_wins in (("paper", True), ("capped", False)):
-        evaluator = Evaluator(scores, objectives=form)
-        first = [evaluator.evaluate(pair)[0] for pair in (crowded, honest)]
-        assert (first[0] > first[1]) == crowding_wins
-
-
-def test_below_one_capped_and_paper_are_the_same() -> None:
-    scores = made_up_pool(2)
-    scores = replace(scores, density=np.minimum(scores.density, 0.99))
-    plain, capped = search(scores), search(scores, objectives="capped")
-    assert [p.members for p in plain] == [p.members for p in capped]
-    assert [p.first for p in plain] == [p.first for p in capped]
-    assert plain.pool == capped.pool
-
-
 def test_a_search_begins_with_every_pair_once() -> None:
     scores = made_up_pool(5, members=30)
     evaluator = Evaluator(scores)
@@ -237,27 +175,6 @@ def test_a_search_begins_with_every_pair_once() -> None:
     values = np.column_stack((pairs.first, pairs.second))
     best = values[pareto_front(values)]
     np.testing.assert_allclose(ledger.archive.first[::-1], best[:, 0], atol=1e-12)
-
-
-def test_a_capped_front_is_resampled_rescored_and_weighted_in_its_own_form(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    scores = crowded_pool()
-    front = search(scores, objectives="capped", inter="directed")
-    assert front.objectives == ("intra_d:max:capped", "inter_d:min:directed")
-    again = rescore(front, scores)
-    assert [p.first for p in again] == pytest.approx([p.first for p in front])
-    assert [p.measures for p in again] == [p.measures for p in front]
-    sure = bootstrap(front, scores, rounds=100, searches=2)
-    for point, interval in zip(front, sure.first, strict=True):
-        assert interval.low <= point.first <= interval.high
-    asked = []
-    monkeypatch.setattr(rescoring, "search", lambda pool, **options: asked.append(options) or front)
-    bootstrap(front, scores, rounds=1, searches=1)
-    assert (asked[0]["objectives"], asked[0]["inter"]) == ("capped", "directed")
-    evaluator = Evaluator(scores, inter="directed", objectives="capped")
-    weighted = optimise_weights(evaluator, front.points[0], floor=0.5)
-    assert weighted.first >= front.points[0].first
 
 
 def test_the_former_name_is_read() -> None:

@@ -26,12 +26,15 @@ from ensgan.search import (
 from ensgan.search import search as search_pool
 from ensgan.search.forms import COMPONENTS
 from ensgan.search.forms.paper import INTER
+from ensgan.sweep.planning.plugins import name_of_variant
 from ensgan.sweep.search_stage import objective_tables
 from ensgan.types import DEFAULT_FORM, Front, FrontPoint, PoolScores
 
 _INTERRUPTED = 130
 _RECORD = b"number,members,"
 _PLOTS = (".html", ".png")
+_OBJECTIVES_HELP = "; ".join(f"{form.name}: {form.help}" for form in FORMS)
+_OBJECTIVES_HELP += "; or FILE.py:NAME of your own"
 _WITH_FEATURES = " or ".join(form.name for form in FORMS if form.needs_features)
 
 
@@ -72,9 +75,7 @@ def search(
         str | None, typer.Option(help="Optuna storage: sqlite:///FILE, or a journal file")
     ] = None,
     record: Annotated[Path | None, typer.Option(help="write the trials to this CSV file")] = None,
-    objectives: Annotated[
-        str, typer.Option(help="; ".join(f"{form.name}: {form.help}" for form in FORMS))
-    ] = DEFAULT_FORM,
+    objectives: Annotated[str, typer.Option(help=_OBJECTIVES_HELP)] = DEFAULT_FORM,
     features: Annotated[
         Path | None, typer.Option(help=f"features that were scored, for {_WITH_FEATURES}")
     ] = None,
@@ -198,7 +199,7 @@ def _make_tables(
     name: str, inter: str, scores: PoolScores, features: Path | None, components: int
 ) -> ObjectiveTables:
     """The tables of a form of the objectives; features only where it needs them."""
-    form = find_form(name)
+    form = find_form(name_of_variant(name, FORMS))
     if not form.needs_features:
         if features is not None:
             raise InputError(f"--features goes with --objectives {_WITH_FEATURES}")

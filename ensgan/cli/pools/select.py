@@ -25,9 +25,11 @@ from ensgan.search import (
     shared_members,
 )
 from ensgan.search import select as choose
+from ensgan.sweep.planning.plugins import name_of_variant
 from ensgan.types import Front, FrontPoint, PoolScores, Selection
 
 RULE_HELP = " or ".join(rule.written for rule in RULES if not rule.needs_validation)
+RULE_HELP += ", or FILE.py:NAME of your own"
 
 
 def select(
@@ -82,7 +84,7 @@ def select(
     check_output(*(plot or ()), inputs=(front, scores, other, costs, *(beside or ())))
     pool = None if scores is None else PoolScores.load(scores)
     whole = Front.load(front)
-    selection = choose(whole, rule, pool=pool)
+    selection = choose(whole, name_of_variant(rule, RULES), pool=pool)
     value: dict[str, Any] = {
         "rule": selection.rule,
         "reason": selection.reason,

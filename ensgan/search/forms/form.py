@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy.typing as npt
@@ -95,4 +95,4 @@ class ObjectiveForm:
             raise InputError(
                 f"objectives {self.name} need the features that were scored, not the scores alone"
             )
-        return self.build(inputs)
+        return replace(self.build(inputs), form=self.name)

@@ -6,10 +6,11 @@ there are none, work is estimated from parameter counts and memory from the row'
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shutil
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,21 +47,26 @@ class Measured:
 
     path: Path
 
-    def look_up(self, job: MemberJob, shape: ImageShape) -> Mapping[str, Any]:
-        """``seconds_per_step`` and (on a GPU) ``memory_bytes``, or nothing."""
-        return self._entries().get(_key(job, shape), {})
-
-    def learn(self, job: MemberJob, shape: ImageShape, **values: float | None) -> None:
-        """Remember figures of a training; a full disk is no reason to fail."""
+    def look_up(self, jobs: Sequence[MemberJob], shape: ImageShape) -> list[Mapping[str, Any]]:
+        """Of each job ``seconds_per_step`` and (on a GPU) ``memory_bytes``, or nothing."""
         entries = self._entries()
-        kept = {name: value for name, value in values.items() if value}
-        if not kept:
-            return
-        entries[_key(job, shape)] = {**entries.get(_key(job, shape), {}), "gan": job.name, **kept}
-        try:
-            write_json(self.path, entries)
-        except StoreError:
-            return
+        return [entries.get(_key(job, shape), {}) for job in jobs] if entries else [{}] * len(jobs)
+
+    def learn(
+        self,
+        figures: Iterable[tuple[MemberJob, Mapping[str, float | None]]],
+        shape: ImageShape,
+    ) -> None:
+        """Remember figures of trainings; a full disk is no reason to fail."""
+        entries, before = self._entries(), self._entries()
+        for job, values in figures:
+            kept = {name: value for name, value in values.items() if value}
+            if kept:
+                key = _key(job, shape)
+                entries[key] = {**entries.get(key, {}), "gan": row_of(job.name), **kept}
+        if entries != before:
+            with contextlib.suppress(StoreError):
+                write_json(self.path, entries)
 
     def _entries(self) -> dict[str, dict[str, Any]]:
         try:
@@ -85,7 +91,7 @@ def with_costs(
 
     Efforts are seconds where a row was measured before, and in proportion to those elsewhere.
     """
-    known = [measured.look_up(job, shape) for job in jobs]
+    known = measured.look_up(jobs, shape)
     estimates = [_estimated_effort(job, shape) for job in jobs]
     per_step = [entry.get("seconds_per_step") for entry in known]
     # The median ratio, because one training beside other work must not distort all the others.
@@ -201,5 +207,5 @@ def check_disk(resolved: Resolved, folder: Path) -> None:
 
 
 def written_bytes(folder: Path) -> int:
-    """Bytes of the files below a folder."""
+    """Total size of the files below a folder, in bytes."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
