@@ -70,7 +70,6 @@ def comparison_table(value: Mapping[str, Any]) -> Table:
 
     reference = value["reference"]
     against = f", p against {reference}" if reference else ""
-    said = [value.get("verdict"), value.get("sampling"), *value.get("cautions", ())]
     # Eighty columns hold it: numbers without blanks, no lines between.
     table = Table(
         Column("strategy", no_wrap=True),
@@ -83,8 +82,6 @@ def comparison_table(value: Mapping[str, Any]) -> Table:
         "g-mean",
         title=f"Downstream test by AUC: mean±sd{against}, and part of the gap real − all closed",
         title_justify="left",
-        caption="\n".join(sentence for sentence in said if sentence) or None,
-        caption_justify="left",
         box=None,
         pad_edge=False,
         padding=(0, 1, 0, 0),
@@ -103,6 +100,12 @@ def comparison_table(value: Mapping[str, Any]) -> Table:
             *others,
         )
     return table
+
+
+def remarks(value: Mapping[str, Any]) -> list[str]:
+    """What has to be said below a comparison, a sentence each."""
+    said = [value.get("verdict"), value.get("sampling"), *value.get("cautions", ())]
+    return [f"{sentence}." for sentence in said if sentence]
 
 
 def mean_sd(metric: Mapping[str, Any]) -> str:
@@ -310,6 +313,7 @@ def _shown(value: Mapping[str, Any]) -> RenderableType:
 
     chosen = value["selected"]
     lines = [
+        *remarks(value),
         f"G*: {', '.join(chosen['members'])}",
         chosen["reason"],
         f"p: {value['test']}; the table with every run is in {value['table']}",

@@ -2,32 +2,70 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import webbrowser
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ensgan.cli.output import JsonOption, emit, warn
+from ensgan.cli.output import JsonOption, emit, note, warn
 from ensgan.cli.run_tables import lines
-from ensgan.cli.runs import RunArgument, StorageOption, UriOption, find
+from ensgan.cli.runs import (
+    RUN_HELP,
+    RunArgument,
+    StorageOption,
+    UriOption,
+    find,
+    open_recorded,
+)
 from ensgan.errors import InputError
+
+HERE = "http://127.0.0.1:"
+"""How addresses of pages begin that this machine serves."""
 
 
 def ui(
+    run: Annotated[
+        str, typer.Argument(help=f"Which run to open: {RUN_HELP}.", show_default=False)
+    ] = "latest",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
+    browser: Annotated[
+        bool, typer.Option(help="Open a browser too, where there is a screen.")
+    ] = True,
     storage: StorageOption = None,
     uri: UriOption = None,
 ) -> None:
     """Open the MLflow pages of the recorded sweeps on this machine; Ctrl-C ends them.
 
-    Example: ensgan ui --port 5001
+    Example: ensgan ui quickstart --port 5001
     """
-    from ensgan.store import open_store
+    store = open_recorded(uri, storage)
+    if run == "latest" and not store.find(limit=1):
+        raise InputError(
+            f"there is nothing to show in {store.uri}: run a sweep first, or name another --storage"
+        )
+    _, run_id = find(run, uri, storage)
 
     def say(address: str) -> None:
-        typer.echo(f"The pages are at {address} (Ctrl-C ends them)")
+        places = {"all runs": store.list_page(run_id), store.get(run_id).name: store.page(run_id)}
+        for label, place in places.items():
+            typer.echo(f"{label}: {address}/{place}")
+        if not address.startswith(HERE):
+            return
+        typer.echo("Ctrl-C ends the pages")
+        if browser and _has_screen():
+            webbrowser.open(f"{address}/{store.page(run_id)}")
 
-    raise typer.Exit(open_store(uri, storage).serve_pages(port, say))
+    note("starting MLflow, which takes some seconds …")
+    raise typer.Exit(store.serve_pages(port, say))
+
+
+def _has_screen() -> bool:
+    """Whether a browser would have somewhere to show itself, other than this terminal."""
+    names = ("DISPLAY", "WAYLAND_DISPLAY")
+    return sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in names)
 
 
 def report(
@@ -73,7 +111,8 @@ def report(
     page = render(content).encode()
     write_bytes(output, page)
     if log:
-        log_report(store, run, content.manifest, page)
+        told = {"table": content.table, "ensemble": content.ensemble}
+        log_report(store, run, content.manifest, page, **told)
     if show_real:
         warn(f"{output} shows real training images: treat it as you treat the data set")
     value = {"run_id": run, "report": str(output), "bytes": len(page), "real_images": show_real}

@@ -48,16 +48,16 @@ def find(run: str, uri: str | None, storage: Path | None) -> tuple[RunStore, str
     """The store, and in it the ID of the run that somebody means.
 
     Raises:
-        InputError: no run fits, or several do; or the storage is no folder of sweeps.
+        InputError: no run fits, or several do.
     """
-    from ensgan.store import find_run
+    from ensgan.store import find_run, open_store
 
-    store = open_recorded(uri, storage)
+    store = open_store(uri, storage)
     return store, find_run(store, run)
 
 
 def open_recorded(uri: str | None, storage: Path | None) -> RunStore:
-    """The store that somebody wants to read.
+    """The store that somebody wants listed.
 
     Raises:
         InputError: the storage is named and is no folder of sweeps.
@@ -231,11 +231,11 @@ def compare(
 
     Example: ensgan compare quickstart latest
     """
-    from ensgan.store import find_run
+    from ensgan.store import find_run, open_store
 
     if len(run) < 2:
         raise InputError("name at least two runs to compare")
-    store = open_recorded(uri, storage)
+    store = open_store(uri, storage)
     value = comparison([store.get(find_run(store, name)) for name in run])
     emit(value, as_json=json, table=lambda: comparison_table(value))
 

@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ensgan.cli.evaluate import Asked, classifiers, comparison_table, with_evaluation_options
+from ensgan.cli.evaluate import (
+    Asked,
+    classifiers,
+    comparison_table,
+    with_evaluation_options,
+)
 from ensgan.cli.output import check_output, emit, warn
 from ensgan.config import EvaluateSpec
 from ensgan.errors import InputError

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import psutil
 import typer
@@ -23,9 +23,14 @@ from ensgan.cli.output import (
     emit,
     progress,
 )
+from ensgan.downstream.headline import headline
 
 if TYPE_CHECKING:
     from ensgan.sweep.planning.plan import Plan
+    from ensgan.sweep.runner import SweepResult
+
+PHANTOM = "phantom"
+"""The data set whose images show nobody, so that a terminal may show them unasked."""
 
 SpecArgument = Annotated[Path, typer.Argument(help="Sweep file (YAML).", metavar="SPEC.yaml")]
 SetOption = Annotated[
@@ -107,12 +112,12 @@ def sweep(
             many=yes_many,
             on_event=on_event,
             started=psutil.Process().create_time(),  # start-up counts
-        ).to_json()
+        )
         if as_json:
-            on_event(Event("done", result))
+            on_event(Event("done", result.to_json()))
     if not as_json:
         _show_result(result, storage)
-    if result["failed"]:
+    if result.failed:
         raise typer.Exit(1)
 
 
@@ -297,25 +302,55 @@ def _plan_sentence(plan: Plan) -> str:
     )
 
 
-def _show_result(done: Mapping[str, Any], storage: Path | None) -> None:
-    console = PlainConsole()
+def _show_result(result: SweepResult, storage: Path | None) -> None:
+    """The table, where the time went, G* and its images, what was found, and what to do next."""
+    done, console = result.to_json(), PlainConsole()
     console.print(comparison_table(done["downstream"]))
     stages = Table("stage", "seconds", title="Where the time went", title_justify="left")
     for name, seconds in done["stages"].items():
         stages.add_row(name, f"{seconds:.1f}")
     console.print(stages)
-    selected = done["selected"]
-    console.print(f"G*: {', '.join(selected['members'])}\n{selected['reason']}")
+    selected, name = done["selected"], result.folder.name
+
+    def say(text: str, style: str | None = None) -> None:
+        console.print(text, style=style, soft_wrap=True)  # to be copied: never cut
+
+    say(f"G*: {', '.join(selected['members'])}\n{selected['reason']}")
     for gan, reason in done["failed"].items():
-        console.print(f"FAILED {gan}: {reason}", style="red")
-    if done["run_id"] is None:
-        console.print("Not recorded: `ensgan sync` records it when the store is back.")
-        return
+        say(f"FAILED {gan}: {reason}", "red")
+    _show_images(console, result)
+    say(f"\n{headline(done['downstream'], len(selected['members']), done['members'])}.", "bold")
+    for remark in (done["downstream"]["verdict"], *done["cautions"]):
+        say(f"{remark}." if remark else "")
     where = f" --storage {shlex.quote(str(storage))}" if storage else ""
-    console.print(
+    if done["run_id"] is None:
+        say(f"Not recorded: `ensgan sync {name}{where}` records it when the store is back.")
+        return
+    say(
         f"\nMLflow run ID: {done['run_id']}\n"
-        f"  look    ensgan ui{where}\n"
-        f"  pull    ensgan pull {done['run_id']} -o ensemble/{where}\n"
-        "  sample  ensgan sample ensemble/ -n 64 --seed 1 -o samples.npz",
-        soft_wrap=True,
+        f"  look    ensgan report {name} -o report.html{where}\n"
+        f"  browse  ensgan ui {name}{where}\n"
+        f"  use     ensgan sample {name} -n 64 --seed 1 -o samples.npz{where}"
     )
+
+
+def _show_images(console: PlainConsole, result: SweepResult) -> None:
+    """A strip of images of G*, below one of real images where those are nobody's."""
+    from ensgan.cli.strip import COLUMNS, can_show, image_strip
+    from ensgan.sweep.folder import SweepFolder
+    from ensgan.types import Samples
+
+    if not can_show(console):
+        return
+    folder = SweepFolder(result.folder)
+    manifest = folder.read()
+    files = [m.samples for m in result.members if m.name in manifest.chosen]
+    made = [Samples.load(file).images for file in files]
+    rows = {"made by G*": [made[place % len(made)][place] for place in range(COLUMNS)]}
+    if manifest.dataset.name == PHANTOM or manifest.settings.track.show_real:
+        real = Samples.load(folder.real_images(manifest.dataset.key)).images
+        rows = {"real": list(real[:COLUMNS]), **rows}
+    for label, images in rows.items():
+        strip = image_strip(images, console.width)
+        for line in [label, *strip] if strip else []:
+            console.print(line, soft_wrap=True)

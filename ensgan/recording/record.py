@@ -265,7 +265,15 @@ class Recording:
 
     def _report(self) -> None:
         page = self.illustrator.report(self.store, self.parent)
-        log_report(self.store, self.parent, self.manifest, page)
+        table, folder = self.manifest.downstream, self.manifest.ensemble
+        log_report(
+            self.store,
+            self.parent,
+            self.manifest,
+            page,
+            table=None if table is None else read_json(table),
+            ensemble=None if folder is None else read_json(folder / "ensemble.json"),
+        )
 
     def _files(self, run_id: str, contents: Mapping[str, bytes], folder: str) -> None:
         for name, content in contents.items():

@@ -9,10 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from ensgan.downstream.headline import headline
 from ensgan.downstream.table import RANKED
 from ensgan.ensemble import markdown
 from ensgan.search import find_form
 from ensgan.store import TAG_DATASET, RunStore
+from ensgan.store.record import NOTHING
 from ensgan.sweep.manifest import Manifest
 from ensgan.sweep.records import MemberResult
 from ensgan.text import spreadsheet_cell
@@ -179,27 +181,57 @@ def chosen_point(front: Front, manifest: Manifest) -> FrontPoint | None:
     return next((point for point in front if point.members == manifest.chosen), None)
 
 
-def description(manifest: Manifest, run_id: str, page: str) -> str:
-    """Markdown for the run's page: what was chosen, where the report is, how to fetch it.
+def said(table: Mapping[str, Any] | None, ensemble: Mapping[str, Any] | None) -> list[str]:
+    """What was found, and what is wrong with it: sentences, the verdict last but for cautions.
 
     Args:
-        page: address of the report on the store's pages; empty when it has none.
+        table: the downstream table; None without one.
+        ensemble: ``ensemble.json`` of G*; None without one.
+    """
+    table = table or {}
+    told = (ensemble or {}).get("provenance", {}).get("cautions", table.get("cautions", ()))
+    return [text for text in (table.get("verdict"), *told) if text]
+
+
+def description(
+    manifest: Manifest,
+    run_id: str,
+    *,
+    report: str = "",
+    found: str = "",
+    remarks: Sequence[str] = (),
+    below: Mapping[str, str] = NOTHING,
+) -> str:
+    """Markdown for the run's page: what was found, the front, the report, the runs below.
+
+    Args:
+        report: address of the report on the store's pages; empty when it has none.
+        found: the outcome in one sentence.
+        remarks: what else must be said, see :func:`said`.
+        below: by GAN, the address of its run on the store's pages.
     """
     selected, external = manifest.selected, len(manifest.external)
-    trained = f"{manifest.planned - external} generators trained on "
-    lines = [f"{trained}{markdown(manifest.dataset.name)}."]
-    if external:
-        lines[0] = f"{lines[0][:-1]}, {external} from elsewhere."
-    if sentence := grown_from(manifest):
-        lines.append(markdown(sentence))
+    lines = [f"**{markdown(found)}.**"] if found else []
+    if report:
+        # At the top: MLflow folds what is below.
+        picture = f"![Pareto front](get-artifact?path=front%2Ffront.png&run_uuid={run_id})"
+        lines += [] if selected is None else [picture]
+        lines.append(f"[Report]({report}): what was run, front, members, downstream test, privacy.")
+    lines += [f"{markdown(remark)}." for remark in remarks]
     if selected is not None:
         names = ", ".join(markdown(name) for name in selected.members)
         form = find_form(manifest.settings.search.objectives)
         values = zip(form.axes, selected.first_two, strict=True)
         shown = ", ".join(f"{axis.name} {value:.4f}" for axis, value in values)
         lines.append(f"**G\\***: {names} ({shown}, rule {markdown(selected.rule)}).")
-    if page:
-        lines.append(f"[Report]({page}): what was run, front, members, downstream test, privacy.")
+    trained = f"{manifest.planned - external} generators trained on "
+    more = f", {external} from elsewhere" if external else ""
+    lines.append(f"{trained}{markdown(manifest.dataset.name)}{more}.")
+    if sentence := grown_from(manifest):
+        lines.append(markdown(sentence))
+    if below:
+        links = ", ".join(f"[{markdown(gan)}]({place})" for gan, place in below.items())
+        lines.append(f"GANs: {links}.")
     if manifest.ensemble is not None:
         lines.append(f"Fetch it: `ensgan pull {run_id} -o ensemble/`")
     lines.append("Synthetic images, research only; not for clinical use.")
@@ -228,13 +260,36 @@ class Illustrator(Protocol):
         ...
 
 
-def log_report(store: RunStore, run_id: str, manifest: Manifest, page: bytes) -> None:
-    """Store a sweep's report with its run, and link it from the run's description."""
+def log_report(
+    store: RunStore,
+    run_id: str,
+    manifest: Manifest,
+    page: bytes,
+    *,
+    table: Mapping[str, Any] | None,
+    ensemble: Mapping[str, Any] | None,
+) -> None:
+    """Store a sweep's report with its run, and describe there what was found.
+
+    Args:
+        page: the report.
+        table: the downstream table; None without one.
+        ensemble: ``ensemble.json`` of G*; None without one.
+    """
     with tempfile.TemporaryDirectory(prefix="ensgan-report-") as folder:
         path = Path(folder) / REPORT
         path.write_bytes(page)
         store.log_file(run_id, path)
-    text = description(manifest, run_id, store.page(run_id, REPORT))
+    selected = manifest.selected
+    gans = [child for child in store.children(run_id) if child.kind == "gan"]
+    text = description(
+        manifest,
+        run_id,
+        report=store.page(run_id, REPORT),
+        found=headline(table, len(selected.members), len(manifest.members)) if selected else "",
+        remarks=said(table, ensemble),
+        below={gan.name: place for gan in gans if (place := store.page(gan.run_id))},
+    )
     store.set_tags(run_id, {DESCRIPTION: text})
 
 

@@ -181,8 +181,15 @@ class RunStore(ABC):
         return destination
 
     @abstractmethod
-    def page(self, run_id: str, path: str) -> str:
-        """Where the store's own pages show a stored file, relative to them; empty without any."""
+    def page(self, run_id: str, path: str = "") -> str:
+        """Where the store's own pages show a run, or a stored file of it, relative to them.
+
+        Empty where the store has no pages.
+        """
+
+    def list_page(self, run_id: str) -> str:
+        """Where the store's own pages list the runs that a run is among; as :meth:`page`."""
+        return ""
 
     @abstractmethod
     def register(self, run_id: str, name: str, alias: str) -> int:
@@ -203,7 +210,7 @@ class RunStore(ABC):
         """Show the store's own pages on 127.0.0.1 until interrupted; the server's exit code.
 
         Args:
-            on_start: called with the address of the pages.
+            on_start: called with the address of the pages, once they answer.
 
         Raises:
             InputError: the store has no pages or nothing to show, or the port is in use.

@@ -50,7 +50,7 @@ class MemoryStore(RunStore):
             raise unknown_run(run_id, self.uri)
         return self._records[run_id]
 
-    def page(self, run_id: str, path: str) -> str:
+    def page(self, run_id: str, path: str = "") -> str:
         """See :meth:`RunStore.page`; there are no pages."""
         return ""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 import sqlite3
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from pathlib import Path
 from time import time
 from typing import Any, Final
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from ensgan.errors import EnsganError, InputError, StoreError
 from ensgan.store.base import unknown_run
@@ -34,6 +36,7 @@ _MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 """Makes the UI open on the runs of a training, not on traces of language models."""
 _ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_ANSWER_SECONDS = 5.0
 
 
 def settle_environment() -> None:
@@ -81,6 +84,7 @@ class Connection:
         with self._lock:
             if self._client is None:
                 settle_environment()
+                _require_answer(self.uri, self.shown)
                 from mlflow.tracking import MlflowClient
 
                 if self.database is not None:
@@ -198,10 +202,33 @@ class Connection:
                 raise unknown_run(run_id, self.shown) from error
             reason = hide_credentials(" ".join(str(error).split()), self.uri)
             reason = printable(reason)[:300]
+            if "Max retries exceeded" in reason:  # what requests says of a server that has gone
+                raise StoreError(f"MLflow at {self.shown} does not answer any more") from error
             raise StoreError(
                 f"MLflow at {self.shown} failed: {reason or type(error).__name__}; check that it "
                 "is running and writable"
             ) from error
+
+
+def _require_answer(uri: str, shown: str) -> None:
+    """Refuse at once a server that nobody runs; MLflow itself tries for 20 seconds.
+
+    Raises:
+        StoreError: nothing takes connections there.
+    """
+    server = urlsplit(uri)
+    if server.scheme not in _DEFAULT_PORTS or not server.hostname:
+        return
+    if server.scheme in getproxies() and not proxy_bypass(server.hostname):
+        return  # only the proxy can tell
+    try:
+        place = (server.hostname, server.port or _DEFAULT_PORTS[server.scheme])
+        socket.create_connection(place, timeout=_ANSWER_SECONDS).close()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise StoreError(
+            f"no MLflow server answers at {shown} ({reason}): start it, or name another address"
+        ) from error
 
 
 def make_database(path: Path, migrate: Callable[[str], object]) -> None:
@@ -248,7 +275,7 @@ def server_command(uri: str, artifact_root: Path | None, port: int) -> list[str]
         *("--host", "127.0.0.1", "--port", str(port)),
         *("--allowed-hosts", hosts),
         *("--cors-allowed-origins", ",".join(f"http://{host}" for host in hosts.split(","))),
-        *("--workers", "1"),
+        *("--workers", "1", "--uvicorn-opts", "--log-level=warning"),
     ]
     if artifact_root is not None:
         command += ["--default-artifact-root", artifact_root.resolve().as_uri()]

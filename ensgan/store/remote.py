@@ -33,6 +33,11 @@ class ClientReader:
         with self._connection.reported(run_id):
             return _record(self._connection.client().get_run(run_id))
 
+    def experiment_of(self, run_id: str) -> str:
+        """ID of the experiment that a run is in."""
+        with self._connection.reported(run_id):
+            return str(self._connection.client().get_run(run_id).info.experiment_id)
+
     def tagged(self, tag: str, value: str) -> list[RunRecord]:
         """All runs of all experiments whose tag has this value."""
         quoted = value.replace("\\", "\\\\").replace("'", "\\'")

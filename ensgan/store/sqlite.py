@@ -100,6 +100,13 @@ class SqliteReader:
         chosen = "SELECT run_uuid FROM tags WHERE key = ? AND value = ?"
         return self._records(chosen, [tag, value])
 
+    def experiment_of(self, run_id: str) -> str:
+        """ID of the experiment that a run is in."""
+        self.get(run_id)
+        with self._connect() as connection:
+            asked = "SELECT experiment_id FROM runs WHERE run_uuid = ?"
+            return str(connection.execute(asked, [run_id]).fetchone()[0])
+
     def artifact_folder(self, run_id: str) -> Path | None:
         """Where the run's files lie, when that is a folder of this machine.
 

@@ -5,8 +5,6 @@ Only the driver of a sweep writes through it.
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from ensgan.outputs import claim_port
 from ensgan.store.base import RunStore
 from ensgan.store.folders import ENSEMBLE_FOLDER, Files, LocalFiles
 from ensgan.store.mlflow import PAGES, Connection, server_command, settle_environment
+from ensgan.store.pages import serve
 from ensgan.store.record import Batch, RunRecord, RunStatus, status_named
 from ensgan.store.remote import ClientReader, RemoteFiles
 from ensgan.store.sqlite import SqliteReader, relocate
@@ -60,12 +59,16 @@ class MLflowStore(RunStore):
         """See :meth:`RunStore.get`."""
         return self._reader().get(run_id)
 
-    def page(self, run_id: str, path: str) -> str:
+    def page(self, run_id: str, path: str = "") -> str:
         """See :meth:`RunStore.page`; MLflow's routes."""
-        with self._connection.reported(run_id):
-            experiment = self._connection.client().get_run(run_id).info.experiment_id
-        # Without the last part MLflow shows its pages about language models around the run.
-        return f"#/experiments/{experiment}/runs/{run_id}/artifacts/{path}?{PAGES}"
+        below = f"/{run_id}/artifacts/{path}" if path else f"/{run_id}"
+        return self.list_page(run_id).replace("?", f"{below}?")
+
+    def list_page(self, run_id: str) -> str:
+        """See :meth:`RunStore.list_page`."""
+        experiment = self._reader().experiment_of(run_id)
+        # Without the last part MLflow shows its pages about language models around the runs.
+        return f"#/experiments/{experiment}/runs?{PAGES}"
 
     def register(self, run_id: str, name: str, alias: str) -> int:
         """See :meth:`RunStore.register`; in MLflow's model registry."""
@@ -112,17 +115,7 @@ class MLflowStore(RunStore):
         if connection.database is not None:
             relocate(connection.database)
         settle_environment()
-        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        environment["PYTHONSAFEPATH"] = "1"  # import nothing from the current folder
-        command = server_command(connection.uri, connection.artifact_root, port)
-        with subprocess.Popen(command, env=environment, cwd=Path.cwd()) as server:
-            on_start(f"http://127.0.0.1:{port}/#/experiments?{PAGES}")
-            try:
-                return server.wait()
-            except KeyboardInterrupt:
-                server.terminate()
-                server.wait()
-                return 0
+        return serve(server_command(connection.uri, connection.artifact_root, port), port, on_start)
 
     def _is_empty(self) -> bool:
         """Whether the store is an SQLite file that does not exist yet."""

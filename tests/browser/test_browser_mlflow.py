@@ -46,6 +46,33 @@ def ui(sweep: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield address
 
 
+def test_the_printed_page_opens_on_the_runs_with_verdict_and_front(
+    page: Any, ui: str, sweep: tuple[Path, str], screenshots: Path
+) -> None:
+    from ensgan.store import open_store
+
+    store = open_store(storage=sweep[0])
+    page.goto(f"{ui}/{store.list_page(sweep[1])}")
+    page.get_by_text("tiny", exact=True).first.wait_for()
+    page.wait_for_timeout(1000)
+    page.screenshot(path=screenshots / "mlflow-landing.png")
+    assert "/runs?" in page.url and "workflowType=machine_learning" in page.url
+    # The runs themselves, not the page about traces of language models.
+    assert page.get_by_role("link", name="tiny", exact=True).first.is_visible()
+    page.goto("about:blank")
+    page.goto(f"{ui}/{store.page(sweep[1])}")
+    page.get_by_text("a classifier trained on its images alone").wait_for()
+    picture = "img[src*='front.png']"
+    page.locator(picture).wait_for()
+    page.wait_for_function(f'document.querySelector("{picture}").naturalWidth > 100')
+    page.screenshot(path=screenshots / "mlflow-verdict.png")
+    link = page.locator("[data-testid=note-editor-preview-content] a", has_text="SNGAN")
+    page.goto(f"{ui}/{link.get_attribute('href')}")
+    assert "workflowType=machine_learning" in page.url
+    page.get_by_text("intra_d", exact=True).first.wait_for()
+    page.screenshot(path=screenshots / "mlflow-child.png")
+
+
 def run_page(ui: str, storage: Path, run_id: str, path: str = "") -> str:
     from ensgan.store import open_store
 

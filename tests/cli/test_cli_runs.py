@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import re
+import socket
+import sys
+import time
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from commands import as_json, call
 from made_sweep import make_sweep
+from servers import free_port, serving
 
-from ensgan.errors import InputError
+from ensgan.errors import InputError, StoreError
 from ensgan.files import write_json
 from ensgan.store import beginning_with, open_store
 from ensgan.sweep.folder import SweepFolder
@@ -191,3 +197,37 @@ def test_reading_needs_no_mlflow(storage: Path, run_id: str, tmp_path: Path) -> 
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "out" / "ensemble.json").is_file()
+
+
+def test_a_server_that_nobody_runs_is_one_sentence_at_once(tmp_path: Path) -> None:
+    address = f"http://127.0.0.1:{free_port()}"
+    for command in (["runs"], ["show", "latest"], ["ui"]):
+        with pytest.raises(StoreError, match="no MLflow server answers at http") as caught:
+            call(*command, "--uri", address)
+        assert "Pool" not in str(caught.value)
+
+
+def test_a_port_of_another_program_is_said_to_be_that(storage: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match=f"port {port} of 127.0.0.1 is in use by another"):
+            call("ui", "--port", port, "--storage", storage)
+
+
+def test_the_pages_end_with_their_command(storage: Path, run_id: str, tmp_path: Path) -> None:
+    address = f"http://127.0.0.1:{(port := free_port())}"
+    command = [sys.executable, "-m", "ensgan", "ui", "--port", port, "--storage", storage]
+    with serving(command, f"{address}/health", tmp_path) as ui:
+        for _ in range(600):  # it is printed once the server takes connections
+            printed = (tmp_path / "server.log").read_text()
+            if "Ctrl-C" in printed:
+                break
+            time.sleep(0.1)
+        assert re.search(rf"{address}/#/experiments/\d+/runs\?workflowType=machine_learn", printed)
+        assert f"/runs/{run_id}?workflowType=machine_learning" in printed
+        ui.terminate()
+        assert ui.wait(60) == 0
+        with pytest.raises(OSError):
+            urlopen(f"{address}/health", timeout=5)

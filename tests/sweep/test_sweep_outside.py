@@ -108,7 +108,7 @@ def test_nothing_is_trained_and_every_stage_is_there(home: Home, result: SweepRe
     assert {row["state"] for row in rows.values()} == {"done"} and set(rows) == {"GAN-A", "Own"}
     runs = {home.store.get(each.run_id).name for each in home.store.children(result.run_id)}
     assert {"GAN-A", "Own", "search", "selected"} <= runs
-    about = description(folder.read(), result.run_id, "")
+    about = description(folder.read(), result.run_id)
     assert "0 generators trained on phantom, 2 from elsewhere." in about
 
 
