@@ -30,7 +30,7 @@ COMMANDS = (
     ("zoo", "zoo:zoo", "List the GANs with their parts, parameter counts and training memory."),
     ("sweep", "sweep:sweep", "Run a whole sweep; running it again resumes it."),
     ("train", "sweep:train", "Train, sample and score one GAN of a sweep in this process."),
-    ("merge", "sweep:merge", "Write the sweep file that makes one pool of finished sweeps."),
+    ("merge", "merge:merge", "Write the sweep file that makes one pool of finished sweeps."),
     ("sync", "sweep:sync", "Record a sweep that the tracking store missed."),
     ("status", "status:status", "Show how far a sweep is."),
     ("data", "data:app", "Look at data sets."),
