@@ -53,6 +53,12 @@ class StoreError(EnsganError):
     """Writing or reading results failed (tracking server, disk)."""
 
 
+class SweepStoppedError(EnsganError):
+    """A sweep ended because somebody asked for it (``ensgan stop``): no failure."""
+
+    exit_code = 0
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """One sentence for a name that does not exist, with the nearest known one.
 

@@ -2,26 +2,46 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
-from rich.console import Group, RenderableType
+from rich import box
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from ensgan.cli.output import JsonOption, PlainConsole, emit
 from ensgan.cli.sweep import StorageOption
+from ensgan.errors import DataError
 from ensgan.sweep.events import Event, OnEvent
+from ensgan.sweep.folder import SweepFolder, find_sweep
+from ensgan.sweep.status import sweep_status
 
-QUIET_KINDS = {"progress"}
-"""Too frequent to be lines of a log."""
+QUIET_KINDS = {"progress", "plan", "folder", "held"}
+"""Too frequent to be lines of a log, or nothing for people."""
 COLUMNS = ("last member", "step", "steps/s", "left", "node", "GPU", "Intra-d", "health")
+ORDER = {"running": 0, "done": 3, "waiting": 2}
+"""What is shown first; other states come after what runs."""
+DOING = {
+    "train": ("training", ""),
+    "score": ("scoring", "sets and pairs"),
+    "search": ("searching", "ensembles"),
+    "select": ("selecting", "classifiers"),
+    "evaluate": ("evaluating", "classifiers"),
+    "record": ("recording", ""),
+}
+"""A stage in words, and what its progress counts."""
+FRAME = 8
+"""Lines of the view that are no GANs: title, borders, the line of what is left out."""
 
 
 @contextmanager
@@ -34,9 +54,9 @@ def watching(as_json: bool) -> Iterator[OnEvent]:
     if not console.is_terminal:
         yield _plain_lines(sys.stderr)
         return
-    table = _LiveTable()
-    with Live(console=console, get_renderable=table.render, refresh_per_second=2) as live:
-        yield table.listener(lambda line: live.console.print(line))
+    view = _LiveView(console)
+    with Live(console=console, get_renderable=view.render, refresh_per_second=2) as live:
+        yield view.listener(lambda line: live.console.print(line))
 
 
 def _json_lines(stream: TextIO) -> OnEvent:
@@ -87,6 +107,11 @@ def sentence(event: Event) -> str:
         )
     if event.kind == "budget":
         return f"all trials have taken {fields['hours']:.4g} hours of the budget"
+    if event.kind == "asked":
+        what = " ".join(word for word in (fields["verb"], fields["gan"]) if word)
+        return f"asked by {fields['by']} to {what}: {fields['message']}"
+    if event.kind == "retried":
+        return f"{fields['gan']} is tried again"
     if event.kind == "failed":
         return f"FAILED {fields['gan']}: {fields['error']}"
     if event.kind == "warning":
@@ -94,56 +119,101 @@ def sentence(event: Event) -> str:
     return f"{event.kind}: " + ", ".join(f"{key} {value}" for key, value in fields.items())
 
 
-class _LiveTable:
-    """The state of every GAN, from the events so far."""
+class _LiveView:
+    """What ``ensgan status`` shows, of the sweep that runs in this process."""
 
-    def __init__(self) -> None:
-        self.rows: dict[str, dict[str, Any]] = {}
-        self.stage = ""
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.folder: SweepFolder | None = None
+        self.last = ""
+        self._made = 0.0
+        self._shown: RenderableType = Text("")
 
     def listener(self, print_line: Callable[[str], None]) -> OnEvent:
-        """What feeds events to the table, and prints those that are not about progress."""
+        """What takes events in, and prints those that are not about progress."""
 
         def listen(event: Event) -> None:
             fields = event.fields
-            if event.kind == "progress" and "gan" in fields:
-                self._advance(self.rows.setdefault(fields["gan"], {"gan": fields["gan"]}), fields)
-            elif event.kind == "progress":
-                self.stage = f"{fields['stage']} {fields['done']}/{fields['of']}"
-            elif event.kind == "member":
-                gan = fields["member"].partition("@")[0]
-                self.rows.setdefault(gan, {"gan": gan}).update(
-                    member=fields["member"], intra_d=fields["intra_d"], health=fields["health"]
-                )
-            elif event.kind == "failed" and fields["gan"] in self.rows:
-                self.rows[fields["gan"]]["state"] = "failed"
-                print_line(sentence(event))
-            elif event.kind == "stage":
-                self.stage = fields["stage"]
-                if fields["state"] == "done":
-                    print_line(sentence(event))
-            else:
+            if event.kind == "folder":
+                self.folder = SweepFolder(Path(fields["path"]))
+            elif event.kind == "progress" and "gan" in fields:
+                self.last = f"{fields['gan']}: step {fields['step']:,} of {fields['steps']:,}"
+            elif event.kind == "stage" and fields["state"] == "start":
+                self.last = fields["stage"]
+            elif event.kind not in QUIET_KINDS:
                 print_line(sentence(event))
 
         return listen
 
-    @staticmethod
-    def _advance(row: dict[str, Any], fields: Mapping[str, Any]) -> None:
-        """Note the step of a GAN, its pace (since the first step seen here) and what is left."""
-        first_step, first_seconds = row.setdefault("first", (fields["step"], fields["seconds"]))
-        row.update(fields, state="running")
-        elapsed = fields["seconds"] - first_seconds
-        if elapsed > 0 and not fields.get("steps_per_second"):
-            row["steps_per_second"] = (fields["step"] - first_step) / elapsed
-        rate = row.get("steps_per_second")
-        row["eta_seconds"] = (row["steps"] - row["step"]) / rate if rate else None
-
-    def render(self) -> Table:
-        """The table now."""
-        return gan_table(self.stage, self.rows.values())
+    def render(self) -> RenderableType:
+        """The view now: the folder's files are read once a second."""
+        if self.folder is None or not self.folder.has_begun:
+            return Text(self.last)
+        if time.monotonic() - self._made > 1:
+            self._made = time.monotonic()
+            with contextlib.suppress(DataError):  # just being replaced, or damaged: others say so
+                self._shown = status_view(sweep_status(self.folder), self.console.height - 2)
+        return self._shown
 
 
-def gan_table(title: str, rows: Iterable[Mapping[str, Any]]) -> Table:
+def status_view(value: Mapping[str, Any], height: int | None = None) -> RenderableType:
+    """A sweep's state in words, then one line per GAN, what runs first.
+
+    Args:
+        value: see :func:`ensgan.sweep.status.sweep_status`.
+        height: of the terminal; GANs that do not fit are counted. None shows all.
+    """
+    gans = value["gans"]
+    done = sum(row["state"] == "done" for row in gans)
+    title = (
+        f"{value['sweep']}: {' '.join([value['state'], *_stage_words(value)])}\n"
+        f"{value['members']} of {value['planned']} members, {done} of {len(gans)} GANs, "
+        f"{', '.join(_time_words(value))}"
+    )
+    below = [f"FAILED {gan}: {reason}" for gan, reason in value["failed"].items()]
+    below += [
+        f"{gan} was lost and started again: {counts['process']} × its process, "
+        f"{counts['node']} × its node"
+        for gan, counts in value["losses"].items()
+    ]
+    below += value["notes"]
+    if value["state"] == "interrupted":
+        below.append("No process runs it: the same `ensgan sweep` command goes on from here.")
+    if value["run_id"]:
+        below.append(f"MLflow run ID: {value['run_id']}")
+    rows = sorted(gans, key=lambda row: ORDER.get(row["state"], 1))
+    room = len(rows) if height is None else max(3, height - len(below) - FRAME)
+    hidden = Counter(row["state"] for row in rows[room:])
+    if hidden:
+        more = ", ".join(f"{count} {state}" for state, count in hidden.items())
+        below.insert(0, f"and {more} (--json and a pipe show all)")
+    return Group(Text(title), gan_table(rows[:room]), Text("\n".join(below)))
+
+
+def _stage_words(value: Mapping[str, Any]) -> list[str]:
+    if not value["stage"]:
+        return []
+    doing, unit = DOING.get(value["stage"], (value["stage"], ""))
+    counted = f" {value['done']:,} of {value['of']:,} {unit}" if value["of"] else ""
+    host = f" (driver on {value['host']})" if value["host"] else ""
+    return [f"– {doing}{counted.rstrip()}{host}"]
+
+
+def _time_words(value: Mapping[str, Any]) -> list[str]:
+    words = [f"begun {duration(value['seconds'])} ago"]
+    if value["state"] in ("finished", "failed"):
+        words = [f"took {duration(value['seconds'])}"]
+    unit = f"{value['hours_of']}-hours"
+    words.append(f"{value['hours']:.3g} {unit} taken")
+    if value["hours_left"] is not None:
+        words.append(f"about {value['hours_left']:.3g} to come")
+    if value["eta_seconds"] is not None:
+        doing, _ = DOING.get(value["stage"], (value["stage"], ""))
+        words.append(f"about {duration(value['eta_seconds'])} of {doing} left")
+    return words
+
+
+def gan_table(rows: Iterable[Mapping[str, Any]]) -> Table:
     """One line per GAN: how far it is, how fast, where, and how good its last member was.
 
     The node is shown when there are several, the GPU's memory when there is one; without
@@ -156,7 +226,7 @@ def gan_table(title: str, rows: Iterable[Mapping[str, Any]]) -> Table:
     if not any(row.get("gpu_memory_bytes") for row in rows):
         hidden.add("GPU")
     shown = [column for column in COLUMNS if column not in hidden]
-    table = Table(title=title, title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for column in shown:
         left = column in ("last member", "node", "health")
         table.add_column(column, justify="left" if left else "right", no_wrap=column != "health")
@@ -177,11 +247,11 @@ def _cells(row: Mapping[str, Any]) -> dict[str, str]:
         "last member": row.get("member") or row["gan"],
         "step": f"{row.get('step', 0):,}/{row.get('steps', 0):,}",
         "steps/s": f"{rate:.2f}" if rate else "",
-        "left": duration(eta) if eta is not None else "",
+        "left": duration(eta) if state == "running" and eta is not None else state,
         "node": row.get("node") or "",
         "GPU": f"{memory / 2**30:.1f} GB" if memory else "",
         "Intra-d": f"{intra_d:.3f}" if intra_d is not None else "",
-        "health": warnings if state in ("running", "done") else f"{state} {warnings}".strip(),
+        "health": warnings,
     }
 
 
@@ -210,36 +280,16 @@ def status(
     Example: ensgan status quickstart
     """
     from ensgan.store import default_storage
-    from ensgan.sweep.folder import find_sweep
-    from ensgan.sweep.status import sweep_status
 
     folder = find_sweep(name, (storage or default_storage()).resolve())
     value = sweep_status(folder)
     console = PlainConsole()
     if not (watch and console.is_terminal and not as_json):
-        emit(value, as_json=as_json, table=lambda: _shown(value))
+        height = console.height - 2 if console.is_terminal else None
+        emit(value, as_json=as_json, table=lambda: status_view(value, height))
         return
-    with Live(_shown(value), console=console) as live:
-        while value["state"] == "running":
+    with Live(status_view(value, console.height - 2), console=console) as live:
+        while value["state"] in ("running", "paused"):
             time.sleep(WATCH_SECONDS)
             value = sweep_status(folder)
-            live.update(_shown(value))
-
-
-def _shown(value: dict[str, Any]) -> RenderableType:
-    title = (
-        f"{value['sweep']}: {value['state']}, {value['members']} of {value['planned']} members, "
-        f"{duration(value['seconds'])}"
-    )
-    lines = [f"FAILED {gan}: {reason}" for gan, reason in value["failed"].items()]
-    lines += [
-        f"{gan} was lost and started again: {counts['process']} × its process, "
-        f"{counts['node']} × its node"
-        for gan, counts in value["losses"].items()
-    ]
-    lines += value["notes"]
-    if value["state"] == "interrupted":
-        lines.append("No process runs it: the same `ensgan sweep` command goes on from here.")
-    if value["run_id"]:
-        lines.append(f"MLflow run ID: {value['run_id']}")
-    return Group(gan_table(title, value["gans"]), Text("\n".join(lines)))
+            live.update(status_view(value, console.height - 2))

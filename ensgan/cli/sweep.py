@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-import psutil
 import typer
 from rich.console import Group
 from rich.table import Column, Table
 
+from ensgan import cli
 from ensgan.cli.evaluate import comparison_table
 from ensgan.cli.output import (
     AddressOption,
@@ -24,10 +24,10 @@ from ensgan.cli.output import (
     progress,
 )
 from ensgan.downstream.headline import headline
+from ensgan.errors import SweepStoppedError
 
 if TYPE_CHECKING:
     from ensgan.sweep.planning.plan import Plan
-    from ensgan.sweep.runner import SweepResult
 
 PHANTOM = "phantom"
 """The data set whose images show nobody, so that a terminal may show them unasked."""
@@ -94,10 +94,18 @@ def sweep(
         return
     from ensgan.cli.status import watching
     from ensgan.config.budget import make_budget
-    from ensgan.launch.sweep import run_sweep
+    from ensgan.launch.finished import known_result
+    from ensgan.store import default_storage
     from ensgan.sweep.events import Event
 
     budget = make_budget(gpu_hours, deadline)
+    if not fresh:
+        known = known_result(spec, settings or [], storage or default_storage(), data_dir)
+        if known is not None:  # found without the libraries that a stage needs
+            _show_known(known, storage, as_json)
+            return
+    from ensgan.launch.sweep import run_sweep
+
     with _exit_code_of_interrupts(), watching(as_json) as on_event:
         result = run_sweep(
             spec,
@@ -111,21 +119,24 @@ def sweep(
             retrain=retrain,
             many=yes_many,
             on_event=on_event,
-            started=psutil.Process().create_time(),  # start-up counts
-        )
+            started=cli.STARTED,  # start-up counts
+        ).to_json()
         if as_json:
-            on_event(Event("done", result.to_json()))
+            on_event(Event("done", result))
     if not as_json:
         _show_result(result, storage)
-    if result.failed:
+    if result["failed"]:
         raise typer.Exit(1)
 
 
 @contextlib.contextmanager
 def _exit_code_of_interrupts() -> Iterator[None]:
-    """Say what ctrl-C leaves; exit code 130, as shells give it."""
+    """Say what ctrl-C (exit code 130, as shells give it) and `ensgan stop` (0) leave."""
     try:
         yield
+    except SweepStoppedError as end:
+        sys.stderr.write(f"{end}: the same command goes on from here\n")
+        raise typer.Exit(0) from None
     except KeyboardInterrupt:
         sys.stderr.write("interrupted: the same command goes on from here\n")
         raise typer.Exit(130) from None
@@ -190,6 +201,15 @@ def sync(
         as_json=as_json,
         table=lambda: f"sweep '{name}' is recorded as run {run_id}",
     )
+
+
+def _show_known(result: dict[str, Any], storage: Path | None, as_json: bool) -> None:
+    """A finished sweep, of which nothing is left to do."""
+    if as_json:
+        emit({"event": "done", **result}, as_json=True, table=str)
+        return
+    typer.echo("nothing to do: the sweep is finished, and all it was made from is as it was")
+    _show_result(result, storage)
 
 
 def _show_plan(
@@ -265,15 +285,15 @@ def _plan_sentence(plan: Plan) -> str:
     )
 
 
-def _show_result(result: SweepResult, storage: Path | None) -> None:
+def _show_result(done: Mapping[str, Any], storage: Path | None) -> None:
     """The table, where the time went, G* and its images, what was found, and what to do next."""
-    done, console = result.to_json(), PlainConsole()
+    console, folder = PlainConsole(), Path(done["folder"])
     console.print(comparison_table(done["downstream"]))
     stages = Table("stage", "seconds", title="Where the time went", title_justify="left")
     for name, seconds in done["stages"].items():
         stages.add_row(name, f"{seconds:.1f}")
     console.print(stages)
-    selected, name = done["selected"], result.folder.name
+    selected, name = done["selected"], folder.name
 
     def say(text: str, style: str | None = None) -> None:
         console.print(text, style=style, soft_wrap=True)  # to be copied: never cut
@@ -281,7 +301,7 @@ def _show_result(result: SweepResult, storage: Path | None) -> None:
     say(f"G*: {', '.join(selected['members'])}\n{selected['reason']}")
     for gan, reason in done["failed"].items():
         say(f"FAILED {gan}: {reason}", "red")
-    _show_images(console, result)
+    _show_images(console, folder)
     say(f"\n{headline(done['downstream'], len(selected['members']), done['members'])}.", "bold")
     for remark in (done["downstream"]["verdict"], *done["cautions"]):
         say(f"{remark}." if remark else "")
@@ -297,7 +317,7 @@ def _show_result(result: SweepResult, storage: Path | None) -> None:
     )
 
 
-def _show_images(console: PlainConsole, result: SweepResult) -> None:
+def _show_images(console: PlainConsole, path: Path) -> None:
     """A strip of images of G*, below one of real images where those are nobody's."""
     from ensgan.cli.strip import COLUMNS, can_show, image_strip
     from ensgan.sweep.folder import SweepFolder
@@ -305,9 +325,9 @@ def _show_images(console: PlainConsole, result: SweepResult) -> None:
 
     if not can_show(console):
         return
-    folder = SweepFolder(result.folder)
+    folder = SweepFolder(path)
     manifest = folder.read()
-    files = [m.samples for m in result.members if m.name in manifest.chosen]
+    files = [manifest.members[name].samples for name in manifest.chosen]
     made = [Samples.load(file).images for file in files]
     rows = {"made by G*": [made[place % len(made)][place] for place in range(COLUMNS)]}
     if manifest.dataset.name == PHANTOM or manifest.settings.track.show_real:

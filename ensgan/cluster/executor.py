@@ -16,16 +16,25 @@ from ray.tune.schedulers import ASHAScheduler
 
 from ensgan.cluster import preflight
 from ensgan.cluster.budget import Spending
-from ensgan.cluster.resources import TrialRequest, check_satisfiable, trial_requests, trial_slots
+from ensgan.cluster.resources import (
+    TrialRequest,
+    check_satisfiable,
+    plan_event,
+    trial_requests,
+    trial_slots,
+)
 from ensgan.cluster.session import alive_nodes, environment
-from ensgan.cluster.trainable import gan_trial, stop_path
+from ensgan.cluster.trainable import gan_trial
 from ensgan.cluster.trial_queue import TrialQueue
 from ensgan.cluster.tune_callback import SweepStopper, TuneCallback
 from ensgan.config import ClusterSpec
 from ensgan.config.budget import Budget
-from ensgan.errors import EnsganError, StoreError, last_line
+from ensgan.errors import EnsganError, StoreError, SweepStoppedError, last_line
 from ensgan.files import is_full
 from ensgan.sweep.events import Event, OnEvent
+from ensgan.sweep.live.order import STOPPED, TrainingOrder
+from ensgan.sweep.live.requests import Requests
+from ensgan.sweep.live.trial_report import own_stop_path, stop_path
 from ensgan.sweep.member_job import MemberJob, MemberResult
 
 if TYPE_CHECKING:
@@ -78,6 +87,7 @@ class RayExecutor:
         *,
         on_member: Callable[[MemberResult], None],
         on_event: OnEvent,
+        requests: Requests | None = None,
     ) -> Mapping[str, str]:
         """See :meth:`ensgan.sweep.executor.Executor.grow`."""
         caller_stdout = sys.stdout
@@ -87,11 +97,15 @@ class RayExecutor:
                 on_event(event)
 
         gpu_bytes = preflight.check_nodes(jobs, self.settings, on_event)
-        requests = trial_requests(jobs, self.settings, gpu_bytes)
-        spending = Spending(self.budget, jobs, {each.gan: each.share for each in requests})
+        trials = trial_requests(jobs, self.settings, gpu_bytes)
+        spending = Spending(self.budget, jobs, {each.gan: each.share for each in trials})
         stop_file = stop_path(jobs[0])
         stop_file.unlink(missing_ok=True)
-        queue = TrialQueue(requests, spending, stop_file, self.settings.max_concurrent)
+        files = {job.name: own_stop_path(job) for job in jobs}
+        order = TrainingOrder(trials, files, self.settings.priority, requests, tell)
+        queue = TrialQueue(order, spending, stop_file, self.settings.max_concurrent)
+        most = self.settings.max_concurrent or self.slots
+        on_event(plan_event(trials, min(self.slots, most), jobs))
         callback = TuneCallback(queue, jobs, on_member, tell, self.settings.retries)
         stopper = SweepStopper(queue)
         pending = max(1, min(len(jobs), self.slots, MOST_PENDING))
@@ -103,6 +117,8 @@ class RayExecutor:
         ):
             _fit(self._tuner(jobs, callback, stopper), queue, self.tune_folder)
         self._report_unfinished(jobs, callback, on_event)
+        if order.ended is not None:
+            raise SweepStoppedError(order.ended)
         # Fresh workers import torch while the driver scores and searches.
         task = ray.remote(_import_classifier).options(num_cpus=1, max_retries=0, name="warm up")
         self._warming = [task.remote() for _ in range(min(self.slots, MOST_WARM))]
@@ -146,10 +162,13 @@ class RayExecutor:
         if self.budget is not None:
             reason = spending.reason()
             on_event(Event("budget", {"hours": spending.hours}))
+        order = callback.queue.order
         for job in jobs:
             made, planned = len(callback.members[job.name]), len(job.names)
             if made < planned and job.name not in callback.failed:
-                fields = {"gan": job.name, "members": made, "of": planned, "reason": reason}
+                why = order.ended or reason
+                why = "by `ensgan stop`" if order.held.get(job.name) == STOPPED else why
+                fields = {"gan": job.name, "members": made, "of": planned, "reason": why}
                 on_event(Event("stopped", fields))
 
     def map(
@@ -254,7 +273,8 @@ def _fit(tuner: tune.Tuner, queue: TrialQueue, folder: Path) -> None:
         raise StoreError(str(queue.halted)) from error
     if queue.halted is not None:
         raise StoreError(queue.halted)
-    if queue.running or any(queue.spending.may_begin(each.gan) for each in queue.waiting):
+    is_left = queue.order.waits or queue.order.next(queue.spending.may_begin) is not None
+    if queue.running or is_left:
         raise EnsganError("training was ended from outside: the same command goes on from here")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ensgan.config import ClusterSpec
 from ensgan.errors import InputError
+from ensgan.sweep.events import Event
 from ensgan.sweep.member_job import MemberJob
 from ensgan.sweep.planning.cost import gpu_share, slots_of
 from ensgan.types import row_of
@@ -69,6 +70,14 @@ def trial_requests(
         )
         for job in ranked
     )
+
+
+def plan_event(trials: Sequence[TrialRequest], slots: int, jobs: Sequence[MemberJob]) -> Event:
+    """What is going to run, for whoever estimates how long it takes."""
+    efforts = {job.name: job.effort for job in jobs}
+    shares = {each.gan: {"share": each.share, "effort": efforts[each.gan]} for each in trials}
+    is_on_gpus = any(each.gpus for each in trials)
+    return Event("plan", {"slots": slots, "gpus": is_on_gpus, "trials": shares})
 
 
 def check_satisfiable(

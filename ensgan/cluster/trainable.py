@@ -2,43 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import socket
-import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import ray
 import torch
 from ray import tune
+from ray.util import metrics
 
 from ensgan.errors import EnsganError, StoreError
-from ensgan.files import write_json
+from ensgan.sweep.live.trial_report import TrialReport
 from ensgan.sweep.member_job import MemberJob, MemberResult, grow
 from ensgan.sweep.planning.cost import CONTEXT_BYTES
-from ensgan.train import TrainProgress
+from ensgan.train import StopTraining
 
-HEARTBEAT_SECONDS = 1.0
 OUT_OF_MEMORY = "out of memory"
 """Key of the report of a trial that wants a larger share."""
 STORAGE = "storage"
 """Key of the report of a trial that cannot write its results."""
-
-
-def heartbeat_path(job: MemberJob) -> Path:
-    """Where the trial of a job writes how far it is."""
-    return job.folder / "heartbeat.json"
-
-
-def stop_path(job: MemberJob) -> Path:
-    """A file that makes the sweep's trials end where they are; they resume from there."""
-    return job.scoring.results / "stop"
-
-
-class _StopNowError(Exception):
-    """The driver wants the trials to end: ctrl-C, a full disk, or a spent budget."""
 
 
 def gan_trial(config: dict[str, Any], jobs: Mapping[str, MemberJob]) -> None:
@@ -58,11 +39,21 @@ def gan_trial(config: dict[str, Any], jobs: Mapping[str, MemberJob]) -> None:
         if config["gpus"]:
             job = job.on("cuda")
             _confine(config["gpus"])
-        heartbeat = _Heartbeat(heartbeat_path(job), config["gpus"], stop_path(job))
-        for result in grow(job, heartbeat):
-            # Returns when the driver has answered: a trial that shall end here trains no step more.
-            tune.report(_report(job, result))
-    except _StopNowError:
+        exporter = _Exporter(job, config["gpus"])
+        report = TrialReport(
+            job,
+            place={"ray_node": ray.get_runtime_context().get_node_id()},
+            gpus=config["gpus"],
+            memory=_gpu_memory if config["gpus"] else lambda: None,
+            on_beat=exporter.beat,
+        )
+        with report.logged(printed=True):
+            for result in grow(job, report):
+                report.member(result)
+                exporter.member(result)
+                # Returns when the driver has answered: a trial that shall end here trains no more.
+                tune.report(_report(job, result))
+    except StopTraining:
         return
     except StoreError as error:
         tune.report({"gan": job.name, STORAGE: str(error)})
@@ -116,39 +107,32 @@ def _report(job: MemberJob, result: MemberResult) -> dict[str, Any]:
     }
 
 
-class _Heartbeat:
-    """Writes the progress of a trial at most once a second."""
+class _Exporter:
+    """Tells Ray's own Prometheus exporter how a trial does, by sweep and GAN."""
 
-    def __init__(self, path: Path, gpus: float, stop: Path) -> None:
-        self.path = path
-        self.stop = stop
-        self.gpus = gpus
-        self.last = 0.0
-        self.first: tuple[int, float] | None = None
-        ray_node = ray.get_runtime_context().get_node_id()
-        self.place = {"pid": os.getpid(), "node": socket.gethostname(), "ray_node": ray_node}
+    def __init__(self, job: MemberJob, gpus: float) -> None:
+        tags = {"sweep": job.scoring.results.name, "gan": job.name}
+        keys = tuple(tags)
+        self.gpus, self._last = gpus, 0.0
+        self.step = metrics.Gauge("ensgan_step", "Steps trained.", keys)
+        self.pace = metrics.Gauge("ensgan_steps_per_second", "Pace of the training.", keys)
+        self.intra_d = metrics.Gauge("ensgan_intra_d", "Intra-d of the last member.", keys)
+        self.seconds = metrics.Counter("ensgan_gpu_seconds_total", "Seconds times GPUs.", keys)
+        for metric in (self.step, self.pace, self.intra_d, self.seconds):
+            metric.set_default_tags(tags)
 
-    def __call__(self, progress: TrainProgress) -> None:
-        now = time.monotonic()
-        if now - self.last < HEARTBEAT_SECONDS:
-            return
-        self.last = now
-        # A file reaches every node that sees the storage; no message of Ray's can interrupt a step.
-        if self.stop.exists():
-            raise _StopNowError
-        if self.first is None:  # the first steps compile and capture: they are not the speed
-            self.first = (progress.step, progress.seconds)
-        steps, seconds = progress.step - self.first[0], progress.seconds - self.first[1]
-        heartbeat = {
-            **progress.to_json(),
-            **self.place,
-            "time": time.time(),
-            "steps_per_second": steps / seconds if steps and seconds else None,
-            "gpus": self.gpus,
-            "gpu_memory_bytes": _gpu_memory() if self.gpus else None,
-        }
-        with contextlib.suppress(StoreError):  # the display can do without one
-            write_json(self.path, heartbeat)
+    def beat(self, beat: Mapping[str, Any]) -> None:
+        """A heartbeat was written."""
+        self.step.set(beat["step"])
+        self.pace.set(beat["steps_per_second"] or 0.0)
+        seconds = self.gpus * (beat["time"] - self._last) if self._last else 0.0
+        if seconds > 0:  # a counter takes nothing else
+            self.seconds.inc(seconds)
+        self._last = beat["time"]
+
+    def member(self, result: MemberResult) -> None:
+        """A snapshot is a member."""
+        self.intra_d.set(result.intra_d)
 
 
 def _gpu_memory() -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,58 +10,75 @@ from ray.tune.search import Searcher
 
 from ensgan.cluster.budget import Spending
 from ensgan.cluster.resources import TrialRequest
+from ensgan.sweep.live.order import TrainingOrder
+from ensgan.sweep.member_job import MemberResult
 
 
 class TrialQueue(Searcher):  # type: ignore[misc]
-    """Owns what waits and what runs; hands trials out in order, and takes some back to the front.
+    """Hands the turns of a :class:`TrainingOrder` to Tune, as trials.
 
     Tune asks it for the next trial whenever it has room. Between the last trial handed out and the
     last one finished it answers "not now", because one may still come back (with a larger share of
-    a GPU).
+    a GPU), and so it does while the sweep is paused.
 
     Tune calls its searcher, callback and stopper one after the other from the thread that runs
     ``Tuner.fit``; nothing else may touch a queue, which therefore needs no lock.
 
     Args:
-        requests: what to run, in this order.
+        order: what waits and what runs, by trial ID.
         spending: whether the budget has room for a trial or a snapshot.
         stop_file: its presence ends every running trial where it is.
         max_concurrent: trials at most; None: as there are slots.
 
     Attributes:
-        waiting: requests not yet handed out.
-        running: request by trial ID.
         halted: why no trial is handed out any more; None: they are.
+        interrupted: the user pressed ctrl-C.
+        complete: GANs with all their members.
     """
 
     def __init__(
         self,
-        requests: Sequence[TrialRequest],
+        order: TrainingOrder[TrialRequest],
         spending: Spending,
         stop_file: Path,
         max_concurrent: int | None = None,
     ) -> None:
         super().__init__()
-        self.waiting = list(requests)
-        self.running: dict[str, TrialRequest] = {}
+        self.order = order
         self.spending = spending
         self.stop_file = stop_file
         self.max_concurrent = max_concurrent
         self.halted: str | None = None
+        self.interrupted = False
+        self.complete: set[str] = set()
+        self._spent: set[str] = set()
+        if spending.budget.gpu_hours is not None:
+            order.raise_budget = self._raise_budget
+
+    @property
+    def waiting(self) -> list[TrialRequest]:
+        """Requests not yet handed out."""
+        return self.order.waiting
+
+    @property
+    def running(self) -> dict[str, TrialRequest]:
+        """Request by trial ID."""
+        return self.order.running
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial's configuration; None: not now; FINISHED: no more."""
-        if self.waiting and self.halted is None:
-            if self.max_concurrent is not None and len(self.running) >= self.max_concurrent:
-                return None
-            for request in self.waiting:
-                # A short one may fit into what is left of a budget where a long one does not.
-                if self.spending.may_begin(request.gan):
-                    self.waiting.remove(request)
-                    self.running[trial_id] = request
-                    return request.config
+        if not self.running:  # Tune asks nothing else of anybody while it waits for a trial
+            self.order.look()
+        if self.interrupted or self.halted is not None:
+            return None if self.running else str(Searcher.FINISHED)
+        if self.max_concurrent is None or len(self.running) < self.max_concurrent:
+            # A short one may fit into what is left of a budget where a long one does not.
+            request = self.order.next(self.spending.may_begin)
+            if request is not None:
+                self.order.begin(trial_id, request)
+                return request.config
         # What is left may grow again while trials run: one may need less than was set aside.
-        return None if self.running else str(Searcher.FINISHED)
+        return None if self.running or self.order.waits else str(Searcher.FINISHED)
 
     def run_next(self, request: TrialRequest) -> None:
         """Put a trial before all others."""
@@ -71,16 +88,31 @@ class TrialQueue(Searcher):  # type: ignore[misc]
         """A trial has its slot; until then it waited for one."""
         self.spending.trial_started(trial_id, self.running[trial_id].gan)
 
+    def may_continue(self, trial_id: str, member: MemberResult) -> bool:
+        """Whether the budget has room for the next snapshot of a trial."""
+        fits = self.spending.may_continue(trial_id, member)
+        if not fits:
+            self._spent.add(trial_id)
+        return fits
+
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         """A trial has ended, well or badly."""
         self.spending.trial_ended(trial_id)
-        self.running.pop(trial_id, None)
+        request = self.running.get(trial_id)
+        is_spent = trial_id in self._spent or self.spending.exhausted() is not None
+        is_complete = request is not None and request.gan in self.complete
+        self.order.end(trial_id, is_complete=is_complete, is_spent=is_spent)
 
     def halt(self, reason: str) -> None:
         """End every trial where it is and hand out nothing more; the first reason counts."""
         self.halted = self.halted or reason
+        self.stop_running()
+
+    def interrupt(self) -> None:
+        """The user pressed ctrl-C."""
+        self.interrupted = True
         self.stop_running()
 
     def end_when_exhausted(self) -> None:
@@ -96,6 +128,12 @@ class TrialQueue(Searcher):  # type: ignore[misc]
             self.stop_file.touch()
         except OSError:  # a full disk: trials that cannot write end by themselves
             return
+
+    def _raise_budget(self, hours: float) -> None:
+        """Other GPU-hours from now on; trials may begin again where they had ended for them."""
+        self.spending.budget = replace(self.spending.budget, gpu_hours=hours)
+        if self.halted is None and not self.interrupted:
+            self.stop_file.unlink(missing_ok=True)
 
     def set_search_properties(self, *_: Any, **__: Any) -> bool:
         """Tune's question for a metric and a space; a queue needs neither."""

@@ -17,11 +17,12 @@ from ray.tune.experiment import Trial
 
 from ensgan.cluster.resources import TrialRequest
 from ensgan.cluster.session import alive_nodes
-from ensgan.cluster.trainable import OUT_OF_MEMORY, STORAGE, heartbeat_path
+from ensgan.cluster.trainable import OUT_OF_MEMORY, STORAGE
 from ensgan.cluster.trial_queue import TrialQueue
 from ensgan.errors import DataError, StoreError, last_line
 from ensgan.files import read_json
 from ensgan.sweep.events import Event, OnEvent
+from ensgan.sweep.live.trial_report import heartbeat_path
 from ensgan.sweep.member_job import MemberJob, MemberResult
 
 POLL_SECONDS = 1.0
@@ -46,7 +47,6 @@ class TuneCallback(tune.Callback):  # type: ignore[misc]
         retries: losses of a process without progress between them before a GAN is given up.
 
     Attributes:
-        failed: GANs that will not be finished, with the reason.
         members: names of those finished, by GAN.
     """
 
@@ -63,7 +63,6 @@ class TuneCallback(tune.Callback):  # type: ignore[misc]
         self.jobs = {job.name: job for job in jobs}
         self.on_member = on_member
         self.on_event = on_event
-        self.failed: dict[str, str] = {}
         self.members: dict[str, set[str]] = {job.name: set() for job in jobs}
         self._step_at_loss: dict[str, int] = {}
         self._failed_starts: dict[str, int] = {}
@@ -73,6 +72,11 @@ class TuneCallback(tune.Callback):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its callbacks into a state that ensgan never restores from.
         return {}
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """GANs that will not be finished, with the reason."""
+        return self.queue.order.failed
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:
         """Called when a trial has a slot."""
@@ -95,6 +99,8 @@ class TuneCallback(tune.Callback):  # type: ignore[misc]
             if member.name not in members:
                 members.add(member.name)
                 self.on_member(member)
+            if len(members) == len(self.jobs[result["gan"]].names):
+                self.queue.complete.add(result["gan"])
         elif OUT_OF_MEMORY in result:
             self._enlarge(trial, result["gan"], result[OUT_OF_MEMORY])
         elif STORAGE in result:
@@ -111,6 +117,7 @@ class TuneCallback(tune.Callback):  # type: ignore[misc]
         if now < self._next_poll:
             return
         self._next_poll = now + POLL_SECONDS
+        self.queue.order.look()
         self.queue.end_when_exhausted()
         for request in self.queue.running.values():
             heartbeat = _heartbeat(self.jobs[request.gan])
@@ -153,9 +160,10 @@ class TuneCallback(tune.Callback):  # type: ignore[misc]
         self.on_event(Event("lost", fields))
 
     def _fail(self, gan: str, reason: str) -> None:
-        """A GAN will not be finished."""
-        self.failed[gan] = reason
-        self.on_event(Event("failed", {"gan": gan, "error": reason}))
+        """A GAN will not be finished, unless somebody asks for another try."""
+        self._failed_starts.pop(gan, None)
+        self._step_at_loss.pop(gan, None)
+        self.queue.order.fail(gan, reason)
 
     def _enlarge(self, trial: Trial, gan: str, reason: str) -> None:
         larger = TrialRequest(**trial.config).enlarged()
@@ -223,13 +231,10 @@ class SweepStopper(tune.Stopper):  # type: ignore[misc]
     ctrl-C is only noted, Tune asks at its next step, and :meth:`catching_interrupts` raises when
     Tune has ended. A second one is raised at once.
 
-    Attributes:
-        interrupted: the user wants the run to end.
     """
 
     def __init__(self, queue: TrialQueue) -> None:
         self.queue = queue
-        self.interrupted = False
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Whether a trial ends with what it has just reported.
@@ -239,11 +244,11 @@ class SweepStopper(tune.Stopper):  # type: ignore[misc]
         if "member" not in result:
             return False
         member = MemberResult.from_json(result["member"])
-        return not self.queue.spending.may_continue(trial_id, member)
+        return not self.queue.may_continue(trial_id, member)
 
     def stop_all(self) -> bool:
         """Whether all trials end; Tune asks at each of its steps."""
-        return self.interrupted
+        return self.queue.interrupted
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its stopper into a state that ensgan never restores from.
@@ -267,17 +272,16 @@ class SweepStopper(tune.Stopper):  # type: ignore[misc]
 
         def on_interrupt(_number: int, _frame: FrameType | None) -> None:
             signal.signal(signal.SIGINT, before)
-            self.interrupted = True
-            self.queue.stop_running()
+            self.queue.interrupt()
 
         signal.signal(signal.SIGINT, on_interrupt)
         try:
             yield
         except Exception as error:  # trials that end on the way are no news
-            if not self.interrupted:
+            if not self.queue.interrupted:
                 raise
             raise KeyboardInterrupt from error
         finally:
             signal.signal(signal.SIGINT, before)
-        if self.interrupted:
+        if self.queue.interrupted:
             raise KeyboardInterrupt

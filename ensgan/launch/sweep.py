@@ -15,13 +15,14 @@ from ensgan.config.budget import Budget
 from ensgan.downstream import import_libraries
 from ensgan.errors import DataError, InputError, StoreError, unknown_name
 from ensgan.launch.executors import executor_at, runs_here
+from ensgan.launch.finished import remember
 from ensgan.recording.record import Recording
 from ensgan.report.pictures import Pictures
 from ensgan.store import RunStore, default_storage, open_store
 from ensgan.sweep.events import Event, OnEvent, StageClock, ignore
 from ensgan.sweep.executor import Executor, grow_here
 from ensgan.sweep.folder import SweepFolder, sweep_folder
-from ensgan.sweep.inputs import load_sweep, member_jobs, resolve, write_inputs
+from ensgan.sweep.inputs import Resolved, load_sweep, member_jobs, resolve, write_inputs
 from ensgan.sweep.merging.sources import check_sources, expand
 from ensgan.sweep.opening import changes_of
 from ensgan.sweep.planning.cost import check_disk
@@ -165,12 +166,10 @@ def run_sweep(
         EnsganError: the run failed.
     """
     started = time.time() if started is None else started
-    spec = _as_spec(spec, settings)
-    root = Path(storage or default_storage()).resolve()
-    spec = expand(spec, root)
-    resolved = resolve(spec, None if data_dir is None else Path(data_dir), many=many)
-    folder = sweep_folder(root, spec.name)
-    check_sources(resolved, folder)
+    path = Path(spec) if isinstance(spec, Path | str) else None
+    data_dir = None if data_dir is None else Path(data_dir)
+    resolved, folder = _resolved(_as_spec(spec, settings), storage, data_dir, many=many)
+    spec = resolved.spec
     if fresh:
         with folder.locked():
             pass  # nobody else may be running it
@@ -195,8 +194,25 @@ def run_sweep(
                 )
             )
 
+        on_event(Event("folder", {"path": str(folder.path)}))
         clock = StageClock(on_event, started=started)
-        return RunningSweep(resolved, folder, open_executor, recorder, clock, retrain=retrain).run()
+        result = RunningSweep(
+            resolved, folder, open_executor, recorder, clock, retrain=retrain
+        ).run()
+    if path is not None:
+        remember(path, settings, folder, data_dir, result.to_json())
+    return result
+
+
+def _resolved(
+    spec: SweepSpec, storage: Path | str | None, data_dir: Path | None, *, many: bool
+) -> tuple[Resolved, SweepFolder]:
+    """The sweep with the members of others that join it, and its folder."""
+    root = Path(storage or default_storage()).resolve()
+    resolved = resolve(expand(spec, root), data_dir, many=many)
+    folder = sweep_folder(root, spec.name)
+    check_sources(resolved, folder)
+    return resolved, folder
 
 
 def _as_spec(spec: AnySpec, settings: Sequence[str]) -> SweepSpec:
@@ -227,11 +243,9 @@ def train_one(
             members would not stay or train again without ``retrain``.
         TrainingError: the GAN cannot be trained further.
     """
-    spec = _as_spec(spec, settings)
-    root = Path(storage or default_storage()).resolve()
-    spec = expand(spec, root)
-    resolved = resolve(spec, None if data_dir is None else Path(data_dir), many=True)
-    folder = sweep_folder(root, spec.name)
+    data_dir = None if data_dir is None else Path(data_dir)
+    resolved, folder = _resolved(_as_spec(spec, settings), storage, data_dir, many=True)
+    spec = resolved.spec
     names = [row.name for row in resolved.gans]
     if gan not in names:
         raise InputError(unknown_name(f"GAN of sweep '{spec.name}'", gan, names))

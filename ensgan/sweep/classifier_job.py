@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -107,6 +108,11 @@ class EvaluateJob:
     folder: Path
 
     @property
+    def label(self) -> str:
+        """What Ray's pages call its task."""
+        return f"evaluate {self.strategy.name}, repeat {self.repeat}"
+
+    @property
     def key(self) -> str:
         """Content key of everything the result depends on.
 
@@ -190,7 +196,8 @@ class Classifiers:
         seed: of the sweep; each use draws its own from it.
         folder: where results are kept.
         executor: asked for only where a result is not yet on disk.
-        on_done: called for every classifier, with what :func:`evaluate` gives.
+        on_done: called for every classifier, with what :func:`evaluate` gives and how many are
+            ``done`` ``of`` how many.
         sampling: members that make new images in every epoch of the evaluation. What only chooses
             G* trains on their banks.
     """
@@ -266,12 +273,17 @@ class Classifiers:
             IntegrityError: images that a classifier would train on have changed.
         """
         different = {job.path: job for job in jobs}
-        values = {}
+        values: dict[Path, dict[str, Any]] = {}
+        counted = itertools.count(1)
+
+        def on_done(value: dict[str, Any]) -> None:
+            self.on_done({**value, "done": next(counted), "of": len(different)})
+
         for path, job in different.items():
             known = known_result(job)
             if known is not None:
                 values[path] = known
-                self.on_done(known)
+                on_done(known)
         missing = {path: job for path, job in different.items() if path not in values}
         if missing:
             for name in sorted({name for job in missing.values() for name in job.bank.paths}):
@@ -279,7 +291,7 @@ class Classifiers:
             files = {g.path: g for job in missing.values() for g in job.bank.generators.values()}
             for generator in files.values():
                 generator.unchanged()
-            made = self.executor().map(evaluate, list(missing.values()), on_done=self.on_done)
+            made = self.executor().map(evaluate, list(missing.values()), on_done=on_done)
             values.update(zip(missing, made, strict=True))
         results = {
             path: downstream.RepeatResult.from_json(value["result"])

@@ -15,9 +15,11 @@ from ensgan.sweep.records import Interval
 class Event:
     """One thing that happened: a kind and JSON-able fields.
 
-    Kinds: ``plan``, ``stage`` (state start/done/cached), ``progress``, ``member``, ``failed``,
-    ``lost`` (a trial's process or node; it goes on), ``stopped``
-    (by a budget), ``budget`` (hours that trials took of it), ``strategy``, ``warning``, ``done``.
+    Kinds: ``folder`` (of the sweep, first of all), ``plan`` (trials and slots), ``stage`` (state
+    start/done/cached), ``progress``, ``member``, ``failed``, ``retried``, ``lost`` (a trial's
+    process or node; it goes on), ``asked`` (by another shell), ``held`` (GANs paused or stopped
+    so), ``stopped`` (before its last snapshot), ``budget`` (hours that trials took of it),
+    ``strategy``, ``warning``, ``done``.
     """
 
     kind: str

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from ensgan.errors import EnsganError, StoreError
+from ensgan.errors import EnsganError, StoreError, SweepStoppedError
 from ensgan.sweep.events import Event, OnEvent
+from ensgan.sweep.live.order import TrainingOrder
+from ensgan.sweep.live.requests import POLL_SECONDS, Requests
+from ensgan.sweep.live.trial_report import TrialReport, own_stop_path, stop_path
 from ensgan.sweep.member_job import MemberJob, MemberResult, grow
+from ensgan.train import StopTraining, TrainProgress
 
 if TYPE_CHECKING:
     from ensgan.metrics import Mapper
@@ -31,11 +37,19 @@ class Executor(Protocol):
         *,
         on_member: Callable[[MemberResult], None],
         on_event: OnEvent,
+        requests: Requests | None = None,
     ) -> Mapping[str, str]:
         """Run every job to its end; GANs that failed, with the reason.
 
+        Args:
+            jobs: what to train.
+            on_member: called for every finished member.
+            on_event: called for everything else.
+            requests: what others ask while it runs.
+
         Raises:
             StoreError: results cannot be written (a full disk); what was written stays.
+            SweepStoppedError: somebody asked for it.
         """
         ...
 
@@ -53,9 +67,32 @@ class Executor(Protocol):
         ...
 
 
-def grow_here(job: MemberJob, on_event: OnEvent) -> Iterator[MemberResult]:
-    """Grow the members of one GAN in this process, telling about its progress."""
-    return grow(job, lambda progress: on_event(Event("progress", progress.to_json())))
+def grow_here(
+    job: MemberJob, on_event: OnEvent, look: Callable[[], None] = lambda: None
+) -> Iterator[MemberResult]:
+    """Grow the members of one GAN in this process, telling about its progress.
+
+    Raises:
+        StopTraining: somebody asked for it; it goes on from its checkpoint.
+        EnsganError: it cannot be trained further.
+    """
+    report = TrialReport(job, look=look)
+
+    def on_progress(progress: TrainProgress) -> None:
+        on_event(Event("progress", progress.to_json()))
+        report(progress)
+
+    with report.logged():
+        for result in grow(job, on_progress):
+            report.member(result)
+            yield result
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """A job that waits."""
+
+    gan: str
 
 
 class LocalExecutor:
@@ -69,19 +106,36 @@ class LocalExecutor:
         *,
         on_member: Callable[[MemberResult], None],
         on_event: OnEvent,
+        requests: Requests | None = None,
     ) -> Mapping[str, str]:
         """See :meth:`Executor.grow`."""
-        failed = {}
-        for job in jobs:
+        by_name = {job.name: job for job in jobs}
+        files = {job.name: own_stop_path(job) for job in jobs}
+        order = TrainingOrder([_Turn(job.name) for job in jobs], files, {}, requests, on_event)
+        stop_path(jobs[0]).unlink(missing_ok=True)
+        planned = {job.name: {"share": 1.0, "effort": job.effort} for job in jobs}
+        on_event(Event("plan", {"slots": 1, "gpus": False, "trials": planned}))
+        while (turn := order.next()) is not None or order.waits:
+            order.look()
+            if turn is None or turn != order.next():  # what was asked may have changed it
+                time.sleep(POLL_SECONDS / 10)
+                continue
+            order.begin(turn.gan, turn)
+            is_complete = False
             try:
-                for result in grow_here(job, on_event):
+                for result in grow_here(by_name[turn.gan], on_event, order.look):
                     on_member(result)
+                is_complete = True
+            except StopTraining:
+                pass
             except StoreError:
                 raise  # the disk, not the GAN: the others would fail in the same way
             except EnsganError as error:
-                failed[job.name] = str(error)
-                on_event(Event("failed", {"gan": job.name, "error": str(error)}))
-        return failed
+                order.fail(turn.gan, str(error))
+            order.end(turn.gan, is_complete=is_complete)
+        if order.ended is not None:
+            raise SweepStoppedError(order.ended)
+        return order.failed
 
     def map(
         self, function: Callable[[T], R], items: Sequence[T], *, on_done: Callable[[R], None]

@@ -35,6 +35,11 @@ class SweepFolder:
         return self.path / "manifest.json"
 
     @property
+    def progress_path(self) -> Path:
+        """What its driver is doing."""
+        return self.path / "progress.json"
+
+    @property
     def record_path(self) -> Path:
         """What has been recorded in the tracking store."""
         return self.path / "recorded.json"
@@ -42,6 +47,10 @@ class SweepFolder:
     def training(self, gan: str, key: str) -> Path:
         """Snapshots and resume checkpoint of one GAN."""
         return self.path / "train" / f"{gan}-{key}"
+
+    def log(self, gan: str) -> Path:
+        """What the trials of a GAN have logged."""
+        return self.path / "logs" / f"{gan}.log"
 
     def file(self, stage: str, name: str) -> Path:
         """A result file of a stage."""

@@ -21,9 +21,11 @@ from ensgan.errors import ConfigError, DataError, InputError
 from ensgan.files import content_key
 from ensgan.search import FORMS, rules, samplers
 from ensgan.sweep.classifier_job import DatasetFiles
+from ensgan.sweep.environment import real_data
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.fresh_images import NOT_FRESH
-from ensgan.sweep.member_job import REVISION, MemberJob, Scoring, purpose_seed, real_reference
+from ensgan.sweep.member_job import MemberJob, Scoring, purpose_seed, real_reference
+from ensgan.sweep.opening import training_folders
 from ensgan.sweep.planning.plugins import load_plugin, replace_references
 from ensgan.sweep.variations import Configuration, Values, configurations
 from ensgan.types import Dataset, row_of
@@ -150,14 +152,7 @@ def resolve(spec: SweepSpec, data_dir: Path | None = None, *, many: bool = False
         ConfigError: with every row that cannot be built or trained on this data.
         DataError: the data set cannot be read.
     """
-    root = Path(spec.dataset.data_dir) if spec.dataset.data_dir else data_dir
-    dataset = data.load_dataset(
-        spec.dataset.name,
-        root=root,
-        image_size=spec.dataset.image_size,
-        options=spec.dataset.options,
-        seed=spec.seed,
-    )
+    dataset = real_data(spec, data_dir)
     found, problems = configurations(spec, many=many)
     gans = tuple(each.row for each in found)
     settings = tuple(each.settings for each in found)
@@ -313,19 +308,3 @@ def member_jobs(resolved: Resolved, inputs: Inputs) -> list[MemberJob]:
             )
         )
     return jobs
-
-
-def training_folders(resolved: Resolved, folder: SweepFolder) -> list[Path]:
-    """Where each GAN trains: where a training of it lies that goes on, or a new folder."""
-    root, data = folder.path / "train", resolved.dataset.train.key
-    known = sorted(path for path in root.iterdir()) if root.exists() else []
-    places = []
-    for row, settings in zip(resolved.gans, resolved.settings, strict=True):
-        key = content_key(REVISION, train.REVISION, row.to_json(), settings.identity(), data)
-        place = folder.training(row.name, key)
-        if not place.exists():
-            of_row = [path for path in known if path.name.startswith(f"{row.name}-")]
-            classes = resolved.dataset.num_classes
-            place = train.find_training(of_row, row, data, classes, settings) or place
-        places.append(place)
-    return places

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from ensgan import train, zoo
 from ensgan.errors import ConfigError
+from ensgan.files import content_key
 from ensgan.sweep.environment import environment
-from ensgan.sweep.inputs import training_folders
 from ensgan.sweep.manifest import DatasetRecord, Earlier, Losses, Manifest
+from ensgan.sweep.member_job import REVISION
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.variations import configurations
 
@@ -70,6 +71,10 @@ class OpenManifest:
     def add_failures(self, reasons: Mapping[str, str]) -> None:
         """GANs that cannot be trained further, each with the reason."""
         self.save(failed={**self.value.failed, **reasons})
+
+    def retry(self, gan: str) -> None:
+        """A GAN that failed is tried again."""
+        self.save(failed={name: why for name, why in self.value.failed.items() if name != gan})
 
     def seconds(self, session: Mapping[str, float]) -> dict[str, float]:
         """Seconds by stage of this session added to those of all earlier ones."""
@@ -233,6 +238,22 @@ def _earlier(folder: SweepFolder, before: Manifest, changes: Changes) -> Earlier
         added=changes.added,
         removed=changes.removed,
     )
+
+
+def training_folders(resolved: Resolved, folder: SweepFolder) -> list[Path]:
+    """Where each GAN trains: where a training of it lies that goes on, or a new folder."""
+    root, data = folder.path / "train", resolved.dataset.train.key
+    known = sorted(path for path in root.iterdir()) if root.exists() else []
+    places = []
+    for row, settings in zip(resolved.gans, resolved.settings, strict=True):
+        key = content_key(REVISION, train.REVISION, row.to_json(), settings.identity(), data)
+        place = folder.training(row.name, key)
+        if not place.exists():
+            of_row = [path for path in known if path.name.startswith(f"{row.name}-")]
+            classes = resolved.dataset.num_classes
+            place = train.find_training(of_row, row, data, classes, settings) or place
+        places.append(place)
+    return places
 
 
 def _new_manifest(resolved: Resolved) -> Manifest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,6 +11,7 @@ from typing import Any, Protocol
 from ensgan.config import SweepSpec
 from ensgan.downstream import DownstreamTable
 from ensgan.downstream.table import TESTED
+from ensgan.errors import InputError, SweepStoppedError
 from ensgan.search import cautions, member_intra_d, select
 from ensgan.sweep.classifier_job import RULE, Classifiers, classifier_settings
 from ensgan.sweep.events import Event, StageClock
@@ -19,6 +21,7 @@ from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.fresh_images import choose_sampling, generator_files
 from ensgan.sweep.hand_over_stage import hand_over, measure_memorisation, save_table
 from ensgan.sweep.inputs import Inputs, Resolved, member_jobs, write_inputs
+from ensgan.sweep.live.requests import Outcome, Request, RequestFolder, Requests
 from ensgan.sweep.manifest import SelectedRecord
 from ensgan.sweep.member_job import MemberJob
 from ensgan.sweep.merging.members import bring_inputs, bring_members
@@ -26,6 +29,7 @@ from ensgan.sweep.opening import open_manifest
 from ensgan.sweep.planning.cost import Measured
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.search_stage import find_front, score
+from ensgan.sweep.status import ProgressFile
 from ensgan.sweep.training_stage import PoolInProgress
 from ensgan.types import Front, PoolScores, Selection
 from ensgan.types.display import table_html
@@ -137,10 +141,14 @@ class RunningSweep:
         self.spec: SweepSpec = resolved.spec
         self.folder = folder
         self.recorder = recorder
-        self.on_event = clock.on_event
         self.clock = clock
         self.measured = Measured(folder.path.parents[1] / "measured.json")
         self.manifest = open_manifest(folder, resolved, recorder.poke, retrain=retrain)
+        # Nothing is written where nothing is left to do.
+        self._show = ProgressFile(folder, clock.on_event, lambda: self.manifest.has_begun)
+        clock.on_event = self.on_event
+        self.requests = Requests(RequestFolder(folder.path))
+        self._stage, self._is_training, self._is_ended = "", False, False
         self._open_executor = open_executor
         self._executor: Executor | None = None
 
@@ -159,7 +167,12 @@ class RunningSweep:
         Raises:
             InputError: nothing could be recorded where the spec says.
             EnsganError: too few members could be trained.
+            SweepStoppedError: somebody asked for that.
         """
+        with self.requests.taken() if self.manifest.has_begun else nullcontext():
+            return self._run()
+
+    def _run(self) -> SweepResult:
         with self.clock.stage("prepare", is_work=True):
             bring_inputs(self.spec, self.folder)
             inputs = write_inputs(self.resolved, self.folder)
@@ -209,7 +222,10 @@ class RunningSweep:
                 pool.add_external(external)
         with self.clock.stage("train"):
             by_memory = self.spec.cluster.gpus_per_trial == "auto"
-            pool.train(jobs, self.resolved.dataset.shape, self.measured, by_memory=by_memory)
+            shape = self.resolved.dataset.shape
+            self._is_training = True
+            pool.train(jobs, shape, self.measured, by_memory=by_memory, requests=self.requests)
+            self._is_training = False
         return pool.in_order(self.resolved.names)
 
     def _search(
@@ -281,6 +297,7 @@ class RunningSweep:
         """Pass on the result of one classifier."""
         if not value["cached"]:
             self.clock.work.extend((float(a), float(b)) for a, b in value["work"])
+        self._progress(self._stage)(value["done"], value["of"])
         result = value["result"]
         fields = {
             "strategy": result["strategy"]["name"],
@@ -292,4 +309,30 @@ class RunningSweep:
     def _progress(self, stage: str) -> Callable[[int, int], None]:
         return lambda done, total: self.on_event(
             Event("progress", {"stage": stage, "done": done, "of": total})
+        )
+
+    def on_event(self, event: Event) -> None:
+        """Pass an event on, and look what others ask.
+
+        While GANs are trained their executor looks.
+
+        Raises:
+            SweepStoppedError: somebody asked for that.
+        """
+        if event.kind == "stage" and event.fields["state"] == "start":
+            self._stage = event.fields["stage"]
+        self._show(event)
+        if self.manifest.has_begun and not self._is_training:
+            for asked in self.requests.look(self._outside_training):
+                self._show(asked)
+            if self._is_ended:
+                raise SweepStoppedError("stopped by `ensgan stop`")
+
+    def _outside_training(self, request: Request) -> Outcome:
+        if request.verb == "stop" and request.gan is None:
+            self._is_ended = True
+            return Outcome("stopping now; the same `ensgan sweep` command goes on from here")
+        raise InputError(
+            f"no GAN is being trained now ({self._stage}): only `ensgan stop` without a GAN can be "
+            "done; when the sweep has ended, the same `ensgan sweep` command trains what is missing"
         )

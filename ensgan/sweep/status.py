@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import time
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ensgan.errors import DataError
-from ensgan.files import read_json
+from pydantic import Field
+
+from ensgan.errors import DataError, StoreError
+from ensgan.files import read_json, write_json
+from ensgan.sweep.events import Event, OnEvent
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.manifest import Manifest
 from ensgan.sweep.records import Record, record_from
@@ -16,6 +22,9 @@ from ensgan.types import gan_of, step_of
 
 INTERRUPTED = "interrupted"
 """State of an unfinished sweep that no process runs."""
+WRITE_SECONDS = 1.0
+QUIET_SECONDS = 3.0
+"""A trial that shall end has ended when it has been quiet for so long."""
 FRESH_SECONDS = 30.0
 """Seconds without a heartbeat after which a trial is not shown as running."""
 
@@ -33,44 +42,177 @@ class Heartbeat(Record, extra="ignore"):
     gpu_memory_bytes: int | None = None
 
 
+class Planned(Record):
+    """A trial of this session: its share of a GPU (or CPUs) and its work against the others'."""
+
+    share: float
+    effort: float
+
+
+class Progress(Record, extra="ignore"):
+    """What the driver last wrote of itself.
+
+    Attributes:
+        stage, began: which, and since when; ``done`` of ``of`` where it counts something.
+        slots: trials that run at once; ``gpus``: they have GPUs.
+        trials: those of this session, by GAN.
+        held: GANs that are paused or stopped; ``is_paused``: all are.
+        host: where the driver runs.
+    """
+
+    stage: str = ""
+    began: float = 0.0
+    done: int | None = None
+    of: int | None = None
+    slots: int = 1
+    gpus: bool = False
+    trials: dict[str, Planned] = Field(default_factory=dict)
+    held: dict[str, str] = Field(default_factory=dict)
+    is_paused: bool = False
+    host: str = ""
+
+    def why_held(self, gan: str) -> str | None:
+        """Paused or stopped, or None."""
+        return "paused" if self.is_paused else self.held.get(gan)
+
+
+class ProgressFile:
+    """Listens to a sweep and keeps ``progress.json`` of its folder, at most once a second.
+
+    Args:
+        folder: of the sweep.
+        on_event: hears of every event after this.
+        is_active: whether anything may be written.
+    """
+
+    def __init__(
+        self, folder: SweepFolder, on_event: OnEvent, is_active: Callable[[], bool]
+    ) -> None:
+        self.path, self._on_event, self._is_active = folder.progress_path, on_event, is_active
+        self.value = Progress(host=socket.gethostname())
+        self._written = 0.0
+
+    def __call__(self, event: Event) -> None:
+        """Take in an event and pass it on."""
+        fields, news = event.fields, {}
+        if event.kind == "stage" and fields["state"] == "start":
+            news = {"stage": fields["stage"], "began": time.time(), "done": None, "of": None}
+        elif event.kind == "progress" and "stage" in fields:
+            news = {"done": fields["done"], "of": fields["of"]}
+        elif event.kind == "held":
+            news = {"held": fields["gans"], "is_paused": fields["all"]}
+        elif event.kind == "plan":
+            trials = {gan: Planned(**planned) for gan, planned in fields["trials"].items()}
+            news = {"slots": fields["slots"], "gpus": fields["gpus"], "trials": trials}
+        if news:
+            self.value = self.value.model_copy(update=news)
+            self._write(at_once=event.kind != "progress")
+        self._on_event(event)
+
+    def _write(self, *, at_once: bool) -> None:
+        now = time.monotonic()
+        if self._is_active() and (at_once or now - self._written > WRITE_SECONDS):
+            self._written = now
+            with contextlib.suppress(StoreError):  # a full disk: the sweep says so itself
+                write_json(self.path, self.value.tree())
+
+
 def sweep_status(folder: SweepFolder, now: float | None = None) -> dict[str, Any]:
     """The state of a sweep as JSON-able values.
 
     Returns:
-        ``sweep``, ``state`` (running, interrupted, finished, failed), ``run_id``, ``members``,
-        ``planned``, ``seconds`` since it began, ``failed`` (GAN → reason), ``losses`` (GAN → node
-        and process losses), ``stages``, ``notes`` (files that cannot be read) and one row per GAN:
-        ``gan``, ``state`` (waiting, running, silent, done, failed), ``member`` (the last one
-        finished), ``step``, ``steps``, ``steps_per_second``, ``eta_seconds``, ``node``, ``gpus``,
-        ``gpu_memory_bytes``, ``intra_d``, ``health``.
+        ``sweep``, ``state`` (running, paused, interrupted, finished, failed), ``run_id``,
+        ``members``, ``planned``, ``seconds`` since it began, ``stage`` with ``done`` of ``of``
+        while it runs, ``eta_seconds`` of that stage, ``hours`` that trials have taken and
+        ``hours_left``, of ``hours_of`` (GPU, CPU), ``host`` of the driver, ``failed`` (GAN →
+        reason), ``losses`` (GAN → node and process losses), ``stages``, ``notes`` (files that
+        cannot be read) and one row per GAN: ``gan``, ``state`` (waiting, running, silent, paused,
+        stopped, done, failed), ``member`` (the last one finished), ``step``, ``steps``,
+        ``steps_per_second``, ``eta_seconds``, ``node``, ``gpus``, ``gpu_memory_bytes``,
+        ``intra_d``, ``health``.
 
     Raises:
         DataError: the manifest is missing, damaged or foreign.
     """
     now = time.time() if now is None else now
     manifest = folder.read()
-    running = folder.is_locked()
+    is_held = folder.is_locked()
+    state = state_of(manifest, is_held=is_held)
     notes: list[str] = []
     beats = _heartbeats(folder, notes)
+    driver = _progress(folder) if state == "running" else Progress()
+    rows = [
+        _row(gan, manifest, planned, beats.get(gan), driver.why_held(gan), now if is_held else None)
+        for gan, planned in sorted(
+            Counter(map(gan_of, manifest.planned_names)).items(),
+            key=lambda item: item[0] in manifest.gans,
+        )
+    ]
+    left, hours_left = _left(rows, driver, now)
     return {
         "sweep": folder.path.name,
-        "state": state_of(manifest, is_held=running),
+        "state": "paused" if driver.is_paused else state,
         "run_id": folder.run_id(),
         "members": len(manifest.members),
         "planned": manifest.planned,
         "seconds": round((manifest.finished or now) - manifest.started, 1),
+        "stage": driver.stage,
+        "done": driver.done,
+        "of": driver.of,
+        "eta_seconds": left,
+        "hours": _hours(folder, manifest),
+        "hours_left": hours_left,
+        "hours_of": "GPU" if driver.gpus or any(row["gpus"] for row in rows) else "CPU",
+        "host": driver.host,
         "failed": dict(manifest.failed),
         "losses": {gan: losses.tree() for gan, losses in manifest.losses.items()},
         "stages": dict(manifest.stages),
         "notes": notes,
-        "gans": [
-            _row(gan, manifest, planned, beats.get(gan), now if running else None)
-            for gan, planned in sorted(
-                Counter(map(gan_of, manifest.planned_names)).items(),
-                key=lambda item: item[0] in manifest.gans,
-            )
-        ],
+        "gans": rows,
     }
+
+
+def _progress(folder: SweepFolder) -> Progress:
+    """What the driver wrote; nothing where it has not, or an older version runs it."""
+    path = folder.progress_path
+    with contextlib.suppress(DataError):
+        return record_from(Progress, read_json(path), str(path), None)
+    return Progress()
+
+
+def _left(
+    rows: Sequence[Mapping[str, Any]], driver: Progress, now: float
+) -> tuple[float | None, float | None]:
+    """Seconds and trials' hours that the stage still takes; None where nobody can say.
+
+    What waits is inferred from what runs, by the ratio of their efforts.
+    """
+    if driver.stage != "train":
+        done, of = driver.done or 0, driver.of or 0
+        return ((now - driver.began) * (of - done) / done if done else None), None
+    trials = driver.trials
+    known = [row for row in rows if row["gan"] in trials and row["steps_per_second"]]
+    efforts = sum(trials[row["gan"]].effort for row in known)
+    if not efforts:
+        return None, None
+    per_effort = sum(row["steps"] / row["steps_per_second"] for row in known) / efforts
+    each = {
+        row["gan"]: trials[row["gan"]].effort * per_effort * (1 - row["step"] / row["steps"])
+        if row["eta_seconds"] is None
+        else row["eta_seconds"]
+        for row in rows
+        if row["gan"] in trials and row["state"] in ("waiting", "running", "silent", "paused")
+    }
+    hours = sum(seconds * trials[gan].share for gan, seconds in each.items()) / 3600
+    return max([sum(each.values()) / driver.slots, *each.values()], default=0.0), hours
+
+
+def _hours(folder: SweepFolder, manifest: Manifest) -> float:
+    """What trials have taken: as their driver counts it, else as their members say."""
+    with contextlib.suppress(DataError, KeyError, TypeError, ValueError):
+        return float(read_json(folder.path / "hours.json")["hours"])
+    work = [part for member in manifest.members.values() for part in member.work]
+    return sum(end - begin for begin, end in work) / 3600
 
 
 def state_of(manifest: Manifest, *, is_held: bool) -> str:
@@ -93,9 +235,17 @@ def interrupted_runs(storage: Path) -> set[str]:
 
 
 def _row(
-    gan: str, manifest: Manifest, planned: int, beat: Heartbeat | None, now: float | None
+    gan: str,
+    manifest: Manifest,
+    planned: int,
+    beat: Heartbeat | None,
+    held: str | None,
+    now: float | None,
 ) -> dict[str, Any]:
-    """One GAN and its planned members; ``now`` is None when no driver runs."""
+    """One GAN and its planned members.
+
+    ``now`` is None when no driver runs, ``held`` why it does not train the GAN.
+    """
     members = [member for name, member in manifest.members.items() if gan_of(name) == gan]
     last = members[-1] if members else None
     step = max(step_of(last.name) if last else 0, beat.step if beat else 0)
@@ -104,6 +254,8 @@ def _row(
         state = "failed"
     elif len(members) >= planned:
         state, step = "done", steps
+    elif held is not None and (beat is None or now is None or now - beat.time > QUIET_SECONDS):
+        state = held
     elif beat is None or now is None:
         state = "waiting"
     else:

@@ -13,6 +13,7 @@ from ensgan.sweep.external_member_job import (
     known_external_member,
     make_external_member,
 )
+from ensgan.sweep.live.requests import Requests
 from ensgan.sweep.member_job import MemberJob
 from ensgan.sweep.opening import OpenManifest
 from ensgan.sweep.planning.cost import Measured, with_costs
@@ -63,7 +64,13 @@ class PoolInProgress:
             self.executor().map(make_external_member, missing, on_done=self._on_member)
 
     def train(
-        self, jobs: Sequence[MemberJob], shape: ImageShape, measured: Measured, *, by_memory: bool
+        self,
+        jobs: Sequence[MemberJob],
+        shape: ImageShape,
+        measured: Measured,
+        *,
+        by_memory: bool,
+        requests: Requests | None = None,
     ) -> None:
         """Train the GANs; what they took is remembered for the next sweep's queue and shares.
 
@@ -72,6 +79,10 @@ class PoolInProgress:
             shape: of the images.
             measured: what earlier trainings took.
             by_memory: shares of a GPU follow each GAN's memory.
+            requests: what others ask meanwhile.
+
+        Raises:
+            SweepStoppedError: somebody asked for that.
         """
         unknown = set()
         for job in jobs:
@@ -86,7 +97,9 @@ class PoolInProgress:
         costed = with_costs(jobs, shape, measured, memory=by_memory)
         missing = [job for job in costed if job.name in unknown]
         executor = self.executor()
-        failed = executor.grow(missing, on_member=self._on_member, on_event=self._on_event)
+        failed = executor.grow(
+            missing, on_member=self._on_member, on_event=self._on_event, requests=requests
+        )
         self.manifest.add_failures(failed)
         measured.learn([(job, self._took(job.name)) for job in missing], shape)
 
@@ -141,6 +154,8 @@ class PoolInProgress:
             self._heartbeats[event.fields["gan"]] = event.fields
         elif event.kind == "lost":
             self.manifest.add_loss(event.fields["gan"], event.fields["kind"])
+        elif event.kind == "retried":
+            self.manifest.retry(event.fields["gan"])
         elif event.kind == "failed":
             self.manifest.add_failures({event.fields["gan"]: event.fields["error"]})
         self.clock.on_event(event)

@@ -7,6 +7,7 @@ from ensgan.train.claim import REVISION as REVISION
 from ensgan.train.claim import find_training as find_training
 from ensgan.train.claim import other_average as other_average
 from ensgan.train.claim import starts_over as starts_over
+from ensgan.train.loop import StopTraining as StopTraining
 from ensgan.train.loop import TrainProgress as TrainProgress
 from ensgan.train.loop import train_gan as train_gan
 from ensgan.train.loop import train_steps as train_steps

@@ -54,6 +54,13 @@ class TrainProgress:
 OnProgress: TypeAlias = Callable[[TrainProgress], None]
 
 
+class StopTraining(Exception):  # noqa: N818  a wish, no error
+    """Raised by whoever is told about progress: write a resume checkpoint of this step and end.
+
+    At a snapshot's own step the training goes on, because the snapshot comes first; ask again.
+    """
+
+
 def train_gan(
     spec: GANSpec,
     train: Samples,
@@ -84,6 +91,7 @@ def train_gan(
         InputError: the folder belongs to another training; names the differences.
         IntegrityError: a file of the folder is damaged.
         TrainingError: a loss is not finite, or the device is out of memory.
+        StopTraining: ``on_progress`` raised it; the checkpoint is written.
     """
     steps = train_steps(spec, train, num_classes, settings, folder, on_progress=on_progress)
     return (snapshot for snapshot in steps if snapshot is not None)
@@ -212,9 +220,14 @@ class _Run:
         self.seconds += elapsed
         if due and self.on_progress is not None:
             steps, losses = self.settings.steps, self.record.latest
-            self.on_progress(
-                TrainProgress(self.spec.name, training.step, steps, losses, self.seconds)
-            )
+            progress = TrainProgress(self.spec.name, done, steps, losses, self.seconds)
+            try:
+                self.on_progress(progress)
+            except StopTraining:
+                if done % self.settings.spacing:  # else the snapshot would be passed over
+                    with self.steps.stream():
+                        self._checkpoint()
+                    raise
 
     def snapshot(self, step: int) -> Snapshot:
         """Write the generator as it is now."""

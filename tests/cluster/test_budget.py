@@ -19,6 +19,8 @@ from ensgan.cluster.tune_callback import SweepStopper
 from ensgan.config.budget import Budget, make_budget, parse_deadline
 from ensgan.errors import InputError
 from ensgan.files import read_json, write_json
+from ensgan.sweep.live.order import TrainingOrder
+from ensgan.sweep.live.trial_report import own_stop_path
 from ensgan.sweep.member_job import MemberJob, MemberResult
 from ensgan.train import TrainSettings
 
@@ -105,7 +107,8 @@ class Scene:
         jobs = self.jobs(names, per_step)
         self.spending = Spending(budget, jobs, dict.fromkeys(names, share), self.clock)
         requests = [TrialRequest(name, share, 0) for name in names]
-        return TrialQueue(requests, self.spending, self.folder / "stop")
+        order = TrainingOrder(requests, {job.name: own_stop_path(job) for job in jobs})
+        return TrialQueue(order, self.spending, self.folder / "stop")
 
     def start(self, queue: TrialQueue, trial: str) -> str:
         """The GAN of a trial that is handed out and gets its slot at once."""

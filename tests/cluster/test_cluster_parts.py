@@ -16,7 +16,6 @@ from ensgan.cluster import preflight, session, tune_callback
 from ensgan.cluster.budget import Spending
 from ensgan.cluster.preflight import Answer, Question, node_problems
 from ensgan.cluster.resources import TrialRequest
-from ensgan.cluster.trainable import heartbeat_path
 from ensgan.cluster.trial_queue import TrialQueue
 from ensgan.cluster.tune_callback import TuneCallback
 from ensgan.config import ClusterSpec, parse_spec
@@ -24,18 +23,24 @@ from ensgan.config.budget import Budget
 from ensgan.errors import ConfigError, InputError, StoreError
 from ensgan.files import write_json
 from ensgan.launch.executors import EXECUTORS, ExecutorKind, executor_at, mapper_at
-from ensgan.sweep.events import Event
+from ensgan.sweep.events import Event, OnEvent, ignore
 from ensgan.sweep.executor import LocalExecutor
+from ensgan.sweep.live.order import TrainingOrder
+from ensgan.sweep.live.trial_report import heartbeat_path, own_stop_path
 
 
 @pytest.fixture
 def queue_of(tmp_path: Path) -> Any:
     """Makes a queue of requests; GANs that none of them names may still come."""
 
-    def make(*requests: TrialRequest, max_concurrent: int | None = None) -> TrialQueue:
+    def make(
+        *requests: TrialRequest, max_concurrent: int | None = None, on_event: OnEvent = ignore
+    ) -> TrialQueue:
         jobs = [job(name, tmp_path) for name in ("SNGAN", "SAGAN")]
         spending = Spending(None, jobs, dict.fromkeys(("SNGAN", "SAGAN"), 1.0))
-        return TrialQueue(requests, spending, tmp_path / "stop", max_concurrent)
+        files = {each.name: own_stop_path(each) for each in jobs}
+        order = TrainingOrder(requests, files, on_event=on_event)
+        return TrialQueue(order, spending, tmp_path / "stop", max_concurrent)
 
     return make
 
@@ -84,7 +89,7 @@ class FakeTrial(SimpleNamespace):
 @pytest.fixture
 def watched(tmp_path: Path, queue_of: Any) -> tuple[TuneCallback, list[Event], TrialQueue]:
     events: list[Event] = []
-    queue = queue_of()
+    queue = queue_of(on_event=events.append)
     jobs = [job("SNGAN", tmp_path), job("SAGAN", tmp_path)]
     return TuneCallback(queue, jobs, lambda result: None, events.append), events, queue
 
@@ -177,8 +182,8 @@ def test_a_code_error_fails_one_gan_at_once(watched: Any) -> None:
 
 def test_results_that_cannot_be_written_end_all_trials_and_blame_none(watched: Any) -> None:
     watch, events, queue = watched
-    queue.waiting = [TrialRequest("SAGAN", 1.0, 0.0)]
-    queue.running = {"1": TrialRequest("SNGAN", 1.0, 0.0)}
+    queue.order.waiting = [TrialRequest("SAGAN", 1.0, 0.0)]
+    queue.order.running = {"1": TrialRequest("SNGAN", 1.0, 0.0)}
     trial = FakeTrial(trial_id="1", config=queue.running["1"].config)
     watch.on_trial_result(0, [], trial, {"gan": "SNGAN", "storage": "cannot write x: no space"})
     assert queue.halted == "cannot write x: no space" and queue.suggest("2") is None
@@ -194,14 +199,14 @@ def test_a_manifest_that_cannot_be_written_ends_all_trials(watched: Any) -> None
     def full(*_: object) -> None:
         raise StoreError("cannot write manifest.json: no space")
 
-    watch.on_event = full
+    watch.on_event = queue.order.on_event = full
     watch.on_trial_result(0, [], FakeTrial(config={}), {"gan": "SAGAN", "error": "a loss is nan"})
     assert queue.halted == "cannot write manifest.json: no space"
 
 
 def test_heartbeats_are_told_once_and_teach_the_costs(watched: Any) -> None:
     callback, events, queue = watched
-    queue.running = {"1": TrialRequest("SNGAN", 1.0, 0.0)}
+    queue.order.running = {"1": TrialRequest("SNGAN", 1.0, 0.0)}
     queue.on_trial_start("1")
     callback.on_step_end(0, [])
     assert events == [], "it has not begun"

@@ -25,8 +25,10 @@ class Queue:
 
     def __init__(self) -> None:
         self.stopped = 0
+        self.interrupted = False
 
-    def stop_running(self) -> None:
+    def interrupt(self) -> None:
+        self.interrupted = True
         self.stopped += 1
 
 

@@ -13,14 +13,16 @@ from rich.console import Console
 from tiny_sweep import tiny
 
 from ensgan.cli import main
-from ensgan.cli.status import gan_table
+from ensgan.cli.status import gan_table, status_view
 from ensgan.config import parse_spec
 from ensgan.errors import InputError
 from ensgan.files import write_json
+from ensgan.sweep.events import Event
 from ensgan.sweep.folder import SweepFolder, find_sweep
+from ensgan.sweep.live.trial_report import History
 from ensgan.sweep.manifest import DatasetRecord, Losses, Manifest
 from ensgan.sweep.records import MemberResult
-from ensgan.sweep.status import sweep_status
+from ensgan.sweep.status import ProgressFile, sweep_status
 
 NOW = 1000.0
 
@@ -75,12 +77,12 @@ def test_a_running_sweep(folder: SweepFolder) -> None:
     assert (running["state"], running["step"], running["eta_seconds"]) == ("running", 40, 30.0)
     assert (running["node"], running["gpu_memory_bytes"]) == ("gpu7", 3 * 2**30)
     assert (waiting["state"], waiting["step"]) == ("waiting", 0)
-    assert gan_table("", value["gans"]).row_count == 3
+    assert gan_table(value["gans"]).row_count == 3
 
 
 def printed(rows: list[dict[str, Any]], width: int = 80) -> str:
     console = Console(width=width, file=io.StringIO())
-    console.print(gan_table("", rows))
+    console.print(gan_table(rows))
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -99,6 +101,78 @@ def test_the_table_fits_80_columns_and_shows_what_tells_rows_apart() -> None:
 def test_a_trial_not_heard_of_is_not_called_running(folder: SweepFolder) -> None:
     with folder.locked():
         assert sweep_status(folder, NOW + 100)["gans"][1]["state"] == "silent"
+
+
+def test_what_the_driver_does_and_what_is_left(folder: SweepFolder) -> None:
+    events: list[Event] = []
+    driver = ProgressFile(folder, events.append, lambda: True)
+    trials = {gan: {"share": 0.5, "effort": float(n)} for gan, n in [("SAGAN", 1), ("BigGAN", 4)]}
+    for event in (
+        Event("stage", {"stage": "train", "state": "start"}),
+        Event("plan", {"slots": 1, "gpus": True, "trials": trials}),
+    ):
+        driver(event)
+    assert len(events) == 2
+    write_json(folder.path / "hours.json", {"hours": 1.5})
+    with folder.locked():
+        value = sweep_status(folder, NOW)
+        # SAGAN takes 50 s in all, so BigGAN 200; 30 s of the first are left.
+        assert value["eta_seconds"] == pytest.approx(230)
+        assert value["hours_left"] == pytest.approx(0.5 * 230 / 3600)
+        assert (value["stage"], value["hours"], value["hours_of"]) == ("train", 1.5, "GPU")
+        driver(Event("held", {"gans": {"BigGAN": "stopped"}, "all": False}))
+        assert sweep_status(folder, NOW)["gans"][2]["state"] == "stopped"
+        driver(Event("held", {"gans": {}, "all": True}))
+        value = sweep_status(folder, NOW + 10)
+        assert [row["state"] for row in value["gans"]] == ["done", "paused", "paused"]
+        assert value["state"] == "paused"
+        driver(Event("held", {"gans": {}, "all": False}))
+        driver(Event("stage", {"stage": "evaluate", "state": "start"}))
+        driver._written = 0.0
+        driver(Event("progress", {"stage": "evaluate", "done": 14, "of": 120}))
+        value = sweep_status(folder, driver.value.began + 28)
+        assert value["eta_seconds"] == pytest.approx(2 * 106)
+        assert "evaluating 14 of 120 classifiers" in shown(value)
+        assert "2 of 6 members, 1 of 3 GANs" in shown(value)
+    assert sweep_status(folder, NOW)["stage"] == "", "nobody runs it"
+
+
+def shown(value: dict[str, Any], height: int | None = None) -> str:
+    console = Console(width=120, file=io.StringIO())
+    console.print(status_view(value, height))
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_table_larger_than_the_terminal_shows_what_runs(folder: SweepFolder) -> None:
+    with folder.locked():
+        value = sweep_status(folder, NOW)
+    done, running, waiting = value["gans"]
+    value["gans"] = [{**done, "member": f"D{i}@9"} for i in range(20)]
+    value["gans"] += [{**waiting, "gan": f"W{i}"} for i in range(20)]
+    value["gans"] += [{**running, "gan": f"R{i}"} for i in range(6)]
+    text = shown(value, 24)
+    assert len(text.splitlines()) <= 24
+    assert all(f"R{i} " in text for i in range(6)) and "W0 " in text and "D0@9" not in text
+    left = 20 - sum(f"W{i} " in text for i in range(20))
+    assert f"and {left} waiting, 20 done" in text
+    everything = shown(value)
+    assert all(f"D{i}@9" in everything for i in range(20)) and "and 0" not in everything
+
+
+def test_a_history_is_thinned_and_goes_on(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    for step in range(1, 1001):
+        history.add(step, {"loss": 1 / step})
+    history.save()
+    points = History.load(tmp_path)
+    steps = [step for step, _ in points]
+    assert 100 <= len(points) <= 200 and steps == sorted(steps)
+    assert all(values == {"loss": 1 / step} for step, values in points)
+    again = History(tmp_path)
+    again.resume(500)
+    assert again.points == [point for point in points if point[0] < 500]
+    (tmp_path / "history.json").write_text("[]")
+    assert History.load(tmp_path) == []
 
 
 def test_nobody_runs_it(folder: SweepFolder) -> None:

@@ -97,6 +97,27 @@ def test_stopped_anywhere_it_continues_bit_for_bit(tmp_path: Path) -> None:
         assert [part.metrics for part in parts] == [part.metrics for part in whole]
 
 
+def test_asked_to_stop_it_writes_a_checkpoint_first(tmp_path: Path) -> None:
+    """Without it a training that keeps few checkpoints would repeat its steps."""
+    whole = list(train_gan(TINY, reals(), 2, settings(6, 2), tmp_path / "whole"))
+    folder, seen = tmp_path / "stopped", []
+
+    def ask(progress: train.TrainProgress) -> None:
+        seen.append(progress.step)
+        raise train.StopTraining
+
+    parts = []
+    while len(parts) < len(whole):
+        try:
+            parts = list(train_gan(TINY, reals(), 2, settings(6, 2), folder, on_progress=ask))
+        except train.StopTraining:
+            continue
+    # At its own step the snapshot comes first; the training then goes on for one step.
+    assert seen == [1, 2, 3, 4, 5, 6]
+    assert [part.sha256 for part in parts] == [part.sha256 for part in whole]
+    assert [part.metrics for part in parts] == [part.metrics for part in whole]
+
+
 class StopHereError(Exception):
     pass
 

@@ -1,0 +1,237 @@
+"""Steering a running sweep from another shell, and looking at the logs of its trials."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from ensgan.cli.output import JsonOption, emit, note
+from ensgan.cli.sweep import StorageOption
+from ensgan.config.budget import Budget
+from ensgan.errors import InputError, unknown_name
+from ensgan.store import default_storage
+from ensgan.sweep.folder import SweepFolder, find_sweep
+from ensgan.sweep.live.requests import POLL_SECONDS, Answer, Request, RequestFolder, Verb
+from ensgan.text import printable
+
+ANSWER_SECONDS = 60.0
+"""A driver looks once a second, but a long computation of its own may lie between two looks."""
+
+NameArgument: TypeAlias = Annotated[
+    str, typer.Argument(help="Name of a running sweep, its folder, or the ID of a run of it.")
+]
+GanOption: TypeAlias = Annotated[
+    str | None, typer.Option("--gan", help="Only this GAN. [default: the whole sweep]")
+]
+OneGanOption: TypeAlias = Annotated[str, typer.Option("--gan", help="Which GAN.")]
+WaitOption: TypeAlias = Annotated[
+    bool, typer.Option("--wait", help="Come back when it has happened, not when it is going to.")
+]
+
+
+def stop(
+    name: NameArgument,
+    gan: GanOption = None,
+    wait: WaitOption = False,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """End a running sweep, or one GAN of it, at a checkpoint; running the sweep again resumes it.
+
+    Example: ensgan stop quickstart --gan SNGAN
+    """
+    _ask("stop", name, storage, as_json, gan=gan, wait=wait)
+
+
+def pause(
+    name: NameArgument,
+    gan: GanOption = None,
+    wait: WaitOption = False,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Free the slots of a running sweep, or of one GAN of it, until `ensgan resume`.
+
+    Example: ensgan pause quickstart
+    """
+    _ask("pause", name, storage, as_json, gan=gan, wait=wait)
+
+
+def resume(
+    name: NameArgument,
+    gan: GanOption = None,
+    wait: WaitOption = False,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Go on with what was paused, or with a GAN that was stopped.
+
+    Example: ensgan resume quickstart
+    """
+    _ask("resume", name, storage, as_json, gan=gan, wait=wait)
+
+
+def retry(
+    name: NameArgument,
+    gan: OneGanOption,
+    wait: WaitOption = False,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Try a GAN again that has failed, while the others are still trained.
+
+    Example: ensgan retry quickstart --gan BigGAN
+    """
+    _ask("retry", name, storage, as_json, gan=gan, wait=wait)
+
+
+def priority(
+    name: NameArgument,
+    value: Annotated[float, typer.Argument(help="Higher goes first; 0 is where all begin.")],
+    gan: OneGanOption,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a GAN that waits be trained earlier or later.
+
+    Example: ensgan priority quickstart --gan ReACGAN 5
+    """
+    if not abs(value) < float("inf"):
+        raise InputError(f"a priority is a number, not {value:g}")
+    _ask("priority", name, storage, as_json, gan=gan, value=value)
+
+
+def budget(
+    name: NameArgument,
+    gpu_hours: Annotated[
+        float, typer.Option(help="What all trials may take, those hours that are gone included.")
+    ],
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Give a sweep that runs with --gpu-hours more of them, or fewer.
+
+    Example: ensgan budget quickstart --gpu-hours 60
+    """
+    Budget(gpu_hours)
+    _ask("budget", name, storage, as_json, value=gpu_hours)
+
+
+def _ask(
+    verb: Verb,
+    name: str,
+    storage: Path | None,
+    as_json: bool,
+    *,
+    gan: str | None = None,
+    value: float | None = None,
+    wait: bool = False,
+) -> None:
+    """Put a request down, wait for what the driver says of it, and say that."""
+    folder = find_sweep(name, (storage or default_storage()).resolve())
+    _check_gan(folder, gan)
+    requests = RequestFolder(folder.path)
+    if not folder.is_locked():
+        raise InputError(
+            f"no process runs sweep '{folder.path.name}' now: there is nothing to {verb}; "
+            "`ensgan sweep` with its file goes on with it"
+        )
+    if not requests.is_open:
+        raise InputError(
+            f"the process that holds {folder.path} takes no requests (yet): it is just beginning, "
+            "or it is `ensgan train` or `ensgan evaluate`"
+        )
+    request = requests.post(verb, gan, value)
+    answer = _answer(requests, request, wait=wait, goes_on=folder.is_locked)
+    if answer.state == "refused":
+        raise InputError(answer.message)
+    emit(
+        {"sweep": folder.path.name, "gan": gan, "asked": verb, **answer.tree()},
+        as_json=as_json,
+        table=lambda: answer.message,
+    )
+
+
+def _check_gan(folder: SweepFolder, gan: str | None) -> None:
+    if gan is not None:
+        known = folder.read().gans
+        if gan not in known:
+            raise InputError(unknown_name(f"GAN of sweep '{folder.path.name}'", gan, known))
+
+
+def _answer(
+    requests: RequestFolder, request: Request, *, wait: bool, goes_on: Callable[[], bool]
+) -> Answer:
+    """The first answer, or with ``wait`` the last one."""
+    deadline, told = time.monotonic() + ANSWER_SECONDS, False
+    while True:
+        is_held = goes_on()  # before the answer is read: an end may come in between
+        answer = requests.answer_to(request)
+        if answer is not None and (answer.state != "taken" or not wait):
+            return answer
+        if answer is not None and not told:
+            note(f"{answer.message} …")
+            told = True
+        if not is_held:
+            raise InputError("the sweep's process ended without an answer: look with ensgan status")
+        if answer is None and time.monotonic() > deadline:
+            raise InputError(
+                f"the sweep has not answered for {ANSWER_SECONDS:.0f} s; the request stays, and is "
+                "taken when it looks next"
+            )
+        time.sleep(POLL_SECONDS / 5)
+
+
+def logs(
+    name: NameArgument,
+    gan: GanOption = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on showing what is added until ctrl-C.")
+    ] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Of each log at first.")] = 20,
+    storage: StorageOption = None,
+) -> None:
+    """Show what the trials of a sweep have logged.
+
+    Example: ensgan logs quickstart --gan SNGAN
+    """
+    folder = find_sweep(name, (storage or default_storage()).resolve())
+    _check_gan(folder, gan)
+    names = folder.read().gans if gan is None else (gan,)
+    tails = [_Tail(each, folder.log(each)) for each in names]
+    if not follow and not any(tail.path.exists() for tail in tails):
+        raise InputError(f"nothing of {', '.join(names)} is logged yet in {folder.path / 'logs'}")
+    label = len(names) > 1
+    for tail in tails:
+        tail.show(label=label, last=lines)
+    while follow:
+        time.sleep(POLL_SECONDS / 2)
+        for tail in tails:
+            tail.show(label=label)
+
+
+class _Tail:
+    """A log as far as it was shown."""
+
+    def __init__(self, gan: str, path: Path) -> None:
+        self.gan, self.path, self._at = gan, path, 0
+
+    def show(self, *, label: bool, last: int | None = None) -> None:
+        """Print the whole lines that were added, the ``last`` of them."""
+        try:
+            with self.path.open("rb") as log:
+                log.seek(self._at)
+                text = log.read()
+        except FileNotFoundError:
+            return
+        whole = text[: text.rfind(b"\n") + 1]
+        self._at += len(whole)
+        shown = whole.decode("utf-8", "replace").splitlines()
+        for line in shown if last is None else shown[len(shown) - min(last, len(shown)) :]:
+            sys.stdout.write(f"{self.gan}  " * label + f"{printable(line)}\n")
+        sys.stdout.flush()

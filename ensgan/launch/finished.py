@@ -1,0 +1,128 @@
+"""A finished sweep that is run again: the answer from its folder, without a stage being asked.
+
+What a result depends on is compared: the spec and what it names, the data, the code, and the size
+and time of every file that the stages would look at. Where anything differs, nothing is known.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import ensgan
+from ensgan.config import SweepSpec, load_spec
+from ensgan.errors import EnsganError
+from ensgan.files import content_key, read_json, write_json
+from ensgan.store import open_store
+from ensgan.sweep.environment import real_data
+from ensgan.sweep.folder import SweepFolder, sweep_folder
+
+RESULTS = (
+    *("manifest.json", "recorded.json", "data", "extractor", "train", "samples", "features"),
+    *("members", "banks", "scores", "search", "evaluate", "ensemble"),
+)
+"""What the stages read in a sweep's folder."""
+_PASSING = ("heartbeat.json", "history.json", "stop")
+
+
+def known_result(
+    path: Path, settings: Sequence[str], storage: Path, data_dir: Path | None
+) -> dict[str, Any] | None:
+    """What running the sweep file again would give, if that would do nothing; None otherwise.
+
+    Args:
+        path, settings, storage, data_dir: as for :func:`ensgan.launch.sweep.run_sweep`.
+    """
+    try:
+        spec = load_spec(path, settings=settings)
+        folder = sweep_folder(storage.resolve(), spec.name)
+        kept = read_json(_file(folder))
+        # The cheap comparison first: the key reads the data.
+        if not _unchanged(folder.path, kept["files"]):
+            return None
+        if kept["key"] != _key(spec, path, folder, data_dir):
+            return None
+        return dict(kept["result"])
+    except (EnsganError, OSError, KeyError, TypeError, ValueError, AttributeError):
+        return None  # running it says what is wrong
+
+
+def remember(
+    path: Path,
+    settings: Sequence[str],
+    folder: SweepFolder,
+    data_dir: Path | None,
+    result: Mapping[str, Any],
+) -> None:
+    """Keep the result of a sweep that is through, recorded, and whole."""
+    manifest = folder.read()
+    if manifest.status != "finished" or len(manifest.members) < manifest.planned:
+        return
+    if result["run_id"] is None:
+        return
+    with contextlib.suppress(EnsganError, OSError):  # it is only slower without
+        spec = load_spec(path, settings=settings)
+        value = {
+            "key": _key(spec, path, folder, data_dir),
+            "files": {
+                file.relative_to(folder.path).as_posix(): _state(file)
+                for file in _files(folder.path / name for name in RESULTS)
+                if file.name not in _PASSING
+            },
+            "result": {**result, "stages": dict(manifest.stages)},
+        }
+        if not _file(folder).exists() or read_json(_file(folder)) != value:
+            write_json(_file(folder), value)
+
+
+def _file(folder: SweepFolder) -> Path:
+    return folder.path / "finished.json"
+
+
+def _key(spec: SweepSpec, path: Path, folder: SweepFolder, data_dir: Path | None) -> str:
+    named = [*spec.train.plugins, *([spec.embed.weights] if spec.embed.weights else [])]
+    for member in spec.members:
+        place, colon, name = str(member.generator).rpartition(":")
+        file = member.images or (place if colon else name)
+        if not (path.parent / file).exists():
+            raise FileNotFoundError(file)  # a module: what it holds is not known without running it
+        named.append(file)
+    code = hashlib.sha256()
+    for module in sorted(Path(ensgan.__file__).parent.rglob("*.py")):
+        code.update(module.read_bytes())
+    added = sorted(
+        (point.group, point.name, point.value, point.dist.version if point.dist else "")
+        for group in entry_points().groups
+        if group.startswith("ensgan.")
+        for point in entry_points(group=group)
+    )
+    return content_key(
+        code.hexdigest(),
+        added,
+        spec.model_dump(mode="json"),
+        [str(path.parent.resolve()), str(folder.path)],
+        [(str(file), _state(file)) for file in _files(path.parent / name for name in named)],
+        open_store(spec.track.uri, storage=folder.path.parents[1]).uri,
+        real_data(spec, data_dir).key,
+    )
+
+
+def _files(paths: Iterable[Path]) -> Iterator[Path]:
+    for path in paths:
+        if path.is_dir():
+            yield from sorted(file for file in path.rglob("*") if file.is_file())
+        elif path.exists():
+            yield path
+
+
+def _state(file: Path) -> list[int]:
+    status = file.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _unchanged(folder: Path, files: Mapping[str, list[int]]) -> bool:
+    return all(_state(folder / name) == state for name, state in files.items())

@@ -1,0 +1,285 @@
+"""Which GAN is trained next, and what steering changes in that; the same with Ray and without."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from ensgan.errors import InputError, unknown_name
+from ensgan.sweep.events import Event, OnEvent, ignore
+from ensgan.sweep.live.requests import Outcome, Request, Requests
+
+PAUSED, STOPPED, RESUMED, SPENT = "paused", "stopped", "resumed", "out of budget"
+"""Why a GAN is not trained now: the sweep waits for the first, and not for the second."""
+AGAIN = "the same `ensgan sweep` command goes on from here"
+
+
+class Turn(Protocol):
+    """A GAN that waits to be trained, with whatever else its executor knows of it."""
+
+    @property
+    def gan(self) -> str:
+        """Its name."""
+        ...
+
+
+T = TypeVar("T", bound=Turn)
+
+
+class TrainingOrder(Generic[T]):
+    """Owns what waits, runs and is held back; used by one thread.
+
+    A trial is told to end by a file; it writes a resume checkpoint of its step and ends.
+
+    Args:
+        turns: what to train, in this order.
+        stop_files: by GAN, what makes its trial end.
+        priority: by GAN; 0 where nothing is said.
+        requests: what others ask; None: nobody can.
+        on_event: hears of what is held back (``held``) and tried again (``retried``).
+
+    Attributes:
+        waiting: not yet handed out.
+        running: by trial.
+        held: GAN → why it is not trained now.
+        failed: GAN → why it will not be.
+        ended: why nothing is handed out any more.
+        raise_budget: sets the GPU-hours of a sweep that has a budget.
+    """
+
+    def __init__(
+        self,
+        turns: Sequence[T],
+        stop_files: Mapping[str, Path],
+        priority: Mapping[str, float] | None = None,
+        requests: Requests | None = None,
+        on_event: OnEvent = ignore,
+    ) -> None:
+        self.waiting = list(turns)
+        self.running: dict[str, T] = {}
+        self.held: dict[str, str] = {}
+        self.failed: dict[str, str] = {}
+        self.ended: str | None = None
+        self.is_paused = False
+        self.raise_budget: Callable[[float], None] | None = None
+        self._stop_files, self._priority = stop_files, dict(priority or {})
+        self._requests, self.on_event = requests, on_event
+        self._turns = {turn.gan: turn for turn in turns}
+        self._complete: set[str] = set()
+        for gan in stop_files:
+            self._signal(gan, wanted=False)
+
+    @property
+    def training(self) -> set[str]:
+        """GANs that run now."""
+        return {turn.gan for turn in self.running.values()}
+
+    @property
+    def waits(self) -> bool:
+        """Whether something may still be handed out that is not now: it is paused."""
+        paused = (self.is_paused and bool(self.waiting)) or PAUSED in self.held.values()
+        return self.ended is None and paused
+
+    def next(self, may_begin: Callable[[str], bool] = lambda gan: True) -> T | None:
+        """The turn that comes next and may begin; it counts as running from :meth:`begin` on."""
+        if self.ended is not None or self.is_paused:
+            return None
+        free = (turn for turn in self.waiting if turn.gan not in self.held)
+        return next((turn for turn in free if may_begin(turn.gan)), None)
+
+    def begin(self, trial: str, turn: T) -> None:
+        """A turn is handed out."""
+        self.waiting.remove(turn)
+        self._signal(turn.gan, wanted=False)
+        self.running[trial] = self._turns[turn.gan] = turn
+
+    def end(self, trial: str, *, is_complete: bool, is_spent: bool = False) -> None:
+        """A trial has ended, well or badly.
+
+        Args:
+            is_complete: the GAN has all its snapshots.
+            is_spent: it ended because nothing is left of a budget.
+        """
+        turn = self.running.pop(trial, None)
+        if turn is None or turn.gan in self.training:
+            return
+        gan = turn.gan
+        self._signal(gan, wanted=False)
+        if is_complete:
+            self._complete.add(gan)
+            self.held.pop(gan, None)
+        elif self.held.get(gan) == RESUMED or (self.is_paused and gan not in self.held):
+            self._release(gan)
+        elif is_spent and not (gan in self.held or gan in self.failed or self._is_waiting(gan)):
+            self.held[gan] = SPENT
+
+    def fail(self, gan: str, reason: str) -> None:
+        """A GAN will not be finished."""
+        self.failed[gan] = reason
+        self.held.pop(gan, None)
+        self.on_event(Event("failed", {"gan": gan, "error": reason}))
+
+    def look(self) -> None:
+        """Take in what others ask."""
+        if self._requests is not None:
+            for asked in self._requests.look(self.apply):
+                self.on_event(asked)
+
+    def apply(self, request: Request) -> Outcome:
+        """Do what a request asks, or begin to.
+
+        Raises:
+            InputError: it cannot be done now; says why.
+        """
+        gan = request.gan
+        if gan is not None and gan not in self._stop_files:
+            names = list(self._stop_files)
+            raise InputError(unknown_name("GAN that is trained in this session", gan, names))
+        whole: Mapping[str, Callable[[], Outcome]] = {
+            "stop": self._stop_all,
+            "pause": self._pause_all,
+            "resume": self._resume_all,
+            "budget": partial(self._set_budget, request.value),
+        }
+        single: Mapping[str, Callable[[str], Outcome]] = {
+            "stop": partial(self._hold_back, word=STOPPED),
+            "pause": partial(self._hold_back, word=PAUSED),
+            "resume": self._resume,
+            "retry": self._retry,
+            "priority": partial(self._prioritise, value=request.value),
+        }
+        if gan is None and request.verb in whole:
+            outcome = whole[request.verb]()
+        elif gan is not None and request.verb in single:
+            outcome = single[request.verb](gan)
+        else:
+            raise InputError(f"{request.verb} is {'not ' if gan else ''}of a single GAN")
+        self.on_event(Event("held", {"gans": dict(self.held), "all": self.is_paused}))
+        return outcome
+
+    def _stop_all(self) -> Outcome:
+        self.ended = "stopped by `ensgan stop`"
+        return Outcome(
+            f"{self._end_running()}; {AGAIN}", lambda: not self.running, f"stopped; {AGAIN}"
+        )
+
+    def _pause_all(self) -> Outcome:
+        if self.is_paused:
+            raise InputError("it is paused already: `ensgan resume` goes on")
+        self.is_paused = True
+        then = "paused: nothing is trained until `ensgan resume`"
+        return Outcome(self._end_running(), lambda: not self.running, then)
+
+    def _end_running(self) -> str:
+        names = sorted(self.training)
+        for gan in names:
+            self._signal(gan, wanted=True)
+        if not names:
+            return "nothing is being trained, and nothing will be"
+        return f"ending at a checkpoint of their next step: {', '.join(names)}"
+
+    def _resume_all(self) -> Outcome:
+        held = [gan for gan, word in self.held.items() if word in (PAUSED, STOPPED)]
+        if not held and not self.is_paused:
+            raise InputError("nothing of it is paused or stopped")
+        self.is_paused = False
+        for gan in held:
+            self._release(gan)
+        return Outcome("training goes on", lambda: bool(self.running) or not self.waiting)
+
+    def _hold_back(self, gan: str, word: str) -> Outcome:
+        self._refuse_ended(gan)
+        if self.held.get(gan) == word:
+            raise InputError(f"{gan} is {word} already")
+        goes_on = "`ensgan resume` or a later `ensgan sweep` trains it on"
+        then = f"{gan} is {word}: {goes_on}"
+        if gan in self.training:
+            self.held[gan] = word
+            self._signal(gan, wanted=True)
+            will = f"{gan} ends at a checkpoint of its next step; {goes_on}"
+            return Outcome(will, lambda: gan not in self.training, then)
+        self.held[gan] = word
+        return Outcome(f"{gan} was not running and will not be begun; {goes_on}", then=then)
+
+    def _resume(self, gan: str) -> Outcome:
+        self._refuse_ended(gan)
+        if self.held.get(gan) not in (PAUSED, STOPPED):
+            state = "running" if gan in self.training else self.held.get(gan, "waiting")
+            raise InputError(f"{gan} is {state}: there is nothing to resume")
+        self._release(gan)
+        return self._comes_next(gan)
+
+    def _retry(self, gan: str) -> Outcome:
+        if gan not in self.failed:
+            state = "running" if gan in self.training else self.held.get(gan, "waiting")
+            state = "finished" if gan in self._complete else state
+            raise InputError(f"nothing to retry: {gan} has not failed, it is {state}")
+        del self.failed[gan]
+        self._release(gan)
+        self.on_event(Event("retried", {"gan": gan}))
+        return self._comes_next(gan)
+
+    def _prioritise(self, gan: str, value: float | None) -> Outcome:
+        self._refuse_ended(gan)
+        if value is None:
+            raise InputError("a priority is a number; higher goes first")
+        self._priority[gan] = value
+        # A stable sort: among equals the longest stay first.
+        self.waiting.sort(key=lambda turn: -self._priority.get(turn.gan, 0))
+        names = [turn.gan for turn in self.waiting if turn.gan not in self.held]
+        if gan not in names:
+            state = "is running" if gan in self.training else f"is {self.held.get(gan, 'ending')}"
+            return Outcome(f"{gan} {state}; its priority of {value:g} counts when it waits again")
+        return Outcome(f"{gan} has priority {value:g}; next are {', '.join(names[:5])}")
+
+    def _set_budget(self, hours: float | None) -> Outcome:
+        if self.raise_budget is None or hours is None:
+            raise InputError(
+                "the sweep runs without a budget: `ensgan stop` it and run it again with "
+                "--gpu-hours"
+            )
+        self.raise_budget(hours)
+        for gan in [gan for gan, word in self.held.items() if word == SPENT]:
+            self._release(gan)
+        return Outcome(f"the budget is {hours:g} hours from now on, those taken so far included")
+
+    def _refuse_ended(self, gan: str) -> None:
+        if gan in self.failed:
+            raise InputError(
+                f"{gan} has failed ({self.failed[gan]}): `ensgan retry` tries it again"
+            )
+        if gan in self._complete:
+            raise InputError(f"{gan} is finished: all its snapshots are there")
+
+    def _comes_next(self, gan: str) -> Outcome:
+        when = "after its trial has ended" if gan in self.training else "at the next free slot"
+        if self.is_paused:
+            when = "when the sweep is resumed"
+        began = lambda: gan in self.training and gan not in self.held  # noqa: E731
+        return Outcome(
+            f"{gan} goes on {when}, from its last checkpoint", began, f"{gan} has a slot"
+        )
+
+    def _is_waiting(self, gan: str) -> bool:
+        return any(turn.gan == gan for turn in self.waiting)
+
+    def _release(self, gan: str) -> None:
+        """Let a GAN be trained again; one whose trial is just ending when it has ended."""
+        if gan in self.training:
+            self.held[gan] = RESUMED
+            return
+        self.held.pop(gan, None)
+        if gan not in self.failed and not self._is_waiting(gan):
+            self.waiting.insert(0, self._turns[gan])
+
+    def _signal(self, gan: str, *, wanted: bool) -> None:
+        path = self._stop_files[gan]
+        with contextlib.suppress(OSError):  # a full disk: trials that cannot write end themselves
+            if wanted:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch()
+            else:
+                path.unlink(missing_ok=True)

@@ -1,0 +1,199 @@
+"""What a trial tells while it trains: heartbeat, history of its losses, log; and when it shall end.
+
+All of it are files of the sweep's folder, for any process on any machine that sees the storage.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ensgan.errors import DataError, StoreError
+from ensgan.files import read_json, write_json
+from ensgan.sweep.folder import SweepFolder
+from ensgan.sweep.member_job import MemberJob, MemberResult
+from ensgan.train import StopTraining, TrainProgress
+
+HEARTBEAT_SECONDS = 1.0
+LOG_SECONDS = 30.0
+MOST_POINTS = 200
+"""Of a history; when there are more, every second one is left out."""
+WRITE_SECONDS = 10.0
+"""Between two writings of the history."""
+
+
+def heartbeat_path(job: MemberJob) -> Path:
+    """Where the trial of a job writes how far it is."""
+    return job.folder / "heartbeat.json"
+
+
+def history_path(folder: Path) -> Path:
+    """Losses and pace of the training in ``folder``, at most 200 points."""
+    return folder / "history.json"
+
+
+def stop_path(job: MemberJob) -> Path:
+    """A file that makes the sweep's trials end where they are; they resume from there."""
+    return job.scoring.results / "stop"
+
+
+def own_stop_path(job: MemberJob) -> Path:
+    """A file that does so to the trial of this job alone."""
+    return job.folder / "stop"
+
+
+class History:
+    """Losses and pace of a training, thinned so that any length of it has at most 200 points."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = history_path(folder)
+        self.points: list[tuple[int, dict[str, float]]] = []
+        self._every, self._seen, self._written = 1, 0, time.monotonic()
+
+    @staticmethod
+    def load(folder: Path) -> list[tuple[int, dict[str, float]]]:
+        """(step, values by name) in the order of the steps; empty where nothing can be read."""
+        try:
+            points = read_json(history_path(folder))["points"]
+            return [(int(step), {k: float(v) for k, v in row.items()}) for step, row in points]
+        except (DataError, KeyError, TypeError, ValueError, AttributeError):
+            return []
+
+    def resume(self, step: int) -> None:
+        """Go on with what an earlier process wrote up to a step."""
+        self.points = [point for point in self.load(self.path.parent) if point[0] < step]
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """A point, or one of those that are left out."""
+        self._seen += 1
+        if self._seen % self._every == 0:
+            self.points.append((step, dict(values)))
+        if len(self.points) > MOST_POINTS:
+            self.points, self._every = self.points[::2], self._every * 2
+        if time.monotonic() - self._written > WRITE_SECONDS:
+            self.save()
+
+    def save(self) -> None:
+        """Write the file; where that fails, whoever looks can do without."""
+        self._written = time.monotonic()
+        with contextlib.suppress(StoreError, ValueError):
+            write_json(self.path, {"points": self.points})
+
+
+class TrialReport:
+    """Tells of one trial, at most once a second, and ends it where somebody asks for that.
+
+    Args:
+        job: of the trial.
+        place: where it runs, besides process and host.
+        gpus: its share.
+        memory: bytes it has taken of its GPU.
+        look: called before it is looked whether the trial shall end.
+        on_beat: called with every heartbeat that is written.
+    """
+
+    def __init__(
+        self,
+        job: MemberJob,
+        *,
+        place: Mapping[str, Any] | None = None,
+        gpus: float = 0.0,
+        memory: Callable[[], int | None] = lambda: None,
+        look: Callable[[], None] = lambda: None,
+        on_beat: Callable[[Mapping[str, Any]], None] = lambda beat: None,
+    ) -> None:
+        self.job, self.gpus, self.memory, self.look, self.on_beat = job, gpus, memory, look, on_beat
+        self.place = {"pid": os.getpid(), "node": socket.gethostname(), **(place or {})}
+        self.history, self.log = History(job.folder), SweepFolder(job.scoring.results).log(job.name)
+        self._last = self._logged = 0.0
+        self._first: tuple[int, float] | None = None
+
+    def __call__(self, progress: TrainProgress) -> None:
+        """Called after steps.
+
+        Raises:
+            StopTraining: somebody wants the trial to end.
+        """
+        now = time.monotonic()
+        if now - self._last < HEARTBEAT_SECONDS:
+            return
+        self._last = now
+        if self._first is None:
+            self._first = (progress.step, progress.seconds)
+            self.history.resume(progress.step)
+        steps, seconds = progress.step - self._first[0], progress.seconds - self._first[1]
+        pace = {"steps_per_second": steps / seconds} if steps and seconds else {}
+        self._beat(progress, pace.get("steps_per_second"))
+        self.history.add(progress.step, {**progress.losses, **pace})
+        if now - self._logged > LOG_SECONDS:
+            self._logged = now
+            values = {**progress.losses, **pace}
+            shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+            self.say(f"step {progress.step:,} of {progress.steps:,}: {shown}")
+        self.look()
+        if stop_path(self.job).exists() or own_stop_path(self.job).exists():
+            raise StopTraining
+
+    def _beat(self, progress: TrainProgress, rate: float | None) -> None:
+        beat = {
+            **progress.to_json(),
+            **self.place,
+            "time": time.time(),
+            "steps_per_second": rate,
+            "gpus": self.gpus,
+            "gpu_memory_bytes": self.memory(),
+        }
+        with contextlib.suppress(StoreError):  # whoever watches can do without one
+            write_json(heartbeat_path(self.job), beat)
+        self.on_beat(beat)
+
+    @contextlib.contextmanager
+    def _printed(self) -> Iterator[None]:
+        try:
+            log = self.log.open("a", encoding="utf-8", buffering=1)
+        except OSError:
+            yield
+            return
+        with log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+            yield
+
+    def member(self, result: MemberResult) -> None:
+        """A snapshot is a member."""
+        self.history.save()
+        health = f"; health: {', '.join(result.health)}" if result.health else ""
+        self.say(f"{result.name} is a member, Intra-d {result.intra_d:.4f}{health}")
+
+    def say(self, line: str) -> None:
+        """Add a line to the GAN's log."""
+        with contextlib.suppress(OSError):  # a full disk: the trial finds out itself
+            self.log.parent.mkdir(parents=True, exist_ok=True)
+            with self.log.open("a", encoding="utf-8") as log:
+                log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+
+    @contextlib.contextmanager
+    def logged(self, *, printed: bool = False) -> Iterator[None]:
+        """Say in the log how the body began and ended; where it was an error, with its traceback.
+
+        Args:
+            printed: what the body prints goes there too, as a row's own code may.
+        """
+        self.say(f"begins on {self.place['node']}, process {self.place['pid']}")
+        last = "finished"
+        try:
+            with self._printed() if printed else contextlib.nullcontext():
+                yield
+        except (StopTraining, GeneratorExit):
+            last = "ended by request; it goes on from its checkpoint"
+            raise
+        except Exception:
+            last = f"FAILED\n{traceback.format_exc()}"
+            raise
+        finally:
+            self.history.save()
+            self.say(last)
