@@ -68,8 +68,9 @@ def test_options_reach_the_strategies(shell: Shell) -> None:
     words = ("--strategies", "selected,all", "--repeats", "1")
     value = shell.json(
         "made", *words, "--rule", "max-intra", "--weights", "by-intra", "--n-times", "2",
-        "--labels", "uniform", "--seed", "5",
+        "--labels", "uniform", "--seed", "5", "--sampling", "bank",
     )  # fmt: skip
+    assert value["sampling"] == "images from the members' banks, as asked for"
     sweep = open_sweep("made", shell.storage)
     assert value["selected"]["intra_d"] == max(point.intra_d for point in sweep.front)
     run = value["runs"][1]
@@ -138,6 +139,7 @@ def test_an_absent_store_delays_recording_only(shell: Shell) -> None:
         (("--strategies", ","), "at least one strategy"),
         (("--strategies", "all,all"), "named twice"),
         (("--weights", "intra"), "unknown weighting 'intra'"),
+        (("--sampling", "fresch"), "did you mean 'fresh'"),
         (("--labels", "even"), "'training' or 'uniform', not 'even'"),
         (("--rule", "kne"), "did you mean 'knee'"),
         (("--rule", "max-size:1"), "max-size:1"),
