@@ -13,7 +13,7 @@ from ensgan.config import parse_spec
 from ensgan.files import write_json
 from ensgan.report.pictures import image_grid
 from ensgan.store import MemoryStore
-from ensgan.types import Front, FrontPoint, Samples
+from ensgan.types import Front, FrontPoint, PoolScores, Samples
 
 EVIL = "<script>alert('x')</script>\"'{{7*7}}"
 POINTS = (
@@ -79,6 +79,17 @@ def manifest() -> dict[str, Any]:
     }
 
 
+def scores() -> PoolScores:
+    """Of the four members and one whose name tries to write markup."""
+    names = ("A@10", "A@20", "B@10", "B@20", EVIL)
+    overlap = np.full((5, 5), 0.25)
+    np.fill_diagonal(overlap, np.nan)
+    density, coverage = np.linspace(0.3, 0.7, 5), np.full(5, 0.25)
+    masks = np.full((5, 1), 0b10100000, np.uint8)
+    counts = np.full(5, 8, np.int64)
+    return PoolScores(names, density, coverage, masks, overlap, overlap, 5, 8, counts)
+
+
 def pixels(seed: int, n: int = 8) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (n, 8, 8), dtype=np.uint8)
 
@@ -116,7 +127,11 @@ def recorded(folder: Path, *, bare: bool = False) -> tuple[MemoryStore, str]:
         Samples(pixels(2), labels).save(sweep / value["members"][name]["samples"])
     if not bare:
         child = store.create_run("A", kind="gan", parent=run_id)
-        _log(store, child, folder, "grid-A/A.png", image_grid([("10", pixels(2))]))
+        rows = [("10", pixels(2)), ("20", pixels(3))]
+        _log(store, child, folder, "grid-A/A.png", image_grid(rows))
+        _log(store, run_id, folder, "grids/selected.png", image_grid(rows))
+        scores().save(folder / "scores.npz")
+        _log(store, run_id, folder, "pool/scores.npz", (folder / "scores.npz").read_bytes())
         _log(store, run_id, folder, "front/front.json", FRONT.to_json())
         _log(store, run_id, folder, "privacy/memorisation.json", privacy)
         row = {"strategy": EVIL, "members": ["A@10"], "repeats": 2, "metrics": {"auc": SPREAD}}
@@ -132,6 +147,7 @@ def recorded(folder: Path, *, bare: bool = False) -> tuple[MemoryStore, str]:
             "members": [{"name": "A@10", "weight": 1.0}],
             "extractor": {"name": "swav"},
             "licences": [EVIL, "SwAV weights: CC BY-NC 4.0"],
+            "provenance": {"cautions": [f"{EVIL} reaches no real image"]},
         }
         _log(store, run_id, folder, "ensemble/ensemble.json", ensemble)
     _log(store, run_id, folder, "manifest.json", value)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib
+import logging
 import os
 import sys
 import tempfile
@@ -21,17 +22,23 @@ import typer
 from typer.core import TyperGroup
 
 from ensgan import __version__
-from ensgan.errors import EnsganError, last_line
+from ensgan.errors import EnsganError, InputError, last_line, unknown_name
 from ensgan.text import hide_credentials, printable
 
+LEVELS = ("quiet", "normal", "verbose")
+"""How much is said on stderr beside warnings and errors."""
 # Name, where it is, and the first sentence of its help. One line per command.
 COMMANDS = (
     ("doctor", "doctor:doctor", "Look at versions, GPU, disk, tracking server and tokens."),
     ("zoo", "zoo:zoo", "List the GANs with their parts, parameter counts and training memory."),
     ("sweep", "sweep:sweep", "Run a whole sweep; running it again resumes it."),
-    ("train", "sweep:train", "Train, sample and score one GAN of a sweep in this process."),
+    (
+        "train",
+        "sweep:train",
+        "Train, sample and score one GAN (or GAN~VARIATION) of a sweep in this process.",
+    ),
     ("merge", "merge:merge", "Write the sweep file that makes one pool of finished sweeps."),
-    ("sync", "sweep:sync", "Record a sweep that the tracking store missed."),
+    ("sync", "merge:sync", "Record a sweep that the tracking store missed."),
     ("status", "status:status", "Show how far a sweep is."),
     ("logs", "steer:logs", "Show what the trials of a sweep have logged."),
     ("stop", "steer:stop", "End a running sweep, or one GAN of it, at a checkpoint."),
@@ -131,8 +138,24 @@ def _root(
             "--debug", envvar="ENSGAN_DEBUG", help="Show the traceback of an unforeseen failure."
         ),
     ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show what the libraries below say, too.")
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Show results, warnings and errors only.")
+    ] = False,
+    log: Annotated[
+        str,
+        typer.Option(envvar="ENSGAN_LOG", help=f"How much to say on stderr: {', '.join(LEVELS)}."),
+    ] = "normal",
 ) -> None:
     del version  # handled by its callback
+    if log not in LEVELS:
+        raise InputError(f"ENSGAN_LOG or --log: {unknown_name('level', log, LEVELS)}")
+    log = "quiet" if quiet else "verbose" if verbose else log
+    os.environ["ENSGAN_LOG"] = log  # output.py and this command's worker processes read it
+    if log == "verbose":
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     if debug:
         os.environ["ENSGAN_DEBUG"] = "1"  # main() and this command's worker processes read it
 

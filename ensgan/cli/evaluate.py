@@ -55,7 +55,8 @@ def classifiers() -> Iterator[OnProgress]:
 def sentence(each: Progress) -> str:
     """One classifier as one line."""
     if each.metrics is None:
-        return f"{each.total} classifiers"
+        done = f"{each.done}/{each.total} {each.strategy}"
+        return done if each.strategy else f"{each.total} classifiers"
     accuracy, auc = each.metrics["accuracy"], each.metrics["auc"]
     left = "" if each.left is None else f", {each.left:.0f} s left"
     return (

@@ -1,4 +1,4 @@
-"""``ensgan merge``: the sweep file that makes one pool of finished sweeps."""
+"""``ensgan merge`` and ``ensgan sync``: what is left to do with finished sweeps."""
 
 from __future__ import annotations
 
@@ -46,3 +46,31 @@ def merge(
         as_json=as_json,
         table=lambda: f"{output}: {len(members)} members; `ensgan sweep {output}` makes one pool",
     )
+
+
+def sync(
+    name: Annotated[str, typer.Argument(help="Name of the sweep.")],
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Record a sweep that the tracking store missed; harmless when nothing is missing.
+
+    Example: ensgan sync quickstart
+    """
+    from ensgan.launch.sweep import sync_sweep
+
+    run_id = sync_sweep(name, storage=storage)
+    emit(
+        {"name": name, "run_id": run_id},
+        as_json=as_json,
+        table=lambda: f"sweep '{name}' is recorded as run {run_id}",
+    )
+
+
+def _show_known(result: dict[str, Any], storage: Path | None, as_json: bool) -> None:
+    """A finished sweep, of which nothing is left to do."""
+    if as_json:
+        emit({"event": "done", **result}, as_json=True, table=str)
+        return
+    typer.echo("nothing to do: the sweep is finished, and all it was made from is as it was")
+    _show_result(result, storage)

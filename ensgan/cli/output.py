@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,9 +78,14 @@ def emit(value: Mapping[str, Any], *, as_json: bool, table: Callable[[], Rendera
         PlainConsole().print(shown, soft_wrap=isinstance(shown, str | Text))
 
 
+def is_quiet() -> bool:
+    """Whether only results, warnings and errors are to be shown (``-q``, ``ENSGAN_LOG``)."""
+    return os.environ.get("ENSGAN_LOG") == "quiet"
+
+
 def note(message: str) -> None:
-    """Say something to a person on stderr; quiet when stderr is not a terminal."""
-    if _messages.is_terminal:
+    """Say something to a person on stderr; quiet when stderr is not a terminal, or asked to be."""
+    if _messages.is_terminal and not is_quiet():
         _messages.print(message)
 
 
@@ -125,7 +131,7 @@ class _RateColumn(ProgressColumn):
 @contextmanager
 def progress(label: str, unit: str = "") -> Iterator[ReportProgress]:
     """A progress bar on stderr with an estimate of the time left; silent without a terminal."""
-    if not _messages.is_terminal:
+    if not _messages.is_terminal or is_quiet():
         yield lambda done, total: None
         return
     columns = (

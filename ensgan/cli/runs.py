@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -38,9 +39,25 @@ UriOption: TypeAlias = Annotated[
     typer.Option(help="MLflow address.  [default: $MLFLOW_TRACKING_URI or SQLite in the storage]"),
 ]
 RUN_HELP = "a sweep's name, the beginning of a run ID, 'latest', or models:/NAME@ALIAS"
-RunArgument: TypeAlias = Annotated[str, typer.Argument(help=f"Which run: {RUN_HELP}.")]
+
+
+def sweep_names(incomplete: str) -> list[str]:
+    """For shells that complete words: ``latest``, and the sweeps of the default storage."""
+    storage = Path(os.environ.get("ENSGAN_STORAGE") or "ensgan-runs")
+    names = ["latest", *sorted(path.parent.name for path in storage.glob("sweeps/*/manifest.json"))]
+    return [name for name in names if name.startswith(incomplete)]
+
+
+RunArgument: TypeAlias = Annotated[
+    str, typer.Argument(help=f"Which run: {RUN_HELP}.", autocompletion=sweep_names)
+]
 SourceArgument: TypeAlias = Annotated[
-    str, typer.Argument(metavar="RUN|DIR", help=f"An ensemble folder, or {RUN_HELP}.")
+    str,
+    typer.Argument(
+        metavar="RUN|DIR",
+        help=f"An ensemble folder, or {RUN_HELP}.",
+        autocompletion=sweep_names,
+    ),
 ]
 
 

@@ -19,7 +19,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ensgan.cli.output import JsonOption, PlainConsole, emit
+from ensgan.cli.output import JsonOption, PlainConsole, emit, is_quiet, warn
+from ensgan.cli.runs import RunArgument
 from ensgan.cli.sweep import StorageOption
 from ensgan.errors import DataError
 from ensgan.sweep.events import Event, OnEvent
@@ -49,6 +50,9 @@ def watching(as_json: bool) -> Iterator[OnEvent]:
     """What passes events on: to a live table, to a log, or as JSON to a program that reads."""
     if as_json:
         yield _json_lines(sys.stdout)
+        return
+    if is_quiet():
+        yield lambda event: None if event.kind != "warning" else warn(event.fields["message"])
         return
     console = PlainConsole(stderr=True)
     if not console.is_terminal:
@@ -268,7 +272,7 @@ WATCH_SECONDS = 2.0
 
 
 def status(
-    name: Annotated[str, typer.Argument(help="Name of a sweep, or the ID of a run of it.")],
+    name: RunArgument,
     storage: StorageOption = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Go on showing it until the sweep ends.")

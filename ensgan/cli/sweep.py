@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,6 +22,7 @@ from ensgan.cli.output import (
     OpenClusterOption,
     PlainConsole,
     emit,
+    is_quiet,
     progress,
 )
 from ensgan.downstream.headline import headline
@@ -104,6 +106,8 @@ def sweep(
         if known is not None:  # found without the libraries that a stage needs
             _show_known(known, storage, as_json)
             return
+    if not as_json and not is_quiet():
+        typer.echo(f"{time.strftime('%H:%M:%S')} starting: reading settings and data …", err=True)
     from ensgan.launch.sweep import run_sweep
 
     with _exit_code_of_interrupts(), watching(as_json) as on_event:
@@ -144,14 +148,14 @@ def _exit_code_of_interrupts() -> Iterator[None]:
 
 def train(
     spec: SpecArgument,
-    gan: Annotated[str, typer.Option(help="Which GAN of the sweep to train.")],
+    gan: Annotated[str, typer.Option(help="Which GAN (or GAN~VARIATION) of the sweep.")],
     settings: SetOption = None,
     storage: StorageOption = None,
     data_dir: DataOption = None,
     retrain: RetrainOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train, sample and score one GAN (or GAN~VARIATION) of a sweep in this process, without Ray.
+    """Train, sample and score one GAN of a sweep in this process, without Ray.
 
     Example: ensgan train sweeps/quickstart.yaml --gan SNGAN
     """
@@ -184,34 +188,6 @@ def train(
     emit({"members": [member.to_json() for member in members]}, as_json=as_json, table=table)
 
 
-def sync(
-    name: Annotated[str, typer.Argument(help="Name of the sweep.")],
-    storage: StorageOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Record a sweep that the tracking store missed; harmless when nothing is missing.
-
-    Example: ensgan sync quickstart
-    """
-    from ensgan.launch.sweep import sync_sweep
-
-    run_id = sync_sweep(name, storage=storage)
-    emit(
-        {"name": name, "run_id": run_id},
-        as_json=as_json,
-        table=lambda: f"sweep '{name}' is recorded as run {run_id}",
-    )
-
-
-def _show_known(result: dict[str, Any], storage: Path | None, as_json: bool) -> None:
-    """A finished sweep, of which nothing is left to do."""
-    if as_json:
-        emit({"event": "done", **result}, as_json=True, table=str)
-        return
-    typer.echo("nothing to do: the sweep is finished, and all it was made from is as it was")
-    _show_result(result, storage)
-
-
 def _show_plan(
     spec: Path,
     settings: list[str],
@@ -227,13 +203,17 @@ def _show_plan(
     from ensgan.sweep.folder import sweep_folder
     from ensgan.sweep.inputs import load_sweep, resolve
     from ensgan.sweep.merging.sources import check_sources, expand
+    from ensgan.sweep.opening import carried_on
     from ensgan.sweep.planning.outlook import look_ahead
     from ensgan.sweep.planning.plan import make_plan
 
     root = (storage or default_storage()).resolve()
-    resolved = resolve(expand(load_sweep(spec, settings), root), data_dir, many=many)
+    asked = load_sweep(spec, settings)
+    folder = sweep_folder(root, asked.name)
+    if not fresh:
+        asked, _ = carried_on(asked, folder)
+    resolved = resolve(expand(asked, root), data_dir, many=many)
     open_store(resolved.spec.track.uri, storage)  # refuses an address that can be none
-    folder = sweep_folder(root, resolved.spec.name)
     check_sources(resolved, folder)
     left = None if fresh else look_ahead(resolved, folder, retrain=retrain)
     with progress("counting the operations of each GAN") as on_progress:
@@ -303,7 +283,7 @@ def _show_result(done: Mapping[str, Any], storage: Path | None) -> None:
         say(f"FAILED {gan}: {reason}", "red")
     _show_images(console, folder)
     say(f"\n{headline(done['downstream'], len(selected['members']), done['members'])}.", "bold")
-    for remark in (done["downstream"]["verdict"], *done["cautions"]):
+    for remark in (done["downstream"]["verdict"], *done.get("cautions", ())):
         say(f"{remark}." if remark else "")
     where = f" --storage {shlex.quote(str(storage))}" if storage else ""
     if done["run_id"] is None:

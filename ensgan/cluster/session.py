@@ -197,7 +197,30 @@ def _connect(address: str, cpus: int | None) -> None:
             with _away():
                 ray.init(address=address, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
+        if _turned_away(address):
+            raise InputError(
+                f"the Ray cluster at {address} asks for a token and turned this process away: "
+                f"{_token_problem()} (docs/cluster.md)"
+            ) from error
         raise InputError(f"no Ray cluster at '{address}': {error}; {_HELP}") from error
+
+
+def _turned_away(address: str) -> bool:
+    """Whether a cluster is there and asks for a token."""
+    try:
+        return ":" in address and not answers_without_token(address)
+    except InputError:  # nobody can say
+        return False
+
+
+def _token_problem() -> str:
+    """What may be wrong with the token that this process was started with."""
+    held = [name for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH") if os.environ.get(name)]
+    if os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
+        return "set RAY_AUTH_MODE=token here too"
+    if not held:
+        return "set RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH, to the cluster's"
+    return f"what {' and '.join(held)} names is not the cluster's token"
 
 
 def _start(**options: Any) -> None:

@@ -6,12 +6,12 @@ stays below the registries.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from ensgan.config.external import ExternalSpec
+from ensgan.config.names import head, known_name, registered, repeated
 from ensgan.config.vary import GanOverrides, Strict, check_vary
 from ensgan.errors import unknown_name
 from ensgan.types import DEFAULT_FORM, form_name
@@ -19,34 +19,8 @@ from ensgan.types import DEFAULT_FORM, form_name
 Scalar: TypeAlias = bool | int | float | str | None
 
 
-def _known(kind: str, name: str, info: ValidationInfo) -> str:
-    known = (info.context or {}).get(kind)
-    if known is not None and name not in known:
-        raise ValueError(unknown_name(kind, name, known))
-    return name
-
-
-def _registered(kind: str, part: Callable[[str], str] = str) -> AfterValidator:
-    """Checks a text whose ``part`` must be a known name of that kind."""
-
-    def check(value: str, info: ValidationInfo) -> str:
-        _known(kind, part(value), info)
-        return value
-
-    return AfterValidator(check)
-
-
-def _head(value: str) -> str:
-    """What stands before the parameter: ``random`` of ``random:5``."""
-    return value.partition(":")[0]
-
-
-def _repeated(names: list[str]) -> list[str]:
-    return sorted({name for name in names if names.count(name) > 1})
-
-
-GanName: TypeAlias = Annotated[str, _registered("GAN")]
-StrategyName: TypeAlias = Annotated[str, _registered("strategy", _head)]
+GanName: TypeAlias = Annotated[str, registered("GAN")]
+StrategyName: TypeAlias = Annotated[str, registered("strategy", head)]
 
 
 class DatasetSpec(Strict):
@@ -63,7 +37,7 @@ class DatasetSpec(Strict):
         if value.casefold().endswith("mnist3d"):
             raise ValueError(f"'{value}' is a set of volumes, but 2-D images are needed")
         # A path to the user's own data is checked when it is opened.
-        return value if "/" in value else _known("dataset", value, info)
+        return value if "/" in value else known_name("dataset", value, info)
 
 
 class TrainSpec(Strict):
@@ -111,8 +85,8 @@ class TrainSpec(Strict):
             return value
         known = (info.context or {}).get("GAN", value)
         problems = [unknown_name("GAN", name, known) for name in value if name not in known]
-        if repeated := _repeated(value):
-            problems.append(f"repeated GANs: {', '.join(repeated)}")
+        if twice := repeated(value):
+            problems.append(f"repeated GANs: {', '.join(twice)}")
         if problems:
             raise ValueError("; ".join(problems))
         return value
@@ -139,21 +113,31 @@ class SampleSpec(Strict):
 class EmbedSpec(Strict):
     """Which extractor turns images into vectors."""
 
-    extractor: Annotated[str, _registered("extractor")] = "random"
+    extractor: Annotated[str, registered("extractor")] = "random"
     weights: str | None = None
 
 
 class ScoreSpec(Strict):
     """Density and coverage.
 
-    ``resamples`` random parts of the points and images are scored too, for intervals of both
-    objectives (``ensgan select --bootstrap``).
+    ``classes`` ``per-class`` scores within each class only: an image of the wrong class is then
+    near to nothing. Data of one class are scored ``joint``. ``resamples`` random parts of the
+    points and images are scored too, for intervals of both objectives (``ensgan select
+    --bootstrap``).
     """
 
     k: int = Field(5, ge=1, le=10**6)
     backend: Literal["auto", "faiss", "torch"] = "auto"
     memory_gb: float = Field(2.0, gt=0, le=10**6)
     resamples: int = Field(0, ge=0, le=10**6)
+    classes: Literal["joint", "per-class"] = "joint"
+
+    @field_validator("classes")
+    @classmethod
+    def _resampled(cls, value: str, info: ValidationInfo) -> str:
+        if value == "per-class" and info.data.get("resamples"):
+            raise ValueError("per-class has no resamples: set score.resamples to 0")
+        return value
 
 
 class SearchSpec(Strict):
@@ -164,12 +148,12 @@ class SearchSpec(Strict):
     numbers in their weight files, or the seconds that their images took.
     """
 
-    sampler: Annotated[str, _registered("sampler")] = "ensemble"
+    sampler: Annotated[str, registered("sampler")] = "ensemble"
     trials: int = Field(1000, ge=1, le=10**9)
     inter: Literal["symmetric", "directed"] = "symmetric"
     min_size: int = Field(2, ge=2, le=10**6)
     max_size: int | None = Field(None, ge=2, le=10**6)
-    objectives: Annotated[str, AfterValidator(form_name), _registered("form of the objectives")] = (
+    objectives: Annotated[str, AfterValidator(form_name), registered("form of the objectives")] = (
         DEFAULT_FORM
     )
     components: int = Field(32, ge=1, le=10**6)
@@ -184,13 +168,19 @@ class SearchSpec(Strict):
 
 
 class SelectSpec(Strict):
-    """The rule that picks G* from the front.
+    """The rule that picks G*: ``validated`` from a shortlist, the others from the front.
 
-    ``points`` and ``repeats`` are for the rule ``downstream``: how many front points (evenly
-    spread) are tried, and with how many classifiers each.
+    ``candidates`` is the most that the shortlist holds; ``epochs``, ``images_per_epoch`` and
+    ``width`` are of the small classifiers that judge it on the validation split: None is 8, 1,200
+    and 8, or what ``evaluate`` has where that is less. ``points`` and ``repeats`` are for the rule
+    ``downstream``: how many front points (evenly spread) are tried, with how many classifiers each.
     """
 
-    rule: Annotated[str, _registered("rule", _head)] = "knee"
+    rule: Annotated[str, registered("rule", head)] = "validated"
+    candidates: int = Field(24, ge=2, le=10_000)
+    epochs: int | None = Field(None, ge=1, le=10**6)
+    images_per_epoch: int | None = Field(None, ge=2, le=10**9)
+    width: int | None = Field(None, ge=4, le=256)
     points: int = Field(20, ge=1, le=10**6)
     repeats: int = Field(3, ge=1, le=10_000)
 
@@ -295,8 +285,8 @@ class SweepSpec(Strict):
         train = info.data.get("train")
         names = [member.name for member in value if member.name]
         problems = []
-        if repeated := _repeated(names):
-            problems.append(f"repeated names: {', '.join(repeated)}")
+        if twice := repeated(names):
+            problems.append(f"repeated names: {', '.join(twice)}")
         known = (info.context or {}).get("GAN", ())
         problems += [f"'{name}' is the name of a GAN of the zoo" for name in names if name in known]
         if train is not None and not train.gans and not value:

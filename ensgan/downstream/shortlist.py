@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
@@ -15,6 +16,8 @@ SIZES = (3, 5, 10, 20, 30)
 """Numbers of best single members that are tried together."""
 FROM_FRONT = 8
 """Points taken from each front, evenly spread."""
+ALL_PAIRS = 6
+"""Members of a pool so small that every pair is tried."""
 RANDOM_DRAWS = 3
 """Random ensembles of each size from 5 to half the pool."""
 
@@ -36,11 +39,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class CappedIntraD:
-    """Intra-d with each member's density capped at 1.
-
-    A density above 1 says that images crowd the middle of the data, not that they are better than
-    the data; uncapped, it hides missing coverage in the harmonic mean.
-    """
+    """Intra-d with each member's density capped at 1 (:attr:`PoolScores.capped_density`)."""
 
     scores: PoolScores
 
@@ -59,14 +58,14 @@ class CappedIntraD:
     def __call__(self, members: Sequence[str]) -> float:
         """Capped Intra-d of an ensemble of equal weights, in [0, 1]."""
         rows = self.indices(members)
-        density = np.minimum(self.scores.density[rows], 1).mean()
+        density = self.scores.capped_density[rows].mean()
         reached = np.bitwise_or.reduce(self.scores.masks[rows], axis=0)
         coverage = np.unpackbits(reached).sum() / self.scores.n_real
         return float(harmonic_mean(density, coverage))
 
     def singles(self) -> Float64Array:
         """Of every member alone, float64 [members]."""
-        return harmonic_mean(np.minimum(self.scores.density, 1), self.scores.coverage)
+        return self.scores.capped_intra_d
 
 
 def make_shortlist(
@@ -75,19 +74,22 @@ def make_shortlist(
     *,
     seed: int,
     most: int = 24,
+    fewest_members: int = 2,
     most_members: int | None = None,
 ) -> tuple[Candidate, ...]:
     """Collect ensembles from everything that has proposed good ones, without labels.
 
     Proposed are points spread along each front, the members of largest capped Intra-d (3, 5, 10,
-    …), each GAN's snapshots, the last snapshots, the whole pool, and random ensembles. Of more
-    than ``most`` those of largest capped Intra-d stay, the last snapshots and the pool among them.
+    …), all pairs of a small pool, each GAN's snapshots, the last snapshots, the whole pool, and
+    random ensembles. Of more than ``most`` those of largest capped Intra-d stay, the last
+    snapshots and the pool among them.
 
     Args:
         scores: the pool.
         fronts: by a name for messages, the members of each front point, in front order.
         seed: of the random ensembles.
         most: candidates returned, at least 2.
+        fewest_members: smaller ensembles are left out.
         most_members: larger ensembles are left out; None: half the pool, at least 2. More images
             of more generators rarely hurt, but an ensemble of nearly all is no choice.
 
@@ -107,8 +109,11 @@ def make_shortlist(
     found: dict[tuple[int, ...], list[str]] = {}
     for source, members in _proposals(scores, intra_d, fronts, seed):
         rows = tuple(intra_d.indices(members))
-        if 2 <= len(rows) <= largest:
+        if fewest_members <= len(rows) <= largest:
             found.setdefault(rows, []).append(source)
+    if not found:
+        best = np.argsort(-intra_d.singles(), kind="stable")[:largest]
+        found[tuple(sorted(best.tolist()))] = [f"top {largest}"]
     candidates = []
     for rows, sources in found.items():
         members = tuple(pool[row] for row in rows)
@@ -131,6 +136,8 @@ def _proposals(
     for name, points in fronts.items():
         places = np.unique(np.linspace(0, len(points) - 1, FROM_FRONT).round().astype(int))
         proposals += [(name, points[place]) for place in places if len(points)]
+    if len(pool) <= ALL_PAIRS:
+        proposals += [("pair", pair) for pair in combinations(pool, 2)]
     best = np.argsort(-intra_d.singles(), kind="stable")
     proposals += [(f"top {size}", [pool[row] for row in best[:size]]) for size in SIZES]
     by_gan = snapshots(pool)

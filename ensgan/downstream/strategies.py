@@ -90,8 +90,9 @@ def _real(kind: Kind) -> Resolve:
 
 
 def _best_single(name: str, _: str, context: StrategyContext) -> list[Strategy]:
-    """The member with the largest Intra-d."""
-    best = int(np.argmax(context.scores.intra_d))
+    """The member with the largest Intra-d, in the form of the front."""
+    scores, is_capped = context.scores, context.front.form == "capped"
+    best = int(np.argmax(scores.capped_intra_d if is_capped else scores.intra_d))
     return [Strategy(name, (context.scores.names[best],))]
 
 

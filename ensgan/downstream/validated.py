@@ -282,4 +282,5 @@ def _reason(chosen: Ranked, ranking: Sequence[Ranked], tried: int, seeds: int) -
 
 def _named(ranked: Ranked) -> str:
     candidate = ranked.candidate
-    return f"{len(candidate.members)} members ({', '.join(candidate.sources)})"
+    shown = [*candidate.sources[:2], *(s for s in candidate.sources[2:] if s.startswith("+"))]
+    return f"{len(candidate.members)} members ({', '.join(shown)})"

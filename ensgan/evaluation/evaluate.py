@@ -14,9 +14,12 @@ import numpy as np
 from ensgan import downstream
 from ensgan.errors import InputError, unknown_name
 from ensgan.evaluation.finished_sweep import FinishedSweep
+from ensgan.evaluation.own_data import RULE as HANDED_OVER
 from ensgan.evaluation.prediction import LEAST, REPEATS, Prediction, many_ensembles, prediction
 from ensgan.files import content_key, write_json
 from ensgan.search import select
+from ensgan.sweep.choice.validated import RULE as VALIDATED
+from ensgan.sweep.choice.validated import Shortlisted, choose
 from ensgan.sweep.classifier_job import RULE, Classifiers
 from ensgan.sweep.executor import Executor
 from ensgan.sweep.fresh_images import SAMPLINGS, choose_sampling, generator_files
@@ -73,7 +76,8 @@ class Progress:
 
     Attributes:
         done, total: classifiers.
-        strategy, repeat: the one just done; empty and -1 at the start.
+        strategy, repeat: the one just done; empty and -1 at the start, the rule and -1 while
+            classifiers choose G*.
         metrics: its test metrics.
         left: estimate of the seconds left; None while nothing was trained here.
     """
@@ -159,6 +163,15 @@ def evaluate_sweep(
         points = min(options.rule_points, len(sweep.front))
         estimate.start(points * options.rule_repeats)
         selected = classifiers.choose(sweep.front, points, options.rule_repeats)
+        sweep = replace(sweep, selected=selected)
+    elif options.rule == VALIDATED and sweep.selected.rule != HANDED_OVER:
+        inputs = embedding_inputs(sweep.spec, dataset, sweep.dataset, sweep.folder)
+        pool = Shortlisted(inputs, sweep.scores, sweep.front, sweep.members)
+
+        def told(done: int, total: int) -> None:
+            on_progress(Progress(done, total, VALIDATED))
+
+        selected, _ = choose(pool, classifiers, on_progress=told)
         sweep = replace(sweep, selected=selected)
     elif options.rule is not None and options.rule != sweep.selected.rule:
         sweep = replace(sweep, selected=select(sweep.front, options.rule, pool=sweep.scores))

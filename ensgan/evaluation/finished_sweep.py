@@ -12,6 +12,7 @@ from ensgan.config import SweepSpec
 from ensgan.errors import DataError, EnsganError, InputError
 from ensgan.files import content_key
 from ensgan.search import pool_key, select
+from ensgan.sweep.choice.validated import RULE as VALIDATED
 from ensgan.sweep.classifier_job import RULE, DatasetFiles
 from ensgan.sweep.executor import Executor
 from ensgan.sweep.folder import SweepFolder, find_sweep
@@ -89,7 +90,7 @@ def open_sweep(source: str, storage: Path) -> FinishedSweep:
         members=members,
         scores=scores,
         front=front,
-        selected=_selection(manifest.selected, front, name),
+        selected=_selection(manifest.selected, front, scores, name),
         run_id=folder.run_id(),
         failed=manifest.failed,
         rows=_rows(manifest.settings),
@@ -118,11 +119,13 @@ def _scores_of(folder: SweepFolder, front: Front) -> PoolScores:
     )
 
 
-def _selection(about: SelectedRecord, front: Front, name: str) -> Selection:
-    for point in front:
-        if point.members == about.members:
-            return Selection(about.rule, point, about.reason)
-    raise DataError(f"the ensemble that sweep '{name}' selected is not on its front")
+def _selection(about: SelectedRecord, front: Front, scores: PoolScores, name: str) -> Selection:
+    point = about.point(front)
+    # Validation may choose an ensemble beside the front, but of the same pool.
+    is_of_pool = about.rule == VALIDATED and set(point.members) <= set(scores.names)
+    if point not in front.points and not is_of_pool:
+        raise DataError(f"the ensemble that sweep '{name}' selected is not on its front")
+    return Selection(about.rule, point, about.reason)
 
 
 OnStage = Callable[[str, int, int], None]
@@ -189,6 +192,7 @@ def rescore(
     members = _embedded(sweep, inputs, count, executor, on_stage)
     scores, _ = score(inputs, members, partial(on_stage, "score"))
     front, *_ = find_front(inputs, scores, members, partial(on_stage, "search"))
+    # Nothing is trained here: ``validated`` is then the largest first objective.
     rule = spec.select.rule if spec.select.rule != RULE else "knee"
     columns = zip(scores.density, scores.coverage, scores.intra_d, strict=True)
     names = ("density", "coverage", "intra_d")

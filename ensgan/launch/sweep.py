@@ -24,7 +24,7 @@ from ensgan.sweep.executor import Executor, grow_here
 from ensgan.sweep.folder import SweepFolder, sweep_folder
 from ensgan.sweep.inputs import Resolved, load_sweep, member_jobs, resolve, write_inputs
 from ensgan.sweep.merging.sources import check_sources, expand
-from ensgan.sweep.opening import changes_of
+from ensgan.sweep.opening import carried_on, changes_of
 from ensgan.sweep.planning.cost import check_disk
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.runner import RunningSweep, SweepResult
@@ -168,7 +168,8 @@ def run_sweep(
     started = time.time() if started is None else started
     path = Path(spec) if isinstance(spec, Path | str) else None
     data_dir = None if data_dir is None else Path(data_dir)
-    resolved, folder = _resolved(_as_spec(spec, settings), storage, data_dir, many=many)
+    heard = None if fresh else on_event
+    resolved, folder = _resolved(_as_spec(spec, settings), storage, data_dir, heard, many=many)
     spec = resolved.spec
     if fresh:
         with folder.locked():
@@ -205,14 +206,32 @@ def run_sweep(
 
 
 def _resolved(
-    spec: SweepSpec, storage: Path | str | None, data_dir: Path | None, *, many: bool
+    spec: SweepSpec,
+    storage: Path | str | None,
+    data_dir: Path | None,
+    on_event: OnEvent | None = None,
+    *,
+    many: bool,
 ) -> tuple[Resolved, SweepFolder]:
-    """The sweep with the members of others that join it, and its folder."""
+    """The sweep with the members of others that join it, and its folder.
+
+    ``on_event`` hears of defaults with which it began, and goes on; None where it begins anew.
+    """
     root = Path(storage or default_storage()).resolve()
-    resolved = resolve(expand(spec, root), data_dir, many=many)
     folder = sweep_folder(root, spec.name)
+    if on_event is not None:
+        spec = _as_it_began(spec, folder, on_event)
+    resolved = resolve(expand(spec, root), data_dir, many=many)
     check_sources(resolved, folder)
     return resolved, folder
+
+
+def _as_it_began(spec: SweepSpec, folder: SweepFolder, on_event: OnEvent) -> SweepSpec:
+    """The spec with what it does not name as an earlier version began the sweep with it."""
+    spec, kept = carried_on(spec, folder)
+    if kept:
+        on_event(Event("warning", {"message": kept}))
+    return spec
 
 
 def _as_spec(spec: AnySpec, settings: Sequence[str]) -> SweepSpec:
@@ -244,7 +263,7 @@ def train_one(
         TrainingError: the GAN cannot be trained further.
     """
     data_dir = None if data_dir is None else Path(data_dir)
-    resolved, folder = _resolved(_as_spec(spec, settings), storage, data_dir, many=True)
+    resolved, folder = _resolved(_as_spec(spec, settings), storage, data_dir, on_event, many=True)
     spec = resolved.spec
     names = [row.name for row in resolved.gans]
     if gan not in names:

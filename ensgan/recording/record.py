@@ -30,7 +30,7 @@ from ensgan.sweep.manifest import SelectedRecord
 from ensgan.sweep.records import MemberResult
 from ensgan.types import Front, PoolScores, Samples, gan_of, step_of
 
-GRID_COLUMNS = 16
+GRID_COLUMNS = 8
 
 
 class Recording:
@@ -219,6 +219,8 @@ class Recording:
             "scores.npz": scores_path.read_bytes(),
         }
         self._files(parent, {**self.illustrator.pool(scores, front, point), **tables}, "pool")
+        if manifest.validation is not None:
+            self._files(parent, {"validated.json": manifest.validation.read_bytes()}, "select")
         rows = {name: manifest.members[name].samples for name in manifest.chosen}
         self._grid(parent, "selected", rows, "grids")
 

@@ -177,8 +177,8 @@ def downstream_csv(table: Mapping[str, Any]) -> bytes:
 
 
 def chosen_point(front: Front, manifest: Manifest) -> FrontPoint | None:
-    """The selected point of a front."""
-    return next((point for point in front if point.members == manifest.chosen), None)
+    """The selected ensemble, on a front or beside it."""
+    return None if manifest.selected is None else manifest.selected.point(front)
 
 
 def said(table: Mapping[str, Any] | None, ensemble: Mapping[str, Any] | None) -> list[str]:

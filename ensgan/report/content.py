@@ -6,6 +6,7 @@ read from the sweep's own folder, and only when asked for.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from ensgan.store import RunRecord, RunStore
 from ensgan.sweep.folder import SweepFolder, find_sweep
 from ensgan.sweep.manifest import Manifest
 from ensgan.sweep.records import MemberResult
-from ensgan.types import Front, FrontPoint, Samples, UInt8Array
+from ensgan.types import Front, FrontPoint, PoolScores, Samples, UInt8Array
 
 REAL_SHOWN = 16
 
@@ -34,18 +35,21 @@ class Content:
         record: the sweep's run.
         manifest: of the sweep (spec, members, selection, stages, versions).
         front, selected: the front and its chosen point.
+        validation: shortlist and finalists of the rule ``validated``.
         ensemble: ``ensemble.json`` of the artifact.
         table: the downstream table.
         privacy: the memorisation measurement.
         overlap_png, membership_png, selected_png: pictures of the run.
         grids: by GAN, its images over the snapshots.
         real: by title, pictures with real images; only when asked for.
+        scores: of the pool.
     """
 
     record: RunRecord
     manifest: Manifest
     front: Front | None = None
     selected: FrontPoint | None = None
+    validation: Mapping[str, Any] | None = None
     ensemble: Mapping[str, Any] | None = None
     table: Mapping[str, Any] | None = None
     privacy: Mapping[str, Any] | None = None
@@ -54,6 +58,7 @@ class Content:
     selected_png: bytes | None = None
     grids: Mapping[str, bytes] = field(default_factory=dict)
     real: Mapping[str, bytes] = field(default_factory=dict)
+    scores: PoolScores | None = None
 
 
 def collect(store: RunStore, run_id: str, *, real_from: Path | None = None) -> Content:
@@ -91,6 +96,7 @@ def collect(store: RunStore, run_id: str, *, real_from: Path | None = None) -> C
         manifest=manifest,
         front=front,
         selected=None if front is None else chosen_point(front, manifest),
+        validation=parsed("select/validated.json", _validation),
         ensemble=parsed("ensemble/ensemble.json", _ensemble),
         table=parsed("downstream/table.json", _table),
         privacy=parsed("privacy/memorisation.json", _privacy),
@@ -99,7 +105,17 @@ def collect(store: RunStore, run_id: str, *, real_from: Path | None = None) -> C
         selected_png=read("grids/selected.png"),
         grids=_grids(store, run_id),
         real={} if real_from is None else _real_pictures(find_sweep(run_id, real_from)),
+        scores=_scores(read("pool/scores.npz")),
     )
+
+
+def _scores(content: bytes | None) -> PoolScores | None:
+    if content is None:
+        return None
+    with tempfile.TemporaryDirectory(prefix="ensgan-report-") as folder:
+        path = Path(folder) / "scores.npz"
+        path.write_bytes(content)
+        return PoolScores.load(path)
 
 
 def _grids(store: RunStore, run_id: str) -> dict[str, bytes]:
@@ -126,6 +142,14 @@ def _parsed(content: bytes, source: str, look: Callable[[Any], None]) -> Any:
     except (TypeError, AttributeError, ValueError) as error:
         raise DataError(f"{source} cannot be shown: {error}") from error
     return value
+
+
+def _validation(value: Any) -> None:
+    """A look at everything of a validated choice that the page shows."""
+    _ = value["trained"], len(value["shortlist"])
+    for row in value["finalists"]:
+        _ = len(row["members"]), ", ".join(row["sources"])
+        _ = [float(row[name]) for name in ("intra_d", "auc", "merit", "error")]
 
 
 def _ensemble(value: Any) -> None:

@@ -6,14 +6,18 @@ import io
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 import numpy as np
 from markupsafe import Markup
 
 from ensgan.search import pareto_front
-from ensgan.types import Front, FrontPoint
+from ensgan.types import Float64Array, Front, FrontPoint, PoolScores
 
+NONE: Final[Mapping[str, Float64Array]] = MappingProxyType({})
+OVERLAP = "overlap-map"
+"""Identifier of the overlap map's picture in an SVG."""
 POINTS = "front-points"
 """Identifier of a front's marks in an SVG, in the order of the points drawn."""
 _RESOLUTION = 120
@@ -67,7 +71,10 @@ def front_png(front: Front, selected: FrontPoint | None = None) -> bytes:
 
 
 def front_svg(
-    front: Front, selected: FrontPoint | None, points: Sequence[Mapping[str, str]]
+    front: Front,
+    selected: FrontPoint | None,
+    points: Sequence[Mapping[str, str]],
+    others: Mapping[str, Float64Array] = NONE,
 ) -> Markup:
     """The front as an SVG element for a page.
 
@@ -75,12 +82,18 @@ def front_svg(
         front, selected: what is drawn.
         points: attributes of each point's mark in the front's order; ``title`` becomes the text
             shown under the pointer.
+        others: other ensembles by what they are called, first and second objective: [n,2].
     """
-    return inline_svg(_front_figure(front, selected), {POINTS: points})
+    return inline_svg(_front_figure(front, selected, others), {POINTS: points})
 
 
-def _front_figure(front: Front, selected: FrontPoint | None) -> Any:
+def _front_figure(
+    front: Front, selected: FrontPoint | None, others: Mapping[str, Float64Array] = NONE
+) -> Any:
     figure, axes = new_figure(7, 5)
+    for (label, values), marker in zip(others.items(), ".Ds", strict=False):
+        look = {"color": "0.6", "s": 10} if len(values) > 1 else {"color": "C1", "s": 40}
+        axes.scatter(values[:, 1], values[:, 0], marker=marker, label=label, zorder=1, **look)
     draw_front(axes, front, selected)
     axes.legend(frameon=False)  # a white frame would stay white on dark pages
     return figure
@@ -95,17 +108,45 @@ def forest_svg(rows: Sequence[Mapping[str, Any]], metric: str, label: str) -> Ma
         label: what the axis is called.
     """
     figure, axes = new_figure(7, 0.8 + 0.3 * len(rows))
+    ends = []
     for place, row in enumerate(rows):
         spread = row["metrics"][metric]
+        colour = "C3" if row["strategy"].partition(":")[0] == "selected" else "C0"
+        ends.append(spread["mean"])
         if spread["low"] is not None:
-            axes.plot(np.clip([spread["low"], spread["high"]], 0, 1), [place] * 2, "C0")
-        axes.plot([spread["mean"]], [place], "C0o")
+            ends += np.clip([spread["low"], spread["high"]], 0, 1).tolist()
+            axes.plot(ends[-2:], [place] * 2, colour)
+        axes.plot([spread["mean"]], [place], "o", color=colour)
     # Names come from users: a dollar sign in one is no formula.
     names = [row["strategy"] for row in rows]
     axes.set_yticks(range(len(rows)), names, parse_math=False)
-    axes.set(xlim=(-0.01, 1.01), ylim=(len(rows) - 0.5, -0.5), xlabel=label)
+    limits = (max(-0.01, min(ends) - 0.02), min(1.01, max(ends) + 0.02))
+    axes.set(xlim=limits, ylim=(len(rows) - 0.5, -0.5), xlabel=label)
     axes.grid(axis="x", alpha=0.3)
     return inline_svg(figure)
+
+
+def overlap_figure(scores: PoolScores, names: Sequence[str]) -> Any:
+    """Heat map of the overlap d(S_g, S_h) of every pair.
+
+    Args:
+        scores: of M members in pool order, which is the order of rows and columns.
+        names: M labels.
+    """
+    from matplotlib.colors import PowerNorm
+
+    size = 3.0 + 0.105 * max(len(scores), 10)
+    figure, axes = new_figure(size + 0.6, size)
+    known = np.isfinite(scores.overlap)
+    highest = float(scores.overlap[known].max()) if known.any() else 1.0
+    # A few pairs overlap much more than the others: the root keeps those others apart.
+    norm = PowerNorm(0.5, vmin=0, vmax=max(highest, 1e-9))
+    image = axes.imshow(scores.overlap, cmap="viridis", norm=norm, gid=OVERLAP)
+    font: dict[str, Any] = {"fontsize": 8 if len(scores) <= 30 else 5.5, "parse_math": False}
+    axes.set_xticks(range(len(scores)), names, rotation=90, **font)
+    axes.set_yticks(range(len(scores)), names, **font)
+    figure.colorbar(image, ax=axes, shrink=0.7, label="d(S_g, S_h), mean of both directions")
+    return figure
 
 
 def new_figure(width: float, height: float, columns: int = 1, **options: Any) -> tuple[Any, Any]:

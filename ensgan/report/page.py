@@ -10,15 +10,28 @@ from functools import lru_cache
 from typing import Any
 
 import jinja2
+import numpy as np
 from markupsafe import Markup
 
 from ensgan.downstream.table import RANKED
 from ensgan.ensemble import non_commercial
 from ensgan.recording.views import by_gan, grown_from, leaves
 from ensgan.report.content import Content
-from ensgan.report.figures import forest_svg, front_svg, front_title
+from ensgan.report.figures import (
+    NONE,
+    forest_svg,
+    front_svg,
+    front_title,
+    inline_svg,
+    overlap_figure,
+)
+from ensgan.report.verdict import verdict
+from ensgan.search import FORMS, Evaluator, find_form
 from ensgan.text import hide_credentials
-from ensgan.types import Front, FrontPoint
+from ensgan.types import BoolArray, Float64Array, Front, FrontPoint
+
+RANDOM_DRAWN = 300
+"""Random ensembles drawn behind a front."""
 
 
 def render(content: Content) -> str:
@@ -34,7 +47,9 @@ def render(content: Content) -> str:
         manifest=content.manifest,
         record=content.record,
         chosen=set(content.manifest.chosen),
-        drawing=None if not front else _front_drawing(front, content.selected),
+        drawing=None if not front else _front_drawing(front, content.selected, _others(content)),
+        verdict=verdict(content),
+        overlap=_overlap(content),
         selected_facts=_selected_facts(content),
         members=by_gan(content.manifest),
         grown_from=grown_from(content.manifest),
@@ -118,7 +133,43 @@ def _settings(spec: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _front_drawing(front: Front, selected: FrontPoint | None) -> dict[str, Any]:
+def _others(content: Content) -> Mapping[str, Float64Array]:
+    """Where ensembles lie that the front beats: random ones of all sizes, and the whole pool."""
+    front, scores = content.front, content.scores
+    if front is None or scores is None or len(scores) < 3 or front.form not in FORMS:
+        return NONE
+    if find_form(front.form).needs_features:
+        return NONE
+    inter = content.manifest.settings.search.inter
+    evaluator = Evaluator(scores, inter=inter, objectives=front.form)
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(2, len(scores), RANDOM_DRAWN).tolist()
+    drawn = evaluator.subsets(
+        rng.choice(len(scores), size, replace=False).tolist() for size in sizes
+    )
+
+    def objectives(subsets: BoolArray) -> Float64Array:
+        values = evaluator(subsets)
+        return np.stack([values.first, values.second], axis=1)
+
+    everything = np.ones((1, len(scores)), bool)
+    return {"random ensembles": objectives(drawn), "all members": objectives(everything)}
+
+
+def _overlap(content: Content) -> dict[str, Any] | None:
+    """The overlap map as a drawing, and its values for the pointer."""
+    scores, chosen = content.scores, content.manifest.chosen
+    if scores is None:
+        return None
+    values = [[None if np.isnan(d) else round(float(d), 3) for d in row] for row in scores.overlap]
+    names = [f"★ {name}" if name in chosen else name for name in scores.names]
+    svg = inline_svg(overlap_figure(scores, names))
+    return {"svg": svg, "names": names, "values": values}
+
+
+def _front_drawing(
+    front: Front, selected: FrontPoint | None, others: Mapping[str, Float64Array] = NONE
+) -> dict[str, Any]:
     """The drawing of a front and its rows; points run from the smallest second objective up."""
     points = sorted(front, key=lambda point: (front.values(point)[1], *front.values(point)))
     ordered = replace(front, points=tuple(points))
@@ -137,7 +188,7 @@ def _front_drawing(front: Front, selected: FrontPoint | None) -> dict[str, Any]:
                 "title": label,
             }
         )
-    return {"axes": front.axes, "rows": rows, "svg": front_svg(ordered, selected, marks)}
+    return {"axes": front.axes, "rows": rows, "svg": front_svg(ordered, selected, marks, others)}
 
 
 def _point_label(front: Front, point: FrontPoint, *, chosen: bool) -> str:

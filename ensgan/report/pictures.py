@@ -6,18 +6,19 @@ import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import ceil
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ensgan.errors import InputError
-from ensgan.report.figures import front_png, new_figure, png
+from ensgan.report.figures import front_png, new_figure, overlap_figure, png
 from ensgan.store import RunStore
 from ensgan.types import Front, FrontPoint, PoolScores, UInt8Array
 
 FONT_SIZE = 13
 GAP = 2
+TILE = 128
+"""Least width of an image in pixels: what can be judged by eye."""
 MARGIN = 4
 """Pixels around a label."""
 
@@ -58,12 +59,12 @@ class Pictures:
         return render(collect(store, run_id)).encode()
 
 
-def image_grid(rows: Sequence[tuple[str, UInt8Array]], *, zoom: int = 2) -> bytes:
+def image_grid(rows: Sequence[tuple[str, UInt8Array]], *, zoom: int | None = None) -> bytes:
     """Draw labelled rows of images.
 
     Args:
         rows: label and images, uint8 [n,H,W] or [n,H,W,C]; all images of one size.
-        zoom: integer enlargement, nearest neighbour.
+        zoom: integer enlargement, nearest neighbour; None: until an image is TILE pixels wide.
 
     Returns:
         The PNG file's content.
@@ -74,17 +75,21 @@ def image_grid(rows: Sequence[tuple[str, UInt8Array]], *, zoom: int = 2) -> byte
     columns = max((len(images) for _, images in rows), default=0)
     if columns == 0:
         raise InputError("an image grid needs at least one image")
-    size = rows[0][1].shape[1] * zoom
+    side = rows[0][1].shape[1]
+    size = side * (zoom or max(1, ceil(TILE / side)))
     cell = size + GAP
     font = ImageFont.load_default(FONT_SIZE)
     left = max(ceil(font.getlength(label)) for label, _ in rows) + 2 * MARGIN
-    canvas = Image.new("RGB", (left + columns * cell, len(rows) * cell + GAP), "white")
+    # Transparent, with a label that can be read on white and on black pages.
+    grey = all(images.ndim == 3 for _, images in rows)
+    mode, ink = ("LA", (128, 255)) if grey else ("RGBA", (128, 128, 128, 255))
+    canvas = Image.new(mode, (left + columns * cell, len(rows) * cell + GAP))
     draw = ImageDraw.Draw(canvas)
     for y, (label, images) in enumerate(rows):
         middle = (MARGIN, y * cell + GAP + size // 2)
-        draw.text(middle, label, fill="black", font=font, anchor="lm")
+        draw.text(middle, label, fill=ink, font=font, anchor="lm")
         for x, image in enumerate(images):
-            tile = Image.fromarray(np.ascontiguousarray(image)).convert("RGB")
+            tile = Image.fromarray(np.ascontiguousarray(image)).convert(mode)
             tile = tile.resize((size, size), Image.Resampling.NEAREST)
             canvas.paste(tile, (left + x * cell, y * cell + GAP))
     stream = io.BytesIO()
@@ -98,24 +103,11 @@ def overlap_png(scores: PoolScores, selected: FrontPoint | None = None) -> bytes
     Args:
         scores: of M members in pool order, which is the order of rows and columns.
     """
-    from matplotlib.colors import PowerNorm
-
     chosen = selected.members if selected is not None else ()
-    size = 3.0 + 0.105 * max(len(scores), 10)
-    figure, axes = new_figure(size + 0.6, size)
-    known = np.isfinite(scores.overlap)
-    highest = float(scores.overlap[known].max()) if known.any() else 1.0
-    # A few pairs overlap much more than the others: the root keeps those others apart.
-    norm = PowerNorm(0.5, vmin=0, vmax=max(highest, 1e-9))
-    image = axes.imshow(scores.overlap, cmap="viridis", norm=norm)
-    labels = [f"★ {name}" if name in chosen else name for name in scores.names]
-    font: dict[str, Any] = {"fontsize": 8 if len(scores) <= 30 else 5.5, "parse_math": False}
-    axes.set_xticks(range(len(scores)), labels, rotation=90, **font)
-    axes.set_yticks(range(len(scores)), labels, **font)
-    axes.set_title(
+    figure = overlap_figure(scores, [f"★ {n}" if n in chosen else n for n in scores.names])
+    figure.axes[0].set_title(
         "Overlap of members (lower is better; ★ selected)", fontsize=9 if len(scores) < 30 else 12
     )
-    figure.colorbar(image, ax=axes, shrink=0.7, label="d(S_g, S_h), mean of both directions")
     return png(figure, 110)
 
 

@@ -13,8 +13,8 @@ BEHIND = 0.9
 
 
 def member_intra_d(scores: PoolScores) -> dict[str, float]:
-    """Intra-d of every member of a pool, alone."""
-    return dict(zip(scores.names, map(float, scores.intra_d), strict=True))
+    """Capped Intra-d of every member of a pool, alone."""
+    return dict(zip(scores.names, map(float, scores.capped_intra_d), strict=True))
 
 
 def cautions(point: FrontPoint, alone: Mapping[str, float]) -> tuple[str, ...]:

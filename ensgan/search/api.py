@@ -38,6 +38,7 @@ from ensgan.search.selection import rules as rules
 from ensgan.search.selection import select as select
 from ensgan.search.tables import THIRDS as THIRDS
 from ensgan.search.tables import ObjectiveTables as ObjectiveTables
+from ensgan.search.tables import ThirdObjective as ThirdObjective
 from ensgan.search.tables import check_comparable as check_comparable
 from ensgan.search.tables import check_pool as check_pool
 from ensgan.search.tables import pool_key as pool_key

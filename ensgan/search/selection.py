@@ -86,6 +86,13 @@ def _ratio_of(front: Front) -> Ratio:
     return ratio
 
 
+def _unvalidated(question: Question) -> Float64Array:
+    """Place by the first objective, of equal ones by the fewest members."""
+    sizes = np.array([len(point.members) for point in question.front])
+    order = np.lexsort((sizes, -np.round(question.better[:, 0], 12)))
+    return -np.argsort(order).astype(np.float64)
+
+
 def _max_size(question: Question) -> Float64Array:
     text = question.argument
     if not text.isdigit() or int(text) < 2:
@@ -177,6 +184,14 @@ RULES = Registry(
             takes_argument=True,
         ),
         SelectionRule(
+            "validated",
+            _unvalidated,
+            lambda front: (
+                f"largest {front.axes[0].name}, then fewest members; a front alone has no images "
+                "to validate with"
+            ),
+        ),
+        SelectionRule(
             "downstream",
             _downstream,
             lambda front: "best downstream validation score",
@@ -204,9 +219,10 @@ def select(
 
     Args:
         front: the front to choose from.
-        rule: ``knee``, ``ratio``, ``utopia``, ``max-intra``, ``min-inter``, ``max-size:K`` or
-            ``downstream``. Of equally good points the one with the larger Intra-d wins, then
-            the smaller Inter-d, then the smaller third value.
+        rule: ``knee``, ``ratio``, ``utopia``, ``max-intra``, ``min-inter``, ``max-size:K``,
+            ``validated`` (as a front alone allows it, without validation) or ``downstream``. Of
+            equally good points the one with the larger Intra-d wins, then the smaller Inter-d, then
+            the smaller third value.
         validation_scores: for ``downstream`` only: the downstream score of every front point on
             the *validation* split, in front order; never the test split.
         pool: when given, the front must be of these scores, and the reason tells their number.

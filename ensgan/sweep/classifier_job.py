@@ -245,19 +245,19 @@ class Classifiers:
         Repeats are the outer loop, so that an evaluation that is stopped half-way has compared
         all strategies, and what is slow to train is not left to the end.
         """
-        return [
-            EvaluateJob(
-                strategy=strategy,
-                repeat=repeat,
-                dataset=self.dataset,
-                bank=self._bank(strategy.members, purpose),
-                settings=self.settings,
-                seed=purpose_seed(self.seed, purpose),
-                folder=self.folder,
-            )
-            for repeat in range(repeats)
-            for strategy in strategies
-        ]
+        return [self.job(each, i, purpose) for i in range(repeats) for each in strategies]
+
+    def job(self, strategy: downstream.Strategy, repeat: int, purpose: str) -> EvaluateJob:
+        """One classifier; its seed follows from the sweep's and from what it is for."""
+        return EvaluateJob(
+            strategy=strategy,
+            repeat=repeat,
+            dataset=self.dataset,
+            bank=self._bank(strategy.members, purpose),
+            settings=self.settings,
+            seed=purpose_seed(self.seed, purpose),
+            folder=self.folder,
+        )
 
     def _bank(self, members: Sequence[str], purpose: str) -> FileBank:
         generators = self.sampling.generators if purpose == EVALUATION else {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +13,7 @@ from ensgan.errors import DataError, EnsganError, InputError, IntegrityError
 from ensgan.files import content_key, map_array, read_json, write_json
 from ensgan.sweep.external_member_job import card_facts
 from ensgan.sweep.inputs import Inputs, Resolved
+from ensgan.sweep.manifest import Earlier
 from ensgan.sweep.records import MemberResult
 from ensgan.types import Selection, gan_of
 
@@ -137,7 +137,7 @@ def hand_over(
     table: downstream.DownstreamTable,
     privacy: Path,
     alarms: Sequence[str],
-    grown_from: Mapping[str, Any] = MappingProxyType({}),
+    earlier: Earlier | None = None,
 ) -> Path:
     """Write the selected ensemble as one artifact; its folder.
 
@@ -145,7 +145,7 @@ def hand_over(
         chosen: the selected members.
         alarms: what its card must say of it, a sentence each.
         privacy: as :func:`measure_memorisation` writes it.
-        grown_from: what the card says of the pool that this one grew from.
+        earlier: the pool that this one grew from.
 
     Raises:
         IntegrityError: weights have changed since they were trained.
@@ -155,8 +155,8 @@ def hand_over(
     shares = point.weights or (1 / len(point.members),) * len(point.members)
     facts = _facts(resolved, inputs, chosen, selected, table, privacy)
     facts["provenance"]["cautions"] = list(alarms)
-    if grown_from:
-        facts["provenance"]["grown_from"] = dict(grown_from)
+    if earlier is not None and earlier.added:
+        facts["provenance"]["grown_from"] = earlier.facts()
     hashes = [member.sha256 for member in chosen]
     path = inputs.folder.file("ensemble", content_key(REVISION, hashes, shares, facts))
     if _weights_of(path) == hashes:

@@ -160,7 +160,10 @@ def resolve(spec: SweepSpec, data_dir: Path | None = None, *, many: bool = False
     problems += [problem for member in spec.members if (problem := _external_problem(member))]
     if sum(setting.snapshots for setting in settings) + len(spec.members) < 2 and not problems:
         problems.append("train: an ensemble needs at least 2 members: add GANs or snapshots")
-    problems += _evaluation_problems(spec, dataset, gans, settings)
+    problems += [
+        *_evaluation_problems(spec, dataset, gans, settings),
+        *_rule_problems(spec, dataset),
+    ]
     if problems:
         raise ConfigError(f"sweep '{spec.name}'", problems)
     varied = {} if spec.train.vary is None else {each.name: each.values for each in found}
@@ -235,6 +238,18 @@ def _pool_names(
         for step in setting.snapshot_steps
     ]
     return (*trained, *(member.name for member in spec.members))
+
+
+def _rule_problems(spec: SweepSpec, dataset: Dataset) -> list[str]:
+    """A rule that was asked for by name and lacks what it chooses by; one class alone is said."""
+    if spec.select.rule != "validated" or "rule" not in spec.select.model_fields_set:
+        return []
+    try:
+        if dataset.num_classes >= 2:
+            downstream.check_dataset(dataset, ("train", "val"))
+    except DataError as error:
+        return [f"select.rule: validated needs images to validate with: {error}"]
+    return []
 
 
 def gan_rows(spec: SweepSpec) -> dict[str, zoo.GANSpec]:

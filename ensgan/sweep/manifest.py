@@ -13,10 +13,16 @@ from ensgan.config.vary import Value
 from ensgan.errors import ConfigError, DataError
 from ensgan.files import read_json, write_json
 from ensgan.sweep.records import MemberResult, Record, StoredPath, record_from, relative_member
-from ensgan.types import Selection
+from ensgan.types import EARLIER_FORM, Front, FrontPoint, Selection
 
 SCHEMA = 2
 """Of the manifest's file. Schema 1 had absolute paths and called external members ``outside``."""
+
+EARLIER_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "search": {"objectives": EARLIER_FORM},
+    "select": {"rule": "knee"},
+}
+"""Defaults of earlier versions that have changed since, by section of the spec."""
 
 
 class DatasetRecord(Record):
@@ -54,6 +60,14 @@ class SelectedRecord(Record):
     coverage: float | None = None
     weights: tuple[float, ...] | None = None
     measures: dict[str, float] | None = None
+
+    def point(self, front: Front) -> FrontPoint:
+        """The selected ensemble: a point of the front, or beside it (rule ``validated``)."""
+        for point in front:
+            if point.members == self.members:
+                return point
+        keys = [axis.key for axis in front.axes[:2]]
+        return FrontPoint.from_json(self.tree(), (keys[0], keys[1]))
 
     @property
     def first_two(self) -> tuple[float, float]:
@@ -116,7 +130,8 @@ class Manifest(Record):
         failed: GANs that failed, with the reason.
         losses: by GAN.
         stages: seconds by stage, over all sessions, with ``orchestration`` and ``total``.
-        front, trials, scores, downstream, ensemble, privacy: where results lie.
+        front, trials, scores, validation, downstream, ensemble, privacy: where results lie;
+            ``validation`` has the shortlist and the finalists of the rule ``validated``.
         selected: G*.
         earlier: the pool of the run before, if this one goes on from it.
     """
@@ -139,6 +154,7 @@ class Manifest(Record):
     front: StoredPath | None = None
     trials: StoredPath | None = None
     scores: StoredPath | None = None
+    validation: StoredPath | None = None
     downstream: StoredPath | None = None
     ensemble: StoredPath | None = None
     privacy: StoredPath | None = None
@@ -155,12 +171,17 @@ class Manifest(Record):
 
     @property
     def settings(self) -> SweepSpec:
-        """The spec with today's defaults for settings that came later.
+        """The spec with defaults for settings that came later: today's, or those of then.
 
         Raises:
             ConfigError: it is none.
         """
-        return parse_spec(known_settings(self.spec, SweepSpec), source="the sweep's spec")
+        tree = known_settings(self.spec, SweepSpec)
+        for section, values in EARLIER_DEFAULTS.items():
+            named = tree.get(section, {}) if isinstance(tree, Mapping) else None
+            if isinstance(named, Mapping):
+                tree = {**tree, section: {**values, **named}}
+        return parse_spec(tree, source="the sweep's spec")
 
     @property
     def planned_names(self) -> tuple[str, ...]:

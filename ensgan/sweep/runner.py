@@ -13,6 +13,8 @@ from ensgan.downstream import DownstreamTable
 from ensgan.downstream.table import TESTED
 from ensgan.errors import InputError, SweepStoppedError
 from ensgan.search import cautions, member_intra_d, select
+from ensgan.sweep.choice.validated import RULE as VALIDATED
+from ensgan.sweep.choice.validated import Shortlisted, choose
 from ensgan.sweep.classifier_job import RULE, Classifiers, classifier_settings
 from ensgan.sweep.events import Event, StageClock
 from ensgan.sweep.executor import Executor
@@ -180,7 +182,7 @@ class RunningSweep:
         members = self._pool(jobs, inputs)
         scores, front = self._search(inputs, members)
         classifiers = self._classifiers(inputs, members)
-        selected = self._select(classifiers, front)
+        selected = self._select(classifiers, Shortlisted(inputs, scores, front, members))
         with self.clock.stage("evaluate"):
             table = self._evaluate(classifiers, scores, front, selected)
             self.manifest.save(downstream=save_table(inputs, table))
@@ -191,8 +193,9 @@ class RunningSweep:
             privacy = measure_memorisation(self.resolved, inputs, chosen)
             earlier = self.manifest.value.earlier
             grown_from = {} if earlier is None else earlier.facts()
+            before = self.manifest.value.earlier
             artifact = hand_over(
-                self.resolved, inputs, chosen, selected, table, privacy, alarms, grown_from
+                self.resolved, inputs, chosen, selected, table, privacy, alarms, before
             )
         self.manifest.save(ensemble=artifact, privacy=privacy)
         self.manifest.finish(self.clock.summary())
@@ -233,13 +236,8 @@ class RunningSweep:
     ) -> tuple[PoolScores, Front]:
         """Score the pool and find its front."""
         with self.clock.stage("score", is_work=True):
-            scores, path = score(
-                inputs,
-                members,
-                self._progress("score"),
-                self.executor,
-                self.manifest.value.earlier,
-            )
+            known, tell = self.manifest.value.earlier, self._progress("score")
+            scores, path = score(inputs, members, tell, self.executor, known)
         with self.clock.stage("search", is_work=True):
             front, front_path, trials = find_front(
                 inputs, scores, members, self._progress("search")
@@ -270,15 +268,20 @@ class RunningSweep:
             sampling=sampling,
         )
 
-    def _select(self, classifiers: Classifiers, front: Front) -> Selection:
-        """G*; the rule ``downstream`` trains classifiers first."""
-        settings = self.spec.select
-        if settings.rule == RULE:
+    def _select(self, classifiers: Classifiers, pool: Shortlisted) -> Selection:
+        """G*; the rules ``validated`` and ``downstream`` train classifiers first."""
+        settings, validation = self.spec.select, None
+        if settings.rule == VALIDATED:
             with self.clock.stage("select"):
-                selected = classifiers.choose(front, settings.points, settings.repeats)
+                selected, validation = choose(
+                    pool, classifiers, on_progress=self._progress("select"), on_done=self._on_work
+                )
+        elif settings.rule == RULE:
+            with self.clock.stage("select"):
+                selected = classifiers.choose(pool.front, settings.points, settings.repeats)
         else:
-            selected = select(front, settings.rule)
-        self.manifest.save(selected=SelectedRecord.of(selected))
+            selected = select(pool.front, settings.rule)
+        self.manifest.save(selected=SelectedRecord.of(selected), validation=validation)
         return selected
 
     def _evaluate(
@@ -295,8 +298,7 @@ class RunningSweep:
 
     def _on_classifier(self, value: dict[str, Any]) -> None:
         """Pass on the result of one classifier."""
-        if not value["cached"]:
-            self.clock.work.extend((float(a), float(b)) for a, b in value["work"])
+        self._on_work(value)
         self._progress(self._stage)(value["done"], value["of"])
         result = value["result"]
         fields = {
@@ -305,6 +307,11 @@ class RunningSweep:
             "metrics": result["metrics"],
         }
         self.on_event(Event("strategy", fields))
+
+    def _on_work(self, value: dict[str, Any]) -> None:
+        """Count the time that a classifier took, if it was trained now."""
+        if not value["cached"]:
+            self.clock.work.extend((float(a), float(b)) for a, b in value["work"])
 
     def _progress(self, stage: str) -> Callable[[int, int], None]:
         return lambda done, total: self.on_event(

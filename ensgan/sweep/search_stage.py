@@ -178,15 +178,7 @@ def find_front(
         sampler=settings.sampler,
         trials=settings.trials,
         seed=purpose_seed(seed, "search"),
-        objectives=objective_tables(
-            settings.objectives,
-            scores,
-            _mapped(inputs.scoring.reference),
-            [_mapped(member.features) for member in members],
-            inter=settings.inter,
-            components=settings.components,
-            on_progress=on_progress,
-        ),
+        objectives=tables_of(inputs, scores, members, on_progress),
         third=settings.third,
         costs=costs,
         min_size=settings.min_size,
@@ -196,6 +188,25 @@ def find_front(
     )
     front.save(path)
     return front, path, trials
+
+
+def tables_of(
+    inputs: Inputs,
+    scores: PoolScores,
+    members: Sequence[MemberResult],
+    on_progress: OnProgress | None = None,
+) -> ObjectiveTables:
+    """The tables of the form that the sweep's front is searched by."""
+    settings = inputs.spec.search
+    return objective_tables(
+        settings.objectives,
+        scores,
+        _mapped(inputs.scoring.reference),
+        [_mapped(member.features) for member in members],
+        inter=settings.inter,
+        components=settings.components,
+        on_progress=on_progress,
+    )
 
 
 ResultT = TypeVar("ResultT", PoolScores, Front)

@@ -20,6 +20,7 @@ from ensgan.types.images import gan_of as gan_of
 from ensgan.types.images import row_of as row_of
 from ensgan.types.images import step_of as step_of
 from ensgan.types.objectives import DEFAULT_FORM as DEFAULT_FORM
+from ensgan.types.objectives import EARLIER_FORM as EARLIER_FORM
 from ensgan.types.objectives import Objective as Objective
 from ensgan.types.objectives import form_name as form_name
 from ensgan.types.objectives import measure_name as measure_name

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-DEFAULT_FORM = "paper"
+DEFAULT_FORM = "capped"
 """The form of the first two objectives where nobody names one."""
+EARLIER_FORM = "paper"
+"""What it was when files did not yet name it."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,11 @@ _READINGS = {
 """By an objective's key in a front file: its name and what it means."""
 
 _FORMS = {"precision_recall": "precision-recall", "frechet": "frechet"}
-_MEASURES = {"frechet": "Fréchet distance", "frechet_between": "distance between members"}
+_MEASURES = {
+    "frechet": "Fréchet distance",
+    "frechet_between": "distance between members",
+    "intra_d_paper": "paper Intra-d",
+}
 
 
 def read_objective(
@@ -97,12 +103,13 @@ def needs_reading(objective: Objective) -> bool:
 
 def form_name(name: str) -> str:
     """Today's name of a form of the objectives; earlier versions spelled one otherwise."""
-    return DEFAULT_FORM if name == "density-coverage" else name
+    return EARLIER_FORM if name == "density-coverage" else name
 
 
 def form_of(objectives: tuple[str, ...]) -> str:
     """The form of a front whose file does not name it: an older one."""
-    return _FORMS.get(objectives[0].partition(":")[0], "paper") if objectives else "paper"
+    key = objectives[0].partition(":")[0] if objectives else ""
+    return _FORMS.get(key, EARLIER_FORM)
 
 
 def measure_name(key: str) -> str:

@@ -165,8 +165,22 @@ class PoolScores:
 
     @property
     def intra_d(self) -> Float64Array:
-        """Intra-d of every member alone, float64 [M]."""
+        """Intra-d of every member alone as published, float64 [M]."""
         return harmonic_mean(self.density, self.coverage)
+
+    @property
+    def capped_density(self) -> Float64Array:
+        """Densities of at most 1, float64 [M].
+
+        A density above 1 says that images crowd the middle of the data, not that they are better
+        than the data; uncapped, it hides missing coverage in the harmonic mean.
+        """
+        return np.minimum(self.density, 1.0)
+
+    @property
+    def capped_intra_d(self) -> Float64Array:
+        """Intra-d of every member alone with its capped density, float64 [M], in [0, 1]."""
+        return harmonic_mean(self.capped_density, self.coverage)
 
     def save(self, path: Path | str) -> None:
         """Write ``scores.npz`` (the contract others' tools read)."""

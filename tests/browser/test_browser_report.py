@@ -67,7 +67,66 @@ def test_the_front_without_scripts(browser: Any, address: str) -> None:
 
 
 def test_a_narrow_screen_does_not_scroll_sideways(page: Any, address: str) -> None:
-    page.set_viewport_size({"width": 420, "height": 800})
+    page.set_viewport_size({"width": 400, "height": 800})
     page.goto(address)
     width = page.evaluate("document.documentElement.scrollWidth")
-    assert width <= 420
+    assert width <= 400
+
+
+def test_the_verdict_and_a_picture_are_on_the_first_screen(
+    page: Any, address: str, screenshots: Path
+) -> None:
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.goto(address)
+    page.screenshot(path=screenshots / "report-first-screen.png")
+    assert page.locator("#verdict .headline").inner_text() == "G* is 2 of 4 generators: A@10, B@10"
+    picture = page.locator("#selected img").first.bounding_box()
+    assert picture["y"] < 900
+    assert picture["width"] >= 8 * 128, "every one of its eight images is 128 pixels wide"
+
+
+def test_pictures_enlarge_and_snapshots_slide(page: Any, address: str, screenshots: Path) -> None:
+    page.goto(address)
+    picture = page.locator("#selected img").first
+    before = picture.bounding_box()["width"]
+    picture.click()
+    page.screenshot(path=screenshots / "report-enlarged.png")
+    assert picture.evaluate("i => getComputedStyle(i).position") == "fixed"
+    page.keyboard.press("Escape")
+    assert picture.bounding_box()["width"] == before
+    strip = page.locator(".snapshots").first
+    tall = strip.bounding_box()["height"]
+    slider = page.locator("label.snapshot input").first
+    slider.focus()
+    page.keyboard.press("Home")
+    assert page.locator("label.snapshot output").first.inner_text() == "A@10"
+    assert strip.bounding_box()["height"] < 0.6 * tall
+    page.keyboard.press("End")
+    assert strip.bounding_box()["height"] == tall
+
+
+def test_tables_sort_and_the_overlap_map_answers(page: Any, address: str) -> None:
+    page.goto(address)
+    first = page.locator("table.sortable tr:nth-child(2) td").first
+    heading = page.locator("table.sortable th button").first
+    heading.click()
+    assert first.inner_text().startswith("A@10")
+    heading.click()
+    assert first.inner_text().startswith("B@20")
+    page.locator("#overlap-map").hover(position={"x": 5, "y": 60})
+    assert ": 0.25" in page.locator("#overlap-detail").inner_text()
+
+
+def test_print_cuts_nothing(page: Any, address: str, screenshots: Path) -> None:
+    """On A4 no table or picture is wider than the page, and what is closed is printed."""
+    page.set_viewport_size({"width": 720, "height": 1000})
+    page.emulate_media(media="print")
+    page.goto(address)
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.pdf(path=screenshots / "report.pdf", format="A4")
+    wide = "e => e.getBoundingClientRect().right > innerWidth + 1"
+    beyond = page.evaluate(
+        f"[...document.querySelectorAll('table, img, svg, pre')].filter({wide}).map(e => e.id)"
+    )
+    assert beyond == []
+    assert page.locator("details table").first.is_visible()

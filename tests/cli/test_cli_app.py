@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from ensgan.cli import output
 from ensgan.cli.app import COMMANDS, load_command, main
 
 NAMES = [name for name, _, _ in COMMANDS]
@@ -124,3 +125,48 @@ def test_a_name_that_no_file_can_have_is_wrong_usage() -> None:
 def test_what_a_terminal_cannot_show_becomes_a_question_mark() -> None:
     done = ensgan("zoo", "--help", PYTHONIOENCODING="ascii", PYTHONUTF8="0", LC_ALL="C")
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("flags", "bars"), [(["-q"], 0), ([], 1), (["--log", "quiet", "-v"], 1)])
+def test_quiet_and_verbose(
+    flags: list[str], bars: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ENSGAN_LOG", "normal")
+    monkeypatch.setattr(output, "_messages", output.PlainConsole(stderr=True))
+    monkeypatch.setattr(output.PlainConsole, "is_terminal", True)
+    monkeypatch.setattr(sys, "argv", ["ensgan", *flags, "runs", "--storage", "nowhere"])
+    with pytest.raises(SystemExit):
+        main()
+    output.note("a remark")
+    output.warn("a warning")
+    shown = capsys.readouterr().err
+    assert shown.count("a remark") == bars and "a warning" in shown
+
+
+def test_an_unknown_level_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ENSGAN_LOG", "quit")
+    monkeypatch.setattr(sys, "argv", ["ensgan", "runs"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2 and "did you mean 'quiet'" in capsys.readouterr().err
+
+
+def test_a_shell_completes_the_names_of_sweeps(tmp_path: Path) -> None:
+    for name in ("lungs", "livers"):
+        folder = tmp_path / "sweeps" / name
+        folder.mkdir(parents=True)
+        (folder / "manifest.json").touch()
+    asked = {"_ENSGAN_COMPLETE": "complete_bash", "COMP_CWORD": "2"}
+    code = "import sys; sys.argv = ['ensgan']; from ensgan.cli import main; main()"
+    for command in ("show", "status", "sample"):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, **asked, "COMP_WORDS": f"ensgan {command} l"}
+            | {"ENSGAN_STORAGE": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.stdout.split() == ["latest", "livers", "lungs"], done.stderr

@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from ensgan.cluster import session
 from ensgan.cluster.session import ray_session
 from ensgan.errors import InputError
 
@@ -22,6 +23,7 @@ import json, os, psutil, ray
 from ray.cluster_utils import Cluster
 before = dict(os.environ)
 from ensgan.cluster.executor import RayExecutor
+from ensgan.cluster import session
 from ensgan.cluster.session import ray_session
 assert dict(os.environ) == before, "an import set environment variables"
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 3})
@@ -88,3 +90,30 @@ def test_a_long_folder_of_temporary_files_is_named(monkeypatch: pytest.MonkeyPat
     refused = pytest.raises(InputError, match="set TMPDIR or RAY_TMPDIR to a folder of at most")
     with refused, ray_session():
         pass
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "set RAY_AUTH_MODE=token here too"),
+        ({"RAY_AUTH_MODE": "token"}, "set RAY_AUTH_TOKEN"),
+        ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "x"}, "RAY_AUTH_TOKEN names is not the"),
+    ],
+)
+def test_a_wrong_or_missing_token_is_called_that(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], said: str
+) -> None:
+    def refuse(**_: object) -> None:
+        raise ConnectionError("failed to connect to GCS")
+
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(session.ray, "init", refuse)
+    monkeypatch.setattr(session, "answers_without_token", lambda address: False)
+    with pytest.raises(InputError, match=f"asks for a token and turned this.*{said}"):
+        session._connect("10.0.0.1:6379", None)
+    monkeypatch.setattr(session, "answers_without_token", lambda address: True)
+    with pytest.raises(InputError, match="no Ray cluster at"):
+        session._connect("10.0.0.1:6379", None)

@@ -29,7 +29,8 @@ def problems(tree: dict) -> tuple[str, ...]:
 def test_minimal_spec_has_the_papers_defaults() -> None:
     spec = parse_spec(GOOD, known=KNOWN)
     assert (spec.train.steps, spec.train.snapshots, spec.score.k) == (100_000, 5, 5)
-    assert (spec.evaluate.repeats, spec.search.trials, spec.select.rule) == (20, 1000, "knee")
+    assert (spec.evaluate.repeats, spec.search.trials, spec.select.rule) == (20, 1000, "validated")
+    assert (spec.search.objectives, spec.score.classes) == ("capped", "joint")
 
 
 def test_all_problems_are_reported_at_once() -> None:

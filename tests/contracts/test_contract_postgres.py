@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from servers import MLFLOW_SETTINGS, free_port, serving
 
-from ensgan.errors import StoreError
-from ensgan.store import MLflowStore, open_store
+from ensgan.errors import InputError, StoreError
+from ensgan.store import MLflowStore, open_store, opening
 from ensgan.store.opening import with_driver
 
 pytestmark = pytest.mark.slow
@@ -92,3 +92,14 @@ def test_a_server_before_postgres(database: str, tmp_path: Path) -> None:
         record(address, tmp_path / "client")
     with pytest.raises(StoreError, match="check that it is running"):
         open_store(address).find()
+
+
+def test_a_database_address_names_its_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = {"psycopg2"}
+    monkeypatch.setattr(opening, "find_spec", lambda name: name in installed or None)
+    assert opening.with_driver("postgresql://u@h/d") == "postgresql+psycopg2://u@h/d"
+    for kept in ("postgresql+pg8000://u@h/d", "sqlite:///x", "http://127.0.0.1:5000"):
+        assert opening.with_driver(kept) == kept
+    installed.clear()
+    with pytest.raises(InputError, match=r"pip install 'ensgan\[postgres\]'"):
+        open_store("postgresql://u@h/d")

@@ -15,7 +15,7 @@ import pytest
 from servers import MLFLOW_SETTINGS, free_port, serving
 
 from ensgan.errors import InputError, StoreError
-from ensgan.store import STORES, MemoryStore, MLflowStore, RunStore, StoreKind, open_store, opening
+from ensgan.store import STORES, MemoryStore, MLflowStore, RunStore, StoreKind, open_store
 from ensgan.store.mlflow import server_command
 
 SLOW = pytest.mark.slow
@@ -329,17 +329,6 @@ def test_the_pages_are_for_this_machine_only(tmp_path: Path) -> None:
         "http://127.0.0.1:5123",
     ]
     assert "--disable-security-middleware" not in command and "*" not in " ".join(command)
-
-
-def test_a_database_address_names_its_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    installed = {"psycopg2"}
-    monkeypatch.setattr(opening, "find_spec", lambda name: name in installed or None)
-    assert opening.with_driver("postgresql://u@h/d") == "postgresql+psycopg2://u@h/d"
-    for kept in ("postgresql+pg8000://u@h/d", "sqlite:///x", "http://127.0.0.1:5000"):
-        assert opening.with_driver(kept) == kept
-    installed.clear()
-    with pytest.raises(InputError, match=r"pip install 'ensgan\[postgres\]'"):
-        open_store("postgresql://u@h/d")
 
 
 @pytest.mark.parametrize("sign", ["%", "?"])

@@ -42,6 +42,17 @@ def test_downstream_results_become_a_table(publish: Callable[..., Path], tmp_pat
     )
 
 
+def test_settings_that_the_sweep_varied_stand_beside_the_members(
+    publish: Callable[..., Path], tmp_path: Path
+) -> None:
+    varied = {"SNGAN": {"seed": 0, "learning_rate": 0.5}}
+    folder = publish(tmp_path / "e", provenance={"sweep": "s", "variations": varied})
+    card = (folder / "README.md").read_text()
+    assert "| member | kind | share | settings |" in card
+    assert "| seed 0, learning_rate 0.5 |" in card
+    assert "variations:" not in card
+
+
 def test_names_cannot_write_markup(publish: Callable[..., Path], tmp_path: Path) -> None:
     folder = publish(
         tmp_path / "e",

@@ -17,6 +17,7 @@ from ensgan.errors import InputError
 from ensgan.report.content import collect
 from ensgan.report.page import number, render
 from ensgan.report.pictures import image_grid, overlap_png
+from ensgan.report.verdict import verdict
 from ensgan.types import PoolScores
 
 
@@ -125,7 +126,7 @@ def test_each_form_of_the_objectives_is_called_by_its_own_names(tmp_path: Path) 
     page = render(replace(content, front=front, selected=points[0]))
     elements = Elements(page)
     text = " ".join(elements.text.split())
-    shown = text[text.index("Pareto front") : text.index("Overlap map")]
+    shown = text[text.index("The selected ensemble") : text.index("Overlap map")]
     assert "Intra-d" not in shown and "Inter-d" not in shown
     for expected in (
         "Fréchet closeness (to the real images, higher is better); Fréchet overlap (between",
@@ -176,12 +177,13 @@ def test_runs_without_a_report_say_why(tmp_path: Path) -> None:
 
 def test_drawings_need_no_style_attribute_and_keep_their_text(page: str) -> None:
     drawings = re.findall(r"<svg.*?</svg>", page, re.S)
-    assert len(drawings) == 2  # the front, and the strategies with their intervals
+    assert len(drawings) == 3  # the strategies with their intervals, the front, the overlap
     for drawing in drawings:
         assert "style=" not in drawing and "clip-path" not in drawing
         assert 'stroke="currentColor"' in drawing  # readable on dark pages
-    labels = Elements(drawings[1]).text
+    labels = Elements(drawings[0]).text
     assert EVIL in labels and "AUC on real test images" in labels
+    assert "random ensembles" in drawings[1] and "all members" in drawings[1]
 
 
 def test_a_dollar_sign_in_a_name_is_no_formula(tmp_path: Path) -> None:
@@ -190,7 +192,7 @@ def test_a_dollar_sign_in_a_name_is_no_formula(tmp_path: Path) -> None:
     assert content.table is not None
     row = {**content.table["strategies"][0], "strategy": "cost $\\frac$"}
     page = render(replace(content, table={**content.table, "strategies": [row]}))
-    assert "cost $\\frac$" in re.findall(r"<svg.*?</svg>", page, re.S)[1]
+    assert "cost $\\frac$" in re.findall(r"<svg.*?</svg>", page, re.S)[0]
 
 
 def test_numbers_as_people_read_them() -> None:
@@ -217,3 +219,59 @@ def test_the_overlap_map_is_drawn(m: int) -> None:
         counts=np.full(m, 8),
     )
     assert overlap_png(scores).startswith(b"\x89PNG")
+
+
+def test_the_verdict_comes_first(page: str) -> None:
+    text = " ".join(Elements(page).text.split())
+    start = text[: text.index("What was run")]
+    for expected in (
+        "G* is 2 of 4 generators: A@10, B@10",
+        "How sure undecided: too little training",
+        "Research only, not for clinical use",
+        f"{EVIL} reaches no real image.",
+    ):
+        assert expected in start, expected
+    assert text.index("G* is 2 of 4") < text.index("The selected ensemble G*")
+
+
+def test_how_good_is_said_beside_what_it_is_compared_with(tmp_path: Path) -> None:
+    store, run_id = recorded(tmp_path)
+    content = collect(store, run_id)
+    row = {"members": ["A@10"], "repeats": 5}
+    means = {"selected": 0.9, "real": 0.99, "all": 0.88, "best-single": 0.7}
+    spread = {"sd": 0.1, "low": 0.6, "high": 1.0, "difference": None, "p": None}
+    rows = [
+        {**row, "strategy": name, "metrics": {"auc": {**spread, "mean": mean}}}
+        for name, mean in means.items()
+    ]
+    table = {**(content.table or {}), "strategies": rows}
+    said = verdict(replace(content, table=table)).lines["How good"]
+    assert said == (
+        "trained on its images alone, a classifier reaches an AUC of 0.900 (95 % interval 0.600 … "
+        "1.000) on real test images; for comparison: real images 0.990 (95 % interval 0.600 … "
+        "1.000), all members together 0.880 (95 % interval 0.600 … 1.000), the best single member "
+        "0.700 (95 % interval 0.600 … 1.000)"
+    )
+
+
+def test_a_report_of_a_large_pool_is_small(tmp_path: Path) -> None:
+    """110 members, 22 GANs with five snapshots of eight images each."""
+    store, run_id = recorded(tmp_path)
+    content = collect(store, run_id)
+    rng = np.random.default_rng(0)
+    names = tuple(f"GAN{i // 5:02}@{i % 5 + 1}" for i in range(110))
+    smooth = np.kron(rng.integers(0, 256, (8, 8, 8)), np.ones((1, 4, 4))).astype(np.uint8)
+    smooth += rng.integers(0, 20, smooth.shape, dtype=np.uint8)
+    grid = image_grid([(str(row), smooth) for row in range(5)])
+    masks = rng.integers(0, 256, (110, 12), dtype=np.uint8)
+    coverage = np.unpackbits(masks, axis=1).mean(axis=1)
+    overlap = rng.random((110, 110))
+    counts = np.full(110, 8, np.int64)
+    pool = PoolScores(names, rng.random(110), coverage, masks, overlap, overlap, 5, 96, counts)
+    gans = dict.fromkeys(name.partition("@")[0] for name in names)
+    member = next(iter(content.manifest.members.values()))
+    members = {name: member.model_copy(update={"name": name}) for name in names}
+    manifest = content.manifest.model_copy(update={"members": members})
+    page = render(replace(content, manifest=manifest, scores=pool, grids=dict.fromkeys(gans, grid)))
+    assert page.count('class="strip snapshots"') == 22
+    assert len(page.encode()) < 3_000_000

@@ -37,7 +37,7 @@ def crowded_pool() -> PoolScores:
 
 def test_capped_density_counts_for_at_most_one_in_every_member() -> None:
     scores = crowded_pool()
-    capped, paper = Evaluator(scores, objectives="capped"), Evaluator(scores)
+    capped, paper = Evaluator(scores), Evaluator(scores, objectives="paper")
     subsets = every_subset(6)
     values, published = capped(subsets), paper(subsets)
     for row, subset in enumerate(subsets):
@@ -45,11 +45,17 @@ def test_capped_density_counts_for_at_most_one_in_every_member() -> None:
         expected = float(harmonic_mean(density, published.coverage[row]))
         assert values.first[row] == pytest.approx(expected, abs=1e-12)
     np.testing.assert_array_equal(values.second, published.second)
-    point = next(p for p in search(scores, objectives="capped") if scores.names[0] in p.members)
+    front = search(scores)
+    assert front.form == "capped"  # the default
+    point = next(p for p in front if scores.names[0] in p.members)
     members = capped.indices(point.members)
     assert point.density == pytest.approx(scores.density[list(members)].mean())
     assert dict(point.measures)["capped_density"] < point.density
     assert point.intra_d == point.first == capped.evaluate(members)[0]
+    # As published, side by side.
+    published_value = paper.evaluate(members)[0]
+    assert dict(point.measures)["intra_d_paper"] == pytest.approx(published_value, abs=1e-12)
+    assert "paper Intra-d" in front.cells(point)
 
 
 def test_crowding_no_longer_pays_under_the_capped_form() -> None:
@@ -65,7 +71,7 @@ def test_crowding_no_longer_pays_under_the_capped_form() -> None:
 def test_below_one_capped_and_paper_are_the_same() -> None:
     scores = made_up_pool(2)
     scores = replace(scores, density=np.minimum(scores.density, 0.99))
-    plain, capped = search(scores), search(scores, objectives="capped")
+    plain, capped = search(scores, objectives="paper"), search(scores)
     assert [p.members for p in plain] == [p.members for p in capped]
     assert [p.first for p in plain] == [p.first for p in capped]
     assert plain.pool == capped.pool

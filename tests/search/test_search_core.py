@@ -46,7 +46,7 @@ def all_subsets(members: int) -> np.ndarray:
 @pytest.mark.parametrize("inter", ["symmetric", "directed"])
 def test_batches_equal_the_definition(inter: str) -> None:
     scores = made_up_pool(3, members=21, points=131)
-    evaluator = Evaluator(scores, inter=inter)
+    evaluator = Evaluator(scores, inter=inter, objectives="paper")
     matrix = np.random.default_rng(0).random((200, 21)) < 0.4
     matrix[matrix.sum(axis=1) < 2, :2] = True
     values = evaluator(matrix)
@@ -59,7 +59,7 @@ def test_batches_equal_the_definition(inter: str) -> None:
 @given(seed=st.integers(0, 10**6), size=st.integers(1, 9))
 def test_neighbours_equal_fresh_evaluation(seed: int, size: int) -> None:
     scores = made_up_pool(seed, members=13, points=int(64 + seed % 70))
-    evaluator = Evaluator(scores)
+    evaluator = Evaluator(scores, objectives="paper")
     members = np.random.default_rng(seed).choice(13, size, replace=False)
     near = evaluator.moves(members.tolist())
     shape = near.values.first.shape
@@ -96,7 +96,7 @@ def test_density_and_coverage_of_stacked_samples() -> None:
         n_real=40,
         counts=np.array([len(fake) for fake in fakes]),
     )
-    evaluator = Evaluator(scores)
+    evaluator = Evaluator(scores, objectives="paper")
     for subset in ((0, 1), (1, 2, 3), (0, 1, 2, 3)):
         stacked = inside(np.concatenate([fakes[g] for g in subset]))
         _, _, density, coverage = evaluator.evaluate(subset)
@@ -106,7 +106,7 @@ def test_density_and_coverage_of_stacked_samples() -> None:
 
 def test_weights_change_density_and_drop_members_of_weight_zero() -> None:
     scores = made_up_pool(1)
-    evaluator = Evaluator(scores)
+    evaluator = Evaluator(scores, objectives="paper")
     _, inter, density, coverage = evaluator.evaluate((0, 3, 5), (0.25, 0.75, 0.0))
     assert density == pytest.approx(0.25 * scores.density[0] + 0.75 * scores.density[3])
     assert coverage == pytest.approx(evaluator.evaluate((0, 3))[3])
@@ -154,9 +154,11 @@ def dominated_by_none(values: np.ndarray) -> set[tuple[float, float]]:
 @pytest.mark.parametrize(("seed", "members"), [(0, 12), (1, 12), (0, 15)])
 def test_pareto_local_finds_the_whole_front(seed: int, members: int, inter: str) -> None:
     scores = made_up_pool(seed, members)
-    values = Evaluator(scores, inter=inter)(all_subsets(members))
+    values = Evaluator(scores, inter=inter, objectives="paper")(all_subsets(members))
     expected = dominated_by_none(np.column_stack((values.first, values.second)))
-    front = search(scores, inter=inter, seed=seed, seconds=1.5 if members > 13 else None)
+    front = search(
+        scores, objectives="paper", inter=inter, seed=seed, seconds=1.5 if members > 13 else None
+    )
     found = {(round(point.intra_d, 10), round(point.inter_d, 10)) for point in front}
     assert found == expected
     assert front.hypervolume == pytest.approx(hypervolume(front))
@@ -189,7 +191,7 @@ def test_constraints_hold_on_every_point_and_the_constrained_front_is_exact() ->
     for g in range(4):
         allowed &= subsets[:, gan == g].sum(axis=1) <= 2
     allowed &= subsets @ np.arange(1.0, 13.0) <= 25.0
-    values = Evaluator(scores)(subsets[allowed])
+    values = Evaluator(scores, objectives="paper")(subsets[allowed])
     expected = dominated_by_none(np.column_stack((values.first, values.second)))
     assert {(round(p.intra_d, 10), round(p.inter_d, 10)) for p in front} == expected
 

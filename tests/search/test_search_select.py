@@ -167,8 +167,20 @@ def test_rules_are_listed() -> None:
         "max-intra",
         "min-inter",
         "max-size",
+        "validated",
         "downstream",
     }
+
+
+def test_validated_without_images_is_the_largest_first_objective_then_the_fewest_members() -> None:
+    points = (
+        FrontPoint(("a", "b", "c"), 0.9, 0.2),
+        FrontPoint(("a", "b"), 0.9 - 1e-14, 0.3),
+        FrontPoint(("b", "c"), 0.8, 0.1),
+    )
+    chosen = select(replace(FRONT, points=points), "validated")
+    assert chosen.point == points[1]
+    assert "then fewest members; a front alone has no images to validate with" in chosen.reason
 
 
 @pytest.mark.parametrize(

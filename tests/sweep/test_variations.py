@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+from made_sweep import make_sweep
 from tiny_sweep import tiny
 
 from ensgan import zoo
 from ensgan.cluster.resources import trial_requests
 from ensgan.config import parse_spec
+from ensgan.config.vary import Value
 from ensgan.errors import ConfigError
+from ensgan.recording import views
+from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import known_names, resolve
 from ensgan.sweep.variations import Configuration, configurations
 
@@ -186,3 +191,36 @@ def test_the_priority_of_a_gan_is_that_of_its_variations() -> None:
     cluster = parse_spec(tiny(cluster={"priority": {"SNGAN": 1}})).cluster
     order = [request.gan for request in trial_requests(jobs, cluster, None)]
     assert order == ["SNGAN", "SNGAN~s1", "StyleGAN2-ADA~s1"]
+
+
+def test_the_store_is_told_what_was_varied(tmp_path: Path) -> None:
+    make_sweep(tmp_path)
+    manifest = SweepFolder(tmp_path / "sweeps" / "made").read()
+    assert views.variation(manifest, "SNGAN") == {}, "a sweep without variations says nothing"
+    assert views.members_csv(manifest).startswith(b"member,intra_d,density")
+    values: dict[str, dict[str, Value]] = {
+        "SNGAN": {"seed": 0, "ADA.target": 0.5},
+        "SAGAN": {"seed": 1, "Adam.betas": (0.0, 0.9)},
+    }
+    varied = manifest.model_copy(update={"variations": values})
+    assert views.variation(varied, "SNGAN") == {
+        "config.gan": "SNGAN",
+        "config.seed": 0,
+        "config.ADA.target": 0.5,
+    }
+    head, first, *_ = views.members_csv(varied).decode().splitlines()
+    assert head.startswith("member,seed,ADA.target,Adam.betas,intra_d")
+    assert first.startswith("SNGAN@1,0,0.5,,0.5")
+
+
+def test_variations_survive_the_manifests_file(tmp_path: Path) -> None:
+    make_sweep(tmp_path)
+    folder = SweepFolder(tmp_path / "sweeps" / "made")
+    values: dict[str, dict[str, Value]] = {
+        "SNGAN": {"seed": 1, "Adam.betas": (0.0, 0.9), "weights": "raw", "D2DCE.shift": True},
+        "SAGAN": {"learning_rate": 1.0},
+    }
+    folder.read().model_copy(update={"variations": values}).save(folder.manifest_path)
+    read = folder.read().variations
+    assert read == values
+    assert type(read["SAGAN"]["learning_rate"]) is float and read["SNGAN"]["D2DCE.shift"] is True

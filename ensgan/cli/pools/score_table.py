@@ -60,7 +60,8 @@ def tables(
     scores = measures.scores
     overlap = scores.overlap if inter == "symmetric" else scores.directed
     mean = np.nan_to_num(overlap).sum(axis=1) / max(1, len(scores) - 1)
-    columns = {**_columns(measures), "Intra-d": scores.intra_d, "overlap": mean}
+    columns = {**_columns(measures), "Intra-d": scores.capped_intra_d}
+    columns |= {"as paper": scores.intra_d, "overlap": mean}
     if distances:
         columns["Fréchet"] = np.array([distances[name] for name in scores.names])
     title = f"{len(scores)} members, k = {scores.k}, {seconds:.1f} s; overlap: mean, {inter}"
@@ -69,7 +70,7 @@ def tables(
     table.add_column("member", overflow="fold")
     for heading in columns:
         table.add_column(heading, no_wrap=True, justify="right")
-    for index in np.argsort(-scores.intra_d, kind="stable").tolist():
+    for index in np.argsort(-scores.capped_intra_d, kind="stable").tolist():
         # Members taken over from known scores have no precision and recall.
         cells = (f"{each[index]:.4f}".replace("nan", "–") for each in columns.values())
         table.add_row(scores.names[index], *cells)

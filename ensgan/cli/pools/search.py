@@ -229,11 +229,15 @@ def _make_tables(
 def _front_table(front: Front) -> Table:
     table = Table(
         title=f"{len(front)} points, hypervolume {front.hypervolume:.5f}, "
-        f"{front.trials} evaluations of {front.distinct} subsets in {front.seconds:.2f} s"
+        f"{front.trials} evaluations of {front.distinct} subsets in {front.seconds:.2f} s",
+        box=None,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
     )
-    # A front without points is never shown.
-    for column in (*front.cells(front.points[0]), "members"):
-        table.add_column(column)
+    # Figures stay whole in a narrow terminal. A front without points is never shown.
+    for column in front.cells(front.points[0]):
+        table.add_column(column, no_wrap=True)
+    table.add_column("members", overflow="fold")
     for point in front:
         table.add_row(*front.cells(point).values(), ", ".join(point.members))
     return table

@@ -36,3 +36,72 @@
   });
   show(current);
 })();
+// Pictures: a click or Enter enlarges, again or Escape takes it back.
+for (const picture of document.querySelectorAll(".strip img")) {
+  const set = (large) => picture.classList.toggle("large", large);
+  picture.tabIndex = 0;
+  picture.addEventListener("click", () => set(!picture.classList.contains("large")));
+  picture.addEventListener("keydown", (event) => {
+    if (event.key === "Enter") set(!picture.classList.contains("large"));
+    if (event.key === "Escape") set(false);
+  });
+}
+// Snapshots of a GAN: a slider shows one row of its picture at a time; all rows without it.
+for (const strip of document.querySelectorAll(".snapshots")) {
+  const names = JSON.parse(strip.dataset.names), picture = strip.querySelector("img");
+  if (names.length < 2) continue;
+  const label = document.createElement("label"), slider = document.createElement("input");
+  const told = document.createElement("output");
+  label.className = "snapshot";
+  label.append("Snapshot", slider, told);
+  Object.assign(slider, { type: "range", min: 0, max: names.length, value: names.length });
+  const show = () => {
+    const row = Number(slider.value), one = row < names.length;
+    told.textContent = one ? names[row] : "all";
+    strip.classList.toggle("single", one);
+    const height = picture.clientHeight / names.length;
+    strip.style.height = one ? `${height}px` : "";
+    picture.style.transform = one ? `translateY(${-row * height}px)` : "";
+  };
+  slider.addEventListener("input", show);
+  strip.before(label);
+  show();
+}
+// Tables: a click on a heading sorts by it, again the other way round.
+for (const table of document.querySelectorAll("table.sortable")) {
+  const [head, ...rows] = table.rows;
+  [...head.cells].forEach((cell, column) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...cell.childNodes);
+    cell.append(button);
+    let sign = -1;
+    button.addEventListener("click", () => {
+      sign = -sign;
+      const text = (row) => row.cells[column].textContent.trim();
+      rows.sort((a, b) => sign * text(a).localeCompare(text(b), "en", { numeric: true }));
+      table.tBodies[0].append(...rows);
+      for (const other of head.cells) other.removeAttribute("aria-sort");
+      cell.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
+    });
+  });
+}
+// The overlap map: the pair under the pointer.
+(() => {
+  const detail = document.getElementById("overlap-detail");
+  const map = document.querySelector("#overlap-map");
+  if (!detail || !map) return;
+  const { names, values } = JSON.parse(detail.dataset.map);
+  map.addEventListener("mousemove", (event) => {
+    const box = map.getBoundingClientRect(), n = names.length;
+    const place = (at, start, length) => Math.min(n - 1, Math.floor(((at - start) / length) * n));
+    const row = place(event.clientY, box.top, box.height);
+    const column = place(event.clientX, box.left, box.width);
+    const value = values[row][column];
+    detail.textContent = `${names[row]} and ${names[column]}: ${value === null ? "the same" : value}`;
+  });
+})();
+// Printing shows what is closed on the screen.
+addEventListener("beforeprint", () => {
+  for (const details of document.querySelectorAll("details")) details.open = true;
+});

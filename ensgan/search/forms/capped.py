@@ -10,15 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-import numpy as np
-
 from ensgan.search.forms.form import FormInputs, ObjectiveForm
 from ensgan.search.forms.paper import tables_from_scores
 from ensgan.search.tables import Ensembles, ObjectiveTables
-from ensgan.types import Float64Array
+from ensgan.types import Float64Array, harmonic_mean
 from ensgan.types.objectives import INTER_D, INTRA_D
 
-MOST = 1.0
 AXIS = INTRA_D.of_variant("capped")
 
 
@@ -27,16 +24,19 @@ def _build(inputs: FormInputs) -> ObjectiveTables:
     tables = tables_from_scores(scores, inputs.inter)
 
     def describe(ensembles: Ensembles) -> Mapping[str, Float64Array]:
-        # Points keep the density as it was measured: what was capped can be seen.
+        # Points keep the density as it was measured, and Intra-d as published: what was capped
+        # can be seen.
+        density = (ensembles.weights * scores.density).sum(axis=1)
         return {
             "density": ensembles.weights @ scores.density,
             "coverage": ensembles.coverage,
             "capped_density": ensembles.mean,
+            "intra_d_paper": harmonic_mean(density, ensembles.coverage),
         }
 
     return replace(
         tables,
-        linear=np.minimum(scores.density, MOST),
+        linear=scores.capped_density,
         axes=(AXIS, tables.axes[1]),
         form="capped",
         describe=describe,

@@ -1,0 +1,92 @@
+"""What a report says first: which ensemble, why, how good, how sure, at what cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ensgan.downstream.table import RANKED
+from ensgan.report.content import Content
+
+_COMPARED = (
+    ("real", "real images"),
+    ("all", "all members together"),
+    ("best-single", "the best single member"),
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The first lines of a report.
+
+    Attributes:
+        headline: which ensemble.
+        lines: why it was chosen, how good it is, how sure that is, what it cost; by title.
+        cautions: what is wrong with it, a sentence each.
+    """
+
+    headline: str
+    lines: Mapping[str, str]
+    cautions: Sequence[str]
+
+
+def verdict(content: Content) -> Verdict:
+    """The verdict on a recorded sweep."""
+    manifest, table = content.manifest, content.table or {}
+    if manifest.selected is None:
+        return Verdict("No ensemble was selected", {}, _cautions(content))
+    names = manifest.chosen
+    headline = f"G* is {len(names)} of {len(manifest.members)} generators: {', '.join(names)}"
+    why = manifest.selected.reason.partition("; nearest alternatives")[0].removesuffix(".")
+    lines = {"Why": why, "How good": _how_good(table)}
+    lines |= {"How sure": str(table.get("verdict") or ""), "Cost": _cost(content)}
+    said = {title: text for title, text in lines.items() if text}
+    return Verdict(headline, said, _cautions(content))
+
+
+def _how_good(table: Mapping[str, Any]) -> str:
+    rows = {row["strategy"]: row["metrics"] for row in table.get("strategies", ())}
+    own: Mapping[str, Any] = next(
+        (rows[name] for name in rows if name.partition(":")[0] == "selected"), {}
+    )
+    if RANKED not in own:
+        return ""
+    others = [
+        f"{words} {_value(rows[name])}" for name, words in _COMPARED if RANKED in rows.get(name, {})
+    ]
+    return (
+        f"trained on its images alone, a classifier reaches an AUC of {_value(own)} on real test "
+        f"images{'; for comparison: ' if others else ''}{', '.join(others)}"
+    )
+
+
+def _value(metrics: Mapping[str, Any]) -> str:
+    spread = metrics[RANKED]
+    low, high = spread.get("low"), spread.get("high")
+    interval = "" if low is None else f" (95 % interval {low:.3f} … {high:.3f})"
+    return f"{spread['mean']:.3f}{interval}"
+
+
+def _cost(content: Content) -> str:
+    stages = content.manifest.stages
+    if "total" not in stages:
+        return ""
+    trained = sum(result.seconds.get("train", 0.0) for result in content.manifest.members.values())
+    parts = [f"the sweep took {duration(stages['total'])}"]
+    if trained:
+        parts.append(f"its trainings {duration(trained)} of machine time in all")
+    return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _cautions(content: Content) -> tuple[str, ...]:
+    told = (content.ensemble or {}).get("provenance", {})
+    found = told.get("cautions", ()) if isinstance(told, Mapping) else ()
+    return tuple(str(caution) for caution in found)
