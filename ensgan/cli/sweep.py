@@ -188,6 +188,15 @@ def train(
     emit({"members": [member.to_json() for member in members]}, as_json=as_json, table=table)
 
 
+def _show_known(result: dict[str, Any], storage: Path | None, as_json: bool) -> None:
+    """A finished sweep, of which nothing is left to do."""
+    if as_json:
+        emit({"event": "done", **result}, as_json=True, table=str)
+        return
+    typer.echo("nothing to do: the sweep is finished, and all it was made from is as it was")
+    _show_result(result, storage)
+
+
 def _show_plan(
     spec: Path,
     settings: list[str],

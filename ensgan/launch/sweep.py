@@ -170,7 +170,6 @@ def run_sweep(
     data_dir = None if data_dir is None else Path(data_dir)
     heard = None if fresh else on_event
     resolved, folder = _resolved(_as_spec(spec, settings), storage, data_dir, heard, many=many)
-    spec = resolved.spec
     if fresh:
         with folder.locked():
             pass  # nobody else may be running it
@@ -181,14 +180,14 @@ def run_sweep(
         # Classifiers that run in this process need libraries that two threads must not import at
         # once: they come before the recorder's thread.
         before = import_libraries if runs_here(address) else lambda: None
-        recorder = BackgroundRecorder(folder, _store(folder, spec.track), on_event, before)
+        recorder = BackgroundRecorder(folder, _store(folder, resolved.spec.track), on_event, before)
         stack.enter_context(recorder)
 
         def open_executor() -> Executor:
             return stack.enter_context(
                 executor_at(
                     address,
-                    spec.cluster,
+                    resolved.spec.cluster,
                     folder.path / "tune",
                     allow_open_cluster=allow_open_cluster,
                     budget=budget,

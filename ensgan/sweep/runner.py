@@ -122,11 +122,10 @@ class RunningSweep:
         open_executor: makes what jobs run on; called at most once, when a job has to run.
         recorder: shows the results.
         clock: times the stages and passes events on.
-        retrain: GANs may train from their start again where nothing else leads to a snapshot.
+        retrain: GANs may train again from their start.
 
     Raises:
-        ConfigError: the folder holds a sweep with other training settings, or GANs would have to
-            train again.
+        ConfigError: finished members were made with other settings, or GANs would train again.
     """
 
     def __init__(
@@ -191,12 +190,8 @@ class RunningSweep:
             by_name = {member.name: member for member in members}
             chosen = [by_name[name] for name in selected.point.members]
             privacy = measure_memorisation(self.resolved, inputs, chosen)
-            earlier = self.manifest.value.earlier
-            grown_from = {} if earlier is None else earlier.facts()
-            before = self.manifest.value.earlier
-            artifact = hand_over(
-                self.resolved, inputs, chosen, selected, table, privacy, alarms, before
-            )
+            before, made = self.manifest.value.earlier, (table, privacy, alarms)
+            artifact = hand_over(self.resolved, inputs, chosen, selected, *made, before)
         self.manifest.save(ensemble=artifact, privacy=privacy)
         self.manifest.finish(self.clock.summary())
         with self.clock.stage("record"):
@@ -218,11 +213,10 @@ class RunningSweep:
     def _pool(self, jobs: Sequence[MemberJob], inputs: Inputs) -> tuple[MemberResult, ...]:
         """Members in pool order, those from elsewhere last."""
         pool = PoolInProgress(self.executor, self.clock, self.manifest)
-        external = external_jobs(self.resolved, inputs)
         if self.spec.members:  # first: a mistake there must not come after all the training
             with self.clock.stage("members"):
                 pool.add(bring_members(self.resolved, inputs, self.manifest.value.members))
-                pool.add_external(external)
+                pool.add_external(external_jobs(self.resolved, inputs))
         with self.clock.stage("train"):
             by_memory = self.spec.cluster.gpus_per_trial == "auto"
             shape = self.resolved.dataset.shape
