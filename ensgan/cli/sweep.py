@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,7 +21,7 @@ from ensgan.cli.output import (
     OpenClusterOption,
     PlainConsole,
     emit,
-    is_quiet,
+    note,
     progress,
 )
 from ensgan.downstream.headline import headline
@@ -84,6 +83,10 @@ def sweep(
         bool, typer.Option("--fresh", help="Set the earlier sweep of this name aside; start over.")
     ] = False,
     retrain: RetrainOption = False,
+    notify: Annotated[
+        str | None,
+        typer.Option(help="Post one JSON object there when it has ended, well or badly."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run a whole sweep; running it again resumes it.
@@ -97,20 +100,26 @@ def sweep(
     from ensgan.cli.status import watching
     from ensgan.config.budget import make_budget
     from ensgan.launch.finished import known_result
+    from ensgan.launch.notify import check_address, notifying
     from ensgan.store import default_storage
     from ensgan.sweep.events import Event
 
     budget = make_budget(gpu_hours, deadline)
+    if notify is not None:
+        check_address(notify)
     if not fresh:
         known = known_result(spec, settings or [], storage or default_storage(), data_dir)
         if known is not None:  # found without the libraries that a stage needs
             _show_known(known, storage, as_json)
             return
-    if not as_json and not is_quiet():
-        typer.echo(f"{time.strftime('%H:%M:%S')} starting: reading settings and data …", err=True)
+    note("starting: reading settings and data …")
     from ensgan.launch.sweep import run_sweep
 
-    with _exit_code_of_interrupts(), watching(as_json) as on_event:
+    with (
+        _exit_code_of_interrupts(),
+        watching(as_json) as on_event,
+        notifying(notify, spec.stem, on_event) as (message, on_event),
+    ):
         result = run_sweep(
             spec,
             settings=settings or [],
@@ -125,6 +134,8 @@ def sweep(
             on_event=on_event,
             started=cli.STARTED,  # start-up counts
         ).to_json()
+        message |= {"state": "failed" if result["failed"] else "finished"}
+        message |= {name: result[name] for name in ("run_id", "members", "selected", "failed")}
         if as_json:
             on_event(Event("done", result))
     if not as_json:

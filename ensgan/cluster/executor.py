@@ -20,6 +20,7 @@ from ensgan.cluster.resources import (
     TrialRequest,
     check_satisfiable,
     plan_event,
+    ranks,
     trial_requests,
     trial_slots,
 )
@@ -102,7 +103,7 @@ class RayExecutor:
         stop_file = stop_path(jobs[0])
         stop_file.unlink(missing_ok=True)
         files = {job.name: own_stop_path(job) for job in jobs}
-        order = TrainingOrder(trials, files, self.settings.priority, requests, tell)
+        order = TrainingOrder(trials, files, ranks(jobs, self.settings), requests, tell)
         queue = TrialQueue(order, spending, stop_file, self.settings.max_concurrent)
         most = self.settings.max_concurrent or self.slots
         on_event(plan_event(trials, min(self.slots, most), jobs))

@@ -61,9 +61,8 @@ def trial_requests(
         gpu_bytes: memory of the smallest GPU; None when there is none or nobody can say.
     """
     # Sorting is stable: equal GANs keep the order of the sweep file, in every session.
-    ranked = sorted(
-        jobs, key=lambda job: (-settings.priority.get(row_of(job.name), 0), -job.effort)
-    )
+    rank = ranks(jobs, settings)
+    ranked = sorted(jobs, key=lambda job: (-rank[job.name], -job.effort))
     return tuple(
         TrialRequest(
             job.name, settings.cpus_per_trial, gpu_share(settings, job.memory_bytes, gpu_bytes)
@@ -78,6 +77,11 @@ def plan_event(trials: Sequence[TrialRequest], slots: int, jobs: Sequence[Member
     shares = {each.gan: {"share": each.share, "effort": efforts[each.gan]} for each in trials}
     is_on_gpus = any(each.gpus for each in trials)
     return Event("plan", {"slots": slots, "gpus": is_on_gpus, "trials": shares})
+
+
+def ranks(jobs: Sequence[MemberJob], settings: ClusterSpec) -> dict[str, int]:
+    """The priority of every job: that of its GAN holds for all its variations."""
+    return {job.name: settings.priority.get(row_of(job.name), 0) for job in jobs}
 
 
 def check_satisfiable(

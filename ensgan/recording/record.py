@@ -174,7 +174,10 @@ class Recording:
         run_id = self._run(gan, "gan", params, tags, self.parent)
         self.store.log_history(
             run_id,
-            [(step_of(result.name), views.member_metrics(result)) for result in results],
+            [
+                *views.history(results),
+                *((step_of(result.name), views.member_metrics(result)) for result in results),
+            ],
         )
         self._log_dataset(run_id)
         rows = {result.name.rpartition("@")[2]: result.samples for result in results}
@@ -242,7 +245,8 @@ class Recording:
         if privacy is not None:
             self._files(parent, {"memorisation.json": privacy.read_bytes()}, "privacy")
         size = float(len(selected.members))
-        self.store.log_metrics(parent, {**selected.objectives(), "size": size})
+        proof = views.downstream_metrics(read_json(table))
+        self.store.log_metrics(parent, {**proof, **selected.objectives(), "size": size})
         self.store.set_tags(
             parent,
             {

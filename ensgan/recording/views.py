@@ -15,6 +15,7 @@ from ensgan.ensemble import markdown
 from ensgan.search import find_form
 from ensgan.store import TAG_DATASET, RunStore
 from ensgan.store.record import NOTHING
+from ensgan.sweep.live.history import History
 from ensgan.sweep.manifest import Manifest
 from ensgan.sweep.records import MemberResult
 from ensgan.text import spreadsheet_cell
@@ -127,6 +128,34 @@ def member_metrics(result: MemberResult) -> dict[str, float]:
         "density": result.density,
         "coverage": result.coverage,
     }
+
+
+def history(results: Sequence[MemberResult]) -> list[tuple[int, dict[str, float]]]:
+    """Losses and pace while the members' GAN was trained, at most 200 points; none of others."""
+    folders = dict.fromkeys(result.weights.parent for result in results)
+    return [
+        (step, {f"train/{name}": value for name, value in values.items()})
+        for folder in folders
+        for step, values in History.load(folder)
+    ]
+
+
+def downstream_metrics(table: Mapping[str, Any]) -> dict[str, float]:
+    """What a sweep's own run shows of the downstream test, so that runs can be sorted by it.
+
+    Metrics of G* under their own names, those of the strategies it is compared with as
+    ``auc.STRATEGY``, and how much of the gap between ``all`` and ``real`` G* closes.
+    """
+    values: dict[str, float] = {}
+    for row in table["strategies"]:
+        metrics, name = strategy_metrics(row), row["strategy"].replace(":", "-")
+        if row["strategy"] == table["reference"]:
+            values.update(metrics)
+            closed = row["gap_closed"].get("auc")
+            values |= {} if closed is None else {"gap_closed.auc": closed}
+        elif "auc" in metrics:
+            values[f"auc.{name}"] = metrics["auc"]
+    return values
 
 
 def strategy_metrics(row: Mapping[str, Any]) -> dict[str, float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -12,6 +14,7 @@ import yaml
 from tiny_sweep import tiny
 
 from ensgan.cli.app import load_command
+from ensgan.cluster import trainable
 from ensgan.config import parse_spec
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cluster.md").read_text()
@@ -90,3 +93,17 @@ def test_messages_are_those_of_the_code() -> None:
     )
     for part in ("no Ray cluster at '", "does not share", "reads other training data"):
         assert part in PAGE and part in source
+
+
+def test_the_dashboard_asks_for_what_trials_export() -> None:
+    """Ray puts ``ray_`` before the names."""
+    exporter = inspect.getsource(trainable._Exporter)
+    exported = {f"ray_{name}" for name in re.findall(r'"(ensgan_\w+)"', exporter)}
+    dashboard = json.loads((Path(__file__).parents[2] / "docs" / "grafana.json").read_text())
+    asked = {
+        name
+        for panel in dashboard["panels"]
+        for target in panel["targets"]
+        for name in re.findall(r"ray_ensgan_\w+", target["expr"])
+    }
+    assert asked == exported and len(asked) == 4

@@ -31,6 +31,12 @@ def test_the_run_is_recorded(home: Home, result: SweepResult) -> None:
     assert kinds == ["gan"] * 2 + ["search"] + ["strategy"] * 4
     gan = next(child for child in children if child.name == "SNGAN")
     assert gan.metrics["intra_d"] == pytest.approx(result.members[1].intra_d)
+    assert gan.metrics["train/d_loss"] > 0, "the history of its training"
+    own = result.table.row("selected").metrics
+    assert (
+        parent.metrics["auc"] == own["auc"].mean and parent.metrics["g_mean"] == own["g_mean"].mean
+    )
+    assert parent.metrics["auc.real"] == result.table.row("real").metrics["auc"].mean
     assert list(home.store.files(gan.run_id)) == ["grid-SNGAN/SNGAN.png"]  # nothing real
     assert gan.params["sha256.6"] == result.members[1].sha256
     for record in (parent, *children):

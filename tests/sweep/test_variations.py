@@ -11,7 +11,7 @@ from made_sweep import make_sweep
 from tiny_sweep import tiny
 
 from ensgan import zoo
-from ensgan.cluster.resources import trial_requests
+from ensgan.cluster.resources import ranks, trial_requests
 from ensgan.config import parse_spec
 from ensgan.config.vary import Value
 from ensgan.errors import ConfigError
@@ -191,6 +191,7 @@ def test_the_priority_of_a_gan_is_that_of_its_variations() -> None:
     cluster = parse_spec(tiny(cluster={"priority": {"SNGAN": 1}})).cluster
     order = [request.gan for request in trial_requests(jobs, cluster, None)]
     assert order == ["SNGAN", "SNGAN~s1", "StyleGAN2-ADA~s1"]
+    assert ranks(jobs, cluster) == {"SNGAN": 1, "SNGAN~s1": 1, "StyleGAN2-ADA~s1": 0}
 
 
 def test_the_store_is_told_what_was_varied(tmp_path: Path) -> None:

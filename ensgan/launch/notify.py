@@ -1,0 +1,113 @@
+"""One message to a web address when a sweep has ended, however it ended."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import socket
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from ensgan.errors import EnsganError, InputError, SweepStoppedError
+from ensgan.sweep.events import Event, OnEvent
+from ensgan.text import hide_credentials
+
+ANSWER_SECONDS = 10.0
+
+
+def check_address(url: str) -> None:
+    """Refuse an address that what is sent could be read on the way to.
+
+    Raises:
+        InputError: neither https nor http on this machine's loopback.
+    """
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise InputError(f"--notify is no address: {error}") from error
+    if host and (parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host))):
+        return
+    raise InputError(
+        f"--notify '{_shown(url)}': write https://…, or http:// with an address of this machine's "
+        "loopback"
+    )
+
+
+def _shown(url: str) -> str:
+    """Where an address leads, without the path: of many services that is the secret."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname or ''}" if parts.scheme else "…"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """What is sent goes to the address that was named, and to no other."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        return None
+
+
+@contextmanager
+def notifying(
+    url: str | None, name: str, on_event: OnEvent
+) -> Iterator[tuple[dict[str, Any], OnEvent]]:
+    """Post one JSON object when the body ends: ``sweep``, ``state`` (finished, failed, stopped,
+    interrupted), ``host``, ``seconds``, ``error``, and what the body has put into the dictionary
+    it is given.
+
+    Args:
+        url: where to; None posts nothing.
+        name: of the sweep, until an event tells its folder.
+        on_event: hears of a message that did not arrive, which is no failure of the sweep. What
+            the body shall send its events to is yielded too.
+    """
+    began = time.time()
+    value: dict[str, Any] = {"sweep": name, "state": "finished", "host": socket.gethostname()}
+
+    def listen(event: Event) -> None:
+        if event.kind == "folder":
+            value["sweep"] = Path(event.fields["path"]).name
+        on_event(event)
+
+    try:
+        yield value, listen
+    except SweepStoppedError as error:
+        value |= {"state": "stopped", "error": str(error)}
+        raise
+    except KeyboardInterrupt:
+        value["state"] = "interrupted"
+        raise
+    except Exception as error:
+        kind = "" if isinstance(error, EnsganError) else f"{type(error).__name__}: "
+        value |= {"state": "failed", "error": hide_credentials(f"{kind}{error}")}
+        raise
+    finally:
+        if url is not None:
+            _post(url, {**value, "seconds": round(time.time() - began, 1)}, on_event)
+
+
+def _post(url: str, value: Mapping[str, Any], on_event: OnEvent) -> None:
+    body = json.dumps(value, default=str).encode()
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    handlers: list[Any] = [_NoRedirect]
+    if url.startswith("http:"):  # this machine: no proxy knows it
+        handlers.append(urllib.request.ProxyHandler({}))
+    try:
+        with urllib.request.build_opener(*handlers).open(request, timeout=ANSWER_SECONDS):
+            return
+    except (OSError, ValueError) as error:  # HTTP errors are among the first
+        reason = hide_credentials(str(error), url)
+        message = f"{_shown(url)} was not told how the sweep ended: {reason}"
+        on_event(Event("warning", {"message": message}))
