@@ -13,6 +13,7 @@ from ensgan.config.load import spec_source as spec_source
 from ensgan.config.spec import ClusterSpec as ClusterSpec
 from ensgan.config.spec import EvaluateSpec as EvaluateSpec
 from ensgan.config.spec import SampleSpec as SampleSpec
+from ensgan.config.spec import ScoreSpec as ScoreSpec
 from ensgan.config.spec import SearchSpec as SearchSpec
 from ensgan.config.spec import SweepSpec as SweepSpec
 from ensgan.config.spec import TrackSpec as TrackSpec

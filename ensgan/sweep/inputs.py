@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ensgan import data, downstream, embedding, train, zoo
 from ensgan.config import (
     ExternalSpec,
@@ -24,7 +26,13 @@ from ensgan.sweep.classifier_job import DatasetFiles
 from ensgan.sweep.environment import real_data
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.fresh_images import NOT_FRESH
-from ensgan.sweep.member_job import MemberJob, Scoring, purpose_seed, real_reference
+from ensgan.sweep.member_job import (
+    MemberJob,
+    Scoring,
+    purpose_seed,
+    real_reference,
+    sample_labels,
+)
 from ensgan.sweep.opening import training_folders
 from ensgan.sweep.planning.plugins import load_plugin, replace_references
 from ensgan.sweep.variations import Configuration, Values, configurations
@@ -163,6 +171,7 @@ def resolve(spec: SweepSpec, data_dir: Path | None = None, *, many: bool = False
     problems += [
         *_evaluation_problems(spec, dataset, gans, settings),
         *_rule_problems(spec, dataset),
+        *_class_problems(spec, dataset),
     ]
     if problems:
         raise ConfigError(f"sweep '{spec.name}'", problems)
@@ -238,6 +247,23 @@ def _pool_names(
         for step in setting.snapshot_steps
     ]
     return (*trained, *(member.name for member in spec.members))
+
+
+def _class_problems(spec: SweepSpec, dataset: Dataset) -> list[str]:
+    """Classes with too few images to be scored by themselves."""
+    if spec.score.classes == "joint" or dataset.num_classes < 2:
+        return []
+    real, needed = dataset.train.labels, spec.score.k + 1
+    made = spec.sample.count or len(real)
+    drawn = sample_labels(real, dataset.num_classes, made, spec.sample.labels, spec.seed)
+    return [
+        f"score.classes: per-class with k {spec.score.k} needs {needed} images of every class, and "
+        f"there would be {count} {kind} of class {dataset.class_names[index]}: use joint or a "
+        "smaller k"
+        for kind, labels in (("real ones", real), ("generated ones", drawn))
+        for index, count in enumerate(np.bincount(labels, minlength=dataset.num_classes).tolist())
+        if count < needed
+    ]
 
 
 def _rule_problems(spec: SweepSpec, dataset: Dataset) -> list[str]:

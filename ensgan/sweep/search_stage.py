@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ensgan import metrics
-from ensgan.config import SearchSpec
+from ensgan.config import ScoreSpec, SearchSpec
 from ensgan.ensemble.weights import read_tensor_infos
 from ensgan.errors import DataError, InputError
 from ensgan.files import content_key, map_array, sha256_file
@@ -27,7 +27,7 @@ from ensgan.sweep.inputs import Inputs
 from ensgan.sweep.manifest import Earlier
 from ensgan.sweep.member_job import purpose_seed
 from ensgan.sweep.records import MemberResult
-from ensgan.types import Front, PoolScores
+from ensgan.types import Front, PoolScores, Samples
 
 REVISION = 1
 """Raise it when a change of this module changes its results."""
@@ -64,6 +64,7 @@ def score(
     """
     settings, scoring = inputs.spec.score, inputs.scoring
     names = tuple(member.name for member in members)
+    by_class = scored_by_class(settings, len(inputs.dataset.class_names))
     key = _key(inputs, [member.features for member in members])
     path = inputs.folder.file("scores", f"scores-{key}.npz")
     known = _known(PoolScores, path)
@@ -82,6 +83,7 @@ def score(
         [_mapped(member.features) for member in members],
         names,
         k=settings.k,
+        labels=_labels(inputs, members) if by_class else None,
         resamples=settings.resamples,
         backend=settings.backend,
         memory_bytes=memory,
@@ -96,15 +98,22 @@ def score(
     return scores, path
 
 
-def scores_key(reference: Path, features: Sequence[Path], k: int, resamples: int) -> str:
+def scored_by_class(settings: ScoreSpec, classes: int) -> bool:
+    """Whether a pool is scored within each class."""
+    return settings.classes == "per-class" and classes > 1
+
+
+def scores_key(reference: Path, features: Sequence[Path], settings: ScoreSpec, classes: int) -> str:
     """What scores of these features are called; features are named by what made them."""
-    drawn = [resamples] if resamples else []
-    return content_key(REVISION, reference.name, [path.name for path in features], k, *drawn)
+    by_class = scored_by_class(settings, classes) and "per-class"
+    asked = [*filter(None, [settings.resamples, by_class])]
+    names = [path.name for path in features]
+    return content_key(REVISION, reference.name, names, settings.k, *asked)
 
 
 def _key(inputs: Inputs, features: Sequence[Path]) -> str:
-    settings = inputs.spec.score
-    return scores_key(inputs.scoring.reference, features, settings.k, settings.resamples)
+    classes = len(inputs.dataset.class_names)
+    return scores_key(inputs.scoring.reference, features, inputs.spec.score, classes)
 
 
 def known_scores(
@@ -137,7 +146,7 @@ def _taken_over(inputs: Inputs, members: Sequence[MemberResult]) -> Iterator[Poo
     paths = sorted((inputs.folder.path / "scores").glob(f"{TAKEN}*.npz"))
     if not paths or inputs.spec.score.resamples:
         return
-    real = sha256_file(scoring.reference)
+    real = taken_of(inputs)
     now = {member.name: member.contents.get("features") for member in members}
     for path in paths:
         known = _known(PoolScores, path)
@@ -148,8 +157,20 @@ def _taken_over(inputs: Inputs, members: Sequence[MemberResult]) -> Iterator[Poo
             yield _part(known, [name for name in known.names if now.get(name) == of[name]])
 
 
+def taken_of(inputs: Inputs) -> str:
+    """What scores must be of to be taken over, beside the members' features."""
+    by_class = scored_by_class(inputs.spec.score, len(inputs.dataset.class_names))
+    return content_key(sha256_file(inputs.scoring.reference), by_class)
+
+
 def _part(known: PoolScores, names: Sequence[str]) -> PoolScores | None:
     return known.part(names) if names else None
+
+
+def _labels(inputs: Inputs, members: Sequence[MemberResult]) -> metrics.PoolLabels:
+    """Labels of the real images and of every member's."""
+    real = Samples.load(inputs.dataset.splits["train"]).labels
+    return real, [Samples.load(member.samples).labels for member in members]
 
 
 def _products(members: Sequence[MemberResult]) -> float:

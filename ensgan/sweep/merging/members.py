@@ -21,7 +21,7 @@ from ensgan.sweep.inputs import Inputs, Resolved
 from ensgan.sweep.member_job import belongs
 from ensgan.sweep.merging.sources import SIGN, Source, require_same, sources_of
 from ensgan.sweep.records import MemberResult
-from ensgan.sweep.search_stage import TAKEN, scores_key
+from ensgan.sweep.search_stage import TAKEN, scores_key, taken_of
 
 REVISION = 1
 
@@ -130,7 +130,7 @@ def _take_scores(source: Source, members: Sequence[MemberResult], inputs: Inputs
         if path is None or not set(known.names) <= set(features):
             return
         files = [features[name].features for name in known.names]
-        key = scores_key(reference, files, settings.k, settings.resamples)
+        key = scores_key(reference, files, settings, len(inputs.dataset.class_names))
         theirs = source.folder.file("features", reference.name)
         # Real features that another machine embedded may differ in the last bit.
         is_same = theirs.is_file() and sha256_file(theirs) == sha256_file(reference)
@@ -139,7 +139,7 @@ def _take_scores(source: Source, members: Sequence[MemberResult], inputs: Inputs
         names = {member.origin["member"]: member for member in members if member.origin}
         part = known.part([name for name in known.names if name in names])
         ours = [names[name] for name in part.names]
-        contents = [sha256_file(reference), *(member.contents["features"] for member in ours)]
+        contents = [taken_of(inputs), *(member.contents["features"] for member in ours)]
         replace(
             part,
             names=tuple(member.name for member in ours),

@@ -70,6 +70,7 @@ def _facts(spec: SweepSpec, data: str, key: str, training_images: int) -> dict[s
         "images per member": str(spec.sample.count or training_images),
         "sample.labels": spec.sample.labels,
         "score.k": str(spec.score.k),
+        "score.classes": spec.score.classes,
     }
 
 
