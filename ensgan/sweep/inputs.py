@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ensgan import data, downstream, embedding, train, zoo
 from ensgan.config import (
     ExternalSpec,
@@ -31,10 +29,10 @@ from ensgan.sweep.member_job import (
     Scoring,
     purpose_seed,
     real_reference,
-    sample_labels,
 )
 from ensgan.sweep.opening import training_folders
 from ensgan.sweep.planning.plugins import load_plugin, replace_references
+from ensgan.sweep.planning.problems import class_problems, rule_problems
 from ensgan.sweep.variations import Configuration, Values, configurations
 from ensgan.types import Dataset, row_of
 
@@ -170,8 +168,8 @@ def resolve(spec: SweepSpec, data_dir: Path | None = None, *, many: bool = False
         problems.append("train: an ensemble needs at least 2 members: add GANs or snapshots")
     problems += [
         *_evaluation_problems(spec, dataset, gans, settings),
-        *_rule_problems(spec, dataset),
-        *_class_problems(spec, dataset),
+        *rule_problems(spec, dataset),
+        *class_problems(spec, dataset),
     ]
     if problems:
         raise ConfigError(f"sweep '{spec.name}'", problems)
@@ -247,35 +245,6 @@ def _pool_names(
         for step in setting.snapshot_steps
     ]
     return (*trained, *(member.name for member in spec.members))
-
-
-def _class_problems(spec: SweepSpec, dataset: Dataset) -> list[str]:
-    """Classes with too few images to be scored by themselves."""
-    if spec.score.classes == "joint" or dataset.num_classes < 2:
-        return []
-    real, needed = dataset.train.labels, spec.score.k + 1
-    made = spec.sample.count or len(real)
-    drawn = sample_labels(real, dataset.num_classes, made, spec.sample.labels, spec.seed)
-    return [
-        f"score.classes: per-class with k {spec.score.k} needs {needed} images of every class, and "
-        f"there would be {count} {kind} of class {dataset.class_names[index]}: use joint or a "
-        "smaller k"
-        for kind, labels in (("real ones", real), ("generated ones", drawn))
-        for index, count in enumerate(np.bincount(labels, minlength=dataset.num_classes).tolist())
-        if count < needed
-    ]
-
-
-def _rule_problems(spec: SweepSpec, dataset: Dataset) -> list[str]:
-    """A rule that was asked for by name and lacks what it chooses by; one class alone is said."""
-    if spec.select.rule != "validated" or "rule" not in spec.select.model_fields_set:
-        return []
-    try:
-        if dataset.num_classes >= 2:
-            downstream.check_dataset(dataset, ("train", "val"))
-    except DataError as error:
-        return [f"select.rule: validated needs images to validate with: {error}"]
-    return []
 
 
 def gan_rows(spec: SweepSpec) -> dict[str, zoo.GANSpec]:
