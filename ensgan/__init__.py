@@ -48,6 +48,7 @@ _NAMES_OF = {
     "types": "Dataset Embeddings Front FrontPoint PoolScores Samples Selection",
 }
 _HOME = {name: module for module, names in _NAMES_OF.items() for name in names.split()}
+__all__ = ["search", *_HOME]
 
 
 def __getattr__(name: str) -> Any:

@@ -73,6 +73,13 @@ def density_coverage(
 
     Raises:
         InputError: NaN or infinity, different dimensions, N < k+1, no fake point, k < 1.
+
+    Example:
+        >>> import numpy as np, ensgan
+        >>> real = np.arange(8.0)[:, None]
+        >>> score = ensgan.density_coverage(real, real[:4], k=1)
+        >>> float(score.density), float(score.coverage)
+        (1.0, 0.5)
     """
     return score_member(prepare(real, k, backend=backend), fake)
 

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ class Shell:
     """Types commands about one storage."""
 
     def __init__(self, home: Path) -> None:
-        self.home = home
+        home.mkdir()
+        self.home, self.drivers = home, []
         self.file = write_sweep(home, train=TRAIN, cluster={"max_concurrent": 1})
 
     def words(self, *words: str) -> list[str]:
@@ -32,9 +33,11 @@ class Shell:
 
     def sweep(self, *words: str) -> subprocess.Popen[str]:
         command = self.words("sweep", str(self.file), "--json", *words)
-        return subprocess.Popen(
+        driver = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
+        self.drivers.append(driver)
+        return driver
 
     def __call__(self, *words: str) -> dict[str, Any]:
         done = subprocess.run(
@@ -63,10 +66,18 @@ class Shell:
         return {name: member.sha256 for name, member in sorted(found.items())}
 
 
-def test_stopped_retried_paused_and_raised(tmp_path: Path) -> None:
-    (tmp_path / "plain").mkdir()
-    (tmp_path / "steered").mkdir()
-    plain, shell = Shell(tmp_path / "plain"), Shell(tmp_path / "steered")
+@pytest.fixture
+def shells(tmp_path: Path) -> Iterator[tuple[Shell, Shell]]:
+    shells = Shell(tmp_path / "plain"), Shell(tmp_path / "steered")
+    yield shells
+    for driver in (driver for shell in shells for driver in shell.drivers):
+        if driver.poll() is None:  # the test failed: Ray ends with its driver
+            driver.terminate()
+            driver.wait(60)
+
+
+def test_stopped_retried_paused_and_raised(shells: tuple[Shell, Shell]) -> None:
+    plain, shell = shells
     driver = shell.sweep("--gpu-hours", "5")
     shell.until(lambda: (shell.home / "runs/sweeps/tiny/steer/open").exists())
     shell.until(lambda: any(row["state"] == "running" for row in shell("status", "tiny")["gans"]))
