@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ensgan import data, downstream, embedding, train, zoo
 from ensgan.config import (
     ExternalSpec,
@@ -23,18 +21,18 @@ from ensgan.errors import ConfigError, DataError, InputError
 from ensgan.files import content_key
 from ensgan.search import FORMS, rules, samplers
 from ensgan.sweep.classifier_job import DatasetFiles
+from ensgan.sweep.environment import real_data
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.fresh_images import NOT_FRESH
 from ensgan.sweep.member_job import (
-    REVISION,
     MemberJob,
     Scoring,
     purpose_seed,
     real_reference,
-    sample_labels,
 )
-from ensgan.sweep.opening import real_data
+from ensgan.sweep.opening import training_folders
 from ensgan.sweep.planning.plugins import load_plugin, replace_references
+from ensgan.sweep.planning.problems import class_problems, rule_problems
 from ensgan.sweep.variations import Configuration, Values, configurations
 from ensgan.types import Dataset, row_of
 
@@ -82,7 +80,10 @@ def load_sweep(source: Path | Mapping[str, Any], settings: Sequence[str] = ()) -
 
 
 def _absolute(member: ExternalSpec, folder: Path) -> ExternalSpec:
-    """Absolute path of its images or of its generator's file; a module keeps its name."""
+    """Absolute path of its images, sweep or generator's file; other names stay."""
+    if member.sweep is not None:
+        place = str((folder / member.sweep).resolve()) if "/" in member.sweep else member.sweep
+        return member.model_copy(update={"sweep": place})
     if member.images is not None:
         return member.model_copy(update={"images": str((folder / member.images).resolve())})
     place, colon, name = str(member.generator).rpartition(":")
@@ -120,6 +121,11 @@ class Resolved:
     def count(self) -> int:
         """Images each member generates."""
         return self.spec.sample.count or len(self.dataset.train)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all members, in pool order."""
+        return _pool_names(self.spec, self.gans, self.settings)
 
 
 @dataclass(frozen=True)
@@ -162,8 +168,8 @@ def resolve(spec: SweepSpec, data_dir: Path | None = None, *, many: bool = False
         problems.append("train: an ensemble needs at least 2 members: add GANs or snapshots")
     problems += [
         *_evaluation_problems(spec, dataset, gans, settings),
-        *_rule_problems(spec, dataset),
-        *_class_problems(spec, dataset),
+        *rule_problems(spec, dataset),
+        *class_problems(spec, dataset),
     ]
     if problems:
         raise ConfigError(f"sweep '{spec.name}'", problems)
@@ -188,6 +194,8 @@ def _data_problems(found: Sequence[Configuration], dataset: Dataset) -> list[str
 
 def _external_problem(member: ExternalSpec) -> str:
     """What of a member from elsewhere can be seen without reading it, "" if nothing is wrong."""
+    if member.sweep is not None:
+        return ""  # see :mod:`ensgan.sweep.merging.sources`
     try:
         if member.images is None:
             describe(str(member.generator))
@@ -212,12 +220,7 @@ def _evaluation_problems(
             f"evaluate.strategies: a classifier needs at least 2 classes, {dataset.name} has "
             f"{dataset.num_classes}: write evaluate.strategies: []"
         ]
-    pool = [
-        f"{row.name}@{setting.spacing * (i + 1)}"
-        for row, setting in zip(gans, settings, strict=True)
-        for i in range(setting.snapshots)
-    ]
-    pool += [member.name for member in spec.members]
+    pool = _pool_names(spec, gans, settings)
     problems = []
     if spec.evaluate.sampling == "fresh" and not gans:
         problems.append(f"evaluate.{NOT_FRESH.format(len(pool))}")
@@ -233,37 +236,15 @@ def _evaluation_problems(
     return problems
 
 
-def _class_problems(spec: SweepSpec, dataset: Dataset) -> list[str]:
-    """Classes with too few images to be scored by themselves."""
-    if spec.score.classes == "joint" or dataset.num_classes < 2:
-        return []
-    real, needed = dataset.train.labels, spec.score.k + 1
-    made = spec.sample.count or len(real)
-    drawn = sample_labels(real, dataset.num_classes, made, spec.sample.labels, spec.seed)
-    return [
-        f"score.classes: per-class with k {spec.score.k} needs {needed} images of every class, and "
-        f"there would be {count} {kind} of class {dataset.class_names[index]}: use joint or a "
-        "smaller k"
-        for kind, labels in (("real ones", real), ("generated ones", drawn))
-        for index, count in enumerate(np.bincount(labels, minlength=dataset.num_classes).tolist())
-        if count < needed
+def _pool_names(
+    spec: SweepSpec, gans: Sequence[zoo.GANSpec], settings: Sequence[train.TrainSettings]
+) -> tuple[str, ...]:
+    trained = [
+        f"{row.name}@{step}"
+        for row, setting in zip(gans, settings, strict=True)
+        for step in setting.snapshot_steps
     ]
-
-
-def _rule_problems(spec: SweepSpec, dataset: Dataset) -> list[str]:
-    """What was asked for by name and lacks what it judges by; one class alone is said later."""
-    rule, floor = spec.select.rule, spec.score.consistency_floor is not None
-    if floor and rule != "validated":
-        return [f"score.consistency_floor: is for select.rule validated, not for {rule}"]
-    named = "rule" in spec.select.model_fields_set and rule == "validated"
-    try:
-        if floor or (named and dataset.num_classes >= 2):
-            downstream.check_dataset(dataset, ("train", "val"))
-    except DataError as error:
-        if floor:
-            return [f"score.consistency_floor: needs classes to tell apart: {error}"]
-        return [f"select.rule: validated needs images to validate with: {error}"]
-    return []
+    return (*trained, *(member.name for member in spec.members))
 
 
 def gan_rows(spec: SweepSpec) -> dict[str, zoo.GANSpec]:
@@ -318,10 +299,9 @@ def member_jobs(resolved: Resolved, inputs: Inputs) -> list[MemberJob]:
     """One job per configuration of a GAN, in the order of the spec."""
     spec = resolved.spec
     jobs = []
-    for row, settings in zip(resolved.gans, resolved.settings, strict=True):
+    folders = training_folders(resolved, inputs.folder)
+    for row, settings, folder in zip(resolved.gans, resolved.settings, folders, strict=True):
         tree = row.to_json()
-        trained = (train.REVISION, tree, settings.identity(), resolved.dataset.train.key)
-        key = content_key(REVISION, *trained)
         jobs.append(
             MemberJob(
                 name=row.name,
@@ -330,7 +310,7 @@ def member_jobs(resolved: Resolved, inputs: Inputs) -> list[MemberJob]:
                 settings=settings,
                 classes=resolved.dataset.num_classes,
                 training_set=inputs.dataset.splits["train"],
-                folder=inputs.folder.training(row.name, key),
+                folder=folder,
                 count=resolved.count,
                 labels=spec.sample.labels,
                 sample_seed=purpose_seed(spec.seed, "sample", row.name),

@@ -21,6 +21,7 @@ SCHEMA = 2
 EARLIER_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "search": {"objectives": EARLIER_FORM},
     "select": {"rule": "knee"},
+    "evaluate": {"sampling": "bank"},
 }
 """Defaults of earlier versions that have changed since, by section of the spec."""
 
@@ -101,6 +102,30 @@ class SelectedRecord(Record):
         return record_from(cls, selected.to_json(), "the selection", None)
 
 
+class Earlier(Record):
+    """The pool that this one grew from; its members' scores hold on.
+
+    Attributes:
+        run: ID of its run; empty where it was not recorded.
+        scores: of its members, None where none were taken.
+        features: by member.
+        added, removed: members by which the pools differ.
+    """
+
+    run: str = ""
+    scores: StoredPath | None = None
+    features: dict[str, StoredPath] = Field(default_factory=dict)
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+
+    def facts(self) -> dict[str, Any]:
+        """What cards, pages and tags say of it; nothing where no member was added."""
+        if not self.added:
+            return {}
+        run = {"run": self.run} if self.run else {}
+        return {**run, "members": len(self.features), "added": list(self.added)}
+
+
 class Manifest(Record):
     """The truth of a sweep; the tracking store is a view of it.
 
@@ -121,6 +146,7 @@ class Manifest(Record):
             ``validation`` has the shortlist and the finalists of the rule ``validated``.
         selected: G*.
         labels: how well members' images fit their labels; None where that was not measured.
+        earlier: the pool of the run before, if this one goes on from it.
     """
 
     spec: dict[str, Any]
@@ -147,6 +173,7 @@ class Manifest(Record):
     privacy: StoredPath | None = None
     selected: SelectedRecord | None = None
     labels: LabelRecord | None = None
+    earlier: Earlier | None = None
 
     @field_validator("members")
     @classmethod
@@ -174,6 +201,17 @@ class Manifest(Record):
     def label_shares(self) -> Mapping[str, float]:
         """Label consistency by member, empty where it was not measured."""
         return {} if self.labels is None else self.labels.members
+
+    @property
+    def planned_names(self) -> tuple[str, ...]:
+        """Of all members, in pool order."""
+        snapshots = self.settings.train.snapshots
+        trained = [
+            f"{gan}@{self.steps[gan] * (i + 1) // snapshots}"
+            for gan in self.gans
+            for i in range(snapshots)
+        ]
+        return (*trained, *self.external)
 
     @property
     def chosen(self) -> tuple[str, ...]:
