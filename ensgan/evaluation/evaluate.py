@@ -167,7 +167,7 @@ def evaluate_sweep(
         sweep = replace(sweep, selected=selected)
     elif options.rule == VALIDATED and sweep.selected.rule != HANDED_OVER:
         inputs = embedding_inputs(sweep.spec, dataset, sweep.dataset, sweep.folder)
-        labels = check_labels(inputs, classifiers, sweep.members, rule=VALIDATED)
+        labels = check_labels(inputs, classifiers, sweep.members, VALIDATED)
         pool = Shortlisted(inputs, sweep.scores, sweep.front, sweep.members, labels.left_out)
 
         def told(done: int, total: int) -> None:

@@ -13,7 +13,7 @@ from ensgan.downstream import DownstreamTable
 from ensgan.downstream.table import TESTED
 from ensgan.errors import InputError, SweepStoppedError
 from ensgan.search import cautions, member_intra_d, select
-from ensgan.sweep.choice.labels import check_labels
+from ensgan.sweep.choice.labels import LabelCheck, check_labels
 from ensgan.sweep.choice.validated import RULE as VALIDATED
 from ensgan.sweep.choice.validated import Shortlisted, choose
 from ensgan.sweep.classifier_job import RULE, Classifiers, classifier_settings
@@ -182,12 +182,11 @@ class RunningSweep:
         members = self._pool(jobs, inputs)
         scores, front = self._search(inputs, members)
         classifiers = self._classifiers(inputs, members)
-        pool = Shortlisted(inputs, scores, front, members)
-        selected, doubts = self._select(classifiers, pool)
+        selected, labels = self._select(classifiers, Shortlisted(inputs, scores, front, members))
         with self.clock.stage("evaluate"):
             table = self._evaluate(classifiers, scores, front, selected)
             self.manifest.save(downstream=save_table(inputs, table))
-        alarms = (*doubts, *cautions(selected.point, member_intra_d(scores)), *table.cautions)
+        alarms = (*labels.said, *cautions(selected.point, member_intra_d(scores)), *table.cautions)
         with self.clock.stage("hand over", is_work=True):
             by_name = {member.name: member for member in members}
             chosen = [by_name[name] for name in selected.point.members]
@@ -264,24 +263,21 @@ class RunningSweep:
             sampling=sampling,
         )
 
-    def _select(
-        self, classifiers: Classifiers, pool: Shortlisted
-    ) -> tuple[Selection, tuple[str, ...]]:
+    def _select(self, classifiers: Classifiers, pool: Shortlisted) -> tuple[Selection, LabelCheck]:
         """G*, and what members' labels give to say of it; classifiers are trained for both."""
         settings, validation, on_done = self.spec.select, None, self._on_work
         with self.clock.stage("select"):
-            rule, members = settings.rule, pool.members
-            labels = check_labels(pool.inputs, classifiers, members, rule=rule, on_done=on_done)
+            labels = check_labels(pool.inputs, classifiers, pool.members, settings.rule, on_done)
             self.manifest.save(labels=labels.record)
-            if rule == VALIDATED:
+            if settings.rule == VALIDATED:
                 pool, told = replace(pool, left_out=labels.left_out), self._progress("select")
                 selected, validation = choose(pool, classifiers, on_progress=told, on_done=on_done)
-            elif rule == RULE:
+            elif settings.rule == RULE:
                 selected = classifiers.choose(pool.front, settings.points, settings.repeats)
             else:
-                selected = select(pool.front, rule)
+                selected = select(pool.front, settings.rule)
         self.manifest.save(selected=SelectedRecord.of(selected), validation=validation)
-        return selected, labels.said
+        return selected, labels
 
     def _evaluate(
         self, classifiers: Classifiers, scores: PoolScores, front: Front, selected: Selection

@@ -45,7 +45,6 @@ def check_labels(
     inputs: Inputs,
     classifiers: Classifiers,
     members: Sequence[MemberResult],
-    *,
     rule: str,
     on_done: Callable[[dict[str, Any]], None] = lambda value: None,
 ) -> LabelCheck:
