@@ -1,4 +1,4 @@
-"""The pools of the study: their sweep files hold, and the digits are written as one of them reads."""
+"""The pools of the study: their sweep files hold, and the digits are what one of them reads."""
 
 from __future__ import annotations
 
