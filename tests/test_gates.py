@@ -80,7 +80,6 @@ GATES: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
             "data/archive.py": "its own partial download",
             "sweep/folder.py": "an earlier sweep is moved aside, nothing is deleted",
             "train/claim.py": "the state of a training that went its way again",
-            "train/loop.py": "the resume checkpoint of a finished training",
         },
     ),
     "JSON and YAML": (
