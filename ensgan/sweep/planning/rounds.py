@@ -1,0 +1,228 @@
+"""Draws that depend on results: ``train.vary.search`` trains a sweep's configurations by rounds.
+
+The first round is quasi-random; then, for each GAN by itself, an Optuna sampler is told the best
+Intra-d of every configuration and the operations of its training, and draws the next round. Rounds
+depend on the spec and on results alone, never on how many trials run at once, and their values are
+in the manifest before they train: who resumes, trains and draws what an uninterrupted sweep would.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ensgan.config import SweepSpec
+from ensgan.config.vary import is_searched
+from ensgan.sweep.draws import is_whole, settled
+from ensgan.sweep.folder import SweepFolder
+from ensgan.sweep.inputs import Resolved, data_problems
+from ensgan.sweep.member_job import purpose_seed
+from ensgan.sweep.records import MemberResult
+from ensgan.sweep.variations import Configuration, Values, configurations
+from ensgan.train.cost import step_work
+from ensgan.types import gan_of, row_of
+
+ROUNDS = 5
+"""In which a search draws its sample."""
+
+
+def round_size(sample: int) -> int:
+    """Configurations that a GAN is trained in before others are drawn."""
+    return max(2, math.ceil(sample / ROUNDS))
+
+
+def drawn_so_far(resolved: Resolved, folder: SweepFolder, *, whole: bool = False) -> Resolved:
+    """Of a search, the configurations that its folder has drawn, or those of the first round.
+
+    Args:
+        resolved: with quasi-random configurations in place of those that are not known yet; a
+            sweep without a search is returned as it is.
+        folder: of the sweep.
+        whole: keep quasi-random ones for what is still to be drawn.
+
+    Raises:
+        DataError: the folder's manifest cannot be used.
+    """
+    vary = resolved.spec.train.vary
+    if not is_searched(vary):
+        return resolved
+    known: dict[str, Values] = {}
+    if folder.has_begun:
+        before = folder.read()
+        then = before.settings.train.vary
+        if is_searched(then) and {**then, "sample": 0} == {**vary, "sample": 0}:
+            known = {name: before.variations[name] for name in before.gans}
+    drawn: dict[str, Values] = {}
+    for gan in dict.fromkeys(map(row_of, resolved.variations)):
+        own = {name: values for name, values in known.items() if row_of(name) == gan}
+        guessed = {n: values for n, values in resolved.variations.items() if row_of(n) == gan}
+        size = vary["sample"] if whole else 0 if own else round_size(vary["sample"])
+        own = dict(list(own.items())[: vary["sample"]])
+        rest = [name for name in guessed if name not in own][: max(0, size - len(own))]
+        drawn |= own | {name: guessed[name] for name in rest}
+    return _with(resolved, drawn)
+
+
+def _with(resolved: Resolved, drawn: Mapping[str, Values]) -> Resolved:
+    """The sweep with these configurations."""
+    found, _ = configurations(resolved.spec, many=True, drawn=drawn)
+    return replace(
+        resolved,
+        gans=tuple(each.row for each in found),
+        settings=tuple(each.settings for each in found),
+        variations={each.name: each.values for each in found},
+    )
+
+
+@dataclass
+class Rounds:
+    """The rounds of a search, one after another.
+
+    Attributes:
+        resolved: with all configurations drawn so far.
+    """
+
+    resolved: Resolved
+    _operations: dict[Any, float] = field(default_factory=dict)
+
+    def to_come(self) -> int:
+        """Configurations still to be drawn, at most."""
+        vary = self.resolved.spec.train.vary
+        if not is_searched(vary):
+            return 0
+        return sum(max(0, vary["sample"] - len(names)) for names in self._by_gan().values())
+
+    def next(self, members: Mapping[str, MemberResult]) -> frozenset[str]:
+        """Draw the next round; its names, none where there is no other.
+
+        A round of which no training gave a member, as when a budget is spent, is the last.
+
+        Args:
+            members: finished ones by name.
+        """
+        vary = self.resolved.spec.train.vary
+        if not is_searched(vary):
+            return frozenset()
+        best: dict[str, float] = {}
+        for name, member in members.items():
+            gan = gan_of(name)
+            best[gan] = max(member.intra_d, best.get(gan, -math.inf))
+        size, by_gan = round_size(vary["sample"]), self._by_gan()
+        last = {n for names in by_gan.values() for n in names[(len(names) - 1) // size * size :]}
+        if not last & best.keys():
+            return frozenset()
+        drawn = {
+            gan: self._asked(gan, [names[i : i + size] for i in range(0, len(names), size)], best)
+            for gan, names in by_gan.items()
+            if len(names) < vary["sample"]
+        }
+        before = self.resolved.variations
+        values: dict[str, Values] = {}
+        for gan, names in by_gan.items():
+            values |= {name: before[name] for name in names} | drawn.get(gan, {})
+        self.resolved = _with(self.resolved, values)
+        return frozenset(name for found in drawn.values() for name in found)
+
+    def _by_gan(self) -> dict[str, list[str]]:
+        names: dict[str, list[str]] = {}
+        for name in self.resolved.variations:
+            names.setdefault(row_of(name), []).append(name)
+        return names
+
+    def _asked(
+        self, gan: str, rounds: Sequence[Sequence[str]], best: Mapping[str, float]
+    ) -> dict[str, Values]:
+        """What one GAN is trained in next: values by configuration."""
+        from ensgan.search.optuna import Told, ask  # seconds of imports
+
+        spec, known = self.resolved.spec, self.resolved.variations
+        vary, own = spec.train.vary, dict(known[rounds[0][0]])
+        drawn = {key: of for key, of in vary["from"].items() if key in own}
+        if not drawn:
+            return {}
+        found: dict[str, Values] = {}
+
+        def accept(values: Mapping[str, Any]) -> bool:
+            each = self._possible(gan, settled(values, drawn, spec.train.snapshots))
+            if each is None or each.name in known or each.name in found:
+                return False
+            found[each.name] = each.values
+            return True
+
+        ask(
+            [
+                [Told(known[name], best.get(name), self._cost(name)) for name in names]
+                for names in rounds
+            ],
+            drawn,
+            [key for key in drawn if is_whole(key, own)],
+            accept,
+            sampler=vary["search"],
+            seed=purpose_seed(spec.seed, "search", gan, str(len(rounds))) % 2**32,
+            count=min(round_size(vary["sample"]), vary["sample"] - sum(map(len, rounds))),
+        )
+        return found
+
+    def _possible(self, gan: str, values: Values) -> Configuration | None:
+        """The configuration of values, None where they cannot be trained."""
+        found, problems = configurations(self.resolved.spec, many=True, drawn={gan: values})
+        problems += data_problems(found, self.resolved.dataset)
+        return None if problems else found[0]
+
+    def _cost(self, name: str) -> float:
+        """Operations of a whole training."""
+        names = list(self.resolved.variations)
+        row = replace(self.resolved.gans[names.index(name)], name="any")
+        settings = self.resolved.settings[names.index(name)]
+        one = replace(settings, seed=0, learning_rate=1.0)
+        if (row, one) not in self._operations:
+            dataset = self.resolved.dataset
+            work = step_work(row, dataset.shape, dataset.num_classes, settings, quick=True)
+            self._operations[row, one] = sum(work.flops)
+        return self._operations[row, one] * settings.steps
+
+
+def train_rounds(
+    resolved: Resolved,
+    train: Callable[[Resolved, frozenset[str] | None], None],
+    members: Mapping[str, MemberResult],
+    save: Callable[..., None],
+) -> Resolved:
+    """Train a sweep's configurations, those of a search round by round.
+
+    Args:
+        resolved: the sweep, of a search with what is drawn so far.
+        train: trains the configurations of these names, None: all.
+        members: finished ones by name, as they come.
+        save: writes what is drawn to the manifest.
+
+    Returns:
+        The sweep with all that was drawn.
+    """
+    rounds = Rounds(resolved)
+    names: frozenset[str] | None = None
+    while names is None or names:
+        train(rounds.resolved, names)
+        names = rounds.next(members)
+        if names:
+            save(**drawn_record(rounds))
+    return rounds.resolved
+
+
+def drawn_record(rounds: Rounds) -> dict[str, Any]:
+    """What the manifest holds of the configurations drawn so far."""
+    resolved = rounds.resolved
+    to_come = rounds.to_come() * resolved.spec.train.snapshots
+    return {
+        "gans": tuple(row.name for row in resolved.gans),
+        "variations": {name: dict(values) for name, values in resolved.variations.items()},
+        "steps": {
+            row.name: settings.steps
+            for row, settings in zip(resolved.gans, resolved.settings, strict=True)
+        },
+        "planned": to_come
+        + sum(each.snapshots for each in resolved.settings)
+        + len(resolved.spec.members),
+    }
