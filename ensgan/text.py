@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Final
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 _UNPRINTABLE: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
@@ -22,6 +22,16 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
+def split_address(address: str) -> SplitResult | None:
+    """The parts of an address; None for what is none (``http://[::1``, a port above 65535)."""
+    try:
+        parts = urlsplit(address)
+        parts.port  # noqa: B018 - raises for what is no port
+    except ValueError:
+        return None
+    return parts
+
+
 def hide_credentials(text: str, address: str = "") -> str:
     """Text without the user names, passwords and queries of the addresses in it.
 
@@ -31,8 +41,7 @@ def hide_credentials(text: str, address: str = "") -> str:
         address: one whose credentials are hidden wherever they stand: libraries put pieces of it
             into their messages.
     """
-    if address:
-        parts = urlsplit(address)
+    if parts := split_address(address):
         secrets = [parts.query, parts.netloc.rpartition("@")[0], parts.password or ""]
         secrets += [value for _, value in parse_qsl(parts.query)]
         # The longest first: they hold the shorter ones. A "5" of timeout=5 would hide too much.

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from ensgan.text import hide_credentials, printable, spreadsheet_cell
+from ensgan.text import hide_credentials, printable, split_address, spreadsheet_cell
+
+
+def test_what_is_no_address_has_no_parts() -> None:
+    for text in ("http://[::1", "http://h:99999", "http://h:port"):
+        assert split_address(text) is None
+        assert hide_credentials("it failed", text) == "it failed"
+    parts = split_address("http://u:p@h:8080/x")
+    assert parts is not None and parts.port == 8080
 
 
 def test_no_terminal_obeys_what_is_printed() -> None:

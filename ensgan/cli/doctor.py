@@ -11,18 +11,19 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from http.client import HTTPException
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 import typer
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from ensgan.cli.output import JsonOption, emit
 from ensgan.store import default_storage
+from ensgan.text import split_address
 
 ENOUGH_DISK_GB = 5.0
 TIMEOUT_S = 3.0
@@ -67,9 +68,10 @@ def doctor(
 
 def _table(findings: list[Finding]) -> Table:
     table = Table("", "what", "how it is", box=None, pad_edge=False)
-    marks = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "problem": "[red]problem[/]"}
+    colours = {"ok": "green", "note": "yellow", "problem": "red"}
     for finding in findings:
-        table.add_row(marks[finding.state], finding.what, escape(finding.detail))
+        mark = Text(finding.state, style=colours[finding.state])
+        table.add_row(mark, finding.what, finding.detail)
     return table
 
 
@@ -149,24 +151,26 @@ def _tracking(uri: str | None, storage: Path) -> Finding:
     address = uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not address:
         return Finding("tracking", "ok", f"SQLite in {storage.resolve()}")
-    parts = urlsplit(address)
+    parts = split_address(address)
+    if parts is None:
+        return Finding("tracking", "problem", f"'{address}' is no address")
     # Without what may stand before the @: a password is not for the screen.
-    shown = f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}"
+    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
     if parts.scheme not in ("http", "https"):
         return Finding("tracking", "ok", f"{shown or address} (not contacted)")
     try:
-        with urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=TIMEOUT_S):
+        with urllib.request.urlopen(f"{shown}{parts.path.rstrip('/')}/health", timeout=TIMEOUT_S):
             return Finding("tracking", "ok", f"{shown} answers")
     except urllib.error.HTTPError as error:
         return Finding("tracking", "note", f"{shown} answers with {error.code} {error.reason}")
-    except (urllib.error.URLError, ValueError, TimeoutError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         reason = getattr(error, "reason", error)
         return Finding("tracking", "problem", f"{shown} does not answer: {reason}")
 
 
 def _tokens() -> Finding:
     given = os.environ.get("ENSGAN_TOKEN")
-    service = "ENSGAN_TOKEN is empty, which counts as none" if given == "" else ""
+    service = "ENSGAN_TOKEN is empty, which ensgan serve refuses" if given == "" else ""
     if given:
         service = "ensgan serve asks for ENSGAN_TOKEN"
     ray = "Ray by token" if os.environ.get("RAY_AUTH_MODE") == "token" else "no Ray token"

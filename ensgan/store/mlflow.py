@@ -26,7 +26,7 @@ from ensgan.errors import EnsganError, InputError, StoreError
 from ensgan.store.base import unknown_run
 from ensgan.store.record import Batch
 from ensgan.store.sqlite import database_path, relocate
-from ensgan.text import hide_credentials, printable
+from ensgan.text import hide_credentials, printable, split_address
 
 PAGES: Final = "workflowType=machine_learning"
 """Which of its two sets of pages MLflow is to show."""
@@ -284,7 +284,9 @@ def server_command(uri: str, artifact_root: Path | None, port: int) -> list[str]
 
 def _is_elsewhere(location: str, tracking: str) -> bool:
     """Whether files lie on a web server other than the tracking server."""
-    files, server = urlsplit(location), urlsplit(tracking)
+    files, server = split_address(location), split_address(tracking)
+    if files is None or server is None:
+        return True
     if files.scheme not in ("http", "https", "mlflow-artifacts") or not files.netloc:
         return False
     scheme = server.scheme if files.scheme == "mlflow-artifacts" else files.scheme

@@ -24,7 +24,7 @@ from ensgan.store.folders import ENSEMBLE_FOLDER, unknown_folder
 from ensgan.store.memory import MemoryStore
 from ensgan.store.sqlite import ARTIFACTS, database_path
 from ensgan.store.tracking import MLflowStore
-from ensgan.text import hide_credentials
+from ensgan.text import hide_credentials, split_address
 
 MODEL_FILE: Final = "MLmodel"
 LATEST: Final = "latest"
@@ -115,7 +115,7 @@ def open_store(
         address = f"sqlite:///{folder.resolve() / 'mlflow.db'}"
     scheme, colon, _ = address.partition(":")
     scheme = scheme.partition("+")[0]
-    if not colon or scheme not in STORES:
+    if not colon or scheme not in STORES or split_address(address) is None:
         raise InputError(
             f"'{hide_credentials(address)}' is no tracking address: write sqlite:///FILE, "
             "http://HOST:PORT or a database address; it may begin with "

@@ -14,11 +14,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
-from urllib.parse import unquote, urlparse
+from urllib.parse import unquote
 
 from ensgan.errors import StoreError
 from ensgan.store.base import unknown_run
 from ensgan.store.record import TAG_KIND, TAG_PARENT, RunRecord, RunStatus
+from ensgan.text import split_address
 
 ARTIFACTS: Final = "artifacts"
 """Folder beside the database that holds the files of runs."""
@@ -164,8 +165,12 @@ class SqliteReader:
 
 def local_folder(artifact_uri: str) -> Path | None:
     """The folder behind ``file:`` addresses and plain paths; None for any other scheme."""
-    parsed = urlparse(artifact_uri)
-    if parsed.scheme not in ("", "file") or parsed.netloc not in ("", "localhost"):
+    parsed = split_address(artifact_uri)
+    if (
+        parsed is None
+        or parsed.scheme not in ("", "file")
+        or parsed.netloc not in ("", "localhost")
+    ):
         return None
     return Path(unquote(parsed.path) if parsed.scheme else artifact_uri)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -48,3 +50,38 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert findings["tracking"][0] == "problem"
     assert "secret" not in str(findings)
     assert findings["tokens"][0] == "note"
+
+
+def test_people_see_no_markup() -> None:
+    said = CliRunner(env={"ENSGAN_DATA": "[bold]here"}).invoke(app, ["doctor"]).stdout
+    assert "[bold]here" in said and "[red]" not in said and "[/]" not in said
+
+
+def test_a_server_is_asked_without_the_credentials_of_its_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(f"{self.path} {self.headers['Authorization']}")
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Answers)
+    Thread(target=server.handle_request, daemon=True).start()
+    address = f"http://user:secret@127.0.0.1:{server.server_port}/base"
+    _, findings = look(monkeypatch, "--uri", address)
+    assert findings["tracking"] == ("ok", f"http://127.0.0.1:{server.server_port} answers")
+    assert asked == ["/base/health None"]
+
+
+@pytest.mark.parametrize("address", ["http://h:99999", "http://[::1", "http://a b", "http://:x@"])
+def test_addresses_that_are_none_are_a_problem(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, findings = look(monkeypatch, "--uri", address)
+    assert findings["tracking"][0] == "problem"

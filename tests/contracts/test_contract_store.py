@@ -347,3 +347,9 @@ def test_folders_of_any_other_name_hold_a_store(tmp_path: Path, name: str) -> No
         run_id
     ]
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("address", ["http://[::1", "http://h:99999", "postgresql://u:p@[x/db"])
+def test_addresses_that_are_none_are_refused(address: str) -> None:
+    with pytest.raises(InputError, match="is no tracking address"):
+        open_store(address)

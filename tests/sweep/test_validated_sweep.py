@@ -165,6 +165,28 @@ def test_a_validation_split_without_a_class(tmp_path: Path, named: bool) -> None
         assert missing in home.run(file).selected.reason
 
 
+def test_scores_within_classes_see_swapped_labels(tmp_path: Path) -> None:
+    """What joint scores cannot tell apart; too few images of a class are refused first."""
+    home = ToyHome(tmp_path / "runs", toy())
+    rule = {"rule": "knee"}
+    joint = home.run(write_pool(tmp_path, select=rule)).scores
+    result = home.run(write_pool(tmp_path, select=rule, score={"classes": "per-class"}))
+    scores = result.scores
+    swapped = [name in "DEF" for name in scores.names]
+    honest = ~np.array(swapped)
+    assert scores.capped_intra_d[swapped].max() < 0.5 * scores.capped_intra_d[honest].min()
+    assert joint.capped_intra_d[swapped].min() > 0.8 * joint.capped_intra_d[honest].max()
+    assert set(result.selected.point.members) & {*"ABC"}
+    again = home.run(write_pool(tmp_path, select=rule, score={"classes": "per-class"}))
+    assert again.run_id == result.run_id
+    with pytest.raises(
+        ConfigError, match="per-class with k 60 needs 61 images of every class, and"
+    ):
+        home.run(write_pool(tmp_path, score={"classes": "per-class", "k": 60}))
+    with pytest.raises(ConfigError, match="per-class has no resamples"):
+        home.run(write_pool(tmp_path, score={"classes": "per-class", "resamples": 20}))
+
+
 def test_an_earlier_sweep_goes_on_with_the_defaults_it_began_with(tmp_path: Path) -> None:
     """Form ``paper`` and rule ``knee``, unless others are named; twice in a row."""
     home = Home(tmp_path / "runs")
