@@ -107,9 +107,9 @@ def is_draws(tree: Any) -> bool:
     return isinstance(tree, Mapping) and "from" in tree
 
 
-def is_searched(tree: Any) -> bool:
-    """Whether draws depend on the results of earlier ones."""
-    return is_draws(tree) and "search" in tree
+def searched(tree: Any) -> Mapping[str, Any] | None:
+    """``train.vary`` where its draws depend on the results of earlier ones, else None."""
+    return tree if is_draws(tree) and "search" in tree else None
 
 
 def _settings(tree: Mapping[Any, Any], fields: Collection[str] | None, check: Any) -> Iterator[str]:

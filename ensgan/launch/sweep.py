@@ -26,6 +26,7 @@ from ensgan.sweep.inputs import Resolved, load_sweep, member_jobs, resolve, writ
 from ensgan.sweep.merging.sources import check_sources, expand
 from ensgan.sweep.opening import carried_on, changes_of
 from ensgan.sweep.planning.cost import check_disk
+from ensgan.sweep.planning.rounds import drawn_so_far
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.runner import RunningSweep, SweepResult
 
@@ -177,6 +178,7 @@ def run_sweep(
     with folder.locked(), contextlib.ExitStack() as stack:
         if not (folder.has_begun and folder.read().status == "finished"):
             check_disk(resolved, folder.path)
+        resolved = drawn_so_far(resolved, folder)
         # Classifiers that run in this process need libraries that two threads must not import at
         # once: they come before the recorder's thread.
         before = import_libraries if runs_here(address) else lambda: None
@@ -263,7 +265,7 @@ def train_one(
     """
     data_dir = None if data_dir is None else Path(data_dir)
     resolved, folder = _resolved(_as_spec(spec, settings), storage, data_dir, on_event, many=True)
-    spec = resolved.spec
+    spec, resolved = resolved.spec, drawn_so_far(resolved, folder)
     names = [row.name for row in resolved.gans]
     if gan not in names:
         raise InputError(unknown_name(f"GAN of sweep '{spec.name}'", gan, names))

@@ -54,9 +54,7 @@ def is_whole(key: str, own: Mapping[str, Any]) -> bool:
     return key in WHOLE or isinstance(own.get(key), int)
 
 
-def settled(
-    values: Mapping[str, Any], drawn: Mapping[str, Any], multiple: int
-) -> dict[str, Any]:
+def settled(values: Mapping[str, Any], drawn: Mapping[str, Any], multiple: int) -> dict[str, Any]:
     """Drawn values with as many digits as names show, and steps that make whole snapshots."""
     found = dict(values)
     for key, of in drawn.items():

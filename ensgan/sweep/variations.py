@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 
 from ensgan import train, zoo
 from ensgan.config import SweepSpec
-from ensgan.config.vary import WHOLE, Tunable, Value, is_draws, is_searched
+from ensgan.config.vary import WHOLE, Tunable, Value, is_draws, searched
 from ensgan.errors import InputError, unknown_name
 from ensgan.files import content_key
 from ensgan.sweep.draws import draw
@@ -150,7 +150,7 @@ def configurations(
     if count > (MOST_EVER if many else MOST):
         remedy = f"at most {MOST_EVER:,} are possible" if many else "add --yes-many if you mean it"
         return (), [*problems, f"train.vary: makes {count:,} configurations: {remedy}"]
-    known = drawn if drawn is not None and is_searched(tree) else None
+    known = drawn if searched(tree) else None
     combinations = _combinations(tree, gans, spec, problems) if known is None else ()
     found: list[Configuration] = []
     for gan in gans:

@@ -9,20 +9,24 @@ in the manifest before they train: who resumes, trains and draws what an uninter
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ensgan.config import SweepSpec
-from ensgan.config.vary import is_searched
+from ensgan.config.vary import searched
 from ensgan.sweep.draws import is_whole, settled
 from ensgan.sweep.folder import SweepFolder
-from ensgan.sweep.inputs import Resolved, data_problems
+from ensgan.sweep.inputs import Inputs, Resolved, data_problems, member_jobs
 from ensgan.sweep.member_job import purpose_seed
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.variations import Configuration, Values, configurations
 from ensgan.train.cost import step_work
 from ensgan.types import gan_of, row_of
+
+if TYPE_CHECKING:
+    from ensgan.sweep.live.requests import Requests
+    from ensgan.sweep.planning.cost import Measured
+    from ensgan.sweep.training_stage import PoolInProgress
 
 ROUNDS = 5
 """In which a search draws its sample."""
@@ -45,14 +49,14 @@ def drawn_so_far(resolved: Resolved, folder: SweepFolder, *, whole: bool = False
     Raises:
         DataError: the folder's manifest cannot be used.
     """
-    vary = resolved.spec.train.vary
-    if not is_searched(vary):
+    vary = searched(resolved.spec.train.vary)
+    if vary is None:
         return resolved
     known: dict[str, Values] = {}
     if folder.has_begun:
         before = folder.read()
-        then = before.settings.train.vary
-        if is_searched(then) and {**then, "sample": 0} == {**vary, "sample": 0}:
+        then = searched(before.settings.train.vary)
+        if then is not None and {**then, "sample": 0} == {**vary, "sample": 0}:
             known = {name: before.variations[name] for name in before.gans}
     drawn: dict[str, Values] = {}
     for gan in dict.fromkeys(map(row_of, resolved.variations)):
@@ -89,10 +93,10 @@ class Rounds:
 
     def to_come(self) -> int:
         """Configurations still to be drawn, at most."""
-        vary = self.resolved.spec.train.vary
-        if not is_searched(vary):
+        if self._vary is None:
             return 0
-        return sum(max(0, vary["sample"] - len(names)) for names in self._by_gan().values())
+        sample = self._vary["sample"]
+        return sum(max(0, sample - len(names)) for names in self._by_gan().values())
 
     def next(self, members: Mapping[str, MemberResult]) -> frozenset[str]:
         """Draw the next round; its names, none where there is no other.
@@ -102,21 +106,23 @@ class Rounds:
         Args:
             members: finished ones by name.
         """
-        vary = self.resolved.spec.train.vary
-        if not is_searched(vary):
+        if self._vary is None:
             return frozenset()
         best: dict[str, float] = {}
         for name, member in members.items():
             gan = gan_of(name)
             best[gan] = max(member.intra_d, best.get(gan, -math.inf))
-        size, by_gan = round_size(vary["sample"]), self._by_gan()
+        sample, by_gan = self._vary["sample"], self._by_gan()
+        size = round_size(sample)
         last = {n for names in by_gan.values() for n in names[(len(names) - 1) // size * size :]}
         if not last & best.keys():
             return frozenset()
         drawn = {
-            gan: self._asked(gan, [names[i : i + size] for i in range(0, len(names), size)], best)
+            gan: self._asked(
+                self._vary, gan, [names[i : i + size] for i in range(0, len(names), size)], best
+            )
             for gan, names in by_gan.items()
-            if len(names) < vary["sample"]
+            if len(names) < sample
         }
         before = self.resolved.variations
         values: dict[str, Values] = {}
@@ -125,6 +131,10 @@ class Rounds:
         self.resolved = _with(self.resolved, values)
         return frozenset(name for found in drawn.values() for name in found)
 
+    @property
+    def _vary(self) -> Mapping[str, Any] | None:
+        return searched(self.resolved.spec.train.vary)
+
     def _by_gan(self) -> dict[str, list[str]]:
         names: dict[str, list[str]] = {}
         for name in self.resolved.variations:
@@ -132,13 +142,17 @@ class Rounds:
         return names
 
     def _asked(
-        self, gan: str, rounds: Sequence[Sequence[str]], best: Mapping[str, float]
+        self,
+        vary: Mapping[str, Any],
+        gan: str,
+        rounds: Sequence[Sequence[str]],
+        best: Mapping[str, float],
     ) -> dict[str, Values]:
         """What one GAN is trained in next: values by configuration."""
         from ensgan.search.optuna import Told, ask  # seconds of imports
 
         spec, known = self.resolved.spec, self.resolved.variations
-        vary, own = spec.train.vary, dict(known[rounds[0][0]])
+        own = known[rounds[0][0]]
         drawn = {key: of for key, of in vary["from"].items() if key in own}
         if not drawn:
             return {}
@@ -186,32 +200,40 @@ class Rounds:
 
 def train_rounds(
     resolved: Resolved,
-    train: Callable[[Resolved, frozenset[str] | None], None],
-    members: Mapping[str, MemberResult],
-    save: Callable[..., None],
+    inputs: Inputs,
+    pool: PoolInProgress,
+    measured: Measured,
+    requests: Requests | None = None,
 ) -> Resolved:
     """Train a sweep's configurations, those of a search round by round.
 
     Args:
         resolved: the sweep, of a search with what is drawn so far.
-        train: trains the configurations of these names, None: all.
-        members: finished ones by name, as they come.
-        save: writes what is drawn to the manifest.
+        inputs: of the jobs.
+        pool: trains them, keeps their members, and has the manifest that draws are written to.
+        measured, requests: see :meth:`PoolInProgress.train`.
 
     Returns:
         The sweep with all that was drawn.
+
+    Raises:
+        SweepStoppedError: somebody asked for that.
     """
     rounds = Rounds(resolved)
-    names: frozenset[str] | None = None
-    while names is None or names:
-        train(rounds.resolved, names)
-        names = rounds.next(members)
+    if rounds.to_come():
+        pool.manifest.save(**_drawn_record(rounds))
+    names = frozenset(row.name for row in resolved.gans)
+    by_memory = resolved.spec.cluster.gpus_per_trial == "auto"
+    while names:
+        jobs = [job for job in member_jobs(rounds.resolved, inputs) if job.name in names]
+        pool.train(jobs, resolved.dataset.shape, measured, by_memory=by_memory, requests=requests)
+        names = rounds.next(pool.members)
         if names:
-            save(**drawn_record(rounds))
+            pool.manifest.save(**_drawn_record(rounds))
     return rounds.resolved
 
 
-def drawn_record(rounds: Rounds) -> dict[str, Any]:
+def _drawn_record(rounds: Rounds) -> dict[str, Any]:
     """What the manifest holds of the configurations drawn so far."""
     resolved = rounds.resolved
     to_come = rounds.to_come() * resolved.spec.train.snapshots
