@@ -98,7 +98,10 @@ def _tell(
     """Replay a round: asked as a whole and then told, as a generation is."""
     for each in tried:
         study.enqueue_trial({key: _point(each.values[key], of) for key, of in drawn.items()})
-    for each, trial in [(each, study.ask(dict(space))) for each in tried]:
+    trials = [(each, study.ask(dict(space))) for each in tried]
+    for _, trial in trials:
+        trial.relative_params  # noqa: B018  NSGA-II notes the generation; nothing else asks it to
+    for each, trial in trials:
         if each.worth is None:
             study.tell(trial, state=TrialState.FAIL)
         else:
@@ -110,9 +113,10 @@ def _sampler(name: str, seed: int, rounds: Sequence[Sequence[Told]]) -> BaseSamp
         return TPESampler(seed=seed, n_startup_trials=1)
     if name == "gp":
         return GPSampler(seed=seed, n_startup_trials=1)
-    # With more than have ended well a generation would go on in the next round, at random.
+    # The better half of a round are parents. With more than have ended well a generation would go
+    # on in the next round, at random.
     ended = [sum(each.worth is not None for each in tried) for tried in rounds]
-    return NSGAIISampler(seed=seed, population_size=max(2, min(ended, default=2)))
+    return NSGAIISampler(seed=seed, population_size=max(2, min(ended, default=2) // 2))
 
 
 def _distribution(of: Any, whole: bool) -> BaseDistribution:

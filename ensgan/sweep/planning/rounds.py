@@ -9,7 +9,7 @@ in the manifest before they train: who resumes, trains and draws what an uninter
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -98,13 +98,14 @@ class Rounds:
         sample = self._vary["sample"]
         return sum(max(0, sample - len(names)) for names in self._by_gan().values())
 
-    def next(self, members: Mapping[str, MemberResult]) -> frozenset[str]:
+    def next(self, members: Mapping[str, MemberResult], failed: Collection[str]) -> frozenset[str]:
         """Draw the next round; its names, none where there is no other.
 
-        A round of which no training gave a member, as when a budget is spent, is the last.
+        A round of which nothing was trained, as when a budget is spent, is the last.
 
         Args:
             members: finished ones by name.
+            failed: configurations that failed.
         """
         if self._vary is None:
             return frozenset()
@@ -115,7 +116,7 @@ class Rounds:
         sample, by_gan = self._vary["sample"], self._by_gan()
         size = round_size(sample)
         last = {n for names in by_gan.values() for n in names[(len(names) - 1) // size * size :]}
-        if not last & best.keys():
+        if last.isdisjoint({*best, *failed}):
             return frozenset()
         drawn = {
             gan: self._asked(
@@ -227,7 +228,7 @@ def train_rounds(
     while names:
         jobs = [job for job in member_jobs(rounds.resolved, inputs) if job.name in names]
         pool.train(jobs, resolved.dataset.shape, measured, by_memory=by_memory, requests=requests)
-        names = rounds.next(pool.members)
+        names = rounds.next(pool.members, pool.manifest.value.failed)
         if names:
             pool.manifest.save(**_drawn_record(rounds))
     return rounds.resolved
