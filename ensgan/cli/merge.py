@@ -22,7 +22,7 @@ def merge(
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the sweep file that makes one pool of several finished sweeps on the same data.
+    """Write the sweep file that makes one pool of finished sweeps on the same data.
 
     Example: ensgan merge ours theirs -o both.yaml && ensgan sweep both.yaml
     """

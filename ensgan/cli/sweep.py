@@ -166,9 +166,9 @@ def train(
     retrain: RetrainOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train, sample and score one GAN of a sweep in this process, without Ray.
+    """Train, sample and score one GAN (or GAN~VARIATION) of a sweep in this process, without Ray.
 
-    Example: ensgan train sweeps/quickstart.yaml --gan SNGAN
+    Example: ensgan train sweeps/quickstart.yaml --gan StyleGAN2
     """
     from ensgan.cli.status import watching
     from ensgan.launch.sweep import train_one

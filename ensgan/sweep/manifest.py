@@ -21,6 +21,7 @@ SCHEMA = 2
 EARLIER_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "search": {"objectives": EARLIER_FORM},
     "select": {"rule": "knee"},
+    "evaluate": {"sampling": "bank"},
 }
 """Defaults of earlier versions that have changed since, by section of the spec."""
 

@@ -40,7 +40,12 @@ def merge(home: Home, *places: str, output: Path) -> str:
     return done.output
 
 
-def test_only_pairs_across_are_computed(home: Home, tmp_path: Path, pairs: list[set[str]]) -> None:
+def test_only_pairs_across_are_computed(
+    home: Home, tmp_path: Path, pairs: list[set[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ours").mkdir()  # as a pulled ensemble may be called
+    (tmp_path / "ours" / "ensemble.json").write_text("{}")
     said = merge(home, "ours", "theirs", output=tmp_path / "both.yaml")
     assert "5 members" in said
     pairs.clear()

@@ -31,7 +31,10 @@ class Source:
     """
 
     def __init__(self, place: str, storage: Path) -> None:
-        self.folder = find_sweep(place, storage)
+        # A sweep of the storage comes before a folder of that name, a pulled ensemble for example.
+        here = sweep_folder(storage.resolve(), place)
+        is_here = "/" not in place and here.has_begun
+        self.folder = here if is_here else find_sweep(place, storage)
         self.name = self.folder.path.name
         self.manifest = self.folder.read()
         if self.manifest.status == "running" or self.manifest.scores is None:
