@@ -32,7 +32,7 @@ from ensgan.types import row_of
 VARY: dict[str, Any] = {
     "sample": 10,
     "search": "tpe",
-    "from": {"learning_rate": {"log": [0.2, 5.0]}, "d_updates": [1, 2]},
+    "from": {"learning_rate": {"log": [0.2, 5.0]}, "seed": [0, 1]},
 }
 """Rounds of two."""
 
@@ -132,7 +132,7 @@ def rates(resolved: Resolved) -> list[float]:
 
 
 def test_rounds_follow_the_results_and_are_written_before_they_train(tmp_path: Path) -> None:
-    both = {**VARY["from"], "ADA.target": [0.4, 0.8]}
+    both = {**VARY["from"], "d_updates": [1, 2], "ADA.target": [0.4, 0.8]}
     scene = Scene(tmp_path, ["SNGAN", "StyleGAN2-ADA"], **{"from": both})
     toy = Toy(intra_d)
 
@@ -206,9 +206,10 @@ def test_failures_end_no_search_and_a_round_that_did_not_train_does(tmp_path: Pa
 
 
 def test_a_larger_sample_goes_on_and_the_plan_knows_what_was_drawn(tmp_path: Path) -> None:
-    scene = Scene(tmp_path)
+    varied = {**VARY["from"], "Adam.betas": [[0.0, 0.9], [0.5, 0.999]]}
+    scene = Scene(tmp_path, **{"from": varied})
     drawn = [row.name for row in scene.train(Toy(intra_d)).gans]
-    more = Scene(tmp_path, sample=14)
+    more = Scene(tmp_path, sample=14, **{"from": varied})
     whole = drawn_so_far(more.all, more.folder, whole=True)
     assert [row.name for row in whole.gans][:10] == drawn
     assert len(whole.gans) == 14

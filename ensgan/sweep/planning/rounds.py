@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from ensgan.sweep.live.requests import Requests
     from ensgan.sweep.planning.cost import Measured
     from ensgan.sweep.training_stage import PoolInProgress
+    from ensgan.train import TrainSettings
+    from ensgan.zoo import GANSpec
 
 ROUNDS = 5
 """In which a search draws its sample."""
@@ -166,9 +168,10 @@ class Rounds:
             found[each.name] = each.values
             return True
 
+        costs = self._costs([name for names in rounds for name in names])
         ask(
             [
-                [Told(known[name], best.get(name), self._cost(name)) for name in names]
+                [Told(known[name], best.get(name), costs[name]) for name in names]
                 for names in rounds
             ],
             drawn,
@@ -186,17 +189,24 @@ class Rounds:
         problems += data_problems(found, self.resolved.dataset)
         return None if problems else found[0]
 
-    def _cost(self, name: str) -> float:
-        """Operations of a whole training."""
-        names = list(self.resolved.variations)
-        row = replace(self.resolved.gans[names.index(name)], name="any")
-        settings = self.resolved.settings[names.index(name)]
-        one = replace(settings, seed=0, learning_rate=1.0)
-        if (row, one) not in self._operations:
+    def _costs(self, names: Sequence[str]) -> dict[str, float]:
+        """Operations of whole trainings; 0 where all take the same, which needs no counting."""
+        trainings = {
+            row.name: (replace(row, name="any"), replace(settings, seed=0, learning_rate=1.0))
+            for row, settings in zip(self.resolved.gans, self.resolved.settings, strict=True)
+            if row.name in names
+        }
+        if len(set(trainings.values())) == 1:
+            return dict.fromkeys(names, 0.0)
+        return {name: self._operations_of(*trainings[name]) for name in names}
+
+    def _operations_of(self, row: GANSpec, settings: TrainSettings) -> float:
+        one = row, replace(settings, steps=1, snapshots=1)
+        if one not in self._operations:
             dataset = self.resolved.dataset
             work = step_work(row, dataset.shape, dataset.num_classes, settings, quick=True)
-            self._operations[row, one] = sum(work.flops)
-        return self._operations[row, one] * settings.steps
+            self._operations[one] = sum(work.flops)
+        return self._operations[one] * settings.steps
 
 
 def train_rounds(
