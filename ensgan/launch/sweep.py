@@ -178,7 +178,6 @@ def run_sweep(
     with folder.locked(), contextlib.ExitStack() as stack:
         if not (folder.has_begun and folder.read().status == "finished"):
             check_disk(resolved, folder.path)
-        resolved = drawn_so_far(resolved, folder)
         # Classifiers that run in this process need libraries that two threads must not import at
         # once: they come before the recorder's thread.
         before = import_libraries if runs_here(address) else lambda: None
@@ -199,7 +198,7 @@ def run_sweep(
         on_event(Event("folder", {"path": str(folder.path)}))
         clock = StageClock(on_event, started=started)
         result = RunningSweep(
-            resolved, folder, open_executor, recorder, clock, retrain=retrain
+            drawn_so_far(resolved, folder), folder, open_executor, recorder, clock, retrain=retrain
         ).run()
     if path is not None:
         remember(path, settings, folder, data_dir, result.to_json())
