@@ -277,7 +277,9 @@ class _Judges:
             self._tell(value)
         missing = [job for job in jobs if job.path not in found]
         if missing:
-            made = self.classifiers.executor().map(validate, missing, on_done=self._tell)
+            made = self.classifiers.executor().map(
+                validate, missing, on_done=self._tell, needs=self.classifiers.needs
+            )
             found |= {job.path: value for job, value in zip(missing, made, strict=True)}
         return [ValidationResult(**found[job.path]["result"]) for job in jobs]
 
