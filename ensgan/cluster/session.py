@@ -134,7 +134,7 @@ def ray_session(
     with environment(unset), _log_levels():
         ours = not ray.is_initialized()
         if ours:
-            _connect(address, num_cpus=cpus, num_gpus=gpus)
+            _connect(address, cpus, gpus)
         try:
             if address != "local" and not allow_open_cluster:
                 refuse_open_cluster()
@@ -197,11 +197,11 @@ def _away() -> Iterator[None]:
         os.chdir(here)
 
 
-def _connect(address: str, **amounts: int | None) -> None:
+def _connect(address: str, cpus: int | None, gpus: int | None = None) -> None:
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     try:
         if address == "local":
-            _start(**amounts, **quiet)
+            _start(num_cpus=cpus, num_gpus=gpus, **quiet)
         else:
             with _away():
                 ray.init(address=address, **quiet)

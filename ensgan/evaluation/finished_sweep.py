@@ -228,7 +228,7 @@ def _embedded(
         done.append(path)
         on_stage("embed", len(done), len(jobs))
 
-    paths = executor.map(_embed_member, jobs, on_done=on_done, needs=Needs(gpus=None))
+    paths = executor.map(_embed_member, jobs, on_done=on_done, needs=Needs.on("auto"))
     return [
         # The hash of the sweep's own features says nothing of these.
         member.model_copy(update={"features": path, "contents": {}})

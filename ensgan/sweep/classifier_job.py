@@ -17,7 +17,7 @@ from ensgan.downstream.pool import Maker
 from ensgan.errors import DataError
 from ensgan.files import content_key, read_json, write_json
 from ensgan.search import select
-from ensgan.sweep.executor import ONE_CPU, Executor, Needs
+from ensgan.sweep.executor import Executor, Needs
 from ensgan.sweep.fresh_images import KEPT_BYTES, GeneratorFile, Sampling
 from ensgan.sweep.member_job import purpose_seed
 from ensgan.sweep.records import MemberResult
@@ -211,11 +211,6 @@ class Classifiers:
     on_done: Callable[[dict[str, Any]], None]
     sampling: Sampling = field(default_factory=Sampling)
 
-    @property
-    def needs(self) -> Needs:
-        """What training one of them reserves."""
-        return ONE_CPU if self.settings.device == "cpu" else Needs(gpus=None)
-
     def strategies(
         self,
         names: Sequence[str],
@@ -296,9 +291,8 @@ class Classifiers:
             files = {g.path: g for job in missing.values() for g in job.bank.generators.values()}
             for generator in files.values():
                 generator.unchanged()
-            made = self.executor().map(
-                evaluate, list(missing.values()), on_done=on_done, needs=self.needs
-            )
+            jobs, needs = list(missing.values()), Needs.on(self.settings.device)
+            made = self.executor().map(evaluate, jobs, on_done=on_done, needs=needs)
             values.update(zip(missing, made, strict=True))
         results = {
             path: downstream.RepeatResult.from_json(value["result"])

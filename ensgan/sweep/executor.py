@@ -53,6 +53,11 @@ class Needs:
         if not 0 <= gpus < float("inf") or (gpus > 1 and gpus != int(gpus)):
             raise InputError(f"gpus per task is {gpus:g}: use a part of one (0.25) or whole ones")
 
+    @classmethod
+    def on(cls, device: str) -> Needs:
+        """Of work on a device: ``cpu``, or a share of a GPU (``auto``: where there is one)."""
+        return cls(gpus=0.0 if device == "cpu" else None)
+
     def shared(self, cluster: ClusterSpec) -> Needs:
         """The same with the share of a GPU that the sweep's ``cluster`` section leaves to it."""
         if self.gpus is not None:

@@ -57,7 +57,7 @@ class PoolInProgress:
                 self._on_member(known)
         if missing:
             self.executor().map(
-                make_external_member, missing, on_done=self._on_member, needs=Needs(gpus=None)
+                make_external_member, missing, on_done=self._on_member, needs=Needs.on("auto")
             )
 
     def train(
