@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overlap", action="store_true", help="also overlap inside real balls (a minute)"
     )
+    parser.add_argument("--modes", type=int, default=0, help="phantom pools of known modes")
     parser.add_argument(
         "--classifiers",
         type=Path,
@@ -282,6 +283,47 @@ def small_classifiers(record: Record, folder: Path, data: Path, space: str) -> d
     }
 
 
+def phantom_modes(seeds: int) -> list[dict[str, Any]]:
+    """Rank correlation of both forms of Intra-d with the share of a phantom's modes covered.
+
+    Of each seed 24 generators that reach one to five of the twelve modes, 600 images each, and 150
+    random ensembles of two to eight of them, in the features of an untrained network.
+    """
+    from ensgan import embedding, metrics
+    from ensgan.data import load_dataset, phantom
+    from ensgan.search import Evaluator
+
+    options = {"n_train": 600, "n_val": 60, "n_test": 60}
+    real = load_dataset("phantom", image_size=32, options=options, seed=0)
+    extractor = embedding.make_extractor("random", dataset=real, seed=0)
+    reference = embedding.embed(real.train.images, extractor).features
+    share = np.array([mode.share for mode in phantom.MODES])
+    found = []
+    for seed in range(seeds):
+        rng = np.random.default_rng(seed)
+        covered, features = [], []
+        for _ in range(24):
+            modes = np.sort(rng.choice(len(share), int(rng.integers(1, 6)), replace=False))
+            covered.append(set(modes.tolist()))
+            drawn = rng.choice(modes, 600, p=share[modes] / share[modes].sum())
+            features.append(embedding.embed(phantom.draw(drawn, 32, rng), extractor).features)
+        scores = metrics.score_pool(reference, features, [f"G{i}@1" for i in range(24)])
+        sizes = rng.integers(2, 9, 150)
+        members = [sorted(rng.choice(24, int(n), replace=False).tolist()) for n in sizes]
+        reached = [set[int]().union(*(covered[i] for i in each)) for each in members]
+        truths = {
+            "number of modes": [float(len(each)) for each in reached],
+            "modes by frequency": [float(share[list(each)].sum()) for each in reached],
+        }
+        for form in ("capped", "paper"):
+            evaluator = Evaluator(scores, objectives=form)
+            values = [evaluator.evaluate(each)[0] for each in members]
+            for truth, numbers in truths.items():
+                rho = asdict(rank_correlation(values, numbers))
+                found.append({"seed": seed, "form": form, "truth": truth, **rho})
+    return found
+
+
 def run(args: argparse.Namespace) -> dict[str, Any]:
     record = Record(args.pool)
     result: dict[str, Any] = {
@@ -292,6 +334,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     }
     if args.overlap:
         result["correlations"]["inside"] = overlap_inside(record, args.pool)
+    if args.modes:
+        result["phantom_modes"] = phantom_modes(args.modes)
     if args.classifiers is not None:
         result["small_classifiers"] = [
             small_classifiers(record, args.pool, args.classifiers, space) for space in SPACES[:2]
@@ -305,6 +349,9 @@ def show(result: dict[str, Any]) -> None:
         for name, found in table.items():
             print(f"  {space:14} {name:26} {found['rho']:+.2f} [{found['low']:+.2f}, "
                   f"{found['high']:+.2f}]")  # fmt: skip
+    for found in result.get("phantom_modes", []):
+        about = f"phantom {found['seed']}: {found['form']:6} {found['truth']:18}"
+        print(f"  {about} {found['rho']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]")
     print("what a rule picks: members, test AUC")
     for pick in result["picks"] + result.get("small_classifiers", []):
         print(f"  {pick['rule']:42} {pick['members']:3}  {pick['worth']:.4f}")

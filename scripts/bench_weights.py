@@ -115,6 +115,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--images", type=int, default=480)
     parser.add_argument("--rules", default=",".join(RULES))
+    parser.add_argument("--pools", default=",".join(pools()))
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -125,7 +126,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         epochs=args.epochs, width=8, batch=32, images_per_epoch=args.images
     )
     found = []
-    for pool, makers in pools().items():
+    for pool in args.pools.split(","):
+        makers = pools()[pool]
         members, auc = tuple(makers), {}
         for rule in args.rules.split(","):
             strategy = Strategy(rule, members, kind="dynamic" if RULES[rule] else "synthetic")

@@ -46,8 +46,7 @@ class Home:
                 spec or parse_spec(tiny()),
                 storage=self.path,
                 address=None,
-                on_event=self.events.append,
-                **arguments,  # type: ignore[arg-type]
+                **{"on_event": self.events.append, **arguments},  # type: ignore[arg-type]
             )
 
     def sync(self, name: str) -> str:

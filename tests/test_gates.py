@@ -46,6 +46,10 @@ GATES: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
             "search/ledger.py": "inside atomic_path, for writing",
             "store/mlflow.py": "a scratch file of its own, for syncing",
             "cluster/trial_queue.py": "Ray Tune's searcher state, for writing",
+            "cli/steer.py": "a trial's own log, printed through printable",
+            "launch/finished.py": "our own modules, to hash them",
+            "sweep/live/requests.py": "the lock of a folder of requests",
+            "sweep/live/trial_report.py": "a trial's own log, for appending",
         },
     ),
     "write": (
@@ -57,6 +61,7 @@ GATES: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
             "embedding/extractor.py": "inside atomic_path",
             "recording/views.py": "in a temporary folder",
             "store/opening.py": "in a temporary folder",
+            "report/content.py": "in a temporary folder",
             "cluster/preflight.py": "tokens, in the folder of the preflight",
         },
     ),
@@ -68,9 +73,13 @@ GATES: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
             "cli/pools/score.py": "its own blocks, by name; the folder when nothing else is in it",
             "cluster/executor.py": "the file that asks trials to stop",
             "cluster/preflight.py": "the folder of the preflight",
+            "cluster/trial_queue.py": "the file that asks trials to stop",
+            "sweep/executor.py": "the file that asks trials to stop",
+            "sweep/live/order.py": "the file that asks a trial to stop",
+            "sweep/live/requests.py": "its own folder of requests and the mark that it is open",
             "data/archive.py": "its own partial download",
             "sweep/folder.py": "an earlier sweep is moved aside, nothing is deleted",
-            "train/loop.py": "the resume checkpoint of a finished training",
+            "train/claim.py": "the state of a training that went its way again",
         },
     ),
     "JSON and YAML": (
@@ -83,6 +92,7 @@ GATES: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
         {
             "files.py": "the gate: read_npz, map_array",
             "metrics/files.py": "unpacked to disk, within the gate's bound",
+            "train/claim.py": "our own resume state, weights_only",
             "train/loop.py": "our own resume state, weights_only",
             "embedding/weight_files.py": "weights_only, inside explained",
             "embedding/extractor.py": "safetensors, inside explained",
@@ -119,6 +129,7 @@ GATES: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
             "cli/pages.py": "the address of our own server",
             "cli/sample.py": "the address it serves, a host that could be bound",
             "cli/sweep.py": "PlainConsole",
+            "cli/steer.py": "lines of a log, through printable",
         },
     ),
     "spreadsheets": (
@@ -130,9 +141,10 @@ GATES: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
         },
     ),
     "network": (
-        ("urlopen", "urlretrieve", "requests.get", "requests.post", "httpx.get"),
+        ("urlopen", "urlretrieve", "build_opener", "requests.get", "requests.post", "httpx.get"),
         {
             "cli/doctor.py": "the tracking server's /health",
+            "launch/notify.py": "the address that the user wants told, no other host",
             "data/archive.py": "data sets, compared with their checksums",
             "embedding/weight_files.py": "published weights, compared with their checksums",
         },
@@ -148,7 +160,8 @@ GATES: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
             "cli/app.py": "commands by name, from a table of our own",
             "cluster/session.py": "ray's own program",
             "data/folder.py": "a pattern, searched where it can be ended",
-            "store/tracking.py": "MLflow's own server",
+            "store/pages.py": "MLflow's own server",
+            "inputs.py": "the gate: plugins and generators of the user's own, run by request",
             "sweep/environment.py": "git, for the commit",
             "__init__.py": "our own modules, on demand",
             "downstream/__init__.py": "our own modules, on demand",
@@ -156,8 +169,6 @@ GATES: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
             "search/sampler.py": "our own modules, on demand",
             "cli/doctor.py": "installed packages, from a table of our own",
             "embedding/published.py": "installed packages, from a table of our own",
-            "data/medmnist.py": "one module of the installed package, without the rest of it",
-            "zoo/table.py": "train.plugins of a sweep file, run by request",
             "ensemble/external.py": "a generator of the user's own, run by request",
         },
     ),
@@ -178,6 +189,7 @@ def matches(call: str, pattern: str) -> bool:
 # Methods of those names that touch no file.
 OTHERS = {
     "self.state.open", "STORES.get(scheme).open", "archive.zip.open",
+    "requests.post", "webbrowser.open", "urllib.request.build_opener(*handlers).open",
     "console.print", "live.console.print", "_messages.print", "PlainConsole().print",
 }  # fmt: skip
 

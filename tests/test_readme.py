@@ -87,7 +87,7 @@ def test_the_two_commands_exist_and_are_shell() -> None:
 def test_the_main_job(user: User) -> None:
     assert "torch" in user("ensgan doctor")
     plan = json.loads(user("ensgan sweep sweeps/quickstart.yaml --dry-run --json"))
-    assert plan["members"] == 12 and plan["wall_seconds"] > 0
+    assert plan["members"] == 8 and plan["wall_seconds"] > 0
     assert not (user.home / "ensgan-runs").exists(), "a dry run writes nothing"
     assert "MLflow run ID: " in user("ensgan sweep sweeps/quickstart.yaml")
     seen = json.loads(user("ensgan status quickstart --json"))
@@ -96,7 +96,7 @@ def test_the_main_job(user: User) -> None:
     assert len(listed) == 1
     run = listed[0]
     user.run_id = run["run_id"]
-    assert run["members"] == 12 and run["dataset"] == "phantom" and run["selected"]
+    assert run["members"] == 8 and run["dataset"] == "phantom" and run["selected"]
     user("ensgan report RUN -o report.html")
     assert "Pareto front" in (user.home / "report.html").read_text()
     user("ensgan pull RUN -o out/")

@@ -217,19 +217,31 @@ def test_a_cluster_sweep(reader: Reader) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_vary_grow_merge(reader: Reader) -> None:
-    """The sweep of the page in its own small GANs, each trained for six steps."""
+    """The sweeps of the page in their own small GANs, trained for some steps."""
     page = "vary-grow-merge.md"
-    spec = yaml.safe_load(blocks(page, "yaml")[0])
-    spec["dataset"]["options"] = SCORED
-    (reader.home / "varied.yaml").write_text(yaml.safe_dump(spec))
-    said = {}
+    first, more, theirs = map(yaml.safe_load, blocks(page, "yaml"))
+    for spec in (first, theirs):
+        spec["dataset"]["options"] = SCORED
+        (reader.home / f"{spec['name']}.yaml").write_text(yaml.safe_dump(spec))
+    length = ["--set", "train.steps=6", "--set", "train.snapshots=2"]
+    said: list[tuple[str, dict[str, Any]]] = []
     for command in commands(page):
-        more = [*SMALL[2:], *HERE] if " sweep " in command else []
-        said[command.partition(" -")[0]] = reader.types(command, *more)
-    assert said["ensgan sweep varied.yaml"]["members"] == 16
-    assert [row["state"] for row in said["ensgan status varied"]["gans"]] == 8 * ["done"]
-    chosen = said["ensgan sweep varied.yaml"]["selected"]["members"]
-    assert sorted(said["ensgan pull RUN"]["members"]) == sorted(chosen)
+        if command == "ensgan sweep varied.yaml --dry-run" and said:  # of "2. Grow"
+            first["train"] |= more
+            (reader.home / "varied.yaml").write_text(yaml.safe_dump(first))
+            length = ["--set", "train.steps=12", "--set", "train.snapshots=4"]
+        elif command.endswith("theirs.yaml"):
+            length = ["--set", "train.steps=6", "--set", "train.snapshots=2"]
+        settings = [*length, *SMALL[6:], *HERE] if " sweep " in command else []
+        said.append((command, reader.types(command, *settings)))
+    swept = [value for command, value in said if " sweep " in command and "--dry" not in command]
+    assert [value["members"] for value in swept] == [16, 72, 2, 74]
+    grows = [value["would"] for command, value in said if "--dry-run" in command][1]
+    assert grows[0].startswith("would add 56 members (")
+    status = next(value for command, value in said if command == "ensgan status varied")
+    assert [row["state"] for row in status["gans"]] == 8 * ["done"]
+    pulled = next(value for command, value in said if command.startswith("ensgan pull"))
+    assert sorted(pulled["members"]) == sorted(swept[0]["selected"]["members"])
 
 
 @pytest.mark.slow

@@ -43,7 +43,7 @@ def stop(
 ) -> None:
     """End a running sweep, or one GAN of it, at a checkpoint; running the sweep again resumes it.
 
-    Example: ensgan stop quickstart --gan SNGAN
+    Example: ensgan stop quickstart --gan StyleGAN2
     """
     _ask("stop", name, storage, as_json, gan=gan, wait=wait)
 
@@ -198,7 +198,7 @@ def logs(
 ) -> None:
     """Show what the trials of a sweep have logged.
 
-    Example: ensgan logs quickstart --gan SNGAN
+    Example: ensgan logs quickstart --gan StyleGAN2
     """
     folder = find_sweep(name, (storage or default_storage()).resolve())
     _check_gan(folder, gan)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Group
 from rich.table import Column, Table
 
 from ensgan import cli
@@ -54,6 +55,10 @@ HoursOption = Annotated[
 DeadlineOption = Annotated[
     str | None, typer.Option(help="End training then: 90m, 6h or 2026-12-01T08:00.")
 ]
+RetrainOption = Annotated[
+    bool,
+    typer.Option("--retrain", help="GANs may train again for snapshots before their last one."),
+]
 
 
 def sweep(
@@ -77,6 +82,7 @@ def sweep(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Set the earlier sweep of this name aside; start over.")
     ] = False,
+    retrain: RetrainOption = False,
     notify: Annotated[
         str | None,
         typer.Option(help="Post one JSON object there when it has ended, well or badly."),
@@ -88,7 +94,8 @@ def sweep(
     Example: ensgan sweep sweeps/quickstart.yaml --set train.steps=400
     """
     if dry_run:
-        _show_plan(spec, settings or [], storage, data_dir, as_json, many=yes_many)
+        options = {"fresh": fresh, "retrain": retrain, "many": yes_many}
+        _show_plan(spec, settings or [], storage, data_dir, as_json, **options)
         return
     from ensgan.cli.status import watching
     from ensgan.config.budget import make_budget
@@ -122,6 +129,7 @@ def sweep(
             allow_open_cluster=allow_open_cluster,
             budget=budget,
             fresh=fresh,
+            retrain=retrain,
             many=yes_many,
             on_event=on_event,
             started=cli.STARTED,  # start-up counts
@@ -155,11 +163,12 @@ def train(
     settings: SetOption = None,
     storage: StorageOption = None,
     data_dir: DataOption = None,
+    retrain: RetrainOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train, sample and score one GAN of a sweep in this process, without Ray.
+    """Train, sample and score one GAN (or GAN~VARIATION) of a sweep in this process, without Ray.
 
-    Example: ensgan train sweeps/quickstart.yaml --gan SNGAN
+    Example: ensgan train sweeps/quickstart.yaml --gan StyleGAN2
     """
     from ensgan.cli.status import watching
     from ensgan.launch.sweep import train_one
@@ -171,6 +180,7 @@ def train(
             settings=settings or [],
             storage=storage,
             data_dir=data_dir,
+            retrain=retrain,
             on_event=on_event,
         )
 
@@ -189,25 +199,6 @@ def train(
     emit({"members": [member.to_json() for member in members]}, as_json=as_json, table=table)
 
 
-def sync(
-    name: Annotated[str, typer.Argument(help="Name of the sweep.")],
-    storage: StorageOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Record a sweep that the tracking store missed; harmless when nothing is missing.
-
-    Example: ensgan sync quickstart
-    """
-    from ensgan.launch.sweep import sync_sweep
-
-    run_id = sync_sweep(name, storage=storage)
-    emit(
-        {"name": name, "run_id": run_id},
-        as_json=as_json,
-        table=lambda: f"sweep '{name}' is recorded as run {run_id}",
-    )
-
-
 def _show_known(result: dict[str, Any], storage: Path | None, as_json: bool) -> None:
     """A finished sweep, of which nothing is left to do."""
     if as_json:
@@ -224,18 +215,35 @@ def _show_plan(
     data_dir: Path | None,
     as_json: bool,
     *,
+    fresh: bool,
+    retrain: bool,
     many: bool,
 ) -> None:
     from ensgan.store import default_storage, open_store
+    from ensgan.sweep.folder import sweep_folder
     from ensgan.sweep.inputs import load_sweep, resolve
+    from ensgan.sweep.merging.sources import check_sources, expand
+    from ensgan.sweep.opening import carried_on
+    from ensgan.sweep.planning.outlook import look_ahead
     from ensgan.sweep.planning.plan import make_plan
 
-    resolved = resolve(load_sweep(spec, settings), data_dir, many=many)
+    root = (storage or default_storage()).resolve()
+    asked = load_sweep(spec, settings)
+    folder = sweep_folder(root, asked.name)
+    if not fresh:
+        asked, _ = carried_on(asked, folder)
+    resolved = resolve(expand(asked, root), data_dir, many=many)
     open_store(resolved.spec.track.uri, storage)  # refuses an address that can be none
+    check_sources(resolved, folder)
+    left = None if fresh else look_ahead(resolved, folder, retrain=retrain)
     with progress("counting the operations of each GAN") as on_progress:
-        plan = make_plan(resolved, storage or default_storage(), on_progress=on_progress)
+        plan = make_plan(resolved, root, left, on_progress=on_progress)
+    would = [] if left is None else list(left.sentences)
 
-    emit(plan.to_json(), as_json=as_json, table=lambda: _plan_table(plan))
+    def table() -> Group:
+        return Group(*would, *([_plan_table(plan)] if plan.members or not would else []))
+
+    emit({**plan.to_json(), "would": would}, as_json=as_json, table=table)
 
 
 def _plan_table(plan: Plan) -> Table:

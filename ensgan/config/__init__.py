@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ensgan.config.external import ExternalSpec as ExternalSpec
 from ensgan.config.load import KnownNames as KnownNames
 from ensgan.config.load import load_spec as load_spec
 from ensgan.config.load import parse_spec as parse_spec
@@ -11,8 +12,8 @@ from ensgan.config.load import read_yaml as read_yaml
 from ensgan.config.load import spec_source as spec_source
 from ensgan.config.spec import ClusterSpec as ClusterSpec
 from ensgan.config.spec import EvaluateSpec as EvaluateSpec
-from ensgan.config.spec import ExternalSpec as ExternalSpec
 from ensgan.config.spec import SampleSpec as SampleSpec
+from ensgan.config.spec import ScoreSpec as ScoreSpec
 from ensgan.config.spec import SearchSpec as SearchSpec
 from ensgan.config.spec import SweepSpec as SweepSpec
 from ensgan.config.spec import TrackSpec as TrackSpec

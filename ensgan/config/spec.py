@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
+from ensgan.config.external import ExternalSpec
 from ensgan.config.names import head, known_name, registered, repeated
 from ensgan.config.vary import GanOverrides, Strict, check_vary
 from ensgan.errors import unknown_name
@@ -98,37 +99,6 @@ class TrainSpec(Strict):
             near = max(value, steps // value * value)
             raise ValueError(
                 f"{value} snapshots do not divide {steps} steps: use {near} or {near + value} steps"
-            )
-        return value
-
-
-class ExternalSpec(Strict):
-    """A generator trained elsewhere that joins the pool.
-
-    Either ``images`` (a folder, ``.npz`` or ``.npy``) or a ``generator`` that makes them:
-    ``FILE.py:NAME``, ``package.module:NAME``, a TorchScript or a ``torch.export`` file, whose code
-    is run. ``seed``, ``batch`` and ``range`` are of the generator; ``licence`` and ``source`` go
-    onto the ensemble's card.
-    """
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=80)
-    images: str | None = None
-    generator: str | None = Field(None, validate_default=True)
-    seed: int = Field(0, ge=0, lt=2**31)
-    batch: int = Field(64, ge=1, le=10**7)
-    range: Literal["auto", "unit", "signed"] = "auto"
-    licence: str | None = None
-    source: str | None = None
-
-    @field_validator("generator")
-    @classmethod
-    def _one_of_two(cls, value: str | None, info: ValidationInfo) -> str | None:
-        images = info.data.get("images")
-        if (value is None) == (images is None):
-            name = info.data.get("name", "")
-            raise ValueError(
-                f"member '{name}' needs either images (a folder or file) or a generator that "
-                "makes them"
             )
         return value
 
@@ -313,7 +283,7 @@ class SweepSpec(Strict):
     @classmethod
     def _pool(cls, value: list[ExternalSpec], info: ValidationInfo) -> list[ExternalSpec]:
         train = info.data.get("train")
-        names = [member.name for member in value]
+        names = [member.name for member in value if member.name]
         problems = []
         if twice := repeated(names):
             problems.append(f"repeated names: {', '.join(twice)}")

@@ -18,8 +18,8 @@ from ensgan.config import SweepSpec, load_spec
 from ensgan.errors import EnsganError
 from ensgan.files import content_key, read_json, write_json
 from ensgan.store import open_store
+from ensgan.sweep.environment import real_data
 from ensgan.sweep.folder import SweepFolder, sweep_folder
-from ensgan.sweep.opening import real_data
 
 RESULTS = (
     *("manifest.json", "recorded.json", "data", "extractor", "train", "samples", "features"),

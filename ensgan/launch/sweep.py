@@ -22,8 +22,9 @@ from ensgan.store import RunStore, default_storage, open_store
 from ensgan.sweep.events import Event, OnEvent, StageClock, ignore
 from ensgan.sweep.executor import Executor, grow_here
 from ensgan.sweep.folder import SweepFolder, sweep_folder
-from ensgan.sweep.inputs import load_sweep, member_jobs, resolve, write_inputs
-from ensgan.sweep.opening import carried_on
+from ensgan.sweep.inputs import Resolved, load_sweep, member_jobs, resolve, write_inputs
+from ensgan.sweep.merging.sources import check_sources, expand
+from ensgan.sweep.opening import carried_on, changes_of
 from ensgan.sweep.planning.cost import check_disk
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.runner import RunningSweep, SweepResult
@@ -136,6 +137,7 @@ def run_sweep(
     allow_open_cluster: bool = False,
     budget: Budget | None = None,
     fresh: bool = False,
+    retrain: bool = False,
     many: bool = False,
     on_event: OnEvent = ignore,
     started: float | None = None,
@@ -153,6 +155,8 @@ def run_sweep(
         allow_open_cluster: use a cluster that takes requests from anybody who reaches it.
         budget: where training ends; running again without one trains what it left out.
         fresh: set an earlier sweep of this name aside and start over.
+        retrain: a GAN may train from its start again where the pool grows by snapshots that
+            nothing else leads to.
         many: allow more than a thousand configurations of GANs.
         on_event: called with everything that happens.
         started: when the work began (seconds since the epoch), if before this call.
@@ -163,11 +167,9 @@ def run_sweep(
     """
     started = time.time() if started is None else started
     path = Path(spec) if isinstance(spec, Path | str) else None
-    spec = _as_spec(spec, settings)
     data_dir = None if data_dir is None else Path(data_dir)
-    folder = sweep_folder(Path(storage or default_storage()).resolve(), spec.name)
-    spec = spec if fresh else _as_it_began(spec, folder, on_event)
-    resolved = resolve(spec, data_dir, many=many)
+    heard = None if fresh else on_event
+    resolved, folder = _resolved(_as_spec(spec, settings), storage, data_dir, heard, many=many)
     if fresh:
         with folder.locked():
             pass  # nobody else may be running it
@@ -178,14 +180,14 @@ def run_sweep(
         # Classifiers that run in this process need libraries that two threads must not import at
         # once: they come before the recorder's thread.
         before = import_libraries if runs_here(address) else lambda: None
-        recorder = BackgroundRecorder(folder, _store(folder, spec.track), on_event, before)
+        recorder = BackgroundRecorder(folder, _store(folder, resolved.spec.track), on_event, before)
         stack.enter_context(recorder)
 
         def open_executor() -> Executor:
             return stack.enter_context(
                 executor_at(
                     address,
-                    spec.cluster,
+                    resolved.spec.cluster,
                     folder.path / "tune",
                     allow_open_cluster=allow_open_cluster,
                     budget=budget,
@@ -194,10 +196,33 @@ def run_sweep(
 
         on_event(Event("folder", {"path": str(folder.path)}))
         clock = StageClock(on_event, started=started)
-        result = RunningSweep(resolved, folder, open_executor, recorder, clock).run()
+        result = RunningSweep(
+            resolved, folder, open_executor, recorder, clock, retrain=retrain
+        ).run()
     if path is not None:
         remember(path, settings, folder, data_dir, result.to_json())
     return result
+
+
+def _resolved(
+    spec: SweepSpec,
+    storage: Path | str | None,
+    data_dir: Path | None,
+    on_event: OnEvent | None = None,
+    *,
+    many: bool,
+) -> tuple[Resolved, SweepFolder]:
+    """The sweep with the members of others that join it, and its folder.
+
+    ``on_event`` hears of defaults with which it began, and goes on; None where it begins anew.
+    """
+    root = Path(storage or default_storage()).resolve()
+    folder = sweep_folder(root, spec.name)
+    if on_event is not None:
+        spec = _as_it_began(spec, folder, on_event)
+    resolved = resolve(expand(spec, root), data_dir, many=many)
+    check_sources(resolved, folder)
+    return resolved, folder
 
 
 def _as_it_began(spec: SweepSpec, folder: SweepFolder, on_event: OnEvent) -> SweepSpec:
@@ -226,21 +251,25 @@ def train_one(
     settings: Sequence[str] = (),
     storage: Path | str | None = None,
     data_dir: Path | str | None = None,
+    retrain: bool = False,
     on_event: OnEvent = ignore,
 ) -> tuple[MemberResult, ...]:
     """Train, sample and score one GAN of a sweep in this process; a later sweep finds it done.
 
     Raises:
-        InputError: bad spec or data, or a GAN that the sweep does not have.
+        InputError: bad spec or data, a GAN that the sweep does not have, or one whose finished
+            members would not stay or train again without ``retrain``.
         TrainingError: the GAN cannot be trained further.
     """
-    spec = _as_spec(spec, settings)
-    resolved = resolve(spec, None if data_dir is None else Path(data_dir), many=True)
-    folder = sweep_folder(Path(storage or default_storage()).resolve(), spec.name)
+    data_dir = None if data_dir is None else Path(data_dir)
+    resolved, folder = _resolved(_as_spec(spec, settings), storage, data_dir, on_event, many=True)
+    spec = resolved.spec
     names = [row.name for row in resolved.gans]
     if gan not in names:
         raise InputError(unknown_name(f"GAN of sweep '{spec.name}'", gan, names))
     with folder.locked():
+        if folder.has_begun:
+            changes_of(folder, folder.read(), resolved).require(folder, retrain=retrain)
         jobs = member_jobs(resolved, write_inputs(resolved, folder))
         job = next(job for job in jobs if job.name == gan)
         return tuple(grow_here(job, on_event))

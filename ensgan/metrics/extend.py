@@ -86,13 +86,13 @@ def still_valid(
     return known.part(kept) if kept else None
 
 
-def wanted_pairs(names: tuple[str, ...], known: PoolScores | None) -> BoolArray:
+def wanted_pairs(names: tuple[str, ...], known: Sequence[PoolScores]) -> BoolArray:
     """Upper triangle of sets [1+M,1+M] without the pairs already known."""
     size = 1 + len(names)
     wanted = np.triu(np.ones((size, size), np.bool_), 1)
-    if known is not None:
+    for part in known:
         # The real set counts as old: its pairs with old members are their density and coverage.
-        old = np.array([True, *(name in known.names for name in names)])
+        old = np.array([True, *(name in part.names for name in names)])
         wanted[np.ix_(old, old)] = False
     return wanted
 

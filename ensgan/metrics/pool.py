@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import wraps
+from functools import reduce, wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeAlias
 
@@ -69,7 +69,7 @@ def measure_pool(
     extractor: str = "",
     checkpoint: str | Path | None = None,
     resamples: int = 0,
-    known: PoolScores | None = None,
+    known: PoolScores | Sequence[PoolScores] | None = None,
     mapper: Mapper = map,
     on_progress: Progress | None = None,
     on_warning: Warn | None = None,
@@ -92,7 +92,8 @@ def measure_pool(
         checkpoint: folder for finished radii and blocks, on storage that every worker of
             ``mapper`` sees; scoring the same features again continues there.
         resamples: rounds of :class:`ensgan.types.Resamples` to count in the same pass; 0 for none.
-        known: scores of some of these members; only pairs with a new member are computed.
+        known: scores of some of these members, or of several groups of them (pools that merge);
+            only pairs that no group holds are computed.
         mapper: spreads the work (``measure_radii`` and ``score_block`` are pure; their tasks can
             be pickled when the sources can).
         on_progress: called after every set and every block.
@@ -106,8 +107,9 @@ def measure_pool(
     """
     texts = tuple(str(name) for name in names)
     _check_names(texts, len(fakes))
-    if known is not None:
-        check_resamples(known, resamples)
+    parts = (known,) if isinstance(known, PoolScores) else tuple(known or ())
+    for part in parts:
+        check_resamples(part, resamples)
     sources = dict(zip((REAL, *texts), (real, *fakes), strict=True))
     by_set = _checked_labels(labels, len(fakes), resamples)
     if memory_bytes < 1 << 20:
@@ -125,15 +127,13 @@ def measure_pool(
         None if checkpoint is None else Path(checkpoint).resolve(),
     )
     del features
-    wanted = wanted_pairs(texts, known)
+    wanted = wanted_pairs(texts, parts)
     progress = _Counter(on_progress, len(wanted) + int(wanted.sum()))
     members = _measured_members(sources, by_set, scoring, mapper, progress, on_warning)
-    if known is not None:
-        check_known(known, members, k)
+    for part in parts:
+        check_known(part, members, k)
     measures = _count(members, wanted, scoring, mapper, progress, extractor)
-    if known is None:
-        return measures
-    return replace(measures, scores=merged(measures.scores, known))
+    return replace(measures, scores=reduce(merged, parts, measures.scores))
 
 
 def _scores_of(measure: Callable[_P, PoolMeasures]) -> Callable[_P, PoolScores]:

@@ -7,6 +7,7 @@ long as the tracking server is away, and be repeated (``ensgan sync``) without w
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -114,10 +115,9 @@ class Recording:
     def _items(self) -> Iterator[tuple[str, Callable[[], None]]]:
         """The items to record, in order; an item's name changes with its content."""
         manifest = self.manifest
-        complete = manifest.settings.train.snapshots
+        complete = Counter(map(gan_of, manifest.planned_names))
         for gan, results in views.by_gan(manifest).items():
-            whole = gan in manifest.external or len(results) >= complete
-            if whole or manifest.status != "running":
+            if len(results) >= complete[gan] or manifest.status != "running":
                 key = content_key(*(result.sha256 for result in results))
                 yield f"gan:{gan}:{key}", partial(self._gan, gan, results)
         front, trials, scores = manifest.front, manifest.trials, manifest.scores
@@ -149,7 +149,8 @@ class Recording:
             **views.version_params(manifest.versions),
             "members": manifest.planned,
         }
-        run_id = self._run(manifest.settings.name, "sweep", params, {}, None)
+        tags = views.grown_tags(manifest)
+        run_id = self._run(manifest.settings.name, "sweep", params, tags, None)
         if not self.state.is_done("dataset"):
             self._log_dataset(run_id)
             self.state.mark("dataset")

@@ -23,6 +23,7 @@ from ensgan.types import Front, FrontPoint, PoolScores, UInt8Array, gan_of, row_
 
 REPORT = "report.html"
 """Name of the report among a sweep's files."""
+NAMES_SHOWN = 20
 DESCRIPTION = "mlflow.note.content"
 """Tag that MLflow's pages show as a run's description."""
 
@@ -78,6 +79,26 @@ def variation(manifest: Manifest, gan: str) -> dict[str, Any]:
 def common_tags(manifest: Manifest) -> dict[str, str]:
     """Tags that every run of a sweep carries."""
     return {TAG_DATASET: manifest.dataset.name, **code_tags(manifest.versions)}
+
+
+def grown_from(manifest: Manifest) -> str:
+    """A sentence on the pool that a sweep grew from, "" where it did not grow."""
+    earlier = manifest.earlier
+    if earlier is None or not earlier.added:
+        return ""
+    names = ", ".join(earlier.added[:NAMES_SHOWN])
+    more = f" and {len(earlier.added) - NAMES_SHOWN} more" * (len(earlier.added) > NAMES_SHOWN)
+    run = f"run {earlier.run}" if earlier.run else "a run that was not recorded"
+    gone = f", {len(earlier.removed)} taken away" if earlier.removed else ""
+    return f"Grown from {run}: {len(earlier.added)} members added ({names}{more}){gone}."
+
+
+def grown_tags(manifest: Manifest) -> dict[str, str]:
+    """Tags of a sweep's run that grew from another."""
+    sentence = grown_from(manifest)
+    if manifest.earlier is None or not sentence:
+        return {}
+    return {"ensgan.grown_from": manifest.earlier.run or "unrecorded", "ensgan.grown": sentence}
 
 
 def code(versions: Mapping[str, str]) -> dict[str, str]:
@@ -235,6 +256,8 @@ def description(
     trained = f"{manifest.planned - external} generators trained on "
     more = f", {external} from elsewhere" if external else ""
     lines.append(f"{trained}{markdown(manifest.dataset.name)}{more}.")
+    if sentence := grown_from(manifest):
+        lines.append(markdown(sentence))
     if below:
         links = ", ".join(f"[{markdown(gan)}]({place})" for gan, place in below.items())
         lines.append(f"GANs: {links}.")

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from ensgan.downstream.table import RANKED
 from ensgan.ensemble import non_commercial
-from ensgan.recording.views import by_gan, leaves
+from ensgan.recording.views import by_gan, grown_from, leaves
 from ensgan.report.content import Content
 from ensgan.report.figures import (
     NONE,
@@ -52,6 +52,7 @@ def render(content: Content) -> str:
         overlap=_overlap(content),
         selected_facts=_selected_facts(content),
         members=by_gan(content.manifest),
+        grown_from=grown_from(content.manifest),
         settings=_settings(content.manifest.spec),
         forest=_forest(content.table),
         flagged=non_commercial((content.ensemble or {}).get("licences", ())),

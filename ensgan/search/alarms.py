@@ -49,9 +49,10 @@ def cautions(point: FrontPoint, alone: Mapping[str, float]) -> tuple[str, ...]:
             f"{', '.join(empty)} {verb} no real image yet (Intra-d 0.000) and {makes} "
             f"{sum(empty.values()):.0%} of the images of G*"
         )
-    if point.keys[0] == "intra_d" and point.first < BEHIND * alone[best]:
+    # Members are measured in the paper's form, whatever form the front has.
+    own = dict(point.measures).get("intra_d_paper", point.first)
+    if point.keys[0] == "intra_d" and own < BEHIND * alone[best]:
         said.append(
-            f"G* (Intra-d {point.first:.3f}) is below the best single member, {best} "
-            f"({alone[best]:.3f})"
+            f"G* (Intra-d {own:.3f}) is below the best single member, {best} ({alone[best]:.3f})"
         )
     return tuple(said)

@@ -291,8 +291,8 @@ class Classifiers:
             files = {g.path: g for job in missing.values() for g in job.bank.generators.values()}
             for generator in files.values():
                 generator.unchanged()
-            jobs, needs = list(missing.values()), Needs.on(self.settings.device)
-            made = self.executor().map(evaluate, jobs, on_done=on_done, needs=needs)
+            rest, needs = list(missing.values()), Needs.on(self.settings.device)
+            made = self.executor().map(evaluate, rest, on_done=on_done, needs=needs)
             values.update(zip(missing, made, strict=True))
         results = {
             path: downstream.RepeatResult.from_json(value["result"])

@@ -1,4 +1,4 @@
-"""What a sweep runs on: versions, the commit of the code, the machine; for the record."""
+"""What a sweep runs on: its real data; versions, code and machine, for the record."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from pathlib import Path
 
 import psutil
 
-from ensgan import __version__
+from ensgan import __version__, data
+from ensgan.config import SweepSpec
+from ensgan.types import Dataset
 
 PACKAGES = ("torch", "numpy", "ray", "mlflow", "optuna", "safetensors")
 """Packages whose versions can change a result or its record."""
@@ -85,3 +87,18 @@ def _git(folder: Path, *arguments: str) -> str:
         check=False,
     )
     return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def real_data(spec: SweepSpec, data_dir: Path | None) -> Dataset:
+    """The data set of a spec, whose own ``dataset.data_dir`` comes before ``data_dir``.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    return data.load_dataset(
+        spec.dataset.name,
+        root=Path(spec.dataset.data_dir) if spec.dataset.data_dir else data_dir,
+        image_size=spec.dataset.image_size,
+        options=spec.dataset.options,
+        seed=spec.seed,
+    )

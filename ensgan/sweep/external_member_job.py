@@ -49,11 +49,12 @@ class ExternalJob:
 
 
 def external_jobs(resolved: Resolved, inputs: Inputs) -> list[ExternalJob]:
-    """One job per external member of the spec, in its order."""
+    """One job per generator of the spec's ``members``, in its order."""
     names, training_set = resolved.dataset.class_names, inputs.dataset.splits["train"]
     return [
         ExternalJob(member, names, training_set, resolved.spec.sample, inputs.scoring)
         for member in resolved.spec.members
+        if member.sweep is None
     ]
 
 
@@ -142,14 +143,17 @@ def _health(job: ExternalJob, samples: Samples) -> tuple[str, ...]:
     return (f"scored with {len(samples)} images, the others with {wanted}",)
 
 
-def card_facts(members: Sequence[ExternalSpec], chosen: Sequence[str]) -> dict[str, Any]:
+def card_facts(members: Sequence[ExternalSpec], chosen: Sequence[MemberResult]) -> dict[str, Any]:
     """Notes about chosen external members for the card, by name."""
     facts: dict[str, Any] = {}
+    results = {result.name: result for result in chosen}
     for member in members:
-        if member.name not in chosen:
+        if member.name not in results:
             continue
         about = member.model_dump(include={"licence", "source"}, exclude_none=True)
-        if member.images is not None:
+        if member.sweep is not None:
+            about |= results[member.name].origin or {}
+        elif member.images is not None:
             about["images"] = Path(member.images).name
         else:
             about["generator"] = describe(str(member.generator))

@@ -27,6 +27,7 @@ class SweepFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
+        self._lock: int | None = None
 
     @property
     def manifest_path(self) -> Path:
@@ -110,9 +111,30 @@ class SweepFolder:
                     f"another process runs a sweep in {self.path}: wait for it, or give this one "
                     "another name (--set name=...)"
                 ) from error
+            self._lock = lock
             yield
         finally:
+            self._lock = None
             os.close(lock)
+
+    def require_in_place(self) -> None:
+        """Refuse to go on in a folder that this process held and that is another by now.
+
+        Raises:
+            StoreError: it was moved, renamed or replaced.
+        """
+        if self._lock is None:
+            return
+        held = os.fstat(self._lock)
+        try:
+            is_same = os.path.samestat(held, (self.path / "lock").stat())
+        except OSError:
+            is_same = False
+        if not is_same:
+            raise StoreError(
+                f"{self.path} was moved or replaced while its sweep ran: run the same command "
+                "where it is now, or move it back first; what was finished before is kept"
+            )
 
     def is_locked(self) -> bool:
         """Whether a process holds the folder's lock."""

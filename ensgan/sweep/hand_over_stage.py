@@ -8,11 +8,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ensgan import __version__, downstream, embedding, ensemble, metrics
+from ensgan import __version__, downstream, embedding, ensemble, metrics, zoo
 from ensgan.errors import DataError, EnsganError, InputError, IntegrityError
 from ensgan.files import content_key, map_array, read_json, write_json
 from ensgan.sweep.external_member_job import card_facts
 from ensgan.sweep.inputs import Inputs, Resolved
+from ensgan.sweep.manifest import Earlier
 from ensgan.sweep.records import MemberResult
 from ensgan.types import Selection, gan_of
 
@@ -136,6 +137,7 @@ def hand_over(
     table: downstream.DownstreamTable,
     privacy: Path,
     alarms: Sequence[str],
+    earlier: Earlier | None = None,
 ) -> Path:
     """Write the selected ensemble as one artifact; its folder.
 
@@ -143,6 +145,7 @@ def hand_over(
         chosen: the selected members.
         alarms: what its card must say of it, a sentence each.
         privacy: as :func:`measure_memorisation` writes it.
+        earlier: the pool that this one grew from.
 
     Raises:
         IntegrityError: weights have changed since they were trained.
@@ -152,6 +155,8 @@ def hand_over(
     shares = point.weights or (1 / len(point.members),) * len(point.members)
     facts = _facts(resolved, inputs, chosen, selected, table, privacy)
     facts["provenance"]["cautions"] = list(alarms)
+    if earlier is not None and earlier.added:
+        facts["provenance"]["grown_from"] = earlier.facts()
     hashes = [member.sha256 for member in chosen]
     path = inputs.folder.file("ensemble", content_key(REVISION, hashes, shares, facts))
     if _weights_of(path) == hashes:
@@ -159,7 +164,7 @@ def hand_over(
     counts = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
     sources = []
     for member, share in zip(chosen, shares, strict=True):
-        row = rows.get(gan_of(member.name))
+        row = rows.get(gan_of(member.name)) or _row_of(member)
         # One without a row came as images and stays a bank of them.
         kind: Literal["gan", "bank"] = "bank" if row is None else "gan"
         sources.append(ensemble.MemberSource(member.name, share, member.weights, row, kind))
@@ -177,6 +182,12 @@ def hand_over(
             f"their files in {inputs.folder.path / 'train'} and run `ensgan sweep` again"
         )
     return path
+
+
+def _row_of(member: MemberResult) -> zoo.GANSpec | None:
+    """The row of a member that joined from another sweep; None where its weights are a bank."""
+    record = member.weights.with_suffix(".json")
+    return zoo.GANSpec.from_json(read_json(record)["row"]) if record.is_file() else None
 
 
 def _weights_of(path: Path) -> list[str] | None:
@@ -198,7 +209,7 @@ def _facts(
 ) -> dict[str, Any]:
     """The facts of the ensemble's card and manifest, apart from its members."""
     spec, dataset, point = resolved.spec, resolved.dataset, selected.point
-    external = card_facts(spec.members, point.members)
+    external = card_facts(spec.members, members)
     other_form = {} if spec.search.objectives == "paper" else {"objectives": spec.search.objectives}
     trained = dict.fromkeys(gan_of(member.name) for member in members)
     varied = {gan: dict(resolved.variations[gan]) for gan in trained if gan in resolved.variations}
@@ -250,6 +261,12 @@ def _licences(
         f"generators: trained from scratch on {dataset.name}, its terms may bind them",
         f"extractor {extractor} (used for scoring, not part of this artifact): "
         + (inputs.extractor_licence or "made here, free of terms"),
-        *(f"{m}: {about.get('licence') or 'not stated'}" for m, about in external.items()),
+        *(f"{m}: {_terms(about)}" for m, about in external.items()),
         "code: ensgan, Apache-2.0",
     ]
+
+
+def _terms(about: Mapping[str, Any]) -> str:
+    """Licence of a member from elsewhere."""
+    of_sweep = f"trained in sweep {about['sweep']} on the same data" if "sweep" in about else ""
+    return str(about.get("licence") or of_sweep or "not stated")

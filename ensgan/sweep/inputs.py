@@ -21,11 +21,18 @@ from ensgan.errors import ConfigError, DataError, InputError
 from ensgan.files import content_key
 from ensgan.search import FORMS, rules, samplers
 from ensgan.sweep.classifier_job import DatasetFiles
+from ensgan.sweep.environment import real_data
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.fresh_images import NOT_FRESH
-from ensgan.sweep.member_job import REVISION, MemberJob, Scoring, purpose_seed, real_reference
-from ensgan.sweep.opening import real_data
+from ensgan.sweep.member_job import (
+    MemberJob,
+    Scoring,
+    purpose_seed,
+    real_reference,
+)
+from ensgan.sweep.opening import training_folders
 from ensgan.sweep.planning.plugins import load_plugin, replace_references
+from ensgan.sweep.planning.problems import class_problems, rule_problems
 from ensgan.sweep.variations import Configuration, Values, configurations
 from ensgan.types import Dataset, row_of
 
@@ -73,7 +80,10 @@ def load_sweep(source: Path | Mapping[str, Any], settings: Sequence[str] = ()) -
 
 
 def _absolute(member: ExternalSpec, folder: Path) -> ExternalSpec:
-    """Absolute path of its images or of its generator's file; a module keeps its name."""
+    """Absolute path of its images, sweep or generator's file; other names stay."""
+    if member.sweep is not None:
+        place = str((folder / member.sweep).resolve()) if "/" in member.sweep else member.sweep
+        return member.model_copy(update={"sweep": place})
     if member.images is not None:
         return member.model_copy(update={"images": str((folder / member.images).resolve())})
     place, colon, name = str(member.generator).rpartition(":")
@@ -111,6 +121,11 @@ class Resolved:
     def count(self) -> int:
         """Images each member generates."""
         return self.spec.sample.count or len(self.dataset.train)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all members, in pool order."""
+        return _pool_names(self.spec, self.gans, self.settings)
 
 
 @dataclass(frozen=True)
@@ -153,7 +168,8 @@ def resolve(spec: SweepSpec, data_dir: Path | None = None, *, many: bool = False
         problems.append("train: an ensemble needs at least 2 members: add GANs or snapshots")
     problems += [
         *_evaluation_problems(spec, dataset, gans, settings),
-        *_rule_problems(spec, dataset),
+        *rule_problems(spec, dataset),
+        *class_problems(spec, dataset),
     ]
     if problems:
         raise ConfigError(f"sweep '{spec.name}'", problems)
@@ -178,6 +194,8 @@ def _data_problems(found: Sequence[Configuration], dataset: Dataset) -> list[str
 
 def _external_problem(member: ExternalSpec) -> str:
     """What of a member from elsewhere can be seen without reading it, "" if nothing is wrong."""
+    if member.sweep is not None:
+        return ""  # see :mod:`ensgan.sweep.merging.sources`
     try:
         if member.images is None:
             describe(str(member.generator))
@@ -202,12 +220,7 @@ def _evaluation_problems(
             f"evaluate.strategies: a classifier needs at least 2 classes, {dataset.name} has "
             f"{dataset.num_classes}: write evaluate.strategies: []"
         ]
-    pool = [
-        f"{row.name}@{setting.spacing * (i + 1)}"
-        for row, setting in zip(gans, settings, strict=True)
-        for i in range(setting.snapshots)
-    ]
-    pool += [member.name for member in spec.members]
+    pool = _pool_names(spec, gans, settings)
     problems = []
     if spec.evaluate.sampling == "fresh" and not gans:
         problems.append(f"evaluate.{NOT_FRESH.format(len(pool))}")
@@ -223,16 +236,15 @@ def _evaluation_problems(
     return problems
 
 
-def _rule_problems(spec: SweepSpec, dataset: Dataset) -> list[str]:
-    """A rule that was asked for by name and lacks what it chooses by; one class alone is said."""
-    if spec.select.rule != "validated" or "rule" not in spec.select.model_fields_set:
-        return []
-    try:
-        if dataset.num_classes >= 2:
-            downstream.check_dataset(dataset, ("train", "val"))
-    except DataError as error:
-        return [f"select.rule: validated needs images to validate with: {error}"]
-    return []
+def _pool_names(
+    spec: SweepSpec, gans: Sequence[zoo.GANSpec], settings: Sequence[train.TrainSettings]
+) -> tuple[str, ...]:
+    trained = [
+        f"{row.name}@{step}"
+        for row, setting in zip(gans, settings, strict=True)
+        for step in setting.snapshot_steps
+    ]
+    return (*trained, *(member.name for member in spec.members))
 
 
 def gan_rows(spec: SweepSpec) -> dict[str, zoo.GANSpec]:
@@ -287,10 +299,9 @@ def member_jobs(resolved: Resolved, inputs: Inputs) -> list[MemberJob]:
     """One job per configuration of a GAN, in the order of the spec."""
     spec = resolved.spec
     jobs = []
-    for row, settings in zip(resolved.gans, resolved.settings, strict=True):
+    folders = training_folders(resolved, inputs.folder)
+    for row, settings, folder in zip(resolved.gans, resolved.settings, folders, strict=True):
         tree = row.to_json()
-        trained = (train.REVISION, tree, settings.identity(), resolved.dataset.train.key)
-        key = content_key(REVISION, *trained)
         jobs.append(
             MemberJob(
                 name=row.name,
@@ -299,7 +310,7 @@ def member_jobs(resolved: Resolved, inputs: Inputs) -> list[MemberJob]:
                 settings=settings,
                 classes=resolved.dataset.num_classes,
                 training_set=inputs.dataset.splits["train"],
-                folder=inputs.folder.training(row.name, key),
+                folder=folder,
                 count=resolved.count,
                 labels=spec.sample.labels,
                 sample_seed=purpose_seed(spec.seed, "sample", row.name),

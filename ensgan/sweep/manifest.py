@@ -21,6 +21,7 @@ SCHEMA = 2
 EARLIER_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "search": {"objectives": EARLIER_FORM},
     "select": {"rule": "knee"},
+    "evaluate": {"sampling": "bank"},
 }
 """Defaults of earlier versions that have changed since, by section of the spec."""
 
@@ -90,6 +91,30 @@ class SelectedRecord(Record):
         return record_from(cls, selected.to_json(), "the selection", None)
 
 
+class Earlier(Record):
+    """The pool that this one grew from; its members' scores hold on.
+
+    Attributes:
+        run: ID of its run; empty where it was not recorded.
+        scores: of its members, None where none were taken.
+        features: by member.
+        added, removed: members by which the pools differ.
+    """
+
+    run: str = ""
+    scores: StoredPath | None = None
+    features: dict[str, StoredPath] = Field(default_factory=dict)
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+
+    def facts(self) -> dict[str, Any]:
+        """What cards, pages and tags say of it; nothing where no member was added."""
+        if not self.added:
+            return {}
+        run = {"run": self.run} if self.run else {}
+        return {**run, "members": len(self.features), "added": list(self.added)}
+
+
 class Manifest(Record):
     """The truth of a sweep; the tracking store is a view of it.
 
@@ -109,6 +134,7 @@ class Manifest(Record):
         front, trials, scores, validation, downstream, ensemble, privacy: where results lie;
             ``validation`` has the shortlist and the finalists of the rule ``validated``.
         selected: G*.
+        earlier: the pool of the run before, if this one goes on from it.
     """
 
     spec: dict[str, Any]
@@ -134,6 +160,7 @@ class Manifest(Record):
     ensemble: StoredPath | None = None
     privacy: StoredPath | None = None
     selected: SelectedRecord | None = None
+    earlier: Earlier | None = None
 
     @field_validator("members")
     @classmethod
@@ -156,6 +183,17 @@ class Manifest(Record):
             if isinstance(named, Mapping):
                 tree = {**tree, section: {**values, **named}}
         return parse_spec(tree, source="the sweep's spec")
+
+    @property
+    def planned_names(self) -> tuple[str, ...]:
+        """Of all members, in pool order."""
+        snapshots = self.settings.train.snapshots
+        trained = [
+            f"{gan}@{self.steps[gan] * (i + 1) // snapshots}"
+            for gan in self.gans
+            for i in range(snapshots)
+        ]
+        return (*trained, *self.external)
 
     @property
     def chosen(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ensgan import embedding, metrics, train, zoo
-from ensgan.errors import DataError, TrainingError
+from ensgan.errors import DataError, InputError, TrainingError
 from ensgan.files import content_key, map_array, sha256_file
 from ensgan.sweep.records import Interval
 from ensgan.sweep.records import MemberResult as MemberResult
@@ -107,7 +108,7 @@ class MemberJob:
     @property
     def steps(self) -> tuple[int, ...]:
         """The steps at which snapshots are taken."""
-        return tuple(self.settings.spacing * (i + 1) for i in range(self.settings.snapshots))
+        return self.settings.snapshot_steps
 
     def gan(self) -> zoo.GANSpec:
         """The row."""
@@ -139,16 +140,24 @@ class MemberJob:
         )
 
     def finished(self, known: Mapping[str, MemberResult]) -> tuple[MemberResult, ...] | None:
-        """The members of this job, if the known ones hold all of them, made the same way."""
-        members = tuple(known[name] for name in self.names if name in known)
-        if len(members) < len(self.names):
-            return None
-        for member in members:
-            is_here = member.weights.parent == self.folder
-            is_sound = is_here and belongs(member, member.name, self.key(member.sha256))
-            if not is_sound or unusable(member.health):
+        """The members of this job, if all are there and made the same way."""
+        members = []
+        for name, step in zip(self.names, self.steps, strict=True):
+            member = known.get(name) or self._on_disk(name, step)
+            is_here = member is not None and member.weights.parent == self.folder
+            if member is None or not is_here or unusable(member.health):
                 return None
-        return members
+            if not belongs(member, name, self.key(member.sha256)):
+                return None
+            members.append(member)
+        return tuple(members)
+
+    def _on_disk(self, name: str, step: int) -> MemberResult | None:
+        """A member that the sweep had before it was asked for fewer."""
+        with suppress(InputError):  # of a damaged one the trial tells
+            if snapshot := train.read_snapshot(self.folder, MemberId(self.name, step)):
+                return self.scoring.known(name, self.key(snapshot.sha256))
+        return None
 
     def made(self) -> int:
         """Snapshots that an earlier session has finished."""

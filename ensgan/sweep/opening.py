@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ensgan import data
-from ensgan.config import SweepSpec
+from ensgan import train, zoo
 from ensgan.errors import ConfigError
+from ensgan.files import content_key
 from ensgan.sweep.environment import environment
-from ensgan.sweep.manifest import EARLIER_DEFAULTS, DatasetRecord, Losses, Manifest
+from ensgan.sweep.manifest import EARLIER_DEFAULTS, DatasetRecord, Earlier, Losses, Manifest
+from ensgan.sweep.member_job import REVISION
 from ensgan.sweep.records import MemberResult
-from ensgan.types import Dataset, gan_of
+from ensgan.sweep.variations import configurations
 
 if TYPE_CHECKING:
     from ensgan.config import SweepSpec
     from ensgan.sweep.folder import SweepFolder
     from ensgan.sweep.inputs import Resolved
 
-EARLY_SECTIONS = ("seed", "dataset", "train")
-"""Sections of a spec whose change would leave trained members behind."""
-PLACES = ("data_dir", "plugins", "images", "generator", "weights")
+FIXED_SECTIONS = ("seed", "dataset")
+"""Sections of a spec whose change would leave every member behind; of ``train`` each GAN tells."""
+PLACES = ("data_dir", "plugins", "images", "generator", "weights", "sweep")
 """Settings that name files: where these lie changes nothing, their content has keys of its own."""
 
 
@@ -93,12 +96,101 @@ class OpenManifest:
             )
 
     def _write(self, **values: Any) -> None:
+        self.folder.require_in_place()
         self.value = self.value.model_copy(update=values)
         self.value.save(self.folder.manifest_path)
         self._on_write()
 
 
 _LAST = ("orchestration", "total")
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a sweep file asks for that its folder has not been asked for before.
+
+    Attributes:
+        refused: settings that finished members were made with, old → new.
+        settings: all that differ.
+        added, removed: members by which the pools differ.
+        again: GANs that would train from their start again, with the members for which.
+    """
+
+    refused: tuple[str, ...]
+    settings: tuple[str, ...]
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    again: Mapping[str, tuple[str, ...]]
+
+    def require(self, folder: SweepFolder, *, retrain: bool) -> None:
+        """Refuse what cannot or shall not be done.
+
+        Raises:
+            ConfigError: finished members would not be those of the file any more, or GANs would
+                train again without ``retrain``.
+        """
+        if self.refused:
+            raise ConfigError(
+                f"{folder.path} holds sweep '{folder.path.name}' with another spec",
+                [*self.refused, "give this one another name (--set name=...) or start over with "
+                 "--fresh"],
+            )  # fmt: skip
+        if self.again and not retrain:
+            raise ConfigError(
+                f"sweep '{folder.path.name}' would train again what is finished",
+                [
+                    f"{', '.join(names)}: {gan} has no state that leads there and would train from "
+                    "its start (its finished members stay): allow it with --retrain, or leave them "
+                    "out"
+                    for gan, names in self.again.items()
+                ],
+            )
+
+
+def changes_of(folder: SweepFolder, before: Manifest, resolved: Resolved) -> Changes:
+    """Compare a sweep file with what its folder holds; nothing is written."""
+    new = _new_manifest(resolved)
+    lines = differences(_placeless(completed(before)), _placeless(new.spec))
+    refused = [line for line in lines if re.split(r"[.:]", line)[0] in FIXED_SECTIONS]
+    if before.dataset.key != new.dataset.key:
+        line = f"dataset: content {before.dataset.key[:12]} → {new.dataset.key[:12]}"
+        lines, refused = [*lines, line], [*refused, line]
+    if not refused:  # a seed or data set is in every GAN's settings too
+        refused = _changed_trainings(before, resolved)
+    were, names = before.planned_names, resolved.names
+    places = training_folders(resolved, folder)
+    again = {}
+    for row, settings, place in zip(resolved.gans, resolved.settings, places, strict=True):
+        if steps := train.starts_over(place, row.name, settings):
+            again[row.name] = tuple(f"{row.name}@{step}" for step in steps)
+    return Changes(
+        tuple(refused),
+        tuple(lines),
+        tuple(name for name in names if name not in were),
+        tuple(name for name in were if name not in names),
+        again,
+    )
+
+
+def _changed_trainings(before: Manifest, resolved: Resolved) -> list[str]:
+    """Settings in which GANs that were there before differ; they may go on for longer."""
+    lines = []
+    were = {each.name: each for each in configurations(before.settings, many=True)[0]}
+    for row, settings in zip(resolved.gans, resolved.settings, strict=True):
+        if row.name not in before.gans or row.name not in were:
+            continue
+        old_row, old = were[row.name].row, were[row.name].settings
+        found = differences(
+            _made_with(old_row, old), _made_with(row, settings), f"train.{row.name}"
+        )
+        lines += found or train.other_average(row, old, settings)
+    return lines
+
+
+def _made_with(row: zoo.GANSpec, settings: train.TrainSettings) -> dict[str, Any]:
+    """What must stay as it was for finished members to stay."""
+    values = settings.identity()
+    return {**row.to_json(), **{k: v for k, v in values.items() if k not in train.GROWS}}
 
 
 def carried_on(spec: SweepSpec, folder: SweepFolder) -> tuple[SweepSpec, str]:
@@ -132,51 +224,67 @@ def carried_on(spec: SweepSpec, folder: SweepFolder) -> tuple[SweepSpec, str]:
 
 
 def open_manifest(
-    folder: SweepFolder, resolved: Resolved, on_write: Callable[[], None]
+    folder: SweepFolder,
+    resolved: Resolved,
+    on_write: Callable[[], None],
+    *,
+    retrain: bool = False,
 ) -> OpenManifest:
-    """The manifest of a new or resumed sweep.
+    """The manifest of a new, resumed or grown sweep.
+
+    Args:
+        retrain: GANs may train from their start again where nothing else leads to a snapshot.
 
     Raises:
-        ConfigError: the folder's sweep trained on another spec.
+        ConfigError: the folder's sweep trained on another spec, or :meth:`Changes.require`.
         DataError: the folder's manifest cannot be used.
     """
     new = _new_manifest(resolved)
     if not folder.has_begun:
         return OpenManifest(folder, new, on_write)
     before = folder.read()
-    changes = differences(_placeless(completed(before)), _placeless(new.spec))
-    if before.dataset.key != new.dataset.key:
-        changes.append(f"dataset: content {before.dataset.key[:12]} → {new.dataset.key[:12]}")
-    early = [line for line in changes if line.split(".")[0].split(":")[0] in EARLY_SECTIONS]
-    if early:
-        raise ConfigError(
-            f"{folder.path} holds sweep '{folder.path.name}' with another spec",
-            [*early, "give this one another name (--set name=...) or start over with --fresh"],
-        )
-    if not changes:  # the spec stays as it was written: recorded runs are known by it
+    changes = changes_of(folder, before, resolved)
+    changes.require(folder, retrain=retrain)
+    if not (changes.settings or changes.added or changes.removed):
+        # The spec stays as it was written: recorded runs are known by it.
         return OpenManifest(folder, before, on_write)
-    # A later stage changed: a new run, on the members already trained.
-    members = {
-        name: member
-        for name, member in before.members.items()
-        if gan_of(name) in (*new.gans, *new.external)
-    }
-    return OpenManifest(folder, new.model_copy(update={"members": members}), on_write)
-
-
-def real_data(spec: SweepSpec, data_dir: Path | None) -> Dataset:
-    """The data set of a spec, whose own ``dataset.data_dir`` comes before ``data_dir``.
-
-    Raises:
-        DataError: it cannot be read.
-    """
-    return data.load_dataset(
-        spec.dataset.name,
-        root=Path(spec.dataset.data_dir) if spec.dataset.data_dir else data_dir,
-        image_size=spec.dataset.image_size,
-        options=spec.dataset.options,
-        seed=spec.seed,
+    # A new run, on the members already there.
+    names = set(resolved.names)
+    members = {name: member for name, member in before.members.items() if name in names}
+    earlier = _earlier(folder, before, changes)
+    return OpenManifest(
+        folder, new.model_copy(update={"members": members, "earlier": earlier}), on_write
     )
+
+
+def _earlier(folder: SweepFolder, before: Manifest, changes: Changes) -> Earlier:
+    """The pool from which another grows: the last that was scored."""
+    scored = before.scores is not None or before.earlier is None
+    source = None if scored else before.earlier
+    features = {name: member.features for name, member in before.members.items()}
+    return Earlier(
+        run=folder.run_id() or "",
+        scores=before.scores if source is None else source.scores,
+        features=features if source is None else source.features,
+        added=changes.added,
+        removed=changes.removed,
+    )
+
+
+def training_folders(resolved: Resolved, folder: SweepFolder) -> list[Path]:
+    """Where each GAN trains: where a training of it lies that goes on, or a new folder."""
+    root, data = folder.path / "train", resolved.dataset.train.key
+    known = sorted(path for path in root.iterdir()) if root.exists() else []
+    places = []
+    for row, settings in zip(resolved.gans, resolved.settings, strict=True):
+        key = content_key(REVISION, train.REVISION, row.to_json(), settings.identity(), data)
+        place = folder.training(row.name, key)
+        if not place.exists():
+            of_row = [path for path in known if path.name.startswith(f"{row.name}-")]
+            classes = resolved.dataset.num_classes
+            place = train.find_training(of_row, row, data, classes, settings) or place
+        places.append(place)
+    return places
 
 
 def _new_manifest(resolved: Resolved) -> Manifest:
@@ -184,8 +292,7 @@ def _new_manifest(resolved: Resolved) -> Manifest:
     return Manifest(
         spec=resolved.spec.model_dump(mode="json"),
         started=time.time(),
-        planned=sum(settings.snapshots for settings in resolved.settings)
-        + len(resolved.spec.members),
+        planned=len(resolved.names),
         gans=tuple(row.name for row in resolved.gans),
         external=tuple(member.name for member in resolved.spec.members),
         members={},

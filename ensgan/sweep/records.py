@@ -102,6 +102,8 @@ class MemberResult(Record):
         seconds: by stage.
         work: when the work was done.
         contents: SHA-256 of ``samples`` and ``features``; empty where an early version made them.
+        origin: the ``sweep`` that made it, its name there (``member``) and the ``run``, where it
+            joined from another sweep.
     """
 
     name: str
@@ -117,6 +119,7 @@ class MemberResult(Record):
     seconds: dict[str, float]
     work: tuple[Interval, ...]
     contents: dict[str, str] = {}
+    origin: dict[str, str] | None = None
 
     @property
     def is_there(self) -> bool:

@@ -26,6 +26,7 @@ from ensgan.sweep.inputs import Inputs, Resolved, member_jobs, write_inputs
 from ensgan.sweep.live.requests import Outcome, Request, RequestFolder, Requests
 from ensgan.sweep.manifest import SelectedRecord
 from ensgan.sweep.member_job import MemberJob
+from ensgan.sweep.merging.members import bring_inputs, bring_members
 from ensgan.sweep.opening import open_manifest
 from ensgan.sweep.planning.cost import Measured
 from ensgan.sweep.records import MemberResult
@@ -121,9 +122,10 @@ class RunningSweep:
         open_executor: makes what jobs run on; called at most once, when a job has to run.
         recorder: shows the results.
         clock: times the stages and passes events on.
+        retrain: GANs may train again from their start.
 
     Raises:
-        ConfigError: the folder holds a sweep with other training settings.
+        ConfigError: finished members were made with other settings, or GANs would train again.
     """
 
     def __init__(
@@ -133,6 +135,8 @@ class RunningSweep:
         open_executor: Callable[[], Executor],
         recorder: Recorder,
         clock: StageClock,
+        *,
+        retrain: bool = False,
     ) -> None:
         self.resolved = resolved
         self.spec: SweepSpec = resolved.spec
@@ -140,7 +144,7 @@ class RunningSweep:
         self.recorder = recorder
         self.clock = clock
         self.measured = Measured(folder.path.parents[1] / "measured.json")
-        self.manifest = open_manifest(folder, resolved, recorder.poke)
+        self.manifest = open_manifest(folder, resolved, recorder.poke, retrain=retrain)
         # Nothing is written where nothing is left to do.
         self._show = ProgressFile(folder, clock.on_event, lambda: self.manifest.has_begun)
         clock.on_event = self.on_event
@@ -171,6 +175,7 @@ class RunningSweep:
 
     def _run(self) -> SweepResult:
         with self.clock.stage("prepare", is_work=True):
+            bring_inputs(self.spec, self.folder)
             inputs = write_inputs(self.resolved, self.folder)
             jobs = member_jobs(self.resolved, inputs)
         members = self._pool(jobs, inputs)
@@ -185,7 +190,8 @@ class RunningSweep:
             by_name = {member.name: member for member in members}
             chosen = [by_name[name] for name in selected.point.members]
             privacy = measure_memorisation(self.resolved, inputs, chosen)
-            artifact = hand_over(self.resolved, inputs, chosen, selected, table, privacy, alarms)
+            before, made = self.manifest.value.earlier, (table, privacy, alarms)
+            artifact = hand_over(self.resolved, inputs, chosen, selected, *made, before)
         self.manifest.save(ensemble=artifact, privacy=privacy)
         self.manifest.finish(self.clock.summary())
         with self.clock.stage("record"):
@@ -207,25 +213,25 @@ class RunningSweep:
     def _pool(self, jobs: Sequence[MemberJob], inputs: Inputs) -> tuple[MemberResult, ...]:
         """Members in pool order, those from elsewhere last."""
         pool = PoolInProgress(self.executor, self.clock, self.manifest)
-        external = external_jobs(self.resolved, inputs)
-        if external:  # first: a mistake there must not come after all the training
+        if self.spec.members:  # first: a mistake there must not come after all the training
             with self.clock.stage("members"):
-                pool.add_external(external)
+                pool.add(bring_members(self.resolved, inputs, self.manifest.value.members))
+                pool.add_external(external_jobs(self.resolved, inputs))
         with self.clock.stage("train"):
             by_memory = self.spec.cluster.gpus_per_trial == "auto"
             shape = self.resolved.dataset.shape
             self._is_training = True
             pool.train(jobs, shape, self.measured, by_memory=by_memory, requests=self.requests)
             self._is_training = False
-        names = [name for job in jobs for name in job.names]
-        return pool.in_order([*names, *(job.member.name for job in external)])
+        return pool.in_order(self.resolved.names)
 
     def _search(
         self, inputs: Inputs, members: tuple[MemberResult, ...]
     ) -> tuple[PoolScores, Front]:
         """Score the pool and find its front."""
         with self.clock.stage("score", is_work=True):
-            scores, path = score(inputs, members, self._progress("score"), self.executor)
+            known, tell = self.manifest.value.earlier, self._progress("score")
+            scores, path = score(inputs, members, tell, self.executor, known)
         with self.clock.stage("search", is_work=True):
             front, front_path, trials = find_front(
                 inputs, scores, members, self._progress("search")

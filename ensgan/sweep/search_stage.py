@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ensgan import metrics
-from ensgan.config import SearchSpec
+from ensgan.config import ScoreSpec, SearchSpec
 from ensgan.ensemble.weights import read_tensor_infos
 from ensgan.errors import DataError, InputError
-from ensgan.files import content_key, map_array
+from ensgan.files import content_key, map_array, sha256_file
 from ensgan.metrics.features import FeatureSource, open_features
 from ensgan.search import (
     FormInputs,
@@ -25,9 +25,10 @@ from ensgan.search import (
 from ensgan.search.forms import COMPONENTS
 from ensgan.sweep.executor import Executor, Needs
 from ensgan.sweep.inputs import Inputs
+from ensgan.sweep.manifest import Earlier
 from ensgan.sweep.member_job import purpose_seed
 from ensgan.sweep.records import MemberResult
-from ensgan.types import Front, PoolScores
+from ensgan.types import Front, PoolScores, Samples
 
 REVISION = 1
 """Raise it when a change of this module changes its results."""
@@ -35,6 +36,8 @@ _ALWAYS = {"objectives": "paper", "components": 32, "third": None}
 """Values of newer settings that equal earlier behaviour: they are left out of keys."""
 
 
+TAKEN = "taken-"
+"""How files begin with scores that were taken over of another sweep."""
 LARGE_POOL = 1e13
 """Multiplications above which a pool's blocks become tasks (minutes of one core)."""
 LEAST_MEMORY = 1 << 28
@@ -48,19 +51,22 @@ def score(
     members: Sequence[MemberResult],
     on_progress: OnProgress,
     executor: Callable[[], Executor] | None = None,
+    earlier: Earlier | None = None,
 ) -> tuple[PoolScores, Path]:
     """Densities, coverage masks and overlaps of the pool, and their file.
 
     The blocks of a large pool are tasks of the executor.
+
+    Args:
+        earlier: the pool that this one grew from; what its scores hold is not computed again.
 
     Raises:
         IntegrityError: features were replaced, swapped or cut off since they were made.
     """
     settings, scoring = inputs.spec.score, inputs.scoring
     names = tuple(member.name for member in members)
-    features = [member.features.name for member in members]
-    resamples = [settings.resamples] if settings.resamples else []
-    key = content_key(REVISION, scoring.reference.name, features, settings.k, *resamples)
+    by_class = scored_by_class(settings, len(inputs.dataset.class_names))
+    key = _key(inputs, [member.features for member in members])
     path = inputs.folder.file("scores", f"scores-{key}.npz")
     known = _known(PoolScores, path)
     about = (names, settings.k, scoring.extractor_key)
@@ -79,16 +85,94 @@ def score(
         [_mapped(member.features) for member in members],
         names,
         k=settings.k,
+        labels=_labels(inputs, members) if by_class else None,
         resamples=settings.resamples,
         backend=settings.backend,
         memory_bytes=memory,
         extractor=scoring.extractor_key,
         mapper=mapper,
-        checkpoint=path.with_name(path.stem.replace("scores", "blocks")),
+        # Of all pools that the sweep has had: what is in it is known by what it is of.
+        checkpoint=path.with_name("blocks"),
+        known=known_scores(inputs, members, earlier),
         on_progress=on_progress,
     )
     scores.save(path)
     return scores, path
+
+
+def scored_by_class(settings: ScoreSpec, classes: int) -> bool:
+    """Whether a pool is scored within each class."""
+    return settings.classes == "per-class" and classes > 1
+
+
+def scores_key(reference: Path, features: Sequence[Path], settings: ScoreSpec, classes: int) -> str:
+    """What scores of these features are called; features are named by what made them."""
+    by_class = scored_by_class(settings, classes) and "per-class"
+    asked = [*filter(None, [settings.resamples, by_class])]
+    names = [path.name for path in features]
+    return content_key(REVISION, reference.name, names, settings.k, *asked)
+
+
+def _key(inputs: Inputs, features: Sequence[Path]) -> str:
+    classes = len(inputs.dataset.class_names)
+    return scores_key(inputs.scoring.reference, features, inputs.spec.score, classes)
+
+
+def known_scores(
+    inputs: Inputs, members: Sequence[MemberResult], earlier: Earlier | None
+) -> list[PoolScores]:
+    """Parts of the pool whose scores hold on: of the pool it grew from, of sweeps that joined."""
+    parts = [_grown_from(inputs, members, earlier), *_taken_over(inputs, members)]
+    return [part for part in parts if part is not None]
+
+
+def _grown_from(
+    inputs: Inputs, members: Sequence[MemberResult], earlier: Earlier | None
+) -> PoolScores | None:
+    """Used only if their name is the key of what the pool would be scored with today."""
+    if earlier is None or earlier.scores is None:
+        return None
+    known = _known(PoolScores, earlier.scores)
+    if known is None or not set(known.names) <= set(earlier.features):
+        return None
+    key = _key(inputs, [earlier.features[name] for name in known.names])
+    if earlier.scores.stem != f"scores-{key}":
+        return None
+    now = {member.name: member.features for member in members}
+    return _part(known, [name for name in known.names if now.get(name) == earlier.features[name]])
+
+
+def _taken_over(inputs: Inputs, members: Sequence[MemberResult]) -> Iterator[PoolScores | None]:
+    """Each names the SHA-256 of the features that it is of."""
+    scoring = inputs.scoring
+    paths = sorted((inputs.folder.path / "scores").glob(f"{TAKEN}*.npz"))
+    if not paths or inputs.spec.score.resamples:
+        return
+    real = taken_of(inputs)
+    now = {member.name: member.contents.get("features") for member in members}
+    for path in paths:
+        known = _known(PoolScores, path)
+        if known is None or (known.k, known.extractor) != (scoring.k, scoring.extractor_key):
+            continue
+        if known.contents[:1] == (real,):
+            of = dict(zip(known.names, known.contents[1:], strict=True))
+            yield _part(known, [name for name in known.names if now.get(name) == of[name]])
+
+
+def taken_of(inputs: Inputs) -> str:
+    """What scores must be of to be taken over, beside the members' features."""
+    by_class = scored_by_class(inputs.spec.score, len(inputs.dataset.class_names))
+    return content_key(sha256_file(inputs.scoring.reference), by_class)
+
+
+def _part(known: PoolScores, names: Sequence[str]) -> PoolScores | None:
+    return known.part(names) if names else None
+
+
+def _labels(inputs: Inputs, members: Sequence[MemberResult]) -> metrics.PoolLabels:
+    """Labels of the real images and of every member's."""
+    real = Samples.load(inputs.dataset.splits["train"]).labels
+    return real, [Samples.load(member.samples).labels for member in members]
 
 
 def _products(members: Sequence[MemberResult]) -> float:

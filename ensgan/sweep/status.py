@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -141,8 +142,11 @@ def sweep_status(folder: SweepFolder, now: float | None = None) -> dict[str, Any
     beats = _heartbeats(folder, notes)
     driver = _progress(folder) if state == "running" else Progress()
     rows = [
-        _row(gan, manifest, beats.get(gan), driver.why_held(gan), now if is_held else None)
-        for gan in (*manifest.external, *manifest.gans)
+        _row(gan, manifest, planned, beats.get(gan), driver.why_held(gan), now if is_held else None)
+        for gan, planned in sorted(
+            Counter(map(gan_of, manifest.planned_names)).items(),
+            key=lambda item: item[0] in manifest.gans,
+        )
     ]
     left, hours_left = _left(rows, driver, now)
     return {
@@ -231,17 +235,24 @@ def interrupted_runs(storage: Path) -> set[str]:
 
 
 def _row(
-    gan: str, manifest: Manifest, beat: Heartbeat | None, held: str | None, now: float | None
+    gan: str,
+    manifest: Manifest,
+    planned: int,
+    beat: Heartbeat | None,
+    held: str | None,
+    now: float | None,
 ) -> dict[str, Any]:
-    """One GAN; ``now`` is None when no driver runs, ``held`` why it does not train it."""
+    """One GAN and its planned members.
+
+    ``now`` is None when no driver runs, ``held`` why it does not train the GAN.
+    """
     members = [member for name, member in manifest.members.items() if gan_of(name) == gan]
     last = members[-1] if members else None
-    complete = 1 if gan in manifest.external else manifest.settings.train.snapshots
     step = max(step_of(last.name) if last else 0, beat.step if beat else 0)
     steps = beat.steps if beat else manifest.steps.get(gan, 0)
     if gan in manifest.failed:
         state = "failed"
-    elif len(members) >= complete:
+    elif len(members) >= planned:
         state, step = "done", steps
     elif held is not None and (beat is None or now is None or now - beat.time > QUIET_SECONDS):
         state = held

@@ -40,6 +40,11 @@ class PoolInProgress:
         self.members: dict[str, MemberResult] = {}
         self._heartbeats: dict[str, Mapping[str, Any]] = {}
 
+    def add(self, members: Sequence[MemberResult]) -> None:
+        """Take in members that are finished."""
+        for member in members:
+            self._on_member(member)
+
     def add_external(self, jobs: Sequence[ExternalJob]) -> None:
         """Take in the generators from elsewhere.
 
@@ -146,6 +151,7 @@ class PoolInProgress:
         self.manifest.add_member(result)
 
     def _on_event(self, event: Event) -> None:
+        self.manifest.folder.require_in_place()
         if event.kind == "progress" and "gan" in event.fields:
             self._heartbeats[event.fields["gan"]] = event.fields
         elif event.kind == "lost":

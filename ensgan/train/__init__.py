@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from ensgan.train.loop import REVISION as REVISION
+from ensgan.train.claim import GROWS as GROWS
+from ensgan.train.claim import REVISION as REVISION
+from ensgan.train.claim import find_training as find_training
+from ensgan.train.claim import other_average as other_average
+from ensgan.train.claim import starts_over as starts_over
 from ensgan.train.loop import StopTraining as StopTraining
 from ensgan.train.loop import TrainProgress as TrainProgress
 from ensgan.train.loop import train_gan as train_gan
@@ -14,3 +18,4 @@ from ensgan.train.settings import TrainSettings as TrainSettings
 from ensgan.train.settings import problems as problems
 from ensgan.train.snapshot import Snapshot as Snapshot
 from ensgan.train.snapshot import is_finished as is_finished
+from ensgan.train.snapshot import read_snapshot as read_snapshot

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import pickle
+import tempfile
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import torch
 
-from ensgan.errors import ConfigError, InputError, IntegrityError, TrainingError
-from ensgan.files import atomic_path, read_json, write_json
+from ensgan.errors import IntegrityError, TrainingError
+from ensgan.files import atomic_path, sha256_file
 from ensgan.train.captured import Steps
-from ensgan.train.settings import TrainSettings, problems
+from ensgan.train.claim import AGAIN, STATE, claim, keep_later, usable_state
+from ensgan.train.settings import TrainSettings
 from ensgan.train.snapshot import Snapshot, examine, read_snapshot, write_snapshot
 from ensgan.train.step import Record
 from ensgan.train.training import Training
 from ensgan.types import MemberId, Samples
+from ensgan.zoo.build import save_weights
 from ensgan.zoo.spec import GANSpec
-
-REVISION = 4
-"""Raise it when a change of this package or of ``ensgan.zoo`` makes trainings that an earlier
-version began unfit to go on. The order of floating-point sums is no reason: folders of trainings
-are found by this number.
-"""
 
 _FLUSH_EVERY = 50
 """Steps between looks at the losses on a GPU; on the CPU looking costs nothing."""
@@ -74,9 +72,11 @@ def train_gan(
 ) -> Iterator[Snapshot]:
     """Train a row and yield its snapshots as they are made; those on disk come first.
 
-    The folder holds ``GAN@STEP.safetensors`` with its record, ``resume.pt`` until the last
-    snapshot is written, and ``training.json``, which says what the training is. Killed at any
-    moment, the same call continues from the last resume checkpoint, on the CPU bit for bit.
+    The folder holds ``GAN@STEP.safetensors`` with its record, ``resume.pt``, the last state, and
+    ``training.json``, which says what the training is. Killed at any moment, the same call
+    continues from the last state, on the CPU bit for bit; so does one that asks for more steps.
+    Snapshots before the last state, or after it is gone, are reached from the start again
+    (:func:`ensgan.train.claim.starts_over`); finished ones stay as they are.
 
     Args:
         spec: the row, already scaled.
@@ -111,39 +111,50 @@ def train_steps(
     To train several GANs in one process, alternate between their generators
     (:class:`ensgan.train.Pack`).
     """
-    settings = _claim(folder, spec, train, num_classes, settings)
-    done = []
-    for step in range(settings.spacing, settings.steps + 1, settings.spacing):
+    settings = claim(folder, spec, train, num_classes, settings)
+    done = {}
+    for step in settings.snapshot_steps:
         snapshot = read_snapshot(folder, MemberId(spec.name, step))
         if snapshot is not None:
-            done.append(step)
+            done[step] = snapshot.sha256
             yield snapshot
-    if len(done) == settings.snapshots:
-        (folder / "resume.pt").unlink(missing_ok=True)
+    missing = [step for step in settings.snapshot_steps if step not in done]
+    if not missing:
         return
-    run = _Run(Training(spec, train, num_classes, settings), train, folder, on_progress)
-    run.resume()
-    yield from run.rest(done)
+    run = _Run(Training(spec, train, num_classes, settings), train, folder, on_progress, done)
+    run.resume(missing[0])
+    yield from run.until(missing[-1])
 
 
 class _Run:
     """A training in progress in this process."""
 
     def __init__(
-        self, training: Training, reals: Samples, folder: Path, on_progress: OnProgress | None
+        self,
+        training: Training,
+        reals: Samples,
+        folder: Path,
+        on_progress: OnProgress | None = None,
+        done: Mapping[int, str] = MappingProxyType({}),
     ) -> None:
         self.training, self.reals, self.folder = training, reals, folder
         self.spec, self.settings, self.on_progress = training.spec, training.settings, on_progress
         self.record = Record(self.spec.name)
         self.steps = Steps(training, self.record)
         self.flush_every = 1 if training.device.type == "cpu" else _FLUSH_EVERY
+        self.done, self.state_file, self.drift = done, folder / STATE, ""
         self.seconds_in_part = 0.0
         self.seconds = 0.0
 
-    def resume(self) -> None:
-        """Continue from ``resume.pt`` if it is there."""
-        path = self.folder / "resume.pt"
-        if not path.exists():
+    def resume(self, first: int) -> None:
+        """Continue from the last state that leads to the snapshot of step ``first``.
+
+        A state that is already past it stays as it is: the way there is gone again beside it.
+        """
+        path = usable_state(self.folder, first)
+        if path is None or path.name == AGAIN:
+            self.state_file = self.folder / (AGAIN if (self.folder / STATE).exists() else STATE)
+        if path is None:
             return
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
@@ -156,28 +167,37 @@ class _Run:
                 "start (finished snapshots are kept)"
             ) from e
 
-    def rest(self, done: list[int]) -> Generator[Snapshot | None, None, None]:
-        """Train to the end; yield after each step the snapshot it made, or None."""
-        while self.training.step < self.settings.steps:
+    def until(self, last: int) -> Generator[Snapshot | None, None, None]:
+        """Train to a step; yield after each step the snapshot it made, or None."""
+        while self.training.step < last:
             self._advance()
             with self.steps.stream():
-                snapshot = self._kept(done)
+                snapshot = self._kept(last)
             yield snapshot
 
-    def _kept(self, done: list[int]) -> Snapshot | None:
+    def _kept(self, last: int) -> Snapshot | None:
         """Write what is due after a step: a snapshot, a checkpoint."""
         step, settings = self.training.step, self.settings
         snapshot = None
         if step % settings.spacing == 0:
-            if step not in done:
+            if step not in self.done:
                 snapshot = self.snapshot(step)
+            elif not self._is_as_before(step):
+                self.drift = f"trained again, and not bit for bit as {self.spec.name}@{step} was"
             self.record.restart()
             self.seconds_in_part = 0.0
-        if step == settings.steps:
-            (self.folder / "resume.pt").unlink(missing_ok=True)
-        elif step % settings.checkpoint_spacing == 0:
+        if step == last or step % settings.checkpoint_spacing == 0:
             self._checkpoint()
+        if step == last and self.state_file.name == AGAIN:
+            keep_later(self.folder, step)
         return snapshot
+
+    def _is_as_before(self, step: int) -> bool:
+        """Whether a step that is gone again gives the weights of the snapshot that is kept."""
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+            path = Path(folder) / "weights.safetensors"
+            save_weights(self.training.snapshot_generator().state_dict(), path)
+            return sha256_file(path) == self.done[step]
 
     def _advance(self) -> None:
         """One step, and a look at the losses where it is due."""
@@ -223,7 +243,7 @@ class _Run:
             self.folder,
             weights=self.settings.weights,
             metrics=metrics,
-            health=examine(generator, metrics, self.reals),
+            health=(*examine(generator, metrics, self.reals), *filter(None, [self.drift])),
             seconds=self.seconds_in_part,
         )
 
@@ -233,7 +253,7 @@ class _Run:
             "record": self.record.state_dict(),
             "seconds_in_part": self.seconds_in_part,
         }
-        with atomic_path(self.folder / "resume.pt") as temporary:
+        with atomic_path(self.state_file) as temporary:
             torch.save(state, temporary)
 
 
@@ -246,66 +266,9 @@ def untrained(
         ConfigError: the row does not fit the data.
         InputError: the folder belongs to another training.
     """
-    settings = _claim(folder, spec, train, num_classes, settings)
+    settings = claim(folder, spec, train, num_classes, settings)
     snapshot = read_snapshot(folder, MemberId(spec.name, 0))
     if snapshot is not None:
         return snapshot
     training = Training(spec, train, num_classes, settings)
-    return _Run(training, train, folder, None).snapshot(0)
-
-
-def _claim(
-    folder: Path, spec: GANSpec, train: Samples, num_classes: int, settings: TrainSettings
-) -> TrainSettings:
-    """Check everything, then mark the folder as this training's, or refuse it with the differences.
-
-    Returns:
-        The settings, with everything decided that a new training decides.
-    """
-    found = spec.problems(train.shape, num_classes) + problems(spec, settings, len(train))
-    if len(train) and not 0 <= int(train.labels.min()) <= int(train.labels.max()) < num_classes:
-        found.append(
-            f"labels run from {train.labels.min()} to {train.labels.max()}, but the data is said "
-            f"to have {num_classes} classes"
-        )
-    if found:
-        raise ConfigError(f"GAN {spec.name}", found)
-    path = folder / "training.json"
-    before = read_json(path) if path.exists() else None
-    settings = settings.settled(None if before is None else before.get("settings", {}))
-    identity = {
-        "revision": REVISION,
-        "row": spec.to_json(),
-        "settings": settings.identity(),
-        "data": train.key,
-        "num_classes": num_classes,
-    }
-    if before is None:
-        write_json(path, identity)
-        return settings
-    old, new = _flat(before), _flat(identity)
-    differing = [
-        f"{key} was {old.get(key)!r}, is now {new.get(key)!r}"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key)
-    ]
-    if differing:
-        raise InputError(
-            f"{folder} belongs to another training of {spec.name}: {'; '.join(differing)}; use "
-            "another folder, or delete this one"
-        )
-    return settings
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings and lists as one mapping with dotted keys."""
-    if isinstance(value, dict):
-        items: Any = value.items()
-    elif isinstance(value, list):
-        items = enumerate(value)
-    else:
-        return {prefix: value}
-    flat: dict[str, Any] = {}
-    for key, entry in items:
-        flat.update(_flat(entry, f"{prefix}.{key}" if prefix else str(key)))
-    return flat
+    return _Run(training, train, folder).snapshot(0)

@@ -95,6 +95,11 @@ class TrainSettings:
         return self.steps // self.snapshots
 
     @property
+    def snapshot_steps(self) -> tuple[int, ...]:
+        """The steps at which snapshots are taken."""
+        return tuple(range(self.spacing, self.steps + 1, self.spacing))
+
+    @property
     def checkpoint_spacing(self) -> int:
         """Steps between resume checkpoints."""
         return self.resume_every or self.spacing

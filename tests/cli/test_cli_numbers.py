@@ -35,6 +35,8 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "serve": ("absent",),
     "ui": ("--storage", "st"),
     "sweep": ("absent.yaml",),
+    "logs": ("absent", "--storage", "st"),
+    "budget": ("absent", "--storage", "st"),
     "status": ("absent", "--storage", "st"),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import optuna
@@ -13,6 +14,7 @@ from search_pool import made_up_pool
 
 from ensgan.errors import InputError, StoreError
 from ensgan.search import EnsembleSampler, Evaluator, search
+from ensgan.search.optuna.study import _open_storage
 
 
 @pytest.fixture(autouse=True)
@@ -203,3 +205,23 @@ def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path, content: str) -
         search(made_up_pool(0), sampler="tpe", trials=3, study_storage=str(path))
     assert path.read_text() == content
     assert [entry.name for entry in tmp_path.iterdir()] == ["costs.json"]
+
+
+def test_a_journal_that_was_cut_off_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "study.journal"
+    search(made_up_pool(0), sampler="random", trials=3, study_storage=str(path))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-30])
+    with pytest.raises(InputError, match=r"study.journal ends in the middle of a line"):
+        search(made_up_pool(0), sampler="random", trials=3, study_storage=str(path))
+    assert path.read_bytes() == whole[:-30]
+    path.write_bytes(whole[:-30] + b"\n" + whole)
+    with pytest.raises(StoreError, match=r"study.journal cannot be used"):
+        search(made_up_pool(0), sampler="random", trials=3, study_storage=str(path))
+
+
+def test_searches_that_make_a_database_at_once_all_end(tmp_path: Path) -> None:
+    address = f"sqlite:///{tmp_path}/new.db"
+    with ThreadPoolExecutor(4) as pool:
+        opened = list(pool.map(lambda _: _open_storage(address), range(4)))
+    assert all(storage.get_all_studies() == [] for storage in opened)

@@ -209,3 +209,5 @@ def test_what_is_wrong_with_an_ensemble_is_said(
 def test_a_first_objective_that_is_no_intra_d_is_not_compared_with_it() -> None:
     chosen = FrontPoint(("A@1", "B@1"), 0.1, 0.1, keys=("frechet", "inter"))
     assert cautions(chosen, {"A@1": 0.6, "B@1": 0.5}) == ()
+    capped = FrontPoint(("A@1", "B@1"), 0.4, 0.1, measures=(("intra_d_paper", 0.55),))
+    assert cautions(capped, {"A@1": 0.6, "B@1": 0.5}) == ()

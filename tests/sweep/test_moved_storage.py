@@ -12,15 +12,18 @@ from pathlib import Path
 import pytest
 from bank_sweep import write_bank_sweep
 from local_sweep import Home
+from test_sweep_growth import grown_banks
 from tiny_sweep import files_of
 
 from ensgan.downstream import ClassifierSettings
+from ensgan.errors import StoreError
 from ensgan.launch import evaluate as launch_evaluate
 from ensgan.launch import sweep as launch
 from ensgan.launch.evaluate import EvaluationOptions, Place, View, evaluate, evaluate_sweeps
 from ensgan.recording.views import by_gan
 from ensgan.report.content import collect
 from ensgan.report.page import render
+from ensgan.sweep.events import Event
 from ensgan.sweep.folder import find_sweep
 from ensgan.sweep.status import sweep_status
 
@@ -48,20 +51,31 @@ def refuse(*_: object) -> None:
     raise AssertionError("an executor was opened although nothing is left to do")
 
 
-@pytest.fixture(params=["emptied", "holding other data"])
+def merged_sweep(home: Home, place: Path) -> Path:
+    """The file of a sweep of the same name that merges two, of which one has grown."""
+    home.run(grown_banks(place, "AB", name="ours"))
+    home.run(grown_banks(place, "ABC", name="ours"))
+    home.run(grown_banks(place, "DE", name="theirs"))
+    return write_bank_sweep(place, members=[{"sweep": "ours"}, {"sweep": "theirs"}])
+
+
+@pytest.fixture(params=["emptied", "merged, emptied", "merged, holding other data"])
 def moved(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[Home, Path]]:
     """A finished sweep in a second place, with its file."""
     first = Home(tmp_path / "first place" / "runs")
-    file = write_bank_sweep(tmp_path / "first place")
+    if "merged" in request.param:
+        file = merged_sweep(first, tmp_path / "first place")
+    else:
+        file = write_bank_sweep(tmp_path / "first place")
     run_id = first.run(file).run_id
     shutil.copytree(tmp_path / "first place", tmp_path / "second place")
     home = Home(tmp_path / "second place" / "renamed")
     shutil.move(tmp_path / "second place" / "runs", home.path)
     home.store = first.store
     monkeypatch.setattr(launch_evaluate, "open_store", home.open_store)
-    if request.param == "emptied":
+    if request.param.endswith("emptied"):
         shutil.rmtree(tmp_path / "first place")
     else:
         for path in (tmp_path / "first place").rglob("*"):
@@ -84,7 +98,7 @@ def test_resuming_does_nothing(moved: tuple[Home, Path], monkeypatch: pytest.Mon
     assert result.run_id == folder.run_id()
     assert files_of(folder.path, *PARTS) == before
     assert folder.manifest_path.read_bytes() == manifest
-    assert len(home.store.find(kind="sweep")) == 1
+    assert len([run for run in home.store.find(kind="sweep") if run.name == "banks"]) == 1
 
 
 def test_status_evaluation_study_and_report(moved: tuple[Home, Path]) -> None:
@@ -136,3 +150,21 @@ def test_a_sweep_of_schema_1_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
     home.run(tmp_path / "old.yaml", settings=["select.rule=max-intra"])
     assert json.loads(folder.manifest_path.read_text())["schema"] == 2
     assert str(tmp_path) not in json.dumps(json.loads(folder.manifest_path.read_text())["members"])
+
+
+def test_a_folder_that_is_moved_while_its_sweep_runs_ends_it(tmp_path: Path) -> None:
+    home = Home(tmp_path / "runs")
+    file, folder = write_bank_sweep(tmp_path), home.path / "sweeps" / "banks"
+
+    def move(event: Event) -> None:
+        if event.kind == "member" and event.fields["done"] == 2:
+            folder.rename(home.path / "sweeps" / "elsewhere")
+
+    with pytest.raises(StoreError, match=r"sweeps/banks was moved or replaced while its sweep ran"):
+        home.run(file, on_event=move)
+    assert not (folder / "manifest.json").exists()
+    moved = find_sweep("elsewhere", home.path)
+    assert sweep_status(moved)["state"] == "interrupted"
+    shutil.rmtree(folder, ignore_errors=True)
+    moved.path.rename(folder)
+    assert len(home.run(file).members) == 3

@@ -45,9 +45,11 @@ def test_a_later_stage_reuses_the_members(home: Home, result: SweepResult) -> No
 
 def test_other_training_is_refused_with_the_differences(home: Home, result: SweepResult) -> None:
     with pytest.raises(ConfigError) as caught:
-        home.run(parse_spec(tiny(name=NAME, train={"steps": 8}, seed=1)))
+        home.run(parse_spec(tiny(name=NAME, train={"learning_rate": 2.0})))
     text = str(caught.value)
-    assert "train.steps: 6 → 8" in text and "seed: 7 → 1" in text and "--fresh" in text
+    assert "train.SNGAN.learning_rate: 1.0 → 2.0" in text and "train.ACGAN-Mod.learning" in text
+    with pytest.raises(ConfigError, match=r"(?s)seed: 7 → 1.*--fresh"):
+        home.run(parse_spec(tiny(name=NAME, seed=1)))
 
 
 def test_changing_test_labels_cannot_change_the_choice(

@@ -165,15 +165,38 @@ def test_a_validation_split_without_a_class(tmp_path: Path, named: bool) -> None
         assert missing in home.run(file).selected.reason
 
 
+def test_scores_within_classes_see_swapped_labels(tmp_path: Path) -> None:
+    """What joint scores cannot tell apart; too few images of a class are refused first."""
+    home = ToyHome(tmp_path / "runs", toy())
+    rule = {"rule": "knee"}
+    joint = home.run(write_pool(tmp_path, select=rule)).scores
+    result = home.run(write_pool(tmp_path, select=rule, score={"classes": "per-class"}))
+    scores = result.scores
+    swapped = [name in "DEF" for name in scores.names]
+    honest = ~np.array(swapped)
+    assert scores.capped_intra_d[swapped].max() < 0.5 * scores.capped_intra_d[honest].min()
+    assert joint.capped_intra_d[swapped].min() > 0.8 * joint.capped_intra_d[honest].max()
+    assert set(result.selected.point.members) & {*"ABC"}
+    again = home.run(write_pool(tmp_path, select=rule, score={"classes": "per-class"}))
+    assert again.run_id == result.run_id
+    with pytest.raises(
+        ConfigError, match="per-class with k 60 needs 61 images of every class, and"
+    ):
+        home.run(write_pool(tmp_path, score={"classes": "per-class", "k": 60}))
+    with pytest.raises(ConfigError, match="per-class has no resamples"):
+        home.run(write_pool(tmp_path, score={"classes": "per-class", "resamples": 20}))
+
+
 def test_an_earlier_sweep_goes_on_with_the_defaults_it_began_with(tmp_path: Path) -> None:
-    """Form ``paper`` and rule ``knee``, unless others are named; twice in a row."""
+    """Form ``paper``, rule ``knee`` and banks, unless others are named; twice in a row."""
     home = Home(tmp_path / "runs")
     file = write_bank_sweep(tmp_path, "early")
     asked = ["search.objectives=paper", "select.rule=knee"]
     home.run(file, settings=asked)
     folder = find_sweep("early", home.path)
     tree = json.loads(folder.manifest_path.read_text())
-    for section, name in (("search", "objectives"), ("select", "rule")):
+    later = (("search", "objectives"), ("select", "rule"), ("evaluate", "sampling"))
+    for section, name in later:
         del tree["spec"][section][name]  # as versions before these settings wrote it
     folder.manifest_path.write_text(json.dumps(tree))
     assert folder.read().settings.search.objectives == "paper"
@@ -185,8 +208,12 @@ def test_an_earlier_sweep_goes_on_with_the_defaults_it_began_with(tmp_path: Path
         result = home.run(file)
         runs.append(result.run_id)
         assert result.front.form == "paper" and result.selected.rule == "knee"
-        (said,) = [e.fields["message"] for e in home.events if e.kind == "warning"]
+        warnings = [e.fields["message"] for e in home.events if e.kind == "warning"]
+        # The recorder may come before the ensemble is written anew, and warn of that.
+        (said,) = [message for message in warnings if "began with" in message]
         assert "began with search.objectives paper and select.rule knee" in said
+        assert "and evaluate.sampling bank, which were defaults then" in said
+        assert "as asked for" in result.table.sampling
     assert runs[0] == runs[1]
     named = home.run(file, settings=["search.objectives=capped", "select.rule=validated"])
     assert named.front.form == "capped" and named.selected.rule == "validated"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ _BIT = IntDistribution(0, 1)
 _CONSTRAINT = "ensemble"
 _LOCK_PATIENCE_SECONDS = 3.0
 _LONGEST_LINE = 1 << 20
+_ATTEMPTS = 20
 
 
 def search_with_optuna(
@@ -172,6 +175,7 @@ def _open_storage(storage: str) -> BaseStorage:
                 "to end, use another file, or delete the lock if that process is gone"
             )
         time.sleep(0.05)
+    _require_whole_lines(path)
     return JournalStorage(JournalFileBackend(str(path)))
 
 
@@ -196,8 +200,34 @@ def _require_journal(path: Path) -> None:
         )
 
 
+def _require_whole_lines(path: Path) -> None:
+    """Refuse a journal whose last line was cut off: the next one would be appended to it.
+
+    Raises:
+        InputError: a process was killed, or a disk was full, in the middle of a line.
+    """
+    if not path.exists() or not path.stat().st_size:
+        return
+    with path.open("rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        if stream.read() != b"\n":
+            raise InputError(
+                f"the Optuna journal {path} ends in the middle of a line (a process was killed "
+                "while it wrote?): delete its last line, or use another file"
+            )
+
+
 def _open_database(url: str) -> BaseStorage:
-    database = RDBStorage(url)
+    for attempt in range(_ATTEMPTS):
+        try:
+            database = RDBStorage(url)
+            break
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            # Two searches that make the tables of a new database at once: one of them is late.
+            late = any(sign in str(error) for sign in ("alembic_version", "already exists"))
+            if not late or attempt == _ATTEMPTS - 1:
+                raise
+            time.sleep(0.2)
     if database.engine.dialect.name == "sqlite":
         # A trial writes one row per member. Without a disk flush at every row a crash of the
         # machine can lose the last trials, never the database.
@@ -214,7 +244,12 @@ def _open_database(url: str) -> BaseStorage:
 def _storage_errors(storage: str | None) -> Iterator[None]:
     try:
         yield
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
+    except (
+        SQLAlchemyError,
+        optuna.exceptions.StorageInternalError,
+        OSError,
+        JSONDecodeError,  # of a journal's line
+    ) as error:
         cause = error.__cause__ or error
         text = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
         if "locked" in str(error) or "locked" in text:

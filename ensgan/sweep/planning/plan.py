@@ -20,7 +20,9 @@ from ensgan.sweep.planning.cost import (
     free_bytes,
     gpu_share,
     slots_of,
+    written_bytes,
 )
+from ensgan.sweep.planning.outlook import Outlook
 from ensgan.train.cost import Machine, StepWork, measure_machine, step_work
 from ensgan.zoo.footprint import footprint
 
@@ -30,10 +32,11 @@ class GanPlan:
     """One trial.
 
     Attributes:
+        steps: that are left to train.
         variation: values of the settings that the sweep varies.
         seconds_per_step: estimated from the counted operations of a step and the rates of this
             machine: a GPU, or one thread.
-        seconds: of the whole training.
+        seconds: of these steps.
         memory_bytes: estimated peak: weights, gradients, optimiser state, averaged weights and the
             activations of one backward pass.
         snapshot_bytes: of one generator file.
@@ -86,6 +89,7 @@ class Plan:
 def make_plan(
     resolved: Resolved,
     storage: Path,
+    left: Outlook | None = None,
     *,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Plan:
@@ -96,6 +100,7 @@ def make_plan(
     Args:
         resolved: the sweep.
         storage: where it would be kept.
+        left: what of it is left to do; None for all.
         on_progress: called with the GANs counted and all of them.
     """
     spec = resolved.spec
@@ -104,7 +109,12 @@ def make_plan(
     device = "cuda" if wants_gpu and torch.cuda.is_available() else "cpu"
     machines: dict[str, Machine] = {}
     counted: dict[Any, StepWork] = {}
-    for i, (row, settings) in enumerate(zip(resolved.gans, resolved.settings, strict=True)):
+    trainings = [
+        (row, settings, settings.steps if left is None else left.steps.get(row.name, 0))
+        for row, settings in zip(resolved.gans, resolved.settings, strict=True)
+    ]
+    trainings = [training for training in trainings if training[2]]
+    for i, (row, settings, steps) in enumerate(trainings):
         precision = replace(settings, device=device).settled(None).precision
         if precision not in machines:
             machines[precision] = _measured(device, precision)
@@ -113,10 +123,12 @@ def make_plan(
         if same not in counted:
             shape, classes = resolved.dataset.shape, resolved.dataset.num_classes
             counted[same] = step_work(row, shape, classes, settings, quick=True)
-        rows.append(_gan_plan(resolved, row, settings, machines[precision].seconds(counted[same])))
-        on_progress(i + 1, len(resolved.gans))
+        per_step = machines[precision].seconds(counted[same])
+        rows.append(_gan_plan(resolved, row, settings, steps, per_step))
+        on_progress(i + 1, len(trainings))
     slots = _slots(resolved)
-    members = sum(row.snapshots for row in rows) + len(spec.members)
+    members = len(resolved.names if left is None else left.missing)
+    written = written_bytes(storage / "sweeps" / spec.name) if left is not None else 0
     return Plan(
         sweep=spec.name,
         rows=tuple(rows),
@@ -127,7 +139,7 @@ def make_plan(
         training_seconds=sum(row.seconds for row in rows),
         wall_seconds=makespan([row.seconds for row in rows], slots),
         classifiers=spec.evaluate.repeats * len(spec.evaluate.strategies),
-        disk_bytes=disk_bytes(resolved),
+        disk_bytes=max(0, disk_bytes(resolved) - written),
         free_bytes=free_bytes(storage),
         device=device,
         wants_gpu=wants_gpu,
@@ -173,7 +185,11 @@ def _measured(device: str, precision: str) -> Machine:
 
 
 def _gan_plan(
-    resolved: Resolved, row: zoo.GANSpec, settings: train.TrainSettings, per_step: float
+    resolved: Resolved,
+    row: zoo.GANSpec,
+    settings: train.TrainSettings,
+    steps: int,
+    per_step: float,
 ) -> GanPlan:
     shape, classes = resolved.dataset.shape, resolved.dataset.num_classes
     batch = settings.optimiser(row).batch
@@ -181,11 +197,11 @@ def _gan_plan(
     return GanPlan(
         gan=row.name,
         variation=dict(resolved.variations.get(row.name, {})),
-        steps=settings.steps,
+        steps=steps,
         snapshots=settings.snapshots,
         batch=batch,
         seconds_per_step=per_step,
-        seconds=per_step * settings.steps,
+        seconds=per_step * steps,
         generator_parameters=sizes.generator_parameters,
         discriminator_parameters=sizes.discriminator_parameters,
         memory_bytes=sizes.training_bytes,

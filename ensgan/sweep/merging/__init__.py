@@ -1,0 +1,1 @@
+"""Sweeps that join another's pool."""
