@@ -18,6 +18,7 @@ from ensgan import ensemble, metrics, zoo
 from ensgan.config import parse_spec
 from ensgan.sweep import member_job as members
 from ensgan.sweep import search_stage
+from ensgan.sweep.classifier_job import DatasetFiles
 from ensgan.sweep.executor import ONE_CPU, LocalExecutor, Needs
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import Inputs
@@ -183,7 +184,8 @@ def test_blocks_of_a_large_pool_are_tasks_of_the_executor(
     monkeypatch.setattr(search_stage, "LARGE_POOL", 0)
     real = next((result.folder / "features").glob("real-train-*.npy"))
     scoring = members.Scoring(tmp_path, tmp_path, "", real, 5, "auto")
-    inputs = Inputs(SweepFolder(tmp_path), parse_spec(tiny()), None, scoring)  # type: ignore[arg-type]
+    dataset = DatasetFiles("phantom", ("a", "b"), "", {})
+    inputs = Inputs(SweepFolder(tmp_path), parse_spec(tiny()), dataset, scoring)
     executor = Reversed()
     scores, path = search_stage.score(
         inputs, result.members, lambda *_: None, executor=lambda: executor
