@@ -79,7 +79,7 @@ GATES: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
             "sweep/live/requests.py": "its own folder of requests and the mark that it is open",
             "data/archive.py": "its own partial download",
             "sweep/folder.py": "an earlier sweep is moved aside, nothing is deleted",
-            "train/loop.py": "the resume checkpoint of a finished training",
+            "train/claim.py": "the state of a training that went its way again",
         },
     ),
     "JSON and YAML": (
@@ -92,6 +92,7 @@ GATES: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
         {
             "files.py": "the gate: read_npz, map_array",
             "metrics/files.py": "unpacked to disk, within the gate's bound",
+            "train/claim.py": "our own resume state, weights_only",
             "train/loop.py": "our own resume state, weights_only",
             "embedding/weight_files.py": "weights_only, inside explained",
             "embedding/extractor.py": "safetensors, inside explained",

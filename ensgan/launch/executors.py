@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ensgan.config import ClusterSpec
-from ensgan.downstream import import_libraries
 from ensgan.errors import InputError
 from ensgan.registry import Registry
-from ensgan.sweep.executor import Executor, LocalExecutor
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # `ensgan score` comes by here, and has no use for trials
     from ensgan.config.budget import Budget
     from ensgan.metrics import Mapper
+    from ensgan.sweep.executor import Executor
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,9 @@ class ExecutorKind:
 
 
 def _here(_: str) -> Executor:
+    from ensgan.downstream import import_libraries
+    from ensgan.sweep.executor import LocalExecutor
+
     import_libraries()  # classifiers run in this process: before the recorder's thread begins
     return LocalExecutor()
 
