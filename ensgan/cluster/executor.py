@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,20 +18,25 @@ from ensgan.cluster.budget import Spending
 from ensgan.cluster.resources import (
     TrialRequest,
     check_satisfiable,
+    check_task,
     plan_event,
     ranks,
+    reserved,
+    task_slots,
     trial_requests,
     trial_slots,
 )
-from ensgan.cluster.session import alive_nodes, environment
+from ensgan.cluster.session import environment, node_resources
+from ensgan.cluster.tasks import outcomes, task_mapper
 from ensgan.cluster.trainable import gan_trial
 from ensgan.cluster.trial_queue import TrialQueue
 from ensgan.cluster.tune_callback import SweepStopper, TuneCallback
 from ensgan.config import ClusterSpec
 from ensgan.config.budget import Budget
-from ensgan.errors import EnsganError, StoreError, SweepStoppedError, last_line
+from ensgan.errors import EnsganError, StoreError, SweepStoppedError
 from ensgan.files import is_full
 from ensgan.sweep.events import Event, OnEvent
+from ensgan.sweep.executor import ONE_CPU, Needs
 from ensgan.sweep.live.order import STOPPED, TrainingOrder
 from ensgan.sweep.live.requests import Requests
 from ensgan.sweep.live.trial_report import own_stop_path, stop_path
@@ -47,9 +51,7 @@ R = TypeVar("R")
 MOST_PENDING = 200
 """Trials that Tune asks Ray for before they can run: an autoscaler sees them."""
 MOST_WARM = 16
-"""Workers that are made ready for the stages after training."""
-TASK_RETRIES = 3
-"""How often a task whose worker or node was lost is run again."""
+"""Workers that are made ready for the stages after training, or asked of an autoscaler."""
 
 
 class RayExecutor:
@@ -74,7 +76,7 @@ class RayExecutor:
         self.tune_folder = tune_folder
         self.budget = budget
         self._warming: list[Any] = []
-        nodes = [node["Resources"] for node in alive_nodes()]
+        nodes = node_resources()
         gpus = 1.0 if settings.gpus_per_trial == "auto" else settings.gpus_per_trial
         request = TrialRequest("any", settings.cpus_per_trial, gpus)
         if not settings.autoscaling:  # which may add larger nodes
@@ -120,10 +122,17 @@ class RayExecutor:
         self._report_unfinished(jobs, callback, on_event)
         if order.ended is not None:
             raise SweepStoppedError(order.ended)
-        # Fresh workers import torch while the driver scores and searches.
-        task = ray.remote(_import_classifier).options(num_cpus=1, max_retries=0, name="warm up")
-        self._warming = [task.remote() for _ in range(min(self.slots, MOST_WARM))]
+        self._warm_up()
         return callback.failed
+
+    def _warm_up(self) -> None:
+        """Let fresh workers import torch while the driver scores and searches.
+
+        Not where there are GPUs: classifiers run there, in processes of their own.
+        """
+        if not any(node.get("GPU") for node in node_resources()):
+            task = ray.remote(_import_classifier).options(num_cpus=1, max_retries=0, name="warm up")
+            self._warming = [task.remote() for _ in range(min(self.slots, MOST_WARM))]
 
     def _tuner(
         self, jobs: Sequence[MemberJob], callback: TuneCallback, stopper: SweepStopper
@@ -173,12 +182,17 @@ class RayExecutor:
                 on_event(Event("stopped", fields))
 
     def map(
-        self, function: Callable[[T], R], items: Sequence[T], *, on_done: Callable[[R], None]
+        self,
+        function: Callable[[T], R],
+        items: Sequence[T],
+        *,
+        on_done: Callable[[R], None],
+        needs: Needs = ONE_CPU,
     ) -> list[R]:
         """See :meth:`ensgan.sweep.executor.Executor.map`."""
         results: dict[int, R] = {}
         first: EnsganError | None = None
-        for number, outcome in _outcomes(function, items, cpus=1.0, gpus=0.0):
+        for number, outcome in outcomes(function, items, *self._room(needs)):
             if isinstance(outcome, EnsganError):
                 first = first or outcome  # the others' results are files, and worth waiting for
             else:
@@ -188,74 +202,27 @@ class RayExecutor:
             raise first
         return [results[number] for number in range(len(items))]
 
-    def mapper(self) -> Mapper:
+    def mapper(self, needs: Needs = ONE_CPU) -> Mapper:
         """See :meth:`ensgan.sweep.executor.Executor.mapper`."""
-        return task_mapper()
+        return task_mapper(*self._room(needs))
 
+    def at_once(self, needs: Needs) -> int:
+        """See :meth:`ensgan.sweep.executor.Executor.at_once`."""
+        reserves, _ = self._room(needs)
+        return max((task_slots(reserves, [node]) for node in node_resources()), default=1) or 1
 
-def task_mapper(*, cpus: float = 1.0, gpus: float = 0.0) -> Mapper:
-    """A ``map`` whose calls are tasks of the Ray session, with results as they finish.
-
-    No more tasks are handed out than keep the cluster busy, so arguments do not fill its memory.
-    Tasks still running when the caller stops reading are cancelled.
-
-    Args:
-        cpus, gpus: what each call reserves; fractions share a GPU.
-
-    Raises:
-        InputError: no node of the cluster has that much.
-    """
-    nodes = [node["Resources"] for node in alive_nodes()]
-    check_satisfiable("a task", {"CPU": cpus, "GPU": gpus}, nodes, "lower --{}s-per-task")
-
-    def mapper(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-        for _, outcome in _outcomes(function, items, cpus=cpus, gpus=gpus):
-            if isinstance(outcome, EnsganError):
-                raise outcome
-            yield outcome
-
-    return mapper
-
-
-def _outcomes(
-    function: Callable[[T], R], items: Iterable[T], *, cpus: float, gpus: float
-) -> Iterator[tuple[int, R | EnsganError]]:
-    """The number of each item with its result or error, as they finish."""
-    task = ray.remote(function)
-    options = {"num_cpus": cpus, "num_gpus": gpus, "max_retries": TASK_RETRIES}
-    rest = iter(enumerate(items))
-    running: dict[Any, tuple[int, str]] = {}
-
-    def submit(count: int) -> None:
-        for number, item in islice(rest, count):
-            # What an item is about, where it says so, is what Ray's dashboard and errors show.
-            label = str(getattr(item, "label", f"task {getattr(function, '__name__', '')}"))
-            running[task.options(name=label, **options).remote(item)] = (number, label)
-
-    submit(2 + 2 * int(ray.cluster_resources().get("CPU", 1) / cpus))
-    try:
-        while running:
-            (reference,), _ = ray.wait(list(running), num_returns=1)
-            number, label = running.pop(reference)
-            submit(1)
-            yield number, _outcome(reference, label)
-    finally:
-        for reference in running:
-            ray.cancel(reference, force=True)
-
-
-def _outcome(reference: Any, label: str) -> Any:
-    """A task's result, or its error: our own as it was raised there, others in Ray's words."""
-    try:
-        return ray.get(reference)
-    except ray.exceptions.RayError as error:
-        cause = getattr(error, "cause", None)
-        if isinstance(cause, EnsganError):
-            return cause
-        return EnsganError(
-            f"{label} failed on the cluster: {last_line(error)}; what was finished before is kept: "
-            "run the same command again to go on from there"
-        )
+    def _room(self, needs: Needs) -> tuple[Needs, int]:
+        """The needs as this cluster can meet them, and how many such tasks it holds."""
+        nodes, settings = node_resources(), self.settings
+        needs = needs.shared(settings)
+        if not settings.autoscaling:
+            needs = reserved(needs, nodes)
+            check_task(needs, nodes, "change cluster.{}s_per_trial")
+            return needs, task_slots(needs, nodes)
+        # Nodes may have left after training: those that come again are like what trials ask for.
+        if not settings.gpus_per_trial:
+            needs = reserved(needs, nodes)
+        return needs, max(task_slots(needs, nodes), MOST_WARM)
 
 
 def _fit(tuner: tune.Tuner, queue: TrialQueue, folder: Path) -> None:

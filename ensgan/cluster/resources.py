@@ -9,6 +9,7 @@ from typing import Any
 from ensgan.config import ClusterSpec
 from ensgan.errors import InputError
 from ensgan.sweep.events import Event
+from ensgan.sweep.executor import Needs
 from ensgan.sweep.member_job import MemberJob
 from ensgan.sweep.planning.cost import gpu_share, slots_of
 from ensgan.types import row_of
@@ -105,6 +106,42 @@ def check_satisfiable(
                 f"{what} asks for {amount:g} {resource}, the cluster's largest node has {most:g}: "
                 + remedy.format(resource.lower())
             )
+
+
+def reserved(needs: Needs, nodes: Sequence[Mapping[str, float]]) -> Needs:
+    """What a task reserves here: no GPU in a cluster without any, no more memory than there is.
+
+    Args:
+        needs: with a share of a GPU.
+        nodes: resources of every living node.
+    """
+    has_gpus = any(node.get("GPU", 0.0) for node in nodes)
+    # A machine with less memory than asked for runs one task at a time instead of none.
+    most = int(max((node.get("memory", 0.0) for node in nodes), default=0))
+    return replace(needs, gpus=needs.gpus if has_gpus else 0.0, memory=min(needs.memory, most))
+
+
+def check_task(needs: Needs, nodes: Sequence[Mapping[str, float]], remedy: str) -> None:
+    """Refuse a task that no node can ever run; arguments as :func:`check_satisfiable`.
+
+    Raises:
+        InputError: no node has that much, or none has CPUs and GPUs together.
+    """
+    gpus = needs.gpus or 0.0
+    check_satisfiable("a task", {"CPU": needs.cpus, "GPU": gpus}, nodes, remedy)
+    if not task_slots(needs, nodes):
+        raise InputError(
+            f"a task asks for {needs.cpus:g} CPU and {gpus:g} GPU, and no node of the cluster has "
+            "both: " + remedy.format("cpu")
+        )
+
+
+def task_slots(needs: Needs, nodes: Sequence[Mapping[str, float]]) -> int:
+    """How many such tasks CPUs and GPUs of the nodes hold at once."""
+    return sum(
+        slots_of(needs.cpus, needs.gpus or 0.0, node.get("CPU", 0.0), node.get("GPU", 0.0))
+        for node in nodes
+    )
 
 
 def trial_slots(request: TrialRequest, nodes: Sequence[Mapping[str, float]]) -> int:

@@ -110,7 +110,11 @@ _LOGGERS = {"ray": logging.ERROR, "ray.tune": logging.CRITICAL}
 
 @contextmanager
 def ray_session(
-    address: str = "local", *, cpus: int | None = None, allow_open_cluster: bool = False
+    address: str = "local",
+    *,
+    cpus: int | None = None,
+    gpus: int | None = None,
+    allow_open_cluster: bool = False,
 ) -> Iterator[None]:
     """Join a running cluster (``auto``, ``host:port``) or start one for this process.
 
@@ -119,7 +123,7 @@ def ray_session(
 
     Args:
         address: ``local``, ``auto`` or ``HOST:PORT``.
-        cpus: of a local one; None: those of this machine.
+        cpus, gpus: of a local one; None: those of this machine.
         allow_open_cluster: join a cluster that takes requests from anybody who reaches it.
 
     Raises:
@@ -130,7 +134,7 @@ def ray_session(
     with environment(unset), _log_levels():
         ours = not ray.is_initialized()
         if ours:
-            _connect(address, cpus)
+            _connect(address, cpus, gpus)
         try:
             if address != "local" and not allow_open_cluster:
                 refuse_open_cluster()
@@ -143,6 +147,11 @@ def ray_session(
 def alive_nodes() -> list[dict[str, Any]]:
     """What Ray says of every node that is alive; ``Resources`` by name and ``NodeID`` among it."""
     return [node for node in ray.nodes() if node["Alive"]]
+
+
+def node_resources() -> list[dict[str, float]]:
+    """Amounts by Ray's resource name, of every node that is alive."""
+    return [node["Resources"] for node in alive_nodes()]
 
 
 @contextmanager
@@ -188,11 +197,11 @@ def _away() -> Iterator[None]:
         os.chdir(here)
 
 
-def _connect(address: str, cpus: int | None) -> None:
+def _connect(address: str, cpus: int | None, gpus: int | None = None) -> None:
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     try:
         if address == "local":
-            _start(num_cpus=cpus, **quiet)
+            _start(num_cpus=cpus, num_gpus=gpus, **quiet)
         else:
             with _away():
                 ray.init(address=address, **quiet)

@@ -38,7 +38,7 @@ def gan_trial(config: dict[str, Any], jobs: Mapping[str, MemberJob]) -> None:
     try:
         if config["gpus"]:
             job = job.on("cuda")
-            _confine(config["gpus"])
+            confine(config["gpus"])
         exporter = _Exporter(job, config["gpus"])
         report = TrialReport(
             job,
@@ -85,7 +85,7 @@ def _sentence(error: Exception) -> str:
     return f"{type(error).__name__}: {error}{where}"
 
 
-def _confine(gpus: float) -> None:
+def confine(gpus: float) -> None:
     """Keep a trial that shares a GPU within its share.
 
     Ray's shares only count; without a limit of torch's own a neighbour would run out of memory.

@@ -71,6 +71,12 @@ class ClassifierSettings(FitSettings):
             return replace(self, device="cuda" if torch.cuda.is_available() else "cpu")
         if self.device.startswith("cuda") and not torch.cuda.is_available():
             raise InputError(f"device '{self.device}': no GPU is seen here; use cpu or auto")
+        number = int(self.device.partition(":")[2] or 0)
+        if number and number >= torch.cuda.device_count():
+            raise InputError(
+                f"device '{self.device}': {torch.cuda.device_count()} GPU is seen here, from "
+                "cuda:0 on (a task on Ray sees its own alone); use cuda or auto"
+            )
         return self
 
     def images(self, n_train: int) -> int:

@@ -163,6 +163,10 @@ def make_extractor(
 def load_extractor(path: Path, device: str = "cpu") -> Extractor:
     """Rebuild the extractor that :meth:`Extractor.save` wrote, in any process.
 
+    Args:
+        path: of the file.
+        device: where the network runs, e.g. ``"cpu"``; ``"auto"``: a GPU where there is one.
+
     Raises:
         DataError: the file is missing, damaged or not an extractor.
         IntegrityError: the rebuilt extractor has another content key than the saved one.
@@ -182,6 +186,8 @@ def load_extractor(path: Path, device: str = "cpu") -> Extractor:
             f"{FORMAT}: make the extractor again with Extractor.save"
         )
     spec = EXTRACTORS.get(str(description.get("name")))
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     with explained(f"{path} does not fit the extractor '{spec.name}'"):
         extractor = Extractor(spec, description["options"], tensors, device)
     if extractor.key != description.get("key"):

@@ -14,10 +14,10 @@ from ensgan.files import content_key
 from ensgan.search import pool_key, select
 from ensgan.sweep.choice.validated import RULE as VALIDATED
 from ensgan.sweep.classifier_job import RULE, DatasetFiles
-from ensgan.sweep.executor import Executor
+from ensgan.sweep.executor import Executor, Needs
 from ensgan.sweep.folder import SweepFolder, find_sweep
 from ensgan.sweep.inputs import Inputs, embedding_inputs, gan_rows
-from ensgan.sweep.manifest import SelectedRecord
+from ensgan.sweep.manifest import Manifest, SelectedRecord
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.search_stage import find_front, score
 from ensgan.types import Front, PoolScores, Samples, Selection
@@ -93,14 +93,14 @@ def open_sweep(source: str, storage: Path) -> FinishedSweep:
         selected=_selection(manifest.selected, front, scores, name),
         run_id=folder.run_id(),
         failed=manifest.failed,
-        rows=_rows(manifest.settings),
+        rows=_rows(manifest),
     )
 
 
-def _rows(spec: SweepSpec) -> dict[str, GANSpec]:
+def _rows(manifest: Manifest) -> dict[str, GANSpec]:
     """The GANs of a sweep; none where a plugin that it was trained with is no longer there."""
     try:
-        return gan_rows(spec)
+        return gan_rows(manifest.settings, manifest.variations)
     except EnsganError:
         return {}
 
@@ -147,7 +147,7 @@ def _embed_member(job: EmbedJob) -> Path:
     embedding.keep_features(
         job.path,
         lambda: Samples.load(job.samples).images[: job.count],
-        lambda: embedding.load_extractor(job.extractor),
+        lambda: embedding.load_extractor(job.extractor, "auto"),
     )
     return job.path
 
@@ -190,7 +190,7 @@ def rescore(
     spec = sweep.spec.model_copy(update={"embed": embed})
     inputs = embedding_inputs(spec, sweep.dataset.load(), sweep.dataset, sweep.folder)
     members = _embedded(sweep, inputs, count, executor, on_stage)
-    scores, _ = score(inputs, members, partial(on_stage, "score"))
+    scores, _ = score(inputs, members, partial(on_stage, "score"), lambda: executor)
     front, *_ = find_front(inputs, scores, members, partial(on_stage, "search"))
     # Nothing is trained here: ``validated`` is then the largest first objective.
     rule = spec.select.rule if spec.select.rule != RULE else "knee"
@@ -228,7 +228,7 @@ def _embedded(
         done.append(path)
         on_stage("embed", len(done), len(jobs))
 
-    paths = executor.map(_embed_member, jobs, on_done=on_done)
+    paths = executor.map(_embed_member, jobs, on_done=on_done, needs=Needs.on("auto"))
     return [
         # The hash of the sweep's own features says nothing of these.
         member.model_copy(update={"features": path, "contents": {}})

@@ -95,13 +95,18 @@ def executor_at(
 
 @contextlib.contextmanager
 def mapper_at(
-    address: str | None, *, cpus: float = 1.0, gpus: float = 0.0, allow_open_cluster: bool = False
+    address: str | None,
+    *,
+    cpus: float = 1.0,
+    gpus: float | None = None,
+    allow_open_cluster: bool = False,
 ) -> Iterator[Mapper]:
     """A ``map`` whose calls run on Ray at the address, results as they finish; or ``map`` itself.
 
     Args:
         address, allow_open_cluster: as for :func:`executor_at`.
-        cpus, gpus: what each call reserves; fractions share a GPU.
+        cpus, gpus: what each call reserves; fractions share a GPU. None: a whole GPU where the
+            cluster has any.
 
     Raises:
         InputError: as for :func:`executor_at`.
@@ -113,12 +118,12 @@ def mapper_at(
     if executor is not None:
         yield executor.mapper()
         return
-    for name, amount in (("cpus", cpus), ("gpus", gpus)):
-        if not 0 <= amount < float("inf") or (name == "cpus" and amount == 0):
-            raise InputError(f"{name} per task is {amount:g}: it must be above 0")
-    from ensgan.cluster.executor import task_mapper
+    from ensgan.sweep.executor import Needs
+
+    Needs(cpus, gpus)  # refuses before a cluster is joined
     from ensgan.cluster.session import ray_session
+    from ensgan.cluster.tasks import asked_mapper
 
     assert address is not None
     with ray_session(address, allow_open_cluster=allow_open_cluster):
-        yield task_mapper(cpus=cpus, gpus=gpus)
+        yield asked_mapper(cpus=cpus, gpus=gpus)

@@ -121,7 +121,7 @@ class BlockScores:
         rounds, classes = task.scoring.rounds, max(1, len(task.scoring.classes))
         shape = (len(task.rows), len(task.columns), 2)
         of_real = [member.index for member in task.rows] == [0]
-        masked, width = (shape[1], (len(task.rows[0].balls) + 7) // 8) if of_real else (0, 0)
+        masked, width = (shape[1], (task.rows[0].points + 7) // 8) if of_real else (0, 0)
         return cls(
             *task.indices,
             wanted=task.wanted,
@@ -179,7 +179,7 @@ def _score(task: BlockTask, backend: Backend) -> BlockScores:
         return count_pairs(*pair, block_entries(scoring))
 
     rows: dict[int, PlacedSet] = {}
-    largest = max(len(member.balls) for member in (*task.rows, *task.columns))
+    largest = max(member.points for member in (*task.rows, *task.columns))
     small = largest * largest * scoring.dim < _SMALL_PRODUCT
     # Columns outside, so that each is opened and placed once and the rows, which fit into memory
     # together, stay: a group of n sets costs 2n placings, not n².
@@ -201,7 +201,7 @@ def _score(task: BlockTask, backend: Backend) -> BlockScores:
 def _placed(member: Member, task: BlockTask, backend: Backend) -> PlacedSet:
     scoring = task.scoring
     features = open_features(member.source, member.name)
-    if features.shape != (len(member.balls), scoring.dim):
+    if features.shape != (member.points, scoring.dim):
         raise DataError(f"{member.name} changed while the pool was scored: score it again")
     kept = kept_points(member.name, len(features), scoring.rounds) if scoring.rounds else None
     return PlacedSet(

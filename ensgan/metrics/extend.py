@@ -118,13 +118,13 @@ def check_known(known: PoolScores, members: tuple[Member, ...], k: int) -> None:
         DataError: another k, other counts.
     """
     # Python callers hand scores over without content keys: sizes at least must agree.
-    counts = {member.name: len(member.balls) for member in members}
+    counts = {member.name: member.points for member in members}
     differs = [
         name
         for name, count in zip(known.names, known.counts.tolist(), strict=True)
         if name in counts and counts[name] != count
     ]
-    if known.k != k or known.n_real != len(members[0].balls) or differs:
+    if known.k != k or known.n_real != members[0].points or differs:
         raise DataError(
             f"the known scores are of other features (k {known.k}, {known.n_real} real points"
             + (f", another count for {', '.join(differs)}" if differs else "")

@@ -247,8 +247,8 @@ def _blocks(
     members: tuple[Member, ...], wanted: BoolArray, scoring: Scoring, mapper: Mapper
 ) -> Iterator[BlockScores]:
     """Blocks as they finish: those that an earlier run kept first."""
-    frame = Frame.spanning(scoring.centre, max(member.balls.deviation for member in members))
-    sizes = [len(member.balls) for member in members[1:]]
+    frame = Frame.spanning(scoring.centre, max(member.deviation for member in members))
+    sizes = [member.points for member in members[1:]]
     groups = group_sets(sizes, scoring.dim, scoring.memory_bytes)
     missing = []
     for first, rows in enumerate([(0,), *groups]):

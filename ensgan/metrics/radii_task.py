@@ -69,21 +69,36 @@ class Member:
 
     Attributes:
         index, name, source, labels: as in the task.
-        balls: its radii.
+        radii: of its balls, or the file that keeps them: tasks that name files stay small.
+        points: how many it has.
+        deviation: see :class:`Balls`.
         digest: content key of the features (and labels); empty when no work is kept.
     """
 
     index: int
     name: str
     source: FeatureSource
-    balls: Balls
+    radii: Balls | Path
+    points: int
+    deviation: float
     digest: str
     labels: Int64Array | None = None
+
+    @property
+    def balls(self) -> Balls:
+        """Its radii; read anew at every use where a file keeps them.
+
+        Raises:
+            DataError: the file was deleted or damaged meanwhile.
+        """
+        if isinstance(self.radii, Balls):
+            return self.radii
+        return Balls.of_arrays(read_npz(self.radii, BALL_ARRAYS))
 
     def class_sizes(self, classes: Sequence[int]) -> list[int]:
         """Points of each class; all of them where classes are scored together."""
         if self.labels is None:
-            return [len(self.balls)]
+            return [self.points]
         return [int(np.count_nonzero(self.labels == label)) for label in classes]
 
 
@@ -110,7 +125,9 @@ def measure_radii(task: RadiiTask) -> Member:
         balls = _measure(features, task.labels, scoring)
         if path is not None:
             write_npz(path, **vars(balls))
-    return Member(task.index, task.name, task.source, balls, digest, task.labels)
+    kept = balls if path is None else path
+    n, deviation = len(balls), balls.deviation
+    return Member(task.index, task.name, task.source, kept, n, deviation, digest, task.labels)
 
 
 def _measure(features: FeatureArray, labels: Int64Array | None, scoring: Scoring) -> Balls:

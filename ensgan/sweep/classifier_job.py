@@ -17,7 +17,7 @@ from ensgan.downstream.pool import Maker
 from ensgan.errors import DataError
 from ensgan.files import content_key, read_json, write_json
 from ensgan.search import select
-from ensgan.sweep.executor import Executor
+from ensgan.sweep.executor import Executor, Needs
 from ensgan.sweep.fresh_images import KEPT_BYTES, GeneratorFile, Sampling
 from ensgan.sweep.member_job import purpose_seed
 from ensgan.sweep.records import MemberResult
@@ -291,7 +291,8 @@ class Classifiers:
             files = {g.path: g for job in missing.values() for g in job.bank.generators.values()}
             for generator in files.values():
                 generator.unchanged()
-            made = self.executor().map(evaluate, list(missing.values()), on_done=on_done)
+            rest, needs = list(missing.values()), Needs.on(self.settings.device)
+            made = self.executor().map(evaluate, rest, on_done=on_done, needs=needs)
             values.update(zip(missing, made, strict=True))
         results = {
             path: downstream.RepeatResult.from_json(value["result"])

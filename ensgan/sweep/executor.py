@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from ensgan.errors import EnsganError, StoreError, SweepStoppedError
+from ensgan.errors import EnsganError, InputError, StoreError, SweepStoppedError
 from ensgan.sweep.events import Event, OnEvent
 from ensgan.sweep.live.order import TrainingOrder
 from ensgan.sweep.live.requests import POLL_SECONDS, Requests
@@ -16,10 +16,60 @@ from ensgan.sweep.member_job import MemberJob, MemberResult, grow
 from ensgan.train import StopTraining, TrainProgress
 
 if TYPE_CHECKING:
+    from ensgan.config import ClusterSpec
     from ensgan.metrics import Mapper
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+SHARE = 0.25
+"""Of a GPU, for a task whose size nobody states: four classifiers keep a card busier than one."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What one task reserves of the machines that it shares; nothing in a process of its own.
+
+    Attributes:
+        cpus: cores.
+        gpus: part of a GPU, or whole ones, where the cluster has any, and none where it has none;
+            None: ``cluster.gpus_per_trial`` of the sweep file where that is a part of one, else
+            :data:`SHARE`.
+        memory: bytes of main memory; 0: not counted.
+
+    Raises:
+        InputError: what nobody can give.
+    """
+
+    cpus: float = 1.0
+    gpus: float | None = 0.0
+    memory: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.cpus < float("inf"):
+            raise InputError(f"cpus per task is {self.cpus:g}: it must be above 0")
+        gpus = self.gpus or 0.0
+        if not 0 <= gpus < float("inf") or (gpus > 1 and gpus != int(gpus)):
+            raise InputError(f"gpus per task is {gpus:g}: use a part of one (0.25) or whole ones")
+
+    @classmethod
+    def on(cls, device: str) -> Needs:
+        """Of work on a device: ``cpu``, or a share of a GPU (``auto``: where there is one)."""
+        return cls(gpus=0.0 if device == "cpu" else None)
+
+    def shared(self, cluster: ClusterSpec) -> Needs:
+        """The same with the share of a GPU that the sweep's ``cluster`` section leaves to it."""
+        if self.gpus is not None:
+            return self
+        asked = cluster.gpus_per_trial
+        if isinstance(asked, str) or not 0 < asked <= 1:
+            asked = SHARE
+        return replace(self, gpus=asked)
+
+
+ONE_CPU = Needs()
+"""For work that no GPU speeds up."""
 
 
 class Executor(Protocol):
@@ -54,16 +104,34 @@ class Executor(Protocol):
         ...
 
     def map(
-        self, function: Callable[[T], R], items: Sequence[T], *, on_done: Callable[[R], None]
+        self,
+        function: Callable[[T], R],
+        items: Sequence[T],
+        *,
+        on_done: Callable[[R], None],
+        needs: Needs = ONE_CPU,
     ) -> list[R]:
         """Apply a pure function to every item; results in the order of the items.
 
         The first error is raised after the others have ended.
+
+        Args:
+            function: runs where the executor has room for it.
+            items: one argument each.
+            on_done: called for every result.
+            needs: what one call reserves.
+
+        Raises:
+            InputError: no machine has that much.
         """
         ...
 
-    def mapper(self) -> Mapper:
-        """A ``map`` whose results come as they finish, in any order."""
+    def mapper(self, needs: Needs = ONE_CPU) -> Mapper:
+        """A ``map`` whose results come as they finish, in any order; errors as :meth:`map`."""
+        ...
+
+    def at_once(self, needs: Needs) -> int:
+        """How many such tasks share the memory of one machine."""
         ...
 
 
@@ -138,7 +206,12 @@ class LocalExecutor:
         return order.failed
 
     def map(
-        self, function: Callable[[T], R], items: Sequence[T], *, on_done: Callable[[R], None]
+        self,
+        function: Callable[[T], R],
+        items: Sequence[T],
+        *,
+        on_done: Callable[[R], None],
+        needs: Needs = ONE_CPU,
     ) -> list[R]:
         """See :meth:`Executor.map`."""
         results = []
@@ -147,6 +220,10 @@ class LocalExecutor:
             on_done(results[-1])
         return results
 
-    def mapper(self) -> Mapper:
+    def mapper(self, needs: Needs = ONE_CPU) -> Mapper:
         """See :meth:`Executor.mapper`."""
         return map
+
+    def at_once(self, needs: Needs) -> int:
+        """See :meth:`Executor.at_once`."""
+        return 1

@@ -86,7 +86,7 @@ def make_external_member(job: ExternalJob) -> MemberResult:
         "metrics": {},
         "health": _health(job, samples),
     }
-    return MemberScorer(job.scoring, "cpu").finish(name, key, samples, facts, begin)
+    return MemberScorer(job.scoring, "auto").finish(name, key, samples, facts, begin)
 
 
 def _named_samples(job: ExternalJob) -> tuple[Samples | None, str]:

@@ -261,7 +261,7 @@ class MemberScorer:
 
     Args:
         scoring: what with.
-        device: of the extractor.
+        device: of the extractor, see :func:`ensgan.embedding.load_extractor`.
     """
 
     def __init__(self, scoring: Scoring, device: str) -> None:

@@ -23,13 +23,13 @@ from ensgan.sweep.external_member_job import external_jobs
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.fresh_images import choose_sampling, generator_files
 from ensgan.sweep.hand_over_stage import hand_over, measure_memorisation, save_table
-from ensgan.sweep.inputs import Inputs, Resolved, member_jobs, write_inputs
+from ensgan.sweep.inputs import Inputs, Resolved, write_inputs
 from ensgan.sweep.live.requests import Outcome, Request, RequestFolder, Requests
 from ensgan.sweep.manifest import SelectedRecord
-from ensgan.sweep.member_job import MemberJob
 from ensgan.sweep.merging.members import bring_inputs, bring_members
 from ensgan.sweep.opening import open_manifest
 from ensgan.sweep.planning.cost import Measured
+from ensgan.sweep.planning.rounds import train_rounds
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.search_stage import find_front, score
 from ensgan.sweep.status import ProgressFile
@@ -178,8 +178,7 @@ class RunningSweep:
         with self.clock.stage("prepare", is_work=True):
             bring_inputs(self.spec, self.folder)
             inputs = write_inputs(self.resolved, self.folder)
-            jobs = member_jobs(self.resolved, inputs)
-        members = self._pool(jobs, inputs)
+        members = self._pool(inputs)
         scores, front = self._search(inputs, members)
         classifiers = self._classifiers(inputs, members)
         selected, labels = self._select(classifiers, Shortlisted(inputs, scores, front, members))
@@ -211,7 +210,7 @@ class RunningSweep:
             cautions=alarms,
         )
 
-    def _pool(self, jobs: Sequence[MemberJob], inputs: Inputs) -> tuple[MemberResult, ...]:
+    def _pool(self, inputs: Inputs) -> tuple[MemberResult, ...]:
         """Members in pool order, those from elsewhere last."""
         pool = PoolInProgress(self.executor, self.clock, self.manifest)
         if self.spec.members:  # first: a mistake there must not come after all the training
@@ -219,11 +218,9 @@ class RunningSweep:
                 pool.add(bring_members(self.resolved, inputs, self.manifest.value.members))
                 pool.add_external(external_jobs(self.resolved, inputs))
         with self.clock.stage("train"):
-            by_memory = self.spec.cluster.gpus_per_trial == "auto"
-            shape = self.resolved.dataset.shape
             self._is_training = True
-            pool.train(jobs, shape, self.measured, by_memory=by_memory, requests=self.requests)
-            self._is_training = False
+            drawn = train_rounds(self.resolved, inputs, pool, self.measured, self.requests)
+            self.resolved, self._is_training = drawn, False
         return pool.in_order(self.resolved.names)
 
     def _search(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +23,7 @@ from ensgan.search import (
     search,
 )
 from ensgan.search.forms import COMPONENTS
-from ensgan.sweep.executor import Executor
+from ensgan.sweep.executor import Executor, Needs
 from ensgan.sweep.inputs import Inputs
 from ensgan.sweep.manifest import Earlier
 from ensgan.sweep.member_job import purpose_seed
@@ -75,9 +76,10 @@ def score(
         member.unchanged("features")
     memory = int(settings.memory_gb * 2**30)
     mapper: metrics.Mapper = map
-    if executor is not None and _products(members) > LARGE_POOL and executor().slots > 1:
-        slots = executor().slots
-        mapper, memory = executor().mapper(), max(memory // slots, LEAST_MEMORY)
+    if executor is not None and _products(members) > LARGE_POOL:
+        needs = Needs(gpus=1.0)  # one stream of blocks keeps a card busy
+        memory = max(memory // executor().at_once(needs), LEAST_MEMORY)
+        mapper = executor().mapper(replace(needs, memory=memory))
     scores = metrics.score_pool(
         _mapped(scoring.reference),
         [_mapped(member.features) for member in members],

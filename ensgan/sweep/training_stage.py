@@ -7,7 +7,7 @@ from typing import Any
 
 from ensgan.errors import EnsganError
 from ensgan.sweep.events import Event, StageClock
-from ensgan.sweep.executor import Executor
+from ensgan.sweep.executor import Executor, Needs
 from ensgan.sweep.external_member_job import (
     ExternalJob,
     known_external_member,
@@ -61,7 +61,9 @@ class PoolInProgress:
             else:
                 self._on_member(known)
         if missing:
-            self.executor().map(make_external_member, missing, on_done=self._on_member)
+            self.executor().map(
+                make_external_member, missing, on_done=self._on_member, needs=Needs.on("auto")
+            )
 
     def train(
         self,

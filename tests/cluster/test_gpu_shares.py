@@ -84,11 +84,11 @@ def test_a_part_of_a_gpu_is_all_that_a_trial_can_take(monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: card)
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", said.append)
-    trainable._confine(1.0)
+    trainable.confine(1.0)
     assert said == []
-    trainable._confine(0.25)
+    trainable.confine(0.25)
     assert said == [pytest.approx(0.25 - CONTEXT_BYTES / (80 * GIB))]
-    trainable._confine(0.0001)
+    trainable.confine(0.0001)
     assert said[-1] == 0.01, "never nothing at all"
 
 

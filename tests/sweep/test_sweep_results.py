@@ -18,7 +18,8 @@ from ensgan import ensemble, metrics, zoo
 from ensgan.config import parse_spec
 from ensgan.sweep import member_job as members
 from ensgan.sweep import search_stage
-from ensgan.sweep.executor import LocalExecutor
+from ensgan.sweep.classifier_job import DatasetFiles
+from ensgan.sweep.executor import ONE_CPU, LocalExecutor, Needs
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import Inputs
 from ensgan.sweep.runner import SweepResult
@@ -166,7 +167,13 @@ def test_blocks_of_a_large_pool_are_tasks_of_the_executor(
 
         slots, blocks = 2, 0
 
-        def mapper(self) -> Any:
+        def at_once(self, needs: Needs) -> int:
+            assert needs.gpus == 1, "one stream of blocks per GPU"
+            return 2
+
+        def mapper(self, needs: Needs = ONE_CPU) -> Any:
+            assert needs.memory == 1 << 30, "two of them share the memory of the machine"
+
             def results(function: Any, tasks: Any) -> Any:
                 for task in reversed(list(tasks)):
                     self.blocks += 1
@@ -177,7 +184,8 @@ def test_blocks_of_a_large_pool_are_tasks_of_the_executor(
     monkeypatch.setattr(search_stage, "LARGE_POOL", 0)
     real = next((result.folder / "features").glob("real-train-*.npy"))
     scoring = members.Scoring(tmp_path, tmp_path, "", real, 5, "auto")
-    inputs = Inputs(SweepFolder(tmp_path), parse_spec(tiny()), None, scoring)  # type: ignore[arg-type]
+    dataset = DatasetFiles("phantom", ("a", "b"), "", {})
+    inputs = Inputs(SweepFolder(tmp_path), parse_spec(tiny()), dataset, scoring)
     executor = Reversed()
     scores, path = search_stage.score(
         inputs, result.members, lambda *_: None, executor=lambda: executor

@@ -91,8 +91,10 @@ CpusOption: TypeAlias = Annotated[
     float, typer.Option("--cpus-per-task", help="CPUs that a task on Ray reserves.")
 ]
 GpusOption: TypeAlias = Annotated[
-    float,
-    typer.Option("--gpus-per-task", help="GPUs that a task on Ray reserves; 0.25 shares."),
+    float | None,
+    typer.Option(
+        "--gpus-per-task", help="GPUs that a task on Ray reserves; 0.25 shares. Else 1, if any."
+    ),
 ]
 
 _MOST_GB = 1e6
@@ -116,7 +118,7 @@ def score(
     address: AddressOption = "none",
     allow_open_cluster: OpenClusterOption = False,
     cpus_per_task: CpusOption = 1.0,
-    gpus_per_task: GpusOption = 0.0,
+    gpus_per_task: GpusOption = None,
     extend: ExtendOption = None,
     data: DataOption = None,
     data_dir: DataDirOption = None,

@@ -28,6 +28,7 @@ from ensgan.search import Evaluator, ThirdObjective, pool_key, search
 from ensgan.sweep.choice.labels import RULE as RULE
 from ensgan.sweep.choice.labels import nothing_to_validate, small_settings
 from ensgan.sweep.classifier_job import Classifiers, EvaluateJob
+from ensgan.sweep.executor import Needs
 from ensgan.sweep.inputs import Inputs
 from ensgan.sweep.member_job import purpose_seed
 from ensgan.sweep.records import MemberResult
@@ -261,7 +262,8 @@ class _Judges:
             self._tell(value)
         missing = [job for job in jobs if job.path not in found]
         if missing:
-            made = self.classifiers.executor().map(validate, missing, on_done=self._tell)
+            executor, device = self.classifiers.executor(), self.classifiers.settings.device
+            made = executor.map(validate, missing, on_done=self._tell, needs=Needs.on(device))
             found |= {job.path: value for job, value in zip(missing, made, strict=True)}
         return [ValidationResult(**found[job.path]["result"]) for job in jobs]
 
