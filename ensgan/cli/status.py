@@ -29,7 +29,7 @@ from ensgan.sweep.status import sweep_status
 
 QUIET_KINDS = {"progress", "plan", "folder", "held"}
 """Too frequent to be lines of a log, or nothing for people."""
-COLUMNS = ("last member", "step", "steps/s", "left", "node", "GPU", "Intra-d", "health")
+COLUMNS = ("last member", "step", "steps/s", "left", "node", "GPU", "Intra-d", "labels", "health")
 ORDER = {"running": 0, "done": 3, "waiting": 2}
 """What is shown first; other states come after what runs."""
 DOING = {
@@ -229,6 +229,8 @@ def gan_table(rows: Iterable[Mapping[str, Any]]) -> Table:
         hidden.add("node")
     if not any(row.get("gpu_memory_bytes") for row in rows):
         hidden.add("GPU")
+    if all(row.get("label_consistency") is None for row in rows):
+        hidden.add("labels")
     shown = [column for column in COLUMNS if column not in hidden]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for column in shown:
@@ -243,7 +245,7 @@ def gan_table(rows: Iterable[Mapping[str, Any]]) -> Table:
 def _cells(row: Mapping[str, Any]) -> dict[str, str]:
     """The cells of a GAN, by column."""
     rate, memory = row.get("steps_per_second"), row.get("gpu_memory_bytes")
-    eta, intra_d = row.get("eta_seconds"), row.get("intra_d")
+    eta, intra_d, labels = (row.get(key) for key in ("eta_seconds", "intra_d", "label_consistency"))
     health = row.get("health") or ()
     warnings = health if isinstance(health, str) else ", ".join(health)
     state = row.get("state", "running")
@@ -255,6 +257,7 @@ def _cells(row: Mapping[str, Any]) -> dict[str, str]:
         "node": row.get("node") or "",
         "GPU": f"{memory / 2**30:.1f} GB" if memory else "",
         "Intra-d": f"{intra_d:.3f}" if intra_d is not None else "",
+        "labels": f"{labels:.0%}" if labels is not None else "",
         "health": warnings,
     }
 

@@ -226,6 +226,7 @@ def _show_plan(
     from ensgan.sweep.opening import carried_on
     from ensgan.sweep.planning.outlook import look_ahead
     from ensgan.sweep.planning.plan import make_plan
+    from ensgan.sweep.planning.rounds import drawn_so_far
 
     root = (storage or default_storage()).resolve()
     asked = load_sweep(spec, settings)
@@ -235,6 +236,8 @@ def _show_plan(
     resolved = resolve(expand(asked, root), data_dir, many=many)
     open_store(resolved.spec.track.uri, storage)  # refuses an address that can be none
     check_sources(resolved, folder)
+    if not fresh:
+        resolved = drawn_so_far(resolved, folder, whole=True)
     left = None if fresh else look_ahead(resolved, folder, retrain=retrain)
     with progress("counting the operations of each GAN") as on_progress:
         plan = make_plan(resolved, root, left, on_progress=on_progress)
@@ -270,12 +273,7 @@ def _plan_sentence(plan: Plan) -> str:
     from ensgan.cli.status import duration
 
     missing = "" if plan.disk_bytes <= plan.free_bytes else " – NOT ENOUGH"
-    remark = ""
-    if plan.wants_gpu and plan.device != "cuda":
-        remark = (
-            "\nno GPU here: times are of one CPU thread, slots those of one GPU; those of the "
-            "GPUs that the sweep asks for are unknown: run --dry-run on a node that has one"
-        )
+    remark = f"\n{plan.remark}" if plan.remark else ""
     return (
         f"{plan.sweep}: {plan.members} members of {len(plan.rows)} GANs, {plan.steps:,} steps, "
         f"{plan.images:,} images to generate, {plan.classifiers} classifiers to train\n"

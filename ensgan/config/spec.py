@@ -123,7 +123,8 @@ class ScoreSpec(Strict):
     ``classes`` ``per-class`` scores within each class only: an image of the wrong class is then
     near to nothing. Data of one class are scored ``joint``. ``resamples`` random parts of the
     points and images are scored too, for intervals of both objectives (``ensgan select
-    --bootstrap``).
+    --bootstrap``). ``consistency_floor``: the rule ``validated`` leaves out members in a smaller
+    share of whose images a classifier of real images finds the class that was asked for.
     """
 
     k: int = Field(5, ge=1, le=10**6)
@@ -131,6 +132,7 @@ class ScoreSpec(Strict):
     memory_gb: float = Field(2.0, gt=0, le=10**6)
     resamples: int = Field(0, ge=0, le=10**6)
     classes: Literal["joint", "per-class"] = "joint"
+    consistency_floor: float | None = Field(None, ge=0, le=1)
 
     @field_validator("classes")
     @classmethod

@@ -24,6 +24,8 @@ WHOLE = ("seed", "steps", "batch", "d_updates", "ema_start")
 """Settings of training that are whole numbers."""
 METHODS = ("quasi-random", "random")
 RANGES = ("uniform", "log")
+SEARCHES = ("tpe", "nsga2", "gp")
+"""Optuna's samplers that draw what comes next by what came out."""
 _DRAW_KEYS = ("sample", "from", "method", "search")
 _VARIANT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,39}")
 
@@ -105,6 +107,11 @@ def is_draws(tree: Any) -> bool:
     return isinstance(tree, Mapping) and "from" in tree
 
 
+def searched(tree: Any) -> Mapping[str, Any] | None:
+    """``train.vary`` where its draws depend on the results of earlier ones, else None."""
+    return tree if is_draws(tree) and "search" in tree else None
+
+
 def _settings(tree: Mapping[Any, Any], fields: Collection[str] | None, check: Any) -> Iterator[str]:
     """Problems of a mapping from settings to what ``check`` looks at."""
     if not tree:
@@ -177,11 +184,8 @@ def _draws(tree: Mapping[str, Any], fields: Collection[str] | None) -> Iterator[
         yield f".from: must name settings and what is drawn for them, not {_shown(drawn)}"
     if tree.get("method", METHODS[0]) not in METHODS:
         yield f".method: {unknown_name('method', str(tree['method']), METHODS)}"
-    if "search" in tree:
-        yield (
-            ".search: a search that Optuna drives is not there yet: leave it out, draws are then "
-            "quasi-random"
-        )
+    if tree.get("search", SEARCHES[0]) not in SEARCHES:
+        yield f".search: {unknown_name('search', str(tree['search']), SEARCHES)}"
 
 
 def _range_or_values(key: str, drawn: Any) -> Iterator[str]:

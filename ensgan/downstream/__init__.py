@@ -42,11 +42,17 @@ if TYPE_CHECKING:
     from ensgan.downstream.classifier import check_dataset as check_dataset
     from ensgan.downstream.classifier import run_repeat as run_repeat
     from ensgan.downstream.classifier import validate_repeat as validate_repeat
+    from ensgan.downstream.consistency import LabelConsistency as LabelConsistency
+    from ensgan.downstream.consistency import label_consistency as label_consistency
     from ensgan.downstream.pool import MemoryBank as MemoryBank
 
 _CLASSES = ("ClassifierSettings", "RepeatResult")
 _FUNCTIONS = ("check_dataset", "run_repeat", "validate_repeat")
-_LATER = {"MemoryBank": "pool", **dict.fromkeys(_CLASSES + _FUNCTIONS, "classifier")}
+_LATER = {
+    "MemoryBank": "pool",
+    **dict.fromkeys(_CLASSES + _FUNCTIONS, "classifier"),
+    **dict.fromkeys(("LabelConsistency", "label_consistency"), "consistency"),
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -173,7 +173,9 @@ def run_repeat(
     """
     check_dataset(dataset)
     begin = time.perf_counter()
-    network, fitted, drawing, weights = _train(strategy, repeat, dataset, bank, settings, seed)
+    network, fitted, drawing, weights = train_classifier(
+        strategy, repeat, dataset, bank, settings, seed
+    )
     test = labelled(dataset.test, str(weights.device))
     final = drawing.feedback
     return RepeatResult(
@@ -205,12 +207,12 @@ def validate_repeat(
     Args and errors are those of :func:`run_repeat`; a test split need not hold every class.
     """
     check_dataset(dataset, ("train", "val"))
-    _, fitted, _, _ = _train(strategy, repeat, dataset, bank, settings, seed)
+    _, fitted, _, _ = train_classifier(strategy, repeat, dataset, bank, settings, seed)
     metrics = _measure(fitted.val_scores, dataset.val, settings)
     return ValidationResult(metrics["auc"], fitted.val_loss)
 
 
-def _train(
+def train_classifier(
     strategy: Strategy,
     repeat: int,
     dataset: Dataset,
@@ -219,6 +221,8 @@ def _train(
     seed: int,
 ) -> tuple[ResNet, FitResult, Drawing, Tensor]:
     """Train on the strategy's images, choose the weights by the validation split.
+
+    Args and errors are those of :func:`run_repeat`.
 
     Returns:
         The network, how its training went, what drew the images, and the weights of the classes.

@@ -18,6 +18,7 @@ from ensgan.evaluation.own_data import RULE as HANDED_OVER
 from ensgan.evaluation.prediction import LEAST, REPEATS, Prediction, many_ensembles, prediction
 from ensgan.files import content_key, write_json
 from ensgan.search import select
+from ensgan.sweep.choice.labels import check_labels
 from ensgan.sweep.choice.validated import RULE as VALIDATED
 from ensgan.sweep.choice.validated import Shortlisted, choose
 from ensgan.sweep.classifier_job import RULE, Classifiers
@@ -166,13 +167,15 @@ def evaluate_sweep(
         sweep = replace(sweep, selected=selected)
     elif options.rule == VALIDATED and sweep.selected.rule != HANDED_OVER:
         inputs = embedding_inputs(sweep.spec, dataset, sweep.dataset, sweep.folder)
-        pool = Shortlisted(inputs, sweep.scores, sweep.front, sweep.members)
+        labels = check_labels(inputs, classifiers, sweep.members, VALIDATED)
+        pool = Shortlisted(inputs, sweep.scores, sweep.front, sweep.members, labels.left_out)
 
         def told(done: int, total: int) -> None:
             on_progress(Progress(done, total, VALIDATED))
 
         selected, _ = choose(pool, classifiers, on_progress=told)
-        sweep = replace(sweep, selected=selected)
+        reason = "; ".join([selected.reason, *labels.said])
+        sweep = replace(sweep, selected=replace(selected, reason=reason))
     elif options.rule is not None and options.rule != sweep.selected.rule:
         sweep = replace(sweep, selected=select(sweep.front, options.rule, pool=sweep.scores))
     strategies = classifiers.strategies(

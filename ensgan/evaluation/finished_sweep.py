@@ -17,7 +17,7 @@ from ensgan.sweep.classifier_job import RULE, DatasetFiles
 from ensgan.sweep.executor import Executor, Needs
 from ensgan.sweep.folder import SweepFolder, find_sweep
 from ensgan.sweep.inputs import Inputs, embedding_inputs, gan_rows
-from ensgan.sweep.manifest import SelectedRecord
+from ensgan.sweep.manifest import Manifest, SelectedRecord
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.search_stage import find_front, score
 from ensgan.types import Front, PoolScores, Samples, Selection
@@ -93,14 +93,14 @@ def open_sweep(source: str, storage: Path) -> FinishedSweep:
         selected=_selection(manifest.selected, front, scores, name),
         run_id=folder.run_id(),
         failed=manifest.failed,
-        rows=_rows(manifest.settings),
+        rows=_rows(manifest),
     )
 
 
-def _rows(spec: SweepSpec) -> dict[str, GANSpec]:
+def _rows(manifest: Manifest) -> dict[str, GANSpec]:
     """The GANs of a sweep; none where a plugin that it was trained with is no longer there."""
     try:
-        return gan_rows(spec)
+        return gan_rows(manifest.settings, manifest.variations)
     except EnsganError:
         return {}
 

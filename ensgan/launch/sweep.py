@@ -26,6 +26,7 @@ from ensgan.sweep.inputs import Resolved, load_sweep, member_jobs, resolve, writ
 from ensgan.sweep.merging.sources import check_sources, expand
 from ensgan.sweep.opening import carried_on, changes_of
 from ensgan.sweep.planning.cost import check_disk
+from ensgan.sweep.planning.rounds import drawn_so_far
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.runner import RunningSweep, SweepResult
 
@@ -197,7 +198,7 @@ def run_sweep(
         on_event(Event("folder", {"path": str(folder.path)}))
         clock = StageClock(on_event, started=started)
         result = RunningSweep(
-            resolved, folder, open_executor, recorder, clock, retrain=retrain
+            drawn_so_far(resolved, folder), folder, open_executor, recorder, clock, retrain=retrain
         ).run()
     if path is not None:
         remember(path, settings, folder, data_dir, result.to_json())
@@ -263,7 +264,7 @@ def train_one(
     """
     data_dir = None if data_dir is None else Path(data_dir)
     resolved, folder = _resolved(_as_spec(spec, settings), storage, data_dir, on_event, many=True)
-    spec = resolved.spec
+    spec, resolved = resolved.spec, drawn_so_far(resolved, folder)
     names = [row.name for row in resolved.gans]
     if gan not in names:
         raise InputError(unknown_name(f"GAN of sweep '{spec.name}'", gan, names))

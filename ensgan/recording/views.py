@@ -172,12 +172,14 @@ def members_csv(manifest: Manifest) -> bytes:
     """One row per member: what was varied, scores, whether it was selected, warnings, its hash."""
     chosen = set(manifest.chosen)
     varied = list(dict.fromkeys(key for each in manifest.variations.values() for key in each))
-    fields = ("member", *varied, "intra_d", "density", "coverage", "selected", "health", "sha256")
+    scores = ("intra_d", "density", "coverage", "label_consistency")
+    fields = ("member", *varied, *scores, "selected", "health", "sha256")
     rows = [
         (
             result.name,
             *(manifest.variations.get(gan_of(result.name), {}).get(key, "") for key in varied),
             *(result.intra_d, result.density, result.coverage),
+            manifest.label_shares.get(result.name, ""),
             *(result.name in chosen, "; ".join(result.health), result.sha256),
         )
         for results in by_gan(manifest).values()

@@ -35,16 +35,34 @@ def draw(
     found: dict[str, dict[str, Any]] = {}
     for _ in range(20 * tree["sample"]):
         points = random.random(len(drawn)) if tree.get("method") == "random" else halton.random()[0]
-        values = {
-            key: _value_at(float(point), of, key in WHOLE or isinstance(own.get(key), int))
-            for point, (key, of) in zip(points, drawn.items(), strict=True)
-        }
-        if isinstance(drawn.get("steps"), dict):
-            values["steps"] = max(1, round(values["steps"] / multiple)) * multiple
+        values = settled(
+            {
+                key: _value_at(float(point), of, is_whole(key, own))
+                for point, (key, of) in zip(points, drawn.items(), strict=True)
+            },
+            drawn,
+            multiple,
+        )
         found.setdefault(repr(values), values)
         if len(found) == tree["sample"]:
             break
     return list(found.values())
+
+
+def is_whole(key: str, own: Mapping[str, Any]) -> bool:
+    """Whether a setting is a whole number."""
+    return key in WHOLE or isinstance(own.get(key), int)
+
+
+def settled(values: Mapping[str, Any], drawn: Mapping[str, Any], multiple: int) -> dict[str, Any]:
+    """Drawn values with as many digits as names show, and steps that make whole snapshots."""
+    found = dict(values)
+    for key, of in drawn.items():
+        if isinstance(of, dict) and isinstance(found.get(key), float):
+            found[key] = _rounded(found[key], *next(iter(of.values())))
+    if isinstance(drawn.get("steps"), dict) and "steps" in found:
+        found["steps"] = max(1, round(found["steps"] / multiple)) * multiple
+    return found
 
 
 def _value_at(point: float, of: Any, whole: bool) -> Any:
@@ -54,10 +72,10 @@ def _value_at(point: float, of: Any, whole: bool) -> Any:
     ((scale, (low, high)),) = of.items()
     if scale == "log":
         value = low * (high / low) ** point
-        return min(high, round(value)) if whole else _rounded(value, low, high)
+        return min(high, round(value)) if whole else value
     if whole:
         return int(low + point * (high - low + 1))
-    return _rounded(low + point * (high - low), low, high)
+    return float(low + point * (high - low))
 
 
 def _rounded(value: float, low: float, high: float) -> float:

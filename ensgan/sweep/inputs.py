@@ -162,7 +162,7 @@ def resolve(spec: SweepSpec, data_dir: Path | None = None, *, many: bool = False
     found, problems = configurations(spec, many=many)
     gans = tuple(each.row for each in found)
     settings = tuple(each.settings for each in found)
-    problems += _data_problems(found, dataset)
+    problems += data_problems(found, dataset)
     problems += [problem for member in spec.members if (problem := _external_problem(member))]
     if sum(setting.snapshots for setting in settings) + len(spec.members) < 2 and not problems:
         problems.append("train: an ensemble needs at least 2 members: add GANs or snapshots")
@@ -177,7 +177,7 @@ def resolve(spec: SweepSpec, data_dir: Path | None = None, *, many: bool = False
     return Resolved(spec, dataset, gans, settings, varied)
 
 
-def _data_problems(found: Sequence[Configuration], dataset: Dataset) -> list[str]:
+def data_problems(found: Sequence[Configuration], dataset: Dataset) -> list[str]:
     """Why configurations cannot be trained on this data, once for all variations of a GAN."""
     names: dict[tuple[str, str], list[str]] = {}
     for each in found:
@@ -247,15 +247,17 @@ def _pool_names(
     return (*trained, *(member.name for member in spec.members))
 
 
-def gan_rows(spec: SweepSpec) -> dict[str, zoo.GANSpec]:
+def gan_rows(spec: SweepSpec, drawn: Mapping[str, Values]) -> dict[str, zoo.GANSpec]:
     """The rows of a sweep's configurations at their width, by name; its plugins are loaded first.
+
+    ``drawn`` are the manifest's variations.
 
     Raises:
         InputError: a plugin cannot be loaded, or a row is unknown.
     """
     for plugin in spec.train.plugins:
         load_plugin(Path(plugin))
-    return {each.name: each.row for each in configurations(spec, many=True)[0]}
+    return {each.name: each.row for each in configurations(spec, many=True, drawn=drawn)[0]}
 
 
 def write_inputs(resolved: Resolved, folder: SweepFolder) -> Inputs:

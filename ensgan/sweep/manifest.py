@@ -43,6 +43,17 @@ class Losses(Record):
     process: int = 0
 
 
+class LabelRecord(Record):
+    """Label consistency: the share of images to which a classifier gives the class asked for.
+
+    ``real`` is of the real validation split, ``members`` by name; see
+    :class:`ensgan.downstream.LabelConsistency`.
+    """
+
+    real: float
+    members: dict[str, float]
+
+
 class SelectedRecord(Record):
     """G*: the rule that chose it, why, and the front point as front files spell it.
 
@@ -134,6 +145,7 @@ class Manifest(Record):
         front, trials, scores, validation, downstream, ensemble, privacy: where results lie;
             ``validation`` has the shortlist and the finalists of the rule ``validated``.
         selected: G*.
+        labels: how well members' images fit their labels; None where that was not measured.
         earlier: the pool of the run before, if this one goes on from it.
     """
 
@@ -160,6 +172,7 @@ class Manifest(Record):
     ensemble: StoredPath | None = None
     privacy: StoredPath | None = None
     selected: SelectedRecord | None = None
+    labels: LabelRecord | None = None
     earlier: Earlier | None = None
 
     @field_validator("members")
@@ -183,6 +196,11 @@ class Manifest(Record):
             if isinstance(named, Mapping):
                 tree = {**tree, section: {**values, **named}}
         return parse_spec(tree, source="the sweep's spec")
+
+    @property
+    def label_shares(self) -> Mapping[str, float]:
+        """Label consistency by member, empty where it was not measured."""
+        return {} if self.labels is None else self.labels.members
 
     @property
     def planned_names(self) -> tuple[str, ...]:

@@ -175,15 +175,16 @@ def changes_of(folder: SweepFolder, before: Manifest, resolved: Resolved) -> Cha
 def _changed_trainings(before: Manifest, resolved: Resolved) -> list[str]:
     """Settings in which GANs that were there before differ; they may go on for longer."""
     lines = []
-    were = {each.name: each for each in configurations(before.settings, many=True)[0]}
+    old = configurations(before.settings, many=True, drawn=before.variations)[0]
+    were = {each.name: each for each in old}
     for row, settings in zip(resolved.gans, resolved.settings, strict=True):
         if row.name not in before.gans or row.name not in were:
             continue
-        old_row, old = were[row.name].row, were[row.name].settings
+        was = were[row.name]
         found = differences(
-            _made_with(old_row, old), _made_with(row, settings), f"train.{row.name}"
+            _made_with(was.row, was.settings), _made_with(row, settings), f"train.{row.name}"
         )
-        lines += found or train.other_average(row, old, settings)
+        lines += found or train.other_average(row, was.settings, settings)
     return lines
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from ensgan.downstream import DownstreamTable
 from ensgan.downstream.table import TESTED
 from ensgan.errors import InputError, SweepStoppedError
 from ensgan.search import cautions, member_intra_d, select
+from ensgan.sweep.choice.labels import LabelCheck, check_labels
 from ensgan.sweep.choice.validated import RULE as VALIDATED
 from ensgan.sweep.choice.validated import Shortlisted, choose
 from ensgan.sweep.classifier_job import RULE, Classifiers, classifier_settings
@@ -22,13 +23,13 @@ from ensgan.sweep.external_member_job import external_jobs
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.fresh_images import choose_sampling, generator_files
 from ensgan.sweep.hand_over_stage import hand_over, measure_memorisation, save_table
-from ensgan.sweep.inputs import Inputs, Resolved, member_jobs, write_inputs
+from ensgan.sweep.inputs import Inputs, Resolved, write_inputs
 from ensgan.sweep.live.requests import Outcome, Request, RequestFolder, Requests
 from ensgan.sweep.manifest import SelectedRecord
-from ensgan.sweep.member_job import MemberJob
 from ensgan.sweep.merging.members import bring_inputs, bring_members
 from ensgan.sweep.opening import open_manifest
 from ensgan.sweep.planning.cost import Measured
+from ensgan.sweep.planning.rounds import train_rounds
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.search_stage import find_front, score
 from ensgan.sweep.status import ProgressFile
@@ -177,15 +178,14 @@ class RunningSweep:
         with self.clock.stage("prepare", is_work=True):
             bring_inputs(self.spec, self.folder)
             inputs = write_inputs(self.resolved, self.folder)
-            jobs = member_jobs(self.resolved, inputs)
-        members = self._pool(jobs, inputs)
+        members = self._pool(inputs)
         scores, front = self._search(inputs, members)
         classifiers = self._classifiers(inputs, members)
-        selected = self._select(classifiers, Shortlisted(inputs, scores, front, members))
+        selected, labels = self._select(classifiers, Shortlisted(inputs, scores, front, members))
         with self.clock.stage("evaluate"):
             table = self._evaluate(classifiers, scores, front, selected)
             self.manifest.save(downstream=save_table(inputs, table))
-        alarms = (*cautions(selected.point, member_intra_d(scores)), *table.cautions)
+        alarms = (*labels.said, *cautions(selected.point, member_intra_d(scores)), *table.cautions)
         with self.clock.stage("hand over", is_work=True):
             by_name = {member.name: member for member in members}
             chosen = [by_name[name] for name in selected.point.members]
@@ -210,7 +210,7 @@ class RunningSweep:
             cautions=alarms,
         )
 
-    def _pool(self, jobs: Sequence[MemberJob], inputs: Inputs) -> tuple[MemberResult, ...]:
+    def _pool(self, inputs: Inputs) -> tuple[MemberResult, ...]:
         """Members in pool order, those from elsewhere last."""
         pool = PoolInProgress(self.executor, self.clock, self.manifest)
         if self.spec.members:  # first: a mistake there must not come after all the training
@@ -218,11 +218,9 @@ class RunningSweep:
                 pool.add(bring_members(self.resolved, inputs, self.manifest.value.members))
                 pool.add_external(external_jobs(self.resolved, inputs))
         with self.clock.stage("train"):
-            by_memory = self.spec.cluster.gpus_per_trial == "auto"
-            shape = self.resolved.dataset.shape
             self._is_training = True
-            pool.train(jobs, shape, self.measured, by_memory=by_memory, requests=self.requests)
-            self._is_training = False
+            drawn = train_rounds(self.resolved, inputs, pool, self.measured, self.requests)
+            self.resolved, self._is_training = drawn, False
         return pool.in_order(self.resolved.names)
 
     def _search(
@@ -262,21 +260,21 @@ class RunningSweep:
             sampling=sampling,
         )
 
-    def _select(self, classifiers: Classifiers, pool: Shortlisted) -> Selection:
-        """G*; the rules ``validated`` and ``downstream`` train classifiers first."""
-        settings, validation = self.spec.select, None
-        if settings.rule == VALIDATED:
-            with self.clock.stage("select"):
-                selected, validation = choose(
-                    pool, classifiers, on_progress=self._progress("select"), on_done=self._on_work
-                )
-        elif settings.rule == RULE:
-            with self.clock.stage("select"):
+    def _select(self, classifiers: Classifiers, pool: Shortlisted) -> tuple[Selection, LabelCheck]:
+        """G*, and what members' labels give to say of it; classifiers are trained for both."""
+        settings, validation, on_done = self.spec.select, None, self._on_work
+        with self.clock.stage("select"):
+            labels = check_labels(pool.inputs, classifiers, pool.members, settings.rule, on_done)
+            self.manifest.save(labels=labels.record)
+            if settings.rule == VALIDATED:
+                pool, told = replace(pool, left_out=labels.left_out), self._progress("select")
+                selected, validation = choose(pool, classifiers, on_progress=told, on_done=on_done)
+            elif settings.rule == RULE:
                 selected = classifiers.choose(pool.front, settings.points, settings.repeats)
-        else:
-            selected = select(pool.front, settings.rule)
+            else:
+                selected = select(pool.front, settings.rule)
         self.manifest.save(selected=SelectedRecord.of(selected), validation=validation)
-        return selected
+        return selected, labels
 
     def _evaluate(
         self, classifiers: Classifiers, scores: PoolScores, front: Front, selected: Selection

@@ -129,7 +129,7 @@ def sweep_status(folder: SweepFolder, now: float | None = None) -> dict[str, Any
         cannot be read) and one row per GAN: ``gan``, ``state`` (waiting, running, silent, paused,
         stopped, done, failed), ``member`` (the last one finished), ``step``, ``steps``,
         ``steps_per_second``, ``eta_seconds``, ``node``, ``gpus``, ``gpu_memory_bytes``,
-        ``intra_d``, ``health``.
+        ``intra_d``, ``label_consistency``, ``health``.
 
     Raises:
         DataError: the manifest is missing, damaged or foreign.
@@ -271,6 +271,7 @@ def _row(
         "eta_seconds": (steps - step) / rate if rate and state == "running" else None,
         **{name: getattr(beat, name, None) for name in ("node", "gpus", "gpu_memory_bytes")},
         "intra_d": last.intra_d if last else None,
+        "label_consistency": manifest.label_shares.get(last.name) if last else None,
         "health": list(last.health) if last else [],
     }
 

@@ -18,11 +18,12 @@ from typing import Any, TypeAlias
 
 from ensgan import train, zoo
 from ensgan.config import SweepSpec
-from ensgan.config.vary import WHOLE, Tunable, Value, is_draws
+from ensgan.config.vary import WHOLE, Tunable, Value, is_draws, searched
 from ensgan.errors import InputError, unknown_name
 from ensgan.files import content_key
 from ensgan.sweep.draws import draw
 from ensgan.sweep.member_job import purpose_seed
+from ensgan.types import row_of
 
 MOST = 1_000
 """Configurations that need no ``--yes-many``."""
@@ -128,13 +129,15 @@ class _Gan:
 
 
 def configurations(
-    spec: SweepSpec, *, many: bool = False
+    spec: SweepSpec, *, many: bool = False, drawn: Mapping[str, Values] | None = None
 ) -> tuple[tuple[Configuration, ...], list[str]]:
     """Every GAN in every variation, in the order of the spec, and every problem on the way.
 
     Args:
         spec: the validated spec.
         many: allow more than :data:`MOST`.
+        drawn: values by configuration, as a manifest has them: of a search that draws depend on
+            results in, its configurations are these; None takes quasi-random ones in their place.
     """
     names = zoo.names() if spec.train.gans == "all" else tuple(spec.train.gans)
     gans = [_Gan(spec, name) for name in names]
@@ -147,9 +150,12 @@ def configurations(
     if count > (MOST_EVER if many else MOST):
         remedy = f"at most {MOST_EVER:,} are possible" if many else "add --yes-many if you mean it"
         return (), [*problems, f"train.vary: makes {count:,} configurations: {remedy}"]
-    combinations = _combinations(tree, gans, spec, problems)
+    known = drawn if searched(tree) else None
+    combinations = _combinations(tree, gans, spec, problems) if known is None else ()
     found: list[Configuration] = []
     for gan in gans:
+        if known is not None:
+            combinations = [(None, known[name]) for name in known if row_of(name) == gan.name]
         found += _of_gan(gan, combinations, keys, problems)
     problems += _collisions([each.name for each in found], [each.name for each in spec.members])
     return tuple(found), list(dict.fromkeys(problems))
@@ -298,7 +304,7 @@ def _spelled(value: Any) -> str:
 def _like(own: Any, value: Any) -> Value | None:
     """``value`` as the type of ``own``; None where it is not of that type."""
     if isinstance(own, tuple):
-        numbers = isinstance(value, list) and len(value) == len(own)
+        numbers = isinstance(value, (list, tuple)) and len(value) == len(own)
         return tuple(float(number) for number in value) if numbers else None
     if isinstance(own, (bool, str)) or isinstance(value, (bool, str, list)):
         return value if type(value) is type(own) else None

@@ -31,6 +31,7 @@ def problems(vary: Any) -> tuple[str, ...]:
         None,
         {"seed": [0, 1], "learning_rate": [0.5, 1], "ADA.target": [0.4], "weights": ["raw"]},
         {"sample": 3, "from": {"width": [0.5, 1], "batch": {"log": [8, 64]}}, "method": "random"},
+        {"sample": 20, "from": {"width": [0.5, 1]}, "search": "nsga2"},
         [{"name": "fast", "learning_rate": 2.0}, {"Adam.betas": [0.0, 0.99]}, {"name": "as-is"}],
     ],
 )
@@ -84,6 +85,10 @@ def test_a_grid_reports_all_its_problems() -> None:
         ({"sample": 2, "from": {"width": {"normal": [0, 1]}}}, "write a list, {uniform: [low"),
         ({"sample": 2, "from": {"width": {"uniform": [1, 9]}}}, "less than or equal to 4, not 9"),
         ({"sample": 2, "from": {"seed": [1]}, "method": "sobl"}, "unknown method 'sobl'"),
+        ({"sample": 2, "from": {"seed": [1]}, "search": "tpee"}, "did you mean 'tpe'?"),
+        ({"sample": 2, "from": {"seed": [1]}, "search": None}, "search: unknown search 'None'"),
+        ({"search": "tpe", "sample": 2}, "train.vary.from: must name settings"),
+        ({"search": "tpe", "from": {"seed": [1]}}, "train.vary.sample: is required"),
         ({"sample": 2, "from": {"seed": [1]}, "metod": 1}, "did you mean 'method'?"),
         ([3], "train.vary[0]: a variant is a mapping"),
         ([{}], "train.vary[0]: is empty"),

@@ -94,8 +94,10 @@ def test_the_table_fits_80_columns_and_shows_what_tells_rows_apart() -> None:
     one = printed(rows)
     assert "constant" in one and "waiting" in one and "Intra-d" in one
     assert "gpu7" not in one and "GPU" not in one
-    several = printed([*rows, {**done, "node": "gpu8", "gpu_memory_bytes": 2**30}], 110)
-    assert "gpu7" in several and "1.0 GB" in several
+    assert "labels" not in one
+    more = {"node": "gpu8", "gpu_memory_bytes": 2**30, "label_consistency": 0.934}
+    several = printed([*rows, {**done, **more}], 110)
+    assert "gpu7" in several and "1.0 GB" in several and "93%" in several
 
 
 def test_a_trial_not_heard_of_is_not_called_running(folder: SweepFolder) -> None:

@@ -13,12 +13,14 @@ from local_sweep import Home
 from made_sweep import blobs
 
 from ensgan.config import SweepSpec
-from ensgan.errors import ConfigError
+from ensgan.errors import ConfigError, InputError
+from ensgan.recording.views import members_csv
 from ensgan.report.content import collect
 from ensgan.report.page import render
 from ensgan.sweep.executor import LocalExecutor
 from ensgan.sweep.folder import find_sweep
 from ensgan.sweep.runner import SweepResult
+from ensgan.sweep.status import sweep_status
 from ensgan.types import Dataset, Samples
 
 BANKS = "ABCDEF"
@@ -62,34 +64,61 @@ def write_pool(folder: Path, **sections: object) -> Path:
     return file
 
 
+def write_mixed_pool(folder: Path, **sections: object) -> Path:
+    """A, B and C are honest (A errs at times), D and E swap labels, F makes one image alone."""
+    file = write_pool(folder, **sections)
+    made = blobs(80, 10)
+    made.labels[:8] = 1 - made.labels[:8]
+    np.savez(folder / "A.npz", images=made.images, labels=made.labels)
+    made = blobs(80, 15)
+    np.savez(folder / "F.npz", images=np.repeat(made.images[:1], 80, 0), labels=made.labels)
+    return file
+
+
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, Path]:
     folder = tmp_path_factory.mktemp("judged")
     home = ToyHome(folder / "runs", toy())
-    file = write_pool(folder)
+    file = write_mixed_pool(folder)
     home.run(file)
     return home, file
 
 
-def test_swapped_labels_are_found_and_the_choice_is_told_everywhere(
+def test_bad_labels_are_found_and_the_choice_is_told_everywhere(
     judged: tuple[Home, Path],
 ) -> None:
     home, _ = judged
     folder = find_sweep("judged", home.path)
     manifest = folder.read()
     assert manifest.selected is not None and manifest.validation is not None
-    assert len({*"DEF"} & {*manifest.selected.members}) <= 1
+    assert {*manifest.selected.members} <= {*"ABC"}
+    assert manifest.labels is not None and manifest.labels.real > 0.7
+    shares = manifest.label_shares
+    assert list(shares) == [*BANKS]
+    assert min(shares[name] for name in "ABC") > 0.7 > 0.3 > max(shares[name] for name in "DE")
+    assert shares["F"] == 0.5
     assert len(manifest.selected.members) <= 3  # half of all
     reason = manifest.selected.reason
     assert "validation AUC" in reason and "runner-up" in reason
     found = json.loads(manifest.validation.read_text())
-    assert found["trained"] >= len(found["shortlist"]) == 8
+    assert all({*each["members"]} <= {*"ABC"} for each in found["shortlist"])
+    assert found["trained"] >= len(found["shortlist"]) == 4  # three pairs and all three
     run_id = folder.run_id() or ""
     assert json.loads(home.store.read(run_id, "select/validated.json")) == found
     assert home.store.get(run_id).tags["ensgan.rule"] == "validated"
     assert "validated: " in home.store.read(run_id, "ensemble/README.md").decode()
     page = render(collect(home.store, run_id))
-    assert "Finalists of 8 ensembles" in page and 'class="chosen"' in page
+    assert "Finalists of 4 ensembles" in page and 'class="chosen"' in page
+    caution = "of the images of D, E, F, of the others&#39; "
+    assert caution in page and "so G* was chosen without them" in page
+    assert "label consistency</th>" in page and '<td class="figure">50.0%</td>' in page
+    assert (
+        "so G\\* was chosen without them" in home.store.read(run_id, "ensemble/README.md").decode()
+    )
+    head, *rows = home.store.read(run_id, "pool/members.csv").decode().splitlines()
+    column = head.split(",").index("label_consistency")
+    assert {row.split(",")[0]: float(row.split(",")[column]) for row in rows} == shares
+    assert {row["gan"]: row["label_consistency"] for row in sweep_status(folder)["gans"]} == shares
     stages = [event.fields for event in home.events if event.kind == "stage"]
     assert {"stage": "select", "state": "start"} in stages
     done = [e.fields for e in home.events if e.fields.get("stage") == "select" and "of" in e.fields]
@@ -115,6 +144,9 @@ def test_a_choice_that_was_stopped_goes_on(
         home.run(file)
     assert validation.read_bytes() == content
     assert folder.manifest_path.read_bytes() == before
+    (labels,) = (folder.path / "evaluate").glob("labels-*.json")
+    measured = labels.read_bytes()
+    labels.write_text('{"real": 1}')
     lost = sorted((folder.path / "evaluate").glob("validation-*.json"))[0]
     kept = lost.read_bytes()
     lost.write_text("{")
@@ -122,12 +154,69 @@ def test_a_choice_that_was_stopped_goes_on(
     home.run(file)
     assert json.loads(lost.read_bytes())["result"] == json.loads(kept)["result"]
     assert validation.read_bytes() == content
+    assert labels.read_bytes() == measured
+
+
+def test_a_floor_keeps_members_out(judged: tuple[Home, Path], tmp_path: Path) -> None:
+    """Members below it enter no candidate; one that leaves no ensemble is refused."""
+    home, file = judged
+    shutil.copytree(home.path, tmp_path / "runs")
+    copy = ToyHome(tmp_path / "runs", toy())
+    folder = find_sweep("judged", copy.path)
+    shares = folder.read().label_shares
+    floor = max(shares["B"], shares["C"]) - 1e-3
+    assert shares["A"] < min(shares["B"], shares["C"]) < floor
+    with pytest.raises(
+        InputError, match=r"floor .* leaves 1 of 6 members, .* needs 2: set 0\.\d+ or"
+    ):
+        copy.run(file, settings=[f"score.consistency_floor={floor}"])
+    floor = min(shares["B"], shares["C"])
+    result = copy.run(file, settings=[f"score.consistency_floor={floor}"])
+    assert {*result.selected.point.members} == {*"BC"}
+    for asked, why in {
+        "1.5": "less than or equal to 1",
+        "-1": "greater than or equal to 0",
+        "high": "valid number",
+    }.items():
+        with pytest.raises(ConfigError, match=rf"score\.consistency_floor.*{why}"):
+            copy.run(file, settings=[f"score.consistency_floor={asked}"])
+    asked = ["score.consistency_floor=0.5", "select.rule=knee"]
+    with pytest.raises(ConfigError, match=r"is for select\.rule validated, not for knee"):
+        copy.run(file, settings=asked)
+
+
+def test_a_sweep_without_label_consistency_opens(judged: tuple[Home, Path], tmp_path: Path) -> None:
+    """As earlier versions wrote it: reported without the column, measured when it goes on."""
+    home, file = judged
+    shutil.copytree(home.path, tmp_path / "runs")
+    copy = ToyHome(tmp_path / "runs", toy())
+    folder = find_sweep("judged", copy.path)
+    tree = json.loads(folder.manifest_path.read_text())
+    labels = tree.pop("labels")
+    folder.manifest_path.write_text(json.dumps(tree))
+    manifest = folder.read()
+    assert manifest.labels is None and manifest.label_shares == {}
+    row = members_csv(manifest).decode().splitlines()[1].split(",")
+    assert row[4] == ""
+    assert {row["label_consistency"] for row in sweep_status(folder)["gans"]} == {None}
+    copy.run(file)
+    assert json.loads(folder.manifest_path.read_text())["labels"] == labels
+
+
+def test_too_few_honest_members_are_said_and_nobody_leaves(tmp_path: Path) -> None:
+    home = ToyHome(tmp_path / "runs", toy())
+    members = [{"name": bank, "images": f"{bank}.npz"} for bank in "ADE"]
+    result = home.run(write_pool(tmp_path, members=members))
+    assert len(result.selected.point.members) == 2
+    (said,) = [caution for caution in result.cautions if "asked for" in caution]
+    assert "of the images of D, E, of the others' " in said
+    assert said.endswith("they stay, for too few others remain")
 
 
 def test_another_test_split_changes_nothing(judged: tuple[Home, Path], tmp_path: Path) -> None:
     home, _ = judged
     other = ToyHome(tmp_path / "runs", toy(n_test=64))
-    other.run(write_pool(tmp_path))
+    other.run(write_mixed_pool(tmp_path))
     first, second = (find_sweep("judged", each.path) for each in (home, other))
     assert first.read().dataset.key != second.read().dataset.key
     for name in ("train", "val"):
@@ -148,6 +237,10 @@ def test_data_of_one_class_choose_by_capped_intra_d(tmp_path: Path) -> None:
     assert "toy has one class only, so the largest capped Intra-d decides" in result.selected.reason
     best = max(p.first for p in result.front if len(p.members) <= 3)
     assert result.selected.point.first == pytest.approx(best)
+    assert find_sweep("judged", home.path).read().labels is None
+    assert not any("asked for" in caution for caution in result.cautions)
+    with pytest.raises(ConfigError, match=r"consistency_floor: needs classes .*has one class only"):
+        home.run(file, settings=["score.consistency_floor=0.5"])
 
 
 @pytest.mark.parametrize("named", [True, False])
@@ -169,7 +262,9 @@ def test_scores_within_classes_see_swapped_labels(tmp_path: Path) -> None:
     """What joint scores cannot tell apart; too few images of a class are refused first."""
     home = ToyHome(tmp_path / "runs", toy())
     rule = {"rule": "knee"}
-    joint = home.run(write_pool(tmp_path, select=rule)).scores
+    first = home.run(write_pool(tmp_path, select=rule))
+    joint = first.scores
+    assert any("rule knee does not look at labels" in caution for caution in first.cautions)
     result = home.run(write_pool(tmp_path, select=rule, score={"classes": "per-class"}))
     scores = result.scores
     swapped = [name in "DEF" for name in scores.names]

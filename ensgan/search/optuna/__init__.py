@@ -5,5 +5,7 @@ One binary parameter per member, named exactly as the member (``SNGAN@20000``): 
 
 from __future__ import annotations
 
+from ensgan.search.optuna.asking import Told as Told
+from ensgan.search.optuna.asking import ask as ask
 from ensgan.search.optuna.sampler import EnsembleSampler as EnsembleSampler
 from ensgan.search.optuna.study import search_with_optuna as search_with_optuna

@@ -50,7 +50,7 @@ def search_with_optuna(
         StoreError: the storage is locked or cannot be used.
     """
     storage = inputs.study_storage
-    with _quiet_optuna(), _storage_errors(storage):
+    with quiet_optuna(), _storage_errors(storage):
         study = optuna.create_study(
             directions=["maximize", "minimize", "minimize"][: len(ledger.reference)],
             storage=None if storage is None else _open_storage(storage),
@@ -261,7 +261,7 @@ def _storage_errors(storage: str | None) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet_optuna() -> Iterator[None]:
+def quiet_optuna() -> Iterator[None]:
     """Keep Optuna's line per trial and its notices about experimental samplers off stderr."""
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -25,6 +25,8 @@ from ensgan.downstream import (
 from ensgan.errors import DataError
 from ensgan.files import content_key, read_json, write_json
 from ensgan.search import Evaluator, ThirdObjective, pool_key, search
+from ensgan.sweep.choice.labels import RULE as RULE
+from ensgan.sweep.choice.labels import nothing_to_validate, small_settings
 from ensgan.sweep.classifier_job import Classifiers, EvaluateJob
 from ensgan.sweep.executor import Needs
 from ensgan.sweep.inputs import Inputs
@@ -35,8 +37,6 @@ from ensgan.types import Front, FrontPoint, PoolScores, Samples, Selection
 
 REVISION = 1
 """Raise it when a change of this module changes its results."""
-RULE = "validated"
-SMALL_WIDTH, SMALL_EPOCHS, SMALL_IMAGES = 8, 8, 1200
 LEAST_CANDIDATES = 8
 SEARCH_TRIALS = 20_000
 """Evaluations of each further front: enough for the few points that a shortlist takes of it."""
@@ -54,19 +54,27 @@ class Shortlisted:
         inputs: of the sweep.
         scores, front: of the pool.
         members: in pool order.
+        left_out: names of members that no candidate has.
     """
 
     inputs: Inputs
     scores: PoolScores
     front: Front
     members: Sequence[MemberResult]
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def candidate_scores(self) -> PoolScores:
+        """The scores of the members that candidates are made of."""
+        names = [name for name in self.scores.names if name not in self.left_out]
+        return self.scores.part(names) if self.left_out else self.scores
 
     @property
     def largest(self) -> int:
         """Most members of G*: half the pool, unless the search was asked for more at least."""
         asked, half = self.inputs.spec.search, max(2, len(self.scores) // 2)
         most = half if asked.max_size is None else min(half, asked.max_size)
-        return max(most, asked.min_size)
+        return min(max(most, asked.min_size), len(self.scores) - len(self.left_out))
 
     def key(self, settings: downstream.ClassifierSettings) -> str:
         """Content key of all that the choice depends on.
@@ -85,26 +93,29 @@ class Shortlisted:
             spec.seed,
             dataset.key,
             settings,
+            *filter(None, [self.left_out]),
         )
 
     def candidates(self) -> tuple[Candidate, ...]:
         """Ensembles from every front and every other proposal."""
-        spec = self.inputs.spec
+        spec, scores, left_out = self.inputs.spec, self.candidate_scores, set(self.left_out)
+        front = [p.members for p in self.front if left_out.isdisjoint(p.members)]
         return downstream.make_shortlist(
-            self.scores,
-            {"front": [point.members for point in self.front], **self._further_fronts()},
+            scores,
+            {"front": front, **self._further_fronts(scores)},
             seed=purpose_seed(spec.seed, "shortlist"),
             # A small pool has few ensembles that differ, and few seconds to spend on them.
-            most=min(spec.select.candidates, max(LEAST_CANDIDATES, len(self.scores))),
+            most=min(spec.select.candidates, max(LEAST_CANDIDATES, len(scores))),
             fewest_members=spec.search.min_size,
             most_members=self.largest,
         )
 
-    def _further_fronts(self) -> dict[str, list[tuple[str, ...]]]:
+    def _further_fronts(self, scores: PoolScores) -> dict[str, list[tuple[str, ...]]]:
         """By name, the fronts of the other form, and of capped Intra-d against size and cost."""
         search_spec = self.inputs.spec.search
-        costs = member_costs(search_spec.model_copy(update={"third": "parameters"}), self.members)
-        capped = Evaluator(self.scores, objectives="capped").tables
+        members = [member for member in self.members if member.name in scores.names]
+        costs = member_costs(search_spec.model_copy(update={"third": "parameters"}), members)
+        capped = Evaluator(scores, objectives="capped").tables
         # Without overlap nothing but the third objective stands against Intra-d.
         alone = replace(capped, pair=np.zeros_like(capped.pair))
         asked: dict[str, dict[str, Any]] = {
@@ -116,7 +127,7 @@ class Shortlisted:
         found = {}
         for name, how in asked.items():
             front = search(
-                self.scores,
+                scores,
                 trials=SEARCH_TRIALS,
                 seed=purpose_seed(self.inputs.spec.seed, "shortlist", name),
                 min_size=search_spec.min_size,
@@ -221,7 +232,7 @@ def _choose(
         return downstream.choose_unvalidated(whole, "there is one ensemble alone"), shortlist
     choice = downstream.choose_validated(
         whole,
-        pool.scores,
+        pool.candidate_scores,
         _Judges(classifiers, on_progress, on_done),
         seed=0,
         rounds=rounds_for(len(whole)),
@@ -234,33 +245,6 @@ def rounds_for(candidates: int) -> tuple[Round, ...]:
     """Half the training for a long shortlist, all of it for a third, three classifiers for four."""
     rounds = (Round(0.5, 1, max(4, candidates // 3)), Round(1.0, 1, 4))
     return (*(each for each in rounds if each.keep < candidates), Round(1.0, 3, 1))
-
-
-def small_settings(
-    inputs: Inputs, whole: downstream.ClassifierSettings
-) -> downstream.ClassifierSettings:
-    """The small classifier: as asked for, or as small as it may be without costing much more.
-
-    Width 8 and 8 epochs of 1,200 images rank ensembles, beside capped Intra-d, nearly as the
-    large classifier does (docs/results/usefulness.md); never more than what proves G*.
-    """
-    asked = inputs.spec.select
-    images = whole.images_per_epoch or len(Samples.load(inputs.dataset.splits["train"]))
-    return replace(
-        whole,
-        width=asked.width or min(SMALL_WIDTH, whole.width),
-        epochs=asked.epochs or min(SMALL_EPOCHS, whole.epochs),
-        images_per_epoch=asked.images_per_epoch or min(SMALL_IMAGES, images),
-    )
-
-
-def nothing_to_validate(inputs: Inputs) -> str:
-    """Why no classifier can be trained and validated on the data; empty where one can."""
-    try:
-        downstream.check_dataset(inputs.dataset.read(), ("train", "val"))
-    except DataError as error:
-        return str(error).partition(":")[0]
-    return ""
 
 
 class _Judges:

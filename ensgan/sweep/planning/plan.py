@@ -11,7 +11,8 @@ import psutil
 import torch
 
 from ensgan import train, zoo
-from ensgan.config.vary import Value
+from ensgan.config import SweepSpec
+from ensgan.config.vary import Value, searched
 from ensgan.sweep.inputs import Resolved
 from ensgan.sweep.planning.cost import (
     FLOAT_BYTES,
@@ -23,6 +24,7 @@ from ensgan.sweep.planning.cost import (
     written_bytes,
 )
 from ensgan.sweep.planning.outlook import Outlook
+from ensgan.sweep.planning.rounds import round_size
 from ensgan.train.cost import Machine, StepWork, measure_machine, step_work
 from ensgan.zoo.footprint import footprint
 
@@ -65,6 +67,7 @@ class Plan:
         training_seconds: of all trials together; ``wall_seconds`` on the slots. Training alone.
         device: whose rates were measured, ``cpu`` (one thread) or ``cuda``.
         wants_gpu: trials will run on GPUs.
+        remark: what the figures leave open, "" where nothing.
     """
 
     sweep: str
@@ -80,6 +83,7 @@ class Plan:
     free_bytes: int
     device: str
     wants_gpu: bool
+    remark: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON-able values."""
@@ -143,7 +147,24 @@ def make_plan(
         free_bytes=free_bytes(storage),
         device=device,
         wants_gpu=wants_gpu,
+        remark=_remark(spec, wants_gpu and device != "cuda"),
     )
+
+
+def _remark(spec: SweepSpec, lacks_gpu: bool) -> str:
+    remarks = []
+    if vary := searched(spec.train.vary):
+        remarks.append(
+            f"draws depend on results: {vary['search']} draws {round_size(vary['sample'])} "
+            "configurations per GAN and round; those that are not drawn yet are quasi-random "
+            "here, and costs are estimates from them"
+        )
+    if lacks_gpu:
+        remarks.append(
+            "no GPU here: times are of one CPU thread, slots those of one GPU; those of the GPUs "
+            "that the sweep asks for are unknown: run --dry-run on a node that has one"
+        )
+    return "\n".join(remarks)
 
 
 def _slots(resolved: Resolved) -> int:

@@ -12,13 +12,17 @@ from ensgan.types import Dataset
 
 
 def rule_problems(spec: SweepSpec, dataset: Dataset) -> list[str]:
-    """A rule that was asked for by name and lacks what it chooses by; one class alone is said."""
-    if spec.select.rule != "validated" or "rule" not in spec.select.model_fields_set:
-        return []
+    """What was asked for by name and lacks what it judges by; one class alone is said later."""
+    rule, floor = spec.select.rule, spec.score.consistency_floor is not None
+    if floor and rule != "validated":
+        return [f"score.consistency_floor: is for select.rule validated, not for {rule}"]
+    named = "rule" in spec.select.model_fields_set and rule == "validated"
     try:
-        if dataset.num_classes >= 2:
+        if floor or (named and dataset.num_classes >= 2):
             downstream.check_dataset(dataset, ("train", "val"))
     except DataError as error:
+        if floor:
+            return [f"score.consistency_floor: needs classes to tell apart: {error}"]
         return [f"select.rule: validated needs images to validate with: {error}"]
     return []
 

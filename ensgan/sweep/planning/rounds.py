@@ -1,0 +1,261 @@
+"""Draws that depend on results: ``train.vary.search`` trains a sweep's configurations by rounds.
+
+The first round is quasi-random; then, for each GAN by itself, an Optuna sampler is told the best
+Intra-d of every configuration and the operations of its training, and draws the next round. Rounds
+depend on the spec and on results alone, never on how many trials run at once, and their values are
+in the manifest before they train: who resumes, trains and draws what an uninterrupted sweep would.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from ensgan.config.vary import searched
+from ensgan.sweep.draws import is_whole, settled
+from ensgan.sweep.folder import SweepFolder
+from ensgan.sweep.inputs import Inputs, Resolved, data_problems, member_jobs
+from ensgan.sweep.member_job import purpose_seed
+from ensgan.sweep.records import MemberResult
+from ensgan.sweep.variations import Configuration, Values, configurations
+from ensgan.train.cost import step_work
+from ensgan.types import gan_of, row_of
+
+if TYPE_CHECKING:
+    from ensgan.sweep.live.requests import Requests
+    from ensgan.sweep.planning.cost import Measured
+    from ensgan.sweep.training_stage import PoolInProgress
+    from ensgan.train import TrainSettings
+    from ensgan.zoo import GANSpec
+
+ROUNDS = 5
+"""In which a search draws its sample."""
+
+
+def round_size(sample: int) -> int:
+    """Configurations that a GAN is trained in before others are drawn."""
+    return max(2, math.ceil(sample / ROUNDS))
+
+
+def drawn_so_far(resolved: Resolved, folder: SweepFolder, *, whole: bool = False) -> Resolved:
+    """Of a search, the configurations that its folder has drawn, or those of the first round.
+
+    Args:
+        resolved: with quasi-random configurations in place of those that are not known yet; a
+            sweep without a search is returned as it is.
+        folder: of the sweep.
+        whole: keep quasi-random ones for what is still to be drawn.
+
+    Raises:
+        DataError: the folder's manifest cannot be used.
+    """
+    vary = searched(resolved.spec.train.vary)
+    if vary is None:
+        return resolved
+    known: dict[str, Values] = {}
+    if folder.has_begun:
+        before = folder.read()
+        then = searched(before.settings.train.vary)
+        if then is not None and {**then, "sample": 0} == {**vary, "sample": 0}:
+            known = {name: before.variations[name] for name in before.gans}
+    drawn: dict[str, Values] = {}
+    for gan in dict.fromkeys(map(row_of, resolved.variations)):
+        own = {name: values for name, values in known.items() if row_of(name) == gan}
+        guessed = {n: values for n, values in resolved.variations.items() if row_of(n) == gan}
+        size = vary["sample"] if whole else 0 if own else round_size(vary["sample"])
+        own = dict(list(own.items())[: vary["sample"]])
+        rest = [name for name in guessed if name not in own][: max(0, size - len(own))]
+        drawn |= own | {name: guessed[name] for name in rest}
+    return _with(resolved, drawn)
+
+
+def _with(resolved: Resolved, drawn: Mapping[str, Values]) -> Resolved:
+    """The sweep with these configurations."""
+    found, _ = configurations(resolved.spec, many=True, drawn=drawn)
+    return replace(
+        resolved,
+        gans=tuple(each.row for each in found),
+        settings=tuple(each.settings for each in found),
+        variations={each.name: each.values for each in found},
+    )
+
+
+@dataclass
+class Rounds:
+    """The rounds of a search, one after another.
+
+    Attributes:
+        resolved: with all configurations drawn so far.
+    """
+
+    resolved: Resolved
+    _operations: dict[Any, float] = field(default_factory=dict)
+
+    def to_come(self) -> int:
+        """Configurations still to be drawn, at most."""
+        if self._vary is None:
+            return 0
+        sample = self._vary["sample"]
+        return sum(max(0, sample - len(names)) for names in self._by_gan().values())
+
+    def next(self, members: Mapping[str, MemberResult], failed: Collection[str]) -> frozenset[str]:
+        """Draw the next round; its names, none where there is no other.
+
+        A round of which nothing was trained, as when a budget is spent, is the last.
+
+        Args:
+            members: finished ones by name.
+            failed: configurations that failed.
+        """
+        if self._vary is None:
+            return frozenset()
+        best: dict[str, float] = {}
+        for name, member in members.items():
+            gan = gan_of(name)
+            best[gan] = max(member.intra_d, best.get(gan, -math.inf))
+        sample, by_gan = self._vary["sample"], self._by_gan()
+        size = round_size(sample)
+        last = {n for names in by_gan.values() for n in names[(len(names) - 1) // size * size :]}
+        if last.isdisjoint({*best, *failed}):
+            return frozenset()
+        drawn = {
+            gan: self._asked(
+                self._vary, gan, [names[i : i + size] for i in range(0, len(names), size)], best
+            )
+            for gan, names in by_gan.items()
+            if len(names) < sample
+        }
+        before = self.resolved.variations
+        values: dict[str, Values] = {}
+        for gan, names in by_gan.items():
+            values |= {name: before[name] for name in names} | drawn.get(gan, {})
+        self.resolved = _with(self.resolved, values)
+        return frozenset(name for found in drawn.values() for name in found)
+
+    @property
+    def _vary(self) -> Mapping[str, Any] | None:
+        return searched(self.resolved.spec.train.vary)
+
+    def _by_gan(self) -> dict[str, list[str]]:
+        names: dict[str, list[str]] = {}
+        for name in self.resolved.variations:
+            names.setdefault(row_of(name), []).append(name)
+        return names
+
+    def _asked(
+        self,
+        vary: Mapping[str, Any],
+        gan: str,
+        rounds: Sequence[Sequence[str]],
+        best: Mapping[str, float],
+    ) -> dict[str, Values]:
+        """What one GAN is trained in next: values by configuration."""
+        from ensgan.search.optuna import Told, ask  # seconds of imports
+
+        spec, known = self.resolved.spec, self.resolved.variations
+        own = known[rounds[0][0]]
+        drawn = {key: of for key, of in vary["from"].items() if key in own}
+        if not drawn:
+            return {}
+        found: dict[str, Values] = {}
+
+        def accept(values: Mapping[str, Any]) -> bool:
+            each = self._possible(gan, settled(values, drawn, spec.train.snapshots))
+            if each is None or each.name in known or each.name in found:
+                return False
+            found[each.name] = each.values
+            return True
+
+        costs = self._costs([name for names in rounds for name in names])
+        ask(
+            [
+                [Told(known[name], best.get(name), costs[name]) for name in names]
+                for names in rounds
+            ],
+            drawn,
+            [key for key in drawn if is_whole(key, own)],
+            accept,
+            sampler=vary["search"],
+            seed=purpose_seed(spec.seed, "search", gan, str(len(rounds))) % 2**32,
+            count=min(round_size(vary["sample"]), vary["sample"] - sum(map(len, rounds))),
+        )
+        return found
+
+    def _possible(self, gan: str, values: Values) -> Configuration | None:
+        """The configuration of values, None where they cannot be trained."""
+        found, problems = configurations(self.resolved.spec, many=True, drawn={gan: values})
+        problems += data_problems(found, self.resolved.dataset)
+        return None if problems else found[0]
+
+    def _costs(self, names: Sequence[str]) -> dict[str, float]:
+        """Operations of whole trainings; 0 where all take the same, which needs no counting."""
+        trainings = {
+            row.name: (replace(row, name="any"), replace(settings, seed=0, learning_rate=1.0))
+            for row, settings in zip(self.resolved.gans, self.resolved.settings, strict=True)
+            if row.name in names
+        }
+        if len(set(trainings.values())) == 1:
+            return dict.fromkeys(names, 0.0)
+        return {name: self._operations_of(*trainings[name]) for name in names}
+
+    def _operations_of(self, row: GANSpec, settings: TrainSettings) -> float:
+        one = row, replace(settings, steps=1, snapshots=1)
+        if one not in self._operations:
+            dataset = self.resolved.dataset
+            work = step_work(row, dataset.shape, dataset.num_classes, settings, quick=True)
+            self._operations[one] = sum(work.flops)
+        return self._operations[one] * settings.steps
+
+
+def train_rounds(
+    resolved: Resolved,
+    inputs: Inputs,
+    pool: PoolInProgress,
+    measured: Measured,
+    requests: Requests | None = None,
+) -> Resolved:
+    """Train a sweep's configurations, those of a search round by round.
+
+    Args:
+        resolved: the sweep, of a search with what is drawn so far.
+        inputs: of the jobs.
+        pool: trains them, keeps their members, and has the manifest that draws are written to.
+        measured, requests: see :meth:`PoolInProgress.train`.
+
+    Returns:
+        The sweep with all that was drawn.
+
+    Raises:
+        SweepStoppedError: somebody asked for that.
+    """
+    rounds = Rounds(resolved)
+    if rounds.to_come():
+        pool.manifest.save(**_drawn_record(rounds))
+    names = frozenset(row.name for row in resolved.gans)
+    by_memory = resolved.spec.cluster.gpus_per_trial == "auto"
+    while names:
+        jobs = [job for job in member_jobs(rounds.resolved, inputs) if job.name in names]
+        pool.train(jobs, resolved.dataset.shape, measured, by_memory=by_memory, requests=requests)
+        names = rounds.next(pool.members, pool.manifest.value.failed)
+        if names:
+            pool.manifest.save(**_drawn_record(rounds))
+    return rounds.resolved
+
+
+def _drawn_record(rounds: Rounds) -> dict[str, Any]:
+    """What the manifest holds of the configurations drawn so far."""
+    resolved = rounds.resolved
+    to_come = rounds.to_come() * resolved.spec.train.snapshots
+    return {
+        "gans": tuple(row.name for row in resolved.gans),
+        "variations": {name: dict(values) for name, values in resolved.variations.items()},
+        "steps": {
+            row.name: settings.steps
+            for row, settings in zip(resolved.gans, resolved.settings, strict=True)
+        },
+        "planned": to_come
+        + sum(each.snapshots for each in resolved.settings)
+        + len(resolved.spec.members),
+    }
