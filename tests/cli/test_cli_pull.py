@@ -104,7 +104,7 @@ def test_processes_that_ask_at_once_fetch_once(
 def test_a_moved_storage_samples_the_same(storage: Path, run_id: str, tmp_path: Path) -> None:
     shutil.copytree(storage, tmp_path / "moved", ignore=shutil.ignore_patterns("cache"))
     for place in (storage, tmp_path / "moved"):
-        as_json("sample", run_id, "-n", 4, "-o", tmp_path / "x.npz", "--storage", place)
+        as_json("sample", run_id, "-n", 4, "-o", tmp_path / f"{place.name}.npz", "--storage", place)
         as_json("pull", run_id, "-o", tmp_path / f"of-{place.name}", "--storage", place)
         assert as_json("verify", run_id, "--storage", place)["verified"] is True
     assert (tmp_path / "moved" / "cache" / "ensembles" / run_id / "ensemble.json").is_file()
