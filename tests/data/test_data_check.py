@@ -235,7 +235,6 @@ def test_every_data_set_describes_itself(source: Source) -> None:
         (["x" * 300], "unknown data set"),
         (["/tmp/" + "x" * 300], "no such file or folder"),
         (["phantom", "--option", "n_train=1000000000000000"], "GB of memory but"),
-        (["phantom", "--image-size", "99999"], "image_size must be 8 to 4,096"),
         (["phantom", "--option", "n_train=2020-99-99"], "holds a value that cannot be read"),
         (["phantom", "--data-dir", "x"], ""),
         (["folder", "--data-dir", "x" * 300], "is not a folder"),

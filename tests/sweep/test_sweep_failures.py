@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,9 @@ from bank_sweep import write_bank_sweep
 from local_sweep import Home
 from tiny_sweep import tiny, write_sweep
 
-from ensgan import files
+from ensgan import downstream, files, zoo
 from ensgan.config import parse_spec
 from ensgan.errors import ConfigError, EnsganError, InputError, StoreError
-from ensgan.launch import executors
 from ensgan.launch import sweep as launch
 from ensgan.sweep.events import Event
 from ensgan.sweep.folder import SweepFolder
@@ -82,12 +82,18 @@ def test_one_failing_gan_does_not_stop_the_others(
         home.run(path, settings=["name=none", "train.gans=[Exploding]"])
 
 
-def test_a_gan_whose_weights_are_no_numbers_does_not_enter_the_pool(home: Home) -> None:
-    settings = {"gans": ["SNGAN"], "steps": 20, "width": 0.0625, "learning_rate": 1e9}
-    spec = parse_spec(tiny(name="blown", train=settings))
+def test_a_gan_whose_weights_are_no_numbers_does_not_enter_the_pool(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table.gans, "_variants", dict(table.gans._variants))
+    row = zoo.get("SNGAN")
+    adam = dataclasses.replace(row.optimiser.generator, learning_rate=2e5)
+    optimiser = dataclasses.replace(row.optimiser, generator=adam, discriminator=adam)
+    zoo.register(dataclasses.replace(row, name="Blown", optimiser=optimiser))
+    spec = parse_spec(tiny(name="blown", train={"gans": ["Blown"], "steps": 20, "width": 0.0625}))
     with pytest.raises(EnsganError, match="only 0 members") as caught:
         home.run(spec)
-    assert "SNGAN@10 cannot join the pool: non-finite weights" in str(caught.value)
+    assert "Blown@10 cannot join the pool: non-finite weights" in str(caught.value)
     folder = home.path / "sweeps" / "blown"
     assert SweepFolder(folder).read().members == {}
     assert not (folder / "members").exists()
@@ -134,7 +140,7 @@ def test_classifiers_libraries_are_there_before_the_recorders_thread_begins(
             super().prepare()
 
     monkeypatch.setattr(home, "store", Ordered())
-    for module in (launch, executors):
+    for module in (launch, downstream):
         monkeypatch.setattr(module, "import_libraries", lambda: order.append("libraries"))
     home.run(parse_spec(tiny(name="order", train={"gans": ["SNGAN"], "steps": 2})))
     assert order[0] == "libraries" and "store" in order[1:]
