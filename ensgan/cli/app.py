@@ -170,6 +170,12 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
+        os.getcwd()  # noqa: PTH109
+    except (
+        FileNotFoundError
+    ):  # a job whose scratch was cleaned; torch's libraries cannot load there
+        _end("error: the current folder has been deleted: change into one that exists", 2)
+    try:
         try:
             app()
         finally:

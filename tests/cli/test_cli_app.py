@@ -170,3 +170,12 @@ def test_a_shell_completes_the_names_of_sweeps(tmp_path: Path) -> None:
             timeout=120,
         )
         assert done.stdout.split() == ["latest", "livers", "lungs"], done.stderr
+
+
+@pytest.mark.parametrize("command", ["zoo", "runs", "sample x -n 1 -o y.npz"])
+def test_a_current_folder_that_was_deleted_is_said(command: str, tmp_path: Path) -> None:
+    script = f'mkdir gone && cd gone && rmdir ../gone && "{sys.executable}" -m ensgan {command}'
+    done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    sentence = "error: the current folder has been deleted: change into one that exists"
+    assert done.stderr.splitlines()[-1] == sentence
