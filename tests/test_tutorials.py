@@ -161,6 +161,7 @@ def test_own_generators(reader: Reader) -> None:
 def test_pull_and_use(reader: Reader) -> None:
     """After the page above: its ensemble is the one pulled here."""
     shutil.rmtree(reader.home / "ensemble")
+    (reader.home / "samples.npz").unlink()
     for command in commands("pull-and-use.md"):
         reader.types(command)
     names = reader.reads("pull-and-use.md")
