@@ -16,6 +16,7 @@ def test_outputs_are_stripped(path: Path) -> None:
         assert not cell.get("outputs") and not cell.get("execution_count")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs_and_shows_pictures_and_tables(
