@@ -66,7 +66,8 @@ def test_the_printed_page_opens_on_the_runs_with_verdict_and_front(
     page.locator(picture).wait_for()
     page.wait_for_function(f'document.querySelector("{picture}").naturalWidth > 100')
     page.screenshot(path=screenshots / "mlflow-verdict.png")
-    link = page.locator("[data-testid=note-editor-preview-content] a", has_text="SNGAN")
+    note = page.get_by_test_id("note-editor-preview-content")
+    link = note.get_by_role("link", name="SNGAN", exact=True)
     page.goto(f"{ui}/{link.get_attribute('href')}")
     assert "workflowType=machine_learning" in page.url
     page.get_by_text("intra_d", exact=True).first.wait_for()
