@@ -6,6 +6,7 @@ once although commands import torch, Ray and MLflow at their top.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import importlib
@@ -23,7 +24,7 @@ from typer.core import TyperGroup
 
 from ensgan import __version__
 from ensgan.errors import EnsganError, InputError, last_line, unknown_name
-from ensgan.text import hide_credentials, printable
+from ensgan.text import PLAIN, hide_credentials, plainer, printable
 
 LEVELS = ("quiet", "normal", "verbose")
 """How much is said on stderr beside warnings and errors."""
@@ -165,10 +166,11 @@ def main() -> None:
 
     Exit codes: 0 ok, 1 failure in the run, 2 wrong usage or input.
     """
+    codecs.register_error(PLAIN, plainer)
     for stream in (sys.stdout, sys.stderr):
-        # A terminal or pipe that cannot show a character gets "?" for it, not a traceback.
+        # A terminal or pipe that cannot show a character gets a plainer one, not a traceback.
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
+            stream.reconfigure(errors=PLAIN)
     try:
         os.getcwd()  # noqa: PTH109
     except (
