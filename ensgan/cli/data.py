@@ -172,8 +172,8 @@ def _table(report: DataReport) -> RenderableType:
     ]
     found = {"equal": report.exact, **({"nearly equal": report.near} if report.near else {})}
     for label, duplicates in found.items():
-        counts = {**duplicates.within, **duplicates.across}
-        lines.append(f"{label} pairs: " + ", ".join(f"{k} {n}" for k, n in counts.items()))
+        pairs = {**duplicates.within, **duplicates.across}
+        lines.append(f"{label} pairs: " + ", ".join(f"{k} {n}" for k, n in pairs.items()))
         lines += [f"  {a} = {b}" for a, b in duplicates.examples[:_SHOWN_PAIRS]]
     lines += [f"problem: {problem}" for problem in report.problems] or ["no problems found"]
     lines += [f"note: {text}" for text in report.notes]

@@ -29,6 +29,12 @@ from ensgan.text import hide_credentials, printable
 JsonOption: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else.")
 ]
+JsonLinesOption: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--json", help="Print one JSON object per event on stdout; the last holds the result."
+    ),
+]
 AddressOption: TypeAlias = Annotated[
     str,
     typer.Option(

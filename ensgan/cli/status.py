@@ -18,8 +18,7 @@ from rich.live import Live
 from rich.text import Text
 
 from ensgan.cli.output import JsonOption, PlainConsole, emit, is_quiet, warn
-from ensgan.cli.runs import RunArgument
-from ensgan.cli.sweep import StorageOption
+from ensgan.cli.runs import RunArgument, StorageOption
 from ensgan.cli.tables import FittingTable
 from ensgan.errors import DataError
 from ensgan.sweep.events import Event, OnEvent

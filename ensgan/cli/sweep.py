@@ -16,13 +16,14 @@ from ensgan import cli
 from ensgan.cli.evaluate import comparison_table
 from ensgan.cli.output import (
     AddressOption,
-    JsonOption,
+    JsonLinesOption,
     OpenClusterOption,
     PlainConsole,
     emit,
     note,
     progress,
 )
+from ensgan.cli.runs import StorageOption
 from ensgan.cli.tables import FittingTable
 from ensgan.downstream.headline import headline
 from ensgan.errors import SweepStoppedError
@@ -37,12 +38,6 @@ SpecArgument = Annotated[Path, typer.Argument(help="Sweep file (YAML).", metavar
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="A.B=VALUE", help="Override a setting; can be repeated."),
-]
-StorageOption = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder of sweeps and local store. [default: $ENSGAN_STORAGE or ./ensgan-runs]"
-    ),
 ]
 DataOption = Annotated[
     Path | None, typer.Option("--data-dir", help="Folder of data sets. [default: $ENSGAN_DATA]")
@@ -87,7 +82,7 @@ def sweep(
         str | None,
         typer.Option(help="Post one JSON object there when it has ended, well or badly."),
     ] = None,
-    as_json: JsonOption = False,
+    as_json: JsonLinesOption = False,
 ) -> None:
     """Run a whole sweep; running it again resumes it.
 
@@ -164,7 +159,7 @@ def train(
     storage: StorageOption = None,
     data_dir: DataOption = None,
     retrain: RetrainOption = False,
-    as_json: JsonOption = False,
+    as_json: JsonLinesOption = False,
 ) -> None:
     """Train, sample and score one GAN (or GAN~VARIATION) of a sweep in this process, without Ray.
 
