@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -171,6 +172,17 @@ def test_an_empty_file_and_earlier_results_are_replaced(inputs: Path, tmp_path: 
     for _ in range(2):
         call("search", inputs / "s.npz", "--trials", 5, "-o", front, "--record", trials)
     assert trials.read_text().startswith("number,members,")
+
+
+def test_names_in_trials_are_no_formulas(inputs: Path, tmp_path: Path) -> None:
+    with np.load(inputs / "features.npz") as archive:
+        np.savez(tmp_path / "f.npz", **{**archive, "names": ["=1+1", "@x", "-2"]})
+    call("score", tmp_path / "f.npz", "-o", tmp_path / "s.npz")
+    place = {"-o": tmp_path / "front", "--record": tmp_path / "t.csv"}
+    call("search", tmp_path / "s.npz", "--sampler", "exhaustive", *sum(place.items(), ()))
+    with (tmp_path / "t.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert {row["members"][:2] for row in rows} <= {"'=", "'@", "'-"} and rows
 
 
 def test_a_taken_place_is_refused_before_any_image_is_made(
