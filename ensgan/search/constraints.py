@@ -152,6 +152,14 @@ class Constraints:
         """Which rows of a bool [B,M] matrix meet every constraint."""
         return np.asarray(self.violation(subsets) == 0)
 
+    def pairs(self, one: Int64Array, other: Int64Array) -> BoolArray:
+        """Which of the ensembles {one[i], other[i]} are allowed."""
+        fits = np.ones(len(one), np.bool_)
+        for limit in self.limits:
+            for row, most in zip(limit.weights, limit.most, strict=True):
+                fits &= row[one] + row[other] <= most
+        return fits
+
     def moves(self, inside: Int64Array, outside: Int64Array, *, growing: bool = False) -> BoolArray:
         """Which entries of a neighbourhood are allowed: bool [len(inside)+1, len(outside)+1].
 
