@@ -23,9 +23,10 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from ensgan.errors import EnsganError, InputError, StoreError
+from ensgan.inputs import database_path
 from ensgan.store.base import unknown_run
 from ensgan.store.record import Batch
-from ensgan.store.sqlite import database_path, relocate
+from ensgan.store.sqlite import relocate
 from ensgan.text import hide_credentials, printable, split_address
 
 PAGES: Final = "workflowType=machine_learning"
