@@ -204,7 +204,7 @@ def test_reading_needs_no_mlflow(storage: Path, run_id: str, tmp_path: Path) -> 
 def test_a_server_that_nobody_runs_is_one_sentence_at_once(scheme: str) -> None:
     address = f"{scheme}127.0.0.1:{free_port()}"
     for command in (["runs"], ["show", "latest"], ["ui"]):
-        with pytest.raises(StoreError, match="no server answers at [hm]") as caught:
+        with pytest.raises(StoreError, match=r"no server answers at [hm]") as caught:
             call(*command, "--uri", address)
         assert "Pool" not in str(caught.value) and "secret" not in str(caught.value)
 
