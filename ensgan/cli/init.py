@@ -66,7 +66,7 @@ def init(
     from ensgan.config import parse_spec
     from ensgan.data import check, load_dataset, locate
     from ensgan.files import write_bytes
-    from ensgan.sweep.inputs import known_names
+    from ensgan.sweep.planning.sweep_file import known_names
 
     # A sweep file may lie among the data; anything else there is data.
     check_output(output, inputs=(Path(data), data_dir), is_ours=_is_sweep_file)

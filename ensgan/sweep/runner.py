@@ -23,14 +23,15 @@ from ensgan.sweep.external_member_job import external_jobs
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.fresh_images import choose_sampling, generator_files
 from ensgan.sweep.hand_over_stage import hand_over, measure_memorisation, save_table
-from ensgan.sweep.inputs import Inputs, Resolved, write_inputs
+from ensgan.sweep.inputs import Inputs, write_inputs
 from ensgan.sweep.live.requests import Outcome, Request, RequestFolder, Requests
 from ensgan.sweep.manifest import SelectedRecord
 from ensgan.sweep.merging.members import bring_inputs, bring_members
 from ensgan.sweep.opening import open_manifest
-from ensgan.sweep.planning.cost import Measured
+from ensgan.sweep.planning.cost import Measured, check_disk
 from ensgan.sweep.planning.rounds import train_rounds
 from ensgan.sweep.records import MemberResult
+from ensgan.sweep.resolving import Resolved
 from ensgan.sweep.search_stage import find_front, score
 from ensgan.sweep.status import ProgressFile
 from ensgan.sweep.training_stage import PoolInProgress
@@ -145,6 +146,8 @@ class RunningSweep:
         self.recorder = recorder
         self.clock = clock
         self.measured = Measured(folder.path.parents[1] / "measured.json")
+        if not (folder.has_begun and folder.read().status == "finished"):
+            check_disk(resolved, folder.path)
         self.manifest = open_manifest(folder, resolved, recorder.poke, retrain=retrain)
         # Nothing is written where nothing is left to do.
         self._show = ProgressFile(folder, clock.on_event, lambda: self.manifest.has_begun)
