@@ -22,6 +22,19 @@ if TYPE_CHECKING:
     from ensgan.types import Dataset
 
 _LIGHT = ("SNGAN", "SAGAN", "ACGAN-Mod")  # rows to begin with on a CPU
+_HEAD = """\
+# Written by `ensgan init` for these data and this machine; every value may be changed.
+# The sweep trains the GANs below and keeps snapshots of each: a pool. It scores how much of the
+# real images every member reaches (Intra-d) and how much members overlap (Inter-d), searches for
+# the best ensembles, chooses one (G*) on the validation split, and compares classifiers trained
+# on its images with others on real test images. docs/sweeps.md explains all settings."""
+_SECTIONS = {
+    "dataset": "the real images: what is learnt from, validated on, tested on",
+    "train": "the generators",
+    "score": "how members are measured",
+    "evaluate": "the downstream test: real, all, best single, random and G*, the same steps each",
+    "cluster": "how trials share the machine",
+}
 _SMALL_SET = 200  # training images below which a GAN mostly repeats them
 
 
@@ -94,7 +107,9 @@ def init(
         "problems": list(report.problems),
         "notes": list(report.notes),
     }
-    emit(value, as_json=json, table=lambda: _shown(path, text, report.problems, report.notes))
+    said = tuple(f"problem: {each}" for each in report.problems)
+    said += tuple(f"note: {each}" for each in report.notes)
+    emit(value, as_json=json, table=lambda: _shown(path, spec.name, text, said))
 
 
 def _is_sweep_file(path: Path) -> bool:
@@ -117,17 +132,15 @@ def this_machine() -> Machine:
     return Machine(available_cores(), count, min(memory, default=0) / 1e9)
 
 
-def _shown(
-    path: Path, text: str, problems: tuple[str, ...], notes: tuple[str, ...]
-) -> RenderableType:
+def _shown(path: Path, sweep: str, text: str, said: tuple[str, ...]) -> RenderableType:
     from rich.text import Text
 
     name = shlex.quote(printable(str(path)))
-    said = [f"problem: {problem}" for problem in problems] + [f"note: {note}" for note in notes]
     steps = [
         f"wrote {name}; next:",
         f"  ensgan sweep {name} --dry-run   # what it will take",
-        f"  ensgan sweep {name}",
+        f"  ensgan sweep {name}   # ctrl-C ends it, the same command goes on",
+        f"  ensgan report {sweep} -o report.html   # what was found, with images",
     ]
     return Text("\n".join([text, *said, *steps]))
 
@@ -204,7 +217,11 @@ def _training(dataset: Dataset, machine: Machine) -> list[Choice]:
         Choice("train.steps", 1500, "generator updates per GAN; raise it for better images"),
         snapshots,
         batch,
-        Choice("train.d_updates", 1, "a third of the time of the usual number or less"),
+        Choice(
+            "train.d_updates",
+            1,
+            "discriminator updates per step; usual are 2 to 5",
+        ),
     ]
 
 
@@ -218,7 +235,7 @@ def _proof(dataset: Dataset, machine: Machine) -> list[Choice]:
     elif not machine.gpus:
         proof += [
             Choice("evaluate.repeats", 5, "classifiers per strategy (the paper has 20)"),
-            Choice("evaluate.epochs", 8),
+            Choice("evaluate.epochs", 8, "few: small networks need no more"),
             Choice("evaluate.width", 16, "a quarter of a ResNet-18's channels"),
         ]
     return proof
@@ -255,13 +272,14 @@ def to_yaml(choices: list[Choice]) -> str:
     """The sweep file, each reason as a comment beside its value."""
     import yaml
 
-    lines = ["# Written by `ensgan init`; every value may be changed."]
+    lines = [_HEAD]
     open_sections: list[str] = []
     for choice in choices:
         *parents, last = choice.key.split(".")
         for depth, parent in enumerate(parents):
             if open_sections[depth : depth + 1] != [parent]:
-                lines.append("  " * depth + f"{parent}:")
+                told = f"  # {_SECTIONS[parent]}" if parent in _SECTIONS else ""
+                lines.append("  " * depth + f"{parent}:{told}")
                 open_sections = [*open_sections[:depth], parent]
         open_sections = open_sections[: len(parents)]
         text = yaml.safe_dump(choice.value, default_flow_style=True, width=10_000)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ensgan.cli.output import JsonOption, emit
-from ensgan.cli.sweep import StorageOption
+from ensgan.cli.runs import StorageOption
 
 
 def merge(

@@ -29,6 +29,12 @@ from ensgan.text import hide_credentials, printable
 JsonOption: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else.")
 ]
+JsonLinesOption: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--json", help="Print one JSON object per event on stdout; the last holds the result."
+    ),
+]
 AddressOption: TypeAlias = Annotated[
     str,
     typer.Option(
@@ -43,6 +49,8 @@ MOST_IMAGES = 10_000_000
 """Images that a command makes at once."""
 LARGEST_SIDE = 1024
 """Pixels of an image's side, as in sweep files."""
+_PIPE_COLUMNS = 10_000
+"""A file or a program that reads gets every line and every column whole."""
 ReportProgress: TypeAlias = Callable[[int, int], None]
 """Called with (done, total)."""
 
@@ -55,6 +63,8 @@ class PlainConsole(Console):
 
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, markup=False, emoji=False)
+        if not self.is_terminal and "COLUMNS" not in os.environ:
+            self.width = _PIPE_COLUMNS
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
@@ -75,7 +85,7 @@ def emit(value: Mapping[str, Any], *, as_json: bool, table: Callable[[], Rendera
     else:
         shown = table()
         # Sentences, commands and files to copy keep their lines; tables fit the terminal.
-        PlainConsole().print(shown, soft_wrap=isinstance(shown, str | Text))
+        PlainConsole().print(shown, soft_wrap=isinstance(shown, str | Text), crop=False)
 
 
 def is_quiet() -> bool:

@@ -11,7 +11,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from ensgan.cli.output import JsonOption, emit, note
-from ensgan.cli.sweep import StorageOption
+from ensgan.cli.runs import StorageOption
 from ensgan.config.budget import Budget
 from ensgan.errors import InputError, unknown_name
 from ensgan.store import default_storage

@@ -213,6 +213,8 @@ class Dataset:
         source: where it came from, for the record.
         modes: for ``phantom`` only, the known mode of every image by split name, int64 [n].
         files: where images come from files, the file of every image by split name.
+        source_sizes: images by their size before, ``WIDTH×HEIGHT``; the most frequent first.
+        patients: how many patients each split has, where they are known.
         warnings: problems of the source that did not prevent reading it, one sentence each.
         notes: remarks on how it was read, one sentence each.
 
@@ -229,6 +231,8 @@ class Dataset:
     source: str = ""
     modes: dict[str, Int64Array] = field(default_factory=dict)
     files: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    source_sizes: dict[str, int] = field(default_factory=dict)
+    patients: dict[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 

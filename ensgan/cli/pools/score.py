@@ -10,7 +10,6 @@ from typing import Annotated, TypeAlias
 from zipfile import BadZipFile, ZipFile
 
 import typer
-from rich.table import Table
 
 from ensgan import metrics
 from ensgan.cli.output import (
@@ -32,6 +31,7 @@ from ensgan.cli.pools.pool_images import (
     SizeOption,
 )
 from ensgan.cli.pools.score_table import summary, tables
+from ensgan.cli.tables import FittingTable
 from ensgan.embedding import EXTRACTORS
 from ensgan.errors import InputError, unknown_name
 from ensgan.launch.executors import mapper_at
@@ -285,8 +285,8 @@ def prdc(
     emit(asdict(result), as_json=as_json, table=lambda: _measures(result))
 
 
-def _measures(result: metrics.PRDC) -> Table:
-    table = Table("measure", "value", title=f"k = {result.k}, {result.backend}")
+def _measures(result: metrics.PRDC) -> FittingTable:
+    table = FittingTable("measure", "value", title=f"k = {result.k}, {result.backend}")
     for name in ("precision", "recall", "density", "coverage"):
         table.add_row(name, f"{getattr(result, name):.4f}")
     table.add_row("points", f"{result.n_real} real, {result.n_fake} generated")

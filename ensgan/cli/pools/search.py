@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from ensgan.cli.output import JsonOption, check_output, emit, note, progress, warn
+from ensgan.cli.tables import FittingTable
 from ensgan.errors import EnsganError, InputError
 from ensgan.files import first_bytes, read_json, write_bytes
 from ensgan.metrics.files import load_pool
@@ -226,18 +226,17 @@ def _make_tables(
         )
 
 
-def _front_table(front: Front) -> Table:
-    table = Table(
+def _front_table(front: Front) -> FittingTable:
+    # A front without points is never shown.
+    columns = list(front.cells(front.points[0]))
+    table = FittingTable(
+        *columns,
+        "members",
         title=f"{len(front)} points, hypervolume {front.hypervolume:.5f}, "
         f"{front.trials} evaluations of {front.distinct} subsets in {front.seconds:.2f} s",
-        box=None,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
+        spare=columns[:1:-1],
+        wraps=("members",),
     )
-    # Figures stay whole in a narrow terminal. A front without points is never shown.
-    for column in front.cells(front.points[0]):
-        table.add_column(column, no_wrap=True)
-    table.add_column("members", overflow="fold")
     for point in front:
         table.add_row(*front.cells(point).values(), ", ".join(point.members))
     return table

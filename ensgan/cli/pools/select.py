@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from ensgan.cli.output import JsonOption, check_output, emit, note, progress, warn
 from ensgan.cli.pools.search import check_pictures, read_costs, write_pictures
+from ensgan.cli.tables import FittingTable
 from ensgan.errors import InputError
 from ensgan.search import (
     RULES,
@@ -200,12 +200,11 @@ def _side_by_side(front: Front, name: str, others: Sequence[Path]) -> dict[str, 
     }
 
 
-def _selection_table(front: Front, selection: Selection, value: Mapping[str, Any]) -> Table:
+def _selection_table(front: Front, selection: Selection, value: Mapping[str, Any]) -> FittingTable:
     """The choice, its alternatives and whatever else was asked for."""
-    table = Table(title=selection.reason, title_justify="left")
     axes, keys = [axis.name for axis in front.axes], selection.point.value_keys
-    for column in ("", *axes, "members"):
-        table.add_column(column)
+    title, spare = selection.reason, axes[:1:-1]
+    table = FittingTable("", *axes, "members", title=title, spare=spare, wraps=("", "members"))
 
     def add(label: str, first: str, second: str, text: str) -> None:
         table.add_row(label, first, second, *[""] * (len(axes) - 2), text)
