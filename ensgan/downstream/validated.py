@@ -148,7 +148,8 @@ def choose_validated(
         if best is leader:
             break
         leader = best
-    field += [] if leader is start else [leader]
+    if all(leader.members != candidate.members for candidate in field):
+        field.append(leader)
     ranking = race.ranking(field, rounds[-1])
     level = [r for r in ranking if r.merit >= ranking[0].merit - ranking[0].error]
     chosen = min(level, key=lambda ranked: (len(ranked.candidate.members), -ranked.merit))
@@ -230,7 +231,8 @@ class _Race:
         rows = [
             [ValidationTrial(each, seed, stage.budget) for seed in seeds] for each in strategies
         ]
-        new = [trial for row in rows for trial in row if trial not in self._results]
+        asked = dict.fromkeys(trial for row in rows for trial in row)
+        new = [trial for trial in asked if trial not in self._results]
         if new:
             self._results.update(zip(new, self._train(new), strict=True))
         return [[self._results[trial] for trial in row] for row in rows]

@@ -18,6 +18,7 @@ from ensgan.evaluation.own_data import RULE as HANDED_OVER
 from ensgan.evaluation.prediction import LEAST, REPEATS, Prediction, many_ensembles, prediction
 from ensgan.files import content_key, write_json
 from ensgan.search import select
+from ensgan.sweep.choice.judge import make_judge
 from ensgan.sweep.choice.labels import check_labels
 from ensgan.sweep.choice.validated import RULE as VALIDATED
 from ensgan.sweep.choice.validated import Shortlisted, choose
@@ -167,13 +168,14 @@ def evaluate_sweep(
         sweep = replace(sweep, selected=selected)
     elif options.rule == VALIDATED and sweep.selected.rule != HANDED_OVER:
         inputs = embedding_inputs(sweep.spec, dataset, sweep.dataset, sweep.folder)
-        labels = check_labels(inputs, classifiers, sweep.members, VALIDATED)
+        judge = make_judge(inputs, sweep.members)
+        labels = check_labels(judge, inputs, VALIDATED)
         pool = Shortlisted(inputs, sweep.scores, sweep.front, sweep.members, labels.left_out)
 
         def told(done: int, total: int) -> None:
             on_progress(Progress(done, total, VALIDATED))
 
-        selected, _ = choose(pool, classifiers, on_progress=told)
+        selected, _ = choose(pool, judge, told)
         reason = "; ".join([selected.reason, *labels.said])
         sweep = replace(sweep, selected=replace(selected, reason=reason))
     elif options.rule is not None and options.rule != sweep.selected.rule:

@@ -13,6 +13,7 @@ from ensgan.downstream import DownstreamTable
 from ensgan.downstream.table import TESTED
 from ensgan.errors import InputError, SweepStoppedError
 from ensgan.search import cautions, member_intra_d, select
+from ensgan.sweep.choice.judge import make_judge
 from ensgan.sweep.choice.labels import LabelCheck, check_labels
 from ensgan.sweep.choice.validated import RULE as VALIDATED
 from ensgan.sweep.choice.validated import Shortlisted, choose
@@ -264,14 +265,16 @@ class RunningSweep:
         )
 
     def _select(self, classifiers: Classifiers, pool: Shortlisted) -> tuple[Selection, LabelCheck]:
-        """G*, and what members' labels give to say of it; classifiers are trained for both."""
-        settings, validation, on_done = self.spec.select, None, self._on_work
-        with self.clock.stage("select"):
-            labels = check_labels(pool.inputs, classifiers, pool.members, settings.rule, on_done)
+        """G*, and what members' labels give to say of it."""
+        settings, validation = self.spec.select, None
+        # With the rule ``downstream`` the executor's processes count what they work.
+        with self.clock.stage("select", is_work=settings.rule != RULE):
+            judge = make_judge(pool.inputs, pool.members)
+            labels = check_labels(judge, pool.inputs, settings.rule)
             self.manifest.save(labels=labels.record)
             if settings.rule == VALIDATED:
-                pool, told = replace(pool, left_out=labels.left_out), self._progress("select")
-                selected, validation = choose(pool, classifiers, on_progress=told, on_done=on_done)
+                pool = replace(pool, left_out=labels.left_out)
+                selected, validation = choose(pool, judge, self._progress("select"))
             elif settings.rule == RULE:
                 selected = classifiers.choose(pool.front, settings.points, settings.repeats)
             else:

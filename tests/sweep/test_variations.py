@@ -213,6 +213,9 @@ def test_the_store_is_told_what_was_varied(tmp_path: Path) -> None:
     head, first, *_ = views.members_csv(varied).decode().splitlines()
     assert head.startswith("member,seed,ADA.target,Adam.betas,intra_d")
     assert first.startswith("SNGAN@1,0,0.5,,0.5")
+    said = manifest.members["SNGAN@1"].model_copy(update={"health": ("=1+1",)})
+    odd = manifest.model_copy(update={"members": {"SNGAN@1": said}})
+    assert ",'=1+1," in views.members_csv(odd).decode(), "text is no formula of a spreadsheet"
 
 
 def test_variations_survive_the_manifests_file(tmp_path: Path) -> None:
