@@ -15,6 +15,7 @@ from ensgan.files import content_key
 from ensgan.sweep.environment import environment
 from ensgan.sweep.manifest import DatasetRecord, Earlier, Losses, Manifest
 from ensgan.sweep.member_job import REVISION
+from ensgan.sweep.planning.cost import check_disk
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.variations import configurations
 
@@ -208,11 +209,14 @@ def open_manifest(
     Raises:
         ConfigError: the folder's sweep trained on another spec, or :meth:`Changes.require`.
         DataError: the folder's manifest cannot be used.
+        InputError: the disk is too small.
     """
     new = _new_manifest(resolved)
-    if not folder.has_begun:
+    before = folder.read() if folder.has_begun else None
+    if before is None or before.status != "finished":
+        check_disk(resolved, folder.path)
+    if before is None:
         return OpenManifest(folder, new, on_write)
-    before = folder.read()
     changes = changes_of(folder, before, resolved)
     changes.require(folder, retrain=retrain)
     if not (changes.settings or changes.added or changes.removed):

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from ensgan.config import SweepSpec
 from ensgan.downstream import DownstreamTable
 from ensgan.downstream.table import TESTED
 from ensgan.errors import InputError, SweepStoppedError
@@ -29,7 +28,7 @@ from ensgan.sweep.live.requests import Outcome, Request, RequestFolder, Requests
 from ensgan.sweep.manifest import SelectedRecord
 from ensgan.sweep.merging.members import bring_inputs, bring_members
 from ensgan.sweep.opening import open_manifest
-from ensgan.sweep.planning.cost import Measured, check_disk
+from ensgan.sweep.planning.cost import Measured
 from ensgan.sweep.planning.rounds import train_rounds
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.resolving import Resolved
@@ -142,13 +141,11 @@ class RunningSweep:
         retrain: bool = False,
     ) -> None:
         self.resolved = resolved
-        self.spec: SweepSpec = resolved.spec
+        self.spec = resolved.spec
         self.folder = folder
         self.recorder = recorder
         self.clock = clock
         self.measured = Measured(folder.path.parents[1] / "measured.json")
-        if not (folder.has_begun and folder.read().status == "finished"):
-            check_disk(resolved, folder.path)
         self.manifest = open_manifest(folder, resolved, recorder.poke, retrain=retrain)
         # Nothing is written where nothing is left to do.
         self._show = ProgressFile(folder, clock.on_event, lambda: self.manifest.has_begun)
