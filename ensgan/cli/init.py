@@ -79,7 +79,7 @@ def init(
     from ensgan.data import check, load_dataset, locate
     from ensgan.files import write_bytes
     from ensgan.outputs import claim_output
-    from ensgan.sweep.inputs import known_names
+    from ensgan.sweep.planning.sweep_file import known_names
 
     def claim(path: Path) -> Path:
         # A sweep file may lie among the data; anything else there is data.

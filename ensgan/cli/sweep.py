@@ -216,24 +216,15 @@ def _show_plan(
     many: bool,
 ) -> None:
     from ensgan.store import default_storage, open_store
-    from ensgan.sweep.folder import sweep_folder
-    from ensgan.sweep.inputs import load_sweep, resolve
-    from ensgan.sweep.merging.sources import check_sources, expand
-    from ensgan.sweep.opening import carried_on
     from ensgan.sweep.planning.outlook import look_ahead
     from ensgan.sweep.planning.plan import make_plan
-    from ensgan.sweep.planning.rounds import drawn_so_far
+    from ensgan.sweep.planning.sweep_file import load_sweep
+    from ensgan.sweep.resolving import resolve_in
 
     root = (storage or default_storage()).resolve()
     asked = load_sweep(spec, settings)
-    folder = sweep_folder(root, asked.name)
-    if not fresh:
-        asked, _ = carried_on(asked, folder)
-    resolved = resolve(expand(asked, root), data_dir, many=many)
+    resolved, folder, _ = resolve_in(root, asked, data_dir, fresh=fresh, many=many, whole=True)
     open_store(resolved.spec.track.uri, storage)  # refuses an address that can be none
-    check_sources(resolved, folder)
-    if not fresh:
-        resolved = drawn_so_far(resolved, folder, whole=True)
     left = None if fresh else look_ahead(resolved, folder, retrain=retrain)
     with progress("counting the operations of each GAN") as on_progress:
         plan = make_plan(resolved, root, left, on_progress=on_progress)

@@ -13,15 +13,15 @@ from ensgan import train, zoo
 from ensgan.errors import ConfigError
 from ensgan.files import content_key
 from ensgan.sweep.environment import environment
-from ensgan.sweep.manifest import EARLIER_DEFAULTS, DatasetRecord, Earlier, Losses, Manifest
+from ensgan.sweep.manifest import DatasetRecord, Earlier, Losses, Manifest
 from ensgan.sweep.member_job import REVISION
+from ensgan.sweep.planning.cost import check_disk
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.variations import configurations
 
 if TYPE_CHECKING:
-    from ensgan.config import SweepSpec
     from ensgan.sweep.folder import SweepFolder
-    from ensgan.sweep.inputs import Resolved
+    from ensgan.sweep.resolving import Resolved
 
 FIXED_SECTIONS = ("seed", "dataset")
 """Sections of a spec whose change would leave every member behind; of ``train`` each GAN tells."""
@@ -194,36 +194,6 @@ def _made_with(row: zoo.GANSpec, settings: train.TrainSettings) -> dict[str, Any
     return {**row.to_json(), **{k: v for k, v in values.items() if k not in train.GROWS}}
 
 
-def carried_on(spec: SweepSpec, folder: SweepFolder) -> tuple[SweepSpec, str]:
-    """The spec of a sweep that goes on, and what of it is as it was (empty where nothing is).
-
-    What the spec does not name stays as the folder's sweep began with it where that was the
-    default of an earlier version: a sweep is not made anew because a default has changed.
-
-    Raises:
-        DataError: the folder's manifest cannot be used.
-    """
-    if not folder.has_begun:
-        return spec, ""
-    before, kept = folder.read().settings, []
-    for section, defaults in EARLIER_DEFAULTS.items():
-        own = getattr(spec, section)
-        same = {
-            name: value
-            for name, value in defaults.items()
-            if name not in own.model_fields_set
-            and value == getattr(getattr(before, section), name) != getattr(own, name)
-        }
-        kept += [f"{section}.{name} {value}" for name, value in same.items()]
-        spec = spec.model_copy(update={section: own.model_copy(update=same)})
-    if not kept:
-        return spec, ""
-    return spec, (
-        f"sweep '{folder.path.name}' began with {' and '.join(kept)}, which were defaults then, "
-        "and goes on with them: name others in its file, or with --set, to change that"
-    )
-
-
 def open_manifest(
     folder: SweepFolder,
     resolved: Resolved,
@@ -239,11 +209,14 @@ def open_manifest(
     Raises:
         ConfigError: the folder's sweep trained on another spec, or :meth:`Changes.require`.
         DataError: the folder's manifest cannot be used.
+        InputError: the disk is too small.
     """
     new = _new_manifest(resolved)
-    if not folder.has_begun:
+    before = folder.read() if folder.has_begun else None
+    if before is None or before.status != "finished":
+        check_disk(resolved, folder.path)
+    if before is None:
         return OpenManifest(folder, new, on_write)
-    before = folder.read()
     changes = changes_of(folder, before, resolved)
     changes.require(folder, retrain=retrain)
     if not (changes.settings or changes.added or changes.removed):

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from ensgan.config import SweepSpec
 from ensgan.downstream import DownstreamTable
 from ensgan.downstream.table import TESTED
 from ensgan.errors import InputError, SweepStoppedError
@@ -24,7 +23,7 @@ from ensgan.sweep.external_member_job import external_jobs
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.fresh_images import choose_sampling, generator_files
 from ensgan.sweep.hand_over_stage import hand_over, measure_memorisation, save_table
-from ensgan.sweep.inputs import Inputs, Resolved, write_inputs
+from ensgan.sweep.inputs import Inputs, write_inputs
 from ensgan.sweep.live.requests import Outcome, Request, RequestFolder, Requests
 from ensgan.sweep.manifest import SelectedRecord
 from ensgan.sweep.merging.members import bring_inputs, bring_members
@@ -32,6 +31,7 @@ from ensgan.sweep.opening import open_manifest
 from ensgan.sweep.planning.cost import Measured
 from ensgan.sweep.planning.rounds import train_rounds
 from ensgan.sweep.records import MemberResult
+from ensgan.sweep.resolving import Resolved
 from ensgan.sweep.search_stage import find_front, score
 from ensgan.sweep.status import ProgressFile
 from ensgan.sweep.training_stage import PoolInProgress
@@ -141,7 +141,7 @@ class RunningSweep:
         retrain: bool = False,
     ) -> None:
         self.resolved = resolved
-        self.spec: SweepSpec = resolved.spec
+        self.spec = resolved.spec
         self.folder = folder
         self.recorder = recorder
         self.clock = clock

@@ -17,7 +17,8 @@ from ensgan.config.vary import Value
 from ensgan.errors import ConfigError
 from ensgan.recording import views
 from ensgan.sweep.folder import SweepFolder
-from ensgan.sweep.inputs import known_names, resolve
+from ensgan.sweep.planning.sweep_file import known_names
+from ensgan.sweep.resolving import resolve
 from ensgan.sweep.variations import Configuration, configurations
 
 GANS = ["SNGAN", "StyleGAN2-ADA"]

@@ -26,7 +26,7 @@ from ensgan.search import (
 from ensgan.search import search as search_pool
 from ensgan.search.forms import COMPONENTS
 from ensgan.search.forms.paper import INTER
-from ensgan.sweep.planning.plugins import name_of_variant
+from ensgan.sweep.planning.sweep_file import name_of_variant
 from ensgan.sweep.search_stage import objective_tables
 from ensgan.types import DEFAULT_FORM, Front, FrontPoint, PoolScores
 

@@ -25,7 +25,7 @@ from ensgan.search import (
     shared_members,
 )
 from ensgan.search import select as choose
-from ensgan.sweep.planning.plugins import name_of_variant
+from ensgan.sweep.planning.sweep_file import name_of_variant
 from ensgan.types import Front, FrontPoint, PoolScores, Selection
 
 RULE_HELP = " or ".join(rule.written for rule in RULES if not rule.needs_validation)
