@@ -46,6 +46,7 @@ COMMANDS = (
     ("resume", "steer:resume", "Go on with what was paused, or with a GAN that was stopped."),
     ("retry", "steer:retry", "Try a GAN again that has failed."),
     ("priority", "steer:priority", "Let a GAN that waits be trained earlier or later."),
+    ("add", "steer:add", "Let a running sweep train a GAN or a variation more."),
     ("budget", "steer:budget", "Give a sweep that runs with --gpu-hours more of them, or fewer."),
     ("data", "data:app", "Look at data sets."),
     ("init", "init:init", "Look at the data and this machine and write a first sweep file."),

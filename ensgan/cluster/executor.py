@@ -100,16 +100,29 @@ class RayExecutor:
                 on_event(event)
 
         gpu_bytes = preflight.check_nodes(jobs, self.settings, on_event)
-        trials = trial_requests(jobs, self.settings, gpu_bytes)
+        trials = list(trial_requests(jobs, self.settings, gpu_bytes))
         spending = Spending(self.budget, jobs, {each.gan: each.share for each in trials})
         stop_file = stop_path(jobs[0])
         stop_file.unlink(missing_ok=True)
         files = {job.name: own_stop_path(job) for job in jobs}
         order = TrainingOrder(trials, files, ranks(jobs, self.settings), requests, tell)
         queue = TrialQueue(order, spending, stop_file, self.settings.max_concurrent)
+        callback = TuneCallback(queue, jobs, on_member, tell, self.settings.retries)
         most = self.settings.max_concurrent or self.slots
         on_event(plan_event(trials, min(self.slots, most), jobs))
-        callback = TuneCallback(queue, jobs, on_member, tell, self.settings.retries)
+
+        def enlist(new: Sequence[MemberJob]) -> Mapping[TrialRequest, Path]:
+            turns = trial_requests(new, self.settings, gpu_bytes)
+            spending.add(new, {each.gan: each.share for each in turns})
+            callback.add(new)
+            order.priority |= ranks(new, self.settings)
+            queue.late |= {job.name: job for job in new}
+            trials.extend(turns)
+            tell(plan_event(trials, min(self.slots, most), list(callback.jobs.values())))
+            paths = {job.name: own_stop_path(job) for job in new}
+            return {turn: paths[turn.gan] for turn in turns}
+
+        order.enlist = enlist
         stopper = SweepStopper(queue)
         pending = max(1, min(len(jobs), self.slots, MOST_PENDING))
         with (
@@ -119,7 +132,7 @@ class RayExecutor:
             stopper.catching_interrupts(),
         ):
             _fit(self._tuner(jobs, callback, stopper), queue, self.tune_folder)
-        self._report_unfinished(jobs, callback, on_event)
+        self._report_unfinished(callback, on_event)
         if order.ended is not None:
             raise SweepStoppedError(order.ended)
         self._warm_up()
@@ -163,9 +176,7 @@ class RayExecutor:
             ),
         )
 
-    def _report_unfinished(
-        self, jobs: Sequence[MemberJob], callback: TuneCallback, on_event: OnEvent
-    ) -> None:
+    def _report_unfinished(self, callback: TuneCallback, on_event: OnEvent) -> None:
         """Report GANs that the budget or ASHA left with fewer snapshots than planned."""
         spending = callback.queue.spending
         reason = "ASHA: its Intra-d is not among the best at this step"
@@ -173,7 +184,7 @@ class RayExecutor:
             reason = spending.reason()
             on_event(Event("budget", {"hours": spending.hours}))
         order = callback.queue.order
-        for job in jobs:
+        for job in callback.jobs.values():
             made, planned = len(callback.members[job.name]), len(job.names)
             if made < planned and job.name not in callback.failed:
                 why = order.ended or reason

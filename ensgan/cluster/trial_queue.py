@@ -11,7 +11,7 @@ from ray.tune.search import Searcher
 from ensgan.cluster.budget import Spending
 from ensgan.cluster.resources import TrialRequest
 from ensgan.sweep.live.order import TrainingOrder
-from ensgan.sweep.member_job import MemberResult
+from ensgan.sweep.member_job import MemberJob, MemberResult
 
 
 class TrialQueue(Searcher):  # type: ignore[misc]
@@ -34,6 +34,7 @@ class TrialQueue(Searcher):  # type: ignore[misc]
         halted: why no trial is handed out any more; None: they are.
         interrupted: the user pressed ctrl-C.
         complete: GANs with all their members.
+        late: jobs that were added, by GAN; others' trials have theirs from the beginning.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class TrialQueue(Searcher):  # type: ignore[misc]
         self.halted: str | None = None
         self.interrupted = False
         self.complete: set[str] = set()
+        self.late: dict[str, MemberJob] = {}
         self._spent: set[str] = set()
         if spending.budget.gpu_hours is not None:
             order.raise_budget = self._raise_budget
@@ -76,7 +78,8 @@ class TrialQueue(Searcher):  # type: ignore[misc]
             request = self.order.next(self.spending.may_begin)
             if request is not None:
                 self.order.begin(trial_id, request)
-                return request.config
+                late = self.late.get(request.gan)
+                return request.config if late is None else {**request.config, "job": late}
         # What is left may grow again while trials run: one may need less than was set aside.
         return None if self.running or self.order.waits else str(Searcher.FINISHED)
 

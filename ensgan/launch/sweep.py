@@ -19,16 +19,18 @@ from ensgan.launch.finished import remember
 from ensgan.recording.record import Recording
 from ensgan.report.pictures import Pictures
 from ensgan.store import RunStore, default_storage, open_store
+from ensgan.sweep.carried import carried_on, lacks
 from ensgan.sweep.events import Event, OnEvent, StageClock, ignore
 from ensgan.sweep.executor import Executor, grow_here
 from ensgan.sweep.folder import SweepFolder, sweep_folder
 from ensgan.sweep.inputs import Resolved, load_sweep, member_jobs, resolve, write_inputs
 from ensgan.sweep.merging.sources import check_sources, expand
-from ensgan.sweep.opening import carried_on, changes_of
+from ensgan.sweep.opening import changes_of
 from ensgan.sweep.planning.cost import check_disk
 from ensgan.sweep.planning.rounds import drawn_so_far
 from ensgan.sweep.records import MemberResult
-from ensgan.sweep.runner import RunningSweep, SweepResult
+from ensgan.sweep.result import SweepResult
+from ensgan.sweep.runner import RunningSweep
 
 AnySpec: TypeAlias = SweepSpec | Mapping[str, Any] | Path | str
 """A spec, its mapping, the path of a sweep file, or the name of a shipped one."""
@@ -139,6 +141,7 @@ def run_sweep(
     budget: Budget | None = None,
     fresh: bool = False,
     retrain: bool = False,
+    without_added: bool = False,
     many: bool = False,
     on_event: OnEvent = ignore,
     started: float | None = None,
@@ -158,6 +161,7 @@ def run_sweep(
         fresh: set an earlier sweep of this name aside and start over.
         retrain: a GAN may train from its start again where the pool grows by snapshots that
             nothing else leads to.
+        without_added: leave out what `ensgan add` brought in earlier sessions.
         many: allow more than a thousand configurations of GANs.
         on_event: called with everything that happens.
         started: when the work began (seconds since the epoch), if before this call.
@@ -169,8 +173,10 @@ def run_sweep(
     started = time.time() if started is None else started
     path = Path(spec) if isinstance(spec, Path | str) else None
     data_dir = None if data_dir is None else Path(data_dir)
-    heard = None if fresh else on_event
-    resolved, folder = _resolved(_as_spec(spec, settings), storage, data_dir, heard, many=many)
+    asked, heard = _as_spec(spec, settings), None if fresh else on_event
+    resolved, folder = _resolved(
+        asked, storage, data_dir, heard, many=many, without_added=without_added
+    )
     if fresh:
         with folder.locked():
             pass  # nobody else may be running it
@@ -200,7 +206,7 @@ def run_sweep(
         result = RunningSweep(
             drawn_so_far(resolved, folder), folder, open_executor, recorder, clock, retrain=retrain
         ).run()
-    if path is not None:
+    if path is not None and not any(lacks(asked, each) for each in folder.read().additions):
         remember(path, settings, folder, data_dir, result.to_json())
     return result
 
@@ -212,6 +218,7 @@ def _resolved(
     on_event: OnEvent | None = None,
     *,
     many: bool,
+    without_added: bool = False,
 ) -> tuple[Resolved, SweepFolder]:
     """The sweep with the members of others that join it, and its folder.
 
@@ -220,18 +227,12 @@ def _resolved(
     root = Path(storage or default_storage()).resolve()
     folder = sweep_folder(root, spec.name)
     if on_event is not None:
-        spec = _as_it_began(spec, folder, on_event)
+        spec, said = carried_on(spec, folder, without_added=without_added)
+        for message in said:
+            on_event(Event("warning", {"message": message}))
     resolved = resolve(expand(spec, root), data_dir, many=many)
     check_sources(resolved, folder)
     return resolved, folder
-
-
-def _as_it_began(spec: SweepSpec, folder: SweepFolder, on_event: OnEvent) -> SweepSpec:
-    """The spec with what it does not name as an earlier version began the sweep with it."""
-    spec, kept = carried_on(spec, folder)
-    if kept:
-        on_event(Event("warning", {"message": kept}))
-    return spec
 
 
 def _as_spec(spec: AnySpec, settings: Sequence[str]) -> SweepSpec:

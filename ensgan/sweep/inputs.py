@@ -158,7 +158,15 @@ def resolve(spec: SweepSpec, data_dir: Path | None = None, *, many: bool = False
         ConfigError: with every row that cannot be built or trained on this data.
         DataError: the data set cannot be read.
     """
-    dataset = real_data(spec, data_dir)
+    return resolve_on(spec, real_data(spec, data_dir), many=many)
+
+
+def resolve_on(spec: SweepSpec, dataset: Dataset, *, many: bool = False) -> Resolved:
+    """:func:`resolve` on a data set that is loaded.
+
+    Raises:
+        ConfigError: as :func:`resolve`.
+    """
     found, problems = configurations(spec, many=many)
     gans = tuple(each.row for each in found)
     settings = tuple(each.settings for each in found)

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 from ensgan import train, zoo
 from ensgan.errors import ConfigError
 from ensgan.files import content_key
+from ensgan.sweep.carried import lacks
 from ensgan.sweep.environment import environment
-from ensgan.sweep.manifest import EARLIER_DEFAULTS, DatasetRecord, Earlier, Losses, Manifest
+from ensgan.sweep.manifest import DatasetRecord, Earlier, Losses, Manifest
 from ensgan.sweep.member_job import REVISION
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.variations import configurations
 
 if TYPE_CHECKING:
-    from ensgan.config import SweepSpec
     from ensgan.sweep.folder import SweepFolder
     from ensgan.sweep.inputs import Resolved
 
@@ -194,36 +194,6 @@ def _made_with(row: zoo.GANSpec, settings: train.TrainSettings) -> dict[str, Any
     return {**row.to_json(), **{k: v for k, v in values.items() if k not in train.GROWS}}
 
 
-def carried_on(spec: SweepSpec, folder: SweepFolder) -> tuple[SweepSpec, str]:
-    """The spec of a sweep that goes on, and what of it is as it was (empty where nothing is).
-
-    What the spec does not name stays as the folder's sweep began with it where that was the
-    default of an earlier version: a sweep is not made anew because a default has changed.
-
-    Raises:
-        DataError: the folder's manifest cannot be used.
-    """
-    if not folder.has_begun:
-        return spec, ""
-    before, kept = folder.read().settings, []
-    for section, defaults in EARLIER_DEFAULTS.items():
-        own = getattr(spec, section)
-        same = {
-            name: value
-            for name, value in defaults.items()
-            if name not in own.model_fields_set
-            and value == getattr(getattr(before, section), name) != getattr(own, name)
-        }
-        kept += [f"{section}.{name} {value}" for name, value in same.items()]
-        spec = spec.model_copy(update={section: own.model_copy(update=same)})
-    if not kept:
-        return spec, ""
-    return spec, (
-        f"sweep '{folder.path.name}' began with {' and '.join(kept)}, which were defaults then, "
-        "and goes on with them: name others in its file, or with --set, to change that"
-    )
-
-
 def open_manifest(
     folder: SweepFolder,
     resolved: Resolved,
@@ -252,13 +222,16 @@ def open_manifest(
     # A new run, on the members already there.
     names = set(resolved.names)
     members = {name: member for name, member in before.members.items() if name in names}
-    earlier = _earlier(folder, before, changes)
+    earlier = earlier_pool(folder, before, changes)
+    kept = tuple(each for each in before.additions if not lacks(resolved.spec, each))
     return OpenManifest(
-        folder, new.model_copy(update={"members": members, "earlier": earlier}), on_write
+        folder,
+        new.model_copy(update={"members": members, "earlier": earlier, "additions": kept}),
+        on_write,
     )
 
 
-def _earlier(folder: SweepFolder, before: Manifest, changes: Changes) -> Earlier:
+def earlier_pool(folder: SweepFolder, before: Manifest, changes: Changes) -> Earlier:
     """The pool from which another grows: the last that was scored."""
     scored = before.scores is not None or before.earlier is None
     source = None if scored else before.earlier

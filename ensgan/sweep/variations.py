@@ -161,6 +161,13 @@ def configurations(
     return tuple(found), list(dict.fromkeys(problems))
 
 
+def own_values(spec: SweepSpec, key: str) -> list[Any]:
+    """What the GANs of a sweep have for a setting that nothing varies, each value once."""
+    names = zoo.names() if spec.train.gans == "all" else spec.train.gans
+    own = {gan.own[key]: None for name in names if key in (gan := _Gan(spec, name)).own}
+    return [list(value) if isinstance(value, tuple) else value for value in own]
+
+
 def _plain(gans: Sequence[_Gan]) -> tuple[tuple[Configuration, ...], list[str]]:
     found, problems = [], []
     for gan in gans:

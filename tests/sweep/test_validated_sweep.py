@@ -19,7 +19,7 @@ from ensgan.report.content import collect
 from ensgan.report.page import render
 from ensgan.sweep.executor import LocalExecutor
 from ensgan.sweep.folder import find_sweep
-from ensgan.sweep.runner import SweepResult
+from ensgan.sweep.result import SweepResult
 from ensgan.sweep.status import sweep_status
 from ensgan.types import Dataset, Samples
 

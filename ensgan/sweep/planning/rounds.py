@@ -14,11 +14,22 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ensgan.config.vary import searched
+from ensgan.errors import ConfigError, InputError
+from ensgan.sweep.carried import with_addition
 from ensgan.sweep.draws import is_whole, settled
 from ensgan.sweep.folder import SweepFolder
-from ensgan.sweep.inputs import Inputs, Resolved, data_problems, member_jobs
-from ensgan.sweep.member_job import purpose_seed
-from ensgan.sweep.records import MemberResult
+from ensgan.sweep.inputs import (
+    Inputs,
+    Resolved,
+    data_problems,
+    known_names,
+    member_jobs,
+    resolve_on,
+)
+from ensgan.sweep.member_job import MemberJob, purpose_seed
+from ensgan.sweep.opening import OpenManifest, changes_of, earlier_pool
+from ensgan.sweep.planning.cost import check_disk
+from ensgan.sweep.records import Addition, MemberResult
 from ensgan.sweep.variations import Configuration, Values, configurations
 from ensgan.train.cost import step_work
 from ensgan.types import gan_of, row_of
@@ -233,15 +244,56 @@ def train_rounds(
     rounds = Rounds(resolved)
     if rounds.to_come():
         pool.manifest.save(**_drawn_record(rounds))
+    shape = resolved.dataset.shape
     names = frozenset(row.name for row in resolved.gans)
     by_memory = resolved.spec.cluster.gpus_per_trial == "auto"
+
+    def take_in(addition: Addition) -> list[MemberJob]:
+        before = {row.name for row in rounds.resolved.gans}
+        rounds.resolved = _grown(rounds, inputs.folder, pool.manifest, addition)
+        jobs = member_jobs(rounds.resolved, inputs)
+        missing = pool.missing(jobs, shape, measured, by_memory=by_memory)
+        new = [job for job in missing if job.name not in before]
+        pool.trained += new
+        return new
+
+    if requests is not None:
+        requests.take_in = take_in
     while names:
         jobs = [job for job in member_jobs(rounds.resolved, inputs) if job.name in names]
-        pool.train(jobs, resolved.dataset.shape, measured, by_memory=by_memory, requests=requests)
+        pool.train(jobs, shape, measured, by_memory=by_memory, requests=requests)
         names = rounds.next(pool.members, pool.manifest.value.failed)
         if names:
             pool.manifest.save(**_drawn_record(rounds))
     return rounds.resolved
+
+
+def _grown(
+    rounds: Rounds, folder: SweepFolder, manifest: OpenManifest, addition: Addition
+) -> Resolved:
+    """The sweep with what is added while it is trained; the manifest says so from here on.
+
+    Raises:
+        InputError: it cannot be added, in one sentence.
+    """
+    before = manifest.value
+    try:
+        spec = with_addition(rounds.resolved.spec, addition, known_names())
+        resolved = drawn_so_far(resolve_on(spec, rounds.resolved.dataset), folder)
+        changes = changes_of(folder, before, resolved)
+        changes.require(folder, retrain=False)
+    except ConfigError as error:
+        raise InputError("; ".join(error.problems)) from error
+    if changes.removed:
+        raise InputError(f"{addition} would take {', '.join(changes.removed)} away")
+    check_disk(resolved, folder.path)
+    manifest.save(
+        spec=spec.model_dump(mode="json"),
+        earlier=earlier_pool(folder, before, changes),
+        additions=(*before.additions, addition),
+        **_drawn_record(Rounds(resolved)),
+    )
+    return resolved
 
 
 def _drawn_record(rounds: Rounds) -> dict[str, Any]:
