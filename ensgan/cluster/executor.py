@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
+from ray.tune.trainable import wrap_function
 
 from ensgan.cluster import preflight
 from ensgan.cluster.budget import Spending
@@ -29,7 +30,7 @@ from ensgan.cluster.resources import (
 from ensgan.cluster.session import environment, node_resources
 from ensgan.cluster.tasks import outcomes, task_mapper
 from ensgan.cluster.trainable import gan_trial
-from ensgan.cluster.trial_queue import TrialQueue
+from ensgan.cluster.trial_queue import NamedTrials, TrialQueue
 from ensgan.cluster.tune_callback import SweepStopper, TuneCallback
 from ensgan.config import ClusterSpec
 from ensgan.config.budget import Budget
@@ -59,8 +60,11 @@ class RayExecutor:
 
     Args:
         settings: how trials are scheduled.
-        tune_folder: where Tune keeps its own records; nothing is ever read back from there.
+        tune_folder: where Tune keeps its own records; nothing is ever read back from there. It
+            lies in the sweep's folder.
         budget: what training may take; None: all it needs.
+        named: every trial has an actor of its own that Ray lists by sweep and GAN; else trials
+            hand their processes on, which saves each the seconds of a start.
 
     Raises:
         InputError: the cluster can never give what one trial asks for.
@@ -71,10 +75,12 @@ class RayExecutor:
         settings: ClusterSpec,
         tune_folder: Path,
         budget: Budget | None = None,
+        *,
+        named: bool = False,
     ) -> None:
         self.settings = settings
         self.tune_folder = tune_folder
-        self.budget = budget
+        self.budget, self.named, self.sweep = budget, named, tune_folder.parent.name
         self._warming: list[Any] = []
         nodes = node_resources()
         gpus = 1.0 if settings.gpus_per_trial == "auto" else settings.gpus_per_trial
@@ -144,7 +150,8 @@ class RayExecutor:
         Not where there are GPUs: classifiers run there, in processes of their own.
         """
         if not any(node.get("GPU") for node in node_resources()):
-            task = ray.remote(_import_classifier).options(num_cpus=1, max_retries=0, name="warm up")
+            options = {"num_cpus": 1, "max_retries": 0, "name": f"{self.sweep}: warm up"}
+            task = ray.remote(_import_classifier).options(**options)
             self._warming = [task.remote() for _ in range(min(self.slots, MOST_WARM))]
 
     def _tuner(
@@ -155,16 +162,21 @@ class RayExecutor:
             lambda config: {"cpu": config["cpus"], "gpu": config["gpus"]},
         )
         asha = self.settings.scheduler == "asha"
+        search: TrialQueue | NamedTrials = callback.queue
+        if self.named:
+            kind = wrap_function(trainable)
+            search = NamedTrials(callback.queue, kind, lambda gan: f"{self.sweep}: train {gan}")
         return tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                search_alg=callback.queue,
+                search_alg=search,
                 num_samples=-1,
                 scheduler=_asha(jobs) if asha else None,
-                # Starting a process costs seconds, so trials hand theirs on, but one that is
-                # stopped between snapshots waits in it for an answer: it must go with its process.
-                reuse_actors=not asha and self.budget is None,
+                # A trial that is stopped between snapshots waits in its process for an answer: it
+                # must go with it.
+                reuse_actors=not (self.named or asha or self.budget is not None),
                 trial_name_creator=_trial_name,
+                trial_dirname_creator=_trial_name,
             ),
             run_config=tune.RunConfig(
                 name="trials",
@@ -203,7 +215,7 @@ class RayExecutor:
         """See :meth:`ensgan.sweep.executor.Executor.map`."""
         results: dict[int, R] = {}
         first: EnsganError | None = None
-        for number, outcome in outcomes(function, items, *self._room(needs)):
+        for number, outcome in outcomes(function, items, *self._room(needs), of=self.sweep):
             if isinstance(outcome, EnsganError):
                 first = first or outcome  # the others' results are files, and worth waiting for
             else:
@@ -215,7 +227,7 @@ class RayExecutor:
 
     def mapper(self, needs: Needs = ONE_CPU) -> Mapper:
         """See :meth:`ensgan.sweep.executor.Executor.mapper`."""
-        return task_mapper(*self._room(needs))
+        return task_mapper(*self._room(needs), of=self.sweep)
 
     def at_once(self, needs: Needs) -> int:
         """See :meth:`ensgan.sweep.executor.Executor.at_once`."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ray import tune
+from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
+from ray.tune.search.search_generator import SearchGenerator
 
 from ensgan.cluster.budget import Spending
 from ensgan.cluster.resources import TrialRequest
@@ -153,3 +157,31 @@ class TrialQueue(Searcher):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its searcher into a state that ensgan never restores from.
         return {}
+
+
+class NamedTrials(SearchGenerator):  # type: ignore[misc]
+    """Makes Tune's trials of a queue's turns, and gives each an actor class of its own.
+
+    Ray's lists and dashboard call actors and their calls by the class alone.
+
+    Args:
+        queue: of the turns.
+        trainable: class of all trials.
+        title: what a trial of a GAN is called.
+    """
+
+    def __init__(
+        self, queue: TrialQueue, trainable: type[tune.Trainable], title: Callable[[str], str]
+    ) -> None:
+        super().__init__(queue)
+        self._trainable, self._title = trainable, title
+
+    def create_trial_if_possible(self, experiment_spec: dict[str, Any]) -> Trial | None:
+        """The next trial, None where there is none now."""
+        trial = super().create_trial_if_possible(experiment_spec)
+        if trial is not None:
+            name = self._title(trial.config["gan"])
+            own = type(name, (self._trainable,), {"__module__": __name__, "__qualname__": name})
+            tune.register_trainable(name, own)
+            trial.trainable_name = name
+        return trial

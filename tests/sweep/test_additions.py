@@ -1,4 +1,4 @@
-"""What `ensgan add` brings into a sweep: into its spec, its training, its manifest, its next run."""
+"""What `ensgan add` brings into a sweep: its spec, its training, its manifest, its next run."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_added_while_it_trains_kept_by_the_same_file_and_left_out_on_request(
     assert carried_on(own, folder) == (own, [])
     assert not any(lacks(own, each) for each in before.additions)
     draws = {"sample": 2, "from": {"seed": [0, 1]}}
-    with pytest.raises(InputError, match="was given seed=1 .* --without-added"):
+    with pytest.raises(InputError, match=r"was given seed=1 .* --without-added"):
         carried_on(parse_spec(tiny(train={"gans": gans, "vary": draws})), folder)
     smaller = home.run(spec, without_added=True)
     assert [member.name for member in smaller.members] == [

@@ -1,7 +1,7 @@
 """Draws that depend on results: ``train.vary.search`` trains a sweep's configurations by rounds.
 
-The first round is quasi-random; then, for each GAN by itself, an Optuna sampler is told the best
-Intra-d of every configuration and the operations of its training, and draws the next round. Rounds
+The first round is quasi-random; then, for each GAN by itself, an Optuna sampler is told what every
+configuration was worth and the operations of its training, and draws the next round. Rounds
 depend on the spec and on results alone, never on how many trials run at once, and their values are
 in the manifest before they train: who resumes, trains and draws what an uninterrupted sweep would.
 """
@@ -9,11 +9,11 @@ in the manifest before they train: who resumes, trains and draws what an uninter
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ensgan.config.vary import searched
+from ensgan.config.vary import OBJECTIVES, searched
 from ensgan.errors import ConfigError, InputError
 from ensgan.sweep.carried import with_addition
 from ensgan.sweep.draws import is_whole, settled
@@ -29,10 +29,11 @@ from ensgan.sweep.inputs import (
 from ensgan.sweep.member_job import MemberJob, purpose_seed
 from ensgan.sweep.opening import OpenManifest, changes_of, earlier_pool
 from ensgan.sweep.planning.cost import check_disk
-from ensgan.sweep.records import Addition, MemberResult
+from ensgan.sweep.planning.worth import worths
+from ensgan.sweep.records import Addition
 from ensgan.sweep.variations import Configuration, Values, configurations
 from ensgan.train.cost import step_work
-from ensgan.types import gan_of, row_of
+from ensgan.types import row_of
 
 if TYPE_CHECKING:
     from ensgan.sweep.live.requests import Requests
@@ -104,6 +105,11 @@ class Rounds:
     resolved: Resolved
     _operations: dict[Any, float] = field(default_factory=dict)
 
+    @property
+    def objective(self) -> str:
+        """What a configuration's worth is measured by."""
+        return str((self._vary or {}).get("objective", OBJECTIVES[0]))
+
     def to_come(self) -> int:
         """Configurations still to be drawn, at most."""
         if self._vary is None:
@@ -111,25 +117,20 @@ class Rounds:
         sample = self._vary["sample"]
         return sum(max(0, sample - len(names)) for names in self._by_gan().values())
 
-    def next(self, members: Mapping[str, MemberResult], failed: Collection[str]) -> frozenset[str]:
+    def next(self, best: Mapping[str, float]) -> frozenset[str]:
         """Draw the next round; its names, none where there is no other.
 
         A round of which nothing was trained, as when a budget is spent, is the last.
 
         Args:
-            members: finished ones by name.
-            failed: configurations that failed.
+            best: what configurations have been worth, see :func:`worths`.
         """
         if self._vary is None:
             return frozenset()
-        best: dict[str, float] = {}
-        for name, member in members.items():
-            gan = gan_of(name)
-            best[gan] = max(member.intra_d, best.get(gan, -math.inf))
         sample, by_gan = self._vary["sample"], self._by_gan()
         size = round_size(sample)
         last = {n for names in by_gan.values() for n in names[(len(names) - 1) // size * size :]}
-        if last.isdisjoint({*best, *failed}):
+        if last.isdisjoint(best):
             return frozenset()
         drawn = {
             gan: self._asked(
@@ -262,7 +263,10 @@ def train_rounds(
     while names:
         jobs = [job for job in member_jobs(rounds.resolved, inputs) if job.name in names]
         pool.train(jobs, shape, measured, by_memory=by_memory, requests=requests)
-        names = rounds.next(pool.members, pool.manifest.value.failed)
+        if not rounds.to_come():
+            break
+        known = [pool.members[name] for name in rounds.resolved.names if name in pool.members]
+        names = rounds.next(worths(rounds.objective, inputs, known, pool.manifest.value.failed))
         if names:
             pool.manifest.save(**_drawn_record(rounds))
     return rounds.resolved
