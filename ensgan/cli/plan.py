@@ -28,10 +28,10 @@ def show_plan(
 ) -> None:
     """Print what running a sweep file would do; arguments as of ``ensgan sweep``."""
     from ensgan.store import default_storage, open_store
-    from ensgan.sweep.carried import carried_on
     from ensgan.sweep.folder import sweep_folder
     from ensgan.sweep.inputs import load_sweep, resolve
     from ensgan.sweep.merging.sources import check_sources, expand
+    from ensgan.sweep.planning.carried import carried_on
     from ensgan.sweep.planning.outlook import look_ahead
     from ensgan.sweep.planning.plan import make_plan
     from ensgan.sweep.planning.rounds import drawn_so_far

@@ -19,13 +19,13 @@ from ensgan.launch.finished import remember
 from ensgan.recording.record import Recording
 from ensgan.report.pictures import Pictures
 from ensgan.store import RunStore, default_storage, open_store
-from ensgan.sweep.carried import carried_on, lacks
 from ensgan.sweep.events import Event, OnEvent, StageClock, ignore
 from ensgan.sweep.executor import Executor, grow_here
 from ensgan.sweep.folder import SweepFolder, sweep_folder
 from ensgan.sweep.inputs import Resolved, load_sweep, member_jobs, resolve, write_inputs
 from ensgan.sweep.merging.sources import check_sources, expand
 from ensgan.sweep.opening import changes_of
+from ensgan.sweep.planning.carried import carried_on
 from ensgan.sweep.planning.cost import check_disk
 from ensgan.sweep.planning.rounds import drawn_so_far
 from ensgan.sweep.records import MemberResult
@@ -171,12 +171,9 @@ def run_sweep(
         EnsganError: the run failed.
     """
     started = time.time() if started is None else started
-    path = Path(spec) if isinstance(spec, Path | str) else None
     data_dir = None if data_dir is None else Path(data_dir)
-    asked, heard = _as_spec(spec, settings), None if fresh else on_event
-    resolved, folder = _resolved(
-        asked, storage, data_dir, heard, many=many, without_added=without_added
-    )
+    heard, how = None if fresh else on_event, {"many": many, "without_added": without_added}
+    resolved, folder = _resolved(_as_spec(spec, settings), storage, data_dir, heard, **how)
     if fresh:
         with folder.locked():
             pass  # nobody else may be running it
@@ -206,8 +203,8 @@ def run_sweep(
         result = RunningSweep(
             drawn_so_far(resolved, folder), folder, open_executor, recorder, clock, retrain=retrain
         ).run()
-    if path is not None and not any(lacks(asked, each) for each in folder.read().additions):
-        remember(path, settings, folder, data_dir, result.to_json())
+    if isinstance(spec, Path | str):
+        remember(Path(spec), settings, folder, data_dir, result.to_json())
     return result
 
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from ensgan import train, zoo
 from ensgan.errors import ConfigError
 from ensgan.files import content_key
-from ensgan.sweep.carried import lacks
 from ensgan.sweep.environment import environment
 from ensgan.sweep.manifest import DatasetRecord, Earlier, Losses, Manifest
 from ensgan.sweep.member_job import REVISION
+from ensgan.sweep.planning.carried import lacks
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.variations import configurations
 

@@ -21,8 +21,8 @@ from ensgan.config import SweepSpec
 from ensgan.config.vary import WHOLE, Tunable, Value, is_draws, searched
 from ensgan.errors import InputError, unknown_name
 from ensgan.files import content_key
-from ensgan.sweep.draws import draw
 from ensgan.sweep.member_job import purpose_seed
+from ensgan.sweep.planning.draws import draw
 from ensgan.types import row_of
 
 MOST = 1_000

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from ensgan.config.vary import OBJECTIVES, searched
 from ensgan.errors import ConfigError, InputError
-from ensgan.sweep.carried import with_addition
-from ensgan.sweep.draws import is_whole, settled
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import (
     Inputs,
@@ -28,7 +26,9 @@ from ensgan.sweep.inputs import (
 )
 from ensgan.sweep.member_job import MemberJob, purpose_seed
 from ensgan.sweep.opening import OpenManifest, changes_of, earlier_pool
+from ensgan.sweep.planning.carried import with_addition
 from ensgan.sweep.planning.cost import check_disk
+from ensgan.sweep.planning.draws import is_whole, settled
 from ensgan.sweep.planning.worth import worths
 from ensgan.sweep.records import Addition
 from ensgan.sweep.variations import Configuration, Values, configurations
