@@ -28,8 +28,8 @@ def claim_output(
     Args:
         inputs: files and folders that the command reads.
         outputs: its other outputs.
-        is_ours: whether an existing file is one that the command wrote before and may replace
-            (:func:`nothing_there` where none is); None where any plain file may be replaced.
+        is_ours: whether an existing file is one that the command wrote before and may replace;
+            None where it replaces no file, not even its own.
         force: replace a plain file whatever it holds.
 
     Returns:
@@ -51,26 +51,22 @@ def claim_output(
                 f"cannot write {path}: it is {other}, which this command has {what} too; name "
                 "another file"
             )
-    # An empty file (mktemp, touch) holds nothing to lose.
-    kept = path.exists() and path.stat().st_size > 0 and is_ours is not None and not is_ours(path)
-    if kept and not force:
-        if is_ours is nothing_there:
-            raise InputError(f"{path} exists already: name another, or replace it with --force")
-        raise InputError(f"{path} exists already, and this command did not write it: name another")
-    # A folder among the inputs: new files and our own may lie in it, its other files stay.
-    for folder in filter(Path.is_dir, read if path.exists() and is_ours is None else ()):
-        if path.resolve().is_relative_to(folder.resolve()):
+    if path.exists() and not (is_ours is not None and is_ours(path)):
+        # A folder among the inputs: new files and our own may lie in it, its other files stay.
+        for folder in filter(Path.is_dir, read):
+            if path.resolve().is_relative_to(folder.resolve()):
+                raise InputError(
+                    f"cannot write {path}: it is a file of {folder}, which this command reads; "
+                    "name another file"
+                )
+        # An empty file (mktemp, touch) holds nothing to lose.
+        if path.stat().st_size > 0 and not force:
+            why = "" if is_ours is None else ", and this command did not write it"
             raise InputError(
-                f"cannot write {path}: it is a file of {folder}, which this command reads; name "
-                "another file"
+                f"{path} exists already{why}: name another, or replace it with --force"
             )
     _refuse_unwritable(path)
     return path
-
-
-def nothing_there(path: Path) -> bool:
-    """``is_ours`` of a command that replaces no file, not even its own, unless it is forced to."""
-    return not path.exists()
 
 
 def claim_folder(

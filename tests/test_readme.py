@@ -179,7 +179,8 @@ def test_another_process_with_nothing_but_the_store(
 
 
 def test_the_sweeps_are_valid(shared: Path) -> None:
-    from ensgan.sweep.inputs import load_sweep, resolve
+    from ensgan.sweep.planning.sweep_file import load_sweep
+    from ensgan.sweep.resolving import resolve
 
     for path in sorted((ROOT / "sweeps").glob("*.yaml")):
         spec = load_sweep(path)

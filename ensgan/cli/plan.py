@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Group
-from rich.table import Column, Table
 
 from ensgan.cli.output import emit, progress, warn
+from ensgan.cli.tables import FittingTable
 
 if TYPE_CHECKING:
     from ensgan.sweep.planning.plan import Plan
@@ -28,26 +28,19 @@ def show_plan(
 ) -> None:
     """Print what running a sweep file would do; arguments as of ``ensgan sweep``."""
     from ensgan.store import default_storage, open_store
-    from ensgan.sweep.folder import sweep_folder
-    from ensgan.sweep.inputs import load_sweep, resolve
-    from ensgan.sweep.merging.sources import check_sources, expand
-    from ensgan.sweep.planning.carried import carried_on
     from ensgan.sweep.planning.outlook import look_ahead
     from ensgan.sweep.planning.plan import make_plan
-    from ensgan.sweep.planning.rounds import drawn_so_far
+    from ensgan.sweep.planning.sweep_file import load_sweep
+    from ensgan.sweep.resolving import resolve_in
 
     root = (storage or default_storage()).resolve()
     asked = load_sweep(spec, settings)
-    folder = sweep_folder(root, asked.name)
-    if not fresh:
-        asked, said = carried_on(asked, folder, without_added=without_added)
-        for sentence in said:
-            warn(sentence)
-    resolved = resolve(expand(asked, root), data_dir, many=many)
+    resolved, folder, said = resolve_in(
+        *(root, asked, data_dir), fresh=fresh, without_added=without_added, many=many, whole=True
+    )
+    for sentence in said:
+        warn(sentence)
     open_store(resolved.spec.track.uri, storage)  # refuses an address that can be none
-    check_sources(resolved, folder)
-    if not fresh:
-        resolved = drawn_so_far(resolved, folder, whole=True)
     left = None if fresh else look_ahead(resolved, folder, retrain=retrain)
     with progress("counting the operations of each GAN") as on_progress:
         plan = make_plan(resolved, root, left, on_progress=on_progress)
@@ -59,11 +52,13 @@ def show_plan(
     emit({**plan.to_json(), "would": would}, as_json=as_json, table=table)
 
 
-def _plan_table(plan: Plan) -> Table:
+def _plan_table(plan: Plan) -> FittingTable:
     """One row per GAN, below the plan in words."""
-    columns = ("steps", "batch", "s/step", "hours", "params G", "params D", "memory MB")
-    name = Column("GAN", overflow="fold")
-    table = Table(name, *columns, title=_plan_sentence(plan), title_justify="left")
+    table = FittingTable(
+        *("GAN", "steps", "batch", "s/step", "hours", "params G", "params D", "memory MB"),
+        title=_plan_sentence(plan),
+        spare=("params D", "params G", "batch", "s/step", "memory MB", "steps"),
+    )
     for row in plan.rows:
         table.add_row(
             row.gan,

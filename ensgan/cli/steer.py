@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeAlias
 import typer
 
 from ensgan.cli.output import JsonOption, emit, note
-from ensgan.cli.sweep import StorageOption
+from ensgan.cli.runs import StorageOption
 from ensgan.config import read_setting
 from ensgan.config.budget import Budget
 from ensgan.config.vary import VaryError, check_vary

@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from ensgan import cli
 from ensgan.cli.evaluate import comparison_table
 from ensgan.cli.output import (
     AddressOption,
-    JsonOption,
+    JsonLinesOption,
     OpenClusterOption,
     PlainConsole,
     emit,
     note,
 )
+from ensgan.cli.runs import StorageOption
+from ensgan.cli.tables import FittingTable
 from ensgan.downstream.headline import headline
 from ensgan.errors import SweepStoppedError
 
@@ -35,12 +36,6 @@ SpecArgument = Annotated[Path, typer.Argument(help="Sweep file (YAML).", metavar
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="A.B=VALUE", help="Override a setting; can be repeated."),
-]
-StorageOption = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder of sweeps and local store. [default: $ENSGAN_STORAGE or ./ensgan-runs]"
-    ),
 ]
 DataOption = Annotated[
     Path | None, typer.Option("--data-dir", help="Folder of data sets. [default: $ENSGAN_DATA]")
@@ -88,7 +83,7 @@ def sweep(
         str | None,
         typer.Option(help="Post one JSON object there when it has ended, well or badly."),
     ] = None,
-    as_json: JsonOption = False,
+    as_json: JsonLinesOption = False,
 ) -> None:
     """Run a whole sweep; running it again resumes it.
 
@@ -168,7 +163,7 @@ def train(
     storage: StorageOption = None,
     data_dir: DataOption = None,
     retrain: RetrainOption = False,
-    as_json: JsonOption = False,
+    as_json: JsonLinesOption = False,
 ) -> None:
     """Train, sample and score one GAN (or GAN~VARIATION) of a sweep in this process, without Ray.
 
@@ -188,8 +183,9 @@ def train(
             on_event=on_event,
         )
 
-    def table() -> Table:
-        shown = Table("member", "Intra-d", "density", "coverage", "weights")
+    def table() -> FittingTable:
+        names = ("weights", "density", "coverage")
+        shown = FittingTable("member", "Intra-d", *names[1:], names[0], spare=names)
         for member in members:
             shown.add_row(
                 member.name,
@@ -216,7 +212,7 @@ def _show_result(done: Mapping[str, Any], storage: Path | None) -> None:
     """The table, where the time went, G* and its images, what was found, and what to do next."""
     console, folder = PlainConsole(), Path(done["folder"])
     console.print(comparison_table(done["downstream"]))
-    stages = Table("stage", "seconds", title="Where the time went", title_justify="left")
+    stages = FittingTable("stage", "seconds", title="\nWhere the time went")
     for name, seconds in done["stages"].items():
         stages.add_row(name, f"{seconds:.1f}")
     console.print(stages)

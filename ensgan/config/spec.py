@@ -172,17 +172,12 @@ class SearchSpec(Strict):
 class SelectSpec(Strict):
     """The rule that picks G*: ``validated`` from a shortlist, the others from the front.
 
-    ``candidates`` is the most that the shortlist holds; ``epochs``, ``images_per_epoch`` and
-    ``width`` are of the small classifiers that judge it on the validation split: None is 8, 1,200
-    and 8, or what ``evaluate`` has where that is less. ``points`` and ``repeats`` are for the rule
+    ``candidates`` is the most that the shortlist holds. ``points`` and ``repeats`` are for the rule
     ``downstream``: how many front points (evenly spread) are tried, with how many classifiers each.
     """
 
     rule: Annotated[str, registered("rule", head)] = "validated"
-    candidates: int = Field(24, ge=2, le=10_000)
-    epochs: int | None = Field(None, ge=1, le=10**6)
-    images_per_epoch: int | None = Field(None, ge=2, le=10**9)
-    width: int | None = Field(None, ge=4, le=256)
+    candidates: int = Field(60, ge=2, le=10_000)
     points: int = Field(20, ge=1, le=10**6)
     repeats: int = Field(3, ge=1, le=10_000)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -102,6 +103,8 @@ def build(
         licence=request.text("licence") or "",
         source=source,
         files={split: tuple(names[row] for row in rows) for split, rows in indices.items()},
+        source_sizes=dict(Counter(decoded.sizes[: len(records)]).most_common()),
+        patients=_count(patients, indices),
         warnings=pictures.warnings,
         notes=(*pictures.notes, *decoded.notes),
     )
@@ -115,6 +118,12 @@ def _patients(records: Sequence[Record], tags: Sequence[str]) -> tuple[str, ...]
     if any(record.patient for record in records):
         return tuple(record.patient for record in records)
     return tuple(tags) if len(set(tags) - {""}) > 1 else ("",) * len(records)
+
+
+def _count(patients: Sequence[str], indices: dict[str, Int64Array]) -> dict[str, int]:
+    """Patients by split; nothing where none is known."""
+    known = {split: {patients[row] for row in rows} - {""} for split, rows in indices.items()}
+    return {split: len(names) for split, names in known.items()} if any(patients) else {}
 
 
 def _leaks(request: Request, records: Sequence[Record], patients: Sequence[str]) -> list[str]:

@@ -56,13 +56,11 @@ def claim_bank(pool: Path, name: str, *, force: bool = False) -> Path:
     """
     fake = pool / "fake"
     path = fake / f"{check_name(name)}.npz"
-    taken = [each for end in ("", ".npz", ".npy") if (each := fake / f"{name}{end}").exists()]
-    if taken and not (force and taken == [path]):
-        raise InputError(
-            f"{taken[0]} exists already: choose another --name"
-            + (", or replace it with --force" if taken == [path] else "")
-        )
-    return claim_output(path)
+    for taken in (fake / name, fake / f"{name}.npy"):
+        if taken.exists():
+            raise InputError(f"{taken} exists already: choose another --name")
+    claim_output(path.with_suffix(".json"), force=force)
+    return claim_output(path, force=force)
 
 
 def check_contents(pool: ImagePool, scores: PoolScores, names: Sequence[str]) -> None:

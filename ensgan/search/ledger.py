@@ -137,25 +137,33 @@ class SearchLedger:
         )
         return values
 
+    def offer_pairs(self, one: Int64Array, other: Int64Array) -> None:
+        """Evaluate the allowed ones of the ensembles {one[i], other[i]}, ``one`` the lower."""
+        fits = np.flatnonzero(self.constraints.pairs(one, other))[: self.left]
+        one, other = one[fits], other[fits]
+        values, word = self.evaluator.pairs(one, other), self._counter.member_hash
+        self._enter(
+            values.first,
+            values.second,
+            self.costs[one] + self.costs[other],
+            word[one] ^ word[other],
+            lambda order: (int(one[order]), int(other[order])),
+        )
+
     def offer_moves(
-        self,
-        members: Sequence[int],
-        added: Int64Array | None = None,
-        *,
-        additions_only: bool = False,
+        self, members: Sequence[int], *, additions_only: bool = False
     ) -> tuple[Neighbourhood, BoolArray]:
         """Evaluate all allowed moves of ``members``.
 
         Args:
             members: the subset; it need not meet the constraints itself.
-            added: members that may come in; None for all that are allowed.
             additions_only: leave removals and swaps out.
 
         Returns:
             The neighbourhood, and which of its entries count.
         """
         inside = np.array(sorted(members), np.int64)
-        outside = self.constraints.outside(inside) if added is None else added
+        outside = self.constraints.outside(inside)
         near = self.evaluator.moves(inside.tolist(), outside, additions_only=additions_only)
         fits = self.constraints.moves(inside, outside)[: len(near.removed) + 1]
         fits[0, 0] = False  # the subset itself is no move
@@ -251,7 +259,7 @@ class SearchLedger:
         texts, form = tuple(axis.text for axis in axes), self.evaluator.tables.form
         unknown = any(needs_reading(axis) for axis in axes)
         entries = len(self.history)
-        kept = np.unique(np.linspace(0, entries - 1, min(entries, _HISTORY_ENTRIES)).astype(int))
+        kept = np.linspace(0, entries - 1, min(entries, _HISTORY_ENTRIES)).astype(int)
         return Front(
             objectives=texts,
             sampler=sampler + self.proven,

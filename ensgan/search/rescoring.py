@@ -71,7 +71,7 @@ def bootstrap(
     three quarters of everything, scaled up to the whole (:attr:`Resamples.inflation`) and centred
     on the front's own values.
 
-    Other scores allow to draw the real points alone, with replacement: Intra-d's interval is too
+    From other scores only the real points can be drawn, with replacement: Intra-d's interval is too
     narrow then, and Inter-d has none. Coverage follows exactly from the masks; for density each
     covered point is taken to hold an equal share of a member's images.
 

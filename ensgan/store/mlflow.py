@@ -234,7 +234,7 @@ def _require_answer(uri: str, shown: str) -> None:
 def make_database(path: Path, migrate: Callable[[str], object]) -> None:
     """Let ``migrate`` build the database in a scratch file, then put it in place in one step.
 
-    MLflow's some 60 migrations commit one by one, and waiting for the disk takes most of their
+    MLflow's 60 or so migrations commit one by one, and waiting for the disk takes most of their
     time; a scratch file needs no flushing, and a kill in their midst leaves no half-made database.
 
     Args:

@@ -93,14 +93,16 @@ class SweepFolder:
         """Hold the folder for this process; the lock ends with the process, however it ends.
 
         Raises:
-            InputError: another process holds it.
+            InputError: another process holds it, or a file is where it should be.
             StoreError: the folder cannot be made.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise StoreError(
+            # A file where a folder should be is the user's mistake, a full disk is not.
+            named = isinstance(error, NotADirectoryError | FileExistsError)
+            raise (InputError if named else StoreError)(
                 f"cannot write {self.path}: {error.strerror}; choose another --storage"
             ) from error
         try:

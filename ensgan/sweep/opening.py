@@ -16,12 +16,13 @@ from ensgan.sweep.environment import environment
 from ensgan.sweep.manifest import DatasetRecord, Earlier, Losses, Manifest
 from ensgan.sweep.member_job import REVISION
 from ensgan.sweep.planning.carried import lacks
+from ensgan.sweep.planning.cost import check_disk
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.variations import configurations
 
 if TYPE_CHECKING:
     from ensgan.sweep.folder import SweepFolder
-    from ensgan.sweep.inputs import Resolved
+    from ensgan.sweep.resolving import Resolved
 
 FIXED_SECTIONS = ("seed", "dataset")
 """Sections of a spec whose change would leave every member behind; of ``train`` each GAN tells."""
@@ -209,11 +210,14 @@ def open_manifest(
     Raises:
         ConfigError: the folder's sweep trained on another spec, or :meth:`Changes.require`.
         DataError: the folder's manifest cannot be used.
+        InputError: the disk is too small.
     """
     new = _new_manifest(resolved)
-    if not folder.has_begun:
+    before = folder.read() if folder.has_begun else None
+    if before is None or before.status != "finished":
+        check_disk(resolved, folder.path)
+    if before is None:
         return OpenManifest(folder, new, on_write)
-    before = folder.read()
     changes = changes_of(folder, before, resolved)
     changes.require(folder, retrain=retrain)
     if not (changes.settings or changes.added or changes.removed):

@@ -7,10 +7,10 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, Protocol
 
-from ensgan.config import SweepSpec
 from ensgan.downstream import DownstreamTable
 from ensgan.errors import InputError, SweepStoppedError
 from ensgan.search import cautions, member_intra_d, select
+from ensgan.sweep.choice.judge import make_judge
 from ensgan.sweep.choice.labels import LabelCheck, check_labels
 from ensgan.sweep.choice.validated import RULE as VALIDATED
 from ensgan.sweep.choice.validated import Shortlisted, choose
@@ -21,7 +21,7 @@ from ensgan.sweep.external_member_job import external_jobs
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.fresh_images import choose_sampling, generator_files
 from ensgan.sweep.hand_over_stage import hand_over, measure_memorisation, save_table
-from ensgan.sweep.inputs import Inputs, Resolved, write_inputs
+from ensgan.sweep.inputs import Inputs, write_inputs
 from ensgan.sweep.live.requests import Outcome, Request, RequestFolder, Requests
 from ensgan.sweep.manifest import SelectedRecord
 from ensgan.sweep.merging.members import bring_inputs, bring_members
@@ -29,6 +29,7 @@ from ensgan.sweep.opening import open_manifest
 from ensgan.sweep.planning.cost import Measured
 from ensgan.sweep.planning.rounds import train_rounds
 from ensgan.sweep.records import MemberResult
+from ensgan.sweep.resolving import Resolved
 from ensgan.sweep.result import SweepResult
 from ensgan.sweep.search_stage import find_front, score
 from ensgan.sweep.status import ProgressFile
@@ -83,7 +84,7 @@ class RunningSweep:
         retrain: bool = False,
     ) -> None:
         self.resolved = resolved
-        self.spec: SweepSpec = resolved.spec
+        self.spec = resolved.spec
         self.folder = folder
         self.recorder = recorder
         self.clock = clock
@@ -204,14 +205,16 @@ class RunningSweep:
         )
 
     def _select(self, classifiers: Classifiers, pool: Shortlisted) -> tuple[Selection, LabelCheck]:
-        """G*, and what members' labels give to say of it; classifiers are trained for both."""
-        settings, validation, on_done = self.spec.select, None, self._on_work
-        with self.clock.stage("select"):
-            labels = check_labels(pool.inputs, classifiers, pool.members, settings.rule, on_done)
+        """G*, and what members' labels give to say of it."""
+        settings, validation = self.spec.select, None
+        # With the rule ``downstream`` the executor's processes count what they work.
+        with self.clock.stage("select", is_work=settings.rule != RULE):
+            judge = make_judge(pool.inputs, pool.members)
+            labels = check_labels(judge, pool.inputs, settings.rule)
             self.manifest.save(labels=labels.record)
             if settings.rule == VALIDATED:
-                pool, told = replace(pool, left_out=labels.left_out), self._progress("select")
-                selected, validation = choose(pool, classifiers, on_progress=told, on_done=on_done)
+                pool = replace(pool, left_out=labels.left_out)
+                selected, validation = choose(pool, judge, self._progress("select"))
             elif settings.rule == RULE:
                 selected = classifiers.choose(pool.front, settings.points, settings.repeats)
             else:

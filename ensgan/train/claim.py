@@ -25,9 +25,9 @@ are found by this number.
 STATE = "resume.pt"
 """The last state of a training; it stays after the last snapshot, for more."""
 AGAIN = "again.pt"
-"""The state of a training that goes the way to snapshots before its last state again."""
+"""The state of a training that repeats its steps up to snapshots before its last state."""
 GROWS = ("steps", "snapshots")
-"""Settings that a training may go on with when they are others."""
+"""Settings that may be others when a training goes on."""
 
 
 def claim(
@@ -114,7 +114,7 @@ def usable_state(folder: Path, first: int) -> Path | None:
 
 
 def keep_later(folder: Path, step: int) -> None:
-    """A way that was gone again has ended at ``step``: the later of both states stays."""
+    """Repeated steps have ended at ``step``: the later of the two states stays."""
     if step > _step_of(folder / STATE):
         (folder / AGAIN).replace(folder / STATE)
     else:

@@ -14,6 +14,8 @@ PartClass = TypeVar("PartClass", bound="type[Part]")
 
 Limit: TypeAlias = tuple[str, Literal["at least", "at most", "above", "below"], float]
 """A field, and what its numbers must be."""
+Setting: TypeAlias = bool | int | float | str | tuple[float, ...]
+"""Value of a field that can be varied."""
 
 _CLASSES: dict[str, type[Part]] = {}
 _HOLDS = {
@@ -81,6 +83,21 @@ class Part:
             new[field] = value
         return dataclasses.replace(self, **new)  # type: ignore[type-var]
 
+    def converted(self, key: str, value: Any) -> Setting:
+        """A value as the field ``ADA.target`` has it, ``[1, 2]`` as a tuple of two floats.
+
+        Raises:
+            InputError: it is of another type, or a part refuses it.
+        """
+        own = self.settings()[key]
+        found = _like(own, value)
+        if found is None:
+            raise InputError(f"{key} is {_type_of(own)} like {own!r}, not {value!r}")
+        broken = self.changed(key, found).broken_rules()
+        if broken:
+            raise InputError(broken[0])
+        return found
+
     def to_json(self) -> dict[str, Any]:
         """The part as a mapping: ``{"part": class name, field: value …}``."""
         fields = {name: _encode(value) for name, value in self._fields()}
@@ -106,6 +123,25 @@ def _changed(entry: Any, key: str, value: Any) -> Any:
     if isinstance(entry, tuple):
         return tuple(_changed(each, key, value) for each in entry)
     return entry.changed(key, value) if isinstance(entry, Part) else entry
+
+
+def _like(own: Any, value: Any) -> Setting | None:
+    """``value`` as the type of ``own``; None where it is not of that type."""
+    if isinstance(own, tuple):
+        numbers = isinstance(value, (list, tuple)) and len(value) == len(own)
+        return tuple(float(number) for number in value) if numbers else None
+    if isinstance(own, (bool, str)) or isinstance(value, (bool, str, list)):
+        return value if type(value) is type(own) else None
+    if isinstance(own, int):
+        return int(value) if value == int(value) else None
+    return float(value)
+
+
+def _type_of(own: Any) -> str:
+    if isinstance(own, tuple):
+        return f"a list of {len(own)} numbers"
+    kinds = {bool: "true or false", int: "a whole number", float: "a number"}
+    return kinds.get(type(own), "a text")
 
 
 def register_part(part_class: PartClass) -> PartClass:

@@ -32,6 +32,7 @@ def test_runs_lists_sweeps(storage: Path, run_id: str) -> None:
         "intra_d": 0.8,
         "inter_d": 0.3,
         "density": None,
+        "auc": None,
         "coverage": None,
     }
     by_score = as_json("runs", "--storage", storage, "--sort", "intra_d")["runs"]

@@ -77,7 +77,7 @@ class TokenCluster:
     def listed(self, what: str, key: str) -> set[str]:
         """Values of a column of ``ray list``."""
         command = [RAY, "list", what, "--address", self.jobs, "--format", "json", "--limit", "999"]
-        done = subprocess.run(command, env=self.closed, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, env=self.closed, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stdout + done.stderr
         return {each[key] for each in json.loads(done.stdout)}
 

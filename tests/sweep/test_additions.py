@@ -13,10 +13,10 @@ from ensgan.config import parse_spec
 from ensgan.errors import InputError, SweepStoppedError
 from ensgan.sweep.events import Event
 from ensgan.sweep.folder import sweep_folder
-from ensgan.sweep.inputs import known_names
 from ensgan.sweep.live import requests as asking
 from ensgan.sweep.live.requests import Request, RequestFolder
 from ensgan.sweep.planning.carried import AlreadyThereError, carried_on, lacks, with_addition
+from ensgan.sweep.planning.sweep_file import known_names
 from ensgan.sweep.records import Addition
 from ensgan.sweep.variations import configurations
 

@@ -20,15 +20,16 @@ from ensgan.search.optuna import Told, ask
 from ensgan.sweep.events import Event, OnEvent, StageClock
 from ensgan.sweep.executor import Executor
 from ensgan.sweep.folder import SweepFolder
-from ensgan.sweep.inputs import Resolved, resolve, write_inputs
+from ensgan.sweep.inputs import write_inputs
 from ensgan.sweep.live.requests import Requests
 from ensgan.sweep.member_job import MemberJob
 from ensgan.sweep.opening import OpenManifest, open_manifest
 from ensgan.sweep.planning.cost import Measured
 from ensgan.sweep.planning.outlook import look_ahead
-from ensgan.sweep.planning.rounds import drawn_so_far, train_rounds
+from ensgan.sweep.planning.rounds import train_rounds
 from ensgan.sweep.planning.worth import worths
 from ensgan.sweep.records import MemberResult
+from ensgan.sweep.resolving import Resolved, drawn_so_far, resolve
 from ensgan.sweep.result import SweepResult
 from ensgan.sweep.training_stage import PoolInProgress
 from ensgan.types import gan_of, row_of

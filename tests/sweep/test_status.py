@@ -77,7 +77,7 @@ def test_a_running_sweep(folder: SweepFolder) -> None:
     assert (running["state"], running["step"], running["eta_seconds"]) == ("running", 40, 30.0)
     assert (running["node"], running["gpu_memory_bytes"]) == ("gpu7", 3 * 2**30)
     assert (waiting["state"], waiting["step"]) == ("waiting", 0)
-    assert gan_table(value["gans"]).row_count == 3
+    assert len(gan_table(value["gans"]).rows) == 3
 
 
 def printed(rows: list[dict[str, Any]], width: int = 80) -> str:

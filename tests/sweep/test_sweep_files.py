@@ -10,7 +10,8 @@ from PIL import Image
 
 from ensgan.config import parse_spec
 from ensgan.errors import ConfigError
-from ensgan.sweep.inputs import known_names, load_sweep, resolve
+from ensgan.sweep.planning.sweep_file import known_names, load_sweep
+from ensgan.sweep.resolving import resolve
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
 RNG = np.random.default_rng(0)

@@ -17,7 +17,7 @@ from ensgan.ensemble import load_ensemble
 from ensgan.errors import ConfigError, InputError
 from ensgan.files import read_json
 from ensgan.sweep.folder import SweepFolder, find_sweep
-from ensgan.sweep.inputs import load_sweep
+from ensgan.sweep.planning.sweep_file import load_sweep
 from ensgan.sweep.status import sweep_status
 
 __all__ = ["pairs"]

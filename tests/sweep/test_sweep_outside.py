@@ -19,7 +19,7 @@ from ensgan.recording.views import description
 from ensgan.store import MemoryStore
 from ensgan.sweep.events import Event
 from ensgan.sweep.folder import SweepFolder
-from ensgan.sweep.inputs import load_sweep
+from ensgan.sweep.planning.sweep_file import load_sweep
 from ensgan.sweep.result import SweepResult
 from ensgan.sweep.status import sweep_status
 from ensgan.types import Samples

@@ -14,9 +14,9 @@ from ensgan.config import parse_spec
 from ensgan.files import read_json, write_json
 from ensgan.sweep.events import Event, StageClock, union_seconds
 from ensgan.sweep.folder import SweepFolder
-from ensgan.sweep.inputs import resolve
 from ensgan.sweep.member_job import purpose_seed, sample_labels
 from ensgan.sweep.opening import differences
+from ensgan.sweep.resolving import resolve
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), max_size=8))

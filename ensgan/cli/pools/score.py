@@ -10,14 +10,14 @@ from typing import Annotated, TypeAlias
 from zipfile import BadZipFile, ZipFile
 
 import typer
-from rich.table import Table
 
 from ensgan import metrics
 from ensgan.cli.output import (
     AddressOption,
+    ForceOption,
     JsonOption,
     OpenClusterOption,
-    check_output,
+    check_outputs,
     emit,
     note,
     progress,
@@ -32,6 +32,7 @@ from ensgan.cli.pools.pool_images import (
     SizeOption,
 )
 from ensgan.cli.pools.score_table import summary, tables
+from ensgan.cli.tables import FittingTable
 from ensgan.embedding import EXTRACTORS
 from ensgan.errors import InputError, unknown_name
 from ensgan.launch.executors import mapper_at
@@ -125,6 +126,7 @@ def score(
     image_size: SizeOption = None,
     accept_checksum: AcceptOption = None,
     fresh: FreshOption = False,
+    force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Score a pool of generators; run again after an interruption, it continues.
@@ -140,7 +142,7 @@ def score(
     """
     _check("form of Inter-d", inter, ("symmetric", "directed"))
     _check("way to score classes", classes, ("joint", "per-class"))
-    check_output(output, inputs=(features, weights, held_out), is_ours=_holds_scores)
+    check_outputs((output, _holds_scores), inputs=(features, weights, held_out), force=force)
     start = time.perf_counter()
     checkpoint = _checkpoint(output, fresh=fresh)
     how = _How(k, backend, _memory_bytes(memory), resamples, extend, frechet, checkpoint)
@@ -285,8 +287,8 @@ def prdc(
     emit(asdict(result), as_json=as_json, table=lambda: _measures(result))
 
 
-def _measures(result: metrics.PRDC) -> Table:
-    table = Table("measure", "value", title=f"k = {result.k}, {result.backend}")
+def _measures(result: metrics.PRDC) -> FittingTable:
+    table = FittingTable("measure", "value", title=f"k = {result.k}, {result.backend}")
     for name in ("precision", "recall", "density", "coverage"):
         table.add_row(name, f"{getattr(result, name):.4f}")
     table.add_row("points", f"{result.n_real} real, {result.n_fake} generated")

@@ -24,7 +24,7 @@ from ensgan.types import ImageShape, row_of
 from ensgan.zoo.footprint import footprint
 
 if TYPE_CHECKING:  # trials import this module, and have no use for the data sets
-    from ensgan.sweep.inputs import Resolved
+    from ensgan.sweep.resolving import Resolved
 
 FLOAT_BYTES = 4
 WORKSPACE = 1.3

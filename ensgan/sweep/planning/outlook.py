@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from ensgan import train
 from ensgan.errors import ConfigError
 from ensgan.sweep.folder import SweepFolder
-from ensgan.sweep.inputs import Resolved
 from ensgan.sweep.manifest import Manifest
 from ensgan.sweep.opening import Changes, changes_of, training_folders
+from ensgan.sweep.resolving import Resolved
 from ensgan.types import MemberId
 
 NAMES_SHOWN = 12

@@ -13,7 +13,6 @@ import torch
 from ensgan import train, zoo
 from ensgan.config import SweepSpec
 from ensgan.config.vary import Value, searched
-from ensgan.sweep.inputs import Resolved
 from ensgan.sweep.planning.cost import (
     FLOAT_BYTES,
     device_bytes,
@@ -24,7 +23,7 @@ from ensgan.sweep.planning.cost import (
     written_bytes,
 )
 from ensgan.sweep.planning.outlook import Outlook
-from ensgan.sweep.planning.rounds import round_size
+from ensgan.sweep.resolving import Resolved, round_size
 from ensgan.train.cost import Machine, StepWork, measure_machine, step_work
 from ensgan.zoo.footprint import footprint
 

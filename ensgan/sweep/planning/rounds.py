@@ -8,7 +8,6 @@ in the manifest before they train: who resumes, trains and draws what an uninter
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -16,22 +15,23 @@ from typing import TYPE_CHECKING, Any
 from ensgan.config.vary import OBJECTIVES, searched
 from ensgan.errors import ConfigError, InputError
 from ensgan.sweep.folder import SweepFolder
-from ensgan.sweep.inputs import (
-    Inputs,
-    Resolved,
-    data_problems,
-    known_names,
-    member_jobs,
-    resolve_on,
-)
+from ensgan.sweep.inputs import Inputs, member_jobs
 from ensgan.sweep.member_job import MemberJob, purpose_seed
 from ensgan.sweep.opening import OpenManifest, changes_of, earlier_pool
 from ensgan.sweep.planning.carried import with_addition
 from ensgan.sweep.planning.cost import check_disk
-from ensgan.sweep.planning.draws import is_whole, settled
+from ensgan.sweep.planning.problems import data_problems
+from ensgan.sweep.planning.sweep_file import known_names
 from ensgan.sweep.planning.worth import worths
 from ensgan.sweep.records import Addition
-from ensgan.sweep.variations import Configuration, Values, configurations
+from ensgan.sweep.resolving import (
+    Resolved,
+    checked,
+    drawn_so_far,
+    round_size,
+    with_configurations,
+)
+from ensgan.sweep.variations import Configuration, Values, configurations, is_whole, settled
 from ensgan.train.cost import step_work
 from ensgan.types import row_of
 
@@ -41,57 +41,6 @@ if TYPE_CHECKING:
     from ensgan.sweep.training_stage import PoolInProgress
     from ensgan.train import TrainSettings
     from ensgan.zoo import GANSpec
-
-ROUNDS = 5
-"""In which a search draws its sample."""
-
-
-def round_size(sample: int) -> int:
-    """Configurations that a GAN is trained in before others are drawn."""
-    return max(2, math.ceil(sample / ROUNDS))
-
-
-def drawn_so_far(resolved: Resolved, folder: SweepFolder, *, whole: bool = False) -> Resolved:
-    """Of a search, the configurations that its folder has drawn, or those of the first round.
-
-    Args:
-        resolved: with quasi-random configurations in place of those that are not known yet; a
-            sweep without a search is returned as it is.
-        folder: of the sweep.
-        whole: keep quasi-random ones for what is still to be drawn.
-
-    Raises:
-        DataError: the folder's manifest cannot be used.
-    """
-    vary = searched(resolved.spec.train.vary)
-    if vary is None:
-        return resolved
-    known: dict[str, Values] = {}
-    if folder.has_begun:
-        before = folder.read()
-        then = searched(before.settings.train.vary)
-        if then is not None and {**then, "sample": 0} == {**vary, "sample": 0}:
-            known = {name: before.variations[name] for name in before.gans}
-    drawn: dict[str, Values] = {}
-    for gan in dict.fromkeys(map(row_of, resolved.variations)):
-        own = {name: values for name, values in known.items() if row_of(name) == gan}
-        guessed = {n: values for n, values in resolved.variations.items() if row_of(n) == gan}
-        size = vary["sample"] if whole else 0 if own else round_size(vary["sample"])
-        own = dict(list(own.items())[: vary["sample"]])
-        rest = [name for name in guessed if name not in own][: max(0, size - len(own))]
-        drawn |= own | {name: guessed[name] for name in rest}
-    return _with(resolved, drawn)
-
-
-def _with(resolved: Resolved, drawn: Mapping[str, Values]) -> Resolved:
-    """The sweep with these configurations."""
-    found, _ = configurations(resolved.spec, many=True, drawn=drawn)
-    return replace(
-        resolved,
-        gans=tuple(each.row for each in found),
-        settings=tuple(each.settings for each in found),
-        variations={each.name: each.values for each in found},
-    )
 
 
 @dataclass
@@ -143,7 +92,7 @@ class Rounds:
         values: dict[str, Values] = {}
         for gan, names in by_gan.items():
             values |= {name: before[name] for name in names} | drawn.get(gan, {})
-        self.resolved = _with(self.resolved, values)
+        self.resolved = with_configurations(self.resolved, values)
         return frozenset(name for found in drawn.values() for name in found)
 
     @property
@@ -283,7 +232,7 @@ def _grown(
     before = manifest.value
     try:
         spec = with_addition(rounds.resolved.spec, addition, known_names())
-        resolved = drawn_so_far(resolve_on(spec, rounds.resolved.dataset), folder)
+        resolved = drawn_so_far(checked(spec, rounds.resolved.dataset), folder)
         changes = changes_of(folder, before, resolved)
         changes.require(folder, retrain=False)
     except ConfigError as error:
