@@ -96,8 +96,8 @@ def test_added_while_it_trains_kept_by_the_same_file_and_left_out_on_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(asking, "POLL_SECONDS", 0.0)
-    home = Home(tmp_path)
-    spec = parse_spec(tiny(evaluate={"strategies": []}, select={"rule": "knee"}))
+    home, quick = Home(tmp_path), {"evaluate": {"strategies": []}, "select": {"rule": "knee"}}
+    spec = parse_spec(tiny(**quick))
     adding = Asking(
         home,
         "plan",
@@ -135,12 +135,12 @@ def test_added_while_it_trains_kept_by_the_same_file_and_left_out_on_request(
     assert not (folder.path / "finished.json").exists()
 
     # The file itself has it now, or leaves it out.
-    own = parse_spec(tiny(train={"gans": gans, "vary": [{"seed": 0}, {"seed": 1}]}))
+    own = parse_spec(tiny(train={"gans": gans, "vary": [{"seed": 0}, {"seed": 1}]}, **quick))
     assert carried_on(own, folder) == (own, [])
     assert not any(lacks(own, each) for each in before.additions)
     draws = {"sample": 2, "from": {"seed": [0, 1]}}
     with pytest.raises(InputError, match=r"was given seed=1 .* --without-added"):
-        carried_on(parse_spec(tiny(train={"gans": gans, "vary": draws})), folder)
+        carried_on(parse_spec(tiny(train={"gans": gans, "vary": draws}, **quick)), folder)
     smaller = home.run(spec, without_added=True)
     assert [member.name for member in smaller.members] == [
         "SNGAN@3", "SNGAN@6", "ACGAN-Mod@3", "ACGAN-Mod@6"
