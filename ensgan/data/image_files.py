@@ -66,7 +66,7 @@ def find_pictures(root: Path) -> Found:
         DataError: links that lead out of the folder, or folders that cannot be listed.
     """
     base = root.resolve()
-    found: list[Path] = []
+    images: list[Path] = []
     left_out: list[Path] = []
     problems: list[str] = []
 
@@ -82,13 +82,13 @@ def find_pictures(root: Path) -> Found:
             elif path.is_symlink() and what == "folder":
                 problems.append(f"{relative(path, root)} is a link to a folder: copy it instead")
             elif what == "file" and is_picture(path):
-                found.append(path)
+                images.append(path)
             elif what != "folder":
                 left_out.append(path)
     refuse(f"{root} cannot be used", problems)
     unread = [path for path in left_out if path.suffix.lower() in _UNREAD or kind(path) != "file"]
     others = [path for path in left_out if path not in unread]
-    return Found(tuple(found), _left_out(unread, unreadable=True), _left_out(others))
+    return Found(tuple(images), _left_out(unread, unreadable=True), _left_out(others))
 
 
 def _left_out(paths: Sequence[Path], unreadable: bool = False) -> tuple[str, ...]:

@@ -291,7 +291,7 @@ def cautions(point: FrontPoint, alone: Mapping[str, float]) -> tuple[str, ...]:
             "no member of the pool reaches any real image yet (Intra-d 0.000 throughout): train "
             "longer before believing any number here",
         )
-    said = []
+    sentences = []
     shares = point.weights or (1 / len(point.members),) * len(point.members)
     empty = {
         name: share
@@ -301,14 +301,14 @@ def cautions(point: FrontPoint, alone: Mapping[str, float]) -> tuple[str, ...]:
     if empty:
         verb = "reaches" if len(empty) == 1 else "reach"
         makes = "makes" if len(empty) == 1 else "make"
-        said.append(
+        sentences.append(
             f"{', '.join(empty)} {verb} no real image yet (Intra-d 0.000) and {makes} "
             f"{sum(empty.values()):.0%} of the images of G*"
         )
     # Members are measured in the paper's form, whatever form the front has.
     own = dict(point.measures).get("intra_d_paper", point.first)
     if point.keys[0] == "intra_d" and own < BEHIND * alone[best]:
-        said.append(
+        sentences.append(
             f"G* (Intra-d {own:.3f}) is below the best single member, {best} ({alone[best]:.3f})"
         )
-    return tuple(said)
+    return tuple(sentences)

@@ -42,14 +42,14 @@ def claim(
         ConfigError: the row or the settings do not fit the data.
         InputError: the folder belongs to another training; names the differences.
     """
-    found = spec.problems(train.shape, num_classes) + problems(spec, settings, len(train))
+    broken = spec.problems(train.shape, num_classes) + problems(spec, settings, len(train))
     if len(train) and not 0 <= int(train.labels.min()) <= int(train.labels.max()) < num_classes:
-        found.append(
+        broken.append(
             f"labels run from {train.labels.min()} to {train.labels.max()}, but the data is said "
             f"to have {num_classes} classes"
         )
-    if found:
-        raise ConfigError(f"GAN {spec.name}", found)
+    if broken:
+        raise ConfigError(f"GAN {spec.name}", broken)
     before = _claimed(folder)
     settings = settings.settled(None if before is None else before.get("settings", {}))
     identity = _identity(spec, train.key, num_classes, settings)
