@@ -151,13 +151,6 @@ def configurations(
     return tuple(made), list(dict.fromkeys(problems))
 
 
-def own_values(spec: SweepSpec, key: str) -> list[Any]:
-    """What the GANs of a sweep have for a setting that nothing varies, each value once."""
-    names = zoo.names() if spec.train.gans == "all" else spec.train.gans
-    own = {gan.own[key]: None for name in names if key in (gan := _Gan(spec, name)).own}
-    return [list(value) if isinstance(value, tuple) else value for value in own]
-
-
 _Combination: TypeAlias = tuple[str | None, Mapping[str, Any]]
 """A variant's name, None where it has none, and its values."""
 

@@ -17,7 +17,8 @@ from ensgan.errors import InputError
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.manifest import EARLIER_DEFAULTS
 from ensgan.sweep.records import Addition
-from ensgan.sweep.variations import own_values
+from ensgan.sweep.variations import configurations
+from ensgan.types import row_of
 
 
 class AlreadyThereError(InputError):
@@ -139,8 +140,8 @@ def _varied(spec: SweepSpec, values: Mapping[str, Value]) -> Any:
         return {**tree, "sample": sample}
     grid = {key: list(of) for key, of in tree.items()}
     for key, value in values.items():
-        own = own_values(spec, key)
-        if key not in grid and (len(own) > 1 or None in own):
+        own = _own_values(spec, key, value)
+        if key not in grid and len(own) > 1:
             raise InputError(
                 f"the sweep does not vary {key}, and its GANs do not have one value of it: write "
                 f"train.vary.{key} into the sweep's file and run it again when it has ended"
@@ -151,3 +152,12 @@ def _varied(spec: SweepSpec, values: Mapping[str, Value]) -> Any:
     if grid == dict(tree):
         raise AlreadyThereError(twice)
     return grid
+
+
+def _own_values(spec: SweepSpec, key: str, value: Value) -> list[Any]:
+    """What the sweep's GANs have for a setting that nothing varies, each value once."""
+    train = spec.train.model_copy(update={"vary": [{"seed": 0}, {key: value}]})
+    found, _ = configurations(spec.model_copy(update={"train": train}), many=True)
+    plain = [each.values for each in found if each.name == row_of(each.name)]
+    own = dict.fromkeys(values[key] for values in plain if key in values)
+    return [list(each) if isinstance(each, tuple) else each for each in own]
