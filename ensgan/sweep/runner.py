@@ -23,6 +23,7 @@ from ensgan.sweep.fresh_images import choose_sampling, generator_files
 from ensgan.sweep.hand_over_stage import hand_over, measure_memorisation, save_table
 from ensgan.sweep.inputs import Inputs, write_inputs
 from ensgan.sweep.live.requests import Outcome, Request, RequestFolder, Requests
+from ensgan.sweep.live.status import ProgressFile
 from ensgan.sweep.manifest import SelectedRecord
 from ensgan.sweep.merging.members import bring_inputs, bring_members
 from ensgan.sweep.opening import open_manifest
@@ -32,7 +33,6 @@ from ensgan.sweep.records import MemberResult
 from ensgan.sweep.resolving import Resolved
 from ensgan.sweep.result import SweepResult
 from ensgan.sweep.search_stage import find_front, score
-from ensgan.sweep.status import ProgressFile
 from ensgan.sweep.training_stage import PoolInProgress
 from ensgan.types import Front, PoolScores, Selection
 
