@@ -64,8 +64,14 @@ def remember(
         return
     if result["run_id"] is None:
         return
+    from ensgan.sweep.planning.carried import (
+        lacks,  # seconds of imports, which known_result does without
+    )
+
     with contextlib.suppress(EnsganError, OSError):  # it is only slower without
         spec = load_spec(path, settings=settings)
+        if any(lacks(spec, each) for each in manifest.additions):
+            return  # each run says what the file lacks
         value = {
             "key": _key(spec, path, folder, data_dir),
             "files": {

@@ -20,9 +20,9 @@ from ensgan.files import write_json
 from ensgan.sweep.events import Event
 from ensgan.sweep.folder import SweepFolder, find_sweep
 from ensgan.sweep.live.history import History
+from ensgan.sweep.live.status import ProgressFile, sweep_status
 from ensgan.sweep.manifest import DatasetRecord, Losses, Manifest
 from ensgan.sweep.records import MemberResult
-from ensgan.sweep.status import ProgressFile, sweep_status
 
 NOW = 1000.0
 

@@ -17,8 +17,8 @@ from ensgan.ensemble import load_ensemble
 from ensgan.errors import ConfigError, InputError
 from ensgan.files import read_json
 from ensgan.sweep.folder import SweepFolder, find_sweep
+from ensgan.sweep.live.status import sweep_status
 from ensgan.sweep.planning.sweep_file import load_sweep
-from ensgan.sweep.status import sweep_status
 
 __all__ = ["pairs"]
 
