@@ -25,7 +25,8 @@ from ensgan.sweep.opening import changes_of
 from ensgan.sweep.planning.sweep_file import AnySpec, load_sweep
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.resolving import Resolved, resolve_in
-from ensgan.sweep.runner import RunningSweep, SweepResult
+from ensgan.sweep.result import SweepResult
+from ensgan.sweep.runner import RunningSweep
 
 OPENING_SECONDS = 10.0
 """The longest wait for the store before training begins, seconds."""
@@ -134,6 +135,7 @@ def run_sweep(
     budget: Budget | None = None,
     fresh: bool = False,
     retrain: bool = False,
+    without_added: bool = False,
     many: bool = False,
     on_event: OnEvent = ignore,
     started: float | None = None,
@@ -153,6 +155,7 @@ def run_sweep(
         fresh: set an earlier sweep of this name aside and start over.
         retrain: a GAN may train from its start again where the pool grows by snapshots that
             nothing else leads to.
+        without_added: leave out what `ensgan add` brought in earlier sessions.
         many: allow more than a thousand configurations of GANs.
         on_event: called with everything that happens.
         started: when the work began (seconds since the epoch), if before this call.
@@ -162,11 +165,9 @@ def run_sweep(
         EnsganError: the run failed.
     """
     started = time.time() if started is None else started
-    path = Path(spec) if isinstance(spec, Path | str) else None
     data_dir = None if data_dir is None else Path(data_dir)
-    resolved, folder = _resolved(
-        spec, settings, storage, data_dir, on_event, fresh=fresh, many=many
-    )
+    how = {"fresh": fresh, "without_added": without_added, "many": many}
+    resolved, folder = _resolved(spec, settings, storage, data_dir, on_event, **how)
     if fresh:
         with folder.locked():
             pass  # nobody else may be running it
@@ -195,8 +196,8 @@ def run_sweep(
         result = RunningSweep(
             resolved, folder, open_executor, recorder, clock, retrain=retrain
         ).run()
-    if path is not None:
-        remember(path, settings, folder, data_dir, result.to_json())
+    if isinstance(spec, Path | str):
+        remember(Path(spec), settings, folder, data_dir, result.to_json())
     return result
 
 
@@ -209,14 +210,17 @@ def _resolved(
     *,
     fresh: bool = False,
     many: bool,
+    without_added: bool = False,
 ) -> tuple[Resolved, SweepFolder]:
     """The sweep as its storage has it, and its folder."""
     root = Path(storage or default_storage()).resolve()
     data_dir = None if data_dir is None else Path(data_dir)
     asked = load_sweep(spec, settings)
-    resolved, folder, kept = resolve_in(root, asked, data_dir, fresh=fresh, many=many)
-    if kept:
-        on_event(Event("warning", {"message": kept}))
+    resolved, folder, said = resolve_in(
+        *(root, asked, data_dir), fresh=fresh, without_added=without_added, many=many
+    )
+    for message in said:
+        on_event(Event("warning", {"message": message}))
     return resolved, folder
 
 

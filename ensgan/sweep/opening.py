@@ -15,6 +15,7 @@ from ensgan.files import content_key
 from ensgan.sweep.environment import environment
 from ensgan.sweep.manifest import DatasetRecord, Earlier, Losses, Manifest
 from ensgan.sweep.member_job import REVISION
+from ensgan.sweep.planning.carried import lacks
 from ensgan.sweep.planning.cost import check_disk
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.variations import configurations
@@ -225,13 +226,16 @@ def open_manifest(
     # A new run, on the members already there.
     names = set(resolved.names)
     members = {name: member for name, member in before.members.items() if name in names}
-    earlier = _earlier(folder, before, changes)
+    earlier = earlier_pool(folder, before, changes)
+    kept = tuple(each for each in before.additions if not lacks(resolved.spec, each))
     return OpenManifest(
-        folder, new.model_copy(update={"members": members, "earlier": earlier}), on_write
+        folder,
+        new.model_copy(update={"members": members, "earlier": earlier, "additions": kept}),
+        on_write,
     )
 
 
-def _earlier(folder: SweepFolder, before: Manifest, changes: Changes) -> Earlier:
+def earlier_pool(folder: SweepFolder, before: Manifest, changes: Changes) -> Earlier:
     """The pool from which another grows: the last that was scored."""
     scored = before.scores is not None or before.earlier is None
     source = None if scored else before.earlier
