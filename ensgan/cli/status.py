@@ -213,7 +213,13 @@ def _time_words(value: Mapping[str, Any]) -> list[str]:
         words.append(f"about {value['hours_left']:.3g} to come")
     if value["eta_seconds"] is not None:
         doing, _ = DOING.get(value["stage"], (value["stage"], ""))
-        words.append(f"about {duration(value['eta_seconds'])} of {doing} left")
+        of_stage = f"{duration(value['eta_seconds'])} of {doing}"
+        whole = value["eta_total_seconds"]
+        words.append(
+            f"about {of_stage} left"
+            if whole is None
+            else f"about {duration(whole)} left ({of_stage})"
+        )
     return words
 
 

@@ -28,6 +28,7 @@ from ensgan.sweep.manifest import SelectedRecord
 from ensgan.sweep.merging.members import bring_inputs, bring_members
 from ensgan.sweep.opening import open_manifest
 from ensgan.sweep.planning.cost import Measured
+from ensgan.sweep.planning.later import learn, stage_work
 from ensgan.sweep.planning.rounds import train_rounds
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.resolving import Resolved
@@ -137,6 +138,9 @@ class RunningSweep:
             before, made = self.manifest.value.earlier, (table, privacy, alarms)
             artifact = hand_over(self.resolved, inputs, chosen, selected, *made, before)
         self.manifest.save(ensemble=artifact, privacy=privacy)
+        if not (self.manifest.value.stages or self.manifest.value.earlier):  # whole stages
+            work = stage_work(self.spec, len(members), len(self.resolved.dataset.train))
+            learn(self.measured.path, self.clock.seconds, work)
         self.manifest.finish(self.clock.summary())
         with self.clock.stage("record"):
             run_id = self.recorder.close()
