@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from ensgan.config.spec import SweepSpec
 from ensgan.config.vary import VaryError
-from ensgan.errors import ConfigError, DataError
+from ensgan.errors import ConfigError, DataError, InputError
 from ensgan.files import read_text
 from ensgan.inputs import kind
 
@@ -132,15 +132,27 @@ def parse_spec(
     return spec
 
 
-def _apply(tree: dict[str, Any], text: str) -> str | None:
-    """Set one dotted key; the problem as a sentence, or None."""
+def read_setting(text: str, option: str) -> tuple[str, Any]:
+    """Key and YAML value of ``dotted.key=value``.
+
+    Raises:
+        InputError: it is none; ``option`` is named.
+    """
     key, equals, value = text.partition("=")
     if not equals or not key:
-        return f"--set '{text}': write it as dotted.key=value"
+        raise InputError(f"{option} '{text}': write it as dotted.key=value")
     try:
-        parsed = read_yaml(value, "--set")
+        return key, read_yaml(value, option)
     except ConfigError as error:
-        return f"--set '{text}': the value {error.problems[0]}"
+        raise InputError(f"{option} '{text}': the value {error.problems[0]}") from error
+
+
+def _apply(tree: dict[str, Any], text: str) -> str | None:
+    """Set one dotted key; the problem as a sentence, or None."""
+    try:
+        key, parsed = read_setting(text, "--set")
+    except InputError as error:
+        return str(error)
     *parents, last = key.split(".")
     node = tree
     for parent in parents:

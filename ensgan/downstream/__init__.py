@@ -38,6 +38,7 @@ from ensgan.downstream.validated import ValidationResult as ValidationResult
 from ensgan.downstream.validated import ValidationTrial as ValidationTrial
 from ensgan.downstream.validated import choose_unvalidated as choose_unvalidated
 from ensgan.downstream.validated import choose_validated as choose_validated
+from ensgan.downstream.validated import merits as merits
 
 if TYPE_CHECKING:
     from ensgan.downstream.classifier import ClassifierSettings as ClassifierSettings

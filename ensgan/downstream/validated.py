@@ -177,6 +177,20 @@ def choose_unvalidated(shortlist: Sequence[Candidate], why: str) -> ValidatedCho
     return ValidatedChoice(best, (), reason, 0)
 
 
+def merits(
+    candidates: Sequence[Candidate], results: Sequence[ValidationResult]
+) -> tuple[float, ...]:
+    """How candidates rank by one result each and capped Intra-d together, in [0, 2]."""
+    known = dict(zip([candidate.members for candidate in candidates], results, strict=True))
+
+    def look_up(trials: Sequence[ValidationTrial]) -> list[ValidationResult]:
+        return [known[trial.strategy.members] for trial in trials]
+
+    ranked = _Race(candidates, look_up, 0).ranking(candidates, Round(1.0, 1, 1))
+    by_members = {each.candidate.members: each.merit for each in ranked}
+    return tuple(by_members[candidate.members] for candidate in candidates)
+
+
 class _Race:
     """Trains what is asked for once, and compares candidates trained alike."""
 

@@ -17,7 +17,7 @@ from ensgan.evaluation.finished_sweep import FinishedSweep
 from ensgan.evaluation.own_data import RULE as HANDED_OVER
 from ensgan.evaluation.prediction import LEAST, REPEATS, Prediction, many_ensembles, prediction
 from ensgan.files import content_key, write_json
-from ensgan.search import select
+from ensgan.search import FORMS, select
 from ensgan.sweep.choice.judge import make_judge
 from ensgan.sweep.choice.labels import check_labels
 from ensgan.sweep.choice.validated import RULE as VALIDATED
@@ -242,14 +242,16 @@ def predict(sweep: FinishedSweep, n: int, dataset: Dataset, classifiers: Classif
     fronts = [point.members for point in sweep.front]
     strategies = many_ensembles(sweep.scores, fronts, n, classifiers.seed)
     results = classifiers.run(classifiers.jobs(strategies, REPEATS))
-    reference = embedding_inputs(sweep.spec, dataset, sweep.dataset, sweep.folder).scoring.reference
-    frechet = objective_tables(
-        "frechet",
-        sweep.scores,
-        partial(np.load, reference, allow_pickle=False),
-        [partial(np.load, member.features, allow_pickle=False) for member in sweep.members],
-    )
-    return prediction(sweep.scores, strategies, results, {"Fréchet closeness": frechet})
+    inputs = embedding_inputs(sweep.spec, dataset, sweep.dataset, sweep.folder)
+    features = [partial(np.load, member.features, allow_pickle=False) for member in sweep.members]
+    reference = partial(np.load, inputs.scoring.reference, allow_pickle=False)
+    others = {
+        form.axes[0].name: objective_tables(form.name, sweep.scores, reference, features)
+        for form in FORMS
+        if form.needs_features
+    }
+    judge = make_judge(inputs, sweep.members)
+    return prediction(sweep.scores, strategies, results, others, judge.probe)
 
 
 class Estimate:

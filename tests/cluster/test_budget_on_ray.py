@@ -15,7 +15,8 @@ from ensgan.config import parse_spec
 from ensgan.config.budget import Budget
 from ensgan.sweep.events import Event
 from ensgan.sweep.folder import SweepFolder
-from ensgan.sweep.inputs import member_jobs, resolve, write_inputs
+from ensgan.sweep.inputs import member_jobs, write_inputs
+from ensgan.sweep.resolving import resolve
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 

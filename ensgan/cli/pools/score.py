@@ -14,9 +14,10 @@ import typer
 from ensgan import metrics
 from ensgan.cli.output import (
     AddressOption,
+    ForceOption,
     JsonOption,
     OpenClusterOption,
-    check_output,
+    check_outputs,
     emit,
     note,
     progress,
@@ -125,6 +126,7 @@ def score(
     image_size: SizeOption = None,
     accept_checksum: AcceptOption = None,
     fresh: FreshOption = False,
+    force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Score a pool of generators; run again after an interruption, it continues.
@@ -140,7 +142,7 @@ def score(
     """
     _check("form of Inter-d", inter, ("symmetric", "directed"))
     _check("way to score classes", classes, ("joint", "per-class"))
-    check_output(output, inputs=(features, weights, held_out), is_ours=_holds_scores)
+    check_outputs((output, _holds_scores), inputs=(features, weights, held_out), force=force)
     start = time.perf_counter()
     checkpoint = _checkpoint(output, fresh=fresh)
     how = _How(k, backend, _memory_bytes(memory), resamples, extend, frechet, checkpoint)

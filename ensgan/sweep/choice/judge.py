@@ -61,7 +61,8 @@ def make_judge(inputs: Inputs, members: Sequence[MemberResult]) -> Judge:
 
 def _member(member: MemberResult) -> LabelledFeatures:
     features = _mapped(member.unchanged("features"))
-    return LabelledFeatures(features, read_labels(member.unchanged("samples")))
+    # Another extractor may have seen the first images alone.
+    return LabelledFeatures(features, read_labels(member.unchanged("samples"))[: len(features)])
 
 
 def _validation(inputs: Inputs, val: Samples) -> LabelledFeatures:
