@@ -243,7 +243,7 @@ def _median_seconds(function: Any, times: int = 5) -> float:
 
 
 def reached(name: str, changes: list[str], repeats: int) -> dict[str, Any]:
-    """Test AUC of real images with a sweep's classifiers, and of one with ten times the training."""
+    """Test AUC of real images: with a sweep's classifiers, and with ten times the training."""
     from pathlib import Path
 
     import torch

@@ -59,7 +59,7 @@ def test_all_problems_are_reported_at_once() -> None:
         "did you mean 'SNGAN'",
         "3 snapshots do not divide 100 steps",
         "train.widht: unknown key: did you mean 'width'?",
-        "select.width: is no longer a setting, for rule validated trains no networks any more: delete",
+        "select.width: is no longer a setting, for rule validated trains no networks",
         "did you mean 'swav'",
         "score.k:",
         "not 'five'",
