@@ -12,6 +12,7 @@ from ensgan.errors import InputError
 from ensgan.registry import Registry
 from ensgan.search.forms import Ratio, find_form
 from ensgan.search.pareto import objective_values
+from ensgan.search.rescoring import check_values
 from ensgan.search.tables import check_pool
 from ensgan.types import Float64Array, Front, FrontPoint, PoolScores, Selection, measure_name
 
@@ -244,6 +245,7 @@ def select(
         raise InputError("the front is empty: there is nothing to select from")
     if pool is not None:
         check_pool(front, pool)
+        check_values(front, pool)
     scores = None if validation_scores is None else np.asarray(validation_scores, np.float64)
     question = Question(front, argument, scores)
     merit = row.merit(question)
