@@ -29,6 +29,12 @@ MAX_DEPTH = 50
 MAX_TEXT = 1 << 20
 """Most bytes of a sweep file."""
 
+_GONE = dict.fromkeys(
+    ("select.width", "select.epochs", "select.images_per_epoch"),
+    "is no longer a setting, for rule validated trains no networks any more: delete this line",
+)
+"""What earlier versions had, and what to do about it."""
+
 # What PyYAML raises for values that look like a date, a number or a tag and are none.
 _UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError)
 
@@ -174,6 +180,8 @@ def _sentence(item: dict[str, Any]) -> str:
     branches = ("list[", "literal[", "[key]")
     location = [part for part in location if not part.startswith(branches)]
     key = ".".join(location)
+    if key in _GONE and item["type"] == "extra_forbidden":
+        return f"{key}: {_GONE[key]}"
     if item["type"] == "extra_forbidden":
         near = difflib.get_close_matches(location[-1], _keys(location[:-1]), n=1, cutoff=0.5)
         hint = f": did you mean '{near[0]}'?" if near else ""

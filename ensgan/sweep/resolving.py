@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from ensgan import train, zoo
+from ensgan import zoo
 from ensgan.config import SweepSpec
 from ensgan.config.vary import searched
 from ensgan.errors import ConfigError
@@ -42,16 +43,19 @@ class Resolved:
         return tuple(each.row for each in self.configurations)
 
     @property
-    def settings(self) -> tuple[train.TrainSettings, ...]:
-        """Of their trainings."""
-        return tuple(each.settings for each in self.configurations)
-
-    @property
     def variations(self) -> dict[str, Values]:
         """By configuration, the values of the settings that the sweep varies, if it varies any."""
         if self.spec.train.vary is None:
             return {}
         return {each.name: each.values for each in self.configurations}
+
+    def record(self) -> dict[str, Any]:
+        """What a manifest holds of the configurations."""
+        return {
+            "gans": tuple(each.name for each in self.configurations),
+            "variations": {name: dict(values) for name, values in self.variations.items()},
+            "steps": {each.name: each.settings.steps for each in self.configurations},
+        }
 
     @property
     def count(self) -> int:

@@ -32,8 +32,7 @@ MOST_EVER = 100_000
 LONGEST_NAME = 80
 _SHORT = {"learning_rate": "lr", "width": "w", "batch": "b", "d_updates": "d", "steps": "t"}
 _LAST = {"seed": "s"}
-_DIGITS = 4
-"""Of numbers that are drawn, so that names can show them whole."""
+_DIGITS = 4  # of numbers that are drawn, so that names can show them whole
 
 Values: TypeAlias = Mapping[str, Value]
 
@@ -57,6 +56,11 @@ class Configuration:
     def name(self) -> str:
         """``GAN`` or ``GAN~VARIATION``: the key of its trial everywhere."""
         return self.row.name
+
+    @property
+    def work(self) -> tuple[zoo.GANSpec, train.TrainSettings]:
+        """What a step's work depends on: neither name nor seed nor learning rate."""
+        return replace(self.row, name="any"), replace(self.settings, seed=0, learning_rate=1.0)
 
 
 class _Gan:
@@ -124,8 +128,8 @@ def configurations(
     Args:
         spec: the validated spec.
         many: allow more than :data:`MOST`.
-        drawn: values by configuration, as a manifest has them: of a search that draws depend on
-            results in, its configurations are these; None takes quasi-random ones in their place.
+        drawn: of a search, values by configuration as a manifest has them; without them its
+            configurations are quasi-random.
     """
     names = zoo.names() if spec.train.gans == "all" else tuple(spec.train.gans)
     gans = [_Gan(spec, name) for name in names]
@@ -247,8 +251,7 @@ def _label(changes: Mapping[str, Any], gan: str) -> str:
     """What a variation is called: ``lr0.5-s1``; a long one ends in a key of its values."""
 
     def order(key: str) -> tuple[bool, bool, int, str]:
-        places = list(_SHORT)
-        return key in _LAST, "." in key, places.index(key) if key in places else 99, key
+        return key in _LAST, "." in key, [*_SHORT, key].index(key), key
 
     short = {**_SHORT, **_LAST}
     parts = [f"{short.get(key, key)}{_spelled(changes[key])}" for key in sorted(changes, key=order)]

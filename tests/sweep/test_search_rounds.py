@@ -133,7 +133,7 @@ class Scene:
 
 
 def rates(resolved: Resolved) -> list[float]:
-    return [settings.learning_rate for settings in resolved.settings]
+    return [each.settings.learning_rate for each in resolved.configurations]
 
 
 def test_rounds_follow_the_results_and_are_written_before_they_train(tmp_path: Path) -> None:

@@ -80,7 +80,10 @@ def test_differences_name_the_leaf() -> None:
 
 def test_a_sweep_sets_precision_and_compilation() -> None:
     resolved = resolve(parse_spec(tiny(train={"precision": "bfloat16", "compile": True})))
-    assert {(s.precision, s.compile) for s in resolved.settings} == {("bfloat16", True)}
+    precisions = {
+        (each.settings.precision, each.settings.compile) for each in resolved.configurations
+    }
+    assert precisions == {("bfloat16", True)}
 
 
 def test_a_sweep_folder_is_held_by_one_process(tmp_path: Path) -> None:

@@ -153,9 +153,7 @@ class Rounds:
     def _costs(self, names: Sequence[str]) -> dict[str, float]:
         """Operations of whole trainings; 0 where all take the same, which needs no counting."""
         trainings = {
-            row.name: (replace(row, name="any"), replace(settings, seed=0, learning_rate=1.0))
-            for row, settings in zip(self.resolved.gans, self.resolved.settings, strict=True)
-            if row.name in names
+            each.name: each.work for each in self.resolved.configurations if each.name in names
         }
         if len(set(trainings.values())) == 1:
             return dict.fromkeys(names, 0.0)
@@ -232,6 +230,8 @@ def _grown(
     before = manifest.value
     try:
         spec = with_addition(rounds.resolved.spec, addition, known_names())
+        if spec.train == rounds.resolved.spec.train:
+            raise InputError("nothing to add: a request names a GAN or a variation")
         resolved = drawn_so_far(checked(spec, rounds.resolved.dataset), folder)
         changes = changes_of(folder, before, resolved)
         changes.require(folder, retrain=False)
@@ -254,13 +254,6 @@ def _drawn_record(rounds: Rounds) -> dict[str, Any]:
     resolved = rounds.resolved
     to_come = rounds.to_come() * resolved.spec.train.snapshots
     return {
-        "gans": tuple(row.name for row in resolved.gans),
-        "variations": {name: dict(values) for name, values in resolved.variations.items()},
-        "steps": {
-            row.name: settings.steps
-            for row, settings in zip(resolved.gans, resolved.settings, strict=True)
-        },
-        "planned": to_come
-        + sum(each.snapshots for each in resolved.settings)
-        + len(resolved.spec.members),
+        **resolved.record(),
+        "planned": to_come + len(resolved.names),
     }
