@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ensgan.cli.data import AcceptOption, SettingOption, SizeOption, parse_options
-from ensgan.cli.output import JsonOption, check_output, emit, progress
-from ensgan.errors import DataError, InputError
-from ensgan.inputs import kind
+from ensgan.cli.output import ForceOption, JsonOption, emit, progress
+from ensgan.errors import DataError
 from ensgan.text import printable
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ def init(
     image_size: SizeOption = 32,
     accept_checksum: AcceptOption = None,
     option: SettingOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+    force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
     """Look at the data and this machine and write a first sweep file with reasons.
@@ -79,11 +78,16 @@ def init(
     from ensgan.config import parse_spec
     from ensgan.data import check, load_dataset, locate
     from ensgan.files import write_bytes
-    from ensgan.sweep.inputs import known_names
+    from ensgan.outputs import claim_output
+    from ensgan.sweep.planning.sweep_file import known_names
 
-    # A sweep file may lie among the data; anything else there is data.
-    check_output(output, inputs=(Path(data), data_dir), is_ours=_is_sweep_file)
-    _require_new(output, force)
+    def claim(path: Path) -> Path:
+        # A sweep file may lie among the data; anything else there is data.
+        read = () if path.suffix in (".yaml", ".yml") else (Path(data), data_dir)
+        return claim_output(path, inputs=read, force=force)
+
+    if output is not None:
+        claim(output)
     source = locate(data, data_dir, parse_options(option or [], accept_checksum))
     with progress("reading", "images") as report_progress:
         dataset = load_dataset(
@@ -97,8 +101,7 @@ def init(
     choices = propose(dataset, source, this_machine())
     text = to_yaml(choices)
     spec = parse_spec(to_tree(choices), source="the proposed sweep", known=known_names())
-    path = output or Path(f"{spec.name}.yaml")
-    _require_new(path, force)
+    path = claim(output or Path(f"{spec.name}.yaml"))
     write_bytes(path, text.encode())
     value = {
         "path": printable(str(path)),
@@ -110,15 +113,6 @@ def init(
     said = tuple(f"problem: {each}" for each in report.problems)
     said += tuple(f"note: {each}" for each in report.notes)
     emit(value, as_json=json, table=lambda: _shown(path, spec.name, text, said))
-
-
-def _is_sweep_file(path: Path) -> bool:
-    return path.suffix in (".yaml", ".yml")
-
-
-def _require_new(path: Path | None, force: bool) -> None:
-    if path is not None and kind(path) != "absent" and not force:
-        raise InputError(f"{path} exists: name another file with -o, or overwrite it with --force")
 
 
 def this_machine() -> Machine:

@@ -45,6 +45,9 @@ AddressOption: TypeAlias = Annotated[
 OpenClusterOption: TypeAlias = Annotated[
     bool, typer.Option("--allow-open-cluster", help="Use a Ray cluster that asks for no token.")
 ]
+ForceOption: TypeAlias = Annotated[
+    bool, typer.Option("--force", help="Replace files that are there, whatever they hold.")
+]
 MOST_IMAGES = 10_000_000
 """Images that a command makes at once."""
 LARGEST_SIDE = 1024
@@ -104,25 +107,26 @@ def warn(message: str) -> None:
     _messages.print(f"warning: {message}", style="yellow", soft_wrap=True)
 
 
-def check_output(
-    *paths: Path | None,
+def check_outputs(
+    *claims: tuple[Path | None, Callable[[Path], bool]],
     inputs: Iterable[Path | None] = (),
-    is_ours: Callable[[Path], bool] | None = None,
+    force: bool = False,
 ) -> None:
     """Refuse, before any work, outputs that would destroy something; see :func:`claim_output`.
 
     Args:
-        paths: every file that the command writes; None for those not asked for.
+        claims: every file that the command writes (None for those not asked for), and whether one
+            that is there is its own.
         inputs: every file and folder that it reads.
-        is_ours: see :func:`claim_output`.
+        force: replace files of others.
 
     Raises:
         InputError: one of them cannot be written, is read, or is named twice.
     """
-    inputs = list(inputs)
-    for place, path in enumerate(paths):
+    inputs, paths = list(inputs), [path for path, _ in claims]
+    for place, (path, is_ours) in enumerate(claims):
         if path is not None:
-            claim_output(path, inputs=inputs, outputs=paths[:place], is_ours=is_ours)
+            claim_output(path, inputs=inputs, outputs=paths[:place], is_ours=is_ours, force=force)
 
 
 class _RateColumn(ProgressColumn):

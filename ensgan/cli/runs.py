@@ -131,7 +131,7 @@ def runs(
     Example: ensgan runs --dataset pneumoniamnist --sort -intra_d
     """
     from ensgan.store import MOST_RUNS, default_storage, sort_runs, status_named
-    from ensgan.sweep.status import INTERRUPTED, interrupted_runs
+    from ensgan.sweep.live.status import INTERRUPTED, interrupted_runs
     from ensgan.types import gan_of, row_of
 
     store = open_recorded(uri, storage)

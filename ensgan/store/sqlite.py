@@ -41,15 +41,6 @@ _PATHS: Final = (
 """Tables and columns that hold absolute paths."""
 
 
-def database_path(uri: str) -> Path | None:
-    """The file behind a ``sqlite:///`` address; None for other addresses."""
-    prefix = "sqlite:///"
-    if not uri.startswith(prefix):
-        return None
-    name = uri[len(prefix) :].partition("?")[0]
-    return Path(name) if name not in ("", ":memory:") else None
-
-
 def record_from(
     run_id: str,
     name: str | None,

@@ -170,6 +170,12 @@ class Samples:
         )
 
 
+def read_labels(path: Path) -> Int64Array:
+    """The labels alone of a file of :meth:`Samples.save`; errors as :meth:`Samples.load`."""
+    labels: Int64Array = read_npz(path, ("labels",), only=True)["labels"].astype(np.int64)
+    return labels
+
+
 def check_class_names(names: Sequence[str], source: str) -> tuple[str, ...]:
     """The names, when each class can be told by its own.
 

@@ -217,12 +217,13 @@ def test_reading_needs_no_mlflow(storage: Path, run_id: str, tmp_path: Path) -> 
     assert (tmp_path / "out" / "ensemble.json").is_file()
 
 
-def test_a_server_that_nobody_runs_is_one_sentence_at_once(tmp_path: Path) -> None:
-    address = f"http://127.0.0.1:{free_port()}"
+@pytest.mark.parametrize("scheme", ["http://", "mysql+pymysql://me:secret@"])
+def test_a_server_that_nobody_runs_is_one_sentence_at_once(scheme: str) -> None:
+    address = f"{scheme}127.0.0.1:{free_port()}"
     for command in (["runs"], ["show", "latest"], ["ui"]):
-        with pytest.raises(StoreError, match="no MLflow server answers at http") as caught:
+        with pytest.raises(StoreError, match=r"no server answers at [hm]") as caught:
             call(*command, "--uri", address)
-        assert "Pool" not in str(caught.value)
+        assert "Pool" not in str(caught.value) and "secret" not in str(caught.value)
 
 
 def test_a_port_of_another_program_is_said_to_be_that(storage: Path) -> None:

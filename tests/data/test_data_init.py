@@ -16,7 +16,7 @@ from ensgan.cli.init import Machine, largest_batch, propose, to_tree, to_yaml
 from ensgan.config import load_spec, parse_spec
 from ensgan.data import load_dataset, locate
 from ensgan.errors import DataError
-from ensgan.sweep.inputs import known_names
+from ensgan.sweep.planning.sweep_file import known_names
 from ensgan.types import Dataset, Samples
 
 run = CliRunner()

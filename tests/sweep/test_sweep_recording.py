@@ -17,7 +17,7 @@ from ensgan.files import write_json
 from ensgan.recording.record import Recording
 from ensgan.store import MemoryStore
 from ensgan.sweep.folder import SweepFolder
-from ensgan.sweep.runner import SweepResult
+from ensgan.sweep.result import SweepResult
 
 
 def test_the_run_is_recorded(home: Home, result: SweepResult) -> None:
