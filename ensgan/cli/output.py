@@ -94,7 +94,8 @@ def emit(value: Mapping[str, Any], *, as_json: bool, table: Callable[[], Rendera
             return
         with console.capture() as capture:
             console.print(shown, soft_wrap=soft_wrap, crop=False)
-        typer.echo("\n".join(line.rstrip(" ") for line in capture.get().splitlines()))
+        lines = capture.get().removesuffix("\n").split("\n")
+        typer.echo("\n".join(line.rstrip(" ") for line in lines))
 
 
 def is_quiet() -> bool:
