@@ -173,6 +173,13 @@ def test_runs_without_a_report_say_why(tmp_path: Path) -> None:
         collect(store, child)
     with pytest.raises(InputError, match="not yet finished"):
         collect(store, store.create_run("new", kind="sweep"))
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "ensemble.json").write_text("{}")
+    bundled = store.create_run("bundled", kind="sweep")
+    store.log_folder(bundled, tmp_path / "bundle", "ensemble")
+    store.finish(bundled)
+    with pytest.raises(InputError, match=f"was bundled, .* ensgan pull {bundled}"):
+        collect(store, bundled)
 
 
 @pytest.mark.parametrize("content", [None, b"{}", b"[1]"])
