@@ -156,12 +156,17 @@ def _refuse_unwritable(path: Path) -> None:
 def folder_in_one_step(destination: Path) -> Iterator[Path]:
     """Yield a new folder beside ``destination`` that takes its place when the block ends well.
 
-    What is there by then is removed: callers have checked that it may be
-    (:func:`claim_folder`).
+    What was there is removed: callers have checked that it may be (:func:`claim_folder`).
 
     Raises:
+        InputError: files have come into a place that was new or empty.
         StoreError: the disk cannot be written.
     """
+
+    def holds_files() -> bool:
+        return destination.is_dir() and any(destination.iterdir())
+
+    replaces = holds_files()
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(
@@ -170,6 +175,8 @@ def folder_in_one_step(destination: Path) -> Iterator[Path]:
             made, replaced = Path(name) / "new", Path(name) / "old"
             made.mkdir(mode=0o755)
             yield made
+            if holds_files() and not replaces:
+                raise InputError(f"{destination} was filled by another program: name a new folder")
             # Renames only: whoever looks sees the old folder, none for a moment, or the new one.
             if destination.exists():
                 destination.rename(replaced)
@@ -198,7 +205,7 @@ def one_at_a_time(lock_file: Path) -> Iterator[None]:
     """
     try:
         lock_file.parent.mkdir(parents=True, exist_ok=True)
-        stream = lock_file.open("w")
+        stream = lock_file.open("a")  # a link in a shared folder may lead to a file: it stays
     except OSError as error:
         raise StoreError(f"cannot write {lock_file}: {error.strerror or error}") from error
     with stream:

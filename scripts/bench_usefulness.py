@@ -195,7 +195,7 @@ def candidates(record: Record, space: str, most_members: int = 30) -> list[Candi
 
 
 def probe_of(record: Record, folder: Path, data: Path, space: str) -> LinearProbe:
-    """Linear probes in medical features (1,000 images a member) or random ones (150)."""
+    """Linear probes in medical features (1,000 images per member) or random ones (150)."""
     if space.startswith("medical"):
         arrays = np.load(folder / "features.npz")
         read = {name: arrays[name] * arrays["scale"] for name in ("real", "val", "members")}
@@ -225,7 +225,7 @@ def probe_of(record: Record, folder: Path, data: Path, space: str) -> LinearProb
 def probes(record: Record, probe: LinearProbe, space: str) -> dict[str, Any]:
     """How one probe an ensemble ranks them, alone and beside capped Intra-d, and what it picks."""
     capped = CappedIntraD(record.scores(space))
-    # A pair of 150 images a member would be judged by how few they are.
+    # Pairs of 150 images per member would be judged by their small number.
     several = [rows for rows in record.several() if len(rows) >= 5]
     members = [record.names(rows) for rows in several]
     begin = time.process_time()

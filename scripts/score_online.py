@@ -65,7 +65,7 @@ def of_rows(
 
 
 def _planned(resolved: Any) -> Iterable[tuple[Any, Any]]:
-    return zip(resolved.gans, resolved.settings, strict=True)
+    return ((each.row, each.settings) for each in resolved.configurations)
 
 
 def of_records(folder: Path) -> list[dict[str, Any]]:

@@ -54,6 +54,7 @@ PANELS = {
         ("resume", "steer:resume", "Go on with what was paused, or with a GAN that was stopped."),
         ("retry", "steer:retry", "Try a GAN again that has failed."),
         ("priority", "steer:priority", "Let a GAN that waits be trained earlier or later."),
+        ("add", "steer:add", "Let a running sweep train a GAN more, or a variation more."),
         (
             "budget",
             "steer:budget",

@@ -23,7 +23,7 @@ from ensgan.cli.tables import FittingTable
 from ensgan.errors import DataError
 from ensgan.sweep.events import Event, OnEvent
 from ensgan.sweep.folder import SweepFolder, find_sweep
-from ensgan.sweep.status import sweep_status
+from ensgan.sweep.live.status import sweep_status
 
 QUIET_KINDS = {"progress", "plan", "folder", "held"}
 """Too frequent to be lines of a log, or nothing for people."""
@@ -164,7 +164,7 @@ def status_view(value: Mapping[str, Any], height: int | None = None) -> Renderab
     """A sweep's state in words, then one line per GAN, what runs first.
 
     Args:
-        value: see :func:`ensgan.sweep.status.sweep_status`.
+        value: see :func:`ensgan.sweep.live.status.sweep_status`.
         height: of the terminal; GANs that do not fit are counted. None shows all.
     """
     gans = value["gans"]
@@ -213,7 +213,13 @@ def _time_words(value: Mapping[str, Any]) -> list[str]:
         words.append(f"about {value['hours_left']:.3g} to come")
     if value["eta_seconds"] is not None:
         doing, _ = DOING.get(value["stage"], (value["stage"], ""))
-        words.append(f"about {duration(value['eta_seconds'])} of {doing} left")
+        of_stage = f"{duration(value['eta_seconds'])} of {doing}"
+        whole = value["eta_total_seconds"]
+        words.append(
+            f"about {of_stage} left"
+            if whole is None
+            else f"about {duration(whole)} left ({of_stage})"
+        )
     return words
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Group
 
 from ensgan import cli
 from ensgan.cli.evaluate import comparison_table
@@ -21,7 +20,6 @@ from ensgan.cli.output import (
     PlainConsole,
     emit,
     note,
-    progress,
 )
 from ensgan.cli.runs import StorageOption
 from ensgan.cli.tables import FittingTable
@@ -29,7 +27,7 @@ from ensgan.downstream.headline import headline
 from ensgan.errors import SweepStoppedError
 
 if TYPE_CHECKING:
-    from ensgan.sweep.planning.plan import Plan
+    pass
 
 PHANTOM = "phantom"
 """The data set whose images show nobody, so that a terminal may show them unasked."""
@@ -78,6 +76,9 @@ def sweep(
         bool, typer.Option("--fresh", help="Set the earlier sweep of this name aside; start over.")
     ] = False,
     retrain: RetrainOption = False,
+    without_added: Annotated[
+        bool, typer.Option("--without-added", help="Leave out what `ensgan add` brought.")
+    ] = False,
     notify: Annotated[
         str | None,
         typer.Option(help="Post one JSON object there when it has ended, well or badly."),
@@ -89,8 +90,10 @@ def sweep(
     Example: ensgan sweep sweeps/quickstart.yaml --set train.steps=400
     """
     if dry_run:
-        options = {"fresh": fresh, "retrain": retrain, "many": yes_many}
-        _show_plan(spec, settings or [], storage, data_dir, as_json, **options)
+        from ensgan.cli.plan import show_plan
+
+        options = {"fresh": fresh, "retrain": retrain, "without_added": without_added}
+        show_plan(spec, settings or [], storage, data_dir, as_json, many=yes_many, **options)
         return
     from ensgan.cli.status import watching
     from ensgan.config.budget import make_budget
@@ -102,7 +105,7 @@ def sweep(
     budget = make_budget(gpu_hours, deadline)
     if notify is not None:
         check_address(notify)
-    if not fresh:
+    if not fresh and not without_added:
         known = known_result(spec, settings or [], storage or default_storage(), data_dir)
         if known is not None:  # found without the libraries that a stage needs
             _show_known(known, storage, as_json)
@@ -125,6 +128,7 @@ def sweep(
             budget=budget,
             fresh=fresh,
             retrain=retrain,
+            without_added=without_added,
             many=yes_many,
             on_event=on_event,
             started=cli.STARTED,  # start-up counts
@@ -202,74 +206,6 @@ def _show_known(result: dict[str, Any], storage: Path | None, as_json: bool) -> 
         return
     typer.echo("nothing to do: the sweep is finished, and all it was made from is as it was")
     _show_result(result, storage)
-
-
-def _show_plan(
-    spec: Path,
-    settings: list[str],
-    storage: Path | None,
-    data_dir: Path | None,
-    as_json: bool,
-    *,
-    fresh: bool,
-    retrain: bool,
-    many: bool,
-) -> None:
-    from ensgan.store import default_storage, open_store
-    from ensgan.sweep.planning.outlook import look_ahead
-    from ensgan.sweep.planning.plan import make_plan
-    from ensgan.sweep.planning.sweep_file import load_sweep
-    from ensgan.sweep.resolving import resolve_in
-
-    root = (storage or default_storage()).resolve()
-    asked = load_sweep(spec, settings)
-    resolved, folder, _ = resolve_in(root, asked, data_dir, fresh=fresh, many=many, whole=True)
-    open_store(resolved.spec.track.uri, storage)  # refuses an address that can be none
-    left = None if fresh else look_ahead(resolved, folder, retrain=retrain)
-    with progress("counting the operations of each GAN") as on_progress:
-        plan = make_plan(resolved, root, left, on_progress=on_progress)
-    would = [] if left is None else list(left.sentences)
-
-    def table() -> Group:
-        return Group(*would, *([_plan_table(plan)] if plan.members or not would else []))
-
-    emit({**plan.to_json(), "would": would}, as_json=as_json, table=table)
-
-
-def _plan_table(plan: Plan) -> FittingTable:
-    """One row per GAN, below the plan in words."""
-    table = FittingTable(
-        *("GAN", "steps", "batch", "s/step", "hours", "params G", "params D", "memory MB"),
-        title=_plan_sentence(plan),
-        spare=("params D", "params G", "batch", "s/step", "memory MB", "steps"),
-    )
-    for row in plan.rows:
-        table.add_row(
-            row.gan,
-            f"{row.steps:,}",
-            str(row.batch),
-            f"{row.seconds_per_step:.3f}",
-            f"{row.seconds / 3600:.2f}",
-            f"{row.generator_parameters:,}",
-            f"{row.discriminator_parameters:,}",
-            f"{row.memory_bytes / 2**20:.0f}",
-        )
-    return table
-
-
-def _plan_sentence(plan: Plan) -> str:
-    """The plan in words."""
-    from ensgan.cli.status import duration
-
-    missing = "" if plan.disk_bytes <= plan.free_bytes else " – NOT ENOUGH"
-    remark = f"\n{plan.remark}" if plan.remark else ""
-    return (
-        f"{plan.sweep}: {plan.members} members of {len(plan.rows)} GANs, {plan.steps:,} steps, "
-        f"{plan.images:,} images to generate, {plan.classifiers} classifiers to train\n"
-        f"training about {duration(plan.wall_seconds)} on {plan.slots} slots "
-        f"({duration(plan.training_seconds)} in all), disk {plan.disk_bytes / 2**20:,.0f} MB "
-        f"of {plan.free_bytes / 2**30:,.0f} GB free{missing}{remark}"
-    )
 
 
 def _show_result(done: Mapping[str, Any], storage: Path | None) -> None:

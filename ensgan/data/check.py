@@ -207,19 +207,19 @@ class _Places:
 
 
 def _problems(splits: dict[str, SplitReport], exact: DuplicateReport) -> tuple[str, ...]:
-    found = []
+    problems = []
     for split, report in splits.items():
         empty = [name for name, count in report.classes.items() if not count]
         if empty:
-            found.append(f"{split} has no image of class {', '.join(empty)}")
+            problems.append(f"{split} has no image of class {', '.join(empty)}")
         if report.blank:
-            found.append(f"{split} has {report.blank} blank images (one grey level)")
+            problems.append(f"{split} has {report.blank} blank images (one grey level)")
     for pair, count in exact.across.items():
         if count:
-            found.append(f"{count} images of {pair} are the same: the splits leak")
+            problems.append(f"{count} images of {pair} are the same: the splits leak")
     if exact.other_label:
-        found.append(f"{exact.other_label} pairs of equal images have different labels")
-    return tuple(found)
+        problems.append(f"{exact.other_label} pairs of equal images have different labels")
+    return tuple(problems)
 
 
 def _notes(
@@ -228,30 +228,30 @@ def _notes(
     exact: DuplicateReport,
     near: DuplicateReport | None,
 ) -> tuple[str, ...]:
-    found = []
+    notes = []
     counts = [count for count in splits["train"].classes.values() if count]
     if len(counts) > 1 and max(counts) > 1.5 * min(counts):
-        found.append(
+        notes.append(
             f"the training classes are unbalanced: the largest has {max(counts) / min(counts):.1f} "
             "times the images of the smallest"
         )
     for split, count in exact.within.items():
         if count:
-            found.append(f"{count} images of {split} repeat another one of {split}")
+            notes.append(f"{count} images of {split} repeat another one of {split}")
     for pair, count in (near.across if near else {}).items():
         if count:
-            found.append(
+            notes.append(
                 f"{count} pairs of {pair} are nearly the same image (may be one patient twice)"
             )
-    found += _size_notes(dataset)
+    notes += _size_notes(dataset)
     if dataset.files and not dataset.patients:
-        found.append(
+        notes.append(
             "the patients are not known: images of one may be in two splits (options "
             "patient_column, patient_pattern)"
         )
     if not dataset.licence:
-        found.append("the licence is unknown: make sure that you may use and publish the data")
-    return tuple(found)
+        notes.append("the licence is unknown: make sure that you may use and publish the data")
+    return tuple(notes)
 
 
 def _size_notes(dataset: Dataset) -> list[str]:

@@ -66,7 +66,7 @@ def find_pictures(root: Path) -> Found:
         DataError: links that lead out of the folder, or folders that cannot be listed.
     """
     base = root.resolve()
-    found: list[Path] = []
+    images: list[Path] = []
     left_out: list[Path] = []
     problems: list[str] = []
 
@@ -77,18 +77,26 @@ def find_pictures(root: Path) -> Found:
         folders[:] = sorted(name for name in folders if not is_leftover(name))
         for name in (*folders, *sorted(name for name in files if not is_leftover(name))):
             what = kind(path := Path(folder) / name)
-            if path.is_symlink() and not path.resolve().is_relative_to(base):
+            if path.is_symlink() and not _lies_in(path, base):
                 problems.append(f"{relative(path, root)} is a link that leads out of the folder")
             elif path.is_symlink() and what == "folder":
                 problems.append(f"{relative(path, root)} is a link to a folder: copy it instead")
             elif what == "file" and is_picture(path):
-                found.append(path)
+                images.append(path)
             elif what != "folder":
                 left_out.append(path)
     refuse(f"{root} cannot be used", problems)
     unread = [path for path in left_out if path.suffix.lower() in _UNREAD or kind(path) != "file"]
     others = [path for path in left_out if path not in unread]
-    return Found(tuple(found), _left_out(unread, unreadable=True), _left_out(others))
+    return Found(tuple(images), _left_out(unread, unreadable=True), _left_out(others))
+
+
+def _lies_in(link: Path, folder: Path) -> bool:
+    """Whether a link leads to somewhere in a folder; one that nobody can follow does not."""
+    try:
+        return link.resolve().is_relative_to(folder)
+    except (OSError, RuntimeError):  # a loop, or through a folder that may not be read
+        return False
 
 
 def _left_out(paths: Sequence[Path], unreadable: bool = False) -> tuple[str, ...]:

@@ -257,18 +257,18 @@ def _deal(counts: Int64Array, order: Int64Array, shares: Float64Array) -> Int64A
     is_open = (shares > 0)[:, None]
     split_of = np.zeros(len(counts), np.int64)
     for group in order:
-        own = np.flatnonzero(counts[group])
+        classes = np.flatnonzero(counts[group])
         # A split that has nothing of a class must get this group when no others would be left.
-        empty = is_open & (dealt[:, own] == 0)
-        urgent = empty & (empty.sum(axis=0) >= left[own])
-        weights = counts[group, own] / totals[own]
+        empty = is_open & (dealt[:, classes] == 0)
+        urgent = empty & (empty.sum(axis=0) >= left[classes])
+        weights = counts[group, classes] / totals[classes]
         weights /= weights.sum()
-        lacking = ((wanted - dealt)[:, own] / wanted[:, own]) @ weights
+        lacking = ((wanted - dealt)[:, classes] / wanted[:, classes]) @ weights
         score = np.where(is_open[:, 0], lacking, -np.inf) + 1e3 * urgent.sum(axis=1)
         split = int(np.argmax(score))
         split_of[group] = split
         dealt[split] += counts[group]
-        left[own] -= 1
+        left[classes] -= 1
     return split_of
 
 

@@ -10,7 +10,8 @@ import numpy as np
 AT_CHANCE = 0.05
 """Shares so near to chance are no better than that: two standard errors of 400 images."""
 TELLS = 0.1
-"""How far above chance the classifier must be on real images for its word to count."""
+"""How far above chance the classifier must be on real images for its word to count; where one
+class has nearly all images and chance is above a half, so much of what is left, twice."""
 FAR, SPREADS = 0.15, 3.0
 """Far below the others: so much below their median, and so many (robust) standard deviations."""
 
@@ -33,7 +34,7 @@ class LabelConsistency:
     @property
     def tells(self) -> bool:
         """Whether the classifier can tell the classes of real images: else its word is nothing."""
-        return self.real >= self.real_chance + TELLS
+        return self.real >= self.real_chance + TELLS * min(1.0, 2 * (1 - self.real_chance))
 
     @property
     def median(self) -> float:

@@ -176,7 +176,8 @@ def evaluate_sweep(
             on_progress(Progress(done, total, VALIDATED))
 
         selected, _ = choose(pool, judge, told)
-        reason = "; ".join([selected.reason, *labels.said])
+        # Why there is no probe is the reason already.
+        reason = "; ".join([selected.reason, *(labels.said if judge.probe else ())])
         sweep = replace(sweep, selected=replace(selected, reason=reason))
     elif options.rule is not None and options.rule != sweep.selected.rule:
         sweep = replace(sweep, selected=select(sweep.front, options.rule, pool=sweep.scores))

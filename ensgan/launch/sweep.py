@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from ensgan.config.budget import Budget
@@ -18,14 +19,15 @@ from ensgan.recording.record import Recording
 from ensgan.report.pictures import Pictures
 from ensgan.store import RunStore, default_storage, open_store
 from ensgan.sweep.events import Event, OnEvent, StageClock, ignore
-from ensgan.sweep.executor import Executor, grow_here
+from ensgan.sweep.executor import grow_here
 from ensgan.sweep.folder import SweepFolder, sweep_folder
 from ensgan.sweep.inputs import member_jobs, write_inputs
 from ensgan.sweep.opening import changes_of
 from ensgan.sweep.planning.sweep_file import AnySpec, load_sweep
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.resolving import Resolved, resolve_in
-from ensgan.sweep.runner import RunningSweep, SweepResult
+from ensgan.sweep.result import SweepResult
+from ensgan.sweep.runner import RunningSweep
 
 OPENING_SECONDS = 10.0
 """The longest wait for the store before training begins, seconds."""
@@ -134,6 +136,7 @@ def run_sweep(
     budget: Budget | None = None,
     fresh: bool = False,
     retrain: bool = False,
+    without_added: bool = False,
     many: bool = False,
     on_event: OnEvent = ignore,
     started: float | None = None,
@@ -153,6 +156,7 @@ def run_sweep(
         fresh: set an earlier sweep of this name aside and start over.
         retrain: a GAN may train from its start again where the pool grows by snapshots that
             nothing else leads to.
+        without_added: leave out what `ensgan add` brought in earlier sessions.
         many: allow more than a thousand configurations of GANs.
         on_event: called with everything that happens.
         started: when the work began (seconds since the epoch), if before this call.
@@ -165,7 +169,7 @@ def run_sweep(
     path = Path(spec) if isinstance(spec, Path | str) else None
     data_dir = None if data_dir is None else Path(data_dir)
     resolved, folder = _resolved(
-        spec, settings, storage, data_dir, on_event, fresh=fresh, many=many
+        spec, settings, storage, data_dir, on_event, many, fresh=fresh, without_added=without_added
     )
     if fresh:
         with folder.locked():
@@ -178,23 +182,17 @@ def run_sweep(
         track = resolved.spec.track
         store = open_store(track.uri, storage=folder.path.parents[1], experiment=track.experiment)
         recorder = stack.enter_context(BackgroundRecorder(folder, store, on_event, before))
-
-        def open_executor() -> Executor:
-            return stack.enter_context(
-                executor_at(
-                    address,
-                    resolved.spec.cluster,
-                    folder.path / "tune",
-                    allow_open_cluster=allow_open_cluster,
-                    budget=budget,
-                )
-            )
-
+        executor = executor_at(
+            address,
+            resolved.spec.cluster,
+            folder.path / "tune",
+            allow_open_cluster=allow_open_cluster,
+            budget=budget,
+        )
         on_event(Event("folder", {"path": str(folder.path)}))
         clock = StageClock(on_event, started=started)
-        result = RunningSweep(
-            resolved, folder, open_executor, recorder, clock, retrain=retrain
-        ).run()
+        opening = partial(stack.enter_context, executor)
+        result = RunningSweep(resolved, folder, opening, recorder, clock, retrain=retrain).run()
     if path is not None:
         remember(path, settings, folder, data_dir, result.to_json())
     return result
@@ -206,17 +204,20 @@ def _resolved(
     storage: Path | str | None,
     data_dir: Path | str | None,
     on_event: OnEvent,
+    many: bool,
     *,
     fresh: bool = False,
-    many: bool,
+    without_added: bool = False,
 ) -> tuple[Resolved, SweepFolder]:
     """The sweep as its storage has it, and its folder."""
     root = Path(storage or default_storage()).resolve()
     data_dir = None if data_dir is None else Path(data_dir)
     asked = load_sweep(spec, settings)
-    resolved, folder, kept = resolve_in(root, asked, data_dir, fresh=fresh, many=many)
-    if kept:
-        on_event(Event("warning", {"message": kept}))
+    resolved, folder, said = resolve_in(
+        root, asked, data_dir, fresh=fresh, without_added=without_added, many=many
+    )
+    for message in said:
+        on_event(Event("warning", {"message": message}))
     return resolved, folder
 
 

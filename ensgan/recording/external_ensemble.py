@@ -70,8 +70,8 @@ def check_contents(pool: ImagePool, scores: PoolScores, names: Sequence[str]) ->
         InputError: members that the pool lacks.
         IntegrityError: images that have changed since.
     """
-    found = dict(zip(("", *(m.name for m in pool.members)), pool.contents, strict=True))
-    missing = [name for name in names if name not in found]
+    contents = dict(zip(("", *(m.name for m in pool.members)), pool.contents, strict=True))
+    missing = [name for name in names if name not in contents]
     if missing:
         raise InputError(f"the pool has no images of {', '.join(missing)}: they were scored")
     if not scores.contents:
@@ -80,7 +80,7 @@ def check_contents(pool: ImagePool, scores: PoolScores, names: Sequence[str]) ->
             "'ensgan score POOL -o scores.npz'"
         )
     scored = dict(zip(("", *scores.names), scores.contents, strict=True))
-    changed = [name or "the real images" for name in ("", *names) if scored[name] != found[name]]
+    changed = [name or "the real images" for name in ("", *names) if scored[name] != contents[name]]
     if changed:
         raise IntegrityError(
             f"{', '.join(changed)}: the images are not those that were scored; score the pool again"

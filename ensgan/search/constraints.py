@@ -44,8 +44,7 @@ class Limit:
     Attributes:
         weights: float64 [R, M], one row per sum.
         most: float64 [R].
-        graded: whether an ensemble is the farther from feasible the more it exceeds; otherwise it
-            counts as 1, however many sums and however much.
+        graded: whether the amount of an excess counts; if not, any excess of any sum counts as 1.
     """
 
     weights: Float64Array
@@ -198,7 +197,7 @@ class Constraints:
             )
 
     def _basic_limits(self) -> list[Limit]:
-        """Sizes and members; what no ensemble can miss is left out, moves are tried so often."""
+        """Sizes and members, without limits that every ensemble meets: moves are checked often."""
         every, chosen = np.ones(len(self.names)), np.zeros(len(self.names))
         chosen[self.required] = 1.0
         rows: list[tuple[Float64Array, int]] = [(-every, -self.min_size)]

@@ -79,14 +79,16 @@ class Evaluator:
         Raises:
             InputError: a name is not in the pool, or repeats.
         """
-        found = []
+        positions = []
         for name in members:
             if name not in self._index:
                 raise InputError(unknown_name("member", name, self.names))
-            found.append(self._index[name])
-        if len(set(found)) != len(found):
-            raise InputError(f"members repeat in {', '.join(self.names[i] for i in sorted(found))}")
-        return tuple(sorted(found))
+            positions.append(self._index[name])
+        if len(set(positions)) != len(positions):
+            raise InputError(
+                f"members repeat in {', '.join(self.names[i] for i in sorted(positions))}"
+            )
+        return tuple(sorted(positions))
 
     def subsets(self, members: Iterable[Sequence[int]]) -> BoolArray:
         """Index lists as rows of a bool [B,M] matrix."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -86,8 +87,8 @@ class SearchLedger:
             raise InputError(f"seed {self.seed}: must not be negative")
         if self.limit_trials is not None and self.limit_trials < 1:
             raise InputError(f"trials {self.limit_trials}: at least 1")
-        if self.limit_seconds is not None and not self.limit_seconds > 0:
-            raise InputError(f"seconds {self.limit_seconds}: must be above 0")
+        if self.limit_seconds is not None and not 0 < self.limit_seconds < math.inf:
+            raise InputError(f"seconds {self.limit_seconds}: must be above 0 and finite")
         self.random = np.random.default_rng(self.seed)
         self._counter = DistinctCounter(len(self.evaluator))
         self.costs = np.zeros(len(self.evaluator)) if self.third is None else self.third.costs

@@ -180,7 +180,13 @@ def _take(lock: int) -> None:
 
 
 def sweep_folder(storage: Path, name: str) -> SweepFolder:
-    """Where the sweep of this name lives."""
+    """Where the sweep of this name lives.
+
+    Raises:
+        InputError: the storage's path is not UTF-8, which weights and databases cannot lie under.
+    """
+    if any("\ud800" <= sign <= "\udfff" for sign in str(storage)):  # bytes of another encoding
+        raise InputError(f"the path of --storage {storage} is not UTF-8: name another folder")
     return SweepFolder(storage / "sweeps" / name)
 
 

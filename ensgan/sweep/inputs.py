@@ -77,20 +77,19 @@ def member_jobs(resolved: Resolved, inputs: Inputs) -> list[MemberJob]:
     spec = resolved.spec
     jobs = []
     folders = training_folders(resolved, inputs.folder)
-    for row, settings, folder in zip(resolved.gans, resolved.settings, folders, strict=True):
-        tree = row.to_json()
+    for gan, folder in zip(resolved.configurations, folders, strict=True):
         jobs.append(
             MemberJob(
-                name=row.name,
-                row=tree,
+                name=gan.name,
+                row=gan.row.to_json(),
                 plugins=tuple(Path(plugin) for plugin in spec.train.plugins),
-                settings=settings,
+                settings=gan.settings,
                 classes=resolved.dataset.num_classes,
                 training_set=inputs.dataset.splits["train"],
                 folder=folder,
                 count=resolved.count,
                 labels=spec.sample.labels,
-                sample_seed=purpose_seed(spec.seed, "sample", row.name),
+                sample_seed=purpose_seed(spec.seed, "sample", gan.name),
                 scoring=inputs.scoring,
             )
         )

@@ -6,15 +6,16 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from ensgan import train, zoo
+from ensgan import zoo
 from ensgan.config import SweepSpec
 from ensgan.config.vary import searched
 from ensgan.errors import ConfigError
 from ensgan.sweep.environment import real_data
 from ensgan.sweep.folder import SweepFolder, sweep_folder
-from ensgan.sweep.manifest import EARLIER_DEFAULTS
 from ensgan.sweep.merging.sources import join_sweeps
+from ensgan.sweep.planning.carried import carried_on
 from ensgan.sweep.planning.problems import problems_of
 from ensgan.sweep.planning.sweep_file import load_plugin
 from ensgan.sweep.variations import Configuration, Values, configurations
@@ -42,16 +43,19 @@ class Resolved:
         return tuple(each.row for each in self.configurations)
 
     @property
-    def settings(self) -> tuple[train.TrainSettings, ...]:
-        """Of their trainings."""
-        return tuple(each.settings for each in self.configurations)
-
-    @property
     def variations(self) -> dict[str, Values]:
         """By configuration, the values of the settings that the sweep varies, if it varies any."""
         if self.spec.train.vary is None:
             return {}
         return {each.name: each.values for each in self.configurations}
+
+    def record(self) -> dict[str, Any]:
+        """What a manifest holds of the configurations."""
+        return {
+            "gans": tuple(each.name for each in self.configurations),
+            "variations": {name: dict(values) for name, values in self.variations.items()},
+            "steps": {each.name: each.settings.steps for each in self.configurations},
+        }
 
     @property
     def count(self) -> int:
@@ -81,7 +85,7 @@ def resolve(spec: SweepSpec, data_dir: Path | None = None, *, many: bool = False
         ConfigError: with every row that cannot be built or trained on this data.
         DataError: the data set cannot be read.
     """
-    return _checked(spec, real_data(spec, data_dir), many=many)
+    return checked(spec, real_data(spec, data_dir), many=many)
 
 
 def resolve_in(
@@ -90,19 +94,21 @@ def resolve_in(
     data_dir: Path | None,
     *,
     fresh: bool = False,
+    without_added: bool = False,
     many: bool = False,
     whole: bool = False,
-) -> tuple[Resolved, SweepFolder, str]:
+) -> tuple[Resolved, SweepFolder, list[str]]:
     """A sweep with the members of others that join it and what its folder holds of it.
 
     Args:
         storage: where its folder and other sweeps lie.
         spec, data_dir, many: as for :func:`resolve`.
         fresh: as if its folder were empty.
+        without_added: leave out what `ensgan add` brought.
         whole: of a search, with configurations that are still to be drawn.
 
     Returns:
-        The sweep, its folder, and which settings stay as they began (empty where none does).
+        The sweep, its folder, and what of it is as it was though its file does not say so.
 
     Raises:
         ConfigError: as :func:`resolve`, or a sweep that cannot join.
@@ -110,50 +116,22 @@ def resolve_in(
     """
     folder = sweep_folder(storage, spec.name)
     dataset = real_data(spec, data_dir)
-    spec, kept = join_sweeps(spec, dataset, folder), ""
+    said: list[str] = []
+    spec = join_sweeps(spec, dataset, folder)
     if not fresh:
-        spec, kept = _as_it_began(spec, folder)
-    resolved = _checked(spec, dataset, many=many)
-    return drawn_so_far(resolved, None if fresh else folder, whole=whole), folder, kept
+        spec, said = carried_on(spec, folder, without_added=without_added)
+    resolved = checked(spec, dataset, many=many)
+    return drawn_so_far(resolved, None if fresh else folder, whole=whole), folder, said
 
 
-def _checked(spec: SweepSpec, dataset: Dataset, *, many: bool) -> Resolved:
+def checked(spec: SweepSpec, dataset: Dataset, *, many: bool = False) -> Resolved:
+    """:func:`resolve` on a data set that is loaded."""
     found, problems = configurations(spec, many=many)
     resolved = Resolved(spec, dataset, found)
     problems = problems_of(spec, dataset, found, resolved.names, problems)
     if problems:
         raise ConfigError(f"sweep '{spec.name}'", problems)
     return resolved
-
-
-def _as_it_began(spec: SweepSpec, folder: SweepFolder) -> tuple[SweepSpec, str]:
-    """The spec of a sweep that goes on, and what of it is as it was (empty where nothing is).
-
-    What the spec does not name stays as the folder's sweep began with it where that was the
-    default of an earlier version: a sweep is not made anew because a default has changed.
-
-    Raises:
-        DataError: the folder's manifest cannot be used.
-    """
-    if not folder.has_begun:
-        return spec, ""
-    before, kept = folder.read().settings, []
-    for section, defaults in EARLIER_DEFAULTS.items():
-        own = getattr(spec, section)
-        same = {
-            name: value
-            for name, value in defaults.items()
-            if name not in own.model_fields_set
-            and value == getattr(getattr(before, section), name) != getattr(own, name)
-        }
-        kept += [f"{section}.{name} {value}" for name, value in same.items()]
-        spec = spec.model_copy(update={section: own.model_copy(update=same)})
-    if not kept:
-        return spec, ""
-    return spec, (
-        f"sweep '{folder.path.name}' began with {' and '.join(kept)}, which were defaults then, "
-        "and goes on with them: name others in its file, or with --set, to change that"
-    )
 
 
 def drawn_so_far(

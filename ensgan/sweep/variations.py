@@ -32,8 +32,7 @@ MOST_EVER = 100_000
 LONGEST_NAME = 80
 _SHORT = {"learning_rate": "lr", "width": "w", "batch": "b", "d_updates": "d", "steps": "t"}
 _LAST = {"seed": "s"}
-_DIGITS = 4
-"""Of numbers that are drawn, so that names can show them whole."""
+_DIGITS = 4  # of numbers that are drawn, so that names can show them whole
 
 Values: TypeAlias = Mapping[str, Value]
 
@@ -58,6 +57,11 @@ class Configuration:
         """``GAN`` or ``GAN~VARIATION``: the key of its trial everywhere."""
         return self.row.name
 
+    @property
+    def work(self) -> tuple[zoo.GANSpec, train.TrainSettings]:
+        """What a step's work depends on: neither name nor seed nor learning rate."""
+        return replace(self.row, name="any"), replace(self.settings, seed=0, learning_rate=1.0)
+
 
 class _Gan:
     """One GAN of a sweep and what of it can be varied."""
@@ -75,16 +79,16 @@ class _Gan:
     def own(self) -> dict[str, Any]:
         """Value of every setting that the GAN has; None where nothing is said."""
         optimiser = self.row.optimiser
-        own = {key: self.base[key] for key in Tunable.model_fields}
-        own["batch"] = own["batch"] or optimiser.batch
-        own["d_updates"] = own["d_updates"] or optimiser.d_updates_per_step
-        own["ema"] = own["ema"] or "fitted"
+        settings = {key: self.base[key] for key in Tunable.model_fields}
+        settings["batch"] = settings["batch"] or optimiser.batch
+        settings["d_updates"] = settings["d_updates"] or optimiser.d_updates_per_step
+        settings["ema"] = settings["ema"] or "fitted"
         if not isinstance(self.row.ema, zoo.FixedAverage):
             for key in ("ema", "ema_start", "ema_decay"):
-                del own[key]
+                del settings[key]
         if isinstance(self.row.ema, zoo.NoAverage):
-            del own["weights"]
-        return {**own, **self.row.settings()}
+            del settings["weights"]
+        return {**settings, **self.row.settings()}
 
     def converted(self, key: str, value: Any) -> Value:
         """A value as its field has it; an InputError where it is none."""
@@ -124,18 +128,18 @@ def configurations(
     Args:
         spec: the validated spec.
         many: allow more than :data:`MOST`.
-        drawn: values by configuration, as a manifest has them: of a search that draws depend on
-            results in, its configurations are these; None takes quasi-random ones in their place.
+        drawn: of a search, values by configuration as a manifest has them; without them its
+            configurations are quasi-random.
     """
     names = zoo.names() if spec.train.gans == "all" else tuple(spec.train.gans)
     gans = [_Gan(spec, name) for name in names]
     tree = spec.train.vary
-    found: list[Configuration] = []
+    made: list[Configuration] = []
     problems: list[str] = []
     if tree is None:
         for gan in gans:
-            found += _of_gan(gan, [(None, {})], (), problems)
-        return tuple(found), problems
+            made += _of_gan(gan, [(None, {})], (), problems)
+        return tuple(made), problems
     keys = tuple(dict.fromkeys(_keys(tree)))
     problems += _foreign(keys, gans)
     count = sum(_count(tree, gan) for gan in gans)
@@ -147,8 +151,8 @@ def configurations(
     for gan in gans:
         if known is not None:
             combinations = [(None, known[name]) for name in known if row_of(name) == gan.name]
-        found += _of_gan(gan, combinations, keys, problems)
-    return tuple(found), list(dict.fromkeys(problems))
+        made += _of_gan(gan, combinations, keys, problems)
+    return tuple(made), list(dict.fromkeys(problems))
 
 
 _Combination: TypeAlias = tuple[str | None, Mapping[str, Any]]
@@ -213,8 +217,8 @@ def _of_gan(
         grid = product(*(combinations[key] for key in has))
         combinations = [(None, dict(zip(has, values, strict=True))) for values in grid]
     converted: dict[tuple[str, Any], Value] = {}
-    own = {key: gan.own[key] for key in keys if gan.own.get(key) is not None}
-    found: dict[tuple[zoo.GANSpec, train.TrainSettings], Configuration] = {}
+    defaults = {key: gan.own[key] for key in keys if gan.own.get(key) is not None}
+    made_so_far: dict[tuple[zoo.GANSpec, train.TrainSettings], Configuration] = {}
     partial: set[str] = set()
     for label, combination in combinations:
         has = [key for key in combination if key in gan.own]
@@ -230,8 +234,8 @@ def _of_gan(
             where = "train.vary: " if combination else "train."
             problems.append(f"{where}{gan.name}: {error}")
             continue
-        made = replace(made, values={**own, **values})
-        same = found.setdefault((replace(made.row, name=gan.name), made.settings), made)
+        made = replace(made, values={**defaults, **values})
+        same = made_so_far.setdefault((replace(made.row, name=gan.name), made.settings), made)
         if len(has) < len(combination):
             partial.add(same.name)
         elif same is not made and same.name not in partial:
@@ -240,15 +244,14 @@ def _of_gan(
                 f"train.vary: {same.name} and {twin} train {gan.name} in the same way: leave one "
                 "out"
             )
-    return list(found.values())
+    return list(made_so_far.values())
 
 
 def _label(changes: Mapping[str, Any], gan: str) -> str:
     """What a variation is called: ``lr0.5-s1``; a long one ends in a key of its values."""
 
     def order(key: str) -> tuple[bool, bool, int, str]:
-        places = list(_SHORT)
-        return key in _LAST, "." in key, places.index(key) if key in places else 99, key
+        return key in _LAST, "." in key, [*_SHORT, key].index(key), key
 
     short = {**_SHORT, **_LAST}
     parts = [f"{short.get(key, key)}{_spelled(changes[key])}" for key in sorted(changes, key=order)]
@@ -289,7 +292,7 @@ def _draw(
     drawn = tree["from"]
     random = np.random.default_rng(seed)
     halton = qmc.Halton(len(drawn), scramble=True, seed=random)
-    found: dict[str, dict[str, Any]] = {}
+    different: dict[str, dict[str, Any]] = {}
     for _ in range(20 * tree["sample"]):
         points = random.random(len(drawn)) if tree.get("method") == "random" else halton.random()[0]
         values = settled(
@@ -300,10 +303,10 @@ def _draw(
             drawn,
             multiple,
         )
-        found.setdefault(repr(values), values)
-        if len(found) == tree["sample"]:
+        different.setdefault(repr(values), values)
+        if len(different) == tree["sample"]:
             break
-    return list(found.values())
+    return list(different.values())
 
 
 def is_whole(key: str, own: Mapping[str, Any]) -> bool:
@@ -313,15 +316,15 @@ def is_whole(key: str, own: Mapping[str, Any]) -> bool:
 
 def settled(values: Mapping[str, Any], drawn: Mapping[str, Any], multiple: int) -> dict[str, Any]:
     """Drawn values with as many digits as names show, and steps that make whole snapshots."""
-    found = dict(values)
+    rounded = dict(values)
     for key, of in drawn.items():
-        if isinstance(of, dict) and isinstance(found.get(key), float):
+        if isinstance(of, dict) and isinstance(rounded.get(key), float):
             low, high = next(iter(of.values()))
-            shown = float(f"{found[key]:.{_DIGITS}g}")
-            found[key] = min(float(high), max(float(low), shown))
-    if isinstance(drawn.get("steps"), dict) and "steps" in found:
-        found["steps"] = max(1, round(found["steps"] / multiple)) * multiple
-    return found
+            shown = float(f"{rounded[key]:.{_DIGITS}g}")
+            rounded[key] = min(float(high), max(float(low), shown))
+    if isinstance(drawn.get("steps"), dict) and "steps" in rounded:
+        rounded["steps"] = max(1, round(rounded["steps"] / multiple)) * multiple
+    return rounded
 
 
 def _value_at(point: float, of: Any, whole: bool) -> Any:

@@ -39,16 +39,16 @@ class Part:
         """Every rule that this part and the parts in it break whatever the data, one sentence
         each; a part with rules beside its limits adds to them.
         """
-        found = [rule for _, entry in self._fields() for rule in _rules_of(entry)]
+        broken = [rule for _, entry in self._fields() for rule in _rules_of(entry)]
         for name, relation, bound in self.limits:
             value = getattr(self, name)
             numbers = value if isinstance(value, tuple) else (value,)
             # Not a number (the text of a hand-written row) is as wrong as a wrong number.
             if not all(isinstance(n, (int, float)) and _HOLDS[relation](n, bound) for n in numbers):
-                found.append(
+                broken.append(
                     f"{type(self).__name__}: {name} must be {relation} {bound:g}, not {value!r}"
                 )
-        return found
+        return broken
 
     def parts(self) -> Iterator[Part]:
         """This part, and all those in it."""
@@ -63,13 +63,13 @@ class Part:
 
         Where a part is there twice (both players' Adam), those of the first.
         """
-        found: dict[str, Any] = {}
+        settings: dict[str, Any] = {}
         for part in self.parts():
             if part is not self:
                 for name, value in part._fields():
                     if _is_setting(value):
-                        found.setdefault(f"{type(part).__name__}.{name}", value)
-        return found
+                        settings.setdefault(f"{type(part).__name__}.{name}", value)
+        return settings
 
     def changed(self: PartType, key: str, value: Any) -> PartType:
         """This part with a field, ``ADA.target``, of every such part in it replaced.
@@ -90,13 +90,13 @@ class Part:
             InputError: it is of another type, or a part refuses it.
         """
         own = self.settings()[key]
-        found = _like(own, value)
-        if found is None:
+        converted = _like(own, value)
+        if converted is None:
             raise InputError(f"{key} is {_type_of(own)} like {own!r}, not {value!r}")
-        broken = self.changed(key, found).broken_rules()
+        broken = self.changed(key, converted).broken_rules()
         if broken:
             raise InputError(broken[0])
-        return found
+        return converted
 
     def to_json(self) -> dict[str, Any]:
         """The part as a mapping: ``{"part": class name, field: value …}``."""

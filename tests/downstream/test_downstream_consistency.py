@@ -33,3 +33,6 @@ def test_who_is_doubtful(shares: tuple[float, ...], chance: float, expected: str
 def test_a_classifier_that_cannot_tell_real_classes_says_nothing() -> None:
     shares = dict(zip("ABCD", (0.9, 0.9, 0.9, 0.1), strict=True))
     assert doubtful(shares, real=0.59) == "" and doubtful(shares, real=0.61) == "D"
+    # One class of twenty images in twenty-one: chance is high, and what is left is told.
+    assert LabelConsistency(0.99, 0.91, shares, {}).tells
+    assert not LabelConsistency(0.92, 0.91, shares, {}).tells

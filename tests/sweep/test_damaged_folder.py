@@ -14,7 +14,7 @@ from ensgan.errors import DataError, InputError, IntegrityError
 from ensgan.files import read_json, write_json
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.member_job import BLANK
-from ensgan.sweep.runner import SweepResult
+from ensgan.sweep.result import SweepResult
 
 
 @pytest.fixture(scope="module")

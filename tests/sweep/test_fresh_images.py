@@ -20,7 +20,7 @@ from ensgan.evaluation.finished_sweep import open_sweep
 from ensgan.sweep.executor import LocalExecutor
 from ensgan.sweep.fresh_images import GeneratorFile, choose_sampling, generator_files
 from ensgan.sweep.resolving import resolve
-from ensgan.sweep.runner import SweepResult
+from ensgan.sweep.result import SweepResult
 from ensgan.types import ImageShape
 
 

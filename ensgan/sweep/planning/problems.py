@@ -20,7 +20,7 @@ from ensgan.types import Dataset, row_of
 def problems_of(
     spec: SweepSpec,
     dataset: Dataset,
-    found: Sequence[Configuration],
+    asked: Sequence[Configuration],
     pool: Sequence[str],
     known: Sequence[str],
 ) -> list[str]:
@@ -30,15 +30,15 @@ def problems_of(
         pool: names of all members, in pool order.
         known: problems of the configurations themselves.
     """
-    problems = [*known, *data_problems(found, dataset)]
+    problems = [*known, *data_problems(asked, dataset)]
     if spec.train.vary is not None:
-        problems += _collisions([*(each.name for each in found), *(m.name for m in spec.members)])
+        problems += _collisions([*(each.name for each in asked), *(m.name for m in spec.members)])
     problems += [problem for member in spec.members if (problem := _external_problem(member))]
     if len(pool) < 2 and not problems:
         problems.append("train: an ensemble needs at least 2 members: add GANs or snapshots")
     return [
         *problems,
-        *_evaluation_problems(spec, dataset, pool, is_trained=bool(found)),
+        *_evaluation_problems(spec, dataset, pool, is_trained=bool(asked)),
         *_rule_problems(spec, dataset),
         *_class_problems(spec, dataset),
     ]
