@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from ensgan.config.budget import Budget
@@ -18,7 +19,7 @@ from ensgan.recording.record import Recording
 from ensgan.report.pictures import Pictures
 from ensgan.store import RunStore, default_storage, open_store
 from ensgan.sweep.events import Event, OnEvent, StageClock, ignore
-from ensgan.sweep.executor import Executor, grow_here
+from ensgan.sweep.executor import grow_here
 from ensgan.sweep.folder import SweepFolder, sweep_folder
 from ensgan.sweep.inputs import member_jobs, write_inputs
 from ensgan.sweep.opening import changes_of
@@ -165,9 +166,11 @@ def run_sweep(
         EnsganError: the run failed.
     """
     started = time.time() if started is None else started
+    path = Path(spec) if isinstance(spec, Path | str) else None
     data_dir = None if data_dir is None else Path(data_dir)
-    how = {"fresh": fresh, "without_added": without_added, "many": many}
-    resolved, folder = _resolved(spec, settings, storage, data_dir, on_event, **how)
+    resolved, folder = _resolved(
+        spec, settings, storage, data_dir, on_event, many, fresh=fresh, without_added=without_added
+    )
     if fresh:
         with folder.locked():
             pass  # nobody else may be running it
@@ -179,25 +182,19 @@ def run_sweep(
         track = resolved.spec.track
         store = open_store(track.uri, storage=folder.path.parents[1], experiment=track.experiment)
         recorder = stack.enter_context(BackgroundRecorder(folder, store, on_event, before))
-
-        def open_executor() -> Executor:
-            return stack.enter_context(
-                executor_at(
-                    address,
-                    resolved.spec.cluster,
-                    folder.path / "tune",
-                    allow_open_cluster=allow_open_cluster,
-                    budget=budget,
-                )
-            )
-
+        executor = executor_at(
+            address,
+            resolved.spec.cluster,
+            folder.path / "tune",
+            allow_open_cluster=allow_open_cluster,
+            budget=budget,
+        )
         on_event(Event("folder", {"path": str(folder.path)}))
         clock = StageClock(on_event, started=started)
-        result = RunningSweep(
-            resolved, folder, open_executor, recorder, clock, retrain=retrain
-        ).run()
-    if isinstance(spec, Path | str):
-        remember(Path(spec), settings, folder, data_dir, result.to_json())
+        opening = partial(stack.enter_context, executor)
+        result = RunningSweep(resolved, folder, opening, recorder, clock, retrain=retrain).run()
+    if path is not None:
+        remember(path, settings, folder, data_dir, result.to_json())
     return result
 
 
@@ -207,9 +204,9 @@ def _resolved(
     storage: Path | str | None,
     data_dir: Path | str | None,
     on_event: OnEvent,
+    many: bool,
     *,
     fresh: bool = False,
-    many: bool,
     without_added: bool = False,
 ) -> tuple[Resolved, SweepFolder]:
     """The sweep as its storage has it, and its folder."""
@@ -217,7 +214,7 @@ def _resolved(
     data_dir = None if data_dir is None else Path(data_dir)
     asked = load_sweep(spec, settings)
     resolved, folder, said = resolve_in(
-        *(root, asked, data_dir), fresh=fresh, without_added=without_added, many=many
+        root, asked, data_dir, fresh=fresh, without_added=without_added, many=many
     )
     for message in said:
         on_event(Event("warning", {"message": message}))

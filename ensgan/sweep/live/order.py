@@ -177,7 +177,7 @@ class TrainingOrder(Generic[T]):
             raise InputError(f"the sweep is {self.ended}: add when it runs again")
         jobs = self._requests.take_in(addition)
         if not jobs:
-            return Outcome(f"{addition} is in the sweep, which has all its members already")
+            return Outcome(f"added {addition}: nothing of it is to be trained at once")
         for turn, stop_file in self.enlist(jobs).items():
             self._stop_files[turn.gan], self._turns[turn.gan] = stop_file, turn
             self._signal(turn.gan, wanted=False)

@@ -230,6 +230,8 @@ def _grown(
     before = manifest.value
     try:
         spec = with_addition(rounds.resolved.spec, addition, known_names())
+        if spec.train == rounds.resolved.spec.train:
+            raise InputError("nothing to add: a request names a GAN or a variation")
         resolved = drawn_so_far(checked(spec, rounds.resolved.dataset), folder)
         changes = changes_of(folder, before, resolved)
         changes.require(folder, retrain=False)
