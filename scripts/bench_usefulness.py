@@ -34,7 +34,6 @@ from ensgan.downstream import (
 )
 from ensgan.errors import InputError
 from ensgan.evaluation.prediction import score_values
-from ensgan.sweep.choice.validated import rounds_for
 from ensgan.types import PoolScores, harmonic_mean
 
 POOL = Path(__file__).resolve().parents[2] / "shared" / "bench" / "pool60"
@@ -229,7 +228,7 @@ def probes(record: Record, probe: LinearProbe, space: str) -> dict[str, Any]:
     several = [rows for rows in record.several() if len(rows) >= 5]
     members = [record.names(rows) for rows in several]
     begin = time.process_time()
-    found = probe([ValidationTrial(Strategy("probe", each), 0, 1.0) for each in members])
+    found = probe([ValidationTrial(Strategy("probe", each), 0) for each in members])
     seconds = (time.process_time() - begin) / len(members)
     ranks = {
         "auc": rankdata([each.auc for each in found]),
@@ -242,14 +241,7 @@ def probes(record: Record, probe: LinearProbe, space: str) -> dict[str, Any]:
     worth = [record.worth(rows) for rows in several]
     # Grown ensembles are not among the known ones: no greedy steps here.
     listed = [c for c in candidates(record, space) if len(c.members) >= 5]
-    choice = choose_validated(
-        listed,
-        record.scores(space),
-        probe,
-        seed=0,
-        rounds=rounds_for(len(listed)),
-        greedy_steps=0,
-    )
+    choice = choose_validated(listed, record.scores(space), probe, seed=0, greedy_steps=0)
     rows = record.rows(choice.chosen.members)
     finalists = [record.worth(record.rows(each.candidate.members)) for each in choice.ranking]
     return {
