@@ -205,7 +205,7 @@ def one_at_a_time(lock_file: Path) -> Iterator[None]:
     """
     try:
         lock_file.parent.mkdir(parents=True, exist_ok=True)
-        stream = lock_file.open("w")
+        stream = lock_file.open("a")  # a link in a shared folder may lead to a file: it stays
     except OSError as error:
         raise StoreError(f"cannot write {lock_file}: {error.strerror or error}") from error
     with stream:

@@ -41,6 +41,8 @@ def ui(
 
     Example: ensgan ui quickstart --port 5001
     """
+    from ensgan.recording.views import REPORT
+
     store = open_recorded(uri, storage)
     if run == "latest" and not store.find(limit=1):
         raise InputError(
@@ -50,6 +52,8 @@ def ui(
 
     def say(address: str) -> None:
         places = {"all runs": store.list_page(run_id), store.get(run_id).name: store.page(run_id)}
+        if REPORT in store.files(run_id):
+            places["its report"] = store.page(run_id, REPORT)
         for label, place in places.items():
             typer.echo(f"{label}: {address}/{place}")
         if not address.startswith(HERE):
@@ -100,6 +104,11 @@ def report(
     from ensgan.report.page import render
     from ensgan.store import default_storage
 
+    if (Path(run) / "ensemble.json").is_file():
+        raise InputError(
+            f"{run} is an ensemble, and reports are of sweeps: its card is {run}/README.md; name "
+            f"the sweep, {RUN_HELP}"
+        )
     if output.suffix not in (".html", ".htm"):
         raise InputError(f"'{output}' is no HTML file: name it report.html, for example")
     if log and show_real:

@@ -30,11 +30,22 @@ from ensgan.store.sqlite import relocate
 from ensgan.text import hide_credentials, printable, split_address
 
 PAGES: Final = "workflowType=machine_learning"
-"""Which of its two sets of pages MLflow is to show."""
+"""Which of its two sets of pages MLflow is to show; else those about language models."""
 _PER_CALL: Final = {"params": 100, "tags": 100, "metrics": 1000}
 _LONGEST_PARAM, _LONGEST_TAG = 6000, 8000
 _MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 """Makes the UI open on the runs of a training, not on traces of language models."""
+VIEW: Final = "ensgan"
+"""Name of the columns that the list of runs is to show, as MLflow's pages share such views."""
+VIEW_TAG: Final = f"mlflow.sharedViewState.{VIEW}"
+_COLUMNS: Final = {
+    "metrics": ("auc", "auc.all", "auc.real", "intra_d", "inter_d", "size"),
+    "params": ("dataset", "members"),
+    "tags": ("ensgan.selected", "ensgan.health"),
+}
+_VIEW: Final = json.dumps(
+    {"selectedColumns": [f"{kind}.`{name}`" for kind in _COLUMNS for name in _COLUMNS[kind]]}
+)
 _ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
@@ -133,6 +144,8 @@ class Connection:
                         "restore it in the MLflow UI or set track.experiment to another name"
                     )
                 self._experiment_id = str(known.experiment_id)
+                if known.tags.get(VIEW_TAG) != _VIEW:
+                    self.client().set_experiment_tag(self._experiment_id, VIEW_TAG, _VIEW)
             return self._experiment_id
 
     def _experiment_made(self) -> Any:

@@ -99,6 +99,12 @@ class SqliteReader:
             asked = "SELECT experiment_id FROM runs WHERE run_uuid = ?"
             return str(connection.execute(asked, [run_id]).fetchone()[0])
 
+    def has_tag(self, experiment: str, tag: str) -> bool:
+        """Whether an experiment carries a tag."""
+        with self._connect() as connection:
+            asked = "SELECT 1 FROM experiment_tags WHERE experiment_id = ? AND key = ?"
+            return connection.execute(asked, [experiment, tag]).fetchone() is not None
+
     def artifact_folder(self, run_id: str) -> Path | None:
         """Where the run's files lie, when that is a folder of this machine.
 

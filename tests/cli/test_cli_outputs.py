@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -172,6 +174,23 @@ def test_an_empty_file_and_earlier_results_are_replaced(inputs: Path, tmp_path: 
     for _ in range(2):
         call("search", inputs / "s.npz", "--trials", 5, "-o", front, "--record", trials)
     assert trials.read_text().startswith("number,members,")
+
+
+def test_pools_that_are_scored_into_one_output_at_once_all_end(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    expected = set()
+    for pool in "ab":
+        real, fake = rng.normal(size=(300, 200)), rng.normal(size=(3, 300, 200))
+        np.savez(tmp_path / f"{pool}.npz", real=real, fake=fake, names=[pool, "x", "y"])
+        as_json("score", tmp_path / f"{pool}.npz", "-o", tmp_path / "alone.npz")
+        expected.add((tmp_path / "alone.npz").read_bytes())
+    # So little memory that features are unpacked into files beside the output.
+    command = [sys.executable, "-m", "ensgan", "score", "-o", "s.npz", "--memory", "0.001"]
+    running = [subprocess.Popen([*command, f"{pool}.npz"], cwd=tmp_path) for pool in "abab"]
+    assert [process.wait() for process in running] == [0] * 4
+    assert (tmp_path / "s.npz").read_bytes() in expected
+    names = {"a.npz", "b.npz", "alone.npz", "s.npz"}
+    assert {path.name for path in tmp_path.iterdir()} == names
 
 
 def test_names_in_trials_are_no_formulas(inputs: Path, tmp_path: Path) -> None:

@@ -113,6 +113,23 @@ def test_a_beginning_that_fits_several_runs_lists_them() -> None:
         beginning_with("ab", labels)
 
 
+def test_a_report_of_a_folder_says_where_its_card_is(banks: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"is an ensemble, .* its card is .*README.md"):
+        call("report", banks, "-o", tmp_path / "r.html")
+
+
+@pytest.mark.parametrize("command", [["runs"], ["show", "latest"], ["compare", "a", "b"]])
+def test_a_server_is_named_before_it_is_asked(
+    monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("ensgan.cli.runs.note", said.append)
+    address = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(StoreError, match="no MLflow server answers"):
+        call(*command, "--uri", address)
+    assert said == [f"loading MLflow to ask {address} …"]
+
+
 def test_what_is_listed_is_asked_for_rightly(
     storage: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,10 +7,11 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from ensgan.types import ImageShape
 from ensgan.zoo.backbones.base import Backbone, Trunk, one_hot
