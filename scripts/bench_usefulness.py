@@ -195,8 +195,8 @@ def candidates(record: Record, space: str, most_members: int = 30) -> list[Candi
 
 def probe_of(record: Record, folder: Path, data: Path, space: str) -> LinearProbe:
     """Linear probes in medical features (1,000 images per member) or random ones (150)."""
-    arrays = np.load(folder / "features.npz")
     if space.startswith("medical"):
+        arrays = np.load(folder / "features.npz")
         read = {name: arrays[name] * arrays["scale"] for name in ("real", "val", "members")}
         labels = {name: arrays[f"{name}_labels"] for name in ("real", "val")}
         labels["members"] = arrays["labels"]
@@ -303,7 +303,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "picks": picks(record),
         "probes": [
             probes(record, probe_of(record, args.pool, args.data, space), space)
-            for space in SPACES[:2]
+            for space, file in (("medical-joint", "features.npz"), ("random-joint", "images.npz"))
+            if (args.pool / file).is_file()
         ],
     }
     if args.overlap:
