@@ -27,6 +27,8 @@ LARGEST_JSON: Final = 128 << 20
 """Bytes of a JSON file that is read."""
 LARGEST_TEXT: Final = 16 << 20
 """Bytes of a text written by hand that is read."""
+MISFITS: Final = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
+"""What taking a value of JSON apart raises where it is of another kind than was written."""
 
 
 @contextmanager
@@ -199,13 +201,37 @@ def read_npz(path: Path, required: Sequence[str] = ()) -> dict[str, npt.NDArray[
             raise DataError(f"{path} is a single array, not an .npz archive")
         with loaded as archive:
             require_expansion(path, archive.zip.infolist() if archive.zip else ())
-            arrays = {name: archive[name] for name in archive.files}
+            arrays = {name: _whole_array(path, archive, name) for name in archive.files}
     missing = [name for name in required if name not in arrays]
     if missing:
         raise DataError(
             f"{path} lacks {', '.join(missing)}; it has {', '.join(sorted(arrays)) or 'nothing'}"
         )
     return arrays
+
+
+def _whole_array(path: Path, archive: np.lib.npyio.NpzFile, name: str) -> npt.NDArray[Any]:
+    """An array whose header announces exactly the bytes behind it: numpy believes any.
+
+    Raises:
+        DataError: it announces more or less, or endless values of no bytes.
+        ValueError: it is no array.
+    """
+    members = archive.zip
+    assert members is not None  # it is once the file is closed
+    entry = members.getinfo(name if name in members.namelist() else f"{name}.npy")
+    with members.open(entry) as stream:
+        version = np.lib.format.read_magic(stream)
+        header = {(1, 0): np.lib.format.read_array_header_1_0}
+        shape, _, kind = header.get(version, np.lib.format.read_array_header_2_0)(stream)
+        held = entry.file_size - stream.tell()
+    count = math.prod(shape)
+    if not kind.hasobject and (count * kind.itemsize != held or count > held):
+        raise DataError(
+            f"{path}: the array '{name[:80]}' announces {list(shape)} values of type {kind}, "
+            f"which its {held} bytes do not hold"
+        )
+    return np.asarray(archive[name])
 
 
 def map_array(path: Path, *, larger: bool = False) -> npt.NDArray[Any]:

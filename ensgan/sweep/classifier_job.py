@@ -15,7 +15,7 @@ from ensgan import downstream
 from ensgan.config import EvaluateSpec
 from ensgan.downstream.pool import Maker
 from ensgan.errors import DataError
-from ensgan.files import content_key, read_json, write_json
+from ensgan.files import MISFITS, content_key, read_json, write_json
 from ensgan.search import select
 from ensgan.sweep.executor import Executor, Needs
 from ensgan.sweep.fresh_images import KEPT_BYTES, GeneratorFile, Sampling
@@ -169,7 +169,7 @@ def known_result(job: EvaluateJob) -> dict[str, Any] | None:
         value = dict(read_json(job.path))
         result = downstream.RepeatResult.from_json(value["result"])
         work = [(float(begin), float(end)) for begin, end in value["work"]]
-    except (DataError, KeyError, TypeError, ValueError, AttributeError):
+    except (DataError, *MISFITS):
         return None
     same = replace(result.strategy, name="") == replace(job.strategy, name="")
     # Early versions wrote no key.

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, field_validator
 from ensgan.config import SweepSpec, parse_spec
 from ensgan.config.vary import Value
 from ensgan.errors import ConfigError, DataError
-from ensgan.files import read_json, write_json
+from ensgan.files import MISFITS, read_json, write_json
 from ensgan.sweep.records import MemberResult, Record, StoredPath, record_from, relative_member
 from ensgan.types import EARLIER_FORM, Front, FrontPoint, Selection
 
@@ -246,7 +246,7 @@ class Manifest(Record):
             )
         try:
             tree = _MIGRATIONS[value["schema"]](dict(value))
-        except (TypeError, ValueError, AttributeError, KeyError) as error:
+        except MISFITS as error:
             raise DataError(f"{source} cannot be used: it is damaged ({error!r})") from error
         del tree["schema"]
         manifest = record_from(cls, tree, source, folder)

@@ -10,7 +10,7 @@ from typing import Any
 
 from ensgan import downstream
 from ensgan.errors import DataError, InputError
-from ensgan.files import content_key, read_json, write_json
+from ensgan.files import MISFITS, content_key, read_json, write_json
 from ensgan.sweep.classifier_job import Classifiers, EvaluateJob
 from ensgan.sweep.inputs import Inputs
 from ensgan.sweep.manifest import LabelRecord
@@ -103,7 +103,7 @@ class LabelJob:
                 for part in ("members", "chance")
             )
             real = (float(value["real"]), float(value["real_chance"]))
-        except (DataError, KeyError, TypeError, ValueError):
+        except (DataError, *MISFITS):
             return None
         return downstream.LabelConsistency(*real, members, chance)
 

@@ -23,7 +23,7 @@ from ensgan.downstream import (
     ValidationTrial,
 )
 from ensgan.errors import DataError
-from ensgan.files import content_key, read_json, write_json
+from ensgan.files import MISFITS, content_key, read_json, write_json
 from ensgan.search import Evaluator, ThirdObjective, pool_key, search
 from ensgan.sweep.choice.labels import RULE as RULE
 from ensgan.sweep.choice.labels import nothing_to_validate, small_settings
@@ -190,7 +190,7 @@ def _known(path: Path) -> dict[str, Any] | None:
         value = read_json(path)
         _ = value["reason"], [str(name) for name in value["members"]]
         _ = [[str(name) for name in ranked["members"]] for ranked in value["finalists"]]
-    except (DataError, KeyError, TypeError):
+    except (DataError, *MISFITS):
         return None
     return dict(value)
 
@@ -313,6 +313,6 @@ def _validated(job: EvaluateJob) -> dict[str, Any] | None:
         result = {name: float(value["result"][name]) for name in ("auc", "loss")}
         work = [(float(begin), float(end)) for begin, end in value["work"]]
         is_its_own = value["key"] == job.key
-    except (DataError, KeyError, TypeError, ValueError):
+    except (DataError, *MISFITS):
         return None
     return {"result": result, "work": work, "cached": True} if is_its_own else None
