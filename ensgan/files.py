@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ensgan.errors import DataError, EnsganError, StoreError
+from ensgan.errors import DataError, EnsganError, IntegrityError, StoreError
 from ensgan.inputs import explained, require_expansion, require_file, require_memory
 
 FULL_BYTES = 1 << 16
@@ -272,6 +272,35 @@ def file_digest(path: Path, digest: hashlib._Hash) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def seal(path: Path) -> None:
+    """Write the SHA-256 of a result into a mark beside it, ``NAME.sha256``."""
+    write_bytes(path.with_suffix(".sha256"), f"{sha256_file(path)}\n".encode())
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file is there as :func:`seal` saw it; one of an early version has no mark."""
+    mark = path.with_suffix(".sha256")
+    try:
+        if not mark.exists():
+            return path.is_file()
+        return read_text(mark).strip() == sha256_file(path)
+    except (DataError, OSError):
+        return False
+
+
+def require_whole(path: Path) -> Path:
+    """A result that is used after its sweep.
+
+    Raises:
+        IntegrityError: it was cut off, replaced or deleted since it was made.
+    """
+    if not is_whole(path):
+        raise IntegrityError(
+            f"{path} has changed since it was made: run `ensgan sweep` again, which makes it anew"
+        )
+    return path
 
 
 def sha256_arrays(*arrays: npt.NDArray[Any]) -> str:

@@ -23,7 +23,7 @@ from ensgan.sweep.folder import SweepFolder, sweep_folder
 
 RESULTS = (
     *("manifest.json", "recorded.json", "data", "extractor", "train", "samples", "features"),
-    *("members", "banks", "scores", "search", "evaluate", "ensemble"),
+    *("members", "banks", "scores", "search", "select", "evaluate", "privacy", "ensemble"),
 )
 """What the stages read in a sweep's folder."""
 _PASSING = ("heartbeat.json", "history.json", "stop")

@@ -18,7 +18,7 @@ from ensgan.config import (
 )
 from ensgan.ensemble.external import describe, is_file_reference
 from ensgan.errors import ConfigError, DataError, InputError
-from ensgan.files import content_key
+from ensgan.files import content_key, is_whole, seal
 from ensgan.search import FORMS, rules, samplers
 from ensgan.sweep.classifier_job import DatasetFiles
 from ensgan.sweep.environment import real_data
@@ -286,8 +286,9 @@ def embedding_inputs(
         on_progress=on_progress,
     )
     extractor_path = folder.file("extractor", f"{content_key(extractor.key)}.safetensors")
-    if not extractor_path.exists():
+    if not is_whole(extractor_path):
         extractor.save(extractor_path)
+        seal(extractor_path)
     key = content_key(dataset.train.key, extractor.key)
     reference = folder.file("features", f"real-train-{key}.npy")
     embedding.keep_features(reference, lambda: dataset.train.images, lambda: extractor)

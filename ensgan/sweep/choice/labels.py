@@ -10,7 +10,7 @@ from typing import Any
 
 from ensgan import downstream
 from ensgan.errors import DataError, InputError
-from ensgan.files import MISFITS, content_key, read_json, write_json
+from ensgan.files import MISFITS, content_key, is_whole, read_json, seal, write_json
 from ensgan.sweep.classifier_job import Classifiers, EvaluateJob
 from ensgan.sweep.inputs import Inputs
 from ensgan.sweep.manifest import LabelRecord
@@ -96,6 +96,8 @@ class LabelJob:
 
     def known(self) -> downstream.LabelConsistency | None:
         """An earlier result; None where there is none, or a damaged one."""
+        if not is_whole(self.path):
+            return None
         try:
             value = read_json(self.path)
             members, chance = (
@@ -123,6 +125,7 @@ def measure(task: LabelJob) -> dict[str, Any]:
         seed=job.seed,
     )
     write_json(task.path, asdict(found))
+    seal(task.path)
     return {"work": [[begin, time.time()]], "cached": False}
 
 

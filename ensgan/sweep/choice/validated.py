@@ -23,7 +23,7 @@ from ensgan.downstream import (
     ValidationTrial,
 )
 from ensgan.errors import DataError
-from ensgan.files import MISFITS, content_key, read_json, write_json
+from ensgan.files import MISFITS, content_key, is_whole, read_json, seal, write_json
 from ensgan.search import Evaluator, ThirdObjective, pool_key, search
 from ensgan.sweep.choice.labels import RULE as RULE
 from ensgan.sweep.choice.labels import nothing_to_validate, small_settings
@@ -178,6 +178,7 @@ def choose(
     if known is None:
         known = _record(*_choose(pool, classifiers, on_progress, on_done))
         write_json(path, known)
+        seal(path)
     others = [pool.point(ranked["members"]) for ranked in known["finalists"]]
     chosen = pool.point(known["members"])
     alternatives = tuple(point for point in others if point.members != chosen.members)
@@ -186,6 +187,8 @@ def choose(
 
 def _known(path: Path) -> dict[str, Any] | None:
     """An earlier choice; None where there is none, or a damaged one."""
+    if not is_whole(path):
+        return None
     try:
         value = read_json(path)
         _ = value["reason"], [str(name) for name in value["members"]]
@@ -262,6 +265,8 @@ class _Judges:
             self._tell(value)
         missing = [job for job in jobs if job.path not in found]
         if missing:
+            for name in sorted({name for job in missing for name in job.bank.paths}):
+                self.classifiers.members[name].unchanged("samples")
             executor, device = self.classifiers.executor(), self.classifiers.settings.device
             made = executor.map(validate, missing, on_done=self._tell, needs=Needs.on(device))
             found |= {job.path: value for job, value in zip(missing, made, strict=True)}
