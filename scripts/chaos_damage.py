@@ -32,7 +32,7 @@ os.environ.update(OMP_NUM_THREADS="1", MLFLOW_DISABLE_TELEMETRY="true")
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import yaml
-from bank_sweep import write_banks
+from bank_sweep import write_bank_sweep, write_banks
 from local_sweep import Home
 from tiny_sweep import tiny
 
@@ -41,14 +41,18 @@ from ensgan.files import read_json, sha256_file
 from ensgan.launch.finished import known_result
 from ensgan.sweep.folder import SweepFolder
 
-FURTHER = ("train.steps=8", "search.trials=41", "evaluate.repeats=2", "evaluate.epochs=2")
+FURTHER = ("search.trials=41", "evaluate.repeats=2", "evaluate.epochs=2")
 """Settings whose run needs what a finished sweep does not look at any more."""
+LONGER = "train.steps=8"
+"""Of a sweep that trains, too: its GANs go on from their states."""
 _OF_TIME = {"seconds", "work", "started", "finished", "stages", "time", "versions", "losses"}
 GOOD = ("made again", "refused by name", "said in a warning", "not needed, and not used later")
 
 
-def write_spec(folder: Path, seed: int = 7) -> Path:
-    """A sweep of two trained GANs and a bank, chosen by validation."""
+def write_spec(folder: Path, seed: int, *, trains: bool) -> Path:
+    """A sweep of two trained GANs and a bank, or of three banks, chosen by validation."""
+    if not trains:
+        return write_bank_sweep(folder, "tiny", seed=seed, select={"rule": "validated"})
     folder.mkdir(parents=True)
     write_banks(folder, "A", size=32)
     tree = tiny(
@@ -75,9 +79,10 @@ class Run:
 class Sweep:
     """A finished sweep that can be put back as it was."""
 
-    def __init__(self, place: Path, seed: int = 7) -> None:
+    def __init__(self, place: Path, seed: int = 7, *, trains: bool = True) -> None:
         self.place = place
-        self.file = write_spec(place, seed)
+        self.further = (*FURTHER, LONGER) if trains else FURTHER
+        self.file = write_spec(place, seed, trains=trains)
         self.home = Home(place / "runs")
         self.older: dict[str, bytes] = {}
         self.home.run(self.file, on_event=self._remember_older)
@@ -219,9 +224,9 @@ def judge(sweep: Sweep, name: str, content: bytes | None, expected: Expected) ->
         return "said in a warning", said
     if _same(path, whole):
         return "made again", ""
-    further = sweep.run(FURTHER)  # what was not looked at is needed now
+    further = sweep.run(sweep.further)  # what was not looked at is needed now
     if further.results is None:
-        outcome, said = _after_refusal(sweep, name, further, expected, FURTHER)
+        outcome, said = _after_refusal(sweep, name, further, expected, sweep.further)
         return ("not needed, and not used later", said) if outcome == GOOD[1] else (outcome, said)
     if further.results != expected.further:
         return "USED IN SILENCE", _difference(further.results, expected.further)
@@ -276,18 +281,20 @@ def _difference(found: Any, wanted: Any) -> str:
     return ", ".join(k for k in {*found, *wanted} if found.get(k) != wanted.get(k))
 
 
-def attack(folder: Path, only: str = "", most: int | None = None) -> Tally:
+def attack(folder: Path, only: str = "", most: int | None = None, *, trains: bool = True) -> Tally:
     """Damage every file of a sweep in every way.
 
     Args:
         folder: works there.
+        trains: the sweep trains GANs; one of generators from elsewhere takes a tenth of the time.
         only: part of the names of the files that are damaged.
         most: cases, evenly spread; all by default.
     """
-    sweep, other = Sweep(folder / "sweep"), Sweep(folder / "other", seed=8)
+    sweep = Sweep(folder / "sweep", trains=trains)
+    other = Sweep(folder / "other", seed=8, trains=trains)
     first = sweep.run()
     assert first.results is not None
-    further = sweep.run(FURTHER)
+    further = sweep.run(sweep.further)
     assert further.results is not None, further.said
     expected = Expected(first.results, further.results)
     sweep.restore()
@@ -332,12 +339,13 @@ def report(tally: Tally, command: str, seconds: float) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="files whose name holds this")
+    parser.add_argument("--banks", action="store_true", help="a sweep that trains no GAN")
     parser.add_argument("--most", type=int, help="cases [default: all]")
     parser.add_argument("--log", type=Path, help="write a page about it here")
     args = parser.parse_args()
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="ensgan-damage-") as name:
-        tally = attack(Path(name), args.only, args.most)
+        tally = attack(Path(name), args.only, args.most, trains=not args.banks)
     page = report(
         tally, " ".join(["scripts/chaos damage", *sys.argv[1:]]), time.monotonic() - begin
     )
