@@ -186,8 +186,10 @@ def _finite(text: str) -> float:
     return value
 
 
-def read_npz(path: Path, required: Sequence[str] = ()) -> dict[str, npt.NDArray[Any]]:
-    """Read every array of an ``.npz`` file, never unpickling anything.
+def read_npz(
+    path: Path, required: Sequence[str] = (), *, only: bool = False
+) -> dict[str, npt.NDArray[Any]]:
+    """Read every array of an ``.npz`` file, or ``only`` those required; never unpickling anything.
 
     Raises:
         DataError: missing, truncated or not an ``.npz`` file, object arrays, a missing key, or
@@ -201,7 +203,8 @@ def read_npz(path: Path, required: Sequence[str] = ()) -> dict[str, npt.NDArray[
             raise DataError(f"{path} is a single array, not an .npz archive")
         with loaded as archive:
             require_expansion(path, archive.zip.infolist() if archive.zip else ())
-            arrays = {name: _whole_array(path, archive, name) for name in archive.files}
+            wanted = [name for name in archive.files if name in required or not only]
+            arrays = {name: _whole_array(path, archive, name) for name in wanted}
     missing = [name for name in required if name not in arrays]
     if missing:
         raise DataError(

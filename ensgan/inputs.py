@@ -6,8 +6,9 @@ import importlib.util
 import os
 import stat
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+import time
+from collections.abc import Iterable, Iterator, Sequence, Set
+from contextlib import closing, contextmanager, redirect_stdout
 from pathlib import Path
 from types import ModuleType
 from typing import Literal, TypeAlias
@@ -21,6 +22,8 @@ Kind: TypeAlias = Literal["file", "folder", "special", "absent"]
 _LISTED = 20  # problems of a list that are named
 # Deflate reaches 1:1032; images, features and scores stay far below 1:100.
 _BOMB_RATIO, _BOMB_BYTES = 100, 256 << 20
+_LOOKS, _PAUSE = 5, 0.2  # at the tables of a database; seconds between two
+_SURELY_FREE = 16 << 20  # to ask how much is free takes longer than to read so little
 
 
 def kind(path: Path) -> Kind:
@@ -51,6 +54,45 @@ def require_file(path: Path) -> None:
         raise DataError(f"{path} is no plain file but {what}: name a file")
     if not os.access(path, os.R_OK):
         raise DataError(f"no permission to read {path}: change its mode or owner")
+
+
+def database_path(address: str) -> Path | None:
+    """The file behind an address ``sqlite:///FILE``; None for other addresses."""
+    scheme, slashes, rest = address.partition(":///")
+    if not slashes or scheme.partition("+")[0] != "sqlite":
+        return None
+    name = rest.partition("?")[0]
+    return Path(name) if name not in ("", ":memory:") else None
+
+
+def require_database(path: Path, tables: Set[str], program: str) -> None:
+    """Refuse a file that is no SQLite database of a program: it would add its tables to it.
+
+    Args:
+        path: what is new or empty may become one.
+        tables: some that every database of the program has.
+        program: its name, for the message.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if kind(path) == "absent" or (kind(path) == "file" and not path.stat().st_size):
+        return
+    require_file(path)
+    import sqlite3
+
+    for _ in range(_LOOKS):
+        try:
+            with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as opened:
+                found = {name for (name,) in opened.execute("SELECT name FROM sqlite_master")}
+        except sqlite3.OperationalError:  # locked, for example: its own reader says so
+            return
+        except sqlite3.DatabaseError as error:
+            raise InputError(f"{path} cannot be used: {error}; name another file") from error
+        if not found or tables <= found:
+            return
+        time.sleep(_PAUSE)  # another process may be making the tables
+    raise InputError(f"{path} is a database of another program than {program}: name another")
 
 
 def require_expansion(path: Path, members: Iterable[ZipInfo], *, to_disk: bool = False) -> None:
@@ -84,6 +126,8 @@ def require_memory(needed: float, what: str) -> None:
     Raises:
         DataError: with both sizes.
     """
+    if needed < _SURELY_FREE:
+        return
     import psutil
 
     free = psutil.virtual_memory().available

@@ -28,8 +28,8 @@ def claim_output(
     Args:
         inputs: files and folders that the command reads.
         outputs: its other outputs.
-        is_ours: whether an existing file is one that the command wrote before and may replace
-            (:func:`nothing_there` where none is); None where any plain file may be replaced.
+        is_ours: whether an existing file is one that the command wrote before and may replace;
+            None where it replaces no file, not even its own.
         force: replace a plain file whatever it holds.
 
     Returns:
@@ -51,26 +51,22 @@ def claim_output(
                 f"cannot write {path}: it is {other}, which this command has {what} too; name "
                 "another file"
             )
-    # An empty file (mktemp, touch) holds nothing to lose.
-    kept = path.exists() and path.stat().st_size > 0 and is_ours is not None and not is_ours(path)
-    if kept and not force:
-        if is_ours is nothing_there:
-            raise InputError(f"{path} exists already: name another, or replace it with --force")
-        raise InputError(f"{path} exists already, and this command did not write it: name another")
-    # A folder among the inputs: new files and our own may lie in it, its other files stay.
-    for folder in filter(Path.is_dir, read if path.exists() and is_ours is None else ()):
-        if path.resolve().is_relative_to(folder.resolve()):
+    if path.exists() and not (is_ours is not None and is_ours(path)):
+        # A folder among the inputs: new files and our own may lie in it, its other files stay.
+        for folder in filter(Path.is_dir, read):
+            if path.resolve().is_relative_to(folder.resolve()):
+                raise InputError(
+                    f"cannot write {path}: it is a file of {folder}, which this command reads; "
+                    "name another file"
+                )
+        # An empty file (mktemp, touch) holds nothing to lose.
+        if path.stat().st_size > 0 and not force:
+            why = "" if is_ours is None else ", and this command did not write it"
             raise InputError(
-                f"cannot write {path}: it is a file of {folder}, which this command reads; name "
-                "another file"
+                f"{path} exists already{why}: name another, or replace it with --force"
             )
     _refuse_unwritable(path)
     return path
-
-
-def nothing_there(path: Path) -> bool:
-    """``is_ours`` of a command that replaces no file, not even its own, unless it is forced to."""
-    return not path.exists()
 
 
 def claim_folder(
@@ -160,12 +156,17 @@ def _refuse_unwritable(path: Path) -> None:
 def folder_in_one_step(destination: Path) -> Iterator[Path]:
     """Yield a new folder beside ``destination`` that takes its place when the block ends well.
 
-    What is there by then is removed: callers have checked that it may be
-    (:func:`claim_folder`).
+    What was there is removed: callers have checked that it may be (:func:`claim_folder`).
 
     Raises:
+        InputError: files have come into a place that was new or empty.
         StoreError: the disk cannot be written.
     """
+
+    def holds_files() -> bool:
+        return destination.is_dir() and any(destination.iterdir())
+
+    replaces = holds_files()
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(
@@ -174,6 +175,8 @@ def folder_in_one_step(destination: Path) -> Iterator[Path]:
             made, replaced = Path(name) / "new", Path(name) / "old"
             made.mkdir(mode=0o755)
             yield made
+            if holds_files() and not replaces:
+                raise InputError(f"{destination} was filled by another program: name a new folder")
             # Renames only: whoever looks sees the old folder, none for a moment, or the new one.
             if destination.exists():
                 destination.rename(replaced)
@@ -202,7 +205,7 @@ def one_at_a_time(lock_file: Path) -> Iterator[None]:
     """
     try:
         lock_file.parent.mkdir(parents=True, exist_ok=True)
-        stream = lock_file.open("w")
+        stream = lock_file.open("a")  # a link in a shared folder may lead to a file: it stays
     except OSError as error:
         raise StoreError(f"cannot write {lock_file}: {error.strerror or error}") from error
     with stream:

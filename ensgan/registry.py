@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from importlib.metadata import entry_points
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
@@ -110,6 +109,8 @@ class Registry(Generic[T]):
     def _load_entry_points(self) -> None:
         if self._entry_points_loaded:
             return
+        from importlib.metadata import entry_points  # not before: 25 ms of every start
+
         self._entry_points_loaded = True  # first: a variant's own module may ask for a name
         for point in entry_points(group=self.group):
             try:

@@ -15,11 +15,25 @@ _QUERY: Final = re.compile(r"(\w[\w+.-]*://[^\s'\"<>?]*\?)[^\s'\"<>)]+")
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 HIDDEN: Final = "***"
 """Stands for credentials."""
+PLAIN: Final = "ensgan.plain"
+"""Name under which :func:`plainer` is registered as an error handler of encodings."""
+_PLAINER: Final = {
+    **dict(zip("–—−×·≥≤→█▇▆▅▄▃▂▁", "---x.>>>#%*+=-._", strict=True)),
+    **{"±": "+-", "…": "...", "≤": "<=", "≥": ">="},
+}
 
 
 def printable(text: str) -> str:
     """Text that no terminal obeys: control characters are shown as ``\\x1b``."""
     return _UNPRINTABLE.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+def plainer(error: UnicodeError) -> tuple[str, int]:
+    """What an encoding that lacks a character gets for it: an ASCII sign like it, or ``?``."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    missing = error.object[error.start : error.end]
+    return "".join(_PLAINER.get(sign, "?") for sign in missing), error.end
 
 
 def split_address(address: str) -> SplitResult | None:

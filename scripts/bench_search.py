@@ -43,8 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--peer-trials", type=int, default=1000)
     parser.add_argument("--pool-seeds", default="1,2", help="hidden: seeds of other pools")
     parser.add_argument("--pool-data", type=Path, default=SHARED.parent / "data")
-    parser.add_argument("--hidden-reference", type=float, default=30.0, help="seconds a form")
-    parser.add_argument("--hidden-members", type=int, help="only the first so many of a pool")
+    parser.add_argument("--hidden-reference", type=float, default=30.0, help="seconds per form")
+    parser.add_argument(
+        "--hidden-members", type=int, help="only this many members of a pool, the first"
+    )
     parser.add_argument("--scale-size", type=int, nargs=2, default=(1000, 10_000))
     parser.add_argument("--scale-seconds", type=float, default=20.0)
     parser.add_argument("--scale-reference", type=float, default=0.0, help="seconds; 0 leaves out")

@@ -17,11 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import rankdata
 
+from ensgan import embedding
+from ensgan.data import load_dataset
 from ensgan.downstream import (
     Candidate,
     CappedIntraD,
-    ValidationResult,
+    LabelledFeatures,
+    LinearProbe,
+    Strategy,
     ValidationTrial,
     choose_unvalidated,
     choose_validated,
@@ -29,6 +34,7 @@ from ensgan.downstream import (
 )
 from ensgan.errors import InputError
 from ensgan.evaluation.prediction import score_values
+from ensgan.sweep.choice.validated import rounds_for
 from ensgan.types import PoolScores, harmonic_mean
 
 POOL = Path(__file__).resolve().parents[2] / "shared" / "bench" / "pool60"
@@ -40,17 +46,11 @@ N_REAL = 4708
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pool", type=Path, default=POOL)
-    parser.add_argument("--seeds", type=int, default=20, help="orders of the repeats to choose by")
     parser.add_argument(
         "--overlap", action="store_true", help="also overlap inside real balls (a minute)"
     )
     parser.add_argument("--modes", type=int, default=0, help="phantom pools of known modes")
-    parser.add_argument(
-        "--classifiers",
-        type=Path,
-        metavar="DATA",
-        help="also train small classifiers; folder with pneumoniamnist.npz (minutes)",
-    )
+    parser.add_argument("--data", type=Path, default=POOL.parents[1] / "data")
 
 
 class Record:
@@ -194,92 +194,71 @@ def candidates(record: Record, space: str, most_members: int = 30) -> list[Candi
     return listed
 
 
-def validated(record: Record, space: str, seeds: int) -> dict[str, Any]:
-    """Rule ``validated`` with the known classifiers, in ``seeds`` orders of their repeats."""
-    worth, sizes = [], []
-    for seed in range(seeds):
-        order = np.random.default_rng(seed)
-        shuffled = {rows: order.permutation(len(r)) for rows, r in record.repeats.items()}
-
-        def look_up(
-            trials: Sequence[ValidationTrial], shuffled: Any = shuffled
-        ) -> list[ValidationResult]:
-            found = []
-            for trial in trials:
-                rows = record.rows(trial.strategy.members)
-                number = shuffled[rows][trial.seed % len(shuffled[rows])]
-                value = record.repeats[rows][number]["val"]
-                found.append(ValidationResult(value["auc"], value["loss"]))
-            return found
-
-        # Grown ensembles are not among the known ones: no greedy steps here.
-        choice = choose_validated(
-            candidates(record, space), record.scores(space), look_up, seed=0, greedy_steps=0
-        )
-        rows = record.rows(choice.chosen.members)
-        worth.append(record.worth(rows))
-        sizes.append(len(rows))
-    return {
-        "space": space,
-        "seeds": seeds,
-        "worth": float(np.mean(worth)),
-        "least_worth": min(worth),
-        "members": sorted(set(sizes)),
-    }
-
-
-def small_classifiers(record: Record, folder: Path, data: Path, space: str) -> dict[str, Any]:
-    """Rule ``validated`` with small classifiers trained here on 150 images of each member."""
-    import torch
-
-    from ensgan.data import load_dataset
-    from ensgan.downstream import ClassifierSettings, MemoryBank, validate_repeat
-    from ensgan.types import Samples
-
-    torch.set_num_threads(1)
-    options = {"accept_checksum": "any"}
-    dataset = load_dataset("pneumoniamnist", root=data, image_size=32, options=options)
-    images = np.load(folder / "images.npz")
-    bank = MemoryBank(
-        {
-            str(name): Samples(pixels, labels.astype(np.int64))
-            for name, pixels, labels in zip(
-                images["names"], images["images"], images["labels"], strict=True
+def probe_of(record: Record, folder: Path, data: Path, space: str) -> LinearProbe:
+    """Linear probes in medical features (1,000 images per member) or random ones (150)."""
+    arrays = np.load(folder / "features.npz")
+    if space.startswith("medical"):
+        read = {name: arrays[name] * arrays["scale"] for name in ("real", "val", "members")}
+        labels = {name: arrays[f"{name}_labels"] for name in ("real", "val")}
+        labels["members"] = arrays["labels"]
+    else:
+        options = {"accept_checksum": "any"}
+        dataset = load_dataset("pneumoniamnist", root=data, image_size=32, options=options)
+        extractor = embedding.make_extractor("random", dataset=dataset, seed=0)
+        pictures = np.load(folder / "images.npz")
+        read = {
+            name: extractor(images.reshape(-1, 32, 32))
+            for name, images in (
+                ("real", dataset.train.images),
+                ("val", dataset.val.images),
+                ("members", pictures["images"]),
             )
         }
-    )
-    results = {}
+        read["members"] = read["members"].reshape(len(record.pool), -1, extractor.dim)
+        labels = {"real": dataset.train.labels, "val": dataset.val.labels}
+        labels["members"] = pictures["labels"]
+    real, val = (LabelledFeatures(read[n], labels[n].astype(np.int64)) for n in ("real", "val"))
+    members = zip(record.pool, read["members"], labels["members"].astype(np.int64), strict=True)
+    return LinearProbe(real, val, {name: LabelledFeatures(x, y) for name, x, y in members}, 2)
 
-    def train(trials: Sequence[ValidationTrial]) -> list[ValidationResult]:
-        found = []
-        for trial in trials:
-            settings = ClassifierSettings(
-                width=8, epochs=max(1, round(8 * trial.budget)), images_per_epoch=1200
-            )
-            result = validate_repeat(
-                trial.strategy, trial.seed, dataset=dataset, bank=bank, settings=settings, seed=0
-            )
-            results[(trial.strategy.members, trial.seed, trial.budget)] = result
-            found.append(result)
-        return found
 
-    # Members need images enough: pairs of 150 would be judged by how few they are.
-    known = [c for c in candidates(record, space) if len(c.members) >= 5]
-    known = sorted(known, key=lambda candidate: -candidate.intra_d)[:24]
+def probes(record: Record, probe: LinearProbe, space: str) -> dict[str, Any]:
+    """How one probe an ensemble ranks them, alone and beside capped Intra-d, and what it picks."""
+    capped = CappedIntraD(record.scores(space))
+    # Pairs of 150 images per member would be judged by their small number.
+    several = [rows for rows in record.several() if len(rows) >= 5]
+    members = [record.names(rows) for rows in several]
     begin = time.process_time()
-    choice = choose_validated(known, record.scores(space), train, seed=0, greedy_steps=0)
+    found = probe([ValidationTrial(Strategy("probe", each), 0, 1.0) for each in members])
+    seconds = (time.process_time() - begin) / len(members)
+    ranks = {
+        "auc": rankdata([each.auc for each in found]),
+        "-loss": rankdata([-each.loss for each in found]),
+        "capped Intra-d": rankdata([capped(each) for each in members]),
+    }
+    ranks["both"] = (ranks["auc"] + ranks["-loss"]) / 2
+    ranks["both + capped Intra-d"] = ranks["both"] + ranks["capped Intra-d"]
+    ranks["-loss + capped Intra-d"] = ranks["-loss"] + ranks["capped Intra-d"]
+    worth = [record.worth(rows) for rows in several]
+    # Grown ensembles are not among the known ones: no greedy steps here.
+    listed = [c for c in candidates(record, space) if len(c.members) >= 5]
+    choice = choose_validated(
+        listed,
+        record.scores(space),
+        probe,
+        seed=0,
+        rounds=rounds_for(len(listed)),
+        greedy_steps=0,
+    )
     rows = record.rows(choice.chosen.members)
+    finalists = [record.worth(record.rows(each.candidate.members)) for each in choice.ranking]
     return {
-        **_pick(record, f"{space}:validated, small classifiers", rows),
+        **_pick(record, f"{space}:validated", rows),
         "reason": choice.reason,
         "trained": choice.trained,
-        "cpu_seconds": time.process_time() - begin,
-        "finalists_worth": [
-            record.worth(record.rows(ranked.candidate.members)) for ranked in choice.ranking
-        ],
-        "mean_worth_of_shortlist": float(
-            np.mean([record.worth(record.rows(c.members)) for c in known])
-        ),
+        "cpu_seconds_per_probe": seconds,
+        "finalists_worth": finalists,
+        "correlations": {name: asdict(rank_correlation(r, worth)) for name, r in ranks.items()},
     }
 
 
@@ -289,8 +268,8 @@ def phantom_modes(seeds: int) -> list[dict[str, Any]]:
     Of each seed 24 generators that reach one to five of the twelve modes, 600 images each, and 150
     random ensembles of two to eight of them, in the features of an untrained network.
     """
-    from ensgan import embedding, metrics
-    from ensgan.data import load_dataset, phantom
+    from ensgan import metrics
+    from ensgan.data import phantom
     from ensgan.search import Evaluator
 
     options = {"n_train": 600, "n_val": 60, "n_test": 60}
@@ -330,16 +309,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "ensembles": len(record.several()),
         "correlations": correlations(record),
         "picks": picks(record),
-        "validated": [validated(record, space, args.seeds) for space in SPACES],
+        "probes": [
+            probes(record, probe_of(record, args.pool, args.data, space), space)
+            for space in SPACES[:2]
+        ],
     }
     if args.overlap:
         result["correlations"]["inside"] = overlap_inside(record, args.pool)
     if args.modes:
         result["phantom_modes"] = phantom_modes(args.modes)
-    if args.classifiers is not None:
-        result["small_classifiers"] = [
-            small_classifiers(record, args.pool, args.classifiers, space) for space in SPACES[:2]
-        ]
     return result
 
 
@@ -353,12 +331,10 @@ def show(result: dict[str, Any]) -> None:
         about = f"phantom {found['seed']}: {found['form']:6} {found['truth']:18}"
         print(f"  {about} {found['rho']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]")
     print("what a rule picks: members, test AUC")
-    for pick in result["picks"] + result.get("small_classifiers", []):
+    for pick in result["picks"] + result["probes"]:
         print(f"  {pick['rule']:42} {pick['members']:3}  {pick['worth']:.4f}")
-    for found in result["validated"]:
-        print(
-            f"  {found['space']}:validated, {found['seeds']} orders: {found['worth']:.4f}, least "
-            f"{found['least_worth']:.4f}, members {', '.join(map(str, found['members']))}"
-        )
-    for found in result.get("small_classifiers", []):
-        print(f"{found['reason']} ({found['trained']} classifiers, {found['cpu_seconds']:.0f} s)")
+    for found in result["probes"]:
+        print(f"{found['rule']}: {found['reason']}")
+        print(f"  {found['trained']} probes, {found['cpu_seconds_per_probe']:.3f} s each")
+        for name, rho in found["correlations"].items():
+            print(f"  {name:26} {rho['rho']:+.2f} [{rho['low']:+.2f}, {rho['high']:+.2f}]")

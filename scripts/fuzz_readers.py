@@ -41,7 +41,7 @@ class Reader:
 
 
 def read_spec(path: Path) -> object:
-    from ensgan.sweep.inputs import load_sweep
+    from ensgan.sweep.planning.sweep_file import load_sweep
 
     return load_sweep(path).model_dump_json()
 
@@ -55,13 +55,14 @@ def read_manifest(path: Path) -> object:
 
 def read_records(path: Path) -> object:
     """Every reader of a JSON file takes the same text; the first that accepts it ends it."""
+    from ensgan.sweep.status import Heartbeat, Progress
+
     from ensgan.cli.pools.search import read_costs
     from ensgan.ensemble.manifest import manifest_from
     from ensgan.errors import EnsganError
     from ensgan.files import read_json
     from ensgan.sweep.live.requests import Answer, Request
     from ensgan.sweep.records import MemberResult, RecordFile, record_from
-    from ensgan.sweep.status import Heartbeat, Progress
     from ensgan.types import Front
 
     value = read_json(path)

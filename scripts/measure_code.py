@@ -166,12 +166,7 @@ def measure(root: Path) -> dict[str, object]:
         for argument in (*f.args.posonlyargs, *f.args.args, *f.args.kwonlyargs)
         if argument.arg not in ("self", "cls")
     ]
-    public = [
-        node
-        for module in modules
-        for node in ast.walk(module.tree)
-        if isinstance(node, DEFINITIONS) and not node.name.startswith("_")
-    ]
+    public = [node for module in modules for node in public_definitions(module.tree)]
     per_package = Counter(
         module.path.parent.relative_to(root.parent).as_posix() for module in modules
     )
@@ -199,6 +194,17 @@ def measure(root: Path) -> dict[str, object]:
         "circles of modules": circles(module_graph),
         "circles of packages": circles(package_graph(modules, root.name, at_start=True)),
     }
+
+
+def public_definitions(
+    tree: ast.Module | ast.ClassDef,
+) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
+    """Classes, functions and methods by public names; what lies inside a function has none."""
+    for node in tree.body:
+        if isinstance(node, DEFINITIONS) and not node.name.startswith("_"):
+            yield node
+            if isinstance(node, ast.ClassDef):
+                yield from public_definitions(node)
 
 
 def share(flags: list[bool]) -> float:

@@ -32,8 +32,10 @@ def of_rows(
         data_dir: where data sets lie.
     """
     from ensgan.sweep.folder import SweepFolder
-    from ensgan.sweep.inputs import load_sweep, member_jobs, resolve, write_inputs
+    from ensgan.sweep.inputs import member_jobs, write_inputs
     from ensgan.sweep.member_job import grow
+    from ensgan.sweep.planning.sweep_file import load_sweep
+    from ensgan.sweep.resolving import resolve
 
     # No classifier is trained here, and no member comes from elsewhere.
     alone = ["evaluate.strategies=[]", "select.rule=knee", "members=[]"]
@@ -63,7 +65,7 @@ def of_rows(
 
 
 def _planned(resolved: Any) -> Iterable[tuple[Any, Any]]:
-    return zip(resolved.gans, resolved.settings, strict=True)
+    return ((each.row, each.settings) for each in resolved.configurations)
 
 
 def of_records(folder: Path) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from ensgan.errors import StoreError
 from ensgan.launch import sweep as launch
 from ensgan.store import MemoryStore
 from ensgan.sweep.events import Event
-from ensgan.sweep.runner import SweepResult
+from ensgan.sweep.result import SweepResult
 
 
 class SometimesAway(MemoryStore):

@@ -55,15 +55,16 @@ def test_a_large_search_in_its_own_process() -> None:
 
 def test_what_scores_and_rules_are_worth(shared: Path) -> None:
     """The figures of docs/results/usefulness.md."""
-    found = bench("usefulness", "--seeds", 2, "--pool", shared / "bench" / "pool60")
+    found = bench("usefulness", "--pool", shared / "bench" / "pool60", "--data", shared / "data")
     for space in ("medical-joint", "random-joint"):
         rho = {name: value["rho"] for name, value in found["correlations"][space].items()}
         assert rho["capped Intra-d"] >= 0.6 > 0.45 > rho["Intra-d"]
         assert rho["-Inter-d"] < -0.6
     worth = {pick["rule"]: pick["worth"] for pick in found["picks"]}
     assert worth["random-joint:knee"] < worth["all"] < worth["random-joint:capped Intra-d"]
-    for chosen in found["validated"]:
-        assert chosen["least_worth"] > worth["all"] and max(chosen["members"]) <= 30
+    for probed in found["probes"]:
+        assert probed["worth"] > worth["all"] and probed["members"] <= 30
+        assert probed["correlations"]["both + capped Intra-d"]["rho"] > 0.65
 
 
 def test_what_averages_are_worth() -> None:

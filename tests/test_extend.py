@@ -16,8 +16,7 @@ from ensgan.errors import InputError
 from ensgan.launch.runs import load_run
 from ensgan.launch.sweep import run_sweep
 from ensgan.search import FORMS, RULES
-from ensgan.sweep.inputs import load_sweep
-from ensgan.sweep.planning.plugins import own_variant
+from ensgan.sweep.planning.sweep_file import load_sweep, own_variant
 from ensgan.types import Front
 from ensgan.zoo import table
 

@@ -151,7 +151,10 @@ GATES: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     ),
     "databases": (
         ("sqlite3.connect",),
-        {"store/sqlite.py": "MLflow's own database"},
+        {
+            "inputs.py": "the gate: what tables there are",
+            "store/sqlite.py": "MLflow's own database",
+        },
     ),
     "code": (
         ("eval", "exec", "pickle.load", "pickle.loads", "os.system", "subprocess.run",

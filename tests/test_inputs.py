@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ensgan.errors import DataError
+from ensgan.errors import DataError, InputError
 from ensgan.files import map_array, read_npz, read_text
 from ensgan.inputs import explained, kind, require_file, require_memory
+from ensgan.store import open_store
 
 
 def test_kinds_of_paths(tmp_path: Path) -> None:
@@ -60,6 +63,21 @@ def test_sparse_arrays_larger_than_the_memory_are_refused(tmp_path: Path) -> Non
     np.lib.format.open_memmap(path, "w+", np.float64, (1 << 38,))  # 2 TB on paper
     with pytest.raises(DataError, match=r"needs 2199.0 GB of memory"):
         map_array(path)
+
+
+@pytest.mark.parametrize("content", ["text", "runs", "patients"])
+def test_a_database_of_another_program_is_no_store(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "mine.db"
+    if content == "text":
+        path.write_text("years of work")
+    else:
+        with closing(sqlite3.connect(path)) as mine:
+            mine.execute(f"CREATE TABLE {content} (id INT)")
+    with pytest.raises(InputError, match=r"another program than MLflow|file is not a database"):
+        open_store(f"sqlite:///{path}")
+    for new in ("absent", "empty"):
+        (tmp_path / "empty").touch()
+        open_store(f"sqlite:///{tmp_path / new}")
 
 
 def test_memory_and_text(tmp_path: Path) -> None:

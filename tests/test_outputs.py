@@ -95,6 +95,19 @@ def test_a_folder_appears_whole_or_not_at_all(place: Path) -> None:
     assert sorted(path.name for path in place.iterdir()) == before
 
 
+def test_a_folder_that_was_filled_meanwhile_stays(place: Path) -> None:
+    (place / "empty").mkdir()
+    for name in ("new", "empty"):
+        with (
+            pytest.raises(InputError, match="was filled by another program"),
+            folder_in_one_step(place / name) as made,
+        ):
+            (made / "x").write_text("ours")
+            (place / name).mkdir(exist_ok=True)
+            (place / name / "theirs").write_text("theirs")
+        assert [path.name for path in (place / name).iterdir()] == ["theirs"]
+
+
 def test_a_link_stays_a_link(place: Path) -> None:
     write_bytes(place / "link.npz", b"new")
     assert (place / "link.npz").is_symlink() and (place / "in.npz").read_text() == "new"

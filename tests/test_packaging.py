@@ -1,5 +1,6 @@
 """What leaves the repository: the wheel with its sweeps, and the image's ingredients."""
 
+import ast
 import importlib.metadata
 import os
 import runpy
@@ -47,6 +48,54 @@ def test_an_installed_wheel_finds_its_sweeps(
     monkeypatch.setattr(load, "__file__", str(tmp_path / "lib" / "ensgan" / "config" / "load.py"))
     monkeypatch.setattr(importlib.metadata, "files", lambda name: files)
     assert shipped_sweeps() == {"quickstart": tmp_path / "share/ensgan/sweeps/quickstart.yaml"}
+
+
+NEWER_THAN_3_10 = {
+    "typing": {
+        *("Self", "Never", "LiteralString", "Required", "NotRequired", "Unpack", "TypeVarTuple"),
+        *("assert_never", "assert_type", "reveal_type", "dataclass_transform", "override"),
+        *("TypeAliasType", "ReadOnly", "TypeIs", "get_protocol_members"),
+    },
+    "enum": {"StrEnum", "ReprEnum", "EnumCheck", "verify", "member", "nonmember", "global_enum"},
+    "datetime": {"UTC"},
+    "contextlib": {"chdir"},
+    "itertools": {"batched"},
+    "hashlib": {"file_digest"},
+    "asyncio": {"TaskGroup", "timeout", "timeout_at", "Runner"},
+    "math": {"cbrt", "exp2", "sumprod"},
+    "operator": {"call"},
+    "tomllib": {"load", "loads"},
+    "wsgiref.types": set(),
+    "compression": set(),
+    "annotationlib": set(),
+}
+"""Names of the standard library that came after the oldest Python of ``requires-python``.
+
+Ruff's target version refuses newer syntax; names it does not look at.
+"""
+
+
+def test_nothing_is_imported_that_the_oldest_python_lacks() -> None:
+    found = []
+    for path in sorted((ROOT / "ensgan").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names, modules = set(), []
+            if isinstance(node, ast.ImportFrom):
+                modules, names = [node.module or ""], {alias.name for alias in node.names}
+            elif isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                modules, names = [node.value.id], {node.attr}
+            elif isinstance(node, ast.Name):
+                modules, names = ["builtins"], {node.id}
+            for module in modules:
+                newer = NEWER_THAN_3_10.get(module, set())
+                whole = isinstance(node, (ast.Import, ast.ImportFrom)) and (
+                    module in ("tomllib", "wsgiref.types", "compression", "annotationlib")
+                )
+                if whole or newer & names or names & {"ExceptionGroup", "BaseExceptionGroup"}:
+                    found.append(f"{path.relative_to(ROOT)}:{node.lineno} {module} {names}")
+    assert found == []
 
 
 def test_the_image_copies_what_exists() -> None:

@@ -139,14 +139,14 @@ def test_the_python_of_the_readme(user: User) -> None:
 @pytest.mark.timeout(600)
 def test_the_commands_of_the_sweeps_page(user: User) -> None:
     page = commands((ROOT / "docs" / "sweeps.md").read_text())
-    assert len(page) == 10
+    assert len(page) == 11
     for command in page:
         if "merge" in command or "both.yaml" in command:
             continue  # two sweeps: tests/test_tutorials.py::test_vary_grow_merge
         if "seed=3" in command:  # of a sweep that began with another seed: refused, exit code 2
             with pytest.raises(AssertionError):
                 user(command)
-        elif command.split()[1] in ("pause", "resume"):
+        elif command.split()[1] in ("pause", "resume", "add"):
             # A running one: tests/cluster/test_steered.py.
             with pytest.raises(AssertionError, match="no process runs sweep 'quickstart' now"):
                 user(command)
@@ -179,7 +179,8 @@ def test_another_process_with_nothing_but_the_store(
 
 
 def test_the_sweeps_are_valid(shared: Path) -> None:
-    from ensgan.sweep.inputs import load_sweep, resolve
+    from ensgan.sweep.planning.sweep_file import load_sweep
+    from ensgan.sweep.resolving import resolve
 
     for path in sorted((ROOT / "sweeps").glob("*.yaml")):
         spec = load_sweep(path)

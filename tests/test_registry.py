@@ -7,7 +7,6 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from ensgan import registry as registry_module
 from ensgan.errors import InputError
 from ensgan.registry import Registry
 
@@ -36,7 +35,7 @@ def offer(monkeypatch: pytest.MonkeyPatch, *values: str) -> None:
     points = [
         EntryPoint(f"point{n}", value, "ensgan.test_colours") for n, value in enumerate(values)
     ]
-    monkeypatch.setattr(registry_module, "entry_points", lambda group: points)
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: points)
 
 
 def test_names_keep_their_order_and_unknown_ones_name_the_nearest() -> None:

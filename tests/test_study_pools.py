@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ensgan.sweep.inputs import load_sweep, resolve
+from ensgan.sweep.planning.sweep_file import load_sweep
+from ensgan.sweep.resolving import resolve
 
 ROOT = Path(__file__).resolve().parents[1]
 SWEEPS = sorted((ROOT / "sweeps").glob("study-*.yaml"))

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import codecs
+
 import pytest
 
-from ensgan.text import hide_credentials, printable, split_address, spreadsheet_cell
+from ensgan.text import (
+    PLAIN,
+    hide_credentials,
+    plainer,
+    printable,
+    split_address,
+    spreadsheet_cell,
+)
 
 
 def test_what_is_no_address_has_no_parts() -> None:
@@ -22,6 +31,14 @@ def test_no_terminal_obeys_what_is_printed() -> None:
     assert shown.encode()
     kept = "Größe\t„ü“ 1\n2 🩻"
     assert printable(kept) == kept
+
+
+def test_an_encoding_without_a_sign_gets_one_like_it() -> None:
+    codecs.register_error(PLAIN, plainer)
+    assert "0.5±0.1 – 32×32 ≥ 2 … █ 🩻".encode("ascii", PLAIN) == b"0.5+-0.1 - 32x32 >= 2 ... # ?"
+    assert "0.5±0.1 – ü".encode("latin-1", PLAIN) == b"0.5\xb10.1 - \xfc"
+    with pytest.raises(UnicodeDecodeError):
+        b"\xff".decode("ascii", PLAIN)
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,18 @@ def test_scores_round_trip(tmp_path: Path) -> None:
         scores(("A@1", "A@1"))
 
 
+@pytest.mark.parametrize("value", [np.nan, -1.0, 1e300, np.inf])
+@pytest.mark.parametrize("name", ["density", "coverage", "directed", "overlap"])
+def test_scores_that_no_pool_has_are_refused(tmp_path: Path, name: str, value: float) -> None:
+    path = tmp_path / "scores.npz"
+    scores().save(path)
+    arrays = read_npz(path)
+    arrays[name].flat[1] = value
+    write_npz(path, **arrays)
+    with pytest.raises(DataError, match=rf"scores.npz: ({name} must be|overlap is not)"):
+        PoolScores.load(path)
+
+
 def test_inexact_scores_of_an_early_version_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "scores.npz"
     scores().save(path)

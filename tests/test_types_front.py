@@ -32,3 +32,9 @@ def test_values_that_cannot_be_are_refused(values: dict[str, Any]) -> None:
     tree["points"][0].update(values)
     with pytest.raises(DataError, match="is not a front file"):
         Front.from_json(tree)
+
+
+@pytest.mark.parametrize("values", [{"trials": -1}, {"seconds": -0.5}, {"points": {}}])
+def test_a_search_that_cannot_be_is_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match="from 0 on"):
+        Front.from_json(FRONT.to_json() | values)

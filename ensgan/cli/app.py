@@ -6,11 +6,13 @@ once although commands import torch, Ray and MLflow at their top.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import importlib
 import logging
 import os
+import re
 import sys
 import tempfile
 import time
@@ -23,58 +25,90 @@ from typer.core import TyperGroup
 
 from ensgan import __version__
 from ensgan.errors import EnsganError, InputError, last_line, unknown_name
-from ensgan.text import hide_credentials, printable
+from ensgan.text import PLAIN, hide_credentials, plainer, printable
 
 LEVELS = ("quiet", "normal", "verbose")
 """How much is said on stderr beside warnings and errors."""
-# Name, where it is, and the first sentence of its help. One line per command.
-COMMANDS = (
-    ("doctor", "doctor:doctor", "Look at versions, GPU, disk, tracking server and tokens."),
-    ("zoo", "zoo:zoo", "List the GANs with their parts, parameter counts and training memory."),
-    ("sweep", "sweep:sweep", "Run a whole sweep; running it again resumes it."),
-    (
-        "train",
-        "sweep:train",
-        "Train, sample and score one GAN (or GAN~VARIATION) of a sweep in this process.",
+PANELS = {
+    "Begin": (
+        ("doctor", "doctor:doctor", "Look at versions, GPU, disk, tracking server and tokens."),
+        ("zoo", "zoo:zoo", "List the GANs with their parts, parameter counts and training memory."),
+        ("data", "data:app", "Look at data sets."),
+        ("init", "init:init", "Look at the data and this machine and write a first sweep file."),
     ),
-    ("merge", "merge:merge", "Write the sweep file that makes one pool of finished sweeps."),
-    ("sync", "merge:sync", "Record a sweep that the tracking store missed."),
-    ("status", "status:status", "Show how far a sweep is."),
-    ("logs", "steer:logs", "Show what the trials of a sweep have logged."),
-    ("stop", "steer:stop", "End a running sweep, or one GAN of it, at a checkpoint."),
-    ("pause", "steer:pause", "Free the slots of a running sweep, or of one GAN of it."),
-    ("resume", "steer:resume", "Go on with what was paused, or with a GAN that was stopped."),
-    ("retry", "steer:retry", "Try a GAN again that has failed."),
-    ("priority", "steer:priority", "Let a GAN that waits be trained earlier or later."),
-    ("budget", "steer:budget", "Give a sweep that runs with --gpu-hours more of them, or fewer."),
-    ("data", "data:app", "Look at data sets."),
-    ("init", "init:init", "Look at the data and this machine and write a first sweep file."),
-    ("search", "pools.search:search", "Search the Pareto front of a scored pool."),
-    ("select", "pools.select:select", "Choose one ensemble from a front and say why."),
-    (
-        "bank",
-        "pools.bundle:bank",
-        "Run a generator of your own and keep its images as a member of a pool.",
+    "Run a sweep": (
+        ("sweep", "sweep:sweep", "Run a whole sweep; running it again resumes it."),
+        (
+            "train",
+            "sweep:train",
+            "Train, sample and score one GAN (or GAN~VARIATION) of a sweep in this process.",
+        ),
+        ("status", "status:status", "Show how far a sweep is."),
+        ("logs", "steer:logs", "Show what the trials of a sweep have logged."),
+        ("merge", "merge:merge", "Write the sweep file that makes one pool of finished sweeps."),
+        ("sync", "merge:sync", "Record a sweep that the tracking store missed."),
     ),
-    ("bundle", "pools.bundle:bundle", "Choose an ensemble of a front and write it as an artifact."),
-    ("prdc", "pools.score:prdc", "Precision, recall, density and coverage of generated features."),
-    ("score", "pools.score:score", "Score a pool of generators."),
-    (
-        "evaluate",
-        "evaluate:evaluate",
-        "Train classifiers on what strategies provide, test them on real data.",
+    "Steer a running sweep": (
+        ("stop", "steer:stop", "End a running sweep, or one GAN of it, at a checkpoint."),
+        ("pause", "steer:pause", "Free the slots of a running sweep, or of one GAN of it."),
+        ("resume", "steer:resume", "Go on with what was paused, or with a GAN that was stopped."),
+        ("retry", "steer:retry", "Try a GAN again that has failed."),
+        ("priority", "steer:priority", "Let a GAN that waits be trained earlier or later."),
+        ("add", "steer:add", "Let a running sweep train a GAN more, or a variation more."),
+        (
+            "budget",
+            "steer:budget",
+            "Give a sweep that runs with --gpu-hours more of them, or fewer.",
+        ),
     ),
-    ("study", "study:study", "Write a page on what finished sweeps' ensembles are worth."),
-    ("runs", "runs:runs", "List the recorded sweeps."),
-    ("show", "runs:show", "Show one run: settings, scores, the runs below it and its files."),
-    ("pull", "runs:pull", "Fetch a sweep's ensemble to a folder and verify every file of it."),
-    ("sample", "sample:sample", "Make images with an ensemble."),
-    ("verify", "runs:verify", "Re-hash an ensemble's files."),
-    ("compare", "runs:compare", "Set runs side by side."),
-    ("report", "pages:report", "Write a sweep's report: one HTML file that needs no network."),
-    ("promote", "runs:promote", "Register a sweep's ensemble in MLflow's model registry."),
-    ("serve", "sample:serve", "Serve an ensemble's images over HTTP."),
-    ("ui", "pages:ui", "Open the MLflow pages of the recorded sweeps on this machine."),
+    "Pools of your own: score, search, select": (
+        (
+            "bank",
+            "pools.bundle:bank",
+            "Run a generator of your own and keep its images as a member of a pool.",
+        ),
+        (
+            "prdc",
+            "pools.score:prdc",
+            "Precision, recall, density and coverage of generated features.",
+        ),
+        ("score", "pools.score:score", "Score a pool of generators."),
+        ("search", "pools.search:search", "Search the Pareto front of a scored pool."),
+        ("select", "pools.select:select", "Choose one ensemble from a front and say why."),
+        (
+            "bundle",
+            "pools.bundle:bundle",
+            "Choose an ensemble of a front and write it as an artifact.",
+        ),
+    ),
+    "What it is worth": (
+        (
+            "evaluate",
+            "evaluate:evaluate",
+            "Train classifiers on what strategies provide, test them on real data.",
+        ),
+        ("study", "study:study", "Write a page on what finished sweeps' ensembles are worth."),
+        ("report", "pages:report", "Write a sweep's report: one HTML file that needs no network."),
+        ("compare", "runs:compare", "Set runs side by side."),
+    ),
+    "Recorded sweeps and their ensembles": (
+        ("runs", "runs:runs", "List the recorded sweeps."),
+        ("show", "runs:show", "Show one run: settings, scores, the runs below it and its files."),
+        ("ui", "pages:ui", "Open the MLflow pages of the recorded sweeps on this machine."),
+        ("pull", "runs:pull", "Fetch a sweep's ensemble to a folder and verify every file of it."),
+        ("verify", "runs:verify", "Re-hash an ensemble's files."),
+        ("sample", "sample:sample", "Make images with an ensemble."),
+        ("serve", "sample:serve", "Serve an ensemble's images over HTTP."),
+        ("promote", "runs:promote", "Register a sweep's ensemble in MLflow's model registry."),
+    ),
+}
+"""Commands by the way that data take: name, where it is, the first sentence of its help."""
+COMMANDS = tuple(command for commands in PANELS.values() for command in commands)
+_EPILOG = (
+    "Environment: ENSGAN_STORAGE names the folder of sweeps and results, ENSGAN_DATA that of data "
+    "sets, ENSGAN_CACHE and ENSGAN_CACHE_GB the cache, MLFLOW_TRACKING_URI the place of records, "
+    "ENSGAN_TOKEN the token of ensgan serve. Exit codes: 0 ok, 1 failure in the run, 2 wrong usage "
+    "or input."
 )
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_SUCH_NAME = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR)
@@ -89,7 +123,10 @@ def load_command(name: str) -> Any:
         single = typer.Typer(add_completion=False)  # that is an option of `ensgan` alone
         single.command(name)(target)
         target = single
-    return typer.main.get_command(target)
+    command = typer.main.get_command(target)
+    # Lines of source are no lines of a terminal: only paragraphs end where they end.
+    command.help = re.sub(r"(?<=\S)\n(?=\S)", " ", command.help or "")
+    return command
 
 
 class _CommandsOnDemand(TyperGroup):
@@ -107,6 +144,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Pareto-optimal ensembles of GANs for faithful and diverse synthetic medical images.",
+    epilog=_EPILOG,
 )
 
 
@@ -114,8 +152,9 @@ def _stand_in() -> None:
     """Never called: :class:`_CommandsOnDemand` puts the command itself in its place."""
 
 
-for _name, _, _summary in COMMANDS:
-    app.command(_name, help=_summary)(_stand_in)
+for _panel, _commands in PANELS.items():
+    for _name, _, _summary in _commands:
+        app.command(_name, help=_summary, rich_help_panel=_panel)(_stand_in)
 
 
 def _print_version(wanted: bool) -> None:
@@ -165,10 +204,11 @@ def main() -> None:
 
     Exit codes: 0 ok, 1 failure in the run, 2 wrong usage or input.
     """
+    codecs.register_error(PLAIN, plainer)
     for stream in (sys.stdout, sys.stderr):
-        # A terminal or pipe that cannot show a character gets "?" for it, not a traceback.
+        # A terminal or pipe that cannot show a character gets a plainer one, not a traceback.
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
+            stream.reconfigure(errors=PLAIN)
     try:
         os.getcwd()  # noqa: PTH109
     except (

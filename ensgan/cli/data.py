@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -38,6 +39,7 @@ SettingOption: TypeAlias = Annotated[
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Look at data sets.")
 
 _SHOWN_PAIRS = 6
+_SHOWN_SIZES = 4
 
 
 @app.command("list")
@@ -46,12 +48,12 @@ def list_sets(json: JsonOption = False) -> None:
 
     Example: ensgan data list
     """
-    from rich.table import Table
-
+    from ensgan.cli.tables import FittingTable
     from ensgan.data import DATASETS
 
-    def table() -> RenderableType:
-        shown = Table("name", "what", "options")
+    def table() -> FittingTable:
+        wrapped = ("what", "options")
+        shown = FittingTable("name", *wrapped, spare=("options",), wraps=wrapped)
         for source in DATASETS:
             shown.add_row(source.name, source.summary, ", ".join(o.name for o in source.options))
         return shown
@@ -141,23 +143,26 @@ def parse_options(texts: list[str], accept_checksum: str | None = None) -> dict[
 
 def _table(report: DataReport) -> RenderableType:
     from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
 
-    table = Table("split", *("images", "mean", "sd", "blank"))
+    from ensgan.cli.tables import FittingTable, whole
+
+    spare = ("blank", "sd", "mean")
+    known = [] if report.splits["train"].patients is None else ["patients"]
+    table = FittingTable("split", "images", *known, *reversed(spare), spare=spare)
     for name, split in report.splits.items():
         level = split.intensity
-        cells = (f"{split.images:,}", f"{level.mean:.1f}", f"{level.std:.1f}", f"{split.blank:,}")
-        table.add_row(name, *cells)
-    # One row per class: a column each would be cut in a terminal of 80 columns.
-    classes = Table("class", *report.splits)
+        counts = (f"{split.images:,}", *([f"{split.patients:,}"] if known else []))
+        table.add_row(name, *counts, f"{level.mean:.1f}", f"{level.std:.1f}", f"{split.blank:,}")
+    # One row per class: a column each would find no room.
+    classes = FittingTable("class", *report.splits)
     for name in report.class_names:
         row = [f"{split.classes[name]:,}" for split in report.splits.values()]
         classes.add_row(name, *row)
     kind = "grey" if report.channels == 1 else "RGB"
     size = report.image_size
     lines = [
-        f"{report.name}: {size}×{size} {kind}, licence: {report.licence or 'unknown'}",
+        f"{report.name}: {size}×{size} {kind}{_sizes(report)}",
+        f"licence: {report.licence or 'unknown'}",
         f"source: {report.source or 'unknown'}",
         f"key: {report.key}",
     ]
@@ -167,13 +172,24 @@ def _table(report: DataReport) -> RenderableType:
     ]
     found = {"equal": report.exact, **({"nearly equal": report.near} if report.near else {})}
     for label, duplicates in found.items():
-        counts = {**duplicates.within, **duplicates.across}
-        lines.append(f"{label} pairs: " + ", ".join(f"{k} {n}" for k, n in counts.items()))
-        pairs = [f"{a} = {b}" for a, b in duplicates.examples[:_SHOWN_PAIRS]]
-        lines += ["  " + ", ".join(pairs)] if pairs else []
+        pairs = {**duplicates.within, **duplicates.across}
+        lines.append(f"{label} pairs: " + ", ".join(f"{k} {n}" for k, n in pairs.items()))
+        lines += [f"  {a} = {b}" for a, b in duplicates.examples[:_SHOWN_PAIRS]]
     lines += [f"problem: {problem}" for problem in report.problems] or ["no problems found"]
     lines += [f"note: {text}" for text in report.notes]
-    return Group(table, classes, Text("\n".join(lines)))
+    return Group(table, "", classes, "", *map(whole, lines))
+
+
+def _sizes(report: DataReport) -> str:
+    """What size the images had before."""
+    sizes = report.source_sizes
+    if not sizes:
+        return ""
+    if len(sizes) <= _SHOWN_SIZES:
+        shown = ", ".join(f"{size} ({count:,})" for size, count in sizes.items())
+        return f", made of {shown}"
+    by_area = sorted(sizes, key=lambda size: math.prod(map(int, size.split("×"))))
+    return f", made of {len(sizes)} sizes from {by_area[0]} to {by_area[-1]}"
 
 
 def _bars(histogram: tuple[int, ...]) -> str:

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from ensgan.cli.output import JsonOption, emit
+from ensgan.cli.tables import FittingTable
 from ensgan.store import default_storage
 from ensgan.text import split_address
 
@@ -66,8 +66,8 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _table(findings: list[Finding]) -> Table:
-    table = Table("", "what", "how it is", box=None, pad_edge=False)
+def _table(findings: list[Finding]) -> FittingTable:
+    table = FittingTable("state", "what", "how it is", wraps=("how it is",))
     colours = {"ok": "green", "note": "yellow", "problem": "red"}
     for finding in findings:
         mark = Text(finding.state, style=colours[finding.state])

@@ -23,6 +23,7 @@ from ensgan.cli.output import (
     warn,
 )
 from ensgan.cli.runs import StorageOption
+from ensgan.cli.tables import FittingTable, whole
 from ensgan.config import EvaluateSpec
 from ensgan.downstream import STRATEGIES
 from ensgan.downstream.table import RANKED
@@ -31,7 +32,6 @@ from ensgan.search import rules
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
     from rich.console import RenderableType
-    from rich.table import Table
 
     from ensgan.evaluation.evaluate import EvaluationOptions, OnProgress, Progress
     from ensgan.launch.evaluate import Place
@@ -65,27 +65,14 @@ def sentence(each: Progress) -> str:
     )
 
 
-def comparison_table(value: Mapping[str, Any]) -> Table:
+def comparison_table(value: Mapping[str, Any]) -> FittingTable:
     """Strategies, the best first: mean ± sd, interval, p against G*, part of the gap closed."""
-    from rich.table import Column, Table
-
     reference = value["reference"]
     against = f", p against {reference}" if reference else ""
-    # Eighty columns hold it: numbers without blanks, no lines between.
-    table = Table(
-        Column("strategy", no_wrap=True),
-        "n",
-        "AUC",
-        "95 % of AUC",
-        "p",
-        "gap",
-        "accuracy",
-        "g-mean",
+    table = FittingTable(
+        *("strategy", "n", "AUC", "95 % of AUC", "p", "gap", "accuracy", "g-mean"),
         title=f"Downstream test by AUC: mean±sd{against}, and part of the gap real − all closed",
-        title_justify="left",
-        box=None,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
+        spare=("g-mean", "accuracy", "gap", "n", "p", "95 % of AUC"),
     )
     for row in sorted(value["strategies"], key=lambda row: -row["metrics"][RANKED]["mean"]):
         ranked = row["metrics"][RANKED]
@@ -310,7 +297,6 @@ def evaluate(
 def _shown(value: Mapping[str, Any]) -> RenderableType:
     """The comparison with G*, its reason, and where every run is."""
     from rich.console import Group
-    from rich.text import Text
 
     chosen = value["selected"]
     lines = [
@@ -319,4 +305,4 @@ def _shown(value: Mapping[str, Any]) -> RenderableType:
         chosen["reason"],
         f"p: {value['test']}; the table with every run is in {value['table']}",
     ]
-    return Group(comparison_table(value), *(Text(line) for line in lines))
+    return Group(comparison_table(value), *(whole(line) for line in lines))

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ensgan.cli.data import AcceptOption, SettingOption, SizeOption, parse_options
-from ensgan.cli.output import JsonOption, check_output, emit, progress
-from ensgan.errors import DataError, InputError
-from ensgan.inputs import kind
+from ensgan.cli.output import ForceOption, JsonOption, emit, progress
+from ensgan.errors import DataError
 from ensgan.text import printable
 
 if TYPE_CHECKING:
@@ -22,6 +21,19 @@ if TYPE_CHECKING:
     from ensgan.types import Dataset
 
 _LIGHT = ("SNGAN", "SAGAN", "ACGAN-Mod")  # rows to begin with on a CPU
+_HEAD = """\
+# Written by `ensgan init` for these data and this machine; every value may be changed.
+# The sweep trains the GANs below and keeps snapshots of each: a pool. It scores how much of the
+# real images every member reaches (Intra-d) and how much members overlap (Inter-d), searches for
+# the best ensembles, chooses one (G*) on the validation split, and compares classifiers trained
+# on its images with others on real test images. docs/sweeps.md explains all settings."""
+_SECTIONS = {
+    "dataset": "the real images: what is learnt from, validated on, tested on",
+    "train": "the generators",
+    "score": "how members are measured",
+    "evaluate": "the downstream test: real, all, best single, random and G*, the same steps each",
+    "cluster": "how trials share the machine",
+}
 _SMALL_SET = 200  # training images below which a GAN mostly repeats them
 
 
@@ -56,7 +68,7 @@ def init(
     image_size: SizeOption = 32,
     accept_checksum: AcceptOption = None,
     option: SettingOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+    force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
     """Look at the data and this machine and write a first sweep file with reasons.
@@ -66,11 +78,16 @@ def init(
     from ensgan.config import parse_spec
     from ensgan.data import check, load_dataset, locate
     from ensgan.files import write_bytes
-    from ensgan.sweep.inputs import known_names
+    from ensgan.outputs import claim_output
+    from ensgan.sweep.planning.sweep_file import known_names
 
-    # A sweep file may lie among the data; anything else there is data.
-    check_output(output, inputs=(Path(data), data_dir), is_ours=_is_sweep_file)
-    _require_new(output, force)
+    def claim(path: Path) -> Path:
+        # A sweep file may lie among the data; anything else there is data.
+        read = () if path.suffix in (".yaml", ".yml") else (Path(data), data_dir)
+        return claim_output(path, inputs=read, force=force)
+
+    if output is not None:
+        claim(output)
     source = locate(data, data_dir, parse_options(option or [], accept_checksum))
     with progress("reading", "images") as report_progress:
         dataset = load_dataset(
@@ -84,8 +101,7 @@ def init(
     choices = propose(dataset, source, this_machine())
     text = to_yaml(choices)
     spec = parse_spec(to_tree(choices), source="the proposed sweep", known=known_names())
-    path = output or Path(f"{spec.name}.yaml")
-    _require_new(path, force)
+    path = claim(output or Path(f"{spec.name}.yaml"))
     write_bytes(path, text.encode())
     value = {
         "path": printable(str(path)),
@@ -94,16 +110,9 @@ def init(
         "problems": list(report.problems),
         "notes": list(report.notes),
     }
-    emit(value, as_json=json, table=lambda: _shown(path, text, report.problems, report.notes))
-
-
-def _is_sweep_file(path: Path) -> bool:
-    return path.suffix in (".yaml", ".yml")
-
-
-def _require_new(path: Path | None, force: bool) -> None:
-    if path is not None and kind(path) != "absent" and not force:
-        raise InputError(f"{path} exists: name another file with -o, or overwrite it with --force")
+    said = tuple(f"problem: {each}" for each in report.problems)
+    said += tuple(f"note: {each}" for each in report.notes)
+    emit(value, as_json=json, table=lambda: _shown(path, spec.name, text, said))
 
 
 def this_machine() -> Machine:
@@ -117,17 +126,15 @@ def this_machine() -> Machine:
     return Machine(available_cores(), count, min(memory, default=0) / 1e9)
 
 
-def _shown(
-    path: Path, text: str, problems: tuple[str, ...], notes: tuple[str, ...]
-) -> RenderableType:
+def _shown(path: Path, sweep: str, text: str, said: tuple[str, ...]) -> RenderableType:
     from rich.text import Text
 
     name = shlex.quote(printable(str(path)))
-    said = [f"problem: {problem}" for problem in problems] + [f"note: {note}" for note in notes]
     steps = [
         f"wrote {name}; next:",
         f"  ensgan sweep {name} --dry-run   # what it will take",
-        f"  ensgan sweep {name}",
+        f"  ensgan sweep {name}   # ctrl-C ends it, the same command goes on",
+        f"  ensgan report {sweep} -o report.html   # what was found, with images",
     ]
     return Text("\n".join([text, *said, *steps]))
 
@@ -204,7 +211,11 @@ def _training(dataset: Dataset, machine: Machine) -> list[Choice]:
         Choice("train.steps", 1500, "generator updates per GAN; raise it for better images"),
         snapshots,
         batch,
-        Choice("train.d_updates", 1, "a third of the time of the usual number or less"),
+        Choice(
+            "train.d_updates",
+            1,
+            "discriminator updates per step; usual are 2 to 5",
+        ),
     ]
 
 
@@ -218,7 +229,7 @@ def _proof(dataset: Dataset, machine: Machine) -> list[Choice]:
     elif not machine.gpus:
         proof += [
             Choice("evaluate.repeats", 5, "classifiers per strategy (the paper has 20)"),
-            Choice("evaluate.epochs", 8),
+            Choice("evaluate.epochs", 8, "few: small networks need no more"),
             Choice("evaluate.width", 16, "a quarter of a ResNet-18's channels"),
         ]
     return proof
@@ -255,13 +266,14 @@ def to_yaml(choices: list[Choice]) -> str:
     """The sweep file, each reason as a comment beside its value."""
     import yaml
 
-    lines = ["# Written by `ensgan init`; every value may be changed."]
+    lines = [_HEAD]
     open_sections: list[str] = []
     for choice in choices:
         *parents, last = choice.key.split(".")
         for depth, parent in enumerate(parents):
             if open_sections[depth : depth + 1] != [parent]:
-                lines.append("  " * depth + f"{parent}:")
+                told = f"  # {_SECTIONS[parent]}" if parent in _SECTIONS else ""
+                lines.append("  " * depth + f"{parent}:{told}")
                 open_sections = [*open_sections[:depth], parent]
         open_sections = open_sections[: len(parents)]
         text = yaml.safe_dump(choice.value, default_flow_style=True, width=10_000)

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ensgan.cli.output import JsonOption, emit
-from ensgan.cli.sweep import StorageOption
+from ensgan.cli.output import ForceOption, JsonOption, emit
+from ensgan.cli.runs import StorageOption
 
 
 def merge(
@@ -19,7 +19,7 @@ def merge(
         Path, typer.Option("-o", "--output", help="Sweep file to write; its name is the sweep's.")
     ],
     storage: StorageOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+    force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write the sweep file that makes one pool of finished sweeps on the same data.
@@ -32,13 +32,15 @@ def merge(
     from ensgan.files import write_bytes
     from ensgan.outputs import claim_output
     from ensgan.store import default_storage
+    from ensgan.sweep.folder import sweep_folder
     from ensgan.sweep.merging.sources import expand, merged_spec
 
-    claim_output(output, is_ours=lambda path: False, force=force)
+    claim_output(output, force=force)
     root = (storage or default_storage()).resolve()
     tree = merged_spec(sweeps, root, output.stem).model_dump(mode="json", exclude_defaults=True)
     tree["train"] = {"gans": [], **tree.get("train", {})}
-    members = [member.name for member in expand(parse_spec(tree, source=str(output)), root).members]
+    spec = parse_spec(tree, source=str(output))
+    members = [member.name for member in expand(spec, sweep_folder(root, spec.name)).members]
     text = f"# Written by `ensgan merge`: {len(members)} members.\n"
     write_bytes(output, (text + yaml.safe_dump(tree, sort_keys=False)).encode())
     emit(

@@ -29,6 +29,12 @@ from ensgan.text import hide_credentials, printable
 JsonOption: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else.")
 ]
+JsonLinesOption: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--json", help="Print one JSON object per event on stdout; the last holds the result."
+    ),
+]
 AddressOption: TypeAlias = Annotated[
     str,
     typer.Option(
@@ -39,10 +45,15 @@ AddressOption: TypeAlias = Annotated[
 OpenClusterOption: TypeAlias = Annotated[
     bool, typer.Option("--allow-open-cluster", help="Use a Ray cluster that asks for no token.")
 ]
+ForceOption: TypeAlias = Annotated[
+    bool, typer.Option("--force", help="Replace files that are there, whatever they hold.")
+]
 MOST_IMAGES = 10_000_000
 """Images that a command makes at once."""
 LARGEST_SIDE = 1024
 """Pixels of an image's side, as in sweep files."""
+_PIPE_COLUMNS = 10_000
+"""A file or a program that reads gets every line and every column whole."""
 ReportProgress: TypeAlias = Callable[[int, int], None]
 """Called with (done, total)."""
 
@@ -55,6 +66,8 @@ class PlainConsole(Console):
 
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, markup=False, emoji=False)
+        if not self.is_terminal and "COLUMNS" not in os.environ:
+            self.width = _PIPE_COLUMNS
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
@@ -75,7 +88,7 @@ def emit(value: Mapping[str, Any], *, as_json: bool, table: Callable[[], Rendera
     else:
         shown = table()
         # Sentences, commands and files to copy keep their lines; tables fit the terminal.
-        PlainConsole().print(shown, soft_wrap=isinstance(shown, str | Text))
+        PlainConsole().print(shown, soft_wrap=isinstance(shown, str | Text), crop=False)
 
 
 def is_quiet() -> bool:
@@ -94,25 +107,26 @@ def warn(message: str) -> None:
     _messages.print(f"warning: {message}", style="yellow", soft_wrap=True)
 
 
-def check_output(
-    *paths: Path | None,
+def check_outputs(
+    *claims: tuple[Path | None, Callable[[Path], bool]],
     inputs: Iterable[Path | None] = (),
-    is_ours: Callable[[Path], bool] | None = None,
+    force: bool = False,
 ) -> None:
     """Refuse, before any work, outputs that would destroy something; see :func:`claim_output`.
 
     Args:
-        paths: every file that the command writes; None for those not asked for.
+        claims: every file that the command writes (None for those not asked for), and whether one
+            that is there is its own.
         inputs: every file and folder that it reads.
-        is_ours: see :func:`claim_output`.
+        force: replace files of others.
 
     Raises:
         InputError: one of them cannot be written, is read, or is named twice.
     """
-    inputs = list(inputs)
-    for place, path in enumerate(paths):
+    inputs, paths = list(inputs), [path for path, _ in claims]
+    for place, (path, is_ours) in enumerate(claims):
         if path is not None:
-            claim_output(path, inputs=inputs, outputs=paths[:place], is_ours=is_ours)
+            claim_output(path, inputs=inputs, outputs=paths[:place], is_ours=is_ours, force=force)
 
 
 class _RateColumn(ProgressColumn):

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from ensgan.cli.output import JsonOption, emit, note, warn
+from ensgan.cli.output import ForceOption, JsonOption, emit, note, warn
 from ensgan.cli.run_tables import lines
 from ensgan.cli.runs import (
     RUN_HELP,
@@ -41,6 +41,8 @@ def ui(
 
     Example: ensgan ui quickstart --port 5001
     """
+    from ensgan.recording.views import REPORT
+
     store = open_recorded(uri, storage)
     if run == "latest" and not store.find(limit=1):
         raise InputError(
@@ -50,6 +52,8 @@ def ui(
 
     def say(address: str) -> None:
         places = {"all runs": store.list_page(run_id), store.get(run_id).name: store.page(run_id)}
+        if REPORT in store.files(run_id):
+            places["its report"] = store.page(run_id, REPORT)
         for label, place in places.items():
             typer.echo(f"{label}: {address}/{place}")
         if not address.startswith(HERE):
@@ -80,7 +84,7 @@ def report(
     log: Annotated[
         bool, typer.Option(help="Also store the page with the run and link it there.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    force: ForceOption = False,
     storage: StorageOption = None,
     uri: UriOption = None,
     json: JsonOption = False,
@@ -94,17 +98,22 @@ def report(
     Example: ensgan report quickstart -o report.html
     """
     from ensgan.files import write_bytes
-    from ensgan.outputs import claim_output, nothing_there
+    from ensgan.outputs import claim_output
     from ensgan.recording.views import log_report
     from ensgan.report.content import collect
     from ensgan.report.page import render
     from ensgan.store import default_storage
 
+    if (Path(run) / "ensemble.json").is_file():
+        raise InputError(
+            f"{run} is an ensemble, and reports are of sweeps: its card is {run}/README.md; name "
+            f"the sweep, {RUN_HELP}"
+        )
     if output.suffix not in (".html", ".htm"):
         raise InputError(f"'{output}' is no HTML file: name it report.html, for example")
     if log and show_real:
         raise InputError("--log would put real images into the tracking store: drop --show-real")
-    claim_output(output, is_ours=nothing_there, force=force)
+    claim_output(output, force=force)
     store, run = find(run, uri, storage)
     real_from = (storage or default_storage()).resolve() if show_real else None
     content = collect(store, run, real_from=real_from)

@@ -10,13 +10,14 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
+    from ensgan.cli.tables import FittingTable
     from ensgan.ensemble import Ensemble
     from ensgan.store import RunRecord
 
-_SUMMARY = ("intra_d", "inter_d", "density", "coverage")
+_SUMMARY = ("auc", "intra_d", "inter_d", "density", "coverage")
 _UNSET = ("None", "[]", "{}", "")
 """Values of settings that a person need not see."""
-_SCORES = {"intra_d": "Intra-d", "g_mean": "g-mean", "hypervolume": "hypervolume"}
+_SCORES = {"intra_d": "Intra-d", "auc": "AUC", "hypervolume": "hypervolume"}
 
 
 def summary(record: RunRecord, *, is_interrupted: bool = False) -> dict[str, Any]:
@@ -58,23 +59,25 @@ def verified(ensemble: Ensemble, unlisted: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def runs_table(found: Sequence[dict[str, Any]]) -> Table:
+def runs_table(found: Sequence[dict[str, Any]]) -> FittingTable:
     """Sweeps, one per row."""
-    from rich.table import Column, Table
+    from ensgan.cli.tables import FittingTable
 
-    run = Column("run", min_width=32, no_wrap=True)  # to be copied: never cut
-    sweep = Column("sweep", min_width=14, overflow="fold")
-    numbers = [Column(name, no_wrap=True) for name in ("Intra-d", "Inter-d", "size", "status")]
-    # Narrow enough for a terminal of 80 columns.
-    table = Table(run, sweep, *numbers, box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table = FittingTable(
+        *("sweep", "status", "AUC", "Intra-d", "size", "data set", "begun", "run"),
+        spare=("begun", "data set", "size", "Intra-d", "AUC"),
+        wraps=("sweep",),
+    )
     for entry in found:
         table.add_row(
-            entry["run_id"],
-            f"{entry['name']} on {entry['dataset'] or '?'}",
-            _score(entry["intra_d"]),
-            _score(entry["inter_d"]),
-            f"{len(entry['selected']) or '–'}/{_text(entry['members'])}",
+            entry["name"],
             entry["status"],
+            _score(entry["auc"]),
+            _score(entry["intra_d"]),
+            f"{len(entry['selected']) or '–'}/{_text(entry['members'])}",
+            entry["dataset"] or "?",
+            entry["started"][:16].replace("T", " "),
+            entry["run_id"],
         )
     return table
 
@@ -86,6 +89,7 @@ def show_table(
     from rich.console import Group
     from rich.table import Column, Table
 
+    from ensgan.cli.tables import FittingTable
     from ensgan.store import TAG_RECORD
 
     head = Table.grid(Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2))
@@ -99,17 +103,16 @@ def show_table(
         **{name: value for name, value in record.tags.items() if name != TAG_RECORD},
     }.items():
         head.add_row(key, value)
-    columns = [Column(name, no_wrap=True) for name in ("run below", "name", "score", "status")]
-    columns[0].min_width = 32
-    below = Table(*columns, box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    spare = ("status", "score")
+    below = FittingTable("run below", "name", *reversed(spare), spare=spare, wraps=("name",))
     for child in children:
         name = child.name if child.kind == "gan" else f"{child.kind} {child.name}"
         name = name.removeprefix("search ")
         below.add_row(child.run_id, name, _shown_score(child), child.status)
-    stored = Table("file", Column("bytes", justify="right"), box=None, pad_edge=False)
+    stored = FittingTable("file", "bytes", spare=("bytes",), wraps=("file",))
     for name, size in files.items():
         stored.add_row(name, str(size))
-    parts = [table for table in (below, stored) if table.row_count]
+    parts = [table for table in (below, stored) if table.rows]
     return Group(head, *(part for table in parts for part in ("", table)))
 
 
@@ -165,16 +168,20 @@ def _side_by_side(columns: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     return {name: [column.get(name) for column in columns] for name in names}
 
 
-def comparison_table(value: dict[str, Any]) -> Table:
-    """A comparison, one column per run."""
-    from rich.table import Table
+def comparison_table(value: dict[str, Any]) -> RenderableType:
+    """A comparison, one column per run; what does not fit into columns stands below."""
+    from rich.console import Group
 
-    table = Table("")
-    for run in value["runs"]:
-        table.add_column(run, overflow="fold")
-    table.add_row("name", *value["names"])
+    from ensgan.cli.tables import FittingTable, whole
+
+    runs = [f"{place}. {name}" for place, name in enumerate(value["names"], start=1)]
+    table = FittingTable("", *runs, spare=runs[:1:-1], wraps=runs)
     for name, entries in {**value["params"], **value["metrics"]}.items():
         table.add_row(name, *(_text(entry) for entry in entries))
-    table.add_row("selected", *(", ".join(names) for names in value["selected"]))
-    table.caption = f"members in all: {', '.join(value['shared']) or 'none'}"
-    return table
+    chosen = zip(runs, value["runs"], value["selected"], strict=True)
+    return Group(
+        table,
+        "",
+        *(whole(f"{run} is {run_id}: {', '.join(names)}") for run, run_id, names in chosen),
+        whole(f"members in all: {', '.join(value['shared']) or 'none'}"),
+    )

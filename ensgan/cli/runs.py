@@ -67,10 +67,20 @@ def find(run: str, uri: str | None, storage: Path | None) -> tuple[RunStore, str
     Raises:
         InputError: no run fits, or several do.
     """
-    from ensgan.store import find_run, open_store
+    from ensgan.store import find_run
+
+    store = _opened(uri, storage)
+    return store, find_run(store, run)
+
+
+def _opened(uri: str | None, storage: Path | None) -> RunStore:
+    """The store, and a sign of life where it takes seconds to answer."""
+    from ensgan.store import open_store
 
     store = open_store(uri, storage)
-    return store, find_run(store, run)
+    if store.uri.startswith("http"):  # other stores are read without MLflow
+        note(f"loading MLflow to ask {store.uri} …")
+    return store
 
 
 def open_recorded(uri: str | None, storage: Path | None) -> RunStore:
@@ -79,9 +89,7 @@ def open_recorded(uri: str | None, storage: Path | None) -> RunStore:
     Raises:
         InputError: the storage is named and is no folder of sweeps.
     """
-    from ensgan.store import open_store
-
-    store = open_store(uri, storage)
+    store = _opened(uri, storage)
     if storage is not None and not storage.is_dir():
         raise InputError(f"--storage {storage} is no folder: name the one that holds sweeps/")
     names = set() if storage is None else {path.name for path in storage.iterdir()}
@@ -123,7 +131,7 @@ def runs(
     Example: ensgan runs --dataset pneumoniamnist --sort -intra_d
     """
     from ensgan.store import MOST_RUNS, default_storage, sort_runs, status_named
-    from ensgan.sweep.status import INTERRUPTED, interrupted_runs
+    from ensgan.sweep.live.status import INTERRUPTED, interrupted_runs
     from ensgan.types import gan_of, row_of
 
     store = open_recorded(uri, storage)
@@ -248,11 +256,11 @@ def compare(
 
     Example: ensgan compare quickstart latest
     """
-    from ensgan.store import find_run, open_store
+    from ensgan.store import find_run
 
     if len(run) < 2:
         raise InputError("name at least two runs to compare")
-    store = open_store(uri, storage)
+    store = _opened(uri, storage)
     value = comparison([store.get(find_run(store, name)) for name in run])
     emit(value, as_json=json, table=lambda: comparison_table(value))
 

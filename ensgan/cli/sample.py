@@ -10,11 +10,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from ensgan.cli.output import MOST_IMAGES, JsonOption, emit, warn
+from ensgan.cli.output import MOST_IMAGES, ForceOption, JsonOption, emit, warn
 from ensgan.cli.run_tables import lines
 from ensgan.cli.runs import SourceArgument, StorageOption, UriOption
 from ensgan.errors import InputError
-from ensgan.outputs import claim_port, nothing_there
+from ensgan.outputs import claim_port
 
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
@@ -41,9 +41,7 @@ def sample(
         str | None,
         typer.Option("--format", help="npz, png or dicom.  [default: by the output's name]"),
     ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace an .npz file that is there.")
-    ] = False,
+    force: ForceOption = False,
     storage: StorageOption = None,
     uri: UriOption = None,
     json: JsonOption = False,
@@ -67,7 +65,7 @@ def sample(
         raise InputError(f"{count} images are more than the {MOST_IMAGES} made at once: ask again")
     wanted_form = _image_format(form, output)
     if wanted_form == "npz":
-        claim_output(output, inputs=[Path(source)], is_ours=nothing_there, force=force)
+        claim_output(output, inputs=[Path(source)], force=force)
     else:
         claim_folder(output, inputs=[Path(source)])
     ensemble = load_ensemble(source, storage=storage, uri=uri)

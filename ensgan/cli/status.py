@@ -13,23 +13,23 @@ from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
-from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from ensgan.cli.output import JsonOption, PlainConsole, emit, is_quiet, warn
-from ensgan.cli.runs import RunArgument
-from ensgan.cli.sweep import StorageOption
+from ensgan.cli.runs import RunArgument, StorageOption
+from ensgan.cli.tables import FittingTable
 from ensgan.errors import DataError
 from ensgan.sweep.events import Event, OnEvent
 from ensgan.sweep.folder import SweepFolder, find_sweep
-from ensgan.sweep.status import sweep_status
+from ensgan.sweep.live.status import sweep_status
 
 QUIET_KINDS = {"progress", "plan", "folder", "held"}
 """Too frequent to be lines of a log, or nothing for people."""
 COLUMNS = ("last member", "step", "steps/s", "left", "node", "GPU", "Intra-d", "labels", "health")
+SPARE = ("GPU", "steps/s", "labels", "node", "health", "Intra-d", "left")
+"""What a narrow terminal goes without, the first first."""
 ORDER = {"running": 0, "done": 3, "waiting": 2}
 """What is shown first; other states come after what runs."""
 DOING = {
@@ -164,7 +164,7 @@ def status_view(value: Mapping[str, Any], height: int | None = None) -> Renderab
     """A sweep's state in words, then one line per GAN, what runs first.
 
     Args:
-        value: see :func:`ensgan.sweep.status.sweep_status`.
+        value: see :func:`ensgan.sweep.live.status.sweep_status`.
         height: of the terminal; GANs that do not fit are counted. None shows all.
     """
     gans = value["gans"]
@@ -213,15 +213,20 @@ def _time_words(value: Mapping[str, Any]) -> list[str]:
         words.append(f"about {value['hours_left']:.3g} to come")
     if value["eta_seconds"] is not None:
         doing, _ = DOING.get(value["stage"], (value["stage"], ""))
-        words.append(f"about {duration(value['eta_seconds'])} of {doing} left")
+        of_stage = f"{duration(value['eta_seconds'])} of {doing}"
+        whole = value["eta_total_seconds"]
+        words.append(
+            f"about {of_stage} left"
+            if whole is None
+            else f"about {duration(whole)} left ({of_stage})"
+        )
     return words
 
 
-def gan_table(rows: Iterable[Mapping[str, Any]]) -> Table:
+def gan_table(rows: Iterable[Mapping[str, Any]]) -> FittingTable:
     """One line per GAN: how far it is, how fast, where, and how good its last member was.
 
-    The node is shown when there are several, the GPU's memory when there is one; without
-    both, 80 columns hold the table.
+    The node is shown when there are several, the GPU's memory when there is one.
     """
     rows = list(rows)
     hidden = set()
@@ -232,10 +237,7 @@ def gan_table(rows: Iterable[Mapping[str, Any]]) -> Table:
     if all(row.get("label_consistency") is None for row in rows):
         hidden.add("labels")
     shown = [column for column in COLUMNS if column not in hidden]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for column in shown:
-        left = column in ("last member", "node", "health")
-        table.add_column(column, justify="left" if left else "right", no_wrap=column != "health")
+    table = FittingTable(*shown, spare=SPARE, wraps=("health",))
     for row in rows:
         cells = _cells(row)
         table.add_row(*(cells[column] for column in shown))

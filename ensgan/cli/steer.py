@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
 from ensgan.cli.output import JsonOption, emit, note
-from ensgan.cli.sweep import StorageOption
+from ensgan.cli.runs import StorageOption
+from ensgan.config import read_setting
 from ensgan.config.budget import Budget
+from ensgan.config.vary import VaryError, check_vary
 from ensgan.errors import InputError, unknown_name
 from ensgan.store import default_storage
 from ensgan.sweep.folder import SweepFolder, find_sweep
@@ -34,46 +36,43 @@ WaitOption: TypeAlias = Annotated[
 ]
 
 
-def stop(
-    name: NameArgument,
-    gan: GanOption = None,
-    wait: WaitOption = False,
-    storage: StorageOption = None,
-    as_json: JsonOption = False,
-) -> None:
+def _of_sweep_or_gan(verb: Verb, text: str) -> Callable[..., None]:
+    """The command that asks ``verb`` of a sweep, or of one GAN of it."""
+
+    def command(
+        name: NameArgument,
+        gan: GanOption = None,
+        wait: WaitOption = False,
+        storage: StorageOption = None,
+        as_json: JsonOption = False,
+    ) -> None:
+        _ask(verb, name, storage, as_json, gan=gan, wait=wait)
+
+    command.__doc__ = text
+    return command
+
+
+stop = _of_sweep_or_gan(
+    "stop",
     """End a running sweep, or one GAN of it, at a checkpoint; running the sweep again resumes it.
 
     Example: ensgan stop quickstart --gan StyleGAN2
-    """
-    _ask("stop", name, storage, as_json, gan=gan, wait=wait)
-
-
-def pause(
-    name: NameArgument,
-    gan: GanOption = None,
-    wait: WaitOption = False,
-    storage: StorageOption = None,
-    as_json: JsonOption = False,
-) -> None:
+    """,
+)
+pause = _of_sweep_or_gan(
+    "pause",
     """Free the slots of a running sweep, or of one GAN of it, until `ensgan resume`.
 
     Example: ensgan pause quickstart
-    """
-    _ask("pause", name, storage, as_json, gan=gan, wait=wait)
-
-
-def resume(
-    name: NameArgument,
-    gan: GanOption = None,
-    wait: WaitOption = False,
-    storage: StorageOption = None,
-    as_json: JsonOption = False,
-) -> None:
+    """,
+)
+resume = _of_sweep_or_gan(
+    "resume",
     """Go on with what was paused, or with a GAN that was stopped.
 
     Example: ensgan resume quickstart
-    """
-    _ask("resume", name, storage, as_json, gan=gan, wait=wait)
+    """,
+)
 
 
 def retry(
@@ -122,6 +121,40 @@ def budget(
     _ask("budget", name, storage, as_json, value=gpu_hours)
 
 
+def add(
+    name: NameArgument,
+    gan: Annotated[
+        str | None, typer.Option("--gan", help="A GAN, which is trained in all variations.")
+    ] = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--vary",
+            metavar="SETTING=VALUE",
+            help="A variation of every GAN; several settings are one. Of draws: sample=N.",
+        ),
+    ] = None,
+    wait: WaitOption = False,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a running sweep train a GAN more, or a variation more of every GAN.
+
+    Example: ensgan add quickstart --gan SAGAN
+    """
+    pairs = [read_setting(text, "--vary") for text in vary or ()]
+    values = dict(pairs)
+    if gan is None and not values:
+        raise InputError("nothing to add: name a GAN (--gan) or a variation (--vary SETTING=VALUE)")
+    if len(values) < len(pairs):
+        raise InputError("--vary names a setting twice: add one variation after the other")
+    try:
+        check_vary([values] if values else [{"seed": 1}], None)
+    except VaryError as error:
+        raise InputError(f"--vary {error.problems[0].removeprefix('[0]').lstrip('.: ')}") from error
+    _ask("add", name, storage, as_json, gan=gan, vary=values, wait=wait)
+
+
 def _ask(
     verb: Verb,
     name: str,
@@ -130,28 +163,37 @@ def _ask(
     *,
     gan: str | None = None,
     value: float | None = None,
+    vary: Mapping[str, Any] | None = None,
     wait: bool = False,
 ) -> None:
     """Put a request down, wait for what the driver says of it, and say that."""
     folder = find_sweep(name, (storage or default_storage()).resolve())
-    _check_gan(folder, gan)
+    if verb != "add":  # of what is not there yet the driver knows
+        _check_gan(folder, gan)
     requests = RequestFolder(folder.path)
     if not folder.is_locked():
-        raise InputError(
-            f"no process runs sweep '{folder.path.name}' now: there is nothing to {verb}; "
-            "`ensgan sweep` with its file goes on with it"
+        nothing, rest = (
+            f"there is nothing to {verb}",
+            "`ensgan sweep` with its file goes on with it",
         )
+        if verb == "add":
+            nothing, rest = (
+                "nothing can be added to it",
+                "write it into its file and run that again",
+            )
+        raise InputError(f"no process runs sweep '{folder.path.name}' now: {nothing}; {rest}")
     if not requests.is_open:
         raise InputError(
             f"the process that holds {folder.path} takes no requests (yet): it is just beginning, "
             "or it is `ensgan train` or `ensgan evaluate`"
         )
-    request = requests.post(verb, gan, value)
+    request = requests.post(verb, gan, value, vary)
     answer = _answer(requests, request, wait=wait, goes_on=folder.is_locked)
     if answer.state == "refused":
         raise InputError(answer.message)
+    vary_of = {"vary": dict(vary)} if vary else {}
     emit(
-        {"sweep": folder.path.name, "gan": gan, "asked": verb, **answer.tree()},
+        {"sweep": folder.path.name, "gan": gan, "asked": verb, **vary_of, **answer.tree()},
         as_json=as_json,
         table=lambda: answer.message,
     )

@@ -18,7 +18,7 @@ from ensgan.cli.evaluate import (
     comparison_table,
     with_evaluation_options,
 )
-from ensgan.cli.output import check_output, emit, warn
+from ensgan.cli.output import ForceOption, check_outputs, emit, warn
 from ensgan.config import EvaluateSpec
 from ensgan.errors import InputError
 from ensgan.files import first_bytes, read_text
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from ensgan.report.study import StudyPart
 
+FIGURES = ("front", "usefulness")
+"""How the names of a page's figures end."""
 SECTION = EvaluateSpec(
     strategies=[
         *("real", "real+synthetic", "best-single", "all", "last", "random:5", "selected"),
@@ -62,6 +64,7 @@ def study(
     notes: Annotated[
         Path | None, typer.Option(help="Markdown file whose text becomes the page's notes.")
     ] = None,
+    force: ForceOption = False,
     *,
     asked: Asked,
 ) -> None:
@@ -72,12 +75,16 @@ def study(
     Example: ensgan study quickstart --extractor random --extractor medical -o study.md
     """
     from ensgan.launch.evaluate import Listener, View, evaluate_sweeps
+    from ensgan.report.figures import is_figure
     from ensgan.report.study import study_part
 
     begin = time.time()
     if output.suffix != ".md":
         raise InputError(f"the page '{output}' must end in .md")
-    check_output(output, inputs=[notes], is_ours=_is_study)
+    # Which extractors there are, the sweeps say later: whatever is named like a figure stays.
+    figures = [path for path in output.parent.glob("*.png") if _is_named(path, output)]
+    claims = [(output, _is_study), *((path, is_figure) for path in figures)]
+    check_outputs(*claims, inputs=[notes], force=force)
     said = "" if notes is None else read_text(notes)
     views = [View(name, count=asked.score_images) for name in extractor or (None,)]
     with classifiers() as on_progress:
@@ -103,6 +110,11 @@ def _is_study(path: Path) -> bool:
     return b"\n- Command: `ensgan" in first_bytes(path, 1 << 16)
 
 
+def _is_named(path: Path, page: Path) -> bool:
+    """Whether a file has the name of a figure of the page."""
+    return path.name.startswith(f"{page.stem}-") and path.stem.endswith(FIGURES)
+
+
 def _tell(stage: str, done: int, total: int) -> None:
     """Progress of re-scoring: a line at the start, the end and every tenth between."""
     if done == total or done % max(1, total // 10) == 0:
@@ -119,7 +131,7 @@ def _write(
     figures, files = {}, []
     for index, part in enumerate(parts):
         mark = f"{part.extractor}" if len(parts) == 1 else f"{index + 1}-{part.extractor}"
-        names = [f"{output.stem}-{mark}-{kind}.png" for kind in ("front", "usefulness")]
+        names = [f"{output.stem}-{mark}-{kind}.png" for kind in FIGURES]
         for name, draw in zip(names, (front_figure, usefulness_figure), strict=True):
             write_bytes(output.parent / name, draw(part))
             files.append(output.parent / name)

@@ -10,25 +10,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Group
-from rich.table import Column, Table
 
 from ensgan import cli
 from ensgan.cli.evaluate import comparison_table
 from ensgan.cli.output import (
     AddressOption,
-    JsonOption,
+    JsonLinesOption,
     OpenClusterOption,
     PlainConsole,
     emit,
     note,
-    progress,
 )
+from ensgan.cli.runs import StorageOption
+from ensgan.cli.tables import FittingTable
 from ensgan.downstream.headline import headline
 from ensgan.errors import SweepStoppedError
 
 if TYPE_CHECKING:
-    from ensgan.sweep.planning.plan import Plan
+    pass
 
 PHANTOM = "phantom"
 """The data set whose images show nobody, so that a terminal may show them unasked."""
@@ -37,12 +36,6 @@ SpecArgument = Annotated[Path, typer.Argument(help="Sweep file (YAML).", metavar
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="A.B=VALUE", help="Override a setting; can be repeated."),
-]
-StorageOption = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder of sweeps and local store. [default: $ENSGAN_STORAGE or ./ensgan-runs]"
-    ),
 ]
 DataOption = Annotated[
     Path | None, typer.Option("--data-dir", help="Folder of data sets. [default: $ENSGAN_DATA]")
@@ -83,19 +76,24 @@ def sweep(
         bool, typer.Option("--fresh", help="Set the earlier sweep of this name aside; start over.")
     ] = False,
     retrain: RetrainOption = False,
+    without_added: Annotated[
+        bool, typer.Option("--without-added", help="Leave out what `ensgan add` brought.")
+    ] = False,
     notify: Annotated[
         str | None,
         typer.Option(help="Post one JSON object there when it has ended, well or badly."),
     ] = None,
-    as_json: JsonOption = False,
+    as_json: JsonLinesOption = False,
 ) -> None:
     """Run a whole sweep; running it again resumes it.
 
     Example: ensgan sweep sweeps/quickstart.yaml --set train.steps=400
     """
     if dry_run:
-        options = {"fresh": fresh, "retrain": retrain, "many": yes_many}
-        _show_plan(spec, settings or [], storage, data_dir, as_json, **options)
+        from ensgan.cli.plan import show_plan
+
+        options = {"fresh": fresh, "retrain": retrain, "without_added": without_added}
+        show_plan(spec, settings or [], storage, data_dir, as_json, many=yes_many, **options)
         return
     from ensgan.cli.status import watching
     from ensgan.config.budget import make_budget
@@ -107,7 +105,7 @@ def sweep(
     budget = make_budget(gpu_hours, deadline)
     if notify is not None:
         check_address(notify)
-    if not fresh:
+    if not fresh and not without_added:
         known = known_result(spec, settings or [], storage or default_storage(), data_dir)
         if known is not None:  # found without the libraries that a stage needs
             _show_known(known, storage, as_json)
@@ -130,6 +128,7 @@ def sweep(
             budget=budget,
             fresh=fresh,
             retrain=retrain,
+            without_added=without_added,
             many=yes_many,
             on_event=on_event,
             started=cli.STARTED,  # start-up counts
@@ -164,7 +163,7 @@ def train(
     storage: StorageOption = None,
     data_dir: DataOption = None,
     retrain: RetrainOption = False,
-    as_json: JsonOption = False,
+    as_json: JsonLinesOption = False,
 ) -> None:
     """Train, sample and score one GAN (or GAN~VARIATION) of a sweep in this process, without Ray.
 
@@ -184,8 +183,9 @@ def train(
             on_event=on_event,
         )
 
-    def table() -> Table:
-        shown = Table("member", "Intra-d", "density", "coverage", "weights")
+    def table() -> FittingTable:
+        names = ("weights", "density", "coverage")
+        shown = FittingTable("member", "Intra-d", *names[1:], names[0], spare=names)
         for member in members:
             shown.add_row(
                 member.name,
@@ -208,86 +208,11 @@ def _show_known(result: dict[str, Any], storage: Path | None, as_json: bool) -> 
     _show_result(result, storage)
 
 
-def _show_plan(
-    spec: Path,
-    settings: list[str],
-    storage: Path | None,
-    data_dir: Path | None,
-    as_json: bool,
-    *,
-    fresh: bool,
-    retrain: bool,
-    many: bool,
-) -> None:
-    from ensgan.store import default_storage, open_store
-    from ensgan.sweep.folder import sweep_folder
-    from ensgan.sweep.inputs import load_sweep, resolve
-    from ensgan.sweep.merging.sources import check_sources, expand
-    from ensgan.sweep.opening import carried_on
-    from ensgan.sweep.planning.outlook import look_ahead
-    from ensgan.sweep.planning.plan import make_plan
-    from ensgan.sweep.planning.rounds import drawn_so_far
-
-    root = (storage or default_storage()).resolve()
-    asked = load_sweep(spec, settings)
-    folder = sweep_folder(root, asked.name)
-    if not fresh:
-        asked, _ = carried_on(asked, folder)
-    resolved = resolve(expand(asked, root), data_dir, many=many)
-    open_store(resolved.spec.track.uri, storage)  # refuses an address that can be none
-    check_sources(resolved, folder)
-    if not fresh:
-        resolved = drawn_so_far(resolved, folder, whole=True)
-    left = None if fresh else look_ahead(resolved, folder, retrain=retrain)
-    with progress("counting the operations of each GAN") as on_progress:
-        plan = make_plan(resolved, root, left, on_progress=on_progress)
-    would = [] if left is None else list(left.sentences)
-
-    def table() -> Group:
-        return Group(*would, *([_plan_table(plan)] if plan.members or not would else []))
-
-    emit({**plan.to_json(), "would": would}, as_json=as_json, table=table)
-
-
-def _plan_table(plan: Plan) -> Table:
-    """One row per GAN, below the plan in words."""
-    columns = ("steps", "batch", "s/step", "hours", "params G", "params D", "memory MB")
-    name = Column("GAN", overflow="fold")
-    table = Table(name, *columns, title=_plan_sentence(plan), title_justify="left")
-    for row in plan.rows:
-        table.add_row(
-            row.gan,
-            f"{row.steps:,}",
-            str(row.batch),
-            f"{row.seconds_per_step:.3f}",
-            f"{row.seconds / 3600:.2f}",
-            f"{row.generator_parameters:,}",
-            f"{row.discriminator_parameters:,}",
-            f"{row.memory_bytes / 2**20:.0f}",
-        )
-    return table
-
-
-def _plan_sentence(plan: Plan) -> str:
-    """The plan in words."""
-    from ensgan.cli.status import duration
-
-    missing = "" if plan.disk_bytes <= plan.free_bytes else " – NOT ENOUGH"
-    remark = f"\n{plan.remark}" if plan.remark else ""
-    return (
-        f"{plan.sweep}: {plan.members} members of {len(plan.rows)} GANs, {plan.steps:,} steps, "
-        f"{plan.images:,} images to generate, {plan.classifiers} classifiers to train\n"
-        f"training about {duration(plan.wall_seconds)} on {plan.slots} slots "
-        f"({duration(plan.training_seconds)} in all), disk {plan.disk_bytes / 2**20:,.0f} MB "
-        f"of {plan.free_bytes / 2**30:,.0f} GB free{missing}{remark}"
-    )
-
-
 def _show_result(done: Mapping[str, Any], storage: Path | None) -> None:
     """The table, where the time went, G* and its images, what was found, and what to do next."""
     console, folder = PlainConsole(), Path(done["folder"])
     console.print(comparison_table(done["downstream"]))
-    stages = Table("stage", "seconds", title="Where the time went", title_justify="left")
+    stages = FittingTable("stage", "seconds", title="\nWhere the time went")
     for name, seconds in done["stages"].items():
         stages.add_row(name, f"{seconds:.1f}")
     console.print(stages)

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Group
-from rich.table import Column, Table
 from rich.text import Text
 
 from ensgan.cli.output import LARGEST_SIDE, JsonOption, emit
+from ensgan.cli.tables import FittingTable
 
 
 def zoo(
@@ -78,17 +78,11 @@ def _row(name: str, image_size: int, channels: int, classes: int, width: float) 
 
 def _table(rows: list[dict[str, Any]]) -> Group:
     """The rows, and below them why some cannot be built for this data; 80 columns hold it."""
-    table = Table(
-        Column("GAN", no_wrap=True),
-        "backbone",
-        "cond.",
-        "loss, parts",
-        *(Column(name, justify="right", no_wrap=True) for name in ("G", "D", "GB")),
+    table = FittingTable(
+        *("GAN", "backbone", "cond.", "loss, parts", "G", "D", "GB"),
         title=f"{len(rows)} GANs",
-        title_justify="left",
-        box=None,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
+        spare=("D", "backbone", "cond.", "G", "loss, parts", "GB"),
+        wraps=("loss, parts",),
     )
     for row in rows:
         conditioning = _SHORT.get(row["conditioning"], row["conditioning"])

@@ -32,10 +32,16 @@ class SnapshotCosts:
     and scoring come on top: the most that any snapshot of this session took.
     """
 
-    def __init__(self, jobs: Sequence[MemberJob]) -> None:
-        self._jobs = {job.name: job for job in jobs}
-        self._per_step = {job.name: job.seconds_per_step for job in jobs if job.seconds_per_step}
+    def __init__(self, jobs: Sequence[MemberJob] = ()) -> None:
+        self._jobs: dict[str, MemberJob] = {}
+        self._per_step: dict[str, float] = {}
         self._finishing = 0.0
+        self.add(jobs)
+
+    def add(self, jobs: Sequence[MemberJob]) -> None:
+        """Estimate these too."""
+        self._jobs |= {job.name: job for job in jobs}
+        self._per_step |= {job.name: job.seconds_per_step for job in jobs if job.seconds_per_step}
 
     def measure_step(self, gan: str, seconds: float) -> None:
         """A running trial's seconds per step."""
@@ -96,15 +102,24 @@ class Spending:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.budget = budget or Budget()
-        self.costs = SnapshotCosts(jobs)
-        self._jobs = {job.name: job for job in jobs}
-        self._shares, self._clock = shares, clock
-        # Snapshots on disk cost nothing more: they are taken in however much is spent.
-        self._made = {job.name: job.made() for job in jobs}
+        self.costs = SnapshotCosts()
+        self._jobs: dict[str, MemberJob] = {}
+        self._shares: dict[str, float] = {}
+        self._made: dict[str, int] = {}
+        self._clock = clock
+        self.add(jobs, shares)
         self._running: dict[str, _Running] = {}
         self._path = jobs[0].scoring.results / "hours.json"
         self._hours = self._earlier_hours()
         self._saved = clock()
+
+    def add(self, jobs: Sequence[MemberJob], shares: Mapping[str, float]) -> None:
+        """Count these too; arguments as of the class."""
+        self.costs.add(jobs)
+        self._jobs |= {job.name: job for job in jobs}
+        self._shares |= shares
+        # Snapshots on disk cost nothing more: they are taken in however much is spent.
+        self._made |= {job.name: job.made() for job in jobs}
 
     @property
     def hours(self) -> float:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
+from ray.tune.trainable import wrap_function
 
 from ensgan.cluster import preflight
 from ensgan.cluster.budget import Spending
@@ -29,7 +30,7 @@ from ensgan.cluster.resources import (
 from ensgan.cluster.session import environment, node_resources
 from ensgan.cluster.tasks import outcomes, task_mapper
 from ensgan.cluster.trainable import gan_trial
-from ensgan.cluster.trial_queue import TrialQueue
+from ensgan.cluster.trial_queue import NamedTrials, TrialQueue
 from ensgan.cluster.tune_callback import SweepStopper, TuneCallback
 from ensgan.config import ClusterSpec
 from ensgan.config.budget import Budget
@@ -59,8 +60,11 @@ class RayExecutor:
 
     Args:
         settings: how trials are scheduled.
-        tune_folder: where Tune keeps its own records; nothing is ever read back from there.
+        tune_folder: where Tune keeps its own records; nothing is ever read back from there. It
+            lies in the sweep's folder.
         budget: what training may take; None: all it needs.
+        named: every trial has an actor of its own that Ray lists by sweep and GAN; else trials
+            hand their processes on, which saves each the seconds of a start.
 
     Raises:
         InputError: the cluster can never give what one trial asks for.
@@ -71,10 +75,12 @@ class RayExecutor:
         settings: ClusterSpec,
         tune_folder: Path,
         budget: Budget | None = None,
+        *,
+        named: bool = False,
     ) -> None:
         self.settings = settings
         self.tune_folder = tune_folder
-        self.budget = budget
+        self.budget, self.named, self.sweep = budget, named, tune_folder.parent.name
         self._warming: list[Any] = []
         nodes = node_resources()
         gpus = 1.0 if settings.gpus_per_trial == "auto" else settings.gpus_per_trial
@@ -100,16 +106,29 @@ class RayExecutor:
                 on_event(event)
 
         gpu_bytes = preflight.check_nodes(jobs, self.settings, on_event)
-        trials = trial_requests(jobs, self.settings, gpu_bytes)
+        trials = list(trial_requests(jobs, self.settings, gpu_bytes))
         spending = Spending(self.budget, jobs, {each.gan: each.share for each in trials})
         stop_file = stop_path(jobs[0])
         stop_file.unlink(missing_ok=True)
         files = {job.name: own_stop_path(job) for job in jobs}
         order = TrainingOrder(trials, files, ranks(jobs, self.settings), requests, tell)
         queue = TrialQueue(order, spending, stop_file, self.settings.max_concurrent)
+        callback = TuneCallback(queue, jobs, on_member, tell, self.settings.retries)
         most = self.settings.max_concurrent or self.slots
         on_event(plan_event(trials, min(self.slots, most), jobs))
-        callback = TuneCallback(queue, jobs, on_member, tell, self.settings.retries)
+
+        def enlist(new: Sequence[MemberJob]) -> Mapping[TrialRequest, Path]:
+            turns = trial_requests(new, self.settings, gpu_bytes)
+            spending.add(new, {each.gan: each.share for each in turns})
+            callback.add(new)
+            order.priority |= ranks(new, self.settings)
+            queue.late |= {job.name: job for job in new}
+            trials.extend(turns)
+            tell(plan_event(trials, min(self.slots, most), list(callback.jobs.values())))
+            paths = {job.name: own_stop_path(job) for job in new}
+            return {turn: paths[turn.gan] for turn in turns}
+
+        order.enlist = enlist
         stopper = SweepStopper(queue)
         pending = max(1, min(len(jobs), self.slots, MOST_PENDING))
         with (
@@ -119,7 +138,7 @@ class RayExecutor:
             stopper.catching_interrupts(),
         ):
             _fit(self._tuner(jobs, callback, stopper), queue, self.tune_folder)
-        self._report_unfinished(jobs, callback, on_event)
+        self._report_unfinished(callback, on_event)
         if order.ended is not None:
             raise SweepStoppedError(order.ended)
         self._warm_up()
@@ -131,7 +150,8 @@ class RayExecutor:
         Not where there are GPUs: classifiers run there, in processes of their own.
         """
         if not any(node.get("GPU") for node in node_resources()):
-            task = ray.remote(_import_classifier).options(num_cpus=1, max_retries=0, name="warm up")
+            options = {"num_cpus": 1, "max_retries": 0, "name": f"{self.sweep}: warm up"}
+            task = ray.remote(_import_classifier).options(**options)
             self._warming = [task.remote() for _ in range(min(self.slots, MOST_WARM))]
 
     def _tuner(
@@ -142,16 +162,21 @@ class RayExecutor:
             lambda config: {"cpu": config["cpus"], "gpu": config["gpus"]},
         )
         asha = self.settings.scheduler == "asha"
+        search: TrialQueue | NamedTrials = callback.queue
+        if self.named:
+            kind = wrap_function(trainable)
+            search = NamedTrials(callback.queue, kind, lambda gan: f"{self.sweep}: train {gan}")
         return tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                search_alg=callback.queue,
+                search_alg=search,
                 num_samples=-1,
                 scheduler=_asha(jobs) if asha else None,
-                # Starting a process costs seconds, so trials hand theirs on, but one that is
-                # stopped between snapshots waits in it for an answer: it must go with its process.
-                reuse_actors=not asha and self.budget is None,
+                # A trial that is stopped between snapshots waits in its process for an answer: it
+                # must go with it.
+                reuse_actors=not (self.named or asha or self.budget is not None),
                 trial_name_creator=_trial_name,
+                trial_dirname_creator=_trial_name,
             ),
             run_config=tune.RunConfig(
                 name="trials",
@@ -163,9 +188,7 @@ class RayExecutor:
             ),
         )
 
-    def _report_unfinished(
-        self, jobs: Sequence[MemberJob], callback: TuneCallback, on_event: OnEvent
-    ) -> None:
+    def _report_unfinished(self, callback: TuneCallback, on_event: OnEvent) -> None:
         """Report GANs that the budget or ASHA left with fewer snapshots than planned."""
         spending = callback.queue.spending
         reason = "ASHA: its Intra-d is not among the best at this step"
@@ -173,7 +196,7 @@ class RayExecutor:
             reason = spending.reason()
             on_event(Event("budget", {"hours": spending.hours}))
         order = callback.queue.order
-        for job in jobs:
+        for job in callback.jobs.values():
             made, planned = len(callback.members[job.name]), len(job.names)
             if made < planned and job.name not in callback.failed:
                 why = order.ended or reason
@@ -192,7 +215,7 @@ class RayExecutor:
         """See :meth:`ensgan.sweep.executor.Executor.map`."""
         results: dict[int, R] = {}
         first: EnsganError | None = None
-        for number, outcome in outcomes(function, items, *self._room(needs)):
+        for number, outcome in outcomes(function, items, *self._room(needs), of=self.sweep):
             if isinstance(outcome, EnsganError):
                 first = first or outcome  # the others' results are files, and worth waiting for
             else:
@@ -204,7 +227,7 @@ class RayExecutor:
 
     def mapper(self, needs: Needs = ONE_CPU) -> Mapper:
         """See :meth:`ensgan.sweep.executor.Executor.mapper`."""
-        return task_mapper(*self._room(needs))
+        return task_mapper(*self._room(needs), of=self.sweep)
 
     def at_once(self, needs: Needs) -> int:
         """See :meth:`ensgan.sweep.executor.Executor.at_once`."""

@@ -36,6 +36,11 @@ class TrialRequest:
         """The trial's configuration as Tune passes it to the trial."""
         return asdict(self)
 
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> TrialRequest:
+        """The request of a trial's configuration, which may hold more."""
+        return cls(config["gan"], config["cpus"], config["gpus"])
+
     @property
     def share(self) -> float:
         """Charge per hour: its GPUs, or its CPUs where it gets no GPU."""

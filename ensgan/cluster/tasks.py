@@ -39,16 +39,17 @@ def asked_mapper(*, cpus: float, gpus: float | None) -> Mapper:
     return task_mapper(needs, task_slots(needs, nodes))
 
 
-def task_mapper(needs: Needs, slots: int) -> Mapper:
+def task_mapper(needs: Needs, slots: int, *, of: str = "") -> Mapper:
     """A ``map`` whose calls run in the Ray session, with results as they finish.
 
     Args:
         needs: what each call reserves.
         slots: calls at once.
+        of: the sweep, for the names of the tasks.
     """
 
     def mapper(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-        for _, outcome in outcomes(function, items, needs, slots):
+        for _, outcome in outcomes(function, items, needs, slots, of=of):
             if isinstance(outcome, EnsganError):
                 raise outcome
             yield outcome
@@ -57,18 +58,18 @@ def task_mapper(needs: Needs, slots: int) -> Mapper:
 
 
 def outcomes(
-    function: Callable[[T], R], items: Iterable[T], needs: Needs, slots: int
+    function: Callable[[T], R], items: Iterable[T], needs: Needs, slots: int, *, of: str = ""
 ) -> Iterator[tuple[int, R | EnsganError]]:
     """The number of each item with its result or error, as they finish.
 
     No more are handed out than keep the cluster busy, so that arguments do not fill its memory.
     What still runs when the caller stops reading is ended.
     """
-    return (_on_gpus if needs.gpus else _on_cpus)(function, items, needs, slots)
+    return (_on_gpus if needs.gpus else _on_cpus)(function, items, needs, slots, of=of)
 
 
 def _on_cpus(
-    function: Callable[[T], R], items: Iterable[T], needs: Needs, slots: int
+    function: Callable[[T], R], items: Iterable[T], needs: Needs, slots: int, *, of: str = ""
 ) -> Iterator[tuple[int, R | EnsganError]]:
     """Every item is a task."""
     task = ray.remote(function)
@@ -81,7 +82,7 @@ def _on_cpus(
 
     def submit(count: int) -> None:
         for number, item in islice(rest, count):
-            label = _label(function, item)
+            label = _label(function, item, of)
             running[task.options(name=label, **options).remote(item)] = (number, label)
 
     submit(2 * (1 + slots))
@@ -118,7 +119,7 @@ class _Stream:
 
 
 def _on_gpus(
-    function: Callable[[T], R], items: Iterable[T], needs: Needs, slots: int
+    function: Callable[[T], R], items: Iterable[T], needs: Needs, slots: int, *, of: str = ""
 ) -> Iterator[tuple[int, R | EnsganError]]:
     """As many streams as there are shares of GPUs; each gets its next item when it is free.
 
@@ -129,7 +130,9 @@ def _on_gpus(
     )
     left = list(enumerate(items))[::-1]
     streams = [kind.remote(function, needs.gpus) for _ in range(min(len(left), slots))]
-    starting = {stream.begin.options(name="take a GPU").remote(): stream for stream in streams}
+    starting = {
+        stream.begin.options(name=_titled("take a GPU", of)).remote(): stream for stream in streams
+    }
     running: dict[Any, tuple[Any, int, str]] = {}
     try:
         while left or running:
@@ -144,7 +147,7 @@ def _on_gpus(
                 done = number, _outcome(reference, label)
             if left:
                 number, item = left.pop()
-                label = _label(function, item)
+                label = _label(function, item, of)
                 running[stream.run.options(name=label).remote(item)] = stream, number, label
             else:
                 # Its GPU may be what a stream of a lost node waits for.
@@ -161,9 +164,13 @@ def _options(needs: Needs) -> dict[str, Any]:
     return {"num_cpus": needs.cpus, "num_gpus": needs.gpus or 0.0, "memory": needs.memory or None}
 
 
-def _label(function: Callable[[Any], Any], item: Any) -> str:
+def _label(function: Callable[[Any], Any], item: Any, of: str) -> str:
     """What an item is about, where it says so: shown by Ray's dashboard and in errors."""
-    return str(getattr(item, "label", f"task {getattr(function, '__name__', '')}"))
+    return _titled(getattr(item, "label", f"task {getattr(function, '__name__', '')}"), of)
+
+
+def _titled(what: str, of: str) -> str:
+    return f"{of}: {what}" if of else what
 
 
 def _outcome(reference: Any, label: str) -> Any:

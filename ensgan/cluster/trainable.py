@@ -30,10 +30,11 @@ def gan_trial(config: dict[str, Any], jobs: Mapping[str, MemberJob]) -> None:
     sweep's storage, so reports carry no checkpoint.
 
     Args:
-        config: a :class:`~ensgan.cluster.resources.TrialRequest` as Tune hands it over.
+        config: a :class:`~ensgan.cluster.resources.TrialRequest` as Tune hands it over, with its
+            ``job`` where that was added after the beginning.
         jobs: by GAN.
     """
-    job = jobs[config["gan"]]
+    job: MemberJob = config.get("job") or jobs[config["gan"]]
     torch.set_num_threads(job.threads)
     try:
         if config["gpus"]:

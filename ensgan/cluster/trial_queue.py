@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ray import tune
+from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
+from ray.tune.search.search_generator import SearchGenerator
 
 from ensgan.cluster.budget import Spending
 from ensgan.cluster.resources import TrialRequest
 from ensgan.sweep.live.order import TrainingOrder
-from ensgan.sweep.member_job import MemberResult
+from ensgan.sweep.member_job import MemberJob, MemberResult
 
 
 class TrialQueue(Searcher):  # type: ignore[misc]
@@ -34,6 +38,7 @@ class TrialQueue(Searcher):  # type: ignore[misc]
         halted: why no trial is handed out any more; None: they are.
         interrupted: the user pressed ctrl-C.
         complete: GANs with all their members.
+        late: jobs that were added, by GAN; others' trials have theirs from the beginning.
     """
 
     def __init__(
@@ -51,6 +56,7 @@ class TrialQueue(Searcher):  # type: ignore[misc]
         self.halted: str | None = None
         self.interrupted = False
         self.complete: set[str] = set()
+        self.late: dict[str, MemberJob] = {}
         self._spent: set[str] = set()
         if spending.budget.gpu_hours is not None:
             order.raise_budget = self._raise_budget
@@ -76,7 +82,8 @@ class TrialQueue(Searcher):  # type: ignore[misc]
             request = self.order.next(self.spending.may_begin)
             if request is not None:
                 self.order.begin(trial_id, request)
-                return request.config
+                late = self.late.get(request.gan)
+                return request.config if late is None else {**request.config, "job": late}
         # What is left may grow again while trials run: one may need less than was set aside.
         return None if self.running or self.order.waits else str(Searcher.FINISHED)
 
@@ -150,3 +157,31 @@ class TrialQueue(Searcher):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its searcher into a state that ensgan never restores from.
         return {}
+
+
+class NamedTrials(SearchGenerator):  # type: ignore[misc]
+    """Makes Tune's trials of a queue's turns, and gives each an actor class of its own.
+
+    Ray's lists and dashboard call actors and their calls by the class alone.
+
+    Args:
+        queue: of the turns.
+        trainable: class of all trials.
+        title: what a trial of a GAN is called.
+    """
+
+    def __init__(
+        self, queue: TrialQueue, trainable: type[tune.Trainable], title: Callable[[str], str]
+    ) -> None:
+        super().__init__(queue)
+        self._trainable, self._title = trainable, title
+
+    def create_trial_if_possible(self, experiment_spec: dict[str, Any]) -> Trial | None:
+        """The next trial, None where there is none now."""
+        trial = super().create_trial_if_possible(experiment_spec)
+        if trial is not None:
+            name = self._title(trial.config["gan"])
+            own = type(name, (self._trainable,), {"__module__": __name__, "__qualname__": name})
+            tune.register_trainable(name, own)
+            trial.trainable_name = name
+        return trial

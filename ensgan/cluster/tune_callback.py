@@ -60,14 +60,20 @@ class TuneCallback(tune.Callback):  # type: ignore[misc]
     ) -> None:
         self.queue = queue
         self.retries = retries
-        self.jobs = {job.name: job for job in jobs}
         self.on_member = on_member
         self.on_event = on_event
-        self.members: dict[str, set[str]] = {job.name: set() for job in jobs}
+        self.jobs: dict[str, MemberJob] = {}
+        self.members: dict[str, set[str]] = {}
+        self.add(jobs)
         self._step_at_loss: dict[str, int] = {}
         self._failed_starts: dict[str, int] = {}
         self._reported: dict[str, float] = {}
         self._next_poll = 0.0
+
+    def add(self, jobs: Sequence[MemberJob]) -> None:
+        """Watch these too."""
+        self.jobs |= {job.name: job for job in jobs}
+        self.members |= {job.name: set() for job in jobs}
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its callbacks into a state that ensgan never restores from.
@@ -152,7 +158,7 @@ class TuneCallback(tune.Callback):  # type: ignore[misc]
         if was_running or starts > self.retries:
             self._fail(gan, f"lost too often: {last_line(error)}")
             return
-        self.queue.run_next(TrialRequest(**trial.config))
+        self.queue.run_next(TrialRequest.of(trial.config))
         self._report_loss(gan, "process", error)
 
     def _report_loss(self, gan: str, kind: str, error: BaseException | str | None) -> None:
@@ -166,7 +172,7 @@ class TuneCallback(tune.Callback):  # type: ignore[misc]
         self.queue.order.fail(gan, reason)
 
     def _enlarge(self, trial: Trial, gan: str, reason: str) -> None:
-        larger = TrialRequest(**trial.config).enlarged()
+        larger = TrialRequest.of(trial.config).enlarged()
         if larger is None:
             self._fail(gan, reason)
             return

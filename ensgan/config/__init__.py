@@ -6,6 +6,7 @@ from ensgan.config.external import ExternalSpec as ExternalSpec
 from ensgan.config.load import KnownNames as KnownNames
 from ensgan.config.load import load_spec as load_spec
 from ensgan.config.load import parse_spec as parse_spec
+from ensgan.config.load import read_setting as read_setting
 from ensgan.config.load import read_spec_tree as read_spec_tree
 from ensgan.config.load import read_tree as read_tree
 from ensgan.config.load import read_yaml as read_yaml

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from ensgan.config.spec import SweepSpec
 from ensgan.config.vary import VaryError
-from ensgan.errors import ConfigError, DataError
+from ensgan.errors import ConfigError, DataError, InputError
 from ensgan.files import read_text
 from ensgan.inputs import kind
 
@@ -30,6 +30,12 @@ MAX_TEXT = 1 << 20
 """Most bytes of a sweep file."""
 
 _LONGEST_SENTENCE = 600  # a name of thousands of signs is no help in a message
+_GONE = dict.fromkeys(
+    ("select.width", "select.epochs", "select.images_per_epoch"),
+    "is no longer a setting, for rule validated trains no networks any more: delete this line",
+)
+"""What earlier versions had, and what to do about it."""
+
 # What PyYAML raises for values that look like a date, a number or a tag and are none.
 _UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError)
 
@@ -131,15 +137,27 @@ def parse_spec(
     return spec
 
 
-def _apply(tree: dict[str, Any], text: str) -> str | None:
-    """Set one dotted key; the problem as a sentence, or None."""
+def read_setting(text: str, option: str) -> tuple[str, Any]:
+    """Key and YAML value of ``dotted.key=value``.
+
+    Raises:
+        InputError: it is none; ``option`` is named.
+    """
     key, equals, value = text.partition("=")
     if not equals or not key:
-        return f"--set '{text}': write it as dotted.key=value"
+        raise InputError(f"{option} '{text}': write it as dotted.key=value")
     try:
-        parsed = read_yaml(value, "--set")
+        return key, read_yaml(value, option)
     except ConfigError as error:
-        return f"--set '{text}': the value {error.problems[0]}"
+        raise InputError(f"{option} '{text}': the value {error.problems[0]}") from error
+
+
+def _apply(tree: dict[str, Any], text: str) -> str | None:
+    """Set one dotted key; the problem as a sentence, or None."""
+    try:
+        key, parsed = read_setting(text, "--set")
+    except InputError as error:
+        return str(error)
     *parents, last = key.split(".")
     node = tree
     for parent in parents:
@@ -167,6 +185,8 @@ def _sentence(item: dict[str, Any]) -> str:
     branches = ("list[", "literal[", "[key]")
     location = [part for part in location if not part.startswith(branches)]
     key = ".".join(location)
+    if key in _GONE and item["type"] == "extra_forbidden":
+        return f"{key}: {_GONE[key]}"
     if item["type"] == "extra_forbidden":
         near = difflib.get_close_matches(location[-1], _keys(location[:-1]), n=1, cutoff=0.5)
         hint = f": did you mean '{near[0]}'?" if near else ""

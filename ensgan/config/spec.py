@@ -6,17 +6,45 @@ stays below the registries.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from ensgan.config.external import ExternalSpec
-from ensgan.config.names import head, known_name, registered, repeated
 from ensgan.config.vary import GanOverrides, Strict, check_vary
 from ensgan.errors import unknown_name
 from ensgan.types import DEFAULT_FORM, form_name
 
 Scalar: TypeAlias = bool | int | float | str | None
+
+
+def known_name(kind: str, name: str, info: ValidationInfo) -> str:
+    """The name, if the context knows it among those of its kind, or knows none."""
+    known = (info.context or {}).get(kind)
+    if known is not None and name not in known:
+        raise ValueError(unknown_name(kind, name, known))
+    return name
+
+
+def registered(kind: str, part: Callable[[str], str] = str) -> AfterValidator:
+    """Checks a text whose ``part`` must be a known name of that kind."""
+
+    def check(value: str, info: ValidationInfo) -> str:
+        known_name(kind, part(value), info)
+        return value
+
+    return AfterValidator(check)
+
+
+def head(value: str) -> str:
+    """What stands before the parameter: ``random`` of ``random:5``."""
+    return value.partition(":")[0]
+
+
+def repeated(names: list[str]) -> list[str]:
+    """Names that occur more than once."""
+    return sorted({name for name in names if names.count(name) > 1})
 
 
 GanName: TypeAlias = Annotated[str, registered("GAN")]
@@ -172,17 +200,12 @@ class SearchSpec(Strict):
 class SelectSpec(Strict):
     """The rule that picks G*: ``validated`` from a shortlist, the others from the front.
 
-    ``candidates`` is the most that the shortlist holds; ``epochs``, ``images_per_epoch`` and
-    ``width`` are of the small classifiers that judge it on the validation split: None is 8, 1,200
-    and 8, or what ``evaluate`` has where that is less. ``points`` and ``repeats`` are for the rule
+    ``candidates`` is the most that the shortlist holds. ``points`` and ``repeats`` are for the rule
     ``downstream``: how many front points (evenly spread) are tried, with how many classifiers each.
     """
 
     rule: Annotated[str, registered("rule", head)] = "validated"
-    candidates: int = Field(24, ge=2, le=10_000)
-    epochs: int | None = Field(None, ge=1, le=10**6)
-    images_per_epoch: int | None = Field(None, ge=2, le=10**9)
-    width: int | None = Field(None, ge=4, le=256)
+    candidates: int = Field(60, ge=2, le=10_000)
     points: int = Field(20, ge=1, le=10**6)
     repeats: int = Field(3, ge=1, le=10_000)
 

@@ -26,7 +26,9 @@ METHODS = ("quasi-random", "random")
 RANGES = ("uniform", "log")
 SEARCHES = ("tpe", "nsga2", "gp")
 """Optuna's samplers that draw what comes next by what came out."""
-_DRAW_KEYS = ("sample", "from", "method", "search")
+OBJECTIVES = ("intra-d", "hypervolume")
+"""What a search wants configurations to be good for: by themselves, or for the pool's front."""
+_DRAW_KEYS = ("sample", "from", "method", "search", "objective")
 _VARIANT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,39}")
 
 FIXED: Mapping[str, str] = {
@@ -186,6 +188,10 @@ def _draws(tree: Mapping[str, Any], fields: Collection[str] | None) -> Iterator[
         yield f".method: {unknown_name('method', str(tree['method']), METHODS)}"
     if tree.get("search", SEARCHES[0]) not in SEARCHES:
         yield f".search: {unknown_name('search', str(tree['search']), SEARCHES)}"
+    if tree.get("objective", OBJECTIVES[0]) not in OBJECTIVES:
+        yield f".objective: {unknown_name('objective', str(tree['objective']), OBJECTIVES)}"
+    if "objective" in tree and "search" not in tree:
+        yield f".objective: is of a search: name one ({', '.join(SEARCHES)}), or leave it out"
 
 
 def _range_or_values(key: str, drawn: Any) -> Iterator[str]:

@@ -155,7 +155,7 @@ def _table_path(request: Request) -> Path:
     if named is not None:
         return named
     special = {request.text("boxes")}
-    found = sorted(
+    tables = sorted(
         path
         for path in request.root.iterdir()
         if path.suffix.lower() in SUFFIXES
@@ -163,13 +163,13 @@ def _table_path(request: Request) -> Path:
         and not path.name.startswith((".", "~"))
         and kind(path) == "file"
     )
-    if len(found) != 1:
-        shown = ", ".join(path.name for path in found) or "none"
+    if len(tables) != 1:
+        shown = ", ".join(path.name for path in tables) or "none"
         raise DataError(
             f"{request.root} must hold one label table (.csv, .tsv or .xlsx), found {shown}: name "
             "it with the option table"
         )
-    return found[0]
+    return tables[0]
 
 
 def _place(request: Request, option: str, name: str | None = None) -> Path | None:

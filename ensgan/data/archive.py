@@ -94,21 +94,21 @@ def require_checksum(path: Path, accepted: str | None, official: str | None) -> 
     """
     if accepted == "any":
         return
-    found = md5_file(path)
-    if found == official:
+    md5 = md5_file(path)
+    if md5 == official:
         return
     if accepted is not None:
-        if accepted.lower() in (found, sha256_file(path)):
+        if accepted.lower() in (md5, sha256_file(path)):
             return
         raise IntegrityError(
-            f"{path} has MD5 {found}, not the accepted checksum {accepted}: "
+            f"{path} has MD5 {md5}, not the accepted checksum {accepted}: "
             "it has changed since you accepted it"
         )
     raise IntegrityError(
-        f"{path} has MD5 {found}, but the official {path.name} has {official}: it is damaged or "
+        f"{path} has MD5 {md5}, but the official {path.name} has {official}: it is damaged or "
         "was packed anew; get the official file, or, if you trust this one, accept it with "
-        f"'accept_checksum: \"{found}\"' under dataset.options in the sweep file "
-        f"(--accept-checksum {found} for 'ensgan data check')"
+        f"'accept_checksum: \"{md5}\"' under dataset.options in the sweep file "
+        f"(--accept-checksum {md5} for 'ensgan data check')"
     )
 
 

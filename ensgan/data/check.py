@@ -31,10 +31,11 @@ class Intensity:
 class SplitReport:
     """One split: images, images of each class, SHA-256 over images and labels, intensities.
 
-    ``blank`` counts the images of one grey level.
+    ``blank`` counts the images of one grey level; ``patients`` is None where they are not known.
     """
 
     images: int
+    patients: int | None
     classes: dict[str, int]
     sha256: str
     blank: int
@@ -67,6 +68,7 @@ class DataReport:
         name, source, licence, class_names: as the data set has them.
         key: SHA-256 over all splits.
         channels, image_size: shape of one image.
+        source_sizes: images by their size before; see :class:`~ensgan.types.Dataset`.
         splits: by name, in the order train, val, test.
         exact, near: equal images, and different images whose thumbnails correlate by at least
             ``near_threshold``; ``near`` is None when it was not asked for.
@@ -81,6 +83,7 @@ class DataReport:
     key: str
     channels: int
     image_size: int
+    source_sizes: dict[str, int]
     splits: dict[str, SplitReport]
     exact: DuplicateReport
     near: DuplicateReport | None
@@ -108,7 +111,8 @@ def check(dataset: Dataset, *, near: bool = True, near_threshold: float = NEAR) 
             duplicates, in (0, 1].
     """
     splits = {
-        name: _split_report(split, dataset.class_names) for name, split in dataset.splits().items()
+        name: _split_report(split, dataset.class_names, dataset.patients.get(name))
+        for name, split in dataset.splits().items()
     }
     places = _Places(dataset)
     images = np.concatenate([split.images for split in dataset.splits().values()])
@@ -126,6 +130,7 @@ def check(dataset: Dataset, *, near: bool = True, near_threshold: float = NEAR) 
         dataset.key,
         dataset.shape.channels,
         dataset.shape.size,
+        dataset.source_sizes,
         splits,
         exact_report,
         near_report,
@@ -135,7 +140,9 @@ def check(dataset: Dataset, *, near: bool = True, near_threshold: float = NEAR) 
     )
 
 
-def _split_report(split: Samples, class_names: tuple[str, ...]) -> SplitReport:
+def _split_report(
+    split: Samples, class_names: tuple[str, ...], patients: int | None
+) -> SplitReport:
     counts = np.bincount(split.labels, minlength=len(class_names))
     levels = np.bincount(split.images.reshape(-1), minlength=256)
     values, total = np.arange(256), max(1, int(levels.sum()))
@@ -148,6 +155,7 @@ def _split_report(split: Samples, class_names: tuple[str, ...]) -> SplitReport:
     blank = int((np.ptp(flat, axis=1) == 0).sum())
     return SplitReport(
         len(split),
+        patients,
         {name: int(count) for name, count in zip(class_names, counts, strict=True)},
         split.key,
         blank,
@@ -199,19 +207,19 @@ class _Places:
 
 
 def _problems(splits: dict[str, SplitReport], exact: DuplicateReport) -> tuple[str, ...]:
-    found = []
+    problems = []
     for split, report in splits.items():
         empty = [name for name, count in report.classes.items() if not count]
         if empty:
-            found.append(f"{split} has no image of class {', '.join(empty)}")
+            problems.append(f"{split} has no image of class {', '.join(empty)}")
         if report.blank:
-            found.append(f"{split} has {report.blank} blank images (one grey level)")
+            problems.append(f"{split} has {report.blank} blank images (one grey level)")
     for pair, count in exact.across.items():
         if count:
-            found.append(f"{count} images of {pair} are the same: the splits leak")
+            problems.append(f"{count} images of {pair} are the same: the splits leak")
     if exact.other_label:
-        found.append(f"{exact.other_label} pairs of equal images have different labels")
-    return tuple(found)
+        problems.append(f"{exact.other_label} pairs of equal images have different labels")
+    return tuple(problems)
 
 
 def _notes(
@@ -220,21 +228,45 @@ def _notes(
     exact: DuplicateReport,
     near: DuplicateReport | None,
 ) -> tuple[str, ...]:
-    found = []
+    notes = []
     counts = [count for count in splits["train"].classes.values() if count]
     if len(counts) > 1 and max(counts) > 1.5 * min(counts):
-        found.append(
+        notes.append(
             f"the training classes are unbalanced: the largest has {max(counts) / min(counts):.1f} "
             "times the images of the smallest"
         )
     for split, count in exact.within.items():
         if count:
-            found.append(f"{count} images of {split} repeat another one of {split}")
+            notes.append(f"{count} images of {split} repeat another one of {split}")
     for pair, count in (near.across if near else {}).items():
         if count:
-            found.append(
+            notes.append(
                 f"{count} pairs of {pair} are nearly the same image (may be one patient twice)"
             )
+    notes += _size_notes(dataset)
+    if dataset.files and not dataset.patients:
+        notes.append(
+            "the patients are not known: images of one may be in two splits (options "
+            "patient_column, patient_pattern)"
+        )
     if not dataset.licence:
-        found.append("the licence is unknown: make sure that you may use and publish the data")
-    return tuple(found)
+        notes.append("the licence is unknown: make sure that you may use and publish the data")
+    return tuple(notes)
+
+
+def _size_notes(dataset: Dataset) -> list[str]:
+    """What bringing the images to one size does to them."""
+    side, smaller, oblong = dataset.shape.size, 0, 0
+    for size, count in dataset.source_sizes.items():
+        width, height = map(int, size.split("×"))
+        smaller += count * (min(width, height) < side)
+        oblong += count * (width != height)
+    notes = []
+    if smaller:
+        notes.append(f"{smaller:,} images are smaller than {side}×{side} pixels and are enlarged")
+    if oblong:
+        notes.append(
+            f"{oblong:,} images are not square before: their middle is cut out, unless the option "
+            "fit says otherwise"
+        )
+    return notes

@@ -23,6 +23,7 @@ from ensgan.text import printable
 from ensgan.types import UInt8Array
 
 _VERSION = 3  # raise it when the same files would give other images
+_TEXTS = ("patients", "sizes", "notes")  # what is kept of files beside their images
 _EDGE = 1 << 14  # bytes at each end of a file that its fingerprint covers
 # What unpacking, exporting and browsing leave beside images: never a class, never an image.
 _LEFTOVERS = frozenset(
@@ -65,7 +66,7 @@ def find_pictures(root: Path) -> Found:
         DataError: links that lead out of the folder, or folders that cannot be listed.
     """
     base = root.resolve()
-    found: list[Path] = []
+    images: list[Path] = []
     left_out: list[Path] = []
     problems: list[str] = []
 
@@ -76,18 +77,26 @@ def find_pictures(root: Path) -> Found:
         folders[:] = sorted(name for name in folders if not is_leftover(name))
         for name in (*folders, *sorted(name for name in files if not is_leftover(name))):
             what = kind(path := Path(folder) / name)
-            if path.is_symlink() and not path.resolve().is_relative_to(base):
+            if path.is_symlink() and not _lies_in(path, base):
                 problems.append(f"{relative(path, root)} is a link that leads out of the folder")
             elif path.is_symlink() and what == "folder":
                 problems.append(f"{relative(path, root)} is a link to a folder: copy it instead")
             elif what == "file" and is_picture(path):
-                found.append(path)
+                images.append(path)
             elif what != "folder":
                 left_out.append(path)
     refuse(f"{root} cannot be used", problems)
     unread = [path for path in left_out if path.suffix.lower() in _UNREAD or kind(path) != "file"]
     others = [path for path in left_out if path not in unread]
-    return Found(tuple(found), _left_out(unread, unreadable=True), _left_out(others))
+    return Found(tuple(images), _left_out(unread, unreadable=True), _left_out(others))
+
+
+def _lies_in(link: Path, folder: Path) -> bool:
+    """Whether a link leads to somewhere in a folder; one that nobody can follow does not."""
+    try:
+        return link.resolve().is_relative_to(folder)
+    except (OSError, RuntimeError):  # a loop, or through a folder that may not be read
+        return False
 
 
 def _left_out(paths: Sequence[Path], unreadable: bool = False) -> tuple[str, ...]:
@@ -124,11 +133,13 @@ class Decoded:
     Attributes:
         images: uint8 [n,size,size] or [n,size,size,3].
         patients: per file a hash of the patient, "" unknown.
+        sizes: per file its size before, ``WIDTH×HEIGHT`` in pixels.
         notes: remarks on how they were read, one sentence each.
     """
 
     images: UInt8Array
     patients: tuple[str, ...]
+    sizes: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
 
@@ -170,8 +181,7 @@ def decode_files(
             return cached
     decoded = _decode(jobs, preparation, root, workers, on_progress, found)
     if path is not None:
-        texts = {"patients": decoded.patients, "notes": decoded.notes}
-        arrays = {name: np.array(values, dtype=str) for name, values in texts.items()}
+        arrays = {name: np.array(getattr(decoded, name), dtype=str) for name in _TEXTS}
         write_cached(path, images=decoded.images, **arrays)
     return decoded
 
@@ -222,7 +232,8 @@ def _decode(
         "set the option window to full (none is stretched) or percentile (all are)",
     )
     images = np.stack([one.image for one in prepared])
-    return Decoded(images, tuple(one.patient for one in prepared), _notes(named, len(jobs)))
+    patients, sizes = zip(*((one.patient, one.source_size) for one in prepared), strict=True)
+    return Decoded(images, patients, sizes, _notes(named, len(jobs)))
 
 
 def _attempt(job: Job, preparation: Preparation, turns: Turns) -> Prepared | DataError:
@@ -286,9 +297,10 @@ def _file_mark(path: Path) -> bytes:
 
 def _read_cache(path: Path, count: int) -> Decoded | None:
     """The cached images, or None when there are none or they are damaged."""
-    arrays = read_cached(path, ("images", "patients", "notes"))
+    arrays = read_cached(path, ("images", *_TEXTS))
     if arrays is None:
         return None
-    images, patients = arrays["images"], tuple(map(str, arrays["patients"]))
-    is_whole = len(images) == len(patients) == count and images.dtype == np.uint8
-    return Decoded(images, patients, tuple(map(str, arrays["notes"]))) if is_whole else None
+    texts = {name: tuple(map(str, arrays[name])) for name in _TEXTS}
+    images = arrays["images"]
+    is_whole = len(images) == len(texts["patients"]) == len(texts["sizes"]) == count
+    return Decoded(images, **texts) if is_whole and images.dtype == np.uint8 else None

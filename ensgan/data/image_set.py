@@ -76,19 +76,19 @@ def _wanted(shape: ImageShape | int | None) -> tuple[int | None, int | None]:
 def _read_folder(
     path: Path, root: Path, shape: ImageShape | int | None, class_names: tuple[str, ...] | None
 ) -> tuple[UInt8Array, Labels]:
-    found = find_pictures(path)
+    pictures = find_pictures(path)
     # Nobody would see a warning here: what looks like an image must be one.
-    refuse(f"{path} cannot be used", found.warnings)
-    if not found.files:
+    refuse(f"{path} cannot be used", pictures.warnings)
+    if not pictures.files:
         raise DataError(f"{path} holds no images")
-    labels = _folder_labels(path, found.files, class_names)
+    labels = _folder_labels(path, pictures.files, class_names)
     size, channels = _wanted(shape)
     if size is None:
         try:
-            size = min(read_picture(found.files[0])[0].shape[:2])
+            size = min(read_picture(pictures.files[0])[0].shape[:2])
         except DataError as error:
-            raise DataError(f"{found.files[0]} {error}") from error
-    jobs, preparation = [Job(file) for file in found.files], Preparation(size, channels)
+            raise DataError(f"{pictures.files[0]} {error}") from error
+    jobs, preparation = [Job(file) for file in pictures.files], Preparation(size, channels)
     return decode_files(jobs, preparation, root=root, cache=cache_folder()).images, labels
 
 

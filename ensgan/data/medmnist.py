@@ -185,7 +185,7 @@ def _assemble(
     known = info.class_names if info else ()
     labels, names = reduce_labels(arrays, known, str(request.option("target")), path)
     channels = request.options.get("channels")
-    splits = {}
+    splits, side = {}, arrays["train_images"].shape[1]
     for split in SPLITS:
         images = with_channels(
             arrays[f"{split}_images"], None if channels is None else int(channels)
@@ -200,6 +200,7 @@ def _assemble(
         names,
         licence=info.licence if info else "",
         source=f"MedMNIST v2, {info.url}" if info else path.name,
+        source_sizes={f"{side}×{side}": sum(map(len, splits.values()))},
     )
 
 

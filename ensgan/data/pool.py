@@ -217,14 +217,14 @@ def _sources(folder: Path) -> dict[str, Path]:
             f"{fake} holds no generators: give each a folder of images {fake}/NAME/ or a file "
             "NAME.npz with images and labels"
         )
-    found = {}
+    sources = {}
     for name in sorted(names):
         path = _one_of(fake, check_name(name))
         assert path is not None
         if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
             raise DataError(f"{path} is a link that leads out of the pool: copy the images")
-        found[name] = path
-    return found
+        sources[name] = path
+    return sources
 
 
 def _facts(path: Path) -> dict[str, Any]:

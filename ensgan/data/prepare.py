@@ -62,10 +62,12 @@ class Job:
 
 
 class Prepared(NamedTuple):
-    """uint8 [size,size] or [size,size,3], a hash of the patient ("" unknown), and remarks."""
+    """uint8 [size,size] or [size,size,3], a hash of the patient ("" unknown), the file's size
+    as ``WIDTH×HEIGHT``, and remarks."""
 
     image: UInt8Array
     patient: str
+    source_size: str
     remarks: frozenset[str] = frozenset()
 
 
@@ -77,10 +79,12 @@ def prepare(job: Job, preparation: Preparation, turns: Turns | None = None) -> P
     """
     turns = turns or Turns()
     with opened(job.path, preparation.window, turns) as picture:
+        height, width = picture.pixels.shape[:2]
+        facts = (picture.patient, f"{width}×{height}", picture.remarks)
         if job.box is None and job.mask is None:
             small = _shrunk(picture, preparation)
             if small is not None:
-                return Prepared(small, picture.patient, picture.remarks)
+                return Prepared(small, *facts)
         pixels = _channels(picture.image(), preparation.channels)
         box = job.box
         if job.mask is not None:
@@ -94,7 +98,7 @@ def prepare(job: Job, preparation: Preparation, turns: Turns | None = None) -> P
             square = make_square(pixels, preparation.fit)
         size = (preparation.size, preparation.size)
         image = Image.fromarray(square).resize(size, Image.Resampling.LANCZOS, reducing_gap=GAP)
-        return Prepared(np.asarray(image, np.uint8), picture.patient, picture.remarks)
+        return Prepared(np.asarray(image, np.uint8), *facts)
 
 
 def _shrunk(picture: Picture, preparation: Preparation) -> UInt8Array | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -102,6 +103,8 @@ def build(
         licence=request.text("licence") or "",
         source=source,
         files={split: tuple(names[row] for row in rows) for split, rows in indices.items()},
+        source_sizes=dict(Counter(decoded.sizes[: len(records)]).most_common()),
+        patients=_count(patients, indices),
         warnings=pictures.warnings,
         notes=(*pictures.notes, *decoded.notes),
     )
@@ -115,6 +118,12 @@ def _patients(records: Sequence[Record], tags: Sequence[str]) -> tuple[str, ...]
     if any(record.patient for record in records):
         return tuple(record.patient for record in records)
     return tuple(tags) if len(set(tags) - {""}) > 1 else ("",) * len(records)
+
+
+def _count(patients: Sequence[str], indices: dict[str, Int64Array]) -> dict[str, int]:
+    """Patients by split; nothing where none is known."""
+    known = {split: {patients[row] for row in rows} - {""} for split, rows in indices.items()}
+    return {split: len(names) for split, names in known.items()} if any(patients) else {}
 
 
 def _leaks(request: Request, records: Sequence[Record], patients: Sequence[str]) -> list[str]:
@@ -248,18 +257,18 @@ def _deal(counts: Int64Array, order: Int64Array, shares: Float64Array) -> Int64A
     is_open = (shares > 0)[:, None]
     split_of = np.zeros(len(counts), np.int64)
     for group in order:
-        own = np.flatnonzero(counts[group])
+        classes = np.flatnonzero(counts[group])
         # A split that has nothing of a class must get this group when no others would be left.
-        empty = is_open & (dealt[:, own] == 0)
-        urgent = empty & (empty.sum(axis=0) >= left[own])
-        weights = counts[group, own] / totals[own]
+        empty = is_open & (dealt[:, classes] == 0)
+        urgent = empty & (empty.sum(axis=0) >= left[classes])
+        weights = counts[group, classes] / totals[classes]
         weights /= weights.sum()
-        lacking = ((wanted - dealt)[:, own] / wanted[:, own]) @ weights
+        lacking = ((wanted - dealt)[:, classes] / wanted[:, classes]) @ weights
         score = np.where(is_open[:, 0], lacking, -np.inf) + 1e3 * urgent.sum(axis=1)
         split = int(np.argmax(score))
         split_of[group] = split
         dealt[split] += counts[group]
-        left[own] -= 1
+        left[classes] -= 1
     return split_of
 
 

@@ -114,13 +114,13 @@ def locate(
 
 def _source_of_path(text: str, path: Path) -> Source:
     """The source that reads the file or folder at ``path``."""
-    found = kind(path)
-    if found == "folder":
+    path_kind = kind(path)
+    if path_kind == "folder":
         return replace(FOLDER, name=printable(path.resolve().name) or FOLDER.name)
-    if path.suffix == ".npz" and found != "special":
+    if path.suffix == ".npz" and path_kind != "special":
         require_file(path)
         return replace(NPZ, name=path.stem, load=load_file, options=FILE_OPTIONS)
-    if found != "absent":
+    if path_kind != "absent":
         raise DataError(f"{path} is neither a folder nor an .npz file of MedMNIST form")
     if "/" in text:
         raise DataError(f"no such file or folder: {path}")

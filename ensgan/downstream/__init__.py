@@ -9,6 +9,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ensgan.downstream.consistency import LabelConsistency as LabelConsistency
+from ensgan.downstream.probe import LabelledFeatures as LabelledFeatures
+from ensgan.downstream.probe import LinearProbe as LinearProbe
 from ensgan.downstream.shortlist import Candidate as Candidate
 from ensgan.downstream.shortlist import CappedIntraD as CappedIntraD
 from ensgan.downstream.shortlist import make_shortlist as make_shortlist
@@ -35,23 +38,20 @@ from ensgan.downstream.validated import ValidationResult as ValidationResult
 from ensgan.downstream.validated import ValidationTrial as ValidationTrial
 from ensgan.downstream.validated import choose_unvalidated as choose_unvalidated
 from ensgan.downstream.validated import choose_validated as choose_validated
+from ensgan.downstream.validated import merits as merits
 
 if TYPE_CHECKING:
     from ensgan.downstream.classifier import ClassifierSettings as ClassifierSettings
     from ensgan.downstream.classifier import RepeatResult as RepeatResult
     from ensgan.downstream.classifier import check_dataset as check_dataset
     from ensgan.downstream.classifier import run_repeat as run_repeat
-    from ensgan.downstream.classifier import validate_repeat as validate_repeat
-    from ensgan.downstream.consistency import LabelConsistency as LabelConsistency
-    from ensgan.downstream.consistency import label_consistency as label_consistency
     from ensgan.downstream.pool import MemoryBank as MemoryBank
 
 _CLASSES = ("ClassifierSettings", "RepeatResult")
-_FUNCTIONS = ("check_dataset", "run_repeat", "validate_repeat")
+_FUNCTIONS = ("check_dataset", "run_repeat")
 _LATER = {
     "MemoryBank": "pool",
     **dict.fromkeys(_CLASSES + _FUNCTIONS, "classifier"),
-    **dict.fromkeys(("LabelConsistency", "label_consistency"), "consistency"),
 }
 
 

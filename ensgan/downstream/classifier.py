@@ -18,7 +18,6 @@ from ensgan.downstream.drawing import Drawing, MemberFeedback, make_drawing
 from ensgan.downstream.pool import SampleBank, label_outside
 from ensgan.downstream.statistics import balanced_accuracy, classification_metrics
 from ensgan.downstream.strategy import Strategy
-from ensgan.downstream.validated import ValidationResult
 from ensgan.embedding.fit import FitResult, FitSettings, class_weights, fit, forward, labelled
 from ensgan.embedding.resnet import ResNet, resnet18
 from ensgan.errors import DataError, InputError
@@ -191,25 +190,6 @@ def run_repeat(
         tuple(weights.tolist()),
         None if final is None else tuple(final.shares.tolist()),
     )
-
-
-def validate_repeat(
-    strategy: Strategy,
-    repeat: int,
-    *,
-    dataset: Dataset,
-    bank: SampleBank,
-    settings: ClassifierSettings,
-    seed: int,
-) -> ValidationResult:
-    """Train the classifier of :func:`run_repeat` and validate it; the test split is not touched.
-
-    Args and errors are those of :func:`run_repeat`; a test split need not hold every class.
-    """
-    check_dataset(dataset, ("train", "val"))
-    _, fitted, _, _ = train_classifier(strategy, repeat, dataset, bank, settings, seed)
-    metrics = _measure(fitted.val_scores, dataset.val, settings)
-    return ValidationResult(metrics["auc"], fitted.val_loss)
 
 
 def train_classifier(

@@ -73,7 +73,7 @@ def make_shortlist(
     fronts: Mapping[str, Sequence[Sequence[str]]],
     *,
     seed: int,
-    most: int = 24,
+    most: int = 60,
     fewest_members: int = 2,
     most_members: int | None = None,
 ) -> tuple[Candidate, ...]:

@@ -148,7 +148,8 @@ def choose_validated(
         if best is leader:
             break
         leader = best
-    field += [] if leader is start else [leader]
+    if all(leader.members != candidate.members for candidate in field):
+        field.append(leader)
     ranking = race.ranking(field, rounds[-1])
     level = [r for r in ranking if r.merit >= ranking[0].merit - ranking[0].error]
     chosen = min(level, key=lambda ranked: (len(ranked.candidate.members), -ranked.merit))
@@ -174,6 +175,20 @@ def choose_unvalidated(shortlist: Sequence[Candidate], why: str) -> ValidatedCho
         f"{len(best.members)} members, of {len(shortlist)} ensembles"
     )
     return ValidatedChoice(best, (), reason, 0)
+
+
+def merits(
+    candidates: Sequence[Candidate], results: Sequence[ValidationResult]
+) -> tuple[float, ...]:
+    """How candidates rank by one result each and capped Intra-d together, in [0, 2]."""
+    known = dict(zip([candidate.members for candidate in candidates], results, strict=True))
+
+    def look_up(trials: Sequence[ValidationTrial]) -> list[ValidationResult]:
+        return [known[trial.strategy.members] for trial in trials]
+
+    ranked = _Race(candidates, look_up, 0).ranking(candidates, Round(1.0, 1, 1))
+    by_members = {each.candidate.members: each.merit for each in ranked}
+    return tuple(by_members[candidate.members] for candidate in candidates)
 
 
 class _Race:
@@ -230,7 +245,8 @@ class _Race:
         rows = [
             [ValidationTrial(each, seed, stage.budget) for seed in seeds] for each in strategies
         ]
-        new = [trial for row in rows for trial in row if trial not in self._results]
+        asked = dict.fromkeys(trial for row in rows for trial in row)
+        new = [trial for trial in asked if trial not in self._results]
         if new:
             self._results.update(zip(new, self._train(new), strict=True))
         return [[self._results[trial] for trial in row] for row in rows]
@@ -271,6 +287,8 @@ def _reason(chosen: Ranked, ranking: Sequence[Ranked], tried: int, seeds: int) -
     error = float(np.hypot(chosen.error, rival.error))
     if gap < 0:
         certainty = "no better by more than one standard error, and larger"
+    elif error == 0.0:  # all of one opinion, or all trained on the same images: no spread to go by
+        certainty = "behind it with every one of them"
     elif gap <= error:
         certainty = "not told apart from it"
     elif gap <= 2 * error:

@@ -145,21 +145,21 @@ def fit_to(
         DataError: entries are missing, unknown or of another shape.
     """
     wanted = network.state_dict()
-    found = {key: value for key, value in state.items() if not key.startswith(ignore or (" ",))}
+    kept = {key: value for key, value in state.items() if not key.startswith(ignore or (" ",))}
     for key in wanted:
         # Old files lack the counters of batch normalisation, which inference never reads.
         if key.endswith("num_batches_tracked"):
-            found.setdefault(key, torch.zeros((), dtype=torch.int64))
-    problems = [f"lacks {key}" for key in wanted if key not in found]
-    problems += [f"has the unknown entry {key}" for key in found if key not in wanted]
+            kept.setdefault(key, torch.zeros((), dtype=torch.int64))
+    problems = [f"lacks {key}" for key in wanted if key not in kept]
+    problems += [f"has the unknown entry {key}" for key in kept if key not in wanted]
     problems += [
-        f"{key} has shape {list(found[key].shape)}, expected {list(wanted[key].shape)}"
+        f"{key} has shape {list(kept[key].shape)}, expected {list(wanted[key].shape)}"
         for key in wanted
-        if key in found and found[key].shape != wanted[key].shape
+        if key in kept and kept[key].shape != wanted[key].shape
     ]
     if problems:
         more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
         raise DataError(
             f"the weights do not fit the extractor '{name}': {'; '.join(problems[:3])}{more}"
         )
-    return {key: found[key] for key in wanted}
+    return {key: kept[key] for key in wanted}

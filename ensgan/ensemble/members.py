@@ -166,32 +166,32 @@ class BankMember(Member):
         chosen = np.empty(len(labels), np.int64)
         for label in sorted(set(labels.tolist())):
             wanted = labels == label
-            own = self._own(label, int(turns[wanted].max()) + 1, replacement)
-            rounds = turns[wanted] // len(own)
+            places = self._own(label, int(turns[wanted].max()) + 1, replacement)
+            rounds = turns[wanted] // len(places)
             picked = np.empty(len(rounds), np.int64)
             for number in set(rounds.tolist()):
                 order = np.random.Generator(
                     np.random.Philox(key=derived_seed(seed, "bank", label, number))
-                ).permutation(own)
+                ).permutation(places)
                 this_round = rounds == number
-                picked[this_round] = order[turns[wanted][this_round] % len(own)]
+                picked[this_round] = order[turns[wanted][this_round] % len(places)]
             chosen[wanted] = picked
         return self._images[chosen]
 
     def _own(self, label: int, asked: int, replacement: bool) -> Int64Array:
         """Places of the images of a class, of which ``asked`` are to be given out."""
-        own = self._by_class.get(label)
-        if own is None:
+        places = self._by_class.get(label)
+        if places is None:
             raise InputError(
                 f"the sample bank {self._name} has no image of class {label}: ask for other labels"
             )
-        if asked > len(own) and not replacement:
+        if asked > len(places) and not replacement:
             raise InputError(
-                f"the sample bank {self._name} holds {len(own)} images of class {label} and "
+                f"the sample bank {self._name} holds {len(places)} images of class {label} and "
                 f"{asked} of them are asked for: ask for fewer images, or allow repeats "
                 "(--replacement, or replacement=True)"
             )
-        return own
+        return places
 
 
 KINDS: Mapping[str, type[Member]] = {"gan": GanMember, "bank": BankMember}

@@ -29,7 +29,8 @@ from ensgan import __version__
 from ensgan.ensemble.draw import ImageRequest
 from ensgan.ensemble.ensemble import Ensemble
 from ensgan.ensemble.export import png_base64
-from ensgan.errors import EnsganError
+from ensgan.errors import DataError, EnsganError
+from ensgan.files import parse_json
 from ensgan.types import Samples
 
 LARGEST_BODY: Final = 1 << 20
@@ -96,9 +97,13 @@ class Service:
         if content_type.strip().lower() != "application/json":
             raise refused(415, "send JSON with 'Content-Type: application/json'")
         try:
-            wanted = SampleRequest.model_validate_json(await _body(request))
+            body = await _body(request)
+            wanted = SampleRequest.model_validate_json(body)
+            parse_json(body, "the request")  # a key that occurs twice, pydantic takes
         except ValidationError as error:
             raise refused(422, _first_problem(error)) from error
+        except DataError as error:
+            raise refused(422, str(error)) from error
         if wanted.n > self._largest:
             raise refused(422, f"n is {wanted.n}, at most {self._largest} images per request")
         if self._waiting > MOST_WAITING:

@@ -17,7 +17,8 @@ from ensgan.evaluation.finished_sweep import FinishedSweep
 from ensgan.evaluation.own_data import RULE as HANDED_OVER
 from ensgan.evaluation.prediction import LEAST, REPEATS, Prediction, many_ensembles, prediction
 from ensgan.files import content_key, write_json
-from ensgan.search import select
+from ensgan.search import FORMS, select
+from ensgan.sweep.choice.judge import make_judge
 from ensgan.sweep.choice.labels import check_labels
 from ensgan.sweep.choice.validated import RULE as VALIDATED
 from ensgan.sweep.choice.validated import Shortlisted, choose
@@ -167,14 +168,16 @@ def evaluate_sweep(
         sweep = replace(sweep, selected=selected)
     elif options.rule == VALIDATED and sweep.selected.rule != HANDED_OVER:
         inputs = embedding_inputs(sweep.spec, dataset, sweep.dataset, sweep.folder)
-        labels = check_labels(inputs, classifiers, sweep.members, VALIDATED)
+        judge = make_judge(inputs, sweep.members)
+        labels = check_labels(judge, inputs, VALIDATED)
         pool = Shortlisted(inputs, sweep.scores, sweep.front, sweep.members, labels.left_out)
 
         def told(done: int, total: int) -> None:
             on_progress(Progress(done, total, VALIDATED))
 
-        selected, _ = choose(pool, classifiers, on_progress=told)
-        reason = "; ".join([selected.reason, *labels.said])
+        selected, _ = choose(pool, judge, told)
+        # Why there is no probe is the reason already.
+        reason = "; ".join([selected.reason, *(labels.said if judge.probe else ())])
         sweep = replace(sweep, selected=replace(selected, reason=reason))
     elif options.rule is not None and options.rule != sweep.selected.rule:
         sweep = replace(sweep, selected=select(sweep.front, options.rule, pool=sweep.scores))
@@ -239,14 +242,16 @@ def predict(sweep: FinishedSweep, n: int, dataset: Dataset, classifiers: Classif
     fronts = [point.members for point in sweep.front]
     strategies = many_ensembles(sweep.scores, fronts, n, classifiers.seed)
     results = classifiers.run(classifiers.jobs(strategies, REPEATS))
-    reference = embedding_inputs(sweep.spec, dataset, sweep.dataset, sweep.folder).scoring.reference
-    frechet = objective_tables(
-        "frechet",
-        sweep.scores,
-        partial(np.load, reference, allow_pickle=False),
-        [partial(np.load, member.features, allow_pickle=False) for member in sweep.members],
-    )
-    return prediction(sweep.scores, strategies, results, {"Fréchet closeness": frechet})
+    inputs = embedding_inputs(sweep.spec, dataset, sweep.dataset, sweep.folder)
+    features = [partial(np.load, member.features, allow_pickle=False) for member in sweep.members]
+    reference = partial(np.load, inputs.scoring.reference, allow_pickle=False)
+    others = {
+        form.axes[0].name: objective_tables(form.name, sweep.scores, reference, features)
+        for form in FORMS
+        if form.needs_features
+    }
+    judge = make_judge(inputs, sweep.members)
+    return prediction(sweep.scores, strategies, results, others, judge.probe)
 
 
 class Estimate:

@@ -11,10 +11,15 @@ from typing import Any
 import numpy as np
 
 from ensgan.downstream import (
+    Candidate,
+    CappedIntraD,
+    LinearProbe,
     RankCorrelation,
     RepeatResult,
     Strategy,
+    ValidationTrial,
     make_shortlist,
+    merits,
     rank_correlation,
 )
 from ensgan.search import Evaluator
@@ -161,11 +166,32 @@ def score_values(
     return {name: tuple(float(value) for value in row) for name, row in found.items()}
 
 
+def probe_values(
+    scores: PoolScores, ensembles: Sequence[Sequence[str]], probe: LinearProbe
+) -> dict[str, tuple[float, ...]]:
+    """What one linear probe says of every ensemble, alone and as the rule ``validated`` takes it.
+
+    Args:
+        scores: of the pool.
+        ensembles: members of each.
+        probe: of the same pool.
+    """
+    trials = [ValidationTrial(Strategy("probe", tuple(each)), 0, 1.0) for each in ensembles]
+    found, intra_d = probe(trials), CappedIntraD(scores)
+    listed = [Candidate(t.strategy.members, intra_d(t.strategy.members), ()) for t in trials]
+    return {
+        "probe AUC": tuple(each.auc for each in found),
+        "-probe loss": tuple(-each.loss for each in found),
+        "probe and capped Intra-d": merits(listed, found),
+    }
+
+
 def prediction(
     scores: PoolScores,
     strategies: Sequence[Strategy],
     results: Sequence[RepeatResult],
     others: Mapping[str, ObjectiveTables] | None = None,
+    probe: LinearProbe | None = None,
 ) -> Prediction:
     """Set trained ensembles against their scores.
 
@@ -173,6 +199,7 @@ def prediction(
         scores, others: see :func:`score_values`.
         strategies: the ensembles.
         results: of every repeat of every one, at least two each.
+        probe: see :func:`probe_values`; None where nothing can be validated.
     """
     runs: dict[str, list[RepeatResult]] = {strategy.name: [] for strategy in strategies}
     for result in sorted(results, key=lambda result: result.repeat):
@@ -185,7 +212,8 @@ def prediction(
     )
     return Prediction(
         members,
-        score_values(scores, members, others),
+        score_values(scores, members, others)
+        | ({} if probe is None else probe_values(scores, members, probe)),
         tuple(tuple(run.metrics["auc"] for run in rows) for rows in runs.values()),
         dict(zip(VALIDATION, figures, strict=True)),
     )

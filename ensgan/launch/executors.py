@@ -90,7 +90,8 @@ def executor_at(
 
     assert address is not None
     with ray_session(address, allow_open_cluster=allow_open_cluster):
-        yield RayExecutor(settings, tune_folder, budget)
+        # Ray's lists need its dashboard, which a session on this machine alone does without.
+        yield RayExecutor(settings, tune_folder, budget, named=address != "local")
 
 
 @contextlib.contextmanager

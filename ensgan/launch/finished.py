@@ -64,8 +64,14 @@ def remember(
         return
     if result["run_id"] is None:
         return
+    from ensgan.sweep.planning.carried import (
+        lacks,  # seconds of imports, which known_result does without
+    )
+
     with contextlib.suppress(EnsganError, OSError):  # it is only slower without
         spec = load_spec(path, settings=settings)
+        if any(lacks(spec, each) for each in manifest.additions):
+            return  # each run says what the file lacks
         value = {
             "key": _key(spec, path, folder, data_dir),
             "files": {
@@ -86,6 +92,10 @@ def _file(folder: SweepFolder) -> Path:
 def _key(spec: SweepSpec, path: Path, folder: SweepFolder, data_dir: Path | None) -> str:
     named = [*spec.train.plugins, *([spec.embed.weights] if spec.embed.weights else [])]
     for member in spec.members:
+        if member.sweep is not None:  # it grows where that one has grown
+            here = path.parent if "/" in member.sweep else folder.path.parent
+            named.append(str((here / member.sweep).resolve(strict=True) / "manifest.json"))
+            continue
         place, colon, name = str(member.generator).rpartition(":")
         file = member.images or (place if colon else name)
         if not (path.parent / file).exists():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ensgan.ensemble import Ensemble, load_ensemble
 from ensgan.files import write_bytes
-from ensgan.outputs import claim_output, nothing_there
+from ensgan.outputs import claim_output
 from ensgan.report.content import Content, collect
 from ensgan.report.page import render
 from ensgan.store import RunRecord, RunStore, find_run, open_store
@@ -134,7 +134,7 @@ class RecordedSweep:
         Raises:
             InputError: something is at ``path`` (``force`` replaces it).
         """
-        output = claim_output(Path(path), is_ours=nothing_there, force=force)
+        output = claim_output(Path(path), force=force)
         write_bytes(output, render(self.content).encode())
         return output
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
 
-from ensgan.config import SweepSpec, TrackSpec
 from ensgan.config.budget import Budget
 from ensgan.downstream import import_libraries
 from ensgan.errors import DataError, InputError, StoreError, unknown_name
@@ -20,18 +19,16 @@ from ensgan.recording.record import Recording
 from ensgan.report.pictures import Pictures
 from ensgan.store import RunStore, default_storage, open_store
 from ensgan.sweep.events import Event, OnEvent, StageClock, ignore
-from ensgan.sweep.executor import Executor, grow_here
+from ensgan.sweep.executor import grow_here
 from ensgan.sweep.folder import SweepFolder, sweep_folder
-from ensgan.sweep.inputs import Resolved, load_sweep, member_jobs, resolve, write_inputs
-from ensgan.sweep.merging.sources import check_sources, expand
-from ensgan.sweep.opening import carried_on, changes_of
-from ensgan.sweep.planning.cost import check_disk
-from ensgan.sweep.planning.rounds import drawn_so_far
+from ensgan.sweep.inputs import member_jobs, write_inputs
+from ensgan.sweep.opening import changes_of
+from ensgan.sweep.planning.sweep_file import AnySpec, load_sweep
 from ensgan.sweep.records import MemberResult
-from ensgan.sweep.runner import RunningSweep, SweepResult
+from ensgan.sweep.resolving import Resolved, resolve_in
+from ensgan.sweep.result import SweepResult
+from ensgan.sweep.runner import RunningSweep
 
-AnySpec: TypeAlias = SweepSpec | Mapping[str, Any] | Path | str
-"""A spec, its mapping, the path of a sweep file, or the name of a shipped one."""
 OPENING_SECONDS = 10.0
 """The longest wait for the store before training begins, seconds."""
 
@@ -139,6 +136,7 @@ def run_sweep(
     budget: Budget | None = None,
     fresh: bool = False,
     retrain: bool = False,
+    without_added: bool = False,
     many: bool = False,
     on_event: OnEvent = ignore,
     started: float | None = None,
@@ -158,6 +156,7 @@ def run_sweep(
         fresh: set an earlier sweep of this name aside and start over.
         retrain: a GAN may train from its start again where the pool grows by snapshots that
             nothing else leads to.
+        without_added: leave out what `ensgan add` brought in earlier sessions.
         many: allow more than a thousand configurations of GANs.
         on_event: called with everything that happens.
         started: when the work began (seconds since the epoch), if before this call.
@@ -169,80 +168,57 @@ def run_sweep(
     started = time.time() if started is None else started
     path = Path(spec) if isinstance(spec, Path | str) else None
     data_dir = None if data_dir is None else Path(data_dir)
-    heard = None if fresh else on_event
-    resolved, folder = _resolved(_as_spec(spec, settings), storage, data_dir, heard, many=many)
+    resolved, folder = _resolved(
+        spec, settings, storage, data_dir, on_event, many, fresh=fresh, without_added=without_added
+    )
     if fresh:
         with folder.locked():
             pass  # nobody else may be running it
         folder.set_aside()
     with folder.locked(), contextlib.ExitStack() as stack:
-        if not (folder.has_begun and folder.read().status == "finished"):
-            check_disk(resolved, folder.path)
         # Classifiers that run in this process need libraries that two threads must not import at
         # once: they come before the recorder's thread.
         before = import_libraries if runs_here(address) else lambda: None
-        recorder = BackgroundRecorder(folder, _store(folder, resolved.spec.track), on_event, before)
-        stack.enter_context(recorder)
-
-        def open_executor() -> Executor:
-            return stack.enter_context(
-                executor_at(
-                    address,
-                    resolved.spec.cluster,
-                    folder.path / "tune",
-                    allow_open_cluster=allow_open_cluster,
-                    budget=budget,
-                )
-            )
-
+        track = resolved.spec.track
+        store = open_store(track.uri, storage=folder.path.parents[1], experiment=track.experiment)
+        recorder = stack.enter_context(BackgroundRecorder(folder, store, on_event, before))
+        executor = executor_at(
+            address,
+            resolved.spec.cluster,
+            folder.path / "tune",
+            allow_open_cluster=allow_open_cluster,
+            budget=budget,
+        )
         on_event(Event("folder", {"path": str(folder.path)}))
         clock = StageClock(on_event, started=started)
-        result = RunningSweep(
-            drawn_so_far(resolved, folder), folder, open_executor, recorder, clock, retrain=retrain
-        ).run()
+        opening = partial(stack.enter_context, executor)
+        result = RunningSweep(resolved, folder, opening, recorder, clock, retrain=retrain).run()
     if path is not None:
         remember(path, settings, folder, data_dir, result.to_json())
     return result
 
 
 def _resolved(
-    spec: SweepSpec,
+    spec: AnySpec,
+    settings: Sequence[str],
     storage: Path | str | None,
-    data_dir: Path | None,
-    on_event: OnEvent | None = None,
-    *,
+    data_dir: Path | str | None,
+    on_event: OnEvent,
     many: bool,
+    *,
+    fresh: bool = False,
+    without_added: bool = False,
 ) -> tuple[Resolved, SweepFolder]:
-    """The sweep with the members of others that join it, and its folder.
-
-    ``on_event`` hears of defaults with which it began, and goes on; None where it begins anew.
-    """
+    """The sweep as its storage has it, and its folder."""
     root = Path(storage or default_storage()).resolve()
-    folder = sweep_folder(root, spec.name)
-    if on_event is not None:
-        spec = _as_it_began(spec, folder, on_event)
-    resolved = resolve(expand(spec, root), data_dir, many=many)
-    check_sources(resolved, folder)
+    data_dir = None if data_dir is None else Path(data_dir)
+    asked = load_sweep(spec, settings)
+    resolved, folder, said = resolve_in(
+        root, asked, data_dir, fresh=fresh, without_added=without_added, many=many
+    )
+    for message in said:
+        on_event(Event("warning", {"message": message}))
     return resolved, folder
-
-
-def _as_it_began(spec: SweepSpec, folder: SweepFolder, on_event: OnEvent) -> SweepSpec:
-    """The spec with what it does not name as an earlier version began the sweep with it."""
-    spec, kept = carried_on(spec, folder)
-    if kept:
-        on_event(Event("warning", {"message": kept}))
-    return spec
-
-
-def _as_spec(spec: AnySpec, settings: Sequence[str]) -> SweepSpec:
-    if isinstance(spec, SweepSpec):
-        return spec
-    return load_sweep(spec if isinstance(spec, Mapping) else Path(spec), settings)
-
-
-def _store(folder: SweepFolder, track: TrackSpec) -> RunStore:
-    """The sweep's store; an address that can be none is refused here."""
-    return open_store(track.uri, storage=folder.path.parents[1], experiment=track.experiment)
 
 
 def train_one(
@@ -262,12 +238,10 @@ def train_one(
             members would not stay or train again without ``retrain``.
         TrainingError: the GAN cannot be trained further.
     """
-    data_dir = None if data_dir is None else Path(data_dir)
-    resolved, folder = _resolved(_as_spec(spec, settings), storage, data_dir, on_event, many=True)
-    spec, resolved = resolved.spec, drawn_so_far(resolved, folder)
+    resolved, folder = _resolved(spec, settings, storage, data_dir, on_event, many=True)
     names = [row.name for row in resolved.gans]
     if gan not in names:
-        raise InputError(unknown_name(f"GAN of sweep '{spec.name}'", gan, names))
+        raise InputError(unknown_name(f"GAN of sweep '{resolved.spec.name}'", gan, names))
     with folder.locked():
         if folder.has_begun:
             changes_of(folder, folder.read(), resolved).require(folder, retrain=retrain)
@@ -289,7 +263,8 @@ def sync_sweep(name: str, *, storage: Path | str | None = None) -> str:
         known = [path.name for path in sorted((storage / "sweeps").glob("*")) if path.is_dir()]
         raise InputError(f"{storage}: {unknown_name('sweep', name, known)}")
     with folder.locked():
-        store = _store(folder, folder.read().settings.track)
+        track = folder.read().settings.track
+        store = open_store(track.uri, storage=storage, experiment=track.experiment)
         run_id = Recording(folder, store, Pictures()).bring_up_to_date()
     assert run_id is not None
     return run_id

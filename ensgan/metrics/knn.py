@@ -117,6 +117,7 @@ class Backend:
 
     def as_rows(self, columns: Operand) -> Operand:
         """The same points for the other side of a block."""
+        # Only −½‖x‖² and 1 trade places: what is rounded once stays as it is on both sides.
         matrix = columns.matrix.clone()
         matrix[:, -2:] = columns.matrix[:, -2:].flip(1)
         return Operand(matrix, columns.norms, columns.precision)
@@ -174,6 +175,7 @@ class FaissBackend(Backend):
         """See :class:`Backend`."""
         if rows.precision == "double":
             return super().block(rows, columns)
+        # faiss gives the squared distance itself, of which U is −½.
         sides = rows.matrix, columns.matrix
         if self._resources is None:
             squared = self._faiss.pairwise_distances(*sides)

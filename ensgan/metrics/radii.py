@@ -168,17 +168,17 @@ class _Search:
         """Index of the k-th nearest other point of each of ``points``, and ‖·‖² to it."""
         neighbour = np.empty(len(points), np.int64)
         squared = np.empty(len(points))
-        found, error, crowded = self._candidates(points, "single")
+        near, error, crowded = self._candidates(points, "single")
         clear = np.flatnonzero(~crowded)
         if len(clear):
-            found = Entries(np.searchsorted(clear, found.rows), found.columns, found.values)
-            neighbour[clear], squared[clear] = self._choose(points[clear], found, error)
+            near = Entries(np.searchsorted(clear, near.rows), near.columns, near.values)
+            neighbour[clear], squared[clear] = self._choose(points[clear], near, error)
         # Float32 cannot tell the neighbours of these apart (tight clusters far from each other).
         dense = np.flatnonzero(crowded)
         for start in range(0, len(dense), self._double_rows):
             part = dense[start : start + self._double_rows]
-            found, error, _ = self._candidates(points[part], "double")
-            neighbour[part], squared[part] = self._choose(points[part], found, error)
+            near, error, _ = self._candidates(points[part], "double")
+            neighbour[part], squared[part] = self._choose(points[part], near, error)
         return neighbour, squared
 
     def _candidates(
@@ -222,17 +222,17 @@ class _Search:
                 yield rows, self._backend.operand(self._frame, features, "row", column.precision)
 
     def _choose(
-        self, points: Int64Array, found: Entries, error: Float64Array
+        self, points: Int64Array, near: Entries, error: Float64Array
     ) -> tuple[Int64Array, Float64Array]:
         """Exact choice among entries that hold the k largest U of each row; U ± error is sure."""
         count = len(points)
-        most = self._kth(found.rows, found.values + error, count)
-        least = self._kth(found.rows, found.values - error, count)
+        most = self._kth(near.rows, near.values + error, count)
+        least = self._kth(near.rows, near.values - error, count)
         # Surely among the k nearest, or surely not: only the rest is measured in float64.
-        nearer = found.values - error > most[found.rows]
-        doubtful = ~nearer & (found.values + error >= least[found.rows])
-        rank = self._k - 1 - np.bincount(found.rows[nearer], minlength=count)
-        rows, columns = found.rows[doubtful], found.columns[doubtful]
+        nearer = near.values - error > most[near.rows]
+        doubtful = ~nearer & (near.values + error >= least[near.rows])
+        rank = self._k - 1 - np.bincount(near.rows[nearer], minlength=count)
+        rows, columns = near.rows[doubtful], near.columns[doubtful]
         squared = self._measure(points, rows, columns)
         order = np.lexsort((squared, rows))
         rows, columns, squared = rows[order], columns[order], squared[order]

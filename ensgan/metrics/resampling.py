@@ -24,13 +24,14 @@ def check_rounds(rounds: int, members: int, points: int, memory_bytes: int) -> N
     """
     if not 0 <= rounds <= _MOST_ROUNDS:
         raise InputError(f"{rounds} resamples: use 0 for none, or 200; {_MOST_ROUNDS:,} at most")
-    each = members * (4 * members + points // 8)
+    per_round = members * (4 * members + points // 8)
     most = min(_LARGEST_BYTES, memory_bytes // 4)
-    if rounds * each > most:
+    if rounds * per_round > most:
         raise InputError(
-            f"{rounds} resamples of {members} members would take {rounds * each / 2**30:.2g} GB, "
-            f"and {most / 2**30:.2g} GB may be taken (a quarter of --memory, at most 1): use at "
-            f"most {most // each}, or more memory"
+            f"{rounds} resamples of {members} members would take "
+            f"{rounds * per_round / 2**30:.2g} GB, and {most / 2**30:.2g} GB may be taken (a "
+            "quarter of --memory, at most 1): use at "
+            f"most {most // per_round}, or more memory"
         )
 
 

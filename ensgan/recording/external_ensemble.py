@@ -56,13 +56,11 @@ def claim_bank(pool: Path, name: str, *, force: bool = False) -> Path:
     """
     fake = pool / "fake"
     path = fake / f"{check_name(name)}.npz"
-    taken = [each for end in ("", ".npz", ".npy") if (each := fake / f"{name}{end}").exists()]
-    if taken and not (force and taken == [path]):
-        raise InputError(
-            f"{taken[0]} exists already: choose another --name"
-            + (", or replace it with --force" if taken == [path] else "")
-        )
-    return claim_output(path)
+    for taken in (fake / name, fake / f"{name}.npy"):
+        if taken.exists():
+            raise InputError(f"{taken} exists already: choose another --name")
+    claim_output(path.with_suffix(".json"), force=force)
+    return claim_output(path, force=force)
 
 
 def check_contents(pool: ImagePool, scores: PoolScores, names: Sequence[str]) -> None:
@@ -72,8 +70,8 @@ def check_contents(pool: ImagePool, scores: PoolScores, names: Sequence[str]) ->
         InputError: members that the pool lacks.
         IntegrityError: images that have changed since.
     """
-    found = dict(zip(("", *(m.name for m in pool.members)), pool.contents, strict=True))
-    missing = [name for name in names if name not in found]
+    contents = dict(zip(("", *(m.name for m in pool.members)), pool.contents, strict=True))
+    missing = [name for name in names if name not in contents]
     if missing:
         raise InputError(f"the pool has no images of {', '.join(missing)}: they were scored")
     if not scores.contents:
@@ -82,7 +80,7 @@ def check_contents(pool: ImagePool, scores: PoolScores, names: Sequence[str]) ->
             "'ensgan score POOL -o scores.npz'"
         )
     scored = dict(zip(("", *scores.names), scores.contents, strict=True))
-    changed = [name or "the real images" for name in ("", *names) if scored[name] != found[name]]
+    changed = [name or "the real images" for name in ("", *names) if scored[name] != contents[name]]
     if changed:
         raise IntegrityError(
             f"{', '.join(changed)}: the images are not those that were scored; score the pool again"

@@ -21,8 +21,8 @@ from ensgan.sweep.records import MemberResult
 from ensgan.text import spreadsheet_cell
 from ensgan.types import Front, FrontPoint, PoolScores, UInt8Array, gan_of, row_of, step_of
 
-REPORT = "report.html"
-"""Name of the report among a sweep's files."""
+REPORT_FOLDER, REPORT = "0-report", "0-report/report.html"
+"""Where the report is among a sweep's files: MLflow lists folders first, by name."""
 NAMES_SHOWN = 20
 DESCRIPTION = "mlflow.note.content"
 """Tag that MLflow's pages show as a run's description."""
@@ -45,13 +45,13 @@ def health(results: Sequence[MemberResult]) -> list[str]:
 
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Dotted leaves of the spec, for flat parameters."""
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            found |= leaves(value, f"{prefix}{key}.")
+            flat |= leaves(value, f"{prefix}{key}.")
         else:
-            found[f"{prefix}{key}"] = value
-    return found
+            flat[f"{prefix}{key}"] = value
+    return flat
 
 
 def common(manifest: Manifest) -> dict[str, Any]:
@@ -308,9 +308,9 @@ def log_report(
         ensemble: ``ensemble.json`` of G*; None without one.
     """
     with tempfile.TemporaryDirectory(prefix="ensgan-report-") as folder:
-        path = Path(folder) / REPORT
+        path = Path(folder) / Path(REPORT).name
         path.write_bytes(page)
-        store.log_file(run_id, path)
+        store.log_file(run_id, path, REPORT_FOLDER)
     selected = manifest.selected
     gans = [child for child in store.children(run_id) if child.kind == "gan"]
     text = description(

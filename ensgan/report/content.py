@@ -74,10 +74,7 @@ def collect(store: RunStore, run_id: str, *, real_from: Path | None = None) -> C
     record = store.get(run_id)
     files = store.files(run_id)
     if record.kind != "sweep" or "manifest.json" not in files:
-        what = f"a run of kind '{record.kind}'" if record.kind != "sweep" else "not yet finished"
-        raise InputError(
-            f"run {run_id} has no report: it is {what}; name a finished sweep of 'ensgan runs'"
-        )
+        raise _no_report(record, files)
 
     def read(path: str) -> bytes | None:
         return store.read(run_id, path) if path in files else None
@@ -107,6 +104,17 @@ def collect(store: RunStore, run_id: str, *, real_from: Path | None = None) -> C
         real={} if real_from is None else _real_pictures(find_sweep(run_id, real_from)),
         scores=_scores(read("pool/scores.npz")),
     )
+
+
+def _no_report(record: RunRecord, files: Mapping[str, int]) -> InputError:
+    """Why a run has none, and what to look at instead."""
+    what, instead = f"a run of kind '{record.kind}'", "name a finished sweep of 'ensgan runs'"
+    if record.kind == "sweep":
+        what = "not yet finished" if record.status == "running" else f"{record.status} early"
+    if record.kind == "sweep" and "ensemble/ensemble.json" in files:
+        what = "an ensemble that was bundled, with no sweep behind it"
+        instead = f"its card is ensemble/README.md: ensgan pull {record.run_id} -o ensemble/"
+    return InputError(f"run {record.run_id} has no report: it is {what}; {instead}")
 
 
 def _scores(content: bytes | None) -> PoolScores | None:

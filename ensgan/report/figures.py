@@ -6,12 +6,14 @@ import io
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
 from markupsafe import Markup
 
+from ensgan.files import first_bytes
 from ensgan.search import pareto_front
 from ensgan.types import Float64Array, Front, FrontPoint, PoolScores
 
@@ -21,6 +23,7 @@ OVERLAP = "overlap-map"
 POINTS = "front-points"
 """Identifier of a front's marks in an SVG, in the order of the points drawn."""
 _RESOLUTION = 120
+_MARKS = (b"Software\0ensgan", b'<meta name="generator" content="ensgan">')
 
 
 def best_of_two(front: Front) -> list[FrontPoint]:
@@ -160,8 +163,13 @@ def new_figure(width: float, height: float, columns: int = 1, **options: Any) ->
 def png(figure: Any, resolution: int = _RESOLUTION) -> bytes:
     """A matplotlib figure as a PNG file's content."""
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=resolution)
+    figure.savefig(stream, format="png", dpi=resolution, metadata={"Software": "ensgan"})
     return stream.getvalue()
+
+
+def is_figure(path: Path) -> bool:
+    """Whether a file is a plot of ours: a PNG file of :func:`png` or a page of its templates."""
+    return any(mark in first_bytes(path, 1 << 12) for mark in _MARKS)
 
 
 def inline_svg(

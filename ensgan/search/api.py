@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from ensgan.search.alarms import cautions as cautions
-from ensgan.search.alarms import member_intra_d as member_intra_d
 from ensgan.search.constraints import Budget as Budget
 from ensgan.search.constraints import Constraints as Constraints
 from ensgan.search.evaluator import Evaluator as Evaluator
@@ -34,6 +32,8 @@ from ensgan.search.sampler import Sampler as Sampler
 from ensgan.search.sampler import samplers as samplers
 from ensgan.search.selection import RULES as RULES
 from ensgan.search.selection import SelectionRule as SelectionRule
+from ensgan.search.selection import cautions as cautions
+from ensgan.search.selection import member_intra_d as member_intra_d
 from ensgan.search.selection import rules as rules
 from ensgan.search.selection import select as select
 from ensgan.search.tables import THIRDS as THIRDS

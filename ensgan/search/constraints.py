@@ -44,8 +44,7 @@ class Limit:
     Attributes:
         weights: float64 [R, M], one row per sum.
         most: float64 [R].
-        graded: whether an ensemble is the farther from feasible the more it exceeds; otherwise it
-            counts as 1, however many sums and however much.
+        graded: whether the amount of an excess counts; if not, any excess of any sum counts as 1.
     """
 
     weights: Float64Array
@@ -152,6 +151,14 @@ class Constraints:
         """Which rows of a bool [B,M] matrix meet every constraint."""
         return np.asarray(self.violation(subsets) == 0)
 
+    def pairs(self, one: Int64Array, other: Int64Array) -> BoolArray:
+        """Which of the ensembles {one[i], other[i]} are allowed."""
+        fits = np.ones(len(one), np.bool_)
+        for limit in self.limits:
+            for row, most in zip(limit.weights, limit.most, strict=True):
+                fits &= row[one] + row[other] <= most
+        return fits
+
     def moves(self, inside: Int64Array, outside: Int64Array, *, growing: bool = False) -> BoolArray:
         """Which entries of a neighbourhood are allowed: bool [len(inside)+1, len(outside)+1].
 
@@ -190,7 +197,7 @@ class Constraints:
             )
 
     def _basic_limits(self) -> list[Limit]:
-        """Sizes and members; what no ensemble can miss is left out, moves are tried so often."""
+        """Sizes and members, without limits that every ensemble meets: moves are checked often."""
         every, chosen = np.ones(len(self.names)), np.zeros(len(self.names))
         chosen[self.required] = 1.0
         rows: list[tuple[Float64Array, int]] = [(-every, -self.min_size)]

@@ -79,14 +79,16 @@ class Evaluator:
         Raises:
             InputError: a name is not in the pool, or repeats.
         """
-        found = []
+        positions = []
         for name in members:
             if name not in self._index:
                 raise InputError(unknown_name("member", name, self.names))
-            found.append(self._index[name])
-        if len(set(found)) != len(found):
-            raise InputError(f"members repeat in {', '.join(self.names[i] for i in sorted(found))}")
-        return tuple(sorted(found))
+            positions.append(self._index[name])
+        if len(set(positions)) != len(positions):
+            raise InputError(
+                f"members repeat in {', '.join(self.names[i] for i in sorted(positions))}"
+            )
+        return tuple(sorted(positions))
 
     def subsets(self, members: Iterable[Sequence[int]]) -> BoolArray:
         """Index lists as rows of a bool [B,M] matrix."""
@@ -208,6 +210,23 @@ class Evaluator:
             subsets=lambda: self._exchanges(inside, leaving, outside),
         )
         return Neighbourhood(tuple(inside.tolist()), leaving, outside, values)
+
+    def pairs(self, one: Int64Array, other: Int64Array) -> Values:
+        """Evaluate the ensembles {one[i], other[i]}: two members each need no neighbourhood."""
+        covered = np.empty(len(one), np.int64)
+        block = max(1, BLOCK_BYTES // (8 * self.words.shape[1]))
+        for start in range(0, len(one), block):
+            rows = slice(start, start + block)
+            union = self.words[one[rows]] | self.words[other[rows]]
+            covered[rows] = np.bitwise_count(union).sum(axis=1)
+        return self._values(
+            linear=self.linear[one] + self.linear[other],
+            shares=self.shares[one] + self.shares[other],
+            covered=covered,
+            pair_sum=self.pair[one, other],
+            sizes=np.full(len(one), 2.0),
+            subsets=lambda: self.subsets(np.column_stack((one, other)).tolist()),
+        )
 
     def _exchanges(self, inside: Int64Array, leaving: Int64Array, added: Int64Array) -> BoolArray:
         """The entries of a neighbourhood as subsets, row by row."""

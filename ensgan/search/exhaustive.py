@@ -77,7 +77,7 @@ class Enumeration:
     ) -> list[tuple[Int64Array, Int64Array]]:
         """All extensions by one later member that may still reach the front, in blocks.
 
-        ``first`` says for each partial subset from where on in ``order`` its later members are.
+        ``first``: for each partial subset, where in ``order`` its later members begin.
         """
         last = len(self.order) - (size - members.shape[1])  # the rest must still fit behind
         rows, places = np.nonzero(np.arange(last + 1)[None, :] >= first[:, None])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -86,8 +87,8 @@ class SearchLedger:
             raise InputError(f"seed {self.seed}: must not be negative")
         if self.limit_trials is not None and self.limit_trials < 1:
             raise InputError(f"trials {self.limit_trials}: at least 1")
-        if self.limit_seconds is not None and not self.limit_seconds > 0:
-            raise InputError(f"seconds {self.limit_seconds}: must be above 0")
+        if self.limit_seconds is not None and not 0 < self.limit_seconds < math.inf:
+            raise InputError(f"seconds {self.limit_seconds}: must be above 0 and finite")
         self.random = np.random.default_rng(self.seed)
         self._counter = DistinctCounter(len(self.evaluator))
         self.costs = np.zeros(len(self.evaluator)) if self.third is None else self.third.costs
@@ -137,25 +138,33 @@ class SearchLedger:
         )
         return values
 
+    def offer_pairs(self, one: Int64Array, other: Int64Array) -> None:
+        """Evaluate the allowed ones of the ensembles {one[i], other[i]}, ``one`` the lower."""
+        fits = np.flatnonzero(self.constraints.pairs(one, other))[: self.left]
+        one, other = one[fits], other[fits]
+        values, word = self.evaluator.pairs(one, other), self._counter.member_hash
+        self._enter(
+            values.first,
+            values.second,
+            self.costs[one] + self.costs[other],
+            word[one] ^ word[other],
+            lambda order: (int(one[order]), int(other[order])),
+        )
+
     def offer_moves(
-        self,
-        members: Sequence[int],
-        added: Int64Array | None = None,
-        *,
-        additions_only: bool = False,
+        self, members: Sequence[int], *, additions_only: bool = False
     ) -> tuple[Neighbourhood, BoolArray]:
         """Evaluate all allowed moves of ``members``.
 
         Args:
             members: the subset; it need not meet the constraints itself.
-            added: members that may come in; None for all that are allowed.
             additions_only: leave removals and swaps out.
 
         Returns:
             The neighbourhood, and which of its entries count.
         """
         inside = np.array(sorted(members), np.int64)
-        outside = self.constraints.outside(inside) if added is None else added
+        outside = self.constraints.outside(inside)
         near = self.evaluator.moves(inside.tolist(), outside, additions_only=additions_only)
         fits = self.constraints.moves(inside, outside)[: len(near.removed) + 1]
         fits[0, 0] = False  # the subset itself is no move
@@ -251,7 +260,7 @@ class SearchLedger:
         texts, form = tuple(axis.text for axis in axes), self.evaluator.tables.form
         unknown = any(needs_reading(axis) for axis in axes)
         entries = len(self.history)
-        kept = np.unique(np.linspace(0, entries - 1, min(entries, _HISTORY_ENTRIES)).astype(int))
+        kept = np.linspace(0, entries - 1, min(entries, _HISTORY_ENTRIES)).astype(int)
         return Front(
             objectives=texts,
             sampler=sampler + self.proven,

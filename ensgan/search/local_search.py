@@ -86,27 +86,16 @@ class LocalSearch:
 
     def _pairs(self) -> Iterator[bool]:
         """Every ensemble of two, or as many at random as half the budget allows."""
-        ledger, waiting = self.ledger, 0
+        ledger = self.ledger
         allowed = np.flatnonzero(ledger.constraints.allowed)
-        # The pairs of one member with all later ones are the additions to it alone.
-        later = np.arange(len(allowed))[::-1]
-        starts = np.cumsum(later) - later
-        few = None
-        if ledger.left is not None and later.sum() > ledger.left // 2:
-            few = ledger.random.choice(later.sum(), max(1, ledger.left // 2), replace=False)
-            member_of = np.searchsorted(starts[:-1], few, side="right") - 1
-        for place in range(len(allowed) - 1):
-            partners = np.arange(place + 1, len(allowed))
-            if few is not None:
-                partners = np.sort(few[member_of == place]) - starts[place] + place + 1
-            if len(partners) == 0:
-                continue
-            ledger.offer_moves((int(allowed[place]),), allowed[partners], additions_only=True)
-            waiting += len(partners)
-            if waiting >= _PAIR_BLOCK:
-                waiting = 0
-                yield True
-        yield True
+        one, other = np.triu_indices(len(allowed), 1)
+        if ledger.left is not None and len(one) > ledger.left // 2:
+            few = np.sort(ledger.random.choice(len(one), max(1, ledger.left // 2), replace=False))
+            one, other = one[few], other[few]
+        for start in range(0, len(one), _PAIR_BLOCK):
+            block = slice(start, start + _PAIR_BLOCK)
+            ledger.offer_pairs(allowed[one[block]], allowed[other[block]])
+            yield True
 
     def _greedy(self, weight: float) -> Iterator[bool]:
         """Add the member that is best on the weighted sum until two additions in a row lose."""

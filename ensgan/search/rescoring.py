@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ import numpy as np
 from ensgan.errors import InputError
 from ensgan.search.entry import search
 from ensgan.search.evaluator import Evaluator
-from ensgan.search.forms import find_form
+from ensgan.search.forms import FORMS, find_form
 from ensgan.search.ledger import ReportProgress
 from ensgan.search.tables import Values, check_pool
 from ensgan.types import Front, FrontPoint, PoolScores
@@ -71,7 +72,7 @@ def bootstrap(
     three quarters of everything, scaled up to the whole (:attr:`Resamples.inflation`) and centred
     on the front's own values.
 
-    Other scores allow to draw the real points alone, with replacement: Intra-d's interval is too
+    From other scores only the real points can be drawn, with replacement: Intra-d's interval is too
     narrow then, and Inter-d has none. Coverage follows exactly from the masks; for density each
     covered point is taken to hold an equal share of a member's images.
 
@@ -216,6 +217,25 @@ def rescore(front: Front, scores: PoolScores) -> tuple[FrontPoint, ...]:
         third = tuple(measure for measure in point.measures if measure[0] == front.third)
         points.append(replace(again, measures=(*again.measures, *third)))
     return tuple(points)
+
+
+def check_values(front: Front, scores: PoolScores) -> None:
+    """Refuse a front whose values are not those that its own scores give its ensembles.
+
+    A front of a form that needs more than scores, or is not known here, passes.
+
+    Raises:
+        InputError: of which ensemble, with both values.
+    """
+    if not front.pool or front.form not in FORMS.names() or find_form(front.form).needs_features:
+        return
+    for point, again in zip(front, rescore(front, scores), strict=True):
+        for said, found in ((point.first, again.first), (point.second, again.second)):
+            if not math.isclose(said, found, rel_tol=1e-6, abs_tol=1e-9):
+                raise InputError(
+                    f"the front says {said:.6g} of {', '.join(point.members)}, its scores say "
+                    f"{found:.6g}: search these scores again"
+                )
 
 
 def shared_members(fronts: Sequence[Front]) -> dict[str, tuple[float, ...]]:

@@ -23,19 +23,32 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from ensgan.errors import EnsganError, InputError, StoreError
+from ensgan.inputs import database_path
 from ensgan.store.base import unknown_run
 from ensgan.store.record import Batch
-from ensgan.store.sqlite import database_path, relocate
+from ensgan.store.sqlite import relocate
 from ensgan.text import hide_credentials, printable, split_address
 
 PAGES: Final = "workflowType=machine_learning"
-"""Which of its two sets of pages MLflow is to show."""
+"""Which of its two sets of pages MLflow is to show; else those about language models."""
 _PER_CALL: Final = {"params": 100, "tags": 100, "metrics": 1000}
 _LONGEST_PARAM, _LONGEST_TAG = 6000, 8000
 _MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 """Makes the UI open on the runs of a training, not on traces of language models."""
+VIEW: Final = "ensgan"
+"""Name of the columns that the list of runs is to show, as MLflow's pages share such views."""
+VIEW_TAG: Final = f"mlflow.sharedViewState.{VIEW}"
+_COLUMNS: Final = {
+    "metrics": ("auc", "auc.all", "auc.real", "intra_d", "inter_d", "size"),
+    "params": ("dataset", "members"),
+    "tags": ("ensgan.selected", "ensgan.health"),
+}
+_VIEW: Final = json.dumps(
+    {"selectedColumns": [f"{kind}.`{name}`" for kind in _COLUMNS for name in _COLUMNS[kind]]}
+)
 _ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _ANSWER_SECONDS = 5.0
 
 
@@ -131,6 +144,8 @@ class Connection:
                         "restore it in the MLflow UI or set track.experiment to another name"
                     )
                 self._experiment_id = str(known.experiment_id)
+                if known.tags.get(VIEW_TAG) != _VIEW:
+                    self.client().set_experiment_tag(self._experiment_id, VIEW_TAG, _VIEW)
             return self._experiment_id
 
     def _experiment_made(self) -> Any:
@@ -211,30 +226,31 @@ class Connection:
 
 
 def _require_answer(uri: str, shown: str) -> None:
-    """Refuse at once a server that nobody runs; MLflow itself tries for 20 seconds.
+    """Refuse at once a server that nobody runs; MLflow itself tries for 20 seconds to minutes.
 
     Raises:
         StoreError: nothing takes connections there.
     """
     server = urlsplit(uri)
-    if server.scheme not in _DEFAULT_PORTS or not server.hostname:
+    port = (_DEFAULT_PORTS | _DATABASE_PORTS).get(server.scheme.partition("+")[0])
+    if port is None or not server.hostname or "," in server.netloc:  # several, one may answer
         return
     if server.scheme in getproxies() and not proxy_bypass(server.hostname):
         return  # only the proxy can tell
     try:
-        place = (server.hostname, server.port or _DEFAULT_PORTS[server.scheme])
+        place = (server.hostname, server.port or port)
         socket.create_connection(place, timeout=_ANSWER_SECONDS).close()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise StoreError(
-            f"no MLflow server answers at {shown} ({reason}): start it, or name another address"
+            f"no server answers at {shown} ({reason}): start it, or name another address"
         ) from error
 
 
 def make_database(path: Path, migrate: Callable[[str], object]) -> None:
     """Let ``migrate`` build the database in a scratch file, then put it in place in one step.
 
-    MLflow's some 60 migrations commit one by one, and waiting for the disk takes most of their
+    MLflow's 60 or so migrations commit one by one, and waiting for the disk takes most of their
     time; a scratch file needs no flushing, and a kill in their midst leaves no half-made database.
 
     Args:

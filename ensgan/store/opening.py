@@ -18,11 +18,12 @@ from typing import Final
 import yaml
 
 from ensgan.errors import InputError
+from ensgan.inputs import database_path, require_database
 from ensgan.registry import Registry
 from ensgan.store.base import RunStore, unknown_run
 from ensgan.store.folders import ENSEMBLE_FOLDER, unknown_folder
 from ensgan.store.memory import MemoryStore
-from ensgan.store.sqlite import ARTIFACTS, database_path
+from ensgan.store.sqlite import ARTIFACTS
 from ensgan.store.tracking import MLflowStore
 from ensgan.text import hide_credentials, split_address
 
@@ -61,6 +62,7 @@ def _open_mlflow(address: str, storage: Path, experiment: str) -> RunStore:
     database = database_path(address)
     if database is not None:
         _refuse_signs(database, "%")
+        require_database(database, {"experiments", "runs", "tags", "params"}, "MLflow")
     beside = database.resolve().parent if database is not None else storage
     return MLflowStore(with_driver(address), experiment, beside / ARTIFACTS)
 

@@ -38,6 +38,11 @@ class ClientReader:
         with self._connection.reported(run_id):
             return str(self._connection.client().get_run(run_id).info.experiment_id)
 
+    def has_tag(self, experiment: str, tag: str) -> bool:
+        """Whether an experiment carries a tag."""
+        with self._connection.reported():
+            return tag in self._connection.client().get_experiment(experiment).tags
+
     def tagged(self, tag: str, value: str) -> list[RunRecord]:
         """All runs of all experiments whose tag has this value."""
         quoted = value.replace("\\", "\\\\").replace("'", "\\'")

@@ -41,15 +41,6 @@ _PATHS: Final = (
 """Tables and columns that hold absolute paths."""
 
 
-def database_path(uri: str) -> Path | None:
-    """The file behind a ``sqlite:///`` address; None for other addresses."""
-    prefix = "sqlite:///"
-    if not uri.startswith(prefix):
-        return None
-    name = uri[len(prefix) :].partition("?")[0]
-    return Path(name) if name not in ("", ":memory:") else None
-
-
 def record_from(
     run_id: str,
     name: str | None,
@@ -107,6 +98,12 @@ class SqliteReader:
         with self._connect() as connection:
             asked = "SELECT experiment_id FROM runs WHERE run_uuid = ?"
             return str(connection.execute(asked, [run_id]).fetchone()[0])
+
+    def has_tag(self, experiment: str, tag: str) -> bool:
+        """Whether an experiment carries a tag."""
+        with self._connect() as connection:
+            asked = "SELECT 1 FROM experiment_tags WHERE experiment_id = ? AND key = ?"
+            return connection.execute(asked, [experiment, tag]).fetchone() is not None
 
     def artifact_folder(self, run_id: str) -> Path | None:
         """Where the run's files lie, when that is a folder of this machine.

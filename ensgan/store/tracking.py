@@ -13,7 +13,14 @@ from ensgan.errors import InputError
 from ensgan.outputs import claim_port
 from ensgan.store.base import RunStore
 from ensgan.store.folders import ENSEMBLE_FOLDER, Files, LocalFiles
-from ensgan.store.mlflow import PAGES, Connection, server_command, settle_environment
+from ensgan.store.mlflow import (
+    PAGES,
+    VIEW,
+    VIEW_TAG,
+    Connection,
+    server_command,
+    settle_environment,
+)
 from ensgan.store.pages import serve
 from ensgan.store.record import Batch, RunRecord, RunStatus, status_named
 from ensgan.store.remote import ClientReader, RemoteFiles
@@ -61,14 +68,16 @@ class MLflowStore(RunStore):
 
     def page(self, run_id: str, path: str = "") -> str:
         """See :meth:`RunStore.page`; MLflow's routes."""
-        below = f"/{run_id}/artifacts/{path}" if path else f"/{run_id}"
-        return self.list_page(run_id).replace("?", f"{below}?")
+        below = f"/artifacts/{path}" if path else ""
+        return f"{_runs_of(self._reader().experiment_of(run_id))}/{run_id}{below}?{PAGES}"
 
     def list_page(self, run_id: str) -> str:
         """See :meth:`RunStore.list_page`."""
-        experiment = self._reader().experiment_of(run_id)
-        # Without the last part MLflow shows its pages about language models around the runs.
-        return f"#/experiments/{experiment}/runs?{PAGES}"
+        reader = self._reader()
+        experiment = reader.experiment_of(run_id)
+        # A view that is not there would be an error message; experiments of others have none.
+        view = f"&viewStateShareKey={VIEW}" if reader.has_tag(experiment, VIEW_TAG) else ""
+        return f"{_runs_of(experiment)}?{PAGES}{view}"
 
     def register(self, run_id: str, name: str, alias: str) -> int:
         """See :meth:`RunStore.register`; in MLflow's model registry."""
@@ -155,3 +164,8 @@ class MLflowStore(RunStore):
                 return reader
             self._direct = reader if reader.understands() else self._remote
         return self._direct
+
+
+def _runs_of(experiment: str) -> str:
+    """MLflow's route to the runs of an experiment."""
+    return f"#/experiments/{experiment}/runs"

@@ -21,7 +21,7 @@ PACKAGES = ("torch", "numpy", "ray", "mlflow", "optuna", "safetensors")
 
 def environment() -> dict[str, str]:
     """Name → value, as text; what is not known is left out."""
-    found = {
+    facts = {
         "ensgan": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -32,10 +32,10 @@ def environment() -> dict[str, str]:
     }
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            facts[package] = version(package)
         except PackageNotFoundError:
             continue
-    return {name: value for name, value in found.items() if value}
+    return {name: value for name, value in facts.items() if value}
 
 
 def commit() -> str:

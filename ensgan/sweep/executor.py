@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ensgan.errors import EnsganError, InputError, StoreError, SweepStoppedError
@@ -177,12 +178,19 @@ class LocalExecutor:
         requests: Requests | None = None,
     ) -> Mapping[str, str]:
         """See :meth:`Executor.grow`."""
-        by_name = {job.name: job for job in jobs}
-        files = {job.name: own_stop_path(job) for job in jobs}
-        order = TrainingOrder([_Turn(job.name) for job in jobs], files, {}, requests, on_event)
+        by_name: dict[str, MemberJob] = {}
+
+        def enlist(new: Sequence[MemberJob]) -> Mapping[_Turn, Path]:
+            by_name.update({job.name: job for job in new})
+            planned = {name: {"share": 1.0, "effort": job.effort} for name, job in by_name.items()}
+            on_event(Event("plan", {"slots": 1, "gpus": False, "trials": planned}))
+            return {_Turn(job.name): own_stop_path(job) for job in new}
+
+        turns = enlist(jobs)
+        files = {turn.gan: path for turn, path in turns.items()}
+        order = TrainingOrder(list(turns), files, {}, requests, on_event)
+        order.enlist = enlist
         stop_path(jobs[0]).unlink(missing_ok=True)
-        planned = {job.name: {"share": 1.0, "effort": job.effort} for job in jobs}
-        on_event(Event("plan", {"slots": 1, "gpus": False, "trials": planned}))
         while (turn := order.next()) is not None or order.waits:
             order.look()
             if turn is None or turn != order.next():  # what was asked may have changed it

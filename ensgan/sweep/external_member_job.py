@@ -21,9 +21,10 @@ from ensgan.data.pool import read_generator
 from ensgan.ensemble.external import describe, draw_bank, open_sampler
 from ensgan.errors import InputError
 from ensgan.files import content_key, sha256_file
-from ensgan.sweep.inputs import Inputs, Resolved
+from ensgan.sweep.inputs import Inputs
 from ensgan.sweep.member_job import BLANK, MemberScorer, Scoring, sample_labels
 from ensgan.sweep.records import MemberResult
+from ensgan.sweep.resolving import Resolved
 from ensgan.types import Samples
 
 REVISION = 1

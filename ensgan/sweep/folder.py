@@ -93,14 +93,16 @@ class SweepFolder:
         """Hold the folder for this process; the lock ends with the process, however it ends.
 
         Raises:
-            InputError: another process holds it.
+            InputError: another process holds it, or a file is where it should be.
             StoreError: the folder cannot be made.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise StoreError(
+            # A file where a folder should be is the user's mistake, a full disk is not.
+            named = isinstance(error, NotADirectoryError | FileExistsError)
+            raise (InputError if named else StoreError)(
                 f"cannot write {self.path}: {error.strerror}; choose another --storage"
             ) from error
         try:
@@ -178,7 +180,13 @@ def _take(lock: int) -> None:
 
 
 def sweep_folder(storage: Path, name: str) -> SweepFolder:
-    """Where the sweep of this name lives."""
+    """Where the sweep of this name lives.
+
+    Raises:
+        InputError: the storage's path is not UTF-8, which weights and databases cannot lie under.
+    """
+    if any("\ud800" <= sign <= "\udfff" for sign in str(storage)):  # bytes of another encoding
+        raise InputError(f"the path of --storage {storage} is not UTF-8: name another folder")
     return SweepFolder(storage / "sweeps" / name)
 
 

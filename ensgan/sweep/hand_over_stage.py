@@ -12,9 +12,10 @@ from ensgan import __version__, downstream, embedding, ensemble, metrics, zoo
 from ensgan.errors import DataError, EnsganError, InputError, IntegrityError
 from ensgan.files import content_key, map_array, read_json, write_json
 from ensgan.sweep.external_member_job import card_facts
-from ensgan.sweep.inputs import Inputs, Resolved
+from ensgan.sweep.inputs import Inputs
 from ensgan.sweep.manifest import Earlier
 from ensgan.sweep.records import MemberResult
+from ensgan.sweep.resolving import Resolved
 from ensgan.types import Selection, gan_of
 
 REVISION = 1

@@ -12,7 +12,14 @@ from ensgan.config import SweepSpec, parse_spec
 from ensgan.config.vary import Value
 from ensgan.errors import ConfigError, DataError
 from ensgan.files import MISFITS, read_json, write_json
-from ensgan.sweep.records import MemberResult, Record, StoredPath, record_from, relative_member
+from ensgan.sweep.records import (
+    Addition,
+    MemberResult,
+    Record,
+    StoredPath,
+    record_from,
+    relative_member,
+)
 from ensgan.types import EARLIER_FORM, Front, FrontPoint, Selection
 
 SCHEMA = 2
@@ -147,6 +154,7 @@ class Manifest(Record):
         selected: G*.
         labels: how well members' images fit their labels; None where that was not measured.
         earlier: the pool of the run before, if this one goes on from it.
+        additions: what `ensgan add` brought while it ran, whatever its file says.
     """
 
     spec: dict[str, Any]
@@ -174,6 +182,7 @@ class Manifest(Record):
     selected: SelectedRecord | None = None
     labels: LabelRecord | None = None
     earlier: Earlier | None = None
+    additions: tuple[Addition, ...] = ()
 
     @field_validator("members")
     @classmethod

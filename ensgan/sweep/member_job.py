@@ -113,7 +113,7 @@ class MemberJob:
     def gan(self) -> zoo.GANSpec:
         """The row."""
         if self.plugins:
-            from ensgan.sweep.planning.plugins import (
+            from ensgan.sweep.planning.sweep_file import (
                 load_plugin,  # every registry: only where it is needed
             )
 

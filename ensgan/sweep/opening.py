@@ -9,19 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ensgan import train, zoo
+from ensgan import train
 from ensgan.errors import ConfigError
 from ensgan.files import content_key
 from ensgan.sweep.environment import environment
-from ensgan.sweep.manifest import EARLIER_DEFAULTS, DatasetRecord, Earlier, Losses, Manifest
+from ensgan.sweep.manifest import DatasetRecord, Earlier, Losses, Manifest
 from ensgan.sweep.member_job import REVISION
+from ensgan.sweep.planning.carried import lacks
+from ensgan.sweep.planning.cost import check_disk
 from ensgan.sweep.records import MemberResult
-from ensgan.sweep.variations import configurations
+from ensgan.sweep.variations import Configuration, configurations
 
 if TYPE_CHECKING:
-    from ensgan.config import SweepSpec
     from ensgan.sweep.folder import SweepFolder
-    from ensgan.sweep.inputs import Resolved
+    from ensgan.sweep.resolving import Resolved
 
 FIXED_SECTIONS = ("seed", "dataset")
 """Sections of a spec whose change would leave every member behind; of ``train`` each GAN tells."""
@@ -160,9 +161,9 @@ def changes_of(folder: SweepFolder, before: Manifest, resolved: Resolved) -> Cha
     were, names = before.planned_names, resolved.names
     places = training_folders(resolved, folder)
     again = {}
-    for row, settings, place in zip(resolved.gans, resolved.settings, places, strict=True):
-        if steps := train.starts_over(place, row.name, settings):
-            again[row.name] = tuple(f"{row.name}@{step}" for step in steps)
+    for gan, place in zip(resolved.configurations, places, strict=True):
+        if steps := train.starts_over(place, gan.name, gan.settings):
+            again[gan.name] = tuple(f"{gan.name}@{step}" for step in steps)
     return Changes(
         tuple(refused),
         tuple(lines),
@@ -176,52 +177,18 @@ def _changed_trainings(before: Manifest, resolved: Resolved) -> list[str]:
     """Settings in which GANs that were there before differ; they may go on for longer."""
     lines = []
     old = configurations(before.settings, many=True, drawn=before.variations)[0]
-    were = {each.name: each for each in old}
-    for row, settings in zip(resolved.gans, resolved.settings, strict=True):
-        if row.name not in before.gans or row.name not in were:
-            continue
-        was = were[row.name]
-        found = differences(
-            _made_with(was.row, was.settings), _made_with(row, settings), f"train.{row.name}"
-        )
-        lines += found or train.other_average(row, was.settings, settings)
+    were = {each.name: each for each in old if each.name in before.gans}
+    for gan in resolved.configurations:
+        if was := were.get(gan.name):
+            changed = differences(_made_with(was), _made_with(gan), f"train.{gan.name}")
+            lines += changed or train.other_average(gan.row, was.settings, gan.settings)
     return lines
 
 
-def _made_with(row: zoo.GANSpec, settings: train.TrainSettings) -> dict[str, Any]:
+def _made_with(gan: Configuration) -> dict[str, Any]:
     """What must stay as it was for finished members to stay."""
-    values = settings.identity()
-    return {**row.to_json(), **{k: v for k, v in values.items() if k not in train.GROWS}}
-
-
-def carried_on(spec: SweepSpec, folder: SweepFolder) -> tuple[SweepSpec, str]:
-    """The spec of a sweep that goes on, and what of it is as it was (empty where nothing is).
-
-    What the spec does not name stays as the folder's sweep began with it where that was the
-    default of an earlier version: a sweep is not made anew because a default has changed.
-
-    Raises:
-        DataError: the folder's manifest cannot be used.
-    """
-    if not folder.has_begun:
-        return spec, ""
-    before, kept = folder.read().settings, []
-    for section, defaults in EARLIER_DEFAULTS.items():
-        own = getattr(spec, section)
-        same = {
-            name: value
-            for name, value in defaults.items()
-            if name not in own.model_fields_set
-            and value == getattr(getattr(before, section), name) != getattr(own, name)
-        }
-        kept += [f"{section}.{name} {value}" for name, value in same.items()]
-        spec = spec.model_copy(update={section: own.model_copy(update=same)})
-    if not kept:
-        return spec, ""
-    return spec, (
-        f"sweep '{folder.path.name}' began with {' and '.join(kept)}, which were defaults then, "
-        "and goes on with them: name others in its file, or with --set, to change that"
-    )
+    values = gan.settings.identity()
+    return {**gan.row.to_json(), **{k: v for k, v in values.items() if k not in train.GROWS}}
 
 
 def open_manifest(
@@ -239,11 +206,14 @@ def open_manifest(
     Raises:
         ConfigError: the folder's sweep trained on another spec, or :meth:`Changes.require`.
         DataError: the folder's manifest cannot be used.
+        InputError: the disk is too small.
     """
     new = _new_manifest(resolved)
-    if not folder.has_begun:
+    before = folder.read() if folder.has_begun else None
+    if before is None or before.status != "finished":
+        check_disk(resolved, folder.path)
+    if before is None:
         return OpenManifest(folder, new, on_write)
-    before = folder.read()
     changes = changes_of(folder, before, resolved)
     changes.require(folder, retrain=retrain)
     if not (changes.settings or changes.added or changes.removed):
@@ -252,13 +222,16 @@ def open_manifest(
     # A new run, on the members already there.
     names = set(resolved.names)
     members = {name: member for name, member in before.members.items() if name in names}
-    earlier = _earlier(folder, before, changes)
+    earlier = earlier_pool(folder, before, changes)
+    kept = tuple(each for each in before.additions if not lacks(resolved.spec, each))
     return OpenManifest(
-        folder, new.model_copy(update={"members": members, "earlier": earlier}), on_write
+        folder,
+        new.model_copy(update={"members": members, "earlier": earlier, "additions": kept}),
+        on_write,
     )
 
 
-def _earlier(folder: SweepFolder, before: Manifest, changes: Changes) -> Earlier:
+def earlier_pool(folder: SweepFolder, before: Manifest, changes: Changes) -> Earlier:
     """The pool from which another grows: the last that was scored."""
     scored = before.scores is not None or before.earlier is None
     source = None if scored else before.earlier
@@ -277,11 +250,12 @@ def training_folders(resolved: Resolved, folder: SweepFolder) -> list[Path]:
     root, data = folder.path / "train", resolved.dataset.train.key
     known = sorted(path for path in root.iterdir()) if root.exists() else []
     places = []
-    for row, settings in zip(resolved.gans, resolved.settings, strict=True):
+    for gan in resolved.configurations:
+        row, settings = gan.row, gan.settings
         key = content_key(REVISION, train.REVISION, row.to_json(), settings.identity(), data)
-        place = folder.training(row.name, key)
+        place = folder.training(gan.name, key)
         if not place.exists():
-            of_row = [path for path in known if path.name.startswith(f"{row.name}-")]
+            of_row = [path for path in known if path.name.startswith(f"{gan.name}-")]
             classes = resolved.dataset.num_classes
             place = train.find_training(of_row, row, data, classes, settings) or place
         places.append(place)
@@ -294,14 +268,8 @@ def _new_manifest(resolved: Resolved) -> Manifest:
         spec=resolved.spec.model_dump(mode="json"),
         started=time.time(),
         planned=len(resolved.names),
-        gans=tuple(row.name for row in resolved.gans),
         external=tuple(member.name for member in resolved.spec.members),
         members={},
-        variations={name: dict(values) for name, values in resolved.variations.items()},
-        steps={
-            row.name: settings.steps
-            for row, settings in zip(resolved.gans, resolved.settings, strict=True)
-        },
         dataset=DatasetRecord(
             name=dataset.name,
             key=dataset.key,
@@ -309,6 +277,7 @@ def _new_manifest(resolved: Resolved) -> Manifest:
             classes=dataset.class_names,
             images={name: len(split) for name, split in dataset.splits().items()},
         ),
+        **resolved.record(),
     )
 
 

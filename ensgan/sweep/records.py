@@ -14,12 +14,14 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 from pydantic import (
     AfterValidator,
     BaseModel,
+    Field,
     PlainSerializer,
     SerializationInfo,
     ValidationError,
     ValidationInfo,
 )
 
+from ensgan.config.vary import Value
 from ensgan.errors import DataError, IntegrityError
 from ensgan.files import read_json, sha256_file, write_json
 
@@ -55,6 +57,17 @@ class Record(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=
     def tree(self, folder: Path | None = None) -> dict[str, Any]:
         """JSON-able form; paths relative to ``folder``, or as they are."""
         return self.model_dump(mode="json", exclude_none=True, context={_FOLDER: folder})
+
+
+class Addition(Record):
+    """What `ensgan add` brought: a GAN, a variation (setting → value) of every GAN, or both."""
+
+    gan: str | None = None
+    vary: dict[str, Value] = Field(default_factory=dict)
+
+    def __str__(self) -> str:
+        values = ", ".join(f"{key}={value}" for key, value in self.vary.items())
+        return " and ".join(part for part in (self.gan, values) if part)
 
 
 RecordT = TypeVar("RecordT", bound=Record)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, Protocol
 
-from ensgan.config import SweepSpec
 from ensgan.downstream import DownstreamTable
-from ensgan.downstream.table import TESTED
 from ensgan.errors import InputError, SweepStoppedError
 from ensgan.search import cautions, member_intra_d, select
+from ensgan.sweep.choice.judge import make_judge
 from ensgan.sweep.choice.labels import LabelCheck, check_labels
 from ensgan.sweep.choice.validated import RULE as VALIDATED
 from ensgan.sweep.choice.validated import Shortlisted, choose
@@ -23,19 +21,21 @@ from ensgan.sweep.external_member_job import external_jobs
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.fresh_images import choose_sampling, generator_files
 from ensgan.sweep.hand_over_stage import hand_over, measure_memorisation, save_table
-from ensgan.sweep.inputs import Inputs, Resolved, write_inputs
+from ensgan.sweep.inputs import Inputs, write_inputs
 from ensgan.sweep.live.requests import Outcome, Request, RequestFolder, Requests
+from ensgan.sweep.live.status import ProgressFile
 from ensgan.sweep.manifest import SelectedRecord
 from ensgan.sweep.merging.members import bring_inputs, bring_members
 from ensgan.sweep.opening import open_manifest
 from ensgan.sweep.planning.cost import Measured
+from ensgan.sweep.planning.later import learn, stage_work
 from ensgan.sweep.planning.rounds import train_rounds
 from ensgan.sweep.records import MemberResult
+from ensgan.sweep.resolving import Resolved
+from ensgan.sweep.result import SweepResult
 from ensgan.sweep.search_stage import find_front, score
-from ensgan.sweep.status import ProgressFile
 from ensgan.sweep.training_stage import PoolInProgress
 from ensgan.types import Front, PoolScores, Selection
-from ensgan.types.display import table_html
 
 
 class Recorder(Protocol):
@@ -57,61 +57,6 @@ class Recorder(Protocol):
         """Record what is left and stop; the parent's run ID, None when the store cannot be
         reached (nothing is lost: ``ensgan sync`` records it later)."""
         ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class SweepResult:
-    """The outcome of a sweep.
-
-    Attributes:
-        run_id: of the parent run in the store, None when recording failed (``ensgan sync``).
-        folder: the sweep's folder.
-        members: every member, in pool order.
-        scores, front, selected, table: results of the stages.
-        ensemble: folder of the selected ensemble's artifact.
-        seconds: by stage, with ``orchestration`` and ``total``.
-        failed: GANs that failed, with the reason.
-        cautions: what is wrong with G* or the table, a sentence each.
-    """
-
-    run_id: str | None
-    folder: Path
-    members: tuple[MemberResult, ...]
-    scores: PoolScores
-    front: Front
-    selected: Selection
-    table: DownstreamTable
-    ensemble: Path
-    seconds: Mapping[str, float]
-    failed: Mapping[str, str]
-    cautions: tuple[str, ...] = ()
-
-    def __repr__(self) -> str:
-        chosen = ", ".join(self.selected.point.members)
-        return f"SweepResult(run {self.run_id}, {len(self.members)} members, G* {chosen})"
-
-    def _repr_html_(self) -> str:
-        """The verdict on the chosen ensemble and the downstream table."""
-        metrics = [name for name in TESTED if all(name in row.metrics for row in self.table)]
-        rows = [[row.strategy, *(row.metrics[name].mean for name in metrics)] for row in self.table]
-        return table_html(["strategy", *metrics], rows, f"{self!r}: {self.selected.reason}")
-
-    def to_json(self) -> dict[str, Any]:
-        """The content of the last event of ``ensgan sweep --json``."""
-        return {
-            "run_id": self.run_id,
-            "folder": str(self.folder),
-            "members": len(self.members),
-            "front": len(self.front),
-            "distinct": self.front.distinct,
-            "hypervolume": self.front.hypervolume,
-            "selected": self.selected.to_json(),
-            "downstream": self.table.to_json(),
-            "ensemble": str(self.ensemble),
-            "stages": dict(self.seconds),
-            "failed": dict(self.failed),
-            "cautions": list(self.cautions),
-        }
 
 
 class RunningSweep:
@@ -140,7 +85,7 @@ class RunningSweep:
         retrain: bool = False,
     ) -> None:
         self.resolved = resolved
-        self.spec: SweepSpec = resolved.spec
+        self.spec = resolved.spec
         self.folder = folder
         self.recorder = recorder
         self.clock = clock
@@ -193,6 +138,9 @@ class RunningSweep:
             before, made = self.manifest.value.earlier, (table, privacy, alarms)
             artifact = hand_over(self.resolved, inputs, chosen, selected, *made, before)
         self.manifest.save(ensemble=artifact, privacy=privacy)
+        if not (self.manifest.value.stages or self.manifest.value.earlier):  # whole stages
+            work = stage_work(self.spec, len(members), len(self.resolved.dataset.train))
+            learn(self.measured.path, self.clock.seconds, work)
         self.manifest.finish(self.clock.summary())
         with self.clock.stage("record"):
             run_id = self.recorder.close()
@@ -261,14 +209,16 @@ class RunningSweep:
         )
 
     def _select(self, classifiers: Classifiers, pool: Shortlisted) -> tuple[Selection, LabelCheck]:
-        """G*, and what members' labels give to say of it; classifiers are trained for both."""
-        settings, validation, on_done = self.spec.select, None, self._on_work
-        with self.clock.stage("select"):
-            labels = check_labels(pool.inputs, classifiers, pool.members, settings.rule, on_done)
+        """G*, and what members' labels give to say of it."""
+        settings, validation = self.spec.select, None
+        # With the rule ``downstream`` the executor's processes count what they work.
+        with self.clock.stage("select", is_work=settings.rule != RULE):
+            judge = make_judge(pool.inputs, pool.members)
+            labels = check_labels(judge, pool.inputs, settings.rule)
             self.manifest.save(labels=labels.record)
             if settings.rule == VALIDATED:
-                pool, told = replace(pool, left_out=labels.left_out), self._progress("select")
-                selected, validation = choose(pool, classifiers, on_progress=told, on_done=on_done)
+                pool = replace(pool, left_out=labels.left_out)
+                selected, validation = choose(pool, judge, self._progress("select"))
             elif settings.rule == RULE:
                 selected = classifiers.choose(pool.front, settings.points, settings.repeats)
             else:
@@ -331,6 +281,11 @@ class RunningSweep:
         if request.verb == "stop" and request.gan is None:
             self._is_ended = True
             return Outcome("stopping now; the same `ensgan sweep` command goes on from here")
+        if request.verb == "add":
+            raise InputError(
+                f"training is over ({self._stage}): write it into the sweep's file and run that "
+                "again when this has ended; only what is new is computed then"
+            )
         raise InputError(
             f"no GAN is being trained now ({self._stage}): only `ensgan stop` without a GAN can be "
             "done; when the sweep has ended, the same `ensgan sweep` command trains what is missing"

@@ -28,7 +28,7 @@ from ensgan.sweep.inputs import Inputs
 from ensgan.sweep.manifest import Earlier
 from ensgan.sweep.member_job import purpose_seed
 from ensgan.sweep.records import MemberResult
-from ensgan.types import Front, PoolScores, Samples
+from ensgan.types import Front, PoolScores, read_labels
 
 REVISION = 1
 """Raise it when a change of this module changes its results."""
@@ -174,8 +174,8 @@ def _part(known: PoolScores, names: Sequence[str]) -> PoolScores | None:
 
 def _labels(inputs: Inputs, members: Sequence[MemberResult]) -> metrics.PoolLabels:
     """Labels of the real images and of every member's."""
-    real = Samples.load(inputs.dataset.splits["train"]).labels
-    return real, [Samples.load(member.samples).labels for member in members]
+    real = read_labels(inputs.dataset.splits["train"])
+    return real, [read_labels(member.samples) for member in members]
 
 
 def _products(members: Sequence[MemberResult]) -> float:

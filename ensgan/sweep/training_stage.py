@@ -31,6 +31,7 @@ class PoolInProgress:
 
     Attributes:
         members: finished ones by name, in the order they came.
+        trained: jobs that are trained now, or were last.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class PoolInProgress:
     ) -> None:
         self.executor, self.clock, self.manifest = executor, clock, manifest
         self.members: dict[str, MemberResult] = {}
+        self.trained: list[MemberJob] = []
         self._heartbeats: dict[str, Mapping[str, Any]] = {}
 
     def add(self, members: Sequence[MemberResult]) -> None:
@@ -86,24 +88,38 @@ class PoolInProgress:
         Raises:
             SweepStoppedError: somebody asked for that.
         """
+        missing = self.missing(jobs, shape, measured, by_memory=by_memory)
+        if not missing:
+            return
+        self.trained = list(missing)
+        failed = self.executor().grow(
+            missing, on_member=self._on_member, on_event=self._on_event, requests=requests
+        )
+        self.manifest.add_failures(failed)
+        measured.learn([(job, self._took(job.name)) for job in self.trained], shape)
+
+    def missing(
+        self, jobs: Sequence[MemberJob], shape: ImageShape, measured: Measured, *, by_memory: bool
+    ) -> list[MemberJob]:
+        """Take in the members of jobs that are finished; the others, with their costs.
+
+        Args:
+            jobs, shape, measured, by_memory: as of :meth:`train`; jobs whose members were taken in
+                before serve for costs alone.
+        """
         unknown = set()
         for job in jobs:
             finished = job.finished(self.manifest.value.members)
             if finished is None:
                 unknown.add(job.name)
             for member in finished or ():
-                self._on_member(member)
+                if member.name not in self.members:
+                    self._on_member(member)
         if not unknown:
-            return
+            return []
         # Not before: estimating costs builds every network, which imports for seconds.
         costed = with_costs(jobs, shape, measured, memory=by_memory)
-        missing = [job for job in costed if job.name in unknown]
-        executor = self.executor()
-        failed = executor.grow(
-            missing, on_member=self._on_member, on_event=self._on_event, requests=requests
-        )
-        self.manifest.add_failures(failed)
-        measured.learn([(job, self._took(job.name)) for job in missing], shape)
+        return [job for job in costed if job.name in unknown]
 
     def _took(self, gan: str) -> dict[str, float | None]:
         """What the last heartbeat of a GAN says of its cost."""

@@ -12,16 +12,17 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import product
 from typing import Any, TypeAlias
+
+import numpy as np
 
 from ensgan import train, zoo
 from ensgan.config import SweepSpec
 from ensgan.config.vary import WHOLE, Tunable, Value, is_draws, searched
 from ensgan.errors import InputError, unknown_name
 from ensgan.files import content_key
-from ensgan.sweep.draws import draw
 from ensgan.sweep.member_job import purpose_seed
 from ensgan.types import row_of
 
@@ -31,6 +32,7 @@ MOST_EVER = 100_000
 LONGEST_NAME = 80
 _SHORT = {"learning_rate": "lr", "width": "w", "batch": "b", "d_updates": "d", "steps": "t"}
 _LAST = {"seed": "s"}
+_DIGITS = 4  # of numbers that are drawn, so that names can show them whole
 
 Values: TypeAlias = Mapping[str, Value]
 
@@ -55,12 +57,17 @@ class Configuration:
         """``GAN`` or ``GAN~VARIATION``: the key of its trial everywhere."""
         return self.row.name
 
+    @property
+    def work(self) -> tuple[zoo.GANSpec, train.TrainSettings]:
+        """What a step's work depends on: neither name nor seed nor learning rate."""
+        return replace(self.row, name="any"), replace(self.settings, seed=0, learning_rate=1.0)
+
 
 class _Gan:
     """One GAN of a sweep and what of it can be varied."""
 
     def __init__(self, spec: SweepSpec, name: str) -> None:
-        self.name, self.seed = name, spec.seed
+        self.name, self._seed = name, partial(purpose_seed, spec.seed)
         self.row = zoo.get(name)
         values = spec.train.model_dump(exclude={"gans", "plugins", "overrides", "vary"})
         override = spec.train.overrides.get(name)
@@ -72,41 +79,26 @@ class _Gan:
     def own(self) -> dict[str, Any]:
         """Value of every setting that the GAN has; None where nothing is said."""
         optimiser = self.row.optimiser
-        own = {key: self.base[key] for key in Tunable.model_fields}
-        own["batch"] = own["batch"] or optimiser.batch
-        own["d_updates"] = own["d_updates"] or optimiser.d_updates_per_step
-        own["ema"] = own["ema"] or "fitted"
+        settings = {key: self.base[key] for key in Tunable.model_fields}
+        settings["batch"] = settings["batch"] or optimiser.batch
+        settings["d_updates"] = settings["d_updates"] or optimiser.d_updates_per_step
+        settings["ema"] = settings["ema"] or "fitted"
         if not isinstance(self.row.ema, zoo.FixedAverage):
             for key in ("ema", "ema_start", "ema_decay"):
-                del own[key]
+                del settings[key]
         if isinstance(self.row.ema, zoo.NoAverage):
-            del own["weights"]
-        return {**own, **self.row.settings()}
+            del settings["weights"]
+        return {**settings, **self.row.settings()}
 
     def converted(self, key: str, value: Any) -> Value:
-        """A value as its field has it.
-
-        Raises:
-            InputError: it is none.
-        """
-        own = self.own[key]
-        if "." not in key:  # the spec has checked it
-            whole = key in WHOLE or not isinstance(value, int)
-            return value if whole else float(value)
-        found = _like(own, value)
-        if found is None:
-            raise InputError(f"{key} is {_kind(own)} like {own!r}, not {value!r}")
-        broken = self.row.changed(key, found).broken_rules()
-        if broken:
-            raise InputError(broken[0])
-        return found
+        """A value as its field has it; an InputError where it is none."""
+        if "." in key:
+            return self.row.converted(key, value)
+        # The spec has checked it.
+        return value if key in WHOLE or not isinstance(value, int) else float(value)
 
     def configuration(self, values: Values, label: str | None) -> Configuration:
-        """The GAN with ``values``, all of which it has.
-
-        Raises:
-            InputError: they do not go together.
-        """
+        """The GAN with ``values``, all of which it has; an InputError where they do not fit."""
         changes = {key: value for key, value in values.items() if not self._is_own(key, value)}
         base, row = dict(self.base), self.row
         for key, value in changes.items():
@@ -118,8 +110,8 @@ class _Gan:
         if changes:
             row = replace(row, name=f"{self.name}~{label or _label(changes, self.name)}")
         number = base.pop("seed")
-        purpose = ("train", self.name) if number == 0 else ("train", self.name, str(number))
-        settings = train.TrainSettings(**base, seed=purpose_seed(self.seed, *purpose))
+        seed = self._seed("train", self.name, *([] if number == 0 else [str(number)]))
+        settings = train.TrainSettings(**base, seed=seed)
         return Configuration(row, settings, values)
 
     def _is_own(self, key: str, value: Value) -> bool:
@@ -136,39 +128,31 @@ def configurations(
     Args:
         spec: the validated spec.
         many: allow more than :data:`MOST`.
-        drawn: values by configuration, as a manifest has them: of a search that draws depend on
-            results in, its configurations are these; None takes quasi-random ones in their place.
+        drawn: of a search, values by configuration as a manifest has them; without them its
+            configurations are quasi-random.
     """
     names = zoo.names() if spec.train.gans == "all" else tuple(spec.train.gans)
     gans = [_Gan(spec, name) for name in names]
     tree = spec.train.vary
+    made: list[Configuration] = []
+    problems: list[str] = []
     if tree is None:
-        return _plain(gans)
+        for gan in gans:
+            made += _of_gan(gan, [(None, {})], (), problems)
+        return tuple(made), problems
     keys = tuple(dict.fromkeys(_keys(tree)))
-    problems = _foreign(keys, gans)
+    problems += _foreign(keys, gans)
     count = sum(_count(tree, gan) for gan in gans)
     if count > (MOST_EVER if many else MOST):
         remedy = f"at most {MOST_EVER:,} are possible" if many else "add --yes-many if you mean it"
         return (), [*problems, f"train.vary: makes {count:,} configurations: {remedy}"]
     known = drawn if searched(tree) else None
     combinations = _combinations(tree, gans, spec, problems) if known is None else ()
-    found: list[Configuration] = []
     for gan in gans:
         if known is not None:
             combinations = [(None, known[name]) for name in known if row_of(name) == gan.name]
-        found += _of_gan(gan, combinations, keys, problems)
-    problems += _collisions([each.name for each in found], [each.name for each in spec.members])
-    return tuple(found), list(dict.fromkeys(problems))
-
-
-def _plain(gans: Sequence[_Gan]) -> tuple[tuple[Configuration, ...], list[str]]:
-    found, problems = [], []
-    for gan in gans:
-        try:
-            found.append(gan.configuration({}, None))
-        except InputError as error:
-            problems.append(f"train.{gan.name}: {error}")
-    return tuple(found), problems
+        made += _of_gan(gan, combinations, keys, problems)
+    return tuple(made), list(dict.fromkeys(problems))
 
 
 _Combination: TypeAlias = tuple[str | None, Mapping[str, Any]]
@@ -212,7 +196,7 @@ def _combinations(
     if not is_draws(tree):
         return dict(tree)
     own = {key: value for gan in reversed(gans) for key, value in gan.own.items()}
-    drawn = draw(tree, own, spec.train.snapshots, purpose_seed(spec.seed, "vary"))
+    drawn = _draw(tree, own, spec.train.snapshots, partial(purpose_seed, spec.seed)("vary"))
     if len(drawn) < tree["sample"]:
         problems.append(
             f"train.vary.sample: {tree['sample']} draws, and what they are drawn from has only "
@@ -233,8 +217,8 @@ def _of_gan(
         grid = product(*(combinations[key] for key in has))
         combinations = [(None, dict(zip(has, values, strict=True))) for values in grid]
     converted: dict[tuple[str, Any], Value] = {}
-    own = {key: gan.own[key] for key in keys if gan.own.get(key) is not None}
-    found: dict[tuple[zoo.GANSpec, train.TrainSettings], Configuration] = {}
+    defaults = {key: gan.own[key] for key in keys if gan.own.get(key) is not None}
+    made_so_far: dict[tuple[zoo.GANSpec, train.TrainSettings], Configuration] = {}
     partial: set[str] = set()
     for label, combination in combinations:
         has = [key for key in combination if key in gan.own]
@@ -247,10 +231,11 @@ def _of_gan(
                 values[key] = converted[pair]
             made = gan.configuration(values, label)
         except InputError as error:
-            problems.append(f"train.vary: {gan.name}: {error}")
+            where = "train.vary: " if combination else "train."
+            problems.append(f"{where}{gan.name}: {error}")
             continue
-        made = replace(made, values={**own, **values})
-        same = found.setdefault((replace(made.row, name=gan.name), made.settings), made)
+        made = replace(made, values={**defaults, **values})
+        same = made_so_far.setdefault((replace(made.row, name=gan.name), made.settings), made)
         if len(has) < len(combination):
             partial.add(same.name)
         elif same is not made and same.name not in partial:
@@ -259,27 +244,14 @@ def _of_gan(
                 f"train.vary: {same.name} and {twin} train {gan.name} in the same way: leave one "
                 "out"
             )
-    return list(found.values())
-
-
-def _collisions(names: Sequence[str], external: Sequence[str]) -> list[str]:
-    """Names that are one file where upper and lower case are the same."""
-    folded: dict[str, str] = {}
-    problems = []
-    for name in (*names, *external):
-        before = folded.setdefault(name.casefold(), name)
-        if before is not name:
-            differ = "are the same" if before == name else "differ in upper and lower case alone"
-            problems.append(f"train.vary: the names {before} and {name} {differ}: rename one")
-    return problems
+    return list(made_so_far.values())
 
 
 def _label(changes: Mapping[str, Any], gan: str) -> str:
     """What a variation is called: ``lr0.5-s1``; a long one ends in a key of its values."""
 
     def order(key: str) -> tuple[bool, bool, int, str]:
-        places = list(_SHORT)
-        return key in _LAST, "." in key, places.index(key) if key in places else 99, key
+        return key in _LAST, "." in key, [*_SHORT, key].index(key), key
 
     short = {**_SHORT, **_LAST}
     parts = [f"{short.get(key, key)}{_spelled(changes[key])}" for key in sorted(changes, key=order)]
@@ -301,20 +273,68 @@ def _spelled(value: Any) -> str:
     return f"_{re.sub(r'[^A-Za-z0-9.+]', '_', str(value))}".lower()
 
 
-def _like(own: Any, value: Any) -> Value | None:
-    """``value`` as the type of ``own``; None where it is not of that type."""
-    if isinstance(own, tuple):
-        numbers = isinstance(value, (list, tuple)) and len(value) == len(own)
-        return tuple(float(number) for number in value) if numbers else None
-    if isinstance(own, (bool, str)) or isinstance(value, (bool, str, list)):
-        return value if type(value) is type(own) else None
-    if isinstance(own, int):
-        return int(value) if value == int(value) else None
-    return float(value)
+def _draw(
+    tree: Mapping[str, Any], own: Mapping[str, Any], multiple: int, seed: int
+) -> list[dict[str, Any]]:
+    """Different draws from ranges and lists; more draws begin with the same ones.
+
+    Args:
+        tree: ``sample``, ``from`` and ``method`` as the spec has checked them.
+        own: a value of every field of a part, which tells whole numbers from others.
+        multiple: of which drawn ``steps`` are one.
+        seed: of the draws.
+
+    Returns:
+        ``sample`` of them, or as many as 20 times as many draws have found.
+    """
+    from scipy.stats import qmc
+
+    drawn = tree["from"]
+    random = np.random.default_rng(seed)
+    halton = qmc.Halton(len(drawn), scramble=True, seed=random)
+    different: dict[str, dict[str, Any]] = {}
+    for _ in range(20 * tree["sample"]):
+        points = random.random(len(drawn)) if tree.get("method") == "random" else halton.random()[0]
+        values = settled(
+            {
+                key: _value_at(float(point), of, is_whole(key, own))
+                for point, (key, of) in zip(points, drawn.items(), strict=True)
+            },
+            drawn,
+            multiple,
+        )
+        different.setdefault(repr(values), values)
+        if len(different) == tree["sample"]:
+            break
+    return list(different.values())
 
 
-def _kind(own: Any) -> str:
-    if isinstance(own, tuple):
-        return f"a list of {len(own)} numbers"
-    kinds = {bool: "true or false", int: "a whole number", float: "a number"}
-    return kinds.get(type(own), "a text")
+def is_whole(key: str, own: Mapping[str, Any]) -> bool:
+    """Whether a setting is a whole number."""
+    return key in WHOLE or isinstance(own.get(key), int)
+
+
+def settled(values: Mapping[str, Any], drawn: Mapping[str, Any], multiple: int) -> dict[str, Any]:
+    """Drawn values with as many digits as names show, and steps that make whole snapshots."""
+    rounded = dict(values)
+    for key, of in drawn.items():
+        if isinstance(of, dict) and isinstance(rounded.get(key), float):
+            low, high = next(iter(of.values()))
+            shown = float(f"{rounded[key]:.{_DIGITS}g}")
+            rounded[key] = min(float(high), max(float(low), shown))
+    if isinstance(drawn.get("steps"), dict) and "steps" in rounded:
+        rounded["steps"] = max(1, round(rounded["steps"] / multiple)) * multiple
+    return rounded
+
+
+def _value_at(point: float, of: Any, whole: bool) -> Any:
+    """What a point of [0, 1) means in a list or a range."""
+    if isinstance(of, list):
+        return of[int(point * len(of))]
+    ((scale, (low, high)),) = of.items()
+    if scale == "log":
+        value = low * (high / low) ** point
+        return min(high, round(value)) if whole else value
+    if whole:
+        return int(low + point * (high - low + 1))
+    return float(low + point * (high - low))

@@ -25,9 +25,9 @@ are found by this number.
 STATE = "resume.pt"
 """The last state of a training; it stays after the last snapshot, for more."""
 AGAIN = "again.pt"
-"""The state of a training that goes the way to snapshots before its last state again."""
+"""The state of a training that repeats its steps up to snapshots before its last state."""
 GROWS = ("steps", "snapshots")
-"""Settings that a training may go on with when they are others."""
+"""Settings that may be others when a training goes on."""
 
 
 def claim(
@@ -42,14 +42,14 @@ def claim(
         ConfigError: the row or the settings do not fit the data.
         InputError: the folder belongs to another training; names the differences.
     """
-    found = spec.problems(train.shape, num_classes) + problems(spec, settings, len(train))
+    broken = spec.problems(train.shape, num_classes) + problems(spec, settings, len(train))
     if len(train) and not 0 <= int(train.labels.min()) <= int(train.labels.max()) < num_classes:
-        found.append(
+        broken.append(
             f"labels run from {train.labels.min()} to {train.labels.max()}, but the data is said "
             f"to have {num_classes} classes"
         )
-    if found:
-        raise ConfigError(f"GAN {spec.name}", found)
+    if broken:
+        raise ConfigError(f"GAN {spec.name}", broken)
     before = _claimed(folder)
     settings = settings.settled(None if before is None else before.get("settings", {}))
     identity = _identity(spec, train.key, num_classes, settings)
@@ -119,7 +119,7 @@ def usable_state(folder: Path, first: int) -> Path | None:
 
 
 def keep_later(folder: Path, step: int) -> None:
-    """A way that was gone again has ended at ``step``: the later of both states stays."""
+    """Repeated steps have ended at ``step``: the later of the two states stays."""
     if step > _step_of(folder / STATE):
         (folder / AGAIN).replace(folder / STATE)
     else:

@@ -150,7 +150,7 @@ class _Run:
     def resume(self, first: int) -> None:
         """Continue from the last state that leads to the snapshot of step ``first``.
 
-        A state that is already past it stays as it is: the way there is gone again beside it.
+        A state that is already past it stays as it is: the steps up to it are repeated beside it.
         """
         path = usable_state(self.folder, first)
         if path is None or path.name == AGAIN:
@@ -197,7 +197,7 @@ class _Run:
         return snapshot
 
     def _is_as_before(self, step: int) -> bool:
-        """Whether a step that is gone again gives the weights of the snapshot that is kept."""
+        """Whether a repeated step gives the weights of the snapshot that is kept."""
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
             path = Path(folder) / "weights.safetensors"
             save_weights(self.training.snapshot_generator().state_dict(), path)

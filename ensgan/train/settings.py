@@ -106,13 +106,13 @@ class TrainSettings:
 
     def optimiser(self, spec: GANSpec) -> Optimiser:
         """The row's optimiser with ``batch``, ``d_updates``, ``learning_rate`` applied."""
-        own = spec.optimiser
+        optimiser = spec.optimiser
         return dataclasses.replace(
-            own,
-            generator=self._scaled(own.generator),
-            discriminator=self._scaled(own.discriminator),
-            batch=self.batch or own.batch,
-            d_updates_per_step=self.d_updates or own.d_updates_per_step,
+            optimiser,
+            generator=self._scaled(optimiser.generator),
+            discriminator=self._scaled(optimiser.discriminator),
+            batch=self.batch or optimiser.batch,
+            d_updates_per_step=self.d_updates or optimiser.d_updates_per_step,
         )
 
     def _scaled(self, adam: Adam) -> Adam:
@@ -120,15 +120,15 @@ class TrainSettings:
 
     def average(self, spec: GANSpec) -> WeightAverage:
         """The row's weight average with ``ema_start`` and ``ema_decay`` applied."""
-        own = spec.ema
-        if not isinstance(own, FixedAverage):
-            return own
+        average = spec.ema
+        if not isinstance(average, FixedAverage):
+            return average
         if (self.ema_start, self.ema_decay) == (None, None):
             fitted = self.ema != "row" and self.steps < PUBLISHED_STEPS
-            return WarmedAverage(own.decay_rate) if fitted else own
+            return WarmedAverage(average.decay_rate) if fitted else average
         return FixedAverage(
-            own.decay_rate if self.ema_decay is None else self.ema_decay,
-            own.start if self.ema_start is None else self.ema_start,
+            average.decay_rate if self.ema_decay is None else self.ema_decay,
+            average.start if self.ema_start is None else self.ema_start,
         )
 
     def settled(self, before: Mapping[str, Any] | None) -> TrainSettings:
@@ -179,25 +179,25 @@ _LOWEST = {
 
 def problems(spec: GANSpec, settings: TrainSettings, n_images: int) -> list[str]:
     """Every reason why these settings cannot train this row on ``n_images`` reals."""
-    found = []
+    broken = []
     optimiser = settings.optimiser(spec)
     needed = optimiser.batch * optimiser.d_updates_per_step
     if needed > n_images:
         largest = n_images // optimiser.d_updates_per_step
-        found.append(
+        broken.append(
             f"a step needs {optimiser.d_updates_per_step} × {optimiser.batch} = {needed} real "
             f"images, the training split has {n_images}: "
             + (f"set batch to at most {largest}" if largest >= 2 else "lower batch and d_updates")
         )
-    found += _device_problems(settings.device) or precision_problems(
+    broken += _device_problems(settings.device) or precision_problems(
         settings.precision, torch.device(settings.device)
     )
     if settings.compile and not any(map(shutil.which, _COMPILERS)):
-        found.append(
+        broken.append(
             "compile: torch.compile needs a C++ compiler and none is on the PATH: install one, or "
             "leave compile off"
         )
-    return found
+    return broken
 
 
 _COMPILERS = ("c++", "g++", "clang++", "cc", "gcc", "clang")

@@ -17,6 +17,7 @@ from ensgan.types.images import Samples as Samples
 from ensgan.types.images import UInt8Array as UInt8Array
 from ensgan.types.images import check_class_names as check_class_names
 from ensgan.types.images import gan_of as gan_of
+from ensgan.types.images import read_labels as read_labels
 from ensgan.types.images import row_of as row_of
 from ensgan.types.images import step_of as step_of
 from ensgan.types.objectives import DEFAULT_FORM as DEFAULT_FORM

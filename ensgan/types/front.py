@@ -265,6 +265,9 @@ class Front:
             objectives = tuple(str(text) for text in value["objectives"])
             keys = tuple(text.partition(":")[0] for text in objectives[:2])
             first, second = keys if len(keys) == 2 else _DENSITY_AND_COVERAGE
+            least = min(value["trials"], value["distinct"], value["seconds"])
+            if not isinstance(value["points"], list) or least < 0:
+                raise ValueError("points must be a list; trials, distinct and seconds from 0 on")
             return cls(
                 objectives,
                 str(value["sampler"]),

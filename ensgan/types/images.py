@@ -171,6 +171,12 @@ class Samples:
         return cls(arrays["images"], labels, arrays.get("members"), names)
 
 
+def read_labels(path: Path) -> Int64Array:
+    """The labels alone of a file of :meth:`Samples.save`; errors as :meth:`Samples.load`."""
+    labels: Int64Array = read_npz(path, ("labels",), only=True)["labels"].astype(np.int64)
+    return labels
+
+
 def check_class_names(names: Sequence[str], source: str) -> tuple[str, ...]:
     """The names, when each class can be told by its own.
 
@@ -214,6 +220,8 @@ class Dataset:
         source: where it came from, for the record.
         modes: for ``phantom`` only, the known mode of every image by split name, int64 [n].
         files: where images come from files, the file of every image by split name.
+        source_sizes: images by their size before, ``WIDTH×HEIGHT``; the most frequent first.
+        patients: how many patients each split has, where they are known.
         warnings: problems of the source that did not prevent reading it, one sentence each.
         notes: remarks on how it was read, one sentence each.
 
@@ -230,6 +238,8 @@ class Dataset:
     source: str = ""
     modes: dict[str, Int64Array] = field(default_factory=dict)
     files: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    source_sizes: dict[str, int] = field(default_factory=dict)
+    patients: dict[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 

@@ -217,7 +217,7 @@ class PoolScores:
         with explained(f"{path} holds no scores of a pool"):
             names = tuple(str(name) for name in arrays["names"])
             counts = arrays.get("counts", np.full(len(names), int(arrays["n_fake"])))
-            return cls(
+            scores = cls(
                 names,
                 **{name: arrays[name].astype(kind) for name, kind in _ARRAYS.items()},
                 k=int(arrays["k"]),
@@ -227,6 +227,8 @@ class PoolScores:
                 contents=tuple(str(key) for key in arrays.get("contents", ())),
                 resamples=_resamples(path, arrays),
             )
+        _check_values(path, scores)
+        return scores
 
     def part(self, names: Sequence[str]) -> PoolScores:
         """The scores of these members alone, in this order."""
@@ -267,6 +269,26 @@ class PoolScores:
             n_real=int(kept.sum()),
             resamples=None,
         )
+
+
+def _check_values(path: Path, scores: PoolScores) -> None:
+    """Refuse values that no pool has.
+
+    Raises:
+        DataError: which, and what they may be.
+    """
+    pairs = ~np.eye(len(scores), dtype=np.bool_)  # a member is not compared with itself
+    directed = scores.directed
+    ranges = {
+        "density": (scores.density, scores.n_real),
+        "coverage": (scores.coverage, 1),
+        "directed": (directed[pairs], 2),
+    }
+    for name, (values, most) in ranges.items():
+        if not np.all((values >= 0) & (values <= most)):  # NaN is in no range
+            raise DataError(f"{path}: {name} must be numbers from 0 to {most}; score again")
+    if not np.allclose(scores.overlap[pairs], ((directed + directed.T) / 2)[pairs], atol=1e-6):
+        raise DataError(f"{path}: overlap is not the mean of directed both ways; score again")
 
 
 def _misfits(owner: Any, shapes: dict[str, tuple[int, ...]], prefix: str = "") -> list[str]:

@@ -14,6 +14,8 @@ PartClass = TypeVar("PartClass", bound="type[Part]")
 
 Limit: TypeAlias = tuple[str, Literal["at least", "at most", "above", "below"], float]
 """A field, and what its numbers must be."""
+Setting: TypeAlias = bool | int | float | str | tuple[float, ...]
+"""Value of a field that can be varied."""
 
 _CLASSES: dict[str, type[Part]] = {}
 _HOLDS = {
@@ -37,16 +39,16 @@ class Part:
         """Every rule that this part and the parts in it break whatever the data, one sentence
         each; a part with rules beside its limits adds to them.
         """
-        found = [rule for _, entry in self._fields() for rule in _rules_of(entry)]
+        broken = [rule for _, entry in self._fields() for rule in _rules_of(entry)]
         for name, relation, bound in self.limits:
             value = getattr(self, name)
             numbers = value if isinstance(value, tuple) else (value,)
             # Not a number (the text of a hand-written row) is as wrong as a wrong number.
             if not all(isinstance(n, (int, float)) and _HOLDS[relation](n, bound) for n in numbers):
-                found.append(
+                broken.append(
                     f"{type(self).__name__}: {name} must be {relation} {bound:g}, not {value!r}"
                 )
-        return found
+        return broken
 
     def parts(self) -> Iterator[Part]:
         """This part, and all those in it."""
@@ -61,13 +63,13 @@ class Part:
 
         Where a part is there twice (both players' Adam), those of the first.
         """
-        found: dict[str, Any] = {}
+        settings: dict[str, Any] = {}
         for part in self.parts():
             if part is not self:
                 for name, value in part._fields():
                     if _is_setting(value):
-                        found.setdefault(f"{type(part).__name__}.{name}", value)
-        return found
+                        settings.setdefault(f"{type(part).__name__}.{name}", value)
+        return settings
 
     def changed(self: PartType, key: str, value: Any) -> PartType:
         """This part with a field, ``ADA.target``, of every such part in it replaced.
@@ -80,6 +82,21 @@ class Part:
         if type(self).__name__ == part:
             new[field] = value
         return dataclasses.replace(self, **new)  # type: ignore[type-var]
+
+    def converted(self, key: str, value: Any) -> Setting:
+        """A value as the field ``ADA.target`` has it, ``[1, 2]`` as a tuple of two floats.
+
+        Raises:
+            InputError: it is of another type, or a part refuses it.
+        """
+        own = self.settings()[key]
+        converted = _like(own, value)
+        if converted is None:
+            raise InputError(f"{key} is {_type_of(own)} like {own!r}, not {value!r}")
+        broken = self.changed(key, converted).broken_rules()
+        if broken:
+            raise InputError(broken[0])
+        return converted
 
     def to_json(self) -> dict[str, Any]:
         """The part as a mapping: ``{"part": class name, field: value …}``."""
@@ -106,6 +123,25 @@ def _changed(entry: Any, key: str, value: Any) -> Any:
     if isinstance(entry, tuple):
         return tuple(_changed(each, key, value) for each in entry)
     return entry.changed(key, value) if isinstance(entry, Part) else entry
+
+
+def _like(own: Any, value: Any) -> Setting | None:
+    """``value`` as the type of ``own``; None where it is not of that type."""
+    if isinstance(own, tuple):
+        numbers = isinstance(value, (list, tuple)) and len(value) == len(own)
+        return tuple(float(number) for number in value) if numbers else None
+    if isinstance(own, (bool, str)) or isinstance(value, (bool, str, list)):
+        return value if type(value) is type(own) else None
+    if isinstance(own, int):
+        return int(value) if value == int(value) else None
+    return float(value)
+
+
+def _type_of(own: Any) -> str:
+    if isinstance(own, tuple):
+        return f"a list of {len(own)} numbers"
+    kinds = {bool: "true or false", int: "a whole number", float: "a number"}
+    return kinds.get(type(own), "a text")
 
 
 def register_part(part_class: PartClass) -> PartClass:

@@ -59,6 +59,8 @@ def test_the_printed_page_opens_on_the_runs_with_verdict_and_front(
     assert "/runs?" in page.url and "workflowType=machine_learning" in page.url
     # The runs themselves, not the page about traces of language models.
     assert page.get_by_role("link", name="tiny", exact=True).first.is_visible()
+    for column in ("auc", "auc.real"):  # beside its run, without a choice of columns
+        assert page.get_by_text(column, exact=True).first.is_visible()
     page.goto("about:blank")
     page.goto(f"{ui}/{store.page(sweep[1])}")
     page.get_by_text("a classifier trained on its images alone").wait_for()
@@ -84,6 +86,13 @@ def run_page(ui: str, storage: Path, run_id: str, path: str = "") -> str:
 def test_the_runs_page_leads_to_the_report(
     page: Any, ui: str, sweep: tuple[Path, str], screenshots: Path
 ) -> None:
+    page.goto(run_page(ui, *sweep).replace("?", "/artifacts?"))
+    entries = [page.get_by_text(name, exact=True).first for name in ("0-report", "downstream")]
+    entries[0].wait_for()
+    page.screenshot(path=screenshots / "mlflow-artifacts.png")
+    first, second = (entry.bounding_box()["y"] for entry in entries)
+    assert first < second
+    page.goto("about:blank")
     page.goto(run_page(ui, *sweep))
     link = page.get_by_role("link", name="Report", exact=True)
     link.wait_for()

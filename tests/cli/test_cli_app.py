@@ -12,8 +12,9 @@ import pytest
 import typer
 
 from ensgan.cli import output
-from ensgan.cli.app import COMMANDS, load_command, main
+from ensgan.cli.app import COMMANDS, PANELS, load_command, main
 
+VARIABLE = re.compile(r"['\"](ENSGAN_[A-Z_]+)['\"]")
 NAMES = [name for name, _, _ in COMMANDS]
 
 
@@ -51,6 +52,26 @@ def test_help_names_every_command_and_imports_none() -> None:
     assert done.stdout.split("IMPORTED")[1].split() == ["ensgan.cli.app"]
     for name in NAMES:
         assert re.search(rf"\b{name}\b", done.stdout), name
+
+
+def test_help_groups_the_commands_and_names_the_variables() -> None:
+    text = " ".join(ensgan("--help", COLUMNS="100").stdout.split())
+    places = [text.index(panel) for panel in PANELS]
+    assert places == sorted(places)
+    known = {
+        name for path in Path("ensgan").rglob("*.py") for name in VARIABLE.findall(path.read_text())
+    }
+    assert known >= {"ENSGAN_STORAGE", "ENSGAN_DATA"}
+    unnamed = {name for name in known if name not in text}
+    assert unnamed <= {"ENSGAN_ACCEPT_CHECKSUM"}  # in the help of the commands that take it
+
+
+def test_help_breaks_lines_where_paragraphs_end() -> None:
+    """Lines of the source are longer than a narrow terminal's: every second one would be short."""
+    text = ensgan("score", "--help", COLUMNS="60").stdout
+    lines = [line.strip() for line in text[text.index("FEATURES") :].splitlines()]
+    lines = lines[: lines.index("") - 1]
+    assert len(lines) > 2 and all(len(line) > 40 for line in lines), lines
 
 
 def test_a_misspelt_command_is_a_wrong_usage_with_a_suggestion() -> None:

@@ -32,6 +32,7 @@ def test_runs_lists_sweeps(storage: Path, run_id: str) -> None:
         "intra_d": 0.8,
         "inter_d": 0.3,
         "density": None,
+        "auc": None,
         "coverage": None,
     }
     by_score = as_json("runs", "--storage", storage, "--sort", "intra_d")["runs"]
@@ -110,6 +111,23 @@ def test_a_beginning_that_fits_several_runs_lists_them() -> None:
     assert beginning_with("c", labels) is None
     with pytest.raises(InputError, match=r"'ab' begins 2 run IDs: ab12.*one.*ab34.*SNGAN"):
         beginning_with("ab", labels)
+
+
+def test_a_report_of_a_folder_says_where_its_card_is(banks: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"is an ensemble, .* its card is .*README.md"):
+        call("report", banks, "-o", tmp_path / "r.html")
+
+
+@pytest.mark.parametrize("command", [["runs"], ["show", "latest"], ["compare", "a", "b"]])
+def test_a_server_is_named_before_it_is_asked(
+    monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("ensgan.cli.runs.note", said.append)
+    address = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(StoreError, match="no MLflow server answers"):
+        call(*command, "--uri", address)
+    assert said == [f"loading MLflow to ask {address} …"]
 
 
 def test_what_is_listed_is_asked_for_rightly(
@@ -199,12 +217,13 @@ def test_reading_needs_no_mlflow(storage: Path, run_id: str, tmp_path: Path) -> 
     assert (tmp_path / "out" / "ensemble.json").is_file()
 
 
-def test_a_server_that_nobody_runs_is_one_sentence_at_once(tmp_path: Path) -> None:
-    address = f"http://127.0.0.1:{free_port()}"
+@pytest.mark.parametrize("scheme", ["http://", "mysql+pymysql://me:secret@"])
+def test_a_server_that_nobody_runs_is_one_sentence_at_once(scheme: str) -> None:
+    address = f"{scheme}127.0.0.1:{free_port()}"
     for command in (["runs"], ["show", "latest"], ["ui"]):
-        with pytest.raises(StoreError, match="no MLflow server answers at http") as caught:
+        with pytest.raises(StoreError, match=r"no server answers at [hm]") as caught:
             call(*command, "--uri", address)
-        assert "Pool" not in str(caught.value)
+        assert "Pool" not in str(caught.value) and "secret" not in str(caught.value)
 
 
 def test_a_port_of_another_program_is_said_to_be_that(storage: Path) -> None:

@@ -96,6 +96,13 @@ def test_a_sweep_is_stopped_in_any_stage_and_goes_on_from_there(
     code, out, error = run(monkeypatch, capsys, *words)
     assert code == 0, error
     first = json.loads(out.splitlines()[-1])
+    code, out, _ = run(
+        monkeypatch, capsys, "runs", "--sort", "-auc", "--json", "--storage", storage
+    )
+    chosen = first["downstream"]["strategies"][-1]
+    assert chosen["strategy"] == "selected"
+    auc = json.loads(out)["runs"][0]["auc"]
+    assert auc == pytest.approx(chosen["metrics"]["auc"]["mean"], abs=1e-4)
 
     before = {path: path.stat().st_mtime_ns for path in folder.path.rglob("*")}
     known = finished.known_result(file, [], folder.path.parents[1], None)
@@ -133,9 +140,36 @@ def test_logs(
     assert code == 2 and "did you mean 'SNGAN'" in error
 
 
+def test_following_logs(
+    trained: tuple[SweepFolder, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder, _ = trained
+    log, lines = folder.log("SNGAN"), ["half a line, ", "and the rest\n"]
+    before = log.read_bytes()
+
+    def later(_: float) -> None:
+        if not lines:
+            raise KeyboardInterrupt
+        with log.open("a") as file:
+            file.write(lines.pop(0))
+
+    monkeypatch.setattr(steer.time, "sleep", later)
+    words = ("logs", "tiny", "--gan", "SNGAN", "-f", "-n", "1")
+    code, out, _ = run(monkeypatch, capsys, *words, "--storage", str(folder.path.parents[1]))
+    log.write_bytes(before)
+    assert code == 130 and out.splitlines()[1:] == ["half a line, and the rest"]
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
+        (["add", "tiny", "--gan", "SAGAN"], "nothing can be added to it; write it into its file"),
+        (["add", "tiny"], "nothing to add: name a GAN (--gan)"),
+        (["add", "tiny", "--vary", "learning_rate"], "--vary 'learning_rate': write it as"),
+        (["add", "tiny", "--vary", "batch=1"], "--vary batch: "),
+        (["add", "tiny", "--vary", "seed=1", "--vary", "seed=2"], "names a setting twice"),
         (["stop", "tiny"], "no process runs sweep 'tiny' now: there is nothing to stop"),
         (["pause", "tiny", "--gan", "SNGN"], "did you mean 'SNGAN'"),
         (["resume", "tyni"], "did you mean 'tiny'"),

@@ -74,6 +74,13 @@ class TokenCluster:
             timeout=600,
         )
 
+    def listed(self, what: str, key: str) -> set[str]:
+        """Values of a column of ``ray list``."""
+        command = [RAY, "list", what, "--address", self.jobs, "--format", "json", "--limit", "999"]
+        done = subprocess.run(command, env=self.closed, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return {each[key] for each in json.loads(done.stdout)}
+
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[TokenCluster]:
@@ -113,6 +120,10 @@ def test_a_submitted_sweep_resumes_under_another_submission(cluster: TokenCluste
     assert first.returncode == 0, first.stdout + first.stderr
     events = [json.loads(line) for line in first.stdout.splitlines() if line.startswith('{"event')]
     assert events[-1]["event"] == "done" and events[-1]["members"] == 2 and events[-1]["run_id"]
+    # Ray's lists, and so its dashboard, say which sweep, stage and GAN.
+    assert "tiny: train SNGAN" in cluster.listed("actors", "class_name")
+    tasks = cluster.listed("tasks", "name")
+    assert {"tiny: train SNGAN.train", "tiny: evaluate selected, repeat 0"} <= tasks, tasks
     assert cluster.job("submit", "--submission-id", "tiny-1", *sweep).returncode != 0
     again = cluster.job("submit", "--submission-id", "tiny-2", *sweep)
     done = json.loads([line for line in again.stdout.splitlines() if '"event": "done"' in line][-1])

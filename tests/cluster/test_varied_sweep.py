@@ -12,7 +12,7 @@ from ensgan.config import parse_spec
 from ensgan.launch import sweep as launch
 from ensgan.store import open_store
 from ensgan.sweep.folder import SweepFolder
-from ensgan.sweep.status import sweep_status
+from ensgan.sweep.live.status import sweep_status
 from ensgan.types import gan_of
 
 SETTINGS = ("", "~lr0.5", "~s1", "~lr0.5-s1")

@@ -48,6 +48,7 @@ def test_all_problems_are_reported_at_once() -> None:
                 "objectives": "fid",
                 "third": "size",
             },
+            "select": {"width": 8},
             "evaluate": {"strategies": ["reel", "random:5"]},
             "sede": 3,
         }
@@ -58,6 +59,7 @@ def test_all_problems_are_reported_at_once() -> None:
         "did you mean 'SNGAN'",
         "3 snapshots do not divide 100 steps",
         "train.widht: unknown key: did you mean 'width'?",
+        "select.width: is no longer a setting, for rule validated trains no networks",
         "did you mean 'swav'",
         "score.k:",
         "not 'five'",

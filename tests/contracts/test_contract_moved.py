@@ -1,4 +1,4 @@
-"""Storage folders that are moved, copied, or keep their files elsewhere."""
+"""Storage folders: their names and addresses, and that they can be moved, copied or split."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ensgan.errors import InputError
 from ensgan.store import MLflowStore, open_store
 
 
@@ -95,3 +96,27 @@ def test_files_elsewhere_stay_where_mlflow_says(blank_database: Path, tmp_path: 
     assert list(fresh.files(run_id)) == ["note.txt"]
     fresh.prepare()
     assert client.get_experiment(experiment).artifact_location == location
+
+
+@pytest.mark.parametrize("sign", ["%", "?"])
+def test_folders_that_database_addresses_cannot_name_are_refused(tmp_path: Path, sign: str) -> None:
+    """SQLAlchemy would open another file: ``%41`` is A to it, and ``?`` ends the path."""
+    with pytest.raises(InputError, match="means something else in the address"):
+        open_store(storage=tmp_path / f"runs{sign}41")
+
+
+@pytest.mark.parametrize("name", ["it's", 'a "b"', "a#b", "a b;c", "ü&d"])
+def test_folders_of_any_other_name_hold_a_store(tmp_path: Path, name: str) -> None:
+    store = open_store(storage=tmp_path / name)
+    run_id = store.create_run("r", kind="sweep", params={})
+    store.finish(run_id)
+    assert [run.run_id for run in open_store(storage=tmp_path / name).find(kind="sweep")] == [
+        run_id
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("address", ["http://[::1", "http://h:99999", "postgresql://u:p@[x/db"])
+def test_addresses_that_are_none_are_refused(address: str) -> None:
+    with pytest.raises(InputError, match="is no tracking address"):
+        open_store(address)

@@ -329,27 +329,3 @@ def test_the_pages_are_for_this_machine_only(tmp_path: Path) -> None:
         "http://127.0.0.1:5123",
     ]
     assert "--disable-security-middleware" not in command and "*" not in " ".join(command)
-
-
-@pytest.mark.parametrize("sign", ["%", "?"])
-def test_folders_that_database_addresses_cannot_name_are_refused(tmp_path: Path, sign: str) -> None:
-    """SQLAlchemy would open another file: ``%41`` is A to it, and ``?`` ends the path."""
-    with pytest.raises(InputError, match="means something else in the address"):
-        open_store(storage=tmp_path / f"runs{sign}41")
-
-
-@pytest.mark.parametrize("name", ["it's", 'a "b"', "a#b", "a b;c", "ü&d"])
-def test_folders_of_any_other_name_hold_a_store(tmp_path: Path, name: str) -> None:
-    store = open_store(storage=tmp_path / name)
-    run_id = store.create_run("r", kind="sweep", params={})
-    store.finish(run_id)
-    assert [run.run_id for run in open_store(storage=tmp_path / name).find(kind="sweep")] == [
-        run_id
-    ]
-    assert [path.name for path in tmp_path.iterdir()] == [name]
-
-
-@pytest.mark.parametrize("address", ["http://[::1", "http://h:99999", "postgresql://u:p@[x/db"])
-def test_addresses_that_are_none_are_refused(address: str) -> None:
-    with pytest.raises(InputError, match="is no tracking address"):
-        open_store(address)

@@ -180,6 +180,30 @@ def test_files_are_named_and_leaks_end_in_exit_code_1(tmp_path: Path) -> None:
     assert examples == [["train: train/b/7.png", "test: test/b/2.png"]]
 
 
+def test_source_sizes_and_patients_are_counted(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for index in range(24):
+        folder = tmp_path / "ab"[index % 2]
+        folder.mkdir(exist_ok=True)
+        shape = (30, 20) if index < 18 else (12, 12)
+        image = Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8))
+        image.save(folder / f"p{index // 4}_{index}.png")
+    command = ["data", "check", str(tmp_path), "--image-size", "16", "--no-near"]
+    known = ["--option", r"patient_pattern=(p\d+)_"]
+    for _ in range(2):  # decoded, and from the cache
+        value = json.loads(run.invoke(app, [*command, *known, "--json"]).stdout)
+        assert value["source_sizes"] == {"20×30": 18, "12×12": 6}
+        assert sum(split["patients"] for split in value["splits"].values()) == 6
+        assert value["splits"]["train"]["images"] == 4 * value["splits"]["train"]["patients"]
+    shown = run.invoke(app, [*command, *known]).stdout
+    assert "made of 20×30 (18), 12×12 (6)" in shown and "patients" in shown.splitlines()[0]
+    assert "6 images are smaller than 16×16 pixels and are enlarged" in shown
+    assert "18 images are not square before" in shown and "are not known" not in shown
+    unknown = json.loads(run.invoke(app, [*command, "--json"]).stdout)
+    assert unknown["splits"]["train"]["patients"] is None
+    assert any("patients are not known" in note for note in unknown["notes"])
+
+
 def test_ten_classes_are_shown_whole_in_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     names = tuple(f"a long class name {index}" for index in range(10))

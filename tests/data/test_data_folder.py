@@ -233,10 +233,12 @@ def test_links_out_of_the_folder_are_refused(classes: Path, tmp_path: Path) -> N
     outside = picture(tmp_path / "elsewhere" / "secret.png")
     (classes / "covid" / "link.png").symlink_to(outside)
     (classes / "more").symlink_to(outside.parent)
+    (classes / "loop").symlink_to("loop")
     with pytest.raises(DataError) as caught:
         load_dataset(classes)
     assert "covid/link.png is a link that leads out" in str(caught.value)
     assert "more is a link that leads out" in str(caught.value)
+    assert "loop is a link that leads out" in str(caught.value)
 
 
 def test_the_second_run_reads_the_cache_and_a_change_is_seen(

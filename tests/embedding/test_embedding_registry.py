@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import nn
 
-from ensgan import registry
 from ensgan.embedding import (
     EXTRACTORS,
     Extractor,
@@ -89,9 +88,8 @@ def test_a_package_adds_an_extractor(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
     bright_package.SPEC = brightness()
     point = EntryPoint("brightness", "bright_package:SPEC", "ensgan.extractors")
-    monkeypatch.setattr(
-        registry, "entry_points", lambda group: [point] if group == "ensgan.extractors" else []
-    )
+    points = {"ensgan.extractors": [point]}
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: points.get(group, []))
     monkeypatch.setattr(EXTRACTORS, "_entry_points_loaded", False)
     try:
         features = make_extractor("brightness")(IMAGES.images)

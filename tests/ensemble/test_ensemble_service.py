@@ -122,6 +122,7 @@ def test_a_missing_or_wrong_token(port: int, token: str | None) -> None:
         (b"{", 422),
         (b"\xff\xfe", 422),
         (b"[" * 500_000, 422),
+        (b'{"n": 1, "n": 2}', 422),
         (b"[]", 422),
         ({}, 422),
         ({"n": 0}, 422),

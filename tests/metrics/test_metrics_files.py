@@ -49,6 +49,15 @@ def test_an_archive_larger_than_memory_is_mapped(arrays, save, tmp_path):
     assert isinstance(whole.real, np.ndarray) and np.array_equal(whole.fakes[2], arrays["fake"][2])
 
 
+def test_an_archive_that_would_fill_the_disk_is_refused_before_it_does(arrays, tmp_path):
+    path = tmp_path / "pool.npz"
+    np.savez_compressed(path, **{**arrays, "fake": np.zeros((3, 1 << 20, 50), np.float16)})
+    assert path.stat().st_size < 1 << 20
+    with pytest.raises(DataError, match=r"would unpack from 0.3 MB to 0.3 GB: refused as a zip"):
+        load_pool(path, scratch=tmp_path / "scratch", memory_bytes=1000)
+    assert not (tmp_path / "scratch").exists()
+
+
 def test_damaged_and_incomplete_archives_are_named(arrays, tmp_path):
     path = tmp_path / "pool.npz"
     np.savez(path, **arrays)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from bank_sweep import write_bank_sweep
+from local_sweep import Home
 
 from ensgan import embedding, metrics
 from ensgan.data import load_dataset, phantom
 from ensgan.downstream import rank_correlation
-from ensgan.search import Evaluator
+from ensgan.search import Evaluator, search, select
 from ensgan.types import PoolScores
 
 N, SIZE = 400, 32
@@ -93,3 +97,25 @@ def test_the_default_objective_follows_the_share_of_modes_that_an_ensemble_cover
     by_number = rank_correlation(found, [float(len(each)) for each in reached]).rho
     assert by_frequency is not None and by_number is not None
     assert by_frequency > 0.9 and by_number > 0.8
+
+
+def test_a_sweep_chooses_the_honest_ones(tmp_path: Path) -> None:
+    """The whole rule: two honest generators, one of each other kind, an ensemble of two."""
+    names = ["honest", "honest2", *ORDER[1:]]
+    for seed, name in enumerate(names):
+        images, labels = made(name.rstrip("2"), np.random.default_rng([3, seed]))
+        np.savez(tmp_path / f"{name}.npz", images=images, labels=labels)
+    options = {"n_train": N, "n_val": 100, "n_test": 12}
+    file = write_bank_sweep(
+        tmp_path,
+        dataset={"name": "phantom", "image_size": SIZE, "options": options},
+        members=[{"name": name, "images": f"{name}.npz"} for name in names],
+        search={"trials": 20, "max_size": 2},
+        evaluate={"strategies": []},
+    )
+    home = Home(tmp_path / "runs")
+    result = home.run(file)
+    assert result.selected.point.members == ("honest", "honest2")
+    assert "of the images of swapped, noise, of the others' 9" in " ".join(result.cautions)
+    before = search(result.scores, objectives="paper", sampler="exhaustive", max_size=2)
+    assert "over-concentrated" in select(before, "knee").point.members

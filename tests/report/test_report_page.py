@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from report_run import EVIL, pixels, recorded
 
-from ensgan.errors import InputError
+from ensgan.errors import DataError, InputError
 from ensgan.report.content import collect
 from ensgan.report.page import number, render
 from ensgan.report.pictures import image_grid, overlap_png
@@ -173,6 +173,42 @@ def test_runs_without_a_report_say_why(tmp_path: Path) -> None:
         collect(store, child)
     with pytest.raises(InputError, match="not yet finished"):
         collect(store, store.create_run("new", kind="sweep"))
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "ensemble.json").write_text("{}")
+    bundled = store.create_run("bundled", kind="sweep")
+    store.log_folder(bundled, tmp_path / "bundle", "ensemble")
+    store.finish(bundled)
+    with pytest.raises(InputError, match=f"was bundled, .* ensgan pull {bundled}"):
+        collect(store, bundled)
+
+
+@pytest.mark.parametrize("content", [None, b"{}", b"[1]"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "manifest.json",
+        "front/front.json",
+        "downstream/table.json",
+        "privacy/memorisation.json",
+        "ensemble/ensemble.json",
+    ],
+)
+def test_recorded_files_that_are_damaged_are_named(
+    tmp_path: Path, name: str, content: bytes | None
+) -> None:
+    store, run_id = recorded(tmp_path)
+    whole = store.read(run_id, name)
+    path = tmp_path / "damaged" / Path(name).name
+    path.parent.mkdir()
+    path.write_bytes(whole[:-20] if content is None else content)
+    store.log_file(run_id, path, name.rpartition("/")[0])
+    assert store.read(run_id, name) != whole
+    try:
+        render(collect(store, run_id))  # a table without rows, for example, is shown as that
+    except DataError as error:
+        assert Path(name).stem in str(error) and len(str(error)) < 300
+    else:
+        assert content is not None
 
 
 def test_drawings_need_no_style_attribute_and_keep_their_text(page: str) -> None:

@@ -113,6 +113,23 @@ def test_moves_equal_the_definition(name: str, seed: int, size: int) -> None:
         )
 
 
+@pytest.mark.parametrize("name", FORM_NAMES)
+def test_pairs_equal_the_definition(name: str) -> None:
+    """Every ensemble of two and whether it is allowed, against a fresh evaluation."""
+    evaluator = Evaluator(find_form(name).tables(inputs(3)))
+    one, other = np.triu_indices(MEMBERS, 1)
+    subsets = evaluator.subsets(np.column_stack((one, other)).tolist())
+    values, fresh = evaluator.pairs(one, other), evaluator(subsets)
+    for field in ("first", "second", "mean", "coverage"):
+        np.testing.assert_allclose(
+            getattr(values, field), getattr(fresh, field), rtol=0, atol=1e-12
+        )
+    for limits in ({"max_per_gan": 1}, {"exclude": [evaluator.names[2]]}, {"min_size": 3}):
+        constraints = Constraints.resolve(evaluator.names, **limits)
+        allowed = constraints.feasible(subsets)
+        assert (constraints.pairs(one, other) == allowed).all() and not allowed.all()
+
+
 @pytest.mark.parametrize("name", [form.name for form in FORMS if not form.needs_features])
 @pytest.mark.parametrize("sampler", ["exhaustive", "pareto-local"])
 def test_bounds_and_constraints_lose_nothing(

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import optuna
@@ -205,6 +206,17 @@ def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path, content: str) -
         search(made_up_pool(0), sampler="tpe", trials=3, study_storage=str(path))
     assert path.read_text() == content
     assert [entry.name for entry in tmp_path.iterdir()] == ["costs.json"]
+
+
+@pytest.mark.parametrize("table", ["studies", "patients"])
+def test_a_database_of_another_program_gets_no_tables(tmp_path: Path, table: str) -> None:
+    path = tmp_path / "mine.db"
+    with closing(sqlite3.connect(path)) as mine:
+        mine.execute(f"CREATE TABLE {table} (id INT)")
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=r"mine.db is a database of another program than Optuna"):
+        search(made_up_pool(0), sampler="random", trials=3, study_storage=f"sqlite:///{path}")
+    assert path.read_bytes() == before
 
 
 def test_a_journal_that_was_cut_off_is_refused_and_left_as_it_is(tmp_path: Path) -> None:

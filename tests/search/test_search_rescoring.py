@@ -10,7 +10,15 @@ from search_pool import made_up_pool
 
 from ensgan.errors import InputError
 from ensgan.metrics import score_pool
-from ensgan.search import Evaluator, bootstrap, optimise_weights, rescore, search, shared_members
+from ensgan.search import (
+    Evaluator,
+    bootstrap,
+    optimise_weights,
+    rescore,
+    search,
+    select,
+    shared_members,
+)
 
 
 def test_intervals_hold_the_estimate_and_shrink_with_more_points() -> None:
@@ -101,6 +109,17 @@ def test_rescoring_on_the_same_scores_changes_nothing() -> None:
         assert (after.intra_d, after.inter_d) == pytest.approx((before.intra_d, before.inter_d))
     with pytest.raises(InputError, match="unknown member"):
         rescore(front, made_up_pool(0, gans=2))
+
+
+@pytest.mark.parametrize("key", ["first", "second"])
+def test_a_front_whose_values_were_changed_is_refused(key: str) -> None:
+    scores = made_up_pool(3)
+    front = search(scores)
+    assert select(front, pool=scores).point in front.points
+    best, *others = front.points
+    better = replace(best, **{key: getattr(best, key) + 0.01})
+    with pytest.raises(InputError, match=r"the front says .* its scores say"):
+        select(replace(front, points=(better, *others)), pool=scores)
 
 
 def test_side_by_side_shares() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from local_sweep import Home
 
-from ensgan.sweep.runner import SweepResult
+from ensgan.sweep.result import SweepResult
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from ensgan.evaluation.finished_sweep import open_sweep
 from ensgan.files import read_json, write_json
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.member_job import BLANK
-from ensgan.sweep.runner import SweepResult
+from ensgan.sweep.result import SweepResult
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,6 @@ def other_figures(path: Path) -> None:
     "pattern",
     [
         "data/*-train.npz",
-        "evaluate/labels-*.json",
         "extractor/*.safetensors",
         "features/real-train-*-radii-*.npz",
         "scores/scores-*.npz",

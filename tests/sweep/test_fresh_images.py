@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,13 +14,13 @@ from local_sweep import Home
 from ensgan import zoo
 from ensgan.config import load_spec
 from ensgan.downstream import ClassifierSettings
-from ensgan.errors import ConfigError, InputError
+from ensgan.errors import ConfigError, InputError, IntegrityError
 from ensgan.evaluation.evaluate import EvaluationOptions, evaluate_sweep
 from ensgan.evaluation.finished_sweep import open_sweep
 from ensgan.sweep.executor import LocalExecutor
 from ensgan.sweep.fresh_images import GeneratorFile, choose_sampling, generator_files
-from ensgan.sweep.inputs import resolve
-from ensgan.sweep.runner import SweepResult
+from ensgan.sweep.resolving import resolve
+from ensgan.sweep.result import SweepResult
 from ensgan.types import ImageShape
 
 
@@ -71,6 +72,21 @@ def test_a_pool_makes_fresh_images(home: Home, result: SweepResult) -> None:
     banks = evaluate_sweep(sweep, replace(options, sampling="bank"), LocalExecutor()).table
     # The classifiers of the sweep itself: their results were on disk under their own key.
     assert banks.row("all").metrics["auc"].mean != table.row("all").metrics["auc"].mean
+
+
+def test_weights_that_have_changed_make_no_fresh_images(
+    home: Home, result: SweepResult, tmp_path: Path
+) -> None:
+    shutil.copytree(home.path / "sweeps" / "tiny", tmp_path / "sweeps" / "tiny")
+    options = EvaluationOptions(
+        ("all",), 1, ClassifierSettings(epochs=1, width=8), sampling="fresh"
+    )
+    sweep = open_sweep("tiny", tmp_path)
+    weights = next(member.weights for member in sweep.members if member.name == "ACGAN-Mod@6")
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))  # of the right length and form
+    with pytest.raises(IntegrityError, match=rf"{weights.name} has changed .* delete it"):
+        evaluate_sweep(sweep, options, LocalExecutor())
 
 
 def test_generators_make_what_their_weights_make(home: Home, result: SweepResult) -> None:

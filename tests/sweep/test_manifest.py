@@ -13,9 +13,9 @@ from made_sweep import make_sweep
 from ensgan.errors import DataError
 from ensgan.files import write_json
 from ensgan.sweep.folder import SweepFolder, find_sweep
+from ensgan.sweep.live.status import sweep_status
 from ensgan.sweep.manifest import Manifest
 from ensgan.sweep.records import MemberResult
-from ensgan.sweep.status import sweep_status
 
 
 @pytest.fixture

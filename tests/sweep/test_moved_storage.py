@@ -25,7 +25,7 @@ from ensgan.report.content import collect
 from ensgan.report.page import render
 from ensgan.sweep.events import Event
 from ensgan.sweep.folder import find_sweep
-from ensgan.sweep.status import sweep_status
+from ensgan.sweep.live.status import sweep_status
 
 OLD = Path(__file__).with_name("schema_1_sweep.tar.gz")
 """A sweep of three external members, written by version 0.1 (schema 1) in another folder."""

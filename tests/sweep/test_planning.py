@@ -10,9 +10,9 @@ import torch
 from tiny_sweep import tiny
 
 from ensgan.config import parse_spec
-from ensgan.sweep.inputs import Resolved, resolve
 from ensgan.sweep.planning import plan
 from ensgan.sweep.planning.cost import slots_of
+from ensgan.sweep.resolving import Resolved, resolve
 
 GIB = 2**30
 

@@ -15,19 +15,24 @@ from ensgan.config import parse_spec
 from ensgan.errors import ConfigError, InputError
 from ensgan.evaluation.finished_sweep import open_sweep
 from ensgan.launch.sweep import train_one
+from ensgan.search import optuna, search
+from ensgan.search.optuna import Told, ask
 from ensgan.sweep.events import Event, OnEvent, StageClock
 from ensgan.sweep.executor import Executor
 from ensgan.sweep.folder import SweepFolder
-from ensgan.sweep.inputs import Resolved, resolve, write_inputs
+from ensgan.sweep.inputs import write_inputs
 from ensgan.sweep.live.requests import Requests
 from ensgan.sweep.member_job import MemberJob
 from ensgan.sweep.opening import OpenManifest, open_manifest
 from ensgan.sweep.planning.cost import Measured
 from ensgan.sweep.planning.outlook import look_ahead
-from ensgan.sweep.planning.rounds import drawn_so_far, train_rounds
+from ensgan.sweep.planning.rounds import train_rounds
+from ensgan.sweep.planning.worth import worths
 from ensgan.sweep.records import MemberResult
+from ensgan.sweep.resolving import Resolved, drawn_so_far, resolve
+from ensgan.sweep.result import SweepResult
 from ensgan.sweep.training_stage import PoolInProgress
-from ensgan.types import row_of
+from ensgan.types import gan_of, row_of
 
 VARY: dict[str, Any] = {
     "sample": 10,
@@ -128,7 +133,7 @@ class Scene:
 
 
 def rates(resolved: Resolved) -> list[float]:
-    return [settings.learning_rate for settings in resolved.settings]
+    return [each.settings.learning_rate for each in resolved.configurations]
 
 
 def test_rounds_follow_the_results_and_are_written_before_they_train(tmp_path: Path) -> None:
@@ -192,11 +197,23 @@ def test_who_is_interrupted_draws_and_trains_the_rest_and_no_more(
     assert nothing.asked == []
 
 
-def test_failures_end_no_search_and_a_round_that_did_not_train_does(tmp_path: Path) -> None:
+def test_failures_end_no_search_and_a_round_that_did_not_train_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: dict[str, float | None] = {}
+
+    def listening(rounds: Sequence[Sequence[Told]], *arguments: Any, **how: Any) -> int:
+        told.update({str(each.values): each.worth for tried in rounds for each in tried})
+        told["lowest"] = min(each.values["learning_rate"] for tried in rounds for each in tried)
+        return ask(rounds, *arguments, **how)
+
+    monkeypatch.setattr(optuna, "ask", listening)
     toy = Toy(lambda job: None if job.settings.learning_rate < 1 else intra_d(job))
     resolved = Scene(tmp_path / "some").train(toy)
     assert len(resolved.gans) == 10
-    assert any(rate < 1 for rate in rates(resolved))
+    # They are told as the worst there is.
+    assert told.pop("lowest") < 1  # type: ignore[operator]
+    assert 0.0 in told.values() and None not in told.values()
     spent = Toy(intra_d)
     spent.worth = lambda job: intra_d(job) if len(spent.asked) < 3 else math.nan
     scene = Scene(tmp_path / "spent")
@@ -230,9 +247,25 @@ def test_changed_trainings_of_drawn_configurations_stay_refused(tmp_path: Path) 
         scene.open()
 
 
+def test_a_configuration_is_worth_what_the_front_loses_without_it(
+    home: Home, result: SweepResult
+) -> None:
+    spec = parse_spec(tiny())
+    inputs = write_inputs(resolve(spec), SweepFolder(result.folder))
+    own = worths("intra-d", inputs, result.members, ["BigGAN"])
+    assert own["BigGAN"] == 0.0
+    assert own["SNGAN"] == max(m.intra_d for m in result.members if m.name.startswith("SNGAN@"))
+    lost = worths("hypervolume", inputs, result.members, ["BigGAN"])
+    assert set(lost) == {"SNGAN", "ACGAN-Mod", "BigGAN"} and lost["BigGAN"] == 0.0
+    for gan, value in lost.items():
+        rest = [m.name for m in result.members if gan_of(m.name) != gan]
+        front = search(result.scores.part(rest), objectives="capped")
+        assert value == pytest.approx(max(0.0, result.front.hypervolume - front.hypervolume))
+
+
 @pytest.mark.slow
 def test_a_real_search_is_interrupted_resumed_and_read(tmp_path: Path) -> None:
-    vary = {**VARY, "sample": 4, "search": "nsga2"}
+    vary = {**VARY, "sample": 4, "search": "nsga2", "objective": "hypervolume"}
     spec = parse_spec(
         tiny(
             train={"gans": ["SNGAN", "StyleGAN2-ADA"], "steps": 2, "snapshots": 1, "vary": vary},

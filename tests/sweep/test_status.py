@@ -20,9 +20,10 @@ from ensgan.files import write_json
 from ensgan.sweep.events import Event
 from ensgan.sweep.folder import SweepFolder, find_sweep
 from ensgan.sweep.live.history import History
+from ensgan.sweep.live.status import ProgressFile, sweep_status
 from ensgan.sweep.manifest import DatasetRecord, Losses, Manifest
+from ensgan.sweep.planning.later import learn, stage_work
 from ensgan.sweep.records import MemberResult
-from ensgan.sweep.status import ProgressFile, sweep_status
 
 NOW = 1000.0
 
@@ -58,7 +59,9 @@ def folder(tmp_path: Path) -> SweepFolder:
         planned=6,
         started=900.0,
         losses={"SAGAN": Losses(node=1, process=2)},
-        dataset=DatasetRecord(name="phantom", key="k", source="", classes=("a", "b"), images={}),
+        dataset=DatasetRecord(
+            name="phantom", key="k", source="", classes=("a", "b"), images={"train": 160}
+        ),
     ).save(sweep.manifest_path)
     beat = {"gan": "SAGAN", "step": 40, "steps": 100, "steps_per_second": 2.0, "time": NOW - 1}
     place = {"node": "gpu7", "gpus": 0.5, "gpu_memory_bytes": 3 * 2**30}
@@ -77,7 +80,7 @@ def test_a_running_sweep(folder: SweepFolder) -> None:
     assert (running["state"], running["step"], running["eta_seconds"]) == ("running", 40, 30.0)
     assert (running["node"], running["gpu_memory_bytes"]) == ("gpu7", 3 * 2**30)
     assert (waiting["state"], waiting["step"]) == ("waiting", 0)
-    assert gan_table(value["gans"]).row_count == 3
+    assert len(gan_table(value["gans"]).rows) == 3
 
 
 def printed(rows: list[dict[str, Any]], width: int = 80) -> str:
@@ -121,6 +124,17 @@ def test_what_the_driver_does_and_what_is_left(folder: SweepFolder) -> None:
         # SAGAN takes 50 s in all, so BigGAN 200; 30 s of the first are left.
         assert value["eta_seconds"] == pytest.approx(230)
         assert value["hours_left"] == pytest.approx(0.5 * 230 / 3600)
+        assert value["eta_total_seconds"] is None, "no sweep of this storage has told"
+        assert "about 4 min of training left" in shown(value)
+        # An earlier sweep with half the members and repeats.
+        half = tiny(evaluate={"repeats": 1})
+        work = stage_work(parse_spec(half), 3, 160)
+        took = {"train": 9.0, "score": 10.0, "search": 5.0, "select": 2.0, "evaluate": 20.0}
+        learn(folder.path.parents[1] / "measured.json", took, work)
+        whole = 230 + 10 * 21 / 6 + 5 + 2 * 2 + 20 * 2
+        value = sweep_status(folder, NOW)
+        assert value["eta_total_seconds"] == pytest.approx(whole)
+        assert "about 5 min left (4 min of training)" in " ".join(shown(value).split())
         assert (value["stage"], value["hours"], value["hours_of"]) == ("train", 1.5, "GPU")
         driver(Event("held", {"gans": {"BigGAN": "stopped"}, "all": False}))
         assert sweep_status(folder, NOW)["gans"][2]["state"] == "stopped"
@@ -133,7 +147,7 @@ def test_what_the_driver_does_and_what_is_left(folder: SweepFolder) -> None:
         driver._written = 0.0
         driver(Event("progress", {"stage": "evaluate", "done": 14, "of": 120}))
         value = sweep_status(folder, driver.value.began + 28)
-        assert value["eta_seconds"] == pytest.approx(2 * 106)
+        assert value["eta_seconds"] == value["eta_total_seconds"] == pytest.approx(2 * 106)
         assert "evaluating 14 of 120 classifiers" in shown(value)
         assert "2 of 6 members, 1 of 3 GANs" in shown(value)
     assert sweep_status(folder, NOW)["stage"] == "", "nobody runs it"

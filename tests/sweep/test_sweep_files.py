@@ -10,7 +10,8 @@ from PIL import Image
 
 from ensgan.config import parse_spec
 from ensgan.errors import ConfigError
-from ensgan.sweep.inputs import known_names, load_sweep, resolve
+from ensgan.sweep.planning.sweep_file import known_names, load_sweep
+from ensgan.sweep.resolving import resolve
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
 RNG = np.random.default_rng(0)
@@ -31,7 +32,8 @@ def test_every_row_can_be_trained_on_breastmnist(breast: Path) -> None:
     accept = ["dataset.options.accept_checksum=any"]
     resolved = resolve(load_sweep(SWEEPS / "breastmnist.yaml", accept), breast)
     assert len(resolved.gans) == 22 and resolved.count == 546
-    for row, settings in zip(resolved.gans, resolved.settings, strict=True):
+    for each in resolved.configurations:
+        row, settings = each.row, each.settings
         optimiser = settings.optimiser(row)
         assert optimiser.batch * optimiser.d_updates_per_step <= 546
     spec = load_sweep(SWEEPS / "breastmnist.yaml", [*accept, "train.overrides={}"])

@@ -27,10 +27,12 @@ from ensgan.report.content import collect
 from ensgan.report.page import render
 from ensgan.sweep import search_stage
 from ensgan.sweep.folder import SweepFolder, sweep_folder
-from ensgan.sweep.inputs import known_names, resolve, write_inputs
+from ensgan.sweep.inputs import write_inputs
 from ensgan.sweep.manifest import Earlier
 from ensgan.sweep.planning.outlook import look_ahead
+from ensgan.sweep.planning.sweep_file import known_names
 from ensgan.sweep.records import MemberResult
+from ensgan.sweep.resolving import resolve
 from ensgan.sweep.search_stage import score
 
 NO_PROOF: dict[str, list[str]] = {"strategies": []}

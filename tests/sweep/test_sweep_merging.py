@@ -16,9 +16,10 @@ from ensgan.config import parse_spec
 from ensgan.ensemble import load_ensemble
 from ensgan.errors import ConfigError, InputError
 from ensgan.files import read_json
+from ensgan.launch.finished import known_result
 from ensgan.sweep.folder import SweepFolder, find_sweep
-from ensgan.sweep.inputs import load_sweep
-from ensgan.sweep.status import sweep_status
+from ensgan.sweep.live.status import sweep_status
+from ensgan.sweep.planning.sweep_file import load_sweep
 
 __all__ = ["pairs"]
 
@@ -81,8 +82,11 @@ def test_a_merged_sweep_needs_the_others_no_more_and_grows(
 ) -> None:
     merge(home, "ours", "theirs", output=tmp_path / "both.yaml")
     first = home.run(tmp_path / "both.yaml")
+    known = known_result(tmp_path / "both.yaml", [], home.path, None)
+    assert known is not None and known["run_id"] == first.run_id, "answered at once"
     # A member that joins a sweep later joins the merged one when it runs again.
     home.run(grown_banks(tmp_path, "CDE", name="theirs"))
+    assert known_result(tmp_path / "both.yaml", [], home.path, None) is None
     pairs.clear()
     second = home.run(tmp_path / "both.yaml")
     assert second.scores.names[-1] == "theirs+E" and second.run_id != first.run_id

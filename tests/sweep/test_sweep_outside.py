@@ -19,9 +19,9 @@ from ensgan.recording.views import description
 from ensgan.store import MemoryStore
 from ensgan.sweep.events import Event
 from ensgan.sweep.folder import SweepFolder
-from ensgan.sweep.inputs import load_sweep
-from ensgan.sweep.runner import SweepResult
-from ensgan.sweep.status import sweep_status
+from ensgan.sweep.live.status import sweep_status
+from ensgan.sweep.planning.sweep_file import load_sweep
+from ensgan.sweep.result import SweepResult
 from ensgan.types import Samples
 
 OPTIONS = {"n_train": 60, "n_val": 30, "n_test": 30}

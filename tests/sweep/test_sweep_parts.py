@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +12,13 @@ from hypothesis import strategies as st
 from tiny_sweep import tiny
 
 from ensgan.config import parse_spec
+from ensgan.errors import InputError
 from ensgan.files import read_json, write_json
 from ensgan.sweep.events import Event, StageClock, union_seconds
-from ensgan.sweep.folder import SweepFolder
-from ensgan.sweep.inputs import resolve
+from ensgan.sweep.folder import SweepFolder, sweep_folder
 from ensgan.sweep.member_job import purpose_seed, sample_labels
 from ensgan.sweep.opening import differences
+from ensgan.sweep.resolving import resolve
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), max_size=8))
@@ -78,7 +80,10 @@ def test_differences_name_the_leaf() -> None:
 
 def test_a_sweep_sets_precision_and_compilation() -> None:
     resolved = resolve(parse_spec(tiny(train={"precision": "bfloat16", "compile": True})))
-    assert {(s.precision, s.compile) for s in resolved.settings} == {("bfloat16", True)}
+    precisions = {
+        (each.settings.precision, each.settings.compile) for each in resolved.configurations
+    }
+    assert precisions == {("bfloat16", True)}
 
 
 def test_a_sweep_folder_is_held_by_one_process(tmp_path: Path) -> None:
@@ -99,3 +104,16 @@ def test_set_aside_loses_nothing(tmp_path: Path) -> None:
     moved = folder.set_aside()
     assert moved is not None and read_json(moved / "manifest.json")["x"] == 2
     assert not folder.has_begun
+
+
+def test_a_storage_whose_path_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is not UTF-8: name another folder"):
+        sweep_folder(tmp_path / os.fsdecode(b"a\xe9"), "x")
+    assert sweep_folder(tmp_path / "é", "x").path == tmp_path / "é" / "sweeps" / "x"
+
+
+def test_a_storage_that_is_a_file_is_wrong_input(tmp_path: Path) -> None:
+    (tmp_path / "thesis").write_text("years of work")
+    folder = sweep_folder(tmp_path / "thesis", "x")
+    with pytest.raises(InputError, match="Not a directory; choose another"), folder.locked():
+        pass

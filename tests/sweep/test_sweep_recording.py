@@ -17,7 +17,7 @@ from ensgan.files import write_json
 from ensgan.recording.record import Recording
 from ensgan.store import MemoryStore
 from ensgan.sweep.folder import SweepFolder
-from ensgan.sweep.runner import SweepResult
+from ensgan.sweep.result import SweepResult
 
 
 def test_the_run_is_recorded(home: Home, result: SweepResult) -> None:
@@ -46,12 +46,12 @@ def test_the_run_is_recorded(home: Home, result: SweepResult) -> None:
     assert ",".join(filter(None, chosen)) == parent.tags["ensgan.selected"]
     files = set(home.store.files(result.run_id))
     assert files >= {
-        *("report.html", "manifest.json", "ensemble/ensemble.json", "ensemble/README.md"),
+        *("0-report/report.html", "manifest.json", "ensemble/ensemble.json", "ensemble/README.md"),
         *("front/front.html", "front/front.png", "front/front.json", "grids/selected.png"),
         *("pool/overlap.png", "pool/membership.png", "pool/members.csv", "pool/scores.npz"),
         *("downstream/table.csv", "downstream/table.json", "privacy/memorisation.json"),
     }
-    report = home.store.read(result.run_id, "report.html").decode()
+    report = home.store.read(result.run_id, "0-report/report.html").decode()
     for name in result.selected.point.members:
         assert name in report
 

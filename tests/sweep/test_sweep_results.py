@@ -22,7 +22,7 @@ from ensgan.sweep.classifier_job import DatasetFiles
 from ensgan.sweep.executor import ONE_CPU, LocalExecutor, Needs
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import Inputs
-from ensgan.sweep.runner import SweepResult
+from ensgan.sweep.result import SweepResult
 from ensgan.sweep.search_stage import find_front
 from ensgan.types import PoolScores, Samples
 

@@ -10,7 +10,7 @@ from ensgan import data
 from ensgan.config import parse_spec
 from ensgan.errors import ConfigError, InputError
 from ensgan.launch import sweep as launch
-from ensgan.sweep.runner import SweepResult
+from ensgan.sweep.result import SweepResult
 from ensgan.types import Samples
 
 NAME = "resumed"

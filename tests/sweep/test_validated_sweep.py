@@ -13,14 +13,14 @@ from local_sweep import Home
 from made_sweep import blobs
 
 from ensgan.config import SweepSpec
-from ensgan.errors import ConfigError, InputError
+from ensgan.downstream import LinearProbe
+from ensgan.errors import ConfigError, InputError, IntegrityError
 from ensgan.recording.views import members_csv
 from ensgan.report.content import collect
 from ensgan.report.page import render
-from ensgan.sweep.executor import LocalExecutor
 from ensgan.sweep.folder import find_sweep
-from ensgan.sweep.runner import SweepResult
-from ensgan.sweep.status import sweep_status
+from ensgan.sweep.live.status import sweep_status
+from ensgan.sweep.result import SweepResult
 from ensgan.types import Dataset, Samples
 
 BANKS = "ABCDEF"
@@ -65,11 +65,12 @@ def write_pool(folder: Path, **sections: object) -> Path:
 
 
 def write_mixed_pool(folder: Path, **sections: object) -> Path:
-    """A, B and C are honest (A errs at times), D and E swap labels, F makes one image alone."""
+    """A, B and C are honest (A and B err at times), D and E swap labels, F makes one image."""
     file = write_pool(folder, **sections)
-    made = blobs(80, 10)
-    made.labels[:8] = 1 - made.labels[:8]
-    np.savez(folder / "A.npz", images=made.images, labels=made.labels)
+    for seed, (bank, wrong) in enumerate({"A": 8, "B": 4}.items()):
+        made = blobs(80, 10 + seed)
+        made.labels[:wrong] = 1 - made.labels[:wrong]
+        np.savez(folder / f"{bank}.npz", images=made.images, labels=made.labels)
     made = blobs(80, 15)
     np.savez(folder / "F.npz", images=np.repeat(made.images[:1], 80, 0), labels=made.labels)
     return file
@@ -125,36 +126,59 @@ def test_bad_labels_are_found_and_the_choice_is_told_everywhere(
     assert (done[-1]["done"], done[-1]["of"]) == (found["trained"], found["trained"])
 
 
-def test_a_choice_that_was_stopped_goes_on(
-    judged: tuple[Home, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_choice_is_made_once(judged: tuple[Home, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found when the sweep goes on, and made again to the bit where its file is damaged or gone."""
     home, file = judged
     folder = find_sweep("judged", home.path)
     before = folder.manifest_path.read_bytes()
     validation = folder.read().validation
     assert validation is not None
     content = validation.read_bytes()
+    for damage in (b"{", b'{"reason": 1}', None):
+        validation.unlink() if damage is None else validation.write_bytes(damage)
+        home.run(file)
+        assert validation.read_bytes() == content
+        assert folder.manifest_path.read_bytes() == before
 
     def refuse(*_: object) -> None:
-        raise AssertionError("a classifier was trained again")
+        raise AssertionError("probed again")
 
-    validation.unlink()  # the judges' results are all there
-    with monkeypatch.context() as patch:
-        patch.setattr(LocalExecutor, "map", refuse)
-        home.run(file)
-    assert validation.read_bytes() == content
-    assert folder.manifest_path.read_bytes() == before
-    (labels,) = (folder.path / "evaluate").glob("labels-*.json")
-    measured = labels.read_bytes()
-    labels.write_text('{"real": 1}')
-    lost = sorted((folder.path / "evaluate").glob("validation-*.json"))[0]
-    kept = lost.read_bytes()
-    lost.write_text("{")
-    validation.unlink()
+    shutil.rmtree(folder.path / "ensemble")  # the sweep goes on behind the choice
+    monkeypatch.setattr(LinearProbe, "__call__", refuse)
     home.run(file)
-    assert json.loads(lost.read_bytes())["result"] == json.loads(kept)["result"]
-    assert validation.read_bytes() == content
-    assert labels.read_bytes() == measured
+    assert folder.manifest_path.read_bytes() == before
+
+
+@pytest.mark.parametrize("part", ["samples", "features"])
+def test_a_choice_from_changed_members_is_refused(
+    judged: tuple[Home, Path], tmp_path: Path, part: str
+) -> None:
+    home, file = judged
+    shutil.copytree(home.path, tmp_path / "runs")
+    copy = ToyHome(tmp_path / "runs", toy())
+    folder = find_sweep("judged", copy.path)
+    member, other = folder.read().members["A"], folder.read().members["B"]
+    shutil.copyfile(getattr(other, part), getattr(member, part))
+    shutil.rmtree(folder.path / "ensemble")
+    for file_ in (folder.path / "select").iterdir():
+        file_.unlink()
+    with pytest.raises(IntegrityError, match="has changed since A was made"):
+        copy.run(file)
+
+
+def test_features_that_tell_no_classes_apart_are_said(tmp_path: Path) -> None:
+    """Real labels without any bearing on the images: capped Intra-d decides."""
+    dataset = toy()
+    rng = np.random.default_rng(0)
+    for split in dataset.splits().values():
+        rng.shuffle(split.labels)
+    home = ToyHome(tmp_path / "runs", dataset)
+    result = home.run(write_pool(tmp_path))
+    assert "do not tell the classes of toy apart" in result.selected.reason
+    assert "so the largest capped Intra-d decides" in result.selected.reason
+    (said,) = [each for each in result.cautions if "could not be checked" in each]
+    assert "the features (random) do not tell" in said and "by chance 50%" in said
+    assert find_sweep("judged", home.path).read().labels is None
 
 
 def test_a_floor_keeps_members_out(judged: tuple[Home, Path], tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from ensgan.config.vary import Value
 from ensgan.errors import ConfigError
 from ensgan.recording import views
 from ensgan.sweep.folder import SweepFolder
-from ensgan.sweep.inputs import known_names, resolve
+from ensgan.sweep.planning.sweep_file import known_names
+from ensgan.sweep.resolving import resolve
 from ensgan.sweep.variations import Configuration, configurations
 
 GANS = ["SNGAN", "StyleGAN2-ADA"]
@@ -212,6 +213,9 @@ def test_the_store_is_told_what_was_varied(tmp_path: Path) -> None:
     head, first, *_ = views.members_csv(varied).decode().splitlines()
     assert head.startswith("member,seed,ADA.target,Adam.betas,intra_d")
     assert first.startswith("SNGAN@1,0,0.5,,0.5")
+    said = manifest.members["SNGAN@1"].model_copy(update={"health": ("=1+1",)})
+    odd = manifest.model_copy(update={"members": {"SNGAN@1": said}})
+    assert ",'=1+1," in views.members_csv(odd).decode(), "text is no formula of a spreadsheet"
 
 
 def test_variations_survive_the_manifests_file(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ensgan.cli.output import MOST_IMAGES, JsonOption, emit, progress, warn
+from ensgan.cli.output import MOST_IMAGES, ForceOption, JsonOption, emit, progress, warn
 from ensgan.cli.pools.pool_images import (
     AcceptOption,
     DataDirOption,
@@ -62,7 +62,7 @@ def bank(
     data_dir: DataDirOption = None,
     image_size: SizeOption = None,
     accept_checksum: AcceptOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a bank of that name.")] = False,
+    force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
     """Run a generator of your own and keep its images as a member of a pool.

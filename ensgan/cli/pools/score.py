@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, TypeAlias
 from zipfile import BadZipFile, ZipFile
 
 import typer
-from rich.table import Table
 
 from ensgan import metrics
 from ensgan.cli.output import (
     AddressOption,
+    ForceOption,
     JsonOption,
     OpenClusterOption,
-    check_output,
+    check_outputs,
     emit,
     note,
     progress,
@@ -32,13 +35,16 @@ from ensgan.cli.pools.pool_images import (
     SizeOption,
 )
 from ensgan.cli.pools.score_table import summary, tables
+from ensgan.cli.tables import FittingTable
 from ensgan.embedding import EXTRACTORS
 from ensgan.errors import InputError, unknown_name
+from ensgan.files import content_key
 from ensgan.launch.executors import mapper_at
 from ensgan.metrics.extend import still_valid
 from ensgan.metrics.features import open_features
 from ensgan.metrics.files import PoolFeatures, load_array
 from ensgan.metrics.frechet import CHEAP_DIM, frechet_distances
+from ensgan.outputs import one_at_a_time
 from ensgan.types import PoolScores
 
 BackendOption: TypeAlias = Annotated[
@@ -125,6 +131,7 @@ def score(
     image_size: SizeOption = None,
     accept_checksum: AcceptOption = None,
     fresh: FreshOption = False,
+    force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Score a pool of generators; run again after an interruption, it continues.
@@ -140,20 +147,19 @@ def score(
     """
     _check("form of Inter-d", inter, ("symmetric", "directed"))
     _check("way to score classes", classes, ("joint", "per-class"))
-    check_output(output, inputs=(features, weights, held_out), is_ours=_holds_scores)
+    check_outputs((output, _holds_scores), inputs=(features, weights, held_out), force=force)
     start = time.perf_counter()
-    checkpoint = _checkpoint(output, fresh=fresh)
-    how = _How(k, backend, _memory_bytes(memory), resamples, extend, frechet, checkpoint)
     real = RealSource(data, data_dir, image_size, accept_checksum)
     source = PoolSource(features, real, extractor, weights, held_out, classes == "per-class")
-    pool = source.read(checkpoint, how.memory_bytes)
-    tasks = mapper_at(
-        address, cpus=cpus_per_task, gpus=gpus_per_task, allow_open_cluster=allow_open_cluster
-    )
-    measures, distances = _score(pool, how, tasks)
-    replace(measures.scores, contents=pool.contents).save(output)
-    _remove(checkpoint)
-    rows = _memorisation(pool, backend)
+    with _checkpoint(output, fresh=fresh) as checkpoint:
+        how = _How(k, backend, _memory_bytes(memory), resamples, extend, frechet, checkpoint)
+        pool = source.read(checkpoint, how.memory_bytes)
+        tasks = mapper_at(
+            address, cpus=cpus_per_task, gpus=gpus_per_task, allow_open_cluster=allow_open_cluster
+        )
+        measures, distances = _score(pool, how, tasks)
+        replace(measures.scores, contents=pool.contents).save(output)
+        rows = _memorisation(pool, backend)
     seconds = time.perf_counter() - start
     note(f"wrote {output}")
     emit(
@@ -243,19 +249,26 @@ def _memorisation(pool: PoolFeatures, backend: str) -> dict[str, dict[str, float
     return {**rows, "(all members)": metrics.Memorisation.union(found).row()}
 
 
-def _checkpoint(output: Path, *, fresh: bool) -> Path:
-    """Where finished work of an interrupted run lies; emptied when it shall be forgotten."""
+@contextmanager
+def _checkpoint(output: Path, *, fresh: bool) -> Iterator[Path]:
+    """Where finished work of an interrupted run lies; emptied at the end, or before by ``fresh``.
+
+    Of processes of this machine that score into one output each has the folder to itself.
+    """
     checkpoint = output.with_name(f".{output.name}.blocks")
-    if fresh:
+    key = content_key(str(output.resolve()), os.getuid())
+    with one_at_a_time(Path(tempfile.gettempdir()) / f"ensgan-score-{key}.lock"):
+        if fresh:
+            _remove(checkpoint)
+        yield checkpoint
         _remove(checkpoint)
-    return checkpoint
 
 
 def _remove(checkpoint: Path) -> None:
-    for pattern in ("block-*.npz", "radii-*.npz", "features-*.npy"):
-        for file in checkpoint.glob(pattern):
-            file.unlink()
-    if checkpoint.is_dir() and not any(checkpoint.iterdir()):
+    with suppress(OSError):  # another node may score into the same output, or files lie there
+        for pattern in ("block-*.npz", "radii-*.npz", "features-*.npy"):
+            for file in checkpoint.glob(pattern):
+                file.unlink(missing_ok=True)
         checkpoint.rmdir()
 
 
@@ -285,8 +298,8 @@ def prdc(
     emit(asdict(result), as_json=as_json, table=lambda: _measures(result))
 
 
-def _measures(result: metrics.PRDC) -> Table:
-    table = Table("measure", "value", title=f"k = {result.k}, {result.backend}")
+def _measures(result: metrics.PRDC) -> FittingTable:
+    table = FittingTable("measure", "value", title=f"k = {result.k}, {result.backend}")
     for name in ("precision", "recall", "density", "coverage"):
         table.add_row(name, f"{getattr(result, name):.4f}")
     table.add_row("points", f"{result.n_real} real, {result.n_fake} generated")

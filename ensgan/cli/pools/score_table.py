@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
-from rich.table import Table
 
+from ensgan.cli.tables import FittingTable
 from ensgan.metrics import PoolMeasures
 from ensgan.types import Float64Array
 
@@ -65,22 +64,20 @@ def tables(
     if distances:
         columns["Fréchet"] = np.array([distances[name] for name in scores.names])
     title = f"{len(scores)} members, k = {scores.k}, {seconds:.1f} s; overlap: mean, {inter}"
-    # Numbers stay whole in a narrow terminal; long names are folded.
-    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, padding=0)
-    table.add_column("member", overflow="fold")
-    for heading in columns:
-        table.add_column(heading, no_wrap=True, justify="right")
+    spare = [name for name in reversed(columns) if name != "Intra-d"]
+    table = FittingTable("member", *columns, title=title, spare=spare, wraps=("member",))
     for index in np.argsort(-scores.capped_intra_d, kind="stable").tolist():
         # Members taken over from known scores have no precision and recall.
         cells = (f"{each[index]:.4f}".replace("nan", "–") for each in columns.values())
         table.add_row(scores.names[index], *cells)
-    return Group(table, _memorisation_table(rows)) if rows else table
+    return Group(table, "", _memorisation_table(rows)) if rows else table
 
 
-def _memorisation_table(rows: dict[str, dict[str, float]]) -> Table:
+def _memorisation_table(rows: dict[str, dict[str, float]]) -> FittingTable:
     names = ("copy_candidates", "copy_share", "baseline_share", "c_t", "p_value")
     headings = ("copies", "share", "of held-out", "C_T", "p")
-    table = Table("member", *headings, title="memorisation")
+    spare = headings[:0:-1]
+    table = FittingTable("member", *headings, title="memorisation", spare=spare, wraps=("member",))
     for member, row in sorted(rows.items(), key=lambda item: -item[1]["copy_share"]):
         table.add_row(member, *(f"{row[name]:.4g}" for name in names))
     return table

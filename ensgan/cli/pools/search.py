@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from ensgan.cli.output import JsonOption, check_output, emit, note, progress, warn
+from ensgan.cli.output import ForceOption, JsonOption, check_outputs, emit, note, progress, warn
+from ensgan.cli.tables import FittingTable
 from ensgan.errors import EnsganError, InputError
 from ensgan.files import first_bytes, read_json, write_bytes
 from ensgan.metrics.files import load_pool
@@ -26,7 +26,7 @@ from ensgan.search import (
 from ensgan.search import search as search_pool
 from ensgan.search.forms import COMPONENTS
 from ensgan.search.forms.paper import INTER
-from ensgan.sweep.planning.plugins import name_of_variant
+from ensgan.sweep.planning.sweep_file import name_of_variant
 from ensgan.sweep.search_stage import objective_tables
 from ensgan.types import DEFAULT_FORM, Front, FrontPoint, PoolScores
 
@@ -94,14 +94,17 @@ def search(
     heat_map: Annotated[
         Path | None, typer.Option(help="draw which members are on the front: FILE.png")
     ] = None,
+    force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Search the Pareto front of a scored pool. Ctrl-C ends it and keeps the front found so far.
 
     Example: ensgan search scores.npz --sampler pareto-local --seconds 2 --seed 0 -o front.json
     """
-    check_pictures(plot or (), heat_map)
-    _claim(output, record, [*(plot or ()), heat_map], storage, (scores, costs, features))
+    journal = None if storage is None or "://" in storage else Path(storage)
+    results = [(output, _is_front), (record, _is_record)]
+    read = (scores, costs, features, journal)
+    claim(*results, plots=plot or (), heat_map=heat_map, inputs=read, force=force)
     pool, prices = PoolScores.load(scores), read_costs(costs)
     limit = _make_budget(budget, prices, third)
     tables = _make_tables(objectives, inter, pool, features, components)
@@ -141,18 +144,23 @@ def search(
         raise typer.Exit(_INTERRUPTED)
 
 
-def _claim(
-    output: Path,
-    record: Path | None,
-    pictures: Sequence[Path | None],
-    storage: str | None,
+def claim(
+    *results: tuple[Path | None, Callable[[Path], bool]],
+    plots: Sequence[Path],
+    heat_map: Path | None = None,
     inputs: Sequence[Path | None],
+    force: bool,
 ) -> None:
-    """Refuse, before any work, outputs that would destroy something."""
-    journal = None if storage is None or "://" in storage else Path(storage)
-    check_output(output, record, *pictures, inputs=(*inputs, journal))
-    check_output(output, is_ours=_is_front)
-    check_output(record, is_ours=_is_record)
+    """Refuse, before any work, outputs that would destroy something or cannot be made."""
+    from ensgan.report.figures import is_figure
+
+    for path in plots:
+        if path.suffix.lower() not in _PLOTS:
+            raise InputError(f"--plot {path}: name a .html (interactive) or a .png file")
+    if heat_map is not None and heat_map.suffix.lower() != ".png":
+        raise InputError(f"--heat-map {heat_map}: name a .png file")
+    figures = [(path, is_figure) for path in (*plots, heat_map)]
+    check_outputs(*results, *figures, inputs=inputs, force=force)
 
 
 def _is_front(path: Path) -> bool:
@@ -226,30 +234,20 @@ def _make_tables(
         )
 
 
-def _front_table(front: Front) -> Table:
-    table = Table(
+def _front_table(front: Front) -> FittingTable:
+    # A front without points is never shown.
+    columns = list(front.cells(front.points[0]))
+    table = FittingTable(
+        *columns,
+        "members",
         title=f"{len(front)} points, hypervolume {front.hypervolume:.5f}, "
         f"{front.trials} evaluations of {front.distinct} subsets in {front.seconds:.2f} s",
-        box=None,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
+        spare=columns[:1:-1],
+        wraps=("members",),
     )
-    # Figures stay whole in a narrow terminal. A front without points is never shown.
-    for column in front.cells(front.points[0]):
-        table.add_column(column, no_wrap=True)
-    table.add_column("members", overflow="fold")
     for point in front:
         table.add_row(*front.cells(point).values(), ", ".join(point.members))
     return table
-
-
-def check_pictures(plots: Sequence[Path], heat_map: Path | None = None) -> None:
-    """Refuse, before any work, a picture of a kind that cannot be made."""
-    for path in plots:
-        if path.suffix.lower() not in _PLOTS:
-            raise InputError(f"--plot {path}: name a .html (interactive) or a .png file")
-    if heat_map is not None and heat_map.suffix.lower() != ".png":
-        raise InputError(f"--heat-map {heat_map}: name a .png file")
 
 
 def write_pictures(

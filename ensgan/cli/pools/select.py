@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
-from ensgan.cli.output import JsonOption, check_output, emit, note, progress, warn
-from ensgan.cli.pools.search import check_pictures, read_costs, write_pictures
+from ensgan.cli.output import ForceOption, JsonOption, emit, note, progress, warn
+from ensgan.cli.pools.search import claim, read_costs, write_pictures
+from ensgan.cli.tables import FittingTable
 from ensgan.errors import InputError
 from ensgan.search import (
     RULES,
@@ -25,7 +25,7 @@ from ensgan.search import (
     shared_members,
 )
 from ensgan.search import select as choose
-from ensgan.sweep.planning.plugins import name_of_variant
+from ensgan.sweep.planning.sweep_file import name_of_variant
 from ensgan.types import Front, FrontPoint, PoolScores, Selection
 
 RULE_HELP = " or ".join(rule.written for rule in RULES if not rule.needs_validation)
@@ -74,14 +74,14 @@ def select(
     plot: Annotated[
         list[Path] | None, typer.Option(help="draw the front with the choice: FILE.html or .png")
     ] = None,
+    force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Choose one ensemble from a front and say why.
 
     Example: ensgan select front.json --rule knee
     """
-    check_pictures(plot or ())
-    check_output(*(plot or ()), inputs=(front, scores, other, costs, *(beside or ())))
+    claim(plots=plot or (), inputs=(front, scores, other, costs, *(beside or ())), force=force)
     pool = None if scores is None else PoolScores.load(scores)
     whole = Front.load(front)
     selection = choose(whole, name_of_variant(rule, RULES), pool=pool)
@@ -200,12 +200,11 @@ def _side_by_side(front: Front, name: str, others: Sequence[Path]) -> dict[str, 
     }
 
 
-def _selection_table(front: Front, selection: Selection, value: Mapping[str, Any]) -> Table:
+def _selection_table(front: Front, selection: Selection, value: Mapping[str, Any]) -> FittingTable:
     """The choice, its alternatives and whatever else was asked for."""
-    table = Table(title=selection.reason, title_justify="left")
     axes, keys = [axis.name for axis in front.axes], selection.point.value_keys
-    for column in ("", *axes, "members"):
-        table.add_column(column)
+    title, spare = selection.reason, axes[:1:-1]
+    table = FittingTable("", *axes, "members", title=title, spare=spare, wraps=("", "members"))
 
     def add(label: str, first: str, second: str, text: str) -> None:
         table.add_row(label, first, second, *[""] * (len(axes) - 2), text)

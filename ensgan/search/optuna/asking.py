@@ -96,16 +96,16 @@ def _tell(
     objectives: int,
 ) -> None:
     """Replay a round: asked as a whole and then told, as a generation is."""
-    for each in tried:
-        study.enqueue_trial({key: _point(each.values[key], of) for key, of in drawn.items()})
-    trials = [(each, study.ask(dict(space))) for each in tried]
+    for known in tried:
+        study.enqueue_trial({key: _point(known.values[key], of) for key, of in drawn.items()})
+    trials = [(known, study.ask(dict(space))) for known in tried]
     for _, trial in trials:
         trial.relative_params  # noqa: B018  NSGA-II notes the generation; nothing else asks it to
-    for each, trial in trials:
-        if each.worth is None:
+    for known, trial in trials:
+        if known.worth is None:
             study.tell(trial, state=TrialState.FAIL)
         else:
-            study.tell(trial, [each.worth, each.cost][:objectives])
+            study.tell(trial, [known.worth, known.cost][:objectives])
 
 
 def _sampler(name: str, seed: int, rounds: Sequence[Sequence[Told]]) -> BaseSampler:

@@ -186,17 +186,17 @@ class EnsembleSampler(BaseSampler):  # type: ignore[misc]
         while self._ledger.trials < goal and local.fruitless < PATIENCE and not local.complete:
             local.step()
         taken = elsewhere.union(self._proposals.values())
-        found = self._ledger.archive
+        archive = self._ledger.archive
         untried = [
             place
-            for place, members in enumerate(found.members)
+            for place, members in enumerate(archive.members)
             if members not in self._tried and members not in taken
         ]
         if not untried:
             return self._neighbours.next(self._tried, taken) or self._local.perturbed()
-        costs = self._costs([found.members[place] for place in untried])
-        gains = self._told.gains(found.first[untried], found.second[untried], costs)
-        return found.members[untried[int(np.argmax(gains))]]
+        costs = self._costs([archive.members[place] for place in untried])
+        gains = self._told.gains(archive.first[untried], archive.second[untried], costs)
+        return archive.members[untried[int(np.argmax(gains))]]
 
     def _costs(self, members: Sequence[tuple[int, ...]]) -> Float64Array:
         return self._ledger.costs_of(self._evaluator.subsets(members))
@@ -269,10 +269,10 @@ class _UntriedNeighbours:
         rows, columns = np.nonzero(fits)
         first, second = near.values.first[fits], near.values.second[fits]
         short = ledger.archive.shortfall(first, second, ledger.move_costs(near)[fits])
-        found = []
+        scored = []
         for row, column, gap in zip(rows.tolist(), columns.tolist(), short.tolist(), strict=True):
             subset = near.subset(row, column)
             if subset not in tried and subset not in self._known:
                 self._known.add(subset)
-                found.append((gap, subset))
-        return found
+                scored.append((gap, subset))
+        return scored

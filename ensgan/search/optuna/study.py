@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ensgan.errors import DataError, InputError, StoreError
 from ensgan.files import parse_json
-from ensgan.inputs import require_file
+from ensgan.inputs import database_path, require_database, require_file
 from ensgan.search.ledger import SearchLedger
 from ensgan.search.optuna.sampler import EnsembleSampler
 from ensgan.search.sampler import SamplerInputs
@@ -218,6 +218,8 @@ def _require_whole_lines(path: Path) -> None:
 
 
 def _open_database(url: str) -> BaseStorage:
+    if path := database_path(url):
+        require_database(path, {"studies", "version_info"}, "Optuna")
     for attempt in range(_ATTEMPTS):
         try:
             database = RDBStorage(url)

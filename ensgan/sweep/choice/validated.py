@@ -1,11 +1,10 @@
-"""The rule ``validated`` as a stage: a shortlist, and small classifiers that choose G* from it.
+"""The rule ``validated`` as a stage: a shortlist, and linear probes that choose G* from it.
 
-Classifiers are judged on the validation split; the test split has no part in the choice.
+Probes are judged on the validation split; the test split has no part in the choice.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from ensgan import downstream
 from ensgan.downstream import (
     Candidate,
+    LinearProbe,
     Ranked,
     Round,
     ValidatedChoice,
@@ -25,25 +25,20 @@ from ensgan.downstream import (
 from ensgan.errors import DataError
 from ensgan.files import MISFITS, content_key, is_whole, read_json, seal, write_json
 from ensgan.search import Evaluator, ThirdObjective, pool_key, search
+from ensgan.sweep.choice.judge import Judge
 from ensgan.sweep.choice.labels import RULE as RULE
-from ensgan.sweep.choice.labels import nothing_to_validate, small_settings
-from ensgan.sweep.classifier_job import Classifiers, EvaluateJob
-from ensgan.sweep.executor import Needs
 from ensgan.sweep.inputs import Inputs
 from ensgan.sweep.member_job import purpose_seed
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.search_stage import member_costs, tables_of
-from ensgan.types import Front, FrontPoint, PoolScores, Samples, Selection
+from ensgan.types import Front, FrontPoint, PoolScores, Selection
 
-REVISION = 1
+REVISION = 2
 """Raise it when a change of this module changes its results."""
-LEAST_CANDIDATES = 8
 SEARCH_TRIALS = 20_000
 """Evaluations of each further front: enough for the few points that a shortlist takes of it."""
 
 OnProgress = Callable[[int, int], None]
-OnDone = Callable[[dict[str, Any]], None]
-"""Called for every classifier with ``work`` (intervals of seconds) and ``cached``."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +71,9 @@ class Shortlisted:
         most = half if asked.max_size is None else min(half, asked.max_size)
         return min(max(most, asked.min_size), len(self.scores) - len(self.left_out))
 
-    def key(self, settings: downstream.ClassifierSettings) -> str:
-        """Content key of all that the choice depends on.
-
-        Args:
-            settings: of the classifiers.
-        """
+    @property
+    def key(self) -> str:
+        """Content key of all that the choice depends on."""
         spec, dataset = self.inputs.spec, self.inputs.dataset
         return content_key(
             REVISION,
@@ -92,7 +84,7 @@ class Shortlisted:
             [spec.search.min_size, spec.search.max_size],
             spec.seed,
             dataset.key,
-            settings,
+            self.inputs.scoring.extractor_key,
             *filter(None, [self.left_out]),
         )
 
@@ -104,8 +96,7 @@ class Shortlisted:
             scores,
             {"front": front, **self._further_fronts(scores)},
             seed=purpose_seed(spec.seed, "shortlist"),
-            # A small pool has few ensembles that differ, and few seconds to spend on them.
-            most=min(spec.select.candidates, max(LEAST_CANDIDATES, len(scores))),
+            most=spec.select.candidates,
             fewest_members=spec.search.min_size,
             most_members=self.largest,
         )
@@ -153,30 +144,23 @@ class Shortlisted:
 
 
 def choose(
-    pool: Shortlisted,
-    classifiers: Classifiers,
-    *,
-    on_progress: OnProgress = lambda done, total: None,
-    on_done: OnDone = lambda value: None,
+    pool: Shortlisted, judge: Judge, on_progress: OnProgress = lambda done, total: None
 ) -> tuple[Selection, Path]:
     """G* of a pool, and the file that says from what it was chosen and how.
 
-    Where there is nothing to validate (one class, a split without a class, images without one) the
-    largest capped Intra-d decides, then the fewest members, and the reason says so. What was
-    chosen or trained before is found on disk.
+    Where there is nothing to validate (one class, a split without a class, features that do not
+    tell classes apart) the largest capped Intra-d decides, then the fewest members, and the reason
+    says so. What was chosen before is found on disk.
 
     Args:
         pool: what to choose from.
-        classifiers: of the pool; their network and training are replaced by small ones.
-        on_progress: called with (classifiers done, classifiers known to be needed).
-        on_done: called for every classifier.
+        judge: of its members.
+        on_progress: called with (probes done, probes known to be needed).
     """
-    small = small_settings(pool.inputs, classifiers.settings)
-    classifiers = replace(classifiers, settings=small)
-    path = pool.inputs.folder.file("select", f"validated-{pool.key(small)}.json")
+    path = pool.inputs.folder.file("select", f"validated-{pool.key}.json")
     known = _known(path)
     if known is None:
-        known = _record(*_choose(pool, classifiers, on_progress, on_done))
+        known = _record(*_choose(pool, judge, on_progress))
         write_json(path, known)
         seal(path)
     others = [pool.point(ranked["members"]) for ranked in known["finalists"]]
@@ -218,15 +202,14 @@ def _record(choice: ValidatedChoice, shortlist: Sequence[Candidate]) -> dict[str
 
 
 def _choose(
-    pool: Shortlisted, classifiers: Classifiers, on_progress: OnProgress, on_done: OnDone
+    pool: Shortlisted, judge: Judge, on_progress: OnProgress
 ) -> tuple[ValidatedChoice, Sequence[Candidate]]:
-    """Train and choose."""
-    shortlist = pool.candidates()
-    missing = nothing_to_validate(pool.inputs)
-    if missing:
-        return downstream.choose_unvalidated(shortlist, missing), shortlist
-    labels = {m.name: set(Samples.load(m.samples).labels.tolist()) for m in pool.members}
-    classes = set(range(len(pool.inputs.dataset.class_names)))
+    """Probe and choose."""
+    shortlist, probe = pool.candidates(), judge.probe
+    if probe is None:
+        return downstream.choose_unvalidated(shortlist, judge.missing), shortlist
+    labels = {name: set(each.labels.tolist()) for name, each in probe.members.items()}
+    classes = set(range(probe.classes))
     whole = [c for c in shortlist if classes <= set().union(*(labels[m] for m in c.members))]
     if not whole:
         why = "no ensemble of the shortlist has images of every class"
@@ -236,7 +219,7 @@ def _choose(
     choice = downstream.choose_validated(
         whole,
         pool.candidate_scores,
-        _Judges(classifiers, on_progress, on_done),
+        _Told(probe, on_progress),
         seed=0,
         rounds=rounds_for(len(whole)),
         most_members=pool.largest,
@@ -245,79 +228,23 @@ def _choose(
 
 
 def rounds_for(candidates: int) -> tuple[Round, ...]:
-    """Half the training for a long shortlist, all of it for a third, three classifiers for four."""
-    rounds = (Round(0.5, 1, max(4, candidates // 3)), Round(1.0, 1, 4))
-    return (*(each for each in rounds if each.keep < candidates), Round(1.0, 3, 1))
+    """One probe for each, then five for the better third."""
+    keep = max(4, candidates // 3)
+    return (*([Round(1.0, 1, keep)] if keep < candidates else []), Round(1.0, 5, 1))
 
 
-class _Judges:
-    """Trains and validates classifiers wherever the executor runs things, or finds them trained."""
+class _Told:
+    """A probe that tells how far it has come."""
 
-    def __init__(self, classifiers: Classifiers, on_progress: OnProgress, on_done: OnDone) -> None:
-        self.classifiers, self.on_progress, self.on_done = classifiers, on_progress, on_done
+    def __init__(self, probe: LinearProbe, on_progress: OnProgress) -> None:
+        self.probe, self.on_progress = probe, on_progress
         self.done = self.asked = 0
 
     def __call__(self, trials: Sequence[ValidationTrial]) -> Sequence[ValidationResult]:
-        jobs = [self._job(trial) for trial in trials]
-        self.asked += len(jobs)
-        found = {job.path: known for job in jobs if (known := _validated(job)) is not None}
-        for value in found.values():
-            self._tell(value)
-        missing = [job for job in jobs if job.path not in found]
-        if missing:
-            for name in sorted({name for job in missing for name in job.bank.paths}):
-                self.classifiers.members[name].unchanged("samples")
-            executor, device = self.classifiers.executor(), self.classifiers.settings.device
-            made = executor.map(validate, missing, on_done=self._tell, needs=Needs.on(device))
-            found |= {job.path: value for job, value in zip(missing, made, strict=True)}
-        return [ValidationResult(**found[job.path]["result"]) for job in jobs]
-
-    def _job(self, trial: ValidationTrial) -> EvaluateJob:
-        settings = self.classifiers.settings
-        epochs = max(1, round(settings.epochs * trial.budget))
-        shorter = replace(self.classifiers, settings=replace(settings, epochs=epochs))
-        return shorter.job(trial.strategy, trial.seed, RULE)
-
-    def _tell(self, value: dict[str, Any]) -> None:
-        self.done += 1
-        self.on_progress(self.done, self.asked)
-        self.on_done(value)
-
-
-def validate(job: EvaluateJob) -> dict[str, Any]:
-    """Train and validate one classifier, or read the result of doing so.
-
-    Returns:
-        ``{"result": {"auc": …, "loss": …}, "work": [[start, end]], "cached": bool}``.
-    """
-    known = _validated(job)
-    if known is not None:
-        return known
-    begin = time.time()
-    result = downstream.validate_repeat(
-        job.strategy,
-        job.repeat,
-        dataset=job.dataset.load(),
-        bank=job.bank,
-        settings=job.settings,
-        seed=job.seed,
-    )
-    value = {"key": job.key, "result": asdict(result), "work": [[begin, time.time()]]}
-    write_json(_place(job), value)
-    return {**value, "cached": False}
-
-
-def _place(job: EvaluateJob) -> Path:
-    return job.folder / f"validation-{job.repeat}-{job.key}.json"
-
-
-def _validated(job: EvaluateJob) -> dict[str, Any] | None:
-    """The result of an earlier :func:`validate`; None where there is none, or a damaged one."""
-    try:
-        value = read_json(_place(job))
-        result = {name: float(value["result"][name]) for name in ("auc", "loss")}
-        work = [(float(begin), float(end)) for begin, end in value["work"]]
-        is_its_own = value["key"] == job.key
-    except (DataError, *MISFITS):
-        return None
-    return {"result": result, "work": work, "cached": True} if is_its_own else None
+        self.asked += len(trials)
+        results = []
+        for trial in trials:
+            results += self.probe([trial])
+            self.done += 1
+            self.on_progress(self.done, self.asked)
+        return results

@@ -6,11 +6,15 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from ensgan.errors import InputError, unknown_name
 from ensgan.sweep.events import Event, OnEvent, ignore
 from ensgan.sweep.live.requests import Outcome, Request, Requests
+from ensgan.sweep.records import Addition
+
+if TYPE_CHECKING:
+    from ensgan.sweep.member_job import MemberJob
 
 PAUSED, STOPPED, RESUMED, SPENT = "paused", "stopped", "resumed", "out of budget"
 """Why a GAN is not trained now: the sweep waits for the first, and not for the second."""
@@ -42,11 +46,14 @@ class TrainingOrder(Generic[T]):
         on_event: hears of what is held back (``held``) and tried again (``retried``).
 
     Attributes:
+        enlist: makes turns of jobs that are added, with what makes their trials end; None where
+            nothing can be added.
         waiting: not yet handed out.
         running: by trial.
         held: GAN → why it is not trained now.
         failed: GAN → why it will not be.
         ended: why nothing is handed out any more.
+        priority: by GAN; 0 where nothing is said.
         raise_budget: sets the GPU-hours of a sweep that has a budget.
     """
 
@@ -65,7 +72,8 @@ class TrainingOrder(Generic[T]):
         self.ended: str | None = None
         self.is_paused = False
         self.raise_budget: Callable[[float], None] | None = None
-        self._stop_files, self._priority = stop_files, dict(priority or {})
+        self.enlist: Callable[[Sequence[MemberJob]], Mapping[T, Path]] | None = None
+        self._stop_files, self.priority = dict(stop_files), dict(priority or {})
         self._requests, self.on_event = requests, on_event
         self._turns = {turn.gan: turn for turn in turns}
         self._complete: set[str] = set()
@@ -135,6 +143,8 @@ class TrainingOrder(Generic[T]):
             InputError: it cannot be done now; says why.
         """
         gan = request.gan
+        if request.verb == "add":
+            return self._add(Addition(gan=gan, vary=request.vary))
         if gan is not None and gan not in self._stop_files:
             names = list(self._stop_files)
             raise InputError(unknown_name("GAN that is trained in this session", gan, names))
@@ -159,6 +169,25 @@ class TrainingOrder(Generic[T]):
             raise InputError(f"{request.verb} is {'not ' if gan else ''}of a single GAN")
         self.on_event(Event("held", {"gans": dict(self.held), "all": self.is_paused}))
         return outcome
+
+    def _add(self, addition: Addition) -> Outcome:
+        if self._requests is None or self._requests.take_in is None or self.enlist is None:
+            raise InputError("nothing can be added to what is trained here")
+        if self.ended is not None:
+            raise InputError(f"the sweep is {self.ended}: add when it runs again")
+        jobs = self._requests.take_in(addition)
+        if not jobs:
+            return Outcome(f"added {addition}: nothing of it is to be trained at once")
+        for turn, stop_file in self.enlist(jobs).items():
+            self._stop_files[turn.gan], self._turns[turn.gan] = stop_file, turn
+            self._signal(turn.gan, wanted=False)
+            self.waiting.append(turn)
+        self.waiting.sort(key=lambda turn: -self.priority.get(turn.gan, 0))
+        names = [job.name for job in jobs]
+        shown = ", ".join(names[:5]) + f" and {len(names) - 5} more" * (len(names) > 5)
+        when = "when the sweep is resumed" if self.is_paused else "as slots become free"
+        members = sum(len(job.names) for job in jobs)
+        return Outcome(f"added {shown}: {members} members to come, trained {when}")
 
     def _stop_all(self) -> Outcome:
         self.ended = "stopped by `ensgan stop`"
@@ -226,9 +255,9 @@ class TrainingOrder(Generic[T]):
         self._refuse_ended(gan)
         if value is None:
             raise InputError("a priority is a number; higher goes first")
-        self._priority[gan] = value
+        self.priority[gan] = value
         # A stable sort: among equals the longest stay first.
-        self.waiting.sort(key=lambda turn: -self._priority.get(turn.gan, 0))
+        self.waiting.sort(key=lambda turn: -self.priority.get(turn.gan, 0))
         names = [turn.gan for turn in self.waiting if turn.gan not in self.held]
         if gan not in names:
             state = "is running" if gan in self.training else f"is {self.held.get(gan, 'ending')}"

@@ -13,31 +13,41 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from pydantic import Field
+
+from ensgan.config.vary import Value
 from ensgan.errors import DataError, InputError, StoreError
 from ensgan.files import read_json, write_json
 from ensgan.sweep.events import Event
-from ensgan.sweep.records import Record, record_from
+from ensgan.sweep.records import Addition, Record, record_from
+
+if TYPE_CHECKING:
+    from ensgan.sweep.member_job import MemberJob
 
 POLL_SECONDS = 1.0
 LOCK_SECONDS = 10.0
 """What a second steerer waits for the first one's request to be written."""
 
-Verb: TypeAlias = Literal["stop", "pause", "resume", "retry", "priority", "budget"]
+Verb: TypeAlias = Literal["stop", "pause", "resume", "retry", "priority", "budget", "add"]
 
 
 class Request(Record):
-    """Something asked of one GAN, or of the sweep (None); ``value``: of priority and budget."""
+    """Something asked of one GAN, or of the sweep (None).
+
+    ``value`` is of priority and budget, ``vary`` of what is added: values by setting.
+    """
 
     number: int
     verb: Verb
     gan: str | None = None
     value: float | None = None
+    vary: dict[str, Value] = Field(default_factory=dict)
     by: str
     time: float
 
@@ -66,6 +76,8 @@ class Outcome:
 
 Handler: TypeAlias = Callable[[Request], Outcome]
 """Applies a request; raises :class:`InputError` to refuse it."""
+Intake: TypeAlias = "Callable[[Addition], Sequence[MemberJob]]"
+"""Makes what is added part of the sweep; returns what of it is to be trained."""
 
 
 class RequestFolder:
@@ -79,7 +91,13 @@ class RequestFolder:
         """A driver takes requests."""
         return (self.path / "open").exists()
 
-    def post(self, verb: Verb, gan: str | None = None, value: float | None = None) -> Request:
+    def post(
+        self,
+        verb: Verb,
+        gan: str | None = None,
+        value: float | None = None,
+        vary: Mapping[str, Value] | None = None,
+    ) -> Request:
         """Put a request down for the driver; two at once come one after the other.
 
         Raises:
@@ -99,7 +117,13 @@ class RequestFolder:
             by = f"{getpass.getuser()}@{socket.gethostname()}"
             number = max(self._numbers(), default=0) + 1
             request = Request(
-                number=number, verb=verb, gan=gan, value=value, by=by, time=time.time()
+                number=number,
+                verb=verb,
+                gan=gan,
+                value=value,
+                vary=dict(vary or {}),
+                by=by,
+                time=time.time(),
             )
             write_json(self.path / f"{number}.json", request.tree())
             return request
@@ -155,9 +179,11 @@ class Requests:
 
     Attributes:
         folder: of the requests.
+        take_in: what takes additions in; None where nothing is trained.
     """
 
     folder: RequestFolder
+    take_in: Intake | None = None
     _last: int = 0
     _looked: float = 0.0
     _pending: dict[int, Outcome] = field(default_factory=dict)

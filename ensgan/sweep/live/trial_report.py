@@ -127,7 +127,7 @@ class TrialReport:
         """Add a line to the GAN's log."""
         with contextlib.suppress(OSError):  # a full disk: the trial finds out itself
             self.log.parent.mkdir(parents=True, exist_ok=True)
-            with self.log.open("a", encoding="utf-8") as log:
+            with self.log.open("a", encoding="utf-8", errors="backslashreplace") as log:
                 log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
 
     @contextlib.contextmanager

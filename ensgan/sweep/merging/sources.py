@@ -11,9 +11,8 @@ from ensgan.config import ExternalSpec, SweepSpec
 from ensgan.errors import ConfigError, InputError
 from ensgan.files import require_whole
 from ensgan.sweep.folder import SweepFolder, find_sweep, sweep_folder
-from ensgan.sweep.inputs import Resolved
 from ensgan.sweep.records import MemberResult
-from ensgan.types import PoolScores
+from ensgan.types import Dataset, PoolScores
 
 SIGN = "+"
 """Between a sweep's name and its member's: no sweep's name has it."""
@@ -131,7 +130,20 @@ def merged_spec(places: Sequence[str], storage: Path, name: str) -> SweepSpec:
     return spec.model_copy(update=update)
 
 
-def expand(spec: SweepSpec, storage: Path) -> SweepSpec:
+def join_sweeps(spec: SweepSpec, dataset: Dataset, folder: SweepFolder) -> SweepSpec:
+    """Name every member of the sweeps that join, before anything is made.
+
+    Raises:
+        ConfigError: as :func:`expand`, or a sweep that cannot be compared with this one.
+    """
+    spec = expand(spec, folder)
+    facts = _facts(spec, dataset.name, dataset.key, len(dataset.train))
+    for source in sources_of(spec, folder):
+        require_same(spec.name, facts, source.name, source.facts())
+    return spec
+
+
+def expand(spec: SweepSpec, folder: SweepFolder) -> SweepSpec:
     """Name every member of the sweeps that join whole; what a sweep has already, it keeps.
 
     Raises:
@@ -139,11 +151,10 @@ def expand(spec: SweepSpec, storage: Path) -> SweepSpec:
     """
     if all(member.name for member in spec.members):
         return spec
-    folder = sweep_folder(storage, spec.name)
     members, problems = [], []
     for member in spec.members:
         try:
-            members += [member] if member.name else _named(member, storage, folder)
+            members += [member] if member.name else _named(member, folder)
         except InputError as error:
             problems.append(f"members: {error}")
     names = [member.name for member in members]
@@ -159,10 +170,10 @@ def expand(spec: SweepSpec, storage: Path) -> SweepSpec:
     return spec.model_copy(update={"members": members})
 
 
-def _named(member: ExternalSpec, storage: Path, folder: SweepFolder) -> list[ExternalSpec]:
+def _named(member: ExternalSpec, folder: SweepFolder) -> list[ExternalSpec]:
     """One entry per member of a whole sweep."""
     try:
-        source = Source(str(member.sweep), storage)
+        source = Source(str(member.sweep), folder.path.parents[1])
     except InputError:
         if known := _known_from(member, folder):
             return known
@@ -189,18 +200,6 @@ def _known_from(member: ExternalSpec, folder: SweepFolder) -> list[ExternalSpec]
     prefix = f"{member.prefix or Path(str(member.sweep)).name}{SIGN}"
     known = folder.read().settings.members
     return [one for one in known if one.sweep is not None and one.name.startswith(prefix)]
-
-
-def check_sources(resolved: Resolved, folder: SweepFolder) -> None:
-    """Refuse sweeps that cannot be compared with this one, before anything is made.
-
-    Raises:
-        ConfigError: with the differences.
-    """
-    spec, data = resolved.spec, resolved.dataset
-    facts = _facts(spec, data.name, data.key, len(data.train))
-    for source in sources_of(spec, folder):
-        require_same(spec.name, facts, source.name, source.facts())
 
 
 def sources_of(spec: SweepSpec, folder: SweepFolder) -> Iterator[Source]:

@@ -1,1 +1,1 @@
-"""What a sweep will cost."""
+"""What a sweep is going to be, and what it will cost."""

@@ -24,7 +24,7 @@ from ensgan.types import ImageShape, row_of
 from ensgan.zoo.footprint import footprint
 
 if TYPE_CHECKING:  # trials import this module, and have no use for the data sets
-    from ensgan.sweep.inputs import Resolved
+    from ensgan.sweep.resolving import Resolved
 
 FLOAT_BYTES = 4
 WORKSPACE = 1.3
@@ -174,12 +174,12 @@ def disk_bytes(resolved: Resolved) -> int:
     pixels = shape.channels * shape.size**2
     # Images of generators from elsewhere: as samples, as a bank, in the artifact and the record.
     total = len(resolved.spec.members) * resolved.count * (4 * pixels + FEATURE_BYTES)
-    for row, settings in zip(resolved.gans, resolved.settings, strict=True):
-        generator, discriminator = zoo.count_parameters(row, shape, classes)
-        snapshots = 3 * settings.snapshots * generator
+    for gan in resolved.configurations:
+        generator, discriminator = zoo.count_parameters(gan.row, shape, classes)
+        snapshots = 3 * gan.settings.snapshots * generator
         # Weights and Adam's two moments of both networks, and the averaged generator.
         checkpoint = 3 * (generator + discriminator) + generator
-        images = settings.snapshots * resolved.count * (pixels + FEATURE_BYTES)
+        images = gan.settings.snapshots * resolved.count * (pixels + FEATURE_BYTES)
         total += FLOAT_BYTES * (snapshots + checkpoint) + images
     return total
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from ensgan import train
 from ensgan.errors import ConfigError
 from ensgan.sweep.folder import SweepFolder
-from ensgan.sweep.inputs import Resolved
 from ensgan.sweep.manifest import Manifest
 from ensgan.sweep.opening import Changes, changes_of, training_folders
+from ensgan.sweep.resolving import Resolved
 from ensgan.types import MemberId
 
 NAMES_SHOWN = 12
@@ -88,13 +88,13 @@ def _steps_left(resolved: Resolved, folder: SweepFolder) -> tuple[dict[str, int]
     left: dict[str, int] = {}
     trained: set[str] = set()
     places = training_folders(resolved, folder)
-    for row, settings, place in zip(resolved.gans, resolved.settings, places, strict=True):
-        steps = settings.snapshot_steps
-        done = {step for step in steps if train.is_finished(place, MemberId(row.name, step))}
-        trained.update(f"{row.name}@{step}" for step in done)
+    for gan, place in zip(resolved.configurations, places, strict=True):
+        steps = gan.settings.snapshot_steps
+        done = {step for step in steps if train.is_finished(place, MemberId(gan.name, step))}
+        trained.update(f"{gan.name}@{step}" for step in done)
         missing = [step for step in steps if step not in done]
         if missing:
-            again = train.starts_over(place, row.name, settings)
+            again = train.starts_over(place, gan.name, gan.settings)
             before = 0 if again else max((s for s in done if s < missing[0]), default=0)
-            left[row.name] = missing[-1] - before
+            left[gan.name] = missing[-1] - before
     return left, trained

@@ -13,7 +13,6 @@ import torch
 from ensgan import train, zoo
 from ensgan.config import SweepSpec
 from ensgan.config.vary import Value, searched
-from ensgan.sweep.inputs import Resolved
 from ensgan.sweep.planning.cost import (
     FLOAT_BYTES,
     device_bytes,
@@ -24,7 +23,7 @@ from ensgan.sweep.planning.cost import (
     written_bytes,
 )
 from ensgan.sweep.planning.outlook import Outlook
-from ensgan.sweep.planning.rounds import round_size
+from ensgan.sweep.resolving import Resolved, round_size
 from ensgan.train.cost import Machine, StepWork, measure_machine, step_work
 from ensgan.zoo.footprint import footprint
 
@@ -114,20 +113,19 @@ def make_plan(
     machines: dict[str, Machine] = {}
     counted: dict[Any, StepWork] = {}
     trainings = [
-        (row, settings, settings.steps if left is None else left.steps.get(row.name, 0))
-        for row, settings in zip(resolved.gans, resolved.settings, strict=True)
+        (gan, gan.settings.steps if left is None else left.steps.get(gan.name, 0))
+        for gan in resolved.configurations
     ]
-    trainings = [training for training in trainings if training[2]]
-    for i, (row, settings, steps) in enumerate(trainings):
+    trainings = [training for training in trainings if training[1]]
+    for i, (gan, steps) in enumerate(trainings):
+        row, settings = gan.row, gan.settings
         precision = replace(settings, device=device).settled(None).precision
         if precision not in machines:
             machines[precision] = _measured(device, precision)
-        # A step of another seed or with other learning rates is the same work.
-        same = replace(row, name="any"), replace(settings, seed=0, learning_rate=1.0)
-        if same not in counted:
+        if gan.work not in counted:
             shape, classes = resolved.dataset.shape, resolved.dataset.num_classes
-            counted[same] = step_work(row, shape, classes, settings, quick=True)
-        per_step = machines[precision].seconds(counted[same])
+            counted[gan.work] = step_work(row, shape, classes, settings, quick=True)
+        per_step = machines[precision].seconds(counted[gan.work])
         rows.append(_gan_plan(resolved, row, settings, steps, per_step))
         on_progress(i + 1, len(trainings))
     slots = _slots(resolved)
@@ -175,10 +173,12 @@ def _slots(resolved: Resolved) -> int:
         gpus = torch.cuda.device_count()
         gpu_bytes = min(torch.cuda.get_device_properties(i).total_memory for i in range(gpus))
     shares = []
-    for row, settings in zip(resolved.gans, resolved.settings, strict=True):
-        # Only a share by memory depends on the GAN, and its estimate takes a while.
-        needs = cluster.gpus_per_trial == "auto" and gpu_bytes is not None
-        memory = device_bytes(row, settings, dataset.shape, dataset.num_classes) if needs else 0
+    # Only a share by memory depends on the GAN, and its estimate takes a while.
+    by_memory = cluster.gpus_per_trial == "auto" and gpu_bytes is not None
+    for gan in resolved.configurations:
+        memory = 0
+        if by_memory:
+            memory = device_bytes(gan.row, gan.settings, dataset.shape, dataset.num_classes)
         shares.append(gpu_share(cluster, memory, gpu_bytes))
     # Shares by memory differ; with their mean the slots are right for the sweep as a whole.
     share = sum(shares) / len(shares) if shares else 0.0

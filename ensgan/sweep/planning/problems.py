@@ -1,17 +1,117 @@
-"""What would make a stage after the training fail, told before it."""
+"""What would make a stage fail, told before any of them begins."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 
-from ensgan import downstream
-from ensgan.config import SweepSpec
-from ensgan.errors import DataError
+from ensgan import downstream, train
+from ensgan.config import ExternalSpec, SweepSpec
+from ensgan.ensemble.external import describe
+from ensgan.errors import DataError, InputError
+from ensgan.sweep.fresh_images import NOT_FRESH
 from ensgan.sweep.member_job import sample_labels
-from ensgan.types import Dataset
+from ensgan.sweep.variations import Configuration
+from ensgan.types import Dataset, row_of
 
 
-def rule_problems(spec: SweepSpec, dataset: Dataset) -> list[str]:
+def problems_of(
+    spec: SweepSpec,
+    dataset: Dataset,
+    asked: Sequence[Configuration],
+    pool: Sequence[str],
+    known: Sequence[str],
+) -> list[str]:
+    """Everything that is wrong with a sweep of these configurations on this data.
+
+    Args:
+        pool: names of all members, in pool order.
+        known: problems of the configurations themselves.
+    """
+    problems = [*known, *data_problems(asked, dataset)]
+    if spec.train.vary is not None:
+        problems += _collisions([*(each.name for each in asked), *(m.name for m in spec.members)])
+    problems += [problem for member in spec.members if (problem := _external_problem(member))]
+    if len(pool) < 2 and not problems:
+        problems.append("train: an ensemble needs at least 2 members: add GANs or snapshots")
+    return [
+        *problems,
+        *_evaluation_problems(spec, dataset, pool, is_trained=bool(asked)),
+        *_rule_problems(spec, dataset),
+        *_class_problems(spec, dataset),
+    ]
+
+
+def data_problems(found: Sequence[Configuration], dataset: Dataset) -> list[str]:
+    """Why configurations cannot be trained on this data, once for all variations of a GAN."""
+    names: dict[tuple[str, str], list[str]] = {}
+    for each in found:
+        for problem in (
+            *each.row.problems(dataset.shape, dataset.num_classes),
+            *train.problems(each.row, each.settings, len(dataset.train)),
+        ):
+            names.setdefault((row_of(each.name), problem), []).append(each.name)
+    return [
+        f"train.{same[0]}{f' and {len(same) - 1} more' if len(same) > 1 else ''}: {problem}"
+        for (_, problem), same in names.items()
+    ]
+
+
+def _collisions(names: Sequence[str]) -> list[str]:
+    """Names that are one file where upper and lower case are the same."""
+    folded: dict[str, str] = {}
+    problems = []
+    for name in names:
+        before = folded.setdefault(name.casefold(), name)
+        if before is not name:
+            differ = "are the same" if before == name else "differ in upper and lower case alone"
+            problems.append(f"train.vary: the names {before} and {name} {differ}: rename one")
+    return problems
+
+
+def _external_problem(member: ExternalSpec) -> str:
+    """What of a member from elsewhere can be seen without reading it, "" if nothing is wrong."""
+    if member.sweep is not None:
+        return ""  # see :mod:`ensgan.sweep.merging.sources`
+    try:
+        if member.images is None:
+            describe(str(member.generator))
+        elif not Path(member.images).exists():
+            return f"members.{member.name}: no such file or folder of images: {member.images}"
+    except InputError as error:
+        return f"members.{member.name}: {error}"
+    return ""
+
+
+def _evaluation_problems(
+    spec: SweepSpec, dataset: Dataset, pool: Sequence[str], *, is_trained: bool
+) -> list[str]:
+    """Problems that would make the downstream stage fail after the training."""
+    if not spec.evaluate.strategies and spec.select.rule != "downstream":
+        return []  # no classifier is trained
+    if dataset.num_classes < 2:
+        return [
+            f"evaluate.strategies: a classifier needs at least 2 classes, {dataset.name} has "
+            f"{dataset.num_classes}: write evaluate.strategies: []"
+        ]
+    problems = []
+    if spec.evaluate.sampling == "fresh" and not is_trained:
+        problems.append(f"evaluate.{NOT_FRESH.format(len(pool))}")
+    try:
+        downstream.check_dataset(dataset)
+    except DataError as error:
+        problems.append(f"dataset: {error}")
+    if len(pool) >= 2:
+        try:
+            downstream.check_strategies(spec.evaluate.strategies, pool)
+        except InputError as error:
+            problems.append(f"evaluate.strategies: {error}")
+    return problems
+
+
+def _rule_problems(spec: SweepSpec, dataset: Dataset) -> list[str]:
     """What was asked for by name and lacks what it judges by; one class alone is said later."""
     rule, floor = spec.select.rule, spec.score.consistency_floor is not None
     if floor and rule != "validated":
@@ -27,7 +127,7 @@ def rule_problems(spec: SweepSpec, dataset: Dataset) -> list[str]:
     return []
 
 
-def class_problems(spec: SweepSpec, dataset: Dataset) -> list[str]:
+def _class_problems(spec: SweepSpec, dataset: Dataset) -> list[str]:
     """Classes with too few images to be scored by themselves."""
     if spec.score.classes == "joint" or dataset.num_classes < 2:
         return []

@@ -1,27 +1,39 @@
 """Draws that depend on results: ``train.vary.search`` trains a sweep's configurations by rounds.
 
-The first round is quasi-random; then, for each GAN by itself, an Optuna sampler is told the best
-Intra-d of every configuration and the operations of its training, and draws the next round. Rounds
+The first round is quasi-random; then, for each GAN by itself, an Optuna sampler is told what every
+configuration was worth and the operations of its training, and draws the next round. Rounds
 depend on the spec and on results alone, never on how many trials run at once, and their values are
 in the manifest before they train: who resumes, trains and draws what an uninterrupted sweep would.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ensgan.config.vary import searched
-from ensgan.sweep.draws import is_whole, settled
+from ensgan.config.vary import OBJECTIVES, searched
+from ensgan.errors import ConfigError, InputError
 from ensgan.sweep.folder import SweepFolder
-from ensgan.sweep.inputs import Inputs, Resolved, data_problems, member_jobs
-from ensgan.sweep.member_job import purpose_seed
-from ensgan.sweep.records import MemberResult
-from ensgan.sweep.variations import Configuration, Values, configurations
+from ensgan.sweep.inputs import Inputs, member_jobs
+from ensgan.sweep.member_job import MemberJob, purpose_seed
+from ensgan.sweep.opening import OpenManifest, changes_of, earlier_pool
+from ensgan.sweep.planning.carried import with_addition
+from ensgan.sweep.planning.cost import check_disk
+from ensgan.sweep.planning.problems import data_problems
+from ensgan.sweep.planning.sweep_file import known_names
+from ensgan.sweep.planning.worth import worths
+from ensgan.sweep.records import Addition
+from ensgan.sweep.resolving import (
+    Resolved,
+    checked,
+    drawn_so_far,
+    round_size,
+    with_configurations,
+)
+from ensgan.sweep.variations import Configuration, Values, configurations, is_whole, settled
 from ensgan.train.cost import step_work
-from ensgan.types import gan_of, row_of
+from ensgan.types import row_of
 
 if TYPE_CHECKING:
     from ensgan.sweep.live.requests import Requests
@@ -29,57 +41,6 @@ if TYPE_CHECKING:
     from ensgan.sweep.training_stage import PoolInProgress
     from ensgan.train import TrainSettings
     from ensgan.zoo import GANSpec
-
-ROUNDS = 5
-"""In which a search draws its sample."""
-
-
-def round_size(sample: int) -> int:
-    """Configurations that a GAN is trained in before others are drawn."""
-    return max(2, math.ceil(sample / ROUNDS))
-
-
-def drawn_so_far(resolved: Resolved, folder: SweepFolder, *, whole: bool = False) -> Resolved:
-    """Of a search, the configurations that its folder has drawn, or those of the first round.
-
-    Args:
-        resolved: with quasi-random configurations in place of those that are not known yet; a
-            sweep without a search is returned as it is.
-        folder: of the sweep.
-        whole: keep quasi-random ones for what is still to be drawn.
-
-    Raises:
-        DataError: the folder's manifest cannot be used.
-    """
-    vary = searched(resolved.spec.train.vary)
-    if vary is None:
-        return resolved
-    known: dict[str, Values] = {}
-    if folder.has_begun:
-        before = folder.read()
-        then = searched(before.settings.train.vary)
-        if then is not None and {**then, "sample": 0} == {**vary, "sample": 0}:
-            known = {name: before.variations[name] for name in before.gans}
-    drawn: dict[str, Values] = {}
-    for gan in dict.fromkeys(map(row_of, resolved.variations)):
-        own = {name: values for name, values in known.items() if row_of(name) == gan}
-        guessed = {n: values for n, values in resolved.variations.items() if row_of(n) == gan}
-        size = vary["sample"] if whole else 0 if own else round_size(vary["sample"])
-        own = dict(list(own.items())[: vary["sample"]])
-        rest = [name for name in guessed if name not in own][: max(0, size - len(own))]
-        drawn |= own | {name: guessed[name] for name in rest}
-    return _with(resolved, drawn)
-
-
-def _with(resolved: Resolved, drawn: Mapping[str, Values]) -> Resolved:
-    """The sweep with these configurations."""
-    found, _ = configurations(resolved.spec, many=True, drawn=drawn)
-    return replace(
-        resolved,
-        gans=tuple(each.row for each in found),
-        settings=tuple(each.settings for each in found),
-        variations={each.name: each.values for each in found},
-    )
 
 
 @dataclass
@@ -93,6 +54,11 @@ class Rounds:
     resolved: Resolved
     _operations: dict[Any, float] = field(default_factory=dict)
 
+    @property
+    def objective(self) -> str:
+        """What a configuration's worth is measured by."""
+        return str((self._vary or {}).get("objective", OBJECTIVES[0]))
+
     def to_come(self) -> int:
         """Configurations still to be drawn, at most."""
         if self._vary is None:
@@ -100,25 +66,20 @@ class Rounds:
         sample = self._vary["sample"]
         return sum(max(0, sample - len(names)) for names in self._by_gan().values())
 
-    def next(self, members: Mapping[str, MemberResult], failed: Collection[str]) -> frozenset[str]:
+    def next(self, best: Mapping[str, float]) -> frozenset[str]:
         """Draw the next round; its names, none where there is no other.
 
         A round of which nothing was trained, as when a budget is spent, is the last.
 
         Args:
-            members: finished ones by name.
-            failed: configurations that failed.
+            best: what configurations have been worth, see :func:`worths`.
         """
         if self._vary is None:
             return frozenset()
-        best: dict[str, float] = {}
-        for name, member in members.items():
-            gan = gan_of(name)
-            best[gan] = max(member.intra_d, best.get(gan, -math.inf))
         sample, by_gan = self._vary["sample"], self._by_gan()
         size = round_size(sample)
         last = {n for names in by_gan.values() for n in names[(len(names) - 1) // size * size :]}
-        if last.isdisjoint({*best, *failed}):
+        if last.isdisjoint(best):
             return frozenset()
         drawn = {
             gan: self._asked(
@@ -131,7 +92,7 @@ class Rounds:
         values: dict[str, Values] = {}
         for gan, names in by_gan.items():
             values |= {name: before[name] for name in names} | drawn.get(gan, {})
-        self.resolved = _with(self.resolved, values)
+        self.resolved = with_configurations(self.resolved, values)
         return frozenset(name for found in drawn.values() for name in found)
 
     @property
@@ -192,9 +153,7 @@ class Rounds:
     def _costs(self, names: Sequence[str]) -> dict[str, float]:
         """Operations of whole trainings; 0 where all take the same, which needs no counting."""
         trainings = {
-            row.name: (replace(row, name="any"), replace(settings, seed=0, learning_rate=1.0))
-            for row, settings in zip(self.resolved.gans, self.resolved.settings, strict=True)
-            if row.name in names
+            each.name: each.work for each in self.resolved.configurations if each.name in names
         }
         if len(set(trainings.values())) == 1:
             return dict.fromkeys(names, 0.0)
@@ -233,15 +192,61 @@ def train_rounds(
     rounds = Rounds(resolved)
     if rounds.to_come():
         pool.manifest.save(**_drawn_record(rounds))
+    shape = resolved.dataset.shape
     names = frozenset(row.name for row in resolved.gans)
     by_memory = resolved.spec.cluster.gpus_per_trial == "auto"
+
+    def take_in(addition: Addition) -> list[MemberJob]:
+        before = {row.name for row in rounds.resolved.gans}
+        rounds.resolved = _grown(rounds, inputs.folder, pool.manifest, addition)
+        jobs = member_jobs(rounds.resolved, inputs)
+        missing = pool.missing(jobs, shape, measured, by_memory=by_memory)
+        new = [job for job in missing if job.name not in before]
+        pool.trained += new
+        return new
+
+    if requests is not None:
+        requests.take_in = take_in
     while names:
         jobs = [job for job in member_jobs(rounds.resolved, inputs) if job.name in names]
-        pool.train(jobs, resolved.dataset.shape, measured, by_memory=by_memory, requests=requests)
-        names = rounds.next(pool.members, pool.manifest.value.failed)
+        pool.train(jobs, shape, measured, by_memory=by_memory, requests=requests)
+        if not rounds.to_come():
+            break
+        known = [pool.members[name] for name in rounds.resolved.names if name in pool.members]
+        names = rounds.next(worths(rounds.objective, inputs, known, pool.manifest.value.failed))
         if names:
             pool.manifest.save(**_drawn_record(rounds))
     return rounds.resolved
+
+
+def _grown(
+    rounds: Rounds, folder: SweepFolder, manifest: OpenManifest, addition: Addition
+) -> Resolved:
+    """The sweep with what is added while it is trained; the manifest says so from here on.
+
+    Raises:
+        InputError: it cannot be added, in one sentence.
+    """
+    before = manifest.value
+    try:
+        spec = with_addition(rounds.resolved.spec, addition, known_names())
+        if spec.train == rounds.resolved.spec.train:
+            raise InputError("nothing to add: a request names a GAN or a variation")
+        resolved = drawn_so_far(checked(spec, rounds.resolved.dataset), folder)
+        changes = changes_of(folder, before, resolved)
+        changes.require(folder, retrain=False)
+    except ConfigError as error:
+        raise InputError("; ".join(error.problems)) from error
+    if changes.removed:
+        raise InputError(f"{addition} would take {', '.join(changes.removed)} away")
+    check_disk(resolved, folder.path)
+    manifest.save(
+        spec=spec.model_dump(mode="json"),
+        earlier=earlier_pool(folder, before, changes),
+        additions=(*before.additions, addition),
+        **_drawn_record(Rounds(resolved)),
+    )
+    return resolved
 
 
 def _drawn_record(rounds: Rounds) -> dict[str, Any]:
@@ -249,13 +254,6 @@ def _drawn_record(rounds: Rounds) -> dict[str, Any]:
     resolved = rounds.resolved
     to_come = rounds.to_come() * resolved.spec.train.snapshots
     return {
-        "gans": tuple(row.name for row in resolved.gans),
-        "variations": {name: dict(values) for name, values in resolved.variations.items()},
-        "steps": {
-            row.name: settings.steps
-            for row, settings in zip(resolved.gans, resolved.settings, strict=True)
-        },
-        "planned": to_come
-        + sum(each.snapshots for each in resolved.settings)
-        + len(resolved.spec.members),
+        **resolved.record(),
+        "planned": to_come + len(resolved.names),
     }

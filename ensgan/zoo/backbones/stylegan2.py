@@ -7,10 +7,11 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from ensgan.types import ImageShape
 from ensgan.zoo.backbones.base import Backbone, Trunk, one_hot
@@ -139,15 +140,15 @@ class StyleGAN2(Backbone):
 
     def problems(self, shape: ImageShape, num_classes: int, code_dim: int) -> list[str]:
         """StyleGAN2 doubles from 4×4: the image size must be a power of two, at least 8."""
-        found = []
+        broken = []
         if shape.size < _SMALLEST or shape.size & (shape.size - 1):
             near = max(_SMALLEST, 1 << (shape.size - 1).bit_length())
-            found.append(
+            broken.append(
                 f"StyleGAN2 makes images of 8, 16, 32 … pixels, not {shape.size}: use {near}"
             )
         if num_classes < 1:
-            found.append(f"StyleGAN2 needs at least one class, not {num_classes}")
-        return found
+            broken.append(f"StyleGAN2 needs at least one class, not {num_classes}")
+        return broken
 
     def channels(self, size: int) -> list[int]:
         """Feature channels at 4, 8, … up to ``size`` pixels."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self, TypeAlias
+from typing import TypeAlias
 
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from ensgan.zoo.backbones.base import Backbone
 from ensgan.zoo.parts import Part

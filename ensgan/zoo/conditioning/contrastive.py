@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import Self
 
 import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from ensgan.zoo.backbones.base import Backbone
 from ensgan.zoo.conditioning.base import Evidence

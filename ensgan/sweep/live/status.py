@@ -17,6 +17,7 @@ from ensgan.files import read_json, write_json
 from ensgan.sweep.events import Event, OnEvent
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.manifest import Manifest
+from ensgan.sweep.planning.later import seconds_after, stage_work
 from ensgan.sweep.records import Record, record_from
 from ensgan.types import gan_of, step_of
 
@@ -123,7 +124,8 @@ def sweep_status(folder: SweepFolder, now: float | None = None) -> dict[str, Any
     Returns:
         ``sweep``, ``state`` (running, paused, interrupted, finished, failed), ``run_id``,
         ``members``, ``planned``, ``seconds`` since it began, ``stage`` with ``done`` of ``of``
-        while it runs, ``eta_seconds`` of that stage, ``hours`` that trials have taken and
+        while it runs, ``eta_seconds`` of that stage, ``eta_total_seconds`` of all that is left
+        (None where a later stage never ran on this storage), ``hours`` that trials have taken and
         ``hours_left``, of ``hours_of`` (GPU, CPU), ``host`` of the driver, ``failed`` (GAN →
         reason), ``losses`` (GAN → node and process losses), ``stages``, ``notes`` (files that
         cannot be read) and one row per GAN: ``gan``, ``state`` (waiting, running, silent, paused,
@@ -149,6 +151,8 @@ def sweep_status(folder: SweepFolder, now: float | None = None) -> dict[str, Any
         )
     ]
     left, hours_left = _left(rows, driver, now)
+    work = stage_work(manifest.settings, manifest.planned, manifest.dataset.images.get("train", 0))
+    later = seconds_after(folder.path.parents[1] / "measured.json", driver.stage, work)
     return {
         "sweep": folder.path.name,
         "state": "paused" if driver.is_paused else state,
@@ -160,6 +164,7 @@ def sweep_status(folder: SweepFolder, now: float | None = None) -> dict[str, Any
         "done": driver.done,
         "of": driver.of,
         "eta_seconds": left,
+        "eta_total_seconds": None if left is None or later is None else left + later,
         "hours": _hours(folder, manifest),
         "hours_left": hours_left,
         "hours_of": "GPU" if driver.gpus or any(row["gpus"] for row in rows) else "CPU",

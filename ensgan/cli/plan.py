@@ -1,0 +1,88 @@
+"""``ensgan sweep --dry-run``: what would run and what it costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Group
+
+from ensgan.cli.output import emit, progress, warn
+from ensgan.cli.tables import FittingTable
+
+if TYPE_CHECKING:
+    from ensgan.sweep.planning.plan import Plan
+
+
+def show_plan(
+    spec: Path,
+    settings: list[str],
+    storage: Path | None,
+    data_dir: Path | None,
+    as_json: bool,
+    *,
+    fresh: bool,
+    retrain: bool,
+    without_added: bool,
+    many: bool,
+) -> None:
+    """Print what running a sweep file would do; arguments as of ``ensgan sweep``."""
+    from ensgan.store import default_storage, open_store
+    from ensgan.sweep.planning.outlook import look_ahead
+    from ensgan.sweep.planning.plan import make_plan
+    from ensgan.sweep.planning.sweep_file import load_sweep
+    from ensgan.sweep.resolving import resolve_in
+
+    root = (storage or default_storage()).resolve()
+    asked = load_sweep(spec, settings)
+    resolved, folder, said = resolve_in(
+        *(root, asked, data_dir), fresh=fresh, without_added=without_added, many=many, whole=True
+    )
+    for sentence in said:
+        warn(sentence)
+    open_store(resolved.spec.track.uri, storage)  # refuses an address that can be none
+    left = None if fresh else look_ahead(resolved, folder, retrain=retrain)
+    with progress("counting the operations of each GAN") as on_progress:
+        plan = make_plan(resolved, root, left, on_progress=on_progress)
+    would = [] if left is None else list(left.sentences)
+
+    def table() -> Group:
+        return Group(*would, *([_plan_table(plan)] if plan.members or not would else []))
+
+    emit({**plan.to_json(), "would": would}, as_json=as_json, table=table)
+
+
+def _plan_table(plan: Plan) -> FittingTable:
+    """One row per GAN, below the plan in words."""
+    table = FittingTable(
+        *("GAN", "steps", "batch", "s/step", "hours", "params G", "params D", "memory MB"),
+        title=_plan_sentence(plan),
+        spare=("params D", "params G", "batch", "s/step", "memory MB", "steps"),
+    )
+    for row in plan.rows:
+        table.add_row(
+            row.gan,
+            f"{row.steps:,}",
+            str(row.batch),
+            f"{row.seconds_per_step:.3f}",
+            f"{row.seconds / 3600:.2f}",
+            f"{row.generator_parameters:,}",
+            f"{row.discriminator_parameters:,}",
+            f"{row.memory_bytes / 2**20:.0f}",
+        )
+    return table
+
+
+def _plan_sentence(plan: Plan) -> str:
+    """The plan in words."""
+    from ensgan.cli.status import duration
+
+    missing = "" if plan.disk_bytes <= plan.free_bytes else " – NOT ENOUGH"
+    remark = f"\n{plan.remark}" if plan.remark else ""
+    return (
+        f"{plan.sweep}: {plan.members} members of {len(plan.rows)} GANs, {plan.steps:,} steps, "
+        f"{plan.images:,} images to generate, {plan.classifiers} classifiers to train\n"
+        f"training about {duration(plan.wall_seconds)} on {plan.slots} slots "
+        f"({duration(plan.training_seconds)} in all), disk {plan.disk_bytes / 2**20:,.0f} MB "
+        f"of {plan.free_bytes / 2**30:,.0f} GB free{missing}{remark}"
+    )

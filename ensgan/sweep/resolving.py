@@ -1,0 +1,192 @@
+"""What a spec means: on its data, in its storage, and after what its folder has seen before."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ensgan import zoo
+from ensgan.config import SweepSpec
+from ensgan.config.vary import searched
+from ensgan.errors import ConfigError
+from ensgan.sweep.environment import real_data
+from ensgan.sweep.folder import SweepFolder, sweep_folder
+from ensgan.sweep.merging.sources import join_sweeps
+from ensgan.sweep.planning.carried import carried_on
+from ensgan.sweep.planning.problems import problems_of
+from ensgan.sweep.planning.sweep_file import load_plugin
+from ensgan.sweep.variations import Configuration, Values, configurations
+from ensgan.types import Dataset, row_of
+
+ROUNDS = 5
+"""In which a search draws its sample."""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A spec with its names resolved: the data set and every configuration of a GAN.
+
+    Attributes:
+        configurations: every GAN in every variation, in the order of the spec.
+    """
+
+    spec: SweepSpec
+    dataset: Dataset
+    configurations: tuple[Configuration, ...]
+
+    @property
+    def gans(self) -> tuple[zoo.GANSpec, ...]:
+        """Rows at their final width, each under its configuration's name."""
+        return tuple(each.row for each in self.configurations)
+
+    @property
+    def variations(self) -> dict[str, Values]:
+        """By configuration, the values of the settings that the sweep varies, if it varies any."""
+        if self.spec.train.vary is None:
+            return {}
+        return {each.name: each.values for each in self.configurations}
+
+    def record(self) -> dict[str, Any]:
+        """What a manifest holds of the configurations."""
+        return {
+            "gans": tuple(each.name for each in self.configurations),
+            "variations": {name: dict(values) for name, values in self.variations.items()},
+            "steps": {each.name: each.settings.steps for each in self.configurations},
+        }
+
+    @property
+    def count(self) -> int:
+        """Images each member generates."""
+        return self.spec.sample.count or len(self.dataset.train)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all members, in pool order."""
+        trained = [
+            f"{each.name}@{step}"
+            for each in self.configurations
+            for step in each.settings.snapshot_steps
+        ]
+        return (*trained, *(member.name for member in self.spec.members))
+
+
+def resolve(spec: SweepSpec, data_dir: Path | None = None, *, many: bool = False) -> Resolved:
+    """Load the data set and check every configuration against it.
+
+    Args:
+        spec: the validated spec.
+        data_dir: where data sets lie; the spec's own ``dataset.data_dir`` comes first.
+        many: allow more than a thousand configurations.
+
+    Raises:
+        ConfigError: with every row that cannot be built or trained on this data.
+        DataError: the data set cannot be read.
+    """
+    return checked(spec, real_data(spec, data_dir), many=many)
+
+
+def resolve_in(
+    storage: Path,
+    spec: SweepSpec,
+    data_dir: Path | None,
+    *,
+    fresh: bool = False,
+    without_added: bool = False,
+    many: bool = False,
+    whole: bool = False,
+) -> tuple[Resolved, SweepFolder, list[str]]:
+    """A sweep with the members of others that join it and what its folder holds of it.
+
+    Args:
+        storage: where its folder and other sweeps lie.
+        spec, data_dir, many: as for :func:`resolve`.
+        fresh: as if its folder were empty.
+        without_added: leave out what `ensgan add` brought.
+        whole: of a search, with configurations that are still to be drawn.
+
+    Returns:
+        The sweep, its folder, and what of it is as it was though its file does not say so.
+
+    Raises:
+        ConfigError: as :func:`resolve`, or a sweep that cannot join.
+        DataError: the data set or the folder's manifest cannot be read.
+    """
+    folder = sweep_folder(storage, spec.name)
+    dataset = real_data(spec, data_dir)
+    said: list[str] = []
+    spec = join_sweeps(spec, dataset, folder)
+    if not fresh:
+        spec, said = carried_on(spec, folder, without_added=without_added)
+    resolved = checked(spec, dataset, many=many)
+    return drawn_so_far(resolved, None if fresh else folder, whole=whole), folder, said
+
+
+def checked(spec: SweepSpec, dataset: Dataset, *, many: bool = False) -> Resolved:
+    """:func:`resolve` on a data set that is loaded."""
+    found, problems = configurations(spec, many=many)
+    resolved = Resolved(spec, dataset, found)
+    problems = problems_of(spec, dataset, found, resolved.names, problems)
+    if problems:
+        raise ConfigError(f"sweep '{spec.name}'", problems)
+    return resolved
+
+
+def drawn_so_far(
+    resolved: Resolved, folder: SweepFolder | None, *, whole: bool = False
+) -> Resolved:
+    """Of a search, the configurations that its folder has drawn, or those of the first round.
+
+    Args:
+        resolved: with quasi-random configurations in place of those that are not known yet; a
+            sweep without a search is returned as it is.
+        folder: of the sweep; None where it begins anew.
+        whole: keep quasi-random ones for what is still to be drawn.
+
+    Raises:
+        DataError: the folder's manifest cannot be used.
+    """
+    vary = searched(resolved.spec.train.vary)
+    if vary is None:
+        return resolved
+    known: dict[str, Values] = {}
+    if folder is not None and folder.has_begun:
+        before = folder.read()
+        then = searched(before.settings.train.vary)
+        if then is not None and {**then, "sample": 0} == {**vary, "sample": 0}:
+            known = {name: before.variations[name] for name in before.gans}
+    drawn: dict[str, Values] = {}
+    for gan in dict.fromkeys(map(row_of, resolved.variations)):
+        own = {name: values for name, values in known.items() if row_of(name) == gan}
+        guessed = {n: values for n, values in resolved.variations.items() if row_of(n) == gan}
+        size = vary["sample"] if whole else 0 if own else round_size(vary["sample"])
+        own = dict(list(own.items())[: vary["sample"]])
+        rest = [name for name in guessed if name not in own][: max(0, size - len(own))]
+        drawn |= own | {name: guessed[name] for name in rest}
+    return with_configurations(resolved, drawn)
+
+
+def with_configurations(resolved: Resolved, drawn: Mapping[str, Values]) -> Resolved:
+    """A search's sweep with these configurations, values by name."""
+    found, _ = configurations(resolved.spec, many=True, drawn=drawn)
+    return replace(resolved, configurations=found)
+
+
+def round_size(sample: int) -> int:
+    """Configurations that a GAN is trained in before others are drawn."""
+    return max(2, math.ceil(sample / ROUNDS))
+
+
+def gan_rows(spec: SweepSpec, drawn: Mapping[str, Values]) -> dict[str, zoo.GANSpec]:
+    """The rows of a sweep's configurations at their width, by name; its plugins are loaded first.
+
+    ``drawn`` are the manifest's variations.
+
+    Raises:
+        InputError: a plugin cannot be loaded, or a row is unknown.
+    """
+    for plugin in spec.train.plugins:
+        load_plugin(Path(plugin))
+    return {each.name: each.row for each in configurations(spec, many=True, drawn=drawn)[0]}
