@@ -3,9 +3,8 @@
 
 An input is accepted, refused in a sentence (an ``EnsganError``), or a FAULT: any other exception, a
 refusal that says nothing, more than 10 s of computing (or a minute), more than 2 GB, or the end of
-the process. Input i of a
-reader depends on the seed, the reader and i alone: ``--reader NAME --only i`` reads it again. The
-smallest input of every kind of fault is kept.
+the process. Input i of a reader depends on the seed, the reader and i alone: ``--reader NAME --only
+i`` reads it again. The smallest input of every kind of fault is kept.
 
 Exit code: 0 without faults, 1 otherwise.
 """

@@ -55,13 +55,12 @@ def read_manifest(path: Path) -> object:
 
 def read_records(path: Path) -> object:
     """Every reader of a JSON file takes the same text; the first that accepts it ends it."""
-    from ensgan.sweep.status import Heartbeat, Progress
-
     from ensgan.cli.pools.search import read_costs
     from ensgan.ensemble.manifest import manifest_from
     from ensgan.errors import EnsganError
     from ensgan.files import read_json
     from ensgan.sweep.live.requests import Answer, Request
+    from ensgan.sweep.live.status import Heartbeat, Progress
     from ensgan.sweep.records import MemberResult, RecordFile, record_from
     from ensgan.types import Front
 
