@@ -42,7 +42,7 @@ from fuzz_seeds import Seeds
 SECONDS, MOST_BYTES = 10.0, 2 << 30
 BATCH = 2000
 """Inputs of one child process; the next begins afresh."""
-ROUND = 20_000
+ROUND = 2_000
 """Inputs of all readers before the first reader's turn comes again."""
 LONGEST_SENTENCE = 6000
 

@@ -259,6 +259,8 @@ class Manifest(Record):
             raise DataError(f"{source} cannot be used: it is damaged ({error!r})") from error
         del tree["schema"]
         manifest = record_from(cls, tree, source, folder)
+        if stepless := [gan for gan in manifest.gans if gan not in manifest.steps]:
+            raise DataError(f"{source} cannot be used: steps lacks {', '.join(stepless)[:80]}")
         try:
             manifest.settings  # noqa: B018  read now: later it would be nobody's mistake
         except ConfigError as error:
