@@ -34,7 +34,6 @@ from ensgan.downstream import (
 )
 from ensgan.errors import InputError
 from ensgan.evaluation.prediction import score_values
-from ensgan.sweep.choice.validated import rounds_for
 from ensgan.types import PoolScores, harmonic_mean
 
 POOL = Path(__file__).resolve().parents[2] / "shared" / "bench" / "pool60"
@@ -196,8 +195,8 @@ def candidates(record: Record, space: str, most_members: int = 30) -> list[Candi
 
 def probe_of(record: Record, folder: Path, data: Path, space: str) -> LinearProbe:
     """Linear probes in medical features (1,000 images per member) or random ones (150)."""
-    arrays = np.load(folder / "features.npz")
     if space.startswith("medical"):
+        arrays = np.load(folder / "features.npz")
         read = {name: arrays[name] * arrays["scale"] for name in ("real", "val", "members")}
         labels = {name: arrays[f"{name}_labels"] for name in ("real", "val")}
         labels["members"] = arrays["labels"]
@@ -229,7 +228,7 @@ def probes(record: Record, probe: LinearProbe, space: str) -> dict[str, Any]:
     several = [rows for rows in record.several() if len(rows) >= 5]
     members = [record.names(rows) for rows in several]
     begin = time.process_time()
-    found = probe([ValidationTrial(Strategy("probe", each), 0, 1.0) for each in members])
+    found = probe([ValidationTrial(Strategy("probe", each), 0) for each in members])
     seconds = (time.process_time() - begin) / len(members)
     ranks = {
         "auc": rankdata([each.auc for each in found]),
@@ -242,14 +241,7 @@ def probes(record: Record, probe: LinearProbe, space: str) -> dict[str, Any]:
     worth = [record.worth(rows) for rows in several]
     # Grown ensembles are not among the known ones: no greedy steps here.
     listed = [c for c in candidates(record, space) if len(c.members) >= 5]
-    choice = choose_validated(
-        listed,
-        record.scores(space),
-        probe,
-        seed=0,
-        rounds=rounds_for(len(listed)),
-        greedy_steps=0,
-    )
+    choice = choose_validated(listed, record.scores(space), probe, seed=0, greedy_steps=0)
     rows = record.rows(choice.chosen.members)
     finalists = [record.worth(record.rows(each.candidate.members)) for each in choice.ranking]
     return {
@@ -311,7 +303,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "picks": picks(record),
         "probes": [
             probes(record, probe_of(record, args.pool, args.data, space), space)
-            for space in SPACES[:2]
+            for space, file in (("medical-joint", "features.npz"), ("random-joint", "images.npz"))
+            if (args.pool / file).is_file()
         ],
     }
     if args.overlap:

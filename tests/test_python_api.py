@@ -1,5 +1,6 @@
 """ensgan from Python: short representations, notebook displays, frames, plain strings as paths."""
 
+import asyncio
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,17 @@ def test_a_spec_may_be_a_mapping() -> None:
     assert spec.train.steps == 4 and tree["train"]["steps"] == 6, "the mapping stays as it was"
     with pytest.raises(ConfigError, match="did you mean 'gans'"):
         load_spec(tiny(train={"gasn": []}))
+
+
+def test_it_works_inside_a_running_event_loop(tmp_path: Path) -> None:
+    """As in every cell of a notebook."""
+
+    async def cell() -> str:
+        store, run_id = recorded(tmp_path)
+        run = RecordedSweep(collect(store, run_id), store, tmp_path)
+        return run.report(tmp_path / "page.html").read_text()
+
+    assert "ensgan report</title>" in asyncio.run(cell())
 
 
 def test_a_recorded_sweep_from_python(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ def test_the_digits_are_a_data_set_of_ten_classes(tmp_path: Path) -> None:
 def test_the_pools_are_trained_alike(path: Path) -> None:
     spec, first = load_sweep(path), load_sweep(SWEEPS[0])
     assert spec.name == path.stem
-    same = {"ema"}  # the pool on PneumoniaMNIST was trained before averages were fitted
-    assert spec.train.model_dump(exclude=same) == first.train.model_dump(exclude=same)
+    # That on PneumoniaMNIST was trained before averages were fitted, with larger batches.
+    other = {"ema", "batch", "learning_rate", "overrides"} if "pneumonia" in path.stem else set()
+    assert spec.train.model_dump(exclude=other) == first.train.model_dump(exclude=other)
     assert spec.evaluate == first.evaluate

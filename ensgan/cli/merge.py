@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ensgan.cli.output import ForceOption, JsonOption, emit
-from ensgan.cli.runs import StorageOption
+from ensgan.cli.runs import RunArgument, StorageOption
 
 
 def merge(
@@ -51,7 +51,7 @@ def merge(
 
 
 def sync(
-    name: Annotated[str, typer.Argument(help="Name of the sweep.")],
+    name: RunArgument,
     storage: StorageOption = None,
     as_json: JsonOption = False,
 ) -> None:

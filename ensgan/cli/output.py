@@ -88,7 +88,14 @@ def emit(value: Mapping[str, Any], *, as_json: bool, table: Callable[[], Rendera
     else:
         shown = table()
         # Sentences, commands and files to copy keep their lines; tables fit the terminal.
-        PlainConsole().print(shown, soft_wrap=isinstance(shown, str | Text), crop=False)
+        soft_wrap, console = isinstance(shown, str | Text), PlainConsole()
+        if console.is_terminal:
+            console.print(shown, soft_wrap=soft_wrap, crop=False)
+            return
+        with console.capture() as capture:
+            console.print(shown, soft_wrap=soft_wrap, crop=False)
+        lines = capture.get().removesuffix("\n").split("\n")
+        typer.echo("\n".join(line.rstrip(" ") for line in lines))
 
 
 def is_quiet() -> bool:

@@ -166,7 +166,11 @@ def _order(sort: str, records: Sequence[RunRecord]) -> str:
     tags = (tag.removeprefix("ensgan.") for one in records for tag in one.tags)
     known = {*_FIELDS, *tags, *(key for one in records for key in (*one.metrics, *one.params))}
     if records and name not in {*known, *_FIELDS.values()}:
-        raise InputError(f"--sort: {unknown_name('field', name, known)}")
+        near = unknown_name("field", name, known).partition(": known are ")[0]
+        raise InputError(
+            f"--sort: {near}; fields are {', '.join(_FIELDS)}, and every setting and score that "
+            "'ensgan show RUN' lists"
+        )
     return down + _FIELDS.get(name, name)
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeAlias
 import typer
 
 from ensgan.cli.output import JsonOption, emit, note
-from ensgan.cli.runs import StorageOption
+from ensgan.cli.runs import RunArgument, StorageOption
 from ensgan.config import read_setting
 from ensgan.config.budget import Budget
 from ensgan.config.vary import VaryError, check_vary
@@ -24,9 +24,6 @@ from ensgan.text import printable
 ANSWER_SECONDS = 60.0
 """A driver looks once a second, but a long computation of its own may lie between two looks."""
 
-NameArgument: TypeAlias = Annotated[
-    str, typer.Argument(help="Name of a running sweep, its folder, or the ID of a run of it.")
-]
 GanOption: TypeAlias = Annotated[
     str | None, typer.Option("--gan", help="Only this GAN. [default: the whole sweep]")
 ]
@@ -40,7 +37,7 @@ def _of_sweep_or_gan(verb: Verb, text: str) -> Callable[..., None]:
     """The command that asks ``verb`` of a sweep, or of one GAN of it."""
 
     def command(
-        name: NameArgument,
+        name: RunArgument,
         gan: GanOption = None,
         wait: WaitOption = False,
         storage: StorageOption = None,
@@ -76,7 +73,7 @@ resume = _of_sweep_or_gan(
 
 
 def retry(
-    name: NameArgument,
+    name: RunArgument,
     gan: OneGanOption,
     wait: WaitOption = False,
     storage: StorageOption = None,
@@ -90,7 +87,7 @@ def retry(
 
 
 def priority(
-    name: NameArgument,
+    name: RunArgument,
     value: Annotated[float, typer.Argument(help="Higher goes first; 0 is where all begin.")],
     gan: OneGanOption,
     storage: StorageOption = None,
@@ -106,7 +103,7 @@ def priority(
 
 
 def budget(
-    name: NameArgument,
+    name: RunArgument,
     gpu_hours: Annotated[
         float, typer.Option(help="What all trials may take, those hours that are gone included.")
     ],
@@ -122,7 +119,7 @@ def budget(
 
 
 def add(
-    name: NameArgument,
+    name: RunArgument,
     gan: Annotated[
         str | None, typer.Option("--gan", help="A GAN, which is trained in all variations.")
     ] = None,
@@ -230,7 +227,7 @@ def _answer(
 
 
 def logs(
-    name: NameArgument,
+    name: RunArgument,
     gan: GanOption = None,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on showing what is added until ctrl-C.")

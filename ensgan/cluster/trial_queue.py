@@ -181,7 +181,9 @@ class NamedTrials(SearchGenerator):  # type: ignore[misc]
         trial = super().create_trial_if_possible(experiment_spec)
         if trial is not None:
             name = self._title(trial.config["gan"])
-            own = type(name, (self._trainable,), {"__module__": __name__, "__qualname__": name})
+            # Lists of actors show the class, those of tasks what the actor is shown as.
+            shown = {"__qualname__": name, "__repr__": lambda _: name}
+            own = type(name, (self._trainable,), {"__module__": __name__, **shown})
             tune.register_trainable(name, own)
             trial.trainable_name = name
         return trial

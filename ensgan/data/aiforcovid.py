@@ -17,7 +17,7 @@ from ensgan.data.prepare import Box
 from ensgan.data.records import OPTIONS as SHARED_OPTIONS
 from ensgan.data.records import Record, build
 from ensgan.data.request import SPLITS, Option, Request, Source
-from ensgan.data.table import SUFFIXES, NamedFiles, Row, inside, read_table
+from ensgan.data.table import NAME_COLUMNS, SUFFIXES, NamedFiles, Row, inside, read_table
 from ensgan.errors import DataError
 from ensgan.files import read_text
 from ensgan.inputs import kind
@@ -89,7 +89,7 @@ class _Tables:
         self.file_column, self.label_column, self.patient_column = (
             str(request.option(f"{name}_column")) for name in ("file", "label", "patient")
         )
-        self.table.require(self.file_column, self.label_column)
+        self.table.require(self.file_column, self.label_column, remedy=NAME_COLUMNS)
         self.names = _class_names(request)
         self.problems: list[str] = []
         self.boxes = _boxes(request, self.file_column, self.problems)

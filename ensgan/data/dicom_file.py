@@ -26,7 +26,7 @@ MAX_INFLATED = 256 << 20
 Take: TypeAlias = Callable[[float], AbstractContextManager[Any]]
 """Waits until so many bytes of memory may be used."""
 
-_CODECS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
+_CODECS = "pip install 'ensgan[dicom]' (pylibjpeg, pylibjpeg-libjpeg, pylibjpeg-openjpeg)"
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _DEFERRED = 1 << 16  # longer values are read when asked for: limits come before the pixels
 _BLOCK = 1 << 20

@@ -21,7 +21,7 @@ from ensgan.data.picture import SUFFIXES
 from ensgan.data.records import OPTIONS as SHARED_OPTIONS
 from ensgan.data.records import Record, build
 from ensgan.data.request import SPLIT_NAMES, Option, Request, Source, split_of_folder
-from ensgan.data.table import NamedFiles, Row, Table, inside, read_table
+from ensgan.data.table import NAME_COLUMNS, NamedFiles, Row, Table, inside, read_table
 from ensgan.errors import DataError
 from ensgan.files import parse_json
 from ensgan.inputs import kind, refuse, relative
@@ -214,7 +214,7 @@ def _from_table(
     file_column, label_column, split_column, patient_column = (
         str(request.option(f"{name}_column")) for name in ("file", "label", "split", "patient")
     )
-    table.require(file_column, label_column)
+    table.require(file_column, label_column, remedy=NAME_COLUMNS)
     has_splits, has_patients = split_column in table.columns, patient_column in table.columns
 
     def problem_of(path: Path, row: Row) -> str:

@@ -33,8 +33,12 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
 
-    def require(self, *columns: str) -> None:
+    def require(self, *columns: str, remedy: str = "") -> None:
         """Refuse the table unless it has the columns.
+
+        Args:
+            columns: what it must have.
+            remedy: what else to do, for the message.
 
         Raises:
             DataError: with the columns it lacks and those it has.
@@ -43,8 +47,12 @@ class Table:
         if missing:
             raise DataError(
                 f"{self.path.name} lacks the column{'s' * (len(missing) > 1)} "
-                f"{', '.join(missing)}; it has {', '.join(self.columns) or 'none'}"
+                f"{', '.join(missing)}; it has {', '.join(self.columns) or 'none'}{remedy}"
             )
+
+
+NAME_COLUMNS = "; say which they are: --option file_column=NAME, --option label_column=NAME"
+"""What to do about a table whose columns have other names."""
 
 
 def read_table(path: Path) -> Table:

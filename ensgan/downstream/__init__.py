@@ -32,7 +32,6 @@ from ensgan.downstream.table import StrategyRow as StrategyRow
 from ensgan.downstream.table import needs_long_real as needs_long_real
 from ensgan.downstream.table import summarise as summarise
 from ensgan.downstream.validated import Ranked as Ranked
-from ensgan.downstream.validated import Round as Round
 from ensgan.downstream.validated import ValidatedChoice as ValidatedChoice
 from ensgan.downstream.validated import ValidationResult as ValidationResult
 from ensgan.downstream.validated import ValidationTrial as ValidationTrial

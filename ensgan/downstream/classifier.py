@@ -14,12 +14,12 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 from torch.nn import functional
 
-from ensgan.downstream.drawing import Drawing, MemberFeedback, make_drawing
+from ensgan.downstream.drawing import MemberFeedback, make_drawing
 from ensgan.downstream.pool import SampleBank, label_outside
 from ensgan.downstream.statistics import balanced_accuracy, classification_metrics
 from ensgan.downstream.strategy import Strategy
-from ensgan.embedding.fit import FitResult, FitSettings, class_weights, fit, forward, labelled
-from ensgan.embedding.resnet import ResNet, resnet18
+from ensgan.embedding.fit import FitSettings, class_weights, fit, forward, labelled
+from ensgan.embedding.resnet import resnet18
 from ensgan.errors import DataError, InputError
 from ensgan.types import Dataset, Samples
 
@@ -172,41 +172,6 @@ def run_repeat(
     """
     check_dataset(dataset)
     begin = time.perf_counter()
-    network, fitted, drawing, weights = train_classifier(
-        strategy, repeat, dataset, bank, settings, seed
-    )
-    test = labelled(dataset.test, str(weights.device))
-    final = drawing.feedback
-    return RepeatResult(
-        strategy,
-        repeat,
-        _measure(forward(network, test.images)[1], dataset.test, settings),
-        _measure(fitted.val_scores, dataset.val, settings),
-        fitted.val_loss,
-        fitted.epochs,
-        fitted.best_epoch,
-        fitted.images,
-        time.perf_counter() - begin,
-        tuple(weights.tolist()),
-        None if final is None else tuple(final.shares.tolist()),
-    )
-
-
-def train_classifier(
-    strategy: Strategy,
-    repeat: int,
-    dataset: Dataset,
-    bank: SampleBank,
-    settings: ClassifierSettings,
-    seed: int,
-) -> tuple[ResNet, FitResult, Drawing, Tensor]:
-    """Train on the strategy's images, choose the weights by the validation split.
-
-    Args and errors are those of :func:`run_repeat`.
-
-    Returns:
-        The network, how its training went, what drew the images, and the weights of the classes.
-    """
     settings = settings.on_device()
     drawing = make_drawing(strategy, repeat, dataset, bank, settings, seed)
     weights = class_weights(torch.from_numpy(drawing.trained_counts)).to(settings.device)
@@ -223,7 +188,21 @@ def train_classifier(
     fitted = fit(
         network, drawing, validation, weights=weights, settings=settings, feedback=drawing.feedback
     )
-    return network, fitted, drawing, weights
+    test = labelled(dataset.test, settings.device)
+    final = drawing.feedback
+    return RepeatResult(
+        strategy,
+        repeat,
+        _measure(forward(network, test.images)[1], dataset.test, settings),
+        _measure(fitted.val_scores, dataset.val, settings),
+        fitted.val_loss,
+        fitted.epochs,
+        fitted.best_epoch,
+        fitted.images,
+        time.perf_counter() - begin,
+        tuple(weights.tolist()),
+        None if final is None else tuple(final.shares.tolist()),
+    )
 
 
 def check_dataset(dataset: Dataset, splits: Sequence[str] = ("train", "val", "test")) -> None:

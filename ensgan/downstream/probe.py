@@ -74,7 +74,7 @@ class LinearProbe:
         return [self._validate(trial) for trial in trials]
 
     def _validate(self, trial: ValidationTrial) -> ValidationResult:
-        drawn = self._drawn(trial.strategy, trial.seed, round(IMAGES * trial.budget))
+        drawn = self._drawn(trial.strategy, trial.seed)
         chances = _Linear.fit(drawn, self.classes)(self._val.features)
         own = chances[np.arange(len(chances)), self._val.labels]
         # As the classifiers of the evaluation: classes weigh alike.
@@ -101,10 +101,10 @@ class LinearProbe:
             {name: chance for name, (_, chance) in found.items()},
         )
 
-    def _drawn(self, strategy: Strategy, seed: int, images: int) -> LabelledFeatures:
+    def _drawn(self, strategy: Strategy, seed: int) -> LabelledFeatures:
         """Equal numbers of every member's images, without one twice."""
         rng = np.random.default_rng(seed)
-        each = -(-images // len(strategy.members))
+        each = -(-IMAGES // len(strategy.members))
         parts = []
         for name in strategy.members:
             member = self._members[name]

@@ -1,15 +1,15 @@
-"""G* by validation: successive halving of small classifiers, and the smallest that is as good.
+"""G* by validation: quick classifiers of a shortlist, and the smallest that is as good.
 
 Scores see no labels: a generator with its labels swapped has the very scores of an honest one.
-What an ensemble teaches a classifier does see them, but one small classifier is a noisy judge.
-So candidates are ranked by validation and by capped Intra-d together, the worse leave before
-much is spent on them, and the last few are judged by several classifiers each.
+What an ensemble teaches a classifier does see them, but one quick classifier is a noisy judge.
+So candidates are ranked by validation and by capped Intra-d together, and the better ones are
+judged by several classifiers each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -22,15 +22,10 @@ from ensgan.types import Float64Array, PoolScores
 
 @dataclass(frozen=True)
 class ValidationTrial:
-    """One classifier to train: on which images, from which seed, for which share of the budget.
-
-    Attributes:
-        budget: share of the training that the last round has, in (0, 1].
-    """
+    """One classifier to train: on which images, and from which seed."""
 
     strategy: Strategy
     seed: int
-    budget: float
 
 
 @dataclass(frozen=True)
@@ -51,26 +46,8 @@ TrainAndValidate: TypeAlias = Callable[[Sequence[ValidationTrial]], Sequence[Val
 
 
 @dataclass(frozen=True)
-class Round:
-    """One round of halving.
-
-    Attributes:
-        budget: share of the full training, in (0, 1].
-        seeds: classifiers per candidate; those of an earlier round of equal budget count.
-        keep: candidates that go on.
-    """
-
-    budget: float
-    seeds: int
-    keep: int
-
-
-ROUNDS = (Round(0.5, 1, 10), Round(1.0, 1, 4), Round(1.0, 3, 1))
-
-
-@dataclass(frozen=True)
 class Ranked:
-    """A candidate of the last round.
+    """A finalist.
 
     Attributes:
         merit: mean over classifiers of the share of rivals beaten by validation plus the share of
@@ -91,7 +68,7 @@ class ValidatedChoice:
 
     Attributes:
         chosen: G*.
-        ranking: the candidates of the last round, best merit first; empty without validation.
+        ranking: the finalists, best merit first; empty without validation.
         reason: which one, why, the runner-up, and how certain that is, in one sentence.
         trained: classifiers that were trained for it.
     """
@@ -108,52 +85,52 @@ def choose_validated(
     train_and_validate: TrainAndValidate,
     *,
     seed: int,
-    rounds: Sequence[Round] = ROUNDS,
+    seeds: int = 5,
+    finalists: int | None = None,
     greedy_steps: int = 2,
     greedy_additions: int = 3,
     most_members: int | None = None,
 ) -> ValidatedChoice:
-    """Let small classifiers choose G* from a shortlist.
+    """Let quick classifiers choose G* from a shortlist: one for each, several for the finalists.
 
-    Before the last round the leader is grown by greedy forward steps (Caruana et al. 2004): each
-    step tries the few members that raise its capped Intra-d most and goes on while validation
-    agrees. In the last round every finalist whose merit is within one standard error of the best
-    counts as equally good, and of these the one with the fewest members is chosen.
+    The leader is grown by greedy forward steps (Caruana et al. 2004): each step tries the few
+    members that raise its capped Intra-d most and goes on while validation agrees. Every finalist
+    whose merit is within one standard error of the best counts as equally good, and of these the
+    one with the fewest members is chosen.
 
     Args:
         shortlist: see :func:`ensgan.downstream.make_shortlist`.
         scores: of the pool that the shortlist is made of.
         train_and_validate: trains and validates a batch of classifiers.
         seed: of the first classifier of each candidate; the others follow it.
-        rounds: budgets rise, candidates fall.
+        seeds: classifiers of each finalist.
+        finalists: how many there are; None: the better third, at least 4.
         greedy_steps: most members added to the leader; 0 for none.
         greedy_additions: members tried in each step.
         most_members: the leader grows no larger; None: half the pool, at least 2.
 
     Raises:
-        InputError: an empty shortlist or no rounds.
+        InputError: an empty shortlist, or nobody to judge it.
     """
-    if not shortlist or not rounds:
-        raise InputError("validation chooses from at least one candidate in at least one round")
+    kept = max(4, len(shortlist) // 3) if finalists is None else finalists
+    if not shortlist or min(seeds, kept) < 1:
+        raise InputError("validation chooses from at least one candidate by one classifier")
     race = _Race(shortlist, train_and_validate, seed)
-    field = list(shortlist)
-    for stage in rounds[:-1]:
-        field = race.best(field, stage)[: stage.keep]
+    field = race.best(shortlist)[:kept] if kept < len(shortlist) else list(shortlist)
     largest = max(2, len(scores) // 2) if most_members is None else most_members
-    once = replace(rounds[-1], seeds=1)
-    start = leader = race.best(field, once)[0]
+    start = leader = race.best(field)[0]
     while len(leader.members) < min(largest, len(start.members) + greedy_steps):
         grown = _grown(leader, CappedIntraD(scores), greedy_additions)
-        best = race.best([leader, *grown], once)[0]
+        best = race.best([leader, *grown])[0]
         if best is leader:
             break
         leader = best
     if all(leader.members != candidate.members for candidate in field):
         field.append(leader)
-    ranking = race.ranking(field, rounds[-1])
+    ranking = race.ranking(field, seeds)
     level = [r for r in ranking if r.merit >= ranking[0].merit - ranking[0].error]
     chosen = min(level, key=lambda ranked: (len(ranked.candidate.members), -ranked.merit))
-    reason = _reason(chosen, ranking, len(shortlist), rounds[-1].seeds)
+    reason = _reason(chosen, ranking, len(shortlist), seeds)
     return ValidatedChoice(chosen.candidate, tuple(ranking), reason, race.trained)
 
 
@@ -186,7 +163,7 @@ def merits(
     def look_up(trials: Sequence[ValidationTrial]) -> list[ValidationResult]:
         return [known[trial.strategy.members] for trial in trials]
 
-    ranked = _Race(candidates, look_up, 0).ranking(candidates, Round(1.0, 1, 1))
+    ranked = _Race(candidates, look_up, 0).ranking(candidates, 1)
     by_members = {each.candidate.members: each.merit for each in ranked}
     return tuple(by_members[candidate.members] for candidate in candidates)
 
@@ -205,9 +182,9 @@ class _Race:
         """Classifiers trained so far."""
         return len(self._results)
 
-    def ranking(self, candidates: Sequence[Candidate], stage: Round) -> list[Ranked]:
+    def ranking(self, candidates: Sequence[Candidate], seeds: int) -> list[Ranked]:
         """Candidates by merit, the best first; of equal merit the smaller one."""
-        results = self._measure(candidates, stage)
+        results = self._measure(candidates, seeds)
         auc = np.array([[result.auc for result in row] for row in results])
         loss = np.array([[result.loss for result in row] for row in results])
         # Seeds are columns: whatever a seed does to all of them, their order stays.
@@ -215,8 +192,8 @@ class _Race:
         # Among finalists small differences of Intra-d would weigh as much as large ones: its
         # rank is taken within the whole shortlist.
         merit = validation + self._intra_d_beaten([c.intra_d for c in candidates])[:, None]
-        spread = merit.std(axis=1, ddof=1) if stage.seeds > 1 else np.zeros(len(merit))
-        error = spread / np.sqrt(stage.seeds)
+        spread = merit.std(axis=1, ddof=1) if seeds > 1 else np.zeros(len(merit))
+        error = spread / np.sqrt(seeds)
         figures = zip(merit.mean(axis=1), error, auc.mean(axis=1), strict=True)
         ranked = [
             Ranked(candidate, *map(float, row))
@@ -232,19 +209,15 @@ class _Race:
         # Grown ensembles are none of the shortlist and may lie beyond both its ends.
         return np.clip(beaten, 0.0, 1.0)
 
-    def best(self, candidates: Sequence[Candidate], stage: Round) -> list[Candidate]:
-        """The same, the candidates alone."""
-        return [ranked.candidate for ranked in self.ranking(candidates, stage)]
+    def best(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """The candidates alone, by one classifier each."""
+        return [ranked.candidate for ranked in self.ranking(candidates, 1)]
 
-    def _measure(
-        self, candidates: Sequence[Candidate], stage: Round
-    ) -> list[list[ValidationResult]]:
+    def _measure(self, candidates: Sequence[Candidate], seeds: int) -> list[list[ValidationResult]]:
         """Results of every candidate and seed; what was trained before is not trained again."""
-        seeds = range(self._seed, self._seed + stage.seeds)
+        numbers = range(self._seed, self._seed + seeds)
         strategies = [Strategy("validated", candidate.members) for candidate in candidates]
-        rows = [
-            [ValidationTrial(each, seed, stage.budget) for seed in seeds] for each in strategies
-        ]
+        rows = [[ValidationTrial(each, seed) for seed in numbers] for each in strategies]
         asked = dict.fromkeys(trial for row in rows for trial in row)
         new = [trial for trial in asked if trial not in self._results]
         if new:

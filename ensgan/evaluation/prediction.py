@@ -176,7 +176,7 @@ def probe_values(
         ensembles: members of each.
         probe: of the same pool.
     """
-    trials = [ValidationTrial(Strategy("probe", tuple(each)), 0, 1.0) for each in ensembles]
+    trials = [ValidationTrial(Strategy("probe", tuple(each)), 0) for each in ensembles]
     found, intra_d = probe(trials), CappedIntraD(scores)
     listed = [Candidate(t.strategy.members, intra_d(t.strategy.members), ()) for t in trials]
     return {

@@ -20,7 +20,7 @@ from ensgan.report.pictures import Pictures
 from ensgan.store import RunStore, default_storage, open_store
 from ensgan.sweep.events import Event, OnEvent, StageClock, ignore
 from ensgan.sweep.executor import grow_here
-from ensgan.sweep.folder import SweepFolder, sweep_folder
+from ensgan.sweep.folder import SweepFolder, find_sweep
 from ensgan.sweep.inputs import member_jobs, write_inputs
 from ensgan.sweep.opening import changes_of
 from ensgan.sweep.planning.sweep_file import AnySpec, load_sweep
@@ -258,10 +258,7 @@ def sync_sweep(name: str, *, storage: Path | str | None = None) -> str:
         StoreError: the store cannot be reached.
     """
     storage = Path(storage or default_storage()).resolve()
-    folder = sweep_folder(storage, name)
-    if not folder.has_begun:
-        known = [path.name for path in sorted((storage / "sweeps").glob("*")) if path.is_dir()]
-        raise InputError(f"{storage}: {unknown_name('sweep', name, known)}")
+    folder = find_sweep(name, storage)
     with folder.locked():
         track = folder.read().settings.track
         store = open_store(track.uri, storage=storage, experiment=track.experiment)

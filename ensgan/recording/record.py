@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ensgan.ensemble import TAG_DIGEST, ensemble_digest
-from ensgan.files import content_key, read_json, write_bytes
+from ensgan.files import LARGEST_JSON, content_key, read_json, read_text, write_bytes
 from ensgan.recording import views
 from ensgan.recording.state import RecordState
 from ensgan.recording.views import Illustrator, log_report
@@ -28,6 +28,7 @@ from ensgan.store import (
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.manifest import SelectedRecord
 from ensgan.sweep.records import MemberResult
+from ensgan.text import hide_credentials
 from ensgan.types import Front, PoolScores, Samples, gan_of, step_of
 
 GRID_COLUMNS = 8
@@ -265,7 +266,12 @@ class Recording:
             for stage, seconds in self.manifest.stages.items()
         }
         self.store.log_metrics(self.parent, seconds)
-        self.store.log_file(self.parent, self.folder.manifest_path)
+        # Others read what is recorded: the tracking address may hold a password.
+        shown = self.folder.file("pictures", "manifest.json")
+        write_bytes(
+            shown, hide_credentials(read_text(self.folder.manifest_path, LARGEST_JSON)).encode()
+        )
+        self.store.log_file(self.parent, shown)
         failed = self.manifest.status == "failed"
         self.store.finish(self.parent, "failed" if failed else "finished")
 

@@ -161,7 +161,8 @@ def test_train_one_gan(shell: Shell, tmp_path: Path) -> None:
 
 
 def test_sync_of_an_unknown_sweep(shell: Shell) -> None:
-    assert "unknown sweep 'nothing'" in refused(shell, "sync", "nothing")
+    error = refused(shell, "sync", "nothing")
+    assert "unknown sweep or run 'nothing'" in error or "holds no sweeps" in error
 
 
 def test_unknown_run(shell: Shell) -> None:

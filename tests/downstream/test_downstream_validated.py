@@ -15,7 +15,6 @@ from ensgan.downstream import (
     CappedIntraD,
     LabelledFeatures,
     LinearProbe,
-    Round,
     ValidationResult,
     ValidationTrial,
     choose_unvalidated,
@@ -104,7 +103,7 @@ def candidate(*numbers: int, intra_d: float = 0.5) -> Candidate:
 
 @dataclass
 class Classifiers:
-    """Simulated classifiers: an ensemble's true worth, and noise that falls with the budget."""
+    """Simulated classifiers: an ensemble's true worth, and noise."""
 
     worth: dict[tuple[str, ...], float]
     noise: float = 0.0
@@ -117,7 +116,7 @@ class Classifiers:
         self.trials += trials
         found = []
         for trial in trials:
-            error = self.noise * self.rng.normal() / trial.budget
+            error = self.noise * self.rng.normal()
             auc = self.worth.get(trial.strategy.members, 0.5) + error
             found.append(ValidationResult(auc, 1 - auc))
         return found
@@ -133,12 +132,11 @@ def test_the_most_useful_of_equal_scores_is_chosen() -> None:
     choice = choose_validated(POOL_OF_PAIRS, SCORES, judge, seed=4, greedy_steps=0)
     assert choice.chosen == POOL_OF_PAIRS[-1]
     assert choice.trained == len(judge.trials)
-    # 15 at half the budget, 10 at the whole, then two seeds more of the finalists.
-    assert [t.budget for t in judge.trials[:15]] == [0.5] * 15
-    assert {t.seed for t in judge.trials} == {4, 5, 6}
-    assert len({(t.strategy.members, t.seed, t.budget) for t in judge.trials}) == choice.trained
-    assert choice.trained < 15 * 3
-    assert "validation AUC 0.880 of 3 classifiers" in choice.reason
+    # One for each of the 15, then four seeds more of the better third.
+    assert [t.seed for t in judge.trials[:15]] == [4] * 15
+    assert {t.seed for t in judge.trials} == {4, 5, 6, 7, 8}
+    assert len({(t.strategy.members, t.seed) for t in judge.trials}) == choice.trained == 15 + 4 * 5
+    assert "validation AUC 0.880 of 5 classifiers" in choice.reason
     assert "runner-up" in choice.reason
 
 
@@ -158,8 +156,7 @@ def test_fewer_members_are_chosen_when_the_larger_ensemble_is_not_clearly_better
             for t in trials
         ]
 
-    rounds = (Round(1.0, 5, 1),)
-    options = {"seed": 0, "rounds": rounds, "greedy_steps": 0}
+    options = {"seed": 0, "greedy_steps": 0}
     choice = choose_validated([large, small], SCORES, level, **options)
     assert choice.ranking[0].candidate == large and choice.chosen == small
     assert "no better by more than one standard error, and larger" in choice.reason
@@ -193,7 +190,7 @@ def test_noisy_judges_choose_better_than_chance_and_better_than_one_look() -> No
         choice = choose_validated(POOL_OF_PAIRS, SCORES, judge, seed=0, greedy_steps=0)
         chosen.append(worth[choice.chosen.members])
         first = judge.trials[: len(POOL_OF_PAIRS)]
-        looks = [worth[t.strategy.members] + 0.03 / 0.5 * rng.normal() for t in first]
+        looks = [worth[t.strategy.members] + 0.03 * rng.normal() for t in first]
         once.append(worth[first[int(np.argmax(looks))].strategy.members])
     assert np.mean(chosen) > 0.85 + 0.015
     assert np.mean(chosen) > np.mean(once)
@@ -226,9 +223,8 @@ def test_a_generator_with_swapped_labels_is_found_by_a_probe() -> None:
     members = {n: (swapped if n[1] in "13" else honest)[n] for n in SCORES.names}
     probe = LinearProbe(features(90), features(91), members, 2)
     listed = [candidate(i, i + 1, intra_d=0.9 if i in (2, 6) else 0.8) for i in (0, 2, 4, 6)]
-    rounds = (Round(1.0, 1, 2), Round(1.0, 2, 1))
     choice = choose_validated(
-        listed, SCORES, probe, seed=0, rounds=rounds, greedy_steps=0, most_members=2
+        listed, SCORES, probe, seed=0, seeds=2, finalists=2, greedy_steps=0, most_members=2
     )
     assert choice.chosen.members[0][1] in "02"
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
-from PIL import Image
+from matplotlib import font_manager
+from PIL import Image, ImageFont
 
 from ensgan.errors import InputError
 from ensgan.report.pictures import TILE, image_grid
@@ -15,6 +18,22 @@ from ensgan.report.pictures import TILE, image_grid
 def grid(label: str) -> np.ndarray:
     images = np.zeros((3, 8, 8), np.uint8)
     return np.asarray(Image.open(io.BytesIO(image_grid([(label, images)]))))
+
+
+def test_no_font_of_the_system_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Containers often have none."""
+    truetype = ImageFont.truetype
+
+    def only_own(font: object, *arguments: object, **options: object) -> object:
+        assert not isinstance(font, (str, Path)), f"looks for {font} on this machine"
+        return truetype(font, *arguments, **options)
+
+    monkeypatch.setattr(ImageFont, "truetype", only_own)
+    monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", lambda *a, **k: [])
+    assert grid("SNGAN@10").any()
+    fonts = Path(matplotlib.get_data_path())
+    names = {font_manager.findfont(font_manager.FontProperties(size=size)) for size in (5.5, 10)}
+    assert all(Path(name).is_relative_to(fonts) for name in names), names
 
 
 def test_long_labels_are_not_cut() -> None:

@@ -263,6 +263,7 @@ def test_the_verdict_comes_first(page: str) -> None:
     for expected in (
         "G* is 2 of 4 generators: A@10, B@10",
         "How sure undecided: too little training",
+        "Get it ensgan pull ",
         "Research only, not for clinical use",
         f"{EVIL} reaches no real image.",
     ):

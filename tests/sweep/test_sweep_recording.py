@@ -15,6 +15,7 @@ from ensgan.config import parse_spec
 from ensgan.errors import InputError, StoreError
 from ensgan.files import write_json
 from ensgan.recording.record import Recording
+from ensgan.report.pictures import Pictures
 from ensgan.store import MemoryStore
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.result import SweepResult
@@ -125,6 +126,22 @@ def test_an_unreliable_store_gets_every_run_once(
     asked = len(store.asked)
     assert recording.bring_up_to_date() == run_id
     assert len(store.asked) == asked
+
+
+def test_nothing_that_is_recorded_holds_a_password(result: SweepResult, tmp_path: Path) -> None:
+    shutil.copytree(result.folder, tmp_path / "sweep")
+    folder, store = SweepFolder(tmp_path / "sweep"), MemoryStore()
+    folder.record_path.unlink()
+    manifest = json.loads(folder.manifest_path.read_text())
+    manifest["spec"]["track"]["uri"] = "http://me:SECRETPW@127.0.0.1:9/?token=SECRETPW"
+    write_json(folder.manifest_path, manifest)
+    run_id = Recording(folder, store, Pictures()).bring_up_to_date() or ""
+    assert {"report.html", "manifest.json"} <= set(store.files(run_id))
+    for record in (store.get(run_id), *store.children(run_id)):
+        assert "SECRETPW" not in str((record.params, record.tags))
+        for name in store.files(record.run_id):
+            assert b"SECRETPW" not in store.read(record.run_id, name), name
+    assert "SECRETPW" in folder.manifest_path.read_text(), "a resumed sweep needs it"
 
 
 def test_an_interrupted_run_ends_when_the_sweep_goes_on_with_other_settings(

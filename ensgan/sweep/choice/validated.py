@@ -17,7 +17,6 @@ from ensgan.downstream import (
     Candidate,
     LinearProbe,
     Ranked,
-    Round,
     ValidatedChoice,
     ValidationResult,
     ValidationTrial,
@@ -221,16 +220,9 @@ def _choose(
         pool.candidate_scores,
         _Told(probe, on_progress),
         seed=0,
-        rounds=rounds_for(len(whole)),
         most_members=pool.largest,
     )
     return choice, shortlist
-
-
-def rounds_for(candidates: int) -> tuple[Round, ...]:
-    """One probe for each, then five for the better third."""
-    keep = max(4, candidates // 3)
-    return (*([Round(1.0, 1, keep)] if keep < candidates else []), Round(1.0, 5, 1))
 
 
 class _Told:
