@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
+_LISTED = 40  # problems that a message names
+
 
 class EnsganError(Exception):
     """A failure in a run. The message says what was wrong, the offending value and the remedy."""
@@ -29,7 +31,9 @@ class ConfigError(InputError):
         self.source = source
         self.problems = tuple(problems)
         noun = "problem" if len(self.problems) == 1 else "problems"
-        lines = "".join(f"\n  - {problem}" for problem in self.problems)
+        lines = "".join(f"\n  - {problem}" for problem in self.problems[:_LISTED])
+        if len(self.problems) > _LISTED:
+            lines += f"\n  - and {len(self.problems) - _LISTED} more"
         super().__init__(f"{source}: {len(self.problems)} {noun}{lines}")
 
     def __reduce__(self) -> tuple[type[ConfigError], tuple[str, tuple[str, ...]]]:

@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ensgan.errors import DataError, EnsganError, StoreError
+from ensgan.errors import DataError, EnsganError, IntegrityError, StoreError
 from ensgan.inputs import explained, require_expansion, require_file, require_memory
 
 FULL_BYTES = 1 << 16
@@ -27,6 +27,8 @@ LARGEST_JSON: Final = 128 << 20
 """Bytes of a JSON file that is read."""
 LARGEST_TEXT: Final = 16 << 20
 """Bytes of a text written by hand that is read."""
+MISFITS: Final = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
+"""What taking a value of JSON apart raises where it is of another kind than was written."""
 
 
 @contextmanager
@@ -202,13 +204,37 @@ def read_npz(
         with loaded as archive:
             require_expansion(path, archive.zip.infolist() if archive.zip else ())
             wanted = [name for name in archive.files if name in required or not only]
-            arrays = {name: archive[name] for name in wanted}
+            arrays = {name: _whole_array(path, archive, name) for name in wanted}
     missing = [name for name in required if name not in arrays]
     if missing:
         raise DataError(
             f"{path} lacks {', '.join(missing)}; it has {', '.join(sorted(arrays)) or 'nothing'}"
         )
     return arrays
+
+
+def _whole_array(path: Path, archive: np.lib.npyio.NpzFile, name: str) -> npt.NDArray[Any]:
+    """An array whose header announces exactly the bytes behind it: numpy believes any.
+
+    Raises:
+        DataError: it announces more or less, or endless values of no bytes.
+        ValueError: it is no array.
+    """
+    members = archive.zip
+    assert members is not None  # it is once the file is closed
+    entry = members.getinfo(name if name in members.namelist() else f"{name}.npy")
+    with members.open(entry) as stream:
+        version = np.lib.format.read_magic(stream)
+        header = {(1, 0): np.lib.format.read_array_header_1_0}
+        shape, _, kind = header.get(version, np.lib.format.read_array_header_2_0)(stream)
+        held = entry.file_size - stream.tell()
+    count = math.prod(shape)
+    if not kind.hasobject and (count * kind.itemsize != held or count > held):
+        raise DataError(
+            f"{path}: the array '{name[:80]}' announces {list(shape)} values of type {kind}, "
+            f"which its {held} bytes do not hold"
+        )
+    return np.asarray(archive[name])
 
 
 def map_array(path: Path, *, larger: bool = False) -> npt.NDArray[Any]:
@@ -249,6 +275,35 @@ def file_digest(path: Path, digest: hashlib._Hash) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def seal(path: Path) -> None:
+    """Write the SHA-256 of a result into a mark beside it, ``NAME.sha256``."""
+    write_bytes(path.with_suffix(".sha256"), f"{sha256_file(path)}\n".encode())
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file is there as :func:`seal` saw it; one of an early version has no mark."""
+    mark = path.with_suffix(".sha256")
+    try:
+        if not mark.exists():
+            return path.is_file()
+        return read_text(mark).strip() == sha256_file(path)
+    except (DataError, OSError):
+        return False
+
+
+def require_whole(path: Path) -> Path:
+    """A result that is used after its sweep.
+
+    Raises:
+        IntegrityError: it was cut off, replaced or deleted since it was made.
+    """
+    if not is_whole(path):
+        raise IntegrityError(
+            f"{path} has changed since it was made: run `ensgan sweep` again, which makes it anew"
+        )
+    return path
 
 
 def sha256_arrays(*arrays: npt.NDArray[Any]) -> str:

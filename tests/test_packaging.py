@@ -3,6 +3,7 @@
 import ast
 import importlib.metadata
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -106,6 +107,25 @@ def test_the_image_copies_what_exists() -> None:
     for source in copied:
         assert (ROOT / source).exists()
         assert f"!{source}" in kept
+
+
+def test_a_lock_holds_versions_and_hashes_and_no_address() -> None:
+    lock = runpy.run_path(str(ROOT / "scripts" / "lock"))["lock"]
+    url = "https://me:secret@index.example/numpy.whl"
+
+    def entry(name: str, **hashes: str) -> dict[str, object]:
+        info = {"url": url, "archive_info": {"hashes": hashes}}
+        return {"metadata": {"name": name, "version": "1.2"}, "download_info": info}
+
+    own = {"metadata": {"name": "ensgan", "version": "1"}, "download_info": {"dir_info": {}}}
+    text = lock({"install": [own, entry("Zip", sha256="b" * 64), entry("a", sha256="c" * 64)]}, "x")
+    assert text.splitlines()[1:] == [
+        f"a==1.2 --hash=sha256:{'c' * 64}",
+        f"zip==1.2 --hash=sha256:{'b' * 64}",
+    ]
+    assert "index.example" not in text
+    with pytest.raises(SystemExit, match="says no SHA-256 of numpy"):
+        lock({"install": [entry("numpy", md5="d" * 32)]}, "x")
 
 
 @pytest.mark.slow

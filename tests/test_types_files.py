@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +13,18 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from small_disk import small_disk
 
-from ensgan.errors import DataError, StoreError, unknown_name
-from ensgan.files import atomic_path, content_key, read_npz, write_bytes, write_json, write_npz
+from ensgan.errors import DataError, IntegrityError, StoreError, unknown_name
+from ensgan.files import (
+    atomic_path,
+    content_key,
+    is_whole,
+    read_npz,
+    require_whole,
+    seal,
+    write_bytes,
+    write_json,
+    write_npz,
+)
 from ensgan.types import Front, FrontPoint, PoolScores, Samples, harmonic_mean
 
 
@@ -162,3 +174,36 @@ def test_keys_and_names() -> None:
     assert content_key({"a": 1, "b": 2}) == content_key({"b": 2, "a": 1}) != content_key({"a": 1})
     assert "did you mean 'SNGAN'" in unknown_name("GAN", "sngan", ["SNGAN", "SAGAN"])
     assert "known are" in unknown_name("GAN", "xyz", ["SNGAN", "SAGAN"])
+
+
+def test_a_mark_tells_other_content(tmp_path: Path) -> None:
+    path = tmp_path / "front-1.json"
+    assert not is_whole(path)
+    path.write_text("[1]")
+    assert is_whole(path)  # of an early version, without a mark
+    seal(path)
+    assert is_whole(path) and require_whole(path) == path
+    for content in ("[2]", "", "[1"):
+        path.write_text(content)
+        with pytest.raises(IntegrityError, match=r"front-1\.json has changed since it was made"):
+            require_whole(path)
+    path.write_text("[1]")
+    (tmp_path / "front-1.sha256").write_text("damaged")
+    assert not is_whole(path)
+    path.unlink()
+    assert not is_whole(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"), [("<U0", (99_999_999_999,)), ("<f8", (2**40,)), ("<f8", (3,)), ("<f8", ())]
+)
+def test_arrays_whose_headers_lie_are_refused(
+    tmp_path: Path, kind: str, shape: tuple[int, ...]
+) -> None:
+    header, path = io.BytesIO(), tmp_path / "a.npz"
+    description = {"descr": kind, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, description)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("names.npy", header.getvalue() + bytes(16))
+    with pytest.raises(DataError, match=r"a\.npz: the array 'names' announces \["):
+        read_npz(path)

@@ -148,7 +148,7 @@ def _table(report: DataReport) -> RenderableType:
 
     spare = ("blank", "sd", "mean")
     known = [] if report.splits["train"].patients is None else ["patients"]
-    table = FittingTable("split", "images", *known, *reversed(spare), spare=spare)
+    table = FittingTable("split", "images", *known, *reversed(spare), spare=spare, lined=True)
     for name, split in report.splits.items():
         level = split.intensity
         counts = (f"{split.images:,}", *([f"{split.patients:,}"] if known else []))

@@ -27,6 +27,7 @@ class FittingTable:
         title: a sentence above the table.
         spare: headings of the columns that can be missed, the first to go first.
         wraps: headings of columns whose words may stand in several lines.
+        lined: draw lines between the columns, where there is room.
     """
 
     def __init__(
@@ -35,9 +36,10 @@ class FittingTable:
         title: str = "",
         spare: Sequence[str] = (),
         wraps: Sequence[str] = (),
+        lined: bool = False,
     ) -> None:
         self.columns, self.title = columns, title
-        self.spare, self.wraps = spare, frozenset(wraps)
+        self.spare, self.wraps, self.lined = spare, frozenset(wraps), lined
         self.rows: list[tuple[str | Text, ...]] = []
 
     def add_row(self, *cells: str | Text) -> None:
@@ -56,15 +58,18 @@ class FittingTable:
         gap = next((gap for gap in _GAPS if self._least_width(shown, gap) <= room), None)
         if self.title:
             yield Text(self.title)
-        yield self._table(shown, gap)
+        lined = self.lined and self._least_width(shown, 3) + 4 <= room
+        yield self._table(shown, gap, lined=lined)
         if gone:
             missed = [name for name in self.columns if name in left_out[:gone]]
             yield Text(f"(no room for: {', '.join(missed)})", style="dim")
 
-    def _table(self, shown: Sequence[str], gap: int | None) -> Table:
+    def _table(self, shown: Sequence[str], gap: int | None, *, lined: bool) -> Table:
         """The table of some columns; with no gap that suits, words are broken."""
         padding = (0, (gap or 1) - 1, 0, 0)
         table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=padding)
+        if lined:
+            table = Table()
         for name in shown:
             whole = gap is not None and name not in self.wraps
             table.add_column(

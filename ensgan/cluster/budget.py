@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from ensgan.config.budget import Budget
 from ensgan.errors import DataError, StoreError
-from ensgan.files import read_json, write_json
+from ensgan.files import MISFITS, read_json, write_json
 from ensgan.sweep.member_job import MemberJob, MemberResult
 
 SLACK = 1.05
@@ -225,7 +225,7 @@ class Spending:
         """Hours of earlier sessions, from ``hours.json`` or else from their members' records."""
         try:
             return float(read_json(self._path)["hours"])
-        except (DataError, KeyError, TypeError, ValueError):
+        except (DataError, *MISFITS):
             return sum(
                 self._shares[gan] * float(end - begin) / 3600
                 for gan in self._jobs

@@ -29,6 +29,7 @@ MAX_DEPTH = 50
 MAX_TEXT = 1 << 20
 """Most bytes of a sweep file."""
 
+_LONGEST_SENTENCE = 600  # a name of thousands of signs is no help in a message
 _GONE = dict.fromkeys(
     ("select.width", "select.epochs", "select.images_per_epoch"),
     "is no longer a setting, for rule validated trains no networks any more: delete this line",
@@ -125,7 +126,11 @@ def parse_spec(
         spec = SweepSpec.model_validate(tree, context=dict(known or {}))
     except ValidationError as error:
         items = error.errors(include_url=False)
-        found = [sentence for item in items for sentence in _sentences(dict(item))]
+        found = [
+            sentence if len(sentence) <= _LONGEST_SENTENCE else sentence[:_LONGEST_SENTENCE] + "…"
+            for item in items
+            for sentence in _sentences(dict(item))
+        ]
         raise ConfigError(source, [*problems, *found]) from error
     if problems:
         raise ConfigError(source, problems)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -25,12 +26,11 @@ from ensgan.errors import DataError, InputError, IntegrityError
 from ensgan.files import (
     atomic_path,
     content_key,
+    is_whole,
     map_array,
     parse_json,
-    read_text,
+    seal,
     sha256_arrays,
-    sha256_file,
-    write_bytes,
 )
 from ensgan.inputs import explained
 from ensgan.registry import Registry
@@ -255,14 +255,9 @@ def keep_features(
     A file beside them holds their SHA-256; where an early version wrote none, they must be
     readable.
     """
-    mark = path.with_suffix(".sha256")
-    try:
-        if not mark.exists():
+    with suppress(DataError):
+        if is_whole(path):
             map_array(path, larger=True)
             return
-        if path.exists() and read_text(mark).strip() == sha256_file(path):
-            return
-    except DataError:
-        pass
     write_features(path, images(), extractor())
-    write_bytes(mark, f"{sha256_file(path)}\n".encode())
+    seal(path)

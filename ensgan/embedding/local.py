@@ -17,7 +17,7 @@ from ensgan.embedding.resnet import resnet18
 from ensgan.embedding.spec import ExtractorSpec, OnProgress, Options, Preprocessing, Request
 from ensgan.embedding.weight_files import fit_to, read_weights
 from ensgan.errors import DataError, InputError
-from ensgan.files import atomic_path, content_key
+from ensgan.files import atomic_path, content_key, is_whole, seal
 from ensgan.types import Dataset
 
 _WIDTHS = (24, 48, 64)
@@ -105,7 +105,7 @@ def _prepare_medical(request: Request) -> tuple[Options, dict[str, Tensor]]:
         # The test split has no part in the training, so it has none in the key.
         key = content_key("medical", WIDTH, vars(SETTINGS), dataset.train.key, dataset.val.key)
         path = request.cache / f"medical-{key}-{request.seed}.safetensors"
-        if path.exists():
+        if is_whole(path):
             return options, fit_to(_features(options), read_weights(path), "medical")
     state = train_medical(
         dataset, seed=request.seed, device=request.device, on_progress=request.on_progress
@@ -113,6 +113,7 @@ def _prepare_medical(request: Request) -> tuple[Options, dict[str, Tensor]]:
     if path is not None:
         with atomic_path(path) as temporary:
             save_file(state, temporary)
+        seal(path)
     return options, state
 
 

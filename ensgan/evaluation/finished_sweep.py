@@ -10,7 +10,7 @@ from pathlib import Path
 from ensgan import embedding
 from ensgan.config import SweepSpec
 from ensgan.errors import DataError, EnsganError, InputError
-from ensgan.files import content_key
+from ensgan.files import content_key, require_whole
 from ensgan.search import pool_key, select
 from ensgan.sweep.choice.validated import RULE as VALIDATED
 from ensgan.sweep.classifier_job import RULE, DatasetFiles
@@ -70,7 +70,7 @@ def open_sweep(source: str, storage: Path) -> FinishedSweep:
             f"sweep '{name}' has not come to its front yet (status: {manifest.status}): run "
             "`ensgan sweep` again to finish it"
         )
-    front = Front.load(manifest.front)
+    front = Front.load(require_whole(manifest.front))
     scores = _scores_of(folder, front)
     absent = [member for member in scores.names if member not in manifest.members]
     if absent:
@@ -110,8 +110,8 @@ def _scores_of(folder: SweepFolder, front: Front) -> PoolScores:
     """The scores a front was searched in, known by their content key."""
     for path in sorted((folder.path / "scores").glob("scores-*.npz")):
         try:
-            scores = PoolScores.load(path)
-        except DataError:  # of another search, or the wanted ones: then it is said below
+            scores = PoolScores.load(require_whole(path))
+        except InputError:  # of another search, or the wanted ones: then it is said below
             continue
         if pool_key(scores) == front.pool:
             return scores

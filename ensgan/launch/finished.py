@@ -16,14 +16,14 @@ from typing import Any
 import ensgan
 from ensgan.config import SweepSpec, load_spec
 from ensgan.errors import EnsganError
-from ensgan.files import content_key, read_json, write_json
+from ensgan.files import MISFITS, content_key, read_json, write_json
 from ensgan.store import open_store
 from ensgan.sweep.environment import real_data
 from ensgan.sweep.folder import SweepFolder, sweep_folder
 
 RESULTS = (
     *("manifest.json", "recorded.json", "data", "extractor", "train", "samples", "features"),
-    *("members", "banks", "scores", "search", "evaluate", "ensemble"),
+    *("members", "banks", "scores", "search", "select", "evaluate", "privacy", "ensemble"),
 )
 """What the stages read in a sweep's folder."""
 _PASSING = ("heartbeat.json", "history.json", "stop")
@@ -47,7 +47,7 @@ def known_result(
         if kept["key"] != _key(spec, path, folder, data_dir):
             return None
         return dict(kept["result"])
-    except (EnsganError, OSError, KeyError, TypeError, ValueError, AttributeError):
+    except (EnsganError, OSError, *MISFITS):
         return None  # running it says what is wrong
 
 

@@ -83,6 +83,8 @@ class BlockTask:
         rows, columns = self.indices
         with suppress(DataError):  # a damaged file is no block: score it again
             arrays = read_npz(self.path, tuple(BlockScores.__dataclass_fields__))
+            if str(arrays.pop("key", self.key)) != self.key:  # another's; early ones have none
+                return None
             # A pool that has grown numbers its sets otherwise than when the block was kept.
             return BlockScores(**(arrays | {"rows": rows, "columns": columns}))
         return None
@@ -167,7 +169,7 @@ def score_block(task: BlockTask) -> BlockScores:
     with full_precision():
         block = _score(task, make_backend(task.scoring.backend))
     if task.path is not None:
-        write_npz(task.path, **vars(block))
+        write_npz(task.path, **vars(block), key=np.array(task.key))
     return block
 
 

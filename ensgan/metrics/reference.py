@@ -15,6 +15,7 @@ import numpy as np
 
 from ensgan.errors import DataError
 from ensgan.files import read_npz, write_npz
+from ensgan.inputs import explained
 from ensgan.metrics.ball_counts import BLOCK_ENTRIES, PlacedSet, count_pairs
 from ensgan.metrics.exact_distance import BALL_ARRAYS, Balls
 from ensgan.metrics.features import FeatureSource, Frame, open_checked, robust_centre
@@ -134,13 +135,14 @@ def prepare(
     """
     chosen = make_backend(backend)
     features = open_checked(real, "real", k)
-    balls = None
+    balls, centre = None, robust_centre(features)
     if kept is not None and kept.exists():
-        with suppress(DataError):  # a damaged file is measured again
-            arrays = read_npz(kept, (*BALL_ARRAYS, "k"))
-            if (int(arrays["k"]), len(arrays["squared"])) == (k, len(features)):
+        # A damaged file is measured again, and another's: it has another centre.
+        with suppress(DataError), explained(str(kept)):
+            arrays = read_npz(kept, (*BALL_ARRAYS, "k", "centre"))
+            is_its_own = np.array_equal(arrays["centre"], centre)
+            if is_its_own and (int(arrays["k"]), len(arrays["squared"])) == (k, len(features)):
                 balls = Balls.of_arrays(arrays)
-    centre = robust_centre(features)
     if balls is None:
         balls = measure_balls(features, k, chosen, centre)
         if kept is not None:

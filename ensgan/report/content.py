@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ensgan.errors import DataError, InputError
-from ensgan.files import parse_json, read_json
+from ensgan.files import MISFITS, parse_json, read_json
 from ensgan.recording.views import chosen_point
 from ensgan.report.pictures import image_grid
 from ensgan.store import RunRecord, RunStore
@@ -147,7 +147,7 @@ def _parsed(content: bytes, source: str, look: Callable[[Any], None]) -> Any:
         look(value)
     except KeyError as error:
         raise DataError(f"{source} cannot be shown: it lacks {error}") from error
-    except (TypeError, AttributeError, ValueError) as error:
+    except MISFITS as error:
         raise DataError(f"{source} cannot be shown: {error}") from error
     return value
 

@@ -15,7 +15,7 @@ from ensgan import downstream
 from ensgan.config import EvaluateSpec
 from ensgan.downstream.pool import Maker
 from ensgan.errors import DataError
-from ensgan.files import content_key, read_json, write_json
+from ensgan.files import MISFITS, content_key, is_whole, read_json, seal, write_json
 from ensgan.search import select
 from ensgan.sweep.executor import Executor, Needs
 from ensgan.sweep.fresh_images import KEPT_BYTES, GeneratorFile, Sampling
@@ -44,12 +44,13 @@ class DatasetFiles:
 
     @classmethod
     def write(cls, dataset: Dataset, folder: Path) -> DatasetFiles:
-        """Write the splits under the data set's content key; existing files are kept."""
+        """Write the splits under the data set's content key; files that are whole are kept."""
         paths = {}
         for name, split in dataset.splits().items():
             paths[name] = folder / f"{dataset.key[:16]}-{name}.npz"
-            if not paths[name].exists():
+            if not is_whole(paths[name]):
                 split.save(paths[name])
+                seal(paths[name])
         return cls(dataset.name, dataset.class_names, dataset.key, paths)
 
     def load(self) -> Dataset:
@@ -169,7 +170,7 @@ def known_result(job: EvaluateJob) -> dict[str, Any] | None:
         value = dict(read_json(job.path))
         result = downstream.RepeatResult.from_json(value["result"])
         work = [(float(begin), float(end)) for begin, end in value["work"]]
-    except (DataError, KeyError, TypeError, ValueError, AttributeError):
+    except (DataError, *MISFITS):
         return None
     same = replace(result.strategy, name="") == replace(job.strategy, name="")
     # Early versions wrote no key.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ensgan import embedding
 from ensgan.config import SweepSpec
-from ensgan.files import content_key
+from ensgan.files import content_key, is_whole, seal
 from ensgan.sweep.classifier_job import DatasetFiles
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.member_job import MemberJob, Scoring, purpose_seed, real_reference
@@ -61,8 +61,9 @@ def embedding_inputs(
         on_progress=on_progress,
     )
     extractor_path = folder.file("extractor", f"{content_key(extractor.key)}.safetensors")
-    if not extractor_path.exists():
+    if not is_whole(extractor_path):
         extractor.save(extractor_path)
+        seal(extractor_path)
     key = content_key(dataset.train.key, extractor.key)
     reference = folder.file("features", f"real-train-{key}.npy")
     embedding.keep_features(reference, lambda: dataset.train.images, lambda: extractor)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, field_validator
 from ensgan.config import SweepSpec, parse_spec
 from ensgan.config.vary import Value
 from ensgan.errors import ConfigError, DataError
-from ensgan.files import read_json, write_json
+from ensgan.files import MISFITS, read_json, write_json
 from ensgan.sweep.records import (
     Addition,
     MemberResult,
@@ -255,10 +255,12 @@ class Manifest(Record):
             )
         try:
             tree = _MIGRATIONS[value["schema"]](dict(value))
-        except (TypeError, ValueError, AttributeError, KeyError) as error:
+        except MISFITS as error:
             raise DataError(f"{source} cannot be used: it is damaged ({error!r})") from error
         del tree["schema"]
         manifest = record_from(cls, tree, source, folder)
+        if stepless := [gan for gan in manifest.gans if gan not in manifest.steps]:
+            raise DataError(f"{source} cannot be used: steps lacks {', '.join(stepless)[:80]}")
         try:
             manifest.settings  # noqa: B018  read now: later it would be nobody's mistake
         except ConfigError as error:

@@ -12,7 +12,7 @@ from ensgan import metrics
 from ensgan.config import ScoreSpec, SearchSpec
 from ensgan.ensemble.weights import read_tensor_infos
 from ensgan.errors import DataError, InputError
-from ensgan.files import content_key, map_array, sha256_file
+from ensgan.files import content_key, is_whole, map_array, seal, sha256_file
 from ensgan.metrics.features import FeatureSource, open_features
 from ensgan.search import (
     FormInputs,
@@ -74,6 +74,8 @@ def score(
         return known, path
     for member in members:
         member.unchanged("features")
+        if by_class:
+            member.unchanged("samples")
     memory = int(settings.memory_gb * 2**30)
     mapper: metrics.Mapper = map
     if executor is not None and _products(members) > LARGE_POOL:
@@ -97,6 +99,7 @@ def score(
         on_progress=on_progress,
     )
     scores.save(path)
+    seal(path)
     return scores, path
 
 
@@ -193,7 +196,7 @@ def find_front(
     key = content_key(REVISION, pool_key(scores), asked, seed, *summed)
     path = inputs.folder.file("search", f"front-{key}.json")
     trials = inputs.folder.file("search", f"trials-{key}.csv")
-    known = _known(Front, path) if trials.exists() else None
+    known = _known(Front, path) if is_whole(trials) else None
     if known is not None and known.pool == pool_key(scores):
         return known, path, trials
     front = search(
@@ -210,6 +213,8 @@ def find_front(
         on_progress=on_progress,
     )
     front.save(path)
+    for result in (path, trials):
+        seal(result)
     return front, path, trials
 
 
@@ -238,7 +243,7 @@ ResultT = TypeVar("ResultT", PoolScores, Front)
 def _known(kind: type[ResultT], path: Path) -> ResultT | None:
     """A result of an earlier session; None where there is none, or a damaged one."""
     try:
-        return kind.load(path)
+        return kind.load(path) if is_whole(path) else None
     except DataError:
         return None
 

@@ -64,6 +64,11 @@ def claim(
     return settings
 
 
+def owner(spec: GANSpec, data: str, settings: TrainSettings) -> list[str]:
+    """What a state says of whose it is, so that no other training goes on from it."""
+    return [spec.name, data, str(settings.seed)]
+
+
 def find_training(
     folders: Iterable[Path], spec: GANSpec, data: str, num_classes: int, settings: TrainSettings
 ) -> Path | None:

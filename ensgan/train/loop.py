@@ -14,9 +14,9 @@ from typing import Any, TypeAlias
 import torch
 
 from ensgan.errors import IntegrityError, TrainingError
-from ensgan.files import atomic_path, sha256_file
+from ensgan.files import MISFITS, atomic_path, sha256_file
 from ensgan.train.captured import Steps
-from ensgan.train.claim import AGAIN, STATE, claim, keep_later, usable_state
+from ensgan.train.claim import AGAIN, STATE, claim, keep_later, owner, usable_state
 from ensgan.train.settings import TrainSettings
 from ensgan.train.snapshot import Snapshot, examine, read_snapshot, write_snapshot
 from ensgan.train.step import Record
@@ -138,6 +138,7 @@ class _Run:
         done: Mapping[int, str] = MappingProxyType({}),
     ) -> None:
         self.training, self.reals, self.folder = training, reals, folder
+        self.owner = owner(training.spec, reals.key, training.settings)
         self.spec, self.settings, self.on_progress = training.spec, training.settings, on_progress
         self.record = Record(self.spec.name)
         self.steps = Steps(training, self.record)
@@ -158,10 +159,13 @@ class _Run:
             return
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
+            # Early versions did not say whose it is.
+            if state.get("owner", self.owner) != self.owner:
+                raise ValueError(f"it is of another training: {', '.join(state['owner'])}")
             self.training.load_state_dict(state["training"])
             self.record.load_state_dict(state["record"])
             self.seconds_in_part = float(state["seconds_in_part"])
-        except (OSError, EOFError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError) as e:
+        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, *MISFITS) as e:
             raise IntegrityError(
                 f"{path} cannot be read ({e}): delete it to train {self.spec.name} again from its "
                 "start (finished snapshots are kept)"
@@ -252,6 +256,7 @@ class _Run:
             "training": self.training.state_dict(),
             "record": self.record.state_dict(),
             "seconds_in_part": self.seconds_in_part,
+            "owner": self.owner,
         }
         with atomic_path(self.state_file) as temporary:
             torch.save(state, temporary)

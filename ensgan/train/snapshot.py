@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from ensgan.errors import DataError, IntegrityError
-from ensgan.files import read_json, sha256_file, write_json
+from ensgan.files import MISFITS, read_json, sha256_file, write_json
 from ensgan.types import MemberId, Samples
 from ensgan.zoo.backbones.base import Generator
 from ensgan.zoo.build import save_weights
@@ -117,7 +117,7 @@ def read_snapshot(folder: Path, member: MemberId) -> Snapshot | None:
         metrics = {name: float(v) for name, v in record["metrics"].items() if v is not None}
         health, seconds = tuple(record["health"]), float(record["seconds"])
         intact = sha256_file(path) == record["sha256"]
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except MISFITS as error:
         raise DataError(f"{record_path} is not a snapshot record: {error!r}") from error
     if not intact:
         raise IntegrityError(

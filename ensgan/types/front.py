@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ensgan.errors import DataError
-from ensgan.files import read_json, write_json
+from ensgan.files import MISFITS, read_json, write_json
 from ensgan.types.display import scatter_svg, table_html
 from ensgan.types.objectives import (
     INTER_D,
@@ -283,7 +283,7 @@ class Front:
                 str(value.get("form", "")),
                 tuple((str(name), str(meaning)) for name, meaning in value.get("readings", ())),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except MISFITS as error:
             raise DataError(f"{source} is not a front file: {error!r}") from error
 
     def save(self, path: Path | str) -> None:

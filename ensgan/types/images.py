@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from ensgan.errors import DataError
 from ensgan.files import read_npz, sha256_arrays, write_npz
+from ensgan.inputs import explained
 from ensgan.outputs import claim_folder, folder_in_one_step
 from ensgan.types.display import image_sheet, picture_html, pil_images
 
@@ -164,10 +165,10 @@ class Samples:
             DataError: the file is missing, truncated or has other arrays.
         """
         arrays = read_npz(Path(path), ("images", "labels"))
-        names = tuple(str(name) for name in arrays.get("member_names", np.array([], dtype=str)))
-        return cls(
-            arrays["images"], arrays["labels"].astype(np.int64), arrays.get("members"), names
-        )
+        with explained(f"{path} holds no labelled images"):
+            names = tuple(str(name) for name in arrays.get("member_names", ()))
+            labels = arrays["labels"].astype(np.int64)
+        return cls(arrays["images"], labels, arrays.get("members"), names)
 
 
 def read_labels(path: Path) -> Int64Array:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ensgan.errors import DataError
 from ensgan.files import read_npz, write_npz
+from ensgan.inputs import explained
 from ensgan.types.display import table_html
 from ensgan.types.images import Float32Array, Float64Array, Int64Array, UInt8Array
 
@@ -213,18 +214,19 @@ class PoolScores:
         arrays = read_npz(path, ("names", *_ARRAYS, "k", "n_real", "n_fake"))
         if np.any(arrays.get("fast", False)):
             raise DataError(f"{path} holds inexact scores of an early --fast: score the pool again")
-        names = tuple(str(name) for name in arrays["names"])
-        counts = arrays.get("counts", np.full(len(names), int(arrays["n_fake"])))
-        scores = cls(
-            names,
-            **{name: arrays[name].astype(kind) for name, kind in _ARRAYS.items()},
-            k=int(arrays["k"]),
-            n_real=int(arrays["n_real"]),
-            counts=counts.astype(np.int64),
-            extractor=str(arrays.get("extractor", "")),
-            contents=tuple(str(key) for key in arrays.get("contents", ())),
-            resamples=_resamples(path, arrays),
-        )
+        with explained(f"{path} holds no scores of a pool"):
+            names = tuple(str(name) for name in arrays["names"])
+            counts = arrays.get("counts", np.full(len(names), int(arrays["n_fake"])))
+            scores = cls(
+                names,
+                **{name: arrays[name].astype(kind) for name, kind in _ARRAYS.items()},
+                k=int(arrays["k"]),
+                n_real=int(arrays["n_real"]),
+                counts=counts.astype(np.int64),
+                extractor=str(arrays.get("extractor", "")),
+                contents=tuple(str(key) for key in arrays.get("contents", ())),
+                resamples=_resamples(path, arrays),
+            )
         _check_values(path, scores)
         return scores
 

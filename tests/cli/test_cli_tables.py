@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from commands import call
 from made_sweep import GANS, make_sweep
 from rich.console import Group
 from tiny_sweep import write_sweep
@@ -187,3 +189,9 @@ def test_every_table_of_a_command_is_one_that_fits() -> None:
         and node.func.id == "Table"
     ]
     assert made == []
+
+
+def test_splits_keep_their_lines_where_there_is_room() -> None:
+    """Scripts of others read them."""
+    shown = call("data", "check", "phantom", "--no-near", "--option", "n_train=40")
+    assert re.search(r"^│ train │ +40 │", shown, re.MULTILINE)

@@ -63,6 +63,18 @@ def test_values_in_messages_are_short(tmp_path: Path) -> None:
     assert shown({"a": [1, 2]}) == "{'a': [1, 2]}"
 
 
+def test_problems_in_messages_are_bounded(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(f"name: q\ndataset: {{name: phantom}}\ntrain: {{gans: {[0] * 300}}}\n")
+    with pytest.raises(ConfigError, match=r"\n  - and 2\d\d more$") as caught:
+        load_spec(path)
+    assert len(caught.value.problems) >= 300
+    tree = {"name": "q", "dataset": {"name": "phantom"}, "train": {"gans": ["x" * 9000]}}
+    with pytest.raises(ConfigError, match=r"x…$") as caught:
+        load_spec(tree, known={"GAN": ["SNGAN"]})
+    assert len(str(caught.value)) < 1000
+
+
 def test_numbers_of_a_sweep_are_finite(tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
     for value in (".nan", ".inf"):

@@ -161,7 +161,7 @@ def test_real_images_only_when_asked(tmp_path: Path) -> None:
     assert real in asked
     assert "holds no real image" not in asked
     assert asked.count("<img") == plain.count("<img") + 2
-    next((tmp_path / "sweeps" / "evil" / "data").iterdir()).unlink()
+    next((tmp_path / "sweeps" / "evil" / "data").glob("*-train.npz")).unlink()
     with pytest.raises(InputError, match="is not on this machine"):
         collect(store, run_id, real_from=tmp_path)
 

@@ -10,8 +10,10 @@ import pytest
 from bank_sweep import write_bank_sweep
 from local_sweep import Home
 
+from ensgan.embedding import make_extractor
 from ensgan.errors import DataError, InputError, IntegrityError
-from ensgan.files import read_json, write_json
+from ensgan.evaluation.finished_sweep import open_sweep
+from ensgan.files import is_whole, read_json, write_json
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.member_job import BLANK
 from ensgan.sweep.result import SweepResult
@@ -78,6 +80,57 @@ def test_derived_files_are_made_again(
         else:
             path.write_bytes(other)
     assert same(home.run(file), first[1])
+
+
+def other_figures(path: Path) -> None:
+    """Put a readable file of the same kind in a file's place."""
+    if path.suffix == ".npz":
+        arrays = dict(np.load(path))
+        changed = next(name for name in ("density", "squared", "images") if name in arrays)
+        arrays[changed] = arrays[changed][::-1].copy()
+        if "centre" in arrays:  # radii of other images, which lie elsewhere
+            arrays["centre"] = arrays["centre"] + 1
+        np.savez(path, **arrays)
+    elif path.suffix == ".safetensors":
+        make_extractor("random", seed=99, dataset=None).save(path)
+    else:
+        text = path.read_text()
+        path.write_text(text.replace("0.", "0.1", 1) if "0." in text else text.replace("A", "C"))
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "data/*-train.npz",
+        "extractor/*.safetensors",
+        "features/real-train-*-radii-*.npz",
+        "scores/scores-*.npz",
+        "search/front-*.json",
+        "search/trials-*.csv",
+        "select/validated-*.json",
+    ],
+)
+def test_what_another_sweep_made_is_not_taken_for_ones_own(
+    first: tuple[Path, SweepResult], copy: tuple[Home, Path, SweepFolder], pattern: str
+) -> None:
+    home, file, folder = copy
+    (path,) = [p for p in folder.path.glob(pattern) if ("radii" in p.name) == ("radii" in pattern)]
+    before = path.read_bytes()
+    other_figures(path)
+    assert path.read_bytes() != before
+    assert same(home.run(file), first[1])
+    assert is_whole(path) and (path.suffix != ".safetensors" or path.read_bytes() == before)
+    assert home.run(file).selected == first[1].selected
+
+
+def test_a_front_that_was_exchanged_is_not_evaluated(
+    copy: tuple[Home, Path, SweepFolder],
+) -> None:
+    home, _, folder = copy
+    (path,) = (folder.path / "search").glob("front-*.json")
+    other_figures(path)
+    with pytest.raises(IntegrityError, match=r"front-.*has changed since it was made: run"):
+        open_sweep("banks", home.path)
 
 
 def test_a_damaged_ensemble_is_written_again(

@@ -136,7 +136,7 @@ def test_nothing_that_is_recorded_holds_a_password(result: SweepResult, tmp_path
     manifest["spec"]["track"]["uri"] = "http://me:SECRETPW@127.0.0.1:9/?token=SECRETPW"
     write_json(folder.manifest_path, manifest)
     run_id = Recording(folder, store, Pictures()).bring_up_to_date() or ""
-    assert {"report.html", "manifest.json"} <= set(store.files(run_id))
+    assert {"0-report/report.html", "manifest.json"} <= set(store.files(run_id))
     for record in (store.get(run_id), *store.children(run_id)):
         assert "SECRETPW" not in str((record.params, record.tags))
         for name in store.files(record.run_id):

@@ -22,7 +22,7 @@ from ensgan.downstream import (
     ValidationTrial,
 )
 from ensgan.errors import DataError
-from ensgan.files import content_key, read_json, write_json
+from ensgan.files import MISFITS, content_key, is_whole, read_json, seal, write_json
 from ensgan.search import Evaluator, ThirdObjective, pool_key, search
 from ensgan.sweep.choice.judge import Judge
 from ensgan.sweep.choice.labels import RULE as RULE
@@ -161,6 +161,7 @@ def choose(
     if known is None:
         known = _record(*_choose(pool, judge, on_progress))
         write_json(path, known)
+        seal(path)
     others = [pool.point(ranked["members"]) for ranked in known["finalists"]]
     chosen = pool.point(known["members"])
     alternatives = tuple(point for point in others if point.members != chosen.members)
@@ -169,11 +170,13 @@ def choose(
 
 def _known(path: Path) -> dict[str, Any] | None:
     """An earlier choice; None where there is none, or a damaged one."""
+    if not is_whole(path):
+        return None
     try:
         value = read_json(path)
         _ = value["reason"], [str(name) for name in value["members"]]
         _ = [[str(name) for name in ranked["members"]] for ranked in value["finalists"]]
-    except (DataError, KeyError, TypeError):
+    except (DataError, *MISFITS):
         return None
     return dict(value)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ensgan.errors import DataError, StoreError
-from ensgan.files import read_json, write_json
+from ensgan.files import MISFITS, read_json, write_json
 
 MOST_POINTS = 200
 """Of a history; when there are more, every second one is left out."""
@@ -35,7 +35,7 @@ class History:
         try:
             points = read_json(history_path(folder))["points"]
             return [(int(step), {k: float(v) for k, v in row.items()}) for step, row in points]
-        except (DataError, KeyError, TypeError, ValueError, AttributeError):
+        except (DataError, *MISFITS):
             return []
 
     def resume(self, step: int) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ensgan.config import ExternalSpec, SweepSpec
 from ensgan.errors import ConfigError, InputError
+from ensgan.files import require_whole
 from ensgan.sweep.folder import SweepFolder, find_sweep, sweep_folder
 from ensgan.sweep.records import MemberResult
 from ensgan.types import Dataset, PoolScores
@@ -55,7 +56,7 @@ class Source:
             DataError: the file is damaged.
         """
         assert self.manifest.scores is not None
-        return PoolScores.load(self.manifest.scores)
+        return PoolScores.load(require_whole(self.manifest.scores))
 
     def facts(self) -> dict[str, str]:
         """What must be the same for pools to merge, in words."""
