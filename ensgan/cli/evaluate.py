@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ensgan.launch.evaluate import Place
 
 
-_OF_AN_ENSEMBLE = ["real", "best-single", "all", "random:5", "selected", "dynamic"]
+_OF_AN_ENSEMBLE = ["real", "best-single", "all", "random:5", "selected"]
 """What is evaluated of an ensemble, which brings no sweep, where nothing is named."""
 SHOWN = ("auc", "accuracy", "g_mean")
 
