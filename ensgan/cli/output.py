@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,7 +96,8 @@ def emit(value: Mapping[str, Any], *, as_json: bool, table: Callable[[], Rendera
         with console.capture() as capture:
             console.print(shown, soft_wrap=soft_wrap, crop=False)
         lines = capture.get().removesuffix("\n").split("\n")
-        typer.echo("\n".join(line.rstrip(" ") for line in lines))
+        # Not typer.echo: where stdout can show ASCII alone it writes UTF-8 nevertheless.
+        sys.stdout.write("".join(f"{line.rstrip(' ')}\n" for line in lines))
 
 
 def is_quiet() -> bool:
