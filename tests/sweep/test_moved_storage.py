@@ -7,6 +7,7 @@ import shutil
 import sys
 import tarfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -47,8 +48,10 @@ def _audit(event: str, arguments: tuple[object, ...]) -> None:
 sys.addaudithook(_audit)
 
 
-def refuse(*_: object) -> None:
+@contextmanager
+def refuse(*_: object, **__: object) -> Iterator[None]:
     raise AssertionError("an executor was opened although nothing is left to do")
+    yield
 
 
 def merged_sweep(home: Home, place: Path) -> Path:
