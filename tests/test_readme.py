@@ -44,7 +44,6 @@ class User:
         quickstart = home / "sweeps" / "quickstart.yaml"
         spec = yaml.safe_load(quickstart.read_text())
         spec["train"]["steps"] = 80
-        spec["select"]["candidates"] = 2
         spec["evaluate"] |= {"repeats": 1, "epochs": 2}
         quickstart.write_text(yaml.safe_dump(spec))
         self.environment = {
