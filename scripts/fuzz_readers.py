@@ -7,7 +7,7 @@ import io
 import json
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,6 @@ def read_records(path: Path) -> object:
     """Every reader of a JSON file takes the same text; the first that accepts it ends it."""
     from ensgan.cli.pools.search import read_costs
     from ensgan.ensemble.manifest import manifest_from
-    from ensgan.errors import EnsganError
     from ensgan.files import read_json
     from ensgan.sweep.live.requests import Answer, Request
     from ensgan.sweep.live.status import Heartbeat, Progress
@@ -74,6 +73,17 @@ def read_records(path: Path) -> object:
         *(lambda kind=kind: record_from(kind, value, str(path), None)  # type: ignore[misc]
           for kind in (Answer, Request, Heartbeat, Progress)),
     )  # fmt: skip
+    return _taken_by_any(takers)
+
+
+def _taken_by_any(takers: Sequence[Callable[[], object]]) -> object:
+    """What the last reader that takes a file makes of it.
+
+    Raises:
+        EnsganError: every one refuses it.
+    """
+    from ensgan.errors import EnsganError
+
     refused, found = None, None
     for taker in takers:
         try:
@@ -87,7 +97,6 @@ def read_records(path: Path) -> object:
 
 def read_arrays(path: Path) -> object:
     from ensgan.data.image_set import read_images
-    from ensgan.errors import EnsganError
     from ensgan.metrics.features import open_features
     from ensgan.metrics.files import load_pool
     from ensgan.types import PoolScores, Samples
@@ -102,15 +111,7 @@ def read_arrays(path: Path) -> object:
         lambda: read_images(path, path.parent, 8, None),
         pool,
     )
-    refused, found = None, None
-    for taker in takers:
-        try:
-            found = taker()
-        except EnsganError as error:
-            refused = error
-    if found is None and refused is not None:
-        raise refused
-    return found
+    return _taken_by_any(takers)
 
 
 def read_image(path: Path) -> object:
