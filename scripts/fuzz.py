@@ -15,11 +15,9 @@ import argparse
 import json
 import mmap
 import os
-import platform
 import resource
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,7 +26,6 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -36,6 +33,7 @@ from typing import Any
 os.environ.update(OMP_NUM_THREADS="1", MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
 sys.path.insert(0, str(Path(__file__).parent))
 
+from fuzz_page import Counts, page, table
 from fuzz_readers import READERS, SUFFIXES, Reader
 from fuzz_seeds import Seeds
 
@@ -49,16 +47,6 @@ LONGEST_SENTENCE = 6000
 
 class HangError(BaseException):
     """An input took too long; no reader may catch it."""
-
-
-@dataclass
-class Counts:
-    """What became of a reader's inputs."""
-
-    outcomes: Counter[str] = field(default_factory=Counter)
-    faults: dict[str, list[int]] = field(default_factory=dict)
-    slowest: float = 0.0
-    peak: int = 0
 
 
 def make_input(reader: Reader, seeds: Sequence[bytes], seed: int, index: int) -> bytes:
@@ -289,47 +277,6 @@ def _keep(crashes: Path | None, reader: Reader, kind: str, content: bytes, index
     elif path.stat().st_size <= len(content):
         return
     path.write_bytes(content)
-
-
-def table(found: dict[str, Counts]) -> str:
-    """A table by reader and outcome."""
-    lines = [
-        "| reader | inputs | accepted | refused in a sentence | FAULT | slowest | peak memory |",
-        "|---|---:|---:|---:|---:|---:|---:|",
-    ]
-    total: Counter[str] = Counter()
-    for name, counts in found.items():
-        total += counts.outcomes
-        lines.append(
-            f"| {name} | {counts.outcomes.total():,} | {counts.outcomes['accepted']:,} | "
-            f"{counts.outcomes['refused']:,} | {counts.outcomes['FAULT']:,} | "
-            f"{counts.slowest:.1f} s | {counts.peak >> 20} MB |"
-        )
-    lines.append(
-        f"| all | {total.total():,} | {total['accepted']:,} | {total['refused']:,} | "
-        f"{total['FAULT']:,} | | |"
-    )
-    return "\n".join(lines)
-
-
-def page(found: dict[str, Counts], command: str, seconds: float) -> str:
-    """What ``--log`` writes."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True,
-        cwd=Path(__file__).parent,
-    ).stdout.strip()  # fmt: skip
-    kinds = [
-        f"| {name} | {kind} | {len(indices):,} | {indices[0]} |"
-        for name, counts in found.items()
-        for kind, indices in counts.faults.items()
-    ]
-    faults = "\n".join(["| reader | fault | inputs | first |", "|---|---|---:|---:|", *kinds])
-    return (
-        f"# A million damaged inputs\n\n`{command}` at commit {commit}, "
-        f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} shared CPUs, Python "
-        f"{platform.python_version()}, {seconds:.0f} s in one process at a time.\n\n"
-        f"{table(found)}\n" + (f"\n{faults}\n" if kinds else "\nNo faults.\n")
-    )
 
 
 def main() -> int:
