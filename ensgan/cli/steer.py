@@ -242,6 +242,8 @@ def logs(
     folder = find_sweep(name, (storage or default_storage()).resolve())
     _check_gan(folder, gan)
     names = folder.read().gans if gan is None else (gan,)
+    if not names:
+        raise InputError(f"sweep '{folder.path.name}' trains no GANs: there is nothing to log")
     tails = [_Tail(each, folder.log(each)) for each in names]
     if not follow and not any(tail.path.exists() for tail in tails):
         raise InputError(f"nothing of {', '.join(names)} is logged yet in {folder.path / 'logs'}")

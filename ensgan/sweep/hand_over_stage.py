@@ -11,6 +11,7 @@ import numpy as np
 from ensgan import __version__, downstream, embedding, ensemble, metrics, zoo
 from ensgan.errors import DataError, EnsganError, InputError, IntegrityError
 from ensgan.files import content_key, map_array, read_json, write_json
+from ensgan.inputs import explained
 from ensgan.sweep.external_member_job import card_facts
 from ensgan.sweep.inputs import Inputs
 from ensgan.sweep.manifest import Earlier
@@ -188,7 +189,8 @@ def hand_over(
 def _row_of(member: MemberResult) -> zoo.GANSpec | None:
     """The row of a member that joined from another sweep; None where its weights are a bank."""
     record = member.weights.with_suffix(".json")
-    return zoo.GANSpec.from_json(read_json(record)["row"]) if record.is_file() else None
+    with explained(f"{record} is damaged, it tells no GAN's row"):
+        return zoo.GANSpec.from_json(read_json(record)["row"]) if record.is_file() else None
 
 
 def _weights_of(path: Path) -> list[str] | None:
