@@ -171,7 +171,7 @@ def count_parameters(spec: GANSpec, shape: ImageShape, num_classes: int) -> tupl
     return _counted(bare, shape, num_classes)
 
 
-@functools.lru_cache
+@functools.lru_cache(maxsize=None)
 def _counted(spec: GANSpec, shape: ImageShape, num_classes: int) -> tuple[int, int]:
     with torch.device("meta"):
         networks = (

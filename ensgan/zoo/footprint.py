@@ -36,6 +36,11 @@ class Footprint:
     activation_bytes: int
 
     @property
+    def parameters(self) -> int:
+        """Of both networks."""
+        return self.generator_parameters + self.discriminator_parameters
+
+    @property
     def training_bytes(self) -> int:
         """Estimated peak of training in float32, without workspaces."""
         return self.state_bytes + self.activation_bytes
@@ -63,7 +68,7 @@ def footprint(
 
 
 # Rows share backbones, and each takes a good part of a second. Heads are too small to count.
-@functools.lru_cache
+@functools.lru_cache(maxsize=None)  # sizes of a thousand configurations
 def _activation_bytes(
     backbone: Backbone, shape: ImageShape, num_classes: int, code_dim: int, batch: int
 ) -> int:

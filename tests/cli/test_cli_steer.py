@@ -194,6 +194,7 @@ def test_following_logs(
         (["resume", "tyni"], "did you mean 'tiny'"),
         (["retry", "tiny", "--gan", "SNGAN"], "nothing to retry"),
         (["priority", "tiny", "nan", "--gan", "SNGAN"], "a priority is a number, not nan"),
+        (["priority", "tiny", "-1.5", "--gan", "SNGAN"], "there is nothing to steer"),
         (["budget", "tiny", "--gpu-hours", "-1"], "must be a number above 0, not -1"),
     ],
 )
