@@ -66,6 +66,9 @@ class StrategyRow:
             rows, or where real is not better than all.
         epochs, seconds: means over the runs.
         final_weights: mean chances at the end, for ``dynamic``.
+        test_images: 95 % interval of the mean AUC over bootstraps of the test images, all repeats
+            as they are; None for results of earlier versions.
+        test_difference: the same of its paired difference to the reference.
     """
 
     strategy: str
@@ -79,6 +82,8 @@ class StrategyRow:
     epochs: float
     seconds: float
     final_weights: tuple[float, ...] | None = None
+    test_images: tuple[float, float] | None = None
+    test_difference: tuple[float, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The row as JSON-able values."""
@@ -235,8 +240,8 @@ def summarise(
         for name, group in groups.items():
             values = group.values[metric]
             spreads[name][metric] = _spread(values, differences.get(name), p_values.get(name))
-    rows = tuple(_row(name, group, spreads[name], groups) for name, group in groups.items())
     named = reference if reference in groups else None
+    rows = tuple(_row(name, spreads[name], groups, named) for name in groups)
     return DownstreamTable(named, rows, tuple(results), possible_auc)
 
 
@@ -247,6 +252,14 @@ class _Group:
     runs: Sequence[RepeatResult]
     repeats: tuple[int, ...]
     values: Mapping[str, Float64Array]
+
+    @property
+    def resampled(self) -> Float64Array | None:
+        """Mean AUC on each bootstrap of the test images; None where a run has none."""
+        if len({len(run.resampled_auc) for run in self.runs}) > 1 or not self.runs[0].resampled_auc:
+            return None
+        means: Float64Array = np.mean([run.resampled_auc for run in self.runs], axis=0)
+        return means
 
 
 def _group(runs: Sequence[RepeatResult], metrics: Sequence[str]) -> _Group:
@@ -300,9 +313,11 @@ def _spread(
 
 
 def _row(
-    name: str, group: _Group, metrics: Mapping[str, Spread], groups: Mapping[str, _Group]
+    name: str, metrics: Mapping[str, Spread], groups: Mapping[str, _Group], reference: str | None
 ) -> StrategyRow:
-    runs = group.runs
+    group = groups[name]
+    runs, resampled = group.runs, group.resampled
+    base = None if reference in (None, name) else groups[reference].resampled
     final = [run.final_weights for run in runs if run.final_weights is not None]
     return StrategyRow(
         name,
@@ -316,7 +331,15 @@ def _row(
         float(np.mean([run.epochs for run in runs])),
         float(np.mean([run.seconds for run in runs])),
         tuple(np.mean(final, axis=0).tolist()) if final else None,
+        None if resampled is None else _middle(resampled),
+        None if resampled is None or base is None else _middle(resampled - base),
     )
+
+
+def _middle(values: Float64Array) -> tuple[float, float]:
+    """The ends of the middle 95 %."""
+    low, high = np.quantile(values, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def _gap(metric: str, group: _Group, groups: Mapping[str, _Group]) -> float | None:

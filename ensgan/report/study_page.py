@@ -92,6 +92,7 @@ def _cells(row: StrategyRow, part: StudyPart) -> dict[str, str]:
 def _downstream_cells(row: StrategyRow) -> dict[str, str]:
     """What classifiers say of a strategy, by column."""
     auc, closed = row.metrics["auc"], row.gap_closed["auc"]
+    tested, apart = row.test_images, row.test_difference
     classes = [m.mean for name, m in row.metrics.items() if name.startswith("accuracy_class_")]
     return {
         "strategy": f"**{row.strategy}** (G*)" if row.strategy == "selected" else row.strategy,
@@ -100,8 +101,10 @@ def _downstream_cells(row: StrategyRow) -> dict[str, str]:
         "g-mean": _spread(row.metrics["g_mean"]),
         "AUC": _spread(auc),
         "95 %": "–" if auc.low is None else f"{auc.low:.3f}–{auc.high:.3f}",
+        "95 %, test images": "–" if tested is None else f"{tested[0]:.3f}–{tested[1]:.3f}",
         "AUC − G*": "–" if auc.difference is None else f"{auc.difference:+.3f}",
         "p": "–" if auc.p is None else f"{auc.p:.2g}",
+        "test images": "–" if apart is None else f"{apart[0]:+.3f} to {apart[1]:+.3f}",
         "gap closed": "–" if closed is None else f"{closed:.0%}",
     }
 
