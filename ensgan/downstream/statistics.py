@@ -161,8 +161,13 @@ def rank_correlation(
         return RankCorrelation(None, None, None, len(x))
     rows = np.random.default_rng(seed).integers(0, len(x), (rounds, len(x)))
     resampled = _spearman(x[rows], y[rows])
-    low, high = np.quantile(resampled[~np.isnan(resampled)], [0.025, 0.975])
-    return RankCorrelation(float(rho[0]), float(low), float(high), len(x))
+    return RankCorrelation(float(rho[0]), *middle(resampled[~np.isnan(resampled)]), len(x))
+
+
+def middle(values: Float64Array) -> tuple[float, float]:
+    """The ends of the middle 95 % of resamples."""
+    low, high = np.quantile(values, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def _spearman(x: Float64Array, y: Float64Array) -> Float64Array:

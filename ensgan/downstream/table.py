@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ensgan.downstream.statistics import holm, mean_interval, paired_t_test
+from ensgan.downstream.statistics import holm, mean_interval, middle, paired_t_test
 from ensgan.downstream.strategy import Kind
 from ensgan.errors import InputError
 from ensgan.types import Float64Array
@@ -84,10 +84,6 @@ class StrategyRow:
     final_weights: tuple[float, ...] | None = None
     test_images: tuple[float, float] | None = None
     test_difference: tuple[float, float] | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The row as JSON-able values."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -198,7 +194,7 @@ class DownstreamTable:
             "cautions": list(self.cautions),
             "possible_auc": self.possible_auc,
             "sampling": self.sampling,
-            "strategies": [row.to_json() for row in self.rows],
+            "strategies": [asdict(row) for row in self.rows],
             "runs": [result.to_json() for result in self.results],
         }
 
@@ -256,7 +252,7 @@ class _Group:
     @property
     def resampled(self) -> Float64Array | None:
         """Mean AUC on each bootstrap of the test images; None where a run has none."""
-        if len({len(run.resampled_auc) for run in self.runs}) > 1 or not self.runs[0].resampled_auc:
+        if not all(run.resampled_auc for run in self.runs):
             return None
         means: Float64Array = np.mean([run.resampled_auc for run in self.runs], axis=0)
         return means
@@ -331,21 +327,14 @@ def _row(
         float(np.mean([run.epochs for run in runs])),
         float(np.mean([run.seconds for run in runs])),
         tuple(np.mean(final, axis=0).tolist()) if final else None,
-        None if resampled is None else _middle(resampled),
-        None if resampled is None or base is None else _middle(resampled - base),
+        None if resampled is None else middle(resampled),
+        None if resampled is None or base is None else middle(resampled - base),
     )
-
-
-def _middle(values: Float64Array) -> tuple[float, float]:
-    """The ends of the middle 95 %."""
-    low, high = np.quantile(values, [0.025, 0.975])
-    return float(low), float(high)
 
 
 def _gap(metric: str, group: _Group, groups: Mapping[str, _Group]) -> float | None:
     if "real" not in groups or "all" not in groups:
         return None
-    upper, lower, mean = (
-        float(each.values[metric].mean()) for each in (groups["real"], groups["all"], group)
-    )
+    three = (groups["real"], groups["all"], group)
+    upper, lower, mean = (float(each.values[metric].mean()) for each in three)
     return None if upper - lower <= 1e-9 else (mean - lower) / (upper - lower)
