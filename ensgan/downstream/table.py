@@ -12,6 +12,7 @@ import numpy as np
 from ensgan.downstream.statistics import holm, mean_interval, paired_t_test
 from ensgan.downstream.strategy import Kind
 from ensgan.errors import InputError
+from ensgan.text import counted
 from ensgan.types import Float64Array
 
 if TYPE_CHECKING:
@@ -127,7 +128,8 @@ class DownstreamTable:
             return self.undecided
         repeats = self.row(self.reference).repeats
         if repeats < TESTED_FROM:
-            return f"no verdict: {repeats} repeats are too few to test, {TESTED_FROM} are not"
+            few = f"no verdict: {counted(repeats, 'repeat')} cannot decide this"
+            return f"{few}; it takes {TESTED_FROM} or more"
         groups: dict[str, list[str]] = {"better": [], "worse": [], "not told apart": []}
         for row in self.rows:
             auc, group = row.metrics["auc"], "not told apart"

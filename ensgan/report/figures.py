@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from ensgan.files import first_bytes
 from ensgan.search import pareto_front
+from ensgan.text import counted
 from ensgan.types import Float64Array, Front, FrontPoint, PoolScores
 
 NONE: Final[Mapping[str, Float64Array]] = MappingProxyType({})
@@ -61,7 +62,7 @@ def draw_front(axes: Any, front: Front, selected: FrontPoint | None = None) -> N
 def front_title(front: Front) -> str:
     """How many ensembles the front holds, of how many, by what search."""
     return (
-        f"{len(front)} Pareto-optimal ensembles of {front.distinct} tried "
+        f"{counted(len(front), 'Pareto-optimal ensemble')} of {front.distinct} tried "
         f"({front.sampler}, hypervolume {front.hypervolume:.4f})"
     )
 
