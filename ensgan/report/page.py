@@ -23,6 +23,7 @@ from ensgan.report.figures import (
     front_svg,
     front_title,
     inline_svg,
+    membership_figure,
     overlap_figure,
 )
 from ensgan.report.verdict import verdict
@@ -49,6 +50,7 @@ def render(content: Content) -> str:
         chosen=set(content.manifest.chosen),
         drawing=None if not front else _front_drawing(front, content.selected, _others(content)),
         verdict=verdict(content),
+        membership=inline_svg(membership_figure(front)) if front else None,
         overlap=_overlap(content),
         selected_facts=_selected_facts(content),
         members=by_gan(content.manifest),

@@ -76,9 +76,11 @@ def _cost(content: Content) -> str:
     if "total" not in stages:
         return ""
     trained = sum(result.seconds.get("train", 0.0) for result in content.manifest.members.values())
-    parts = [f"the sweep took {duration(stages['total'])}"]
+    anew = content.manifest.earlier is None
+    what = "the sweep took" if anew else "on the members of an earlier run this one took"
+    parts = [f"{what} {duration(stages['total'])}"]
     if trained:
-        parts.append(f"its trainings {duration(trained)} of machine time in all")
+        parts.append(f"all trainings {duration(trained)} of machine time")
     return ", ".join(parts)
 
 
