@@ -141,9 +141,7 @@ def search(
         emit(front.to_json(), as_json=as_json, table=lambda: _front_table(front))
         note(f"front written to {output}")
     if interrupted:
-        warn(
-            f"interrupted after {front.trials} trials: {counted(len(front), 'point')} found so far"
-        )
+        warn(f"interrupted after {front.trials} trials; found: {counted(len(front), 'point')}")
         raise typer.Exit(_INTERRUPTED)
 
 
