@@ -127,10 +127,8 @@ class DownstreamTable:
         """What the tests of AUC say of the reference, in one sentence; empty without one."""
         if self.undecided or self.reference is None:
             return self.undecided
-        repeats = self.row(self.reference).repeats
-        if repeats < TESTED_FROM:
-            few = f"no verdict: {counted(repeats, 'repeat')} cannot decide this"
-            return f"{few}; it takes {TESTED_FROM} or more"
+        if (repeats := self.row(self.reference).repeats) < TESTED_FROM:
+            return f"no verdict: {counted(repeats, 'repeat')} cannot decide, {TESTED_FROM} may"
         groups: dict[str, list[str]] = {"better": [], "worse": [], "not told apart": []}
         for row in self.rows:
             auc, group = row.metrics["auc"], "not told apart"
