@@ -197,9 +197,7 @@ class _Tally:
         for role, decision in enumerate(decisions):
             self._take(role, *decision)
 
-    def _take(
-        self, role: int, centre: Int64Array, point: Int64Array, doubtful: BoolArray
-    ) -> None:
+    def _take(self, role: int, centre: Int64Array, point: Int64Array, doubtful: BoolArray) -> None:
         if doubtful.any():
             hit = ~doubtful
             hit[doubtful] = self._decide(role, centre[doubtful], point[doubtful])

@@ -19,8 +19,6 @@ from ensgan.types import BoolArray, Float64Array, Int64Array, PoolScores, harmon
 
 _LEAST = 30
 """Balls of a class that are counted at least: their spread is measured, too."""
-_ESTIMATED = 1e-30
-"""A standard error that is 0 only because no ball held a point."""
 
 
 def _nothing(scores: PoolScores) -> BoolArray:
@@ -68,9 +66,10 @@ def counted(points: int, share: float) -> int:
 
 
 def estimate(
-    held: Float64Array,
-    squares: Float64Array,
-    reached: Float64Array,
+    held: Int64Array,
+    squares: Int64Array,
+    reached: Int64Array,
+    unit: Float64Array,
     balls: Int64Array,
     of: Int64Array,
     weights: Float64Array,
@@ -78,30 +77,27 @@ def estimate(
     """d of pairs of sets and its standard error, float64 [pairs] each.
 
     Args:
-        held, squares: of the counted balls, the sums of their contributions to the density (whose
-            mean over a class it is) and of their squares, [pairs, classes].
-        reached: how many hold a point, [pairs, classes].
+        held, squares, reached: of the counted balls, the sum of their numbers of points, that of
+            their squares, and how many hold a point, [pairs, classes].
+        unit: what one point in one ball adds to a density summed over all balls, [pairs, classes].
         balls, of: counted, and there in all, [pairs, classes].
         weights: of the classes, [classes].
     """
-    u, v = held / balls, reached / balls
-    density, coverage = u @ weights, v @ weights
-    # Two more balls, an empty one and one of twice the mean, keep the spread of alike balls above 0.
-    uu, vv, uv = (
-        (sums + 4 * mean) / (balls + 2) - mean
-        for sums, mean in ((squares, u * u), (reached, v * v), (held, u * v))
-    )
-    scale = weights**2 * (1 - balls / of) / (balls - 1)  # without replacement
-    total = np.where(density + coverage > 0, density + coverage, 1.0)[:, None]
-    p, c = density[:, None] / total, coverage[:, None] / total
+    density, coverage = (unit * held / balls) @ weights, (reached / balls) @ weights
+    # Errors as if two more balls had been seen, an empty one and one with a point (Agresti and
+    # Coull 1998): where few balls or all of them hold points, their own spread says too little.
+    n = balls + 2
+    u, v = unit * (held + 1) / n, (reached + 1) / n
+    uu, vv = unit**2 * (squares + 1) / n - u * u, v - v * v
+    scale = weights**2 * (1 - balls / of) / balls  # without replacement
+    p, c = (u @ weights)[:, None], (v @ weights)[:, None]
 
     def variance(a: Float64Array, b: Float64Array) -> Float64Array:
         """Of a·density + b·coverage."""
-        values = a**2 * uu + b**2 * vv + 2 * a * b * uv
+        values = a**2 * uu + b**2 * vv + 2 * a * b * (u - u * v)
         return np.asarray((np.maximum(values, 0) * scale).sum(axis=1))
 
     # To second order, d(E) − E(d) of the harmonic mean is this multiple of a variance.
-    bias = 2 * variance(c, -p) / total[:, 0]
+    bias = 2 / (p + c)[:, 0] ** 3 * variance(c, -p)
     d = np.minimum(harmonic_mean(density, coverage) + bias, 2 * np.minimum(density, coverage))
-    error = np.maximum(np.sqrt(variance(2 * c**2, 2 * p**2)), _ESTIMATED)
-    return d, np.where((balls == of).all(axis=1), 0.0, error)
+    return d, np.sqrt(variance(2 * (c / (p + c)) ** 2, 2 * (p / (p + c)) ** 2))

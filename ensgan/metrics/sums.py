@@ -101,8 +101,7 @@ class Sums:
         of = self._size[balls]
         drawn = np.vectorize(counted, otypes=[np.int64])(of, self._share)
         unit = of / (self._k * self._size[points])
-        sums = unit * pairs, unit**2 * squares, reached.astype(np.float64)
-        return estimate(*sums, drawn, of, self._weights)
+        return estimate(pairs, squares, reached, unit, drawn, of, self._weights)
 
     def scores(self, names: tuple[str, ...], extractor: str) -> PoolScores:
         """Densities, masks and overlaps, every class with its share of the real points."""

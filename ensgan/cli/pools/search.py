@@ -21,6 +21,7 @@ from ensgan.search import (
     FormInputs,
     ObjectiveTables,
     SearchInterrupted,
+    estimates_on,
     find_form,
 )
 from ensgan.search import search as search_pool
@@ -139,6 +140,11 @@ def search(
         write_pictures(front, plot or (), heat_map)
         emit(front.to_json(), as_json=as_json, table=lambda: _front_table(front))
         note(f"front written to {output}")
+        if left := estimates_on(front, pool):
+            warn(
+                f"{left} overlaps of the front's ensembles are estimates (--approximate-inter): "
+                "score the pool exactly, or in a sweep whose search section says what is asked here"
+            )
     if interrupted:
         warn(f"interrupted after {front.trials} trials: {len(front)} points found so far")
         raise typer.Exit(_INTERRUPTED)
