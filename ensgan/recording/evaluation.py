@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from ensgan.errors import InputError
@@ -36,7 +37,9 @@ def record_evaluation(evaluation: Evaluation, store: RunStore) -> dict[str, str]
     settings = evaluation.settings()
     shared, tags = _shared(evaluation)
     for row in evaluation.table:
-        name, value = row.strategy, row.to_json()
+        name, value = row.strategy, asdict(row)
+        if row.test_images is None:  # as versions without them named their runs
+            value = {k: v for k, v in value.items() if k not in ("test_images", "test_difference")}
         key = content_key(store.uri, sweep.run_id, settings, value)
         if key not in book.runs:
             params = {"strategy": name, "members": len(row.members), "draws": row.draws}
