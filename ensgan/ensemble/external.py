@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ensgan.ensemble.draw import derived_seed
+from ensgan.ensemble.members import derived_seed
 from ensgan.errors import InputError, unknown_name
 from ensgan.files import sha256_file
 from ensgan.inputs import explained, run_python

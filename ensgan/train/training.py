@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ensgan.train.machine import arithmetic, keep_freed_memory
-from ensgan.train.settings import TrainSettings
+from ensgan.train.settings import TrainSettings, arithmetic, keep_freed_memory
 from ensgan.train.updates import AveragedGenerator, FusedAdam
 from ensgan.types import Samples
 from ensgan.zoo.backbones.base import Generator, Player

@@ -26,11 +26,11 @@ from ensgan.zoo.conditioning.base import Conditioning as Conditioning
 from ensgan.zoo.conditioning.classifier import ADC as ADC
 from ensgan.zoo.conditioning.classifier import TAC as TAC
 from ensgan.zoo.conditioning.classifier import AuxiliaryClassifier as AuxiliaryClassifier
+from ensgan.zoo.conditioning.classifier import MultiHingeClasses as MultiHingeClasses
 from ensgan.zoo.conditioning.classifier import NoTwin as NoTwin
+from ensgan.zoo.conditioning.classifier import Projection as Projection
 from ensgan.zoo.conditioning.contrastive import D2DCE as D2DCE
 from ensgan.zoo.conditioning.contrastive import Contrastive as Contrastive
-from ensgan.zoo.conditioning.projection import MultiHingeClasses as MultiHingeClasses
-from ensgan.zoo.conditioning.projection import Projection as Projection
 from ensgan.zoo.losses import R1 as R1
 from ensgan.zoo.losses import Adversarial as Adversarial
 from ensgan.zoo.losses import FeatureMatching as FeatureMatching

@@ -12,7 +12,7 @@ from ensgan.types import ImageShape
 from ensgan.zoo.augment.base import Augmentation, NoAugment
 from ensgan.zoo.backbones.base import Backbone
 from ensgan.zoo.conditioning.base import Conditioning
-from ensgan.zoo.conditioning.projection import MultiHingeClasses
+from ensgan.zoo.conditioning.classifier import MultiHingeClasses
 from ensgan.zoo.losses import Adversarial, Hinge, InfoCode, MultiHinge, Regularizer
 from ensgan.zoo.optimiser import NoAverage, Optimiser, WeightAverage
 from ensgan.zoo.parts import Part, part_from_json, register_part

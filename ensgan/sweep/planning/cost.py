@@ -21,7 +21,7 @@ from ensgan.errors import DataError, InputError, StoreError
 from ensgan.files import content_key, read_json, write_json
 from ensgan.sweep.member_job import MemberJob
 from ensgan.types import ImageShape, row_of
-from ensgan.zoo.footprint import footprint
+from ensgan.zoo.build import footprint
 
 if TYPE_CHECKING:  # trials import this module, and have no use for the data sets
     from ensgan.sweep.resolving import Resolved

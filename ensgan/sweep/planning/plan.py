@@ -25,7 +25,7 @@ from ensgan.sweep.planning.cost import (
 from ensgan.sweep.planning.outlook import Outlook
 from ensgan.sweep.resolving import Resolved, round_size
 from ensgan.train.cost import Machine, StepWork, measure_machine, step_work
-from ensgan.zoo.footprint import footprint
+from ensgan.zoo.build import footprint
 
 
 @dataclass(frozen=True)
