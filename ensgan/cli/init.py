@@ -126,7 +126,7 @@ def this_machine() -> Machine:
     return Machine(available_cores(), count, min(memory, default=0) / 1e9)
 
 
-def _shown(path: Path, sweep: str, text: str, said: tuple[str, ...]) -> RenderableType:
+def _shown(path: Path, sweep: str, text: str, remarks: tuple[str, ...]) -> RenderableType:
     from rich.text import Text
 
     name = shlex.quote(printable(str(path)))
@@ -136,7 +136,7 @@ def _shown(path: Path, sweep: str, text: str, said: tuple[str, ...]) -> Renderab
         f"  ensgan sweep {name}   # ctrl-C ends it, the same command goes on",
         f"  ensgan report {sweep} -o report.html   # what was found, with images",
     ]
-    return Text("\n".join([text, *said, *steps]))
+    return Text("\n".join([text, *remarks, *steps]))
 
 
 def propose(dataset: Dataset, source: dict[str, Any], machine: Machine) -> list[Choice]:

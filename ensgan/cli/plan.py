@@ -9,6 +9,7 @@ from rich.console import Group
 
 from ensgan.cli.output import emit, progress, warn
 from ensgan.cli.tables import FittingTable
+from ensgan.text import duration
 
 if TYPE_CHECKING:
     from ensgan.sweep.planning.plan import Plan
@@ -75,8 +76,6 @@ def _plan_table(plan: Plan) -> FittingTable:
 
 def _plan_sentence(plan: Plan) -> str:
     """The plan in words."""
-    from ensgan.cli.status import duration
-
     missing = "" if plan.disk_bytes <= plan.free_bytes else " – NOT ENOUGH"
     remark = f"\n{plan.remark}" if plan.remark else ""
     return (

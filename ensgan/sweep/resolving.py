@@ -116,12 +116,12 @@ def resolve_in(
     """
     folder = sweep_folder(storage, spec.name)
     dataset = real_data(spec, data_dir)
-    said: list[str] = []
+    remarks: list[str] = []
     spec = join_sweeps(spec, dataset, folder)
     if not fresh:
-        spec, said = carried_on(spec, folder, without_added=without_added)
+        spec, remarks = carried_on(spec, folder, without_added=without_added)
     resolved = checked(spec, dataset, many=many)
-    return drawn_so_far(resolved, None if fresh else folder, whole=whole), folder, said
+    return drawn_so_far(resolved, None if fresh else folder, whole=whole), folder, remarks
 
 
 def checked(spec: SweepSpec, dataset: Dataset, *, many: bool = False) -> Resolved:
@@ -159,12 +159,12 @@ def drawn_so_far(
             known = {name: before.variations[name] for name in before.gans}
     drawn: dict[str, Values] = {}
     for gan in dict.fromkeys(map(row_of, resolved.variations)):
-        own = {name: values for name, values in known.items() if row_of(name) == gan}
+        kept = {name: values for name, values in known.items() if row_of(name) == gan}
         guessed = {n: values for n, values in resolved.variations.items() if row_of(n) == gan}
-        size = vary["sample"] if whole else 0 if own else round_size(vary["sample"])
-        own = dict(list(own.items())[: vary["sample"]])
-        rest = [name for name in guessed if name not in own][: max(0, size - len(own))]
-        drawn |= own | {name: guessed[name] for name in rest}
+        size = vary["sample"] if whole else 0 if kept else round_size(vary["sample"])
+        kept = dict(list(kept.items())[: vary["sample"]])
+        rest = [name for name in guessed if name not in kept][: max(0, size - len(kept))]
+        drawn |= kept | {name: guessed[name] for name in rest}
     return with_configurations(resolved, drawn)
 
 

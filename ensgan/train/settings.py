@@ -1,4 +1,4 @@
-"""How long and on what a GAN trains, beside what its row says, and what that asks of the machine."""
+"""How long and on what a GAN trains, beside what its row says; what that asks of the machine."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from ensgan.errors import InputError, unknown_name
 from ensgan.sweep.events import Event, OnEvent, ignore
 from ensgan.sweep.live.requests import Outcome, Request, Requests
 from ensgan.sweep.records import Addition
+from ensgan.text import some
 
 if TYPE_CHECKING:
     from ensgan.sweep.member_job import MemberJob
@@ -184,10 +185,9 @@ class TrainingOrder(Generic[T]):
             self.waiting.append(turn)
         self.waiting.sort(key=lambda turn: -self.priority.get(turn.gan, 0))
         names = [job.name for job in jobs]
-        shown = ", ".join(names[:5]) + f" and {len(names) - 5} more" * (len(names) > 5)
         when = "when the sweep is resumed" if self.is_paused else "as slots become free"
         members = sum(len(job.names) for job in jobs)
-        return Outcome(f"added {shown}: {members} members to come, trained {when}")
+        return Outcome(f"added {some(names, 5)}: {members} members to come, trained {when}")
 
     def _stop_all(self) -> Outcome:
         self.ended = "stopped by `ensgan stop`"

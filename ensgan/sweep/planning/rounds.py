@@ -40,7 +40,7 @@ from ensgan.types import gan_of, row_of
 
 if TYPE_CHECKING:
     from ensgan.sweep.live.requests import Requests
-    from ensgan.sweep.planning.cost import Measured
+    from ensgan.sweep.planning.measured import Measured
     from ensgan.sweep.training_stage import PoolInProgress
     from ensgan.train import TrainSettings
     from ensgan.zoo import GANSpec
@@ -64,14 +64,14 @@ def worths(
         members: of the pool so far, in its order.
         failed: configurations that failed; what of them is a member counts all the same.
     """
-    found = dict.fromkeys(failed, FAILED)
+    worth_of = dict.fromkeys(failed, FAILED)
     if objective == "hypervolume":
-        return {**found, **_contributions(inputs, members)}
+        return {**worth_of, **_contributions(inputs, members)}
     best: dict[str, float] = {}
     for member in members:
         gan = gan_of(member.name)
         best[gan] = max(member.intra_d, best.get(gan, -math.inf))
-    return {**found, **best}
+    return {**worth_of, **best}
 
 
 def _contributions(inputs: Inputs, members: Sequence[MemberResult]) -> Mapping[str, float]:
@@ -177,17 +177,17 @@ class Rounds:
         from ensgan.search.optuna import Told, ask  # seconds of imports
 
         spec, known = self.resolved.spec, self.resolved.variations
-        own = known[rounds[0][0]]
-        drawn = {key: of for key, of in vary["from"].items() if key in own}
+        example = known[rounds[0][0]]
+        drawn = {key: of for key, of in vary["from"].items() if key in example}
         if not drawn:
             return {}
-        found: dict[str, Values] = {}
+        accepted: dict[str, Values] = {}
 
         def accept(values: Mapping[str, Any]) -> bool:
             each = self._possible(gan, settled(values, drawn, spec.train.snapshots))
-            if each is None or each.name in known or each.name in found:
+            if each is None or each.name in known or each.name in accepted:
                 return False
-            found[each.name] = each.values
+            accepted[each.name] = each.values
             return True
 
         costs = self._costs([name for names in rounds for name in names])
@@ -197,13 +197,13 @@ class Rounds:
                 for names in rounds
             ],
             drawn,
-            [key for key in drawn if is_whole(key, own)],
+            [key for key in drawn if is_whole(key, example)],
             accept,
             sampler=vary["search"],
             seed=purpose_seed(spec.seed, "search", gan, str(len(rounds))) % 2**32,
             count=min(round_size(vary["sample"]), vary["sample"] - sum(map(len, rounds))),
         )
-        return found
+        return accepted
 
     def _possible(self, gan: str, values: Values) -> Configuration | None:
         """The configuration of values, None where they cannot be trained."""
