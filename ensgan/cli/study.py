@@ -126,7 +126,7 @@ def _write(
 ) -> list[Path]:
     """The figures and the page; the figures' files."""
     from ensgan.files import write_bytes
-    from ensgan.report.study_page import front_figure, study_page, usefulness_figure
+    from ensgan.report.study import front_figure, study_page, usefulness_figure
 
     figures, files = {}, []
     for index, part in enumerate(parts):

@@ -21,8 +21,8 @@ from ensgan.errors import InputError
 from ensgan.inputs import database_path, require_database
 from ensgan.registry import Registry
 from ensgan.store.base import RunStore, unknown_run
-from ensgan.store.folders import ENSEMBLE_FOLDER, unknown_folder
 from ensgan.store.memory import MemoryStore
+from ensgan.store.record import ENSEMBLE_FOLDER, unknown_folder
 from ensgan.store.sqlite import ARTIFACTS
 from ensgan.store.tracking import MLflowStore
 from ensgan.text import hide_credentials, some, split_address

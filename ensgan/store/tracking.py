@@ -20,7 +20,6 @@ from typing import Any
 from ensgan.errors import InputError, StoreError, last_line
 from ensgan.outputs import claim_port
 from ensgan.store.base import RunStore
-from ensgan.store.folders import ENSEMBLE_FOLDER, Files, LocalFiles
 from ensgan.store.mlflow import (
     PAGES,
     VIEW,
@@ -29,7 +28,15 @@ from ensgan.store.mlflow import (
     server_command,
     settle_environment,
 )
-from ensgan.store.record import Batch, RunRecord, RunStatus, status_named
+from ensgan.store.record import (
+    ENSEMBLE_FOLDER,
+    Batch,
+    Files,
+    LocalFiles,
+    RunRecord,
+    RunStatus,
+    status_named,
+)
 from ensgan.store.remote import ClientReader, RemoteFiles
 from ensgan.store.sqlite import SqliteReader, relocate
 

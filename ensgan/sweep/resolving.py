@@ -14,7 +14,7 @@ from ensgan.config.vary import searched
 from ensgan.errors import ConfigError
 from ensgan.sweep.environment import real_data
 from ensgan.sweep.folder import SweepFolder, sweep_folder
-from ensgan.sweep.merging.sources import join_sweeps
+from ensgan.sweep.merging import join_sweeps
 from ensgan.sweep.planning.carried import carried_on
 from ensgan.sweep.planning.problems import problems_of
 from ensgan.sweep.planning.sweep_file import load_plugin

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from ensgan.zoo.backbones.base import Generator
+from ensgan.zoo.backbones import Generator
 from ensgan.zoo.optimiser import Adam, NoAverage, WeightAverage
 
 

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from ensgan.errors import ConfigError, IntegrityError
 from ensgan.files import atomic_path
 from ensgan.types import ImageShape
-from ensgan.zoo.augment.base import NoAugment
-from ensgan.zoo.backbones.base import Backbone, Generator, Player, Trunk
-from ensgan.zoo.conditioning.base import Head, HeadOutput
+from ensgan.zoo.augment import NoAugment
+from ensgan.zoo.backbones import Backbone, Generator, Player, Trunk
+from ensgan.zoo.conditioning import Head, HeadOutput
 from ensgan.zoo.optimiser import NoAverage, Optimiser
 from ensgan.zoo.spec import GANSpec
 

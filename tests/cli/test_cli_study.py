@@ -16,7 +16,7 @@ from PIL import Image
 from ensgan.downstream import RepeatResult, Strategy
 from ensgan.errors import InputError
 from ensgan.evaluation.finished_sweep import open_sweep, rescore
-from ensgan.report.study_page import comparable_front
+from ensgan.report.study import comparable_front
 from ensgan.search import Evaluator
 from ensgan.sweep import classifier_job as jobs
 from ensgan.sweep.executor import LocalExecutor

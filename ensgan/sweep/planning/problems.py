@@ -74,7 +74,7 @@ def _collisions(names: Sequence[str]) -> list[str]:
 def _external_problem(member: ExternalSpec) -> str:
     """What of a member from elsewhere can be seen without reading it, "" if nothing is wrong."""
     if member.sweep is not None:
-        return ""  # see :mod:`ensgan.sweep.merging.sources`
+        return ""  # see :mod:`ensgan.sweep.merging`
     try:
         if member.images is None:
             describe(str(member.generator))

@@ -16,8 +16,8 @@ from typing import ClassVar, NamedTuple, TypeAlias
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from ensgan.zoo.backbones.base import Backbone
-from ensgan.zoo.conditioning.base import Conditioning, Evidence, Head, HeadOutput, Losses
+from ensgan.zoo.backbones import Backbone
+from ensgan.zoo.conditioning import Conditioning, Evidence, Head, HeadOutput, Losses
 from ensgan.zoo.parts import Limit, Part, register_part
 
 FORMS = ("paper", "reference")
