@@ -109,7 +109,7 @@ class RayExecutor:
         trials = list(trial_requests(jobs, self.settings, gpu_bytes))
         spending = Spending(self.budget, jobs, {each.gan: each.share for each in trials})
         stop_file = stop_path(jobs[0])
-        stop_file.unlink(missing_ok=True)
+        stop_file.unlink(missing_ok=True)  # of a session that was ended by it
         files = {job.name: own_stop_path(job) for job in jobs}
         order = TrainingOrder(trials, files, ranks(jobs, self.settings), requests, tell)
         queue = TrialQueue(order, spending, stop_file, self.settings.max_concurrent)
@@ -130,6 +130,7 @@ class RayExecutor:
 
         order.enlist = enlist
         stopper = SweepStopper(queue)
+        # More would only wait in Ray, where priorities that change do not reach them any more.
         pending = max(1, min(len(jobs), self.slots, MOST_PENDING))
         with (
             environment({"TUNE_MAX_PENDING_TRIALS_PG": str(pending)}),

@@ -121,6 +121,7 @@ class TrainingOrder(Generic[T]):
             self._complete.add(gan)
             self.held.pop(gan, None)
         elif self.held.get(gan) == RESUMED or (self.is_paused and gan not in self.held):
+            # It had to end first: a trial that was told to stop cannot be told to go on.
             self._release(gan)
         elif is_spent and not (gan in self.held or gan in self.failed or self._is_waiting(gan)):
             self.held[gan] = SPENT
