@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -92,23 +92,22 @@ def resolve_in(
     storage: Path,
     spec: SweepSpec,
     data_dir: Path | None,
+    on_remark: Callable[[str], object],
     *,
     fresh: bool = False,
     without_added: bool = False,
     many: bool = False,
     whole: bool = False,
-) -> tuple[Resolved, SweepFolder, list[str]]:
+) -> tuple[Resolved, SweepFolder]:
     """A sweep with the members of others that join it and what its folder holds of it.
 
     Args:
         storage: where its folder and other sweeps lie.
         spec, data_dir, many: as for :func:`resolve`.
+        on_remark: hears what of the sweep is as it was though its file does not say so.
         fresh: as if its folder were empty.
         without_added: leave out what `ensgan add` brought.
         whole: of a search, with configurations that are still to be drawn.
-
-    Returns:
-        The sweep, its folder, and what of it is as it was though its file does not say so.
 
     Raises:
         ConfigError: as :func:`resolve`, or a sweep that cannot join.
@@ -116,12 +115,13 @@ def resolve_in(
     """
     folder = sweep_folder(storage, spec.name)
     dataset = real_data(spec, data_dir)
-    remarks: list[str] = []
     spec = join_sweeps(spec, dataset, folder)
     if not fresh:
         spec, remarks = carried_on(spec, folder, without_added=without_added)
+        for remark in remarks:
+            on_remark(remark)
     resolved = checked(spec, dataset, many=many)
-    return drawn_so_far(resolved, None if fresh else folder, whole=whole), folder, remarks
+    return drawn_so_far(resolved, None if fresh else folder, whole=whole), folder
 
 
 def checked(spec: SweepSpec, dataset: Dataset, *, many: bool = False) -> Resolved:
