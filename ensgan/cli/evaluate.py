@@ -70,19 +70,20 @@ def comparison_table(value: Mapping[str, Any]) -> FittingTable:
     reference = value["reference"]
     against = f", p against {reference}" if reference else ""
     table = FittingTable(
-        *("strategy", "n", "AUC", "95 % of AUC", "p", "gap", "accuracy", "g-mean"),
+        *("strategy", "n", "AUC", "95 % of AUC", "test images", "p", "gap", "accuracy", "g-mean"),
         title=f"Downstream test by AUC: mean±sd{against}, and part of the gap real − all closed",
-        spare=("g-mean", "accuracy", "gap", "n", "p", "95 % of AUC"),
+        spare=("g-mean", "accuracy", "test images", "gap", "n", "p", "95 % of AUC"),
     )
     for row in sorted(value["strategies"], key=lambda row: -row["metrics"][RANKED]["mean"]):
         ranked = row["metrics"][RANKED]
         closed = row["gap_closed"][RANKED]
-        interval = "–" if ranked["low"] is None else f"{ranked['low']:.3f}–{ranked['high']:.3f}"
+        intervals = ((ranked["low"], ranked["high"]), row.get("test_images") or (None, None))
         first, *others = (mean_sd(row["metrics"][name]) for name in SHOWN)
         table.add_row(
             row["strategy"],
             str(len(row["members"]) or "–"),
-            *(first, interval),
+            first,
+            *("–" if low is None else f"{low:.3f}–{high:.3f}" for low, high in intervals),
             "–" if ranked["p"] is None else f"{ranked['p']:.2g}",
             "–" if closed is None else f"{closed:.0%}",
             *others,

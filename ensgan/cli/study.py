@@ -76,7 +76,7 @@ def study(
     """
     from ensgan.launch.evaluate import Listener, View, evaluate_sweeps
     from ensgan.report.figures import is_figure
-    from ensgan.report.study import study_part
+    from ensgan.report.study import study_part, together
 
     begin = time.time()
     if output.suffix != ".md":
@@ -101,6 +101,10 @@ def study(
         "page": str(output),
         "figures": [str(file) for file in files],
         "parts": [part.to_json() for part in parts],
+        "together": {
+            name: {k: v for k, v in table.to_json().items() if k != "runs"}
+            for name, table in together(parts).items()
+        },
     }
     emit(value, as_json=asked.as_json, table=lambda: _shown(value))
 
@@ -126,7 +130,7 @@ def _write(
 ) -> list[Path]:
     """The figures and the page; the figures' files."""
     from ensgan.files import write_bytes
-    from ensgan.report.study import front_figure, study_page, usefulness_figure
+    from ensgan.report.study_page import front_figure, study_page, usefulness_figure
 
     figures, files = {}, []
     for index, part in enumerate(parts):
@@ -168,5 +172,6 @@ def _shown(value: dict[str, Any]) -> RenderableType:
     tables = [comparison_table(part) for part in value["parts"]]
     found = [part["prediction"]["verdict"] for part in value["parts"] if part["prediction"]]
     said = [Text(f"what predicts usefulness: {verdict}") for verdict in found]
+    said += [Text(f"{name}, {table['verdict']}") for name, table in value["together"].items()]
     said.append(Text(f"written: {value['page']} and {len(value['figures'])} figures"))
     return Group(*tables, *said)

@@ -260,7 +260,7 @@ def _reason(chosen: Ranked, ranking: Sequence[Ranked], tried: int, seeds: int) -
     error = float(np.hypot(chosen.error, rival.error))
     if gap < 0:
         certainty = "no better by more than one standard error, and larger"
-    elif error == 0.0:  # all of one opinion, or all trained on the same images: no spread to go by
+    elif error == 0.0:  # all of one opinion: no spread to go by
         certainty = "behind it with every one of them"
     elif gap <= error:
         certainty = "not told apart from it"

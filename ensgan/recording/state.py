@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,7 +147,9 @@ def record_evaluation(evaluation: Evaluation, store: RunStore) -> dict[str, str]
     settings = evaluation.settings()
     shared, tags = _shared(evaluation)
     for row in evaluation.table:
-        name, value = row.strategy, row.to_json()
+        name, value = row.strategy, asdict(row)
+        if row.test_images is None:  # as versions without them named their runs
+            value = {k: v for k, v in value.items() if k not in ("test_images", "test_difference")}
         key = content_key(store.uri, sweep.run_id, settings, value)
         if key not in book.runs:
             params = {"strategy": name, "members": len(row.members), "draws": row.draws}

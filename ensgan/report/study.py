@@ -1,29 +1,30 @@
-"""A study: one pool seen through several extractors, as a Markdown page with its figures.
-
-Everything on the page comes from results.
-"""
+"""A study: evaluations of one pool seen through several extractors, and what they say."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from ensgan.downstream import RankCorrelation, Spread, StrategyRow, rank_correlation
+from ensgan.downstream import (
+    DownstreamTable,
+    RankCorrelation,
+    StrategyRow,
+    rank_correlation,
+    summarise,
+)
 from ensgan.evaluation.evaluate import Evaluation
 from ensgan.evaluation.finished_sweep import FinishedSweep
-from ensgan.report.figures import draw_front, new_figure, png
-from ensgan.report.page import templates
 from ensgan.search import Evaluator, find_form
-from ensgan.sweep.environment import commit, machine
-from ensgan.types import DEFAULT_FORM, Front
+from ensgan.types import DEFAULT_FORM
 
 METRICS = ("auc", "g_mean")
 """Test metrics that a study ranks by, the first one in the figures."""
 SCORES = ("intra_d", "inter_d")
+_REPEATS = 10_000
+"""More than a study has: repeats of different sweeps keep apart."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,31 @@ def study_part(evaluation: Evaluation) -> StudyPart:
     return StudyPart(evaluation, ensembles, correlations)
 
 
+def together(parts: Sequence[StudyPart]) -> dict[str, DownstreamTable]:
+    """Several sweeps of one data set as one table each, by data set and extractor.
+
+    Strategies are tested over the repeats of all pools, each paired within its pool: what that
+    says, it says of these pools. Empty where there is one sweep alone.
+    """
+    found: dict[str, dict[str, DownstreamTable]] = {}
+    for part in parts:
+        sweep = part.evaluation.sweep
+        same = found.setdefault(f"{sweep.dataset.name}, extractor {part.extractor}", {})
+        same[str(sweep.folder.path)] = part.evaluation.table
+    return {
+        f"{len(tables)} sweeps of {name}": summarise(
+            [
+                replace(run, repeat=run.repeat + number * _REPEATS)
+                for number, table in enumerate(tables.values())
+                for run in table.results
+            ],
+            possible_auc=max(t.possible_auc or 0.0 for t in tables.values()) or None,
+        )
+        for name, tables in found.items()
+        if len(tables) > 1
+    }
+
+
 def _correlation(
     ensembles: Sequence[EvaluatedEnsemble], score: str, metric: str
 ) -> RankCorrelation:
@@ -137,167 +163,3 @@ def _ensembles(evaluation: Evaluation) -> tuple[EvaluatedEnsemble, ...]:
         )
         ensembles.setdefault(frozenset(strategy.members), ensemble)
     return tuple(ensembles.values())
-
-
-WORDS = {"auc": "AUC", "g_mean": "g-mean"}
-_MARKERS = "os^vDPX<>*hp"
-_RESOLUTION = 130
-
-
-def study_page(
-    title: str,
-    parts: Sequence[StudyPart],
-    figures: Mapping[str, Sequence[str]],
-    *,
-    command: str,
-    seconds: float,
-    notes: str = "",
-) -> str:
-    """The page, with the commit, time and machine it is written on.
-
-    Args:
-        title: its heading.
-        parts: one per extractor.
-        figures: by the title of a part, the picture files to show, relative to the page.
-        command: as it was typed, without paths of the machine.
-        seconds: wall time of the command; what was on disk cost nothing.
-        notes: Markdown of the author's, put under a heading of its own.
-    """
-    evaluation = parts[0].evaluation
-    sweep = evaluation.sweep
-    runs = [run.seconds for part in parts for run in part.evaluation.table.results]
-    page = (
-        templates()
-        .get_template("study.md")
-        .render(
-            title=title,
-            parts=parts,
-            figures=figures,
-            command=command,
-            seconds=seconds,
-            commit=commit(),
-            date=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-            machine=machine(),
-            notes=notes,
-            sweep=sweep,
-            spec=sweep.spec,
-            evaluation=evaluation,
-            options=evaluation.options,
-            classifier=evaluation.options.classifier,
-            splits={name: len(split) for name, split in sweep.dataset.load().splits().items()},
-            gans=len({member.name.partition("@")[0] for member in sweep.members}),
-            classifier_seconds=sum(runs) / len(runs),
-            training_seconds=sum(member.seconds.get("train", 0.0) for member in sweep.members),
-            metrics=METRICS,
-            words=WORDS,
-            correlation=correlation_words,
-            cells_of=_cells,
-        )
-    )
-    return f"{page}\n"
-
-
-def _cells(row: StrategyRow, part: StudyPart) -> dict[str, str]:
-    """One row of the table by its columns."""
-    auc, closed = row.metrics["auc"], row.gap_closed["auc"]
-    intra = inter = None
-    if row.members and row.draws == 1:
-        intra, inter = objectives(part.evaluation.sweep, row.members)
-    classes = [m.mean for name, m in row.metrics.items() if name.startswith("accuracy_class_")]
-    return {
-        "strategy": f"**{row.strategy}** (G*)" if row.strategy == "selected" else row.strategy,
-        "n": f"{row.draws} draws" if row.draws > 1 else str(len(row.members) or "–"),
-        "Intra-d": "–" if intra is None else f"{intra:.3f}",
-        "Inter-d": "–" if inter is None else f"{inter:.3f}",
-        "accuracy": _spread(row.metrics["accuracy"]),
-        "per class": " / ".join(f"{value:.3f}" for value in classes),
-        "g-mean": _spread(row.metrics["g_mean"]),
-        "AUC": _spread(auc),
-        "95 %": "–" if auc.low is None else f"{auc.low:.3f}–{auc.high:.3f}",
-        "AUC − G*": "–" if auc.difference is None else f"{auc.difference:+.3f}",
-        "p": "–" if auc.p is None else f"{auc.p:.2g}",
-        "gap closed": "–" if closed is None else f"{closed:.0%}",
-    }
-
-
-def _spread(spread: Spread) -> str:
-    return f"{spread.mean:.3f}" + ("" if spread.sd is None else f" ± {spread.sd:.3f}")
-
-
-def front_figure(part: StudyPart) -> bytes:
-    """The Pareto front with the evaluated strategies on it, as a PNG file's content.
-
-    A single member has no Inter-d: it is a dashed line at its Intra-d. Of a front of other
-    objectives the same ensembles are shown by their Intra-d and Inter-d.
-    """
-    evaluation = part.evaluation
-    sweep = evaluation.sweep
-    figure, axes = new_figure(8, 5.5)
-    draw_front(axes, comparable_front(sweep))
-    drawn: list[str] = []
-    for strategy in evaluation.strategies:
-        if not strategy.members or strategy.kind != "synthetic" or strategy.weights is not None:
-            continue
-        # Draws of one strategy, and points of one front, share a mark.
-        group = strategy.group.partition("/")[0]
-        label = None if group in drawn else group
-        drawn += [group] if label else []
-        index = drawn.index(group)
-        intra, inter = objectives(sweep, strategy.members)
-        color = f"C{index % 10}"
-        if inter is None:
-            axes.axhline(intra, ls="--", lw=1, color=color, label=f"{group} (no Inter-d)")
-        else:
-            size = 190 if group == "selected" else 45
-            marker = "*" if group == "selected" else _MARKERS[index % len(_MARKERS)]
-            axes.scatter(inter, intra, s=size, marker=marker, color=color, label=label, zorder=2)
-    axes.set(title=part.title)
-    axes.legend(fontsize=8)
-    return png(figure, _RESOLUTION)
-
-
-def comparable_front(sweep: FinishedSweep) -> Front:
-    """The sweep's front by Intra-d and Inter-d, whatever two objectives it was searched by.
-
-    Of other objectives the same ensembles are measured again; singles have no Inter-d and go.
-    """
-    if [axis.key for axis in sweep.front.axes] == ["intra_d", "inter_d"]:
-        return sweep.front
-    points = []
-    for point in sweep.front:
-        intra, inter = objectives(sweep, point.members, DEFAULT_FORM)
-        if inter is not None:
-            points.append(replace(point, first=intra, second=inter))
-    keys = ("intra_d:max", f"inter_d:min:{sweep.spec.search.inter}")
-    return replace(sweep.front, objectives=keys, points=tuple(points))
-
-
-def usefulness_figure(part: StudyPart) -> bytes:
-    """Downstream score against Intra-d and Inter-d of every evaluated ensemble, as PNG."""
-    metric = METRICS[0]
-    figure, both = new_figure(11, 4.8, columns=2, sharey=True)
-    front = comparable_front(part.evaluation.sweep)
-    for axes, score, axis in zip(both, SCORES, front.axes, strict=True):
-        for e in part.ensembles:
-            place = (getattr(e, score), e.means[metric])
-            if place[0] is not None:
-                axes.errorbar(*place, e.error, fmt="o", ms=5, lw=1, color="C0")
-                axes.annotate(e.name, place, fontsize=6, xytext=(3, 3), textcoords="offset points")
-        axes.set(xlabel=axis.label, title=correlation_words(part.correlations[metric][score]))
-        for row in part.evaluation.table:
-            if row.strategy == "real":
-                axes.axhline(row.metrics[metric].mean, ls=":", color="k", label="real")
-                axes.legend()
-        axes.grid(alpha=0.3)
-        axes.margins(x=0.15)  # room for the names
-    figure.axes[0].set_ylabel(f"{WORDS[metric]} on the real test split (mean, standard error)")
-    figure.suptitle(part.title)
-    return png(figure, _RESOLUTION)
-
-
-def correlation_words(correlation: RankCorrelation) -> str:
-    """``Spearman's ρ 0.41 [0.02, 0.71], 19 ensembles``."""
-    if correlation.rho is None or correlation.low is None or correlation.high is None:
-        return f"no rank correlation: {correlation.pairs} ensembles without spread or too few"
-    interval = f"[{correlation.low:.2f}, {correlation.high:.2f}]"
-    return f"Spearman's ρ {correlation.rho:.2f} {interval}, {correlation.pairs} ensembles"
