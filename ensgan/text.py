@@ -37,6 +37,11 @@ def plainer(error: UnicodeError) -> tuple[str, int]:
     return "".join(_PLAINER.get(sign, "?") for sign in missing), error.end
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things in words: ``1 member``, ``2 members``, ``1,200 images``."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def split_address(address: str) -> SplitResult | None:
     """The parts of an address; None for what is none (``http://[::1``, a port above 65535)."""
     try:

@@ -85,10 +85,17 @@ def comparison_table(value: Mapping[str, Any]) -> FittingTable:
             first,
             *("–" if low is None else f"{low:.3f}–{high:.3f}" for low, high in intervals),
             "–" if ranked["p"] is None else f"{ranked['p']:.2g}",
-            "–" if closed is None else f"{closed:.0%}",
+            _share(closed),
             *others,
         )
     return table
+
+
+def _share(closed: float | None) -> str:
+    """Part of a gap; where the gap itself is next to nothing, parts of it say no more than that."""
+    if closed is None:
+        return "–"
+    return f"{closed:.0%}" if abs(closed) <= 1 else "<-100%" if closed < 0 else ">100%"
 
 
 def remarks(value: Mapping[str, Any]) -> list[str]:

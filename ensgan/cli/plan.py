@@ -9,7 +9,7 @@ from rich.console import Group
 
 from ensgan.cli.output import emit, progress, warn
 from ensgan.cli.tables import FittingTable
-from ensgan.text import duration
+from ensgan.text import counted, duration
 
 if TYPE_CHECKING:
     from ensgan.sweep.planning.plan import Plan
@@ -75,9 +75,10 @@ def _plan_sentence(plan: Plan) -> str:
     missing = "" if plan.disk_bytes <= plan.free_bytes else " – NOT ENOUGH"
     remark = f"\n{plan.remark}" if plan.remark else ""
     return (
-        f"{plan.sweep}: {plan.members} members of {len(plan.rows)} GANs, {plan.steps:,} steps, "
-        f"{plan.images:,} images to generate, {plan.classifiers} classifiers to train\n"
-        f"training about {duration(plan.wall_seconds)} on {plan.slots} slots "
+        f"{plan.sweep}: {counted(plan.members, 'member')} of {counted(len(plan.rows), 'GAN')}, "
+        f"{plan.steps:,} steps, {plan.images:,} images to generate, "
+        f"{counted(plan.classifiers, 'classifier')} to train\n"
+        f"training about {duration(plan.wall_seconds)} on {counted(plan.slots, 'slot')} "
         f"({duration(plan.training_seconds)} in all), disk {plan.disk_bytes / 2**20:,.0f} MB "
         f"of {plan.free_bytes / 2**30:,.0f} GB free{missing}{remark}"
     )

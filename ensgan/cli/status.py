@@ -24,7 +24,7 @@ from ensgan.errors import DataError
 from ensgan.sweep.events import Event, OnEvent
 from ensgan.sweep.folder import SweepFolder, find_sweep
 from ensgan.sweep.live.status import sweep_status
-from ensgan.text import duration
+from ensgan.text import counted, duration
 
 QUIET_KINDS = {"progress", "plan", "folder", "held"}
 """Too frequent to be lines of a log, or nothing for people."""
@@ -172,8 +172,8 @@ def status_view(value: Mapping[str, Any], height: int | None = None) -> Renderab
     done = sum(row["state"] == "done" for row in gans)
     title = (
         f"{value['sweep']}: {' '.join([value['state'], *_stage_words(value)])}\n"
-        f"{value['members']} of {value['planned']} members, {done} of {len(gans)} GANs, "
-        f"{', '.join(_time_words(value))}"
+        f"{value['members']} of {counted(value['planned'], 'member')}, "
+        f"{done} of {counted(len(gans), 'GAN')}, {', '.join(_time_words(value))}"
     )
     below = [f"FAILED {gan}: {reason}" for gan, reason in value["failed"].items()]
     below += [

@@ -12,6 +12,7 @@ import numpy as np
 from ensgan.downstream.statistics import holm, mean_interval, middle, paired_t_test
 from ensgan.downstream.strategy import Kind
 from ensgan.errors import InputError
+from ensgan.text import counted
 from ensgan.types import Float64Array
 
 if TYPE_CHECKING:
@@ -126,9 +127,8 @@ class DownstreamTable:
         """What the tests of AUC say of the reference, in one sentence; empty without one."""
         if self.undecided or self.reference is None:
             return self.undecided
-        repeats = self.row(self.reference).repeats
-        if repeats < TESTED_FROM:
-            return f"no verdict: {repeats} repeats are too few to test, {TESTED_FROM} are not"
+        if (repeats := self.row(self.reference).repeats) < TESTED_FROM:
+            return f"no verdict: {counted(repeats, 'repeat')} cannot decide, {TESTED_FROM} may"
         groups: dict[str, list[str]] = {"better": [], "worse": [], "not told apart": []}
         for row in self.rows:
             auc, group = row.metrics["auc"], "not told apart"

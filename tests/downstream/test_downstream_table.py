@@ -160,7 +160,7 @@ def test_the_verdict_names_who_is_better_worse_and_level() -> None:
         "not told apart: last"
     )
     few = {name: column[:3] for name, column in values.items()}
-    assert table(few).verdict == "no verdict: 3 repeats are too few to test, 5 are not"
+    assert table(few).verdict == "no verdict: 3 repeats cannot decide, 5 may"
     assert table(values, 0.999).verdict == table(values, 0.999).undecided != ""
     assert table({"real": [0.9, 0.8]}).verdict == ""
 

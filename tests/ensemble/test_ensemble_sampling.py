@@ -79,6 +79,10 @@ def test_pytorch_sees_the_same_images(intact: Path) -> None:
     assert int(label) == samples.labels[3]
     sizes = [len(labels) for _, labels in ensemble.dataloader(4, 10, seed=2)]
     assert sizes == [4, 4, 2]
+    flipped = next(iter(ensemble.dataloader(4, 10, seed=2, transform=lambda x: x.flip(-1))))
+    assert np.array_equal(
+        (flipped[0][3, 0].numpy() * 255).round().astype(np.uint8), samples.images[3, :, ::-1]
+    )
 
 
 def test_png_folder(intact: Path, tmp_path: Path) -> None:

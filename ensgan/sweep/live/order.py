@@ -12,7 +12,7 @@ from ensgan.errors import InputError, unknown_name
 from ensgan.sweep.events import Event, OnEvent, ignore
 from ensgan.sweep.live.requests import Outcome, Request, Requests
 from ensgan.sweep.records import Addition
-from ensgan.text import some
+from ensgan.text import counted, some
 
 if TYPE_CHECKING:
     from ensgan.sweep.member_job import MemberJob
@@ -188,7 +188,8 @@ class TrainingOrder(Generic[T]):
         names = [job.name for job in jobs]
         when = "when the sweep is resumed" if self.is_paused else "as slots become free"
         members = sum(len(job.names) for job in jobs)
-        return Outcome(f"added {some(names, 5)}: {members} members to come, trained {when}")
+        shown, many = some(names, 5), counted(members, "member")
+        return Outcome(f"added {shown}: {many} to come, trained {when}")
 
     def _stop_all(self) -> Outcome:
         self.ended = "stopped by `ensgan stop`"
