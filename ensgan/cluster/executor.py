@@ -130,7 +130,6 @@ class RayExecutor:
 
         order.enlist = enlist
         stopper = SweepStopper(queue)
-        # More would only wait in Ray, where priorities that change do not reach them any more.
         pending = max(1, min(len(jobs), self.slots, MOST_PENDING))
         with (
             environment({"TUNE_MAX_PENDING_TRIALS_PG": str(pending)}),
