@@ -168,15 +168,9 @@ def run_sweep(
     started = time.time() if started is None else started
     path = Path(spec) if isinstance(spec, Path | str) else None
     data_dir = None if data_dir is None else Path(data_dir)
-    resolved, folder = resolve_in(
-        Path(storage or default_storage()).resolve(),
-        load_sweep(spec, settings),
-        data_dir,
-        _warning(on_event),
-        fresh=fresh,
-        without_added=without_added,
-        many=many,
-    )
+    root, asked = Path(storage or default_storage()).resolve(), load_sweep(spec, settings)
+    how = {"fresh": fresh, "without_added": without_added, "many": many}
+    resolved, folder = resolve_in(root, asked, data_dir, _warning(on_event), **how)
     if fresh:
         with folder.locked():
             pass  # nobody else may be running it
