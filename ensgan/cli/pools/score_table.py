@@ -107,7 +107,7 @@ def tables(
         # Members taken over from known scores have no precision and recall.
         cells = (f"{each[index]:.4f}".replace("nan", "–") for each in columns.values())
         table.add_row(scores.names[index], *cells)
-    below = [] if scores.spread is None else [_exactness(scores)]
+    below: list[RenderableType] = [] if scores.spread is None else [_exactness(scores)]
     below += [_memorisation_table(rows)] if rows else []
     return Group(table, *(part for each in below for part in ("", each)))
 
