@@ -168,18 +168,11 @@ class ScoreSpec(Strict):
     consistency_floor: float | None = Field(None, ge=0, le=1)
     approximate_inter: float | None = Field(None, gt=0, lt=1)
 
-    @field_validator("classes")
+    @field_validator("classes", "approximate_inter")
     @classmethod
-    def _resampled(cls, value: str, info: ValidationInfo) -> str:
-        if value == "per-class" and info.data.get("resamples"):
-            raise ValueError("per-class has no resamples: set score.resamples to 0")
-        return value
-
-    @field_validator("approximate_inter")
-    @classmethod
-    def _estimated(cls, value: float | None, info: ValidationInfo) -> float | None:
-        if value and info.data.get("resamples"):
-            raise ValueError("estimates have no resamples: set score.resamples to 0")
+    def _resampled(cls, value: Any, info: ValidationInfo) -> Any:
+        if value not in ("joint", None) and info.data.get("resamples"):
+            raise ValueError(f"{value} has no resamples: set score.resamples to 0")
         return value
 
 

@@ -140,14 +140,27 @@ def measure_pool(
         check_known(part, members, k)
     measures = _count(members, wanted, scoring, mapper, progress, extractor)
     scores = reduce(merged, parts, measures.scores)
-    exactly = replace(scoring, share=1.0)
+    scores = _refined(scores, approximate, members, scoring, mapper, progress)
+    return replace(measures, scores=scores)
+
+
+def _refined(
+    scores: PoolScores,
+    approximate: Approximation | None,
+    members: tuple[Member, ...],
+    scoring: Scoring,
+    mapper: Mapper,
+    progress: _Counter,
+) -> PoolScores:
+    """Estimated scores with the pairs that are asked for scored exactly."""
+    scoring = replace(scoring, share=1.0)
     while approximate is not None and (near := approximate.refine(scores)).any():
-        wanted = np.zeros_like(wanted)
+        wanted = np.zeros((len(members), len(members)), np.bool_)
         wanted[1:, 1:] = np.triu(near | near.T, 1)
         progress.expect(int(wanted.sum()))
-        exact = _count(members, wanted, exactly, mapper, progress, extractor).scores
+        exact = _count(members, wanted, scoring, mapper, progress, scores.extractor).scores
         scores = with_exact(scores, exact, near | near.T)
-    return replace(measures, scores=scores)
+    return scores
 
 
 def _scores_of(measure: Callable[_P, PoolMeasures]) -> Callable[_P, PoolScores]:

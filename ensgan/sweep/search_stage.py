@@ -35,8 +35,6 @@ REVISION = 1
 """Raise it when a change of this module changes its results."""
 _ALWAYS = {"objectives": "paper", "components": 32, "third": None}
 """Values of newer settings that equal earlier behaviour: they are left out of keys."""
-
-
 TAKEN = "taken-"
 """How files begin with scores that were taken over of another sweep."""
 LARGE_POOL = 1e13
@@ -128,14 +126,10 @@ def _key(inputs: Inputs, features: Sequence[Path]) -> str:
 
 
 def _approximation(inputs: Inputs, members: Sequence[MemberResult]) -> metrics.Approximation | None:
-    share, settings = inputs.spec.score.approximate_inter, inputs.spec.search
-    if share is None:
-        return None
-
-    def front(scores: PoolScores) -> Front:
-        return _search(inputs, scores, members, settings.objectives)
-
-    return metrics.Approximation(share, pairs_to_score(front, settings.inter))
+    spec = inputs.spec
+    find = partial(_search, inputs, members, spec.search.objectives)
+    choose, share = pairs_to_score(find, spec.search.inter), spec.score.approximate_inter
+    return None if share is None else metrics.Approximation(share, choose)
 
 
 def known_scores(
@@ -209,15 +203,14 @@ def find_front(
     settings, seed = inputs.spec.search, inputs.spec.seed
     costs = member_costs(settings, members)
     asked = {k: v for k, v in settings.model_dump().items() if _ALWAYS.get(k, ...) != v}
-    summed = [] if costs is None else [costs]
-    key = content_key(REVISION, pool_key(scores), asked, seed, *summed)
+    key = content_key(REVISION, pool_key(scores), asked, seed, *([] if costs is None else [costs]))
     path = inputs.folder.file("search", f"front-{key}.json")
     trials = inputs.folder.file("search", f"trials-{key}.csv")
     known = _known(Front, path) if is_whole(trials) else None
     if known is not None and known.pool == pool_key(scores):
         return known, path, trials
     tables = tables_of(inputs, scores, members, on_progress)
-    front = _search(inputs, scores, members, tables, record=trials, on_progress=on_progress)
+    front = _search(inputs, members, tables, scores, record=trials, on_progress=on_progress)
     front.save(path)
     for result in (path, trials):
         seal(result)
@@ -226,9 +219,9 @@ def find_front(
 
 def _search(
     inputs: Inputs,
-    scores: PoolScores,
     members: Sequence[MemberResult],
     objectives: ObjectiveTables | str,
+    scores: PoolScores,
     **how: Any,
 ) -> Front:
     settings = inputs.spec.search
