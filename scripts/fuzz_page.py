@@ -17,6 +17,7 @@ class Counts:
 
     outcomes: Counter[str] = field(default_factory=Counter)
     faults: dict[str, list[int]] = field(default_factory=dict)
+    seconds: float = 0.0
     slowest: float = 0.0
     peak: int = 0
 
@@ -24,8 +25,9 @@ class Counts:
 def table(found: dict[str, Counts]) -> str:
     """A table by reader and outcome."""
     lines = [
-        "| reader | inputs | accepted | refused in a sentence | FAULT | slowest | peak memory |",
-        "|---|---:|---:|---:|---:|---:|---:|",
+        "| reader | inputs | accepted | refused in a sentence | FAULT | per second | slowest | "
+        "peak memory |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     total: Counter[str] = Counter()
     for name, counts in found.items():
@@ -33,16 +35,17 @@ def table(found: dict[str, Counts]) -> str:
         lines.append(
             f"| {name} | {counts.outcomes.total():,} | {counts.outcomes['accepted']:,} | "
             f"{counts.outcomes['refused']:,} | {counts.outcomes['FAULT']:,} | "
-            f"{counts.slowest:.1f} s | {counts.peak >> 20} MB |"
+            f"{counts.outcomes.total() / max(counts.seconds, 1e-3):,.0f} | {counts.slowest:.1f} s | "
+            f"{counts.peak >> 20} MB |"
         )
     lines.append(
         f"| all | {total.total():,} | {total['accepted']:,} | {total['refused']:,} | "
-        f"{total['FAULT']:,} | | |"
+        f"{total['FAULT']:,} | | | |"
     )
     return "\n".join(lines)
 
 
-def page(found: dict[str, Counts], command: str, seconds: float) -> str:
+def page(found: dict[str, Counts], command: str) -> str:
     """What ``--log`` writes."""
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True,
@@ -55,9 +58,10 @@ def page(found: dict[str, Counts], command: str, seconds: float) -> str:
     ]
     faults = "\n".join(["| reader | fault | inputs | first |", "|---|---|---:|---:|", *kinds])
     inputs = sum(each.outcomes.total() for each in found.values())
+    seconds = sum(each.seconds for each in found.values())
     return (
         f"# Damaged inputs: {inputs:,}\n\n`{command}` at commit {commit}, "
         f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} shared CPUs, Python "
-        f"{platform.python_version()}, {seconds:.0f} s in one process at a time.\n\n"
+        f"{platform.python_version()}, {seconds:,.0f} s of reading in one process at a time.\n\n"
         f"{table(found)}\n" + (f"\n{faults}\n" if kinds else "\nNo faults.\n")
     )

@@ -271,7 +271,7 @@ READERS = {
         Reader("CSV labels", "csv", damage.damage_text, read_labels, 6),
         Reader("XLSX labels", "xlsx", damage.damage_zip, read_labels, 4),
         Reader("safetensors", "safetensors", damage.damage_safetensors, read_weights, 10),
-        Reader("MLflow answers", "mlflow", damage.damage_json, read_answers, 1),
+        Reader("MLflow answers", "mlflow", damage.damage_json, read_answers, 0.5),
         Reader("command lines", "words", damage.damage_words, read_words, 0.5),
     )
 }
