@@ -13,10 +13,11 @@ from pathlib import Path
 
 @dataclass
 class Counts:
-    """What became of a reader's inputs."""
+    """What became of a reader's inputs; ``now`` is said of the kinds of faults at the run's end."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     faults: dict[str, list[int]] = field(default_factory=dict)
+    now: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     slowest: float = 0.0
     peak: int = 0
@@ -32,10 +33,11 @@ def table(found: dict[str, Counts]) -> str:
     total: Counter[str] = Counter()
     for name, counts in found.items():
         total += counts.outcomes
+        inputs = counts.outcomes.total()
         lines.append(
-            f"| {name} | {counts.outcomes.total():,} | {counts.outcomes['accepted']:,} | "
+            f"| {name} | {inputs:,} | {counts.outcomes['accepted']:,} | "
             f"{counts.outcomes['refused']:,} | {counts.outcomes['FAULT']:,} | "
-            f"{counts.outcomes.total() / max(counts.seconds, 1e-3):,.0f} | {counts.slowest:.1f} s | "
+            f"{inputs / max(counts.seconds, 1e-3):,.0f} | {counts.slowest:.1f} s | "
             f"{counts.peak >> 20} MB |"
         )
     lines.append(
@@ -52,11 +54,17 @@ def page(found: dict[str, Counts], command: str) -> str:
         cwd=Path(__file__).parent,
     ).stdout.strip()  # fmt: skip
     kinds = [
-        f"| {name} | {kind} | {len(indices):,} | {indices[0]} |"
+        f"| {name} | {kind} | {len(indices):,} | {indices[0]} | {counts.now[kind]} |"
         for name, counts in found.items()
         for kind, indices in counts.faults.items()
     ]
-    faults = "\n".join(["| reader | fault | inputs | first |", "|---|---|---:|---:|", *kinds])
+    faults = "\n".join(
+        [
+            "| reader | fault | inputs | first | read again with the code of this commit |",
+            "|---|---|---:|---:|---|",
+            *kinds,
+        ]
+    )
     inputs = sum(each.outcomes.total() for each in found.values())
     seconds = sum(each.seconds for each in found.values())
     return (

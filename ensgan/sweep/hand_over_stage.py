@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ensgan import __version__, downstream, embedding, ensemble, metrics, zoo
+from ensgan.ensemble.manifest import CARD, MANIFEST
 from ensgan.errors import DataError, EnsganError, InputError, IntegrityError
 from ensgan.files import content_key, map_array, read_json, write_json
 from ensgan.sweep.external_member_job import card_facts
@@ -162,6 +164,7 @@ def hand_over(
     path = inputs.folder.file("ensemble", content_key(REVISION, hashes, shares, facts))
     if _weights_of(path) == hashes:
         return path
+    _clear(path)
     counts = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
     sources = []
     for member, share in zip(chosen, shares, strict=True):
@@ -189,6 +192,14 @@ def _row_of(member: MemberResult) -> zoo.GANSpec | None:
     """The row of a member that joined from another sweep; None where its weights are a bank."""
     record = member.weights.with_suffix(".json")
     return zoo.GANSpec.from_json(read_json(record)["row"]) if record.is_file() else None
+
+
+def _clear(path: Path) -> None:
+    """Remove what damage has left of an ensemble, unless others' files lie there, too."""
+    own = {path / name for name in (MANIFEST, CARD)}
+    own.update((path / "members").glob("*.safetensors"))
+    if path.is_dir() and own.issuperset(file for file in path.rglob("*") if file.is_file()):
+        shutil.rmtree(path)
 
 
 def _weights_of(path: Path) -> list[str] | None:
