@@ -44,8 +44,8 @@ def same(result: SweepResult, first: SweepResult) -> bool:
         [(m.name, m.intra_d, m.density) for m in result.members]
         == [(m.name, m.intra_d, m.density) for m in first.members]
         and result.front.points == first.front.points
-        and [(row.strategy, row.to_json()["metrics"]) for row in result.table]
-        == [(row.strategy, row.to_json()["metrics"]) for row in first.table]
+        and [(row.strategy, row.metrics) for row in result.table]
+        == [(row.strategy, row.metrics) for row in first.table]
     )
 
 
