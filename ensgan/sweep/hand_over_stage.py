@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -164,7 +163,6 @@ def hand_over(
     path = inputs.folder.file("ensemble", content_key(REVISION, hashes, shares, facts))
     if _weights_of(path) == hashes:
         return path
-    _clear(path)
     counts = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
     sources = []
     for member, share in zip(chosen, shares, strict=True):
@@ -178,6 +176,7 @@ def hand_over(
         shape=dataset.shape,
         class_names=dataset.class_names,
         class_shares=tuple(float(share) for share in counts / counts.sum()),
+        is_ours=_is_rest,
         **facts,
     )
     if _weights_of(path) != hashes:
@@ -194,12 +193,11 @@ def _row_of(member: MemberResult) -> zoo.GANSpec | None:
     return zoo.GANSpec.from_json(read_json(record)["row"]) if record.is_file() else None
 
 
-def _clear(path: Path) -> None:
-    """Remove what damage has left of an ensemble, unless others' files lie there, too."""
+def _is_rest(path: Path) -> bool:
+    """Whether a folder holds only what an ensemble is made of, be it whole or damaged."""
     own = {path / name for name in (MANIFEST, CARD)}
     own.update((path / "members").glob("*.safetensors"))
-    if path.is_dir() and own.issuperset(file for file in path.rglob("*") if file.is_file()):
-        shutil.rmtree(path)
+    return own.issuperset(file for file in path.rglob("*") if file.is_file())
 
 
 def _weights_of(path: Path) -> list[str] | None:
