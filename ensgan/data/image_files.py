@@ -66,6 +66,8 @@ def find_pictures(root: Path) -> Found:
         DataError: links that lead out of the folder, or folders that cannot be listed.
     """
     base = root.resolve()
+    if base == Path(base.anchor):
+        raise DataError(f"{root} is the whole file system: name the folder of the images")
     images: list[Path] = []
     left_out: list[Path] = []
     problems: list[str] = []
