@@ -223,7 +223,12 @@ def fill(place: Path, weights: Path) -> None:
         "search own-scores.npz -o own-front.json --trials 20",
         "search scores.npz -o own.json --trials 20 --objectives mine.py:OWN",
     ):
-        subprocess.run([sys.executable, "-m", "ensgan", *line.split()], cwd=place, check=True)
+        subprocess.run(
+            [sys.executable, "-m", "ensgan", *line.split()],
+            cwd=place,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
 
 
 def contents(folder: Path) -> Iterator[tuple[str, tuple[int, int]]]:

@@ -258,7 +258,8 @@ def _unforeseen(error: Exception) -> str:
     try:
         folder = Path(tempfile.mkdtemp(prefix="ensgan-"))
         path = folder / f"traceback-{time.strftime('%Y%m%d-%H%M%S')}.txt"
-        path.write_text("".join(traceback.format_exception(error)), errors="replace")
+        text = hide_credentials("".join(traceback.format_exception(error)))
+        path.write_text(text, errors="replace")
     except OSError:
         return f"{sentence}; run it again with --debug for the traceback"
     return f"{sentence}; the traceback is in {path} (shown with ensgan --debug)"
