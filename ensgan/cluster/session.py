@@ -105,8 +105,6 @@ _ENVIRONMENT = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 """What Ray and Tune read when they start or run; what the user has set goes first."""
-_OWN_RAY = {"RAY_gcs_rpc_server_reconnect_timeout_s": "5"}
-"""What a Ray of our own reads: its agents look a minute for a control service that was killed."""
 _LOGGERS = {"ray": logging.ERROR, "ray.tune": logging.CRITICAL}
 
 
@@ -245,7 +243,7 @@ def _start(**options: Any) -> None:
     for attempt in range(START_ATTEMPTS):
         try:
             # "local": its own one, even where another runs on this machine.
-            with _away(), environment(_OWN_RAY):
+            with _away():
                 ray.init(
                     address="local",
                     include_dashboard=False,
