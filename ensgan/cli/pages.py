@@ -106,7 +106,7 @@ def report(
 
     if (Path(run) / "ensemble.json").is_file():
         raise InputError(
-            f"{run} is an ensemble, and reports are of sweeps: its card is {run}/README.md; name "
+            f"{run} is an ensemble, and reports are of sweeps: its card is {Path(run) / 'README.md'}; name "
             f"the sweep, {RUN_HELP}"
         )
     if output.suffix not in (".html", ".htm"):
