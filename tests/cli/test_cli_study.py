@@ -43,6 +43,7 @@ def test_the_page_holds_what_was_measured(shell: Shell, tmp_path: Path) -> None:
     for row in part["strategies"]:
         assert f"{row['metrics']['auc']['mean']:.3f} ± {row['metrics']['auc']['sd']:.3f}" in text
     assert "**selected** (G*)" in text and "Why it came out so." in text
+    assert "| 95 %, test images | AUC − G* | p | AUC − G*, test images |" in text
     assert "--storage FOLDER" in text and str(shell.storage) not in text
     found = part["correlations"]["auc"]["intra_d"]
     assert found["pairs"] >= 5 and f"ρ {found['rho']:.2f}" in text
@@ -155,6 +156,7 @@ def test_several_pools_of_one_data_set_are_also_tested_together(
     text = page.read_text()
     assert f"## {name}\n" in text and f"- **{name}**: {table['verdict']}" in text
     assert "- other, extractor random: no verdict" in text
+    assert "test images |" not in text  # these classifiers kept no bootstraps
     assert shell.json("made", *words, "--repeats", "3")["together"] == {}
     assert "sweeps of" not in page.read_text()
 
