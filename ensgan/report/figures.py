@@ -157,10 +157,9 @@ def overlap_figure(scores: PoolScores, names: Sequence[str]) -> Any:
     # A few pairs overlap much more than the others: the root keeps those others apart.
     norm = PowerNorm(0.5, vmin=0, vmax=max(highest, 1e-9))
     image = axes.imshow(scores.overlap, cmap="viridis", norm=norm, gid=OVERLAP)
-    labels, letters = dict(enumerate(names)), 8.0
-    if len(scores) > LABELLED:
-        labels, letters = _by_gan(names), 11.0
-    font: dict[str, Any] = {"fontsize": letters, "parse_math": False}
+    are_many = len(scores) > LABELLED
+    labels: Mapping[float, str] = _by_gan(names) if are_many else dict(enumerate(names))
+    font: dict[str, Any] = {"fontsize": 11 if are_many else 8, "parse_math": False}
     axes.set_xticks(list(labels), list(labels.values()), rotation=90, **font)
     axes.set_yticks(list(labels), list(labels.values()), **font)
     figure.colorbar(image, ax=axes, shrink=0.7, label="d(S_g, S_h), mean of both directions")
