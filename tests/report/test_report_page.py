@@ -258,7 +258,6 @@ def test_the_overlap_map_is_drawn(m: int) -> None:
         np.ones(m),
         np.zeros((m, 1), np.uint8),
         overlap,
-        overlap,
         k=5,
         n_real=8,
         counts=np.full(m, 8),
@@ -313,7 +312,7 @@ def test_a_report_of_a_large_pool_is_small(tmp_path: Path) -> None:
     coverage = np.unpackbits(masks, axis=1).mean(axis=1)
     overlap = rng.random((110, 110))
     counts = np.full(110, 8, np.int64)
-    pool = PoolScores(names, rng.random(110), coverage, masks, overlap, overlap, 5, 96, counts)
+    pool = PoolScores(names, rng.random(110), coverage, masks, overlap, 5, 96, counts)
     gans = dict.fromkeys(name.partition("@")[0] for name in names)
     member = next(iter(content.manifest.members.values()))
     members = {name: member.model_copy(update={"name": name}) for name in names}
