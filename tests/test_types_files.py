@@ -41,7 +41,6 @@ def scores(names: tuple[str, ...] = ("A@1", "B@2")) -> PoolScores:
         coverage=np.linspace(0.2, 0.4, m),
         masks=np.zeros((m, 2), np.uint8),
         directed=directed,
-        overlap=directed,
         k=5,
         n_real=10,
         counts=np.full(m, 7),
@@ -70,12 +69,20 @@ def test_scores_round_trip(tmp_path: Path) -> None:
         scores(("A@1", "A@1"))
 
 
+def _written(path: Path, arrays: dict[str, np.ndarray]) -> Path:
+    write_npz(path, **arrays)
+    return path
+
+
 @pytest.mark.parametrize("value", [np.nan, -1.0, 1e300, np.inf])
 @pytest.mark.parametrize("name", ["density", "coverage", "directed", "overlap"])
 def test_scores_that_no_pool_has_are_refused(tmp_path: Path, name: str, value: float) -> None:
     path = tmp_path / "scores.npz"
     scores().save(path)
     arrays = read_npz(path)
+    # Files of earlier versions hold the overlap, which follows from the rest.
+    arrays["overlap"] = arrays["directed"].copy()
+    assert PoolScores.load(_written(path, arrays)).overlap[0, 1] == 0.5
     arrays[name].flat[1] = value
     write_npz(path, **arrays)
     with pytest.raises(DataError, match=rf"scores.npz: ({name} must be|overlap is not)"):
