@@ -207,6 +207,9 @@ def _check_names(names: Sequence[str], members: int) -> None:
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise DataError(f"member names repeat: {', '.join(repeated)}; give each member its own")
+    odd = next((name for name in names if not name.strip() or not name.isprintable()), None)
+    if odd is not None:
+        raise DataError(f"a member is called {odd!r}: give it a name that can be printed")
     if REAL in names:
         raise DataError(f"a member is called '{REAL}': give it another name")
 

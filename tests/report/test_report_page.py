@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from report_run import EVIL, pixels, recorded
+from report_run import EVIL, pixels, recorded, scores
 
 from ensgan.errors import DataError, InputError
+from ensgan.report import figures
 from ensgan.report.content import collect
 from ensgan.report.page import number, render
 from ensgan.report.pictures import image_grid, overlap_png
@@ -236,6 +237,14 @@ def test_numbers_as_people_read_them() -> None:
     assert [number(value) for value in values] == [
         *("–", "3", "0.1235", "1.2e-05", "True", "text", "0.0000")
     ]
+
+
+def test_many_members_are_labelled_by_their_gan(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["A@1", "★ A@2", "B@1", "outside", "B~x@1"]
+    monkeypatch.setattr(figures, "LABELLED", 4)
+    axes = figures.overlap_figure(scores(), names).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["★ A", "B", "outside", "B~x"]
+    assert axes.get_yticks().tolist() == [0.5, 2.0, 3.0, 4.0]
 
 
 @pytest.mark.parametrize("m", [2, 35])
