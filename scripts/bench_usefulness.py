@@ -91,7 +91,6 @@ class Record:
             np.unpackbits(masks, axis=1).sum(axis=1) / N_REAL,
             masks,
             directed,
-            (directed + directed.T) / 2,
             k=5,
             n_real=N_REAL,
             counts=np.full(len(self.pool), 2000),

@@ -52,15 +52,15 @@ def classifiers() -> Iterator[OnProgress]:
         yield lambda each: bar(each.done, each.total)
 
 
-def sentence(each: Progress) -> str:
+def sentence(step: Progress) -> str:
     """One classifier as one line."""
-    if each.metrics is None:
-        done = f"{each.done}/{each.total} {each.strategy}"
-        return done if each.strategy else f"{each.total} classifiers"
-    accuracy, auc = each.metrics["accuracy"], each.metrics["auc"]
-    left = "" if each.left is None else f", {each.left:.0f} s left"
+    if step.metrics is None:
+        done = f"{step.done}/{step.total} {step.strategy}"
+        return done if step.strategy else f"{step.total} classifiers"
+    accuracy, auc = step.metrics["accuracy"], step.metrics["auc"]
+    left = "" if step.left is None else f", {step.left:.0f} s left"
     return (
-        f"{each.done}/{each.total} {each.strategy} (repeat {each.repeat}): "
+        f"{step.done}/{step.total} {step.strategy} (repeat {step.repeat}): "
         f"accuracy {accuracy:.3f}, AUC {auc:.3f}{left}"
     )
 
@@ -213,8 +213,8 @@ def with_evaluation_options(otherwise: str) -> Callable[[Callable[..., None]], A
     shared = {name: _setting(name, field, otherwise) for name, field in fields} | shared
 
     def decorate(command: Callable[..., None]) -> Any:
-        own = dict(inspect.signature(command, eval_str=True).parameters)
-        del own["asked"]
+        parameters = dict(inspect.signature(command, eval_str=True).parameters)
+        del parameters["asked"]
 
         @wraps(command)
         def run(**given: Any) -> None:
@@ -222,7 +222,7 @@ def with_evaluation_options(otherwise: str) -> Callable[[Callable[..., None]], A
             command(**given, asked=_asked(**common))
 
         options = [each.replace(kind=each.KEYWORD_ONLY) for each in shared.values()]
-        run.__signature__ = inspect.Signature([*own.values(), *options])  # type: ignore[attr-defined]
+        run.__signature__ = inspect.Signature([*parameters.values(), *options])  # type: ignore[attr-defined]
         run.__annotations__ = {}  # typer reads the signature
         return run
 

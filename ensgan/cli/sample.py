@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from pathlib import Path
@@ -14,7 +13,7 @@ from ensgan.cli.output import MOST_IMAGES, ForceOption, JsonOption, emit, warn
 from ensgan.cli.run_tables import lines
 from ensgan.cli.runs import SourceArgument, StorageOption, UriOption
 from ensgan.errors import InputError
-from ensgan.outputs import claim_port
+from ensgan.outputs import claim_port, is_loopback
 from ensgan.text import counted
 
 _NUMBER = re.compile(r"[0-9]{1,9}")
@@ -167,11 +166,3 @@ def serve(
         f"Serving {counted(len(ensemble), 'member')} at http://{shown}:{port} (Ctrl-C to stop)"
     )
     server_for(app, host, port).run()
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -85,7 +85,7 @@ def study(
     figures = [path for path in output.parent.glob("*.png") if _is_named(path, output)]
     claims = [(output, _is_study), *((path, is_figure) for path in figures)]
     check_outputs(*claims, inputs=[notes], force=force)
-    said = "" if notes is None else read_text(notes)
+    remarks = "" if notes is None else read_text(notes)
     views = [View(name, count=asked.score_images) for name in extractor or (None,)]
     with classifiers() as on_progress:
         evaluations = evaluate_sweeps(
@@ -96,7 +96,7 @@ def study(
             listener=Listener(on_progress, _tell, warn),
         )
     parts = tuple(study_part(evaluation) for evaluation in evaluations)
-    files = _write(parts, output, title, said, time.time() - begin)
+    files = _write(parts, output, title, remarks, time.time() - begin)
     value = {
         "page": str(output),
         "figures": [str(file) for file in files],

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ensgan.ensemble.draw import Plan, derived_seed, make_plan
 from ensgan.ensemble.export import ImageFormat, save_images
 from ensgan.ensemble.manifest import Manifest, check_digest, check_size, ensemble_digest
-from ensgan.ensemble.members import Member, kind_named
+from ensgan.ensemble.members import Member, Plan, derived_seed, kind_named, make_plan
 from ensgan.errors import InputError, unknown_name
 from ensgan.types import ImageShape, Int64Array, Samples
 from ensgan.types.display import table_html

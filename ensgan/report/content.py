@@ -126,12 +126,12 @@ def _scores(content: bytes | None) -> PoolScores | None:
 
 def _grids(store: RunStore, run_id: str) -> dict[str, bytes]:
     """The image grid of every GAN below a sweep, oldest first."""
-    found = {}
+    grids = {}
     for child in store.children(run_id):
         path = f"grid-{child.name}/{child.name}.png"
         if child.kind == "gan" and path in store.files(child.run_id):
-            found[child.name] = store.read(child.run_id, path)
-    return found
+            grids[child.name] = store.read(child.run_id, path)
+    return grids
 
 
 def _parsed(content: bytes, source: str, look: Callable[[Any], None]) -> Any:

@@ -187,10 +187,9 @@ def usefulness_figure(part: StudyPart) -> bytes:
     return png(figure, _RESOLUTION)
 
 
-def correlation_words(found: RankCorrelation) -> str:
+def correlation_words(correlation: RankCorrelation) -> str:
     """``Spearman's ρ 0.41 [0.02, 0.71], 19 ensembles``."""
-    if found.rho is None or found.low is None or found.high is None:
-        return f"no rank correlation: {found.pairs} ensembles without spread or too few"
-    return (
-        f"Spearman's ρ {found.rho:.2f} [{found.low:.2f}, {found.high:.2f}], {found.pairs} ensembles"
-    )
+    if correlation.rho is None or correlation.low is None or correlation.high is None:
+        return f"no rank correlation: {correlation.pairs} ensembles without spread or too few"
+    interval = f"[{correlation.low:.2f}, {correlation.high:.2f}]"
+    return f"Spearman's ρ {correlation.rho:.2f} {interval}, {correlation.pairs} ensembles"

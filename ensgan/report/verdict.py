@@ -8,7 +8,7 @@ from typing import Any
 
 from ensgan.downstream.table import RANKED
 from ensgan.report.content import Content
-from ensgan.text import counted
+from ensgan.text import counted, duration
 
 _COMPARED = (
     ("real", "real images"),
@@ -82,13 +82,6 @@ def _cost(content: Content) -> str:
     if trained:
         parts.append(f"all trainings {duration(trained)} of machine time")
     return ", ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    """A time as people say it."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _cautions(content: Content) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ensgan import zoo
 from ensgan.ensemble import MemberSource, load_ensemble, write_bank
-from ensgan.ensemble.draw import choose, derived_seed, make_plan, uniforms
+from ensgan.ensemble.members import choose, derived_seed, make_plan, uniforms
 from ensgan.errors import InputError
 from ensgan.types import ImageShape, Samples
 
