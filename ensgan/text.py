@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
@@ -10,7 +11,8 @@ _UNPRINTABLE: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 """Control characters but tab and new line, signs that turn the direction, half characters."""
-_USER: Final = re.compile(r"(\w[\w+.-]*://)[^/\s'\"<>]*@")
+# A password may hold a slash: SQLAlchemy reads addresses so.
+_USER: Final = re.compile(r"(\w[\w+.-]*://)([^/:@\s'\"<>]*:[^\s'\"<>]*|[^/\s'\"<>]*)@")
 _QUERY: Final = re.compile(r"(\w[\w+.-]*://[^\s'\"<>?]*\?)[^\s'\"<>)]+")
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 HIDDEN: Final = "***"
@@ -34,6 +36,11 @@ def plainer(error: UnicodeError) -> tuple[str, int]:
         raise error
     missing = error.object[error.start : error.end]
     return "".join(_PLAINER.get(sign, "?") for sign in missing), error.end
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things in words: ``1 member``, ``2 members``, ``1,200 images``."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def split_address(address: str) -> SplitResult | None:
@@ -64,6 +71,19 @@ def hide_credentials(text: str, address: str = "") -> str:
     if "://" not in text:
         return text
     return _QUERY.sub(rf"\1{HIDDEN}", _USER.sub(rf"\1{HIDDEN}@", text))
+
+
+def some(names: Sequence[str], most: int = 6) -> str:
+    """The first names, and how many more there are."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that a person would choose."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def spreadsheet_cell(value: object) -> object:

@@ -8,6 +8,7 @@ import pytest
 
 from ensgan.text import (
     PLAIN,
+    counted,
     hide_credentials,
     plainer,
     printable,
@@ -33,6 +34,11 @@ def test_no_terminal_obeys_what_is_printed() -> None:
     assert printable(kept) == kept
 
 
+def test_one_thing_is_no_plural() -> None:
+    shown = [counted(number, "image") for number in (0, 1, 2, 1200)]
+    assert shown == ["0 images", "1 image", "2 images", "1,200 images"]
+
+
 def test_an_encoding_without_a_sign_gets_one_like_it() -> None:
     codecs.register_error(PLAIN, plainer)
     assert "0.5±0.1 – 32×32 ≥ 2 … █ 🩻".encode("ascii", PLAIN) == b"0.5+-0.1 - 32x32 >= 2 ... # ?"
@@ -49,6 +55,8 @@ def test_an_encoding_without_a_sign_gets_one_like_it() -> None:
         "https://u:SEC@RET@host",
         "http://127.0.0.1:9?token=SECRET",
         "postgresql+psycopg2://u:SECRET@h/d?password=SECRET",
+        "postgresql://u:SEC/RET@h/d",
+        "http://u:SE?CRET@h:9/x",
     ],
 )
 def test_credentials_in_addresses_are_hidden(address: str) -> None:

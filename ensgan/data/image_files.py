@@ -37,6 +37,10 @@ _UNREAD = frozenset(
     | {".mp4", ".webm", ".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".zip"}
 )
 """Endings of images, or of archives of images, that are not read."""
+_TEXTS_BESIDE = frozenset({".csv", ".json", ".log", ".md", ".py", ".txt", ".xml", ".yaml", ".yml"})
+"""Endings of what describes images: such files are not looked into, however many there are."""
+_MANY = 50_000
+"""Files and folders after which one in a hundred must be an image, or the folder is another one."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +67,12 @@ def find_pictures(root: Path) -> Found:
     """All image files below ``root``; hidden files and leftovers of other programs are passed over.
 
     Raises:
-        DataError: links that lead out of the folder, or folders that cannot be listed.
+        DataError: links that lead out of the folder, or folders that cannot be listed; or hardly
+            an image is found among very many other files (``/``, for example).
     """
-    base = root.resolve()
+    base, seen = root.resolve(), 0
+    if base == Path(base.anchor):
+        raise DataError(f"{root} is the whole file system: name the folder of the images")
     images: list[Path] = []
     left_out: list[Path] = []
     problems: list[str] = []
@@ -77,14 +84,21 @@ def find_pictures(root: Path) -> Found:
         folders[:] = sorted(name for name in folders if not is_leftover(name))
         for name in (*folders, *sorted(name for name in files if not is_leftover(name))):
             what = kind(path := Path(folder) / name)
+            is_text = path.suffix.lower() in _TEXTS_BESIDE
             if path.is_symlink() and not _lies_in(path, base):
                 problems.append(f"{relative(path, root)} is a link that leads out of the folder")
             elif path.is_symlink() and what == "folder":
                 problems.append(f"{relative(path, root)} is a link to a folder: copy it instead")
-            elif what == "file" and is_picture(path):
+            elif what == "file" and not is_text and is_picture(path):
                 images.append(path)
             elif what != "folder":
                 left_out.append(path)
+            seen += not is_text
+            if seen > _MANY and seen > 100 * len(images):
+                raise DataError(
+                    f"{root} is no folder of images: its first {seen:,} files and folders hold "
+                    f"{len(images):,}; name the folder where they are"
+                )
     refuse(f"{root} cannot be used", problems)
     unread = [path for path in left_out if path.suffix.lower() in _UNREAD or kind(path) != "file"]
     others = [path for path in left_out if path not in unread]
@@ -151,7 +165,7 @@ def decode_files(
     cache: Path | None = None,
     workers: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
-    found: Findings = NOTHING,
+    findings: Findings = NOTHING,
 ) -> Decoded:
     """Read and prepare all files.
 
@@ -164,7 +178,7 @@ def decode_files(
         cache: folder of cached results; None neither reads nor writes any.
         workers: threads; default: the cores this process may use.
         on_progress: called with (done, total).
-        found: problems known already; with any, all files are decoded to find the others, and
+        findings: problems known already; with any, all files are decoded to find the others, and
             everything is refused in one list.
 
     Raises:
@@ -174,12 +188,12 @@ def decode_files(
     side, depth = preparation.size, preparation.channels or 1
     require_memory(len(jobs) * side * side * depth, f"{len(jobs):,} images of {side} pixels")
     path = None
-    if cache is not None and not found.problems:
+    if cache is not None and not findings.problems:
         path = cache / "images" / f"{_fingerprint(jobs, preparation, root)}.npz"
         cached = _read_cache(path, len(jobs))
         if cached is not None:
             return cached
-    decoded = _decode(jobs, preparation, root, workers, on_progress, found)
+    decoded = _decode(jobs, preparation, root, workers, on_progress, findings)
     if path is not None:
         arrays = {name: np.array(getattr(decoded, name), dtype=str) for name in _TEXTS}
         write_cached(path, images=decoded.images, **arrays)
@@ -199,7 +213,7 @@ def _decode(
     root: Path,
     workers: int | None,
     on_progress: Callable[[int, int], None] | None,
-    found: Findings,
+    findings: Findings,
 ) -> Decoded:
     prepared: list[Prepared] = []
     problems: list[str] = []
@@ -215,8 +229,8 @@ def _decode(
                 prepared.append(result)
             if on_progress is not None:
                 on_progress(done, len(jobs))
-    if found.problems:
-        refuse(found.headline, [*found.problems, *problems])
+    if findings.problems:
+        refuse(findings.headline, [*findings.problems, *problems])
     refuse(f"{len(problems)} of {len(jobs)} images cannot be used", problems)
     named: dict[str, list[str]] = defaultdict(list)
     for job, one in zip(jobs, prepared, strict=True):

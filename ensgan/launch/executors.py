@@ -44,7 +44,7 @@ EXECUTORS = Registry("executor", "ensgan.executors", ExecutorKind, (ExecutorKind
 
 
 def _named(address: str | None) -> tuple[str, str]:
-    """Name and argument of the executor at an address; Ray's own addresses have none in the table."""
+    """Name and argument of an address; Ray's own are no names of :data:`EXECUTORS`."""
     name, _, argument = ("none" if runs_here(address) else str(address)).partition(":")
     return name, argument
 

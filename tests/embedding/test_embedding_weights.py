@@ -125,7 +125,7 @@ def test_without_a_published_checksum_the_first_download_counts(tmp_path: Path) 
     record = (cache / "net.json").read_bytes()
     for damaged in ("[]", '{"url": ""}'):
         (cache / "net.json").write_text(damaged)
-        with pytest.raises(DataError, match="net.json is damaged: delete it"):
+        with pytest.raises(DataError, match=r"net\.json is damaged: delete it"):
             obtain_weights("net", source, None, cache)
     (cache / "net.json").write_bytes(record)
     (cache / "net.safetensors").unlink()

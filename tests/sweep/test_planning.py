@@ -11,7 +11,7 @@ import torch
 from tiny_sweep import tiny
 
 from ensgan.config import parse_spec
-from ensgan.sweep.planning import plan
+from ensgan.sweep.planning import cost, plan
 from ensgan.sweep.planning.cost import slots_of
 from ensgan.sweep.resolving import Resolved, resolve
 from ensgan.train.cost import WIDTHS, Machine, step_work
@@ -73,14 +73,14 @@ def test_shares_by_memory_bound_them_too(machine: Any) -> None:
 def test_of_each_gan_one_configuration_is_counted_and_the_others_follow(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    counted, count = [], plan.step_parts
+    counted, count = [], cost.step_parts
 
     def noted(row: Any, *rest: Any) -> Any:
         counted.append(row.name)
         return count(row, *rest)
 
     rates = Machine((1e9,) * len(WIDTHS), 1e9, 1e-6)
-    monkeypatch.setattr(plan, "step_parts", noted)
+    monkeypatch.setattr(cost, "step_parts", noted)
     monkeypatch.setattr(plan, "_measured", lambda *_: rates)
     vary = {"width": [0.5, 1.0], "batch": [8, 32], "d_updates": [1, 3], "seed": [0, 1]}
     sweep = resolve(parse_spec(tiny(train={"gans": ["BigGAN", "StyleGAN2"], "vary": vary})))

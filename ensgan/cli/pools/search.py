@@ -21,6 +21,7 @@ from ensgan.search import (
     FormInputs,
     ObjectiveTables,
     SearchInterrupted,
+    estimates_on,
     find_form,
 )
 from ensgan.search import search as search_pool
@@ -28,6 +29,7 @@ from ensgan.search.forms import COMPONENTS
 from ensgan.search.forms.paper import INTER
 from ensgan.sweep.planning.sweep_file import name_of_variant
 from ensgan.sweep.search_stage import objective_tables
+from ensgan.text import counted
 from ensgan.types import DEFAULT_FORM, Front, FrontPoint, PoolScores
 
 _INTERRUPTED = 130
@@ -138,10 +140,19 @@ def search(
         front.save(output)
         write_pictures(front, plot or (), heat_map)
         emit(front.to_json(), as_json=as_json, table=lambda: _front_table(front))
-        note(f"front written to {output}")
+        _told(front, pool, output)
     if interrupted:
-        warn(f"interrupted after {front.trials} trials: {len(front)} points found so far")
+        warn(f"interrupted after {front.trials} trials; found: {counted(len(front), 'point')}")
         raise typer.Exit(_INTERRUPTED)
+
+
+def _told(front: Front, pool: PoolScores, output: Path) -> None:
+    note(f"front written to {output}")
+    if left := estimates_on(front, pool):
+        warn(
+            f"{left} overlaps of the front's ensembles are estimates (--approximate-inter): "
+            "score the pool exactly, or in a sweep whose search section says what is asked here"
+        )
 
 
 def claim(
@@ -240,7 +251,7 @@ def _front_table(front: Front) -> FittingTable:
     table = FittingTable(
         *columns,
         "members",
-        title=f"{len(front)} points, hypervolume {front.hypervolume:.5f}, "
+        title=f"{counted(len(front), 'point')}, hypervolume {front.hypervolume:.5f}, "
         f"{front.trials} evaluations of {front.distinct} subsets in {front.seconds:.2f} s",
         spare=columns[:1:-1],
         wraps=("members",),

@@ -6,25 +6,26 @@ there are none, work is estimated from parameter counts and memory from the row'
 
 from __future__ import annotations
 
-import contextlib
 import math
 import shutil
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ensgan import train, zoo
 from ensgan.config import ClusterSpec
-from ensgan.errors import DataError, InputError, StoreError
-from ensgan.files import content_key, read_json, write_json
+from ensgan.errors import InputError
 from ensgan.sweep.member_job import MemberJob
+from ensgan.sweep.planning.measured import Measured
+from ensgan.train.cost import StepWork, step_parts
 from ensgan.types import ImageShape, row_of
-from ensgan.zoo.footprint import footprint
+from ensgan.zoo.build import Footprint, footprint
 
 if TYPE_CHECKING:  # trials import this module, and have no use for the data sets
     from ensgan.sweep.resolving import Resolved
+    from ensgan.sweep.variations import Configuration
 
 FLOAT_BYTES = 4
 WORKSPACE = 1.3
@@ -35,53 +36,6 @@ SHARE_STEP = 0.05
 """Shares of a GPU are multiples of this."""
 FEATURE_BYTES = 2048 * FLOAT_BYTES
 """Upper bound: the longest feature vector of the extractors."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What trainings on this storage have taken, by row and data shape.
-
-    Attributes:
-        path: a JSON file; a missing or unreadable one knows nothing.
-    """
-
-    path: Path
-
-    def look_up(self, jobs: Sequence[MemberJob], shape: ImageShape) -> list[Mapping[str, Any]]:
-        """Of each job ``seconds_per_step`` and (on a GPU) ``memory_bytes``, or nothing."""
-        entries = self._entries()
-        return [entries.get(_key(job, shape), {}) for job in jobs] if entries else [{}] * len(jobs)
-
-    def learn(
-        self,
-        figures: Iterable[tuple[MemberJob, Mapping[str, float | None]]],
-        shape: ImageShape,
-    ) -> None:
-        """Remember figures of trainings; a full disk is no reason to fail."""
-        entries, before = self._entries(), self._entries()
-        for job, values in figures:
-            kept = {name: value for name, value in values.items() if value}
-            if kept:
-                key = _key(job, shape)
-                entries[key] = {**entries.get(key, {}), "gan": row_of(job.name), **kept}
-        if entries != before:
-            with contextlib.suppress(StoreError):
-                write_json(self.path, entries)
-
-    def _entries(self) -> dict[str, dict[str, Any]]:
-        try:
-            entries = read_json(self.path)
-        except DataError:
-            return {}
-        return entries if isinstance(entries, dict) else {}
-
-
-def _key(job: MemberJob, shape: ImageShape) -> str:
-    settings = job.settings
-    row = {**job.row, "name": row_of(job.name)}  # a GAN takes as long with another seed
-    return content_key(
-        row, settings.batch, settings.d_updates, settings.precision, shape, job.classes
-    )
 
 
 def with_costs(
@@ -125,6 +79,42 @@ def _estimated_effort(job: MemberJob, shape: ImageShape) -> float:
     updates = optimiser.d_updates_per_step
     passes = generator * (1 + 0.5 * updates) + discriminator * (1 + 2 * updates)
     return float(passes * optimiser.batch * settings.steps)
+
+
+def step_works(
+    gans: Sequence[Configuration],
+    sizes: Mapping[str, Footprint],
+    shape: ImageShape,
+    classes: int,
+    on_progress: Callable[[int, int], None],
+) -> dict[str, StepWork]:
+    """Work of a step of every configuration, counted of each GAN in its largest variation.
+
+    Counting takes a tenth of a second and more, too long for each of a thousand. From the largest
+    follow the others: arithmetic with the weights and the images that they meet, memory traffic
+    with the activations.
+
+    Args:
+        sizes: of the configurations, by name.
+        on_progress: called with the GANs counted and all of them.
+    """
+    largest: dict[str, Configuration] = {}
+    for gan in sorted(gans, key=lambda gan: -sizes[gan.name].training_bytes):
+        largest.setdefault(row_of(gan.name), gan)
+    parts = {}
+    for row, gan in largest.items():
+        parts[row] = step_parts(gan.row, shape, classes, gan.settings)
+        on_progress(len(parts), len(largest))
+    works = {}
+    for gan in gans:
+        (rest, update), base = parts[row_of(gan.name)], largest[row_of(gan.name)]
+        size, of = sizes[gan.name], sizes[base.name]
+        steps = gan.settings.optimiser(gan.row)
+        images = steps.batch / base.settings.optimiser(base.row).batch
+        works[gan.name] = rest.plus(update, steps.d_updates_per_step).scaled(
+            size.parameters / of.parameters * images, size.activation_bytes / of.activation_bytes
+        )
+    return works
 
 
 def device_bytes(

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
 
+from ensgan import train
 from ensgan.config import SweepSpec
 from ensgan.config.vary import Value, searched
+from ensgan.errors import ConfigError
+from ensgan.sweep.folder import SweepFolder
+from ensgan.sweep.manifest import Manifest
+from ensgan.sweep.opening import Changes, changes_of, training_folders
 from ensgan.sweep.planning.cost import (
     FLOAT_BYTES,
     device_bytes,
@@ -19,14 +24,100 @@ from ensgan.sweep.planning.cost import (
     free_bytes,
     gpu_share,
     slots_of,
+    step_works,
     written_bytes,
 )
-from ensgan.sweep.planning.outlook import Outlook
 from ensgan.sweep.resolving import Resolved, round_size
 from ensgan.sweep.variations import Configuration
-from ensgan.train.cost import Machine, StepWork, measure_machine, step_parts
-from ensgan.types import ImageShape, row_of
-from ensgan.zoo.footprint import Footprint, footprint
+from ensgan.train.cost import Machine, measure_machine
+from ensgan.types import MemberId
+from ensgan.zoo.build import Footprint, footprint
+
+NAMES_SHOWN = 12
+"""Members that a sentence names."""
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What is left to do.
+
+    Attributes:
+        sentences: what would be done; empty for a sweep that has not begun.
+        missing: members that would be made; those with a snapshot on disk are not among them.
+        steps: to train, by GAN; those without any are left out.
+    """
+
+    sentences: tuple[str, ...]
+    missing: tuple[str, ...]
+    steps: Mapping[str, int] = field(default_factory=dict)
+
+
+def look_ahead(resolved: Resolved, folder: SweepFolder, *, retrain: bool = False) -> Outlook:
+    """Compare a sweep file with what its folder holds.
+
+    Raises:
+        ConfigError: it would be refused; says why.
+        DataError: the folder's manifest cannot be used.
+    """
+    steps, trained = _steps_left(resolved, folder)
+    if not folder.has_begun:
+        return Outlook((), resolved.names, steps)
+    before = folder.read()
+    changes = changes_of(folder, before, resolved)
+    try:
+        changes.require(folder, retrain=retrain)
+    except ConfigError as error:
+        raise ConfigError(f"refused because {error.source}", error.problems) from error
+    made = trained | {name for name, member in before.members.items() if member.is_there}
+    missing = tuple(name for name in resolved.names if name not in made)
+    sentences = list(_sentences(before, changes, missing))
+    if folder.is_locked():
+        sentences.append("not now: a process runs it")
+    nothing = f"nothing to do: '{resolved.spec.name}' is {before.status}"
+    return Outlook(tuple(sentences or [nothing]), missing, steps)
+
+
+def _sentences(before: Manifest, changes: Changes, missing: Sequence[str]) -> Iterable[str]:
+    left = [name for name in missing if name not in changes.added]
+    if changes.added:
+        new = [name for name in changes.added if name in missing]
+        known = len(changes.added) - len(new)
+        yield f"would add {_counted(changes.added)}" + (
+            f", {known} of them trained already" if known else ""
+        )
+    if left:
+        yield f"would make {_counted(left)}, which earlier sessions have left"
+    if changes.removed:
+        yield f"would take away {_counted(changes.removed)}; their files stay"
+    for gan, names in changes.again.items():
+        yield f"would train {gan} from its start again for {', '.join(names)}"
+    other = [line for line in changes.settings if line.split(".")[0] not in ("train", "members")]
+    if other:
+        yield f"would run later stages again ({'; '.join(other)})"
+    elif before.status == "running" and not left:
+        yield "would go on with the stages after training"
+
+
+def _counted(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:NAMES_SHOWN]) + ", …" * (len(names) > NAMES_SHOWN)
+    return f"{len(names)} member{'s' * (len(names) != 1)} ({shown})"
+
+
+def _steps_left(resolved: Resolved, folder: SweepFolder) -> tuple[dict[str, int], set[str]]:
+    """Steps that each GAN has still to train, and the members that need none."""
+    left: dict[str, int] = {}
+    trained: set[str] = set()
+    places = training_folders(resolved, folder)
+    for gan, place in zip(resolved.configurations, places, strict=True):
+        steps = gan.settings.snapshot_steps
+        done = {step for step in steps if train.is_finished(place, MemberId(gan.name, step))}
+        trained.update(f"{gan.name}@{step}" for step in done)
+        missing = [step for step in steps if step not in done]
+        if missing:
+            again = train.starts_over(place, gan.name, gan.settings)
+            before = 0 if again else max((s for s in done if s < missing[0]), default=0)
+            left[gan.name] = missing[-1] - before
+    return left, trained
 
 
 @dataclass(frozen=True)
@@ -117,24 +208,17 @@ def make_plan(
         for gan in resolved.configurations
     ]
     trainings = [training for training in trainings if training[1]]
-    sizes = {gan.name: _size(gan, shape, classes) for gan, _ in trainings}
-    largest: dict[str, Configuration] = {}
-    for gan, _ in trainings:
-        known = largest.setdefault(row_of(gan.name), gan)
-        if sizes[gan.name].training_bytes > sizes[known.name].training_bytes:
-            largest[row_of(gan.name)] = gan
-    parts = {}
-    for i, (name, gan) in enumerate(largest.items()):
-        parts[name] = step_parts(gan.row, shape, classes, gan.settings)
-        on_progress(i + 1, len(largest))
+    sizes = {
+        gan.name: footprint(gan.row, shape, classes, batch=gan.settings.optimiser(gan.row).batch)
+        for gan, _ in trainings
+    }
+    works = step_works([gan for gan, _ in trainings], sizes, shape, classes, on_progress)
     rows = []
     for gan, steps in trainings:
         precision = replace(gan.settings, device=device).settled(None).precision
         if precision not in machines:
             machines[precision] = _measured(device, precision)
-        base = largest[row_of(gan.name)]
-        work = _inferred(parts[row_of(gan.name)], base, gan, sizes)
-        seconds = machines[precision].seconds(work)
+        seconds = machines[precision].seconds(works[gan.name])
         rows.append(_gan_plan(resolved, gan, sizes[gan.name], steps, seconds))
     slots = _slots(resolved)
     members = len(resolved.names if left is None else left.missing)
@@ -154,30 +238,6 @@ def make_plan(
         device=device,
         wants_gpu=wants_gpu,
         remark=_remark(spec, wants_gpu and device != "cuda"),
-    )
-
-
-def _size(gan: Configuration, shape: ImageShape, classes: int) -> Footprint:
-    return footprint(gan.row, shape, classes, batch=gan.settings.optimiser(gan.row).batch)
-
-
-def _inferred(
-    parts: tuple[StepWork, StepWork],
-    base: Configuration,
-    gan: Configuration,
-    sizes: Mapping[str, Footprint],
-) -> StepWork:
-    """Work of a step of a GAN in one variation, from what was counted of it in its largest.
-
-    Counting takes a tenth of a second and more, too long for each of a thousand. Arithmetic goes
-    with the weights and the images that they meet, memory traffic with the activations.
-    """
-    here, there = sizes[gan.name], sizes[base.name]
-    mine, its = gan.settings.optimiser(gan.row), base.settings.optimiser(base.row)
-    weights = here.parameters / there.parameters
-    work = parts[0].plus(parts[1], mine.d_updates_per_step)
-    return work.scaled(
-        weights * mine.batch / its.batch, here.activation_bytes / there.activation_bytes
     )
 
 
