@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import ray
 from ray import tune
+from ray.actor import ActorHandle
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.trainable import wrap_function
 
 from ensgan.cluster import preflight
 from ensgan.cluster.budget import Spending
+from ensgan.cluster.packs import most_on_a_card, open_packs
 from ensgan.cluster.resources import (
     TrialRequest,
     check_satisfiable,
@@ -106,7 +108,8 @@ class RayExecutor:
                 on_event(event)
 
         gpu_bytes = preflight.check_nodes(jobs, self.settings, on_event)
-        trials = list(trial_requests(jobs, self.settings, gpu_bytes))
+        shared = most_on_a_card(jobs, self.settings, gpu_bytes, tell)
+        trials = list(trial_requests(jobs, self.settings, gpu_bytes, shared))
         spending = Spending(self.budget, jobs, {each.gan: each.share for each in trials})
         stop_file = stop_path(jobs[0])
         stop_file.unlink(missing_ok=True)
@@ -118,7 +121,7 @@ class RayExecutor:
         on_event(plan_event(trials, min(self.slots, most), jobs))
 
         def enlist(new: Sequence[MemberJob]) -> Mapping[TrialRequest, Path]:
-            turns = trial_requests(new, self.settings, gpu_bytes)
+            turns = trial_requests(new, self.settings, gpu_bytes, shared)
             spending.add(new, {each.gan: each.share for each in turns})
             callback.add(new)
             order.priority |= ranks(new, self.settings)
@@ -136,8 +139,9 @@ class RayExecutor:
             # Tune prints boxes even with verbose=0; stdout belongs to the caller's events.
             contextlib.redirect_stdout(io.StringIO()),
             stopper.catching_interrupts(),
+            open_packs(self.settings, trials, queue) as packs,
         ):
-            _fit(self._tuner(jobs, callback, stopper), queue, self.tune_folder)
+            _fit(self._tuner(jobs, callback, stopper, packs), queue, self.tune_folder)
         self._report_unfinished(callback, on_event)
         if order.ended is not None:
             raise SweepStoppedError(order.ended)
@@ -155,10 +159,15 @@ class RayExecutor:
             self._warming = [task.remote() for _ in range(min(self.slots, MOST_WARM))]
 
     def _tuner(
-        self, jobs: Sequence[MemberJob], callback: TuneCallback, stopper: SweepStopper
+        self,
+        jobs: Sequence[MemberJob],
+        callback: TuneCallback,
+        stopper: SweepStopper,
+        packs: ActorHandle | None,
     ) -> tune.Tuner:
+        by_name = {job.name: job for job in jobs}
         trainable = tune.with_resources(
-            tune.with_parameters(gan_trial, jobs={job.name: job for job in jobs}),
+            tune.with_parameters(gan_trial, jobs=by_name, packs=packs),
             lambda config: {"cpu": config["cpus"], "gpu": config["gpus"]},
         )
         asha = self.settings.scheduler == "asha"

@@ -12,8 +12,8 @@ from ensgan.train.loop import TrainProgress as TrainProgress
 from ensgan.train.loop import train_gan as train_gan
 from ensgan.train.loop import train_steps as train_steps
 from ensgan.train.loop import untrained as untrained
-from ensgan.train.pack import Ended as Ended
 from ensgan.train.pack import Pack as Pack
+from ensgan.train.pack import Turn as Turn
 from ensgan.train.settings import TrainSettings as TrainSettings
 from ensgan.train.settings import problems as problems
 from ensgan.train.snapshot import Snapshot as Snapshot

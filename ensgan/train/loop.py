@@ -109,7 +109,7 @@ def train_steps(
     """:func:`train_gan` in single steps: yields after each the snapshot it made, or None.
 
     To train several GANs in one process, alternate between their generators
-    (:class:`ensgan.train.Pack`).
+    (:class:`ensgan.train.Pack` does, in turns).
     """
     settings = claim(folder, spec, train, num_classes, settings)
     done = {}
