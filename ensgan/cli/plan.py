@@ -78,11 +78,14 @@ def _plan_sentence(plan: Plan) -> str:
     from ensgan.cli.status import duration
 
     missing = "" if plan.disk_bytes <= plan.free_bytes else " – NOT ENOUGH"
+    shown = f"{duration(plan.training_seconds)} in all"
+    if plan.gpu_hours is not None:
+        shown = f"{plan.gpu_hours:,.1f} GPU-hours"
     remark = f"\n{plan.remark}" if plan.remark else ""
     return (
         f"{plan.sweep}: {plan.members} members of {len(plan.rows)} GANs, {plan.steps:,} steps, "
         f"{plan.images:,} images to generate, {plan.classifiers} classifiers to train\n"
         f"training about {duration(plan.wall_seconds)} on {plan.slots} slots "
-        f"({duration(plan.training_seconds)} in all), disk {plan.disk_bytes / 2**20:,.0f} MB "
+        f"({shown}), disk {plan.disk_bytes / 2**20:,.0f} MB "
         f"of {plan.free_bytes / 2**30:,.0f} GB free{missing}{remark}"
     )

@@ -29,7 +29,7 @@ Turn: TypeAlias = Callable[[], AbstractContextManager[None]]
 
 WORTHWHILE = 1.1
 """Twice as many trainings must make this many times the steps."""
-_LEAST_SECONDS = 1.5
+LEAST_SECONDS = 1.5
 
 
 class Turns:
@@ -136,11 +136,14 @@ def gans_worth_sharing(
     return worthwhile(pace_together(make), most)
 
 
-def pace_together(make: Callable[[], Steps]) -> Callable[[int], float]:
+def pace_together(
+    make: Callable[[], Steps], least_seconds: float = LEAST_SECONDS
+) -> Callable[[int], float]:
     """What measures the full steps per second, in all, of so many trainings taking turns.
 
     Args:
         make: a training of its own each time; those made are kept for larger counts.
+        least_seconds: that each measurement takes.
     """
     made: list[Steps] = []
 
@@ -159,7 +162,7 @@ def pace_together(make: Callable[[], Steps]) -> Callable[[int], float]:
             advance()
         settle()
         begin, rounds = time.perf_counter(), 0
-        while not rounds or time.perf_counter() - begin < _LEAST_SECONDS:
+        while not rounds or time.perf_counter() - begin < least_seconds:
             advance()
             rounds += 1
             if rounds % 10 == 0:

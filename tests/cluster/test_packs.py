@@ -51,7 +51,6 @@ def rehearsal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table.gans, "_variants", dict(table.gans._variants))
     monkeypatch.setattr(table, "_plugins", {})
     monkeypatch.setenv(REHEARSAL, "1")
-    monkeypatch.setenv(VISIBLE, "")
 
 
 def jobs_in(folder: Path, steps: int) -> tuple[ClusterSpec, list[MemberJob]]:
@@ -84,6 +83,7 @@ def alone(folder: Path, steps: int) -> tuple[list[str], dict[str, str]]:
 def test_a_process_of_a_pack_reports_what_trials_report_alone(
     tmp_path: Path, rehearsal: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv(VISIBLE, "")  # it sets it itself
     node = SimpleNamespace(get_node_id=lambda: "this one")
     monkeypatch.setattr(ray, "get_runtime_context", lambda: node)
     monkeypatch.setattr(trainable, "_Exporter", Mock())

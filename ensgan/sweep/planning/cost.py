@@ -50,7 +50,24 @@ class Measured:
     def look_up(self, jobs: Sequence[MemberJob], shape: ImageShape) -> list[Mapping[str, Any]]:
         """Of each job ``seconds_per_step`` and (on a GPU) ``memory_bytes``, or nothing."""
         entries = self._entries()
-        return [entries.get(_key(job, shape), {}) for job in jobs] if entries else [{}] * len(jobs)
+        if not entries:
+            return [{}] * len(jobs)
+        return [entries.get(_key(job.row, job.settings, shape, job.classes), {}) for job in jobs]
+
+    def seconds_per_step(
+        self,
+        row: zoo.GANSpec,
+        settings: train.TrainSettings,
+        shape: ImageShape,
+        classes: int,
+        *,
+        on_gpu: bool,
+    ) -> float | None:
+        """What a training of this row took there; None where none was measured."""
+        entries = self._entries()
+        entry = entries.get(_key(row.to_json(), settings, shape, classes), {}) if entries else {}
+        # Memory is known of trainings on GPUs alone.
+        return entry.get("seconds_per_step") if bool(entry.get("memory_bytes")) == on_gpu else None
 
     def learn(
         self,
@@ -62,7 +79,7 @@ class Measured:
         for job, values in figures:
             kept = {name: value for name, value in values.items() if value}
             if kept:
-                key = _key(job, shape)
+                key = _key(job.row, job.settings, shape, job.classes)
                 entries[key] = {**entries.get(key, {}), "gan": row_of(job.name), **kept}
         if entries != before:
             with contextlib.suppress(StoreError):
@@ -76,12 +93,11 @@ class Measured:
         return entries if isinstance(entries, dict) else {}
 
 
-def _key(job: MemberJob, shape: ImageShape) -> str:
-    settings = job.settings
-    row = {**job.row, "name": row_of(job.name)}  # a GAN takes as long with another seed
-    return content_key(
-        row, settings.batch, settings.d_updates, settings.precision, shape, job.classes
-    )
+def _key(
+    row: Mapping[str, Any], settings: train.TrainSettings, shape: ImageShape, classes: int
+) -> str:
+    row = {**row, "name": row_of(row["name"])}  # a GAN takes as long with another seed
+    return content_key(row, settings.batch, settings.d_updates, settings.precision, shape, classes)
 
 
 def with_costs(

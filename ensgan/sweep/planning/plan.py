@@ -11,10 +11,11 @@ import psutil
 import torch
 
 from ensgan import train, zoo
-from ensgan.config import SweepSpec
+from ensgan.config import ClusterSpec, SweepSpec
 from ensgan.config.vary import Value, searched
 from ensgan.sweep.planning.cost import (
     FLOAT_BYTES,
+    Measured,
     device_bytes,
     disk_bytes,
     free_bytes,
@@ -24,8 +25,12 @@ from ensgan.sweep.planning.cost import (
 )
 from ensgan.sweep.planning.outlook import Outlook
 from ensgan.sweep.resolving import Resolved, round_size
-from ensgan.train.cost import Machine, StepWork, measure_machine, step_work
+from ensgan.sweep.variations import Configuration
+from ensgan.train.cost import H200, Machine, StepWork, measure_machine, step_work
 from ensgan.zoo.footprint import footprint
+
+TABULATED = "NVIDIA H200"
+"""Whose rates stand in where trials ask for GPUs and this machine has none."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +40,8 @@ class GanPlan:
     Attributes:
         steps: that are left to train.
         variation: values of the settings that the sweep varies.
-        seconds_per_step: estimated from the counted operations of a step and the rates of this
-            machine: a GPU, or one thread.
+        seconds_per_step: what a training on this storage took, else estimated from the counted
+            operations of a step and the rates of this machine, a GPU or one thread, or of a table.
         seconds: of these steps.
         memory_bytes: estimated peak: weights, gradients, optimiser state, averaged weights and the
             activations of one backward pass.
@@ -63,9 +68,12 @@ class Plan:
     Attributes:
         slots: trials at once on this machine: as many as its CPUs and the trials' shares of its
             GPUs (of one GPU where it has none) let run.
-        training_seconds: of all trials together; ``wall_seconds`` on the slots. Training alone.
-        device: whose rates were measured, ``cpu`` (one thread) or ``cuda``.
+        training_seconds: of all trials together, each alone on its device; ``wall_seconds`` on the
+            slots, where those that share a GPU share its speed. Training alone.
+        device: whose rates were taken, ``cpu`` (one thread), ``cuda`` or, where trials will run on
+            GPUs and none is here, ``NVIDIA H200``.
         wants_gpu: trials will run on GPUs.
+        gpu_hours: that training takes, None on CPUs. What GANs of one process gain is not in it.
         remark: what the figures leave open, "" where nothing.
     """
 
@@ -82,6 +90,7 @@ class Plan:
     free_bytes: int
     device: str
     wants_gpu: bool
+    gpu_hours: float | None
     remark: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -109,26 +118,20 @@ def make_plan(
     spec = resolved.spec
     rows = []
     wants_gpu = bool(spec.cluster.gpus_per_trial)
-    device = "cuda" if wants_gpu and torch.cuda.is_available() else "cpu"
-    machines: dict[str, Machine] = {}
-    counted: dict[Any, StepWork] = {}
+    rates = _Rates(resolved, Measured(storage / "measured.json"))
     trainings = [
         (gan, gan.settings.steps if left is None else left.steps.get(gan.name, 0))
         for gan in resolved.configurations
     ]
     trainings = [training for training in trainings if training[1]]
     for i, (gan, steps) in enumerate(trainings):
-        row, settings = gan.row, gan.settings
-        precision = replace(settings, device=device).settled(None).precision
-        if precision not in machines:
-            machines[precision] = _measured(device, precision)
-        if gan.work not in counted:
-            shape, classes = resolved.dataset.shape, resolved.dataset.num_classes
-            counted[gan.work] = step_work(row, shape, classes, settings, quick=True)
-        per_step = machines[precision].seconds(counted[gan.work])
-        rows.append(_gan_plan(resolved, row, settings, steps, per_step))
+        per_step = rates.seconds_per_step(gan)
+        rows.append(_gan_plan(resolved, gan.row, gan.settings, steps, per_step))
         on_progress(i + 1, len(trainings))
-    slots = _slots(resolved)
+    slots, cards = _slots(resolved)
+    seconds = [row.seconds for row in rows]
+    # Those that share a GPU are not faster in all than one after another, as far as is known here.
+    wall = max(makespan(seconds, slots), sum(seconds) / cards if wants_gpu else 0.0)
     members = len(resolved.names if left is None else left.missing)
     written = written_bytes(storage / "sweeps" / spec.name) if left is not None else 0
     return Plan(
@@ -138,15 +141,53 @@ def make_plan(
         steps=sum(row.steps for row in rows),
         images=members * resolved.count,
         slots=slots,
-        training_seconds=sum(row.seconds for row in rows),
-        wall_seconds=makespan([row.seconds for row in rows], slots),
+        training_seconds=sum(seconds),
+        wall_seconds=wall,
         classifiers=spec.evaluate.repeats * len(spec.evaluate.strategies),
         disk_bytes=max(0, disk_bytes(resolved) - written),
         free_bytes=free_bytes(storage),
-        device=device,
+        device=rates.device,
         wants_gpu=wants_gpu,
-        remark=_remark(spec, wants_gpu and device != "cuda"),
+        gpu_hours=sum(seconds) / 3600 * whole_gpus(spec.cluster) if wants_gpu else None,
+        remark=_remark(spec, rates.device == TABULATED),
     )
+
+
+def whole_gpus(cluster: ClusterSpec) -> float:
+    """GPUs that a trial has for itself; 1 where it has a part of one."""
+    return 1.0 if cluster.gpus_per_trial == "auto" else max(1.0, cluster.gpus_per_trial)
+
+
+class _Rates:
+    """Seconds per step: measured on this storage, else of the counted operations."""
+
+    def __init__(self, resolved: Resolved, measured: Measured) -> None:
+        self.resolved, self.measured = resolved, measured
+        self.device = "cpu"
+        if resolved.spec.cluster.gpus_per_trial:
+            self.device = "cuda" if torch.cuda.is_available() else TABULATED
+        self._machines: dict[str, Machine] = {}
+        self._counted: dict[Any, StepWork] = {}
+
+    def seconds_per_step(self, gan: Configuration) -> float:
+        """Of a configuration."""
+        shape, classes = self.resolved.dataset.shape, self.resolved.dataset.num_classes
+        known = self.measured.seconds_per_step(
+            *(gan.row, gan.settings, shape, classes), on_gpu=self.device != "cpu"
+        )
+        if known is not None:
+            return known
+        if gan.work not in self._counted:
+            self._counted[gan.work] = step_work(gan.row, shape, classes, gan.settings, quick=True)
+        return self._machine(gan.settings).seconds(self._counted[gan.work])
+
+    def _machine(self, settings: train.TrainSettings) -> Machine:
+        if self.device == TABULATED:
+            return H200["bfloat16" if settings.precision == "auto" else settings.precision]
+        precision = replace(settings, device=self.device).settled(None).precision
+        if precision not in self._machines:
+            self._machines[precision] = _measured(self.device, precision)
+        return self._machines[precision]
 
 
 def _remark(spec: SweepSpec, lacks_gpu: bool) -> str:
@@ -159,19 +200,20 @@ def _remark(spec: SweepSpec, lacks_gpu: bool) -> str:
         )
     if lacks_gpu:
         remarks.append(
-            "no GPU here: times are of one CPU thread, slots those of one GPU; those of the GPUs "
-            "that the sweep asks for are unknown: run --dry-run on a node that has one"
+            f"no GPU here: hours are those of one {TABULATED}, from a table (within a sixth where "
+            "that was measured), slots those of one GPU: run --dry-run on a node that has one"
         )
     return "\n".join(remarks)
 
 
-def _slots(resolved: Resolved) -> int:
-    """Trials at once on this machine."""
+def _slots(resolved: Resolved) -> tuple[int, int]:
+    """Trials at once on this machine, and its GPUs (one where it has none)."""
     cluster, dataset = resolved.spec.cluster, resolved.dataset
     gpus, gpu_bytes = 1, None
     if torch.cuda.is_available():
         gpus = torch.cuda.device_count()
         gpu_bytes = min(torch.cuda.get_device_properties(i).total_memory for i in range(gpus))
+    most = None if cluster.gans_per_process == "auto" else cluster.gans_per_process
     shares = []
     # Only a share by memory depends on the GAN, and its estimate takes a while.
     by_memory = cluster.gpus_per_trial == "auto" and gpu_bytes is not None
@@ -179,12 +221,12 @@ def _slots(resolved: Resolved) -> int:
         memory = 0
         if by_memory:
             memory = device_bytes(gan.row, gan.settings, dataset.shape, dataset.num_classes)
-        shares.append(gpu_share(cluster, memory, gpu_bytes))
+        shares.append(gpu_share(cluster, memory, gpu_bytes, most))
     # Shares by memory differ; with their mean the slots are right for the sweep as a whole.
     share = sum(shares) / len(shares) if shares else 0.0
     cpus = psutil.cpu_count(logical=True) or 1
     slots = max(1, slots_of(cluster.cpus_per_trial, share, cpus, gpus))
-    return min(slots, cluster.max_concurrent or slots, max(1, len(shares)))
+    return min(slots, cluster.max_concurrent or slots, max(1, len(shares))), gpus
 
 
 def makespan(seconds: list[float], slots: int) -> float:
