@@ -234,7 +234,10 @@ def _whole_array(path: Path, archive: np.lib.npyio.NpzFile, name: str) -> npt.ND
             f"{path}: the array '{name[:80]}' announces {list(shape)} values of type {kind}, "
             f"which its {held} bytes do not hold"
         )
-    return np.asarray(archive[name])
+    found = np.asarray(archive[name])
+    if kind.kind == "U":
+        found.tolist()  # numpy takes any number for a character; Python stumbles over it later
+    return found
 
 
 def map_array(path: Path, *, larger: bool = False) -> npt.NDArray[Any]:

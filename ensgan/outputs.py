@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import ipaddress
 import os
 import socket
 import tempfile
@@ -97,6 +98,14 @@ def claim_folder(
         raise InputError(f"{path} {what}: name a new or empty folder")
     _refuse_unwritable(path)
     return path
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def claim_port(host: str, port: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
@@ -36,6 +37,11 @@ def plainer(error: UnicodeError) -> tuple[str, int]:
     return "".join(_PLAINER.get(sign, "?") for sign in missing), error.end
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things in words: ``1 member``, ``2 members``, ``1,200 images``."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def split_address(address: str) -> SplitResult | None:
     """The parts of an address; None for what is none (``http://[::1``, a port above 65535)."""
     try:
@@ -64,6 +70,19 @@ def hide_credentials(text: str, address: str = "") -> str:
     if "://" not in text:
         return text
     return _QUERY.sub(rf"\1{HIDDEN}", _USER.sub(rf"\1{HIDDEN}@", text))
+
+
+def some(names: Sequence[str], most: int = 6) -> str:
+    """The first names, and how many more there are."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that a person would choose."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def spreadsheet_cell(value: object) -> object:

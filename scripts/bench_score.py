@@ -2,8 +2,8 @@
 
 Parts: ``wide`` (one pair and one set, against the product and the peer), ``pool`` (a whole pool
 against the peer; where --pool is given), ``growth`` (with members, points and dimensions),
-``memory`` (peak of 110 x 4,708 x 2,048), ``paper`` (all of such a pool; for a GPU) and ``online``
-(scoring each snapshot beside its training).
+``memory`` (peak of 110 x 4,708 x 2,048), ``paper`` (all of such a pool; for a GPU), ``online``
+(scoring each snapshot beside its training) and ``classes`` (within each class against joint).
 
 Wide features are random: either independent normal values (the hardest case for exactness, all
 distances nearly equal) or, with --features latent, 2048 values driven by 32 latent ones. Ours and
@@ -34,7 +34,7 @@ from ensgan.metrics.features import Frame, robust_centre
 from ensgan.metrics.knn import make_backend
 from ensgan.metrics.radii import measure_balls
 
-PARTS = ("wide", "pool", "growth", "memory", "paper", "online")
+PARTS = ("wide", "pool", "growth", "memory", "paper", "online", "classes")
 NANO = Path(__file__).resolve().parents[1] / "sweeps" / "pneumoniamnist-nano-all.yaml"
 
 
@@ -239,6 +239,21 @@ def online(args: argparse.Namespace) -> dict[str, Any]:
     return summarise(of_rows(args.sweep, args.rows.split(","), *asked))
 
 
+def classes(args: argparse.Namespace) -> dict[str, Any]:
+    """Scoring a pool within two classes, one of them a quarter, against scoring it joint."""
+    members = args.members or 12
+    real, *fakes = (features(args.features, args.points, args.dim, n) for n in range(members + 1))
+    labels = (np.arange(args.points) % 4 == 0).astype(np.int64)
+    score = partial(metrics.score_pool, real, fakes, [f"G{n}@1" for n in range(members)])
+    times = seconds(
+        args.repeats,
+        joint=score,
+        per_class=lambda: score(labels=(labels, [labels] * members)),
+    )
+    ratio = times["per_class_cpu_s"] / times["joint_cpu_s"]
+    return {"members": members, "points": args.points, "dim": args.dim, **times, "ratio": ratio}
+
+
 def run(args: argparse.Namespace) -> dict[str, Any]:
     parts = args.parts.split(",")
     strange = set(parts) - set(PARTS)
@@ -249,7 +264,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         result["wide"] = wide(args)
     if "pool" in parts and args.pool:
         result["pool"] = whole_pool(args)
-    for part in (growth, memory, paper, online):
+    for part in (growth, memory, paper, online, classes):
         if part.__name__ in parts:
             result[part.__name__] = part(args)
     result["peak_memory_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10

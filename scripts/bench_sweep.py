@@ -139,7 +139,8 @@ def simulation(gpus: int) -> dict[str, Any]:
     from ensgan import zoo
     from ensgan.cluster.resources import trial_requests
     from ensgan.config import ClusterSpec
-    from ensgan.sweep.planning.cost import Measured, with_costs
+    from ensgan.sweep.planning.cost import with_costs
+    from ensgan.sweep.planning.measured import Measured
     from ensgan.types import ImageShape
 
     with tempfile.TemporaryDirectory(prefix="ensgan-bench-") as name:

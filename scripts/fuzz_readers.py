@@ -30,7 +30,7 @@ class Reader:
         seeds: the names under :attr:`Seeds.files` of the inputs that are damaged.
         damage: makes another input from one of them.
         read: reads the file at a path as a user would have it read.
-        share: of all inputs.
+        share: of all inputs; what reads faster gets more.
     """
 
     name: str
@@ -143,7 +143,7 @@ def read_labels(path: Path) -> object:
 
 def read_weights(path: Path) -> object:
     from ensgan.embedding import load_extractor
-    from ensgan.ensemble.weights import read_tensor_infos, refuse_non_finite
+    from ensgan.ensemble.manifest import read_tensor_infos, refuse_non_finite
     from ensgan.errors import EnsganError
 
     with contextlib.suppress(EnsganError):
@@ -261,18 +261,18 @@ def _harmless() -> Iterator[None]:
 READERS = {
     reader.name: reader
     for reader in (
-        Reader("YAML", "yaml", damage.damage_text, read_spec, 6),
-        Reader("manifest", "manifest", damage.damage_json, read_manifest, 8),
-        Reader("JSON records", "json", damage.damage_json, read_records, 14),
-        Reader("npz", "npz", damage.damage_zip, read_arrays, 12),
-        Reader("PNG", "png", damage.damage_png, read_image, 13),
-        Reader("TIFF", "tiff", damage.damage_tiff, read_image, 13),
-        Reader("DICOM", "dicom", damage.damage_dicom, read_image, 11),
-        Reader("CSV labels", "csv", damage.damage_text, read_labels, 6),
-        Reader("XLSX labels", "xlsx", damage.damage_zip, read_labels, 4),
-        Reader("safetensors", "safetensors", damage.damage_safetensors, read_weights, 10),
-        Reader("MLflow answers", "mlflow", damage.damage_json, read_answers, 1),
-        Reader("command lines", "words", damage.damage_words, read_words, 0.5),
+        Reader("YAML", "yaml", damage.damage_text, read_spec, 5),
+        Reader("manifest", "manifest", damage.damage_json, read_manifest, 6),
+        Reader("JSON records", "json", damage.damage_json, read_records, 6),
+        Reader("npz", "npz", damage.damage_zip, read_arrays, 6),
+        Reader("PNG", "png", damage.damage_png, read_image, 18),
+        Reader("TIFF", "tiff", damage.damage_tiff, read_image, 12),
+        Reader("DICOM", "dicom", damage.damage_dicom, read_image, 12),
+        Reader("CSV labels", "csv", damage.damage_text, read_labels, 8),
+        Reader("XLSX labels", "xlsx", damage.damage_zip, read_labels, 8),
+        Reader("safetensors", "safetensors", damage.damage_safetensors, read_weights, 20),
+        Reader("MLflow answers", "mlflow", damage.damage_json, read_answers, 0.3),
+        Reader("command lines", "words", damage.damage_words, read_words, 0.4),
     )
 }
 SUFFIXES = {

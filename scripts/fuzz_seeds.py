@@ -73,7 +73,7 @@ class Seeds:
         if kind == "mlflow":
             return [json.dumps(ANSWERS).encode()]
         made: Mapping[str, Callable[[], list[bytes]]] = {
-            "npz": lambda: [features(), labelled(), self.first("scores-*")],
+            "npz": lambda: [features(), labelled(), self.first("scores-*.npz")],
             "png": lambda: [picture("PNG", 0, mode) for mode in ("L", "RGB", "I;16", "P", "LA")],
             "tiff": lambda: [picture("TIFF", 0, mode) for mode in ("L", "RGB", "I;16", "F", "1")],
             "dicom": dicoms,

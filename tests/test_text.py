@@ -8,6 +8,7 @@ import pytest
 
 from ensgan.text import (
     PLAIN,
+    counted,
     hide_credentials,
     plainer,
     printable,
@@ -31,6 +32,11 @@ def test_no_terminal_obeys_what_is_printed() -> None:
     assert shown.encode()
     kept = "Größe\t„ü“ 1\n2 🩻"
     assert printable(kept) == kept
+
+
+def test_one_thing_is_no_plural() -> None:
+    shown = [counted(number, "image") for number in (0, 1, 2, 1200)]
+    assert shown == ["0 images", "1 image", "2 images", "1,200 images"]
 
 
 def test_an_encoding_without_a_sign_gets_one_like_it() -> None:

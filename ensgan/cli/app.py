@@ -45,8 +45,8 @@ PANELS = {
         ),
         ("status", "status:status", "Show how far a sweep is."),
         ("logs", "steer:logs", "Show what the trials of a sweep have logged."),
-        ("merge", "merge:merge", "Write the sweep file that makes one pool of finished sweeps."),
-        ("sync", "merge:sync", "Record a sweep that the tracking store missed."),
+        ("merge", "init:merge", "Write the sweep file that makes one pool of finished sweeps."),
+        ("sync", "runs:sync", "Record a sweep that the tracking store missed."),
     ),
     "Steer a running sweep": (
         ("stop", "steer:stop", "End a running sweep, or one GAN of it, at a checkpoint."),

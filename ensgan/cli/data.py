@@ -10,6 +10,7 @@ import typer
 
 from ensgan.cli.output import LARGEST_SIDE, JsonOption, emit, progress
 from ensgan.errors import ConfigError, EnsganError, InputError
+from ensgan.text import counted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -111,7 +112,7 @@ def check(
     report = check_dataset(dataset, near=near)
     emit(report.to_json(), as_json=json, table=lambda: _table(report))
     if strict and report.problems:
-        raise EnsganError(f"{data} has {len(report.problems)} problems (see above)")
+        raise EnsganError(f"{data} has {counted(len(report.problems), 'problem')} (see above)")
     if report.leaks:
         raise EnsganError(f"the splits of {data} share images (see above): take them out of one")
 

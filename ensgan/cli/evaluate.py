@@ -52,15 +52,15 @@ def classifiers() -> Iterator[OnProgress]:
         yield lambda each: bar(each.done, each.total)
 
 
-def sentence(each: Progress) -> str:
+def sentence(step: Progress) -> str:
     """One classifier as one line."""
-    if each.metrics is None:
-        done = f"{each.done}/{each.total} {each.strategy}"
-        return done if each.strategy else f"{each.total} classifiers"
-    accuracy, auc = each.metrics["accuracy"], each.metrics["auc"]
-    left = "" if each.left is None else f", {each.left:.0f} s left"
+    if step.metrics is None:
+        done = f"{step.done}/{step.total} {step.strategy}"
+        return done if step.strategy else f"{step.total} classifiers"
+    accuracy, auc = step.metrics["accuracy"], step.metrics["auc"]
+    left = "" if step.left is None else f", {step.left:.0f} s left"
     return (
-        f"{each.done}/{each.total} {each.strategy} (repeat {each.repeat}): "
+        f"{step.done}/{step.total} {step.strategy} (repeat {step.repeat}): "
         f"accuracy {accuracy:.3f}, AUC {auc:.3f}{left}"
     )
 
@@ -70,24 +70,32 @@ def comparison_table(value: Mapping[str, Any]) -> FittingTable:
     reference = value["reference"]
     against = f", p against {reference}" if reference else ""
     table = FittingTable(
-        *("strategy", "n", "AUC", "95 % of AUC", "p", "gap", "accuracy", "g-mean"),
+        *("strategy", "n", "AUC", "95 % of AUC", "test images", "p", "gap", "accuracy", "g-mean"),
         title=f"Downstream test by AUC: mean±sd{against}, and part of the gap real − all closed",
-        spare=("g-mean", "accuracy", "gap", "n", "p", "95 % of AUC"),
+        spare=("g-mean", "accuracy", "test images", "gap", "n", "p", "95 % of AUC"),
     )
     for row in sorted(value["strategies"], key=lambda row: -row["metrics"][RANKED]["mean"]):
         ranked = row["metrics"][RANKED]
         closed = row["gap_closed"][RANKED]
-        interval = "–" if ranked["low"] is None else f"{ranked['low']:.3f}–{ranked['high']:.3f}"
+        intervals = ((ranked["low"], ranked["high"]), row.get("test_images") or (None, None))
         first, *others = (mean_sd(row["metrics"][name]) for name in SHOWN)
         table.add_row(
             row["strategy"],
             str(len(row["members"]) or "–"),
-            *(first, interval),
+            first,
+            *("–" if low is None else f"{low:.3f}–{high:.3f}" for low, high in intervals),
             "–" if ranked["p"] is None else f"{ranked['p']:.2g}",
-            "–" if closed is None else f"{closed:.0%}",
+            _share(closed),
             *others,
         )
     return table
+
+
+def _share(closed: float | None) -> str:
+    """Part of a gap; where the gap itself is next to nothing, parts of it say no more than that."""
+    if closed is None:
+        return "–"
+    return f"{closed:.0%}" if abs(closed) <= 1 else "<-100%" if closed < 0 else ">100%"
 
 
 def remarks(value: Mapping[str, Any]) -> list[str]:
@@ -205,8 +213,8 @@ def with_evaluation_options(otherwise: str) -> Callable[[Callable[..., None]], A
     shared = {name: _setting(name, field, otherwise) for name, field in fields} | shared
 
     def decorate(command: Callable[..., None]) -> Any:
-        own = dict(inspect.signature(command, eval_str=True).parameters)
-        del own["asked"]
+        parameters = dict(inspect.signature(command, eval_str=True).parameters)
+        del parameters["asked"]
 
         @wraps(command)
         def run(**given: Any) -> None:
@@ -214,7 +222,7 @@ def with_evaluation_options(otherwise: str) -> Callable[[Callable[..., None]], A
             command(**given, asked=_asked(**common))
 
         options = [each.replace(kind=each.KEYWORD_ONLY) for each in shared.values()]
-        run.__signature__ = inspect.Signature([*own.values(), *options])  # type: ignore[attr-defined]
+        run.__signature__ = inspect.Signature([*parameters.values(), *options])  # type: ignore[attr-defined]
         run.__annotations__ = {}  # typer reads the signature
         return run
 

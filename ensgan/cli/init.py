@@ -1,4 +1,4 @@
-"""``ensgan init``: a first sweep file for some data on this machine, each value with its reason."""
+"""``ensgan init`` and ``ensgan merge``: sweep files written, with a reason for each value."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import typer
 
 from ensgan.cli.data import AcceptOption, SettingOption, SizeOption, parse_options
 from ensgan.cli.output import ForceOption, JsonOption, emit, progress
+from ensgan.cli.runs import StorageOption
 from ensgan.errors import DataError
 from ensgan.text import printable
 
@@ -126,7 +127,7 @@ def this_machine() -> Machine:
     return Machine(available_cores(), count, min(memory, default=0) / 1e9)
 
 
-def _shown(path: Path, sweep: str, text: str, said: tuple[str, ...]) -> RenderableType:
+def _shown(path: Path, sweep: str, text: str, remarks: tuple[str, ...]) -> RenderableType:
     from rich.text import Text
 
     name = shlex.quote(printable(str(path)))
@@ -136,7 +137,7 @@ def _shown(path: Path, sweep: str, text: str, said: tuple[str, ...]) -> Renderab
         f"  ensgan sweep {name}   # ctrl-C ends it, the same command goes on",
         f"  ensgan report {sweep} -o report.html   # what was found, with images",
     ]
-    return Text("\n".join([text, *said, *steps]))
+    return Text("\n".join([text, *remarks, *steps]))
 
 
 def propose(dataset: Dataset, source: dict[str, Any], machine: Machine) -> list[Choice]:
@@ -281,3 +282,42 @@ def to_yaml(choices: list[Choice]) -> str:
         reason = f"  # {choice.reason}" if choice.reason else ""
         lines.append("  " * len(parents) + f"{last}: {value}{reason}")
     return "\n".join(lines) + "\n"
+
+
+def merge(
+    sweeps: Annotated[
+        list[str], typer.Argument(metavar="A B …", help="Finished sweeps: names, folders or runs.")
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Sweep file to write; its name is the sweep's.")
+    ],
+    storage: StorageOption = None,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the sweep file that makes one pool of finished sweeps on the same data.
+
+    Example: ensgan merge ours theirs -o both.yaml && ensgan sweep both.yaml
+    """
+    import yaml
+
+    from ensgan.config import parse_spec
+    from ensgan.files import write_bytes
+    from ensgan.outputs import claim_output
+    from ensgan.store import default_storage
+    from ensgan.sweep.folder import sweep_folder
+    from ensgan.sweep.merging import expand, merged_spec
+
+    claim_output(output, force=force)
+    root = (storage or default_storage()).resolve()
+    tree = merged_spec(sweeps, root, output.stem).model_dump(mode="json", exclude_defaults=True)
+    tree["train"] = {"gans": [], **tree.get("train", {})}
+    spec = parse_spec(tree, source=str(output))
+    members = [member.name for member in expand(spec, sweep_folder(root, spec.name)).members]
+    text = f"# Written by `ensgan merge`: {len(members)} members.\n"
+    write_bytes(output, (text + yaml.safe_dump(tree, sort_keys=False)).encode())
+    emit(
+        {"path": str(output), "members": members},
+        as_json=as_json,
+        table=lambda: f"{output}: {len(members)} members; `ensgan sweep {output}` makes one pool",
+    )

@@ -66,7 +66,7 @@ class PlainConsole(Console):
     """
 
     def __init__(self, *, stderr: bool = False) -> None:
-        super().__init__(stderr=stderr, markup=False, emoji=False)
+        super().__init__(stderr=stderr, markup=False, emoji=False, highlight=False)
         if not self.is_terminal and "COLUMNS" not in os.environ:
             self.width = _PIPE_COLUMNS
 
@@ -108,7 +108,7 @@ def is_quiet() -> bool:
 def note(message: str) -> None:
     """Say something to a person on stderr; quiet when stderr is not a terminal, or asked to be."""
     if _messages.is_terminal and not is_quiet():
-        _messages.print(message)
+        _messages.print(message, soft_wrap=True)
 
 
 def warn(message: str) -> None:

@@ -9,6 +9,7 @@ from rich.console import Group
 
 from ensgan.cli.output import emit, progress, warn
 from ensgan.cli.tables import FittingTable
+from ensgan.text import counted, duration
 
 if TYPE_CHECKING:
     from ensgan.sweep.planning.plan import Plan
@@ -28,18 +29,14 @@ def show_plan(
 ) -> None:
     """Print what running a sweep file would do; arguments as of ``ensgan sweep``."""
     from ensgan.store import default_storage, open_store
-    from ensgan.sweep.planning.outlook import look_ahead
-    from ensgan.sweep.planning.plan import make_plan
+    from ensgan.sweep.planning.plan import look_ahead, make_plan
     from ensgan.sweep.planning.sweep_file import load_sweep
     from ensgan.sweep.resolving import resolve_in
 
     root = (storage or default_storage()).resolve()
     asked = load_sweep(spec, settings)
-    resolved, folder, said = resolve_in(
-        *(root, asked, data_dir), fresh=fresh, without_added=without_added, many=many, whole=True
-    )
-    for sentence in said:
-        warn(sentence)
+    how = {"fresh": fresh, "without_added": without_added, "many": many, "whole": True}
+    resolved, folder = resolve_in(root, asked, data_dir, warn, **how)
     open_store(resolved.spec.track.uri, storage)  # refuses an address that can be none
     left = None if fresh else look_ahead(resolved, folder, retrain=retrain)
     with progress("counting the operations of each GAN") as on_progress:
@@ -75,17 +72,16 @@ def _plan_table(plan: Plan) -> FittingTable:
 
 def _plan_sentence(plan: Plan) -> str:
     """The plan in words."""
-    from ensgan.cli.status import duration
-
     missing = "" if plan.disk_bytes <= plan.free_bytes else " – NOT ENOUGH"
     shown = f"{duration(plan.training_seconds)} in all"
     if plan.gpu_hours is not None:
         shown = f"{plan.gpu_hours:,.1f} GPU-hours"
     remark = f"\n{plan.remark}" if plan.remark else ""
     return (
-        f"{plan.sweep}: {plan.members} members of {len(plan.rows)} GANs, {plan.steps:,} steps, "
-        f"{plan.images:,} images to generate, {plan.classifiers} classifiers to train\n"
-        f"training about {duration(plan.wall_seconds)} on {plan.slots} slots "
+        f"{plan.sweep}: {counted(plan.members, 'member')} of {counted(len(plan.rows), 'GAN')}, "
+        f"{plan.steps:,} steps, {plan.images:,} images to generate, "
+        f"{counted(plan.classifiers, 'classifier')} to train\n"
+        f"training about {duration(plan.wall_seconds)} on {counted(plan.slots, 'slot')} "
         f"({shown}), disk {plan.disk_bytes / 2**20:,.0f} MB "
         f"of {plan.free_bytes / 2**30:,.0f} GB free{missing}{remark}"
     )

@@ -59,7 +59,7 @@ def verified(ensemble: Ensemble, unlisted: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def runs_table(found: Sequence[dict[str, Any]]) -> FittingTable:
+def runs_table(entries: Sequence[dict[str, Any]]) -> FittingTable:
     """Sweeps, one per row."""
     from ensgan.cli.tables import FittingTable
 
@@ -68,7 +68,7 @@ def runs_table(found: Sequence[dict[str, Any]]) -> FittingTable:
         spare=("begun", "data set", "size", "Intra-d", "AUC"),
         wraps=("sweep",),
     )
-    for entry in found:
+    for entry in entries:
         table.add_row(
             entry["name"],
             entry["status"],

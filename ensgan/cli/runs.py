@@ -289,3 +289,22 @@ def promote(
     version = promote_run(store, run, name=model, alias=alias, loader=LOADER)
     value = {"model": model, "version": version, "alias": alias, "use": f"models:/{model}@{alias}"}
     emit(value, as_json=json, table=lambda: lines(value))
+
+
+def sync(
+    name: RunArgument,
+    storage: StorageOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Record a sweep that the tracking store missed; harmless when nothing is missing.
+
+    Example: ensgan sync quickstart
+    """
+    from ensgan.launch.sweep import sync_sweep
+
+    run_id = sync_sweep(name, storage=storage)
+    emit(
+        {"name": name, "run_id": run_id},
+        as_json=json,
+        table=lambda: f"sweep '{name}' is recorded as run {run_id}",
+    )

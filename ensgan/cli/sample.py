@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from pathlib import Path
@@ -14,7 +13,8 @@ from ensgan.cli.output import MOST_IMAGES, ForceOption, JsonOption, emit, warn
 from ensgan.cli.run_tables import lines
 from ensgan.cli.runs import SourceArgument, StorageOption, UriOption
 from ensgan.errors import InputError
-from ensgan.outputs import claim_port
+from ensgan.outputs import claim_port, is_loopback
+from ensgan.text import counted
 
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
@@ -162,13 +162,7 @@ def serve(
     shown = f"[{host}]" if ":" in host else host
     hosts = ["localhost", "127.0.0.1", "[::1]", shown, *(allow_host or ())]
     app = make_app(ensemble, token=token, largest=max_images, hosts=hosts)
-    typer.echo(f"Serving {len(ensemble)} members at http://{shown}:{port} (Ctrl-C to stop)")
+    typer.echo(
+        f"Serving {counted(len(ensemble), 'member')} at http://{shown}:{port} (Ctrl-C to stop)"
+    )
     server_for(app, host, port).run()
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

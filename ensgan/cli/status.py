@@ -24,6 +24,7 @@ from ensgan.errors import DataError
 from ensgan.sweep.events import Event, OnEvent
 from ensgan.sweep.folder import SweepFolder, find_sweep
 from ensgan.sweep.live.status import sweep_status
+from ensgan.text import counted, duration
 
 QUIET_KINDS = {"progress", "plan", "folder", "held"}
 """Too frequent to be lines of a log, or nothing for people."""
@@ -171,8 +172,8 @@ def status_view(value: Mapping[str, Any], height: int | None = None) -> Renderab
     done = sum(row["state"] == "done" for row in gans)
     title = (
         f"{value['sweep']}: {' '.join([value['state'], *_stage_words(value)])}\n"
-        f"{value['members']} of {value['planned']} members, {done} of {len(gans)} GANs, "
-        f"{', '.join(_time_words(value))}"
+        f"{value['members']} of {counted(value['planned'], 'member')}, "
+        f"{done} of {counted(len(gans), 'GAN')}, {', '.join(_time_words(value))}"
     )
     below = [f"FAILED {gan}: {reason}" for gan, reason in value["failed"].items()]
     below += [
@@ -262,15 +263,6 @@ def _cells(row: Mapping[str, Any]) -> dict[str, str]:
         "labels": f"{labels:.0%}" if labels is not None else "",
         "health": warnings,
     }
-
-
-def duration(seconds: float) -> str:
-    """Seconds in the unit that a person would choose."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 WATCH_SECONDS = 2.0

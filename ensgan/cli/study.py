@@ -76,7 +76,7 @@ def study(
     """
     from ensgan.launch.evaluate import Listener, View, evaluate_sweeps
     from ensgan.report.figures import is_figure
-    from ensgan.report.study import study_part
+    from ensgan.report.study import study_part, together
 
     begin = time.time()
     if output.suffix != ".md":
@@ -85,7 +85,7 @@ def study(
     figures = [path for path in output.parent.glob("*.png") if _is_named(path, output)]
     claims = [(output, _is_study), *((path, is_figure) for path in figures)]
     check_outputs(*claims, inputs=[notes], force=force)
-    said = "" if notes is None else read_text(notes)
+    remarks = "" if notes is None else read_text(notes)
     views = [View(name, count=asked.score_images) for name in extractor or (None,)]
     with classifiers() as on_progress:
         evaluations = evaluate_sweeps(
@@ -96,11 +96,15 @@ def study(
             listener=Listener(on_progress, _tell, warn),
         )
     parts = tuple(study_part(evaluation) for evaluation in evaluations)
-    files = _write(parts, output, title, said, time.time() - begin)
+    files = _write(parts, output, title, remarks, time.time() - begin)
     value = {
         "page": str(output),
         "figures": [str(file) for file in files],
         "parts": [part.to_json() for part in parts],
+        "together": {
+            name: {k: v for k, v in table.to_json().items() if k != "runs"}
+            for name, table in together(parts).items()
+        },
     }
     emit(value, as_json=asked.as_json, table=lambda: _shown(value))
 
@@ -168,5 +172,6 @@ def _shown(value: dict[str, Any]) -> RenderableType:
     tables = [comparison_table(part) for part in value["parts"]]
     found = [part["prediction"]["verdict"] for part in value["parts"] if part["prediction"]]
     said = [Text(f"what predicts usefulness: {verdict}") for verdict in found]
+    said += [Text(f"{name}, {table['verdict']}") for name, table in value["together"].items()]
     said.append(Text(f"written: {value['page']} and {len(value['figures'])} figures"))
     return Group(*tables, *said)

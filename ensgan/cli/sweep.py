@@ -1,15 +1,21 @@
-"""``ensgan sweep`` and ``ensgan train``."""
+"""``ensgan sweep`` and ``ensgan train``, and what a terminal shows of their end."""
 
 from __future__ import annotations
 
 import contextlib
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
+import numpy as np
 import typer
+from PIL import Image
+from PIL.Image import Resampling
+from rich.console import Console
+from rich.style import Style
+from rich.text import Text
 
 from ensgan import cli
 from ensgan.cli.evaluate import comparison_table
@@ -25,9 +31,7 @@ from ensgan.cli.runs import StorageOption
 from ensgan.cli.tables import FittingTable
 from ensgan.downstream.headline import headline
 from ensgan.errors import SweepStoppedError
-
-if TYPE_CHECKING:
-    pass
+from ensgan.types import UInt8Array
 
 PHANTOM = "phantom"
 """The data set whose images show nobody, so that a terminal may show them unasked."""
@@ -242,7 +246,6 @@ def _show_result(done: Mapping[str, Any], storage: Path | None) -> None:
 
 def _show_images(console: PlainConsole, path: Path) -> None:
     """A strip of images of G*, below one of real images where those are nobody's."""
-    from ensgan.cli.strip import COLUMNS, can_show, image_strip
     from ensgan.sweep.folder import SweepFolder
     from ensgan.types import Samples
 
@@ -260,3 +263,50 @@ def _show_images(console: PlainConsole, path: Path) -> None:
         strip = image_strip(images, console.width)
         for line in [label, *strip] if strip else []:
             console.print(line, soft_wrap=True)
+
+
+COLUMNS = 4
+"""Images beside one another."""
+_SIDES = (12, 32)
+"""Least and most pixels of a side: smaller is nothing, larger needs no terminal."""
+
+
+def can_show(console: Console) -> bool:
+    """Whether a terminal has the colours and the half block, and somebody looks at it."""
+    encoding = (console.encoding or "").lower()
+    return (
+        console.is_terminal
+        and console.color_system in ("256", "truecolor")
+        and encoding.startswith("utf")
+    )
+
+
+def image_strip(images: Sequence[UInt8Array], width: int) -> list[Text]:
+    """Images beside one another as lines of half blocks.
+
+    Args:
+        images: uint8 [H,W] or [H,W,3], at most :data:`COLUMNS` are shown.
+        width: columns of the terminal.
+    """
+    side = min(_SIDES[1], (width - COLUMNS + 1) // COLUMNS)
+    if side < _SIDES[0]:
+        return []
+    side -= side % 2
+    # Each pixel is the mean of what it covers.
+    small = [
+        np.asarray(Image.fromarray(image).convert("RGB").resize((side, side), Resampling.BOX))
+        for image in images[:COLUMNS]
+    ]
+    lines = []
+    for row in range(0, side, 2):
+        line = Text(no_wrap=True, end="")
+        for place, image in enumerate(small):
+            line.append(" " if place else "")
+            for upper, lower in zip(image[row], image[row + 1], strict=True):
+                line.append("▀", Style(color=_colour(upper), bgcolor=_colour(lower)))
+        lines.append(line)
+    return lines
+
+
+def _colour(pixel: UInt8Array) -> str:
+    return "rgb({},{},{})".format(*map(int, pixel))

@@ -112,7 +112,7 @@ class RayExecutor:
         trials = list(trial_requests(jobs, self.settings, gpu_bytes, shared))
         spending = Spending(self.budget, jobs, {each.gan: each.share for each in trials})
         stop_file = stop_path(jobs[0])
-        stop_file.unlink(missing_ok=True)
+        stop_file.unlink(missing_ok=True)  # of a session that was ended by it
         files = {job.name: own_stop_path(job) for job in jobs}
         order = TrainingOrder(trials, files, ranks(jobs, self.settings), requests, tell)
         queue = TrialQueue(order, spending, stop_file, self.settings.max_concurrent)

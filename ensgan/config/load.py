@@ -126,12 +126,12 @@ def parse_spec(
         spec = SweepSpec.model_validate(tree, context=dict(known or {}))
     except ValidationError as error:
         items = error.errors(include_url=False)
-        found = [
+        sentences = [
             sentence if len(sentence) <= _LONGEST_SENTENCE else sentence[:_LONGEST_SENTENCE] + "…"
             for item in items
             for sentence in _sentences(dict(item))
         ]
-        raise ConfigError(source, [*problems, *found]) from error
+        raise ConfigError(source, [*problems, *sentences]) from error
     if problems:
         raise ConfigError(source, problems)
     return spec

@@ -69,7 +69,7 @@ def load(request: Request) -> Dataset:
         source.names,
         source=f"AIforCOVID, {source.table.path.name}",
         border=float(request.option("border")),
-        found=Findings(
+        findings=Findings(
             f"{source.table.path.name} and the files cannot be used", (*source.problems, *wrong)
         ),
         pictures=source.pictures,
@@ -97,13 +97,13 @@ class _Tables:
         mask_files = () if masks is None else find_pictures(masks).files
         self.masks = {path.stem.lower(): path for path in mask_files}
         folder = _folder(request, "images") or request.root
-        found = find_pictures(folder)
-        files = tuple(path for path in found.files if path not in mask_files)
+        pictures = find_pictures(folder)
+        files = tuple(path for path in pictures.files if path not in mask_files)
         if not files:
             raise DataError(
-                f"{folder} holds no image files{''.join(f'; {t}' for t in found.warnings)}"
+                f"{folder} holds no image files{''.join(f'; {t}' for t in pictures.warnings)}"
             )
-        self.pictures: Found = replace(found, files=files)
+        self.pictures: Found = replace(pictures, files=files)
         self.images = NamedFiles(folder, files, request.root)
         self.split_of = _split_files(request, self.images, self.problems)
 

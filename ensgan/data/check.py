@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ensgan.data.duplicates import NEAR, Pairs, exact_pairs, near_pairs, thumbnails
+from ensgan.text import counted
 from ensgan.types import Dataset, Samples
 
 _BINS = 16
@@ -213,10 +214,11 @@ def _problems(splits: dict[str, SplitReport], exact: DuplicateReport) -> tuple[s
         if empty:
             problems.append(f"{split} has no image of class {', '.join(empty)}")
         if report.blank:
-            problems.append(f"{split} has {report.blank} blank images (one grey level)")
+            problems.append(f"{split} has {counted(report.blank, 'blank image')} (one grey level)")
     for pair, count in exact.across.items():
         if count:
-            problems.append(f"{count} images of {pair} are the same: the splits leak")
+            same = "are the same" if count > 1 else "is the same"
+            problems.append(f"{counted(count, 'image')} of {pair} {same}: the splits leak")
     if exact.other_label:
         problems.append(f"{exact.other_label} pairs of equal images have different labels")
     return tuple(problems)

@@ -89,7 +89,7 @@ def near_pairs(vectors: Float32Array, threshold: float = NEAR, limit: int = 100_
     length = np.square(coordinates).sum(axis=1, keepdims=True)
     one = np.ones_like(length)
     left, right = np.hstack([-2 * coordinates, length, one]), np.hstack([coordinates, one, length])
-    found: list[npt.NDArray[np.int64]] = []
+    blocks: list[npt.NDArray[np.int64]] = []
     count = 0
     for start in range(0, len(rows), _BLOCK):
         stop = min(start + _BLOCK, len(rows))
@@ -100,13 +100,13 @@ def near_pairs(vectors: Float32Array, threshold: float = NEAR, limit: int = 100_
             a, b = a[a < b], b[a < b]
             near = _inner(rows, a, b) >= threshold
             pairs = np.sort(order[np.stack([a[near], b[near]])], axis=0)
-            found.append(pairs.astype(np.int64))
+            blocks.append(pairs.astype(np.int64))
             count += pairs.shape[1]
             if count >= limit:
                 break
         if count >= limit:
             break
-    both = np.concatenate(found, axis=1) if found else np.zeros((2, 0), np.int64)
+    both = np.concatenate(blocks, axis=1) if blocks else np.zeros((2, 0), np.int64)
     both = both[:, np.lexsort((both[1], both[0]))][:, :limit]
     return Pairs(both[0], both[1])
 

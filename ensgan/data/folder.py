@@ -81,7 +81,7 @@ def load(request: Request) -> Dataset:
         records,
         names,
         source=f"folder {printable(root.resolve().name)}",
-        found=Findings(f"{headline} cannot be used", tuple(problems)),
+        findings=Findings(f"{headline} cannot be used", tuple(problems)),
         pictures=pictures,
     )
 
@@ -113,12 +113,12 @@ def _patients(request: Request, names: Sequence[str]) -> list[str]:
         ) from error
     except (OSError, subprocess.CalledProcessError) as error:
         raise DataError(f"option patient_pattern: '{pattern}' failed: {error}") from error
-    found = parse_json(answer.stdout, "what patient_pattern found")
+    patients = parse_json(answer.stdout, "what patient_pattern found")
     refuse(
         "option patient_pattern finds no patient in some file names",
-        [name for name, patient in zip(names, found, strict=True) if not patient],
+        [name for name, patient in zip(names, patients, strict=True) if not patient],
     )
-    return [str(patient) for patient in found]
+    return [str(patient) for patient in patients]
 
 
 def _from_folders(request: Request, files: Sequence[Path]) -> tuple[list[Record], tuple[str, ...]]:

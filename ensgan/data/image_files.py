@@ -66,6 +66,8 @@ def find_pictures(root: Path) -> Found:
         DataError: links that lead out of the folder, or folders that cannot be listed.
     """
     base = root.resolve()
+    if base == Path(base.anchor):
+        raise DataError(f"{root} is the whole file system: name the folder of the images")
     images: list[Path] = []
     left_out: list[Path] = []
     problems: list[str] = []
@@ -151,7 +153,7 @@ def decode_files(
     cache: Path | None = None,
     workers: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
-    found: Findings = NOTHING,
+    findings: Findings = NOTHING,
 ) -> Decoded:
     """Read and prepare all files.
 
@@ -164,7 +166,7 @@ def decode_files(
         cache: folder of cached results; None neither reads nor writes any.
         workers: threads; default: the cores this process may use.
         on_progress: called with (done, total).
-        found: problems known already; with any, all files are decoded to find the others, and
+        findings: problems known already; with any, all files are decoded to find the others, and
             everything is refused in one list.
 
     Raises:
@@ -174,12 +176,12 @@ def decode_files(
     side, depth = preparation.size, preparation.channels or 1
     require_memory(len(jobs) * side * side * depth, f"{len(jobs):,} images of {side} pixels")
     path = None
-    if cache is not None and not found.problems:
+    if cache is not None and not findings.problems:
         path = cache / "images" / f"{_fingerprint(jobs, preparation, root)}.npz"
         cached = _read_cache(path, len(jobs))
         if cached is not None:
             return cached
-    decoded = _decode(jobs, preparation, root, workers, on_progress, found)
+    decoded = _decode(jobs, preparation, root, workers, on_progress, findings)
     if path is not None:
         arrays = {name: np.array(getattr(decoded, name), dtype=str) for name in _TEXTS}
         write_cached(path, images=decoded.images, **arrays)
@@ -199,7 +201,7 @@ def _decode(
     root: Path,
     workers: int | None,
     on_progress: Callable[[int, int], None] | None,
-    found: Findings,
+    findings: Findings,
 ) -> Decoded:
     prepared: list[Prepared] = []
     problems: list[str] = []
@@ -215,8 +217,8 @@ def _decode(
                 prepared.append(result)
             if on_progress is not None:
                 on_progress(done, len(jobs))
-    if found.problems:
-        refuse(found.headline, [*found.problems, *problems])
+    if findings.problems:
+        refuse(findings.headline, [*findings.problems, *problems])
     refuse(f"{len(problems)} of {len(jobs)} images cannot be used", problems)
     named: dict[str, list[str]] = defaultdict(list)
     for job, one in zip(jobs, prepared, strict=True):

@@ -196,12 +196,12 @@ def check_name(name: str) -> str:
 
 def _one_of(folder: Path, name: str) -> Path | None:
     """``name/``, ``name.npz`` or ``name.npy`` in the folder."""
-    found = [path for end in ("", ".npz", ".npy") if (path := folder / f"{name}{end}").exists()]
-    if len(found) > 1:
+    places = [path for end in ("", ".npz", ".npy") if (path := folder / f"{name}{end}").exists()]
+    if len(places) > 1:
         raise DataError(
-            f"{folder} holds {' and '.join(path.name for path in found)}: keep one of them"
+            f"{folder} holds {' and '.join(path.name for path in places)}: keep one of them"
         )
-    return found[0] if found else None
+    return places[0] if places else None
 
 
 def _sources(folder: Path) -> dict[str, Path]:

@@ -52,7 +52,7 @@ def build(
     *,
     source: str,
     border: float = 0.0,
-    found: Findings = NOTHING,
+    findings: Findings = NOTHING,
     pictures: Found,
 ) -> Dataset:
     """Decode the files, split them and put the data set together.
@@ -60,7 +60,7 @@ def build(
     Args:
         request, records, class_names, source: what to build.
         border: margin around boxes.
-        found: problems known already; they come in one list with those of the files.
+        findings: problems known already; they come in one list with those of the files.
         pictures: all image files: those without a record are decoded to see their problems too.
 
     Raises:
@@ -76,7 +76,7 @@ def build(
         border,
     )
     leaked = _leaks(request, records, [record.patient for record in records])
-    found = replace(found, problems=(*found.problems, *leaked))
+    findings = replace(findings, problems=(*findings.problems, *leaked))
     used = {record.path for record in records}
     others = [Job(path) for path in pictures.files if path not in used]
     decoded = decode_files(
@@ -85,7 +85,7 @@ def build(
         root=root,
         cache=cache_folder() if request.options["cache"] else None,
         on_progress=request.on_progress,
-        found=found,
+        findings=findings,
     )
     labels = np.array([record.label for record in records], np.int64)
     patients = _patients(records, decoded.patients)

@@ -11,17 +11,20 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from pydantic import TypeAdapter, ValidationError
-from torch import Tensor
 from torch.nn import functional
 
 from ensgan.downstream.drawing import MemberFeedback, make_drawing
 from ensgan.downstream.pool import SampleBank, label_outside
-from ensgan.downstream.statistics import balanced_accuracy, classification_metrics
+from ensgan.downstream.statistics import (
+    balanced_accuracy,
+    classification_metrics,
+    resampled_auc,
+)
 from ensgan.downstream.strategy import Strategy
 from ensgan.embedding.fit import FitSettings, class_weights, fit, forward, labelled
 from ensgan.embedding.resnet import resnet18
 from ensgan.errors import DataError, InputError
-from ensgan.types import Dataset, Samples
+from ensgan.types import Dataset
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,8 @@ class RepeatResult:
         seconds: wall time.
         class_weights: of the loss, from the labels trained on.
         final_weights: chances of the members at the end, for ``dynamic`` only.
+        resampled_auc: on bootstraps of the test split, see :func:`resampled_auc`; empty in results
+            of earlier versions.
     """
 
     strategy: Strategy
@@ -116,6 +121,7 @@ class RepeatResult:
     seconds: float
     class_weights: tuple[float, ...]
     final_weights: tuple[float, ...] | None = None
+    resampled_auc: tuple[float, ...] = ()
 
     @property
     def val_score(self) -> float:
@@ -190,11 +196,15 @@ def run_repeat(
     )
     test = labelled(dataset.test, settings.device)
     final = drawing.feedback
+    tested, validated = (
+        functional.softmax(scores.double(), 1).cpu().numpy()
+        for scores in (forward(network, test.images)[1], fitted.val_scores)
+    )
     return RepeatResult(
         strategy,
         repeat,
-        _measure(forward(network, test.images)[1], dataset.test, settings),
-        _measure(fitted.val_scores, dataset.val, settings),
+        classification_metrics(dataset.test.labels, tested, settings.positive),
+        classification_metrics(dataset.val.labels, validated, settings.positive),
         fitted.val_loss,
         fitted.epochs,
         fitted.best_epoch,
@@ -202,6 +212,7 @@ def run_repeat(
         time.perf_counter() - begin,
         tuple(weights.tolist()),
         None if final is None else tuple(final.shares.tolist()),
+        resampled_auc(dataset.test.labels, tested),
     )
 
 
@@ -232,8 +243,3 @@ def check_dataset(dataset: Dataset, splits: Sequence[str] = ("train", "val", "te
                 f"the {split_name} split of {dataset.name} has no image of class "
                 f"{', '.join(absent)}: use splits that hold every class"
             )
-
-
-def _measure(scores: Tensor, split: Samples, settings: ClassifierSettings) -> dict[str, float]:
-    probabilities = functional.softmax(scores.double(), 1).cpu().numpy()
-    return classification_metrics(split.labels, probabilities, settings.positive)

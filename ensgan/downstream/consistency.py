@@ -53,10 +53,10 @@ class LabelConsistency:
         shares = np.array(list(self.members.values()))
         spread = 1.4826 * float(np.median(np.abs(shares - self.median)))
         low = self.median - max(FAR, SPREADS * spread)
-        found = []
+        names = []
         for name, share in self.members.items():
             chance = self.chance[name]
             behind = share <= chance + AT_CHANCE and np.count_nonzero(shares >= share + FAR) >= 2
             if share < low or share < chance - FAR or behind:
-                found.append(name)
-        return tuple(found)
+                names.append(name)
+        return tuple(names)

@@ -22,14 +22,14 @@ def headline(table: Mapping[str, Any] | None, chosen: int, pool: int) -> str:
         one sentence without a full stop.
     """
     rows = {row["strategy"]: row for row in (table or {}).get("strategies", ())}
-    own = rows.pop((table or {}).get("reference"), None)
+    selected = rows.pop((table or {}).get("reference"), None)
     what = f"G* is {chosen} of {pool} generators"
-    if own is None:
+    if selected is None:
         return f"{what}; no classifier was trained on its images"
     means = {name: float(row["metrics"][RANKED]["mean"]) for name, row in rows.items()}
     others = sorted(means, key=lambda name: -means[name])
     shown = ", ".join(f"{means[name]:.3f} from {_WORDS.get(name, name)}" for name in others)
-    reached = f"{own['metrics'][RANKED]['mean']:.3f}"
+    reached = f"{selected['metrics'][RANKED]['mean']:.3f}"
     return (
         f"{what}: a classifier trained on its images alone reaches an AUC of {reached} on real "
         f"test images" + (f", against {shown}" if shown else "")

@@ -99,13 +99,13 @@ class ImagePool:
         labels = np.empty(len(images), np.int64)
         groups, used = [], 0
         for name in members:
-            own = checked(bank.load(name), name, dataset)
-            rows = np.arange(len(own))
-            if len(own) > quota:
-                rows = np.sort(rng.choice(len(own), quota, replace=False))
+            samples = checked(bank.load(name), name, dataset)
+            rows = np.arange(len(samples))
+            if len(samples) > quota:
+                rows = np.sort(rng.choice(len(samples), quota, replace=False))
             end = used + len(rows)
-            np.take(own.images.reshape(-1, *shape), rows, axis=0, out=images[used:end])
-            labels[used:end] = own.labels[rows]
+            np.take(samples.images.reshape(-1, *shape), rows, axis=0, out=images[used:end])
+            labels[used:end] = samples.labels[rows]
             groups.append(_by_class(labels[used:end], dataset.num_classes, used))
             used = end
         batch = labelled(Samples(images[:used], labels[:used]), device)

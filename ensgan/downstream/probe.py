@@ -70,17 +70,33 @@ class LinearProbe:
             )
 
     def __call__(self, trials: Sequence[ValidationTrial]) -> list[ValidationResult]:
-        """One result per trial; trials of equal members and seed are equal."""
+        """One result per trial; trials of equal members and seed are equal.
+
+        Seed 0 is judged by the validation split as it is; every other seed draws other images
+        where members have more, and one bootstrap of each class of the split, the same for all
+        ensembles. Without it the seeds of small banks would be of one opinion, whatever the split.
+        """
         return [self._validate(trial) for trial in trials]
 
     def _validate(self, trial: ValidationTrial) -> ValidationResult:
         drawn = self._drawn(trial.strategy, trial.seed)
-        chances = _Linear.fit(drawn, self.classes)(self._val.features)
-        own = chances[np.arange(len(chances)), self._val.labels]
+        rows = self._judges(trial.seed)
+        labels = self._val.labels[rows]
+        chances = _Linear.fit(drawn, self.classes)(self._val.features[rows])
+        own = chances[np.arange(len(chances)), labels]
         # As the classifiers of the evaluation: classes weigh alike.
-        share = np.bincount(self._val.labels, minlength=self.classes)[self._val.labels]
+        share = np.bincount(labels, minlength=self.classes)[labels]
         loss = -float(np.average(np.log(np.clip(own, 1e-7, 1.0)), weights=1 / share))
-        return ValidationResult(classification_metrics(self._val.labels, chances)["auc"], loss)
+        return ValidationResult(classification_metrics(labels, chances)["auc"], loss)
+
+    def _judges(self, seed: int) -> Int64Array:
+        """Rows of the validation split that judge a seed."""
+        everyone = np.arange(len(self.val.labels))
+        if seed == 0:
+            return everyone
+        rng = np.random.default_rng([seed, len(everyone)])
+        classes = [np.flatnonzero(self.val.labels == label) for label in range(self.classes)]
+        return np.concatenate([rng.choice(rows, len(rows)) for rows in classes])
 
     def consistency(self) -> LabelConsistency:
         """Which share of each member's images a probe of real ones gives the class asked for."""
@@ -156,6 +172,7 @@ class _Linear:
         """Train; classes weigh alike."""
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
+        from threadpoolctl import threadpool_limits
 
         mean, scale = images.features.mean(0), images.features.std(0) + np.float32(1e-6)
         seen = np.unique(images.labels)
@@ -163,7 +180,9 @@ class _Linear:
             nothing = np.zeros((1, len(mean)))
             return cls(mean, scale, nothing, np.zeros(1), seen, classes)
         model = LogisticRegression(C=STRENGTH, class_weight="balanced", max_iter=STEPS)
-        with warnings.catch_warnings():
+        # Products this small are done before the threads of BLAS have met, and on busy cores they
+        # wait for one another: seven times the time and more.
+        with threadpool_limits(1, user_api="blas"), warnings.catch_warnings():
             # Nearly converged ranks as well, and a warning per probe would tell nobody anything.
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit((images.features - mean) / scale, images.labels)

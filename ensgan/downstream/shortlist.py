@@ -106,16 +106,16 @@ def make_shortlist(
         raise InputError(f"a shortlist holds at least 2 ensembles, not {most}")
     largest = max(2, len(pool) // 2) if most_members is None else most_members
     intra_d = CappedIntraD(scores)
-    found: dict[tuple[int, ...], list[str]] = {}
+    sources_of: dict[tuple[int, ...], list[str]] = {}
     for source, members in _proposals(scores, intra_d, fronts, seed):
         rows = tuple(intra_d.indices(members))
         if fewest_members <= len(rows) <= largest:
-            found.setdefault(rows, []).append(source)
-    if not found:
+            sources_of.setdefault(rows, []).append(source)
+    if not sources_of:
         best = np.argsort(-intra_d.singles(), kind="stable")[:largest]
-        found[tuple(sorted(best.tolist()))] = [f"top {largest}"]
+        sources_of[tuple(sorted(best.tolist()))] = [f"top {largest}"]
     candidates = []
-    for rows, sources in found.items():
+    for rows, sources in sources_of.items():
         members = tuple(pool[row] for row in rows)
         candidates.append(Candidate(members, intra_d(members), tuple(dict.fromkeys(sources))))
     candidates.sort(key=lambda candidate: (-candidate.intra_d, len(candidate.members)))

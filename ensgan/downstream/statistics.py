@@ -16,6 +16,8 @@ from ensgan.types import Float64Array, Int64Array
 
 BINS = 15
 """Bins of the calibration error, of equal width."""
+RESAMPLES = 200
+"""Bootstraps of the test images: enough for the ends of a 95 % interval to two digits."""
 
 
 def import_libraries() -> None:
@@ -79,6 +81,33 @@ def classification_metrics(
     return {name: float(value) for name, value in values.items()}
 
 
+def resampled_auc(labels: Int64Array, probabilities: Float64Array) -> tuple[float, ...]:
+    """The AUC that other test images of the same kind might have given: RESAMPLES of them.
+
+    Images are drawn with replacement within each class. The draws depend on the labels alone, so
+    those of two classifiers tested on one split are paired. Arguments as
+    :func:`classification_metrics`, whose ``auc`` this is over the images as they are.
+    """
+    rng, classes = np.random.default_rng(len(labels)), probabilities.shape[1]
+    places = [np.flatnonzero(labels == label) for label in range(classes)]
+    # Of two classes one has the area of both.
+    ranked = [np.unique(column, return_inverse=True)[1] for column in probabilities.T]
+    ranked = ranked[1:] if classes == 2 else ranked
+    found = []
+    for _ in range(RESAMPLES):
+        drawn = [rng.choice(rows, len(rows)) for rows in places]
+        areas = []
+        for label, ranks in enumerate(ranked, start=int(classes == 2)):
+            size = int(ranks.max()) + 1
+            own = np.bincount(ranks[drawn[label]], minlength=size)
+            rest = np.concatenate(drawn[:label] + drawn[label + 1 :])
+            others = np.bincount(ranks[rest], minlength=size)
+            beaten = np.cumsum(others) - others / 2  # of equal probabilities a half
+            areas.append(own @ beaten / (len(drawn[label]) * len(rest)))
+        found.append(round(float(np.mean(areas)), 6))
+    return tuple(found)
+
+
 def _calibration_error(confidence: Float64Array, right: npt.NDArray[np.bool_]) -> float:
     """Mean gap between confidence and accuracy over bins of confidence, weighted by their size."""
     bins = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
@@ -132,8 +161,13 @@ def rank_correlation(
         return RankCorrelation(None, None, None, len(x))
     rows = np.random.default_rng(seed).integers(0, len(x), (rounds, len(x)))
     resampled = _spearman(x[rows], y[rows])
-    low, high = np.quantile(resampled[~np.isnan(resampled)], [0.025, 0.975])
-    return RankCorrelation(float(rho[0]), float(low), float(high), len(x))
+    return RankCorrelation(float(rho[0]), *middle(resampled[~np.isnan(resampled)]), len(x))
+
+
+def middle(values: Float64Array) -> tuple[float, float]:
+    """The ends of the middle 95 % of resamples."""
+    low, high = np.quantile(values, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def _spearman(x: Float64Array, y: Float64Array) -> Float64Array:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ensgan.downstream.statistics import holm, mean_interval, paired_t_test
+from ensgan.downstream.statistics import holm, mean_interval, middle, paired_t_test
 from ensgan.downstream.strategy import Kind
 from ensgan.errors import InputError
+from ensgan.text import counted
 from ensgan.types import Float64Array
 
 if TYPE_CHECKING:
@@ -66,6 +67,9 @@ class StrategyRow:
             rows, or where real is not better than all.
         epochs, seconds: means over the runs.
         final_weights: mean chances at the end, for ``dynamic``.
+        test_images: 95 % interval of the mean AUC over bootstraps of the test images, all repeats
+            as they are; None for results of earlier versions.
+        test_difference: the same of its paired difference to the reference.
     """
 
     strategy: str
@@ -79,10 +83,8 @@ class StrategyRow:
     epochs: float
     seconds: float
     final_weights: tuple[float, ...] | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The row as JSON-able values."""
-        return asdict(self)
+    test_images: tuple[float, float] | None = None
+    test_difference: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -125,9 +127,8 @@ class DownstreamTable:
         """What the tests of AUC say of the reference, in one sentence; empty without one."""
         if self.undecided or self.reference is None:
             return self.undecided
-        repeats = self.row(self.reference).repeats
-        if repeats < TESTED_FROM:
-            return f"no verdict: {repeats} repeats are too few to test, {TESTED_FROM} are not"
+        if (repeats := self.row(self.reference).repeats) < TESTED_FROM:
+            return f"no verdict: {counted(repeats, 'repeat')} cannot decide, {TESTED_FROM} may"
         groups: dict[str, list[str]] = {"better": [], "worse": [], "not told apart": []}
         for row in self.rows:
             auc, group = row.metrics["auc"], "not told apart"
@@ -193,7 +194,7 @@ class DownstreamTable:
             "cautions": list(self.cautions),
             "possible_auc": self.possible_auc,
             "sampling": self.sampling,
-            "strategies": [row.to_json() for row in self.rows],
+            "strategies": [asdict(row) for row in self.rows],
             "runs": [result.to_json() for result in self.results],
         }
 
@@ -235,8 +236,8 @@ def summarise(
         for name, group in groups.items():
             values = group.values[metric]
             spreads[name][metric] = _spread(values, differences.get(name), p_values.get(name))
-    rows = tuple(_row(name, group, spreads[name], groups) for name, group in groups.items())
     named = reference if reference in groups else None
+    rows = tuple(_row(name, spreads[name], groups, named) for name in groups)
     return DownstreamTable(named, rows, tuple(results), possible_auc)
 
 
@@ -247,6 +248,14 @@ class _Group:
     runs: Sequence[RepeatResult]
     repeats: tuple[int, ...]
     values: Mapping[str, Float64Array]
+
+    @property
+    def resampled(self) -> Float64Array | None:
+        """Mean AUC on each bootstrap of the test images; None where a run has none."""
+        if not all(run.resampled_auc for run in self.runs):
+            return None
+        means: Float64Array = np.mean([run.resampled_auc for run in self.runs], axis=0)
+        return means
 
 
 def _group(runs: Sequence[RepeatResult], metrics: Sequence[str]) -> _Group:
@@ -300,9 +309,11 @@ def _spread(
 
 
 def _row(
-    name: str, group: _Group, metrics: Mapping[str, Spread], groups: Mapping[str, _Group]
+    name: str, metrics: Mapping[str, Spread], groups: Mapping[str, _Group], reference: str | None
 ) -> StrategyRow:
-    runs = group.runs
+    group = groups[name]
+    runs, resampled = group.runs, group.resampled
+    base = None if reference in (None, name) else groups[reference].resampled
     final = [run.final_weights for run in runs if run.final_weights is not None]
     return StrategyRow(
         name,
@@ -316,13 +327,14 @@ def _row(
         float(np.mean([run.epochs for run in runs])),
         float(np.mean([run.seconds for run in runs])),
         tuple(np.mean(final, axis=0).tolist()) if final else None,
+        None if resampled is None else middle(resampled),
+        None if resampled is None or base is None else middle(resampled - base),
     )
 
 
 def _gap(metric: str, group: _Group, groups: Mapping[str, _Group]) -> float | None:
     if "real" not in groups or "all" not in groups:
         return None
-    upper, lower, mean = (
-        float(each.values[metric].mean()) for each in (groups["real"], groups["all"], group)
-    )
+    three = (groups["real"], groups["all"], group)
+    upper, lower, mean = (float(each.values[metric].mean()) for each in three)
     return None if upper - lower <= 1e-9 else (mean - lower) / (upper - lower)

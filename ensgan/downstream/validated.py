@@ -17,6 +17,7 @@ import numpy as np
 from ensgan.downstream.shortlist import Candidate, CappedIntraD
 from ensgan.downstream.strategy import Strategy
 from ensgan.errors import InputError
+from ensgan.text import counted
 from ensgan.types import Float64Array, PoolScores
 
 
@@ -149,7 +150,7 @@ def choose_unvalidated(shortlist: Sequence[Candidate], why: str) -> ValidatedCho
     best = min(shortlist, key=lambda c: (-round(c.intra_d, 12), len(c.members)))
     reason = (
         f"validated: {why}, so the largest capped Intra-d decides: {best.intra_d:.3f} with "
-        f"{len(best.members)} members, of {len(shortlist)} ensembles"
+        f"{counted(len(best.members), 'member')}, of {counted(len(shortlist), 'ensemble')}"
     )
     return ValidatedChoice(best, (), reason, 0)
 
@@ -260,7 +261,7 @@ def _reason(chosen: Ranked, ranking: Sequence[Ranked], tried: int, seeds: int) -
     error = float(np.hypot(chosen.error, rival.error))
     if gap < 0:
         certainty = "no better by more than one standard error, and larger"
-    elif error == 0.0:  # all of one opinion, or all trained on the same images: no spread to go by
+    elif error == 0.0:  # all of one opinion: no spread to go by
         certainty = "behind it with every one of them"
     elif gap <= error:
         certainty = "not told apart from it"
@@ -274,4 +275,4 @@ def _reason(chosen: Ranked, ranking: Sequence[Ranked], tried: int, seeds: int) -
 def _named(ranked: Ranked) -> str:
     candidate = ranked.candidate
     shown = [*candidate.sources[:2], *(s for s in candidate.sources[2:] if s.startswith("+"))]
-    return f"{len(candidate.members)} members ({', '.join(shown)})"
+    return f"{counted(len(candidate.members), 'member')} ({', '.join(shown)})"

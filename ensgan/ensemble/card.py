@@ -83,16 +83,16 @@ def _downstream(table: Any) -> dict[str, Any]:
     """
     if not isinstance(table, Mapping):
         return {}
-    found = [
+    tested = [
         row
         for row in table.get("strategies", [])
         if isinstance(row, Mapping) and isinstance(row.get("metrics"), Mapping)
     ]
-    names = [name for name in _CLASSIFIER if any(name in row["metrics"] for row in found)]
+    names = [name for name in _CLASSIFIER if any(name in row["metrics"] for row in tested)]
     rows = [
         [row.get("strategy", ""), row.get("repeats", "")]
         + [_spread(row["metrics"].get(name)) for name in names]
-        for row in found
+        for row in tested
     ]
     verdict = table.get("verdict") or table.get("undecided")
     classifiers = (("trained on", "repeats", *names), rows)

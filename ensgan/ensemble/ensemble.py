@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ensgan.ensemble.draw import Plan, derived_seed, make_plan
 from ensgan.ensemble.export import ImageFormat, save_images
 from ensgan.ensemble.manifest import Manifest, check_digest, check_size, ensemble_digest
-from ensgan.ensemble.members import Member, kind_named
+from ensgan.ensemble.members import Member, Plan, derived_seed, kind_named, make_plan
 from ensgan.errors import InputError, unknown_name
 from ensgan.types import ImageShape, Int64Array, Samples
 from ensgan.types.display import table_html
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.utils.data import DataLoader, TensorDataset
 
 Labels: TypeAlias = str | int | Sequence[str | int] | Int64Array | None
 """Class of each image by name or number, or one for all; None draws by the training shares."""
+
+
+@dataclass(frozen=True)
+class Transformed:
+    """Images and labels for a ``DataLoader``; each image goes through a function when asked for."""
+
+    pairs: TensorDataset
+    transform: Callable[[Tensor], Any]
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> tuple[Any, Tensor]:
+        image, label = self.pairs[index]
+        return self.transform(image), label
 
 
 class Ensemble:
@@ -119,12 +135,22 @@ class Ensemble:
             made, start = plan.made, start + batch
 
     def dataset(
-        self, n: int, labels: Labels = None, seed: int = 0, *, replacement: bool = False
-    ) -> TensorDataset:
+        self,
+        n: int,
+        labels: Labels = None,
+        seed: int = 0,
+        *,
+        replacement: bool = False,
+        transform: Callable[[Tensor], Any] | None = None,
+    ) -> TensorDataset | Transformed:
         """The images of :meth:`sample` as a PyTorch data set.
 
+        Args:
+            transform: applied to an image whenever it is asked for, as torchvision's are.
+
         Returns:
-            pairs of a float32 image [C,H,W] in [0, 1] and an int64 label.
+            pairs of a float32 image [C,H,W] in [0, 1], or what the transform makes of it, and an
+            int64 label.
         """
         import torch
         from torch.utils.data import TensorDataset
@@ -132,7 +158,8 @@ class Ensemble:
         samples = self.sample(n, labels, seed, replacement=replacement)
         images = samples.images if samples.images.ndim == 4 else samples.images[..., None]
         tensor = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-        return TensorDataset(tensor.float() / 255, torch.from_numpy(samples.labels))
+        pairs = TensorDataset(tensor.float() / 255, torch.from_numpy(samples.labels))
+        return pairs if transform is None else Transformed(pairs, transform)
 
     def dataloader(
         self,
@@ -141,12 +168,13 @@ class Ensemble:
         seed: int = 0,
         *,
         replacement: bool = False,
+        transform: Callable[[Tensor], Any] | None = None,
         **options: Any,
     ) -> DataLoader[Any]:
         """:meth:`dataset` in batches, ``n`` images in all; ``options`` go to ``DataLoader``."""
         from torch.utils.data import DataLoader
 
-        images = self.dataset(n, seed=seed, replacement=replacement)
+        images: Any = self.dataset(n, seed=seed, replacement=replacement, transform=transform)
         return DataLoader(images, batch_size=batch_size, **options)
 
     def save_png(

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ensgan.ensemble.draw import derived_seed
+from ensgan.ensemble.members import derived_seed
 from ensgan.errors import InputError, unknown_name
 from ensgan.files import sha256_file
 from ensgan.inputs import explained, run_python
@@ -116,12 +116,12 @@ def _open(place: str, path: Path, name: str) -> Sampler:
 
 
 def _named(module: Any, name: str, place: str) -> Sampler:
-    found = getattr(module, name, None)
-    if found is None:
+    attribute = getattr(module, name, None)
+    if attribute is None:
         known = [key for key, value in vars(module).items() if callable(value) and key[0] != "_"]
         raise InputError(f"in {place}: " + unknown_name("sampler", name, known))
-    sampler = getattr(found, "sample", found)
-    if not callable(sampler) or isinstance(found, type):
+    sampler = getattr(attribute, "sample", attribute)
+    if not callable(sampler) or isinstance(attribute, type):
         raise InputError(f"{place}:{name} is no function and has no method sample(n, labels, seed)")
     return sampler  # type: ignore[no-any-return]
 

@@ -14,9 +14,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from ensgan.ensemble.artifact import open_folder
-from ensgan.ensemble.draw import ImageRequest
 from ensgan.ensemble.ensemble import Ensemble
 from ensgan.ensemble.export import png_base64
+from ensgan.ensemble.members import ImageRequest
 from ensgan.errors import InputError
 
 LOADER = __name__

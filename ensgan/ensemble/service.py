@@ -26,9 +26,9 @@ from starlette.requests import ClientDisconnect
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ensgan import __version__
-from ensgan.ensemble.draw import ImageRequest
 from ensgan.ensemble.ensemble import Ensemble
 from ensgan.ensemble.export import png_base64
+from ensgan.ensemble.members import ImageRequest
 from ensgan.errors import DataError, EnsganError
 from ensgan.files import parse_json
 from ensgan.types import Samples

@@ -123,15 +123,15 @@ def many_ensembles(
     )
     order = [proposed[place] for place in rng.permutation(len(proposed))]
     order.sort(key=lambda candidate: {"last", "all"}.isdisjoint(candidate.sources))
-    found = {each.members: " | ".join(each.sources) for each in order[: math.ceil(n / 2)]}
+    sources = {each.members: " | ".join(each.sources) for each in order[: math.ceil(n / 2)]}
     sizes = np.unique(np.geomspace(2, max(2, len(pool) - 1), _NAMELESS_SIZES).round().astype(int))
     for turn in itertools.islice(itertools.cycle(sizes.tolist()), 20 * n):
-        if len(found) == n:
+        if len(sources) == n:
             break
         rows = np.sort(rng.choice(len(pool), turn, replace=False))
-        found.setdefault(tuple(pool[row] for row in rows), f"random {turn}")
-    names = (f"predict:{source}#{number}" for number, source in enumerate(found.values()))
-    return tuple(Strategy(name, members) for name, members in zip(names, found, strict=True))
+        sources.setdefault(tuple(pool[row] for row in rows), f"random {turn}")
+    names = (f"predict:{source}#{number}" for number, source in enumerate(sources.values()))
+    return tuple(Strategy(name, members) for name, members in zip(names, sources, strict=True))
 
 
 def score_values(
@@ -150,7 +150,7 @@ def score_values(
     subsets = paper.subsets([paper.indices(members) for members in ensembles])
     values = paper(subsets)
     sizes = subsets.sum(axis=1)
-    found = {
+    values_of = {
         "capped Intra-d": capped(subsets).first,
         "Intra-d": values.first,
         "-Inter-d": -values.second,
@@ -162,8 +162,8 @@ def score_values(
     }
     for name, tables in (others or {}).items():
         other = Evaluator(tables)(subsets)
-        found[name] = other.first
-    return {name: tuple(float(value) for value in row) for name, row in found.items()}
+        values_of[name] = other.first
+    return {name: tuple(float(value) for value in row) for name, row in values_of.items()}
 
 
 def probe_values(
@@ -177,12 +177,12 @@ def probe_values(
         probe: of the same pool.
     """
     trials = [ValidationTrial(Strategy("probe", tuple(each)), 0) for each in ensembles]
-    found, intra_d = probe(trials), CappedIntraD(scores)
+    results, intra_d = probe(trials), CappedIntraD(scores)
     listed = [Candidate(t.strategy.members, intra_d(t.strategy.members), ()) for t in trials]
     return {
-        "probe AUC": tuple(each.auc for each in found),
-        "-probe loss": tuple(-each.loss for each in found),
-        "probe and capped Intra-d": merits(listed, found),
+        "probe AUC": tuple(each.auc for each in results),
+        "-probe loss": tuple(-each.loss for each in results),
+        "probe and capped Intra-d": merits(listed, results),
     }
 
 

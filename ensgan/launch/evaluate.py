@@ -21,7 +21,7 @@ from ensgan.evaluation.evaluate import (
 from ensgan.evaluation.finished_sweep import OnStage, open_sweep, rescore
 from ensgan.evaluation.own_data import check_fits, ensemble_folder, open_handed_over
 from ensgan.launch.executors import executor_at
-from ensgan.recording.evaluation import record_evaluation
+from ensgan.recording.state import record_evaluation
 from ensgan.store import default_storage, open_store
 from ensgan.sweep.executor import Executor
 from ensgan.sweep.folder import SweepFolder, find_sweep

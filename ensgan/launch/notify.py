@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import socket
 import time
@@ -14,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ensgan.errors import EnsganError, InputError, SweepStoppedError
+from ensgan.outputs import is_loopback
 from ensgan.sweep.events import Event, OnEvent
 from ensgan.text import hide_credentials
 
@@ -31,7 +31,7 @@ def check_address(url: str) -> None:
         host, _ = parts.hostname or "", parts.port
     except ValueError as error:
         raise InputError(f"--notify is no address: {error}") from error
-    if host and (parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host))):
+    if host and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))):
         return
     raise InputError(
         f"--notify '{_shown(url)}': write https://…, or http:// with an address of this machine's "
@@ -43,13 +43,6 @@ def _shown(url: str) -> str:
     """Where an address leads, without the path: of many services that is the secret."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.hostname or ''}" if parts.scheme else "…"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

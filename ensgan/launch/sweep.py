@@ -25,7 +25,7 @@ from ensgan.sweep.inputs import member_jobs, write_inputs
 from ensgan.sweep.opening import changes_of
 from ensgan.sweep.planning.sweep_file import AnySpec, load_sweep
 from ensgan.sweep.records import MemberResult
-from ensgan.sweep.resolving import Resolved, resolve_in
+from ensgan.sweep.resolving import resolve_in
 from ensgan.sweep.result import SweepResult
 from ensgan.sweep.runner import RunningSweep
 
@@ -122,7 +122,7 @@ class BackgroundRecorder:
     def _warn(self, message: str) -> None:
         if not self._warned:
             self._warned = True
-            self.on_event(Event("warning", {"message": message}))
+            _warning(self.on_event)(message)
 
 
 def run_sweep(
@@ -168,9 +168,9 @@ def run_sweep(
     started = time.time() if started is None else started
     path = Path(spec) if isinstance(spec, Path | str) else None
     data_dir = None if data_dir is None else Path(data_dir)
-    resolved, folder = _resolved(
-        spec, settings, storage, data_dir, on_event, many, fresh=fresh, without_added=without_added
-    )
+    root, asked = Path(storage or default_storage()).resolve(), load_sweep(spec, settings)
+    how = {"fresh": fresh, "without_added": without_added, "many": many}
+    resolved, folder = resolve_in(root, asked, data_dir, _warning(on_event), **how)
     if fresh:
         with folder.locked():
             pass  # nobody else may be running it
@@ -198,27 +198,8 @@ def run_sweep(
     return result
 
 
-def _resolved(
-    spec: AnySpec,
-    settings: Sequence[str],
-    storage: Path | str | None,
-    data_dir: Path | str | None,
-    on_event: OnEvent,
-    many: bool,
-    *,
-    fresh: bool = False,
-    without_added: bool = False,
-) -> tuple[Resolved, SweepFolder]:
-    """The sweep as its storage has it, and its folder."""
-    root = Path(storage or default_storage()).resolve()
-    data_dir = None if data_dir is None else Path(data_dir)
-    asked = load_sweep(spec, settings)
-    resolved, folder, said = resolve_in(
-        root, asked, data_dir, fresh=fresh, without_added=without_added, many=many
-    )
-    for message in said:
-        on_event(Event("warning", {"message": message}))
-    return resolved, folder
+def _warning(on_event: OnEvent) -> Callable[[str], None]:
+    return lambda message: on_event(Event("warning", {"message": message}))
 
 
 def train_one(
@@ -238,7 +219,9 @@ def train_one(
             members would not stay or train again without ``retrain``.
         TrainingError: the GAN cannot be trained further.
     """
-    resolved, folder = _resolved(spec, settings, storage, data_dir, on_event, many=True)
+    root, asked = Path(storage or default_storage()).resolve(), load_sweep(spec, settings)
+    data_dir = None if data_dir is None else Path(data_dir)
+    resolved, folder = resolve_in(root, asked, data_dir, _warning(on_event), many=True)
     names = [row.name for row in resolved.gans]
     if gan not in names:
         raise InputError(unknown_name(f"GAN of sweep '{resolved.spec.name}'", gan, names))

@@ -78,12 +78,12 @@ def frechet_distances(
     """The distance of every member; arguments and errors as ``measure_pool`` has them."""
     members = list(zip(names, fakes, strict=True))
     tasks = [(real, members[i : i + _GROUP]) for i in range(0, len(members), _GROUP)]
-    found: dict[str, float] = {}
+    distances: dict[str, float] = {}
     for part in mapper(measure_frechet, tasks):
-        found.update(part)
+        distances.update(part)
         if on_progress is not None:
-            on_progress(len(found), len(names))
-    return {name: found[name] for name in names}
+            on_progress(len(distances), len(names))
+    return {name: distances[name] for name in names}
 
 
 def measure_frechet(

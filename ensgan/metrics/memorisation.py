@@ -180,6 +180,7 @@ def _isolation(train: FeatureArray, backend: Backend) -> Float64Array:
     different = np.unique(same)
     if len(different) < 2:
         raise DataError("training features have zero variance: all images are the same")
+    # Copies of an image are 0 from one another: with them every isolation would be 0 too.
     balls = measure_balls(train if len(different) == len(train) else train[different], 1, backend)
     return balls.radii(0)[np.searchsorted(different, same)]
 
@@ -226,9 +227,11 @@ def nearest(
         rows = backend.operand(frame, points[part], "row", "single")
         block = backend.block(rows, columns)
         floor = block.amax(dim=1).cpu().numpy().astype(np.float64)
+        # All references within twice the error of the best may be the nearest in truth.
         worst = pair_error(rows.norms, np.full(len(part), furthest), dim, "single")
         found = Entries.above(block, (floor - 2 * worst)[:, None])
         exact = squared_distances(points, part[found.rows], references, found.columns)
+        # Row by row the nearest first, of equally near ones the smaller index.
         order = np.lexsort((found.columns, exact, found.rows))
         first = order[np.searchsorted(found.rows[order], np.arange(len(part)))]
         index[part], squared[part] = found.columns[first], exact[first]

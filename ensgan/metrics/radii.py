@@ -113,12 +113,12 @@ class _Seen:
         self._limit[rows] = np.where(self.crowded[rows], np.inf, limit)
         return Entries.above(block, self._limit[rows][:, None]).moved(rows.start, start)
 
-    def still_near(self, found: Entries) -> Entries:
+    def still_near(self, near: Entries) -> Entries:
         """Entries that have not fallen out meanwhile (limits only rise); none of crowded rows."""
-        found = found.select(found.values > self._limit[found.rows])
-        self.crowded |= np.bincount(found.rows, minlength=len(self._points)) > self._most
+        near = near.select(near.values > self._limit[near.rows])
+        self.crowded |= np.bincount(near.rows, minlength=len(self._points)) > self._most
         self._limit[self.crowded] = np.inf
-        return found.select(~self.crowded[found.rows])
+        return near.select(~self.crowded[near.rows])
 
 
 def _largest_of(block: torch.Tensor, best: torch.Tensor) -> torch.Tensor:

@@ -18,7 +18,7 @@ from ensgan.store.record import NOTHING
 from ensgan.sweep.live.history import History
 from ensgan.sweep.manifest import Manifest
 from ensgan.sweep.records import MemberResult
-from ensgan.text import spreadsheet_cell
+from ensgan.text import counted, spreadsheet_cell
 from ensgan.types import Front, FrontPoint, PoolScores, UInt8Array, gan_of, row_of, step_of
 
 REPORT_FOLDER, REPORT = "0-report", "0-report/report.html"
@@ -90,7 +90,7 @@ def grown_from(manifest: Manifest) -> str:
     more = f" and {len(earlier.added) - NAMES_SHOWN} more" * (len(earlier.added) > NAMES_SHOWN)
     run = f"run {earlier.run}" if earlier.run else "a run that was not recorded"
     gone = f", {len(earlier.removed)} taken away" if earlier.removed else ""
-    return f"Grown from {run}: {len(earlier.added)} members added ({names}{more}){gone}."
+    return f"Grown from {run}: {counted(len(earlier.added), 'member')} added ({names}{more}){gone}."
 
 
 def grown_tags(manifest: Manifest) -> dict[str, str]:
@@ -255,7 +255,7 @@ def description(
         values = zip(form.axes, selected.first_two, strict=True)
         shown = ", ".join(f"{axis.name} {value:.4f}" for axis, value in values)
         lines.append(f"**G\\***: {names} ({shown}, rule {markdown(selected.rule)}).")
-    trained = f"{manifest.planned - external} generators trained on "
+    trained = f"{counted(manifest.planned - external, 'generator')} trained on "
     more = f", {external} from elsewhere" if external else ""
     lines.append(f"{trained}{markdown(manifest.dataset.name)}{more}.")
     if sentence := grown_from(manifest):

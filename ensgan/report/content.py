@@ -39,7 +39,7 @@ class Content:
         ensemble: ``ensemble.json`` of the artifact.
         table: the downstream table.
         privacy: the memorisation measurement.
-        overlap_png, membership_png, selected_png: pictures of the run.
+        overlap_png, selected_png: pictures of the run.
         grids: by GAN, its images over the snapshots.
         real: by title, pictures with real images; only when asked for.
         scores: of the pool.
@@ -54,7 +54,6 @@ class Content:
     table: Mapping[str, Any] | None = None
     privacy: Mapping[str, Any] | None = None
     overlap_png: bytes | None = None
-    membership_png: bytes | None = None
     selected_png: bytes | None = None
     grids: Mapping[str, bytes] = field(default_factory=dict)
     real: Mapping[str, bytes] = field(default_factory=dict)
@@ -98,7 +97,6 @@ def collect(store: RunStore, run_id: str, *, real_from: Path | None = None) -> C
         table=parsed("downstream/table.json", _table),
         privacy=parsed("privacy/memorisation.json", _privacy),
         overlap_png=read("pool/overlap.png"),
-        membership_png=read("pool/membership.png"),
         selected_png=read("grids/selected.png"),
         grids=_grids(store, run_id),
         real={} if real_from is None else _real_pictures(find_sweep(run_id, real_from)),
@@ -128,12 +126,12 @@ def _scores(content: bytes | None) -> PoolScores | None:
 
 def _grids(store: RunStore, run_id: str) -> dict[str, bytes]:
     """The image grid of every GAN below a sweep, oldest first."""
-    found = {}
+    grids = {}
     for child in store.children(run_id):
         path = f"grid-{child.name}/{child.name}.png"
         if child.kind == "gan" and path in store.files(child.run_id):
-            found[child.name] = store.read(child.run_id, path)
-    return found
+            grids[child.name] = store.read(child.run_id, path)
+    return grids
 
 
 def _parsed(content: bytes, source: str, look: Callable[[Any], None]) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -15,6 +16,7 @@ from markupsafe import Markup
 
 from ensgan.files import first_bytes
 from ensgan.search import pareto_front
+from ensgan.text import counted
 from ensgan.types import Float64Array, Front, FrontPoint, PoolScores
 
 NONE: Final[Mapping[str, Float64Array]] = MappingProxyType({})
@@ -23,6 +25,8 @@ OVERLAP = "overlap-map"
 POINTS = "front-points"
 """Identifier of a front's marks in an SVG, in the order of the points drawn."""
 _RESOLUTION = 120
+_ON_PAGES = (5.6, 4.1)
+"""Inches of a drawing on a page: its letters are then as large as those of the text."""
 _MARKS = (b"Software\0ensgan", b'<meta name="generator" content="ensgan">')
 
 
@@ -61,7 +65,7 @@ def draw_front(axes: Any, front: Front, selected: FrontPoint | None = None) -> N
 def front_title(front: Front) -> str:
     """How many ensembles the front holds, of how many, by what search."""
     return (
-        f"{len(front)} Pareto-optimal ensembles of {front.distinct} tried "
+        f"{counted(len(front), 'Pareto-optimal ensemble')} of {front.distinct} tried "
         f"({front.sampler}, hypervolume {front.hypervolume:.4f})"
     )
 
@@ -87,13 +91,16 @@ def front_svg(
             shown under the pointer.
         others: other ensembles by what they are called, first and second objective: [n,2].
     """
-    return inline_svg(_front_figure(front, selected, others), {POINTS: points})
+    return inline_svg(_front_figure(front, selected, others, _ON_PAGES), {POINTS: points})
 
 
 def _front_figure(
-    front: Front, selected: FrontPoint | None, others: Mapping[str, Float64Array] = NONE
+    front: Front,
+    selected: FrontPoint | None,
+    others: Mapping[str, Float64Array] = NONE,
+    size: tuple[float, float] = (7, 5),
 ) -> Any:
-    figure, axes = new_figure(7, 5)
+    figure, axes = new_figure(*size)
     for (label, values), marker in zip(others.items(), ".Ds", strict=False):
         look = {"color": "0.6", "s": 10} if len(values) > 1 else {"color": "C1", "s": 40}
         axes.scatter(values[:, 1], values[:, 0], marker=marker, label=label, zorder=1, **look)
@@ -110,7 +117,7 @@ def forest_svg(rows: Sequence[Mapping[str, Any]], metric: str, label: str) -> Ma
         metric: its key.
         label: what the axis is called.
     """
-    figure, axes = new_figure(7, 0.8 + 0.3 * len(rows))
+    figure, axes = new_figure(_ON_PAGES[0], 0.8 + 0.3 * len(rows))
     ends = []
     for place, row in enumerate(rows):
         spread = row["metrics"][metric]
@@ -149,6 +156,29 @@ def overlap_figure(scores: PoolScores, names: Sequence[str]) -> Any:
     axes.set_xticks(range(len(scores)), names, rotation=90, **font)
     axes.set_yticks(range(len(scores)), names, **font)
     figure.colorbar(image, ax=axes, shrink=0.7, label="d(S_g, S_h), mean of both directions")
+    return figure
+
+
+def membership_figure(front: Front, most: int = 40) -> Any:
+    """Heat map: which member (row, the most frequent first) is in which front point.
+
+    Columns run from the smallest first objective to the largest. At most ``most`` members are
+    shown; the number behind a name is its share of the front's points.
+    """
+    points = sorted(front, key=lambda point: front.values(point)[0])
+    counts = Counter(name for point in points for name in point.members)
+    names = sorted(counts, key=lambda name: (-counts[name], name))[:most]
+    present = [[name in point.members for point in points] for name in names]
+    figure, axes = new_figure(3 + 0.16 * max(len(points), 20), 1.2 + 0.2 * max(len(names), 4))
+    axes.imshow(present or [[False]], aspect="auto", cmap="Blues", vmin=0, vmax=1)
+    labels = [f"{name}  {counts[name] / len(points):.0%}" for name in names]
+    axes.set_yticks(range(len(names)), labels, fontsize=8, parse_math=False)
+    axes.set_xticks([])
+    left_out = len(counts) - len(names)
+    axes.set(
+        xlabel=f"{counted(len(points), 'front point')}, by rising {front.axes[0].name}",
+        title=f"Members on the front{f' ({left_out} rarer ones left out)' if left_out else ''}",
+    )
     return figure
 
 

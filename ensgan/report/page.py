@@ -23,11 +23,12 @@ from ensgan.report.figures import (
     front_svg,
     front_title,
     inline_svg,
+    membership_figure,
     overlap_figure,
 )
 from ensgan.report.verdict import verdict
 from ensgan.search import FORMS, Evaluator, find_form
-from ensgan.text import hide_credentials
+from ensgan.text import counted, hide_credentials
 from ensgan.types import BoolArray, Float64Array, Front, FrontPoint
 
 RANDOM_DRAWN = 300
@@ -49,6 +50,7 @@ def render(content: Content) -> str:
         chosen=set(content.manifest.chosen),
         drawing=None if not front else _front_drawing(front, content.selected, _others(content)),
         verdict=verdict(content),
+        membership=inline_svg(membership_figure(front)) if front else None,
         overlap=_overlap(content),
         selected_facts=_selected_facts(content),
         members=by_gan(content.manifest),
@@ -84,7 +86,12 @@ def templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "percent": percent, "picture": _picture}
+    environment.filters |= {
+        "counted": counted,
+        "number": number,
+        "percent": percent,
+        "picture": _picture,
+    }
     return environment
 
 
@@ -195,7 +202,7 @@ def _point_label(front: Front, point: FrontPoint, *, chosen: bool) -> str:
     """Description of a point: its objectives, how many members, and their names."""
     cells = front.cells(point)
     values = [f"{axis.name} {cells[axis.name]}" for axis in front.axes if axis.key != "members"]
-    members = f"{len(point.members)} members: {', '.join(point.members)}"
+    members = f"{counted(len(point.members), 'member')}: {', '.join(point.members)}"
     return ("Selected, G*. " if chosen else "") + ", ".join([*values, members])
 
 

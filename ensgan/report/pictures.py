@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import ceil
 
@@ -11,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ensgan.errors import InputError
-from ensgan.report.figures import front_png, new_figure, overlap_figure, png
+from ensgan.report.figures import front_png, membership_figure, overlap_figure, png
 from ensgan.store import RunStore
 from ensgan.types import Front, FrontPoint, PoolScores, UInt8Array
 
@@ -60,7 +59,7 @@ class Pictures:
 
 
 def image_grid(rows: Sequence[tuple[str, UInt8Array]], *, zoom: int | None = None) -> bytes:
-    """Draw labelled rows of images.
+    """Draw rows of images, each below its label: all of the width is the images'.
 
     Args:
         rows: label and images, uint8 [n,H,W] or [n,H,W,C]; all images of one size.
@@ -79,19 +78,20 @@ def image_grid(rows: Sequence[tuple[str, UInt8Array]], *, zoom: int | None = Non
     size = side * (zoom or max(1, ceil(TILE / side)))
     cell = size + GAP
     font = ImageFont.load_default(FONT_SIZE)
-    left = max(ceil(font.getlength(label)) for label, _ in rows) + 2 * MARGIN
+    above = FONT_SIZE + 2 * MARGIN
+    width = max(columns * cell, *(ceil(font.getlength(label)) + MARGIN for label, _ in rows))
     # Transparent, with a label that can be read on white and on black pages.
     grey = all(images.ndim == 3 for _, images in rows)
     mode, ink = ("LA", (128, 255)) if grey else ("RGBA", (128, 128, 128, 255))
-    canvas = Image.new(mode, (left + columns * cell, len(rows) * cell + GAP))
+    canvas = Image.new(mode, (width, len(rows) * (above + cell)))
     draw = ImageDraw.Draw(canvas)
     for y, (label, images) in enumerate(rows):
-        middle = (MARGIN, y * cell + GAP + size // 2)
-        draw.text(middle, label, fill=ink, font=font, anchor="lm")
+        top = y * (above + cell) + above
+        draw.text((0, top - above // 2), label, fill=ink, font=font, anchor="lm")
         for x, image in enumerate(images):
             tile = Image.fromarray(np.ascontiguousarray(image)).convert(mode)
             tile = tile.resize((size, size), Image.Resampling.NEAREST)
-            canvas.paste(tile, (left + x * cell, y * cell + GAP))
+            canvas.paste(tile, (x * cell, top))
     stream = io.BytesIO()
     canvas.save(stream, format="PNG")
     return stream.getvalue()
@@ -112,22 +112,5 @@ def overlap_png(scores: PoolScores, selected: FrontPoint | None = None) -> bytes
 
 
 def membership_png(front: Front, most: int = 40) -> bytes:
-    """Heat map as a PNG: which member (row, the most frequent first) is in which front point.
-
-    Columns run from the smallest first objective to the largest. At most ``most`` members are
-    shown; the number behind a name is its share of the front's points.
-    """
-    points = sorted(front, key=lambda point: front.values(point)[0])
-    counts = Counter(name for point in points for name in point.members)
-    names = sorted(counts, key=lambda name: (-counts[name], name))[:most]
-    present = [[name in point.members for point in points] for name in names]
-    figure, axes = new_figure(3 + 0.16 * max(len(points), 20), 1.2 + 0.2 * max(len(names), 4))
-    axes.imshow(present or [[False]], aspect="auto", cmap="Blues", vmin=0, vmax=1)
-    labels = [f"{name}  {counts[name] / len(points):.0%}" for name in names]
-    axes.set_yticks(range(len(names)), labels, fontsize=8, parse_math=False)
-    left_out = len(counts) - len(names)
-    axes.set(
-        xlabel=f"front points, by rising {front.axes[0].name}",
-        title=f"Members on the front{f' ({left_out} rarer ones left out)' if left_out else ''}",
-    )
-    return png(figure)
+    """:func:`membership_figure` as a PNG file's content."""
+    return png(membership_figure(front, most))

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from ensgan.downstream import RankCorrelation, StrategyRow, rank_correlation
+from ensgan.downstream import (
+    DownstreamTable,
+    RankCorrelation,
+    StrategyRow,
+    rank_correlation,
+    summarise,
+)
 from ensgan.evaluation.evaluate import Evaluation
 from ensgan.evaluation.finished_sweep import FinishedSweep
 from ensgan.search import Evaluator, find_form
@@ -17,6 +23,8 @@ from ensgan.types import DEFAULT_FORM
 METRICS = ("auc", "g_mean")
 """Test metrics that a study ranks by, the first one in the figures."""
 SCORES = ("intra_d", "inter_d")
+_REPEATS = 10_000
+"""More than a study has: repeats of different sweeps keep apart."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,31 @@ def study_part(evaluation: Evaluation) -> StudyPart:
         for metric in METRICS
     }
     return StudyPart(evaluation, ensembles, correlations)
+
+
+def together(parts: Sequence[StudyPart]) -> dict[str, DownstreamTable]:
+    """Several sweeps of one data set as one table each, by data set and extractor.
+
+    Strategies are tested over the repeats of all pools, each paired within its pool: what that
+    says, it says of these pools. Empty where there is one sweep alone.
+    """
+    found: dict[str, dict[str, DownstreamTable]] = {}
+    for part in parts:
+        sweep = part.evaluation.sweep
+        same = found.setdefault(f"{sweep.dataset.name}, extractor {part.extractor}", {})
+        same[str(sweep.folder.path)] = part.evaluation.table
+    return {
+        f"{len(tables)} sweeps of {name}": summarise(
+            [
+                replace(run, repeat=run.repeat + number * _REPEATS)
+                for number, table in enumerate(tables.values())
+                for run in table.results
+            ],
+            possible_auc=max(t.possible_auc or 0.0 for t in tables.values()) or None,
+        )
+        for name, tables in found.items()
+        if len(tables) > 1
+    }
 
 
 def _correlation(

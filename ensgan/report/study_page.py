@@ -6,17 +6,18 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ensgan.downstream import RankCorrelation, Spread, StrategyRow
+from ensgan.downstream import DownstreamTable, RankCorrelation, Spread, StrategyRow
 from ensgan.evaluation.finished_sweep import FinishedSweep
 from ensgan.report.figures import draw_front, new_figure, png
 from ensgan.report.page import templates
-from ensgan.report.study import METRICS, SCORES, StudyPart, objectives
+from ensgan.report.study import METRICS, SCORES, StudyPart, objectives, together
 from ensgan.sweep.environment import commit, machine
 from ensgan.types import DEFAULT_FORM, Front
 
 WORDS = {"auc": "AUC", "g_mean": "g-mean"}
 _MARKERS = "os^vDPX<>*hp"
 _RESOLUTION = 130
+_OVER_TEST_IMAGES = ("95 %, test images", "AUC − G*, test images")
 
 
 def study_page(
@@ -67,6 +68,8 @@ def study_page(
             words=WORDS,
             correlation=correlation_words,
             cells_of=_cells,
+            together=together(parts),
+            together_cells=_downstream_cells,
         )
     )
     return f"{page}\n"
@@ -74,25 +77,39 @@ def study_page(
 
 def _cells(row: StrategyRow, part: StudyPart) -> dict[str, str]:
     """One row of the table by its columns."""
-    auc, closed = row.metrics["auc"], row.gap_closed["auc"]
     intra = inter = None
     if row.members and row.draws == 1:
         intra, inter = objectives(part.evaluation.sweep, row.members)
-    classes = [m.mean for name, m in row.metrics.items() if name.startswith("accuracy_class_")]
+    strategy, *figures = _downstream_cells(row, part.evaluation.table).items()
     return {
-        "strategy": f"**{row.strategy}** (G*)" if row.strategy == "selected" else row.strategy,
+        **dict([strategy]),
         "n": f"{row.draws} draws" if row.draws > 1 else str(len(row.members) or "–"),
         "Intra-d": "–" if intra is None else f"{intra:.3f}",
         "Inter-d": "–" if inter is None else f"{inter:.3f}",
+        **dict(figures),
+    }
+
+
+def _downstream_cells(row: StrategyRow, table: DownstreamTable) -> dict[str, str]:
+    """What classifiers say of a strategy, by column; without columns that no row can fill."""
+    auc, closed = row.metrics["auc"], row.gap_closed["auc"]
+    tested, apart = row.test_images, row.test_difference
+    classes = [m.mean for name, m in row.metrics.items() if name.startswith("accuracy_class_")]
+    cells = {
+        "strategy": f"**{row.strategy}** (G*)" if row.strategy == "selected" else row.strategy,
         "accuracy": _spread(row.metrics["accuracy"]),
         "per class": " / ".join(f"{value:.3f}" for value in classes),
         "g-mean": _spread(row.metrics["g_mean"]),
         "AUC": _spread(auc),
         "95 %": "–" if auc.low is None else f"{auc.low:.3f}–{auc.high:.3f}",
+        _OVER_TEST_IMAGES[0]: "–" if tested is None else f"{tested[0]:.3f}–{tested[1]:.3f}",
         "AUC − G*": "–" if auc.difference is None else f"{auc.difference:+.3f}",
         "p": "–" if auc.p is None else f"{auc.p:.2g}",
+        _OVER_TEST_IMAGES[1]: "–" if apart is None else f"{apart[0]:+.3f} to {apart[1]:+.3f}",
         "gap closed": "–" if closed is None else f"{closed:.0%}",
     }
+    unknown = () if any(each.test_images for each in table) else _OVER_TEST_IMAGES
+    return {name: cell for name, cell in cells.items() if name not in unknown}
 
 
 def _spread(spread: Spread) -> str:
@@ -170,10 +187,9 @@ def usefulness_figure(part: StudyPart) -> bytes:
     return png(figure, _RESOLUTION)
 
 
-def correlation_words(found: RankCorrelation) -> str:
+def correlation_words(correlation: RankCorrelation) -> str:
     """``Spearman's ρ 0.41 [0.02, 0.71], 19 ensembles``."""
-    if found.rho is None or found.low is None or found.high is None:
-        return f"no rank correlation: {found.pairs} ensembles without spread or too few"
-    return (
-        f"Spearman's ρ {found.rho:.2f} [{found.low:.2f}, {found.high:.2f}], {found.pairs} ensembles"
-    )
+    if correlation.rho is None or correlation.low is None or correlation.high is None:
+        return f"no rank correlation: {correlation.pairs} ensembles without spread or too few"
+    interval = f"[{correlation.low:.2f}, {correlation.high:.2f}]"
+    return f"Spearman's ρ {correlation.rho:.2f} {interval}, {correlation.pairs} ensembles"

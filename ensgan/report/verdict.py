@@ -8,6 +8,7 @@ from typing import Any
 
 from ensgan.downstream.table import RANKED
 from ensgan.report.content import Content
+from ensgan.text import counted, duration
 
 _COMPARED = (
     ("real", "real images"),
@@ -37,7 +38,9 @@ def verdict(content: Content) -> Verdict:
     if manifest.selected is None:
         return Verdict("No ensemble was selected", {}, _cautions(content))
     names = manifest.chosen
-    headline = f"G* is {len(names)} of {len(manifest.members)} generators: {', '.join(names)}"
+    headline = (
+        f"G* is {len(names)} of {counted(len(manifest.members), 'generator')}: {', '.join(names)}"
+    )
     why = manifest.selected.reason.partition("; nearest alternatives")[0].removesuffix(".")
     lines = {"Why": why, "How good": _how_good(table)}
     lines |= {"How sure": str(table.get("verdict") or ""), "Cost": _cost(content)}
@@ -73,17 +76,12 @@ def _cost(content: Content) -> str:
     if "total" not in stages:
         return ""
     trained = sum(result.seconds.get("train", 0.0) for result in content.manifest.members.values())
-    parts = [f"the sweep took {duration(stages['total'])}"]
+    anew = content.manifest.earlier is None
+    what = "the sweep took" if anew else "on the members of an earlier run this one took"
+    parts = [f"{what} {duration(stages['total'])}"]
     if trained:
-        parts.append(f"its trainings {duration(trained)} of machine time in all")
+        parts.append(f"all trainings {duration(trained)} of machine time")
     return ", ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    """A time as people say it."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _cautions(content: Content) -> tuple[str, ...]:

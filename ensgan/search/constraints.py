@@ -10,7 +10,8 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from ensgan.errors import InputError, unknown_name
-from ensgan.search.tables import costs_of, exchanged, some
+from ensgan.search.tables import costs_of, exchanged
+from ensgan.text import some
 from ensgan.types import BoolArray, Float64Array, Int64Array
 
 

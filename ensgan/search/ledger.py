@@ -126,7 +126,7 @@ class SearchLedger:
         """
         values = self.evaluator(subsets)
         fits = np.flatnonzero(self.constraints.feasible(subsets))
-        if self.left is not None:
+        if self.left is not None:  # never more than the budget, so that samplers can be compared
             fits = fits[: self.left]
         self._enter(
             values.first[fits],

@@ -59,6 +59,7 @@ class LocalSearch:
         waiting = [i for i, subset in enumerate(archive.members) if subset not in self._explored]
         if not waiting:
             return None
+        # Beside a wide step there is most hypervolume to be won.
         return archive.members[waiting[int(np.argmax(archive.steps()[waiting]))]]
 
     def _open(self, starts: Sequence[Sequence[int]]) -> Iterator[bool]:
@@ -72,6 +73,7 @@ class LocalSearch:
             return
         if len(ledger.constraints.required) == 0 and ledger.constraints.min_size == 2:
             yield from self._pairs()
+        # Not 0 and 1, where one of the two objectives would not count at all.
         for weight in np.linspace(0.02, 0.98, _GREEDY_WEIGHTS):
             yield from self._greedy(float(weight))
 
@@ -140,6 +142,7 @@ class LocalSearch:
             near, fits = ledger.offer_moves(members)
             score = np.where(fits, _weighted(near, weight), -np.inf)
             row, column = divmod(int(np.argmax(score)), score.shape[1])
+            # Sums that are changed move by move differ in the last bits: no endless circle of them.
             if score[row, column] <= best + 1e-12:
                 break
             best = float(score[row, column])

@@ -14,6 +14,7 @@ from ensgan.search.forms import Ratio, find_form
 from ensgan.search.pareto import objective_values
 from ensgan.search.rescoring import check_values
 from ensgan.search.tables import check_pool
+from ensgan.text import counted
 from ensgan.types import Float64Array, Front, FrontPoint, PoolScores, Selection, measure_name
 
 _ALTERNATIVES = 3
@@ -255,7 +256,7 @@ def select(
     chosen = front.points[int(order[0])]
     alternatives = tuple(front.points[int(i)] for i in order[1 : 1 + _ALTERNATIVES])
     brief = [_brief(front, p, 0 if pool is None else len(pool)) for p in (chosen, *alternatives)]
-    reason = f"{rule}: {brief[0]} — {row.because(front)}, of {len(front)} points" + (
+    reason = f"{rule}: {brief[0]} — {row.because(front)}, of {counted(len(front), 'point')}" + (
         f"; nearest alternatives: {'; '.join(brief[1:])}"
         if alternatives
         else "; it has no alternative"
@@ -267,7 +268,8 @@ def _brief(front: Front, point: FrontPoint, pool: int) -> str:
     pairs = list(zip(front.axes, front.values(point), strict=True))
     parts = [f"{axis.name} {value:.3f}" for axis, value in pairs[:2]]
     parts += [f"{axis.name} {value:.6g}" for axis, value in pairs[2:] if axis.key != "members"]
-    return ", ".join((*parts, f"{len(point.members)}{f' of {pool}' if pool else ''} members"))
+    size = len(point.members)
+    return ", ".join((*parts, f"{size} of {pool} members" if pool else counted(size, "member")))
 
 
 def member_intra_d(scores: PoolScores) -> dict[str, float]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from ensgan.errors import DataError, InputError, unknown_name
 from ensgan.files import sha256_arrays
+from ensgan.text import some
 from ensgan.types import (
     BoolArray,
     Float64Array,
@@ -279,9 +280,3 @@ def costs_of(names: Sequence[str], costs: Mapping[str, float]) -> Float64Array:
         name = names[int(row)]
         raise InputError(f"the cost of {name} is {costs[name]}: it must be a number ≥ 0")
     return table
-
-
-def some(names: Sequence[str], most: int = 6) -> str:
-    """The first names, and how many more there are."""
-    rest = len(names) - most
-    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")

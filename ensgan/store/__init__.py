@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ensgan.store.base import RunStore as RunStore
-from ensgan.store.folders import ENSEMBLE_FOLDER as ENSEMBLE_FOLDER
 from ensgan.store.memory import MemoryStore as MemoryStore
 from ensgan.store.opening import LATEST as LATEST
 from ensgan.store.opening import MOST_RUNS as MOST_RUNS
@@ -15,6 +14,7 @@ from ensgan.store.opening import find_run as find_run
 from ensgan.store.opening import is_model_address as is_model_address
 from ensgan.store.opening import open_store as open_store
 from ensgan.store.opening import promote as promote
+from ensgan.store.record import ENSEMBLE_FOLDER as ENSEMBLE_FOLDER
 from ensgan.store.record import TAG_DATASET as TAG_DATASET
 from ensgan.store.record import TAG_GAN as TAG_GAN
 from ensgan.store.record import TAG_RECORD as TAG_RECORD

@@ -9,17 +9,20 @@ from typing import Any
 
 from ensgan.errors import InputError, StoreError
 from ensgan.outputs import claim_folder, folder_in_one_step
-from ensgan.store.folders import LARGEST_READ, Files, check_folder, unknown_folder
 from ensgan.store.record import (
     KINDS,
+    LARGEST_READ,
     NOTHING,
     TAG_KIND,
     TAG_PARENT,
     Batch,
+    Files,
     HistoryRow,
     RunRecord,
     RunStatus,
+    check_folder,
     sort_runs,
+    unknown_folder,
 )
 from ensgan.text import hide_credentials
 

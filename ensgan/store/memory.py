@@ -12,8 +12,15 @@ from typing import Any
 
 from ensgan.errors import InputError
 from ensgan.store.base import RunStore, unknown_run
-from ensgan.store.folders import LocalFiles
-from ensgan.store.record import TAG_KIND, TAG_PARENT, Batch, RunRecord, RunStatus, status_named
+from ensgan.store.record import (
+    TAG_KIND,
+    TAG_PARENT,
+    Batch,
+    LocalFiles,
+    RunRecord,
+    RunStatus,
+    status_named,
+)
 
 
 class MemoryStore(RunStore):

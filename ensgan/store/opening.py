@@ -21,11 +21,11 @@ from ensgan.errors import InputError
 from ensgan.inputs import database_path, require_database
 from ensgan.registry import Registry
 from ensgan.store.base import RunStore, unknown_run
-from ensgan.store.folders import ENSEMBLE_FOLDER, unknown_folder
 from ensgan.store.memory import MemoryStore
+from ensgan.store.record import ENSEMBLE_FOLDER, unknown_folder
 from ensgan.store.sqlite import ARTIFACTS
 from ensgan.store.tracking import MLflowStore
-from ensgan.text import hide_credentials, split_address
+from ensgan.text import hide_credentials, some, split_address
 
 MODEL_FILE: Final = "MLmodel"
 LATEST: Final = "latest"
@@ -220,12 +220,11 @@ def beginning_with(text: str, labels: Mapping[str, str]) -> str | None:
     Raises:
         InputError: several do.
     """
-    found = sorted(run_id for run_id in labels if text and run_id.startswith(text.lower()))
-    if len(found) > 1:
-        shown = ", ".join(f"{run_id[:12]}… ({labels[run_id]})" for run_id in found[:6])
-        more = f" and {len(found) - 6} more" if len(found) > 6 else ""
-        raise InputError(f"'{text}' begins {len(found)} run IDs: {shown}{more}; write more of it")
-    return found[0] if found else None
+    matching = sorted(run_id for run_id in labels if text and run_id.startswith(text.lower()))
+    if len(matching) > 1:
+        shown = some([f"{run_id[:12]}… ({labels[run_id]})" for run_id in matching])
+        raise InputError(f"'{text}' begins {len(matching)} run IDs: {shown}; write more of it")
+    return matching[0] if matching else None
 
 
 def _run_of_model(store: RunStore, address: str) -> str:

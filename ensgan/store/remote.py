@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ensgan.errors import StoreError
-from ensgan.store.folders import refuse_links, sizes
 from ensgan.store.mlflow import Connection
-from ensgan.store.record import RunRecord
+from ensgan.store.record import RunRecord, refuse_links, sizes
 from ensgan.store.sqlite import record_from
 from ensgan.text import printable
 
@@ -58,7 +57,7 @@ class ClientReader:
 
 
 class RemoteFiles:
-    """The files of a run that only MLflow can reach; see :class:`~ensgan.store.folders.Files`.
+    """The files of a run that only MLflow can reach; see :class:`~ensgan.store.record.Files`.
 
     Answers of the server are not trusted: listings are bounded, and paths must lie in the folder
     that was asked for.

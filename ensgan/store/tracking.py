@@ -1,18 +1,25 @@
-"""Runs in MLflow: its SQLite file by default, or any tracking server.
+"""Runs in MLflow: its SQLite file by default, or any tracking server; and the server of its pages.
 
 Only the driver of a sweep writes through it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ensgan.errors import InputError
+from ensgan.errors import InputError, StoreError, last_line
 from ensgan.outputs import claim_port
 from ensgan.store.base import RunStore
-from ensgan.store.folders import ENSEMBLE_FOLDER, Files, LocalFiles
 from ensgan.store.mlflow import (
     PAGES,
     VIEW,
@@ -21,10 +28,82 @@ from ensgan.store.mlflow import (
     server_command,
     settle_environment,
 )
-from ensgan.store.pages import serve
-from ensgan.store.record import Batch, RunRecord, RunStatus, status_named
+from ensgan.store.record import (
+    ENSEMBLE_FOLDER,
+    Batch,
+    Files,
+    LocalFiles,
+    RunRecord,
+    RunStatus,
+    status_named,
+)
 from ensgan.store.remote import ClientReader, RemoteFiles
 from ensgan.store.sqlite import SqliteReader, relocate
+
+PATIENCE_SECONDS = 180.0
+"""A busy machine may need a minute to import MLflow."""
+
+
+def serve(command: Sequence[str], port: int, on_start: Callable[[str], object]) -> int:
+    """Run a server on 127.0.0.1 until ctrl-C or SIGTERM, which end it too; its exit code.
+
+    Args:
+        on_start: called with its address, once it takes connections.
+
+    Raises:
+        StoreError: it ends before it answers, with the last line that it wrote.
+    """
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environment["PYTHONSAFEPATH"] = "1"  # import nothing from the current folder
+    with (
+        tempfile.TemporaryFile() as log,
+        _terminations(),
+        subprocess.Popen(
+            command, env=environment, cwd=Path.cwd(), stdout=log, stderr=subprocess.STDOUT
+        ) as server,
+    ):
+        try:
+            if not _answers(server, port):
+                server.terminate()
+                log.seek(0)
+                said = last_line(log.read().decode(errors="replace"))
+                raise StoreError(f"the server of the pages did not start: {said}")
+            on_start(f"http://127.0.0.1:{port}")
+            return server.wait()
+        except KeyboardInterrupt:
+            server.terminate()
+            server.wait()
+            return 0
+
+
+@contextmanager
+def _terminations() -> Iterator[None]:
+    """SIGTERM is what ctrl-C is; only the main thread may say so."""
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _answers(server: subprocess.Popen[bytes], port: int) -> bool:
+    """Wait until the server takes connections; whether it does."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while server.poll() is None and time.monotonic() < end:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.2)
+        else:
+            return True
+    return False
 
 
 class MLflowStore(RunStore):

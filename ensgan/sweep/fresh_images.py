@@ -138,11 +138,11 @@ def generator_files(
         rows: at their width, by member or by the GAN of several members.
         dataset: of the images that they make.
     """
-    found = {}
+    files = {}
     for member in members:
         row = rows.get(member.name) or rows.get(gan_of(member.name))
         if row is not None:
             where = (member.weights, member.sha256)
             made = (dataset.shape, dataset.num_classes)
-            found[member.name] = GeneratorFile(*where, row.to_json(), *made)
-    return found
+            files[member.name] = GeneratorFile(*where, row.to_json(), *made)
+    return files

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ensgan import __version__, downstream, embedding, ensemble, metrics, zoo
+from ensgan.ensemble.manifest import CARD, MANIFEST
 from ensgan.errors import DataError, EnsganError, InputError, IntegrityError
 from ensgan.files import content_key, map_array, read_json, write_json
 from ensgan.sweep.external_member_job import card_facts
@@ -175,6 +176,7 @@ def hand_over(
         shape=dataset.shape,
         class_names=dataset.class_names,
         class_shares=tuple(float(share) for share in counts / counts.sum()),
+        is_ours=_is_rest,
         **facts,
     )
     if _weights_of(path) != hashes:
@@ -189,6 +191,13 @@ def _row_of(member: MemberResult) -> zoo.GANSpec | None:
     """The row of a member that joined from another sweep; None where its weights are a bank."""
     record = member.weights.with_suffix(".json")
     return zoo.GANSpec.from_json(read_json(record)["row"]) if record.is_file() else None
+
+
+def _is_rest(path: Path) -> bool:
+    """Whether a folder holds only what an ensemble is made of, be it whole or damaged."""
+    own = {path / name for name in (MANIFEST, CARD)}
+    own.update((path / "members").glob("*.safetensors"))
+    return own.issuperset(file for file in path.rglob("*") if file.is_file())
 
 
 def _weights_of(path: Path) -> list[str] | None:

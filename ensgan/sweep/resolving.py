@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from ensgan.config.vary import searched
 from ensgan.errors import ConfigError
 from ensgan.sweep.environment import real_data
 from ensgan.sweep.folder import SweepFolder, sweep_folder
-from ensgan.sweep.merging.sources import join_sweeps
+from ensgan.sweep.merging import join_sweeps
 from ensgan.sweep.planning.carried import carried_on
 from ensgan.sweep.planning.problems import problems_of
 from ensgan.sweep.planning.sweep_file import load_plugin
@@ -92,23 +92,22 @@ def resolve_in(
     storage: Path,
     spec: SweepSpec,
     data_dir: Path | None,
+    on_remark: Callable[[str], object],
     *,
     fresh: bool = False,
     without_added: bool = False,
     many: bool = False,
     whole: bool = False,
-) -> tuple[Resolved, SweepFolder, list[str]]:
+) -> tuple[Resolved, SweepFolder]:
     """A sweep with the members of others that join it and what its folder holds of it.
 
     Args:
         storage: where its folder and other sweeps lie.
         spec, data_dir, many: as for :func:`resolve`.
+        on_remark: hears what of the sweep is as it was though its file does not say so.
         fresh: as if its folder were empty.
         without_added: leave out what `ensgan add` brought.
         whole: of a search, with configurations that are still to be drawn.
-
-    Returns:
-        The sweep, its folder, and what of it is as it was though its file does not say so.
 
     Raises:
         ConfigError: as :func:`resolve`, or a sweep that cannot join.
@@ -116,12 +115,13 @@ def resolve_in(
     """
     folder = sweep_folder(storage, spec.name)
     dataset = real_data(spec, data_dir)
-    said: list[str] = []
     spec = join_sweeps(spec, dataset, folder)
     if not fresh:
-        spec, said = carried_on(spec, folder, without_added=without_added)
+        spec, remarks = carried_on(spec, folder, without_added=without_added)
+        for remark in remarks:
+            on_remark(remark)
     resolved = checked(spec, dataset, many=many)
-    return drawn_so_far(resolved, None if fresh else folder, whole=whole), folder, said
+    return drawn_so_far(resolved, None if fresh else folder, whole=whole), folder
 
 
 def checked(spec: SweepSpec, dataset: Dataset, *, many: bool = False) -> Resolved:
@@ -159,12 +159,12 @@ def drawn_so_far(
             known = {name: before.variations[name] for name in before.gans}
     drawn: dict[str, Values] = {}
     for gan in dict.fromkeys(map(row_of, resolved.variations)):
-        own = {name: values for name, values in known.items() if row_of(name) == gan}
+        kept = {name: values for name, values in known.items() if row_of(name) == gan}
         guessed = {n: values for n, values in resolved.variations.items() if row_of(n) == gan}
-        size = vary["sample"] if whole else 0 if own else round_size(vary["sample"])
-        own = dict(list(own.items())[: vary["sample"]])
-        rest = [name for name in guessed if name not in own][: max(0, size - len(own))]
-        drawn |= own | {name: guessed[name] for name in rest}
+        size = vary["sample"] if whole else 0 if kept else round_size(vary["sample"])
+        kept = dict(list(kept.items())[: vary["sample"]])
+        rest = [name for name in guessed if name not in kept][: max(0, size - len(kept))]
+        drawn |= kept | {name: guessed[name] for name in rest}
     return with_configurations(resolved, drawn)
 
 

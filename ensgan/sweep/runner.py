@@ -27,8 +27,7 @@ from ensgan.sweep.live.status import ProgressFile
 from ensgan.sweep.manifest import SelectedRecord
 from ensgan.sweep.merging.members import bring_inputs, bring_members
 from ensgan.sweep.opening import open_manifest
-from ensgan.sweep.planning.cost import Measured
-from ensgan.sweep.planning.later import learn, stage_work
+from ensgan.sweep.planning.measured import Measured, stage_work
 from ensgan.sweep.planning.rounds import train_rounds
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.resolving import Resolved
@@ -89,7 +88,7 @@ class RunningSweep:
         self.folder = folder
         self.recorder = recorder
         self.clock = clock
-        self.measured = Measured(folder.path.parents[1] / "measured.json")
+        self.measured = Measured.beside(folder.path)
         self.manifest = open_manifest(folder, resolved, recorder.poke, retrain=retrain)
         # Nothing is written where nothing is left to do.
         self._show = ProgressFile(folder, clock.on_event, lambda: self.manifest.has_begun)
@@ -140,7 +139,7 @@ class RunningSweep:
         self.manifest.save(ensemble=artifact, privacy=privacy)
         if not (self.manifest.value.stages or self.manifest.value.earlier):  # whole stages
             work = stage_work(self.spec, len(members), len(self.resolved.dataset.train))
-            learn(self.measured.path, self.clock.seconds, work)
+            self.measured.learn_stages(self.clock.seconds, work)
         self.manifest.finish(self.clock.summary())
         with self.clock.stage("record"):
             run_id = self.recorder.close()

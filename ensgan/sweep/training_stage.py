@@ -16,7 +16,8 @@ from ensgan.sweep.external_member_job import (
 from ensgan.sweep.live.requests import Requests
 from ensgan.sweep.member_job import MemberJob
 from ensgan.sweep.opening import OpenManifest
-from ensgan.sweep.planning.cost import Measured, with_costs
+from ensgan.sweep.planning.cost import with_costs
+from ensgan.sweep.planning.measured import Measured
 from ensgan.sweep.records import MemberResult
 from ensgan.types import ImageShape
 

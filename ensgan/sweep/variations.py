@@ -274,13 +274,13 @@ def _spelled(value: Any) -> str:
 
 
 def _draw(
-    tree: Mapping[str, Any], own: Mapping[str, Any], multiple: int, seed: int
+    tree: Mapping[str, Any], example: Mapping[str, Any], multiple: int, seed: int
 ) -> list[dict[str, Any]]:
     """Different draws from ranges and lists; more draws begin with the same ones.
 
     Args:
         tree: ``sample``, ``from`` and ``method`` as the spec has checked them.
-        own: a value of every field of a part, which tells whole numbers from others.
+        example: a value of every field of a part, which tells whole numbers from others.
         multiple: of which drawn ``steps`` are one.
         seed: of the draws.
 
@@ -297,7 +297,7 @@ def _draw(
         points = random.random(len(drawn)) if tree.get("method") == "random" else halton.random()[0]
         values = settled(
             {
-                key: _value_at(float(point), of, is_whole(key, own))
+                key: _value_at(float(point), of, is_whole(key, example))
                 for point, (key, of) in zip(points, drawn.items(), strict=True)
             },
             drawn,

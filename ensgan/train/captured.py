@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ensgan.train.step import Record, full_step
 from ensgan.train.training import Training
-from ensgan.zoo.augment.base import Augmentation
+from ensgan.zoo.augment import Augmentation
 
 Means: TypeAlias = tuple[tuple[str, ...], Tensor]
 """Names and values [n] of a step's losses."""

@@ -110,12 +110,12 @@ def starts_over(folder: Path, gan: str, settings: TrainSettings) -> list[int]:
 def usable_state(folder: Path, first: int) -> Path | None:
     """The latest state from before a step; one that cannot be read counts as usable, so that
     whoever loads it says so."""
-    found = [
+    states = [
         (step, path)
         for path in (folder / STATE, folder / AGAIN)
         if path.exists() and (step := _step_of(path)) < first
     ]
-    return max(found)[1] if found else None
+    return max(states)[1] if states else None
 
 
 def keep_later(folder: Path, step: int) -> None:

@@ -17,7 +17,7 @@ import torch
 from ensgan.errors import DataError, IntegrityError
 from ensgan.files import MISFITS, read_json, sha256_file, write_json
 from ensgan.types import MemberId, Samples
-from ensgan.zoo.backbones.base import Generator
+from ensgan.zoo.backbones import Generator
 from ensgan.zoo.build import save_weights
 from ensgan.zoo.sampling import sample
 from ensgan.zoo.spec import GANSpec

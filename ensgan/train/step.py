@@ -14,8 +14,8 @@ from torch import Tensor
 from ensgan.errors import TrainingError
 from ensgan.train.training import Training
 from ensgan.train.updates import FusedAdam
-from ensgan.zoo.backbones.base import Player
-from ensgan.zoo.conditioning.base import HeadOutput, Losses
+from ensgan.zoo.backbones import Player
+from ensgan.zoo.conditioning import HeadOutput, Losses
 from ensgan.zoo.losses import GeneratorView, Regularizer
 
 
@@ -59,6 +59,7 @@ class Record:
         by_count: dict[int, list[str]] = {}
         for name, values in self._scalars.items():
             by_count.setdefault(len(values), []).append(name)
+        # One stack per number of updates: a kernel per loss would be most of a small step.
         for count, alike in by_count.items():
             table = torch.stack([value for name in alike for value in self._scalars[name]])
             means.append(table if count == 1 else table.view(-1, count).mean(dim=1))
@@ -83,6 +84,7 @@ class Record:
         """
         if not self._pending:
             return
+        # One transfer for all steps: each would wait for the device by itself.
         fetched = iter(torch.cat([means for _, _, means in self._pending]).tolist())
         for step, names, _ in self._pending:
             values = {name: next(fetched) for name in names}
@@ -147,6 +149,7 @@ def _discriminator_update(
     training: Training, record: Record, reals: Tensor, labels: Tensor
 ) -> None:
     spec = training.spec
+    # The generator is not moved here, so no graph of it is kept.
     with torch.no_grad():
         fakes = training.fakes(Player.DISCRIMINATOR)
     real_targets = spec.conditioning.real_targets(labels)
@@ -185,6 +188,7 @@ def _regularized_update(
 
 def generator_phase(training: Training, record: Record) -> None:
     """The generator's update; the discriminator learns nothing from it."""
+    # Gradients of weights that are not moved would be computed for nothing.
     _require_gradients(training.own_parameters, False)
     try:
         losses = _generator_losses(training)

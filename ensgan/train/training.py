@@ -12,14 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ensgan.train.machine import arithmetic, keep_freed_memory
-from ensgan.train.settings import TrainSettings
+from ensgan.train.settings import TrainSettings, arithmetic, keep_freed_memory
 from ensgan.train.updates import AveragedGenerator, FusedAdam
 from ensgan.types import Samples
-from ensgan.zoo.backbones.base import Generator, Player
+from ensgan.zoo.backbones import Generator, Player
 from ensgan.zoo.backbones.effective import EffectiveWeights
 from ensgan.zoo.build import Discriminator, build_discriminator, build_generator, placed
-from ensgan.zoo.conditioning.base import HeadOutput
+from ensgan.zoo.conditioning import HeadOutput
 from ensgan.zoo.spec import GANSpec
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from ensgan.zoo.backbones.base import Generator
+from ensgan.zoo.backbones import Generator
 from ensgan.zoo.optimiser import Adam, NoAverage, WeightAverage
 
 
@@ -40,6 +40,7 @@ class FusedAdam:
         """One update with the gradients at hand."""
         due = [i for i, parameter in enumerate(self.parameters) if parameter.grad is not None]
         steps = [self.steps[i] for i in due]
+        # One tensor of steps per parameter: a captured step must find its count on the device.
         torch._foreach_add_(steps, 1)
         torch._fused_adam_(
             [self.parameters[i] for i in due],
@@ -114,7 +115,7 @@ class AveragedGenerator:
             torch._foreach_lerp_(averages, weights, [self.rate] * len(averages))
         elif decay > 0:
             torch._foreach_lerp_(averages, weights, 1 - decay)
-        else:
+        else:  # the average has not begun: a product by 0 would keep what is not finite
             torch._foreach_copy_(averages, weights)
         copies, sources = self.copied
         if copies:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ensgan.errors import DataError
 from ensgan.files import MISFITS, read_json, write_json
+from ensgan.text import counted
 from ensgan.types.display import scatter_svg, table_html
 from ensgan.types.objectives import (
     INTER_D,
@@ -181,7 +182,9 @@ class Front:
 
     def __repr__(self) -> str:
         axes = ", ".join(axis.name for axis in self.axes)
-        return f"Front({len(self)} ensembles; {axes}; {self.sampler}, {self.trials} trials)"
+        return (
+            f"Front({counted(len(self), 'ensemble')}; {axes}; {self.sampler}, {self.trials} trials)"
+        )
 
     def _repr_html_(self) -> str:
         """The first two objectives as a plot, and the points as a table."""

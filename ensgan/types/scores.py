@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ensgan.errors import DataError
 from ensgan.files import read_npz, write_npz
 from ensgan.inputs import explained
+from ensgan.text import counted
 from ensgan.types.display import table_html
 from ensgan.types.images import Float32Array, Float64Array, Int64Array, UInt8Array
 
@@ -141,7 +142,7 @@ class PoolScores:
         return len(self.names)
 
     def __repr__(self) -> str:
-        return f"PoolScores({len(self)} members, {self.n_real} real points, k {self.k})"
+        return f"PoolScores({counted(len(self), 'member')}, {self.n_real} real points, k {self.k})"
 
     def _repr_html_(self) -> str:
         """One row per member, the best first."""

@@ -6,13 +6,13 @@ them. ``register`` adds a row of your own.
 
 from __future__ import annotations
 
+from ensgan.zoo.augment import Augmentation as Augmentation
+from ensgan.zoo.augment import NoAugment as NoAugment
 from ensgan.zoo.augment.ada import ADA as ADA
-from ensgan.zoo.augment.base import Augmentation as Augmentation
-from ensgan.zoo.augment.base import NoAugment as NoAugment
 from ensgan.zoo.augment.diffaug import DiffAugment as DiffAugment
-from ensgan.zoo.backbones.base import Backbone as Backbone
-from ensgan.zoo.backbones.base import Generator as Generator
-from ensgan.zoo.backbones.base import Trunk as Trunk
+from ensgan.zoo.backbones import Backbone as Backbone
+from ensgan.zoo.backbones import Generator as Generator
+from ensgan.zoo.backbones import Trunk as Trunk
 from ensgan.zoo.backbones.resnet import BigResNet as BigResNet
 from ensgan.zoo.backbones.resnet import ResNet as ResNet
 from ensgan.zoo.backbones.stylegan2 import StyleGAN2 as StyleGAN2
@@ -22,15 +22,15 @@ from ensgan.zoo.build import build_generator as build_generator
 from ensgan.zoo.build import count_parameters as count_parameters
 from ensgan.zoo.build import load_generator as load_generator
 from ensgan.zoo.build import save_weights as save_weights
-from ensgan.zoo.conditioning.base import Conditioning as Conditioning
+from ensgan.zoo.conditioning import Conditioning as Conditioning
 from ensgan.zoo.conditioning.classifier import ADC as ADC
 from ensgan.zoo.conditioning.classifier import TAC as TAC
 from ensgan.zoo.conditioning.classifier import AuxiliaryClassifier as AuxiliaryClassifier
+from ensgan.zoo.conditioning.classifier import MultiHingeClasses as MultiHingeClasses
 from ensgan.zoo.conditioning.classifier import NoTwin as NoTwin
+from ensgan.zoo.conditioning.classifier import Projection as Projection
 from ensgan.zoo.conditioning.contrastive import D2DCE as D2DCE
 from ensgan.zoo.conditioning.contrastive import Contrastive as Contrastive
-from ensgan.zoo.conditioning.projection import MultiHingeClasses as MultiHingeClasses
-from ensgan.zoo.conditioning.projection import Projection as Projection
 from ensgan.zoo.losses import R1 as R1
 from ensgan.zoo.losses import Adversarial as Adversarial
 from ensgan.zoo.losses import FeatureMatching as FeatureMatching

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from ensgan.zoo.conditioning.base import HeadOutput, Losses
+from ensgan.zoo.conditioning import HeadOutput, Losses
 from ensgan.zoo.parts import Part, register_part
 
 

@@ -125,14 +125,14 @@ def _changed(entry: Any, key: str, value: Any) -> Any:
     return entry.changed(key, value) if isinstance(entry, Part) else entry
 
 
-def _like(own: Any, value: Any) -> Setting | None:
+def _like(like: Any, value: Any) -> Setting | None:
     """``value`` as the type of ``own``; None where it is not of that type."""
-    if isinstance(own, tuple):
-        numbers = isinstance(value, (list, tuple)) and len(value) == len(own)
+    if isinstance(like, tuple):
+        numbers = isinstance(value, (list, tuple)) and len(value) == len(like)
         return tuple(float(number) for number in value) if numbers else None
-    if isinstance(own, (bool, str)) or isinstance(value, (bool, str, list)):
-        return value if type(value) is type(own) else None
-    if isinstance(own, int):
+    if isinstance(like, (bool, str)) or isinstance(value, (bool, str, list)):
+        return value if type(value) is type(like) else None
+    if isinstance(like, int):
         return int(value) if value == int(value) else None
     return float(value)
 

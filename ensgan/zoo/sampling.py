@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ensgan.errors import InputError
 from ensgan.types import Int64Array, UInt8Array
-from ensgan.zoo.backbones.base import Generator
+from ensgan.zoo.backbones import Generator
 
 SAMPLING_REVISION = 2
 """Raise it when a change of this package makes other images of the same weights."""

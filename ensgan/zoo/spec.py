@@ -9,10 +9,10 @@ from typing import get_type_hints
 
 from ensgan.errors import InputError
 from ensgan.types import ImageShape
-from ensgan.zoo.augment.base import Augmentation, NoAugment
-from ensgan.zoo.backbones.base import Backbone
-from ensgan.zoo.conditioning.base import Conditioning
-from ensgan.zoo.conditioning.projection import MultiHingeClasses
+from ensgan.zoo.augment import Augmentation, NoAugment
+from ensgan.zoo.backbones import Backbone
+from ensgan.zoo.conditioning import Conditioning
+from ensgan.zoo.conditioning.classifier import MultiHingeClasses
 from ensgan.zoo.losses import Adversarial, Hinge, InfoCode, MultiHinge, Regularizer
 from ensgan.zoo.optimiser import NoAverage, Optimiser, WeightAverage
 from ensgan.zoo.parts import Part, part_from_json, register_part

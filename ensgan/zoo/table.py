@@ -20,9 +20,14 @@ from ensgan.zoo.augment.ada import ADA
 from ensgan.zoo.augment.diffaug import DiffAugment
 from ensgan.zoo.backbones.resnet import BigResNet, ResNet
 from ensgan.zoo.backbones.stylegan2 import StyleGAN2
-from ensgan.zoo.conditioning.classifier import ADC, TAC, AuxiliaryClassifier
+from ensgan.zoo.conditioning.classifier import (
+    ADC,
+    TAC,
+    AuxiliaryClassifier,
+    MultiHingeClasses,
+    Projection,
+)
 from ensgan.zoo.conditioning.contrastive import D2DCE, Contrastive
-from ensgan.zoo.conditioning.projection import MultiHingeClasses, Projection
 from ensgan.zoo.losses import R1, FeatureMatching, Hinge, InfoCode, Logistic, MultiHinge
 from ensgan.zoo.optimiser import Adam, FixedAverage, HalfLifeAverage, Optimiser
 from ensgan.zoo.spec import GANSpec

@@ -7,7 +7,7 @@ import io
 import numpy as np
 from rich.console import Console
 
-from ensgan.cli.strip import can_show, image_strip
+from ensgan.cli.sweep import can_show, image_strip
 
 
 def test_images_become_half_blocks_of_their_colours() -> None:

@@ -43,6 +43,7 @@ def test_the_page_holds_what_was_measured(shell: Shell, tmp_path: Path) -> None:
     for row in part["strategies"]:
         assert f"{row['metrics']['auc']['mean']:.3f} ± {row['metrics']['auc']['sd']:.3f}" in text
     assert "**selected** (G*)" in text and "Why it came out so." in text
+    assert "| 95 %, test images | AUC − G* | p | AUC − G*, test images |" in text
     assert "--storage FOLDER" in text and str(shell.storage) not in text
     found = part["correlations"]["auc"]["intra_d"]
     assert found["pairs"] >= 5 and f"ρ {found['rho']:.2f}" in text
@@ -118,9 +119,8 @@ def test_the_command_of_the_page(shell: Shell, tmp_path: Path) -> None:
     assert len(list(output.parent.glob("*.png"))) == 4
 
 
-def test_which_scores_predict_worth(
-    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def reaching(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     """Classifiers that reach the share of late snapshots they trained on."""
 
     def reach(strategy: Strategy, repeat: int, **_: object) -> RepeatResult:
@@ -132,6 +132,37 @@ def test_which_scores_predict_worth(
         return RepeatResult(strategy, repeat, metrics, metrics, 1 - auc, 1, 1, 1, 0.1, (1.0, 1.0))
 
     monkeypatch.setattr(jobs.downstream, "run_repeat", reach)
+
+
+@pytest.mark.usefixtures("reaching")
+def test_several_pools_of_one_data_set_are_also_tested_together(
+    shell: Shell, tmp_path: Path
+) -> None:
+    make_sweep(shell.storage, shell.store, "other")
+    page = tmp_path / "page.md"
+    words = ("--strategies", "all,single:SNGAN@2,selected", "-o", str(page))
+    value = shell.json("made", "other", "made", *words, "--repeats", "3")
+    (name,) = value["together"]
+    assert name == "2 sweeps of toy, extractor random"
+    table = value["together"][name]
+    # Three repeats are not tested, twice three are: at .5, and .001 more with every repeat.
+    assert "3 repeats are too few" in value["parts"][0]["verdict"]
+    assert "by AUC at 5 % (Holm, 6 repeats), against selected" in table["verdict"]
+    whole, single, chosen = table["strategies"]
+    assert whole["repeats"] == single["repeats"] == chosen["repeats"] == 6
+    assert single["metrics"]["auc"]["mean"] == pytest.approx(0.901)
+    gap = single["metrics"]["auc"]["mean"] - chosen["metrics"]["auc"]["mean"]
+    assert single["metrics"]["auc"]["difference"] == pytest.approx(gap)
+    text = page.read_text()
+    assert f"## {name}\n" in text and f"- **{name}**: {table['verdict']}" in text
+    assert "- other, extractor random: no verdict" in text
+    assert "test images |" not in text  # these classifiers kept no bootstraps
+    assert shell.json("made", *words, "--repeats", "3")["together"] == {}
+    assert "sweeps of" not in page.read_text()
+
+
+@pytest.mark.usefixtures("reaching")
+def test_which_scores_predict_worth(shell: Shell, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     words = ("--strategies", "all,selected", "--repeats", "1", "-o", str(page), "--predict", "16")
     value = shell.json("made", *words, "--extractor", "random", "--score-images", "40")

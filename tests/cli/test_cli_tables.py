@@ -133,7 +133,7 @@ def test_the_comparison_drops_columns(pool: dict[str, Path]) -> None:
     table = comparison_table({"reference": "selected", "strategies": [row]})
     lines = shown(table, 60)
     assert any("random:5 of a long name" in line and "0.900±0.010" in line for line in lines)
-    assert "(no room for: accuracy, g-mean)" in lines
+    assert "(no room for: test images, accuracy, g-mean)" in lines
     assert all(len(line.rstrip()) <= 60 for line in table_lines(lines))
 
 

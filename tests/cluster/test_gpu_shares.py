@@ -25,11 +25,11 @@ from ensgan.config import ClusterSpec
 from ensgan.errors import InputError, TrainingError
 from ensgan.sweep.planning.cost import (
     CONTEXT_BYTES,
-    Measured,
     device_bytes,
     gpu_share,
     with_costs,
 )
+from ensgan.sweep.planning.measured import Measured
 from ensgan.train import TrainSettings
 from ensgan.types import ImageShape
 

@@ -71,7 +71,7 @@ def test_leaks_contradictions_blanks_and_empty_classes_are_problems() -> None:
     assert report.exact.examples[0] == ("train[5]", "test[0]")
     assert "3 images of train/test are the same" in text
     assert "4 pairs of equal images have different labels" in text
-    assert "val has 1 blank images" in text
+    assert "val has 1 blank image " in text
     assert "val has no image of class b" in text
 
 

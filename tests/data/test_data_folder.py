@@ -241,6 +241,11 @@ def test_links_out_of_the_folder_are_refused(classes: Path, tmp_path: Path) -> N
     assert "loop is a link that leads out" in str(caught.value)
 
 
+def test_the_whole_file_system_is_no_data_set() -> None:
+    with pytest.raises(DataError, match="/ is the whole file system: name the folder of"):
+        load_dataset("/")
+
+
 def test_the_second_run_reads_the_cache_and_a_change_is_seen(
     classes: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from ensgan.downstream import ClassifierSettings, MemoryBank, Strategy, run_repeat
-from ensgan.downstream.drawing import make_drawing
-from ensgan.downstream.fresh import FreshPool
+from ensgan.downstream.drawing import FreshPool, make_drawing
 from ensgan.downstream.pool import ImagePool
 from ensgan.errors import DataError
 from ensgan.types import Dataset, Int64Array, Samples, UInt8Array

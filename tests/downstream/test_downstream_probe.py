@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from ensgan.downstream import LabelledFeatures, LinearProbe, Strategy, ValidationTrial
 from ensgan.downstream.probe import DIMENSIONS, STEPS, STRENGTH
@@ -70,6 +71,39 @@ def test_trials_are_reproducible_and_take_equal_parts_of_members() -> None:
     probe = LinearProbe(made(8, 99), made(9, 99, clear=1.0), members, 2)
     first, again, other = probe([trial("A", "B"), trial("A", "B"), trial("A", "B", seed=1)])
     assert first == again != other
+
+
+def test_seeds_of_small_banks_are_judged_by_bootstraps_that_all_ensembles_share() -> None:
+    """Ten images of each member are all drawn by every seed: only their judges differ."""
+    members = {"A": made(19, 10, clear=1.0), "B": made(20, 10, clear=1.0)}
+    val = made(21, 80, 4, clear=1.0)  # rows of all classes, few of the one left
+    val = LabelledFeatures(val.features, np.array([0, 0, 0, 1] * 20, np.int64))
+    probe = LinearProbe(made(22, 99), val, {**members, "A again": members["A"]}, 2)
+    results = {name: probe([trial(name, seed=n) for n in range(5)]) for name in probe.members}
+    assert len({each.loss for each in results["A"]}) == 5
+    assert results["A"] == results["A again"] != results["B"]
+    for seed in range(5):
+        judges = np.bincount(val.labels[probe._judges(seed)])
+        assert judges.tolist() == [60, 20]
+    assert probe._judges(0).tolist() == list(range(80))
+
+
+def test_probes_leave_the_threads_of_blas_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    fit = LogisticRegression.fit
+
+    def watched(*args: object) -> object:
+        seen.extend(pool["num_threads"] for pool in blas_threads())
+        return fit(*args)
+
+    def blas_threads() -> list[dict[str, int]]:
+        return [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    monkeypatch.setattr(LogisticRegression, "fit", watched)
+    with threadpool_limits(2, user_api="blas"):
+        LinearProbe(made(0, 9), made(1, 9), {"A": made(2, 9)}, 2)([trial("A")])
+        assert set(seen) == {1}
+        assert {pool["num_threads"] for pool in blas_threads()} == {2}
 
 
 def test_classes_weigh_alike_and_a_missing_class_is_held_against_an_ensemble() -> None:

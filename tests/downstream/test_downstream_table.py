@@ -16,7 +16,7 @@ from ensgan.downstream import (
     needs_long_real,
     summarise,
 )
-from ensgan.downstream.statistics import holm, mean_interval, paired_t_test
+from ensgan.downstream.statistics import holm, mean_interval, paired_t_test, resampled_auc
 from ensgan.errors import InputError
 
 
@@ -36,6 +36,35 @@ def table(values: dict[str, list[float]], possible_auc: float | None = None):
         for repeat, value in enumerate(column)
     ]
     return summarise(runs, "selected", possible_auc)
+
+
+def test_intervals_over_test_images_hold_classifiers_as_they_are() -> None:
+    """Two classifiers of five, one image apart, on bootstraps of the same test images."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(60, dtype=np.int64) % 2
+    chances = 0.5 + 0.2 * (labels - 0.5) + 0.15 * rng.normal(size=(2, 60))
+    worse = chances - 0.4 * (np.arange(60) == 1)  # one image of class 1 slips
+    runs = []
+    for name, each in {"selected": chances, "all": worse}.items():
+        for repeat, row in enumerate(each):
+            found = resampled_auc(labels, np.stack([1 - row, row], 1))
+            runs.append(replace(result(name, repeat, 0.8), resampled_auc=found))
+    found = summarise(runs, "selected")
+    chosen, other = found.row("selected"), found.row("all")
+    assert chosen.test_difference is None and chosen.test_images is not None
+    assert other.test_images is not None and other.test_difference is not None
+    # Paired: the difference is far surer than either.
+    widths = [high - low for low, high in (other.test_images, other.test_difference)]
+    assert widths[1] < widths[0] / 2
+    assert other.test_difference[0] < 0 and other.test_difference[1] <= 0
+    assert 0 <= chosen.test_images[0] < chosen.test_images[1] <= 1
+    value = json.loads(json.dumps(runs[0].to_json()))
+    assert RepeatResult.from_json(value) == runs[0]
+    del value["resampled_auc"]  # as earlier versions wrote it
+    old = RepeatResult.from_json(value)
+    rows = summarise([old, *runs[1:]], "selected")
+    assert rows.row("selected").test_images is rows.row("all").test_difference is None
+    assert rows.row("all").test_images == other.test_images
 
 
 def test_table_of_known_numbers() -> None:
@@ -131,7 +160,7 @@ def test_the_verdict_names_who_is_better_worse_and_level() -> None:
         "not told apart: last"
     )
     few = {name: column[:3] for name, column in values.items()}
-    assert table(few).verdict == "no verdict: 3 repeats are too few to test, 5 are not"
+    assert table(few).verdict == "no verdict: 3 repeats cannot decide, 5 may"
     assert table(values, 0.999).verdict == table(values, 0.999).undecided != ""
     assert table({"real": [0.9, 0.8]}).verdict == ""
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ensgan import zoo
 from ensgan.ensemble import MemberSource, load_ensemble, write_bank
-from ensgan.ensemble.draw import choose, derived_seed, make_plan, uniforms
+from ensgan.ensemble.members import choose, derived_seed, make_plan, uniforms
 from ensgan.errors import InputError
 from ensgan.types import ImageShape, Samples
 
@@ -79,6 +79,10 @@ def test_pytorch_sees_the_same_images(intact: Path) -> None:
     assert int(label) == samples.labels[3]
     sizes = [len(labels) for _, labels in ensemble.dataloader(4, 10, seed=2)]
     assert sizes == [4, 4, 2]
+    flipped = next(iter(ensemble.dataloader(4, 10, seed=2, transform=lambda x: x.flip(-1))))
+    assert np.array_equal(
+        (flipped[0][3, 0].numpy() * 255).round().astype(np.uint8), samples.images[3, :, ::-1]
+    )
 
 
 def test_png_folder(intact: Path, tmp_path: Path) -> None:

@@ -37,15 +37,15 @@ def test_no_font_of_the_system_is_needed(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_long_labels_are_not_cut() -> None:
-    """No letter is overdrawn by the images: between both lies an empty column."""
+    """No letter is overdrawn by the images: between both lies an empty line."""
     for label in ("5", "StyleGAN2-DiffAug@100000"):
-        picture = grid(label)
-        opaque = picture[..., 1] > 0
-        first_tile = picture.shape[1] - 3 * (TILE + 2)
-        assert not opaque[:, first_tile - 3 : first_tile].any()
-        assert opaque[:, : first_tile - 3].any(), "the label is there"
-        assert opaque[8, first_tile : first_tile + TILE].all()
-    assert grid("StyleGAN2-DiffAug@100000").shape[1] > grid("5").shape[1]
+        opaque = grid(label)[..., 1] > 0
+        first_tile = opaque.shape[0] - TILE - 2
+        assert not opaque[first_tile - 2 : first_tile].any()
+        assert opaque[: first_tile - 2].any(), "the label is there"
+        assert opaque[first_tile : first_tile + TILE, :TILE].all()
+    assert grid("StyleGAN2-DiffAug@100000" * 4).shape[1] > grid("5").shape[1]
+    assert not grid("StyleGAN2-DiffAug@100000" * 4)[:, -1, 1].any()
 
 
 def test_a_grid_needs_images() -> None:

@@ -213,7 +213,7 @@ def test_recorded_files_that_are_damaged_are_named(
 
 def test_drawings_need_no_style_attribute_and_keep_their_text(page: str) -> None:
     drawings = re.findall(r"<svg.*?</svg>", page, re.S)
-    assert len(drawings) == 3  # the strategies with their intervals, the front, the overlap
+    assert len(drawings) == 4  # strategies with their intervals, front, its members, overlap
     for drawing in drawings:
         assert "style=" not in drawing and "clip-path" not in drawing
         assert 'stroke="currentColor"' in drawing  # readable on dark pages

@@ -13,7 +13,8 @@ from tiny_sweep import tiny
 from ensgan.config import parse_spec
 from ensgan.sweep.member_job import MemberJob
 from ensgan.sweep.planning import plan
-from ensgan.sweep.planning.cost import Measured, slots_of
+from ensgan.sweep.planning.cost import slots_of
+from ensgan.sweep.planning.measured import Measured
 from ensgan.sweep.resolving import Resolved, resolve
 
 GIB = 2**30

@@ -24,10 +24,9 @@ from ensgan.sweep.inputs import write_inputs
 from ensgan.sweep.live.requests import Requests
 from ensgan.sweep.member_job import MemberJob
 from ensgan.sweep.opening import OpenManifest, open_manifest
-from ensgan.sweep.planning.cost import Measured
-from ensgan.sweep.planning.outlook import look_ahead
-from ensgan.sweep.planning.rounds import train_rounds
-from ensgan.sweep.planning.worth import worths
+from ensgan.sweep.planning.measured import Measured
+from ensgan.sweep.planning.plan import look_ahead
+from ensgan.sweep.planning.rounds import train_rounds, worths
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.resolving import Resolved, drawn_so_far, resolve
 from ensgan.sweep.result import SweepResult

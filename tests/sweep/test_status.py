@@ -22,7 +22,7 @@ from ensgan.sweep.folder import SweepFolder, find_sweep
 from ensgan.sweep.live.history import History
 from ensgan.sweep.live.status import ProgressFile, sweep_status
 from ensgan.sweep.manifest import DatasetRecord, Losses, Manifest
-from ensgan.sweep.planning.later import learn, stage_work
+from ensgan.sweep.planning.measured import Measured, stage_work
 from ensgan.sweep.records import MemberResult
 
 NOW = 1000.0
@@ -130,7 +130,7 @@ def test_what_the_driver_does_and_what_is_left(folder: SweepFolder) -> None:
         half = tiny(evaluate={"repeats": 1})
         work = stage_work(parse_spec(half), 3, 160)
         took = {"train": 9.0, "score": 10.0, "search": 5.0, "select": 2.0, "evaluate": 20.0}
-        learn(folder.path.parents[1] / "measured.json", took, work)
+        Measured.beside(folder.path).learn_stages(took, work)
         whole = 230 + 10 * 21 / 6 + 5 + 2 * 2 + 20 * 2
         value = sweep_status(folder, NOW)
         assert value["eta_total_seconds"] == pytest.approx(whole)

@@ -29,7 +29,7 @@ from ensgan.sweep import search_stage
 from ensgan.sweep.folder import SweepFolder, sweep_folder
 from ensgan.sweep.inputs import write_inputs
 from ensgan.sweep.manifest import Earlier
-from ensgan.sweep.planning.outlook import look_ahead
+from ensgan.sweep.planning.plan import look_ahead
 from ensgan.sweep.planning.sweep_file import known_names
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.resolving import resolve

@@ -26,8 +26,7 @@ from ensgan.train.captured import GraphRecorder, Means, Steps
 from ensgan.train.step import Record
 from ensgan.train.training import Training
 from ensgan.types import Samples
-from ensgan.zoo.augment import ada, warp
-from ensgan.zoo.augment.base import Augmentation, AugmentState
+from ensgan.zoo.augment import Augmentation, AugmentState, ada, warp
 from ensgan.zoo.parts import register_part
 from ensgan.zoo.spec import GANSpec
 

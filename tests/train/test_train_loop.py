@@ -21,7 +21,7 @@ from ensgan.train import TrainSettings, train_gan, untrained
 from ensgan.train.snapshot import class_spreads, examine
 from ensgan.train.training import Reals, Training
 from ensgan.types import Samples
-from ensgan.zoo.backbones.base import Player
+from ensgan.zoo.backbones import Player
 from ensgan.zoo.sampling import sample
 
 TINY = zoo.get("SNGAN").scaled(1 / 32)

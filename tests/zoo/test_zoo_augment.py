@@ -16,8 +16,8 @@ from oracle_cases import cases, close, double
 from torch import Tensor
 
 from ensgan.errors import InputError
+from ensgan.zoo.augment import Augmentation
 from ensgan.zoo.augment.ada import ADA
-from ensgan.zoo.augment.base import Augmentation
 from ensgan.zoo.augment.diffaug import (
     DiffAugment,
     cut_out,

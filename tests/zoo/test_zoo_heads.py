@@ -12,9 +12,13 @@ from torch import Tensor, nn
 from ensgan.zoo.backbones.residual import pool_features
 from ensgan.zoo.backbones.resnet import ResNet
 from ensgan.zoo.build import Discriminator
-from ensgan.zoo.conditioning.classifier import TAC, AuxiliaryClassifier
+from ensgan.zoo.conditioning.classifier import (
+    TAC,
+    AuxiliaryClassifier,
+    MultiHingeClasses,
+    Projection,
+)
 from ensgan.zoo.conditioning.contrastive import D2DCE, Contrastive
-from ensgan.zoo.conditioning.projection import MultiHingeClasses, Projection
 
 
 def test_residual_projection_head(oracles: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from oracle_cases import cases, close, double
 from torch import Tensor, nn
 
-from ensgan.zoo.conditioning.base import Evidence, HeadOutput
+from ensgan.zoo.conditioning import Evidence, HeadOutput
 from ensgan.zoo.conditioning.classifier import ADC, TAC, AuxiliaryClassifier
 from ensgan.zoo.conditioning.contrastive import (
     D2DCE,

@@ -14,10 +14,10 @@ import torch.nn.functional as functional
 from ensgan import zoo
 from ensgan.errors import ConfigError, InputError
 from ensgan.types import ImageShape
-from ensgan.zoo.backbones.base import Player
+from ensgan.zoo.backbones import Player
 from ensgan.zoo.backbones.layers import BatchNorm, Conv2d, ConvDownsample2d, UpsampleConv2d
 from ensgan.zoo.backbones.residual import TrunkBlock
-from ensgan.zoo.footprint import footprint
+from ensgan.zoo.build import footprint
 
 GREY = ImageShape(1, 32)
 STANDARD = 22

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ensgan.types import ImageShape
-from ensgan.zoo.backbones.base import Player
+from ensgan.zoo.backbones import Player
 from ensgan.zoo.backbones.stylegan2 import StyleGAN2
 from ensgan.zoo.parts import part_from_json
 

@@ -241,12 +241,12 @@ def _memorisation(pool: PoolFeatures, backend: str) -> dict[str, dict[str, float
     if pool.held_out is None:
         return {}
     reference = metrics.MemorisationReference(pool.real, pool.held_out, backend=backend)
-    found = [
+    measured = [
         reference.measure(source, name=name)
         for source, name in zip(pool.fakes, pool.names, strict=True)
     ]
-    rows = {name: each.row() for name, each in zip(pool.names, found, strict=True)}
-    return {**rows, "(all members)": metrics.Memorisation.union(found).row()}
+    rows = {name: each.row() for name, each in zip(pool.names, measured, strict=True)}
+    return {**rows, "(all members)": metrics.Memorisation.union(measured).row()}
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 
 from ensgan.cli.tables import FittingTable
 from ensgan.metrics import PoolMeasures
+from ensgan.text import counted
 from ensgan.types import Float64Array
 
 
@@ -63,7 +64,9 @@ def tables(
     columns |= {"as paper": scores.intra_d, "overlap": mean}
     if distances:
         columns["Fréchet"] = np.array([distances[name] for name in scores.names])
-    title = f"{len(scores)} members, k = {scores.k}, {seconds:.1f} s; overlap: mean, {inter}"
+    title = (
+        f"{counted(len(scores), 'member')}, k = {scores.k}, {seconds:.1f} s; overlap: mean, {inter}"
+    )
     spare = [name for name in reversed(columns) if name != "Intra-d"]
     table = FittingTable("member", *columns, title=title, spare=spare, wraps=("member",))
     for index in np.argsort(-scores.capped_intra_d, kind="stable").tolist():

@@ -28,6 +28,7 @@ from ensgan.search.forms import COMPONENTS
 from ensgan.search.forms.paper import INTER
 from ensgan.sweep.planning.sweep_file import name_of_variant
 from ensgan.sweep.search_stage import objective_tables
+from ensgan.text import counted
 from ensgan.types import DEFAULT_FORM, Front, FrontPoint, PoolScores
 
 _INTERRUPTED = 130
@@ -140,7 +141,7 @@ def search(
         emit(front.to_json(), as_json=as_json, table=lambda: _front_table(front))
         note(f"front written to {output}")
     if interrupted:
-        warn(f"interrupted after {front.trials} trials: {len(front)} points found so far")
+        warn(f"interrupted after {front.trials} trials; found: {counted(len(front), 'point')}")
         raise typer.Exit(_INTERRUPTED)
 
 
@@ -240,7 +241,7 @@ def _front_table(front: Front) -> FittingTable:
     table = FittingTable(
         *columns,
         "members",
-        title=f"{len(front)} points, hypervolume {front.hypervolume:.5f}, "
+        title=f"{counted(len(front), 'point')}, hypervolume {front.hypervolume:.5f}, "
         f"{front.trials} evaluations of {front.distinct} subsets in {front.seconds:.2f} s",
         spare=columns[:1:-1],
         wraps=("members",),

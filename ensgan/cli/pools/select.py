@@ -125,15 +125,15 @@ def _in_pool(
                 "--bootstrap, --membership and --weights need the scores: add --scores scores.npz"
             )
         return {}
-    found: dict[str, Any] = {}
+    told: dict[str, Any] = {}
     if rounds is not None:
-        found["bootstrap"] = _bootstrap(front, selection, pool, rounds)
+        told["bootstrap"] = _bootstrap(front, selection, pool, rounds)
     if searches is not None:
-        found["membership"] = _membership(front, pool, searches, costs)
+        told["membership"] = _membership(front, pool, searches, costs)
     if floor is not None:
         evaluator = evaluator_of(front, pool)
-        found["weighted"] = optimise_weights(evaluator, selection.point, floor).to_json()
-    return found
+        told["weighted"] = optimise_weights(evaluator, selection.point, floor).to_json()
+    return told
 
 
 def _bootstrap(front: Front, selection: Selection, pool: PoolScores, rounds: int) -> dict[str, Any]:

@@ -61,6 +61,7 @@ class UnionMoments:
         size = self.real.size
         second = (weights @ self.second.reshape(-1, size * size)).reshape(-1, size, size)
         covariance = second - mean[:, :, None] * mean[:, None, :]
+        # Unbiased, as if the samples had been stacked.
         covariance *= (total / (total - 1))[:, None, None]
         distance = _distance(mean, covariance, np.sqrt(self.real))
         distance[empty] = np.nan
@@ -72,6 +73,7 @@ class UnionMoments:
         covariance *= (self.counts / (self.counts - 1))[:, None, None]
         table = np.zeros((len(self.mean), len(self.mean)))
         for g in range(len(table) - 1):
+            # In the axes of one member its covariance is diagonal, as :func:`_distance` needs it.
             values, vectors = np.linalg.eigh(covariance[g])
             later = slice(g + 1, None)
             mean = (self.mean[later] - self.mean[g]) @ vectors

@@ -15,7 +15,7 @@ AXES = (
 )
 
 
-def tables_from_precision_recall(scores: PoolScores, found: PairPrecision) -> ObjectiveTables:
+def tables_from_precision_recall(scores: PoolScores, measured: PairPrecision) -> ObjectiveTables:
     """The precision/recall form of both objectives.
 
     The first is the harmonic mean of the union's precision (share-weighted mean, exact) and of the
@@ -26,22 +26,22 @@ def tables_from_precision_recall(scores: PoolScores, found: PairPrecision) -> Ob
     Raises:
         InputError: measured on other members or real points than the scores.
     """
-    if found.names != scores.names or found.points != scores.n_real:
+    if measured.names != scores.names or measured.points != scores.n_real:
         raise InputError(
-            f"precision and recall of {len(found.names)} members over {found.points} real points "
-            f"do not fit scores of {len(scores)} members over {scores.n_real}: use the features "
-            "that were scored"
+            f"precision and recall of {len(measured.names)} members over {measured.points} real "
+            f"points do not fit scores of {len(scores)} members over {scores.n_real}: use the "
+            "features that were scored"
         )
     return ObjectiveTables(
         names=scores.names,
-        linear=found.precision,
-        masks=found.masks,
-        pair=harmonic_mean(found.between, found.between.T),
+        linear=measured.precision,
+        masks=measured.masks,
+        pair=harmonic_mean(measured.between, measured.between.T),
         shares=scores.counts.astype(np.float64),
         points=scores.n_real,
         axes=AXES,
         form="precision-recall",
-        describe=lambda found: {"precision": found.mean, "recall": found.coverage},
+        describe=lambda ensembles: {"precision": ensembles.mean, "recall": ensembles.coverage},
     )
 
 

@@ -47,15 +47,15 @@ def make_judge(inputs: Inputs, members: Sequence[MemberResult]) -> Judge:
         {member.name: _member(member) for member in members},
         dataset.num_classes,
     )
-    found = probe.consistency()
-    if found.tells:
-        return Judge(probe, found)
+    consistency = probe.consistency()
+    if consistency.tells:
+        return Judge(probe, consistency)
     return Judge(
         None,
-        found,
+        consistency,
         f"the features ({inputs.spec.embed.extractor}) do not tell the classes of "
         f"{inputs.dataset.name} apart: a linear classifier of real images is right in "
-        f"{found.real:.0%} of the validation split, by chance {found.real_chance:.0%}",
+        f"{consistency.real:.0%} of the validation split, by chance {consistency.real_chance:.0%}",
     )
 
 

@@ -10,6 +10,7 @@ from ensgan.errors import InputError
 from ensgan.sweep.choice.judge import Judge
 from ensgan.sweep.inputs import Inputs
 from ensgan.sweep.manifest import LabelRecord
+from ensgan.text import some
 
 RULE = "validated"
 """The rule whose candidates are made of members whose labels fit."""
@@ -45,14 +46,14 @@ def check_labels(judge: Judge, inputs: Inputs, rule: str) -> LabelCheck:
     Raises:
         InputError: ``score.consistency_floor`` leaves too few members for an ensemble.
     """
-    found = judge.consistency
-    if found is None:
+    consistency = judge.consistency
+    if consistency is None:
         return LabelCheck()
-    if not found.tells:
+    if not consistency.tells:
         return LabelCheck(said=(f"the labels of members could not be checked: {judge.missing}",))
-    floor, shares = inputs.spec.score.consistency_floor, found.members
+    floor, shares = inputs.spec.score.consistency_floor, consistency.members
     least = max(2, inputs.spec.search.min_size)
-    record = LabelRecord(real=found.real, members=dict(shares))
+    record = LabelRecord(real=consistency.real, members=dict(shares))
     below = () if floor is None else tuple(name for name in shares if shares[name] < floor)
     if len(shares) - len(below) < least:
         possible = sorted(shares.values(), reverse=True)[:least][-1]
@@ -61,7 +62,7 @@ def check_labels(judge: Judge, inputs: Inputs, rule: str) -> LabelCheck:
             f"{len(shares)} members, an ensemble needs {least}: set {int(possible * 100) / 100:g} "
             "or less, or none"
         )
-    doubtful = found.doubtful()
+    doubtful = consistency.doubtful()
     left_out = tuple(name for name in shares if name in {*below, *doubtful})
     if len(shares) - len(left_out) < least:
         left_out, kept = below, "; they stay, for too few others remain"
@@ -69,12 +70,14 @@ def check_labels(judge: Judge, inputs: Inputs, rule: str) -> LabelCheck:
         kept = ", so G* was chosen without them"
     else:
         kept = f"; rule {rule} does not look at labels"
-    said = []
+    sentences = []
     if doubtful:
-        said.append(f"{_sentence(doubtful, found)}{kept}")
+        sentences.append(f"{_sentence(doubtful, consistency)}{kept}")
     elif below:
-        said.append(f"{_named(below)} had a label consistency below {floor:g}: left out of G*")
-    return LabelCheck(record, left_out if rule == RULE else (), tuple(said))
+        sentences.append(
+            f"{some(below, NAMED)} had a label consistency below {floor:g}: left out of G*"
+        )
+    return LabelCheck(record, left_out if rule == RULE else (), tuple(sentences))
 
 
 def _sentence(doubtful: Sequence[str], found: downstream.LabelConsistency) -> str:
@@ -85,10 +88,5 @@ def _sentence(doubtful: Sequence[str], found: downstream.LabelConsistency) -> st
     best = f", of the others' {min(others):.0%} to {max(others):.0%}" if others else ""
     return (
         f"a classifier of real images finds the class that was asked for in {span} of the images "
-        f"of {_named(doubtful)}{best}"
+        f"of {some(doubtful, NAMED)}{best}"
     )
-
-
-def _named(names: Sequence[str]) -> str:
-    more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")

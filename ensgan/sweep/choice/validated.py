@@ -32,7 +32,7 @@ from ensgan.sweep.records import MemberResult
 from ensgan.sweep.search_stage import member_costs, tables_of
 from ensgan.types import Front, FrontPoint, PoolScores, Selection
 
-REVISION = 2
+REVISION = 3
 """Raise it when a change of this module changes its results."""
 SEARCH_TRIALS = 20_000
 """Evaluations of each further front: enough for the few points that a shortlist takes of it."""
@@ -114,7 +114,7 @@ class Shortlisted:
             "front against size": {"objectives": alone, "third": "members"},
             "front against cost": {"objectives": alone, "third": "parameters", "costs": costs},
         }
-        found = {}
+        fronts = {}
         for name, how in asked.items():
             front = search(
                 scores,
@@ -124,8 +124,8 @@ class Shortlisted:
                 max_size=self.largest,
                 **how,
             )
-            found[name] = [point.members for point in front]
-        return found
+            fronts[name] = [point.members for point in front]
+        return fronts
 
     def point(self, members: Sequence[str]) -> FrontPoint:
         """An ensemble as the front has it, or would have it: validation may choose beside it."""
@@ -187,9 +187,9 @@ def _record(choice: ValidatedChoice, shortlist: Sequence[Candidate]) -> dict[str
     def shown(candidate: Candidate) -> dict[str, Any]:
         return {name: getattr(candidate, name) for name in ("members", "intra_d", "sources")}
 
-    def ranked(each: Ranked) -> dict[str, Any]:
-        figures = {k: v for k, v in asdict(each).items() if k != "candidate"}
-        return {**shown(each.candidate), **figures}
+    def ranked(finalist: Ranked) -> dict[str, Any]:
+        figures = {k: v for k, v in asdict(finalist).items() if k != "candidate"}
+        return {**shown(finalist.candidate), **figures}
 
     return {
         "members": choice.chosen.members,

@@ -12,6 +12,7 @@ from ensgan.errors import InputError, unknown_name
 from ensgan.sweep.events import Event, OnEvent, ignore
 from ensgan.sweep.live.requests import Outcome, Request, Requests
 from ensgan.sweep.records import Addition
+from ensgan.text import counted, some
 
 if TYPE_CHECKING:
     from ensgan.sweep.member_job import MemberJob
@@ -120,6 +121,7 @@ class TrainingOrder(Generic[T]):
             self._complete.add(gan)
             self.held.pop(gan, None)
         elif self.held.get(gan) == RESUMED or (self.is_paused and gan not in self.held):
+            # It had to end first: a trial that was told to stop cannot be told to go on.
             self._release(gan)
         elif is_spent and not (gan in self.held or gan in self.failed or self._is_waiting(gan)):
             self.held[gan] = SPENT
@@ -184,10 +186,10 @@ class TrainingOrder(Generic[T]):
             self.waiting.append(turn)
         self.waiting.sort(key=lambda turn: -self.priority.get(turn.gan, 0))
         names = [job.name for job in jobs]
-        shown = ", ".join(names[:5]) + f" and {len(names) - 5} more" * (len(names) > 5)
         when = "when the sweep is resumed" if self.is_paused else "as slots become free"
         members = sum(len(job.names) for job in jobs)
-        return Outcome(f"added {shown}: {members} members to come, trained {when}")
+        shown, many = some(names, 5), counted(members, "member")
+        return Outcome(f"added {shown}: {many} to come, trained {when}")
 
     def _stop_all(self) -> Outcome:
         self.ended = "stopped by `ensgan stop`"

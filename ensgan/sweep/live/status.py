@@ -17,7 +17,7 @@ from ensgan.files import read_json, write_json
 from ensgan.sweep.events import Event, OnEvent
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.manifest import Manifest
-from ensgan.sweep.planning.later import seconds_after, stage_work
+from ensgan.sweep.planning.measured import Measured, stage_work
 from ensgan.sweep.records import Record, record_from
 from ensgan.types import gan_of, step_of
 
@@ -152,7 +152,7 @@ def sweep_status(folder: SweepFolder, now: float | None = None) -> dict[str, Any
     ]
     left, hours_left = _left(rows, driver, now)
     work = stage_work(manifest.settings, manifest.planned, manifest.dataset.images.get("train", 0))
-    later = seconds_after(folder.path.parents[1] / "measured.json", driver.stage, work)
+    later = Measured.beside(folder.path).seconds_after(driver.stage, work)
     return {
         "sweep": folder.path.name,
         "state": "paused" if driver.is_paused else state,
@@ -201,15 +201,15 @@ def _left(
     if not efforts:
         return None, None
     per_effort = sum(row["steps"] / row["steps_per_second"] for row in known) / efforts
-    each = {
+    seconds_of = {
         row["gan"]: trials[row["gan"]].effort * per_effort * (1 - row["step"] / row["steps"])
         if row["eta_seconds"] is None
         else row["eta_seconds"]
         for row in rows
         if row["gan"] in trials and row["state"] in ("waiting", "running", "silent", "paused")
     }
-    hours = sum(seconds * trials[gan].share for gan, seconds in each.items()) / 3600
-    return max([sum(each.values()) / driver.slots, *each.values()], default=0.0), hours
+    hours = sum(seconds * trials[gan].share for gan, seconds in seconds_of.items()) / 3600
+    return max([sum(seconds_of.values()) / driver.slots, *seconds_of.values()], default=0.0), hours
 
 
 def _hours(folder: SweepFolder, manifest: Manifest) -> float:

@@ -19,7 +19,7 @@ from ensgan.files import atomic_path, content_key, sha256_file
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import Inputs
 from ensgan.sweep.member_job import belongs
-from ensgan.sweep.merging.sources import SIGN, Source, require_same, sources_of
+from ensgan.sweep.merging import SIGN, Source, require_same, sources_of
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.resolving import Resolved
 from ensgan.sweep.search_stage import TAKEN, scores_key, taken_of

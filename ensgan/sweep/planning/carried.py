@@ -45,19 +45,19 @@ def carried_on(
     if not folder.has_begun:
         return spec, []
     before = folder.read()
-    then, kept, said = before.settings, [], []
+    then, kept, remarks = before.settings, [], []
     for section, defaults in EARLIER_DEFAULTS.items():
-        own = getattr(spec, section)
+        settings = getattr(spec, section)
         same = {
             name: value
             for name, value in defaults.items()
-            if name not in own.model_fields_set
-            and value == getattr(getattr(then, section), name) != getattr(own, name)
+            if name not in settings.model_fields_set
+            and value == getattr(getattr(then, section), name) != getattr(settings, name)
         }
         kept += [f"{section}.{name} {value}" for name, value in same.items()]
-        spec = spec.model_copy(update={section: own.model_copy(update=same)})
+        spec = spec.model_copy(update={section: settings.model_copy(update=same)})
     if kept:
-        said.append(
+        remarks.append(
             f"sweep '{folder.path.name}' began with {' and '.join(kept)}, which were defaults "
             "then, and goes on with them: name others in its file, or with --set, to change that"
         )
@@ -71,12 +71,12 @@ def carried_on(
                 f"does not allow any more ({error}): leave it out with --without-added"
             ) from error
     if added:
-        said.append(
+        remarks.append(
             f"sweep '{folder.path.name}' was given {' and '.join(map(str, added))} while it ran "
             "(`ensgan add`), and goes on with that: write it into its file too, or leave it out "
             "with --without-added"
         )
-    return spec, said
+    return spec, remarks
 
 
 def lacks(spec: SweepSpec, addition: Addition) -> bool:
@@ -140,13 +140,13 @@ def _varied(spec: SweepSpec, values: Mapping[str, Value]) -> Any:
         return {**tree, "sample": sample}
     grid = {key: list(of) for key, of in tree.items()}
     for key, value in values.items():
-        own = _own_values(spec, key, value)
-        if key not in grid and len(own) > 1:
+        present = _own_values(spec, key, value)
+        if key not in grid and len(present) > 1:
             raise InputError(
                 f"the sweep does not vary {key}, and its GANs do not have one value of it: write "
                 f"train.vary.{key} into the sweep's file and run it again when it has ended"
             )
-        of = grid.setdefault(key, own)
+        of = grid.setdefault(key, present)
         if value not in of:
             of.append(value)
     if grid == dict(tree):

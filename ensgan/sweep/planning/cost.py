@@ -6,22 +6,21 @@ there are none, work is estimated from parameter counts and memory from the row'
 
 from __future__ import annotations
 
-import contextlib
 import math
 import shutil
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ensgan import train, zoo
 from ensgan.config import ClusterSpec
-from ensgan.errors import DataError, InputError, StoreError
-from ensgan.files import content_key, read_json, write_json
+from ensgan.errors import InputError
 from ensgan.sweep.member_job import MemberJob
-from ensgan.types import ImageShape, row_of
-from ensgan.zoo.footprint import footprint
+from ensgan.sweep.planning.measured import Measured
+from ensgan.types import ImageShape
+from ensgan.zoo.build import footprint
 
 if TYPE_CHECKING:  # trials import this module, and have no use for the data sets
     from ensgan.sweep.resolving import Resolved
@@ -35,69 +34,6 @@ SHARE_STEP = 0.05
 """Shares of a GPU are multiples of this."""
 FEATURE_BYTES = 2048 * FLOAT_BYTES
 """Upper bound: the longest feature vector of the extractors."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What trainings on this storage have taken, by row and data shape.
-
-    Attributes:
-        path: a JSON file; a missing or unreadable one knows nothing.
-    """
-
-    path: Path
-
-    def look_up(self, jobs: Sequence[MemberJob], shape: ImageShape) -> list[Mapping[str, Any]]:
-        """Of each job ``seconds_per_step`` and (on a GPU) ``memory_bytes``, or nothing."""
-        entries = self._entries()
-        if not entries:
-            return [{}] * len(jobs)
-        return [entries.get(_key(job.row, job.settings, shape, job.classes), {}) for job in jobs]
-
-    def seconds_per_step(
-        self,
-        row: zoo.GANSpec,
-        settings: train.TrainSettings,
-        shape: ImageShape,
-        classes: int,
-        *,
-        on_gpu: bool,
-    ) -> float | None:
-        """What a training of this row took there; None where none was measured."""
-        entries = self._entries()
-        entry = entries.get(_key(row.to_json(), settings, shape, classes), {}) if entries else {}
-        # Memory is known of trainings on GPUs alone.
-        return entry.get("seconds_per_step") if bool(entry.get("memory_bytes")) == on_gpu else None
-
-    def learn(
-        self,
-        figures: Iterable[tuple[MemberJob, Mapping[str, float | None]]],
-        shape: ImageShape,
-    ) -> None:
-        """Remember figures of trainings; a full disk is no reason to fail."""
-        entries, before = self._entries(), self._entries()
-        for job, values in figures:
-            kept = {name: value for name, value in values.items() if value}
-            if kept:
-                key = _key(job.row, job.settings, shape, job.classes)
-                entries[key] = {**entries.get(key, {}), "gan": row_of(job.name), **kept}
-        if entries != before:
-            with contextlib.suppress(StoreError):
-                write_json(self.path, entries)
-
-    def _entries(self) -> dict[str, dict[str, Any]]:
-        try:
-            entries = read_json(self.path)
-        except DataError:
-            return {}
-        return entries if isinstance(entries, dict) else {}
-
-
-def _key(
-    row: Mapping[str, Any], settings: train.TrainSettings, shape: ImageShape, classes: int
-) -> str:
-    row = {**row, "name": row_of(row["name"])}  # a GAN takes as long with another seed
-    return content_key(row, settings.batch, settings.d_updates, settings.precision, shape, classes)
 
 
 def with_costs(

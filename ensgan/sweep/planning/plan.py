@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,14 @@ import psutil
 import torch
 
 from ensgan import train, zoo
-from ensgan.config import ClusterSpec, SweepSpec
+from ensgan.config import SweepSpec
 from ensgan.config.vary import Value, searched
+from ensgan.errors import ConfigError
+from ensgan.sweep.folder import SweepFolder
+from ensgan.sweep.manifest import Manifest
+from ensgan.sweep.opening import Changes, changes_of, training_folders
 from ensgan.sweep.planning.cost import (
     FLOAT_BYTES,
-    Measured,
     device_bytes,
     disk_bytes,
     free_bytes,
@@ -23,14 +26,97 @@ from ensgan.sweep.planning.cost import (
     slots_of,
     written_bytes,
 )
-from ensgan.sweep.planning.outlook import Outlook
+from ensgan.sweep.planning.measured import Measured
+from ensgan.sweep.planning.rates import TABULATED, Rates
 from ensgan.sweep.resolving import Resolved, round_size
-from ensgan.sweep.variations import Configuration
-from ensgan.train.cost import H200, Machine, StepWork, measure_machine, step_work
-from ensgan.zoo.footprint import footprint
+from ensgan.types import MemberId
+from ensgan.zoo.build import footprint
 
-TABULATED = "NVIDIA H200"
-"""Whose rates stand in where trials ask for GPUs and this machine has none."""
+NAMES_SHOWN = 12
+"""Members that a sentence names."""
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What is left to do.
+
+    Attributes:
+        sentences: what would be done; empty for a sweep that has not begun.
+        missing: members that would be made; those with a snapshot on disk are not among them.
+        steps: to train, by GAN; those without any are left out.
+    """
+
+    sentences: tuple[str, ...]
+    missing: tuple[str, ...]
+    steps: Mapping[str, int] = field(default_factory=dict)
+
+
+def look_ahead(resolved: Resolved, folder: SweepFolder, *, retrain: bool = False) -> Outlook:
+    """Compare a sweep file with what its folder holds.
+
+    Raises:
+        ConfigError: it would be refused; says why.
+        DataError: the folder's manifest cannot be used.
+    """
+    steps, trained = _steps_left(resolved, folder)
+    if not folder.has_begun:
+        return Outlook((), resolved.names, steps)
+    before = folder.read()
+    changes = changes_of(folder, before, resolved)
+    try:
+        changes.require(folder, retrain=retrain)
+    except ConfigError as error:
+        raise ConfigError(f"refused because {error.source}", error.problems) from error
+    made = trained | {name for name, member in before.members.items() if member.is_there}
+    missing = tuple(name for name in resolved.names if name not in made)
+    sentences = list(_sentences(before, changes, missing))
+    if folder.is_locked():
+        sentences.append("not now: a process runs it")
+    nothing = f"nothing to do: '{resolved.spec.name}' is {before.status}"
+    return Outlook(tuple(sentences or [nothing]), missing, steps)
+
+
+def _sentences(before: Manifest, changes: Changes, missing: Sequence[str]) -> Iterable[str]:
+    left = [name for name in missing if name not in changes.added]
+    if changes.added:
+        new = [name for name in changes.added if name in missing]
+        known = len(changes.added) - len(new)
+        yield f"would add {_counted(changes.added)}" + (
+            f", {known} of them trained already" if known else ""
+        )
+    if left:
+        yield f"would make {_counted(left)}, which earlier sessions have left"
+    if changes.removed:
+        yield f"would take away {_counted(changes.removed)}; their files stay"
+    for gan, names in changes.again.items():
+        yield f"would train {gan} from its start again for {', '.join(names)}"
+    other = [line for line in changes.settings if line.split(".")[0] not in ("train", "members")]
+    if other:
+        yield f"would run later stages again ({'; '.join(other)})"
+    elif before.status == "running" and not left:
+        yield "would go on with the stages after training"
+
+
+def _counted(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:NAMES_SHOWN]) + ", …" * (len(names) > NAMES_SHOWN)
+    return f"{len(names)} member{'s' * (len(names) != 1)} ({shown})"
+
+
+def _steps_left(resolved: Resolved, folder: SweepFolder) -> tuple[dict[str, int], set[str]]:
+    """Steps that each GAN has still to train, and the members that need none."""
+    left: dict[str, int] = {}
+    trained: set[str] = set()
+    places = training_folders(resolved, folder)
+    for gan, place in zip(resolved.configurations, places, strict=True):
+        steps = gan.settings.snapshot_steps
+        done = {step for step in steps if train.is_finished(place, MemberId(gan.name, step))}
+        trained.update(f"{gan.name}@{step}" for step in done)
+        missing = [step for step in steps if step not in done]
+        if missing:
+            again = train.starts_over(place, gan.name, gan.settings)
+            before = 0 if again else max((s for s in done if s < missing[0]), default=0)
+            left[gan.name] = missing[-1] - before
+    return left, trained
 
 
 @dataclass(frozen=True)
@@ -40,8 +126,7 @@ class GanPlan:
     Attributes:
         steps: that are left to train.
         variation: values of the settings that the sweep varies.
-        seconds_per_step: what a training on this storage took, else estimated from the counted
-            operations of a step and the rates of this machine, a GPU or one thread, or of a table.
+        seconds_per_step: see :class:`ensgan.sweep.planning.rates.Rates`.
         seconds: of these steps.
         memory_bytes: estimated peak: weights, gradients, optimiser state, averaged weights and the
             activations of one backward pass.
@@ -70,8 +155,7 @@ class Plan:
             GPUs (of one GPU where it has none) let run.
         training_seconds: of all trials together, each alone on its device; ``wall_seconds`` on the
             slots, where those that share a GPU share its speed. Training alone.
-        device: whose rates were taken, ``cpu`` (one thread), ``cuda`` or, where trials will run on
-            GPUs and none is here, ``NVIDIA H200``.
+        device: of the rates, see :class:`ensgan.sweep.planning.rates.Rates`.
         wants_gpu: trials will run on GPUs.
         gpu_hours: that training takes, None on CPUs. What GANs of one process gain is not in it.
         remark: what the figures leave open, "" where nothing.
@@ -118,20 +202,21 @@ def make_plan(
     spec = resolved.spec
     rows = []
     wants_gpu = bool(spec.cluster.gpus_per_trial)
-    rates = _Rates(resolved, Measured(storage / "measured.json"))
+    rates = Rates(resolved, Measured(storage / "measured.json"))
     trainings = [
         (gan, gan.settings.steps if left is None else left.steps.get(gan.name, 0))
         for gan in resolved.configurations
     ]
     trainings = [training for training in trainings if training[1]]
     for i, (gan, steps) in enumerate(trainings):
-        per_step = rates.seconds_per_step(gan)
-        rows.append(_gan_plan(resolved, gan.row, gan.settings, steps, per_step))
+        rows.append(_gan_plan(resolved, gan.row, gan.settings, steps, rates.seconds_per_step(gan)))
         on_progress(i + 1, len(trainings))
     slots, cards = _slots(resolved)
     seconds = [row.seconds for row in rows]
     # Those that share a GPU are not faster in all than one after another, as far as is known here.
     wall = max(makespan(seconds, slots), sum(seconds) / cards if wants_gpu else 0.0)
+    gpus = spec.cluster.gpus_per_trial
+    whole = 1.0 if gpus == "auto" else max(1.0, gpus)
     members = len(resolved.names if left is None else left.missing)
     written = written_bytes(storage / "sweeps" / spec.name) if left is not None else 0
     return Plan(
@@ -148,46 +233,9 @@ def make_plan(
         free_bytes=free_bytes(storage),
         device=rates.device,
         wants_gpu=wants_gpu,
-        gpu_hours=sum(seconds) / 3600 * whole_gpus(spec.cluster) if wants_gpu else None,
+        gpu_hours=sum(seconds) / 3600 * whole if wants_gpu else None,
         remark=_remark(spec, rates.device == TABULATED),
     )
-
-
-def whole_gpus(cluster: ClusterSpec) -> float:
-    """GPUs that a trial has for itself; 1 where it has a part of one."""
-    return 1.0 if cluster.gpus_per_trial == "auto" else max(1.0, cluster.gpus_per_trial)
-
-
-class _Rates:
-    """Seconds per step: measured on this storage, else of the counted operations."""
-
-    def __init__(self, resolved: Resolved, measured: Measured) -> None:
-        self.resolved, self.measured = resolved, measured
-        self.device = "cpu"
-        if resolved.spec.cluster.gpus_per_trial:
-            self.device = "cuda" if torch.cuda.is_available() else TABULATED
-        self._machines: dict[str, Machine] = {}
-        self._counted: dict[Any, StepWork] = {}
-
-    def seconds_per_step(self, gan: Configuration) -> float:
-        """Of a configuration."""
-        shape, classes = self.resolved.dataset.shape, self.resolved.dataset.num_classes
-        known = self.measured.seconds_per_step(
-            *(gan.row, gan.settings, shape, classes), on_gpu=self.device != "cpu"
-        )
-        if known is not None:
-            return known
-        if gan.work not in self._counted:
-            self._counted[gan.work] = step_work(gan.row, shape, classes, gan.settings, quick=True)
-        return self._machine(gan.settings).seconds(self._counted[gan.work])
-
-    def _machine(self, settings: train.TrainSettings) -> Machine:
-        if self.device == TABULATED:
-            return H200["bfloat16" if settings.precision == "auto" else settings.precision]
-        precision = replace(settings, device=self.device).settled(None).precision
-        if precision not in self._machines:
-            self._machines[precision] = _measured(self.device, precision)
-        return self._machines[precision]
 
 
 def _remark(spec: SweepSpec, lacks_gpu: bool) -> str:
@@ -235,16 +283,6 @@ def makespan(seconds: list[float], slots: int) -> float:
     for job in sorted(seconds, reverse=True):
         loads[loads.index(min(loads))] += job
     return max(loads)
-
-
-def _measured(device: str, precision: str) -> Machine:
-    """Rates of one thread, as a trial has it, or of the GPU."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return measure_machine(device, precision)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _gan_plan(

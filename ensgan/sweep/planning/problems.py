@@ -47,12 +47,12 @@ def problems_of(
 def data_problems(found: Sequence[Configuration], dataset: Dataset) -> list[str]:
     """Why configurations cannot be trained on this data, once for all variations of a GAN."""
     names: dict[tuple[str, str], list[str]] = {}
-    for each in found:
+    for configuration in found:
         for problem in (
-            *each.row.problems(dataset.shape, dataset.num_classes),
-            *train.problems(each.row, each.settings, len(dataset.train)),
+            *configuration.row.problems(dataset.shape, dataset.num_classes),
+            *train.problems(configuration.row, configuration.settings, len(dataset.train)),
         ):
-            names.setdefault((row_of(each.name), problem), []).append(each.name)
+            names.setdefault((row_of(configuration.name), problem), []).append(configuration.name)
     return [
         f"train.{same[0]}{f' and {len(same) - 1} more' if len(same) > 1 else ''}: {problem}"
         for (_, problem), same in names.items()
@@ -74,7 +74,7 @@ def _collisions(names: Sequence[str]) -> list[str]:
 def _external_problem(member: ExternalSpec) -> str:
     """What of a member from elsewhere can be seen without reading it, "" if nothing is wrong."""
     if member.sweep is not None:
-        return ""  # see :mod:`ensgan.sweep.merging.sources`
+        return ""  # see :mod:`ensgan.sweep.merging`
     try:
         if member.images is None:
             describe(str(member.generator))

@@ -4,16 +4,19 @@ The first round is quasi-random; then, for each GAN by itself, an Optuna sampler
 configuration was worth and the operations of its training, and draws the next round. Rounds
 depend on the spec and on results alone, never on how many trials run at once, and their values are
 in the manifest before they train: who resumes, trains and draws what an uninterrupted sweep would.
+A configuration is worth its best Intra-d, or what the pool's front would lose without it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ensgan.config.vary import OBJECTIVES, searched
 from ensgan.errors import ConfigError, InputError
+from ensgan.search import search
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import Inputs, member_jobs
 from ensgan.sweep.member_job import MemberJob, purpose_seed
@@ -22,8 +25,7 @@ from ensgan.sweep.planning.carried import with_addition
 from ensgan.sweep.planning.cost import check_disk, shares_gpus
 from ensgan.sweep.planning.problems import data_problems
 from ensgan.sweep.planning.sweep_file import known_names
-from ensgan.sweep.planning.worth import worths
-from ensgan.sweep.records import Addition
+from ensgan.sweep.records import Addition, MemberResult
 from ensgan.sweep.resolving import (
     Resolved,
     checked,
@@ -31,16 +33,75 @@ from ensgan.sweep.resolving import (
     round_size,
     with_configurations,
 )
+from ensgan.sweep.search_stage import score, tables_of
 from ensgan.sweep.variations import Configuration, Values, configurations, is_whole, settled
 from ensgan.train.cost import step_work
-from ensgan.types import row_of
+from ensgan.types import gan_of, row_of
 
 if TYPE_CHECKING:
     from ensgan.sweep.live.requests import Requests
-    from ensgan.sweep.planning.cost import Measured
+    from ensgan.sweep.planning.measured import Measured
     from ensgan.sweep.training_stage import PoolInProgress
     from ensgan.train import TrainSettings
     from ensgan.zoo import GANSpec
+
+
+TRIALS = 1_000
+"""Of the search for each front that lacks a configuration."""
+FAILED = 0.0
+"""What a training that failed is worth: nothing is worse in either objective."""
+
+
+def worths(
+    objective: str, inputs: Inputs, members: Sequence[MemberResult], failed: Collection[str]
+) -> dict[str, float]:
+    """By configuration, larger is better; those without members that did not fail are left out.
+
+    Args:
+        objective: ``intra-d``, the best of its members, or ``hypervolume``, what the front of the
+            pool so far loses without it.
+        inputs: of the sweep.
+        members: of the pool so far, in its order.
+        failed: configurations that failed; what of them is a member counts all the same.
+    """
+    worth_of = dict.fromkeys(failed, FAILED)
+    if objective == "hypervolume":
+        return {**worth_of, **_contributions(inputs, members)}
+    best: dict[str, float] = {}
+    for member in members:
+        gan = gan_of(member.name)
+        best[gan] = max(member.intra_d, best.get(gan, -math.inf))
+    return {**worth_of, **best}
+
+
+def _contributions(inputs: Inputs, members: Sequence[MemberResult]) -> Mapping[str, float]:
+    """Hypervolume of the pool's front less that of the front without each configuration."""
+    gans: dict[str, list[str]] = {}
+    for member in members:
+        gans.setdefault(gan_of(member.name), []).append(member.name)
+    if len(members) < 2:
+        return dict.fromkeys(gans, FAILED)
+    scores, _ = score(inputs, members, lambda done, of: None)
+    tables, settings = tables_of(inputs, scores, members), inputs.spec.search
+    seed = purpose_seed(inputs.spec.seed, "worth")
+
+    def volume(without: Sequence[str]) -> float:
+        left = len(members) - len(without)
+        if left < max(2, settings.min_size):
+            return 0.0
+        most = None if settings.max_size is None else min(settings.max_size, left)
+        return search(
+            scores,
+            trials=TRIALS,
+            seed=seed,
+            objectives=tables,
+            min_size=settings.min_size,
+            max_size=most,
+            exclude=without,
+        ).hypervolume
+
+    whole = volume(())
+    return {gan: max(0.0, whole - volume(names)) for gan, names in gans.items()}
 
 
 @dataclass
@@ -116,17 +177,17 @@ class Rounds:
         from ensgan.search.optuna import Told, ask  # seconds of imports
 
         spec, known = self.resolved.spec, self.resolved.variations
-        own = known[rounds[0][0]]
-        drawn = {key: of for key, of in vary["from"].items() if key in own}
+        example = known[rounds[0][0]]
+        drawn = {key: of for key, of in vary["from"].items() if key in example}
         if not drawn:
             return {}
-        found: dict[str, Values] = {}
+        accepted: dict[str, Values] = {}
 
         def accept(values: Mapping[str, Any]) -> bool:
             each = self._possible(gan, settled(values, drawn, spec.train.snapshots))
-            if each is None or each.name in known or each.name in found:
+            if each is None or each.name in known or each.name in accepted:
                 return False
-            found[each.name] = each.values
+            accepted[each.name] = each.values
             return True
 
         costs = self._costs([name for names in rounds for name in names])
@@ -136,13 +197,13 @@ class Rounds:
                 for names in rounds
             ],
             drawn,
-            [key for key in drawn if is_whole(key, own)],
+            [key for key in drawn if is_whole(key, example)],
             accept,
             sampler=vary["search"],
             seed=purpose_seed(spec.seed, "search", gan, str(len(rounds))) % 2**32,
             count=min(round_size(vary["sample"]), vary["sample"] - sum(map(len, rounds))),
         )
-        return found
+        return accepted
 
     def _possible(self, gan: str, values: Values) -> Configuration | None:
         """The configuration of values, None where they cannot be trained."""

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ensgan.zoo.augment.base import Augmentation, AugmentState
+from ensgan.zoo.augment import Augmentation, AugmentState
 from ensgan.zoo.augment.warp import affine_matrices, warp
 from ensgan.zoo.parts import register_part
 

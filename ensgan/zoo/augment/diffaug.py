@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ensgan.zoo.augment.base import Augmentation, AugmentState
+from ensgan.zoo.augment import Augmentation, AugmentState
 from ensgan.zoo.parts import register_part
 
 

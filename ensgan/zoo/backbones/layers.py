@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from ensgan.zoo.backbones.base import pointwise
+from ensgan.zoo.backbones import pointwise
 from ensgan.zoo.backbones.spectral import SpectralNorm
 
 BATCH_NORM_EPS = 1e-4

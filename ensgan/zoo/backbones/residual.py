@@ -8,7 +8,7 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from ensgan.types import ImageShape
-from ensgan.zoo.backbones.base import Generator, Player, Trunk
+from ensgan.zoo.backbones import Generator, Player, Trunk
 from ensgan.zoo.backbones.layers import (
     BatchNorm,
     ClassTable,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from ensgan.types import ImageShape
-from ensgan.zoo.backbones.base import Backbone, Generator, one_hot
+from ensgan.zoo.backbones import Backbone, Generator, one_hot
 from ensgan.zoo.backbones.layers import ClassTable, Linear
 from ensgan.zoo.backbones.residual import (
     GENERATOR_MULTIPLES,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from ensgan.types import ImageShape
-from ensgan.zoo.backbones.base import Backbone, Trunk, one_hot
+from ensgan.zoo.backbones import Backbone, Trunk, one_hot
 from ensgan.zoo.backbones.stylegan2_generator import MappingNetwork, StyleGAN2Generator
 from ensgan.zoo.backbones.stylegan2_layers import (
     EqualisedConv,

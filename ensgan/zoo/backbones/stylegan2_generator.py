@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ensgan.types import ImageShape
-from ensgan.zoo.backbones.base import Generator, Player, one_hot
+from ensgan.zoo.backbones import Generator, Player, one_hot
 from ensgan.zoo.backbones.effective import ScaledParameters
 from ensgan.zoo.backbones.stylegan2_layers import (
     ACTIVATION_GAIN,

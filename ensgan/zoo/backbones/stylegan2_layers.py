@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ensgan.zoo.backbones.base import pointwise
+from ensgan.zoo.backbones import pointwise
 from ensgan.zoo.backbones.effective import ScaledParameters
 
 _EPSILON = 1e-8

@@ -11,8 +11,8 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from ensgan.zoo.backbones.base import Backbone
-from ensgan.zoo.conditioning.base import Evidence
+from ensgan.zoo.backbones import Backbone
+from ensgan.zoo.conditioning import Evidence
 from ensgan.zoo.conditioning.classifier import ClassLossConditioning, NoTwin, Twin
 from ensgan.zoo.parts import register_part
 
