@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import Counter
 from dataclasses import replace
@@ -27,7 +28,7 @@ from ensgan.sweep.events import Event
 from ensgan.sweep.executor import LocalExecutor
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import member_jobs, write_inputs
-from ensgan.sweep.live.trial_report import heartbeat_path
+from ensgan.sweep.live.trial_report import TrialReport, heartbeat_path
 from ensgan.sweep.member_job import MemberJob, MemberResult
 from ensgan.sweep.planning.cost import gpu_share
 from ensgan.sweep.planning.sweep_file import load_plugin
@@ -151,3 +152,14 @@ def test_no_more_share_a_card_than_it_is_worth(tmp_path: Path) -> None:
     assert most_on_a_card(jobs, auto, None, lambda event: None) is None
     write_json(tmp_path / "pack.json", {"gans": 8})  # measured before
     assert most_on_a_card(jobs, auto, 80 * GIB, lambda event: None) == 8
+
+
+def test_what_training_warns_of_a_gan_is_in_its_log(tmp_path: Path) -> None:
+    """In a pack all of them share a process, and whoever prints is unknown."""
+    with TrialReport(job("SNGAN", tmp_path)).logged():
+        for gan in ("SNGAN", "SNGAN-Other"):
+            logging.getLogger("ensgan.train").warning("%s trains without a captured step", gan)
+    logging.getLogger("ensgan.train").warning("SNGAN is over")
+    log = SweepFolder(tmp_path).log("SNGAN").read_text()
+    assert log.count("SNGAN trains without a captured step") == 1
+    assert "Other" not in log and "is over" not in log
