@@ -65,7 +65,10 @@ def _reports_of_pack(
 ) -> Iterator[Mapping[str, Any]] | None:
     """What the process of a trial's pack reports of its GAN; None: it belongs to none."""
     node, card = ray.get_runtime_context().get_node_id(), os.environ.get(VISIBLE, "")
-    process = ray.get(packs.seat.remote(job.name, node, card))
+    try:
+        process = ray.get(packs.seat.remote(job.name, node, card))
+    except ray.exceptions.RayActorError:  # whoever knows the packs is lost, and they with it
+        return None
     if process is None:
         return None
     ray.get(process.begin.remote(job, gpus))
