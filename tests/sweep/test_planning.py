@@ -79,7 +79,7 @@ def test_hours_of_gpus_come_from_a_table_or_from_earlier_trainings(
 ) -> None:
     """Two on a GPU take as long as one after the other; what was measured on GPUs goes first."""
     machine(0)
-    sweep = resolved(gpus_per_trial=0.5)
+    sweep = resolve(parse_spec(tiny(cluster={"gpus_per_trial": 0.5})))
     found = plan.make_plan(sweep, tmp_path)
     assert found.device == "NVIDIA H200" and found.slots == 2
     assert found.gpu_hours == pytest.approx(found.training_seconds / 3600)
@@ -91,4 +91,4 @@ def test_hours_of_gpus_come_from_a_table_or_from_earlier_trainings(
         figures = [(cast(MemberJob, job), {**taken, "memory_bytes": memory})]
         Measured(tmp_path / "measured.json").learn(figures, shape)
         assert plan.make_plan(sweep, tmp_path).rows[0].seconds_per_step == seconds
-    assert plan.make_plan(resolved(), tmp_path).gpu_hours is None
+    assert plan.make_plan(resolve(parse_spec(tiny())), tmp_path).gpu_hours is None
