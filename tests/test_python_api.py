@@ -33,7 +33,7 @@ def scores(names: tuple[str, ...] = ("A@1", EVIL)) -> PoolScores:
     density, coverage = np.linspace(0.5, 1.0, m), np.linspace(0.4, 0.9, m)
     masks = np.zeros((m, 1), np.uint8)
     counts = np.full(m, 4, np.int64)
-    return PoolScores(names, density, coverage, masks, overlap, overlap, 5, 8, counts)
+    return PoolScores(names, density, coverage, masks, overlap, 5, 8, counts)
 
 
 def front() -> Front:
