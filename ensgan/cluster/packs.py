@@ -70,7 +70,7 @@ class PackProcess:
         """Give back what those who left had taken, and keep within all the shares."""
         if torch.cuda.is_available() and self._shares:
             with self._pack.turn():
-                torch.cuda.init()  # which counting the memory does not do by itself
+                torch.cuda.init()  # type: ignore[no-untyped-call]  # counting does not
                 torch.cuda.empty_cache()
                 torch.cuda.reset_peak_memory_stats()
                 confine(sum(list(self._shares.values())))
