@@ -128,14 +128,14 @@ class RayExecutor:
             queue.late |= {job.name: job for job in new}
             trials.extend(turns)
             tell(plan_event(trials, min(self.slots, most), list(callback.jobs.values())))
-            paths = {job.name: own_stop_path(job) for job in new}
-            return {turn: paths[turn.gan] for turn in turns}
+            return {turn: own_stop_path(callback.jobs[turn.gan]) for turn in turns}
 
         order.enlist = enlist
         stopper = SweepStopper(queue)
-        pending = max(1, min(len(jobs), self.slots, MOST_PENDING))
         with (
-            environment({"TUNE_MAX_PENDING_TRIALS_PG": str(pending)}),
+            environment(
+                {"TUNE_MAX_PENDING_TRIALS_PG": str(min(len(jobs), self.slots, MOST_PENDING))}
+            ),
             # Tune prints boxes even with verbose=0; stdout belongs to the caller's events.
             contextlib.redirect_stdout(io.StringIO()),
             stopper.catching_interrupts(),

@@ -119,13 +119,13 @@ def test_two_packs_with_a_failing_gan_in_one(tmp_path: Path, rehearsal: None) ->
         failed = RayExecutor(cluster, tmp_path / "packs" / "tune").grow(
             jobs, on_member=lambda member: members.append(key(member)), on_event=events.append
         )
+    assert (sorted(members), failed) == alone(tmp_path / "alone", 40)
+    assert len(members) == 6 and "is nan" in failed[FAILS]
+    assert not [event for event in events if event.kind == "lost"]
     beats = [read_json(heartbeat_path(each)) for each in jobs if each.name != FAILS]
     processes = Counter(beat["pid"] for beat in beats)
     assert sorted(processes.values()) == [1, 2], "two on one card, one beside the failing"
     assert {beat["gpus"] for beat in beats} == {0.5}
-    assert (sorted(members), failed) == alone(tmp_path / "alone", 40)
-    assert len(members) == 6 and "is nan" in failed[FAILS]
-    assert not [event for event in events if event.kind == "lost"]
 
 
 def test_a_pack_larger_than_the_card_is_said() -> None:
