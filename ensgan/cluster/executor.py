@@ -111,11 +111,10 @@ class RayExecutor:
         shared = most_on_a_card(jobs, self.settings, gpu_bytes, tell)
         trials = list(trial_requests(jobs, self.settings, gpu_bytes, shared))
         spending = Spending(self.budget, jobs, {each.gan: each.share for each in trials})
-        stop_file = stop_path(jobs[0])
-        stop_file.unlink(missing_ok=True)  # of a session that was ended by it
+        stop_path(jobs[0]).unlink(missing_ok=True)  # of a session that was ended by it
         files = {job.name: own_stop_path(job) for job in jobs}
         order = TrainingOrder(trials, files, ranks(jobs, self.settings), requests, tell)
-        queue = TrialQueue(order, spending, stop_file, self.settings.max_concurrent)
+        queue = TrialQueue(order, spending, stop_path(jobs[0]), self.settings.max_concurrent)
         callback = TuneCallback(queue, jobs, on_member, tell, self.settings.retries)
         most = self.settings.max_concurrent or self.slots
         on_event(plan_event(trials, min(self.slots, most), jobs))
@@ -132,10 +131,9 @@ class RayExecutor:
 
         order.enlist = enlist
         stopper = SweepStopper(queue)
+        pending = {"TUNE_MAX_PENDING_TRIALS_PG": str(min(len(jobs), self.slots, MOST_PENDING))}
         with (
-            environment(
-                {"TUNE_MAX_PENDING_TRIALS_PG": str(min(len(jobs), self.slots, MOST_PENDING))}
-            ),
+            environment(pending),
             # Tune prints boxes even with verbose=0; stdout belongs to the caller's events.
             contextlib.redirect_stdout(io.StringIO()),
             stopper.catching_interrupts(),
