@@ -200,16 +200,18 @@ def grow(
     Args:
         job: what to train and how to finish it.
         on_progress: as of :func:`ensgan.train.train_gan`.
-        turn: around every step and around what samples and embeds, where other GANs are trained in
-            this process too.
+        turn: around plugins, every step and what samples and embeds, where other GANs are trained
+            in this process too.
 
     Raises:
         TrainingError: the GAN cannot be trained further.
     """
     training = Samples.load(job.training_set)
     labels = sample_labels(training.labels, job.classes, job.count, job.labels, job.sample_seed)
+    with turn():  # plugins are loaded once per process
+        row = job.gan()
     steps = train.train_steps(
-        job.gan(), training, job.classes, job.settings, job.folder, on_progress=on_progress
+        row, training, job.classes, job.settings, job.folder, on_progress=on_progress
     )
     scorer = MemberScorer(job.scoring, job.settings.device, turn)
     begin = time.time()
