@@ -198,8 +198,7 @@ def grow(
     """Train the GAN of a job and finish each member; members already on disk come first.
 
     Args:
-        job: what to train and how to finish it.
-        on_progress: as of :func:`ensgan.train.train_gan`.
+        job, on_progress: what to train; as of :func:`ensgan.train.train_gan`.
         turn: around plugins, every step and what samples and embeds, where other GANs are trained
             in this process too.
 
@@ -215,22 +214,10 @@ def grow(
     )
     scorer = MemberScorer(job.scoring, job.settings.device, turn)
     begin = time.time()
-    for snapshot in _in_turns(steps, turn):
+    for snapshot in train.in_turns(steps, turn):
         if snapshot is not None:
             yield _member(job, snapshot, (begin, time.time()), labels, training.shape, scorer)
             begin = time.time()
-
-
-def _in_turns(
-    steps: Iterator[train.Snapshot | None], turn: train.Turn
-) -> Iterator[train.Snapshot | None]:
-    while True:
-        with turn():
-            try:
-                made = next(steps)
-            except StopIteration:
-                return
-        yield made
 
 
 def _member(

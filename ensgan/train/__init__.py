@@ -14,6 +14,7 @@ from ensgan.train.loop import train_steps as train_steps
 from ensgan.train.loop import untrained as untrained
 from ensgan.train.pack import Pack as Pack
 from ensgan.train.pack import Turn as Turn
+from ensgan.train.pack import in_turns as in_turns
 from ensgan.train.settings import TrainSettings as TrainSettings
 from ensgan.train.settings import problems as problems
 from ensgan.train.snapshot import Snapshot as Snapshot

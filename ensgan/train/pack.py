@@ -61,6 +61,17 @@ class Turns:
                     self._is_taken = False
 
 
+def in_turns(steps: Iterator[T], turn: Turn) -> Iterator[T]:
+    """The same, each made in a turn."""
+    while True:
+        with turn():
+            try:
+                made = next(steps)
+            except StopIteration:
+                return
+        yield made
+
+
 class _Seat(Generic[T]):
     """A GAN of a pack."""
 
