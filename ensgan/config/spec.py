@@ -270,7 +270,7 @@ class ClusterSpec(Strict):
     Trials start by ``priority`` (GAN → rank, higher first, others 0), then the longest first, at
     most ``max_concurrent`` at once. ``gpus_per_trial`` may be a fraction, or ``auto``: each GAN
     gets the part of a GPU that its memory needs, more when that was not enough. One process trains
-    at most ``gans_per_process`` of those that share one (docs/cluster.md). ``retries`` counts losses
+    at most ``gans_per_process`` that share one (docs/cluster.md). ``retries`` counts losses
     of a trial's process without progress between them; losses of a node are not counted.
     ``autoscaling`` says that nodes may join later. ``scheduler`` ``asha`` is Tune's: it stops GANs
     whose Intra-d is in the worse half at a snapshot; ``fifo`` trains every GAN to its end.
