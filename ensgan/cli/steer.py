@@ -244,7 +244,8 @@ def logs(
     names = folder.read().gans if gan is None else (gan,)
     tails = [_Tail(each, folder.log(each)) for each in names]
     if not follow and not any(tail.path.exists() for tail in tails):
-        raise InputError(f"nothing of {', '.join(names)} is logged yet in {folder.path / 'logs'}")
+        trained = ", ".join(names) or f"{name}, which trains nothing,"
+        raise InputError(f"nothing of {trained} is logged yet in {folder.path / 'logs'}")
     label = len(names) > 1
     for tail in tails:
         tail.show(label=label, last=lines)
