@@ -58,7 +58,7 @@ def test_values_in_messages_are_short(tmp_path: Path) -> None:
     bomb = f"\n  - &a0 [x, x, x, x, x, x, x, x, x]{nested}"  # 9^9 words
     for value in ("0x" + "f" * 5000, "[" + "x, " * 30_000 + "x]", '"' + "x" * 50_000 + '"', bomb):
         path.write_text(f"name: q\nseed: {value}\ndataset: {{name: phantom}}\n")
-        with pytest.raises(ConfigError, match="seed|aliases repeat") as caught:
+        with pytest.raises(ConfigError, match=r"seed|aliases repeat") as caught:
             load_spec(path)
         assert len(str(caught.value)) < 600
     assert shown(16**5000) == "a number of thousands of digits"
