@@ -93,6 +93,12 @@ def sweep(
 
     Example: ensgan sweep sweeps/quickstart.yaml --set train.steps=400
     """
+    from ensgan.config.budget import make_budget
+    from ensgan.launch.notify import check_address, notifying
+
+    budget = make_budget(gpu_hours, deadline)
+    if notify is not None:
+        check_address(notify)
     if dry_run:
         from ensgan.cli.plan import show_plan
 
@@ -100,15 +106,10 @@ def sweep(
         show_plan(spec, settings or [], storage, data_dir, as_json, many=yes_many, **options)
         return
     from ensgan.cli.status import watching
-    from ensgan.config.budget import make_budget
     from ensgan.launch.finished import known_result
-    from ensgan.launch.notify import check_address, notifying
     from ensgan.store import default_storage
     from ensgan.sweep.events import Event
 
-    budget = make_budget(gpu_hours, deadline)
-    if notify is not None:
-        check_address(notify)
     if not fresh and not without_added:
         known = known_result(spec, settings or [], storage or default_storage(), data_dir)
         if known is not None:  # found without the libraries that a stage needs

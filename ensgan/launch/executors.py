@@ -49,6 +49,19 @@ def _without_ray(address: str | None) -> Executor | None:
     return EXECUTORS.get(name).make(argument) if name in EXECUTORS else None
 
 
+def check_address(address: str | None) -> None:
+    """Refuse an address at which no work can run, before any work.
+
+    Raises:
+        InputError: nobody answers there, or it is none.
+    """
+    known = str(address).partition(":")[0] in EXECUTORS
+    if not known and not runs_here(address) and address not in ("local", "auto"):
+        from ensgan.cluster.session import check_address
+
+        check_address(str(address))
+
+
 def runs_here(address: str | None) -> bool:
     """Whether work for this address is done in this process, without Ray."""
     no_ray = address == "local" and importlib.util.find_spec("ray") is None

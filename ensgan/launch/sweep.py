@@ -13,7 +13,7 @@ from pathlib import Path
 from ensgan.config.budget import Budget
 from ensgan.downstream import import_libraries
 from ensgan.errors import DataError, InputError, StoreError, unknown_name
-from ensgan.launch.executors import executor_at, runs_here
+from ensgan.launch.executors import check_address, executor_at, runs_here
 from ensgan.launch.finished import remember
 from ensgan.recording.record import Recording
 from ensgan.report.pictures import Pictures
@@ -166,6 +166,7 @@ def run_sweep(
         EnsganError: the run failed.
     """
     started = time.time() if started is None else started
+    check_address(address)
     path = Path(spec) if isinstance(spec, Path | str) else None
     data_dir = None if data_dir is None else Path(data_dir)
     root, asked = Path(storage or default_storage()).resolve(), load_sweep(spec, settings)
