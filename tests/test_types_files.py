@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import os
+import resource
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +23,7 @@ from ensgan.files import (
     read_npz,
     require_whole,
     seal,
+    sha256_file,
     write_bytes,
     write_json,
     write_npz,
@@ -164,6 +167,32 @@ def test_a_full_disk_is_named_whoever_writes(tmp_path: Path) -> None:
             assert [path.name for path in disk.iterdir()] == ["half"]
 
 
+def test_a_limit_on_the_size_of_files_is_named_whoever_writes(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    writers: tuple[Callable[[Path], object], ...] = (
+        lambda path: save_file({"a": torch.zeros(1 << 12)}, path),
+        lambda path: path.write_bytes(bytes(1 << 12)),
+    )
+    for write in writers:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 10, limits[1]))
+        try:
+            with (
+                pytest.raises(StoreError, match="File too large; make room"),
+                atomic_path(tmp_path / "x.npy") as temporary,
+            ):
+                write(temporary)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_read_is_not_hashed(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", tmp_path, tmp_path / "absent", Path("/proc/self/mem")):
+        with pytest.raises(DataError, match=r"no plain file|no such file|cannot be read"):
+            sha256_file(path)
+
+
 def test_npz_refusals(tmp_path: Path) -> None:
     write_npz(tmp_path / "a.npz", x=np.zeros(3))
     with pytest.raises(DataError, match="lacks y"):
@@ -181,6 +210,7 @@ def test_keys_and_names() -> None:
     assert content_key({"a": 1, "b": 2}) == content_key({"b": 2, "a": 1}) != content_key({"a": 1})
     assert "did you mean 'SNGAN'" in unknown_name("GAN", "sngan", ["SNGAN", "SAGAN"])
     assert "known are" in unknown_name("GAN", "xyz", ["SNGAN", "SAGAN"])
+    assert unknown_name("GAN", "xyz", []) == "unknown GAN 'xyz': there is none"
 
 
 def test_a_mark_tells_other_content(tmp_path: Path) -> None:
