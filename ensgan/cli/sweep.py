@@ -26,6 +26,7 @@ from ensgan.cli.output import (
     PlainConsole,
     emit,
     note,
+    warn,
 )
 from ensgan.cli.runs import StorageOption
 from ensgan.cli.tables import FittingTable
@@ -206,6 +207,8 @@ def train(
 
 def _show_known(result: dict[str, Any], storage: Path | None, as_json: bool) -> None:
     """A finished sweep, of which nothing is left to do."""
+    for sentence in result.pop("said"):
+        warn(sentence)
     if as_json:
         emit({"event": "done", **result}, as_json=True, table=str)
         return

@@ -165,8 +165,8 @@ def run_sweep(
         InputError: bad spec, data or address, or another process runs this sweep.
         EnsganError: the run failed.
     """
+    check_address(address, budget)
     started = time.time() if started is None else started
-    check_address(address)
     path = Path(spec) if isinstance(spec, Path | str) else None
     data_dir = None if data_dir is None else Path(data_dir)
     root, asked = Path(storage or default_storage()).resolve(), load_sweep(spec, settings)

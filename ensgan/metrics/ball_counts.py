@@ -200,7 +200,8 @@ class _Tally:
     def _take(self, role: int, centre: Int64Array, point: Int64Array, doubtful: BoolArray) -> None:
         if doubtful.any():
             hit = ~doubtful
-            hit[doubtful] = self._decide(role, centre[doubtful], point[doubtful])
+            sides = self._sets[role], self._sets[1 - role]
+            hit[doubtful] = decide(*sides, centre[doubtful], point[doubtful])
             centre, point = centre[hit], point[hit]
         counts = self.counts[role]
         np.add.at(counts.held, centre, 1)
@@ -208,12 +209,12 @@ class _Tally:
         if counts.rounds is not None:
             counts.rounds.add(centre, point)
 
-    def _decide(self, role: int, centre: Int64Array, point: Int64Array) -> BoolArray:
-        """Exact answers; pairs of identical points are decided once."""
-        balls, points = self._sets[role], self._sets[1 - role]
-        i = balls.balls.representative[centre]
-        j = points.balls.representative[point]
-        # A collapsed generator repeats one pair thousands of times.
-        _, first, inverse = np.unique(i * len(points) + j, return_index=True, return_inverse=True)
-        i, j = i[first], j[first]
-        return inside(balls.features, balls.balls, i, points.features, j)[inverse]
+
+def decide(balls: PlacedSet, points: PlacedSet, centre: Int64Array, point: Int64Array) -> BoolArray:
+    """Whether points lie inside balls, exactly; pairs of identical points are decided once."""
+    i = balls.balls.representative[centre]
+    j = points.balls.representative[point]
+    # A collapsed generator repeats one pair thousands of times.
+    _, first, inverse = np.unique(i * len(points) + j, return_index=True, return_inverse=True)
+    i, j = i[first], j[first]
+    return inside(balls.features, balls.balls, i, points.features, j)[inverse]

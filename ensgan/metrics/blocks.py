@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ import torch
 from ensgan.errors import DataError
 from ensgan.files import content_key, read_npz, write_npz
 from ensgan.metrics.ball_counts import BallCounts, Classes, PlacedSet, count_pairs
+from ensgan.metrics.device_counts import DeviceCounts
 from ensgan.metrics.estimates import sampled_balls
 from ensgan.metrics.features import FeatureArray, Frame, open_features
 from ensgan.metrics.knn import Backend, full_precision, make_backend
@@ -89,8 +90,9 @@ class BlockTask:
             return None
         rows, columns = self.indices
         with suppress(DataError):  # a damaged file is no block: score it again
-            needed = [name for name in BlockScores.__dataclass_fields__ if name != "squares"]
-            arrays = read_npz(self.path, tuple(needed))
+            needed = set(BlockScores.__dataclass_fields__) - {"squares", "note"}  # the newer ones
+            arrays: dict[str, Any] = read_npz(self.path, tuple(needed))
+            arrays.pop("note", None)
             if str(arrays.pop("key", self.key)) != self.key:  # another's; early ones have none
                 return None
             # A pool that has grown numbers its sets otherwise than when the block was kept.
@@ -115,6 +117,7 @@ class BlockScores:
         resampled_masks: uint8 [b, rounds, ceil(N/8)], the first of ``masks`` in every resample.
         squares: int64 [a,b,2,classes] where balls were drawn: sums of their squared numbers of
             points.
+        note: what its user should know, a sentence or nothing.
     """
 
     rows: Int64Array
@@ -127,6 +130,7 @@ class BlockScores:
     resampled: Int64Array
     resampled_masks: UInt8Array
     squares: Int64Array = field(default_factory=lambda: np.zeros(0, np.int64))
+    note: str = ""
 
     @classmethod
     def empty(cls, task: BlockTask) -> BlockScores:
@@ -199,6 +203,10 @@ def _score(task: BlockTask, backend: Backend) -> BlockScores:
         first, second = (count_pairs(*sides, block_entries(scoring))[0] for sides in crossed)
         return first, second
 
+    device, notes = device_of(backend), list[str]()
+    card = None
+    if device is not None:
+        card = DeviceCounts(task.frame, device, scoring.memory_bytes, notes.append)
     rows: dict[int, _Sides] = {}
     largest = max(member.points for member in (*task.rows, *task.columns))
     small = largest * largest * scoring.dim < _SMALL_PRODUCT
@@ -213,10 +221,29 @@ def _score(task: BlockTask, backend: Backend) -> BlockScores:
             for a in chosen:
                 if a not in rows:
                     rows[a] = _placed(task.rows[a], task, backend)
-            pairs = [(rows[a], column) for a in chosen]
-            for a, both in zip(chosen, mapper(count, pairs), strict=True):
+            if card is None:
+                found = mapper(count, [(rows[a], column) for a in chosen])
+            else:
+                found = iter(_on_card(card, [rows[a] for a in chosen], column, task.share))
+            for a, both in zip(chosen, found, strict=True):
                 block.enter(a, b, (rows[a].balls, column.balls), both)
-    return block
+    return replace(block, note="; ".join(dict.fromkeys(notes)))
+
+
+def device_of(backend: Backend) -> str | None:
+    """Where pairs are counted that stay on a device; None for products of the host or of faiss."""
+    return backend.device if backend.name == "torch" and backend.device != "cpu" else None
+
+
+def _on_card(
+    card: DeviceCounts, rows: Sequence[_Sides], column: _Sides, share: float
+) -> list[tuple[BallCounts, BallCounts]]:
+    """Several rows against one column."""
+    if share == 1:
+        return card.count([row.balls for row in rows], column.balls)
+    first = card.count([row.balls for row in rows], column.points)
+    second = card.count([row.points for row in rows], column.balls)
+    return [(one[0], other[1]) for one, other in zip(first, second, strict=True)]
 
 
 class _Sides(NamedTuple):

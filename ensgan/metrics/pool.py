@@ -134,7 +134,7 @@ def measure_pool(
     )
     del features
     wanted = wanted_pairs(texts, parts)
-    progress = _Counter(on_progress, len(wanted) + int(wanted.sum()))
+    progress = _Counter(on_progress, len(wanted) + int(wanted.sum()), on_warning)
     members = _measured_members(sources, by_set, scoring, mapper, progress, on_warning)
     for part in parts:
         check_known(part, members, k)
@@ -180,9 +180,16 @@ score_pool = _scores_of(measure_pool)
 class _Counter:
     """Counts finished products and reports them."""
 
-    def __init__(self, tell: Progress | None, total: int) -> None:
+    def __init__(self, tell: Progress | None, total: int, warn: Warn | None) -> None:
         self._tell, self._total, self._done = tell, total, 0
+        self._warn, self._said = warn, set[str]()
         self.add(0)
+
+    def note(self, sentence: str) -> None:
+        """Pass on what a block says, once."""
+        if sentence and self._warn is not None and sentence not in self._said:
+            self._warn(sentence)
+        self._said.add(sentence)
 
     def expect(self, products: int) -> None:
         """More than was known before."""
@@ -269,6 +276,7 @@ def _count(
         if rounds is not None:
             rounds.add(block)
         progress.add(int(block.wanted.sum()))
+        progress.note(block.note)
     scores = sums.scores(names[1:], extractor)
     return PoolMeasures(
         replace(scores, resamples=None if rounds is None else rounds.result()),
