@@ -142,9 +142,9 @@ def _child(
         warnings.simplefilter("ignore")
         scratch = home / "scratch"
         shutil.rmtree(scratch, ignore_errors=True)
-        if reader.seeds == "words":
+        if reader.seeds in ("words", "paths"):
             shutil.copytree(home / "place", scratch)
-            (scratch / "made").mkdir()
+            (scratch / "made").mkdir(exist_ok=True)
         else:
             scratch.mkdir()
         os.chdir(scratch)
@@ -278,7 +278,7 @@ def _read_state(state: Path | None, names: Sequence[str]) -> dict[str, Counts]:
 
 
 def _warm_up(reader: Reader, seeds: Sequence[bytes], home: Path) -> None:
-    if reader.seeds == "words":
+    if reader.seeds in ("words", "paths"):
         import ray  # noqa: F401
 
         return
@@ -335,7 +335,7 @@ def show(reader: Reader, seed: int, index: int, home: Path) -> int:
     path = home / f"input{SUFFIXES[reader.seeds]}"
     path.write_bytes(content)
     print(content[:2000])
-    if reader.seeds == "words":
+    if reader.seeds in ("words", "paths"):
         os.chdir(home / "place")
     result: Any = reader.read(path)
     print(f"accepted: {str(result)[:500]}")

@@ -15,6 +15,7 @@ from unittest.mock import patch
 from urllib.parse import urlsplit
 
 import fuzz_mutations as damage
+from fuzz_paths import in_place
 from fuzz_seeds import ANSWERS, RUN, picture
 
 SERVER = "http://127.0.0.1:9"
@@ -208,10 +209,19 @@ class NotRunError(Exception):
 
 def read_words(path: Path) -> object:
     """Type a command line in this process; what would train, serve or reach a network does not."""
+    return type_words(json.loads(path.read_bytes()))
+
+
+def read_paths(path: Path) -> object:
+    """Type a command line with an odd path in a copy of the current folder."""
+    return in_place(Path.cwd(), path.read_bytes(), type_words)
+
+
+def type_words(words: list[str]) -> object:
+    """What a command prints; None for one that is not run."""
     from ensgan.cli.app import main
     from ensgan.errors import EnsganError, InputError
 
-    words = json.loads(path.read_bytes())
     output = io.StringIO()
     try:
         with (
@@ -273,10 +283,12 @@ READERS = {
         Reader("safetensors", "safetensors", damage.damage_safetensors, read_weights, 20),
         Reader("MLflow answers", "mlflow", damage.damage_json, read_answers, 0.3),
         Reader("command lines", "words", damage.damage_words, read_words, 0.4),
+        Reader("paths", "paths", lambda rng, data, others: data, read_paths, 0.2),
     )
 }
 SUFFIXES = {
     "yaml": ".yaml", "manifest": ".json", "json": ".json", "npz": ".npz", "png": ".png",
     "tiff": ".tif", "dicom": ".dcm", "csv": ".csv", "xlsx": ".xlsx",
     "safetensors": ".safetensors", "mlflow": ".json", "words": ".json",
+    "paths": ".json",
 }  # fmt: skip

@@ -10,14 +10,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import fuzz
+import fuzz_paths
 import pytest
 from fuzz_readers import READERS, Reader
 
+from ensgan.cli.app import COMMANDS, load_command
 from ensgan.errors import DataError, EnsganError
 
 CRASHES = Path(__file__).parent / "crashes"
 
-IN_THIS_PROCESS = [name for name in READERS if name not in ("MLflow answers", "command lines")]
+IN_THIS_PROCESS = [
+    name for name in READERS if name not in ("MLflow answers", "command lines", "paths")
+]
 """Readers that need neither MLflow nor Ray, which take seconds to import."""
 
 
@@ -41,6 +45,17 @@ def test_ten_thousand_damaged_inputs_are_accepted_or_refused(tmp_path: Path) -> 
 def test_inputs_that_were_faults_are_refused(path: Path) -> None:
     with pytest.raises(EnsganError):
         READERS[path.parent.name].read(path)
+
+
+def test_every_path_option_is_given_odd_paths() -> None:
+    lines = [json.loads(seed)[:2] for seed in fuzz_paths.seeds()]
+    replaced = {(words[0], words[at - 1]) for words, at in lines}
+    for name, *_ in COMMANDS:
+        command = load_command(name)
+        for each in getattr(command, "commands", {name: command}).values():
+            for option in each.params:
+                if "Path" in str(option.type_descriptor.annotation) and option.opts[0][0] == "-":
+                    assert {(name, opt) for opt in option.opts} & replaced, option.opts
 
 
 def hang(_: Path) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 from ensgan.data import load_dataset
 from ensgan.data.levels import to_8_bit
 from ensgan.data.prepare import Box, Job, Preparation, cut_square, make_square, prepare
+from ensgan.data.table import read_table
 from ensgan.errors import DataError
 
 
@@ -227,6 +228,16 @@ def test_tables_and_images_must_fit_together(tmp_path: Path) -> None:
     (root / "labels.csv").write_text("name,class\n0.png,a\n")
     with pytest.raises(DataError, match=r"lacks the columns file, label; .*file_column=NAME"):
         load_dataset(root)
+
+
+def test_a_row_that_is_longer_than_the_header_is_refused(tmp_path: Path) -> None:
+    """As an unquoted separator makes one: the rest of the class would be lost."""
+    path = tmp_path / "labels.csv"
+    path.write_text("file,label\n0.png,no\n1.png,effusion, left\n")
+    with pytest.raises(DataError, match=r"the row '1\.png, effusion, left' has more cells"):
+        read_table(path)
+    path.write_text('file,label\n0.png,no,,\n1.png,"effusion, left"\n')
+    assert [row["label"] for row in read_table(path).rows] == ["no", "effusion, left"]
 
 
 def test_links_out_of_the_folder_are_refused(classes: Path, tmp_path: Path) -> None:
