@@ -1,4 +1,4 @@
-"""How many trials run at once, as the dry run says it."""
+"""How many trials run at once and how long a step takes, as the dry run says it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from tiny_sweep import tiny
 
 from ensgan.config import parse_spec
 from ensgan.sweep.member_job import MemberJob
-from ensgan.sweep.planning import plan
+from ensgan.sweep.planning import cost, plan
 from ensgan.sweep.planning.cost import slots_of
 from ensgan.sweep.planning.measured import Measured
 from ensgan.sweep.resolving import Resolved, resolve
+from ensgan.train.cost import WIDTHS, Machine, step_work
 
 GIB = 2**30
 
@@ -92,3 +93,30 @@ def test_hours_of_gpus_come_from_a_table_or_from_earlier_trainings(
         Measured(tmp_path / "measured.json").learn(figures, shape)
         assert plan.make_plan(sweep, tmp_path).rows[0].seconds_per_step == seconds
     assert plan.make_plan(resolve(parse_spec(tiny())), tmp_path).gpu_hours is None
+
+
+def test_of_each_gan_one_configuration_is_counted_and_the_others_follow(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    counted, count = [], cost.step_parts
+
+    def noted(row: Any, *rest: Any) -> Any:
+        counted.append(row.name)
+        return count(row, *rest)
+
+    rates = Machine((1e9,) * len(WIDTHS), 1e9, 1e-6)
+    monkeypatch.setattr(cost, "step_parts", noted)
+    monkeypatch.setattr("ensgan.sweep.planning.rates._measured", lambda *_: rates)
+    vary = {"width": [0.5, 1.0], "batch": [8, 32], "d_updates": [1, 3], "seed": [0, 1]}
+    sweep = resolve(parse_spec(tiny(train={"gans": ["BigGAN", "StyleGAN2"], "vary": vary})))
+    made = {row.gan: row for row in plan.make_plan(sweep, tmp_path).rows}
+    assert len(made) == 32
+    assert sorted(name.split("~")[0] for name in counted) == ["BigGAN", "StyleGAN2"]
+    for gan in sweep.configurations:
+        if "-s1" in gan.name:
+            alike = made[gan.name.replace("-s1", "")]
+            assert made[gan.name].seconds_per_step == alike.seconds_per_step
+        elif gan.name == "BigGAN~w0.5-b8-d3":  # farthest from the largest
+            work = step_work(gan.row, sweep.dataset.shape, 2, gan.settings, quick=True)
+            exact = rates.seconds(work)
+            assert made[gan.name].seconds_per_step == pytest.approx(exact, rel=0.25)

@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import torch
 
-from ensgan import train, zoo
+from ensgan import train
 from ensgan.config import SweepSpec
 from ensgan.config.vary import Value, searched
 from ensgan.errors import ConfigError
@@ -24,13 +24,15 @@ from ensgan.sweep.planning.cost import (
     free_bytes,
     gpu_share,
     slots_of,
+    step_works,
     written_bytes,
 )
 from ensgan.sweep.planning.measured import Measured
 from ensgan.sweep.planning.rates import TABULATED, Rates
 from ensgan.sweep.resolving import Resolved, round_size
+from ensgan.sweep.variations import Configuration
 from ensgan.types import MemberId
-from ensgan.zoo.build import footprint
+from ensgan.zoo.build import Footprint, footprint
 
 NAMES_SHOWN = 12
 """Members that a sentence names."""
@@ -200,7 +202,7 @@ def make_plan(
         on_progress: called with the GANs counted and all of them.
     """
     spec = resolved.spec
-    rows = []
+    shape, classes = resolved.dataset.shape, resolved.dataset.num_classes
     wants_gpu = bool(spec.cluster.gpus_per_trial)
     rates = Rates(resolved, Measured(storage / "measured.json"))
     trainings = [
@@ -208,13 +210,19 @@ def make_plan(
         for gan in resolved.configurations
     ]
     trainings = [training for training in trainings if training[1]]
-    for i, (gan, steps) in enumerate(trainings):
-        rows.append(_gan_plan(resolved, gan.row, gan.settings, steps, rates.seconds_per_step(gan)))
-        on_progress(i + 1, len(trainings))
+    sizes = {
+        gan.name: footprint(gan.row, shape, classes, batch=gan.settings.optimiser(gan.row).batch)
+        for gan, _ in trainings
+    }
+    works = step_works([gan for gan, _ in trainings], sizes, shape, classes, on_progress)
+    rows = []
+    for gan, steps in trainings:
+        seconds = rates.seconds_per_step(gan, works[gan.name])
+        rows.append(_gan_plan(resolved, gan, sizes[gan.name], steps, seconds))
     slots, cards = _slots(resolved)
-    seconds = [row.seconds for row in rows]
+    in_all = sum(row.seconds for row in rows)
     # Those that share a GPU are not faster in all than one after another, as far as is known here.
-    wall = max(makespan(seconds, slots), sum(seconds) / cards if wants_gpu else 0.0)
+    wall = max(makespan([row.seconds for row in rows], slots), in_all / cards if wants_gpu else 0.0)
     gpus = spec.cluster.gpus_per_trial
     whole = 1.0 if gpus == "auto" else max(1.0, gpus)
     members = len(resolved.names if left is None else left.missing)
@@ -226,14 +234,14 @@ def make_plan(
         steps=sum(row.steps for row in rows),
         images=members * resolved.count,
         slots=slots,
-        training_seconds=sum(seconds),
+        training_seconds=in_all,
         wall_seconds=wall,
         classifiers=spec.evaluate.repeats * len(spec.evaluate.strategies),
         disk_bytes=max(0, disk_bytes(resolved) - written),
         free_bytes=free_bytes(storage),
         device=rates.device,
         wants_gpu=wants_gpu,
-        gpu_hours=sum(seconds) / 3600 * whole if wants_gpu else None,
+        gpu_hours=in_all / 3600 * whole if wants_gpu else None,
         remark=_remark(spec, rates.device == TABULATED),
     )
 
@@ -286,21 +294,14 @@ def makespan(seconds: list[float], slots: int) -> float:
 
 
 def _gan_plan(
-    resolved: Resolved,
-    row: zoo.GANSpec,
-    settings: train.TrainSettings,
-    steps: int,
-    per_step: float,
+    resolved: Resolved, gan: Configuration, sizes: Footprint, steps: int, per_step: float
 ) -> GanPlan:
-    shape, classes = resolved.dataset.shape, resolved.dataset.num_classes
-    batch = settings.optimiser(row).batch
-    sizes = footprint(row, shape, classes, batch=batch)
     return GanPlan(
-        gan=row.name,
-        variation=dict(resolved.variations.get(row.name, {})),
+        gan=gan.name,
+        variation=dict(gan.values if resolved.spec.train.vary is not None else {}),
         steps=steps,
-        snapshots=settings.snapshots,
-        batch=batch,
+        snapshots=gan.settings.snapshots,
+        batch=gan.settings.optimiser(gan.row).batch,
         seconds_per_step=per_step,
         seconds=per_step * steps,
         generator_parameters=sizes.generator_parameters,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import torch
 
@@ -11,7 +10,7 @@ from ensgan.sweep.planning.measured import Measured
 from ensgan.sweep.resolving import Resolved
 from ensgan.sweep.variations import Configuration
 from ensgan.train import TrainSettings
-from ensgan.train.cost import H200, Machine, StepWork, measure_machine, step_work
+from ensgan.train.cost import H200, Machine, StepWork, measure_machine
 
 TABULATED = "NVIDIA H200"
 """Whose rates stand in where trials ask for GPUs and this machine has none."""
@@ -35,20 +34,15 @@ class Rates:
         if resolved.spec.cluster.gpus_per_trial:
             self.device = "cuda" if torch.cuda.is_available() else TABULATED
         self._machines: dict[str, Machine] = {}
-        self._counted: dict[Any, StepWork] = {}
 
-    def seconds_per_step(self, gan: Configuration) -> float:
-        """Of a configuration."""
+    def seconds_per_step(self, gan: Configuration, work: StepWork) -> float:
+        """Of a configuration, whose steps do so much."""
         shape, classes = self.resolved.dataset.shape, self.resolved.dataset.num_classes
         on_gpu = self.device != "cpu"
         known = self.measured.seconds_per_step(
             gan.row.to_json(), gan.settings, shape, classes, on_gpu=on_gpu
         )
-        if known is not None:
-            return known
-        if gan.work not in self._counted:
-            self._counted[gan.work] = step_work(gan.row, shape, classes, gan.settings, quick=True)
-        return self._machine(gan.settings).seconds(self._counted[gan.work])
+        return self._machine(gan.settings).seconds(work) if known is None else known
 
     def _machine(self, settings: TrainSettings) -> Machine:
         if self.device == TABULATED:
