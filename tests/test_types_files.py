@@ -210,6 +210,7 @@ def test_keys_and_names() -> None:
     assert content_key({"a": 1, "b": 2}) == content_key({"b": 2, "a": 1}) != content_key({"a": 1})
     assert "did you mean 'SNGAN'" in unknown_name("GAN", "sngan", ["SNGAN", "SAGAN"])
     assert "known are" in unknown_name("GAN", "xyz", ["SNGAN", "SAGAN"])
+    assert unknown_name("GAN", "xyz", []) == "unknown GAN 'xyz': there is none"
 
 
 def test_a_mark_tells_other_content(tmp_path: Path) -> None:

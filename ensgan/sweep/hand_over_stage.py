@@ -12,6 +12,7 @@ from ensgan import __version__, downstream, embedding, ensemble, metrics, zoo
 from ensgan.ensemble.manifest import CARD, MANIFEST
 from ensgan.errors import DataError, EnsganError, InputError, IntegrityError
 from ensgan.files import content_key, map_array, read_json, write_json
+from ensgan.inputs import explained
 from ensgan.sweep.external_member_job import card_facts
 from ensgan.sweep.inputs import Inputs
 from ensgan.sweep.manifest import Earlier
@@ -190,7 +191,8 @@ def hand_over(
 def _row_of(member: MemberResult) -> zoo.GANSpec | None:
     """The row of a member that joined from another sweep; None where its weights are a bank."""
     record = member.weights.with_suffix(".json")
-    return zoo.GANSpec.from_json(read_json(record)["row"]) if record.is_file() else None
+    with explained(f"{record} is damaged, it tells no GAN's row"):
+        return zoo.GANSpec.from_json(read_json(record)["row"]) if record.is_file() else None
 
 
 def _is_rest(path: Path) -> bool:
