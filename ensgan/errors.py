@@ -76,7 +76,8 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
     if near:
         return f"unknown {kind} '{name}': did you mean '{folded[near[0]]}'?"
-    return f"unknown {kind} '{name}': known are {', '.join(options)}"
+    known_ones = f"known are {', '.join(options)}" if options else "there is none"
+    return f"unknown {kind} '{name}': {known_ones}"
 
 
 def last_line(error: BaseException | str | None) -> str:

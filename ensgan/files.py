@@ -21,6 +21,7 @@ import numpy.typing as npt
 from ensgan.errors import DataError, EnsganError, IntegrityError, StoreError
 from ensgan.inputs import explained, require_expansion, require_file, require_memory
 
+_NO_ROOM: Final = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)))
 FULL_BYTES = 1 << 16
 """A disk with less room is full: some file systems keep a few blocks back."""
 LARGEST_JSON: Final = 128 << 20
@@ -65,10 +66,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except Exception as error:
         # torch says nothing of a full disk (the half-written file still takes its part of it
         # here), safetensors says it in an error of its own.
-        full = os.strerror(errno.ENOSPC)
-        if isinstance(error, EnsganError) or not (full in str(error) or is_full(path.parent)):
+        said = next((reason for reason in _NO_ROOM if reason in str(error)), "")
+        if isinstance(error, EnsganError) or not (said or is_full(path.parent)):
             raise
-        raise _not_written(path, full) from error
+        raise _not_written(path, said or _NO_ROOM[0]) from error
     finally:
         if temporary is not None:
             with suppress(OSError):
@@ -76,10 +77,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def _not_written(path: Path, reason: str) -> StoreError:
-    full = os.strerror(errno.ENOSPC)
-    if reason == full or is_full(path.parent):
+    if reason in _NO_ROOM or is_full(path.parent):
+        said = reason if reason in _NO_ROOM else _NO_ROOM[0]
         return StoreError(
-            f"cannot write {path}: {full}; make room, then run the same command again"
+            f"cannot write {path}: {said}; make room, then run the same command again"
         )
     return StoreError(
         f"cannot write {path}: {reason}; check permissions and free space, then run the same "
@@ -234,7 +235,10 @@ def _whole_array(path: Path, archive: np.lib.npyio.NpzFile, name: str) -> npt.ND
             f"{path}: the array '{name[:80]}' announces {list(shape)} values of type {kind}, "
             f"which its {held} bytes do not hold"
         )
-    return np.asarray(archive[name])
+    found = np.asarray(archive[name])
+    if kind.kind == "U":
+        found.tolist()  # numpy takes any number for a character; Python stumbles over it later
+    return found
 
 
 def map_array(path: Path, *, larger: bool = False) -> npt.NDArray[Any]:
@@ -265,13 +269,18 @@ def write_npz(path: Path, **arrays: npt.ArrayLike) -> None:
 
 
 def sha256_file(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's content."""
+    """Hexadecimal SHA-256 of a file's content; see :func:`file_digest`."""
     return file_digest(path, hashlib.sha256())
 
 
 def file_digest(path: Path, digest: hashlib._Hash) -> str:
-    """Hexadecimal digest of a file's content, by a new hash object."""
-    with path.open("rb") as stream:
+    """Hexadecimal digest of a file's content, by a new hash object.
+
+    Raises:
+        DataError: the file is missing, cannot be read, or is no plain file.
+    """
+    require_file(path)
+    with explained(f"{path} cannot be read"), path.open("rb") as stream:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

@@ -166,10 +166,14 @@ def refuse(headline: str, problems: Sequence[str]) -> None:
     """
     if not problems:
         return
-    lines = [f"\n  - {problem}" for problem in problems[:_LISTED]]
+    lines = [f"\n  - {_shortened(problem)}" for problem in problems[:_LISTED]]
     if len(problems) > _LISTED:
         lines.append(f"\n  - and {len(problems) - _LISTED} more")
     raise DataError(f"{headline}:" + "".join(lines))
+
+
+def _shortened(problem: str) -> str:
+    return problem if len(problem) <= 240 else f"{problem[:160]} … {problem[-60:]}"
 
 
 def relative(path: Path, root: Path) -> str:

@@ -11,7 +11,8 @@ _UNPRINTABLE: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 """Control characters but tab and new line, signs that turn the direction, half characters."""
-_USER: Final = re.compile(r"(\w[\w+.-]*://)[^/\s'\"<>]*@")
+# A password may hold a slash: SQLAlchemy reads addresses so.
+_USER: Final = re.compile(r"(\w[\w+.-]*://)([^/:@\s'\"<>]*:[^\s'\"<>]*|[^/\s'\"<>]*)@")
 _QUERY: Final = re.compile(r"(\w[\w+.-]*://[^\s'\"<>?]*\?)[^\s'\"<>)]+")
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 HIDDEN: Final = "***"

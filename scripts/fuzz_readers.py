@@ -15,6 +15,7 @@ from unittest.mock import patch
 from urllib.parse import urlsplit
 
 import fuzz_mutations as damage
+from fuzz_paths import in_place
 from fuzz_seeds import ANSWERS, RUN, picture
 
 SERVER = "http://127.0.0.1:9"
@@ -30,7 +31,7 @@ class Reader:
         seeds: the names under :attr:`Seeds.files` of the inputs that are damaged.
         damage: makes another input from one of them.
         read: reads the file at a path as a user would have it read.
-        share: of all inputs.
+        share: of all inputs; what reads faster gets more.
     """
 
     name: str
@@ -208,10 +209,19 @@ class NotRunError(Exception):
 
 def read_words(path: Path) -> object:
     """Type a command line in this process; what would train, serve or reach a network does not."""
+    return type_words(json.loads(path.read_bytes()))
+
+
+def read_paths(path: Path) -> object:
+    """Type a command line with an odd path in a copy of the current folder."""
+    return in_place(Path.cwd(), path.read_bytes(), type_words)
+
+
+def type_words(words: list[str]) -> object:
+    """What a command prints; None for one that is not run."""
     from ensgan.cli.app import main
     from ensgan.errors import EnsganError, InputError
 
-    words = json.loads(path.read_bytes())
     output = io.StringIO()
     try:
         with (
@@ -261,22 +271,24 @@ def _harmless() -> Iterator[None]:
 READERS = {
     reader.name: reader
     for reader in (
-        Reader("YAML", "yaml", damage.damage_text, read_spec, 6),
-        Reader("manifest", "manifest", damage.damage_json, read_manifest, 8),
-        Reader("JSON records", "json", damage.damage_json, read_records, 14),
-        Reader("npz", "npz", damage.damage_zip, read_arrays, 12),
-        Reader("PNG", "png", damage.damage_png, read_image, 13),
-        Reader("TIFF", "tiff", damage.damage_tiff, read_image, 13),
-        Reader("DICOM", "dicom", damage.damage_dicom, read_image, 11),
-        Reader("CSV labels", "csv", damage.damage_text, read_labels, 6),
-        Reader("XLSX labels", "xlsx", damage.damage_zip, read_labels, 4),
-        Reader("safetensors", "safetensors", damage.damage_safetensors, read_weights, 10),
-        Reader("MLflow answers", "mlflow", damage.damage_json, read_answers, 1),
-        Reader("command lines", "words", damage.damage_words, read_words, 0.5),
+        Reader("YAML", "yaml", damage.damage_text, read_spec, 5),
+        Reader("manifest", "manifest", damage.damage_json, read_manifest, 6),
+        Reader("JSON records", "json", damage.damage_json, read_records, 6),
+        Reader("npz", "npz", damage.damage_zip, read_arrays, 6),
+        Reader("PNG", "png", damage.damage_png, read_image, 18),
+        Reader("TIFF", "tiff", damage.damage_tiff, read_image, 12),
+        Reader("DICOM", "dicom", damage.damage_dicom, read_image, 12),
+        Reader("CSV labels", "csv", damage.damage_text, read_labels, 8),
+        Reader("XLSX labels", "xlsx", damage.damage_zip, read_labels, 8),
+        Reader("safetensors", "safetensors", damage.damage_safetensors, read_weights, 20),
+        Reader("MLflow answers", "mlflow", damage.damage_json, read_answers, 0.3),
+        Reader("command lines", "words", damage.damage_words, read_words, 0.4),
+        Reader("paths", "paths", lambda rng, data, others: data, read_paths, 0.2),
     )
 }
 SUFFIXES = {
     "yaml": ".yaml", "manifest": ".json", "json": ".json", "npz": ".npz", "png": ".png",
     "tiff": ".tif", "dicom": ".dcm", "csv": ".csv", "xlsx": ".xlsx",
     "safetensors": ".safetensors", "mlflow": ".json", "words": ".json",
+    "paths": ".json",
 }  # fmt: skip

@@ -70,10 +70,16 @@ class Seeds:
         if kind == "words":
             _ = self.place
             return [json.dumps(line.split()).encode() for line in LINES]
+        if kind == "paths":
+            import fuzz_paths
+
+            weights = next(self.sweep.rglob("extractor/*.safetensors"))
+            fuzz_paths.fill(self.place, weights)
+            return fuzz_paths.seeds()
         if kind == "mlflow":
             return [json.dumps(ANSWERS).encode()]
         made: Mapping[str, Callable[[], list[bytes]]] = {
-            "npz": lambda: [features(), labelled(), self.first("scores-*")],
+            "npz": lambda: [features(), labelled(), self.first("scores-*.npz")],
             "png": lambda: [picture("PNG", 0, mode) for mode in ("L", "RGB", "I;16", "P", "LA")],
             "tiff": lambda: [picture("TIFF", 0, mode) for mode in ("L", "RGB", "I;16", "F", "1")],
             "dicom": dicoms,
@@ -168,9 +174,9 @@ def features() -> bytes:
     return _npz(real=rng.normal(size=(12, 3)), fake=rng.normal(size=(2, 10, 3)), names=["a", "b"])
 
 
-def labelled() -> bytes:
+def labelled(side: int = 8) -> bytes:
     """A bank of labelled images."""
-    images = np.random.default_rng(0).integers(0, 255, (6, 8, 8)).astype(np.uint8)
+    images = np.random.default_rng(0).integers(0, 255, (6, side, side)).astype(np.uint8)
     return _npz(images=images, labels=np.arange(6) % 2)
 
 

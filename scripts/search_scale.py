@@ -36,7 +36,6 @@ def made_up(members: int, points: int, seed: int = 0) -> PoolScores:
         coverage=covered.mean(axis=1),
         masks=np.packbits(covered, axis=1),
         directed=directed,
-        overlap=0.5 * (directed + directed.T),
         k=5,
         n_real=points,
         counts=np.full(members, points),

@@ -87,7 +87,7 @@ def scores() -> PoolScores:
     density, coverage = np.linspace(0.3, 0.7, 5), np.full(5, 0.25)
     masks = np.full((5, 1), 0b10100000, np.uint8)
     counts = np.full(5, 8, np.int64)
-    return PoolScores(names, density, coverage, masks, overlap, overlap, 5, 8, counts)
+    return PoolScores(names, density, coverage, masks, overlap, 5, 8, counts)
 
 
 def pixels(seed: int, n: int = 8) -> np.ndarray:

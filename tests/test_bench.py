@@ -65,6 +65,8 @@ def test_what_scores_and_rules_are_worth(shared: Path) -> None:
     for probed in found["probes"]:
         assert probed["worth"] > worth["all"] and probed["members"] <= 30
         assert probed["correlations"]["both + capped Intra-d"]["rho"] > 0.65
+        alone = max(probed["mixes"][f"probe {each} alone"] for each in ("AUC", "loss"))
+        assert probed["mixes"]["as shipped"] > alone
 
 
 def test_what_averages_are_worth() -> None:

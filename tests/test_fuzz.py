@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -9,18 +10,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 import fuzz
+import fuzz_paths
 import pytest
 from fuzz_readers import READERS, Reader
 
+from ensgan.cli.app import COMMANDS, load_command
 from ensgan.errors import DataError, EnsganError
 
 CRASHES = Path(__file__).parent / "crashes"
 
-IN_THIS_PROCESS = [name for name in READERS if name not in ("MLflow answers", "command lines")]
+IN_THIS_PROCESS = [
+    name for name in READERS if name not in ("MLflow answers", "command lines", "paths")
+]
 """Readers that need neither MLflow nor Ray, which take seconds to import."""
 
 
-@pytest.mark.slow  # it forks; with the test run's threads it once did not end in ten minutes
+@pytest.mark.slow
 def test_some_hundred_damaged_inputs_are_accepted_or_refused(tmp_path: Path) -> None:
     found = fuzz.fuzz(300, 26, IN_THIS_PROCESS, tmp_path)
     assert {name: counts.faults for name, counts in found.items() if counts.faults} == {}
@@ -40,6 +45,17 @@ def test_ten_thousand_damaged_inputs_are_accepted_or_refused(tmp_path: Path) -> 
 def test_inputs_that_were_faults_are_refused(path: Path) -> None:
     with pytest.raises(EnsganError):
         READERS[path.parent.name].read(path)
+
+
+def test_every_path_option_is_given_odd_paths() -> None:
+    lines = [json.loads(seed)[:2] for seed in fuzz_paths.seeds()]
+    replaced = {(words[0], words[at - 1]) for words, at in lines}
+    for name, *_ in COMMANDS:
+        command = load_command(name)
+        for each in getattr(command, "commands", {name: command}).values():
+            for option in each.params:
+                if "Path" in str(option.type_descriptor.annotation) and option.opts[0][0] == "-":
+                    assert {(name, opt) for opt in option.opts} & replaced, option.opts
 
 
 def hang(_: Path) -> None:
@@ -91,6 +107,7 @@ def test_faults_are_counted(
     assert all(found.startswith(str(kind)) for found in counts.faults)
     assert counts.outcomes["FAULT"] == (3 if kind else 0)
     assert len(list((tmp_path / "crashes").glob("*"))) == (1 if kind else 0)
+    assert list(counts.now.values()) == (["3 FAULT"] if kind else [])
 
 
 @pytest.mark.parametrize("name", IN_THIS_PROCESS)
@@ -111,7 +128,13 @@ def test_equal_seeds_give_equal_inputs(name: str) -> None:
 def test_a_run_that_was_ended_goes_on(tmp_path: Path) -> None:
     state = tmp_path / "state.json"
     fuzz.fuzz(20, 0, ["PNG"], tmp_path, state=state)
+    value = json.loads(state.read_text())
+    value["PNG"]["faults"] = {"a fault of then": [3]}
+    state.write_text(json.dumps(value))
     found = fuzz.fuzz(50, 0, ["PNG"], tmp_path, state=state)["PNG"]
     whole = fuzz.fuzz(50, 0, ["PNG"], tmp_path)["PNG"]
     assert found.outcomes == whole.outcomes and whole.outcomes.total() == 50
     assert "| PNG | 50 |" in fuzz.table({"PNG": whole})
+    now = found.now["a fault of then"]
+    assert now in ("1 refused", "1 accepted")
+    assert f"| PNG | a fault of then | 1 | 3 | {now} |" in fuzz.page({"PNG": found}, "scripts/fuzz")

@@ -13,7 +13,7 @@ import pytest
 
 from ensgan.errors import DataError, InputError
 from ensgan.files import map_array, read_npz, read_text
-from ensgan.inputs import explained, kind, require_file, require_memory
+from ensgan.inputs import explained, kind, refuse, require_file, require_memory
 from ensgan.store import open_store
 
 
@@ -99,3 +99,10 @@ def test_whatever_a_parser_raises_is_one_sentence() -> None:
             raise error
     with pytest.raises(DataError, match=r"^as it is$"), explained("cannot be read"):
         raise DataError("as it is")
+
+
+def test_a_problem_with_a_long_value_is_said_in_a_line() -> None:
+    with pytest.raises(DataError) as said:
+        refuse("labels.csv", [f"a.png is in split '{'x' * 9000}': give train, val or test"])
+    assert len(str(said.value)) < 300
+    assert "a.png is in split" in str(said.value) and "give train, val or test" in str(said.value)

@@ -55,6 +55,8 @@ def test_an_encoding_without_a_sign_gets_one_like_it() -> None:
         "https://u:SEC@RET@host",
         "http://127.0.0.1:9?token=SECRET",
         "postgresql+psycopg2://u:SECRET@h/d?password=SECRET",
+        "postgresql://u:SEC/RET@h/d",
+        "http://u:SE?CRET@h:9/x",
     ],
 )
 def test_credentials_in_addresses_are_hidden(address: str) -> None:

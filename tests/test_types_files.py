@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import os
+import resource
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +23,7 @@ from ensgan.files import (
     read_npz,
     require_whole,
     seal,
+    sha256_file,
     write_bytes,
     write_json,
     write_npz,
@@ -38,7 +41,6 @@ def scores(names: tuple[str, ...] = ("A@1", "B@2")) -> PoolScores:
         coverage=np.linspace(0.2, 0.4, m),
         masks=np.zeros((m, 2), np.uint8),
         directed=directed,
-        overlap=directed,
         k=5,
         n_real=10,
         counts=np.full(m, 7),
@@ -67,12 +69,20 @@ def test_scores_round_trip(tmp_path: Path) -> None:
         scores(("A@1", "A@1"))
 
 
+def _written(path: Path, arrays: dict[str, np.ndarray]) -> Path:
+    write_npz(path, **arrays)
+    return path
+
+
 @pytest.mark.parametrize("value", [np.nan, -1.0, 1e300, np.inf])
 @pytest.mark.parametrize("name", ["density", "coverage", "directed", "overlap"])
 def test_scores_that_no_pool_has_are_refused(tmp_path: Path, name: str, value: float) -> None:
     path = tmp_path / "scores.npz"
     scores().save(path)
     arrays = read_npz(path)
+    # Files of earlier versions hold the overlap, which follows from the rest.
+    arrays["overlap"] = arrays["directed"].copy()
+    assert PoolScores.load(_written(path, arrays)).overlap[0, 1] == 0.5
     arrays[name].flat[1] = value
     write_npz(path, **arrays)
     with pytest.raises(DataError, match=rf"scores.npz: ({name} must be|overlap is not)"):
@@ -157,6 +167,32 @@ def test_a_full_disk_is_named_whoever_writes(tmp_path: Path) -> None:
             assert [path.name for path in disk.iterdir()] == ["half"]
 
 
+def test_a_limit_on_the_size_of_files_is_named_whoever_writes(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    writers: tuple[Callable[[Path], object], ...] = (
+        lambda path: save_file({"a": torch.zeros(1 << 12)}, path),
+        lambda path: path.write_bytes(bytes(1 << 12)),
+    )
+    for write in writers:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 10, limits[1]))
+        try:
+            with (
+                pytest.raises(StoreError, match="File too large; make room"),
+                atomic_path(tmp_path / "x.npy") as temporary,
+            ):
+                write(temporary)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_read_is_not_hashed(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", tmp_path, tmp_path / "absent", Path("/proc/self/mem")):
+        with pytest.raises(DataError, match=r"no plain file|no such file|cannot be read"):
+            sha256_file(path)
+
+
 def test_npz_refusals(tmp_path: Path) -> None:
     write_npz(tmp_path / "a.npz", x=np.zeros(3))
     with pytest.raises(DataError, match="lacks y"):
@@ -174,6 +210,7 @@ def test_keys_and_names() -> None:
     assert content_key({"a": 1, "b": 2}) == content_key({"b": 2, "a": 1}) != content_key({"a": 1})
     assert "did you mean 'SNGAN'" in unknown_name("GAN", "sngan", ["SNGAN", "SAGAN"])
     assert "known are" in unknown_name("GAN", "xyz", ["SNGAN", "SAGAN"])
+    assert unknown_name("GAN", "xyz", []) == "unknown GAN 'xyz': there is none"
 
 
 def test_a_mark_tells_other_content(tmp_path: Path) -> None:

@@ -232,6 +232,10 @@ def main() -> None:
             _end(f"error: the output cannot be written: {error.strerror}; make room", 1)
         if isinstance(error, OSError) and error.errno in _NO_SUCH_NAME:
             _end(f"error: {str(error.filename)[:100]}: {error.strerror}; name another path", 2)
+        if isinstance(error, MemoryError):
+            # What ends the interpreter may lack memory too: enough has been said.
+            sys.unraisablehook = lambda _: None
+            _end("error: not enough memory (see ulimit -v, or the memory of the job)", 1)
         if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):
             _end(f"error: {error}; name another path", 2)
         if os.environ.get("ENSGAN_DEBUG", "") not in ("", "0"):
@@ -250,12 +254,12 @@ def _end(message: str, code: int) -> None:
 def _unforeseen(error: Exception) -> str:
     """One sentence about a failure that nobody foresaw, and where its traceback is."""
     command = " ".join(["ensgan", *[word for word in sys.argv[1:2] if word in _PLACES]])
-    reason = "not enough memory" if isinstance(error, MemoryError) else last_line(error)
-    sentence = f"error: {command} failed: {type(error).__name__}: {reason}"
+    sentence = f"error: {command} failed: {type(error).__name__}: {last_line(error)}"
     try:
         folder = Path(tempfile.mkdtemp(prefix="ensgan-"))
         path = folder / f"traceback-{time.strftime('%Y%m%d-%H%M%S')}.txt"
-        path.write_text("".join(traceback.format_exception(error)), errors="replace")
+        text = hide_credentials("".join(traceback.format_exception(error)))
+        path.write_text(text, errors="replace")
     except OSError:
         return f"{sentence}; run it again with --debug for the traceback"
     return f"{sentence}; the traceback is in {path} (shown with ensgan --debug)"

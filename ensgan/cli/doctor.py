@@ -22,7 +22,8 @@ from rich.text import Text
 
 from ensgan.cli.output import JsonOption, emit
 from ensgan.cli.tables import FittingTable
-from ensgan.store import default_storage
+from ensgan.errors import EnsganError
+from ensgan.store import default_storage, open_store
 from ensgan.text import split_address
 
 ENOUGH_DISK_GB = 5.0
@@ -148,16 +149,18 @@ def _data() -> Finding:
 
 
 def _tracking(uri: str | None, storage: Path) -> Finding:
+    try:
+        open_store(uri, storage)
+    except EnsganError as error:
+        return Finding("tracking", "problem", str(error))
     address = uri or os.environ.get("MLFLOW_TRACKING_URI")
-    if not address:
+    parts = split_address(address or "")
+    if not address or parts is None:
         return Finding("tracking", "ok", f"SQLite in {storage.resolve()}")
-    parts = split_address(address)
-    if parts is None:
-        return Finding("tracking", "problem", f"'{address}' is no address")
     # Without what may stand before the @: a password is not for the screen.
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
     if parts.scheme not in ("http", "https"):
-        return Finding("tracking", "ok", f"{shown or address} (not contacted)")
+        return Finding("tracking", "ok", f"{shown} (not contacted)")
     try:
         with urllib.request.urlopen(f"{shown}{parts.path.rstrip('/')}/health", timeout=TIMEOUT_S):
             return Finding("tracking", "ok", f"{shown} answers")

@@ -106,8 +106,8 @@ def report(
 
     if (Path(run) / "ensemble.json").is_file():
         raise InputError(
-            f"{run} is an ensemble, and reports are of sweeps: its card is {run}/README.md; name "
-            f"the sweep, {RUN_HELP}"
+            f"{run} is an ensemble, and reports are of sweeps: its card is "
+            f"{Path(run) / 'README.md'}; name the sweep, {RUN_HELP}"
         )
     if output.suffix not in (".html", ".htm"):
         raise InputError(f"'{output}' is no HTML file: name it report.html, for example")

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from ensgan.sweep.planning.plan import Plan
 
 
+MOST_ROWS = 100
+"""What a person reads; --json has all of them."""
+
+
 def show_plan(
     spec: Path,
     settings: list[str],
@@ -44,7 +48,10 @@ def show_plan(
     would = [] if left is None else list(left.sentences)
 
     def table() -> Group:
-        return Group(*would, *([_plan_table(plan)] if plan.members or not would else []))
+        shown = [_plan_table(plan)] if plan.members or not would else []
+        more = len(plan.rows) - MOST_ROWS
+        hidden = [f"and {more:,} more GANs (--json shows all)"] if shown and more > 0 else []
+        return Group(*would, *shown, *hidden)
 
     emit({**plan.to_json(), "would": would}, as_json=as_json, table=table)
 
@@ -56,7 +63,7 @@ def _plan_table(plan: Plan) -> FittingTable:
         title=_plan_sentence(plan),
         spare=("params D", "params G", "batch", "s/step", "memory MB", "steps"),
     )
-    for row in plan.rows:
+    for row in plan.rows[:MOST_ROWS]:
         table.add_row(
             row.gan,
             f"{row.steps:,}",

@@ -269,7 +269,7 @@ WATCH_SECONDS = 2.0
 
 
 def status(
-    name: RunArgument,
+    name: RunArgument = "latest",
     storage: StorageOption = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Go on showing it until the sweep ends.")

@@ -86,7 +86,11 @@ def retry(
     _ask("retry", name, storage, as_json, gan=gan, wait=wait)
 
 
-def priority(
+priority = typer.Typer(add_completion=False)
+
+
+@priority.command("priority", context_settings={"ignore_unknown_options": True})  # -1 is a number
+def _priority(
     name: RunArgument,
     value: Annotated[float, typer.Argument(help="Higher goes first; 0 is where all begin.")],
     gan: OneGanOption,
@@ -95,7 +99,7 @@ def priority(
 ) -> None:
     """Let a GAN that waits be trained earlier or later.
 
-    Example: ensgan priority quickstart --gan ReACGAN 5
+    Example: ensgan priority quickstart 5 --gan ReACGAN
     """
     if not abs(value) < float("inf"):
         raise InputError(f"a priority is a number, not {value:g}")
@@ -170,7 +174,7 @@ def _ask(
     requests = RequestFolder(folder.path)
     if not folder.is_locked():
         nothing, rest = (
-            f"there is nothing to {verb}",
+            f"there is nothing to {'steer' if verb in ('priority', 'budget') else verb}",
             "`ensgan sweep` with its file goes on with it",
         )
         if verb == "add":
@@ -242,9 +246,12 @@ def logs(
     folder = find_sweep(name, (storage or default_storage()).resolve())
     _check_gan(folder, gan)
     names = folder.read().gans if gan is None else (gan,)
+    if not names:
+        raise InputError(f"sweep '{folder.path.name}' trains no GANs: there is nothing to log")
     tails = [_Tail(each, folder.log(each)) for each in names]
     if not follow and not any(tail.path.exists() for tail in tails):
-        raise InputError(f"nothing of {', '.join(names)} is logged yet in {folder.path / 'logs'}")
+        trained = ", ".join(names) or f"{name}, which trains nothing,"
+        raise InputError(f"nothing of {trained} is logged yet in {folder.path / 'logs'}")
     label = len(names) > 1
     for tail in tails:
         tail.show(label=label, last=lines)

@@ -26,6 +26,7 @@ from ensgan.cli.output import (
     PlainConsole,
     emit,
     note,
+    warn,
 )
 from ensgan.cli.runs import StorageOption
 from ensgan.cli.tables import FittingTable
@@ -93,6 +94,12 @@ def sweep(
 
     Example: ensgan sweep sweeps/quickstart.yaml --set train.steps=400
     """
+    from ensgan.config.budget import make_budget
+    from ensgan.launch.notify import check_address, notifying
+
+    budget = make_budget(gpu_hours, deadline)
+    if notify is not None:
+        check_address(notify)
     if dry_run:
         from ensgan.cli.plan import show_plan
 
@@ -100,15 +107,10 @@ def sweep(
         show_plan(spec, settings or [], storage, data_dir, as_json, many=yes_many, **options)
         return
     from ensgan.cli.status import watching
-    from ensgan.config.budget import make_budget
     from ensgan.launch.finished import known_result
-    from ensgan.launch.notify import check_address, notifying
     from ensgan.store import default_storage
     from ensgan.sweep.events import Event
 
-    budget = make_budget(gpu_hours, deadline)
-    if notify is not None:
-        check_address(notify)
     if not fresh and not without_added:
         known = known_result(spec, settings or [], storage or default_storage(), data_dir)
         if known is not None:  # found without the libraries that a stage needs
@@ -205,6 +207,8 @@ def train(
 
 def _show_known(result: dict[str, Any], storage: Path | None, as_json: bool) -> None:
     """A finished sweep, of which nothing is left to do."""
+    for sentence in result.pop("said"):
+        warn(sentence)
     if as_json:
         emit({"event": "done", **result}, as_json=True, table=str)
         return

@@ -47,6 +47,9 @@ def repeated(names: list[str]) -> list[str]:
     return sorted({name for name in names if names.count(name) > 1})
 
 
+_OF_OVERLAPS = ("capped", "paper")
+"""Forms of the objectives whose second is the overlap that is scored."""
+
 GanName: TypeAlias = Annotated[str, registered("GAN")]
 StrategyName: TypeAlias = Annotated[str, registered("strategy", head)]
 
@@ -153,6 +156,8 @@ class ScoreSpec(Strict):
     points and images are scored too, for intervals of both objectives (``ensgan select
     --bootstrap``). ``consistency_floor``: the rule ``validated`` leaves out members in a smaller
     share of whose images a classifier of real images finds the class that was asked for.
+    ``approximate_inter`` is the share of each member's balls from which overlaps are estimated;
+    those that the front hangs on are scored exactly.
     """
 
     k: int = Field(5, ge=1, le=10**6)
@@ -161,12 +166,13 @@ class ScoreSpec(Strict):
     resamples: int = Field(0, ge=0, le=10**6)
     classes: Literal["joint", "per-class"] = "joint"
     consistency_floor: float | None = Field(None, ge=0, le=1)
+    approximate_inter: float | None = Field(None, gt=0, lt=1)
 
-    @field_validator("classes")
+    @field_validator("classes", "approximate_inter")
     @classmethod
-    def _resampled(cls, value: str, info: ValidationInfo) -> str:
-        if value == "per-class" and info.data.get("resamples"):
-            raise ValueError("per-class has no resamples: set score.resamples to 0")
+    def _resampled(cls, value: Any, info: ValidationInfo) -> Any:
+        if value not in ("joint", None) and info.data.get("resamples"):
+            raise ValueError(f"{value} has no resamples: set score.resamples to 0")
         return value
 
 
@@ -303,6 +309,17 @@ class SweepSpec(Strict):
     evaluate: EvaluateSpec = EvaluateSpec()
     track: TrackSpec = TrackSpec()
     cluster: ClusterSpec = ClusterSpec()
+
+    @field_validator("search")
+    @classmethod
+    def _of_estimates(cls, value: SearchSpec, info: ValidationInfo) -> SearchSpec:
+        score = info.data.get("score")
+        if score is not None and score.approximate_inter and value.objectives not in _OF_OVERLAPS:
+            raise ValueError(
+                f"objectives {value.objectives} know no estimated overlaps: use "
+                f"{' or '.join(_OF_OVERLAPS)}, or leave score.approximate_inter out"
+            )
+        return value
 
     @field_validator("members")
     @classmethod

@@ -268,7 +268,7 @@ def _size_notes(dataset: Dataset) -> list[str]:
         notes.append(f"{smaller:,} images are smaller than {side}×{side} pixels and are enlarged")
     if oblong:
         notes.append(
-            f"{oblong:,} images are not square before: their middle is cut out, unless the option "
+            f"{oblong:,} images were not square: their middle is cut out, unless the option "
             "fit says otherwise"
         )
     return notes

@@ -169,7 +169,9 @@ def _pixels(dataset: DicomDataset) -> npt.NDArray[Any]:
     from pydicom.pixels import get_decoder, pixel_array
 
     syntax = dataset.file_meta.get("TransferSyntaxUID")
-    if syntax is not None and syntax.is_compressed:
+    stored = int(dataset.BitsStored)
+    is_compressed = syntax is not None and syntax.is_compressed
+    if is_compressed:
         try:
             available = get_decoder(syntax).is_available
         except NotImplementedError:
@@ -178,9 +180,12 @@ def _pixels(dataset: DicomDataset) -> npt.NDArray[Any]:
             raise DataError(
                 f"is compressed ({syntax.name}) and no installed package decodes that: {_CODECS}"
             )
+    high = number_of(dataset, "HighBit", stored - 1)
+    if not is_compressed and high != stored - 1:  # pydicom takes the lowest bits all the same
+        raise DataError(f"has its highest bit at {high:g}, but at {stored - 1} is needed")
     # A view of the file's bytes where it is not compressed: they are only read. Unused bits
     # must be cleared in a copy, and pydicom warns of every file that it copies unasked.
-    whole = int(dataset.BitsStored) == int(dataset.BitsAllocated)
+    whole = stored == int(dataset.BitsAllocated)
     pixels: npt.NDArray[Any] = pixel_array(dataset, raw=True, view_only=whole)
     if pixels.ndim != 2 or not pixels.size:
         raise DataError(f"decodes to shape {list(pixels.shape)}, but [H,W] is needed")

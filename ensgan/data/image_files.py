@@ -37,6 +37,10 @@ _UNREAD = frozenset(
     | {".mp4", ".webm", ".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".zip"}
 )
 """Endings of images, or of archives of images, that are not read."""
+_TEXTS_BESIDE = frozenset({".csv", ".json", ".log", ".md", ".py", ".txt", ".xml", ".yaml", ".yml"})
+"""Endings of what describes images: such files are not looked into, however many there are."""
+_MANY = 50_000
+"""Files and folders after which one in a hundred must be an image, or the folder is another one."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +67,12 @@ def find_pictures(root: Path) -> Found:
     """All image files below ``root``; hidden files and leftovers of other programs are passed over.
 
     Raises:
-        DataError: links that lead out of the folder, or folders that cannot be listed.
+        DataError: links that lead out of the folder, or folders that cannot be listed; or hardly
+            an image is found among very many other files (``/``, for example).
     """
-    base = root.resolve()
+    base, seen = root.resolve(), 0
+    if base == Path(base.anchor):
+        raise DataError(f"{root} is the whole file system: name the folder of the images")
     images: list[Path] = []
     left_out: list[Path] = []
     problems: list[str] = []
@@ -77,14 +84,21 @@ def find_pictures(root: Path) -> Found:
         folders[:] = sorted(name for name in folders if not is_leftover(name))
         for name in (*folders, *sorted(name for name in files if not is_leftover(name))):
             what = kind(path := Path(folder) / name)
+            is_text = path.suffix.lower() in _TEXTS_BESIDE
             if path.is_symlink() and not _lies_in(path, base):
                 problems.append(f"{relative(path, root)} is a link that leads out of the folder")
             elif path.is_symlink() and what == "folder":
                 problems.append(f"{relative(path, root)} is a link to a folder: copy it instead")
-            elif what == "file" and is_picture(path):
+            elif what == "file" and not is_text and is_picture(path):
                 images.append(path)
             elif what != "folder":
                 left_out.append(path)
+            seen += not is_text
+            if seen > _MANY and seen > 100 * len(images):
+                raise DataError(
+                    f"{root} is no folder of images: its first {seen:,} files and folders hold "
+                    f"{len(images):,}; name the folder where they are"
+                )
     refuse(f"{root} cannot be used", problems)
     unread = [path for path in left_out if path.suffix.lower() in _UNREAD or kind(path) != "file"]
     others = [path for path in left_out if path not in unread]

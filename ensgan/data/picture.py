@@ -107,6 +107,8 @@ def is_picture(path: Path) -> bool:
     """Whether the regular file is of a kind that :func:`opened` reads, by ending or by content."""
     if path.suffix.lower() in SUFFIXES:
         return True
+    if not path.stat().st_size:  # of /proc, for example, where reading may wait for ever
+        return False
     head = _head(path)
     return is_dicom(head) or _is_image(head)
 

@@ -125,4 +125,5 @@ def _source_of_path(text: str, path: Path) -> Source:
     if "/" in text:
         raise DataError(f"no such file or folder: {path}")
     refuse_volumes(text)
-    raise DataError(unknown_name("data set", text, names()))
+    unknown = unknown_name("data set", text, names())
+    raise DataError(f"{unknown}; there is no such folder or file here, either")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import posixpath
 import re
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,8 @@ Row: TypeAlias = Mapping[str, str]
 """Cells by column name."""
 
 _MAX_TABLE = 64 << 20  # bytes of text or XML, which take ten times that in memory
+_MAX_CELLS = 10_000_000  # empty ones too: a cell far to the right takes few bytes of a file
+_LINK = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
 _SPACE = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 
 
@@ -70,9 +73,16 @@ def read_table(path: Path) -> Table:
     if len(lines) < 2:
         raise DataError(f"{path} has no rows below its header")
     columns = tuple(lines[0])
+    _require_cells(path, len(columns) * len(lines))
     repeated = sorted({name for name in columns if name and columns.count(name) > 1})
     if repeated:
         raise DataError(f"{path} repeats the column {', '.join(repeated)}")
+    longer = next((line for line in lines if any(line[len(columns) :])), None)
+    if longer is not None and suffix != ".xlsx":  # beside a sheet's table there may be notes
+        raise DataError(
+            f"{path}: the row '{', '.join(longer)[:120]}' has more cells than the header names: "
+            "put a text that holds the separator in quotes"
+        )
     rows = tuple(
         {name: line[index] if index < len(line) else "" for index, name in enumerate(columns)}
         for line in lines[1:]
@@ -94,22 +104,45 @@ def _read_text(path: Path, suffix: str) -> list[list[str]]:
 def _read_xlsx(path: Path) -> list[list[str]]:
     with explained(f"{path} cannot be read as an Excel workbook"), zipfile.ZipFile(path) as book:
         require_expansion(path, book.infolist())
-        sheets = sorted(
-            (name for name in book.namelist() if name.startswith("xl/worksheets/sheet")),
-            key=lambda name: int(re.sub(r"\D", "", name) or 0),
-        )
-        if not sheets:
-            raise DataError(f"{path} has no sheet")
+        first = _first_sheet(book, path)
         wanted = [name for name in ("xl/sharedStrings.xml",) if name in book.namelist()]
-        if sum(book.getinfo(name).file_size for name in (sheets[0], *wanted)) > _MAX_TABLE:
+        if sum(book.getinfo(name).file_size for name in (first, *wanted)) > _MAX_TABLE:
             raise DataError(f"{path} is too large for a label table")
         strings = [
             "".join(text.text or "" for text in item.iter(f"{_SPACE}t"))
             for name in wanted
             for item in ElementTree.fromstring(book.read(name)).iter(f"{_SPACE}si")
         ]
-        sheet = ElementTree.fromstring(book.read(sheets[0]))
-    return [_row(row, strings, path) for row in sheet.iter(f"{_SPACE}row")]
+        sheet = ElementTree.fromstring(book.read(first))
+    rows: list[list[str]] = []
+    cells = 0
+    for row in sheet.iter(f"{_SPACE}row"):
+        rows.append(_row(row, strings, path))
+        cells += len(rows[-1])
+        _require_cells(path, cells)
+    return rows
+
+
+def _require_cells(path: Path, cells: int) -> None:
+    if cells > _MAX_CELLS:
+        raise DataError(f"{path} has more than {_MAX_CELLS:,} cells: too large for a label table")
+
+
+def _first_sheet(book: zipfile.ZipFile, path: Path) -> str:
+    """The file of the sheet that stands first in the workbook; files are numbered as they came."""
+    names = [name for name in book.namelist() if name.startswith("xl/worksheets/sheet")]
+    if not names:
+        raise DataError(f"{path} has no sheet")
+    if len(names) == 1:
+        return names[0]
+    parts = ("xl/workbook.xml", "xl/_rels/workbook.xml.rels")
+    if sum(book.getinfo(part).file_size for part in parts) > _MAX_TABLE:
+        raise DataError(f"{path} is too large for a label table")
+    sheets, links = (ElementTree.fromstring(book.read(part)) for part in parts)
+    shown = [sheet for sheet in sheets.iter(f"{_SPACE}sheet") if sheet.get("state") is None]
+    targets = {link.get("Id"): link.get("Target", "") for link in links}
+    # Relative to xl/, or from the root of the archive.
+    return posixpath.join("/xl", targets[shown[0].get(_LINK)]).removeprefix("/")
 
 
 def _row(row: ElementTree.Element, strings: list[str], path: Path) -> list[str]:

@@ -60,7 +60,7 @@ def obtain_weights(
     kept = cache / f"{name}.safetensors"
     record = kept.with_suffix(".json")
     if kept.exists() and record.exists():
-        if sha256_file(kept) != read_json(record)["sha256"]:
+        if sha256_file(kept) != _recorded(record, "sha256"):
             raise IntegrityError(f"{kept} was changed after its conversion: delete it and retry")
         return read_weights(kept)
     kept.parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +70,7 @@ def obtain_weights(
         digest = sha256_file(original)
         expected = source.sha256
         if not expected and record.exists():
-            expected = str(read_json(record)["source_sha256"])
+            expected = _recorded(record, "source_sha256")
         if not digest.startswith(expected):
             raise IntegrityError(
                 f"{source.url} has the SHA-256 {digest}, but {expected}… was expected: the "
@@ -81,6 +81,11 @@ def obtain_weights(
         save_file(state, temporary)
     write_json(record, {"url": source.url, "source_sha256": digest, "sha256": sha256_file(kept)})
     return state
+
+
+def _recorded(record: Path, field: str) -> str:
+    with explained(f"{record} is damaged: delete it and retry"):
+        return str(read_json(record)[field])
 
 
 def _download(name: str, url: str, target: Path) -> None:

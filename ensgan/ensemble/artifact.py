@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -210,6 +210,7 @@ def write_ensemble(
     extractor: Mapping[str, Any],
     provenance: Mapping[str, Any],
     licences: Sequence[str],
+    is_ours: Callable[[Path], bool] = is_whole_ensemble,
 ) -> Path:
     """Write an ensemble artifact, replacing one that is there already; all of it or nothing.
 
@@ -220,6 +221,7 @@ def write_ensemble(
         extractor: of the embedding: ``name``, ``key`` …
         provenance: how it came about: versions, seeds, selection rule, run …
         licences: one note per component; the card flags non-commercial ones.
+        is_ours: whether what lies in the folder may be replaced.
 
     Raises:
         InputError: no members, values that the manifest's schema refuses, or a folder with
@@ -244,7 +246,7 @@ def write_ensemble(
         "provenance": dict(provenance),
         "licences": list(licences),
     }
-    claim_folder(folder, is_ours=is_whole_ensemble)
+    claim_folder(folder, is_ours=is_ours)
     with folder_in_one_step(folder) as temporary:
         _fill(temporary, value, members, str(folder))
     return folder

@@ -43,10 +43,31 @@ def _here(_: str) -> Executor:
 EXECUTORS = Registry("executor", "ensgan.executors", ExecutorKind, (ExecutorKind("none", _here),))
 
 
+def _named(address: str | None) -> tuple[str, str]:
+    """Name and argument of an address; Ray's own are no names of :data:`EXECUTORS`."""
+    name, _, argument = ("none" if runs_here(address) else str(address)).partition(":")
+    return name, argument
+
+
 def _without_ray(address: str | None) -> Executor | None:
     """The executor of an address that needs no Ray; None for Ray's own addresses."""
-    name, _, argument = ("none" if runs_here(address) else str(address)).partition(":")
+    name, argument = _named(address)
     return EXECUTORS.get(name).make(argument) if name in EXECUTORS else None
+
+
+def check_address(address: str | None, budget: Budget | None = None) -> None:
+    """Refuse, before any work, an address at which it cannot run, or would keep to no budget.
+
+    Raises:
+        InputError: nobody answers there, it is none, or it uses no Ray and there is a budget.
+    """
+    if _named(address)[0] in EXECUTORS:
+        if budget is not None:
+            raise InputError(f"a budget needs Ray to end trials, and --address {address} uses none")
+    elif address not in ("local", "auto"):
+        from ensgan.cluster.session import check_address
+
+        check_address(str(address))
 
 
 def runs_here(address: str | None) -> bool:
@@ -73,16 +94,13 @@ def executor_at(
         settings: how trials are scheduled.
         tune_folder: where Tune keeps its own records.
         allow_open_cluster: use a cluster that takes requests from anybody who reaches it.
-        budget: what training may take.
+        budget: what training may take; see :func:`check_address`.
 
     Raises:
-        InputError: no such cluster, an open one, one that cannot do the work, or a budget without
-            Ray.
+        InputError: no such cluster, an open one, or one that cannot do the work.
     """
     executor = _without_ray(address)
     if executor is not None:
-        if budget is not None:
-            raise InputError(f"a budget needs Ray to end trials, and --address {address} uses none")
         yield executor
         return
     from ensgan.cluster.executor import RayExecutor

@@ -34,6 +34,8 @@ def known_result(
 ) -> dict[str, Any] | None:
     """What running the sweep file again would give, if that would do nothing; None otherwise.
 
+    ``said`` of it are sentences about what holds though the file does not say it.
+
     Args:
         path, settings, storage, data_dir: as for :func:`ensgan.launch.sweep.run_sweep`.
     """
@@ -46,7 +48,7 @@ def known_result(
             return None
         if kept["key"] != _key(spec, path, folder, data_dir):
             return None
-        return dict(kept["result"])
+        return {**kept["result"], "said": kept.get("said", [])}
     except (EnsganError, OSError, *MISFITS):
         return None  # running it says what is wrong
 
@@ -64,14 +66,10 @@ def remember(
         return
     if result["run_id"] is None:
         return
-    from ensgan.sweep.planning.carried import (
-        lacks,  # seconds of imports, which known_result does without
-    )
+    from ensgan.sweep.planning.carried import carried_on  # imports that known_result does without
 
     with contextlib.suppress(EnsganError, OSError):  # it is only slower without
         spec = load_spec(path, settings=settings)
-        if any(lacks(spec, each) for each in manifest.additions):
-            return  # each run says what the file lacks
         value = {
             "key": _key(spec, path, folder, data_dir),
             "files": {
@@ -80,6 +78,7 @@ def remember(
                 if file.name not in _PASSING
             },
             "result": {**result, "stages": dict(manifest.stages)},
+            "said": carried_on(spec, folder)[1],
         }
         if not _file(folder).exists() or read_json(_file(folder)) != value:
             write_json(_file(folder), value)

@@ -3,6 +3,9 @@
 Every hit count is exact, whatever the backend, offset or scale of the features.
 """
 
+from __future__ import annotations
+
+from ensgan.metrics.estimates import Approximation as Approximation
 from ensgan.metrics.features import PoolLabels as PoolLabels
 from ensgan.metrics.frechet import frechet_distance as frechet_distance
 from ensgan.metrics.memorisation import COPY_RATIO as COPY_RATIO

@@ -52,27 +52,22 @@ class BallCounts:
     """Points of one set (m) inside the balls of another (n).
 
     Attributes:
-        pairs: int64 [classes], (ball, point) pairs with the point strictly inside; a single
-            entry where classes are scored together.
-        reached: bool [n], balls that contain a point.
+        held: int64 [n], points strictly inside each ball (of its class, where there are classes).
         covered: bool [m], points inside some ball.
         rounds: the same counts per resample; None without resamples.
     """
 
-    pairs: Int64Array
-    reached: BoolArray
+    held: Int64Array
     covered: BoolArray
     rounds: RoundCounts | None = None
 
     @classmethod
     def none(cls, balls: PlacedSet, points: PlacedSet) -> BallCounts:
         """All counts 0."""
-        classes = len(balls.starts) - 1
         rounds = None
         if balls.kept is not None and points.kept is not None:
             rounds = RoundCounts(balls.kept, points.kept)
-        reached, covered = (np.zeros(len(part), np.bool_) for part in (balls, points))
-        return cls(np.zeros(classes, np.int64), reached, covered, rounds)
+        return cls(np.zeros(len(balls), np.int64), np.zeros(len(points), np.bool_), rounds)
 
 
 @dataclass(eq=False)
@@ -106,12 +101,11 @@ class PlacedSet:
         """Where each class begins among the places, and where the last one ends."""
         return [0, len(self)] if self.classes is None else self.classes.starts.tolist()
 
-    def count_by_class(self, flags: BoolArray) -> Int64Array:
-        """How many of the flags [n] of the points are set in each class, [classes]."""
-        if self.classes is None:
-            return np.array([np.count_nonzero(flags)], np.int64)
-        running = np.concatenate(([0], np.cumsum(flags[self.classes.order])))
-        return np.asarray(np.diff(running[self.classes.starts]), np.int64)
+    def sum_by_class(self, values: Int64Array | BoolArray) -> Int64Array:
+        """Sums of whole numbers of the points, [n], in each class, [classes]."""
+        ordered = values if self.classes is None else values[self.classes.order]
+        running = np.concatenate(([0], np.cumsum(ordered)))
+        return np.asarray(np.diff(running[self.starts]), np.int64)
 
     def points(self, places: _Places) -> _Places | Int64Array:
         """Indices of the points at some places (the points in the order of their classes)."""
@@ -153,13 +147,13 @@ def count_pairs(
     tally = _Tally(rows, columns)
     # Sorted by class, pairs of one class are a block on the diagonal: the rest is never multiplied.
     spans = zip(pairwise(rows.starts), pairwise(columns.starts), strict=True)
-    for label, ((top, bottom), (left, right)) in enumerate(spans):
+    for (top, bottom), (left, right) in spans:
         width = min(right - left, max(1024, block_entries // 1024))
         height = max(1, block_entries // max(width, 1))
         for i in range(top, bottom, height):
             for j in range(left, right, width):
                 down, across = slice(i, min(i + height, bottom)), slice(j, min(j + width, right))
-                tally.add(label, down, across)
+                tally.add(down, across)
     return tally.counts
 
 
@@ -170,7 +164,7 @@ class _Tally:
         self._sets = (rows, columns)
         self.counts = BallCounts.none(rows, columns), BallCounts.none(columns, rows)
 
-    def add(self, label: int, down: slice, across: slice, precision: Precision = "single") -> None:
+    def add(self, down: slice, across: slice, precision: Precision = "single") -> None:
         """Count the pairs of one tile, in double precision where single leaves much in doubt."""
         rows, columns = self._sets
         row_operand = rows.operand(down, "row", precision)
@@ -198,31 +192,29 @@ class _Tally:
         # than a few percent in doubt, multiplying the tile again in float64 is cheaper.
         many = block.numel() // 50 + 10_000
         if precision == "single" and sum(np.count_nonzero(part[2]) for part in decisions) > many:
-            self.add(label, down, across, "double")
+            self.add(down, across, "double")
             return
         for role, decision in enumerate(decisions):
-            self._take(role, label, *decision)
+            self._take(role, *decision)
 
-    def _take(
-        self, role: int, label: int, centre: Int64Array, point: Int64Array, doubtful: BoolArray
-    ) -> None:
+    def _take(self, role: int, centre: Int64Array, point: Int64Array, doubtful: BoolArray) -> None:
         if doubtful.any():
             hit = ~doubtful
-            hit[doubtful] = self._decide(role, centre[doubtful], point[doubtful])
+            sides = self._sets[role], self._sets[1 - role]
+            hit[doubtful] = decide(*sides, centre[doubtful], point[doubtful])
             centre, point = centre[hit], point[hit]
         counts = self.counts[role]
-        counts.pairs[label] += len(centre)
-        counts.reached[centre] = True
+        np.add.at(counts.held, centre, 1)
         counts.covered[point] = True
         if counts.rounds is not None:
             counts.rounds.add(centre, point)
 
-    def _decide(self, role: int, centre: Int64Array, point: Int64Array) -> BoolArray:
-        """Exact answers; pairs of identical points are decided once."""
-        balls, points = self._sets[role], self._sets[1 - role]
-        i = balls.balls.representative[centre]
-        j = points.balls.representative[point]
-        # A collapsed generator repeats one pair thousands of times.
-        _, first, inverse = np.unique(i * len(points) + j, return_index=True, return_inverse=True)
-        i, j = i[first], j[first]
-        return inside(balls.features, balls.balls, i, points.features, j)[inverse]
+
+def decide(balls: PlacedSet, points: PlacedSet, centre: Int64Array, point: Int64Array) -> BoolArray:
+    """Whether points lie inside balls, exactly; pairs of identical points are decided once."""
+    i = balls.balls.representative[centre]
+    j = points.balls.representative[point]
+    # A collapsed generator repeats one pair thousands of times.
+    _, first, inverse = np.unique(i * len(points) + j, return_index=True, return_inverse=True)
+    i, j = i[first], j[first]
+    return inside(balls.features, balls.balls, i, points.features, j)[inverse]

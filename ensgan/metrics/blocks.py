@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +15,8 @@ import torch
 from ensgan.errors import DataError
 from ensgan.files import content_key, read_npz, write_npz
 from ensgan.metrics.ball_counts import BallCounts, Classes, PlacedSet, count_pairs
+from ensgan.metrics.device_counts import DeviceCounts
+from ensgan.metrics.estimates import sampled_balls
 from ensgan.metrics.features import FeatureArray, Frame, open_features
 from ensgan.metrics.knn import Backend, full_precision, make_backend
 from ensgan.metrics.radii_task import FORMAT, Member, Scoring
@@ -53,10 +55,16 @@ class BlockTask:
         # Names settle which points a resample keeps.
         names = [member.name for member in (*self.rows, *self.columns)]
         drawn = [scoring.rounds, *names] if scoring.rounds else []
+        drawn += [f"balls {self.share:g}", *names] if self.share < 1 else []
         # The backend is left out: it does not change a count.
         return content_key(
             FORMAT, scoring.k, *digests, self.wanted.tolist(), scoring.classes, *drawn
         )
+
+    @property
+    def share(self) -> float:
+        """Part of the balls that is counted; all of the real points'."""
+        return 1.0 if self.rows[0].index == 0 else self.scoring.share
 
     @property
     def label(self) -> str:
@@ -82,7 +90,9 @@ class BlockTask:
             return None
         rows, columns = self.indices
         with suppress(DataError):  # a damaged file is no block: score it again
-            arrays = read_npz(self.path, tuple(BlockScores.__dataclass_fields__))
+            needed = set(BlockScores.__dataclass_fields__) - {"squares", "note"}  # the newer ones
+            arrays: dict[str, Any] = read_npz(self.path, tuple(needed))
+            arrays.pop("note", None)
             if str(arrays.pop("key", self.key)) != self.key:  # another's; early ones have none
                 return None
             # A pool that has grown numbers its sets otherwise than when the block was kept.
@@ -105,6 +115,9 @@ class BlockScores:
             whose ball holds a point of the member, and those inside a ball of the member.
         resampled: int64 [a,b,2,2,rounds], pairs and balls reached of every resample.
         resampled_masks: uint8 [b, rounds, ceil(N/8)], the first of ``masks`` in every resample.
+        squares: int64 [a,b,2,classes] where balls were drawn: sums of their squared numbers of
+            points.
+        note: what its user should know, a sentence or nothing.
     """
 
     rows: Int64Array
@@ -116,6 +129,8 @@ class BlockScores:
     masks: UInt8Array
     resampled: Int64Array
     resampled_masks: UInt8Array
+    squares: Int64Array = field(default_factory=lambda: np.zeros(0, np.int64))
+    note: str = ""
 
     @classmethod
     def empty(cls, task: BlockTask) -> BlockScores:
@@ -133,6 +148,7 @@ class BlockScores:
             masks=np.zeros((2, masked, width), np.uint8),
             resampled=np.zeros((*shape, 2, rounds), np.int64),
             resampled_masks=np.zeros((masked, rounds, width), np.uint8),
+            squares=np.zeros((*shape, classes) if task.share < 1 else 0, np.int64),
         )
 
     def enter(
@@ -144,13 +160,15 @@ class BlockScores:
     ) -> None:
         """Write down a pair: the balls of the row, then those of the column."""
         for role, (balls, counts) in enumerate(zip(sets, both, strict=True)):
-            self.pairs[a, b, role] = counts.pairs
-            self.reached[a, b, role] = balls.count_by_class(counts.reached)
+            self.pairs[a, b, role] = balls.sum_by_class(counts.held)
+            self.reached[a, b, role] = balls.sum_by_class(counts.held > 0)
+            if self.squares.size:
+                self.squares[a, b, role] = balls.sum_by_class(counts.held**2)
             self.covered[a, b, role] = np.count_nonzero(counts.covered)
             if counts.rounds is not None:
                 self.resampled[a, b, role] = counts.rounds.totals()
         if self.masks.size:
-            self.masks[0, b] = np.packbits(both[0].reached)
+            self.masks[0, b] = np.packbits(both[0].held > 0)
             self.masks[1, b] = np.packbits(both[1].covered)
         if self.resampled_masks.size and both[0].rounds is not None:
             reached = np.ascontiguousarray(both[0].rounds.reached().T)
@@ -177,10 +195,19 @@ def _score(task: BlockTask, backend: Backend) -> BlockScores:
     scoring = task.scoring
     block = BlockScores.empty(task)
 
-    def count(pair: tuple[PlacedSet, PlacedSet]) -> tuple[BallCounts, BallCounts]:
-        return count_pairs(*pair, block_entries(scoring))
+    def count(pair: tuple[_Sides, _Sides]) -> tuple[BallCounts, BallCounts]:
+        row, column = pair
+        if task.share == 1:
+            return count_pairs(row.balls, column.balls, block_entries(scoring))
+        crossed = (row.balls, column.points), (column.balls, row.points)
+        first, second = (count_pairs(*sides, block_entries(scoring))[0] for sides in crossed)
+        return first, second
 
-    rows: dict[int, PlacedSet] = {}
+    device, notes = device_of(backend), list[str]()
+    card = None
+    if device is not None:
+        card = DeviceCounts(task.frame, device, scoring.memory_bytes, notes.append)
+    rows: dict[int, _Sides] = {}
     largest = max(member.points for member in (*task.rows, *task.columns))
     small = largest * largest * scoring.dim < _SMALL_PRODUCT
     # Columns outside, so that each is opened and placed once and the rows, which fit into memory
@@ -194,27 +221,59 @@ def _score(task: BlockTask, backend: Backend) -> BlockScores:
             for a in chosen:
                 if a not in rows:
                     rows[a] = _placed(task.rows[a], task, backend)
-            pairs = [(rows[a], column) for a in chosen]
-            for a, both in zip(chosen, mapper(count, pairs), strict=True):
-                block.enter(a, b, (rows[a], column), both)
-    return block
+            if card is None:
+                found = mapper(count, [(rows[a], column) for a in chosen])
+            else:
+                found = iter(_on_card(card, [rows[a] for a in chosen], column, task.share))
+            for a, both in zip(chosen, found, strict=True):
+                block.enter(a, b, (rows[a].balls, column.balls), both)
+    return replace(block, note="; ".join(dict.fromkeys(notes)))
 
 
-def _placed(member: Member, task: BlockTask, backend: Backend) -> PlacedSet:
+def device_of(backend: Backend) -> str | None:
+    """Where pairs are counted that stay on a device; None for products of the host or of faiss."""
+    return backend.device if backend.name == "torch" and backend.device != "cpu" else None
+
+
+def _on_card(
+    card: DeviceCounts, rows: Sequence[_Sides], column: _Sides, share: float
+) -> list[tuple[BallCounts, BallCounts]]:
+    """Several rows against one column."""
+    if share == 1:
+        return card.count([row.balls for row in rows], column.balls)
+    first = card.count([row.balls for row in rows], column.points)
+    second = card.count([row.points for row in rows], column.balls)
+    return [(one[0], other[1]) for one, other in zip(first, second, strict=True)]
+
+
+class _Sides(NamedTuple):
+    """A set as balls and as points; the same where all balls are counted."""
+
+    balls: PlacedSet
+    points: PlacedSet
+
+
+def _placed(member: Member, task: BlockTask, backend: Backend) -> _Sides:
     scoring = task.scoring
     features = open_features(member.source, member.name)
     if features.shape != (member.points, scoring.dim):
         raise DataError(f"{member.name} changed while the pool was scored: score it again")
     kept = kept_points(member.name, len(features), scoring.rounds) if scoring.rounds else None
-    return PlacedSet(
+    classes = None if member.labels is None else Classes.of(member.labels, scoring.classes)
+    whole = PlacedSet(
         features,
         member.balls,
         task.frame,
         backend,
         resident=stays_resident(features, scoring),
         kept=kept,
-        classes=None if member.labels is None else Classes.of(member.labels, scoring.classes),
+        classes=classes,
     )
+    if task.share == 1:
+        return _Sides(whole, whole)
+    drawn = sampled_balls(member.name, len(features), classes, task.share)
+    no_balls = replace(whole.balls, squared=np.zeros(len(features)))
+    return _Sides(replace(whole, classes=drawn), replace(whole, balls=no_balls))
 
 
 def stays_resident(features: FeatureArray, scoring: Scoring) -> bool:

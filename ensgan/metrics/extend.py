@@ -97,18 +97,30 @@ def wanted_pairs(names: tuple[str, ...], known: Sequence[PoolScores]) -> BoolArr
     return wanted
 
 
-def check_resamples(known: PoolScores, rounds: int) -> None:
-    """Refuse known scores that lack resamples asked for.
+def check_usable(known: PoolScores, rounds: int, estimates: bool) -> None:
+    """Refuse known scores that lack resamples asked for, or exactness.
 
     Raises:
-        InputError: they hold another number of them.
+        InputError: they hold another number of resamples, or estimates where none are wanted.
     """
+    if known.estimated.any() and not estimates:
+        raise InputError(
+            "the scores to extend hold overlaps estimated with --approximate-inter: give it again, "
+            "or score the whole pool without --extend"
+        )
     held = 0 if known.resamples is None else len(known.resamples)
     if rounds and rounds != held:
         raise InputError(
             f"the scores to extend hold {held} resamples, not {rounds}: ask for "
             f"{'none' if held == 0 else held}, or score the whole pool without --extend"
         )
+
+
+def with_exact(scores: PoolScores, exact: PoolScores, pairs: BoolArray) -> PoolScores:
+    """Estimated scores with these pairs (bool [M,M], symmetric) taken from exact ones."""
+    assert scores.spread is not None
+    directed = np.where(pairs, exact.directed, scores.directed)
+    return replace(scores, directed=directed, spread=np.where(pairs, 0, scores.spread))
 
 
 def check_known(known: PoolScores, members: tuple[Member, ...], k: int) -> None:
@@ -139,7 +151,11 @@ def merged(scores: PoolScores, known: PoolScores) -> PoolScores:
     rows = np.array([scores.names.index(name) for name in part.names])
     pairs = rows[:, None], rows
     single = dict.fromkeys(("density", "coverage", "masks"), rows)
-    whole = _filled(scores, part, {**single, "directed": pairs, "overlap": pairs})
+    whole = _filled(scores, part, {**single, "directed": pairs})
+    if whole.spread is not None:
+        spread = whole.spread.copy()
+        spread[pairs] = 0 if part.spread is None else part.spread
+        whole = replace(whole, spread=spread)
     if scores.resamples is None or part.resamples is None:
         return whole
     places = {"density": np.s_[:, rows], "masks": np.s_[:, rows], "directed": (slice(None), *pairs)}

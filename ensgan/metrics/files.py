@@ -95,7 +95,8 @@ def _from_npz(path: Path, scratch: Path | None, memory_bytes: int) -> PoolFeatur
         parts, arrays = _unpacked(path, scratch)
         real, fake = partial(load_array, parts["real"]), load_array(parts["fake"])
         sources = tuple(partial(_row, parts["fake"], index) for index in range(len(fake)))
-    names = [str(name) for name in np.atleast_1d(arrays["names"])]
+    with explained(f"{path}: names"):  # bytes among them, where they are ASCII
+        names = [str(name) for name in np.atleast_1d(arrays["names"]).astype(str)]
     if fake.ndim != 3 or len(fake) != len(names):
         raise DataError(
             f"{path}: fake must be [members, points, dimensions] with one name per member, not "

@@ -12,8 +12,9 @@ import numpy as np
 
 from ensgan.errors import DataError
 from ensgan.metrics.blocks import BlockScores, BlockTask, group_sets, score_block
+from ensgan.metrics.estimates import Approximation
 from ensgan.metrics.exact_distance import describe
-from ensgan.metrics.extend import check_known, check_resamples, merged, wanted_pairs
+from ensgan.metrics.extend import check_known, check_usable, merged, wanted_pairs, with_exact
 from ensgan.metrics.features import FeatureSource, Frame, PoolLabels, open_checked, robust_centre
 from ensgan.metrics.radii_task import Member, RadiiTask, Scoring, measure_radii
 from ensgan.metrics.resampling import check_rounds
@@ -70,6 +71,7 @@ def measure_pool(
     checkpoint: str | Path | None = None,
     resamples: int = 0,
     known: PoolScores | Sequence[PoolScores] | None = None,
+    approximate: Approximation | None = None,
     mapper: Mapper = map,
     on_progress: Progress | None = None,
     on_warning: Warn | None = None,
@@ -94,6 +96,7 @@ def measure_pool(
         resamples: rounds of :class:`ensgan.types.Resamples` to count in the same pass; 0 for none.
         known: scores of some of these members, or of several groups of them (pools that merge);
             only pairs that no group holds are computed.
+        approximate: estimate the overlaps of members, and score exactly those it asks for.
         mapper: spreads the work (``measure_radii`` and ``score_block`` are pure; their tasks can
             be pickled when the sources can).
         on_progress: called after every set and every block.
@@ -103,13 +106,15 @@ def measure_pool(
         InputError: names repeat or do not match the members, NaN or infinity (which member, how
             many), different dimensions, fewer than k+1 points (of a class, with labels), ``known``
             of other features, other settings or another k, resamples that take too much memory or
-            are asked for with labels.
+            are asked for with labels or estimates.
     """
     texts = tuple(str(name) for name in names)
     _check_names(texts, len(fakes))
     parts = (known,) if isinstance(known, PoolScores) else tuple(known or ())
     for part in parts:
-        check_resamples(part, resamples)
+        check_usable(part, resamples, approximate is not None)
+    if approximate is not None and resamples:
+        raise DataError("estimated overlaps have no resamples: leave one of them out")
     sources = dict(zip((REAL, *texts), (real, *fakes), strict=True))
     by_set = _checked_labels(labels, len(fakes), resamples)
     if memory_bytes < 1 << 20:
@@ -124,16 +129,38 @@ def measure_pool(
         memory_bytes,
         resamples,
         () if by_set[0] is None else tuple(np.unique(by_set[0]).tolist()),
+        1.0 if approximate is None else approximate.share,
         None if checkpoint is None else Path(checkpoint).resolve(),
     )
     del features
     wanted = wanted_pairs(texts, parts)
-    progress = _Counter(on_progress, len(wanted) + int(wanted.sum()))
+    progress = _Counter(on_progress, len(wanted) + int(wanted.sum()), on_warning)
     members = _measured_members(sources, by_set, scoring, mapper, progress, on_warning)
     for part in parts:
         check_known(part, members, k)
     measures = _count(members, wanted, scoring, mapper, progress, extractor)
-    return replace(measures, scores=reduce(merged, parts, measures.scores))
+    scores = reduce(merged, parts, measures.scores)
+    scores = _refined(scores, approximate, members, scoring, mapper, progress)
+    return replace(measures, scores=scores)
+
+
+def _refined(
+    scores: PoolScores,
+    approximate: Approximation | None,
+    members: tuple[Member, ...],
+    scoring: Scoring,
+    mapper: Mapper,
+    progress: _Counter,
+) -> PoolScores:
+    """Estimated scores with the pairs that are asked for scored exactly."""
+    scoring = replace(scoring, share=1.0)
+    while approximate is not None and (near := approximate.refine(scores)).any():
+        wanted = np.zeros((len(members), len(members)), np.bool_)
+        wanted[1:, 1:] = np.triu(near | near.T, 1)
+        progress.expect(int(wanted.sum()))
+        exact = _count(members, wanted, scoring, mapper, progress, scores.extractor).scores
+        scores = with_exact(scores, exact, near | near.T)
+    return scores
 
 
 def _scores_of(measure: Callable[_P, PoolMeasures]) -> Callable[_P, PoolScores]:
@@ -153,9 +180,20 @@ score_pool = _scores_of(measure_pool)
 class _Counter:
     """Counts finished products and reports them."""
 
-    def __init__(self, tell: Progress | None, total: int) -> None:
+    def __init__(self, tell: Progress | None, total: int, warn: Warn | None) -> None:
         self._tell, self._total, self._done = tell, total, 0
+        self._warn, self._said = warn, set[str]()
         self.add(0)
+
+    def note(self, sentence: str) -> None:
+        """Pass on what a block says, once."""
+        if sentence and self._warn is not None and sentence not in self._said:
+            self._warn(sentence)
+        self._said.add(sentence)
+
+    def expect(self, products: int) -> None:
+        """More than was known before."""
+        self._total += products
 
     def add(self, products: int) -> None:
         self._done += products
@@ -169,6 +207,9 @@ def _check_names(names: Sequence[str], members: int) -> None:
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise DataError(f"member names repeat: {', '.join(repeated)}; give each member its own")
+    odd = next((name for name in names if not name.strip() or not name.isprintable()), None)
+    if odd is not None:
+        raise DataError(f"a member is called {odd!r}: give it a name that can be printed")
     if REAL in names:
         raise DataError(f"a member is called '{REAL}': give it another name")
 
@@ -227,7 +268,7 @@ def _count(
 ) -> PoolMeasures:
     size = np.array([member.class_sizes(scoring.classes) for member in members], np.int64)
     names = tuple(member.name for member in members)
-    sums, rounds = Sums(size, scoring.k), None
+    sums, rounds = Sums(size, scoring.k, scoring.share), None
     if scoring.rounds:
         rounds = ResampledSums(names, size[:, 0], scoring.k, scoring.rounds)
     for block in _blocks(members, wanted, scoring, mapper):
@@ -235,6 +276,7 @@ def _count(
         if rounds is not None:
             rounds.add(block)
         progress.add(int(block.wanted.sum()))
+        progress.note(block.note)
     scores = sums.scores(names[1:], extractor)
     return PoolMeasures(
         replace(scores, resamples=None if rounds is None else rounds.result()),

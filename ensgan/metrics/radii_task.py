@@ -34,6 +34,7 @@ class Scoring:
         memory_bytes: working memory of one task.
         rounds: resamples to count beside the whole sets.
         classes: labels of the classes that are scored apart, ascending; () to score all together.
+        share: part of the balls between members that is counted.
         store: folder that keeps finished work, on storage that every worker sees; or None.
     """
 
@@ -44,6 +45,7 @@ class Scoring:
     memory_bytes: int
     rounds: int = 0
     classes: tuple[int, ...] = ()
+    share: float = 1.0
     store: Path | None = None
 
 

@@ -169,8 +169,8 @@ def score_member(
     member = PlacedSet(features, points, real.frame, real.backend)
     counts, _ = count_pairs(real, member, BLOCK_ENTRIES)
     return MemberScore(
-        density=int(counts.pairs.sum()) / (reference.k * len(member)),
-        coverage=float(counts.reached.mean()),
-        mask=np.packbits(counts.reached),
+        density=int(counts.held.sum()) / (reference.k * len(member)),
+        coverage=float((counts.held > 0).mean()),
+        mask=np.packbits(counts.held > 0),
         precision=float(counts.covered.mean()),
     )

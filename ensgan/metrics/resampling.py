@@ -8,7 +8,7 @@ import numpy as np
 
 from ensgan.errors import InputError
 from ensgan.types import Int64Array, UInt8Array
-from ensgan.types.scores import SHARE
+from ensgan.types.resamples import SHARE
 
 _LARGEST_BYTES = 1 << 30
 _GATHER_BYTES = 1 << 22  # flags of hits looked at together

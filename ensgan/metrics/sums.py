@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from ensgan.metrics.blocks import BlockScores
+from ensgan.metrics.estimates import counted, estimate
 from ensgan.metrics.resampling import kept_count, kept_points
 from ensgan.types import (
     BoolArray,
@@ -39,62 +41,94 @@ class ClassScores:
 
 
 class Sums:
-    """Counts of all pairs so far; [g,h] holds the balls of g and the points of h.
+    """Counts of the real set with every member, and what is left of those of pairs of members.
+
+    ``directed[g,h]`` is d of the balls of g and the points of h.
 
     Args:
         size: int64 [sets, classes], points of every set; the real set is the first.
         k: neighbour that sets the radius.
+        share: part of the balls between members that is counted.
     """
 
-    def __init__(self, size: Int64Array, k: int) -> None:
-        self._size, self._k = size, k
+    def __init__(self, size: Int64Array, k: int, share: float = 1.0) -> None:
+        self._size, self._k, self._share = size, k, share
         sets, classes = size.shape
         self._points: Int64Array = size.sum(axis=1)
+        self._weights: Float64Array = size[0] / self._points[0]
         width = (int(self._points[0]) + 7) // 8
-        self._pairs: Int64Array = np.zeros((sets, sets, classes), np.int64)
-        self._reached: Int64Array = np.zeros((sets, sets, classes), np.int64)
-        self._covered: Int64Array = np.zeros((sets, sets), np.int64)
+        self._real: Int64Array = np.zeros((2, sets, classes), np.int64)  # pairs, balls reached
+        self._directed: Float64Array = np.zeros((sets, sets))
+        self._spread = np.zeros((sets, sets) if share < 1 else 0, np.float32)
+        self._covered: npt.NDArray[np.int32] = np.zeros((sets, sets), np.int32)
         self._masks: UInt8Array = np.zeros((2, sets, width), np.uint8)
 
     def add(self, block: BlockScores) -> None:
         """Take a block over."""
         a, b = np.nonzero(block.wanted)
-        g, h = block.rows[a], block.columns[b]
-        for target, counts in (
-            (self._pairs, block.pairs),
-            (self._reached, block.reached),
-            (self._covered, block.covered),
-        ):
-            target[g, h], target[h, g] = counts[a, b, 0], counts[a, b, 1]
+        for role in (0, 1):
+            sides = block.rows[a], block.columns[b]
+            balls, points = sides if role == 0 else sides[::-1]
+            counts = block.pairs[a, b, role], block.reached[a, b, role]
+            self._covered[balls, points] = block.covered[a, b, role]
+            if block.squares.size:
+                found = self._estimated(balls, points, *counts, block.squares[a, b, role])
+                self._directed[balls, points], self._spread[balls, points] = found
+            else:
+                d = harmonic_mean(*self._measures(balls, points, *counts))
+                self._directed[balls, points] = d
         if block.masks.size:
             self._masks[:, block.columns] = block.masks
+            self._real[:, block.columns] = block.pairs[0, :, 0], block.reached[0, :, 0]
+
+    def _measures(
+        self, balls: Int64Array, points: Int64Array, pairs: Int64Array, reached: Int64Array
+    ) -> tuple[Float64Array, Float64Array]:
+        """Density and coverage of pairs of sets, [pairs] each."""
+        size = self._size
+        density = (pairs / (self._k * size[points])) @ self._weights
+        return density, (reached / size[balls]) @ self._weights
+
+    def _estimated(
+        self,
+        balls: Int64Array,
+        points: Int64Array,
+        pairs: Int64Array,
+        reached: Int64Array,
+        squares: Int64Array,
+    ) -> tuple[Float64Array, Float64Array]:
+        """d and its standard error of pairs of sets, [pairs] each."""
+        of = self._size[balls]
+        drawn = np.vectorize(counted, otypes=[np.int64])(of, self._share)
+        unit = of / (self._k * self._size[points])
+        return estimate(pairs, squares, reached, unit, drawn, of, self._weights)
 
     def scores(self, names: tuple[str, ...], extractor: str) -> PoolScores:
         """Densities, masks and overlaps, every class with its share of the real points."""
-        share = self._size[0] / self._points[0]
-        density = (self._pairs / (self._k * self._size[None])) @ share
-        coverage = (self._reached / self._size[:, None]) @ share
-        directed = harmonic_mean(density, coverage)[1:, 1:]
+        members = np.arange(1, len(self._points))
+        density, coverage = self._measures(np.zeros_like(members), members, *self._real[:, 1:])
+        directed = self._directed[1:, 1:]
         np.fill_diagonal(directed, np.nan)
         return PoolScores(
             names,
-            density=density[0, 1:],
-            coverage=coverage[0, 1:],
+            density=density,
+            coverage=coverage,
             masks=self._masks[0, 1:],
             directed=directed,
-            overlap=(directed + directed.T) / 2,
             k=self._k,
             n_real=int(self._points[0]),
             counts=self._points[1:],
             extractor=extractor,
+            spread=self._spread[1:, 1:] if self._share < 1 else None,
         )
 
     def by_class(self, scored: BoolArray) -> ClassScores:
         """Density and coverage within each class, nan for members not ``scored`` (bool [M])."""
-        density = self._pairs[0, 1:] / (self._k * self._size[1:])
-        coverage = self._reached[0, 1:] / self._size[0]
+        pairs, reached = self._real[:, 1:]
+        density = pairs / (self._k * self._size[1:])
+        coverage = reached / self._size[0]
         density[~scored] = coverage[~scored] = np.nan
-        return ClassScores(self._size[0] / self._points[0], density.T, coverage.T)
+        return ClassScores(self._weights, density.T, coverage.T)
 
     def precision_recall(
         self, names: tuple[str, ...], scored: BoolArray
@@ -103,9 +137,12 @@ class Sums:
 
         Args:
             names: of the members.
-            scored: bool [sets, sets], pairs that were counted; others are nan.
+            scored: bool [sets, sets], pairs that were counted; others are nan, and those of members
+                where balls were drawn.
         """
         precision = self._covered / self._points  # share of the points of h inside some ball of g
+        if self._share < 1:
+            precision[1:, 1:] = np.nan
         precision[~(scored | scored.T)] = np.nan
         np.fill_diagonal(precision, 1)
         masks, points = self._masks[1, 1:], int(self._points[0])

@@ -15,6 +15,7 @@ from typing import Any
 
 from ensgan.ensemble import TAG_DIGEST, ensemble_digest
 from ensgan.files import LARGEST_JSON, content_key, read_json, read_text, write_bytes
+from ensgan.inputs import explained
 from ensgan.recording import views
 from ensgan.recording.state import RecordState
 from ensgan.recording.views import Illustrator, log_report
@@ -129,9 +130,12 @@ class Recording:
             yield f"pool:{key}", partial(self._pool, front, scores)
         table = manifest.downstream
         if table is not None:
-            for row in read_json(table)["strategies"]:
-                name = f"strategy:{row['strategy']}:{content_key(row)}"
-                yield name, partial(self._strategy, row)
+            with explained(f"{table} is damaged, it lists no strategies"):
+                rows = {
+                    f"strategy:{row['strategy']}:{content_key(row)}": row
+                    for row in read_json(table)["strategies"]
+                }
+            yield from ((name, partial(self._strategy, row)) for name, row in rows.items())
         if manifest.ensemble is not None and table is not None and manifest.selected is not None:
             record = partial(self._ensemble, manifest.ensemble, table, manifest.selected)
             yield f"ensemble:{self._place(manifest.ensemble)}", record

@@ -7,6 +7,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -24,6 +25,10 @@ OVERLAP = "overlap-map"
 """Identifier of the overlap map's picture in an SVG."""
 POINTS = "front-points"
 """Identifier of a front's marks in an SVG, in the order of the points drawn."""
+STAR = "★ "
+"""Before the names of members that are selected."""
+LABELLED = 45
+"""Members up to which every row of the overlap map has a label that can be read."""
 _RESOLUTION = 120
 _ON_PAGES = (5.6, 4.1)
 """Inches of a drawing on a page: its letters are then as large as those of the text."""
@@ -152,11 +157,28 @@ def overlap_figure(scores: PoolScores, names: Sequence[str]) -> Any:
     # A few pairs overlap much more than the others: the root keeps those others apart.
     norm = PowerNorm(0.5, vmin=0, vmax=max(highest, 1e-9))
     image = axes.imshow(scores.overlap, cmap="viridis", norm=norm, gid=OVERLAP)
-    font: dict[str, Any] = {"fontsize": 8 if len(scores) <= 30 else 5.5, "parse_math": False}
-    axes.set_xticks(range(len(scores)), names, rotation=90, **font)
-    axes.set_yticks(range(len(scores)), names, **font)
+    are_many = len(scores) > LABELLED
+    labels: Mapping[float, str] = _by_gan(names) if are_many else dict(enumerate(names))
+    font: dict[str, Any] = {"fontsize": 11 if are_many else 8, "parse_math": False}
+    axes.set_xticks(list(labels), list(labels.values()), rotation=90, **font)
+    axes.set_yticks(list(labels), list(labels.values()), **font)
     figure.colorbar(image, ax=axes, shrink=0.7, label="d(S_g, S_h), mean of both directions")
     return figure
+
+
+def _by_gan(names: Sequence[str]) -> dict[float, str]:
+    """One label for the members of a GAN that lie side by side, in their middle."""
+    labels: dict[float, str] = {}
+    for gan, group in groupby(range(len(names)), lambda i: _gan(names[i])):
+        places = list(group)
+        star = STAR * any(names[place].startswith(STAR) for place in places)
+        labels[sum(places) / len(places)] = f"{star}{gan}"
+    return labels
+
+
+def _gan(name: str) -> str:
+    bare = name.removeprefix(STAR)
+    return bare.rpartition("@")[0] or bare
 
 
 def membership_figure(front: Front, most: int = 40) -> Any:

@@ -19,6 +19,7 @@ from ensgan.recording.views import by_gan, grown_from, leaves
 from ensgan.report.content import Content
 from ensgan.report.figures import (
     NONE,
+    STAR,
     forest_svg,
     front_svg,
     front_title,
@@ -169,7 +170,7 @@ def _overlap(content: Content) -> dict[str, Any] | None:
     if scores is None:
         return None
     values = [[None if np.isnan(d) else round(float(d), 3) for d in row] for row in scores.overlap]
-    names = [f"★ {name}" if name in chosen else name for name in scores.names]
+    names = [f"{STAR}{name}" if name in chosen else name for name in scores.names]
     svg = inline_svg(overlap_figure(scores, names))
     return {"svg": svg, "names": names, "values": values}
 

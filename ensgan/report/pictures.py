@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ensgan.errors import InputError
-from ensgan.report.figures import front_png, membership_figure, overlap_figure, png
+from ensgan.report.figures import STAR, front_png, membership_figure, overlap_figure, png
 from ensgan.store import RunStore
 from ensgan.types import Front, FrontPoint, PoolScores, UInt8Array
 
@@ -104,7 +104,7 @@ def overlap_png(scores: PoolScores, selected: FrontPoint | None = None) -> bytes
         scores: of M members in pool order, which is the order of rows and columns.
     """
     chosen = selected.members if selected is not None else ()
-    figure = overlap_figure(scores, [f"★ {n}" if n in chosen else n for n in scores.names])
+    figure = overlap_figure(scores, [f"{STAR}{n}" if n in chosen else n for n in scores.names])
     figure.axes[0].set_title(
         "Overlap of members (lower is better; ★ selected)", fontsize=9 if len(scores) < 30 else 12
     )

@@ -18,6 +18,9 @@ from ensgan.search.forms.paper import tables_from_scores as tables_from_scores
 from ensgan.search.forms.precision_recall import (
     tables_from_precision_recall as tables_from_precision_recall,
 )
+from ensgan.search.near_front import CONFIDENCE as CONFIDENCE
+from ensgan.search.near_front import estimates_on as estimates_on
+from ensgan.search.near_front import pairs_to_score as pairs_to_score
 from ensgan.search.pareto import hypervolume as hypervolume
 from ensgan.search.pareto import pareto_front as pareto_front
 from ensgan.search.rescoring import FrontConfidence as FrontConfidence

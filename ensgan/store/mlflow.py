@@ -7,7 +7,6 @@ is never told to unpickle anything.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import socket
 import sqlite3
@@ -60,10 +59,9 @@ def settle_environment() -> None:
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "GIT_PYTHON_REFRESH": "quiet",
+        "MLFLOW_LOGGING_LEVEL": "ERROR",  # tables made and migrated are no news to its users
     }.items():
         os.environ.setdefault(name, value)
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 class Connection:

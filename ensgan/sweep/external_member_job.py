@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from ensgan.config import ExternalSpec, SampleSpec
 from ensgan.data.image_set import fitted
 from ensgan.data.pool import read_generator
 from ensgan.ensemble.external import describe, draw_bank, open_sampler
-from ensgan.errors import InputError
+from ensgan.errors import InputError, IntegrityError
 from ensgan.files import content_key, sha256_file
 from ensgan.sweep.inputs import Inputs
 from ensgan.sweep.member_job import BLANK, MemberScorer, Scoring, sample_labels
@@ -62,7 +63,15 @@ def external_jobs(resolved: Resolved, inputs: Inputs) -> list[ExternalJob]:
 def known_external_member(job: ExternalJob) -> MemberResult | None:
     """The member as an earlier session made it of the same images; None where there is none."""
     _, key = _named_samples(job)
-    return job.scoring.known(job.member.name, key)
+    return _known(job, key)
+
+
+def _known(job: ExternalJob, key: str) -> MemberResult | None:
+    found = job.scoring.known(job.member.name, key)
+    with suppress(IntegrityError):  # a damaged bank is written again
+        if found is not None and found.unchanged("weights"):
+            return found
+    return None
 
 
 def make_external_member(job: ExternalJob) -> MemberResult:
@@ -73,7 +82,7 @@ def make_external_member(job: ExternalJob) -> MemberResult:
     """
     begin, name = time.time(), job.member.name
     samples, key = _named_samples(job)
-    known = job.scoring.known(name, key)
+    known = _known(job, key)
     if known is not None:
         return known
     samples = samples if samples is not None else _drawn(job)

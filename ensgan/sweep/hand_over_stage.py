@@ -9,8 +9,10 @@ from typing import Any, Literal
 import numpy as np
 
 from ensgan import __version__, downstream, embedding, ensemble, metrics, zoo
+from ensgan.ensemble.manifest import CARD, MANIFEST
 from ensgan.errors import DataError, EnsganError, InputError, IntegrityError
 from ensgan.files import content_key, map_array, read_json, write_json
+from ensgan.inputs import explained
 from ensgan.sweep.external_member_job import card_facts
 from ensgan.sweep.inputs import Inputs
 from ensgan.sweep.manifest import Earlier
@@ -175,6 +177,7 @@ def hand_over(
         shape=dataset.shape,
         class_names=dataset.class_names,
         class_shares=tuple(float(share) for share in counts / counts.sum()),
+        is_ours=_is_rest,
         **facts,
     )
     if _weights_of(path) != hashes:
@@ -188,7 +191,15 @@ def hand_over(
 def _row_of(member: MemberResult) -> zoo.GANSpec | None:
     """The row of a member that joined from another sweep; None where its weights are a bank."""
     record = member.weights.with_suffix(".json")
-    return zoo.GANSpec.from_json(read_json(record)["row"]) if record.is_file() else None
+    with explained(f"{record} is damaged, it tells no GAN's row"):
+        return zoo.GANSpec.from_json(read_json(record)["row"]) if record.is_file() else None
+
+
+def _is_rest(path: Path) -> bool:
+    """Whether a folder holds only what an ensemble is made of, be it whole or damaged."""
+    own = {path / name for name in (MANIFEST, CARD)}
+    own.update((path / "members").glob("*.safetensors"))
+    return own.issuperset(file for file in path.rglob("*") if file.is_file())
 
 
 def _weights_of(path: Path) -> list[str] | None:

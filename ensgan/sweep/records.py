@@ -139,14 +139,14 @@ class MemberResult(Record):
         """Whether all its files are."""
         return all(path.is_file() for path in (self.weights, self.samples, self.features))
 
-    def unchanged(self, part: Literal["samples", "features"]) -> Path:
-        """The file of its images or of their embeddings.
+    def unchanged(self, part: Literal["weights", "samples", "features"]) -> Path:
+        """The file of its weights, of its images or of their embeddings.
 
         Raises:
             IntegrityError: it was replaced, exchanged or cut off since it was made.
         """
         path: Path = getattr(self, part)
-        made = self.contents.get(part)
+        made = self.sha256 if part == "weights" else self.contents.get(part)
         if made is not None and sha256_file(path) != made:
             raise IntegrityError(
                 f"{path} has changed since {self.name} was made: delete it and run `ensgan sweep` "
@@ -226,8 +226,7 @@ def relative_member(value: Any) -> Any:
     if not samples.is_absolute() or len(samples.parts) < 3:
         return value
     then = samples.parents[1]
-    paths = {key: value[key] for key in ("weights", "samples", "features") if key in value}
-    return {
-        **value,
-        **{key: str(PurePosixPath(path).relative_to(then)) for key, path in paths.items()},
-    }
+    paths = {key: PurePosixPath(str(value.get(key))) for key in ("weights", "samples", "features")}
+    if not all(path.is_relative_to(then) for path in paths.values()):
+        return value  # whoever reads it refuses it
+    return {**value, **{key: str(path.relative_to(then)) for key, path in paths.items()}}

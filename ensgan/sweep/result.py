@@ -24,7 +24,7 @@ class SweepResult:
         members: every member, in pool order.
         scores, front, selected, table: results of the stages.
         ensemble: folder of the selected ensemble's artifact.
-        seconds: by stage, with ``orchestration`` and ``total``.
+        seconds: by stage over all sessions, with ``orchestration`` and ``total``.
         failed: GANs that failed, with the reason.
         cautions: what is wrong with G* or the table, a sentence each.
     """

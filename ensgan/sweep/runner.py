@@ -152,7 +152,7 @@ class RunningSweep:
             selected=selected,
             table=table,
             ensemble=artifact,
-            seconds=self.clock.summary(),
+            seconds=self.manifest.value.stages,
             failed=self.manifest.value.failed,
             cautions=alarms,
         )

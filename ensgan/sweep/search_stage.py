@@ -19,6 +19,7 @@ from ensgan.search import (
     ObjectiveTables,
     ScoredFeatures,
     find_form,
+    pairs_to_score,
     pool_key,
     search,
 )
@@ -34,8 +35,6 @@ REVISION = 1
 """Raise it when a change of this module changes its results."""
 _ALWAYS = {"objectives": "paper", "components": 32, "third": None}
 """Values of newer settings that equal earlier behaviour: they are left out of keys."""
-
-
 TAKEN = "taken-"
 """How files begin with scores that were taken over of another sweep."""
 LARGE_POOL = 1e13
@@ -96,6 +95,7 @@ def score(
         # Of all pools that the sweep has had: what is in it is known by what it is of.
         checkpoint=path.with_name("blocks"),
         known=known_scores(inputs, members, earlier),
+        approximate=_approximation(inputs, members),
         on_progress=on_progress,
     )
     scores.save(path)
@@ -117,8 +117,19 @@ def scores_key(reference: Path, features: Sequence[Path], settings: ScoreSpec, c
 
 
 def _key(inputs: Inputs, features: Sequence[Path]) -> str:
-    classes = len(inputs.dataset.class_names)
-    return scores_key(inputs.scoring.reference, features, inputs.spec.score, classes)
+    spec, classes = inputs.spec, len(inputs.dataset.class_names)
+    key = scores_key(inputs.scoring.reference, features, spec.score, classes)
+    if spec.score.approximate_inter is None:
+        return key
+    # What is scored exactly follows from the search.
+    return content_key(key, spec.score.approximate_inter, spec.search.model_dump(), spec.seed)
+
+
+def _approximation(inputs: Inputs, members: Sequence[MemberResult]) -> metrics.Approximation | None:
+    spec = inputs.spec
+    find = partial(_search, inputs, members, spec.search.objectives)
+    choose, share = pairs_to_score(find, spec.search.inter), spec.score.approximate_inter
+    return None if share is None else metrics.Approximation(share, choose)
 
 
 def known_scores(
@@ -126,7 +137,8 @@ def known_scores(
 ) -> list[PoolScores]:
     """Parts of the pool whose scores hold on: of the pool it grew from, of sweeps that joined."""
     parts = [_grown_from(inputs, members, earlier), *_taken_over(inputs, members)]
-    return [part for part in parts if part is not None]
+    exactly = inputs.spec.score.approximate_inter is None
+    return [part for part in parts if part and not (exactly and part.estimated.any())]
 
 
 def _grown_from(
@@ -189,33 +201,44 @@ def find_front(
 ) -> tuple[Front, Path, Path]:
     """The Pareto front, its file, and the table of all trials."""
     settings, seed = inputs.spec.search, inputs.spec.seed
-    size = settings.max_size if settings.max_size is None else min(settings.max_size, len(scores))
     costs = member_costs(settings, members)
     asked = {k: v for k, v in settings.model_dump().items() if _ALWAYS.get(k, ...) != v}
-    summed = [] if costs is None else [costs]
-    key = content_key(REVISION, pool_key(scores), asked, seed, *summed)
+    key = content_key(REVISION, pool_key(scores), asked, seed, *([] if costs is None else [costs]))
     path = inputs.folder.file("search", f"front-{key}.json")
     trials = inputs.folder.file("search", f"trials-{key}.csv")
     known = _known(Front, path) if is_whole(trials) else None
     if known is not None and known.pool == pool_key(scores):
         return known, path, trials
-    front = search(
-        scores,
-        sampler=settings.sampler,
-        trials=settings.trials,
-        seed=purpose_seed(seed, "search"),
-        objectives=tables_of(inputs, scores, members, on_progress),
-        third=settings.third,
-        costs=costs,
-        min_size=settings.min_size,
-        max_size=size,
-        record=trials,
-        on_progress=on_progress,
-    )
+    tables = tables_of(inputs, scores, members, on_progress)
+    front = _search(inputs, members, tables, scores, record=trials, on_progress=on_progress)
     front.save(path)
     for result in (path, trials):
         seal(result)
     return front, path, trials
+
+
+def _search(
+    inputs: Inputs,
+    members: Sequence[MemberResult],
+    objectives: ObjectiveTables | str,
+    scores: PoolScores,
+    **how: Any,
+) -> Front:
+    settings = inputs.spec.search
+    size = settings.max_size if settings.max_size is None else min(settings.max_size, len(scores))
+    return search(
+        scores,
+        sampler=settings.sampler,
+        trials=settings.trials,
+        seed=purpose_seed(inputs.spec.seed, "search"),
+        objectives=objectives,
+        inter=settings.inter,
+        third=settings.third,
+        costs=member_costs(settings, members),
+        min_size=settings.min_size,
+        max_size=size,
+        **how,
+    )
 
 
 def tables_of(

@@ -69,6 +69,12 @@ class StepWork:
             self.kernels + times * other.kernels, tuple(flops), self.bytes + times * other.bytes
         )
 
+    def scaled(self, flops: float, bytes: float) -> StepWork:
+        """As many kernels with so many times the arithmetic and memory traffic."""
+        return StepWork(
+            self.kernels, tuple(flops * each for each in self.flops), bytes * self.bytes
+        )
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -108,16 +114,35 @@ def step_work(
         spec: the row, already scaled.
         shape, num_classes: of the data.
         settings: batch and discriminator updates.
-        quick: count one discriminator update and multiply, with ADA's controller due each time: up
-            to a twentieth of the kernels too many.
+        quick: see :func:`step_parts`.
 
     Raises:
         ConfigError: the row breaks a rule for this data.
     """
-    optimiser = settings.optimiser(spec)
-    updates = optimiser.d_updates_per_step
-    counted_updates = 1 if quick else updates
-    n = optimiser.batch * counted_updates
+    updates = settings.optimiser(spec).d_updates_per_step
+    if quick:
+        rest, update = step_parts(spec, shape, num_classes, settings)
+        return rest.plus(update, updates)
+    training = _on_meta(spec, shape, num_classes, settings, updates)
+    return _mean_work(training, full_step, training.kind)
+
+
+def step_parts(
+    spec: GANSpec, shape: ImageShape, num_classes: int, settings: TrainSettings
+) -> tuple[StepWork, StepWork]:
+    """Work of what a step does once, and of one of its discriminator updates.
+
+    ADA's controller is due with each: up to a twentieth of the kernels too many.
+    """
+    training = _on_meta(spec, shape, num_classes, settings, 1)
+    rest = _mean_work(training, _rest_of_a_step, lambda: None)
+    return rest, _mean_work(training, discriminator_phase, training.regularized)
+
+
+def _on_meta(
+    spec: GANSpec, shape: ImageShape, num_classes: int, settings: TrainSettings, updates: int
+) -> Training:
+    n = settings.optimiser(spec).batch * updates
     size = (n, shape.size, shape.size) + (() if shape.channels == 1 else (shape.channels,))
     reals = Samples(np.zeros(size, dtype=np.uint8), np.zeros(n, dtype=np.int64))
     on_meta = replace(
@@ -125,13 +150,9 @@ def step_work(
         device="meta",
         precision="float32",
         compile=False,
-        d_updates=counted_updates,
+        d_updates=updates,
     )
-    training = Training(spec, reals, num_classes, on_meta)
-    if not quick:
-        return _mean_work(training, full_step, training.kind)
-    rest = _mean_work(training, _rest_of_a_step, lambda: None)
-    return rest.plus(_mean_work(training, discriminator_phase, training.regularized), updates)
+    return Training(spec, reals, num_classes, on_meta)
 
 
 def _rest_of_a_step(training: Training, record: Record) -> None:

@@ -24,7 +24,7 @@ from ensgan.types.objectives import Objective as Objective
 from ensgan.types.objectives import form_name as form_name
 from ensgan.types.objectives import measure_name as measure_name
 from ensgan.types.objectives import read_objective as read_objective
+from ensgan.types.resamples import Resamples as Resamples
 from ensgan.types.scores import PairPrecision as PairPrecision
 from ensgan.types.scores import PoolScores as PoolScores
-from ensgan.types.scores import Resamples as Resamples
 from ensgan.types.scores import harmonic_mean as harmonic_mean

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import unicodedata
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -186,7 +185,7 @@ def check_class_names(names: Sequence[str], source: str) -> tuple[str, ...]:
 
     Raises:
         DataError: a name that is empty, occurs twice (upper and lower case, blanks around it and
-            the two ways to write an accent count as the same), or cannot be printed.
+            the ways in which Unicode writes one sign count as the same), or cannot be printed.
     """
     for index, name in enumerate(names):
         if not name.strip():
@@ -198,9 +197,9 @@ def check_class_names(names: Sequence[str], source: str) -> tuple[str, ...]:
                 f"{source}: the class name '{shown}' holds control characters or bytes that are "
                 "not UTF-8: rename it"
             )
-    same = Counter(unicodedata.normalize("NFC", name).strip().casefold() for name in names)
-    for name in names:
-        if same[unicodedata.normalize("NFC", name).strip().casefold()] > 1:
+    folded = [unicodedata.normalize("NFKC", name).strip().casefold() for name in names]
+    for name, same in zip(names, folded, strict=True):
+        if folded.count(same) > 1:
             raise DataError(
                 f"{source}: several classes are called '{name}' (upper and lower case count as the "
                 "same): give each class a name of its own"

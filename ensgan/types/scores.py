@@ -15,7 +15,8 @@ from ensgan.files import read_npz, write_npz
 from ensgan.inputs import explained
 from ensgan.text import counted
 from ensgan.types.display import table_html
-from ensgan.types.images import Float32Array, Float64Array, Int64Array, UInt8Array
+from ensgan.types.images import BoolArray, Float32Array, Float64Array, Int64Array, UInt8Array
+from ensgan.types.resamples import Resamples
 
 if TYPE_CHECKING:
     import pandas
@@ -25,7 +26,6 @@ _ARRAYS = {
     "coverage": np.float64,
     "masks": np.uint8,
     "directed": np.float64,
-    "overlap": np.float64,
 }
 _RESAMPLED = {
     "points": np.uint8,
@@ -34,8 +34,6 @@ _RESAMPLED = {
     "directed": np.float32,
 }
 """What ``scores.npz`` holds; the second ones with the prefix ``resampled_``."""
-SHARE = 0.75
-"""Part of the real points and of every member's images that a round keeps."""
 
 
 def harmonic_mean(density: npt.ArrayLike, coverage: npt.ArrayLike) -> Float64Array:
@@ -43,45 +41,6 @@ def harmonic_mean(density: npt.ArrayLike, coverage: npt.ArrayLike) -> Float64Arr
     a, b = np.asarray(density, np.float64), np.asarray(coverage, np.float64)
     total = a + b
     return np.where(total > 0, 2 * a * b / np.where(total > 0, total, 1), 0.0)
-
-
-@dataclass(frozen=True)
-class Resamples:
-    """Scores of a pool of M members over N real points in B rounds.
-
-    Every round keeps a random three quarters of the real points and of each member's images,
-    without replacement and with their balls as they are. A draw with replacement would repeat
-    images, and coverage counts different ones.
-
-    Attributes:
-        points: uint8 [B, ceil(N/8)] (``numpy.packbits`` order), real points kept.
-        masks: uint8 [B, M, ceil(N/8)], kept real points that a kept image of the member reaches.
-        density: float64 [B,M], as a pool with all real points would read.
-        directed: float32 [B,M,M], d with g carrying the balls; nan on the diagonal.
-    """
-
-    points: UInt8Array
-    masks: UInt8Array
-    density: Float64Array
-    directed: Float32Array
-
-    def __len__(self) -> int:
-        return len(self.points)
-
-    @property
-    def inflation(self) -> float:
-        """Factor from the spread over rounds to that over fresh draws.
-
-        Without replacement, the mean of a share s of n values has the variance σ²/n · (1−s)/s.
-        Source: the delete-d jackknife, Shao & Wu 1989.
-        """
-        return float(np.sqrt(SHARE / (1 - SHARE)))
-
-    def part(self, rows: Sequence[int]) -> Resamples:
-        """Of these members alone, in this order."""
-        chosen = list(rows)
-        directed = self.directed[:, chosen][:, :, chosen]
-        return Resamples(self.points, self.masks[:, chosen], self.density[:, chosen], directed)
 
 
 @dataclass(frozen=True)
@@ -95,13 +54,14 @@ class PoolScores:
         masks: uint8 [M, ceil(N/8)], bit i (``numpy.packbits`` order) = real point i is covered.
         directed: float64 [M,M], ``directed[g,h]`` = d(S_g, S_h) with g carrying the balls;
             nan on the diagonal.
-        overlap: float64 [M,M], ½·(directed + directedᵀ), symmetric, nan on the diagonal.
         k: neighbour that sets the radius.
         n_real: N.
         counts: int64 [M], images of each member.
         extractor: content key of the embedding, empty when unknown.
         contents: content keys of the real set and of each member (1+M), empty when unknown.
         resamples: the same scores on random parts of the points and images, if they were asked for.
+        spread: float32 [M,M], standard errors of ``directed`` where it was estimated from a share
+            of the balls, 0 where it is exact; None where all of it is.
 
     Source: method.md §3–4 restates Naeem et al. 2020 (density, coverage) and
     Tronchin et al. 2026 (the two objectives).
@@ -112,19 +72,20 @@ class PoolScores:
     coverage: Float64Array
     masks: UInt8Array
     directed: Float64Array
-    overlap: Float64Array
     k: int
     n_real: int
     counts: Int64Array
     extractor: str = ""
     contents: tuple[str, ...] = ()
     resamples: Resamples | None = None
+    spread: Float32Array | None = None
 
     def __post_init__(self) -> None:
         m, width = len(self.names), (self.n_real + 7) // 8
         pair = (m, m)
         shapes = {"density": (m,), "coverage": (m,), "masks": (m, width), "counts": (m,)}
-        wrong = _misfits(self, shapes | {"directed": pair, "overlap": pair})
+        shapes |= {"directed": pair} if self.spread is None else {"directed": pair, "spread": pair}
+        wrong = _misfits(self, shapes)
         if len(set(self.names)) != m:
             repeated = sorted({name for name in self.names if self.names.count(name) > 1})
             wrong.append(f"member names repeat: {', '.join(repeated)}")
@@ -166,6 +127,18 @@ class PoolScores:
         return pandas.DataFrame(columns, index=pandas.Index(self.names, name="member"))
 
     @property
+    def overlap(self) -> Float64Array:
+        """½·(directed + directedᵀ), float64 [M,M], nan on the diagonal; made at every call."""
+        return (self.directed + self.directed.T) / 2
+
+    @property
+    def estimated(self) -> BoolArray:
+        """Pairs that were estimated, bool [M,M], symmetric."""
+        if self.spread is None:
+            return np.zeros(self.directed.shape, np.bool_)
+        return np.asarray((self.spread > 0) | (self.spread.T > 0))
+
+    @property
     def intra_d(self) -> Float64Array:
         """Intra-d of every member alone as published, float64 [M]."""
         return harmonic_mean(self.density, self.coverage)
@@ -188,6 +161,7 @@ class PoolScores:
         """Write ``scores.npz`` (the contract others' tools read)."""
         equal = len(set(self.counts.tolist())) == 1
         optional = {} if self.resamples is None else vars(self.resamples)
+        spread = {} if self.spread is None else {"spread": self.spread}
         write_npz(
             Path(path),
             names=np.array(self.names),
@@ -199,13 +173,15 @@ class PoolScores:
             extractor=np.array(self.extractor),
             contents=np.array(self.contents, dtype=str),
             **{f"resampled_{name}": array for name, array in optional.items()},
+            **spread,
         )
 
     @classmethod
     def load(cls, path: Path | str) -> PoolScores:
         """Read ``scores.npz``; ``counts`` may be absent when every member has ``n_fake`` images.
 
-        Older files lack ``contents`` and the ``resampled_…`` arrays.
+        Older files lack ``contents`` and the ``resampled_…`` arrays, and hold ``overlap``, which
+        follows from ``directed``.
 
         Raises:
             DataError: the file is missing, truncated, its arrays do not fit together, or an early
@@ -227,8 +203,9 @@ class PoolScores:
                 extractor=str(arrays.get("extractor", "")),
                 contents=tuple(str(key) for key in arrays.get("contents", ())),
                 resamples=_resamples(path, arrays),
+                spread=arrays["spread"].astype(np.float32) if "spread" in arrays else None,
             )
-        _check_values(path, scores)
+        _check_values(path, scores, arrays.get("overlap"))
         return scores
 
     def part(self, names: Sequence[str]) -> PoolScores:
@@ -243,7 +220,7 @@ class PoolScores:
             coverage=self.coverage[rows],
             masks=self.masks[rows],
             directed=self.directed[pairs],
-            overlap=self.overlap[pairs],
+            spread=None if self.spread is None else self.spread[pairs],
             counts=self.counts[rows],
             contents=contents or (),
             resamples=None if self.resamples is None else self.resamples.part(rows),
@@ -266,29 +243,31 @@ class PoolScores:
             coverage=drawn.mean(axis=1),
             masks=np.packbits(drawn, axis=1),
             directed=directed,
-            overlap=0.5 * (directed + directed.T),
             n_real=int(kept.sum()),
             resamples=None,
         )
 
 
-def _check_values(path: Path, scores: PoolScores) -> None:
-    """Refuse values that no pool has.
+def _check_values(path: Path, scores: PoolScores, overlap: Float64Array | None) -> None:
+    """Refuse values that no pool has; ``overlap`` as an older file holds it.
 
     Raises:
         DataError: which, and what they may be.
     """
     pairs = ~np.eye(len(scores), dtype=np.bool_)  # a member is not compared with itself
-    directed = scores.directed
     ranges = {
         "density": (scores.density, scores.n_real),
         "coverage": (scores.coverage, 1),
-        "directed": (directed[pairs], 2),
+        "directed": (scores.directed[pairs], 2),
+        "spread": (np.zeros(0) if scores.spread is None else scores.spread[pairs], 2),
     }
     for name, (values, most) in ranges.items():
         if not np.all((values >= 0) & (values <= most)):  # NaN is in no range
             raise DataError(f"{path}: {name} must be numbers from 0 to {most}; score again")
-    if not np.allclose(scores.overlap[pairs], ((directed + directed.T) / 2)[pairs], atol=1e-6):
+    mean = scores.overlap
+    if overlap is not None and (
+        overlap.shape != mean.shape or not np.allclose(mean[pairs], overlap[pairs], atol=1e-6)
+    ):
         raise DataError(f"{path}: overlap is not the mean of directed both ways; score again")
 
 

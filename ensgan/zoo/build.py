@@ -172,7 +172,7 @@ def count_parameters(spec: GANSpec, shape: ImageShape, num_classes: int) -> tupl
     return _counted(bare, shape, num_classes)
 
 
-@functools.lru_cache
+@functools.cache
 def _counted(spec: GANSpec, shape: ImageShape, num_classes: int) -> tuple[int, int]:
     with torch.device("meta"):
         networks = (
@@ -215,6 +215,11 @@ class Footprint:
     activation_bytes: int
 
     @property
+    def parameters(self) -> int:
+        """Of both networks."""
+        return self.generator_parameters + self.discriminator_parameters
+
+    @property
     def training_bytes(self) -> int:
         """Estimated peak of training in float32, without workspaces."""
         return self.state_bytes + self.activation_bytes
@@ -242,7 +247,7 @@ def footprint(
 
 
 # Rows share backbones, and each takes a good part of a second. Heads are too small to count.
-@functools.lru_cache
+@functools.cache
 def _activation_bytes(
     backbone: Backbone, shape: ImageShape, num_classes: int, code_dim: int, batch: int
 ) -> int:

@@ -114,6 +114,16 @@ def test_an_unforeseen_failure_is_one_sentence_and_a_file(
     assert "in fail" in path.read_text()
 
 
+def test_memory_that_is_not_there_is_foreseen(
+    failing: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.unraisablehook", sys.unraisablehook)  # put back afterwards
+    monkeypatch.setattr(sys.modules["ensgan.cli.app"], "app", lambda: bytes(1 << 62))
+    assert call_main(monkeypatch) == 1
+    assert capsys.readouterr().err.startswith("error: not enough memory")
+    assert not list(failing.rglob("traceback-*.txt"))
+
+
 def test_debug_shows_it(failing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENSGAN_DEBUG", "1")
     monkeypatch.setattr(sys, "argv", ["ensgan"])

@@ -79,7 +79,9 @@ def test_a_server_is_asked_without_the_credentials_of_its_address(
     assert asked == ["/base/health None"]
 
 
-@pytest.mark.parametrize("address", ["http://h:99999", "http://[::1", "http://a b", "http://:x@"])
+@pytest.mark.parametrize(
+    "address", ["http://h:99999", "http://[::1", "http://a b", "http://:x@", "foo://h", "h"]
+)
 def test_addresses_that_are_none_are_a_problem(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

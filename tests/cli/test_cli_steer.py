@@ -140,6 +140,25 @@ def test_logs(
     assert code == 2 and "did you mean 'SNGAN'" in error
 
 
+def test_a_sweep_of_outside_members_alone_has_no_gans_to_name(
+    trained: tuple[SweepFolder, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tree = json.loads(trained[0].manifest_path.read_text())
+    banks = tmp_path / "sweeps" / "banks"
+    banks.mkdir(parents=True)
+    (banks / "manifest.json").write_text(json.dumps({**tree, "gans": [], "external": ["A"]}))
+    for words, expected in (
+        (["logs", "banks"], "sweep 'banks' trains no GANs: there is nothing to log"),
+        (["logs", "banks", "--gan", "X"], "unknown GAN of sweep 'banks' 'X': there is none"),
+        (["stop", "banks", "--gan", "X"], "unknown GAN of sweep 'banks' 'X': there is none"),
+    ):
+        code, _, error = run(monkeypatch, capsys, *words, "--storage", str(tmp_path))
+        assert code == 2 and expected in error
+
+
 def test_following_logs(
     trained: tuple[SweepFolder, str],
     monkeypatch: pytest.MonkeyPatch,
@@ -175,6 +194,7 @@ def test_following_logs(
         (["resume", "tyni"], "did you mean 'tiny'"),
         (["retry", "tiny", "--gan", "SNGAN"], "nothing to retry"),
         (["priority", "tiny", "nan", "--gan", "SNGAN"], "a priority is a number, not nan"),
+        (["priority", "tiny", "-1.5", "--gan", "SNGAN"], "there is nothing to steer"),
         (["budget", "tiny", "--gpu-hours", "-1"], "must be a number above 0, not -1"),
     ],
 )

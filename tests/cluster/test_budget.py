@@ -303,4 +303,5 @@ def test_a_budget_needs_ray(tmp_path: Path) -> None:
         launch.run_sweep(parse_spec(tiny()), storage=tmp_path, **arguments)
 
     with pytest.raises(InputError, match="a budget needs Ray"):
-        run(address=None, budget=Budget(gpu_hours=1))
+        run(address=None, budget=Budget(gpu_hours=1), fresh=True)
+    assert not list(tmp_path.iterdir()), "refused before anything is begun or set aside"

@@ -18,7 +18,7 @@ from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import member_jobs, write_inputs
 from ensgan.sweep.resolving import resolve
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 GANS = ["SNGAN", "ACGAN-Mod"]
 

@@ -22,7 +22,7 @@ import pytest
 from servers import free_port
 from tiny_sweep import write_sweep
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 RAY = str(Path(sys.executable).with_name("ray"))
 

@@ -15,7 +15,7 @@ from tiny_sweep import write_sweep
 
 from ensgan.sweep.folder import sweep_folder
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 TRAIN = {"gans": ["SNGAN", "ACGAN-Mod"], "steps": 300, "snapshots": 2, "resume_every": 150}
 
@@ -56,7 +56,7 @@ class Shell:
         return row
 
     def until(self, is_so: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + 900
         while not is_so():
             assert time.monotonic() < deadline, self("status", "tiny")
             time.sleep(0.5)

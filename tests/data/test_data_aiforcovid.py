@@ -113,6 +113,49 @@ def test_excel_tables_are_read_like_csv(covid: Path) -> None:
     assert load_dataset("aiforcovid", root=covid).key == expected.key
 
 
+def test_few_bytes_that_stand_for_very_many_cells_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ensgan.data.table._MAX_CELLS", 50_000)
+    space = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
+    rows = "".join(f'<row><c r="XFD{n}"><v>1</v></c></row>' for n in range(1, 9))
+    with zipfile.ZipFile(tmp_path / "a.xlsx", "w") as book:
+        sheet = f"<worksheet {space}><sheetData>{rows}</sheetData></worksheet>"
+        book.writestr("xl/worksheets/sheet1.xml", sheet)
+    columns = ",".join(f"c{n}" for n in range(1000))
+    (tmp_path / "a.csv").write_text(f"{columns}\n" + "x\n" * 100)
+    for name in ("a.xlsx", "a.csv"):
+        with pytest.raises(DataError, match=r"has more than 50,000 cells"):
+            read_table(tmp_path / name)
+
+
+@pytest.mark.parametrize("target", ["worksheets/sheet2.xml", "/xl/worksheets/sheet2.xml"])
+def test_the_first_sheet_is_the_one_that_is_shown_first(tmp_path: Path, target: str) -> None:
+    workbook(tmp_path / "a.xlsx", [["file", "label"], ["0.png", "old"]])
+    space = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
+    kind = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+    listed = "".join(
+        f'<sheet name="{name}" {state} r:id="{name}"/>'
+        for name, state in (("r3", 'state="hidden"'), ("r2", ""), ("r1", ""))
+    )
+    with zipfile.ZipFile(tmp_path / "a.xlsx", "a") as book:
+        rows = "".join(
+            "<row>"
+            + "".join(f'<c t="inlineStr"><is><t>{cell}</t></is></c>' for cell in line)
+            + "</row>"
+            for line in (("file", "label"), ("0.png", "new"))
+        )
+        sheet = f"<worksheet {space}><sheetData>{rows}</sheetData></worksheet>"
+        book.writestr("xl/worksheets/sheet2.xml", sheet)
+        links = "".join(
+            f'<Relationship Id="r{n}" Target="{place}"/>'
+            for n, place in ((1, "worksheets/sheet1.xml"), (2, target), (3, "worksheets/no.xml"))
+        )
+        book.writestr("xl/_rels/workbook.xml.rels", f"<Relationships>{links}</Relationships>")
+        book.writestr("xl/workbook.xml", f'<workbook {space} xmlns:r="{kind}">{listed}</workbook>')
+    assert read_table(tmp_path / "a.xlsx").rows[0]["label"] == "new"
+
+
 def test_boxes_and_masks_cut_the_lungs(covid: Path) -> None:
     boxes = ["ImageFile,left,top,right,bottom"]
     masks = covid / "masks"

@@ -198,7 +198,7 @@ def test_source_sizes_and_patients_are_counted(tmp_path: Path) -> None:
     shown = run.invoke(app, [*command, *known]).stdout
     assert "made of 20×30 (18), 12×12 (6)" in shown and "patients" in shown
     assert "6 images are smaller than 16×16 pixels and are enlarged" in shown
-    assert "18 images are not square before" in shown and "are not known" not in shown
+    assert "18 images were not square" in shown and "are not known" not in shown
     unknown = json.loads(run.invoke(app, [*command, "--json"]).stdout)
     assert unknown["splits"]["train"]["patients"] is None
     assert any("patients are not known" in note for note in unknown["notes"])
@@ -257,6 +257,7 @@ def test_every_data_set_describes_itself(source: Source) -> None:
     [
         (["organmnist3d"], "is a set of volumes: ensgan works on 2-D images"),
         (["x" * 300], "unknown data set"),
+        (["my-xray"], "no such folder or file here"),
         (["/tmp/" + "x" * 300], "no such file or folder"),
         (["phantom", "--option", "n_train=1000000000000000"], "GB of memory but"),
         (["phantom", "--option", "n_train=2020-99-99"], "holds a value that cannot be read"),

@@ -84,6 +84,7 @@ def test_numeric_class_folders_keep_their_numbers(tmp_path: Path) -> None:
     [
         (("Normal", "normal"), "several classes are called"),
         (("caf\u00e9", "cafe\u0301"), "several classes are called"),
+        (("1", "\uff11"), "several classes are called"),
         (("1", "01"), "the classes 01 and 1 are one number|the classes 1 and 01 are one number"),
         (("1", "1.0"), "are one number"),
         (("0", "nan"), "'nan' is no class"),

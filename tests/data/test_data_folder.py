@@ -14,6 +14,7 @@ from PIL import Image
 from ensgan.data import load_dataset
 from ensgan.data.levels import to_8_bit
 from ensgan.data.prepare import Box, Job, Preparation, cut_square, make_square, prepare
+from ensgan.data.table import read_table
 from ensgan.errors import DataError
 
 
@@ -229,6 +230,16 @@ def test_tables_and_images_must_fit_together(tmp_path: Path) -> None:
         load_dataset(root)
 
 
+def test_a_row_that_is_longer_than_the_header_is_refused(tmp_path: Path) -> None:
+    """As an unquoted separator makes one: the rest of the class would be lost."""
+    path = tmp_path / "labels.csv"
+    path.write_text("file,label\n0.png,no\n1.png,effusion, left\n")
+    with pytest.raises(DataError, match=r"the row '1\.png, effusion, left' has more cells"):
+        read_table(path)
+    path.write_text('file,label\n0.png,no,,\n1.png,"effusion, left"\n')
+    assert [row["label"] for row in read_table(path).rows] == ["no", "effusion, left"]
+
+
 def test_links_out_of_the_folder_are_refused(classes: Path, tmp_path: Path) -> None:
     outside = picture(tmp_path / "elsewhere" / "secret.png")
     (classes / "covid" / "link.png").symlink_to(outside)
@@ -239,6 +250,11 @@ def test_links_out_of_the_folder_are_refused(classes: Path, tmp_path: Path) -> N
     assert "covid/link.png is a link that leads out" in str(caught.value)
     assert "more is a link that leads out" in str(caught.value)
     assert "loop is a link that leads out" in str(caught.value)
+
+
+def test_the_whole_file_system_is_no_data_set() -> None:
+    with pytest.raises(DataError, match="/ is the whole file system: name the folder of"):
+        load_dataset("/")
 
 
 def test_the_second_run_reads_the_cache_and_a_change_is_seen(

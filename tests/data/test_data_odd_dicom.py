@@ -125,6 +125,7 @@ def test_deflated_files_are_read_within_a_limit(
         ({"RescaleSlope": 0}, "rescale slope is 0"),
         ({"WindowCenter": "1e400", "WindowWidth": 3}, "centre inf|window is unusable"),
         ({"PixelRepresentation": 9}, "cannot be"),
+        ({"HighBit": 15}, "its highest bit at 15, but at 11 is needed"),
     ],
 )
 def test_unusable_headers_are_one_sentence(

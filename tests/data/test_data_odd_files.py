@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from ensgan.data import check, load_dataset, picture
+from ensgan.data.image_files import find_pictures
 from ensgan.data.picture import Turns, opened, read_picture
 from ensgan.errors import DataError
 
@@ -40,6 +41,29 @@ def classes(tmp_path: Path) -> Path:
         for index in range(12):
             Image.fromarray(noise()).save(root / label / f"{index}.png")
     return root
+
+
+def test_a_tree_that_holds_hardly_an_image_is_left_soon(
+    classes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ensgan.data.image_files._MANY", 100)
+    for index in range(300):  # in a folder that comes before the images
+        (classes / "a").mkdir(exist_ok=True)
+        (classes / "a" / f"{index}.json").touch()
+    found = find_pictures(classes)
+    assert len(found.files) == 24 and found.notes == ("300 files were left out: 300 × .json",)
+    for index in range(300):
+        (classes / "a" / f"{index}.bin").write_bytes(b"x")
+    with pytest.raises(DataError, match="its first 101 files and folders hold 0; name the folder"):
+        find_pictures(classes)
+
+
+def test_files_that_say_they_are_empty_are_not_opened(
+    classes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (classes / "normal" / "empty").touch()  # as those of /proc do, and reading some never ends
+    monkeypatch.setattr("ensgan.data.picture._head", None)
+    assert len(find_pictures(classes).files) == 24
 
 
 def total(root: Path) -> int:

@@ -27,7 +27,7 @@ def make_scores(names: tuple[str, ...] = NAMES) -> PoolScores:
     np.fill_diagonal(square, np.nan)
     masks = np.zeros((m, 2), np.uint8)
     counts = np.full(m, 9, np.int64)
-    return PoolScores(names, density, density, masks, square, square, 5, 16, counts)
+    return PoolScores(names, density, density, masks, square, 5, 16, counts)
 
 
 POINTS = (

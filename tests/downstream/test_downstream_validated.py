@@ -39,7 +39,7 @@ def make_scores(density: Sequence[float], coverage: Sequence[float]) -> PoolScor
     np.fill_diagonal(square, np.nan)
     return PoolScores(
         names, np.array(density), reached.mean(axis=1), np.packbits(reached, axis=1), square,
-        square, 5, REAL, np.full(m, REAL),
+        5, REAL, np.full(m, REAL),
     )  # fmt: skip
 
 

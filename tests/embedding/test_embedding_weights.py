@@ -122,6 +122,12 @@ def test_without_a_published_checksum_the_first_download_counts(tmp_path: Path) 
     torch.save(STATE, file)
     source = WeightSource(file.as_uri())
     obtain_weights("net", source, None, cache)
+    record = (cache / "net.json").read_bytes()
+    for damaged in ("[]", '{"url": ""}'):
+        (cache / "net.json").write_text(damaged)
+        with pytest.raises(DataError, match=r"net\.json is damaged: delete it"):
+            obtain_weights("net", source, None, cache)
+    (cache / "net.json").write_bytes(record)
     (cache / "net.safetensors").unlink()
     torch.save({**STATE, "a.bias": torch.zeros(2)}, file)
     with pytest.raises(IntegrityError, match="replaced"):

@@ -29,7 +29,6 @@ def pool(members: int = 12, seed: int = 0) -> PoolScores:
         masks.mean(axis=1),
         np.packbits(masks, axis=1),
         directed,
-        (directed + directed.T) / 2,
         k=5,
         n_real=N_REAL,
         counts=np.full(members, 50),

@@ -143,6 +143,9 @@ def test_bad_pools_are_named(pool):
         score_pool(real, [fakes[0], bad], names[:2])
     with pytest.raises(InputError, match="repeat: G@1"):
         score_pool(real, fakes[:2], ["G@1", "G@1"])
+    for name in ("", " ", "a\nb", "\x1b[2J"):
+        with pytest.raises(InputError, match="a name that can be printed"):
+            score_pool(real, fakes[:2], ["G@1", name])
     with pytest.raises(InputError, match="3 dimensions"):
         score_pool(real, [fakes[0][:, :3]], names[:1])
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from report_run import EVIL, pixels, recorded
+from report_run import EVIL, pixels, recorded, scores
 
 from ensgan.errors import DataError, InputError
+from ensgan.report import figures
 from ensgan.report.content import collect
 from ensgan.report.page import number, render
 from ensgan.report.pictures import image_grid, overlap_png
@@ -238,6 +239,14 @@ def test_numbers_as_people_read_them() -> None:
     ]
 
 
+def test_many_members_are_labelled_by_their_gan(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["A@1", "★ A@2", "B@1", "outside", "B~x@1"]
+    monkeypatch.setattr(figures, "LABELLED", 4)
+    axes = figures.overlap_figure(scores(), names).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["★ A", "B", "outside", "B~x"]
+    assert axes.get_yticks().tolist() == [0.5, 2.0, 3.0, 4.0]
+
+
 @pytest.mark.parametrize("m", [2, 35])
 def test_the_overlap_map_is_drawn(m: int) -> None:
     overlap = np.full((m, m), 0.3)
@@ -248,7 +257,6 @@ def test_the_overlap_map_is_drawn(m: int) -> None:
         np.ones(m),
         np.ones(m),
         np.zeros((m, 1), np.uint8),
-        overlap,
         overlap,
         k=5,
         n_real=8,
@@ -304,7 +312,7 @@ def test_a_report_of_a_large_pool_is_small(tmp_path: Path) -> None:
     coverage = np.unpackbits(masks, axis=1).mean(axis=1)
     overlap = rng.random((110, 110))
     counts = np.full(110, 8, np.int64)
-    pool = PoolScores(names, rng.random(110), coverage, masks, overlap, overlap, 5, 96, counts)
+    pool = PoolScores(names, rng.random(110), coverage, masks, overlap, 5, 96, counts)
     gans = dict.fromkeys(name.partition("@")[0] for name in names)
     member = next(iter(content.manifest.members.values()))
     members = {name: member.model_copy(update={"name": name}) for name in names}

@@ -23,7 +23,6 @@ def made_up_pool(seed: int, members: int = 12, points: int = 90, gans: int = 4) 
         coverage=covered.mean(axis=1),
         masks=np.packbits(covered, axis=1),
         directed=directed,
-        overlap=0.5 * (directed + directed.T),
         k=5,
         n_real=points,
         counts=rng.integers(50, 90, members),

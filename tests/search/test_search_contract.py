@@ -140,7 +140,7 @@ def test_bounds_and_constraints_lose_nothing(
     monkeypatch.setattr(exhaustive, "_HEAD_START", 0)
     scores = made_up_pool(3, members=15)
     # All pairs overlap, so that the bound of the second objective has something to add up.
-    scores = replace(scores, overlap=0.2 + 0.7 * scores.overlap)
+    scores = replace(scores, directed=0.2 + 0.7 * scores.directed)
     front = search(
         scores, sampler=sampler, objectives=name, max_size=5, include=["GAN0@20000"], max_per_gan=2
     )

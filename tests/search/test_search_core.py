@@ -91,7 +91,6 @@ def test_density_and_coverage_of_stacked_samples() -> None:
         coverage=np.array([hit.any(axis=1).mean() for hit in hits]),
         masks=np.packbits([hit.any(axis=1) for hit in hits], axis=1),
         directed=overlap,
-        overlap=0.5 * (overlap + overlap.T),
         k=3,
         n_real=40,
         counts=np.array([len(fake) for fake in fakes]),
@@ -239,10 +238,10 @@ def test_bad_scores_are_refused() -> None:
     from dataclasses import replace
 
     scores = made_up_pool(0)
-    overlap = scores.overlap.copy()
-    overlap[1, 2] = overlap[2, 1] = np.nan
+    directed = scores.directed.copy()
+    directed[1, 2] = directed[2, 1] = np.nan
     with pytest.raises(DataError, match=r"GAN1@20000 and GAN2@20000 is nan"):
-        Evaluator(replace(scores, overlap=overlap))
+        Evaluator(replace(scores, directed=directed))
     with pytest.raises(DataError, match="contradicts itself"):
         Evaluator(replace(scores, coverage=scores.coverage + 0.5))
     one = PoolScores(
@@ -251,7 +250,6 @@ def test_bad_scores_are_refused() -> None:
         scores.coverage[:1],
         scores.masks[:1],
         scores.directed[:1, :1],
-        scores.overlap[:1, :1],
         5,
         scores.n_real,
         scores.counts[:1],

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 from local_sweep import Home
-from tiny_sweep import tiny
+from tiny_sweep import tiny, write_sweep
 
 from ensgan.config import parse_spec
 from ensgan.errors import InputError, SweepStoppedError
+from ensgan.launch.finished import known_result
 from ensgan.sweep.events import Event
 from ensgan.sweep.folder import sweep_folder
 from ensgan.sweep.live import requests as asking
@@ -132,7 +133,10 @@ def test_added_while_it_trains_kept_by_the_same_file_and_left_out_on_request(
     (said,) = late.warnings
     assert "was given SAGAN and seed=1 while it ran" in said and "--without-added" in said
     assert [member.name for member in result.members] == list(before.planned_names)
-    assert not (folder.path / "finished.json").exists()
+    file = write_sweep(home.path, train={"gans": ["SNGAN"]}, **quick)
+    home.run(file)
+    known = known_result(file, [], home.path, None)
+    assert known is not None and known["said"] == [said], "answered at once, and says it again"
 
     # The file itself has it now, or leaves it out.
     own = parse_spec(tiny(train={"gans": gans, "vary": [{"seed": 0}, {"seed": 1}]}, **quick))

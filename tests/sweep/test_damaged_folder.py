@@ -133,15 +133,30 @@ def test_a_front_that_was_exchanged_is_not_evaluated(
         open_sweep("banks", home.path)
 
 
-def test_a_damaged_ensemble_is_written_again(
-    first: tuple[Path, SweepResult], copy: tuple[Home, Path, SweepFolder]
+@pytest.mark.parametrize(
+    "pattern", ["ensemble/*/members/*", "ensemble/*/ensemble.json", "banks/*.safetensors"]
+)
+def test_a_damaged_ensemble_or_bank_is_written_again(
+    first: tuple[Path, SweepResult], copy: tuple[Home, Path, SweepFolder], pattern: str
 ) -> None:
     home, file, folder = copy
-    (weights, *_) = sorted((folder.path / "ensemble").glob("*/members/*"))
-    before = weights.read_bytes()
-    weights.write_bytes(before[:-1])
+    (damaged, *_) = sorted(folder.path.glob(pattern))
+    before = damaged.read_bytes()
+    damaged.write_bytes(before[:-2])
     assert same(home.run(file), first[1])
-    assert weights.read_bytes() == before
+    assert damaged.read_bytes() == before
+
+
+def test_a_damaged_ensemble_with_others_files_in_it_is_refused(
+    copy: tuple[Home, Path, SweepFolder],
+) -> None:
+    home, file, folder = copy
+    (ensemble,) = (folder.path / "ensemble").iterdir()
+    (ensemble / "ensemble.json").unlink()
+    (ensemble / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="holds other files"):
+        home.run(file)
+    assert (ensemble / "notes.txt").read_text() == "mine"
 
 
 def test_features_that_were_exchanged_are_refused(copy: tuple[Home, Path, SweepFolder]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from made_sweep import make_sweep
 
 from ensgan.errors import DataError
-from ensgan.files import write_json
+from ensgan.files import read_json, write_json
 from ensgan.sweep.folder import SweepFolder, find_sweep
 from ensgan.sweep.live.status import sweep_status
 from ensgan.sweep.manifest import Manifest
@@ -130,6 +130,11 @@ def test_a_members_own_record_of_schema_1_is_read(tmp_path: Path) -> None:
     member = MemberResult.load(tmp_path / "record.json", Path("/new/place"))
     assert member.weights == Path("/new/place/train/G-1/G@1.safetensors")
     assert member.features == Path("/new/place/features/G@1.npy")
+    for elsewhere in ("/elsewhere/G@1.npy", "features/G@1.npy", 3):
+        value = read_json(tmp_path / "record.json") | {"features": elsewhere}
+        write_json(tmp_path / "other.json", value)
+        with pytest.raises(DataError, match=r"other\.json"):
+            MemberResult.load(tmp_path / "other.json", Path("/new/place"))
 
 
 def test_a_sweep_is_found_by_any_of_its_runs_and_its_folder(folder: SweepFolder) -> None:

@@ -1,7 +1,8 @@
-"""How many trials run at once, as the dry run says it."""
+"""How many trials run at once and how long a step takes, as the dry run says it."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,9 +11,10 @@ import torch
 from tiny_sweep import tiny
 
 from ensgan.config import parse_spec
-from ensgan.sweep.planning import plan
+from ensgan.sweep.planning import cost, plan
 from ensgan.sweep.planning.cost import slots_of
 from ensgan.sweep.resolving import Resolved, resolve
+from ensgan.train.cost import WIDTHS, Machine, step_work
 
 GIB = 2**30
 
@@ -66,3 +68,30 @@ def test_shares_by_memory_bound_them_too(machine: Any) -> None:
     assert plan._slots(auto) == 1
     machine(0)
     assert plan._slots(auto) == 1, "a whole GPU each, as long as its memory is unknown"
+
+
+def test_of_each_gan_one_configuration_is_counted_and_the_others_follow(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    counted, count = [], cost.step_parts
+
+    def noted(row: Any, *rest: Any) -> Any:
+        counted.append(row.name)
+        return count(row, *rest)
+
+    rates = Machine((1e9,) * len(WIDTHS), 1e9, 1e-6)
+    monkeypatch.setattr(cost, "step_parts", noted)
+    monkeypatch.setattr(plan, "_measured", lambda *_: rates)
+    vary = {"width": [0.5, 1.0], "batch": [8, 32], "d_updates": [1, 3], "seed": [0, 1]}
+    sweep = resolve(parse_spec(tiny(train={"gans": ["BigGAN", "StyleGAN2"], "vary": vary})))
+    made = {row.gan: row for row in plan.make_plan(sweep, tmp_path).rows}
+    assert len(made) == 32
+    assert sorted(name.split("~")[0] for name in counted) == ["BigGAN", "StyleGAN2"]
+    for gan in sweep.configurations:
+        if "-s1" in gan.name:
+            alike = made[gan.name.replace("-s1", "")]
+            assert made[gan.name].seconds_per_step == alike.seconds_per_step
+        elif gan.name == "BigGAN~w0.5-b8-d3":  # farthest from the largest
+            work = step_work(gan.row, sweep.dataset.shape, 2, gan.settings, quick=True)
+            exact = rates.seconds(work)
+            assert made[gan.name].seconds_per_step == pytest.approx(exact, rel=0.25)

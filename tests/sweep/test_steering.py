@@ -219,9 +219,10 @@ def test_a_request_is_answered_twice(desk: Desk) -> None:
         (desk.folder.path / "9.json").write_text("{")
         desk.happened = False
         desk.look()
-        late = desk.folder.post("stop")
+        late, idle = desk.folder.post("stop"), desk.folder.post("pause")
     assert desk.state(never) == "refused: the sweep ended before this had happened: it will"
-    assert desk.state(late) == "refused: the sweep ended before it looked at this"
+    assert desk.state(late) == "done: the sweep ended before it looked at this"
+    assert desk.state(idle) == "refused: the sweep ended before it looked at this"
     assert "9.json" in (desk.folder.path / "9.answer").read_text()
     with pytest.raises(InputError, match="has just ended"):
         desk.folder.post("stop")

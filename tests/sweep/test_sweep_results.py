@@ -16,6 +16,7 @@ from tiny_sweep import tiny
 
 from ensgan import ensemble, metrics, zoo
 from ensgan.config import parse_spec
+from ensgan.errors import InputError
 from ensgan.sweep import member_job as members
 from ensgan.sweep import search_stage
 from ensgan.sweep.classifier_job import DatasetFiles
@@ -193,3 +194,11 @@ def test_blocks_of_a_large_pool_are_tasks_of_the_executor(
     assert executor.blocks > 0 and path.parent == tmp_path / "scores"
     np.testing.assert_array_equal(scores.directed, result.scores.directed)
     np.testing.assert_array_equal(scores.density, result.scores.density)
+    estimates = tiny(score={"approximate_inter": 0.5})
+    inputs = Inputs(SweepFolder(tmp_path), parse_spec(estimates), dataset, scoring)
+    found, other = search_stage.score(inputs, result.members, lambda *_: None)
+    assert other != path and found.spread is not None
+    front = find_front(inputs, found, result.members, lambda *_: None)[0]
+    assert front.points == find_front(inputs, scores, result.members, lambda *_: None)[0].points
+    with pytest.raises(InputError, match="frechet know no estimated overlaps: use capped or paper"):
+        parse_spec(estimates | {"search": {"objectives": "frechet"}})

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, TypeAlias
 from zipfile import BadZipFile, ZipFile
@@ -45,6 +46,7 @@ from ensgan.metrics.features import open_features
 from ensgan.metrics.files import PoolFeatures, load_array
 from ensgan.metrics.frechet import CHEAP_DIM, frechet_distances
 from ensgan.outputs import one_at_a_time
+from ensgan.search import pairs_to_score, search
 from ensgan.types import PoolScores
 
 BackendOption: TypeAlias = Annotated[
@@ -71,7 +73,18 @@ FrechetOption: TypeAlias = Annotated[
     bool | None,
     typer.Option(help="Fréchet distance too (seconds per member at 2048).  [default: up to 512]"),
 ]
-InterOption: TypeAlias = Annotated[str, typer.Option(help="Overlap shown: symmetric or directed.")]
+InterOption: TypeAlias = Annotated[
+    str, typer.Option(help="Overlap shown (and searched by): symmetric or directed.")
+]
+ApproximateOption: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        "--approximate-inter",
+        metavar="SHARE",
+        help="Estimate overlaps from this share of each member's balls (.2, say), and score those "
+        "that the front hangs on exactly.",
+    ),
+]
 ExtractorOption: TypeAlias = Annotated[
     str,
     typer.Option(
@@ -118,6 +131,7 @@ def score(
     resamples: ResamplesOption = 0,
     frechet: FrechetOption = None,
     inter: InterOption = "symmetric",
+    approximate_inter: ApproximateOption = None,
     extractor: ExtractorOption = "random",
     weights: WeightsOption = None,
     held_out: HeldOutOption = None,
@@ -152,7 +166,10 @@ def score(
     real = RealSource(data, data_dir, image_size, accept_checksum)
     source = PoolSource(features, real, extractor, weights, held_out, classes == "per-class")
     with _checkpoint(output, fresh=fresh) as checkpoint:
-        how = _How(k, backend, _memory_bytes(memory), resamples, extend, frechet, checkpoint)
+        how = _How(
+            *(k, backend, _memory_bytes(memory), resamples, extend, frechet, checkpoint),
+            _approximation(approximate_inter, inter),
+        )
         pool = source.read(checkpoint, how.memory_bytes)
         tasks = mapper_at(
             address, cpus=cpus_per_task, gpus=gpus_per_task, allow_open_cluster=allow_open_cluster
@@ -191,6 +208,14 @@ class _How:
     extend: Path | None
     frechet: bool | None
     checkpoint: Path
+    approximate: metrics.Approximation | None
+
+
+def _approximation(share: float | None, inter: str) -> metrics.Approximation | None:
+    if share is None:
+        return None
+    front = partial(search, inter=inter)
+    return metrics.Approximation(share, pairs_to_score(front, inter))
 
 
 def _score(
@@ -218,6 +243,7 @@ def _score(
                 checkpoint=how.checkpoint,
                 resamples=how.resamples,
                 known=known,
+                approximate=how.approximate,
                 mapper=mapper,
                 on_progress=report,
                 on_warning=warn,

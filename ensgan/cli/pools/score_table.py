@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from rich.console import Group, RenderableType
 
 from ensgan.cli.tables import FittingTable
 from ensgan.metrics import PoolMeasures
+from ensgan.search import CONFIDENCE
 from ensgan.text import counted
-from ensgan.types import Float64Array
+from ensgan.types import Float64Array, PoolScores
 
 
 def summary(
@@ -25,11 +28,42 @@ def summary(
     if classes is not None:
         macro = zip(("density", "coverage"), classes.macro(), strict=True)
         value["macro"] = {name: _by_name(scores.names, each) for name, each in macro}
+    if scores.spread is not None:
+        value["overlaps"] = _estimates(scores)
     if distances:
         value["frechet"] = distances
     if scores.resamples is not None:
         value["resamples"] = len(scores.resamples)
     return value
+
+
+def _estimates(scores: PoolScores) -> dict[str, Any]:
+    """How many overlaps are exact, and the mean of all with its 95 % interval."""
+    assert scores.spread is not None
+    pairs = max(1, len(scores) * (len(scores) - 1))
+    left = int(np.count_nonzero(scores.estimated)) // 2
+    mean = float(np.nansum(scores.directed)) / pairs
+    # A member's balls are the same for all others: its errors may all go one way.
+    error = 1.96 * float(np.linalg.norm(scores.spread.astype(np.float64).sum(axis=1))) / pairs
+    interval = [max(0.0, mean - error), mean + error]
+    return {
+        "exact": pairs // 2 - left,
+        "estimated": left,
+        "mean": mean,
+        "mean_interval": interval,
+        "front_confidence": CONFIDENCE,
+    }
+
+
+def _exactness(scores: PoolScores) -> str:
+    """What estimated overlaps are worth, in a sentence."""
+    found = _estimates(scores)
+    low, high = found["mean_interval"]
+    return (
+        f"{found['exact']} overlaps exact, {found['estimated']} estimated; their mean is "
+        f"{found['mean']:.4f} ({low:.4f} to {high:.4f}, 95 %); the front is that of exact overlaps "
+        f"with {CONFIDENCE:.0%} confidence"
+    )
 
 
 def _columns(measures: PoolMeasures) -> dict[str, Float64Array]:
@@ -73,7 +107,9 @@ def tables(
         # Members taken over from known scores have no precision and recall.
         cells = (f"{each[index]:.4f}".replace("nan", "–") for each in columns.values())
         table.add_row(scores.names[index], *cells)
-    return Group(table, "", _memorisation_table(rows)) if rows else table
+    below: list[RenderableType] = [] if scores.spread is None else [_exactness(scores)]
+    below += [_memorisation_table(rows)] if rows else []
+    return Group(table, *(part for each in below for part in ("", each)))
 
 
 def _memorisation_table(rows: dict[str, dict[str, float]]) -> FittingTable:

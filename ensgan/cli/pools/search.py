@@ -21,6 +21,7 @@ from ensgan.search import (
     FormInputs,
     ObjectiveTables,
     SearchInterrupted,
+    estimates_on,
     find_form,
 )
 from ensgan.search import search as search_pool
@@ -139,10 +140,19 @@ def search(
         front.save(output)
         write_pictures(front, plot or (), heat_map)
         emit(front.to_json(), as_json=as_json, table=lambda: _front_table(front))
-        note(f"front written to {output}")
+        _told(front, pool, output)
     if interrupted:
         warn(f"interrupted after {front.trials} trials; found: {counted(len(front), 'point')}")
         raise typer.Exit(_INTERRUPTED)
+
+
+def _told(front: Front, pool: PoolScores, output: Path) -> None:
+    note(f"front written to {output}")
+    if left := estimates_on(front, pool):
+        warn(
+            f"{left} overlaps of the front's ensembles are estimates (--approximate-inter): "
+            "score the pool exactly, or in a sweep whose search section says what is asked here"
+        )
 
 
 def claim(

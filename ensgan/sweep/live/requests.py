@@ -200,9 +200,11 @@ class Requests:
         finally:
             (self.folder.path / "open").unlink(missing_ok=True)
             self._see_through(last=True)
-            for number, _ in self.folder.unread(self._last):
+            for number, request in self.folder.unread(self._last):
                 text = "the sweep ended before it looked at this"
-                self.folder.answer(number, Answer(state="refused", message=text))
+                is_stopped = isinstance(request, Request) and request.verb == "stop"
+                state: Literal["done", "refused"] = "done" if is_stopped else "refused"
+                self.folder.answer(number, Answer(state=state, message=text))
 
     def look(self, handler: Handler) -> list[Event]:
         """Apply what is new and say what has happened; at most once a second, quick otherwise.

@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import torch
 
-from ensgan import train, zoo
+from ensgan import train
 from ensgan.config import SweepSpec
 from ensgan.config.vary import Value, searched
 from ensgan.errors import ConfigError
@@ -24,12 +24,14 @@ from ensgan.sweep.planning.cost import (
     free_bytes,
     gpu_share,
     slots_of,
+    step_works,
     written_bytes,
 )
 from ensgan.sweep.resolving import Resolved, round_size
-from ensgan.train.cost import Machine, StepWork, measure_machine, step_work
+from ensgan.sweep.variations import Configuration
+from ensgan.train.cost import Machine, measure_machine
 from ensgan.types import MemberId
-from ensgan.zoo.build import footprint
+from ensgan.zoo.build import Footprint, footprint
 
 NAMES_SHOWN = 12
 """Members that a sentence names."""
@@ -125,8 +127,8 @@ class GanPlan:
     Attributes:
         steps: that are left to train.
         variation: values of the settings that the sweep varies.
-        seconds_per_step: estimated from the counted operations of a step and the rates of this
-            machine: a GPU, or one thread.
+        seconds_per_step: estimated from the operations of a step (of a GAN that is varied counted
+            in its largest configuration) and the rates of this machine: a GPU, or one thread.
         seconds: of these steps.
         memory_bytes: estimated peak: weights, gradients, optimiser state, averaged weights and the
             activations of one backward pass.
@@ -197,27 +199,27 @@ def make_plan(
         on_progress: called with the GANs counted and all of them.
     """
     spec = resolved.spec
-    rows = []
+    shape, classes = resolved.dataset.shape, resolved.dataset.num_classes
     wants_gpu = bool(spec.cluster.gpus_per_trial)
     device = "cuda" if wants_gpu and torch.cuda.is_available() else "cpu"
     machines: dict[str, Machine] = {}
-    counted: dict[Any, StepWork] = {}
     trainings = [
         (gan, gan.settings.steps if left is None else left.steps.get(gan.name, 0))
         for gan in resolved.configurations
     ]
     trainings = [training for training in trainings if training[1]]
-    for i, (gan, steps) in enumerate(trainings):
-        row, settings = gan.row, gan.settings
-        precision = replace(settings, device=device).settled(None).precision
+    sizes = {
+        gan.name: footprint(gan.row, shape, classes, batch=gan.settings.optimiser(gan.row).batch)
+        for gan, _ in trainings
+    }
+    works = step_works([gan for gan, _ in trainings], sizes, shape, classes, on_progress)
+    rows = []
+    for gan, steps in trainings:
+        precision = replace(gan.settings, device=device).settled(None).precision
         if precision not in machines:
             machines[precision] = _measured(device, precision)
-        if gan.work not in counted:
-            shape, classes = resolved.dataset.shape, resolved.dataset.num_classes
-            counted[gan.work] = step_work(row, shape, classes, settings, quick=True)
-        per_step = machines[precision].seconds(counted[gan.work])
-        rows.append(_gan_plan(resolved, row, settings, steps, per_step))
-        on_progress(i + 1, len(trainings))
+        seconds = machines[precision].seconds(works[gan.name])
+        rows.append(_gan_plan(resolved, gan, sizes[gan.name], steps, seconds))
     slots = _slots(resolved)
     members = len(resolved.names if left is None else left.missing)
     written = written_bytes(storage / "sweeps" / spec.name) if left is not None else 0
@@ -296,21 +298,14 @@ def _measured(device: str, precision: str) -> Machine:
 
 
 def _gan_plan(
-    resolved: Resolved,
-    row: zoo.GANSpec,
-    settings: train.TrainSettings,
-    steps: int,
-    per_step: float,
+    resolved: Resolved, gan: Configuration, sizes: Footprint, steps: int, per_step: float
 ) -> GanPlan:
-    shape, classes = resolved.dataset.shape, resolved.dataset.num_classes
-    batch = settings.optimiser(row).batch
-    sizes = footprint(row, shape, classes, batch=batch)
     return GanPlan(
-        gan=row.name,
-        variation=dict(resolved.variations.get(row.name, {})),
+        gan=gan.name,
+        variation=dict(gan.values if resolved.spec.train.vary is not None else {}),
         steps=steps,
-        snapshots=settings.snapshots,
-        batch=batch,
+        snapshots=gan.settings.snapshots,
+        batch=gan.settings.optimiser(gan.row).batch,
         seconds_per_step=per_step,
         seconds=per_step * steps,
         generator_parameters=sizes.generator_parameters,

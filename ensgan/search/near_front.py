@@ -1,0 +1,68 @@
+"""Which estimated overlaps the front of a pool hangs on.
+
+The front of the lowest overlaps that the estimates allow is searched, and the pairs of its
+ensembles are scored exactly, until they all are. Any other ensemble is then worse than one of the
+front even at its lowest, so that the front is that of exact overlaps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from statistics import NormalDist
+
+import numpy as np
+
+from ensgan.types import BoolArray, Front, PoolScores
+
+CONFIDENCE = 0.95
+"""That no overlap of any pair of a pool lies below its lowest."""
+
+
+def lowest(scores: PoolScores, inter: str = "symmetric") -> PoolScores:
+    """Scores with the lowest overlaps that the estimates allow; exact ones stay.
+
+    Args:
+        scores: of a pool.
+        inter: form of Inter-d: the mean of both directions is surer than one of them.
+    """
+    if scores.spread is None:
+        return scores
+    error, overlap = scores.spread.astype(np.float64), scores.directed
+    if inter == "symmetric":
+        error, overlap = np.sqrt(error**2 + error.T**2) / 2, scores.overlap
+    # All pairs at once (Bonferroni).
+    pairs = len(scores) * (len(scores) - 1) / 2
+    width = NormalDist().inv_cdf(1 - (1 - CONFIDENCE) / max(1, pairs))
+    return replace(scores, directed=scores.directed - np.minimum(width * error, overlap))
+
+
+def pairs_to_score(
+    find: Callable[[PoolScores], Front], inter: str = "symmetric"
+) -> Callable[[PoolScores], BoolArray]:
+    """For :class:`ensgan.metrics.Approximation`: estimated pairs that the front hangs on.
+
+    Args:
+        find: searches the front of a pool.
+        inter: form of Inter-d that it searches with.
+    """
+
+    def choose(scores: PoolScores) -> BoolArray:
+        if not scores.estimated.any():
+            return scores.estimated
+        return scores.estimated & together(find(lowest(scores, inter)), scores)
+
+    return choose
+
+
+def together(front: Front, scores: PoolScores) -> BoolArray:
+    """Pairs of members that are in one ensemble of the front, bool [M,M]."""
+    member = np.array([[name in point.members for name in scores.names] for point in front])
+    joined = member.T.astype(np.int64) @ member > 0
+    np.fill_diagonal(joined, False)
+    return np.asarray(joined)
+
+
+def estimates_on(front: Front, scores: PoolScores) -> int:
+    """How many overlaps of the front's ensembles are estimates."""
+    return int(np.count_nonzero(together(front, scores) & scores.estimated)) // 2

@@ -1,0 +1,180 @@
+"""Counts as a card makes them, on the CPU: the same product of float16, bounds and rechecks."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ensgan.metrics import (
+    Approximation,
+    device_counts,
+    device_points,
+    measure_pool,
+    prdc,
+    score_pool,
+)
+from ensgan.metrics import blocks as blocks_module
+from ensgan.types import PoolScores
+
+ORACLES = Path(__file__).parents[1] / "oracles" / "prdc_oracles.npz"
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CPU plays the card."""
+    monkeypatch.setattr(blocks_module, "device_of", lambda *_: "cpu")
+
+
+def normal(points: int, dim: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(points, dim)).astype(np.float32)
+
+
+def outlier(seed: int) -> np.ndarray:
+    return np.vstack([normal(80, 16, seed), np.full((1, 16), 1e5, np.float32)])
+
+
+def integers(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 4, (90, 8)).astype(np.float32)
+
+
+SETS = {
+    "normal": [normal(60 + s, 256, s) for s in range(4)],
+    "integers": [integers(s) for s in range(4)],
+    "copies": [np.repeat(normal(20, 8, s), 4, axis=0) for s in range(3)] + [np.ones((50, 8), "f4")],
+    "offset": [normal(80, 16, s) + np.float32(1e4) for s in range(3)],
+    "sizes": [normal(80, 16, s) * np.float32(10.0**-s) for s in range(4)],
+    "outlier": [outlier(s) for s in range(3)],
+    "one set": [normal(60, 16, 0)] * 3,
+    "clusters": [
+        np.concatenate([normal(60, 8, s) * np.float32(1e-4), normal(60, 8, s) * 1e-4 + 50])
+        for s in range(3)
+    ],
+    "1e4": [normal(70, 16, s) * np.float32(1e4) for s in range(3)],
+    "1e30": [normal(70, 16, s) * np.float32(1e30) for s in range(3)],
+    "1e-30": [normal(70, 16, s) * np.float32(1e-30) for s in range(3)],
+    "1e300": [normal(70, 16, s).astype("f8") * 1e298 for s in range(3)],
+    "types": [normal(70, 16, s).astype(t) for s, t in enumerate(("f2", "f4", "f8"))],
+}
+
+
+def same(a: PoolScores, b: PoolScores) -> None:
+    for name in ("density", "coverage", "masks", "directed"):
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+
+
+@pytest.mark.parametrize("kind", SETS)
+@pytest.mark.parametrize(("memory", "doubts"), [(1 << 20, 10_000), (1 << 30, -(10**9))])
+def test_counts_are_those_of_the_cpu(
+    kind: str, memory: int, doubts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, *fakes = SETS[kind]
+    names = [f"m{index}" for index in range(len(fakes))]
+    expected = measure_pool(real, fakes, names, 3)
+    monkeypatch.setattr(blocks_module, "device_of", lambda *_: "cpu")
+    monkeypatch.setattr(device_counts, "_DOUBTS", doubts)  # the second: float64 for all
+    if kind != "1e300":  # whose squares are beyond float64, and the host's business
+        monkeypatch.setattr(device_counts, "count_pairs", None)
+    found = measure_pool(real, fakes, names, 3, memory_bytes=memory)
+    same(found.scores, expected.scores)
+    np.testing.assert_array_equal(found.precision, expected.precision)
+    np.testing.assert_array_equal(found.recall, expected.recall)
+
+
+def test_oracles_are_met(card: None) -> None:
+    inputs = np.load(ORACLES)
+    cases = json.loads(ORACLES.with_suffix(".json").read_text())["cases"]
+    checked = 0
+    for name, case in cases.items():
+        if "exact" in case:
+            base, n = name.rpartition("__")[0], case["n_real"]
+            result = prdc(inputs[f"{base}__real"], inputs[f"{base}__fake"], case["k"])
+            for measure, expected in case["exact"].items():
+                counts = n if measure in ("coverage", "recall") else case["n_fake"] * case["k"]
+                assert round(getattr(result, measure) * counts, 6) == round(expected * counts, 6)
+            checked += 1
+    assert checked >= 25
+
+
+@pytest.mark.parametrize("how", ["classes", "resamples", "estimates"])
+def test_classes_resamples_and_drawn_balls(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, *fakes = SETS["integers"]
+    rng = np.random.default_rng(0)
+    labels = [rng.integers(0, 3, len(each)) for each in (real, *fakes)]
+    more: dict[str, Any] = {
+        "classes": {"labels": (labels[0], labels[1:])},
+        "resamples": {"resamples": 5},
+        "estimates": {"approximate": Approximation(0.4)},
+    }[how]
+    names = ["a", "b", "c"]
+    expected = score_pool(real, fakes, names, 3, **more)
+    monkeypatch.setattr(blocks_module, "device_of", lambda *_: "cpu")
+    found = score_pool(real, fakes, names, 3, **more)
+    same(found, expected)
+    if found.resamples is not None:
+        for name, array in vars(expected.resamples).items():
+            np.testing.assert_array_equal(getattr(found.resamples, name), array)
+
+
+class Waits(TorchDispatchMode):
+    """Counts what makes the host wait for a card."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: Counter[str] = Counter()
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        name = function.overloadpacket.__name__
+        by_mask = name.startswith("index") and any(
+            isinstance(each, torch.Tensor) and each.dtype == torch.bool
+            for each in (args[1] if isinstance(args[1], list | tuple) else ())
+        )
+        if name in ("nonzero", "_local_scalar_dense", "unique_dim", "masked_select") or by_mask:
+            self.seen[name] += 1
+        return function(*args, **(kwargs or {}))
+
+
+def test_a_group_of_pairs_waits_four_times(card: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched, tiles = [], []
+    whole = device_points.to_host
+    monkeypatch.setattr(device_counts, "to_host", lambda t: fetched.append(len(t)) or whole(t))
+    real_tile = device_counts.Tile.count
+    monkeypatch.setattr(
+        device_counts.Tile, "count", lambda self, c: tiles.append(self) or real_tile(self, c)
+    )
+    sets = SETS["normal"] + SETS["normal"][::-1]
+    with Waits() as waits:
+        score_pool(sets[0], sets[1:], [f"m{i}" for i in range(7)], 3)
+    assert set(waits.seen) == {"nonzero"}
+    assert waits.seen["nonzero"] + len(fetched) <= 4 * len(tiles)
+    # The real set and six rows of the last member are one group each: several pairs a product.
+    assert len(tiles) == 7 + 6 < 28
+
+
+def test_a_card_without_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Smaller groups, then the CPU, and each is said once."""
+    real, *fakes = SETS["normal"]
+    names, told, whole = ["a", "b", "c"], [], device_counts.product
+    expected = score_pool(real, fakes, names, 3)
+    monkeypatch.setattr(blocks_module, "device_of", lambda *_: "cpu")
+    monkeypatch.setattr(device_counts, "_LEAST_ENTRIES", 1000)
+    for most, sentences in ((3000, 1), (0, 2)):
+
+        def product(rows: torch.Tensor, columns: torch.Tensor, most: int = most) -> torch.Tensor:
+            if len(rows) * len(columns) > most:
+                raise torch.cuda.OutOfMemoryError("pretended")
+            return whole(rows, columns)
+
+        monkeypatch.setattr(device_counts, "product", product)
+        told.clear()
+        same(score_pool(real, fakes, names, 3, on_warning=told.append), expected)
+        assert len(" ".join(told).split("out of memory")) == 1 + sentences, told
+        assert "smaller groups" in told[0]
