@@ -38,7 +38,7 @@ from ensgan.config import ClusterSpec
 from ensgan.config.budget import Budget
 from ensgan.errors import EnsganError, StoreError, SweepStoppedError
 from ensgan.files import is_full
-from ensgan.sweep.events import Event, OnEvent
+from ensgan.sweep.events import Event, OnEvent, ignore
 from ensgan.sweep.executor import ONE_CPU, Needs
 from ensgan.sweep.live.order import STOPPED, TrainingOrder
 from ensgan.sweep.live.requests import Requests
@@ -71,6 +71,8 @@ class RayExecutor:
     Raises:
         InputError: the cluster can never give what one trial asks for.
     """
+
+    tell: OnEvent = staticmethod(ignore)
 
     def __init__(
         self,
@@ -222,7 +224,9 @@ class RayExecutor:
         """See :meth:`ensgan.sweep.executor.Executor.map`."""
         results: dict[int, R] = {}
         first: EnsganError | None = None
-        for number, outcome in outcomes(function, items, *self._room(needs), of=self.sweep):
+        for number, outcome in outcomes(
+            function, items, *self._room(needs), of=self.sweep, on_wait=self._wait
+        ):
             if isinstance(outcome, EnsganError):
                 first = first or outcome  # the others' results are files, and worth waiting for
             else:
@@ -234,7 +238,11 @@ class RayExecutor:
 
     def mapper(self, needs: Needs = ONE_CPU) -> Mapper:
         """See :meth:`ensgan.sweep.executor.Executor.mapper`."""
-        return task_mapper(*self._room(needs), of=self.sweep)
+        return task_mapper(*self._room(needs), of=self.sweep, on_wait=self._wait)
+
+    def _wait(self, waits: bool) -> None:
+        """Tell that nothing runs because others hold the GPUs, or that it runs again."""
+        self.tell(Event("waits", {"for": "GPUs that other work holds" if waits else ""}))
 
     def at_once(self, needs: Needs) -> int:
         """See :meth:`ensgan.sweep.executor.Executor.at_once`."""

@@ -1,7 +1,5 @@
 """How a GAN learns: steps, snapshots, exact resume."""
 
-from __future__ import annotations
-
 from ensgan.train.claim import GROWS as GROWS
 from ensgan.train.claim import REVISION as REVISION
 from ensgan.train.claim import find_training as find_training

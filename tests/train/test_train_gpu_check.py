@@ -52,6 +52,19 @@ def test_all_parts_run_and_one_that_fails_stops_none(
     assert "FAILED RuntimeError: no such kernel" in capsys.readouterr().out
 
 
+def test_what_follows_training_is_measured_too(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = ["pool", "radii", "study", "faiss"]  # embedding at 224 pixels takes a CPU ten seconds
+    arguments = ["gpu_check", "--emulate", "--json", str(tmp_path / "out.json")]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--parts", ",".join(parts)])
+    assert script.main() == 0
+    found = json.loads((tmp_path / "out.json").read_text())["parts"]
+    assert [row["members"] for row in found["pool"]["rows"]] == [2, 3]
+    assert [row["backend"] for row in found["faiss"]["rows"]] == ["torch", "faiss"]
+    assert {"embedding", *parts} <= set(script.PARTS)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
 def test_without_a_gpu_one_sentence_and_exit_code_2() -> None:
     done = subprocess.run([sys.executable, SCRIPT], capture_output=True, text=True)
