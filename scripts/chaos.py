@@ -1,11 +1,15 @@
 #!/usr/bin/env python3
 """Run a small sweep on a real Ray cluster (several nodes on this machine) while killing things.
 
-Every kill waits until the sweep has got further than at the kill before. In turn: a trial's
-process, a worker node, the driver, the MLflow server, the head with all nodes and the driver.
-At the end the members' hashes are compared with those of an undisturbed run without Ray.
+Every kill waits until the sweep has got further than at the kill before, so that all stages have
+their share: training, validation, evaluation, handing over. In turn: a trial's process, a worker
+node, the driver (killed, or told to end by SIGTERM, SIGHUP or SIGINT; for ``merge`` killed again
+while it opens the sweep and takes the members of another), the MLflow server, the head with all
+nodes and the driver. A sweep that ends before enough are dead grows by a third and goes on. At the
+end the members' hashes, the choice and the table are compared with those of an undisturbed run
+without Ray that grew as often.
 
-Exit code: 0 when no member is lost or different, 1 otherwise.
+Exit code: 0 when nothing is lost or different and no driver said a traceback, 1 otherwise.
 """
 
 from __future__ import annotations
@@ -23,6 +27,8 @@ import tempfile
 import time
 import urllib.request
 from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +41,12 @@ os.environ.update(
 )
 
 import yaml
+from ray._private import services
 from ray.cluster_utils import Cluster
 
 GANS = ["SNGAN", "SAGAN", "ACGAN-Mod", "BigGAN"]
 KINDS = ["trial", "node", "trial", "driver", "trial", "node", "trial", "mlflow"]
-KINDS += ["trial", "driver", "node", "head"]
+KINDS += ["sigterm", "driver", "merge", "sighup", "node", "sigint", "head"]
 """In turn, again and again."""
 PATIENCE = 900.0
 
@@ -59,12 +66,24 @@ def spec(args: argparse.Namespace, uri: str | None) -> dict[str, Any]:
             "resume_every": 5,
         },
         "search": {"sampler": "ensemble", "trials": 40},
+        "select": {"rule": "validated"},
         "evaluate": {"strategies": ["real", "selected"], "repeats": 1, "epochs": 1, "width": 4},
         "cluster": {"retries": 2},
     }
+    if "merge" in args.kinds:
+        tree["members"] = [{"sweep": "other"}]
     if uri is not None:
         tree["track"] = {"uri": uri}
     return tree
+
+
+def run_other(folder: Path, storage: Path) -> None:
+    """The sweep whose members the disturbed one takes."""
+    asked = argparse.Namespace(gans=["SNGAN"], steps=20, kinds=[])
+    file = folder / "other.yaml"
+    file.write_text(yaml.safe_dump({**spec(asked, None), "name": "other"}))
+    command = [sys.executable, "-m", "ensgan", "sweep", str(file), "--address", "none", "--json"]
+    subprocess.run([*command, "--storage", str(storage)], check=True, stdout=subprocess.DEVNULL)
 
 
 class Scene:
@@ -72,10 +91,12 @@ class Scene:
 
     def __init__(self, folder: Path, args: argparse.Namespace) -> None:
         self.folder, self.args = folder, args
-        self.storage = folder / "disturbed"
+        self.storage, self.grown = folder / "disturbed", 0
         self.port = free_port()
         self.sweep = folder / "chaos.yaml"
         self.with_mlflow = "mlflow" in args.kinds
+        if "merge" in args.kinds:
+            run_other(folder, self.storage)
         uri = f"http://127.0.0.1:{self.port}" if self.with_mlflow else None
         self.sweep.write_text(yaml.safe_dump(spec(args, uri)))
         self.output = (folder / "driver.log").open("ab")
@@ -85,20 +106,14 @@ class Scene:
         self.driver = self.start_driver()
 
     def start_cluster(self) -> None:
-        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+        self.cluster = new_cluster(0)
         self.workers = [self.cluster.add_node(num_cpus=1) for _ in range(2)]
 
     def start_mlflow(self) -> subprocess.Popen[bytes]:
         database = f"sqlite:///{self.folder / 'mlflow.db'}"
         command = [
             sys.executable,
-            "-m",
-            "mlflow",
-            "server",
-            "--host",
-            "127.0.0.1",
-            "--workers",
-            "1",
+            *["-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"],
         ]
         options = ["--port", str(self.port), "--backend-store-uri", database]
         artifacts = ["--artifacts-destination", str(self.folder / "artifacts")]
@@ -144,9 +159,44 @@ class Scene:
         return "a worker node; a fresh one joined"
 
     def kill_driver(self) -> str:
+        stage = read_stage(self.storage)
         kill_group(self.driver)
         self.driver = self.start_driver()
-        return "the driver; started again"
+        return f"the driver in stage {stage}; started again"
+
+    def kill_merge(self) -> str:
+        kill_group(self.driver)
+        self.driver = self.start_driver()
+        time.sleep(random.Random(len(self.beats())).uniform(2, 8))
+        return f"the driver that opens the sweep, {self.kill_driver()}"
+
+    def _told(self, number: signal.Signals) -> str | None:
+        """A signal that asks the driver to end; None where it has ended by itself meanwhile."""
+        if self.driver.poll() is not None:
+            return None
+        stage = read_stage(self.storage)
+        self.driver.send_signal(number)
+        code = self.driver.wait(timeout=120)
+        self.driver = self.start_driver()
+        return f"the driver in stage {stage}: exit code {code}; started again"
+
+    def kill_sigterm(self) -> str | None:
+        return self._told(signal.SIGTERM)
+
+    def kill_sighup(self) -> str | None:
+        return self._told(signal.SIGHUP)
+
+    def kill_sigint(self) -> str | None:
+        return self._told(signal.SIGINT)
+
+    def grow(self) -> None:
+        """The sweep has ended: it gets a third more steps."""
+        self.args.steps += self.args.first_steps // 3
+        self.grown += 1
+        tree = yaml.safe_load(self.sweep.read_text())
+        tree["train"]["steps"] = self.args.steps
+        self.sweep.write_text(yaml.safe_dump(tree))
+        self.driver = self.start_driver()
 
     def kill_mlflow(self) -> str:
         assert self.mlflow is not None
@@ -170,6 +220,22 @@ class Scene:
         self.output.close()
 
 
+def new_cluster(cpus: int) -> Any:
+    """A head on this machine; it and its nodes get more than Ray's half minute to start."""
+    asked = services.get_node
+
+    def get_node(*args: Any) -> Any:
+        for _ in range(60):
+            with suppress(RuntimeError):
+                return asked(*args)
+            time.sleep(2)
+        return asked(*args)
+
+    if asked.__module__ == services.__name__:  # the first cluster of this process
+        services.get_node = get_node
+    return Cluster(initialize_head=True, head_node_args={"num_cpus": cpus})
+
+
 def kill_group(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
@@ -187,8 +253,17 @@ def free_port() -> int:
 
 
 def progress(scene: Scene) -> int:
-    """Steps of the resume checkpoints and snapshots so far: what a kill cannot take back."""
-    return sum(int(beat["step"]) // 5 * 5 for beat in scene.beats())
+    """Steps of the resume checkpoints and results so far: what a kill cannot take back."""
+    stages = ("scores", "search", "select", "evaluate", "privacy", "ensemble")
+    results = [p for part in stages for p in scene.storage.glob(f"sweeps/chaos/{part}/*")]
+    return sum(int(beat["step"]) // 5 * 5 for beat in scene.beats()) + len(results)
+
+
+def read_stage(storage: Path) -> str:
+    try:
+        return str(json.loads((storage / "sweeps/chaos/progress.json").read_text())["stage"])
+    except (OSError, ValueError, KeyError):
+        return "of opening"
 
 
 def disturb(scene: Scene, args: argparse.Namespace) -> list[tuple[float, str, str]]:
@@ -196,10 +271,13 @@ def disturb(scene: Scene, args: argparse.Namespace) -> list[tuple[float, str, st
     chance = random.Random(args.seed)
     begin, reached, kills = time.monotonic(), 0, []
     wanted = args.kinds[0]
-    while len(kills) < args.kills:
+    while len(kills) < args.kills and time.monotonic() - begin < 60 * args.minutes:
         time.sleep(0.2)
-        if scene.driver.poll() is not None:
-            break
+        code = scene.driver.poll()
+        if code is not None:
+            if code != 0 or scene.grown >= args.most_growth:
+                break
+            scene.grow()
         if time.monotonic() - begin > PATIENCE + 120 * len(kills):
             raise SystemExit(f"no progress: see {scene.folder}")
         if progress(scene) <= reached:
@@ -209,6 +287,7 @@ def disturb(scene: Scene, args: argparse.Namespace) -> list[tuple[float, str, st
         if what is None:
             continue
         reached = progress(scene)
+        what += f"; grown {scene.grown} times" if scene.grown else ""
         kills.append((time.monotonic() - begin, wanted, what))
         print(f"{kills[-1][0]:6.1f} s  kill {len(kills):2}  {wanted:7} {what}", flush=True)
         wanted = args.kinds[len(kills) % len(args.kinds)]
@@ -216,16 +295,36 @@ def disturb(scene: Scene, args: argparse.Namespace) -> list[tuple[float, str, st
 
 
 def hashes(storage: Path) -> dict[str, str]:
-    manifest = json.loads((storage / "sweeps" / "chaos" / "manifest.json").read_text())
-    return {name: member["sha256"] for name, member in sorted(manifest["members"].items())}
+    """Results by name: members' hashes, and the choice and the table as texts without times."""
+    folder = storage / "sweeps" / "chaos"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    found = {name: member["sha256"] for name, member in sorted(manifest["members"].items())}
+    table = json.loads((folder / manifest["downstream"]).read_text())
+    return {**found, "G*": json.dumps(manifest["selected"]), "table": json.dumps(timeless(table))}
 
 
-def undisturbed(folder: Path, args: argparse.Namespace) -> dict[str, str]:
-    sweep = folder / "undisturbed.yaml"
-    sweep.write_text(yaml.safe_dump(spec(args, None)))
+OF_TIME = {"seconds", "work", "started", "finished", "stages", "time", "versions", "losses"}
+OF_TIME |= {"history", "earlier", "spec"}
+
+
+def timeless(value: Any) -> Any:
+    """A JSON value without what says when and how long."""
+    if isinstance(value, Mapping):
+        return {k: timeless(v) for k, v in value.items() if k not in OF_TIME}
+    return [timeless(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def undisturbed(folder: Path, args: argparse.Namespace, grown: int) -> dict[str, str]:
+    """The results of a sweep that nobody disturbs and that grows as often."""
+    sweep, storage = folder / "undisturbed.yaml", folder / "undisturbed"
     command = [sys.executable, "-m", "ensgan", "sweep", str(sweep), "--address", "none", "--json"]
-    storage = folder / "undisturbed"
-    subprocess.run([*command, "--storage", str(storage)], check=True, stdout=subprocess.DEVNULL)
+    if "merge" in args.kinds:
+        run_other(folder, storage)
+    for times in range(grown + 1):
+        steps = args.first_steps + times * (args.first_steps // 3)
+        asked = argparse.Namespace(gans=args.gans, steps=steps, kinds=args.kinds)
+        sweep.write_text(yaml.safe_dump(spec(asked, None)))
+        subprocess.run([*command, "--storage", str(storage)], check=True, stdout=subprocess.DEVNULL)
     return hashes(storage)
 
 
@@ -248,12 +347,13 @@ def report(result: dict[str, Any]) -> str:
     kills = "\n".join(
         f"| {i + 1} | {t:.0f} | {k} | {w} |" for i, (t, k, w) in enumerate(result["kills"])
     )
-    return f"""# Chaos: kills against a running sweep
+    return f"""## Kills against a running sweep
 
 `{result["command"]}` at commit {result["commit"]}, {result["date"]}, {result["machine"]}.
 {len(result["kills"])} kills ({result["kinds"]}), {result["members"]} members,
 **{result["lost"]} lost, {result["different"]} different** from an undisturbed run without Ray
-(SHA-256 of every member's weights). The sweep ended by itself with exit code {result["exit_code"]}
+(SHA-256 of every member's weights, G*, the table), {result["tracebacks"]} tracebacks. The sweep
+grew {result["grown"]} times and ended by itself with exit code {result["exit_code"]}
 after {result["seconds"]:.0f} s (undisturbed: {result["undisturbed_seconds"]:.0f} s); its run was in
 MLflow at the end: {"yes" if result["recorded"] else "no"}. Losses the driver counted:
 {json.dumps(result["losses"])}.
@@ -264,23 +364,31 @@ MLflow at the end: {"yes" if result["recorded"] else "no"}. Losses the driver co
 """
 
 
+def write_section(page: Path, text: str) -> None:
+    """Put a section, whose first line is its title, into the place of the one of that title."""
+    head, *sections = (page.read_text() if page.exists() else "").split("\n## ")
+    title, new = text.partition("\n")[0], text.removeprefix("## ").rstrip() + "\n"
+    kept = [part for part in sections if f"## {part}".partition("\n")[0] != title]
+    head = head.rstrip() or "# Chaos: a sweep that is disturbed"
+    page.write_text("\n\n## ".join([head, *sorted(p.rstrip() for p in (*kept, new))]) + "\n")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--steps", type=int, default=400, help="of each GAN")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="no kill comes later")
+    parser.add_argument("--most-growth", type=int, default=8, help="times that it may grow")
     parser.add_argument("--gans", nargs="+", default=GANS)
     parser.add_argument("--kinds", nargs="+", default=KINDS, choices=sorted(set(KINDS)))
     parser.add_argument("--pause", type=float, default=2.0, help="most seconds before a kill")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--log", type=Path, help="write a page about it here")
+    parser.add_argument("--log", type=Path, help="write its section of this page")
     parser.add_argument("--folder", type=Path, help="work here [default: a temporary folder]")
     args = parser.parse_args()
     folder = args.folder or Path(tempfile.mkdtemp(prefix="ensgan-chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
-    begin = time.monotonic()
-    expected = undisturbed(folder, args)
-    calm = time.monotonic() - begin
-    print(f"undisturbed: {len(expected)} members in {calm:.0f} s", flush=True)
+    args.first_steps = args.steps
     begin = time.monotonic()
     scene = Scene(folder, args)
     try:
@@ -292,6 +400,10 @@ def main() -> int:
         was_recorded = recorded(scene)
     finally:
         scene.close()
+    begin = time.monotonic()
+    expected = undisturbed(folder, args, scene.grown)
+    calm = time.monotonic() - begin
+    print(f"undisturbed: {len(expected) - 2} members in {calm:.0f} s", flush=True)
     result: dict[str, Any] = {
         "command": " ".join(["scripts/chaos", *sys.argv[1:]]),
         "commit": subprocess.run(
@@ -301,7 +413,9 @@ def main() -> int:
         "machine": f"{os.cpu_count()} CPUs, Python {platform.python_version()}",
         "kills": kills,
         "kinds": ", ".join(f"{n} × {k}" for k, n in Counter(k for _, k, _ in kills).items()),
-        "members": len(found),
+        "members": len(found) - 2,
+        "grown": scene.grown,
+        "tracebacks": (folder / "driver.log").read_text(errors="replace").count("Traceback"),
         "lost": len(expected.keys() - found.keys()),
         "different": sum(found[name] != expected[name] for name in expected.keys() & found.keys()),
         "exit_code": code,
@@ -311,9 +425,9 @@ def main() -> int:
         "recorded": was_recorded,
     }
     if args.log:
-        args.log.write_text(report(result))
+        write_section(args.log, report(result))
     print(json.dumps({**result, "kills": len(kills)}))
-    good = code == 0 and not result["lost"] and not result["different"]
+    good = code == 0 and not (result["lost"] or result["different"] or result["tracebacks"])
     return 0 if good and len(kills) >= args.kills else 1
 
 

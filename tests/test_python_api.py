@@ -1,6 +1,7 @@
 """ensgan from Python: short representations, notebook displays, frames, plain strings as paths."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,14 @@ def test_representations_are_one_line_and_displays_are_escaped(thing: object) ->
     assert len(repr(thing)) < 200 and "\n" not in repr(thing)
     shown = thing._repr_html_()  # type: ignore[attr-defined]
     assert EVIL not in shown and "&lt;script&gt;" in shown
+
+
+def test_a_recorded_run_is_one_line(tmp_path: Path) -> None:
+    """However many settings and scores it has."""
+    store, run_id = recorded(tmp_path)
+    run = store.get(run_id)
+    text = repr(replace(run, name="toy", params={f"a{i}": "b" for i in range(100)}))
+    assert text == f"RunRecord(toy, sweep finished, {run.started:%Y-%m-%d %H:%M}, {run_id})"
 
 
 def test_a_dataset_is_one_line() -> None:

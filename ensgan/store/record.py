@@ -61,6 +61,11 @@ class RunRecord:
     metrics: Mapping[str, float] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        """Without the hundreds of settings and scores of a sweep."""
+        begun = f"{self.started:%Y-%m-%d %H:%M}"
+        return f"RunRecord({self.name}, {self.kind} {self.status}, {begun}, {self.run_id})"
+
     def to_json(self) -> dict[str, Any]:
         """The record as JSON-able values; a metric that is not finite becomes None."""
         metrics = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass, field
-from typing import get_type_hints
+from typing import get_origin, get_type_hints
 
 from ensgan.errors import InputError
 from ensgan.types import ImageShape
@@ -55,7 +55,7 @@ class GANSpec(Part):
                 f"'{self.name}' is not a GAN name: use letters, digits, '.', '_', '+' and '-'"
             )
         for role, kind in _KINDS.items():
-            if isinstance(kind, type) and not isinstance(getattr(self, role), kind):
+            if not isinstance(getattr(self, role), kind):
                 raise InputError(
                     f"{self.name}: {role} must be a {kind.__name__}, not {getattr(self, role)!r}"
                 )
@@ -122,5 +122,9 @@ class GANSpec(Part):
         return part_from_json(value, cls)
 
 
-_KINDS = get_type_hints(GANSpec)
+_KINDS = {
+    role: kind
+    for role, kind in get_type_hints(GANSpec).items()
+    if isinstance(kind, type) and get_origin(kind) is None  # tuple[…] is a type in Python 3.10
+}
 """Read once: that takes a millisecond, and sweeps make thousands of rows."""
