@@ -167,13 +167,11 @@ def _keys(tree: Any) -> Iterator[str]:
 
 def _foreign(keys: Iterable[str], gans: Sequence[_Gan]) -> list[str]:
     """Settings that no GAN of the sweep has."""
-    known = {key for gan in gans for key in gan.own}
     problems = []
-    for key in keys:
-        if key not in known:
-            have = [name for name in zoo.names() if key in zoo.get(name).settings()][:3]
-            remedy = "leave it out" + (f", or add {' or '.join(have)}" if have else "")
-            problems.append(f"train.vary: no GAN of the sweep has {key}: {remedy}")
+    for key in sorted(set(keys).difference(*(gan.own for gan in gans))):
+        have = [name for name in zoo.names() if key in zoo.get(name).settings()][:3]
+        remedy = "leave it out" + (f", or add {' or '.join(have)}" if have else "")
+        problems.append(f"train.vary: no GAN of the sweep has {key}: {remedy}")
     return problems
 
 
