@@ -319,5 +319,8 @@ def merge(
     emit(
         {"path": str(output), "members": members},
         as_json=as_json,
-        table=lambda: f"{output}: {len(members)} members; `ensgan sweep {output}` makes one pool",
+        table=lambda: (
+            f"{output}: {len(members)} members; "
+            f"`ensgan sweep {shlex.quote(str(output))}` makes one pool"
+        ),
     )

@@ -129,7 +129,7 @@ def ray_session(
     Raises:
         InputError: no cluster answers at the address, or it is an open one.
     """
-    _check_address(address)
+    check_address(address)
     unset = {name: text for name, text in _ENVIRONMENT.items() if name not in os.environ}
     with environment(unset), _log_levels():
         ours = not ray.is_initialized()
@@ -277,7 +277,7 @@ def _check_temporary_folder() -> None:
         )
 
 
-def _check_address(address: str) -> None:
+def check_address(address: str) -> None:
     """Refuse what cannot work before Ray tries for a minute.
 
     Raises:

@@ -23,6 +23,7 @@ Row: TypeAlias = Mapping[str, str]
 """Cells by column name."""
 
 _MAX_TABLE = 64 << 20  # bytes of text or XML, which take ten times that in memory
+_MAX_CELLS = 10_000_000  # empty ones too: a cell far to the right takes few bytes of a file
 _LINK = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
 _SPACE = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 
@@ -72,6 +73,7 @@ def read_table(path: Path) -> Table:
     if len(lines) < 2:
         raise DataError(f"{path} has no rows below its header")
     columns = tuple(lines[0])
+    _require_cells(path, len(columns) * len(lines))
     repeated = sorted({name for name in columns if name and columns.count(name) > 1})
     if repeated:
         raise DataError(f"{path} repeats the column {', '.join(repeated)}")
@@ -112,7 +114,18 @@ def _read_xlsx(path: Path) -> list[list[str]]:
             for item in ElementTree.fromstring(book.read(name)).iter(f"{_SPACE}si")
         ]
         sheet = ElementTree.fromstring(book.read(first))
-    return [_row(row, strings, path) for row in sheet.iter(f"{_SPACE}row")]
+    rows: list[list[str]] = []
+    cells = 0
+    for row in sheet.iter(f"{_SPACE}row"):
+        rows.append(_row(row, strings, path))
+        cells += len(rows[-1])
+        _require_cells(path, cells)
+    return rows
+
+
+def _require_cells(path: Path, cells: int) -> None:
+    if cells > _MAX_CELLS:
+        raise DataError(f"{path} has more than {_MAX_CELLS:,} cells: too large for a label table")
 
 
 def _first_sheet(book: zipfile.ZipFile, path: Path) -> str:

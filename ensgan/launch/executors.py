@@ -55,14 +55,19 @@ def _without_ray(address: str | None) -> Executor | None:
     return EXECUTORS.get(name).make(argument) if name in EXECUTORS else None
 
 
-def check_budget(budget: Budget | None, address: str | None) -> None:
-    """Refuse a budget where nothing would keep to it.
+def check_address(address: str | None, budget: Budget | None = None) -> None:
+    """Refuse, before any work, an address at which it cannot run, or would keep to no budget.
 
     Raises:
-        InputError: the address uses no Ray.
+        InputError: nobody answers there, it is none, or it uses no Ray and there is a budget.
     """
-    if budget is not None and _named(address)[0] in EXECUTORS:
-        raise InputError(f"a budget needs Ray to end trials, and --address {address} uses none")
+    if _named(address)[0] in EXECUTORS:
+        if budget is not None:
+            raise InputError(f"a budget needs Ray to end trials, and --address {address} uses none")
+    elif address not in ("local", "auto"):
+        from ensgan.cluster.session import check_address
+
+        check_address(str(address))
 
 
 def runs_here(address: str | None) -> bool:
@@ -89,7 +94,7 @@ def executor_at(
         settings: how trials are scheduled.
         tune_folder: where Tune keeps its own records.
         allow_open_cluster: use a cluster that takes requests from anybody who reaches it.
-        budget: what training may take; see :func:`check_budget`.
+        budget: what training may take; see :func:`check_address`.
 
     Raises:
         InputError: no such cluster, an open one, or one that cannot do the work.

@@ -13,7 +13,7 @@ from pathlib import Path
 from ensgan.config.budget import Budget
 from ensgan.downstream import import_libraries
 from ensgan.errors import DataError, InputError, StoreError, unknown_name
-from ensgan.launch.executors import check_budget, executor_at, runs_here
+from ensgan.launch.executors import check_address, executor_at, runs_here
 from ensgan.launch.finished import remember
 from ensgan.recording.record import Recording
 from ensgan.report.pictures import Pictures
@@ -165,7 +165,7 @@ def run_sweep(
         InputError: bad spec, data or address, or another process runs this sweep.
         EnsganError: the run failed.
     """
-    check_budget(budget, address)
+    check_address(address, budget)
     started = time.time() if started is None else started
     path = Path(spec) if isinstance(spec, Path | str) else None
     data_dir = None if data_dir is None else Path(data_dir)

@@ -4,6 +4,7 @@ written."""
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -131,7 +132,8 @@ def test_a_dry_run_says_when_it_cannot_know_the_gpus(
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     sweep = write_sweep(tmp_path, cluster={"gpus_per_trial": 0.5})
     code, out, _ = shell("sweep", str(sweep), "--dry-run")
-    assert code == 0 and "no GPU here: times are of one CPU thread" in " ".join(out.split())
+    assert code == 0 and "no GPU here: hours are those of one NVIDIA H200" in " ".join(out.split())
+    assert "GPU-hours)" in out
     code, out, _ = shell("sweep", str(write_sweep(tmp_path)), "--dry-run")
     assert code == 0 and "no GPU here" not in out
 
@@ -140,6 +142,24 @@ def test_a_dry_run_refuses_an_address_that_can_be_no_store(shell: Shell, tmp_pat
     words = ("--dry-run", "--set", "track.uri=file:///tmp/mlruns")
     code, _, error = shell("sweep", str(write_sweep(tmp_path)), *words)
     assert code == 2 and "is no tracking address" in error
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--dry-run", "--gpu-hours", "nan"), "--gpu-hours must be a number"),
+        (("--dry-run", "--deadline", "99:99"), "--deadline '99:99'"),
+        (("--dry-run", "--notify", "http://h/x"), "--notify"),
+        (("--address", "ray://h:1"), "run the same command inside it"),
+        (("--address", "127.0.0.1:1"), "nobody answers there"),
+    ],
+)
+def test_what_no_sweep_can_use_is_refused_before_any_work(
+    shell: Shell, tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    code, _, error = shell("sweep", str(write_sweep(tmp_path)), *words)
+    assert code == 2 and re.search(message, error), error
+    assert not shell.storage.exists()
 
 
 def test_dry_run_as_json(shell: Shell, tmp_path: Path) -> None:

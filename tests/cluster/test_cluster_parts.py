@@ -25,7 +25,7 @@ from ensgan.files import write_json
 from ensgan.launch.executors import (
     EXECUTORS,
     ExecutorKind,
-    check_budget,
+    check_address,
     executor_at,
     mapper_at,
 )
@@ -318,4 +318,4 @@ def test_an_executor_from_another_package_is_chosen_by_its_address(
         assert list(mapper(abs, [-1, 2])) == [1, 2]
     assert made == ["3", ""]
     with pytest.raises(InputError, match="--address counting uses none"):
-        check_budget(Budget(gpu_hours=1.0), "counting")
+        check_address("counting", Budget(gpu_hours=1.0))

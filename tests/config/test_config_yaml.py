@@ -54,9 +54,11 @@ def test_odd_yaml_is_one_sentence(text: str, message: str) -> None:
 
 def test_values_in_messages_are_short(tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
-    for value in ("0x" + "f" * 5000, "[" + "x, " * 30_000 + "x]", '"' + "x" * 50_000 + '"'):
+    nested = "".join(f"\n  - &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 9))
+    bomb = f"\n  - &a0 [x, x, x, x, x, x, x, x, x]{nested}"  # 9^9 words
+    for value in ("0x" + "f" * 5000, "[" + "x, " * 30_000 + "x]", '"' + "x" * 50_000 + '"', bomb):
         path.write_text(f"name: q\nseed: {value}\ndataset: {{name: phantom}}\n")
-        with pytest.raises(ConfigError, match="seed") as caught:
+        with pytest.raises(ConfigError, match=r"seed|aliases repeat") as caught:
             load_spec(path)
         assert len(str(caught.value)) < 600
     assert shown(16**5000) == "a number of thousands of digits"

@@ -113,6 +113,22 @@ def test_excel_tables_are_read_like_csv(covid: Path) -> None:
     assert load_dataset("aiforcovid", root=covid).key == expected.key
 
 
+def test_few_bytes_that_stand_for_very_many_cells_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ensgan.data.table._MAX_CELLS", 50_000)
+    space = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
+    rows = "".join(f'<row><c r="XFD{n}"><v>1</v></c></row>' for n in range(1, 9))
+    with zipfile.ZipFile(tmp_path / "a.xlsx", "w") as book:
+        sheet = f"<worksheet {space}><sheetData>{rows}</sheetData></worksheet>"
+        book.writestr("xl/worksheets/sheet1.xml", sheet)
+    columns = ",".join(f"c{n}" for n in range(1000))
+    (tmp_path / "a.csv").write_text(f"{columns}\n" + "x\n" * 100)
+    for name in ("a.xlsx", "a.csv"):
+        with pytest.raises(DataError, match=r"has more than 50,000 cells"):
+            read_table(tmp_path / name)
+
+
 @pytest.mark.parametrize("target", ["worksheets/sheet2.xml", "/xl/worksheets/sheet2.xml"])
 def test_the_first_sheet_is_the_one_that_is_shown_first(tmp_path: Path, target: str) -> None:
     workbook(tmp_path / "a.xlsx", [["file", "label"], ["0.png", "old"]])

@@ -219,6 +219,11 @@ def test_a_database_of_another_program_gets_no_tables(tmp_path: Path, table: str
     assert path.read_bytes() == before
 
 
+def test_a_database_without_its_driver_is_one_sentence() -> None:
+    with pytest.raises(InputError, match="the driver of mssql is not installed"):
+        search(made_up_pool(0), sampler="random", trials=3, study_storage="mssql://u:p@h/d")
+
+
 def test_a_journal_that_was_cut_off_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "study.journal"
     search(made_up_pool(0), sampler="random", trials=3, study_storage=str(path))

@@ -224,6 +224,11 @@ def _open_database(url: str) -> BaseStorage:
         try:
             database = RDBStorage(url)
             break
+        except ImportError as error:
+            raise InputError(
+                f"--storage: the driver of {url.partition(':')[0]} is not installed: install it, "
+                "or use sqlite:///FILE or a journal"
+            ) from error
         except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
             # Two searches that make the tables of a new database at once: one of them is late.
             late = any(sign in str(error) for sign in ("alembic_version", "already exists"))
