@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from ensgan.train import TrainSettings
 from ensgan.train.step import Record, full_step
 from ensgan.train.training import Training
 from ensgan.train.updates import AveragedGenerator
-from ensgan.types import harmonic_mean
+from ensgan.types import Dataset, harmonic_mean
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,25 +38,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=int, default=1000)
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
-    torch.set_num_threads(1)
-    options = {"accept_checksum": "any"} if args.dataset.endswith("mnist") else {}
-    dataset = load_dataset(args.dataset, root=args.data_dir, image_size=32, options=options)
+def data_and_scores(
+    name: str, data_dir: Path | None, count: int
+) -> tuple[Dataset, Callable[[zoo.Generator], dict[str, float]]]:
+    """A data set, and what scores so many images of a generator against it."""
+    options = {"accept_checksum": "any"} if name.endswith("mnist") else {}
+    dataset = load_dataset(name, root=data_dir, image_size=32, options=options)
     with tempfile.TemporaryDirectory() as cache:
         extractor = embedding.make_extractor("random", dataset=dataset, seed=0, cache=Path(cache))
     real = embedding.embed(dataset.train.images, extractor).features
     reference = metrics.prepare(real, 5)
-    labels = sample_labels(
-        dataset.train.labels, dataset.num_classes, args.images, "training", seed=1
-    )
+    labels = sample_labels(dataset.train.labels, dataset.num_classes, count, "training", seed=1)
 
     def scored(generator: zoo.Generator) -> dict[str, float]:
         features = embedding.embed(zoo.sample(generator, labels, seed=2), extractor).features
         score = metrics.score_member(reference, features)
         return {
+            "Intra-d": float(score.d),
             "capped Intra-d": float(harmonic_mean(np.minimum(score.density, 1), score.coverage)),
             "Fréchet distance": metrics.frechet_distance(real, features),
         }
+
+    return dataset, scored
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    dataset, scored = data_and_scores(args.dataset, args.data_dir, args.images)
 
     found = []
     for name in args.rows.split(","):

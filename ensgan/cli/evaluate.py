@@ -295,9 +295,10 @@ def evaluate(
             options = asked.options(launch.section_of(sweep, asked.place))
             evaluation = launch.evaluate(sweep, options, view=view, **where)
         else:
-            data = launch.RealData(dataset, data_dir)
             options = asked.options(EvaluateSpec(strategies=_OF_AN_ENSEMBLE))
-            evaluation = launch.evaluate_ensemble(sweep, data, options, **where)
+            evaluation = launch.evaluate_ensemble(
+                sweep, dataset, options, data_dir=data_dir, **where
+            )
     value = {**evaluation.to_json(), "table": str(evaluation.path), "seconds": evaluation.seconds}
     emit(value, as_json=asked.as_json, table=lambda: _shown(value))
 

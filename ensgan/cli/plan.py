@@ -80,12 +80,15 @@ def _plan_table(plan: Plan) -> FittingTable:
 def _plan_sentence(plan: Plan) -> str:
     """The plan in words."""
     missing = "" if plan.disk_bytes <= plan.free_bytes else " – NOT ENOUGH"
+    shown = f"{duration(plan.training_seconds)} in all"
+    if plan.gpu_hours is not None:
+        shown = f"{plan.gpu_hours:,.1f} GPU-hours"
     remark = f"\n{plan.remark}" if plan.remark else ""
     return (
         f"{plan.sweep}: {counted(plan.members, 'member')} of {counted(len(plan.rows), 'GAN')}, "
         f"{plan.steps:,} steps, {plan.images:,} images to generate, "
         f"{counted(plan.classifiers, 'classifier')} to train\n"
         f"training about {duration(plan.wall_seconds)} on {counted(plan.slots, 'slot')} "
-        f"({duration(plan.training_seconds)} in all), disk {plan.disk_bytes / 2**20:,.0f} MB "
+        f"({shown}), disk {plan.disk_bytes / 2**20:,.0f} MB "
         f"of {plan.free_bytes / 2**30:,.0f} GB free{missing}{remark}"
     )

@@ -20,6 +20,10 @@ _UNSET = ("None", "[]", "{}", "")
 _SCORES = {"intra_d": "Intra-d", "auc": "AUC", "hypervolume": "hypervolume"}
 
 
+INTERRUPTED = "interrupted"
+"""Status of a run that its store takes for running, and that no process runs."""
+
+
 def summary(record: RunRecord, *, is_interrupted: bool = False) -> dict[str, Any]:
     """A sweep as ``runs`` lists it; a store cannot know that nobody runs it any more."""
     members = record.params.get("members", record.tags.get("ensgan.members", ""))
@@ -27,7 +31,7 @@ def summary(record: RunRecord, *, is_interrupted: bool = False) -> dict[str, Any
     return {
         "run_id": record.run_id,
         "name": record.name,
-        "status": "interrupted" if is_interrupted else record.status,
+        "status": INTERRUPTED if is_interrupted else record.status,
         "started": record.started.isoformat(),
         "dataset": record.params.get("dataset", record.tags.get("ensgan.dataset", "")),
         "members": int(members) if members.isdigit() else None,

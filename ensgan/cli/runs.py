@@ -12,6 +12,7 @@ import typer
 
 from ensgan.cli.output import JsonOption, emit, note, warn
 from ensgan.cli.run_tables import (
+    INTERRUPTED,
     comparison,
     comparison_table,
     description,
@@ -131,13 +132,15 @@ def runs(
     Example: ensgan runs --dataset pneumoniamnist --sort -intra_d
     """
     from ensgan.store import MOST_RUNS, default_storage, sort_runs, status_named
-    from ensgan.sweep.live.status import INTERRUPTED, interrupted_runs
     from ensgan.types import gan_of, row_of
 
     store = open_recorded(uri, storage)
-    interrupted = interrupted_runs((storage or default_storage()).resolve())
     wanted = status if status in (None, INTERRUPTED) else status_named(status)
-    records = store.find(limit=MOST_RUNS)
+    records, interrupted = store.find(limit=MOST_RUNS), set[str]()
+    if any(one.status == "running" for one in records):
+        from ensgan.sweep.live.status import interrupted_runs  # late: it takes as long as the rest
+
+        interrupted = interrupted_runs((storage or default_storage()).resolve())
     records = sort_runs(records, _order(sort, records))
     entries = [(one, summary(one, is_interrupted=one.run_id in interrupted)) for one in records]
     datasets = {entry["dataset"] for _, entry in entries}

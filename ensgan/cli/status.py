@@ -88,6 +88,8 @@ def sentence(event: Event) -> str:
         if fields["state"] == "start":
             return f"{fields['stage']} …"
         return f"{fields['stage']} done in {fields['seconds']:.1f} s"
+    if event.kind == "waits":
+        return f"waiting for {fields['for']}" if fields["for"] else "waiting no longer"
     if event.kind == "member":
         health = f"  health: {', '.join(fields['health'])}" if fields["health"] else ""
         return (
@@ -201,7 +203,8 @@ def _stage_words(value: Mapping[str, Any]) -> list[str]:
     doing, unit = DOING.get(value["stage"], (value["stage"], ""))
     counted = f" {value['done']:,} of {value['of']:,} {unit}" if value["of"] else ""
     host = f" (driver on {value['host']})" if value["host"] else ""
-    return [f"– {doing}{counted.rstrip()}{host}"]
+    waits = f", waiting for {value['waits']}" if value["waits"] else ""
+    return [f"– {doing}{counted.rstrip()}{waits}{host}"]
 
 
 def _time_words(value: Mapping[str, Any]) -> list[str]:

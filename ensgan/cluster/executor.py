@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import ray
 from ray import tune
+from ray.actor import ActorHandle
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.trainable import wrap_function
 
 from ensgan.cluster import preflight
 from ensgan.cluster.budget import Spending
+from ensgan.cluster.packs import most_on_a_card, open_packs
 from ensgan.cluster.resources import (
     TrialRequest,
     check_satisfiable,
@@ -36,7 +38,7 @@ from ensgan.config import ClusterSpec
 from ensgan.config.budget import Budget
 from ensgan.errors import EnsganError, StoreError, SweepStoppedError
 from ensgan.files import is_full
-from ensgan.sweep.events import Event, OnEvent
+from ensgan.sweep.events import Event, OnEvent, ignore
 from ensgan.sweep.executor import ONE_CPU, Needs
 from ensgan.sweep.live.order import STOPPED, TrainingOrder
 from ensgan.sweep.live.requests import Requests
@@ -69,6 +71,8 @@ class RayExecutor:
     Raises:
         InputError: the cluster can never give what one trial asks for.
     """
+
+    tell: OnEvent = staticmethod(ignore)
 
     def __init__(
         self,
@@ -106,38 +110,38 @@ class RayExecutor:
                 on_event(event)
 
         gpu_bytes = preflight.check_nodes(jobs, self.settings, on_event)
-        trials = list(trial_requests(jobs, self.settings, gpu_bytes))
+        shared = most_on_a_card(jobs, self.settings, gpu_bytes, tell)
+        trials = list(trial_requests(jobs, self.settings, gpu_bytes, shared))
         spending = Spending(self.budget, jobs, {each.gan: each.share for each in trials})
-        stop_file = stop_path(jobs[0])
-        stop_file.unlink(missing_ok=True)  # of a session that was ended by it
+        stop_path(jobs[0]).unlink(missing_ok=True)  # of a session that was ended by it
         files = {job.name: own_stop_path(job) for job in jobs}
         order = TrainingOrder(trials, files, ranks(jobs, self.settings), requests, tell)
-        queue = TrialQueue(order, spending, stop_file, self.settings.max_concurrent)
+        queue = TrialQueue(order, spending, stop_path(jobs[0]), self.settings.max_concurrent)
         callback = TuneCallback(queue, jobs, on_member, tell, self.settings.retries)
         most = self.settings.max_concurrent or self.slots
         on_event(plan_event(trials, min(self.slots, most), jobs))
 
         def enlist(new: Sequence[MemberJob]) -> Mapping[TrialRequest, Path]:
-            turns = trial_requests(new, self.settings, gpu_bytes)
+            turns = trial_requests(new, self.settings, gpu_bytes, shared)
             spending.add(new, {each.gan: each.share for each in turns})
             callback.add(new)
             order.priority |= ranks(new, self.settings)
             queue.late |= {job.name: job for job in new}
             trials.extend(turns)
             tell(plan_event(trials, min(self.slots, most), list(callback.jobs.values())))
-            paths = {job.name: own_stop_path(job) for job in new}
-            return {turn: paths[turn.gan] for turn in turns}
+            return {turn: own_stop_path(callback.jobs[turn.gan]) for turn in turns}
 
         order.enlist = enlist
         stopper = SweepStopper(queue)
-        pending = max(1, min(len(jobs), self.slots, MOST_PENDING))
+        pending = {"TUNE_MAX_PENDING_TRIALS_PG": str(min(len(jobs), self.slots, MOST_PENDING))}
         with (
-            environment({"TUNE_MAX_PENDING_TRIALS_PG": str(pending)}),
+            environment(pending),
             # Tune prints boxes even with verbose=0; stdout belongs to the caller's events.
             contextlib.redirect_stdout(io.StringIO()),
             stopper.catching_interrupts(),
+            open_packs(self.settings, trials, queue) as packs,
         ):
-            _fit(self._tuner(jobs, callback, stopper), queue, self.tune_folder)
+            _fit(self._tuner(jobs, callback, stopper, packs), queue, self.tune_folder)
         self._report_unfinished(callback, on_event)
         if order.ended is not None:
             raise SweepStoppedError(order.ended)
@@ -155,10 +159,15 @@ class RayExecutor:
             self._warming = [task.remote() for _ in range(min(self.slots, MOST_WARM))]
 
     def _tuner(
-        self, jobs: Sequence[MemberJob], callback: TuneCallback, stopper: SweepStopper
+        self,
+        jobs: Sequence[MemberJob],
+        callback: TuneCallback,
+        stopper: SweepStopper,
+        packs: ActorHandle | None,
     ) -> tune.Tuner:
+        by_name = {job.name: job for job in jobs}
         trainable = tune.with_resources(
-            tune.with_parameters(gan_trial, jobs={job.name: job for job in jobs}),
+            tune.with_parameters(gan_trial, jobs=by_name, packs=packs),
             lambda config: {"cpu": config["cpus"], "gpu": config["gpus"]},
         )
         asha = self.settings.scheduler == "asha"
@@ -215,7 +224,9 @@ class RayExecutor:
         """See :meth:`ensgan.sweep.executor.Executor.map`."""
         results: dict[int, R] = {}
         first: EnsganError | None = None
-        for number, outcome in outcomes(function, items, *self._room(needs), of=self.sweep):
+        for number, outcome in outcomes(
+            function, items, *self._room(needs), of=self.sweep, on_wait=self._wait
+        ):
             if isinstance(outcome, EnsganError):
                 first = first or outcome  # the others' results are files, and worth waiting for
             else:
@@ -227,7 +238,11 @@ class RayExecutor:
 
     def mapper(self, needs: Needs = ONE_CPU) -> Mapper:
         """See :meth:`ensgan.sweep.executor.Executor.mapper`."""
-        return task_mapper(*self._room(needs), of=self.sweep)
+        return task_mapper(*self._room(needs), of=self.sweep, on_wait=self._wait)
+
+    def _wait(self, waits: bool) -> None:
+        """Tell that nothing runs because others hold the GPUs, or that it runs again."""
+        self.tell(Event("waits", {"for": "GPUs that other work holds" if waits else ""}))
 
     def at_once(self, needs: Needs) -> int:
         """See :meth:`ensgan.sweep.executor.Executor.at_once`."""

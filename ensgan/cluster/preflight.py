@@ -21,6 +21,7 @@ from ensgan.errors import ConfigError, last_line
 from ensgan.files import sha256_file
 from ensgan.sweep.events import Event, OnEvent
 from ensgan.sweep.member_job import MemberJob
+from ensgan.sweep.planning.cost import shares_gpus
 
 ANSWER_SECONDS = 180.0
 """A worker process of a cold node imports torch first."""
@@ -120,7 +121,7 @@ def check_nodes(jobs: Sequence[MemberJob], settings: ClusterSpec, on_event: OnEv
         ConfigError: with every problem of every node.
     """
     nodes = alive_nodes()
-    if len(nodes) < 2 and settings.gpus_per_trial != "auto":
+    if len(nodes) < 2 and not shares_gpus(settings):
         return None
     question = Question(jobs[0].scoring.results, uuid.uuid4().hex, jobs[0].training_set)
     folder = question.folder / "preflight"
@@ -143,14 +144,27 @@ def check_nodes(jobs: Sequence[MemberJob], settings: ClusterSpec, on_event: OnEv
         raise ConfigError("cluster", problems)
     sizes = [answer.gpu_bytes or 0 for answer in answers.values() if isinstance(answer, Answer)]
     smallest = min(filter(None, sizes), default=None)
-    _warn_of_memory(jobs, smallest, on_event)
+    if smallest:
+        warn_of_memory(jobs, settings, smallest, on_event)
     return smallest
 
 
-def _warn_of_memory(jobs: Sequence[MemberJob], smallest: int | None, on_event: OnEvent) -> None:
-    """Name the jobs that are expected not to fit onto the smallest GPU."""
+def warn_of_memory(
+    jobs: Sequence[MemberJob], settings: ClusterSpec, smallest: int, on_event: OnEvent
+) -> None:
+    """Name the jobs, and the number of them, expected not to fit onto the smallest GPU."""
+    gpus = settings.gpus_per_trial
+    together = 1 if gpus == "auto" or not 0 < gpus < 1 else int(1 / gpus + 1e-9)
+    largest = sorted((job.memory_bytes for job in jobs), reverse=True)[:together]
+    if len(largest) > 1 and max(largest) <= smallest < sum(largest):
+        message = (
+            f"cluster.gpus_per_trial {gpus:g} puts {len(largest)} GANs onto a GPU, which will need "
+            f"up to {sum(largest) / 2**30:.1f} GB, and the smallest GPU has "
+            f"{smallest / 2**30:.1f} GB: some may fail; set it to auto, or lower batch or width"
+        )
+        on_event(Event("warning", {"message": message}))
     for job in jobs:
-        if smallest and job.memory_bytes > smallest:
+        if job.memory_bytes > smallest:
             message = (
                 f"{job.name} will need about {job.memory_bytes / 2**30:.1f} GB of GPU memory, the "
                 f"smallest GPU has {smallest / 2**30:.1f} GB: it may fail; lower its batch or width"

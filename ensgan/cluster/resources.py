@@ -55,7 +55,10 @@ class TrialRequest:
 
 
 def trial_requests(
-    jobs: Sequence[MemberJob], settings: ClusterSpec, gpu_bytes: int | None
+    jobs: Sequence[MemberJob],
+    settings: ClusterSpec,
+    gpu_bytes: int | None,
+    most: int | None = None,
 ) -> tuple[TrialRequest, ...]:
     """What to run, in this order: by priority, then the longest first.
 
@@ -65,13 +68,16 @@ def trial_requests(
         jobs: with their efforts.
         settings: of the cluster.
         gpu_bytes: memory of the smallest GPU; None when there is none or nobody can say.
+        most: trials that may share a GPU where their memory decides.
     """
     # Sorting is stable: equal GANs keep the order of the sweep file, in every session.
     rank = ranks(jobs, settings)
     ranked = sorted(jobs, key=lambda job: (-rank[job.name], -job.effort))
     return tuple(
         TrialRequest(
-            job.name, settings.cpus_per_trial, gpu_share(settings, job.memory_bytes, gpu_bytes)
+            job.name,
+            settings.cpus_per_trial,
+            gpu_share(settings, job.memory_bytes, gpu_bytes, most),
         )
         for job in ranked
     )

@@ -21,6 +21,12 @@ R = TypeVar("R")
 
 TASK_RETRIES = 3
 """How often an item whose process or node was lost is run again."""
+PATIENCE = 5.0
+"""Seconds after which work that no GPU is free for is said to wait."""
+
+
+def _ignore(waits: bool) -> None:
+    """Tell nobody."""
 
 
 def asked_mapper(*, cpus: float, gpus: float | None) -> Mapper:
@@ -39,17 +45,20 @@ def asked_mapper(*, cpus: float, gpus: float | None) -> Mapper:
     return task_mapper(needs, task_slots(needs, nodes))
 
 
-def task_mapper(needs: Needs, slots: int, *, of: str = "") -> Mapper:
+def task_mapper(
+    needs: Needs, slots: int, *, of: str = "", on_wait: Callable[[bool], None] = _ignore
+) -> Mapper:
     """A ``map`` whose calls run in the Ray session, with results as they finish.
 
     Args:
         needs: what each call reserves.
         slots: calls at once.
         of: the sweep, for the names of the tasks.
+        on_wait: told when nothing can run because other work holds the GPUs, and when that ends.
     """
 
     def mapper(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-        for _, outcome in outcomes(function, items, needs, slots, of=of):
+        for _, outcome in outcomes(function, items, needs, slots, of=of, on_wait=on_wait):
             if isinstance(outcome, EnsganError):
                 raise outcome
             yield outcome
@@ -58,14 +67,22 @@ def task_mapper(needs: Needs, slots: int, *, of: str = "") -> Mapper:
 
 
 def outcomes(
-    function: Callable[[T], R], items: Iterable[T], needs: Needs, slots: int, *, of: str = ""
+    function: Callable[[T], R],
+    items: Iterable[T],
+    needs: Needs,
+    slots: int,
+    *,
+    of: str = "",
+    on_wait: Callable[[bool], None] = _ignore,
 ) -> Iterator[tuple[int, R | EnsganError]]:
     """The number of each item with its result or error, as they finish.
 
     No more are handed out than keep the cluster busy, so that arguments do not fill its memory.
     What still runs when the caller stops reading is ended.
     """
-    return (_on_gpus if needs.gpus else _on_cpus)(function, items, needs, slots, of=of)
+    if needs.gpus:
+        return _on_gpus(function, items, needs, slots, of=of, on_wait=on_wait)
+    return _on_cpus(function, items, needs, slots, of=of)
 
 
 def _on_cpus(
@@ -119,7 +136,13 @@ class _Stream:
 
 
 def _on_gpus(
-    function: Callable[[T], R], items: Iterable[T], needs: Needs, slots: int, *, of: str = ""
+    function: Callable[[T], R],
+    items: Iterable[T],
+    needs: Needs,
+    slots: int,
+    *,
+    of: str = "",
+    on_wait: Callable[[bool], None] = _ignore,
 ) -> Iterator[tuple[int, R | EnsganError]]:
     """As many streams as there are shares of GPUs; each gets its next item when it is free.
 
@@ -134,9 +157,17 @@ def _on_gpus(
         stream.begin.options(name=_titled("take a GPU", of)).remote(): stream for stream in streams
     }
     running: dict[Any, tuple[Any, int, str]] = {}
+    waits = False
     try:
         while left or running:
-            (reference,), _ = ray.wait([*running, *starting], num_returns=1)
+            patience = None if running or waits else PATIENCE
+            ready, _ = ray.wait([*running, *starting], num_returns=1, timeout=patience)
+            if waits != (not ready):
+                waits = not ready
+                on_wait(waits)
+            if waits:
+                continue
+            (reference,) = ready
             if reference in starting:
                 stream, done = starting.pop(reference), None
                 begun = _outcome(reference, "starting a process on a GPU")

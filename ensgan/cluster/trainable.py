@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import ray
 import torch
 from ray import tune
+from ray.actor import ActorHandle
 from ray.util import metrics
 
 from ensgan.errors import EnsganError, StoreError
 from ensgan.sweep.live.trial_report import TrialReport
 from ensgan.sweep.member_job import MemberJob, MemberResult, grow
 from ensgan.sweep.planning.cost import CONTEXT_BYTES
-from ensgan.train import StopTraining
+from ensgan.train import StopTraining, Turn
 
 OUT_OF_MEMORY = "out of memory"
 """Key of the report of a trial that wants a larger share."""
@@ -22,7 +25,19 @@ STORAGE = "storage"
 """Key of the report of a trial that cannot write its results."""
 
 
-def gan_trial(config: dict[str, Any], jobs: Mapping[str, MemberJob]) -> None:
+REHEARSAL = "ENSGAN_REHEARSAL"
+"""Environment variable: GPUs that Ray counts are pretended, and trials compute on the CPU."""
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+def gpu_device() -> str:
+    """Where a trial with a share of a GPU computes."""
+    return "cpu" if os.environ.get(REHEARSAL) else "cuda"
+
+
+def gan_trial(
+    config: dict[str, Any], jobs: Mapping[str, MemberJob], packs: ActorHandle | None = None
+) -> None:
     """Grow the members of one GAN, reporting each.
 
     An error of the code ends the trial with a report, because repeating it would end the same way;
@@ -33,36 +48,81 @@ def gan_trial(config: dict[str, Any], jobs: Mapping[str, MemberJob]) -> None:
         config: a :class:`~ensgan.cluster.resources.TrialRequest` as Tune hands it over, with its
             ``job`` where that was added after the beginning.
         jobs: by GAN.
+        packs: a :class:`~ensgan.cluster.packs.Packs` where trials that share a GPU are trained in
+            one process; this one then only passes on what that process reports.
     """
     job: MemberJob = config.get("job") or jobs[config["gan"]]
+    made: Iterable[Mapping[str, Any]] | None = None
+    if packs is not None and 0 < config["gpus"] < 1:
+        made = _reports_of_pack(packs, job, config["gpus"])
+    for report in reports(job, config["gpus"]) if made is None else made:
+        # Returns when the driver has answered: a trial that shall end here trains no more.
+        tune.report(dict(report))
+
+
+def _reports_of_pack(
+    packs: ActorHandle, job: MemberJob, gpus: float
+) -> Iterator[Mapping[str, Any]] | None:
+    """What the process of a trial's pack reports of its GAN; None: it belongs to none."""
+    node, card = ray.get_runtime_context().get_node_id(), os.environ.get(VISIBLE, "")
+    try:
+        process = ray.get(packs.seat.remote(job.name, node, card))
+    except ray.exceptions.RayActorError:  # whoever knows the packs is lost, and they with it
+        return None
+    if process is None:
+        return None
+    ray.get(process.begin.remote(job, gpus))
+    return iter(lambda: ray.get(process.next.remote(job.name)), None)
+
+
+def reports(
+    job: MemberJob,
+    gpus: float,
+    turn: Turn = nullcontext,
+    look: Callable[[], None] = lambda: None,
+    *,
+    part: Callable[[], float] | None = None,
+) -> Generator[Mapping[str, Any], None, None]:
+    """What a trial reports, made as it is asked for.
+
+    Args:
+        job: of the trial.
+        gpus: its share.
+        turn, look: as :meth:`ensgan.train.Pack.begin` hands them over.
+        part: that the GAN has of what its process takes of the GPU; None: the process is its own.
+    """
+    is_alone = part is None
+    memory = lambda: _gpu_memory(1.0 if part is None else part())  # noqa: E731
     torch.set_num_threads(job.threads)
     try:
-        if config["gpus"]:
-            job = job.on("cuda")
-            confine(config["gpus"])
-        exporter = _Exporter(job, config["gpus"])
+        if gpus:
+            job = job.on(gpu_device())
+            if is_alone:
+                confine(gpus)
+        exporter = _Exporter(job, gpus)
         report = TrialReport(
             job,
             place={"ray_node": ray.get_runtime_context().get_node_id()},
-            gpus=config["gpus"],
-            memory=_gpu_memory if config["gpus"] else lambda: None,
+            gpus=gpus,
+            memory=memory if gpus else lambda: None,
+            look=look,
             on_beat=exporter.beat,
         )
-        with report.logged(printed=True):
-            for result in grow(job, report):
+        # What is printed in a process of several cannot be told apart.
+        with report.logged(printed=is_alone):
+            for result in grow(job, report, turn):
                 report.member(result)
                 exporter.member(result)
-                # Returns when the driver has answered: a trial that shall end here trains no more.
-                tune.report(_report(job, result))
+                yield _report(job, result)
     except StopTraining:
         return
     except StoreError as error:
-        tune.report({"gan": job.name, STORAGE: str(error)})
+        yield {"gan": job.name, STORAGE: str(error)}
     except Exception as error:  # whatever a row's code raises fails that GAN alone
         key = OUT_OF_MEMORY if is_out_of_memory(error) else "error"
-        tune.report({"gan": job.name, key: _sentence(error)})
+        yield {"gan": job.name, key: _sentence(error)}
     finally:
-        if config["gpus"] and torch.cuda.is_available():
+        if gpus and is_alone and torch.cuda.is_available():
             torch.cuda.empty_cache()
 
 
@@ -136,8 +196,8 @@ class _Exporter:
         self.intra_d.set(result.intra_d)
 
 
-def _gpu_memory() -> int | None:
-    """The most this process has reserved."""
+def _gpu_memory(part: float) -> int | None:
+    """A part of the most that this process has reserved."""
     if not torch.cuda.is_available():
         return None
-    return int(torch.cuda.max_memory_reserved()) + CONTEXT_BYTES
+    return int(part * (torch.cuda.max_memory_reserved() + CONTEXT_BYTES))

@@ -38,6 +38,7 @@ class TrialQueue(Searcher):  # type: ignore[misc]
         halted: why no trial is handed out any more; None: they are.
         interrupted: the user pressed ctrl-C.
         complete: GANs with all their members.
+        leave: called with the GAN of every trial that is over, and whether its process was lost.
         late: jobs that were added, by GAN; others' trials have theirs from the beginning.
     """
 
@@ -53,6 +54,7 @@ class TrialQueue(Searcher):  # type: ignore[misc]
         self.spending = spending
         self.stop_file = stop_file
         self.max_concurrent = max_concurrent
+        self.leave: Callable[[str, bool], object] = lambda gan, alone: None
         self.halted: str | None = None
         self.interrupted = False
         self.complete: set[str] = set()
@@ -109,6 +111,8 @@ class TrialQueue(Searcher):  # type: ignore[misc]
         self.spending.trial_ended(trial_id)
         request = self.running.get(trial_id)
         is_spent = trial_id in self._spent or self.spending.exhausted() is not None
+        if request is not None:
+            self.leave(request.gan, error)
         is_complete = request is not None and request.gan in self.complete
         self.order.end(trial_id, is_complete=is_complete, is_spent=is_spent)
 

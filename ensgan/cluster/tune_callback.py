@@ -145,6 +145,7 @@ class TuneCallback(tune.Callback):  # type: ignore[misc]
             trial.max_failures += 1
         self._step_at_loss[gan] = max(step, self._step_at_loss.get(gan, 0))
         self.queue.spending.trial_ended(trial.trial_id)
+        self.queue.leave(gan, not node_lost)
         self._report_loss(gan, "node" if node_lost else "process", error)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **_: Any) -> None:

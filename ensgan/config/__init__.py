@@ -1,7 +1,5 @@
 """What a sweep is: a YAML file read strictly into a validated tree."""
 
-from __future__ import annotations
-
 from ensgan.config.external import ExternalSpec as ExternalSpec
 from ensgan.config.load import KnownNames as KnownNames
 from ensgan.config.load import load_spec as load_spec

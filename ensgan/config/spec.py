@@ -269,14 +269,16 @@ class ClusterSpec(Strict):
 
     Trials start by ``priority`` (GAN → rank, higher first, others 0), then the longest first, at
     most ``max_concurrent`` at once. ``gpus_per_trial`` may be a fraction, or ``auto``: each GAN
-    gets the part of a GPU that its memory needs, more when that was not enough. ``retries`` counts
-    losses of a trial's process without progress between them; losses of a node are not counted.
+    gets the part of a GPU that its memory needs, more when that was not enough. One process trains
+    at most ``gans_per_process`` that share one (docs/cluster.md). ``retries`` counts losses
+    of a trial's process without progress between them; losses of a node are not counted.
     ``autoscaling`` says that nodes may join later. ``scheduler`` ``asha`` is Tune's: it stops GANs
     whose Intra-d is in the worse half at a snapshot; ``fifo`` trains every GAN to its end.
     """
 
     cpus_per_trial: float = Field(1.0, gt=0, le=10**6)
     gpus_per_trial: float | Literal["auto"] = 0.0
+    gans_per_process: Annotated[int, Field(ge=1, le=1000)] | Literal["auto"] = "auto"
     max_concurrent: int | None = Field(None, ge=1, le=10**6)
     priority: dict[GanName, int] = Field({})
     retries: int = Field(2, ge=0, le=1000)

@@ -1,7 +1,5 @@
 """The ensemble artifact: written once, verified at every opening, sampled by seed and index."""
 
-from __future__ import annotations
-
 from ensgan.ensemble.artifact import TAG_DIGEST as TAG_DIGEST
 from ensgan.ensemble.artifact import MemberSource as MemberSource
 from ensgan.ensemble.artifact import is_whole_ensemble as is_whole_ensemble

@@ -126,19 +126,12 @@ def section_of(source: str, place: Place) -> EvaluateSpec:
     return find_sweep(source, place.folder).read().settings.evaluate
 
 
-@dataclass(frozen=True)
-class RealData:
-    """Real data to evaluate a handed-over ensemble on: a name or path, and where data sets lie."""
-
-    name: str
-    root: Path | None = None
-
-
 def evaluate_ensemble(
     source: str,
-    data: RealData,
+    data: str,
     options: EvaluationOptions,
     *,
+    data_dir: Path | None = None,
     place: Place | None = None,
     listener: Listener | None = None,
 ) -> Evaluation:
@@ -149,7 +142,8 @@ def evaluate_ensemble(
 
     Args:
         source: ensemble folder, run ID or ``models:/NAME@ALIAS``.
-        data: the real data.
+        data: the real data, a name or path.
+        data_dir: where data sets lie.
         options, place, listener: as for :func:`evaluate`.
 
     Raises:
@@ -158,7 +152,7 @@ def evaluate_ensemble(
     """
     place, listener = place or Place(), listener or Listener()
     ensemble = load_ensemble(source, storage=place.folder, uri=place.uri)
-    dataset = load_dataset(data.name, root=data.root, image_size=ensemble.shape.size)
+    dataset = load_dataset(data, root=data_dir, image_size=ensemble.shape.size)
     check_fits(ensemble, dataset)
     downstream.check_dataset(dataset)
     downstream.check_strategies(options.strategies, ensemble.member_names)

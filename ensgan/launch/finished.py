@@ -44,7 +44,7 @@ def known_result(
         folder = sweep_folder(storage.resolve(), spec.name)
         kept = read_json(_file(folder))
         # The cheap comparison first: the key reads the data.
-        if not _unchanged(folder.path, kept["files"]):
+        if any(_state(folder.path / name) != state for name, state in kept["files"].items()):
             return None
         if kept["key"] != _key(spec, path, folder, data_dir):
             return None
@@ -131,7 +131,3 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
 def _state(file: Path) -> list[int]:
     status = file.stat()
     return [status.st_size, status.st_mtime_ns]
-
-
-def _unchanged(folder: Path, files: Mapping[str, list[int]]) -> bool:
-    return all(_state(folder / name) == state for name, state in files.items())

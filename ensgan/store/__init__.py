@@ -1,7 +1,5 @@
 """Recorded runs: what a store does, one in memory, and MLflow."""
 
-from __future__ import annotations
-
 from ensgan.store.base import RunStore as RunStore
 from ensgan.store.memory import MemoryStore as MemoryStore
 from ensgan.store.opening import LATEST as LATEST

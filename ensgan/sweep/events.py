@@ -19,7 +19,7 @@ class Event:
     start/done/cached), ``progress``, ``member``, ``failed``, ``retried``, ``lost`` (a trial's
     process or node; it goes on), ``asked`` (by another shell), ``held`` (GANs paused or stopped
     so), ``stopped`` (before its last snapshot), ``budget`` (hours that trials took of it),
-    ``strategy``, ``warning``, ``done``.
+    ``strategy``, ``waits`` (``for`` what, or nothing any more), ``warning``, ``done``.
     """
 
     kind: str

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ensgan.errors import EnsganError, InputError, StoreError, SweepStoppedError
-from ensgan.sweep.events import Event, OnEvent
+from ensgan.sweep.events import Event, OnEvent, ignore
 from ensgan.sweep.live.order import TrainingOrder
 from ensgan.sweep.live.requests import POLL_SECONDS, Requests
 from ensgan.sweep.live.trial_report import TrialReport, own_stop_path, stop_path
@@ -78,9 +78,11 @@ class Executor(Protocol):
 
     Attributes:
         slots: how many jobs of one CPU run at once.
+        tell: hears of what happens outside of :meth:`grow`: work that waits (``waits``).
     """
 
     slots: int
+    tell: OnEvent
 
     def grow(
         self,
@@ -168,6 +170,7 @@ class LocalExecutor:
     """One job after another in this process: no Ray needed."""
 
     slots = 1
+    tell: OnEvent = staticmethod(ignore)
 
     def grow(
         self,

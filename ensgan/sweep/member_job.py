@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -191,26 +191,33 @@ def sample_labels(
 
 
 def grow(
-    job: MemberJob, on_progress: Callable[[train.TrainProgress], None] | None = None
+    job: MemberJob,
+    on_progress: Callable[[train.TrainProgress], None] | None = None,
+    turn: train.Turn = nullcontext,
 ) -> Iterator[MemberResult]:
     """Train the GAN of a job and finish each member; members already on disk come first.
+
+    Args:
+        job, on_progress: what to train; as of :func:`ensgan.train.train_gan`.
+        turn: around plugins, every step and what samples and embeds, where other GANs are trained
+            in this process too.
 
     Raises:
         TrainingError: the GAN cannot be trained further.
     """
     training = Samples.load(job.training_set)
     labels = sample_labels(training.labels, job.classes, job.count, job.labels, job.sample_seed)
-    snapshots = train.train_gan(
-        job.gan(), training, job.classes, job.settings, job.folder, on_progress=on_progress
+    with turn():  # plugins are loaded once per process
+        row = job.gan()
+    steps = train.train_steps(
+        row, training, job.classes, job.settings, job.folder, on_progress=on_progress
     )
-    scorer = MemberScorer(job.scoring, job.settings.device)
-    while True:
-        begin = time.time()
-        snapshot = next(snapshots, None)
-        if snapshot is None:
-            return
-        trained = (begin, time.time())
-        yield _member(job, snapshot, trained, labels, training.shape, scorer)
+    scorer = MemberScorer(job.scoring, job.settings.device, turn)
+    begin = time.time()
+    for snapshot in train.in_turns(steps, turn):
+        if snapshot is not None:
+            yield _member(job, snapshot, (begin, time.time()), labels, training.shape, scorer)
+            begin = time.time()
 
 
 def _member(
@@ -228,9 +235,10 @@ def _member(
     known = job.scoring.known(name, key)
     if known is not None:
         return known
-    begin = time.time()
-    generator = zoo.load_generator(snapshot.path, job.gan(), shape, job.classes)
-    images = zoo.sample(generator.to(job.settings.device), labels, seed=job.sample_seed)
+    with scorer.turn():
+        begin = time.time()
+        generator = zoo.load_generator(snapshot.path, job.gan(), shape, job.classes)
+        images = zoo.sample(generator.to(job.settings.device), labels, seed=job.sample_seed)
     if np.ptp(images) == 0:
         raise TrainingError(f"{name} cannot join the pool: {BLANK.format(images.flat[0])}")
     facts = {
@@ -262,10 +270,11 @@ class MemberScorer:
     Args:
         scoring: what with.
         device: of the extractor, see :func:`ensgan.embedding.load_extractor`.
+        turn: around what embeds, see :func:`grow`.
     """
 
-    def __init__(self, scoring: Scoring, device: str) -> None:
-        self.scoring, self.device = scoring, device
+    def __init__(self, scoring: Scoring, device: str, turn: train.Turn = nullcontext) -> None:
+        self.scoring, self.device, self.turn = scoring, device, turn
 
     @cached_property
     def _extractor(self) -> embedding.Extractor:
@@ -298,7 +307,8 @@ class MemberScorer:
         features_path = results / "features" / f"{name}-{key}.npy"
         samples.save(samples_path)
         sampled = time.time()
-        features = embedding.write_features(features_path, samples.images, self._extractor)
+        with self.turn():
+            features = embedding.write_features(features_path, samples.images, self._extractor)
         embedded = time.time()
         score = metrics.score_member(self._reference, features)
         end = time.time()

@@ -103,6 +103,7 @@ class RunningSweep:
         if self._executor is None:
             self.manifest.begin()
             self._executor = self._open_executor()
+            self._executor.tell = self.on_event
             # Both were being opened at once; from here on a mistake would cost real work.
             self.recorder.wait_opened()
         return self._executor

@@ -1,7 +1,5 @@
 """How a GAN learns: steps, snapshots, exact resume."""
 
-from __future__ import annotations
-
 from ensgan.train.claim import GROWS as GROWS
 from ensgan.train.claim import REVISION as REVISION
 from ensgan.train.claim import find_training as find_training
@@ -12,8 +10,9 @@ from ensgan.train.loop import TrainProgress as TrainProgress
 from ensgan.train.loop import train_gan as train_gan
 from ensgan.train.loop import train_steps as train_steps
 from ensgan.train.loop import untrained as untrained
-from ensgan.train.pack import Ended as Ended
 from ensgan.train.pack import Pack as Pack
+from ensgan.train.pack import Turn as Turn
+from ensgan.train.pack import in_turns as in_turns
 from ensgan.train.settings import TrainSettings as TrainSettings
 from ensgan.train.settings import problems as problems
 from ensgan.train.snapshot import Snapshot as Snapshot

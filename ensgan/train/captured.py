@@ -152,7 +152,10 @@ class Steps:
     def _give_up(self, reason: str) -> None:
         self.failure = reason
         logging.getLogger("ensgan.train").warning(
-            "%s trains without a captured step, more slowly: %s", self.record.gan, reason
+            "%s trains without a captured step, more slowly: %s (where the driver is the reason, "
+            "update it)",
+            self.record.gan,
+            reason,
         )
 
 

@@ -109,7 +109,7 @@ def train_steps(
     """:func:`train_gan` in single steps: yields after each the snapshot it made, or None.
 
     To train several GANs in one process, alternate between their generators
-    (:class:`ensgan.train.Pack`).
+    (:class:`ensgan.train.Pack` does, in turns).
     """
     settings = claim(folder, spec, train, num_classes, settings)
     done = {}
@@ -173,11 +173,15 @@ class _Run:
 
     def until(self, last: int) -> Generator[Snapshot | None, None, None]:
         """Train to a step; yield after each step the snapshot it made, or None."""
+        begin = time.perf_counter()
         while self.training.step < last:
-            self._advance()
+            self._advance(begin)
             with self.steps.stream():
                 snapshot = self._kept(last)
+            begin = time.perf_counter()  # from here a step may wait for its turn in a pack
             yield snapshot
+            if snapshot is not None:
+                begin = time.perf_counter()
 
     def _kept(self, last: int) -> Snapshot | None:
         """Write what is due after a step: a snapshot, a checkpoint."""
@@ -203,9 +207,9 @@ class _Run:
             save_weights(self.training.snapshot_generator().state_dict(), path)
             return sha256_file(path) == self.done[step]
 
-    def _advance(self) -> None:
-        """One step, and a look at the losses where it is due."""
-        training, begin = self.training, time.perf_counter()
+    def _advance(self, begin: float) -> None:
+        """One step, which counts from ``begin``, and a look at the losses where it is due."""
+        training = self.training
         step = training.step
         try:
             self.steps.step()

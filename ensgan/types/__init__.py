@@ -1,7 +1,5 @@
 """The frozen values that the stages hand to one another."""
 
-from __future__ import annotations
-
 from ensgan.types.front import Front as Front
 from ensgan.types.front import FrontPoint as FrontPoint
 from ensgan.types.front import Selection as Selection

@@ -4,8 +4,6 @@
 them. ``register`` adds a row of your own.
 """
 
-from __future__ import annotations
-
 from ensgan.zoo.augment import Augmentation as Augmentation
 from ensgan.zoo.augment import NoAugment as NoAugment
 from ensgan.zoo.augment.ada import ADA as ADA

@@ -132,7 +132,8 @@ def test_a_dry_run_says_when_it_cannot_know_the_gpus(
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     sweep = write_sweep(tmp_path, cluster={"gpus_per_trial": 0.5})
     code, out, _ = shell("sweep", str(sweep), "--dry-run")
-    assert code == 0 and "no GPU here: times are of one CPU thread" in " ".join(out.split())
+    assert code == 0 and "no GPU here: hours are those of one NVIDIA H200" in " ".join(out.split())
+    assert "GPU-hours)" in out
     code, out, _ = shell("sweep", str(write_sweep(tmp_path)), "--dry-run")
     assert code == 0 and "no GPU here" not in out
 

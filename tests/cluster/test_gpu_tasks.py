@@ -18,6 +18,7 @@ from ensgan.cluster.session import environment, ray_session
 from ensgan.cluster.tasks import asked_mapper
 from ensgan.config import ClusterSpec
 from ensgan.errors import InputError
+from ensgan.sweep.events import Event
 from ensgan.sweep.executor import SHARE, Needs
 
 GPU_NODE, CPU_NODE = {"CPU": 2.0, "GPU": 1.0, "memory": 4e9}, {"CPU": 8.0, "memory": 8e9}
@@ -56,6 +57,13 @@ def look(job: Job) -> Ran:
 def most_at_once(ran: list[Ran], gpu: str) -> int:
     own = [one for one in ran if one.gpu == gpu]
     return max(sum(a.begin <= b.begin < a.end for a in own) for b in own)
+
+
+class Holder:
+    """Somebody else's trial."""
+
+    def ready(self) -> None:
+        pass
 
 
 def dies_once(job: Job) -> int:
@@ -143,6 +151,25 @@ def test_what_is_handed_out_is_bounded_and_what_is_not_read_is_ended(
     results.close()  # type: ignore[attr-defined]
     # The GPUs are free again: all of them can be had at once.
     assert len(list(executor.mapper(Needs(gpus=2.0))(fails, [Job(0, tmp_path)]))) == 1
+
+
+@pytest.mark.timeout(300)
+def test_work_whose_gpus_are_busy_waits_and_says_so(
+    executor: RayExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ensgan.cluster.tasks.PATIENCE", 0.5)
+    others = ray.remote(Holder).options(num_cpus=0, num_gpus=2).remote()
+    ray.get(others.ready.remote())
+    told: list[str] = []
+
+    def tell(event: Event) -> None:
+        told.append(event.fields["for"])
+        if event.fields["for"]:
+            ray.kill(others)
+
+    executor.tell = tell
+    ran = list(executor.mapper(Needs(gpus=1.0))(look, [Job(i, tmp_path) for i in range(2)]))
+    assert told == ["GPUs that other work holds", ""] and len(ran) == 2
 
 
 def test_more_than_any_node_has_is_refused(cluster: None, executor: RayExecutor) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from tiny_sweep import tiny
 
 from ensgan.config import parse_spec
+from ensgan.sweep.member_job import MemberJob
 from ensgan.sweep.planning import cost, plan
 from ensgan.sweep.planning.cost import slots_of
+from ensgan.sweep.planning.measured import Measured
 from ensgan.sweep.resolving import Resolved, resolve
 from ensgan.train.cost import WIDTHS, Machine, step_work
 
@@ -50,24 +52,47 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_gpus_bound_the_slots_of_a_dry_run(machine: Any) -> None:
     machine(2)
-    assert plan._slots(resolved()) == 6, "no GPU asked for: a slot per CPU, for six GANs"
-    assert plan._slots(resolved(gpus_per_trial=1.0)) == 2
-    assert plan._slots(resolved(gpus_per_trial=0.5)) == 4
-    assert plan._slots(resolved(gpus_per_trial=0.5, max_concurrent=3)) == 3
+    assert plan._slots(resolved()) == (6, 2), "no GPU asked for: a slot per CPU, for six GANs"
+    assert plan._slots(resolved(gpus_per_trial=1.0)) == (2, 2)
+    assert plan._slots(resolved(gpus_per_trial=0.5)) == (4, 2)
+    assert plan._slots(resolved(gpus_per_trial=0.5, max_concurrent=3)) == (3, 2)
     machine(0)
-    assert plan._slots(resolved(gpus_per_trial=0.5)) == 2, "of one GPU, where there is none"
+    assert plan._slots(resolved(gpus_per_trial=0.5)) == (2, 1), "of one GPU, where there is none"
 
 
 def test_shares_by_memory_bound_them_too(machine: Any) -> None:
     auto = resolved(gpus_per_trial="auto")
     machine(1, gigabytes=80)
-    assert plan._slots(auto) == 6
+    assert plan._slots(auto) == (6, 1)
     machine(1, gigabytes=1.5)  # a CUDA context alone takes nearly half of it
-    assert plan._slots(auto) == 2
+    assert plan._slots(auto) == (2, 1)
     machine(1, gigabytes=1.2)
-    assert plan._slots(auto) == 1
+    assert plan._slots(auto) == (1, 1)
     machine(0)
-    assert plan._slots(auto) == 1, "a whole GPU each, as long as its memory is unknown"
+    assert plan._slots(auto) == (1, 1), "a whole GPU each, as long as its memory is unknown"
+    machine(1, gigabytes=80)
+    few = resolved(gpus_per_trial="auto", gans_per_process=2)
+    assert plan._slots(few) == (2, 1), "no more share one than are to"
+
+
+def test_hours_of_gpus_come_from_a_table_or_from_earlier_trainings(
+    machine: Any, tmp_path: Path
+) -> None:
+    """Two on a GPU take as long as one after the other; what was measured on GPUs goes first."""
+    machine(0)
+    sweep = resolve(parse_spec(tiny(cluster={"gpus_per_trial": 0.5})))
+    found = plan.make_plan(sweep, tmp_path)
+    assert found.device == "NVIDIA H200" and found.slots == 2
+    assert found.gpu_hours == pytest.approx(found.training_seconds / 3600)
+    assert found.wall_seconds == pytest.approx(found.training_seconds)
+    gan, shape = sweep.configurations[0], sweep.dataset.shape
+    job = SimpleNamespace(row=gan.row.to_json(), settings=gan.settings, classes=2, name=gan.name)
+    taken = {"seconds_per_step": 7.0}
+    for memory, seconds in ((None, found.rows[0].seconds_per_step), (GIB, 7.0)):
+        figures = [(cast(MemberJob, job), {**taken, "memory_bytes": memory})]
+        Measured(tmp_path / "measured.json").learn(figures, shape)
+        assert plan.make_plan(sweep, tmp_path).rows[0].seconds_per_step == seconds
+    assert plan.make_plan(resolve(parse_spec(tiny())), tmp_path).gpu_hours is None
 
 
 def test_of_each_gan_one_configuration_is_counted_and_the_others_follow(
@@ -81,7 +106,7 @@ def test_of_each_gan_one_configuration_is_counted_and_the_others_follow(
 
     rates = Machine((1e9,) * len(WIDTHS), 1e9, 1e-6)
     monkeypatch.setattr(cost, "step_parts", noted)
-    monkeypatch.setattr(plan, "_measured", lambda *_: rates)
+    monkeypatch.setattr("ensgan.sweep.planning.rates._measured", lambda *_: rates)
     vary = {"width": [0.5, 1.0], "batch": [8, 32], "d_updates": [1, 3], "seed": [0, 1]}
     sweep = resolve(parse_spec(tiny(train={"gans": ["BigGAN", "StyleGAN2"], "vary": vary})))
     made = {row.gan: row for row in plan.make_plan(sweep, tmp_path).rows}

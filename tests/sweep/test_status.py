@@ -126,6 +126,11 @@ def test_what_the_driver_does_and_what_is_left(folder: SweepFolder) -> None:
         assert value["hours_left"] == pytest.approx(0.5 * 230 / 3600)
         assert value["eta_total_seconds"] is None, "no sweep of this storage has told"
         assert "about 4 min of training left" in shown(value)
+        driver(Event("waits", {"for": "GPUs that other work holds"}))
+        waits = shown(sweep_status(folder, NOW))
+        assert "training, waiting for GPUs that other work holds" in " ".join(waits.split())
+        driver(Event("waits", {"for": ""}))
+        assert "waiting for" not in shown(sweep_status(folder, NOW))
         # An earlier sweep with half the members and repeats.
         half = tiny(evaluate={"repeats": 1})
         work = stage_work(parse_spec(half), 3, 160)

@@ -10,6 +10,8 @@ from PIL import Image
 
 from ensgan.config import parse_spec
 from ensgan.errors import ConfigError
+from ensgan.sweep.planning.cost import slots_of
+from ensgan.sweep.planning.plan import make_plan
 from ensgan.sweep.planning.sweep_file import known_names, load_sweep
 from ensgan.sweep.resolving import resolve
 
@@ -17,15 +19,30 @@ SWEEPS = Path(__file__).parents[2] / "sweeps"
 RNG = np.random.default_rng(0)
 
 
-@pytest.fixture
-def breast(tmp_path: Path) -> Path:
-    """Noise in the place of BreastMNIST, with its numbers of images."""
+def noise(folder: Path, name: str, train: int) -> Path:
+    """Noise in the place of a data set of MedMNIST, with its number of training images."""
     arrays = {}
-    for split, count in (("train", 546), ("val", 78), ("test", 156)):
+    for split, count in (("train", train), ("val", 78), ("test", 156)):
         arrays[f"{split}_images"] = RNG.integers(0, 256, (count, 28, 28), dtype=np.uint8)
         arrays[f"{split}_labels"] = (np.arange(count) % 4 > 0).astype(np.uint8)[:, None]
-    np.savez(tmp_path / "breastmnist.npz", **arrays)
-    return tmp_path
+    np.savez(folder / f"{name}.npz", **arrays)
+    return folder
+
+
+@pytest.fixture
+def breast(tmp_path: Path) -> Path:
+    return noise(tmp_path, "breastmnist", 546)
+
+
+def test_the_small_sweep_puts_twelve_gans_onto_one_card(tmp_path: Path) -> None:
+    root = noise(tmp_path, "pneumoniamnist", 4708)
+    resolved = resolve(load_sweep(SWEEPS / "pneumoniamnist-small.yaml"), root)
+    found = make_plan(resolved, tmp_path)
+    assert len(found.rows) == 12 and found.members == 60 and found.steps == 36_000
+    cluster = resolved.spec.cluster
+    assert slots_of(cluster.cpus_per_trial, float(cluster.gpus_per_trial), 6, 1) == 12
+    # The table's rates at full efficiency; narrow networks are launches and memory, not products.
+    assert found.gpu_hours is not None and found.gpu_hours < 10 / 60
 
 
 def test_every_row_can_be_trained_on_breastmnist(breast: Path) -> None:

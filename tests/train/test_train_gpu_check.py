@@ -13,6 +13,7 @@ from types import ModuleType
 import pytest
 import torch
 
+PARTS = ("correctness", "speed", "packs", "scoring", "classifiers")
 SCRIPT = Path(__file__).parents[2] / "scripts" / "gpu_check"
 
 
@@ -39,14 +40,29 @@ def test_all_parts_run_and_one_that_fails_stops_none(
 
     monkeypatch.setitem(script.PARTS, "broken", (failing, 0.1))
     arguments = ["gpu_check", "--emulate", "--json", str(tmp_path / "out.json")]
-    monkeypatch.setattr(sys, "argv", [*arguments, "--parts", "broken,correctness,speed,packs"])
+    monkeypatch.setattr(sys, "argv", [*arguments, "--parts", ",".join(["broken", *PARTS])])
     assert script.main() == 1
     parts = json.loads((tmp_path / "out.json").read_text())["parts"]
     assert parts["broken"]["error"] == "RuntimeError: no such kernel"
     assert [row["result"] for row in parts["correctness"]["rows"]] == ["ok", "ok"]
     assert len(parts["speed"]["rows"]) == 2 * len(script.WAYS)
     assert all(row["steps/s"] > 0 for row in parts["speed"]["rows"] + parts["packs"]["rows"])
+    assert parts["scoring"]["rows"][0]["TFLOP/s"] > 0
+    assert parts["classifiers"]["rows"][0]["images/s"] > 0
     assert "FAILED RuntimeError: no such kernel" in capsys.readouterr().out
+
+
+def test_what_follows_training_is_measured_too(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = ["pool", "radii", "study", "faiss"]  # embedding at 224 pixels takes a CPU ten seconds
+    arguments = ["gpu_check", "--emulate", "--json", str(tmp_path / "out.json")]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--parts", ",".join(parts)])
+    assert script.main() == 0
+    found = json.loads((tmp_path / "out.json").read_text())["parts"]
+    assert [row["members"] for row in found["pool"]["rows"]] == [2, 3]
+    assert [row["backend"] for row in found["faiss"]["rows"]] == ["torch", "faiss"]
+    assert {"embedding", *parts} <= set(script.PARTS)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")

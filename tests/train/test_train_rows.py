@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -158,3 +159,20 @@ def test_compiled_networks_learn_the_same(name: str) -> None:
         record.flush()
         losses.append(record.means())
     assert losses[1] == pytest.approx(losses[0], rel=1e-3, abs=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SNGAN", "BigGAN-Info", "StyleGAN2"])
+def test_networks_compile_without_a_graph_break(name: str) -> None:
+    """Spectral norm included; this needs no C++ compiler."""
+    training = Training(small(name), noise_images(1, 2), 2, settings())
+    whole = partial(torch.compile, backend="eager", fullgraph=True)  # a break is an error
+    training._generate = whole(training.generator)
+    training._discriminate = whole(training.discriminator)
+    plain = Training(small(name), noise_images(1, 2), 2, settings())
+    records = Record(name), Record(name)
+    for each, record in zip((training, plain), records, strict=True):
+        full_step(each, record)
+        record.end_step(0)
+        record.flush()
+    assert records[0].means() == pytest.approx(records[1].means(), rel=1e-4, abs=1e-5)

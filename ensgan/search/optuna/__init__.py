@@ -3,8 +3,6 @@
 One binary parameter per member, named exactly as the member (``SNGAN@20000``): 1 takes it in.
 """
 
-from __future__ import annotations
-
 from ensgan.search.optuna.asking import Told as Told
 from ensgan.search.optuna.asking import ask as ask
 from ensgan.search.optuna.sampler import EnsembleSampler as EnsembleSampler

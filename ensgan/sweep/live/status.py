@@ -55,6 +55,7 @@ class Progress(Record, extra="ignore"):
 
     Attributes:
         stage, began: which, and since when; ``done`` of ``of`` where it counts something.
+        waits: what it waits for.
         slots: trials that run at once; ``gpus``: they have GPUs.
         trials: those of this session, by GAN.
         held: GANs that are paused or stopped; ``is_paused``: all are.
@@ -65,6 +66,7 @@ class Progress(Record, extra="ignore"):
     began: float = 0.0
     done: int | None = None
     of: int | None = None
+    waits: str = ""
     slots: int = 1
     gpus: bool = False
     trials: dict[str, Planned] = Field(default_factory=dict)
@@ -98,6 +100,9 @@ class ProgressFile:
         fields, news = event.fields, {}
         if event.kind == "stage" and fields["state"] == "start":
             news = {"stage": fields["stage"], "began": time.time(), "done": None, "of": None}
+            news["waits"] = ""
+        elif event.kind == "waits":
+            news = {"waits": fields["for"]}
         elif event.kind == "progress" and "stage" in fields:
             news = {"done": fields["done"], "of": fields["of"]}
         elif event.kind == "held":
@@ -124,7 +129,7 @@ def sweep_status(folder: SweepFolder, now: float | None = None) -> dict[str, Any
     Returns:
         ``sweep``, ``state`` (running, paused, interrupted, finished, failed), ``run_id``,
         ``members``, ``planned``, ``seconds`` since it began, ``stage`` with ``done`` of ``of``
-        while it runs, ``eta_seconds`` of that stage, ``eta_total_seconds`` of all that is left
+        while it runs, what it ``waits`` for, ``eta_seconds`` of it, ``eta_total_seconds`` of all
         (None where a later stage never ran on this storage), ``hours`` that trials have taken and
         ``hours_left``, of ``hours_of`` (GPU, CPU), ``host`` of the driver, ``failed`` (GAN →
         reason), ``losses`` (GAN → node and process losses), ``stages``, ``notes`` (files that
@@ -163,6 +168,7 @@ def sweep_status(folder: SweepFolder, now: float | None = None) -> dict[str, Any
         "stage": driver.stage,
         "done": driver.done,
         "of": driver.of,
+        "waits": driver.waits,
         "eta_seconds": left,
         "eta_total_seconds": None if left is None or later is None else left + later,
         "hours": _hours(folder, manifest),

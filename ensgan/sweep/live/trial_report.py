@@ -6,6 +6,7 @@ All of it are files of the sweep's folder, for any process on any machine that s
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import time
@@ -38,6 +39,19 @@ def stop_path(job: MemberJob) -> Path:
 def own_stop_path(job: MemberJob) -> Path:
     """A file that does so to the trial of this job alone."""
     return job.folder / "stop"
+
+
+class _Warnings(logging.Handler):
+    """What training warns of a GAN goes to its log."""
+
+    def __init__(self, gan: str, say: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self.gan, self.say = gan, say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if message.startswith(f"{self.gan} "):  # others may be trained in this process
+            self.say(message)
 
 
 class TrialReport:
@@ -139,6 +153,8 @@ class TrialReport:
         """
         self.say(f"begins on {self.place['node']}, process {self.place['pid']}")
         last = "finished"
+        warnings, logger = _Warnings(self.job.name, self.say), logging.getLogger("ensgan.train")
+        logger.addHandler(warnings)
         try:
             with self._printed() if printed else contextlib.nullcontext():
                 yield
@@ -149,5 +165,6 @@ class TrialReport:
             last = f"FAILED\n{traceback.format_exc()}"
             raise
         finally:
+            logger.removeHandler(warnings)
             self.history.save()
             self.say(last)

@@ -127,19 +127,30 @@ def device_bytes(
     return int(sizes.state_bytes + WORKSPACE * seen) + CONTEXT_BYTES
 
 
-def gpu_share(settings: ClusterSpec, memory_bytes: int, gpu_bytes: int | None) -> float:
+def gpu_share(
+    settings: ClusterSpec, memory_bytes: int, gpu_bytes: int | None, most: int | None = None
+) -> float:
     """GPUs of one trial: as set, or (``auto``) the part of one that its memory needs.
 
     Args:
         settings: of the cluster.
         memory_bytes: that the trial needs, 0 where nobody knows.
         gpu_bytes: memory of the smallest GPU, None where there is none or nobody can say.
+        most: trials that may share a GPU, where memory decides; None: as many as fit.
     """
     if settings.gpus_per_trial != "auto":
         return settings.gpus_per_trial
     if not gpu_bytes or not memory_bytes:
         return 1.0
-    return min(1.0, math.ceil(memory_bytes / gpu_bytes / SHARE_STEP) * SHARE_STEP)
+    share = min(1.0, math.ceil(memory_bytes / gpu_bytes / SHARE_STEP) * SHARE_STEP)
+    # Rounded down to what Ray counts in: so many shares must not be more than a GPU.
+    return share if most is None else max(share, math.floor(1e4 / most) / 1e4)
+
+
+def shares_gpus(settings: ClusterSpec) -> bool:
+    """Whether more than one trial may get onto a GPU, so that their memory matters."""
+    gpus = settings.gpus_per_trial
+    return gpus == "auto" or 0 < gpus < 1
 
 
 def slots_of(trial_cpus: float, trial_gpus: float, cpus: float, gpus: float) -> int:

@@ -18,6 +18,7 @@ from ensgan.types import ImageShape, row_of
 
 if TYPE_CHECKING:
     from ensgan.sweep.member_job import MemberJob
+    from ensgan.train import TrainSettings
 
 KEY = "seconds of stages"
 """In the file, whose other keys are hashes of trainings."""
@@ -42,7 +43,23 @@ class Measured:
     def look_up(self, jobs: Sequence[MemberJob], shape: ImageShape) -> list[Mapping[str, Any]]:
         """Of each job ``seconds_per_step`` and (on a GPU) ``memory_bytes``, or nothing."""
         entries = self._entries()
-        return [entries.get(_key(job, shape), {}) for job in jobs] if entries else [{}] * len(jobs)
+        if not entries:
+            return [{}] * len(jobs)
+        return [entries.get(_key(job.row, job.settings, shape, job.classes), {}) for job in jobs]
+
+    def seconds_per_step(
+        self,
+        row: Mapping[str, Any],
+        settings: TrainSettings,
+        shape: ImageShape,
+        classes: int,
+        *,
+        on_gpu: bool,
+    ) -> float | None:
+        """What a training of this row took there; None where none was measured."""
+        entry = self._entries().get(_key(row, settings, shape, classes), {})
+        # Memory is known of trainings on GPUs alone.
+        return entry.get("seconds_per_step") if bool(entry.get("memory_bytes")) == on_gpu else None
 
     def learn(
         self,
@@ -54,7 +71,7 @@ class Measured:
         for job, values in figures:
             kept = {name: value for name, value in values.items() if value}
             if kept:
-                key = _key(job, shape)
+                key = _key(job.row, job.settings, shape, job.classes)
                 entries[key] = {**entries.get(key, {}), "gan": row_of(job.name), **kept}
         if entries != before:
             self._write(entries)
@@ -89,12 +106,9 @@ class Measured:
             write_json(self.path, entries)
 
 
-def _key(job: MemberJob, shape: ImageShape) -> str:
-    settings = job.settings
-    row = {**job.row, "name": row_of(job.name)}  # a GAN takes as long with another seed
-    return content_key(
-        row, settings.batch, settings.d_updates, settings.precision, shape, job.classes
-    )
+def _key(row: Mapping[str, Any], settings: TrainSettings, shape: ImageShape, classes: int) -> str:
+    row = {**row, "name": row_of(row["name"])}  # a GAN takes as long with another seed
+    return content_key(row, settings.batch, settings.d_updates, settings.precision, shape, classes)
 
 
 def stage_work(settings: SweepSpec, members: int, images: int) -> dict[str, float]:

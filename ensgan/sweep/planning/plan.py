@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,10 @@ from ensgan.sweep.planning.cost import (
     step_works,
     written_bytes,
 )
+from ensgan.sweep.planning.measured import Measured
+from ensgan.sweep.planning.rates import TABULATED, Rates
 from ensgan.sweep.resolving import Resolved, round_size
 from ensgan.sweep.variations import Configuration
-from ensgan.train.cost import Machine, measure_machine
 from ensgan.types import MemberId
 from ensgan.zoo.build import Footprint, footprint
 
@@ -127,8 +128,7 @@ class GanPlan:
     Attributes:
         steps: that are left to train.
         variation: values of the settings that the sweep varies.
-        seconds_per_step: estimated from the operations of a step (of a GAN that is varied counted
-            in its largest configuration) and the rates of this machine: a GPU, or one thread.
+        seconds_per_step: see :class:`ensgan.sweep.planning.rates.Rates`.
         seconds: of these steps.
         memory_bytes: estimated peak: weights, gradients, optimiser state, averaged weights and the
             activations of one backward pass.
@@ -155,9 +155,11 @@ class Plan:
     Attributes:
         slots: trials at once on this machine: as many as its CPUs and the trials' shares of its
             GPUs (of one GPU where it has none) let run.
-        training_seconds: of all trials together; ``wall_seconds`` on the slots. Training alone.
-        device: whose rates were measured, ``cpu`` (one thread) or ``cuda``.
+        training_seconds: of all trials together, each alone on its device; ``wall_seconds`` on the
+            slots, where those that share a GPU share its speed. Training alone.
+        device: of the rates, see :class:`ensgan.sweep.planning.rates.Rates`.
         wants_gpu: trials will run on GPUs.
+        gpu_hours: that training takes, None on CPUs. What GANs of one process gain is not in it.
         remark: what the figures leave open, "" where nothing.
     """
 
@@ -174,6 +176,7 @@ class Plan:
     free_bytes: int
     device: str
     wants_gpu: bool
+    gpu_hours: float | None
     remark: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -201,8 +204,7 @@ def make_plan(
     spec = resolved.spec
     shape, classes = resolved.dataset.shape, resolved.dataset.num_classes
     wants_gpu = bool(spec.cluster.gpus_per_trial)
-    device = "cuda" if wants_gpu and torch.cuda.is_available() else "cpu"
-    machines: dict[str, Machine] = {}
+    rates = Rates(resolved, Measured(storage / "measured.json"))
     trainings = [
         (gan, gan.settings.steps if left is None else left.steps.get(gan.name, 0))
         for gan in resolved.configurations
@@ -215,12 +217,14 @@ def make_plan(
     works = step_works([gan for gan, _ in trainings], sizes, shape, classes, on_progress)
     rows = []
     for gan, steps in trainings:
-        precision = replace(gan.settings, device=device).settled(None).precision
-        if precision not in machines:
-            machines[precision] = _measured(device, precision)
-        seconds = machines[precision].seconds(works[gan.name])
+        seconds = rates.seconds_per_step(gan, works[gan.name])
         rows.append(_gan_plan(resolved, gan, sizes[gan.name], steps, seconds))
-    slots = _slots(resolved)
+    slots, cards = _slots(resolved)
+    in_all = sum(row.seconds for row in rows)
+    # Those that share a GPU are not faster in all than one after another, as far as is known here.
+    wall = max(makespan([row.seconds for row in rows], slots), in_all / cards if wants_gpu else 0.0)
+    gpus = spec.cluster.gpus_per_trial
+    whole = 1.0 if gpus == "auto" else max(1.0, gpus)
     members = len(resolved.names if left is None else left.missing)
     written = written_bytes(storage / "sweeps" / spec.name) if left is not None else 0
     return Plan(
@@ -230,14 +234,15 @@ def make_plan(
         steps=sum(row.steps for row in rows),
         images=members * resolved.count,
         slots=slots,
-        training_seconds=sum(row.seconds for row in rows),
-        wall_seconds=makespan([row.seconds for row in rows], slots),
+        training_seconds=in_all,
+        wall_seconds=wall,
         classifiers=spec.evaluate.repeats * len(spec.evaluate.strategies),
         disk_bytes=max(0, disk_bytes(resolved) - written),
         free_bytes=free_bytes(storage),
-        device=device,
+        device=rates.device,
         wants_gpu=wants_gpu,
-        remark=_remark(spec, wants_gpu and device != "cuda"),
+        gpu_hours=in_all / 3600 * whole if wants_gpu else None,
+        remark=_remark(spec, rates.device == TABULATED),
     )
 
 
@@ -251,19 +256,20 @@ def _remark(spec: SweepSpec, lacks_gpu: bool) -> str:
         )
     if lacks_gpu:
         remarks.append(
-            "no GPU here: times are of one CPU thread, slots those of one GPU; those of the GPUs "
-            "that the sweep asks for are unknown: run --dry-run on a node that has one"
+            f"no GPU here: hours are those of one {TABULATED}, from a table (within a sixth where "
+            "that was measured), slots those of one GPU: run --dry-run on a node that has one"
         )
     return "\n".join(remarks)
 
 
-def _slots(resolved: Resolved) -> int:
-    """Trials at once on this machine."""
+def _slots(resolved: Resolved) -> tuple[int, int]:
+    """Trials at once on this machine, and its GPUs (one where it has none)."""
     cluster, dataset = resolved.spec.cluster, resolved.dataset
     gpus, gpu_bytes = 1, None
     if torch.cuda.is_available():
         gpus = torch.cuda.device_count()
         gpu_bytes = min(torch.cuda.get_device_properties(i).total_memory for i in range(gpus))
+    most = None if cluster.gans_per_process == "auto" else cluster.gans_per_process
     shares = []
     # Only a share by memory depends on the GAN, and its estimate takes a while.
     by_memory = cluster.gpus_per_trial == "auto" and gpu_bytes is not None
@@ -271,12 +277,12 @@ def _slots(resolved: Resolved) -> int:
         memory = 0
         if by_memory:
             memory = device_bytes(gan.row, gan.settings, dataset.shape, dataset.num_classes)
-        shares.append(gpu_share(cluster, memory, gpu_bytes))
+        shares.append(gpu_share(cluster, memory, gpu_bytes, most))
     # Shares by memory differ; with their mean the slots are right for the sweep as a whole.
     share = sum(shares) / len(shares) if shares else 0.0
     cpus = psutil.cpu_count(logical=True) or 1
     slots = max(1, slots_of(cluster.cpus_per_trial, share, cpus, gpus))
-    return min(slots, cluster.max_concurrent or slots, max(1, len(shares)))
+    return min(slots, cluster.max_concurrent or slots, max(1, len(shares))), gpus
 
 
 def makespan(seconds: list[float], slots: int) -> float:
@@ -285,16 +291,6 @@ def makespan(seconds: list[float], slots: int) -> float:
     for job in sorted(seconds, reverse=True):
         loads[loads.index(min(loads))] += job
     return max(loads)
-
-
-def _measured(device: str, precision: str) -> Machine:
-    """Rates of one thread, as a trial has it, or of the GPU."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return measure_machine(device, precision)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _gan_plan(

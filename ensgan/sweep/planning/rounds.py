@@ -22,7 +22,7 @@ from ensgan.sweep.inputs import Inputs, member_jobs
 from ensgan.sweep.member_job import MemberJob, purpose_seed
 from ensgan.sweep.opening import OpenManifest, changes_of, earlier_pool
 from ensgan.sweep.planning.carried import with_addition
-from ensgan.sweep.planning.cost import check_disk
+from ensgan.sweep.planning.cost import check_disk, shares_gpus
 from ensgan.sweep.planning.problems import data_problems
 from ensgan.sweep.planning.sweep_file import known_names
 from ensgan.sweep.records import Addition, MemberResult
@@ -255,7 +255,7 @@ def train_rounds(
         pool.manifest.save(**_drawn_record(rounds))
     shape = resolved.dataset.shape
     names = frozenset(row.name for row in resolved.gans)
-    by_memory = resolved.spec.cluster.gpus_per_trial == "auto"
+    by_memory = shares_gpus(resolved.spec.cluster)
 
     def take_in(addition: Addition) -> list[MemberJob]:
         before = {row.name for row in rounds.resolved.gans}
