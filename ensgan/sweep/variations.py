@@ -21,7 +21,7 @@ import numpy as np
 from ensgan import train, zoo
 from ensgan.config import SweepSpec
 from ensgan.config.vary import WHOLE, Tunable, Value, is_draws, searched
-from ensgan.errors import InputError, unknown_name
+from ensgan.errors import InputError
 from ensgan.files import content_key
 from ensgan.sweep.member_job import purpose_seed
 from ensgan.types import row_of
@@ -167,12 +167,12 @@ def _keys(tree: Any) -> Iterator[str]:
 
 def _foreign(keys: Iterable[str], gans: Sequence[_Gan]) -> list[str]:
     """Settings that no GAN of the sweep has."""
-    known = {key for gan in gans for key in gan.own}
-    return [
-        f"train.vary: no GAN of the sweep has {key}: {unknown_name('setting to vary', key, known)}"
-        for key in keys
-        if key not in known
-    ]
+    problems = []
+    for key in sorted(set(keys).difference(*(gan.own for gan in gans))):
+        have = [name for name in zoo.names() if key in zoo.get(name).settings()][:3]
+        remedy = "leave it out" + (f", or add {' or '.join(have)}" if have else "")
+        problems.append(f"train.vary: no GAN of the sweep has {key}: {remedy}")
+    return problems
 
 
 def _count(tree: Any, gan: _Gan) -> int:

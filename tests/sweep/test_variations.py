@@ -152,7 +152,7 @@ def test_long_names_are_cut_and_stay_apart() -> None:
         ({"ADA.target": [7]}, "target must be at most 1, not 7.0"),
         ({"ADA.interval": [2.5]}, "ADA.interval is a whole number like 4, not 2.5"),
         ({"Adam.betas": [0.5]}, "Adam.betas is a list of 2 numbers"),
-        ({"D2DCE.margin": [0.5]}, "no GAN of the sweep has D2DCE.margin"),
+        ({"D2DCE.margin": [0.5]}, "has D2DCE.margin: leave it out, or add ReACGAN"),
         ({"seed": list(range(501))}, "makes 1,002 configurations: add --yes-many"),
         ({"sample": 9, "from": {"width": [0.05, 0.1]}}, "has only 2 different configurations"),
         ([{"seed": 0}, {"learning_rate": 1.0}], "train SNGAN in the same way"),
