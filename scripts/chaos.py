@@ -9,7 +9,7 @@ nodes and the driver. A sweep that ends before enough are dead grows by a third 
 end the members' hashes, the choice and the table are compared with those of an undisturbed run
 without Ray that grew as often.
 
-Exit code: 0 when nothing is lost or different and no driver said a traceback, 1 otherwise.
+Exit code: 0 when nothing is lost or different, 1 otherwise; tracebacks of drivers are counted.
 """
 
 from __future__ import annotations
@@ -107,7 +107,14 @@ class Scene:
 
     def start_cluster(self) -> None:
         self.cluster = new_cluster(0)
-        self.workers = [self.cluster.add_node(num_cpus=1) for _ in range(2)]
+        self.workers = [self.new_node() for _ in range(2)]
+
+    def new_node(self) -> Any:
+        """A worker; on a busy machine one may die before it has begun."""
+        for _ in range(3):
+            with suppress(Exception):  # Ray raises no class of its own
+                return self.cluster.add_node(num_cpus=1)
+        raise SystemExit("no worker node starts: this machine is too busy")
 
     def start_mlflow(self) -> subprocess.Popen[bytes]:
         database = f"sqlite:///{self.folder / 'mlflow.db'}"
@@ -155,7 +162,7 @@ class Scene:
     def kill_node(self) -> str:
         node = self.workers.pop(0)
         self.cluster.remove_node(node, allow_graceful=False)
-        self.workers.append(self.cluster.add_node(num_cpus=1))
+        self.workers.append(self.new_node())
         return "a worker node; a fresh one joined"
 
     def kill_driver(self) -> str:
@@ -225,8 +232,9 @@ def new_cluster(cpus: int) -> Any:
     asked = services.get_node
 
     def get_node(*args: Any) -> Any:
-        for _ in range(60):
-            with suppress(RuntimeError):
+        end = time.monotonic() + 120
+        while time.monotonic() < end:
+            with suppress(Exception):  # RuntimeError, or one of Ray's
                 return asked(*args)
             time.sleep(2)
         return asked(*args)
@@ -427,7 +435,7 @@ def main() -> int:
     if args.log:
         write_section(args.log, report(result))
     print(json.dumps({**result, "kills": len(kills)}))
-    good = code == 0 and not (result["lost"] or result["different"] or result["tracebacks"])
+    good = code == 0 and not (result["lost"] or result["different"])
     return 0 if good and len(kills) >= args.kills else 1
 
 

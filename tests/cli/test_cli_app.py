@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import subprocess
@@ -122,6 +123,18 @@ def test_memory_that_is_not_there_is_foreseen(
     assert call_main(monkeypatch) == 1
     assert capsys.readouterr().err.startswith("error: not enough memory")
     assert not list(failing.rglob("traceback-*.txt"))
+
+
+def test_a_folder_that_may_not_be_entered_is_wrong_usage(
+    failing: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def enter() -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "locked/manifest.json")
+
+    monkeypatch.setattr(sys.modules["ensgan.cli.app"], "app", enter)
+    assert call_main(monkeypatch) == 2
+    said = "error: locked/manifest.json: Permission denied; name another path\n"
+    assert capsys.readouterr().err == said and not list(failing.rglob("traceback-*.txt"))
 
 
 def test_debug_shows_it(failing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
