@@ -173,8 +173,9 @@ class RayExecutor:
         asha = self.settings.scheduler == "asha"
         search: TrialQueue | NamedTrials = callback.queue
         if self.named:
-            kind = wrap_function(trainable)
-            search = NamedTrials(callback.queue, kind, lambda gan: f"{self.sweep}: train {gan}")
+            # Ray pickles it: it must not hold this executor, which tells a driver's output.
+            kind, sweep = wrap_function(trainable), self.sweep
+            search = NamedTrials(callback.queue, kind, lambda gan: f"{sweep}: train {gan}")
         return tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
