@@ -262,14 +262,17 @@ def _reason(chosen: Ranked, ranking: Sequence[Ranked], tried: int, seeds: int) -
     if gap < 0:
         certainty = "no better by more than one standard error, and larger"
     elif error == 0.0:  # all of one opinion: no spread to go by
-        certainty = "behind it with every one of them"
+        certainty = "behind with every classifier"
     elif gap <= error:
-        certainty = "not told apart from it"
+        certainty = "not told apart from the first"
     elif gap <= 2 * error:
         certainty = "behind by one to two standard errors"
     else:
         certainty = "behind by more than two standard errors"
-    return f"{words}; runner-up: {_named(rival)}, AUC {rival.auc:.3f}, {certainty}"
+    return (
+        f"{words}; runner-up: {_named(rival)}, AUC {rival.auc:.3f}, "
+        f"capped Intra-d {rival.candidate.intra_d:.3f}; ranked by both, it is {certainty}"
+    )
 
 
 def _named(ranked: Ranked) -> str:

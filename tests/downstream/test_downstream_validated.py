@@ -163,7 +163,7 @@ def test_fewer_members_are_chosen_when_the_larger_ensemble_is_not_clearly_better
     clear = Classifiers({large.members: 0.95, small.members: 0.9})
     choice = choose_validated([large, small], SCORES, clear, **options)
     assert choice.chosen == large
-    assert "behind it with every one of them" in choice.reason  # and not by standard errors of 0
+    assert "behind with every classifier" in choice.reason  # and not by standard errors of 0
 
 
 def test_the_leader_grows_while_validation_agrees() -> None:
