@@ -146,7 +146,7 @@ def test_several_pools_of_one_data_set_are_also_tested_together(
     assert name == "2 sweeps of toy, extractor random"
     table = value["together"][name]
     # Three repeats are not tested, twice three are: at .5, and .001 more with every repeat.
-    assert "3 repeats are too few" in value["parts"][0]["verdict"]
+    assert "3 repeats cannot decide" in value["parts"][0]["verdict"]
     assert "by AUC at 5 % (Holm, 6 repeats), against selected" in table["verdict"]
     whole, single, chosen = table["strategies"]
     assert whole["repeats"] == single["repeats"] == chosen["repeats"] == 6
