@@ -5,11 +5,13 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sysconfig
 import tempfile
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -131,10 +133,11 @@ def ray_session(
     """
     check_address(address)
     unset = {name: text for name, text in _ENVIRONMENT.items() if name not in os.environ}
-    with environment(unset), _log_levels():
+    with environment(unset), _log_levels(), _ends_are_interrupts() as after_connecting:
         ours = not ray.is_initialized()
         if ours:
             _connect(address, cpus, gpus)
+            after_connecting()
         try:
             if address != "local" and not allow_open_cluster:
                 refuse_open_cluster()
@@ -167,6 +170,32 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = text
+
+
+@contextmanager
+def _ends_are_interrupts() -> Iterator[Callable[[], None]]:
+    """Make SIGTERM and SIGHUP what ctrl-C is from the call of the value to the body's end.
+
+    Ray's own answer to SIGTERM is a dump of its C++ frames and an abort, and without one its
+    processes stay for a minute. A caller's own answers, and a hang-up that is ignored, stay.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    answers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    # None: set from outside of Python, which can't set it again.
+    before = {number: answer for number, answer in answers.items() if answer is not None}
+
+    def after_connecting() -> None:
+        for number, answer in before.items():
+            is_default = answer is signal.SIG_DFL
+            signal.signal(number, signal.default_int_handler if is_default else answer)
+
+    try:
+        yield after_connecting
+    finally:
+        for number, answer in before.items():
+            signal.signal(number, answer)
 
 
 @contextmanager

@@ -230,6 +230,10 @@ def _heartbeat(job: MemberJob) -> Mapping[str, Any]:
     return {}
 
 
+_RAISING = signal.default_int_handler
+_ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 class SweepStopper(tune.Stopper):  # type: ignore[misc]
     """Answers Tune's questions whether a trial, or all of them, shall end.
 
@@ -265,23 +269,29 @@ class SweepStopper(tune.Stopper):  # type: ignore[misc]
     def catching_interrupts(self) -> Iterator[None]:
         """Note ctrl-C while the body runs, and make the running trials end.
 
-        Only Python's own answer to it is replaced: where the caller handles signals, or this is not
-        the main thread, it stays with the caller.
+        So are SIGTERM and SIGHUP where they raise as ctrl-C does (:func:`ray_session`). Only that
+        answer is replaced: where the caller handles signals, or this is not the main thread, it
+        stays with the caller.
 
         Raises:
             KeyboardInterrupt: the user asked; after the body, whatever that raised.
         """
         in_main = threading.current_thread() is threading.main_thread()
-        before = signal.getsignal(signal.SIGINT)
-        if not in_main or before is not signal.default_int_handler:
+        noted = [number for number in _ENDS if signal.getsignal(number) is _RAISING]
+        if not in_main or not noted:
             yield
             return
 
-        def on_interrupt(_number: int, _frame: FrameType | None) -> None:
-            signal.signal(signal.SIGINT, before)
+        def note(_number: int, _frame: FrameType | None) -> None:
+            give_back()
             self.queue.interrupt()
 
-        signal.signal(signal.SIGINT, on_interrupt)
+        def give_back() -> None:
+            for number in noted:
+                signal.signal(number, _RAISING)
+
+        for number in noted:
+            signal.signal(number, note)
         try:
             yield
         except Exception as error:  # trials that end on the way are no news
@@ -289,6 +299,6 @@ class SweepStopper(tune.Stopper):  # type: ignore[misc]
                 raise
             raise KeyboardInterrupt from error
         finally:
-            signal.signal(signal.SIGINT, before)
+            give_back()
         if self.queue.interrupted:
             raise KeyboardInterrupt

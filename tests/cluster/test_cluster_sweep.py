@@ -132,8 +132,14 @@ def test_a_killed_driver_resumes_and_gives_the_same_members(
 
 
 @pytest.mark.timeout(300)
-def test_an_interrupt_ends_a_sweep_where_it_is(tmp_path: Path) -> None:
-    """Tune alone would end its run as if it were done, and the sweep go on with half a pool."""
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
+def test_an_interrupt_ends_a_sweep_where_it_is(tmp_path: Path, number: signal.Signals) -> None:
+    """Tune alone would end its run as if it were done, and the sweep go on with half a pool.
+
+    To SIGTERM Ray's answer would be a dump of its C++ frames and an abort.
+    """
     sweep = write_sweep(tmp_path, train={**STEPS, "steps": 3000}, evaluate=SMALL)
     command = [sys.executable, "-m", "ensgan", "sweep", str(sweep), "--json"]
     driver = subprocess.Popen(
@@ -146,7 +152,7 @@ def test_an_interrupt_ends_a_sweep_where_it_is(tmp_path: Path) -> None:
     for line in driver.stdout:
         if json.loads(line)["event"] == "progress":
             break
-    driver.send_signal(signal.SIGINT)
+    driver.send_signal(number)
     out, said = driver.communicate(timeout=120)
     assert said.splitlines()[-1] == "interrupted: the same command goes on from here"
     assert driver.returncode == 130

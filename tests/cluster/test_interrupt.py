@@ -49,6 +49,19 @@ def test_the_first_is_noted_and_raised_when_the_body_is_done() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_other_ends_are_noted_too_where_they_raise(number: signal.Signals) -> None:
+    queue = Queue()
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), SweepStopper(queue).catching_interrupts():
+            os.kill(os.getpid(), number)
+        assert queue.stopped == 1
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, before)
+
+
 def test_the_second_is_raised_at_once() -> None:
     reached = False
     with pytest.raises(KeyboardInterrupt), SweepStopper(Queue()).catching_interrupts():
