@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, Field, field_validator
 
@@ -20,7 +20,10 @@ from ensgan.sweep.records import (
     record_from,
     relative_member,
 )
-from ensgan.types import EARLIER_FORM, Front, FrontPoint, Selection
+from ensgan.types import EARLIER_FORM
+
+if TYPE_CHECKING:
+    from ensgan.types import Front, FrontPoint, Selection
 
 SCHEMA = 2
 """Of the manifest's file. Schema 1 had absolute paths and called external members ``outside``."""
