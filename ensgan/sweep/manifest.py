@@ -88,6 +88,8 @@ class SelectedRecord(Record):
         for point in front:
             if point.members == self.members:
                 return point
+        from ensgan.types import FrontPoint  # late, for it needs numpy
+
         keys = [axis.key for axis in front.axes[:2]]
         return FrontPoint.from_json(self.tree(), (keys[0], keys[1]))
 
