@@ -210,7 +210,7 @@ def main() -> None:
     Exit codes: 0 ok, 1 failure in the run, 2 wrong usage or input.
     """
     codecs.register_error(PLAIN, plainer)
-    sys.meta_path.insert(0, _SaysWhatIsSlow())  # type: ignore[arg-type]
+    sys.meta_path.insert(0, _SaysWhatIsSlow())
     # Pydantic would look for plugins among all that is installed, a tenth of `ensgan status`.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
     for stream in (sys.stdout, sys.stderr):
