@@ -159,6 +159,9 @@ def test_several_pools_of_one_data_set_are_also_tested_together(
     assert "test images |" not in text  # these classifiers kept no bootstraps
     assert shell.json("made", *words, "--repeats", "3")["together"] == {}
     assert "sweeps of" not in page.read_text()
+    larger = {"name": "phantom", "image_size": 64}  # called alike, but other data
+    make_sweep(shell.storage, shell.store, "larger", dataset=larger)
+    assert shell.json("made", "larger", *words, "--repeats", "3")["together"] == {}
 
 
 @pytest.mark.usefixtures("reaching")
