@@ -8,7 +8,7 @@ while it opens the sweep and takes the members of another), the MLflow server, t
 nodes and the driver.
 With ``--stages`` a kill waits for the stage whose turn it is, from the opening to the recording and
 the growth; with ``--packs`` GANs that share a pretended GPU are trained by one process, and that is
-what a kill of a trial hits. A sweep that ends before enough are dead grows by a third and goes on.
+what a kill of a trial hits. A sweep that ends before enough are dead grows by a fifth and goes on.
 At the end the members' hashes, the choice and the table are compared with those of an undisturbed
 run without Ray that grew as often.
 
@@ -56,6 +56,8 @@ STAGES = ["opening", "members", "train", "score", "search", "select", "evaluate"
 STAGES += ["record", "growth"]
 """Of the driver; the growth is the opening of a sweep whose file asks for more than it has."""
 PATIENCE = 900.0
+SNAPSHOTS = 5
+"""At first; a sweep grows by one, so that what it has stays and nothing is trained again."""
 
 
 def spec(args: argparse.Namespace, uri: str | None) -> dict[str, Any]:
@@ -66,7 +68,7 @@ def spec(args: argparse.Namespace, uri: str | None) -> dict[str, Any]:
         "train": {
             "gans": args.gans,
             "steps": args.steps,
-            "snapshots": 5,
+            "snapshots": args.steps // (args.first_steps // SNAPSHOTS),
             "width": 0.03125,
             "batch": 8,
             "d_updates": 1,
@@ -86,6 +88,13 @@ def spec(args: argparse.Namespace, uri: str | None) -> dict[str, Any]:
     return tree
 
 
+def asked(gans: list[str], steps: int) -> argparse.Namespace:
+    """Arguments of a sweep that nothing is done to."""
+    return argparse.Namespace(
+        gans=gans, steps=steps, first_steps=steps, kinds=[], stages=[], packs=False
+    )
+
+
 def takes_members(args: argparse.Namespace) -> bool:
     """Whether the sweep takes those of another one."""
     return "merge" in args.kinds or "members" in (args.stages or ())
@@ -93,9 +102,8 @@ def takes_members(args: argparse.Namespace) -> bool:
 
 def run_other(folder: Path, storage: Path) -> None:
     """The sweep whose members the disturbed one takes."""
-    asked = argparse.Namespace(gans=["SNGAN"], steps=20, kinds=[], stages=[], packs=False)
     file = folder / "other.yaml"
-    file.write_text(yaml.safe_dump({**spec(asked, None), "name": "other"}))
+    file.write_text(yaml.safe_dump({**spec(asked(["SNGAN"], 20), None), "name": "other"}))
     command = [sys.executable, "-m", "ensgan", "sweep", str(file), "--address", "none", "--json"]
     subprocess.run([*command, "--storage", str(storage)], check=True, stdout=subprocess.DEVNULL)
 
@@ -111,8 +119,8 @@ class Scene:
         self.with_mlflow = "mlflow" in args.kinds or "record" in (args.stages or ())
         if takes_members(args):
             run_other(folder, self.storage)
-        uri = f"http://127.0.0.1:{self.port}" if self.with_mlflow else None
-        self.sweep.write_text(yaml.safe_dump(spec(args, uri)))
+        self.uri = f"http://127.0.0.1:{self.port}" if self.with_mlflow else None
+        self.sweep.write_text(yaml.safe_dump(spec(args, self.uri)))
         self.output = (folder / "driver.log").open("ab")
         self.cluster: Any = None
         self.start_cluster()
@@ -229,12 +237,10 @@ class Scene:
         return self._told(signal.SIGINT)
 
     def grow(self) -> None:
-        """The sweep has ended: it gets a third more steps."""
-        self.args.steps += self.args.first_steps // 3
+        """The sweep has ended: it gets one more snapshot."""
+        self.args.steps += self.args.first_steps // SNAPSHOTS
         self.grown, self.grows = self.grown + 1, True
-        tree = yaml.safe_load(self.sweep.read_text())
-        tree["train"]["steps"] = self.args.steps
-        self.sweep.write_text(yaml.safe_dump(tree))
+        self.sweep.write_text(yaml.safe_dump(spec(self.args, self.uri)))
         self.driver = self.start_driver()
 
     def kill_mlflow(self) -> str:
@@ -358,11 +364,9 @@ def undisturbed(folder: Path, args: argparse.Namespace, grown: int) -> dict[str,
     if takes_members(args):
         run_other(folder, storage)
     for times in range(grown + 1):
-        steps = args.first_steps + times * (args.first_steps // 3)
-        asked = argparse.Namespace(
-            gans=args.gans, steps=steps, kinds=args.kinds, stages=args.stages, packs=False
-        )
-        sweep.write_text(yaml.safe_dump(spec(asked, None)))
+        steps = args.first_steps + times * (args.first_steps // SNAPSHOTS)
+        calm = argparse.Namespace(**{**vars(args), "steps": steps, "packs": False})
+        sweep.write_text(yaml.safe_dump(spec(calm, None)))
         subprocess.run([*command, "--storage", str(storage)], check=True, stdout=subprocess.DEVNULL)
     return hashes(storage)
 
