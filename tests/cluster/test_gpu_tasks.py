@@ -27,7 +27,7 @@ from ensgan.sweep.resolving import resolve
 GPU_NODE, CPU_NODE = {"CPU": 2.0, "GPU": 1.0, "memory": 4e9}, {"CPU": 8.0, "memory": 8e9}
 
 
-SMALL = {"options": {"n_train": 24, "n_val": 8, "n_test": 8}}
+SMALL = {"options": {"n_train": 24, "n_val": 12, "n_test": 12}}
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def test_an_extractor_is_trained_on_a_gpu_of_the_cluster(
         write_inputs(resolve(spec), SweepFolder(tmp_path / "sweep"), lambda: executor)
         for _ in range(2)
     ]
-    assert asked == [Needs.on("auto")] and executor.on_gpus(asked[0]) == 4
+    assert asked == [Needs.on("auto")] and executor.on_gpus(asked[0]) == 2
     assert inputs[0].scoring == inputs[1].scoring and inputs[0].scoring.reference.exists()
     assert executor.on_gpus(Needs()) == 0
 
