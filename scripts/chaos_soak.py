@@ -67,9 +67,7 @@ class Soak:
 
     def spec(self, name: str, uri: str | None, steps: int) -> str:
         """The file of a small sweep."""
-        tree = chaos.spec(
-            argparse.Namespace(gans=["SNGAN", "ACGAN-Mod"], steps=steps, kinds=[]), uri
-        )
+        tree = chaos.spec(chaos.asked(["SNGAN", "ACGAN-Mod"], steps), uri)
         path = self.folder / f"{name}.yaml"
         path.write_text(yaml.safe_dump({**tree, "name": name}))
         return str(path)

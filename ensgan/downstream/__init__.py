@@ -22,6 +22,7 @@ from ensgan.downstream.statistics import rank_correlation as rank_correlation
 from ensgan.downstream.strategies import STRATEGIES as STRATEGIES
 from ensgan.downstream.strategies import build_strategies as build_strategies
 from ensgan.downstream.strategies import check_strategies as check_strategies
+from ensgan.downstream.strategies import fits_pool as fits_pool
 from ensgan.downstream.strategy import Strategy as Strategy
 from ensgan.downstream.strategy import StrategyForm as StrategyForm
 from ensgan.downstream.strategy import reweighted as reweighted
