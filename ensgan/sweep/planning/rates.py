@@ -10,7 +10,8 @@ from ensgan.sweep.planning.measured import Measured
 from ensgan.sweep.resolving import Resolved
 from ensgan.sweep.variations import Configuration
 from ensgan.train import TrainSettings
-from ensgan.train.cost import H200, Machine, StepWork, measure_machine
+from ensgan.train.cost import H200, Machine, measure_machine
+from ensgan.train.counting import StepWork
 
 TABULATED = "NVIDIA H200"
 """Whose rates stand in where trials ask for GPUs and this machine has none."""
