@@ -30,6 +30,8 @@ def test_a_sound_machine_is_called_so(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert code == 0
     assert findings["torch"][0] == "ok"
     assert findings["storage"][0] == "ok"
+    formats = "is float32 on cpu", "is bfloat16 on cpu"  # the second with AMX
+    assert findings["precision: auto"][1].startswith(formats)
     assert str(tmp_path / "new") in findings["storage"][1]
     assert not (tmp_path / "new").exists()
 
@@ -50,6 +52,11 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert findings["tracking"][0] == "problem"
     assert "secret" not in str(findings)
     assert findings["tokens"][0] == "note"
+
+
+def test_no_compiler_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ensgan.train.settings.lacks_compiler", lambda: True)
+    assert look(monkeypatch)[1]["compile"][0] == "note"
 
 
 def test_people_see_no_markup() -> None:
