@@ -109,11 +109,14 @@ def _gpu() -> Iterator[Finding]:
 
     if not torch.cuda.is_available():
         seen = shutil.which("nvidia-smi") is not None
-        detail = (
-            "nvidia-smi is here, but this torch has no CUDA: install a CUDA build of torch"
-            if seen
-            else "none: training runs on the CPU"
-        )
+        detail = "none: training runs on the CPU"
+        if seen and torch.version.cuda is None:
+            detail = "nvidia-smi is here, but this torch has no CUDA: install a CUDA build of torch"
+        elif seen:
+            detail = (
+                f"nvidia-smi is here, but torch's CUDA {torch.version.cuda} cannot use it: update "
+                "the NVIDIA driver, or install a build of torch for an older CUDA"
+            )
         yield Finding("GPU", "problem" if seen else "note", detail)
         return
     for index in range(torch.cuda.device_count()):
