@@ -242,3 +242,11 @@ def test_a_current_folder_that_was_deleted_is_said(command: str, tmp_path: Path)
     assert done.returncode == 2
     sentence = "error: the current folder has been deleted: change into one that exists"
     assert done.stderr.splitlines()[-1] == sentence
+
+
+def test_ctrl_c_while_the_command_loads_shows_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt")  # what the command line needs
+    path = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    command = [sys.executable, "-m", "ensgan", "runs"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **path})
+    assert (done.returncode, done.stdout + done.stderr) == (130, "")

@@ -13,6 +13,7 @@ import pytest
 from tiny_sweep import write_sweep
 
 from ensgan.cli import main
+from ensgan.cli.sweep import _first
 
 
 class Shell:
@@ -194,3 +195,18 @@ def test_sync_of_an_unknown_sweep(shell: Shell) -> None:
 def test_unknown_run(shell: Shell) -> None:
     code, _, error = shell("show", "deadbeef")
     assert code == 2 and "deadbeef" in error and "ensgan runs" in error
+
+
+def test_the_first_command_is_for_shells_that_do_not_find_ensgan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "activate").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert _first() == "  first   source .venv/bin/activate\n"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "ensgan").touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert _first() == ""

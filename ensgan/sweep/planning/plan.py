@@ -87,7 +87,7 @@ def _sentences(before: Manifest, changes: Changes, missing: Sequence[str]) -> It
             f", {known} of them trained already" if known else ""
         )
     if left:
-        yield f"would make {_counted(left)}, which earlier sessions have left"
+        yield f"would make {_counted(left)}: they are still to come"
     if changes.removed:
         yield f"would take away {_counted(changes.removed)}; their files stay"
     for gan, names in changes.again.items():
