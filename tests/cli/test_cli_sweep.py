@@ -133,8 +133,14 @@ def test_a_dry_run_says_when_it_cannot_know_the_gpus(
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     sweep = write_sweep(tmp_path, cluster={"gpus_per_trial": 0.5})
     code, out, _ = shell("sweep", str(sweep), "--dry-run")
-    assert code == 0 and "no GPU here: hours are those of one NVIDIA H200" in " ".join(out.split())
-    assert "GPU-hours)" in out
+    said = " ".join(out.split())
+    assert code == 0 and "no GPU here: slots are those of one" in said and "GPU-hours)" in said
+    assert "hours in float32: GANs by the operations of a step and rates fitted to captured" in said
+    assert "of one NVIDIA H200 (in float32: the rate of its products, no step was timed)" in said
+    code, out, _ = shell("sweep", str(sweep), "--dry-run", "--set", "train.precision=auto")
+    assert "hours in bfloat16 (auto): GANs by" in out and "in float32" not in out
+    code, out, _ = shell("sweep", str(sweep), "--dry-run", "--set", "train.precision=tf32")
+    assert code == 0 and "hours in tf32: " in out, "the trials' cards are not this process's"
     code, out, _ = shell("sweep", str(write_sweep(tmp_path)), "--dry-run")
     assert code == 0 and "no GPU here" not in out
 
