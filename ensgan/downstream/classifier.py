@@ -13,14 +13,14 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch.nn import functional
 
-from ensgan.downstream.drawing import MemberFeedback, make_drawing
+from ensgan.downstream.drawing import make_drawing
 from ensgan.downstream.pool import SampleBank, label_outside
 from ensgan.downstream.statistics import (
     balanced_accuracy,
     classification_metrics,
     resampled_auc,
 )
-from ensgan.downstream.strategy import Strategy
+from ensgan.downstream.strategy import NO_WEIGHTS, Strategy
 from ensgan.embedding.fit import FitSettings, class_weights, fit, forward, labelled
 from ensgan.embedding.resnet import resnet18
 from ensgan.errors import DataError, InputError
@@ -105,7 +105,6 @@ class RepeatResult:
         images: training images seen.
         seconds: wall time.
         class_weights: of the loss, from the labels trained on.
-        final_weights: chances of the members at the end, for ``dynamic`` only.
         resampled_auc: on bootstraps of the test split, see :func:`resampled_auc`; empty in results
             of earlier versions.
     """
@@ -120,7 +119,6 @@ class RepeatResult:
     images: int
     seconds: float
     class_weights: tuple[float, ...]
-    final_weights: tuple[float, ...] | None = None
     resampled_auc: tuple[float, ...] = ()
 
     @property
@@ -130,7 +128,7 @@ class RepeatResult:
 
     def to_json(self) -> dict[str, Any]:
         """The result as JSON-able values."""
-        return {**asdict(self), "val_score": self.val_score}
+        return {**asdict(self), "val_score": self.val_score, **NO_WEIGHTS}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> RepeatResult:
@@ -159,9 +157,9 @@ def run_repeat(
 ) -> RepeatResult:
     """Train one classifier and test it.
 
-    The validation split decides the learning rate, the stop and the weights kept (and, for
-    ``dynamic``, the members' chances); the test split is only looked at afterwards. Initial
-    weights and drawing depend on (seed, repeat), not on the strategy, so repeats are paired.
+    The validation split decides the learning rate, the stop and the weights kept; the test split
+    is only looked at afterwards. Initial weights and drawing depend on (seed, repeat), not on the
+    strategy, so repeats are paired.
 
     Args:
         strategy: what to train on.
@@ -181,8 +179,6 @@ def run_repeat(
     settings = settings.on_device()
     drawing = make_drawing(strategy, repeat, dataset, bank, settings, seed)
     weights = class_weights(torch.from_numpy(drawing.trained_counts)).to(settings.device)
-    if strategy.kind == "dynamic":
-        drawing.feedback = MemberFeedback(drawing.shares, weights)
     network = resnet18(
         channels=dataset.shape.channels,
         classes=dataset.num_classes,
@@ -191,14 +187,11 @@ def run_repeat(
     )
     network.to(settings.device)
     validation = labelled(dataset.val, settings.device)
-    fitted = fit(
-        network, drawing, validation, weights=weights, settings=settings, feedback=drawing.feedback
-    )
+    fitted = fit(network, drawing, validation, weights=weights, settings=settings)
     test = labelled(dataset.test, settings.device)
-    final = drawing.feedback
     tested, validated = (
         functional.softmax(scores.double(), 1).cpu().numpy()
-        for scores in (forward(network, test.images)[1], fitted.val_scores)
+        for scores in (forward(network, test.images), fitted.val_scores)
     )
     return RepeatResult(
         strategy,
@@ -211,7 +204,6 @@ def run_repeat(
         fitted.images,
         time.perf_counter() - begin,
         tuple(weights.tolist()),
-        None if final is None else tuple(final.shares.tolist()),
         resampled_auc(dataset.test.labels, tested),
     )
 
