@@ -19,6 +19,8 @@ from ensgan.sweep.manifest import Manifest
 from ensgan.sweep.opening import Changes, changes_of, training_folders
 from ensgan.sweep.planning.cost import (
     FLOAT_BYTES,
+    TABULATED,
+    Rates,
     device_bytes,
     disk_bytes,
     free_bytes,
@@ -28,7 +30,6 @@ from ensgan.sweep.planning.cost import (
     written_bytes,
 )
 from ensgan.sweep.planning.measured import Measured
-from ensgan.sweep.planning.rates import TABULATED, Rates
 from ensgan.sweep.resolving import Resolved, round_size
 from ensgan.sweep.variations import Configuration
 from ensgan.types import MemberId
@@ -128,7 +129,7 @@ class GanPlan:
     Attributes:
         steps: that are left to train.
         variation: values of the settings that the sweep varies.
-        seconds_per_step: see :class:`ensgan.sweep.planning.rates.Rates`.
+        seconds_per_step: see :class:`ensgan.sweep.planning.cost.Rates`.
         seconds: of these steps.
         memory_bytes: estimated peak: weights, gradients, optimiser state, averaged weights and the
             activations of one backward pass.
@@ -157,7 +158,7 @@ class Plan:
             GPUs (of one GPU where it has none) let run.
         training_seconds: of all trials together, each alone on its device; ``wall_seconds`` on the
             slots, where those that share a GPU share its speed. Training alone.
-        device: of the rates, see :class:`ensgan.sweep.planning.rates.Rates`.
+        device: of the rates, see :class:`ensgan.sweep.planning.cost.Rates`.
         wants_gpu: trials will run on GPUs.
         gpu_hours: that training takes, None on CPUs. What GANs of one process gain is not in it.
         remark: what the figures leave open, "" where nothing.
