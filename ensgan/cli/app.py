@@ -205,6 +205,8 @@ def main() -> None:
     Exit codes: 0 ok, 1 failure in the run, 2 wrong usage or input.
     """
     codecs.register_error(PLAIN, plainer)
+    # Pydantic would look for plugins among all that is installed, a tenth of `ensgan status`.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
     for stream in (sys.stdout, sys.stderr):
         # A terminal or pipe that cannot show a character gets a plainer one, not a traceback.
         if hasattr(stream, "reconfigure"):

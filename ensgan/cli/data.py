@@ -123,7 +123,7 @@ def parse_options(texts: list[str], accept_checksum: str | None = None) -> dict[
     Raises:
         InputError: a text of another form.
     """
-    from ensgan.config import read_yaml
+    from ensgan.config.yaml_text import read_yaml
 
     options: dict[str, Scalar] = {}
     for text in texts:

@@ -54,7 +54,8 @@ def init(
 
     Example: ensgan init --data my-xrays/
     """
-    from ensgan.config import parse_spec, read_yaml
+    from ensgan.config import parse_spec
+    from ensgan.config.yaml_text import read_yaml
     from ensgan.data import check, load_dataset, locate
     from ensgan.files import write_bytes
     from ensgan.outputs import claim_output

@@ -20,7 +20,6 @@ from ensgan.cli.evaluate import (
     with_evaluation_options,
 )
 from ensgan.cli.output import ForceOption, check_outputs, emit, warn
-from ensgan.config import EvaluateSpec
 from ensgan.errors import InputError
 from ensgan.files import first_bytes, read_text
 from ensgan.text import counted
@@ -28,21 +27,19 @@ from ensgan.text import counted
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from ensgan.evaluation.evaluate import Evaluation
+    from ensgan.evaluation.evaluate import Evaluation, EvaluationOptions
 
 FIGURE = "-front.png"
 """How the name of a part's figure ends."""
-SECTION = EvaluateSpec(
-    strategies=[
-        *("real", "real+synthetic", "best-single", "all", "last", "random:5", "selected"),
-        *("selected:ratio", "selected:utopia", "selected:max-intra", "selected:min-inter"),
-        *("by-intra", "front:6"),
-    ]
+STRATEGIES = (
+    *("real", "real+synthetic", "best-single", "all", "last", "random:5", "selected"),
+    *("selected:ratio", "selected:utopia", "selected:max-intra", "selected:min-inter"),
+    *("by-intra", "front:6"),
 )
-"""What a study evaluates, and how, where nothing is named: the same for all its sweeps."""
+"""What a study evaluates where nothing is named."""
 
 
-@with_evaluation_options("a full study's; docs/downstream.md")
+@with_evaluation_options("the first sweep's evaluate section, its strategies apart")
 def study(
     sweep: Annotated[
         list[str], typer.Argument(metavar="RUN|DIR…", help="Finished sweeps: run ID, name, folder.")
@@ -72,11 +69,12 @@ def study(
 ) -> None:
     """Write a page on what finished sweeps' ensembles are worth: tables, tests, figures.
 
-    Classifiers and scores are kept: the same command goes on where it was stopped.
+    What is not named is as in the first sweep's own ``evaluate`` section, for all sweeps; more
+    strategies. Classifiers and scores are kept: the same command goes on where it was stopped.
 
     Example: ensgan study quickstart --extractor random --extractor medical -o study.md
     """
-    from ensgan.launch.evaluate import Listener, View, evaluate_sweeps
+    from ensgan.launch.evaluate import Listener, View, evaluate_sweeps, section_of
     from ensgan.report.figures import is_figure
     from ensgan.report.study import part_json, together
 
@@ -88,12 +86,15 @@ def study(
     claims = [(output, _is_study), *((path, is_figure) for path in figures)]
     check_outputs(*claims, inputs=[notes], force=force)
     remarks = "" if notes is None else read_text(notes)
+    section = section_of(sweep[0], asked.place).model_copy(update={"strategies": [*STRATEGIES]})
+    options = replace(asked.options(section), predict=predict)
+    typer.echo(f"classifiers: {_in_words(options)}", err=True)
     views = [View(name, count=asked.score_images) for name in extractor or (None,)]
     with classifiers() as on_progress:
         evaluations = evaluate_sweeps(
             sweep,
             views,
-            replace(asked.options(SECTION), predict=predict),
+            options,
             place=asked.place,
             listener=Listener(on_progress, _tell, warn),
         )
@@ -108,6 +109,17 @@ def study(
         },
     }
     emit(value, as_json=asked.as_json, table=lambda: _shown(value))
+
+
+def _in_words(options: EvaluationOptions) -> str:
+    """What a classifier of the study is, and where that comes from: hours hang on it."""
+    of = options.classifier
+    images = "" if of.images_per_epoch is None else f" of {counted(of.images_per_epoch, 'image')}"
+    return (
+        f"width {of.width}, {counted(of.epochs, 'epoch')}{images} at most, "
+        f"{counted(options.repeats, 'repeat')} (what no option names is the first sweep's; a "
+        "full study has width 64, 100 epochs and 20 repeats)"
+    )
 
 
 def _is_study(path: Path) -> bool:

@@ -17,8 +17,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-import yaml
-
 from ensgan.errors import InputError
 from ensgan.inputs import database_path, require_database
 from ensgan.registry import Registry
@@ -253,6 +251,8 @@ def _run_of_model(store: RunStore, address: str) -> str:
 
 def _model_text(run_id: str, loader: str) -> str:
     """MLflow's description of a model; without a ``data`` key the whole folder is the model."""
+    import yaml  # late: most commands promote nothing
+
     version = f"{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"
     value = {
         "artifact_path": ENSEMBLE_FOLDER,

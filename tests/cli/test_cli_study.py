@@ -34,7 +34,7 @@ def shell(
 def test_the_page_holds_what_was_measured(shell: Shell, tmp_path: Path) -> None:
     page, notes = tmp_path / "pages" / "toy.md", tmp_path / "notes.md"
     notes.write_text("Why it came out so.")
-    words = ("--strategies", STRATEGIES, "--repeats", "2", "-o", str(page), "--notes", str(notes))
+    words = ("--strategies", STRATEGIES, "-o", str(page), "--notes", str(notes))
     value = shell.json("made", *words, "--extractor", "random", "--score-images", "40")
     (part,) = value["parts"]
     assert part["settings"]["extractor"] == "random"
@@ -51,8 +51,10 @@ def test_the_page_holds_what_was_measured(shell: Shell, tmp_path: Path) -> None:
         with Image.open(page.parent / name) as picture:
             assert picture.size[0] > 500 and len(np.unique(np.asarray(picture))) > 20
     trained = shell.trained
-    shell.json("made", *words, "--extractor", "random", "--score-images", "40")
-    assert shell.trained == trained
+    code, _, said = shell("made", *words, "--extractor", "random", "--score-images", "40")
+    assert code == 0 and shell.trained == trained
+    # Repeats were not named: they are the sweep's own.
+    assert "1 epoch of 32 images at most, 2 repeats (what no option names is the first" in said
 
 
 def test_another_extractor_keeps_images_and_manifest(shell: Shell) -> None:

@@ -58,9 +58,7 @@ def test_a_member_makes_the_same_series_beside_others() -> None:
     counts = np.array([[3, 0]])
     same = alone.batch(counts, rng)
     other = beside.batch(np.concatenate([counts, counts]), rng)
-    own, both = (
-        {image.numpy().tobytes() for image in each.images} for each in (same, other)
-    )
+    own, both = ({image.numpy().tobytes() for image in each.images} for each in (same, other))
     assert len(own) == 3 and len(both) == 6 and own < both
 
 

@@ -126,10 +126,12 @@ def check_labels(judge: Judge, inputs: Inputs, rule: str) -> LabelCheck:
     below = () if floor is None else tuple(name for name in shares if shares[name] < floor)
     if len(shares) - len(below) < least:
         possible = sorted(shares.values(), reverse=True)[:least][-1]
+        highest = int(possible * 100) / 100
+        lower = f"lower it to {highest:g}, or " if highest > 0 else ""
         raise InputError(
             f"score.consistency_floor {floor:g} leaves {len(shares) - len(below)} of "
-            f"{len(shares)} members, an ensemble needs {least}: set {int(possible * 100) / 100:g} "
-            "or less, or none"
+            f"{len(shares)} members, an ensemble needs {least}: {lower}leave the setting out, "
+            "and no member is excluded for its labels"
         )
     doubtful = consistency.doubtful()
     left_out = tuple(name for name in shares if name in {*below, *doubtful})
