@@ -219,7 +219,8 @@ def _show_known(result: dict[str, Any], storage: Path | None, as_json: bool) -> 
 def _show_result(done: Mapping[str, Any], storage: Path | None) -> None:
     """The table, where the time went, G* and its images, what was found, and what to do next."""
     console, folder = PlainConsole(), Path(done["folder"])
-    console.print(comparison_table(done["downstream"]))
+    if done["downstream"]["strategies"]:
+        console.print(comparison_table(done["downstream"]))
     stages = FittingTable("stage", "seconds", title="\nWhere the time went")
     for name, seconds in done["stages"].items():
         stages.add_row(name, f"{seconds:.1f}")

@@ -251,6 +251,11 @@ class RayExecutor:
         reserves, _ = self._room(needs)
         return max((task_slots(reserves, [node]) for node in node_resources()), default=1) or 1
 
+    def on_gpus(self, needs: Needs) -> int:
+        """See :meth:`ensgan.sweep.executor.Executor.on_gpus`."""
+        needs, slots = self._room(needs)
+        return slots if needs.gpus else 0
+
     def _room(self, needs: Needs) -> tuple[Needs, int]:
         """The needs as this cluster can meet them, and how many such tasks it holds."""
         nodes, settings = node_resources(), self.settings

@@ -191,6 +191,22 @@ def augmented(images: Tensor, rng: np.random.Generator) -> Tensor:
     return moved.round_().clamp_(0, 255).to(torch.uint8)
 
 
+def epoch_counts(
+    strategy: Strategy, dataset: Dataset, settings: ClassifierSettings
+) -> tuple[Int64Array, Int64Array, Int64Array]:
+    """Real, changed and synthetic images of an epoch, by class; see :class:`Drawing`."""
+    times, total = strategy.n_times, settings.images_per_epoch
+    real = class_counts(dataset, total, "training")
+    synthetic = times * class_counts(dataset, total, settings.labels)
+    none = np.zeros_like(real)
+    with_real = strategy.kind in ("real", "real+synthetic", "real+augment")
+    return (
+        (times if strategy.kind == "real" else 1) * real if with_real else none,
+        times * real if strategy.kind == "real+augment" else none,
+        synthetic if strategy.members else none,
+    )
+
+
 def make_drawing(
     strategy: Strategy,
     repeat: int,
@@ -205,18 +221,10 @@ def make_drawing(
         DataError: members that do not fit the data.
         InputError: an unknown member.
     """
-    times, total = strategy.n_times, settings.images_per_epoch
-    real = class_counts(dataset, total, "training")
-    synthetic = times * class_counts(dataset, total, settings.labels)
-    none = np.zeros_like(real)
-    with_real = strategy.kind in ("real", "real+synthetic", "real+augment")
-    drawing = Drawing(
-        np.random.default_rng([seed, repeat]),
-        (times if strategy.kind == "real" else 1) * real if with_real else none,
-        times * real if strategy.kind == "real+augment" else none,
-        synthetic if strategy.members else none,
-        real=ImagePool.real(dataset, settings.device) if with_real else None,
-    )
+    counts = epoch_counts(strategy, dataset, settings)
+    drawing = Drawing(np.random.default_rng([seed, repeat]), *counts)
+    if counts[0].any():
+        drawing.real = ImagePool.real(dataset, settings.device)
     if strategy.members:
         drawing.synthetic = _synthetic(strategy.members, bank, dataset, settings, (seed, repeat))
         weights = strategy.weights or (1.0,) * len(strategy.members)

@@ -209,6 +209,15 @@ def check_strategies(names: Sequence[str], pool: Sequence[str]) -> None:
         form.check(name, argument, pool)
 
 
+def fits_pool(name: str, pool: Sequence[str]) -> bool:
+    """Whether a pool with members of these names can resolve a strategy."""
+    try:
+        check_strategies([name], pool)
+    except InputError:
+        return False
+    return True
+
+
 def build_strategies(
     names: Sequence[str], *, scores: PoolScores, front: Front, selection: Selection, seed: int
 ) -> tuple[Strategy, ...]:

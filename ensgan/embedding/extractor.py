@@ -96,14 +96,21 @@ class Extractor:
                 f"{images.dtype} {list(images.shape)}"
             )
         features = np.empty((len(images), self.dim), np.float32)
+        waiting: tuple[slice, Tensor] | None = None
         with torch.inference_mode():
             for start in range(0, len(images), self._chunk):
-                part = features[start : start + self._chunk]
-                x = self.preprocessing(images[start : start + self._chunk], self.device)
-                x = functional.pad(x, (0, 0, 0, 0, 0, 0, 0, self._chunk - len(part)))
-                part[:] = self._network(x)[: len(part)].to(torch.float32).cpu().numpy()
+                part = slice(start, min(start + self._chunk, len(images)))
+                x = self.preprocessing(images[part], self.device)
+                x = functional.pad(x, (0, 0, 0, 0, 0, 0, 0, self._chunk - len(x)))
+                y = self._network(x)[: part.stop - start].to(torch.float32)
+                if waiting is not None:
+                    # Fetched while the device works on the next ones, so that it never idles.
+                    features[waiting[0]] = waiting[1].cpu().numpy()
+                waiting = part, y
                 if on_progress is not None:
-                    on_progress(start + len(part), len(images))
+                    on_progress(part.stop, len(images))
+            if waiting is not None:
+                features[waiting[0]] = waiting[1].cpu().numpy()
         return features
 
     def save(self, path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -127,33 +127,73 @@ def fit(
     Raises:
         TrainingError: the loss became non-finite.
     """
-    optimiser = torch.optim.Adam(network.parameters(), settings.learning_rate, foreach=True)
-    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
-        optimiser, factor=0.1, patience=settings.plateau
-    )
-    best, best_epoch, kept = math.inf, 0, _copy(network)
-    best_scores = torch.empty(0)
-    history: list[tuple[float, float]] = []
-    seen = 0
-    for epoch in range(settings.epochs):
-        data = draw(epoch)
-        loss = _train_epoch(network, optimiser, data, weights, settings.batch)
-        seen += len(data.images)
+    course = Course(network.parameters(), settings)
+    kept, best_scores = _copy(network), torch.empty(0)
+    while not course.is_over:
+        data = draw(course.epochs)
+        loss = _train_epoch(network, course.optimiser, data, weights, settings.batch)
         scores = forward(network, validation.images)
         val_loss = float(functional.cross_entropy(scores, validation.labels, weights))
+        if course.take(loss, val_loss, len(data.images)):
+            kept, best_scores = _copy(network), scores
+    network.load_state_dict(kept)
+    return course.result(best_scores)
+
+
+class Course:
+    """How one training goes: learning rate, best epoch, early stop.
+
+    Args:
+        parameters: what is trained.
+        settings: length and pace.
+
+    Attributes:
+        optimiser: Adam on the parameters.
+        is_over: no further epoch is wanted.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], settings: FitSettings) -> None:
+        self.optimiser = torch.optim.Adam(parameters, settings.learning_rate, foreach=True)
+        self.is_over = False
+        self._schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            self.optimiser, factor=0.1, patience=settings.plateau
+        )
+        self._settings, self._best, self._best_epoch, self._images = settings, math.inf, 0, 0
+        self._history: list[tuple[float, float]] = []
+
+    @property
+    def epochs(self) -> int:
+        """How many have passed."""
+        return len(self._history)
+
+    def take(self, loss: float, val_loss: float, images: int) -> bool:
+        """Take in an epoch; whether it is the best so far.
+
+        Raises:
+            TrainingError: a loss is not finite.
+        """
+        settings, epoch = self._settings, self.epochs
         if not (math.isfinite(loss) and math.isfinite(val_loss)):
             raise TrainingError(
                 f"the classifier's loss became non-finite in epoch {epoch + 1} (training {loss}, "
                 f"validation {val_loss}): lower the learning rate ({settings.learning_rate})"
             )
-        history.append((loss, val_loss))
-        if val_loss < best:
-            best, best_epoch, kept, best_scores = val_loss, epoch, _copy(network), scores
-        if epoch + 1 >= settings.warmup and epoch - best_epoch >= settings.patience:
-            break
-        schedule.step(val_loss)
-    network.load_state_dict(kept)
-    return FitResult(best_epoch + 1, len(history), best, seen, best_scores, tuple(history))
+        self._history.append((loss, val_loss))
+        self._images += images
+        is_best = val_loss < self._best
+        if is_best:
+            self._best, self._best_epoch = val_loss, epoch
+        stale = epoch - self._best_epoch >= settings.patience
+        self.is_over = self.epochs == settings.epochs or (self.epochs >= settings.warmup and stale)
+        self._schedule.step(val_loss)
+        return is_best
+
+    def result(self, val_scores: Tensor) -> FitResult:
+        """The training as it went, with the class scores of its best epoch."""
+        best_epoch, epochs = self._best_epoch + 1, self.epochs
+        return FitResult(
+            best_epoch, epochs, self._best, self._images, val_scores, tuple(self._history)
+        )
 
 
 def _train_epoch(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ensgan.downstream import DownstreamTable, RankCorrelation, Spread, StrategyRow, summarise
@@ -45,25 +46,35 @@ def together(parts: Sequence[Evaluation]) -> dict[str, DownstreamTable]:
     """Several sweeps of one data set as one table each, by data set and extractor.
 
     Strategies are tested over the repeats of all pools, each paired within its pool: what that
-    says, it says of these pools. Empty where there is one sweep alone.
+    says, it says of these pools. Sweeps whose files name other data, a size or options of their own
+    are apart. Empty where there is one sweep alone.
     """
-    found: dict[str, dict[str, DownstreamTable]] = {}
+    found: dict[tuple[str, str], dict[Path, Evaluation]] = {}
     for part in parts:
         sweep, extractor = part.sweep, part.sweep.spec.embed.extractor
-        same = found.setdefault(f"{sweep.dataset.name}, extractor {extractor}", {})
-        same[str(sweep.folder.path)] = part.table
-    return {
-        f"{len(tables)} sweeps of {name}": summarise(
-            [
-                replace(run, repeat=run.repeat + number * _REPEATS)
-                for number, table in enumerate(tables.values())
-                for run in table.results
-            ],
-            possible_auc=max(t.possible_auc or 0.0 for t in tables.values()) or None,
-        )
-        for name, tables in found.items()
-        if len(tables) > 1
-    }
+        same = found.setdefault((sweep.spec.dataset.model_dump_json(), extractor), {})
+        same[sweep.folder.path] = part
+    result: dict[str, DownstreamTable] = {}
+    for (_, extractor), pools in found.items():
+        if len(pools) > 1:
+            data = next(iter(pools.values())).sweep.dataset.name
+            title = f"{len(pools)} sweeps of {data}, extractor {extractor}"
+            if title in result:
+                title += f" ({', '.join(path.name for path in pools)})"
+            result[title] = _pooled([part.table for part in pools.values()])
+    return result
+
+
+def _pooled(tables: Sequence[DownstreamTable]) -> DownstreamTable:
+    """The repeats of all tables as those of one."""
+    return summarise(
+        [
+            replace(run, repeat=run.repeat + number * _REPEATS)
+            for number, table in enumerate(tables)
+            for run in table.results
+        ],
+        possible_auc=max(t.possible_auc or 0.0 for t in tables) or None,
+    )
 
 
 def objectives(

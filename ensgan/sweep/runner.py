@@ -121,7 +121,7 @@ class RunningSweep:
     def _run(self) -> SweepResult:
         with self.clock.stage("prepare", is_work=True):
             bring_inputs(self.spec, self.folder)
-            inputs = write_inputs(self.resolved, self.folder)
+            inputs = write_inputs(self.resolved, self.folder, self.executor)
         members = self._pool(inputs)
         scores, front = self._search(inputs, members)
         classifiers = self._classifiers(inputs, members)

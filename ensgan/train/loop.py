@@ -17,6 +17,7 @@ from ensgan.errors import IntegrityError, TrainingError
 from ensgan.files import MISFITS, atomic_path, sha256_file
 from ensgan.train.captured import Steps
 from ensgan.train.claim import AGAIN, STATE, claim, keep_later, owner, usable_state
+from ensgan.train.pace import compile_settled
 from ensgan.train.settings import TrainSettings
 from ensgan.train.snapshot import Snapshot, examine, read_snapshot, write_snapshot
 from ensgan.train.step import Record
@@ -121,6 +122,7 @@ def train_steps(
     missing = [step for step in settings.snapshot_steps if step not in done]
     if not missing:
         return
+    settings = compile_settled(spec, train, num_classes, settings)
     run = _Run(Training(spec, train, num_classes, settings), train, folder, on_progress, done)
     run.resume(missing[0])
     yield from run.until(missing[-1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from evaluation_shell import Shell
 from made_sweep import make_sweep
 from PIL import Image
 
-from ensgan.downstream import RepeatResult, Strategy
+from ensgan.downstream import Repeat, RepeatResult, Strategy
 from ensgan.errors import InputError
 from ensgan.evaluation.finished_sweep import open_sweep, rescore
 from ensgan.report.study import comparable_front
@@ -123,15 +124,18 @@ def test_the_command_of_the_page(shell: Shell, tmp_path: Path) -> None:
 def reaching(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     """Classifiers that reach the share of late snapshots they trained on."""
 
-    def reach(strategy: Strategy, repeat: int, **_: object) -> RepeatResult:
-        shell.trained += 1
+    def reach(repeats: Sequence[Repeat], **_: object) -> list[RepeatResult]:
+        shell.trained += len(repeats)
+        return [one(each.strategy, each.number) for each in repeats]
+
+    def one(strategy: Strategy, repeat: int) -> RepeatResult:
         late = [name.endswith("@2") for name in strategy.members]
         auc = 0.5 + 0.4 * float(np.mean(late or [1])) + 0.001 * repeat
         metrics = {"auc": auc, "accuracy": auc, "g_mean": auc}
         metrics |= {f"accuracy_class_{label}": auc for label in (0, 1)}
         return RepeatResult(strategy, repeat, metrics, metrics, 1 - auc, 1, 1, 1, 0.1, (1.0, 1.0))
 
-    monkeypatch.setattr(jobs.downstream, "run_repeat", reach)
+    monkeypatch.setattr(jobs.downstream, "run_repeats", reach)
 
 
 @pytest.mark.usefixtures("reaching")
@@ -159,6 +163,9 @@ def test_several_pools_of_one_data_set_are_also_tested_together(
     assert "test images |" not in text  # these classifiers kept no bootstraps
     assert shell.json("made", *words, "--repeats", "3")["together"] == {}
     assert "sweeps of" not in page.read_text()
+    larger = {"name": "phantom", "image_size": 64}  # called alike, but other data
+    make_sweep(shell.storage, shell.store, "larger", dataset=larger)
+    assert shell.json("made", "larger", *words, "--repeats", "3")["together"] == {}
 
 
 @pytest.mark.usefixtures("reaching")

@@ -16,7 +16,8 @@ from ensgan.sweep.planning import cost, plan
 from ensgan.sweep.planning.cost import slots_of
 from ensgan.sweep.planning.measured import Measured
 from ensgan.sweep.resolving import Resolved, resolve
-from ensgan.train.cost import WIDTHS, Machine, step_work
+from ensgan.train.cost import Machine, step_work
+from ensgan.train.counting import WIDTHS
 
 GIB = 2**30
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from ensgan import zoo
-from ensgan.train import TrainSettings
-from ensgan.train.cost import WIDTHS, Machine, StepWork, measure_machine, step_work
+from ensgan.train import TrainSettings, counting
+from ensgan.train.cost import Machine, measure_machine, step_work
+from ensgan.train.counting import WIDTHS, StepWork, WorkCounter
 from ensgan.types import ImageShape
 
 GREY = ImageShape(1, 32)
@@ -45,6 +47,21 @@ def test_counting_quickly_is_nearly_counting() -> None:
     assert sum(quick.flops) == pytest.approx(sum(exact.flops), rel=1e-3)
     assert exact.kernels <= quick.kernels < 1.05 * exact.kernels
     assert quick.bytes == pytest.approx(exact.bytes, rel=0.02)
+
+
+@pytest.mark.parametrize("name", ["BigGAN-ADA", "StyleGAN2"])
+def test_what_is_looked_up_is_what_torch_gives(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = zoo.get(name).scaled(1 / 8)
+    looked_up = step_work(spec, GREY, 2, SETTINGS, quick=True)
+    monkeypatch.setattr(counting, "_results", lambda func, args, kwargs: func(*args, **kwargs))
+    assert step_work(spec, GREY, 2, SETTINGS, quick=True) == looked_up
+
+
+def test_equal_numbers_of_other_kinds_are_not_mixed_up() -> None:
+    whole = torch.zeros(3, dtype=torch.int64, device="meta")
+    with WorkCounter():
+        kinds = [(whole + number).dtype for number in (1, 1.0, True, 1)]
+    assert kinds == [torch.int64, torch.float32, torch.int64, torch.int64]
 
 
 def test_seconds_add_up() -> None:
