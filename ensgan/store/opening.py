@@ -5,6 +5,7 @@ Names are models of MLflow's registry: their versions are runs, with aliases suc
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import shutil
@@ -213,7 +214,8 @@ def find_run(store: RunStore, text: str) -> str:
     labels = {run.run_id: f"{run.kind} {run.name}" for run in store.all_runs()}
     found = beginning_with(text, labels)
     if found is None:
-        raise unknown_run(text, store.uri)
+        near = difflib.get_close_matches(text, [LATEST, *(run.name for run in sweeps)], n=1)
+        raise unknown_run(text, store.uri, near[0] if near else "")
     return found
 
 

@@ -1,8 +1,7 @@
 """What trials will take: seconds, memory and share of a GPU, disk.
 
 Measured figures of earlier trainings of the same row on the same data shape come first; where
-there are none, work is estimated from parameter counts, memory from the row's footprint, and the
-seconds of a step from the rates of a machine.
+there are none, work is estimated from parameter counts and memory from the row's footprint.
 """
 
 from __future__ import annotations
@@ -15,14 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from ensgan import train, zoo
 from ensgan.config import ClusterSpec
 from ensgan.errors import InputError
 from ensgan.sweep.member_job import MemberJob
 from ensgan.sweep.planning.measured import Measured
-from ensgan.train.cost import H200, Machine, measure_machine, step_parts
+from ensgan.train.cost import step_parts
 from ensgan.train.counting import StepWork
 from ensgan.types import ImageShape, row_of
 from ensgan.zoo.build import Footprint, footprint
@@ -214,54 +211,3 @@ def check_disk(resolved: Resolved, folder: Path) -> None:
 def written_bytes(folder: Path) -> int:
     """Total size of the files below a folder, in bytes."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-TABULATED = "NVIDIA H200"
-"""Whose rates stand in where trials ask for GPUs and this machine has none."""
-
-
-class Rates:
-    """Seconds per step: of an earlier training on this storage, else of the counted operations.
-
-    Args:
-        resolved: the sweep.
-        measured: of the storage.
-
-    Attributes:
-        device: whose rates count operations are divided by: ``cpu`` (one thread) or ``cuda`` of
-            this machine or, where trials will run on GPUs and none is here, :data:`TABULATED`.
-    """
-
-    def __init__(self, resolved: Resolved, measured: Measured) -> None:
-        self.resolved, self.measured = resolved, measured
-        self.device = "cpu"
-        if resolved.spec.cluster.gpus_per_trial:
-            self.device = "cuda" if torch.cuda.is_available() else TABULATED
-        self._machines: dict[str, Machine] = {}
-
-    def seconds_per_step(self, gan: Configuration, work: StepWork) -> float:
-        """Of a configuration, whose steps do so much."""
-        shape, classes = self.resolved.dataset.shape, self.resolved.dataset.num_classes
-        on_gpu = self.device != "cpu"
-        known = self.measured.seconds_per_step(
-            gan.row.to_json(), gan.settings, shape, classes, on_gpu=on_gpu
-        )
-        return self._machine(gan.settings).seconds(work) if known is None else known
-
-    def _machine(self, settings: train.TrainSettings) -> Machine:
-        if self.device == TABULATED:
-            return H200["bfloat16" if settings.precision == "auto" else settings.precision]
-        precision = replace(settings, device=self.device).settled(None).precision
-        if precision not in self._machines:
-            self._machines[precision] = _measured(self.device, precision)
-        return self._machines[precision]
-
-
-def _measured(device: str, precision: str) -> Machine:
-    """Rates of one thread, as a trial has it, or of the GPU."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return measure_machine(device, precision)
-    finally:
-        torch.set_num_threads(threads)

@@ -19,8 +19,6 @@ from ensgan.sweep.manifest import Manifest
 from ensgan.sweep.opening import Changes, changes_of, training_folders
 from ensgan.sweep.planning.cost import (
     FLOAT_BYTES,
-    TABULATED,
-    Rates,
     device_bytes,
     disk_bytes,
     free_bytes,
@@ -30,6 +28,7 @@ from ensgan.sweep.planning.cost import (
     written_bytes,
 )
 from ensgan.sweep.planning.measured import Measured
+from ensgan.sweep.planning.rates import TABULATED, Rates
 from ensgan.sweep.resolving import Resolved, round_size
 from ensgan.sweep.variations import Configuration
 from ensgan.types import MemberId
@@ -88,7 +87,7 @@ def _sentences(before: Manifest, changes: Changes, missing: Sequence[str]) -> It
             f", {known} of them trained already" if known else ""
         )
     if left:
-        yield f"would make {_counted(left)}, which earlier sessions have left"
+        yield f"would make {_counted(left)}: they are still to come"
     if changes.removed:
         yield f"would take away {_counted(changes.removed)}; their files stay"
     for gan, names in changes.again.items():
@@ -129,7 +128,7 @@ class GanPlan:
     Attributes:
         steps: that are left to train.
         variation: values of the settings that the sweep varies.
-        seconds_per_step: see :class:`ensgan.sweep.planning.cost.Rates`.
+        seconds_per_step: see :class:`ensgan.sweep.planning.rates.Rates`.
         seconds: of these steps.
         memory_bytes: estimated peak: weights, gradients, optimiser state, averaged weights and the
             activations of one backward pass.
@@ -158,7 +157,7 @@ class Plan:
             GPUs (of one GPU where it has none) let run.
         training_seconds: of all trials together, each alone on its device; ``wall_seconds`` on the
             slots, where those that share a GPU share its speed. Training alone.
-        device: of the rates, see :class:`ensgan.sweep.planning.cost.Rates`.
+        device: of the rates, see :class:`ensgan.sweep.planning.rates.Rates`.
         wants_gpu: trials will run on GPUs.
         gpu_hours: that training takes, None on CPUs. What GANs of one process gain is not in it.
         remark: what the figures leave open, "" where nothing.
@@ -243,24 +242,21 @@ def make_plan(
         device=rates.device,
         wants_gpu=wants_gpu,
         gpu_hours=in_all / 3600 * whole if wants_gpu else None,
-        remark=_remark(spec, rates.device == TABULATED),
+        remark=_remark(spec, rates),
     )
 
 
-def _remark(spec: SweepSpec, lacks_gpu: bool) -> str:
-    remarks = []
+def _remark(spec: SweepSpec, rates: Rates) -> str:
+    remarks = [rates.basis()]
     if vary := searched(spec.train.vary):
         remarks.append(
             f"draws depend on results: {vary['search']} draws {round_size(vary['sample'])} "
             "configurations per GAN and round; those that are not drawn yet are quasi-random "
             "here, and costs are estimates from them"
         )
-    if lacks_gpu:
-        remarks.append(
-            f"no GPU here: hours are those of one {TABULATED}, from a table (within a sixth where "
-            "that was measured), slots those of one GPU: run --dry-run on a node that has one"
-        )
-    return "\n".join(remarks)
+    if rates.device == TABULATED:
+        remarks.append("no GPU here: slots are those of one, run --dry-run on a node that has it")
+    return "\n".join(filter(None, remarks))
 
 
 def _slots(resolved: Resolved) -> tuple[int, int]:
