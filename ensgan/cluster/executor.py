@@ -113,14 +113,13 @@ class RayExecutor:
         shared = most_on_a_card(jobs, self.settings, gpu_bytes, tell)
         trials = list(trial_requests(jobs, self.settings, gpu_bytes, shared))
         at_once = min(self.slots, self.settings.max_concurrent or self.slots)
-        plan = plan_event(trials, at_once, jobs)
+        on_event(plan_event(trials, at_once, jobs))
         spending = Spending(self.budget, jobs, {each.gan: each.share for each in trials})
         stop_path(jobs[0]).unlink(missing_ok=True)  # of a session that was ended by it
         files = {job.name: own_stop_path(job) for job in jobs}
         order = TrainingOrder(trials, files, ranks(jobs, self.settings), requests, tell)
         queue = TrialQueue(order, spending, stop_path(jobs[0]), self.settings.max_concurrent)
         callback = TuneCallback(queue, jobs, on_member, tell, self.settings.retries)
-        on_event(plan)
 
         def enlist(new: Sequence[MemberJob]) -> Mapping[TrialRequest, Path]:
             turns = trial_requests(new, self.settings, gpu_bytes, shared)
