@@ -21,6 +21,7 @@ from ensgan.sweep.planning.measured import Measured, stage_work
 from ensgan.sweep.records import Record, record_from
 from ensgan.types import gan_of, step_of
 
+FROM_BEAT = ("node", "gpus", "gpu_memory_bytes", "precision")
 INTERRUPTED = "interrupted"
 """State of an unfinished sweep that no process runs."""
 WRITE_SECONDS = 1.0
@@ -41,6 +42,7 @@ class Heartbeat(Record, extra="ignore"):
     node: str | None = None
     gpus: float | None = None
     gpu_memory_bytes: int | None = None
+    precision: str | None = None
 
 
 class Planned(Record):
@@ -280,7 +282,7 @@ def _row(
         "steps": steps,
         "steps_per_second": rate,
         "eta_seconds": (steps - step) / rate if rate and state == "running" else None,
-        **{name: getattr(beat, name, None) for name in ("node", "gpus", "gpu_memory_bytes")},
+        **{name: getattr(beat, name, None) for name in FROM_BEAT},
         "intra_d": last.intra_d if last else None,
         "label_consistency": manifest.label_shares.get(last.name) if last else None,
         "health": list(last.health) if last else [],

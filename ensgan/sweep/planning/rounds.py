@@ -208,7 +208,8 @@ class Rounds:
     def _possible(self, gan: str, values: Values) -> Configuration | None:
         """The configuration of values, None where they cannot be trained."""
         found, problems = configurations(self.resolved.spec, many=True, drawn={gan: values})
-        problems += data_problems(found, self.resolved.dataset)
+        on_gpu = bool(self.resolved.spec.cluster.gpus_per_trial)
+        problems += data_problems(found, self.resolved.dataset, on_gpu=on_gpu)
         return None if problems else found[0]
 
     def _costs(self, names: Sequence[str]) -> dict[str, float]:
