@@ -160,6 +160,7 @@ def evaluate_sweep(
     downstream.check_strategies(options.strategies, sweep.scores.names)
     estimate = Estimate(on_progress)
     classifiers = pool_classifiers(sweep, options, dataset, executor, estimate)
+    classifiers = replace(classifiers, on_longer=estimate.longer)
     if options.rule == RULE:
         points = min(options.rule_points, len(sweep.front))
         estimate.start(points * options.rule_repeats)
@@ -266,11 +267,15 @@ class Estimate:
         self.begin = time.monotonic()
         self.on_progress(Progress(0, total))
 
+    def longer(self, name: str) -> None:
+        """One more classifier turns out to be needed, which takes longer than the others."""
+        self.total += 1
+        self.on_progress(Progress(self.done, self.total, f"one more: {name}"))
+
     def __call__(self, value: dict[str, Any]) -> None:
         """A classifier is through: what :func:`ensgan.sweep.classifier_job.evaluate` gives."""
         result = value["result"]
         self.done += 1
-        self.total = max(self.total, self.done)  # one more may turn out to be needed
         self.trained += not value["cached"]
         left = None
         if self.trained:
