@@ -13,7 +13,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch.nn import functional
 
-from ensgan.downstream.drawing import epoch_counts, make_drawing
+from ensgan.downstream.drawing import Pools, epoch_counts, make_drawing
 from ensgan.downstream.pool import SampleBank, label_outside
 from ensgan.downstream.statistics import (
     balanced_accuracy,
@@ -203,7 +203,8 @@ def run_repeats(
     begin, settings = time.perf_counter(), settings.on_device()
     results: dict[int, RepeatResult] = {}
     for group in _groups(repeats, dataset, settings):
-        begun = [_Classifier(repeats[index], dataset, settings, seed) for index in group]
+        pools: Pools = {}  # once for all that train on the same images
+        begun = [_Classifier(repeats[index], dataset, settings, seed, pools) for index in group]
         validation = labelled(dataset.val, settings.device)
         trainings = [each.training for each in begun]
         try:
@@ -239,10 +240,15 @@ class _Classifier:
     """A repeat under way."""
 
     def __init__(
-        self, of: Repeat, dataset: Dataset, settings: ClassifierSettings, seed: int
+        self,
+        of: Repeat,
+        dataset: Dataset,
+        settings: ClassifierSettings,
+        seed: int,
+        pools: Pools,
     ) -> None:
         self._of, self._dataset, self._settings = of, dataset, settings
-        drawing = make_drawing(of.strategy, of.number, dataset, of.bank, settings, seed)
+        drawing = make_drawing(of.strategy, of.number, dataset, of.bank, settings, seed, pools)
         weights = class_weights(torch.from_numpy(drawing.trained_counts)).to(settings.device)
         network = resnet18(
             channels=dataset.shape.channels,

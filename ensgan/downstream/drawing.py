@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -26,6 +26,10 @@ from ensgan.types import Dataset, Float64Array, Int64Array, Samples
 
 if TYPE_CHECKING:
     from ensgan.downstream.classifier import ClassifierSettings
+
+
+Pools: TypeAlias = dict[tuple[Any, ...], ImagePool]
+"""Images that are loaded: real ones under (), those of members by bank and names."""
 
 
 @dataclass
@@ -214,8 +218,11 @@ def make_drawing(
     bank: SampleBank,
     settings: ClassifierSettings,
     seed: int,
+    pools: Pools | None = None,
 ) -> Drawing:
     """Load the images of a strategy; the order of drawing depends on (seed, repeat) alone.
+
+    ``pools`` keeps images for other drawings of the same data, settings and seed.
 
     Raises:
         DataError: members that do not fit the data.
@@ -223,10 +230,14 @@ def make_drawing(
     """
     counts = epoch_counts(strategy, dataset, settings)
     drawing = Drawing(np.random.default_rng([seed, repeat]), *counts)
+    pools = {} if pools is None else pools
     if counts[0].any():
-        drawing.real = ImagePool.real(dataset, settings.device)
+        if () not in pools:
+            pools[()] = ImagePool.real(dataset, settings.device)
+        drawing.real = pools[()]
     if strategy.members:
-        drawing.synthetic = _synthetic(strategy.members, bank, dataset, settings, (seed, repeat))
+        whose = strategy.members, bank
+        drawing.synthetic = _synthetic(*whose, dataset, settings, (seed, repeat), pools)
         weights = strategy.weights or (1.0,) * len(strategy.members)
         drawing.shares = np.array(weights) / sum(weights)
     return drawing
@@ -238,12 +249,15 @@ def _synthetic(
     dataset: Dataset,
     settings: ClassifierSettings,
     seed: tuple[int, int],
+    pools: Pools,
 ) -> ImagePool | FreshPool:
     """The members' images: made anew every epoch where the bank can, else all of them."""
     place: dict[str, Any] = {"memory_mb": settings.memory_mb, "device": settings.device}
     makers = [bank.maker(name, settings.device) for name in members]
     if any(maker is not None for maker in makers):
         return FreshPool.of(members, makers, bank, dataset, seed=seed, **place)
-    pool = ImagePool.synthetic(members, bank, dataset, seed=seed[0], **place)
-    pool.require_classes(dataset)
-    return pool
+    key = (id(bank), *members)
+    if key not in pools:
+        pools[key] = ImagePool.synthetic(members, bank, dataset, seed=seed[0], **place)
+        pools[key].require_classes(dataset)
+    return pools[key]
