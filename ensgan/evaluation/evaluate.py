@@ -159,8 +159,7 @@ def evaluate_sweep(
     # Before the rule trains anything: whatever G* turns out to be, these names must resolve.
     downstream.check_strategies(options.strategies, sweep.scores.names)
     estimate = Estimate(on_progress)
-    classifiers = pool_classifiers(sweep, options, dataset, executor, estimate)
-    classifiers = replace(classifiers, on_longer=estimate.longer)
+    classifiers = pool_classifiers(sweep, options, dataset, executor, estimate, estimate.longer)
     if options.rule == RULE:
         points = min(options.rule_points, len(sweep.front))
         estimate.start(points * options.rule_repeats)
@@ -207,13 +206,14 @@ def pool_classifiers(
     dataset: Dataset,
     executor: Executor,
     on_done: Callable[[dict[str, Any]], None],
+    on_longer: Callable[[str], None],
 ) -> Classifiers:
     """The classifiers of a finished sweep, as options want them.
 
     Args:
         dataset: of the sweep.
         executor: where they are trained.
-        on_done: see :class:`Classifiers`.
+        on_done, on_longer: see :class:`Classifiers`.
 
     Raises:
         InputError: fresh images are wanted and no member has weights.
@@ -233,6 +233,7 @@ def pool_classifiers(
         folder=sweep.folder.path / "evaluate",
         executor=lambda: executor,
         on_done=on_done,
+        on_longer=on_longer,
         sampling=sampling,
     )
 
