@@ -173,7 +173,7 @@ def watch(soak: Soak, cluster: Any) -> None:
                 what = "nodes that did not start in Ray's half minute"
             soak.answers[what] += 1
         for name in ("MLflow", "service", "soak"):
-            with suppress(psutil.Error):
+            with suppress(psutil.Error, KeyError):  # a thread may not have begun
                 process = psutil.Process(soak.started[name].pid)
                 for index, part in enumerate([process, *process.children(recursive=True)]):
                     soak.sample(part, f"{name} {index}" if index else name, at)
