@@ -41,6 +41,8 @@ WARM_UP = 1 / 6
 """Of the time, before growth counts: ten minutes of an hour."""
 MOST_GROWTH, FEW_BYTES, FEW_FILES = 0.05, 2 << 20, 12
 """A twentieth, or what is nothing in a small process; sockets come and go."""
+MARK = "CHAOS_SOAK"
+"""Environment variable that what is started inherits."""
 LONG = 1_000_000
 """Steps of the sweep that is watched: more than it gets to."""
 
@@ -110,7 +112,7 @@ class Soak:
 def run(folder: Path, minutes: float) -> Soak:
     """Everything for so long."""
     soak, port, service = Soak(folder, minutes), chaos.free_port(), chaos.free_port()
-    before = {process.pid for process in psutil.process_iter()}
+    os.environ[MARK] = str(folder)
     first = soak.spec("first", None, 10)
     storage = ["--storage", str(folder / "runs")]
     made = soak.start("first", "ensgan", "sweep", first, "--address", "none", *storage)
@@ -150,11 +152,15 @@ def run(folder: Path, minutes: float) -> Soak:
         chaos.kill_group(process) if process.poll() is None else process.wait()
     cluster.shutdown()
     time.sleep(5)
-    left = [p for p in psutil.process_iter(["name", "cmdline"]) if p.pid not in before]
-    words = [f"{p.info['name']} {' '.join(p.info['cmdline'] or ())}" for p in left]
-    mine = [each for each in words if str(folder) in each or "ray::" in each or "raylet" in each]
-    soak.answers["processes left"] = len(mine)
+    soak.answers["processes left"] = sum(is_ours(p, folder) for p in psutil.process_iter())
     return soak
+
+
+def is_ours(process: psutil.Process, folder: Path) -> bool:
+    """Whether a process was started by this run, by whatever way; this one is not meant."""
+    with suppress(psutil.Error):
+        return process.pid != os.getpid() and process.environ().get(MARK) == str(folder)
+    return False
 
 
 def watch(soak: Soak, cluster: Any) -> None:
@@ -176,7 +182,7 @@ def watch(soak: Soak, cluster: Any) -> None:
                     soak.sample(part, f"{name} {index}" if index else name, at)
         for process in psutil.Process().children(recursive=True):
             with suppress(psutil.Error):
-                if process.name().startswith(("gcs_server", "raylet", "ray::Impl")):
+                if process.name().startswith(("gcs_server", "raylet", "ray::")):
                     soak.sample(process, f"{process.name()} {process.pid}", at)
         soak.sample(psutil.Process(), "this script", at)
         time.sleep(2)
