@@ -81,7 +81,9 @@ def read_tree(path: Path) -> dict[str, Any]:
         shipped = shipped_sweeps()
         if str(path) not in shipped:
             offer = f"; shipped sweeps: {', '.join(sorted(shipped))}" if shipped else ""
-            raise ConfigError(str(path), [f"no such file{offer}"])
+            near = difflib.get_close_matches(path.stem, shipped, n=1)
+            meant = f": did you mean '{near[0]}'?" if near else offer
+            raise ConfigError(str(path), [f"no such file{meant}"])
         path = shipped[str(path)]
     try:
         text = read_text(path, MAX_TEXT)

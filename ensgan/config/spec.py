@@ -98,7 +98,7 @@ class TrainSpec(Strict):
     fake_labels: Literal["uniform", "training"] = "uniform"
     precision: Literal["auto", "float32", "tf32", "bfloat16"] = "float32"
     ema: Literal["fitted", "row"] | None = None
-    compile: bool | Literal["auto"] = False
+    compile: Literal[True, False, "auto"] = False
     overrides: dict[GanName, GanOverrides] = Field({})
     vary: dict[str, Any] | list[dict[str, Any]] | None = None
 

@@ -39,6 +39,7 @@ class TrainProgress:
         step, steps: completed, and in all.
         losses: of the last step.
         seconds: of training in this process.
+        precision: that the training has, never "auto".
     """
 
     gan: str
@@ -46,6 +47,7 @@ class TrainProgress:
     steps: int
     losses: dict[str, float]
     seconds: float
+    precision: str
 
     def to_json(self) -> dict[str, Any]:
         """JSON-able form."""
@@ -230,7 +232,8 @@ class _Run:
         self.seconds += elapsed
         if due and self.on_progress is not None:
             steps, losses = self.settings.steps, self.record.latest
-            progress = TrainProgress(self.spec.name, done, steps, losses, self.seconds)
+            precision = training.settings.precision
+            progress = TrainProgress(self.spec.name, done, steps, losses, self.seconds, precision)
             try:
                 self.on_progress(progress)
             except StopTraining:

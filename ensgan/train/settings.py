@@ -286,8 +286,15 @@ _LOWEST = {
 }
 
 
-def problems(spec: GANSpec, settings: TrainSettings, n_images: int) -> list[str]:
-    """Every reason why these settings cannot train this row on ``n_images`` reals."""
+def problems(
+    spec: GANSpec, settings: TrainSettings, n_images: int, *, elsewhere: bool = False
+) -> list[str]:
+    """Every reason why these settings cannot train this row on ``n_images`` reals.
+
+    Args:
+        spec, settings, n_images: of the training.
+        elsewhere: the device and the compiler are those of another process, which will say more.
+    """
     broken = []
     optimiser = settings.optimiser(spec)
     needed = optimiser.batch * optimiser.d_updates_per_step
@@ -298,6 +305,8 @@ def problems(spec: GANSpec, settings: TrainSettings, n_images: int) -> list[str]
             f"images, the training split has {n_images}: "
             + (f"set batch to at most {largest}" if largest >= 2 else "lower batch and d_updates")
         )
+    if elsewhere:
+        return broken
     broken += _device_problems(settings.device) or precision_problems(
         settings.precision, torch.device(settings.device)
     )

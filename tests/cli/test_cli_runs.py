@@ -170,6 +170,7 @@ def test_compare(storage: Path, run_id: str) -> None:
         (["sample", "no/such", "-n", "3", "-o", "x.npz"], "there is no ensemble folder"),
         (["sample", "0" * 32, "-n", "3", "-o", "x.npz"], "no run '0000"),
         (["show", "nope"], "no run 'nope'"),
+        (["show", "lastest"], r"no run 'lastest' .*: did you mean 'latest'\? 'ensgan runs'"),
         (["pull", "nope", "-o", "out"], "no run 'nope'"),
         (["verify", "nope"], "no run 'nope'"),
         (["ui"], "nothing to show"),
