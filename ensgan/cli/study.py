@@ -49,12 +49,15 @@ def study(
     ],
     extractor: Annotated[
         list[str] | None,
-        typer.Option(help="See the pool through this extractor; repeat.  [default: the sweep's]"),
+        typer.Option(
+            help="Score the pool with this extractor; repeatable.  [default: the sweep's]"
+        ),
     ] = None,
     predict: Annotated[
         int,
         typer.Option(
-            min=0, help="Also train on so many ensembles of all kinds: which scores predict worth?"
+            min=0,
+            help="Also train on this many varied ensembles: which scores predict their worth?",
         ),
     ] = 0,
     title: Annotated[

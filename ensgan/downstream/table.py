@@ -149,23 +149,23 @@ class DownstreamTable:
         A class that even the classifiers on real images never find, and ways to use the same pool
         that are ahead of the reference by the mean of :data:`RANKED`.
         """
-        said, rows = [], {row.strategy: row for row in self.rows}
+        sentences, rows = [], {row.strategy: row for row in self.rows}
         real = rows.get("real")
         if real is not None and real.metrics["g_mean"].mean <= 1e-9:
-            said.append(
+            sentences.append(
                 "even the classifiers on real images miss a whole class (g-mean 0.000, accuracy "
                 f"{real.metrics['accuracy'].mean:.3f}): accuracy and g-mean tell nothing here"
             )
         if self.reference is not None:
-            own = rows[self.reference].metrics[RANKED].mean
+            of_reference = rows[self.reference].metrics[RANKED].mean
             ahead = [
                 f"{row.strategy} ({row.metrics[RANKED].mean:.3f})"
                 for row in self.ranked()
-                if row.kind == "synthetic" and row.metrics[RANKED].mean > own
+                if row.kind == "synthetic" and row.metrics[RANKED].mean > of_reference
             ]
             if ahead:
-                said.append(f"G* ({own:.3f}) is behind {', '.join(ahead)} by AUC")
-        return tuple(said)
+                sentences.append(f"G* ({of_reference:.3f}) is behind {', '.join(ahead)} by AUC")
+        return tuple(sentences)
 
     def ranked(self) -> list[StrategyRow]:
         """The rows, the best by :data:`RANKED` first."""
@@ -288,9 +288,9 @@ def _differences(
         return {}
     base, pairs = groups[reference], {}
     for name, group in groups.items():
-        _, own, other = np.intersect1d(group.repeats, base.repeats, return_indices=True)
-        if name != reference and len(own):
-            pairs[name] = group.values[metric][own] - base.values[metric][other]
+        _, here, there = np.intersect1d(group.repeats, base.repeats, return_indices=True)
+        if name != reference and len(here):
+            pairs[name] = group.values[metric][here] - base.values[metric][there]
     return pairs
 
 
@@ -336,5 +336,5 @@ def _gap(metric: str, group: _Group, groups: Mapping[str, _Group]) -> float | No
     if "real" not in groups or "all" not in groups:
         return None
     three = (groups["real"], groups["all"], group)
-    upper, lower, mean = (float(each.values[metric].mean()) for each in three)
+    upper, lower, mean = (float(one.values[metric].mean()) for one in three)
     return None if upper - lower <= 1e-9 else (mean - lower) / (upper - lower)

@@ -90,7 +90,7 @@ def test_the_machine_decides_the_size_of_the_work() -> None:
     for name, tree in trees.items():
         spec = parse_spec(tree, source=name, known=known_names())
         assert spec.train.steps % spec.train.snapshots == 0
-    assert trees["cpu"]["train"]["width"] == 0.125
+    assert trees["cpu"]["train"]["width"] == 0.0625
     assert trees["gpu"]["train"]["gans"] == "all"
     assert trees["gpu"]["cluster"]["gpus_per_trial"] == 0.5
     assert trees["small gpu"]["cluster"]["gpus_per_trial"] == 1.0
@@ -104,7 +104,7 @@ def test_data_without_classes_or_of_another_size() -> None:
     one = Dataset("one", blind, blind, blind, ("image",))
     for machine in (Machine(2), Machine(8, gpus=1, gpu_memory_gb=24)):
         tree = yaml.safe_load(propose(one, source, machine))
-        assert "SNGAN" in tree["train"]["gans"]
+        assert "StyleGAN2" in tree["train"]["gans"]
         assert not [name for name in tree["train"]["gans"] if name.startswith(("ReAC", "ACGAN"))]
         assert tree["evaluate"] == {"strategies": []}
         parse_spec(tree, source="one", known=known_names())

@@ -154,7 +154,7 @@ def sweep_status(folder: SweepFolder, now: float | None = None) -> dict[str, Any
         _row(gan, manifest, planned, beats.get(gan), driver.why_held(gan), now if is_held else None)
         for gan, planned in sorted(
             Counter(map(gan_of, manifest.planned_names)).items(),
-            key=lambda item: item[0] in manifest.gans,
+            key=lambda item: item[0] in manifest.gans,  # what was trained elsewhere first
         )
     ]
     left, hours_left = _left(rows, driver, now)
@@ -217,6 +217,7 @@ def _left(
         if row["gan"] in trials and row["state"] in ("waiting", "running", "silent", "paused")
     }
     hours = sum(seconds * trials[gan].share for gan, seconds in seconds_of.items()) / 3600
+    # Shared by all slots, and no sooner than the longest training alone.
     return max([sum(seconds_of.values()) / driver.slots, *seconds_of.values()], default=0.0), hours
 
 
@@ -267,6 +268,7 @@ def _row(
         state = "failed"
     elif len(members) >= planned:
         state, step = "done", steps
+    # A trial that is told to end beats on until its step is done: it still runs.
     elif held is not None and (beat is None or now is None or now - beat.time > QUIET_SECONDS):
         state = held
     elif beat is None or now is None:
