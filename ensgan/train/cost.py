@@ -14,14 +14,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn import functional
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ensgan.train.settings import TrainSettings
 from ensgan.train.step import Record, discriminator_phase, full_step, generator_phase
 from ensgan.train.training import Training
 from ensgan.types import ImageShape, Samples
+from ensgan.zoo.meta import Remembered, tensors
 from ensgan.zoo.spec import GANSpec
 
 WIDTHS = (16, 64, 256)
@@ -193,16 +192,11 @@ def _mean_work(
     return total
 
 
-class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Counter(Remembered):
     """Notes kernels, arithmetic and bytes of what runs under it."""
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Else torch imports its compiler with the first operation, which takes seconds."""
-        return False
-
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.kernels = 0
         self.flops: Counter[int] = Counter()
         self.bytes = 0
@@ -211,28 +205,23 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """What was counted."""
         return StepWork(self.kernels, tuple(self.flops[width] for width in WIDTHS), self.bytes)
 
-    def __torch_dispatch__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        made = func(*args, **(kwargs or {}))
-        # What is made once, filters and the order of the reals, is made on the CPU.
-        if not all(tensor.is_meta for tensor in _tensors((args, made))):
-            return made
-        packet = func._schema.name.removeprefix("aten::")  # type: ignore[attr-defined]
-        if func.is_view or packet in _ALLOCATIONS:  # type: ignore[attr-defined]
-            return made
-        self.kernels += 2 if packet == "constant_pad_nd" else 1
+    def note(self, func: Any, args: tuple[Any, ...], made: Any) -> tuple[int, int, int, int]:
+        """Kernels, the entry of WIDTHS, arithmetic and bytes."""
+        packet = func._schema.name.removeprefix("aten::")
+        if packet in _ALLOCATIONS:
+            return 0, 0, 0, 0
+        kernels = 2 if packet == "constant_pad_nd" else 1
         if packet in _PRODUCTS:
             width, flops = _product(packet, args, made)
-            self.flops[min(WIDTHS, key=lambda known: abs(math.log(known / width)))] += flops
-        else:
-            tensors = {id(tensor): tensor for tensor in _tensors((args, made))}
-            self.bytes += sum(tensor.nbytes for tensor in tensors.values())
-        return made
+            return kernels, min(WIDTHS, key=lambda known: abs(math.log(known / width))), flops, 0
+        touched = {id(tensor): tensor for tensor in tensors((args, made))}
+        return kernels, 0, 0, sum(tensor.nbytes for tensor in touched.values())
+
+    def repeat(self, noted: tuple[int, int, int, int]) -> None:
+        kernels, width, flops, size = noted
+        self.kernels += kernels
+        self.flops[width] += flops
+        self.bytes += size
 
 
 def _product(name: str, args: tuple[Any, ...], made: Any) -> tuple[int, int]:
@@ -248,19 +237,9 @@ def _product(name: str, args: tuple[Any, ...], made: Any) -> tuple[int, int]:
         positions = smaller.numel() // smaller.shape[1]
         passes = sum(args[-1][:2]) if backward else 1
         return min(weight.shape[:2]), 2 * weight.numel() * positions * passes
-    left, right = (tensor for tensor in _tensors(args)[-2:])
+    left, right = (tensor for tensor in tensors(args)[-2:])
     columns = right.shape[-1] if right.dim() > 1 else 1
     return max(1, min(left.shape[-1], columns)), 2 * left.numel() * columns
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    """Those of an operation's arguments and results, which are lists at most."""
-    # torch's own tree_leaves took a fifth of the time of counting.
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, tuple | list):
-        return [tensor for part in value for tensor in _tensors(part)]
-    return []
 
 
 def measure_machine(device: str = "cpu", precision: str = "float32") -> Machine:

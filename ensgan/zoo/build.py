@@ -24,6 +24,7 @@ from ensgan.types import ImageShape
 from ensgan.zoo.augment import NoAugment
 from ensgan.zoo.backbones import Backbone, Generator, Player, Trunk
 from ensgan.zoo.conditioning import Head, HeadOutput
+from ensgan.zoo.meta import Remembered
 from ensgan.zoo.optimiser import NoAverage, Optimiser
 from ensgan.zoo.spec import GANSpec
 
@@ -174,7 +175,7 @@ def count_parameters(spec: GANSpec, shape: ImageShape, num_classes: int) -> tupl
 
 @functools.cache
 def _counted(spec: GANSpec, shape: ImageShape, num_classes: int) -> tuple[int, int]:
-    with torch.device("meta"):
+    with torch.device("meta"), Remembered():
         networks = (
             build_generator(spec, shape, num_classes, 0),
             build_discriminator(spec, shape, num_classes, 0),
@@ -258,7 +259,7 @@ def _activation_bytes(
         storages[id(storage)] = storage
         return tensor
 
-    with torch.device("meta"):
+    with torch.device("meta"), Remembered():
         generator, trunk = backbone.generator(shape, num_classes, code_dim), backbone.trunk(shape)
         latents = torch.empty(batch, generator.latent_dim)
         labels = torch.zeros(batch, dtype=torch.int64)
