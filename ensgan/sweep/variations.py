@@ -151,7 +151,7 @@ def configurations(
     for gan in gans:
         if known is not None:
             combinations = [(None, known[name]) for name in known if row_of(name) == gan.name]
-        made += _of_gan(gan, combinations, keys, problems)
+        made += _of_gan(gan, combinations, keys, problems, is_drawn=is_draws(tree))
     return tuple(made), list(dict.fromkeys(problems))
 
 
@@ -210,8 +210,10 @@ def _of_gan(
     combinations: Sequence[_Combination] | Mapping[str, Sequence[Any]],
     keys: Sequence[str],
     problems: list[str],
+    *,
+    is_drawn: bool = False,
 ) -> list[Configuration]:
-    """All configurations of a GAN; those that dropped values make equal are there once."""
+    """All configurations of a GAN; those that dropped or drawn values make equal are there once."""
     if isinstance(combinations, Mapping):
         has = [key for key in combinations if key in gan.own]
         grid = product(*(combinations[key] for key in has))
@@ -238,7 +240,7 @@ def _of_gan(
         same = made_so_far.setdefault((replace(made.row, name=gan.name), made.settings), made)
         if len(has) < len(combination):
             partial.add(same.name)
-        elif same is not made and same.name not in partial:
+        elif same is not made and same.name not in partial and not is_drawn:
             twin = label or _label(values, "")
             problems.append(
                 f"train.vary: {same.name} and {twin} train {gan.name} in the same way: leave one "

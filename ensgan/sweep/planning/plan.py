@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,8 +12,7 @@ import psutil
 import torch
 
 from ensgan import train
-from ensgan.config import SweepSpec
-from ensgan.config.vary import Value, searched
+from ensgan.config.vary import Value, is_draws, searched
 from ensgan.errors import ConfigError
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.manifest import Manifest
@@ -31,7 +31,7 @@ from ensgan.sweep.planning.measured import Measured
 from ensgan.sweep.planning.rates import TABULATED, Rates
 from ensgan.sweep.resolving import Resolved, round_size
 from ensgan.sweep.variations import Configuration
-from ensgan.types import MemberId
+from ensgan.types import MemberId, row_of
 from ensgan.zoo.build import Footprint, footprint
 
 NAMES_SHOWN = 12
@@ -242,13 +242,23 @@ def make_plan(
         device=rates.device,
         wants_gpu=wants_gpu,
         gpu_hours=in_all / 3600 * whole if wants_gpu else None,
-        remark=_remark(spec, rates.device == TABULATED),
+        remark=_remark(resolved, rates.device == TABULATED),
     )
 
 
-def _remark(spec: SweepSpec, lacks_gpu: bool) -> str:
+def _remark(resolved: Resolved, lacks_gpu: bool) -> str:
     remarks = []
-    if vary := searched(spec.train.vary):
+    vary = resolved.spec.train.vary
+    if is_draws(vary):
+        made = Counter(map(row_of, resolved.variations))
+        fewer = [f"{gan} in {n:,}" for gan, n in made.items() if n < vary["sample"]]
+        if fewer:
+            remarks.append(
+                f"of {vary['sample']:,} draws some come to the same training (widths are rounded "
+                "to whole channels, and settings that a GAN lacks are left out): "
+                + f"{', '.join(fewer)}"
+            )
+    if vary := searched(vary):
         remarks.append(
             f"draws depend on results: {vary['search']} draws {round_size(vary['sample'])} "
             "configurations per GAN and round; those that are not drawn yet are quasi-random "
