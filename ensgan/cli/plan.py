@@ -56,8 +56,10 @@ def show_plan(
     emit({**plan.to_json(), "would": would}, as_json=as_json, table=table)
 
 
-def _plan_table(plan: Plan) -> FittingTable:
+def _plan_table(plan: Plan) -> FittingTable | str:
     """One row per GAN, below the plan in words."""
+    if not plan.rows:
+        return _plan_sentence(plan)
     table = FittingTable(
         *("GAN", "steps", "batch", "s/step", "hours", "params G", "params D", "memory MB"),
         title=_plan_sentence(plan),
@@ -84,11 +86,17 @@ def _plan_sentence(plan: Plan) -> str:
     if plan.gpu_hours is not None:
         shown = f"{plan.gpu_hours:,.1f} GPU-hours"
     remark = f"\n{plan.remark}" if plan.remark else ""
+    gans, training = "", "nothing to train"
+    if plan.rows:
+        gans = f" of {counted(len(plan.rows), 'GAN')}"
+        training = (
+            f"training about {duration(plan.wall_seconds)} on {counted(plan.slots, 'slot')} "
+            f"({shown})"
+        )
     return (
-        f"{plan.sweep}: {counted(plan.members, 'member')} of {counted(len(plan.rows), 'GAN')}, "
+        f"{plan.sweep}: {counted(plan.members, 'member')}{gans}, "
         f"{plan.steps:,} steps, {plan.images:,} images to generate, "
         f"{counted(plan.classifiers, 'classifier')} to train\n"
-        f"training about {duration(plan.wall_seconds)} on {counted(plan.slots, 'slot')} "
-        f"({shown}), disk {plan.disk_bytes / 2**20:,.0f} MB "
+        f"{training}, disk {plan.disk_bytes / 2**20:,.0f} MB "
         f"of {plan.free_bytes / 2**30:,.0f} GB free{missing}{remark}"
     )

@@ -11,6 +11,7 @@ import pytest
 from local_sweep import Home
 from tiny_sweep import tiny
 
+from ensgan.cli.run_tables import summary
 from ensgan.config import parse_spec
 from ensgan.errors import InputError, StoreError
 from ensgan.files import write_json
@@ -161,6 +162,8 @@ def test_an_interrupted_run_ends_when_the_sweep_goes_on_with_other_settings(
     write_json(folder.manifest_path, begun)
     second = Recording(folder, store, Plain()).bring_up_to_date() or ""
     assert [store.get(run_id).status for run_id in (first, second)] == ["killed", "running"]
+    shown = [summary(store.get(run_id))["status"] for run_id in (first, second)]
+    assert shown == ["replaced", "running"], "nobody has killed it"
 
 
 def test_an_absent_store_delays_recording_only(home: Home) -> None:

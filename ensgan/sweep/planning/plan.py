@@ -225,14 +225,15 @@ def make_plan(
     wall = max(makespan([row.seconds for row in rows], slots), in_all / cards if wants_gpu else 0.0)
     gpus = spec.cluster.gpus_per_trial
     whole = 1.0 if gpus == "auto" else max(1.0, gpus)
-    members = len(resolved.names if left is None else left.missing)
+    members = resolved.names if left is None else left.missing
+    given = {member.name for member in spec.members if member.generator is None}
     written = written_bytes(storage / "sweeps" / spec.name) if left is not None else 0
     return Plan(
         sweep=spec.name,
         rows=tuple(rows),
-        members=members,
+        members=len(members),
         steps=sum(row.steps for row in rows),
-        images=members * resolved.count,
+        images=resolved.count * sum(name not in given for name in members),
         slots=slots,
         training_seconds=in_all,
         wall_seconds=wall,
