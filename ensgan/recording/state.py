@@ -118,8 +118,8 @@ class RecordState(RunBook):
 
     def _end_if_running(self, state: RecordedRuns, name: str) -> None:
         run_id = state.runs.get(name)
-        if run_id and state.uri == self.store.uri:
-            with suppress(InputError):  # somebody has deleted it
+        if run_id:
+            with suppress(InputError):  # somebody has deleted it, or it is in another store
                 if self.store.get(run_id).status == "running":
                     self.store.set_tags(run_id, {TAG_REPLACED: "grown or changed before its end"})
                     self.store.finish(run_id, "killed")

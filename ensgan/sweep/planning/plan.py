@@ -92,7 +92,7 @@ def _sentences(before: Manifest, changes: Changes, missing: Sequence[str]) -> It
         yield f"would take away {_counted(changes.removed)}; their files stay"
     for gan, names in changes.again.items():
         yield f"would train {gan} from its start again for {', '.join(names)}"
-    other = [line for line in changes.settings if line.split(".")[0] not in ("train", "members")]
+    other = [line for line in changes.settings if not line.startswith(("train.", "members:"))]
     if other:
         yield f"would run later stages again ({'; '.join(other)})"
     elif before.status == "running" and not left:
