@@ -13,13 +13,14 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, Final
 
 from ensgan.errors import DataError, EnsganError, IntegrityError, StoreError
 from ensgan.inputs import explained, require_expansion, require_file, require_memory
+
+if TYPE_CHECKING:  # numpy comes late: it takes as long as all of `ensgan runs`
+    import numpy as np
+    import numpy.typing as npt
 
 _NO_ROOM: Final = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)))
 FULL_BYTES = 1 << 16
@@ -77,15 +78,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def _not_written(path: Path, reason: str) -> StoreError:
-    if reason in _NO_ROOM or is_full(path.parent):
-        said = reason if reason in _NO_ROOM else _NO_ROOM[0]
-        return StoreError(
-            f"cannot write {path}: {said}; make room, then run the same command again"
-        )
-    return StoreError(
-        f"cannot write {path}: {reason}; check permissions and free space, then run the same "
-        "command again"
-    )
+    full = reason in _NO_ROOM or is_full(path.parent)
+    said = _NO_ROOM[0] if full and reason not in _NO_ROOM else reason
+    advice = "make room" if full else "check permissions and free space"
+    return StoreError(f"cannot write {path}: {said}; {advice}, then run the same command again")
 
 
 def is_full(folder: Path) -> bool:
@@ -196,6 +192,8 @@ def read_npz(
         DataError: missing, truncated or not an ``.npz`` file, object arrays, a missing key, or
             arrays that unpack to far more than the file or than the memory holds.
     """
+    import numpy as np
+
     require_file(path)
     with explained(f"{path} cannot be read as .npz (truncated or corrupt?)"):
         # Mapped: a single array, which this is not for, may be larger than the memory.
@@ -221,6 +219,8 @@ def _whole_array(path: Path, archive: np.lib.npyio.NpzFile, name: str) -> npt.ND
         DataError: it announces more or less, or endless values of no bytes.
         ValueError: it is no array.
     """
+    import numpy as np
+
     members = archive.zip
     assert members is not None  # it is once the file is closed
     entry = members.getinfo(name if name in members.namelist() else f"{name}.npy")
@@ -251,6 +251,8 @@ def map_array(path: Path, *, larger: bool = False) -> npt.NDArray[Any]:
     Raises:
         DataError: missing, truncated, not an ``.npy`` file, objects, or larger than the memory.
     """
+    import numpy as np
+
     require_file(path)
     with explained(f"{path} cannot be read as .npy (truncated, or objects?)"):
         with path.open("rb") as stream:
@@ -264,6 +266,8 @@ def map_array(path: Path, *, larger: bool = False) -> npt.NDArray[Any]:
 
 def write_npz(path: Path, **arrays: npt.ArrayLike) -> None:
     """Write arrays to an ``.npz`` file atomically."""
+    import numpy as np
+
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
         np.savez(stream, **arrays)  # type: ignore[arg-type]
 
@@ -317,6 +321,8 @@ def require_whole(path: Path) -> Path:
 
 def sha256_arrays(*arrays: npt.NDArray[Any]) -> str:
     """Hexadecimal SHA-256 of arrays: their types, shapes and bytes."""
+    import numpy as np
+
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(f"{array.dtype.str}{array.shape}".encode())

@@ -158,54 +158,32 @@ def convolution_share(width: int) -> dict[str, float]:
 
 
 def grouped_share(width: int, models: int = 4) -> dict[str, float]:
-    """Several classifiers in one step (grouped convolutions) against one after another, 1 thread.
-
-    The step that ``run_repeat`` would take if it trained ``models`` repeats at once; without early
-    stopping and learning rates of their own, so an upper bound of the gain.
-    """
+    """A step of several classifiers trained together against one after another, 1 thread."""
     import torch
-    from torch import nn
-    from torch.nn import functional
 
+    from ensgan.embedding.fit import Batch, FitSettings
     from ensgan.embedding.resnet import resnet18
+    from ensgan.embedding.together import Together, Training
 
     torch.set_num_threads(1)
-    one = resnet18(channels=1, classes=2, width=width, seed=0)
-    many = resnet18(channels=1, classes=2, width=width, seed=0)
-    for name, module in list(many.named_modules()):
-        parent = many.get_submodule(name.rpartition(".")[0])
-        if isinstance(module, nn.Conv2d):
-            sizes = (module.in_channels * models, module.out_channels * models)
-            form: dict[str, Any] = {
-                "kernel_size": module.kernel_size,
-                "stride": module.stride,
-                "padding": module.padding,
-            }
-            wide: nn.Module = nn.Conv2d(*sizes, **form, groups=models, bias=False)
-        elif isinstance(module, nn.BatchNorm2d):
-            wide = nn.BatchNorm2d(module.num_features * models)
-        else:
-            continue
-        setattr(parent, name.rpartition(".")[2], wide)
-    many.to(memory_format=many.memory_format)
-    heads = nn.Parameter(torch.randn(models, one.dim, 2) * 0.01)
-    x, y = torch.randn(64, models, 32, 32), torch.randint(0, 2, (64, models))
-    adam_one = torch.optim.Adam(one.parameters(), foreach=True)
-    adam_many = torch.optim.Adam([*many.parameters(), heads], foreach=True)
+    images = torch.randint(0, 256, (64, 1, 32, 32), dtype=torch.uint8)
+    batch = Batch(images, torch.arange(64) % 2)
+    settings, validation = FitSettings(epochs=4, batch=64), batch.part(slice(2))
+
+    def trainings() -> list[Training]:
+        networks = [resnet18(channels=1, classes=2, width=width, seed=i) for i in range(models)]
+        return [Training(each, lambda epoch: batch, torch.ones(2)) for each in networks]
 
     def separate() -> None:
-        adam_one.zero_grad()
-        functional.cross_entropy(one(x[:, :1]), y[:, 0]).backward()
-        adam_one.step()
+        for training in trainings():
+            training.alone(validation, settings)
 
     def together() -> None:
-        adam_many.zero_grad()
-        features = many.features(x).view(64, models, -1)
-        scores = torch.einsum("bgd,gdk->bgk", features, heads)
-        functional.cross_entropy(scores.flatten(0, 1), y.flatten()).backward()
-        adam_many.step()
+        Together(trainings(), validation, settings).fit()
 
-    apart, joint = _median_seconds(separate), _median_seconds(together) / models
+    apart, joint = (
+        _median_seconds(way, 3) / models / settings.epochs for way in (separate, together)
+    )
     return {"models": models, "separate_ms": 1e3 * apart, "together_ms": 1e3 * joint,
             "ratio": apart / joint}  # fmt: skip
 

@@ -3,7 +3,8 @@
 Parts: ``wide`` (one pair and one set, against the product and the peer), ``pool`` (a whole pool
 against the peer; where --pool is given), ``growth`` (with members, points and dimensions),
 ``memory`` (peak of 110 x 4,708 x 2,048), ``paper`` (all of such a pool; for a GPU), ``online``
-(scoring each snapshot beside its training) and ``classes`` (within each class against joint).
+(scoring each snapshot beside its training), ``classes`` (within each class against joint) and
+``precision`` (what TF32 and bfloat16 features change; with --images).
 
 Wide features are random: either independent normal values (the hardest case for exactness, all
 distances nearly equal) or, with --features latent, 2048 values driven by 32 latent ones. Ours and
@@ -29,12 +30,13 @@ import numpy as np
 import torch
 
 from ensgan import metrics
-from ensgan.metrics.ball_counts import BLOCK_ENTRIES, PlacedSet, count_pairs
+from ensgan.metrics.ball_counts import HostCounts, PlacedSet
+from ensgan.metrics.device_counts import counts_on
 from ensgan.metrics.features import Frame, robust_centre
 from ensgan.metrics.knn import make_backend
 from ensgan.metrics.radii import measure_balls
 
-PARTS = ("wide", "pool", "growth", "memory", "paper", "online", "classes")
+PARTS = ("wide", "pool", "growth", "memory", "paper", "online", "classes", "precision")
 NANO = Path(__file__).resolve().parents[1] / "sweeps" / "pneumoniamnist-nano-all.yaml"
 
 
@@ -61,6 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     online.add_argument("--set", action="append", default=[], dest="settings")
     online.add_argument("--updates", type=int, default=0, help="fewer updates than the sweep's")
     online.add_argument("--data-dir", type=Path, help="where data sets lie")
+    parser.add_argument("--images", type=Path, help="for precision: npz of members' images")
+    parser.add_argument("--most-images", type=int, help="for precision: of each member")
+    parser.add_argument("--extractors", nargs="+", default=["medical", "resnet50"])
     online.add_argument("--records", type=Path, help="a sweep that ran: STORAGE/sweeps/NAME")
 
 
@@ -107,7 +112,8 @@ def prepared(a: np.ndarray, b: np.ndarray, k: int, name: str) -> Callable[[], An
     balls = [measure_balls(each, k, backend, centre) for each in (a, b)]
     frame = Frame.spanning(centre, max(each.deviation for each in balls))
     kept = [PlacedSet(*each, frame, backend) for each in zip((a, b), balls, strict=True)]
-    return lambda: count_pairs(kept[0], kept[1], BLOCK_ENTRIES)
+    counts = counts_on(backend, frame, 2 << 30, print, HostCounts())
+    return lambda: list(counts.count(kept[:1], kept[1]))
 
 
 def wide(args: argparse.Namespace) -> dict[str, Any]:
@@ -254,6 +260,13 @@ def classes(args: argparse.Namespace) -> dict[str, Any]:
     return {"members": members, "points": args.points, "dim": args.dim, **times, "ratio": ratio}
 
 
+def precision(args: argparse.Namespace) -> list[dict[str, Any]]:
+    from score_precision import effect
+
+    where = (args.images, args.members or 20, args.most_images, args.data_dir)
+    return [effect(name, *where) for name in args.extractors]
+
+
 def run(args: argparse.Namespace) -> dict[str, Any]:
     parts = args.parts.split(",")
     strange = set(parts) - set(PARTS)
@@ -264,7 +277,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         result["wide"] = wide(args)
     if "pool" in parts and args.pool:
         result["pool"] = whole_pool(args)
-    for part in (growth, memory, paper, online, classes):
+    for part in (growth, memory, paper, online, classes, precision):
         if part.__name__ in parts:
             result[part.__name__] = part(args)
     result["peak_memory_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10

@@ -5,9 +5,12 @@ Every kill waits until the sweep has got further than at the kill before, so tha
 their share: training, validation, evaluation, handing over. In turn: a trial's process, a worker
 node, the driver (killed, or told to end by SIGTERM, SIGHUP or SIGINT; for ``merge`` killed again
 while it opens the sweep and takes the members of another), the MLflow server, the head with all
-nodes and the driver. A sweep that ends before enough are dead grows by a third and goes on. At the
-end the members' hashes, the choice and the table are compared with those of an undisturbed run
-without Ray that grew as often.
+nodes and the driver.
+With ``--stages`` a kill waits for the stage whose turn it is, from the opening to the recording and
+the growth; with ``--packs`` GANs that share a pretended GPU are trained by one process, and that is
+what a kill of a trial hits. A sweep that ends before enough are dead grows by a fifth and goes on.
+At the end the members' hashes, the choice and the table are compared with those of an undisturbed
+run without Ray that grew as often.
 
 Exit code: 0 when nothing is lost or different, 1 otherwise; tracebacks of drivers are counted.
 """
@@ -48,7 +51,13 @@ GANS = ["SNGAN", "SAGAN", "ACGAN-Mod", "BigGAN"]
 KINDS = ["trial", "node", "trial", "driver", "trial", "node", "trial", "mlflow"]
 KINDS += ["sigterm", "driver", "merge", "sighup", "node", "sigint", "head"]
 """In turn, again and again."""
+AIMED = ["driver", "sigterm", "sigint", "sighup"]
+STAGES = ["opening", "members", "train", "score", "search", "select", "evaluate", "hand over"]
+STAGES += ["record", "growth"]
+"""Of the driver; the growth is the opening of a sweep whose file asks for more than it has."""
 PATIENCE = 900.0
+SNAPSHOTS = 5
+"""At first; a sweep grows by one, so that what it has stays and nothing is trained again."""
 
 
 def spec(args: argparse.Namespace, uri: str | None) -> dict[str, Any]:
@@ -59,7 +68,7 @@ def spec(args: argparse.Namespace, uri: str | None) -> dict[str, Any]:
         "train": {
             "gans": args.gans,
             "steps": args.steps,
-            "snapshots": 5,
+            "snapshots": args.steps // (args.first_steps // SNAPSHOTS),
             "width": 0.03125,
             "batch": 8,
             "d_updates": 1,
@@ -70,18 +79,31 @@ def spec(args: argparse.Namespace, uri: str | None) -> dict[str, Any]:
         "evaluate": {"strategies": ["real", "selected"], "repeats": 1, "epochs": 1, "width": 4},
         "cluster": {"retries": 2},
     }
-    if "merge" in args.kinds:
+    if takes_members(args):
         tree["members"] = [{"sweep": "other"}]
+    if args.packs:
+        tree["cluster"] |= {"gpus_per_trial": 0.25, "gans_per_process": 4}
     if uri is not None:
         tree["track"] = {"uri": uri}
     return tree
 
 
+def asked(gans: list[str], steps: int) -> argparse.Namespace:
+    """Arguments of a sweep that nothing is done to."""
+    return argparse.Namespace(
+        gans=gans, steps=steps, first_steps=steps, kinds=[], stages=[], packs=False
+    )
+
+
+def takes_members(args: argparse.Namespace) -> bool:
+    """Whether the sweep takes those of another one."""
+    return "merge" in args.kinds or "members" in (args.stages or ())
+
+
 def run_other(folder: Path, storage: Path) -> None:
     """The sweep whose members the disturbed one takes."""
-    asked = argparse.Namespace(gans=["SNGAN"], steps=20, kinds=[])
     file = folder / "other.yaml"
-    file.write_text(yaml.safe_dump({**spec(asked, None), "name": "other"}))
+    file.write_text(yaml.safe_dump({**spec(asked(["SNGAN"], 20), None), "name": "other"}))
     command = [sys.executable, "-m", "ensgan", "sweep", str(file), "--address", "none", "--json"]
     subprocess.run([*command, "--storage", str(storage)], check=True, stdout=subprocess.DEVNULL)
 
@@ -91,14 +113,14 @@ class Scene:
 
     def __init__(self, folder: Path, args: argparse.Namespace) -> None:
         self.folder, self.args = folder, args
-        self.storage, self.grown = folder / "disturbed", 0
+        self.storage, self.grown, self.grows = folder / "disturbed", 0, False
         self.port = free_port()
         self.sweep = folder / "chaos.yaml"
-        self.with_mlflow = "mlflow" in args.kinds
-        if "merge" in args.kinds:
+        self.with_mlflow = "mlflow" in args.kinds or "record" in (args.stages or ())
+        if takes_members(args):
             run_other(folder, self.storage)
-        uri = f"http://127.0.0.1:{self.port}" if self.with_mlflow else None
-        self.sweep.write_text(yaml.safe_dump(spec(args, uri)))
+        self.uri = f"http://127.0.0.1:{self.port}" if self.with_mlflow else None
+        self.sweep.write_text(yaml.safe_dump(spec(args, self.uri)))
         self.output = (folder / "driver.log").open("ab")
         self.cluster: Any = None
         self.start_cluster()
@@ -113,6 +135,8 @@ class Scene:
         """A worker; on a busy machine one may die before it has begun."""
         for _ in range(3):
             with suppress(Exception):  # Ray raises no class of its own
+                if self.args.packs:
+                    return self.cluster.add_node(num_cpus=4, num_gpus=1)
                 return self.cluster.add_node(num_cpus=1)
         raise SystemExit("no worker node starts: this machine is too busy")
 
@@ -132,12 +156,24 @@ class Scene:
     def start_driver(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "ensgan", "sweep", str(self.sweep), "--json"]
         where = ["--storage", str(self.storage), "--address", self.cluster.address]
+        self.said_before = Path(self.output.name).stat().st_size
         return subprocess.Popen(
             [*command, *where, "--allow-open-cluster"],
             stdout=self.output,
             stderr=self.output,
             start_new_session=True,
         )
+
+    def stage(self) -> str:
+        """Where the driver is, by the events that it prints."""
+        stage = "growth" if self.grows else "opening"
+        with Path(self.output.name).open("rb") as log:
+            log.seek(self.said_before)
+            for line in log:
+                if line.startswith(b'{"event": "stage"') and b'"state": "start"' in line:
+                    told = str(json.loads(line)["stage"])
+                    stage = stage if told == "prepare" else told
+        return stage
 
     def beats(self) -> list[dict[str, Any]]:
         found = []
@@ -157,7 +193,9 @@ class Scene:
             os.kill(int(beat["pid"]), signal.SIGKILL)
         except ProcessLookupError:
             return None
-        return f"{beat['gan']} at step {beat['step']}"
+        pack = [other for other in self.beats() if other["pid"] == beat["pid"]]
+        of_pack = f", in a pack of {len(pack)}" if len(pack) > 1 else ""
+        return f"{beat['gan']} at step {beat['step']}{of_pack}"
 
     def kill_node(self) -> str:
         node = self.workers.pop(0)
@@ -166,8 +204,9 @@ class Scene:
         return "a worker node; a fresh one joined"
 
     def kill_driver(self) -> str:
-        stage = read_stage(self.storage)
+        stage = self.stage()
         kill_group(self.driver)
+        self.grows = False
         self.driver = self.start_driver()
         return f"the driver in stage {stage}; started again"
 
@@ -181,9 +220,10 @@ class Scene:
         """A signal that asks the driver to end; None where it has ended by itself meanwhile."""
         if self.driver.poll() is not None:
             return None
-        stage = read_stage(self.storage)
+        stage = self.stage()
         self.driver.send_signal(number)
         code = self.driver.wait(timeout=120)
+        self.grows = False
         self.driver = self.start_driver()
         return f"the driver in stage {stage}: exit code {code}; started again"
 
@@ -197,12 +237,10 @@ class Scene:
         return self._told(signal.SIGINT)
 
     def grow(self) -> None:
-        """The sweep has ended: it gets a third more steps."""
-        self.args.steps += self.args.first_steps // 3
-        self.grown += 1
-        tree = yaml.safe_load(self.sweep.read_text())
-        tree["train"]["steps"] = self.args.steps
-        self.sweep.write_text(yaml.safe_dump(tree))
+        """The sweep has ended: it gets one more snapshot."""
+        self.args.steps += self.args.first_steps // SNAPSHOTS
+        self.grown, self.grows = self.grown + 1, True
+        self.sweep.write_text(yaml.safe_dump(spec(self.args, self.uri)))
         self.driver = self.start_driver()
 
     def kill_mlflow(self) -> str:
@@ -267,20 +305,12 @@ def progress(scene: Scene) -> int:
     return sum(int(beat["step"]) // 5 * 5 for beat in scene.beats()) + len(results)
 
 
-def read_stage(storage: Path) -> str:
-    try:
-        return str(json.loads((storage / "sweeps/chaos/progress.json").read_text())["stage"])
-    except (OSError, ValueError, KeyError):
-        return "of opening"
-
-
 def disturb(scene: Scene, args: argparse.Namespace) -> list[tuple[float, str, str]]:
     """Kill on the schedule until enough are dead or the sweep has ended."""
     chance = random.Random(args.seed)
     begin, reached, kills = time.monotonic(), 0, []
-    wanted = args.kinds[0]
     while len(kills) < args.kills and time.monotonic() - begin < 60 * args.minutes:
-        time.sleep(0.2)
+        time.sleep(0.05 if args.stages else 0.2)
         code = scene.driver.poll()
         if code is not None:
             if code != 0 or scene.grown >= args.most_growth:
@@ -288,7 +318,13 @@ def disturb(scene: Scene, args: argparse.Namespace) -> list[tuple[float, str, st
             scene.grow()
         if time.monotonic() - begin > PATIENCE + 120 * len(kills):
             raise SystemExit(f"no progress: see {scene.folder}")
-        if progress(scene) <= reached:
+        wanted = args.kinds[len(kills) % len(args.kinds)]
+        if args.stages:
+            stage = args.stages[len(kills) % len(args.stages)]
+            if scene.stage() != stage:
+                continue
+            wanted = "trial" if stage == "train" else wanted
+        elif progress(scene) <= reached:
             continue
         time.sleep(chance.uniform(0, args.pause))
         what = getattr(scene, f"kill_{wanted}")()
@@ -298,7 +334,6 @@ def disturb(scene: Scene, args: argparse.Namespace) -> list[tuple[float, str, st
         what += f"; grown {scene.grown} times" if scene.grown else ""
         kills.append((time.monotonic() - begin, wanted, what))
         print(f"{kills[-1][0]:6.1f} s  kill {len(kills):2}  {wanted:7} {what}", flush=True)
-        wanted = args.kinds[len(kills) % len(args.kinds)]
     return kills
 
 
@@ -326,12 +361,12 @@ def undisturbed(folder: Path, args: argparse.Namespace, grown: int) -> dict[str,
     """The results of a sweep that nobody disturbs and that grows as often."""
     sweep, storage = folder / "undisturbed.yaml", folder / "undisturbed"
     command = [sys.executable, "-m", "ensgan", "sweep", str(sweep), "--address", "none", "--json"]
-    if "merge" in args.kinds:
+    if takes_members(args):
         run_other(folder, storage)
     for times in range(grown + 1):
-        steps = args.first_steps + times * (args.first_steps // 3)
-        asked = argparse.Namespace(gans=args.gans, steps=steps, kinds=args.kinds)
-        sweep.write_text(yaml.safe_dump(spec(asked, None)))
+        steps = args.first_steps + times * (args.first_steps // SNAPSHOTS)
+        calm = argparse.Namespace(**{**vars(args), "steps": steps, "packs": False})
+        sweep.write_text(yaml.safe_dump(spec(calm, None)))
         subprocess.run([*command, "--storage", str(storage)], check=True, stdout=subprocess.DEVNULL)
     return hashes(storage)
 
@@ -355,7 +390,7 @@ def report(result: dict[str, Any]) -> str:
     kills = "\n".join(
         f"| {i + 1} | {t:.0f} | {k} | {w} |" for i, (t, k, w) in enumerate(result["kills"])
     )
-    return f"""## Kills against a running sweep
+    return f"""## {result["title"]}
 
 `{result["command"]}` at commit {result["commit"]}, {result["date"]}, {result["machine"]}.
 {len(result["kills"])} kills ({result["kinds"]}), {result["members"]} members,
@@ -388,12 +423,18 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=float("inf"), help="no kill comes later")
     parser.add_argument("--most-growth", type=int, default=8, help="times that it may grow")
     parser.add_argument("--gans", nargs="+", default=GANS)
-    parser.add_argument("--kinds", nargs="+", default=KINDS, choices=sorted(set(KINDS)))
+    parser.add_argument("--kinds", nargs="+", choices=sorted(set(KINDS)), help="in turn")
+    parser.add_argument("--stages", nargs="+", choices=["all", *STAGES], help="in turn")
+    parser.add_argument("--packs", action="store_true", help="pretended GPUs, shared by GANs")
     parser.add_argument("--pause", type=float, default=2.0, help="most seconds before a kill")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--log", type=Path, help="write its section of this page")
     parser.add_argument("--folder", type=Path, help="work here [default: a temporary folder]")
     args = parser.parse_args()
+    args.stages = STAGES if args.stages == ["all"] else args.stages
+    args.kinds = args.kinds or (AIMED if args.stages else KINDS)
+    if args.packs:
+        os.environ["ENSGAN_REHEARSAL"] = "1"
     folder = args.folder or Path(tempfile.mkdtemp(prefix="ensgan-chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
     args.first_steps = args.steps
@@ -413,6 +454,7 @@ def main() -> int:
     calm = time.monotonic() - begin
     print(f"undisturbed: {len(expected) - 2} members in {calm:.0f} s", flush=True)
     result: dict[str, Any] = {
+        "title": "Kills in every stage" if args.stages else "Kills against a running sweep",
         "command": " ".join(["scripts/chaos", *sys.argv[1:]]),
         "commit": subprocess.run(
             ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True

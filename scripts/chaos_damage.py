@@ -197,6 +197,15 @@ def _kind(name: str) -> str:
     return f"{top}/{stem}.{end}" if top else last
 
 
+@dataclass(frozen=True)
+class Case:
+    """A file of a sweep's folder and what takes its place; None deletes it."""
+
+    name: str
+    damage: str
+    content: bytes | None
+
+
 @dataclass
 class Tally:
     """What became of damaged files, by kind."""
@@ -204,35 +213,52 @@ class Tally:
     counts: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     bad: list[str] = field(default_factory=list)
 
-    def add(self, name: str, damage: str, outcome: str, said: str = "") -> None:
-        self.counts[_kind(name)][outcome] += 1
+    def add(self, case: Case, outcome: str, said: str = "") -> None:
+        self.counts[_kind(case.name)][outcome] += 1
         if outcome not in GOOD:
-            self.bad.append(f"{name} {damage}: {outcome} {' '.join(said.split())[:300]}")
+            said = " ".join(said.split())[:300]
+            self.bad.append(f"{case.name} {case.damage}: {outcome} {said}")
             print(self.bad[-1], file=sys.stderr, flush=True)
 
 
-def judge(sweep: Sweep, name: str, content: bytes | None, expected: Expected) -> tuple[str, str]:
-    """Damage a file of the restored sweep; what becomes of it, and what was said."""
-    path = sweep.folder.path / name
+def judge(sweep: Sweep, case: Case, expected: Expected) -> tuple[str, str] | None:
+    """Damage a file of the restored sweep and run it.
+
+    Returns:
+        what becomes of the file, and what was said; None where nothing looked at it.
+    """
+    sweep.restore()
+    path = sweep.folder.path / case.name
     whole = path.read_bytes()
-    _put(path, content)
+    _put(path, case.content)
     run = sweep.run()
-    said = run.said or run.warned
     if run.results is None:
-        return _after_refusal(sweep, name, run, expected)
+        return _after_refusal(sweep, case.name, run, expected)
     if run.results != expected.now:
         return "DIFFERENT", _difference(run.results, expected.now)
     if run.warned and path.name in run.warned:
-        return "said in a warning", said
-    if _same(path, whole):
-        return "made again", ""
-    further = sweep.run(sweep.further)  # what was not looked at is needed now
-    if further.results is None:
-        outcome, said = _after_refusal(sweep, name, further, expected, sweep.further)
-        return ("not needed, and not used later", said) if outcome == GOOD[1] else (outcome, said)
-    if further.results != expected.further:
-        return "USED IN SILENCE", _difference(further.results, expected.further)
-    return "not needed, and not used later", ""
+        return "said in a warning", run.warned
+    return ("made again", "") if _same(path, whole) else None
+
+
+def judge_later(sweep: Sweep, cases: Sequence[Case], expected: Expected) -> list[tuple[str, str]]:
+    """What becomes of files that nothing looked at in a run that needs them.
+
+    All of them are damaged at once; one by one only where that run comes to anything else.
+    """
+    sweep.restore()
+    for case in cases:
+        _put(sweep.folder.path / case.name, case.content)
+    sweep.run()
+    further = sweep.run(sweep.further)
+    if further.results == expected.further:
+        return [("not needed, and not used later", "")] * len(cases)
+    if len(cases) > 1:
+        return [judge_later(sweep, [case], expected)[0] for case in cases]
+    if further.results is not None:
+        return [("USED IN SILENCE", _difference(further.results, expected.further))]
+    outcome, said = _after_refusal(sweep, cases[0].name, further, expected, sweep.further)
+    return [("not needed, and not used later" if outcome == GOOD[1] else outcome, said)]
 
 
 @dataclass(frozen=True)
@@ -283,7 +309,14 @@ def _difference(found: Any, wanted: Any) -> str:
     return ", ".join(k for k in {*found, *wanted} if found.get(k) != wanted.get(k))
 
 
-def attack(folder: Path, only: str = "", most: int | None = None, *, trains: bool = True) -> Tally:
+def attack(
+    folder: Path,
+    only: str = "",
+    most: int | None = None,
+    *,
+    trains: bool = True,
+    each: int | None = None,
+) -> Tally:
     """Damage every file of a sweep in every way.
 
     Args:
@@ -291,6 +324,7 @@ def attack(folder: Path, only: str = "", most: int | None = None, *, trains: boo
         trains: the sweep trains GANs; one of generators from elsewhere takes a tenth of the time.
         only: part of the names of the files that are damaged.
         most: cases, evenly spread; all by default.
+        each: files of a kind that are damaged in each way; all by default.
     """
     sweep = Sweep(folder / "sweep", trains=trains)
     other = Sweep(folder / "other", seed=8, trains=trains)
@@ -300,25 +334,52 @@ def attack(folder: Path, only: str = "", most: int | None = None, *, trains: boo
     assert further.results is not None, further.said
     expected = Expected(first.results, further.results)
     sweep.restore()
-    cases: list[tuple[str, str, bytes | None]] = []
-    for name, path in sweep.files().items():
-        whole = path.read_bytes()
-        cases.append((name, "deleted", None))
-        for damage, make in damages(sweep, other).items():
-            content = make(name, path)
-            if content is not None and content != whole:
-                cases.append((name, damage, content))
-    cases = [case for case in cases if only in case[0]]
+    cases = first_of_each([case for case in all_cases(sweep, other) if only in case.name], each)
     tally = Tally()
+    unread: dict[str, list[Case]] = defaultdict(list)
     for index in range(0, len(cases), max(1, len(cases) // (most or len(cases)))):
-        name, damage, content = cases[index]
-        sweep.restore()
-        tally.add(name, damage, *judge(sweep, name, content, expected))
+        case = cases[index]
+        judged = judge(sweep, case, expected)
+        if judged is None:
+            unread[case.damage].append(case)
+        else:
+            tally.add(case, *judged)
+    for alike in unread.values():
+        for case, judged in zip(alike, judge_later(sweep, alike, expected), strict=True):
+            tally.add(case, *judged)
     return tally
 
 
-def report(tally: Tally, command: str, seconds: float) -> str:
-    """A section of a page."""
+def all_cases(sweep: Sweep, other: Sweep) -> list[Case]:
+    """Every file of a sweep damaged in every way."""
+    cases = []
+    for name, path in sweep.files().items():
+        whole = path.read_bytes()
+        cases.append(Case(name, "deleted", None))
+        for damage, make in damages(sweep, other).items():
+            content = make(name, path)
+            if content is not None and content != whole:
+                cases.append(Case(name, damage, content))
+    return cases
+
+
+def first_of_each(cases: Sequence[Case], most: int | None) -> list[Case]:
+    """At most so many cases of each kind of file and damage."""
+    seen: Counter[tuple[str, str]] = Counter()
+    kept = []
+    for case in cases:
+        seen[_kind(case.name), case.damage] += 1
+        if most is None or seen[_kind(case.name), case.damage] <= most:
+            kept.append(case)
+    return kept
+
+
+def report(tally: Tally, command: str, seconds: float, of: str) -> str:
+    """A section of a page.
+
+    Args:
+        of: the sweep.
+    """
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True,
         cwd=Path(__file__).parent,
@@ -330,7 +391,7 @@ def report(tally: Tally, command: str, seconds: float) -> str:
     total: Counter[str] = sum(tally.counts.values(), Counter())
     lines.append(f"| all | {' | '.join(str(total[o]) for o in outcomes)} |")
     return (
-        f"## Damaged files of a finished sweep\n\n`{command}` at commit {commit}, "
+        f"## Damaged files of a {of}\n\n`{command}` at commit {commit}, "
         f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} shared CPUs, Python "
         f"{platform.python_version()}, {seconds:.0f} s: {total.total()} cases, each file cut off, "
         "zeroed, emptied, deleted, replaced by a neighbour, by another sweep's and by an older "
@@ -343,13 +404,19 @@ def main() -> int:
     parser.add_argument("--only", default="", help="files whose name holds this")
     parser.add_argument("--banks", action="store_true", help="a sweep that trains no GAN")
     parser.add_argument("--most", type=int, help="cases [default: all]")
+    parser.add_argument(
+        "--each", type=int, help="files of a kind damaged in each way [default: all]"
+    )
     parser.add_argument("--log", type=Path, help="write its section of this page")
     args = parser.parse_args()
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="ensgan-damage-") as name:
-        tally = attack(Path(name), args.only, args.most, trains=not args.banks)
+        tally = attack(Path(name), args.only, args.most, trains=not args.banks, each=args.each)
     page = report(
-        tally, " ".join(["scripts/chaos damage", *sys.argv[1:]]), time.monotonic() - begin
+        tally,
+        " ".join(["scripts/chaos damage", *sys.argv[1:]]),
+        time.monotonic() - begin,
+        "a sweep of banks" if args.banks else "a sweep that trains",
     )
     print(page)
     if args.log:

@@ -53,6 +53,7 @@ class Soak:
         self.answers: Counter[str] = Counter()
         self.samples: dict[str, list[tuple[float, int, int]]] = defaultdict(list)
         self.over = threading.Event()
+        self.seen: set[psutil.Process] = set()
         self.started: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str, *words: str) -> subprocess.Popen[bytes]:
@@ -67,9 +68,7 @@ class Soak:
 
     def spec(self, name: str, uri: str | None, steps: int) -> str:
         """The file of a small sweep."""
-        tree = chaos.spec(
-            argparse.Namespace(gans=["SNGAN", "ACGAN-Mod"], steps=steps, kinds=[]), uri
-        )
+        tree = chaos.spec(chaos.asked(["SNGAN", "ACGAN-Mod"], steps), uri)
         path = self.folder / f"{name}.yaml"
         path.write_text(yaml.safe_dump({**tree, "name": name}))
         return str(path)
@@ -112,7 +111,6 @@ class Soak:
 def run(folder: Path, minutes: float) -> Soak:
     """Everything for so long."""
     soak, port, service = Soak(folder, minutes), chaos.free_port(), chaos.free_port()
-    before = {process.pid for process in psutil.process_iter()}
     first = soak.spec("first", None, 10)
     storage = ["--storage", str(folder / "runs")]
     made = soak.start("first", "ensgan", "sweep", first, "--address", "none", *storage)
@@ -152,10 +150,13 @@ def run(folder: Path, minutes: float) -> Soak:
         chaos.kill_group(process) if process.poll() is None else process.wait()
     cluster.shutdown()
     time.sleep(5)
-    left = [p for p in psutil.process_iter(["name", "cmdline"]) if p.pid not in before]
-    words = [f"{p.info['name']} {' '.join(p.info['cmdline'] or ())}" for p in left]
-    mine = [each for each in words if str(folder) in each or "ray::" in each or "raylet" in each]
-    soak.answers["processes left"] = len(mine)
+    # By who began them: others on this machine may use Ray, too.
+    zombie = psutil.STATUS_ZOMBIE
+    left = [each for each in soak.seen if each.is_running() and each.status() != zombie]
+    for process in left:
+        with suppress(psutil.Error):
+            print(f"left: {process.pid} {' '.join(process.cmdline())}")
+    soak.answers["processes left"] = len(left)
     return soak
 
 
@@ -177,6 +178,7 @@ def watch(soak: Soak, cluster: Any) -> None:
                 for index, part in enumerate([process, *process.children(recursive=True)]):
                     soak.sample(part, f"{name} {index}" if index else name, at)
         for process in psutil.Process().children(recursive=True):
+            soak.seen.add(process)
             with suppress(psutil.Error):
                 if process.name().startswith(("gcs_server", "raylet", "ray::Impl")):
                     soak.sample(process, f"{process.name()} {process.pid}", at)
@@ -195,21 +197,21 @@ def wait_for(*addresses: str) -> None:
             raise SystemExit(f"nobody answers at {address}")
 
 
-def rows(soak: Soak) -> list[tuple[str, float, float, int, int, bool]]:
-    """Per process that lived for all of it: MB and descriptors after the warm-up and at the end."""
+def rows(soak: Soak) -> list[tuple[str, list[float], int, int, bool]]:
+    """Per process that lived for all of it: MB in each sixth of the time after the warm-up, and
+    descriptors in the first and the last."""
     found = []
     for name, samples in soak.samples.items():
         warm = [s for s in samples if s[0] >= WARM_UP * soak.seconds]
         lived = samples[0][0] < WARM_UP * soak.seconds and samples[-1][0] > 0.9 * soak.seconds
         if not lived or len(warm) < 10:
             continue
-        part = max(3, len(warm) // 6)
-        early, late = warm[:part], warm[-part:]
-        memory = [statistics.median(s[1] for s in half) for half in (early, late)]
-        files = [round(statistics.median(s[2] for s in half)) for half in (early, late)]
+        sixths = [warm[i * len(warm) // 6 : (i + 1) * len(warm) // 6] for i in range(6)]
+        memory = [statistics.median(s[1] for s in sixth) for sixth in sixths]
+        before, after = (round(statistics.median(s[2] for s in sixths[i])) for i in (0, -1))
         most = max(MOST_GROWTH * memory[0], FEW_BYTES)
-        flat = memory[1] - memory[0] <= most and files[1] - files[0] <= FEW_FILES
-        found.append((name, memory[0] / 2**20, memory[1] / 2**20, *files, flat))
+        flat = memory[-1] - memory[0] <= most and after - before <= FEW_FILES
+        found.append((name, [each / 2**20 for each in memory], before, after, flat))
     return found
 
 
@@ -235,15 +237,13 @@ def report(soak: Soak, command: str) -> str:
         "## A long run under load\n",
         f"`{command}` at commit {commit}, {time.strftime('%Y-%m-%d')}, {os.cpu_count()} shared "
         f"CPUs, Python {platform.python_version()}; the first sixth is warm-up.\n",
-        "| process | MB after it | MB at the end | grown | files after it | at the end | flat |",
-        "|---|---:|---:|---:|---:|---:|---|",
+        "| process | MB in each sixth of the rest | grown | files in first | in last | flat |",
+        "|---|---|---:|---:|---:|---|",
     ]
-    for name, early, late, before, after, flat in rows(soak):
-        yes = "yes" if flat else "NO"
-        grown = f"{late / early - 1:+.1%}"
-        lines.append(
-            f"| {name} | {early:.1f} | {late:.1f} | {grown} | {before} | {after} | {yes} |"
-        )
+    for name, memory, before, after, flat in rows(soak):
+        yes, grown = "yes" if flat else "NO", f"{memory[-1] / memory[0] - 1:+.1%}"
+        sizes = ", ".join(f"{each:.1f}" for each in memory)
+        lines.append(f"| {name} | {sizes} | {grown} | {before} | {after} | {yes} |")
     lines += ["", "| what was done | times |", "|---|---:|"]
     lines += [f"| {answer} | {count:,} |" for answer, count in sorted(soak.answers.items())]
     found = problems(soak)

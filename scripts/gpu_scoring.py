@@ -63,7 +63,9 @@ def pool(terms: Terms) -> Rows:
         metrics.score_pool(sets[0], sets[1 : members + 1], names, memory_bytes=16 << 30)
         seconds, before = time.perf_counter() - begin, members
         flop = (members + 1) * (members + 2) * points**2 * dim
-        rows.append({"members": members, "seconds": seconds, "TFLOP/s": flop / seconds / 1e12})
+        row = {"members": members, "seconds": seconds, "TFLOP/s": flop / seconds / 1e12}
+        peak = None if terms.emulated else torch.cuda.max_memory_allocated() >> 20
+        rows.append({**row, "peak MB": peak})
     return rows
 
 
@@ -98,8 +100,8 @@ def embedding(terms: Terms) -> Rows:
     return [{**row, "518,000 s": round(518_000 * seconds / count)}]
 
 
-def classifier(number: int, device: str) -> float:
-    """Seconds of one ResNet-18 at full width with early stopping; one of a study."""
+def classifier(number: int, device: str) -> tuple[float, int]:
+    """Seconds and images of one ResNet-18 at full width with early stopping; one of a study."""
     from ensgan.downstream import ClassifierSettings, MemoryBank, Strategy, run_repeat
 
     begin, tiny = time.perf_counter(), device == "cpu"
@@ -115,15 +117,16 @@ def classifier(number: int, device: str) -> float:
     )
     strategy = Strategy("selected", ("G@1",))
     bank = MemoryBank({"G@1": train})
-    run_repeat(strategy, number, dataset=dataset, bank=bank, settings=settings, seed=0)
-    return time.perf_counter() - begin
+    done = run_repeat(strategy, number, dataset=dataset, bank=bank, settings=settings, seed=0)
+    return time.perf_counter() - begin, done.images
 
 
 def study(terms: Terms) -> Rows:
     """Seconds of a study's classifiers one by one and four processes together, from a few."""
     classifier(0, terms.device)
-    alone = classifier(1, terms.device)
-    rows: Rows = [{"together": 1, "seconds each": alone, f"{STUDY} s": STUDY * alone}]
+    alone, images = classifier(1, terms.device)
+    row = {"together": 1, "seconds each": alone, f"{STUDY} s": STUDY * alone}
+    rows: Rows = [{**row, "images/s": images / alone}]
     if terms.emulated:
         return rows
     if time.monotonic() + 3 * alone > terms.until:

@@ -6,17 +6,16 @@ import time
 from pathlib import Path
 
 import numpy as np
+from memory_store import MemoryStore
 from tiny_sweep import tiny
 
 from ensgan import metrics
 from ensgan.config import parse_spec
 from ensgan.files import sha256_file
 from ensgan.search import search, select
-from ensgan.store import MemoryStore
-from ensgan.sweep.classifier_job import DatasetFiles
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.manifest import DatasetRecord, Manifest, SelectedRecord
-from ensgan.sweep.records import MemberResult
+from ensgan.sweep.records import DatasetFiles, MemberResult
 from ensgan.types import Dataset, Samples
 
 GANS = ("SNGAN", "SAGAN", "ReACGAN")
@@ -36,10 +35,12 @@ def make_dataset() -> Dataset:
     return Dataset("toy", blobs(64, 0), blobs(30, 1), blobs(40, 2), ("no", "yes"))
 
 
-def make_sweep(storage: Path, store: MemoryStore | None = None, name: str = "made") -> str:
+def make_sweep(
+    storage: Path, store: MemoryStore | None = None, name: str = "made", **sections: object
+) -> str:
     """Write the sweep below ``storage``; its run ID in ``store`` (empty without one)."""
     folder = SweepFolder(storage / "sweeps" / name)
-    spec = parse_spec(tiny(name=name, train={"gans": list(GANS), "steps": 2}))
+    spec = parse_spec(tiny(name=name, train={"gans": list(GANS), "steps": 2}, **sections))
     dataset = make_dataset()
     DatasetFiles.write(dataset, folder.path / "data")
     members, features = {}, []

@@ -34,7 +34,9 @@ def test_shipped_sweeps_go_by_their_bare_names(
 
 def test_an_unknown_sweep_names_the_shipped_ones() -> None:
     with pytest.raises(ConfigError, match=r"no such file; shipped sweeps: .*quickstart"):
-        load_spec(Path("quickstrat"))
+        load_spec(Path("mine.yaml"))
+    with pytest.raises(ConfigError, match=r"no such file: did you mean 'quickstart'\?"):
+        load_spec(Path("sweeps/quickstrat.yaml"))
 
 
 def test_an_installed_wheel_finds_its_sweeps(

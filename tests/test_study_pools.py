@@ -1,9 +1,10 @@
-"""The pools of the study: their sweep files hold, and the digits are what one of them reads."""
+"""The pools of the study: their sweep files hold, and scripts write what they read."""
 
 from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -15,11 +16,30 @@ ROOT = Path(__file__).resolve().parents[1]
 SWEEPS = sorted((ROOT / "sweeps").glob("study-*.yaml"))
 
 
-def test_the_digits_are_a_data_set_of_ten_classes(tmp_path: Path) -> None:
-    place = importlib.util.spec_from_file_location("digits", ROOT / "scripts" / "digits.py")
+def script(name: str) -> ModuleType:
+    place = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
     assert place is not None and place.loader is not None
-    digits = importlib.util.module_from_spec(place)
-    place.loader.exec_module(digits)
+    module = importlib.util.module_from_spec(place)
+    place.loader.exec_module(module)
+    return module
+
+
+def test_images_of_a_pool_become_banks_and_their_sweep(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 6, 32, 32), np.uint8)
+    labels = np.arange(12, dtype=np.int8).reshape(2, 6) % 2
+    pool = tmp_path / "images.npz"
+    np.savez(pool, names=np.array(["SNGAN@1", "SNGAN@2"]), images=images, labels=labels)
+    spec = load_sweep(script("pool_of_images").write(pool, tmp_path / "pool"))
+    assert [member.name for member in spec.members] == ["SNGAN-1", "SNGAN-2"]
+    for member, pictures, classes in zip(spec.members, images, labels, strict=True):
+        assert member.images is not None
+        with np.load(tmp_path / "pool" / member.images) as bank:
+            assert np.array_equal(bank["images"], pictures)
+            assert np.array_equal(bank["labels"], classes)
+
+
+def test_the_digits_are_a_data_set_of_ten_classes(tmp_path: Path) -> None:
+    digits = script("digits")
     assert digits.write(tmp_path) == tmp_path / "digits.npz"
     resolved = resolve(load_sweep(ROOT / "sweeps" / "study-digits.yaml"), tmp_path)
     splits = resolved.dataset.splits()

@@ -15,6 +15,7 @@ import os
 import re
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -29,6 +30,8 @@ from ensgan.text import PLAIN, hide_credentials, plainer, printable
 
 LEVELS = ("quiet", "normal", "verbose")
 """How much is said on stderr beside warnings and errors."""
+SLOW = ("torch", "ray", "mlflow")
+"""What takes seconds to import on a cold or busy machine."""
 PANELS = {
     "Begin": (
         ("doctor", "doctor:doctor", "Look at versions, GPU, disk, tracking server and tokens."),
@@ -133,6 +136,8 @@ class _CommandsOnDemand(TyperGroup):
     """Lists stand-ins of the commands, and loads the one that is called."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        if ctx.params.get("quiet"):
+            os.environ["ENSGAN_LOG"] = "quiet"  # before the import that follows
         name, command, rest = super().resolve_command(ctx, args)
         return name, command if name is None else load_command(name), rest
 
@@ -205,6 +210,9 @@ def main() -> None:
     Exit codes: 0 ok, 1 failure in the run, 2 wrong usage or input.
     """
     codecs.register_error(PLAIN, plainer)
+    sys.meta_path.insert(0, _SaysWhatIsSlow())
+    # Pydantic would look for plugins among all that is installed, a tenth of `ensgan status`.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
     for stream in (sys.stdout, sys.stderr):
         # A terminal or pipe that cannot show a character gets a plainer one, not a traceback.
         if hasattr(stream, "reconfigure"):
@@ -241,6 +249,21 @@ def main() -> None:
         if os.environ.get("ENSGAN_DEBUG", "") not in ("", "0"):
             raise
         _end(_unforeseen(error), 1)
+
+
+class _SaysWhatIsSlow:
+    """An import hook that finds nothing: it says on a terminal what takes more than a second."""
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name in SLOW and sys.stderr is not None and sys.stderr.isatty():
+            timer = threading.Timer(1.0, self._say, [name])
+            timer.daemon = True
+            timer.start()
+
+    def _say(self, name: str) -> None:
+        spec = getattr(sys.modules.get(name), "__spec__", None)
+        if getattr(spec, "_initializing", False) and os.environ.get("ENSGAN_LOG") != "quiet":
+            sys.stderr.write(f"loading {name} …\n")
 
 
 def _end(message: str, code: int) -> None:

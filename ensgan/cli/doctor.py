@@ -59,7 +59,13 @@ def doctor(
 
     Example: ensgan doctor
     """
-    findings = [*_versions(), *_optional(), *_gpu(), *_places(storage or default_storage(), uri)]
+    findings = [
+        *_versions(),
+        *_optional(),
+        *_gpu(),
+        *_training(),
+        *_places(storage or default_storage(), uri),
+    ]
     healthy = all(finding.state != "problem" for finding in findings)
     value = {"healthy": healthy, "findings": [asdict(finding) for finding in findings]}
     emit(value, as_json=as_json, table=lambda: _table(findings))
@@ -103,16 +109,33 @@ def _gpu() -> Iterator[Finding]:
 
     if not torch.cuda.is_available():
         seen = shutil.which("nvidia-smi") is not None
-        detail = (
-            "nvidia-smi is here, but this torch has no CUDA: install a CUDA build of torch"
-            if seen
-            else "none: training runs on the CPU"
-        )
+        detail = "none: training runs on the CPU"
+        if seen and torch.version.cuda is None:
+            detail = "nvidia-smi is here, but this torch has no CUDA: install a CUDA build of torch"
+        elif seen:
+            detail = (
+                f"nvidia-smi is here, but torch's CUDA {torch.version.cuda} cannot use it: update "
+                "the NVIDIA driver, or install a build of torch for an older CUDA"
+            )
         yield Finding("GPU", "problem" if seen else "note", detail)
         return
     for index in range(torch.cuda.device_count()):
         facts = torch.cuda.get_device_properties(index)
         yield Finding(f"GPU {index}", "ok", f"{facts.name}, {facts.total_memory / 2**30:.0f} GB")
+
+
+def _training() -> Iterator[Finding]:
+    """What settings of a sweep that depend on the machine come to here."""
+    import torch
+
+    from ensgan.train.settings import lacks_compiler, resolved_precision
+
+    devices = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    formats = {device: resolved_precision("auto", torch.device(device)) for device in devices}
+    shown = ", ".join(f"{precision} on {device}" for device, precision in formats.items())
+    yield Finding("precision: auto", "ok", f"is {shown}")
+    if lacks_compiler():
+        yield Finding("compile", "note", "no C++ compiler on the PATH, which compile: true needs")
 
 
 def _places(storage: Path, uri: str | None) -> Iterator[Finding]:

@@ -12,15 +12,6 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.segment import Segment
 from rich.text import Text
 
@@ -47,7 +38,7 @@ OpenClusterOption: TypeAlias = Annotated[
     bool, typer.Option("--allow-open-cluster", help="Use a Ray cluster that asks for no token.")
 ]
 ForceOption: TypeAlias = Annotated[
-    bool, typer.Option("--force", help="Replace files that are there, whatever they hold.")
+    bool, typer.Option("--force", help="Replace existing files, whatever they hold.")
 ]
 MOST_IMAGES = 10_000_000
 """Images that a command makes at once."""
@@ -138,33 +129,27 @@ def check_outputs(
             claim_output(path, inputs=inputs, outputs=paths[:place], is_ours=is_ours, force=force)
 
 
-class _RateColumn(ProgressColumn):
-    """How many units per second."""
-
-    def __init__(self, unit: str) -> None:
-        super().__init__()
-        self.unit = unit
-
-    def render(self, task: Task) -> Text:
-        """Nothing until there is something to tell."""
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:.3g} {self.unit}/s" if speed and self.unit else "")
-
-
 @contextmanager
 def progress(label: str, unit: str = "") -> Iterator[ReportProgress]:
     """A progress bar on stderr with an estimate of the time left; silent without a terminal."""
     if not _messages.is_terminal or is_quiet():
         yield lambda done, total: None
         return
+    from rich import progress as bars  # late: tables need none
+
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        _RateColumn(unit),
-        TimeRemainingColumn(),
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TextColumn("{task.fields[rate]}"),
+        bars.TimeRemainingColumn(),
     )
-    with Progress(*columns, console=_messages, transient=True) as bar:
-        task = bar.add_task(label, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    with bars.Progress(*columns, console=_messages, transient=True) as bar:
+        task = bar.add_task(label, total=None, rate=unit)
+
+        def report(done: int, total: int) -> None:
+            speed = bar.tasks[0].speed if unit else None
+            rate = f"{unit} {speed:.3g} {unit}/s" if speed else unit
+            bar.update(task, completed=done, total=total, rate=rate)
+
+        yield report

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Group
+from rich.console import Group, RenderableType
 
 from ensgan.cli.output import emit, progress, warn
 from ensgan.cli.tables import FittingTable
@@ -56,8 +56,8 @@ def show_plan(
     emit({**plan.to_json(), "would": would}, as_json=as_json, table=table)
 
 
-def _plan_table(plan: Plan) -> FittingTable | str:
-    """One row per GAN, below the plan in words."""
+def _plan_table(plan: Plan) -> RenderableType:
+    """One row per GAN, below the plan in words; they alone where nothing is trained."""
     if not plan.rows:
         return _plan_sentence(plan)
     table = FittingTable(
@@ -86,17 +86,16 @@ def _plan_sentence(plan: Plan) -> str:
     if plan.gpu_hours is not None:
         shown = f"{plan.gpu_hours:,.1f} GPU-hours"
     remark = f"\n{plan.remark}" if plan.remark else ""
-    gans, training = "", "nothing to train"
+    gans, training = "", ""
     if plan.rows:
-        gans = f" of {counted(len(plan.rows), 'GAN')}"
+        gans = f" of {counted(len(plan.rows), 'GAN')}, {plan.steps:,} steps"
         training = (
             f"training about {duration(plan.wall_seconds)} on {counted(plan.slots, 'slot')} "
-            f"({shown})"
+            f"({shown}), "
         )
     return (
-        f"{plan.sweep}: {counted(plan.members, 'member')}{gans}, "
-        f"{plan.steps:,} steps, {plan.images:,} images to generate, "
-        f"{counted(plan.classifiers, 'classifier')} to train\n"
-        f"{training}, disk {plan.disk_bytes / 2**20:,.0f} MB "
+        f"{plan.sweep}: {counted(plan.members, 'member')}{gans}, {plan.images:,} images to "
+        f"generate, {counted(plan.classifiers, 'classifier')} to train\n"
+        f"{training}disk {plan.disk_bytes / 2**20:,.0f} MB "
         f"of {plan.free_bytes / 2**30:,.0f} GB free{missing}{remark}"
     )

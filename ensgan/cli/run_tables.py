@@ -52,8 +52,13 @@ def _finite(value: float | None) -> float | None:
 def description(ensemble: Ensemble) -> dict[str, Any]:
     """What an ensemble is."""
     facts = ensemble.facts()
-    shown = {k: v for k, v in facts["metrics"].items() if isinstance(v, (int, float, str))}
-    return {**facts, "metrics": shown}
+    known = facts.pop("metrics")
+    words = {name: known[name] for name in ("rule", "reason") if name in known}
+    return {**facts, **words, "metrics": {k: v for k, v in known.items() if _is_number(v)}}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def verified(ensemble: Ensemble, unlisted: Sequence[str]) -> dict[str, Any]:
@@ -142,7 +147,7 @@ def lines(value: dict[str, Any]) -> Table:
         if isinstance(entry, dict):
             entry = ", ".join(f"{name} {_text(part)}" for name, part in entry.items())
         elif isinstance(entry, list):
-            entry = ", ".join(str(part) for part in entry)
+            entry = ", ".join(str(part) for part in entry) or "none"
         table.add_row(key, str(entry))
     return table
 

@@ -125,7 +125,7 @@ def runs(
     since: Annotated[
         datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Only sweeps begun since (UTC).")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many sweeps.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, help="Show at most this many sweeps.")] = 100,
     storage: StorageOption = None,
     uri: UriOption = None,
     json: JsonOption = False,

@@ -83,7 +83,10 @@ def sample(
 def _image_format(form: str | None, output: Path) -> Literal["npz", "png", "dicom"]:
     """What ``sample`` writes: ``.npz`` means npz, a folder png unless another form is named."""
     if output.suffix not in ("", ".npz"):
-        raise InputError(f"'{output}' is neither an .npz file nor a folder: name one of them")
+        raise InputError(
+            f"'{output}' is neither an .npz file nor a folder: name one of them (--format png or "
+            "dicom fills a folder)"
+        )
     wanted = form or ("npz" if output.suffix else "png")
     for known in ("npz", "png", "dicom"):
         if wanted == known and (known == "npz") == bool(output.suffix):
@@ -128,7 +131,7 @@ def serve(
         int, typer.Option(min=1, max=MOST_IMAGES, help="Images that one request may ask for.")
     ] = 256,
     allow_host: Annotated[
-        list[str] | None, typer.Option(help="Further host name that requests may use.")
+        list[str] | None, typer.Option(help="Another host name that requests may use; repeatable.")
     ] = None,
     storage: StorageOption = None,
     uri: UriOption = None,

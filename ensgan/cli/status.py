@@ -172,8 +172,10 @@ def status_view(value: Mapping[str, Any], height: int | None = None) -> Renderab
     """
     gans = value["gans"]
     done = sum(row["state"] == "done" for row in gans)
+    formats = sorted({row.get("precision") for row in gans} - {None})
+    precision = f", in {' and '.join(formats)}" if formats else ""
     title = (
-        f"{value['sweep']}: {' '.join([value['state'], *_stage_words(value)])}\n"
+        f"{value['sweep']}: {' '.join([value['state'], *_stage_words(value)])}{precision}\n"
         f"{value['members']} of {counted(value['planned'], 'member')}, "
         f"{done} of {counted(len(gans), 'GAN')}, {', '.join(_time_words(value))}"
     )
@@ -275,7 +277,7 @@ def status(
     name: RunArgument = "latest",
     storage: StorageOption = None,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Go on showing it until the sweep ends.")
+        bool, typer.Option("--watch", help="Keep showing it until the sweep ends.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -48,10 +49,12 @@ DataOption = Annotated[
 
 HoursOption = Annotated[
     float | None,
-    typer.Option(help="End training when all trials took so long; CPU-hours without GPUs."),
+    typer.Option(
+        help="End training after so many GPU-hours of all trials; without GPUs, CPU-hours."
+    ),
 ]
 DeadlineOption = Annotated[
-    str | None, typer.Option(help="End training then: 90m, 6h or 2026-12-01T08:00.")
+    str | None, typer.Option(help="End training after 90m or 6h, or at 2026-12-01T08:00.")
 ]
 RetrainOption = Annotated[
     bool,
@@ -71,7 +74,7 @@ def sweep(
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Say what would run and what it costs; only plugin files are run."
+            "--dry-run", help="Say what would run and what it costs; runs nothing but plugin files."
         ),
     ] = False,
     yes_many: Annotated[
@@ -82,11 +85,11 @@ def sweep(
     ] = False,
     retrain: RetrainOption = False,
     without_added: Annotated[
-        bool, typer.Option("--without-added", help="Leave out what `ensgan add` brought.")
+        bool, typer.Option("--without-added", help="Leave out what `ensgan add` added earlier.")
     ] = False,
     notify: Annotated[
         str | None,
-        typer.Option(help="Post one JSON object there when it has ended, well or badly."),
+        typer.Option(help="URL to post one JSON object to when it has ended, well or badly."),
     ] = None,
     as_json: JsonLinesOption = False,
 ) -> None:
@@ -219,7 +222,8 @@ def _show_known(result: dict[str, Any], storage: Path | None, as_json: bool) -> 
 def _show_result(done: Mapping[str, Any], storage: Path | None) -> None:
     """The table, where the time went, G* and its images, what was found, and what to do next."""
     console, folder = PlainConsole(), Path(done["folder"])
-    console.print(comparison_table(done["downstream"]))
+    if done["downstream"]["strategies"]:
+        console.print(comparison_table(done["downstream"]))
     stages = FittingTable("stage", "seconds", title="\nWhere the time went")
     for name, seconds in done["stages"].items():
         stages.add_row(name, f"{seconds:.1f}")
@@ -241,11 +245,21 @@ def _show_result(done: Mapping[str, Any], storage: Path | None) -> None:
         say(f"Not recorded: `ensgan sync {name}{where}` records it when the store is back.")
         return
     say(
-        f"\nMLflow run ID: {done['run_id']}\n"
+        f"\nMLflow run ID: {done['run_id']}\n{_first()}"
         f"  look    ensgan report {name} -o report.html{where}\n"
         f"  browse  ensgan ui {name}{where}\n"
         f"  use     ensgan sample {name} -n 64 --seed 1 -o samples.npz{where}"
     )
+
+
+def _first() -> str:
+    """What lets a shell find ``ensgan``, where the environment that runs is not activated."""
+    script = Path(sys.prefix) / "bin" / "activate"
+    if shutil.which("ensgan") or not script.is_file():
+        return ""
+    if script.is_relative_to(Path.cwd()):
+        script = script.relative_to(Path.cwd())
+    return f"  first   source {shlex.quote(str(script))}\n"
 
 
 def _show_images(console: PlainConsole, path: Path) -> None:

@@ -25,7 +25,8 @@ from ensgan.errors import DataError, last_line
 from ensgan.files import MISFITS, read_json, write_json
 from ensgan.sweep.events import Event, OnEvent
 from ensgan.sweep.member_job import MemberJob
-from ensgan.train.pack import Pack, gans_worth_sharing
+from ensgan.train.pace import gans_worth_sharing
+from ensgan.train.pack import Pack
 from ensgan.types import Samples
 
 MOST = 32

@@ -1,4 +1,4 @@
-"""Reading YAML within limits, and a sweep file so that all its problems are reported at once."""
+"""Reading a sweep file so that all its problems are reported at once."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import copy
 import difflib
 import importlib.metadata
 import reprlib
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from ensgan.config.spec import SweepSpec
@@ -23,9 +21,6 @@ from ensgan.inputs import kind
 KnownNames: TypeAlias = Mapping[str, Collection[str]]
 """Registry kind (``"GAN"``, ``"dataset"``, ``"extractor"``, ``"sampler"``, ``"rule"``) → names."""
 
-MAX_NODES = 100_000
-"""Most values a text may stand for, aliases written out."""
-MAX_DEPTH = 50
 MAX_TEXT = 1 << 20
 """Most bytes of a sweep file."""
 
@@ -35,9 +30,6 @@ _GONE = dict.fromkeys(
     "is no longer a setting, for rule validated trains no networks any more: delete this line",
 )
 """What earlier versions had, and what to do about it."""
-
-# What PyYAML raises for values that look like a date, a number or a tag and are none.
-_UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError)
 
 
 def load_spec(
@@ -83,11 +75,15 @@ def read_tree(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: the file is missing, not YAML, or not a mapping.
     """
+    from ensgan.config.yaml_text import read_yaml  # late: `ensgan status` reads no YAML
+
     if kind(path) == "absent":
         shipped = shipped_sweeps()
         if str(path) not in shipped:
             offer = f"; shipped sweeps: {', '.join(sorted(shipped))}" if shipped else ""
-            raise ConfigError(str(path), [f"no such file{offer}"])
+            near = difflib.get_close_matches(path.stem, shipped, n=1)
+            meant = f": did you mean '{near[0]}'?" if near else offer
+            raise ConfigError(str(path), [f"no such file{meant}"])
         path = shipped[str(path)]
     try:
         text = read_text(path, MAX_TEXT)
@@ -143,6 +139,8 @@ def read_setting(text: str, option: str) -> tuple[str, Any]:
     Raises:
         InputError: it is none; ``option`` is named.
     """
+    from ensgan.config.yaml_text import read_yaml
+
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise InputError(f"{option} '{text}': write it as dotted.key=value")
@@ -211,77 +209,6 @@ def _keys(location: Sequence[str]) -> list[str]:
                 if isinstance(kind, type) and issubclass(kind, BaseModel):
                     model = kind
     return list(model.model_fields)
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """Plain values only, and no key twice in one mapping."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        counts = Counter(key for key in keys if isinstance(key, str))
-        repeated = sorted(key for key, count in counts.items() if count > 1)
-        if repeated:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key {', '.join(map(repr, repeated))} is there twice",
-                node.start_mark,
-            )  # fmt: skip
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(text: str, source: str) -> Any:
-    """The value of a YAML text.
-
-    Args:
-        text: a single document.
-        source: where it comes from, for messages.
-
-    Raises:
-        ConfigError: not YAML, a key twice, nested too deeply, or aliases that stand for more than
-            :data:`MAX_NODES` values.
-    """
-    try:
-        loader = _StrictLoader(text)
-        try:
-            node = loader.get_single_node()
-            if node is None:
-                return None
-            _require_small(node, source)
-            return loader.construct_document(node)
-        finally:
-            loader.dispose()
-    except yaml.YAMLError as error:
-        raise ConfigError(source, [f"is not YAML: {' '.join(str(error).split())}"]) from error
-    except RecursionError as error:
-        raise ConfigError(source, [f"is nested deeper than {MAX_DEPTH} levels"]) from error
-    except _UNREADABLE as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ConfigError(source, [f"holds a value that cannot be read: {reason[:200]}"]) from error
-
-
-def _require_small(root: yaml.Node, source: str) -> None:
-    """Refuse aliases that write out to very much: nine levels of nine make 400 million values.
-
-    A node that several aliases share is counted once and its size added for each use, so that the
-    count takes time in proportion to the text.
-    """
-    sizes: dict[int, int] = {}
-
-    def size(node: yaml.Node, depth: int) -> int:
-        if depth > MAX_DEPTH:
-            raise ConfigError(source, [f"is nested deeper than {MAX_DEPTH} levels"])
-        if id(node) not in sizes:
-            sizes[id(node)] = MAX_NODES  # an alias of itself: no end
-            if isinstance(node, yaml.MappingNode):
-                inner = [part for pair in node.value for part in pair]
-            else:
-                inner = node.value if isinstance(node, yaml.SequenceNode) else []
-            sizes[id(node)] = 1 + sum(size(part, depth + 1) for part in inner)
-        return sizes[id(node)]
-
-    if size(root, 0) >= MAX_NODES:
-        raise ConfigError(
-            source, [f"stands for more than {MAX_NODES:,} values: aliases repeat one another"]
-        )
 
 
 def shown(value: Any) -> str:

@@ -78,9 +78,9 @@ class TrainSpec(Strict):
     ``width`` multiplies every channel count, ``learning_rate`` both learning rates. ``precision``
     bfloat16 is automatic mixed precision, tf32 lets NVIDIA cards round the inputs of convolutions,
     auto is bfloat16 where a device computes faster in it, else float32. ``compile`` runs the
-    networks through torch.compile. ``ema`` "fitted" lets an average warm up in a training shorter
-    than the published one, "row" does not; None is "fitted", and whatever it was in a training
-    that goes on. ``vary`` trains every GAN in several variations (:mod:`ensgan.config.vary`).
+    networks through torch.compile, auto where a GPU is faster with it. ``ema`` "fitted" lets an
+    average warm up in short trainings, "row" does not; None is "fitted", and whatever it was in a
+    training that goes on. ``vary`` trains every GAN in variations (:mod:`ensgan.config.vary`).
     """
 
     gans: list[str] | Literal["all"] = "all"
@@ -98,7 +98,7 @@ class TrainSpec(Strict):
     fake_labels: Literal["uniform", "training"] = "uniform"
     precision: Literal["auto", "float32", "tf32", "bfloat16"] = "float32"
     ema: Literal["fitted", "row"] | None = None
-    compile: bool = False
+    compile: Literal[True, False, "auto"] = False
     overrides: dict[GanName, GanOverrides] = Field({})
     vary: dict[str, Any] | list[dict[str, Any]] | None = None
 

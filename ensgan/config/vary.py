@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeGuard
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -113,7 +113,7 @@ def check_vary(tree: Any, fields: Collection[str] | None) -> None:
         raise VaryError(problems)
 
 
-def is_draws(tree: Any) -> bool:
+def is_draws(tree: Any) -> TypeGuard[Mapping[str, Any]]:
     """Whether variations are draws, not a grid or a list."""
     return isinstance(tree, Mapping) and "from" in tree
 

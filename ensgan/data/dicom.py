@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ensgan.data.levels import Line, linear, look_up, percentile_window, quantise, sample
+from ensgan.data.levels import (
+    STRETCHED,
+    Line,
+    linear,
+    look_up,
+    percentile_window,
+    quantise,
+    sample,
+)
 from ensgan.errors import DataError
 from ensgan.inputs import explained
 from ensgan.types import Float64Array, UInt8Array
@@ -30,13 +38,22 @@ class StoredImage:
         pixels: stored values [H,W].
         dataset: the file's elements, which say what the values mean.
         window: one of :data:`ensgan.data.levels.WINDOWS`.
-        remarks: none: a DICOM file says itself how it is to be shown.
     """
 
     pixels: npt.NDArray[Any]
     dataset: DicomDataset
     window: str
-    remarks: frozenset[str] = frozenset()
+
+    @property
+    def remarks(self) -> frozenset[str]:
+        """Whether the file does not say how it is to be shown, and nobody else does."""
+        is_guessed = self.window == "auto" and not self._has_window
+        return frozenset({STRETCHED} if is_guessed else ())
+
+    @property
+    def _has_window(self) -> bool:
+        has_numbers = "WindowCenter" in self.dataset and "WindowWidth" in self.dataset
+        return bool(self.dataset.get("VOILUTSequence")) or has_numbers
 
     @property
     def patient(self) -> str:
@@ -82,8 +99,7 @@ class StoredImage:
         rescale slope (it swaps the ends), padding (black whatever the window), more than 16 bits.
         """
         dataset = self.dataset
-        own = dataset.get("VOILUTSequence") or "WindowCenter" in dataset
-        if self.window == "full" or (self.window == "auto" and own):
+        if self.window == "full" or (self.window == "auto" and self._has_window):
             return None
         slope = number_of(dataset, "RescaleSlope", 1)
         special = dataset.get("ModalityLUTSequence") or "PixelPaddingValue" in dataset

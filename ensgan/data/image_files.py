@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from ensgan.caches import read_cached, write_cached
-from ensgan.data.picture import PLAIN, STRETCHED, TRANSPARENT, Turns, is_picture
+from ensgan.data.levels import STRETCHED
+from ensgan.data.picture import PLAIN, TRANSPARENT, Turns, is_picture
 from ensgan.data.prepare import Job, Preparation, Prepared, prepare
 from ensgan.errors import DataError
 from ensgan.files import content_key
@@ -274,8 +275,9 @@ def _notes(marked: dict[str, list[str]], total: int) -> tuple[str, ...]:
     notes = []
     if marked[STRETCHED]:
         notes.append(
-            f"{len(marked[STRETCHED])} of {total} images have more than 8 bits and no window of "
-            "their own: each was stretched between its 2nd and 98th percentile (option window)"
+            f"{len(marked[STRETCHED])} of {total} images have more than 8 bits or are DICOM, and "
+            "have no window of their own: each was stretched between its 2nd and 98th percentile "
+            "(option window)"
         )
     if marked[TRANSPARENT]:
         notes.append(

@@ -22,6 +22,8 @@ PERCENTILES = (2.0, 98.0)
 WINDOWS = ("auto", "percentile", "full")
 """``auto``: the file's own window, else percentiles for more than 8 bits; ``percentile``: always
 the 2–98 percentile window; ``full``: the whole stored range."""
+STRETCHED = "stretched"
+"""Remark on a picture: ``auto`` found no window and spread its values between percentiles."""
 
 GAP = 3.0
 """Whole factors shrink an image down to so many times the target; the rest is Lanczos."""

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 from ensgan.data.dicom import StoredImage
 from ensgan.data.dicom_file import MAX_PIXELS, Take, is_dicom, open_dicom
-from ensgan.data.levels import is_stretched, to_8_bit
+from ensgan.data.levels import STRETCHED, is_stretched, to_8_bit
 from ensgan.errors import DataError
 from ensgan.files import map_array
 from ensgan.inputs import explained, kind
@@ -45,9 +45,8 @@ _MAGIC = (
 MAX_BYTES = 768 << 20
 """Most memory that decoding one file may take."""
 
-TRANSPARENT, STRETCHED, PLAIN = "transparent", "stretched", "plain"
-"""Remarks on a picture: parts of it are transparent; more than 8 bits were stretched between
-percentiles; its 8 bits were taken as they are."""
+TRANSPARENT, PLAIN = "transparent", "plain"
+"""Remarks on a picture: parts of it are transparent; its 8 bits were taken as they are."""
 
 # Bytes per pixel while a mode is decoded: Pillow's own copy, its bytes twice over, the result.
 _MODE_BYTES = {"1": 4, "L": 4, "P": 14, "LA": 8, "F": 16, "I": 16, "RGB": 16}

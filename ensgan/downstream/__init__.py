@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ensgan.downstream.consistency import LabelConsistency as LabelConsistency
+from ensgan.downstream.probe import LabelConsistency as LabelConsistency
 from ensgan.downstream.probe import LabelledFeatures as LabelledFeatures
 from ensgan.downstream.probe import LinearProbe as LinearProbe
 from ensgan.downstream.shortlist import Candidate as Candidate
@@ -22,6 +22,7 @@ from ensgan.downstream.statistics import rank_correlation as rank_correlation
 from ensgan.downstream.strategies import STRATEGIES as STRATEGIES
 from ensgan.downstream.strategies import build_strategies as build_strategies
 from ensgan.downstream.strategies import check_strategies as check_strategies
+from ensgan.downstream.strategies import fits_pool as fits_pool
 from ensgan.downstream.strategy import Strategy as Strategy
 from ensgan.downstream.strategy import StrategyForm as StrategyForm
 from ensgan.downstream.strategy import reweighted as reweighted
@@ -41,13 +42,15 @@ from ensgan.downstream.validated import merits as merits
 
 if TYPE_CHECKING:
     from ensgan.downstream.classifier import ClassifierSettings as ClassifierSettings
+    from ensgan.downstream.classifier import Repeat as Repeat
     from ensgan.downstream.classifier import RepeatResult as RepeatResult
     from ensgan.downstream.classifier import check_dataset as check_dataset
     from ensgan.downstream.classifier import run_repeat as run_repeat
+    from ensgan.downstream.classifier import run_repeats as run_repeats
     from ensgan.downstream.pool import MemoryBank as MemoryBank
 
-_CLASSES = ("ClassifierSettings", "RepeatResult")
-_FUNCTIONS = ("check_dataset", "run_repeat")
+_CLASSES = ("ClassifierSettings", "Repeat", "RepeatResult")
+_FUNCTIONS = ("check_dataset", "run_repeat", "run_repeats")
 _LATER = {
     "MemoryBank": "pool",
     **dict.fromkeys(_CLASSES + _FUNCTIONS, "classifier"),

@@ -13,17 +13,18 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch.nn import functional
 
-from ensgan.downstream.drawing import MemberFeedback, make_drawing
+from ensgan.downstream.drawing import Pools, epoch_counts, make_drawing
 from ensgan.downstream.pool import SampleBank, label_outside
 from ensgan.downstream.statistics import (
     balanced_accuracy,
     classification_metrics,
     resampled_auc,
 )
-from ensgan.downstream.strategy import Strategy
-from ensgan.embedding.fit import FitSettings, class_weights, fit, forward, labelled
+from ensgan.downstream.strategy import NO_WEIGHTS, Strategy
+from ensgan.embedding.fit import FitResult, FitSettings, class_weights, forward, labelled
 from ensgan.embedding.resnet import resnet18
-from ensgan.errors import DataError, InputError
+from ensgan.embedding.together import Together, Training
+from ensgan.errors import DataError, InputError, TrainingError
 from ensgan.types import Dataset
 
 
@@ -105,7 +106,6 @@ class RepeatResult:
         images: training images seen.
         seconds: wall time.
         class_weights: of the loss, from the labels trained on.
-        final_weights: chances of the members at the end, for ``dynamic`` only.
         resampled_auc: on bootstraps of the test split, see :func:`resampled_auc`; empty in results
             of earlier versions.
     """
@@ -120,7 +120,6 @@ class RepeatResult:
     images: int
     seconds: float
     class_weights: tuple[float, ...]
-    final_weights: tuple[float, ...] | None = None
     resampled_auc: tuple[float, ...] = ()
 
     @property
@@ -130,7 +129,7 @@ class RepeatResult:
 
     def to_json(self) -> dict[str, Any]:
         """The result as JSON-able values."""
-        return {**asdict(self), "val_score": self.val_score}
+        return {**asdict(self), "val_score": self.val_score, **NO_WEIGHTS}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> RepeatResult:
@@ -148,6 +147,21 @@ class RepeatResult:
 _RESULT = TypeAdapter(RepeatResult)
 
 
+@dataclass(frozen=True)
+class Repeat:
+    """One classifier to train.
+
+    Attributes:
+        strategy: what to train on.
+        number: of the repeat, from 0.
+        bank: gives the members' images.
+    """
+
+    strategy: Strategy
+    number: int
+    bank: SampleBank
+
+
 def run_repeat(
     strategy: Strategy,
     repeat: int,
@@ -157,63 +171,115 @@ def run_repeat(
     settings: ClassifierSettings,
     seed: int,
 ) -> RepeatResult:
-    """Train one classifier and test it.
+    """Train one classifier and test it; see :func:`run_repeats`."""
+    one = Repeat(strategy, repeat, bank)
+    return run_repeats([one], dataset=dataset, settings=settings, seed=seed)[0]
 
-    The validation split decides the learning rate, the stop and the weights kept (and, for
-    ``dynamic``, the members' chances); the test split is only looked at afterwards. Initial
-    weights and drawing depend on (seed, repeat), not on the strategy, so repeats are paired.
+
+def run_repeats(
+    repeats: Sequence[Repeat], *, dataset: Dataset, settings: ClassifierSettings, seed: int
+) -> list[RepeatResult]:
+    """Train classifiers and test them.
+
+    The validation split decides the learning rate, the stop and the weights kept; the test split
+    is only looked at afterwards. Initial weights and drawing depend on (seed, repeat), not on the
+    strategy, so repeats are paired.
+
+    Several on a GPU are trained together, those that see equally many images in an epoch: to
+    rounding what each would be alone. On the CPU that would take longer.
 
     Args:
-        strategy: what to train on.
-        repeat: number of the repeat, from 0.
+        repeats: what to train.
         dataset: the real data.
-        bank: gives the members' images.
         settings: network and training.
         seed: of the whole evaluation.
 
     Raises:
         DataError: a split lacks a class, or members do not fit the data.
         InputError: an unknown member.
-        TrainingError: the loss became non-finite.
+        TrainingError: a loss became non-finite, or a GPU ran out of memory.
     """
     check_dataset(dataset)
-    begin = time.perf_counter()
-    settings = settings.on_device()
-    drawing = make_drawing(strategy, repeat, dataset, bank, settings, seed)
-    weights = class_weights(torch.from_numpy(drawing.trained_counts)).to(settings.device)
-    if strategy.kind == "dynamic":
-        drawing.feedback = MemberFeedback(drawing.shares, weights)
-    network = resnet18(
-        channels=dataset.shape.channels,
-        classes=dataset.num_classes,
-        width=settings.width,
-        seed=int(np.random.SeedSequence([seed, repeat]).generate_state(1)[0]),
-    )
-    network.to(settings.device)
-    validation = labelled(dataset.val, settings.device)
-    fitted = fit(
-        network, drawing, validation, weights=weights, settings=settings, feedback=drawing.feedback
-    )
-    test = labelled(dataset.test, settings.device)
-    final = drawing.feedback
-    tested, validated = (
-        functional.softmax(scores.double(), 1).cpu().numpy()
-        for scores in (forward(network, test.images)[1], fitted.val_scores)
-    )
-    return RepeatResult(
-        strategy,
-        repeat,
-        classification_metrics(dataset.test.labels, tested, settings.positive),
-        classification_metrics(dataset.val.labels, validated, settings.positive),
-        fitted.val_loss,
-        fitted.epochs,
-        fitted.best_epoch,
-        fitted.images,
-        time.perf_counter() - begin,
-        tuple(weights.tolist()),
-        None if final is None else tuple(final.shares.tolist()),
-        resampled_auc(dataset.test.labels, tested),
-    )
+    begin, settings = time.perf_counter(), settings.on_device()
+    results: dict[int, RepeatResult] = {}
+    for group in _groups(repeats, dataset, settings):
+        pools: Pools = {}  # once for all that train on the same images
+        begun = [_Classifier(repeats[index], dataset, settings, seed, pools) for index in group]
+        validation = labelled(dataset.val, settings.device)
+        trainings = [each.training for each in begun]
+        try:
+            if len(group) == 1:
+                fits = [trainings[0].alone(validation, settings)]
+            else:
+                fits = Together(trainings, validation, settings).fit()
+        except torch.cuda.OutOfMemoryError as error:
+            raise TrainingError(
+                f"the GPU ran out of memory with {len(group)} classifiers: lower batch or width, "
+                "or give each task a larger share of a GPU"
+            ) from error
+        for index, one, fitted in zip(group, begun, fits, strict=True):
+            results[index] = one.tested(fitted)
+    seconds = (time.perf_counter() - begin) / len(repeats)
+    return [replace(results[index], seconds=seconds) for index in range(len(repeats))]
+
+
+def _groups(
+    repeats: Sequence[Repeat], dataset: Dataset, settings: ClassifierSettings
+) -> list[list[int]]:
+    """Which of them are trained together."""
+    if settings.device == "cpu":
+        return [[index] for index in range(len(repeats))]
+    by_images: dict[int, list[int]] = {}
+    for index, each in enumerate(repeats):
+        images = int(sum(part.sum() for part in epoch_counts(each.strategy, dataset, settings)))
+        by_images.setdefault(images, []).append(index)
+    return list(by_images.values())
+
+
+class _Classifier:
+    """A repeat under way."""
+
+    def __init__(
+        self,
+        of: Repeat,
+        dataset: Dataset,
+        settings: ClassifierSettings,
+        seed: int,
+        pools: Pools,
+    ) -> None:
+        self._of, self._dataset, self._settings = of, dataset, settings
+        drawing = make_drawing(of.strategy, of.number, dataset, of.bank, settings, seed, pools)
+        weights = class_weights(torch.from_numpy(drawing.trained_counts)).to(settings.device)
+        network = resnet18(
+            channels=dataset.shape.channels,
+            classes=dataset.num_classes,
+            width=settings.width,
+            seed=int(np.random.SeedSequence([seed, of.number]).generate_state(1)[0]),
+        )
+        network.to(settings.device)
+        self.training = Training(network, drawing, weights)
+
+    def tested(self, fitted: FitResult) -> RepeatResult:
+        """What the trained classifier achieves; its time is its caller's business."""
+        dataset, positive = self._dataset, self._settings.positive
+        test = labelled(dataset.test, self._settings.device)
+        tested, validated = (
+            functional.softmax(scores.double(), 1).cpu().numpy()
+            for scores in (forward(self.training.network, test.images), fitted.val_scores)
+        )
+        return RepeatResult(
+            self._of.strategy,
+            self._of.number,
+            classification_metrics(dataset.test.labels, tested, positive),
+            classification_metrics(dataset.val.labels, validated, positive),
+            fitted.val_loss,
+            fitted.epochs,
+            fitted.best_epoch,
+            fitted.images,
+            0.0,
+            tuple(self.training.weights.tolist()),
+            resampled_auc(dataset.test.labels, tested),
+        )
 
 
 def check_dataset(dataset: Dataset, splits: Sequence[str] = ("train", "val", "test")) -> None:

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -85,7 +85,7 @@ class Extractor:
         """Embed images: uint8 [n,H,W] or [n,H,W,C] → float32 [n,dim].
 
         The network always sees the same number of images at once (the last group is padded), so a
-        vector does not depend on how many images are embedded together.
+        vector does not depend on how many images are embedded together. Float32 on every device.
 
         Raises:
             InputError: the images are not uint8 or have channels the network cannot take.
@@ -96,14 +96,21 @@ class Extractor:
                 f"{images.dtype} {list(images.shape)}"
             )
         features = np.empty((len(images), self.dim), np.float32)
-        with torch.inference_mode():
+        waiting: tuple[slice, Tensor] | None = None
+        with torch.inference_mode(), _float32():
             for start in range(0, len(images), self._chunk):
-                part = features[start : start + self._chunk]
-                x = self.preprocessing(images[start : start + self._chunk], self.device)
-                x = functional.pad(x, (0, 0, 0, 0, 0, 0, 0, self._chunk - len(part)))
-                part[:] = self._network(x)[: len(part)].to(torch.float32).cpu().numpy()
+                part = slice(start, min(start + self._chunk, len(images)))
+                x = self.preprocessing(images[part], self.device)
+                x = functional.pad(x, (0, 0, 0, 0, 0, 0, 0, self._chunk - len(x)))
+                y = self._network(x)[: part.stop - start].to(torch.float32)
+                if waiting is not None:
+                    # Fetched while the device works on the next ones, so that it never idles.
+                    features[waiting[0]] = waiting[1].cpu().numpy()
+                waiting = part, y
                 if on_progress is not None:
-                    on_progress(start + len(part), len(images))
+                    on_progress(part.stop, len(images))
+            if waiting is not None:
+                features[waiting[0]] = waiting[1].cpu().numpy()
         return features
 
     def save(self, path: Path) -> None:
@@ -125,6 +132,17 @@ class Extractor:
         }
         with atomic_path(path) as temporary:
             save_file(tensors, temporary, metadata={"ensgan.extractor": json.dumps(description)})
+
+
+@contextmanager
+def _float32() -> Iterator[None]:
+    """Convolutions in float32 on a card, too: images of a pool may be embedded in many places."""
+    cudnn = torch.backends.cudnn
+    before, cudnn.allow_tf32 = cudnn.allow_tf32, False
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32 = before
 
 
 def make_extractor(

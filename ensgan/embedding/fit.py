@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -55,17 +54,14 @@ class Batch:
     Attributes:
         images: uint8 [n,C,H,W].
         labels: int64 [n].
-        members: int64 [n], who made each image, where that matters.
     """
 
     images: Tensor
     labels: Tensor
-    members: Tensor | None = None
 
     def part(self, rows: slice | Tensor) -> Batch:
         """Some of the images."""
-        members = None if self.members is None else self.members[rows]
-        return Batch(self.images[rows], self.labels[rows], members)
+        return Batch(self.images[rows], self.labels[rows])
 
 
 def labelled(samples: Samples, device: str) -> Batch:
@@ -74,16 +70,6 @@ def labelled(samples: Samples, device: str) -> Batch:
     images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2)
     labels = torch.from_numpy(np.ascontiguousarray(samples.labels))
     return Batch(images.to(device), labels.to(device))
-
-
-class Feedback(Protocol):
-    """Called while a classifier learns; may change what is drawn for the next epoch."""
-
-    def on_batch(self, features: Tensor, scores: Tensor, batch: Batch) -> None:
-        """After a training step: features [n,D] and class scores [n,K], both detached."""
-
-    def on_validation(self, features: Tensor, scores: Tensor, labels: Tensor) -> None:
-        """After an epoch, with the validation split."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +111,6 @@ def fit(
     *,
     weights: Tensor,
     settings: FitSettings,
-    feedback: Feedback | None = None,
 ) -> FitResult:
     """Train with Adam on class-weighted cross-entropy; the validation loss decides.
 
@@ -138,40 +123,77 @@ def fit(
         validation: the validation split.
         weights: weight of each class in the loss, float32 [K].
         settings: length and pace.
-        feedback: called after every step and epoch.
 
     Raises:
         TrainingError: the loss became non-finite.
     """
-    optimiser = torch.optim.Adam(network.parameters(), settings.learning_rate, foreach=True)
-    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
-        optimiser, factor=0.1, patience=settings.plateau
-    )
-    best, best_epoch, kept = math.inf, 0, _copy(network)
-    best_scores = torch.empty(0)
-    history: list[tuple[float, float]] = []
-    seen = 0
-    for epoch in range(settings.epochs):
-        data = draw(epoch)
-        loss = _train_epoch(network, optimiser, data, weights, settings.batch, feedback)
-        seen += len(data.images)
-        features, scores = forward(network, validation.images)
+    course = Course(network.parameters(), settings)
+    kept, best_scores = _copy(network), torch.empty(0)
+    while not course.is_over:
+        data = draw(course.epochs)
+        loss = _train_epoch(network, course.optimiser, data, weights, settings.batch)
+        scores = forward(network, validation.images)
         val_loss = float(functional.cross_entropy(scores, validation.labels, weights))
+        if course.take(loss, val_loss, len(data.images)):
+            kept, best_scores = _copy(network), scores
+    network.load_state_dict(kept)
+    return course.result(best_scores)
+
+
+class Course:
+    """How one training goes: learning rate, best epoch, early stop.
+
+    Args:
+        parameters: what is trained.
+        settings: length and pace.
+
+    Attributes:
+        optimiser: Adam on the parameters.
+        is_over: no further epoch is wanted.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], settings: FitSettings) -> None:
+        self.optimiser = torch.optim.Adam(parameters, settings.learning_rate, foreach=True)
+        self.is_over = False
+        self._schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            self.optimiser, factor=0.1, patience=settings.plateau
+        )
+        self._settings, self._best, self._best_epoch, self._images = settings, math.inf, 0, 0
+        self._history: list[tuple[float, float]] = []
+
+    @property
+    def epochs(self) -> int:
+        """How many have passed."""
+        return len(self._history)
+
+    def take(self, loss: float, val_loss: float, images: int) -> bool:
+        """Take in an epoch; whether it is the best so far.
+
+        Raises:
+            TrainingError: a loss is not finite.
+        """
+        settings, epoch = self._settings, self.epochs
         if not (math.isfinite(loss) and math.isfinite(val_loss)):
             raise TrainingError(
                 f"the classifier's loss became non-finite in epoch {epoch + 1} (training {loss}, "
                 f"validation {val_loss}): lower the learning rate ({settings.learning_rate})"
             )
-        history.append((loss, val_loss))
-        if feedback is not None:
-            feedback.on_validation(features, scores, validation.labels)
-        if val_loss < best:
-            best, best_epoch, kept, best_scores = val_loss, epoch, _copy(network), scores
-        if epoch + 1 >= settings.warmup and epoch - best_epoch >= settings.patience:
-            break
-        schedule.step(val_loss)
-    network.load_state_dict(kept)
-    return FitResult(best_epoch + 1, len(history), best, seen, best_scores, tuple(history))
+        self._history.append((loss, val_loss))
+        self._images += images
+        is_best = val_loss < self._best
+        if is_best:
+            self._best, self._best_epoch = val_loss, epoch
+        stale = epoch - self._best_epoch >= settings.patience
+        self.is_over = self.epochs == settings.epochs or (self.epochs >= settings.warmup and stale)
+        self._schedule.step(val_loss)
+        return is_best
+
+    def result(self, val_scores: Tensor) -> FitResult:
+        """The training as it went, with the class scores of its best epoch."""
+        best_epoch, epochs = self._best_epoch + 1, self.epochs
+        return FitResult(
+            best_epoch, epochs, self._best, self._images, val_scores, tuple(self._history)
+        )
 
 
 def _train_epoch(
@@ -180,7 +202,6 @@ def _train_epoch(
     data: Batch,
     weights: Tensor,
     size: int,
-    feedback: Feedback | None,
 ) -> float:
     """One pass; the mean loss. A last batch of a single image has no statistics: it is left out."""
     network.train()
@@ -190,8 +211,7 @@ def _train_epoch(
         batch = data.part(slice(start, start + size))
         if len(batch.images) < 2:
             break
-        features = network.features(network_input(batch.images))
-        scores = network.fc(features)
+        scores = network(network_input(batch.images))
         loss = functional.cross_entropy(scores, batch.labels, weights)
         optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
@@ -199,21 +219,19 @@ def _train_epoch(
         # Summed on the device: reading every loss would make the device wait for the host.
         total += loss.detach() * len(batch.images)
         used += len(batch.images)
-        if feedback is not None:
-            feedback.on_batch(features.detach(), scores.detach(), batch)
     return float(total) / max(used, 1)
 
 
-def forward(network: ResNet, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Features [n,D] and class scores [n,K] of uint8 images [n,C,H,W], in evaluation mode."""
+def forward(network: ResNet, images: Tensor) -> Tensor:
+    """Class scores [n,K] of uint8 images [n,C,H,W], in evaluation mode."""
     network.eval()
     with torch.inference_mode():
         parts = [
             network.features(network_input(images[start : start + _EVALUATION_BATCH]))
             for start in range(0, len(images), _EVALUATION_BATCH)
         ]
-        features = torch.cat(parts)
-        return features, network.fc(features)
+        scores: Tensor = network.fc(torch.cat(parts))
+        return scores
 
 
 def _copy(network: ResNet) -> dict[str, Tensor]:

@@ -75,7 +75,10 @@ class Preprocessing:
         Raises:
             InputError: the images have a number of channels the network cannot take.
         """
-        x = torch.from_numpy(np.ascontiguousarray(images)).to(device)
+        x = torch.from_numpy(np.ascontiguousarray(images))
+        if device.type == "cuda":
+            x = x.pin_memory()  # which the card reads while it computes
+        x = x.to(device, non_blocking=True)
         x = x.unsqueeze(1) if x.ndim == 3 else x.permute(0, 3, 1, 2)
         if x.shape[1] not in (1, self.channels):
             raise InputError(

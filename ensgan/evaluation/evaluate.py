@@ -18,8 +18,7 @@ from ensgan.evaluation.own_data import RULE as HANDED_OVER
 from ensgan.evaluation.prediction import LEAST, REPEATS, Prediction, many_ensembles, prediction
 from ensgan.files import content_key, write_json
 from ensgan.search import FORMS, select
-from ensgan.sweep.choice.judge import make_judge
-from ensgan.sweep.choice.labels import check_labels
+from ensgan.sweep.choice.judge import check_labels, make_judge
 from ensgan.sweep.choice.validated import RULE as VALIDATED
 from ensgan.sweep.choice.validated import Shortlisted, choose
 from ensgan.sweep.classifier_job import RULE, Classifiers

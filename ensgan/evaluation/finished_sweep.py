@@ -13,12 +13,12 @@ from ensgan.errors import DataError, EnsganError, InputError
 from ensgan.files import content_key, require_whole
 from ensgan.search import pool_key, select
 from ensgan.sweep.choice.validated import RULE as VALIDATED
-from ensgan.sweep.classifier_job import RULE, DatasetFiles
+from ensgan.sweep.classifier_job import RULE
 from ensgan.sweep.executor import Executor, Needs
 from ensgan.sweep.folder import SweepFolder, find_sweep
 from ensgan.sweep.inputs import Inputs, embedding_inputs
 from ensgan.sweep.manifest import Manifest, SelectedRecord
-from ensgan.sweep.records import MemberResult
+from ensgan.sweep.records import DatasetFiles, MemberResult
 from ensgan.sweep.resolving import gan_rows
 from ensgan.sweep.search_stage import find_front, score
 from ensgan.types import Front, PoolScores, Samples, Selection

@@ -14,11 +14,10 @@ from ensgan.errors import DataError, InputError
 from ensgan.evaluation.finished_sweep import FinishedSweep
 from ensgan.files import content_key, map_array, sha256_file
 from ensgan.search import Evaluator, pool_key
-from ensgan.sweep.classifier_job import DatasetFiles
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import embedding_inputs
 from ensgan.sweep.member_job import purpose_seed, sample_labels
-from ensgan.sweep.records import MemberResult
+from ensgan.sweep.records import DatasetFiles, MemberResult
 from ensgan.types import Dataset, Front, PoolScores, Samples, Selection
 from ensgan.zoo import GANSpec
 

@@ -29,8 +29,9 @@ from ensgan.sweep.resolving import resolve_in
 from ensgan.sweep.result import SweepResult
 from ensgan.sweep.runner import RunningSweep
 
-OPENING_SECONDS = 10.0
-"""The longest wait for the store before training begins, seconds."""
+OPENING_SECONDS = 60.0
+"""The longest wait for the store before training begins, seconds: MLflow opens in one, on busy
+cores in half a minute, and one that has gone is noticed in some."""
 
 
 class BackgroundRecorder:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -157,6 +157,25 @@ def count_pairs(
     return tally.counts
 
 
+@dataclass(frozen=True)
+class HostCounts:
+    """Pairs of several sets by products of the host.
+
+    Attributes:
+        block_entries: distances held at a time.
+        mapper: ``map``, or one that counts several pairs side by side.
+    """
+
+    block_entries: int = BLOCK_ENTRIES
+    mapper: Callable[..., Iterable[tuple[BallCounts, BallCounts]]] = map
+
+    def count(
+        self, rows: Sequence[PlacedSet], column: PlacedSet
+    ) -> Iterable[tuple[BallCounts, BallCounts]]:
+        """For each of ``rows``: points of ``column`` in its balls, and the other way round."""
+        return self.mapper(lambda row: count_pairs(row, column, self.block_entries), rows)
+
+
 class _Tally:
     """Sums over tiles; index 0: the balls of the rows, index 1: those of the columns."""
 
@@ -173,10 +192,7 @@ class _Tally:
         # One comparison of the whole block per direction, with a limit that serves every pair of a
         # ball; the sharper bound of each pair is then taken for the few entries that remain.
         by_row = Entries.above(block, rows.limits(down, row_operand)[:, None])
-        # A set without balls (all limits infinite) costs no pass.
-        limits = columns.limits(across, column_operand)
-        some = np.isfinite(limits).any()
-        by_column = Entries.above(block, limits[None]) if some else Entries.none()
+        by_column = Entries.above(block, columns.limits(across, column_operand)[None])
         decisions = []
         for role, entries in enumerate((by_row, by_column)):
             first = rows.points(entries.rows + down.start)

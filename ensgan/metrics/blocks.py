@@ -14,8 +14,8 @@ import torch
 
 from ensgan.errors import DataError
 from ensgan.files import content_key, read_npz, write_npz
-from ensgan.metrics.ball_counts import BallCounts, Classes, PlacedSet, count_pairs
-from ensgan.metrics.device_counts import DeviceCounts
+from ensgan.metrics.ball_counts import BallCounts, Classes, HostCounts, PlacedSet
+from ensgan.metrics.device_counts import DeviceCounts, counts_on
 from ensgan.metrics.estimates import sampled_balls
 from ensgan.metrics.features import FeatureArray, Frame, open_features
 from ensgan.metrics.knn import Backend, full_precision, make_backend
@@ -195,24 +195,15 @@ def _score(task: BlockTask, backend: Backend) -> BlockScores:
     scoring = task.scoring
     block = BlockScores.empty(task)
 
-    def count(pair: tuple[_Sides, _Sides]) -> tuple[BallCounts, BallCounts]:
-        row, column = pair
-        if task.share == 1:
-            return count_pairs(row.balls, column.balls, block_entries(scoring))
-        crossed = (row.balls, column.points), (column.balls, row.points)
-        first, second = (count_pairs(*sides, block_entries(scoring))[0] for sides in crossed)
-        return first, second
-
-    device, notes = device_of(backend), list[str]()
-    card = None
-    if device is not None:
-        card = DeviceCounts(task.frame, device, scoring.memory_bytes, notes.append)
+    notes: list[str] = []
     rows: dict[int, _Sides] = {}
     largest = max(member.points for member in (*task.rows, *task.columns))
     small = largest * largest * scoring.dim < _SMALL_PRODUCT
     # Columns outside, so that each is opened and placed once and the rows, which fit into memory
     # together, stay: a group of n sets costs 2n placings, not n².
     with _side_by_side(backend.threads if small else 1) as mapper:
+        host = HostCounts(block_entries(scoring), mapper)
+        counts = counts_on(backend, task.frame, scoring.memory_bytes, notes.append, host)
         for b, member in enumerate(task.columns):
             chosen = np.flatnonzero(task.wanted[:, b]).tolist()
             if not chosen:
@@ -221,29 +212,22 @@ def _score(task: BlockTask, backend: Backend) -> BlockScores:
             for a in chosen:
                 if a not in rows:
                     rows[a] = _placed(task.rows[a], task, backend)
-            if card is None:
-                found = mapper(count, [(rows[a], column) for a in chosen])
-            else:
-                found = iter(_on_card(card, [rows[a] for a in chosen], column, task.share))
+            found = _counted(counts, [rows[a] for a in chosen], column, task.share)
             for a, both in zip(chosen, found, strict=True):
                 block.enter(a, b, (rows[a].balls, column.balls), both)
     return replace(block, note="; ".join(dict.fromkeys(notes)))
 
 
-def device_of(backend: Backend) -> str | None:
-    """Where pairs are counted that stay on a device; None for products of the host or of faiss."""
-    return backend.device if backend.name == "torch" and backend.device != "cpu" else None
-
-
-def _on_card(
-    card: DeviceCounts, rows: Sequence[_Sides], column: _Sides, share: float
-) -> list[tuple[BallCounts, BallCounts]]:
-    """Several rows against one column."""
+def _counted(
+    counts: HostCounts | DeviceCounts, rows: Sequence[_Sides], column: _Sides, share: float
+) -> Iterable[tuple[BallCounts, BallCounts]]:
+    """Several rows against one column, the balls of both."""
+    balls = [row.balls for row in rows]
     if share == 1:
-        return card.count([row.balls for row in rows], column.balls)
-    first = card.count([row.balls for row in rows], column.points)
-    second = card.count([row.points for row in rows], column.balls)
-    return [(one[0], other[1]) for one, other in zip(first, second, strict=True)]
+        return counts.count(balls, column.balls)
+    first = counts.count(balls, column.points)
+    second = counts.count([row.points for row in rows], column.balls)
+    return ((one[0], other[1]) for one, other in zip(first, second, strict=True))
 
 
 class _Sides(NamedTuple):

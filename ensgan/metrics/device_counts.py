@@ -7,91 +7,82 @@ the host. A group of pairs, several sets against one, waits for the card four ti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from ensgan.metrics.ball_counts import BLOCK_ENTRIES, BallCounts, PlacedSet, count_pairs, decide
+from ensgan.metrics.ball_counts import BallCounts, HostCounts, PlacedSet, decide
 from ensgan.metrics.device_points import (
+    CardMemory,
     Piece,
     Placed,
+    block,
     cut,
-    in_frame,
-    pair_bound,
-    product,
-    terms,
+    error_of,
+    measured,
     to_host,
 )
 from ensgan.metrics.features import Frame
-from ensgan.metrics.knn import Backend, relative_bound
+from ensgan.metrics.knn import Backend
 from ensgan.types import BoolArray, Int64Array
 
 _WIDTH = 8192  # columns of a product, at most
-_ENTRY_BYTES = 24  # of an entry of a product, with what comes of it
-_LEAST_ENTRIES = 1 << 16
 _DOUBTS = 10_000  # with a fiftieth of all pairs: more are left to float64 altogether
+
+
+def counts_on(
+    backend: Backend, frame: Frame, memory_bytes: int, tell: Callable[[str], None], host: HostCounts
+) -> HostCounts | DeviceCounts:
+    """Where pairs are counted: on the backend's card, or by products of the host."""
+    if backend.card is None:
+        return host
+    return DeviceCounts(frame, CardMemory(backend.card, memory_bytes, tell), host)
 
 
 @dataclass
 class DeviceCounts:
-    """Counts between sets that stay on a device, the rows, and others that pass by.
+    """Counts between sets that stay on a card, the rows, and others that pass by.
 
     Attributes:
         frame: of the pool.
-        device: where.
-        memory_bytes: to take there.
-        tell: called with one sentence when the device has not as much.
+        memory: to take there.
+        host: counts what the card cannot.
     """
 
     frame: Frame
-    device: str
-    memory_bytes: int
-    tell: Callable[[str], None]
-    _kept: dict[tuple[int, int, int], Placed] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._entries = max(1, self.memory_bytes // (2 * _ENTRY_BYTES))
+    memory: CardMemory
+    host: HostCounts
 
     def count(
         self, rows: Sequence[PlacedSet], column: PlacedSet
-    ) -> list[tuple[BallCounts, BallCounts]]:
-        """Points of ``column`` in the balls of each row, and the other way round."""
+    ) -> Iterable[tuple[BallCounts, BallCounts]]:
+        """See :class:`HostCounts`."""
         # Squares of extreme features have a unit of their own, which only the host knows.
         ordinary = not any(each.balls.exponent for each in (*rows, column))
-        while self._entries and ordinary:
-            try:
-                return self._count(rows, column)
-            except torch.cuda.OutOfMemoryError:
-                self._kept.clear()
-                torch.cuda.empty_cache()
-                smaller = min(self._entries, _WIDTH**2) // 4
-                self._entries = smaller if smaller >= _LEAST_ENTRIES else 0
-                how = "smaller groups of pairs" if self._entries else "going on on the CPU"
-                self.tell(f"the GPU ran out of memory while scoring: {how}")
-        cpu = Backend("cpu")
-        on_cpu = [replace(each, backend=cpu) for each in (*rows, column)]
-        return [count_pairs(row, on_cpu[-1], BLOCK_ENTRIES) for row in on_cpu[:-1]]
+        found = self.memory.run(lambda: self._count(rows, column)) if ordinary else None
+        return found or self.host.count(rows, column)
 
     def _count(
         self, rows: Sequence[PlacedSet], column: PlacedSet
     ) -> list[tuple[BallCounts, BallCounts]]:
+        entries = self.memory.entries
         counts = [(BallCounts.none(row, column), BallCounts.none(column, row)) for row in rows]
         for label in range(len(column.starts) - 1):
-            for (right,) in cut([column], label, min(_WIDTH, self._entries)):
-                columns = Placed.of(right, self.frame, self.device)
-                for left in cut(rows, label, max(1, self._entries // len(right))):
+            for (right,) in cut([column], label, min(_WIDTH, entries)):
+                columns = Placed.of(right, self.frame, self.memory.device)
+                for left in cut(rows, label, max(1, entries // len(right))):
                     placed = Placed.joined([self._row(piece) for piece in left])
                     Tile(self, left, placed, right, columns).count(counts)
         return counts
 
     def _row(self, piece: Piece) -> Placed:
         """Placed once, where its set is small enough to stay."""
-        key = id(piece.of), piece.places.start, piece.places.stop
-        placed = self._kept.get(key) or Placed.of(piece, self.frame, self.device)
+        kept, key = self.memory.placed, (id(piece.of), piece.places.start, piece.places.stop)
+        placed = kept.get(key) or Placed.of(piece, self.frame, self.memory.device)
         if piece.of.resident:
-            self._kept[key] = placed
+            kept[key] = placed
         return placed
 
 
@@ -121,7 +112,7 @@ class Tile:
         i, j, hits, sure = self._decided(exactly=False)
         if not sure:  # as between tight clusters: float64 for all is cheaper
             i, j, hits, _ = self._decided(exactly=True)
-        n, m, sets = len(self._rows.norm), len(self._columns.norm), len(self._left)
+        n, m, sets = len(self._rows), len(self._columns), len(self._left)
         place = self._owner[i] * m + j
         sums = [
             torch.zeros(size, dtype=torch.int32, device=self._device).index_add_(0, index, hit)
@@ -149,30 +140,20 @@ class Tile:
         The last value is false where a product of float16 leaves too much in doubt to go on.
         """
         rows, columns, dim = self._rows, self._columns, self._dim
-        sides = (rows, columns)
-        if exactly:
-            block = product(*(in_frame(side.raw, self._of.frame) for side in sides))
-        else:
-            block = product(rows.half, columns.half)
-        halves = [(0.5 * side.norm**2).to(block.dtype) for side in sides]
-        block.sub_(halves[0][:, None]).sub_(halves[1])
+        values = block(rows, columns, self._of.frame, exactly=exactly)
         # The limits of a product of float16 hold for a better one.
-        hot = block > rows.limits(dim)[:, None]
+        hot = values > rows.limits(dim)[:, None]
         if self._right.of.balls.squared.any():
-            hot |= block > columns.limits(dim)
+            hot |= values > columns.limits(dim)
         where = hot.view(-1).nonzero().squeeze(1)  # waits: how many
-        i, j = where // block.shape[1], where % block.shape[1]
-        value = block.view(-1)[where].double()
-        del block, hot
-        if exactly:
-            bound = relative_bound(dim, "double") * (rows.norm[i] + columns.norm[j]) ** 2
-            bound += dim * 2.0**-960
-        else:
-            bound = pair_bound(dim, *terms(rows, i), *terms(columns, j))
+        i, j = where // len(columns), where % len(columns)
+        value = values.view(-1)[where].double()
+        del values, hot
+        bound = error_of(dim, rows.terms(i), columns.terms(j), exactly=exactly)
         excess = torch.stack((value + rows.half_square[i], value + columns.half_square[j]))
         hits, doubt = excess > bound, excess.abs() <= bound
         left = doubt.any(0).nonzero().squeeze(1)  # waits: how many
-        if not exactly and len(left) > rows.norm.numel() * columns.norm.numel() // 50 + _DOUBTS:
+        if not exactly and len(left) > len(rows) * len(columns) // 50 + _DOUBTS:
             return i, j, hits, False
         if len(left):
             answers = self._measured(i[left], j[left], doubt[:, left])
@@ -182,13 +163,7 @@ class Tile:
     def _measured(self, i: torch.Tensor, j: torch.Tensor, doubt: torch.Tensor) -> torch.Tensor:
         """Whether pairs are inside, by float64 and, where that ties, by whole numbers: [2,n]."""
         rows, columns, dim = self._rows, self._columns, self._dim
-        step = max(1, self._of.memory_bytes // (64 * dim))
-        squared = torch.cat(
-            [
-                (rows.raw[i[at]].double() - columns.raw[j[at]].double()).square_().sum(1)
-                for at in (slice(start, start + step) for start in range(0, len(i), step))
-            ]
-        )
+        squared = measured(rows.raw, columns.raw, i, j, self._of.memory.bytes)
         radius = torch.stack((rows.squared[i], columns.squared[j]))
         answers = squared < radius
         close = (squared - radius).abs() <= 2 * (dim + 4) * 2.0**-53 * (squared + radius)

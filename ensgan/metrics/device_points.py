@@ -10,18 +10,62 @@ bound of a float32 sum in any order: tensor cores truncate.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from ensgan.metrics.ball_counts import PlacedSet
-from ensgan.metrics.features import Frame
+from ensgan.metrics.features import FeatureArray, Frame
+from ensgan.metrics.knn import relative_bound
 from ensgan.types import Int64Array
+
+_T = TypeVar("_T")
 
 _ROUNDING, _UNDERFLOW = 2.0**-11, 2.0**-25  # of a float16: relative, absolute
 _SINGLE = 2.0**-24
+ENTRY_BYTES = 48
+"""Memory for an entry of a product, with what comes of it."""
+_LEAST_BYTES = 1 << 22
+_LARGEST_TILE = 1 << 26
+
+
+@dataclass
+class CardMemory:
+    """Memory to take on a card, and what happens where it has not as much.
+
+    Attributes:
+        device: the card.
+        bytes: to take at most; 0 when the card is given up.
+        tell: called with one sentence at every step down.
+        placed: sets that stay there, by a key of the user's; given up first.
+    """
+
+    device: str
+    bytes: int
+    tell: Callable[[str], None]
+    placed: dict[tuple[int, int, int], Placed] = field(default_factory=dict)
+
+    @property
+    def entries(self) -> int:
+        """Entries of a product to hold at a time."""
+        return min(max(1, self.bytes // ENTRY_BYTES), 1 << 30)  # kernels count in int32
+
+    def run(self, work: Callable[[], _T]) -> _T | None:
+        """What ``work`` gives, tried again with less memory; None: the CPU has to do it."""
+        while self.bytes:
+            try:
+                return work()
+            except torch.cuda.OutOfMemoryError:
+                self.placed.clear()
+                torch.cuda.empty_cache()
+                less = min(self.bytes, ENTRY_BYTES * _LARGEST_TILE) // 4
+                self.bytes = less if less >= _LEAST_BYTES else 0
+                how = "smaller groups of pairs" if self.bytes else "going on on the CPU"
+                self.tell(f"the GPU ran out of memory while scoring: {how}")
+        return None
 
 
 @dataclass(frozen=True)
@@ -41,15 +85,12 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Placed:
+class Points:
     """Points on a device with what they are multiplied, bounded and measured by, [n] each.
 
     Attributes:
         raw, half: [n,D], the features, and what float16 holds of them in the frame.
         norm, loss, kept: ‖x‖, ‖x − half‖ and ‖half‖ in the frame.
-        squared: of the radii, as :class:`Balls` has them; 0 for an empty ball.
-        half_square: ½r² in the frame; −∞ for an empty ball.
-        reach: ‖x‖ + r: nothing inside the ball is farther out.
     """
 
     raw: torch.Tensor
@@ -57,6 +98,39 @@ class Placed:
     norm: torch.Tensor
     loss: torch.Tensor
     kept: torch.Tensor
+
+    @classmethod
+    def at(cls, features: FeatureArray, frame: Frame, device: str) -> Points:
+        """Upload points and place them there."""
+        raw = torch.from_numpy(np.array(features)).to(device)
+        placed = in_frame(raw, frame)
+        half = placed.half()
+        norm, kept = (torch.linalg.vector_norm(x.double(), dim=1) for x in (placed, half))
+        loss = torch.linalg.vector_norm(placed - half, dim=1) * (1 + 1e-12)
+        return cls(raw, half, norm, loss, kept)
+
+    def __len__(self) -> int:
+        return len(self.norm)
+
+    def some(self, which: torch.Tensor) -> Points:
+        """Those at some places."""
+        return Points(*(each[which] for each in vars(self).values()))
+
+    def terms(self, which: slice | torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """What :func:`pair_bound` takes of some points."""
+        return self.norm[which], self.loss[which], self.kept[which]
+
+
+@dataclass(frozen=True)
+class Placed(Points):
+    """Points with their balls, [n] each.
+
+    Attributes:
+        squared: of the radii, as :class:`Balls` has them; 0 for an empty ball.
+        half_square: ½r² in the frame; −∞ for an empty ball.
+        reach: ‖x‖ + r: nothing inside the ball is farther out.
+    """
+
     squared: torch.Tensor
     half_square: torch.Tensor
     reach: torch.Tensor
@@ -64,16 +138,13 @@ class Placed:
     @classmethod
     def of(cls, piece: Piece, frame: Frame, device: str) -> Placed:
         """Upload a piece and place it there."""
-        points, balls = piece.points(), piece.of.balls
-        raw = torch.from_numpy(np.array(piece.of.features[points])).to(device)
-        placed = in_frame(raw, frame)
-        half = placed.half()
-        norm, kept = (torch.linalg.vector_norm(x.double(), dim=1) for x in (placed, half))
-        loss = torch.linalg.vector_norm(placed - half, dim=1) * (1 + 1e-12)
-        squared = torch.from_numpy(balls.squared[points]).to(device)
-        radius = torch.from_numpy(piece.of.radii[points]).to(device)
+        which = piece.points()
+        at = Points.at(piece.of.features[which], frame, device)
+        squared = torch.from_numpy(piece.of.balls.squared[which]).to(device)
+        radius = torch.from_numpy(piece.of.radii[which]).to(device)
         half_square = torch.where(squared > 0, 0.5 * radius**2, -torch.inf)
-        return cls(raw, half, norm, loss, kept, squared, half_square, norm + radius)
+        placed = (at.raw, at.half, at.norm, at.loss, at.kept)
+        return cls(*placed, squared, half_square, at.norm + radius)
 
     @classmethod
     def joined(cls, parts: Sequence[Placed]) -> Placed:
@@ -124,9 +195,39 @@ def product(rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
     return torch.mm(rows.to(wide), columns.to(wide).T)
 
 
-def to_host(tensor: torch.Tensor) -> Int64Array:
+def block(rows: Points, columns: Points, frame: Frame, *, exactly: bool) -> torch.Tensor:
+    """U [rows,columns], by a product of float16, or of float64."""
+    if exactly:
+        result = product(in_frame(rows.raw, frame), in_frame(columns.raw, frame))
+    else:
+        result = product(rows.half, columns.half)
+    for side, shape in ((rows, (-1, 1)), (columns, (1, -1))):
+        result.sub_((0.5 * side.norm**2).to(result.dtype).view(shape))
+    return result
+
+
+def error_of(
+    dim: int, rows: tuple[torch.Tensor, ...], columns: tuple[torch.Tensor, ...], *, exactly: bool
+) -> torch.Tensor:
+    """Bound on the error of a :func:`block` from :meth:`Points.terms`, elementwise."""
+    if not exactly:
+        return pair_bound(dim, *rows, *columns)
+    return relative_bound(dim, "double") * (rows[0] + columns[0]) ** 2 + dim * 2.0**-960
+
+
+def measured(
+    rows: torch.Tensor, columns: torch.Tensor, i: torch.Tensor, j: torch.Tensor, memory_bytes: int
+) -> torch.Tensor:
+    """‖rows[i] − columns[j]‖² as float64 sums of squares, [pairs]."""
+    step = max(1, memory_bytes // (64 * rows.shape[1]))
+    parts = [slice(start, start + step) for start in range(0, max(1, len(i)), step)]
+    differences = (rows[i[at]].double() - columns[j[at]].double() for at in parts)
+    return torch.cat([each.square_().sum(1) for each in differences])
+
+
+def to_host(tensor: torch.Tensor) -> Any:
     """Wait for the device: the one way back."""
-    return np.asarray(tensor.cpu().numpy())
+    return tensor.cpu().numpy()
 
 
 def cut(sets: Sequence[PlacedSet], label: int, most: int) -> Iterator[list[Piece]]:
@@ -142,8 +243,3 @@ def cut(sets: Sequence[PlacedSet], label: int, most: int) -> Iterator[list[Piece
             group.append(piece)
     if group:
         yield group
-
-
-def terms(side: Placed, at: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """What :func:`pair_bound` takes of some points."""
-    return side.norm[at], side.loss[at], side.kept[at]

@@ -1,4 +1,4 @@
-"""Blocks of pairwise distances in float32, by torch (CPU, CUDA) or by faiss, and their bounds.
+"""Blocks of pairwise distances in float32, by torch on the CPU or by faiss, and their bounds.
 
 A block holds U = −½‖x − y‖² for rows x and columns y of one :class:`Frame`, so that membership in
 a ball is one comparison: U > −½r². Deciding the entries within the error bound of the comparison
@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import torch
 
-from ensgan.errors import InputError, unknown_name
+from ensgan.errors import InputError, last_line, unknown_name
 from ensgan.metrics.features import FeatureArray, Frame, pieces
 from ensgan.types import BoolArray, Float64Array, Int64Array
 
@@ -63,7 +63,7 @@ class Operand:
     """Points placed in a frame, ready to be rows or columns of blocks.
 
     Attributes:
-        matrix: what the backend multiplies (tensor on its device, or array).
+        matrix: what the backend multiplies (tensor or array).
         norms: float64 [n], ‖x‖ in the frame.
         precision: of ``matrix``.
     """
@@ -81,25 +81,28 @@ class Operand:
 
 
 class Backend:
-    """Blocks by one matrix product each, by torch on the CPU or on a CUDA device.
+    """Blocks by one matrix product each, by torch on the CPU.
 
     Rows [x, −½‖x‖², 1] times columns [y, 1, −½‖y‖²] give U with nothing left to add.
 
     Attributes:
         name: ``torch`` or ``faiss``.
-        device: ``cpu`` or ``cuda``: where blocks are computed.
+        card: where pairs are counted instead, by :mod:`ensgan.metrics.device_counts`; None for the
+            blocks of this class.
+        device: ``cpu`` or ``cuda``, of whichever.
     """
 
     name = "torch"
 
-    def __init__(self, device: str = "cpu") -> None:
-        self.device = torch.device(device).type
+    def __init__(self, card: str | None = None) -> None:
+        self.card = card
+        self.device = "cpu" if card is None else torch.device(card).type
         self._scratch = threading.local()
 
     @property
     def threads(self) -> int:
         """Threads that may each compute blocks of their own, 1 where blocks are not CPU's work."""
-        return torch.get_num_threads() if self.device == "cpu" else 1
+        return torch.get_num_threads() if self.card is None else 1
 
     def operand(
         self, frame: Frame, features: FeatureArray, side: Side, precision: Precision
@@ -112,8 +115,7 @@ class Backend:
         # The norms of what was rounded to float32, so that U is that of the rounded points.
         matrix[:, half] = -0.5 * squared
         matrix[:, one] = 1
-        tensor = torch.from_numpy(matrix).to(self.device)
-        return Operand(tensor, np.sqrt(squared), precision)
+        return Operand(torch.from_numpy(matrix), np.sqrt(squared), precision)
 
     def as_rows(self, columns: Operand) -> Operand:
         """The same points for the other side of a block."""
@@ -128,7 +130,7 @@ class Backend:
         buffer: torch.Tensor | None = getattr(self._scratch, "buffer", None)
         # Fresh memory for every block would cost as much as a narrow product.
         if buffer is None or buffer.dtype != dtype or buffer.numel() < size:
-            buffer = torch.empty(size, dtype=dtype, device=self.device)
+            buffer = torch.empty(size, dtype=dtype)
             self._scratch.buffer = buffer
         out = buffer[:size].view(len(rows), len(columns))
         with full_precision():
@@ -147,16 +149,19 @@ class FaissBackend(Backend):
     def __init__(self) -> None:
         try:
             import faiss
-        except ImportError as error:
+        except (ImportError, OSError) as error:  # OSError: CUDA's libraries
             raise InputError(
-                "backend 'faiss' needs faiss, which is not installed: install ensgan[cpu] or "
-                "ensgan[gpu], or take backend 'torch'"
+                f"backend 'faiss' needs faiss, which cannot be imported ({last_line(error)}): "
+                "install ensgan[cpu] or ensgan[gpu], or take backend 'torch'"
             ) from error
         self._faiss: Any = faiss
+        super().__init__()
         # faiss.knn_gpu exists in the CPU build too; the resources class does not.
-        gpu = hasattr(self._faiss, "StandardGpuResources") and self._faiss.get_num_gpus() > 0
-        super().__init__("cuda" if gpu and torch.cuda.is_available() else "cpu")
-        self._resources = self._faiss.StandardGpuResources() if gpu else None
+        gpu = hasattr(self._faiss, "StandardGpuResources")
+        with _explained():
+            gpu = gpu and self._faiss.get_num_gpus() > 0
+            self._resources = self._faiss.StandardGpuResources() if gpu else None
+        self.device = "cuda" if gpu else "cpu"
 
     def operand(
         self, frame: Frame, features: FeatureArray, side: Side, precision: Precision
@@ -180,8 +185,21 @@ class FaissBackend(Backend):
         if self._resources is None:
             squared = self._faiss.pairwise_distances(*sides)
         else:
-            squared = self._faiss.pairwise_distance_gpu(self._resources, *sides)
+            with _explained():
+                squared = self._faiss.pairwise_distance_gpu(self._resources, *sides)
         return torch.from_numpy(squared).mul_(-0.5)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """What faiss says of its GPU, as one sentence."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise InputError(
+            f"faiss fails on its GPU ({last_line(error)}): take backend 'torch', whose scores are "
+            "the same"
+        ) from error
 
 
 def _place(frame: Frame, features: FeatureArray, into: FeatureArray) -> Float64Array:
@@ -226,7 +244,7 @@ def make_backend(name: str = "auto") -> Backend:
         raise InputError(unknown_name("backend", name, BACKENDS))
     if name == "faiss":
         return FaissBackend()
-    return Backend("cuda" if torch.cuda.is_available() else "cpu")
+    return Backend("cuda" if torch.cuda.is_available() else None)
 
 
 @dataclass(frozen=True)
@@ -262,18 +280,14 @@ class Entries:
 
         The limit is rounded down to the block's own floats, so that no entry above it is lost.
         """
+        if np.isposinf(limit).all():  # as for a set without balls, which costs no pass
+            return cls.none()
         dtype = np.float32 if block.dtype == torch.float32 else np.float64
         # Rounding to the block's floats may have raised the limit by one of them.
         floor = np.nextafter(limit.astype(dtype), dtype(-np.inf))
-        if block.device.type == "cpu":
-            # numpy compares and finds several times faster than torch on a CPU.
-            host = block.numpy()
-            index = np.flatnonzero(host > floor)
-            values = host.ravel()[index]
-        else:
-            hot = block > torch.from_numpy(floor).to(block.device)
-            where = hot.view(-1).nonzero().squeeze(1)
-            values = block.reshape(-1)[where].cpu().numpy()
-            index = where.cpu().numpy()
+        # numpy compares and finds several times faster than torch on a CPU.
+        host = block.numpy()
+        index = np.flatnonzero(host > floor)
+        values = host.ravel()[index]
         rows, columns = np.divmod(index, block.shape[1])
         return cls(rows, columns, values.astype(np.float64))

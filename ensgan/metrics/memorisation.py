@@ -7,6 +7,7 @@ data?*, ICML 2022 (authenticity).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,6 +16,8 @@ from typing import Any
 import numpy as np
 
 from ensgan.errors import DataError
+from ensgan.metrics.device_nearest import find_near
+from ensgan.metrics.device_points import CardMemory
 from ensgan.metrics.exact_distance import squared_distances
 from ensgan.metrics.features import (
     FeatureArray,
@@ -33,6 +36,7 @@ COPY_RATIO = 0.5
 """A copy candidate is this much nearer to a training image than that image to its own nearest."""
 
 _ROWS = 1024
+_CARD_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -217,22 +221,37 @@ def nearest(
     """
     centre = robust_centre(references)
     largest = max(deviations(part, centre)[0] for part in (points, references))
-    frame, dim = Frame.spanning(centre, largest), points.shape[1]
+    frame = Frame.spanning(centre, largest)
+    found = None
+    if backend.card is not None:
+        memory = CardMemory(backend.card, _CARD_BYTES, warnings.warn)
+        found = memory.run(lambda: find_near(points, references, 1, frame, memory))
+    rows, columns = (
+        _candidates(points, references, frame, backend)
+        if found is None
+        else (found.rows, found.columns)
+    )
+    squared = squared_distances(points, rows, references, columns)
+    # Row by row the nearest first, of equally near ones the smaller index.
+    order = np.lexsort((columns, squared, rows))
+    first = order[np.searchsorted(rows[order], np.arange(len(points)))]
+    return columns[first], np.sqrt(squared[first])
+
+
+def _candidates(
+    points: FeatureArray, references: FeatureArray, frame: Frame, backend: Backend
+) -> tuple[Int64Array, Int64Array]:
+    """Pairs of a point and a reference that may be its nearest, by products of the host."""
     columns = backend.operand(frame, references, "column", "single")
-    furthest = columns.norms.max()
-    index = np.empty(len(points), np.int64)
-    squared = np.empty(len(points))
+    furthest, dim = columns.norms.max(), points.shape[1]
+    parts = []
     for start in range(0, len(points), _ROWS):
-        part = np.arange(start, min(start + _ROWS, len(points)))
-        rows = backend.operand(frame, points[part], "row", "single")
+        part = points[start : start + _ROWS]
+        rows = backend.operand(frame, part, "row", "single")
         block = backend.block(rows, columns)
-        floor = block.amax(dim=1).cpu().numpy().astype(np.float64)
+        floor = block.amax(dim=1).numpy().astype(np.float64)
         # All references within twice the error of the best may be the nearest in truth.
         worst = pair_error(rows.norms, np.full(len(part), furthest), dim, "single")
-        found = Entries.above(block, (floor - 2 * worst)[:, None])
-        exact = squared_distances(points, part[found.rows], references, found.columns)
-        # Row by row the nearest first, of equally near ones the smaller index.
-        order = np.lexsort((found.columns, exact, found.rows))
-        first = order[np.searchsorted(found.rows[order], np.arange(len(part)))]
-        index[part], squared[part] = found.columns[first], exact[first]
-    return index, np.sqrt(squared)
+        parts.append(Entries.above(block, (floor - 2 * worst)[:, None]).moved(start, 0))
+    found = Entries.joined(parts)
+    return found.rows, found.columns

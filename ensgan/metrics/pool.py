@@ -250,6 +250,7 @@ def _measured_members(
     for member in mapper(measure_radii, tasks):
         found[member.index] = member
         progress.add(1)
+        progress.note(member.note)
     members = tuple(found[task.index] for task in tasks)
     if warn is not None:
         for member in members:

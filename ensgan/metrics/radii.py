@@ -7,11 +7,14 @@ where the set does not fit into memory its rows are placed once per run of colum
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 
+from ensgan.metrics.device_nearest import find_near
+from ensgan.metrics.device_points import CardMemory
 from ensgan.metrics.exact_distance import Balls, nearest_of, squared_distances, too_close
 from ensgan.metrics.features import FeatureArray, Frame, deviations, representatives, robust_centre
 from ensgan.metrics.knn import Backend, Entries, Operand, Precision, ball_margin, pair_error
@@ -29,6 +32,7 @@ def measure_balls(
     backend: Backend,
     centre: Float64Array | None = None,
     memory_bytes: int = 1 << 30,
+    tell: Callable[[str], None] = warnings.warn,
 ) -> Balls:
     """Radii of a set of checked features [n,D], n > k.
 
@@ -37,9 +41,10 @@ def measure_balls(
     Args:
         features: finite float16/32/64.
         k: which neighbour sets the radius.
-        backend: computes the blocks.
+        backend: computes the blocks; with a card, the neighbours are found there.
         centre: origin about which ``deviation`` is measured (default: the set's own).
         memory_bytes: bound on the working memory.
+        tell: called with one sentence where a card runs out of memory.
     """
     own = robust_centre(features)
     spread, farthest = deviations(features, own, own if centre is None else centre)
@@ -50,8 +55,17 @@ def measure_balls(
     neighbour = _k_copies(same, k)
     todo = np.flatnonzero(neighbour < 0)
     if len(todo):
-        search = _Search(features, frame, same, k, backend, exponent, memory_bytes)
-        neighbour[todo], squared[todo] = search.kth_neighbours(todo)
+        found = None
+        if backend.card is not None and not exponent:
+            memory = CardMemory(backend.card, memory_bytes, tell)
+            found = memory.run(lambda: find_near(features[todo], features, k, frame, memory, todo))
+        if found is None:
+            search = _Search(features, frame, same, k, backend, exponent, memory_bytes)
+            neighbour[todo], squared[todo] = search.kth_neighbours(todo)
+        else:
+            rank = np.full(len(todo), k - 1)
+            near = found.rows, found.columns, found.squared
+            neighbour[todo], squared[todo] = kth_of(features, todo, near, rank)
     squared[todo] = np.maximum(squared[todo], TINY)
     return Balls(squared, neighbour, same, farthest, exponent)
 
@@ -103,9 +117,9 @@ class _Seen:
         own = self._points[rows] - start
         here = np.flatnonzero((own >= 0) & (own < block.shape[1]))
         block[torch.from_numpy(here), torch.from_numpy(own[here])] = -torch.inf
-        best = _largest_of(block, self._best[rows].to(block.device))
-        self._best[rows] = best.cpu()
-        floor = best[:, -1].cpu().numpy().astype(np.float64)
+        best = _largest_of(block, self._best[rows])
+        self._best[rows] = best
+        floor = best[:, -1].numpy().astype(np.float64)
         # At least k entries reach the floor. The margin is one of squared distances: for their
         # halves U it is twice what is needed, which leaves room for the floor's own error.
         radii = np.sqrt(np.maximum(-2 * floor, 0))
@@ -234,19 +248,7 @@ class _Search:
         rank = self._k - 1 - np.bincount(near.rows[nearer], minlength=count)
         rows, columns = near.rows[doubtful], near.columns[doubtful]
         squared = self._measure(points, rows, columns)
-        order = np.lexsort((squared, rows))
-        rows, columns, squared = rows[order], columns[order], squared[order]
-        starts = np.searchsorted(rows, np.arange(count + 1))
-        chosen = starts[:-1] + rank
-        tied = too_close(squared, squared[chosen][rows], self._features.shape[1])
-        ties = np.bincount(rows[tied], minlength=count)
-        for row in np.flatnonzero(ties > 1):
-            # The tied are neighbours in the sorted row, because all of them surround the rim.
-            first = starts[row] + int(np.argmax(tied[starts[row] : starts[row + 1]]))
-            group = slice(first, first + int(ties[row]))
-            place = chosen[row] - first
-            chosen[row] = first + nearest_of(self._features, points[row], columns[group], place)
-        return columns[chosen], squared[chosen]
+        return kth_of(self._features, points, (rows, columns, squared), rank)
 
     def _kth(self, rows: Int64Array, values: Float64Array, count: int) -> Float64Array:
         order = np.lexsort((-values, rows))
@@ -261,3 +263,34 @@ class _Search:
             *(self._features, points[rows[first]], self._features, columns[first]), self._exponent
         )
         return once[inverse]
+
+
+def kth_of(
+    features: FeatureArray,
+    points: Int64Array,
+    near: tuple[Int64Array, Int64Array, Float64Array],
+    rank: Int64Array,
+) -> tuple[Int64Array, Float64Array]:
+    """The rank-th (from 0) nearest of some candidates of each point, and ‖·‖² to it; exact.
+
+    Args:
+        features: of the whole set.
+        points: indices of the points.
+        near: by candidate, an index into ``points``, its own index, and ‖·‖² in float64.
+        rank: of each point.
+    """
+    rows, columns, squared = near
+    count = len(points)
+    order = np.lexsort((squared, rows))
+    rows, columns, squared = rows[order], columns[order], squared[order]
+    starts = np.searchsorted(rows, np.arange(count + 1))
+    chosen = starts[:-1] + rank
+    tied = too_close(squared, squared[chosen][rows], features.shape[1])
+    ties = np.bincount(rows[tied], minlength=count)
+    for row in np.flatnonzero(ties > 1):
+        # The tied are neighbours in the sorted row, because all of them surround the rim.
+        first = starts[row] + int(np.argmax(tied[starts[row] : starts[row + 1]]))
+        group = slice(first, first + int(ties[row]))
+        place = chosen[row] - first
+        chosen[row] = first + nearest_of(features, points[row], columns[group], place)
+    return columns[chosen], squared[chosen]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -75,6 +75,7 @@ class Member:
         points: how many it has.
         deviation: see :class:`Balls`.
         digest: content key of the features (and labels); empty when no work is kept.
+        note: what its user should know, a sentence or nothing.
     """
 
     index: int
@@ -85,6 +86,7 @@ class Member:
     deviation: float
     digest: str
     labels: Int64Array | None = None
+    note: str = ""
 
     @property
     def balls(self) -> Balls:
@@ -116,6 +118,7 @@ def measure_radii(task: RadiiTask) -> Member:
     if task.labels is not None:
         check_classes(task.labels, len(features), task.name, scoring)
     path, digest, balls = None, "", None
+    notes: list[str] = []
     if scoring.store is not None:
         digest = sha256_arrays(features, *labels)
         key = content_key(FORMAT, digest, scoring.k, sha256_arrays(scoring.centre), scoring.classes)
@@ -124,17 +127,23 @@ def measure_radii(task: RadiiTask) -> Member:
             with suppress(DataError):  # a damaged file is measured again
                 balls = Balls.of_arrays(read_npz(path, BALL_ARRAYS))
     if balls is None:
-        balls = _measure(features, task.labels, scoring)
+        balls = _measure(features, task.labels, scoring, notes.append)
         if path is not None:
             write_npz(path, **vars(balls))
     kept = balls if path is None else path
     n, deviation = len(balls), balls.deviation
-    return Member(task.index, task.name, task.source, kept, n, deviation, digest, task.labels)
+    note = "; ".join(dict.fromkeys(notes))
+    return Member(task.index, task.name, task.source, kept, n, deviation, digest, task.labels, note)
 
 
-def _measure(features: FeatureArray, labels: Int64Array | None, scoring: Scoring) -> Balls:
+def _measure(
+    features: FeatureArray,
+    labels: Int64Array | None,
+    scoring: Scoring,
+    tell: Callable[[str], None],
+) -> Balls:
     """Radii of a set, among the points of the same class where there are labels."""
-    how = scoring.k, make_backend(scoring.backend), scoring.centre, scoring.memory_bytes
+    how = scoring.k, make_backend(scoring.backend), scoring.centre, scoring.memory_bytes, tell
     if labels is None:
         return measure_balls(features, *how)
     n = len(features)

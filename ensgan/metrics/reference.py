@@ -7,6 +7,7 @@ metric for assessing generative models*, NeurIPS 2019. Strictly "inside" the bal
 
 from __future__ import annotations
 
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +17,16 @@ import numpy as np
 from ensgan.errors import DataError
 from ensgan.files import read_npz, write_npz
 from ensgan.inputs import explained
-from ensgan.metrics.ball_counts import BLOCK_ENTRIES, PlacedSet, count_pairs
+from ensgan.metrics.ball_counts import HostCounts, PlacedSet
+from ensgan.metrics.device_counts import counts_on
 from ensgan.metrics.exact_distance import BALL_ARRAYS, Balls
 from ensgan.metrics.features import FeatureSource, Frame, open_checked, robust_centre
 from ensgan.metrics.knn import make_backend
 from ensgan.metrics.pool import Warn, measure_pool
 from ensgan.metrics.radii import measure_balls, measure_points
 from ensgan.types import UInt8Array, harmonic_mean
+
+_MEMORY = 1 << 30  # of a card
 
 
 @dataclass(frozen=True)
@@ -167,7 +171,8 @@ def score_member(
         frame = Frame.spanning(real.frame.centre, points.deviation)
         real = PlacedSet(real.features, real.balls, frame, real.backend)
     member = PlacedSet(features, points, real.frame, real.backend)
-    counts, _ = count_pairs(real, member, BLOCK_ENTRIES)
+    counter = counts_on(real.backend, real.frame, _MEMORY, warnings.warn, HostCounts())
+    ((counts, _),) = counter.count([real], member)
     return MemberScore(
         density=int(counts.held.sum()) / (reference.k * len(member)),
         coverage=float((counts.held > 0).mean()),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -148,7 +147,7 @@ def record_evaluation(evaluation: Evaluation, store: RunStore) -> dict[str, str]
     settings = evaluation.settings()
     shared, tags = _shared(evaluation)
     for row in evaluation.table:
-        name, value = row.strategy, asdict(row)
+        name, value = row.strategy, row.to_json()
         if row.test_images is None:  # as versions without them named their runs
             value = {k: v for k, v in value.items() if k not in ("test_images", "test_difference")}
         key = content_key(store.uri, sweep.run_id, settings, value)

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from ensgan.errors import InputError
+from ensgan.errors import EnsganError, InputError, last_line
 from ensgan.registry import Registry
 from ensgan.search.forms import Ratio, find_form
 from ensgan.search.pareto import objective_values
@@ -235,7 +235,7 @@ def select(
 
     Raises:
         InputError: unknown rule or bad argument, an empty front, a front of another pool,
-            or missing validation scores.
+            missing validation scores, or a rule that fails (it may be the user's own).
     """
     name, colon, argument = rule.partition(":")
     row = RULES.get(name)
@@ -249,19 +249,38 @@ def select(
         check_values(front, pool)
     scores = None if validation_scores is None else np.asarray(validation_scores, np.float64)
     question = Question(front, argument, scores)
-    merit = row.merit(question)
+    merit, because = _judged(row, question)
     # Rounding must not decide: equal to 12 digits is equal, then the larger first objective wins.
     order = np.lexsort((*-question.better.T[::-1], -np.round(merit, 12)))
     order = order[merit[order] > -np.inf]
     chosen = front.points[int(order[0])]
     alternatives = tuple(front.points[int(i)] for i in order[1 : 1 + _ALTERNATIVES])
     brief = [_brief(front, p, 0 if pool is None else len(pool)) for p in (chosen, *alternatives)]
-    reason = f"{rule}: {brief[0]} — {row.because(front)}, of {counted(len(front), 'point')}" + (
+    reason = f"{rule}: {brief[0]} — {because}, of {counted(len(front), 'point')}" + (
         f"; nearest alternatives: {'; '.join(brief[1:])}"
         if alternatives
         else "; it has no alternative"
     )
     return Selection(rule, chosen, reason, alternatives)
+
+
+def _judged(rule: SelectionRule, question: Question) -> tuple[Float64Array, str]:
+    """The merit of every point and the reason in words; errors as :func:`select`."""
+    try:
+        merit = np.asarray(rule.merit(question), np.float64)
+        because = str(rule.because(question.front))
+    except EnsganError:
+        raise
+    except Exception as error:
+        said = f"{type(error).__name__}: {last_line(error)}"
+        raise InputError(f"selection rule '{rule.name}' failed: {said}") from error
+    count = len(question.front)
+    if merit.shape != (count,) or np.isnan(merit).any() or not (merit > -np.inf).any():
+        raise InputError(
+            f"selection rule '{rule.name}' must give each of the front's {count} points a number "
+            "and not exclude all of them by -inf"
+        )
+    return merit, because
 
 
 def _brief(front: Front, point: FrontPoint, pool: int) -> str:

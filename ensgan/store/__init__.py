@@ -1,7 +1,6 @@
-"""Recorded runs: what a store does, one in memory, and MLflow."""
+"""Recorded runs: what a store does, and MLflow."""
 
 from ensgan.store.base import RunStore as RunStore
-from ensgan.store.memory import MemoryStore as MemoryStore
 from ensgan.store.opening import LATEST as LATEST
 from ensgan.store.opening import MOST_RUNS as MOST_RUNS
 from ensgan.store.opening import STORES as STORES

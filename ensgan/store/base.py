@@ -245,9 +245,10 @@ def as_text(values: Mapping[str, object]) -> dict[str, str]:
     return {key: hide_credentials(str(value)) for key, value in values.items()}
 
 
-def unknown_run(run_id: str, uri: str) -> InputError:
-    """The error for a run ID that the store does not know."""
+def unknown_run(run_id: str, uri: str, near: str = "") -> InputError:
+    """The error for a run ID that the store does not know; ``near``: a name like it."""
+    meant = f"did you mean '{near}'? " if near else ""
     return InputError(
-        f"no run '{run_id}' in {uri}: 'ensgan runs' lists the runs, --storage or --uri "
+        f"no run '{run_id}' in {uri}: {meant}'ensgan runs' lists the runs, --storage or --uri "
         "name another store"
     )

@@ -19,7 +19,6 @@ from pathlib import Path
 from time import time
 from typing import Any, Final
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from ensgan.errors import EnsganError, InputError, StoreError
 from ensgan.inputs import database_path
@@ -233,6 +232,8 @@ def _require_answer(uri: str, shown: str) -> None:
     port = (_DEFAULT_PORTS | _DATABASE_PORTS).get(server.scheme.partition("+")[0])
     if port is None or not server.hostname or "," in server.netloc:  # several, one may answer
         return
+    from urllib.request import getproxies, proxy_bypass  # late: slow, and of servers alone
+
     if server.scheme in getproxies() and not proxy_bypass(server.hostname):
         return  # only the proxy can tell
     try:

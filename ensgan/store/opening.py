@@ -5,23 +5,23 @@ Names are models of MLflow's registry: their versions are runs, with aliases suc
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
+import shutil
 import sys
 import tempfile
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-import yaml
-
 from ensgan.errors import InputError
 from ensgan.inputs import database_path, require_database
 from ensgan.registry import Registry
 from ensgan.store.base import RunStore, unknown_run
-from ensgan.store.memory import MemoryStore
 from ensgan.store.record import ENSEMBLE_FOLDER, unknown_folder
 from ensgan.store.sqlite import ARTIFACTS
 from ensgan.store.tracking import MLflowStore
@@ -67,6 +67,14 @@ def _open_mlflow(address: str, storage: Path, experiment: str) -> RunStore:
     return MLflowStore(with_driver(address), experiment, beside / ARTIFACTS)
 
 
+def _open_passing(_address: str, _storage: Path, experiment: str) -> RunStore:
+    """A store that ends with this process, for a trial."""
+    folder = Path(tempfile.mkdtemp(prefix="ensgan-runs-"))
+    store = MLflowStore(f"sqlite:///{folder}/mlflow.db", experiment, folder / ARTIFACTS)
+    weakref.finalize(store, shutil.rmtree, folder, ignore_errors=True)
+    return store
+
+
 STORES: Registry[StoreKind] = Registry(
     "scheme of a tracking address",
     "ensgan.stores",
@@ -75,7 +83,7 @@ STORES: Registry[StoreKind] = Registry(
         StoreKind("sqlite", _open_mlflow, lambda folder: f"sqlite:///{folder}/mlflow.db"),
         *(StoreKind(name, _open_mlflow) for name in ("http", "https")),
         *(StoreKind(name, _open_mlflow) for name in ("postgresql", "mysql", "mssql")),
-        StoreKind("memory", lambda *_: MemoryStore(), lambda folder: "memory:"),
+        StoreKind("memory", _open_passing),
     ),
 )
 
@@ -206,7 +214,8 @@ def find_run(store: RunStore, text: str) -> str:
     labels = {run.run_id: f"{run.kind} {run.name}" for run in store.all_runs()}
     found = beginning_with(text, labels)
     if found is None:
-        raise unknown_run(text, store.uri)
+        near = difflib.get_close_matches(text, [LATEST, *(run.name for run in sweeps)], n=1)
+        raise unknown_run(text, store.uri, near[0] if near else "")
     return found
 
 
@@ -244,6 +253,8 @@ def _run_of_model(store: RunStore, address: str) -> str:
 
 def _model_text(run_id: str, loader: str) -> str:
     """MLflow's description of a model; without a ``data`` key the whole folder is the model."""
+    import yaml  # late: most commands promote nothing
+
     version = f"{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"
     value = {
         "artifact_path": ENSEMBLE_FOLDER,

@@ -13,87 +13,25 @@ import numpy as np
 
 from ensgan import downstream
 from ensgan.config import EvaluateSpec
-from ensgan.downstream.pool import Maker
-from ensgan.errors import DataError
-from ensgan.files import MISFITS, content_key, is_whole, read_json, seal, write_json
+from ensgan.errors import DataError, TrainingError
+from ensgan.files import MISFITS, content_key, read_json, write_json
 from ensgan.search import select
 from ensgan.sweep.executor import Executor, Needs
-from ensgan.sweep.fresh_images import KEPT_BYTES, GeneratorFile, Sampling
+from ensgan.sweep.fresh_images import FileBank, Sampling
 from ensgan.sweep.member_job import purpose_seed
-from ensgan.sweep.records import MemberResult
-from ensgan.types import Dataset, Front, PoolScores, Samples, Selection
+from ensgan.sweep.records import DatasetFiles, MemberResult
+from ensgan.types import Front, PoolScores, Selection
 from ensgan.zoo import SAMPLING_REVISION
 
 REVISION = 1
+TOGETHER = 20
+"""Classifiers that a GPU trains as one batch of networks, at most."""
 LONGER = 10
 """Factor on the training steps of the control that shows what real images can teach."""
 EVALUATION = "downstream"
 """Purpose of the classifiers of the downstream table; others choose G*."""
 RULE = "downstream"
 """The selection rule that trains classifiers to choose G*."""
-
-
-@dataclass(frozen=True)
-class DatasetFiles:
-    """A data set on shared storage, so that jobs carry paths and not images."""
-
-    name: str
-    class_names: tuple[str, ...]
-    key: str
-    splits: Mapping[str, Path]
-
-    @classmethod
-    def write(cls, dataset: Dataset, folder: Path) -> DatasetFiles:
-        """Write the splits under the data set's content key; files that are whole are kept."""
-        paths = {}
-        for name, split in dataset.splits().items():
-            paths[name] = folder / f"{dataset.key[:16]}-{name}.npz"
-            if not is_whole(paths[name]):
-                split.save(paths[name])
-                seal(paths[name])
-        return cls(dataset.name, dataset.class_names, dataset.key, paths)
-
-    def load(self) -> Dataset:
-        """Read the data set back.
-
-        Raises:
-            DataError: a file is missing or damaged, or its images are not those of then.
-        """
-        dataset = self.read()
-        self.check(dataset)
-        return dataset
-
-    def read(self) -> Dataset:
-        """Read the files, whatever they hold now."""
-        splits = {name: Samples.load(path) for name, path in self.splits.items()}
-        return Dataset(self.name, splits["train"], splits["val"], splits["test"], self.class_names)
-
-    def check(self, dataset: Dataset) -> None:
-        """Refuse images that are not those the files were written with; errors as :meth:`load`."""
-        if dataset.key != self.key:
-            folder = self.splits["train"].parent
-            raise DataError(
-                f"the images of {self.name} in {folder} are not those the sweep began with: delete "
-                "that folder and run `ensgan sweep` again, which writes it anew"
-            )
-
-
-@dataclass(frozen=True)
-class FileBank:
-    """Images of members: from files, or made anew by generators."""
-
-    paths: Mapping[str, Path]
-    generators: Mapping[str, GeneratorFile] = field(default_factory=dict)
-
-    def maker(self, name: str, device: str) -> Maker | None:
-        """The generator of one member; None for a member that has none here."""
-        found = self.generators.get(name)
-        weights = sum(each.path.stat().st_size for each in self.generators.values())
-        return None if found is None else found.maker(device, keep=weights <= KEPT_BYTES)
-
-    def load(self, name: str) -> Samples:
-        """Images of one member."""
-        return Samples.load(self.paths[name])
 
 
 @dataclass(frozen=True)
@@ -138,27 +76,72 @@ class EvaluateJob:
         return self.folder / f"{self.strategy.kind}-{self.repeat}-{self.key}.json"
 
 
-def evaluate(job: EvaluateJob) -> dict[str, Any]:
-    """Train and test one classifier, or read the result of doing so.
+@dataclass(frozen=True)
+class EvaluateJobs:
+    """Classifiers of one data set, seed and settings that a GPU trains together."""
+
+    jobs: tuple[EvaluateJob, ...]
+
+    @property
+    def label(self) -> str:
+        """What Ray's pages call its task."""
+        more = len(self.jobs) - 1
+        return self.jobs[0].label + (f" and {more} more" if more else "")
+
+
+def evaluate(task: EvaluateJobs) -> list[dict[str, Any]]:
+    """Train and test classifiers, or read the results of doing so.
 
     Returns:
-        ``{"result": RepeatResult as JSON, "work": [[start, end]], "cached": bool}``.
+        For each ``{"result": RepeatResult as JSON, "work": [[start, end]], "cached": bool}``.
     """
-    known = known_result(job)
-    if known is not None:
-        return known
-    begin = time.time()
-    result = downstream.run_repeat(
-        job.strategy,
-        job.repeat,
-        dataset=job.dataset.load(),
-        bank=job.bank,
-        settings=job.settings,
-        seed=job.seed,
-    )
-    value = {"key": job.key, "result": result.to_json(), "work": [[begin, time.time()]]}
-    write_json(job.path, value)
-    return {**value, "cached": False}
+    values = {job.path: known_result(job) for job in task.jobs}
+    left = tuple(job for job in task.jobs if values[job.path] is None)
+    if left:
+        values.update(zip((job.path for job in left), _trained(left), strict=True))
+    return [value for job in task.jobs if (value := values[job.path]) is not None]
+
+
+def _trained(jobs: tuple[EvaluateJob, ...]) -> list[dict[str, Any]]:
+    """Train classifiers and keep what they achieve."""
+    first, begin = jobs[0], time.time()
+    banks = {job.strategy.members: job.bank for job in jobs}  # one loads what several train on
+    try:
+        results = downstream.run_repeats(
+            [
+                downstream.Repeat(job.strategy, job.repeat, banks[job.strategy.members])
+                for job in jobs
+            ],
+            dataset=first.dataset.load(),
+            settings=first.settings,
+            seed=first.seed,
+        )
+    except TrainingError:
+        if len(jobs) == 1:
+            raise
+        return _halved(jobs)
+    end = time.time()
+    values = []
+    for number, (job, result) in enumerate(zip(jobs, results, strict=True)):
+        # Each is charged its part of the time.
+        work = [[begin + part * (end - begin) / len(jobs) for part in (number, number + 1)]]
+        value = {"key": job.key, "result": result.to_json(), "work": work}
+        write_json(job.path, value)
+        values.append({**value, "cached": False})
+    return values
+
+
+def _halved(jobs: tuple[EvaluateJob, ...]) -> list[dict[str, Any]]:
+    """Half as many need half the memory, and those that train well are kept."""
+    half, values, failure = len(jobs) // 2, [], None
+    for part in (jobs[:half], jobs[half:]):
+        try:
+            values += _trained(part)
+        except TrainingError as error:
+            failure = error
+    if failure is not None:
+        raise failure
+    return values
 
 
 def known_result(job: EvaluateJob) -> dict[str, Any] | None:
@@ -280,6 +263,10 @@ class Classifiers:
         def on_done(value: dict[str, Any]) -> None:
             self.on_done({**value, "done": next(counted), "of": len(different)})
 
+        def all_done(several: Sequence[dict[str, Any]]) -> None:
+            for value in several:
+                on_done(value)
+
         for path, job in different.items():
             known = known_result(job)
             if known is not None:
@@ -293,8 +280,12 @@ class Classifiers:
             for generator in files.values():
                 generator.unchanged()
             rest, needs = list(missing.values()), Needs.on(self.settings.device)
-            made = self.executor().map(evaluate, rest, on_done=on_done, needs=needs)
-            values.update(zip(missing, made, strict=True))
+            executor = self.executor()
+            streams = executor.on_gpus(needs)
+            size = min(TOGETHER, -(-len(rest) // streams)) if streams else 1
+            tasks = [EvaluateJobs(tuple(rest[i : i + size])) for i in range(0, len(rest), size)]
+            made = executor.map(evaluate, tasks, on_done=all_done, needs=needs)
+            values.update(zip(missing, itertools.chain.from_iterable(made), strict=True))
         results = {
             path: downstream.RepeatResult.from_json(value["result"])
             for path, value in values.items()

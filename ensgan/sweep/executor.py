@@ -137,6 +137,10 @@ class Executor(Protocol):
         """How many such tasks share the memory of one machine."""
         ...
 
+    def on_gpus(self, needs: Needs) -> int:
+        """How many such tasks run on GPUs at once; 0 where they run on CPUs."""
+        ...
+
 
 def grow_here(
     job: MemberJob, on_event: OnEvent, look: Callable[[], None] = lambda: None
@@ -238,3 +242,9 @@ class LocalExecutor:
     def at_once(self, needs: Needs) -> int:
         """See :meth:`Executor.at_once`."""
         return 1
+
+    def on_gpus(self, needs: Needs) -> int:
+        """See :meth:`Executor.on_gpus`."""
+        import torch
+
+        return int(needs.gpus is None and torch.cuda.is_available())

@@ -9,10 +9,11 @@ from pathlib import Path
 from ensgan import embedding
 from ensgan.config import SweepSpec
 from ensgan.files import content_key, is_whole, seal
-from ensgan.sweep.classifier_job import DatasetFiles
+from ensgan.sweep.executor import Executor, Needs
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.member_job import MemberJob, Scoring, purpose_seed, real_reference
 from ensgan.sweep.opening import training_folders
+from ensgan.sweep.records import DatasetFiles
 from ensgan.sweep.resolving import Resolved
 from ensgan.types import Dataset
 
@@ -35,10 +36,45 @@ class Inputs:
     extractor_licence: str = ""
 
 
-def write_inputs(resolved: Resolved, folder: SweepFolder) -> Inputs:
-    """Write the data set, the extractor and the real features to the sweep's folder (once)."""
-    files = DatasetFiles.write(resolved.dataset, folder.path / "data")
-    return embedding_inputs(resolved.spec, resolved.dataset, files, folder)
+def write_inputs(
+    resolved: Resolved, folder: SweepFolder, executor: Callable[[], Executor] | None = None
+) -> Inputs:
+    """Write the data set, the extractor and the real features to the sweep's folder (once).
+
+    Networks larger than ``random`` are made ready on a GPU where ``executor`` has one.
+    """
+    spec, dataset = resolved.spec, resolved.dataset
+    files = DatasetFiles.write(dataset, folder.path / "data")
+    is_new = not any(folder.path.glob("features/real-train-*.npy"))
+    if executor is not None and is_new and spec.embed.extractor != "random":
+        needs = Needs.on("auto")
+        if executor().on_gpus(needs):
+            task = EmbeddingTask(spec, files, folder.path)
+            executor().map(make_on_gpu, [task], on_done=lambda _: None, needs=needs)
+    return embedding_inputs(spec, dataset, files, folder)
+
+
+@dataclass(frozen=True)
+class EmbeddingTask:
+    """An extractor to make and the real images to embed, on a GPU of the executor's."""
+
+    spec: SweepSpec
+    dataset: DatasetFiles
+    folder: Path
+
+    @property
+    def label(self) -> str:
+        """What Ray's pages call it."""
+        return f"make the extractor {self.spec.embed.extractor}"
+
+
+def make_on_gpu(task: EmbeddingTask) -> None:
+    """Write what :func:`embedding_inputs` writes, so that its next caller finds it."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dataset, folder = task.dataset.load(), SweepFolder(task.folder)
+    embedding_inputs(task.spec, dataset, task.dataset, folder, device=device)
 
 
 def embedding_inputs(
@@ -47,6 +83,7 @@ def embedding_inputs(
     files: DatasetFiles,
     folder: SweepFolder,
     on_progress: Callable[[int, int], None] | None = None,
+    device: str = "cpu",
 ) -> Inputs:
     """Write the extractor of ``spec`` and the real features; ``files`` hold ``dataset``.
 
@@ -58,6 +95,7 @@ def embedding_inputs(
         dataset=dataset,
         seed=spec.seed,
         cache=folder.path / "extractor",
+        device=device,
         on_progress=on_progress,
     )
     extractor_path = folder.file("extractor", f"{content_key(extractor.key)}.safetensors")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, Field, field_validator
 
@@ -20,7 +20,10 @@ from ensgan.sweep.records import (
     record_from,
     relative_member,
 )
-from ensgan.types import EARLIER_FORM, Front, FrontPoint, Selection
+from ensgan.types import EARLIER_FORM
+
+if TYPE_CHECKING:
+    from ensgan.types import Front, FrontPoint, Selection
 
 SCHEMA = 2
 """Of the manifest's file. Schema 1 had absolute paths and called external members ``outside``."""
@@ -85,6 +88,8 @@ class SelectedRecord(Record):
         for point in front:
             if point.members == self.members:
                 return point
+        from ensgan.types import FrontPoint  # late, for it needs numpy
+
         keys = [axis.key for axis in front.axes[:2]]
         return FrontPoint.from_json(self.tree(), (keys[0], keys[1]))
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -23,7 +24,10 @@ from pydantic import (
 
 from ensgan.config.vary import Value
 from ensgan.errors import DataError, IntegrityError
-from ensgan.files import read_json, sha256_file, write_json
+from ensgan.files import is_whole, read_json, seal, sha256_file, write_json
+
+if TYPE_CHECKING:  # numpy comes late: `ensgan status` reads records too
+    from ensgan.types import Dataset
 
 _FOLDER = "folder"
 _SHOWN = 60
@@ -49,6 +53,53 @@ def _relative(path: Path, info: SerializationInfo) -> str:
 
 StoredPath = Annotated[Path, AfterValidator(_below), PlainSerializer(_relative)]
 """A path that files hold relative to the sweep's folder."""
+
+
+@dataclass(frozen=True)
+class DatasetFiles:
+    """A data set on shared storage, so that jobs carry paths and not images."""
+
+    name: str
+    class_names: tuple[str, ...]
+    key: str
+    splits: Mapping[str, Path]
+
+    @classmethod
+    def write(cls, dataset: Dataset, folder: Path) -> DatasetFiles:
+        """Write the splits under the data set's content key; files that are whole are kept."""
+        paths = {}
+        for name, split in dataset.splits().items():
+            paths[name] = folder / f"{dataset.key[:16]}-{name}.npz"
+            if not is_whole(paths[name]):
+                split.save(paths[name])
+                seal(paths[name])
+        return cls(dataset.name, dataset.class_names, dataset.key, paths)
+
+    def load(self) -> Dataset:
+        """Read the data set back.
+
+        Raises:
+            DataError: a file is missing or damaged, or its images are not those of then.
+        """
+        dataset = self.read()
+        self.check(dataset)
+        return dataset
+
+    def read(self) -> Dataset:
+        """Read the files, whatever they hold now."""
+        from ensgan.types import Dataset, Samples
+
+        splits = {name: Samples.load(path) for name, path in self.splits.items()}
+        return Dataset(self.name, splits["train"], splits["val"], splits["test"], self.class_names)
+
+    def check(self, dataset: Dataset) -> None:
+        """Refuse images that are not those the files were written with; errors as :meth:`load`."""
+        if dataset.key != self.key:
+            folder = self.splits["train"].parent
+            raise DataError(
+                f"the images of {self.name} in {folder} are not those the sweep began with: delete "
+                "that folder and run `ensgan sweep` again, which writes it anew"
+            )
 
 
 class Record(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=False):

@@ -11,6 +11,7 @@ from typing import Any
 from ensgan import zoo
 from ensgan.config import SweepSpec
 from ensgan.config.vary import searched
+from ensgan.downstream import fits_pool
 from ensgan.errors import ConfigError
 from ensgan.sweep.environment import real_data
 from ensgan.sweep.folder import SweepFolder, sweep_folder
@@ -128,6 +129,11 @@ def checked(spec: SweepSpec, dataset: Dataset, *, many: bool = False) -> Resolve
     """:func:`resolve` on a data set that is loaded."""
     found, problems = configurations(spec, many=many)
     resolved = Resolved(spec, dataset, found)
+    if "strategies" not in spec.evaluate.model_fields_set:
+        fitting = [name for name in spec.evaluate.strategies if fits_pool(name, resolved.names)]
+        evaluate = spec.evaluate.model_copy(update={"strategies": fitting})
+        spec = spec.model_copy(update={"evaluate": evaluate})
+        resolved = replace(resolved, spec=spec)
     problems = problems_of(spec, dataset, found, resolved.names, problems)
     if problems:
         raise ConfigError(f"sweep '{spec.name}'", problems)

@@ -17,6 +17,7 @@ from ensgan.errors import IntegrityError, TrainingError
 from ensgan.files import MISFITS, atomic_path, sha256_file
 from ensgan.train.captured import Steps
 from ensgan.train.claim import AGAIN, STATE, claim, keep_later, owner, usable_state
+from ensgan.train.pace import compile_settled
 from ensgan.train.settings import TrainSettings
 from ensgan.train.snapshot import Snapshot, examine, read_snapshot, write_snapshot
 from ensgan.train.step import Record
@@ -38,6 +39,7 @@ class TrainProgress:
         step, steps: completed, and in all.
         losses: of the last step.
         seconds: of training in this process.
+        precision: that the training has, never "auto".
     """
 
     gan: str
@@ -45,6 +47,7 @@ class TrainProgress:
     steps: int
     losses: dict[str, float]
     seconds: float
+    precision: str
 
     def to_json(self) -> dict[str, Any]:
         """JSON-able form."""
@@ -121,6 +124,7 @@ def train_steps(
     missing = [step for step in settings.snapshot_steps if step not in done]
     if not missing:
         return
+    settings = compile_settled(spec, train, num_classes, settings)
     run = _Run(Training(spec, train, num_classes, settings), train, folder, on_progress, done)
     run.resume(missing[0])
     yield from run.until(missing[-1])
@@ -230,7 +234,8 @@ class _Run:
         self.seconds += elapsed
         if due and self.on_progress is not None:
             steps, losses = self.settings.steps, self.record.latest
-            progress = TrainProgress(self.spec.name, done, steps, losses, self.seconds)
+            precision = training.settings.precision
+            progress = TrainProgress(self.spec.name, done, steps, losses, self.seconds, precision)
             try:
                 self.on_progress(progress)
             except StopTraining:

@@ -1,4 +1,4 @@
-"""Several GANs in one process, which take turns; and how many of them are worth it.
+"""Several GANs in one process, which take turns.
 
 On a GPU each training has a stream of its own and a step is one launch, so that their work
 overlaps; processes of their own would only take turns on the card. On the CPU they share the time.
@@ -6,41 +6,35 @@ overlaps; processes of their own would only take turns on the card. On the CPU t
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from threading import Lock
 from typing import Generic, TypeAlias, TypeVar
 
-import torch
-
-from ensgan.train.captured import Steps
 from ensgan.train.loop import StopTraining
-from ensgan.train.settings import TrainSettings
-from ensgan.train.step import Record
-from ensgan.train.training import Training
-from ensgan.types import Samples
-from ensgan.zoo.spec import GANSpec
 
 T = TypeVar("T")
-Turn: TypeAlias = Callable[[], AbstractContextManager[None]]
-"""Around what sets or reads a state of the whole process, as steps and samples do of cuDNN's."""
+Turn: TypeAlias = Callable[[], AbstractContextManager[Executor | None]]
+"""Around what sets or reads a state of the whole process, as steps and samples do of cuDNN's.
 
-WORTHWHILE = 1.1
-"""Twice as many trainings must make this many times the steps."""
-LEAST_SECONDS = 1.5
+Where several GANs share the process it gives the one thread that makes the steps of all.
+"""
 
 
 class Turns:
     """A lock that goes to whoever has waited longest: else one thread would keep it."""
 
     def __init__(self) -> None:
+        # What cuDNN has chosen for a convolution belongs to a thread: in threads of their own all
+        # GANs, and with a pool of threads all of their results, would have it choose again.
+        self._steps = ThreadPoolExecutor(1, "steps")
         self._guard, self._is_taken = Lock(), False
         self._waiting: deque[Lock] = deque()
 
     @contextmanager
-    def __call__(self) -> Iterator[None]:
+    def __call__(self) -> Iterator[Executor]:
         """Hold it while the body runs."""
         ticket = None
         with self._guard:
@@ -52,7 +46,7 @@ class Turns:
         if ticket is not None:
             ticket.acquire()  # whoever is before lets it go
         try:
-            yield
+            yield self._steps
         finally:
             with self._guard:
                 if self._waiting:
@@ -62,14 +56,14 @@ class Turns:
 
 
 def in_turns(steps: Iterator[T], turn: Turn) -> Iterator[T]:
-    """The same, each made in a turn."""
+    """The same, each made in a turn by the thread that it gives, if it gives one."""
+    end = object()
     while True:
-        with turn():
-            try:
-                made = next(steps)
-            except StopIteration:
-                return
-        yield made
+        with turn() as thread:
+            made = next(steps, end) if thread is None else thread.submit(next, steps, end).result()
+        if made is end:
+            return
+        yield made  # type: ignore[misc]
 
 
 class _Seat(Generic[T]):
@@ -131,73 +125,3 @@ class Pack(Generic[T]):
             seat.is_wanted = False
             with seat.busy:
                 seat.results.close()
-
-
-def gans_worth_sharing(
-    spec: GANSpec, reals: Samples, num_classes: int, settings: TrainSettings, most: int
-) -> int:
-    """How many trainings like this one process should carry: doubled while that is faster in all.
-
-    Measured on the device of the settings. What does not fit into its memory is not worth it.
-    """
-
-    def make() -> Steps:
-        return Steps(Training(spec, reals, num_classes, settings), Record(spec.name))
-
-    return worthwhile(pace_together(make), most)
-
-
-def pace_together(
-    make: Callable[[], Steps], least_seconds: float = LEAST_SECONDS
-) -> Callable[[int], float]:
-    """What measures the full steps per second, in all, of so many trainings taking turns.
-
-    Args:
-        make: a training of its own each time; those made are kept for larger counts.
-        least_seconds: that each measurement takes.
-    """
-    made: list[Steps] = []
-
-    def settle() -> None:
-        if made[0].training.device.type == "cuda":
-            torch.cuda.synchronize()
-
-    def advance() -> None:
-        for steps in made:
-            steps.step()
-
-    def pace(count: int) -> float:
-        while len(made) < count:
-            made.append(make())
-        for _ in range(3):  # libraries load, cuDNN chooses, steps are captured
-            advance()
-        settle()
-        begin, rounds = time.perf_counter(), 0
-        while not rounds or time.perf_counter() - begin < least_seconds:
-            advance()
-            rounds += 1
-            if rounds % 10 == 0:
-                settle()
-        settle()
-        return count * rounds / (time.perf_counter() - begin)
-
-    return pace
-
-
-def worthwhile(pace: Callable[[int], float], most: int) -> int:
-    """How many trainings one process should carry: doubled while that makes it faster in all.
-
-    Args:
-        pace: steps per second of so many; :class:`torch.OutOfMemoryError` ends the doubling.
-        most: no more than these.
-    """
-    best, rate = 1, pace(1)
-    while 2 * best <= most:
-        try:
-            faster = pace(2 * best)
-        except torch.OutOfMemoryError:
-            break
-        if faster < WORTHWHILE * rate:
-            break
-        best, rate = 2 * best, faster
-    return best

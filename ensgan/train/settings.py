@@ -90,17 +90,20 @@ def _has_amx() -> bool:
 
 
 @contextmanager
-def arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
+def arithmetic(precision: Precision, device: torch.device, *, tunes: bool = True) -> Iterator[None]:
     """cuDNN as a training wants it, put back at the end: TF32 unless float32 was asked for.
 
-    Sizes never change in a training, so cuDNN may try its algorithms out once.
+    Args:
+        precision, device: of the training.
+        tunes: cuDNN tries its algorithms out, once per size and thread, see
+            :attr:`TrainSettings.tunes`.
     """
     if device.type != "cuda":
         yield
         return
     cudnn = torch.backends.cudnn
     before = cudnn.allow_tf32, cudnn.benchmark
-    cudnn.allow_tf32, cudnn.benchmark = precision != "float32", True
+    cudnn.allow_tf32, cudnn.benchmark = precision != "float32", tunes
     try:
         yield
     finally:
@@ -132,7 +135,8 @@ class TrainSettings:
             convolutions; "bfloat16" is automatic mixed precision; "auto" is bfloat16 where the
             device computes faster in it (cards that have it, CPUs with AMX), else float32, and
             what it is at a training's first step it stays.
-        compile: run the networks through ``torch.compile``.
+        compile: run the networks through ``torch.compile``; "auto": where a GPU trains the row
+            faster so (:func:`ensgan.train.pace.compile_settled`).
         capture: replay whole steps from CUDA graphs; nothing else than speed depends on it.
 
     Raises:
@@ -152,7 +156,7 @@ class TrainSettings:
     fake_labels: Literal["uniform", "training"] = "uniform"
     device: str = "cpu"
     precision: Literal["auto", "float32", "tf32", "bfloat16"] = "float32"
-    compile: bool = False
+    compile: bool | Literal["auto"] = False
     ema: Literal["fitted", "row"] | None = None
     capture: bool = True
 
@@ -189,6 +193,16 @@ class TrainSettings:
     def snapshot_steps(self) -> tuple[int, ...]:
         """The steps at which snapshots are taken."""
         return tuple(range(self.spacing, self.steps + 1, self.spacing))
+
+    @property
+    def tunes(self) -> bool:
+        """Whether cuDNN should try its algorithms out, 14 to 21 s per row on an H200.
+
+        Narrow networks in float32 were up to three times slower without; short trainings in
+        bfloat16 do not earn it back (docs/results/gpu.md). Torch cannot keep what was chosen for
+        another process.
+        """
+        return self.precision != "bfloat16" or self.steps >= _EARNS_TUNING
 
     @property
     def checkpoint_spacing(self) -> int:
@@ -249,10 +263,14 @@ class TrainSettings:
 PUBLISHED_STEPS = 100_000
 """Full steps of the trainings that the rows' averages were published for."""
 
+_EARNS_TUNING = 20_000
+"""Full steps of a training in bfloat16 that takes many minutes anyway."""
+
 _CHOICES = {
     "weights": ("ema", "raw"),
     "fake_labels": ("uniform", "training"),
     "precision": PRECISIONS,
+    "compile": (True, False, "auto"),
     "ema": ("fitted", "row"),
 }
 
@@ -268,8 +286,15 @@ _LOWEST = {
 }
 
 
-def problems(spec: GANSpec, settings: TrainSettings, n_images: int) -> list[str]:
-    """Every reason why these settings cannot train this row on ``n_images`` reals."""
+def problems(
+    spec: GANSpec, settings: TrainSettings, n_images: int, *, elsewhere: bool = False
+) -> list[str]:
+    """Every reason why these settings cannot train this row on ``n_images`` reals.
+
+    Args:
+        spec, settings, n_images: of the training.
+        elsewhere: the device and the compiler are those of another process, which will say more.
+    """
     broken = []
     optimiser = settings.optimiser(spec)
     needed = optimiser.batch * optimiser.d_updates_per_step
@@ -280,15 +305,22 @@ def problems(spec: GANSpec, settings: TrainSettings, n_images: int) -> list[str]
             f"images, the training split has {n_images}: "
             + (f"set batch to at most {largest}" if largest >= 2 else "lower batch and d_updates")
         )
+    if elsewhere:
+        return broken
     broken += _device_problems(settings.device) or precision_problems(
         settings.precision, torch.device(settings.device)
     )
-    if settings.compile and not any(map(shutil.which, _COMPILERS)):
+    if settings.compile is True and lacks_compiler():
         broken.append(
             "compile: torch.compile needs a C++ compiler and none is on the PATH: install one, or "
             "leave compile off"
         )
     return broken
+
+
+def lacks_compiler() -> bool:
+    """Whether ``torch.compile`` will find no compiler for what it writes."""
+    return not any(map(shutil.which, _COMPILERS))
 
 
 _COMPILERS = ("c++", "g++", "clang++", "cc", "gcc", "clang")

@@ -82,7 +82,7 @@ class Training:
         self.step = 0
         self._generate: Callable[..., Tensor] = self.generator
         self._discriminate: Callable[..., HeadOutput] = self.discriminator
-        if settings.compile:
+        if settings.compile is True:
             self._generate = torch.compile(self.generator)
             self._discriminate = torch.compile(self.discriminator)
 
@@ -151,7 +151,7 @@ class Training:
         """The number formats of this training, around each of its steps."""
         precision = self.settings.precision
         assert precision != "auto"
-        return arithmetic(precision, self.device)
+        return arithmetic(precision, self.device, tunes=self.settings.tunes)
 
     def observe(self, output: HeadOutput) -> None:
         """Tell the augmentation's controller about reals."""

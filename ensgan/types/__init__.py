@@ -1,30 +1,48 @@
-"""The frozen values that the stages hand to one another."""
+"""The frozen values that the stages hand to one another.
 
-from ensgan.types.front import Front as Front
-from ensgan.types.front import FrontPoint as FrontPoint
-from ensgan.types.front import Selection as Selection
-from ensgan.types.images import BoolArray as BoolArray
-from ensgan.types.images import Dataset as Dataset
-from ensgan.types.images import Embeddings as Embeddings
-from ensgan.types.images import Float32Array as Float32Array
-from ensgan.types.images import Float64Array as Float64Array
-from ensgan.types.images import ImageShape as ImageShape
-from ensgan.types.images import Int64Array as Int64Array
-from ensgan.types.images import MemberId as MemberId
-from ensgan.types.images import Samples as Samples
-from ensgan.types.images import UInt8Array as UInt8Array
-from ensgan.types.images import check_class_names as check_class_names
-from ensgan.types.images import gan_of as gan_of
-from ensgan.types.images import read_labels as read_labels
-from ensgan.types.images import row_of as row_of
-from ensgan.types.images import step_of as step_of
+Those that hold arrays are loaded when they are first used: tables of runs need no numpy.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ensgan.types.members import MemberId as MemberId
+from ensgan.types.members import gan_of as gan_of
+from ensgan.types.members import row_of as row_of
+from ensgan.types.members import step_of as step_of
 from ensgan.types.objectives import DEFAULT_FORM as DEFAULT_FORM
 from ensgan.types.objectives import EARLIER_FORM as EARLIER_FORM
 from ensgan.types.objectives import Objective as Objective
 from ensgan.types.objectives import form_name as form_name
 from ensgan.types.objectives import measure_name as measure_name
 from ensgan.types.objectives import read_objective as read_objective
-from ensgan.types.resamples import Resamples as Resamples
-from ensgan.types.scores import PairPrecision as PairPrecision
-from ensgan.types.scores import PoolScores as PoolScores
-from ensgan.types.scores import harmonic_mean as harmonic_mean
+
+if TYPE_CHECKING:
+    from ensgan.types.front import Front as Front
+    from ensgan.types.front import FrontPoint as FrontPoint
+    from ensgan.types.front import Selection as Selection
+    from ensgan.types.images import BoolArray as BoolArray
+    from ensgan.types.images import Dataset as Dataset
+    from ensgan.types.images import Embeddings as Embeddings
+    from ensgan.types.images import Float32Array as Float32Array
+    from ensgan.types.images import Float64Array as Float64Array
+    from ensgan.types.images import ImageShape as ImageShape
+    from ensgan.types.images import Int64Array as Int64Array
+    from ensgan.types.images import Samples as Samples
+    from ensgan.types.images import UInt8Array as UInt8Array
+    from ensgan.types.images import check_class_names as check_class_names
+    from ensgan.types.images import read_labels as read_labels
+    from ensgan.types.resamples import Resamples as Resamples
+    from ensgan.types.scores import PairPrecision as PairPrecision
+    from ensgan.types.scores import PoolScores as PoolScores
+    from ensgan.types.scores import harmonic_mean as harmonic_mean
+else:
+
+    def __getattr__(name: str) -> Any:
+        for part in ("front", "images", "resamples", "scores"):
+            module = import_module(f"{__name__}.{part}")
+            if not name.startswith("_") and hasattr(module, name):
+                return getattr(module, name)
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

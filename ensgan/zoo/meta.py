@@ -21,6 +21,9 @@ class Remembered(TorchDispatchMode):  # type: ignore[no-untyped-call]
     The rows of the zoo do the same to the same shapes again and again.
     """
 
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         """Else torch imports its compiler with the first operation, which takes seconds."""

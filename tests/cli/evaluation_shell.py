@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 from made_sweep import make_sweep
+from memory_store import MemoryStore
 
 from ensgan.cli import main
-from ensgan.downstream import run_repeat
+from ensgan.downstream import run_repeats
 from ensgan.errors import StoreError
 from ensgan.launch import evaluate as proof
-from ensgan.store import MemoryStore
 from ensgan.sweep import classifier_job as jobs
 
 QUICK = ("--width", "4", "--epochs", "1", "--images-per-epoch", "32", "--batch", "16")
@@ -36,16 +36,16 @@ class Shell:
         self.trained = 0
         self.run_id = make_sweep(storage, self.store)
         patch.setattr(proof, "open_store", self.open_store)
-        patch.setattr(jobs.downstream, "run_repeat", self.run_repeat)
+        patch.setattr(jobs.downstream, "run_repeats", self.run_repeats)
 
     def open_store(self, *_: object, **__: object) -> MemoryStore:
         if not self.reachable:
             raise StoreError("no tracking server")
         return self.store
 
-    def run_repeat(self, *arguments, **options):
-        self.trained += 1
-        return run_repeat(*arguments, **options)
+    def run_repeats(self, repeats, **options):
+        self.trained += len(repeats)
+        return run_repeats(repeats, **options)
 
     def __call__(self, sweep: str, *words: str) -> tuple[int, str, str]:
         line = ["ensgan", self.command, sweep, *QUICK, *words, "--address", "none"]

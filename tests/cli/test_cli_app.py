@@ -55,6 +55,24 @@ def test_help_names_every_command_and_imports_none() -> None:
         assert re.search(rf"\b{name}\b", done.stdout), name
 
 
+@pytest.mark.parametrize("options", [[], ["-q"]], ids=["", "quiet"])
+def test_a_slow_import_is_said_on_a_terminal(tmp_path: Path, options: list[str]) -> None:
+    (tmp_path / "torch.py").write_text("import time\ntime.sleep(1.3)\nraise MemoryError\n")
+    leader, follower = os.openpty()
+    code = "from ensgan.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *options, "search", "no.npz"],
+        stderr=follower,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"},
+    )
+    os.close(follower)
+    said = os.read(leader, 1 << 16).decode()
+    os.close(leader)
+    assert done.returncode == 1 and "not enough memory" in said
+    assert ("loading torch …" in said) == (not options)
+
+
 def test_help_groups_the_commands_and_names_the_variables() -> None:
     text = " ".join(ensgan("--help", COLUMNS="100").stdout.split())
     places = [text.index(panel) for panel in PANELS]
@@ -224,3 +242,11 @@ def test_a_current_folder_that_was_deleted_is_said(command: str, tmp_path: Path)
     assert done.returncode == 2
     sentence = "error: the current folder has been deleted: change into one that exists"
     assert done.stderr.splitlines()[-1] == sentence
+
+
+def test_ctrl_c_while_the_command_loads_shows_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt")  # what the command line needs
+    path = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    command = [sys.executable, "-m", "ensgan", "runs"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **path})
+    assert (done.returncode, done.stdout + done.stderr) == (130, "")

@@ -9,6 +9,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
+import torch
 from servers import free_port
 from typer.testing import CliRunner
 
@@ -30,6 +31,8 @@ def test_a_sound_machine_is_called_so(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert code == 0
     assert findings["torch"][0] == "ok"
     assert findings["storage"][0] == "ok"
+    formats = "is float32 on cpu", "is bfloat16 on cpu"  # the second with AMX
+    assert findings["precision: auto"][1].startswith(formats)
     assert str(tmp_path / "new") in findings["storage"][1]
     assert not (tmp_path / "new").exists()
 
@@ -50,6 +53,22 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert findings["tracking"][0] == "problem"
     assert "secret" not in str(findings)
     assert findings["tokens"][0] == "note"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+@pytest.mark.parametrize(("cuda", "what_to_do"), [(None, "CUDA build"), ("13.0", "driver")])
+def test_a_card_that_torch_cannot_use(
+    cuda: str | None, what_to_do: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/nvidia-smi")
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    state, detail = look(monkeypatch)[1]["GPU"]
+    assert state == "problem" and what_to_do in detail
+
+
+def test_no_compiler_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ensgan.train.settings.lacks_compiler", lambda: True)
+    assert look(monkeypatch)[1]["compile"][0] == "note"
 
 
 def test_people_see_no_markup() -> None:

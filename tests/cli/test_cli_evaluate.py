@@ -27,13 +27,13 @@ def shell(
 
 
 def test_the_table_is_resumed_extended_and_recorded_once(shell: Shell) -> None:
-    chosen = ("--strategies", "real,best-single,all,last,random:3,selected,dynamic")
+    chosen = ("--strategies", "real,best-single,all,last,random:3,selected")
     value = shell.json(shell.run_id, *chosen, "--repeats", "1")
     assert [row["strategy"] for row in value["strategies"]] == [
-        "real", "best-single", "all", "last", "random:3", "selected", "dynamic",
+        "real", "best-single", "all", "last", "random:3", "selected",
     ]  # fmt: skip
     assert value["reference"] == "selected" and value["members"] == 6
-    assert len(value["runs"]) == 9 and value["settings"]["classifier"]["width"] == 4
+    assert len(value["runs"]) == 8 and value["settings"]["classifier"]["width"] == 4
     # Two steps on noise are too little, and the table says so.
     assert "undecided: " in value["undecided"] and value["possible_auc"] > 0.4
     # Strategies whose members are the same share their classifiers; one more is the judge of

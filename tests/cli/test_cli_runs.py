@@ -170,6 +170,7 @@ def test_compare(storage: Path, run_id: str) -> None:
         (["sample", "no/such", "-n", "3", "-o", "x.npz"], "there is no ensemble folder"),
         (["sample", "0" * 32, "-n", "3", "-o", "x.npz"], "no run '0000"),
         (["show", "nope"], "no run 'nope'"),
+        (["show", "lastest"], r"no run 'lastest' .*: did you mean 'latest'\? 'ensgan runs'"),
         (["pull", "nope", "-o", "out"], "no run 'nope'"),
         (["verify", "nope"], "no run 'nope'"),
         (["ui"], "nothing to show"),
@@ -201,16 +202,26 @@ def test_a_short_token_is_refused(banks: Path, monkeypatch: pytest.MonkeyPatch) 
         call("serve", banks, "--host", "0.0.0.0")
 
 
-def test_reading_needs_no_mlflow(storage: Path, run_id: str, tmp_path: Path) -> None:
+def test_what_is_listed_needs_no_arrays_and_nothing_that_is_read_mlflow(
+    storage: Path, run_id: str, tmp_path: Path
+) -> None:
     import subprocess
     import sys
 
+    from made_sweep import make_sweep
+
+    make_sweep(tmp_path / "made")
     code = (
-        "import sys; sys.modules['mlflow'] = None\n"
+        "import sys\n"
+        "late = 'numpy', 'torch', 'yaml', 'urllib.request', 'rich.progress'\n"
+        "for name in ('mlflow', *late): sys.modules[name] = None\n"
         "from ensgan.cli.app import app\n"
-        f"for arguments in (['runs'], ['show', {run_id!r}], "
-        f"['pull', {run_id!r}, '-o', {str(tmp_path / 'out')!r}]):\n"
-        f"    app([*arguments, '--storage', {str(storage)!r}], standalone_mode=False)\n"
+        f"def call(*words, storage={str(storage)!r}):\n"
+        "    app([*words, '--storage', storage], standalone_mode=False)\n"
+        f"call('runs'); call('show', {run_id!r})\n"
+        f"call('status', storage={str(tmp_path / 'made')!r})\n"
+        "for name in late: del sys.modules[name]\n"
+        f"call('pull', {run_id!r}, '-o', {str(tmp_path / 'out')!r})\n"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

@@ -13,6 +13,7 @@ import pytest
 from tiny_sweep import write_sweep
 
 from ensgan.cli import main
+from ensgan.cli.sweep import _first
 
 
 class Shell:
@@ -132,8 +133,14 @@ def test_a_dry_run_says_when_it_cannot_know_the_gpus(
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     sweep = write_sweep(tmp_path, cluster={"gpus_per_trial": 0.5})
     code, out, _ = shell("sweep", str(sweep), "--dry-run")
-    assert code == 0 and "no GPU here: hours are those of one NVIDIA H200" in " ".join(out.split())
-    assert "GPU-hours)" in out
+    said = " ".join(out.split())
+    assert code == 0 and "no GPU here: slots are those of one" in said and "GPU-hours)" in said
+    assert "hours in float32: GANs by the operations of a step and rates fitted to captured" in said
+    assert "of one NVIDIA H200 (in float32: the rate of its products, no step was timed)" in said
+    code, out, _ = shell("sweep", str(sweep), "--dry-run", "--set", "train.precision=auto")
+    assert "hours in bfloat16 (auto): GANs by" in out and "in float32" not in out
+    code, out, _ = shell("sweep", str(sweep), "--dry-run", "--set", "train.precision=tf32")
+    assert code == 0 and "hours in tf32: " in out, "the trials' cards are not this process's"
     code, out, _ = shell("sweep", str(write_sweep(tmp_path)), "--dry-run")
     assert code == 0 and "no GPU here" not in out
 
@@ -188,3 +195,18 @@ def test_sync_of_an_unknown_sweep(shell: Shell) -> None:
 def test_unknown_run(shell: Shell) -> None:
     code, _, error = shell("show", "deadbeef")
     assert code == 2 and "deadbeef" in error and "ensgan runs" in error
+
+
+def test_the_first_command_is_for_shells_that_do_not_find_ensgan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "activate").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert _first() == "  first   source .venv/bin/activate\n"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "ensgan").touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert _first() == ""

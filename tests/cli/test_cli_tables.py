@@ -195,3 +195,13 @@ def test_splits_keep_their_lines_where_there_is_room() -> None:
     """Scripts of others read them."""
     shown = call("data", "check", "phantom", "--no-near", "--option", "n_train=40")
     assert re.search(r"^│ train │ +40 │", shown, re.MULTILINE)
+
+
+def test_huge_distances_take_few_digits(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    far = {"real": rng.normal(size=(30, 4)), "fake": rng.normal(size=(2, 30, 4))}
+    far = {name: values * 1e30 for name, values in far.items()}
+    np.savez(tmp_path / "f.npz", names=np.array(["a", "b"]), **far)
+    out = CliRunner().invoke(app, ["score", str(tmp_path / "f.npz"), "-o", str(tmp_path / "s.npz")])
+    assert out.exit_code == 0, out.output
+    assert re.search(r"\d\.\d+e\+\d\d", out.stdout) and not re.search(r"\d{20}", out.stdout)

@@ -16,21 +16,28 @@ from ensgan.cluster.executor import RayExecutor
 from ensgan.cluster.resources import check_task, reserved, task_slots
 from ensgan.cluster.session import environment, ray_session
 from ensgan.cluster.tasks import asked_mapper
-from ensgan.config import ClusterSpec
+from ensgan.config import ClusterSpec, parse_spec
 from ensgan.errors import InputError
 from ensgan.sweep.events import Event
 from ensgan.sweep.executor import SHARE, Needs
+from ensgan.sweep.folder import SweepFolder
+from ensgan.sweep.inputs import write_inputs
+from ensgan.sweep.resolving import resolve
 
 GPU_NODE, CPU_NODE = {"CPU": 2.0, "GPU": 1.0, "memory": 4e9}, {"CPU": 8.0, "memory": 8e9}
 
 
+SMALL = {"options": {"n_train": 24, "n_val": 12, "n_test": 12}}
+
+
 @dataclass(frozen=True)
 class Job:
-    """Says where it ran and when."""
+    """Says where it ran and when; ``gpus``: not before so many have been taken by such jobs."""
 
     number: int
     folder: Path
     seconds: float = 0.2
+    gpus: int = 0
 
     @property
     def label(self) -> str:
@@ -48,8 +55,12 @@ class Ran:
 
 def look(job: Job) -> Ran:
     begin = time.time()
-    time.sleep(job.seconds)
     seen = os.environ.get("CUDA_VISIBLE_DEVICES", "all")
+    if job.gpus:
+        (job.folder / f"gpu-{seen}").touch()
+        while len(list(job.folder.glob("gpu-*"))) < job.gpus:
+            time.sleep(0.01)
+    time.sleep(job.seconds)
     assert [str(index) for index in ray.get_gpu_ids()] == [part for part in [seen] if part]
     return Ran(job.number, seen, os.getpid(), begin, time.time())
 
@@ -97,9 +108,10 @@ def executor(cluster: None, tmp_path: Path) -> RayExecutor:
 def test_whole_gpus_are_streams_that_keep_their_process(
     executor: RayExecutor, tmp_path: Path
 ) -> None:
-    ran = list(executor.mapper(Needs(gpus=1.0))(look, [Job(i, tmp_path) for i in range(6)]))
+    jobs = [Job(i, tmp_path, 0.0, gpus=2) for i in range(6)]
+    ran = list(executor.mapper(Needs(gpus=1.0))(look, jobs))
     assert sorted(one.number for one in ran) == list(range(6))
-    assert {one.gpu for one in ran} == {"0", "1"}, "a GPU was left idle"
+    assert {one.gpu for one in ran} == {"0", "1"}
     assert len({one.pid for one in ran}) == 2, "a process was started per task"
     assert most_at_once(ran, "0") == most_at_once(ran, "1") == 1
 
@@ -107,12 +119,33 @@ def test_whole_gpus_are_streams_that_keep_their_process(
 @pytest.mark.timeout(300)
 def test_parts_of_gpus_as_the_sweep_file_says(executor: RayExecutor, tmp_path: Path) -> None:
     """Half a GPU each: two on each, results in the order of the jobs."""
-    jobs, done = [Job(i, tmp_path, 0.5) for i in range(12)], []
+    jobs, done = [Job(i, tmp_path, 0.1, gpus=2) for i in range(12)], []
     ran = executor.map(look, jobs, on_done=done.append, needs=Needs(0.5, None))
     assert [one.number for one in ran] == list(range(12)) and len(done) == 12
     assert Counter(one.gpu for one in ran).keys() == {"0", "1"}
     assert len({one.pid for one in ran}) <= 4
     assert max(most_at_once(ran, "0"), most_at_once(ran, "1")) <= 2
+
+
+@pytest.mark.timeout(300)
+def test_an_extractor_is_trained_on_a_gpu_of_the_cluster(
+    executor: RayExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once, in a task with its share of a GPU; the driver finds it trained."""
+    from tiny_sweep import tiny  # workers import this file, and find no such module
+
+    monkeypatch.setattr("ensgan.embedding.local.train_medical", None)
+    spec = parse_spec(tiny(embed={"extractor": "medical"}, dataset=SMALL))
+    asked: list[Needs] = []
+    plain = executor.map
+    monkeypatch.setattr(executor, "map", lambda *a, **b: asked.append(b["needs"]) or plain(*a, **b))
+    inputs = [
+        write_inputs(resolve(spec), SweepFolder(tmp_path / "sweep"), lambda: executor)
+        for _ in range(2)
+    ]
+    assert asked == [Needs.on("auto")] and executor.on_gpus(asked[0]) == 2
+    assert inputs[0].scoring == inputs[1].scoring and inputs[0].scoring.reference.exists()
+    assert executor.on_gpus(Needs()) == 0
 
 
 @pytest.mark.timeout(300)

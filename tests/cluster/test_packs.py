@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,11 +24,13 @@ from ensgan.cluster.preflight import warn_of_memory
 from ensgan.cluster.session import ray_session
 from ensgan.cluster.trainable import REHEARSAL, VISIBLE
 from ensgan.config import ClusterSpec, parse_spec
+from ensgan.config.budget import Budget
 from ensgan.files import read_json, write_json
 from ensgan.sweep.events import Event
 from ensgan.sweep.executor import LocalExecutor
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import member_jobs, write_inputs
+from ensgan.sweep.live.requests import Request
 from ensgan.sweep.live.trial_report import TrialReport, heartbeat_path
 from ensgan.sweep.member_job import MemberJob, MemberResult
 from ensgan.sweep.planning.cost import gpu_share
@@ -110,22 +113,56 @@ def test_a_process_of_a_pack_reports_what_trials_report_alone(
     assert [each["gan"] for each in reports].index("SAGAN") < len(reports) - 2
 
 
+class StopsOnceItTrains:
+    """Somebody who asks for the end of a GAN when its first heartbeat is there."""
+
+    take_in = None
+
+    def __init__(self, job: MemberJob) -> None:
+        self.job, self.is_done = job, False
+
+    def look(self, handler: Callable[[Request], object]) -> list[Event]:
+        if not self.is_done and heartbeat_path(self.job).exists():
+            self.is_done = True
+            handler(Request(number=1, verb="stop", gan=self.job.name, by="a test", time=0))
+        return []
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_two_packs_with_a_failing_gan_in_one(tmp_path: Path, rehearsal: None) -> None:
-    cluster, jobs = jobs_in(tmp_path / "packs", 40)
+    """One GAN is stopped, its rest is more than the budget, and then it is trained to its end."""
+    cluster, jobs = jobs_in(tmp_path / "packs", 400)
     members, events = list[str](), list[Event]()
-    with ray_session(cpus=4, gpus=2):
-        failed = RayExecutor(cluster, tmp_path / "packs" / "tune").grow(
-            jobs, on_member=lambda member: members.append(key(member)), on_event=events.append
+    stopped = jobs[-1]
+
+    def grow(gpu_hours: float, requests: Any = None) -> Mapping[str, str]:
+        members.clear()
+        events.clear()
+        return RayExecutor(cluster, tmp_path / "packs" / "tune", Budget(gpu_hours)).grow(
+            jobs,
+            on_member=lambda member: members.append(key(member)),
+            on_event=events.append,
+            requests=requests,
         )
-    assert (sorted(members), failed) == alone(tmp_path / "alone", 40)
-    assert len(members) == 6 and "is nan" in failed[FAILS]
-    assert not [event for event in events if event.kind == "lost"]
-    beats = [read_json(heartbeat_path(each)) for each in jobs if each.name != FAILS]
-    processes = Counter(beat["pid"] for beat in beats)
-    assert sorted(processes.values()) == [1, 2], "two on one card, one beside the failing"
-    assert {beat["gpus"] for beat in beats} == {0.5}
+
+    def fields(kind: str) -> list[Any]:
+        return [event.fields for event in events if event.kind == kind]
+
+    with ray_session(cpus=4, gpus=2):
+        grow(10, StopsOnceItTrains(stopped))
+        (held,) = fields("stopped")
+        assert (held["gan"], held["reason"]) == (stopped.name, "by `ensgan stop`")
+        assert len(members) < 6 and not fields("lost")
+        beats = [read_json(heartbeat_path(each)) for each in jobs if each.name != FAILS]
+        processes = Counter(beat["pid"] for beat in beats)
+        assert sorted(processes.values()) == [1, 2], "two on one card, one beside the failing"
+        assert {beat["gpus"] for beat in beats} == {0.5}
+        grow(fields("budget")[0]["hours"] + 1e-5)
+        assert [left["gan"] for left in fields("stopped")] == [stopped.name] and len(members) < 6
+        failed = grow(10)
+    assert (sorted(members), failed) == alone(tmp_path / "alone", 400)
+    assert len(members) == 6 and "is nan" in failed[FAILS] and not fields("stopped")
 
 
 def test_a_pack_larger_than_the_card_is_said() -> None:

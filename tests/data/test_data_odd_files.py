@@ -114,7 +114,8 @@ def test_content_counts_where_endings_say_nothing(classes: Path, write_dicom: Wr
     Image.fromarray(pixels).save(classes / "normal" / "no ending", "PNG")
     Image.fromarray(pixels).save(classes / "normal" / "scan.0001", "PNG")
     for name in ("1.3.6.1.4.1.14519.5.2.1", "a.IMA", "b.dicom"):
-        write_dicom(classes / "opacity" / name, pixels.astype(np.uint16))
+        window = {"WindowCenter": 128, "WindowWidth": 256}
+        write_dicom(classes / "opacity" / name, pixels.astype(np.uint16), **window)
     assert total(classes) == 29
 
 
@@ -215,6 +216,20 @@ def test_eight_and_sixteen_bits_are_not_mixed_in_silence(classes: Path) -> None:
         Image.fromarray(wide).save(path)
     (note,) = load_dataset(classes, image_size=16).notes
     assert "25 of 25 images have more than 8 bits" in note
+
+
+def test_a_note_says_which_dicom_was_stretched(tmp_path: Path, write_dicom: WriteDicom) -> None:
+    values = RNG.integers(0, 4000, (16, 16)).astype(np.uint16)
+    for name in ("no", "yes"):
+        for i in range(12):
+            own = {"WindowCenter": 2000, "WindowWidth": 3000} if i < 4 else {}
+            write_dicom(tmp_path / name / f"{i}.dcm", np.roll(values, 12 * i + len(name)), **own)
+    (note,) = load_dataset(tmp_path, image_size=16).notes
+    assert "16 of 24 images have more than 8 bits or are DICOM, and have no window of" in note
+    assert load_dataset(tmp_path, image_size=16, options={"window": "full"}).notes == ()
+    Image.fromarray((values >> 4).astype(np.uint8)).save(tmp_path / "no" / "plain.png")
+    with pytest.raises(DataError, match=r"1 of 17 are of 8 bits \(no/plain.png\).*window"):
+        load_dataset(tmp_path, image_size=16)
 
 
 # DICOM

@@ -14,22 +14,36 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ensgan.metrics import (
     Approximation,
+    blocks,
     device_counts,
+    device_nearest,
     device_points,
     measure_pool,
+    memorisation,
     prdc,
+    prepare,
+    radii_task,
+    reference,
+    score_member,
     score_pool,
 )
-from ensgan.metrics import blocks as blocks_module
+from ensgan.metrics.knn import Backend
 from ensgan.types import PoolScores
 
+HOST_BLOCK = Backend.block
 ORACLES = Path(__file__).parents[1] / "oracles" / "prdc_oracles.npz"
+
+
+def play_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CPU plays the card, and products of the host are forbidden."""
+    for module in (blocks, radii_task, reference, memorisation):
+        monkeypatch.setattr(module, "make_backend", lambda *_: Backend("cpu"))
+    monkeypatch.setattr(Backend, "block", None)
 
 
 @pytest.fixture
 def card(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The CPU plays the card."""
-    monkeypatch.setattr(blocks_module, "device_of", lambda *_: "cpu")
+    play_card(monkeypatch)
 
 
 def normal(points: int, dim: int, seed: int) -> np.ndarray:
@@ -77,10 +91,10 @@ def test_counts_are_those_of_the_cpu(
     real, *fakes = SETS[kind]
     names = [f"m{index}" for index in range(len(fakes))]
     expected = measure_pool(real, fakes, names, 3)
-    monkeypatch.setattr(blocks_module, "device_of", lambda *_: "cpu")
+    play_card(monkeypatch)
     monkeypatch.setattr(device_counts, "_DOUBTS", doubts)  # the second: float64 for all
-    if kind != "1e300":  # whose squares are beyond float64, and the host's business
-        monkeypatch.setattr(device_counts, "count_pairs", None)
+    if kind == "1e300":  # whose squares are beyond float64, and the host's business
+        monkeypatch.setattr(Backend, "block", HOST_BLOCK)
     found = measure_pool(real, fakes, names, 3, memory_bytes=memory)
     same(found.scores, expected.scores)
     np.testing.assert_array_equal(found.precision, expected.precision)
@@ -114,7 +128,7 @@ def test_classes_resamples_and_drawn_balls(how: str, monkeypatch: pytest.MonkeyP
     }[how]
     names = ["a", "b", "c"]
     expected = score_pool(real, fakes, names, 3, **more)
-    monkeypatch.setattr(blocks_module, "device_of", lambda *_: "cpu")
+    play_card(monkeypatch)
     found = score_pool(real, fakes, names, 3, **more)
     same(found, expected)
     if found.resamples is not None:
@@ -142,30 +156,58 @@ class Waits(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def test_a_group_of_pairs_waits_four_times(card: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    fetched, tiles = [], []
-    whole = device_points.to_host
-    monkeypatch.setattr(device_counts, "to_host", lambda t: fetched.append(len(t)) or whole(t))
-    real_tile = device_counts.Tile.count
-    monkeypatch.setattr(
-        device_counts.Tile, "count", lambda self, c: tiles.append(self) or real_tile(self, c)
-    )
+def test_how_often_the_host_waits(card: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four times for a group of pairs, three times for the radii of a set."""
+    calls: Counter[str] = Counter()
+
+    def counted(module: Any, name: str) -> None:
+        plain = getattr(module, name)
+
+        def call(*args: Any) -> Any:
+            calls[name] += 1
+            return plain(*args)
+
+        monkeypatch.setattr(module, name, call)
+
+    for module in (device_counts, device_nearest):
+        counted(module, "to_host")
+    counted(device_counts.Tile, "count")
     sets = SETS["normal"] + SETS["normal"][::-1]
     with Waits() as waits:
         score_pool(sets[0], sets[1:], [f"m{i}" for i in range(7)], 3)
     assert set(waits.seen) == {"nonzero"}
-    assert waits.seen["nonzero"] + len(fetched) <= 4 * len(tiles)
     # The real set and six rows of the last member are one group each: several pairs a product.
-    assert len(tiles) == 7 + 6 < 28
+    assert calls["count"] == 7 + 6 < 28
+    assert waits.seen["nonzero"] + calls["to_host"] <= 4 * calls["count"] + 3 * len(sets)
+
+
+@pytest.mark.parametrize("kind", ["normal", "integers", "copies", "clusters", "1e30", "types"])
+def test_single_members_and_copies_are_those_of_the_cpu(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, *fakes = SETS[kind]
+
+    def measured() -> list[Any]:
+        scores = [vars(score_member(prepare(real, 3), fake)) for fake in fakes]
+        copies = memorisation.MemorisationReference(real, fakes[0])
+        return [*scores, vars(copies.measure(fakes[1]))]
+
+    expected = measured()
+    play_card(monkeypatch)
+    for found, wanted in zip(measured(), expected, strict=True):
+        for name, value in wanted.items():
+            np.testing.assert_allclose(found[name], value, rtol=1e-14, err_msg=name)
 
 
 def test_a_card_without_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Smaller groups, then the CPU, and each is said once."""
     real, *fakes = SETS["normal"]
-    names, told, whole = ["a", "b", "c"], [], device_counts.product
+    names, told, whole = ["a", "b", "c"], [], device_points.product
     expected = score_pool(real, fakes, names, 3)
-    monkeypatch.setattr(blocks_module, "device_of", lambda *_: "cpu")
-    monkeypatch.setattr(device_counts, "_LEAST_ENTRIES", 1000)
+    play_card(monkeypatch)
+    monkeypatch.setattr(device_points, "_LARGEST_TILE", 1 << 14)
+    monkeypatch.setattr(device_points, "_LEAST_BYTES", 48 << 10)
+    monkeypatch.setattr(Backend, "block", HOST_BLOCK)
     for most, sentences in ((3000, 1), (0, 2)):
 
         def product(rows: torch.Tensor, columns: torch.Tensor, most: int = most) -> torch.Tensor:
@@ -173,7 +215,7 @@ def test_a_card_without_memory(monkeypatch: pytest.MonkeyPatch) -> None:
                 raise torch.cuda.OutOfMemoryError("pretended")
             return whole(rows, columns)
 
-        monkeypatch.setattr(device_counts, "product", product)
+        monkeypatch.setattr(device_points, "product", product)
         told.clear()
         same(score_pool(real, fakes, names, 3, on_warning=told.append), expected)
         assert len(" ".join(told).split("out of memory")) == 1 + sentences, told

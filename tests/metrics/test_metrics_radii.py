@@ -47,8 +47,11 @@ def clusters() -> np.ndarray:
 )
 @pytest.mark.parametrize("memory_bytes", [1 << 14, 1 << 20, 1 << 30])
 @pytest.mark.parametrize("k", [1, 5])
-def test_radii_by_integers_under_any_memory(points, memory_bytes: int, k: int) -> None:
-    balls = measure_balls(points, k, Backend(), memory_bytes=memory_bytes)
+@pytest.mark.parametrize("card", [None, "cpu"], ids=["host", "as on a card"])
+def test_radii_by_integers_under_any_memory(points, memory_bytes: int, k: int, card) -> None:
+    # What a card does at once is not worth doing for less.
+    memory = memory_bytes if card is None else 32 * memory_bytes
+    balls = measure_balls(points, k, Backend(card), memory_bytes=memory)
     np.testing.assert_array_equal(balls.squared, by_integers(points, k))
     rims = np.square(points.astype(np.int64) - points[balls.neighbour].astype(np.int64)).sum(axis=1)
     np.testing.assert_array_equal(rims, balls.squared)

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from ensgan.cli.app import app
 from ensgan.errors import DataError, InputError
-from ensgan.metrics import blocks, score_pool
+from ensgan.metrics import ball_counts, blocks, score_pool
 from ensgan.metrics.pool import REAL as REAL_NAME
 from ensgan.metrics.resampling import check_rounds, kept_count, kept_points
 from ensgan.types import PoolScores, Resamples
@@ -132,7 +132,7 @@ def test_an_interrupted_run_continues_with_its_resamples(
 ) -> None:
     score_pool(REAL, FAKES, NAMES, k=K, checkpoint=tmp_path)
     score_pool(REAL, FAKES, NAMES, k=K, resamples=ROUNDS, checkpoint=tmp_path)
-    monkeypatch.setattr(blocks, "count_pairs", None)
+    monkeypatch.setattr(ball_counts, "count_pairs", None)
     again = score_pool(REAL, FAKES, NAMES, k=K, resamples=ROUNDS, checkpoint=tmp_path)
     assert same(again, scores)
 

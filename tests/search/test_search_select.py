@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
 
 from ensgan.errors import DataError, InputError
-from ensgan.search import cautions, rules, select
+from ensgan.search import SelectionRule, cautions, rules, select
+from ensgan.search.selection import RULES
 from ensgan.types import Front, FrontPoint
 
 
@@ -211,3 +215,23 @@ def test_a_first_objective_that_is_no_intra_d_is_not_compared_with_it() -> None:
     assert cautions(chosen, {"A@1": 0.6, "B@1": 0.5}) == ()
     capped = FrontPoint(("A@1", "B@1"), 0.4, 0.1, measures=(("intra_d_paper", 0.55),))
     assert cautions(capped, {"A@1": 0.6, "B@1": 0.5}) == ()
+
+
+@pytest.mark.parametrize(
+    ("merit", "message"),
+    [
+        (lambda asked: 1 / 0, "'mine' failed: ZeroDivisionError: division by zero"),
+        (lambda asked: None, "must give each of the front's 4 points a number"),
+        (lambda asked: asked.better, "must give each of the front's 4 points a number"),
+        (lambda asked: asked.better[:, 0] * np.nan, "must give each of the front's 4 points"),
+        (lambda asked: np.full(4, -np.inf), "not exclude all of them"),
+        (7, "'mine' failed: TypeError: 'int' object is not callable"),
+    ],
+)
+def test_a_rule_of_ones_own_that_fails_is_one_sentence(
+    merit: Any, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RULES, "_variants", dict(RULES._variants))
+    RULES.register(SelectionRule("mine", merit, lambda front: "mine"))
+    with pytest.raises(InputError, match=re.escape(message)):
+        select(FRONT, "mine")

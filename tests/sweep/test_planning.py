@@ -16,7 +16,8 @@ from ensgan.sweep.planning import cost, plan
 from ensgan.sweep.planning.cost import slots_of
 from ensgan.sweep.planning.measured import Measured
 from ensgan.sweep.resolving import Resolved, resolve
-from ensgan.train.cost import WIDTHS, Machine, step_work
+from ensgan.train.cost import Machine, step_work
+from ensgan.train.counting import WIDTHS
 
 GIB = 2**30
 
@@ -91,7 +92,10 @@ def test_hours_of_gpus_come_from_a_table_or_from_earlier_trainings(
     for memory, seconds in ((None, found.rows[0].seconds_per_step), (GIB, 7.0)):
         figures = [(cast(MemberJob, job), {**taken, "memory_bytes": memory})]
         Measured(tmp_path / "measured.json").learn(figures, shape)
-        assert plan.make_plan(sweep, tmp_path).rows[0].seconds_per_step == seconds
+        made = plan.make_plan(sweep, tmp_path)
+        assert made.rows[0].seconds_per_step == seconds
+    one_known = f"1 of {len(made.rows)} GANs as they trained here before, the others by"
+    assert "before" not in found.remark and one_known in made.remark
     assert plan.make_plan(resolve(parse_spec(tiny())), tmp_path).gpu_hours is None
 
 

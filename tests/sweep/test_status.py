@@ -64,7 +64,7 @@ def folder(tmp_path: Path) -> SweepFolder:
         ),
     ).save(sweep.manifest_path)
     beat = {"gan": "SAGAN", "step": 40, "steps": 100, "steps_per_second": 2.0, "time": NOW - 1}
-    place = {"node": "gpu7", "gpus": 0.5, "gpu_memory_bytes": 3 * 2**30}
+    place = {"node": "gpu7", "gpus": 0.5, "gpu_memory_bytes": 3 * 2**30, "precision": "bfloat16"}
     write_json(sweep.path / "train" / "SAGAN-abc" / "heartbeat.json", {**beat, **place})
     write_json(sweep.path / "recorded.json", {"runs": {"mine": "run1", "SNGAN": "run2"}})
     return sweep
@@ -129,6 +129,7 @@ def test_what_the_driver_does_and_what_is_left(folder: SweepFolder) -> None:
         assert value["hours_left"] == pytest.approx(0.5 * 230 / 3600)
         assert value["eta_total_seconds"] is None, "no sweep of this storage has told"
         assert "about 4 min of training left" in shown(value)
+        assert shown(value).splitlines()[0].endswith(", in bfloat16")
         driver(Event("waits", {"for": "GPUs that other work holds"}))
         waits = shown(sweep_status(folder, NOW))
         assert "training, waiting for GPUs that other work holds" in " ".join(waits.split())

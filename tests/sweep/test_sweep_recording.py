@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from local_sweep import Home
+from memory_store import MemoryStore
 from tiny_sweep import tiny
 
 from ensgan.cli.run_tables import summary
@@ -17,7 +18,6 @@ from ensgan.errors import InputError, StoreError
 from ensgan.files import write_json
 from ensgan.recording.record import Recording
 from ensgan.report.pictures import Pictures
-from ensgan.store import MemoryStore
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.result import SweepResult
 

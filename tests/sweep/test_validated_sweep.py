@@ -191,7 +191,8 @@ def test_a_floor_keeps_members_out(judged: tuple[Home, Path], tmp_path: Path) ->
     floor = max(shares["B"], shares["C"]) - 1e-3
     assert shares["A"] < min(shares["B"], shares["C"]) < floor
     with pytest.raises(
-        InputError, match=r"floor .* leaves 1 of 6 members, .* needs 2: set 0\.\d+ or"
+        InputError,
+        match=r"floor .* leaves 1 of 6 members, .* needs 2: lower it to 0\.\d+, or",
     ):
         copy.run(file, settings=[f"score.consistency_floor={floor}"])
     floor = min(shares["B"], shares["C"])

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from ensgan import zoo
 from ensgan.train import TrainSettings
-from ensgan.train.cost import WIDTHS, Machine, StepWork, measure_machine, step_work
+from ensgan.train.cost import Machine, measure_machine, step_work
+from ensgan.train.counting import WIDTHS, StepWork, WorkCounter
 from ensgan.types import ImageShape
+from ensgan.zoo import meta
 
 GREY = ImageShape(1, 32)
 SETTINGS = TrainSettings(100_000, 1, 0)
@@ -45,6 +48,22 @@ def test_counting_quickly_is_nearly_counting() -> None:
     assert sum(quick.flops) == pytest.approx(sum(exact.flops), rel=1e-3)
     assert exact.kernels <= quick.kernels < 1.05 * exact.kernels
     assert quick.bytes == pytest.approx(exact.bytes, rel=0.02)
+
+
+@pytest.mark.parametrize("name", ["BigGAN-ADA", "StyleGAN2"])
+def test_what_is_looked_up_is_what_torch_gives(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = zoo.get(name).scaled(1 / 8)
+    looked_up = step_work(spec, GREY, 2, SETTINGS, quick=True)
+    monkeypatch.setattr(meta, "_remake", lambda *_: None)  # each operation by torch, again
+    monkeypatch.setattr(meta, "_known", {})
+    assert step_work(spec, GREY, 2, SETTINGS, quick=True) == looked_up
+
+
+def test_equal_numbers_of_other_kinds_are_not_mixed_up() -> None:
+    whole = torch.zeros(3, dtype=torch.int64, device="meta")
+    with WorkCounter():
+        kinds = [(whole + number).dtype for number in (1, 1.0, True, 1)]
+    assert kinds == [torch.int64, torch.float32, torch.int64, torch.int64]
 
 
 def test_seconds_add_up() -> None:

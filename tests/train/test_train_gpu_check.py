@@ -13,7 +13,8 @@ from types import ModuleType
 import pytest
 import torch
 
-PARTS = ("correctness", "speed", "packs", "scoring", "classifiers")
+PARTS = ("correctness", "speed", "packs", "pool", "radii", "study", "faiss", "tuning", "compile")
+"""All but the embedding: at 224 pixels it takes a CPU ten seconds."""
 SCRIPT = Path(__file__).parents[2] / "scripts" / "gpu_check"
 
 
@@ -39,7 +40,14 @@ def test_all_parts_run_and_one_that_fails_stops_none(
         raise RuntimeError("no such kernel\nmore")
 
     monkeypatch.setitem(script.PARTS, "broken", (failing, 0.1))
-    arguments = ["gpu_check", "--emulate", "--json", str(tmp_path / "out.json")]
+    arguments = [
+        "gpu_check",
+        "--emulate",
+        "--seconds",
+        "5000",
+        "--json",
+        str(tmp_path / "out.json"),
+    ]
     monkeypatch.setattr(sys, "argv", [*arguments, "--parts", ",".join(["broken", *PARTS])])
     assert script.main() == 1
     parts = json.loads((tmp_path / "out.json").read_text())["parts"]
@@ -47,22 +55,15 @@ def test_all_parts_run_and_one_that_fails_stops_none(
     assert [row["result"] for row in parts["correctness"]["rows"]] == ["ok", "ok"]
     assert len(parts["speed"]["rows"]) == 2 * len(script.WAYS)
     assert all(row["steps/s"] > 0 for row in parts["speed"]["rows"] + parts["packs"]["rows"])
-    assert parts["scoring"]["rows"][0]["TFLOP/s"] > 0
-    assert parts["classifiers"]["rows"][0]["images/s"] > 0
-    assert "FAILED RuntimeError: no such kernel" in capsys.readouterr().out
-
-
-def test_what_follows_training_is_measured_too(
-    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    parts = ["pool", "radii", "study", "faiss"]  # embedding at 224 pixels takes a CPU ten seconds
-    arguments = ["gpu_check", "--emulate", "--json", str(tmp_path / "out.json")]
-    monkeypatch.setattr(sys, "argv", [*arguments, "--parts", ",".join(parts)])
-    assert script.main() == 0
-    found = json.loads((tmp_path / "out.json").read_text())["parts"]
-    assert [row["members"] for row in found["pool"]["rows"]] == [2, 3]
-    assert [row["backend"] for row in found["faiss"]["rows"]] == ["torch", "faiss"]
-    assert {"embedding", *parts} <= set(script.PARTS)
+    assert [row["members"] for row in parts["pool"]["rows"]] == [2, 3]
+    assert parts["study"]["rows"][0]["images/s"] > 0
+    assert [row["backend"] for row in parts["faiss"]["rows"]] == ["torch", "faiss"]
+    assert all(row["steps/s"] > 0 for row in parts["tuning"]["rows"] + parts["compile"]["rows"])
+    assert {row["result"] for row in parts["tuning"]["rows"]} == {"ok"}
+    assert {"embedding", *PARTS} < set(script.PARTS)
+    shown = capsys.readouterr().out
+    assert "FAILED RuntimeError: no such kernel" in shown
+    assert shown.index("FAILED") < shown.index("correctness ("), "the rest went on"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")

@@ -59,8 +59,21 @@ def test_float32_is_float32_and_what_was_set_comes_back() -> None:
             assert (cudnn.allow_tf32, cudnn.benchmark) == (tf32, True)
             raise KeyError
         assert (cudnn.allow_tf32, cudnn.benchmark) == before
+    with arithmetic("bfloat16", CUDA, tunes=False):
+        assert not cudnn.benchmark
     with arithmetic("float32", CPU):
         assert (cudnn.allow_tf32, cudnn.benchmark) == before
+
+
+def test_short_trainings_in_bfloat16_take_the_algorithms_that_cudnn_expects_to_be_best() -> None:
+    for precision, steps, tunes in (
+        ("bfloat16", 3_000, False),
+        ("bfloat16", 100_000, True),
+        ("tf32", 3_000, True),
+        ("float32", 3_000, True),
+    ):
+        settings = TrainSettings(steps, 1, 0, precision=precision)  # type: ignore[arg-type]
+        assert settings.tunes == tunes
 
 
 def test_auto_is_bfloat16_where_it_is_fast(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
@@ -16,7 +18,8 @@ import torch
 from ensgan import zoo
 from ensgan.errors import TrainingError
 from ensgan.train import Pack, Snapshot, TrainSettings, train_gan, train_steps
-from ensgan.train.pack import Turn, Turns, gans_worth_sharing, worthwhile
+from ensgan.train.pace import gans_worth_sharing, worthwhile
+from ensgan.train.pack import Turn, Turns, in_turns
 from ensgan.types import Samples
 from ensgan.zoo.spec import GANSpec
 
@@ -35,17 +38,16 @@ def results(spec: GANSpec, folder: Path, order: list[str]) -> Make:
     """Hashes of the snapshots of a GAN, trained as a pack asks for it; its steps go to a list."""
 
     def make(turn: Turn, look: Callable[[], None]) -> Generator[str, None, None]:
-        steps: Iterator[Snapshot | None] = train_steps(
-            spec, reals(), 2, SETTINGS, folder, on_progress=lambda progress: look()
-        )
-        while True:
-            with turn():
+        def steps() -> Iterator[Snapshot | None]:
+            for made in train_steps(
+                spec, reals(), 2, SETTINGS, folder, on_progress=lambda progress: look()
+            ):
                 order.append(spec.name)
-                made = next(steps, "end")
-            if isinstance(made, Snapshot):
+                yield made
+
+        for made in in_turns(steps(), turn):
+            if made is not None:
                 yield made.sha256
-            if made == "end":
-                return
 
     return make
 
@@ -79,6 +81,22 @@ def test_a_pack_makes_what_its_trainings_make_alone(tmp_path: Path) -> None:
         assert found[spec.name] == [snapshot.sha256 for snapshot in alone]
     # They take turns: neither trains to its end before the other begins.
     assert len(set(order[:4])) == len(set(order[-4:])) == 2
+
+
+def test_one_thread_makes_the_steps_of_all() -> None:
+    """cuDNN's choices belong to a thread."""
+
+    def make(turn: Turn, look: Callable[[], None]) -> Generator[str, None, None]:
+        return (made for made in in_turns(iter(threading.get_ident, None), turn))
+
+    pack = Pack[str]()
+    for name in ("A", "B"):
+        pack.begin(name, make)
+    makers = [pack.next(name) for name in ("A", "B", "A", "B")]
+    assert len(set(makers)) == 1 and threading.get_ident() not in makers
+    assert set(itertools.islice(in_turns(iter(threading.get_ident, None), nullcontext), 2)) == {
+        threading.get_ident()
+    }, "alone, a training runs where it is asked for"
 
 
 def test_one_that_fails_leaves_the_others_running(tmp_path: Path) -> None:

@@ -105,11 +105,18 @@ def tables(
     table = FittingTable("member", *columns, title=title, spare=spare, wraps=("member",))
     for index in np.argsort(-scores.capped_intra_d, kind="stable").tolist():
         # Members taken over from known scores have no precision and recall.
-        cells = (f"{each[index]:.4f}".replace("nan", "–") for each in columns.values())
-        table.add_row(scores.names[index], *cells)
+        values = (float(each[index]) for each in columns.values())
+        table.add_row(scores.names[index], *map(_cell, values))
     below: list[RenderableType] = [] if scores.spread is None else [_exactness(scores)]
     below += [_memorisation_table(rows)] if rows else []
     return Group(table, *(part for each in below for part in ("", each)))
+
+
+def _cell(value: float) -> str:
+    """Four decimals; four digits where a distance is huge."""
+    if np.isnan(value):
+        return "–"
+    return f"{value:.4f}" if abs(value) < 1e6 else f"{value:.4g}"
 
 
 def _memorisation_table(rows: dict[str, dict[str, float]]) -> FittingTable:

@@ -21,6 +21,7 @@ from ensgan.sweep.planning.measured import Measured, stage_work
 from ensgan.sweep.records import Record, record_from
 from ensgan.types import gan_of, step_of
 
+FROM_BEAT = ("node", "gpus", "gpu_memory_bytes", "precision")
 INTERRUPTED = "interrupted"
 """State of an unfinished sweep that no process runs."""
 WRITE_SECONDS = 1.0
@@ -41,6 +42,7 @@ class Heartbeat(Record, extra="ignore"):
     node: str | None = None
     gpus: float | None = None
     gpu_memory_bytes: int | None = None
+    precision: str | None = None
 
 
 class Planned(Record):
@@ -152,7 +154,7 @@ def sweep_status(folder: SweepFolder, now: float | None = None) -> dict[str, Any
         _row(gan, manifest, planned, beats.get(gan), driver, now if is_held else None)
         for gan, planned in sorted(
             Counter(map(gan_of, manifest.planned_names)).items(),
-            key=lambda item: item[0] in manifest.gans,
+            key=lambda item: item[0] in manifest.gans,  # what was trained elsewhere first
         )
     ]
     left, hours_left = _left(rows, driver, now)
@@ -215,6 +217,7 @@ def _left(
         if row["gan"] in trials and row["state"] in ("waiting", "running", "silent", "paused")
     }
     hours = sum(seconds * trials[gan].share for gan, seconds in seconds_of.items()) / 3600
+    # Shared by all slots, and no sooner than the longest training alone.
     return max([sum(seconds_of.values()) / driver.slots, *seconds_of.values()], default=0.0), hours
 
 
@@ -263,6 +266,7 @@ def _row(
         state = "failed"
     elif len(members) >= planned:
         state, step = "done", steps
+    # A trial that is told to end beats on until its step is done: it still runs.
     elif held is not None and (beat is None or now is None or now - beat.time > QUIET_SECONDS):
         state = held
     elif beat is None or now is None or (driver.stage == "train" and beat.time < driver.began):
@@ -278,7 +282,7 @@ def _row(
         "steps": steps,
         "steps_per_second": rate,
         "eta_seconds": (steps - step) / rate if rate and state == "running" else None,
-        **{name: getattr(beat, name, None) for name in ("node", "gpus", "gpu_memory_bytes")},
+        **{name: getattr(beat, name, None) for name in FROM_BEAT},
         "intra_d": last.intra_d if last else None,
         "label_consistency": manifest.label_shares.get(last.name) if last else None,
         "health": list(last.health) if last else [],

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 from ensgan.config import SweepSpec
 from ensgan.errors import DataError, StoreError
 from ensgan.files import content_key, read_json, write_json
-from ensgan.types import ImageShape, row_of
+from ensgan.types import row_of
 
 if TYPE_CHECKING:
     from ensgan.sweep.member_job import MemberJob
     from ensgan.train import TrainSettings
+    from ensgan.types import ImageShape
 
 KEY = "seconds of stages"
 """In the file, whose other keys are hashes of trainings."""

@@ -87,7 +87,7 @@ def _sentences(before: Manifest, changes: Changes, missing: Sequence[str]) -> It
             f", {known} of them trained already" if known else ""
         )
     if left:
-        yield f"would make {_counted(left)}, which earlier sessions have left"
+        yield f"would make {_counted(left)}: they are still to come"
     if changes.removed:
         yield f"would take away {_counted(changes.removed)}; their files stay"
     for gan, names in changes.again.items():
@@ -243,12 +243,12 @@ def make_plan(
         device=rates.device,
         wants_gpu=wants_gpu,
         gpu_hours=in_all / 3600 * whole if wants_gpu else None,
-        remark=_remark(resolved, rates.device == TABULATED),
+        remark=_remark(resolved, rates),
     )
 
 
-def _remark(resolved: Resolved, lacks_gpu: bool) -> str:
-    remarks = []
+def _remark(resolved: Resolved, rates: Rates) -> str:
+    remarks = [rates.basis()]
     vary = resolved.spec.train.vary
     if is_draws(vary):
         made = Counter(map(row_of, resolved.variations))
@@ -259,18 +259,15 @@ def _remark(resolved: Resolved, lacks_gpu: bool) -> str:
                 "to whole channels, and settings that a GAN lacks are left out): "
                 + f"{', '.join(fewer)}"
             )
-    if vary := searched(vary):
+    if drawn := searched(vary):
         remarks.append(
-            f"draws depend on results: {vary['search']} draws {round_size(vary['sample'])} "
+            f"draws depend on results: {drawn['search']} draws {round_size(drawn['sample'])} "
             "configurations per GAN and round; those that are not drawn yet are quasi-random "
             "here, and costs are estimates from them"
         )
-    if lacks_gpu:
-        remarks.append(
-            f"no GPU here: hours are those of one {TABULATED}, from a table (within a sixth where "
-            "that was measured), slots those of one GPU: run --dry-run on a node that has one"
-        )
-    return "\n".join(remarks)
+    if rates.device == TABULATED:
+        remarks.append("no GPU here: slots are those of one, run --dry-run on a node that has it")
+    return "\n".join(filter(None, remarks))
 
 
 def _slots(resolved: Resolved) -> tuple[int, int]:

@@ -30,7 +30,8 @@ def problems_of(
         pool: names of all members, in pool order.
         known: problems of the configurations themselves.
     """
-    problems = [*known, *data_problems(asked, dataset)]
+    on_gpu = bool(spec.cluster.gpus_per_trial)
+    problems = [*known, *data_problems(asked, dataset, on_gpu=on_gpu)]
     problems += _collisions("train.vary", [each.name for each in asked])
     problems += _collisions("members", [member.name for member in spec.members])
     problems += [problem for member in spec.members if (problem := _external_problem(member))]
@@ -44,13 +45,18 @@ def problems_of(
     ]
 
 
-def data_problems(found: Sequence[Configuration], dataset: Dataset) -> list[str]:
-    """Why configurations cannot be trained on this data, once for all variations of a GAN."""
+def data_problems(found: Sequence[Configuration], dataset: Dataset, *, on_gpu: bool) -> list[str]:
+    """Why configurations cannot be trained on this data, once for all variations of a GAN.
+
+    ``on_gpu``: trials get GPUs, of which this process knows nothing.
+    """
     names: dict[tuple[str, str], list[str]] = {}
     for configuration in found:
         for problem in (
             *configuration.row.problems(dataset.shape, dataset.num_classes),
-            *train.problems(configuration.row, configuration.settings, len(dataset.train)),
+            *train.problems(
+                configuration.row, configuration.settings, len(dataset.train), elsewhere=on_gpu
+            ),
         ):
             names.setdefault((row_of(configuration.name), problem), []).append(configuration.name)
     return [

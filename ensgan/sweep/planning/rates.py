@@ -9,9 +9,12 @@ import torch
 from ensgan.sweep.planning.measured import Measured
 from ensgan.sweep.resolving import Resolved
 from ensgan.sweep.variations import Configuration
+from ensgan.text import counted
 from ensgan.train import TrainSettings
-from ensgan.train.cost import H200, Machine, StepWork, measure_machine
+from ensgan.train.cost import H200, Machine, measure_machine
+from ensgan.train.counting import StepWork
 
+FITTED = "rates fitted to captured steps of three GANs (within a sixth)"
 TABULATED = "NVIDIA H200"
 """Whose rates stand in where trials ask for GPUs and this machine has none."""
 
@@ -34,6 +37,8 @@ class Rates:
         if resolved.spec.cluster.gpus_per_trial:
             self.device = "cuda" if torch.cuda.is_available() else TABULATED
         self._machines: dict[str, Machine] = {}
+        self._precisions: dict[str, None] = {}
+        self._known = self._asked = 0
 
     def seconds_per_step(self, gan: Configuration, work: StepWork) -> float:
         """Of a configuration, whose steps do so much."""
@@ -42,15 +47,39 @@ class Rates:
         known = self.measured.seconds_per_step(
             gan.row.to_json(), gan.settings, shape, classes, on_gpu=on_gpu
         )
-        return self._machine(gan.settings).seconds(work) if known is None else known
+        precision = self._precision(gan.settings)
+        self._precisions[precision + " (auto)" * (gan.settings.precision == "auto")] = None
+        self._asked, self._known = self._asked + 1, self._known + (known is not None)
+        return self._machine(precision).seconds(work) if known is None else known
 
-    def _machine(self, settings: TrainSettings) -> Machine:
+    def _precision(self, settings: TrainSettings) -> str:
         if self.device == TABULATED:
-            return H200["bfloat16" if settings.precision == "auto" else settings.precision]
-        precision = replace(settings, device=self.device).settled(None).precision
+            return "bfloat16" if settings.precision == "auto" else settings.precision
+        return replace(settings, device=self.device).settled(None).precision
+
+    def _machine(self, precision: str) -> Machine:
+        if self.device == TABULATED:
+            return H200[precision]
         if precision not in self._machines:
             self._machines[precision] = _measured(self.device, precision)
         return self._machines[precision]
+
+    def basis(self) -> str:
+        """What the seconds given so far rest on, one sentence; "" where none were given."""
+        if not self._asked:
+            return ""
+        measured = f"{self._known} of {counted(self._asked, 'GAN')} as they trained here before"
+        parts = [measured] if self._known else []
+        if self._known < self._asked:
+            rates = "what this machine computes in a second"
+            if self.device == TABULATED:
+                rates = f"{FITTED} of one {TABULATED}"
+                if any(name.startswith("float32") for name in self._precisions):
+                    rates += " (in float32: the rate of its products, no step was timed)"
+            parts.append(
+                f"{'the others' if parts else 'GANs'} by the operations of a step and {rates}"
+            )
+        return f"hours in {' and '.join(self._precisions)}: {', '.join(parts)}"
 
 
 def _measured(device: str, precision: str) -> Machine:
