@@ -182,6 +182,7 @@ class Classifiers:
         executor: asked for only where a result is not yet on disk.
         on_done: called for every classifier, with what :func:`evaluate` gives and how many are
             ``done`` ``of`` how many.
+        on_longer: called before one more is trained for long, with its name.
         sampling: members that make new images in every epoch of the evaluation. What only chooses
             G* trains on their banks.
     """
@@ -193,6 +194,7 @@ class Classifiers:
     folder: Path
     executor: Callable[[], Executor]
     on_done: Callable[[dict[str, Any]], None]
+    on_longer: Callable[[str], None] = lambda name: None
     sampling: Sampling = field(default_factory=Sampling)
 
     def strategies(
@@ -304,6 +306,7 @@ class Classifiers:
             first = next(job for job in jobs if job.strategy.name == "real")
             named = replace(first.strategy, name=f"real, {LONGER} times the steps")
             longer = replace(first, strategy=named, settings=first.settings.longer(LONGER))
+            self.on_longer(named.name)
             possible = self.run([longer])[0].metrics["auc"]
         table = downstream.summarise(results, "selected", possible)
         return replace(table, sampling=self.sampling.reason)

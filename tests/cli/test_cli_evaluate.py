@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -28,7 +29,9 @@ def shell(
 
 def test_the_table_is_resumed_extended_and_recorded_once(shell: Shell) -> None:
     chosen = ("--strategies", "real,best-single,all,last,random:3,selected")
-    value = shell.json(shell.run_id, *chosen, "--repeats", "1")
+    code, out, told = shell(shell.run_id, *chosen, "--repeats", "1", "--json")
+    assert code == 0, told
+    value = json.loads(out)
     assert [row["strategy"] for row in value["strategies"]] == [
         "real", "best-single", "all", "last", "random:3", "selected",
     ]  # fmt: skip
@@ -42,6 +45,7 @@ def test_the_table_is_resumed_extended_and_recorded_once(shell: Shell) -> None:
         (tuple(run["strategy"]["members"]), run["strategy"]["kind"]) for run in value["runs"]
     }
     assert shell.trained == len(different) + 1
+    assert f"{len(different)}/{shell.trained} one more: real, 10 times the steps" in told
     children = shell.store.children(shell.run_id)
     assert sorted(child.name for child in children) == sorted(
         row["strategy"] for row in value["strategies"]
