@@ -84,12 +84,12 @@ def require_database(path: Path, tables: Set[str], program: str) -> None:
     for _ in range(_LOOKS):
         try:
             with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as opened:
-                found = {name for (name,) in opened.execute("SELECT name FROM sqlite_master")}
+                present = {name for (name,) in opened.execute("SELECT name FROM sqlite_master")}
         except sqlite3.OperationalError:  # locked, for example: its own reader says so
             return
         except sqlite3.DatabaseError as error:
             raise InputError(f"{path} cannot be used: {error}; name another file") from error
-        if not found or tables <= found:
+        if not present or tables <= present:
             return
         time.sleep(_PAUSE)  # another process may be making the tables
     raise InputError(f"{path} is a database of another program than {program}: name another")

@@ -64,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     online.add_argument("--updates", type=int, default=0, help="fewer updates than the sweep's")
     online.add_argument("--data-dir", type=Path, help="where data sets lie")
     parser.add_argument("--images", type=Path, help="for precision: npz of members' images")
+    parser.add_argument("--most-images", type=int, help="for precision: of each member")
     parser.add_argument("--extractors", nargs="+", default=["medical", "resnet50"])
     online.add_argument("--records", type=Path, help="a sweep that ran: STORAGE/sweeps/NAME")
 
@@ -262,7 +263,7 @@ def classes(args: argparse.Namespace) -> dict[str, Any]:
 def precision(args: argparse.Namespace) -> list[dict[str, Any]]:
     from score_precision import effect
 
-    where = (args.images, args.members or 20, args.data_dir)
+    where = (args.images, args.members or 20, args.most_images, args.data_dir)
     return [effect(name, *where) for name in args.extractors]
 
 

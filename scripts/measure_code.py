@@ -57,8 +57,8 @@ class Module:
         return lines
 
     @cached_property
-    def code_and_comments(self) -> tuple[int, int]:
-        """Lines with code (no blanks, comments, docstrings), and comments."""
+    def code_and_comments(self) -> tuple[set[int], int]:
+        """Lines with code (no blanks, comments, docstrings), and how many comments."""
         code: set[int] = set()
         comments = 0
         for token in tokenize.generate_tokens(io.StringIO(self.text).readline):
@@ -66,7 +66,7 @@ class Module:
                 comments += 1
             elif token.type not in LAYOUT_TOKENS:
                 code.update(range(token.start[0], token.end[0] + 1))
-        return len(code - self.docstring_lines), comments
+        return code - self.docstring_lines, comments
 
     @property
     def functions(self) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
@@ -156,7 +156,7 @@ def measure(root: Path) -> dict[str, object]:
     modules = read_tree(root)
     known = {module.name for module in modules}
     sizes = [module.text.count("\n") for module in modules]
-    code = sum(module.code_and_comments[0] for module in modules)
+    code = sum(len(module.code_and_comments[0]) for module in modules)
     comments = sum(module.code_and_comments[1] for module in modules)
     functions = [function for module in modules for function in module.functions]
     lengths = sorted((f.end_lineno or f.lineno) - f.lineno + 1 for f in functions)

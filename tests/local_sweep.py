@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from memory_store import MemoryStore
 from tiny_sweep import tiny
 
 from ensgan.config import SweepSpec, parse_spec
 from ensgan.errors import StoreError
 from ensgan.launch import sweep as launch
-from ensgan.store import MemoryStore
 from ensgan.sweep.events import Event
 from ensgan.sweep.result import SweepResult
 

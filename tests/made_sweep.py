@@ -6,13 +6,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+from memory_store import MemoryStore
 from tiny_sweep import tiny
 
 from ensgan import metrics
 from ensgan.config import parse_spec
 from ensgan.files import sha256_file
 from ensgan.search import search, select
-from ensgan.store import MemoryStore
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.manifest import DatasetRecord, Manifest, SelectedRecord
 from ensgan.sweep.records import DatasetFiles, MemberResult

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from memory_store import MemoryStore
 from tiny_sweep import tiny
 
 from ensgan.config import parse_spec
 from ensgan.files import write_json
 from ensgan.report.pictures import image_grid
-from ensgan.store import MemoryStore
 from ensgan.types import Front, FrontPoint, PoolScores, Samples
 
 EVIL = "<script>alert('x')</script>\"'{{7*7}}"

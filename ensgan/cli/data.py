@@ -81,7 +81,9 @@ def check(
     image_size: SizeOption = 32,
     accept_checksum: AcceptOption = None,
     option: SettingOption = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of random splits, drawn images.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Seed of random splits and drawn images.")
+    ] = 0,
     near: Annotated[
         bool, typer.Option("--near/--no-near", help="Look for near duplicates as well.")
     ] = True,

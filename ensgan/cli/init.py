@@ -21,20 +21,7 @@ if TYPE_CHECKING:
 
     from ensgan.types import Dataset
 
-_LIGHT = ("SNGAN", "SAGAN", "ACGAN-Mod")  # rows to begin with on a CPU
-_HEAD = """\
-# Written by `ensgan init` for these data and this machine; every value may be changed.
-# The sweep trains the GANs below and keeps snapshots of each: a pool. It scores how much of the
-# real images every member reaches (Intra-d) and how much members overlap (Inter-d), searches for
-# the best ensembles, chooses one (G*) on the validation split, and compares classifiers trained
-# on its images with others on real test images. docs/sweeps.md explains all settings."""
-_SECTIONS = {
-    "dataset": "the real images: what is learnt from, validated on, tested on",
-    "train": "the generators",
-    "score": "how members are measured",
-    "evaluate": "the downstream test: real, all, best single, random and G*, the same steps each",
-    "cluster": "how trials share the machine",
-}
+_QUICK = ("StyleGAN2", "StyleGAN2-ADA")  # rows that learn fastest on a CPU: the quickstart's
 _SMALL_SET = 200  # training images below which a GAN mostly repeats them
 
 
@@ -45,15 +32,6 @@ class Machine:
     cores: int
     gpus: int = 0
     gpu_memory_gb: float = 0.0
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One value of the sweep file, by dotted key, and why it was chosen."""
-
-    key: str
-    value: Any
-    reason: str = ""
 
 
 def init(
@@ -77,6 +55,7 @@ def init(
     Example: ensgan init --data my-xrays/
     """
     from ensgan.config import parse_spec
+    from ensgan.config.yaml_text import read_yaml
     from ensgan.data import check, load_dataset, locate
     from ensgan.files import write_bytes
     from ensgan.outputs import claim_output
@@ -99,15 +78,15 @@ def init(
             on_progress=report_progress,
         )
     report = check(dataset, near=False)
-    choices = propose(dataset, source, this_machine())
-    text = to_yaml(choices)
-    spec = parse_spec(to_tree(choices), source="the proposed sweep", known=known_names())
+    text = propose(dataset, source, this_machine())
+    tree = read_yaml(text, "the proposed sweep")
+    spec = parse_spec(tree, source="the proposed sweep", known=known_names())
     path = claim(output or Path(f"{spec.name}.yaml"))
     write_bytes(path, text.encode())
     value = {
         "path": printable(str(path)),
-        "spec": to_tree(choices),
-        "reasons": {choice.key: choice.reason for choice in choices if choice.reason},
+        "spec": tree,
+        "text": text,
         "problems": list(report.problems),
         "notes": list(report.notes),
     }
@@ -140,21 +119,52 @@ def _shown(path: Path, sweep: str, text: str, remarks: tuple[str, ...]) -> Rende
     return Text("\n".join([text, *remarks, *steps]))
 
 
-def propose(dataset: Dataset, source: dict[str, Any], machine: Machine) -> list[Choice]:
-    """The values of a first sweep, in the order of the file."""
+def propose(dataset: Dataset, source: dict[str, Any], machine: Machine) -> str:
+    """The text of a first sweep file, with the reason of each value beside it.
+
+    Raises:
+        DataError: no GAN can be trained on these data.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("ensgan.cli"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["yaml"] = _flow
     images, classes = len(dataset.train), dataset.num_classes
-    colour = "grey" if dataset.shape.channels == 1 else "RGB"
-    sizes = " / ".join(f"{len(split):,}" for split in dataset.splits().values())
-    noun = "1 class" if classes == 1 else f"{classes} classes"
-    data = [
-        Choice("name", _sweep_name(dataset.name, source)),
-        Choice("seed", 0, "the same seed gives the same sweep"),
-        Choice("dataset.name", source["name"], f"{images:,} training images, {noun}"),
-        *([Choice("dataset.data_dir", source["data_dir"])] if source["data_dir"] else []),
-        Choice("dataset.image_size", dataset.shape.size, f"{colour}, train / val / test {sizes}"),
-        *(Choice(f"dataset.options.{key}", value) for key, value in source["options"].items()),
-    ]
-    return [*data, *_training(dataset, machine), *_proof(dataset, machine)]
+    smallest = min(int((dataset.train.labels == c).sum()) for c in range(classes))
+    neighbours = max(1, min(5, smallest - 1))
+    rows, without = _rows(dataset)
+    gans: Any = [name for name in _QUICK if name in rows] or rows[:3]
+    if machine.gpus:
+        gans = rows if without else "all"
+    return environment.get_template("first_sweep.yaml").render(
+        name=_sweep_name(dataset.name, source),
+        source=source,
+        machine=machine,
+        shape=dataset.shape,
+        images=images,
+        classes=classes,
+        sizes=" / ".join(f"{len(split):,}" for split in dataset.splits().values()),
+        gans=gans,
+        without=without,
+        batch=largest_batch(images, 64 if machine.gpus else 16),
+        small=f"; only {images} images: expect the GANs to repeat them" * (images < _SMALL_SET),
+        share=0.5 if machine.gpu_memory_gb >= 20 else 1.0,
+        k=neighbours,
+        few="" if neighbours == 5 else f"; a class has only {smallest} images",
+    )
+
+
+def _flow(value: Any) -> str:
+    """A value of YAML on one line."""
+    import yaml
+
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=10_000)
+    return text.removesuffix("...\n").strip()
 
 
 def _rows(dataset: Dataset) -> tuple[list[str], str]:
@@ -170,72 +180,6 @@ def _rows(dataset: Dataset) -> tuple[list[str], str]:
     return rows, remark
 
 
-def _training(dataset: Dataset, machine: Machine) -> list[Choice]:
-    images = len(dataset.train)
-    rows, without = _rows(dataset)
-    small = f"; only {images} images: expect the GANs to repeat them" * (images < _SMALL_SET)
-    snapshots = Choice("train.snapshots", 5, "members of the pool from each GAN")
-    batch = Choice(
-        "train.batch",
-        largest_batch(images, 64 if machine.gpus else 32),
-        f"at most half of the {images} training images{small}",
-    )
-    if machine.gpus:
-        share = 0.5 if machine.gpu_memory_gb >= 20 else 1.0
-        return [
-            Choice(
-                "train.gans",
-                rows if without else "all",
-                f"{machine.gpus} GPU: the whole zoo{without}",
-            ),
-            Choice("train.steps", 100_000, "generator updates per GAN"),
-            snapshots,
-            batch,
-            Choice(
-                "cluster.gpus_per_trial",
-                share,
-                f"{machine.gpu_memory_gb:.0f} GB on a GPU: {round(1 / share)} at a time on each",
-            ),
-        ]
-    light = [name for name in _LIGHT if name in rows] or rows[:3]
-    return [
-        Choice(
-            "train.gans",
-            light,
-            f"no GPU: {len(light)} light rows first{without} ('all' takes the whole zoo)",
-        ),
-        Choice(
-            "train.width",
-            0.125,
-            "an eighth of the channels: full width takes tens of seconds per step on CPU",
-        ),
-        Choice("train.steps", 1500, "generator updates per GAN; raise it for better images"),
-        snapshots,
-        batch,
-        Choice(
-            "train.d_updates",
-            1,
-            "discriminator updates per step; usual are 2 to 5",
-        ),
-    ]
-
-
-def _proof(dataset: Dataset, machine: Machine) -> list[Choice]:
-    smallest = min(int((dataset.train.labels == c).sum()) for c in range(dataset.num_classes))
-    neighbours = max(1, min(5, smallest - 1))
-    few = "" if neighbours == 5 else f"; a class has only {smallest} images"
-    proof = [Choice("score.k", neighbours, f"neighbours of density and coverage{few}")]
-    if dataset.num_classes < 2:
-        proof.append(Choice("evaluate.strategies", [], "one class: nothing to classify"))
-    elif not machine.gpus:
-        proof += [
-            Choice("evaluate.repeats", 5, "classifiers per strategy (the paper has 20)"),
-            Choice("evaluate.epochs", 8, "few: small networks need no more"),
-            Choice("evaluate.width", 16, "a quarter of a ResNet-18's channels"),
-        ]
-    return proof
-
-
 def largest_batch(images: int, wanted: int) -> int:
     """The largest power of two that is at most ``wanted`` and half of the images, at least 2."""
     batch = 2
@@ -249,39 +193,6 @@ def _sweep_name(name: str, source: dict[str, Any]) -> str:
         name = Path(source["data_dir"]).resolve().name
     text = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:70]
     return f"{text or 'my-data'}-first"
-
-
-def to_tree(choices: list[Choice]) -> dict[str, Any]:
-    """The sweep as a nested mapping."""
-    tree: dict[str, Any] = {}
-    for choice in choices:
-        *parents, last = choice.key.split(".")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[last] = choice.value
-    return tree
-
-
-def to_yaml(choices: list[Choice]) -> str:
-    """The sweep file, each reason as a comment beside its value."""
-    import yaml
-
-    lines = [_HEAD]
-    open_sections: list[str] = []
-    for choice in choices:
-        *parents, last = choice.key.split(".")
-        for depth, parent in enumerate(parents):
-            if open_sections[depth : depth + 1] != [parent]:
-                told = f"  # {_SECTIONS[parent]}" if parent in _SECTIONS else ""
-                lines.append("  " * depth + f"{parent}:{told}")
-                open_sections = [*open_sections[:depth], parent]
-        open_sections = open_sections[: len(parents)]
-        text = yaml.safe_dump(choice.value, default_flow_style=True, width=10_000)
-        value = text.removesuffix("...\n").strip()
-        reason = f"  # {choice.reason}" if choice.reason else ""
-        lines.append("  " * len(parents) + f"{last}: {value}{reason}")
-    return "\n".join(lines) + "\n"
 
 
 def merge(

@@ -38,7 +38,7 @@ OpenClusterOption: TypeAlias = Annotated[
     bool, typer.Option("--allow-open-cluster", help="Use a Ray cluster that asks for no token.")
 ]
 ForceOption: TypeAlias = Annotated[
-    bool, typer.Option("--force", help="Replace files that are there, whatever they hold.")
+    bool, typer.Option("--force", help="Replace existing files, whatever they hold.")
 ]
 MOST_IMAGES = 10_000_000
 """Images that a command makes at once."""

@@ -131,7 +131,7 @@ def serve(
         int, typer.Option(min=1, max=MOST_IMAGES, help="Images that one request may ask for.")
     ] = 256,
     allow_host: Annotated[
-        list[str] | None, typer.Option(help="Further host name that requests may use.")
+        list[str] | None, typer.Option(help="Another host name that requests may use; repeatable.")
     ] = None,
     storage: StorageOption = None,
     uri: UriOption = None,

@@ -277,7 +277,7 @@ def status(
     name: RunArgument = "latest",
     storage: StorageOption = None,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Go on showing it until the sweep ends.")
+        bool, typer.Option("--watch", help="Keep showing it until the sweep ends.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:

@@ -29,7 +29,7 @@ GanOption: TypeAlias = Annotated[
 ]
 OneGanOption: TypeAlias = Annotated[str, typer.Option("--gan", help="Which GAN.")]
 WaitOption: TypeAlias = Annotated[
-    bool, typer.Option("--wait", help="Come back when it has happened, not when it is going to.")
+    bool, typer.Option("--wait", help="Wait until it has happened, not only until it is accepted.")
 ]
 
 
@@ -92,7 +92,9 @@ priority = typer.Typer(add_completion=False)
 @priority.command("priority", context_settings={"ignore_unknown_options": True})  # -1 is a number
 def _priority(
     name: RunArgument,
-    value: Annotated[float, typer.Argument(help="Higher goes first; 0 is where all begin.")],
+    value: Annotated[
+        float, typer.Argument(help="The higher, the sooner; every GAN begins with 0.")
+    ],
     gan: OneGanOption,
     storage: StorageOption = None,
     as_json: JsonOption = False,
@@ -109,7 +111,8 @@ def _priority(
 def budget(
     name: RunArgument,
     gpu_hours: Annotated[
-        float, typer.Option(help="What all trials may take, those hours that are gone included.")
+        float,
+        typer.Option(help="Hours that all trials together may take, those already spent included."),
     ],
     storage: StorageOption = None,
     as_json: JsonOption = False,
@@ -132,7 +135,7 @@ def add(
         typer.Option(
             "--vary",
             metavar="SETTING=VALUE",
-            help="A variation of every GAN; several settings are one. Of draws: sample=N.",
+            help="Settings of one variation of every GAN; where variations are drawn: sample=N.",
         ),
     ] = None,
     wait: WaitOption = False,
@@ -234,9 +237,11 @@ def logs(
     name: RunArgument,
     gan: GanOption = None,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on showing what is added until ctrl-C.")
+        bool, typer.Option("--follow", "-f", help="Keep showing new lines until ctrl-C.")
     ] = False,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Of each log at first.")] = 20,
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", min=0, help="Lines of each log to begin with.")
+    ] = 20,
     storage: StorageOption = None,
 ) -> None:
     """Show what the trials of a sweep have logged.

@@ -6,6 +6,7 @@ import itertools
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,15 +27,14 @@ from ensgan.text import counted
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from ensgan.evaluation.evaluate import EvaluationOptions
-    from ensgan.report.study import StudyPart
+    from ensgan.evaluation.evaluate import Evaluation, EvaluationOptions
 
-FIGURES = ("front", "usefulness")
-"""How the names of a page's figures end."""
+FIGURE = "-front.png"
+"""How the name of a part's figure ends."""
 STRATEGIES = (
     *("real", "real+synthetic", "best-single", "all", "last", "random:5", "selected"),
     *("selected:ratio", "selected:utopia", "selected:max-intra", "selected:min-inter"),
-    *("by-intra", "dynamic", "front:6"),
+    *("by-intra", "front:6"),
 )
 """What a study evaluates where nothing is named."""
 
@@ -49,12 +49,15 @@ def study(
     ],
     extractor: Annotated[
         list[str] | None,
-        typer.Option(help="See the pool through this extractor; repeat.  [default: the sweep's]"),
+        typer.Option(
+            help="Score the pool with this extractor; repeatable.  [default: the sweep's]"
+        ),
     ] = None,
     predict: Annotated[
         int,
         typer.Option(
-            min=0, help="Also train on so many ensembles of all kinds: which scores predict worth?"
+            min=0,
+            help="Also train on this many varied ensembles: which scores predict their worth?",
         ),
     ] = 0,
     title: Annotated[
@@ -76,7 +79,7 @@ def study(
     """
     from ensgan.launch.evaluate import Listener, View, evaluate_sweeps, section_of
     from ensgan.report.figures import is_figure
-    from ensgan.report.study import study_part, together
+    from ensgan.report.study import part_json, together
 
     begin = time.time()
     if output.suffix != ".md":
@@ -98,15 +101,14 @@ def study(
             place=asked.place,
             listener=Listener(on_progress, _tell, warn),
         )
-    parts = tuple(study_part(evaluation) for evaluation in evaluations)
-    files = _write(parts, output, title, remarks, time.time() - begin)
+    files = _write(evaluations, output, title, remarks, time.time() - begin)
     value = {
         "page": str(output),
         "figures": [str(file) for file in files],
-        "parts": [part.to_json() for part in parts],
+        "parts": [part_json(part) for part in evaluations],
         "together": {
             name: {k: v for k, v in table.to_json().items() if k != "runs"}
-            for name, table in together(parts).items()
+            for name, table in together(evaluations).items()
         },
     }
     emit(value, as_json=asked.as_json, table=lambda: _shown(value))
@@ -130,7 +132,7 @@ def _is_study(path: Path) -> bool:
 
 def _is_named(path: Path, page: Path) -> bool:
     """Whether a file has the name of a figure of the page."""
-    return path.name.startswith(f"{page.stem}-") and path.stem.endswith(FIGURES)
+    return path.name.startswith(f"{page.stem}-") and path.name.endswith(FIGURE)
 
 
 def _tell(stage: str, done: int, total: int) -> None:
@@ -140,21 +142,20 @@ def _tell(stage: str, done: int, total: int) -> None:
 
 
 def _write(
-    parts: tuple[StudyPart, ...], output: Path, title: str | None, notes: str, seconds: float
+    parts: Sequence[Evaluation], output: Path, title: str | None, notes: str, seconds: float
 ) -> list[Path]:
-    """The figures and the page; the figures' files."""
+    """Write the figures and the page; the figures' paths."""
     from ensgan.files import write_bytes
-    from ensgan.report.study_page import front_figure, study_page, usefulness_figure
+    from ensgan.report.study import front_figure, study_page, title_of
 
     figures, files = {}, []
-    for index, part in enumerate(parts):
-        mark = f"{part.extractor}" if len(parts) == 1 else f"{index + 1}-{part.extractor}"
-        names = [f"{output.stem}-{mark}-{kind}.png" for kind in FIGURES]
-        for name, draw in zip(names, (front_figure, usefulness_figure), strict=True):
-            write_bytes(output.parent / name, draw(part))
-            files.append(output.parent / name)
-        figures[part.title] = names
-    dataset = parts[0].evaluation.sweep.dataset.name
+    for number, part in enumerate(parts, 1):
+        extractor = part.sweep.spec.embed.extractor
+        mark = extractor if len(parts) == 1 else f"{number}-{extractor}"
+        files.append(output.with_name(f"{output.stem}-{mark}{FIGURE}"))
+        write_bytes(files[-1], front_figure(part))
+        figures[title_of(part)] = files[-1].name
+    dataset = parts[0].sweep.dataset.name
     page = study_page(
         title or f"Study: {dataset}",
         parts,
@@ -187,5 +188,5 @@ def _shown(value: dict[str, Any]) -> RenderableType:
     found = [part["prediction"]["verdict"] for part in value["parts"] if part["prediction"]]
     said = [Text(f"what predicts usefulness: {verdict}") for verdict in found]
     said += [Text(f"{name}, {table['verdict']}") for name, table in value["together"].items()]
-    said.append(Text(f"written: {value['page']} and {len(value['figures'])} figures"))
+    said.append(Text(f"written: {value['page']} and {counted(len(value['figures']), 'figure')}"))
     return Group(*tables, *said)

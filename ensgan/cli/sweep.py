@@ -49,10 +49,12 @@ DataOption = Annotated[
 
 HoursOption = Annotated[
     float | None,
-    typer.Option(help="End training when all trials took so long; CPU-hours without GPUs."),
+    typer.Option(
+        help="End training after so many GPU-hours of all trials; without GPUs, CPU-hours."
+    ),
 ]
 DeadlineOption = Annotated[
-    str | None, typer.Option(help="End training then: 90m, 6h or 2026-12-01T08:00.")
+    str | None, typer.Option(help="End training after 90m or 6h, or at 2026-12-01T08:00.")
 ]
 RetrainOption = Annotated[
     bool,
@@ -72,7 +74,7 @@ def sweep(
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Say what would run and what it costs; only plugin files are run."
+            "--dry-run", help="Say what would run and what it costs; runs nothing but plugin files."
         ),
     ] = False,
     yes_many: Annotated[
@@ -83,11 +85,11 @@ def sweep(
     ] = False,
     retrain: RetrainOption = False,
     without_added: Annotated[
-        bool, typer.Option("--without-added", help="Leave out what `ensgan add` brought.")
+        bool, typer.Option("--without-added", help="Leave out what `ensgan add` added earlier.")
     ] = False,
     notify: Annotated[
         str | None,
-        typer.Option(help="Post one JSON object there when it has ended, well or badly."),
+        typer.Option(help="URL to post one JSON object to when it has ended, well or badly."),
     ] = None,
     as_json: JsonLinesOption = False,
 ) -> None:
@@ -101,15 +103,18 @@ def sweep(
     budget = make_budget(gpu_hours, deadline)
     if notify is not None:
         check_address(notify)
+    from ensgan.store import default_storage
+
     if dry_run:
         from ensgan.cli.plan import show_plan
+        from ensgan.outputs import refuse_unwritable
 
+        refuse_unwritable((storage or default_storage()) / "sweeps")
         options = {"fresh": fresh, "retrain": retrain, "without_added": without_added}
         show_plan(spec, settings or [], storage, data_dir, as_json, many=yes_many, **options)
         return
     from ensgan.cli.status import watching
     from ensgan.launch.finished import known_result
-    from ensgan.store import default_storage
     from ensgan.sweep.events import Event
 
     if not fresh and not without_added:

@@ -112,14 +112,14 @@ class RayExecutor:
         gpu_bytes = preflight.check_nodes(jobs, self.settings, on_event)
         shared = most_on_a_card(jobs, self.settings, gpu_bytes, tell)
         trials = list(trial_requests(jobs, self.settings, gpu_bytes, shared))
+        at_once = min(self.slots, self.settings.max_concurrent or self.slots)
+        on_event(plan_event(trials, at_once, jobs))
         spending = Spending(self.budget, jobs, {each.gan: each.share for each in trials})
         stop_path(jobs[0]).unlink(missing_ok=True)  # of a session that was ended by it
         files = {job.name: own_stop_path(job) for job in jobs}
         order = TrainingOrder(trials, files, ranks(jobs, self.settings), requests, tell)
         queue = TrialQueue(order, spending, stop_path(jobs[0]), self.settings.max_concurrent)
         callback = TuneCallback(queue, jobs, on_member, tell, self.settings.retries)
-        most = self.settings.max_concurrent or self.slots
-        on_event(plan_event(trials, min(self.slots, most), jobs))
 
         def enlist(new: Sequence[MemberJob]) -> Mapping[TrialRequest, Path]:
             turns = trial_requests(new, self.settings, gpu_bytes, shared)
@@ -128,7 +128,7 @@ class RayExecutor:
             order.priority |= ranks(new, self.settings)
             queue.late |= {job.name: job for job in new}
             trials.extend(turns)
-            tell(plan_event(trials, min(self.slots, most), list(callback.jobs.values())))
+            tell(plan_event(trials, at_once, list(callback.jobs.values())))
             return {turn: own_stop_path(callback.jobs[turn.gan]) for turn in turns}
 
         order.enlist = enlist

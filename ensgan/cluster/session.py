@@ -5,9 +5,11 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
+import shlex
 import signal
 import socket
 import subprocess
+import sys
 import sysconfig
 import tempfile
 import threading
@@ -269,6 +271,9 @@ def _start(**options: Any) -> None:
         InputError: the folder of temporary files has too long a name.
     """
     _check_temporary_folder()
+    python = shlex.quote(sys.executable)
+    if python != sys.executable:  # Ray hands it to a shell as it is: no worker would ever start
+        options["runtime_env"] = {"py_executable": python}
     for attempt in range(START_ATTEMPTS):
         try:
             # "local": its own one, even where another runs on this machine.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ensgan.downstream.consistency import LabelConsistency as LabelConsistency
+from ensgan.downstream.probe import LabelConsistency as LabelConsistency
 from ensgan.downstream.probe import LabelledFeatures as LabelledFeatures
 from ensgan.downstream.probe import LinearProbe as LinearProbe
 from ensgan.downstream.shortlist import Candidate as Candidate

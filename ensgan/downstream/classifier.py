@@ -13,14 +13,14 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch.nn import functional
 
-from ensgan.downstream.drawing import MemberFeedback, epoch_counts, make_drawing
+from ensgan.downstream.drawing import Pools, epoch_counts, make_drawing
 from ensgan.downstream.pool import SampleBank, label_outside
 from ensgan.downstream.statistics import (
     balanced_accuracy,
     classification_metrics,
     resampled_auc,
 )
-from ensgan.downstream.strategy import Strategy
+from ensgan.downstream.strategy import NO_WEIGHTS, Strategy
 from ensgan.embedding.fit import FitResult, FitSettings, class_weights, forward, labelled
 from ensgan.embedding.resnet import resnet18
 from ensgan.embedding.together import Together, Training
@@ -106,7 +106,6 @@ class RepeatResult:
         images: training images seen.
         seconds: wall time.
         class_weights: of the loss, from the labels trained on.
-        final_weights: chances of the members at the end, for ``dynamic`` only.
         resampled_auc: on bootstraps of the test split, see :func:`resampled_auc`; empty in results
             of earlier versions.
     """
@@ -121,7 +120,6 @@ class RepeatResult:
     images: int
     seconds: float
     class_weights: tuple[float, ...]
-    final_weights: tuple[float, ...] | None = None
     resampled_auc: tuple[float, ...] = ()
 
     @property
@@ -131,7 +129,7 @@ class RepeatResult:
 
     def to_json(self) -> dict[str, Any]:
         """The result as JSON-able values."""
-        return {**asdict(self), "val_score": self.val_score}
+        return {**asdict(self), "val_score": self.val_score, **NO_WEIGHTS}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> RepeatResult:
@@ -183,9 +181,9 @@ def run_repeats(
 ) -> list[RepeatResult]:
     """Train classifiers and test them.
 
-    The validation split decides the learning rate, the stop and the weights kept (and, for
-    ``dynamic``, the members' chances); the test split is only looked at afterwards. Initial
-    weights and drawing depend on (seed, repeat), not on the strategy, so repeats are paired.
+    The validation split decides the learning rate, the stop and the weights kept; the test split
+    is only looked at afterwards. Initial weights and drawing depend on (seed, repeat), not on the
+    strategy, so repeats are paired.
 
     Several on a GPU are trained together, those that see equally many images in an epoch: to
     rounding what each would be alone. On the CPU that would take longer.
@@ -205,7 +203,8 @@ def run_repeats(
     begin, settings = time.perf_counter(), settings.on_device()
     results: dict[int, RepeatResult] = {}
     for group in _groups(repeats, dataset, settings):
-        begun = [_Classifier(repeats[index], dataset, settings, seed) for index in group]
+        pools: Pools = {}  # once for all that train on the same images
+        begun = [_Classifier(repeats[index], dataset, settings, seed, pools) for index in group]
         validation = labelled(dataset.val, settings.device)
         trainings = [each.training for each in begun]
         try:
@@ -241,13 +240,16 @@ class _Classifier:
     """A repeat under way."""
 
     def __init__(
-        self, of: Repeat, dataset: Dataset, settings: ClassifierSettings, seed: int
+        self,
+        of: Repeat,
+        dataset: Dataset,
+        settings: ClassifierSettings,
+        seed: int,
+        pools: Pools,
     ) -> None:
         self._of, self._dataset, self._settings = of, dataset, settings
-        drawing = make_drawing(of.strategy, of.number, dataset, of.bank, settings, seed)
+        drawing = make_drawing(of.strategy, of.number, dataset, of.bank, settings, seed, pools)
         weights = class_weights(torch.from_numpy(drawing.trained_counts)).to(settings.device)
-        if of.strategy.kind == "dynamic":
-            drawing.feedback = MemberFeedback(drawing.shares, weights)
         network = resnet18(
             channels=dataset.shape.channels,
             classes=dataset.num_classes,
@@ -255,8 +257,7 @@ class _Classifier:
             seed=int(np.random.SeedSequence([seed, of.number]).generate_state(1)[0]),
         )
         network.to(settings.device)
-        self._adapted = drawing.feedback
-        self.training = Training(network, drawing, weights, drawing.feedback)
+        self.training = Training(network, drawing, weights)
 
     def tested(self, fitted: FitResult) -> RepeatResult:
         """What the trained classifier achieves; its time is its caller's business."""
@@ -264,9 +265,8 @@ class _Classifier:
         test = labelled(dataset.test, self._settings.device)
         tested, validated = (
             functional.softmax(scores.double(), 1).cpu().numpy()
-            for scores in (forward(self.training.network, test.images)[1], fitted.val_scores)
+            for scores in (forward(self.training.network, test.images), fitted.val_scores)
         )
-        final = self._adapted
         return RepeatResult(
             self._of.strategy,
             self._of.number,
@@ -278,7 +278,6 @@ class _Classifier:
             fitted.images,
             0.0,
             tuple(self.training.weights.tolist()),
-            None if final is None else tuple(final.shares.tolist()),
             resampled_auc(dataset.test.labels, tested),
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -26,6 +26,10 @@ from ensgan.types import Dataset, Float64Array, Int64Array, Samples
 
 if TYPE_CHECKING:
     from ensgan.downstream.classifier import ClassifierSettings
+
+
+Pools: TypeAlias = dict[tuple[Any, ...], ImagePool]
+"""Images that are loaded: real ones under (), those of members by bank and names."""
 
 
 @dataclass
@@ -88,7 +92,7 @@ class FreshPool:
         return split_by_chance(present, class_counts, shares, rng)
 
     def batch(self, counts: Int64Array, rng: np.random.Generator) -> Batch:
-        """The next epoch's images in random order, their sources as members.
+        """The next epoch's images in random order.
 
         Args:
             counts: int64 [members, classes], images of each.
@@ -97,100 +101,29 @@ class FreshPool:
             DataError: a member makes other images than the data has.
         """
         parts = [
-            self._made(index, maker, counts[index])
-            for index, maker in enumerate(self.makers)
-            if maker is not None and counts[index].any()
+            self._made(name, maker, of_member)
+            for name, maker, of_member in zip(self.members, self.makers, counts, strict=True)
+            if maker is not None and of_member.any()
         ]
         if self.banks is not None and counts[self._banked].any():
-            drawn = self.banks.batch(counts[self._banked], rng)
-            assert drawn.members is not None
-            places = torch.tensor(self._banked, device=drawn.members.device)
-            parts.append(Batch(drawn.images, drawn.labels, places[drawn.members]))
+            parts.append(self.banks.batch(counts[self._banked], rng))
         self.epoch += 1
-        sources = [part.members for part in parts if part.members is not None]
-        whole = Batch(
-            torch.cat([part.images for part in parts]),
-            torch.cat([part.labels for part in parts]),
-            torch.cat(sources),
-        )
-        order = torch.from_numpy(rng.permutation(len(whole.images)))
-        return whole.part(order.to(whole.images.device))
+        return _shuffled(parts, rng)
 
     @property
     def _banked(self) -> list[int]:
         return [index for index, maker in enumerate(self.makers) if maker is None]
 
-    def _made(self, index: int, maker: Maker, counts: Int64Array) -> Batch:
-        name = self.members[index]
+    def _made(self, name: str, maker: Maker, counts: Int64Array) -> Batch:
         labels = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
         place = (*self.seed, self.epoch, zlib.crc32(name.encode()))
         seed = int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0])
-        own = labelled(
-            checked(Samples(maker(labels, seed), labels), name, self.dataset), self.device
-        )
-        return Batch(own.images, own.labels, torch.full_like(own.labels, index))
+        made = checked(Samples(maker(labels, seed), labels), name, self.dataset)
+        return labelled(made, self.device)
 
-
-STEP, FLOOR = 0.5, 0.1
-"""How fast member weights that adapt follow the validation split, and the part that stays even."""
 
 SHIFT, ROTATION, SCALE = 0.06, 10.0, 0.1
 """Most that a changed copy is shifted (share of the side), turned (degrees) and scaled."""
-
-
-class MemberFeedback:
-    """Exponentiated gradient on the chances of the members.
-
-    A small step on images of member g lowers the validation loss by the learning rate times
-    ⟨∇L_val, ∇L_g⟩. Both gradients are taken for the last linear layer only, where they are outer
-    products of the softmax error and the features that the forward pass has computed anyway. At
-    the end of an epoch, with ∇L_g averaged over the images that g gave,
-
-        a_g = ⟨∇L_val, ∇L_g⟩ / (‖∇L_val‖ · rms_h ‖∇L_h‖)
-        w_g ← (1 − floor) · w_g·exp(step·a_g) / Σ_h w_h·exp(step·a_h) + floor / |G|
-
-    The floor keeps every member drawn now and then, so that a bad start can be made good. Only
-    the training and the validation split are looked at.
-
-    Attributes:
-        shares: present chances, float64 [members], sum 1.
-    """
-
-    def __init__(self, shares: Float64Array, weights: Tensor) -> None:
-        self.shares = shares / shares.sum()
-        self._weights = weights
-        self._sums: Tensor | None = None
-        self._counts = torch.zeros(len(shares), device=weights.device)
-
-    def on_batch(self, features: Tensor, scores: Tensor, batch: Batch) -> None:
-        """Add the batch's gradients to the sums of the members that gave its images."""
-        assert batch.members is not None
-        gradients = self._gradients(features, scores, batch.labels)
-        if self._sums is None:
-            self._sums = gradients.new_zeros(len(self.shares), gradients.shape[1])
-        self._sums.index_add_(0, batch.members, gradients)
-        self._counts.index_add_(0, batch.members, torch.ones_like(gradients[:, 0]))
-
-    def on_validation(self, features: Tensor, scores: Tensor, labels: Tensor) -> None:
-        """Move the chances towards members whose gradients agree with the validation split's."""
-        assert self._sums is not None
-        target = self._gradients(features, scores, labels).mean(0)
-        members = self._sums / self._counts.clamp(min=1)[:, None]
-        present = self._counts > 0
-        size = members[present].square().sum(1).mean().sqrt() * target.norm()
-        agreement = torch.where(present, members @ target / size.clamp(min=1e-12), 0.0)
-        values = agreement.double().cpu().numpy()
-        moved = self.shares * np.exp(STEP * (values - values.max()))
-        self.shares = (1 - FLOOR) * moved / moved.sum() + FLOOR / len(moved)
-        self._sums.zero_()
-        self._counts.zero_()
-
-    def _gradients(self, features: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
-        """Gradient of each image's loss for the last layer's weights and biases, [n, K·(D+1)]."""
-        error = functional.softmax(scores, 1)
-        error = error - functional.one_hot(labels, scores.shape[1])
-        error = error * self._weights[labels, None]
-        return torch.cat([(error[:, :, None] * features[:, None, :]).flatten(1), error], 1)
 
 
 @dataclass
@@ -203,7 +136,6 @@ class Drawing:
             and synthetic images per epoch, by class, int64 [classes].
         real, synthetic: where images come from, None where the strategy takes none.
         shares: chance of each member, float64 [members].
-        feedback: gives the chances in place of ``shares`` when they adapt.
     """
 
     rng: np.random.Generator
@@ -213,7 +145,6 @@ class Drawing:
     real: ImagePool | None = None
     synthetic: ImagePool | FreshPool | None = None
     shares: Float64Array = field(default_factory=lambda: np.ones(1))
-    feedback: MemberFeedback | None = None
 
     def __call__(self, epoch: int) -> Batch:
         """The images of the next epoch, in the order of training."""
@@ -224,19 +155,22 @@ class Drawing:
                 copies = self.real.batch(self.changed_counts[None], self.rng)
                 parts.append(Batch(augmented(copies.images, self.rng), copies.labels))
         if self.synthetic is not None:
-            shares = self.shares if self.feedback is None else self.feedback.shares
-            counts = self.synthetic.split(self.synthetic_counts, shares, self.rng)
+            counts = self.synthetic.split(self.synthetic_counts, self.shares, self.rng)
             parts.append(self.synthetic.batch(counts, self.rng))
         if len(parts) == 1:
             return parts[0]
-        images = torch.cat([part.images for part in parts])
-        order = torch.from_numpy(self.rng.permutation(len(images))).to(images.device)
-        return Batch(images[order], torch.cat([part.labels for part in parts])[order])
+        return _shuffled(parts, self.rng)
 
     @property
     def trained_counts(self) -> Int64Array:
         """Labels an epoch really holds, by class."""
         return self.real_counts + self.changed_counts + self.synthetic_counts
+
+
+def _shuffled(parts: Sequence[Batch], rng: np.random.Generator) -> Batch:
+    images = torch.cat([part.images for part in parts])
+    order = torch.from_numpy(rng.permutation(len(images))).to(images.device)
+    return Batch(images[order], torch.cat([part.labels for part in parts])[order])
 
 
 def augmented(images: Tensor, rng: np.random.Generator) -> Tensor:
@@ -284,8 +218,11 @@ def make_drawing(
     bank: SampleBank,
     settings: ClassifierSettings,
     seed: int,
+    pools: Pools | None = None,
 ) -> Drawing:
     """Load the images of a strategy; the order of drawing depends on (seed, repeat) alone.
+
+    ``pools`` keeps images for other drawings of the same data, settings and seed.
 
     Raises:
         DataError: members that do not fit the data.
@@ -293,10 +230,14 @@ def make_drawing(
     """
     counts = epoch_counts(strategy, dataset, settings)
     drawing = Drawing(np.random.default_rng([seed, repeat]), *counts)
+    pools = {} if pools is None else pools
     if counts[0].any():
-        drawing.real = ImagePool.real(dataset, settings.device)
+        if () not in pools:
+            pools[()] = ImagePool.real(dataset, settings.device)
+        drawing.real = pools[()]
     if strategy.members:
-        drawing.synthetic = _synthetic(strategy.members, bank, dataset, settings, (seed, repeat))
+        whose = strategy.members, bank
+        drawing.synthetic = _synthetic(*whose, dataset, settings, (seed, repeat), pools)
         weights = strategy.weights or (1.0,) * len(strategy.members)
         drawing.shares = np.array(weights) / sum(weights)
     return drawing
@@ -308,12 +249,15 @@ def _synthetic(
     dataset: Dataset,
     settings: ClassifierSettings,
     seed: tuple[int, int],
+    pools: Pools,
 ) -> ImagePool | FreshPool:
     """The members' images: made anew every epoch where the bank can, else all of them."""
     place: dict[str, Any] = {"memory_mb": settings.memory_mb, "device": settings.device}
     makers = [bank.maker(name, settings.device) for name in members]
     if any(maker is not None for maker in makers):
         return FreshPool.of(members, makers, bank, dataset, seed=seed, **place)
-    pool = ImagePool.synthetic(members, bank, dataset, seed=seed[0], **place)
-    pool.require_classes(dataset)
-    return pool
+    key = (id(bank), *members)
+    if key not in pools:
+        pools[key] = ImagePool.synthetic(members, bank, dataset, seed=seed[0], **place)
+        pools[key].require_classes(dataset)
+    return pools[key]

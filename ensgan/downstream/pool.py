@@ -124,7 +124,7 @@ class ImagePool:
                     "sample them with labels of every class"
                 )
 
-    def draw(self, counts: Int64Array, rng: np.random.Generator) -> tuple[Int64Array, Int64Array]:
+    def draw(self, counts: Int64Array, rng: np.random.Generator) -> Int64Array:
         """Draw images without replacement within each group (in rounds where it is too small).
 
         Args:
@@ -132,16 +132,14 @@ class ImagePool:
             rng: the randomness.
 
         Returns:
-            Indices into the pool and the source of each, int64 [counts.sum()], in random order.
+            Indices into the pool, int64 [counts.sum()], in random order.
         """
         parts = [
             _choose(self.groups[source][label], int(counts[source, label]), rng)
             for source, label in zip(*np.nonzero(counts), strict=True)
         ]
         indices = np.concatenate(parts) if parts else np.empty(0, np.int64)
-        order = rng.permutation(len(indices))
-        sources = np.repeat(np.arange(len(counts)), counts.sum(axis=1))
-        return indices[order], sources[order].astype(np.int64)
+        return indices[rng.permutation(len(indices))]
 
     def split(
         self, class_counts: Int64Array, shares: Float64Array, rng: np.random.Generator
@@ -159,11 +157,9 @@ class ImagePool:
         return np.array([[len(rows) > 0 for rows in group] for group in self.groups])
 
     def batch(self, counts: Int64Array, rng: np.random.Generator) -> Batch:
-        """The images that :meth:`draw` draws, their sources as members."""
-        rows, sources = (
-            torch.from_numpy(each).to(self.images.device) for each in self.draw(counts, rng)
-        )
-        return Batch(self.images[rows], self.labels[rows], sources)
+        """The images that :meth:`draw` draws."""
+        rows = torch.from_numpy(self.draw(counts, rng)).to(self.images.device)
+        return Batch(self.images[rows], self.labels[rows])
 
 
 def split_by_chance(

@@ -147,18 +147,9 @@ def _front(name: str, count: str, context: StrategyContext) -> list[Strategy]:
     ]
 
 
-def _group(name: str, which: str, context: StrategyContext) -> Strategy:
-    """G* with its weights, or the whole pool."""
-    (group,) = (_all if which == "all" else _selected)(name, "", context)
-    return group
-
-
 def _by_intra(name: str, which: str, context: StrategyContext) -> list[Strategy]:
-    return [weighted_by_intra_d(_group(name, which, context), context.scores)]
-
-
-def _dynamic(name: str, which: str, context: StrategyContext) -> list[Strategy]:
-    return [replace(_group(name, which, context), kind="dynamic")]
+    (group,) = (_all if which == "all" else _selected)(name, "", context)
+    return [weighted_by_intra_d(group, context.scores)]
 
 
 def _real_and_selected(name: str, times: str, context: StrategyContext) -> list[Strategy]:
@@ -184,7 +175,6 @@ FORMS = (
     StrategyForm("selected[:RULE]", _selected, _is_rule),
     StrategyForm("front:K", _front, _whole("K")),
     StrategyForm("by-intra[:all]", _by_intra, _is_group),
-    StrategyForm("dynamic[:all]", _dynamic, _is_group),
     # Controls of one another: twice as many images as `real` has, half of them from elsewhere.
     StrategyForm("real+synthetic[:N]", _real_and_selected, _whole("N")),
     StrategyForm("real+all", _beside_real(_all)),

@@ -11,9 +11,11 @@ import numpy as np
 from ensgan.errors import InputError, unknown_name
 from ensgan.types import Front, FrontPoint, PoolScores, Selection, gan_of, step_of
 
-Kind: TypeAlias = Literal["real", "synthetic", "real+synthetic", "real+augment", "dynamic"]
+Kind: TypeAlias = Literal["real", "synthetic", "real+synthetic", "real+augment"]
 WITHOUT_MEMBERS = ("real", "real+augment")
 WEIGHTINGS = ("own", "uniform", "by-intra", "learned")
+NO_WEIGHTS = {"final_weights": None}
+"""Of members whose weights adapted, in files of earlier versions: tables are known by all keys."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +25,8 @@ class Strategy:
     Attributes:
         name: as the user wrote it; several draws of one strategy end in ``#0``, ``#1``, ….
         members: the generators, none for ``real`` and ``real+augment``.
-        weights: chance of each member to give an image (scaled to sum 1), None for equal chances;
-            for ``dynamic`` the chances to begin with.
-        kind: real images, synthetic ones, both, real ones beside changed copies of them, or
-            synthetic ones whose weights adapt.
+        weights: chance of each member to give an image (scaled to sum 1), None for equal chances.
+        kind: real images, synthetic ones, both, or real ones beside changed copies of them.
         n_times: images per epoch in multiples of the usual number: for ``real`` the real ones,
             else the synthetic ones or the changed copies.
     """

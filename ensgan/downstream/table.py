@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ensgan.downstream.statistics import holm, mean_interval, middle, paired_t_test
-from ensgan.downstream.strategy import Kind
+from ensgan.downstream.strategy import NO_WEIGHTS, Kind
 from ensgan.errors import InputError
 from ensgan.text import counted
 from ensgan.types import Float64Array
@@ -66,7 +66,6 @@ class StrategyRow:
         gap_closed: (strategy − all) / (real − all) of the means by metric; None without both
             rows, or where real is not better than all.
         epochs, seconds: means over the runs.
-        final_weights: mean chances at the end, for ``dynamic``.
         test_images: 95 % interval of the mean AUC over bootstraps of the test images, all repeats
             as they are; None for results of earlier versions.
         test_difference: the same of its paired difference to the reference.
@@ -82,9 +81,12 @@ class StrategyRow:
     gap_closed: Mapping[str, float | None]
     epochs: float
     seconds: float
-    final_weights: tuple[float, ...] | None = None
     test_images: tuple[float, float] | None = None
     test_difference: tuple[float, float] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as JSON-able values."""
+        return {**asdict(self), **NO_WEIGHTS}
 
 
 @dataclass(frozen=True)
@@ -147,23 +149,23 @@ class DownstreamTable:
         A class that even the classifiers on real images never find, and ways to use the same pool
         that are ahead of the reference by the mean of :data:`RANKED`.
         """
-        said, rows = [], {row.strategy: row for row in self.rows}
+        sentences, rows = [], {row.strategy: row for row in self.rows}
         real = rows.get("real")
         if real is not None and real.metrics["g_mean"].mean <= 1e-9:
-            said.append(
+            sentences.append(
                 "even the classifiers on real images miss a whole class (g-mean 0.000, accuracy "
                 f"{real.metrics['accuracy'].mean:.3f}): accuracy and g-mean tell nothing here"
             )
         if self.reference is not None:
-            own = rows[self.reference].metrics[RANKED].mean
+            of_reference = rows[self.reference].metrics[RANKED].mean
             ahead = [
                 f"{row.strategy} ({row.metrics[RANKED].mean:.3f})"
                 for row in self.ranked()
-                if row.kind == "synthetic" and row.metrics[RANKED].mean > own
+                if row.kind == "synthetic" and row.metrics[RANKED].mean > of_reference
             ]
             if ahead:
-                said.append(f"G* ({own:.3f}) is behind {', '.join(ahead)} by AUC")
-        return tuple(said)
+                sentences.append(f"G* ({of_reference:.3f}) is behind {', '.join(ahead)} by AUC")
+        return tuple(sentences)
 
     def ranked(self) -> list[StrategyRow]:
         """The rows, the best by :data:`RANKED` first."""
@@ -194,7 +196,7 @@ class DownstreamTable:
             "cautions": list(self.cautions),
             "possible_auc": self.possible_auc,
             "sampling": self.sampling,
-            "strategies": [asdict(row) for row in self.rows],
+            "strategies": [row.to_json() for row in self.rows],
             "runs": [result.to_json() for result in self.results],
         }
 
@@ -286,9 +288,9 @@ def _differences(
         return {}
     base, pairs = groups[reference], {}
     for name, group in groups.items():
-        _, own, other = np.intersect1d(group.repeats, base.repeats, return_indices=True)
-        if name != reference and len(own):
-            pairs[name] = group.values[metric][own] - base.values[metric][other]
+        _, here, there = np.intersect1d(group.repeats, base.repeats, return_indices=True)
+        if name != reference and len(here):
+            pairs[name] = group.values[metric][here] - base.values[metric][there]
     return pairs
 
 
@@ -314,7 +316,6 @@ def _row(
     group = groups[name]
     runs, resampled = group.runs, group.resampled
     base = None if reference in (None, name) else groups[reference].resampled
-    final = [run.final_weights for run in runs if run.final_weights is not None]
     return StrategyRow(
         name,
         runs[0].strategy.kind,
@@ -326,7 +327,6 @@ def _row(
         {metric: _gap(metric, group, groups) for metric in TESTED},
         float(np.mean([run.epochs for run in runs])),
         float(np.mean([run.seconds for run in runs])),
-        tuple(np.mean(final, axis=0).tolist()) if final else None,
         None if resampled is None else middle(resampled),
         None if resampled is None or base is None else middle(resampled - base),
     )
@@ -336,5 +336,5 @@ def _gap(metric: str, group: _Group, groups: Mapping[str, _Group]) -> float | No
     if "real" not in groups or "all" not in groups:
         return None
     three = (groups["real"], groups["all"], group)
-    upper, lower, mean = (float(each.values[metric].mean()) for each in three)
+    upper, lower, mean = (float(one.values[metric].mean()) for one in three)
     return None if upper - lower <= 1e-9 else (mean - lower) / (upper - lower)

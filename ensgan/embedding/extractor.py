@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -85,7 +85,7 @@ class Extractor:
         """Embed images: uint8 [n,H,W] or [n,H,W,C] → float32 [n,dim].
 
         The network always sees the same number of images at once (the last group is padded), so a
-        vector does not depend on how many images are embedded together.
+        vector does not depend on how many images are embedded together. Float32 on every device.
 
         Raises:
             InputError: the images are not uint8 or have channels the network cannot take.
@@ -97,7 +97,7 @@ class Extractor:
             )
         features = np.empty((len(images), self.dim), np.float32)
         waiting: tuple[slice, Tensor] | None = None
-        with torch.inference_mode():
+        with torch.inference_mode(), _float32():
             for start in range(0, len(images), self._chunk):
                 part = slice(start, min(start + self._chunk, len(images)))
                 x = self.preprocessing(images[part], self.device)
@@ -132,6 +132,17 @@ class Extractor:
         }
         with atomic_path(path) as temporary:
             save_file(tensors, temporary, metadata={"ensgan.extractor": json.dumps(description)})
+
+
+@contextmanager
+def _float32() -> Iterator[None]:
+    """Convolutions in float32 on a card, too: images of a pool may be embedded in many places."""
+    cudnn = torch.backends.cudnn
+    before, cudnn.allow_tf32 = cudnn.allow_tf32, False
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32 = before
 
 
 def make_extractor(

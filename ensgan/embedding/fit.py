@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -55,17 +54,14 @@ class Batch:
     Attributes:
         images: uint8 [n,C,H,W].
         labels: int64 [n].
-        members: int64 [n], who made each image, where that matters.
     """
 
     images: Tensor
     labels: Tensor
-    members: Tensor | None = None
 
     def part(self, rows: slice | Tensor) -> Batch:
         """Some of the images."""
-        members = None if self.members is None else self.members[rows]
-        return Batch(self.images[rows], self.labels[rows], members)
+        return Batch(self.images[rows], self.labels[rows])
 
 
 def labelled(samples: Samples, device: str) -> Batch:
@@ -74,16 +70,6 @@ def labelled(samples: Samples, device: str) -> Batch:
     images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2)
     labels = torch.from_numpy(np.ascontiguousarray(samples.labels))
     return Batch(images.to(device), labels.to(device))
-
-
-class Feedback(Protocol):
-    """Called while a classifier learns; may change what is drawn for the next epoch."""
-
-    def on_batch(self, features: Tensor, scores: Tensor, batch: Batch) -> None:
-        """After a training step: features [n,D] and class scores [n,K], both detached."""
-
-    def on_validation(self, features: Tensor, scores: Tensor, labels: Tensor) -> None:
-        """After an epoch, with the validation split."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +111,6 @@ def fit(
     *,
     weights: Tensor,
     settings: FitSettings,
-    feedback: Feedback | None = None,
 ) -> FitResult:
     """Train with Adam on class-weighted cross-entropy; the validation loss decides.
 
@@ -138,7 +123,6 @@ def fit(
         validation: the validation split.
         weights: weight of each class in the loss, float32 [K].
         settings: length and pace.
-        feedback: called after every step and epoch.
 
     Raises:
         TrainingError: the loss became non-finite.
@@ -147,13 +131,10 @@ def fit(
     kept, best_scores = _copy(network), torch.empty(0)
     while not course.is_over:
         data = draw(course.epochs)
-        loss = _train_epoch(network, course.optimiser, data, weights, settings.batch, feedback)
-        features, scores = forward(network, validation.images)
+        loss = _train_epoch(network, course.optimiser, data, weights, settings.batch)
+        scores = forward(network, validation.images)
         val_loss = float(functional.cross_entropy(scores, validation.labels, weights))
-        is_best = course.take(loss, val_loss, len(data.images))
-        if feedback is not None:
-            feedback.on_validation(features, scores, validation.labels)
-        if is_best:
+        if course.take(loss, val_loss, len(data.images)):
             kept, best_scores = _copy(network), scores
     network.load_state_dict(kept)
     return course.result(best_scores)
@@ -221,7 +202,6 @@ def _train_epoch(
     data: Batch,
     weights: Tensor,
     size: int,
-    feedback: Feedback | None,
 ) -> float:
     """One pass; the mean loss. A last batch of a single image has no statistics: it is left out."""
     network.train()
@@ -231,8 +211,7 @@ def _train_epoch(
         batch = data.part(slice(start, start + size))
         if len(batch.images) < 2:
             break
-        features = network.features(network_input(batch.images))
-        scores = network.fc(features)
+        scores = network(network_input(batch.images))
         loss = functional.cross_entropy(scores, batch.labels, weights)
         optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
@@ -240,21 +219,19 @@ def _train_epoch(
         # Summed on the device: reading every loss would make the device wait for the host.
         total += loss.detach() * len(batch.images)
         used += len(batch.images)
-        if feedback is not None:
-            feedback.on_batch(features.detach(), scores.detach(), batch)
     return float(total) / max(used, 1)
 
 
-def forward(network: ResNet, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Features [n,D] and class scores [n,K] of uint8 images [n,C,H,W], in evaluation mode."""
+def forward(network: ResNet, images: Tensor) -> Tensor:
+    """Class scores [n,K] of uint8 images [n,C,H,W], in evaluation mode."""
     network.eval()
     with torch.inference_mode():
         parts = [
             network.features(network_input(images[start : start + _EVALUATION_BATCH]))
             for start in range(0, len(images), _EVALUATION_BATCH)
         ]
-        features = torch.cat(parts)
-        return features, network.fc(features)
+        scores: Tensor = network.fc(torch.cat(parts))
+        return scores
 
 
 def _copy(network: ResNet) -> dict[str, Tensor]:

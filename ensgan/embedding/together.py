@@ -10,22 +10,13 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn import functional
 
-from ensgan.embedding.fit import (
-    Batch,
-    Course,
-    Feedback,
-    FitResult,
-    FitSettings,
-    fit,
-    network_input,
-)
+from ensgan.embedding.fit import Batch, Course, FitResult, FitSettings, fit, network_input
 from ensgan.embedding.resnet import ResNet
 
 _EVALUATION_IMAGES = 2048  # times networks
@@ -39,21 +30,18 @@ class Training:
         network: gets the weights of its best epoch.
         draw: gives as many images in every epoch as those of the others do.
         weights: of the classes.
-        feedback: called after every step and epoch.
     """
 
     network: ResNet
     draw: Callable[[int], Batch]
     weights: Tensor
-    feedback: Feedback | None = None
     course: Course = field(init=False)
     row: nn.Parameter = field(init=False)
     scores: Tensor = field(init=False)
 
     def alone(self, validation: Batch, settings: FitSettings) -> FitResult:
         """Train it by itself."""
-        more: dict[str, Any] = {"weights": self.weights, "feedback": self.feedback}
-        return fit(self.network, self.draw, validation, settings=settings, **more)
+        return fit(self.network, self.draw, validation, weights=self.weights, settings=settings)
 
     def begin(self, settings: FitSettings) -> None:
         """All parameters become one row, which the optimiser moves."""
@@ -69,20 +57,8 @@ class Training:
             for parameter, piece in zip(own, pieces, strict=True):
                 parameter.copy_(piece.view(parameter.shape))
             for name, buffer in self.network.named_buffers():
-                buffer.copy_(buffers[f"network.{name}"])
+                buffer.copy_(buffers[name])
         self.scores = scores
-
-
-class _Both(nn.Module):
-    """Features and class scores in one call."""
-
-    def __init__(self, network: ResNet) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.network.features(x)
-        return features, self.network.fc(features)
 
 
 class Together:
@@ -98,9 +74,8 @@ class Together:
         self, trainings: Sequence[Training], validation: Batch, settings: FitSettings
     ) -> None:
         self._trainings, self._validation, self._settings = trainings, validation, settings
-        network = copy.deepcopy(trainings[0].network)
-        network.memory_format = torch.contiguous_format  # the only one that vmap knows
-        self._form = _Both(network)
+        self._form = copy.deepcopy(trainings[0].network)
+        self._form.memory_format = torch.contiguous_format  # the only one that vmap knows
         self._shapes = {name: each.shape for name, each in self._form.named_parameters()}
         self._sizes = [shape.numel() for shape in self._shapes.values()]
         for training in trainings:
@@ -113,7 +88,7 @@ class Together:
         while active:
             data = [each.draw(each.course.epochs) for each in active]
             losses = self._train_epoch(active, buffers, data).tolist()
-            features, scores = self._validate(active, buffers)
+            scores = self._validate(active, buffers)
             weights = torch.stack([each.weights for each in active])
             labels = self._validation.labels
             cross_entropy = vmap(functional.cross_entropy, in_dims=(0, None, 0))
@@ -121,8 +96,6 @@ class Together:
             for r, each in enumerate(active):
                 if each.course.take(losses[r], val_losses[r], len(data[r].images)):
                     each.keep({name: buffer[r] for name, buffer in buffers.items()}, scores[r])
-                if each.feedback is not None:
-                    each.feedback.on_validation(features[r], scores[r], labels)
             # Those that have ended take no more part.
             left = [r for r, each in enumerate(active) if not each.course.is_over]
             active = [active[r] for r in left]
@@ -131,8 +104,7 @@ class Together:
 
     @staticmethod
     def _stacked(each: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-        names = each[0]
-        return {f"network.{name}": torch.stack([one[name] for one in each]) for name in names}
+        return {name: torch.stack([one[name] for one in each]) for name in each[0]}
 
     def _state(self, active: Sequence[Training], buffers: dict[str, Tensor]) -> dict[str, Tensor]:
         """Parameters and buffers with an axis for the networks."""
@@ -141,8 +113,9 @@ class Together:
         named = zip(self._shapes.items(), pieces, strict=True)
         return buffers | {name: piece.view(-1, *shape) for (name, shape), piece in named}
 
-    def _run(self, state: dict[str, Tensor], x: Tensor, axis: int | None) -> Any:
-        return vmap(partial(functional_call, self._form), (0, axis))(state, x)
+    def _run(self, state: dict[str, Tensor], x: Tensor, axis: int | None) -> Tensor:
+        scores: Tensor = vmap(partial(functional_call, self._form), (0, axis))(state, x)
+        return scores
 
     def _train_epoch(
         self, active: Sequence[Training], buffers: dict[str, Tensor], data: Sequence[Batch]
@@ -155,7 +128,7 @@ class Together:
         for start in range(0, count - count % size if count % size == 1 else count, size):
             parts = [each.part(slice(start, start + size)) for each in data]
             images = network_input(torch.stack([part.images for part in parts]))
-            features, scores = self._run(self._state(active, buffers), images, 0)
+            scores = self._run(self._state(active, buffers), images, 0)
             labels = torch.stack([part.labels for part in parts])
             losses = vmap(functional.cross_entropy)(scores, labels, weights)
             for each in active:
@@ -165,15 +138,10 @@ class Together:
                 each.course.optimiser.step()
             total += losses.detach() * images.shape[1]
             used += images.shape[1]
-            for r, each in enumerate(active):
-                if each.feedback is not None:
-                    each.feedback.on_batch(features[r].detach(), scores[r].detach(), parts[r])
         return total / max(used, 1)
 
-    def _validate(
-        self, active: Sequence[Training], buffers: dict[str, Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """Features [networks,n,D] and class scores [networks,n,K] of the validation split."""
+    def _validate(self, active: Sequence[Training], buffers: dict[str, Tensor]) -> Tensor:
+        """Class scores [networks,n,K] of the validation split."""
         self._form.eval()
         images, step = self._validation.images, max(1, _EVALUATION_IMAGES // len(active))
         with torch.no_grad():
@@ -182,5 +150,4 @@ class Together:
                 self._run(state, network_input(images[start : start + step]), None)
                 for start in range(0, len(images), step)
             ]
-        features, scores = zip(*parts, strict=True)
-        return torch.cat(features, dim=1), torch.cat(scores, dim=1)
+        return torch.cat(parts, dim=1)

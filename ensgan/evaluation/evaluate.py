@@ -18,8 +18,7 @@ from ensgan.evaluation.own_data import RULE as HANDED_OVER
 from ensgan.evaluation.prediction import LEAST, REPEATS, Prediction, many_ensembles, prediction
 from ensgan.files import content_key, write_json
 from ensgan.search import FORMS, select
-from ensgan.sweep.choice.judge import make_judge
-from ensgan.sweep.choice.labels import check_labels
+from ensgan.sweep.choice.judge import check_labels, make_judge
 from ensgan.sweep.choice.validated import RULE as VALIDATED
 from ensgan.sweep.choice.validated import Shortlisted, choose
 from ensgan.sweep.classifier_job import RULE, Classifiers
@@ -160,7 +159,7 @@ def evaluate_sweep(
     # Before the rule trains anything: whatever G* turns out to be, these names must resolve.
     downstream.check_strategies(options.strategies, sweep.scores.names)
     estimate = Estimate(on_progress)
-    classifiers = pool_classifiers(sweep, options, dataset, executor, estimate)
+    classifiers = pool_classifiers(sweep, options, dataset, executor, estimate, estimate.longer)
     if options.rule == RULE:
         points = min(options.rule_points, len(sweep.front))
         estimate.start(points * options.rule_repeats)
@@ -207,13 +206,14 @@ def pool_classifiers(
     dataset: Dataset,
     executor: Executor,
     on_done: Callable[[dict[str, Any]], None],
+    on_longer: Callable[[str], None],
 ) -> Classifiers:
     """The classifiers of a finished sweep, as options want them.
 
     Args:
         dataset: of the sweep.
         executor: where they are trained.
-        on_done: see :class:`Classifiers`.
+        on_done, on_longer: see :class:`Classifiers`.
 
     Raises:
         InputError: fresh images are wanted and no member has weights.
@@ -233,6 +233,7 @@ def pool_classifiers(
         folder=sweep.folder.path / "evaluate",
         executor=lambda: executor,
         on_done=on_done,
+        on_longer=on_longer,
         sampling=sampling,
     )
 
@@ -267,11 +268,15 @@ class Estimate:
         self.begin = time.monotonic()
         self.on_progress(Progress(0, total))
 
+    def longer(self, name: str) -> None:
+        """One more classifier turns out to be needed, which takes longer than the others."""
+        self.total += 1
+        self.on_progress(Progress(self.done, self.total, f"one more: {name}"))
+
     def __call__(self, value: dict[str, Any]) -> None:
         """A classifier is through: what :func:`ensgan.sweep.classifier_job.evaluate` gives."""
         result = value["result"]
         self.done += 1
-        self.total = max(self.total, self.done)  # one more may turn out to be needed
         self.trained += not value["cached"]
         left = None
         if self.trained:

@@ -51,7 +51,7 @@ class CardMemory:
     @property
     def entries(self) -> int:
         """Entries of a product to hold at a time."""
-        return max(1, self.bytes // ENTRY_BYTES)
+        return min(max(1, self.bytes // ENTRY_BYTES), 1 << 30)  # kernels count in int32
 
     def run(self, work: Callable[[], _T]) -> _T | None:
         """What ``work`` gives, tried again with less memory; None: the CPU has to do it."""

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import torch
 
-from ensgan.errors import InputError, unknown_name
+from ensgan.errors import InputError, last_line, unknown_name
 from ensgan.metrics.features import FeatureArray, Frame, pieces
 from ensgan.types import BoolArray, Float64Array, Int64Array
 
@@ -149,17 +149,19 @@ class FaissBackend(Backend):
     def __init__(self) -> None:
         try:
             import faiss
-        except ImportError as error:
+        except (ImportError, OSError) as error:  # OSError: CUDA's libraries
             raise InputError(
-                "backend 'faiss' needs faiss, which is not installed: install ensgan[cpu] or "
-                "ensgan[gpu], or take backend 'torch'"
+                f"backend 'faiss' needs faiss, which cannot be imported ({last_line(error)}): "
+                "install ensgan[cpu] or ensgan[gpu], or take backend 'torch'"
             ) from error
         self._faiss: Any = faiss
-        # faiss.knn_gpu exists in the CPU build too; the resources class does not.
-        gpu = hasattr(self._faiss, "StandardGpuResources") and self._faiss.get_num_gpus() > 0
         super().__init__()
+        # faiss.knn_gpu exists in the CPU build too; the resources class does not.
+        gpu = hasattr(self._faiss, "StandardGpuResources")
+        with _explained():
+            gpu = gpu and self._faiss.get_num_gpus() > 0
+            self._resources = self._faiss.StandardGpuResources() if gpu else None
         self.device = "cuda" if gpu else "cpu"
-        self._resources = self._faiss.StandardGpuResources() if gpu else None
 
     def operand(
         self, frame: Frame, features: FeatureArray, side: Side, precision: Precision
@@ -183,8 +185,21 @@ class FaissBackend(Backend):
         if self._resources is None:
             squared = self._faiss.pairwise_distances(*sides)
         else:
-            squared = self._faiss.pairwise_distance_gpu(self._resources, *sides)
+            with _explained():
+                squared = self._faiss.pairwise_distance_gpu(self._resources, *sides)
         return torch.from_numpy(squared).mul_(-0.5)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """What faiss says of its GPU, as one sentence."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise InputError(
+            f"faiss fails on its GPU ({last_line(error)}): take backend 'torch', whose scores are "
+            "the same"
+        ) from error
 
 
 def _place(frame: Frame, features: FeatureArray, into: FeatureArray) -> Float64Array:

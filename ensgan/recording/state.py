@@ -5,14 +5,13 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ensgan.errors import InputError
 from ensgan.files import content_key, write_json
 from ensgan.recording import views
-from ensgan.store import RunStore
+from ensgan.store import TAG_REPLACED, RunStore
 from ensgan.sweep.environment import environment
 from ensgan.sweep.records import RecordedRuns, RecordFile
 
@@ -118,9 +117,10 @@ class RecordState(RunBook):
 
     def _end_if_running(self, state: RecordedRuns, name: str) -> None:
         run_id = state.runs.get(name)
-        if run_id and state.uri == self.store.uri:
-            with suppress(InputError):  # somebody has deleted it
+        if run_id:
+            with suppress(InputError):  # somebody has deleted it, or it is in another store
                 if self.store.get(run_id).status == "running":
+                    self.store.set_tags(run_id, {TAG_REPLACED: "grown or changed before its end"})
                     self.store.finish(run_id, "killed")
 
 
@@ -147,7 +147,7 @@ def record_evaluation(evaluation: Evaluation, store: RunStore) -> dict[str, str]
     settings = evaluation.settings()
     shared, tags = _shared(evaluation)
     for row in evaluation.table:
-        name, value = row.strategy, asdict(row)
+        name, value = row.strategy, row.to_json()
         if row.test_images is None:  # as versions without them named their runs
             value = {k: v for k, v in value.items() if k not in ("test_images", "test_difference")}
         key = content_key(store.uri, sweep.run_id, settings, value)

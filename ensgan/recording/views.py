@@ -171,7 +171,7 @@ def strategy_metrics(row: Mapping[str, Any]) -> dict[str, float]:
 def members_csv(manifest: Manifest) -> bytes:
     """One row per member: what was varied, scores, whether it was selected, warnings, its hash."""
     chosen = set(manifest.chosen)
-    varied = list(dict.fromkeys(key for each in manifest.variations.values() for key in each))
+    varied = list(dict.fromkeys(key for values in manifest.variations.values() for key in values))
     scores = ("intra_d", "density", "coverage", "label_consistency")
     fields = ("member", *varied, *scores, "selected", "health", "sha256")
     rows = [
@@ -212,7 +212,7 @@ def chosen_point(front: Front, manifest: Manifest) -> FrontPoint | None:
     return None if manifest.selected is None else manifest.selected.point(front)
 
 
-def said(table: Mapping[str, Any] | None, ensemble: Mapping[str, Any] | None) -> list[str]:
+def remarks_on(table: Mapping[str, Any] | None, ensemble: Mapping[str, Any] | None) -> list[str]:
     """What was found, and what is wrong with it: sentences, the verdict last but for cautions.
 
     Args:
@@ -229,7 +229,7 @@ def description(
     run_id: str,
     *,
     report: str = "",
-    found: str = "",
+    outcome: str = "",
     remarks: Sequence[str] = (),
     below: Mapping[str, str] = NOTHING,
 ) -> str:
@@ -237,12 +237,12 @@ def description(
 
     Args:
         report: address of the report on the store's pages; empty when it has none.
-        found: the outcome in one sentence.
-        remarks: what else must be said, see :func:`said`.
+        outcome: what came out, in one sentence.
+        remarks: what else must be said, see :func:`remarks_on`.
         below: by GAN, the address of its run on the store's pages.
     """
     selected, external = manifest.selected, len(manifest.external)
-    lines = [f"**{markdown(found)}.**"] if found else []
+    lines = [f"**{markdown(outcome)}.**"] if outcome else []
     if report:
         # At the top: MLflow folds what is below.
         picture = f"![Pareto front](get-artifact?path=front%2Ffront.png&run_uuid={run_id})"
@@ -317,8 +317,8 @@ def log_report(
         manifest,
         run_id,
         report=store.page(run_id, REPORT),
-        found=headline(table, len(selected.members), len(manifest.members)) if selected else "",
-        remarks=said(table, ensemble),
+        outcome=headline(table, len(selected.members), len(manifest.members)) if selected else "",
+        remarks=remarks_on(table, ensemble),
         below={gan.name: place for gan in gans if (place := store.page(gan.run_id))},
     )
     store.set_tags(run_id, {DESCRIPTION: text})

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +13,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
+from ensgan.downstream.headline import how_good
 from ensgan.downstream.table import RANKED
 from ensgan.ensemble import non_commercial
 from ensgan.recording.views import by_gan, grown_from, leaves
@@ -27,9 +28,8 @@ from ensgan.report.figures import (
     membership_figure,
     overlap_figure,
 )
-from ensgan.report.verdict import verdict
 from ensgan.search import FORMS, Evaluator, find_form
-from ensgan.text import counted, hide_credentials
+from ensgan.text import counted, duration, hide_credentials
 from ensgan.types import BoolArray, Float64Array, Front, FrontPoint
 
 RANDOM_DRAWN = 300
@@ -224,3 +224,53 @@ def _forest(table: Mapping[str, Any] | None) -> Markup | None:
     rows = [row for row in (table or {}).get("strategies", ()) if RANKED in row["metrics"]]
     rows.sort(key=lambda row: -row["metrics"][RANKED]["mean"])
     return forest_svg(rows, RANKED, "AUC on real test images") if rows else None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The first lines of a report.
+
+    Attributes:
+        headline: which ensemble.
+        lines: why it was chosen, how good it is, how sure that is, what it cost; by title.
+        cautions: what is wrong with it, a sentence each.
+    """
+
+    headline: str
+    lines: Mapping[str, str]
+    cautions: Sequence[str]
+
+
+def verdict(content: Content) -> Verdict:
+    """The verdict on a recorded sweep."""
+    manifest, table = content.manifest, content.table or {}
+    if manifest.selected is None:
+        return Verdict("No ensemble was selected", {}, _cautions(content))
+    names = manifest.chosen
+    headline = (
+        f"G* is {len(names)} of {counted(len(manifest.members), 'generator')}: {', '.join(names)}"
+    )
+    why = manifest.selected.reason.partition("; nearest alternatives")[0].removesuffix(".")
+    lines = {"Why": why, "How good": how_good(table, intervals=True)}
+    lines |= {"How sure": str(table.get("verdict") or ""), "Cost": _cost(content)}
+    lines = {title: text for title, text in lines.items() if text}
+    return Verdict(headline, lines, _cautions(content))
+
+
+def _cost(content: Content) -> str:
+    stages = content.manifest.stages
+    if "total" not in stages:
+        return ""
+    trained = sum(result.seconds.get("train", 0.0) for result in content.manifest.members.values())
+    anew = content.manifest.earlier is None
+    what = "the sweep took" if anew else "on the members of an earlier run this one took"
+    parts = [f"{what} {duration(stages['total'])}"]
+    if trained:
+        parts.append(f"all trainings {duration(trained)} of machine time")
+    return ", ".join(parts)
+
+
+def _cautions(content: Content) -> tuple[str, ...]:
+    provenance = (content.ensemble or {}).get("provenance", {})
+    cautions = provenance.get("cautions", ()) if isinstance(provenance, Mapping) else ()
+    return tuple(str(caution) for caution in cautions)

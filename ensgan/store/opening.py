@@ -8,8 +8,10 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import shutil
 import sys
 import tempfile
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -20,7 +22,6 @@ from ensgan.errors import InputError
 from ensgan.inputs import database_path, require_database
 from ensgan.registry import Registry
 from ensgan.store.base import RunStore, unknown_run
-from ensgan.store.memory import MemoryStore
 from ensgan.store.record import ENSEMBLE_FOLDER, unknown_folder
 from ensgan.store.sqlite import ARTIFACTS
 from ensgan.store.tracking import MLflowStore
@@ -66,6 +67,14 @@ def _open_mlflow(address: str, storage: Path, experiment: str) -> RunStore:
     return MLflowStore(with_driver(address), experiment, beside / ARTIFACTS)
 
 
+def _open_passing(_address: str, _storage: Path, experiment: str) -> RunStore:
+    """A store that ends with this process, for a trial."""
+    folder = Path(tempfile.mkdtemp(prefix="ensgan-runs-"))
+    store = MLflowStore(f"sqlite:///{folder}/mlflow.db", experiment, folder / ARTIFACTS)
+    weakref.finalize(store, shutil.rmtree, folder, ignore_errors=True)
+    return store
+
+
 STORES: Registry[StoreKind] = Registry(
     "scheme of a tracking address",
     "ensgan.stores",
@@ -74,7 +83,7 @@ STORES: Registry[StoreKind] = Registry(
         StoreKind("sqlite", _open_mlflow, lambda folder: f"sqlite:///{folder}/mlflow.db"),
         *(StoreKind(name, _open_mlflow) for name in ("http", "https")),
         *(StoreKind(name, _open_mlflow) for name in ("postgresql", "mysql", "mssql")),
-        StoreKind("memory", lambda *_: MemoryStore(), lambda folder: "memory:"),
+        StoreKind("memory", _open_passing),
     ),
 )
 

@@ -13,15 +13,14 @@ import numpy as np
 
 from ensgan import downstream
 from ensgan.config import EvaluateSpec
-from ensgan.downstream.pool import Maker
 from ensgan.errors import DataError, TrainingError
 from ensgan.files import MISFITS, content_key, read_json, write_json
 from ensgan.search import select
 from ensgan.sweep.executor import Executor, Needs
-from ensgan.sweep.fresh_images import KEPT_BYTES, GeneratorFile, Sampling
+from ensgan.sweep.fresh_images import FileBank, Sampling
 from ensgan.sweep.member_job import purpose_seed
 from ensgan.sweep.records import DatasetFiles, MemberResult
-from ensgan.types import Front, PoolScores, Samples, Selection
+from ensgan.types import Front, PoolScores, Selection
 from ensgan.zoo import SAMPLING_REVISION
 
 REVISION = 1
@@ -33,24 +32,6 @@ EVALUATION = "downstream"
 """Purpose of the classifiers of the downstream table; others choose G*."""
 RULE = "downstream"
 """The selection rule that trains classifiers to choose G*."""
-
-
-@dataclass(frozen=True)
-class FileBank:
-    """Images of members: from files, or made anew by generators."""
-
-    paths: Mapping[str, Path]
-    generators: Mapping[str, GeneratorFile] = field(default_factory=dict)
-
-    def maker(self, name: str, device: str) -> Maker | None:
-        """The generator of one member; None for a member that has none here."""
-        found = self.generators.get(name)
-        weights = sum(each.path.stat().st_size for each in self.generators.values())
-        return None if found is None else found.maker(device, keep=weights <= KEPT_BYTES)
-
-    def load(self, name: str) -> Samples:
-        """Images of one member."""
-        return Samples.load(self.paths[name])
 
 
 @dataclass(frozen=True)
@@ -124,9 +105,13 @@ def evaluate(task: EvaluateJobs) -> list[dict[str, Any]]:
 def _trained(jobs: tuple[EvaluateJob, ...]) -> list[dict[str, Any]]:
     """Train classifiers and keep what they achieve."""
     first, begin = jobs[0], time.time()
+    banks = {job.strategy.members: job.bank for job in jobs}  # one loads what several train on
     try:
         results = downstream.run_repeats(
-            [downstream.Repeat(job.strategy, job.repeat, job.bank) for job in jobs],
+            [
+                downstream.Repeat(job.strategy, job.repeat, banks[job.strategy.members])
+                for job in jobs
+            ],
             dataset=first.dataset.load(),
             settings=first.settings,
             seed=first.seed,
@@ -134,9 +119,7 @@ def _trained(jobs: tuple[EvaluateJob, ...]) -> list[dict[str, Any]]:
     except TrainingError:
         if len(jobs) == 1:
             raise
-        # Half as many need half the memory, and those that train well are kept.
-        half = len(jobs) // 2
-        return _trained(jobs[:half]) + _trained(jobs[half:])
+        return _halved(jobs)
     end = time.time()
     values = []
     for number, (job, result) in enumerate(zip(jobs, results, strict=True)):
@@ -145,6 +128,19 @@ def _trained(jobs: tuple[EvaluateJob, ...]) -> list[dict[str, Any]]:
         value = {"key": job.key, "result": result.to_json(), "work": work}
         write_json(job.path, value)
         values.append({**value, "cached": False})
+    return values
+
+
+def _halved(jobs: tuple[EvaluateJob, ...]) -> list[dict[str, Any]]:
+    """Half as many need half the memory, and those that train well are kept."""
+    half, values, failure = len(jobs) // 2, [], None
+    for part in (jobs[:half], jobs[half:]):
+        try:
+            values += _trained(part)
+        except TrainingError as error:
+            failure = error
+    if failure is not None:
+        raise failure
     return values
 
 
@@ -186,6 +182,7 @@ class Classifiers:
         executor: asked for only where a result is not yet on disk.
         on_done: called for every classifier, with what :func:`evaluate` gives and how many are
             ``done`` ``of`` how many.
+        on_longer: called before one more is trained for long, with its name.
         sampling: members that make new images in every epoch of the evaluation. What only chooses
             G* trains on their banks.
     """
@@ -197,6 +194,7 @@ class Classifiers:
     folder: Path
     executor: Callable[[], Executor]
     on_done: Callable[[dict[str, Any]], None]
+    on_longer: Callable[[str], None] = lambda name: None
     sampling: Sampling = field(default_factory=Sampling)
 
     def strategies(
@@ -308,6 +306,7 @@ class Classifiers:
             first = next(job for job in jobs if job.strategy.name == "real")
             named = replace(first.strategy, name=f"real, {LONGER} times the steps")
             longer = replace(first, strategy=named, settings=first.settings.longer(LONGER))
+            self.on_longer(named.name)
             possible = self.run([longer])[0].metrics["auc"]
         table = downstream.summarise(results, "selected", possible)
         return replace(table, sampling=self.sampling.reason)

@@ -13,7 +13,7 @@ from ensgan.downstream.pool import Maker
 from ensgan.errors import InputError, IntegrityError
 from ensgan.files import sha256_file
 from ensgan.sweep.records import MemberResult
-from ensgan.types import Dataset, ImageShape, Int64Array, UInt8Array, gan_of
+from ensgan.types import Dataset, ImageShape, Int64Array, Samples, UInt8Array, gan_of
 
 SAMPLINGS = ("fresh", "bank")
 ENOUGH = 2.0
@@ -146,3 +146,21 @@ def generator_files(
             made = (dataset.shape, dataset.num_classes)
             files[member.name] = GeneratorFile(*where, row.to_json(), *made)
     return files
+
+
+@dataclass(frozen=True)
+class FileBank:
+    """Images of members: from files, or made anew by generators."""
+
+    paths: Mapping[str, Path]
+    generators: Mapping[str, GeneratorFile] = field(default_factory=dict)
+
+    def maker(self, name: str, device: str) -> Maker | None:
+        """The generator of one member; None for a member that has none here."""
+        found = self.generators.get(name)
+        weights = sum(each.path.stat().st_size for each in self.generators.values())
+        return None if found is None else found.maker(device, keep=weights <= KEPT_BYTES)
+
+    def load(self, name: str) -> Samples:
+        """Images of one member."""
+        return Samples.load(self.paths[name])

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -25,7 +25,9 @@ from pydantic import (
 from ensgan.config.vary import Value
 from ensgan.errors import DataError, IntegrityError
 from ensgan.files import is_whole, read_json, seal, sha256_file, write_json
-from ensgan.types import Dataset, Samples
+
+if TYPE_CHECKING:  # numpy comes late: `ensgan status` reads records too
+    from ensgan.types import Dataset
 
 _FOLDER = "folder"
 _SHOWN = 60
@@ -85,6 +87,8 @@ class DatasetFiles:
 
     def read(self) -> Dataset:
         """Read the files, whatever they hold now."""
+        from ensgan.types import Dataset, Samples
+
         splits = {name: Samples.load(path) for name, path in self.splits.items()}
         return Dataset(self.name, splits["train"], splits["val"], splits["test"], self.class_names)
 

@@ -10,8 +10,7 @@ from typing import Any, Protocol
 from ensgan.downstream import DownstreamTable
 from ensgan.errors import InputError, SweepStoppedError
 from ensgan.search import cautions, member_intra_d, select
-from ensgan.sweep.choice.judge import make_judge
-from ensgan.sweep.choice.labels import LabelCheck, check_labels
+from ensgan.sweep.choice.judge import LabelCheck, check_labels, make_judge
 from ensgan.sweep.choice.validated import RULE as VALIDATED
 from ensgan.sweep.choice.validated import Shortlisted, choose
 from ensgan.sweep.classifier_job import RULE, Classifiers, classifier_settings

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 from made_sweep import make_sweep
+from memory_store import MemoryStore
 
 from ensgan.cli import main
 from ensgan.downstream import run_repeats
 from ensgan.errors import StoreError
 from ensgan.launch import evaluate as proof
-from ensgan.store import MemoryStore
 from ensgan.sweep import classifier_job as jobs
 
 QUICK = ("--width", "4", "--epochs", "1", "--images-per-epoch", "32", "--batch", "16")

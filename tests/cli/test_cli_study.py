@@ -17,7 +17,7 @@ from PIL import Image
 from ensgan.downstream import Repeat, RepeatResult, Strategy
 from ensgan.errors import InputError
 from ensgan.evaluation.finished_sweep import open_sweep, rescore
-from ensgan.report.study_page import comparable_front
+from ensgan.report.study import comparable_front
 from ensgan.search import Evaluator
 from ensgan.sweep import classifier_job as jobs
 from ensgan.sweep.executor import LocalExecutor
@@ -46,10 +46,8 @@ def test_the_page_holds_what_was_measured(shell: Shell, tmp_path: Path) -> None:
     assert "**selected** (G*)" in text and "Why it came out so." in text
     assert "| 95 %, test images | AUC − G* | p | AUC − G*, test images |" in text
     assert "--storage FOLDER" in text and str(shell.storage) not in text
-    found = part["correlations"]["auc"]["intra_d"]
-    assert found["pairs"] >= 5 and f"ρ {found['rho']:.2f}" in text
     figures = re.findall(r"!\[.*\]\((.*)\)", text)
-    assert len(figures) == 2 == len(value["figures"])
+    assert len(figures) == 1 == len(value["figures"])
     for name in figures:
         with Image.open(page.parent / name) as picture:
             assert picture.size[0] > 500 and len(np.unique(np.asarray(picture))) > 20
@@ -119,7 +117,7 @@ def test_the_command_of_the_page(shell: Shell, tmp_path: Path) -> None:
     assert code == 0, error
     text = output.read_text()
     assert "extractor random" in text and "extractor medical" in text
-    assert len(list(output.parent.glob("*.png"))) == 4
+    assert len(list(output.parent.glob("*.png"))) == 2
 
 
 @pytest.fixture

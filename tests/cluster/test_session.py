@@ -117,3 +117,34 @@ def test_a_wrong_or_missing_token_is_called_that(
     monkeypatch.setattr(session, "answers_without_token", lambda address: True)
     with pytest.raises(InputError, match="no Ray cluster at"):
         session._connect("10.0.0.1:6379", None)
+
+
+def test_an_interpreter_in_a_folder_with_a_blank_is_quoted_for_ray(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ray hands it to a shell as it is: no worker would ever start, and none would be missed."""
+    given: list[object] = []
+    monkeypatch.setattr("ray.init", lambda **options: given.append(options.get("runtime_env")))
+    for python in ("/home/me/.venv/bin/python", "/home/me/my code/.venv/bin/python"):
+        monkeypatch.setattr(sys, "executable", python)
+        session._start()
+    assert given == [None, {"py_executable": "'/home/me/my code/.venv/bin/python'"}]
+
+
+@pytest.mark.slow
+def test_work_runs_on_ray_from_a_folder_with_a_blank(tmp_path: Path) -> None:
+    venv = tmp_path / "my code" / ".venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    (packages,) = venv.glob("lib/python*/site-packages")
+    here = [path for path in sys.path if path]
+    (packages / "here.pth").write_text("".join(f"{path}\n" for path in here))
+    code = (
+        "import ray\n"
+        "from ensgan.cluster.session import _start\n"
+        "_start(num_cpus=1, log_to_driver=False)\n"
+        "task = ray.remote(lambda: __import__('sys').executable)\n"
+        "print(ray.get(task.remote(), timeout=100))\n"
+    )
+    python = venv / "bin" / "python"
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=200)
+    assert done.stdout.strip() == str(python), done.stderr

@@ -12,10 +12,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from memory_store import MemoryStore
 from servers import MLFLOW_SETTINGS, free_port, serving
 
 from ensgan.errors import InputError, StoreError
-from ensgan.store import STORES, MemoryStore, MLflowStore, RunStore, StoreKind, open_store
+from ensgan.store import STORES, MLflowStore, RunStore, StoreKind, open_store
 from ensgan.store.mlflow import server_command
 
 SLOW = pytest.mark.slow
@@ -50,9 +51,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 LOCAL = [kind.name for kind in STORES if kind.local_address is not None]
 
 
-@pytest.fixture(params=[*LOCAL, "client", pytest.param("server", marks=SLOW)])
+@pytest.fixture(params=[*LOCAL, "in memory", "client", pytest.param("server", marks=SLOW)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> RunStore:
-    """Every registered store that needs no server, and MLflow in its other two ways."""
+    """Every registered store that needs no server, the tests' own, and MLflow in two other ways."""
+    if request.param == "in memory":
+        return MemoryStore()
     if request.param == "server":
         uri = request.getfixturevalue("server")
         for old in open_store(uri).find() + open_store(uri).find(kind="gan"):

@@ -51,7 +51,7 @@ def build(*names: str, scores: PoolScores | None = None, chosen: Selection = CHO
 def test_names_become_members() -> None:
     found = build(
         "real", "best-single", "single:SAGAN@10", "all", "last", "steps:SAGAN", "selected",
-        "selected:max-intra", "by-intra", "real+synthetic:3", "dynamic", "dynamic:all", "front:2",
+        "selected:max-intra", "by-intra", "by-intra:all", "real+synthetic:3", "front:2",
     )  # fmt: skip
     members = {strategy.name: strategy.members for strategy in found}
     assert members == {
@@ -65,15 +65,13 @@ def test_names_become_members() -> None:
         "selected:max-intra": POINTS[0].members,
         "by-intra": POINTS[1].members,
         "real+synthetic:3": POINTS[1].members,
-        "dynamic": POINTS[1].members,
-        "dynamic:all": NAMES,
+        "by-intra:all": NAMES,
         "front:2/1": POINTS[0].members,
         "front:2/2": POINTS[2].members,
     }
     kinds = {strategy.name: (strategy.kind, strategy.n_times) for strategy in found}
     assert kinds["real"] == ("real", 1)
     assert kinds["real+synthetic:3"] == ("real+synthetic", 3)
-    assert kinds["dynamic"] == ("dynamic", 1)
     by_name = {strategy.name: strategy for strategy in found}
     assert by_name["selected:max-intra"].weights == POINTS[0].weights
     assert by_name["by-intra"].weights == tuple(make_scores().intra_d[1:3])
@@ -146,7 +144,8 @@ def test_random_draws_are_distinct_reproducible_sets() -> None:
         ("real+random:7", "7 members, but the pool has 6"),
         ("real+random:x", "real\\+random:K"),
         ("real+synthetic:0", "whole number"),
-        ("dynamic:some", "'all' or 'selected'"),
+        ("by-intra:some", "'all' or 'selected'"),
+        ("dynamic", "unknown strategy"),
         ("selected:downstream", "validation scores"),
         ("selected:kneee", "knee"),
     ],
@@ -205,7 +204,7 @@ def test_reweighting_replaces_weights_and_multiplies_images() -> None:
 
 def test_names_are_checked_before_there_are_scores() -> None:
     names = ["real", "last", "random:6", "selected:ratio", "selected:max-size:9", "by-intra:all"]
-    check_strategies([*names, "dynamic", "front:9", "steps:SAGAN"], NAMES)
+    check_strategies([*names, "front:9", "steps:SAGAN"], NAMES)
     for name, message in (("random:7", "the pool has 6"), ("steps:X", "unknown GAN")):
         with pytest.raises(InputError, match=message):
             check_strategies([name], NAMES)

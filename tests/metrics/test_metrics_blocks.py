@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import types
+
 import numpy as np
 import pytest
 import torch
@@ -58,6 +61,26 @@ def test_auto_is_torch_and_unknown_backends_are_named():
     assert make_backend("auto").name == make_backend("torch").name == "torch"
     with pytest.raises(InputError, match="tourch"):
         make_backend("tourch")
+
+
+def test_faiss_that_is_missing_or_fails_on_its_gpu_is_one_sentence(monkeypatch, pool):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(InputError, match=r"needs faiss, which cannot be imported .*'torch'$"):
+        make_backend("faiss")
+
+    def fail(*_):
+        raise RuntimeError("Error in StackDeviceMemory:\nCUDA error 2 out of memory")
+
+    known = {"get_num_gpus": lambda: 1, "StandardGpuResources": object}
+    fails = types.SimpleNamespace(**known, pairwise_distance_gpu=fail)
+    monkeypatch.setitem(sys.modules, "faiss", fails)
+    real, fakes, _ = pool
+    sentence = r"^faiss fails on its GPU \(CUDA error 2 out of memory\): take backend 'torch'"
+    with pytest.raises(InputError, match=sentence):
+        density_coverage(real, fakes[0], backend="faiss")
+    fails.StandardGpuResources = fail
+    with pytest.raises(InputError, match=sentence):
+        make_backend("faiss")
 
 
 def test_a_task_says_where_its_block_is_kept(pool, tmp_path):

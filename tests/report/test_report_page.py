@@ -16,9 +16,8 @@ from report_run import EVIL, pixels, recorded, scores
 from ensgan.errors import DataError, InputError
 from ensgan.report import figures
 from ensgan.report.content import collect
-from ensgan.report.page import number, render
+from ensgan.report.page import number, render, verdict
 from ensgan.report.pictures import image_grid, overlap_png
-from ensgan.report.verdict import verdict
 from ensgan.types import PoolScores
 
 
@@ -292,10 +291,10 @@ def test_how_good_is_said_beside_what_it_is_compared_with(tmp_path: Path) -> Non
     table = {**(content.table or {}), "strategies": rows}
     said = verdict(replace(content, table=table)).lines["How good"]
     assert said == (
-        "trained on its images alone, a classifier reaches an AUC of 0.900 (95 % interval 0.600 … "
-        "1.000) on real test images; for comparison: real images 0.990 (95 % interval 0.600 … "
-        "1.000), all members together 0.880 (95 % interval 0.600 … 1.000), the best single member "
-        "0.700 (95 % interval 0.600 … 1.000)"
+        "a classifier trained on its images alone reaches an AUC of 0.900 (95 % interval 0.600 … "
+        "1.000) on real test images, against 0.990 (95 % interval 0.600 … 1.000) from real images, "
+        "0.880 (95 % interval 0.600 … 1.000) from the whole pool, 0.700 (95 % interval 0.600 … "
+        "1.000) from the best single one"
     )
 
 

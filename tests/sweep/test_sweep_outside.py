@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from memory_store import MemoryStore
 from PIL import Image
 from tiny_sweep import files_of, tiny
 
@@ -16,7 +17,6 @@ from ensgan.data import load_dataset
 from ensgan.errors import ConfigError, InputError
 from ensgan.launch import sweep as launch
 from ensgan.recording.views import description
-from ensgan.store import MemoryStore
 from ensgan.sweep.events import Event
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.live.status import sweep_status

@@ -55,9 +55,11 @@ def bank(
         str, typer.Option("--range", help="What floats mean: unit (0…1), signed (−1…1) or auto.")
     ] = "auto",
     licence: Annotated[
-        str | None, typer.Option(help="Terms of the generator, for the card.")
+        str | None, typer.Option(help="Licence of the generator, for the card.")
     ] = None,
-    source: Annotated[str | None, typer.Option(help="Where it comes from, for the card.")] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Origin of the generator, for the card.")
+    ] = None,
     data: DataOption = None,
     data_dir: DataDirOption = None,
     image_size: SizeOption = None,

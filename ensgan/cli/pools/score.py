@@ -105,7 +105,9 @@ ExtendOption: TypeAlias = Annotated[
     Path | None,
     typer.Option(help="Scores of an earlier pool: only new members and pairs are computed."),
 ]
-FreshOption: TypeAlias = Annotated[bool, typer.Option("--fresh", help="Forget an interrupted run.")]
+FreshOption: TypeAlias = Annotated[
+    bool, typer.Option("--fresh", help="Discard an interrupted run.")
+]
 CpusOption: TypeAlias = Annotated[
     float, typer.Option("--cpus-per-task", help="CPUs that a task on Ray reserves.")
 ]
@@ -124,7 +126,7 @@ def score(
         Path, typer.Argument(help="features.npz, or a folder of features.", show_default=False)
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Where to write scores.npz.")],
-    k: Annotated[int, typer.Option("-k", help="Neighbour that sets the radius.")] = 5,
+    k: Annotated[int, typer.Option("-k", help="Radii reach to the k-th neighbour.")] = 5,
     backend: BackendOption = "auto",
     memory: MemoryOption = 2.0,
     classes: ClassesOption = "joint",
@@ -312,7 +314,7 @@ def prdc(
     fake: Annotated[
         Path, typer.Argument(help="Generated features [M,D], .npy.", show_default=False)
     ],
-    k: Annotated[int, typer.Option("-k", help="Neighbour that sets the radius.")] = 5,
+    k: Annotated[int, typer.Option("-k", help="Radii reach to the k-th neighbour.")] = 5,
     backend: BackendOption = "auto",
     as_json: JsonOption = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""What judges members by the validation split: a linear probe on the features of a sweep."""
+"""What judges members by the validation split: a linear probe, and what it says of their labels."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from pathlib import Path
 
 from ensgan import downstream, embedding
 from ensgan.downstream import LabelConsistency, LabelledFeatures, LinearProbe
-from ensgan.errors import DataError
+from ensgan.errors import DataError, InputError
 from ensgan.files import content_key, map_array
 from ensgan.sweep.inputs import Inputs
+from ensgan.sweep.manifest import LabelRecord
 from ensgan.sweep.records import MemberResult
+from ensgan.text import some
 from ensgan.types import Float32Array, Samples, read_labels
 
 
@@ -77,3 +79,85 @@ def _validation(inputs: Inputs, val: Samples) -> LabelledFeatures:
 def _mapped(path: Path) -> Float32Array:
     features: Float32Array = map_array(path, larger=True)
     return features
+
+
+RULE = "validated"
+"""The rule whose candidates are made of members whose labels fit."""
+NAMED = 5
+"""Most members that a sentence names."""
+
+
+@dataclass(frozen=True)
+class LabelCheck:
+    """What was found out about the labels of a pool.
+
+    Attributes:
+        record: for the manifest; None where the data have nothing to tell classes by.
+        left_out: members that enter no candidate of the rule ``validated``.
+        said: what must be said of G*, a sentence each.
+    """
+
+    record: LabelRecord | None = None
+    left_out: tuple[str, ...] = ()
+    said: tuple[str, ...] = ()
+
+
+def check_labels(judge: Judge, inputs: Inputs, rule: str) -> LabelCheck:
+    """What a judge's label consistency means for the choice of G*.
+
+    Data of one class, or a split without a class, have nothing to tell: nothing is said then.
+
+    Args:
+        judge: of the pool.
+        inputs: of the sweep.
+        rule: that will choose G*.
+
+    Raises:
+        InputError: ``score.consistency_floor`` leaves too few members for an ensemble.
+    """
+    consistency = judge.consistency
+    if consistency is None:
+        return LabelCheck()
+    if not consistency.tells:
+        return LabelCheck(said=(f"the labels of members could not be checked: {judge.missing}",))
+    floor, shares = inputs.spec.score.consistency_floor, consistency.members
+    least = max(2, inputs.spec.search.min_size)
+    record = LabelRecord(real=consistency.real, members=dict(shares))
+    below = () if floor is None else tuple(name for name in shares if shares[name] < floor)
+    if len(shares) - len(below) < least:
+        possible = sorted(shares.values(), reverse=True)[:least][-1]
+        highest = int(possible * 100) / 100
+        lower = f"lower it to {highest:g}, or " if highest > 0 else ""
+        raise InputError(
+            f"score.consistency_floor {floor:g} leaves {len(shares) - len(below)} of "
+            f"{len(shares)} members, an ensemble needs {least}: {lower}leave the setting out, "
+            "and no member is excluded for its labels"
+        )
+    doubtful = consistency.doubtful()
+    left_out = tuple(name for name in shares if name in {*below, *doubtful})
+    if len(shares) - len(left_out) < least:
+        left_out, kept = below, "; they stay, for too few others remain"
+    elif rule == RULE:
+        kept = ", so G* was chosen without them"
+    else:
+        kept = f"; rule {rule} does not look at labels"
+    sentences = []
+    if doubtful:
+        sentences.append(f"{_sentence(doubtful, consistency)}{kept}")
+    elif below:
+        sentences.append(
+            f"{some(below, NAMED)} had a label consistency below {floor:g}: left out of G*"
+        )
+    return LabelCheck(record, left_out if rule == RULE else (), tuple(sentences))
+
+
+def _sentence(doubtful: Sequence[str], found: downstream.LabelConsistency) -> str:
+    """Whose labels do not fit, and how far."""
+    shown = sorted({f"{found.members[name]:.0%}" for name in doubtful}, key=lambda s: int(s[:-1]))
+    span = shown[0] if len(shown) == 1 else f"{shown[0]} to {shown[-1]}"
+    others = [share for name, share in found.members.items() if name not in doubtful]
+    best = f", of the others' {min(others):.0%} to {max(others):.0%}" if others else ""
+    return (
+        f"a classifier of real images finds the class that was asked for in {span} of the images "
+        f"of {some(doubtful, NAMED)}{best}"
+    )

@@ -24,8 +24,8 @@ from ensgan.downstream import (
 from ensgan.errors import DataError
 from ensgan.files import MISFITS, content_key, is_whole, read_json, seal, write_json
 from ensgan.search import Evaluator, ThirdObjective, pool_key, search
+from ensgan.sweep.choice.judge import RULE as RULE
 from ensgan.sweep.choice.judge import Judge
-from ensgan.sweep.choice.labels import RULE as RULE
 from ensgan.sweep.inputs import Inputs
 from ensgan.sweep.member_job import purpose_seed
 from ensgan.sweep.records import MemberResult

@@ -113,6 +113,7 @@ class TrainingOrder(Generic[T]):
             is_spent: it ended because nothing is left of a budget.
         """
         turn = self.running.pop(trial, None)
+        # Another trial of the same GAN may run already: then the GAN has not ended.
         if turn is None or turn.gan in self.training:
             return
         gan = turn.gan
@@ -182,6 +183,7 @@ class TrainingOrder(Generic[T]):
             return Outcome(f"added {addition}: nothing of it is to be trained at once")
         for turn, stop_file in self.enlist(jobs).items():
             self._stop_files[turn.gan], self._turns[turn.gan] = stop_file, turn
+            # Left by an earlier session, it would end the new trial at once.
             self._signal(turn.gan, wanted=False)
             self.waiting.append(turn)
         self.waiting.sort(key=lambda turn: -self.priority.get(turn.gan, 0))

@@ -191,6 +191,7 @@ class Requests:
     @contextmanager
     def taken(self) -> Iterator[None]:
         """Take requests while the body runs; those of earlier sessions are forgotten."""
+        # Whoever asked then was told that the sweep had ended.
         shutil.rmtree(self.folder.path, ignore_errors=True)
         with contextlib.suppress(OSError):  # a full disk: the sweep says so itself
             self.folder.path.mkdir(parents=True)
@@ -198,10 +199,12 @@ class Requests:
         try:
             yield
         finally:
+            # First: what comes after the last look is refused by whoever asks.
             (self.folder.path / "open").unlink(missing_ok=True)
             self._see_through(last=True)
             for number, request in self.folder.unread(self._last):
                 text = "the sweep ended before it looked at this"
+                # That the sweep ends is what was asked for.
                 is_stopped = isinstance(request, Request) and request.verb == "stop"
                 state: Literal["done", "refused"] = "done" if is_stopped else "refused"
                 self.folder.answer(number, Answer(state=state, message=text))

@@ -48,6 +48,7 @@ def carried_on(
     then, kept, remarks = before.settings, [], []
     for section, defaults in EARLIER_DEFAULTS.items():
         settings = getattr(spec, section)
+        # What the file leaves open, was the default then and is another one now.
         same = {
             name: value
             for name, value in defaults.items()
@@ -113,6 +114,7 @@ def with_addition(
         changes["gans"] = [*gans, addition.gan]
     if addition.vary:
         changes["vary"] = _varied(spec, addition.vary)
+    # Through the parser, so that it is refused for what it would be refused for in the file.
     tree = spec.model_dump(mode="json")
     tree["train"] |= changes
     checked = parse_spec(tree, source="ensgan add", known=known)

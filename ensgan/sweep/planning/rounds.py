@@ -87,7 +87,7 @@ def _contributions(inputs: Inputs, members: Sequence[MemberResult]) -> Mapping[s
 
     def volume(without: Sequence[str]) -> float:
         left = len(members) - len(without)
-        if left < max(2, settings.min_size):
+        if left < max(2, settings.min_size):  # no ensemble can be made of them
             return 0.0
         most = None if settings.max_size is None else min(settings.max_size, left)
         return search(
@@ -139,6 +139,7 @@ class Rounds:
             return frozenset()
         sample, by_gan = self._vary["sample"], self._by_gan()
         size = round_size(sample)
+        # Every GAN's newest round, which a budget or additions may have cut short.
         last = {n for names in by_gan.values() for n in names[(len(names) - 1) // size * size :]}
         if last.isdisjoint(best):
             return frozenset()
@@ -184,6 +185,7 @@ class Rounds:
         accepted: dict[str, Values] = {}
 
         def accept(values: Mapping[str, Any]) -> bool:
+            # Settling rounds values, so that two draws may be one configuration.
             each = self._possible(gan, settled(values, drawn, spec.train.snapshots))
             if each is None or each.name in known or each.name in accepted:
                 return False
@@ -223,6 +225,7 @@ class Rounds:
 
     def _operations_of(self, row: GANSpec, settings: TrainSettings) -> float:
         one = row, replace(settings, steps=1, snapshots=1)
+        # Every round asks again, and a count takes a second.
         if one not in self._operations:
             dataset = self.resolved.dataset
             work = step_work(row, dataset.shape, dataset.num_classes, settings, quick=True)

@@ -1,4 +1,4 @@
-"""A store in memory: for tests, trial runs and Python sessions without a tracking server."""
+"""The tests' own store: runs in memory. It keeps the same contract as those of the package."""
 
 from __future__ import annotations
 
