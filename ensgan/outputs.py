@@ -66,7 +66,7 @@ def claim_output(
             raise InputError(
                 f"{path} exists already{why}: name another, or replace it with --force"
             )
-    _refuse_unwritable(path)
+    refuse_unwritable(path)
     return path
 
 
@@ -96,7 +96,7 @@ def claim_folder(
     if path.is_dir() and any(path.iterdir()) and not (is_ours is not None and is_ours(path)):
         what = "exists already" if is_ours is None else "holds other files"
         raise InputError(f"{path} {what}: name a new or empty folder")
-    _refuse_unwritable(path)
+    refuse_unwritable(path)
     return path
 
 
@@ -153,7 +153,12 @@ def _is_same(first: Path, second: Path) -> bool:
         return first.resolve() == second.resolve()
 
 
-def _refuse_unwritable(path: Path) -> None:
+def refuse_unwritable(path: Path) -> None:
+    """Refuse a place below something that is no folder or may not be written to.
+
+    Raises:
+        InputError: names what is above it.
+    """
     above = next(folder for folder in path.absolute().parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise InputError(

@@ -220,6 +220,8 @@ class Scene:
         """A signal that asks the driver to end; None where it has ended by itself meanwhile."""
         if self.driver.poll() is not None:
             return None
+        if self.stage() in ("opening", "growth"):
+            time.sleep(1)  # Python itself is not up before
         stage = self.stage()
         self.driver.send_signal(number)
         code = self.driver.wait(timeout=120)

@@ -391,7 +391,7 @@ def report(tally: Tally, command: str, seconds: float, of: str) -> str:
     total: Counter[str] = sum(tally.counts.values(), Counter())
     lines.append(f"| all | {' | '.join(str(total[o]) for o in outcomes)} |")
     return (
-        f"## Damaged files of a {of}\n\n`{command}` at commit {commit}, "
+        f"## Damaged files of {of}\n\n`{command}` at commit {commit}, "
         f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} shared CPUs, Python "
         f"{platform.python_version()}, {seconds:.0f} s: {total.total()} cases, each file cut off, "
         "zeroed, emptied, deleted, replaced by a neighbour, by another sweep's and by an older "

@@ -180,7 +180,7 @@ def watch(soak: Soak, cluster: Any) -> None:
         for process in psutil.Process().children(recursive=True):
             soak.seen.add(process)
             with suppress(psutil.Error):
-                if process.name().startswith(("gcs_server", "raylet", "ray::Impl")):
+                if process.name().startswith(("gcs_server", "raylet", "ray::")):
                     soak.sample(process, f"{process.name()} {process.pid}", at)
         soak.sample(psutil.Process(), "this script", at)
         time.sleep(2)

@@ -22,16 +22,21 @@ _SCORES = {"intra_d": "Intra-d", "auc": "AUC", "hypervolume": "hypervolume"}
 
 INTERRUPTED = "interrupted"
 """Status of a run that its store takes for running, and that no process runs."""
+REPLACED = "replaced"
+"""Status of a run whose sweep grew or changed before its end and went on as another run."""
 
 
 def summary(record: RunRecord, *, is_interrupted: bool = False) -> dict[str, Any]:
     """A sweep as ``runs`` lists it; a store cannot know that nobody runs it any more."""
+    from ensgan.store import TAG_REPLACED
+
+    status = REPLACED if TAG_REPLACED in record.tags else record.status
     members = record.params.get("members", record.tags.get("ensgan.members", ""))
     selected = record.tags.get("ensgan.selected", "")
     return {
         "run_id": record.run_id,
         "name": record.name,
-        "status": INTERRUPTED if is_interrupted else record.status,
+        "status": INTERRUPTED if is_interrupted else status,
         "started": record.started.isoformat(),
         "dataset": record.params.get("dataset", record.tags.get("ensgan.dataset", "")),
         "members": int(members) if members.isdigit() else None,

@@ -13,6 +13,7 @@ import typer
 from ensgan.cli.output import JsonOption, emit, note, warn
 from ensgan.cli.run_tables import (
     INTERRUPTED,
+    REPLACED,
     comparison,
     comparison_table,
     description,
@@ -114,7 +115,9 @@ def runs(
     dataset: Annotated[str | None, typer.Option(help="Only sweeps on this data set.")] = None,
     status: Annotated[
         str | None,
-        typer.Option(help="Only running, interrupted, finished, failed or killed sweeps."),
+        typer.Option(
+            help="Only running, interrupted, replaced, finished, failed or killed sweeps."
+        ),
     ] = None,
     gan: Annotated[
         str | None, typer.Option(help="Only sweeps whose ensemble has a member of this GAN.")
@@ -135,7 +138,7 @@ def runs(
     from ensgan.types import gan_of, row_of
 
     store = open_recorded(uri, storage)
-    wanted = status if status in (None, INTERRUPTED) else status_named(status)
+    wanted = status if status in (None, INTERRUPTED, REPLACED) else status_named(status)
     records, interrupted = store.find(limit=MOST_RUNS), set[str]()
     if any(one.status == "running" for one in records):
         from ensgan.sweep.live.status import interrupted_runs  # late: it takes as long as the rest

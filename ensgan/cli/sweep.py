@@ -103,15 +103,18 @@ def sweep(
     budget = make_budget(gpu_hours, deadline)
     if notify is not None:
         check_address(notify)
+    from ensgan.store import default_storage
+
     if dry_run:
         from ensgan.cli.plan import show_plan
+        from ensgan.outputs import refuse_unwritable
 
+        refuse_unwritable((storage or default_storage()) / "sweeps")
         options = {"fresh": fresh, "retrain": retrain, "without_added": without_added}
         show_plan(spec, settings or [], storage, data_dir, as_json, many=yes_many, **options)
         return
     from ensgan.cli.status import watching
     from ensgan.launch.finished import known_result
-    from ensgan.store import default_storage
     from ensgan.sweep.events import Event
 
     if not fresh and not without_added:

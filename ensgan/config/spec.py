@@ -223,7 +223,7 @@ class EvaluateSpec(Strict):
         ["real", "best-single", "all", "random:5", "selected"], description="What to train on."
     )
     repeats: int = Field(20, ge=1, le=10_000, description="Classifiers per strategy.")
-    epochs: int = Field(100, ge=1, le=10**6, description="Most epochs.")
+    epochs: int = Field(100, ge=1, le=10**6, description="Epochs at most.")
     batch: int = Field(64, ge=2, le=10**6, description="Images per step.")
     width: int = Field(64, ge=4, le=256, description="Channels of the first stage (64: ResNet-18).")
     images_per_epoch: int | None = Field(

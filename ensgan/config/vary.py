@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeGuard
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -22,6 +22,15 @@ Value: TypeAlias = bool | int | float | str | tuple[float, ...]
 MOST_DRAWS = 100_000
 WHOLE = ("seed", "steps", "batch", "d_updates", "ema_start")
 """Settings of training that are whole numbers."""
+SHORT = {
+    "learning_rate": "lr",
+    "width": "w",
+    "batch": "b",
+    "d_updates": "d",
+    "steps": "t",
+    "seed": "s",
+}
+"""What settings are called in the names of configurations, in their order there."""
 METHODS = ("quasi-random", "random")
 RANGES = ("uniform", "log")
 SEARCHES = ("tpe", "nsga2", "gp")
@@ -104,7 +113,7 @@ def check_vary(tree: Any, fields: Collection[str] | None) -> None:
         raise VaryError(problems)
 
 
-def is_draws(tree: Any) -> bool:
+def is_draws(tree: Any) -> TypeGuard[Mapping[str, Any]]:
     """Whether variations are draws, not a grid or a list."""
     return isinstance(tree, Mapping) and "from" in tree
 
@@ -132,6 +141,9 @@ def _no_setting(key: Any, fields: Collection[str] | None) -> str:
     known = (*Tunable.model_fields, *(fields or ()))
     if key in known or (fields is None and isinstance(key, str)):
         return ""
+    meant = next((name for name, short in SHORT.items() if key == short), None)
+    if meant:
+        return f"unknown setting to vary '{key}': did you mean '{meant}'?"
     return unknown_name("setting to vary", str(key), known)
 
 

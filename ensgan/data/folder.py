@@ -21,7 +21,15 @@ from ensgan.data.picture import SUFFIXES
 from ensgan.data.records import OPTIONS as SHARED_OPTIONS
 from ensgan.data.records import Record, build
 from ensgan.data.request import SPLIT_NAMES, Option, Request, Source, split_of_folder
-from ensgan.data.table import NAME_COLUMNS, NamedFiles, Row, Table, inside, read_table
+from ensgan.data.table import (
+    NAME_COLUMNS,
+    NamedFiles,
+    Row,
+    Table,
+    inside,
+    labels_table,
+    read_table,
+)
 from ensgan.errors import DataError
 from ensgan.files import parse_json
 from ensgan.inputs import kind, refuse, relative
@@ -29,7 +37,7 @@ from ensgan.text import printable
 from ensgan.types import Dataset, check_class_names
 
 OPTIONS = (
-    Option("table", str, "labels.csv", "label table inside the folder (used when it exists)"),
+    Option("table", str, None, "label table inside the folder; default: labels.csv, .tsv or .xlsx"),
     Option("file_column", str, "file", "column of the table with the file names"),
     Option("label_column", str, "label", "column of the table with the classes"),
     Option("split_column", str, "split", "column with train, val or test (if there is one)"),
@@ -64,14 +72,15 @@ def load(request: Request) -> Dataset:
     if not pictures.files:
         left_out = "".join(f"; {text}" for text in pictures.warnings)
         raise DataError(f"{root} holds no image files ({', '.join(sorted(SUFFIXES))}){left_out}")
-    path = inside(root, str(request.option("table")))
+    asked = request.text("table")
+    path = labels_table(root) if asked is None else inside(root, asked)
     if path is None:
         raise DataError(f"option table must name a file inside {root}")
     has_table = kind(path) != "absent"
     problems: list[str] = []
     if has_table:
         records, names = _from_table(request, read_table(path), pictures.files, problems)
-    elif request.option("table") != "labels.csv":
+    elif asked is not None:
         raise DataError(f"no such file: {path}")
     else:
         records, names = _from_folders(request, pictures.files)

@@ -16,7 +16,7 @@ from ensgan.data.image_files import decode_files, find_pictures
 from ensgan.data.picture import read_picture
 from ensgan.data.prepare import Job, Preparation, make_square, resize, with_channels
 from ensgan.data.request import split_of_folder
-from ensgan.data.table import NamedFiles, read_table
+from ensgan.data.table import NamedFiles, Table, labels_table, read_table
 from ensgan.errors import DataError
 from ensgan.files import map_array, read_npz
 from ensgan.inputs import kind, refuse, relative
@@ -118,8 +118,8 @@ def _folder_labels(
         DataError: classes the real set does not have, images without one, a table that does not
             fit the files.
     """
-    if kind(folder / "labels.csv") == "file":
-        texts = _from_table(folder, files)
+    if kind(labels := labels_table(folder)) == "file":
+        texts = _from_table(read_table(labels), folder, files)
     else:
         inner = [file.relative_to(folder).parts for file in files]
         loose = [
@@ -197,8 +197,7 @@ def _unlabelled(count: int, class_names: tuple[str, ...] | None) -> Labels:
     return Labels(np.zeros(count, np.int64), class_names or ONE_CLASS, given=False)
 
 
-def _from_table(folder: Path, files: Sequence[Path]) -> list[str]:
-    table = read_table(folder / "labels.csv")
+def _from_table(table: Table, folder: Path, files: Sequence[Path]) -> list[str]:
     column = "class" if "class" in table.columns else "label"
     table.require("file", column)
     rows, problems = NamedFiles(folder, files, folder).rows(

@@ -58,6 +58,26 @@ NAME_COLUMNS = "; say which they are: --option file_column=NAME, --option label_
 """What to do about a table whose columns have other names."""
 
 
+def labels_table(folder: Path) -> Path:
+    """The label table that a folder has without saying so: ``labels``, whatever kind of table.
+
+    Returns:
+        its path; that of ``labels.csv`` where there is none.
+
+    Raises:
+        DataError: several.
+    """
+    found = sorted(
+        path
+        for path in (folder.iterdir() if folder.is_dir() else ())
+        if path.stem.casefold() == "labels" and path.suffix.lower() in SUFFIXES
+    )
+    if len(found) > 1:
+        shown = ", ".join(path.name for path in found)
+        raise DataError(f"{folder} holds several label tables ({shown}): leave one of them there")
+    return found[0] if found else folder / "labels.csv"
+
+
 def read_table(path: Path) -> Table:
     """Read a table whose first row names the columns; empty rows are left out.
 

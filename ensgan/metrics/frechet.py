@@ -43,11 +43,15 @@ class FrechetReference:
 
         features = open_checked(fake, name, 1, len(self.origin))
         mean, root = _root(features, self.origin)
-        trace = np.square(self.root).sum() + np.square(root).sum()
-        distance = np.square(self.mean - mean).sum() + trace
-        distance -= 2 * svdvals(self.root @ root.T).sum()
+        with np.errstate(over="ignore"):
+            trace = np.square(self.root).sum() + np.square(root).sum()
+            distance = np.square(self.mean - mean).sum() + trace
+        # The product's singular values add up to half the trace at most.
         if not np.isfinite(distance):
-            raise DataError(f"the Fréchet distance of {name} overflows: scale the features down")
+            raise DataError(
+                f"the Fréchet distance of {name} overflows: scale down, or --no-frechet"
+            )
+        distance -= 2 * svdvals(self.root @ root.T).sum()
         return max(0.0, float(distance))
 
 

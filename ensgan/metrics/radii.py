@@ -172,7 +172,7 @@ class _Search:
         # A third of the memory for a run of columns (twice that in double precision), much less
         # for the rows against it: every run of columns costs a pass over the rows.
         width = int(np.clip(memory_bytes // (12 * dim), 1, n))
-        height = min(memory_bytes // (16 * width), memory_bytes // (96 * dim))
+        height = min(memory_bytes // (10 * width), memory_bytes // (96 * dim))
         self._height = int(np.clip(height, 1, _ROWS))
         # Whole runs of rows in a run of columns, so that they can be taken from there.
         self._width = width if width == n else max(1, width // self._height) * self._height

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ensgan.errors import InputError
 from ensgan.files import content_key, write_json
 from ensgan.recording import views
-from ensgan.store import RunStore
+from ensgan.store import TAG_REPLACED, RunStore
 from ensgan.sweep.environment import environment
 from ensgan.sweep.records import RecordedRuns, RecordFile
 
@@ -117,9 +117,10 @@ class RecordState(RunBook):
 
     def _end_if_running(self, state: RecordedRuns, name: str) -> None:
         run_id = state.runs.get(name)
-        if run_id and state.uri == self.store.uri:
-            with suppress(InputError):  # somebody has deleted it
+        if run_id:
+            with suppress(InputError):  # somebody has deleted it, or it is in another store
                 if self.store.get(run_id).status == "running":
+                    self.store.set_tags(run_id, {TAG_REPLACED: "grown or changed before its end"})
                     self.store.finish(run_id, "killed")
 
 

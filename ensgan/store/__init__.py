@@ -15,6 +15,7 @@ from ensgan.store.record import ENSEMBLE_FOLDER as ENSEMBLE_FOLDER
 from ensgan.store.record import TAG_DATASET as TAG_DATASET
 from ensgan.store.record import TAG_GAN as TAG_GAN
 from ensgan.store.record import TAG_RECORD as TAG_RECORD
+from ensgan.store.record import TAG_REPLACED as TAG_REPLACED
 from ensgan.store.record import TAG_SELECTED as TAG_SELECTED
 from ensgan.store.record import RunRecord as RunRecord
 from ensgan.store.record import sort_runs as sort_runs

@@ -30,6 +30,8 @@ TAG_DATASET: Final = "ensgan.dataset"
 TAG_SELECTED: Final = "ensgan.selected"
 TAG_RECORD: Final = "ensgan.record"
 """Finds a run again whose creation was not answered; of no interest to people."""
+TAG_REPLACED: Final = "ensgan.replaced"
+"""Why a run ended before its sweep did, which went on as another run."""
 TAG_PARENT: Final = "mlflow.parentRunId"
 """Run ID of the run above; MLflow's pages draw their tree by it."""
 NOTHING: Final[Mapping[str, str]] = MappingProxyType({})

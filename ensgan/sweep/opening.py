@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from ensgan.sweep.planning.carried import lacks
 from ensgan.sweep.planning.cost import check_disk
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.variations import Configuration, configurations
+from ensgan.types import row_of
 
 if TYPE_CHECKING:
     from ensgan.sweep.folder import SweepFolder
@@ -139,12 +140,15 @@ class Changes:
         if self.again and not retrain:
             raise ConfigError(
                 f"sweep '{folder.path.name}' would train again what is finished",
-                [
-                    f"{', '.join(names)}: {gan} has no state that leads there and would train from "
-                    "its start (its finished members stay): allow it with --retrain, or leave them "
-                    "out"
+                _once(
+                    (
+                        gan,
+                        f"{', '.join(names)}: {gan} has no state that leads there and would train "
+                        "from its start (its finished members stay): allow it with --retrain, or "
+                        "leave them out",
+                    )
                     for gan, names in self.again.items()
-                ],
+                ),
             )
 
 
@@ -158,6 +162,11 @@ def changes_of(folder: SweepFolder, before: Manifest, resolved: Resolved) -> Cha
         lines, refused = [*lines, line], [*refused, line]
     if not refused:  # a seed or data set is in every GAN's settings too
         refused = _changed_trainings(before, resolved)
+        # Of a width a row says only what follows from it.
+        refused = [
+            *(line for line in lines if refused and line.startswith("train.width:")),
+            *refused,
+        ]
     were, names = before.planned_names, resolved.names
     places = training_folders(resolved, folder)
     again = {}
@@ -175,14 +184,27 @@ def changes_of(folder: SweepFolder, before: Manifest, resolved: Resolved) -> Cha
 
 def _changed_trainings(before: Manifest, resolved: Resolved) -> list[str]:
     """Settings in which GANs that were there before differ; they may go on for longer."""
-    lines = []
+    changed: list[tuple[str, str]] = []
     old = configurations(before.settings, many=True, drawn=before.variations)[0]
     were = {each.name: each for each in old if each.name in before.gans}
     for gan in resolved.configurations:
         if was := were.get(gan.name):
-            changed = differences(_made_with(was), _made_with(gan), f"train.{gan.name}")
-            lines += changed or train.other_average(gan.row, was.settings, gan.settings)
-    return lines
+            lines = differences(_made_with(was), _made_with(gan), f"train.{gan.name}")
+            other = train.other_average(gan.row, was.settings, gan.settings)
+            changed += [(gan.name, line) for line in lines or other]
+    return _once(changed)
+
+
+def _once(lines: Iterable[tuple[str, str]]) -> list[str]:
+    """Lines about configurations, one for all variations of a GAN of which the same is true."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for name, line in lines:
+        row = row_of(name)
+        alike.setdefault((row, line.replace(name, row)), []).append(line)
+    return [
+        line + (f" (and so for {len(others)} more of {row})" if others else "")
+        for (row, _), (line, *others) in alike.items()
+    ]
 
 
 def _made_with(gan: Configuration) -> dict[str, Any]:

@@ -60,8 +60,10 @@ def score(
         earlier: the pool that this one grew from; what its scores hold is not computed again.
 
     Raises:
-        IntegrityError: features were replaced, swapped or cut off since they were made.
+        IntegrityError: weights or features were replaced, swapped or cut off since they were made.
     """
+    for member in members:
+        member.unchanged("weights")  # of finished members nothing below reads them
     settings, scoring = inputs.spec.score, inputs.scoring
     names = tuple(member.name for member in members)
     by_class = scored_by_class(settings, len(inputs.dataset.class_names))

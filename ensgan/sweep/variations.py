@@ -20,7 +20,7 @@ import numpy as np
 
 from ensgan import train, zoo
 from ensgan.config import SweepSpec
-from ensgan.config.vary import WHOLE, Tunable, Value, is_draws, searched
+from ensgan.config.vary import SHORT, WHOLE, Tunable, Value, is_draws, searched
 from ensgan.errors import InputError
 from ensgan.files import content_key
 from ensgan.sweep.member_job import purpose_seed
@@ -30,8 +30,6 @@ MOST = 1_000
 """Configurations that need no ``--yes-many``."""
 MOST_EVER = 100_000
 LONGEST_NAME = 80
-_SHORT = {"learning_rate": "lr", "width": "w", "batch": "b", "d_updates": "d", "steps": "t"}
-_LAST = {"seed": "s"}
 _DIGITS = 4  # of numbers that are drawn, so that names can show them whole
 
 Values: TypeAlias = Mapping[str, Value]
@@ -141,7 +139,7 @@ def configurations(
             made += _of_gan(gan, [(None, {})], (), problems)
         return tuple(made), problems
     keys = tuple(dict.fromkeys(_keys(tree)))
-    problems += _foreign(keys, gans)
+    problems += _foreign(keys, gans, spec)
     count = sum(_count(tree, gan) for gan in gans)
     if count > (MOST_EVER if many else MOST):
         remedy = f"at most {MOST_EVER:,} are possible" if many else "add --yes-many if you mean it"
@@ -151,7 +149,7 @@ def configurations(
     for gan in gans:
         if known is not None:
             combinations = [(None, known[name]) for name in known if row_of(name) == gan.name]
-        made += _of_gan(gan, combinations, keys, problems)
+        made += _of_gan(gan, combinations, keys, problems, is_drawn=is_draws(tree))
     return tuple(made), list(dict.fromkeys(problems))
 
 
@@ -165,11 +163,11 @@ def _keys(tree: Any) -> Iterator[str]:
         yield from (key for key in part if key != "name" or not isinstance(tree, list))
 
 
-def _foreign(keys: Iterable[str], gans: Sequence[_Gan]) -> list[str]:
+def _foreign(keys: Iterable[str], gans: Sequence[_Gan], spec: SweepSpec) -> list[str]:
     """Settings that no GAN of the sweep has."""
     problems = []
     for key in sorted(set(keys).difference(*(gan.own for gan in gans))):
-        have = [name for name in zoo.names() if key in zoo.get(name).settings()][:3]
+        have = [name for name in zoo.names() if key in _Gan(spec, name).own][:3]
         remedy = "leave it out" + (f", or add {' or '.join(have)}" if have else "")
         problems.append(f"train.vary: no GAN of the sweep has {key}: {remedy}")
     return problems
@@ -210,8 +208,10 @@ def _of_gan(
     combinations: Sequence[_Combination] | Mapping[str, Sequence[Any]],
     keys: Sequence[str],
     problems: list[str],
+    *,
+    is_drawn: bool = False,
 ) -> list[Configuration]:
-    """All configurations of a GAN; those that dropped values make equal are there once."""
+    """All configurations of a GAN; those that dropped or drawn values make equal are there once."""
     if isinstance(combinations, Mapping):
         has = [key for key in combinations if key in gan.own]
         grid = product(*(combinations[key] for key in has))
@@ -238,7 +238,7 @@ def _of_gan(
         same = made_so_far.setdefault((replace(made.row, name=gan.name), made.settings), made)
         if len(has) < len(combination):
             partial.add(same.name)
-        elif same is not made and same.name not in partial:
+        elif same is not made and same.name not in partial and not is_drawn:
             twin = label or _label(values, "")
             problems.append(
                 f"train.vary: {same.name} and {twin} train {gan.name} in the same way: leave one "
@@ -251,10 +251,9 @@ def _label(changes: Mapping[str, Any], gan: str) -> str:
     """What a variation is called: ``lr0.5-s1``; a long one ends in a key of its values."""
 
     def order(key: str) -> tuple[bool, bool, int, str]:
-        return key in _LAST, "." in key, [*_SHORT, key].index(key), key
+        return key == "seed", "." in key, [*SHORT, key].index(key), key
 
-    short = {**_SHORT, **_LAST}
-    parts = [f"{short.get(key, key)}{_spelled(changes[key])}" for key in sorted(changes, key=order)]
+    parts = [f"{SHORT.get(key, key)}{_spelled(changes[key])}" for key in sorted(changes, key=order)]
     label = "-".join(parts)
     if len(gan) + 1 + len(label) <= LONGEST_NAME:
         return label

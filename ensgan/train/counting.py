@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from ensgan.zoo.meta import Remembered, tensors
 
 WIDTHS = (16, 64, 256)
 """Channels at which the rate of convolutions is measured: narrow ones are far from the peak."""
@@ -59,16 +55,11 @@ class StepWork:
         )
 
 
-class WorkCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class WorkCounter(Remembered):  # type: ignore[no-untyped-call]
     """Notes kernels, arithmetic and bytes of what runs under it."""
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Else torch imports its compiler with the first operation, which takes seconds."""
-        return False
-
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.kernels = 0
         self.flops: Counter[int] = Counter()
         self.bytes = 0
@@ -77,86 +68,24 @@ class WorkCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """What was counted."""
         return StepWork(self.kernels, tuple(self.flops[width] for width in WIDTHS), self.bytes)
 
-    def __torch_dispatch__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        made = _results(func, args, kwargs or {})
-        packet = func._schema.name.removeprefix("aten::")  # type: ignore[attr-defined]
-        if func.is_view or packet in _ALLOCATIONS:  # type: ignore[attr-defined]
-            return made
-        tensors = {id(tensor): tensor for tensor in _tensors((args, made))}
-        # What is made once, filters and the order of the reals, is made on the CPU.
-        if not all(tensor.is_meta for tensor in tensors.values()):
-            return made
-        self.kernels += 2 if packet == "constant_pad_nd" else 1
+    def note(self, func: Any, args: tuple[Any, ...], made: Any) -> tuple[int, int, int, int]:
+        """Kernels, the entry of WIDTHS, arithmetic and bytes."""
+        packet = func._schema.name.removeprefix("aten::")
+        if packet in _ALLOCATIONS:
+            return 0, 0, 0, 0
+        kernels = 2 if packet == "constant_pad_nd" else 1
         if packet in _PRODUCTS:
             width, flops = _product(packet, args, made)
-            self.flops[min(WIDTHS, key=lambda known: abs(math.log(known / width)))] += flops
-        else:
-            self.bytes += sum(tensor.nbytes for tensor in tensors.values())
-        return made
+            return kernels, min(WIDTHS, key=lambda known: abs(math.log(known / width))), flops, 0
+        touched = {id(tensor): tensor for tensor in tensors((args, made))}
+        return kernels, 0, 0, sum(tensor.nbytes for tensor in touched.values())
 
-
-_LISTS, _NUMBERS = (tuple, list), (int, float)  # tuple | list would be made anew in every look
-
-
-class _Shaped(NamedTuple):
-    size: torch.Size
-    stride: tuple[int, ...]
-    dtype: torch.dtype
-
-
-class _Number(NamedTuple):
-    """A number and its kind: 1, 1.0 and True are equal, what they make of a tensor is not."""
-
-    value: int | float
-    kind: type
-
-
-def _results(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """What an operation gives on the meta device.
-
-    Torch works most of it out in Python, so what writes nowhere is looked up where its like was
-    seen: training repeats itself, and so do the rows.
-    """
-    if func.is_view or func._schema.is_mutable:
-        return func(*args, **kwargs)
-    tensors = _tensors((args, tuple(kwargs.values())))
-    if not tensors or not all(tensor.is_meta for tensor in tensors):
-        return func(*args, **kwargs)
-    return _made(_looked_up(func, _described(args), _described(tuple(kwargs.items()))))
-
-
-@functools.lru_cache(maxsize=1 << 16)
-def _looked_up(func: Any, args: Any, kwargs: Any) -> Any:
-    return _described(func(*_made(args), **dict(_made(kwargs))))
-
-
-def _described(value: Any) -> Any:
-    """The same, hashable, with the shape of every tensor in its place."""
-    if isinstance(value, Tensor):
-        return _Shaped(value.shape, value.stride(), value.dtype)
-    if isinstance(value, _NUMBERS):
-        return _Number(value, type(value))
-    if isinstance(value, _LISTS):
-        return tuple(_described(part) for part in value)
-    return value
-
-
-def _made(described: Any) -> Any:
-    """What :func:`_described` was given, with new tensors and with tuples for lists."""
-    if isinstance(described, _Shaped):
-        size, stride, dtype = described
-        return torch.empty_strided(size, stride, dtype=dtype, device="meta")
-    if isinstance(described, _Number):
-        return described.value
-    if isinstance(described, tuple):
-        return tuple(_made(part) for part in described)
-    return described
+    def repeat(self, noted: tuple[int, int, int, int]) -> None:
+        """Count it once more."""
+        kernels, width, flops, size = noted
+        self.kernels += kernels
+        self.flops[width] += flops
+        self.bytes += size
 
 
 def _product(name: str, args: tuple[Any, ...], made: Any) -> tuple[int, int]:
@@ -172,16 +101,6 @@ def _product(name: str, args: tuple[Any, ...], made: Any) -> tuple[int, int]:
         positions = smaller.numel() // smaller.shape[1]
         passes = sum(args[-1][:2]) if backward else 1
         return min(weight.shape[:2]), 2 * weight.numel() * positions * passes
-    left, right = (tensor for tensor in _tensors(args)[-2:])
+    left, right = (tensor for tensor in tensors(args)[-2:])
     columns = right.shape[-1] if right.dim() > 1 else 1
     return max(1, min(left.shape[-1], columns)), 2 * left.numel() * columns
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    """Those of an operation's arguments and results, which are lists at most."""
-    # torch's own tree_leaves took a fifth of the time of counting.
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, _LISTS):
-        return [tensor for part in value for tensor in _tensors(part)]
-    return []

@@ -170,9 +170,11 @@ class _Run:
             self.record.load_state_dict(state["record"])
             self.seconds_in_part = float(state["seconds_in_part"])
         except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, *MISFITS) as e:
+            # torch's own words on what it cannot unpickle advise to let it run code.
+            reason = "it is damaged" if isinstance(e, pickle.UnpicklingError) else e
             raise IntegrityError(
-                f"{path} cannot be read ({e}): delete it to train {self.spec.name} again from its "
-                "start (finished snapshots are kept)"
+                f"{path} cannot be read ({reason}): delete it to train {self.spec.name} again from "
+                "its start (finished snapshots are kept)"
             ) from e
 
     def until(self, last: int) -> Generator[Snapshot | None, None, None]:

@@ -24,6 +24,7 @@ from ensgan.types import ImageShape
 from ensgan.zoo.augment import NoAugment
 from ensgan.zoo.backbones import Backbone, Generator, Player, Trunk
 from ensgan.zoo.conditioning import Head, HeadOutput
+from ensgan.zoo.meta import Remembered
 from ensgan.zoo.optimiser import NoAverage, Optimiser
 from ensgan.zoo.spec import GANSpec
 
@@ -94,13 +95,15 @@ def build_discriminator(
     _check(spec, shape, num_classes)
     with _seeded(seed):
         trunk = spec.backbone.trunk(shape)
-        head = spec.conditioning.head(spec.backbone, trunk.feature_dim, num_classes)
-        code_head = (
-            spec.backbone.linear(trunk.feature_dim, spec.code_dim, bias=False)
-            if spec.code_dim
-            else None
-        )
-    return Discriminator(trunk, head, code_head)
+        return Discriminator(trunk, *_heads(spec, trunk.feature_dim, num_classes))
+
+
+def _heads(spec: GANSpec, feature_dim: int, num_classes: int) -> tuple[Head, nn.Module | None]:
+    """Of a discriminator: what it judges by, and what guesses InfoGAN codes, if any."""
+    head = spec.conditioning.head(spec.backbone, feature_dim, num_classes)
+    if not spec.code_dim:
+        return head, None
+    return head, spec.backbone.linear(feature_dim, spec.code_dim, bias=False)
 
 
 def placed(network: NetworkType, device: torch.device | str) -> NetworkType:
@@ -174,15 +177,28 @@ def count_parameters(spec: GANSpec, shape: ImageShape, num_classes: int) -> tupl
 
 @functools.cache
 def _counted(spec: GANSpec, shape: ImageShape, num_classes: int) -> tuple[int, int]:
-    with torch.device("meta"):
-        networks = (
-            build_generator(spec, shape, num_classes, 0),
-            build_discriminator(spec, shape, num_classes, 0),
-        )
-    generator, discriminator = (
-        sum(parameter.numel() for parameter in network.parameters()) for network in networks
+    _check(spec, shape, num_classes)
+    generator, trunk, feature_dim = _counted_backbone(
+        spec.backbone, shape, num_classes, spec.code_dim
     )
-    return generator, discriminator
+    with torch.device("meta"), Remembered():
+        heads = _heads(spec, feature_dim, num_classes)
+    return generator, trunk + sum(map(_parameters, filter(None, heads)))
+
+
+@functools.cache  # rows share it
+def _counted_backbone(
+    backbone: Backbone, shape: ImageShape, num_classes: int, code_dim: int
+) -> tuple[int, int, int]:
+    """Parameters of generator and trunk, and the length of the trunk's features."""
+    with torch.device("meta"), Remembered():
+        trunk = backbone.trunk(shape)
+        generator = backbone.generator(shape, num_classes, code_dim)
+    return _parameters(generator), _parameters(trunk), trunk.feature_dim
+
+
+def _parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 @contextmanager
@@ -258,7 +274,7 @@ def _activation_bytes(
         storages[id(storage)] = storage
         return tensor
 
-    with torch.device("meta"):
+    with torch.device("meta"), Remembered():
         generator, trunk = backbone.generator(shape, num_classes, code_dim), backbone.trunk(shape)
         latents = torch.empty(batch, generator.latent_dim)
         labels = torch.zeros(batch, dtype=torch.int64)

@@ -151,6 +151,13 @@ def test_a_dry_run_refuses_an_address_that_can_be_no_store(shell: Shell, tmp_pat
     assert code == 2 and "is no tracking address" in error
 
 
+def test_a_dry_run_refuses_a_storage_that_is_a_file(shell: Shell, tmp_path: Path) -> None:
+    shell.storage.write_text("years of work")
+    code, _, error = shell("sweep", str(write_sweep(tmp_path)), "--dry-run")
+    assert code == 2 and "is no folder that you may write to" in error
+    assert shell.storage.read_text() == "years of work"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

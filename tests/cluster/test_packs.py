@@ -132,7 +132,7 @@ class StopsOnceItTrains:
 @pytest.mark.timeout(1800)
 def test_two_packs_with_a_failing_gan_in_one(tmp_path: Path, rehearsal: None) -> None:
     """One GAN is stopped, its rest is more than the budget, and then it is trained to its end."""
-    cluster, jobs = jobs_in(tmp_path / "packs", 400)
+    cluster, jobs = jobs_in(tmp_path / "packs", 60)
     members, events = list[str](), list[Event]()
     stopped = jobs[-1]
 
@@ -161,7 +161,7 @@ def test_two_packs_with_a_failing_gan_in_one(tmp_path: Path, rehearsal: None) ->
         grow(fields("budget")[0]["hours"] + 1e-5)
         assert [left["gan"] for left in fields("stopped")] == [stopped.name] and len(members) < 6
         failed = grow(10)
-    assert (sorted(members), failed) == alone(tmp_path / "alone", 400)
+    assert (sorted(members), failed) == alone(tmp_path / "alone", 60)
     assert len(members) == 6 and "is nan" in failed[FAILS] and not fields("stopped")
 
 

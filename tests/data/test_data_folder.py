@@ -12,6 +12,7 @@ from folders import RNG, picture
 from PIL import Image
 
 from ensgan.data import load_dataset
+from ensgan.data.image_set import read_images
 from ensgan.data.levels import to_8_bit
 from ensgan.data.prepare import Box, Job, Preparation, cut_square, make_square, prepare
 from ensgan.data.table import read_table
@@ -201,6 +202,23 @@ def test_the_layout_is_explained(tmp_path: Path) -> None:
     picture(tmp_path / "two" / "b.png")
     with pytest.raises(DataError, match="class 'one' has 1 patients or images"):
         load_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["labels.tsv", "Labels.CSV", "labels.xlsx"])
+def test_a_label_table_of_another_kind_is_not_passed_over(name: str, tmp_path: Path) -> None:
+    for index in range(24):
+        picture(tmp_path / "images" / f"{index}.png")
+    rows = [f"{index}.png\t{'ab'[index % 2]}" for index in range(24)]
+    (tmp_path / name).write_text("\n".join(["file\tlabel", *rows]))
+    if name.endswith("xlsx"):  # read, too: here it is none
+        with pytest.raises(DataError, match=r"labels\.xlsx"):
+            load_dataset(tmp_path, image_size=16)
+        return
+    assert load_dataset(tmp_path, image_size=16).class_names == ("a", "b")
+    assert read_images(tmp_path, tmp_path, 16, None)[1].names == ("a", "b")
+    (tmp_path / "labels.xlsx").touch()
+    with pytest.raises(DataError, match="holds several label tables"):
+        load_dataset(tmp_path, image_size=16)
 
 
 def test_tables_and_images_must_fit_together(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ensgan.errors import InputError
+from ensgan.errors import DataError, InputError
 from ensgan.metrics import Memorisation, MemorisationReference, frechet_distance
 
 
@@ -94,6 +94,12 @@ def test_frechet_against_the_matrix_root(points):
     )
     assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-6)
     assert frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
+
+
+def test_frechet_distances_that_overflow_are_refused():
+    huge = np.random.default_rng(3).normal(size=(9, 4)) * 1e200
+    with pytest.raises(DataError, match="the Fréchet distance of fake overflows"):
+        frechet_distance(huge, huge[::-1] * 2)
 
 
 def test_frechet_with_fewer_points_than_dimensions():

@@ -20,7 +20,7 @@ from ensgan.files import write_json
 from ensgan.sweep.events import Event
 from ensgan.sweep.folder import SweepFolder, find_sweep
 from ensgan.sweep.live.history import History
-from ensgan.sweep.live.status import ProgressFile, sweep_status
+from ensgan.sweep.live.status import Progress, ProgressFile, sweep_status
 from ensgan.sweep.manifest import DatasetRecord, Losses, Manifest
 from ensgan.sweep.planning.measured import Measured, stage_work
 from ensgan.sweep.records import MemberResult
@@ -106,6 +106,9 @@ def test_the_table_fits_80_columns_and_shows_what_tells_rows_apart() -> None:
 def test_a_trial_not_heard_of_is_not_called_running(folder: SweepFolder) -> None:
     with folder.locked():
         assert sweep_status(folder, NOW + 100)["gans"][1]["state"] == "silent"
+        write_json(folder.progress_path, Progress(stage="train", began=NOW + 50).tree())
+        row = sweep_status(folder, NOW + 100)["gans"][1]
+    assert (row["state"], row["step"]) == ("waiting", 40), "an earlier session heard of it"
 
 
 def test_what_the_driver_does_and_what_is_left(folder: SweepFolder) -> None:

@@ -125,6 +125,13 @@ def test_sweeps_that_cannot_be_compared_are_refused(home: Home, tmp_path: Path) 
         tree |= {"name": "mine", "members": [{"sweep": sweep}]}
         with pytest.raises(InputError, match=problem):
             home.run(parse_spec(tree))
+    for prefix, name, problem in (
+        ("theirs", "theirs+X", "members: unknown member of theirs 'X': known are "),
+        ("OURS", "OURS+A", "members: the names ours.A and OURS.A differ in upper and lower case"),
+    ):
+        second = {"sweep": prefix.lower(), "prefix": prefix, "name": name}
+        with pytest.raises(ConfigError, match=problem):
+            home.run(parse_spec(tree | {"members": [{"sweep": "ours"}, second]}))
     assert not (home.path / "sweeps" / "mine" / "manifest.json").exists()
     manifest = find_sweep("theirs", home.path)
     manifest.read().model_copy(update={"status": "running"}).save(manifest.manifest_path)

@@ -17,7 +17,7 @@ from ensgan.files import read_json, write_json
 from ensgan.sweep.events import Event, StageClock, union_seconds
 from ensgan.sweep.folder import SweepFolder, sweep_folder
 from ensgan.sweep.member_job import purpose_seed, sample_labels
-from ensgan.sweep.opening import differences
+from ensgan.sweep.opening import _once, differences
 from ensgan.sweep.resolving import resolve
 
 
@@ -117,3 +117,12 @@ def test_a_storage_that_is_a_file_is_wrong_input(tmp_path: Path) -> None:
     folder = sweep_folder(tmp_path / "thesis", "x")
     with pytest.raises(InputError, match="Not a directory; choose another"), folder.locked():
         pass
+
+
+def test_what_is_true_of_all_variations_is_said_once() -> None:
+    lines = [(gan, f"train.{gan}.batch: 8 → 4") for gan in ("SNGAN~s1", "SNGAN~s2", "SAGAN")]
+    assert _once([*lines, ("SNGAN~s3", "train.SNGAN~s3.batch: 9 → 4")]) == [
+        "train.SNGAN~s1.batch: 8 → 4 (and so for 1 more of SNGAN)",
+        "train.SAGAN.batch: 8 → 4",
+        "train.SNGAN~s3.batch: 9 → 4",
+    ]

@@ -12,6 +12,7 @@ from local_sweep import Home
 from memory_store import MemoryStore
 from tiny_sweep import tiny
 
+from ensgan.cli.run_tables import summary
 from ensgan.config import parse_spec
 from ensgan.errors import InputError, StoreError
 from ensgan.files import write_json
@@ -159,8 +160,12 @@ def test_an_interrupted_run_ends_when_the_sweep_goes_on_with_other_settings(
     assert Recording(folder, store, Plain()).bring_up_to_date() == first
     begun["spec"]["search"]["trials"] = 41
     write_json(folder.manifest_path, begun)
+    recorded = json.loads(folder.record_path.read_text())
+    write_json(folder.record_path, {**recorded, "uri": "sqlite:////where/the/storage/was"})
     second = Recording(folder, store, Plain()).bring_up_to_date() or ""
     assert [store.get(run_id).status for run_id in (first, second)] == ["killed", "running"]
+    shown = [summary(store.get(run_id))["status"] for run_id in (first, second)]
+    assert shown == ["replaced", "running"], "nobody has killed it"
 
 
 def test_an_absent_store_delays_recording_only(home: Home) -> None:

@@ -8,7 +8,7 @@ from tiny_sweep import files_of, tiny
 
 from ensgan import data
 from ensgan.config import parse_spec
-from ensgan.errors import ConfigError, InputError
+from ensgan.errors import ConfigError, InputError, IntegrityError
 from ensgan.launch import sweep as launch
 from ensgan.sweep.result import SweepResult
 from ensgan.types import Samples
@@ -41,6 +41,16 @@ def test_a_later_stage_reuses_the_members(home: Home, result: SweepResult) -> No
     first = home.run(parse_spec(tiny(name=NAME)))
     assert first.run_id == result.run_id, "the first settings have their run already"
     assert len(home.store.find(kind="sweep")) == runs + 1
+
+
+def test_weights_that_were_cut_off_are_refused(home: Home, result: SweepResult) -> None:
+    member = min(result.members, key=lambda member: member.name)
+    whole = member.weights.read_bytes()
+    member.weights.write_bytes(whole[:-1])
+    with pytest.raises(IntegrityError, match=rf"{member.weights.name} has changed since"):
+        home.run(parse_spec(tiny(name=NAME)))
+    member.weights.write_bytes(whole)
+    assert home.run(parse_spec(tiny(name=NAME))).selected == result.selected
 
 
 def test_other_training_is_refused_with_the_differences(home: Home, result: SweepResult) -> None:

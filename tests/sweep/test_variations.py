@@ -17,6 +17,7 @@ from ensgan.config.vary import Value
 from ensgan.errors import ConfigError
 from ensgan.recording import views
 from ensgan.sweep.folder import SweepFolder
+from ensgan.sweep.planning.plan import make_plan
 from ensgan.sweep.planning.sweep_file import known_names
 from ensgan.sweep.resolving import resolve
 from ensgan.sweep.variations import Configuration, configurations
@@ -129,6 +130,17 @@ def test_draws_follow_the_seed_and_more_begin_with_the_same() -> None:
     assert more[:6] == few
     random = made({"sample": 6, "from": drawn, "method": "random"}, gans=["SNGAN"])
     assert random == made({"sample": 6, "from": drawn, "method": "random"}, gans=["SNGAN"]) != few
+
+
+def test_draws_that_train_the_same_are_one_and_the_dry_run_says_so(tmp_path: Path) -> None:
+    vary = {"sample": 8, "from": {"width": {"uniform": [0.02, 0.03]}}}
+    sweep = resolve(parse_spec(tiny(train={"gans": GANS, "vary": vary})))
+    rows = [each.row.backbone for each in sweep.configurations]
+    assert len(set(rows)) == len(rows) < 16
+    fewer = [gan for gan in GANS if sum(each.name.startswith(gan) for each in sweep.gans) < 8]
+    remark = make_plan(sweep, tmp_path).remark
+    assert "of 8 draws some come to the same training" in remark
+    assert fewer and all(f"{gan} in " in remark for gan in fewer)
 
 
 def test_drawn_steps_are_a_multiple_of_the_snapshots() -> None:

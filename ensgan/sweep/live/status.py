@@ -151,7 +151,7 @@ def sweep_status(folder: SweepFolder, now: float | None = None) -> dict[str, Any
     beats = _heartbeats(folder, notes)
     driver = _progress(folder) if state == "running" else Progress()
     rows = [
-        _row(gan, manifest, planned, beats.get(gan), driver.why_held(gan), now if is_held else None)
+        _row(gan, manifest, planned, beats.get(gan), driver, now if is_held else None)
         for gan, planned in sorted(
             Counter(map(gan_of, manifest.planned_names)).items(),
             key=lambda item: item[0] in manifest.gans,  # what was trained elsewhere first
@@ -253,17 +253,15 @@ def _row(
     manifest: Manifest,
     planned: int,
     beat: Heartbeat | None,
-    held: str | None,
+    driver: Progress,
     now: float | None,
 ) -> dict[str, Any]:
-    """One GAN and its planned members.
-
-    ``now`` is None when no driver runs, ``held`` why it does not train the GAN.
-    """
+    """One GAN and its planned members; ``now`` is None when no driver runs."""
     members = [member for name, member in manifest.members.items() if gan_of(name) == gan]
     last = members[-1] if members else None
     step = max(step_of(last.name) if last else 0, beat.step if beat else 0)
-    steps = beat.steps if beat else manifest.steps.get(gan, 0)
+    steps = manifest.steps.get(gan) or (beat.steps if beat else 0)
+    held = driver.why_held(gan)
     if gan in manifest.failed:
         state = "failed"
     elif len(members) >= planned:
@@ -271,8 +269,8 @@ def _row(
     # A trial that is told to end beats on until its step is done: it still runs.
     elif held is not None and (beat is None or now is None or now - beat.time > QUIET_SECONDS):
         state = held
-    elif beat is None or now is None:
-        state = "waiting"
+    elif beat is None or now is None or (driver.stage == "train" and beat.time < driver.began):
+        state = "waiting"  # its last sign of life, if any, is of an earlier session
     else:
         state = "running" if now - beat.time < FRESH_SECONDS else "silent"
     rate = beat.steps_per_second if beat else None

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ensgan.config import ExternalSpec, SweepSpec
-from ensgan.errors import ConfigError, InputError
+from ensgan.errors import ConfigError, InputError, unknown_name
 from ensgan.files import require_whole
 from ensgan.sweep.folder import SweepFolder, find_sweep, sweep_folder
 from ensgan.sweep.records import MemberResult
@@ -35,7 +35,7 @@ class Source:
         here = sweep_folder(storage.resolve(), place)
         is_here = "/" not in place and here.has_begun
         self.folder = here if is_here else find_sweep(place, storage)
-        self.name = self.folder.path.name
+        self.place, self.name = place, self.folder.path.name
         self.manifest = self.folder.read()
         if self.manifest.status == "running" or self.manifest.scores is None:
             raise InputError(
@@ -134,12 +134,23 @@ def join_sweeps(spec: SweepSpec, dataset: Dataset, folder: SweepFolder) -> Sweep
     """Name every member of the sweeps that join, before anything is made.
 
     Raises:
-        ConfigError: as :func:`expand`, or a sweep that cannot be compared with this one.
+        ConfigError: as :func:`expand`, a sweep that cannot be compared with this one, or a member
+            that it does not have.
     """
     spec = expand(spec, folder)
     facts = _facts(spec, dataset.name, dataset.key, len(dataset.train))
+    ours = folder.read().members if folder.has_begun else {}
+    problems = []
     for source in sources_of(spec, folder):
         require_same(spec.name, facts, source.name, source.facts())
+        problems += [
+            f"members: {unknown_name(f'member of {source.name}', name, tuple(source.members))}"
+            for member in spec.members
+            if member.sweep == source.place and member.name not in ours
+            if (name := member.name.partition(SIGN)[2]) not in source.members
+        ]
+    if problems:
+        raise ConfigError(f"sweep '{spec.name}'", problems)
     return spec
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,8 +12,7 @@ import psutil
 import torch
 
 from ensgan import train
-from ensgan.config import SweepSpec
-from ensgan.config.vary import Value, searched
+from ensgan.config.vary import Value, is_draws, searched
 from ensgan.errors import ConfigError
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.manifest import Manifest
@@ -31,7 +31,7 @@ from ensgan.sweep.planning.measured import Measured
 from ensgan.sweep.planning.rates import TABULATED, Rates
 from ensgan.sweep.resolving import Resolved, round_size
 from ensgan.sweep.variations import Configuration
-from ensgan.types import MemberId
+from ensgan.types import MemberId, row_of
 from ensgan.zoo.build import Footprint, footprint
 
 NAMES_SHOWN = 12
@@ -92,7 +92,7 @@ def _sentences(before: Manifest, changes: Changes, missing: Sequence[str]) -> It
         yield f"would take away {_counted(changes.removed)}; their files stay"
     for gan, names in changes.again.items():
         yield f"would train {gan} from its start again for {', '.join(names)}"
-    other = [line for line in changes.settings if line.split(".")[0] not in ("train", "members")]
+    other = [line for line in changes.settings if not line.startswith(("train.", "members:"))]
     if other:
         yield f"would run later stages again ({'; '.join(other)})"
     elif before.status == "running" and not left:
@@ -225,14 +225,15 @@ def make_plan(
     wall = max(makespan([row.seconds for row in rows], slots), in_all / cards if wants_gpu else 0.0)
     gpus = spec.cluster.gpus_per_trial
     whole = 1.0 if gpus == "auto" else max(1.0, gpus)
-    members = len(resolved.names if left is None else left.missing)
+    members = resolved.names if left is None else left.missing
+    given = {member.name for member in spec.members if member.generator is None}
     written = written_bytes(storage / "sweeps" / spec.name) if left is not None else 0
     return Plan(
         sweep=spec.name,
         rows=tuple(rows),
-        members=members,
+        members=len(members),
         steps=sum(row.steps for row in rows),
-        images=members * resolved.count,
+        images=resolved.count * sum(name not in given for name in members),
         slots=slots,
         training_seconds=in_all,
         wall_seconds=wall,
@@ -242,15 +243,25 @@ def make_plan(
         device=rates.device,
         wants_gpu=wants_gpu,
         gpu_hours=in_all / 3600 * whole if wants_gpu else None,
-        remark=_remark(spec, rates),
+        remark=_remark(resolved, rates),
     )
 
 
-def _remark(spec: SweepSpec, rates: Rates) -> str:
+def _remark(resolved: Resolved, rates: Rates) -> str:
     remarks = [rates.basis()]
-    if vary := searched(spec.train.vary):
+    vary = resolved.spec.train.vary
+    if is_draws(vary):
+        made = Counter(map(row_of, resolved.variations))
+        fewer = [f"{gan} in {n:,}" for gan, n in made.items() if n < vary["sample"]]
+        if fewer:
+            remarks.append(
+                f"of {vary['sample']:,} draws some come to the same training (widths are rounded "
+                "to whole channels, and settings that a GAN lacks are left out): "
+                + f"{', '.join(fewer)}"
+            )
+    if drawn := searched(vary):
         remarks.append(
-            f"draws depend on results: {vary['search']} draws {round_size(vary['sample'])} "
+            f"draws depend on results: {drawn['search']} draws {round_size(drawn['sample'])} "
             "configurations per GAN and round; those that are not drawn yet are quasi-random "
             "here, and costs are estimates from them"
         )

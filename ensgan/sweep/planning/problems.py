@@ -32,8 +32,8 @@ def problems_of(
     """
     on_gpu = bool(spec.cluster.gpus_per_trial)
     problems = [*known, *data_problems(asked, dataset, on_gpu=on_gpu)]
-    if spec.train.vary is not None:
-        problems += _collisions([*(each.name for each in asked), *(m.name for m in spec.members)])
+    problems += _collisions("train.vary", [each.name for each in asked])
+    problems += _collisions("members", [member.name for member in spec.members])
     problems += [problem for member in spec.members if (problem := _external_problem(member))]
     if len(pool) < 2 and not problems:
         problems.append("train: an ensemble needs at least 2 members: add GANs or snapshots")
@@ -65,15 +65,15 @@ def data_problems(found: Sequence[Configuration], dataset: Dataset, *, on_gpu: b
     ]
 
 
-def _collisions(names: Sequence[str]) -> list[str]:
-    """Names that are one file where upper and lower case are the same."""
+def _collisions(where: str, names: Sequence[str]) -> list[str]:
+    """Names of one section that are one file where upper and lower case are the same."""
     folded: dict[str, str] = {}
     problems = []
     for name in names:
         before = folded.setdefault(name.casefold(), name)
         if before is not name:
             differ = "are the same" if before == name else "differ in upper and lower case alone"
-            problems.append(f"train.vary: the names {before} and {name} {differ}: rename one")
+            problems.append(f"{where}: the names {before} and {name} {differ}: rename one")
     return problems
 
 
