@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ensgan.config import ClusterSpec
 from ensgan.errors import InputError
 from ensgan.registry import Registry
 
 if TYPE_CHECKING:  # `ensgan score` comes by here, and has no use for trials
+    from ensgan.config import ClusterSpec
     from ensgan.config.budget import Budget
     from ensgan.metrics import Mapper
     from ensgan.sweep.executor import Executor

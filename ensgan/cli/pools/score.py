@@ -46,7 +46,6 @@ from ensgan.metrics.features import open_features
 from ensgan.metrics.files import PoolFeatures, load_array
 from ensgan.metrics.frechet import CHEAP_DIM, frechet_distances
 from ensgan.outputs import one_at_a_time
-from ensgan.search import pairs_to_score, search
 from ensgan.types import PoolScores
 
 BackendOption: TypeAlias = Annotated[
@@ -216,6 +215,8 @@ class _How:
 def _approximation(share: float | None, inter: str) -> metrics.Approximation | None:
     if share is None:
         return None
+    from ensgan.search import pairs_to_score, search  # what scores exactly needs none of it
+
     front = partial(search, inter=inter)
     return metrics.Approximation(share, pairs_to_score(front, inter))
 

@@ -9,7 +9,6 @@ from rich.console import Group, RenderableType
 
 from ensgan.cli.tables import FittingTable
 from ensgan.metrics import PoolMeasures
-from ensgan.search import CONFIDENCE
 from ensgan.text import counted
 from ensgan.types import Float64Array, PoolScores
 
@@ -39,6 +38,8 @@ def summary(
 
 def _estimates(scores: PoolScores) -> dict[str, Any]:
     """How many overlaps are exact, and the mean of all with its 95 % interval."""
+    from ensgan.search import CONFIDENCE  # late: exact scores need nothing of the search
+
     assert scores.spread is not None
     pairs = max(1, len(scores) * (len(scores) - 1))
     left = int(np.count_nonzero(scores.estimated)) // 2
@@ -62,7 +63,7 @@ def _exactness(scores: PoolScores) -> str:
     return (
         f"{found['exact']} overlaps exact, {found['estimated']} estimated; their mean is "
         f"{found['mean']:.4f} ({low:.4f} to {high:.4f}, 95 %); the front is that of exact overlaps "
-        f"with {CONFIDENCE:.0%} confidence"
+        f"with {found['front_confidence']:.0%} confidence"
     )
 
 
