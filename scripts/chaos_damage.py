@@ -135,6 +135,8 @@ class Sweep:
         """All results that the manifest names, without times."""
         manifest = self.folder.read()
         tree = manifest.tree(self.folder.path)
+        for member in tree["members"].values():  # a GAN trained anew lies in another folder
+            member["weights"] = Path(member["weights"]).name if member["weights"] else None
         named = ("downstream", "ensemble")  # by contents that say how long it took
         parts = {"manifest": timeless({k: v for k, v in tree.items() if k not in named})}
         for name in ("front", "scores", "validation", "downstream", "privacy", "trials"):

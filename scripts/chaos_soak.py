@@ -105,7 +105,9 @@ class Soak:
     def sample(self, process: psutil.Process, name: str, at: float) -> None:
         """Memory and descriptors of a process, if it is still there."""
         with suppress(psutil.Error):
-            self.samples[name].append((at, process.memory_info().rss, process.num_fds()))
+            memory = process.memory_info().rss
+            if memory:  # a node that was taken away holds none until its end is noticed
+                self.samples[name].append((at, memory, process.num_fds()))
 
 
 def run(folder: Path, minutes: float) -> Soak:
