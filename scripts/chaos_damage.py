@@ -308,7 +308,7 @@ def _same(path: Path, whole: bytes) -> bool:
 
 
 def _difference(found: Any, wanted: Any) -> str:
-    return ", ".join(k for k in {*found, *wanted} if found.get(k) != wanted.get(k))
+    return ", ".join(k for k in sorted({*found, *wanted}) if found.get(k) != wanted.get(k))
 
 
 def attack(

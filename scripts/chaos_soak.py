@@ -35,7 +35,7 @@ import psutil
 import yaml
 
 CLIENTS = 64
-PAUSE, NODE_SECONDS = 4.0, 240.0
+PAUSE, NODE_SECONDS = 4.0, 600.0
 """Between the requests of a client, and between a node's coming and going."""
 WARM_UP = 1 / 6
 """Of the time, before growth counts: ten minutes of an hour."""

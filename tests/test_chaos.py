@@ -11,7 +11,7 @@ import chaos_damage
 import chaos_soak
 import pytest
 
-from ensgan.sweep import search_stage
+from ensgan.sweep.choice import validated
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
@@ -28,9 +28,11 @@ def test_no_damaged_file_of_a_training_is_used_or_lost(tmp_path: Path) -> None:
 
 
 def test_what_is_used_in_silence_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search_stage, "is_whole", Path.is_file)
-    tally = chaos_damage.attack(tmp_path, only="scores/scores-", trains=False)
-    assert any("another sweep's" in bad for bad in tally.bad)
+    # A choice of another sweep reads like this one's: nothing but its mark tells them apart.
+    monkeypatch.setattr(validated, "is_whole", Path.is_file)
+    tally = chaos_damage.attack(tmp_path, only="select/validated-", trains=False)
+    assert [bad.partition(": ")[0].rpartition(" ")[2] for bad in tally.bad] == ["sweep's"]
+    assert "DIFFERENT manifest, validation" in tally.bad[0]
 
 
 def test_a_minute_under_load_leaves_nothing_behind(tmp_path: Path) -> None:
