@@ -78,7 +78,7 @@ def outcomes(
     """The number of each item with its result or error, as they finish.
 
     No more are handed out than keep the cluster busy, so that arguments do not fill its memory.
-    What still runs when the caller stops reading is ended.
+    What still runs when the caller stops reading ends: on GPUs at once, on CPUs with the session.
     """
     if needs.gpus:
         return _on_gpus(function, items, needs, slots, of=of, on_wait=on_wait)
@@ -88,7 +88,11 @@ def outcomes(
 def _on_cpus(
     function: Callable[[T], R], items: Iterable[T], needs: Needs, slots: int, *, of: str = ""
 ) -> Iterator[tuple[int, R | EnsganError]]:
-    """Every item is a task."""
+    """Every item is a task.
+
+    None is cancelled: one that is just about to begin then ends the whole driver (seen with Ray
+    2.60: "Check failed … Tried to complete task that was not pending").
+    """
     task = ray.remote(function)
     options = {**_options(needs), "max_retries": TASK_RETRIES}
     if any(node.get("GPU") for node in node_resources()):
@@ -103,15 +107,11 @@ def _on_cpus(
             running[task.options(name=label, **options).remote(item)] = (number, label)
 
     submit(2 * (1 + slots))
-    try:
-        while running:
-            (reference,), _ = ray.wait(list(running), num_returns=1)
-            number, label = running.pop(reference)
-            submit(1)
-            yield number, _outcome(reference, label)
-    finally:
-        for reference in running:
-            ray.cancel(reference, force=True)
+    while running:
+        (reference,), _ = ray.wait(list(running), num_returns=1)
+        number, label = running.pop(reference)
+        submit(1)
+        yield number, _outcome(reference, label)
 
 
 class _Stream:
