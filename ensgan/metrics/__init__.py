@@ -3,8 +3,6 @@
 Every hit count is exact, whatever the backend, offset or scale of the features.
 """
 
-from __future__ import annotations
-
 from ensgan.metrics.estimates import Approximation
 from ensgan.metrics.features import PoolLabels
 from ensgan.metrics.frechet import frechet_distance

@@ -1,7 +1,5 @@
 """The public names of the search."""
 
-from __future__ import annotations
-
 from ensgan.search.constraints import Budget, Constraints
 from ensgan.search.evaluator import Evaluator
 from ensgan.search.forms import FORMS, FormInputs, ObjectiveForm, Ratio, ScoredFeatures, find_form
