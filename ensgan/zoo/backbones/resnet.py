@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 from typing_extensions import Self
 
@@ -100,13 +101,11 @@ class ResNet(_ResidualBackbone):
         attention: self-attention after the generator's 2nd and the discriminator's 1st block.
     """
 
-    base_channels: int = 64
-    latent_dim: int = 128
+    base_channels: PositiveInt = 64
+    latent_dim: PositiveInt = 128
     spectral_generator: bool = False
     spectral_discriminator: bool = False
     attention: bool = False
-
-    limits = (("base_channels", "at least", 1), ("latent_dim", "at least", 1))
 
     @property
     def _spectral(self) -> bool:
@@ -186,13 +185,11 @@ class BigResNet(_ResidualBackbone):
         attention: self-attention after the generator's 2nd and the discriminator's 1st block.
     """
 
-    base_channels: int = 96
-    latent_dim: int = 80
-    shared_dim: int = 128
+    base_channels: PositiveInt = 96
+    latent_dim: PositiveInt = 80
+    shared_dim: PositiveInt = 128
     spectral_norm: bool = True
     attention: bool = True
-
-    limits = (*ResNet.limits, ("shared_dim", "at least", 1))
 
     @property
     def _spectral(self) -> bool:
