@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias, TypeGuard
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ensgan.errors import unknown_name
+from ensgan.errors import InputError, unknown_name
 
 Value: TypeAlias = bool | int | float | str | tuple[float, ...]
 """Of a varied setting."""
@@ -111,6 +111,22 @@ def check_vary(tree: Any, fields: Collection[str] | None) -> None:
         ]
     if problems:
         raise VaryError(problems)
+
+
+def check_variation(values: Mapping[str, Any], fields: Collection[str] | None = None) -> None:
+    """Check the values of one variation that `ensgan add` asks for.
+
+    Args:
+        fields: see :func:`check_vary`.
+
+    Raises:
+        InputError: one sentence about the first that is none.
+    """
+    plain = {key: list(of) if isinstance(of, tuple) else of for key, of in values.items()}
+    try:
+        check_vary([plain], fields)
+    except VaryError as error:
+        raise InputError(f"--vary {error.problems[0].removeprefix('[0]').lstrip('.: ')}") from error
 
 
 def is_draws(tree: Any) -> TypeGuard[Mapping[str, Any]]:

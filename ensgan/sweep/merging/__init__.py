@@ -62,14 +62,17 @@ class Source:
         """What must be the same for pools to merge, in words."""
         spec, data = self.manifest.settings, self.manifest.dataset
         return {
-            **_facts(spec, data.name, data.key, data.images["train"]),
+            **_facts(spec, data.name, data.key, data.classes, data.images["train"]),
             "extractor": f"{spec.embed.extractor} ({self.scores.extractor})",
         }
 
 
-def _facts(spec: SweepSpec, data: str, key: str, training_images: int) -> dict[str, str]:
+def _facts(
+    spec: SweepSpec, data: str, key: str, classes: Sequence[str], training_images: int
+) -> dict[str, str]:
     return {
         "data": f"{data} of {spec.dataset.image_size} px (content {key[:12]})",
+        "classes": ", ".join(classes),
         "images per member": str(spec.sample.count or training_images),
         "sample.labels": spec.sample.labels,
         "score.k": str(spec.score.k),
@@ -138,7 +141,7 @@ def join_sweeps(spec: SweepSpec, dataset: Dataset, folder: SweepFolder) -> Sweep
             that it does not have.
     """
     spec = expand(spec, folder)
-    facts = _facts(spec, dataset.name, dataset.key, len(dataset.train))
+    facts = _facts(spec, dataset.name, dataset.key, dataset.class_names, len(dataset.train))
     ours = folder.read().members if folder.has_begun else {}
     problems = []
     for source in sources_of(spec, folder):
