@@ -11,29 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 # Bound now, and nothing heavy with it: a later import of the package of the same name would bind
 # the package instead.
-from ensgan.search import search as search
+from ensgan.search import search
 
 if TYPE_CHECKING:
-    from ensgan.data import load_dataset as load_dataset
-    from ensgan.embedding import embed as embed
-    from ensgan.embedding import make_extractor as make_extractor
-    from ensgan.ensemble import Ensemble as Ensemble
-    from ensgan.ensemble import load_ensemble as load_ensemble
-    from ensgan.launch.runs import load_run as load_run
-    from ensgan.launch.runs import runs as runs
-    from ensgan.launch.sweep import run_sweep as run_sweep
-    from ensgan.metrics import density_coverage as density_coverage
-    from ensgan.metrics import prdc as prdc
-    from ensgan.metrics import score_pool as score_pool
-    from ensgan.search import EnsembleSampler as EnsembleSampler
-    from ensgan.search import select as select
-    from ensgan.types import Dataset as Dataset
-    from ensgan.types import Embeddings as Embeddings
-    from ensgan.types import Front as Front
-    from ensgan.types import FrontPoint as FrontPoint
-    from ensgan.types import PoolScores as PoolScores
-    from ensgan.types import Samples as Samples
-    from ensgan.types import Selection as Selection
+    from ensgan.data import load_dataset
+    from ensgan.embedding import embed, make_extractor
+    from ensgan.ensemble import Ensemble, load_ensemble
+    from ensgan.launch.runs import load_run, runs
+    from ensgan.launch.sweep import run_sweep
+    from ensgan.metrics import density_coverage, prdc, score_pool
+    from ensgan.search import EnsembleSampler, select
+    from ensgan.types import Dataset, Embeddings, Front, FrontPoint, PoolScores, Samples, Selection
 
 __version__ = "0.1.0"
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 _LISTED = 40  # problems that a message names
 
@@ -78,6 +79,14 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
         return f"unknown {kind} '{name}': did you mean '{folded[near[0]]}'?"
     known_ones = f"known are {', '.join(options)}" if options else "there is none"
     return f"unknown {kind} '{name}': {known_ones}"
+
+
+def problem_of(item: Mapping[str, Any]) -> str:
+    """An error of pydantic's as a sentence: the key, what is wrong, the value where that helps."""
+    key, message = ".".join(map(str, item["loc"])), str(item["msg"]).removeprefix("Value error, ")
+    if item["type"] == "value_error":
+        return f"{key}: {message}"
+    return f"{key}: {message[0].lower()}{message[1:]}, not {item['input']!r}"
 
 
 def last_line(error: BaseException | str | None) -> str:

@@ -9,13 +9,17 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import closing, contextmanager, redirect_stdout
+from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_type_hints
 from zipfile import ZipInfo
 
-from ensgan.errors import DataError, EnsganError, InputError
+from ensgan.errors import DataError, EnsganError, InputError, problem_of
 from ensgan.text import printable
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 Kind: TypeAlias = Literal["file", "folder", "special", "absent"]
 
@@ -38,6 +42,28 @@ def kind(path: Path) -> Kind:
     if stat.S_ISREG(mode):
         return "file"
     return "folder" if stat.S_ISDIR(mode) else "special"
+
+
+@cache
+def _model(kind: Any) -> type[BaseModel]:
+    from pydantic import create_model
+
+    types: Any = {n: (hint, ...) for n, hint in get_type_hints(kind, include_extras=True).items()}
+    return create_model("Fields", **types)
+
+
+def check_fields(value: Any) -> None:
+    """Hold the fields of a dataclass against their annotations.
+
+    Raises:
+        InputError: with every value that they do not allow.
+    """
+    from pydantic import ValidationError
+
+    try:
+        _model(type(value)).model_validate(vars(value))  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise InputError("; ".join(map(problem_of, error.errors()))) from error
 
 
 def require_file(path: Path) -> None:

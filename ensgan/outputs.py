@@ -8,6 +8,7 @@ import ipaddress
 import os
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -205,6 +206,22 @@ def folder_in_one_step(destination: Path) -> Iterator[Path]:
             f"cannot write {destination}: {error.strerror or error}; check permissions and free "
             "space, then run the same command again"
         ) from error
+
+
+def take_lock(lock: int, seconds: float) -> None:
+    """Take an exclusive lock of an open file, waiting so long for another process.
+
+    Raises:
+        OSError: the other one still holds it.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
 
 
 @contextmanager

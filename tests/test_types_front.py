@@ -36,5 +36,5 @@ def test_values_that_cannot_be_are_refused(values: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("values", [{"trials": -1}, {"seconds": -0.5}, {"points": {}}])
 def test_a_search_that_cannot_be_is_refused(values: dict[str, Any]) -> None:
-    with pytest.raises(DataError, match="from 0 on"):
+    with pytest.raises(DataError, match=r"greater than or equal to 0, not -|points must be a list"):
         Front.from_json(FRONT.to_json() | values)

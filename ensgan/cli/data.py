@@ -24,6 +24,10 @@ SizeOption: TypeAlias = Annotated[
         "--image-size", min=8, max=LARGEST_SIDE, help="Side the images are brought to, pixels."
     ),
 ]
+DataDirOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--data-dir", help="Folder of the files; default: ENSGAN_DATA, ~/.medmnist."),
+]
 AcceptOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
@@ -74,10 +78,7 @@ def check(
     data: Annotated[
         str, typer.Argument(metavar="NAME|DIR|FILE.npz", help="A data set by name or by path.")
     ],
-    data_dir: Annotated[
-        Path | None,
-        typer.Option("--data-dir", help="Folder of the files; default: ENSGAN_DATA, ~/.medmnist."),
-    ] = None,
+    data_dir: DataDirOption = None,
     image_size: SizeOption = 32,
     accept_checksum: AcceptOption = None,
     option: SettingOption = None,

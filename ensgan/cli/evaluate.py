@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
+from ensgan.cli.data import DataDirOption
 from ensgan.cli.output import (
     MOST_IMAGES,
     AddressOption,
@@ -272,9 +272,7 @@ def evaluate(
         str | None,
         typer.Option(help="Evaluate an ensemble (folder or run) on these real data instead."),
     ] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Folder of data sets.  [default: $ENSGAN_DATA]")
-    ] = None,
+    data_dir: DataDirOption = None,
     *,
     asked: Asked,
 ) -> None:
@@ -293,7 +291,7 @@ def evaluate(
         where: dict[str, Any] = {"place": asked.place, "listener": listener}
         if dataset is None:
             options = asked.options(launch.section_of(sweep, asked.place))
-            evaluation = launch.evaluate(sweep, options, view=view, **where)
+            (evaluation,) = launch.evaluate_sweeps([sweep], [view], options, **where)
         else:
             options = asked.options(EvaluateSpec(strategies=_OF_AN_ENSEMBLE))
             evaluation = launch.evaluate_ensemble(

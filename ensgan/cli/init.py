@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ensgan.cli.data import AcceptOption, SettingOption, SizeOption, parse_options
+from ensgan.cli.data import AcceptOption, DataDirOption, SettingOption, SizeOption, parse_options
 from ensgan.cli.output import ForceOption, JsonOption, emit, progress
 from ensgan.cli.runs import StorageOption
 from ensgan.errors import DataError
@@ -41,9 +41,7 @@ def init(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="File to write; default: NAME.yaml.")
     ] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option("--data-dir", help="Folder of a named data set's files.")
-    ] = None,
+    data_dir: DataDirOption = None,
     image_size: SizeOption = 32,
     accept_checksum: AcceptOption = None,
     option: SettingOption = None,

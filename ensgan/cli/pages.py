@@ -10,16 +10,9 @@ from typing import Annotated
 
 import typer
 
+from ensgan.cli import runs
 from ensgan.cli.output import ForceOption, JsonOption, emit, note, warn
 from ensgan.cli.run_tables import lines
-from ensgan.cli.runs import (
-    RUN_HELP,
-    RunArgument,
-    StorageOption,
-    UriOption,
-    find,
-    open_recorded,
-)
 from ensgan.errors import InputError
 
 HERE = "http://127.0.0.1:"
@@ -28,14 +21,14 @@ HERE = "http://127.0.0.1:"
 
 def ui(
     run: Annotated[
-        str, typer.Argument(help=f"Which run to open: {RUN_HELP}.", show_default=False)
+        str, typer.Argument(help=f"Which run to open: {runs.RUN_HELP}.", show_default=False)
     ] = "latest",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
     browser: Annotated[
         bool, typer.Option(help="Open a browser too, where there is a screen.")
     ] = True,
-    storage: StorageOption = None,
-    uri: UriOption = None,
+    storage: runs.StorageOption = None,
+    uri: runs.UriOption = None,
 ) -> None:
     """Open the MLflow pages of the recorded sweeps on this machine; Ctrl-C ends them.
 
@@ -43,12 +36,12 @@ def ui(
     """
     from ensgan.recording.views import REPORT
 
-    store = open_recorded(uri, storage)
+    store = runs.open_recorded(uri, storage)
     if run == "latest" and not store.find(limit=1):
         raise InputError(
             f"there is nothing to show in {store.uri}: run a sweep first, or name another --storage"
         )
-    _, run_id = find(run, uri, storage)
+    _, run_id = runs.find(run, uri, storage)
 
     def say(address: str) -> None:
         places = {"all runs": store.list_page(run_id), store.get(run_id).name: store.page(run_id)}
@@ -73,7 +66,7 @@ def _has_screen() -> bool:
 
 
 def report(
-    run: RunArgument,
+    run: runs.RunArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="HTML file to write.")] = Path(
         "report.html"
     ),
@@ -85,8 +78,8 @@ def report(
         bool, typer.Option(help="Also store the page with the run and link it there.")
     ] = False,
     force: ForceOption = False,
-    storage: StorageOption = None,
-    uri: UriOption = None,
+    storage: runs.StorageOption = None,
+    uri: runs.UriOption = None,
     json: JsonOption = False,
 ) -> None:
     """Write a sweep's report: one HTML file that needs no network.
@@ -107,14 +100,14 @@ def report(
     if (Path(run) / "ensemble.json").is_file():
         raise InputError(
             f"{run} is an ensemble, and reports are of sweeps: its card is "
-            f"{Path(run) / 'README.md'}; name the sweep, {RUN_HELP}"
+            f"{Path(run) / 'README.md'}; name the sweep, {runs.RUN_HELP}"
         )
     if output.suffix not in (".html", ".htm"):
         raise InputError(f"'{output}' is no HTML file: name it report.html, for example")
     if log and show_real:
         raise InputError("--log would put real images into the tracking store: drop --show-real")
     claim_output(output, force=force)
-    store, run = find(run, uri, storage)
+    store, run = runs.find(run, uri, storage)
     real_from = (storage or default_storage()).resolve() if show_real else None
     content = collect(store, run, real_from=real_from)
     page = render(content).encode()

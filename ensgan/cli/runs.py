@@ -10,19 +10,8 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from ensgan.cli import run_tables
 from ensgan.cli.output import JsonOption, emit, note, warn
-from ensgan.cli.run_tables import (
-    INTERRUPTED,
-    REPLACED,
-    comparison,
-    comparison_table,
-    description,
-    lines,
-    runs_table,
-    show_table,
-    summary,
-    verified,
-)
 from ensgan.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
@@ -138,14 +127,20 @@ def runs(
     from ensgan.types import gan_of, row_of
 
     store = open_recorded(uri, storage)
-    wanted = status if status in (None, INTERRUPTED, REPLACED) else status_named(status)
+    wanted = (
+        status
+        if status in (None, run_tables.INTERRUPTED, run_tables.REPLACED)
+        else status_named(status)
+    )
     records, interrupted = store.find(limit=MOST_RUNS), set[str]()
     if any(one.status == "running" for one in records):
         from ensgan.sweep.live.status import interrupted_runs  # late: it takes as long as the rest
 
         interrupted = interrupted_runs((storage or default_storage()).resolve())
     records = sort_runs(records, _order(sort, records))
-    entries = [(one, summary(one, is_interrupted=one.run_id in interrupted)) for one in records]
+    entries = [
+        (one, run_tables.summary(one, is_interrupted=one.run_id in interrupted)) for one in records
+    ]
     datasets = {entry["dataset"] for _, entry in entries}
     if dataset and dataset not in datasets:
         warn(f"no recorded sweep is on data set '{dataset}': they are on {_listed(datasets)}")
@@ -159,7 +154,7 @@ def runs(
     ][:limit]
     if not listed:
         note(f"no such sweeps are recorded in {store.uri}")
-    emit({"runs": listed}, as_json=json, table=lambda: runs_table(listed))
+    emit({"runs": listed}, as_json=json, table=lambda: run_tables.runs_table(listed))
 
 
 def _order(sort: str, records: Sequence[RunRecord]) -> str:
@@ -202,7 +197,7 @@ def show(
         "children": [child.to_json() for child in children],
         "files": store.files(run),
     }
-    emit(value, as_json=json, table=lambda: show_table(record, children, value["files"]))
+    emit(value, as_json=json, table=lambda: run_tables.show_table(record, children, value["files"]))
 
 
 def pull(
@@ -222,8 +217,8 @@ def pull(
     claim_folder(output)
     store, run_id = find(run, uri, storage)
     ensemble = pull_ensemble(store, run_id, output)
-    value = {"run_id": run_id, "folder": str(output), **description(ensemble)}
-    emit(value, as_json=json, table=lambda: lines(value))
+    value = {"run_id": run_id, "folder": str(output), **run_tables.description(ensemble)}
+    emit(value, as_json=json, table=lambda: run_tables.lines(value))
 
 
 def verify(
@@ -248,10 +243,10 @@ def verify(
             store, run_id = find(source, uri, storage)
             ensemble = pull_ensemble(store, run_id, Path(folder) / "ensemble")
         unlisted = unlisted_files(ensemble.folder, ensemble.manifest)
-        value = verified(ensemble, unlisted)
+        value = run_tables.verified(ensemble, unlisted)
     if unlisted:
         warn(f"not listed in the manifest and never opened: {', '.join(unlisted[:5])}")
-    emit(value, as_json=json, table=lambda: lines(value))
+    emit(value, as_json=json, table=lambda: run_tables.lines(value))
 
 
 def compare(
@@ -271,8 +266,8 @@ def compare(
     if len(run) < 2:
         raise InputError("name at least two runs to compare")
     store = _opened(uri, storage)
-    value = comparison([store.get(find_run(store, name)) for name in run])
-    emit(value, as_json=json, table=lambda: comparison_table(value))
+    value = run_tables.comparison([store.get(find_run(store, name)) for name in run])
+    emit(value, as_json=json, table=lambda: run_tables.comparison_table(value))
 
 
 def promote(
@@ -291,10 +286,10 @@ def promote(
     from ensgan.store import promote as promote_run
 
     store, run = find(run, uri, storage)
-    model = name or f"ensgan-{summary(store.get(run))['dataset'] or 'ensemble'}"
+    model = name or f"ensgan-{run_tables.summary(store.get(run))['dataset'] or 'ensemble'}"
     version = promote_run(store, run, name=model, alias=alias, loader=LOADER)
     value = {"model": model, "version": version, "alias": alias, "use": f"models:/{model}@{alias}"}
-    emit(value, as_json=json, table=lambda: lines(value))
+    emit(value, as_json=json, table=lambda: run_tables.lines(value))
 
 
 def sync(

@@ -42,6 +42,21 @@ DOING = {
     "record": ("recording", ""),
 }
 """A stage in words, and what its progress counts."""
+SENTENCES = {
+    "stage start": "{stage} …",
+    "stage done": "{stage} done in {seconds:.1f} s",
+    "member": "{member} ({done}/{of})  Intra-d {intra_d:.3f}{health}",
+    "strategy": "{strategy} (repeat {repeat}): AUC {metrics[auc]:.3f}, accuracy "
+    "{metrics[accuracy]:.3f}",
+    "lost": "{gan} lost its {kind} after step {step}: starting it again ({reason})",
+    "stopped": "{gan} stopped at {members} of {of} members: {reason}",
+    "budget": "all trials have taken {hours:.4g} hours of the budget",
+    "asked": "asked by {by} to {verb}: {message}",
+    "retried": "{gan} is tried again",
+    "failed": "FAILED {gan}: {error}",
+    "warning": "warning: {message}",
+}
+"""Events as lines of a log, by kind."""
 FRAME = 8
 """Lines of the view that are no GANs: title, borders, the line of what is left out."""
 
@@ -87,47 +102,18 @@ def sentence(event: Event) -> str:
 
 
 def _words(event: Event) -> str:
-    fields = event.fields
-    if event.kind == "stage":
-        if fields["state"] == "start":
-            return f"{fields['stage']} …"
-        return f"{fields['stage']} done in {fields['seconds']:.1f} s"
-    if event.kind == "waits":
+    kind, fields = event.kind, dict(event.fields)
+    if kind == "stage":
+        kind = f"stage {fields['state']}"
+    elif kind == "waits":
         return f"waiting for {fields['for']}" if fields["for"] else "waiting no longer"
-    if event.kind == "member":
-        health = f"  health: {', '.join(fields['health'])}" if fields["health"] else ""
-        return (
-            f"{fields['member']} ({fields['done']}/{fields['of']})  "
-            f"Intra-d {fields['intra_d']:.3f}{health}"
-        )
-    if event.kind == "strategy":
-        metrics = fields["metrics"]
-        return (
-            f"{fields['strategy']} (repeat {fields['repeat']}): "
-            f"AUC {metrics['auc']:.3f}, accuracy {metrics['accuracy']:.3f}"
-        )
-    if event.kind == "lost":
-        return (
-            f"{fields['gan']} lost its {fields['kind']} after step {fields['step']}: starting it "
-            f"again ({fields['reason']})"
-        )
-    if event.kind == "stopped":
-        return (
-            f"{fields['gan']} stopped at {fields['members']} of {fields['of']} members: "
-            f"{fields['reason']}"
-        )
-    if event.kind == "budget":
-        return f"all trials have taken {fields['hours']:.4g} hours of the budget"
-    if event.kind == "asked":
-        what = " ".join(word for word in (fields["verb"], fields["gan"]) if word)
-        return f"asked by {fields['by']} to {what}: {fields['message']}"
-    if event.kind == "retried":
-        return f"{fields['gan']} is tried again"
-    if event.kind == "failed":
-        return f"FAILED {fields['gan']}: {fields['error']}"
-    if event.kind == "warning":
-        return f"warning: {fields['message']}"
-    return f"{event.kind}: " + ", ".join(f"{key} {value}" for key, value in fields.items())
+    elif kind == "member":
+        fields["health"] = "  health: " * bool(fields["health"]) + ", ".join(fields["health"])
+    elif kind == "asked" and fields["gan"]:
+        fields["verb"] += f" {fields['gan']}"
+    if kind in SENTENCES:
+        return SENTENCES[kind].format(**fields)
+    return f"{kind}: " + ", ".join(f"{key} {value}" for key, value in fields.items())
 
 
 class _LiveView:

@@ -19,6 +19,7 @@ from rich.style import Style
 from rich.text import Text
 
 from ensgan import cli
+from ensgan.cli.data import DataDirOption
 from ensgan.cli.evaluate import comparison_table
 from ensgan.cli.output import (
     AddressOption,
@@ -43,10 +44,6 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="A.B=VALUE", help="Override a setting; can be repeated."),
 ]
-DataOption = Annotated[
-    Path | None, typer.Option("--data-dir", help="Folder of data sets. [default: $ENSGAN_DATA]")
-]
-
 HoursOption = Annotated[
     float | None,
     typer.Option(
@@ -70,7 +67,7 @@ def sweep(
     gpu_hours: HoursOption = None,
     deadline: DeadlineOption = None,
     storage: StorageOption = None,
-    data_dir: DataOption = None,
+    data_dir: DataDirOption = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -173,7 +170,7 @@ def train(
     gan: Annotated[str, typer.Option(help="Which GAN (or GAN~VARIATION) of the sweep.")],
     settings: SetOption = None,
     storage: StorageOption = None,
-    data_dir: DataOption = None,
+    data_dir: DataDirOption = None,
     retrain: RetrainOption = False,
     as_json: JsonLinesOption = False,
 ) -> None:

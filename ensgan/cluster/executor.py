@@ -15,20 +15,10 @@ from ray.actor import ActorHandle
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.trainable import wrap_function
 
-from ensgan.cluster import preflight
+from ensgan.cluster import preflight, resources
 from ensgan.cluster.budget import Spending
 from ensgan.cluster.packs import most_on_a_card, open_packs
-from ensgan.cluster.resources import (
-    TrialRequest,
-    check_satisfiable,
-    check_task,
-    plan_event,
-    ranks,
-    reserved,
-    task_slots,
-    trial_requests,
-    trial_slots,
-)
+from ensgan.cluster.resources import TrialRequest
 from ensgan.cluster.session import environment, node_resources
 from ensgan.cluster.tasks import outcomes, task_mapper
 from ensgan.cluster.trainable import gan_trial
@@ -91,8 +81,8 @@ class RayExecutor:
         request = TrialRequest("any", settings.cpus_per_trial, gpus)
         if not settings.autoscaling:  # which may add larger nodes
             amounts = {"CPU": request.cpus, "GPU": request.gpus}
-            check_satisfiable("a trial", amounts, nodes, "change cluster.{}s_per_trial")
-        self.slots = trial_slots(request, nodes)
+            resources.check_satisfiable("a trial", amounts, nodes, "change cluster.{}s_per_trial")
+        self.slots = resources.trial_slots(request, nodes)
 
     def grow(
         self,
@@ -111,24 +101,24 @@ class RayExecutor:
 
         gpu_bytes = preflight.check_nodes(jobs, self.settings, on_event)
         shared = most_on_a_card(jobs, self.settings, gpu_bytes, tell)
-        trials = list(trial_requests(jobs, self.settings, gpu_bytes, shared))
+        trials = list(resources.trial_requests(jobs, self.settings, gpu_bytes, shared))
         at_once = min(self.slots, self.settings.max_concurrent or self.slots)
-        on_event(plan_event(trials, at_once, jobs))
+        on_event(resources.plan_event(trials, at_once, jobs))
         spending = Spending(self.budget, jobs, {each.gan: each.share for each in trials})
         stop_path(jobs[0]).unlink(missing_ok=True)  # of a session that was ended by it
         files = {job.name: own_stop_path(job) for job in jobs}
-        order = TrainingOrder(trials, files, ranks(jobs, self.settings), requests, tell)
+        order = TrainingOrder(trials, files, resources.ranks(jobs, self.settings), requests, tell)
         queue = TrialQueue(order, spending, stop_path(jobs[0]), self.settings.max_concurrent)
         callback = TuneCallback(queue, jobs, on_member, tell, self.settings.retries)
 
         def enlist(new: Sequence[MemberJob]) -> Mapping[TrialRequest, Path]:
-            turns = trial_requests(new, self.settings, gpu_bytes, shared)
+            turns = resources.trial_requests(new, self.settings, gpu_bytes, shared)
             spending.add(new, {each.gan: each.share for each in turns})
             callback.add(new)
-            order.priority |= ranks(new, self.settings)
+            order.priority |= resources.ranks(new, self.settings)
             queue.late |= {job.name: job for job in new}
             trials.extend(turns)
-            tell(plan_event(trials, at_once, list(callback.jobs.values())))
+            tell(resources.plan_event(trials, at_once, list(callback.jobs.values())))
             return {turn: own_stop_path(callback.jobs[turn.gan]) for turn in turns}
 
         order.enlist = enlist
@@ -248,7 +238,10 @@ class RayExecutor:
     def at_once(self, needs: Needs) -> int:
         """See :meth:`ensgan.sweep.executor.Executor.at_once`."""
         reserves, _ = self._room(needs)
-        return max((task_slots(reserves, [node]) for node in node_resources()), default=1) or 1
+        return (
+            max((resources.task_slots(reserves, [node]) for node in node_resources()), default=1)
+            or 1
+        )
 
     def on_gpus(self, needs: Needs) -> int:
         """See :meth:`ensgan.sweep.executor.Executor.on_gpus`."""
@@ -260,13 +253,13 @@ class RayExecutor:
         nodes, settings = node_resources(), self.settings
         needs = needs.shared(settings)
         if not settings.autoscaling:
-            needs = reserved(needs, nodes)
-            check_task(needs, nodes, "change cluster.{}s_per_trial")
-            return needs, task_slots(needs, nodes)
+            needs = resources.reserved(needs, nodes)
+            resources.check_task(needs, nodes, "change cluster.{}s_per_trial")
+            return needs, resources.task_slots(needs, nodes)
         # Nodes may have left after training: those that come again are like what trials ask for.
         if not settings.gpus_per_trial:
-            needs = reserved(needs, nodes)
-        return needs, max(task_slots(needs, nodes), MOST_WARM)
+            needs = resources.reserved(needs, nodes)
+        return needs, max(resources.task_slots(needs, nodes), MOST_WARM)
 
 
 def _fit(tuner: tune.Tuner, queue: TrialQueue, folder: Path) -> None:

@@ -147,7 +147,7 @@ def check_task(needs: Needs, nodes: Sequence[Mapping[str, float]], remedy: str) 
         )
 
 
-def task_slots(needs: Needs, nodes: Sequence[Mapping[str, float]]) -> int:
+def task_slots(needs: Needs | TrialRequest, nodes: Sequence[Mapping[str, float]]) -> int:
     """How many such tasks CPUs and GPUs of the nodes hold at once."""
     return sum(
         slots_of(needs.cpus, needs.gpus or 0.0, node.get("CPU", 0.0), node.get("GPU", 0.0))
@@ -157,8 +157,4 @@ def task_slots(needs: Needs, nodes: Sequence[Mapping[str, float]]) -> int:
 
 def trial_slots(request: TrialRequest, nodes: Sequence[Mapping[str, float]]) -> int:
     """How many trials like this run at once; at least 1, because nodes may join later."""
-    total = sum(
-        slots_of(request.cpus, request.gpus, node.get("CPU", 0.0), node.get("GPU", 0.0))
-        for node in nodes
-    )
-    return max(1, total)
+    return max(1, task_slots(request, nodes))

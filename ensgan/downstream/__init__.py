@@ -9,29 +9,15 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ensgan.downstream.probe import LabelConsistency as LabelConsistency
-from ensgan.downstream.probe import LabelledFeatures as LabelledFeatures
-from ensgan.downstream.probe import LinearProbe as LinearProbe
-from ensgan.downstream.shortlist import Candidate as Candidate
-from ensgan.downstream.shortlist import CappedIntraD as CappedIntraD
-from ensgan.downstream.shortlist import make_shortlist as make_shortlist
+from ensgan.downstream.probe import LabelConsistency, LabelledFeatures, LinearProbe
+from ensgan.downstream.shortlist import Candidate, CappedIntraD, make_shortlist
 from ensgan.downstream.statistics import RankCorrelation as RankCorrelation
 from ensgan.downstream.statistics import classification_metrics as classification_metrics
 from ensgan.downstream.statistics import import_libraries as import_libraries
 from ensgan.downstream.statistics import rank_correlation as rank_correlation
-from ensgan.downstream.strategies import STRATEGIES as STRATEGIES
-from ensgan.downstream.strategies import build_strategies as build_strategies
-from ensgan.downstream.strategies import check_strategies as check_strategies
-from ensgan.downstream.strategies import fits_pool as fits_pool
-from ensgan.downstream.strategy import Strategy as Strategy
-from ensgan.downstream.strategy import StrategyForm as StrategyForm
-from ensgan.downstream.strategy import reweighted as reweighted
-from ensgan.downstream.strategy import spread_points as spread_points
-from ensgan.downstream.table import DownstreamTable as DownstreamTable
-from ensgan.downstream.table import Spread as Spread
-from ensgan.downstream.table import StrategyRow as StrategyRow
-from ensgan.downstream.table import needs_long_real as needs_long_real
-from ensgan.downstream.table import summarise as summarise
+from ensgan.downstream.strategies import STRATEGIES, build_strategies, check_strategies, fits_pool
+from ensgan.downstream.strategy import Strategy, StrategyForm, reweighted, spread_points
+from ensgan.downstream.table import DownstreamTable, Spread, StrategyRow, needs_long_real, summarise
 from ensgan.downstream.validated import Ranked as Ranked
 from ensgan.downstream.validated import ValidatedChoice as ValidatedChoice
 from ensgan.downstream.validated import ValidationResult as ValidationResult
@@ -47,7 +33,7 @@ if TYPE_CHECKING:
     from ensgan.downstream.classifier import check_dataset as check_dataset
     from ensgan.downstream.classifier import run_repeat as run_repeat
     from ensgan.downstream.classifier import run_repeats as run_repeats
-    from ensgan.downstream.pool import MemoryBank as MemoryBank
+    from ensgan.downstream.pool import MemoryBank
 
 _CLASSES = ("ClassifierSettings", "Repeat", "RepeatResult")
 _FUNCTIONS = ("check_dataset", "run_repeat", "run_repeats")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from torch.nn import functional
 
 from ensgan.downstream.drawing import Pools, epoch_counts, make_drawing
@@ -44,25 +43,12 @@ class ClassifierSettings(FitSettings):
             is one (several classifiers may share it).
     """
 
-    width: int = 64
-    images_per_epoch: int | None = None
+    width: Annotated[int, Field(ge=1)] = 64
+    images_per_epoch: Annotated[int | None, Field(ge=2)] = None
     labels: Literal["training", "uniform"] = "training"
-    positive: int = 1
-    memory_mb: int = 2048
-    device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name, lowest in {"width": 1, "images_per_epoch": 2, "memory_mb": 1}.items():
-            value = getattr(self, name)
-            if value is not None and value < lowest:
-                raise InputError(f"{name} must be at least {lowest}, not {value}")
-        if self.labels not in ("training", "uniform"):
-            raise InputError(f"labels must be 'training' or 'uniform', not '{self.labels}'")
-        if self.positive not in (0, 1):
-            raise InputError(f"positive must be class 0 or 1, not {self.positive}")
-        if re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device) is None:
-            raise InputError(f"device must be auto, cpu, cuda or cuda:N, not '{self.device}'")
+    positive: Literal[0, 1] = 1
+    memory_mb: Annotated[int, Field(ge=1)] = 2048
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "cpu"
 
     def on_device(self) -> ClassifierSettings:
         """The same with ``auto`` resolved in this process.

@@ -7,6 +7,4 @@ from ensgan.embedding.extractor import keep_features as keep_features
 from ensgan.embedding.extractor import load_extractor as load_extractor
 from ensgan.embedding.extractor import make_extractor as make_extractor
 from ensgan.embedding.extractor import write_features as write_features
-from ensgan.embedding.spec import ExtractorSpec as ExtractorSpec
-from ensgan.embedding.spec import Preprocessing as Preprocessing
-from ensgan.embedding.spec import Request as Request
+from ensgan.embedding.spec import ExtractorSpec, Preprocessing, Request

@@ -90,32 +90,6 @@ class Listener:
     on_warning: Callable[[str], None] = lambda message: None
 
 
-def evaluate(
-    source: str,
-    options: EvaluationOptions,
-    *,
-    view: View | None = None,
-    place: Place | None = None,
-    listener: Listener | None = None,
-) -> Evaluation:
-    """Evaluate strategies on a finished sweep and record them below its run.
-
-    Args:
-        source: name, folder or run ID of a sweep.
-        options: what to evaluate.
-        view: another extractor to score the pool with.
-        place: where sweeps lie and work runs (default: on this machine).
-        listener: called with progress.
-
-    Raises:
-        InputError: no such sweep or cluster, unknown strategies, bad options, or the sweep is
-            running.
-        DataError: data on which the metrics would be undefined.
-    """
-    (evaluation,) = evaluate_sweeps([source], [view or View()], options, place, listener)
-    return evaluation
-
-
 def section_of(source: str, place: Place) -> EvaluateSpec:
     """The ``evaluate`` section of a sweep.
 
@@ -144,7 +118,7 @@ def evaluate_ensemble(
         source: ensemble folder, run ID or ``models:/NAME@ALIAS``.
         data: the real data, a name or path.
         data_dir: where data sets lie.
-        options, place, listener: as for :func:`evaluate`.
+        options, place, listener: as for :func:`evaluate_sweeps`.
 
     Raises:
         InputError: no such ensemble or data, or bad options.
@@ -169,7 +143,20 @@ def evaluate_sweeps(
     place: Place | None = None,
     listener: Listener | None = None,
 ) -> list[Evaluation]:
-    """Evaluate every sweep through every view; arguments and errors as :func:`evaluate`."""
+    """Evaluate strategies on finished sweeps, through every view, and record them below their runs.
+
+    Args:
+        sources: names, folders or run IDs of sweeps.
+        views: extractors to score the pools with.
+        options: what to evaluate.
+        place: where sweeps lie and work runs (default: on this machine).
+        listener: called with progress.
+
+    Raises:
+        InputError: no such sweep or cluster, unknown strategies, bad options, or a sweep is
+            running.
+        DataError: data on which the metrics would be undefined.
+    """
     place, listener = place or Place(), listener or Listener()
     storage = place.folder
     folders = [find_sweep(source, storage) for source in sources]

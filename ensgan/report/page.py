@@ -17,17 +17,8 @@ from ensgan.downstream.headline import how_good
 from ensgan.downstream.table import RANKED
 from ensgan.ensemble import non_commercial
 from ensgan.recording.views import by_gan, grown_from, leaves
+from ensgan.report import figures
 from ensgan.report.content import Content
-from ensgan.report.figures import (
-    NONE,
-    STAR,
-    forest_svg,
-    front_svg,
-    front_title,
-    inline_svg,
-    membership_figure,
-    overlap_figure,
-)
 from ensgan.search import FORMS, Evaluator, find_form
 from ensgan.text import counted, duration, hide_credentials, markdown, printable
 from ensgan.types import BoolArray, Float64Array, Front, FrontPoint
@@ -51,7 +42,7 @@ def render(content: Content) -> str:
         chosen=set(content.manifest.chosen),
         drawing=None if not front else _front_drawing(front, content.selected, _others(content)),
         verdict=verdict(content),
-        membership=inline_svg(membership_figure(front)) if front else None,
+        membership=figures.inline_svg(figures.membership_figure(front)) if front else None,
         overlap=_overlap(content),
         selected_facts=_selected_facts(content),
         members=by_gan(content.manifest),
@@ -65,7 +56,7 @@ def render(content: Content) -> str:
 def front_html(front: Front, selected: FrontPoint | None = None) -> str:
     """A page of the front alone: members under the pointer, arrow keys, and a table."""
     drawing = _front_drawing(front, selected) if len(front) else None
-    return _page("front_page.html", drawing=drawing, title=front_title(front))
+    return _page("front_page.html", drawing=drawing, title=figures.front_title(front))
 
 
 def _page(template: str, **values: Any) -> str:
@@ -148,9 +139,9 @@ def _others(content: Content) -> Mapping[str, Float64Array]:
     """Where ensembles lie that the front beats: random ones of all sizes, and the whole pool."""
     front, scores = content.front, content.scores
     if front is None or scores is None or len(scores) < 3 or front.form not in FORMS:
-        return NONE
+        return figures.NONE
     if find_form(front.form).needs_features:
-        return NONE
+        return figures.NONE
     inter = content.manifest.settings.search.inter
     evaluator = Evaluator(scores, inter=inter, objectives=front.form)
     rng = np.random.default_rng(0)
@@ -173,13 +164,13 @@ def _overlap(content: Content) -> dict[str, Any] | None:
     if scores is None:
         return None
     values = [[None if np.isnan(d) else round(float(d), 3) for d in row] for row in scores.overlap]
-    names = [f"{STAR}{name}" if name in chosen else name for name in scores.names]
-    svg = inline_svg(overlap_figure(scores, names))
+    names = [f"{figures.STAR}{name}" if name in chosen else name for name in scores.names]
+    svg = figures.inline_svg(figures.overlap_figure(scores, names))
     return {"svg": svg, "names": names, "values": values}
 
 
 def _front_drawing(
-    front: Front, selected: FrontPoint | None, others: Mapping[str, Float64Array] = NONE
+    front: Front, selected: FrontPoint | None, others: Mapping[str, Float64Array] = figures.NONE
 ) -> dict[str, Any]:
     """The drawing of a front and its rows; points run from the smallest second objective up."""
     points = sorted(front, key=lambda point: (front.values(point)[1], *front.values(point)))
@@ -199,7 +190,11 @@ def _front_drawing(
                 "title": label,
             }
         )
-    return {"axes": front.axes, "rows": rows, "svg": front_svg(ordered, selected, marks, others)}
+    return {
+        "axes": front.axes,
+        "rows": rows,
+        "svg": figures.front_svg(ordered, selected, marks, others),
+    }
 
 
 def _point_label(front: Front, point: FrontPoint, *, chosen: bool) -> str:
@@ -226,7 +221,7 @@ def _forest(table: Mapping[str, Any] | None) -> Markup | None:
     """The g-mean of every strategy with its interval."""
     rows = [row for row in (table or {}).get("strategies", ()) if RANKED in row["metrics"]]
     rows.sort(key=lambda row: -row["metrics"][RANKED]["mean"])
-    return forest_svg(rows, RANKED, "AUC on real test images") if rows else None
+    return figures.forest_svg(rows, RANKED, "AUC on real test images") if rows else None
 
 
 @dataclass(frozen=True)

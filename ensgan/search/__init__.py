@@ -9,12 +9,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ensgan.search.entry import SearchInterrupted as SearchInterrupted
-from ensgan.search.entry import search as search
+from ensgan.search.entry import SearchInterrupted, search
 
 if TYPE_CHECKING:
     from ensgan.search.api import *  # noqa: F403
-    from ensgan.search.optuna import EnsembleSampler as EnsembleSampler
+    from ensgan.search.optuna import EnsembleSampler
 
 
 def __getattr__(name: str) -> Any:

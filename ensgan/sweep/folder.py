@@ -11,11 +11,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ensgan.errors import DataError, InputError, StoreError, unknown_name
+from ensgan.outputs import take_lock
 from ensgan.store import LATEST, beginning_with
 from ensgan.sweep.manifest import Manifest
 from ensgan.sweep.records import RecordFile
 
-LOCK_ATTEMPTS = 6
+LOOK_SECONDS = 0.25
+"""A lock that is only looked at (``is_locked``) is free at once."""
 
 
 class SweepFolder:
@@ -107,7 +109,7 @@ class SweepFolder:
             ) from error
         try:
             try:
-                _take(lock)
+                take_lock(lock, LOOK_SECONDS)
             except OSError as error:
                 raise InputError(
                     f"another process runs a sweep in {self.path}: wait for it, or give this one "
@@ -160,23 +162,6 @@ class SweepFolder:
         target = self.path.with_name(f"{self.path.name}.before-{stamp}")
         shutil.move(self.path, target)
         return target
-
-
-def _take(lock: int) -> None:
-    """Take an exclusive lock; one that is only looked at (``is_locked``) is free at once.
-
-    Raises:
-        OSError: another process holds it.
-    """
-    for attempt in range(LOCK_ATTEMPTS):
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            if attempt == LOCK_ATTEMPTS - 1:
-                raise
-            time.sleep(0.05)
-        else:
-            return
 
 
 def sweep_folder(storage: Path, name: str) -> SweepFolder:

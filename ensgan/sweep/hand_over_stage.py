@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ensgan import __version__, downstream, embedding, ensemble, metrics, zoo
+from ensgan import __version__, downstream, ensemble, metrics, zoo
 from ensgan.ensemble.manifest import CARD, MANIFEST
 from ensgan.errors import DataError, EnsganError, InputError, IntegrityError
 from ensgan.files import content_key, map_array, read_json, write_json
@@ -77,22 +77,11 @@ def measure_memorisation(
         "copy_ratio": metrics.COPY_RATIO,
     }
     try:
-        held_out = _held_out(resolved, inputs)
+        held_out = inputs.held_out(dataset.val)
         value = _measured(reference, held_out, features, inputs.scoring.backend)
     except InputError as error:
         value = {"problem": str(error)}
     write_json(path, {**head, **value})
-    return path
-
-
-def _held_out(resolved: Resolved, inputs: Inputs) -> Path:
-    """Features of the held-out real images, embedded once."""
-    key = content_key(resolved.dataset.val.key, inputs.scoring.extractor_key)
-    path = inputs.folder.file("features", f"real-{HELD_OUT}-{key}.npy")
-    images = resolved.dataset.val.images
-    embedding.keep_features(
-        path, lambda: images, lambda: embedding.load_extractor(inputs.scoring.extractor)
-    )
     return path
 
 

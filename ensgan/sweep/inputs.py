@@ -15,7 +15,7 @@ from ensgan.sweep.member_job import MemberJob, Scoring, purpose_seed, real_refer
 from ensgan.sweep.opening import training_folders
 from ensgan.sweep.records import DatasetFiles
 from ensgan.sweep.resolving import Resolved
-from ensgan.types import Dataset
+from ensgan.types import Dataset, Samples
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,16 @@ class Inputs:
     dataset: DatasetFiles
     scoring: Scoring
     extractor_licence: str = ""
+
+    def held_out(self, val: Samples) -> Path:
+        """Features of the real images of the validation split, embedded once."""
+        key = content_key(val.key, self.scoring.extractor_key)
+        path = self.folder.file("features", f"real-val-{key}.npy")
+        extractor = self.scoring.extractor
+        embedding.keep_features(
+            path, lambda: val.images, lambda: embedding.load_extractor(extractor)
+        )
+        return path
 
 
 def write_inputs(

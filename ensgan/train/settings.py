@@ -10,16 +10,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import torch
+from pydantic import Field
 
 from ensgan.errors import InputError
+from ensgan.inputs import check_fields
 from ensgan.zoo.optimiser import Adam, FixedAverage, Optimiser, WarmedAverage, WeightAverage
 from ensgan.zoo.spec import GANSpec
 
 Precision: TypeAlias = Literal["float32", "tf32", "bfloat16"]
-PRECISIONS = ("auto", "float32", "tf32", "bfloat16")
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _KEPT_BYTES = 1 << 30
@@ -143,46 +144,31 @@ class TrainSettings:
         InputError: with every value that is out of range.
     """
 
-    steps: int
-    snapshots: int
-    seed: int
-    batch: int | None = None
-    d_updates: int | None = None
-    learning_rate: float = 1.0
-    ema_start: int | None = None
-    ema_decay: float | None = None
-    resume_every: int | None = None
+    steps: Annotated[int, Field(ge=1)]
+    snapshots: Annotated[int, Field(ge=1)]
+    seed: Annotated[int, Field(ge=0)]
+    batch: Annotated[int | None, Field(ge=2)] = None
+    d_updates: Annotated[int | None, Field(ge=1)] = None
+    learning_rate: Annotated[float, Field(gt=0)] = 1.0
+    ema_start: Annotated[int | None, Field(ge=0)] = None
+    ema_decay: Annotated[float | None, Field(ge=0, lt=1)] = None
+    resume_every: Annotated[int | None, Field(ge=1)] = None
     weights: Literal["ema", "raw"] = "ema"
     fake_labels: Literal["uniform", "training"] = "uniform"
     device: str = "cpu"
     precision: Literal["auto", "float32", "tf32", "bfloat16"] = "float32"
-    compile: bool | Literal["auto"] = False
+    compile: Literal[True, False, "auto"] = False
     ema: Literal["fitted", "row"] | None = None
     capture: bool = True
 
     def __post_init__(self) -> None:
-        problems = [
-            f"{name} must be at least {low}, not {value}"
-            for name, low in _LOWEST.items()
-            if (value := getattr(self, name)) is not None and value < low
-        ]
-        if not problems and self.steps % self.snapshots:
+        check_fields(self)
+        if self.steps % self.snapshots:
             near = max(self.snapshots, self.steps // self.snapshots * self.snapshots)
-            problems.append(
+            raise InputError(
                 f"{self.snapshots} snapshots do not divide {self.steps} steps: use {near} or "
                 f"{near + self.snapshots} steps"
             )
-        if not self.learning_rate > 0:
-            problems.append(f"learning_rate must be above 0, not {self.learning_rate}")
-        if self.ema_decay is not None and not self.ema_decay < 1:
-            problems.append(f"ema_decay must be below 1, not {self.ema_decay}")
-        for name, choices in _CHOICES.items():
-            value = getattr(self, name)
-            if value is not None and value not in choices:
-                known = f"{', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}"
-                problems.append(f"{name} must be {known}, not {value!r}")
-        if problems:
-            raise InputError("training settings: " + "; ".join(problems))
 
     @property
     def spacing(self) -> int:
@@ -265,25 +251,6 @@ PUBLISHED_STEPS = 100_000
 
 _EARNS_TUNING = 20_000
 """Full steps of a training in bfloat16 that takes many minutes anyway."""
-
-_CHOICES = {
-    "weights": ("ema", "raw"),
-    "fake_labels": ("uniform", "training"),
-    "precision": PRECISIONS,
-    "compile": (True, False, "auto"),
-    "ema": ("fitted", "row"),
-}
-
-_LOWEST = {
-    "steps": 1,
-    "snapshots": 1,
-    "seed": 0,
-    "batch": 2,
-    "d_updates": 1,
-    "ema_start": 0,
-    "ema_decay": 0,
-    "resume_every": 1,
-}
 
 
 def problems(

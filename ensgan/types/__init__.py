@@ -8,10 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ensgan.types.members import MemberId as MemberId
-from ensgan.types.members import gan_of as gan_of
-from ensgan.types.members import row_of as row_of
-from ensgan.types.members import step_of as step_of
+from ensgan.types.members import MemberId, gan_of, row_of, step_of
 from ensgan.types.objectives import DEFAULT_FORM as DEFAULT_FORM
 from ensgan.types.objectives import EARLIER_FORM as EARLIER_FORM
 from ensgan.types.objectives import Objective as Objective
@@ -20,9 +17,7 @@ from ensgan.types.objectives import measure_name as measure_name
 from ensgan.types.objectives import read_objective as read_objective
 
 if TYPE_CHECKING:
-    from ensgan.types.front import Front as Front
-    from ensgan.types.front import FrontPoint as FrontPoint
-    from ensgan.types.front import Selection as Selection
+    from ensgan.types.front import Front, FrontPoint, Selection
     from ensgan.types.images import BoolArray as BoolArray
     from ensgan.types.images import Dataset as Dataset
     from ensgan.types.images import Embeddings as Embeddings
@@ -34,10 +29,8 @@ if TYPE_CHECKING:
     from ensgan.types.images import UInt8Array as UInt8Array
     from ensgan.types.images import check_class_names as check_class_names
     from ensgan.types.images import read_labels as read_labels
-    from ensgan.types.resamples import Resamples as Resamples
-    from ensgan.types.scores import PairPrecision as PairPrecision
-    from ensgan.types.scores import PoolScores as PoolScores
-    from ensgan.types.scores import harmonic_mean as harmonic_mean
+    from ensgan.types.resamples import Resamples
+    from ensgan.types.scores import PairPrecision, PoolScores, harmonic_mean
 else:
 
     def __getattr__(name: str) -> Any:

@@ -6,9 +6,11 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from ensgan.errors import DataError
+from pydantic import Field, TypeAdapter, ValidationError
+
+from ensgan.errors import DataError, problem_of
 from ensgan.files import MISFITS, read_json, write_json
 from ensgan.text import counted
 from ensgan.types.display import scatter_svg, table_html
@@ -44,9 +46,9 @@ class FrontPoint:
     members: tuple[str, ...]
     first: float
     second: float
-    density: float | None = None
-    coverage: float | None = None
-    weights: tuple[float, ...] | None = None
+    density: Annotated[float | None, Field(ge=0)] = None
+    coverage: Annotated[float | None, Field(ge=0, le=1)] = None
+    weights: tuple[Annotated[float, Field(gt=0, le=1)], ...] | None = None
     measures: tuple[tuple[str, float], ...] = ()
     keys: tuple[str, str] = _DENSITY_AND_COVERAGE
 
@@ -106,39 +108,24 @@ class FrontPoint:
     @classmethod
     def from_json(cls, value: Any, keys: tuple[str, str] = _DENSITY_AND_COVERAGE) -> FrontPoint:
         """Read a point of ``front.json``; older files of any form say ``intra_d``, ``inter_d``."""
-        _check_point(value)
-        density, coverage, weights = (value.get(n) for n in ("density", "coverage", "weights"))
-        return cls(
-            tuple(str(name) for name in value["members"]),
-            float(value["first"] if "first" in value else value["intra_d"]),
-            float(value["second"] if "second" in value else value["inter_d"]),
-            None if density is None else float(density),
-            None if coverage is None else float(coverage),
-            None if weights is None else tuple(float(weight) for weight in weights),
-            tuple((str(name), float(number)) for name, number in value.get("measures", {}).items()),
-            keys,
+        first, second = (
+            value[name if name in value else earlier]
+            for name, earlier in zip(("first", "second"), _DENSITY_AND_COVERAGE, strict=True)
         )
+        measures = tuple(value.get("measures", {}).items())
+        named = {"first": first, "second": second, "measures": measures, "keys": keys}
+        point = _POINT.validate_python({**value, **named})
+        members, weights = point.members, point.weights
+        if not members or len({*members}) < len(members):
+            raise ValueError(f"members must be different names, not {str(members)[:80]}")
+        if weights is not None and not (
+            len(weights) == len(members) and abs(math.fsum(weights) - 1) < 1e-6
+        ):
+            raise ValueError(f"weights {str(weights)[:80]} are no shares of {len(members)} members")
+        return point
 
 
-def _check_point(value: Any) -> None:
-    """Refuse members and values that no ensemble has.
-
-    Raises:
-        ValueError: with the first of them.
-    """
-    members, weights = value["members"], value.get("weights")
-    if not isinstance(members, list) or not members or len({*members}) < len(members):
-        raise ValueError(f"members must be different names, not {str(members)[:80]}")
-    for name, most in (("density", math.inf), ("coverage", 1.0)):
-        number = value.get(name)
-        if number is not None and not 0 <= number <= most:
-            raise ValueError(f"{name} {number} cannot be")
-    if weights is not None and not (
-        len(weights) == len(members)
-        and all(0 < weight <= 1 for weight in weights)
-        and abs(math.fsum(weights) - 1) < 1e-6
-    ):
-        raise ValueError(f"weights {str(weights)[:80]} are no shares of {len(members)} members")
+_POINT = TypeAdapter(FrontPoint)
 
 
 @dataclass(frozen=True)
@@ -163,9 +150,9 @@ class Front:
     objectives: tuple[str, ...]
     sampler: str
     seed: int
-    trials: int
-    distinct: int
-    seconds: float
+    trials: Annotated[int, Field(ge=0)]
+    distinct: Annotated[int, Field(ge=0)]
+    seconds: Annotated[float, Field(ge=0)]
     hypervolume: float
     points: tuple[FrontPoint, ...]
     pool: str = ""
@@ -265,27 +252,16 @@ class Front:
             DataError: a field is missing or has the wrong form.
         """
         try:
-            objectives = tuple(str(text) for text in value["objectives"])
-            keys = tuple(text.partition(":")[0] for text in objectives[:2])
+            keys = tuple(str(text).partition(":")[0] for text in value["objectives"][:2])
             first, second = keys if len(keys) == 2 else _DENSITY_AND_COVERAGE
-            least = min(value["trials"], value["distinct"], value["seconds"])
-            if not isinstance(value["points"], list) or least < 0:
-                raise ValueError("points must be a list; trials, distinct and seconds from 0 on")
-            return cls(
-                objectives,
-                str(value["sampler"]),
-                int(value["seed"]),
-                int(value["trials"]),
-                int(value["distinct"]),
-                float(value["seconds"]),
-                float(value["hypervolume"]),
-                tuple(FrontPoint.from_json(point, (first, second)) for point in value["points"]),
-                str(value.get("pool", "")),
-                tuple((float(s), int(n), float(h)) for s, n, h in value.get("history", ())),
-                tuple(float(side) for side in value.get("reference", (0.0, 1.0))),
-                str(value.get("form", "")),
-                tuple((str(name), str(meaning)) for name, meaning in value.get("readings", ())),
-            )
+            if not isinstance(value["points"], list):
+                raise ValueError("points must be a list")
+            points = [FrontPoint.from_json(point, (first, second)) for point in value["points"]]
+            named = {"points": points, "named_form": value.get("form", "")}
+            return _FRONT.validate_python({**value, **named})
+        except ValidationError as error:
+            reason = problem_of(error.errors()[0])
+            raise DataError(f"{source} is not a front file: {reason}") from error
         except MISFITS as error:
             raise DataError(f"{source} is not a front file: {error!r}") from error
 
@@ -301,6 +277,9 @@ class Front:
             DataError: the file is missing or is no front.
         """
         return cls.from_json(read_json(Path(path)), str(path))
+
+
+_FRONT = TypeAdapter(Front)
 
 
 @dataclass(frozen=True)

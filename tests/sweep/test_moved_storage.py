@@ -20,7 +20,7 @@ from ensgan.downstream import ClassifierSettings
 from ensgan.errors import StoreError
 from ensgan.launch import evaluate as launch_evaluate
 from ensgan.launch import sweep as launch
-from ensgan.launch.evaluate import EvaluationOptions, Place, View, evaluate, evaluate_sweeps
+from ensgan.launch.evaluate import EvaluationOptions, Place, View, evaluate_sweeps
 from ensgan.recording.views import by_gan
 from ensgan.report.content import collect
 from ensgan.report.page import render
@@ -108,7 +108,7 @@ def test_status_evaluation_study_and_report(moved: tuple[Home, Path]) -> None:
     home, _ = moved
     assert sweep_status(find_sweep("banks", home.path))["state"] == "finished"
     run_id = find_sweep("banks", home.path).run_id() or ""
-    evaluation = evaluate("banks", QUICK, place=Place(home.path, address=None))
+    (evaluation,) = evaluate_sweeps(["banks"], [View()], QUICK, Place(home.path, address=None))
     assert [row.strategy for row in evaluation.table] == ["real", "selected"]
     views = [View(), View("random", count=12)]
     assert len(evaluate_sweeps([run_id], views, QUICK, place=Place(home.path, address=None))) == 2
@@ -140,7 +140,8 @@ def test_a_sweep_of_schema_1_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert status["state"] == "finished" and status["members"] == 3
     assert list(by_gan(folder.read())) == ["A", "B", "C"]
     monkeypatch.setattr(launch_evaluate, "open_store", home.open_store)
-    assert len(list(evaluate("old", QUICK, place=Place(home.path, address=None)).table)) == 2
+    (evaluation,) = evaluate_sweeps(["old"], [View()], QUICK, Place(home.path, address=None))
+    assert len(list(evaluation.table)) == 2
     parts = ("banks", "samples", "features", "scores", "search", "ensemble")
     # Radii are a cache of the scorer's, which writes them anew after an update.
     before = {k: v for k, v in files_of(folder.path, *parts).items() if "-radii-" not in k}

@@ -220,7 +220,7 @@ def test_all_problems_come_at_once(tmp_path: Path) -> None:
 def test_steps_must_divide() -> None:
     with pytest.raises(InputError, match=r"3 snapshots do not divide 10 steps: use 9 or 12"):
         TrainSettings(10, 3, 0)
-    with pytest.raises(InputError, match=r"batch must be at least 2, not 1"):
+    with pytest.raises(InputError, match=r"batch: .* greater than or equal to 2, not 1"):
         TrainSettings(10, 2, 0, batch=1)
 
 

@@ -29,9 +29,6 @@ DataOption: TypeAlias = Annotated[
         help="For pools of images: take the training images of this data set as the real ones.",
     ),
 ]
-DataDirOption: TypeAlias = Annotated[
-    Path | None, typer.Option("--data-dir", help="Folder of a named data set's files.")
-]
 SizeOption: TypeAlias = Annotated[
     int | None,
     typer.Option(
@@ -39,14 +36,6 @@ SizeOption: TypeAlias = Annotated[
         min=8,
         max=LARGEST_SIDE,
         help="For pools of images: side in pixels.  [default: as real images, --data: 32]",
-    ),
-]
-AcceptOption: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--accept-checksum",
-        envvar="ENSGAN_ACCEPT_CHECKSUM",
-        help="MD5 or SHA-256 of a file of --data to accept instead of the official one, or 'any'.",
     ),
 ]
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 from zipfile import BadZipFile, ZipFile
 
 import typer
 
 from ensgan import metrics
+from ensgan.cli.data import AcceptOption, DataDirOption
 from ensgan.cli.output import (
     AddressOption,
     ForceOption,
@@ -27,14 +28,7 @@ from ensgan.cli.output import (
     progress,
     warn,
 )
-from ensgan.cli.pools.pool_images import (
-    AcceptOption,
-    DataDirOption,
-    DataOption,
-    PoolSource,
-    RealSource,
-    SizeOption,
-)
+from ensgan.cli.pools.pool_images import DataOption, PoolSource, RealSource, SizeOption
 from ensgan.cli.pools.score_table import summary, tables
 from ensgan.cli.tables import FittingTable
 from ensgan.embedding import EXTRACTORS
@@ -167,15 +161,16 @@ def score(
     real = RealSource(data, data_dir, image_size, accept_checksum)
     source = PoolSource(features, real, extractor, weights, held_out, classes == "per-class")
     with _checkpoint(output, fresh=fresh) as checkpoint:
-        how = _How(
-            *(k, backend, _memory_bytes(memory), resamples, extend, frechet, checkpoint),
-            _approximation(approximate_inter, inter),
-        )
-        pool = source.read(checkpoint, how.memory_bytes)
+        how: dict[str, Any] = {
+            **{"k": k, "backend": backend, "memory_bytes": _memory_bytes(memory)},
+            **{"resamples": resamples, "checkpoint": checkpoint},
+            "approximate": _approximation(approximate_inter, inter),
+        }
+        pool = source.read(checkpoint, how["memory_bytes"])
         tasks = mapper_at(
             address, cpus=cpus_per_task, gpus=gpus_per_task, allow_open_cluster=allow_open_cluster
         )
-        measures, distances = _score(pool, how, tasks)
+        measures, distances = _score(pool, how, tasks, extend, frechet)
         replace(measures.scores, contents=pool.contents).save(output)
         rows = _memorisation(pool, backend)
     seconds = time.perf_counter() - start
@@ -198,20 +193,6 @@ def _check(kind: str, name: str, known: tuple[str, ...]) -> None:
         raise InputError(unknown_name(kind, name, known))
 
 
-@dataclass(frozen=True)
-class _How:
-    """How the pool is scored."""
-
-    k: int
-    backend: str
-    memory_bytes: int
-    resamples: int
-    extend: Path | None
-    frechet: bool | None
-    checkpoint: Path
-    approximate: metrics.Approximation | None
-
-
 def _approximation(share: float | None, inter: str) -> metrics.Approximation | None:
     if share is None:
         return None
@@ -222,39 +203,38 @@ def _approximation(share: float | None, inter: str) -> metrics.Approximation | N
 
 
 def _score(
-    pool: PoolFeatures, how: _How, tasks: AbstractContextManager[metrics.Mapper]
+    pool: PoolFeatures,
+    how: Mapping[str, Any],
+    tasks: AbstractContextManager[metrics.Mapper],
+    extend: Path | None,
+    frechet: bool | None,
 ) -> tuple[metrics.PoolMeasures, dict[str, float]]:
     """The scores, and Fréchet distances where they are wanted."""
     known = None
-    if how.extend is not None:
-        known = still_valid(PoolScores.load(how.extend), pool, how.k, warn)
-    if known is not None and known.resamples is not None and not how.resamples:
+    if extend is not None:
+        known = still_valid(PoolScores.load(extend), pool, how["k"], warn)
+    if known is not None and known.resamples is not None and not how["resamples"]:
         warn(
-            f"{how.extend} holds {len(known.resamples)} resamples, the new scores will not: add "
+            f"{extend} holds {len(known.resamples)} resamples, the new scores will not: add "
             f"--resamples {len(known.resamples)} to keep them"
         )
     with tasks as mapper:
         if mapper is not map:
-            pool = pool.on_disk(how.checkpoint)
+            pool = pool.on_disk(how["checkpoint"])
         with progress("scoring", "products") as report:
             measures = metrics.measure_pool(
-                *(pool.real, pool.fakes, pool.names, how.k),
+                *(pool.real, pool.fakes, pool.names),
+                **how,
                 labels=pool.labels,
-                backend=how.backend,
-                memory_bytes=how.memory_bytes,
                 extractor=pool.extractor,
-                checkpoint=how.checkpoint,
-                resamples=how.resamples,
                 known=known,
-                approximate=how.approximate,
                 mapper=mapper,
                 on_progress=report,
                 on_warning=warn,
             )
-        wanted = how.frechet
-        if wanted is None:
-            wanted = open_features(pool.real, "real features").shape[1] <= CHEAP_DIM
-        if not wanted:
+        if frechet is None:
+            frechet = open_features(pool.real, "real features").shape[1] <= CHEAP_DIM
+        if not frechet:
             return measures, {}
         with progress("Fréchet distances", "members") as report:
             distances = frechet_distances(

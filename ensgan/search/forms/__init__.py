@@ -8,11 +8,7 @@ from __future__ import annotations
 
 from ensgan.registry import Registry
 from ensgan.search.forms.capped import CAPPED
-from ensgan.search.forms.form import COMPONENTS as COMPONENTS
-from ensgan.search.forms.form import FormInputs as FormInputs
-from ensgan.search.forms.form import ObjectiveForm as ObjectiveForm
-from ensgan.search.forms.form import Ratio as Ratio
-from ensgan.search.forms.form import ScoredFeatures as ScoredFeatures
+from ensgan.search.forms.form import COMPONENTS, FormInputs, ObjectiveForm, Ratio, ScoredFeatures
 from ensgan.search.forms.frechet import FRECHET
 from ensgan.search.forms.paper import PAPER
 from ensgan.search.forms.precision_recall import PRECISION_RECALL

@@ -3,7 +3,6 @@
 One binary parameter per member, named exactly as the member (``SNGAN@20000``): 1 takes it in.
 """
 
-from ensgan.search.optuna.asking import Told as Told
-from ensgan.search.optuna.asking import ask as ask
-from ensgan.search.optuna.sampler import EnsembleSampler as EnsembleSampler
-from ensgan.search.optuna.study import search_with_optuna as search_with_optuna
+from ensgan.search.optuna.asking import Told, ask
+from ensgan.search.optuna.sampler import EnsembleSampler
+from ensgan.search.optuna.study import search_with_optuna

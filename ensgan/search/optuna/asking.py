@@ -11,12 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna import distributions
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import TrialState
@@ -91,7 +86,7 @@ def ask(
 def _tell(
     study: Study,
     tried: Sequence[Told],
-    space: Mapping[str, BaseDistribution],
+    space: Mapping[str, distributions.BaseDistribution],
     drawn: Mapping[str, Any],
     objectives: int,
 ) -> None:
@@ -119,16 +114,16 @@ def _sampler(name: str, seed: int, rounds: Sequence[Sequence[Told]]) -> BaseSamp
     return NSGAIISampler(seed=seed, population_size=max(2, min(ended, default=2) // 2))
 
 
-def _distribution(of: Any, whole: bool) -> BaseDistribution:
+def _distribution(of: Any, whole: bool) -> distributions.BaseDistribution:
     if isinstance(of, list):
         numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in of)
         if numbers and of == sorted(of):
-            return IntDistribution(0, len(of) - 1)
-        return CategoricalDistribution(list(range(len(of))))
+            return distributions.IntDistribution(0, len(of) - 1)
+        return distributions.CategoricalDistribution(list(range(len(of))))
     ((scale, (low, high)),) = of.items()
     if whole:
-        return IntDistribution(int(low), int(high), log=scale == "log")
-    return FloatDistribution(float(low), float(high), log=scale == "log")
+        return distributions.IntDistribution(int(low), int(high), log=scale == "log")
+    return distributions.FloatDistribution(float(low), float(high), log=scale == "log")
 
 
 def _value(point: Any, of: Any) -> Any:

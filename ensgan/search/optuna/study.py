@@ -128,10 +128,9 @@ class _Trials:
         )
 
     def _ask(self) -> None:
-        trial = self.study.ask()
-        values, violation = self._evaluate(
-            [index for index, name in self.free if trial.suggest_int(name, 0, 1)]
-        )
+        trial = self.study.ask(self._bits)
+        chosen = trial.params
+        values, violation = self._evaluate([index for index, name in self.free if chosen[name]])
         if violation > 0:
             trial.set_constraint(_CONSTRAINT, violation)
         if values is None:

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ensgan import downstream, embedding
+from ensgan import downstream
 from ensgan.downstream import LabelConsistency, LabelledFeatures, LinearProbe
 from ensgan.errors import DataError, InputError
-from ensgan.files import content_key, map_array
+from ensgan.files import map_array
 from ensgan.sweep.inputs import Inputs
 from ensgan.sweep.manifest import LabelRecord
 from ensgan.sweep.records import MemberResult
 from ensgan.text import some
-from ensgan.types import Float32Array, Samples, read_labels
+from ensgan.types import Float32Array, read_labels
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def make_judge(inputs: Inputs, members: Sequence[MemberResult]) -> Judge:
         return Judge(None, None, str(error).partition(":")[0])
     probe = LinearProbe(
         LabelledFeatures(_mapped(inputs.scoring.reference), dataset.train.labels),
-        _validation(inputs, dataset.val),
+        LabelledFeatures(_mapped(inputs.held_out(dataset.val)), dataset.val.labels),
         {member.name: _member(member) for member in members},
         dataset.num_classes,
     )
@@ -65,15 +65,6 @@ def _member(member: MemberResult) -> LabelledFeatures:
     features = _mapped(member.unchanged("features"))
     # Another extractor may have seen the first images alone.
     return LabelledFeatures(features, read_labels(member.unchanged("samples"))[: len(features)])
-
-
-def _validation(inputs: Inputs, val: Samples) -> LabelledFeatures:
-    extractor = inputs.scoring.extractor_key
-    path = inputs.folder.file("features", f"real-val-{content_key(val.key, extractor)}.npy")
-    embedding.keep_features(
-        path, lambda: val.images, lambda: embedding.load_extractor(inputs.scoring.extractor)
-    )
-    return LabelledFeatures(_mapped(path), val.labels)
 
 
 def _mapped(path: Path) -> Float32Array:

@@ -13,14 +13,6 @@ from typing import Any
 import numpy as np
 
 from ensgan import downstream
-from ensgan.downstream import (
-    Candidate,
-    LinearProbe,
-    Ranked,
-    ValidatedChoice,
-    ValidationResult,
-    ValidationTrial,
-)
 from ensgan.errors import DataError
 from ensgan.files import MISFITS, content_key, is_whole, read_json, seal, write_json
 from ensgan.search import Evaluator, ThirdObjective, pool_key, search
@@ -87,7 +79,7 @@ class Shortlisted:
             *filter(None, [self.left_out]),
         )
 
-    def candidates(self) -> tuple[Candidate, ...]:
+    def candidates(self) -> tuple[downstream.Candidate, ...]:
         """Ensembles from every front and every other proposal."""
         spec, scores, left_out = self.inputs.spec, self.candidate_scores, set(self.left_out)
         front = [p.members for p in self.front if left_out.isdisjoint(p.members)]
@@ -181,13 +173,15 @@ def _known(path: Path) -> dict[str, Any] | None:
     return dict(value)
 
 
-def _record(choice: ValidatedChoice, shortlist: Sequence[Candidate]) -> dict[str, Any]:
+def _record(
+    choice: downstream.ValidatedChoice, shortlist: Sequence[downstream.Candidate]
+) -> dict[str, Any]:
     """A choice as its file has it."""
 
-    def shown(candidate: Candidate) -> dict[str, Any]:
+    def shown(candidate: downstream.Candidate) -> dict[str, Any]:
         return {name: getattr(candidate, name) for name in ("members", "intra_d", "sources")}
 
-    def ranked(finalist: Ranked) -> dict[str, Any]:
+    def ranked(finalist: downstream.Ranked) -> dict[str, Any]:
         figures = {k: v for k, v in asdict(finalist).items() if k != "candidate"}
         return {**shown(finalist.candidate), **figures}
 
@@ -202,7 +196,7 @@ def _record(choice: ValidatedChoice, shortlist: Sequence[Candidate]) -> dict[str
 
 def _choose(
     pool: Shortlisted, judge: Judge, on_progress: OnProgress
-) -> tuple[ValidatedChoice, Sequence[Candidate]]:
+) -> tuple[downstream.ValidatedChoice, Sequence[downstream.Candidate]]:
     """Probe and choose."""
     shortlist, probe = pool.candidates(), judge.probe
     if probe is None:
@@ -228,11 +222,13 @@ def _choose(
 class _Told:
     """A probe that tells how far it has come."""
 
-    def __init__(self, probe: LinearProbe, on_progress: OnProgress) -> None:
+    def __init__(self, probe: downstream.LinearProbe, on_progress: OnProgress) -> None:
         self.probe, self.on_progress = probe, on_progress
         self.done = self.asked = 0
 
-    def __call__(self, trials: Sequence[ValidationTrial]) -> Sequence[ValidationResult]:
+    def __call__(
+        self, trials: Sequence[downstream.ValidationTrial]
+    ) -> Sequence[downstream.ValidationResult]:
         self.asked += len(trials)
         results = []
         for trial in trials:

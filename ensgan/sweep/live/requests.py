@@ -7,7 +7,6 @@ their order and writes beside each what will happen, and later that it has.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import getpass
 import os
 import shutil
@@ -24,6 +23,7 @@ from pydantic import Field
 from ensgan.config.vary import Value
 from ensgan.errors import DataError, EnsganError, InputError, StoreError, last_line
 from ensgan.files import read_json, write_json
+from ensgan.outputs import take_lock
 from ensgan.sweep.events import Event
 from ensgan.sweep.records import Addition, Record, record_from
 
@@ -113,7 +113,13 @@ class RequestFolder:
         except OSError as error:
             raise StoreError(f"cannot write {self.path}: {error.strerror}") from error
         try:
-            _lock(lock, self.path)
+            try:
+                take_lock(lock, LOCK_SECONDS)
+            except OSError as error:
+                raise InputError(
+                    f"another command has been steering in {self.path} for {LOCK_SECONDS:.0f} s: "
+                    "try again when it has ended"
+                ) from error
             if not self.is_open:
                 raise InputError("the sweep has just ended: it takes no more requests")
             by = f"{getpass.getuser()}@{socket.gethostname()}"
@@ -158,22 +164,6 @@ class RequestFolder:
         """The driver's answer; on a full disk the asker waits in vain, and the sweep goes on."""
         with contextlib.suppress(StoreError):
             write_json(self.path / f"{number}.answer", answer.tree())
-
-
-def _lock(lock: int, path: Path) -> None:
-    deadline = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if time.monotonic() > deadline:
-                raise InputError(
-                    f"another command has been steering in {path} for {LOCK_SECONDS:.0f} s: "
-                    "try again when it has ended"
-                ) from error
-            time.sleep(0.1)
-        else:
-            return
 
 
 @dataclass

@@ -17,16 +17,7 @@ from ensgan.errors import ConfigError
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.manifest import Manifest
 from ensgan.sweep.opening import Changes, changes_of, training_folders
-from ensgan.sweep.planning.cost import (
-    FLOAT_BYTES,
-    device_bytes,
-    disk_bytes,
-    free_bytes,
-    gpu_share,
-    slots_of,
-    step_works,
-    written_bytes,
-)
+from ensgan.sweep.planning import cost
 from ensgan.sweep.planning.measured import Measured
 from ensgan.sweep.planning.rates import TABULATED, Rates
 from ensgan.sweep.resolving import Resolved, round_size
@@ -214,7 +205,7 @@ def make_plan(
         gan.name: footprint(gan.row, shape, classes, batch=gan.settings.optimiser(gan.row).batch)
         for gan, _ in trainings
     }
-    works = step_works([gan for gan, _ in trainings], sizes, shape, classes, on_progress)
+    works = cost.step_works([gan for gan, _ in trainings], sizes, shape, classes, on_progress)
     rows = []
     for gan, steps in trainings:
         seconds = rates.seconds_per_step(gan, works[gan.name])
@@ -227,7 +218,7 @@ def make_plan(
     whole = 1.0 if gpus == "auto" else max(1.0, gpus)
     members = resolved.names if left is None else left.missing
     given = {member.name for member in spec.members if member.generator is None}
-    written = written_bytes(storage / "sweeps" / spec.name) if left is not None else 0
+    written = cost.written_bytes(storage / "sweeps" / spec.name) if left is not None else 0
     return Plan(
         sweep=spec.name,
         rows=tuple(rows),
@@ -238,8 +229,8 @@ def make_plan(
         training_seconds=in_all,
         wall_seconds=wall,
         classifiers=spec.evaluate.repeats * len(spec.evaluate.strategies),
-        disk_bytes=max(0, disk_bytes(resolved) - written),
-        free_bytes=free_bytes(storage),
+        disk_bytes=max(0, cost.disk_bytes(resolved) - written),
+        free_bytes=cost.free_bytes(storage),
         device=rates.device,
         wants_gpu=wants_gpu,
         gpu_hours=in_all / 3600 * whole if wants_gpu else None,
@@ -284,12 +275,12 @@ def _slots(resolved: Resolved) -> tuple[int, int]:
     for gan in resolved.configurations:
         memory = 0
         if by_memory:
-            memory = device_bytes(gan.row, gan.settings, dataset.shape, dataset.num_classes)
-        shares.append(gpu_share(cluster, memory, gpu_bytes, most))
+            memory = cost.device_bytes(gan.row, gan.settings, dataset.shape, dataset.num_classes)
+        shares.append(cost.gpu_share(cluster, memory, gpu_bytes, most))
     # Shares by memory differ; with their mean the slots are right for the sweep as a whole.
     share = sum(shares) / len(shares) if shares else 0.0
     cpus = psutil.cpu_count(logical=True) or 1
-    slots = max(1, slots_of(cluster.cpus_per_trial, share, cpus, gpus))
+    slots = max(1, cost.slots_of(cluster.cpus_per_trial, share, cpus, gpus))
     return min(slots, cluster.max_concurrent or slots, max(1, len(shares))), gpus
 
 
@@ -315,5 +306,5 @@ def _gan_plan(
         generator_parameters=sizes.generator_parameters,
         discriminator_parameters=sizes.discriminator_parameters,
         memory_bytes=sizes.training_bytes,
-        snapshot_bytes=FLOAT_BYTES * sizes.generator_parameters,
+        snapshot_bytes=cost.FLOAT_BYTES * sizes.generator_parameters,
     )

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ensgan.config.vary import OBJECTIVES, searched
 from ensgan.errors import ConfigError, InputError
 from ensgan.search import search
+from ensgan.sweep import resolving
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import Inputs, member_jobs
 from ensgan.sweep.member_job import MemberJob, purpose_seed
@@ -26,13 +27,6 @@ from ensgan.sweep.planning.cost import check_disk, shares_gpus
 from ensgan.sweep.planning.problems import data_problems
 from ensgan.sweep.planning.sweep_file import known_names
 from ensgan.sweep.records import Addition, MemberResult
-from ensgan.sweep.resolving import (
-    Resolved,
-    checked,
-    drawn_so_far,
-    round_size,
-    with_configurations,
-)
 from ensgan.sweep.search_stage import score, tables_of
 from ensgan.sweep.variations import Configuration, Values, configurations, is_whole, settled
 from ensgan.train.cost import step_work
@@ -112,7 +106,7 @@ class Rounds:
         resolved: with all configurations drawn so far.
     """
 
-    resolved: Resolved
+    resolved: resolving.Resolved
     _operations: dict[Any, float] = field(default_factory=dict)
 
     @property
@@ -138,7 +132,7 @@ class Rounds:
         if self._vary is None:
             return frozenset()
         sample, by_gan = self._vary["sample"], self._by_gan()
-        size = round_size(sample)
+        size = resolving.round_size(sample)
         # Every GAN's newest round, which a budget or additions may have cut short.
         last = {n for names in by_gan.values() for n in names[(len(names) - 1) // size * size :]}
         if last.isdisjoint(best):
@@ -154,7 +148,7 @@ class Rounds:
         values: dict[str, Values] = {}
         for gan, names in by_gan.items():
             values |= {name: before[name] for name in names} | drawn.get(gan, {})
-        self.resolved = with_configurations(self.resolved, values)
+        self.resolved = resolving.with_configurations(self.resolved, values)
         return frozenset(name for found in drawn.values() for name in found)
 
     @property
@@ -203,7 +197,7 @@ class Rounds:
             accept,
             sampler=vary["search"],
             seed=purpose_seed(spec.seed, "search", gan, str(len(rounds))) % 2**32,
-            count=min(round_size(vary["sample"]), vary["sample"] - sum(map(len, rounds))),
+            count=min(resolving.round_size(vary["sample"]), vary["sample"] - sum(map(len, rounds))),
         )
         return accepted
 
@@ -234,12 +228,12 @@ class Rounds:
 
 
 def train_rounds(
-    resolved: Resolved,
+    resolved: resolving.Resolved,
     inputs: Inputs,
     pool: PoolInProgress,
     measured: Measured,
     requests: Requests | None = None,
-) -> Resolved:
+) -> resolving.Resolved:
     """Train a sweep's configurations, those of a search round by round.
 
     Args:
@@ -286,7 +280,7 @@ def train_rounds(
 
 def _grown(
     rounds: Rounds, folder: SweepFolder, manifest: OpenManifest, addition: Addition
-) -> Resolved:
+) -> resolving.Resolved:
     """The sweep with what is added while it is trained; the manifest says so from here on.
 
     Raises:
@@ -297,7 +291,7 @@ def _grown(
         spec = with_addition(rounds.resolved.spec, addition, known_names())
         if spec.train == rounds.resolved.spec.train:
             raise InputError("nothing to add: a request names a GAN or a variation")
-        resolved = drawn_so_far(checked(spec, rounds.resolved.dataset), folder)
+        resolved = resolving.drawn_so_far(resolving.checked(spec, rounds.resolved.dataset), folder)
         changes = changes_of(folder, before, resolved)
         changes.require(folder, retrain=False)
     except ConfigError as error:
