@@ -171,8 +171,26 @@ def _values(key: str, values: Any) -> Iterator[str]:
         yield "the list is empty: name values, or leave the setting out"
     else:
         yield from (problem for value in values if (problem := _no_value(key, value)))
-        repeated = {_shown(value) for i, value in enumerate(values) if value in values[:i]}
+        seen: set[Any] = set()
+        repeated = {_shown(value) for value in values if _is_known(value, seen)}
         yield from (f"{value} is there twice" for value in sorted(repeated))
+
+
+def _is_known(value: Any, seen: set[Any]) -> bool:
+    """Whether an equal value was seen before; it is from now on. Quick for any number of them."""
+    hashed = _hashable(value)
+    if hashed in seen:
+        return True
+    seen.add(hashed)
+    return False
+
+
+def _hashable(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(map(_hashable, value))
+    if isinstance(value, dict):
+        return frozenset((key, _hashable(each)) for key, each in value.items())
+    return value
 
 
 def _no_value(key: str, value: Any) -> str:
@@ -243,7 +261,7 @@ def _range_or_values(key: str, drawn: Any) -> Iterator[str]:
 def _variants(tree: Sequence[Any], fields: Collection[str] | None) -> Iterator[str]:
     if not tree:
         yield ": the list is empty: name variants, or leave vary out"
-    seen: list[Any] = []
+    seen: set[Any] = set()
     for i, variant in enumerate(tree):
         where = f"[{i}]"
         if not isinstance(variant, dict):
@@ -260,9 +278,8 @@ def _variants(tree: Sequence[Any], fields: Collection[str] | None) -> Iterator[s
             )
         for problem in _settings(settings, fields, _value) if settings else ():
             yield f"{where}{problem}"
-        if settings in seen:
+        if _is_known(settings, seen):
             yield f"{where}: {_shown(settings)} is there twice"
-        seen.append(settings)
 
 
 def _value(key: str, value: Any) -> Iterator[str]:

@@ -50,7 +50,7 @@ def test_only_pairs_across_are_computed(
     (tmp_path / "ours").mkdir()  # as a pulled ensemble may be called
     (tmp_path / "ours" / "ensemble.json").write_text("{}")
     said = merge(home, "ours", "theirs", output=tmp_path / "both.yaml")
-    assert "5 members" in said
+    assert "5 members" in said and "'ours' and 'theirs' have 1 equal member: a copy" in said
     pairs.clear()
     result = home.run(tmp_path / "both.yaml")
     names = ("ours+A", "ours+B", "ours+C", "theirs+C", "theirs+D")
