@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
@@ -28,6 +28,23 @@ _PLAINER: Final = {
 def printable(text: str) -> str:
     """Text that no terminal obeys: control characters are shown as ``\\x1b``."""
     return _UNPRINTABLE.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+def one_line(text: str) -> str:
+    """Printable text on one line: what others wrote cannot pass for a line of ours."""
+    return printable(" ".join(text.split()))
+
+
+def markdown(value: object) -> str:
+    """A value as text that Markdown and HTML show as it is."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{markdown(key)} {markdown(entry)}" for key, entry in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(markdown(entry) for entry in value)
+    text = one_line(str(value)).replace("&", "&amp;")
+    return re.sub(r"([\\`*\[\]<>|#~]|\b_|_\b)", r"\\\1", text).replace("\\<", "&lt;")
 
 
 def plainer(error: UnicodeError) -> tuple[str, int]:

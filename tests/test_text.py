@@ -10,6 +10,8 @@ from ensgan.text import (
     PLAIN,
     counted,
     hide_credentials,
+    markdown,
+    one_line,
     plainer,
     printable,
     split_address,
@@ -32,6 +34,17 @@ def test_no_terminal_obeys_what_is_printed() -> None:
     assert shown.encode()
     kept = "Größe\t„ü“ 1\n2 🩻"
     assert printable(kept) == kept
+
+
+def test_what_others_wrote_is_no_line_of_ours() -> None:
+    assert one_line("me\n 12:00 FAILED\u2028all\x1b[2J") == "me 12:00 FAILED all\\x1b[2J"
+
+
+def test_markdown_shows_text_as_it_is() -> None:
+    assert markdown("# a\n|b| [x](y) <i>&_c_ `d`\x1b[2J") == (
+        r"\# a \|b\| \[x\](y) &lt;i\>&amp;\_c\_ \`d\`\\x1b\[2J"
+    )
+    assert markdown({"a": 0.12345678, "b*": ["x", 1]}) == r"a 0.123457, b\* x, 1"
 
 
 def test_one_thing_is_no_plural() -> None:

@@ -210,6 +210,7 @@ def main() -> None:
     Exit codes: 0 ok, 1 failure in the run, 2 wrong usage or input.
     """
     codecs.register_error(PLAIN, plainer)
+    _open_closed_streams()
     sys.meta_path.insert(0, _SaysWhatIsSlow())
     # Pydantic would look for plugins among all that is installed, a tenth of `ensgan status`.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
@@ -227,8 +228,7 @@ def main() -> None:
         try:
             app()
         finally:
-            if sys.stdout is not None:
-                sys.stdout.flush()  # here, and not at exit, a full disk is said
+            sys.stdout.flush()  # here, and not at exit, a full disk is said
     except EnsganError as error:
         _end(f"error: {error}", error.exit_code)
     except BrokenPipeError:
@@ -251,11 +251,22 @@ def main() -> None:
         _end(_unforeseen(error), 1)
 
 
+def _open_closed_streams() -> None:
+    """Give a command whose output was closed (``>&-``) a place for it that keeps nothing.
+
+    The next file to be opened would have the number of stdout, and get what libraries print.
+    """
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123
+
+
 class _SaysWhatIsSlow:
     """An import hook that finds nothing: it says on a terminal what takes more than a second."""
 
     def find_spec(self, name: str, *_: object) -> None:
-        if name in SLOW and sys.stderr is not None and sys.stderr.isatty():
+        if name in SLOW and sys.stderr.isatty():
             timer = threading.Timer(1.0, self._say, [name])
             timer.daemon = True
             timer.start()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ensgan.cli.data import AcceptOption, DataDirOption, SettingOption, SizeOption, parse_options
-from ensgan.cli.output import ForceOption, JsonOption, emit, progress
+from ensgan.cli.output import ForceOption, JsonOption, emit, progress, warn
 from ensgan.cli.runs import StorageOption
 from ensgan.errors import DataError
 from ensgan.text import printable
@@ -219,7 +219,8 @@ def merge(
 
     claim_output(output, force=force)
     root = (storage or default_storage()).resolve()
-    tree = merged_spec(sweeps, root, output.stem).model_dump(mode="json", exclude_defaults=True)
+    merged = merged_spec(sweeps, root, output.stem, warn)
+    tree = merged.model_dump(mode="json", exclude_defaults=True)
     tree["train"] = {"gans": [], **tree.get("train", {})}
     spec = parse_spec(tree, source=str(output))
     members = [member.name for member in expand(spec, sweep_folder(root, spec.name)).members]

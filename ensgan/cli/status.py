@@ -24,7 +24,7 @@ from ensgan.errors import DataError
 from ensgan.sweep.events import Event, OnEvent
 from ensgan.sweep.folder import SweepFolder, find_sweep
 from ensgan.sweep.live.status import sweep_status
-from ensgan.text import counted, duration
+from ensgan.text import counted, duration, hide_credentials, one_line
 
 QUIET_KINDS = {"progress", "plan", "folder", "held"}
 """Too frequent to be lines of a log, or nothing for people."""
@@ -97,7 +97,11 @@ def _plain_lines(stream: TextIO) -> OnEvent:
 
 
 def sentence(event: Event) -> str:
-    """One event as one line."""
+    """One event as one line, which no terminal obeys: other shells' texts are in it."""
+    return hide_credentials(one_line(_words(event)))
+
+
+def _words(event: Event) -> str:
     kind, fields = event.kind, dict(event.fields)
     if kind == "stage":
         kind = f"stage {fields['state']}"

@@ -14,7 +14,7 @@ from ensgan.cli.output import JsonOption, emit, note
 from ensgan.cli.runs import RunArgument, StorageOption
 from ensgan.config import read_setting
 from ensgan.config.budget import Budget
-from ensgan.config.vary import VaryError, check_vary
+from ensgan.config.vary import check_variation
 from ensgan.errors import InputError, unknown_name
 from ensgan.store import default_storage
 from ensgan.sweep.folder import SweepFolder, find_sweep
@@ -152,10 +152,8 @@ def add(
         raise InputError("nothing to add: name a GAN (--gan) or a variation (--vary SETTING=VALUE)")
     if len(values) < len(pairs):
         raise InputError("--vary names a setting twice: add one variation after the other")
-    try:
-        check_vary([values] if values else [{"seed": 1}], None)
-    except VaryError as error:
-        raise InputError(f"--vary {error.problems[0].removeprefix('[0]').lstrip('.: ')}") from error
+    if values:
+        check_variation(values)
     _ask("add", name, storage, as_json, gan=gan, vary=values, wait=wait)
 
 

@@ -22,7 +22,7 @@ from ensgan.cli.evaluate import (
 from ensgan.cli.output import ForceOption, check_outputs, emit, warn
 from ensgan.errors import InputError
 from ensgan.files import first_bytes, read_text
-from ensgan.text import counted
+from ensgan.text import counted, hide_credentials, one_line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -177,7 +177,8 @@ def _command(words: list[str]) -> str:
         elif before in ("-o", "--output", "--notes"):
             word = Path(word).name
         shown.append(shlex.quote(word))
-    return " ".join(shown)
+    # Between backticks: one would end them.
+    return one_line(hide_credentials(" ".join(shown))).replace("`", "'")
 
 
 def _shown(value: dict[str, Any]) -> RenderableType:

@@ -268,9 +268,7 @@ def _start(**options: Any) -> None:
 
     Raises:
         EnsganError: it does not come up.
-        InputError: the folder of temporary files has too long a name.
     """
-    _check_temporary_folder()
     python = shlex.quote(sys.executable)
     if python != sys.executable:  # Ray hands it to a shell as it is: no worker would ever start
         options["runtime_env"] = {"py_executable": python}
@@ -315,8 +313,11 @@ def check_address(address: str) -> None:
     """Refuse what cannot work before Ray tries for a minute.
 
     Raises:
-        InputError: Ray Client, or no host:port, or nobody listens there.
+        InputError: Ray Client, or no host:port, or nobody listens there; of ``local``, where Ray
+            runs not yet, that the folder of temporary files has too long a name.
     """
+    if address == "local" and not ray.is_initialized():
+        _check_temporary_folder()
     if address in ("local", "auto"):
         return
     if "://" in address:

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias, TypeGuard
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ensgan.errors import unknown_name
+from ensgan.errors import InputError, unknown_name
 
 Value: TypeAlias = bool | int | float | str | tuple[float, ...]
 """Of a varied setting."""
@@ -113,6 +113,22 @@ def check_vary(tree: Any, fields: Collection[str] | None) -> None:
         raise VaryError(problems)
 
 
+def check_variation(values: Mapping[str, Any], fields: Collection[str] | None = None) -> None:
+    """Check the values of one variation that `ensgan add` asks for.
+
+    Args:
+        fields: see :func:`check_vary`.
+
+    Raises:
+        InputError: one sentence about the first that is none.
+    """
+    plain = {key: list(of) if isinstance(of, tuple) else of for key, of in values.items()}
+    try:
+        check_vary([plain], fields)
+    except VaryError as error:
+        raise InputError(f"--vary {error.problems[0].removeprefix('[0]').lstrip('.: ')}") from error
+
+
 def is_draws(tree: Any) -> TypeGuard[Mapping[str, Any]]:
     """Whether variations are draws, not a grid or a list."""
     return isinstance(tree, Mapping) and "from" in tree
@@ -155,8 +171,26 @@ def _values(key: str, values: Any) -> Iterator[str]:
         yield "the list is empty: name values, or leave the setting out"
     else:
         yield from (problem for value in values if (problem := _no_value(key, value)))
-        repeated = {_shown(value) for i, value in enumerate(values) if value in values[:i]}
+        seen: set[Any] = set()
+        repeated = {_shown(value) for value in values if _is_known(value, seen)}
         yield from (f"{value} is there twice" for value in sorted(repeated))
+
+
+def _is_known(value: Any, seen: set[Any]) -> bool:
+    """Whether an equal value was seen before; it is from now on. Quick for any number of them."""
+    hashed = _hashable(value)
+    if hashed in seen:
+        return True
+    seen.add(hashed)
+    return False
+
+
+def _hashable(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(map(_hashable, value))
+    if isinstance(value, dict):
+        return frozenset((key, _hashable(each)) for key, each in value.items())
+    return value
 
 
 def _no_value(key: str, value: Any) -> str:
@@ -227,7 +261,7 @@ def _range_or_values(key: str, drawn: Any) -> Iterator[str]:
 def _variants(tree: Sequence[Any], fields: Collection[str] | None) -> Iterator[str]:
     if not tree:
         yield ": the list is empty: name variants, or leave vary out"
-    seen: list[Any] = []
+    seen: set[Any] = set()
     for i, variant in enumerate(tree):
         where = f"[{i}]"
         if not isinstance(variant, dict):
@@ -244,9 +278,8 @@ def _variants(tree: Sequence[Any], fields: Collection[str] | None) -> Iterator[s
             )
         for problem in _settings(settings, fields, _value) if settings else ():
             yield f"{where}{problem}"
-        if settings in seen:
+        if _is_known(settings, seen):
             yield f"{where}: {_shown(settings)} is there twice"
-        seen.append(settings)
 
 
 def _value(key: str, value: Any) -> Iterator[str]:

@@ -8,6 +8,6 @@ from ensgan.ensemble.artifact import pull as pull
 from ensgan.ensemble.artifact import verify_folder as verify_folder
 from ensgan.ensemble.artifact import write_bank as write_bank
 from ensgan.ensemble.artifact import write_ensemble as write_ensemble
-from ensgan.ensemble.card import markdown, non_commercial
+from ensgan.ensemble.card import non_commercial
 from ensgan.ensemble.ensemble import Ensemble
 from ensgan.ensemble.manifest import Manifest, ensemble_digest, unlisted_files

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ensgan.text import markdown
 from ensgan.types import gan_of
 
 _NON_COMMERCIAL = re.compile(r"\bNC\b|-NC-|-NC\b|non-?commercial", re.IGNORECASE)
@@ -125,17 +126,3 @@ def _listed(values: Mapping[str, Any]) -> str:
         elif text:
             lines.append(f"- {markdown(key)}: see ensemble.json")
     return "\n".join(lines) or _UNRECORDED
-
-
-def markdown(value: Any) -> str:
-    """Text that Markdown and HTML show as it is."""
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{markdown(key)} {markdown(entry)}" for key, entry in value.items())
-    if isinstance(value, (list, tuple)):
-        return ", ".join(markdown(entry) for entry in value)
-    text = " ".join(str(value).split())
-    return re.sub(r"([\\`*\[\]<>|#~]|\b_|_\b)", r"\\\1", text.replace("&", "&amp;")).replace(
-        "\\<", "&lt;"
-    )

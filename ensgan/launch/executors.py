@@ -112,6 +112,24 @@ def executor_at(
         yield RayExecutor(settings, tune_folder, budget, named=address != "local")
 
 
+def opened_early(address: str | None, opening: Callable[[], Executor]) -> Callable[[], Executor]:
+    """How to open the executor of a new sweep: what refuses it, does so before anything is written.
+
+    Else a sweep that nobody ran would be shown as interrupted. A cluster is joined at once; Ray on
+    this machine starts later, while the store is being opened.
+
+    Raises:
+        InputError: as for :func:`executor_at`.
+    """
+    if address == "local" and not runs_here(address):
+        from ensgan.cluster.session import check_address
+
+        check_address(address)
+        return opening
+    executor = opening()
+    return lambda: executor
+
+
 @contextlib.contextmanager
 def mapper_at(
     address: str | None,

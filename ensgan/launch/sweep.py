@@ -13,13 +13,13 @@ from pathlib import Path
 from ensgan.config.budget import Budget
 from ensgan.downstream import import_libraries
 from ensgan.errors import DataError, InputError, StoreError, unknown_name
-from ensgan.launch.executors import check_address, executor_at, runs_here
+from ensgan.launch.executors import check_address, executor_at, opened_early, runs_here
 from ensgan.launch.finished import remember
 from ensgan.recording.record import Recording
 from ensgan.report.pictures import Pictures
 from ensgan.store import RunStore, default_storage, open_store
 from ensgan.sweep.events import Event, OnEvent, StageClock, ignore
-from ensgan.sweep.executor import grow_here
+from ensgan.sweep.executor import Executor, grow_here
 from ensgan.sweep.folder import SweepFolder, find_sweep
 from ensgan.sweep.inputs import member_jobs, write_inputs
 from ensgan.sweep.opening import changes_of
@@ -193,7 +193,9 @@ def run_sweep(
         )
         on_event(Event("folder", {"path": str(folder.path)}))
         clock = StageClock(on_event, started=started)
-        opening = partial(stack.enter_context, executor)
+        opening: Callable[[], Executor] = partial(stack.enter_context, executor)
+        if not folder.has_begun:
+            opening = opened_early(address, opening)
         result = RunningSweep(resolved, folder, opening, recorder, clock, retrain=retrain).run()
     if path is not None:
         remember(path, settings, folder, data_dir, result.to_json())

@@ -11,14 +11,13 @@ from typing import Any, Protocol
 
 from ensgan.downstream.headline import headline
 from ensgan.downstream.table import RANKED
-from ensgan.ensemble import markdown
 from ensgan.search import find_form
 from ensgan.store import TAG_DATASET, RunStore
 from ensgan.store.record import NOTHING
 from ensgan.sweep.live.history import History
 from ensgan.sweep.manifest import Manifest
 from ensgan.sweep.records import MemberResult
-from ensgan.text import counted, spreadsheet_cell
+from ensgan.text import counted, markdown, spreadsheet_cell
 from ensgan.types import Front, FrontPoint, PoolScores, UInt8Array, gan_of, row_of, step_of
 
 REPORT_FOLDER, REPORT = "0-report", "0-report/report.html"

@@ -20,7 +20,7 @@ from ensgan.recording.views import by_gan, grown_from, leaves
 from ensgan.report import figures
 from ensgan.report.content import Content
 from ensgan.search import FORMS, Evaluator, find_form
-from ensgan.text import counted, duration, hide_credentials
+from ensgan.text import counted, duration, hide_credentials, markdown, printable
 from ensgan.types import BoolArray, Float64Array, Front, FrontPoint
 
 RANDOM_DRAWN = 300
@@ -75,11 +75,14 @@ def templates() -> jinja2.Environment:
         loader=jinja2.PackageLoader("ensgan.report"),
         autoescape=jinja2.select_autoescape(["html"]),
         undefined=jinja2.StrictUndefined,
+        # Markup is ours; other text may turn the direction of what is read.
+        finalize=lambda value: printable(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {
         "counted": counted,
+        "markdown": markdown,
         "number": number,
         "percent": percent,
         "picture": _picture,

@@ -15,6 +15,7 @@ from ensgan.report.figures import draw_front, new_figure, png
 from ensgan.report.page import templates
 from ensgan.search import Evaluator, find_form
 from ensgan.sweep.environment import commit, machine
+from ensgan.text import markdown
 from ensgan.types import DEFAULT_FORM, Front
 
 WORDS = {"auc": "AUC", "g_mean": "g-mean"}
@@ -170,7 +171,7 @@ def _downstream_cells(row: StrategyRow, table: DownstreamTable) -> dict[str, str
     tested, apart = row.test_images, row.test_difference
     classes = [m.mean for name, m in row.metrics.items() if name.startswith("accuracy_class_")]
     cells = {
-        "strategy": f"**{row.strategy}** (G*)" if row.strategy == "selected" else row.strategy,
+        "strategy": "**selected** (G*)" if row.strategy == "selected" else markdown(row.strategy),
         "accuracy": _spread(row.metrics["accuracy"]),
         "per class": " / ".join(f"{value:.3f}" for value in classes),
         "g-mean": _spread(row.metrics["g_mean"]),

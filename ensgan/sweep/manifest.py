@@ -16,6 +16,7 @@ from ensgan.sweep.records import (
     Addition,
     MemberResult,
     Record,
+    StoredName,
     StoredPath,
     record_from,
     relative_member,
@@ -167,8 +168,8 @@ class Manifest(Record):
     started: float
     finished: float | None = None
     planned: int
-    gans: tuple[str, ...]
-    external: tuple[str, ...] = ()
+    gans: tuple[StoredName, ...]
+    external: tuple[StoredName, ...] = ()
     variations: dict[str, dict[str, Value]] = Field(default_factory=dict)
     steps: dict[str, int]
     dataset: DatasetRecord
@@ -266,6 +267,11 @@ class Manifest(Record):
         manifest = record_from(cls, tree, source, folder)
         if stepless := [gan for gan in manifest.gans if gan not in manifest.steps]:
             raise DataError(f"{source} cannot be used: steps lacks {', '.join(stepless)[:80]}")
+        if missing := [name for name in manifest.chosen if name not in manifest.members]:
+            raise DataError(
+                f"{source} cannot be used: selected.members has {missing[0][:80]!r}, and members "
+                "has not"
+            )
         try:
             manifest.settings  # noqa: B018  read now: later it would be nobody's mistake
         except ConfigError as error:

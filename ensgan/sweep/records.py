@@ -7,6 +7,7 @@ that was copied, renamed or mounted elsewhere never reads its old place.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -30,6 +31,7 @@ if TYPE_CHECKING:  # numpy comes late: `ensgan status` reads records too
     from ensgan.types import Dataset
 
 _FOLDER = "folder"
+_NAME = re.compile(r"[A-Za-z0-9._+@~-]{1,200}")
 _SHOWN = 60
 """Characters of an offending value that a message repeats."""
 
@@ -53,6 +55,17 @@ def _relative(path: Path, info: SerializationInfo) -> str:
 
 StoredPath = Annotated[Path, AfterValidator(_below), PlainSerializer(_relative)]
 """A path that files hold relative to the sweep's folder."""
+
+
+def _file_safe(name: str) -> str:
+    if _NAME.fullmatch(name) is None:
+        raise ValueError(f"{name[:_SHOWN]!r} is no name: it has other signs than letters, digits "
+                         "and ._+@~-")  # fmt: skip
+    return name
+
+
+StoredName = Annotated[str, AfterValidator(_file_safe)]
+"""Name of a GAN, a configuration or a member, as files are called by it."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +183,7 @@ class MemberResult(Record):
             joined from another sweep.
     """
 
-    name: str
+    name: StoredName
     weights: StoredPath
     sha256: str
     samples: StoredPath

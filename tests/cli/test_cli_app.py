@@ -175,9 +175,13 @@ def test_output_to_a_full_disk_is_a_sentence() -> None:
     )
 
 
-def test_a_closed_stderr_changes_no_exit_code() -> None:
-    command = f"'{sys.executable}' -m ensgan verify nothing 2>&-"
-    assert subprocess.run(command, shell=True, capture_output=True).returncode == 2
+@pytest.mark.parametrize(
+    ("words", "code"), [("verify nothing 2>&-", 2), ("runs --storage nowhere <&- >&- 2>&-", 2),
+                        ("runs --storage . <&- >&-", 0)]
+)  # fmt: skip
+def test_closed_streams_change_no_exit_code(words: str, code: int, tmp_path: Path) -> None:
+    command = f"'{sys.executable}' -m ensgan {words}"
+    assert subprocess.run(command, shell=True, capture_output=True, cwd=tmp_path).returncode == code
 
 
 def test_a_name_that_no_file_can_have_is_wrong_usage() -> None:

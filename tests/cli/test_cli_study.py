@@ -35,7 +35,8 @@ def shell(
 def test_the_page_holds_what_was_measured(shell: Shell, tmp_path: Path) -> None:
     page, notes = tmp_path / "pages" / "toy.md", tmp_path / "notes.md"
     notes.write_text("Why it came out so.")
-    words = ("--strategies", STRATEGIES, "-o", str(page), "--notes", str(notes))
+    title = "Toy\n# two `x` <b>\x1b[2J\u202e"
+    words = ("--strategies", STRATEGIES, "-o", str(page), "--notes", str(notes), "--title", title)
     value = shell.json("made", *words, "--extractor", "random", "--score-images", "40")
     (part,) = value["parts"]
     assert part["settings"]["extractor"] == "random"
@@ -45,6 +46,8 @@ def test_the_page_holds_what_was_measured(shell: Shell, tmp_path: Path) -> None:
         assert f"{row['metrics']['auc']['mean']:.3f} ± {row['metrics']['auc']['sd']:.3f}" in text
     assert "**selected** (G*)" in text and "Why it came out so." in text
     assert "| 95 %, test images | AUC − G* | p | AUC − G*, test images |" in text
+    assert text.startswith("# Toy \\# two \\`x\\` &lt;b\\>\\\\x1b\\[2J\\\\x202e\n")
+    assert "--title 'Toy # two 'x' <b>\\x1b[2J\\x202e'" in text
     assert "--storage FOLDER" in text and str(shell.storage) not in text
     figures = re.findall(r"!\[.*\]\((.*)\)", text)
     assert len(figures) == 1 == len(value["figures"])

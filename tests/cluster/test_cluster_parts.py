@@ -29,6 +29,7 @@ from ensgan.launch.executors import (
     executor_at,
     mapper_at,
 )
+from ensgan.launch.sweep import run_sweep
 from ensgan.sweep.events import Event, OnEvent, ignore
 from ensgan.sweep.executor import LocalExecutor
 from ensgan.sweep.live.order import TrainingOrder
@@ -301,6 +302,24 @@ def test_bad_cluster_sections_are_named() -> None:
     with pytest.raises(ConfigError, match="unknown GAN 'SNGA'"):
         parse_spec(tiny(cluster={"priority": {"SNGA": 1}}), known={"GAN": ["SNGAN"]})
     assert parse_spec(tiny(cluster={"gpus_per_trial": "auto"})).cluster.gpus_per_trial == "auto"
+
+
+def test_a_cluster_that_is_refused_leaves_no_sweep(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(_: str) -> LocalExecutor:
+        raise InputError("anybody may use it")
+
+    monkeypatch.setattr(EXECUTORS, "_variants", dict(EXECUTORS._variants))
+    EXECUTORS.register(ExecutorKind("open", refuse))
+    with pytest.raises(InputError, match="anybody"):
+        run_sweep(tiny(), storage=tmp_path, address="open")
+    long = tmp_path / ("x" * 60)
+    long.mkdir()
+    monkeypatch.setenv("RAY_TMPDIR", str(long))
+    with pytest.raises(InputError, match="names would be too long"):
+        run_sweep(tiny(), storage=tmp_path)
+    assert not list(tmp_path.rglob("manifest.json")) and not (tmp_path / "mlflow.db").exists()
 
 
 def test_an_executor_from_another_package_is_chosen_by_its_address(

@@ -120,3 +120,12 @@ def test_whatever_is_written_is_taken_or_refused(vary: Any) -> None:
         parsed(vary)
     except ConfigError as error:
         assert all(problem.startswith("train.vary") for problem in error.problems)
+
+
+def test_a_hundred_thousand_values_are_looked_through_at_once() -> None:
+    """Comparing each with all before would take minutes."""
+    many = list(range(100_000))
+    assert problems({"seed": [*many, 7]}) == ("train.vary.seed: 7 is there twice",)
+    assert len(parsed([{"seed": number} for number in many])) == len(many)
+    (found,) = problems([{"Adam.betas": [0, 1]}, {"Adam.betas": [0.0, 1.0]}])
+    assert found == "train.vary[1]: {'Adam.betas': [0.0, 1.0]} is there twice"

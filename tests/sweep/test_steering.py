@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import threading
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from member_job import job
 
-from ensgan.errors import EnsganError, InputError, SweepStoppedError
+from ensgan.errors import EnsganError, InputError, StoreError, SweepStoppedError
 from ensgan.sweep import executor as executing
 from ensgan.sweep.events import Event
 from ensgan.sweep.executor import LocalExecutor
@@ -190,6 +191,10 @@ class Desk:
     def handle(self, request: Request) -> Outcome:
         if request.verb == "retry":
             raise InputError("nothing to retry")
+        if request.verb == "add":
+            raise TypeError("a fault\nof ours")
+        if request.verb == "budget":
+            raise StoreError("the folder was moved")
         return Outcome("it will", lambda: self.happened, "it has")
 
     def state(self, request: Request) -> str | None:
@@ -228,6 +233,21 @@ def test_a_request_is_answered_twice(desk: Desk) -> None:
         desk.folder.post("stop")
     with desk.requests.taken():
         assert not list(desk.folder.path.glob("*.json")), "earlier requests are forgotten"
+
+
+def test_nothing_that_is_asked_ends_the_sweep(desk: Desk) -> None:
+    with desk.requests.taken():
+        fault = desk.folder.post("add", "SNGAN")
+        long = desk.folder.path / "8.json"
+        long.write_text(json.dumps({**fault.tree(), "gan": "x" * asking.LARGEST_REQUEST}))
+        (desk.folder.path / "9.json").mkdir()
+        desk.look()
+        assert desk.state(fault) == "refused: it cannot be done: TypeError: of ours"
+        assert "more than the 65536 bytes" in (desk.folder.path / "8.answer").read_text()
+        assert "9.json is no plain file" in (desk.folder.path / "9.answer").read_text()
+        desk.folder.post("budget")
+        with pytest.raises(StoreError, match="was moved"):
+            desk.look()
 
 
 def test_two_steerers_come_one_after_the_other(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from local_sweep import Home
@@ -14,12 +15,13 @@ from typer.testing import CliRunner
 from ensgan.cli.app import app
 from ensgan.config import parse_spec
 from ensgan.ensemble import load_ensemble
-from ensgan.errors import ConfigError, InputError
-from ensgan.files import read_json
+from ensgan.errors import ConfigError, DataError, InputError
+from ensgan.files import read_json, sha256_file
 from ensgan.launch.finished import known_result
 from ensgan.sweep.folder import SweepFolder, find_sweep
 from ensgan.sweep.live.status import sweep_status
 from ensgan.sweep.planning.sweep_file import load_sweep
+from ensgan.types import Samples
 
 __all__ = ["pairs"]
 
@@ -48,7 +50,7 @@ def test_only_pairs_across_are_computed(
     (tmp_path / "ours").mkdir()  # as a pulled ensemble may be called
     (tmp_path / "ours" / "ensemble.json").write_text("{}")
     said = merge(home, "ours", "theirs", output=tmp_path / "both.yaml")
-    assert "5 members" in said
+    assert "5 members" in said and "'ours' and 'theirs' have 1 equal member: a copy" in said
     pairs.clear()
     result = home.run(tmp_path / "both.yaml")
     names = ("ours+A", "ours+B", "ours+C", "theirs+C", "theirs+D")
@@ -108,6 +110,13 @@ def test_sweeps_that_cannot_be_compared_are_refused(home: Home, tmp_path: Path) 
         merge(home, "ours", "other-k", output=output)
     with pytest.raises(ConfigError, match=r"(?s)data: phantom .*content.*extractor: random"):
         merge(home, "ours", "other-data", output=output)
+    theirs = find_sweep("theirs", home.path)
+    is_now = theirs.read()
+    turned = is_now.dataset.model_copy(update={"classes": is_now.dataset.classes[::-1]})
+    is_now.model_copy(update={"dataset": turned}).save(theirs.manifest_path)
+    with pytest.raises(ConfigError, match="classes: normal, opacity in 'ours', opacity, normal in"):
+        merge(home, "ours", "theirs", output=output)
+    is_now.save(theirs.manifest_path)
     with pytest.raises(InputError, match="two sweeps or more"):
         merge(home, "ours", output=output)
     with pytest.raises(InputError, match="two sweeps or more"):
@@ -157,6 +166,24 @@ def test_a_changed_file_of_a_sweep_is_refused(home: Home, tmp_path: Path) -> Non
     features = find_sweep("theirs", home.path).read().members["D"].features
     features.write_bytes(features.read_bytes()[:-1] + b"x")
     with pytest.raises(InputError, match=r"D-.*npy has changed since D was made"):
+        home.run(tmp_path / "both.yaml")
+
+
+@pytest.mark.parametrize("labels, side", [(2, 16), (1, 8)])
+def test_images_that_are_none_of_the_data_set_are_refused(
+    home: Home, tmp_path: Path, labels: int, side: int
+) -> None:
+    folder = find_sweep("theirs", home.path)
+    manifest = folder.read()
+    member = manifest.members["D"]
+    made = Samples.load(member.samples)
+    Samples(made.images[:, :side, :side], np.full_like(made.labels, labels)).save(member.samples)
+    contents = {**member.contents, "samples": sha256_file(member.samples)}
+    changed = member.model_copy(update={"contents": contents})
+    members = {**manifest.members, "D": changed}
+    manifest.model_copy(update={"members": members}).save(folder.manifest_path)
+    merge(home, "ours", "theirs", output=tmp_path / "both.yaml")
+    with pytest.raises(DataError, match=r"D-.*cannot be used: its images are not of phantom's"):
         home.run(tmp_path / "both.yaml")
 
 

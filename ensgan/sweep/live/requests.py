@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from pydantic import Field
 
 from ensgan.config.vary import Value
-from ensgan.errors import DataError, InputError, StoreError
+from ensgan.errors import DataError, EnsganError, InputError, StoreError, last_line
 from ensgan.files import read_json, write_json
 from ensgan.outputs import take_lock
 from ensgan.sweep.events import Event
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 POLL_SECONDS = 1.0
 LOCK_SECONDS = 10.0
 """What a second steerer waits for the first one's request to be written."""
+LARGEST_REQUEST = 1 << 16
+"""Bytes of a request that is read: between two steps there is no time for more."""
 
 Verb: TypeAlias = Literal["stop", "pause", "resume", "retry", "priority", "budget", "add"]
 
@@ -153,7 +155,8 @@ class RequestFolder:
             if number > after:
                 path = self.path / f"{number}.json"
                 try:
-                    yield number, record_from(Request, read_json(path), str(path), None)
+                    value = read_json(path, LARGEST_REQUEST)
+                    yield number, record_from(Request, value, str(path), None)
                 except DataError as error:
                     yield number, str(error)
 
@@ -226,6 +229,11 @@ class Requests:
             outcome = handler(request)
         except InputError as error:
             return Answer(state="refused", message=str(error))
+        except EnsganError:  # the sweep itself cannot go on: its folder was moved, for example
+            raise
+        except Exception as error:  # whatever others ask, what is trained goes on
+            said = f"it cannot be done: {type(error).__name__}: {last_line(error)}"
+            return Answer(state="refused", message=said)
         self._pending[number] = outcome
         return Answer(state="taken", message=outcome.will)
 

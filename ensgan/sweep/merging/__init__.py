@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ from ensgan.errors import ConfigError, InputError, unknown_name
 from ensgan.files import require_whole
 from ensgan.sweep.folder import SweepFolder, find_sweep, sweep_folder
 from ensgan.sweep.records import MemberResult
+from ensgan.text import counted
 from ensgan.types import Dataset, PoolScores
 
 SIGN = "+"
@@ -62,14 +63,17 @@ class Source:
         """What must be the same for pools to merge, in words."""
         spec, data = self.manifest.settings, self.manifest.dataset
         return {
-            **_facts(spec, data.name, data.key, data.images["train"]),
+            **_facts(spec, data.name, data.key, data.classes, data.images["train"]),
             "extractor": f"{spec.embed.extractor} ({self.scores.extractor})",
         }
 
 
-def _facts(spec: SweepSpec, data: str, key: str, training_images: int) -> dict[str, str]:
+def _facts(
+    spec: SweepSpec, data: str, key: str, classes: Sequence[str], training_images: int
+) -> dict[str, str]:
     return {
         "data": f"{data} of {spec.dataset.image_size} px (content {key[:12]})",
+        "classes": ", ".join(classes),
         "images per member": str(spec.sample.count or training_images),
         "sample.labels": spec.sample.labels,
         "score.k": str(spec.score.k),
@@ -97,12 +101,15 @@ def require_same(
         )
 
 
-def merged_spec(places: Sequence[str], storage: Path, name: str) -> SweepSpec:
+def merged_spec(
+    places: Sequence[str], storage: Path, name: str, warn: Callable[[str], None]
+) -> SweepSpec:
     """The sweep that merges others: settings of the first, members of all.
 
     Args:
         places: names of sweeps in the storage, folders, or run IDs; at least two.
         name: of the sweep.
+        warn: told of members that several of them have.
 
     Raises:
         InputError: one is missing or not finished, fewer than two, or the same twice.
@@ -114,8 +121,15 @@ def merged_spec(places: Sequence[str], storage: Path, name: str) -> SweepSpec:
         raise InputError("merge takes two sweeps or more, each of them once")
     for other in others:
         require_same(first.name, first.facts(), other.name, other.facts())
-    members, used = [], set[str]()
+    members, used, owners = [], set[str](), dict[str, str]()
     for source in sources:
+        hashes = {member.sha256 for member in source.members.values()}
+        if twice := [owner for sha256, owner in owners.items() if sha256 in hashes]:
+            warn(
+                f"'{twice[0]}' and '{source.name}' have {counted(len(twice), 'equal member')}: "
+                "a copy adds nothing to an ensemble, but counts twice in it"
+            )
+        owners |= dict.fromkeys(hashes - set(owners), source.name)
         prefix = source.name
         while prefix in used:
             prefix += "-2"
@@ -138,7 +152,7 @@ def join_sweeps(spec: SweepSpec, dataset: Dataset, folder: SweepFolder) -> Sweep
             that it does not have.
     """
     spec = expand(spec, folder)
-    facts = _facts(spec, dataset.name, dataset.key, len(dataset.train))
+    facts = _facts(spec, dataset.name, dataset.key, dataset.class_names, len(dataset.train))
     ours = folder.read().members if folder.has_begun else {}
     problems = []
     for source in sources_of(spec, folder):

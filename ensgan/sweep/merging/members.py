@@ -23,6 +23,7 @@ from ensgan.sweep.merging import SIGN, Source, require_same, sources_of
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.resolving import Resolved
 from ensgan.sweep.search_stage import TAKEN, scores_key, taken_of
+from ensgan.types import Dataset, Samples
 
 REVISION = 1
 
@@ -46,6 +47,7 @@ def bring_members(
     Raises:
         ConfigError: another extractor.
         InputError: a sweep or a member that is gone, and was not brought before.
+        DataError: images of another size, or of classes that there are not.
         IntegrityError: a file has changed since its member was made.
     """
     brought: dict[str, MemberResult] = {}
@@ -62,7 +64,7 @@ def bring_members(
         extractor = f"{inputs.spec.embed.extractor} ({inputs.scoring.extractor_key})"
         require_same(inputs.spec.name, {"extractor": extractor}, source.name, source.facts())
         for name in names:
-            brought[name] = _bring(name, source, inputs)
+            brought[name] = _bring(name, source, inputs, resolved.dataset)
         joined = [one.name for one in resolved.spec.members if one.sweep == place]
         _take_scores(source, [brought[name] for name in joined], inputs)
     return [brought[one.name] for one in resolved.spec.members if one.sweep is not None]
@@ -83,12 +85,18 @@ def _on_disk(name: str, inputs: Inputs) -> MemberResult | None:
     return None
 
 
-def _bring(name: str, source: Source, inputs: Inputs) -> MemberResult:
+def _bring(name: str, source: Source, inputs: Inputs, real: Dataset) -> MemberResult:
     """One member: its weights, images, features and record."""
     theirs = name.partition(SIGN)[2]
     if theirs not in source.members:
         raise InputError(f"sweep '{source.name}' has no member '{theirs}': take it out of the file")
     member = source.members[theirs]
+    made = Samples.load(member.samples)
+    if made.shape != real.shape or (made.labels >= real.num_classes).any():
+        raise DataError(
+            f"{member.samples} cannot be used: its images are not of {real.name}'s shape, "
+            f"{list(real.shape.array_shape(1)[1:])}, or of classes beyond its {real.num_classes}"
+        )
     key = _key(member, inputs)
     file = inputs.folder.file
     paths = {

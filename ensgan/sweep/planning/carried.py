@@ -12,7 +12,7 @@ from typing import Any
 
 from ensgan import zoo
 from ensgan.config import KnownNames, SweepSpec, parse_spec
-from ensgan.config.vary import Value, is_draws
+from ensgan.config.vary import Value, check_variation, is_draws
 from ensgan.errors import InputError
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.manifest import EARLIER_DEFAULTS
@@ -113,6 +113,8 @@ def with_addition(
             raise AlreadyThereError(f"{addition.gan} is in the sweep already")
         changes["gans"] = [*gans, addition.gan]
     if addition.vary:
+        if not is_draws(spec.train.vary):  # to draws their number is added
+            check_variation(addition.vary, (known or {}).get("field of a part"))
         changes["vary"] = _varied(spec, addition.vary)
     # Through the parser, so that it is refused for what it would be refused for in the file.
     tree = spec.model_dump(mode="json")
