@@ -11,17 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
+from ensgan.cli import output as out
 from ensgan.cli.data import DataDirOption
-from ensgan.cli.output import (
-    MOST_IMAGES,
-    AddressOption,
-    JsonOption,
-    OpenClusterOption,
-    PlainConsole,
-    emit,
-    progress,
-    warn,
-)
 from ensgan.cli.runs import StorageOption
 from ensgan.cli.tables import FittingTable, whole
 from ensgan.config import EvaluateSpec
@@ -45,10 +36,10 @@ SHOWN = ("auc", "accuracy", "g_mean")
 @contextmanager
 def classifiers() -> Iterator[OnProgress]:
     """Progress of an evaluation on stderr: a bar on a terminal, else a line each."""
-    if not PlainConsole(stderr=True).is_terminal:
+    if not out.PlainConsole(stderr=True).is_terminal:
         yield lambda each: typer.echo(sentence(each), err=True)
         return
-    with progress("classifiers") as bar:
+    with out.progress("classifiers") as bar:
         yield lambda each: bar(each.done, each.total)
 
 
@@ -175,16 +166,16 @@ def _asked(
     score_images: Annotated[
         int | None,
         typer.Option(
-            min=2, max=MOST_IMAGES, help="Images of each member to score with the extractor."
+            min=2, max=out.MOST_IMAGES, help="Images of each member to score with the extractor."
         ),
     ] = None,
-    address: AddressOption = "local",
-    allow_open_cluster: OpenClusterOption = False,
+    address: out.AddressOption = "local",
+    allow_open_cluster: out.OpenClusterOption = False,
     storage: StorageOption = None,
     uri: Annotated[
         str | None, typer.Option(help="MLflow address.  [default: the sweep's own]")
     ] = None,
-    as_json: JsonOption = False,
+    as_json: out.JsonOption = False,
     **settings: Any,
 ) -> Asked:
     """The options that both commands have, beside ``settings``: those of a sweep's ``evaluate``.
@@ -287,7 +278,7 @@ def evaluate(
 
     view = launch.View(extractor, extractor_weights, asked.score_images)
     with classifiers() as on_progress:
-        listener = launch.Listener(on_progress, on_warning=warn)
+        listener = launch.Listener(on_progress, on_warning=out.warn)
         where: dict[str, Any] = {"place": asked.place, "listener": listener}
         if dataset is None:
             options = asked.options(launch.section_of(sweep, asked.place))
@@ -298,7 +289,7 @@ def evaluate(
                 sweep, dataset, options, data_dir=data_dir, **where
             )
     value = {**evaluation.to_json(), "table": str(evaluation.path), "seconds": evaluation.seconds}
-    emit(value, as_json=asked.as_json, table=lambda: _shown(value))
+    out.emit(value, as_json=asked.as_json, table=lambda: _shown(value))
 
 
 def _shown(value: Mapping[str, Any]) -> RenderableType:

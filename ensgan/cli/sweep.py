@@ -19,17 +19,9 @@ from rich.style import Style
 from rich.text import Text
 
 from ensgan import cli
+from ensgan.cli import output as out
 from ensgan.cli.data import DataDirOption
 from ensgan.cli.evaluate import comparison_table
-from ensgan.cli.output import (
-    AddressOption,
-    JsonLinesOption,
-    OpenClusterOption,
-    PlainConsole,
-    emit,
-    note,
-    warn,
-)
 from ensgan.cli.runs import StorageOption
 from ensgan.cli.tables import FittingTable
 from ensgan.downstream.headline import headline
@@ -62,8 +54,8 @@ RetrainOption = Annotated[
 def sweep(
     spec: SpecArgument,
     settings: SetOption = None,
-    address: AddressOption = "local",
-    allow_open_cluster: OpenClusterOption = False,
+    address: out.AddressOption = "local",
+    allow_open_cluster: out.OpenClusterOption = False,
     gpu_hours: HoursOption = None,
     deadline: DeadlineOption = None,
     storage: StorageOption = None,
@@ -88,7 +80,7 @@ def sweep(
         str | None,
         typer.Option(help="URL to post one JSON object to when it has ended, well or badly."),
     ] = None,
-    as_json: JsonLinesOption = False,
+    as_json: out.JsonLinesOption = False,
 ) -> None:
     """Run a whole sweep; running it again resumes it.
 
@@ -119,7 +111,7 @@ def sweep(
         if known is not None:  # found without the libraries that a stage needs
             _show_known(known, storage, as_json)
             return
-    note("starting: reading settings and data …")
+    out.note("starting: reading settings and data …")
     from ensgan.launch.sweep import run_sweep
 
     with (
@@ -172,7 +164,7 @@ def train(
     storage: StorageOption = None,
     data_dir: DataDirOption = None,
     retrain: RetrainOption = False,
-    as_json: JsonLinesOption = False,
+    as_json: out.JsonLinesOption = False,
 ) -> None:
     """Train, sample and score one GAN (or GAN~VARIATION) of a sweep in this process, without Ray.
 
@@ -205,15 +197,15 @@ def train(
             )
         return shown
 
-    emit({"members": [member.to_json() for member in members]}, as_json=as_json, table=table)
+    out.emit({"members": [member.to_json() for member in members]}, as_json=as_json, table=table)
 
 
 def _show_known(result: dict[str, Any], storage: Path | None, as_json: bool) -> None:
     """A finished sweep, of which nothing is left to do."""
     for sentence in result.pop("said"):
-        warn(sentence)
+        out.warn(sentence)
     if as_json:
-        emit({"event": "done", **result}, as_json=True, table=str)
+        out.emit({"event": "done", **result}, as_json=True, table=str)
         return
     typer.echo("nothing to do: the sweep is finished, and all it was made from is as it was")
     _show_result(result, storage)
@@ -221,7 +213,7 @@ def _show_known(result: dict[str, Any], storage: Path | None, as_json: bool) -> 
 
 def _show_result(done: Mapping[str, Any], storage: Path | None) -> None:
     """The table, where the time went, G* and its images, what was found, and what to do next."""
-    console, folder = PlainConsole(), Path(done["folder"])
+    console, folder = out.PlainConsole(), Path(done["folder"])
     if done["downstream"]["strategies"]:
         console.print(comparison_table(done["downstream"]))
     stages = FittingTable("stage", "seconds", title="\nWhere the time went")
@@ -262,7 +254,7 @@ def _first() -> str:
     return f"  first   source {shlex.quote(str(script))}\n"
 
 
-def _show_images(console: PlainConsole, path: Path) -> None:
+def _show_images(console: out.PlainConsole, path: Path) -> None:
     """A strip of images of G*, below one of real images where those are nobody's."""
     from ensgan.sweep.folder import SweepFolder
     from ensgan.types import Samples

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ensgan.data.request import SPLITS, Option, Request, Source
 from ensgan.inputs import require_memory
-from ensgan.types import Dataset, Float32Array, Int64Array, Samples, UInt8Array
+from ensgan.types import Dataset, Float32Array, Int64Array, Samples, UInt8Array, apportion
 
 OPTIONS = (
     Option("n_train", int, 1200, "images in the training split", minimum=12),
@@ -133,10 +133,7 @@ def load(request: Request) -> Dataset:
 
 def allocate(count: int) -> Int64Array:
     """Mode indices [count] in fixed order: shares by largest remainder, so none is left to luck."""
-    shares = np.array([mode.share for mode in MODES]) * count
-    counts = np.floor(shares + 1e-9).astype(np.int64)
-    rest = np.argsort(counts - shares, kind="stable")[: count - int(counts.sum())]
-    counts[rest] += 1
+    counts = apportion(np.array([mode.share for mode in MODES]), count)
     return np.repeat(np.arange(len(MODES), dtype=np.int64), counts)
 
 

@@ -12,14 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ensgan.downstream.pool import (
-    ImagePool,
-    Maker,
-    SampleBank,
-    checked,
-    class_counts,
-    split_by_chance,
-)
+import ensgan.downstream.pool as image_pools
 from ensgan.downstream.strategy import Strategy
 from ensgan.embedding.fit import Batch, labelled
 from ensgan.types import Dataset, Float64Array, Int64Array, Samples
@@ -28,7 +21,7 @@ if TYPE_CHECKING:
     from ensgan.downstream.classifier import ClassifierSettings
 
 
-Pools: TypeAlias = dict[tuple[Any, ...], ImagePool]
+Pools: TypeAlias = dict[tuple[Any, ...], image_pools.ImagePool]
 """Images that are loaded: real ones under (), those of members by bank and names."""
 
 
@@ -50,8 +43,8 @@ class FreshPool:
     """
 
     members: tuple[str, ...]
-    makers: tuple[Maker | None, ...]
-    banks: ImagePool | None
+    makers: tuple[image_pools.Maker | None, ...]
+    banks: image_pools.ImagePool | None
     dataset: Dataset
     seed: tuple[int, int]
     device: str
@@ -61,8 +54,8 @@ class FreshPool:
     def of(
         cls,
         members: Sequence[str],
-        makers: Sequence[Maker | None],
-        bank: SampleBank,
+        makers: Sequence[image_pools.Maker | None],
+        bank: image_pools.SampleBank,
         dataset: Dataset,
         *,
         memory_mb: int,
@@ -77,7 +70,7 @@ class FreshPool:
         kept = [name for name, maker in zip(members, makers, strict=True) if maker is None]
         banks = None
         if kept:
-            banks = ImagePool.synthetic(
+            banks = image_pools.ImagePool.synthetic(
                 kept, bank, dataset, memory_mb=memory_mb, seed=seed[0], device=device
             )
         return cls(tuple(members), tuple(makers), banks, dataset, seed, device)
@@ -89,7 +82,7 @@ class FreshPool:
         present = np.ones((len(self.members), len(class_counts)), np.bool_)
         if self.banks is not None:
             present[self._banked] = self.banks.present
-        return split_by_chance(present, class_counts, shares, rng)
+        return image_pools.split_by_chance(present, class_counts, shares, rng)
 
     def batch(self, counts: Int64Array, rng: np.random.Generator) -> Batch:
         """The next epoch's images in random order.
@@ -114,11 +107,11 @@ class FreshPool:
     def _banked(self) -> list[int]:
         return [index for index, maker in enumerate(self.makers) if maker is None]
 
-    def _made(self, name: str, maker: Maker, counts: Int64Array) -> Batch:
+    def _made(self, name: str, maker: image_pools.Maker, counts: Int64Array) -> Batch:
         labels = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
         place = (*self.seed, self.epoch, zlib.crc32(name.encode()))
         seed = int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0])
-        made = checked(Samples(maker(labels, seed), labels), name, self.dataset)
+        made = image_pools.checked(Samples(maker(labels, seed), labels), name, self.dataset)
         return labelled(made, self.device)
 
 
@@ -142,8 +135,8 @@ class Drawing:
     real_counts: Int64Array
     changed_counts: Int64Array
     synthetic_counts: Int64Array
-    real: ImagePool | None = None
-    synthetic: ImagePool | FreshPool | None = None
+    real: image_pools.ImagePool | None = None
+    synthetic: image_pools.ImagePool | FreshPool | None = None
     shares: Float64Array = field(default_factory=lambda: np.ones(1))
 
     def __call__(self, epoch: int) -> Batch:
@@ -200,8 +193,8 @@ def epoch_counts(
 ) -> tuple[Int64Array, Int64Array, Int64Array]:
     """Real, changed and synthetic images of an epoch, by class; see :class:`Drawing`."""
     times, total = strategy.n_times, settings.images_per_epoch
-    real = class_counts(dataset, total, "training")
-    synthetic = times * class_counts(dataset, total, settings.labels)
+    real = image_pools.class_counts(dataset, total, "training")
+    synthetic = times * image_pools.class_counts(dataset, total, settings.labels)
     none = np.zeros_like(real)
     with_real = strategy.kind in ("real", "real+synthetic", "real+augment")
     return (
@@ -215,7 +208,7 @@ def make_drawing(
     strategy: Strategy,
     repeat: int,
     dataset: Dataset,
-    bank: SampleBank,
+    bank: image_pools.SampleBank,
     settings: ClassifierSettings,
     seed: int,
     pools: Pools | None = None,
@@ -233,7 +226,7 @@ def make_drawing(
     pools = {} if pools is None else pools
     if counts[0].any():
         if () not in pools:
-            pools[()] = ImagePool.real(dataset, settings.device)
+            pools[()] = image_pools.ImagePool.real(dataset, settings.device)
         drawing.real = pools[()]
     if strategy.members:
         whose = strategy.members, bank
@@ -245,12 +238,12 @@ def make_drawing(
 
 def _synthetic(
     members: tuple[str, ...],
-    bank: SampleBank,
+    bank: image_pools.SampleBank,
     dataset: Dataset,
     settings: ClassifierSettings,
     seed: tuple[int, int],
     pools: Pools,
-) -> ImagePool | FreshPool:
+) -> image_pools.ImagePool | FreshPool:
     """The members' images: made anew every epoch where the bank can, else all of them."""
     place: dict[str, Any] = {"memory_mb": settings.memory_mb, "device": settings.device}
     makers = [bank.maker(name, settings.device) for name in members]
@@ -258,6 +251,6 @@ def _synthetic(
         return FreshPool.of(members, makers, bank, dataset, seed=seed, **place)
     key = (id(bank), *members)
     if key not in pools:
-        pools[key] = ImagePool.synthetic(members, bank, dataset, seed=seed[0], **place)
+        pools[key] = image_pools.ImagePool.synthetic(members, bank, dataset, seed=seed[0], **place)
         pools[key].require_classes(dataset)
     return pools[key]

@@ -10,6 +10,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 import torch
 
+from ensgan import types
 from ensgan.embedding.fit import Batch, labelled
 from ensgan.errors import DataError, InputError, unknown_name
 from ensgan.types import BoolArray, Dataset, Float64Array, Int64Array, Samples, UInt8Array
@@ -187,11 +188,7 @@ def class_counts(dataset: Dataset, total: int | None, labels: str) -> Int64Array
     """
     real = np.bincount(dataset.train.labels, minlength=dataset.num_classes)
     shares = real / real.sum() if labels == "training" else np.full(len(real), 1 / len(real))
-    wanted = shares * (int(real.sum()) if total is None else total)
-    counts = np.floor(wanted + 1e-9).astype(np.int64)
-    missing = round(float(wanted.sum())) - int(counts.sum())
-    counts[np.argsort(counts - wanted, kind="stable")[:missing]] += 1
-    return np.maximum(counts, 1)
+    return np.maximum(types.apportion(shares, int(real.sum()) if total is None else total), 1)
 
 
 def _by_class(labels: Int64Array, classes: int, offset: int) -> tuple[Int64Array, ...]:

@@ -12,15 +12,7 @@ from ensgan.config import SweepSpec, parse_spec
 from ensgan.config.vary import Value
 from ensgan.errors import ConfigError, DataError
 from ensgan.files import MISFITS, read_json, write_json
-from ensgan.sweep.records import (
-    Addition,
-    MemberResult,
-    Record,
-    StoredName,
-    StoredPath,
-    record_from,
-    relative_member,
-)
+from ensgan.sweep import records
 from ensgan.types import EARLIER_FORM
 
 if TYPE_CHECKING:
@@ -37,7 +29,7 @@ EARLIER_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 """Defaults of earlier versions that have changed since, by section of the spec."""
 
 
-class DatasetRecord(Record):
+class DatasetRecord(records.Record):
     """The real data: ``key`` is of all splits' content, ``images`` counts them by split."""
 
     name: str
@@ -47,14 +39,14 @@ class DatasetRecord(Record):
     images: dict[str, int]
 
 
-class Losses(Record):
+class Losses(records.Record):
     """How often a GAN's trial was started again because its node or its process was gone."""
 
     node: int = 0
     process: int = 0
 
 
-class LabelRecord(Record):
+class LabelRecord(records.Record):
     """Label consistency: the share of images to which a classifier gives the class asked for.
 
     ``real`` is of the real validation split, ``members`` by name; see
@@ -65,7 +57,7 @@ class LabelRecord(Record):
     members: dict[str, float]
 
 
-class SelectedRecord(Record):
+class SelectedRecord(records.Record):
     """G*: the rule that chose it, why, and the front point as front files spell it.
 
     The first two objectives are ``intra_d`` and ``inter_d``, or ``first`` and ``second`` where
@@ -112,10 +104,10 @@ class SelectedRecord(Record):
     @classmethod
     def of(cls, selected: Selection) -> SelectedRecord:
         """The record of a selection."""
-        return record_from(cls, selected.to_json(), "the selection", None)
+        return records.record_from(cls, selected.to_json(), "the selection", None)
 
 
-class Earlier(Record):
+class Earlier(records.Record):
     """The pool that this one grew from; its members' scores hold on.
 
     Attributes:
@@ -126,8 +118,8 @@ class Earlier(Record):
     """
 
     run: str = ""
-    scores: StoredPath | None = None
-    features: dict[str, StoredPath] = Field(default_factory=dict)
+    scores: records.StoredPath | None = None
+    features: dict[str, records.StoredPath] = Field(default_factory=dict)
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
 
@@ -139,7 +131,7 @@ class Earlier(Record):
         return {**run, "members": len(self.features), "added": list(self.added)}
 
 
-class Manifest(Record):
+class Manifest(records.Record):
     """The truth of a sweep; the tracking store is a view of it.
 
     Attributes:
@@ -168,31 +160,33 @@ class Manifest(Record):
     started: float
     finished: float | None = None
     planned: int
-    gans: tuple[StoredName, ...]
-    external: tuple[StoredName, ...] = ()
+    gans: tuple[records.StoredName, ...]
+    external: tuple[records.StoredName, ...] = ()
     variations: dict[str, dict[str, Value]] = Field(default_factory=dict)
     steps: dict[str, int]
     dataset: DatasetRecord
     versions: dict[str, str] = Field(default_factory=dict)
-    members: dict[str, MemberResult]
+    members: dict[str, records.MemberResult]
     failed: dict[str, str] = Field(default_factory=dict)
     losses: dict[str, Losses] = Field(default_factory=dict)
     stages: dict[str, float] = Field(default_factory=dict)
-    front: StoredPath | None = None
-    trials: StoredPath | None = None
-    scores: StoredPath | None = None
-    validation: StoredPath | None = None
-    downstream: StoredPath | None = None
-    ensemble: StoredPath | None = None
-    privacy: StoredPath | None = None
+    front: records.StoredPath | None = None
+    trials: records.StoredPath | None = None
+    scores: records.StoredPath | None = None
+    validation: records.StoredPath | None = None
+    downstream: records.StoredPath | None = None
+    ensemble: records.StoredPath | None = None
+    privacy: records.StoredPath | None = None
     selected: SelectedRecord | None = None
     labels: LabelRecord | None = None
     earlier: Earlier | None = None
-    additions: tuple[Addition, ...] = ()
+    additions: tuple[records.Addition, ...] = ()
 
     @field_validator("members")
     @classmethod
-    def _under_its_name(cls, members: dict[str, MemberResult]) -> dict[str, MemberResult]:
+    def _under_its_name(
+        cls, members: dict[str, records.MemberResult]
+    ) -> dict[str, records.MemberResult]:
         for name, member in members.items():
             if member.name != name:
                 raise ValueError(f"{name} holds member {member.name}: the two were exchanged")
@@ -264,7 +258,7 @@ class Manifest(Record):
         except MISFITS as error:
             raise DataError(f"{source} cannot be used: it is damaged ({error!r})") from error
         del tree["schema"]
-        manifest = record_from(cls, tree, source, folder)
+        manifest = records.record_from(cls, tree, source, folder)
         if stepless := [gan for gan in manifest.gans if gan not in manifest.steps]:
             raise DataError(f"{source} cannot be used: steps lacks {', '.join(stepless)[:80]}")
         if missing := [name for name in manifest.chosen if name not in manifest.members]:
@@ -304,7 +298,7 @@ def _from_schema_1(tree: dict[str, Any]) -> dict[str, Any]:
             tree[name] = str(PurePosixPath(*PurePosixPath(tree[name]).parts[-2:]))
     members = tree.get("members")
     if isinstance(members, dict):
-        tree["members"] = {name: relative_member(value) for name, value in members.items()}
+        tree["members"] = {name: records.relative_member(value) for name, value in members.items()}
     return tree
 
 

@@ -23,7 +23,7 @@ from ensgan.errors import DataError, InputError, TrainingError
 from ensgan.files import content_key, map_array, sha256_file
 from ensgan.sweep.records import Interval
 from ensgan.sweep.records import MemberResult as MemberResult
-from ensgan.types import ImageShape, Int64Array, MemberId, Samples
+from ensgan.types import ImageShape, Int64Array, MemberId, Samples, apportion
 
 REVISION = 1
 """Raise it when a change of this module changes its results."""
@@ -182,11 +182,7 @@ def sample_labels(
     shares = np.bincount(training, minlength=classes) / len(training)
     if mode == "uniform":
         shares = np.full(classes, 1 / classes)
-    exact = shares * count
-    whole = np.floor(exact + 1e-9).astype(np.int64)
-    for label in np.argsort(-(exact - whole), kind="stable")[: count - int(whole.sum())]:
-        whole[label] += 1
-    labels = np.repeat(np.arange(classes, dtype=np.int64), whole)
+    labels = np.repeat(np.arange(classes, dtype=np.int64), apportion(shares, count))
     return np.random.default_rng(seed).permutation(labels)
 
 

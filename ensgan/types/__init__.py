@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ensgan.types.images import Int64Array as Int64Array
     from ensgan.types.images import Samples as Samples
     from ensgan.types.images import UInt8Array as UInt8Array
+    from ensgan.types.images import apportion as apportion
     from ensgan.types.images import check_class_names as check_class_names
     from ensgan.types.images import read_labels as read_labels
     from ensgan.types.resamples import Resamples

@@ -143,6 +143,14 @@ def read_labels(path: Path) -> Int64Array:
     return labels
 
 
+def apportion(shares: Float64Array, total: int) -> Int64Array:
+    """Whole numbers in these shares that sum to ``total``, by largest remainder."""
+    exact = shares * total
+    counts = np.floor(exact + 1e-9).astype(np.int64)
+    counts[np.argsort(counts - exact, kind="stable")[: total - int(counts.sum())]] += 1
+    return counts
+
+
 def check_class_names(names: Sequence[str], source: str) -> tuple[str, ...]:
     """The names, when each class can be told by its own.
 

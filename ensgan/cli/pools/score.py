@@ -16,18 +16,8 @@ from zipfile import BadZipFile, ZipFile
 import typer
 
 from ensgan import metrics
+from ensgan.cli import output as out
 from ensgan.cli.data import AcceptOption, DataDirOption
-from ensgan.cli.output import (
-    AddressOption,
-    ForceOption,
-    JsonOption,
-    OpenClusterOption,
-    check_outputs,
-    emit,
-    note,
-    progress,
-    warn,
-)
 from ensgan.cli.pools.pool_images import DataOption, PoolSource, RealSource, SizeOption
 from ensgan.cli.pools.score_table import summary, tables
 from ensgan.cli.tables import FittingTable
@@ -130,8 +120,8 @@ def score(
     extractor: ExtractorOption = "random",
     weights: WeightsOption = None,
     held_out: HeldOutOption = None,
-    address: AddressOption = "none",
-    allow_open_cluster: OpenClusterOption = False,
+    address: out.AddressOption = "none",
+    allow_open_cluster: out.OpenClusterOption = False,
     cpus_per_task: CpusOption = 1.0,
     gpus_per_task: GpusOption = None,
     extend: ExtendOption = None,
@@ -140,8 +130,8 @@ def score(
     image_size: SizeOption = None,
     accept_checksum: AcceptOption = None,
     fresh: FreshOption = False,
-    force: ForceOption = False,
-    as_json: JsonOption = False,
+    force: out.ForceOption = False,
+    as_json: out.JsonOption = False,
 ) -> None:
     """Score a pool of generators; run again after an interruption, it continues.
 
@@ -156,7 +146,7 @@ def score(
     """
     _check("form of Inter-d", inter, ("symmetric", "directed"))
     _check("way to score classes", classes, ("joint", "per-class"))
-    check_outputs((output, _holds_scores), inputs=(features, weights, held_out), force=force)
+    out.check_outputs((output, _holds_scores), inputs=(features, weights, held_out), force=force)
     start = time.perf_counter()
     real = RealSource(data, data_dir, image_size, accept_checksum)
     source = PoolSource(features, real, extractor, weights, held_out, classes == "per-class")
@@ -174,8 +164,8 @@ def score(
         replace(measures.scores, contents=pool.contents).save(output)
         rows = _memorisation(pool, backend)
     seconds = time.perf_counter() - start
-    note(f"wrote {output}")
-    emit(
+    out.note(f"wrote {output}")
+    out.emit(
         summary(measures, distances, seconds) | ({"memorisation": rows} if rows else {}),
         as_json=as_json,
         table=lambda: tables(measures, distances, rows, inter, seconds),
@@ -212,16 +202,16 @@ def _score(
     """The scores, and Fréchet distances where they are wanted."""
     known = None
     if extend is not None:
-        known = still_valid(PoolScores.load(extend), pool, how["k"], warn)
+        known = still_valid(PoolScores.load(extend), pool, how["k"], out.warn)
     if known is not None and known.resamples is not None and not how["resamples"]:
-        warn(
+        out.warn(
             f"{extend} holds {len(known.resamples)} resamples, the new scores will not: add "
             f"--resamples {len(known.resamples)} to keep them"
         )
     with tasks as mapper:
         if mapper is not map:
             pool = pool.on_disk(how["checkpoint"])
-        with progress("scoring", "products") as report:
+        with out.progress("scoring", "products") as report:
             measures = metrics.measure_pool(
                 *(pool.real, pool.fakes, pool.names),
                 **how,
@@ -230,13 +220,13 @@ def _score(
                 known=known,
                 mapper=mapper,
                 on_progress=report,
-                on_warning=warn,
+                on_warning=out.warn,
             )
         if frechet is None:
             frechet = open_features(pool.real, "real features").shape[1] <= CHEAP_DIM
         if not frechet:
             return measures, {}
-        with progress("Fréchet distances", "members") as report:
+        with out.progress("Fréchet distances", "members") as report:
             distances = frechet_distances(
                 *(pool.real, pool.fakes, pool.names),
                 mapper=mapper,
@@ -297,14 +287,16 @@ def prdc(
     ],
     k: Annotated[int, typer.Option("-k", help="Radii reach to the k-th neighbour.")] = 5,
     backend: BackendOption = "auto",
-    as_json: JsonOption = False,
+    as_json: out.JsonOption = False,
 ) -> None:
     """Precision, recall, density and coverage of generated features.
 
     Example: ensgan prdc real.npy fake.npy -k 5 --json
     """
-    result = metrics.prdc(load_array(real), load_array(fake), k, backend=backend, on_warning=warn)
-    emit(asdict(result), as_json=as_json, table=lambda: _measures(result))
+    result = metrics.prdc(
+        load_array(real), load_array(fake), k, backend=backend, on_warning=out.warn
+    )
+    out.emit(asdict(result), as_json=as_json, table=lambda: _measures(result))
 
 
 def _measures(result: metrics.PRDC) -> FittingTable:

@@ -10,22 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from ensgan import data, downstream, embedding, zoo
-from ensgan.config import (
-    ExternalSpec,
-    KnownNames,
-    SweepSpec,
-    parse_spec,
-    read_spec_tree,
-    spec_source,
-)
+from ensgan import config, data, downstream, embedding, zoo
 from ensgan.data.registry import DATASETS
 from ensgan.ensemble.external import is_file_reference
 from ensgan.errors import InputError, unknown_name
 from ensgan.registry import Registry
 from ensgan.search import FORMS, RULES, rules, samplers
 
-AnySpec: TypeAlias = SweepSpec | Mapping[str, Any] | Path | str
+AnySpec: TypeAlias = config.SweepSpec | Mapping[str, Any] | Path | str
 """A spec, its mapping, the path of a sweep file, or the name of a shipped one."""
 _PLACES: Mapping[tuple[str, str], Registry[Any]] = {
     ("dataset", "name"): DATASETS,
@@ -38,7 +30,7 @@ _PLACES: Mapping[tuple[str, str], Registry[Any]] = {
 _KINDS = tuple(_PLACES.values())
 
 
-def known_names() -> KnownNames:
+def known_names() -> config.KnownNames:
     """Names by kind, as :func:`ensgan.config.load_spec` checks them."""
     return {
         "dataset": data.names(),
@@ -53,7 +45,7 @@ def known_names() -> KnownNames:
     }
 
 
-def load_sweep(source: AnySpec, settings: Sequence[str] = ()) -> SweepSpec:
+def load_sweep(source: AnySpec, settings: Sequence[str] = ()) -> config.SweepSpec:
     """Read a sweep file, or take its mapping; variants of its plugins are registered first.
 
     A spec is returned as it is.
@@ -67,16 +59,18 @@ def load_sweep(source: AnySpec, settings: Sequence[str] = ()) -> SweepSpec:
         ConfigError: with every problem of the file and the settings.
         InputError: a plugin cannot be loaded.
     """
-    if isinstance(source, SweepSpec):
+    if isinstance(source, config.SweepSpec):
         return source
     source = Path(source) if isinstance(source, str) else source
     folder = source.parent if isinstance(source, Path) else Path()
-    tree, problems = read_spec_tree(source, settings)
+    tree, problems = config.read_spec_tree(source, settings)
     plugins = [str((folder / plugin).resolve()) for plugin in _plugins(tree)]
     for plugin in plugins:
         load_plugin(Path(plugin))
     plugins = list(dict.fromkeys([*plugins, *replace_references(tree, folder)]))
-    spec = parse_spec(tree, source=spec_source(source), known=known_names(), problems=problems)
+    spec = config.parse_spec(
+        tree, source=config.spec_source(source), known=known_names(), problems=problems
+    )
     return spec.model_copy(
         update={
             "train": spec.train.model_copy(update={"plugins": plugins}),
@@ -85,7 +79,7 @@ def load_sweep(source: AnySpec, settings: Sequence[str] = ()) -> SweepSpec:
     )
 
 
-def _absolute(member: ExternalSpec, folder: Path) -> ExternalSpec:
+def _absolute(member: config.ExternalSpec, folder: Path) -> config.ExternalSpec:
     """Absolute path of its images, sweep or generator's file; other names stay."""
     if member.sweep is not None:
         place = str((folder / member.sweep).resolve()) if "/" in member.sweep else member.sweep
