@@ -5,17 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Annotated
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
 from ensgan.embedding.resnet import ResNet
-from ensgan.errors import TrainingError
-from ensgan.inputs import check_fields
+from ensgan.errors import InputError, TrainingError
 from ensgan.types import Samples
 
 _EVALUATION_BATCH = 256
@@ -34,15 +31,20 @@ class FitSettings:
         patience: epochs without a lower validation loss that stop the training.
     """
 
-    epochs: Annotated[int, Field(ge=1)] = 100
-    batch: Annotated[int, Field(ge=2)] = 64
-    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-3
-    plateau: Annotated[int, Field(ge=1)] = 5
-    warmup: Annotated[int, Field(ge=0)] = 25
-    patience: Annotated[int, Field(ge=1)] = 25
+    epochs: int = 100
+    batch: int = 64
+    learning_rate: float = 1e-3
+    plateau: int = 5
+    warmup: int = 25
+    patience: int = 25
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        least = {"epochs": 1, "batch": 2, "plateau": 1, "warmup": 0, "patience": 1}
+        for name, lowest in least.items():
+            if getattr(self, name) < lowest:
+                raise InputError(f"{name} must be at least {lowest}, not {getattr(self, name)}")
+        if not 0 < self.learning_rate < math.inf:
+            raise InputError(f"learning_rate must be above 0, not {self.learning_rate}")
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> Any:
-        for part in ("front", "images", "resamples", "scores"):
+        for part in ("images", "resamples", "scores", "front"):  # the last loads pydantic
             module = import_module(f"{__name__}.{part}")
             if not name.startswith("_") and hasattr(module, name):
                 return getattr(module, name)
