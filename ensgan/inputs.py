@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import closing, contextmanager, redirect_stdout
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -46,10 +47,23 @@ def kind(path: Path) -> Kind:
 
 @cache
 def _model(kind: Any) -> type[BaseModel]:
-    from pydantic import create_model
+    from pydantic import ConfigDict, create_model
 
-    types: Any = {n: (hint, ...) for n, hint in get_type_hints(kind, include_extras=True).items()}
-    return create_model("Fields", **types)
+    rules = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+    hints = get_type_hints(kind, include_extras=True)
+    types: Any = {field.name: (hints[field.name], ...) for field in fields(kind)}
+    return create_model("Fields", __config__=rules, **types)
+
+
+def field_problems(value: Any) -> list[str]:
+    """Where the fields of a dataclass are not as their annotations want them, a sentence each."""
+    from pydantic import ValidationError
+
+    try:
+        _model(type(value)).model_validate(vars(value))  # type: ignore[arg-type]
+    except ValidationError as error:
+        return [problem_of(item) for item in error.errors()]
+    return []
 
 
 def check_fields(value: Any) -> None:
@@ -58,12 +72,8 @@ def check_fields(value: Any) -> None:
     Raises:
         InputError: with every value that they do not allow.
     """
-    from pydantic import ValidationError
-
-    try:
-        _model(type(value)).model_validate(vars(value))  # type: ignore[arg-type]
-    except ValidationError as error:
-        raise InputError("; ".join(map(problem_of, error.errors()))) from error
+    if problems := field_problems(value):
+        raise InputError("; ".join(problems))
 
 
 def require_file(path: Path) -> None:

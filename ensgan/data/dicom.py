@@ -13,15 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ensgan.data.levels import (
-    STRETCHED,
-    Line,
-    linear,
-    look_up,
-    percentile_window,
-    quantise,
-    sample,
-)
+import ensgan.data.levels as levels
 from ensgan.errors import DataError
 from ensgan.inputs import explained
 from ensgan.types import Float64Array, UInt8Array
@@ -48,7 +40,7 @@ class StoredImage:
     def remarks(self) -> frozenset[str]:
         """Whether the file does not say how it is to be shown, and nobody else does."""
         is_guessed = self.window == "auto" and not self._has_window
-        return frozenset({STRETCHED} if is_guessed else ())
+        return frozenset({levels.STRETCHED} if is_guessed else ())
 
     @property
     def _has_window(self) -> bool:
@@ -75,24 +67,24 @@ class StoredImage:
         pixels = self.pixels
         size = pixels.dtype.itemsize
         if size > 2:  # a table of all stored values would be too long
-            return self._shown(pixels, sample(np.arange(pixels.size).reshape(pixels.shape)))
+            return self._shown(pixels, levels.sample(np.arange(pixels.size).reshape(pixels.shape)))
         # Work on the table of stored values rather than on millions of pixels.
         indices = pixels.view(f"u{size}")
         stored = np.arange(1 << (8 * size), dtype=indices.dtype).view(pixels.dtype)
-        return look_up(indices, self._shown(stored, sample(indices)))
+        return levels.look_up(indices, self._shown(stored, levels.sample(indices)))
 
     def _shown(self, stored: npt.NDArray[Any], seen: npt.NDArray[Any]) -> UInt8Array:
         """Grey levels of stored values, padding black; ``seen``: places of some that occur."""
         values, padding = _modality(stored, self.dataset), _is_padding(stored, self.dataset)
         seen = seen.reshape(-1)
         kept = seen[~padding.flat[seen]]
-        levels = values.flat[kept if kept.size else seen]
-        shown = quantise(_windowed(values, levels, self.dataset, self.window))
+        known = values.flat[kept if kept.size else seen]
+        shown = levels.quantise(_windowed(values, known, self.dataset, self.window))
         shown = 255 - shown if self.inverted else shown
         shown[padding] = 0
         return shown
 
-    def line(self) -> Line | None:
+    def line(self) -> levels.Line | None:
         """The percentile window over stored values as a straight line.
 
         None where the values need a table: windows of the file's own, a modality LUT, a falling
@@ -106,7 +98,7 @@ class StoredImage:
         if special or slope <= 0 or self.pixels.dtype.itemsize != 2:
             return None
         # A straight line upwards keeps the order, so percentiles may be taken before it.
-        return Line(*percentile_window(sample(self.pixels)), self.inverted)
+        return levels.Line(*levels.percentile_window(levels.sample(self.pixels)), self.inverted)
 
 
 def number_of(dataset: DicomDataset, name: str, default: float) -> float:
@@ -161,8 +153,8 @@ def _windowed(
         ends = np.array([0, (1 << bits) - 1]) - (1 << (bits - 1)) * signed
         kind = np.int64 if signed else np.uint64
         low, high = np.sort(_modality(ends.astype(kind), dataset))
-        return linear(values, float(low), float(high))
-    return linear(values, *percentile_window(seen))
+        return levels.linear(values, float(low), float(high))
+    return levels.linear(values, *levels.percentile_window(seen))
 
 
 def _voi_window(values: Float64Array, dataset: DicomDataset) -> Float64Array:
@@ -180,9 +172,9 @@ def _voi_window(values: Float64Array, dataset: DicomDataset) -> Float64Array:
         exponent = np.clip(-4 * (values - center) / width, -60, 60)
         return np.asarray(1 / (1 + np.exp(exponent)), np.float64)
     if function == "LINEAR_EXACT":
-        return linear(values, center - width / 2, center + width / 2)
+        return levels.linear(values, center - width / 2, center + width / 2)
     # Width 1 is a threshold at center − 0.5.
-    return linear(values, center - width / 2, center + width / 2 - 1 + 1e-9)
+    return levels.linear(values, center - width / 2, center + width / 2 - 1 + 1e-9)
 
 
 def _voi_table(values: Float64Array, item: DicomDataset) -> Float64Array:
@@ -195,4 +187,4 @@ def _voi_table(values: Float64Array, item: DicomDataset) -> Float64Array:
         else:
             table = np.asarray(data)[:count]
         position = np.clip(np.rint(values) - first, 0, len(table) - 1).astype(np.intp)
-        return linear(table[position].astype(np.float64), 0.0, (1 << bits) - 1.0)
+        return levels.linear(table[position].astype(np.float64), 0.0, (1 << bits) - 1.0)

@@ -18,20 +18,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
+from ensgan import files
 from ensgan.caches import read_cached, write_cached
 from ensgan.embedding.local import MEDICAL, RANDOM
 from ensgan.embedding.published import PUBLISHED
 from ensgan.embedding.spec import ExtractorSpec, OnProgress, Options, Request
 from ensgan.errors import DataError, InputError, IntegrityError
-from ensgan.files import (
-    atomic_path,
-    content_key,
-    is_whole,
-    map_array,
-    parse_json,
-    seal,
-    sha256_arrays,
-)
 from ensgan.inputs import explained
 from ensgan.registry import Registry
 from ensgan.types import Dataset, Embeddings, Float32Array, UInt8Array
@@ -72,14 +64,14 @@ class Extractor:
         self.dim = int(getattr(network, "dim"))  # noqa: B009
         names = sorted(weights)
         arrays = [weights[name].detach().cpu().contiguous().numpy() for name in names]
-        self.weights_sha256 = sha256_arrays(np.array(names), *arrays)
+        self.weights_sha256 = files.sha256_arrays(np.array(names), *arrays)
         network.eval().requires_grad_(False).to(self.device)
         self._network = network
 
     @property
     def key(self) -> str:
         """Content key of all the features depend on: name, weights, preprocessing."""
-        return content_key(FORMAT, self.name, self.weights_sha256, asdict(self.preprocessing))
+        return files.content_key(FORMAT, self.name, self.weights_sha256, asdict(self.preprocessing))
 
     def __call__(self, images: UInt8Array, on_progress: OnProgress | None = None) -> Float32Array:
         """Embed images: uint8 [n,H,W] or [n,H,W,C] → float32 [n,dim].
@@ -130,7 +122,7 @@ class Extractor:
             name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
             for name, tensor in self._network.state_dict().items()
         }
-        with atomic_path(path) as temporary:
+        with files.atomic_path(path) as temporary:
             save_file(tensors, temporary, metadata={"ensgan.extractor": json.dumps(description)})
 
 
@@ -195,7 +187,7 @@ def load_extractor(path: Path, device: str = "cpu") -> Extractor:
         explained(f"{path} cannot be read as safetensors"),
         safe_open(path, framework="pt") as archive,
     ):
-        said = parse_json((archive.metadata() or {}).get("ensgan.extractor", "{}"), str(path))
+        said = files.parse_json((archive.metadata() or {}).get("ensgan.extractor", "{}"), str(path))
         description = said if isinstance(said, dict) else {}
         tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
     if description.get("format") != FORMAT:
@@ -241,7 +233,7 @@ def embed(
     """
     path = None
     if cache is not None:
-        path = cache / f"{content_key(sha256_arrays(images), extractor.key)}.npz"
+        path = cache / f"{files.content_key(files.sha256_arrays(images), extractor.key)}.npz"
         cached = read_cached(path, ("features",))
         if cached is not None and cached["features"].shape == (len(images), extractor.dim):
             return Embeddings(cached["features"], extractor.key)
@@ -260,7 +252,7 @@ def embed(
 def write_features(path: Path, images: UInt8Array, extractor: Extractor) -> Float32Array:
     """Embed images and keep their features in an ``.npy`` file: float32 [n,dim]."""
     features = embed(images, extractor).features
-    with atomic_path(path) as temporary:
+    with files.atomic_path(path) as temporary:
         np.save(temporary, features)
     return features
 
@@ -274,8 +266,8 @@ def keep_features(
     readable.
     """
     with suppress(DataError):
-        if is_whole(path):
-            map_array(path, larger=True)
+        if files.is_whole(path):
+            files.map_array(path, larger=True)
             return
     write_features(path, images(), extractor())
-    seal(path)
+    files.seal(path)

@@ -8,21 +8,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
+import ensgan.embedding.spec as specs
 from ensgan.embedding.resnet import resnet50
-from ensgan.embedding.spec import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    ExtractorSpec,
-    Options,
-    Preprocessing,
-    Request,
-)
 from ensgan.embedding.weight_files import WeightSource, fit_to, obtain_weights
 from ensgan.errors import InputError
 
-IMAGENET = Preprocessing(3, 224, IMAGENET_MEAN, IMAGENET_STD)
+IMAGENET = specs.Preprocessing(3, 224, specs.IMAGENET_MEAN, specs.IMAGENET_STD)
 # These weights were trained on inputs in −1…1.
-INCEPTION = Preprocessing(3, 299, (0.5,) * 3, (0.5,) * 3)
+INCEPTION = specs.Preprocessing(3, 299, (0.5,) * 3, (0.5,) * 3)
 
 
 def _headless(network: nn.Module, dim: int) -> nn.Module:
@@ -32,11 +25,11 @@ def _headless(network: nn.Module, dim: int) -> nn.Module:
     return network
 
 
-def _resnet50(_: Options) -> nn.Module:
+def _resnet50(_: specs.Options) -> nn.Module:
     return _headless(resnet50(), 2048)
 
 
-def _inception_v3(_: Options) -> nn.Module:
+def _inception_v3(_: specs.Options) -> nn.Module:
     torchvision = _imported("torchvision", "inception_v3")
     network = torchvision.models.inception_v3(
         weights=None, aux_logits=False, init_weights=False, transform_input=False
@@ -44,7 +37,7 @@ def _inception_v3(_: Options) -> nn.Module:
     return _headless(network, 2048)
 
 
-def _dinov2(_: Options) -> nn.Module:
+def _dinov2(_: specs.Options) -> nn.Module:
     timm = _imported("timm", "dinov2")
     network: nn.Module = timm.create_model(
         "vit_small_patch14_dinov2", pretrained=False, num_classes=0, dynamic_img_size=True
@@ -72,19 +65,21 @@ def _imported(package: str, extractor: str) -> Any:
 def _published(
     name: str,
     source: WeightSource,
-    network: Callable[[Options], nn.Module],
+    network: Callable[[specs.Options], nn.Module],
     *,
-    preprocessing: Preprocessing = IMAGENET,
+    preprocessing: specs.Preprocessing = IMAGENET,
     ignore: tuple[str, ...],
     licence: str,
-) -> ExtractorSpec:
-    def prepare(request: Request) -> tuple[Options, dict[str, Tensor]]:
+) -> specs.ExtractorSpec:
+    def prepare(request: specs.Request) -> tuple[specs.Options, dict[str, Tensor]]:
         # Built first: a package that is missing should be known before a download.
         empty = network({})
         state = obtain_weights(name, source, request.weights, request.cache)
         return {}, fit_to(empty, state, name, ignore)
 
-    return ExtractorSpec(name, prepare, network, lambda _: preprocessing, chunk=4, licence=licence)
+    return specs.ExtractorSpec(
+        name, prepare, network, lambda _: preprocessing, chunk=4, licence=licence
+    )
 
 
 _TORCHVISION = "https://download.pytorch.org/models"

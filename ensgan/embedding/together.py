@@ -84,7 +84,8 @@ class Together:
     def fit(self) -> list[FitResult]:
         """Train all of them; errors as :func:`ensgan.embedding.fit.fit`."""
         active = list(self._trainings)
-        buffers = self._stacked([dict(each.network.named_buffers()) for each in active])
+        found = [dict(training.network.named_buffers()) for training in active]
+        buffers = {name: torch.stack([one[name] for one in found]) for name in found[0]}
         while active:
             data = [each.draw(each.course.epochs) for each in active]
             losses = self._train_epoch(active, buffers, data).tolist()
@@ -101,10 +102,6 @@ class Together:
             active = [active[r] for r in left]
             buffers = {name: buffer[left] for name, buffer in buffers.items()}
         return [each.course.result(each.scores) for each in self._trainings]
-
-    @staticmethod
-    def _stacked(each: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-        return {name: torch.stack([one[name] for one in each]) for name in each[0]}
 
     def _state(self, active: Sequence[Training], buffers: dict[str, Tensor]) -> dict[str, Tensor]:
         """Parameters and buffers with an axis for the networks."""

@@ -29,7 +29,7 @@ def runs(*, storage: Path | str | None = None, uri: str | None = None) -> tuple[
     Raises:
         StoreError: the tracking server cannot be reached.
     """
-    return open_store(uri, _path(storage)).find(order="-started", limit=1_000_000)
+    return open_store(uri, storage).find(order="-started", limit=1_000_000)
 
 
 def load_run(
@@ -44,8 +44,8 @@ def load_run(
         InputError: no such run, or it is no finished sweep.
         StoreError: the tracking server cannot be reached.
     """
-    store = open_store(uri, _path(storage))
-    return RecordedSweep(collect(store, find_run(store, run)), store, _path(storage))
+    store = open_store(uri, storage)
+    return RecordedSweep(collect(store, find_run(store, run)), store, storage)
 
 
 class RecordedSweep:
@@ -55,7 +55,7 @@ class RecordedSweep:
         content: everything as its report shows it.
     """
 
-    def __init__(self, content: Content, store: RunStore, storage: Path | None) -> None:
+    def __init__(self, content: Content, store: RunStore, storage: Path | str | None) -> None:
         self.content = content
         self._store = store
         self._storage = storage
@@ -137,7 +137,3 @@ class RecordedSweep:
         output = claim_output(Path(path), force=force)
         write_bytes(output, render(self.content).encode())
         return output
-
-
-def _path(storage: Path | str | None) -> Path | None:
-    return None if storage is None else Path(storage)

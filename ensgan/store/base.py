@@ -7,23 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ensgan.store.record as run_records
 from ensgan.errors import InputError, StoreError
 from ensgan.outputs import claim_folder, folder_in_one_step
-from ensgan.store.record import (
-    KINDS,
-    LARGEST_READ,
-    NOTHING,
-    TAG_KIND,
-    TAG_PARENT,
-    Batch,
-    Files,
-    HistoryRow,
-    RunRecord,
-    RunStatus,
-    check_folder,
-    sort_runs,
-    unknown_folder,
-)
 from ensgan.text import hide_credentials
 
 
@@ -52,45 +38,47 @@ class RunStore(ABC):
         *,
         kind: str,
         parent: str | None = None,
-        params: Mapping[str, object] = NOTHING,
-        tags: Mapping[str, str] = NOTHING,
+        params: Mapping[str, object] = run_records.NOTHING,
+        tags: Mapping[str, str] = run_records.NOTHING,
     ) -> str:
         """Start a run and return its ID; values of ``params`` are stored as text."""
-        first = Batch(as_text(params), tags={TAG_KIND: kind, **as_text(tags)})
+        first = run_records.Batch(
+            as_text(params), tags={run_records.TAG_KIND: kind, **as_text(tags)}
+        )
         below = {}
         if parent is not None:
-            below[TAG_PARENT] = self.get(parent).run_id
+            below[run_records.TAG_PARENT] = self.get(parent).run_id
         run_id = self._create(name, {**first.tags, **below})
-        self._send(run_id, Batch(first.params))
+        self._send(run_id, run_records.Batch(first.params))
         return run_id
 
     def log_params(self, run_id: str, params: Mapping[str, object]) -> None:
         """Record settings as text; the same once more changes nothing."""
-        self._send(run_id, Batch(params=as_text(params)))
+        self._send(run_id, run_records.Batch(params=as_text(params)))
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
         """Record metrics at one step."""
         self.log_history(run_id, [(step, metrics)])
 
-    def log_history(self, run_id: str, rows: Sequence[HistoryRow]) -> None:
+    def log_history(self, run_id: str, rows: Sequence[run_records.HistoryRow]) -> None:
         """Record metrics of many steps at once."""
-        self._send(run_id, Batch(rows=rows))
+        self._send(run_id, run_records.Batch(rows=rows))
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set or replace tags."""
-        self._send(run_id, Batch(tags=as_text(tags)))
+        self._send(run_id, run_records.Batch(tags=as_text(tags)))
 
     def log_file(self, run_id: str, path: Path, folder: str = "") -> None:
         """Store a file under ``folder`` (the top when empty)."""
         if not path.is_file():
             raise StoreError(f"cannot store {path}: no such file")
-        self._files(run_id).add_file(path, check_folder(folder) if folder else "")
+        self._files(run_id).add_file(path, run_records.check_folder(folder) if folder else "")
 
     def log_folder(self, run_id: str, path: Path, folder: str) -> None:
         """Store the content of a folder under ``folder``, sub-folders included."""
         if not path.is_dir():
             raise StoreError(f"cannot store {path}: no such folder")
-        self._files(run_id).add_folder(path, check_folder(folder))
+        self._files(run_id).add_folder(path, run_records.check_folder(folder))
 
     def log_dataset(
         self,
@@ -99,7 +87,7 @@ class RunStore(ABC):
         name: str,
         digest: str,
         source: str = "",
-        profile: Mapping[str, object] = NOTHING,
+        profile: Mapping[str, object] = run_records.NOTHING,
     ) -> None:
         """Record the data that a run used: name, content digest (SHA-256), origin, sizes."""
         self._send_dataset(
@@ -107,21 +95,21 @@ class RunStore(ABC):
         )
 
     @abstractmethod
-    def finish(self, run_id: str, status: RunStatus = "finished") -> None:
+    def finish(self, run_id: str, status: run_records.RunStatus = "finished") -> None:
         """End a run."""
 
     @abstractmethod
-    def get(self, run_id: str) -> RunRecord:
+    def get(self, run_id: str) -> run_records.RunRecord:
         """One run."""
 
     def find(
         self,
         *,
         kind: str = "sweep",
-        params: Mapping[str, str] = NOTHING,
+        params: Mapping[str, str] = run_records.NOTHING,
         order: str = "-started",
         limit: int = 1000,
-    ) -> tuple[RunRecord, ...]:
+    ) -> tuple[run_records.RunRecord, ...]:
         """Runs of a kind whose parameters have these values, in all experiments.
 
         Args:
@@ -129,18 +117,20 @@ class RunStore(ABC):
                 tag (without its ``ensgan.``); a leading ``-`` puts the greatest first. Runs
                 without that value come last.
         """
-        records = self._tagged(TAG_KIND, kind)
+        records = self._tagged(run_records.TAG_KIND, kind)
         chosen = [one for one in records if params.items() <= dict(one.params).items()]
-        return sort_runs(chosen, order)[:limit]
+        return run_records.sort_runs(chosen, order)[:limit]
 
-    def all_runs(self) -> list[RunRecord]:
+    def all_runs(self) -> list[run_records.RunRecord]:
         """Every run of ensgan's, of whatever kind, in all experiments."""
-        return [run for kind in KINDS for run in self._tagged(TAG_KIND, kind)]
+        return [
+            run for kind in run_records.KINDS for run in self._tagged(run_records.TAG_KIND, kind)
+        ]
 
-    def children(self, run_id: str) -> tuple[RunRecord, ...]:
+    def children(self, run_id: str) -> tuple[run_records.RunRecord, ...]:
         """The runs below a run, oldest first."""
         self.get(run_id)
-        return sort_runs(self._tagged(TAG_PARENT, run_id), "started")
+        return run_records.sort_runs(self._tagged(run_records.TAG_PARENT, run_id), "started")
 
     def files(self, run_id: str) -> dict[str, int]:
         """Every stored file: relative POSIX path and size in bytes."""
@@ -152,17 +142,17 @@ class RunStore(ABC):
         Raises:
             InputError: the run has no such file, or it is larger.
         """
-        check_folder(path)
+        run_records.check_folder(path)
         files = self._files(run_id)
         size = files.size(path)
         if size is None:
             raise InputError(
                 f"run {run_id} has no file '{path}': 'ensgan show RUN' lists its files"
             )
-        if size > LARGEST_READ:
+        if size > run_records.LARGEST_READ:
             raise InputError(
-                f"'{path}' of run {run_id} has {size} bytes, more than the {LARGEST_READ} read at "
-                "once"
+                f"'{path}' of run {run_id} has {size} bytes, more than the "
+                f"{run_records.LARGEST_READ} read at once"
             )
         return files.read(path)
 
@@ -174,11 +164,11 @@ class RunStore(ABC):
             IntegrityError: the folder holds a link or a special file.
         """
         claim_folder(destination)
-        inside = f"{check_folder(folder)}/"
+        inside = f"{run_records.check_folder(folder)}/"
         files = self._files(run_id)
         known = files.sizes()
         if not any(name.startswith(inside) for name in known):
-            raise unknown_folder(run_id, folder, known)
+            raise run_records.unknown_folder(run_id, folder, known)
         with folder_in_one_step(destination) as arriving:
             files.copy(folder, arriving)
         return destination
@@ -224,7 +214,7 @@ class RunStore(ABC):
         """Start a run and return its ID; tags say its kind and, where it has one, its parent."""
 
     @abstractmethod
-    def _send(self, run_id: str, batch: Batch) -> None:
+    def _send(self, run_id: str, batch: run_records.Batch) -> None:
         """Store settings, metrics and tags of a run."""
 
     @abstractmethod
@@ -232,11 +222,11 @@ class RunStore(ABC):
         """Store ``name``, ``digest``, ``source`` and ``profile`` of the data that a run used."""
 
     @abstractmethod
-    def _tagged(self, tag: str, value: str) -> list[RunRecord]:
+    def _tagged(self, tag: str, value: str) -> list[run_records.RunRecord]:
         """All runs with :data:`TAG_KIND` or :data:`TAG_PARENT` of this value."""
 
     @abstractmethod
-    def _files(self, run_id: str) -> Files:
+    def _files(self, run_id: str) -> run_records.Files:
         """The files of a run, which exists."""
 
 

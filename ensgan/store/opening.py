@@ -108,7 +108,7 @@ def default_storage() -> Path:
 
 
 def open_store(
-    uri: str | None = None, storage: Path | None = None, experiment: str = "ensgan"
+    uri: str | None = None, storage: Path | str | None = None, experiment: str = "ensgan"
 ) -> RunStore:
     """The store at ``uri``, else at ``MLFLOW_TRACKING_URI``, else SQLite in the storage folder.
 
@@ -118,7 +118,7 @@ def open_store(
         InputError: the address is of a kind that no store is known for, or its database's driver
             is not installed.
     """
-    folder = storage or default_storage()
+    folder = Path(storage) if storage else default_storage()
     address = uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not address:
         _refuse_signs(folder.resolve(), "%?")

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import ensgan.store.record as run_records
 from ensgan.errors import InputError, StoreError, last_line
 from ensgan.outputs import claim_port
 from ensgan.store.base import RunStore
@@ -27,15 +28,6 @@ from ensgan.store.mlflow import (
     Connection,
     server_command,
     settle_environment,
-)
-from ensgan.store.record import (
-    ENSEMBLE_FOLDER,
-    Batch,
-    Files,
-    LocalFiles,
-    RunRecord,
-    RunStatus,
-    status_named,
 )
 from ensgan.store.remote import ClientReader, RemoteFiles
 from ensgan.store.sqlite import SqliteReader, relocate
@@ -135,13 +127,13 @@ class MLflowStore(RunStore):
         """Import MLflow, make the database if it is SQLite and absent, find the experiment."""
         self._connection.experiment_for_new_runs()
 
-    def finish(self, run_id: str, status: RunStatus = "finished") -> None:
+    def finish(self, run_id: str, status: run_records.RunStatus = "finished") -> None:
         """See :meth:`RunStore.finish`."""
-        name = status_named(status).upper()
+        name = run_records.status_named(status).upper()
         with self._connection.reported(run_id):
             self._connection.client().set_terminated(run_id, None if name == "RUNNING" else name)
 
-    def get(self, run_id: str) -> RunRecord:
+    def get(self, run_id: str) -> run_records.RunRecord:
         """See :meth:`RunStore.get`."""
         return self._reader().get(run_id)
 
@@ -167,7 +159,7 @@ class MLflowStore(RunStore):
             known = client.search_model_versions(f"name = '{name}'")
             versions = [int(entry.version) for entry in known if entry.run_id == run_id]
             if not versions:
-                source = f"{client.get_run(run_id).info.artifact_uri}/{ENSEMBLE_FOLDER}"
+                source = f"{client.get_run(run_id).info.artifact_uri}/{run_records.ENSEMBLE_FOLDER}"
                 made = client.create_model_version(name, source, run_id=run_id)
                 versions = [int(made.version)]
             client.set_registered_model_alias(name, alias, str(max(versions)))
@@ -218,19 +210,21 @@ class MLflowStore(RunStore):
             run = client.create_run(experiment, tags={**source, **tags}, run_name=name)
         return str(run.info.run_id)
 
-    def _send(self, run_id: str, batch: Batch) -> None:
+    def _send(self, run_id: str, batch: run_records.Batch) -> None:
         self._connection.send(run_id, batch)
 
     def _send_dataset(self, run_id: str, dataset: Mapping[str, Any]) -> None:
         self._connection.send_dataset(run_id, dataset)
 
-    def _tagged(self, tag: str, value: str) -> list[RunRecord]:
+    def _tagged(self, tag: str, value: str) -> list[run_records.RunRecord]:
         return self._reader().tagged(tag, value)
 
-    def _files(self, run_id: str) -> Files:
+    def _files(self, run_id: str) -> run_records.Files:
         reader = self._reader()
         root = reader.artifact_folder(run_id) if isinstance(reader, SqliteReader) else None
-        return RemoteFiles(self._connection, run_id) if root is None else LocalFiles(root)
+        return (
+            RemoteFiles(self._connection, run_id) if root is None else run_records.LocalFiles(root)
+        )
 
     def _reader(self) -> SqliteReader | ClientReader:
         """Reads the SQLite file where there is one that it understands, or none yet."""

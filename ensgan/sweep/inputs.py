@@ -92,13 +92,9 @@ def embedding_inputs(
     dataset: Dataset,
     files: DatasetFiles,
     folder: SweepFolder,
-    on_progress: Callable[[int, int], None] | None = None,
     device: str = "cpu",
 ) -> Inputs:
-    """Write the extractor of ``spec`` and the real features; ``files`` hold ``dataset``.
-
-    ``on_progress`` hears of the epochs of an extractor that is trained here.
-    """
+    """Write the extractor of ``spec`` and the real features; ``files`` hold ``dataset``."""
     extractor = embedding.make_extractor(
         spec.embed.extractor,
         weights=Path(spec.embed.weights) if spec.embed.weights else None,
@@ -106,7 +102,6 @@ def embedding_inputs(
         seed=spec.seed,
         cache=folder.path / "extractor",
         device=device,
-        on_progress=on_progress,
     )
     extractor_path = folder.file("extractor", f"{content_key(extractor.key)}.safetensors")
     if not is_whole(extractor_path):

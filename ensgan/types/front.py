@@ -10,19 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+import ensgan.types.objectives as forms
 from ensgan.errors import DataError, problem_of
 from ensgan.files import MISFITS, read_json, write_json
 from ensgan.text import counted
 from ensgan.types.display import scatter_svg, table_html
-from ensgan.types.objectives import (
-    INTER_D,
-    INTRA_D,
-    Objective,
-    form_name,
-    form_of,
-    measure_name,
-    read_objective,
-)
 
 if TYPE_CHECKING:
     import pandas
@@ -195,15 +187,15 @@ class Front:
     @property
     def form(self) -> str:
         """Name of the form of the first two objectives."""
-        return form_name(self.named_form or form_of(self.objectives))
+        return forms.form_name(self.named_form or forms.form_of(self.objectives))
 
     @property
-    def axes(self) -> tuple[Objective, ...]:
+    def axes(self) -> tuple[forms.Objective, ...]:
         """The two or three objectives as people read them."""
-        texts = self.objectives or (INTRA_D.text, INTER_D.text)
+        texts = self.objectives or (forms.INTRA_D.text, forms.INTER_D.text)
         readings = self.readings or (None,) * len(texts)
         return tuple(
-            read_objective(text, maximise=i == 0, reading=reading)
+            forms.read_objective(text, maximise=i == 0, reading=reading)
             for i, (text, reading) in enumerate(zip(texts, readings, strict=True))
         )
 
@@ -233,7 +225,7 @@ class Front:
         numbers = dict(zip((axis.name for axis in self.axes), self.values(point), strict=True))
         third = {axis.name: f"{numbers.pop(axis.name):.6g}" for axis in self.axes[2:]}
         rest = {k: v for k, v in point.named().items() if k not in (*point.value_keys, self.third)}
-        numbers |= {measure_name(key): value for key, value in rest.items()}
+        numbers |= {forms.measure_name(key): value for key, value in rest.items()}
         return {name: f"{value:.4f}" for name, value in numbers.items()} | third
 
     def to_json(self) -> dict[str, Any]:

@@ -9,9 +9,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as functional
+from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor
 
 from ensgan.zoo.conditioning import HeadOutput, Losses
@@ -79,9 +81,7 @@ class MultiHinge(Adversarial):
         generator_weight: factor of the generator's term.
     """
 
-    generator_weight: float = 0.05
-
-    limits = (("generator_weight", "at least", 0),)
+    generator_weight: NonNegativeFloat = 0.05
 
     def discriminator_loss(self, real: Tensor, fake: Tensor, real_labels: Tensor) -> Tensor:
         """See the class; the last column is 'fake'."""
@@ -146,10 +146,8 @@ class R1(Regularizer):
         every: it is due at one discriminator update in this many, the first included.
     """
 
-    weight: float = 0.01
-    every: int = 16
-
-    limits = (("weight", "at least", 0), ("every", "at least", 1))
+    weight: NonNegativeFloat = 0.01
+    every: PositiveInt = 16
 
     def due(self, discriminator_update: int) -> bool:
         """At updates 0, every, 2·every …"""
@@ -181,9 +179,7 @@ class FeatureMatching(Regularizer):
         weight: factor of the term.
     """
 
-    weight: float = 1.0
-
-    limits = (("weight", "at least", 0),)
+    weight: NonNegativeFloat = 1.0
 
     def generator_losses(self, view: GeneratorView) -> Losses:
         """See the class."""
@@ -217,11 +213,9 @@ class InfoCode(Regularizer):
         weight: factor of the term.
     """
 
-    codes: int = 1
-    categories: int = 10
-    weight: float = 1.0
-
-    limits = (("codes", "at least", 1), ("categories", "at least", 2), ("weight", "at least", 0))
+    codes: PositiveInt = 1
+    categories: Annotated[int, Field(ge=2)] = 10
+    weight: NonNegativeFloat = 1.0
 
     @property
     def code_dim(self) -> int:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Annotated, TypeAlias
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from ensgan.zoo.parts import Part, register_part
+
+Decay: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 
 
 @register_part
@@ -13,16 +18,9 @@ from ensgan.zoo.parts import Part, register_part
 class Adam(Part):
     """Adam without weight decay."""
 
-    learning_rate: float = 2e-4
-    betas: tuple[float, float] = (0.5, 0.999)
-    eps: float = 1e-6
-
-    limits = (
-        ("learning_rate", "above", 0),
-        ("betas", "at least", 0),
-        ("betas", "below", 1),
-        ("eps", "above", 0),
-    )
+    learning_rate: PositiveFloat = 2e-4
+    betas: tuple[Decay, Decay] = (0.5, 0.999)
+    eps: PositiveFloat = 1e-6
 
 
 @register_part
@@ -39,18 +37,9 @@ class Optimiser(Part):
 
     generator: Adam = Adam()
     discriminator: Adam = Adam()
-    batch: int = 64
-    d_updates_per_step: int = 5
+    batch: Annotated[int, Field(ge=2)] = 64  # batch statistics and pairs of images need two
+    d_updates_per_step: PositiveInt = 5
     d_first: bool = True
-
-    limits = (("d_updates_per_step", "at least", 1),)
-
-    def broken_rules(self) -> list[str]:
-        """Besides: batch statistics and pairs of images need two of them."""
-        found = super().broken_rules()
-        if self.batch < 2:
-            found.append(f"the batch must hold at least 2 images, not {self.batch}")
-        return found
 
 
 class WeightAverage(Part, ABC):
@@ -78,12 +67,10 @@ class NoAverage(WeightAverage):
 class FixedAverage(WeightAverage):
     """A fixed decay from ``start`` on, over parameters and buffers (Brock et al. 2019)."""
 
-    decay_rate: float = 0.9999
-    start: int = 1000
+    decay_rate: Decay = 0.9999
+    start: NonNegativeInt = 1000
 
     averages_buffers = True
-
-    limits = (("decay_rate", "at least", 0), ("decay_rate", "below", 1), ("start", "at least", 0))
 
     def decay(self, step: int, batch: int) -> float:
         """0 before ``start``."""
@@ -99,11 +86,9 @@ class WarmedAverage(WeightAverage):
     step 1,000; this one always spans about the last ninth of the training.
     """
 
-    decay_rate: float = 0.9999
+    decay_rate: Decay = 0.9999
 
     averages_buffers = True
-
-    limits = (("decay_rate", "at least", 0), ("decay_rate", "below", 1))
 
     def decay(self, step: int, batch: int) -> float:
         """See the class."""
@@ -118,10 +103,8 @@ class HalfLifeAverage(WeightAverage):
     d = 0.5^(B / max(min(half_life, ramp_up·B·step), 1e-8)).
     """
 
-    half_life_images: float = 500_000.0
-    ramp_up: float = 0.05
-
-    limits = (("half_life_images", "above", 0), ("ramp_up", "above", 0))
+    half_life_images: PositiveFloat = 500_000.0
+    ramp_up: PositiveFloat = 0.05
 
     def decay(self, step: int, batch: int) -> float:
         """See the class."""

@@ -3,52 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
-import operator
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from ensgan.errors import InputError, unknown_name
+from ensgan.inputs import field_problems
 
 PartType = TypeVar("PartType", bound="Part")
 PartClass = TypeVar("PartClass", bound="type[Part]")
 
-Limit: TypeAlias = tuple[str, Literal["at least", "at most", "above", "below"], float]
-"""A field, and what its numbers must be."""
 Setting: TypeAlias = bool | int | float | str | tuple[float, ...]
 """Value of a field that can be varied."""
 
 _CLASSES: dict[str, type[Part]] = {}
-_HOLDS = {
-    "at least": operator.ge,
-    "at most": operator.le,
-    "above": operator.gt,
-    "below": operator.lt,
-}
 
 
 class Part:
     """Base of every part: a frozen dataclass of numbers, strings, tuples and other parts.
 
-    Attributes:
-        limits: what the numbers of a part must be, whatever the data.
+    What its numbers must be whatever the data, its annotations say, by pydantic's types.
     """
-
-    limits: ClassVar[tuple[Limit, ...]] = ()
 
     def broken_rules(self) -> list[str]:
         """Every rule that this part and the parts in it break whatever the data, one sentence
-        each; a part with rules beside its limits adds to them.
+        each.
         """
-        broken = [rule for _, entry in self._fields() for rule in _rules_of(entry)]
-        for name, relation, bound in self.limits:
-            value = getattr(self, name)
-            numbers = value if isinstance(value, tuple) else (value,)
-            # Not a number (the text of a hand-written row) is as wrong as a wrong number.
-            if not all(isinstance(n, (int, float)) and _HOLDS[relation](n, bound) for n in numbers):
-                broken.append(
-                    f"{type(self).__name__}: {name} must be {relation} {bound:g}, not {value!r}"
-                )
-        return broken
+        return [
+            f"{type(part).__name__}: {problem}"
+            for part in self.parts()
+            for problem in field_problems(part)
+        ]
 
     def parts(self) -> Iterator[Part]:
         """This part, and all those in it."""
@@ -106,12 +90,6 @@ class Part:
     def _fields(self) -> Iterator[tuple[str, Any]]:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             yield field.name, getattr(self, field.name)
-
-
-def _rules_of(entry: Any) -> list[str]:
-    if isinstance(entry, tuple):
-        return [rule for each in entry for rule in _rules_of(each)]
-    return entry.broken_rules() if isinstance(entry, Part) else []
 
 
 def _is_setting(value: Any) -> bool:

@@ -161,7 +161,7 @@ def test_long_names_are_cut_and_stay_apart() -> None:
     [
         ({"DiffAugment.cutout": [0.1]}, "no GAN of the sweep has DiffAugment.cutout"),
         ({"ADA.target": ["high"]}, "ADA.target is a number like 0.6, not 'high'"),
-        ({"ADA.target": [7]}, "target must be at most 1, not 7.0"),
+        ({"ADA.target": [7]}, "target: input should be less than or equal to 1, not 7.0"),
         ({"ADA.interval": [2.5]}, "ADA.interval is a whole number like 4, not 2.5"),
         ({"Adam.betas": [0.5]}, "Adam.betas is a list of 2 numbers"),
         ({"D2DCE.margin": [0.5]}, "has D2DCE.margin: leave it out, or add ReACGAN"),

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from ensgan.errors import InputError
 from ensgan.zoo.parts import Part, register_part
 
 AugmentState: TypeAlias = dict[str, Tensor]
+Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 
 
 class Augmentation(Part, ABC):

@@ -10,16 +10,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from ensgan.zoo.augment import Augmentation, AugmentState
+from ensgan.zoo.augment import Augmentation, AugmentState, Share
 from ensgan.zoo.augment.warp import affine_matrices, warp
 from ensgan.zoo.parts import register_part
-
-_SHARES = ("start", "integer_shift", "scale", "rotation", "stretch", "fractional_shift")
 
 
 @register_part
@@ -41,24 +40,15 @@ class ADA(Augmentation):
             (published: 0.125).
     """
 
-    target: float = 0.6
-    kimg: float = 500.0
-    interval: int = 4
-    start: float = 0.0
-    integer_shift: float = 0.05
-    scale: float = 0.05
-    rotation: float = 0.0083
-    stretch: float = 0.05
-    fractional_shift: float = 0.05
-
-    limits = (
-        ("target", "at least", -1),
-        ("target", "at most", 1),
-        ("kimg", "above", 0),
-        ("interval", "at least", 1),
-        *((name, "at least", 0) for name in _SHARES),
-        *((name, "at most", 1) for name in _SHARES),
-    )
+    target: Annotated[float, Field(ge=-1, le=1)] = 0.6
+    kimg: PositiveFloat = 500.0
+    interval: PositiveInt = 4
+    start: Share = 0.0
+    integer_shift: Share = 0.05
+    scale: Share = 0.05
+    rotation: Share = 0.0083
+    stretch: Share = 0.05
+    fractional_shift: Share = 0.05
 
     def initial_state(self, device: torch.device) -> AugmentState:
         """p, and the signs and number of real images since the last adjustment, float32 []."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ensgan.zoo.augment import Augmentation, AugmentState
+from ensgan.zoo.augment import Augmentation, AugmentState, Share
 from ensgan.zoo.parts import register_part
 
 
@@ -75,15 +75,8 @@ class DiffAugment(Augmentation):
         cutout: side of the hole as a share of the image size.
     """
 
-    translation: float = 0.05
-    cutout: float = 0.5
-
-    limits = (
-        ("translation", "at least", 0),
-        ("translation", "at most", 1),
-        ("cutout", "at least", 0),
-        ("cutout", "at most", 1),
-    )
+    translation: Share = 0.05
+    cutout: Share = 0.5
 
     def apply(self, images: Tensor, state: AugmentState, generator: torch.Generator) -> Tensor:
         """Augment images float32 [B,C,H,W]; there is no state."""

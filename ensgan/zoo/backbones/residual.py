@@ -7,19 +7,9 @@ from itertools import pairwise
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
+import ensgan.zoo.backbones.layers as layers
 from ensgan.types import ImageShape
 from ensgan.zoo.backbones import Generator, Player, Trunk
-from ensgan.zoo.backbones.layers import (
-    BatchNorm,
-    ClassTable,
-    ConditionalBatchNorm,
-    Conv2d,
-    ConvDownsample2d,
-    ImageConv,
-    Linear,
-    SelfAttention,
-    UpsampleConv2d,
-)
 
 # Multiples of the base channel count by image size, from the 4×4 input on, and from the image on.
 # 32 and 64: Miyato & Koyama 2018 as the residual rows use them; 128: Brock et al. 2019, table 4.
@@ -57,11 +47,11 @@ class GeneratorBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, condition_dim: int, *, spectral: bool) -> None:
         super().__init__()
-        self.norm1 = ConditionalBatchNorm(inputs, condition_dim, spectral=spectral)
-        self.conv1 = UpsampleConv2d(inputs, outputs, spectral=spectral)
-        self.norm2 = ConditionalBatchNorm(outputs, condition_dim, spectral=spectral)
-        self.conv2 = Conv2d(outputs, outputs, spectral=spectral)
-        self.shortcut = Conv2d(inputs, outputs, 1, spectral=spectral)
+        self.norm1 = layers.ConditionalBatchNorm(inputs, condition_dim, spectral=spectral)
+        self.conv1 = layers.UpsampleConv2d(inputs, outputs, spectral=spectral)
+        self.norm2 = layers.ConditionalBatchNorm(outputs, condition_dim, spectral=spectral)
+        self.conv2 = layers.Conv2d(outputs, outputs, spectral=spectral)
+        self.shortcut = layers.Conv2d(inputs, outputs, 1, spectral=spectral)
 
     def forward(self, features: Tensor, condition: Tensor) -> Tensor:
         """[B, inputs, H, W], condition [B, condition_dim] → [B, outputs, 2H, 2W]."""
@@ -89,23 +79,23 @@ class ResidualGenerator(Generator):
         super().__init__()
         self.shape, self.num_classes = shape, num_classes
         widths = [base_channels * multiple for multiple in GENERATOR_MULTIPLES[shape.size]]
-        self.input = Linear(input_dim, widths[0] * 16, bias=True, spectral=spectral)
+        self.input = layers.Linear(input_dim, widths[0] * 16, bias=True, spectral=spectral)
         self.blocks = nn.ModuleList(
             GeneratorBlock(inputs, outputs, condition_dim, spectral=spectral)
             for inputs, outputs in pairwise(widths)
         )
         self.attention = (
-            SelfAttention(widths[GENERATOR_ATTENTION_AFTER], spectral=spectral)
+            layers.SelfAttention(widths[GENERATOR_ATTENTION_AFTER], spectral=spectral)
             if attention
             else nn.Identity()
         )
-        self.output_norm = BatchNorm(widths[-1])
-        self.output = Conv2d(widths[-1], shape.channels, spectral=spectral)
+        self.output_norm = layers.BatchNorm(widths[-1])
+        self.output = layers.Conv2d(widths[-1], shape.channels, spectral=spectral)
 
     def prepare(self, player: Player) -> None:
         """Running statistics move only in the generator's own update."""
         for module in self.modules():
-            if isinstance(module, BatchNorm):
+            if isinstance(module, layers.BatchNorm):
                 module.tracking = player is Player.GENERATOR
 
     def synthesise(self, inputs: Tensor, conditions: list[Tensor]) -> Tensor:
@@ -132,14 +122,14 @@ class TrunkBlock(nn.Module):
         super().__init__()
         self.first, self.downsample, self.spectral = first, downsample, spectral
         plain = spectral or first
-        self.norm1 = nn.Identity() if plain else BatchNorm(inputs)
-        self.conv1 = Conv2d(inputs, outputs, spectral=spectral)
-        self.norm2 = nn.Identity() if spectral else BatchNorm(outputs)
-        second = ConvDownsample2d if downsample else Conv2d
+        self.norm1 = nn.Identity() if plain else layers.BatchNorm(inputs)
+        self.conv1 = layers.Conv2d(inputs, outputs, spectral=spectral)
+        self.norm2 = nn.Identity() if spectral else layers.BatchNorm(outputs)
+        second = layers.ConvDownsample2d if downsample else layers.Conv2d
         self.conv2 = second(outputs, outputs, spectral=spectral)
         learned = downsample or inputs != outputs
-        self.norm3 = BatchNorm(inputs) if learned and not spectral else nn.Identity()
-        narrow = ImageConv if first else Conv2d
+        self.norm3 = layers.BatchNorm(inputs) if learned and not spectral else nn.Identity()
+        narrow = layers.ImageConv if first else layers.Conv2d
         self.shortcut = narrow(inputs, outputs, 1, spectral=spectral) if learned else nn.Identity()
 
     def forward(self, features: Tensor) -> Tensor:
@@ -189,7 +179,7 @@ class ResidualTrunk(Trunk):
             for index, (inputs, outputs) in enumerate(pairwise(widths))
         )
         self.attention = (
-            SelfAttention(widths[TRUNK_ATTENTION_AFTER], spectral=spectral)
+            layers.SelfAttention(widths[TRUNK_ATTENTION_AFTER], spectral=spectral)
             if attention
             else nn.Identity()
         )
@@ -214,8 +204,8 @@ class ResidualProjection(nn.Module):
 
     def __init__(self, feature_dim: int, num_classes: int, *, spectral: bool) -> None:
         super().__init__()
-        self.adversarial = Linear(feature_dim, 1, bias=True, spectral=spectral)
-        self.classes = ClassTable(num_classes, feature_dim, spectral=spectral)
+        self.adversarial = layers.Linear(feature_dim, 1, bias=True, spectral=spectral)
+        self.classes = layers.ClassTable(num_classes, feature_dim, spectral=spectral)
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         """h [B, feature_dim], labels int64 [B] → logits [B]."""

@@ -10,20 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 from typing_extensions import Self
 
+import ensgan.zoo.backbones.residual as residual
 from ensgan.types import ImageShape
 from ensgan.zoo.backbones import Backbone, Generator, one_hot
 from ensgan.zoo.backbones.layers import ClassTable, Linear
-from ensgan.zoo.backbones.residual import (
-    GENERATOR_MULTIPLES,
-    ResidualGenerator,
-    ResidualProjection,
-    ResidualTrunk,
-    scaled_channels,
-    size_problems,
-)
 from ensgan.zoo.parts import register_part
 
 
@@ -38,9 +32,9 @@ class _ResidualBackbone(Backbone):
         """Whether the discriminator has spectral norm; else it has batch norm."""
         raise NotImplementedError
 
-    def trunk(self, shape: ImageShape) -> ResidualTrunk:
+    def trunk(self, shape: ImageShape) -> residual.ResidualTrunk:
         """Build the discriminator's trunk."""
-        return ResidualTrunk(
+        return residual.ResidualTrunk(
             shape,
             base_channels=self.base_channels,
             spectral=self._spectral,
@@ -57,10 +51,10 @@ class _ResidualBackbone(Backbone):
 
     def projection(self, feature_dim: int, num_classes: int) -> nn.Module:
         """The projection discriminator's output."""
-        return ResidualProjection(feature_dim, num_classes, spectral=self._spectral)
+        return residual.ResidualProjection(feature_dim, num_classes, spectral=self._spectral)
 
 
-class ResNetGenerator(ResidualGenerator):
+class ResNetGenerator(residual.ResidualGenerator):
     """z enters at the input; the one-hot label conditions every batch norm."""
 
     def __init__(self, backbone: ResNet, shape: ImageShape, num_classes: int) -> None:
@@ -100,13 +94,11 @@ class ResNet(_ResidualBackbone):
         attention: self-attention after the generator's 2nd and the discriminator's 1st block.
     """
 
-    base_channels: int = 64
-    latent_dim: int = 128
+    base_channels: PositiveInt = 64
+    latent_dim: PositiveInt = 128
     spectral_generator: bool = False
     spectral_discriminator: bool = False
     attention: bool = False
-
-    limits = (("base_channels", "at least", 1), ("latent_dim", "at least", 1))
 
     @property
     def _spectral(self) -> bool:
@@ -114,11 +106,13 @@ class ResNet(_ResidualBackbone):
 
     def scaled(self, width: float) -> Self:
         """Every channel count times ``width``; the latent keeps its length."""
-        return dataclasses.replace(self, base_channels=scaled_channels(self.base_channels, width))
+        return dataclasses.replace(
+            self, base_channels=residual.scaled_channels(self.base_channels, width)
+        )
 
     def problems(self, shape: ImageShape, num_classes: int, code_dim: int) -> list[str]:
         """Every rule that these sizes break."""
-        problems = size_problems("ResNet", shape, num_classes)
+        problems = residual.size_problems("ResNet", shape, num_classes)
         if code_dim:
             problems.append("ResNet has no input for InfoGAN codes: use BigResNet or StyleGAN2")
         return problems
@@ -128,7 +122,7 @@ class ResNet(_ResidualBackbone):
         return ResNetGenerator(self, shape, num_classes)
 
 
-class BigResNetGenerator(ResidualGenerator):
+class BigResNetGenerator(residual.ResidualGenerator):
     """z is cut into chunks: the first enters at the input, the others condition one block each.
 
     The condition of block k is [P(code); E(y); z_k]: the codes' projection (only with InfoGAN
@@ -138,7 +132,7 @@ class BigResNetGenerator(ResidualGenerator):
     def __init__(
         self, backbone: BigResNet, shape: ImageShape, num_classes: int, code_dim: int
     ) -> None:
-        chunks = len(GENERATOR_MULTIPLES[shape.size])
+        chunks = len(residual.GENERATOR_MULTIPLES[shape.size])
         chunk_dim = backbone.latent_dim // chunks
         code_width = backbone.shared_dim if code_dim else 0
         super().__init__(
@@ -186,13 +180,11 @@ class BigResNet(_ResidualBackbone):
         attention: self-attention after the generator's 2nd and the discriminator's 1st block.
     """
 
-    base_channels: int = 96
-    latent_dim: int = 80
-    shared_dim: int = 128
+    base_channels: PositiveInt = 96
+    latent_dim: PositiveInt = 80
+    shared_dim: PositiveInt = 128
     spectral_norm: bool = True
     attention: bool = True
-
-    limits = (*ResNet.limits, ("shared_dim", "at least", 1))
 
     @property
     def _spectral(self) -> bool:
@@ -202,14 +194,14 @@ class BigResNet(_ResidualBackbone):
         """Channels and the class embedding times ``width``; the latent keeps its length."""
         return dataclasses.replace(
             self,
-            base_channels=scaled_channels(self.base_channels, width),
+            base_channels=residual.scaled_channels(self.base_channels, width),
             shared_dim=max(2, round(self.shared_dim * width)),
         )
 
     def problems(self, shape: ImageShape, num_classes: int, code_dim: int) -> list[str]:
         """Every rule that these sizes break."""
-        problems = size_problems("BigResNet", shape, num_classes)
-        chunks = len(GENERATOR_MULTIPLES.get(shape.size, ()))
+        problems = residual.size_problems("BigResNet", shape, num_classes)
+        chunks = len(residual.GENERATOR_MULTIPLES.get(shape.size, ()))
         if chunks and self.latent_dim % chunks:
             near = max(chunks, self.latent_dim // chunks * chunks)
             problems.append(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 from typing_extensions import Self
 
@@ -103,7 +104,6 @@ class StyleProjection(nn.Module):
 
 
 _WIDTHS = ("latent_dim", "style_dim", "max_channels", "channel_budget")
-_SIZES = (*_WIDTHS, "mapping_layers", "class_map_layers", "group_size")
 
 
 @register_part
@@ -121,15 +121,13 @@ class StyleGAN2(Backbone):
         group_size: samples in a group of the minibatch standard deviation.
     """
 
-    latent_dim: int = 512
-    style_dim: int = 512
-    max_channels: int = 512
-    channel_budget: int = 16384
-    mapping_layers: int = 2
-    class_map_layers: int = 8
-    group_size: int = 32
-
-    limits = tuple((name, "at least", 1) for name in _SIZES)
+    latent_dim: PositiveInt = 512
+    style_dim: PositiveInt = 512
+    max_channels: PositiveInt = 512
+    channel_budget: PositiveInt = 16384
+    mapping_layers: PositiveInt = 2
+    class_map_layers: PositiveInt = 8
+    group_size: PositiveInt = 32
 
     def scaled(self, width: float) -> Self:
         """All widths times ``width``, in multiples of 8, z as long as w."""

@@ -10,21 +10,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+import ensgan.zoo.backbones.stylegan2_layers as parts
 from ensgan.types import ImageShape
 from ensgan.zoo.backbones import Generator, Player, one_hot
 from ensgan.zoo.backbones.effective import ScaledParameters
-from ensgan.zoo.backbones.stylegan2_layers import (
-    ACTIVATION_GAIN,
-    EqualisedLinear,
-    fir_kernel,
-    fir_upsample,
-    full_precision,
-    leaky_relu,
-    modulated_conv,
-    modulated_upsampling_conv,
-    normalise_second_moment,
-    widened,
-)
 
 _MAPPING_LR = 0.01
 _MEAN_STYLE_DECAY = 0.998
@@ -42,19 +31,19 @@ class MappingNetwork(nn.Module):
 
     def __init__(self, latent_dim: int, num_classes: int, style_dim: int, layers: int) -> None:
         super().__init__()
-        self.embed = EqualisedLinear(num_classes, style_dim)
+        self.embed = parts.EqualisedLinear(num_classes, style_dim)
         widths = [latent_dim + style_dim] + [style_dim] * (layers - 1)
         self.layers = nn.ModuleList(
-            EqualisedLinear(width, style_dim, lr_multiplier=_MAPPING_LR, activate=True)
+            parts.EqualisedLinear(width, style_dim, lr_multiplier=_MAPPING_LR, activate=True)
             for width in widths
         )
 
     def forward(self, latents: Tensor | None, classes: Tensor) -> Tensor:
         """Latents [B,latent_dim] (None without) and one-hot classes [B,K] to w [B,style_dim]."""
-        with full_precision(classes):
-            x = normalise_second_moment(self.embed(classes))
+        with parts.full_precision(classes):
+            x = parts.normalise_second_moment(self.embed(classes))
             if latents is not None:
-                x = torch.cat([normalise_second_moment(latents), x], dim=1)
+                x = torch.cat([parts.normalise_second_moment(latents), x], dim=1)
             for layer in self.layers:
                 x = layer(x)
             return x
@@ -74,27 +63,27 @@ class StyledConv(ScaledParameters):
 
     def __init__(self, style_dim: int, inputs: int, outputs: int, *, upsample: bool) -> None:
         super().__init__()
-        self.affine = EqualisedLinear(style_dim, inputs, bias=1.0)
+        self.affine = parts.EqualisedLinear(style_dim, inputs, bias=1.0)
         self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.noise_strength = nn.Parameter(torch.zeros(()))
-        self.gains = {"bias": ACTIVATION_GAIN, "noise_strength": ACTIVATION_GAIN}
+        self.gains = {"bias": parts.ACTIVATION_GAIN, "noise_strength": parts.ACTIVATION_GAIN}
         self.upsample = upsample
         if upsample:
-            self.register_buffer("kernel", fir_kernel(), persistent=False)
+            self.register_buffer("kernel", parts.fir_kernel(), persistent=False)
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor) -> Tensor:
         """Map [B,inputs,H,W] to [B,outputs,H,W] or twice the size; noise is one plane [B,1,·,·]."""
-        with full_precision(w):
+        with parts.full_precision(w):
             styles = self.affine(w)
         if self.upsample:
-            y = modulated_upsampling_conv(
-                x, self.weight, styles, kernel=self.kernel, gain=ACTIVATION_GAIN
+            y = parts.modulated_upsampling_conv(
+                x, self.weight, styles, kernel=self.kernel, gain=parts.ACTIVATION_GAIN
             )
         else:
-            y = modulated_conv(x, self.weight, styles, gain=ACTIVATION_GAIN)
+            y = parts.modulated_conv(x, self.weight, styles, gain=parts.ACTIVATION_GAIN)
         y = y + (noise * self.scaled("noise_strength")).to(y.dtype)
-        return leaky_relu(y + self.scaled("bias")[:, None, None].to(y.dtype))
+        return parts.leaky_relu(y + self.scaled("bias")[:, None, None].to(y.dtype))
 
 
 class ToImage(nn.Module):
@@ -102,17 +91,17 @@ class ToImage(nn.Module):
 
     def __init__(self, style_dim: int, inputs: int, channels: int) -> None:
         super().__init__()
-        self.affine = EqualisedLinear(style_dim, inputs, bias=1.0)
+        self.affine = parts.EqualisedLinear(style_dim, inputs, bias=1.0)
         self.weight = nn.Parameter(torch.randn(channels, inputs, 1, 1))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.style_gain = 1 / math.sqrt(inputs)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """Map [B,inputs,H,W] to [B,channels,H,W]."""
-        with full_precision(w):
+        with parts.full_precision(w):
             styles = self.affine(w) * self.style_gain
-        y = modulated_conv(x, self.weight, styles, demodulate=False)
-        return widened(y) + self.bias[:, None, None]
+        y = parts.modulated_conv(x, self.weight, styles, demodulate=False)
+        return parts.widened(y) + self.bias[:, None, None]
 
 
 class FirstBlock(nn.Module):
@@ -147,15 +136,15 @@ class DoublingBlock(nn.Module):
         self.up = StyledConv(style_dim, inputs, outputs, upsample=True)
         self.conv = StyledConv(style_dim, outputs, outputs, upsample=False)
         self.to_image = ToImage(style_dim, outputs, image_channels)
-        self.register_buffer("kernel", fir_kernel(), persistent=False)
+        self.register_buffer("kernel", parts.fir_kernel(), persistent=False)
 
     def forward(
         self, features: Tensor, image: Tensor, w: Tensor, noise: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor]:
         """Double features [B,inputs,H,W] and image [B,C,H,W], with two planes [B,1,2H,2W]."""
         x = self.conv(self.up(features, w, noise[0]), w, noise[1])
-        with full_precision(image):
-            enlarged = fir_upsample(image, self.kernel)
+        with parts.full_precision(image):
+            enlarged = parts.fir_upsample(image, self.kernel)
         return x, enlarged + self.to_image(x, w)
 
 

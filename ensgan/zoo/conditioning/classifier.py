@@ -11,16 +11,15 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch.nn.functional as functional
+from pydantic import NonNegativeFloat
 from torch import Tensor, nn
 
 from ensgan.zoo.backbones import Backbone
 from ensgan.zoo.conditioning import Conditioning, Evidence, Head, HeadOutput, Losses
-from ensgan.zoo.parts import Limit, Part, register_part
-
-FORMS = ("paper", "reference")
+from ensgan.zoo.parts import Part, register_part
 
 Again: TypeAlias = Callable[[Tensor], HeadOutput]
 """A further forward of the discriminator on the same fakes with other targets."""
@@ -81,19 +80,11 @@ class TAC(Twin):
             and equal weights cancel in the generator.
     """
 
-    discriminator_weight: float = 1.0
-    generator_weight: float = 1.0
-    form: str = "paper"
+    discriminator_weight: NonNegativeFloat = 1.0
+    generator_weight: NonNegativeFloat = 1.0
+    form: Literal["paper", "reference"] = "paper"
 
     second_head = True
-    limits = (("discriminator_weight", "at least", 0), ("generator_weight", "at least", 0))
-
-    def broken_rules(self) -> list[str]:
-        """Besides: the form must be known."""
-        found = super().broken_rules()
-        if self.form not in FORMS:
-            found.append(f"TAC has the forms {' and '.join(FORMS)}, not '{self.form}'")
-        return found
 
     def _evidence(self, output: HeadOutput) -> Evidence | None:
         return output.twin if self.form == "paper" else output.main
@@ -172,8 +163,6 @@ class ClassLossConditioning(Conditioning):
     weight: float
     twin: Twin
 
-    limits: ClassVar[tuple[Limit, ...]] = (("weight", "at least", 0),)
-
     @abstractmethod
     def class_head(self, backbone: Backbone, feature_dim: int, targets: int) -> nn.Module:
         """Build one class head: (h, targets) → :class:`Evidence`."""
@@ -242,7 +231,7 @@ class AuxiliaryClassifier(ClassLossConditioning):
         twin: TAC or ADC.
     """
 
-    weight: float = 1.0
+    weight: NonNegativeFloat = 1.0
     twin: Twin = field(default_factory=NoTwin)
 
     def class_head(self, backbone: Backbone, feature_dim: int, targets: int) -> nn.Module:

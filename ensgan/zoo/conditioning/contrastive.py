@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as functional
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from typing_extensions import Self
 
@@ -96,12 +97,6 @@ class _ProxyConditioning(ClassLossConditioning):
     embedding_dim: int
     temperature: float
 
-    limits = (
-        *ClassLossConditioning.limits,
-        ("temperature", "above", 0),
-        ("embedding_dim", "at least", 1),
-    )
-
     def scaled(self, width: float) -> Self:
         """The embedding times ``width``."""
         dim = max(2, round(self.embedding_dim * width))
@@ -133,9 +128,9 @@ class Contrastive(_ProxyConditioning):
         twin: TAC or ADC.
     """
 
-    weight: float = 1.0
-    temperature: float = 1.0
-    embedding_dim: int = 512
+    weight: NonNegativeFloat = 1.0
+    temperature: PositiveFloat = 1.0
+    embedding_dim: PositiveInt = 512
     twin: Twin = field(default_factory=NoTwin)
 
     def proxy_loss(self, embeddings: Tensor, proxies: Tensor, targets: Tensor) -> Tensor:
@@ -157,10 +152,10 @@ class D2DCE(_ProxyConditioning):
         twin: TAC or ADC.
     """
 
-    weight: float = 0.5
-    temperature: float = 0.5
+    weight: NonNegativeFloat = 0.5
+    temperature: PositiveFloat = 0.5
     margin: float = 0.98
-    embedding_dim: int = 512
+    embedding_dim: PositiveInt = 512
     shift_negatives: bool = True
     twin: Twin = field(default_factory=NoTwin)
 
