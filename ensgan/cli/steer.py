@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from ensgan.config import read_setting
 from ensgan.config.budget import Budget
 from ensgan.config.vary import check_variation
 from ensgan.errors import InputError, unknown_name
+from ensgan.inputs import kind
 from ensgan.store import default_storage
 from ensgan.sweep.folder import SweepFolder, find_sweep
 from ensgan.sweep.live.requests import POLL_SECONDS, Answer, Request, RequestFolder, Verb
@@ -264,6 +266,10 @@ def logs(
             tail.show(label=label)
 
 
+LARGEST_LOOK = 16 << 20
+"""Bytes of a log that are read at once; plugins may print any number."""
+
+
 class _Tail:
     """A log as far as it was shown."""
 
@@ -272,13 +278,17 @@ class _Tail:
 
     def show(self, *, label: bool, last: int | None = None) -> None:
         """Print the whole lines that were added, the ``last`` of them."""
-        try:
-            with self.path.open("rb") as log:
-                log.seek(self._at)
-                text = log.read()
-        except FileNotFoundError:
+        if kind(self.path) != "file":
             return
-        whole = text[: text.rfind(b"\n") + 1]
+        with self.path.open("rb") as log:
+            end = log.seek(0, os.SEEK_END)
+            self._at = 0 if end < self._at else self._at  # it was begun anew
+            if last is not None:
+                self._at = max(self._at, end - LARGEST_LOOK)
+            log.seek(self._at)
+            text = log.read(LARGEST_LOOK)
+        # A line that is not ended yet comes later, unless it is longer than a look.
+        whole = text[: text.rfind(b"\n") + 1] or (text if len(text) == LARGEST_LOOK else b"")
         self._at += len(whole)
         shown = whole.decode("utf-8", "replace").splitlines()
         for line in shown if last is None else shown[len(shown) - min(last, len(shown)) :]:

@@ -43,8 +43,9 @@ class FittingTable:
         self.rows: list[tuple[str | Text, ...]] = []
 
     def add_row(self, *cells: str | Text) -> None:
-        """One cell per column."""
-        self.rows.append(cells)
+        """One cell per column; a name of several lines cannot pass for a row of its own."""
+        lines = (" ".join(each.splitlines()) if isinstance(each, str) else each for each in cells)
+        self.rows.append(tuple(lines))
 
     def __rich_console__(
         self, console: Console, options: ConsoleOptions

@@ -77,8 +77,8 @@ class Progress:
 
     Attributes:
         done, total: classifiers.
-        strategy, repeat: the one just done; empty and -1 at the start, the rule and -1 while
-            classifiers choose G*.
+        strategy, repeat: the one just done; empty and -1 at the start, -1 and what is
+            counted where it is something else than the table's classifiers.
         metrics: its test metrics.
         left: estimate of the seconds left; None while nothing was trained here.
     """
@@ -191,7 +191,13 @@ def evaluate_sweep(
     jobs = classifiers.jobs(strategies, options.repeats)
     estimate.start(len({job.path for job in jobs}) + REPEATS * options.predict)
     table = classifiers.compare(jobs)
-    found = predict(sweep, options.predict, dataset, classifiers) if options.predict else None
+    found = None
+    if options.predict:
+
+        def probed(done: int, total: int) -> None:
+            on_progress(Progress(done, total, "ensembles probed linearly"))
+
+        found = predict(sweep, options.predict, dataset, classifiers, probed)
     evaluation = Evaluation(sweep, options, strategies, table, found, Path(), time.time() - begin)
     value = evaluation.to_json()
     path = sweep.folder.file("evaluate", f"evaluation-{content_key(value)}.json")
@@ -238,7 +244,13 @@ def pool_classifiers(
     )
 
 
-def predict(sweep: FinishedSweep, n: int, dataset: Dataset, classifiers: Classifiers) -> Prediction:
+def predict(
+    sweep: FinishedSweep,
+    n: int,
+    dataset: Dataset,
+    classifiers: Classifiers,
+    on_probe: Callable[[int, int], None],
+) -> Prediction:
     """Train on ``n`` ensembles of many kinds and set what that is worth against their scores."""
     fronts = [point.members for point in sweep.front]
     strategies = many_ensembles(sweep.scores, fronts, n, classifiers.seed)
@@ -252,7 +264,7 @@ def predict(sweep: FinishedSweep, n: int, dataset: Dataset, classifiers: Classif
         if form.needs_features
     }
     judge = make_judge(inputs, sweep.members)
-    return prediction(sweep.scores, strategies, results, others, judge.probe)
+    return prediction(sweep.scores, strategies, results, others, judge.probe, on_probe)
 
 
 class Estimate:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from ensgan.downstream import (
     RankCorrelation,
     RepeatResult,
     Strategy,
+    ValidationResult,
     ValidationTrial,
     make_shortlist,
     merits,
@@ -167,7 +168,10 @@ def score_values(
 
 
 def probe_values(
-    scores: PoolScores, ensembles: Sequence[Sequence[str]], probe: LinearProbe
+    scores: PoolScores,
+    ensembles: Sequence[Sequence[str]],
+    probe: LinearProbe,
+    on_probe: Callable[[int, int], None],
 ) -> dict[str, tuple[float, ...]]:
     """What one linear probe says of every ensemble, alone and as the rule ``validated`` takes it.
 
@@ -175,9 +179,14 @@ def probe_values(
         scores: of the pool.
         ensembles: members of each.
         probe: of the same pool.
+        on_probe: told how many of how many ensembles are probed.
     """
     trials = [ValidationTrial(Strategy("probe", tuple(each)), 0) for each in ensembles]
-    results, intra_d = probe(trials), CappedIntraD(scores)
+    results: list[ValidationResult] = []
+    intra_d = CappedIntraD(scores)
+    for trial in trials:
+        on_probe(len(results), len(trials))
+        results += probe([trial])
     listed = [Candidate(t.strategy.members, intra_d(t.strategy.members), ()) for t in trials]
     return {
         "probe AUC": tuple(each.auc for each in results),
@@ -192,6 +201,7 @@ def prediction(
     results: Sequence[RepeatResult],
     others: Mapping[str, ObjectiveTables] | None = None,
     probe: LinearProbe | None = None,
+    on_probe: Callable[[int, int], None] = lambda done, of: None,
 ) -> Prediction:
     """Set trained ensembles against their scores.
 
@@ -199,7 +209,7 @@ def prediction(
         scores, others: see :func:`score_values`.
         strategies: the ensembles.
         results: of every repeat of every one, at least two each.
-        probe: see :func:`probe_values`; None where nothing can be validated.
+        probe, on_probe: see :func:`probe_values`; None where nothing can be validated.
     """
     runs: dict[str, list[RepeatResult]] = {strategy.name: [] for strategy in strategies}
     for result in sorted(results, key=lambda result: result.repeat):
@@ -213,7 +223,7 @@ def prediction(
     return Prediction(
         members,
         score_values(scores, members, others)
-        | ({} if probe is None else probe_values(scores, members, probe)),
+        | ({} if probe is None else probe_values(scores, members, probe, on_probe)),
         tuple(tuple(run.metrics["auc"] for run in rows) for rows in runs.values()),
         dict(zip(VALIDATION, figures, strict=True)),
     )

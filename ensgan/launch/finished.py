@@ -48,7 +48,11 @@ def known_result(
             return None
         if kept["key"] != _key(spec, path, folder, data_dir):
             return None
-        return {**kept["result"], "said": kept.get("said", [])}
+        if kept["sum"] != content_key(
+            kept["result"], kept["said"]
+        ):  # what it would show is damaged
+            return None
+        return {**kept["result"], "said": kept["said"]}
     except (EnsganError, OSError, *MISFITS):
         return None  # running it says what is wrong
 
@@ -70,15 +74,18 @@ def remember(
 
     with contextlib.suppress(EnsganError, OSError):  # it is only slower without
         spec = load_spec(path, settings=settings)
+        shown = {**result, "stages": dict(manifest.stages)}
+        said = carried_on(spec, folder)[1]
         value = {
             "key": _key(spec, path, folder, data_dir),
+            "sum": content_key(shown, said),
             "files": {
                 file.relative_to(folder.path).as_posix(): _state(file)
                 for file in _files(folder.path / name for name in RESULTS)
                 if file.name not in _PASSING
             },
-            "result": {**result, "stages": dict(manifest.stages)},
-            "said": carried_on(spec, folder)[1],
+            "result": shown,
+            "said": said,
         }
         if not _file(folder).exists() or read_json(_file(folder)) != value:
             write_json(_file(folder), value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, field_validator
 
@@ -163,7 +163,7 @@ class Manifest(records.Record):
     gans: tuple[records.StoredName, ...]
     external: tuple[records.StoredName, ...] = ()
     variations: dict[str, dict[str, Value]] = Field(default_factory=dict)
-    steps: dict[str, int]
+    steps: dict[str, Annotated[int, Field(ge=1)]]
     dataset: DatasetRecord
     versions: dict[str, str] = Field(default_factory=dict)
     members: dict[str, records.MemberResult]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,7 +11,7 @@ import pytest
 from commands import as_json, call
 
 from ensgan.ensemble import TAG_DIGEST, artifact, load_ensemble
-from ensgan.errors import InputError, IntegrityError
+from ensgan.errors import InputError, IntegrityError, StoreError
 from ensgan.store import open_store
 from ensgan.types import Samples
 
@@ -68,6 +70,18 @@ def test_a_run_without_an_ensemble(storage: Path, tmp_path: Path) -> None:
     first = open_store(storage=storage).find(params={"dataset": "breastmnist"})[0].run_id
     with pytest.raises(InputError, match="has no 'ensemble' folder"):
         call("pull", first, "-o", tmp_path / "out", "--storage", storage)
+
+
+def test_no_room_for_an_ensemble_is_one_sentence(
+    storage: Path, run_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: object) -> None:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+
+    monkeypatch.setattr(shutil, "copyfile", no_room)
+    with pytest.raises(StoreError, match=r"^cannot write [^ ]*: File too large; check [^:]*$"):
+        call("pull", run_id, "-o", tmp_path / "out", "--storage", storage)
+    assert not list(tmp_path.glob("*out*"))
 
 
 def test_processes_that_ask_at_once_fetch_once(

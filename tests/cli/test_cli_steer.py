@@ -118,6 +118,11 @@ def test_a_sweep_is_stopped_in_any_stage_and_goes_on_from_there(
     assert finished.known_result(file, [], folder.path.parents[1], None) is None
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert finished.known_result(file, [], folder.path.parents[1], None) is not None
+    kept = folder.path / "finished.json"
+    whole = kept.read_text()
+    kept.write_text(whole.replace(known["selected"]["reason"], "another"))
+    assert finished.known_result(file, [], folder.path.parents[1], None) is None, "damaged"
+    kept.write_text(whole)
     sample = next((folder.path / "samples").iterdir())
     sample.write_bytes(sample.read_bytes()[:-1])
     assert finished.known_result(file, [], folder.path.parents[1], None) is None
@@ -179,6 +184,27 @@ def test_following_logs(
     code, out, _ = run(monkeypatch, capsys, *words, "--storage", str(folder.path.parents[1]))
     log.write_bytes(before)
     assert code == 130 and out.splitlines()[1:] == ["half a line, and the rest"]
+
+
+def test_of_a_large_log_no_more_than_its_end_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(steer, "LARGEST_LOOK", 12)
+    log = tmp_path / "A.log"
+    tail = steer._Tail("A", log)
+    log.mkdir()
+    tail.show(label=False, last=9)
+    log.rmdir()
+    log.write_text("one\ntwo\nthree\nfour\n")
+    tail.show(label=True, last=9)
+    log.open("a").write("a line of many signs\n")
+    tail.show(label=False)
+    tail.show(label=False)
+    log.write_text("anew\n")
+    tail.show(label=False)
+    assert capsys.readouterr().out.splitlines() == [
+        *("A  ", "A  three", "A  four"), "a line of ma", "ny signs", "anew"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

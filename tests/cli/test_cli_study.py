@@ -185,7 +185,8 @@ def test_which_scores_predict_worth(shell: Shell, tmp_path: Path) -> None:
     assert found["verdict"] in page.read_text()
     assert "| two repeats with each other (the ceiling) | Spearman's ρ 1.00" in page.read_text()
     trained = shell.trained
-    shell.json("made", *words, "--extractor", "random", "--score-images", "40")
+    code, _, told_of = shell("made", *words, "--extractor", "random", "--score-images", "40")
+    assert code == 0 and "15/16 ensembles probed linearly" in told_of
     assert shell.trained == trained, "results on disk are not made again"
     more = shell.refused("made", "-o", str(page), "--predict", "3")
     assert "3 ensembles predict nothing: use 8 or more" in more

@@ -205,3 +205,10 @@ def test_huge_distances_take_few_digits(tmp_path: Path) -> None:
     out = CliRunner().invoke(app, ["score", str(tmp_path / "f.npz"), "-o", str(tmp_path / "s.npz")])
     assert out.exit_code == 0, out.output
     assert re.search(r"\d\.\d+e\+\d\d", out.stdout) and not re.search(r"\d{20}", out.stdout)
+
+
+def test_a_name_of_several_lines_is_one_row(capsys: pytest.CaptureFixture[str]) -> None:
+    table = FittingTable("sweep", "AUC")
+    table.add_row("mine\nbest   0.99\r\n\x1b[2J", "0.50")
+    PlainConsole().print(table)
+    assert len(capsys.readouterr().out.splitlines()) == 3

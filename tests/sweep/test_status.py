@@ -22,7 +22,7 @@ from ensgan.sweep.folder import SweepFolder, find_sweep
 from ensgan.sweep.live.history import History
 from ensgan.sweep.live.status import Progress, ProgressFile, sweep_status
 from ensgan.sweep.manifest import DatasetRecord, Losses, Manifest
-from ensgan.sweep.planning.measured import Measured, stage_work
+from ensgan.sweep.planning.measured import KEY, Measured, stage_work
 from ensgan.sweep.records import MemberResult
 
 NOW = 1000.0
@@ -160,6 +160,25 @@ def test_what_the_driver_does_and_what_is_left(folder: SweepFolder) -> None:
         assert "evaluating 14 of 120 classifiers" in shown(value)
         assert "2 of 6 members, 1 of 3 GANs" in shown(value)
     assert sweep_status(folder, NOW)["stage"] == "", "nobody runs it"
+
+
+@pytest.mark.parametrize(
+    "progress", [{"slots": 0}, {"trials": {"BigGAN": {"share": 1e308, "effort": 1e308}}}]
+)
+def test_impossible_figures_of_a_driver_are_not_counted_with(
+    folder: SweepFolder, progress: dict[str, Any]
+) -> None:
+    trials = {gan: {"share": 0.5, "effort": 1.0} for gan in ("SAGAN", "BigGAN")}
+    sound = {"stage": "train", "trials": trials}
+    write_json(folder.progress_path, {**sound, **progress})
+    write_json(folder.path.parents[1] / "measured.json", {KEY: {"score": 1e308}, "x": [1]})
+    with folder.locked():
+        value = sweep_status(folder, NOW)
+        assert value["eta_seconds"] is None and value["stage"] == ""
+        write_json(folder.progress_path, sound)
+        value = sweep_status(folder, NOW)
+    assert value["eta_seconds"] is not None and value["eta_total_seconds"] is None
+    json.dumps(value, allow_nan=False)
 
 
 def shown(value: dict[str, Any], height: int | None = None) -> str:

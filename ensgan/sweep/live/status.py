@@ -48,8 +48,8 @@ class Heartbeat(Record, extra="ignore"):
 class Planned(Record):
     """A trial of this session: its share of a GPU (or CPUs) and its work against the others'."""
 
-    share: float
-    effort: float
+    share: float = Field(ge=0, le=1e6)
+    effort: float = Field(ge=0, le=1e30)
 
 
 class Progress(Record, extra="ignore"):
@@ -69,7 +69,7 @@ class Progress(Record, extra="ignore"):
     done: int | None = None
     of: int | None = None
     waits: str = ""
-    slots: int = 1
+    slots: int = Field(1, ge=1)
     gpus: bool = False
     trials: dict[str, Planned] = Field(default_factory=dict)
     held: dict[str, str] = Field(default_factory=dict)

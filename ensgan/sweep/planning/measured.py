@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 KEY = "seconds of stages"
 """In the file, whose other keys are hashes of trainings."""
+_LARGEST = 1e15  # more bytes or seconds nobody has measured
 STAGES = ("score", "search", "select", "evaluate")
 
 
@@ -100,11 +101,21 @@ class Measured:
             entries = read_json(self.path)
         except DataError:
             return {}
-        return entries if isinstance(entries, dict) else {}
+        if not isinstance(entries, dict):
+            return {}
+        return {key: entry for key, entry in entries.items() if _is_sound(entry)}
 
     def _write(self, entries: Mapping[str, Any]) -> None:
         with contextlib.suppress(StoreError):
             write_json(self.path, entries)
+
+
+def _is_sound(entry: Any) -> bool:
+    """Whether an entry is of figures: the storage may be anybody's."""
+    return isinstance(entry, dict) and all(
+        type(value) in (int, float) and 0 <= value < _LARGEST if name != "gan" else value
+        for name, value in entry.items()
+    )
 
 
 def _key(row: Mapping[str, Any], settings: TrainSettings, shape: ImageShape, classes: int) -> str:
