@@ -7,10 +7,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from pydantic import Field
 
 from ensgan import downstream
 from ensgan.errors import InputError, unknown_name
@@ -18,7 +17,6 @@ from ensgan.evaluation.finished_sweep import FinishedSweep
 from ensgan.evaluation.own_data import RULE as HANDED_OVER
 from ensgan.evaluation.prediction import LEAST, REPEATS, Prediction, many_ensembles, prediction
 from ensgan.files import content_key, write_json
-from ensgan.inputs import check_fields
 from ensgan.search import FORMS, select
 from ensgan.sweep.choice.judge import check_labels, make_judge
 from ensgan.sweep.choice.validated import RULE as VALIDATED
@@ -50,13 +48,13 @@ class EvaluationOptions:
     """
 
     strategies: tuple[str, ...]
-    repeats: Annotated[int, Field(ge=1)] = 20
+    repeats: int = 20
     classifier: downstream.ClassifierSettings = field(default_factory=downstream.ClassifierSettings)
     rule: str | None = None
-    rule_points: Annotated[int, Field(ge=1)] = 20
-    rule_repeats: Annotated[int, Field(ge=1)] = 3
+    rule_points: int = 20
+    rule_repeats: int = 3
     weights: str = "own"
-    n_times: Annotated[int, Field(ge=1)] = 1
+    n_times: int = 1
     sampling: str | None = None
     seed: int | None = None
     predict: int = 0
@@ -64,7 +62,9 @@ class EvaluationOptions:
     def __post_init__(self) -> None:
         if not self.strategies:
             raise InputError("name at least one strategy, e.g. real,all,selected")
-        check_fields(self)
+        for name in ("repeats", "rule_points", "rule_repeats"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.predict and self.predict < LEAST:
             raise InputError(f"{self.predict} ensembles predict nothing: use {LEAST} or more")
         if self.sampling not in (None, *SAMPLINGS):
