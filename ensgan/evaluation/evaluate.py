@@ -170,11 +170,7 @@ def evaluate_sweep(
         judge = make_judge(inputs, sweep.members)
         labels = check_labels(judge, inputs, VALIDATED)
         pool = Shortlisted(inputs, sweep.scores, sweep.front, sweep.members, labels.left_out)
-
-        def told(done: int, total: int) -> None:
-            on_progress(Progress(done, total, VALIDATED))
-
-        selected, _ = choose(pool, judge, told)
+        selected, _ = choose(pool, judge, estimate.counting(VALIDATED))
         # Why there is no probe is the reason already.
         reason = "; ".join([selected.reason, *(labels.said if judge.probe else ())])
         sweep = replace(sweep, selected=replace(selected, reason=reason))
@@ -191,12 +187,8 @@ def evaluate_sweep(
     jobs = classifiers.jobs(strategies, options.repeats)
     estimate.start(len({job.path for job in jobs}) + REPEATS * options.predict)
     table = classifiers.compare(jobs)
-    found = None
+    found, probed = None, estimate.counting("ensembles probed linearly")
     if options.predict:
-
-        def probed(done: int, total: int) -> None:
-            on_progress(Progress(done, total, "ensembles probed linearly"))
-
         found = predict(sweep, options.predict, dataset, classifiers, probed)
     evaluation = Evaluation(sweep, options, strategies, table, found, Path(), time.time() - begin)
     value = evaluation.to_json()
@@ -279,6 +271,10 @@ class Estimate:
         self.done = self.trained = 0
         self.begin = time.monotonic()
         self.on_progress(Progress(0, total))
+
+    def counting(self, what: str) -> Callable[[int, int], None]:
+        """What tells how many of something else than the table's classifiers are through."""
+        return lambda done, total: self.on_progress(Progress(done, total, what))
 
     def longer(self, name: str) -> None:
         """One more classifier turns out to be needed, which takes longer than the others."""
