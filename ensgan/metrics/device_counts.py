@@ -13,17 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+import ensgan.metrics.device_points as cards
 from ensgan.metrics.ball_counts import BallCounts, HostCounts, PlacedSet, decide
-from ensgan.metrics.device_points import (
-    CardMemory,
-    Piece,
-    Placed,
-    block,
-    cut,
-    error_of,
-    measured,
-    to_host,
-)
 from ensgan.metrics.features import Frame
 from ensgan.metrics.knn import Backend
 from ensgan.types import BoolArray, Int64Array
@@ -38,7 +29,7 @@ def counts_on(
     """Where pairs are counted: on the backend's card, or by products of the host."""
     if backend.card is None:
         return host
-    return DeviceCounts(frame, CardMemory(backend.card, memory_bytes, tell), host)
+    return DeviceCounts(frame, cards.CardMemory(backend.card, memory_bytes, tell), host)
 
 
 @dataclass
@@ -52,7 +43,7 @@ class DeviceCounts:
     """
 
     frame: Frame
-    memory: CardMemory
+    memory: cards.CardMemory
     host: HostCounts
 
     def count(
@@ -70,17 +61,17 @@ class DeviceCounts:
         entries = self.memory.entries
         counts = [(BallCounts.none(row, column), BallCounts.none(column, row)) for row in rows]
         for label in range(len(column.starts) - 1):
-            for (right,) in cut([column], label, min(_WIDTH, entries)):
-                columns = Placed.of(right, self.frame, self.memory.device)
-                for left in cut(rows, label, max(1, entries // len(right))):
-                    placed = Placed.joined([self._row(piece) for piece in left])
+            for (right,) in cards.cut([column], label, min(_WIDTH, entries)):
+                columns = cards.Placed.of(right, self.frame, self.memory.device)
+                for left in cards.cut(rows, label, max(1, entries // len(right))):
+                    placed = cards.Placed.joined([self._row(piece) for piece in left])
                     Tile(self, left, placed, right, columns).count(counts)
         return counts
 
-    def _row(self, piece: Piece) -> Placed:
+    def _row(self, piece: cards.Piece) -> cards.Placed:
         """Placed once, where its set is small enough to stay."""
         kept, key = self.memory.placed, (id(piece.of), piece.places.start, piece.places.stop)
-        placed = kept.get(key) or Placed.of(piece, self.frame, self.memory.device)
+        placed = kept.get(key) or cards.Placed.of(piece, self.frame, self.memory.device)
         if piece.of.resident:
             kept[key] = placed
         return placed
@@ -92,10 +83,10 @@ class Tile:
     def __init__(
         self,
         of: DeviceCounts,
-        left: list[Piece],
-        rows: Placed,
-        right: Piece,
-        columns: Placed,
+        left: list[cards.Piece],
+        rows: cards.Placed,
+        right: cards.Piece,
+        columns: cards.Placed,
     ) -> None:
         self._of, self._left, self._right = of, left, right
         self._rows, self._columns = rows, columns
@@ -119,7 +110,7 @@ class Tile:
             for hit in hits.int()
             for size, index in ((n, i), (sets * m, place))
         ]
-        packed = to_host(torch.cat(sums))  # waits: the counts
+        packed = cards.to_host(torch.cat(sums))  # waits: the counts
         by_role = packed.reshape(2, n + sets * m)
         pairs = [part for role in by_role for part in (role[:n], role[n:])]
         for number, piece in enumerate(self._left):
@@ -132,7 +123,7 @@ class Tile:
             of_column.held[columns] += pairs[3][across]
             of_column.covered[rows] |= pairs[2][own] > 0
         if any(both[0].rounds is not None for both in counts):
-            self._add_rounds(counts, to_host(torch.stack((i, j, *hits.long()))))
+            self._add_rounds(counts, cards.to_host(torch.stack((i, j, *hits.long()))))
 
     def _decided(self, *, exactly: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, bool]:
         """Rows, columns and bool [2, pairs] whether inside the balls of the row, of the column.
@@ -140,7 +131,7 @@ class Tile:
         The last value is false where a product of float16 leaves too much in doubt to go on.
         """
         rows, columns, dim = self._rows, self._columns, self._dim
-        values = block(rows, columns, self._of.frame, exactly=exactly)
+        values = cards.block(rows, columns, self._of.frame, exactly=exactly)
         # The limits of a product of float16 hold for a better one.
         hot = values > rows.limits(dim)[:, None]
         if self._right.of.balls.squared.any():
@@ -149,7 +140,7 @@ class Tile:
         i, j = where // len(columns), where % len(columns)
         value = values.view(-1)[where].double()
         del values, hot
-        bound = error_of(dim, rows.terms(i), columns.terms(j), exactly=exactly)
+        bound = cards.error_of(dim, rows.terms(i), columns.terms(j), exactly=exactly)
         excess = torch.stack((value + rows.half_square[i], value + columns.half_square[j]))
         hits, doubt = excess > bound, excess.abs() <= bound
         left = doubt.any(0).nonzero().squeeze(1)  # waits: how many
@@ -163,13 +154,15 @@ class Tile:
     def _measured(self, i: torch.Tensor, j: torch.Tensor, doubt: torch.Tensor) -> torch.Tensor:
         """Whether pairs are inside, by float64 and, where that ties, by whole numbers: [2,n]."""
         rows, columns, dim = self._rows, self._columns, self._dim
-        squared = measured(rows.raw, columns.raw, i, j, self._of.memory.bytes)
+        squared = cards.measured(rows.raw, columns.raw, i, j, self._of.memory.bytes)
         radius = torch.stack((rows.squared[i], columns.squared[j]))
         answers = squared < radius
         close = (squared - radius).abs() <= 2 * (dim + 4) * 2.0**-53 * (squared + radius)
         close |= (squared < 2.0**-900) | (radius < 2.0**-900)  # where squares lose digits
         close &= doubt & (radius > 0)
-        found = to_host(torch.stack((*close.long(), *answers.long(), i, j)))  # waits: which tie
+        found = cards.to_host(
+            torch.stack((*close.long(), *answers.long(), i, j))
+        )  # waits: which tie
         if not found[:2].any():
             return answers
         exact = found[2:4] > 0

@@ -13,19 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import ensgan.store as stores
 from ensgan.ensemble import TAG_DIGEST, ensemble_digest
 from ensgan.files import LARGEST_JSON, content_key, read_json, read_text, write_bytes
 from ensgan.inputs import explained
 from ensgan.recording import views
 from ensgan.recording.state import RecordState
 from ensgan.recording.views import Illustrator, log_report
-from ensgan.store import (
-    ENSEMBLE_FOLDER,
-    TAG_GAN,
-    TAG_RECORD,
-    TAG_SELECTED,
-    RunStore,
-)
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.manifest import SelectedRecord
 from ensgan.sweep.records import MemberResult
@@ -38,7 +32,9 @@ GRID_COLUMNS = 8
 class Recording:
     """One pass over the manifest at a time; see the module's text."""
 
-    def __init__(self, folder: SweepFolder, store: RunStore, illustrator: Illustrator) -> None:
+    def __init__(
+        self, folder: SweepFolder, store: stores.RunStore, illustrator: Illustrator
+    ) -> None:
         self.folder = folder
         self.store = store
         self.illustrator = illustrator
@@ -98,7 +94,7 @@ class Recording:
         if made is None:
             runs[name] = ""
             self.state.save()
-            tags = {**views.common_tags(manifest), **tags, TAG_RECORD: token}
+            tags = {**views.common_tags(manifest), **tags, stores.TAG_RECORD: token}
             made = self.store.create_run(name, kind=kind, parent=parent, params=params, tags=tags)
         runs[name] = made
         self.state.save()
@@ -109,7 +105,7 @@ class Recording:
     ) -> str | None:
         known = self.store.find(kind=kind) if parent is None else self.store.children(parent)
         for record in known:
-            if record.tags.get(TAG_RECORD) == token:
+            if record.tags.get(stores.TAG_RECORD) == token:
                 self.store.log_params(record.run_id, params)
                 return record.run_id
         return None
@@ -175,7 +171,7 @@ class Recording:
         hashes = {f"sha256.{step_of(result.name)}": result.sha256 for result in results}
         varied = views.variation(self.manifest, gan)
         params = {"gan": gan, **varied, "snapshots": len(results), **hashes}
-        tags = {TAG_GAN: gan, "ensgan.health": "; ".join(views.health(results)) or "ok"}
+        tags = {stores.TAG_GAN: gan, "ensgan.health": "; ".join(views.health(results)) or "ok"}
         run_id = self._run(gan, "gan", params, tags, self.parent)
         self.store.log_history(
             run_id,
@@ -241,7 +237,7 @@ class Recording:
 
     def _ensemble(self, folder: Path, table: Path, selected: SelectedRecord) -> None:
         parent, privacy = self.parent, self.manifest.privacy
-        self.store.log_folder(parent, folder, ENSEMBLE_FOLDER)
+        self.store.log_folder(parent, folder, stores.ENSEMBLE_FOLDER)
         tables = {
             "table.json": table.read_bytes(),
             "table.csv": views.downstream_csv(read_json(table)),
@@ -255,14 +251,14 @@ class Recording:
         self.store.set_tags(
             parent,
             {
-                TAG_SELECTED: ",".join(selected.members),
+                stores.TAG_SELECTED: ",".join(selected.members),
                 "ensgan.rule": selected.rule,
                 TAG_DIGEST: ensemble_digest(folder),
             },
         )
         for gan in dict.fromkeys(map(gan_of, selected.members)):
             chosen = [name for name in selected.members if gan_of(name) == gan]
-            self.store.set_tags(self.state.runs[gan], {TAG_SELECTED: ",".join(chosen)})
+            self.store.set_tags(self.state.runs[gan], {stores.TAG_SELECTED: ",".join(chosen)})
 
     def _end(self) -> None:
         seconds = {

@@ -14,15 +14,7 @@ from ensgan.ensemble.manifest import read_tensor_infos
 from ensgan.errors import DataError, InputError
 from ensgan.files import content_key, is_whole, map_array, seal, sha256_file
 from ensgan.metrics.features import FeatureSource, open_features
-from ensgan.search import (
-    FormInputs,
-    ObjectiveTables,
-    ScoredFeatures,
-    find_form,
-    pairs_to_score,
-    pool_key,
-    search,
-)
+from ensgan.search import api, search
 from ensgan.search.forms import COMPONENTS
 from ensgan.sweep.executor import Executor, Needs
 from ensgan.sweep.inputs import Inputs
@@ -130,7 +122,7 @@ def _key(inputs: Inputs, features: Sequence[Path]) -> str:
 def _approximation(inputs: Inputs, members: Sequence[MemberResult]) -> metrics.Approximation | None:
     spec = inputs.spec
     find = partial(_search, inputs, members, spec.search.objectives)
-    choose, share = pairs_to_score(find, spec.search.inter), spec.score.approximate_inter
+    choose, share = api.pairs_to_score(find, spec.search.inter), spec.score.approximate_inter
     return None if share is None else metrics.Approximation(share, choose)
 
 
@@ -205,11 +197,13 @@ def find_front(
     settings, seed = inputs.spec.search, inputs.spec.seed
     costs = member_costs(settings, members)
     asked = {k: v for k, v in settings.model_dump().items() if _ALWAYS.get(k, ...) != v}
-    key = content_key(REVISION, pool_key(scores), asked, seed, *([] if costs is None else [costs]))
+    key = content_key(
+        REVISION, api.pool_key(scores), asked, seed, *([] if costs is None else [costs])
+    )
     path = inputs.folder.file("search", f"front-{key}.json")
     trials = inputs.folder.file("search", f"trials-{key}.csv")
     known = _known(Front, path) if is_whole(trials) else None
-    if known is not None and known.pool == pool_key(scores):
+    if known is not None and known.pool == api.pool_key(scores):
         return known, path, trials
     tables = tables_of(inputs, scores, members, on_progress)
     front = _search(inputs, members, tables, scores, record=trials, on_progress=on_progress)
@@ -222,7 +216,7 @@ def find_front(
 def _search(
     inputs: Inputs,
     members: Sequence[MemberResult],
-    objectives: ObjectiveTables | str,
+    objectives: api.ObjectiveTables | str,
     scores: PoolScores,
     **how: Any,
 ) -> Front:
@@ -248,7 +242,7 @@ def tables_of(
     scores: PoolScores,
     members: Sequence[MemberResult],
     on_progress: OnProgress | None = None,
-) -> ObjectiveTables:
+) -> api.ObjectiveTables:
     """The tables of the form that the sweep's front is searched by."""
     settings = inputs.spec.search
     return objective_tables(
@@ -287,7 +281,7 @@ def objective_tables(
     inter: str = "symmetric",
     components: int = COMPONENTS,
     on_progress: OnProgress | None = None,
-) -> ObjectiveTables:
+) -> api.ObjectiveTables:
     """The tables of a form; features are opened only if it needs them.
 
     Args:
@@ -301,7 +295,7 @@ def objective_tables(
     Raises:
         InputError: an unknown form, or features of another pool.
     """
-    features = ScoredFeatures(
+    features = api.ScoredFeatures(
         real=partial(open_features, real, "real"),
         fakes=[partial(open_features, f, n) for f, n in zip(fakes, scores.names, strict=True)],
         pair_precision=lambda: (
@@ -310,7 +304,7 @@ def objective_tables(
             ).pair_precision
         ),
     )
-    return find_form(form).tables(FormInputs(scores, inter, features, components))
+    return api.find_form(form).tables(api.FormInputs(scores, inter, features, components))
 
 
 def member_costs(

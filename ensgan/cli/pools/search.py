@@ -13,17 +13,7 @@ from ensgan.cli.tables import FittingTable
 from ensgan.errors import EnsganError, InputError
 from ensgan.files import first_bytes, read_json, write_bytes
 from ensgan.metrics.files import load_pool
-from ensgan.search import (
-    FORMS,
-    SAMPLERS,
-    THIRDS,
-    Budget,
-    FormInputs,
-    ObjectiveTables,
-    SearchInterrupted,
-    estimates_on,
-    find_form,
-)
+from ensgan.search import SearchInterrupted, api
 from ensgan.search import search as search_pool
 from ensgan.search.forms import COMPONENTS
 from ensgan.search.forms.paper import INTER
@@ -35,9 +25,9 @@ from ensgan.types import DEFAULT_FORM, Front, FrontPoint, PoolScores
 _INTERRUPTED = 130
 _RECORD = b"number,members,"
 _PLOTS = (".html", ".png")
-_OBJECTIVES_HELP = "; ".join(f"{form.name}: {form.help}" for form in FORMS)
+_OBJECTIVES_HELP = "; ".join(f"{form.name}: {form.help}" for form in api.FORMS)
 _OBJECTIVES_HELP += "; or FILE.py:NAME of your own"
-_WITH_FEATURES = " or ".join(form.name for form in FORMS if form.needs_features)
+_WITH_FEATURES = " or ".join(form.name for form in api.FORMS if form.needs_features)
 
 
 def search(
@@ -46,7 +36,7 @@ def search(
         "front.json"
     ),
     sampler: Annotated[
-        str, typer.Option(help=f"one of {', '.join(SAMPLERS.names())}")
+        str, typer.Option(help=f"one of {', '.join(api.SAMPLERS.names())}")
     ] = "pareto-local",
     trials: Annotated[int | None, typer.Option(help="budget in evaluations")] = None,
     seconds: Annotated[float | None, typer.Option(help="budget in wall time")] = None,
@@ -87,7 +77,7 @@ def search(
     third: Annotated[
         str | None,
         typer.Option(
-            help=f"third objective: {THIRDS[0]}; or {', '.join(THIRDS[1:])} (sums of --costs)"
+            help=f"third objective: {api.THIRDS[0]} or {', '.join(api.THIRDS[1:])} (sum of --costs)"
         ),
     ] = None,
     plot: Annotated[
@@ -148,7 +138,7 @@ def search(
 
 def _told(front: Front, pool: PoolScores, output: Path) -> None:
     note(f"front written to {output}")
-    if left := estimates_on(front, pool):
+    if left := api.estimates_on(front, pool):
         warn(
             f"{left} overlaps of the front's ensembles are estimates (--approximate-inter): "
             "score the pool exactly, or in a sweep whose search section says what is asked here"
@@ -203,7 +193,7 @@ def read_costs(path: Path | None) -> Mapping[str, float] | None:
 
 def _make_budget(
     limit: float | None, costs: Mapping[str, float] | None, third: str | None
-) -> Budget | None:
+) -> api.Budget | None:
     """The budget, if there is one; costs alone make sense with a third objective only."""
     if limit is None:
         if costs is not None and third in (None, "members"):
@@ -211,18 +201,18 @@ def _make_budget(
         return None
     if costs is None:
         raise InputError("--budget needs the cost of every member: add --costs costs.json")
-    return Budget(costs, limit, "cost")
+    return api.Budget(costs, limit, "cost")
 
 
 def _make_tables(
     name: str, inter: str, scores: PoolScores, features: Path | None, components: int
-) -> ObjectiveTables:
+) -> api.ObjectiveTables:
     """The tables of a form of the objectives; features only where it needs them."""
-    form = find_form(name_of_variant(name, FORMS))
+    form = api.find_form(name_of_variant(name, api.FORMS))
     if not form.needs_features:
         if features is not None:
             raise InputError(f"--features goes with --objectives {_WITH_FEATURES}")
-        return form.tables(FormInputs(scores, inter))
+        return form.tables(api.FormInputs(scores, inter))
     if features is None:
         raise InputError(
             f"--objectives {name} needs the features that were scored: add --features features.npz"

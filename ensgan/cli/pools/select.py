@@ -13,22 +13,11 @@ from ensgan.cli.output import ForceOption, JsonOption, emit, note, progress, war
 from ensgan.cli.pools.search import claim, read_costs, write_pictures
 from ensgan.cli.tables import FittingTable
 from ensgan.errors import InputError
-from ensgan.search import (
-    RULES,
-    bootstrap,
-    cautions,
-    check_comparable,
-    evaluator_of,
-    member_intra_d,
-    optimise_weights,
-    rescore,
-    shared_members,
-)
-from ensgan.search import select as choose
+from ensgan.search import api
 from ensgan.sweep.planning.sweep_file import name_of_variant
 from ensgan.types import Front, FrontPoint, PoolScores, Selection
 
-RULE_HELP = " or ".join(rule.written for rule in RULES if not rule.needs_validation)
+RULE_HELP = " or ".join(rule.written for rule in api.RULES if not rule.needs_validation)
 RULE_HELP += ", or FILE.py:NAME of your own"
 
 
@@ -84,7 +73,7 @@ def select(
     claim(plots=plot or (), inputs=(front, scores, other, costs, *(beside or ())), force=force)
     pool = None if scores is None else PoolScores.load(scores)
     whole = Front.load(front)
-    selection = choose(whole, name_of_variant(rule, RULES), pool=pool)
+    selection = api.select(whole, name_of_variant(rule, api.RULES), pool=pool)
     value: dict[str, Any] = {
         "rule": selection.rule,
         "reason": selection.reason,
@@ -93,7 +82,7 @@ def select(
         **_in_pool(whole, selection, pool, rounds, membership, costs, weights),
     }
     if pool is not None:
-        value["cautions"] = list(cautions(selection.point, member_intra_d(pool)))
+        value["cautions"] = list(api.cautions(selection.point, api.member_intra_d(pool)))
     for caution in value.get("cautions", ()):
         warn(caution)
     if other is not None:
@@ -131,14 +120,14 @@ def _in_pool(
     if searches is not None:
         told["membership"] = _membership(front, pool, searches, costs)
     if floor is not None:
-        evaluator = evaluator_of(front, pool)
-        told["weighted"] = optimise_weights(evaluator, selection.point, floor).to_json()
+        evaluator = api.evaluator_of(front, pool)
+        told["weighted"] = api.optimise_weights(evaluator, selection.point, floor).to_json()
     return told
 
 
 def _bootstrap(front: Front, selection: Selection, pool: PoolScores, rounds: int) -> dict[str, Any]:
     """Intervals of the chosen point, and of every point in front order."""
-    confidence = bootstrap(front, pool, rounds=rounds)
+    confidence = api.bootstrap(front, pool, rounds=rounds)
     if confidence.second is None:
         note(
             "these scores hold no resamples of the images: only the real points were drawn again; "
@@ -175,7 +164,7 @@ def _membership(
             "the cost of every member with --costs costs.json"
         )
     with progress("searching resamples") as report:
-        found = bootstrap(
+        found = api.bootstrap(
             front, pool, rounds=1, searches=searches, costs=prices, on_progress=report
         ).membership
     return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
@@ -185,8 +174,8 @@ def _under(front: Front, point: FrontPoint, pool: PoolScores | None, other: Path
     """The chosen ensemble under other scores."""
     elsewhere = PoolScores.load(other)
     if pool is not None:
-        check_comparable(pool, elsewhere)
-    return rescore(replace(front, points=(point,)), elsewhere)[0]
+        api.check_comparable(pool, elsewhere)
+    return api.rescore(replace(front, points=(point,)), elsewhere)[0]
 
 
 def _side_by_side(front: Front, name: str, others: Sequence[Path]) -> dict[str, Any]:
@@ -196,7 +185,7 @@ def _side_by_side(front: Front, name: str, others: Sequence[Path]) -> dict[str, 
         "fronts": [name, *map(str, others)],
         "points": [len(each) for each in fronts],
         "hypervolume": [each.hypervolume for each in fronts],
-        "members": {member: list(row) for member, row in shared_members(fronts).items()},
+        "members": {member: list(row) for member, row in api.shared_members(fronts).items()},
     }
 
 

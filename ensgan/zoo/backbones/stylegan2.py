@@ -14,14 +14,10 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 from typing_extensions import Self
 
+import ensgan.zoo.backbones.stylegan2_layers as parts
 from ensgan.types import ImageShape
 from ensgan.zoo.backbones import Backbone, Trunk, one_hot
 from ensgan.zoo.backbones.stylegan2_generator import MappingNetwork, StyleGAN2Generator
-from ensgan.zoo.backbones.stylegan2_layers import (
-    EqualisedConv,
-    EqualisedLinear,
-    minibatch_std_channel,
-)
 from ensgan.zoo.parts import register_part
 
 _SMALLEST = 8
@@ -40,20 +36,20 @@ class StyleGAN2Trunk(Trunk):
     def __init__(self, shape: ImageShape, channels: Sequence[int], group_size: int) -> None:
         super().__init__()
         smallest, largest = channels[0], channels[-1]
-        layers = [EqualisedConv(shape.channels, largest, 1)]
+        layers = [parts.EqualisedConv(shape.channels, largest, 1)]
         for inputs, outputs in itertools.pairwise(reversed(channels)):
-            layers.append(EqualisedConv(inputs, inputs, 3))
-            layers.append(EqualisedConv(inputs, outputs, 3, downsample=True))
+            layers.append(parts.EqualisedConv(inputs, inputs, 3))
+            layers.append(parts.EqualisedConv(inputs, outputs, 3, downsample=True))
         self.layers = nn.Sequential(*layers)
-        self.last_conv = EqualisedConv(smallest + 1, smallest, 3)
-        self.last_linear = EqualisedLinear(16 * smallest, smallest, activate=True)
+        self.last_conv = parts.EqualisedConv(smallest + 1, smallest, 3)
+        self.last_linear = parts.EqualisedLinear(16 * smallest, smallest, activate=True)
         self.feature_dim = smallest
         self.group_size = group_size
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [B,C,H,W] to features [B,feature_dim]; depends on the composition of the batch."""
         x = self.layers(images)
-        x = torch.cat([x, minibatch_std_channel(x, self.group_size)], dim=1)
+        x = torch.cat([x, parts.minibatch_std_channel(x, self.group_size)], dim=1)
         return cast(Tensor, self.last_linear(self.last_conv(x).flatten(1)))
 
 
@@ -93,7 +89,7 @@ class StyleProjection(nn.Module):
 
     def __init__(self, feature_dim: int, num_classes: int, layers: int) -> None:
         super().__init__()
-        self.linear = EqualisedLinear(feature_dim, feature_dim)
+        self.linear = parts.EqualisedLinear(feature_dim, feature_dim)
         self.class_map: nn.Module = ClassMap(num_classes, feature_dim, layers)
         self.gain = 1 / math.sqrt(feature_dim)
 
@@ -172,7 +168,7 @@ class StyleGAN2(Backbone):
 
     def linear(self, inputs: int, outputs: int, *, bias: bool) -> nn.Module:
         """A linear layer with equalised learning rate."""
-        return EqualisedLinear(inputs, outputs, bias=0.0 if bias else None)
+        return parts.EqualisedLinear(inputs, outputs, bias=0.0 if bias else None)
 
     def class_vectors(self, num_classes: int, dim: int) -> nn.Module:
         """Class proxies: a class map of one layer."""
