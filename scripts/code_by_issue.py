@@ -2,6 +2,7 @@
 
 python scripts/code_by_issue.py            a Markdown table of HEAD
 python scripts/code_by_issue.py --json     the same as one JSON object
+python scripts/code_by_issue.py --past A..B  without the commits of a branch that only shortened
 
 A line belongs to the commit that last wrote it; white space and moves between files do not count
 as writing. A commit belongs to the branch that the nearest later merge of main into it names.
@@ -16,6 +17,7 @@ import subprocess
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -83,12 +85,11 @@ def owners() -> dict[str, int]:
     return group
 
 
-def lines_of(path: str) -> list[str]:
-    """The commit of every code line of a file."""
-    commits = [
-        line.split()[0].lstrip("^")
-        for line in git("blame", "-w", "-M", "-C", "-s", "-l", "HEAD", "--", path).splitlines()
-    ]
+def lines_of(path: str, past: list[str]) -> list[str]:
+    """The commit of every code line of a file; of those in ``past``, that of what was there."""
+    ignored = [f"--ignore-rev={commit}" for commit in past]
+    words = ("blame", "-w", "-M", "-C", "-s", "-l", *ignored, "HEAD", "--", path)
+    commits = [line.split()[0].lstrip("^?*") for line in git(*words).splitlines()]
     module = Module(Path(path), path, git("show", f"HEAD:{path}"))
     return [commits[line - 1] for line in sorted(module.code_and_comments[0])]
 
@@ -97,7 +98,11 @@ def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--past", metavar="A..B", help="rewritten lines belong to what was there")
     given = parser.parse_args()
+    past = []
+    if given.past:
+        past = git("rev-list", "--first-parent", "--no-merges", given.past).split()
     group = owners()
     paths = [
         path
@@ -107,7 +112,7 @@ def main() -> int:
     code: Counter[int] = Counter()
     files: Counter[int] = Counter()
     with ThreadPoolExecutor(4) as pool:
-        for commits in pool.map(lines_of, paths):
+        for commits in pool.map(partial(lines_of, past=past), paths):
             groups = Counter(_of(group, commit) for commit in commits)
             code += groups
             files[max(groups, key=lambda one: groups[one], default=1)] += 1

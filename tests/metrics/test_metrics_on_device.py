@@ -169,7 +169,7 @@ def test_how_often_the_host_waits(card: None, monkeypatch: pytest.MonkeyPatch) -
 
         monkeypatch.setattr(module, name, call)
 
-    for module in (device_counts, device_nearest):
+    for module in (device_points, device_nearest):
         counted(module, "to_host")
     counted(device_counts.Tile, "count")
     sets = SETS["normal"] + SETS["normal"][::-1]
