@@ -7,6 +7,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -109,6 +110,8 @@ def find_pictures(root: Path) -> Found:
 def _lies_in(link: Path, folder: Path) -> bool:
     """Whether a link leads to somewhere in a folder; one that nobody can follow does not."""
     try:
+        with suppress(FileNotFoundError):
+            link.stat()  # since Python 3.13 resolving says nothing of a loop
         return link.resolve().is_relative_to(folder)
     except (OSError, RuntimeError):  # a loop, or through a folder that may not be read
         return False

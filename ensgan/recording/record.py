@@ -119,10 +119,11 @@ class Recording:
                 key = content_key(*(result.sha256 for result in results))
                 yield f"gan:{gan}:{key}", partial(self._gan, gan, results)
         front, trials, scores = manifest.front, manifest.trials, manifest.scores
+        selected = manifest.selected if manifest.chosen else None
         if front is not None and trials is not None:
             yield f"search:{self._place(front)}", partial(self._search, front, trials)
-        if front is not None and scores is not None and manifest.selected is not None:
-            key = content_key(self._place(front), manifest.selected.tree())
+        if front is not None and scores is not None and selected is not None:
+            key = content_key(self._place(front), selected.tree())
             yield f"pool:{key}", partial(self._pool, front, scores)
         table = manifest.downstream
         if table is not None:
@@ -132,8 +133,8 @@ class Recording:
                     for row in read_json(table)["strategies"]
                 }
             yield from ((name, partial(self._strategy, row)) for name, row in rows.items())
-        if manifest.ensemble is not None and table is not None and manifest.selected is not None:
-            record = partial(self._ensemble, manifest.ensemble, table, manifest.selected)
+        if manifest.ensemble is not None and table is not None and selected is not None:
+            record = partial(self._ensemble, manifest.ensemble, table, selected)
             yield f"ensemble:{self._place(manifest.ensemble)}", record
         if manifest.status != "running":
             yield f"end:{manifest.finished}", self._end

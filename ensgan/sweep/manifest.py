@@ -224,8 +224,9 @@ class Manifest(records.Record):
 
     @property
     def chosen(self) -> tuple[str, ...]:
-        """Members of G*, none before it is chosen."""
-        return () if self.selected is None else self.selected.members
+        """Members of G*, none before it is chosen, and none while one of them is made again."""
+        names = () if self.selected is None else self.selected.members
+        return names if set(names) <= self.members.keys() else ()
 
     def save(self, path: Path) -> None:
         """Replace the file at ``path``, in whose folder all results lie."""
@@ -261,11 +262,6 @@ class Manifest(records.Record):
         manifest = records.record_from(cls, tree, source, folder)
         if stepless := [gan for gan in manifest.gans if gan not in manifest.steps]:
             raise DataError(f"{source} cannot be used: steps lacks {', '.join(stepless)[:80]}")
-        if missing := [name for name in manifest.chosen if name not in manifest.members]:
-            raise DataError(
-                f"{source} cannot be used: selected.members has {missing[0][:80]!r}, and members "
-                "has not"
-            )
         try:
             manifest.settings  # noqa: B018  read now: later it would be nobody's mistake
         except ConfigError as error:

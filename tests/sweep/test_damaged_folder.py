@@ -14,6 +14,7 @@ from ensgan.embedding import make_extractor
 from ensgan.errors import DataError, InputError, IntegrityError
 from ensgan.evaluation.finished_sweep import open_sweep
 from ensgan.files import is_whole, read_json, write_json
+from ensgan.store.record import TAG_SELECTED
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.member_job import BLANK
 from ensgan.sweep.result import SweepResult
@@ -61,6 +62,23 @@ def test_members_records_that_were_exchanged_or_cut_off_are_made_again(
     c.write_bytes(c.read_bytes()[:-40])
     assert same(home.run(file), first[1])
     assert read_json(a)["name"] == "A" and read_json(c)["name"] == "C"
+
+
+def test_an_ensemble_one_of_whose_members_is_away_is_none(
+    copy: tuple[Home, Path, SweepFolder],
+) -> None:
+    """While it is made again the folder can be read and recorded."""
+    home, _, folder = copy
+    (folder.path / "recorded.json").unlink()  # the store of this copy is empty
+    whole = folder.read()
+    name = whole.chosen[0]
+    others = {other: member for other, member in whole.members.items() if other != name}
+    now = whole.model_copy(update={"members": others, "status": "running"})
+    now.save(folder.manifest_path)
+    assert folder.read().chosen == () and folder.read().selected is not None
+    assert TAG_SELECTED not in home.store.get(home.sync("banks")).tags
+    whole.save(folder.manifest_path)
+    assert name in home.store.get(home.sync("banks")).tags[TAG_SELECTED]
 
 
 @pytest.mark.parametrize("part", ["scores", "search", "evaluate", "privacy"])
