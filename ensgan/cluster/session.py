@@ -21,6 +21,7 @@ from typing import Any
 import ray
 
 from ensgan.errors import EnsganError, InputError, last_line
+from ensgan.files import first_bytes
 
 ANSWER_SECONDS = 60.0
 
@@ -236,7 +237,7 @@ def _connect(address: str, cpus: int | None, gpus: int | None = None) -> None:
         else:
             with _away():
                 ray.init(address=address, **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         if _turned_away(address):
             raise InputError(
                 f"the Ray cluster at {address} asks for a token and turned this process away: "
@@ -260,6 +261,8 @@ def _token_problem() -> str:
         return "set RAY_AUTH_MODE=token here too"
     if not held:
         return "set RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH, to the cluster's"
+    if held == ["RAY_AUTH_TOKEN_PATH"] and not first_bytes(Path(os.environ[held[0]]), 1).strip():
+        return f"{os.environ[held[0]]}, which {held[0]} names, cannot be read or is empty"
     return f"what {' and '.join(held)} names is not the cluster's token"
 
 

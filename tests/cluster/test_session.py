@@ -98,13 +98,18 @@ def test_a_long_folder_of_temporary_files_is_named(monkeypatch: pytest.MonkeyPat
         ({}, "set RAY_AUTH_MODE=token here too"),
         ({"RAY_AUTH_MODE": "token"}, "set RAY_AUTH_TOKEN"),
         ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "x"}, "RAY_AUTH_TOKEN names is not the"),
+        ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": "/no/file"}, "/no/file, which RAY_"),
     ],
 )
+@pytest.mark.parametrize("error", [ConnectionError, session.ray.exceptions.AuthenticationError])
 def test_a_wrong_or_missing_token_is_called_that(
-    monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], said: str
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, str],
+    said: str,
+    error: type[Exception],
 ) -> None:
     def refuse(**_: object) -> None:
-        raise ConnectionError("failed to connect to GCS")
+        raise error("failed to connect to GCS")
 
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
