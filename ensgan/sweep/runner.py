@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -93,6 +93,7 @@ class RunningSweep:
         self._show = ProgressFile(folder, clock.on_event, lambda: self.manifest.has_begun)
         clock.on_event = self.on_event
         self.requests = Requests(RequestFolder(folder.path))
+        self._session = ExitStack()
         self._stage, self._is_training, self._is_ended = "", False, False
         self._open_executor = open_executor
         self._executor: Executor | None = None
@@ -101,6 +102,7 @@ class RunningSweep:
         """The executor; opened for the first job that must run, since that can take seconds."""
         if self._executor is None:
             self.manifest.begin()
+            self._take_requests()
             self._executor = self._open_executor()
             self._executor.tell = self.on_event
             # Both were being opened at once; from here on a mistake would cost real work.
@@ -115,8 +117,14 @@ class RunningSweep:
             EnsganError: too few members could be trained.
             SweepStoppedError: somebody asked for that.
         """
-        with self.requests.taken() if self.manifest.has_begun else nullcontext():
+        with self._session:
+            self._take_requests()
             return self._run()
+
+    def _take_requests(self) -> None:
+        """From when there is something to do on: a finished sweep's folder stays as it is."""
+        if self.manifest.has_begun and not self.requests.is_taking:
+            self._session.enter_context(self.requests.taken())
 
     def _run(self) -> SweepResult:
         with self.clock.stage("prepare", is_work=True):
@@ -270,7 +278,8 @@ class RunningSweep:
         if event.kind == "stage" and event.fields["state"] == "start":
             self._stage = event.fields["stage"]
         self._show(event)
-        if self.manifest.has_begun and not self._is_training:
+        self._take_requests()
+        if self.requests.is_taking and not self._is_training:
             for asked in self.requests.look(self._outside_training):
                 self._show(asked)
             if self._is_ended:

@@ -173,10 +173,12 @@ class Requests:
     Attributes:
         folder: of the requests.
         take_in: what takes additions in; None where nothing is trained.
+        is_taking: requests are taken now.
     """
 
     folder: RequestFolder
     take_in: Intake | None = None
+    is_taking: bool = False
     _last: int = 0
     _looked: float = 0.0
     _pending: dict[int, Outcome] = field(default_factory=dict)
@@ -185,6 +187,7 @@ class Requests:
     def taken(self) -> Iterator[None]:
         """Take requests while the body runs; those of earlier sessions are forgotten."""
         # Whoever asked then was told that the sweep had ended.
+        self.is_taking = True
         shutil.rmtree(self.folder.path, ignore_errors=True)
         with contextlib.suppress(OSError):  # a full disk: the sweep says so itself
             self.folder.path.mkdir(parents=True)
