@@ -128,6 +128,8 @@ def parse_spec(
             for sentence in _sentences(dict(item))
         ]
         raise ConfigError(source, [*problems, *sentences]) from error
+    except RecursionError as error:  # a mapping from Python: files are limited in depth
+        raise ConfigError(source, [*problems, "is nested too deeply"]) from error
     if problems:
         raise ConfigError(source, problems)
     return spec

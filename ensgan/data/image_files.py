@@ -88,7 +88,9 @@ def find_pictures(root: Path) -> Found:
             what = kind(path := Path(folder) / name)
             is_text = path.suffix.lower() in _TEXTS_BESIDE
             if path.is_symlink() and not _lies_in(path, base):
-                problems.append(f"{relative(path, root)} is a link that leads out of the folder")
+                problems.append(
+                    f"{relative(path, root)} is a link that leads out of the folder or nowhere"
+                )
             elif path.is_symlink() and what == "folder":
                 problems.append(f"{relative(path, root)} is a link to a folder: copy it instead")
             elif what == "file" and not is_text and is_picture(path):

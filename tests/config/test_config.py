@@ -92,6 +92,15 @@ def test_one_problem_one_sentence(tree: dict, expected: str) -> None:
     assert expected in problem
 
 
+def test_a_mapping_without_end_is_a_sentence() -> None:
+    deep: object = 1
+    for _ in range(5000):
+        deep = {"a": deep}
+    assert problems({**GOOD, "train": {"gans": ["SNGAN"], "vary": deep}}) == (
+        "is nested too deeply",
+    )
+
+
 def test_dataset_may_be_a_path() -> None:
     assert parse_spec({**GOOD, "dataset": {"name": "./mine.npz"}}, known=KNOWN)
 
