@@ -5,19 +5,15 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from bank_sweep import write_bank_sweep
-from local_sweep import Home
 from member_job import job
 
 from ensgan.errors import EnsganError, InputError, StoreError, SweepStoppedError
-from ensgan.files import write_json
 from ensgan.sweep import executor as executing
 from ensgan.sweep.events import Event
 from ensgan.sweep.executor import LocalExecutor
@@ -335,18 +331,3 @@ def test_without_ray_a_stopped_sweep_ends(local: Local) -> None:
     with pytest.raises(SweepStoppedError):
         local.train()
     assert local.log == ["SNGAN", "SAGAN"]
-
-
-def test_a_finished_sweep_that_goes_on_takes_requests_and_none_of_before(tmp_path: Path) -> None:
-    home, file = Home(tmp_path / "runs"), write_bank_sweep(tmp_path)
-    home.run(file)
-    folder = home.path / "sweeps/banks"
-    requests, old = RequestFolder(folder), Request(number=1, verb="stop", by="me", time=0.0)
-    write_json(requests.path / "1.json", old.tree())
-    home.run(file, retrain=True)
-    assert (requests.path / "1.json").exists(), "where nothing is done nothing is written"
-    shutil.rmtree(folder / "evaluate")
-    is_open: list[bool] = []
-    home.run(file, retrain=True, on_event=lambda event: is_open.append(requests.is_open))
-    assert True in is_open and not requests.is_open
-    assert not (requests.path / "1.json").exists()

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
+from bank_sweep import write_bank_sweep
 from local_sweep import Home
 from tiny_sweep import files_of, tiny
 
 from ensgan import data
 from ensgan.config import parse_spec
 from ensgan.errors import ConfigError, InputError, IntegrityError
+from ensgan.files import write_json
 from ensgan.launch import sweep as launch
+from ensgan.sweep.live.requests import Request, RequestFolder
 from ensgan.sweep.result import SweepResult
 from ensgan.types import Samples
 
@@ -114,3 +120,18 @@ def test_train_one_is_found_by_the_sweep(home: Home) -> None:
     assert first.weights.stat().st_mtime_ns == before
     with pytest.raises(InputError, match="did you mean 'SNGAN'"):
         launch.train_one(spec, "SNGA", storage=home.path)
+
+
+def test_a_finished_sweep_that_goes_on_takes_requests_and_none_of_before(tmp_path: Path) -> None:
+    home, file = Home(tmp_path / "runs"), write_bank_sweep(tmp_path)
+    home.run(file)
+    folder = home.path / "sweeps/banks"
+    requests, old = RequestFolder(folder), Request(number=1, verb="stop", by="me", time=0.0)
+    write_json(requests.path / "1.json", old.tree())
+    home.run(file, retrain=True)
+    assert (requests.path / "1.json").exists(), "where nothing is done nothing is written"
+    shutil.rmtree(folder / "evaluate")
+    is_open: list[bool] = []
+    home.run(file, retrain=True, on_event=lambda event: is_open.append(requests.is_open))
+    assert True in is_open and not requests.is_open
+    assert not (requests.path / "1.json").exists()
