@@ -19,8 +19,7 @@ from ensgan.config import ClusterSpec
 from ensgan.errors import InputError
 from ensgan.sweep.member_job import MemberJob
 from ensgan.sweep.planning.measured import Measured
-from ensgan.train.cost import step_parts
-from ensgan.train.counting import StepWork
+from ensgan.train.cost import StepWork, step_parts
 from ensgan.types import ImageShape, row_of
 from ensgan.zoo.build import Footprint, footprint
 

@@ -11,8 +11,7 @@ from ensgan.sweep.resolving import Resolved
 from ensgan.sweep.variations import Configuration
 from ensgan.text import counted
 from ensgan.train import TrainSettings
-from ensgan.train.cost import H200, Machine, measure_machine
-from ensgan.train.counting import StepWork
+from ensgan.train.cost import H200, Machine, StepWork, measure_machine
 
 FITTED = "rates fitted to captured steps of three GANs (within a sixth)"
 TABULATED = "NVIDIA H200"
