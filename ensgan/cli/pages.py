@@ -113,8 +113,7 @@ def report(
     page = render(content).encode()
     write_bytes(output, page)
     if log:
-        told = {"table": content.table, "ensemble": content.ensemble}
-        log_report(store, run, content.manifest, page, **told)
+        log_report(store, content, page)
     if show_real:
         warn(f"{output} shows real training images: treat it as you treat the data set")
     value = {"run_id": run, "report": str(output), "bytes": len(page), "real_images": show_real}

@@ -16,7 +16,6 @@ from ensgan.errors import DataError, InputError, StoreError, unknown_name
 from ensgan.launch.executors import check_address, executor_at, opened_early, runs_here
 from ensgan.launch.finished import remember
 from ensgan.recording.record import Recording
-from ensgan.report.pictures import Pictures
 from ensgan.store import RunStore, default_storage, open_store
 from ensgan.sweep.events import Event, OnEvent, StageClock, ignore
 from ensgan.sweep.executor import Executor, grow_here
@@ -111,7 +110,7 @@ class BackgroundRecorder:
 
     def _recorded(self) -> str | None:
         if self._recording is None:
-            recording = Recording(self.folder, self._store, Pictures())
+            recording = Recording(self.folder, self._store)
             whole = recording.recorded_run()
             if whole is not None:  # without opening the store, which takes seconds
                 return whole
@@ -249,6 +248,6 @@ def sync_sweep(name: str, *, storage: Path | str | None = None) -> str:
     with folder.locked():
         track = folder.read().settings.track
         store = open_store(track.uri, storage=storage, experiment=track.experiment)
-        run_id = Recording(folder, store, Pictures()).bring_up_to_date()
+        run_id = Recording(folder, store).bring_up_to_date()
     assert run_id is not None
     return run_id
