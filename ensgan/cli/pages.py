@@ -11,8 +11,7 @@ from typing import Annotated
 import typer
 
 from ensgan.cli import runs
-from ensgan.cli.output import ForceOption, JsonOption, emit, note, warn
-from ensgan.cli.run_tables import lines
+from ensgan.cli.output import ForceOption, JsonOption, emit, lines, note, warn
 from ensgan.errors import InputError
 
 HERE = "http://127.0.0.1:"

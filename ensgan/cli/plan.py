@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 
-from ensgan.cli.output import emit, progress, warn
-from ensgan.cli.tables import FittingTable
+from ensgan.cli.output import FittingTable, emit, progress, warn
 from ensgan.text import counted, duration
 
 if TYPE_CHECKING:

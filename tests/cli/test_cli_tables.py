@@ -21,8 +21,7 @@ from typer.testing import CliRunner
 
 import ensgan.cli
 from ensgan.cli.app import app
-from ensgan.cli.output import PlainConsole
-from ensgan.cli.tables import FittingTable, whole
+from ensgan.cli.output import FittingTable, PlainConsole, whole
 
 NAMES = [f"{gan}@{step}" for gan in GANS for step in (1, 2)]
 RULE = "─"

@@ -8,8 +8,16 @@ from typing import Annotated
 
 import typer
 
-from ensgan.cli.output import ForceOption, JsonOption, check_outputs, emit, note, progress, warn
-from ensgan.cli.tables import FittingTable
+from ensgan.cli.output import (
+    FittingTable,
+    ForceOption,
+    JsonOption,
+    check_outputs,
+    emit,
+    note,
+    progress,
+    warn,
+)
 from ensgan.errors import EnsganError, InputError
 from ensgan.files import first_bytes, read_json, write_bytes
 from ensgan.metrics.files import load_pool
