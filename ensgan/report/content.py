@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ensgan.errors import DataError, InputError
-from ensgan.files import MISFITS, parse_json, read_json
+from ensgan.errors import InputError
+from ensgan.files import parse_json, read_json
+from ensgan.inputs import explained
 from ensgan.report.pictures import image_grid
 from ensgan.store import RunRecord, RunStore
 from ensgan.sweep.folder import SweepFolder, find_sweep
@@ -144,12 +145,8 @@ def _parsed(content: bytes, source: str, look: Callable[[Any], None]) -> Any:
         DataError: it is damaged or something else.
     """
     value = parse_json(content, source)
-    try:
+    with explained(f"{source} cannot be shown, it is damaged or lacks something"):
         look(value)
-    except KeyError as error:
-        raise DataError(f"{source} cannot be shown: it lacks {error}") from error
-    except MISFITS as error:
-        raise DataError(f"{source} cannot be shown: {error}") from error
     return value
 
 
