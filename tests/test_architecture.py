@@ -27,8 +27,8 @@ LAYERS = (
     {"train", "downstream", "ensemble"},
     {"sweep"},
     {"evaluation"},
-    {"recording"},
-    {"cluster", "report"},
+    {"report"},
+    {"cluster", "recording"},
     {"launch"},
     {"cli"},
 )

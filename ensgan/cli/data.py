@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
+from rich.console import Group, RenderableType
 
-from ensgan.cli.output import LARGEST_SIDE, JsonOption, emit, progress
+from ensgan.cli.output import LARGEST_SIDE, FittingTable, JsonOption, emit, progress, whole
 from ensgan.errors import ConfigError, EnsganError, InputError
 from ensgan.text import counted
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from ensgan.data import DataReport
     from ensgan.data.request import Scalar
 
@@ -53,7 +52,6 @@ def list_sets(json: JsonOption = False) -> None:
 
     Example: ensgan data list
     """
-    from ensgan.cli.tables import FittingTable
     from ensgan.data import DATASETS
 
     def table() -> FittingTable:
@@ -146,10 +144,6 @@ def parse_options(texts: list[str], accept_checksum: str | None = None) -> dict[
 
 
 def _table(report: DataReport) -> RenderableType:
-    from rich.console import Group
-
-    from ensgan.cli.tables import FittingTable, whole
-
     spare = ("blank", "sd", "mean")
     known = [] if report.splits["train"].patients is None else ["patients"]
     table = FittingTable("split", "images", *known, *reversed(spare), spare=spare, lined=True)

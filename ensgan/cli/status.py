@@ -17,9 +17,8 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from ensgan.cli.output import JsonOption, PlainConsole, emit, is_quiet, warn
+from ensgan.cli.output import FittingTable, JsonOption, PlainConsole, emit, is_quiet, warn
 from ensgan.cli.runs import RunArgument, StorageOption
-from ensgan.cli.tables import FittingTable
 from ensgan.errors import DataError
 from ensgan.sweep.events import Event, OnEvent
 from ensgan.sweep.folder import SweepFolder, find_sweep

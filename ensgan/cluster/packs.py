@@ -23,7 +23,7 @@ from ensgan.cluster.trial_queue import TrialQueue
 from ensgan.config import ClusterSpec
 from ensgan.errors import DataError, last_line
 from ensgan.files import MISFITS, read_json, write_json
-from ensgan.sweep.events import Event, OnEvent
+from ensgan.sweep.events import OnEvent, warning
 from ensgan.sweep.member_job import MemberJob
 from ensgan.train.pace import gans_worth_sharing
 from ensgan.train.pack import Pack
@@ -177,13 +177,10 @@ def most_on_a_card(
         found = int(ray.get(task.remote(job), timeout=MEASURE_SECONDS))
     except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError) as error:
         on_event(
-            Event(
-                "warning",
-                {
-                    "message": "how many GANs are worth a GPU could not be measured "
-                    f"({last_line(error)}): as many share one as its memory holds; say how many "
-                    "with cluster.gans_per_process"
-                },
+            warning(
+                "how many GANs are worth a GPU could not be measured "
+                f"({last_line(error)}): as many share one as its memory holds; say how many "
+                "with cluster.gans_per_process"
             )
         )
         return None

@@ -159,8 +159,8 @@ def mapper_at(
 
     Needs(cpus, gpus)  # refuses before a cluster is joined
     from ensgan.cluster.session import ray_session
-    from ensgan.cluster.tasks import asked_mapper
+    from ensgan.cluster.tasks import Tasks
 
     assert address is not None
     with ray_session(address, allow_open_cluster=allow_open_cluster):
-        yield asked_mapper(cpus=cpus, gpus=gpus)
+        yield Tasks.asked(cpus=cpus, gpus=gpus).map

@@ -16,9 +16,8 @@ from ensgan.errors import DataError, InputError, StoreError, unknown_name
 from ensgan.launch.executors import check_address, executor_at, opened_early, runs_here
 from ensgan.launch.finished import remember
 from ensgan.recording.record import Recording
-from ensgan.report.pictures import Pictures
 from ensgan.store import RunStore, default_storage, open_store
-from ensgan.sweep.events import Event, OnEvent, StageClock, ignore
+from ensgan.sweep.events import Event, OnEvent, StageClock, ignore, warning
 from ensgan.sweep.executor import Executor, grow_here
 from ensgan.sweep.folder import SweepFolder, find_sweep
 from ensgan.sweep.inputs import member_jobs, write_inputs
@@ -111,7 +110,7 @@ class BackgroundRecorder:
 
     def _recorded(self) -> str | None:
         if self._recording is None:
-            recording = Recording(self.folder, self._store, Pictures())
+            recording = Recording(self.folder, self._store)
             whole = recording.recorded_run()
             if whole is not None:  # without opening the store, which takes seconds
                 return whole
@@ -123,7 +122,7 @@ class BackgroundRecorder:
     def _warn(self, message: str) -> None:
         if not self._warned:
             self._warned = True
-            _warning(self.on_event)(message)
+            self.on_event(warning(message))
 
 
 def run_sweep(
@@ -172,7 +171,7 @@ def run_sweep(
     data_dir = None if data_dir is None else Path(data_dir)
     root, asked = Path(storage or default_storage()).resolve(), load_sweep(spec, settings)
     how = {"fresh": fresh, "without_added": without_added, "many": many}
-    resolved, folder = resolve_in(root, asked, data_dir, _warning(on_event), **how)
+    resolved, folder = resolve_in(root, asked, data_dir, on_event, **how)
     if fresh:
         with folder.locked():
             pass  # nobody else may be running it
@@ -202,10 +201,6 @@ def run_sweep(
     return result
 
 
-def _warning(on_event: OnEvent) -> Callable[[str], None]:
-    return lambda message: on_event(Event("warning", {"message": message}))
-
-
 def train_one(
     spec: AnySpec,
     gan: str,
@@ -225,7 +220,7 @@ def train_one(
     """
     root, asked = Path(storage or default_storage()).resolve(), load_sweep(spec, settings)
     data_dir = None if data_dir is None else Path(data_dir)
-    resolved, folder = resolve_in(root, asked, data_dir, _warning(on_event), many=True)
+    resolved, folder = resolve_in(root, asked, data_dir, on_event, many=True)
     names = [row.name for row in resolved.gans]
     if gan not in names:
         raise InputError(unknown_name(f"GAN of sweep '{resolved.spec.name}'", gan, names))
@@ -249,6 +244,6 @@ def sync_sweep(name: str, *, storage: Path | str | None = None) -> str:
     with folder.locked():
         track = folder.read().settings.track
         store = open_store(track.uri, storage=storage, experiment=track.experiment)
-        run_id = Recording(folder, store, Pictures()).bring_up_to_date()
+        run_id = Recording(folder, store).bring_up_to_date()
     assert run_id is not None
     return run_id

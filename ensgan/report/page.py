@@ -16,9 +16,8 @@ from markupsafe import Markup
 from ensgan.downstream.headline import how_good
 from ensgan.downstream.table import RANKED
 from ensgan.ensemble import non_commercial
-from ensgan.recording.views import by_gan, grown_from, leaves
 from ensgan.report import figures
-from ensgan.report.content import Content
+from ensgan.report.content import Content, by_gan, grown_from, leaves
 from ensgan.search import FORMS, Evaluator, find_form
 from ensgan.text import counted, duration, hide_credentials, markdown, printable
 from ensgan.types import BoolArray, Float64Array, Front, FrontPoint

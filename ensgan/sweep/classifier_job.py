@@ -276,11 +276,11 @@ class Classifiers:
                 on_done(known)
         missing = {path: job for path, job in different.items() if path not in values}
         if missing:
-            for name in sorted({name for job in missing.values() for name in job.bank.paths}):
+            banks = [job.bank for job in missing.values()]
+            for name in sorted({name for bank in banks for name in bank.paths}):
                 self.members[name].unchanged("samples")
-            files = {g.path: g for job in missing.values() for g in job.bank.generators.values()}
-            for generator in files.values():
-                generator.unchanged()
+            for name in sorted({name for bank in banks for name in bank.generators}):
+                self.members[name].unchanged("weights")
             rest, needs = list(missing.values()), Needs.on(self.settings.device)
             executor = self.executor()
             streams = executor.on_gpus(needs)

@@ -30,6 +30,11 @@ class Event:
         return {"event": self.kind, **self.fields}
 
 
+def warning(message: str) -> Event:
+    """Something that a person should know, and that ends nothing."""
+    return Event("warning", {"message": message})
+
+
 OnEvent: TypeAlias = Callable[[Event], None]
 
 

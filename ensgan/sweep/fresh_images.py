@@ -10,8 +10,7 @@ from typing import Any
 
 from ensgan import zoo
 from ensgan.downstream.pool import Maker
-from ensgan.errors import InputError, IntegrityError
-from ensgan.files import sha256_file
+from ensgan.errors import InputError
 from ensgan.sweep.records import MemberResult
 from ensgan.types import Dataset, ImageShape, Int64Array, Samples, UInt8Array, gan_of
 
@@ -43,18 +42,6 @@ class GeneratorFile:
     row: Mapping[str, Any]
     shape: ImageShape
     classes: int
-
-    def unchanged(self) -> None:
-        """Refuse a file that is not what the member was made with.
-
-        Raises:
-            IntegrityError: it was replaced, exchanged or cut off since.
-        """
-        if sha256_file(self.path) != self.sha256:
-            raise IntegrityError(
-                f"{self.path} has changed since it was made: delete it and run `ensgan sweep` "
-                "again, which makes it anew"
-            )
 
     def maker(self, device: str, *, keep: bool) -> Maker:
         """What makes its images; the generator stays loaded between calls if ``keep``.

@@ -11,7 +11,8 @@ from pydantic import BaseModel, Field, field_validator
 from ensgan.config import SweepSpec, parse_spec
 from ensgan.config.vary import Value
 from ensgan.errors import ConfigError, DataError
-from ensgan.files import MISFITS, read_json, write_json
+from ensgan.files import read_json, write_json
+from ensgan.inputs import explained
 from ensgan.sweep import records
 from ensgan.types import EARLIER_FORM
 
@@ -254,10 +255,8 @@ class Manifest(records.Record):
                 f"{source} is no manifest of schema 1 to {SCHEMA} (its schema is {found!r}): use "
                 "another --storage, or the version of ensgan that wrote it"
             )
-        try:
+        with explained(f"{source} cannot be used, it is damaged"):
             tree = _MIGRATIONS[value["schema"]](dict(value))
-        except MISFITS as error:
-            raise DataError(f"{source} cannot be used: it is damaged ({error!r})") from error
         del tree["schema"]
         manifest = records.record_from(cls, tree, source, folder)
         if stepless := [gan for gan in manifest.gans if gan not in manifest.steps]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -150,6 +151,13 @@ def record_from(model: type[RecordT], value: Any, source: str, folder: Path | No
         raise DataError(f"{source} cannot be used: {_problem(error)}") from error
 
 
+def record_if_whole(model: type[RecordT], path: Path) -> RecordT | None:
+    """What a file holds; None where there is none, or a damaged one."""
+    with suppress(DataError):
+        return record_from(model, read_json(path), str(path), None)
+    return None
+
+
 def _problem(error: ValidationError) -> str:
     """The first problem in words: where, what, and the offending value."""
     item = error.errors(include_url=False)[0]
@@ -203,8 +211,8 @@ class MemberResult(Record):
         """Whether all its files are."""
         return all(path.is_file() for path in (self.weights, self.samples, self.features))
 
-    def unchanged(self, part: Literal["weights", "samples", "features"]) -> Path:
-        """The file of its weights, of its images or of their embeddings.
+    def unchanged(self, part: str) -> Path:
+        """The file of its ``weights``, of its images (``samples``) or of their ``features``.
 
         Raises:
             IntegrityError: it was replaced, exchanged or cut off since it was made.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from ensgan.config.vary import searched
 from ensgan.downstream import fits_pool
 from ensgan.errors import ConfigError
 from ensgan.sweep.environment import real_data
+from ensgan.sweep.events import OnEvent, warning
 from ensgan.sweep.folder import SweepFolder, sweep_folder
 from ensgan.sweep.merging import join_sweeps
 from ensgan.sweep.planning.carried import carried_on
@@ -93,7 +94,7 @@ def resolve_in(
     storage: Path,
     spec: SweepSpec,
     data_dir: Path | None,
-    on_remark: Callable[[str], object],
+    on_event: OnEvent,
     *,
     fresh: bool = False,
     without_added: bool = False,
@@ -105,7 +106,7 @@ def resolve_in(
     Args:
         storage: where its folder and other sweeps lie.
         spec, data_dir, many: as for :func:`resolve`.
-        on_remark: hears what of the sweep is as it was though its file does not say so.
+        on_event: warned of settings that stay as they were though the file does not say so.
         fresh: as if its folder were empty.
         without_added: leave out what `ensgan add` brought.
         whole: of a search, with configurations that are still to be drawn.
@@ -120,7 +121,7 @@ def resolve_in(
     if not fresh:
         spec, remarks = carried_on(spec, folder, without_added=without_added)
         for remark in remarks:
-            on_remark(remark)
+            on_event(warning(remark))
     resolved = checked(spec, dataset, many=many)
     return drawn_so_far(resolved, None if fresh else folder, whole=whole), folder
 

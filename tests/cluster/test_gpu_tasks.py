@@ -15,7 +15,7 @@ import ray
 from ensgan.cluster.executor import RayExecutor
 from ensgan.cluster.resources import check_task, reserved, task_slots
 from ensgan.cluster.session import environment, ray_session
-from ensgan.cluster.tasks import asked_mapper
+from ensgan.cluster.tasks import Tasks
 from ensgan.config import ClusterSpec, parse_spec
 from ensgan.errors import InputError
 from ensgan.sweep.events import Event
@@ -208,7 +208,7 @@ def test_work_whose_gpus_are_busy_waits_and_says_so(
 def test_more_than_any_node_has_is_refused(cluster: None, executor: RayExecutor) -> None:
     expected = r"a task asks for 4 GPU, the cluster's largest node has 2: lower --gpus-per-task"
     with pytest.raises(InputError, match=expected):
-        asked_mapper(cpus=1.0, gpus=4.0)
+        Tasks.asked(cpus=1.0, gpus=4.0)
     with pytest.raises(InputError, match=r"asks for 9 CPU.* change cluster\.cpus_per_trial"):
         executor.mapper(Needs(cpus=9.0))
     assert executor.at_once(Needs(gpus=1.0)) == 2 and executor.at_once(Needs(0.25, 0.5)) == 4

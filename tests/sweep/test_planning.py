@@ -109,7 +109,7 @@ def test_of_each_gan_one_configuration_is_counted_and_the_others_follow(
 
     rates = Machine((1e9,) * len(WIDTHS), 1e9, 1e-6)
     monkeypatch.setattr(cost, "step_parts", noted)
-    monkeypatch.setattr("ensgan.sweep.planning.rates._measured", lambda *_: rates)
+    monkeypatch.setattr("ensgan.sweep.planning.cost._measured_machine", lambda *_: rates)
     vary = {"width": [0.5, 1.0], "batch": [8, 32], "d_updates": [1, 3], "seed": [0, 1]}
     sweep = resolve(parse_spec(tiny(train={"gans": ["BigGAN", "StyleGAN2"], "vary": vary})))
     made = {row.gan: row for row in plan.make_plan(sweep, tmp_path).rows}

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from rich.console import Group, RenderableType
 
-from ensgan.cli.tables import FittingTable
+from ensgan.cli.output import FittingTable
 from ensgan.metrics import PoolMeasures
 from ensgan.text import counted
 from ensgan.types import Float64Array, PoolScores

@@ -9,9 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ensgan.cli.output import ForceOption, JsonOption, emit, note, progress, warn
+from ensgan.cli.output import FittingTable, ForceOption, JsonOption, emit, note, progress, warn
 from ensgan.cli.pools.search import claim, read_costs, write_pictures
-from ensgan.cli.tables import FittingTable
 from ensgan.errors import InputError
 from ensgan.search import api
 from ensgan.sweep.planning.sweep_file import name_of_variant

@@ -25,7 +25,7 @@ from ensgan.errors import DataError, EnsganError, InputError, StoreError, last_l
 from ensgan.files import read_json, write_json
 from ensgan.outputs import take_lock
 from ensgan.sweep.events import Event
-from ensgan.sweep.records import Addition, Record, record_from
+from ensgan.sweep.records import Addition, Record, record_from, record_if_whole
 
 if TYPE_CHECKING:
     from ensgan.sweep.member_job import MemberJob
@@ -140,10 +140,7 @@ class RequestFolder:
 
     def answer_to(self, request: Request) -> Answer | None:
         """What the driver says of a request so far."""
-        path = self.path / f"{request.number}.answer"
-        with contextlib.suppress(DataError):
-            return record_from(Answer, read_json(path), str(path), None) if path.exists() else None
-        return None
+        return record_if_whole(Answer, self.path / f"{request.number}.answer")
 
     def _numbers(self) -> list[int]:
         stems = (path.stem for path in self.path.glob("*.json"))

@@ -18,7 +18,7 @@ from ensgan.sweep.events import Event, OnEvent
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.manifest import Manifest
 from ensgan.sweep.planning.measured import Measured, stage_work
-from ensgan.sweep.records import Record, record_from
+from ensgan.sweep.records import Record, record_from, record_if_whole
 from ensgan.types import gan_of, step_of
 
 FROM_BEAT = ("node", "gpus", "gpu_memory_bytes", "precision")
@@ -149,7 +149,8 @@ def sweep_status(folder: SweepFolder, now: float | None = None) -> dict[str, Any
     state = state_of(manifest, is_held=is_held)
     notes: list[str] = []
     beats = _heartbeats(folder, notes)
-    driver = _progress(folder) if state == "running" else Progress()
+    driver = record_if_whole(Progress, folder.progress_path) if state == "running" else None
+    driver = driver or Progress()  # an older version runs it, or it has just begun
     rows = [
         _row(gan, manifest, planned, beats.get(gan), driver, now if is_held else None)
         for gan, planned in sorted(
@@ -183,14 +184,6 @@ def sweep_status(folder: SweepFolder, now: float | None = None) -> dict[str, Any
         "notes": notes,
         "gans": rows,
     }
-
-
-def _progress(folder: SweepFolder) -> Progress:
-    """What the driver wrote; nothing where it has not, or an older version runs it."""
-    path = folder.progress_path
-    with contextlib.suppress(DataError):
-        return record_from(Progress, read_json(path), str(path), None)
-    return Progress()
 
 
 def _left(

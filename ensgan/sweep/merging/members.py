@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ensgan.config import SweepSpec
-from ensgan.errors import DataError, InputError, IntegrityError
+from ensgan.errors import DataError, InputError
 from ensgan.files import atomic_path, content_key, sha256_file
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import Inputs
@@ -104,15 +104,8 @@ def _bring(name: str, source: Source, inputs: Inputs, real: Dataset) -> MemberRe
         "samples": file("samples", f"{name}-{key}.npz"),
         "features": file("features", f"{name}-{key}.npy"),
     }
-    hashes = {"weights": member.sha256, **member.contents}
     for part, path in paths.items():
-        origin: Path = getattr(member, part)
-        if hashes.setdefault(part, sha256_file(origin)) != sha256_file(origin):
-            raise IntegrityError(
-                f"{origin} has changed since {theirs} was made: delete it and run `ensgan sweep` "
-                f"for '{source.name}' again, which makes it anew"
-            )
-        _link(origin, path)
+        _link(member.unchanged(part), path)
     record = member.weights.with_suffix(".json")
     if record.is_file():  # a snapshot's: it says which GAN's weights these are
         _link(record, paths["weights"].with_suffix(".json"))
@@ -121,7 +114,10 @@ def _bring(name: str, source: Source, inputs: Inputs, real: Dataset) -> MemberRe
         update={
             **paths,
             "name": name,
-            "contents": {part: hashes[part] for part in ("samples", "features")},
+            "contents": {
+                part: member.contents.get(part) or sha256_file(paths[part])
+                for part in ("samples", "features")
+            },
             "work": (),
             "origin": {"sweep": source.name, "member": theirs, **({"run": run} if run else {})},
         }

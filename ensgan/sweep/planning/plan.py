@@ -19,9 +19,9 @@ from ensgan.sweep.manifest import Manifest
 from ensgan.sweep.opening import Changes, changes_of, training_folders
 from ensgan.sweep.planning import cost
 from ensgan.sweep.planning.measured import Measured
-from ensgan.sweep.planning.rates import TABULATED, Rates
 from ensgan.sweep.resolving import Resolved, round_size
 from ensgan.sweep.variations import Configuration
+from ensgan.text import counted, some
 from ensgan.types import MemberId, row_of
 from ensgan.zoo.build import Footprint, footprint
 
@@ -91,8 +91,7 @@ def _sentences(before: Manifest, changes: Changes, missing: Sequence[str]) -> It
 
 
 def _counted(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:NAMES_SHOWN]) + ", …" * (len(names) > NAMES_SHOWN)
-    return f"{len(names)} member{'s' * (len(names) != 1)} ({shown})"
+    return f"{counted(len(names), 'member')} ({some(names, NAMES_SHOWN)})"
 
 
 def _steps_left(resolved: Resolved, folder: SweepFolder) -> tuple[dict[str, int], set[str]]:
@@ -119,7 +118,7 @@ class GanPlan:
     Attributes:
         steps: that are left to train.
         variation: values of the settings that the sweep varies.
-        seconds_per_step: see :class:`ensgan.sweep.planning.rates.Rates`.
+        seconds_per_step: see :class:`ensgan.sweep.planning.cost.Rates`.
         seconds: of these steps.
         memory_bytes: estimated peak: weights, gradients, optimiser state, averaged weights and the
             activations of one backward pass.
@@ -148,7 +147,7 @@ class Plan:
             GPUs (of one GPU where it has none) let run.
         training_seconds: of all trials together, each alone on its device; ``wall_seconds`` on the
             slots, where those that share a GPU share its speed. Training alone.
-        device: of the rates, see :class:`ensgan.sweep.planning.rates.Rates`.
+        device: of the rates, see :class:`ensgan.sweep.planning.cost.Rates`.
         wants_gpu: trials will run on GPUs.
         gpu_hours: that training takes, None on CPUs. What GANs of one process gain is not in it.
         remark: what the figures leave open, "" where nothing.
@@ -195,7 +194,7 @@ def make_plan(
     spec = resolved.spec
     shape, classes = resolved.dataset.shape, resolved.dataset.num_classes
     wants_gpu = bool(spec.cluster.gpus_per_trial)
-    rates = Rates(resolved, Measured(storage / "measured.json"))
+    rates = cost.Rates(resolved, Measured(storage / "measured.json"))
     trainings = [
         (gan, gan.settings.steps if left is None else left.steps.get(gan.name, 0))
         for gan in resolved.configurations
@@ -238,7 +237,7 @@ def make_plan(
     )
 
 
-def _remark(resolved: Resolved, rates: Rates) -> str:
+def _remark(resolved: Resolved, rates: cost.Rates) -> str:
     remarks = [rates.basis()]
     vary = resolved.spec.train.vary
     if is_draws(vary):
@@ -256,7 +255,7 @@ def _remark(resolved: Resolved, rates: Rates) -> str:
             "configurations per GAN and round; those that are not drawn yet are quasi-random "
             "here, and costs are estimates from them"
         )
-    if rates.device == TABULATED:
+    if rates.device == cost.TABULATED:
         remarks.append("no GPU here: slots are those of one, run --dry-run on a node that has it")
     return "\n".join(filter(None, remarks))
 
