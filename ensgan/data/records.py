@@ -68,7 +68,6 @@ def build(
     Raises:
         DataError: unusable files, a patient in two splits, or a class too small to split.
     """
-    root = request.root
     channels = request.options["channels"]
     preparation = Preparation(
         request.image_size,
@@ -83,7 +82,7 @@ def build(
     decoded = decode_files(
         [*records, *others],
         preparation,
-        root=root,
+        root=request.root,
         cache=cache_folder() if request.options["cache"] else None,
         on_progress=request.on_progress,
         headline=headline,
@@ -92,15 +91,14 @@ def build(
     labels = np.array([record.label for record in records], np.int64)
     patients = _patients(records, decoded.patients)
     indices = _splits(request, records, labels, patients, class_names)
-    names = [relative(record.path, root) for record in records]
-    samples = {
-        split: Samples(decoded.images[rows], labels[rows]) for split, rows in indices.items()
-    }
+    names = [relative(record.path, request.root) for record in records]
+    rows_of = (indices[split] for split in SPLITS)
+    train, val, test = (Samples(decoded.images[rows], labels[rows]) for rows in rows_of)
     return Dataset(
         request.name,
-        samples["train"],
-        samples["val"],
-        samples["test"],
+        train,
+        val,
+        test,
         class_names,
         licence=request.text("licence") or "",
         source=source,
