@@ -13,24 +13,20 @@ import sqlite3
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from time import time
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from ensgan.errors import EnsganError, InputError, StoreError
 from ensgan.inputs import database_path
 from ensgan.store.base import unknown_run
-from ensgan.store.record import Batch
 from ensgan.store.sqlite import relocate
 from ensgan.text import hide_credentials, printable, split_address
 
 PAGES: Final = "workflowType=machine_learning"
 """Which of its two sets of pages MLflow is to show; else those about language models."""
-_PER_CALL: Final = {"params": 100, "tags": 100, "metrics": 1000}
-_LONGEST_PARAM, _LONGEST_TAG = 6000, 8000
 _MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 """Makes the UI open on the runs of a training, not on traces of language models."""
 VIEW: Final = "ensgan"
@@ -158,45 +154,6 @@ class Connection:
                     raise
             known = client.get_experiment_by_name(self._experiment)
         return known
-
-    def send(self, run_id: str, batch: Batch) -> None:
-        """Store settings, metrics of many steps and tags, cut to what MLflow takes."""
-        with self.reported(run_id):
-            client = self.client()
-            from mlflow.entities import Metric, Param, RunTag
-
-            now = int(time() * 1000)
-            entities: dict[str, list[Any]] = {
-                "params": [Param(key, text[:_LONGEST_PARAM]) for key, text in batch.params.items()],
-                "metrics": [
-                    Metric(key, float(value), now, step)
-                    for step, metrics in batch.rows
-                    for key, value in metrics.items()
-                ],
-                "tags": [RunTag(key, text[:_LONGEST_TAG]) for key, text in batch.tags.items()],
-            }
-            for kind, values in entities.items():
-                # MLflow limits what one call may carry.
-                for start in range(0, len(values), _PER_CALL[kind]):
-                    part = values[start : start + _PER_CALL[kind]]
-                    client.log_batch(run_id, **{kind: part})
-
-    def send_dataset(self, run_id: str, dataset: Mapping[str, Any]) -> None:
-        """Store a data input of a run, shown by MLflow's pages."""
-        origin = {"source": hide_credentials(dataset["source"]), "sha256": dataset["digest"]}
-        with self.reported(run_id):
-            client = self.client()
-            from mlflow.entities import Dataset, DatasetInput, InputTag
-
-            data = Dataset(
-                name=dataset["name"],
-                digest=dataset["digest"][:36],
-                source_type="ensgan",
-                source=json.dumps(origin),
-                profile=json.dumps(dataset["profile"]),
-            )
-            used = DatasetInput(data, tags=[InputTag("mlflow.data.context", "training")])
-            client.log_inputs(run_id, datasets=[used])
 
     @contextmanager
     def reported(self, run_id: str | None = None) -> Iterator[None]:

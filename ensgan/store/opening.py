@@ -22,7 +22,7 @@ from ensgan.errors import InputError
 from ensgan.inputs import database_path, require_database
 from ensgan.registry import Registry
 from ensgan.store.base import RunStore, unknown_run
-from ensgan.store.record import ENSEMBLE_FOLDER, unknown_folder
+from ensgan.store.record import ENSEMBLE_FOLDER, KINDS, unknown_folder
 from ensgan.store.sqlite import ARTIFACTS
 from ensgan.store.tracking import MLflowStore
 from ensgan.text import hide_credentials, some, split_address
@@ -30,8 +30,6 @@ from ensgan.text import hide_credentials, some, split_address
 MODEL_FILE: Final = "MLmodel"
 LATEST: Final = "latest"
 """What the newest sweep is called."""
-MOST_RUNS: Final = 1_000_000
-"""Sweeps that are looked through."""
 _RUN_ID: Final = re.compile(r"[0-9a-f]{32}")
 _PREFIX: Final = "models:/"
 _ADDRESS: Final = re.compile(r"models:/(?P<name>[^/@:]+)(@(?P<alias>[\w.-]+)|/(?P<version>\d+))")
@@ -205,13 +203,14 @@ def find_run(store: RunStore, text: str) -> str:
         return _run_of_model(store, text)
     if _RUN_ID.fullmatch(text):
         return text
-    sweeps = store.find(limit=MOST_RUNS)
+    sweeps = store.find()
     named = [run.run_id for run in sweeps if run.name == text]
     if text == LATEST:
         named += [run.run_id for run in sweeps]
     if named:
         return named[0]
-    labels = {run.run_id: f"{run.kind} {run.name}" for run in store.all_runs()}
+    everything = (run for kind in KINDS for run in store.find(kind))
+    labels = {run.run_id: f"{run.kind} {run.name}" for run in everything}
     found = beginning_with(text, labels)
     if found is None:
         near = difflib.get_close_matches(text, [LATEST, *(run.name for run in sweeps)], n=1)

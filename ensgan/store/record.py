@@ -118,7 +118,13 @@ def check_keys(what: str, keys: Iterable[str]) -> None:
 
 
 def sort_runs(records: Iterable[RunRecord], order: str) -> tuple[RunRecord, ...]:
-    """Records in the order that :meth:`RunStore.find` describes."""
+    """Records in an order.
+
+    Args:
+        order: ``started``, ``name``, ``status``, or the name of a metric, a parameter or a tag
+            (without its ``ensgan.``); a leading ``-`` puts the greatest first. Runs without that
+            value come last.
+    """
     name, descending = order.removeprefix("-"), order.startswith("-")
     records = sorted(records, key=lambda record: (record.started, record.run_id))
     known = [(value, one) for one in records if (value := _value(one, name)) is not None]
