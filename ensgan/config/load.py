@@ -102,8 +102,8 @@ def shipped_sweeps() -> dict[str, Path]:
         return {path.stem: path for path in (checkout / "sweeps").glob("*.yaml")}
     # The wheel puts them beside the environment's other shared data (pyproject: data-files).
     files = importlib.metadata.files("ensgan") or []
-    found = [Path(str(file.locate())) for file in files if file.match("ensgan/sweeps/*.yaml")]
-    return {path.stem: path for path in found}
+    shipped = [file for file in files if file.match("ensgan/sweeps/*.yaml")]
+    return {file.stem: Path(str(file.locate())) for file in shipped}
 
 
 def parse_spec(

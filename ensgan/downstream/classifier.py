@@ -216,8 +216,8 @@ def _groups(
     if settings.device == "cpu":
         return [[index] for index in range(len(repeats))]
     by_images: dict[int, list[int]] = {}
-    for index, each in enumerate(repeats):
-        images = int(sum(part.sum() for part in epoch_counts(each.strategy, dataset, settings)))
+    for index, repeat in enumerate(repeats):
+        images = int(sum(part.sum() for part in epoch_counts(repeat.strategy, dataset, settings)))
         by_images.setdefault(images, []).append(index)
     return list(by_images.values())
 

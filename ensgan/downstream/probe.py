@@ -137,10 +137,10 @@ class LinearProbe:
         rows = self._judges(trial.seed)
         labels = self._val.labels[rows]
         chances = _Linear.fit(drawn, self.classes)(self._val.features[rows])
-        own = chances[np.arange(len(chances)), labels]
+        of_label = chances[np.arange(len(chances)), labels]
         # As the classifiers of the evaluation: classes weigh alike.
         share = np.bincount(labels, minlength=self.classes)[labels]
-        loss = -float(np.average(np.log(np.clip(own, 1e-7, 1.0)), weights=1 / share))
+        loss = -float(np.average(np.log(np.clip(of_label, 1e-7, 1.0)), weights=1 / share))
         return ValidationResult(classification_metrics(labels, chances)["auc"], loss)
 
     def _judges(self, seed: int) -> Int64Array:
@@ -164,21 +164,21 @@ class LinearProbe:
             ]
             return float(np.mean(called == images.labels)), float(shares[0] @ shares[1])
 
-        found = {name: agreement(images) for name, images in self._members.items()}
+        agreements = {name: agreement(images) for name, images in self._members.items()}
         return LabelConsistency(
             *agreement(self._val),
-            {name: share for name, (share, _) in found.items()},
-            {name: chance for name, (_, chance) in found.items()},
+            {name: share for name, (share, _) in agreements.items()},
+            {name: chance for name, (_, chance) in agreements.items()},
         )
 
     def _drawn(self, strategy: Strategy, seed: int) -> LabelledFeatures:
         """Equal numbers of every member's images, without one twice."""
         rng = np.random.default_rng(seed)
-        each = -(-IMAGES // len(strategy.members))
+        per_member = -(-IMAGES // len(strategy.members))
         parts = []
         for name in strategy.members:
             member = self._members[name]
-            rows = rng.permutation(len(member.labels))[:each]
+            rows = rng.permutation(len(member.labels))[:per_member]
             parts.append((member.features[rows], member.labels[rows]))
         return LabelledFeatures(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 

@@ -187,8 +187,9 @@ def load_extractor(path: Path, device: str = "cpu") -> Extractor:
         explained(f"{path} cannot be read as safetensors"),
         safe_open(path, framework="pt") as archive,
     ):
-        said = files.parse_json((archive.metadata() or {}).get("ensgan.extractor", "{}"), str(path))
-        description = said if isinstance(said, dict) else {}
+        text = (archive.metadata() or {}).get("ensgan.extractor", "{}")
+        recorded = files.parse_json(text, str(path))
+        description = recorded if isinstance(recorded, dict) else {}
         tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
     if description.get("format") != FORMAT:
         raise DataError(

@@ -92,10 +92,10 @@ def _refuse_signs(path: Path, signs: str) -> None:
     Raises:
         InputError: a sign of the path means something else in an address.
     """
-    found = next((sign for sign in signs if sign in str(path)), None)
-    if found is not None:
+    sign = next((one for one in signs if one in str(path)), None)
+    if sign is not None:
         raise InputError(
-            f"'{found}' in {path} means something else in the address of MLflow's database: use "
+            f"'{sign}' in {path} means something else in the address of MLflow's database: use "
             "a folder without it"
         )
 
@@ -211,11 +211,11 @@ def find_run(store: RunStore, text: str) -> str:
         return named[0]
     everything = (run for kind in KINDS for run in store.find(kind))
     labels = {run.run_id: f"{run.kind} {run.name}" for run in everything}
-    found = beginning_with(text, labels)
-    if found is None:
+    meant = beginning_with(text, labels)
+    if meant is None:
         near = difflib.get_close_matches(text, [LATEST, *(run.name for run in sweeps)], n=1)
         raise unknown_run(text, store.uri, near[0] if near else "")
-    return found
+    return meant
 
 
 def beginning_with(text: str, labels: Mapping[str, str]) -> str | None:

@@ -62,8 +62,8 @@ def serve(command: Sequence[str], port: int, on_start: Callable[[str], object]) 
             if not _answers(server, port):
                 server.terminate()
                 log.seek(0)
-                said = last_line(log.read().decode(errors="replace"))
-                raise StoreError(f"the server of the pages did not start: {said}")
+                reason = last_line(log.read().decode(errors="replace"))
+                raise StoreError(f"the server of the pages did not start: {reason}")
             on_start(f"http://127.0.0.1:{port}")
             return server.wait()
         except KeyboardInterrupt:

@@ -185,7 +185,7 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
         items = enumerate(value)
     else:
         return {prefix: value}
-    found: dict[str, Any] = {}
+    leaves: dict[str, Any] = {}
     for key, entry in items:
-        found.update(flat(entry, f"{prefix}.{key}" if prefix else str(key)))
-    return found
+        leaves.update(flat(entry, f"{prefix}.{key}" if prefix else str(key)))
+    return leaves
