@@ -30,7 +30,7 @@ LARGEST_JSON: Final = 128 << 20
 LARGEST_TEXT: Final = 16 << 20
 """Bytes of a text written by hand that is read."""
 MISFITS: Final = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
-"""What taking a value of JSON apart raises where it is of another kind than was written."""
+"""Errors of code that reads fields of a JSON value whose structure is not the expected one."""
 
 
 @contextmanager
@@ -65,8 +65,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise _not_written(path, error.strerror or str(error)) from error
     except Exception as error:
-        # torch says nothing of a full disk (the half-written file still takes its part of it
-        # here), safetensors says it in an error of its own.
+        # torch does not say that the disk is full (here the half-written file still takes its
+        # room), safetensors says it in an error of its own.
         reason = next((sign for sign in _NO_ROOM if sign in str(error)), "")
         if isinstance(error, EnsganError) or not (reason or is_full(path.parent)):
             raise
@@ -85,7 +85,7 @@ def _not_written(path: Path, reason: str) -> StoreError:
 
 
 def is_full(folder: Path) -> bool:
-    """No room is left on the disk of a folder (False where nobody can say)."""
+    """Whether the disk of a folder has no room left; False where the system does not tell."""
     try:
         return shutil.disk_usage(folder).free < FULL_BYTES
     except OSError:

@@ -29,7 +29,7 @@ _GONE = dict.fromkeys(
     ("select.width", "select.epochs", "select.images_per_epoch"),
     "is no longer a setting, for rule validated trains no networks any more: delete this line",
 )
-"""What earlier versions had, and what to do about it."""
+"""Keys that earlier versions had, and what to write instead."""
 
 
 def load_spec(
@@ -139,7 +139,7 @@ def read_setting(text: str, option: str) -> tuple[str, Any]:
     """Key and YAML value of ``dotted.key=value``.
 
     Raises:
-        InputError: it is none; ``option`` is named.
+        InputError: the text has another form; the message names ``option``.
     """
     from ensgan.config.yaml_text import read_yaml
 

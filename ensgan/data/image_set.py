@@ -77,7 +77,7 @@ def _read_folder(
     path: Path, root: Path, shape: ImageShape | int | None, class_names: tuple[str, ...] | None
 ) -> tuple[UInt8Array, Labels]:
     pictures = find_pictures(path)
-    # Nobody would see a warning here: what looks like an image must be one.
+    # A warning would not be seen here: what looks like an image must be one.
     refuse(f"{path} cannot be used", pictures.warnings)
     if not pictures.files:
         raise DataError(f"{path} holds no images")

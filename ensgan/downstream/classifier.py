@@ -246,7 +246,7 @@ class _Classifier:
         self.training = Training(network, drawing, weights)
 
     def tested(self, fitted: FitResult) -> RepeatResult:
-        """What the trained classifier achieves; its time is its caller's business."""
+        """What the trained classifier achieves; the caller fills in the time."""
         dataset, positive = self._dataset, self._settings.positive
         test = labelled(dataset.test, self._settings.device)
         tested, validated = (

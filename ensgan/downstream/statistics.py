@@ -90,7 +90,7 @@ def resampled_auc(labels: Int64Array, probabilities: Float64Array) -> tuple[floa
     """
     rng, classes = np.random.default_rng(len(labels)), probabilities.shape[1]
     places = [np.flatnonzero(labels == label) for label in range(classes)]
-    # Of two classes one has the area of both.
+    # With two classes, both have the same area: one is enough.
     ranked = [np.unique(column, return_inverse=True)[1] for column in probabilities.T]
     ranked = ranked[1:] if classes == 2 else ranked
     scores = []

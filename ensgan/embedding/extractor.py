@@ -216,7 +216,7 @@ def embed(
     cache: Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> Embeddings:
-    """Embed images, or read the result of having done so.
+    """Embed images, or read the features that an earlier call kept.
 
     Args:
         images: uint8 [n,H,W] or [n,H,W,C]; may be memory-mapped.
@@ -261,7 +261,7 @@ def write_features(path: Path, images: UInt8Array, extractor: Extractor) -> Floa
 def keep_features(
     path: Path, images: Callable[[], UInt8Array], extractor: Callable[[], Extractor]
 ) -> None:
-    """Features under a name that is the key of what they are of: found whole, or made (again).
+    """Features in a file named by the key of their content: read if it is whole, else made.
 
     A file beside them holds their SHA-256; where an early version wrote none, they must be
     readable.

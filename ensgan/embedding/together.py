@@ -1,7 +1,7 @@
 """Classifiers of one form trained as one batch of networks: each kernel serves all of them.
 
 A small network leaves a card idle between kernels. Stacked, convolutions become grouped ones, and
-every network keeps its own images, weights, learning rate and end.
+every network keeps its own images, weights, learning rate and stopping point.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Training:
         self.course = Course([self.row], settings)
 
     def keep(self, buffers: dict[str, Tensor], scores: Tensor) -> None:
-        """The weights of now are the best so far."""
+        """Keep the present weights as the best so far."""
         parameters = list(self.network.parameters())
         pieces = torch.split(self.row.detach(), [one.numel() for one in parameters])
         with torch.no_grad():
@@ -62,7 +62,7 @@ class Training:
 
 
 class Together:
-    """Networks that learn side by side until each has reached its own end.
+    """Networks trained side by side, each until its own training ends.
 
     Args:
         trainings: networks of one form, on one device.

@@ -147,7 +147,7 @@ def measure_pool(
 
 
 def _scores_of(measure: Callable[_P, PoolMeasures]) -> Callable[_P, PoolScores]:
-    """The same function without what only precision, recall and classes need."""
+    """The same function, returning the scores alone."""
 
     @wraps(measure)
     def score(*args: _P.args, **kwargs: _P.kwargs) -> PoolScores:

@@ -26,7 +26,7 @@ from ensgan.store.sqlite import relocate
 from ensgan.text import hide_credentials, printable, split_address
 
 PAGES: Final = "workflowType=machine_learning"
-"""Which of its two sets of pages MLflow is to show; else those about language models."""
+"""Query that selects MLflow's pages about training; its default is those on language models."""
 _MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 """Makes the UI open on the runs of a training, not on traces of language models."""
 VIEW: Final = "ensgan"
@@ -54,7 +54,7 @@ def settle_environment() -> None:
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "GIT_PYTHON_REFRESH": "quiet",
-        "MLFLOW_LOGGING_LEVEL": "ERROR",  # tables made and migrated are no news to its users
+        "MLFLOW_LOGGING_LEVEL": "ERROR",  # keeps quiet about making and migrating tables
     }.items():
         os.environ.setdefault(name, value)
 

@@ -66,7 +66,7 @@ def _open_mlflow(address: str, storage: Path, experiment: str) -> RunStore:
 
 
 def _open_passing(_address: str, _storage: Path, experiment: str) -> RunStore:
-    """A store that ends with this process, for a trial."""
+    """A temporary store that is deleted with this process."""
     folder = Path(tempfile.mkdtemp(prefix="ensgan-runs-"))
     store = MLflowStore(f"sqlite:///{folder}/mlflow.db", experiment, folder / ARTIFACTS)
     weakref.finalize(store, shutil.rmtree, folder, ignore_errors=True)

@@ -74,7 +74,7 @@ def serve(command: Sequence[str], port: int, on_start: Callable[[str], object]) 
 
 @contextmanager
 def _terminations() -> Iterator[None]:
-    """SIGTERM is what ctrl-C is; only the main thread may say so."""
+    """Treat SIGTERM like ctrl-C; Python allows it in the main thread only."""
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -90,7 +90,7 @@ def _terminations() -> Iterator[None]:
 
 
 def _answers(server: subprocess.Popen[bytes], port: int) -> bool:
-    """Wait until the server takes connections; whether it does."""
+    """Wait for the server to take connections; False where it ended or took too long."""
     end = time.monotonic() + PATIENCE_SECONDS
     while server.poll() is None and time.monotonic() < end:
         try:
@@ -168,7 +168,7 @@ class MLflowStore(RunStore):
         """See :meth:`RunStore.list_page`."""
         reader = self._reader()
         experiment = reader.experiment_of(run_id)
-        # A view that is not there would be an error message; experiments of others have none.
+        # MLflow's page shows an error for a view that does not exist, as in experiments of others.
         view = f"&viewStateShareKey={VIEW}" if reader.has_tag(experiment, VIEW_TAG) else ""
         return f"{_runs_of(experiment)}?{PAGES}{view}"
 
