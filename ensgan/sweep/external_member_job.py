@@ -67,10 +67,10 @@ def known_external_member(job: ExternalJob) -> MemberResult | None:
 
 
 def _known(job: ExternalJob, key: str) -> MemberResult | None:
-    found = job.scoring.known(job.member.name, key)
+    member = job.scoring.known(job.member.name, key)
     with suppress(IntegrityError):  # a damaged bank is written again
-        if found is not None and found.unchanged("weights"):
-            return found
+        if member is not None and member.unchanged("weights"):
+            return member
     return None
 
 

@@ -97,8 +97,8 @@ def choose_sampling(
     """
     if asked == "fresh" and not generators:
         raise InputError(NOT_FRESH.format(len(members)))
-    own = [member for member in members if member.name in generators]
-    seconds = [member.seconds["sample"] / bank for member in own if "sample" in member.seconds]
+    makers = [member for member in members if member.name in generators]
+    seconds = [member.seconds["sample"] / bank for member in makers if "sample" in member.seconds]
     cost = images * sum(seconds) / len(seconds) if seconds else None
     about = "" if cost is None else f", about {cost:.2g} s of making images for each classifier"
     if asked == "fresh":

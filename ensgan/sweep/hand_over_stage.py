@@ -92,11 +92,11 @@ def _measured(
         return map_array(path, larger=True)
 
     reference = metrics.MemorisationReference(load(train), load(held_out), backend=backend)
-    found = {name: reference.measure(load(path), name=name) for name, path in features.items()}
+    results = {name: reference.measure(load(path), name=name) for name, path in features.items()}
     return {
-        "ensemble": _finite(metrics.Memorisation.union(list(found.values())).row()),
-        "members": {name: _finite(result.row()) for name, result in found.items()},
-        "nearest": {name: _nearest(result) for name, result in found.items()},
+        "ensemble": _finite(metrics.Memorisation.union(list(results.values())).row()),
+        "members": {name: _finite(result.row()) for name, result in results.items()},
+        "nearest": {name: _nearest(result) for name, result in results.items()},
     }
 
 

@@ -249,10 +249,10 @@ class Manifest(records.Record):
         Args:
             source: what to call it in messages.
         """
-        found = value.get("schema") if isinstance(value, dict) else type(value).__name__
-        if not isinstance(found, int) or found not in _MIGRATIONS:
+        schema = value.get("schema") if isinstance(value, dict) else type(value).__name__
+        if not isinstance(schema, int) or schema not in _MIGRATIONS:
             raise DataError(
-                f"{source} is no manifest of schema 1 to {SCHEMA} (its schema is {found!r}): use "
+                f"{source} is no manifest of schema 1 to {SCHEMA} (its schema is {schema!r}): use "
                 "another --storage, or the version of ensgan that wrote it"
             )
         with explained(f"{source} cannot be used, it is damaged"):

@@ -79,7 +79,6 @@ class MemberJob:
         sample_seed: seed of the images; the same over the snapshots of a GAN, so that image i
             shows the same latent at every snapshot.
         scoring: how the images are embedded and scored.
-        threads: torch threads of the trial.
         effort: how long it will take against the others (seconds where that is known).
         seconds_per_step: what an earlier training on this storage took, None where none did.
         memory_bytes: of the GPU it will need, 0 where nobody asked.
@@ -96,7 +95,6 @@ class MemberJob:
     labels: str
     sample_seed: int
     scoring: Scoring
-    threads: int = 1
     effort: float = 0.0
     seconds_per_step: float | None = None
     memory_bytes: int = 0

@@ -128,14 +128,14 @@ def resolve_in(
 
 def checked(spec: SweepSpec, dataset: Dataset, *, many: bool = False) -> Resolved:
     """:func:`resolve` on a data set that is loaded."""
-    found, problems = configurations(spec, many=many)
-    resolved = Resolved(spec, dataset, found)
+    asked, problems = configurations(spec, many=many)
+    resolved = Resolved(spec, dataset, asked)
     if "strategies" not in spec.evaluate.model_fields_set:
         fitting = [name for name in spec.evaluate.strategies if fits_pool(name, resolved.names)]
         evaluate = spec.evaluate.model_copy(update={"strategies": fitting})
         spec = spec.model_copy(update={"evaluate": evaluate})
         resolved = replace(resolved, spec=spec)
-    problems = problems_of(spec, dataset, found, resolved.names, problems)
+    problems = problems_of(spec, dataset, asked, resolved.names, problems)
     if problems:
         raise ConfigError(f"sweep '{spec.name}'", problems)
     return resolved

@@ -137,7 +137,8 @@ class RunningSweep:
         with self.clock.stage("evaluate"):
             table = self._evaluate(classifiers, scores, front, selected)
             self.manifest.save(downstream=save_table(inputs, table))
-        alarms = (*labels.said, *cautions(selected.point, member_intra_d(scores)), *table.cautions)
+        of_point = cautions(selected.point, member_intra_d(scores))
+        alarms = (*labels.cautions, *of_point, *table.cautions)
         with self.clock.stage("hand over", is_work=True):
             by_name = {member.name: member for member in members}
             chosen = [by_name[name] for name in selected.point.members]

@@ -193,8 +193,8 @@ def _combinations(
         ]
     if not is_draws(tree):
         return dict(tree)
-    own = {key: value for gan in reversed(gans) for key, value in gan.own.items()}
-    drawn = _draw(tree, own, spec.train.snapshots, partial(purpose_seed, spec.seed)("vary"))
+    settings = {key: value for gan in reversed(gans) for key, value in gan.own.items()}
+    drawn = _draw(tree, settings, spec.train.snapshots, partial(purpose_seed, spec.seed)("vary"))
     if len(drawn) < tree["sample"]:
         problems.append(
             f"train.vary.sample: {tree['sample']} draws, and what they are drawn from has only "

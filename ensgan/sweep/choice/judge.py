@@ -80,17 +80,17 @@ NAMED = 5
 
 @dataclass(frozen=True)
 class LabelCheck:
-    """What was found out about the labels of a pool.
+    """What the labels of a pool mean for the choice of G*.
 
     Attributes:
         record: for the manifest; None where the data have nothing to tell classes by.
         left_out: members that enter no candidate of the rule ``validated``.
-        said: what must be said of G*, a sentence each.
+        cautions: what must be said about G*, one sentence each.
     """
 
     record: LabelRecord | None = None
     left_out: tuple[str, ...] = ()
-    said: tuple[str, ...] = ()
+    cautions: tuple[str, ...] = ()
 
 
 def check_labels(judge: Judge, inputs: Inputs, rule: str) -> LabelCheck:
@@ -110,7 +110,8 @@ def check_labels(judge: Judge, inputs: Inputs, rule: str) -> LabelCheck:
     if consistency is None:
         return LabelCheck()
     if not consistency.tells:
-        return LabelCheck(said=(f"the labels of members could not be checked: {judge.missing}",))
+        why = f"the labels of members could not be checked: {judge.missing}"
+        return LabelCheck(cautions=(why,))
     floor, shares = inputs.spec.score.consistency_floor, consistency.members
     least = max(2, inputs.spec.search.min_size)
     record = LabelRecord(real=consistency.real, members=dict(shares))
@@ -142,11 +143,12 @@ def check_labels(judge: Judge, inputs: Inputs, rule: str) -> LabelCheck:
     return LabelCheck(record, left_out if rule == RULE else (), tuple(sentences))
 
 
-def _sentence(doubtful: Sequence[str], found: downstream.LabelConsistency) -> str:
+def _sentence(doubtful: Sequence[str], consistency: downstream.LabelConsistency) -> str:
     """Whose labels do not fit, and how far."""
-    shown = sorted({f"{found.members[name]:.0%}" for name in doubtful}, key=lambda s: int(s[:-1]))
-    span = shown[0] if len(shown) == 1 else f"{shown[0]} to {shown[-1]}"
-    others = [share for name, share in found.members.items() if name not in doubtful]
+    shares = [consistency.members[name] for name in doubtful]
+    lowest, highest = f"{min(shares):.0%}", f"{max(shares):.0%}"
+    span = lowest if lowest == highest else f"{lowest} to {highest}"
+    others = [share for name, share in consistency.members.items() if name not in doubtful]
     best = f", of the others' {min(others):.0%} to {max(others):.0%}" if others else ""
     return (
         f"a classifier of real images finds the class that was asked for in {span} of the images "

@@ -232,8 +232,8 @@ class Requests:
         except EnsganError:  # the sweep itself cannot go on: its folder was moved, for example
             raise
         except Exception as error:  # whatever others ask, what is trained goes on
-            said = f"it cannot be done: {type(error).__name__}: {last_line(error)}"
-            return Answer(state="refused", message=said)
+            message = f"it cannot be done: {type(error).__name__}: {last_line(error)}"
+            return Answer(state="refused", message=message)
         self._pending[number] = outcome
         return Answer(state="taken", message=outcome.will)
 

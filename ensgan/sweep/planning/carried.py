@@ -161,7 +161,7 @@ def _varied(spec: SweepSpec, values: Mapping[str, Value]) -> Any:
 def _own_values(spec: SweepSpec, key: str, value: Value) -> list[Any]:
     """What the sweep's GANs have for a setting that nothing varies, each value once."""
     train = spec.train.model_copy(update={"vary": [{"seed": 0}, {key: value}]})
-    found, _ = configurations(spec.model_copy(update={"train": train}), many=True)
-    plain = [each.values for each in found if each.name == row_of(each.name)]
-    own = dict.fromkeys(values[key] for values in plain if key in values)
-    return [list(each) if isinstance(each, tuple) else each for each in own]
+    trained, _ = configurations(spec.model_copy(update={"train": train}), many=True)
+    plain = [each.values for each in trained if each.name == row_of(each.name)]
+    different = dict.fromkeys(values[key] for values in plain if key in values)
+    return [list(value) if isinstance(value, tuple) else value for value in different]

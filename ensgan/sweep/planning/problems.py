@@ -45,13 +45,13 @@ def problems_of(
     ]
 
 
-def data_problems(found: Sequence[Configuration], dataset: Dataset, *, on_gpu: bool) -> list[str]:
+def data_problems(asked: Sequence[Configuration], dataset: Dataset, *, on_gpu: bool) -> list[str]:
     """Why configurations cannot be trained on this data, once for all variations of a GAN.
 
     ``on_gpu``: trials get GPUs, of which this process knows nothing.
     """
     names: dict[tuple[str, str], list[str]] = {}
-    for configuration in found:
+    for configuration in asked:
         for problem in (
             *configuration.row.problems(dataset.shape, dataset.num_classes),
             *train.problems(

@@ -180,10 +180,10 @@ class Rounds:
 
         def accept(values: Mapping[str, Any]) -> bool:
             # Settling rounds values, so that two draws may be one configuration.
-            each = self._possible(gan, settled(values, drawn, spec.train.snapshots))
-            if each is None or each.name in known or each.name in accepted:
+            drawn_one = self._possible(gan, settled(values, drawn, spec.train.snapshots))
+            if drawn_one is None or drawn_one.name in known or drawn_one.name in accepted:
                 return False
-            accepted[each.name] = each.values
+            accepted[drawn_one.name] = drawn_one.values
             return True
 
         costs = self._costs([name for names in rounds for name in names])
@@ -203,10 +203,10 @@ class Rounds:
 
     def _possible(self, gan: str, values: Values) -> Configuration | None:
         """The configuration of values, None where they cannot be trained."""
-        found, problems = configurations(self.resolved.spec, many=True, drawn={gan: values})
+        made, problems = configurations(self.resolved.spec, many=True, drawn={gan: values})
         on_gpu = bool(self.resolved.spec.cluster.gpus_per_trial)
-        problems += data_problems(found, self.resolved.dataset, on_gpu=on_gpu)
-        return None if problems else found[0]
+        problems += data_problems(made, self.resolved.dataset, on_gpu=on_gpu)
+        return None if problems else made[0]
 
     def _costs(self, names: Sequence[str]) -> dict[str, float]:
         """Operations of whole trainings; 0 where all take the same, which needs no counting."""

@@ -90,8 +90,8 @@ def _absolute(member: config.ExternalSpec, folder: Path) -> config.ExternalSpec:
     file = place if colon else name
     if not is_file_reference(file):
         return member
-    found = f"{(folder / file).resolve()}{f':{name}' if colon else ''}"
-    return member.model_copy(update={"generator": found})
+    absolute = f"{(folder / file).resolve()}{f':{name}' if colon else ''}"
+    return member.model_copy(update={"generator": absolute})
 
 
 def _plugins(tree: Mapping[str, Any]) -> list[str]:
@@ -133,14 +133,14 @@ def own_variant(reference: str, registry: Registry[Any], folder: Path) -> tuple[
     return name, path
 
 
-def name_of_variant(text: str, registry: Registry[Any], folder: Path = Path()) -> str:
+def name_of_variant(text: str, registry: Registry[Any]) -> str:
     """A name as it is, ``FILE.py:NAME`` as the name of the variant that it defines.
 
     Raises:
         InputError: as :func:`own_variant`.
     """
-    found = own_variant(text, registry, folder)
-    return text if found is None else found[0]
+    variant = own_variant(text, registry, Path())
+    return text if variant is None else variant[0]
 
 
 def replace_references(tree: dict[str, Any], folder: Path) -> list[str]:
@@ -155,8 +155,10 @@ def replace_references(tree: dict[str, Any], folder: Path) -> list[str]:
         if not isinstance(part, dict) or key not in part:
             continue
         values = part[key] if isinstance(part[key], list) else [part[key]]
-        found = [(isinstance(v, str) and own_variant(v, registry, folder)) or None for v in values]
-        files += [str(each[1]) for each in found if each]
-        names = [each[0] if each else v for each, v in zip(found, values, strict=True)]
+        variants = [
+            (isinstance(v, str) and own_variant(v, registry, folder)) or None for v in values
+        ]
+        files += [str(each[1]) for each in variants if each]
+        names = [each[0] if each else v for each, v in zip(variants, values, strict=True)]
         part[key] = names if isinstance(part[key], list) else names[0]
     return list(dict.fromkeys(files))
