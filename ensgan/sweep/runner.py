@@ -87,7 +87,6 @@ class RunningSweep:
         self.folder = folder
         self.recorder = recorder
         self.clock = clock
-        self.measured = Measured.beside(folder.path)
         self.manifest = open_manifest(folder, resolved, recorder.poke, retrain=retrain)
         # Nothing is written where nothing is left to do.
         self._show = ProgressFile(folder, clock.on_event, lambda: self.manifest.has_begun)
@@ -148,7 +147,7 @@ class RunningSweep:
         self.manifest.save(ensemble=artifact, privacy=privacy)
         if not (self.manifest.value.stages or self.manifest.value.earlier):  # whole stages
             work = stage_work(self.spec, len(members), len(self.resolved.dataset.train))
-            self.measured.learn_stages(self.clock.seconds, work)
+            Measured.beside(self.folder.path).learn_stages(self.clock.seconds, work)
         self.manifest.finish(self.clock.summary())
         with self.clock.stage("record"):
             run_id = self.recorder.close()
@@ -168,14 +167,14 @@ class RunningSweep:
 
     def _pool(self, inputs: Inputs) -> tuple[MemberResult, ...]:
         """Members in pool order, those from elsewhere last."""
-        pool = PoolInProgress(self.executor, self.clock, self.manifest)
+        pool = PoolInProgress(self.executor, self.clock, self.manifest, self.resolved)
         if self.spec.members:  # first: a mistake there must not come after all the training
             with self.clock.stage("members"):
                 pool.add(bring_members(self.resolved, inputs, self.manifest.value.members))
                 pool.add_external(external_jobs(self.resolved, inputs))
         with self.clock.stage("train"):
             self._is_training = True
-            drawn = train_rounds(self.resolved, inputs, pool, self.measured, self.requests)
+            drawn = train_rounds(self.resolved, inputs, pool, self.requests)
             self.resolved, self._is_training = drawn, False
         return pool.in_order(self.resolved.names)
 

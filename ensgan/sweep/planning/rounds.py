@@ -23,7 +23,7 @@ from ensgan.sweep.inputs import Inputs, member_jobs
 from ensgan.sweep.member_job import MemberJob, purpose_seed
 from ensgan.sweep.opening import OpenManifest, changes_of, earlier_pool
 from ensgan.sweep.planning.carried import with_addition
-from ensgan.sweep.planning.cost import check_disk, shares_gpus
+from ensgan.sweep.planning.cost import check_disk
 from ensgan.sweep.planning.problems import data_problems
 from ensgan.sweep.planning.sweep_file import known_names
 from ensgan.sweep.records import Addition, MemberResult
@@ -34,7 +34,6 @@ from ensgan.types import gan_of, row_of
 
 if TYPE_CHECKING:
     from ensgan.sweep.live.requests import Requests
-    from ensgan.sweep.planning.measured import Measured
     from ensgan.sweep.training_stage import PoolInProgress
     from ensgan.train import TrainSettings
     from ensgan.zoo import GANSpec
@@ -231,7 +230,6 @@ def train_rounds(
     resolved: resolving.Resolved,
     inputs: Inputs,
     pool: PoolInProgress,
-    measured: Measured,
     requests: Requests | None = None,
 ) -> resolving.Resolved:
     """Train a sweep's configurations, those of a search round by round.
@@ -240,7 +238,7 @@ def train_rounds(
         resolved: the sweep, of a search with what is drawn so far.
         inputs: of the jobs.
         pool: trains them, keeps their members, and has the manifest that draws are written to.
-        measured, requests: see :meth:`PoolInProgress.train`.
+        requests: see :meth:`PoolInProgress.train`.
 
     Returns:
         The sweep with all that was drawn.
@@ -251,15 +249,13 @@ def train_rounds(
     rounds = Rounds(resolved)
     if rounds.to_come():
         pool.manifest.save(**_drawn_record(rounds))
-    shape = resolved.dataset.shape
     names = frozenset(row.name for row in resolved.gans)
-    by_memory = shares_gpus(resolved.spec.cluster)
 
     def take_in(addition: Addition) -> list[MemberJob]:
         before = {row.name for row in rounds.resolved.gans}
         rounds.resolved = _grown(rounds, inputs.folder, pool.manifest, addition)
         jobs = member_jobs(rounds.resolved, inputs)
-        missing = pool.missing(jobs, shape, measured, by_memory=by_memory)
+        missing = pool.missing(jobs)
         new = [job for job in missing if job.name not in before]
         pool.trained += new
         return new
@@ -268,7 +264,7 @@ def train_rounds(
         requests.take_in = take_in
     while names:
         jobs = [job for job in member_jobs(rounds.resolved, inputs) if job.name in names]
-        pool.train(jobs, shape, measured, by_memory=by_memory, requests=requests)
+        pool.train(jobs, requests)
         if not rounds.to_come():
             break
         known = [pool.members[name] for name in rounds.resolved.names if name in pool.members]
