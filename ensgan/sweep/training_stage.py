@@ -1,4 +1,4 @@
-"""The pool of a sweep as it fills: members, losses and failures, reported and kept as they come."""
+"""The pool of a sweep as it fills: members, losses and failures are reported and kept."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class PoolInProgress:
         made_before = self.manifest.value.members
         missing = []
         for job in jobs:
-            # Without a record of it, its images need not be read here and then once more by a task.
+            # To look for an unknown one would read its images here and again in its task.
             known = known_external_member(job) if job.member.name in made_before else None
             if known is None:
                 missing.append(job)
@@ -80,10 +80,10 @@ class PoolInProgress:
 
         Args:
             jobs: all of them; those whose members are known are not run.
-            requests: what others ask meanwhile.
+            requests: steering requests that may arrive meanwhile.
 
         Raises:
-            SweepStoppedError: somebody asked for that.
+            SweepStoppedError: a request ended the sweep.
         """
         missing = self.missing(jobs)
         if not missing:
@@ -96,10 +96,10 @@ class PoolInProgress:
         self.measured.learn([(job, self._took(job.name)) for job in self.trained], self.shape)
 
     def missing(self, jobs: Sequence[MemberJob]) -> list[MemberJob]:
-        """Take in the members of jobs that are finished; the others, with their costs.
+        """Take in the members of finished jobs; returns the other jobs, with their costs.
 
         Args:
-            jobs: those whose members were taken in before serve for costs alone.
+            jobs: all of them, since measured ones help to estimate the others.
         """
         unknown = set()
         for job in jobs:
@@ -111,7 +111,7 @@ class PoolInProgress:
                     self._on_member(member)
         if not unknown:
             return []
-        # Not before: estimating costs builds every network, which imports for seconds.
+        # Not earlier: estimating costs builds every network, and imports for seconds.
         memory = shares_gpus(self.cluster)
         costed = with_costs(jobs, self.shape, self.measured, memory=memory)
         return [job for job in costed if job.name in unknown]

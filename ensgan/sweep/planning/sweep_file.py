@@ -1,7 +1,8 @@
-"""The sweep file: read with what it names, plugins of a user's own among it.
+"""The sweep file, read together with what it names, such as a user's own plugins.
 
 A plugin is a Python file with variants: GANs, objectives, rules, extractors, data sets. Only files
-that the sweep file or the command line names are run, never one that results name.
+that the sweep file or the command line names are run. Results name files too, but may come from
+somebody else: those are never run.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _PLACES: Mapping[tuple[str, str], Registry[Any]] = {
     ("select", "rule"): RULES,
     ("evaluate", "strategies"): downstream.STRATEGIES,
 }
-"""Where a sweep file may write ``FILE.py:NAME``, and what NAME then is."""
+"""Settings that may be written as ``FILE.py:NAME``, and the registry that NAME belongs to."""
 _KINDS = tuple(_PLACES.values())
 
 
@@ -65,6 +66,7 @@ def load_sweep(source: AnySpec, settings: Sequence[str] = ()) -> config.SweepSpe
     folder = source.parent if isinstance(source, Path) else Path()
     tree, problems = config.read_spec_tree(source, settings)
     plugins = [str((folder / plugin).resolve()) for plugin in _plugins(tree)]
+    # Before names are checked, because plugins define some of them.
     for plugin in plugins:
         load_plugin(Path(plugin))
     plugins = list(dict.fromkeys([*plugins, *replace_references(tree, folder)]))
@@ -80,7 +82,10 @@ def load_sweep(source: AnySpec, settings: Sequence[str] = ()) -> config.SweepSpe
 
 
 def _absolute(member: config.ExternalSpec, folder: Path) -> config.ExternalSpec:
-    """Absolute path of its images, sweep or generator's file; other names stay."""
+    """The member with absolute paths of its images, sweep or generator; plain names stay.
+
+    A sweep can be run again, and its tasks run, from another current folder.
+    """
     if member.sweep is not None:
         place = str((folder / member.sweep).resolve()) if "/" in member.sweep else member.sweep
         return member.model_copy(update={"sweep": place})
@@ -101,7 +106,7 @@ def _plugins(tree: Mapping[str, Any]) -> list[str]:
 
 
 def load_plugin(path: Path) -> tuple[str, ...]:
-    """Run a plugin file; names of the variants of every kind that it adds.
+    """Run a plugin file; returns the names of all variants that it adds.
 
     Raises:
         InputError: it is missing, fails, or adds nothing.
@@ -110,7 +115,7 @@ def load_plugin(path: Path) -> tuple[str, ...]:
 
 
 def own_variant(reference: str, registry: Registry[Any], folder: Path) -> tuple[str, Path] | None:
-    """The variant that ``FILE.py:NAME`` stands for: its own name, and the file; None for a name.
+    """The name and file of the variant that ``FILE.py:NAME`` means; None for a plain name.
 
     Args:
         folder: what FILE is relative to.
