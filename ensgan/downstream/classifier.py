@@ -24,7 +24,6 @@ from ensgan.embedding.fit import FitResult, FitSettings, class_weights, forward,
 from ensgan.embedding.resnet import resnet18
 from ensgan.embedding.together import Together, Training
 from ensgan.errors import DataError, InputError, TrainingError
-from ensgan.inputs import check_fields
 from ensgan.types import Dataset
 
 
@@ -50,10 +49,6 @@ class ClassifierSettings(FitSettings):
     positive: Literal[0, 1] = 1
     memory_mb: Annotated[int, Field(ge=1)] = 2048
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "cpu"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_fields(self)
 
     def on_device(self) -> ClassifierSettings:
         """The same with ``auto`` resolved in this process.

@@ -22,8 +22,7 @@ from ensgan.errors import InputError
 from ensgan.sweep.member_job import MemberJob
 from ensgan.sweep.planning.measured import Measured
 from ensgan.text import counted
-from ensgan.train.cost import H200, Machine, measure_machine, step_parts
-from ensgan.train.counting import StepWork
+from ensgan.train.cost import H200, Machine, StepWork, measure_machine, step_parts
 from ensgan.types import ImageShape, row_of
 from ensgan.zoo.build import Footprint, footprint
 

@@ -224,7 +224,7 @@ class Rounds:
         # Kept, because every round asks again and a count takes a second.
         if one not in self._operations:
             dataset = self.resolved.dataset
-            work = step_work(row, dataset.shape, dataset.num_classes, settings, quick=True)
+            work = step_work(row, dataset.shape, dataset.num_classes, settings)
             self._operations[one] = sum(work.flops)
         return self._operations[one] * settings.steps
 
