@@ -212,10 +212,7 @@ def _of_gan(
     *,
     is_drawn: bool = False,
 ) -> list[Configuration]:
-    """All configurations of a GAN; those that become equal by dropped or drawn values appear once.
-
-    Equal ones that the file spells out are a problem, since one of them would be trained in vain.
-    """
+    """All configurations of a GAN; those that become equal by dropped or drawn values appear once."""
     if isinstance(combinations, Mapping):
         has = [key for key in combinations if key in gan.own]
         grid = product(*(combinations[key] for key in has))
@@ -242,6 +239,7 @@ def _of_gan(
         same = made_so_far.setdefault((replace(made.row, name=gan.name), made.settings), made)
         if len(has) < len(combination):
             partial.add(same.name)
+        # Two that the file spells out and that are equal: one would be trained in vain.
         elif same is not made and same.name not in partial and not is_drawn:
             twin = label or _label(values, "")
             problems.append(
