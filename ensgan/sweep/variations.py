@@ -132,13 +132,9 @@ def configurations(
     """
     names = zoo.names() if spec.train.gans == "all" else tuple(spec.train.gans)
     gans = [_Gan(spec, name) for name in names]
-    tree = spec.train.vary
+    tree = spec.train.vary or {}  # an empty grid has one combination
     made: list[Configuration] = []
     problems: list[str] = []
-    if tree is None:
-        for gan in gans:
-            made += _of_gan(gan, [(None, {})], (), problems)
-        return tuple(made), problems
     keys = tuple(dict.fromkeys(_keys(tree)))
     problems += _foreign(keys, gans, spec)
     count = sum(_count(tree, gan) for gan in gans)
@@ -212,7 +208,7 @@ def _of_gan(
     *,
     is_drawn: bool = False,
 ) -> list[Configuration]:
-    """All configurations of a GAN; those that become equal by dropped or drawn values appear once."""
+    """All configurations of a GAN; of those that dropped or drawn values make equal, one."""
     if isinstance(combinations, Mapping):
         has = [key for key in combinations if key in gan.own]
         grid = product(*(combinations[key] for key in has))
