@@ -168,8 +168,10 @@ def _table(report: DataReport) -> RenderableType:
         f"{name} histogram: {_bars(split.intensity.histogram)}"
         for name, split in report.splits.items()
     ]
-    found = {"equal": report.exact, **({"nearly equal": report.near} if report.near else {})}
-    for label, duplicates in found.items():
+    duplicates_of = {"equal": report.exact}
+    if report.near:
+        duplicates_of["nearly equal"] = report.near
+    for label, duplicates in duplicates_of.items():
         pairs = {**duplicates.within, **duplicates.across}
         lines.append(f"{label} pairs: " + ", ".join(f"{k} {n}" for k, n in pairs.items()))
         lines += [f"  {a} = {b}" for a, b in duplicates.examples[:_SHOWN_PAIRS]]

@@ -37,10 +37,10 @@ SHOWN = ("auc", "accuracy", "g_mean")
 def classifiers() -> Iterator[OnProgress]:
     """Progress of an evaluation on stderr: a bar on a terminal, else a line each."""
     if not out.PlainConsole(stderr=True).is_terminal:
-        yield lambda each: typer.echo(sentence(each), err=True)
+        yield lambda step: typer.echo(sentence(step), err=True)
         return
     with out.progress("classifiers") as bar:
-        yield lambda each: bar(each.done, each.total)
+        yield lambda step: bar(step.done, step.total)
 
 
 def sentence(step: Progress) -> str:

@@ -87,9 +87,9 @@ def init(
         "problems": list(report.problems),
         "notes": list(report.notes),
     }
-    said = tuple(f"problem: {each}" for each in report.problems)
-    said += tuple(f"note: {each}" for each in report.notes)
-    emit(value, as_json=json, table=lambda: _shown(path, spec.name, text, said))
+    remarks = tuple(f"problem: {each}" for each in report.problems)
+    remarks += tuple(f"note: {each}" for each in report.notes)
+    emit(value, as_json=json, table=lambda: _shown(path, spec.name, text, remarks))
 
 
 def this_machine() -> Machine:

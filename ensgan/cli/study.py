@@ -183,8 +183,8 @@ def _command(words: list[str]) -> str:
 
 def _shown(value: dict[str, Any]) -> RenderableType:
     tables = [comparison_table(part) for part in value["parts"]]
-    found = [part["prediction"]["verdict"] for part in value["parts"] if part["prediction"]]
-    said = [Text(f"what predicts usefulness: {verdict}") for verdict in found]
-    said += [Text(f"{name}, {table['verdict']}") for name, table in value["together"].items()]
-    said.append(Text(f"written: {value['page']} and {counted(len(value['figures']), 'figure')}"))
-    return Group(*tables, *said)
+    verdicts = [part["prediction"]["verdict"] for part in value["parts"] if part["prediction"]]
+    texts = [Text(f"what predicts usefulness: {verdict}") for verdict in verdicts]
+    texts += [Text(f"{name}, {table['verdict']}") for name, table in value["together"].items()]
+    texts.append(Text(f"written: {value['page']} and {counted(len(value['figures']), 'figure')}"))
+    return Group(*tables, *texts)

@@ -80,9 +80,8 @@ class RayExecutor:
         gpus = 1.0 if settings.gpus_per_trial == "auto" else settings.gpus_per_trial
         request = TrialRequest("any", settings.cpus_per_trial, gpus)
         if not settings.autoscaling:  # which may add larger nodes
-            amounts = {"CPU": request.cpus, "GPU": request.gpus}
-            resources.check_satisfiable("a trial", amounts, nodes, "change cluster.{}s_per_trial")
-        self.slots = resources.trial_slots(request, nodes)
+            resources.check_fits("a trial", request, nodes, "change cluster.{}s_per_trial")
+        self.slots = max(1, resources.task_slots(request, nodes))  # nodes may join later
 
     def grow(
         self,
@@ -254,7 +253,7 @@ class RayExecutor:
         if settings.autoscaling:
             slots = max(resources.task_slots(needs, nodes), MOST_WARM)
         else:
-            resources.check_task(needs, nodes, "change cluster.{}s_per_trial")
+            resources.check_fits("a task", needs, nodes, "change cluster.{}s_per_trial")
             slots = resources.task_slots(needs, nodes)
         return Tasks(needs, slots, self.sweep, self._wait)
 

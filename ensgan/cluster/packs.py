@@ -171,10 +171,10 @@ def most_on_a_card(
     path = jobs[0].scoring.results / "pack.json"
     with contextlib.suppress(DataError, *MISFITS):
         return int(read_json(path)["gans"])
-    job = sorted(jobs, key=lambda each: each.effort)[len(jobs) // 2]
+    job = sorted(jobs, key=lambda job: job.effort)[len(jobs) // 2]
     task = ray.remote(_worth_sharing).options(num_cpus=1, num_gpus=1, name="measure packs")
     try:
-        found = int(ray.get(task.remote(job), timeout=MEASURE_SECONDS))
+        gans = int(ray.get(task.remote(job), timeout=MEASURE_SECONDS))
     except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError) as error:
         on_event(
             warning(
@@ -184,8 +184,8 @@ def most_on_a_card(
             )
         )
         return None
-    write_json(path, {"gans": found, "measured with": job.name})
-    return found
+    write_json(path, {"gans": gans, "measured with": job.name})
+    return gans
 
 
 def _worth_sharing(job: MemberJob) -> int:

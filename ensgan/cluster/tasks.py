@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import ray
 
-from ensgan.cluster.resources import check_task, reserved, task_slots
+from ensgan.cluster.resources import check_fits, reserved, task_slots
 from ensgan.cluster.session import node_resources
 from ensgan.errors import EnsganError, last_line
 from ensgan.sweep.executor import Needs
@@ -73,7 +73,7 @@ class Tasks:
         """
         nodes = node_resources()
         needs = reserved(Needs(cpus, 1.0), nodes) if gpus is None else Needs(cpus, gpus)
-        check_task(needs, nodes, "lower --{}s-per-task")
+        check_fits("a task", needs, nodes, "lower --{}s-per-task")
         return cls(needs, task_slots(needs, nodes))
 
     def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:

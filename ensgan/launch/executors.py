@@ -33,10 +33,8 @@ class ExecutorKind:
 
 
 def _here(_: str) -> Executor:
-    from ensgan.downstream import import_libraries
     from ensgan.sweep.executor import LocalExecutor
 
-    import_libraries()  # classifiers run in this process: before the recorder's thread begins
     return LocalExecutor()
 
 

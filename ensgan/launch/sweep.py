@@ -40,23 +40,15 @@ class BackgroundRecorder:
         folder: of the sweep.
         store: not contacted before the first pass.
         on_event: hears of what could not be recorded.
-        before: called once in the sweep's own thread, before the recorder's thread begins.
     """
 
-    def __init__(
-        self,
-        folder: SweepFolder,
-        store: RunStore,
-        on_event: OnEvent,
-        before: Callable[[], object],
-    ) -> None:
+    def __init__(self, folder: SweepFolder, store: RunStore, on_event: OnEvent) -> None:
         self.folder = folder
         self.on_event = on_event
         self._store = store
         self._recording: Recording | None = None
         self._refusal: InputError | None = None
         self._opened = threading.Event()
-        self._before: Callable[[], object] | None = before
         self._warned = False
         self._queued = threading.Event()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recorder")
@@ -69,9 +61,6 @@ class BackgroundRecorder:
 
     def poke(self) -> None:
         """Something new is in the manifest."""
-        if self._before is not None:
-            self._before()
-            self._before = None
         if not self._queued.is_set():
             self._queued.set()
             self._thread.submit(self._pass)
@@ -177,12 +166,13 @@ def run_sweep(
             pass  # nobody else may be running it
         folder.set_aside()
     with folder.locked(), contextlib.ExitStack() as stack:
-        # Classifiers that run in this process need libraries that two threads must not import at
-        # once: they come before the recorder's thread.
-        before = import_libraries if runs_here(address) else lambda: None
+        if runs_here(address):
+            # Classifiers in this process need libraries that two threads must not import at once:
+            # they come before the recorder's thread.
+            import_libraries()
         track = resolved.spec.track
         store = open_store(track.uri, storage=folder.path.parents[1], experiment=track.experiment)
-        recorder = stack.enter_context(BackgroundRecorder(folder, store, on_event, before))
+        recorder = stack.enter_context(BackgroundRecorder(folder, store, on_event))
         executor = executor_at(
             address,
             resolved.spec.cluster,

@@ -11,7 +11,7 @@ from typing import Any
 
 from ensgan.downstream.headline import headline
 from ensgan.downstream.table import RANKED
-from ensgan.report.content import Content, by_gan, grown_from
+from ensgan.report.content import Content, by_gan, cautions, grown_from
 from ensgan.search import find_form
 from ensgan.store import TAG_DATASET, RunStore
 from ensgan.store.record import NOTHING
@@ -173,18 +173,6 @@ def downstream_csv(table: Mapping[str, Any]) -> bytes:
     return _csv(fields, rows)
 
 
-def remarks_on(table: Mapping[str, Any] | None, ensemble: Mapping[str, Any] | None) -> list[str]:
-    """What was found, and what is wrong with it: sentences, the verdict last but for cautions.
-
-    Args:
-        table: the downstream table; None without one.
-        ensemble: ``ensemble.json`` of G*; None without one.
-    """
-    table = table or {}
-    told = (ensemble or {}).get("provenance", {}).get("cautions", table.get("cautions", ()))
-    return [text for text in (table.get("verdict"), *told) if text]
-
-
 def description(
     manifest: Manifest,
     run_id: str,
@@ -199,7 +187,7 @@ def description(
     Args:
         report: address of the report on the store's pages; empty when it has none.
         outcome: what came out, in one sentence.
-        remarks: what else must be said, see :func:`remarks_on`.
+        remarks: the verdict and what is wrong with G*, a sentence each.
         below: by GAN, the address of its run on the store's pages.
     """
     selected, external = manifest.selected, len(manifest.external)
@@ -249,7 +237,7 @@ def log_report(store: RunStore, shown: Content, page: bytes) -> None:
         run_id,
         report=store.page(run_id, REPORT),
         outcome=headline(shown.table, len(selected.members), members) if selected else "",
-        remarks=remarks_on(shown.table, shown.ensemble),
+        remarks=[text for text in ((shown.table or {}).get("verdict"), *cautions(shown)) if text],
         below={gan.name: place for gan in gans if (place := store.page(gan.run_id))},
     )
     store.set_tags(run_id, {DESCRIPTION: text})

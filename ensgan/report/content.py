@@ -254,3 +254,11 @@ def grown_from(manifest: Manifest) -> str:
     run = f"run {earlier.run}" if earlier.run else "a run that was not recorded"
     gone = f", {len(earlier.removed)} taken away" if earlier.removed else ""
     return f"Grown from {run}: {counted(len(earlier.added), 'member')} added ({names}){gone}."
+
+
+def cautions(content: Content) -> tuple[str, ...]:
+    """What is wrong with G*, a sentence each, as its card or else the downstream table says."""
+    provenance = (content.ensemble or {}).get("provenance", {})
+    on_card = provenance.get("cautions") if isinstance(provenance, Mapping) else None
+    in_table = (content.table or {}).get("cautions", ())
+    return tuple(map(str, in_table if on_card is None else on_card))

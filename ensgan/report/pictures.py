@@ -21,12 +21,11 @@ MARGIN = 4
 """Pixels around a label."""
 
 
-def image_grid(rows: Sequence[tuple[str, UInt8Array]], *, zoom: int | None = None) -> bytes:
-    """Draw rows of images, each below its label: all of the width is the images'.
+def image_grid(rows: Sequence[tuple[str, UInt8Array]]) -> bytes:
+    """Draw rows of images below their labels, enlarged to at least TILE pixels each.
 
     Args:
         rows: label and images, uint8 [n,H,W] or [n,H,W,C]; all images of one size.
-        zoom: integer enlargement, nearest neighbour; None: until an image is TILE pixels wide.
 
     Returns:
         The PNG file's content.
@@ -38,7 +37,7 @@ def image_grid(rows: Sequence[tuple[str, UInt8Array]], *, zoom: int | None = Non
     if columns == 0:
         raise InputError("an image grid needs at least one image")
     side = rows[0][1].shape[1]
-    size = side * (zoom or max(1, ceil(TILE / side)))
+    size = side * max(1, ceil(TILE / side))
     cell = size + GAP
     font = ImageFont.load_default(FONT_SIZE)
     above = FONT_SIZE + 2 * MARGIN

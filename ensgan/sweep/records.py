@@ -42,7 +42,7 @@ Interval: TypeAlias = tuple[float, float]
 
 def _below(path: Path, info: ValidationInfo) -> Path:
     folder = (info.context or {}).get(_FOLDER)
-    if folder is None:  # between processes of one sweep paths stay as they are
+    if folder is None:  # between processes of one sweep paths stay absolute
         return path
     if path.is_absolute() or ".." in path.parts:
         raise ValueError(f"must be a path inside the sweep's folder, not '{path}'")
@@ -117,7 +117,7 @@ class DatasetFiles:
 
 
 class Record(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=False):
-    """Something that a file of a sweep's folder holds: frozen, and nothing more than its fields."""
+    """Base of what a sweep's folder holds as JSON: frozen, unknown fields are refused."""
 
     def tree(self, folder: Path | None = None) -> dict[str, Any]:
         """JSON-able form; paths relative to ``folder``, or as they are."""
@@ -185,10 +185,10 @@ class MemberResult(Record):
         density, coverage, intra_d: against the real training split.
         metrics, health: of the snapshot (losses; warnings).
         seconds: by stage.
-        work: when the work was done.
-        contents: SHA-256 of ``samples`` and ``features``; empty where an early version made them.
-        origin: the ``sweep`` that made it, its name there (``member``) and the ``run``, where it
-            joined from another sweep.
+        work: start and end of the work for it.
+        contents: SHA-256 of ``samples`` and ``features``; empty if an early version made them.
+        origin: of a member that joined from another sweep: that ``sweep``, its name there
+            (``member``) and its ``run``.
     """
 
     name: StoredName
@@ -256,7 +256,7 @@ class RecordedRuns(Record):
         key: of the spec and the store.
         uri: of the store.
         nonce: tells this sweep's runs from those of others.
-        runs: run ID by name; empty while the store was asked for one and has not answered.
+        runs: run ID by name; empty while the store has not answered the request for one.
         done: items that are recorded.
     """
 
@@ -268,13 +268,13 @@ class RecordedRuns(Record):
 
 
 class RecordFile(RecordedRuns):
-    """``recorded.json``: the latest spec's state, and ``earlier`` those of the folder's others."""
+    """``recorded.json``: the latest spec's state, and in ``earlier`` those of previous specs."""
 
     earlier: tuple[RecordedRuns, ...] = ()
 
     @classmethod
     def load(cls, path: Path) -> RecordFile:
-        """Read the file; one without anything where there is none.
+        """Read the file; an empty one if there is none.
 
         Raises:
             DataError: it is damaged or foreign.
@@ -290,7 +290,7 @@ class RecordFile(RecordedRuns):
 def relative_member(value: Any) -> Any:
     """A member as schema 1 had it, its paths made relative; any other value as it is.
 
-    The images always were at ``FOLDER/samples/NAME``: that is how the folder of then is known.
+    The images were always at ``FOLDER/samples/NAME``, which tells where the folder was then.
     """
     if not isinstance(value, dict) or not isinstance(value.get("samples"), str):
         return value
@@ -300,5 +300,5 @@ def relative_member(value: Any) -> Any:
     then = samples.parents[1]
     paths = {key: PurePosixPath(str(value.get(key))) for key in ("weights", "samples", "features")}
     if not all(path.is_relative_to(then) for path in paths.values()):
-        return value  # whoever reads it refuses it
+        return value  # validation refuses it next
     return {**value, **{key: str(path.relative_to(then)) for key, path in paths.items()}}

@@ -13,7 +13,7 @@ import pytest
 import ray
 
 from ensgan.cluster.executor import RayExecutor
-from ensgan.cluster.resources import check_task, reserved, task_slots
+from ensgan.cluster.resources import check_fits, reserved, task_slots
 from ensgan.cluster.session import environment, ray_session
 from ensgan.cluster.tasks import Tasks
 from ensgan.config import ClusterSpec, parse_spec
@@ -222,7 +222,7 @@ def test_mixed_clusters_and_those_without_gpus() -> None:
     assert mixed.gpus == 0.5 and task_slots(mixed, [GPU_NODE, CPU_NODE]) == 2
     assert task_slots(Needs(), [GPU_NODE, CPU_NODE]) == 10
     with pytest.raises(InputError, match="4 CPU and 1 GPU, and no node of the cluster has both"):
-        check_task(Needs(4.0, 1.0), [GPU_NODE, CPU_NODE], "change cluster.{}s_per_trial")
+        check_fits("a task", Needs(4.0, 1.0), [GPU_NODE, CPU_NODE], "change cluster.{}s_per_trial")
 
 
 def test_the_share_of_a_gpu_follows_the_sweep_file() -> None:

@@ -1,7 +1,7 @@
-"""Members of other sweeps, as they are, in a sweep's own folder.
+"""Members of other sweeps, brought unchanged into a sweep's own folder.
 
 Files are linked or copied and scores of pairs within a sweep are taken over, so that the merged
-sweep needs the others' folders no more once it has begun.
+sweep no longer needs the other folders once it has begun.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ REVISION = 1
 
 
 def bring_inputs(spec: SweepSpec, folder: SweepFolder) -> None:
-    """Take over extractors and real features: named by content, they are used where they fit."""
+    """Take over extractors and real features; named by content, they are used only if they fit."""
     for source in sources_of(spec, folder):
         for part, pattern in (("extractor", "*"), ("features", "real-*")):
             for path in sorted((source.folder.path / part).glob(pattern)):
@@ -46,8 +46,8 @@ def bring_members(
 
     Raises:
         ConfigError: another extractor.
-        InputError: a sweep or a member that is gone, and was not brought before.
-        DataError: images of another size, or of classes that there are not.
+        InputError: a sweep or member that is gone and was not brought before.
+        DataError: images of another size, or of classes that the data do not have.
         IntegrityError: a file has changed since its member was made.
     """
     brought: dict[str, MemberResult] = {}
@@ -76,7 +76,7 @@ def _key(member: MemberResult, inputs: Inputs) -> str:
 
 
 def _on_disk(name: str, inputs: Inputs) -> MemberResult | None:
-    """A member that was brought before and taken away since."""
+    """A member that was brought before and has been removed since."""
     for path in sorted((inputs.folder.path / "members").glob(f"{name}-*.json")):
         with suppress(DataError):
             member = MemberResult.load(path, inputs.folder.path)
@@ -149,12 +149,12 @@ def _take_scores(source: Source, members: Sequence[MemberResult], inputs: Inputs
             part,
             names=tuple(member.name for member in ours),
             contents=tuple(contents),
-            resamples=None,  # of other names others are drawn
+            resamples=None,  # they depend on the names, which are others here
         ).save(inputs.folder.file("scores", f"{TAKEN}{content_key(contents)}.npz"))
 
 
 def _link(origin: Path, path: Path) -> None:
-    """The same file in another place; a copy where the disk knows no links or is another."""
+    """Link a file to another place, or copy it where the file system cannot link."""
     if path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What a sweep would do and cost: the dry run."""
+"""The dry run: what a sweep would do and what it would cost."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ensgan.types import MemberId, row_of
 from ensgan.zoo.build import Footprint, footprint
 
 NAMES_SHOWN = 12
-"""Members that a sentence names."""
+"""Most members that a sentence names."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Outlook:
 
     Attributes:
         sentences: what would be done; empty for a sweep that has not begun.
-        missing: members that would be made; those with a snapshot on disk are not among them.
-        steps: to train, by GAN; those without any are left out.
+        missing: members that would be made, without those whose snapshot is on disk.
+        steps: still to train, by GAN; GANs that need none are left out.
     """
 
     sentences: tuple[str, ...]
@@ -48,7 +48,7 @@ def look_ahead(resolved: Resolved, folder: SweepFolder, *, retrain: bool = False
     """Compare a sweep file with what its folder holds.
 
     Raises:
-        ConfigError: it would be refused; says why.
+        ConfigError: the sweep would be refused; says why.
         DataError: the folder's manifest cannot be used.
     """
     steps, trained = _steps_left(resolved, folder)
@@ -60,6 +60,7 @@ def look_ahead(resolved: Resolved, folder: SweepFolder, *, retrain: bool = False
         changes.require(folder, retrain=retrain)
     except ConfigError as error:
         raise ConfigError(f"refused because {error.source}", error.problems) from error
+    # A snapshot on disk counts as made even before it is sampled: only that is left, and is quick.
     made = trained | {name for name, member in before.members.items() if member.is_there}
     missing = tuple(name for name in resolved.names if name not in made)
     sentences = list(_sentences(before, changes, missing))
@@ -83,6 +84,7 @@ def _sentences(before: Manifest, changes: Changes, missing: Sequence[str]) -> It
         yield f"would take away {_counted(changes.removed)}; their files stay"
     for gan, names in changes.again.items():
         yield f"would train {gan} from its start again for {', '.join(names)}"
+    # Changes of training and members show above, as members that are added or made again.
     other = [line for line in changes.settings if not line.startswith(("train.", "members:"))]
     if other:
         yield f"would run later stages again ({'; '.join(other)})"
@@ -95,7 +97,7 @@ def _counted(names: Sequence[str]) -> str:
 
 
 def _steps_left(resolved: Resolved, folder: SweepFolder) -> tuple[dict[str, int], set[str]]:
-    """Steps that each GAN has still to train, and the members that need none."""
+    """Steps that each GAN still has to train, and the members that need no training."""
     left: dict[str, int] = {}
     trained: set[str] = set()
     places = training_folders(resolved, folder)
@@ -105,6 +107,7 @@ def _steps_left(resolved: Resolved, folder: SweepFolder) -> tuple[dict[str, int]
         trained.update(f"{gan.name}@{step}" for step in done)
         missing = [step for step in steps if step not in done]
         if missing:
+            # Training goes on from the last snapshot before the first missing one.
             again = train.starts_over(place, gan.name, gan.settings)
             before = 0 if again else max((s for s in done if s < missing[0]), default=0)
             left[gan.name] = missing[-1] - before
@@ -149,8 +152,8 @@ class Plan:
             slots, where those that share a GPU share its speed. Training alone.
         device: of the rates, see :class:`ensgan.sweep.planning.cost.Rates`.
         wants_gpu: trials will run on GPUs.
-        gpu_hours: that training takes, None on CPUs. What GANs of one process gain is not in it.
-        remark: what the figures leave open, "" where nothing.
+        gpu_hours: of training, None on CPUs; gains by packing GANs into one process are left out.
+        remark: what the figures rest on and leave open; "" if there is nothing to say.
     """
 
     sweep: str
@@ -211,8 +214,9 @@ def make_plan(
         rows.append(_gan_plan(resolved, gan, sizes[gan.name], steps, seconds))
     slots, cards = _slots(resolved)
     in_all = sum(row.seconds for row in rows)
-    # Those that share a GPU are not faster in all than one after another, as far as is known here.
+    # Trials that share a GPU are assumed to take as long as one after another would.
     wall = max(makespan([row.seconds for row in rows], slots), in_all / cards if wants_gpu else 0.0)
+    # A trial's hour costs the GPUs it takes; several on one card share its hour, counted above.
     gpus = spec.cluster.gpus_per_trial
     whole = 1.0 if gpus == "auto" else max(1.0, gpus)
     members = resolved.names if left is None else left.missing
@@ -241,6 +245,7 @@ def _remark(resolved: Resolved, rates: cost.Rates) -> str:
     remarks = [rates.basis()]
     vary = resolved.spec.train.vary
     if is_draws(vary):
+        # Only draws vanish silently: equal entries of a grid or list are refused.
         made = Counter(map(row_of, resolved.variations))
         fewer = [f"{gan} in {n:,}" for gan, n in made.items() if n < vary["sample"]]
         if fewer:
@@ -269,14 +274,14 @@ def _slots(resolved: Resolved) -> tuple[int, int]:
         gpu_bytes = min(torch.cuda.get_device_properties(i).total_memory for i in range(gpus))
     most = None if cluster.gans_per_process == "auto" else cluster.gans_per_process
     shares = []
-    # Only a share by memory depends on the GAN, and its estimate takes a while.
+    # Estimating memory is slow, and only shares by memory depend on it.
     by_memory = cluster.gpus_per_trial == "auto" and gpu_bytes is not None
     for gan in resolved.configurations:
         memory = 0
         if by_memory:
             memory = cost.device_bytes(gan.row, gan.settings, dataset.shape, dataset.num_classes)
         shares.append(cost.gpu_share(cluster, memory, gpu_bytes, most))
-    # Shares by memory differ; with their mean the slots are right for the sweep as a whole.
+    # Shares by memory differ per GAN; their mean gives the right slots for the sweep as a whole.
     share = sum(shares) / len(shares) if shares else 0.0
     cpus = psutil.cpu_count(logical=True) or 1
     slots = max(1, cost.slots_of(cluster.cpus_per_trial, share, cpus, gpus))
@@ -285,6 +290,7 @@ def _slots(resolved: Resolved) -> tuple[int, int]:
 
 def makespan(seconds: list[float], slots: int) -> float:
     """Wall time of jobs on equal slots, the longest first."""
+    # As the executor does it: whichever slot is free first takes the longest job that is left.
     loads = [0.0] * slots
     for job in sorted(seconds, reverse=True):
         loads[loads.index(min(loads))] += job
