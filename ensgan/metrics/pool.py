@@ -140,9 +140,7 @@ def measure_pool(
         check_known(part, members, k)
     pairs = _Pairs(members, scoring, mapper, progress, extractor)
     measures = pairs.count(wanted)
-    scores = reduce(merged, parts, measures.scores)
-    if approximate is not None:
-        scores = pairs.refined(scores, approximate)
+    scores = pairs.refined(reduce(merged, parts, measures.scores), approximate)
     return replace(measures, scores=scores)
 
 
@@ -272,10 +270,10 @@ class _Pairs:
             sums.by_class(wanted[0, 1:]) if scoring.classes else None,
         )
 
-    def refined(self, scores: PoolScores, approximate: Approximation) -> PoolScores:
+    def refined(self, scores: PoolScores, approximate: Approximation | None) -> PoolScores:
         """Estimated scores with the pairs that are asked for scored exactly."""
         exactly = replace(self, scoring=replace(self.scoring, share=1.0))
-        while (near := approximate.refine(scores)).any():
+        while approximate is not None and (near := approximate.refine(scores)).any():
             wanted = np.zeros((len(self.members), len(self.members)), np.bool_)
             wanted[1:, 1:] = np.triu(near | near.T, 1)
             self.progress.expect(int(wanted.sum()))

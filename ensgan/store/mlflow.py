@@ -13,20 +13,24 @@ import sqlite3
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import time
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from ensgan.errors import EnsganError, InputError, StoreError
 from ensgan.inputs import database_path
 from ensgan.store.base import unknown_run
+from ensgan.store.record import Batch
 from ensgan.store.sqlite import relocate
 from ensgan.text import hide_credentials, printable, split_address
 
 PAGES: Final = "workflowType=machine_learning"
 """Query that selects MLflow's pages about training; its default is those on language models."""
+_PER_CALL: Final = {"params": 100, "tags": 100, "metrics": 1000}
+_LONGEST_PARAM, _LONGEST_TAG = 6000, 8000
 _MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 """Makes the UI open on the runs of a training, not on traces of language models."""
 VIEW: Final = "ensgan"
@@ -154,6 +158,46 @@ class Connection:
                     raise
             known = client.get_experiment_by_name(self._experiment)
         return known
+
+    def send(self, run_id: str, batch: Batch) -> None:
+        """Store settings, metrics of many steps and tags, cut to what MLflow takes."""
+        with self.reported(run_id):
+            client = self.client()
+            from mlflow.entities import Metric, Param, RunTag
+
+            now = int(time() * 1000)
+            entities: dict[str, list[Any]] = {
+                "params": [Param(key, text[:_LONGEST_PARAM]) for key, text in batch.params.items()],
+                "metrics": [
+                    Metric(key, float(value), now, step)
+                    for step, metrics in batch.rows
+                    for key, value in metrics.items()
+                ],
+                "tags": [RunTag(key, text[:_LONGEST_TAG]) for key, text in batch.tags.items()],
+            }
+            for kind, values in entities.items():
+                # MLflow limits what one call may carry.
+                for start in range(0, len(values), _PER_CALL[kind]):
+                    part = values[start : start + _PER_CALL[kind]]
+                    client.log_batch(run_id, **{kind: part})
+
+    def send_dataset(
+        self, run_id: str, name: str, digest: str, source: str, sizes: Mapping[str, int]
+    ) -> None:
+        """Store a data input of a run, shown by MLflow's pages."""
+        with self.reported(run_id):
+            client = self.client()
+            from mlflow.entities import Dataset, DatasetInput, InputTag
+
+            data = Dataset(
+                name=name,
+                digest=digest[:36],  # longer ones are refused
+                source_type="ensgan",
+                source=json.dumps({"source": hide_credentials(source), "sha256": digest}),
+                profile=json.dumps(dict(sizes)),
+            )
+            used = DatasetInput(data, tags=[InputTag("mlflow.data.context", "training")])
+            client.log_inputs(run_id, datasets=[used])
 
     @contextmanager
     def reported(self, run_id: str | None = None) -> Iterator[None]:

@@ -5,7 +5,6 @@ Only the driver of a sweep writes through it.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -16,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import ensgan.store.record as run_records
 from ensgan.errors import InputError, StoreError, last_line
@@ -32,12 +31,9 @@ from ensgan.store.mlflow import (
 )
 from ensgan.store.remote import ClientReader, RemoteFiles
 from ensgan.store.sqlite import SqliteReader, relocate
-from ensgan.text import hide_credentials
 
 PATIENCE_SECONDS = 180.0
 """A busy machine may need a minute to import MLflow."""
-_PER_CALL: Final = {"params": 100, "tags": 100, "metrics": 1000}
-_LONGEST_PARAM, _LONGEST_TAG = 6000, 8000
 
 
 def serve(command: Sequence[str], port: int, on_start: Callable[[str], object]) -> int:
@@ -135,19 +131,7 @@ class MLflowStore(RunStore):
         self, run_id: str, *, name: str, digest: str, source: str, sizes: Mapping[str, int]
     ) -> None:
         """See :meth:`RunStore.log_dataset`; MLflow's pages show it as an input."""
-        with self._connection.reported(run_id):
-            client = self._connection.client()
-            from mlflow.entities import Dataset, DatasetInput, InputTag
-
-            data = Dataset(
-                name=name,
-                digest=digest[:36],  # longer ones are refused
-                source_type="ensgan",
-                source=json.dumps({"source": hide_credentials(source), "sha256": digest}),
-                profile=json.dumps(dict(sizes)),
-            )
-            used = DatasetInput(data, tags=[InputTag("mlflow.data.context", "training")])
-            client.log_inputs(run_id, datasets=[used])
+        self._connection.send_dataset(run_id, name, digest, source, sizes)
 
     def finish(self, run_id: str, status: run_records.RunStatus = "finished") -> None:
         """See :meth:`RunStore.finish`."""
@@ -233,25 +217,7 @@ class MLflowStore(RunStore):
         return str(run.info.run_id)
 
     def _send(self, run_id: str, batch: run_records.Batch) -> None:
-        with self._connection.reported(run_id):
-            client = self._connection.client()
-            from mlflow.entities import Metric, Param, RunTag
-
-            now = int(time.time() * 1000)
-            entities: dict[str, list[Any]] = {
-                "params": [Param(key, text[:_LONGEST_PARAM]) for key, text in batch.params.items()],
-                "metrics": [
-                    Metric(key, float(value), now, step)
-                    for step, metrics in batch.rows
-                    for key, value in metrics.items()
-                ],
-                "tags": [RunTag(key, text[:_LONGEST_TAG]) for key, text in batch.tags.items()],
-            }
-            for kind, values in entities.items():
-                # MLflow limits what one call may carry.
-                for start in range(0, len(values), _PER_CALL[kind]):
-                    part = values[start : start + _PER_CALL[kind]]
-                    client.log_batch(run_id, **{kind: part})
+        self._connection.send(run_id, batch)
 
     def _tagged(self, tag: str, value: str) -> list[run_records.RunRecord]:
         return self._reader().tagged(tag, value)
