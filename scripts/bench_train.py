@@ -82,7 +82,7 @@ def figures(training: Training, seconds: dict[str, float], args: argparse.Namesp
     """Ratio, rates and arithmetic from the seconds of a step by contestant."""
     spec, optimiser = zoo.get(training.spec.name).scaled(args.width), training.optimiser
     updates = optimiser.d_updates_per_step
-    work = step_work(spec, ImageShape(1, 32), 2, training.settings, quick=True)
+    work = step_work(spec, ImageShape(1, 32), 2, training.settings)
     flops = sum(work.flops)
     return {
         "batch": training.batch,

@@ -28,8 +28,8 @@ LAYERS = (
     {"train", "downstream", "ensemble"},
     {"sweep"},
     {"evaluation"},
-    {"recording"},
-    {"cluster", "report"},
+    {"report"},
+    {"cluster", "recording"},
     {"launch"},
     {"cli"},
 )

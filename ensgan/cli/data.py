@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
+from rich.console import Group, RenderableType
 
-from ensgan.cli.output import LARGEST_SIDE, JsonOption, emit, progress
+from ensgan.cli.output import LARGEST_SIDE, FittingTable, JsonOption, emit, progress, whole
 from ensgan.errors import ConfigError, EnsganError, InputError
 from ensgan.text import counted
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from ensgan.data import DataReport
     from ensgan.data.request import Scalar
 
@@ -53,7 +52,6 @@ def list_sets(json: JsonOption = False) -> None:
 
     Example: ensgan data list
     """
-    from ensgan.cli.tables import FittingTable
     from ensgan.data import DATASETS
 
     def table() -> FittingTable:
@@ -146,10 +144,6 @@ def parse_options(texts: list[str], accept_checksum: str | None = None) -> dict[
 
 
 def _table(report: DataReport) -> RenderableType:
-    from rich.console import Group
-
-    from ensgan.cli.tables import FittingTable, whole
-
     spare = ("blank", "sd", "mean")
     known = [] if report.splits["train"].patients is None else ["patients"]
     table = FittingTable("split", "images", *known, *reversed(spare), spare=spare, lined=True)
@@ -174,8 +168,10 @@ def _table(report: DataReport) -> RenderableType:
         f"{name} histogram: {_bars(split.intensity.histogram)}"
         for name, split in report.splits.items()
     ]
-    found = {"equal": report.exact, **({"nearly equal": report.near} if report.near else {})}
-    for label, duplicates in found.items():
+    duplicates_of = {"equal": report.exact}
+    if report.near:
+        duplicates_of["nearly equal"] = report.near
+    for label, duplicates in duplicates_of.items():
         pairs = {**duplicates.within, **duplicates.across}
         lines.append(f"{label} pairs: " + ", ".join(f"{k} {n}" for k, n in pairs.items()))
         lines += [f"  {a} = {b}" for a, b in duplicates.examples[:_SHOWN_PAIRS]]

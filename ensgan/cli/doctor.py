@@ -20,8 +20,7 @@ from typing import Annotated, Literal
 import typer
 from rich.text import Text
 
-from ensgan.cli.output import JsonOption, emit
-from ensgan.cli.tables import FittingTable
+from ensgan.cli.output import FittingTable, JsonOption, emit
 from ensgan.errors import EnsganError
 from ensgan.store import default_storage, open_store
 from ensgan.text import split_address

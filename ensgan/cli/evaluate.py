@@ -10,11 +10,12 @@ from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
+from rich.console import Group, RenderableType
 
 from ensgan.cli import output as out
 from ensgan.cli.data import DataDirOption
+from ensgan.cli.output import FittingTable, whole
 from ensgan.cli.runs import StorageOption
-from ensgan.cli.tables import FittingTable, whole
 from ensgan.config import EvaluateSpec
 from ensgan.downstream import STRATEGIES
 from ensgan.downstream.table import RANKED
@@ -22,7 +23,6 @@ from ensgan.search import rules
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
-    from rich.console import RenderableType
 
     from ensgan.evaluation.evaluate import EvaluationOptions, OnProgress, Progress
     from ensgan.launch.evaluate import Place
@@ -37,10 +37,10 @@ SHOWN = ("auc", "accuracy", "g_mean")
 def classifiers() -> Iterator[OnProgress]:
     """Progress of an evaluation on stderr: a bar on a terminal, else a line each."""
     if not out.PlainConsole(stderr=True).is_terminal:
-        yield lambda each: typer.echo(sentence(each), err=True)
+        yield lambda step: typer.echo(sentence(step), err=True)
         return
     with out.progress("classifiers") as bar:
-        yield lambda each: bar(each.done, each.total)
+        yield lambda step: bar(step.done, step.total)
 
 
 def sentence(step: Progress) -> str:
@@ -103,25 +103,52 @@ def mean_sd(metric: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Asked:
-    """What the options that both commands have say.
+    """The options that both commands have.
 
     Attributes:
         given: settings of a sweep's ``evaluate`` section that were named; None for the others.
-        rule, rule_points, rule_repeats, seed: see
-            :class:`~ensgan.evaluation.evaluate.EvaluationOptions`.
-        place: where sweeps lie and work runs.
-        score_images: images of each member to score with another extractor.
-        as_json: print one JSON object.
     """
 
     given: Mapping[str, Any]
-    rule: str | None
-    rule_points: int
-    rule_repeats: int
-    seed: int | None
-    place: Place
-    score_images: int | None
-    as_json: bool
+    rule: Annotated[
+        str | None,
+        typer.Option(
+            help=f"How G* is chosen: {', '.join(rules())}; max-size is written max-size:K.  "
+            "[default: as the sweep did]"
+        ),
+    ] = None
+    rule_points: Annotated[
+        int, typer.Option(min=1, max=10_000, help="Front points that the rule downstream tries.")
+    ] = 20
+    rule_repeats: Annotated[
+        int,
+        typer.Option(
+            min=1, max=10_000, help="Classifiers per front point for the rule downstream."
+        ),
+    ] = 3
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Random seed.  [default: the sweep's]")
+    ] = None
+    score_images: Annotated[
+        int | None,
+        typer.Option(
+            min=2, max=out.MOST_IMAGES, help="Images of each member to score with the extractor."
+        ),
+    ] = None
+    address: out.AddressOption = "local"
+    allow_open_cluster: out.OpenClusterOption = False
+    storage: StorageOption = None
+    uri: Annotated[str | None, typer.Option(help="MLflow address.  [default: the sweep's own]")] = (
+        None
+    )
+    as_json: out.JsonOption = False
+
+    @property
+    def place(self) -> Place:
+        """Where sweeps lie and work runs."""
+        from ensgan.launch.evaluate import Place
+
+        return Place(self.storage, self.uri, self.address, self.allow_open_cluster)
 
     def options(self, section: EvaluateSpec) -> EvaluationOptions:
         """What to evaluate, and how: the section, with what was named put over it."""
@@ -143,65 +170,16 @@ class Asked:
         )
 
 
-def _asked(
-    rule: Annotated[
-        str | None,
-        typer.Option(
-            help=f"How G* is chosen: {', '.join(rules())}; max-size is written max-size:K.  "
-            "[default: as the sweep did]"
-        ),
-    ] = None,
-    rule_points: Annotated[
-        int, typer.Option(min=1, max=10_000, help="Front points that the rule downstream tries.")
-    ] = 20,
-    rule_repeats: Annotated[
-        int,
-        typer.Option(
-            min=1, max=10_000, help="Classifiers per front point for the rule downstream."
-        ),
-    ] = 3,
-    seed: Annotated[
-        int | None, typer.Option(min=0, help="Random seed.  [default: the sweep's]")
-    ] = None,
-    score_images: Annotated[
-        int | None,
-        typer.Option(
-            min=2, max=out.MOST_IMAGES, help="Images of each member to score with the extractor."
-        ),
-    ] = None,
-    address: out.AddressOption = "local",
-    allow_open_cluster: out.OpenClusterOption = False,
-    storage: StorageOption = None,
-    uri: Annotated[
-        str | None, typer.Option(help="MLflow address.  [default: the sweep's own]")
-    ] = None,
-    as_json: out.JsonOption = False,
-    **settings: Any,
-) -> Asked:
-    """The options that both commands have, beside ``settings``: those of a sweep's ``evaluate``.
-
-    Raises:
-        InputError: a value out of its range.
-    """
-    from ensgan.launch.evaluate import Place
-
-    named = settings.pop("strategies")
-    if named is not None:
-        settings["strategies"] = [name.strip() for name in named.split(",") if name.strip()]
-    place = Place(storage, uri, address, allow_open_cluster)
-    return Asked(settings, rule, rule_points, rule_repeats, seed, place, score_images, as_json)
-
-
 def with_evaluation_options(otherwise: str) -> Callable[[Callable[..., None]], Any]:
     """Decorate a command: it gets the shared options, and is called with ``asked``.
 
     Args:
         otherwise: where settings come from that are not named, for the help.
     """
-    shared = dict(inspect.signature(_asked, eval_str=True).parameters)
-    del shared["settings"]
-    fields = EvaluateSpec.model_fields.items()
-    shared = {name: _setting(name, field, otherwise) for name, field in fields} | shared
+    shared = dict(inspect.signature(Asked, eval_str=True).parameters)
+    del shared["given"]
+    fields = EvaluateSpec.model_fields
+    settings = [_setting(name, field, otherwise) for name, field in fields.items()]
 
     def decorate(command: Callable[..., None]) -> Any:
         parameters = dict(inspect.signature(command, eval_str=True).parameters)
@@ -209,10 +187,14 @@ def with_evaluation_options(otherwise: str) -> Callable[[Callable[..., None]], A
 
         @wraps(command)
         def run(**given: Any) -> None:
+            named = {name: given.pop(name) for name in fields}
+            if named["strategies"] is not None:
+                names = named["strategies"].split(",")
+                named["strategies"] = [name.strip() for name in names if name.strip()]
             common = {name: given.pop(name) for name in shared}
-            command(**given, asked=_asked(**common))
+            command(**given, asked=Asked(named, **common))
 
-        options = [each.replace(kind=each.KEYWORD_ONLY) for each in shared.values()]
+        options = [each.replace(kind=each.KEYWORD_ONLY) for each in (*settings, *shared.values())]
         run.__signature__ = inspect.Signature([*parameters.values(), *options])  # type: ignore[attr-defined]
         run.__annotations__ = {}  # typer reads the signature
         return run
@@ -294,8 +276,6 @@ def evaluate(
 
 def _shown(value: Mapping[str, Any]) -> RenderableType:
     """The comparison with G*, its reason, and where every run is."""
-    from rich.console import Group
-
     chosen = value["selected"]
     lines = [
         *remarks(value),

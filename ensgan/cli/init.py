@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.text import Text
 
 from ensgan.cli.data import AcceptOption, DataDirOption, SettingOption, SizeOption, parse_options
 from ensgan.cli.output import ForceOption, JsonOption, emit, progress, warn
@@ -17,8 +18,6 @@ from ensgan.errors import DataError
 from ensgan.text import printable
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from ensgan.types import Dataset
 
 _QUICK = ("StyleGAN2", "StyleGAN2-ADA")  # rows that learn fastest on a CPU: the quickstart's
@@ -88,9 +87,9 @@ def init(
         "problems": list(report.problems),
         "notes": list(report.notes),
     }
-    said = tuple(f"problem: {each}" for each in report.problems)
-    said += tuple(f"note: {each}" for each in report.notes)
-    emit(value, as_json=json, table=lambda: _shown(path, spec.name, text, said))
+    remarks = tuple(f"problem: {each}" for each in report.problems)
+    remarks += tuple(f"note: {each}" for each in report.notes)
+    emit(value, as_json=json, table=lambda: _shown(path, spec.name, text, remarks))
 
 
 def this_machine() -> Machine:
@@ -104,9 +103,7 @@ def this_machine() -> Machine:
     return Machine(available_cores(), count, min(memory, default=0) / 1e9)
 
 
-def _shown(path: Path, sweep: str, text: str, remarks: tuple[str, ...]) -> RenderableType:
-    from rich.text import Text
-
+def _shown(path: Path, sweep: str, text: str, remarks: tuple[str, ...]) -> Text:
     name = shlex.quote(printable(str(path)))
     steps = [
         f"wrote {name}; next:",

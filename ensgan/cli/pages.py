@@ -11,8 +11,7 @@ from typing import Annotated
 import typer
 
 from ensgan.cli import runs
-from ensgan.cli.output import ForceOption, JsonOption, emit, note, warn
-from ensgan.cli.run_tables import lines
+from ensgan.cli.output import ForceOption, JsonOption, emit, lines, note, warn
 from ensgan.errors import InputError
 
 HERE = "http://127.0.0.1:"
@@ -113,8 +112,7 @@ def report(
     page = render(content).encode()
     write_bytes(output, page)
     if log:
-        told = {"table": content.table, "ensemble": content.ensemble}
-        log_report(store, run, content.manifest, page, **told)
+        log_report(store, content, page)
     if show_real:
         warn(f"{output} shows real training images: treat it as you treat the data set")
     value = {"run_id": run, "report": str(output), "bytes": len(page), "real_images": show_real}

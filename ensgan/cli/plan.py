@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 
-from ensgan.cli.output import emit, progress, warn
-from ensgan.cli.tables import FittingTable
+from ensgan.cli.output import FittingTable, emit, progress, warn
 from ensgan.text import counted, duration
 
 if TYPE_CHECKING:
@@ -40,7 +39,8 @@ def show_plan(
     root = (storage or default_storage()).resolve()
     asked = load_sweep(spec, settings)
     how = {"fresh": fresh, "without_added": without_added, "many": many, "whole": True}
-    resolved, folder = resolve_in(root, asked, data_dir, warn, **how)
+    listen = lambda event: warn(event.fields["message"])  # noqa: E731
+    resolved, folder = resolve_in(root, asked, data_dir, listen, **how)
     open_store(resolved.spec.track.uri, storage)  # refuses an address that can be none
     left = None if fresh else look_ahead(resolved, folder, retrain=retrain)
     with progress("counting the operations of each GAN") as on_progress:

@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-    from rich.table import Table
+from rich.console import Group, RenderableType
 
-    from ensgan.cli.tables import FittingTable
+from ensgan.cli.output import FittingTable, grid, short, whole
+
+if TYPE_CHECKING:
     from ensgan.ensemble import Ensemble
     from ensgan.store import RunRecord
 
@@ -75,8 +75,6 @@ def verified(ensemble: Ensemble, unlisted: Sequence[str]) -> dict[str, Any]:
 
 def runs_table(entries: Sequence[dict[str, Any]]) -> FittingTable:
     """Sweeps, one per row."""
-    from ensgan.cli.tables import FittingTable
-
     table = FittingTable(
         *("sweep", "status", "AUC", "Intra-d", "size", "data set", "begun", "run"),
         spare=("begun", "data set", "size", "Intra-d", "AUC"),
@@ -88,7 +86,7 @@ def runs_table(entries: Sequence[dict[str, Any]]) -> FittingTable:
             entry["status"],
             _score(entry["auc"]),
             _score(entry["intra_d"]),
-            f"{len(entry['selected']) or '–'}/{_text(entry['members'])}",
+            f"{len(entry['selected']) or '–'}/{short(entry['members'])}",
             entry["dataset"] or "?",
             entry["started"][:16].replace("T", " "),
             entry["run_id"],
@@ -100,23 +98,17 @@ def show_table(
     record: RunRecord, children: Sequence[RunRecord], files: dict[str, int]
 ) -> RenderableType:
     """A run with what lies below it."""
-    from rich.console import Group
-    from rich.table import Column, Table
-
-    from ensgan.cli.tables import FittingTable
     from ensgan.store import TAG_RECORD
 
-    head = Table.grid(Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2))
-    for key, value in {
+    head = {
         "run": record.run_id,
         "name": record.name,
         "status": record.status,
         "started": f"{record.started:%Y-%m-%d %H:%M:%S} UTC",
         **{name: value for name, value in record.params.items() if value not in _UNSET},
-        **{name: _text(value) for name, value in record.metrics.items()},
+        **{name: short(value) for name, value in record.metrics.items()},
         **{name: value for name, value in record.tags.items() if name != TAG_RECORD},
-    }.items():
-        head.add_row(key, value)
+    }
     spare = ("status", "score")
     below = FittingTable("run below", "name", *reversed(spare), spare=spare, wraps=("name",))
     for child in children:
@@ -127,7 +119,7 @@ def show_table(
     for name, size in files.items():
         stored.add_row(name, str(size))
     parts = [table for table in (below, stored) if table.rows]
-    return Group(head, *(part for table in parts for part in ("", table)))
+    return Group(grid(head.items()), *(part for table in parts for part in ("", table)))
 
 
 def _shown_score(record: RunRecord) -> str:
@@ -138,28 +130,8 @@ def _shown_score(record: RunRecord) -> str:
     return "–"
 
 
-def lines(value: dict[str, Any]) -> Table:
-    """A result, one line per field."""
-    from rich.table import Column, Table
-
-    table = Table.grid(Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2))
-    for key, entry in value.items():
-        if isinstance(entry, dict):
-            entry = ", ".join(f"{name} {_text(part)}" for name, part in entry.items())
-        elif isinstance(entry, list):
-            entry = ", ".join(str(part) for part in entry) or "none"
-        table.add_row(key, str(entry))
-    return table
-
-
 def _score(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
-
-
-def _text(value: object) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def comparison(records: Sequence[RunRecord]) -> dict[str, Any]:
@@ -184,14 +156,10 @@ def _side_by_side(columns: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 def comparison_table(value: dict[str, Any]) -> RenderableType:
     """A comparison, one column per run; what does not fit into columns stands below."""
-    from rich.console import Group
-
-    from ensgan.cli.tables import FittingTable, whole
-
     runs = [f"{place}. {name}" for place, name in enumerate(value["names"], start=1)]
     table = FittingTable("", *runs, spare=runs[:1:-1], wraps=runs)
     for name, entries in {**value["params"], **value["metrics"]}.items():
-        table.add_row(name, *(_text(entry) for entry in entries))
+        table.add_row(name, *(short(entry) for entry in entries))
     chosen = zip(runs, value["runs"], value["selected"], strict=True)
     return Group(
         table,

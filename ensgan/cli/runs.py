@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 
 from ensgan.cli import run_tables
-from ensgan.cli.output import JsonOption, emit, note, warn
+from ensgan.cli.output import JsonOption, emit, lines, note, warn
 from ensgan.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ def pull(
     store, run_id = find(run, uri, storage)
     ensemble = pull_ensemble(store, run_id, output)
     value = {"run_id": run_id, "folder": str(output), **run_tables.description(ensemble)}
-    emit(value, as_json=json, table=lambda: run_tables.lines(value))
+    emit(value, as_json=json, table=lambda: lines(value))
 
 
 def verify(
@@ -246,7 +246,7 @@ def verify(
         value = run_tables.verified(ensemble, unlisted)
     if unlisted:
         warn(f"not listed in the manifest and never opened: {', '.join(unlisted[:5])}")
-    emit(value, as_json=json, table=lambda: run_tables.lines(value))
+    emit(value, as_json=json, table=lambda: lines(value))
 
 
 def compare(
@@ -289,7 +289,7 @@ def promote(
     model = name or f"ensgan-{run_tables.summary(store.get(run))['dataset'] or 'ensemble'}"
     version = promote_run(store, run, name=model, alias=alias, loader=LOADER)
     value = {"model": model, "version": version, "alias": alias, "use": f"models:/{model}@{alias}"}
-    emit(value, as_json=json, table=lambda: run_tables.lines(value))
+    emit(value, as_json=json, table=lambda: lines(value))
 
 
 def sync(

@@ -9,8 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from ensgan.cli.output import MOST_IMAGES, ForceOption, JsonOption, emit, warn
-from ensgan.cli.run_tables import lines
+from ensgan.cli.output import MOST_IMAGES, ForceOption, JsonOption, emit, lines, warn
 from ensgan.cli.runs import SourceArgument, StorageOption, UriOption
 from ensgan.errors import InputError
 from ensgan.outputs import claim_port, is_loopback

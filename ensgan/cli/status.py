@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TextIO
@@ -17,9 +17,8 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from ensgan.cli.output import JsonOption, PlainConsole, emit, is_quiet, warn
+from ensgan.cli.output import FittingTable, JsonOption, PlainConsole, emit, is_quiet, warn
 from ensgan.cli.runs import RunArgument, StorageOption
-from ensgan.cli.tables import FittingTable
 from ensgan.errors import DataError
 from ensgan.sweep.events import Event, OnEvent
 from ensgan.sweep.folder import SweepFolder, find_sweep
@@ -162,7 +161,7 @@ def status_view(value: Mapping[str, Any], height: int | None = None) -> Renderab
     """
     gans = value["gans"]
     done = sum(row["state"] == "done" for row in gans)
-    formats = sorted({row.get("precision") for row in gans} - {None})
+    formats = sorted({row["precision"] for row in gans} - {None})
     precision = f", in {' and '.join(formats)}" if formats else ""
     title = (
         f"{value['sweep']}: {' '.join([value['state'], *_stage_words(value)])}{precision}\n"
@@ -219,20 +218,17 @@ def _time_words(value: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def gan_table(rows: Iterable[Mapping[str, Any]]) -> FittingTable:
+def gan_table(rows: Sequence[Mapping[str, Any]]) -> FittingTable:
     """One line per GAN: how far it is, how fast, where, and how good its last member was.
 
     The node is shown when there are several, the GPU's memory when there is one.
     """
-    rows = list(rows)
-    hidden = set()
-    if len({row.get("node") for row in rows if row.get("node")}) < 2:
-        hidden.add("node")
-    if not any(row.get("gpu_memory_bytes") for row in rows):
-        hidden.add("GPU")
-    if all(row.get("label_consistency") is None for row in rows):
-        hidden.add("labels")
-    shown = [column for column in COLUMNS if column not in hidden]
+    hidden = {
+        "node": len({row["node"] for row in rows} - {None}) < 2,
+        "GPU": not any(row["gpu_memory_bytes"] for row in rows),
+        "labels": all(row["label_consistency"] is None for row in rows),
+    }
+    shown = [column for column in COLUMNS if not hidden.get(column)]
     table = FittingTable(*shown, spare=SPARE, wraps=("health",))
     for row in rows:
         cells = _cells(row)
@@ -242,21 +238,18 @@ def gan_table(rows: Iterable[Mapping[str, Any]]) -> FittingTable:
 
 def _cells(row: Mapping[str, Any]) -> dict[str, str]:
     """The cells of a GAN, by column."""
-    rate, memory = row.get("steps_per_second"), row.get("gpu_memory_bytes")
-    eta, intra_d, labels = (row.get(key) for key in ("eta_seconds", "intra_d", "label_consistency"))
-    health = row.get("health") or ()
-    warnings = health if isinstance(health, str) else ", ".join(health)
-    state = row.get("state", "running")
+    rate, memory, state = row["steps_per_second"], row["gpu_memory_bytes"], row["state"]
+    left, intra_d, labels = row["eta_seconds"], row["intra_d"], row["label_consistency"]
     return {
-        "last member": row.get("member") or row["gan"],
-        "step": f"{row.get('step', 0):,}/{row.get('steps', 0):,}",
+        "last member": row["member"] or row["gan"],
+        "step": f"{row['step']:,}/{row['steps']:,}",
         "steps/s": f"{rate:.2f}" if rate else "",
-        "left": duration(eta) if state == "running" and eta is not None else state,
-        "node": row.get("node") or "",
+        "left": duration(left) if state == "running" and left is not None else state,
+        "node": row["node"] or "",
         "GPU": f"{memory / 2**30:.1f} GB" if memory else "",
         "Intra-d": f"{intra_d:.3f}" if intra_d is not None else "",
         "labels": f"{labels:.0%}" if labels is not None else "",
-        "health": warnings,
+        "health": ", ".join(row["health"]),
     }
 
 

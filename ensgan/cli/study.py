@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Group, RenderableType
+from rich.text import Text
 
 from ensgan.cli.evaluate import (
     Asked,
@@ -25,8 +27,6 @@ from ensgan.files import first_bytes, read_text
 from ensgan.text import counted, hide_credentials, one_line
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from ensgan.evaluation.evaluate import Evaluation, EvaluationOptions
 
 FIGURE = "-front.png"
@@ -182,12 +182,9 @@ def _command(words: list[str]) -> str:
 
 
 def _shown(value: dict[str, Any]) -> RenderableType:
-    from rich.console import Group
-    from rich.text import Text
-
     tables = [comparison_table(part) for part in value["parts"]]
-    found = [part["prediction"]["verdict"] for part in value["parts"] if part["prediction"]]
-    said = [Text(f"what predicts usefulness: {verdict}") for verdict in found]
-    said += [Text(f"{name}, {table['verdict']}") for name, table in value["together"].items()]
-    said.append(Text(f"written: {value['page']} and {counted(len(value['figures']), 'figure')}"))
-    return Group(*tables, *said)
+    verdicts = [part["prediction"]["verdict"] for part in value["parts"] if part["prediction"]]
+    texts = [Text(f"what predicts usefulness: {verdict}") for verdict in verdicts]
+    texts += [Text(f"{name}, {table['verdict']}") for name, table in value["together"].items()]
+    texts.append(Text(f"written: {value['page']} and {counted(len(value['figures']), 'figure')}"))
+    return Group(*tables, *texts)

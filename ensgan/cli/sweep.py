@@ -22,8 +22,8 @@ from ensgan import cli
 from ensgan.cli import output as out
 from ensgan.cli.data import DataDirOption
 from ensgan.cli.evaluate import comparison_table
+from ensgan.cli.output import FittingTable
 from ensgan.cli.runs import StorageOption
-from ensgan.cli.tables import FittingTable
 from ensgan.downstream.headline import headline
 from ensgan.errors import SweepStoppedError
 from ensgan.types import UInt8Array

@@ -9,8 +9,7 @@ import typer
 from rich.console import Group
 from rich.text import Text
 
-from ensgan.cli.output import LARGEST_SIDE, JsonOption, emit
-from ensgan.cli.tables import FittingTable
+from ensgan.cli.output import LARGEST_SIDE, FittingTable, JsonOption, emit
 
 
 def zoo(

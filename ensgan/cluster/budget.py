@@ -24,51 +24,6 @@ SAVE_SECONDS = 15.0
 """Seconds between writes of the hours taken, which a killed driver may lose."""
 
 
-class SnapshotCosts:
-    """Seconds that a snapshot of each GAN takes.
-
-    A step's seconds are those of the running trial, else those measured by an earlier training on
-    this storage, else inferred from another GAN by the ratio of their estimated efforts. Sampling
-    and scoring come on top: the most that any snapshot of this session took.
-    """
-
-    def __init__(self, jobs: Sequence[MemberJob] = ()) -> None:
-        self._jobs: dict[str, MemberJob] = {}
-        self._per_step: dict[str, float] = {}
-        self._finishing = 0.0
-        self.add(jobs)
-
-    def add(self, jobs: Sequence[MemberJob]) -> None:
-        """Estimate these too."""
-        self._jobs |= {job.name: job for job in jobs}
-        self._per_step |= {job.name: job.seconds_per_step for job in jobs if job.seconds_per_step}
-
-    def measure_step(self, gan: str, seconds: float) -> None:
-        """A running trial's seconds per step."""
-        self._per_step[gan] = seconds
-
-    def measure_finishing(self, seconds: float) -> None:
-        """Seconds of sampling, embedding and scoring one snapshot."""
-        # The most and not the mean: a snapshot that cannot be scored in time is lost.
-        self._finishing = max(self._finishing, seconds)
-
-    def seconds(self, gan: str, steps: int) -> float | None:
-        """Seconds of so many steps up to a snapshot, scoring included; None while unknown."""
-        per_step = self._per_step.get(gan) or self._inferred(gan)
-        return None if per_step is None else per_step * steps + self._finishing
-
-    def _inferred(self, gan: str) -> float | None:
-        efforts = {name: self._effort(name) for name in (gan, *self._per_step)}
-        if not self._per_step or not all(efforts.values()):
-            return None
-        ratio = sum(self._per_step.values()) / sum(efforts[name] for name in self._per_step)
-        return ratio * efforts[gan]
-
-    def _effort(self, gan: str) -> float:
-        job = self._jobs[gan]
-        return job.effort / job.settings.steps
-
-
 @dataclass
 class _Running:
     """A trial that holds a slot."""
@@ -82,6 +37,10 @@ class _Running:
 
 class Spending:
     """What the trials of a sweep have taken, and whether another snapshot fits into the budget.
+
+    A step's seconds are those of the running trial, else those measured by an earlier training on
+    this storage, else inferred from another GAN by the ratio of their estimated efforts. Sampling
+    and scoring come on top: the most that any snapshot of this session took.
 
     Every second that a trial holds its slot counts, times its share of a GPU, so that the figure is
     what the owner of the card pays. The sum is kept in ``hours.json`` of the sweep's folder, with
@@ -102,7 +61,8 @@ class Spending:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.budget = budget or Budget()
-        self.costs = SnapshotCosts()
+        self._per_step: dict[str, float] = {}
+        self._finishing = 0.0
         self._jobs: dict[str, MemberJob] = {}
         self._shares: dict[str, float] = {}
         self._made: dict[str, int] = {}
@@ -115,9 +75,9 @@ class Spending:
 
     def add(self, jobs: Sequence[MemberJob], shares: Mapping[str, float]) -> None:
         """Count these too; arguments as of the class."""
-        self.costs.add(jobs)
         self._jobs |= {job.name: job for job in jobs}
         self._shares |= shares
+        self._per_step |= {job.name: job.seconds_per_step for job in jobs if job.seconds_per_step}
         # Snapshots on disk cost nothing more: they are taken in however much is spent.
         self._made |= {job.name: job.made() for job in jobs}
 
@@ -146,7 +106,7 @@ class Spending:
             if trial.gan == gan:
                 trial.steps_left = spacing - step % spacing
         if steps_per_second:
-            self.costs.measure_step(gan, 1 / steps_per_second)
+            self._per_step[gan] = 1 / steps_per_second
 
     def may_continue(self, trial_id: str, member: MemberResult) -> bool:
         """Whether a trial that has just finished ``member`` may begin its next snapshot."""
@@ -160,7 +120,9 @@ class Spending:
         else:
             self._made[trial.gan] = done
             self._charge(trial)
-            self.costs.measure_finishing(member.work[-1][1] - member.work[-1][0])
+            begin, end = member.work[-1]
+            # The most and not the mean: a snapshot that cannot be scored in time is lost.
+            self._finishing = max(self._finishing, end - begin)
         trial.steps_left = job.settings.spacing
         self.save()
         return done < self._made[trial.gan] or done == len(job.names) or self._fits(trial.gan)
@@ -192,11 +154,25 @@ class Spending:
         with contextlib.suppress(StoreError):  # a full disk: the trials find out themselves
             write_json(self._path, {"hours": self._hours})
 
+    def seconds(self, gan: str, steps: int) -> float | None:
+        """Seconds of so many steps up to a snapshot, scoring included; None while unknown."""
+        per_step = self._per_step.get(gan) or self._inferred(gan)
+        return None if per_step is None else per_step * steps + self._finishing
+
+    def _inferred(self, gan: str) -> float | None:
+        """Seconds per step from those of the other GANs."""
+        jobs = {name: self._jobs[name] for name in (gan, *self._per_step)}
+        efforts = {name: job.effort / job.settings.steps for name, job in jobs.items()}
+        if not self._per_step or not all(efforts.values()):
+            return None
+        ratio = sum(self._per_step.values()) / sum(efforts[name] for name in self._per_step)
+        return ratio * efforts[gan]
+
     def _fits(self, gan: str) -> bool:
         """Whether the rest of the budget, less what running trials need, finishes a snapshot."""
         if self.exhausted():
             return False
-        seconds = self.costs.seconds(gan, self._jobs[gan].settings.spacing)
+        seconds = self.seconds(gan, self._jobs[gan].settings.spacing)
         if seconds is None:
             return True  # nothing was ever measured: the first trials do that
         seconds *= SLACK
@@ -207,7 +183,7 @@ class Spending:
             return True
         # A running trial has been promised the rest of its snapshot, and may not lose it to this.
         promised = sum(
-            self._shares[trial.gan] * (self.costs.seconds(trial.gan, trial.steps_left) or 0.0)
+            self._shares[trial.gan] * (self.seconds(trial.gan, trial.steps_left) or 0.0)
             for trial in self._running.values()
             if trial.gan != gan
         )

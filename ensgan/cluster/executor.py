@@ -20,7 +20,7 @@ from ensgan.cluster.budget import Spending
 from ensgan.cluster.packs import most_on_a_card, open_packs
 from ensgan.cluster.resources import TrialRequest
 from ensgan.cluster.session import environment, node_resources
-from ensgan.cluster.tasks import outcomes, task_mapper
+from ensgan.cluster.tasks import Tasks
 from ensgan.cluster.trainable import gan_trial
 from ensgan.cluster.trial_queue import NamedTrials, TrialQueue
 from ensgan.cluster.tune_callback import SweepStopper, TuneCallback
@@ -80,9 +80,8 @@ class RayExecutor:
         gpus = 1.0 if settings.gpus_per_trial == "auto" else settings.gpus_per_trial
         request = TrialRequest("any", settings.cpus_per_trial, gpus)
         if not settings.autoscaling:  # which may add larger nodes
-            amounts = {"CPU": request.cpus, "GPU": request.gpus}
-            resources.check_satisfiable("a trial", amounts, nodes, "change cluster.{}s_per_trial")
-        self.slots = resources.trial_slots(request, nodes)
+            resources.check_fits("a trial", request, nodes, "change cluster.{}s_per_trial")
+        self.slots = max(1, resources.task_slots(request, nodes))  # nodes may join later
 
     def grow(
         self,
@@ -215,9 +214,7 @@ class RayExecutor:
         """See :meth:`ensgan.sweep.executor.Executor.map`."""
         results: dict[int, R] = {}
         first: EnsganError | None = None
-        for number, outcome in outcomes(
-            function, items, *self._room(needs), of=self.sweep, on_wait=self._wait
-        ):
+        for number, outcome in self._tasks(needs).outcomes(function, items):
             if isinstance(outcome, EnsganError):
                 first = first or outcome  # the others' results are files, and worth waiting for
             else:
@@ -229,7 +226,7 @@ class RayExecutor:
 
     def mapper(self, needs: Needs = ONE_CPU) -> Mapper:
         """See :meth:`ensgan.sweep.executor.Executor.mapper`."""
-        return task_mapper(*self._room(needs), of=self.sweep, on_wait=self._wait)
+        return self._tasks(needs).map
 
     def _wait(self, waits: bool) -> None:
         """Tell that nothing runs because others hold the GPUs, or that it runs again."""
@@ -237,29 +234,28 @@ class RayExecutor:
 
     def at_once(self, needs: Needs) -> int:
         """See :meth:`ensgan.sweep.executor.Executor.at_once`."""
-        reserves, _ = self._room(needs)
-        return (
-            max((resources.task_slots(reserves, [node]) for node in node_resources()), default=1)
-            or 1
-        )
+        reserved = self._tasks(needs).needs
+        on_each = [resources.task_slots(reserved, [node]) for node in node_resources()]
+        return max([1, *on_each])
 
     def on_gpus(self, needs: Needs) -> int:
         """See :meth:`ensgan.sweep.executor.Executor.on_gpus`."""
-        needs, slots = self._room(needs)
-        return slots if needs.gpus else 0
+        tasks = self._tasks(needs)
+        return tasks.slots if tasks.needs.gpus else 0
 
-    def _room(self, needs: Needs) -> tuple[Needs, int]:
-        """The needs as this cluster can meet them, and how many such tasks it holds."""
+    def _tasks(self, needs: Needs) -> Tasks:
+        """What runs tasks with these needs, as far as this cluster can meet them."""
         nodes, settings = node_resources(), self.settings
         needs = needs.shared(settings)
-        if not settings.autoscaling:
+        # An autoscaler's nodes may have left after training, and their GPUs come again with them.
+        if not (settings.autoscaling and settings.gpus_per_trial):
             needs = resources.reserved(needs, nodes)
-            resources.check_task(needs, nodes, "change cluster.{}s_per_trial")
-            return needs, resources.task_slots(needs, nodes)
-        # Nodes may have left after training: those that come again are like what trials ask for.
-        if not settings.gpus_per_trial:
-            needs = resources.reserved(needs, nodes)
-        return needs, max(resources.task_slots(needs, nodes), MOST_WARM)
+        if settings.autoscaling:
+            slots = max(resources.task_slots(needs, nodes), MOST_WARM)
+        else:
+            resources.check_fits("a task", needs, nodes, "change cluster.{}s_per_trial")
+            slots = resources.task_slots(needs, nodes)
+        return Tasks(needs, slots, self.sweep, self._wait)
 
 
 def _fit(tuner: tune.Tuner, queue: TrialQueue, folder: Path) -> None:

@@ -23,7 +23,7 @@ from ensgan.cluster.trial_queue import TrialQueue
 from ensgan.config import ClusterSpec
 from ensgan.errors import DataError, last_line
 from ensgan.files import MISFITS, read_json, write_json
-from ensgan.sweep.events import Event, OnEvent
+from ensgan.sweep.events import OnEvent, warning
 from ensgan.sweep.member_job import MemberJob
 from ensgan.train.pace import gans_worth_sharing
 from ensgan.train.pack import Pack
@@ -171,24 +171,21 @@ def most_on_a_card(
     path = jobs[0].scoring.results / "pack.json"
     with contextlib.suppress(DataError, *MISFITS):
         return int(read_json(path)["gans"])
-    job = sorted(jobs, key=lambda each: each.effort)[len(jobs) // 2]
+    job = sorted(jobs, key=lambda job: job.effort)[len(jobs) // 2]
     task = ray.remote(_worth_sharing).options(num_cpus=1, num_gpus=1, name="measure packs")
     try:
-        found = int(ray.get(task.remote(job), timeout=MEASURE_SECONDS))
+        gans = int(ray.get(task.remote(job), timeout=MEASURE_SECONDS))
     except (ray.exceptions.RayError, ray.exceptions.GetTimeoutError) as error:
         on_event(
-            Event(
-                "warning",
-                {
-                    "message": "how many GANs are worth a GPU could not be measured "
-                    f"({last_line(error)}): as many share one as its memory holds; say how many "
-                    "with cluster.gans_per_process"
-                },
+            warning(
+                "how many GANs are worth a GPU could not be measured "
+                f"({last_line(error)}): as many share one as its memory holds; say how many "
+                "with cluster.gans_per_process"
             )
         )
         return None
-    write_json(path, {"gans": found, "measured with": job.name})
-    return found
+    write_json(path, {"gans": gans, "measured with": job.name})
+    return gans
 
 
 def _worth_sharing(job: MemberJob) -> int:

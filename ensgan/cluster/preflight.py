@@ -19,7 +19,7 @@ from ensgan.cluster.session import alive_nodes
 from ensgan.config import ClusterSpec
 from ensgan.errors import ConfigError, last_line
 from ensgan.files import sha256_file
-from ensgan.sweep.events import Event, OnEvent
+from ensgan.sweep.events import OnEvent, warning
 from ensgan.sweep.member_job import MemberJob
 from ensgan.sweep.planning.cost import shares_gpus
 
@@ -135,9 +135,8 @@ def check_nodes(jobs: Sequence[MemberJob], settings: ClusterSpec, on_event: OnEv
         for node, answer in answers.items():
             seen = (folder / f"node-{node}-{question.token}").exists()
             problems += node_problems(node, answer, question, seen, data_hash)
-            warning = _clock_warning(node, answer, begin)
-            if warning:
-                on_event(Event("warning", {"message": warning}))
+            if odd := _clock_warning(node, answer, begin):
+                on_event(warning(odd))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if problems:
@@ -157,19 +156,22 @@ def warn_of_memory(
     together = 1 if gpus == "auto" or not 0 < gpus < 1 else int(1 / gpus + 1e-9)
     largest = sorted((job.memory_bytes for job in jobs), reverse=True)[:together]
     if len(largest) > 1 and max(largest) <= smallest < sum(largest):
-        message = (
-            f"cluster.gpus_per_trial {gpus:g} puts {len(largest)} GANs onto a GPU, which will need "
-            f"up to {sum(largest) / 2**30:.1f} GB, and the smallest GPU has "
-            f"{smallest / 2**30:.1f} GB: some may fail; set it to auto, or lower batch or width"
+        on_event(
+            warning(
+                f"cluster.gpus_per_trial {gpus:g} puts {len(largest)} GANs onto a GPU, which will "
+                f"need up to {sum(largest) / 2**30:.1f} GB, and the smallest GPU has "
+                f"{smallest / 2**30:.1f} GB: some may fail; set it to auto, or lower batch or width"
+            )
         )
-        on_event(Event("warning", {"message": message}))
     for job in jobs:
         if job.memory_bytes > smallest:
-            message = (
-                f"{job.name} will need about {job.memory_bytes / 2**30:.1f} GB of GPU memory, the "
-                f"smallest GPU has {smallest / 2**30:.1f} GB: it may fail; lower its batch or width"
+            needed, there = job.memory_bytes / 2**30, smallest / 2**30
+            on_event(
+                warning(
+                    f"{job.name} will need about {needed:.1f} GB of GPU memory, the smallest GPU "
+                    f"has {there:.1f} GB: it may fail; lower its batch or width"
+                )
             )
-            on_event(Event("warning", {"message": message}))
 
 
 def _ask(

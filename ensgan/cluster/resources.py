@@ -96,20 +96,21 @@ def ranks(jobs: Sequence[MemberJob], settings: ClusterSpec) -> dict[str, int]:
     return {job.name: settings.priority.get(row_of(job.name), 0) for job in jobs}
 
 
-def check_satisfiable(
-    what: str, amounts: Mapping[str, float], nodes: Sequence[Mapping[str, float]], remedy: str
+def check_fits(
+    what: str, needs: Needs | TrialRequest, nodes: Sequence[Mapping[str, float]], remedy: str
 ) -> None:
-    """Refuse what no node can ever give: Ray would wait for it in silence.
+    """Refuse what no node can ever run: Ray would wait for one in silence.
 
     Args:
-        what: asks for the amounts, by Ray's resource name.
+        what: has the needs.
         nodes: resources of every living node.
         remedy: how to ask for less; ``{}`` in it becomes the resource's name.
 
     Raises:
-        InputError: names the resource, what is asked for and what there is.
+        InputError: no node has that much, or none has CPUs and GPUs together.
     """
-    for resource, amount in amounts.items():
+    gpus = needs.gpus or 0.0
+    for resource, amount in (("CPU", needs.cpus), ("GPU", gpus)):
         # Of one node, not of the cluster: a trial or task never spans two.
         most = max((node.get(resource, 0.0) for node in nodes), default=0.0)
         if amount > most:
@@ -117,6 +118,11 @@ def check_satisfiable(
                 f"{what} asks for {amount:g} {resource}, the cluster's largest node has {most:g}: "
                 + remedy.format(resource.lower())
             )
+    if not task_slots(needs, nodes):
+        raise InputError(
+            f"{what} asks for {needs.cpus:g} CPU and {gpus:g} GPU, and no node of the cluster has "
+            "both: " + remedy.format("cpu")
+        )
 
 
 def reserved(needs: Needs, nodes: Sequence[Mapping[str, float]]) -> Needs:
@@ -132,29 +138,9 @@ def reserved(needs: Needs, nodes: Sequence[Mapping[str, float]]) -> Needs:
     return replace(needs, gpus=needs.gpus if has_gpus else 0.0, memory=min(needs.memory, most))
 
 
-def check_task(needs: Needs, nodes: Sequence[Mapping[str, float]], remedy: str) -> None:
-    """Refuse a task that no node can ever run; arguments as :func:`check_satisfiable`.
-
-    Raises:
-        InputError: no node has that much, or none has CPUs and GPUs together.
-    """
-    gpus = needs.gpus or 0.0
-    check_satisfiable("a task", {"CPU": needs.cpus, "GPU": gpus}, nodes, remedy)
-    if not task_slots(needs, nodes):
-        raise InputError(
-            f"a task asks for {needs.cpus:g} CPU and {gpus:g} GPU, and no node of the cluster has "
-            "both: " + remedy.format("cpu")
-        )
-
-
 def task_slots(needs: Needs | TrialRequest, nodes: Sequence[Mapping[str, float]]) -> int:
-    """How many such tasks CPUs and GPUs of the nodes hold at once."""
+    """How many such tasks or trials the CPUs and GPUs of the nodes hold at once."""
     return sum(
         slots_of(needs.cpus, needs.gpus or 0.0, node.get("CPU", 0.0), node.get("GPU", 0.0))
         for node in nodes
     )
-
-
-def trial_slots(request: TrialRequest, nodes: Sequence[Mapping[str, float]]) -> int:
-    """How many trials like this run at once; at least 1, because nodes may join later."""
-    return max(1, task_slots(request, nodes))

@@ -49,10 +49,10 @@ def refuse_open_cluster() -> None:
 def is_loopback(host: str) -> bool:
     """The address is of this machine alone."""
     try:
-        found = {str(info[4][0]) for info in socket.getaddrinfo(host.strip("[]"), None)}
+        addresses = {str(info[4][0]) for info in socket.getaddrinfo(host.strip("[]"), None)}
     except OSError:
         return False
-    return all(ipaddress.ip_address(address).is_loopback for address in found)
+    return all(ipaddress.ip_address(address).is_loopback for address in addresses)
 
 
 def answers_without_token(address: str) -> bool:

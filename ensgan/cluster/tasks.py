@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import ray
 
-from ensgan.cluster.resources import check_task, reserved, task_slots
+from ensgan.cluster.resources import check_fits, reserved, task_slots
 from ensgan.cluster.session import node_resources
 from ensgan.errors import EnsganError, last_line
 from ensgan.sweep.executor import Needs
-
-if TYPE_CHECKING:
-    from ensgan.metrics import Mapper
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -23,95 +21,6 @@ TASK_RETRIES = 3
 """How often an item whose process or node was lost is run again."""
 PATIENCE = 5.0
 """Seconds after which work that no GPU is free for is said to wait."""
-
-
-def _ignore(waits: bool) -> None:
-    """Tell nobody."""
-
-
-def asked_mapper(*, cpus: float, gpus: float | None) -> Mapper:
-    """:func:`task_mapper` of what a command asks for.
-
-    Args:
-        cpus, gpus: what each call reserves; fractions share a GPU. None: a whole GPU where the
-            cluster has any.
-
-    Raises:
-        InputError: no node of the cluster has that much.
-    """
-    nodes = node_resources()
-    needs = reserved(Needs(cpus, 1.0), nodes) if gpus is None else Needs(cpus, gpus)
-    check_task(needs, nodes, "lower --{}s-per-task")
-    return task_mapper(needs, task_slots(needs, nodes))
-
-
-def task_mapper(
-    needs: Needs, slots: int, *, of: str = "", on_wait: Callable[[bool], None] = _ignore
-) -> Mapper:
-    """A ``map`` whose calls run in the Ray session, with results as they finish.
-
-    Args:
-        needs: what each call reserves.
-        slots: calls at once.
-        of: the sweep, for the names of the tasks.
-        on_wait: told when nothing can run because other work holds the GPUs, and when that ends.
-    """
-
-    def mapper(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-        for _, outcome in outcomes(function, items, needs, slots, of=of, on_wait=on_wait):
-            if isinstance(outcome, EnsganError):
-                raise outcome
-            yield outcome
-
-    return mapper
-
-
-def outcomes(
-    function: Callable[[T], R],
-    items: Iterable[T],
-    needs: Needs,
-    slots: int,
-    *,
-    of: str = "",
-    on_wait: Callable[[bool], None] = _ignore,
-) -> Iterator[tuple[int, R | EnsganError]]:
-    """The number of each item with its result or error, as they finish.
-
-    No more are handed out than keep the cluster busy, so that arguments do not fill its memory.
-    What still runs when the caller stops reading ends: on GPUs at once, on CPUs with the session.
-    """
-    if needs.gpus:
-        return _on_gpus(function, items, needs, slots, of=of, on_wait=on_wait)
-    return _on_cpus(function, items, needs, slots, of=of)
-
-
-def _on_cpus(
-    function: Callable[[T], R], items: Iterable[T], needs: Needs, slots: int, *, of: str = ""
-) -> Iterator[tuple[int, R | EnsganError]]:
-    """Every item is a task.
-
-    None is cancelled: one that is just about to begin then ends the whole driver (seen with Ray
-    2.60: "Check failed … Tried to complete task that was not pending").
-    """
-    task = ray.remote(function)
-    options = {**_options(needs), "max_retries": TASK_RETRIES}
-    if any(node.get("GPU") for node in node_resources()):
-        # Ray shows a task that reserves no GPU all of them; they belong to others.
-        options["runtime_env"] = {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}}
-    rest = iter(enumerate(items))
-    running: dict[Any, tuple[int, str]] = {}
-
-    def submit(count: int) -> None:
-        for number, item in islice(rest, count):
-            label = _label(function, item, of)
-            running[task.options(name=label, **options).remote(item)] = (number, label)
-
-    submit(2 * (1 + slots))
-    while running:
-        (reference,), _ = ray.wait(list(running), num_returns=1)
-        number, label = running.pop(reference)
-        submit(1)
-        yield number, _outcome(reference, label)
 
 
 class _Stream:
@@ -135,73 +44,148 @@ class _Stream:
         return self.function(item)
 
 
-def _on_gpus(
-    function: Callable[[T], R],
-    items: Iterable[T],
-    needs: Needs,
-    slots: int,
-    *,
-    of: str = "",
-    on_wait: Callable[[bool], None] = _ignore,
-) -> Iterator[tuple[int, R | EnsganError]]:
-    """As many streams as there are shares of GPUs; each gets its next item when it is free.
+@dataclass(frozen=True)
+class Tasks:
+    """Runs pure functions over many items in the Ray session.
 
-    A stream whose GPU is busy with other work begins when that ends; the others do not wait.
+    Attributes:
+        needs: what each call reserves.
+        slots: calls at once.
+        of: the sweep, for the names of the tasks.
+        on_wait: told when nothing can run because other work holds the GPUs, and when that ends.
     """
-    kind = ray.remote(_Stream).options(
-        **_options(needs), max_restarts=-1, max_task_retries=TASK_RETRIES
-    )
-    left = list(enumerate(items))[::-1]
-    streams = [kind.remote(function, needs.gpus) for _ in range(min(len(left), slots))]
-    starting = {
-        stream.begin.options(name=_titled("take a GPU", of)).remote(): stream for stream in streams
-    }
-    running: dict[Any, tuple[Any, int, str]] = {}
-    waits = False
-    try:
-        while left or running:
-            patience = None if running or waits else PATIENCE
-            ready, _ = ray.wait([*running, *starting], num_returns=1, timeout=patience)
-            if waits != (not ready):
-                waits = not ready
-                on_wait(waits)
-            if waits:
-                continue
-            (reference,) = ready
-            if reference in starting:
-                stream, done = starting.pop(reference), None
-                begun = _outcome(reference, "starting a process on a GPU")
-                if isinstance(begun, EnsganError):
-                    raise begun
-            else:
-                stream, number, label = running.pop(reference)
-                done = number, _outcome(reference, label)
-            if left:
-                number, item = left.pop()
-                label = _label(function, item, of)
-                running[stream.run.options(name=label).remote(item)] = stream, number, label
-            else:
-                # Its GPU may be what a stream of a lost node waits for.
+
+    needs: Needs
+    slots: int
+    of: str = ""
+    on_wait: Callable[[bool], object] = lambda waits: None
+
+    @classmethod
+    def asked(cls, *, cpus: float, gpus: float | None) -> Tasks:
+        """What a command asks for.
+
+        Args:
+            cpus, gpus: what each call reserves; fractions share a GPU. None: a whole GPU where the
+                cluster has any.
+
+        Raises:
+            InputError: no node of the cluster has that much.
+        """
+        nodes = node_resources()
+        needs = reserved(Needs(cpus, 1.0), nodes) if gpus is None else Needs(cpus, gpus)
+        check_fits("a task", needs, nodes, "lower --{}s-per-task")
+        return cls(needs, task_slots(needs, nodes))
+
+    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        """Results as they finish, in any order; the first error ends it."""
+        for _, outcome in self.outcomes(function, items):
+            if isinstance(outcome, EnsganError):
+                raise outcome
+            yield outcome
+
+    def outcomes(
+        self, function: Callable[[T], R], items: Iterable[T]
+    ) -> Iterator[tuple[int, R | EnsganError]]:
+        """The number of each item with its result or error, as they finish.
+
+        No more are handed out than keep the cluster busy, so that arguments do not fill its memory.
+        What still runs when the caller stops reading ends: on GPUs at once, on CPUs with the
+        session.
+        """
+        run = self._on_gpus if self.needs.gpus else self._on_cpus
+        return run(function, items)
+
+    def _on_cpus(
+        self, function: Callable[[T], R], items: Iterable[T]
+    ) -> Iterator[tuple[int, R | EnsganError]]:
+        """Every item is a task.
+
+        None is cancelled: one that is just about to begin then ends the whole driver (seen with Ray
+        2.60: "Check failed … Tried to complete task that was not pending").
+        """
+        task = ray.remote(function)
+        options = {**self._reserved, "max_retries": TASK_RETRIES}
+        if any(node.get("GPU") for node in node_resources()):
+            # Ray shows a task that reserves no GPU all of them; they belong to others.
+            options["runtime_env"] = {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}}
+        rest = iter(enumerate(items))
+        running: dict[Any, tuple[int, str]] = {}
+
+        def submit(count: int) -> None:
+            for number, item in islice(rest, count):
+                label = self._label(function, item)
+                running[task.options(name=label, **options).remote(item)] = (number, label)
+
+        submit(2 * (1 + self.slots))
+        while running:
+            (reference,), _ = ray.wait(list(running), num_returns=1)
+            number, label = running.pop(reference)
+            submit(1)
+            yield number, _outcome(reference, label)
+
+    def _on_gpus(
+        self, function: Callable[[T], R], items: Iterable[T]
+    ) -> Iterator[tuple[int, R | EnsganError]]:
+        """As many streams as there are shares of GPUs; each gets its next item when it is free.
+
+        A stream whose GPU is busy with other work begins when that ends; the others do not wait.
+        """
+        kind = ray.remote(_Stream).options(
+            **self._reserved, max_restarts=-1, max_task_retries=TASK_RETRIES
+        )
+        left = list(enumerate(items))[::-1]
+        streams = [kind.remote(function, self.needs.gpus) for _ in left[: self.slots]]
+        name = self._titled("take a GPU")
+        starting = {stream.begin.options(name=name).remote(): stream for stream in streams}
+        running: dict[Any, tuple[Any, int, str]] = {}
+        waits = False
+        try:
+            while left or running:
+                patience = None if running or waits else PATIENCE
+                ready, _ = ray.wait([*running, *starting], num_returns=1, timeout=patience)
+                if waits != (not ready):
+                    waits = not ready
+                    self.on_wait(waits)
+                if waits:
+                    continue
+                (reference,) = ready
+                if reference in starting:
+                    stream, done = starting.pop(reference), None
+                    begun = _outcome(reference, "starting a process on a GPU")
+                    if isinstance(begun, EnsganError):
+                        raise begun
+                else:
+                    stream, number, label = running.pop(reference)
+                    done = number, _outcome(reference, label)
+                if left:
+                    number, item = left.pop()
+                    label = self._label(function, item)
+                    running[stream.run.options(name=label).remote(item)] = stream, number, label
+                else:
+                    # Its GPU may be what a stream of a lost node waits for.
+                    ray.kill(stream)
+                if done is not None:
+                    yield done
+        finally:
+            for stream in streams:
                 ray.kill(stream)
-            if done is not None:
-                yield done
-    finally:
-        for stream in streams:
-            ray.kill(stream)
 
+    @property
+    def _reserved(self) -> dict[str, Any]:
+        """The needs in Ray's words."""
+        needs = self.needs
+        return {
+            "num_cpus": needs.cpus,
+            "num_gpus": needs.gpus or 0.0,
+            "memory": needs.memory or None,
+        }
 
-def _options(needs: Needs) -> dict[str, Any]:
-    """The needs in Ray's words."""
-    return {"num_cpus": needs.cpus, "num_gpus": needs.gpus or 0.0, "memory": needs.memory or None}
+    def _label(self, function: Callable[[Any], Any], item: Any) -> str:
+        """What an item is about, where it says so: shown by Ray's dashboard and in errors."""
+        return self._titled(getattr(item, "label", f"task {getattr(function, '__name__', '')}"))
 
-
-def _label(function: Callable[[Any], Any], item: Any, of: str) -> str:
-    """What an item is about, where it says so: shown by Ray's dashboard and in errors."""
-    return _titled(getattr(item, "label", f"task {getattr(function, '__name__', '')}"), of)
-
-
-def _titled(what: str, of: str) -> str:
-    return f"{of}: {what}" if of else what
+    def _titled(self, what: str) -> str:
+        return f"{self.of}: {what}" if self.of else what
 
 
 def _outcome(reference: Any, label: str) -> Any:

@@ -93,7 +93,7 @@ def reports(
     """
     is_alone = part is None
     memory = lambda: _gpu_memory(1.0 if part is None else part())  # noqa: E731
-    torch.set_num_threads(job.threads)
+    torch.set_num_threads(1)
     try:
         if gpus:
             job = job.on(gpu_device())

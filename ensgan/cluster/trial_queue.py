@@ -187,7 +187,7 @@ class NamedTrials(SearchGenerator):  # type: ignore[misc]
             name = self._title(trial.config["gan"])
             # Lists of actors show the class, those of tasks what the actor is shown as.
             shown = {"__qualname__": name, "__repr__": lambda _: name}
-            own = type(name, (self._trainable,), {"__module__": __name__, **shown})
-            tune.register_trainable(name, own)
+            kind = type(name, (self._trainable,), {"__module__": __name__, **shown})
+            tune.register_trainable(name, kind)
             trial.trainable_name = name
         return trial

@@ -21,7 +21,7 @@ from ensgan.cluster.trainable import OUT_OF_MEMORY, STORAGE
 from ensgan.cluster.trial_queue import TrialQueue
 from ensgan.errors import DataError, StoreError, last_line
 from ensgan.files import read_json
-from ensgan.sweep.events import Event, OnEvent
+from ensgan.sweep.events import Event, OnEvent, warning
 from ensgan.sweep.live.trial_report import heartbeat_path
 from ensgan.sweep.member_job import MemberJob, MemberResult
 
@@ -179,7 +179,7 @@ class TuneCallback(tune.Callback):  # type: ignore[misc]
             return
         self.queue.run_next(larger)
         message = f"{gan} ran out of GPU memory: again with {larger.gpus:g} of a GPU"
-        self.on_event(Event("warning", {"message": message}))
+        self.on_event(warning(message))
 
     def _node_left(self, gan: str, error: BaseException | str | None) -> bool:
         """Whether the node of a trial that became unreachable leaves the cluster.

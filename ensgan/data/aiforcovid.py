@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from ensgan.data.image_files import Findings, Found, find_pictures
+from ensgan.data.image_files import Found, find_pictures
 from ensgan.data.prepare import Box
 from ensgan.data.records import OPTIONS as SHARED_OPTIONS
 from ensgan.data.records import Record, build
@@ -69,9 +69,8 @@ def load(request: Request) -> Dataset:
         source.names,
         source=f"AIforCOVID, {source.table.path.name}",
         border=float(request.option("border")),
-        findings=Findings(
-            f"{source.table.path.name} and the files cannot be used", (*source.problems, *wrong)
-        ),
+        headline=f"{source.table.path.name} and the files cannot be used",
+        problems=[*source.problems, *wrong],
         pictures=source.pictures,
     )
 

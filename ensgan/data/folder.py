@@ -16,7 +16,7 @@ from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 
-from ensgan.data.image_files import Findings, find_pictures, is_leftover
+from ensgan.data.image_files import find_pictures, is_leftover
 from ensgan.data.picture import SUFFIXES
 from ensgan.data.records import OPTIONS as SHARED_OPTIONS
 from ensgan.data.records import Record, build
@@ -84,13 +84,14 @@ def load(request: Request) -> Dataset:
         raise DataError(f"no such file: {path}")
     else:
         records, names = _from_folders(request, pictures.files)
-    headline = f"{path.name} and the images" if has_table else str(root)
+    named = f"{path.name} and the images" if has_table else str(root)
     return build(
         request,
         records,
         names,
         source=f"folder {printable(root.resolve().name)}",
-        findings=Findings(f"{headline} cannot be used", tuple(problems)),
+        headline=f"{named} cannot be used",
+        problems=problems,
         pictures=pictures,
     )
 

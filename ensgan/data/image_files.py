@@ -136,17 +136,6 @@ def _left_out(paths: Sequence[Path], unreadable: bool = False) -> tuple[str, ...
 
 
 @dataclass(frozen=True)
-class Findings:
-    """Problems found before decoding: they are listed together with those of the pixels."""
-
-    headline: str
-    problems: tuple[str, ...] = ()
-
-
-NOTHING = Findings("")
-
-
-@dataclass(frozen=True)
 class Decoded:
     """Prepared images.
 
@@ -171,7 +160,8 @@ def decode_files(
     cache: Path | None = None,
     workers: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
-    findings: Findings = NOTHING,
+    headline: str = "",
+    problems: Sequence[str] = (),
 ) -> Decoded:
     """Read and prepare all files.
 
@@ -184,8 +174,8 @@ def decode_files(
         cache: folder of cached results; None neither reads nor writes any.
         workers: threads; default: the cores this process may use.
         on_progress: called with (done, total).
-        findings: problems known already; with any, all files are decoded to find the others, and
-            everything is refused in one list.
+        headline, problems: what is known to be wrong already; with any problem, all files are
+            decoded to find the others, and everything is refused in one list.
 
     Raises:
         DataError: files that cannot be used (all are listed); grey and RGB mixed; images of 8 bits
@@ -194,12 +184,16 @@ def decode_files(
     side, depth = preparation.size, preparation.channels or 1
     require_memory(len(jobs) * side * side * depth, f"{len(jobs):,} images of {side} pixels")
     path = None
-    if cache is not None and not findings.problems:
+    if cache is not None and not problems:
         path = cache / "images" / f"{_fingerprint(jobs, preparation, root)}.npz"
         cached = _read_cache(path, len(jobs))
         if cached is not None:
             return cached
-    decoded = _decode(jobs, preparation, root, workers, on_progress, findings)
+    prepared, wrong = _prepare_all(jobs, preparation, root, workers, on_progress)
+    if problems:
+        refuse(headline, [*problems, *wrong])
+    refuse(f"{len(wrong)} of {len(jobs)} images cannot be used", wrong)
+    decoded = _together(jobs, prepared, root)
     if path is not None:
         arrays = {name: np.array(getattr(decoded, name), dtype=str) for name in _TEXTS}
         write_cached(path, images=decoded.images, **arrays)
@@ -213,14 +207,14 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _decode(
+def _prepare_all(
     jobs: Sequence[Job],
     preparation: Preparation,
     root: Path,
     workers: int | None,
     on_progress: Callable[[int, int], None] | None,
-    findings: Findings,
-) -> Decoded:
+) -> tuple[list[Prepared], list[str]]:
+    """The files that can be used, and what is wrong with the others."""
     prepared: list[Prepared] = []
     problems: list[str] = []
     workers = workers or available_cores()
@@ -235,9 +229,11 @@ def _decode(
                 prepared.append(result)
             if on_progress is not None:
                 on_progress(done, len(jobs))
-    if findings.problems:
-        refuse(findings.headline, [*findings.problems, *problems])
-    refuse(f"{len(problems)} of {len(jobs)} images cannot be used", problems)
+    return prepared, problems
+
+
+def _together(jobs: Sequence[Job], prepared: Sequence[Prepared], root: Path) -> Decoded:
+    """All images as one array, where they are of one kind."""
     named: dict[str, list[str]] = defaultdict(list)
     for job, one in zip(jobs, prepared, strict=True):
         for kind_of_image in ("grey" if one.image.ndim == 2 else "RGB", *one.remarks):

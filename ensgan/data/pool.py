@@ -20,7 +20,7 @@ from ensgan.data.request import ReportProgress
 from ensgan.errors import DataError
 from ensgan.files import map_array, read_json, sha256_arrays
 from ensgan.inputs import kind
-from ensgan.types import Dataset, ImageShape, Samples, UInt8Array
+from ensgan.types import Dataset, ImageShape, Samples
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@~-]{0,120}")
 _LONGEST_NOTE = 1 << 20  # bytes of NAME.json
@@ -166,19 +166,6 @@ def read_generator(
     """
     images, labels = read_images(path, root or path.parent, shape, class_names)
     return Samples(images, labels.values), labels.given or len(class_names) == 1
-
-
-def read_others(path: Path, shape: ImageShape) -> UInt8Array:
-    """Further images (held-out ones, say) at the size and channels of a pool's.
-
-    Args:
-        path: a folder, ``.npz`` (``images``) or ``.npy``.
-        shape: of the pool's images.
-
-    Raises:
-        DataError: missing, or images that cannot be used.
-    """
-    return read_images(path, path.parent, shape, None)[0]
 
 
 def check_name(name: str) -> str:

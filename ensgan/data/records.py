@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from ensgan.caches import cache_folder
 from ensgan.data.archive import CHANNELS
-from ensgan.data.image_files import NOTHING, Findings, Found, decode_files
+from ensgan.data.image_files import Found, decode_files
 from ensgan.data.levels import WINDOWS
 from ensgan.data.prepare import FITS, Job, Preparation
 from ensgan.data.request import SPLITS, Option, Request, split_of_folder
@@ -52,7 +52,8 @@ def build(
     *,
     source: str,
     border: float = 0.0,
-    findings: Findings = NOTHING,
+    headline: str,
+    problems: Sequence[str],
     pictures: Found,
 ) -> Dataset:
     """Decode the files, split them and put the data set together.
@@ -60,13 +61,13 @@ def build(
     Args:
         request, records, class_names, source: what to build.
         border: margin around boxes.
-        findings: problems known already; they come in one list with those of the files.
+        headline, problems: what is known to be wrong already; it comes in one list with the
+            problems of the files.
         pictures: all image files: those without a record are decoded to see their problems too.
 
     Raises:
         DataError: unusable files, a patient in two splits, or a class too small to split.
     """
-    root = request.root
     channels = request.options["channels"]
     preparation = Preparation(
         request.image_size,
@@ -76,29 +77,28 @@ def build(
         border,
     )
     leaked = _leaks(request, records, [record.patient for record in records])
-    findings = replace(findings, problems=(*findings.problems, *leaked))
     used = {record.path for record in records}
     others = [Job(path) for path in pictures.files if path not in used]
     decoded = decode_files(
         [*records, *others],
         preparation,
-        root=root,
+        root=request.root,
         cache=cache_folder() if request.options["cache"] else None,
         on_progress=request.on_progress,
-        findings=findings,
+        headline=headline,
+        problems=[*problems, *leaked],
     )
     labels = np.array([record.label for record in records], np.int64)
     patients = _patients(records, decoded.patients)
     indices = _splits(request, records, labels, patients, class_names)
-    names = [relative(record.path, root) for record in records]
-    samples = {
-        split: Samples(decoded.images[rows], labels[rows]) for split, rows in indices.items()
-    }
+    names = [relative(record.path, request.root) for record in records]
+    rows_of = (indices[split] for split in SPLITS)
+    train, val, test = (Samples(decoded.images[rows], labels[rows]) for rows in rows_of)
     return Dataset(
         request.name,
-        samples["train"],
-        samples["val"],
-        samples["test"],
+        train,
+        val,
+        test,
         class_names,
         licence=request.text("licence") or "",
         source=source,

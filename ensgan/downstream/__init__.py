@@ -35,11 +35,10 @@ if TYPE_CHECKING:
     from ensgan.downstream.classifier import run_repeats as run_repeats
     from ensgan.downstream.pool import MemoryBank
 
-_CLASSES = ("ClassifierSettings", "Repeat", "RepeatResult")
-_FUNCTIONS = ("check_dataset", "run_repeat", "run_repeats")
 _LATER = {
     "MemoryBank": "pool",
-    **dict.fromkeys(_CLASSES + _FUNCTIONS, "classifier"),
+    **dict.fromkeys(("ClassifierSettings", "Repeat", "RepeatResult"), "classifier"),
+    **dict.fromkeys(("check_dataset", "run_repeat", "run_repeats"), "classifier"),
 }
 
 

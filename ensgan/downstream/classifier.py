@@ -24,7 +24,6 @@ from ensgan.embedding.fit import FitResult, FitSettings, class_weights, forward,
 from ensgan.embedding.resnet import resnet18
 from ensgan.embedding.together import Together, Training
 from ensgan.errors import DataError, InputError, TrainingError
-from ensgan.inputs import check_fields
 from ensgan.precision import Wanted, arithmetic, precision_problems, resolved_precision
 from ensgan.types import Dataset
 
@@ -53,10 +52,6 @@ class ClassifierSettings(FitSettings):
     memory_mb: Annotated[int, Field(ge=1)] = 2048
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "cpu"
     precision: Wanted = field(default="auto", repr=False)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_fields(self)
 
     def on_device(self) -> ClassifierSettings:
         """The same with device and precision ``auto`` resolved in this process.

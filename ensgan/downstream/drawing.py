@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -49,31 +50,6 @@ class FreshPool:
     seed: tuple[int, int]
     device: str
     epoch: int = 0
-
-    @classmethod
-    def of(
-        cls,
-        members: Sequence[str],
-        makers: Sequence[image_pools.Maker | None],
-        bank: image_pools.SampleBank,
-        dataset: Dataset,
-        *,
-        memory_mb: int,
-        seed: tuple[int, int],
-        device: str = "cpu",
-    ) -> FreshPool:
-        """Load the banks of members that have no maker.
-
-        Raises:
-            DataError: a bank does not fit the data.
-        """
-        kept = [name for name, maker in zip(members, makers, strict=True) if maker is None]
-        banks = None
-        if kept:
-            banks = image_pools.ImagePool.synthetic(
-                kept, bank, dataset, memory_mb=memory_mb, seed=seed[0], device=device
-            )
-        return cls(tuple(members), tuple(makers), banks, dataset, seed, device)
 
     def split(
         self, class_counts: Int64Array, shares: Float64Array, rng: np.random.Generator
@@ -245,12 +221,21 @@ def _synthetic(
     pools: Pools,
 ) -> image_pools.ImagePool | FreshPool:
     """The members' images: made anew every epoch where the bank can, else all of them."""
-    place: dict[str, Any] = {"memory_mb": settings.memory_mb, "device": settings.device}
-    makers = [bank.maker(name, settings.device) for name in members]
-    if any(maker is not None for maker in makers):
-        return FreshPool.of(members, makers, bank, dataset, seed=seed, **place)
+    load = partial(
+        image_pools.ImagePool.synthetic,
+        bank=bank,
+        dataset=dataset,
+        memory_mb=settings.memory_mb,
+        seed=seed[0],
+        device=settings.device,
+    )
+    makers = tuple(bank.maker(name, settings.device) for name in members)
+    if any(makers):
+        kept = [name for name, maker in zip(members, makers, strict=True) if maker is None]
+        banks = load(kept) if kept else None
+        return FreshPool(members, makers, banks, dataset, seed, settings.device)
     key = (id(bank), *members)
     if key not in pools:
-        pools[key] = image_pools.ImagePool.synthetic(members, bank, dataset, seed=seed[0], **place)
+        pools[key] = load(members)
         pools[key].require_classes(dataset)
     return pools[key]

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
 from ensgan.embedding.resnet import ResNet
-from ensgan.errors import InputError, TrainingError
+from ensgan.errors import TrainingError
+from ensgan.inputs import check_fields
 from ensgan.precision import Wanted, mixed
 from ensgan.types import Samples
 
@@ -24,32 +27,30 @@ class FitSettings:
     """How long and how fast to train.
 
     Attributes:
-        epochs: most passes, at least 1.
-        batch: images per step, at least 2 (batch statistics).
-        learning_rate: Adam's, above 0.
+        epochs: passes over the images, at most.
+        batch: images per step; batch statistics need two.
+        learning_rate: Adam's.
         plateau: epochs without a lower validation loss before the learning rate falls to a tenth.
         warmup: epochs before early stopping may act.
         patience: epochs without a lower validation loss that stop the training.
         precision: of forwards and gradients, decided: never "auto" in a training. Weights, losses
             and scores are float32 in any.
+
+    Raises:
+        InputError: with every value that is out of range.
     """
 
-    epochs: int = 100
-    batch: int = 64
-    learning_rate: float = 1e-3
-    plateau: int = 5
-    warmup: int = 25
-    patience: int = 25
-    # Not in the text that content keys are made of: their makers say what it is worth.
+    epochs: Annotated[int, Field(ge=1)] = 100
+    batch: Annotated[int, Field(ge=2)] = 64
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    plateau: Annotated[int, Field(ge=1)] = 5
+    warmup: Annotated[int, Field(ge=0)] = 25
+    patience: Annotated[int, Field(ge=1)] = 25
+    # Not in the text that content keys are made of: those who make keys add it where it counts.
     precision: Wanted = field(default="float32", repr=False)
 
     def __post_init__(self) -> None:
-        least = {"epochs": 1, "batch": 2, "plateau": 1, "warmup": 0, "patience": 1}
-        for name, lowest in least.items():
-            if getattr(self, name) < lowest:
-                raise InputError(f"{name} must be at least {lowest}, not {getattr(self, name)}")
-        if not 0 < self.learning_rate < math.inf:
-            raise InputError(f"learning_rate must be above 0, not {self.learning_rate}")
+        check_fields(self)
 
 
 @dataclass(frozen=True)

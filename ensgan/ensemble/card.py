@@ -79,20 +79,14 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 def _downstream(table: Any) -> dict[str, Any]:
     """The classifiers trained on each strategy's images: means on real test images, the verdict.
 
-    Understands ``{"strategies": [{"strategy": …, "metrics": {name: {"mean": …, "sd": …}}}]}``,
-    with ``verdict`` or ``undecided`` where they were tested.
+    Args:
+        table: as :meth:`ensgan.downstream.DownstreamTable.to_json` gives it; None without one.
     """
-    if not isinstance(table, Mapping):
-        return {}
-    tested = [
-        row
-        for row in table.get("strategies", [])
-        if isinstance(row, Mapping) and isinstance(row.get("metrics"), Mapping)
-    ]
+    table = table or {"strategies": []}
+    tested = table["strategies"]
     names = [name for name in _CLASSIFIER if any(name in row["metrics"] for row in tested)]
     rows = [
-        [row.get("strategy", ""), row.get("repeats", "")]
-        + [_spread(row["metrics"].get(name)) for name in names]
+        [row["strategy"], row["repeats"], *(_spread(row["metrics"].get(name)) for name in names)]
         for row in tested
     ]
     verdict = table.get("verdict") or table.get("undecided")
@@ -101,18 +95,18 @@ def _downstream(table: Any) -> dict[str, Any]:
 
 
 def _spread(entry: Any) -> str:
-    if not isinstance(entry, Mapping) or not isinstance(entry.get("mean"), float):
+    if entry is None:
         return "–"
-    sd = entry.get("sd")
-    return f"{entry['mean']:.3f}" + (f" ± {sd:.3f}" if isinstance(sd, float) else "")
+    sd = entry["sd"]
+    return f"{entry['mean']:.3f}" + ("" if sd is None else f" ± {sd:.3f}")
 
 
-def _privacy(found: Any) -> tuple[Sequence[str], list[list[Any]]]:
+def _privacy(measured: Any) -> tuple[Sequence[str], list[list[Any]]]:
     """Header and rows of the memorisation test, for the whole ensemble and for each member."""
-    of = {}
-    if isinstance(found, Mapping) and "ensemble" in found:
-        of = {"all members together": found["ensemble"], **found.get("members", {})}
-    rows = [[name, *(row.get(key, "") for key, _ in _PRIVACY)] for name, row in of.items()]
+    tested = {}
+    if measured and "ensemble" in measured:
+        tested = {"all members together": measured["ensemble"], **measured["members"]}
+    rows = [[name, *(row.get(key, "") for key, _ in _PRIVACY)] for name, row in tested.items()]
     return ("images of", *(label for _, label in _PRIVACY)), rows
 
 

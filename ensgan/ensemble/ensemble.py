@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partialmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -185,23 +186,14 @@ class Ensemble:
         seed: int = 0,
         *,
         replacement: bool = False,
+        form: ImageFormat = "png",
     ) -> Path:
-        """Write ``n`` images as a PNG folder per class with ``labels.csv``."""
+        """Write ``n`` images as a folder of PNG files per class with ``labels.csv``."""
         samples = self.sample(n, labels, seed, replacement=replacement)
-        return self.save(folder, samples, seed=seed)
+        return self.save(folder, samples, seed=seed, form=form)
 
-    def save_dicom(
-        self,
-        folder: Path | str,
-        n: int,
-        labels: Labels = None,
-        seed: int = 0,
-        *,
-        replacement: bool = False,
-    ) -> Path:
-        """The same as DICOM Secondary Capture files: marked synthetic, new UIDs, no patient."""
-        samples = self.sample(n, labels, seed, replacement=replacement)
-        return self.save(folder, samples, seed=seed, form="dicom")
+    save_dicom = partialmethod(save_png, form="dicom")
+    """The same as DICOM Secondary Capture files: marked synthetic, new UIDs, no patient."""
 
     def save(
         self, folder: Path | str, samples: Samples, *, seed: int, form: ImageFormat = "png"

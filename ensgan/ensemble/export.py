@@ -6,9 +6,7 @@ Sources of what a DICOM file holds: PS3.3 A.8.1 (Secondary Capture Image), C.7.6
 
 from __future__ import annotations
 
-import base64
 import csv
-import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -88,15 +86,6 @@ def save_images(
         with (whole / "labels.csv").open("w", newline="", encoding="utf-8") as stream:
             csv.writer(stream).writerows([spreadsheet_cell(cell) for cell in row] for row in rows)
     return folder
-
-
-def png_base64(image: UInt8Array) -> str:
-    """An image, uint8 [H,W] or [H,W,3], as a PNG file in base64."""
-    from PIL import Image
-
-    stream = io.BytesIO()
-    Image.fromarray(image).save(stream, format="PNG")
-    return base64.b64encode(stream.getvalue()).decode()
 
 
 def write_png(path: Path, image: UInt8Array, origin: Origin) -> None:

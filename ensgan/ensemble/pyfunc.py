@@ -15,9 +15,9 @@ from pydantic import ValidationError
 
 from ensgan.ensemble.artifact import open_folder
 from ensgan.ensemble.ensemble import Ensemble
-from ensgan.ensemble.export import png_base64
 from ensgan.ensemble.members import ImageRequest
 from ensgan.errors import InputError
+from ensgan.types.display import png_base64
 
 LOADER = __name__
 
@@ -48,13 +48,13 @@ class EnsembleModel:
             makers = [] if samples.members is None else samples.members.tolist()
             rows += [
                 {
-                    "image": png_base64(image),
+                    "image": png_base64(picture),
                     "label": label,
                     "class": self.ensemble.class_names[label],
                     "member": samples.member_names[maker],
                 }
-                for image, label, maker in zip(
-                    samples.images, samples.labels.tolist(), makers, strict=True
+                for picture, label, maker in zip(
+                    samples.to_pil(), samples.labels.tolist(), makers, strict=True
                 )
             ]
         return rows

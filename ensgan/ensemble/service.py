@@ -27,11 +27,11 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ensgan import __version__
 from ensgan.ensemble.ensemble import Ensemble
-from ensgan.ensemble.export import png_base64
 from ensgan.ensemble.members import ImageRequest
 from ensgan.errors import DataError, EnsganError
 from ensgan.files import parse_json
 from ensgan.types import Samples
+from ensgan.types.display import png_base64
 
 LARGEST_BODY: Final = 1 << 20
 """Bytes of a request."""
@@ -131,7 +131,7 @@ class Service:
         members = [] if samples.members is None else samples.members.tolist()
         return JSONResponse(
             {
-                "images": [png_base64(image) for image in samples.images],
+                "images": list(map(png_base64, samples.to_pil())),
                 "labels": samples.labels.tolist(),
                 "members": [samples.member_names[member] for member in members],
             }

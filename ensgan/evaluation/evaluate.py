@@ -172,7 +172,7 @@ def evaluate_sweep(
         pool = Shortlisted(inputs, sweep.scores, sweep.front, sweep.members, labels.left_out)
         selected, _ = choose(pool, judge, estimate.counting(VALIDATED))
         # Why there is no probe is the reason already.
-        reason = "; ".join([selected.reason, *(labels.said if judge.probe else ())])
+        reason = "; ".join([selected.reason, *(labels.cautions if judge.probe else ())])
         sweep = replace(sweep, selected=replace(selected, reason=reason))
     elif options.rule is not None and options.rule != sweep.selected.rule:
         sweep = replace(sweep, selected=select(sweep.front, options.rule, pool=sweep.scores))
@@ -187,10 +187,11 @@ def evaluate_sweep(
     jobs = classifiers.jobs(strategies, options.repeats)
     estimate.start(len({job.path for job in jobs}) + REPEATS * options.predict)
     table = classifiers.compare(jobs)
-    found, probed = None, estimate.counting("ensembles probed linearly")
+    forecast, probed = None, estimate.counting("ensembles probed linearly")
     if options.predict:
-        found = predict(sweep, options.predict, dataset, classifiers, probed)
-    evaluation = Evaluation(sweep, options, strategies, table, found, Path(), time.time() - begin)
+        forecast = predict(sweep, options.predict, dataset, classifiers, probed)
+    seconds = time.time() - begin
+    evaluation = Evaluation(sweep, options, strategies, table, forecast, Path(), seconds)
     value = evaluation.to_json()
     path = sweep.folder.file("evaluate", f"evaluation-{content_key(value)}.json")
     if not path.exists():

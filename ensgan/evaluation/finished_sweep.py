@@ -184,10 +184,10 @@ def rescore(
     embedding.EXTRACTORS.get(extractor)  # an unknown one is refused before anything is computed
     if count is not None and count < 2:
         raise InputError(f"{count} images of each member cannot be scored: use 2 or more")
-    own = sweep.spec.embed
-    if (extractor, weights, count) == (own.extractor, own.weights, None):
+    before = sweep.spec.embed
+    if (extractor, weights, count) == (before.extractor, before.weights, None):
         return sweep
-    embed = own.model_copy(update={"extractor": extractor, "weights": weights})
+    embed = before.model_copy(update={"extractor": extractor, "weights": weights})
     spec = sweep.spec.model_copy(update={"embed": embed})
     inputs = embedding_inputs(spec, sweep.dataset.load(), sweep.dataset, sweep.folder)
     members = _embedded(sweep, inputs, count, executor, on_stage)

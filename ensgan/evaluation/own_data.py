@@ -136,9 +136,9 @@ def _drawn(
         network = embedding.load_extractor(extractor)
         for index, (images_path, features_path) in enumerate(paths):
             rows = np.flatnonzero(drawn.members == index)
-            own = Samples(drawn.images[rows], drawn.labels[rows])
-            own.save(images_path)
-            embedding.write_features(features_path, own.images, network)
+            samples = Samples(drawn.images[rows], drawn.labels[rows])
+            samples.save(images_path)
+            embedding.write_features(features_path, samples.images, network)
     return paths
 
 

@@ -59,9 +59,9 @@ class Prediction:
         """
         worth = [float(np.mean(row)) for row in self.auc]
         others = [float(np.mean(row[1:])) for row in self.auc]
-        found = {name: rank_correlation(row, worth) for name, row in self.scores.items()}
-        found |= {name: rank_correlation(row, others) for name, row in self.validation.items()}
-        return dict(sorted(found.items(), key=lambda item: -(item[1].rho or 0.0)))
+        results = {name: rank_correlation(row, worth) for name, row in self.scores.items()}
+        results |= {name: rank_correlation(row, others) for name, row in self.validation.items()}
+        return dict(sorted(results.items(), key=lambda item: -(item[1].rho or 0.0)))
 
     def ceiling(self) -> RankCorrelation:
         """Of two repeats with each other: nothing can be seen to rank much better than that."""
@@ -78,10 +78,10 @@ class Prediction:
                 f"{reached}); train longer, or on more ensembles"
             )
         groups: dict[str, list[str]] = {"right": [], "wrong": [], "chance": []}
-        for name, each in self.correlations().items():
-            if each.rho is not None and each.low is not None and each.high is not None:
-                group = "right" if each.low > 0 else "wrong" if each.high < 0 else "chance"
-                groups[group].append(f"{name} {each.rho:.2f}")
+        for name, rank in self.correlations().items():
+            if rank.rho is not None and rank.low is not None and rank.high is not None:
+                group = "right" if rank.low > 0 else "wrong" if rank.high < 0 else "chance"
+                groups[group].append(f"{name} {rank.rho:.2f}")
         return (
             f"{len(self.ensembles)} ensembles; two repeats agree at ρ {agree.rho:.2f}, so nothing "
             f"can be seen to rank much better; rank the right way: {_listed(groups['right'])}; the "

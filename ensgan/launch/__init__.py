@@ -1,1 +1,1 @@
-"""Where executor, store and pictures are chosen: the commands' one way in."""
+"""Where executor and store are chosen: the one way from commands into the stages."""

@@ -33,10 +33,8 @@ class ExecutorKind:
 
 
 def _here(_: str) -> Executor:
-    from ensgan.downstream import import_libraries
     from ensgan.sweep.executor import LocalExecutor
 
-    import_libraries()  # classifiers run in this process: before the recorder's thread begins
     return LocalExecutor()
 
 
@@ -159,8 +157,8 @@ def mapper_at(
 
     Needs(cpus, gpus)  # refuses before a cluster is joined
     from ensgan.cluster.session import ray_session
-    from ensgan.cluster.tasks import asked_mapper
+    from ensgan.cluster.tasks import Tasks
 
     assert address is not None
     with ray_session(address, allow_open_cluster=allow_open_cluster):
-        yield asked_mapper(cpus=cpus, gpus=gpus)
+        yield Tasks.asked(cpus=cpus, gpus=gpus).map

@@ -75,17 +75,17 @@ def remember(
     with contextlib.suppress(EnsganError, OSError):  # it is only slower without
         spec = load_spec(path, settings=settings)
         shown = {**result, "stages": dict(manifest.stages)}
-        said = carried_on(spec, folder)[1]
+        remarks = carried_on(spec, folder)[1]
         value = {
             "key": _key(spec, path, folder, data_dir),
-            "sum": content_key(shown, said),
+            "sum": content_key(shown, remarks),
             "files": {
                 file.relative_to(folder.path).as_posix(): _state(file)
                 for file in _files(folder.path / name for name in RESULTS)
                 if file.name not in _PASSING
             },
             "result": shown,
-            "said": said,
+            "said": remarks,
         }
         if not _file(folder).exists() or read_json(_file(folder)) != value:
             write_json(_file(folder), value)

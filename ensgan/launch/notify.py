@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from ensgan.errors import EnsganError, InputError, SweepStoppedError
 from ensgan.outputs import is_loopback
-from ensgan.sweep.events import Event, OnEvent
+from ensgan.sweep.events import Event, OnEvent, warning
 from ensgan.text import hide_credentials
 
 ANSWER_SECONDS = 10.0
@@ -102,5 +102,4 @@ def _post(url: str, value: Mapping[str, Any], on_event: OnEvent) -> None:
             return
     except (OSError, ValueError) as error:  # HTTP errors are among the first
         reason = hide_credentials(str(error), url)
-        message = f"{_shown(url)} was not told how the sweep ended: {reason}"
-        on_event(Event("warning", {"message": message}))
+        on_event(warning(f"{_shown(url)} was not told how the sweep ended: {reason}"))

@@ -16,9 +16,8 @@ from ensgan.errors import DataError, InputError, StoreError, unknown_name
 from ensgan.launch.executors import check_address, executor_at, opened_early, runs_here
 from ensgan.launch.finished import remember
 from ensgan.recording.record import Recording
-from ensgan.report.pictures import Pictures
 from ensgan.store import RunStore, default_storage, open_store
-from ensgan.sweep.events import Event, OnEvent, StageClock, ignore
+from ensgan.sweep.events import Event, OnEvent, StageClock, ignore, warning
 from ensgan.sweep.executor import Executor, grow_here
 from ensgan.sweep.folder import SweepFolder, find_sweep
 from ensgan.sweep.inputs import member_jobs, write_inputs
@@ -41,23 +40,15 @@ class BackgroundRecorder:
         folder: of the sweep.
         store: not contacted before the first pass.
         on_event: hears of what could not be recorded.
-        before: called once in the sweep's own thread, before the recorder's thread begins.
     """
 
-    def __init__(
-        self,
-        folder: SweepFolder,
-        store: RunStore,
-        on_event: OnEvent,
-        before: Callable[[], object],
-    ) -> None:
+    def __init__(self, folder: SweepFolder, store: RunStore, on_event: OnEvent) -> None:
         self.folder = folder
         self.on_event = on_event
         self._store = store
         self._recording: Recording | None = None
         self._refusal: InputError | None = None
         self._opened = threading.Event()
-        self._before: Callable[[], object] | None = before
         self._warned = False
         self._queued = threading.Event()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recorder")
@@ -70,9 +61,6 @@ class BackgroundRecorder:
 
     def poke(self) -> None:
         """Something new is in the manifest."""
-        if self._before is not None:
-            self._before()
-            self._before = None
         if not self._queued.is_set():
             self._queued.set()
             self._thread.submit(self._pass)
@@ -111,7 +99,7 @@ class BackgroundRecorder:
 
     def _recorded(self) -> str | None:
         if self._recording is None:
-            recording = Recording(self.folder, self._store, Pictures())
+            recording = Recording(self.folder, self._store)
             whole = recording.recorded_run()
             if whole is not None:  # without opening the store, which takes seconds
                 return whole
@@ -123,7 +111,7 @@ class BackgroundRecorder:
     def _warn(self, message: str) -> None:
         if not self._warned:
             self._warned = True
-            _warning(self.on_event)(message)
+            self.on_event(warning(message))
 
 
 def run_sweep(
@@ -172,18 +160,19 @@ def run_sweep(
     data_dir = None if data_dir is None else Path(data_dir)
     root, asked = Path(storage or default_storage()).resolve(), load_sweep(spec, settings)
     how = {"fresh": fresh, "without_added": without_added, "many": many}
-    resolved, folder = resolve_in(root, asked, data_dir, _warning(on_event), **how)
+    resolved, folder = resolve_in(root, asked, data_dir, on_event, **how)
     if fresh:
         with folder.locked():
             pass  # nobody else may be running it
         folder.set_aside()
     with folder.locked(), contextlib.ExitStack() as stack:
-        # Classifiers that run in this process need libraries that two threads must not import at
-        # once: they come before the recorder's thread.
-        before = import_libraries if runs_here(address) else lambda: None
+        if runs_here(address):
+            # Classifiers in this process need libraries that two threads must not import at once:
+            # they come before the recorder's thread.
+            import_libraries()
         track = resolved.spec.track
         store = open_store(track.uri, storage=folder.path.parents[1], experiment=track.experiment)
-        recorder = stack.enter_context(BackgroundRecorder(folder, store, on_event, before))
+        recorder = stack.enter_context(BackgroundRecorder(folder, store, on_event))
         executor = executor_at(
             address,
             resolved.spec.cluster,
@@ -200,10 +189,6 @@ def run_sweep(
     if path is not None:
         remember(path, settings, folder, data_dir, result.to_json())
     return result
-
-
-def _warning(on_event: OnEvent) -> Callable[[str], None]:
-    return lambda message: on_event(Event("warning", {"message": message}))
 
 
 def train_one(
@@ -225,7 +210,7 @@ def train_one(
     """
     root, asked = Path(storage or default_storage()).resolve(), load_sweep(spec, settings)
     data_dir = None if data_dir is None else Path(data_dir)
-    resolved, folder = resolve_in(root, asked, data_dir, _warning(on_event), many=True)
+    resolved, folder = resolve_in(root, asked, data_dir, on_event, many=True)
     names = [row.name for row in resolved.gans]
     if gan not in names:
         raise InputError(unknown_name(f"GAN of sweep '{resolved.spec.name}'", gan, names))
@@ -249,6 +234,6 @@ def sync_sweep(name: str, *, storage: Path | str | None = None) -> str:
     with folder.locked():
         track = folder.read().settings.track
         store = open_store(track.uri, storage=storage, experiment=track.experiment)
-        run_id = Recording(folder, store, Pictures()).bring_up_to_date()
+        run_id = Recording(folder, store).bring_up_to_date()
     assert run_id is not None
     return run_id

@@ -19,7 +19,7 @@ from ensgan.files import LARGEST_JSON, content_key, read_json, read_text, write_
 from ensgan.inputs import explained
 from ensgan.recording import views
 from ensgan.recording.state import RecordState
-from ensgan.recording.views import Illustrator, log_report
+from ensgan.report import content, figures, page, pictures
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.manifest import SelectedRecord
 from ensgan.sweep.records import MemberResult
@@ -32,12 +32,9 @@ GRID_COLUMNS = 8
 class Recording:
     """One pass over the manifest at a time; see the module's text."""
 
-    def __init__(
-        self, folder: SweepFolder, store: stores.RunStore, illustrator: Illustrator
-    ) -> None:
+    def __init__(self, folder: SweepFolder, store: stores.RunStore) -> None:
         self.folder = folder
         self.store = store
-        self.illustrator = illustrator
         self.state = RecordState(folder.record_path, store)
 
     def bring_up_to_date(self) -> str | None:
@@ -114,7 +111,7 @@ class Recording:
         """The items to record, in order; an item's name changes with its content."""
         manifest = self.manifest
         complete = Counter(map(gan_of, manifest.planned_names))
-        for gan, results in views.by_gan(manifest).items():
+        for gan, results in content.by_gan(manifest).items():
             if len(results) >= complete[gan] or manifest.status != "running":
                 key = content_key(*(result.sha256 for result in results))
                 yield f"gan:{gan}:{key}", partial(self._gan, gan, results)
@@ -147,7 +144,7 @@ class Recording:
     def _parent(self) -> str:
         manifest = self.manifest
         params = {
-            **views.leaves(manifest.spec),
+            **content.leaves(manifest.spec),
             **views.version_params(manifest.versions),
             "members": manifest.planned,
         }
@@ -194,7 +191,7 @@ class Recording:
             grids[f"{title}-with-real"] = {"real": real, **samples}
         for name, files in grids.items():
             rows = [(row, Samples.load(file).images[:GRID_COLUMNS]) for row, file in files.items()]
-            self._files(run_id, self.illustrator.grid(name, rows), folder)
+            self._files(run_id, {f"{name}.png": pictures.image_grid(rows)}, folder)
 
     def _search(self, front_path: Path, trials: Path) -> None:
         front = Front.load(front_path)
@@ -216,14 +213,20 @@ class Recording:
         """The main pictures, recorded with the sweep's own run."""
         manifest, parent = self.manifest, self.parent
         front, scores = Front.load(front_path), PoolScores.load(scores_path)
-        point = views.chosen_point(front, manifest)
-        front_file = {"front.json": front_path.read_bytes()}
-        self._files(parent, {**front_file, **self.illustrator.front(front, point)}, "front")
-        tables = {
+        point = None if manifest.selected is None else manifest.selected.point(front)
+        shown = {
+            "front.json": front_path.read_bytes(),
+            "front.html": page.front_html(front, point).encode(),
+            "front.png": figures.front_png(front, point),
+        }
+        self._files(parent, shown, "front")
+        shown = {
+            "overlap.png": pictures.overlap_png(scores, point),
+            "membership.png": figures.png(figures.membership_figure(front)),
             "members.csv": views.members_csv(manifest),
             "scores.npz": scores_path.read_bytes(),
         }
-        self._files(parent, {**self.illustrator.pool(scores, front, point), **tables}, "pool")
+        self._files(parent, shown, "pool")
         if manifest.validation is not None:
             self._files(parent, {"validated.json": manifest.validation.read_bytes()}, "select")
         rows = {name: manifest.members[name].samples for name in manifest.chosen}
@@ -277,19 +280,11 @@ class Recording:
         self.store.finish(self.parent, "failed" if failed else "finished")
 
     def _report(self) -> None:
-        page = self.illustrator.report(self.store, self.parent)
-        table, folder = self.manifest.downstream, self.manifest.ensemble
-        log_report(
-            self.store,
-            self.parent,
-            self.manifest,
-            page,
-            table=None if table is None else read_json(table),
-            ensemble=None if folder is None else read_json(folder / "ensemble.json"),
-        )
+        shown = content.collect(self.store, self.parent)
+        views.log_report(self.store, shown, page.render(shown).encode())
 
     def _files(self, run_id: str, contents: Mapping[str, bytes], folder: str) -> None:
-        for name, content in contents.items():
+        for name, value in contents.items():
             path = self.folder.file("pictures", f"{folder}/{name}")
-            write_bytes(path, content)
+            write_bytes(path, value)
             self.store.log_file(run_id, path, folder)

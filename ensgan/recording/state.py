@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ensgan.errors import InputError
 from ensgan.files import content_key, write_json
 from ensgan.recording import views
+from ensgan.report.content import leaves
 from ensgan.store import TAG_REPLACED, RunStore
 from ensgan.sweep.environment import environment
 from ensgan.sweep.records import RecordedRuns, RecordFile
@@ -181,7 +182,7 @@ def _shared(evaluation: Evaluation) -> tuple[dict[str, Any], dict[str, str]]:
     before = evaluation.sweep.folder.read()
     manifest = before.model_copy(update={"versions": environment()})
     settings = {k: v for k, v in evaluation.settings().items() if k != "strategies"}
-    params = {**views.leaves(settings), **views.common(manifest)}
+    params = {**leaves(settings), **views.common(manifest)}
     if evaluation.options.seed is not None:
         params["seed"] = evaluation.options.seed
     return params, views.common_tags(manifest)

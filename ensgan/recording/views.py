@@ -7,10 +7,11 @@ import io
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ensgan.downstream.headline import headline
 from ensgan.downstream.table import RANKED
+from ensgan.report.content import Content, by_gan, cautions, grown_from
 from ensgan.search import find_form
 from ensgan.store import TAG_DATASET, RunStore
 from ensgan.store.record import NOTHING
@@ -18,39 +19,17 @@ from ensgan.sweep.live.history import History
 from ensgan.sweep.manifest import Manifest
 from ensgan.sweep.records import MemberResult
 from ensgan.text import counted, markdown, spreadsheet_cell
-from ensgan.types import Front, FrontPoint, PoolScores, UInt8Array, gan_of, row_of, step_of
+from ensgan.types import gan_of, row_of
 
 REPORT_FOLDER, REPORT = "0-report", "0-report/report.html"
 """Where the report is among a sweep's files: MLflow lists folders first, by name."""
-NAMES_SHOWN = 20
 DESCRIPTION = "mlflow.note.content"
 """Tag that MLflow's pages show as a run's description."""
-
-
-def by_gan(manifest: Manifest) -> dict[str, list[MemberResult]]:
-    """Members by GAN, in step order."""
-    groups: dict[str, list[MemberResult]] = {}
-    for result in manifest.members.values():
-        groups.setdefault(gan_of(result.name), []).append(result)
-    for results in groups.values():
-        results.sort(key=lambda result: step_of(result.name))
-    return groups
 
 
 def health(results: Sequence[MemberResult]) -> list[str]:
     """One line per member with warnings."""
     return [f"{result.name}: {', '.join(result.health)}" for result in results if result.health]
-
-
-def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted leaves of the spec, for flat parameters."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= leaves(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def common(manifest: Manifest) -> dict[str, Any]:
@@ -78,18 +57,6 @@ def variation(manifest: Manifest, gan: str) -> dict[str, Any]:
 def common_tags(manifest: Manifest) -> dict[str, str]:
     """Tags that every run of a sweep carries."""
     return {TAG_DATASET: manifest.dataset.name, **code_tags(manifest.versions)}
-
-
-def grown_from(manifest: Manifest) -> str:
-    """A sentence on the pool that a sweep grew from, "" where it did not grow."""
-    earlier = manifest.earlier
-    if earlier is None or not earlier.added:
-        return ""
-    names = ", ".join(earlier.added[:NAMES_SHOWN])
-    more = f" and {len(earlier.added) - NAMES_SHOWN} more" * (len(earlier.added) > NAMES_SHOWN)
-    run = f"run {earlier.run}" if earlier.run else "a run that was not recorded"
-    gone = f", {len(earlier.removed)} taken away" if earlier.removed else ""
-    return f"Grown from {run}: {counted(len(earlier.added), 'member')} added ({names}{more}){gone}."
 
 
 def grown_tags(manifest: Manifest) -> dict[str, str]:
@@ -206,23 +173,6 @@ def downstream_csv(table: Mapping[str, Any]) -> bytes:
     return _csv(fields, rows)
 
 
-def chosen_point(front: Front, manifest: Manifest) -> FrontPoint | None:
-    """The selected ensemble, on a front or beside it."""
-    return None if manifest.selected is None else manifest.selected.point(front)
-
-
-def remarks_on(table: Mapping[str, Any] | None, ensemble: Mapping[str, Any] | None) -> list[str]:
-    """What was found, and what is wrong with it: sentences, the verdict last but for cautions.
-
-    Args:
-        table: the downstream table; None without one.
-        ensemble: ``ensemble.json`` of G*; None without one.
-    """
-    table = table or {}
-    told = (ensemble or {}).get("provenance", {}).get("cautions", table.get("cautions", ()))
-    return [text for text in (table.get("verdict"), *told) if text]
-
-
 def description(
     manifest: Manifest,
     run_id: str,
@@ -237,7 +187,7 @@ def description(
     Args:
         report: address of the report on the store's pages; empty when it has none.
         outcome: what came out, in one sentence.
-        remarks: what else must be said, see :func:`remarks_on`.
+        remarks: the verdict and what is wrong with G*, a sentence each.
         below: by GAN, the address of its run on the store's pages.
     """
     selected, external = manifest.selected, len(manifest.external)
@@ -268,56 +218,26 @@ def description(
     return "\n\n".join(lines)
 
 
-class Illustrator(Protocol):
-    """Makes the pictures and pages of a run; file names to contents."""
-
-    def grid(self, title: str, rows: Sequence[tuple[str, UInt8Array]]) -> Mapping[str, bytes]:
-        """Images in labelled rows: a row is a label and uint8 [n,H,W] or [n,H,W,C]."""
-        ...
-
-    def front(self, front: Front, selected: FrontPoint | None) -> Mapping[str, bytes]:
-        """The Pareto front, interactive and static."""
-        ...
-
-    def pool(
-        self, scores: PoolScores, front: Front, selected: FrontPoint | None
-    ) -> Mapping[str, bytes]:
-        """How the members overlap, and which of them the front uses."""
-        ...
-
-    def report(self, store: RunStore, run_id: str) -> bytes:
-        """One page about a recorded sweep."""
-        ...
-
-
-def log_report(
-    store: RunStore,
-    run_id: str,
-    manifest: Manifest,
-    page: bytes,
-    *,
-    table: Mapping[str, Any] | None,
-    ensemble: Mapping[str, Any] | None,
-) -> None:
+def log_report(store: RunStore, shown: Content, page: bytes) -> None:
     """Store a sweep's report with its run, and describe there what was found.
 
     Args:
-        page: the report.
-        table: the downstream table; None without one.
-        ensemble: ``ensemble.json`` of G*; None without one.
+        shown: the sweep as recorded.
+        page: its report, without real images.
     """
+    manifest, run_id = shown.manifest, shown.record.run_id
     with tempfile.TemporaryDirectory(prefix="ensgan-report-") as folder:
         path = Path(folder) / Path(REPORT).name
         path.write_bytes(page)
         store.log_file(run_id, path, REPORT_FOLDER)
-    selected = manifest.selected
+    selected, members = manifest.selected, len(manifest.members)
     gans = [child for child in store.children(run_id) if child.kind == "gan"]
     text = description(
         manifest,
         run_id,
         report=store.page(run_id, REPORT),
-        outcome=headline(table, len(selected.members), len(manifest.members)) if selected else "",
-        remarks=remarks_on(table, ensemble),
+        outcome=headline(shown.table, len(selected.members), members) if selected else "",
+        remarks=[text for text in ((shown.table or {}).get("verdict"), *cautions(shown)) if text],
         below={gan.name: place for gan in gans if (place := store.page(gan.run_id))},
     )
     store.set_tags(run_id, {DESCRIPTION: text})

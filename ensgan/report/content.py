@@ -14,17 +14,20 @@ from typing import Any
 
 import numpy as np
 
-from ensgan.errors import DataError, InputError
-from ensgan.files import MISFITS, parse_json, read_json
-from ensgan.recording.views import chosen_point
+from ensgan.errors import InputError
+from ensgan.files import parse_json, read_json
+from ensgan.inputs import explained
 from ensgan.report.pictures import image_grid
 from ensgan.store import RunRecord, RunStore
 from ensgan.sweep.folder import SweepFolder, find_sweep
 from ensgan.sweep.manifest import Manifest
 from ensgan.sweep.records import MemberResult
-from ensgan.types import Front, FrontPoint, PoolScores, Samples, UInt8Array
+from ensgan.text import counted, some
+from ensgan.types import Front, FrontPoint, PoolScores, Samples, UInt8Array, gan_of, step_of
 
 REAL_SHOWN = 16
+NAMES_SHOWN = 20
+"""Added members that a sentence names."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +90,12 @@ def collect(store: RunStore, run_id: str, *, real_from: Path | None = None) -> C
     manifest = Manifest.from_json(parsed("manifest.json"), source, Path())
     front_value = parsed("front/front.json")
     front = None if front_value is None else Front.from_json(front_value, f"the front of {run_id}")
+    chosen = manifest.selected
     return Content(
         record=record,
         manifest=manifest,
         front=front,
-        selected=None if front is None else chosen_point(front, manifest),
+        selected=None if front is None or chosen is None else chosen.point(front),
         validation=parsed("select/validated.json", _validation),
         ensemble=parsed("ensemble/ensemble.json", _ensemble),
         table=parsed("downstream/table.json", _table),
@@ -141,12 +145,8 @@ def _parsed(content: bytes, source: str, look: Callable[[Any], None]) -> Any:
         DataError: it is damaged or something else.
     """
     value = parse_json(content, source)
-    try:
+    with explained(f"{source} cannot be shown, it is damaged or lacks something"):
         look(value)
-    except KeyError as error:
-        raise DataError(f"{source} cannot be shown: it lacks {error}") from error
-    except MISFITS as error:
-        raise DataError(f"{source} cannot be shown: {error}") from error
     return value
 
 
@@ -222,3 +222,43 @@ def _pairs(
         rows.append((name, np.stack([made[entry["image"]] for entry in entries])))
         rows.append(("training", np.stack([train[entry["training_image"]] for entry in entries])))
     return rows
+
+
+def by_gan(manifest: Manifest) -> dict[str, list[MemberResult]]:
+    """Members by GAN, in step order."""
+    groups: dict[str, list[MemberResult]] = {}
+    for result in manifest.members.values():
+        groups.setdefault(gan_of(result.name), []).append(result)
+    for results in groups.values():
+        results.sort(key=lambda result: step_of(result.name))
+    return groups
+
+
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted leaves of the spec, for flat parameters."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= leaves(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def grown_from(manifest: Manifest) -> str:
+    """A sentence on the pool that a sweep grew from, "" where it did not grow."""
+    earlier = manifest.earlier
+    if earlier is None or not earlier.added:
+        return ""
+    names = some(earlier.added, NAMES_SHOWN)
+    run = f"run {earlier.run}" if earlier.run else "a run that was not recorded"
+    gone = f", {len(earlier.removed)} taken away" if earlier.removed else ""
+    return f"Grown from {run}: {counted(len(earlier.added), 'member')} added ({names}){gone}."
+
+
+def cautions(content: Content) -> tuple[str, ...]:
+    """What is wrong with G*, a sentence each, as its card or else the downstream table says."""
+    provenance = (content.ensemble or {}).get("provenance", {})
+    on_card = provenance.get("cautions") if isinstance(provenance, Mapping) else None
+    in_table = (content.table or {}).get("cautions", ())
+    return tuple(map(str, in_table if on_card is None else on_card))

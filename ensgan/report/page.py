@@ -16,9 +16,8 @@ from markupsafe import Markup
 from ensgan.downstream.headline import how_good
 from ensgan.downstream.table import RANKED
 from ensgan.ensemble import non_commercial
-from ensgan.recording.views import by_gan, grown_from, leaves
 from ensgan.report import figures
-from ensgan.report.content import Content
+from ensgan.report.content import Content, by_gan, cautions, grown_from, leaves
 from ensgan.search import FORMS, Evaluator, find_form
 from ensgan.text import counted, duration, hide_credentials, markdown, printable
 from ensgan.types import BoolArray, Float64Array, Front, FrontPoint
@@ -243,7 +242,7 @@ def verdict(content: Content) -> Verdict:
     """The verdict on a recorded sweep."""
     manifest, table = content.manifest, content.table or {}
     if manifest.selected is None:
-        return Verdict("No ensemble was selected", {}, _cautions(content))
+        return Verdict("No ensemble was selected", {}, cautions(content))
     names = manifest.chosen
     headline = (
         f"G* is {len(names)} of {counted(len(manifest.members), 'generator')}: {', '.join(names)}"
@@ -252,7 +251,7 @@ def verdict(content: Content) -> Verdict:
     lines = {"Why": why, "How good": how_good(table, intervals=True)}
     lines |= {"How sure": str(table.get("verdict") or ""), "Cost": _cost(content)}
     lines = {title: text for title, text in lines.items() if text}
-    return Verdict(headline, lines, _cautions(content))
+    return Verdict(headline, lines, cautions(content))
 
 
 def _cost(content: Content) -> str:
@@ -266,9 +265,3 @@ def _cost(content: Content) -> str:
     if trained:
         parts.append(f"all trainings {duration(trained)} of machine time")
     return ", ".join(parts)
-
-
-def _cautions(content: Content) -> tuple[str, ...]:
-    provenance = (content.ensemble or {}).get("provenance", {})
-    cautions = provenance.get("cautions", ()) if isinstance(provenance, Mapping) else ()
-    return tuple(str(caution) for caution in cautions)

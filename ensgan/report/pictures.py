@@ -1,18 +1,17 @@
-"""The pictures and the page that a sweep records: image grids, heat maps, front, report."""
+"""Pictures of images: grids of them, and how much members overlap."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import ceil
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ensgan.errors import InputError
-from ensgan.report.figures import STAR, front_png, membership_figure, overlap_figure, png
-from ensgan.store import RunStore
-from ensgan.types import Front, FrontPoint, PoolScores, UInt8Array
+from ensgan.report.figures import STAR, overlap_figure, png
+from ensgan.types import FrontPoint, PoolScores, UInt8Array
 
 FONT_SIZE = 13
 GAP = 2
@@ -22,48 +21,11 @@ MARGIN = 4
 """Pixels around a label."""
 
 
-class Pictures:
-    """Implements :class:`ensgan.recording.views.Illustrator`.
-
-    The plotting libraries are loaded only where something is drawn.
-    """
-
-    def grid(self, title: str, rows: Sequence[tuple[str, UInt8Array]]) -> Mapping[str, bytes]:
-        """One PNG named after the title."""
-        return {f"{title}.png": image_grid(rows)}
-
-    def front(self, front: Front, selected: FrontPoint | None) -> Mapping[str, bytes]:
-        """The front as an interactive page and as a static picture."""
-        from ensgan.report.page import front_html
-
-        return {
-            "front.html": front_html(front, selected).encode(),
-            "front.png": front_png(front, selected),
-        }
-
-    def pool(
-        self, scores: PoolScores, front: Front, selected: FrontPoint | None
-    ) -> Mapping[str, bytes]:
-        """Heat maps: how the members overlap, and which of them the front uses."""
-        return {
-            "overlap.png": overlap_png(scores, selected),
-            "membership.png": membership_png(front),
-        }
-
-    def report(self, store: RunStore, run_id: str) -> bytes:
-        """The page about a sweep, without a real image."""
-        from ensgan.report.content import collect
-        from ensgan.report.page import render
-
-        return render(collect(store, run_id)).encode()
-
-
-def image_grid(rows: Sequence[tuple[str, UInt8Array]], *, zoom: int | None = None) -> bytes:
-    """Draw rows of images, each below its label: all of the width is the images'.
+def image_grid(rows: Sequence[tuple[str, UInt8Array]]) -> bytes:
+    """Draw rows of images below their labels, enlarged to at least TILE pixels each.
 
     Args:
         rows: label and images, uint8 [n,H,W] or [n,H,W,C]; all images of one size.
-        zoom: integer enlargement, nearest neighbour; None: until an image is TILE pixels wide.
 
     Returns:
         The PNG file's content.
@@ -75,7 +37,7 @@ def image_grid(rows: Sequence[tuple[str, UInt8Array]], *, zoom: int | None = Non
     if columns == 0:
         raise InputError("an image grid needs at least one image")
     side = rows[0][1].shape[1]
-    size = side * (zoom or max(1, ceil(TILE / side)))
+    size = side * max(1, ceil(TILE / side))
     cell = size + GAP
     font = ImageFont.load_default(FONT_SIZE)
     above = FONT_SIZE + 2 * MARGIN
@@ -109,8 +71,3 @@ def overlap_png(scores: PoolScores, selected: FrontPoint | None = None) -> bytes
         "Overlap of members (lower is better; ★ selected)", fontsize=9 if len(scores) < 30 else 12
     )
     return png(figure, 110)
-
-
-def membership_png(front: Front, most: int = 40) -> bytes:
-    """:func:`membership_figure` as a PNG file's content."""
-    return png(membership_figure(front, most))

@@ -50,13 +50,13 @@ def together(parts: Sequence[Evaluation]) -> dict[str, DownstreamTable]:
     says, it says of these pools. Sweeps whose files name other data, a size or options of their own
     are apart. Empty where there is one sweep alone.
     """
-    found: dict[tuple[str, str], dict[Path, Evaluation]] = {}
+    groups: dict[tuple[str, str], dict[Path, Evaluation]] = {}
     for part in parts:
         sweep, extractor = part.sweep, part.sweep.spec.embed.extractor
-        same = found.setdefault((sweep.spec.dataset.model_dump_json(), extractor), {})
+        same = groups.setdefault((sweep.spec.dataset.model_dump_json(), extractor), {})
         same[sweep.folder.path] = part
     result: dict[str, DownstreamTable] = {}
-    for (_, extractor), pools in found.items():
+    for (_, extractor), pools in groups.items():
         if len(pools) > 1:
             data = next(iter(pools.values())).sweep.dataset.name
             title = f"{len(pools)} sweeps of {data}, extractor {extractor}"
@@ -113,8 +113,7 @@ def study_page(
         seconds: wall time of the command; what was on disk cost nothing.
         notes: Markdown of the author's, put under a heading of its own.
     """
-    first = parts[0]
-    sweep = first.sweep
+    sweep = parts[0].sweep
     runs = [run.seconds for part in parts for run in part.table.results]
     page = (
         templates()
@@ -129,11 +128,6 @@ def study_page(
             date=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
             machine=machine(),
             notes=notes,
-            sweep=sweep,
-            spec=sweep.spec,
-            evaluation=first,
-            options=first.options,
-            classifier=first.options.classifier,
             splits={name: len(split) for name, split in sweep.dataset.load().splits().items()},
             gans=len({member.name.partition("@")[0] for member in sweep.members}),
             classifier_seconds=sum(runs) / len(runs),

@@ -1,4 +1,4 @@
-"""The downstream stage: every strategy, every repeat, each one a resumable job."""
+"""The downstream stage: one resumable job per strategy and repeat."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from ensgan.zoo import SAMPLING_REVISION
 
 REVISION = 1
 TOGETHER = 20
-"""Classifiers that a GPU trains as one batch of networks, at most."""
+"""Most classifiers that a GPU trains as one batch of networks."""
 LONGER = 10
-"""Factor on the training steps of the control that shows what real images can teach."""
+"""Factor on the training steps of the control that shows what real images can achieve."""
 EVALUATION = "downstream"
 """Purpose of the classifiers of the downstream table; others choose G*."""
 RULE = "downstream"
@@ -36,7 +36,7 @@ RULE = "downstream"
 
 @dataclass(frozen=True)
 class EvaluateJob:
-    """One classifier: a strategy, a repeat, and all it trains on."""
+    """One classifier: a strategy, a repeat, and all that it trains on."""
 
     strategy: downstream.Strategy
     repeat: int
@@ -55,7 +55,7 @@ class EvaluateJob:
     def key(self) -> str:
         """Content key of everything the result depends on.
 
-        The strategy's name is no part of it: two strategies with the same members share results.
+        The strategy's name is not part of it: strategies with equal members share results.
         """
         members = {name: self.bank.paths[name].name for name in self.strategy.members}
         weights = {name: each.sha256 for name, each in self.bank.generators.items()}
@@ -134,7 +134,7 @@ def _trained(jobs: tuple[EvaluateJob, ...]) -> list[dict[str, Any]]:
 
 
 def _halved(jobs: tuple[EvaluateJob, ...]) -> list[dict[str, Any]]:
-    """Half as many need half the memory, and those that train well are kept."""
+    """Train two halves in turn: each needs half the memory, and results so far are kept."""
     half, values, failure = len(jobs) // 2, [], None
     for part in (jobs[:half], jobs[half:]):
         try:
@@ -147,9 +147,9 @@ def _halved(jobs: tuple[EvaluateJob, ...]) -> list[dict[str, Any]]:
 
 
 def known_result(job: EvaluateJob) -> dict[str, Any] | None:
-    """The result of an earlier :func:`evaluate`; None where there is none or another's.
+    """The result of an earlier :func:`evaluate`; None if there is none.
 
-    A damaged file or one that lies under another's name is as good as none: it is made again.
+    A damaged file, or one of another job under this name, counts as none and is made again.
     """
     try:
         value = dict(read_json(job.path))
@@ -173,7 +173,7 @@ def classifier_settings(spec: EvaluateSpec) -> downstream.ClassifierSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Classifiers:
-    """The classifiers of a pool: trained wherever the executor runs things, or found trained.
+    """The classifiers of a pool, trained by the executor or found on disk.
 
     Attributes:
         dataset: the real images.
@@ -181,12 +181,12 @@ class Classifiers:
         settings: network and training.
         seed: of the sweep; each use draws its own from it.
         folder: where results are kept.
-        executor: asked for only where a result is not yet on disk.
+        executor: opened only if a result is not on disk yet.
         on_done: called for every classifier, with what :func:`evaluate` gives and how many are
             ``done`` ``of`` how many.
-        on_longer: called before one more is trained for long, with its name.
-        sampling: members that make new images in every epoch of the evaluation. What only chooses
-            G* trains on their banks.
+        on_longer: called with the name of the extra, longer training, before it begins.
+        sampling: members that make new images in every epoch of the evaluation. Classifiers that
+            only choose G* train on banks.
     """
 
     dataset: DatasetFiles
@@ -278,11 +278,11 @@ class Classifiers:
                 on_done(known)
         missing = {path: job for path, job in different.items() if path not in values}
         if missing:
-            for name in sorted({name for job in missing.values() for name in job.bank.paths}):
+            banks = [job.bank for job in missing.values()]
+            for name in sorted({name for bank in banks for name in bank.paths}):
                 self.members[name].unchanged("samples")
-            files = {g.path: g for job in missing.values() for g in job.bank.generators.values()}
-            for generator in files.values():
-                generator.unchanged()
+            for name in sorted({name for bank in banks for name in bank.generators}):
+                self.members[name].unchanged("weights")
             rest, needs = list(missing.values()), Needs.on(self.settings.device)
             executor = self.executor()
             streams = executor.on_gpus(needs)
@@ -299,8 +299,8 @@ class Classifiers:
     def compare(self, jobs: Sequence[EvaluateJob]) -> downstream.DownstreamTable:
         """Run the jobs and compare their strategies with G*.
 
-        Where the classifiers on real images leave it open, one more, with ten times the steps,
-        tells whether they were trained enough to tell strategies apart.
+        If the classifiers on real images may be undertrained, one more with ten times the steps
+        shows whether training was long enough to tell strategies apart.
         """
         results = self.run(jobs)
         possible = None

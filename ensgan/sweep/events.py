@@ -15,11 +15,12 @@ from ensgan.sweep.records import Interval
 class Event:
     """One thing that happened: a kind and JSON-able fields.
 
-    Kinds: ``folder`` (of the sweep, first of all), ``plan`` (trials and slots), ``stage`` (state
+    Kinds: ``folder`` (the sweep's; always the first), ``plan`` (trials and slots), ``stage`` (state
     start/done/cached), ``progress``, ``member``, ``failed``, ``retried``, ``lost`` (a trial's
-    process or node; it goes on), ``asked`` (by another shell), ``held`` (GANs paused or stopped
-    so), ``stopped`` (before its last snapshot), ``budget`` (hours that trials took of it),
-    ``strategy``, ``waits`` (``for`` what, or nothing any more), ``warning``, ``done``.
+    process or node; the trial is started again), ``asked`` (a steering request), ``held`` (GANs
+    that such requests paused or stopped), ``stopped`` (before the last snapshot), ``budget``
+    (hours that trials have taken), ``strategy``, ``waits`` (``for`` what; empty: no longer),
+    ``warning``, ``done``.
     """
 
     kind: str
@@ -30,11 +31,16 @@ class Event:
         return {"event": self.kind, **self.fields}
 
 
+def warning(message: str) -> Event:
+    """Something that a person should know, and that ends nothing."""
+    return Event("warning", {"message": message})
+
+
 OnEvent: TypeAlias = Callable[[Event], None]
 
 
 def ignore(event: Event) -> None:
-    """Tell nobody."""
+    """Do nothing with an event."""
 
 
 @dataclass
@@ -42,7 +48,7 @@ class StageClock:
     """Wall time of the stages and of the real work in them.
 
     ``work`` collects the intervals in which some process trained, sampled, embedded, scored,
-    searched or classified; what the union of them leaves of the wall time is orchestration.
+    searched or classified. Wall time outside of their union is orchestration.
     """
 
     on_event: OnEvent = ignore

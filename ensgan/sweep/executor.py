@@ -25,12 +25,12 @@ R = TypeVar("R")
 
 
 SHARE = 0.25
-"""Of a GPU, for a task whose size nobody states: four classifiers keep a card busier than one."""
+"""Share of a GPU for a task of unknown size: four classifiers keep a card busier than one."""
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What one task reserves of the machines that it shares; nothing in a process of its own.
+    """What one task reserves on a shared machine; :class:`LocalExecutor` reserves nothing.
 
     Attributes:
         cpus: cores.
@@ -40,7 +40,7 @@ class Needs:
         memory: bytes of main memory; 0: not counted.
 
     Raises:
-        InputError: what nobody can give.
+        InputError: an amount that no machine can give.
     """
 
     cpus: float = 1.0
@@ -56,11 +56,11 @@ class Needs:
 
     @classmethod
     def on(cls, device: str) -> Needs:
-        """Of work on a device: ``cpu``, or a share of a GPU (``auto``: where there is one)."""
+        """For work on a device: ``cpu``, or a share of a GPU (``auto``: where there is one)."""
         return cls(gpus=0.0 if device == "cpu" else None)
 
     def shared(self, cluster: ClusterSpec) -> Needs:
-        """The same with the share of a GPU that the sweep's ``cluster`` section leaves to it."""
+        """The same, with an unknown share of a GPU set from the sweep's ``cluster`` section."""
         if self.gpus is not None:
             return self
         asked = cluster.gpus_per_trial
@@ -78,7 +78,7 @@ class Executor(Protocol):
 
     Attributes:
         slots: how many jobs of one CPU run at once.
-        tell: hears of what happens outside of :meth:`grow`: work that waits (``waits``).
+        tell: called with events that happen outside of :meth:`grow`: ``waits``, a task that waits.
     """
 
     slots: int
@@ -92,17 +92,17 @@ class Executor(Protocol):
         on_event: OnEvent,
         requests: Requests | None = None,
     ) -> Mapping[str, str]:
-        """Run every job to its end; GANs that failed, with the reason.
+        """Run every job to its end; returns the GANs that failed, with the reason.
 
         Args:
             jobs: what to train.
             on_member: called for every finished member.
             on_event: called for everything else.
-            requests: what others ask while it runs.
+            requests: steering requests that may arrive meanwhile.
 
         Raises:
             StoreError: results cannot be written (a full disk); what was written stays.
-            SweepStoppedError: somebody asked for it.
+            SweepStoppedError: a request ended the sweep.
         """
         ...
 
@@ -145,10 +145,10 @@ class Executor(Protocol):
 def grow_here(
     job: MemberJob, on_event: OnEvent, look: Callable[[], None] = lambda: None
 ) -> Iterator[MemberResult]:
-    """Grow the members of one GAN in this process, telling about its progress.
+    """Grow the members of one GAN in this process and report its progress.
 
     Raises:
-        StopTraining: somebody asked for it; it goes on from its checkpoint.
+        StopTraining: a request stopped it; it resumes from its checkpoint.
         EnsganError: it cannot be trained further.
     """
     report = TrialReport(job, look=look)
@@ -165,7 +165,7 @@ def grow_here(
 
 @dataclass(frozen=True)
 class _Turn:
-    """A job that waits."""
+    """A job that waits to be trained."""
 
     gan: str
 
@@ -200,7 +200,7 @@ class LocalExecutor:
         stop_path(jobs[0]).unlink(missing_ok=True)
         while (turn := order.next()) is not None or order.waits:
             order.look()
-            if turn is None or turn != order.next():  # what was asked may have changed it
+            if turn is None or turn != order.next():  # a request may have changed the order
                 time.sleep(POLL_SECONDS / 10)
                 continue
             order.begin(turn.gan, turn)
@@ -212,7 +212,7 @@ class LocalExecutor:
             except StopTraining:
                 pass
             except StoreError:
-                raise  # the disk, not the GAN: the others would fail in the same way
+                raise  # the disk is at fault, not the GAN: the others would fail in the same way
             except EnsganError as error:
                 order.fail(turn.gan, str(error))
             order.end(turn.gan, is_complete=is_complete)

@@ -1,7 +1,7 @@
 """Generators trained elsewhere that join a sweep's pool (section ``members`` of its file).
 
 Each becomes a sample bank: its images with labels, embedded and scored like those of the zoo's
-GANs. They come before any training, so that a mistake in one costs nothing.
+GANs. This happens before any training, so that a mistake in one costs little.
 """
 
 from __future__ import annotations
@@ -61,16 +61,16 @@ def external_jobs(resolved: Resolved, inputs: Inputs) -> list[ExternalJob]:
 
 
 def known_external_member(job: ExternalJob) -> MemberResult | None:
-    """The member as an earlier session made it of the same images; None where there is none."""
+    """The member that an earlier session made of the same images, or None."""
     _, key = _named_samples(job)
     return _known(job, key)
 
 
 def _known(job: ExternalJob, key: str) -> MemberResult | None:
-    found = job.scoring.known(job.member.name, key)
+    member = job.scoring.known(job.member.name, key)
     with suppress(IntegrityError):  # a damaged bank is written again
-        if found is not None and found.unchanged("weights"):
-            return found
+        if member is not None and member.unchanged("weights"):
+            return member
     return None
 
 
@@ -146,7 +146,7 @@ def _drawn(job: ExternalJob) -> Samples:
 
 
 def _health(job: ExternalJob, samples: Samples) -> tuple[str, ...]:
-    """Density and coverage depend on the number of images."""
+    """A warning if the number of images differs: density and coverage depend on it."""
     wanted = job.sample.count or len(Samples.load(job.training_set))
     if len(samples) == wanted:
         return ()

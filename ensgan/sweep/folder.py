@@ -1,4 +1,4 @@
-"""The folder of one sweep: its files and its lock; and how a sweep's folder is found."""
+"""The folder of one sweep, its files and its lock, and how it is found."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ensgan.sweep.manifest import Manifest
 from ensgan.sweep.records import RecordFile
 
 LOOK_SECONDS = 0.25
-"""A lock that is only looked at (``is_locked``) is free at once."""
+"""Longer than :meth:`SweepFolder.is_locked` of another process holds the lock to test it."""
 
 
 class SweepFolder:
@@ -38,7 +38,7 @@ class SweepFolder:
 
     @property
     def progress_path(self) -> Path:
-        """What its driver is doing."""
+        """What its driver is doing now."""
         return self.path / "progress.json"
 
     @property
@@ -84,7 +84,7 @@ class SweepFolder:
         return RecordFile.load(self.record_path)
 
     def run_id(self) -> str | None:
-        """ID of the sweep's latest run; None where it has none, or where nobody can tell."""
+        """ID of the sweep's latest run; None if there is none, or its record cannot be read."""
         try:
             return self.recorded().runs.get(self.read().settings.name) or None
         except DataError:
@@ -92,7 +92,7 @@ class SweepFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder for this process; the lock ends with the process, however it ends.
+        """Lock the folder for this process; the lock ends with the process, however it ends.
 
         Raises:
             InputError: another process holds it, or a file is where it should be.
@@ -122,7 +122,7 @@ class SweepFolder:
             os.close(lock)
 
     def require_in_place(self) -> None:
-        """Refuse to go on in a folder that this process held and that is another by now.
+        """Refuse to go on in a folder that was exchanged since this process locked it.
 
         Raises:
             StoreError: it was moved, renamed or replaced.
@@ -155,7 +155,7 @@ class SweepFolder:
         return False
 
     def set_aside(self) -> Path | None:
-        """Move an earlier sweep out of the way (nothing is deleted); where it went, if any."""
+        """Move an earlier sweep out of the way (nothing is deleted); its new folder, if any."""
         if not self.path.exists():
             return None
         stamp = time.strftime("%Y%m%d-%H%M%S")
@@ -207,7 +207,7 @@ def find_sweep(source: str, storage: Path) -> SweepFolder:
         return max(folders, key=_began)
     owners: dict[str, SweepFolder] = {}
     for folder in folders:
-        with suppress(DataError):  # another sweep's damage is no answer here
+        with suppress(DataError):  # damage to another sweep must not hide this one
             owners |= dict.fromkeys(folder.recorded().run_ids, folder)
     run_id = beginning_with(source, {run: folder.path.name for run, folder in owners.items()})
     if run_id is not None:
@@ -217,7 +217,7 @@ def find_sweep(source: str, storage: Path) -> SweepFolder:
 
 
 def _began(folder: SweepFolder) -> float:
-    """When a sweep began; one whose manifest cannot be read comes before all others."""
+    """When a sweep began; one whose manifest cannot be read counts as the oldest."""
     try:
         return folder.read().started
     except DataError:

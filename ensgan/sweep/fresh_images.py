@@ -1,4 +1,4 @@
-"""Whether classifiers get members' images from their banks or made anew for every epoch."""
+"""Whether classifiers train on members' banks or on images made anew for every epoch."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Any
 
 from ensgan import zoo
 from ensgan.downstream.pool import Maker
-from ensgan.errors import InputError, IntegrityError
-from ensgan.files import sha256_file
+from ensgan.errors import InputError
 from ensgan.sweep.records import MemberResult
 from ensgan.types import Dataset, ImageShape, Int64Array, Samples, UInt8Array, gan_of
 
@@ -25,7 +24,7 @@ NOT_FRESH = (
     "sampling bank"
 )
 KEPT_BYTES = 1 << 30
-"""Generators whose weights stay in memory between epochs; others are read again each time."""
+"""Up to this total size generators stay in memory between epochs; larger ones are read again."""
 
 
 @dataclass(frozen=True)
@@ -43,18 +42,6 @@ class GeneratorFile:
     row: Mapping[str, Any]
     shape: ImageShape
     classes: int
-
-    def unchanged(self) -> None:
-        """Refuse a file that is not what the member was made with.
-
-        Raises:
-            IntegrityError: it was replaced, exchanged or cut off since.
-        """
-        if sha256_file(self.path) != self.sha256:
-            raise IntegrityError(
-                f"{self.path} has changed since it was made: delete it and run `ensgan sweep` "
-                "again, which makes it anew"
-            )
 
     def maker(self, device: str, *, keep: bool) -> Maker:
         """What makes its images; the generator stays loaded between calls if ``keep``.
@@ -80,8 +67,8 @@ class Sampling:
     """Where the images of a classifier come from.
 
     Attributes:
-        generators: members that make theirs anew; none where banks are used.
-        reason: which it is and why, in a sentence.
+        generators: of the members that make new images; none if banks are used.
+        reason: what was chosen and why, in a sentence.
     """
 
     generators: Mapping[str, GeneratorFile] = field(default_factory=dict)
@@ -99,7 +86,7 @@ def choose_sampling(
     """Decide between banks and new images.
 
     Args:
-        asked: ``fresh``, ``bank``, or None: by what it is worth and costs.
+        asked: ``fresh``, ``bank``, or None to weigh benefit and cost.
         members: of the pool.
         generators: of the members whose weights can be used.
         bank: images that each member's bank has.
@@ -110,8 +97,8 @@ def choose_sampling(
     """
     if asked == "fresh" and not generators:
         raise InputError(NOT_FRESH.format(len(members)))
-    own = [member for member in members if member.name in generators]
-    seconds = [member.seconds["sample"] / bank for member in own if "sample" in member.seconds]
+    makers = [member for member in members if member.name in generators]
+    seconds = [member.seconds["sample"] / bank for member in makers if "sample" in member.seconds]
     cost = images * sum(seconds) / len(seconds) if seconds else None
     about = "" if cost is None else f", about {cost:.2g} s of making images for each classifier"
     if asked == "fresh":

@@ -1,4 +1,4 @@
-"""Handing over: the table, whether the ensemble repeats training images, and the artifact."""
+"""Handing over: the table, the memorisation measurement, and the artifact."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ensgan.types import Selection, gan_of
 REVISION = 1
 """Raise it when a change of this module changes its results."""
 HELD_OUT = "val"
-"""Memorisation is measured against these; the test split is for the downstream test alone."""
+"""The split that memorisation is compared with; the test split serves the downstream test only."""
 NEAREST = 8
 """Images per member that are listed with their nearest training image."""
 
@@ -52,8 +52,8 @@ def measure_memorisation(
 
     Returns:
         A JSON file: ``ensemble`` and ``members`` hold summaries, ``nearest`` the images that lie
-        nearest to a training image (indices and distances, no pixels); ``problem`` instead when
-        this data set cannot be measured.
+        nearest to a training image (indices and distances, no pixels). If this data set cannot be
+        measured, ``problem`` says why instead.
     """
     features = {member.name: member.features for member in chosen}
     reference, dataset = inputs.scoring.reference, resolved.dataset
@@ -63,7 +63,7 @@ def measure_memorisation(
     known = _value_of(path)
     # Early versions wrote no key.
     if isinstance(known, dict) and known.get("key", key) == key:
-        measured = known.get("members", features)  # none where it could not be measured
+        measured = known.get("members", features)  # absent if it could not be measured
         if isinstance(measured, dict) and set(measured) == set(features):
             return path
     for member in chosen:
@@ -92,11 +92,11 @@ def _measured(
         return map_array(path, larger=True)
 
     reference = metrics.MemorisationReference(load(train), load(held_out), backend=backend)
-    found = {name: reference.measure(load(path), name=name) for name, path in features.items()}
+    results = {name: reference.measure(load(path), name=name) for name, path in features.items()}
     return {
-        "ensemble": _finite(metrics.Memorisation.union(list(found.values())).row()),
-        "members": {name: _finite(result.row()) for name, result in found.items()},
-        "nearest": {name: _nearest(result) for name, result in found.items()},
+        "ensemble": _finite(metrics.Memorisation.union(list(results.values())).row()),
+        "members": {name: _finite(result.row()) for name, result in results.items()},
+        "nearest": {name: _nearest(result) for name, result in results.items()},
     }
 
 
@@ -157,7 +157,7 @@ def hand_over(
     sources = []
     for member, share in zip(chosen, shares, strict=True):
         row = rows.get(gan_of(member.name)) or _row_of(member)
-        # One without a row came as images and stays a bank of them.
+        # A member without a row came as images and stays a bank.
         kind: Literal["gan", "bank"] = "bank" if row is None else "gan"
         sources.append(ensemble.MemberSource(member.name, share, member.weights, row, kind))
     ensemble.write_ensemble(
@@ -178,21 +178,21 @@ def hand_over(
 
 
 def _row_of(member: MemberResult) -> zoo.GANSpec | None:
-    """The row of a member that joined from another sweep; None where its weights are a bank."""
+    """The row of a member that joined from another sweep; None for a bank."""
     record = member.weights.with_suffix(".json")
     with explained(f"{record} is damaged, it tells no GAN's row"):
         return zoo.GANSpec.from_json(read_json(record)["row"]) if record.is_file() else None
 
 
 def _is_rest(path: Path) -> bool:
-    """Whether a folder holds only what an ensemble is made of, be it whole or damaged."""
+    """Whether a folder holds nothing but files of an ensemble, complete or not."""
     own = {path / name for name in (MANIFEST, CARD)}
     own.update((path / "members").glob("*.safetensors"))
     return own.issuperset(file for file in path.rglob("*") if file.is_file())
 
 
 def _weights_of(path: Path) -> list[str] | None:
-    """Hashes of an ensemble's members in order; None where there is no sound ensemble."""
+    """Hashes of an ensemble's members in order; None if there is no intact ensemble."""
     try:
         manifest = ensemble.verify_folder(path)
     except EnsganError:

@@ -20,7 +20,7 @@ from ensgan.types import Dataset, Samples
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the stages read, and where they look for their results before they compute any.
+    """What the stages read, and the folder where they look for results before they compute any.
 
     Attributes:
         folder: of the sweep.
@@ -51,7 +51,7 @@ def write_inputs(
 ) -> Inputs:
     """Write the data set, the extractor and the real features to the sweep's folder (once).
 
-    Networks larger than ``random`` are made ready on a GPU where ``executor`` has one.
+    Extractors other than ``random`` are trained and run on a GPU where ``executor`` has one.
     """
     spec, dataset = resolved.spec, resolved.dataset
     files = DatasetFiles.write(dataset, folder.path / "data")
@@ -66,7 +66,7 @@ def write_inputs(
 
 @dataclass(frozen=True)
 class EmbeddingTask:
-    """An extractor to make and the real images to embed, on a GPU of the executor's."""
+    """Work for a GPU of the executor: an extractor to make and the real images to embed."""
 
     spec: SweepSpec
     dataset: DatasetFiles

@@ -11,7 +11,8 @@ from pydantic import BaseModel, Field, field_validator
 from ensgan.config import SweepSpec, parse_spec
 from ensgan.config.vary import Value
 from ensgan.errors import ConfigError, DataError
-from ensgan.files import MISFITS, read_json, write_json
+from ensgan.files import read_json, write_json
+from ensgan.inputs import explained
 from ensgan.sweep import records
 from ensgan.types import EARLIER_FORM
 
@@ -108,11 +109,11 @@ class SelectedRecord(records.Record):
 
 
 class Earlier(records.Record):
-    """The pool that this one grew from; its members' scores hold on.
+    """The pool that this one grew from; the scores of its members remain valid.
 
     Attributes:
-        run: ID of its run; empty where it was not recorded.
-        scores: of its members, None where none were taken.
+        run: ID of its run; empty if it was not recorded.
+        scores: of its members; None if it was never scored.
         features: by member.
         added, removed: members by which the pools differ.
     """
@@ -124,7 +125,7 @@ class Earlier(records.Record):
     removed: tuple[str, ...] = ()
 
     def facts(self) -> dict[str, Any]:
-        """What cards, pages and tags say of it; nothing where no member was added."""
+        """What cards, pages and tags say about it; nothing if no member was added."""
         if not self.added:
             return {}
         run = {"run": self.run} if self.run else {}
@@ -132,11 +133,11 @@ class Earlier(records.Record):
 
 
 class Manifest(records.Record):
-    """The truth of a sweep; the tracking store is a view of it.
+    """The authoritative record of a sweep; the tracking store is a view of it.
 
     Attributes:
         spec: the sweep's settings as they were written when it began; :attr:`settings` reads them.
-        status: ``running`` until all stages are through; ``failed`` when some GAN failed.
+        status: ``running`` until all stages are done; ``failed`` when some GAN failed.
         started, finished: seconds since the epoch.
         planned: members in all.
         gans, external: names, in pool order; a GAN's with its variation.
@@ -197,7 +198,7 @@ class Manifest(records.Record):
         """The spec with defaults for settings that came later: today's, or those of then.
 
         Raises:
-            ConfigError: it is none.
+            ConfigError: the recorded spec is not a valid one.
         """
         tree = known_settings(self.spec, SweepSpec)
         for section, values in EARLIER_DEFAULTS.items():
@@ -213,7 +214,7 @@ class Manifest(records.Record):
 
     @property
     def planned_names(self) -> tuple[str, ...]:
-        """Of all members, in pool order."""
+        """Names of all members, in pool order."""
         snapshots = self.settings.train.snapshots
         trained = [
             f"{gan}@{self.steps[gan] * (i + 1) // snapshots}"
@@ -224,7 +225,7 @@ class Manifest(records.Record):
 
     @property
     def chosen(self) -> tuple[str, ...]:
-        """Members of G*, none before it is chosen, and none while one of them is made again."""
+        """Members of G*; none before it is chosen, or while one of them is being made again."""
         names = () if self.selected is None else self.selected.members
         return names if set(names) <= self.members.keys() else ()
 
@@ -248,29 +249,27 @@ class Manifest(records.Record):
         Args:
             source: what to call it in messages.
         """
-        found = value.get("schema") if isinstance(value, dict) else type(value).__name__
-        if not isinstance(found, int) or found not in _MIGRATIONS:
+        schema = value.get("schema") if isinstance(value, dict) else type(value).__name__
+        if not isinstance(schema, int) or schema not in _MIGRATIONS:
             raise DataError(
-                f"{source} is no manifest of schema 1 to {SCHEMA} (its schema is {found!r}): use "
+                f"{source} is no manifest of schema 1 to {SCHEMA} (its schema is {schema!r}): use "
                 "another --storage, or the version of ensgan that wrote it"
             )
-        try:
+        with explained(f"{source} cannot be used, it is damaged"):
             tree = _MIGRATIONS[value["schema"]](dict(value))
-        except MISFITS as error:
-            raise DataError(f"{source} cannot be used: it is damaged ({error!r})") from error
         del tree["schema"]
         manifest = records.record_from(cls, tree, source, folder)
         if stepless := [gan for gan in manifest.gans if gan not in manifest.steps]:
             raise DataError(f"{source} cannot be used: steps lacks {', '.join(stepless)[:80]}")
         try:
-            manifest.settings  # noqa: B018  read now: later it would be nobody's mistake
+            manifest.settings  # noqa: B018  validated here, where the error can name the file
         except ConfigError as error:
             raise DataError(f"{source} cannot be used: spec.{error.problems[0]}") from error
         return manifest
 
 
 def known_settings(tree: Any, model: type[BaseModel]) -> Any:
-    """A spec's tree without settings that earlier versions had and this one has not."""
+    """A spec's tree without settings that this version no longer has."""
     if not isinstance(tree, Mapping):
         return tree
     fields = model.model_fields

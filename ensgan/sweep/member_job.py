@@ -55,7 +55,7 @@ class Scoring:
         return self.results / "members" / f"{name}-{key}.json"
 
     def known(self, name: str, key: str) -> MemberResult | None:
-        """A member made before; None where it was not, or is damaged: then it is made again."""
+        """A member made before; None if there is none, or a damaged one, to be made again."""
         try:
             member = MemberResult.load(self.record(name, key), self.results)
         except DataError:
@@ -68,7 +68,7 @@ class MemberJob:
     """All that a trial needs; paths are on storage that every node sees.
 
     Attributes:
-        name: of the GAN.
+        name: of the GAN or its variation.
         row: the row, already scaled, as JSON; ``plugins`` are loaded before it is read, because
             a trial runs in another process.
         settings: how it trains.
@@ -79,10 +79,9 @@ class MemberJob:
         sample_seed: seed of the images; the same over the snapshots of a GAN, so that image i
             shows the same latent at every snapshot.
         scoring: how the images are embedded and scored.
-        threads: torch threads of the trial.
-        effort: how long it will take against the others (seconds where that is known).
-        seconds_per_step: what an earlier training on this storage took, None where none did.
-        memory_bytes: of the GPU it will need, 0 where nobody asked.
+        effort: how long it will take relative to the others (seconds if measured before).
+        seconds_per_step: of an earlier training on this storage, None if there was none.
+        memory_bytes: of GPU memory it will need, 0 if that was not estimated.
     """
 
     name: str
@@ -96,7 +95,6 @@ class MemberJob:
     labels: str
     sample_seed: int
     scoring: Scoring
-    threads: int = 1
     effort: float = 0.0
     seconds_per_step: float | None = None
     memory_bytes: int = 0
@@ -153,8 +151,8 @@ class MemberJob:
         return tuple(members)
 
     def _on_disk(self, name: str, step: int) -> MemberResult | None:
-        """A member that the sweep had before it was asked for fewer."""
-        with suppress(InputError):  # of a damaged one the trial tells
+        """A member that the sweep had before its file asked for fewer."""
+        with suppress(InputError):  # the trial reports a damaged snapshot
             if snapshot := train.read_snapshot(self.folder, MemberId(self.name, step)):
                 return self.scoring.known(name, self.key(snapshot.sha256))
         return None
@@ -195,8 +193,8 @@ def grow(
 
     Args:
         job, on_progress: what to train; as of :func:`ensgan.train.train_gan`.
-        turn: around plugins, every step and what samples and embeds, where other GANs are trained
-            in this process too.
+        turn: entered around plugins, every step, sampling and embedding, where other GANs are
+            trained in this process too.
 
     Raises:
         TrainingError: the GAN cannot be trained further.
@@ -266,7 +264,7 @@ class MemberScorer:
     Args:
         scoring: what with.
         device: of the extractor, see :func:`ensgan.embedding.load_extractor`.
-        turn: around what embeds, see :func:`grow`.
+        turn: entered around embedding, see :func:`grow`.
     """
 
     def __init__(self, scoring: Scoring, device: str, turn: train.Turn = nullcontext) -> None:

@@ -26,19 +26,19 @@ if TYPE_CHECKING:
     from ensgan.sweep.resolving import Resolved
 
 FIXED_SECTIONS = ("seed", "dataset")
-"""Sections of a spec whose change would leave every member behind; of ``train`` each GAN tells."""
+"""Sections whose change would invalidate every member; ``train`` is compared per GAN."""
 PLACES = ("data_dir", "plugins", "images", "generator", "weights", "sweep")
-"""Settings that name files: where these lie changes nothing, their content has keys of its own."""
+"""Settings that name files: moving a file changes nothing, since keys come from its content."""
 
 
 class OpenManifest:
-    """The manifest of a sweep in progress, and the one thing that writes it.
+    """The manifest of a sweep in progress, and the only writer of it.
 
-    A sweep that is finished stays as it is recorded until something is done for it again.
+    A finished sweep's manifest stays unchanged until there is new work for it.
 
     Attributes:
         value: the manifest now.
-        has_begun: something was done or is about to be, in this session.
+        has_begun: work was done, or is about to be done, in this session.
     """
 
     def __init__(self, folder: SweepFolder, value: Manifest, on_write: Callable[[], None]) -> None:
@@ -55,7 +55,7 @@ class OpenManifest:
             self._write(status="running", finished=None, failed={}, versions=environment())
 
     def save(self, **values: Any) -> None:
-        """Add results to the manifest; known ones change nothing."""
+        """Add results to the manifest; those it has already change nothing."""
         if any(getattr(self.value, name) != value for name, value in values.items()):
             self.begin()
             self._write(**values)
@@ -89,7 +89,7 @@ class OpenManifest:
         }
 
     def finish(self, session: Mapping[str, float]) -> None:
-        """Mark the sweep as finished; writes nothing if nothing was done."""
+        """Mark the sweep as finished; writes nothing if no work was done."""
         if self.has_begun:
             self._write(
                 stages=self.seconds(session),
@@ -109,11 +109,11 @@ _LAST = ("orchestration", "total")
 
 @dataclass(frozen=True)
 class Changes:
-    """What a sweep file asks for that its folder has not been asked for before.
+    """How a sweep file differs from the sweep that its folder holds.
 
     Attributes:
         refused: settings that finished members were made with, old → new.
-        settings: all that differ.
+        settings: all settings that differ, old → new.
         added, removed: members by which the pools differ.
         again: GANs that would train from their start again, with the members for which.
     """
@@ -125,11 +125,11 @@ class Changes:
     again: Mapping[str, tuple[str, ...]]
 
     def require(self, folder: SweepFolder, *, retrain: bool) -> None:
-        """Refuse what cannot or shall not be done.
+        """Refuse changes that are impossible, or costly and not confirmed.
 
         Raises:
-            ConfigError: finished members would not be those of the file any more, or GANs would
-                train again without ``retrain``.
+            ConfigError: finished members would no longer match the file, or GANs would train again
+                without ``retrain``.
         """
         if self.refused:
             raise ConfigError(
@@ -160,9 +160,9 @@ def changes_of(folder: SweepFolder, before: Manifest, resolved: Resolved) -> Cha
     if before.dataset.key != new.dataset.key:
         line = f"dataset: content {before.dataset.key[:12]} → {new.dataset.key[:12]}"
         lines, refused = [*lines, line], [*refused, line]
-    if not refused:  # a seed or data set is in every GAN's settings too
+    if not refused:  # otherwise every GAN would repeat a changed seed or data set
         refused = _changed_trainings(before, resolved)
-        # Of a width a row says only what follows from it.
+        # A row shows only what follows from its width (channel counts): name the width itself too.
         refused = [
             *(line for line in lines if refused and line.startswith("train.width:")),
             *refused,
@@ -183,7 +183,7 @@ def changes_of(folder: SweepFolder, before: Manifest, resolved: Resolved) -> Cha
 
 
 def _changed_trainings(before: Manifest, resolved: Resolved) -> list[str]:
-    """Settings in which GANs that were there before differ; they may go on for longer."""
+    """Settings in which known GANs differ; training for longer is no difference."""
     changed: list[tuple[str, str]] = []
     old = configurations(before.settings, many=True, drawn=before.variations)[0]
     were = {each.name: each for each in old if each.name in before.gans}
@@ -196,7 +196,7 @@ def _changed_trainings(before: Manifest, resolved: Resolved) -> list[str]:
 
 
 def _once(lines: Iterable[tuple[str, str]]) -> list[str]:
-    """Lines about configurations, one for all variations of a GAN of which the same is true."""
+    """Lines about configurations; variations of one GAN with the same line share it."""
     alike: dict[tuple[str, str], list[str]] = {}
     for name, line in lines:
         row = row_of(name)
@@ -208,7 +208,7 @@ def _once(lines: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def _made_with(gan: Configuration) -> dict[str, Any]:
-    """What must stay as it was for finished members to stay."""
+    """The settings on which the finished members of a GAN depend."""
     values = gan.settings.identity()
     return {**gan.row.to_json(), **{k: v for k, v in values.items() if k not in train.GROWS}}
 
@@ -223,7 +223,7 @@ def open_manifest(
     """The manifest of a new, resumed or grown sweep.
 
     Args:
-        retrain: GANs may train from their start again where nothing else leads to a snapshot.
+        retrain: GANs may train from scratch where no checkpoint leads to a wanted snapshot.
 
     Raises:
         ConfigError: the folder's sweep trained on another spec, or :meth:`Changes.require`.
@@ -239,7 +239,7 @@ def open_manifest(
     changes = changes_of(folder, before, resolved)
     changes.require(folder, retrain=retrain)
     if not (changes.settings or changes.added or changes.removed):
-        # The spec stays as it was written: recorded runs are known by it.
+        # The spec stays as it was written, because recorded runs are identified by it.
         return OpenManifest(folder, before, on_write)
     # A new run, on the members already there.
     names = set(resolved.names)
@@ -254,7 +254,7 @@ def open_manifest(
 
 
 def earlier_pool(folder: SweepFolder, before: Manifest, changes: Changes) -> Earlier:
-    """The pool from which another grows: the last that was scored."""
+    """The pool from which the next one grows: the last that was scored."""
     scored = before.scores is not None or before.earlier is None
     source = None if scored else before.earlier
     features = {name: member.features for name, member in before.members.items()}
@@ -268,7 +268,7 @@ def earlier_pool(folder: SweepFolder, before: Manifest, changes: Changes) -> Ear
 
 
 def training_folders(resolved: Resolved, folder: SweepFolder) -> list[Path]:
-    """Where each GAN trains: where a training of it lies that goes on, or a new folder."""
+    """Each GAN's training folder: that of an earlier training which can go on, or a new one."""
     root, data = folder.path / "train", resolved.dataset.train.key
     known = sorted(path for path in root.iterdir()) if root.exists() else []
     places = []

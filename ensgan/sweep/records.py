@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -41,7 +42,7 @@ Interval: TypeAlias = tuple[float, float]
 
 def _below(path: Path, info: ValidationInfo) -> Path:
     folder = (info.context or {}).get(_FOLDER)
-    if folder is None:  # between processes of one sweep paths stay as they are
+    if folder is None:  # between processes of one sweep paths stay absolute
         return path
     if path.is_absolute() or ".." in path.parts:
         raise ValueError(f"must be a path inside the sweep's folder, not '{path}'")
@@ -116,7 +117,7 @@ class DatasetFiles:
 
 
 class Record(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=False):
-    """Something that a file of a sweep's folder holds: frozen, and nothing more than its fields."""
+    """Base of what a sweep's folder holds as JSON: frozen, unknown fields are refused."""
 
     def tree(self, folder: Path | None = None) -> dict[str, Any]:
         """JSON-able form; paths relative to ``folder``, or as they are."""
@@ -150,6 +151,13 @@ def record_from(model: type[RecordT], value: Any, source: str, folder: Path | No
         raise DataError(f"{source} cannot be used: {_problem(error)}") from error
 
 
+def record_if_whole(model: type[RecordT], path: Path) -> RecordT | None:
+    """What a file holds; None where there is none, or a damaged one."""
+    with suppress(DataError):
+        return record_from(model, read_json(path), str(path), None)
+    return None
+
+
 def _problem(error: ValidationError) -> str:
     """The first problem in words: where, what, and the offending value."""
     item = error.errors(include_url=False)[0]
@@ -177,10 +185,10 @@ class MemberResult(Record):
         density, coverage, intra_d: against the real training split.
         metrics, health: of the snapshot (losses; warnings).
         seconds: by stage.
-        work: when the work was done.
-        contents: SHA-256 of ``samples`` and ``features``; empty where an early version made them.
-        origin: the ``sweep`` that made it, its name there (``member``) and the ``run``, where it
-            joined from another sweep.
+        work: start and end of the work for it.
+        contents: SHA-256 of ``samples`` and ``features``; empty if an early version made them.
+        origin: of a member that joined from another sweep: that ``sweep``, its name there
+            (``member``) and its ``run``.
     """
 
     name: StoredName
@@ -203,8 +211,8 @@ class MemberResult(Record):
         """Whether all its files are."""
         return all(path.is_file() for path in (self.weights, self.samples, self.features))
 
-    def unchanged(self, part: Literal["weights", "samples", "features"]) -> Path:
-        """The file of its weights, of its images or of their embeddings.
+    def unchanged(self, part: str) -> Path:
+        """The file of its ``weights``, of its images (``samples``) or of their ``features``.
 
         Raises:
             IntegrityError: it was replaced, exchanged or cut off since it was made.
@@ -248,7 +256,7 @@ class RecordedRuns(Record):
         key: of the spec and the store.
         uri: of the store.
         nonce: tells this sweep's runs from those of others.
-        runs: run ID by name; empty while the store was asked for one and has not answered.
+        runs: run ID by name; empty while the store has not answered the request for one.
         done: items that are recorded.
     """
 
@@ -260,13 +268,13 @@ class RecordedRuns(Record):
 
 
 class RecordFile(RecordedRuns):
-    """``recorded.json``: the latest spec's state, and ``earlier`` those of the folder's others."""
+    """``recorded.json``: the latest spec's state, and in ``earlier`` those of previous specs."""
 
     earlier: tuple[RecordedRuns, ...] = ()
 
     @classmethod
     def load(cls, path: Path) -> RecordFile:
-        """Read the file; one without anything where there is none.
+        """Read the file; an empty one if there is none.
 
         Raises:
             DataError: it is damaged or foreign.
@@ -282,7 +290,7 @@ class RecordFile(RecordedRuns):
 def relative_member(value: Any) -> Any:
     """A member as schema 1 had it, its paths made relative; any other value as it is.
 
-    The images always were at ``FOLDER/samples/NAME``: that is how the folder of then is known.
+    The images were always at ``FOLDER/samples/NAME``, which tells where the folder was then.
     """
     if not isinstance(value, dict) or not isinstance(value.get("samples"), str):
         return value
@@ -292,5 +300,5 @@ def relative_member(value: Any) -> Any:
     then = samples.parents[1]
     paths = {key: PurePosixPath(str(value.get(key))) for key in ("weights", "samples", "features")}
     if not all(path.is_relative_to(then) for path in paths.values()):
-        return value  # whoever reads it refuses it
+        return value  # validation refuses it next
     return {**value, **{key: str(path.relative_to(then)) for key, path in paths.items()}}

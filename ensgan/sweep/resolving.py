@@ -1,9 +1,9 @@
-"""What a spec means: on its data, in its storage, and after what its folder has seen before."""
+"""What a spec means: on its data, in its storage, and given what its folder already holds."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from ensgan.config.vary import searched
 from ensgan.downstream import fits_pool
 from ensgan.errors import ConfigError
 from ensgan.sweep.environment import real_data
+from ensgan.sweep.events import OnEvent, warning
 from ensgan.sweep.folder import SweepFolder, sweep_folder
 from ensgan.sweep.merging import join_sweeps
 from ensgan.sweep.planning.carried import carried_on
@@ -23,7 +24,7 @@ from ensgan.sweep.variations import Configuration, Values, configurations
 from ensgan.types import Dataset, row_of
 
 ROUNDS = 5
-"""In which a search draws its sample."""
+"""Rounds in which a search draws its sample."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Resolved:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of all members, in pool order."""
+        """Names of all members, in pool order."""
         trained = [
             f"{each.name}@{step}"
             for each in self.configurations
@@ -93,22 +94,22 @@ def resolve_in(
     storage: Path,
     spec: SweepSpec,
     data_dir: Path | None,
-    on_remark: Callable[[str], object],
+    on_event: OnEvent,
     *,
     fresh: bool = False,
     without_added: bool = False,
     many: bool = False,
     whole: bool = False,
 ) -> tuple[Resolved, SweepFolder]:
-    """A sweep with the members of others that join it and what its folder holds of it.
+    """Resolve a sweep together with other sweeps that join it and what its folder already holds.
 
     Args:
-        storage: where its folder and other sweeps lie.
+        storage: holds its folder and other sweeps.
         spec, data_dir, many: as for :func:`resolve`.
-        on_remark: hears what of the sweep is as it was though its file does not say so.
-        fresh: as if its folder were empty.
+        on_event: warned of settings that stay as they were though the file does not say so.
+        fresh: treat its folder as empty.
         without_added: leave out what `ensgan add` brought.
-        whole: of a search, with configurations that are still to be drawn.
+        whole: include configurations that a search has still to draw.
 
     Raises:
         ConfigError: as :func:`resolve`, or a sweep that cannot join.
@@ -120,21 +121,21 @@ def resolve_in(
     if not fresh:
         spec, remarks = carried_on(spec, folder, without_added=without_added)
         for remark in remarks:
-            on_remark(remark)
+            on_event(warning(remark))
     resolved = checked(spec, dataset, many=many)
     return drawn_so_far(resolved, None if fresh else folder, whole=whole), folder
 
 
 def checked(spec: SweepSpec, dataset: Dataset, *, many: bool = False) -> Resolved:
     """:func:`resolve` on a data set that is loaded."""
-    found, problems = configurations(spec, many=many)
-    resolved = Resolved(spec, dataset, found)
+    asked, problems = configurations(spec, many=many)
+    resolved = Resolved(spec, dataset, asked)
     if "strategies" not in spec.evaluate.model_fields_set:
         fitting = [name for name in spec.evaluate.strategies if fits_pool(name, resolved.names)]
         evaluate = spec.evaluate.model_copy(update={"strategies": fitting})
         spec = spec.model_copy(update={"evaluate": evaluate})
         resolved = replace(resolved, spec=spec)
-    problems = problems_of(spec, dataset, found, resolved.names, problems)
+    problems = problems_of(spec, dataset, asked, resolved.names, problems)
     if problems:
         raise ConfigError(f"sweep '{spec.name}'", problems)
     return resolved
@@ -143,13 +144,13 @@ def checked(spec: SweepSpec, dataset: Dataset, *, many: bool = False) -> Resolve
 def drawn_so_far(
     resolved: Resolved, folder: SweepFolder | None, *, whole: bool = False
 ) -> Resolved:
-    """Of a search, the configurations that its folder has drawn, or those of the first round.
+    """A search with the configurations that its folder has drawn, or those of the first round.
 
     Args:
-        resolved: with quasi-random configurations in place of those that are not known yet; a
-            sweep without a search is returned as it is.
-        folder: of the sweep; None where it begins anew.
-        whole: keep quasi-random ones for what is still to be drawn.
+        resolved: with quasi-random configurations as stand-ins for those not drawn yet; a sweep
+            without a search is returned unchanged.
+        folder: of the sweep; None to start over.
+        whole: keep the stand-ins of what is still to be drawn.
 
     Raises:
         DataError: the folder's manifest cannot be used.
@@ -181,7 +182,7 @@ def with_configurations(resolved: Resolved, drawn: Mapping[str, Values]) -> Reso
 
 
 def round_size(sample: int) -> int:
-    """Configurations that a GAN is trained in before others are drawn."""
+    """Configurations per GAN that are trained before the next ones are drawn."""
     return max(2, math.ceil(sample / ROUNDS))
 
 

@@ -1,4 +1,4 @@
-"""What a sweep has come to, for whoever called it."""
+"""The outcome of a sweep, as its caller gets it."""
 
 from __future__ import annotations
 

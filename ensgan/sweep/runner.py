@@ -87,9 +87,8 @@ class RunningSweep:
         self.folder = folder
         self.recorder = recorder
         self.clock = clock
-        self.measured = Measured.beside(folder.path)
         self.manifest = open_manifest(folder, resolved, recorder.poke, retrain=retrain)
-        # Nothing is written where nothing is left to do.
+        # A sweep with nothing left to do must not change its folder.
         self._show = ProgressFile(folder, clock.on_event, lambda: self.manifest.has_begun)
         clock.on_event = self.on_event
         self.requests = Requests(RequestFolder(folder.path))
@@ -105,7 +104,7 @@ class RunningSweep:
             self._take_requests()
             self._executor = self._open_executor()
             self._executor.tell = self.on_event
-            # Both were being opened at once; from here on a mistake would cost real work.
+            # Executor and store open at the same time; a wrong address must show before real work.
             self.recorder.wait_opened()
         return self._executor
 
@@ -115,14 +114,14 @@ class RunningSweep:
         Raises:
             InputError: nothing could be recorded where the spec says.
             EnsganError: too few members could be trained.
-            SweepStoppedError: somebody asked for that.
+            SweepStoppedError: a request ended the sweep.
         """
         with self._session:
             self._take_requests()
             return self._run()
 
     def _take_requests(self) -> None:
-        """From when there is something to do on: a finished sweep's folder stays as it is."""
+        """Accept steering requests once there is work to do; a finished folder stays untouched."""
         if self.manifest.has_begun and not self.requests.is_taking:
             self._session.enter_context(self.requests.taken())
 
@@ -137,7 +136,8 @@ class RunningSweep:
         with self.clock.stage("evaluate"):
             table = self._evaluate(classifiers, scores, front, selected)
             self.manifest.save(downstream=save_table(inputs, table))
-        alarms = (*labels.said, *cautions(selected.point, member_intra_d(scores)), *table.cautions)
+        of_point = cautions(selected.point, member_intra_d(scores))
+        alarms = (*labels.cautions, *of_point, *table.cautions)
         with self.clock.stage("hand over", is_work=True):
             by_name = {member.name: member for member in members}
             chosen = [by_name[name] for name in selected.point.members]
@@ -147,7 +147,7 @@ class RunningSweep:
         self.manifest.save(ensemble=artifact, privacy=privacy)
         if not (self.manifest.value.stages or self.manifest.value.earlier):  # whole stages
             work = stage_work(self.spec, len(members), len(self.resolved.dataset.train))
-            self.measured.learn_stages(self.clock.seconds, work)
+            Measured.beside(self.folder.path).learn_stages(self.clock.seconds, work)
         self.manifest.finish(self.clock.summary())
         with self.clock.stage("record"):
             run_id = self.recorder.close()
@@ -167,14 +167,14 @@ class RunningSweep:
 
     def _pool(self, inputs: Inputs) -> tuple[MemberResult, ...]:
         """Members in pool order, those from elsewhere last."""
-        pool = PoolInProgress(self.executor, self.clock, self.manifest)
-        if self.spec.members:  # first: a mistake there must not come after all the training
+        pool = PoolInProgress(self.executor, self.clock, self.manifest, self.resolved)
+        if self.spec.members:  # first, so that a mistake in them shows before all the training
             with self.clock.stage("members"):
                 pool.add(bring_members(self.resolved, inputs, self.manifest.value.members))
                 pool.add_external(external_jobs(self.resolved, inputs))
         with self.clock.stage("train"):
             self._is_training = True
-            drawn = train_rounds(self.resolved, inputs, pool, self.measured, self.requests)
+            drawn = train_rounds(self.resolved, inputs, pool, self.requests)
             self.resolved, self._is_training = drawn, False
         return pool.in_order(self.resolved.names)
 
@@ -216,9 +216,9 @@ class RunningSweep:
         )
 
     def _select(self, classifiers: Classifiers, pool: Shortlisted) -> tuple[Selection, LabelCheck]:
-        """G*, and what members' labels give to say of it."""
+        """G*, and what the members' labels mean for it."""
         settings, validation = self.spec.select, None
-        # With the rule ``downstream`` the executor's processes count what they work.
+        # With the rule ``downstream`` the executor's processes report their own working time.
         with self.clock.stage("select", is_work=settings.rule != RULE):
             judge = make_judge(pool.inputs, pool.members)
             labels = check_labels(judge, pool.inputs, settings.rule)
@@ -241,7 +241,7 @@ class RunningSweep:
         strategies = classifiers.strategies(
             asked.strategies, scores, front, selected, weights=asked.weights, n_times=asked.n_times
         )
-        if not strategies:  # data without classes has nothing to classify
+        if not strategies:  # data of one class have nothing to classify
             return DownstreamTable(None, (), ())
         return classifiers.compare(classifiers.jobs(strategies, asked.repeats))
 
@@ -268,12 +268,12 @@ class RunningSweep:
         )
 
     def on_event(self, event: Event) -> None:
-        """Pass an event on, and look what others ask.
+        """Pass an event on, and handle steering requests.
 
-        While GANs are trained their executor looks.
+        During training the executor handles them.
 
         Raises:
-            SweepStoppedError: somebody asked for that.
+            SweepStoppedError: a request ended the sweep.
         """
         if event.kind == "stage" and event.fields["state"] == "start":
             self._stage = event.fields["stage"]

@@ -1,4 +1,4 @@
-"""Scores and front of a sweep's pool: the objectives, their form, a third one."""
+"""The stages that score a sweep's pool and search its front."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ REVISION = 1
 _ALWAYS = {"objectives": "paper", "components": 32, "third": None}
 """Values of newer settings that equal earlier behaviour: they are left out of keys."""
 TAKEN = "taken-"
-"""How files begin with scores that were taken over of another sweep."""
+"""Begins the names of files with scores taken over from another sweep."""
 LARGE_POOL = 1e13
 """Multiplications above which a pool's blocks become tasks (minutes of one core)."""
 LEAST_MEMORY = 1 << 28
@@ -55,7 +55,7 @@ def score(
         IntegrityError: weights or features were replaced, swapped or cut off since they were made.
     """
     for member in members:
-        member.unchanged("weights")  # of finished members nothing below reads them
+        member.unchanged("weights")  # nothing below reads them, and a report would name them
     settings, scoring = inputs.spec.score, inputs.scoring
     names = tuple(member.name for member in members)
     by_class = scored_by_class(settings, len(inputs.dataset.class_names))
@@ -86,7 +86,7 @@ def score(
         memory_bytes=memory,
         extractor=scoring.extractor_key,
         mapper=mapper,
-        # Of all pools that the sweep has had: what is in it is known by what it is of.
+        # Shared by all pools that the sweep has had, since blocks are named by their content.
         checkpoint=path.with_name("blocks"),
         known=known_scores(inputs, members, earlier),
         approximate=_approximation(inputs, members),
@@ -103,7 +103,7 @@ def scored_by_class(settings: ScoreSpec, classes: int) -> bool:
 
 
 def scores_key(reference: Path, features: Sequence[Path], settings: ScoreSpec, classes: int) -> str:
-    """What scores of these features are called; features are named by what made them."""
+    """Key of the scores of these features, whose file names hash what made them."""
     by_class = scored_by_class(settings, classes) and "per-class"
     asked = [*filter(None, [settings.resamples, by_class])]
     names = [path.name for path in features]
@@ -115,7 +115,7 @@ def _key(inputs: Inputs, features: Sequence[Path]) -> str:
     key = scores_key(inputs.scoring.reference, features, spec.score, classes)
     if spec.score.approximate_inter is None:
         return key
-    # What is scored exactly follows from the search.
+    # Which pairs are scored exactly depends on the search.
     return content_key(key, spec.score.approximate_inter, spec.search.model_dump(), spec.seed)
 
 
@@ -129,7 +129,7 @@ def _approximation(inputs: Inputs, members: Sequence[MemberResult]) -> metrics.A
 def known_scores(
     inputs: Inputs, members: Sequence[MemberResult], earlier: Earlier | None
 ) -> list[PoolScores]:
-    """Parts of the pool whose scores hold on: of the pool it grew from, of sweeps that joined."""
+    """Scores that remain valid: of the pool that this one grew from, and of sweeps that joined."""
     parts = [_grown_from(inputs, members, earlier), *_taken_over(inputs, members)]
     exactly = inputs.spec.score.approximate_inter is None
     return [part for part in parts if part and not (exactly and part.estimated.any())]
@@ -138,7 +138,7 @@ def known_scores(
 def _grown_from(
     inputs: Inputs, members: Sequence[MemberResult], earlier: Earlier | None
 ) -> PoolScores | None:
-    """Used only if their name is the key of what the pool would be scored with today."""
+    """Scores of the earlier pool, if their key is that of today's settings."""
     if earlier is None or earlier.scores is None:
         return None
     known = _known(PoolScores, earlier.scores)
@@ -152,7 +152,7 @@ def _grown_from(
 
 
 def _taken_over(inputs: Inputs, members: Sequence[MemberResult]) -> Iterator[PoolScores | None]:
-    """Each names the SHA-256 of the features that it is of."""
+    """Scores from other sweeps; each file names the SHA-256 of its features."""
     scoring = inputs.scoring
     paths = sorted((inputs.folder.path / "scores").glob(f"{TAKEN}*.npz"))
     if not paths or inputs.spec.score.resamples:
@@ -169,7 +169,7 @@ def _taken_over(inputs: Inputs, members: Sequence[MemberResult]) -> Iterator[Poo
 
 
 def taken_of(inputs: Inputs) -> str:
-    """What scores must be of to be taken over, beside the members' features."""
+    """What scores must share to be taken over, beside the members' features."""
     by_class = scored_by_class(inputs.spec.score, len(inputs.dataset.class_names))
     return content_key(sha256_file(inputs.scoring.reference), by_class)
 
@@ -260,7 +260,7 @@ ResultT = TypeVar("ResultT", PoolScores, Front)
 
 
 def _known(kind: type[ResultT], path: Path) -> ResultT | None:
-    """A result of an earlier session; None where there is none, or a damaged one."""
+    """A result of an earlier session; None if there is none or it is damaged."""
     try:
         return kind.load(path) if is_whole(path) else None
     except DataError:
@@ -268,7 +268,7 @@ def _known(kind: type[ResultT], path: Path) -> ResultT | None:
 
 
 def _mapped(path: Path) -> Callable[[], Any]:
-    """Features as a function that maps their file: what a task elsewhere can carry."""
+    """Features as a function that maps their file, so that tasks carry a path and no array."""
     return partial(map_array, path, larger=True)
 
 

@@ -1,4 +1,4 @@
-"""The pool of a sweep as it fills: members, losses and failures, reported and kept as they come."""
+"""The pool of a sweep as it fills: members, losses and failures are reported and kept."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from ensgan.sweep.external_member_job import (
 from ensgan.sweep.live.requests import Requests
 from ensgan.sweep.member_job import MemberJob
 from ensgan.sweep.opening import OpenManifest
-from ensgan.sweep.planning.cost import with_costs
+from ensgan.sweep.planning.cost import shares_gpus, with_costs
 from ensgan.sweep.planning.measured import Measured
 from ensgan.sweep.records import MemberResult
-from ensgan.types import ImageShape
+from ensgan.sweep.resolving import Resolved
 
 
 class PoolInProgress:
@@ -29,6 +29,7 @@ class PoolInProgress:
         executor: opens what jobs run on; asked only when a job has to run.
         clock: takes the jobs' working time and passes events on.
         manifest: keeps members, losses and failures.
+        resolved: the sweep. What its trainings take is kept for the next one's queue and shares.
 
     Attributes:
         members: finished ones by name, in the order they came.
@@ -36,9 +37,15 @@ class PoolInProgress:
     """
 
     def __init__(
-        self, executor: Callable[[], Executor], clock: StageClock, manifest: OpenManifest
+        self,
+        executor: Callable[[], Executor],
+        clock: StageClock,
+        manifest: OpenManifest,
+        resolved: Resolved,
     ) -> None:
         self.executor, self.clock, self.manifest = executor, clock, manifest
+        self.shape, self.cluster = resolved.dataset.shape, resolved.spec.cluster
+        self.measured = Measured.beside(manifest.folder.path)
         self.members: dict[str, MemberResult] = {}
         self.trained: list[MemberJob] = []
         self._heartbeats: dict[str, Mapping[str, Any]] = {}
@@ -57,7 +64,7 @@ class PoolInProgress:
         made_before = self.manifest.value.members
         missing = []
         for job in jobs:
-            # Without a record of it, its images need not be read here and then once more by a task.
+            # To look for an unknown one would read its images here and again in its task.
             known = known_external_member(job) if job.member.name in made_before else None
             if known is None:
                 missing.append(job)
@@ -68,28 +75,17 @@ class PoolInProgress:
                 make_external_member, missing, on_done=self._on_member, needs=Needs.on("auto")
             )
 
-    def train(
-        self,
-        jobs: Sequence[MemberJob],
-        shape: ImageShape,
-        measured: Measured,
-        *,
-        by_memory: bool,
-        requests: Requests | None = None,
-    ) -> None:
-        """Train the GANs; what they took is remembered for the next sweep's queue and shares.
+    def train(self, jobs: Sequence[MemberJob], requests: Requests | None = None) -> None:
+        """Train the GANs.
 
         Args:
             jobs: all of them; those whose members are known are not run.
-            shape: of the images.
-            measured: what earlier trainings took.
-            by_memory: shares of a GPU follow each GAN's memory.
-            requests: what others ask meanwhile.
+            requests: steering requests that may arrive meanwhile.
 
         Raises:
-            SweepStoppedError: somebody asked for that.
+            SweepStoppedError: a request ended the sweep.
         """
-        missing = self.missing(jobs, shape, measured, by_memory=by_memory)
+        missing = self.missing(jobs)
         if not missing:
             return
         self.trained = list(missing)
@@ -97,16 +93,13 @@ class PoolInProgress:
             missing, on_member=self._on_member, on_event=self._on_event, requests=requests
         )
         self.manifest.add_failures(failed)
-        measured.learn([(job, self._took(job.name)) for job in self.trained], shape)
+        self.measured.learn([(job, self._took(job.name)) for job in self.trained], self.shape)
 
-    def missing(
-        self, jobs: Sequence[MemberJob], shape: ImageShape, measured: Measured, *, by_memory: bool
-    ) -> list[MemberJob]:
-        """Take in the members of jobs that are finished; the others, with their costs.
+    def missing(self, jobs: Sequence[MemberJob]) -> list[MemberJob]:
+        """Take in the members of finished jobs; returns the other jobs, with their costs.
 
         Args:
-            jobs, shape, measured, by_memory: as of :meth:`train`; jobs whose members were taken in
-                before serve for costs alone.
+            jobs: all of them, since measured ones help to estimate the others.
         """
         unknown = set()
         for job in jobs:
@@ -118,8 +111,9 @@ class PoolInProgress:
                     self._on_member(member)
         if not unknown:
             return []
-        # Not before: estimating costs builds every network, which imports for seconds.
-        costed = with_costs(jobs, shape, measured, memory=by_memory)
+        # Not earlier: estimating costs builds every network, and imports for seconds.
+        memory = shares_gpus(self.cluster)
+        costed = with_costs(jobs, self.shape, self.measured, memory=memory)
         return [job for job in costed if job.name in unknown]
 
     def _took(self, gan: str) -> dict[str, float | None]:

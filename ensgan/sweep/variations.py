@@ -1,9 +1,9 @@
 """Configurations of a sweep: every GAN in every variation of ``train.vary``.
 
 A configuration is a row with a name of its own: ``SNGAN~lr0.5-s1`` is SNGAN with half its learning
-rates and seed 1. A value that is the GAN's own anyway has no part in the name, so that a GAN that
-nothing changes has its plain name, trains as without variations, and is found again when
-variations are added. Values of parts that a GAN does not have are dropped for it.
+rates and seed 1. A value that equals the GAN's own is left out of the name. So a GAN that nothing
+changes keeps its plain name, trains as without variations, and is found again when variations are
+added later. Values of parts that a GAN does not have are dropped for it.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Configuration:
 
 
 class _Gan:
-    """One GAN of a sweep and what of it can be varied."""
+    """One GAN of a sweep, and the settings of it that can be varied."""
 
     def __init__(self, spec: SweepSpec, name: str) -> None:
         self.name, self._seed = name, partial(purpose_seed, spec.seed)
@@ -75,7 +75,7 @@ class _Gan:
 
     @cached_property
     def own(self) -> dict[str, Any]:
-        """Value of every setting that the GAN has; None where nothing is said."""
+        """The GAN's value of every setting that it has; None for one without a default."""
         optimiser = self.row.optimiser
         settings = {key: self.base[key] for key in Tunable.model_fields}
         settings["batch"] = settings["batch"] or optimiser.batch
@@ -89,14 +89,15 @@ class _Gan:
         return {**settings, **self.row.settings()}
 
     def converted(self, key: str, value: Any) -> Value:
-        """A value as its field has it; an InputError where it is none."""
+        """A value as its field stores it; InputError for one that the field cannot have."""
         if "." in key:
             return self.row.converted(key, value)
         # The spec has checked it.
         return value if key in WHOLE or not isinstance(value, int) else float(value)
 
     def configuration(self, values: Values, label: str | None) -> Configuration:
-        """The GAN with ``values``, all of which it has; an InputError where they do not fit."""
+        """The GAN with ``values`` of settings that it has; InputError if they do not fit."""
+        # Unchanged values are left out, so that names and rows equal those of a plain training.
         changes = {key: value for key, value in values.items() if not self._is_own(key, value)}
         base, row = dict(self.base), self.row
         for key, value in changes.items():
@@ -131,13 +132,9 @@ def configurations(
     """
     names = zoo.names() if spec.train.gans == "all" else tuple(spec.train.gans)
     gans = [_Gan(spec, name) for name in names]
-    tree = spec.train.vary
+    tree = spec.train.vary or {}  # an empty grid has one combination
     made: list[Configuration] = []
     problems: list[str] = []
-    if tree is None:
-        for gan in gans:
-            made += _of_gan(gan, [(None, {})], (), problems)
-        return tuple(made), problems
     keys = tuple(dict.fromkeys(_keys(tree)))
     problems += _foreign(keys, gans, spec)
     count = sum(_count(tree, gan) for gan in gans)
@@ -193,8 +190,8 @@ def _combinations(
         ]
     if not is_draws(tree):
         return dict(tree)
-    own = {key: value for gan in reversed(gans) for key, value in gan.own.items()}
-    drawn = _draw(tree, own, spec.train.snapshots, partial(purpose_seed, spec.seed)("vary"))
+    settings = {key: value for gan in reversed(gans) for key, value in gan.own.items()}
+    drawn = _draw(tree, settings, spec.train.snapshots, partial(purpose_seed, spec.seed)("vary"))
     if len(drawn) < tree["sample"]:
         problems.append(
             f"train.vary.sample: {tree['sample']} draws, and what they are drawn from has only "
@@ -211,7 +208,7 @@ def _of_gan(
     *,
     is_drawn: bool = False,
 ) -> list[Configuration]:
-    """All configurations of a GAN; those that dropped or drawn values make equal are there once."""
+    """All configurations of a GAN; of those that dropped or drawn values make equal, one."""
     if isinstance(combinations, Mapping):
         has = [key for key in combinations if key in gan.own]
         grid = product(*(combinations[key] for key in has))
@@ -238,6 +235,7 @@ def _of_gan(
         same = made_so_far.setdefault((replace(made.row, name=gan.name), made.settings), made)
         if len(has) < len(combination):
             partial.add(same.name)
+        # Two that the file spells out and that are equal: one would be trained in vain.
         elif same is not made and same.name not in partial and not is_drawn:
             twin = label or _label(values, "")
             problems.append(
@@ -248,7 +246,7 @@ def _of_gan(
 
 
 def _label(changes: Mapping[str, Any], gan: str) -> str:
-    """What a variation is called: ``lr0.5-s1``; a long one ends in a key of its values."""
+    """Name of a variation: ``lr0.5-s1``; a long one is cut and ends in a hash of its values."""
 
     def order(key: str) -> tuple[bool, bool, int, str]:
         return key == "seed", "." in key, [*SHORT, key].index(key), key
@@ -275,7 +273,7 @@ def _spelled(value: Any) -> str:
 def _draw(
     tree: Mapping[str, Any], example: Mapping[str, Any], multiple: int, seed: int
 ) -> list[dict[str, Any]]:
-    """Different draws from ranges and lists; more draws begin with the same ones.
+    """Different draws from ranges and lists; a larger sample begins with the same draws.
 
     Args:
         tree: ``sample``, ``from`` and ``method`` as the spec has checked them.
@@ -314,7 +312,7 @@ def is_whole(key: str, own: Mapping[str, Any]) -> bool:
 
 
 def settled(values: Mapping[str, Any], drawn: Mapping[str, Any], multiple: int) -> dict[str, Any]:
-    """Drawn values with as many digits as names show, and steps that make whole snapshots."""
+    """Drawn values rounded to the digits that names show, and steps to whole snapshots."""
     rounded = dict(values)
     for key, of in drawn.items():
         if isinstance(of, dict) and isinstance(rounded.get(key), float):

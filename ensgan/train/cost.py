@@ -7,19 +7,118 @@ from __future__ import annotations
 import functools
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from ensgan.train.counting import WIDTHS, StepWork, WorkCounter
 from ensgan.train.settings import TrainSettings
-from ensgan.train.step import Record, discriminator_phase, full_step, generator_phase
+from ensgan.train.step import Record, discriminator_phase, generator_phase
 from ensgan.train.training import Training
 from ensgan.types import ImageShape, Samples
+from ensgan.zoo.meta import Remembered, tensors
 from ensgan.zoo.spec import GANSpec
+
+WIDTHS = (16, 64, 256)
+"""Channels at which the rate of convolutions is measured: narrow ones are far from the peak."""
+
+_ALLOCATIONS = {
+    "empty",
+    "empty_like",
+    "empty_strided",
+    "new_empty",
+    "new_empty_strided",
+    "_unsafe_view",
+    "promote_types",
+}
+_PRODUCTS = {"mm", "bmm", "addmm", "baddbmm", "mv", "convolution", "convolution_backward"}
+
+
+@dataclass(frozen=True)
+class StepWork:
+    """The operations of one full step, a mean over the lazy ones.
+
+    Attributes:
+        kernels: operations dispatched, without views and bare allocations. Padding counts twice
+            (it fills and copies); an operation over a list of tensors counts once, also where a
+            card needs several kernels for it.
+        flops: of convolutions and matrix products, 2 per multiply-add, by the entry of
+            :data:`WIDTHS` that their narrower side comes nearest to.
+        bytes: read and written by everything else.
+    """
+
+    kernels: float
+    flops: tuple[float, ...]
+    bytes: float
+
+    def plus(self, other: StepWork, times: float) -> StepWork:
+        """This and so many times the other."""
+        flops = (a + times * b for a, b in zip(self.flops, other.flops, strict=True))
+        return StepWork(
+            self.kernels + times * other.kernels, tuple(flops), self.bytes + times * other.bytes
+        )
+
+    def scaled(self, flops: float, bytes: float) -> StepWork:
+        """As many kernels with so many times the arithmetic and memory traffic."""
+        return StepWork(
+            self.kernels, tuple(flops * each for each in self.flops), bytes * self.bytes
+        )
+
+
+class WorkCounter(Remembered):  # type: ignore[no-untyped-call]
+    """Notes kernels, arithmetic and bytes of what runs under it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernels = 0
+        self.flops: Counter[int] = Counter()
+        self.bytes = 0
+
+    def work(self) -> StepWork:
+        """What was counted."""
+        return StepWork(self.kernels, tuple(self.flops[width] for width in WIDTHS), self.bytes)
+
+    def note(self, func: Any, args: tuple[Any, ...], made: Any) -> tuple[int, int, int, int]:
+        """Kernels, the entry of WIDTHS, arithmetic and bytes."""
+        packet = func._schema.name.removeprefix("aten::")
+        if packet in _ALLOCATIONS:
+            return 0, 0, 0, 0
+        kernels = 2 if packet == "constant_pad_nd" else 1
+        if packet in _PRODUCTS:
+            width, flops = _product(packet, args, made)
+            return kernels, min(WIDTHS, key=lambda known: abs(math.log(known / width))), flops, 0
+        touched = {id(tensor): tensor for tensor in tensors((args, made))}
+        return kernels, 0, 0, sum(tensor.nbytes for tensor in touched.values())
+
+    def repeat(self, noted: tuple[int, int, int, int]) -> None:
+        """Count it once more."""
+        kernels, width, flops, size = noted
+        self.kernels += kernels
+        self.flops[width] += flops
+        self.bytes += size
+
+
+def _product(name: str, args: tuple[Any, ...], made: Any) -> tuple[int, int]:
+    """(channels of the narrower side, operations) of a convolution or matrix product."""
+    if name.startswith("convolution"):
+        backward = name == "convolution_backward"
+        images, weight = (args[1], args[2]) if backward else (args[0], args[1])
+        transposed = args[7] if backward else args[6]
+        result = args[0] if backward else made
+        # Each weight meets every position of the smaller side: of the result, or of the input of a
+        # transposed convolution.
+        smaller = images if transposed else result
+        positions = smaller.numel() // smaller.shape[1]
+        passes = sum(args[-1][:2]) if backward else 1
+        return min(weight.shape[:2]), 2 * weight.numel() * positions * passes
+    left, right = (tensor for tensor in tensors(args)[-2:])
+    columns = right.shape[-1] if right.dim() > 1 else 1
+    return max(1, min(left.shape[-1], columns)), 2 * left.numel() * columns
+
 
 _PERIOD = 16
 """Steps over which lazy regularizers and controllers are averaged."""
@@ -64,58 +163,34 @@ bfloat16, within a sixth of each (docs/results/gpu.md); float32 is its rate of l
 
 
 def step_work(
-    spec: GANSpec,
-    shape: ImageShape,
-    num_classes: int,
-    settings: TrainSettings,
-    *,
-    quick: bool = False,
+    spec: GANSpec, shape: ImageShape, num_classes: int, settings: TrainSettings
 ) -> StepWork:
-    """Count the operations of a full step of a row; nothing is computed.
-
-    Args:
-        spec: the row, already scaled.
-        shape, num_classes: of the data.
-        settings: batch and discriminator updates.
-        quick: see :func:`step_parts`.
-
-    Raises:
-        ConfigError: the row breaks a rule for this data.
-    """
-    updates = settings.optimiser(spec).d_updates_per_step
-    if quick:
-        rest, update = step_parts(spec, shape, num_classes, settings)
-        return rest.plus(update, updates)
-    training = _on_meta(spec, shape, num_classes, settings, updates)
-    return _mean_work(training, full_step, training.kind)
+    """Count the operations of a full step of a row; see :func:`step_parts`."""
+    rest, update = step_parts(spec, shape, num_classes, settings)
+    return rest.plus(update, settings.optimiser(spec).d_updates_per_step)
 
 
 def step_parts(
     spec: GANSpec, shape: ImageShape, num_classes: int, settings: TrainSettings
 ) -> tuple[StepWork, StepWork]:
-    """Work of what a step does once, and of one of its discriminator updates.
+    """Work of what a step does once, and of one of its discriminator updates; nothing is computed.
 
-    ADA's controller is due with each: up to a twentieth of the kernels too many.
+    ADA's controller counts with each update: up to a twentieth of the kernels too many.
+
+    Args:
+        spec: the row, already scaled.
+        shape, num_classes: of the data.
+        settings: batch and discriminator updates.
+
+    Raises:
+        ConfigError: the row breaks a rule for this data.
     """
-    training = _on_meta(spec, shape, num_classes, settings, 1)
+    n = settings.optimiser(spec).batch
+    reals = Samples(np.zeros(shape.array_shape(n), np.uint8), np.zeros(n, np.int64))
+    changes: dict[str, Any] = {"device": "meta", "precision": "float32", "compile": False}
+    training = Training(spec, reals, num_classes, replace(settings, **changes, d_updates=1))
     rest = _mean_work(training, _rest_of_a_step, lambda: None)
     return rest, _mean_work(training, discriminator_phase, training.regularized)
-
-
-def _on_meta(
-    spec: GANSpec, shape: ImageShape, num_classes: int, settings: TrainSettings, updates: int
-) -> Training:
-    n = settings.optimiser(spec).batch * updates
-    size = (n, shape.size, shape.size) + (() if shape.channels == 1 else (shape.channels,))
-    reals = Samples(np.zeros(size, dtype=np.uint8), np.zeros(n, dtype=np.int64))
-    on_meta = replace(
-        settings,
-        device="meta",
-        precision="float32",
-        compile=False,
-        d_updates=updates,
-    )
-    return Training(spec, reals, num_classes, on_meta)
 
 
 def _rest_of_a_step(training: Training, record: Record) -> None:

@@ -43,12 +43,16 @@ def image_sheet(images: npt.NDArray[np.uint8], columns: int = 16) -> Image.Image
     return sheet.resize((sheet.width * zoom, sheet.height * zoom), Image.Resampling.NEAREST)
 
 
-def picture_html(picture: Image.Image, alt: str) -> str:
-    """A picture inside the page itself."""
+def png_base64(picture: Image.Image) -> str:
+    """A picture as a PNG file in base64."""
     stream = io.BytesIO()
     picture.save(stream, format="PNG")
-    data = base64.b64encode(stream.getvalue()).decode()
-    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{data}">'
+    return base64.b64encode(stream.getvalue()).decode()
+
+
+def picture_html(picture: Image.Image, alt: str) -> str:
+    """A picture inside the page itself."""
+    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{png_base64(picture)}">'
 
 
 def table_html(columns: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = "") -> str:

@@ -146,17 +146,13 @@ def load_generator(
     except (OSError, SafetensorError) as error:
         raise IntegrityError(f"{path} is not a readable safetensors file: {error}") from error
     generator = build_generator(spec, shape, num_classes, 0)
-    expected = {name: tuple(value.shape) for name, value in generator.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in state.items()}
-    if expected != found:
-        differing = sorted(
-            name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
-        )
+    try:
+        generator.load_state_dict(state)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
         raise IntegrityError(
-            f"{path} does not hold a {spec.name} generator of this size and data shape: "
-            f"{len(differing)} tensors differ, e.g. {differing[0]}"
-        )
-    generator.load_state_dict(state)
+            f"{path} does not hold a {spec.name} generator of this size and data shape: {reason}"
+        ) from error
     return placed(generator, device).eval().requires_grad_(False)
 
 

@@ -12,7 +12,7 @@ import pytest
 from member_job import job
 from ray.tune.search import Searcher
 
-from ensgan.cluster.budget import SnapshotCosts, Spending
+from ensgan.cluster.budget import Spending
 from ensgan.cluster.resources import TrialRequest
 from ensgan.cluster.trial_queue import TrialQueue
 from ensgan.cluster.tune_callback import SweepStopper
@@ -163,7 +163,7 @@ def test_gans_are_trained_to_their_ends_in_order_and_the_rest_is_left_out(scene:
 def test_a_shorter_gan_takes_what_is_left(scene: Scene) -> None:
     queue = scene.queue(Budget(gpu_hours=0.005), NAMES[:2])
     assert queue.suggest("1") == Searcher.FINISHED
-    queue.spending.costs.measure_step("SAGAN", 1.0)  # 10 s a snapshot
+    queue.spending.progress("SAGAN", 1, 1.0)  # a step per second: 10 s per snapshot
     assert scene.start(queue, "1") == "SAGAN"
 
 
@@ -269,16 +269,18 @@ def test_only_a_snapshot_with_its_record_counts_as_made(scene: Scene) -> None:
     assert trained.made() == 1  # a session killed between weights and record has not made it
 
 
-def test_costs_are_measured_or_inferred() -> None:
-    jobs = [job(name, effort=effort) for name, effort in zip(NAMES, (10.0, 30.0, 0.0), strict=True)]
-    costs = SnapshotCosts(jobs)
-    assert costs.seconds("SNGAN", 5) is None
-    costs.measure_step("SNGAN", 2.0)
-    assert costs.seconds("SNGAN", 5) == 10 and costs.seconds("SAGAN", 5) == pytest.approx(30)
-    assert costs.seconds("BigGAN", 5) is None, "its effort is unknown"
-    costs.measure_finishing(4.0)
-    assert costs.seconds("SNGAN", 5) == 14
-    earlier = SnapshotCosts([job("SNGAN", seconds_per_step=1.5)])
+def test_costs_are_measured_or_inferred(scene: Scene) -> None:
+    efforts = zip(scene.jobs(NAMES, None), (10.0, 30.0, 0.0), strict=True)
+    jobs = [replace(job, effort=effort) for job, effort in efforts]
+    spending = Spending(None, jobs, dict.fromkeys(NAMES, 1.0))
+    assert spending.seconds("SNGAN", 5) is None
+    spending.progress("SNGAN", 1, 0.5)
+    assert spending.seconds("SNGAN", 5) == 10 and spending.seconds("SAGAN", 5) == pytest.approx(30)
+    assert spending.seconds("BigGAN", 5) is None, "its effort is unknown"
+    spending.trial_started("1", "SNGAN")
+    spending.may_continue("1", member("SNGAN", 10, finishing=4.0))
+    assert spending.seconds("SNGAN", 5) == 14
+    earlier = Spending(None, scene.jobs(NAMES[:1], 1.5), {"SNGAN": 1.0})
     assert earlier.seconds("SNGAN", 2) == 3
 
 

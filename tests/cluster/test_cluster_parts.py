@@ -222,7 +222,7 @@ def test_heartbeats_are_told_once_and_teach_the_costs(watched: Any) -> None:
         callback._next_poll = 0.0
         callback.on_step_end(0, [])
     assert [event.kind for event in events] == ["progress"] and events[0].fields["step"] == 4
-    assert queue.spending.costs.seconds("SNGAN", 5) == 2.5
+    assert queue.spending.seconds("SNGAN", 5) == 2.5
 
 
 def test_out_of_memory_comes_back_with_more_until_it_has_all(watched: Any) -> None:

@@ -13,9 +13,9 @@ import pytest
 import ray
 
 from ensgan.cluster.executor import RayExecutor
-from ensgan.cluster.resources import check_task, reserved, task_slots
+from ensgan.cluster.resources import check_fits, reserved, task_slots
 from ensgan.cluster.session import environment, ray_session
-from ensgan.cluster.tasks import asked_mapper
+from ensgan.cluster.tasks import Tasks
 from ensgan.config import ClusterSpec, parse_spec
 from ensgan.errors import InputError
 from ensgan.sweep.events import Event
@@ -208,7 +208,7 @@ def test_work_whose_gpus_are_busy_waits_and_says_so(
 def test_more_than_any_node_has_is_refused(cluster: None, executor: RayExecutor) -> None:
     expected = r"a task asks for 4 GPU, the cluster's largest node has 2: lower --gpus-per-task"
     with pytest.raises(InputError, match=expected):
-        asked_mapper(cpus=1.0, gpus=4.0)
+        Tasks.asked(cpus=1.0, gpus=4.0)
     with pytest.raises(InputError, match=r"asks for 9 CPU.* change cluster\.cpus_per_trial"):
         executor.mapper(Needs(cpus=9.0))
     assert executor.at_once(Needs(gpus=1.0)) == 2 and executor.at_once(Needs(0.25, 0.5)) == 4
@@ -222,7 +222,7 @@ def test_mixed_clusters_and_those_without_gpus() -> None:
     assert mixed.gpus == 0.5 and task_slots(mixed, [GPU_NODE, CPU_NODE]) == 2
     assert task_slots(Needs(), [GPU_NODE, CPU_NODE]) == 10
     with pytest.raises(InputError, match="4 CPU and 1 GPU, and no node of the cluster has both"):
-        check_task(Needs(4.0, 1.0), [GPU_NODE, CPU_NODE], "change cluster.{}s_per_trial")
+        check_fits("a task", Needs(4.0, 1.0), [GPU_NODE, CPU_NODE], "change cluster.{}s_per_trial")
 
 
 def test_the_share_of_a_gpu_follows_the_sweep_file() -> None:

@@ -7,9 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from ensgan.report.figures import best_of_two, front_png
+from ensgan.report.figures import best_of_two, front_png, membership_figure, png
 from ensgan.report.page import front_html
-from ensgan.report.pictures import membership_png
 from ensgan.types import Front, FrontPoint
 
 POINTS = (
@@ -20,7 +19,7 @@ FRONT = Front(("intra_d:max", "inter_d:min:symmetric"), "pareto-local", 0, 9, 8,
 
 
 def test_pictures_are_png_and_the_page_names_members() -> None:
-    for picture in (front_png(FRONT, POINTS[0]), membership_png(FRONT)):
+    for picture in (front_png(FRONT, POINTS[0]), png(membership_figure(FRONT))):
         assert picture.startswith(b"\x89PNG")
         assert len(picture) > 5000
     page = front_html(FRONT, POINTS[1])
@@ -31,13 +30,13 @@ def test_pictures_are_png_and_the_page_names_members() -> None:
 @pytest.mark.parametrize("points", [(), POINTS[:1]])
 def test_small_fronts_can_be_drawn(points: tuple[FrontPoint, ...]) -> None:
     front = replace(FRONT, points=points)
-    assert membership_png(front).startswith(b"\x89PNG")
+    assert png(membership_figure(front)).startswith(b"\x89PNG")
     assert front_png(front).startswith(b"\x89PNG")
     assert front_html(front).count('class="point"') == len(points)
 
 
 def test_rare_members_are_left_out_when_asked() -> None:
-    assert len(membership_png(FRONT, most=1)) != len(membership_png(FRONT, most=3))
+    assert len(png(membership_figure(FRONT, most=1))) != len(png(membership_figure(FRONT, most=3)))
 
 
 FORMS = {

@@ -21,8 +21,7 @@ from ensgan.errors import StoreError
 from ensgan.launch import evaluate as launch_evaluate
 from ensgan.launch import sweep as launch
 from ensgan.launch.evaluate import EvaluationOptions, Place, View, evaluate_sweeps
-from ensgan.recording.views import by_gan
-from ensgan.report.content import collect
+from ensgan.report.content import by_gan, collect
 from ensgan.report.page import render
 from ensgan.sweep.events import Event
 from ensgan.sweep.folder import find_sweep

@@ -16,8 +16,7 @@ from ensgan.sweep.planning import cost, plan
 from ensgan.sweep.planning.cost import slots_of
 from ensgan.sweep.planning.measured import Measured
 from ensgan.sweep.resolving import Resolved, resolve
-from ensgan.train.cost import Machine, step_work
-from ensgan.train.counting import WIDTHS
+from ensgan.train.cost import WIDTHS, Machine, step_work
 
 GIB = 2**30
 
@@ -110,7 +109,7 @@ def test_of_each_gan_one_configuration_is_counted_and_the_others_follow(
 
     rates = Machine((1e9,) * len(WIDTHS), 1e9, 1e-6)
     monkeypatch.setattr(cost, "step_parts", noted)
-    monkeypatch.setattr("ensgan.sweep.planning.rates._measured", lambda *_: rates)
+    monkeypatch.setattr("ensgan.sweep.planning.cost._measured_machine", lambda *_: rates)
     vary = {"width": [0.5, 1.0], "batch": [8, 32], "d_updates": [1, 3], "seed": [0, 1]}
     sweep = resolve(parse_spec(tiny(train={"gans": ["BigGAN", "StyleGAN2"], "vary": vary})))
     made = {row.gan: row for row in plan.make_plan(sweep, tmp_path).rows}
@@ -121,6 +120,6 @@ def test_of_each_gan_one_configuration_is_counted_and_the_others_follow(
             alike = made[gan.name.replace("-s1", "")]
             assert made[gan.name].seconds_per_step == alike.seconds_per_step
         elif gan.name == "BigGAN~w0.5-b8-d3":  # farthest from the largest
-            work = step_work(gan.row, sweep.dataset.shape, 2, gan.settings, quick=True)
+            work = step_work(gan.row, sweep.dataset.shape, 2, gan.settings)
             exact = rates.seconds(work)
             assert made[gan.name].seconds_per_step == pytest.approx(exact, rel=0.25)

@@ -24,7 +24,6 @@ from ensgan.sweep.inputs import write_inputs
 from ensgan.sweep.live.requests import Requests
 from ensgan.sweep.member_job import MemberJob
 from ensgan.sweep.opening import OpenManifest, open_manifest
-from ensgan.sweep.planning.measured import Measured
 from ensgan.sweep.planning.plan import look_ahead
 from ensgan.sweep.planning.rounds import train_rounds, worths
 from ensgan.sweep.records import MemberResult
@@ -126,9 +125,8 @@ class Scene:
                     super().train(left, *arguments, **how)
 
         executor: Callable[[], Executor] = lambda: toy  # type: ignore[assignment, return-value]  # noqa: E731
-        pool = Pool(executor, StageClock(), manifest)
-        measured = Measured(self.folder.path / "measured.json")
-        return train_rounds(resolved, write_inputs(resolved, self.folder), pool, measured)
+        pool = Pool(executor, StageClock(), manifest, resolved)
+        return train_rounds(resolved, write_inputs(resolved, self.folder), pool)
 
 
 def rates(resolved: Resolved) -> list[float]:

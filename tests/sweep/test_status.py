@@ -90,10 +90,12 @@ def printed(rows: list[dict[str, Any]], width: int = 80) -> str:
 
 
 def test_the_table_fits_80_columns_and_shows_what_tells_rows_apart() -> None:
-    done = {"gan": "StyleGAN2-DiffAug", "member": "StyleGAN2-DiffAug@1000", "state": "done"}
-    done |= {"step": 1000, "steps": 1000, "steps_per_second": 2.44, "node": "gpu7"}
+    unknown = ("member", "steps_per_second", "eta_seconds", "node", "gpu_memory_bytes", "intra_d")
+    blank = {**dict.fromkeys((*unknown, "label_consistency")), "step": 0, "health": []}
+    done = {**blank, "gan": "StyleGAN2-DiffAug", "member": "StyleGAN2-DiffAug@1000"}
+    done |= {"state": "done", "step": 1000, "steps": 1000, "steps_per_second": 2.44, "node": "gpu7"}
     done |= {"intra_d": 0.582, "health": ["constant images"]}
-    rows = [done, {"gan": "SNGAN", "steps": 2000, "state": "waiting"}]
+    rows = [done, {**blank, "gan": "SNGAN", "steps": 2000, "state": "waiting"}]
     one = printed(rows)
     assert "constant" in one and "waiting" in one and "Intra-d" in one
     assert "gpu7" not in one and "GPU" not in one

@@ -17,7 +17,6 @@ from ensgan.config import parse_spec
 from ensgan.errors import InputError, StoreError
 from ensgan.files import write_json
 from ensgan.recording.record import Recording
-from ensgan.report.pictures import Pictures
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.result import SweepResult
 
@@ -85,27 +84,11 @@ class Unreliable(MemoryStore):
         return call
 
 
-class Plain:
-    """Pictures of a few bytes."""
-
-    def grid(self, title: str, rows: Any) -> dict[str, bytes]:
-        return {f"{title}.png": b"grid"}
-
-    def front(self, *_: Any) -> dict[str, bytes]:
-        return {"front.png": b"front"}
-
-    def pool(self, *_: Any) -> dict[str, bytes]:
-        return {"overlap.png": b"overlap"}
-
-    def report(self, *_: Any) -> bytes:
-        return b"report"
-
-
 def test_an_unreliable_store_gets_every_run_once(
     home: Home, result: SweepResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Unreliable()
-    recording = Recording(SweepFolder(result.folder), store, Plain())
+    recording = Recording(SweepFolder(result.folder), store)
     recording.state.path = tmp_path / "recorded.json"
     run_id = None
     for _ in range(100):
@@ -136,7 +119,7 @@ def test_nothing_that_is_recorded_holds_a_password(result: SweepResult, tmp_path
     manifest = json.loads(folder.manifest_path.read_text())
     manifest["spec"]["track"]["uri"] = "http://me:SECRETPW@127.0.0.1:9/?token=SECRETPW"
     write_json(folder.manifest_path, manifest)
-    run_id = Recording(folder, store, Pictures()).bring_up_to_date() or ""
+    run_id = Recording(folder, store).bring_up_to_date() or ""
     assert {"0-report/report.html", "manifest.json"} <= set(store.files(run_id))
     for record in (store.get(run_id), *store.children(run_id)):
         assert "SECRETPW" not in str((record.params, record.tags))
@@ -156,13 +139,13 @@ def test_an_interrupted_run_ends_when_the_sweep_goes_on_with_other_settings(
     folder, store = SweepFolder(tmp_path / "sweep"), MemoryStore()
     folder.record_path.unlink()
     write_json(folder.manifest_path, begun)
-    first = Recording(folder, store, Plain()).bring_up_to_date() or ""
-    assert Recording(folder, store, Plain()).bring_up_to_date() == first
+    first = Recording(folder, store).bring_up_to_date() or ""
+    assert Recording(folder, store).bring_up_to_date() == first
     begun["spec"]["search"]["trials"] = 41
     write_json(folder.manifest_path, begun)
     recorded = json.loads(folder.record_path.read_text())
     write_json(folder.record_path, {**recorded, "uri": "sqlite:////where/the/storage/was"})
-    second = Recording(folder, store, Plain()).bring_up_to_date() or ""
+    second = Recording(folder, store).bring_up_to_date() or ""
     assert [store.get(run_id).status for run_id in (first, second)] == ["killed", "running"]
     shown = [summary(store.get(run_id))["status"] for run_id in (first, second)]
     assert shown == ["replaced", "running"], "nobody has killed it"

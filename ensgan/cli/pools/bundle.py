@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ensgan.cli.data import AcceptOption, DataDirOption
-from ensgan.cli.output import MOST_IMAGES, ForceOption, JsonOption, emit, progress, warn
+from ensgan.cli.output import MOST_IMAGES, ForceOption, JsonOption, emit, lines, progress, warn
 from ensgan.cli.pools.pool_images import DataOption, RealSource, SizeOption, read_images
 from ensgan.cli.pools.select import RULE_HELP
-from ensgan.cli.run_tables import description, lines
+from ensgan.cli.run_tables import description
 from ensgan.cli.runs import StorageOption, UriOption
 from ensgan.errors import InputError
 

@@ -12,8 +12,8 @@ import typer
 
 from ensgan.caches import cache_folder
 from ensgan.cli.output import LARGEST_SIDE, progress
-from ensgan.data import DATASETS, load_dataset
-from ensgan.data.pool import ImagePool, is_image_pool, read_others, read_pool
+from ensgan.data import DATASETS, image_set, load_dataset
+from ensgan.data.pool import ImagePool, is_image_pool, read_pool
 from ensgan.embedding import Extractor, embed, make_extractor
 from ensgan.errors import InputError
 from ensgan.metrics import PoolLabels
@@ -145,7 +145,9 @@ class PoolSource:
             held_out = self.path / "held_out"
         sets = [images.real.images, *(member.samples.images for member in images.members)]
         if held_out is not None:
-            sets.append(read_others(held_out, images.real.shape))
+            sets.append(
+                image_set.read_images(held_out, held_out.parent, images.real.shape, None)[0]
+            )
         network = _extractor(self.extractor, self.weights, images)
         real, *fakes = _embed_all(sets, network)
         unseen = None if held_out is None else fakes.pop()

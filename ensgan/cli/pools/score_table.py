@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from rich.console import Group, RenderableType
 
-from ensgan.cli.tables import FittingTable
+from ensgan.cli.output import FittingTable
 from ensgan.metrics import PoolMeasures
 from ensgan.text import counted
 from ensgan.types import Float64Array, PoolScores
@@ -58,12 +58,12 @@ def _estimates(scores: PoolScores) -> dict[str, Any]:
 
 def _exactness(scores: PoolScores) -> str:
     """What estimated overlaps are worth, in a sentence."""
-    found = _estimates(scores)
-    low, high = found["mean_interval"]
+    estimates = _estimates(scores)
+    low, high = estimates["mean_interval"]
     return (
-        f"{found['exact']} overlaps exact, {found['estimated']} estimated; their mean is "
-        f"{found['mean']:.4f} ({low:.4f} to {high:.4f}, 95 %); the front is that of exact overlaps "
-        f"with {found['front_confidence']:.0%} confidence"
+        f"{estimates['exact']} overlaps exact, {estimates['estimated']} estimated; their mean is "
+        f"{estimates['mean']:.4f} ({low:.4f} to {high:.4f}, 95 %); the front is that of exact "
+        f"overlaps with {estimates['front_confidence']:.0%} confidence"
     )
 
 

@@ -8,8 +8,16 @@ from typing import Annotated
 
 import typer
 
-from ensgan.cli.output import ForceOption, JsonOption, check_outputs, emit, note, progress, warn
-from ensgan.cli.tables import FittingTable
+from ensgan.cli.output import (
+    FittingTable,
+    ForceOption,
+    JsonOption,
+    check_outputs,
+    emit,
+    note,
+    progress,
+    warn,
+)
 from ensgan.errors import EnsganError, InputError
 from ensgan.files import first_bytes, read_json, write_bytes
 from ensgan.metrics.files import load_pool
@@ -258,9 +266,8 @@ def write_pictures(
     selected: FrontPoint | None = None,
 ) -> None:
     """Write the front as plots and the members on it as a heat map."""
-    from ensgan.report.figures import front_png
+    from ensgan.report.figures import front_png, membership_figure, png
     from ensgan.report.page import front_html
-    from ensgan.report.pictures import membership_png
 
     contents = {
         path: front_html(front, selected).encode()
@@ -269,7 +276,7 @@ def write_pictures(
         for path in plots
     }
     if heat_map is not None:
-        contents[heat_map] = membership_png(front)
+        contents[heat_map] = png(membership_figure(front))
     for path, content in contents.items():
         write_bytes(path, content)
         note(f"wrote {path}")

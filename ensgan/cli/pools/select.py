@@ -9,9 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ensgan.cli.output import ForceOption, JsonOption, emit, note, progress, warn
+from ensgan.cli.output import FittingTable, ForceOption, JsonOption, emit, note, progress, warn
 from ensgan.cli.pools.search import claim, read_costs, write_pictures
-from ensgan.cli.tables import FittingTable
 from ensgan.errors import InputError
 from ensgan.search import api
 from ensgan.sweep.planning.sweep_file import name_of_variant
@@ -164,10 +163,10 @@ def _membership(
             "the cost of every member with --costs costs.json"
         )
     with progress("searching resamples") as report:
-        found = api.bootstrap(
+        shares = api.bootstrap(
             front, pool, rounds=1, searches=searches, costs=prices, on_progress=report
         ).membership
-    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+    return dict(sorted(shares.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _under(front: Front, point: FrontPoint, pool: PoolScores | None, other: Path) -> FrontPoint:
@@ -203,10 +202,10 @@ def _selection_table(front: Front, selection: Selection, value: Mapping[str, Any
         cells = front.cells(point)
         table.add_row(label, *(cells[name] for name in axes), ", ".join(point.members))
     if "bootstrap" in value:
-        found = value["bootstrap"]
-        first, second = (_interval(found.get(name)) for name in keys)
-        drawn = " and ".join(found["covers"])
-        add(f"{found['level']:.0%} of resamples", first, second, f"{drawn} resampled")
+        intervals = value["bootstrap"]
+        first, second = (_interval(intervals.get(name)) for name in keys)
+        drawn = " and ".join(intervals["covers"])
+        add(f"{intervals['level']:.0%} of resamples", first, second, f"{drawn} resampled")
     for label, key in (("weighted", "weighted"), ("other scores", "other_scores")):
         if key in value:
             point = value[key]

@@ -1,4 +1,4 @@
-"""What judges members by the validation split: a linear probe, and what it says of their labels."""
+"""Judging members by the validation split: a linear probe, and how well their labels fit."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from ensgan.types import Float32Array, read_labels
 
 @dataclass(frozen=True)
 class Judge:
-    """A probe and what it thinks of members' labels, or why there is none.
+    """A probe and the label consistency of the members, or why there is none.
 
     Attributes:
-        probe: None where nothing can be validated.
-        consistency: of the members' labels; None with data that have no classes to tell apart.
-        missing: why nothing can be validated, "" where it can.
+        probe: None if nothing can be validated.
+        consistency: of the members' labels; None for data without classes to tell apart.
+        missing: why nothing can be validated; "" if it can.
     """
 
     probe: LinearProbe | None
@@ -63,7 +63,7 @@ def make_judge(inputs: Inputs, members: Sequence[MemberResult]) -> Judge:
 
 def _member(member: MemberResult) -> LabelledFeatures:
     features = _mapped(member.unchanged("features"))
-    # Another extractor may have seen the first images alone.
+    # With another extractor perhaps only the first images were embedded.
     return LabelledFeatures(features, read_labels(member.unchanged("samples"))[: len(features)])
 
 
@@ -73,30 +73,30 @@ def _mapped(path: Path) -> Float32Array:
 
 
 RULE = "validated"
-"""The rule whose candidates are made of members whose labels fit."""
+"""The rule whose candidates leave out members whose labels do not fit."""
 NAMED = 5
 """Most members that a sentence names."""
 
 
 @dataclass(frozen=True)
 class LabelCheck:
-    """What was found out about the labels of a pool.
+    """What the labels of a pool mean for the choice of G*.
 
     Attributes:
-        record: for the manifest; None where the data have nothing to tell classes by.
-        left_out: members that enter no candidate of the rule ``validated``.
-        said: what must be said of G*, a sentence each.
+        record: for the manifest; None if the classes of this data cannot be told apart.
+        left_out: members that no candidate of the rule ``validated`` may contain.
+        cautions: what must be said about G*, one sentence each.
     """
 
     record: LabelRecord | None = None
     left_out: tuple[str, ...] = ()
-    said: tuple[str, ...] = ()
+    cautions: tuple[str, ...] = ()
 
 
 def check_labels(judge: Judge, inputs: Inputs, rule: str) -> LabelCheck:
     """What a judge's label consistency means for the choice of G*.
 
-    Data of one class, or a split without a class, have nothing to tell: nothing is said then.
+    With data of one class, or a split without some class, there is nothing to check.
 
     Args:
         judge: of the pool.
@@ -110,7 +110,8 @@ def check_labels(judge: Judge, inputs: Inputs, rule: str) -> LabelCheck:
     if consistency is None:
         return LabelCheck()
     if not consistency.tells:
-        return LabelCheck(said=(f"the labels of members could not be checked: {judge.missing}",))
+        why = f"the labels of members could not be checked: {judge.missing}"
+        return LabelCheck(cautions=(why,))
     floor, shares = inputs.spec.score.consistency_floor, consistency.members
     least = max(2, inputs.spec.search.min_size)
     record = LabelRecord(real=consistency.real, members=dict(shares))
@@ -142,11 +143,12 @@ def check_labels(judge: Judge, inputs: Inputs, rule: str) -> LabelCheck:
     return LabelCheck(record, left_out if rule == RULE else (), tuple(sentences))
 
 
-def _sentence(doubtful: Sequence[str], found: downstream.LabelConsistency) -> str:
-    """Whose labels do not fit, and how far."""
-    shown = sorted({f"{found.members[name]:.0%}" for name in doubtful}, key=lambda s: int(s[:-1]))
-    span = shown[0] if len(shown) == 1 else f"{shown[0]} to {shown[-1]}"
-    others = [share for name, share in found.members.items() if name not in doubtful]
+def _sentence(doubtful: Sequence[str], consistency: downstream.LabelConsistency) -> str:
+    """Which members' labels do not fit, and by how much."""
+    shares = [consistency.members[name] for name in doubtful]
+    lowest, highest = f"{min(shares):.0%}", f"{max(shares):.0%}"
+    span = lowest if lowest == highest else f"{lowest} to {highest}"
+    others = [share for name, share in consistency.members.items() if name not in doubtful]
     best = f", of the others' {min(others):.0%} to {max(others):.0%}" if others else ""
     return (
         f"a classifier of real images finds the class that was asked for in {span} of the images "

@@ -34,7 +34,7 @@ OnProgress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Shortlisted:
-    """What G* is chosen from.
+    """The pool that G* is chosen from.
 
     Attributes:
         inputs: of the sweep.
@@ -57,7 +57,7 @@ class Shortlisted:
 
     @property
     def largest(self) -> int:
-        """Most members of G*: half the pool, unless the search was asked for more at least."""
+        """Most members of G*: half the pool, or more if ``search.min_size`` asks for it."""
         asked, half = self.inputs.spec.search, max(2, len(self.scores) // 2)
         most = half if asked.max_size is None else min(half, asked.max_size)
         return min(max(most, asked.min_size), len(self.scores) - len(self.left_out))
@@ -80,7 +80,7 @@ class Shortlisted:
         )
 
     def candidates(self) -> tuple[downstream.Candidate, ...]:
-        """Ensembles from every front and every other proposal."""
+        """Ensembles from all fronts and the other proposals of a shortlist."""
         spec, scores, left_out = self.inputs.spec, self.candidate_scores, set(self.left_out)
         front = [p.members for p in self.front if left_out.isdisjoint(p.members)]
         return downstream.make_shortlist(
@@ -98,7 +98,7 @@ class Shortlisted:
         members = [member for member in self.members if member.name in scores.names]
         costs = member_costs(search_spec.model_copy(update={"third": "parameters"}), members)
         capped = Evaluator(scores, objectives="capped").tables
-        # Without overlap nothing but the third objective stands against Intra-d.
+        # With overlap set to zero only the third objective is traded against Intra-d.
         alone = replace(capped, pair=np.zeros_like(capped.pair))
         asked: dict[str, dict[str, Any]] = {
             "front of capped Intra-d": {"objectives": capped},
@@ -120,7 +120,7 @@ class Shortlisted:
         return fronts
 
     def point(self, members: Sequence[str]) -> FrontPoint:
-        """An ensemble as the front has it, or would have it: validation may choose beside it."""
+        """An ensemble as a front point; validation may choose one that is not on the front."""
         for point in self.front:
             if set(point.members) == set(members):
                 return point
@@ -137,11 +137,11 @@ class Shortlisted:
 def choose(
     pool: Shortlisted, judge: Judge, on_progress: OnProgress = lambda done, total: None
 ) -> tuple[Selection, Path]:
-    """G* of a pool, and the file that says from what it was chosen and how.
+    """G* of a pool, and the file that records from what and how it was chosen.
 
-    Where there is nothing to validate (one class, a split without a class, features that do not
-    tell classes apart) the largest capped Intra-d decides, then the fewest members, and the reason
-    says so. What was chosen before is found on disk.
+    If nothing can be validated (one class, a split without a class, features that do not tell
+    classes apart) the largest capped Intra-d decides, then the fewest members, and the reason says
+    so. An earlier choice is read from disk.
 
     Args:
         pool: what to choose from.
@@ -161,7 +161,7 @@ def choose(
 
 
 def _known(path: Path) -> dict[str, Any] | None:
-    """An earlier choice; None where there is none, or a damaged one."""
+    """An earlier choice; None if there is none, or its file is damaged."""
     if not is_whole(path):
         return None
     try:
@@ -176,7 +176,7 @@ def _known(path: Path) -> dict[str, Any] | None:
 def _record(
     choice: downstream.ValidatedChoice, shortlist: Sequence[downstream.Candidate]
 ) -> dict[str, Any]:
-    """A choice as its file has it."""
+    """A choice as it is stored."""
 
     def shown(candidate: downstream.Candidate) -> dict[str, Any]:
         return {name: getattr(candidate, name) for name in ("members", "intra_d", "sources")}
@@ -220,7 +220,7 @@ def _choose(
 
 
 class _Told:
-    """A probe that tells how far it has come."""
+    """A probe that reports its progress."""
 
     def __init__(self, probe: downstream.LinearProbe, on_progress: OnProgress) -> None:
         self.probe, self.on_progress = probe, on_progress

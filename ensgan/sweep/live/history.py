@@ -11,9 +11,9 @@ from ensgan.errors import DataError, StoreError
 from ensgan.files import MISFITS, read_json, write_json
 
 MOST_POINTS = 200
-"""Of a history; when there are more, every second one is left out."""
+"""Of a history; when there are more, every second one is dropped."""
 WRITE_SECONDS = 10.0
-"""Between two writings of the history."""
+"""Seconds between two writes of the history."""
 
 
 def history_path(folder: Path) -> Path:
@@ -31,7 +31,7 @@ class History:
 
     @staticmethod
     def load(folder: Path) -> list[tuple[int, dict[str, float]]]:
-        """(step, values by name) in the order of the steps; empty where nothing can be read."""
+        """(step, values by name) in step order; empty if there is no readable file."""
         try:
             points = read_json(history_path(folder))["points"]
             return [(int(step), {k: float(v) for k, v in row.items()}) for step, row in points]
@@ -39,21 +39,23 @@ class History:
             return []
 
     def resume(self, step: int) -> None:
-        """Go on with what an earlier process wrote up to a step."""
+        """Keep what an earlier process wrote up to a step."""
+        # Steps after the checkpoint are trained again, and written again.
         self.points = [point for point in self.load(self.path.parent) if point[0] < step]
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
-        """A point, or one of those that are left out."""
+        """Take in the values of a step; most are dropped once there are many."""
         self._seen += 1
         if self._seen % self._every == 0:
             self.points.append((step, dict(values)))
         if len(self.points) > MOST_POINTS:
+            # Halved, and from now on every other one is kept: the spacing stays even.
             self.points, self._every = self.points[::2], self._every * 2
         if time.monotonic() - self._written > WRITE_SECONDS:
             self.save()
 
     def save(self) -> None:
-        """Write the file; where that fails, whoever looks can do without."""
+        """Write the file; a failure is ignored, since no training depends on it."""
         self._written = time.monotonic()
         with contextlib.suppress(StoreError, ValueError):
             write_json(self.path, {"points": self.points})

@@ -1,4 +1,4 @@
-"""Which GAN is trained next, and what steering changes in that; the same with Ray and without."""
+"""Which GAN is trained next, and how steering changes that; the same with Ray and without."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from ensgan.sweep.member_job import MemberJob
 
 PAUSED, STOPPED, RESUMED, SPENT = "paused", "stopped", "resumed", "out of budget"
-"""Why a GAN is not trained now: the sweep waits for the first, and not for the second."""
+"""Why a GAN is not trained now. A sweep waits for paused GANs, but ends without stopped ones."""
 AGAIN = "the same `ensgan sweep` command goes on from here"
 
 
 class Turn(Protocol):
-    """A GAN that waits to be trained, with whatever else its executor knows of it."""
+    """A GAN that waits to be trained, with whatever else its executor keeps about it."""
 
     @property
     def gan(self) -> str:
@@ -37,24 +37,23 @@ T = TypeVar("T", bound=Turn)
 class TrainingOrder(Generic[T]):
     """Owns what waits, runs and is held back; used by one thread.
 
-    A trial is told to end by a file; it writes a resume checkpoint of its step and ends.
+    A trial is told to end by a stop file: at its next step it writes a checkpoint and ends.
 
     Args:
         turns: what to train, in this order.
-        stop_files: by GAN, what makes its trial end.
-        priority: by GAN; 0 where nothing is said.
-        requests: what others ask; None: nobody can.
-        on_event: hears of what is held back (``held``) and tried again (``retried``).
+        stop_files: by GAN, the file that makes its trial end.
+        priority: by GAN, 0 by default.
+        requests: steering requests; None if the sweep cannot be steered.
+        on_event: called when GANs are held back (``held``) or tried again (``retried``).
 
     Attributes:
-        enlist: makes turns of jobs that are added, with what makes their trials end; None where
-            nothing can be added.
-        waiting: not yet handed out.
-        running: by trial.
+        enlist: turns added jobs into turns, each with its stop file; None if nothing can be added.
+        waiting: turns not handed out yet.
+        running: turns by trial.
         held: GAN → why it is not trained now.
-        failed: GAN → why it will not be.
+        failed: GAN → why it will not be finished.
         ended: why nothing is handed out any more.
-        priority: by GAN; 0 where nothing is said.
+        priority: by GAN, 0 by default.
         raise_budget: sets the GPU-hours of a sweep that has a budget.
     """
 
@@ -78,6 +77,7 @@ class TrainingOrder(Generic[T]):
         self._requests, self.on_event = requests, on_event
         self._turns = {turn.gan: turn for turn in turns}
         self._complete: set[str] = set()
+        # Stop files of an earlier session would end the new trials at once.
         for gan in stop_files:
             self._signal(gan, wanted=False)
 
@@ -88,12 +88,12 @@ class TrainingOrder(Generic[T]):
 
     @property
     def waits(self) -> bool:
-        """Whether something may still be handed out that is not now: it is paused."""
+        """Whether there is nothing to hand out only because it is paused."""
         paused = (self.is_paused and bool(self.waiting)) or PAUSED in self.held.values()
         return self.ended is None and paused
 
     def next(self, may_begin: Callable[[str], bool] = lambda gan: True) -> T | None:
-        """The turn that comes next and may begin; it counts as running from :meth:`begin` on."""
+        """The next turn that may begin; it counts as running only after :meth:`begin`."""
         if self.ended is not None or self.is_paused:
             return None
         free = (turn for turn in self.waiting if turn.gan not in self.held)
@@ -110,7 +110,7 @@ class TrainingOrder(Generic[T]):
 
         Args:
             is_complete: the GAN has all its snapshots.
-            is_spent: it ended because nothing is left of a budget.
+            is_spent: it ended because the budget is used up.
         """
         turn = self.running.pop(trial, None)
         # Another trial of the same GAN may run already: then the GAN has not ended.
@@ -122,7 +122,7 @@ class TrainingOrder(Generic[T]):
             self._complete.add(gan)
             self.held.pop(gan, None)
         elif self.held.get(gan) == RESUMED or (self.is_paused and gan not in self.held):
-            # It had to end first: a trial that was told to stop cannot be told to go on.
+            # Asked to go on while it was ending: a stopped trial cannot continue, a new one can.
             self._release(gan)
         elif is_spent and not (gan in self.held or gan in self.failed or self._is_waiting(gan)):
             self.held[gan] = SPENT
@@ -134,7 +134,7 @@ class TrainingOrder(Generic[T]):
         self.on_event(Event("failed", {"gan": gan, "error": reason}))
 
     def look(self) -> None:
-        """Take in what others ask."""
+        """Handle new steering requests."""
         if self._requests is not None:
             for asked in self._requests.look(self.apply):
                 self.on_event(asked)
@@ -143,7 +143,7 @@ class TrainingOrder(Generic[T]):
         """Do what a request asks, or begin to.
 
         Raises:
-            InputError: it cannot be done now; says why.
+            InputError: the request cannot be met now; says why.
         """
         gan = request.gan
         if request.verb == "add":
@@ -183,7 +183,7 @@ class TrainingOrder(Generic[T]):
             return Outcome(f"added {addition}: nothing of it is to be trained at once")
         for turn, stop_file in self.enlist(jobs).items():
             self._stop_files[turn.gan], self._turns[turn.gan] = stop_file, turn
-            # Left by an earlier session, it would end the new trial at once.
+            # A stop file of an earlier session would end the new trial at once.
             self._signal(turn.gan, wanted=False)
             self.waiting.append(turn)
         self.waiting.sort(key=lambda turn: -self.priority.get(turn.gan, 0))
@@ -202,6 +202,7 @@ class TrainingOrder(Generic[T]):
     def _pause_all(self) -> Outcome:
         if self.is_paused:
             raise InputError("it is paused already: `ensgan resume` goes on")
+        # Trials end at a checkpoint and free their slots; the driver stays and waits.
         self.is_paused = True
         then = "paused: nothing is trained until `ensgan resume`"
         return Outcome(self._end_running(), lambda: not self.running, then)
@@ -230,6 +231,7 @@ class TrainingOrder(Generic[T]):
         goes_on = "`ensgan resume` or a later `ensgan sweep` trains it on"
         then = f"{gan} is {word}: {goes_on}"
         if gan in self.training:
+            # It is held from now on, so that its end does not make it wait for a slot again.
             self.held[gan] = word
             self._signal(gan, wanted=True)
             will = f"{gan} ends at a checkpoint of its next step; {goes_on}"
@@ -260,7 +262,7 @@ class TrainingOrder(Generic[T]):
         if value is None:
             raise InputError("a priority is a number; higher goes first")
         self.priority[gan] = value
-        # A stable sort: among equals the longest stay first.
+        # The sort is stable, so GANs of equal priority stay ordered by length, longest first.
         self.waiting.sort(key=lambda turn: -self.priority.get(turn.gan, 0))
         names = [turn.gan for turn in self.waiting if turn.gan not in self.held]
         if gan not in names:
@@ -300,7 +302,7 @@ class TrainingOrder(Generic[T]):
         return any(turn.gan == gan for turn in self.waiting)
 
     def _release(self, gan: str) -> None:
-        """Let a GAN be trained again; one whose trial is just ending when it has ended."""
+        """Let a GAN be trained again, or once its trial has ended if that is just ending."""
         if gan in self.training:
             self.held[gan] = RESUMED
             return
@@ -310,7 +312,7 @@ class TrainingOrder(Generic[T]):
 
     def _signal(self, gan: str, *, wanted: bool) -> None:
         path = self._stop_files[gan]
-        with contextlib.suppress(OSError):  # a full disk: trials that cannot write end themselves
+        with contextlib.suppress(OSError):  # on a full disk trials cannot write, and end anyway
             if wanted:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.touch()

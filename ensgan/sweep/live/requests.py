@@ -1,7 +1,7 @@
-"""What others ask of a running sweep: one file per request in ``steer/`` of its folder.
+"""Steering requests to a running sweep: one file each in ``steer/`` of its folder.
 
-No server: whoever may write the folder may steer. The driver looks once a second, takes requests in
-their order and writes beside each what will happen, and later that it has.
+There is no server: everybody who may write to the folder may steer. The driver looks once a second,
+takes requests in order, and writes next to each what will happen and later that it has happened.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from ensgan.errors import DataError, EnsganError, InputError, StoreError, last_l
 from ensgan.files import read_json, write_json
 from ensgan.outputs import take_lock
 from ensgan.sweep.events import Event
-from ensgan.sweep.records import Addition, Record, record_from
+from ensgan.sweep.records import Addition, Record, record_from, record_if_whole
 
 if TYPE_CHECKING:
     from ensgan.sweep.member_job import MemberJob
 
 POLL_SECONDS = 1.0
 LOCK_SECONDS = 10.0
-"""What a second steerer waits for the first one's request to be written."""
+"""How long a second steering command waits for the first to finish writing."""
 LARGEST_REQUEST = 1 << 16
-"""Bytes of a request that is read: between two steps there is no time for more."""
+"""Most bytes of a request that are read: the driver must not be held up between two steps."""
 
 Verb: TypeAlias = Literal["stop", "pause", "resume", "retry", "priority", "budget", "add"]
 
 
 class Request(Record):
-    """Something asked of one GAN, or of the sweep (None).
+    """A request about one GAN, or about the whole sweep (``gan`` None).
 
-    ``value`` is of priority and budget, ``vary`` of what is added: values by setting.
+    ``value`` is the priority or budget asked for, ``vary`` the added variation: values by setting.
     """
 
     number: int
@@ -55,7 +55,7 @@ class Request(Record):
 
 
 class Answer(Record):
-    """``taken`` says what will happen, ``done`` that it has, ``refused`` why it will not."""
+    """The driver's answer: ``taken`` (what will happen), ``done``, or ``refused`` (why)."""
 
     state: Literal["taken", "done", "refused"]
     message: str
@@ -63,12 +63,12 @@ class Answer(Record):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a request leads to: a sentence, and whether it has happened.
+    """What a request leads to, and whether that has happened.
 
     Attributes:
-        will: what will happen.
-        has: asked at every look until it is true.
-        then: what has happened, where other words say it better.
+        will: what will happen, a sentence.
+        has: called at every look until it returns True.
+        then: what has happened, where that needs other words than ``will``.
     """
 
     will: str
@@ -79,7 +79,7 @@ class Outcome:
 Handler: TypeAlias = Callable[[Request], Outcome]
 """Applies a request; raises :class:`InputError` to refuse it."""
 Intake: TypeAlias = "Callable[[Addition], Sequence[MemberJob]]"
-"""Makes what is added part of the sweep; returns what of it is to be trained."""
+"""Adds to the sweep and returns the jobs that this makes necessary."""
 
 
 class RequestFolder:
@@ -90,7 +90,7 @@ class RequestFolder:
 
     @property
     def is_open(self) -> bool:
-        """A driver takes requests."""
+        """Whether a driver takes requests now."""
         return (self.path / "open").exists()
 
     def post(
@@ -100,10 +100,10 @@ class RequestFolder:
         value: float | None = None,
         vary: Mapping[str, Value] | None = None,
     ) -> Request:
-        """Put a request down for the driver; two at once come one after the other.
+        """Write a request for the driver; simultaneous ones are written one after the other.
 
         Raises:
-            InputError: no driver takes requests, or another steerer does not let go of the folder.
+            InputError: no driver takes requests, or another command keeps the folder locked.
             StoreError: the folder cannot be written.
         """
         try:
@@ -120,7 +120,7 @@ class RequestFolder:
                     f"another command has been steering in {self.path} for {LOCK_SECONDS:.0f} s: "
                     "try again when it has ended"
                 ) from error
-            if not self.is_open:
+            if not self.is_open:  # again under the lock: the sweep may have ended meanwhile
                 raise InputError("the sweep has just ended: it takes no more requests")
             by = f"{getpass.getuser()}@{socket.gethostname()}"
             number = max(self._numbers(), default=0) + 1
@@ -139,18 +139,15 @@ class RequestFolder:
             os.close(lock)
 
     def answer_to(self, request: Request) -> Answer | None:
-        """What the driver says of a request so far."""
-        path = self.path / f"{request.number}.answer"
-        with contextlib.suppress(DataError):
-            return record_from(Answer, read_json(path), str(path), None) if path.exists() else None
-        return None
+        """The driver's answer to a request so far."""
+        return record_if_whole(Answer, self.path / f"{request.number}.answer")
 
     def _numbers(self) -> list[int]:
         stems = (path.stem for path in self.path.glob("*.json"))
         return sorted(int(stem) for stem in stems if stem.isdecimal())
 
     def unread(self, after: int) -> Iterator[tuple[int, Request | str]]:
-        """Requests with higher numbers; a text says what is wrong with one that cannot be read."""
+        """Requests with higher numbers; for an unreadable one, a text with its problem."""
         for number in self._numbers():
             if number > after:
                 path = self.path / f"{number}.json"
@@ -161,7 +158,7 @@ class RequestFolder:
                     yield number, str(error)
 
     def answer(self, number: int, answer: Answer) -> None:
-        """The driver's answer; on a full disk the asker waits in vain, and the sweep goes on."""
+        """Write the driver's answer; on a full disk there is none, and the sweep goes on."""
         with contextlib.suppress(StoreError):
             write_json(self.path / f"{number}.answer", answer.tree())
 
@@ -172,7 +169,7 @@ class Requests:
 
     Attributes:
         folder: of the requests.
-        take_in: what takes additions in; None where nothing is trained.
+        take_in: adds to the sweep; None while nothing is trained.
         is_taking: requests are taken now.
     """
 
@@ -186,7 +183,7 @@ class Requests:
     @contextmanager
     def taken(self) -> Iterator[None]:
         """Take requests while the body runs; those of earlier sessions are forgotten."""
-        # Whoever asked then was told that the sweep had ended.
+        # Requests of an earlier session were answered with its end: they are not done now.
         self.is_taking = True
         shutil.rmtree(self.folder.path, ignore_errors=True)
         with contextlib.suppress(OSError):  # a full disk: the sweep says so itself
@@ -195,12 +192,12 @@ class Requests:
         try:
             yield
         finally:
-            # First: what comes after the last look is refused by whoever asks.
+            # Closed first, so that commands refuse any request that would come after the last look.
             (self.folder.path / "open").unlink(missing_ok=True)
             self._see_through(last=True)
             for number, request in self.folder.unread(self._last):
                 text = "the sweep ended before it looked at this"
-                # That the sweep ends is what was asked for.
+                # A late `ensgan stop` has got what it asked for.
                 is_stopped = isinstance(request, Request) and request.verb == "stop"
                 state: Literal["done", "refused"] = "done" if is_stopped else "refused"
                 self.folder.answer(number, Answer(state=state, message=text))
@@ -232,11 +229,11 @@ class Requests:
             outcome = handler(request)
         except InputError as error:
             return Answer(state="refused", message=str(error))
-        except EnsganError:  # the sweep itself cannot go on: its folder was moved, for example
+        except EnsganError:  # the sweep itself cannot go on, for example in a moved folder
             raise
-        except Exception as error:  # whatever others ask, what is trained goes on
-            said = f"it cannot be done: {type(error).__name__}: {last_line(error)}"
-            return Answer(state="refused", message=said)
+        except Exception as error:  # no request may end the training of hours
+            message = f"it cannot be done: {type(error).__name__}: {last_line(error)}"
+            return Answer(state="refused", message=message)
         self._pending[number] = outcome
         return Answer(state="taken", message=outcome.will)
 

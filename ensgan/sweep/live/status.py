@@ -18,7 +18,7 @@ from ensgan.sweep.events import Event, OnEvent
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.manifest import Manifest
 from ensgan.sweep.planning.measured import Measured, stage_work
-from ensgan.sweep.records import Record, record_from
+from ensgan.sweep.records import Record, record_from, record_if_whole
 from ensgan.types import gan_of, step_of
 
 FROM_BEAT = ("node", "gpus", "gpu_memory_bytes", "precision")
@@ -26,7 +26,7 @@ INTERRUPTED = "interrupted"
 """State of an unfinished sweep that no process runs."""
 WRITE_SECONDS = 1.0
 QUIET_SECONDS = 3.0
-"""A trial that shall end has ended when it has been quiet for so long."""
+"""A trial that was told to end counts as ended after this long without a heartbeat."""
 FRESH_SECONDS = 30.0
 """Seconds without a heartbeat after which a trial is not shown as running."""
 
@@ -53,14 +53,14 @@ class Planned(Record):
 
 
 class Progress(Record, extra="ignore"):
-    """What the driver last wrote of itself.
+    """What the driver last wrote about itself.
 
     Attributes:
-        stage, began: which, and since when; ``done`` of ``of`` where it counts something.
+        stage, began: the stage and when it began; ``done`` of ``of`` if it counts something.
         waits: what it waits for.
-        slots: trials that run at once; ``gpus``: they have GPUs.
+        slots: trials that run at once; ``gpus``: whether they have GPUs.
         trials: those of this session, by GAN.
-        held: GANs that are paused or stopped; ``is_paused``: all are.
+        held: GANs that are paused or stopped; ``is_paused``: whether all are.
         host: where the driver runs.
     """
 
@@ -77,7 +77,7 @@ class Progress(Record, extra="ignore"):
     host: str = ""
 
     def why_held(self, gan: str) -> str | None:
-        """Paused or stopped, or None."""
+        """``paused`` or ``stopped``; None for a GAN that is not held."""
         return "paused" if self.is_paused else self.held.get(gan)
 
 
@@ -86,8 +86,8 @@ class ProgressFile:
 
     Args:
         folder: of the sweep.
-        on_event: hears of every event after this.
-        is_active: whether anything may be written.
+        on_event: called with every event afterwards.
+        is_active: whether the file may be written.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class ProgressFile:
         now = time.monotonic()
         if self._is_active() and (at_once or now - self._written > WRITE_SECONDS):
             self._written = now
-            with contextlib.suppress(StoreError):  # a full disk: the sweep says so itself
+            with contextlib.suppress(StoreError):  # a full disk: the sweep itself reports it
                 write_json(self.path, self.value.tree())
 
 
@@ -149,7 +149,8 @@ def sweep_status(folder: SweepFolder, now: float | None = None) -> dict[str, Any
     state = state_of(manifest, is_held=is_held)
     notes: list[str] = []
     beats = _heartbeats(folder, notes)
-    driver = _progress(folder) if state == "running" else Progress()
+    driver = record_if_whole(Progress, folder.progress_path) if state == "running" else None
+    driver = driver or Progress()  # not written yet, or not readable
     rows = [
         _row(gan, manifest, planned, beats.get(gan), driver, now if is_held else None)
         for gan, planned in sorted(
@@ -185,26 +186,19 @@ def sweep_status(folder: SweepFolder, now: float | None = None) -> dict[str, Any
     }
 
 
-def _progress(folder: SweepFolder) -> Progress:
-    """What the driver wrote; nothing where it has not, or an older version runs it."""
-    path = folder.progress_path
-    with contextlib.suppress(DataError):
-        return record_from(Progress, read_json(path), str(path), None)
-    return Progress()
-
-
 def _left(
     rows: Sequence[Mapping[str, Any]], driver: Progress, now: float
 ) -> tuple[float | None, float | None]:
-    """Seconds and trials' hours that the stage still takes; None where nobody can say.
+    """Seconds and trial hours that the stage still takes; None if unknown.
 
-    What waits is inferred from what runs, by the ratio of their efforts.
+    Waiting trainings are estimated from running ones by the ratio of their efforts.
     """
     if driver.stage != "train":
         done, of = driver.done or 0, driver.of or 0
         return ((now - driver.began) * (of - done) / done if done else None), None
     trials = driver.trials
     known = [row for row in rows if row["gan"] in trials and row["steps_per_second"]]
+    # Efforts are estimates of work; the pace of running trials turns them into seconds.
     efforts = sum(trials[row["gan"]].effort for row in known)
     if not efforts:
         return None, None
@@ -222,7 +216,7 @@ def _left(
 
 
 def _hours(folder: SweepFolder, manifest: Manifest) -> float:
-    """What trials have taken: as their driver counts it, else as their members say."""
+    """Hours that trials have taken: as counted by the driver, else from their members."""
     with contextlib.suppress(DataError, KeyError, TypeError, ValueError):
         return float(read_json(folder.path / "hours.json")["hours"])
     work = [part for member in manifest.members.values() for part in member.work]
@@ -230,12 +224,12 @@ def _hours(folder: SweepFolder, manifest: Manifest) -> float:
 
 
 def state_of(manifest: Manifest, *, is_held: bool) -> str:
-    """The sweep's status; ``interrupted`` where it says running and no process holds the folder."""
+    """The sweep's status; ``interrupted`` if it says running and no process holds the folder."""
     return manifest.status if manifest.status != "running" or is_held else INTERRUPTED
 
 
 def interrupted_runs(storage: Path) -> set[str]:
-    """IDs of runs of the storage's sweeps that were interrupted: their store says running."""
+    """IDs of the runs of interrupted sweeps, which their store still shows as running."""
     runs: set[str] = set()
     for path in (storage / "sweeps").glob("*/manifest.json"):
         folder = SweepFolder(path.parent)
@@ -266,7 +260,7 @@ def _row(
         state = "failed"
     elif len(members) >= planned:
         state, step = "done", steps
-    # A trial that is told to end beats on until its step is done: it still runs.
+    # A trial that was told to end sends heartbeats until its step is done: it still runs.
     elif held is not None and (beat is None or now is None or now - beat.time > QUIET_SECONDS):
         state = held
     elif beat is None or now is None or (driver.stage == "train" and beat.time < driver.began):
@@ -290,7 +284,8 @@ def _row(
 
 
 def _heartbeats(folder: SweepFolder, notes: list[str]) -> dict[str, Heartbeat]:
-    """The newest heartbeat of every GAN that has begun; what cannot be read goes to the notes."""
+    """The newest heartbeat of every GAN; problems of unreadable ones are added to ``notes``."""
+    # A GAN has several folders where it was trained with several settings.
     newest: dict[str, Heartbeat] = {}
     for path in sorted((folder.path / "train").glob("*/heartbeat.json")):
         try:

@@ -1,6 +1,6 @@
-"""What a trial tells while it trains: heartbeat, history of its losses, log; and when it shall end.
+"""What a trial reports while it trains (heartbeat, losses, log), and whether it must end.
 
-All of it are files of the sweep's folder, for any process on any machine that sees the storage.
+All of this goes through files of the sweep's folder, which every machine sees.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ def heartbeat_path(job: MemberJob) -> Path:
 
 
 def stop_path(job: MemberJob) -> Path:
-    """A file that makes the sweep's trials end where they are; they resume from there."""
+    """The file that makes all trials of the sweep end at a checkpoint."""
     return job.scoring.results / "stop"
 
 
 def own_stop_path(job: MemberJob) -> Path:
-    """A file that does so to the trial of this job alone."""
+    """The file that makes only the trial of this job end at a checkpoint."""
     return job.folder / "stop"
 
 
 class _Warnings(logging.Handler):
-    """What training warns of a GAN goes to its log."""
+    """Copies training's warnings about a GAN to its log."""
 
     def __init__(self, gan: str, say: Callable[[str], None]) -> None:
         super().__init__(logging.WARNING)
@@ -50,19 +50,19 @@ class _Warnings(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         message = record.getMessage()
-        if message.startswith(f"{self.gan} "):  # others may be trained in this process
+        if message.startswith(f"{self.gan} "):  # a pack trains other GANs in this process
             self.say(message)
 
 
 class TrialReport:
-    """Tells of one trial, at most once a second, and ends it where somebody asks for that.
+    """Reports on one trial, at most once a second, and ends it when a stop file asks for it.
 
     Args:
         job: of the trial.
         place: where it runs, besides process and host.
-        gpus: its share.
+        gpus: its share of a GPU.
         memory: bytes it has taken of its GPU.
-        look: called before it is looked whether the trial shall end.
+        look: called before each check for stop files.
         on_beat: called with every heartbeat that is written.
     """
 
@@ -86,13 +86,14 @@ class TrialReport:
         """Called after steps.
 
         Raises:
-            StopTraining: somebody wants the trial to end.
+            StopTraining: a stop file asks the trial to end.
         """
         now = time.monotonic()
         if now - self._last < HEARTBEAT_SECONDS:
             return
         self._last = now
         if self._first is None:
+            # The pace leaves out start-up and what an earlier process did.
             self._first = (progress.step, progress.seconds)
             self.history.resume(progress.step)
         steps, seconds = progress.step - self._first[0], progress.seconds - self._first[1]
@@ -117,7 +118,7 @@ class TrialReport:
             "gpus": self.gpus,
             "gpu_memory_bytes": self.memory(),
         }
-        with contextlib.suppress(StoreError):  # whoever watches can do without one
+        with contextlib.suppress(StoreError):  # a missing heartbeat only delays the display
             write_json(heartbeat_path(self.job), beat)
         self.on_beat(beat)
 
@@ -132,24 +133,24 @@ class TrialReport:
             yield
 
     def member(self, result: MemberResult) -> None:
-        """A snapshot is a member."""
+        """A snapshot has become a member."""
         self.history.save()
         health = f"; health: {', '.join(result.health)}" if result.health else ""
         self.say(f"{result.name} is a member, Intra-d {result.intra_d:.4f}{health}")
 
     def say(self, line: str) -> None:
         """Add a line to the GAN's log."""
-        with contextlib.suppress(OSError):  # a full disk: the trial finds out itself
+        with contextlib.suppress(OSError):  # a full disk: writing the next checkpoint reports it
             self.log.parent.mkdir(parents=True, exist_ok=True)
             with self.log.open("a", encoding="utf-8", errors="backslashreplace") as log:
                 log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
 
     @contextlib.contextmanager
     def logged(self, *, printed: bool = False) -> Iterator[None]:
-        """Say in the log how the body began and ended; where it was an error, with its traceback.
+        """Log how the body began and ended, an error with its traceback.
 
         Args:
-            printed: what the body prints goes there too, as a row's own code may.
+            printed: log also what the body prints, as a user's own GAN may do.
         """
         self.say(f"begins on {self.place['node']}, process {self.place['pid']}")
         last = "finished"

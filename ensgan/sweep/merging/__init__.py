@@ -16,7 +16,7 @@ from ensgan.text import counted
 from ensgan.types import Dataset, PoolScores
 
 SIGN = "+"
-"""Between a sweep's name and its member's: no sweep's name has it."""
+"""Between the names of a sweep and its member; a sweep's name cannot contain it."""
 LONGEST_NAME = 120
 
 
@@ -32,7 +32,7 @@ class Source:
     """
 
     def __init__(self, place: str, storage: Path) -> None:
-        # A sweep of the storage comes before a folder of that name, a pulled ensemble for example.
+        # A sweep of the storage comes before a folder of that name, such as a pulled ensemble.
         here = sweep_folder(storage.resolve(), place)
         is_here = "/" not in place and here.has_begun
         self.folder = here if is_here else find_sweep(place, storage)
@@ -60,7 +60,7 @@ class Source:
         return PoolScores.load(require_whole(self.manifest.scores))
 
     def facts(self) -> dict[str, str]:
-        """What must be the same for pools to merge, in words."""
+        """What must be equal for pools to be merged, in words."""
         spec, data = self.manifest.settings, self.manifest.dataset
         return {
             **_facts(spec, data.name, data.key, data.classes, data.images["train"]),
@@ -145,7 +145,7 @@ def merged_spec(
 
 
 def join_sweeps(spec: SweepSpec, dataset: Dataset, folder: SweepFolder) -> SweepSpec:
-    """Name every member of the sweeps that join, before anything is made.
+    """Name every member of the sweeps that join, before any work is done.
 
     Raises:
         ConfigError: as :func:`expand`, a sweep that cannot be compared with this one, or a member
@@ -169,7 +169,7 @@ def join_sweeps(spec: SweepSpec, dataset: Dataset, folder: SweepFolder) -> Sweep
 
 
 def expand(spec: SweepSpec, folder: SweepFolder) -> SweepSpec:
-    """Name every member of the sweeps that join whole; what a sweep has already, it keeps.
+    """Replace sweeps that join as a whole by one entry per member; named members stay.
 
     Raises:
         ConfigError: a sweep that is missing or not finished, or one that would join itself.
@@ -219,7 +219,7 @@ def _named(member: ExternalSpec, folder: SweepFolder) -> list[ExternalSpec]:
 
 
 def _known_from(member: ExternalSpec, folder: SweepFolder) -> list[ExternalSpec]:
-    """Members that came of a sweep when it still was where the file says."""
+    """Members that came from a sweep which is no longer where the file says."""
     if not folder.has_begun:
         return []
     prefix = f"{member.prefix or Path(str(member.sweep)).name}{SIGN}"
@@ -228,7 +228,7 @@ def _known_from(member: ExternalSpec, folder: SweepFolder) -> list[ExternalSpec]
 
 
 def sources_of(spec: SweepSpec, folder: SweepFolder) -> Iterator[Source]:
-    """The sweeps that join, as far as they are there; a merged sweep does without them."""
+    """The sweeps that join, if they still exist; a merged sweep no longer needs them."""
     places = dict.fromkeys(member.sweep for member in spec.members if member.sweep is not None)
     for place in places:
         with suppress(InputError):

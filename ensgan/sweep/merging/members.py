@@ -1,7 +1,7 @@
-"""Members of other sweeps, as they are, in a sweep's own folder.
+"""Members of other sweeps, brought unchanged into a sweep's own folder.
 
 Files are linked or copied and scores of pairs within a sweep are taken over, so that the merged
-sweep needs the others' folders no more once it has begun.
+sweep no longer needs the other folders once it has begun.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ensgan.config import SweepSpec
-from ensgan.errors import DataError, InputError, IntegrityError
+from ensgan.errors import DataError, InputError
 from ensgan.files import atomic_path, content_key, sha256_file
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import Inputs
@@ -29,7 +29,7 @@ REVISION = 1
 
 
 def bring_inputs(spec: SweepSpec, folder: SweepFolder) -> None:
-    """Take over extractors and real features: named by content, they are used where they fit."""
+    """Take over extractors and real features; named by content, they are used only if they fit."""
     for source in sources_of(spec, folder):
         for part, pattern in (("extractor", "*"), ("features", "real-*")):
             for path in sorted((source.folder.path / part).glob(pattern)):
@@ -46,8 +46,8 @@ def bring_members(
 
     Raises:
         ConfigError: another extractor.
-        InputError: a sweep or a member that is gone, and was not brought before.
-        DataError: images of another size, or of classes that there are not.
+        InputError: a sweep or member that is gone and was not brought before.
+        DataError: images of another size, or of classes that the data do not have.
         IntegrityError: a file has changed since its member was made.
     """
     brought: dict[str, MemberResult] = {}
@@ -76,7 +76,7 @@ def _key(member: MemberResult, inputs: Inputs) -> str:
 
 
 def _on_disk(name: str, inputs: Inputs) -> MemberResult | None:
-    """A member that was brought before and taken away since."""
+    """A member that was brought before and has been removed since."""
     for path in sorted((inputs.folder.path / "members").glob(f"{name}-*.json")):
         with suppress(DataError):
             member = MemberResult.load(path, inputs.folder.path)
@@ -104,15 +104,8 @@ def _bring(name: str, source: Source, inputs: Inputs, real: Dataset) -> MemberRe
         "samples": file("samples", f"{name}-{key}.npz"),
         "features": file("features", f"{name}-{key}.npy"),
     }
-    hashes = {"weights": member.sha256, **member.contents}
     for part, path in paths.items():
-        origin: Path = getattr(member, part)
-        if hashes.setdefault(part, sha256_file(origin)) != sha256_file(origin):
-            raise IntegrityError(
-                f"{origin} has changed since {theirs} was made: delete it and run `ensgan sweep` "
-                f"for '{source.name}' again, which makes it anew"
-            )
-        _link(origin, path)
+        _link(member.unchanged(part), path)
     record = member.weights.with_suffix(".json")
     if record.is_file():  # a snapshot's: it says which GAN's weights these are
         _link(record, paths["weights"].with_suffix(".json"))
@@ -121,7 +114,10 @@ def _bring(name: str, source: Source, inputs: Inputs, real: Dataset) -> MemberRe
         update={
             **paths,
             "name": name,
-            "contents": {part: hashes[part] for part in ("samples", "features")},
+            "contents": {
+                part: member.contents.get(part) or sha256_file(paths[part])
+                for part in ("samples", "features")
+            },
             "work": (),
             "origin": {"sweep": source.name, "member": theirs, **({"run": run} if run else {})},
         }
@@ -153,12 +149,12 @@ def _take_scores(source: Source, members: Sequence[MemberResult], inputs: Inputs
             part,
             names=tuple(member.name for member in ours),
             contents=tuple(contents),
-            resamples=None,  # of other names others are drawn
+            resamples=None,  # they depend on the names, which are others here
         ).save(inputs.folder.file("scores", f"{TAKEN}{content_key(contents)}.npz"))
 
 
 def _link(origin: Path, path: Path) -> None:
-    """The same file in another place; a copy where the disk knows no links or is another."""
+    """Link a file to another place, or copy it where the file system cannot link."""
     if path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)

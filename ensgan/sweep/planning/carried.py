@@ -1,8 +1,8 @@
-"""What a sweep that goes on keeps though its file does not say it.
+"""What a continued sweep keeps although its file does not say so.
 
-Defaults with which it began, and what `ensgan add` brought while it ran. A sweep file is its
-owner's and is not written to: additions are in the manifest, and hold for the same file when it is
-run again, until they are left out by ``--without-added``.
+These are defaults with which it began, and what `ensgan add` brought while it ran. A sweep file
+belongs to its owner and is never written to: additions are stored in the manifest and apply when
+the same file is run again, until ``--without-added`` leaves them out.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from ensgan.types import row_of
 
 
 class AlreadyThereError(InputError):
-    """The sweep has what is to be added."""
+    """The sweep already has all that is to be added."""
 
 
 def carried_on(
     spec: SweepSpec, folder: SweepFolder, *, without_added: bool = False
 ) -> tuple[SweepSpec, list[str]]:
-    """The spec of a sweep that goes on, and what of it is as it was, a sentence each.
+    """The spec of a continued sweep, and a sentence for each thing that it keeps.
 
-    What the spec does not name stays as the folder's sweep began with it where that was the
-    default of an earlier version: a sweep is not made anew because a default has changed.
+    A setting that the file leaves open keeps the default with which the sweep began: an update of
+    ensgan that changes a default must not make every member anew.
 
     Args:
         spec: of the sweep's file.
@@ -48,7 +48,7 @@ def carried_on(
     then, kept, remarks = before.settings, [], []
     for section, defaults in EARLIER_DEFAULTS.items():
         settings = getattr(spec, section)
-        # What the file leaves open, was the default then and is another one now.
+        # Settings that the file leaves open, were the default then, and have another default now.
         same = {
             name: value
             for name, value in defaults.items()
@@ -113,10 +113,10 @@ def with_addition(
             raise AlreadyThereError(f"{addition.gan} is in the sweep already")
         changes["gans"] = [*gans, addition.gan]
     if addition.vary:
-        if not is_draws(spec.train.vary):  # to draws their number is added
+        if not is_draws(spec.train.vary):  # of draws only the number can change, checked below
             check_variation(addition.vary, (known or {}).get("field of a part"))
         changes["vary"] = _varied(spec, addition.vary)
-    # Through the parser, so that it is refused for what it would be refused for in the file.
+    # Parsed like a file, so that an addition is refused for the same reasons as in the file.
     tree = spec.model_dump(mode="json")
     tree["train"] |= changes
     checked = parse_spec(tree, source="ensgan add", known=known)
@@ -127,7 +127,7 @@ def _varied(spec: SweepSpec, values: Mapping[str, Value]) -> Any:
     """``train.vary`` with values of settings added."""
     tree, twice = spec.train.vary, f"the sweep varies {Addition(vary=dict(values))} already"
     if tree is None:
-        tree = [{"seed": 0}]  # the training without variations
+        tree = [{"seed": 0}]  # the plain training becomes the first variant, and keeps its name
     if isinstance(tree, list):
         if any({**variant, "name": None} == {**values, "name": None} for variant in tree):
             raise AlreadyThereError(twice)
@@ -142,6 +142,7 @@ def _varied(spec: SweepSpec, values: Mapping[str, Value]) -> Any:
         if sample <= tree["sample"]:
             raise AlreadyThereError(f"the sweep draws {tree['sample']} variations already")
         return {**tree, "sample": sample}
+    # A value of a grid is trained in every combination with the others, as if written in the file.
     grid = {key: list(of) for key, of in tree.items()}
     for key, value in values.items():
         present = _own_values(spec, key, value)
@@ -159,9 +160,10 @@ def _varied(spec: SweepSpec, values: Mapping[str, Value]) -> Any:
 
 
 def _own_values(spec: SweepSpec, key: str, value: Value) -> list[Any]:
-    """What the sweep's GANs have for a setting that nothing varies, each value once."""
+    """The different values that the sweep's GANs have of a setting that nothing varies."""
+    # An unvaried variant beside the new one makes each GAN state its own value of the setting.
     train = spec.train.model_copy(update={"vary": [{"seed": 0}, {key: value}]})
-    found, _ = configurations(spec.model_copy(update={"train": train}), many=True)
-    plain = [each.values for each in found if each.name == row_of(each.name)]
-    own = dict.fromkeys(values[key] for values in plain if key in values)
-    return [list(each) if isinstance(each, tuple) else each for each in own]
+    trained, _ = configurations(spec.model_copy(update={"train": train}), many=True)
+    plain = [each.values for each in trained if each.name == row_of(each.name)]
+    different = dict.fromkeys(values[key] for values in plain if key in values)
+    return [list(value) if isinstance(value, tuple) else value for value in different]

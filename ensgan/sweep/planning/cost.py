@@ -1,7 +1,7 @@
 """What trials will take: seconds, memory and share of a GPU, disk.
 
-Measured figures of earlier trainings of the same row on the same data shape come first; where
-there are none, work is estimated from parameter counts and memory from the row's footprint.
+Figures measured in earlier trainings of the same row on the same data shape come first. Without
+them, work is estimated from parameter counts and memory from the row's footprint.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from ensgan import train, zoo
 from ensgan.config import ClusterSpec
 from ensgan.errors import InputError
 from ensgan.sweep.member_job import MemberJob
 from ensgan.sweep.planning.measured import Measured
-from ensgan.train.cost import step_parts
-from ensgan.train.counting import StepWork
+from ensgan.text import counted
+from ensgan.train.cost import H200, Machine, StepWork, measure_machine, step_parts
 from ensgan.types import ImageShape, row_of
 from ensgan.zoo.build import Footprint, footprint
 
@@ -37,6 +39,9 @@ SHARE_STEP = 0.05
 """Shares of a GPU are multiples of this."""
 FEATURE_BYTES = 2048 * FLOAT_BYTES
 """Upper bound: the longest feature vector of the extractors."""
+FITTED = "rates fitted to captured steps of three GANs (within a sixth)"
+TABULATED = "NVIDIA H200"
+"""The card whose rates are used where trials ask for GPUs and this machine has none."""
 
 
 def with_costs(
@@ -49,7 +54,7 @@ def with_costs(
     known = measured.look_up(jobs, shape)
     estimates = [_estimated_effort(job, shape) for job in jobs]
     per_step = [entry.get("seconds_per_step") for entry in known]
-    # The median ratio, because one training beside other work must not distort all the others.
+    # The median, so that one training measured on a busy machine does not distort all others.
     ratios = [
         seconds * job.settings.steps / estimate
         for job, seconds, estimate in zip(jobs, per_step, estimates, strict=True)
@@ -73,11 +78,13 @@ def with_costs(
 
 
 def _estimated_effort(job: MemberJob, shape: ImageShape) -> float:
-    """Parameters times images seen by them: a crude measure that orders rows."""
+    """Parameters times the images that pass through them: crude, but it orders rows."""
     row, settings = job.gan(), job.settings
     generator, discriminator = zoo.count_parameters(row, shape, job.classes)
     optimiser = settings.optimiser(row)
     updates = optimiser.d_updates_per_step
+    # A generator update runs both networks forward and backward; a discriminator update needs only
+    # a forward pass of the generator, and sees real and generated images.
     passes = generator * (1 + 0.5 * updates) + discriminator * (1 + 2 * updates)
     return float(passes * optimiser.batch * settings.steps)
 
@@ -89,11 +96,10 @@ def step_works(
     classes: int,
     on_progress: Callable[[int, int], None],
 ) -> dict[str, StepWork]:
-    """Work of a step of every configuration, counted of each GAN in its largest variation.
+    """Work per step of every configuration, counted only for each GAN's largest variation.
 
-    Counting takes a tenth of a second and more, too long for each of a thousand. From the largest
-    follow the others: arithmetic with the weights and the images that they meet, memory traffic
-    with the activations.
+    Counting takes a tenth of a second or more, too long for each of a thousand. The others are
+    scaled from the largest: arithmetic by weights times images, memory traffic by activations.
 
     Args:
         sizes: of the configurations, by name.
@@ -116,6 +122,80 @@ def step_works(
             size.parameters / of.parameters * images, size.activation_bytes / of.activation_bytes
         )
     return works
+
+
+class Rates:
+    """Seconds per step: from an earlier training on this storage, else from counted operations.
+
+    Args:
+        resolved: the sweep.
+        measured: of the storage.
+
+    Attributes:
+        device: whose rates count operations are divided by: ``cpu`` (one thread) or ``cuda`` of
+            this machine or, where trials will run on GPUs and none is here, :data:`TABULATED`.
+    """
+
+    def __init__(self, resolved: Resolved, measured: Measured) -> None:
+        self.resolved, self.measured = resolved, measured
+        self.device = "cpu"
+        if resolved.spec.cluster.gpus_per_trial:
+            self.device = "cuda" if torch.cuda.is_available() else TABULATED
+        self._machines: dict[str, Machine] = {}
+        self._precisions: dict[str, None] = {}
+        self._known = self._asked = 0
+
+    def seconds_per_step(self, gan: Configuration, work: StepWork) -> float:
+        """Seconds per step of a configuration whose steps do this work."""
+        shape, classes = self.resolved.dataset.shape, self.resolved.dataset.num_classes
+        on_gpu = self.device != "cpu"
+        known = self.measured.seconds_per_step(
+            gan.row.to_json(), gan.settings, shape, classes, on_gpu=on_gpu
+        )
+        precision = self._precision(gan.settings)
+        self._precisions[precision + " (auto)" * (gan.settings.precision == "auto")] = None
+        self._asked, self._known = self._asked + 1, self._known + (known is not None)
+        return self._machine(precision).seconds(work) if known is None else known
+
+    def _precision(self, settings: train.TrainSettings) -> str:
+        if self.device == TABULATED:
+            # What ``auto`` becomes on that card.
+            return "bfloat16" if settings.precision == "auto" else settings.precision
+        return replace(settings, device=self.device).settled(None).precision
+
+    def _machine(self, precision: str) -> Machine:
+        if self.device == TABULATED:
+            return H200[precision]
+        if precision not in self._machines:
+            self._machines[precision] = _measured_machine(self.device, precision)
+        return self._machines[precision]
+
+    def basis(self) -> str:
+        """What the seconds given so far rest on, one sentence; "" where none were given."""
+        if not self._asked:
+            return ""
+        measured = f"{self._known} of {counted(self._asked, 'GAN')} as they trained here before"
+        parts = [measured] if self._known else []
+        if self._known < self._asked:
+            rates = "what this machine computes in a second"
+            if self.device == TABULATED:
+                rates = f"{FITTED} of one {TABULATED}"
+                if any(name.startswith("float32") for name in self._precisions):
+                    rates += " (in float32: the rate of its products, no step was timed)"
+            parts.append(
+                f"{'the others' if parts else 'GANs'} by the operations of a step and {rates}"
+            )
+        return f"hours in {' and '.join(self._precisions)}: {', '.join(parts)}"
+
+
+def _measured_machine(device: str, precision: str) -> Machine:
+    """Rates of the GPU, or of one thread, which is what a trial has."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return measure_machine(device, precision)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def device_bytes(
@@ -144,12 +224,12 @@ def gpu_share(
     if not gpu_bytes or not memory_bytes:
         return 1.0
     share = min(1.0, math.ceil(memory_bytes / gpu_bytes / SHARE_STEP) * SHARE_STEP)
-    # Rounded down to what Ray counts in: so many shares must not be more than a GPU.
+    # Rounded down to Ray's resolution: ``most`` such shares together must not exceed one GPU.
     return share if most is None else max(share, math.floor(1e4 / most) / 1e4)
 
 
 def shares_gpus(settings: ClusterSpec) -> bool:
-    """Whether more than one trial may get onto a GPU, so that their memory matters."""
+    """Whether several trials may share a GPU, so that their memory matters."""
     gpus = settings.gpus_per_trial
     return gpus == "auto" or 0 < gpus < 1
 
@@ -161,6 +241,7 @@ def slots_of(trial_cpus: float, trial_gpus: float, cpus: float, gpus: float) -> 
     """
     fits = cpus / trial_cpus
     if trial_gpus:
+        # The small terms below undo rounding errors of divisions such as 1 / 0.05.
         per_gpu = math.floor(1 / trial_gpus + 1e-9) if trial_gpus < 1 else 1 / trial_gpus
         fits = min(fits, gpus * per_gpu)
     return int(fits + 1e-9)
@@ -174,7 +255,7 @@ def disk_bytes(resolved: Resolved) -> int:
     """
     shape, classes = resolved.dataset.shape, resolved.dataset.num_classes
     pixels = shape.channels * shape.size**2
-    # Images of generators from elsewhere: as samples, as a bank, in the artifact and the record.
+    # External images lie there four times: samples, bank, artifact and recorded artifact.
     total = len(resolved.spec.members) * resolved.count * (4 * pixels + FEATURE_BYTES)
     for gan in resolved.configurations:
         generator, discriminator = zoo.count_parameters(gan.row, shape, classes)
@@ -195,7 +276,7 @@ def free_bytes(path: Path) -> int:
 
 
 def check_disk(resolved: Resolved, folder: Path) -> None:
-    """Refuse a sweep that would fill the disk; what it has already written is not counted.
+    """Refuse a sweep that would fill the disk; files it has already written need no more space.
 
     Raises:
         InputError: not enough space is free.

@@ -1,6 +1,6 @@
-"""What trainings and later stages have taken on a storage, remembered for estimates.
+"""How long trainings and later stages took on a storage, kept for estimates.
 
-Without torch: ``ensgan status`` asks it.
+Imports no torch, because ``ensgan status`` reads it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from ensgan.types import ImageShape
 
 KEY = "seconds of stages"
-"""In the file, whose other keys are hashes of trainings."""
-_LARGEST = 1e15  # more bytes or seconds nobody has measured
+"""Key of the stages in the file; its other keys are hashes of trainings."""
+_LARGEST = 1e15  # bytes or seconds; a larger figure cannot have been measured
 STAGES = ("score", "search", "select", "evaluate")
 
 
@@ -39,7 +39,7 @@ class Measured:
 
     @classmethod
     def beside(cls, sweep: Path) -> Measured:
-        """That of the storage in which the folder of a sweep lies."""
+        """The file of the storage that holds a sweep's folder."""
         return cls(sweep.parents[1] / "measured.json")
 
     def look_up(self, jobs: Sequence[MemberJob], shape: ImageShape) -> list[Mapping[str, Any]]:
@@ -58,9 +58,9 @@ class Measured:
         *,
         on_gpu: bool,
     ) -> float | None:
-        """What a training of this row took there; None where none was measured."""
+        """What a training of this row took on this storage; None if none was measured."""
         entry = self._entries().get(_key(row, settings, shape, classes), {})
-        # Memory is known of trainings on GPUs alone.
+        # Only trainings on GPUs record memory, which tells where this one was measured.
         return entry.get("seconds_per_step") if bool(entry.get("memory_bytes")) == on_gpu else None
 
     def learn(
@@ -68,7 +68,7 @@ class Measured:
         figures: Iterable[tuple[MemberJob, Mapping[str, float | None]]],
         shape: ImageShape,
     ) -> None:
-        """Remember figures of trainings; a full disk is no reason to fail."""
+        """Keep figures of trainings. A full disk is ignored: estimates are only a help."""
         entries, before = self._entries(), self._entries()
         for job, values in figures:
             kept = {name: value for name, value in values.items() if value}
@@ -79,7 +79,7 @@ class Measured:
             self._write(entries)
 
     def learn_stages(self, seconds: Mapping[str, float], work: Mapping[str, float]) -> None:
-        """Remember what whole stages took; a full disk is no reason to fail."""
+        """Keep what whole stages took per unit of :func:`stage_work`; a full disk is ignored."""
         rates = {
             stage: seconds[stage] / work[stage]
             for stage in STAGES
@@ -88,7 +88,7 @@ class Measured:
         self._write({**self._entries(), KEY: rates})
 
     def seconds_after(self, stage: str, work: Mapping[str, float]) -> float | None:
-        """Seconds of the stages after ``stage``; None where one never ran on this storage."""
+        """Estimated seconds of the stages after ``stage``; None if one never ran here."""
         rates = self._entries().get(KEY, {})
         left = STAGES[STAGES.index(stage) + 1 :] if stage in STAGES else STAGES
         try:
@@ -111,7 +111,7 @@ class Measured:
 
 
 def _is_sound(entry: Any) -> bool:
-    """Whether an entry is of figures: the storage may be anybody's."""
+    """Whether an entry holds plausible figures; others may write to a shared storage."""
     return isinstance(entry, dict) and all(
         type(value) in (int, float) and 0 <= value < _LARGEST if name != "gan" else value
         for name, value in entry.items()
@@ -119,18 +119,20 @@ def _is_sound(entry: Any) -> bool:
 
 
 def _key(row: Mapping[str, Any], settings: TrainSettings, shape: ImageShape, classes: int) -> str:
-    row = {**row, "name": row_of(row["name"])}  # a GAN takes as long with another seed
+    # Variations keep their row's name: another seed or learning rate takes as long.
+    row = {**row, "name": row_of(row["name"])}
     return content_key(row, settings.batch, settings.d_updates, settings.precision, shape, classes)
 
 
 def stage_work(settings: SweepSpec, members: int, images: int) -> dict[str, float]:
-    """How much each stage after training has to do, in a unit of its own.
+    """How much work each stage after training has, each in a unit of its own.
 
     Args:
         settings: of the sweep.
         members: of the pool.
         images: of the training split.
     """
+    # Only ratios to earlier sweeps matter, so each unit is the factor that dominates its stage.
     asked = settings.evaluate
     classifiers = asked.repeats * len(asked.strategies)
     epoch = (asked.images_per_epoch or images) * asked.width**2

@@ -1,4 +1,4 @@
-"""What a sweep would do and cost: the dry run."""
+"""The dry run: what a sweep would do and what it would cost."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from ensgan.sweep.manifest import Manifest
 from ensgan.sweep.opening import Changes, changes_of, training_folders
 from ensgan.sweep.planning import cost
 from ensgan.sweep.planning.measured import Measured
-from ensgan.sweep.planning.rates import TABULATED, Rates
 from ensgan.sweep.resolving import Resolved, round_size
 from ensgan.sweep.variations import Configuration
+from ensgan.text import counted, some
 from ensgan.types import MemberId, row_of
 from ensgan.zoo.build import Footprint, footprint
 
 NAMES_SHOWN = 12
-"""Members that a sentence names."""
+"""Most members that a sentence names."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Outlook:
 
     Attributes:
         sentences: what would be done; empty for a sweep that has not begun.
-        missing: members that would be made; those with a snapshot on disk are not among them.
-        steps: to train, by GAN; those without any are left out.
+        missing: members that would be made, without those whose snapshot is on disk.
+        steps: still to train, by GAN; GANs that need none are left out.
     """
 
     sentences: tuple[str, ...]
@@ -48,7 +48,7 @@ def look_ahead(resolved: Resolved, folder: SweepFolder, *, retrain: bool = False
     """Compare a sweep file with what its folder holds.
 
     Raises:
-        ConfigError: it would be refused; says why.
+        ConfigError: the sweep would be refused; says why.
         DataError: the folder's manifest cannot be used.
     """
     steps, trained = _steps_left(resolved, folder)
@@ -60,6 +60,7 @@ def look_ahead(resolved: Resolved, folder: SweepFolder, *, retrain: bool = False
         changes.require(folder, retrain=retrain)
     except ConfigError as error:
         raise ConfigError(f"refused because {error.source}", error.problems) from error
+    # A snapshot on disk counts as made even before it is sampled: only that is left, and is quick.
     made = trained | {name for name, member in before.members.items() if member.is_there}
     missing = tuple(name for name in resolved.names if name not in made)
     sentences = list(_sentences(before, changes, missing))
@@ -83,6 +84,7 @@ def _sentences(before: Manifest, changes: Changes, missing: Sequence[str]) -> It
         yield f"would take away {_counted(changes.removed)}; their files stay"
     for gan, names in changes.again.items():
         yield f"would train {gan} from its start again for {', '.join(names)}"
+    # Changes of training and members show above, as members that are added or made again.
     other = [line for line in changes.settings if not line.startswith(("train.", "members:"))]
     if other:
         yield f"would run later stages again ({'; '.join(other)})"
@@ -91,12 +93,11 @@ def _sentences(before: Manifest, changes: Changes, missing: Sequence[str]) -> It
 
 
 def _counted(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:NAMES_SHOWN]) + ", …" * (len(names) > NAMES_SHOWN)
-    return f"{len(names)} member{'s' * (len(names) != 1)} ({shown})"
+    return f"{counted(len(names), 'member')} ({some(names, NAMES_SHOWN)})"
 
 
 def _steps_left(resolved: Resolved, folder: SweepFolder) -> tuple[dict[str, int], set[str]]:
-    """Steps that each GAN has still to train, and the members that need none."""
+    """Steps that each GAN still has to train, and the members that need no training."""
     left: dict[str, int] = {}
     trained: set[str] = set()
     places = training_folders(resolved, folder)
@@ -106,6 +107,7 @@ def _steps_left(resolved: Resolved, folder: SweepFolder) -> tuple[dict[str, int]
         trained.update(f"{gan.name}@{step}" for step in done)
         missing = [step for step in steps if step not in done]
         if missing:
+            # Training goes on from the last snapshot before the first missing one.
             again = train.starts_over(place, gan.name, gan.settings)
             before = 0 if again else max((s for s in done if s < missing[0]), default=0)
             left[gan.name] = missing[-1] - before
@@ -119,7 +121,7 @@ class GanPlan:
     Attributes:
         steps: that are left to train.
         variation: values of the settings that the sweep varies.
-        seconds_per_step: see :class:`ensgan.sweep.planning.rates.Rates`.
+        seconds_per_step: see :class:`ensgan.sweep.planning.cost.Rates`.
         seconds: of these steps.
         memory_bytes: estimated peak: weights, gradients, optimiser state, averaged weights and the
             activations of one backward pass.
@@ -148,10 +150,10 @@ class Plan:
             GPUs (of one GPU where it has none) let run.
         training_seconds: of all trials together, each alone on its device; ``wall_seconds`` on the
             slots, where those that share a GPU share its speed. Training alone.
-        device: of the rates, see :class:`ensgan.sweep.planning.rates.Rates`.
+        device: of the rates, see :class:`ensgan.sweep.planning.cost.Rates`.
         wants_gpu: trials will run on GPUs.
-        gpu_hours: that training takes, None on CPUs. What GANs of one process gain is not in it.
-        remark: what the figures leave open, "" where nothing.
+        gpu_hours: of training, None on CPUs; gains by packing GANs into one process are left out.
+        remark: what the figures rest on and leave open; "" if there is nothing to say.
     """
 
     sweep: str
@@ -195,7 +197,7 @@ def make_plan(
     spec = resolved.spec
     shape, classes = resolved.dataset.shape, resolved.dataset.num_classes
     wants_gpu = bool(spec.cluster.gpus_per_trial)
-    rates = Rates(resolved, Measured(storage / "measured.json"))
+    rates = cost.Rates(resolved, Measured(storage / "measured.json"))
     trainings = [
         (gan, gan.settings.steps if left is None else left.steps.get(gan.name, 0))
         for gan in resolved.configurations
@@ -212,8 +214,9 @@ def make_plan(
         rows.append(_gan_plan(resolved, gan, sizes[gan.name], steps, seconds))
     slots, cards = _slots(resolved)
     in_all = sum(row.seconds for row in rows)
-    # Those that share a GPU are not faster in all than one after another, as far as is known here.
+    # Trials that share a GPU are assumed to take as long as one after another would.
     wall = max(makespan([row.seconds for row in rows], slots), in_all / cards if wants_gpu else 0.0)
+    # A trial's hour costs the GPUs it takes; several on one card share its hour, counted above.
     gpus = spec.cluster.gpus_per_trial
     whole = 1.0 if gpus == "auto" else max(1.0, gpus)
     members = resolved.names if left is None else left.missing
@@ -238,10 +241,11 @@ def make_plan(
     )
 
 
-def _remark(resolved: Resolved, rates: Rates) -> str:
+def _remark(resolved: Resolved, rates: cost.Rates) -> str:
     remarks = [rates.basis()]
     vary = resolved.spec.train.vary
     if is_draws(vary):
+        # Only draws vanish silently: equal entries of a grid or list are refused.
         made = Counter(map(row_of, resolved.variations))
         fewer = [f"{gan} in {n:,}" for gan, n in made.items() if n < vary["sample"]]
         if fewer:
@@ -256,7 +260,7 @@ def _remark(resolved: Resolved, rates: Rates) -> str:
             "configurations per GAN and round; those that are not drawn yet are quasi-random "
             "here, and costs are estimates from them"
         )
-    if rates.device == TABULATED:
+    if rates.device == cost.TABULATED:
         remarks.append("no GPU here: slots are those of one, run --dry-run on a node that has it")
     return "\n".join(filter(None, remarks))
 
@@ -270,14 +274,14 @@ def _slots(resolved: Resolved) -> tuple[int, int]:
         gpu_bytes = min(torch.cuda.get_device_properties(i).total_memory for i in range(gpus))
     most = None if cluster.gans_per_process == "auto" else cluster.gans_per_process
     shares = []
-    # Only a share by memory depends on the GAN, and its estimate takes a while.
+    # Estimating memory is slow, and only shares by memory depend on it.
     by_memory = cluster.gpus_per_trial == "auto" and gpu_bytes is not None
     for gan in resolved.configurations:
         memory = 0
         if by_memory:
             memory = cost.device_bytes(gan.row, gan.settings, dataset.shape, dataset.num_classes)
         shares.append(cost.gpu_share(cluster, memory, gpu_bytes, most))
-    # Shares by memory differ; with their mean the slots are right for the sweep as a whole.
+    # Shares by memory differ per GAN; their mean gives the right slots for the sweep as a whole.
     share = sum(shares) / len(shares) if shares else 0.0
     cpus = psutil.cpu_count(logical=True) or 1
     slots = max(1, cost.slots_of(cluster.cpus_per_trial, share, cpus, gpus))
@@ -286,6 +290,7 @@ def _slots(resolved: Resolved) -> tuple[int, int]:
 
 def makespan(seconds: list[float], slots: int) -> float:
     """Wall time of jobs on equal slots, the longest first."""
+    # As the executor does it: whichever slot is free first takes the longest job that is left.
     loads = [0.0] * slots
     for job in sorted(seconds, reverse=True):
         loads[loads.index(min(loads))] += job

@@ -1,4 +1,4 @@
-"""What would make a stage fail, told before any of them begins."""
+"""Problems that would make a stage fail, found before any stage begins."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def problems_of(
     pool: Sequence[str],
     known: Sequence[str],
 ) -> list[str]:
-    """Everything that is wrong with a sweep of these configurations on this data.
+    """All problems of a sweep of these configurations on this data.
 
     Args:
         pool: names of all members, in pool order.
@@ -35,7 +35,7 @@ def problems_of(
     problems += _collisions("train.vary", [each.name for each in asked])
     problems += _collisions("members", [member.name for member in spec.members])
     problems += [problem for member in spec.members if (problem := _external_problem(member))]
-    if len(pool) < 2 and not problems:
+    if len(pool) < 2 and not problems:  # other problems may be why the pool is small
         problems.append("train: an ensemble needs at least 2 members: add GANs or snapshots")
     return [
         *problems,
@@ -45,13 +45,14 @@ def problems_of(
     ]
 
 
-def data_problems(found: Sequence[Configuration], dataset: Dataset, *, on_gpu: bool) -> list[str]:
+def data_problems(asked: Sequence[Configuration], dataset: Dataset, *, on_gpu: bool) -> list[str]:
     """Why configurations cannot be trained on this data, once for all variations of a GAN.
 
     ``on_gpu``: trials get GPUs, of which this process knows nothing.
     """
+    # A thousand variations of a GAN would otherwise repeat one problem a thousand times.
     names: dict[tuple[str, str], list[str]] = {}
-    for configuration in found:
+    for configuration in asked:
         for problem in (
             *configuration.row.problems(dataset.shape, dataset.num_classes),
             *train.problems(
@@ -66,7 +67,7 @@ def data_problems(found: Sequence[Configuration], dataset: Dataset, *, on_gpu: b
 
 
 def _collisions(where: str, names: Sequence[str]) -> list[str]:
-    """Names of one section that are one file where upper and lower case are the same."""
+    """Names of one section that collide, also on file systems that ignore case."""
     folded: dict[str, str] = {}
     problems = []
     for name in names:
@@ -78,7 +79,7 @@ def _collisions(where: str, names: Sequence[str]) -> list[str]:
 
 
 def _external_problem(member: ExternalSpec) -> str:
-    """What of a member from elsewhere can be seen without reading it, "" if nothing is wrong."""
+    """A problem of an external member that shows without reading its images; "" if none does."""
     if member.sweep is not None:
         return ""  # see :mod:`ensgan.sweep.merging`
     try:
@@ -94,7 +95,7 @@ def _external_problem(member: ExternalSpec) -> str:
 def _evaluation_problems(
     spec: SweepSpec, dataset: Dataset, pool: Sequence[str], *, is_trained: bool
 ) -> list[str]:
-    """Problems that would make the downstream stage fail after the training."""
+    """Problems that would make the downstream stage fail, hours later, after the training."""
     if not spec.evaluate.strategies and spec.select.rule != "downstream":
         return []  # no classifier is trained
     if dataset.num_classes < 2:
@@ -118,7 +119,10 @@ def _evaluation_problems(
 
 
 def _rule_problems(spec: SweepSpec, dataset: Dataset) -> list[str]:
-    """What was asked for by name and lacks what it judges by; one class alone is said later."""
+    """Rules that the file names and that this data cannot serve.
+
+    A default rule without what it needs falls back later, and a single class is reported there.
+    """
     rule, floor = spec.select.rule, spec.score.consistency_floor is not None
     if floor and rule != "validated":
         return [f"score.consistency_floor: is for select.rule validated, not for {rule}"]
@@ -134,10 +138,11 @@ def _rule_problems(spec: SweepSpec, dataset: Dataset) -> list[str]:
 
 
 def _class_problems(spec: SweepSpec, dataset: Dataset) -> list[str]:
-    """Classes with too few images to be scored by themselves."""
+    """Classes with too few images to be scored within the class: k neighbours need k + 1."""
     if spec.score.classes == "joint" or dataset.num_classes < 2:
         return []
     real, needed = dataset.train.labels, spec.score.k + 1
+    # Drawn as the members' labels will be, so that the counts are those of the sweep itself.
     made = spec.sample.count or len(real)
     drawn = sample_labels(real, dataset.num_classes, made, spec.sample.labels, spec.seed)
     return [

@@ -1,10 +1,12 @@
 """Draws that depend on results: ``train.vary.search`` trains a sweep's configurations by rounds.
 
-The first round is quasi-random; then, for each GAN by itself, an Optuna sampler is told what every
-configuration was worth and the operations of its training, and draws the next round. Rounds
-depend on the spec and on results alone, never on how many trials run at once, and their values are
-in the manifest before they train: who resumes, trains and draws what an uninterrupted sweep would.
-A configuration is worth its best Intra-d, or what the pool's front would lose without it.
+The first round is quasi-random. Then, separately for each GAN, an Optuna sampler is given the worth
+of every configuration and the operations of its training, and draws the next round. A configuration
+is worth its best Intra-d, or what the pool's front would lose without it.
+
+Rounds depend only on the spec and on results, never on how many trials run at once, and their
+values are in the manifest before they train. So a resumed sweep draws and trains what an
+uninterrupted one would.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from ensgan.sweep.inputs import Inputs, member_jobs
 from ensgan.sweep.member_job import MemberJob, purpose_seed
 from ensgan.sweep.opening import OpenManifest, changes_of, earlier_pool
 from ensgan.sweep.planning.carried import with_addition
-from ensgan.sweep.planning.cost import check_disk, shares_gpus
+from ensgan.sweep.planning.cost import check_disk
 from ensgan.sweep.planning.problems import data_problems
 from ensgan.sweep.planning.sweep_file import known_names
 from ensgan.sweep.records import Addition, MemberResult
@@ -34,29 +36,28 @@ from ensgan.types import gan_of, row_of
 
 if TYPE_CHECKING:
     from ensgan.sweep.live.requests import Requests
-    from ensgan.sweep.planning.measured import Measured
     from ensgan.sweep.training_stage import PoolInProgress
     from ensgan.train import TrainSettings
     from ensgan.zoo import GANSpec
 
 
 TRIALS = 1_000
-"""Of the search for each front that lacks a configuration."""
+"""Evaluations of each search for a front without one configuration."""
 FAILED = 0.0
-"""What a training that failed is worth: nothing is worse in either objective."""
+"""Worth of a failed training: the lowest value of both objectives."""
 
 
 def worths(
     objective: str, inputs: Inputs, members: Sequence[MemberResult], failed: Collection[str]
 ) -> dict[str, float]:
-    """By configuration, larger is better; those without members that did not fail are left out.
+    """Worth by configuration, larger is better; those still without members are left out.
 
     Args:
         objective: ``intra-d``, the best of its members, or ``hypervolume``, what the front of the
             pool so far loses without it.
         inputs: of the sweep.
         members: of the pool so far, in its order.
-        failed: configurations that failed; what of them is a member counts all the same.
+        failed: configurations that failed; members that they made before count all the same.
     """
     worth_of = dict.fromkeys(failed, FAILED)
     if objective == "hypervolume":
@@ -133,9 +134,9 @@ class Rounds:
             return frozenset()
         sample, by_gan = self._vary["sample"], self._by_gan()
         size = resolving.round_size(sample)
-        # Every GAN's newest round, which a budget or additions may have cut short.
+        # The newest round of every GAN; a budget or additions may have cut it short.
         last = {n for names in by_gan.values() for n in names[(len(names) - 1) // size * size :]}
-        if last.isdisjoint(best):
+        if last.isdisjoint(best):  # nothing was learnt from it: another round would be blind
             return frozenset()
         drawn = {
             gan: self._asked(
@@ -168,8 +169,8 @@ class Rounds:
         rounds: Sequence[Sequence[str]],
         best: Mapping[str, float],
     ) -> dict[str, Values]:
-        """What one GAN is trained in next: values by configuration."""
-        from ensgan.search.optuna import Told, ask  # seconds of imports
+        """The next round of one GAN: values by configuration."""
+        from ensgan.search.optuna import Told, ask  # late: it takes seconds to import
 
         spec, known = self.resolved.spec, self.resolved.variations
         example = known[rounds[0][0]]
@@ -179,13 +180,14 @@ class Rounds:
         accepted: dict[str, Values] = {}
 
         def accept(values: Mapping[str, Any]) -> bool:
-            # Settling rounds values, so that two draws may be one configuration.
-            each = self._possible(gan, settled(values, drawn, spec.train.snapshots))
-            if each is None or each.name in known or each.name in accepted:
+            # Settling rounds values, so two different draws may become one configuration.
+            drawn_one = self._possible(gan, settled(values, drawn, spec.train.snapshots))
+            if drawn_one is None or drawn_one.name in known or drawn_one.name in accepted:
                 return False
-            accepted[each.name] = each.values
+            accepted[drawn_one.name] = drawn_one.values
             return True
 
+        # The sampler weighs worth against operations, so that it can prefer cheaper trainings.
         costs = self._costs([name for names in rounds for name in names])
         ask(
             [
@@ -203,10 +205,10 @@ class Rounds:
 
     def _possible(self, gan: str, values: Values) -> Configuration | None:
         """The configuration of values, None where they cannot be trained."""
-        found, problems = configurations(self.resolved.spec, many=True, drawn={gan: values})
+        made, problems = configurations(self.resolved.spec, many=True, drawn={gan: values})
         on_gpu = bool(self.resolved.spec.cluster.gpus_per_trial)
-        problems += data_problems(found, self.resolved.dataset, on_gpu=on_gpu)
-        return None if problems else found[0]
+        problems += data_problems(made, self.resolved.dataset, on_gpu=on_gpu)
+        return None if problems else made[0]
 
     def _costs(self, names: Sequence[str]) -> dict[str, float]:
         """Operations of whole trainings; 0 where all take the same, which needs no counting."""
@@ -219,10 +221,10 @@ class Rounds:
 
     def _operations_of(self, row: GANSpec, settings: TrainSettings) -> float:
         one = row, replace(settings, steps=1, snapshots=1)
-        # Every round asks again, and a count takes a second.
+        # Kept, because every round asks again and a count takes a second.
         if one not in self._operations:
             dataset = self.resolved.dataset
-            work = step_work(row, dataset.shape, dataset.num_classes, settings, quick=True)
+            work = step_work(row, dataset.shape, dataset.num_classes, settings)
             self._operations[one] = sum(work.flops)
         return self._operations[one] * settings.steps
 
@@ -231,7 +233,6 @@ def train_rounds(
     resolved: resolving.Resolved,
     inputs: Inputs,
     pool: PoolInProgress,
-    measured: Measured,
     requests: Requests | None = None,
 ) -> resolving.Resolved:
     """Train a sweep's configurations, those of a search round by round.
@@ -240,7 +241,7 @@ def train_rounds(
         resolved: the sweep, of a search with what is drawn so far.
         inputs: of the jobs.
         pool: trains them, keeps their members, and has the manifest that draws are written to.
-        measured, requests: see :meth:`PoolInProgress.train`.
+        requests: see :meth:`PoolInProgress.train`.
 
     Returns:
         The sweep with all that was drawn.
@@ -249,17 +250,15 @@ def train_rounds(
         SweepStoppedError: somebody asked for that.
     """
     rounds = Rounds(resolved)
-    if rounds.to_come():
+    if rounds.to_come():  # before training: a resumed sweep must find the draws it trained
         pool.manifest.save(**_drawn_record(rounds))
-    shape = resolved.dataset.shape
     names = frozenset(row.name for row in resolved.gans)
-    by_memory = shares_gpus(resolved.spec.cluster)
 
     def take_in(addition: Addition) -> list[MemberJob]:
         before = {row.name for row in rounds.resolved.gans}
         rounds.resolved = _grown(rounds, inputs.folder, pool.manifest, addition)
         jobs = member_jobs(rounds.resolved, inputs)
-        missing = pool.missing(jobs, shape, measured, by_memory=by_memory)
+        missing = pool.missing(jobs)
         new = [job for job in missing if job.name not in before]
         pool.trained += new
         return new
@@ -268,7 +267,7 @@ def train_rounds(
         requests.take_in = take_in
     while names:
         jobs = [job for job in member_jobs(rounds.resolved, inputs) if job.name in names]
-        pool.train(jobs, shape, measured, by_memory=by_memory, requests=requests)
+        pool.train(jobs, requests)
         if not rounds.to_come():
             break
         known = [pool.members[name] for name in rounds.resolved.names if name in pool.members]
@@ -292,6 +291,7 @@ def _grown(
         if spec.train == rounds.resolved.spec.train:
             raise InputError("nothing to add: a request names a GAN or a variation")
         resolved = resolving.drawn_so_far(resolving.checked(spec, rounds.resolved.dataset), folder)
+        # Compared like a changed file that is run again, and refused for the same reasons.
         changes = changes_of(folder, before, resolved)
         changes.require(folder, retrain=False)
     except ConfigError as error:

@@ -1,7 +1,8 @@
-"""The sweep file: read with what it names, plugins of a user's own among it.
+"""The sweep file, read together with what it names, such as a user's own plugins.
 
 A plugin is a Python file with variants: GANs, objectives, rules, extractors, data sets. Only files
-that the sweep file or the command line names are run, never one that results name.
+that the sweep file or the command line names are run. Results name files too, but may come from
+somebody else: those are never run.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _PLACES: Mapping[tuple[str, str], Registry[Any]] = {
     ("select", "rule"): RULES,
     ("evaluate", "strategies"): downstream.STRATEGIES,
 }
-"""Where a sweep file may write ``FILE.py:NAME``, and what NAME then is."""
+"""Settings that may be written as ``FILE.py:NAME``, and the registry that NAME belongs to."""
 _KINDS = tuple(_PLACES.values())
 
 
@@ -65,6 +66,7 @@ def load_sweep(source: AnySpec, settings: Sequence[str] = ()) -> config.SweepSpe
     folder = source.parent if isinstance(source, Path) else Path()
     tree, problems = config.read_spec_tree(source, settings)
     plugins = [str((folder / plugin).resolve()) for plugin in _plugins(tree)]
+    # Before names are checked, because plugins define some of them.
     for plugin in plugins:
         load_plugin(Path(plugin))
     plugins = list(dict.fromkeys([*plugins, *replace_references(tree, folder)]))
@@ -80,7 +82,10 @@ def load_sweep(source: AnySpec, settings: Sequence[str] = ()) -> config.SweepSpe
 
 
 def _absolute(member: config.ExternalSpec, folder: Path) -> config.ExternalSpec:
-    """Absolute path of its images, sweep or generator's file; other names stay."""
+    """The member with absolute paths of its images, sweep or generator; plain names stay.
+
+    A sweep can be run again, and its tasks run, from another current folder.
+    """
     if member.sweep is not None:
         place = str((folder / member.sweep).resolve()) if "/" in member.sweep else member.sweep
         return member.model_copy(update={"sweep": place})
@@ -90,8 +95,8 @@ def _absolute(member: config.ExternalSpec, folder: Path) -> config.ExternalSpec:
     file = place if colon else name
     if not is_file_reference(file):
         return member
-    found = f"{(folder / file).resolve()}{f':{name}' if colon else ''}"
-    return member.model_copy(update={"generator": found})
+    absolute = f"{(folder / file).resolve()}{f':{name}' if colon else ''}"
+    return member.model_copy(update={"generator": absolute})
 
 
 def _plugins(tree: Mapping[str, Any]) -> list[str]:
@@ -101,7 +106,7 @@ def _plugins(tree: Mapping[str, Any]) -> list[str]:
 
 
 def load_plugin(path: Path) -> tuple[str, ...]:
-    """Run a plugin file; names of the variants of every kind that it adds.
+    """Run a plugin file; returns the names of all variants that it adds.
 
     Raises:
         InputError: it is missing, fails, or adds nothing.
@@ -110,7 +115,7 @@ def load_plugin(path: Path) -> tuple[str, ...]:
 
 
 def own_variant(reference: str, registry: Registry[Any], folder: Path) -> tuple[str, Path] | None:
-    """The variant that ``FILE.py:NAME`` stands for: its own name, and the file; None for a name.
+    """The name and file of the variant that ``FILE.py:NAME`` means; None for a plain name.
 
     Args:
         folder: what FILE is relative to.
@@ -133,14 +138,14 @@ def own_variant(reference: str, registry: Registry[Any], folder: Path) -> tuple[
     return name, path
 
 
-def name_of_variant(text: str, registry: Registry[Any], folder: Path = Path()) -> str:
+def name_of_variant(text: str, registry: Registry[Any]) -> str:
     """A name as it is, ``FILE.py:NAME`` as the name of the variant that it defines.
 
     Raises:
         InputError: as :func:`own_variant`.
     """
-    found = own_variant(text, registry, folder)
-    return text if found is None else found[0]
+    variant = own_variant(text, registry, Path())
+    return text if variant is None else variant[0]
 
 
 def replace_references(tree: dict[str, Any], folder: Path) -> list[str]:
@@ -155,8 +160,10 @@ def replace_references(tree: dict[str, Any], folder: Path) -> list[str]:
         if not isinstance(part, dict) or key not in part:
             continue
         values = part[key] if isinstance(part[key], list) else [part[key]]
-        found = [(isinstance(v, str) and own_variant(v, registry, folder)) or None for v in values]
-        files += [str(each[1]) for each in found if each]
-        names = [each[0] if each else v for each, v in zip(found, values, strict=True)]
+        variants = [
+            (isinstance(v, str) and own_variant(v, registry, folder)) or None for v in values
+        ]
+        files += [str(each[1]) for each in variants if each]
+        names = [each[0] if each else v for each, v in zip(variants, values, strict=True)]
         part[key] = names if isinstance(part[key], list) else names[0]
     return list(dict.fromkeys(files))

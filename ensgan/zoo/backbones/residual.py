@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from itertools import pairwise
 
 import torch.nn.functional as functional
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 import ensgan.zoo.backbones.layers as layers
 from ensgan.types import ImageShape
-from ensgan.zoo.backbones import Generator, Player, Trunk
+from ensgan.zoo.backbones import Backbone, Generator, Player, Trunk
 
 # Multiples of the base channel count by image size, from the 4×4 input on, and from the image on.
 # 32 and 64: Miyato & Koyama 2018 as the residual rows use them; 128: Brock et al. 2019, table 4.
@@ -42,6 +43,37 @@ def size_problems(backbone: str, shape: ImageShape, num_classes: int) -> list[st
     return problems
 
 
+class ResidualBackbone(Backbone):
+    """The discriminator that both kinds of residual backbones share."""
+
+    base_channels: int
+    attention: bool
+
+    @abstractmethod
+    def has_spectral_norm(self, player: Player) -> bool:
+        """Whether a player's network has spectral norm; a trunk without it has batch norm."""
+
+    def trunk(self, shape: ImageShape) -> ResidualTrunk:
+        """Build the discriminator's trunk."""
+        return ResidualTrunk(self, shape)
+
+    def linear(self, inputs: int, outputs: int, *, bias: bool) -> nn.Module:
+        """A linear layer of a head."""
+        return layers.Linear(inputs, outputs, bias=bias, spectral=self._spectral_heads)
+
+    def class_vectors(self, num_classes: int, dim: int) -> nn.Module:
+        """A table of class proxies."""
+        return layers.ClassTable(num_classes, dim, spectral=self._spectral_heads)
+
+    def projection(self, feature_dim: int, num_classes: int) -> nn.Module:
+        """The projection discriminator's output."""
+        return ResidualProjection(feature_dim, num_classes, spectral=self._spectral_heads)
+
+    @property
+    def _spectral_heads(self) -> bool:
+        return self.has_spectral_norm(Player.DISCRIMINATOR)
+
+
 class GeneratorBlock(nn.Module):
     """cBN→ReLU→×2→3×3→cBN→ReLU→3×3, plus the shortcut ×2→1×1."""
 
@@ -67,18 +99,18 @@ class ResidualGenerator(Generator):
 
     def __init__(
         self,
+        backbone: ResidualBackbone,
         shape: ImageShape,
         num_classes: int,
         *,
-        base_channels: int,
         input_dim: int,
         condition_dim: int,
-        spectral: bool,
-        attention: bool,
     ) -> None:
         super().__init__()
         self.shape, self.num_classes = shape, num_classes
-        widths = [base_channels * multiple for multiple in GENERATOR_MULTIPLES[shape.size]]
+        self.latent_dim = backbone.latent_dim
+        spectral = backbone.has_spectral_norm(Player.GENERATOR)
+        widths = [backbone.base_channels * many for many in GENERATOR_MULTIPLES[shape.size]]
         self.input = layers.Linear(input_dim, widths[0] * 16, bias=True, spectral=spectral)
         self.blocks = nn.ModuleList(
             GeneratorBlock(inputs, outputs, condition_dim, spectral=spectral)
@@ -86,7 +118,7 @@ class ResidualGenerator(Generator):
         )
         self.attention = (
             layers.SelfAttention(widths[GENERATOR_ATTENTION_AFTER], spectral=spectral)
-            if attention
+            if backbone.attention
             else nn.Identity()
         )
         self.output_norm = layers.BatchNorm(widths[-1])
@@ -157,15 +189,12 @@ class TrunkBlock(nn.Module):
 class ResidualTrunk(Trunk):
     """Residual blocks, ReLU and the sum over positions."""
 
-    def __init__(
-        self, shape: ImageShape, *, base_channels: int, spectral: bool, attention: bool
-    ) -> None:
+    def __init__(self, backbone: ResidualBackbone, shape: ImageShape) -> None:
         super().__init__()
+        spectral = backbone.has_spectral_norm(Player.DISCRIMINATOR)
         downsampling = TRUNK_DOWNSAMPLING[shape.size]
-        widths = [
-            shape.channels,
-            *(base_channels * multiple for multiple in TRUNK_MULTIPLES[shape.size]),
-        ]
+        widths = [backbone.base_channels * many for many in TRUNK_MULTIPLES[shape.size]]
+        widths.insert(0, shape.channels)
         self.feature_dim = widths[-1]
         self.code_divisor = float((shape.size >> downsampling) ** 2)
         self.blocks = nn.ModuleList(
@@ -180,7 +209,7 @@ class ResidualTrunk(Trunk):
         )
         self.attention = (
             layers.SelfAttention(widths[TRUNK_ATTENTION_AFTER], spectral=spectral)
-            if attention
+            if backbone.attention
             else nn.Identity()
         )
 

@@ -11,47 +11,14 @@ from dataclasses import dataclass
 
 import torch
 from pydantic import PositiveInt
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import Self
 
 import ensgan.zoo.backbones.residual as residual
 from ensgan.types import ImageShape
-from ensgan.zoo.backbones import Backbone, Generator, one_hot
+from ensgan.zoo.backbones import Generator, Player, one_hot
 from ensgan.zoo.backbones.layers import ClassTable, Linear
 from ensgan.zoo.parts import register_part
-
-
-class _ResidualBackbone(Backbone):
-    """The discriminator that both kinds share."""
-
-    base_channels: int
-    attention: bool
-
-    @property
-    def _spectral(self) -> bool:
-        """Whether the discriminator has spectral norm; else it has batch norm."""
-        raise NotImplementedError
-
-    def trunk(self, shape: ImageShape) -> residual.ResidualTrunk:
-        """Build the discriminator's trunk."""
-        return residual.ResidualTrunk(
-            shape,
-            base_channels=self.base_channels,
-            spectral=self._spectral,
-            attention=self.attention,
-        )
-
-    def linear(self, inputs: int, outputs: int, *, bias: bool) -> nn.Module:
-        """A linear layer of a head."""
-        return Linear(inputs, outputs, bias=bias, spectral=self._spectral)
-
-    def class_vectors(self, num_classes: int, dim: int) -> nn.Module:
-        """A table of class proxies."""
-        return ClassTable(num_classes, dim, spectral=self._spectral)
-
-    def projection(self, feature_dim: int, num_classes: int) -> nn.Module:
-        """The projection discriminator's output."""
-        return residual.ResidualProjection(feature_dim, num_classes, spectral=self._spectral)
 
 
 class ResNetGenerator(residual.ResidualGenerator):
@@ -59,15 +26,9 @@ class ResNetGenerator(residual.ResidualGenerator):
 
     def __init__(self, backbone: ResNet, shape: ImageShape, num_classes: int) -> None:
         super().__init__(
-            shape,
-            num_classes,
-            base_channels=backbone.base_channels,
-            input_dim=backbone.latent_dim,
-            condition_dim=num_classes,
-            spectral=backbone.spectral_generator,
-            attention=backbone.attention,
+            backbone, shape, num_classes, input_dim=backbone.latent_dim, condition_dim=num_classes
         )
-        self.latent_dim, self.code_dim = backbone.latent_dim, 0
+        self.code_dim = 0
 
     def forward(
         self,
@@ -83,7 +44,7 @@ class ResNetGenerator(residual.ResidualGenerator):
 
 @register_part
 @dataclass(frozen=True)
-class ResNet(_ResidualBackbone):
+class ResNet(residual.ResidualBackbone):
     """Residual networks whose generator sees the label as a one-hot vector.
 
     Attributes:
@@ -100,9 +61,10 @@ class ResNet(_ResidualBackbone):
     spectral_discriminator: bool = False
     attention: bool = False
 
-    @property
-    def _spectral(self) -> bool:
-        return self.spectral_discriminator
+    def has_spectral_norm(self, player: Player) -> bool:
+        """See the base class."""
+        is_generator = player is Player.GENERATOR
+        return self.spectral_generator if is_generator else self.spectral_discriminator
 
     def scaled(self, width: float) -> Self:
         """Every channel count times ``width``; the latent keeps its length."""
@@ -134,17 +96,11 @@ class BigResNetGenerator(residual.ResidualGenerator):
     ) -> None:
         chunks = len(residual.GENERATOR_MULTIPLES[shape.size])
         chunk_dim = backbone.latent_dim // chunks
-        code_width = backbone.shared_dim if code_dim else 0
+        condition_dim = backbone.shared_dim * (2 if code_dim else 1) + chunk_dim
         super().__init__(
-            shape,
-            num_classes,
-            base_channels=backbone.base_channels,
-            input_dim=chunk_dim,
-            condition_dim=code_width + backbone.shared_dim + chunk_dim,
-            spectral=backbone.spectral_norm,
-            attention=backbone.attention,
+            backbone, shape, num_classes, input_dim=chunk_dim, condition_dim=condition_dim
         )
-        self.latent_dim, self.code_dim, self.chunk_dim = backbone.latent_dim, code_dim, chunk_dim
+        self.code_dim, self.chunk_dim = code_dim, chunk_dim
         self.embedding = ClassTable(num_classes, backbone.shared_dim, spectral=False)
         self.code_projection = (
             Linear(code_dim, backbone.shared_dim, bias=True, spectral=backbone.spectral_norm)
@@ -169,7 +125,7 @@ class BigResNetGenerator(residual.ResidualGenerator):
 
 @register_part
 @dataclass(frozen=True)
-class BigResNet(_ResidualBackbone):
+class BigResNet(residual.ResidualBackbone):
     """Residual networks with a shared class embedding and a hierarchical latent.
 
     Attributes:
@@ -186,8 +142,8 @@ class BigResNet(_ResidualBackbone):
     spectral_norm: bool = True
     attention: bool = True
 
-    @property
-    def _spectral(self) -> bool:
+    def has_spectral_norm(self, player: Player) -> bool:
+        """See the base class."""
         return self.spectral_norm
 
     def scaled(self, width: float) -> Self:

@@ -152,15 +152,7 @@ class StyleGAN2(Backbone):
 
     def generator(self, shape: ImageShape, num_classes: int, code_dim: int) -> StyleGAN2Generator:
         """The generator; ``code_dim`` InfoGAN numbers lengthen the mapping network's input."""
-        return StyleGAN2Generator(
-            shape,
-            num_classes,
-            self.latent_dim,
-            code_dim,
-            self.style_dim,
-            self.mapping_layers,
-            self.channels(shape.size),
-        )
+        return StyleGAN2Generator(self, shape, num_classes, code_dim)
 
     def trunk(self, shape: ImageShape) -> StyleGAN2Trunk:
         """The discriminator without heads."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,9 @@ import ensgan.zoo.backbones.stylegan2_layers as parts
 from ensgan.types import ImageShape
 from ensgan.zoo.backbones import Generator, Player, one_hot
 from ensgan.zoo.backbones.effective import ScaledParameters
+
+if TYPE_CHECKING:
+    from ensgan.zoo.backbones.stylegan2 import StyleGAN2
 
 _MAPPING_LR = 0.01
 _MEAN_STYLE_DECAY = 0.998
@@ -152,33 +155,24 @@ class StyleGAN2Generator(Generator):
     """Mapping network, then synthesis from 4×4 up by doubling; the image is not squashed.
 
     Args:
+        backbone: widths and layers.
         shape: of the images.
         num_classes: K.
-        latent_dim: length of z.
         code_dim: length of the concatenated InfoGAN codes, appended to z and normalised with it.
-        style_dim: length of w.
-        mapping_layers: activated layers of the mapping network.
-        channels: feature channels at 4, 8, … up to the image size.
     """
 
     mean_style: Tensor
 
     def __init__(
-        self,
-        shape: ImageShape,
-        num_classes: int,
-        latent_dim: int,
-        code_dim: int,
-        style_dim: int,
-        mapping_layers: int,
-        channels: Sequence[int],
+        self, backbone: StyleGAN2, shape: ImageShape, num_classes: int, code_dim: int
     ) -> None:
         super().__init__()
-        self.shape = shape
-        self.num_classes = num_classes
-        self.latent_dim = latent_dim
-        self.code_dim = code_dim
-        self.mapping = MappingNetwork(latent_dim + code_dim, num_classes, style_dim, mapping_layers)
+        self.shape, self.num_classes = shape, num_classes
+        self.latent_dim, self.code_dim = backbone.latent_dim, code_dim
+        style_dim, channels = backbone.style_dim, backbone.channels(shape.size)
+        self.mapping = MappingNetwork(
+            self.latent_dim + code_dim, num_classes, style_dim, backbone.mapping_layers
+        )
         self.first = FirstBlock(style_dim, channels[0], shape.channels)
         self.blocks = nn.ModuleList(
             DoublingBlock(style_dim, inputs, outputs, shape.channels)
