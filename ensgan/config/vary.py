@@ -18,6 +18,7 @@ from ensgan.errors import InputError, unknown_name
 
 Value: TypeAlias = bool | int | float | str | tuple[float, ...]
 """Of a varied setting."""
+PrecisionName: TypeAlias = Literal["auto", "float32", "tf32", "bfloat16"]
 
 MOST_DRAWS = 100_000
 WHOLE = ("seed", "steps", "batch", "d_updates", "ema_start")
@@ -76,7 +77,7 @@ class Tunable(GanOverrides):
     seed: int | None = Field(None, ge=0, lt=2**31)
     weights: Literal["ema", "raw"] | None = None
     fake_labels: Literal["uniform", "training"] | None = None
-    precision: Literal["auto", "float32", "tf32", "bfloat16"] | None = None
+    precision: PrecisionName | None = None
     ema: Literal["fitted", "row"] | None = None
 
 

@@ -16,8 +16,17 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn import functional
 
-from ensgan.embedding.fit import Batch, Course, FitResult, FitSettings, fit, network_input
+from ensgan.embedding.fit import (
+    Batch,
+    Course,
+    FitResult,
+    FitSettings,
+    fit,
+    in_single,
+    network_input,
+)
 from ensgan.embedding.resnet import ResNet
+from ensgan.precision import mixed
 
 _EVALUATION_IMAGES = 2048  # times networks
 
@@ -111,8 +120,8 @@ class Together:
         return buffers | {name: piece.view(-1, *shape) for (name, shape), piece in named}
 
     def _run(self, state: dict[str, Tensor], x: Tensor, axis: int | None) -> Tensor:
-        scores: Tensor = vmap(partial(functional_call, self._form), (0, axis))(state, x)
-        return scores
+        with mixed(self._settings.precision, x.device):
+            return in_single(vmap(partial(functional_call, self._form), (0, axis))(state, x))
 
     def _train_epoch(
         self, active: Sequence[Training], buffers: dict[str, Tensor], data: Sequence[Batch]
