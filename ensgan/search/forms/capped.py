@@ -14,7 +14,7 @@ from ensgan.search.forms.form import FormInputs, ObjectiveForm
 from ensgan.search.forms.paper import tables_from_scores
 from ensgan.search.tables import Ensembles, ObjectiveTables
 from ensgan.types import Float64Array, harmonic_mean
-from ensgan.types.objectives import INTER_D, INTRA_D
+from ensgan.types.names import INTER_D, INTRA_D
 
 AXIS = INTRA_D.of_variant("capped")
 

@@ -14,7 +14,7 @@ from ensgan.errors import DataError, InputError, unknown_name
 from ensgan.search.forms.form import ObjectiveForm
 from ensgan.search.tables import ObjectiveTables
 from ensgan.types import Float64Array, PoolScores
-from ensgan.types.objectives import INTER_D, INTRA_D
+from ensgan.types.names import INTER_D, INTRA_D
 
 
 def _directed(scores: PoolScores) -> Float64Array:
