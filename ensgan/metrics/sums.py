@@ -73,7 +73,7 @@ class Sums:
             pairs, reached = block.pairs[a, b, role], block.reached[a, b, role]
             self._covered[balls, points] = block.covered[a, b, role]
             if block.squares.size:
-                # Of every class as many balls were drawn as its size asks for, the same in each pair.
+                # How many balls of a class are drawn follows from its size alone, in every pair.
                 of = self._size[balls]
                 drawn = np.vectorize(counted, otypes=[np.int64])(of, self._share)
                 unit = of / (self._k * self._size[points])
