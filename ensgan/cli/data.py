@@ -10,7 +10,7 @@ import typer
 from rich.console import Group, RenderableType
 
 from ensgan.cli.output import LARGEST_SIDE, FittingTable, JsonOption, emit, progress, whole
-from ensgan.errors import ConfigError, EnsganError, InputError
+from ensgan.errors import EnsganError, InputError
 from ensgan.text import counted
 
 if TYPE_CHECKING:
@@ -124,20 +124,16 @@ def parse_options(texts: list[str], accept_checksum: str | None = None) -> dict[
     Raises:
         InputError: a text of another form.
     """
-    from ensgan.config.yaml_text import read_yaml
+    from ensgan.config import read_setting
 
     options: dict[str, Scalar] = {}
     for text in texts:
-        key, equals, value = text.partition("=")
-        if not key or not equals:
-            raise InputError(f"--option '{text}': write it as KEY=VALUE")
-        try:
-            parsed = read_yaml(value, f"--option '{text}'")
-        except ConfigError as error:
-            raise InputError(f"--option '{text}': the value {error.problems[0]}") from error
-        if isinstance(parsed, (dict, list)):
+        key, value = read_setting(text, "--option")
+        if isinstance(value, (dict, list)):
             raise InputError(f"--option '{text}': the value must be a number, word or flag")
-        options[key] = parsed if isinstance(parsed, (bool, int, float)) else str(value) or None
+        # Other words stay as they were written: a date, for example.
+        as_written = text.partition("=")[2] or None
+        options[key] = value if isinstance(value, (bool, int, float)) else as_written
     if accept_checksum is not None:
         options["accept_checksum"] = accept_checksum
     return options

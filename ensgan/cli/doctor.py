@@ -12,7 +12,6 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from http.client import HTTPException
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
@@ -23,6 +22,7 @@ from rich.text import Text
 from ensgan.cli.output import FittingTable, JsonOption, emit
 from ensgan.errors import EnsganError
 from ensgan.store import default_storage, open_store
+from ensgan.sweep.environment import installed
 from ensgan.text import split_address
 
 ENOUGH_DISK_GB = 5.0
@@ -83,10 +83,11 @@ def _table(findings: list[Finding]) -> FittingTable:
 
 def _versions() -> Iterator[Finding]:
     yield Finding("Python", "ok", f"{platform.python_version()} ({sys.executable})")
+    versions = installed(("ensgan", *PACKAGES))
     for package in ("ensgan", *PACKAGES):
-        try:
-            yield Finding(package, "ok", version(package))
-        except PackageNotFoundError:
+        if package in versions:
+            yield Finding(package, "ok", versions[package])
+        else:
             yield Finding(package, "problem", f"not installed: pip install {package}")
 
 

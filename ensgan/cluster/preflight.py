@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 import shutil
 import time
@@ -19,9 +18,10 @@ from ensgan.cluster.session import alive_nodes
 from ensgan.config import ClusterSpec
 from ensgan.errors import ConfigError, last_line
 from ensgan.files import sha256_file
+from ensgan.sweep.environment import installed
 from ensgan.sweep.events import OnEvent, warning
 from ensgan.sweep.member_job import MemberJob
-from ensgan.sweep.planning.cost import shares_gpus
+from ensgan.sweep.planning.cost import local_gpus, shares_gpus
 
 ANSWER_SECONDS = 180.0
 """A worker process of a cold node imports torch first."""
@@ -80,28 +80,15 @@ def examine_node(question: Question, node: str, wants_gpu: bool) -> Answer:
         write_error=write_error,
         data=sha256_file(question.data) if question.data.exists() else None,
         versions=own_versions(),
-        gpu_bytes=_gpu_bytes() if wants_gpu else None,
+        gpu_bytes=local_gpus()[1] if wants_gpu else None,
         clock=time.time(),
     )
 
 
 def own_versions() -> dict[str, str]:
     """Versions that must be the same everywhere."""
-    versions = {"python": ".".join(platform.python_version_tuple()[:2])}
-    for name in _PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = "not installed"
-    return versions
-
-
-def _gpu_bytes() -> int | None:
-    import torch
-
-    cards = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
-    sizes = [int(torch.cuda.get_device_properties(card).total_memory) for card in cards]
-    return min(sizes, default=None)
+    python = ".".join(platform.python_version_tuple()[:2])
+    return {"python": python, **dict.fromkeys(_PACKAGES, "not installed"), **installed(_PACKAGES)}
 
 
 def check_nodes(jobs: Sequence[MemberJob], settings: ClusterSpec, on_event: OnEvent) -> int | None:

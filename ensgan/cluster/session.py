@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import os
 import shlex
@@ -22,6 +21,7 @@ import ray
 
 from ensgan.errors import EnsganError, InputError, last_line
 from ensgan.files import first_bytes
+from ensgan.outputs import is_loopback
 
 ANSWER_SECONDS = 60.0
 
@@ -44,15 +44,6 @@ def refuse_open_cluster() -> None:
             "them any code: start it with RAY_AUTH_MODE=token on every node (docs/cluster.md), or "
             "insist with --allow-open-cluster"
         )
-
-
-def is_loopback(host: str) -> bool:
-    """The address is of this machine alone."""
-    try:
-        addresses = {str(info[4][0]) for info in socket.getaddrinfo(host.strip("[]"), None)}
-    except OSError:
-        return False
-    return all(ipaddress.ip_address(address).is_loopback for address in addresses)
 
 
 def answers_without_token(address: str) -> bool:

@@ -18,6 +18,7 @@ from ensgan.sweep.live.trial_report import TrialReport
 from ensgan.sweep.member_job import MemberJob, MemberResult, grow
 from ensgan.sweep.planning.cost import CONTEXT_BYTES
 from ensgan.train import StopTraining, Turn
+from ensgan.types import step_of
 
 OUT_OF_MEMORY = "out of memory"
 """Key of the report of a trial that wants a larger share."""
@@ -162,7 +163,7 @@ def confine(gpus: float) -> None:
 def _report(job: MemberJob, result: MemberResult) -> dict[str, Any]:
     return {
         "gan": job.name,
-        "step": int(result.name.rpartition("@")[2]),
+        "step": step_of(result.name),
         "intra_d": result.intra_d,
         "member": result.to_json(),
     }

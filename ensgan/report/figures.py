@@ -18,7 +18,7 @@ from markupsafe import Markup
 from ensgan.files import first_bytes
 from ensgan.search import pareto_front
 from ensgan.text import counted
-from ensgan.types import Float64Array, Front, FrontPoint, PoolScores
+from ensgan.types import Float64Array, Front, FrontPoint, PoolScores, gan_of
 
 NONE: Final[Mapping[str, Float64Array]] = MappingProxyType({})
 OVERLAP = "overlap-map"
@@ -169,16 +169,11 @@ def overlap_figure(scores: PoolScores, names: Sequence[str]) -> Any:
 def _by_gan(names: Sequence[str]) -> dict[float, str]:
     """One label for the members of a GAN that lie side by side, in their middle."""
     labels: dict[float, str] = {}
-    for gan, group in groupby(range(len(names)), lambda i: _gan(names[i])):
+    for gan, group in groupby(range(len(names)), lambda i: gan_of(names[i].removeprefix(STAR))):
         places = list(group)
         star = STAR * any(names[place].startswith(STAR) for place in places)
         labels[sum(places) / len(places)] = f"{star}{gan}"
     return labels
-
-
-def _gan(name: str) -> str:
-    bare = name.removeprefix(STAR)
-    return bare.rpartition("@")[0] or bare
 
 
 def membership_figure(front: Front, most: int = 40) -> Any:
