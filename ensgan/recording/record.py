@@ -19,7 +19,7 @@ from ensgan.files import LARGEST_JSON, content_key, read_json, read_text, write_
 from ensgan.inputs import explained
 from ensgan.recording import views
 from ensgan.recording.state import RecordState
-from ensgan.report import content, figures, page, pictures
+from ensgan.report import content, figures, page
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.manifest import SelectedRecord
 from ensgan.sweep.records import MemberResult
@@ -191,7 +191,7 @@ class Recording:
             grids[f"{title}-with-real"] = {"real": real, **samples}
         for name, files in grids.items():
             rows = [(row, Samples.load(file).images[:GRID_COLUMNS]) for row, file in files.items()]
-            self._files(run_id, {f"{name}.png": pictures.image_grid(rows)}, folder)
+            self._files(run_id, {f"{name}.png": content.image_grid(rows)}, folder)
 
     def _search(self, front_path: Path, trials: Path) -> None:
         front = Front.load(front_path)
@@ -221,7 +221,7 @@ class Recording:
         }
         self._files(parent, shown, "front")
         shown = {
-            "overlap.png": pictures.overlap_png(scores, point),
+            "overlap.png": figures.overlap_png(scores, point),
             "membership.png": figures.png(figures.membership_figure(front)),
             "members.csv": views.members_csv(manifest),
             "scores.npz": scores_path.read_bytes(),

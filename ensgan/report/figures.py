@@ -1,4 +1,4 @@
-"""Every drawing of a Pareto front and of downstream results, by matplotlib."""
+"""All drawings by matplotlib: fronts, overlaps, and downstream results."""
 
 from __future__ import annotations
 
@@ -166,6 +166,24 @@ def overlap_figure(scores: PoolScores, names: Sequence[str]) -> Any:
     return figure
 
 
+def starred(names: Sequence[str], chosen: Sequence[str]) -> list[str]:
+    """The names, those of chosen members with a star before them."""
+    return [f"{STAR}{name}" if name in chosen else name for name in names]
+
+
+def overlap_png(scores: PoolScores, selected: FrontPoint | None = None) -> bytes:
+    """Heat map of the overlap d(S_g, S_h) of every pair as a PNG; selected members are starred.
+
+    Args:
+        scores: of M members in pool order, which is the order of rows and columns.
+    """
+    figure = overlap_figure(scores, starred(scores.names, selected.members if selected else ()))
+    figure.axes[0].set_title(
+        "Overlap of members (lower is better; ★ selected)", fontsize=9 if len(scores) < 30 else 12
+    )
+    return png(figure, 110)
+
+
 def _by_gan(names: Sequence[str]) -> dict[float, str]:
     """One label for the members of a GAN that lie side by side, in their middle."""
     labels: dict[float, str] = {}
@@ -199,12 +217,12 @@ def membership_figure(front: Front, most: int = 40) -> Any:
     return figure
 
 
-def new_figure(width: float, height: float, columns: int = 1, **options: Any) -> tuple[Any, Any]:
-    """A matplotlib figure of so many inches and its axes (several of them with ``columns``)."""
+def new_figure(width: float, height: float) -> tuple[Any, Any]:
+    """A matplotlib figure of this many inches, and its axes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots(1, columns, **options)
+    return figure, figure.subplots()
 
 
 def png(figure: Any, resolution: int = _RESOLUTION) -> bytes:

@@ -163,7 +163,7 @@ def _overlap(content: Content) -> dict[str, Any] | None:
     if scores is None:
         return None
     values = [[None if np.isnan(d) else round(float(d), 3) for d in row] for row in scores.overlap]
-    names = [f"{figures.STAR}{name}" if name in chosen else name for name in scores.names]
+    names = figures.starred(scores.names, chosen)
     svg = figures.inline_svg(figures.overlap_figure(scores, names))
     return {"svg": svg, "names": names, "values": values}
 
