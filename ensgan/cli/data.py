@@ -147,7 +147,7 @@ def _table(report: DataReport) -> RenderableType:
         level = split.intensity
         counts = (f"{split.images:,}", *([f"{split.patients:,}"] if known else []))
         table.add_row(name, *counts, f"{level.mean:.1f}", f"{level.std:.1f}", f"{split.blank:,}")
-    # One row per class: a column each would find no room.
+    # One row per class, because a column for each would not fit.
     classes = FittingTable("class", *report.splits)
     for name in report.class_names:
         row = [f"{split.classes[name]:,}" for split in report.splits.values()]
@@ -177,7 +177,7 @@ def _table(report: DataReport) -> RenderableType:
 
 
 def _sizes(report: DataReport) -> str:
-    """What size the images had before."""
+    """The sizes of the images before they were scaled."""
     sizes = report.source_sizes
     if not sizes:
         return ""

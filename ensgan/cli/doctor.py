@@ -1,4 +1,4 @@
-"""``ensgan doctor``: whether this machine has what ensgan needs, before anything is started."""
+"""``ensgan doctor``: check that this machine has what ensgan needs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ OPTIONAL = {
 
 @dataclass(frozen=True)
 class Finding:
-    """What was looked at, how it is, and what to do about it."""
+    """What was checked, its state, and what to do about it."""
 
     what: str
     state: Literal["ok", "note", "problem"]
@@ -125,7 +125,7 @@ def _gpu() -> Iterator[Finding]:
 
 
 def _training() -> Iterator[Finding]:
-    """What settings of a sweep that depend on the machine come to here."""
+    """What machine-dependent settings of a sweep mean on this machine."""
     import torch
 
     from ensgan.train.settings import lacks_compiler, resolved_precision
@@ -180,7 +180,7 @@ def _tracking(uri: str | None, storage: Path) -> Finding:
     parts = split_address(address or "")
     if not address or parts is None:
         return Finding("tracking", "ok", f"SQLite in {storage.resolve()}")
-    # Without what may stand before the @: a password is not for the screen.
+    # Without the part before an @, which may contain a password.
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
     if parts.scheme not in ("http", "https"):
         return Finding("tracking", "ok", f"{shown} (not contacted)")

@@ -61,7 +61,7 @@ def init(
     from ensgan.sweep.planning.sweep_file import known_names
 
     def claim(path: Path) -> Path:
-        # A sweep file may lie among the data; anything else there is data.
+        # A sweep file may lie in the data folder; other files there are data, never replaced.
         read = () if path.suffix in (".yaml", ".yml") else (Path(data), data_dir)
         return claim_output(path, inputs=read, force=force)
 

@@ -1,7 +1,7 @@
 """What a report says, gathered from a recorded run: no working folder is needed.
 
-Everything comes out of the tracking store, except real images, which no store ever holds: they are
-read from the sweep's own folder, and only when asked for.
+Everything comes from the tracking store except real images, which are never recorded: they are read
+from the sweep's own folder, and only on request.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def collect(store: RunStore, run_id: str, *, real_from: Path | None = None) -> C
 
 
 def _no_report(record: RunRecord, files: Mapping[str, int]) -> InputError:
-    """Why a run has none, and what to look at instead."""
+    """Why a run has no report, and what to look at instead."""
     what, instead = f"a run of kind '{record.kind}'", "name a finished sweep of 'ensgan runs'"
     if record.kind == "sweep":
         what = "not yet finished" if record.status == "running" else f"{record.status} early"
@@ -145,7 +145,7 @@ def _grids(store: RunStore, run_id: str) -> dict[str, bytes]:
 
 
 def _parsed(content: bytes, source: str, look: Callable[[Any], None]) -> Any:
-    """JSON of a recorded file, after a look at what the page needs of it.
+    """JSON of a recorded file, after checking that it has what the page shows.
 
     Raises:
         DataError: it is damaged or something else.
@@ -157,7 +157,7 @@ def _parsed(content: bytes, source: str, look: Callable[[Any], None]) -> Any:
 
 
 def _validation(value: Any) -> None:
-    """A look at everything of a validated choice that the page shows."""
+    """Read everything of a validated choice that the page shows."""
     _ = value["trained"], len(value["shortlist"])
     for row in value["finalists"]:
         _ = len(row["members"]), ", ".join(row["sources"])

@@ -50,7 +50,7 @@ def draw_front(axes: Any, front: Front, selected: FrontPoint | None = None) -> N
     Args:
         axes: where to draw; gets labels and the legend's entries, but no legend.
         front: the second objective runs to the right, the first upwards.
-        selected: marked by a star.
+        selected: marked with a star.
     """
     first, second, *third = front.axes
     edge = np.array([front.values(point)[:2] for point in best_of_two(front)]).reshape(-1, 2)
@@ -154,7 +154,7 @@ def overlap_figure(scores: PoolScores, names: Sequence[str]) -> Any:
     figure, axes = new_figure(size + 0.6, size)
     known = np.isfinite(scores.overlap)
     highest = float(scores.overlap[known].max()) if known.any() else 1.0
-    # A few pairs overlap much more than the others: the root keeps those others apart.
+    # A few pairs overlap much more than the rest; a square-root scale keeps the rest apart.
     norm = PowerNorm(0.5, vmin=0, vmax=max(highest, 1e-9))
     image = axes.imshow(scores.overlap, cmap="viridis", norm=norm, gid=OVERLAP)
     are_many = len(scores) > LABELLED
@@ -256,8 +256,8 @@ def inline_svg(
     for axes in figure.axes:
         axes.patch.set_visible(False)
     stream = io.BytesIO()
-    # Text stays text: it can be read aloud, searched, and takes the page's font. The salt makes
-    # the identifiers of equal figures equal.
+    # Text stays text, so that it can be searched and read aloud and takes the page's font. The salt
+    # gives equal figures equal identifiers.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "ensgan"}):
         figure.savefig(stream, format="svg", metadata={"Date": None})
     root = ElementTree.fromstring(stream.getvalue())
