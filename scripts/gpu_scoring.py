@@ -15,6 +15,7 @@ from ensgan.embedding.extractor import Extractor
 from ensgan.errors import InputError
 from ensgan.metrics.knn import make_backend
 from ensgan.metrics.radii import measure_balls
+from ensgan.precision import Wanted
 from ensgan.types import Dataset, Samples
 
 POOLS = (30, 110)
@@ -99,7 +100,7 @@ def embedding(terms: Terms) -> Rows:
     return [{**row, "518,000 s": round(518_000 * seconds / count)}]
 
 
-def classifiers(count: int, device: str) -> tuple[float, float]:
+def classifiers(count: int, device: str, precision: Wanted) -> tuple[float, float]:
     """Seconds of some ResNet-18 at full width of a study, together, and images per second."""
     from ensgan.downstream import ClassifierSettings, MemoryBank, Repeat, Strategy, run_repeats
 
@@ -116,6 +117,7 @@ def classifiers(count: int, device: str) -> tuple[float, float]:
         batch=8 if tiny else 64,
         width=4 if tiny else 64,
         device=device,
+        precision=precision,
     )
     strategy, bank = Strategy("selected", ("G@1",)), MemoryBank({"G@1": train})
     repeats = [Repeat(strategy, number, bank) for number in range(count)]
@@ -126,17 +128,21 @@ def classifiers(count: int, device: str) -> tuple[float, float]:
 
 def study(terms: Terms) -> Rows:
     """Seconds of a study's classifiers one by one and as one batch of networks, from a few."""
-    classifiers(1, terms.device)  # libraries load, cuDNN chooses
+    together = 2 if terms.emulated else TOGETHER
+    formats: tuple[Wanted, ...] = ("float32" if terms.emulated else "tf32", "bfloat16")
+    ways = [(count, precision) for precision in formats for count in (1, together)]
     rows: Rows = []
-    for count in (1, 2 if terms.emulated else TOGETHER):
+    for count, precision in ways:
+        row: dict[str, Any] = {"together": count, "precision": precision}
         if rows and time.monotonic() + count * rows[0]["seconds each"] > terms.until:
-            return [*rows, {"together": count, "result": "not tried: the time is over"}]
-        seconds, rate = classifiers(count, terms.device)
+            rows.append({**row, "result": "not tried: the time is over"})
+            continue
+        if count == 1:
+            classifiers(1, terms.device, precision)  # libraries load, cuDNN chooses
+        seconds, rate = classifiers(count, terms.device, precision)
         each = seconds / count
         whole = STUDY * each * WHOLE / EPOCHS
-        rows.append(
-            {"together": count, "seconds each": each, f"{STUDY} s": whole, "images/s": rate}
-        )
+        rows.append({**row, "seconds each": each, f"{STUDY} s": whole, "images/s": rate})
     return rows
 
 

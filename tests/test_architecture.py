@@ -22,7 +22,8 @@ FUNCTION_LINES = 52
 COMMAND_LINES = 100
 
 LAYERS = (
-    {"types", "errors", "config", "files", "inputs", "caches", "outputs", "text", "registry"},
+    {"types", "errors", "config", "files", "inputs", "caches", "outputs", "text", "registry"}
+    | {"precision"},
     {"data", "zoo", "embedding", "metrics", "search", "store"},
     {"train", "downstream", "ensemble"},
     {"sweep"},

@@ -38,7 +38,7 @@ GATES: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
             "cluster/preflight.py": "the token a node wrote",
             "cluster/tune_callback.py": "Ray Tune's traceback of a trial",
             "sweep/environment.py": "/proc",
-            "train/settings.py": "/proc",
+            "precision.py": "/proc",
             "metrics/files.py": "members of an archive whose expansion is bounded",
             "sweep/folder.py": "the lock of a sweep's folder",
             "data/archive.py": "its own partial download, for appending",

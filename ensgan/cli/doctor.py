@@ -128,7 +128,8 @@ def _training() -> Iterator[Finding]:
     """What machine-dependent settings of a sweep mean on this machine."""
     import torch
 
-    from ensgan.train.settings import lacks_compiler, resolved_precision
+    from ensgan.precision import resolved_precision
+    from ensgan.train.settings import lacks_compiler
 
     devices = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
     formats = {device: resolved_precision("auto", torch.device(device)) for device in devices}

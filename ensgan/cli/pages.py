@@ -36,7 +36,7 @@ def ui(
     from ensgan.recording.views import REPORT
 
     store = runs.open_recorded(uri, storage)
-    if run == "latest" and not store.find(limit=1):
+    if run == "latest" and not store.find():
         raise InputError(
             f"there is nothing to show in {store.uri}: run a sweep first, or name another --storage"
         )

@@ -123,7 +123,7 @@ def runs(
 
     Example: ensgan runs --dataset pneumoniamnist --sort -intra_d
     """
-    from ensgan.store import MOST_RUNS, default_storage, sort_runs, status_named
+    from ensgan.store import default_storage, sort_runs, status_named
     from ensgan.types import gan_of, row_of
 
     store = open_recorded(uri, storage)
@@ -132,7 +132,7 @@ def runs(
         if status in (None, run_tables.INTERRUPTED, run_tables.REPLACED)
         else status_named(status)
     )
-    records, interrupted = store.find(limit=MOST_RUNS), set[str]()
+    records, interrupted = store.find(), set[str]()
     if any(one.status == "running" for one in records):
         from ensgan.sweep.live.status import interrupted_runs  # late: it takes as long as the rest
 

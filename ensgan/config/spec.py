@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from ensgan.config.external import ExternalSpec
-from ensgan.config.vary import GanOverrides, Strict, check_vary
+from ensgan.config.vary import GanOverrides, PrecisionName, Strict, check_vary
 from ensgan.errors import unknown_name
 from ensgan.types import DEFAULT_FORM, form_name
 
@@ -96,7 +96,7 @@ class TrainSpec(Strict):
     resume_every: int | None = Field(None, ge=1, le=10**9)
     weights: Literal["ema", "raw"] = "ema"
     fake_labels: Literal["uniform", "training"] = "uniform"
-    precision: Literal["auto", "float32", "tf32", "bfloat16"] = "float32"
+    precision: PrecisionName = "float32"
     ema: Literal["fitted", "row"] | None = None
     compile: Literal[True, False, "auto"] = False
     overrides: dict[GanName, GanOverrides] = Field({})
@@ -154,10 +154,10 @@ class ScoreSpec(Strict):
     ``classes`` ``per-class`` scores within each class only: an image of the wrong class is then
     near to nothing. Data of one class are scored ``joint``. ``resamples`` random parts of the
     points and images are scored too, for intervals of both objectives (``ensgan select
-    --bootstrap``). ``consistency_floor``: the rule ``validated`` leaves out members in a smaller
-    share of whose images a classifier of real images finds the class that was asked for.
+    --bootstrap``). ``consistency_floor``: a classifier of real images must find the class asked for
+    in this share of a member's images, or the rule ``validated`` leaves the member out.
     ``approximate_inter`` is the share of each member's balls from which overlaps are estimated;
-    those that the front hangs on are scored exactly.
+    those on which the front depends are scored exactly.
     """
 
     k: int = Field(5, ge=1, le=10**6)
@@ -227,10 +227,7 @@ class EvaluateSpec(Strict):
     batch: int = Field(64, ge=2, le=10**6, description="Images per step.")
     width: int = Field(64, ge=4, le=256, description="Channels of the first stage (64: ResNet-18).")
     images_per_epoch: int | None = Field(
-        None,
-        ge=2,
-        le=10**9,
-        description="Training images per epoch; as many as the training split has.",
+        None, ge=2, le=10**9, description="Images per epoch; as many as the training split has."
     )
     labels: Literal["training", "uniform"] = Field(
         "training", description="Classes of synthetic images: as in the training split, or uniform."
@@ -250,6 +247,9 @@ class EvaluateSpec(Strict):
         "auto",
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
         description="cpu, cuda, cuda:N, or auto: a GPU where there is one.",
+    )
+    precision: PrecisionName = Field(
+        "auto", description="Number format; auto: bfloat16 where the device is faster in it."
     )
 
 

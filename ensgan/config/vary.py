@@ -18,6 +18,7 @@ from ensgan.errors import InputError, unknown_name
 
 Value: TypeAlias = bool | int | float | str | tuple[float, ...]
 """Of a varied setting."""
+PrecisionName: TypeAlias = Literal["auto", "float32", "tf32", "bfloat16"]
 
 MOST_DRAWS = 100_000
 WHOLE = ("seed", "steps", "batch", "d_updates", "ema_start")
@@ -76,7 +77,7 @@ class Tunable(GanOverrides):
     seed: int | None = Field(None, ge=0, lt=2**31)
     weights: Literal["ema", "raw"] | None = None
     fake_labels: Literal["uniform", "training"] | None = None
-    precision: Literal["auto", "float32", "tf32", "bfloat16"] | None = None
+    precision: PrecisionName | None = None
     ema: Literal["fitted", "row"] | None = None
 
 
@@ -120,7 +121,7 @@ def check_variation(values: Mapping[str, Any], fields: Collection[str] | None = 
         fields: see :func:`check_vary`.
 
     Raises:
-        InputError: one sentence about the first that is none.
+        InputError: one sentence about the first value that does not suit.
     """
     plain = {key: list(of) if isinstance(of, tuple) else of for key, of in values.items()}
     try:
@@ -177,7 +178,7 @@ def _values(key: str, values: Any) -> Iterator[str]:
 
 
 def _is_known(value: Any, seen: set[Any]) -> bool:
-    """Whether an equal value was seen before; it is from now on. Quick for any number of them."""
+    """Whether an equal value was seen before; remembers it. Quick for any number of values."""
     hashed = _hashable(value)
     if hashed in seen:
         return True
@@ -194,7 +195,7 @@ def _hashable(value: Any) -> Any:
 
 
 def _no_value(key: str, value: Any) -> str:
-    """Why a value is none of that setting; "" where nothing is wrong."""
+    """Why a value does not suit a setting; "" where it does."""
     if key in Tunable.model_fields and value is not None:
         try:
             Tunable.model_validate({key: value})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -24,6 +24,7 @@ from ensgan.embedding.fit import FitResult, FitSettings, class_weights, forward,
 from ensgan.embedding.resnet import resnet18
 from ensgan.embedding.together import Together, Training
 from ensgan.errors import DataError, InputError, TrainingError
+from ensgan.precision import Wanted, arithmetic, precision_problems, resolved_precision
 from ensgan.types import Dataset
 
 
@@ -41,6 +42,7 @@ class ClassifierSettings(FitSettings):
             equal share of its images.
         device: e.g. ``"cpu"`` or ``"cuda:0"``; ``"auto"``: a GPU where the work is done, if there
             is one (several classifiers may share it).
+        precision: ``"auto"`` is bfloat16 where the device computes faster in it, else float32.
     """
 
     width: Annotated[int, Field(ge=1)] = 64
@@ -49,15 +51,18 @@ class ClassifierSettings(FitSettings):
     positive: Literal[0, 1] = 1
     memory_mb: Annotated[int, Field(ge=1)] = 2048
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "cpu"
+    precision: Wanted = field(default="auto", repr=False)
 
     def on_device(self) -> ClassifierSettings:
-        """The same with ``auto`` resolved in this process.
+        """The same with device and precision ``auto`` resolved in this process.
 
         Raises:
-            InputError: a GPU was asked for and this process sees none.
+            InputError: a GPU was asked for and this process sees none, or it does not compute in
+                that precision.
         """
         if self.device == "auto":
-            return replace(self, device="cuda" if torch.cuda.is_available() else "cpu")
+            found = replace(self, device="cuda" if torch.cuda.is_available() else "cpu")
+            return found.on_device()
         if self.device.startswith("cuda") and not torch.cuda.is_available():
             raise InputError(f"device '{self.device}': no GPU is seen here; use cpu or auto")
         number = int(self.device.partition(":")[2] or 0)
@@ -66,7 +71,10 @@ class ClassifierSettings(FitSettings):
                 f"device '{self.device}': {torch.cuda.device_count()} GPU is seen here, from "
                 "cuda:0 on (a task on Ray sees its own alone); use cuda or auto"
             )
-        return self
+        device = torch.device(self.device)
+        for problem in precision_problems(self.precision, device):
+            raise InputError(problem)
+        return replace(self, precision=resolved_precision(self.precision, device))
 
     def images(self, n_train: int) -> int:
         """Images that a training sees at most, of data with ``n_train`` training images."""
@@ -187,26 +195,35 @@ def run_repeats(
     """
     check_dataset(dataset)
     begin, settings = time.perf_counter(), settings.on_device()
+    assert settings.precision != "auto"
     results: dict[int, RepeatResult] = {}
-    for group in _groups(repeats, dataset, settings):
-        pools: Pools = {}  # once for all that train on the same images
-        begun = [_Classifier(repeats[index], dataset, settings, seed, pools) for index in group]
-        validation = labelled(dataset.val, settings.device)
-        trainings = [each.training for each in begun]
-        try:
-            if len(group) == 1:
-                fits = [trainings[0].alone(validation, settings)]
-            else:
-                fits = Together(trainings, validation, settings).fit()
-        except torch.cuda.OutOfMemoryError as error:
-            raise TrainingError(
-                f"the GPU ran out of memory with {len(group)} classifiers: lower batch or width, "
-                "or give each task a larger share of a GPU"
-            ) from error
-        for index, one, fitted in zip(group, begun, fits, strict=True):
-            results[index] = one.tested(fitted)
+    with arithmetic(settings.precision, torch.device(settings.device)):
+        for group in _groups(repeats, dataset, settings):
+            trained = _train([repeats[index] for index in group], dataset, settings, seed)
+            results.update(zip(group, trained, strict=True))
     seconds = (time.perf_counter() - begin) / len(repeats)
     return [replace(results[index], seconds=seconds) for index in range(len(repeats))]
+
+
+def _train(
+    repeats: Sequence[Repeat], dataset: Dataset, settings: ClassifierSettings, seed: int
+) -> list[RepeatResult]:
+    """Train some as one batch of networks, or one by itself, and test them."""
+    pools: Pools = {}  # once for all that train on the same images
+    begun = [_Classifier(each, dataset, settings, seed, pools) for each in repeats]
+    validation = labelled(dataset.val, settings.device)
+    trainings = [each.training for each in begun]
+    try:
+        if len(repeats) == 1:
+            fits = [trainings[0].alone(validation, settings)]
+        else:
+            fits = Together(trainings, validation, settings).fit()
+    except torch.cuda.OutOfMemoryError as error:
+        raise TrainingError(
+            f"the GPU ran out of memory with {len(repeats)} classifiers: lower batch or width, "
+            "or give each task a larger share of a GPU"
+        ) from error
+    return [one.tested(fitted) for one, fitted in zip(begun, fits, strict=True)]
 
 
 def _groups(
@@ -216,8 +233,8 @@ def _groups(
     if settings.device == "cpu":
         return [[index] for index in range(len(repeats))]
     by_images: dict[int, list[int]] = {}
-    for index, each in enumerate(repeats):
-        images = int(sum(part.sum() for part in epoch_counts(each.strategy, dataset, settings)))
+    for index, repeat in enumerate(repeats):
+        images = int(sum(part.sum() for part in epoch_counts(repeat.strategy, dataset, settings)))
         by_images.setdefault(images, []).append(index)
     return list(by_images.values())
 
@@ -246,12 +263,13 @@ class _Classifier:
         self.training = Training(network, drawing, weights)
 
     def tested(self, fitted: FitResult) -> RepeatResult:
-        """What the trained classifier achieves; its time is its caller's business."""
+        """What the trained classifier achieves; the caller fills in the time."""
         dataset, positive = self._dataset, self._settings.positive
         test = labelled(dataset.test, self._settings.device)
+        test_scores = forward(self.training.network, test.images, self._settings.precision)
         tested, validated = (
             functional.softmax(scores.double(), 1).cpu().numpy()
-            for scores in (forward(self.training.network, test.images), fitted.val_scores)
+            for scores in (test_scores, fitted.val_scores)
         )
         return RepeatResult(
             self._of.strategy,

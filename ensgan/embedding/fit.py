@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch.nn import functional
 from ensgan.embedding.resnet import ResNet
 from ensgan.errors import TrainingError
 from ensgan.inputs import check_fields
+from ensgan.precision import Wanted, mixed
 from ensgan.types import Samples
 
 _EVALUATION_BATCH = 256
@@ -32,6 +33,8 @@ class FitSettings:
         plateau: epochs without a lower validation loss before the learning rate falls to a tenth.
         warmup: epochs before early stopping may act.
         patience: epochs without a lower validation loss that stop the training.
+        precision: of forwards and gradients, decided: never "auto" in a training. Weights, losses
+            and scores are float32 in any.
 
     Raises:
         InputError: with every value that is out of range.
@@ -43,6 +46,8 @@ class FitSettings:
     plateau: Annotated[int, Field(ge=1)] = 5
     warmup: Annotated[int, Field(ge=0)] = 25
     patience: Annotated[int, Field(ge=1)] = 25
+    # Not in the text that content keys are made of: those who make keys add it where it counts.
+    precision: Wanted = field(default="float32", repr=False)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -132,8 +137,8 @@ def fit(
     kept, best_scores = _copy(network), torch.empty(0)
     while not course.is_over:
         data = draw(course.epochs)
-        loss = _train_epoch(network, course.optimiser, data, weights, settings.batch)
-        scores = forward(network, validation.images)
+        loss = _train_epoch(network, course.optimiser, data, weights, settings)
+        scores = forward(network, validation.images, settings.precision)
         val_loss = float(functional.cross_entropy(scores, validation.labels, weights))
         if course.take(loss, val_loss, len(data.images)):
             kept, best_scores = _copy(network), scores
@@ -202,18 +207,19 @@ def _train_epoch(
     optimiser: torch.optim.Optimizer,
     data: Batch,
     weights: Tensor,
-    size: int,
+    settings: FitSettings,
 ) -> float:
     """One pass; the mean loss. A last batch of a single image has no statistics: it is left out."""
     network.train()
-    total = torch.zeros((), device=data.images.device)
-    used = 0
+    device, size, used = data.images.device, settings.batch, 0
+    total = torch.zeros((), device=device)
     for start in range(0, len(data.images), size):
         batch = data.part(slice(start, start + size))
         if len(batch.images) < 2:
             break
-        scores = network(network_input(batch.images))
-        loss = functional.cross_entropy(scores, batch.labels, weights)
+        with mixed(settings.precision, device):
+            scores = network(network_input(batch.images))
+        loss = functional.cross_entropy(in_single(scores), batch.labels, weights)
         optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         optimiser.step()
@@ -223,16 +229,20 @@ def _train_epoch(
     return float(total) / max(used, 1)
 
 
-def forward(network: ResNet, images: Tensor) -> Tensor:
+def forward(network: ResNet, images: Tensor, precision: Wanted = "float32") -> Tensor:
     """Class scores [n,K] of uint8 images [n,C,H,W], in evaluation mode."""
     network.eval()
-    with torch.inference_mode():
+    with torch.inference_mode(), mixed(precision, images.device):
         parts = [
             network.features(network_input(images[start : start + _EVALUATION_BATCH]))
             for start in range(0, len(images), _EVALUATION_BATCH)
         ]
-        scores: Tensor = network.fc(torch.cat(parts))
-        return scores
+        return in_single(network.fc(torch.cat(parts)))
+
+
+def in_single(scores: Tensor) -> Tensor:
+    """What came of bfloat16 as float32, in which losses are computed; others as they are."""
+    return scores.float() if scores.dtype == torch.bfloat16 else scores
 
 
 def _copy(network: ResNet) -> dict[str, Tensor]:

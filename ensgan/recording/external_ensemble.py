@@ -199,7 +199,7 @@ def record_bundle(
             name=dataset,
             digest=key[:16],
             source=pool.facts.get("source", ""),
-            profile={"train": len(pool.real)},
+            sizes={"train": len(pool.real)},
         )
         store.log_folder(run_id, folder, ENSEMBLE_FOLDER)
         with tempfile.TemporaryDirectory(prefix="ensgan-front-") as place:

@@ -166,7 +166,7 @@ class Recording:
             name=dataset.name,
             digest=dataset.key[:16],
             source=dataset.source,
-            profile=dataset.images,
+            sizes=dataset.images,
         )
 
     def _gan(self, gan: str, results: Sequence[MemberResult]) -> None:

@@ -61,6 +61,8 @@ class EvaluateJob:
         weights = {name: each.sha256 for name, each in self.bank.generators.items()}
         return content_key(
             *((SAMPLING_REVISION, weights) if weights else ()),
+            # auto is what all were trained with before there was a choice.
+            *((precision,) if (precision := self.settings.precision) != "auto" else ()),
             REVISION,
             {**self.strategy.to_json(), "name": ""},
             members,

@@ -5,22 +5,19 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
 
 from ensgan.errors import InputError
 from ensgan.inputs import check_fields
+from ensgan.precision import Wanted, precision_problems, resolved_precision
 from ensgan.zoo.optimiser import Adam, FixedAverage, Optimiser, WarmedAverage, WeightAverage
 from ensgan.zoo.spec import GANSpec
-
-Precision: TypeAlias = Literal["float32", "tf32", "bfloat16"]
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _KEPT_BYTES = 1 << 30
@@ -46,69 +43,6 @@ def keep_freed_memory() -> bool:
     options = {_MMAP_THRESHOLD: _LARGEST_ON_HEAP, _TRIM_THRESHOLD: _KEPT_BYTES}
     taken = {option: set_option(option, value) for option, value in options.items()}
     return all(taken.values())
-
-
-def resolved_precision(wanted: str, device: torch.device) -> Precision:
-    """What ``auto`` means on a device: bfloat16 where it computes faster, else float32.
-
-    That is on NVIDIA cards with bfloat16 arithmetic and on CPUs with AMX tiles.
-    """
-    if wanted != "auto":
-        return wanted  # type: ignore[return-value]
-    return "bfloat16" if _has_fast_bfloat16(device) else "float32"
-
-
-def precision_problems(wanted: str, device: torch.device) -> list[str]:
-    """Why a device cannot compute as it is asked to, one sentence."""
-    if wanted == "tf32" and device.type != "cuda":
-        return [f"precision tf32 is of NVIDIA cards, the device is {device.type}: use float32"]
-    if device.type == "cuda" and torch.cuda.is_available():
-        name = torch.cuda.get_device_name(device)
-        if wanted == "bfloat16" and not _has_fast_bfloat16(device):
-            return [f"precision bfloat16: {name} does not compute in it: use float32 or auto"]
-        if wanted == "tf32" and torch.cuda.get_device_capability(device)[0] < _AMPERE:
-            return [f"precision tf32: {name} does not compute in it: use float32 or auto"]
-    return []
-
-
-_AMPERE = 8
-
-
-def _has_fast_bfloat16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.is_available() and (
-            torch.cuda.get_device_capability(device)[0] >= _AMPERE
-        )
-    return device.type == "cpu" and _has_amx()
-
-
-@lru_cache(maxsize=1)
-def _has_amx() -> bool:
-    try:
-        return "amx_bf16" in Path("/proc/cpuinfo").read_text().split()
-    except OSError:  # not Linux
-        return False
-
-
-@contextmanager
-def arithmetic(precision: Precision, device: torch.device, *, tunes: bool = True) -> Iterator[None]:
-    """cuDNN as a training wants it, put back at the end: TF32 unless float32 was asked for.
-
-    Args:
-        precision, device: of the training.
-        tunes: cuDNN tries its algorithms out, once per size and thread, see
-            :attr:`TrainSettings.tunes`.
-    """
-    if device.type != "cuda":
-        yield
-        return
-    cudnn = torch.backends.cudnn
-    before = cudnn.allow_tf32, cudnn.benchmark
-    cudnn.allow_tf32, cudnn.benchmark = precision != "float32", tunes
-    try:
-        yield
-    finally:
-        cudnn.allow_tf32, cudnn.benchmark = before
 
 
 @dataclass(frozen=True)
@@ -156,7 +90,7 @@ class TrainSettings:
     weights: Literal["ema", "raw"] = "ema"
     fake_labels: Literal["uniform", "training"] = "uniform"
     device: str = "cpu"
-    precision: Literal["auto", "float32", "tf32", "bfloat16"] = "float32"
+    precision: Wanted = "float32"
     compile: Literal[True, False, "auto"] = False
     ema: Literal["fitted", "row"] | None = None
     capture: bool = True

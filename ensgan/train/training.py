@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Hashable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ensgan.train.settings import TrainSettings, arithmetic, keep_freed_memory
+from ensgan.precision import arithmetic, mixed
+from ensgan.train.settings import TrainSettings, keep_freed_memory
 from ensgan.train.updates import AveragedGenerator, FusedAdam
 from ensgan.types import Samples
 from ensgan.zoo.backbones import Generator, Player
@@ -102,7 +103,7 @@ class Training:
             for size in generator.noise_sizes
         ]
         generator.prepare(player)
-        with self.generator_weights.ready(), self._mixed():
+        with self.generator_weights.ready(), mixed(self.settings.precision, self.device):
             images = self._generate(latents, labels, one_hot_codes, noise)
         return Fakes(images.float(), labels, codes)
 
@@ -129,7 +130,7 @@ class Training:
         """The discriminator's output in float32; ``twice``: differentiable twice."""
         # A compiled graph has no second derivative.
         forward = self.discriminator if twice else self._discriminate
-        with self.discriminator_weights.ready(), self._mixed():
+        with self.discriminator_weights.ready(), mixed(self.settings.precision, self.device):
             output: HeadOutput = forward(images, targets, codes=codes)
         return output if self.settings.precision != "bfloat16" else _in_float32(output)
 
@@ -156,12 +157,6 @@ class Training:
     def observe(self, output: HeadOutput) -> None:
         """Tell the augmentation's controller about reals."""
         self.augmentation.observe(output.adversarial.detach(), self.augment_state)
-
-    def _mixed(self) -> AbstractContextManager[object]:
-        """Around a forward: automatic mixed precision where the settings say so."""
-        if self.settings.precision != "bfloat16":
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
     def state_dict(self) -> dict[str, Any]:
         """All of it: tensors, numbers and nested dicts only."""

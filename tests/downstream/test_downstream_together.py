@@ -81,6 +81,26 @@ def test_ends_and_weights_are_those_of_each_alone(monkeypatch: pytest.MonkeyPatc
         torch.testing.assert_close(one.network.state_dict(), other.network.state_dict())
 
 
+def test_in_bfloat16_forwards_are_that_and_losses_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    formats: set[tuple[torch.dtype, torch.dtype]] = set()
+    inner = resnet18(channels=1, classes=2, width=8, seed=0)
+    inner.conv1.register_forward_hook(lambda _, x, out: formats.add((x[0].dtype, out.dtype)))
+    pace = replace(PACE, epochs=1, learning_rate=1e-5, precision="bfloat16")
+    first, *others = trainings()
+    found = replace(first, network=inner).alone(VALIDATION, pace)
+    assert formats == {(torch.float32, torch.bfloat16)}
+    assert found.val_scores.dtype == torch.float32
+    assert {each.dtype for each in inner.parameters()} == {torch.float32}
+    exact = trainings()[0].alone(VALIDATION, replace(pace, precision="float32"))
+    assert found.history != exact.history
+    np.testing.assert_allclose(found.history, exact.history, rtol=0.02)
+    expected = [found, *(each.alone(VALIDATION, pace) for each in others)]
+    beside = Together(trainings(), VALIDATION, pace).fit()
+    for one, other in zip(beside, expected, strict=True):
+        assert one.val_scores.dtype == torch.float32
+        np.testing.assert_allclose(one.history, other.history, rtol=0.02)
+
+
 def test_a_loss_that_is_not_finite_is_said() -> None:
     with pytest.raises(TrainingError, match="became non-finite in epoch 1"):
         Together(trainings(float("nan")), VALIDATION, PACE).fit()
@@ -88,7 +108,9 @@ def test_a_loss_that_is_not_finite_is_said() -> None:
 
 def test_repeats_of_several_strategies_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those with equally many images in an epoch."""
-    settings = ClassifierSettings(epochs=2, batch=16, width=8, learning_rate=1e-4)
+    settings = ClassifierSettings(
+        epochs=2, batch=16, width=8, learning_rate=1e-4, precision="float32"
+    )
     strategies = [
         Strategy("real", kind="real"),
         Strategy("pair", ("A@1", "B@1")),

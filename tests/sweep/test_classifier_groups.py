@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,18 @@ def jobs(of: Classifiers, numbers: Sequence[int]) -> list[EvaluateJob]:
     strategy = Strategy("real", kind="real")
     where = of.dataset, FileBank({}), of.settings, 0, of.folder
     return [EvaluateJob(strategy, number, *where) for number in numbers]
+
+
+def test_results_in_a_named_precision_are_their_own(tmp_path: Path) -> None:
+    """What ``auto`` made is found again wherever it is asked for, as before there was a choice."""
+    of = classifiers(tmp_path, [])
+    (auto,) = jobs(of, [0])
+    assert "precision" not in repr(of.settings)
+    named = [
+        replace(auto, settings=replace(of.settings, precision=precision))
+        for precision in ("float32", "tf32", "bfloat16")
+    ]
+    assert len({job.key for job in (auto, *named)}) == 4
 
 
 def test_a_group_for_every_share_and_no_more_than_twenty(

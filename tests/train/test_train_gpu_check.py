@@ -56,7 +56,9 @@ def test_all_parts_run_and_one_that_fails_stops_none(
     assert len(parts["speed"]["rows"]) == 2 * len(script.WAYS)
     assert all(row["steps/s"] > 0 for row in parts["speed"]["rows"] + parts["packs"]["rows"])
     assert [row["members"] for row in parts["pool"]["rows"]] == [2, 3]
-    assert parts["study"]["rows"][0]["images/s"] > 0
+    study = parts["study"]["rows"]
+    assert all(row["images/s"] > 0 for row in study)
+    assert [row["precision"] for row in study] == ["float32", "float32", "bfloat16", "bfloat16"]
     assert [row["backend"] for row in parts["faiss"]["rows"]] == ["torch", "faiss"]
     assert all(row["steps/s"] > 0 for row in parts["tuning"]["rows"] + parts["compile"]["rows"])
     assert {row["result"] for row in parts["tuning"]["rows"]} == {"ok"}

@@ -13,13 +13,9 @@ import torch
 from ensgan import zoo
 from ensgan.errors import ConfigError, InputError
 from ensgan.files import read_json, write_json
-from ensgan.train import TrainSettings, settings, train_gan
-from ensgan.train.settings import (
-    arithmetic,
-    keep_freed_memory,
-    precision_problems,
-    resolved_precision,
-)
+from ensgan.precision import arithmetic, precision_problems, resolved_precision
+from ensgan.train import TrainSettings, train_gan
+from ensgan.train.settings import keep_freed_memory
 from ensgan.types import Samples
 
 PAGE = 4096
@@ -84,7 +80,7 @@ def test_auto_is_bfloat16_where_it_is_fast(
     assert resolved_precision("auto", CUDA) == "float32"
     assert resolved_precision("tf32", CUDA) == "tf32"
     for amx, found in ((True, "bfloat16"), (False, "float32")):
-        monkeypatch.setattr(settings, "_has_amx", lambda amx=amx: amx)
+        monkeypatch.setattr("ensgan.precision._has_amx", lambda amx=amx: amx)
         assert resolved_precision("auto", CPU) == found
 
 
@@ -109,10 +105,10 @@ def train(folder: Path, **changes: object) -> list[str]:
 def test_what_auto_came_to_is_recorded_and_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settings, "_has_amx", lambda: False)
+    monkeypatch.setattr("ensgan.precision._has_amx", lambda: False)
     made = train(tmp_path, precision="auto")
     assert read_json(tmp_path / "training.json")["settings"]["precision"] == "float32"
-    monkeypatch.setattr(settings, "_has_amx", lambda: True)  # resumed on another machine
+    monkeypatch.setattr("ensgan.precision._has_amx", lambda: True)  # resumed on another machine
     assert train(tmp_path, precision="auto") == made
     with pytest.raises(InputError, match="precision was 'float32', is now 'bfloat16'"):
         train(tmp_path, precision="bfloat16")
