@@ -15,7 +15,7 @@ from ensgan.cli.output import ForceOption, JsonOption, emit, lines, note, warn
 from ensgan.errors import InputError
 
 HERE = "http://127.0.0.1:"
-"""How addresses of pages begin that this machine serves."""
+"""Beginning of the addresses of pages that this machine serves."""
 
 
 def ui(
