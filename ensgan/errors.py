@@ -59,7 +59,7 @@ class StoreError(EnsganError):
 
 
 class SweepStoppedError(EnsganError):
-    """A sweep ended because somebody asked for it (``ensgan stop``): no failure."""
+    """A sweep ended because its user asked for it (``ensgan stop``): no failure."""
 
     exit_code = 0
 

@@ -113,7 +113,7 @@ def _lies_in(link: Path, folder: Path) -> bool:
     """Whether a link leads into a folder; False for a link that cannot be followed."""
     try:
         with suppress(FileNotFoundError):
-            link.stat()  # since Python 3.13 resolving says nothing of a loop
+            link.stat()  # since Python 3.13 resolve() does not report a loop
         return link.resolve().is_relative_to(folder)
     except (OSError, RuntimeError):  # a loop, or through a folder that may not be read
         return False

@@ -337,5 +337,4 @@ def _gap(metric: str, group: _Group, groups: Mapping[str, _Group]) -> float | No
         return None
     three = (groups["real"], groups["all"], group)
     upper, lower, mean = (float(one.values[metric].mean()) for one in three)
-    # Where real images are no better than the whole pool there is no gap to close.
     return None if upper - lower <= 1e-9 else (mean - lower) / (upper - lower)

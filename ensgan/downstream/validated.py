@@ -111,7 +111,7 @@ def choose_validated(
         most_members: the leader grows no larger; None: half the pool, at least 2.
 
     Raises:
-        InputError: an empty shortlist, or nobody to judge it.
+        InputError: an empty shortlist, or no classifier to judge it.
     """
     kept = max(4, len(shortlist) // 3) if finalists is None else finalists
     if not shortlist or min(seeds, kept) < 1:
