@@ -103,7 +103,7 @@ class Tasks:
         None is cancelled: one that is just about to begin then ends the whole driver (seen with Ray
         2.60: "Check failed … Tried to complete task that was not pending").
         """
-        task = ray.remote(function)
+        task = ray.remote(lambda item: function(item))  # Ray takes no other callable objects
         options = {**self._reserved, "max_retries": TASK_RETRIES}
         if any(node.get("GPU") for node in node_resources()):
             # Ray shows a task that reserves no GPU all of them; they belong to others.
