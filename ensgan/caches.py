@@ -1,4 +1,4 @@
-"""The folder of results that can be made again: within a bound, and never others' files in it."""
+"""The cache folder: results that can be made again, bounded in size; other files in it stay."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def cache_limit() -> int:
 def read_cached(path: Path, required: Sequence[str]) -> dict[str, npt.NDArray[Any]] | None:
     """A cached ``.npz``, which counts as used now; None when it is absent or damaged.
 
-    Another process may remove it at any moment: one that has begun to read reads on.
+    Another process may remove it at any moment; a file that is already open can be read to its end.
     """
     try:
         arrays = read_npz(path, required)

@@ -30,7 +30,7 @@ LARGEST_JSON: Final = 128 << 20
 LARGEST_TEXT: Final = 16 << 20
 """Bytes of a text written by hand that is read."""
 MISFITS: Final = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
-"""What taking a value of JSON apart raises where it is of another kind than was written."""
+"""Errors of code that reads fields of a JSON value whose structure is not the expected one."""
 
 
 @contextmanager
@@ -65,12 +65,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise _not_written(path, error.strerror or str(error)) from error
     except Exception as error:
-        # torch says nothing of a full disk (the half-written file still takes its part of it
-        # here), safetensors says it in an error of its own.
-        said = next((reason for reason in _NO_ROOM if reason in str(error)), "")
-        if isinstance(error, EnsganError) or not (said or is_full(path.parent)):
+        # torch does not say that the disk is full (here the half-written file still takes its
+        # room), safetensors says it in an error of its own.
+        reason = next((sign for sign in _NO_ROOM if sign in str(error)), "")
+        if isinstance(error, EnsganError) or not (reason or is_full(path.parent)):
             raise
-        raise _not_written(path, said or _NO_ROOM[0]) from error
+        raise _not_written(path, reason or _NO_ROOM[0]) from error
     finally:
         if temporary is not None:
             with suppress(OSError):
@@ -79,13 +79,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 def _not_written(path: Path, reason: str) -> StoreError:
     full = reason in _NO_ROOM or is_full(path.parent)
-    said = _NO_ROOM[0] if full and reason not in _NO_ROOM else reason
+    why = _NO_ROOM[0] if full and reason not in _NO_ROOM else reason
     advice = "make room" if full else "check permissions and free space"
-    return StoreError(f"cannot write {path}: {said}; {advice}, then run the same command again")
+    return StoreError(f"cannot write {path}: {why}; {advice}, then run the same command again")
 
 
 def is_full(folder: Path) -> bool:
-    """No room is left on the disk of a folder (False where nobody can say)."""
+    """Whether the disk of a folder has no room left; False where the system does not tell."""
     try:
         return shutil.disk_usage(folder).free < FULL_BYTES
     except OSError:
@@ -235,10 +235,10 @@ def _whole_array(path: Path, archive: np.lib.npyio.NpzFile, name: str) -> npt.ND
             f"{path}: the array '{name[:80]}' announces {list(shape)} values of type {kind}, "
             f"which its {held} bytes do not hold"
         )
-    found = np.asarray(archive[name])
+    array = np.asarray(archive[name])
     if kind.kind == "U":
-        found.tolist()  # numpy takes any number for a character; Python stumbles over it later
-    return found
+        array.tolist()  # numpy takes any number for a character; Python stumbles over it later
+    return array
 
 
 def map_array(path: Path, *, larger: bool = False) -> npt.NDArray[Any]:

@@ -82,11 +82,11 @@ def require_file(path: Path) -> None:
     Raises:
         DataError: there is nothing, a folder, a pipe, socket or device, or no permission to read.
     """
-    found = kind(path)
-    if found == "absent":
+    there = kind(path)
+    if there == "absent":
         raise DataError(f"no such file: {path}")
-    if found != "file":
-        what = "a folder" if found == "folder" else "a pipe, a socket or a device"
+    if there != "file":
+        what = "a folder" if there == "folder" else "a pipe, a socket or a device"
         raise DataError(f"{path} is no plain file but {what}: name a file")
     if not os.access(path, os.R_OK):
         raise DataError(f"no permission to read {path}: change its mode or owner")

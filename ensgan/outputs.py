@@ -104,7 +104,7 @@ def claim_folder(
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach an address."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host == "localhost"
 

@@ -26,7 +26,7 @@ _PLAINER: Final = {
 
 
 def printable(text: str) -> str:
-    """Text that no terminal obeys: control characters are shown as ``\\x1b``."""
+    """Text without the control characters that terminals obey: they are shown as ``\\x1b``."""
     return _UNPRINTABLE.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
@@ -48,7 +48,7 @@ def markdown(value: object) -> str:
 
 
 def plainer(error: UnicodeError) -> tuple[str, int]:
-    """What an encoding that lacks a character gets for it: an ASCII sign like it, or ``?``."""
+    """Error handler of encodings that lack a character: a similar ASCII sign, or ``?``."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     missing = error.object[error.start : error.end]

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
 
 from ensgan.errors import InputError
 from ensgan.store.base import RunStore, unknown_run
@@ -46,6 +45,14 @@ class MemoryStore(RunStore):
 
     def prepare(self) -> None:
         """Nothing to do."""
+
+    def log_dataset(
+        self, run_id: str, *, name: str, digest: str, source: str, sizes: Mapping[str, int]
+    ) -> None:
+        """See :meth:`RunStore.log_dataset`."""
+        self.get(run_id)
+        facts = {"name": name, "digest": digest, "source": source, "sizes": dict(sizes)}
+        self.datasets.setdefault(run_id, []).append(facts)
 
     def finish(self, run_id: str, status: RunStatus = "finished") -> None:
         """See :meth:`RunStore.finish`."""
@@ -108,10 +115,6 @@ class MemoryStore(RunStore):
             metrics=last,
             tags={**record.tags, **visible},
         )
-
-    def _send_dataset(self, run_id: str, dataset: Mapping[str, Any]) -> None:
-        self.get(run_id)
-        self.datasets.setdefault(run_id, []).append(dict(dataset))
 
     def _tagged(self, tag: str, value: str) -> list[RunRecord]:
         by_parent = tag == TAG_PARENT

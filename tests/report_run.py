@@ -12,7 +12,7 @@ from tiny_sweep import tiny
 
 from ensgan.config import parse_spec
 from ensgan.files import write_json
-from ensgan.report.pictures import image_grid
+from ensgan.report.content import image_grid
 from ensgan.types import Front, FrontPoint, PoolScores, Samples
 
 EVIL = "<script>alert('x')</script>\"'{{7*7}}"

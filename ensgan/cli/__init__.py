@@ -3,10 +3,10 @@
 import time
 
 STARTED = time.time()
-"""When the command began, before it imported anything large.
+"""When the command began, before any large import.
 
-The process itself may be older: a shell that did other things before (``pip install … && ensgan``)
-gives its process to the last command.
+The start of the process would be wrong: a shell that did other things before (``pip install … &&
+ensgan``) hands its process over to the last command.
 """
 
 from ensgan.cli.app import app as app  # noqa: E402

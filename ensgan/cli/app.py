@@ -29,9 +29,9 @@ from ensgan.errors import EnsganError, InputError, last_line, unknown_name
 from ensgan.text import PLAIN, hide_credentials, plainer, printable
 
 LEVELS = ("quiet", "normal", "verbose")
-"""How much is said on stderr beside warnings and errors."""
+"""How much is printed on stderr besides warnings and errors."""
 SLOW = ("torch", "ray", "mlflow")
-"""What takes seconds to import on a cold or busy machine."""
+"""Packages that take seconds to import on a cold or busy machine."""
 PANELS = {
     "Begin": (
         ("doctor", "doctor:doctor", "Look at versions, GPU, disk, tracking server and tokens."),
@@ -105,7 +105,7 @@ PANELS = {
         ("promote", "runs:promote", "Register a sweep's ensemble in MLflow's model registry."),
     ),
 }
-"""Commands by the way that data take: name, where it is, the first sentence of its help."""
+"""Commands in the order of their use: name, place, first sentence of the help."""
 COMMANDS = tuple(command for commands in PANELS.values() for command in commands)
 _EPILOG = (
     "Environment: ENSGAN_STORAGE names the folder of sweeps and results, ENSGAN_DATA that of data "
@@ -127,7 +127,7 @@ def load_command(name: str) -> Any:
         single.command(name)(target)
         target = single
     command = typer.main.get_command(target)
-    # Lines of source are no lines of a terminal: only paragraphs end where they end.
+    # Join the lines of a paragraph, so that it is wrapped at the width of the terminal.
     command.help = re.sub(r"(?<=\S)\n(?=\S)", " ", command.help or "")
     return command
 
@@ -215,7 +215,7 @@ def main() -> None:
     # Pydantic would look for plugins among all that is installed, a tenth of `ensgan status`.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
     for stream in (sys.stdout, sys.stderr):
-        # A terminal or pipe that cannot show a character gets a plainer one, not a traceback.
+        # A character that the terminal cannot show is replaced by a plainer one, without an error.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=PLAIN)
     try:
@@ -228,11 +228,11 @@ def main() -> None:
         try:
             app()
         finally:
-            sys.stdout.flush()  # here, and not at exit, a full disk is said
+            sys.stdout.flush()  # here a full disk can still be reported, at exit it cannot
     except EnsganError as error:
         _end(f"error: {error}", error.exit_code)
     except BrokenPipeError:
-        # Whoever read the output has gone (`ensgan runs | head`): nothing is wrong here.
+        # The reader of a pipe has ended (`ensgan runs | head`), which is no error.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - for the flush at exit
         sys.exit(0)
     except Exception as error:
@@ -241,7 +241,7 @@ def main() -> None:
         if isinstance(error, OSError) and error.errno in _NO_SUCH_NAME:
             _end(f"error: {str(error.filename)[:100]}: {error.strerror}; name another path", 2)
         if isinstance(error, MemoryError):
-            # What ends the interpreter may lack memory too: enough has been said.
+            # Ending the interpreter may run out of memory too, which needs no second message.
             sys.unraisablehook = lambda _: None
             _end("error: not enough memory (see ulimit -v, or the memory of the job)", 1)
         if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):
@@ -252,9 +252,10 @@ def main() -> None:
 
 
 def _open_closed_streams() -> None:
-    """Give a command whose output was closed (``>&-``) a place for it that keeps nothing.
+    """Connect closed standard streams (``>&-``) to the null device.
 
-    The next file to be opened would have the number of stdout, and get what libraries print.
+    Otherwise the next file that is opened would get the number of stdout, and all that libraries
+    print.
     """
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
@@ -263,7 +264,7 @@ def _open_closed_streams() -> None:
 
 
 class _SaysWhatIsSlow:
-    """An import hook that finds nothing: it says on a terminal what takes more than a second."""
+    """An import hook that only reports, on a terminal, imports that take more than a second."""
 
     def find_spec(self, name: str, *_: object) -> None:
         if name in SLOW and sys.stderr.isatty():
@@ -278,7 +279,7 @@ class _SaysWhatIsSlow:
 
 
 def _end(message: str, code: int) -> None:
-    """Say a last sentence, where there is still somewhere to say it, and leave."""
+    """Print a last sentence, if stderr still works, and exit."""
     with contextlib.suppress(OSError, ValueError, AttributeError):  # stderr closed or full
         sys.stderr.write(f"{printable(hide_credentials(message))}\n")
         sys.stderr.flush()
@@ -286,7 +287,7 @@ def _end(message: str, code: int) -> None:
 
 
 def _unforeseen(error: Exception) -> str:
-    """One sentence about a failure that nobody foresaw, and where its traceback is."""
+    """One sentence about an unexpected failure, and where its traceback is."""
     command = " ".join(["ensgan", *[word for word in sys.argv[1:2] if word in _PLACES]])
     sentence = f"error: {command} failed: {type(error).__name__}: {last_line(error)}"
     try:

@@ -10,7 +10,7 @@ import typer
 from rich.console import Group, RenderableType
 
 from ensgan.cli.output import LARGEST_SIDE, FittingTable, JsonOption, emit, progress, whole
-from ensgan.errors import ConfigError, EnsganError, InputError
+from ensgan.errors import EnsganError, InputError
 from ensgan.text import counted
 
 if TYPE_CHECKING:
@@ -124,20 +124,16 @@ def parse_options(texts: list[str], accept_checksum: str | None = None) -> dict[
     Raises:
         InputError: a text of another form.
     """
-    from ensgan.config.yaml_text import read_yaml
+    from ensgan.config import read_setting
 
     options: dict[str, Scalar] = {}
     for text in texts:
-        key, equals, value = text.partition("=")
-        if not key or not equals:
-            raise InputError(f"--option '{text}': write it as KEY=VALUE")
-        try:
-            parsed = read_yaml(value, f"--option '{text}'")
-        except ConfigError as error:
-            raise InputError(f"--option '{text}': the value {error.problems[0]}") from error
-        if isinstance(parsed, (dict, list)):
+        key, value = read_setting(text, "--option")
+        if isinstance(value, (dict, list)):
             raise InputError(f"--option '{text}': the value must be a number, word or flag")
-        options[key] = parsed if isinstance(parsed, (bool, int, float)) else str(value) or None
+        # Other words stay as they were written: a date, for example.
+        as_written = text.partition("=")[2] or None
+        options[key] = value if isinstance(value, (bool, int, float)) else as_written
     if accept_checksum is not None:
         options["accept_checksum"] = accept_checksum
     return options
@@ -151,7 +147,7 @@ def _table(report: DataReport) -> RenderableType:
         level = split.intensity
         counts = (f"{split.images:,}", *([f"{split.patients:,}"] if known else []))
         table.add_row(name, *counts, f"{level.mean:.1f}", f"{level.std:.1f}", f"{split.blank:,}")
-    # One row per class: a column each would find no room.
+    # One row per class, because a column for each would not fit.
     classes = FittingTable("class", *report.splits)
     for name in report.class_names:
         row = [f"{split.classes[name]:,}" for split in report.splits.values()]
@@ -181,7 +177,7 @@ def _table(report: DataReport) -> RenderableType:
 
 
 def _sizes(report: DataReport) -> str:
-    """What size the images had before."""
+    """The sizes of the images before they were scaled."""
     sizes = report.source_sizes
     if not sizes:
         return ""

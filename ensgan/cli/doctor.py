@@ -1,4 +1,4 @@
-"""``ensgan doctor``: whether this machine has what ensgan needs, before anything is started."""
+"""``ensgan doctor``: check that this machine has what ensgan needs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from http.client import HTTPException
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
@@ -23,6 +22,7 @@ from rich.text import Text
 from ensgan.cli.output import FittingTable, JsonOption, emit
 from ensgan.errors import EnsganError
 from ensgan.store import default_storage, open_store
+from ensgan.sweep.environment import installed
 from ensgan.text import split_address
 
 ENOUGH_DISK_GB = 5.0
@@ -37,7 +37,7 @@ OPTIONAL = {
 
 @dataclass(frozen=True)
 class Finding:
-    """What was looked at, how it is, and what to do about it."""
+    """What was checked, its state, and what to do about it."""
 
     what: str
     state: Literal["ok", "note", "problem"]
@@ -83,10 +83,11 @@ def _table(findings: list[Finding]) -> FittingTable:
 
 def _versions() -> Iterator[Finding]:
     yield Finding("Python", "ok", f"{platform.python_version()} ({sys.executable})")
+    versions = installed(("ensgan", *PACKAGES))
     for package in ("ensgan", *PACKAGES):
-        try:
-            yield Finding(package, "ok", version(package))
-        except PackageNotFoundError:
+        if package in versions:
+            yield Finding(package, "ok", versions[package])
+        else:
             yield Finding(package, "problem", f"not installed: pip install {package}")
 
 
@@ -124,7 +125,7 @@ def _gpu() -> Iterator[Finding]:
 
 
 def _training() -> Iterator[Finding]:
-    """What settings of a sweep that depend on the machine come to here."""
+    """What machine-dependent settings of a sweep mean on this machine."""
     import torch
 
     from ensgan.precision import resolved_precision
@@ -180,7 +181,7 @@ def _tracking(uri: str | None, storage: Path) -> Finding:
     parts = split_address(address or "")
     if not address or parts is None:
         return Finding("tracking", "ok", f"SQLite in {storage.resolve()}")
-    # Without what may stand before the @: a password is not for the screen.
+    # Without the part before an @, which may contain a password.
     shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
     if parts.scheme not in ("http", "https"):
         return Finding("tracking", "ok", f"{shown} (not contacted)")

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 _OF_AN_ENSEMBLE = ["real", "best-single", "all", "random:5", "selected"]
-"""What is evaluated of an ensemble, which brings no sweep, where nothing is named."""
+"""Default strategies for an ensemble, which brings no sweep with its own."""
 SHOWN = ("auc", "accuracy", "g_mean")
 
 
@@ -83,16 +83,16 @@ def comparison_table(value: Mapping[str, Any]) -> FittingTable:
 
 
 def _share(closed: float | None) -> str:
-    """Part of a gap; where the gap itself is next to nothing, parts of it say no more than that."""
+    """Part of a gap; beyond ±100 % the gap itself is too small for a meaningful number."""
     if closed is None:
         return "–"
     return f"{closed:.0%}" if abs(closed) <= 1 else "<-100%" if closed < 0 else ">100%"
 
 
 def remarks(value: Mapping[str, Any]) -> list[str]:
-    """What has to be said below a comparison, a sentence each."""
-    said = [value.get("verdict"), value.get("sampling"), *value.get("cautions", ())]
-    return [f"{sentence}." for sentence in said if sentence]
+    """Sentences to print below a comparison."""
+    parts = [value.get("verdict"), value.get("sampling"), *value.get("cautions", ())]
+    return [f"{part}." for part in parts if part]
 
 
 def mean_sd(metric: Mapping[str, Any]) -> str:
@@ -106,7 +106,7 @@ class Asked:
     """The options that both commands have.
 
     Attributes:
-        given: settings of a sweep's ``evaluate`` section that were named; None for the others.
+        given: values for a sweep's ``evaluate`` section; None for those not named.
     """
 
     given: Mapping[str, Any]
@@ -151,7 +151,7 @@ class Asked:
         return Place(self.storage, self.uri, self.address, self.allow_open_cluster)
 
     def options(self, section: EvaluateSpec) -> EvaluationOptions:
-        """What to evaluate, and how: the section, with what was named put over it."""
+        """What to evaluate, and how: the section, overridden by what was named."""
         from ensgan.downstream import ClassifierSettings
         from ensgan.evaluation.evaluate import EvaluationOptions
 
@@ -174,7 +174,7 @@ def with_evaluation_options(otherwise: str) -> Callable[[Callable[..., None]], A
     """Decorate a command: it gets the shared options, and is called with ``asked``.
 
     Args:
-        otherwise: where settings come from that are not named, for the help.
+        otherwise: where settings that are not named come from, for the help.
     """
     shared = dict(inspect.signature(Asked, eval_str=True).parameters)
     del shared["given"]

@@ -54,12 +54,14 @@ def init(
     from ensgan.config import parse_spec
     from ensgan.config.yaml_text import read_yaml
     from ensgan.data import check, load_dataset, locate
+    from ensgan.data.image_files import available_cores
     from ensgan.files import write_bytes
     from ensgan.outputs import claim_output
+    from ensgan.sweep.planning.cost import local_gpus
     from ensgan.sweep.planning.sweep_file import known_names
 
     def claim(path: Path) -> Path:
-        # A sweep file may lie among the data; anything else there is data.
+        # A sweep file may lie in the data folder; other files there are data, never replaced.
         read = () if path.suffix in (".yaml", ".yml") else (Path(data), data_dir)
         return claim_output(path, inputs=read, force=force)
 
@@ -75,7 +77,8 @@ def init(
             on_progress=report_progress,
         )
     report = check(dataset, near=False)
-    text = propose(dataset, source, this_machine())
+    gpus, memory = local_gpus()
+    text = propose(dataset, source, Machine(available_cores(), gpus, (memory or 0) / 1e9))
     tree = read_yaml(text, "the proposed sweep")
     spec = parse_spec(tree, source="the proposed sweep", known=known_names())
     path = claim(output or Path(f"{spec.name}.yaml"))
@@ -90,17 +93,6 @@ def init(
     remarks = tuple(f"problem: {each}" for each in report.problems)
     remarks += tuple(f"note: {each}" for each in report.notes)
     emit(value, as_json=json, table=lambda: _shown(path, spec.name, text, remarks))
-
-
-def this_machine() -> Machine:
-    """The cores and GPUs this process may use."""
-    import torch
-
-    from ensgan.data.image_files import available_cores
-
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    memory = [torch.cuda.get_device_properties(index).total_memory for index in range(count)]
-    return Machine(available_cores(), count, min(memory, default=0) / 1e9)
 
 
 def _shown(path: Path, sweep: str, text: str, remarks: tuple[str, ...]) -> Text:

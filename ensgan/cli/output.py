@@ -48,7 +48,7 @@ MOST_IMAGES = 10_000_000
 LARGEST_SIDE = 1024
 """Pixels of an image's side, as in sweep files."""
 _PIPE_COLUMNS = 10_000
-"""A file or a program that reads gets every line and every column whole."""
+"""Width for pipes and files, which get every line and every column whole."""
 _GAPS = (2, 1)
 """Blanks between columns, where there is room and where there is little."""
 _LONGEST_WORD = 32
@@ -58,9 +58,9 @@ ReportProgress: TypeAlias = Callable[[int, int], None]
 
 
 class PlainConsole(Console):
-    """A console that shows text as it is: no markup in it is obeyed, no terminal codes get out.
+    """A console that prints text as it is, without interpreting markup or terminal codes.
 
-    Names of runs, members and classes come from files and servers of others.
+    Names of runs, members and classes may come from other people's files and servers.
     """
 
     def __init__(self, *, stderr: bool = False) -> None:
@@ -71,7 +71,7 @@ class PlainConsole(Console):
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterator[Segment]:
-        """See :meth:`rich.console.Console.render`; every text that is shown comes by here."""
+        """See :meth:`rich.console.Console.render`, through which all printed text passes."""
         for segment in super().render(renderable, options):
             text = segment.text if segment.control else hide_credentials(printable(segment.text))
             yield Segment(text, segment.style, segment.control)
@@ -94,7 +94,7 @@ def emit(value: Mapping[str, Any], *, as_json: bool, table: Callable[[], Rendera
         with console.capture() as capture:
             console.print(shown, soft_wrap=soft_wrap, crop=False)
         lines = capture.get().removesuffix("\n").split("\n")
-        # Not typer.echo: where stdout can show ASCII alone it writes UTF-8 nevertheless.
+        # Not typer.echo, which writes UTF-8 even where stdout can show only ASCII.
         sys.stdout.write("".join(f"{line.rstrip(' ')}\n" for line in lines))
 
 
@@ -104,13 +104,13 @@ def is_quiet() -> bool:
 
 
 def note(message: str) -> None:
-    """Say something to a person on stderr; quiet when stderr is not a terminal, or asked to be."""
+    """Print a remark for people on stderr, unless it is no terminal or quiet was asked for."""
     if _messages.is_terminal and not is_quiet():
         _messages.print(message, soft_wrap=True)
 
 
 def warn(message: str) -> None:
-    """Say something on stderr that must be seen, terminal or not."""
+    """Print a warning on stderr, terminal or not."""
     _messages.print(f"warning: {message}", style="yellow", soft_wrap=True)
 
 
@@ -122,8 +122,8 @@ def check_outputs(
     """Refuse, before any work, outputs that would destroy something; see :func:`claim_output`.
 
     Args:
-        claims: every file that the command writes (None for those not asked for), and whether one
-            that is there is its own.
+        claims: every file that the command writes (None for those not asked for), each with a
+            check whether an existing file was made by this command.
         inputs: every file and folder that it reads.
         force: replace files of others.
 

@@ -15,7 +15,7 @@ from ensgan.cli.output import ForceOption, JsonOption, emit, lines, note, warn
 from ensgan.errors import InputError
 
 HERE = "http://127.0.0.1:"
-"""How addresses of pages begin that this machine serves."""
+"""Beginning of the addresses of pages that this machine serves."""
 
 
 def ui(
@@ -36,7 +36,7 @@ def ui(
     from ensgan.recording.views import REPORT
 
     store = runs.open_recorded(uri, storage)
-    if run == "latest" and not store.find(limit=1):
+    if run == "latest" and not store.find():
         raise InputError(
             f"there is nothing to show in {store.uri}: run a sweep first, or name another --storage"
         )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 MOST_ROWS = 100
-"""What a person reads; --json has all of them."""
+"""Most rows that are printed; --json has all of them."""
 
 
 def show_plan(
@@ -57,7 +57,7 @@ def show_plan(
 
 
 def _plan_table(plan: Plan) -> RenderableType:
-    """One row per GAN, below the plan in words; they alone where nothing is trained."""
+    """The plan in words, and one row per GAN if any is trained."""
     if not plan.rows:
         return _plan_sentence(plan)
     table = FittingTable(

@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 _SUMMARY = ("auc", "intra_d", "inter_d", "density", "coverage")
 _UNSET = ("None", "[]", "{}", "")
-"""Values of settings that a person need not see."""
+"""Empty values of settings, which are not shown."""
 _SCORES = {"intra_d": "Intra-d", "auc": "AUC", "hypervolume": "hypervolume"}
 
 
 INTERRUPTED = "interrupted"
-"""Status of a run that its store takes for running, and that no process runs."""
+"""Status of a run that its store shows as running although no process runs it."""
 REPLACED = "replaced"
 """Status of a run whose sweep grew or changed before its end and went on as another run."""
 
 
 def summary(record: RunRecord, *, is_interrupted: bool = False) -> dict[str, Any]:
-    """A sweep as ``runs`` lists it; a store cannot know that nobody runs it any more."""
+    """A sweep as ``runs`` lists it; only the caller can know that it was interrupted."""
     from ensgan.store import TAG_REPLACED
 
     status = REPLACED if TAG_REPLACED in record.tags else record.status
@@ -123,7 +123,7 @@ def show_table(
 
 
 def _shown_score(record: RunRecord) -> str:
-    """The figure that tells most about a run below a sweep."""
+    """The most informative figure of a run below a sweep."""
     for name, label in _SCORES.items():
         if name in record.metrics:
             return f"{label} {record.metrics[name]:.3f}"

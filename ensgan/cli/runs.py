@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ensgan.store import RunRecord, RunStore
 
 _OURS = ("sweeps", "mlflow.db", "artifacts", "evaluations", "pulled")
-"""What a storage folder may hold, besides what others put there."""
+"""Entries that make a folder look like a storage of ours."""
 _FIELDS = {"date": "started", "name": "name", "status": "status"}
 """What every run can be sorted by, and what stores call it."""
 StorageOption: TypeAlias = Annotated[
@@ -33,7 +33,7 @@ RUN_HELP = "a sweep's name, the beginning of a run ID, 'latest', or models:/NAME
 
 
 def sweep_names(incomplete: str) -> list[str]:
-    """For shells that complete words: ``latest``, and the sweeps of the default storage."""
+    """For shell completion: ``latest``, and the sweeps of the default storage."""
     storage = Path(os.environ.get("ENSGAN_STORAGE") or "ensgan-runs")
     names = ["latest", *sorted(path.parent.name for path in storage.glob("sweeps/*/manifest.json"))]
     return [name for name in names if name.startswith(incomplete)]
@@ -53,7 +53,7 @@ SourceArgument: TypeAlias = Annotated[
 
 
 def find(run: str, uri: str | None, storage: Path | None) -> tuple[RunStore, str]:
-    """The store, and in it the ID of the run that somebody means.
+    """The store, and the ID of the run that was named.
 
     Raises:
         InputError: no run fits, or several do.
@@ -65,7 +65,7 @@ def find(run: str, uri: str | None, storage: Path | None) -> tuple[RunStore, str
 
 
 def _opened(uri: str | None, storage: Path | None) -> RunStore:
-    """The store, and a sign of life where it takes seconds to answer."""
+    """The store, with a note if opening it takes seconds."""
     from ensgan.store import open_store
 
     store = open_store(uri, storage)
@@ -75,7 +75,7 @@ def _opened(uri: str | None, storage: Path | None) -> RunStore:
 
 
 def open_recorded(uri: str | None, storage: Path | None) -> RunStore:
-    """The store that somebody wants listed.
+    """The store of a storage or address that the user named.
 
     Raises:
         InputError: the storage is named and is no folder of sweeps.
@@ -123,7 +123,7 @@ def runs(
 
     Example: ensgan runs --dataset pneumoniamnist --sort -intra_d
     """
-    from ensgan.store import MOST_RUNS, default_storage, sort_runs, status_named
+    from ensgan.store import default_storage, sort_runs, status_named
     from ensgan.types import gan_of, row_of
 
     store = open_recorded(uri, storage)
@@ -132,7 +132,7 @@ def runs(
         if status in (None, run_tables.INTERRUPTED, run_tables.REPLACED)
         else status_named(status)
     )
-    records, interrupted = store.find(limit=MOST_RUNS), set[str]()
+    records, interrupted = store.find(), set[str]()
     if any(one.status == "running" for one in records):
         from ensgan.sweep.live.status import interrupted_runs  # late: it takes as long as the rest
 
@@ -158,7 +158,7 @@ def runs(
 
 
 def _order(sort: str, records: Sequence[RunRecord]) -> str:
-    """What a store calls the order that a person asked for.
+    """The store's name for the order that was asked for.
 
     Raises:
         InputError: no run has such a field.

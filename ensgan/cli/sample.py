@@ -147,7 +147,7 @@ def serve(
 
     token = os.environ.get("ENSGAN_TOKEN")
     if token is not None and len(token) < 16:
-        # An empty one too: whoever sets it means to have one.
+        # An empty one is refused too, since setting it shows that a token is wanted.
         raise InputError(
             "ENSGAN_TOKEN is empty or too short to be a secret: give it 16 signs or more, or "
             "unset it"

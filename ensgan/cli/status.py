@@ -26,12 +26,12 @@ from ensgan.sweep.live.status import sweep_status
 from ensgan.text import counted, duration, hide_credentials, one_line
 
 QUIET_KINDS = {"progress", "plan", "folder", "held"}
-"""Too frequent to be lines of a log, or nothing for people."""
+"""Events that are too frequent for a log, or meant for programs only."""
 COLUMNS = ("last member", "step", "steps/s", "left", "node", "GPU", "Intra-d", "labels", "health")
 SPARE = ("GPU", "steps/s", "labels", "node", "health", "Intra-d", "left")
-"""What a narrow terminal goes without, the first first."""
+"""Columns that a narrow terminal leaves out, in this order."""
 ORDER = {"running": 0, "done": 3, "waiting": 2}
-"""What is shown first; other states come after what runs."""
+"""Order of rows by state; other states come right after ``running``."""
 DOING = {
     "train": ("training", ""),
     "score": ("scoring", "sets and pairs"),
@@ -57,12 +57,12 @@ SENTENCES = {
 }
 """Events as lines of a log, by kind."""
 FRAME = 8
-"""Lines of the view that are no GANs: title, borders, the line of what is left out."""
+"""Lines of the view besides GANs: title, borders, and the line that counts hidden GANs."""
 
 
 @contextmanager
 def watching(as_json: bool) -> Iterator[OnEvent]:
-    """What passes events on: to a live table, to a log, or as JSON to a program that reads."""
+    """A listener that shows events as a live table, as log lines, or as JSON lines."""
     if as_json:
         yield _json_lines(sys.stdout)
         return
@@ -96,7 +96,7 @@ def _plain_lines(stream: TextIO) -> OnEvent:
 
 
 def sentence(event: Event) -> str:
-    """One event as one line, which no terminal obeys: other shells' texts are in it."""
+    """One event as one line without terminal codes, as it may contain text of other users."""
     return hide_credentials(one_line(_words(event)))
 
 
@@ -126,7 +126,7 @@ class _LiveView:
         self._shown: RenderableType = Text("")
 
     def listener(self, print_line: Callable[[str], None]) -> OnEvent:
-        """What takes events in, and prints those that are not about progress."""
+        """A listener that prints events that are not about progress."""
 
         def listen(event: Event) -> None:
             fields = event.fields
@@ -147,7 +147,7 @@ class _LiveView:
             return Text(self.last)
         if time.monotonic() - self._made > 1:
             self._made = time.monotonic()
-            with contextlib.suppress(DataError):  # just being replaced, or damaged: others say so
+            with contextlib.suppress(DataError):  # just being replaced, or damaged
                 self._shown = status_view(sweep_status(self.folder), self.console.height - 2)
         return self._shown
 

@@ -24,7 +24,7 @@ from ensgan.sweep.live.requests import POLL_SECONDS, Answer, Request, RequestFol
 from ensgan.text import printable
 
 ANSWER_SECONDS = 60.0
-"""A driver looks once a second, but a long computation of its own may lie between two looks."""
+"""A driver looks once a second, but a long computation may delay it."""
 
 GanOption: TypeAlias = Annotated[
     str | None, typer.Option("--gan", help="Only this GAN. [default: the whole sweep]")
@@ -170,9 +170,9 @@ def _ask(
     vary: Mapping[str, Any] | None = None,
     wait: bool = False,
 ) -> None:
-    """Put a request down, wait for what the driver says of it, and say that."""
+    """Write a request, wait for the driver's answer, and print it."""
     folder = find_sweep(name, (storage or default_storage()).resolve())
-    if verb != "add":  # of what is not there yet the driver knows
+    if verb != "add":  # the name of an added GAN is checked by the driver
         _check_gan(folder, gan)
     requests = RequestFolder(folder.path)
     if not folder.is_locked():
@@ -216,7 +216,7 @@ def _answer(
     """The first answer, or with ``wait`` the last one."""
     deadline, told = time.monotonic() + ANSWER_SECONDS, False
     while True:
-        is_held = goes_on()  # before the answer is read: an end may come in between
+        is_held = goes_on()  # before reading the answer, which may be the driver's last act
         answer = requests.answer_to(request)
         if answer is not None and (answer.state != "taken" or not wait):
             return answer
@@ -267,11 +267,11 @@ def logs(
 
 
 LARGEST_LOOK = 16 << 20
-"""Bytes of a log that are read at once; plugins may print any number."""
+"""Most bytes of a log that are read at once; plugins may print any amount."""
 
 
 class _Tail:
-    """A log as far as it was shown."""
+    """A log, and how far it has been shown."""
 
     def __init__(self, gan: str, path: Path) -> None:
         self.gan, self.path, self._at = gan, path, 0
@@ -282,12 +282,12 @@ class _Tail:
             return
         with self.path.open("rb") as log:
             end = log.seek(0, os.SEEK_END)
-            self._at = 0 if end < self._at else self._at  # it was begun anew
+            self._at = 0 if end < self._at else self._at  # shorter than before: a new file
             if last is not None:
                 self._at = max(self._at, end - LARGEST_LOOK)
             log.seek(self._at)
             text = log.read(LARGEST_LOOK)
-        # A line that is not ended yet comes later, unless it is longer than a look.
+        # An unfinished line waits for its end, unless it fills a whole read.
         whole = text[: text.rfind(b"\n") + 1] or (text if len(text) == LARGEST_LOOK else b"")
         self._at += len(whole)
         shown = whole.decode("utf-8", "replace").splitlines()

@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from ensgan.evaluation.evaluate import Evaluation, EvaluationOptions
 
 FIGURE = "-front.png"
-"""How the name of a part's figure ends."""
+"""Ending of the file names of figures."""
 STRATEGIES = (
     *("real", "real+synthetic", "best-single", "all", "last", "random:5", "selected"),
     *("selected:ratio", "selected:utopia", "selected:max-intra", "selected:min-inter"),
     *("by-intra", "front:6"),
 )
-"""What a study evaluates where nothing is named."""
+"""The default strategies of a study."""
 
 
 @with_evaluation_options("the first sweep's evaluate section, its strategies apart")
@@ -84,7 +84,7 @@ def study(
     begin = time.time()
     if output.suffix != ".md":
         raise InputError(f"the page '{output}' must end in .md")
-    # Which extractors there are, the sweeps say later: whatever is named like a figure stays.
+    # The extractors are known only later, so every file named like a figure must be ours.
     figures = [path for path in output.parent.glob("*.png") if _is_named(path, output)]
     claims = [(output, _is_study), *((path, is_figure) for path in figures)]
     check_outputs(*claims, inputs=[notes], force=force)
@@ -115,7 +115,7 @@ def study(
 
 
 def _in_words(options: EvaluationOptions) -> str:
-    """What a classifier of the study is, and where that comes from: hours hang on it."""
+    """The classifiers of the study and where their settings come from: they decide its cost."""
     of = options.classifier
     images = "" if of.images_per_epoch is None else f" of {counted(of.images_per_epoch, 'image')}"
     return (
@@ -169,7 +169,7 @@ def _write(
 
 
 def _command(words: list[str]) -> str:
-    """The command as typed, without folders that mean nothing elsewhere."""
+    """The command as typed, without folders of this machine."""
     shown = ["ensgan"]
     for before, word in itertools.pairwise(words):
         if before in ("--storage", "--uri"):

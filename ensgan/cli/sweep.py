@@ -1,4 +1,4 @@
-"""``ensgan sweep`` and ``ensgan train``, and what a terminal shows of their end."""
+"""``ensgan sweep`` and ``ensgan train``, and the results that they print."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ensgan.errors import SweepStoppedError
 from ensgan.types import UInt8Array
 
 PHANTOM = "phantom"
-"""The data set whose images show nobody, so that a terminal may show them unasked."""
+"""The data set without real persons, so that a terminal may show its images unasked."""
 
 SpecArgument = Annotated[Path, typer.Argument(help="Sweep file (YAML).", metavar="SPEC.yaml")]
 SetOption = Annotated[
@@ -146,7 +146,7 @@ def sweep(
 
 @contextlib.contextmanager
 def _exit_code_of_interrupts() -> Iterator[None]:
-    """Say what ctrl-C (exit code 130, as shells give it) and `ensgan stop` (0) leave."""
+    """Exit codes and messages of ctrl-C (130, as in shells) and of `ensgan stop` (0)."""
     try:
         yield
     except SweepStoppedError as end:
@@ -201,7 +201,7 @@ def train(
 
 
 def _show_known(result: dict[str, Any], storage: Path | None, as_json: bool) -> None:
-    """A finished sweep, of which nothing is left to do."""
+    """Print the result of a finished sweep with nothing left to do."""
     for sentence in result.pop("said"):
         out.warn(sentence)
     if as_json:
@@ -212,7 +212,7 @@ def _show_known(result: dict[str, Any], storage: Path | None, as_json: bool) -> 
 
 
 def _show_result(done: Mapping[str, Any], storage: Path | None) -> None:
-    """The table, where the time went, G* and its images, what was found, and what to do next."""
+    """Print the table, times, G* and its images, the verdict, and what to do next."""
     console, folder = out.PlainConsole(), Path(done["folder"])
     if done["downstream"]["strategies"]:
         console.print(comparison_table(done["downstream"]))
@@ -245,7 +245,7 @@ def _show_result(done: Mapping[str, Any], storage: Path | None) -> None:
 
 
 def _first() -> str:
-    """What lets a shell find ``ensgan``, where the environment that runs is not activated."""
+    """A line that makes the shell find ``ensgan``, if its environment is not activated."""
     script = Path(sys.prefix) / "bin" / "activate"
     if shutil.which("ensgan") or not script.is_file():
         return ""
@@ -255,7 +255,7 @@ def _first() -> str:
 
 
 def _show_images(console: out.PlainConsole, path: Path) -> None:
-    """A strip of images of G*, below one of real images where those are nobody's."""
+    """A strip of images of G*, below one of real images if those may be shown."""
     from ensgan.sweep.folder import SweepFolder
     from ensgan.types import Samples
 
@@ -276,13 +276,13 @@ def _show_images(console: out.PlainConsole, path: Path) -> None:
 
 
 COLUMNS = 4
-"""Images beside one another."""
+"""Images per row."""
 _SIDES = (12, 32)
-"""Least and most pixels of a side: smaller is nothing, larger needs no terminal."""
+"""Smallest and largest side of an image, pixels."""
 
 
 def can_show(console: Console) -> bool:
-    """Whether a terminal has the colours and the half block, and somebody looks at it."""
+    """Whether output goes to a terminal with enough colours and Unicode."""
     encoding = (console.encoding or "").lower()
     return (
         console.is_terminal
@@ -302,7 +302,7 @@ def image_strip(images: Sequence[UInt8Array], width: int) -> list[Text]:
     if side < _SIDES[0]:
         return []
     side -= side % 2
-    # Each pixel is the mean of what it covers.
+    # Box resampling: each pixel is the mean of the area it covers.
     small = [
         np.asarray(Image.fromarray(image).convert("RGB").resize((side, side), Resampling.BOX))
         for image in images[:COLUMNS]

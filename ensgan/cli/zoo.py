@@ -76,7 +76,7 @@ def _row(name: str, image_size: int, channels: int, classes: int, width: float) 
 
 
 def _table(rows: list[dict[str, Any]]) -> Group:
-    """The rows, and below them why some cannot be built for this data; 80 columns hold it."""
+    """The rows, within 80 columns, and below them why some cannot be built for this data."""
     table = FittingTable(
         *("GAN", "backbone", "cond.", "loss, parts", "G", "D", "GB"),
         title=f"{len(rows)} GANs",
@@ -107,7 +107,7 @@ def _sizes(row: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def _impossible(rows: list[dict[str, Any]]) -> list[str]:
-    """One sentence a broken rule, with the GANs that break it."""
+    """One sentence per broken rule, with the GANs that break it."""
     broken: dict[str, list[str]] = {}
     for row in rows:
         for problem in row["problems"]:

@@ -1,8 +1,8 @@
-"""Stopping where a budget ends: what trials have taken, and whether another snapshot fits.
+"""Stopping at a budget: the hours that trials have taken, and whether another snapshot fits.
 
-Nothing here knows Ray. A budget changes no member and no order: trials run as without one, the
-highest priority and then the longest first, and a snapshot is begun only if what is left of the
-budget can finish it.
+Nothing here knows Ray. A budget changes neither members nor their order: trials run as without one,
+by priority and then the longest first, and a snapshot is begun only if the rest of the budget
+suffices to finish it.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ from ensgan.sweep.member_job import MemberJob, MemberResult
 SLACK = 1.05
 """A snapshot is begun when this many times its expected cost is left."""
 SAVE_SECONDS = 15.0
-"""Seconds between writes of the hours taken, which a killed driver may lose."""
+"""Seconds between writes of the hours taken; a killed driver loses at most this much."""
 
 
 @dataclass
 class _Running:
-    """A trial that holds a slot."""
+    """A trial that has a slot."""
 
     gan: str
     charged: float
-    """Its time is counted up to here, seconds since the epoch."""
+    """Its time is counted up to here (seconds since the epoch)."""
     steps_left: int
     """To its next snapshot."""
 
 
 class Spending:
-    """What the trials of a sweep have taken, and whether another snapshot fits into the budget.
+    """The hours that the trials of a sweep have taken, and whether another snapshot fits.
 
     A step's seconds are those of the running trial, else those measured by an earlier training on
     this storage, else inferred from another GAN by the ratio of their estimated efforts. Sampling
     and scoring come on top: the most that any snapshot of this session took.
 
-    Every second that a trial holds its slot counts, times its share of a GPU, so that the figure is
+    Every second that a trial has its slot counts, times its share of a GPU, so that the figure is
     what the owner of the card pays. The sum is kept in ``hours.json`` of the sweep's folder, with
     or without a budget, because a later session's budget counts from the first one.
 
     Args:
-        budget: None bounds nothing.
+        budget: None for no limit.
         jobs: all trials of this session.
-        shares: what an hour of each GAN's trial counts.
+        shares: by GAN, how many hours an hour of its trial counts.
         clock: seconds since the epoch.
     """
 
@@ -74,11 +74,11 @@ class Spending:
         self._saved = clock()
 
     def add(self, jobs: Sequence[MemberJob], shares: Mapping[str, float]) -> None:
-        """Count these too; arguments as of the class."""
+        """Count further jobs; arguments as for the class."""
         self._jobs |= {job.name: job for job in jobs}
         self._shares |= shares
         self._per_step |= {job.name: job.seconds_per_step for job in jobs if job.seconds_per_step}
-        # Snapshots on disk cost nothing more: they are taken in however much is spent.
+        # Snapshots on disk are taken in even when the budget is used up: they cost nothing more.
         self._made |= {job.name: job.made() for job in jobs}
 
     @property
@@ -88,13 +88,15 @@ class Spending:
         return self._hours + sum(self._uncharged(trial, now) for trial in self._running.values())
 
     def trial_started(self, trial_id: str, gan: str) -> None:
-        """A trial has its slot: from now on it costs something."""
+        """A trial has got its slot; its time counts from now on."""
         spacing = self._jobs[gan].settings.spacing
         self._running[trial_id] = _Running(gan, self._clock(), spacing)
 
     def trial_ended(self, trial_id: str) -> None:
-        """A trial has left its slot; what it did since its last snapshot was paid for all the same:
-        it is in its resume checkpoint."""
+        """A trial has left its slot.
+
+        Its time since the last snapshot counts too: that work is kept in its resume checkpoint.
+        """
         if trial_id in self._running:
             self._charge(self._running.pop(trial_id))
             self.save()
@@ -116,7 +118,7 @@ class Spending:
         job = self._jobs[trial.gan]
         done = job.names.index(member.name) + 1
         if done <= self._made[trial.gan]:
-            trial.charged = self._clock()  # it was on disk, and paid for when it was made
+            trial.charged = self._clock()  # found on disk: its time was counted when it was made
         else:
             self._made[trial.gan] = done
             self._charge(trial)
@@ -174,14 +176,14 @@ class Spending:
             return False
         seconds = self.seconds(gan, self._jobs[gan].settings.spacing)
         if seconds is None:
-            return True  # nothing was ever measured: the first trials do that
+            return True  # nothing was measured yet: the first trials do that
         seconds *= SLACK
         hours, deadline = self.budget.gpu_hours, self.budget.deadline
         if deadline is not None and self._clock() + seconds > deadline:
             return False
         if hours is None:
             return True
-        # A running trial has been promised the rest of its snapshot, and may not lose it to this.
+        # Running trials were begun because their snapshot fits: that part is not available here.
         promised = sum(
             self._shares[trial.gan] * (self.seconds(trial.gan, trial.steps_left) or 0.0)
             for trial in self._running.values()

@@ -42,9 +42,9 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 MOST_PENDING = 200
-"""Trials that Tune asks Ray for before they can run: an autoscaler sees them."""
+"""Most trials that Tune requests before they can run, so that an autoscaler sees the demand."""
 MOST_WARM = 16
-"""Workers that are made ready for the stages after training, or asked of an autoscaler."""
+"""Most workers that are prepared for the stages after training, or requested by autoscaling."""
 
 
 class RayExecutor:
@@ -52,14 +52,13 @@ class RayExecutor:
 
     Args:
         settings: how trials are scheduled.
-        tune_folder: where Tune keeps its own records; nothing is ever read back from there. It
-            lies in the sweep's folder.
-        budget: what training may take; None: all it needs.
-        named: every trial has an actor of its own that Ray lists by sweep and GAN; else trials
-            hand their processes on, which saves each the seconds of a start.
+        tune_folder: in the sweep's folder, for Tune's own records, which are never read back.
+        budget: what training may take; None for no limit.
+        named: give every trial its own actor, which Ray lists by sweep and GAN. Otherwise trials
+            reuse processes, which saves each the seconds of a start.
 
     Raises:
-        InputError: the cluster can never give what one trial asks for.
+        InputError: no node of the cluster has what one trial asks for.
     """
 
     tell: OnEvent = staticmethod(ignore)
@@ -79,7 +78,7 @@ class RayExecutor:
         nodes = node_resources()
         gpus = 1.0 if settings.gpus_per_trial == "auto" else settings.gpus_per_trial
         request = TrialRequest("any", settings.cpus_per_trial, gpus)
-        if not settings.autoscaling:  # which may add larger nodes
+        if not settings.autoscaling:  # an autoscaler may add larger nodes
             resources.check_fits("a trial", request, nodes, "change cluster.{}s_per_trial")
         self.slots = max(1, resources.task_slots(request, nodes))  # nodes may join later
 
@@ -104,7 +103,7 @@ class RayExecutor:
         at_once = min(self.slots, self.settings.max_concurrent or self.slots)
         on_event(resources.plan_event(trials, at_once, jobs))
         spending = Spending(self.budget, jobs, {each.gan: each.share for each in trials})
-        stop_path(jobs[0]).unlink(missing_ok=True)  # of a session that was ended by it
+        stop_path(jobs[0]).unlink(missing_ok=True)  # left by a session that it ended
         files = {job.name: own_stop_path(job) for job in jobs}
         order = TrainingOrder(trials, files, resources.ranks(jobs, self.settings), requests, tell)
         queue = TrialQueue(order, spending, stop_path(jobs[0]), self.settings.max_concurrent)
@@ -162,7 +161,7 @@ class RayExecutor:
         asha = self.settings.scheduler == "asha"
         search: TrialQueue | NamedTrials = callback.queue
         if self.named:
-            # Ray pickles it: it must not hold this executor, which tells a driver's output.
+            # Ray pickles the lambda, so it must not refer to this executor and the driver's output.
             kind, sweep = wrap_function(trainable), self.sweep
             search = NamedTrials(callback.queue, kind, lambda gan: f"{sweep}: train {gan}")
         return tune.Tuner(
@@ -171,8 +170,8 @@ class RayExecutor:
                 search_alg=search,
                 num_samples=-1,
                 scheduler=_asha(jobs) if asha else None,
-                # A trial that is stopped between snapshots waits in its process for an answer: it
-                # must go with it.
+                # A trial stopped between snapshots still waits in its process for an answer: such
+                # a process cannot be reused.
                 reuse_actors=not (self.named or asha or self.budget is not None),
                 trial_name_creator=_trial_name,
                 trial_dirname_creator=_trial_name,
@@ -216,7 +215,7 @@ class RayExecutor:
         first: EnsganError | None = None
         for number, outcome in self._tasks(needs).outcomes(function, items):
             if isinstance(outcome, EnsganError):
-                first = first or outcome  # the others' results are files, and worth waiting for
+                first = first or outcome  # the others leave results on disk: let them finish
             else:
                 results[number] = outcome
                 on_done(outcome)
@@ -229,7 +228,7 @@ class RayExecutor:
         return self._tasks(needs).map
 
     def _wait(self, waits: bool) -> None:
-        """Tell that nothing runs because others hold the GPUs, or that it runs again."""
+        """Report that nothing runs because other work has the GPUs, or that this is over."""
         self.tell(Event("waits", {"for": "GPUs that other work holds" if waits else ""}))
 
     def at_once(self, needs: Needs) -> int:

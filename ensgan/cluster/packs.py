@@ -1,8 +1,8 @@
 """Packs: the GANs of trials that share a GPU are trained in one process, a CUDA stream each.
 
-Tune's trials stay one per GAN, with its share of a GPU, so that budgets, steering, losses and the
-order know nothing of packs. A trial that gets a share asks where its GAN is trained, has it trained
-there, and passes on what it reports.
+There is still one Tune trial per GAN, with its share of a GPU, so that budgets, steering, losses
+and the order need not know about packs. A trial that has a share asks which process trains its GAN,
+lets it train there, and passes on its reports.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from ensgan.train.pack import Pack
 from ensgan.types import Samples
 
 MOST = 32
-"""GANs of one process; a card that is shared by more gets another process."""
+"""Most GANs in one process; a card shared by more gets another process."""
 CLOSE_SECONDS = 60.0
 MEASURE_SECONDS = 300.0
 
 
 class PackProcess:
-    """An actor on a card; every trial asks it in a thread of its own.
+    """An actor on a card; every trial calls it in a thread of its own.
 
     Args:
-        card: what the trials see as theirs.
+        card: the trials' ``CUDA_VISIBLE_DEVICES``.
     """
 
     def __init__(self, card: str) -> None:
-        os.environ[VISIBLE] = card  # before CUDA starts: the actor itself has no share of a card
+        os.environ[VISIBLE] = card  # before CUDA starts: the actor itself reserves no GPU
         self._pack: Pack[Mapping[str, Any]] = Pack()
         self._shares: dict[str, float] = {}
 
@@ -68,10 +68,11 @@ class PackProcess:
             self._settle()
 
     def _settle(self) -> None:
-        """Give back what those who left had taken, and keep within all the shares."""
+        """Release the memory of GANs that left, and limit the process to the others' shares."""
         if torch.cuda.is_available() and self._shares:
             with self._pack.turn():
-                torch.cuda.init()  # type: ignore[no-untyped-call]  # counting does not
+                # Asking for the device count does not initialise CUDA.
+                torch.cuda.init()  # type: ignore[no-untyped-call]
                 torch.cuda.empty_cache()
                 torch.cuda.reset_peak_memory_stats()
                 confine(sum(list(self._shares.values())))
@@ -81,7 +82,7 @@ class Packs:
     """An actor that owns the processes of a sweep's packs; they end with it.
 
     Args:
-        most: GANs in one process.
+        most: most GANs in one process.
     """
 
     def __init__(self, most: int) -> None:
@@ -91,7 +92,7 @@ class Packs:
         self._alone: set[str] = set()
 
     def seat(self, gan: str, node: str, card: str) -> Any | None:
-        """The process that trains a GAN; None: its trial does, as its process was lost before."""
+        """The process that trains a GAN; None if its own trial must: its pack was lost before."""
         if gan in self._alone:
             return None
         self.leave(gan)
@@ -114,8 +115,8 @@ class Packs:
         """The trial of a GAN is over.
 
         Args:
-            alone: its process was lost: from now on the GAN is trained in its trial's own, so that
-                one that kills its process does so to no other more than once.
+            alone: its process was lost. From now on the GAN trains in its trial's own process, so
+                that a GAN that kills its process takes others with it only once.
         """
         if alone:
             self._alone.add(gan)
@@ -137,9 +138,9 @@ class Packs:
 def open_packs(
     settings: ClusterSpec, trials: Iterable[TrialRequest], queue: TrialQueue
 ) -> Iterator[ActorHandle | None]:
-    """Packs of this driver while the body runs; None where no trial shares a GPU, or none shall.
+    """Packs of this driver while the body runs; None if no trial shares a GPU or packing is off.
 
-    At the end GANs that are still trained write a checkpoint.
+    At the end, GANs that still train write a checkpoint.
     """
     most = MOST if settings.gans_per_process == "auto" else min(MOST, settings.gans_per_process)
     if most == 1 or not any(0 < trial.gpus < 1 for trial in trials):
@@ -158,10 +159,10 @@ def open_packs(
 def most_on_a_card(
     jobs: Sequence[MemberJob], settings: ClusterSpec, gpu_bytes: int | None, on_event: OnEvent
 ) -> int | None:
-    """GANs at most that share a GPU where their memory decides; None: as many as fit.
+    """Most GANs that share a GPU when shares follow memory; None for as many as fit.
 
-    As set, or as many as are worth it: measured with the GAN of median effort on a free GPU, once
-    for a sweep.
+    The number that is set, or as many as pay off: measured once per sweep on a free GPU, with the
+    GAN of median effort.
     """
     asked = settings.gans_per_process
     if settings.gpus_per_trial != "auto" or not gpu_bytes or len(jobs) < 2:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 import shutil
 import time
@@ -19,12 +18,13 @@ from ensgan.cluster.session import alive_nodes
 from ensgan.config import ClusterSpec
 from ensgan.errors import ConfigError, last_line
 from ensgan.files import sha256_file
+from ensgan.sweep.environment import installed
 from ensgan.sweep.events import OnEvent, warning
 from ensgan.sweep.member_job import MemberJob
-from ensgan.sweep.planning.cost import shares_gpus
+from ensgan.sweep.planning.cost import local_gpus, shares_gpus
 
 ANSWER_SECONDS = 180.0
-"""A worker process of a cold node imports torch first."""
+"""Longest wait for answers: a new worker process imports torch first."""
 SKEW_SECONDS = 5.0
 GPU_SLICE = 0.001
 _PACKAGES = ("ensgan", "torch", "ray", "numpy")
@@ -36,7 +36,7 @@ class Question:
 
     Attributes:
         folder: the sweep's, on storage that every node must see.
-        token: content of the driver's file there.
+        token: content of the file that the driver wrote there.
         data: the training set as the driver wrote it.
     """
 
@@ -51,7 +51,7 @@ class Answer:
 
     Attributes:
         token: content of the driver's file, None when it cannot be seen.
-        write_error: why the node could not write there, None when it could.
+        write_error: why the node could not write there; None if it could.
         data: hash of the training set, None when it cannot be read.
         gpu_bytes: memory of its smallest GPU, None without.
         clock: seconds since the epoch.
@@ -80,42 +80,29 @@ def examine_node(question: Question, node: str, wants_gpu: bool) -> Answer:
         write_error=write_error,
         data=sha256_file(question.data) if question.data.exists() else None,
         versions=own_versions(),
-        gpu_bytes=_gpu_bytes() if wants_gpu else None,
+        gpu_bytes=local_gpus()[1] if wants_gpu else None,
         clock=time.time(),
     )
 
 
 def own_versions() -> dict[str, str]:
     """Versions that must be the same everywhere."""
-    versions = {"python": ".".join(platform.python_version_tuple()[:2])}
-    for name in _PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = "not installed"
-    return versions
-
-
-def _gpu_bytes() -> int | None:
-    import torch
-
-    cards = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
-    sizes = [int(torch.cuda.get_device_properties(card).total_memory) for card in cards]
-    return min(sizes, default=None)
+    python = ".".join(platform.python_version_tuple()[:2])
+    return {"python": python, **dict.fromkeys(_PACKAGES, "not installed"), **installed(_PACKAGES)}
 
 
 def check_nodes(jobs: Sequence[MemberJob], settings: ClusterSpec, on_event: OnEvent) -> int | None:
-    """Ask every node, and refuse a cluster that cannot do the jobs.
+    """Question every node, and refuse a cluster that cannot do the jobs.
 
-    With a single node and no GPU memory to find out there is nothing to ask.
+    A single node whose GPU memory does not matter is not questioned.
 
     Args:
         jobs: what will run.
         settings: what trials get.
-        on_event: called with warnings of what is odd but no reason to refuse.
+        on_event: called with warnings about oddities that are no reason to refuse.
 
     Returns:
-        Memory of the smallest GPU; None when nobody has one, or it was not asked.
+        Memory of the smallest GPU; None if there is none, or nothing was asked.
 
     Raises:
         ConfigError: with every problem of every node.
@@ -151,7 +138,7 @@ def check_nodes(jobs: Sequence[MemberJob], settings: ClusterSpec, on_event: OnEv
 def warn_of_memory(
     jobs: Sequence[MemberJob], settings: ClusterSpec, smallest: int, on_event: OnEvent
 ) -> None:
-    """Name the jobs, and the number of them, expected not to fit onto the smallest GPU."""
+    """Warn of jobs that, alone or together, probably do not fit onto the smallest GPU."""
     gpus = settings.gpus_per_trial
     together = 1 if gpus == "auto" or not 0 < gpus < 1 else int(1 / gpus + 1e-9)
     largest = sorted((job.memory_bytes for job in jobs), reverse=True)[:together]
@@ -186,7 +173,7 @@ def _ask(
         name = str(node["NodeManagerHostname"]) + "-" + str(node["NodeID"])[:6]
         task = ray.remote(examine_node).options(
             name=f"preflight {name}",
-            # It needs no room: a node whose CPUs are all taken answers too.
+            # No CPU, so that a fully occupied node answers too.
             num_cpus=0,
             num_gpus=GPU_SLICE if gpu else 0,
             max_retries=0,
@@ -253,7 +240,7 @@ def node_problems(
 
 
 def _clock_warning(node: str, answer: Answer | str, begin: float) -> str | None:
-    """The node's clock is outside of the time that the question took."""
+    """A warning if the node's clock lies outside of the time in which it was questioned."""
     if isinstance(answer, str):
         return None
     skew = max(begin - answer.clock, answer.clock - time.time(), 0.0)

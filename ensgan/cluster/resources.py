@@ -1,4 +1,4 @@
-"""The resources that each trial reserves."""
+"""The resources that trials and tasks reserve."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class TrialRequest:
 
     @property
     def share(self) -> float:
-        """Charge per hour: its GPUs, or its CPUs where it gets no GPU."""
+        """What one hour of it counts: its GPUs, or its CPUs if it gets no GPU."""
         return self.gpus or self.cpus
 
     def enlarged(self) -> TrialRequest | None:
         """With a larger share of a GPU; None when it has a whole one already."""
-        # A trial alone on its card has all of its memory: trying again would end the same way.
+        # Alone on its card a trial has all the memory: trying again would fail in the same way.
         if self.gpus >= 1:
             return None
         return replace(self, gpus=min(1.0, self.gpus * RETRY_FACTOR))
@@ -60,9 +60,9 @@ def trial_requests(
     gpu_bytes: int | None,
     most: int | None = None,
 ) -> tuple[TrialRequest, ...]:
-    """What to run, in this order: by priority, then the longest first.
+    """What to run, ordered by priority and then by length, the longest first.
 
-    The longest go first because one that is begun last would run alone at the end.
+    A long trial that starts last would run alone at the end while other slots idle.
 
     Args:
         jobs: with their efforts.
@@ -84,7 +84,7 @@ def trial_requests(
 
 
 def plan_event(trials: Sequence[TrialRequest], slots: int, jobs: Sequence[MemberJob]) -> Event:
-    """What is going to run, for whoever estimates how long it takes."""
+    """What is going to run, for estimates of the time it takes."""
     efforts = {job.name: job.effort for job in jobs}
     shares = {each.gan: {"share": each.share, "effort": efforts[each.gan]} for each in trials}
     is_on_gpus = any(each.gpus for each in trials)
@@ -92,7 +92,7 @@ def plan_event(trials: Sequence[TrialRequest], slots: int, jobs: Sequence[Member
 
 
 def ranks(jobs: Sequence[MemberJob], settings: ClusterSpec) -> dict[str, int]:
-    """The priority of every job: that of its GAN holds for all its variations."""
+    """Priorities by job; a GAN's priority applies to all its variations."""
     return {job.name: settings.priority.get(row_of(job.name), 0) for job in jobs}
 
 
@@ -126,14 +126,14 @@ def check_fits(
 
 
 def reserved(needs: Needs, nodes: Sequence[Mapping[str, float]]) -> Needs:
-    """What a task reserves here: no GPU in a cluster without any, no more memory than there is.
+    """What a task can reserve here: no GPU where there is none, no more memory than nodes have.
 
     Args:
         needs: with a share of a GPU.
         nodes: resources of every living node.
     """
     has_gpus = any(node.get("GPU", 0.0) for node in nodes)
-    # A machine with less memory than asked for runs one task at a time instead of none.
+    # A machine with less memory than asked for then runs one task at a time instead of none.
     most = int(max((node.get("memory", 0.0) for node in nodes), default=0))
     return replace(needs, gpus=needs.gpus if has_gpus else 0.0, memory=min(needs.memory, most))
 

@@ -1,8 +1,7 @@
-"""Starting, joining and leaving Ray, quietly, and never an open cluster unasked."""
+"""Starting, joining and leaving Ray quietly; open clusters are joined only on request."""
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import os
 import shlex
@@ -22,20 +21,21 @@ import ray
 
 from ensgan.errors import EnsganError, InputError, last_line
 from ensgan.files import first_bytes
+from ensgan.outputs import is_loopback
 
 ANSWER_SECONDS = 60.0
 
 
 def refuse_open_cluster() -> None:
-    """Refuse the cluster this process has joined if anybody who reaches it may use it.
+    """Refuse the cluster that this process has joined if it can be used without a token.
 
     Raises:
-        InputError: it takes requests without a token, from other machines too, or nobody can say.
+        InputError: other machines can use it without a token, or that cannot be found out.
     """
     address = str(ray.get_runtime_context().gcs_address)
     if is_loopback(address.rpartition(":")[0]):
         return
-    # Ray's mutual TLS (for all processes or none) turns away whoever holds no certificate.
+    # With Ray's mutual TLS, which is on for all processes or none, a certificate is needed.
     if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
         return
     if answers_without_token(address):
@@ -46,22 +46,13 @@ def refuse_open_cluster() -> None:
         )
 
 
-def is_loopback(host: str) -> bool:
-    """The address is of this machine alone."""
-    try:
-        addresses = {str(info[4][0]) for info in socket.getaddrinfo(host.strip("[]"), None)}
-    except OSError:
-        return False
-    return all(ipaddress.ip_address(address).is_loopback for address in addresses)
-
-
 def answers_without_token(address: str) -> bool:
     """Whether the cluster answers Ray's own command when that sends no token.
 
-    Another process asks, because Ray reads its token once per process and this one may hold it.
+    Another process asks, because Ray reads the token once per process and this one may have it.
 
     Raises:
-        InputError: the command neither got an answer nor was turned away for its token.
+        InputError: the command got no answer, but was not refused for a missing token either.
     """
     without = {name: text for name, text in os.environ.items() if "RAY_AUTH_TOKEN" not in name}
     command = [str(Path(sysconfig.get_path("scripts"), "ray")), "status", f"--address={address}"]
@@ -85,13 +76,13 @@ def answers_without_token(address: str) -> bool:
 
 
 OBJECT_STORE_BYTES = 200 * 2**20
-"""Jobs pass paths, not arrays: a small object store is enough and leaves memory to training."""
+"""Jobs pass paths, not arrays: a small object store suffices and leaves memory for training."""
 CONNECT_SECONDS = 5.0
 START_ATTEMPTS = 3
 LONGEST_SOCKET = 107
 """Bytes of a Unix socket's name on Linux."""
 SOCKET_BELOW = "/ray/session_2026-11-27_13-24-28_279861_4194304/sockets/plasma_store"
-"""What Ray adds to the folder of temporary files, with the longest process ID."""
+"""The longest path that Ray appends to the folder of temporary files."""
 
 _HELP = "start one with `ray start --head` or `ray up ray_cluster.yaml`, or use --address local"
 _ENVIRONMENT = {
@@ -101,15 +92,15 @@ _ENVIRONMENT = {
     "RAY_agent_register_timeout_ms": "60000",
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    # Tune would end its run as if it were done, and the sweep go on with half a pool.
+    # Tune would end its run as if it were complete, and the sweep would go on with half a pool.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    # ASHA would end the whole sweep over a trial that reports an error, or nothing, and no Intra-d.
+    # ASHA would end the whole sweep over a single report without Intra-d, such as an error.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-    # ensgan never restores from Tune's state: writing it at the end is enough.
+    # ensgan never restores Tune's state, so writing it once at the end is enough.
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
-"""What Ray and Tune read when they start or run; what the user has set goes first."""
+"""Variables that Ray and Tune read when they start or run; the user's own take precedence."""
 _LOGGERS = {"ray": logging.ERROR, "ray.tune": logging.CRITICAL}
 
 
@@ -123,8 +114,8 @@ def ray_session(
 ) -> Iterator[None]:
     """Join a running cluster (``auto``, ``host:port``) or start one for this process.
 
-    A Ray that this process is already connected to is used and left running. Environment variables
-    and log levels are those of before when the body has ended.
+    An existing connection of this process is used and left open. Environment variables and log
+    levels are restored when the body has ended.
 
     Args:
         address: ``local``, ``auto`` or ``HOST:PORT``.
@@ -151,12 +142,12 @@ def ray_session(
 
 
 def alive_nodes() -> list[dict[str, Any]]:
-    """What Ray says of every node that is alive; ``Resources`` by name and ``NodeID`` among it."""
+    """Ray's description of every living node, with ``Resources`` and ``NodeID``."""
     return [node for node in ray.nodes() if node["Alive"]]
 
 
 def node_resources() -> list[dict[str, float]]:
-    """Amounts by Ray's resource name, of every node that is alive."""
+    """Amounts by Ray's resource name, for every living node."""
     return [node["Resources"] for node in alive_nodes()]
 
 
@@ -177,16 +168,16 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _ends_are_interrupts() -> Iterator[Callable[[], None]]:
-    """Make SIGTERM and SIGHUP what ctrl-C is from the call of the value to the body's end.
+    """Treat SIGTERM and SIGHUP like ctrl-C, from the call of the yielded function on.
 
-    Ray's own answer to SIGTERM is a dump of its C++ frames and an abort, and without one its
-    processes stay for a minute. A caller's own answers, and a hang-up that is ignored, stay.
+    Ray's own handler of SIGTERM dumps C++ frames and aborts; without any, its processes stay for a
+    minute. Handlers that the caller has set, and an ignored SIGHUP, stay as they are.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
         return
     answers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    # None: set from outside of Python, which can't set it again.
+    # None means a handler from outside of Python, which Python cannot restore.
     before = {number: answer for number, answer in answers.items() if answer is not None}
 
     def after_connecting() -> None:
@@ -216,10 +207,10 @@ def _log_levels() -> Iterator[None]:
 
 @contextmanager
 def _away() -> Iterator[None]:
-    """Be in the root folder while the body runs.
+    """Change to the root folder while the body runs.
 
-    Ray puts the folder where it is started before all installed packages of its workers: a user's
-    ``statistics.py`` would be imported there instead of Python's.
+    Ray's workers import from the folder where Ray was started before any installed package: a
+    user's ``statistics.py`` would replace Python's.
     """
     here = Path.cwd()
     os.chdir(here.anchor)
@@ -247,15 +238,15 @@ def _connect(address: str, cpus: int | None, gpus: int | None = None) -> None:
 
 
 def _turned_away(address: str) -> bool:
-    """Whether a cluster is there and asks for a token."""
+    """Whether a cluster is there and refuses requests without a token."""
     try:
         return ":" in address and not answers_without_token(address)
-    except InputError:  # nobody can say
+    except InputError:  # unknown
         return False
 
 
 def _token_problem() -> str:
-    """What may be wrong with the token that this process was started with."""
+    """What may be wrong with this process's token, as the end of a sentence."""
     held = [name for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH") if os.environ.get(name)]
     if os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
         return "set RAY_AUTH_MODE=token here too"
@@ -267,17 +258,17 @@ def _token_problem() -> str:
 
 
 def _start(**options: Any) -> None:
-    """Start Ray on this machine; a busy one can miss Ray's deadline of 30 s, so try again.
+    """Start Ray on this machine; a busy one can miss Ray's deadline of 30 s, hence the retries.
 
     Raises:
         EnsganError: it does not come up.
     """
     python = shlex.quote(sys.executable)
-    if python != sys.executable:  # Ray hands it to a shell as it is: no worker would ever start
+    if python != sys.executable:  # Ray passes it to a shell unquoted: no worker would start
         options["runtime_env"] = {"py_executable": python}
     for attempt in range(START_ATTEMPTS):
         try:
-            # "local": its own one, even where another runs on this machine.
+            # "local" starts a new one, even where another Ray runs on this machine.
             with _away():
                 ray.init(
                     address="local",
@@ -297,10 +288,10 @@ def _start(**options: Any) -> None:
 
 
 def _check_temporary_folder() -> None:
-    """Refuse a folder in which the names of Ray's sockets would be longer than a socket's may be.
+    """Refuse a folder of temporary files that would make the names of Ray's sockets too long.
 
     Raises:
-        InputError: it is too long, as those of batch jobs can be.
+        InputError: its path is too long, as in some batch jobs.
     """
     folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
     longest = LONGEST_SOCKET - len(SOCKET_BELOW)
@@ -313,11 +304,11 @@ def _check_temporary_folder() -> None:
 
 
 def check_address(address: str) -> None:
-    """Refuse what cannot work before Ray tries for a minute.
+    """Refuse an address that cannot work, instead of letting Ray try it for a minute.
 
     Raises:
-        InputError: Ray Client, or no host:port, or nobody listens there; of ``local``, where Ray
-            runs not yet, that the folder of temporary files has too long a name.
+        InputError: a Ray Client address, no host:port, nobody listens there; for ``local``, a
+            folder of temporary files with too long a path.
     """
     if address == "local" and not ray.is_initialized():
         _check_temporary_folder()

@@ -20,7 +20,7 @@ R = TypeVar("R")
 TASK_RETRIES = 3
 """How often an item whose process or node was lost is run again."""
 PATIENCE = 5.0
-"""Seconds after which work that no GPU is free for is said to wait."""
+"""Seconds without a free GPU after which work is reported as waiting."""
 
 
 class _Stream:
@@ -38,7 +38,7 @@ class _Stream:
             confine(share)
 
     def begin(self) -> None:
-        """Answers when the process has its GPU."""
+        """Returns once the process has its GPU."""
 
     def run(self, item: Any) -> Any:
         return self.function(item)
@@ -100,13 +100,13 @@ class Tasks:
     ) -> Iterator[tuple[int, R | EnsganError]]:
         """Every item is a task.
 
-        None is cancelled: one that is just about to begin then ends the whole driver (seen with Ray
-        2.60: "Check failed … Tried to complete task that was not pending").
+        Tasks are never cancelled: with Ray 2.60, cancelling one that is about to begin aborts the
+        whole driver ("Check failed … Tried to complete task that was not pending").
         """
         task = ray.remote(lambda item: function(item))  # Ray takes no other callable objects
         options = {**self._reserved, "max_retries": TASK_RETRIES}
         if any(node.get("GPU") for node in node_resources()):
-            # Ray shows a task that reserves no GPU all of them; they belong to others.
+            # Ray lets a task that reserves no GPU see all of them, but others have reserved those.
             options["runtime_env"] = {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}}
         rest = iter(enumerate(items))
         running: dict[Any, tuple[int, str]] = {}
@@ -162,7 +162,7 @@ class Tasks:
                     label = self._label(function, item)
                     running[stream.run.options(name=label).remote(item)] = stream, number, label
                 else:
-                    # Its GPU may be what a stream of a lost node waits for.
+                    # A stream of a lost node may be waiting for this GPU.
                     ray.kill(stream)
                 if done is not None:
                     yield done
@@ -172,7 +172,7 @@ class Tasks:
 
     @property
     def _reserved(self) -> dict[str, Any]:
-        """The needs in Ray's words."""
+        """The needs as Ray's options."""
         needs = self.needs
         return {
             "num_cpus": needs.cpus,
@@ -181,7 +181,7 @@ class Tasks:
         }
 
     def _label(self, function: Callable[[Any], Any], item: Any) -> str:
-        """What an item is about, where it says so: shown by Ray's dashboard and in errors."""
+        """The title of an item's task, for Ray's dashboard and errors."""
         return self._titled(getattr(item, "label", f"task {getattr(function, '__name__', '')}"))
 
     def _titled(self, what: str) -> str:
@@ -189,7 +189,7 @@ class Tasks:
 
 
 def _outcome(reference: Any, label: str) -> Any:
-    """A task's result, or its error: our own as it was raised there, others in Ray's words."""
+    """A task's result or error: an EnsganError as it was raised there, others described by Ray."""
     try:
         return ray.get(reference)
     except ray.exceptions.RayError as error:

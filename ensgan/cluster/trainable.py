@@ -18,20 +18,21 @@ from ensgan.sweep.live.trial_report import TrialReport
 from ensgan.sweep.member_job import MemberJob, MemberResult, grow
 from ensgan.sweep.planning.cost import CONTEXT_BYTES
 from ensgan.train import StopTraining, Turn
+from ensgan.types import step_of
 
 OUT_OF_MEMORY = "out of memory"
-"""Key of the report of a trial that wants a larger share."""
+"""Key in the report of a trial that needs a larger share of a GPU."""
 STORAGE = "storage"
-"""Key of the report of a trial that cannot write its results."""
+"""Key in the report of a trial that cannot write its results."""
 
 
 REHEARSAL = "ENSGAN_REHEARSAL"
-"""Environment variable: GPUs that Ray counts are pretended, and trials compute on the CPU."""
+"""Environment variable: Ray's GPUs are only simulated, and trials compute on the CPU."""
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def gpu_device() -> str:
-    """Where a trial with a share of a GPU computes."""
+    """The device of a trial that has a share of a GPU."""
     return "cpu" if os.environ.get(REHEARSAL) else "cuda"
 
 
@@ -40,34 +41,34 @@ def gan_trial(
 ) -> None:
     """Grow the members of one GAN, reporting each.
 
-    An error of the code ends the trial with a report, because repeating it would end the same way;
-    only the loss of a process or node makes Tune start the trial again. Members are files on the
-    sweep's storage, so reports carry no checkpoint.
+    An error in the code ends the trial with a report, because a repetition would fail in the same
+    way; only after the loss of a process or node does Tune start the trial again. Members are files
+    on the sweep's storage, so reports carry no checkpoint.
 
     Args:
         config: a :class:`~ensgan.cluster.resources.TrialRequest` as Tune hands it over, with its
-            ``job`` where that was added after the beginning.
+            ``job`` if that was added later.
         jobs: by GAN.
-        packs: a :class:`~ensgan.cluster.packs.Packs` where trials that share a GPU are trained in
-            one process; this one then only passes on what that process reports.
+        packs: a :class:`~ensgan.cluster.packs.Packs` if GANs that share a GPU are trained in one
+            process; this trial then only passes on the reports of that process.
     """
     job: MemberJob = config.get("job") or jobs[config["gan"]]
     made: Iterable[Mapping[str, Any]] | None = None
     if packs is not None and 0 < config["gpus"] < 1:
         made = _reports_of_pack(packs, job, config["gpus"])
     for report in reports(job, config["gpus"]) if made is None else made:
-        # Returns when the driver has answered: a trial that shall end here trains no more.
+        # Returns when the driver has answered: a trial that must end here does no further step.
         tune.report(dict(report))
 
 
 def _reports_of_pack(
     packs: ActorHandle, job: MemberJob, gpus: float
 ) -> Iterator[Mapping[str, Any]] | None:
-    """What the process of a trial's pack reports of its GAN; None: it belongs to none."""
+    """The reports of a pack's process about the trial's GAN; None if the GAN is in no pack."""
     node, card = ray.get_runtime_context().get_node_id(), os.environ.get(VISIBLE, "")
     try:
         process = ray.get(packs.seat.remote(job.name, node, card))
-    except ray.exceptions.RayActorError:  # whoever knows the packs is lost, and they with it
+    except ray.exceptions.RayActorError:  # the owner of the packs was lost, and they with it
         return None
     if process is None:
         return None
@@ -83,13 +84,13 @@ def reports(
     *,
     part: Callable[[], float] | None = None,
 ) -> Generator[Mapping[str, Any], None, None]:
-    """What a trial reports, made as it is asked for.
+    """The reports of a trial, each computed when it is asked for.
 
     Args:
         job: of the trial.
         gpus: its share.
-        turn, look: as :meth:`ensgan.train.Pack.begin` hands them over.
-        part: that the GAN has of what its process takes of the GPU; None: the process is its own.
+        turn, look: as :meth:`ensgan.train.Pack.begin` passes them.
+        part: the GAN's part of the GPU memory of its process; None if it has the process alone.
     """
     is_alone = part is None
     memory = lambda: _gpu_memory(1.0 if part is None else part())  # noqa: E731
@@ -108,7 +109,7 @@ def reports(
             look=look,
             on_beat=exporter.beat,
         )
-        # What is printed in a process of several cannot be told apart.
+        # In a process of several GANs, printed text cannot be attributed to one of them.
         with report.logged(printed=is_alone):
             for result in grow(job, report, turn):
                 report.member(result)
@@ -118,7 +119,7 @@ def reports(
         return
     except StoreError as error:
         yield {"gan": job.name, STORAGE: str(error)}
-    except Exception as error:  # whatever a row's code raises fails that GAN alone
+    except Exception as error:  # an error in a GAN's own code must fail only that GAN
         key = OUT_OF_MEMORY if is_out_of_memory(error) else "error"
         yield {"gan": job.name, key: _sentence(error)}
     finally:
@@ -136,7 +137,7 @@ def is_out_of_memory(error: BaseException | None) -> bool:
 
 
 def _sentence(error: Exception) -> str:
-    """What went wrong; for errors nobody foresaw, also where."""
+    """What went wrong, and for unexpected errors also where."""
     if isinstance(error, EnsganError):
         return str(error)
     last = error.__traceback__
@@ -149,12 +150,12 @@ def _sentence(error: Exception) -> str:
 def confine(gpus: float) -> None:
     """Keep a trial that shares a GPU within its share.
 
-    Ray's shares only count; without a limit of torch's own a neighbour would run out of memory.
+    Ray only counts shares. Without this limit a trial could take the memory of its neighbours.
     """
     if gpus >= 1 or not torch.cuda.is_available():
         return
     total = torch.cuda.get_device_properties(0).total_memory
-    # The context lies outside of torch's allocator, so the allocator gets the share without it.
+    # The CUDA context lies outside of torch's allocator, so it is subtracted from the share.
     fraction = max(0.01, gpus - CONTEXT_BYTES / total)
     torch.cuda.set_per_process_memory_fraction(min(1.0, fraction))
 
@@ -162,14 +163,14 @@ def confine(gpus: float) -> None:
 def _report(job: MemberJob, result: MemberResult) -> dict[str, Any]:
     return {
         "gan": job.name,
-        "step": int(result.name.rpartition("@")[2]),
+        "step": step_of(result.name),
         "intra_d": result.intra_d,
         "member": result.to_json(),
     }
 
 
 class _Exporter:
-    """Tells Ray's own Prometheus exporter how a trial does, by sweep and GAN."""
+    """Feeds Ray's Prometheus exporter with the progress of a trial, by sweep and GAN."""
 
     def __init__(self, job: MemberJob, gpus: float) -> None:
         tags = {"sweep": job.scoring.results.name, "gan": job.name}
@@ -187,7 +188,7 @@ class _Exporter:
         self.step.set(beat["step"])
         self.pace.set(beat["steps_per_second"] or 0.0)
         seconds = self.gpus * (beat["time"] - self._last) if self._last else 0.0
-        if seconds > 0:  # a counter takes nothing else
+        if seconds > 0:  # a counter accepts nothing else
             self.seconds.inc(seconds)
         self._last = beat["time"]
 
@@ -197,7 +198,7 @@ class _Exporter:
 
 
 def _gpu_memory(part: float) -> int | None:
-    """A part of the most that this process has reserved."""
+    """A part of the peak memory that this process has reserved."""
     if not torch.cuda.is_available():
         return None
     return int(part * (torch.cuda.max_memory_reserved() + CONTEXT_BYTES))

@@ -21,9 +21,9 @@ from ensgan.sweep.member_job import MemberJob, MemberResult
 class TrialQueue(Searcher):  # type: ignore[misc]
     """Hands the turns of a :class:`TrainingOrder` to Tune, as trials.
 
-    Tune asks it for the next trial whenever it has room. Between the last trial handed out and the
-    last one finished it answers "not now", because one may still come back (with a larger share of
-    a GPU), and so it does while the sweep is paused.
+    Tune asks for the next trial whenever it has room. The answer is "not now" while the sweep is
+    paused, and while the last trials still run, because one may come back (with a larger share of
+    a GPU).
 
     Tune calls its searcher, callback and stopper one after the other from the thread that runs
     ``Tuner.fit``; nothing else may touch a queue, which therefore needs no lock.
@@ -32,14 +32,14 @@ class TrialQueue(Searcher):  # type: ignore[misc]
         order: what waits and what runs, by trial ID.
         spending: whether the budget has room for a trial or a snapshot.
         stop_file: its presence ends every running trial where it is.
-        max_concurrent: trials at most; None: as there are slots.
+        max_concurrent: most trials at once; None for as many as there are slots.
 
     Attributes:
-        halted: why no trial is handed out any more; None: they are.
+        halted: why no trial is handed out any more; None while they are.
         interrupted: the user pressed ctrl-C.
         complete: GANs with all their members.
         leave: called with the GAN of every trial that is over, and whether its process was lost.
-        late: jobs that were added, by GAN; others' trials have theirs from the beginning.
+        late: jobs added later, by GAN; the others' trials have theirs from the beginning.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class TrialQueue(Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next trial's configuration; None: not now; FINISHED: no more."""
-        if not self.running:  # Tune asks nothing else of anybody while it waits for a trial
+        if not self.running:  # without trials Tune makes no other calls that could look
             self.order.look()
         if self.interrupted or self.halted is not None:
             return None if self.running else str(Searcher.FINISHED)
@@ -86,7 +86,7 @@ class TrialQueue(Searcher):  # type: ignore[misc]
                 self.order.begin(trial_id, request)
                 late = self.late.get(request.gan)
                 return request.config if late is None else {**request.config, "job": late}
-        # What is left may grow again while trials run: one may need less than was set aside.
+        # While trials run the rest of a budget may grow: one may need less than was set aside.
         return None if self.running or self.order.waits else str(Searcher.FINISHED)
 
     def run_next(self, request: TrialRequest) -> None:
@@ -94,7 +94,7 @@ class TrialQueue(Searcher):  # type: ignore[misc]
         self.waiting.insert(0, request)
 
     def on_trial_start(self, trial_id: str) -> None:
-        """A trial has its slot; until then it waited for one."""
+        """A trial has got its slot."""
         self.spending.trial_started(trial_id, self.running[trial_id].gan)
 
     def may_continue(self, trial_id: str, member: MemberResult) -> bool:
@@ -117,7 +117,7 @@ class TrialQueue(Searcher):  # type: ignore[misc]
         self.order.end(trial_id, is_complete=is_complete, is_spent=is_spent)
 
     def halt(self, reason: str) -> None:
-        """End every trial where it is and hand out nothing more; the first reason counts."""
+        """End every trial at a checkpoint and hand out no more; the first reason is kept."""
         self.halted = self.halted or reason
         self.stop_running()
 
@@ -127,13 +127,13 @@ class TrialQueue(Searcher):  # type: ignore[misc]
         self.stop_running()
 
     def end_when_exhausted(self) -> None:
-        """End the running trials when the budget is spent: a snapshot took longer than expected."""
+        """End the running trials if the budget is used up because a snapshot took too long."""
         self.spending.save(now_and_then=True)
         if self.running and self.spending.exhausted() is not None:
             self.stop_running()
 
     def stop_running(self) -> None:
-        """Make every running trial end at its next step; it resumes from there."""
+        """Make every running trial end at a checkpoint of its next step."""
         try:
             self.stop_file.parent.mkdir(parents=True, exist_ok=True)
             self.stop_file.touch()
@@ -141,13 +141,13 @@ class TrialQueue(Searcher):  # type: ignore[misc]
             return
 
     def _raise_budget(self, hours: float) -> None:
-        """Other GPU-hours from now on; trials may begin again where they had ended for them."""
+        """Set other GPU-hours; trials that ended for lack of them may begin again."""
         self.spending.budget = replace(self.spending.budget, gpu_hours=hours)
         if self.halted is None and not self.interrupted:
             self.stop_file.unlink(missing_ok=True)
 
     def set_search_properties(self, *_: Any, **__: Any) -> bool:
-        """Tune's question for a metric and a space; a queue needs neither."""
+        """Tune's request to set a metric and a search space; a queue needs neither."""
         return True
 
     def save(self, checkpoint_path: str) -> None:
@@ -166,7 +166,7 @@ class TrialQueue(Searcher):  # type: ignore[misc]
 class NamedTrials(SearchGenerator):  # type: ignore[misc]
     """Makes Tune's trials of a queue's turns, and gives each an actor class of its own.
 
-    Ray's lists and dashboard call actors and their calls by the class alone.
+    Ray's lists and dashboard show only the class of an actor.
 
     Args:
         queue: of the turns.

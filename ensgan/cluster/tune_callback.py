@@ -27,15 +27,15 @@ from ensgan.sweep.member_job import MemberJob, MemberResult
 
 POLL_SECONDS = 1.0
 NODE_SECONDS = 30.0
-"""Seconds within which a cluster notices a lost node: five missed health checks."""
+"""Seconds within which a cluster notices a lost node (five missed health checks)."""
 
 
 class TuneCallback(tune.Callback):  # type: ignore[misc]
     """Turns Tune's reports and the trials' heartbeats into members, failures and events.
 
-    The loss of a node costs a trial nothing; the loss of its process counts against ``retries``
-    unless the trial had got further than at the loss before. When results cannot be written, all
-    trials are ended: it is not one GAN's fault.
+    The loss of a node is not held against a trial. The loss of its process counts towards
+    ``retries`` unless the trial got further than at its previous loss. When results cannot be
+    written, all trials are ended, since the others would fail in the same way.
 
     Everything here runs in the driver, in the thread of ``Tuner.fit``.
 
@@ -44,7 +44,7 @@ class TuneCallback(tune.Callback):  # type: ignore[misc]
         jobs: all of them.
         on_member: called once for every finished member.
         on_event: called for losses, failures, warnings and the progress of every trial.
-        retries: losses of a process without progress between them before a GAN is given up.
+        retries: losses of a process, without progress in between, before a GAN is given up.
 
     Attributes:
         members: names of those finished, by GAN.
@@ -71,7 +71,7 @@ class TuneCallback(tune.Callback):  # type: ignore[misc]
         self._next_poll = 0.0
 
     def add(self, jobs: Sequence[MemberJob]) -> None:
-        """Watch these too."""
+        """Watch further jobs."""
         self.jobs |= {job.name: job for job in jobs}
         self.members |= {job.name: set() for job in jobs}
 
@@ -117,7 +117,7 @@ class TuneCallback(tune.Callback):  # type: ignore[misc]
     def on_step_end(self, iteration: int, trials: list[Trial], **_: Any) -> None:
         """Called about ten times a second; heartbeats are read once a second.
 
-        Tune's own loop does this, and no thread, so that queue and listeners have one user.
+        Reading them in Tune's loop, not in a thread, leaves queue and listeners to one thread.
         """
         now = time.monotonic()
         if now < self._next_poll:
@@ -141,7 +141,7 @@ class TuneCallback(tune.Callback):  # type: ignore[misc]
         error = _error_of(trial)
         node_lost = _node_is_gone(error) or self._node_left(gan, error)
         if node_lost or step > self._step_at_loss.get(gan, 0):
-            # Tune counts every loss; one more is allowed for each that we do not count.
+            # Tune counts every loss, so one more is allowed for each that must not count.
             trial.max_failures += 1
         self._step_at_loss[gan] = max(step, self._step_at_loss.get(gan, 0))
         self.queue.spending.trial_ended(trial.trial_id)
@@ -204,7 +204,8 @@ class TuneCallback(tune.Callback):  # type: ignore[misc]
 def _error_of(trial: Trial) -> BaseException | str | None:
     """What Tune says of a trial's last failure.
 
-    Tune reads it from the sweep's storage, which it reaches later than this process's own folder.
+    Tune reads it from its storage, to which the error may not have been copied yet: then this
+    process's own file has it.
     """
     error: BaseException | str | None = trial.get_error()
     if error is not None:
@@ -235,13 +236,12 @@ _ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class SweepStopper(tune.Stopper):  # type: ignore[misc]
-    """Answers Tune's questions whether a trial, or all of them, shall end.
+    """Tells Tune whether a trial, or all of them, must end.
 
-    Python raises ``KeyboardInterrupt`` wherever the main thread happens to be. In Ray that may be a
-    callback from C++ or a finalizer, which swallow it, and the sweep would go on. So the first
+    Python raises ``KeyboardInterrupt`` wherever the main thread happens to be. Inside Ray that may
+    be a callback from C++ or a finalizer, which swallow it, and the sweep would go on. So the first
     ctrl-C is only noted, Tune asks at its next step, and :meth:`catching_interrupts` raises when
-    Tune has ended. A second one is raised at once.
-
+    Tune has ended. A second ctrl-C is raised at once.
     """
 
     def __init__(self, queue: TrialQueue) -> None:
@@ -269,12 +269,11 @@ class SweepStopper(tune.Stopper):  # type: ignore[misc]
     def catching_interrupts(self) -> Iterator[None]:
         """Note ctrl-C while the body runs, and make the running trials end.
 
-        So are SIGTERM and SIGHUP where they raise as ctrl-C does (:func:`ray_session`). Only that
-        answer is replaced: where the caller handles signals, or this is not the main thread, it
-        stays with the caller.
+        The same holds for SIGTERM and SIGHUP where they act like ctrl-C (:func:`ray_session`).
+        Handlers of the caller stay, and outside of the main thread nothing is changed.
 
         Raises:
-            KeyboardInterrupt: the user asked; after the body, whatever that raised.
+            KeyboardInterrupt: after the body, even if that raised, when ctrl-C was noted.
         """
         in_main = threading.current_thread() is threading.main_thread()
         noted = [number for number in _ENDS if signal.getsignal(number) is _RAISING]
@@ -294,7 +293,7 @@ class SweepStopper(tune.Stopper):  # type: ignore[misc]
             signal.signal(number, note)
         try:
             yield
-        except Exception as error:  # trials that end on the way are no news
+        except Exception as error:  # after ctrl-C, errors of ending trials do not matter
             if not self.queue.interrupted:
                 raise
             raise KeyboardInterrupt from error

@@ -29,7 +29,7 @@ _GONE = dict.fromkeys(
     ("select.width", "select.epochs", "select.images_per_epoch"),
     "is no longer a setting, for rule validated trains no networks any more: delete this line",
 )
-"""What earlier versions had, and what to do about it."""
+"""Keys that earlier versions had, and what to write instead."""
 
 
 def load_spec(
@@ -102,8 +102,8 @@ def shipped_sweeps() -> dict[str, Path]:
         return {path.stem: path for path in (checkout / "sweeps").glob("*.yaml")}
     # The wheel puts them beside the environment's other shared data (pyproject: data-files).
     files = importlib.metadata.files("ensgan") or []
-    found = [Path(str(file.locate())) for file in files if file.match("ensgan/sweeps/*.yaml")]
-    return {path.stem: path for path in found}
+    shipped = [file for file in files if file.match("ensgan/sweeps/*.yaml")]
+    return {file.stem: Path(str(file.locate())) for file in shipped}
 
 
 def parse_spec(
@@ -139,7 +139,7 @@ def read_setting(text: str, option: str) -> tuple[str, Any]:
     """Key and YAML value of ``dotted.key=value``.
 
     Raises:
-        InputError: it is none; ``option`` is named.
+        InputError: the text has another form; the message names ``option``.
     """
     from ensgan.config.yaml_text import read_yaml
 

@@ -154,10 +154,10 @@ class ScoreSpec(Strict):
     ``classes`` ``per-class`` scores within each class only: an image of the wrong class is then
     near to nothing. Data of one class are scored ``joint``. ``resamples`` random parts of the
     points and images are scored too, for intervals of both objectives (``ensgan select
-    --bootstrap``). ``consistency_floor``: the rule ``validated`` leaves out members in a smaller
-    share of whose images a classifier of real images finds the class that was asked for.
+    --bootstrap``). ``consistency_floor``: a classifier of real images must find the class asked for
+    in this share of a member's images, or the rule ``validated`` leaves the member out.
     ``approximate_inter`` is the share of each member's balls from which overlaps are estimated;
-    those that the front hangs on are scored exactly.
+    those on which the front depends are scored exactly.
     """
 
     k: int = Field(5, ge=1, le=10**6)

@@ -121,7 +121,7 @@ def check_variation(values: Mapping[str, Any], fields: Collection[str] | None = 
         fields: see :func:`check_vary`.
 
     Raises:
-        InputError: one sentence about the first that is none.
+        InputError: one sentence about the first value that does not suit.
     """
     plain = {key: list(of) if isinstance(of, tuple) else of for key, of in values.items()}
     try:
@@ -178,7 +178,7 @@ def _values(key: str, values: Any) -> Iterator[str]:
 
 
 def _is_known(value: Any, seen: set[Any]) -> bool:
-    """Whether an equal value was seen before; it is from now on. Quick for any number of them."""
+    """Whether an equal value was seen before; remembers it. Quick for any number of values."""
     hashed = _hashable(value)
     if hashed in seen:
         return True
@@ -195,7 +195,7 @@ def _hashable(value: Any) -> Any:
 
 
 def _no_value(key: str, value: Any) -> str:
-    """Why a value is none of that setting; "" where nothing is wrong."""
+    """Why a value does not suit a setting; "" where it does."""
     if key in Tunable.model_fields and value is not None:
         try:
             Tunable.model_validate({key: value})

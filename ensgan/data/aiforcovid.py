@@ -229,11 +229,11 @@ def _split_files(
             entry = line.split(",")[0].split("\t")[0].strip()
             if not entry:
                 continue
-            found, problem = images.find(entry)
-            if found is None:
+            file, problem = images.find(entry)
+            if file is None:
                 problems.append(f"{name}: {problem}")
-            elif split_of.setdefault(found, split) != split:
-                problems.append(f"{name}: {entry} is also in {split_of[found]}")
+            elif split_of.setdefault(file, split) != split:
+                problems.append(f"{name}: {entry} is also in {split_of[file]}")
     return split_of
 
 

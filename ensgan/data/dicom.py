@@ -38,7 +38,7 @@ class StoredImage:
 
     @property
     def remarks(self) -> frozenset[str]:
-        """Whether the file does not say how it is to be shown, and nobody else does."""
+        """A remark where neither the file nor an option says how the values are to be shown."""
         is_guessed = self.window == "auto" and not self._has_window
         return frozenset({levels.STRETCHED} if is_guessed else ())
 

@@ -100,8 +100,8 @@ def _with_syntax(dataset: DicomDataset, syntax: str | None) -> DicomDataset:
     meta = getattr(dataset, "file_meta", None) or FileMetaDataset()
     if "TransferSyntaxUID" not in meta:
         is_implicit = dataset.original_encoding[0]
-        found = ImplicitVRLittleEndian if is_implicit else ExplicitVRLittleEndian
-        meta.TransferSyntaxUID = syntax or found
+        own_syntax = ImplicitVRLittleEndian if is_implicit else ExplicitVRLittleEndian
+        meta.TransferSyntaxUID = syntax or own_syntax
     dataset.file_meta = meta
     return dataset
 

@@ -235,8 +235,8 @@ def _from_table(
         return ""
 
     named = NamedFiles(request.root, files, request.root)
-    rows, found = named.rows(table, file_column, problem_of)
-    problems += found
+    rows, wrong_rows = named.rows(table, file_column, problem_of)
+    problems += wrong_rows
     names = _checked_classes({row[label_column] for row in rows.values()}, table.path)
     if has_patients:
         patients = [row[patient_column] for row in rows.values()]

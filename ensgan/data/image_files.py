@@ -25,7 +25,7 @@ from ensgan.text import printable
 from ensgan.types import UInt8Array
 
 _VERSION = 3  # raise it when the same files would give other images
-_TEXTS = ("patients", "sizes", "notes")  # what is kept of files beside their images
+_TEXTS = ("patients", "sizes", "notes")  # arrays about the files, kept beside their images
 _EDGE = 1 << 14  # bytes at each end of a file that its fingerprint covers
 # What unpacking, exporting and browsing leave beside images: never a class, never an image.
 _LEFTOVERS = frozenset(
@@ -110,7 +110,7 @@ def find_pictures(root: Path) -> Found:
 
 
 def _lies_in(link: Path, folder: Path) -> bool:
-    """Whether a link leads to somewhere in a folder; one that nobody can follow does not."""
+    """Whether a link leads into a folder; False for a link that cannot be followed."""
     try:
         with suppress(FileNotFoundError):
             link.stat()  # since Python 3.13 resolving says nothing of a loop

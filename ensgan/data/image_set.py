@@ -77,7 +77,7 @@ def _read_folder(
     path: Path, root: Path, shape: ImageShape | int | None, class_names: tuple[str, ...] | None
 ) -> tuple[UInt8Array, Labels]:
     pictures = find_pictures(path)
-    # Nobody would see a warning here: what looks like an image must be one.
+    # A warning would not be seen here: what looks like an image must be one.
     refuse(f"{path} cannot be used", pictures.warnings)
     if not pictures.files:
         raise DataError(f"{path} holds no images")
@@ -167,8 +167,8 @@ def _array_labels(
         most = int(values.max())
         if most >= 1000 and "class_names" not in arrays:
             raise DataError(f"{path}: labels go up to {most}: at most 1,000 classes are supported")
-        found = arrays.get("class_names", np.arange(most + 1))
-        names = check_class_names([str(name) for name in found.reshape(-1)], f"{path}: class_names")
+        given = arrays.get("class_names", np.arange(most + 1))
+        names = check_class_names([str(name) for name in given.reshape(-1)], f"{path}: class_names")
     if len(names) == 1:
         return _unlabelled(count, names)
     if values.min() < 0 or values.max() >= len(names):
@@ -180,10 +180,10 @@ def _array_labels(
 
 
 def _by_name(
-    values: Int64Array, own: npt.NDArray[Any], names: tuple[str, ...], path: Path
+    values: Int64Array, file_names: npt.NDArray[Any], names: tuple[str, ...], path: Path
 ) -> Int64Array:
     """Indices among a file's own class names as indices among those of the real set."""
-    own_names = [str(name) for name in own.reshape(-1)]
+    own_names = [str(name) for name in file_names.reshape(-1)]
     unknown = sorted(set(own_names) - set(names))
     if unknown or not len(values) or values.min() < 0 or values.max() >= len(own_names):
         raise DataError(

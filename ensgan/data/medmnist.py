@@ -83,7 +83,7 @@ def parse_file_name(text: str) -> tuple[str, int] | None:
 
 
 def refuse_volumes(name: str) -> None:
-    """Say of the 3-D sets (``organmnist3d`` and five others) that they are no images.
+    """Refuse the 3-D sets (``organmnist3d`` and five others), which are volumes.
 
     Raises:
         DataError: the name is that of a 3-D set.

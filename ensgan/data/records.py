@@ -61,8 +61,7 @@ def build(
     Args:
         request, records, class_names, source: what to build.
         border: margin around boxes.
-        headline, problems: what is known to be wrong already; it comes in one list with the
-            problems of the files.
+        headline, problems: problems known before; they are listed together with those of the files.
         pictures: all image files: those without a record are decoded to see their problems too.
 
     Raises:

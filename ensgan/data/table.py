@@ -67,15 +67,15 @@ def labels_table(folder: Path) -> Path:
     Raises:
         DataError: several.
     """
-    found = sorted(
+    tables = sorted(
         path
         for path in (folder.iterdir() if folder.is_dir() else ())
         if path.stem.casefold() == "labels" and path.suffix.lower() in SUFFIXES
     )
-    if len(found) > 1:
-        shown = ", ".join(path.name for path in found)
+    if len(tables) > 1:
+        shown = ", ".join(path.name for path in tables)
         raise DataError(f"{folder} holds several label tables ({shown}): leave one of them there")
-    return found[0] if found else folder / "labels.csv"
+    return tables[0] if tables else folder / "labels.csv"
 
 
 def read_table(path: Path) -> Table:

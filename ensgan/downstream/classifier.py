@@ -233,8 +233,8 @@ def _groups(
     if settings.device == "cpu":
         return [[index] for index in range(len(repeats))]
     by_images: dict[int, list[int]] = {}
-    for index, each in enumerate(repeats):
-        images = int(sum(part.sum() for part in epoch_counts(each.strategy, dataset, settings)))
+    for index, repeat in enumerate(repeats):
+        images = int(sum(part.sum() for part in epoch_counts(repeat.strategy, dataset, settings)))
         by_images.setdefault(images, []).append(index)
     return list(by_images.values())
 
@@ -263,7 +263,7 @@ class _Classifier:
         self.training = Training(network, drawing, weights)
 
     def tested(self, fitted: FitResult) -> RepeatResult:
-        """What the trained classifier achieves; its time is its caller's business."""
+        """What the trained classifier achieves; the caller fills in the time."""
         dataset, positive = self._dataset, self._settings.positive
         test = labelled(dataset.test, self._settings.device)
         test_scores = forward(self.training.network, test.images, self._settings.precision)

@@ -30,8 +30,8 @@ Pools: TypeAlias = dict[tuple[Any, ...], image_pools.ImagePool]
 class FreshPool:
     """Members that make their images while a classifier trains; the others keep their banks.
 
-    Images depend on the seed, the repeat, the epoch and the member's name, not on who else is
-    asked: the same numbers of the same series whatever the strategy.
+    Images depend on the seed, the repeat, the epoch and the member's name only, so that every
+    strategy gets the same ones of a member.
 
     Attributes:
         members: names.

@@ -211,12 +211,12 @@ def label_outside(labels: Int64Array, dataset: Dataset) -> int | None:
 
 def checked(samples: Samples, name: str, dataset: Dataset) -> Samples:
     """Refuse images of another shape or other classes than the data, and no images at all."""
-    own, wanted = samples.shape, dataset.shape
-    if own != wanted:
+    shape, wanted = samples.shape, dataset.shape
+    if shape != wanted:
         raise DataError(
-            f"the images of {name} are {own.size}×{own.size} with {own.channels} channel(s), those "
-            f"of {dataset.name} are {wanted.size}×{wanted.size} with {wanted.channels} channel(s): "
-            "evaluate an ensemble on the data it was trained for"
+            f"the images of {name} are {shape.size}×{shape.size} with {shape.channels} channel(s), "
+            f"those of {dataset.name} are {wanted.size}×{wanted.size} with {wanted.channels} "
+            "channel(s): evaluate an ensemble on the data it was trained for"
         )
     if not len(samples):
         raise DataError(f"{name} has no images: sample it first")

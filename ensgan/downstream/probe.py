@@ -45,7 +45,7 @@ class LabelConsistency:
 
     @property
     def tells(self) -> bool:
-        """Whether the classifier can tell the classes of real images: else its word is nothing."""
+        """Whether the classifier can tell the classes of real images; if not, ignore its shares."""
         return self.real >= self.real_chance + TELLS * min(1.0, 2 * (1 - self.real_chance))
 
     @property
@@ -128,7 +128,7 @@ class LinearProbe:
 
         Seed 0 is judged by the validation split as it is; every other seed draws other images
         where members have more, and one bootstrap of each class of the split, the same for all
-        ensembles. Without it the seeds of small banks would be of one opinion, whatever the split.
+        ensembles. Without the bootstrap, all seeds would agree on small banks, whatever the split.
         """
         return [self._validate(trial) for trial in trials]
 
@@ -137,10 +137,10 @@ class LinearProbe:
         rows = self._judges(trial.seed)
         labels = self._val.labels[rows]
         chances = _Linear.fit(drawn, self.classes)(self._val.features[rows])
-        own = chances[np.arange(len(chances)), labels]
+        of_label = chances[np.arange(len(chances)), labels]
         # As the classifiers of the evaluation: classes weigh alike.
         share = np.bincount(labels, minlength=self.classes)[labels]
-        loss = -float(np.average(np.log(np.clip(own, 1e-7, 1.0)), weights=1 / share))
+        loss = -float(np.average(np.log(np.clip(of_label, 1e-7, 1.0)), weights=1 / share))
         return ValidationResult(classification_metrics(labels, chances)["auc"], loss)
 
     def _judges(self, seed: int) -> Int64Array:
@@ -164,21 +164,21 @@ class LinearProbe:
             ]
             return float(np.mean(called == images.labels)), float(shares[0] @ shares[1])
 
-        found = {name: agreement(images) for name, images in self._members.items()}
+        agreements = {name: agreement(images) for name, images in self._members.items()}
         return LabelConsistency(
             *agreement(self._val),
-            {name: share for name, (share, _) in found.items()},
-            {name: chance for name, (_, chance) in found.items()},
+            {name: share for name, (share, _) in agreements.items()},
+            {name: chance for name, (_, chance) in agreements.items()},
         )
 
     def _drawn(self, strategy: Strategy, seed: int) -> LabelledFeatures:
         """Equal numbers of every member's images, without one twice."""
         rng = np.random.default_rng(seed)
-        each = -(-IMAGES // len(strategy.members))
+        per_member = -(-IMAGES // len(strategy.members))
         parts = []
         for name in strategy.members:
             member = self._members[name]
-            rows = rng.permutation(len(member.labels))[:each]
+            rows = rng.permutation(len(member.labels))[:per_member]
             parts.append((member.features[rows], member.labels[rows]))
         return LabelledFeatures(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
@@ -234,10 +234,10 @@ class _Linear:
             nothing = np.zeros((1, len(mean)))
             return cls(mean, scale, nothing, np.zeros(1), seen, classes)
         model = LogisticRegression(C=STRENGTH, class_weight="balanced", max_iter=STEPS)
-        # Products this small are done before the threads of BLAS have met, and on busy cores they
-        # wait for one another: seven times the time and more.
+        # For products this small the threads of BLAS cost more than they save: on busy cores they
+        # wait for one another, and a fit takes seven times as long.
         with threadpool_limits(1, user_api="blas"), warnings.catch_warnings():
-            # Nearly converged ranks as well, and a warning per probe would tell nobody anything.
+            # A probe that has nearly converged ranks as well; a warning from each would be noise.
             warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit((images.features - mean) / scale, images.labels)
         slopes, offsets = model.coef_, model.intercept_

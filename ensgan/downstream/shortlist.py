@@ -130,7 +130,7 @@ def _proposals(
     fronts: Mapping[str, Sequence[Sequence[str]]],
     seed: int,
 ) -> list[tuple[str, Sequence[str]]]:
-    """Who proposes which members."""
+    """Members of every candidate by the name of its source."""
     pool = scores.names
     proposals: list[tuple[str, Sequence[str]]] = []
     for name, points in fronts.items():

@@ -90,22 +90,22 @@ def resampled_auc(labels: Int64Array, probabilities: Float64Array) -> tuple[floa
     """
     rng, classes = np.random.default_rng(len(labels)), probabilities.shape[1]
     places = [np.flatnonzero(labels == label) for label in range(classes)]
-    # Of two classes one has the area of both.
+    # With two classes, both have the same area: one is enough.
     ranked = [np.unique(column, return_inverse=True)[1] for column in probabilities.T]
     ranked = ranked[1:] if classes == 2 else ranked
-    found = []
+    scores = []
     for _ in range(RESAMPLES):
         drawn = [rng.choice(rows, len(rows)) for rows in places]
         areas = []
         for label, ranks in enumerate(ranked, start=int(classes == 2)):
             size = int(ranks.max()) + 1
-            own = np.bincount(ranks[drawn[label]], minlength=size)
+            of_class = np.bincount(ranks[drawn[label]], minlength=size)
             rest = np.concatenate(drawn[:label] + drawn[label + 1 :])
             others = np.bincount(ranks[rest], minlength=size)
             beaten = np.cumsum(others) - others / 2  # of equal probabilities a half
-            areas.append(own @ beaten / (len(drawn[label]) * len(rest)))
-        found.append(round(float(np.mean(areas)), 6))
-    return tuple(found)
+            areas.append(of_class @ beaten / (len(drawn[label]) * len(rest)))
+        scores.append(round(float(np.mean(areas)), 6))
+    return tuple(scores)
 
 
 def _calibration_error(confidence: Float64Array, right: npt.NDArray[np.bool_]) -> float:

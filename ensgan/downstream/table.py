@@ -98,7 +98,7 @@ class DownstreamTable:
         rows: one per strategy.
         results: the single runs behind them.
         possible_auc: what real images reach with ten times the steps, where that was measured.
-        sampling: where the members' images came from, in a sentence; empty where nobody said.
+        sampling: where the members' images came from, in a sentence; empty where it is unknown.
     """
 
     reference: str | None
@@ -112,7 +112,7 @@ class DownstreamTable:
         """Why these classifiers cannot tell strategies apart; empty where they can.
 
         They can where ``real`` reaches 0.97 of ``possible_auc``. Without the row ``real``, or
-        where ``possible_auc`` was not measured, nothing is known and nothing is said.
+        where ``possible_auc`` was not measured, the answer is empty.
         """
         reached = {row.strategy: row.metrics["auc"].mean for row in self.rows}.get("real")
         possible = self.possible_auc
@@ -202,7 +202,7 @@ class DownstreamTable:
 
 
 def needs_long_real(results: Sequence[RepeatResult]) -> bool:
-    """Whether one with ten times the steps would tell if the classifiers were trained enough.
+    """Whether a classifier on real images with ten times the steps would show undertraining.
 
     No AUC is above 1: where ``real`` reaches 0.97 by itself, ten times the steps tell nothing more.
     """

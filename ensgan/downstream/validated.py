@@ -1,7 +1,7 @@
 """G* by validation: quick classifiers of a shortlist, and the smallest that is as good.
 
-Scores see no labels: a generator with its labels swapped has the very scores of an honest one.
-What an ensemble teaches a classifier does see them, but one quick classifier is a noisy judge.
+Scores ignore labels: a generator that swaps them scores like a correct one. Classifiers trained on
+its images do suffer, but one quick classifier is a noisy judge.
 So candidates are ranked by validation and by capped Intra-d together, and the better ones are
 judged by several classifiers each.
 """
@@ -188,7 +188,7 @@ class _Race:
         results = self._measure(candidates, seeds)
         auc = np.array([[result.auc for result in row] for row in results])
         loss = np.array([[result.loss for result in row] for row in results])
-        # Seeds are columns: whatever a seed does to all of them, their order stays.
+        # A column per seed: what a seed does to all candidates alike leaves their order as it is.
         validation = (_share_beaten(auc) + _share_beaten(-loss)) / 2
         # Among finalists small differences of Intra-d would weigh as much as large ones: its
         # rank is taken within the whole shortlist.
@@ -261,7 +261,7 @@ def _reason(chosen: Ranked, ranking: Sequence[Ranked], tried: int, seeds: int) -
     error = float(np.hypot(chosen.error, rival.error))
     if gap < 0:
         certainty = "no better by more than one standard error, and larger"
-    elif error == 0.0:  # all of one opinion: no spread to go by
+    elif error == 0.0:  # all classifiers agree: there is no spread
         certainty = "behind with every classifier"
     elif gap <= error:
         certainty = "not told apart from the first"

@@ -187,8 +187,9 @@ def load_extractor(path: Path, device: str = "cpu") -> Extractor:
         explained(f"{path} cannot be read as safetensors"),
         safe_open(path, framework="pt") as archive,
     ):
-        said = files.parse_json((archive.metadata() or {}).get("ensgan.extractor", "{}"), str(path))
-        description = said if isinstance(said, dict) else {}
+        text = (archive.metadata() or {}).get("ensgan.extractor", "{}")
+        recorded = files.parse_json(text, str(path))
+        description = recorded if isinstance(recorded, dict) else {}
         tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
     if description.get("format") != FORMAT:
         raise DataError(
@@ -215,7 +216,7 @@ def embed(
     cache: Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> Embeddings:
-    """Embed images, or read the result of having done so.
+    """Embed images, or read the features that an earlier call kept.
 
     Args:
         images: uint8 [n,H,W] or [n,H,W,C]; may be memory-mapped.
@@ -260,7 +261,7 @@ def write_features(path: Path, images: UInt8Array, extractor: Extractor) -> Floa
 def keep_features(
     path: Path, images: Callable[[], UInt8Array], extractor: Callable[[], Extractor]
 ) -> None:
-    """Features under a name that is the key of what they are of: found whole, or made (again).
+    """Features in a file named by the key of their content: read if it is whole, else made.
 
     A file beside them holds their SHA-256; where an early version wrote none, they must be
     readable.

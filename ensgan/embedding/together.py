@@ -1,7 +1,7 @@
 """Classifiers of one form trained as one batch of networks: each kernel serves all of them.
 
 A small network leaves a card idle between kernels. Stacked, convolutions become grouped ones, and
-every network keeps its own images, weights, learning rate and end.
+every network keeps its own images, weights, learning rate and stopping point.
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ class Training:
         self.course = Course([self.row], settings)
 
     def keep(self, buffers: dict[str, Tensor], scores: Tensor) -> None:
-        """The weights of now are the best so far."""
-        own = list(self.network.parameters())
-        pieces = torch.split(self.row.detach(), [each.numel() for each in own])
+        """Keep the present weights as the best so far."""
+        parameters = list(self.network.parameters())
+        pieces = torch.split(self.row.detach(), [one.numel() for one in parameters])
         with torch.no_grad():
-            for parameter, piece in zip(own, pieces, strict=True):
+            for parameter, piece in zip(parameters, pieces, strict=True):
                 parameter.copy_(piece.view(parameter.shape))
             for name, buffer in self.network.named_buffers():
                 buffer.copy_(buffers[name])
@@ -71,7 +71,7 @@ class Training:
 
 
 class Together:
-    """Networks that learn side by side until each has reached its own end.
+    """Networks trained side by side, each until its own training ends.
 
     Args:
         trainings: networks of one form, on one device.
@@ -93,24 +93,24 @@ class Together:
     def fit(self) -> list[FitResult]:
         """Train all of them; errors as :func:`ensgan.embedding.fit.fit`."""
         active = list(self._trainings)
-        found = [dict(training.network.named_buffers()) for training in active]
-        buffers = {name: torch.stack([one[name] for one in found]) for name in found[0]}
+        buffers_of = [dict(training.network.named_buffers()) for training in active]
+        buffers = {name: torch.stack([one[name] for one in buffers_of]) for name in buffers_of[0]}
         while active:
-            data = [each.draw(each.course.epochs) for each in active]
+            data = [training.draw(training.course.epochs) for training in active]
             losses = self._train_epoch(active, buffers, data).tolist()
             scores = self._validate(active, buffers)
-            weights = torch.stack([each.weights for each in active])
+            weights = torch.stack([training.weights for training in active])
             labels = self._validation.labels
             cross_entropy = vmap(functional.cross_entropy, in_dims=(0, None, 0))
             val_losses = cross_entropy(scores, labels, weights).tolist()
-            for r, each in enumerate(active):
-                if each.course.take(losses[r], val_losses[r], len(data[r].images)):
-                    each.keep({name: buffer[r] for name, buffer in buffers.items()}, scores[r])
+            for r, training in enumerate(active):
+                if training.course.take(losses[r], val_losses[r], len(data[r].images)):
+                    training.keep({name: buffer[r] for name, buffer in buffers.items()}, scores[r])
             # Those that have ended take no more part.
-            left = [r for r, each in enumerate(active) if not each.course.is_over]
+            left = [r for r, training in enumerate(active) if not training.course.is_over]
             active = [active[r] for r in left]
             buffers = {name: buffer[left] for name, buffer in buffers.items()}
-        return [each.course.result(each.scores) for each in self._trainings]
+        return [training.course.result(training.scores) for training in self._trainings]
 
     def _state(self, active: Sequence[Training], buffers: dict[str, Tensor]) -> dict[str, Tensor]:
         """Parameters and buffers with an axis for the networks."""
@@ -128,20 +128,20 @@ class Together:
     ) -> Tensor:
         """One pass over the images of each; the mean losses, [networks]."""
         self._form.train()
-        weights = torch.stack([each.weights for each in active])
+        weights = torch.stack([training.weights for training in active])
         total, used = torch.zeros(len(active), device=weights.device), 0
         count, size = len(data[0].images), self._settings.batch
         for start in range(0, count - count % size if count % size == 1 else count, size):
-            parts = [each.part(slice(start, start + size)) for each in data]
+            parts = [drawn.part(slice(start, start + size)) for drawn in data]
             images = network_input(torch.stack([part.images for part in parts]))
             scores = self._run(self._state(active, buffers), images, 0)
             labels = torch.stack([part.labels for part in parts])
             losses = vmap(functional.cross_entropy)(scores, labels, weights)
-            for each in active:
-                each.course.optimiser.zero_grad(set_to_none=True)
+            for training in active:
+                training.course.optimiser.zero_grad(set_to_none=True)
             torch.autograd.backward(losses.sum())
-            for each in active:
-                each.course.optimiser.step()
+            for training in active:
+                training.course.optimiser.step()
             total += losses.detach() * images.shape[1]
             used += images.shape[1]
         return total / max(used, 1)

@@ -100,7 +100,7 @@ def verify_folder(folder: Path) -> Manifest:
     def check_values(entry: MemberEntry) -> None:
         refuse_non_finite(folder / entry.file, entry.tensors)
 
-    # Hashing and summing leave Python's lock to others: two threads halve the wait.
+    # Hashing and summing release Python's lock: two threads halve the wait.
     with ThreadPoolExecutor(2) as threads:
         list(threads.map(check_content, manifest.files))
         list(threads.map(check_values, manifest.members))

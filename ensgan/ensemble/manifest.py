@@ -1,4 +1,4 @@
-"""``ensemble.json``: what an artifact says of itself, examined before anything of it is used."""
+"""``ensemble.json``: the manifest of an artifact, checked before anything else in it is used."""
 
 from __future__ import annotations
 

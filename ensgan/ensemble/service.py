@@ -238,7 +238,7 @@ async def _body(request: Request) -> bytes:
         await asyncio.wait_for(read(), PATIENCE)
     except asyncio.TimeoutError as error:
         raise refused(408, f"the request took longer than {PATIENCE:g} seconds") from error
-    except ClientDisconnect as error:  # nobody reads the answer, and nothing is wrong here
+    except ClientDisconnect as error:  # the client has gone: no error of the service
         raise refused(400, "the client left") from error
     return bytes(body)
 

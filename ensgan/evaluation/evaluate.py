@@ -44,7 +44,7 @@ class EvaluationOptions:
         n_times: factor on the number of synthetic images.
         sampling: ``fresh``, ``bank``, or None, see :func:`choose_sampling`.
         seed: of drawing and initial weights; None takes the sweep's.
-        predict: further ensembles that are trained on to see which scores predict worth; 0: none.
+        predict: number of further ensembles to train on, to see which scores predict worth.
     """
 
     strategies: tuple[str, ...]
@@ -77,10 +77,10 @@ class Progress:
 
     Attributes:
         done, total: classifiers.
-        strategy, repeat: the one just done; empty and -1 at the start, -1 and what is
-            counted where it is something else than the table's classifiers.
+        strategy, repeat: the one just done; empty and -1 at the start. If other things than the
+            table's classifiers are counted, their name and -1.
         metrics: its test metrics.
-        left: estimate of the seconds left; None while nothing was trained here.
+        left: estimated seconds left; None before the first training.
     """
 
     done: int
@@ -103,7 +103,7 @@ class Evaluation:
         options: as asked for.
         strategies: resolved to members.
         table: the comparison.
-        prediction: how well scores predict worth, where that was asked for.
+        prediction: how well scores predict worth, if that was asked for.
         path: file that holds it.
         seconds: wall time of this call (results found on disk cost nothing).
     """
@@ -156,7 +156,7 @@ def evaluate_sweep(
     dataset = sweep.dataset.read()
     downstream.check_dataset(dataset)
     sweep.dataset.check(dataset)
-    # Before the rule trains anything: whatever G* turns out to be, these names must resolve.
+    # Before the rule trains anything, since bad names would fail only after that.
     downstream.check_strategies(options.strategies, sweep.scores.names)
     estimate = Estimate(on_progress)
     classifiers = pool_classifiers(sweep, options, dataset, executor, estimate, estimate.longer)
@@ -171,7 +171,7 @@ def evaluate_sweep(
         labels = check_labels(judge, inputs, VALIDATED)
         pool = Shortlisted(inputs, sweep.scores, sweep.front, sweep.members, labels.left_out)
         selected, _ = choose(pool, judge, estimate.counting(VALIDATED))
-        # Why there is no probe is the reason already.
+        # Without a probe, the reason of the selection says already why there is none.
         reason = "; ".join([selected.reason, *(labels.cautions if judge.probe else ())])
         sweep = replace(sweep, selected=replace(selected, reason=reason))
     elif options.rule is not None and options.rule != sweep.selected.rule:
@@ -274,16 +274,16 @@ class Estimate:
         self.on_progress(Progress(0, total))
 
     def counting(self, what: str) -> Callable[[int, int], None]:
-        """What tells how many of something else than the table's classifiers are through."""
+        """A callback that reports the progress of something other than the table's classifiers."""
         return lambda done, total: self.on_progress(Progress(done, total, what))
 
     def longer(self, name: str) -> None:
-        """One more classifier turns out to be needed, which takes longer than the others."""
+        """Announce one more classifier, which takes longer than the others."""
         self.total += 1
         self.on_progress(Progress(self.done, self.total, f"one more: {name}"))
 
     def __call__(self, value: dict[str, Any]) -> None:
-        """A classifier is through: what :func:`ensgan.sweep.classifier_job.evaluate` gives."""
+        """Take in the result of a classifier from :func:`ensgan.sweep.classifier_job.evaluate`."""
         result = value["result"]
         self.done += 1
         self.trained += not value["cached"]

@@ -1,4 +1,4 @@
-"""A sweep that has run: what its folder holds, as it is or seen through another extractor."""
+"""A sweep that has run: what its folder holds, as it is or scored with another extractor."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def open_sweep(source: str, storage: Path) -> FinishedSweep:
         source: its name, its folder, or the ID of a run recorded for it.
 
     Raises:
-        InputError: no such sweep, or it has not come as far as its front.
+        InputError: no such sweep, or it has no front yet.
         DataError: a file of it is missing or damaged.
     """
     folder = find_sweep(source, storage)
@@ -111,7 +111,7 @@ def _scores_of(folder: SweepFolder, front: Front) -> PoolScores:
     for path in sorted((folder.path / "scores").glob("scores-*.npz")):
         try:
             scores = PoolScores.load(require_whole(path))
-        except InputError:  # of another search, or the wanted ones: then it is said below
+        except InputError:  # if these are the wanted ones, the error below says so
             continue
         if pool_key(scores) == front.pool:
             return scores
@@ -231,7 +231,7 @@ def _embedded(
 
     paths = executor.map(_embed_member, jobs, on_done=on_done, needs=Needs.on("auto"))
     return [
-        # The hash of the sweep's own features says nothing of these.
+        # The recorded hashes are of the sweep's own features, not of these.
         member.model_copy(update={"features": path, "contents": {}})
         for member, path in zip(sweep.members, paths, strict=True)
     ]

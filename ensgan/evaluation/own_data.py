@@ -130,7 +130,7 @@ def _drawn(
         count = len(dataset.train) * len(ensemble)
         seeds = purpose_seed(seed, "handed over")
         labels = sample_labels(dataset.train.labels, dataset.num_classes, count, "training", seeds)
-        # Members are drawn at random: a bank may be asked for a few more images than it holds.
+        # Members are drawn at random, so a bank may be asked for a few more images than it has.
         drawn = ensemble.sample(count, labels, seeds, replacement=True)
         assert drawn.members is not None
         network = embedding.load_extractor(extractor)

@@ -1,4 +1,4 @@
-"""Which scores predict what an ensemble is worth: many ensembles, each trained on and tested."""
+"""Which scores predict the worth of an ensemble: many ensembles are trained on and tested."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ensgan.search.tables import ObjectiveTables
 from ensgan.types import PoolScores
 
 REPEATS = 2
-"""Classifiers of each ensemble: two tell how far rankings agree at all."""
+"""Classifiers per ensemble: two show how well rankings can agree at all."""
 LEAST = 8
 """Ensembles below which a rank correlation says nothing."""
 VALIDATION = ("validation AUC", "-validation loss")
@@ -54,8 +54,8 @@ class Prediction:
     def correlations(self) -> dict[str, RankCorrelation]:
         """Of each score with the mean test AUC, the best first; intervals over the ensembles.
 
-        Validation figures are of the first repeat and are held against the others: a repeat
-        shares its luck with itself.
+        Validation figures are of the first repeat and are compared with the other repeats, because
+        figures of one training share its luck.
         """
         worth = [float(np.mean(row)) for row in self.auc]
         others = [float(np.mean(row[1:])) for row in self.auc]
@@ -64,12 +64,12 @@ class Prediction:
         return dict(sorted(results.items(), key=lambda item: -(item[1].rho or 0.0)))
 
     def ceiling(self) -> RankCorrelation:
-        """Of two repeats with each other: nothing can be seen to rank much better than that."""
+        """Of two repeats with each other: no score can visibly rank much better than that."""
         return rank_correlation([row[0] for row in self.auc], [row[1] for row in self.auc])
 
     @property
     def verdict(self) -> str:
-        """What that says, in plain words."""
+        """The conclusion, in a sentence."""
         agree = self.ceiling()
         if agree.low is None or agree.low <= 0:
             reached = "–" if agree.rho is None else f"{agree.rho:.2f}"

@@ -1,4 +1,4 @@
-"""``evaluate`` and ``study``: finished sweeps evaluated, on Ray where there is Ray."""
+"""``evaluate`` and ``study``: evaluate finished sweeps, on Ray if it is installed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class View:
     """Which extractor the pool is scored with.
 
     Attributes:
-        extractor: another one than the sweep's; None keeps the sweep's scores.
+        extractor: a different one; None keeps the sweep's scores.
         weights: weight file of that extractor.
         count: images of each member to score with it, None for all.
     """
@@ -81,8 +81,8 @@ class Place:
 class Listener:
     """What an evaluation calls: for every classifier, while re-scoring, and for warnings.
 
-    One warning is of results that could not be recorded: they are on disk, and the same command
-    records them later.
+    One of the warnings concerns results that could not be recorded: they are kept on disk, and the
+    same command records them later.
     """
 
     on_progress: OnProgress = lambda progress: None
@@ -109,10 +109,10 @@ def evaluate_ensemble(
     place: Place | None = None,
     listener: Listener | None = None,
 ) -> Evaluation:
-    """Evaluate the members of a handed-over ensemble on somebody's own data.
+    """Evaluate the members of a handed-over ensemble on the user's own data.
 
-    ``selected`` is the ensemble as it is, ``all`` the same with equal weights. The results stay
-    on disk, in ``evaluations/`` of the storage.
+    ``selected`` is the ensemble as it is, ``all`` the same with equal weights. Results are kept in
+    ``evaluations/`` of the storage.
 
     Args:
         source: ensemble folder, run ID or ``models:/NAME@ALIAS``.

@@ -1,4 +1,4 @@
-"""Where a command's work runs, in this process or on Ray: the commands' only way into a cluster."""
+"""Where a command's work runs: in this process or on Ray. Commands enter a cluster only here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ensgan.errors import InputError
 from ensgan.registry import Registry
 
-if TYPE_CHECKING:  # `ensgan score` comes by here, and has no use for trials
+if TYPE_CHECKING:  # `ensgan score` uses this module, and needs nothing about trials
     from ensgan.config import ClusterSpec
     from ensgan.config.budget import Budget
     from ensgan.metrics import Mapper
@@ -42,7 +42,7 @@ EXECUTORS = Registry("executor", "ensgan.executors", ExecutorKind, (ExecutorKind
 
 
 def _named(address: str | None) -> tuple[str, str]:
-    """Name and argument of an address; Ray's own are no names of :data:`EXECUTORS`."""
+    """Name and argument of an address; Ray's addresses are not in :data:`EXECUTORS`."""
     name, _, argument = ("none" if runs_here(address) else str(address)).partition(":")
     return name, argument
 
@@ -54,10 +54,10 @@ def _without_ray(address: str | None) -> Executor | None:
 
 
 def check_address(address: str | None, budget: Budget | None = None) -> None:
-    """Refuse, before any work, an address at which it cannot run, or would keep to no budget.
+    """Refuse, before any work, an address that cannot run it or cannot keep to the budget.
 
     Raises:
-        InputError: nobody answers there, it is none, or it uses no Ray and there is a budget.
+        InputError: it is no address, nobody answers there, or there is a budget but no Ray.
     """
     if _named(address)[0] in EXECUTORS:
         if budget is not None:
@@ -111,10 +111,10 @@ def executor_at(
 
 
 def opened_early(address: str | None, opening: Callable[[], Executor]) -> Callable[[], Executor]:
-    """How to open the executor of a new sweep: what refuses it, does so before anything is written.
+    """How to open the executor of a new sweep, so that a refusal comes before anything is written.
 
-    Else a sweep that nobody ran would be shown as interrupted. A cluster is joined at once; Ray on
-    this machine starts later, while the store is being opened.
+    Otherwise a sweep that never ran would be shown as interrupted. A cluster is joined at once; Ray
+    on this machine starts later, while the store is being opened.
 
     Raises:
         InputError: as for :func:`executor_at`.

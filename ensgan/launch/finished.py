@@ -1,7 +1,8 @@
-"""A finished sweep that is run again: the answer from its folder, without a stage being asked.
+"""The quick answer when a finished sweep is run again: from its folder, without any stage.
 
-What a result depends on is compared: the spec and what it names, the data, the code, and the size
-and time of every file that the stages would look at. Where anything differs, nothing is known.
+Everything that a result depends on is compared: the spec and the files it names, the data, the
+code, and the size and time of every file that the stages would read. If anything differs, there is
+no quick answer, and the stages look for themselves.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ _PASSING = ("heartbeat.json", "history.json", "stop")
 def known_result(
     path: Path, settings: Sequence[str], storage: Path, data_dir: Path | None
 ) -> dict[str, Any] | None:
-    """What running the sweep file again would give, if that would do nothing; None otherwise.
+    """The result of running the sweep file again if that would change nothing; otherwise None.
 
-    ``said`` of it are sentences about what holds though the file does not say it.
+    Its ``said`` holds sentences about settings that apply although the file does not name them.
 
     Args:
         path, settings, storage, data_dir: as for :func:`ensgan.launch.sweep.run_sweep`.
@@ -54,7 +55,7 @@ def known_result(
             return None
         return {**kept["result"], "said": kept["said"]}
     except (EnsganError, OSError, *MISFITS):
-        return None  # running it says what is wrong
+        return None  # running the sweep reports what is wrong
 
 
 def remember(
@@ -64,7 +65,7 @@ def remember(
     data_dir: Path | None,
     result: Mapping[str, Any],
 ) -> None:
-    """Keep the result of a sweep that is through, recorded, and whole."""
+    """Keep the result of a sweep that is finished, recorded and complete."""
     manifest = folder.read()
     if manifest.status != "finished" or len(manifest.members) < manifest.planned:
         return
@@ -72,7 +73,7 @@ def remember(
         return
     from ensgan.sweep.planning.carried import carried_on  # imports that known_result does without
 
-    with contextlib.suppress(EnsganError, OSError):  # it is only slower without
+    with contextlib.suppress(EnsganError, OSError):  # without it the next run is only slower
         spec = load_spec(path, settings=settings)
         shown = {**result, "stages": dict(manifest.stages)}
         remarks = carried_on(spec, folder)[1]
@@ -98,14 +99,14 @@ def _file(folder: SweepFolder) -> Path:
 def _key(spec: SweepSpec, path: Path, folder: SweepFolder, data_dir: Path | None) -> str:
     named = [*spec.train.plugins, *([spec.embed.weights] if spec.embed.weights else [])]
     for member in spec.members:
-        if member.sweep is not None:  # it grows where that one has grown
+        if member.sweep is not None:  # if that sweep has grown, this one grows too
             here = path.parent if "/" in member.sweep else folder.path.parent
             named.append(str((here / member.sweep).resolve(strict=True) / "manifest.json"))
             continue
         place, colon, name = str(member.generator).rpartition(":")
         file = member.images or (place if colon else name)
         if not (path.parent / file).exists():
-            raise FileNotFoundError(file)  # a module: what it holds is not known without running it
+            raise FileNotFoundError(file)  # a module, whose content is unknown without running it
         named.append(file)
     code = hashlib.sha256()
     for module in sorted(Path(ensgan.__file__).parent.rglob("*.py")):

@@ -1,4 +1,4 @@
-"""One message to a web address when a sweep has ended, however it ended."""
+"""One message to a web address when a sweep has ended, well or badly."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ANSWER_SECONDS = 10.0
 
 
 def check_address(url: str) -> None:
-    """Refuse an address that what is sent could be read on the way to.
+    """Refuse an address to which the message would travel unencrypted.
 
     Raises:
         InputError: neither https nor http on this machine's loopback.
@@ -40,13 +40,13 @@ def check_address(url: str) -> None:
 
 
 def _shown(url: str) -> str:
-    """Where an address leads, without the path: of many services that is the secret."""
+    """The host of an address, without the path, which is the secret of many services."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.hostname or ''}" if parts.scheme else "…"
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """What is sent goes to the address that was named, and to no other."""
+    """Sends the message only to the address that was named."""
 
     def redirect_request(self, *_: Any, **__: Any) -> None:
         return None
@@ -63,8 +63,8 @@ def notifying(
     Args:
         url: where to; None posts nothing.
         name: of the sweep, until an event tells its folder.
-        on_event: hears of a message that did not arrive, which is no failure of the sweep. What
-            the body shall send its events to is yielded too.
+        on_event: warned of a message that did not arrive, which is no failure of the sweep. The
+            body gets another listener, which passes its events on to this one.
     """
     began = time.time()
     value: dict[str, Any] = {"sweep": name, "state": "finished", "host": socket.gethostname()}
@@ -95,11 +95,11 @@ def _post(url: str, value: Mapping[str, Any], on_event: OnEvent) -> None:
     body = json.dumps(value, default=str).encode()
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     handlers: list[Any] = [_NoRedirect]
-    if url.startswith("http:"):  # this machine: no proxy knows it
+    if url.startswith("http:"):  # loopback, which must not go through a proxy
         handlers.append(urllib.request.ProxyHandler({}))
     try:
         with urllib.request.build_opener(*handlers).open(request, timeout=ANSWER_SECONDS):
             return
-    except (OSError, ValueError) as error:  # HTTP errors are among the first
+    except (OSError, ValueError) as error:  # HTTPError is an OSError
         reason = hide_credentials(str(error), url)
         on_event(warning(f"{_shown(url)} was not told how the sweep ended: {reason}"))

@@ -29,7 +29,7 @@ def runs(*, storage: Path | str | None = None, uri: str | None = None) -> tuple[
     Raises:
         StoreError: the tracking server cannot be reached.
     """
-    return open_store(uri, storage).find(order="-started", limit=1_000_000)
+    return open_store(uri, storage).find()
 
 
 def load_run(

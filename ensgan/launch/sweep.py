@@ -1,4 +1,4 @@
-"""``run_sweep``: from a sweep file to a selected ensemble, on Ray."""
+"""``run_sweep``: from a sweep file to a selected ensemble, on Ray or in this process."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from ensgan.sweep.result import SweepResult
 from ensgan.sweep.runner import RunningSweep
 
 OPENING_SECONDS = 60.0
-"""The longest wait for the store before training begins, seconds: MLflow opens in one, on busy
-cores in half a minute, and one that has gone is noticed in some."""
+"""Longest wait for the store before training begins. MLflow opens within a second, on busy cores
+within half a minute; a server that is gone is noticed after some seconds."""
 
 
 class BackgroundRecorder:
@@ -39,7 +39,7 @@ class BackgroundRecorder:
     Args:
         folder: of the sweep.
         store: not contacted before the first pass.
-        on_event: hears of what could not be recorded.
+        on_event: warned of what could not be recorded.
     """
 
     def __init__(self, folder: SweepFolder, store: RunStore, on_event: OnEvent) -> None:
@@ -60,23 +60,23 @@ class BackgroundRecorder:
         self._thread.shutdown()
 
     def poke(self) -> None:
-        """Something new is in the manifest."""
+        """Notify of news in the manifest."""
         if not self._queued.is_set():
             self._queued.set()
             self._thread.submit(self._pass)
 
     def wait_opened(self) -> None:
-        """Wait until the store is open or does not answer for a while.
+        """Wait until the store is open or has not answered for a while.
 
         Raises:
-            InputError: it can never take a run (its experiment was deleted, for example).
+            InputError: it can never take a run, for example because its experiment was deleted.
         """
         self._opened.wait(OPENING_SECONDS)
         if self._refusal is not None:
             raise self._refusal
 
     def close(self) -> str | None:
-        """Record the rest, stop, and return the parent's run ID (None: store not reachable)."""
+        """Record the rest and stop; the parent's run ID, None if the store cannot be reached."""
         self._warned = False
         last = self._thread.submit(self._pass)
         self._thread.shutdown()
@@ -101,7 +101,7 @@ class BackgroundRecorder:
         if self._recording is None:
             recording = Recording(self.folder, self._store)
             whole = recording.recorded_run()
-            if whole is not None:  # without opening the store, which takes seconds
+            if whole is not None:  # all is recorded: opening the store would take seconds
                 return whole
             self._store.prepare()
             self._opened.set()
@@ -141,10 +141,9 @@ def run_sweep(
         address: ``local`` starts Ray here, ``auto`` or ``HOST:PORT`` joins a cluster from one of
             its nodes, ``none`` (or None) runs everything in this process without Ray.
         allow_open_cluster: use a cluster that takes requests from anybody who reaches it.
-        budget: where training ends; running again without one trains what it left out.
+        budget: limit of training; running again without one trains what was left out.
         fresh: set an earlier sweep of this name aside and start over.
-        retrain: a GAN may train from its start again where the pool grows by snapshots that
-            nothing else leads to.
+        retrain: allow a GAN to train from scratch for added snapshots that no checkpoint leads to.
         without_added: leave out what `ensgan add` brought in earlier sessions.
         many: allow more than a thousand configurations of GANs.
         on_event: called with everything that happens.
@@ -163,7 +162,7 @@ def run_sweep(
     resolved, folder = resolve_in(root, asked, data_dir, on_event, **how)
     if fresh:
         with folder.locked():
-            pass  # nobody else may be running it
+            pass  # refuses if another process runs it
         folder.set_aside()
     with folder.locked(), contextlib.ExitStack() as stack:
         if runs_here(address):
@@ -205,7 +204,7 @@ def train_one(
 
     Raises:
         InputError: bad spec or data, a GAN that the sweep does not have, or one whose finished
-            members would not stay or train again without ``retrain``.
+            members would become invalid, or train again without ``retrain``.
         TrainingError: the GAN cannot be trained further.
     """
     root, asked = Path(storage or default_storage()).resolve(), load_sweep(spec, settings)
@@ -223,7 +222,7 @@ def train_one(
 
 
 def sync_sweep(name: str, *, storage: Path | str | None = None) -> str:
-    """Record what a sweep's manifest holds and the store does not yet; the parent's run ID.
+    """Record what is in a sweep's manifest but not in the store; the parent's run ID.
 
     Raises:
         InputError: there is no such sweep.

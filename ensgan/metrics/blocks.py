@@ -237,8 +237,8 @@ def _score(task: BlockTask, backend: Backend, card: CardMemory | None) -> BlockS
             for a in chosen:
                 if a not in rows:
                     rows[a] = _placed(task.rows[a], task, backend)
-            found = _counted(counts, [rows[a] for a in chosen], column, task.share)
-            for a, both in zip(chosen, found, strict=True):
+            counted = _counted(counts, [rows[a] for a in chosen], column, task.share)
+            for a, both in zip(chosen, counted, strict=True):
                 block.enter(a, b, (rows[a].balls, column.balls), both)
     return replace(block, note="; ".join(dict.fromkeys(notes)))
 

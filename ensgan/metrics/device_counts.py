@@ -62,8 +62,8 @@ class DeviceCounts:
         """See :class:`HostCounts`."""
         # Squares of extreme features have a unit of their own, which only the host knows.
         ordinary = not any(each.balls.exponent for each in (*rows, column))
-        found = self.memory.run(lambda: self._count(rows, column)) if ordinary else None
-        return found or self.host.count(rows, column)
+        counted = self.memory.run(lambda: self._count(rows, column)) if ordinary else None
+        return counted or self.host.count(rows, column)
 
     def _count(
         self, rows: Sequence[PlacedSet], column: PlacedSet
@@ -174,15 +174,15 @@ class Tile:
         close = (squared - radius).abs() <= 2 * (dim + 4) * 2.0**-53 * (squared + radius)
         close |= (squared < 2.0**-900) | (radius < 2.0**-900)  # where squares lose digits
         close &= doubt & (radius > 0)
-        found = cards.to_host(
+        answered = cards.to_host(
             torch.stack((*close.long(), *answers.long(), i, j))
         )  # waits: which tie
-        if not found[:2].any():
+        if not answered[:2].any():
             return answers
-        exact = found[2:4] > 0
+        exact = answered[2:4] > 0
         for role in (0, 1):
-            which = np.flatnonzero(found[role])
-            exact[role, which] = self._exact(role, *found[4:, which])
+            which = np.flatnonzero(answered[role])
+            exact[role, which] = self._exact(role, *answered[4:, which])
         return torch.from_numpy(exact).to(self._device)
 
     def _exact(self, role: int, i: Int64Array, j: Int64Array) -> BoolArray:
@@ -205,11 +205,11 @@ class Tile:
             yield number, which, np.asarray(rows), np.asarray(self._right.points(j[which]))
 
     def _add_rounds(
-        self, counts: Sequence[tuple[BallCounts, BallCounts]], found: Int64Array
+        self, counts: Sequence[tuple[BallCounts, BallCounts]], pairs: Int64Array
     ) -> None:
-        for number, which, rows, columns in self._by_set(found[0], found[1]):
+        for number, which, rows, columns in self._by_set(pairs[0], pairs[1]):
             both = counts[self._left[number].number]
             for role, (centre, point) in enumerate(((rows, columns), (columns, rows))):
-                rounds, hit = both[role].rounds, found[2 + role, which] > 0
+                rounds, hit = both[role].rounds, pairs[2 + role, which] > 0
                 if rounds is not None:
                     rounds.add(centre[hit], point[hit])

@@ -32,19 +32,19 @@ def find_near(
     k: int,
     frame: Frame,
     memory: CardMemory,
-    own: Int64Array | None = None,
+    itself: Int64Array | None = None,
 ) -> Near:
     """For each point every reference that may be among its k nearest.
 
     Args:
         points: [n,D] checked features.
         references: [m,D] checked features.
-        k: how many, at most m (m − 1 with ``own``).
+        k: how many, at most m (m − 1 with ``itself``).
         frame: holds both.
         memory: to take.
-        own: int64 [n], which reference is the point itself and does not count.
+        itself: int64 [n], which reference is the point itself and does not count.
     """
-    search = _Search(points, references, k, frame, memory, own)
+    search = _Search(points, references, k, frame, memory, itself)
     near, crowded = search.run(np.arange(len(points)), exactly=False)
     parts = [near]
     # Float16 cannot tell the neighbours of these apart (tight clusters far from each other). A
@@ -56,19 +56,19 @@ def find_near(
     return Near(*(np.concatenate(arrays) for arrays in columns))
 
 
+@dataclass
 class _Search:
-    def __init__(
-        self,
-        points: FeatureArray,
-        references: FeatureArray,
-        k: int,
-        frame: Frame,
-        memory: CardMemory,
-        own: Int64Array | None,
-    ) -> None:
-        self._points, self._references, self._own = points, references, own
-        self._k, self._frame, self._device = k, frame, memory.device
-        self._bytes = memory.bytes
+    """The arguments of :func:`find_near`, and how many rows and columns are multiplied at once."""
+
+    _points: FeatureArray
+    _references: FeatureArray
+    _k: int
+    _frame: Frame
+    _memory: CardMemory
+    _itself: Int64Array | None
+
+    def __post_init__(self) -> None:
+        memory, references = self._memory, self._references
         dim = references.shape[1]
         # A third of the memory for a run of columns, which is placed once.
         self._width = int(np.clip(memory.bytes // (72 * dim), 1, len(references)))
@@ -77,12 +77,12 @@ class _Search:
 
     def run(self, which: Int64Array, *, exactly: bool) -> tuple[Near, Int64Array]:
         """Candidates of some points, and which points have too many of them to measure."""
-        device, k = self._device, self._k
+        device, k = self._memory.device, self._k
         least = torch.full((len(which), k), -torch.inf, dtype=torch.float64, device=device)
         # Measuring more than this would take longer than multiplying in float64.
         most = len(self._references) if exactly else 64 + 4 * k
         crowded = torch.zeros(len(which), dtype=torch.bool, device=device)
-        found = []
+        parts = []
         for left in range(0, len(self._references), self._width):
             part = self._references[left : left + self._width]
             columns = Points.at(part, self._frame, device)
@@ -97,9 +97,9 @@ class _Search:
                 hot &= ~crowded[tile, None]
                 at = hot.view(-1).nonzero().squeeze(1)  # waits: how many
                 i, j = at // len(columns), at % len(columns)
-                squared = measured(rows.raw, columns.raw, i, j, self._bytes)
-                found.append(torch.stack((i + top, j + left, squared.view(torch.int64))))
-        row, column, bits = to_host(torch.cat(found, dim=1))  # waits
+                squared = measured(rows.raw, columns.raw, i, j, self._memory.bytes)
+                parts.append(torch.stack((i + top, j + left, squared.view(torch.int64))))
+        row, column, bits = to_host(torch.cat(parts, dim=1))  # waits
         given_up = to_host(crowded)  # waits
         keep = ~given_up[row]
         squared_of = bits[keep].view(np.float64)
@@ -109,16 +109,16 @@ class _Search:
         self, which: Int64Array, columns: Points, left: int, *, exactly: bool
     ) -> tuple[Points, torch.Tensor, torch.Tensor]:
         """Points as rows with bounds on U, float64 [rows,columns] each."""
-        dim, everything = self._references.shape[1], slice(None)
-        own = None if self._own is None else self._own[which]
-        if own is not None and len(columns) == len(self._references):
-            rows = columns.some(torch.from_numpy(own).to(self._device))  # uploaded once
+        dim, everything, device = self._references.shape[1], slice(None), self._memory.device
+        itself = None if self._itself is None else self._itself[which]
+        if itself is not None and len(columns) == len(self._references):
+            rows = columns.some(torch.from_numpy(itself).to(device))  # uploaded once
         else:
-            rows = Points.at(self._points[which], self._frame, self._device)
+            rows = Points.at(self._points[which], self._frame, device)
         values = block(rows, columns, self._frame, exactly=exactly).double()
-        if own is not None:
-            here = np.flatnonzero((own >= left) & (own < left + len(columns)))
-            place = torch.from_numpy(here * len(columns) + own[here] - left).to(self._device)
+        if itself is not None:
+            here = np.flatnonzero((itself >= left) & (itself < left + len(columns)))
+            place = torch.from_numpy(here * len(columns) + itself[here] - left).to(device)
             values.view(-1).index_fill_(0, place, -torch.inf)
         by_row = tuple(term[:, None] for term in rows.terms(everything))
         error = error_of(dim, by_row, columns.terms(everything), exactly=exactly)

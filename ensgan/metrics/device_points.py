@@ -38,7 +38,7 @@ _LARGEST_TILE = 1 << 26
 
 @dataclass
 class CardMemory:
-    """Memory to take on a card, and what happens where it has not as much.
+    """Memory to take on a card, and what happens when the card runs out of it.
 
     Attributes:
         device: the card.
@@ -252,7 +252,7 @@ def measured(
 
 
 def to_host(tensor: torch.Tensor) -> Any:
-    """Wait for the device: the one way back."""
+    """Copy to the host, which waits for the device."""
     return tensor.cpu().numpy()
 
 

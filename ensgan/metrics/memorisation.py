@@ -222,14 +222,14 @@ def nearest(
     centre = robust_centre(references)
     largest = max(deviations(part, centre)[0] for part in (points, references))
     frame = Frame.spanning(centre, largest)
-    found = None
+    near = None
     if backend.card is not None:
         memory = CardMemory(backend.card, _CARD_BYTES, warnings.warn)
-        found = memory.run(lambda: find_near(points, references, 1, frame, memory))
+        near = memory.run(lambda: find_near(points, references, 1, frame, memory))
     rows, columns = (
         _candidates(points, references, frame, backend)
-        if found is None
-        else (found.rows, found.columns)
+        if near is None
+        else (near.rows, near.columns)
     )
     squared = squared_distances(points, rows, references, columns)
     # Row by row the nearest first, of equally near ones the smaller index.
@@ -253,5 +253,5 @@ def _candidates(
         # All references within twice the error of the best may be the nearest in truth.
         worst = pair_error(rows.norms, np.full(len(part), furthest), dim, "single")
         parts.append(Entries.above(block, (floor - 2 * worst)[:, None]).moved(start, 0))
-    found = Entries.joined(parts)
-    return found.rows, found.columns
+    entries = Entries.joined(parts)
+    return entries.rows, entries.columns

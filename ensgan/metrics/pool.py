@@ -138,33 +138,14 @@ def measure_pool(
     members = _measured_members(sources, by_set, scoring, mapper, progress, on_warning)
     for part in parts:
         check_known(part, members, k)
-    measures = _count(members, wanted, scoring, mapper, progress, extractor)
-    scores = reduce(merged, parts, measures.scores)
-    scores = _refined(scores, approximate, members, scoring, mapper, progress)
+    pairs = _Pairs(members, scoring, mapper, progress, extractor)
+    measures = pairs.count(wanted)
+    scores = pairs.refined(reduce(merged, parts, measures.scores), approximate)
     return replace(measures, scores=scores)
 
 
-def _refined(
-    scores: PoolScores,
-    approximate: Approximation | None,
-    members: tuple[Member, ...],
-    scoring: Scoring,
-    mapper: Mapper,
-    progress: _Counter,
-) -> PoolScores:
-    """Estimated scores with the pairs that are asked for scored exactly."""
-    scoring = replace(scoring, share=1.0)
-    while approximate is not None and (near := approximate.refine(scores)).any():
-        wanted = np.zeros((len(members), len(members)), np.bool_)
-        wanted[1:, 1:] = np.triu(near | near.T, 1)
-        progress.expect(int(wanted.sum()))
-        exact = _count(members, wanted, scoring, mapper, progress, scores.extractor).scores
-        scores = with_exact(scores, exact, near | near.T)
-    return scores
-
-
 def _scores_of(measure: Callable[_P, PoolMeasures]) -> Callable[_P, PoolScores]:
-    """The same function without what only precision, recall and classes need."""
+    """The same function, returning the scores alone."""
 
     @wraps(measure)
     def score(*args: _P.args, **kwargs: _P.kwargs) -> PoolScores:
@@ -182,17 +163,17 @@ class _Counter:
 
     def __init__(self, tell: Progress | None, total: int, warn: Warn | None) -> None:
         self._tell, self._total, self._done = tell, total, 0
-        self._warn, self._said = warn, set[str]()
+        self._warn, self._passed_on = warn, set[str]()
         self.add(0)
 
     def note(self, sentence: str) -> None:
-        """Pass on what a block says, once."""
-        if sentence and self._warn is not None and sentence not in self._said:
+        """Pass on a block's note, each sentence once."""
+        if sentence and self._warn is not None and sentence not in self._passed_on:
             self._warn(sentence)
-        self._said.add(sentence)
+        self._passed_on.add(sentence)
 
     def expect(self, products: int) -> None:
-        """More than was known before."""
+        """Raise the total by products that were not known before."""
         self._total += products
 
     def add(self, products: int) -> None:
@@ -225,7 +206,7 @@ def _checked_labels(
             "resamples are counted over all classes together: score without --resamples, or "
             "without --classes per-class"
         )
-    arrays = [np.asarray(each) for each in (labels[0], *labels[1])]
+    arrays = [np.asarray(one) for one in (labels[0], *labels[1])]
     if len(arrays) != 1 + members:
         raise DataError(f"labels of {len(arrays) - 1} members for {members}: give them for each")
     if any(array.dtype.kind not in "iub" for array in arrays):
@@ -246,12 +227,12 @@ def _measured_members(
         RadiiTask(index, name, source, scoring, labels[index])
         for index, (name, source) in enumerate(sources.items())
     ]
-    found: dict[int, Member] = {}
+    measured: dict[int, Member] = {}
     for member in mapper(measure_radii, tasks):
-        found[member.index] = member
+        measured[member.index] = member
         progress.add(1)
         progress.note(member.note)
-    members = tuple(found[task.index] for task in tasks)
+    members = tuple(measured[task.index] for task in tasks)
     if warn is not None:
         for member in members:
             for sentence in describe(member.balls, member.name, is_real=member.index == 0):
@@ -259,51 +240,63 @@ def _measured_members(
     return members
 
 
-def _count(
-    members: tuple[Member, ...],
-    wanted: BoolArray,
-    scoring: Scoring,
-    mapper: Mapper,
-    progress: _Counter,
-    extractor: str,
-) -> PoolMeasures:
-    size = np.array([member.class_sizes(scoring.classes) for member in members], np.int64)
-    names = tuple(member.name for member in members)
-    sums, rounds = Sums(size, scoring.k, scoring.share), None
-    if scoring.rounds:
-        rounds = ResampledSums(names, size[:, 0], scoring.k, scoring.rounds)
-    for block in _blocks(members, wanted, scoring, mapper):
-        sums.add(block)
-        if rounds is not None:
-            rounds.add(block)
-        progress.add(int(block.wanted.sum()))
-        progress.note(block.note)
-    scores = sums.scores(names[1:], extractor)
-    return PoolMeasures(
-        replace(scores, resamples=None if rounds is None else rounds.result()),
-        *sums.precision_recall(names[1:], wanted),
-        sums.by_class(wanted[0, 1:]) if scoring.classes else None,
-    )
+@dataclass(frozen=True)
+class _Pairs:
+    """The pairs of a pool's sets, counted as far as they are wanted (bool [sets,sets])."""
 
+    members: tuple[Member, ...]
+    scoring: Scoring
+    mapper: Mapper
+    progress: _Counter
+    extractor: str
 
-def _blocks(
-    members: tuple[Member, ...], wanted: BoolArray, scoring: Scoring, mapper: Mapper
-) -> Iterator[BlockScores]:
-    """Blocks as they finish: those that an earlier run kept first."""
-    frame = Frame.spanning(scoring.centre, max(member.deviation for member in members))
-    sizes = [member.points for member in members[1:]]
-    groups = group_sets(sizes, scoring.dim, scoring.memory_bytes)
-    missing = []
-    for first, rows in enumerate([(0,), *groups]):
-        for columns in groups[max(0, first - 1) :]:
-            part = wanted[np.ix_(rows, columns)]
-            if not part.any():
-                continue
-            above, beside = (tuple(members[i] for i in side) for side in (rows, columns))
-            task = BlockTask(above, beside, part, frame, scoring)
-            block = task.finished()
-            if block is None:
-                missing.append(task)
-            else:
-                yield block
-    yield from mapper(BlockScorer(), missing)
+    def count(self, wanted: BoolArray) -> PoolMeasures:
+        members, scoring = self.members, self.scoring
+        size = np.array([member.class_sizes(scoring.classes) for member in members], np.int64)
+        names = tuple(member.name for member in members)
+        sums, rounds = Sums(size, scoring.k, scoring.share), None
+        if scoring.rounds:
+            rounds = ResampledSums(names, size[:, 0], scoring.k, scoring.rounds)
+        for block in self._blocks(wanted):
+            sums.add(block)
+            if rounds is not None:
+                rounds.add(block)
+            self.progress.add(int(block.wanted.sum()))
+            self.progress.note(block.note)
+        scores = sums.scores(names[1:], self.extractor)
+        return PoolMeasures(
+            replace(scores, resamples=None if rounds is None else rounds.result()),
+            *sums.precision_recall(names[1:], wanted),
+            sums.by_class(wanted[0, 1:]) if scoring.classes else None,
+        )
+
+    def refined(self, scores: PoolScores, approximate: Approximation | None) -> PoolScores:
+        """Estimated scores with the pairs that are asked for scored exactly."""
+        exactly = replace(self, scoring=replace(self.scoring, share=1.0))
+        while approximate is not None and (near := approximate.refine(scores)).any():
+            wanted = np.zeros((len(self.members), len(self.members)), np.bool_)
+            wanted[1:, 1:] = np.triu(near | near.T, 1)
+            self.progress.expect(int(wanted.sum()))
+            scores = with_exact(scores, exactly.count(wanted).scores, near | near.T)
+        return scores
+
+    def _blocks(self, wanted: BoolArray) -> Iterator[BlockScores]:
+        """Blocks as they finish: those that an earlier run kept first."""
+        members, scoring, missing = self.members, self.scoring, []
+        frame = Frame.spanning(scoring.centre, max(member.deviation for member in members))
+        sizes = [member.points for member in members[1:]]
+        groups = group_sets(sizes, scoring.dim, scoring.memory_bytes)
+        for first, rows in enumerate([(0,), *groups]):
+            # Pairs are counted in both directions at once: columns begin at the rows' own group.
+            for columns in groups[max(0, first - 1) :]:
+                part = wanted[np.ix_(rows, columns)]
+                if not part.any():
+                    continue
+                above, beside = (tuple(members[i] for i in side) for side in (rows, columns))
+                task = BlockTask(above, beside, part, frame, scoring)
+                block = task.finished()
+                if block is None:
+                    missing.append(task)
+                else:
+                    yield block
+        yield from self.mapper(BlockScorer(), missing)

@@ -46,25 +46,26 @@ def measure_balls(
         memory_bytes: bound on the working memory.
         tell: called with one sentence where a card runs out of memory.
     """
-    own = robust_centre(features)
-    spread, farthest = deviations(features, own, own if centre is None else centre)
-    frame = Frame.spanning(own, spread)
+    middle = robust_centre(features)
+    spread, farthest = deviations(features, middle, middle if centre is None else centre)
+    frame = Frame.spanning(middle, spread)
     same = representatives(features)
     exponent = frame.exponent if abs(frame.exponent) > _ORDINARY else 0
     squared = np.zeros(len(features))
     neighbour = _k_copies(same, k)
     todo = np.flatnonzero(neighbour < 0)
     if len(todo):
-        found = None
+        on_card = None
         if backend.card is not None and not exponent:
             memory = CardMemory(backend.card, memory_bytes, tell)
-            found = memory.run(lambda: find_near(features[todo], features, k, frame, memory, todo))
-        if found is None:
+            points = features[todo]
+            on_card = memory.run(lambda: find_near(points, features, k, frame, memory, todo))
+        if on_card is None:
             search = _Search(features, frame, same, k, backend, exponent, memory_bytes)
             neighbour[todo], squared[todo] = search.kth_neighbours(todo)
         else:
             rank = np.full(len(todo), k - 1)
-            near = found.rows, found.columns, found.squared
+            near = on_card.rows, on_card.columns, on_card.squared
             neighbour[todo], squared[todo] = kth_of(features, todo, near, rank)
     squared[todo] = np.maximum(squared[todo], TINY)
     return Balls(squared, neighbour, same, farthest, exponent)
@@ -114,9 +115,9 @@ class _Seen:
                 from themselves.
             norms: float64 [rows], of the points.
         """
-        own = self._points[rows] - start
-        here = np.flatnonzero((own >= 0) & (own < block.shape[1]))
-        block[torch.from_numpy(here), torch.from_numpy(own[here])] = -torch.inf
+        places = self._points[rows] - start
+        here = np.flatnonzero((places >= 0) & (places < block.shape[1]))
+        block[torch.from_numpy(here), torch.from_numpy(places[here])] = -torch.inf
         best = _largest_of(block, self._best[rows])
         self._best[rows] = best
         floor = best[:, -1].numpy().astype(np.float64)
@@ -212,11 +213,11 @@ class _Search:
             part = self._features[start : start + self._width]
             column = self._backend.operand(self._frame, part, "column", precision)
             norms[start : start + len(column)] = column.norms
-            found = [
+            entries = [
                 seen.take(self._backend.block(operand, column), rows, operand.norms, start)
                 for rows, operand in self._rows(points, column, start)
             ]
-            kept = seen.still_near(Entries.joined([kept, *found]))
+            kept = seen.still_near(Entries.joined([kept, *entries]))
         kept = kept.select(np.argsort(kept.rows, kind="stable"))
         error = pair_error(norms[points[kept.rows]], norms[kept.columns], dim, precision)
         return kept, error, seen.crowded

@@ -75,8 +75,8 @@ class RoundCounts:
             part = slice(start, start + step)
             self._hits += _column_sums(self._balls[centre[part]] & self._points[point[part]])
             first = np.flatnonzero(np.diff(centre[part], prepend=-1))
-            found = np.bitwise_or.reduceat(self._bits[point[part]], first, axis=0)
-            self._found[centre[part][first]] |= found
+            reached = np.bitwise_or.reduceat(self._bits[point[part]], first, axis=0)
+            self._found[centre[part][first]] |= reached
 
     def reached(self) -> UInt8Array:
         """Balls kept that hold a point kept: 0 or 1, [balls, rounds]."""

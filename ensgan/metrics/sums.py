@@ -41,7 +41,7 @@ class ClassScores:
 
 
 class Sums:
-    """Counts of the real set with every member, and what is left of those of pairs of members.
+    """Counts of the real set with every member, and overlaps and shares of pairs of members.
 
     ``directed[g,h]`` is d of the balls of g and the points of h.
 
@@ -69,14 +69,18 @@ class Sums:
         for role in (0, 1):
             sides = block.rows[a], block.columns[b]
             balls, points = sides if role == 0 else sides[::-1]
-            counts = block.pairs[a, b, role], block.reached[a, b, role]
+            pairs, reached = block.pairs[a, b, role], block.reached[a, b, role]
             self._covered[balls, points] = block.covered[a, b, role]
             if block.squares.size:
-                found = self._estimated(balls, points, *counts, block.squares[a, b, role])
-                self._directed[balls, points], self._spread[balls, points] = found
+                of = self._size[balls]
+                drawn = np.vectorize(counted, otypes=[np.int64])(of, self._share)
+                unit = of / (self._k * self._size[points])
+                squares = block.squares[a, b, role]
+                d, spread = estimate(pairs, squares, reached, unit, drawn, of, self._weights)
+                self._spread[balls, points] = spread
             else:
-                d = harmonic_mean(*self._measures(balls, points, *counts))
-                self._directed[balls, points] = d
+                d = harmonic_mean(*self._measures(balls, points, pairs, reached))
+            self._directed[balls, points] = d
         if block.masks.size:
             self._masks[:, block.columns] = block.masks
             self._real[:, block.columns] = block.pairs[0, :, 0], block.reached[0, :, 0]
@@ -88,20 +92,6 @@ class Sums:
         size = self._size
         density = (pairs / (self._k * size[points])) @ self._weights
         return density, (reached / size[balls]) @ self._weights
-
-    def _estimated(
-        self,
-        balls: Int64Array,
-        points: Int64Array,
-        pairs: Int64Array,
-        reached: Int64Array,
-        squares: Int64Array,
-    ) -> tuple[Float64Array, Float64Array]:
-        """d and its standard error of pairs of sets, [pairs] each."""
-        of = self._size[balls]
-        drawn = np.vectorize(counted, otypes=[np.int64])(of, self._share)
-        unit = of / (self._k * self._size[points])
-        return estimate(pairs, squares, reached, unit, drawn, of, self._weights)
 
     def scores(self, names: tuple[str, ...], extractor: str) -> PoolScores:
         """Densities, masks and overlaps, every class with its share of the real points."""

@@ -1,4 +1,4 @@
-"""Ensembles of outside generators: banks added to a pool, a chosen front point handed over."""
+"""Ensembles of external generators: banks added to a pool, a chosen front point handed over."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def add_bank(
 
 
 def claim_bank(pool: Path, name: str, *, force: bool = False) -> Path:
-    """Where a generator's images go in a pool, once they may be written there.
+    """The file for a generator's images in a pool, after checking that it may be written.
 
     Raises:
         InputError: the name cannot be used or is taken, or the pool cannot be written to.
@@ -64,7 +64,7 @@ def claim_bank(pool: Path, name: str, *, force: bool = False) -> Path:
 
 
 def check_contents(pool: ImagePool, scores: PoolScores, names: Sequence[str]) -> None:
-    """Refuse a pool whose images are not those that were scored.
+    """Refuse a pool whose images differ from those that were scored.
 
     Raises:
         InputError: members that the pool lacks.
@@ -199,7 +199,7 @@ def record_bundle(
             name=dataset,
             digest=key[:16],
             source=pool.facts.get("source", ""),
-            profile={"train": len(pool.real)},
+            sizes={"train": len(pool.real)},
         )
         store.log_folder(run_id, folder, ENSEMBLE_FOLDER)
         with tempfile.TemporaryDirectory(prefix="ensgan-front-") as place:

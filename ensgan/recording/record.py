@@ -1,8 +1,9 @@
-"""Shows a sweep's manifest to the tracking store.
+"""Records a sweep's manifest in the tracking store.
 
-The manifest on disk is the truth and the store a view of it. Recording walks the manifest and does
-what is not yet done; ``recorded.json`` says what is. So it can be stopped anywhere, fail for as
-long as the tracking server is away, and be repeated (``ensgan sync``) without writing twice.
+The manifest on disk is authoritative, the store a view of it. Recording goes through the manifest
+and does what is missing; ``recorded.json`` lists what is done. So recording can be interrupted at
+any point, can fail for as long as the tracking server is away, and can be repeated
+(``ensgan sync``) without writing anything twice.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ensgan.files import LARGEST_JSON, content_key, read_json, read_text, write_
 from ensgan.inputs import explained
 from ensgan.recording import views
 from ensgan.recording.state import RecordState
-from ensgan.report import content, figures, page, pictures
+from ensgan.report import content, figures, page
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.manifest import SelectedRecord
 from ensgan.sweep.records import MemberResult
@@ -58,8 +59,10 @@ class Recording:
         return self.parent
 
     def recorded_run(self) -> str | None:
-        """The parent's run ID if nothing is left to record, None otherwise; asks no store that
-        has stayed where it was."""
+        """The parent's run ID if nothing is left to record, otherwise None.
+
+        The store is asked only if its address has changed since.
+        """
         if not self.folder.has_begun:
             return None
         self.manifest = manifest = self.folder.read()
@@ -78,9 +81,10 @@ class Recording:
         tags: Mapping[str, str],
         parent: str | None,
     ) -> str:
-        """The run of this name, made when it does not exist.
+        """The run of this name, created if it does not exist.
 
-        A creation that was sent but never answered (an outage, a kill) is looked for first.
+        If an earlier request to create it was never answered (an outage, a kill), the run that it
+        may have made is looked for first.
         """
         manifest, runs = self.manifest, self.state.runs
         if runs.get(name):
@@ -162,7 +166,7 @@ class Recording:
             name=dataset.name,
             digest=dataset.key[:16],
             source=dataset.source,
-            profile=dataset.images,
+            sizes=dataset.images,
         )
 
     def _gan(self, gan: str, results: Sequence[MemberResult]) -> None:
@@ -184,14 +188,14 @@ class Recording:
         self.store.finish(run_id, "finished")
 
     def _grid(self, run_id: str, title: str, samples: Mapping[str, Path], folder: str) -> None:
-        """Generated images; with real ones on top as a second file, where the sweep asks for it."""
+        """Generated images; if the sweep asks for it, also a file with real ones on top."""
         grids = {title: samples}
         if self.manifest.settings.track.show_real:
             real = self.folder.real_images(self.manifest.dataset.key)
             grids[f"{title}-with-real"] = {"real": real, **samples}
         for name, files in grids.items():
             rows = [(row, Samples.load(file).images[:GRID_COLUMNS]) for row, file in files.items()]
-            self._files(run_id, {f"{name}.png": pictures.image_grid(rows)}, folder)
+            self._files(run_id, {f"{name}.png": content.image_grid(rows)}, folder)
 
     def _search(self, front_path: Path, trials: Path) -> None:
         front = Front.load(front_path)
@@ -210,7 +214,7 @@ class Recording:
         self.store.finish(run_id, "finished")
 
     def _pool(self, front_path: Path, scores_path: Path) -> None:
-        """The main pictures, recorded with the sweep's own run."""
+        """The main pictures and tables of the pool, recorded with the sweep's own run."""
         manifest, parent = self.manifest, self.parent
         front, scores = Front.load(front_path), PoolScores.load(scores_path)
         point = None if manifest.selected is None else manifest.selected.point(front)
@@ -221,7 +225,7 @@ class Recording:
         }
         self._files(parent, shown, "front")
         shown = {
-            "overlap.png": pictures.overlap_png(scores, point),
+            "overlap.png": figures.overlap_png(scores, point),
             "membership.png": figures.png(figures.membership_figure(front)),
             "members.csv": views.members_csv(manifest),
             "scores.npz": scores_path.read_bytes(),
@@ -270,7 +274,7 @@ class Recording:
             for stage, seconds in self.manifest.stages.items()
         }
         self.store.log_metrics(self.parent, seconds)
-        # Others read what is recorded: the tracking address may hold a password.
+        # Others can read what is recorded, and the tracking address may contain a password.
         shown = self.folder.file("pictures", "manifest.json")
         write_bytes(
             shown, hide_credentials(read_text(self.folder.manifest_path, LARGEST_JSON)).encode()

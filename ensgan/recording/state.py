@@ -1,4 +1,4 @@
-"""What is recorded and under which run IDs: of a sweep, and of an evaluation of a finished one."""
+"""What of a sweep, or of a later evaluation, is recorded already, and under which run IDs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class RunBook:
         path: the file; absent before the first run is made.
 
     Attributes:
-        runs: run ID by name; empty while the store has been asked for one and has not answered.
+        runs: run ID by name; empty while the store has not answered the request for one.
     """
 
     def __init__(self, path: Path) -> None:
@@ -59,7 +59,7 @@ class RunBook:
 
 
 class RecordState(RunBook):
-    """The state of one spec in one store; those of a sweep's other specs are kept beside it."""
+    """The state of one spec in one store; those of the sweep's other specs are kept with it."""
 
     def __init__(self, path: Path, store: RunStore) -> None:
         super().__init__(path)
@@ -68,7 +68,7 @@ class RecordState(RunBook):
         self._earlier: tuple[RecordedRuns, ...] = ()
 
     def open(self, spec: Mapping[str, Any], name: str) -> None:
-        """Read the state of a spec; one that ran before it and never ended is ended now.
+        """Read the state of a spec; the run of an earlier spec that never ended is ended now.
 
         Args:
             spec: as the manifest holds it.
@@ -95,19 +95,19 @@ class RecordState(RunBook):
         )
 
     def _is_ours(self, state: RecordedRuns, spec: Mapping[str, Any], name: str) -> bool:
-        """Whether a state is of this spec in this store, which may have moved with its folder."""
+        """Whether a state is of this spec in this store, even if the store's folder has moved."""
         if state.key != content_key(spec, state.uri):
             return False
         return state.uri == self.store.uri or self._knows(state.runs.get(name))
 
     def _knows(self, run_id: str | None) -> bool:
-        """Whether the store has the run: IDs are unique in the world."""
+        """Whether the store has this run; run IDs are globally unique."""
         with suppress(InputError):
             return bool(run_id) and self.store.get(str(run_id)).run_id == run_id
         return False
 
     def token(self, name: str) -> str:
-        """A unique text to find this run by, should the answer to its creation get lost."""
+        """A unique text by which this run is found if the answer to its creation got lost."""
         return f"{self._state.nonce}:{name}"
 
     def save(self) -> None:
@@ -119,7 +119,7 @@ class RecordState(RunBook):
     def _end_if_running(self, state: RecordedRuns, name: str) -> None:
         run_id = state.runs.get(name)
         if run_id:
-            with suppress(InputError):  # somebody has deleted it, or it is in another store
+            with suppress(InputError):  # it was deleted, or is in another store
                 if self.store.get(run_id).status == "running":
                     self.store.set_tags(run_id, {TAG_REPLACED: "grown or changed before its end"})
                     self.store.finish(run_id, "killed")
@@ -149,7 +149,7 @@ def record_evaluation(evaluation: Evaluation, store: RunStore) -> dict[str, str]
     shared, tags = _shared(evaluation)
     for row in evaluation.table:
         name, value = row.strategy, row.to_json()
-        if row.test_images is None:  # as versions without them named their runs
+        if row.test_images is None:  # runs of earlier versions have keys without these fields
             value = {k: v for k, v in value.items() if k not in ("test_images", "test_difference")}
         key = content_key(store.uri, sweep.run_id, settings, value)
         if key not in book.runs:

@@ -45,8 +45,8 @@ def common(manifest: Manifest) -> dict[str, Any]:
 def variation(manifest: Manifest, gan: str) -> dict[str, Any]:
     """Parameters of a GAN's run in a sweep that varies settings: which row, and every value.
 
-    Their names come before those of all other parameters that differ between GANs: MLflow's
-    parallel-coordinates plot begins with the first three.
+    Their names sort before those of all other parameters that differ between GANs, because
+    MLflow's parallel-coordinates plot starts with the first three.
     """
     if not manifest.variations:
         return {}

@@ -1,23 +1,25 @@
 """What a report says, gathered from a recorded run: no working folder is needed.
 
-Everything comes out of the tracking store, except real images, which no store ever holds: they are
-read from the sweep's own folder, and only when asked for.
+Everything comes from the tracking store except real images, which are never recorded: they are read
+from the sweep's own folder, and only on request.
 """
 
 from __future__ import annotations
 
+import io
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 from ensgan.errors import InputError
 from ensgan.files import parse_json, read_json
 from ensgan.inputs import explained
-from ensgan.report.pictures import image_grid
 from ensgan.store import RunRecord, RunStore
 from ensgan.sweep.folder import SweepFolder, find_sweep
 from ensgan.sweep.manifest import Manifest
@@ -26,6 +28,10 @@ from ensgan.text import counted, some
 from ensgan.types import Front, FrontPoint, PoolScores, Samples, UInt8Array, gan_of, step_of
 
 REAL_SHOWN = 16
+TILE = 128
+"""Least width of an image in a grid, pixels: what can be judged by eye."""
+_FONT_SIZE, _GAP, _MARGIN = 13, 2, 4
+"""Of a grid, pixels: letters, between images, around a label."""
 NAMES_SHOWN = 20
 """Added members that a sentence names."""
 
@@ -109,7 +115,7 @@ def collect(store: RunStore, run_id: str, *, real_from: Path | None = None) -> C
 
 
 def _no_report(record: RunRecord, files: Mapping[str, int]) -> InputError:
-    """Why a run has none, and what to look at instead."""
+    """Why a run has no report, and what to look at instead."""
     what, instead = f"a run of kind '{record.kind}'", "name a finished sweep of 'ensgan runs'"
     if record.kind == "sweep":
         what = "not yet finished" if record.status == "running" else f"{record.status} early"
@@ -139,7 +145,7 @@ def _grids(store: RunStore, run_id: str) -> dict[str, bytes]:
 
 
 def _parsed(content: bytes, source: str, look: Callable[[Any], None]) -> Any:
-    """JSON of a recorded file, after a look at what the page needs of it.
+    """JSON of a recorded file, after checking that it has what the page shows.
 
     Raises:
         DataError: it is damaged or something else.
@@ -151,7 +157,7 @@ def _parsed(content: bytes, source: str, look: Callable[[Any], None]) -> Any:
 
 
 def _validation(value: Any) -> None:
-    """A look at everything of a validated choice that the page shows."""
+    """Read everything of a validated choice that the page shows."""
     _ = value["trained"], len(value["shortlist"])
     for row in value["finalists"]:
         _ = len(row["members"]), ", ".join(row["sources"])
@@ -222,6 +228,44 @@ def _pairs(
         rows.append((name, np.stack([made[entry["image"]] for entry in entries])))
         rows.append(("training", np.stack([train[entry["training_image"]] for entry in entries])))
     return rows
+
+
+def image_grid(rows: Sequence[tuple[str, UInt8Array]]) -> bytes:
+    """Draw rows of images below their labels, enlarged to at least TILE pixels each.
+
+    Args:
+        rows: label and images, uint8 [n,H,W] or [n,H,W,C]; all images of one size.
+
+    Returns:
+        The PNG file's content.
+
+    Raises:
+        InputError: no row has an image.
+    """
+    columns = max((len(images) for _, images in rows), default=0)
+    if columns == 0:
+        raise InputError("an image grid needs at least one image")
+    side = rows[0][1].shape[1]
+    size = side * max(1, ceil(TILE / side))
+    cell = size + _GAP
+    font = ImageFont.load_default(_FONT_SIZE)
+    above = _FONT_SIZE + 2 * _MARGIN
+    width = max(columns * cell, *(ceil(font.getlength(label)) + _MARGIN for label, _ in rows))
+    # Transparent, with a label that can be read on white and on black pages.
+    grey = all(images.ndim == 3 for _, images in rows)
+    mode, ink = ("LA", (128, 255)) if grey else ("RGBA", (128, 128, 128, 255))
+    canvas = Image.new(mode, (width, len(rows) * (above + cell)))
+    draw = ImageDraw.Draw(canvas)
+    for y, (label, images) in enumerate(rows):
+        top = y * (above + cell) + above
+        draw.text((0, top - above // 2), label, fill=ink, font=font, anchor="lm")
+        for x, image in enumerate(images):
+            tile = Image.fromarray(np.ascontiguousarray(image)).convert(mode)
+            tile = tile.resize((size, size), Image.Resampling.NEAREST)
+            canvas.paste(tile, (x * cell, top))
+    stream = io.BytesIO()
+    canvas.save(stream, format="PNG")
+    return stream.getvalue()
 
 
 def by_gan(manifest: Manifest) -> dict[str, list[MemberResult]]:

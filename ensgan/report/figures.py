@@ -1,4 +1,4 @@
-"""Every drawing of a Pareto front and of downstream results, by matplotlib."""
+"""All drawings by matplotlib: fronts, overlaps, and downstream results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from markupsafe import Markup
 from ensgan.files import first_bytes
 from ensgan.search import pareto_front
 from ensgan.text import counted
-from ensgan.types import Float64Array, Front, FrontPoint, PoolScores
+from ensgan.types import Float64Array, Front, FrontPoint, PoolScores, gan_of
 
 NONE: Final[Mapping[str, Float64Array]] = MappingProxyType({})
 OVERLAP = "overlap-map"
@@ -50,7 +50,7 @@ def draw_front(axes: Any, front: Front, selected: FrontPoint | None = None) -> N
     Args:
         axes: where to draw; gets labels and the legend's entries, but no legend.
         front: the second objective runs to the right, the first upwards.
-        selected: marked by a star.
+        selected: marked with a star.
     """
     first, second, *third = front.axes
     edge = np.array([front.values(point)[:2] for point in best_of_two(front)]).reshape(-1, 2)
@@ -154,7 +154,7 @@ def overlap_figure(scores: PoolScores, names: Sequence[str]) -> Any:
     figure, axes = new_figure(size + 0.6, size)
     known = np.isfinite(scores.overlap)
     highest = float(scores.overlap[known].max()) if known.any() else 1.0
-    # A few pairs overlap much more than the others: the root keeps those others apart.
+    # A few pairs overlap much more than the rest; a square-root scale keeps the rest apart.
     norm = PowerNorm(0.5, vmin=0, vmax=max(highest, 1e-9))
     image = axes.imshow(scores.overlap, cmap="viridis", norm=norm, gid=OVERLAP)
     are_many = len(scores) > LABELLED
@@ -166,19 +166,32 @@ def overlap_figure(scores: PoolScores, names: Sequence[str]) -> Any:
     return figure
 
 
+def starred(names: Sequence[str], chosen: Sequence[str]) -> list[str]:
+    """The names, those of chosen members with a star before them."""
+    return [f"{STAR}{name}" if name in chosen else name for name in names]
+
+
+def overlap_png(scores: PoolScores, selected: FrontPoint | None = None) -> bytes:
+    """Heat map of the overlap d(S_g, S_h) of every pair as a PNG; selected members are starred.
+
+    Args:
+        scores: of M members in pool order, which is the order of rows and columns.
+    """
+    figure = overlap_figure(scores, starred(scores.names, selected.members if selected else ()))
+    figure.axes[0].set_title(
+        "Overlap of members (lower is better; ★ selected)", fontsize=9 if len(scores) < 30 else 12
+    )
+    return png(figure, 110)
+
+
 def _by_gan(names: Sequence[str]) -> dict[float, str]:
     """One label for the members of a GAN that lie side by side, in their middle."""
     labels: dict[float, str] = {}
-    for gan, group in groupby(range(len(names)), lambda i: _gan(names[i])):
+    for gan, group in groupby(range(len(names)), lambda i: gan_of(names[i].removeprefix(STAR))):
         places = list(group)
         star = STAR * any(names[place].startswith(STAR) for place in places)
         labels[sum(places) / len(places)] = f"{star}{gan}"
     return labels
-
-
-def _gan(name: str) -> str:
-    bare = name.removeprefix(STAR)
-    return bare.rpartition("@")[0] or bare
 
 
 def membership_figure(front: Front, most: int = 40) -> Any:
@@ -204,12 +217,12 @@ def membership_figure(front: Front, most: int = 40) -> Any:
     return figure
 
 
-def new_figure(width: float, height: float, columns: int = 1, **options: Any) -> tuple[Any, Any]:
-    """A matplotlib figure of so many inches and its axes (several of them with ``columns``)."""
+def new_figure(width: float, height: float) -> tuple[Any, Any]:
+    """A matplotlib figure of this many inches, and its axes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots(1, columns, **options)
+    return figure, figure.subplots()
 
 
 def png(figure: Any, resolution: int = _RESOLUTION) -> bytes:
@@ -243,8 +256,8 @@ def inline_svg(
     for axes in figure.axes:
         axes.patch.set_visible(False)
     stream = io.BytesIO()
-    # Text stays text: it can be read aloud, searched, and takes the page's font. The salt makes
-    # the identifiers of equal figures equal.
+    # Text stays text, so that it can be searched and read aloud and takes the page's font. The salt
+    # gives equal figures equal identifiers.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "ensgan"}):
         figure.savefig(stream, format="svg", metadata={"Date": None})
     root = ElementTree.fromstring(stream.getvalue())

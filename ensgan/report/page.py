@@ -61,7 +61,7 @@ def front_html(front: Front, selected: FrontPoint | None = None) -> str:
 def _page(template: str, **values: Any) -> str:
     """A page with this package's style and script, and a policy that admits nothing else."""
     style, script = (_source(name) for name in ("report.css", "report.js"))
-    # Markup: these two are this package's own files.
+    # Not escaped, because these two files belong to this package.
     page = templates().get_template(template)
     policy = _policy(style, script)
     return page.render(style=Markup(style), script=Markup(script), policy=policy, **values)
@@ -74,7 +74,7 @@ def templates() -> jinja2.Environment:
         loader=jinja2.PackageLoader("ensgan.report"),
         autoescape=jinja2.select_autoescape(["html"]),
         undefined=jinja2.StrictUndefined,
-        # Markup is ours; other text may turn the direction of what is read.
+        # Foreign text may contain control characters that change the reading direction.
         finalize=lambda value: printable(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -135,7 +135,7 @@ def _settings(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _others(content: Content) -> Mapping[str, Float64Array]:
-    """Where ensembles lie that the front beats: random ones of all sizes, and the whole pool."""
+    """Objectives of ensembles to compare the front with: random ones, and the whole pool."""
     front, scores = content.front, content.scores
     if front is None or scores is None or len(scores) < 3 or front.form not in FORMS:
         return figures.NONE
@@ -163,7 +163,7 @@ def _overlap(content: Content) -> dict[str, Any] | None:
     if scores is None:
         return None
     values = [[None if np.isnan(d) else round(float(d), 3) for d in row] for row in scores.overlap]
-    names = [f"{figures.STAR}{name}" if name in chosen else name for name in scores.names]
+    names = figures.starred(scores.names, chosen)
     svg = figures.inline_svg(figures.overlap_figure(scores, names))
     return {"svg": svg, "names": names, "values": values}
 

@@ -21,7 +21,7 @@ from ensgan.types import DEFAULT_FORM, Front
 WORDS = {"auc": "AUC", "g_mean": "g-mean"}
 """Test metrics that a study ranks by, and what they are called."""
 _REPEATS = 10_000
-"""More than a study has: repeats of different sweeps keep apart."""
+"""More than a study has, to keep the repeats of different sweeps apart."""
 _MARKERS = "os^vDPX<>*hp"
 _RESOLUTION = 130
 _OVER_TEST_IMAGES = ("95 %, test images", "AUC − G*, test images")
@@ -46,9 +46,9 @@ def part_json(part: Evaluation) -> dict[str, Any]:
 def together(parts: Sequence[Evaluation]) -> dict[str, DownstreamTable]:
     """Several sweeps of one data set as one table each, by data set and extractor.
 
-    Strategies are tested over the repeats of all pools, each paired within its pool: what that
-    says, it says of these pools. Sweeps whose files name other data, a size or options of their own
-    are apart. Empty where there is one sweep alone.
+    Strategies are tested over the repeats of all pools, paired within each pool: conclusions hold
+    for these pools only. Sweeps whose files name other data, another size or other options are kept
+    apart. Empty for a single sweep.
     """
     groups: dict[tuple[str, str], dict[Path, Evaluation]] = {}
     for part in parts:

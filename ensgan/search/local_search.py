@@ -142,7 +142,8 @@ class LocalSearch:
             near, fits = ledger.offer_moves(members)
             score = np.where(fits, _weighted(near, weight), -np.inf)
             row, column = divmod(int(np.argmax(score)), score.shape[1])
-            # Sums that are changed move by move differ in the last bits: no endless circle of them.
+            # Sums that are changed move by move differ in the last bits: without a margin this
+            # could go in circles.
             if score[row, column] <= best + 1e-12:
                 break
             best = float(score[row, column])

@@ -1,4 +1,4 @@
-"""Which estimated overlaps the front of a pool hangs on.
+"""Which estimated overlaps the front of a pool depends on.
 
 The front of the lowest overlaps that the estimates allow is searched, and the pairs of its
 ensembles are scored exactly, until they all are. Any other ensemble is then worse than one of the
@@ -40,7 +40,7 @@ def lowest(scores: PoolScores, inter: str = "symmetric") -> PoolScores:
 def pairs_to_score(
     find: Callable[[PoolScores], Front], inter: str = "symmetric"
 ) -> Callable[[PoolScores], BoolArray]:
-    """For :class:`ensgan.metrics.Approximation`: estimated pairs that the front hangs on.
+    """For :class:`ensgan.metrics.Approximation`: estimated pairs that the front depends on.
 
     Args:
         find: searches the front of a pool.

@@ -230,11 +230,11 @@ def check_values(front: Front, scores: PoolScores) -> None:
     if not front.pool or front.form not in FORMS.names() or find_form(front.form).needs_features:
         return
     for point, again in zip(front, rescore(front, scores), strict=True):
-        for said, found in ((point.first, again.first), (point.second, again.second)):
-            if not math.isclose(said, found, rel_tol=1e-6, abs_tol=1e-9):
+        for recorded, measured in ((point.first, again.first), (point.second, again.second)):
+            if not math.isclose(recorded, measured, rel_tol=1e-6, abs_tol=1e-9):
                 raise InputError(
-                    f"the front says {said:.6g} of {', '.join(point.members)}, its scores say "
-                    f"{found:.6g}: search these scores again"
+                    f"the front says {recorded:.6g} of {', '.join(point.members)}, its scores say "
+                    f"{measured:.6g}: search these scores again"
                 )
 
 

@@ -68,7 +68,7 @@ def run(
 
 
 def _set_budget(ledger: SearchLedger, sampler: Sampler) -> None:
-    """Give a search that would not end by itself an end, or refuse it."""
+    """Set a budget for a search that would not end by itself, or refuse it."""
     if ledger.bounded:
         return
     if not sampler.ends_by_itself:
@@ -83,7 +83,7 @@ def _set_budget(ledger: SearchLedger, sampler: Sampler) -> None:
 
 
 def _study_name(ledger: SearchLedger, sampler: Sampler, pool: PoolScores) -> str:
-    """The same search finds its trials again, another one does not."""
+    """A name of the study from all that defines the search, so that it finds its trials again."""
     first, second = ledger.evaluator.tables.axes
     form = first.key
     if form == "intra_d":

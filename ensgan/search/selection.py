@@ -21,7 +21,7 @@ _ALTERNATIVES = 3
 NOTHING_REACHED = 5e-4
 """Intra-d below it reads 0.000."""
 BEHIND = 0.9
-"""An ensemble is the mean of its members, so a little below the best of them is no news."""
+"""Share of the best member's Intra-d below which an ensemble, a mean of members, gets a caution."""
 
 
 @dataclass(frozen=True)
@@ -272,8 +272,8 @@ def _judged(rule: SelectionRule, question: Question) -> tuple[Float64Array, str]
     except EnsganError:
         raise
     except Exception as error:
-        said = f"{type(error).__name__}: {last_line(error)}"
-        raise InputError(f"selection rule '{rule.name}' failed: {said}") from error
+        reason = f"{type(error).__name__}: {last_line(error)}"
+        raise InputError(f"selection rule '{rule.name}' failed: {reason}") from error
     count = len(question.front)
     if merit.shape != (count,) or np.isnan(merit).any() or not (merit > -np.inf).any():
         raise InputError(
@@ -329,9 +329,10 @@ def cautions(point: FrontPoint, alone: Mapping[str, float]) -> tuple[str, ...]:
             f"{sum(empty.values()):.0%} of the images of G*"
         )
     # Members are measured in the paper's form, whatever form the front has.
-    own = dict(point.measures).get("intra_d_paper", point.first)
-    if point.keys[0] == "intra_d" and own < BEHIND * alone[best]:
+    intra_d = dict(point.measures).get("intra_d_paper", point.first)
+    if point.keys[0] == "intra_d" and intra_d < BEHIND * alone[best]:
         sentences.append(
-            f"G* (Intra-d {own:.3f}) is below the best single member, {best} ({alone[best]:.3f})"
+            f"G* (Intra-d {intra_d:.3f}) is below the best single member, {best} "
+            f"({alone[best]:.3f})"
         )
     return tuple(sentences)

@@ -2,7 +2,6 @@
 
 from ensgan.store.base import RunStore as RunStore
 from ensgan.store.opening import LATEST as LATEST
-from ensgan.store.opening import MOST_RUNS as MOST_RUNS
 from ensgan.store.opening import STORES as STORES
 from ensgan.store.opening import StoreKind as StoreKind
 from ensgan.store.opening import beginning_with as beginning_with

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import ensgan.store.record as run_records
 from ensgan.errors import InputError, StoreError
@@ -45,9 +44,7 @@ class RunStore(ABC):
         first = run_records.Batch(
             as_text(params), tags={run_records.TAG_KIND: kind, **as_text(tags)}
         )
-        below = {}
-        if parent is not None:
-            below[run_records.TAG_PARENT] = self.get(parent).run_id
+        below = {} if parent is None else {run_records.TAG_PARENT: self.get(parent).run_id}
         run_id = self._create(name, {**first.tags, **below})
         self._send(run_id, run_records.Batch(first.params))
         return run_id
@@ -80,19 +77,11 @@ class RunStore(ABC):
             raise StoreError(f"cannot store {path}: no such folder")
         self._files(run_id).add_folder(path, run_records.check_folder(folder))
 
+    @abstractmethod
     def log_dataset(
-        self,
-        run_id: str,
-        *,
-        name: str,
-        digest: str,
-        source: str = "",
-        profile: Mapping[str, object] = run_records.NOTHING,
+        self, run_id: str, *, name: str, digest: str, source: str, sizes: Mapping[str, int]
     ) -> None:
-        """Record the data that a run used: name, content digest (SHA-256), origin, sizes."""
-        self._send_dataset(
-            run_id, {"name": name, "digest": digest, "source": source, "profile": dict(profile)}
-        )
+        """Record the data that a run used: name, content digest, origin, images by split."""
 
     @abstractmethod
     def finish(self, run_id: str, status: run_records.RunStatus = "finished") -> None:
@@ -102,30 +91,9 @@ class RunStore(ABC):
     def get(self, run_id: str) -> run_records.RunRecord:
         """One run."""
 
-    def find(
-        self,
-        *,
-        kind: str = "sweep",
-        params: Mapping[str, str] = run_records.NOTHING,
-        order: str = "-started",
-        limit: int = 1000,
-    ) -> tuple[run_records.RunRecord, ...]:
-        """Runs of a kind whose parameters have these values, in all experiments.
-
-        Args:
-            order: ``started``, ``name``, ``status``, or the name of a metric, a parameter or a
-                tag (without its ``ensgan.``); a leading ``-`` puts the greatest first. Runs
-                without that value come last.
-        """
-        records = self._tagged(run_records.TAG_KIND, kind)
-        chosen = [one for one in records if params.items() <= dict(one.params).items()]
-        return run_records.sort_runs(chosen, order)[:limit]
-
-    def all_runs(self) -> list[run_records.RunRecord]:
-        """Every run of ensgan's, of whatever kind, in all experiments."""
-        return [
-            run for kind in run_records.KINDS for run in self._tagged(run_records.TAG_KIND, kind)
-        ]
+    def find(self, kind: str = "sweep") -> tuple[run_records.RunRecord, ...]:
+        """Runs of a kind in all experiments, the newest first."""
+        return run_records.sort_runs(self._tagged(run_records.TAG_KIND, kind), "-started")
 
     def children(self, run_id: str) -> tuple[run_records.RunRecord, ...]:
         """The runs below a run, oldest first."""
@@ -216,10 +184,6 @@ class RunStore(ABC):
     @abstractmethod
     def _send(self, run_id: str, batch: run_records.Batch) -> None:
         """Store settings, metrics and tags of a run."""
-
-    @abstractmethod
-    def _send_dataset(self, run_id: str, dataset: Mapping[str, Any]) -> None:
-        """Store ``name``, ``digest``, ``source`` and ``profile`` of the data that a run used."""
 
     @abstractmethod
     def _tagged(self, tag: str, value: str) -> list[run_records.RunRecord]:

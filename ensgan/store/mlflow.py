@@ -28,7 +28,7 @@ from ensgan.store.sqlite import relocate
 from ensgan.text import hide_credentials, printable, split_address
 
 PAGES: Final = "workflowType=machine_learning"
-"""Which of its two sets of pages MLflow is to show; else those about language models."""
+"""Query that selects MLflow's pages about training; its default is those on language models."""
 _PER_CALL: Final = {"params": 100, "tags": 100, "metrics": 1000}
 _LONGEST_PARAM, _LONGEST_TAG = 6000, 8000
 _MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
@@ -58,7 +58,7 @@ def settle_environment() -> None:
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "GIT_PYTHON_REFRESH": "quiet",
-        "MLFLOW_LOGGING_LEVEL": "ERROR",  # tables made and migrated are no news to its users
+        "MLFLOW_LOGGING_LEVEL": "ERROR",  # keeps quiet about making and migrating tables
     }.items():
         os.environ.setdefault(name, value)
 
@@ -181,19 +181,20 @@ class Connection:
                     part = values[start : start + _PER_CALL[kind]]
                     client.log_batch(run_id, **{kind: part})
 
-    def send_dataset(self, run_id: str, dataset: Mapping[str, Any]) -> None:
+    def send_dataset(
+        self, run_id: str, name: str, digest: str, source: str, sizes: Mapping[str, int]
+    ) -> None:
         """Store a data input of a run, shown by MLflow's pages."""
-        origin = {"source": hide_credentials(dataset["source"]), "sha256": dataset["digest"]}
         with self.reported(run_id):
             client = self.client()
             from mlflow.entities import Dataset, DatasetInput, InputTag
 
             data = Dataset(
-                name=dataset["name"],
-                digest=dataset["digest"][:36],
+                name=name,
+                digest=digest[:36],  # longer ones are refused
                 source_type="ensgan",
-                source=json.dumps(origin),
-                profile=json.dumps(dataset["profile"]),
+                source=json.dumps({"source": hide_credentials(source), "sha256": digest}),
+                profile=json.dumps(dict(sizes)),
             )
             used = DatasetInput(data, tags=[InputTag("mlflow.data.context", "training")])
             client.log_inputs(run_id, datasets=[used])

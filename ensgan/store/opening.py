@@ -22,7 +22,7 @@ from ensgan.errors import InputError
 from ensgan.inputs import database_path, require_database
 from ensgan.registry import Registry
 from ensgan.store.base import RunStore, unknown_run
-from ensgan.store.record import ENSEMBLE_FOLDER, unknown_folder
+from ensgan.store.record import ENSEMBLE_FOLDER, KINDS, unknown_folder
 from ensgan.store.sqlite import ARTIFACTS
 from ensgan.store.tracking import MLflowStore
 from ensgan.text import hide_credentials, some, split_address
@@ -30,8 +30,6 @@ from ensgan.text import hide_credentials, some, split_address
 MODEL_FILE: Final = "MLmodel"
 LATEST: Final = "latest"
 """What the newest sweep is called."""
-MOST_RUNS: Final = 1_000_000
-"""Sweeps that are looked through."""
 _RUN_ID: Final = re.compile(r"[0-9a-f]{32}")
 _PREFIX: Final = "models:/"
 _ADDRESS: Final = re.compile(r"models:/(?P<name>[^/@:]+)(@(?P<alias>[\w.-]+)|/(?P<version>\d+))")
@@ -68,7 +66,7 @@ def _open_mlflow(address: str, storage: Path, experiment: str) -> RunStore:
 
 
 def _open_passing(_address: str, _storage: Path, experiment: str) -> RunStore:
-    """A store that ends with this process, for a trial."""
+    """A temporary store that is deleted with this process."""
     folder = Path(tempfile.mkdtemp(prefix="ensgan-runs-"))
     store = MLflowStore(f"sqlite:///{folder}/mlflow.db", experiment, folder / ARTIFACTS)
     weakref.finalize(store, shutil.rmtree, folder, ignore_errors=True)
@@ -94,10 +92,10 @@ def _refuse_signs(path: Path, signs: str) -> None:
     Raises:
         InputError: a sign of the path means something else in an address.
     """
-    found = next((sign for sign in signs if sign in str(path)), None)
-    if found is not None:
+    sign = next((one for one in signs if one in str(path)), None)
+    if sign is not None:
         raise InputError(
-            f"'{found}' in {path} means something else in the address of MLflow's database: use "
+            f"'{sign}' in {path} means something else in the address of MLflow's database: use "
             "a folder without it"
         )
 
@@ -205,18 +203,19 @@ def find_run(store: RunStore, text: str) -> str:
         return _run_of_model(store, text)
     if _RUN_ID.fullmatch(text):
         return text
-    sweeps = store.find(limit=MOST_RUNS)
+    sweeps = store.find()
     named = [run.run_id for run in sweeps if run.name == text]
     if text == LATEST:
         named += [run.run_id for run in sweeps]
     if named:
         return named[0]
-    labels = {run.run_id: f"{run.kind} {run.name}" for run in store.all_runs()}
-    found = beginning_with(text, labels)
-    if found is None:
+    everything = (run for kind in KINDS for run in store.find(kind))
+    labels = {run.run_id: f"{run.kind} {run.name}" for run in everything}
+    meant = beginning_with(text, labels)
+    if meant is None:
         near = difflib.get_close_matches(text, [LATEST, *(run.name for run in sweeps)], n=1)
         raise unknown_run(text, store.uri, near[0] if near else "")
-    return found
+    return meant
 
 
 def beginning_with(text: str, labels: Mapping[str, str]) -> str | None:

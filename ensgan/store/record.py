@@ -29,7 +29,7 @@ TAG_GAN: Final = "ensgan.gan"
 TAG_DATASET: Final = "ensgan.dataset"
 TAG_SELECTED: Final = "ensgan.selected"
 TAG_RECORD: Final = "ensgan.record"
-"""Finds a run again whose creation was not answered; of no interest to people."""
+"""A token by which a run is found again when the answer to its creation was lost."""
 TAG_REPLACED: Final = "ensgan.replaced"
 """Why a run ended before its sweep did, which went on as another run."""
 TAG_PARENT: Final = "mlflow.parentRunId"
@@ -118,7 +118,13 @@ def check_keys(what: str, keys: Iterable[str]) -> None:
 
 
 def sort_runs(records: Iterable[RunRecord], order: str) -> tuple[RunRecord, ...]:
-    """Records in the order that :meth:`RunStore.find` describes."""
+    """Records in an order.
+
+    Args:
+        order: ``started``, ``name``, ``status``, or the name of a metric, a parameter or a tag
+            (without its ``ensgan.``); a leading ``-`` puts the greatest first. Runs without that
+            value come last.
+    """
     name, descending = order.removeprefix("-"), order.startswith("-")
     records = sorted(records, key=lambda record: (record.started, record.run_id))
     known = [(value, one) for one in records if (value := _value(one, name)) is not None]

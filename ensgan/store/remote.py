@@ -18,7 +18,7 @@ MOST_FILES: Final = 100_000
 MOST_FOLDERS: Final = 200
 DEEPEST: Final = 16
 MOST_PAGES: Final = 1000
-"""Of one listing; a server that answers with more does not mean it, and may never end."""
+"""Limits of one listing: a server that exceeds them is broken and might never end."""
 
 
 class ClientReader:

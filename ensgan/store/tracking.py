@@ -58,8 +58,8 @@ def serve(command: Sequence[str], port: int, on_start: Callable[[str], object]) 
             if not _answers(server, port):
                 server.terminate()
                 log.seek(0)
-                said = last_line(log.read().decode(errors="replace"))
-                raise StoreError(f"the server of the pages did not start: {said}")
+                reason = last_line(log.read().decode(errors="replace"))
+                raise StoreError(f"the server of the pages did not start: {reason}")
             on_start(f"http://127.0.0.1:{port}")
             return server.wait()
         except KeyboardInterrupt:
@@ -70,7 +70,7 @@ def serve(command: Sequence[str], port: int, on_start: Callable[[str], object]) 
 
 @contextmanager
 def _terminations() -> Iterator[None]:
-    """SIGTERM is what ctrl-C is; only the main thread may say so."""
+    """Treat SIGTERM like ctrl-C; Python allows it in the main thread only."""
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -86,7 +86,7 @@ def _terminations() -> Iterator[None]:
 
 
 def _answers(server: subprocess.Popen[bytes], port: int) -> bool:
-    """Wait until the server takes connections; whether it does."""
+    """Wait for the server to take connections; False where it ended or took too long."""
     end = time.monotonic() + PATIENCE_SECONDS
     while server.poll() is None and time.monotonic() < end:
         try:
@@ -127,6 +127,12 @@ class MLflowStore(RunStore):
         """Import MLflow, make the database if it is SQLite and absent, find the experiment."""
         self._connection.experiment_for_new_runs()
 
+    def log_dataset(
+        self, run_id: str, *, name: str, digest: str, source: str, sizes: Mapping[str, int]
+    ) -> None:
+        """See :meth:`RunStore.log_dataset`; MLflow's pages show it as an input."""
+        self._connection.send_dataset(run_id, name, digest, source, sizes)
+
     def finish(self, run_id: str, status: run_records.RunStatus = "finished") -> None:
         """See :meth:`RunStore.finish`."""
         name = run_records.status_named(status).upper()
@@ -146,7 +152,7 @@ class MLflowStore(RunStore):
         """See :meth:`RunStore.list_page`."""
         reader = self._reader()
         experiment = reader.experiment_of(run_id)
-        # A view that is not there would be an error message; experiments of others have none.
+        # MLflow's page shows an error for a view that does not exist, as in experiments of others.
         view = f"&viewStateShareKey={VIEW}" if reader.has_tag(experiment, VIEW_TAG) else ""
         return f"{_runs_of(experiment)}?{PAGES}{view}"
 
@@ -212,9 +218,6 @@ class MLflowStore(RunStore):
 
     def _send(self, run_id: str, batch: run_records.Batch) -> None:
         self._connection.send(run_id, batch)
-
-    def _send_dataset(self, run_id: str, dataset: Mapping[str, Any]) -> None:
-        self._connection.send_dataset(run_id, dataset)
 
     def _tagged(self, tag: str, value: str) -> list[run_records.RunRecord]:
         return self._reader().tagged(tag, value)

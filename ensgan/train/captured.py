@@ -45,7 +45,7 @@ class GraphRecorder:
     def record(self, work: Callable[[], Means]) -> tuple[Callable[[], None], Means]:
         """A function that replays ``work``, and the tensors it fills. Nothing is executed yet."""
         graph = torch.cuda.CUDAGraph()
-        # Else every replay would draw the numbers of the capture.
+        # Otherwise every replay would draw the numbers of the capture again.
         graph.register_generator_state(self._random)
         with torch.cuda.graph(
             graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
@@ -139,7 +139,7 @@ class Steps:
         training.average.captured = True
         try:
             kind.replay = recorder.record(work)
-        except torch.OutOfMemoryError:  # an ordinary step would not fit either
+        except torch.OutOfMemoryError:  # an ordinary step would run out of memory, too
             raise
         except Exception as error:
             self._give_up(f"{type(error).__name__}: {str(error).splitlines()[0]}")

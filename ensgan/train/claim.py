@@ -1,4 +1,4 @@
-"""Whose training a folder is: the same one may go on, to more steps or with more snapshots."""
+"""Which training a folder belongs to: the same one may go on, to more steps or snapshots."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from ensgan.types import MemberId, Samples
 from ensgan.zoo.spec import GANSpec
 
 REVISION = 4
-"""Raise it when a change of this package or of ``ensgan.zoo`` makes trainings that an earlier
-version began unfit to go on. The order of floating-point sums is no reason: folders of trainings
-are found by this number.
+"""Raise it when, after a change of this package or of ``ensgan.zoo``, trainings begun by an earlier
+version cannot go on. The order of floating-point sums is no reason: folders of trainings are found
+by this number.
 """
 STATE = "resume.pt"
 """The last state of a training; it stays after the last snapshot, for more."""
 AGAIN = "again.pt"
 """The state of a training that repeats its steps up to snapshots before its last state."""
 GROWS = ("steps", "snapshots")
-"""Settings that may be others when a training goes on."""
+"""Settings that may change when a training goes on."""
 
 
 def claim(
@@ -65,7 +65,7 @@ def claim(
 
 
 def owner(spec: GANSpec, data: str, settings: TrainSettings) -> list[str]:
-    """What a state says of whose it is, so that no other training goes on from it."""
+    """What a state records of its training, so that no other one goes on from it."""
     return [spec.name, data, str(settings.seed)]
 
 
@@ -80,7 +80,7 @@ def find_training(
     """
     for folder in folders:
         before = None
-        with suppress(DataError):  # whoever trains there is told
+        with suppress(DataError):  # the training that opens it reports the damage
             before = _claimed(folder)
         if before is not None:
             settled = settings.settled(before.get("settings", {}))
@@ -108,8 +108,10 @@ def starts_over(folder: Path, gan: str, settings: TrainSettings) -> list[int]:
 
 
 def usable_state(folder: Path, first: int) -> Path | None:
-    """The latest state from before a step; one that cannot be read counts as usable, so that
-    whoever loads it says so."""
+    """The latest state from before a step.
+
+    One that cannot be read counts as usable: loading it then reports the damage.
+    """
     states = [
         (step, path)
         for path in (folder / STATE, folder / AGAIN)
@@ -131,7 +133,7 @@ def _step_of(path: Path) -> int:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         return int(state["training"]["step"])
-    except Exception:  # torch raises whatever a damaged archive makes of it
+    except Exception:  # torch raises errors of any kind for damaged archives
         return 0
 
 
@@ -156,7 +158,7 @@ def _identity(
 def _differing(
     before: Mapping[str, Any], now: Mapping[str, Any], spec: GANSpec, settings: TrainSettings
 ) -> list[str]:
-    """What keeps one training from going on as the other, a sentence each."""
+    """Differences that keep one training from going on as the other, a sentence each."""
     old, new = flat(before), flat(now)
     lines = [
         f"{key} was {old.get(key)!r}, is now {new.get(key)!r}"
@@ -185,7 +187,7 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
         items = enumerate(value)
     else:
         return {prefix: value}
-    found: dict[str, Any] = {}
+    leaves: dict[str, Any] = {}
     for key, entry in items:
-        found.update(flat(entry, f"{prefix}.{key}" if prefix else str(key)))
-    return found
+        leaves.update(flat(entry, f"{prefix}.{key}" if prefix else str(key)))
+    return leaves

@@ -58,7 +58,7 @@ OnProgress: TypeAlias = Callable[[TrainProgress], None]
 
 
 class StopTraining(Exception):  # noqa: N818  a wish, no error
-    """Raised by whoever is told about progress: write a resume checkpoint of this step and end.
+    """Raised by a progress callback: write a resume checkpoint of this step and end.
 
     At a snapshot's own step the training goes on, because the snapshot comes first; ask again.
     """
@@ -163,14 +163,14 @@ class _Run:
             return
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
-            # Early versions did not say whose it is.
+            # Early versions did not record the training.
             if state.get("owner", self.owner) != self.owner:
                 raise ValueError(f"it is of another training: {', '.join(state['owner'])}")
             self.training.load_state_dict(state["training"])
             self.record.load_state_dict(state["record"])
             self.seconds_in_part = float(state["seconds_in_part"])
         except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, *MISFITS) as e:
-            # torch's own words on what it cannot unpickle advise to let it run code.
+            # torch's own message about what it cannot unpickle advises to run the file's code.
             reason = "it is damaged" if isinstance(e, pickle.UnpicklingError) else e
             raise IntegrityError(
                 f"{path} cannot be read ({reason}): delete it to train {self.spec.name} again from "

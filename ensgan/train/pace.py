@@ -1,5 +1,5 @@
-"""What is measured on a device before trainings go on: how many are worth sharing a process, and
-whether ``torch.compile`` pays.
+"""Measured on a device before training: how many trainings should share a process, and whether
+``torch.compile`` pays.
 """
 
 from __future__ import annotations

@@ -17,18 +17,17 @@ from ensgan.train.loop import StopTraining
 
 T = TypeVar("T")
 Turn: TypeAlias = Callable[[], AbstractContextManager[Executor | None]]
-"""Around what sets or reads a state of the whole process, as steps and samples do of cuDNN's.
-
-Where several GANs share the process it gives the one thread that makes the steps of all.
+"""A context around code that sets or reads state of the whole process, as steps and samples do with
+cuDNN's. Where several GANs share the process it yields the thread that makes the steps of all.
 """
 
 
 class Turns:
-    """A lock that goes to whoever has waited longest: else one thread would keep it."""
+    """A lock that goes to the thread that has waited longest; a plain one would stay with one."""
 
     def __init__(self) -> None:
-        # What cuDNN has chosen for a convolution belongs to a thread: in threads of their own all
-        # GANs, and with a pool of threads all of their results, would have it choose again.
+        # cuDNN keeps its choice of algorithms per thread. All steps run in one thread, so that it
+        # does not choose again for each GAN (or, with a pool of threads, for each result).
         self._steps = ThreadPoolExecutor(1, "steps")
         self._guard, self._is_taken = Lock(), False
         self._waiting: deque[Lock] = deque()
@@ -44,7 +43,7 @@ class Turns:
                 self._waiting.append(ticket)
             self._is_taken = True
         if ticket is not None:
-            ticket.acquire()  # whoever is before lets it go
+            ticket.acquire()  # until the one before lets it go
         try:
             yield self._steps
         finally:
@@ -56,7 +55,7 @@ class Turns:
 
 
 def in_turns(steps: Iterator[T], turn: Turn) -> Iterator[T]:
-    """The same, each made in a turn by the thread that it gives, if it gives one."""
+    """The items of an iterable, each made in a turn, by the thread that the turn yields, if any."""
     end = object()
     while True:
         with turn() as thread:
@@ -74,7 +73,7 @@ class _Seat(Generic[T]):
         self.is_wanted, self.busy = True, Lock()
 
     def look(self) -> None:
-        """End where the GAN is asked to."""
+        """Raise StopTraining where the GAN has been asked to end."""
         if not self.is_wanted:
             raise StopTraining
 

@@ -68,8 +68,8 @@ class FusedAdam:
         Raises:
             ValueError: the state belongs to other parameters.
         """
-        for name, own in self.state_dict().items():
-            for mine, theirs in zip(own, state[name], strict=True):
+        for name, current in self.state_dict().items():
+            for mine, theirs in zip(current, state[name], strict=True):
                 mine.copy_(theirs)
 
 

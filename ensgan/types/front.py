@@ -233,8 +233,8 @@ class Front:
         value = vars(self) | {"points": [point.to_json() for point in self.points]}
         form, readings = value.pop("named_form"), value.pop("readings")
         # What the objectives' keys say already is not said again.
-        said = {name: text for name, text in (("form", form), ("readings", readings)) if text}
-        return value | said
+        texts = {name: text for name, text in (("form", form), ("readings", readings)) if text}
+        return value | texts
 
     @classmethod
     def from_json(cls, value: Any, source: str = "front") -> Front:

@@ -66,10 +66,10 @@ class Logistic(Adversarial):
 
 def crammer_singer(outputs: Tensor, targets: Tensor) -> Tensor:
     """E relu(1 + max_{k≠t} A_k − A_t), outputs [B, K + 1] (Crammer & Singer 2001)."""
-    own = outputs.gather(1, targets[:, None]).squeeze(1)
+    target = outputs.gather(1, targets[:, None]).squeeze(1)
     columns = torch.arange(outputs.shape[1], device=outputs.device)
     others = outputs.masked_fill(columns == targets[:, None], -torch.inf).amax(dim=1)
-    return functional.relu(1 + others - own).mean()
+    return functional.relu(1 + others - target).mean()
 
 
 @register_part

@@ -16,7 +16,7 @@ _known: dict[Any, tuple[Remake | None, Any]] = {}
 
 
 class Remembered(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """What an operation on meta tensors gives is worked out once for the shapes of its arguments.
+    """Works out the results of an operation on meta tensors once for the shapes of its arguments.
 
     The rows of the zoo do the same to the same shapes again and again.
     """
@@ -26,14 +26,14 @@ class Remembered(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Else torch imports its compiler with the first operation, which takes seconds."""
+        """Without this, torch imports its compiler at the first operation, which takes seconds."""
         return False
 
     def note(self, func: Any, args: tuple[Any, ...], made: Any) -> Any:
-        """What is to be remembered of an operation besides; ``made`` is what it gave."""
+        """What else to remember of an operation; ``made`` is its result."""
 
     def repeat(self, noted: Any) -> None:
-        """Called for each operation that is no view, with what :meth:`note` gave for such a one."""
+        """Called for each operation that is no view, with what :meth:`note` returned for such."""
 
     def __torch_dispatch__(
         self,
@@ -72,7 +72,7 @@ def _key(value: Any, seen: dict[int, int]) -> Any:
 
 
 def _remake(func: Any, args: tuple[Any, ...], made: Any) -> Remake | None:
-    """How to make the like of ``made``; None where that is left to torch."""
+    """How to make results like ``made`` again; None where that is left to torch."""
     if func._schema.is_mutable:
         if made is None:
             return lambda args: None

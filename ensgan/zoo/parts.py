@@ -21,13 +21,11 @@ _CLASSES: dict[str, type[Part]] = {}
 class Part:
     """Base of every part: a frozen dataclass of numbers, strings, tuples and other parts.
 
-    What its numbers must be whatever the data, its annotations say, by pydantic's types.
+    The annotations of its fields are pydantic's types, which bound its numbers whatever the data.
     """
 
     def broken_rules(self) -> list[str]:
-        """Every rule that this part and the parts in it break whatever the data, one sentence
-        each.
-        """
+        """Bounds that fields of this part, or of parts in it, exceed: one sentence per field."""
         return [
             f"{type(part).__name__}: {problem}"
             for part in self.parts()
@@ -38,14 +36,14 @@ class Part:
         """This part, and all those in it."""
         yield self
         for _, entry in self._fields():
-            for each in entry if isinstance(entry, tuple) else (entry,):
-                if isinstance(each, Part):
-                    yield from each.parts()
+            for part in entry if isinstance(entry, tuple) else (entry,):
+                if isinstance(part, Part):
+                    yield from part.parts()
 
     def settings(self) -> dict[str, Any]:
         """Numbers, choices and tuples of numbers of the parts in this one, as ``ADA.target``.
 
-        Where a part is there twice (both players' Adam), those of the first.
+        Of a part that occurs twice (both players' Adam), those of the first.
         """
         settings: dict[str, Any] = {}
         for part in self.parts():
@@ -73,10 +71,10 @@ class Part:
         Raises:
             InputError: it is of another type, or a part refuses it.
         """
-        own = self.settings()[key]
-        converted = _like(own, value)
+        current = self.settings()[key]
+        converted = _like(current, value)
         if converted is None:
-            raise InputError(f"{key} is {_type_of(own)} like {own!r}, not {value!r}")
+            raise InputError(f"{key} is {_type_of(current)} like {current!r}, not {value!r}")
         broken = self.changed(key, converted).broken_rules()
         if broken:
             raise InputError(broken[0])
@@ -104,7 +102,7 @@ def _changed(entry: Any, key: str, value: Any) -> Any:
 
 
 def _like(like: Any, value: Any) -> Setting | None:
-    """``value`` as the type of ``own``; None where it is not of that type."""
+    """``value`` as the type of ``like``; None where it is of another."""
     if isinstance(like, tuple):
         numbers = isinstance(value, (list, tuple)) and len(value) == len(like)
         return tuple(float(number) for number in value) if numbers else None
@@ -115,11 +113,11 @@ def _like(like: Any, value: Any) -> Setting | None:
     return float(value)
 
 
-def _type_of(own: Any) -> str:
-    if isinstance(own, tuple):
-        return f"a list of {len(own)} numbers"
+def _type_of(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"a list of {len(value)} numbers"
     kinds = {bool: "true or false", int: "a whole number", float: "a number"}
-    return kinds.get(type(own), "a text")
+    return kinds.get(type(value), "a text")
 
 
 def register_part(part_class: PartClass) -> PartClass:

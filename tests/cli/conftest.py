@@ -14,7 +14,7 @@ from ensgan.ensemble import (
     write_bank,
     write_ensemble,
 )
-from ensgan.store import open_store
+from ensgan.store import find_run, open_store
 from ensgan.types import ImageShape, Samples
 
 
@@ -59,4 +59,4 @@ def storage(tmp_path_factory: pytest.TempPathFactory, banks: Path) -> Path:
 
 @pytest.fixture
 def run_id(storage: Path) -> str:
-    return open_store(storage=storage).find(params={"dataset": "phantom"})[0].run_id
+    return find_run(open_store(storage=storage), "<b>second</b>")

@@ -12,7 +12,7 @@ from commands import as_json, call
 
 from ensgan.ensemble import TAG_DIGEST, artifact, load_ensemble
 from ensgan.errors import InputError, IntegrityError, StoreError
-from ensgan.store import open_store
+from ensgan.store import find_run, open_store
 from ensgan.types import Samples
 
 
@@ -67,7 +67,7 @@ def test_an_artifact_swapped_in_the_store_is_noticed(
 
 
 def test_a_run_without_an_ensemble(storage: Path, tmp_path: Path) -> None:
-    first = open_store(storage=storage).find(params={"dataset": "breastmnist"})[0].run_id
+    first = find_run(open_store(storage=storage), "first")
     with pytest.raises(InputError, match="has no 'ensemble' folder"):
         call("pull", first, "-o", tmp_path / "out", "--storage", storage)
 

@@ -14,7 +14,7 @@ from servers import free_port, serving
 
 from ensgan.errors import InputError, StoreError
 from ensgan.files import write_json
-from ensgan.store import beginning_with, open_store
+from ensgan.store import beginning_with, find_run, open_store
 from ensgan.sweep.folder import SweepFolder
 
 
@@ -144,7 +144,7 @@ def test_what_is_listed_is_asked_for_rightly(
 
 
 def test_compare(storage: Path, run_id: str) -> None:
-    first = open_store(storage=storage).find(params={"dataset": "breastmnist"})[0].run_id
+    first = find_run(open_store(storage=storage), "first")
     value = as_json("compare", run_id, first, "--storage", storage)
     assert value["params"] == {"dataset": ["phantom", "breastmnist"]}
     assert value["metrics"] == {"inter_d": [0.3, 0.3], "intra_d": [0.8, 0.5]}

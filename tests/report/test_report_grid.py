@@ -12,7 +12,7 @@ from matplotlib import font_manager
 from PIL import Image, ImageFont
 
 from ensgan.errors import InputError
-from ensgan.report.pictures import TILE, image_grid
+from ensgan.report.content import TILE, image_grid
 
 
 def grid(label: str) -> np.ndarray:

@@ -15,9 +15,9 @@ from report_run import EVIL, pixels, recorded, scores
 
 from ensgan.errors import DataError, InputError
 from ensgan.report import figures
-from ensgan.report.content import collect
+from ensgan.report.content import collect, image_grid
+from ensgan.report.figures import overlap_png
 from ensgan.report.page import number, render, verdict
-from ensgan.report.pictures import image_grid, overlap_png
 from ensgan.types import PoolScores
 
 

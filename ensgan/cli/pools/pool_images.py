@@ -1,4 +1,4 @@
-"""What ``ensgan score`` reads: a pool of features, or of images that are embedded on the way in."""
+"""What ``ensgan score`` reads: a pool of features, or of images that are embedded first."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class PoolSource:
         return replace(pool, contents=contents, labels=labels, held_out=held_out)
 
     def _embedded(self) -> PoolFeatures:
-        """Features of images; those in the pool's ``held_out/`` count when nothing else is said."""
+        """Features of images; ``held_out/`` of the pool is used unless other images are named."""
         images = read_images(self.path, self.real)
         labels: PoolLabels | None = None
         if self.per_class:

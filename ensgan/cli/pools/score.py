@@ -250,9 +250,9 @@ def _memorisation(pool: PoolFeatures, backend: str) -> dict[str, dict[str, float
 
 @contextmanager
 def _checkpoint(output: Path, *, fresh: bool) -> Iterator[Path]:
-    """Where finished work of an interrupted run lies; emptied at the end, or before by ``fresh``.
+    """Folder of an interrupted run's finished work; removed at the end, or first by ``fresh``.
 
-    Of processes of this machine that score into one output each has the folder to itself.
+    Processes of this machine that score into the same output take turns.
     """
     checkpoint = output.with_name(f".{output.name}.blocks")
     key = content_key(str(output.resolve()), os.getuid())
@@ -264,7 +264,7 @@ def _checkpoint(output: Path, *, fresh: bool) -> Iterator[Path]:
 
 
 def _remove(checkpoint: Path) -> None:
-    with suppress(OSError):  # another node may score into the same output, or files lie there
+    with suppress(OSError):  # another node may still use the folder, or it holds other files
         for pattern in ("block-*.npz", "radii-*.npz", "features-*.npy"):
             for file in checkpoint.glob(pattern):
                 file.unlink(missing_ok=True)

@@ -44,7 +44,7 @@ def _estimates(scores: PoolScores) -> dict[str, Any]:
     pairs = max(1, len(scores) * (len(scores) - 1))
     left = int(np.count_nonzero(scores.estimated)) // 2
     mean = float(np.nansum(scores.directed)) / pairs
-    # A member's balls are the same for all others: its errors may all go one way.
+    # A member's errors come from its own balls, so they may all have the same sign: add them up.
     error = 1.96 * float(np.linalg.norm(scores.spread.astype(np.float64).sum(axis=1))) / pairs
     interval = [max(0.0, mean - error), mean + error]
     return {
@@ -57,7 +57,7 @@ def _estimates(scores: PoolScores) -> dict[str, Any]:
 
 
 def _exactness(scores: PoolScores) -> str:
-    """What estimated overlaps are worth, in a sentence."""
+    """How exact the overlaps are, in a sentence."""
     estimates = _estimates(scores)
     low, high = estimates["mean_interval"]
     return (

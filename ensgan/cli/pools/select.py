@@ -101,7 +101,7 @@ def _in_pool(
     costs: Path | None,
     floor: float | None,
 ) -> dict[str, Any]:
-    """What the scores of the front's own pool tell beyond the front, as far as it was asked for."""
+    """Results that need the scores of the front's pool, as far as they were asked for."""
     if costs is not None and (searches is None or front.third in (None, "members")):
         raise InputError(
             "--costs goes with --membership of a front whose third objective sums costs: leave it "

@@ -45,11 +45,11 @@ class UnionMoments:
         Args:
             subsets: bool [B,M].
         """
-        found = np.empty(len(subsets))
+        values = np.empty(len(subsets))
         block = max(1, _BLOCK_BYTES // (8 * self.real.size**2))
         for start in range(0, len(subsets), block):
-            found[start : start + block] = self._block(subsets[start : start + block])
-        return found
+            values[start : start + block] = self._block(subsets[start : start + block])
+        return values
 
     def _block(self, subsets: BoolArray) -> Float64Array:
         weights = subsets * self.counts

@@ -1,7 +1,7 @@
 """What to try next, given what came of earlier trials: Optuna's samplers, asked by rounds.
 
-The answer is a function of the trials told, the seed and the round, so that whoever goes on from
-files asks for the same.
+The answer is a function of the trials told, the seed and the round, so that a sweep that goes on
+from its files asks for the same.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def ask(
     with quiet_optuna():
         study = optuna.create_study(directions=directions)
         asked = _sampler(sampler, seed, rounds)
-        # The others look at what was told, and need not think of it again.
+        # TPE and GP read all told trials at the next question: a random sampler replays faster.
         study.sampler = asked if sampler == "nsga2" else RandomSampler(seed=seed)
         for tried in rounds:
             _tell(study, tried, space, drawn, len(directions))
@@ -77,7 +77,8 @@ def ask(
             for _ in range(tries * count):
                 if accepted == count:
                     return accepted
-                # Never told: samplers keep away from trials that run, and so from refused ones.
+                # Left untold: samplers keep away from running trials, so a refused one does not
+                # come back.
                 point = study.ask(space).params
                 accepted += accept({key: _value(point[key], of) for key, of in drawn.items()})
     return accepted

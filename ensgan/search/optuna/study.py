@@ -163,7 +163,6 @@ def _open_storage(storage: str) -> BaseStorage:
     if "://" in storage:
         return _open_database(storage)
     path = Path(storage)
-    _require_journal(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(path.name + ".lock")
     waited = time.monotonic()
@@ -174,21 +173,24 @@ def _open_storage(storage: str) -> BaseStorage:
                 "to end, use another file, or delete the lock if that process is gone"
             )
         time.sleep(0.05)
-    _require_whole_lines(path)
+    _require_journal(path)
     return JournalStorage(JournalFileBackend(str(path)))
 
 
 def _require_journal(path: Path) -> None:
-    """Refuse a file that is no journal of Optuna: lines would be appended to it.
+    """Refuse a file that is no journal of Optuna, or was cut off: lines would be appended to it.
 
     Raises:
-        InputError: it is there, and something else.
+        InputError: it is something else; or a process was killed, or a disk was full, in the
+            middle of a line.
     """
     if not path.exists() or (path.is_file() and path.stat().st_size == 0):
         return
     require_file(path)
     with path.open("rb") as stream:
         first = stream.readline(_LONGEST_LINE)
+        stream.seek(-1, os.SEEK_END)
+        end = stream.read()
     try:
         entry = parse_json(first, str(path))
     except DataError:
@@ -197,23 +199,11 @@ def _require_journal(path: Path) -> None:
         raise InputError(
             f"--storage {path} is no journal of Optuna: name a new file, or one of its"
         )
-
-
-def _require_whole_lines(path: Path) -> None:
-    """Refuse a journal whose last line was cut off: the next one would be appended to it.
-
-    Raises:
-        InputError: a process was killed, or a disk was full, in the middle of a line.
-    """
-    if not path.exists() or not path.stat().st_size:
-        return
-    with path.open("rb") as stream:
-        stream.seek(-1, os.SEEK_END)
-        if stream.read() != b"\n":
-            raise InputError(
-                f"the Optuna journal {path} ends in the middle of a line (a process was killed "
-                "while it wrote?): delete its last line, or use another file"
-            )
+    if end != b"\n":
+        raise InputError(
+            f"the Optuna journal {path} ends in the middle of a line (a process was killed while "
+            "it wrote?): delete its last line, or use another file"
+        )
 
 
 def _open_database(url: str) -> BaseStorage:

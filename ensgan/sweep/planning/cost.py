@@ -228,6 +228,13 @@ def gpu_share(
     return share if most is None else max(share, math.floor(1e4 / most) / 1e4)
 
 
+def local_gpus() -> tuple[int, int | None]:
+    """GPUs of this machine, and the memory of the smallest; 0 and None without any."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    sizes = [torch.cuda.get_device_properties(card).total_memory for card in range(count)]
+    return count, min(sizes, default=None)
+
+
 def shares_gpus(settings: ClusterSpec) -> bool:
     """Whether several trials may share a GPU, so that their memory matters."""
     gpus = settings.gpus_per_trial

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import torch
 
 from ensgan import train
 from ensgan.config.vary import Value, is_draws, searched
@@ -268,10 +267,8 @@ def _remark(resolved: Resolved, rates: cost.Rates) -> str:
 def _slots(resolved: Resolved) -> tuple[int, int]:
     """Trials at once on this machine, and its GPUs (one where it has none)."""
     cluster, dataset = resolved.spec.cluster, resolved.dataset
-    gpus, gpu_bytes = 1, None
-    if torch.cuda.is_available():
-        gpus = torch.cuda.device_count()
-        gpu_bytes = min(torch.cuda.get_device_properties(i).total_memory for i in range(gpus))
+    gpus, gpu_bytes = cost.local_gpus()
+    gpus = gpus or 1
     most = None if cluster.gans_per_process == "auto" else cluster.gans_per_process
     shares = []
     # Estimating memory is slow, and only shares by memory depend on it.
