@@ -132,7 +132,7 @@ def measure_pool(
         1.0 if approximate is None else approximate.share,
         None if checkpoint is None else Path(checkpoint).resolve(),
     )
-    del features
+    del features  # tasks open the sets themselves: none is held here meanwhile
     wanted = wanted_pairs(texts, parts)
     progress = _Counter(on_progress, len(wanted) + int(wanted.sum()), on_warning)
     members = _measured_members(sources, by_set, scoring, mapper, progress, on_warning)
