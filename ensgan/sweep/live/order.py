@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
@@ -151,25 +150,21 @@ class TrainingOrder(Generic[T]):
         if gan is not None and gan not in self._stop_files:
             names = list(self._stop_files)
             raise InputError(unknown_name("GAN that is trained in this session", gan, names))
-        whole: Mapping[str, Callable[[], Outcome]] = {
-            "stop": self._stop_all,
-            "pause": self._pause_all,
-            "resume": self._resume_all,
-            "budget": partial(self._set_budget, request.value),
+        name, value = str(gan), request.value
+        actions: Mapping[tuple[str, bool], Callable[[], Outcome]] = {  # by verb, for one GAN or all
+            ("stop", False): self._stop_all,
+            ("pause", False): self._pause_all,
+            ("resume", False): self._resume_all,
+            ("budget", False): lambda: self._set_budget(value),
+            ("stop", True): lambda: self._hold_back(name, STOPPED),
+            ("pause", True): lambda: self._hold_back(name, PAUSED),
+            ("resume", True): lambda: self._resume(name),
+            ("retry", True): lambda: self._retry(name),
+            ("priority", True): lambda: self._prioritise(name, value),
         }
-        single: Mapping[str, Callable[[str], Outcome]] = {
-            "stop": partial(self._hold_back, word=STOPPED),
-            "pause": partial(self._hold_back, word=PAUSED),
-            "resume": self._resume,
-            "retry": self._retry,
-            "priority": partial(self._prioritise, value=request.value),
-        }
-        if gan is None and request.verb in whole:
-            outcome = whole[request.verb]()
-        elif gan is not None and request.verb in single:
-            outcome = single[request.verb](gan)
-        else:
+        if (action := actions.get((request.verb, gan is not None))) is None:
             raise InputError(f"{request.verb} is {'not ' if gan else ''}of a single GAN")
+        outcome = action()
         self.on_event(Event("held", {"gans": dict(self.held), "all": self.is_paused}))
         return outcome
 
