@@ -18,9 +18,9 @@ from ensgan.errors import ConfigError, InputError, IntegrityError
 from ensgan.recording.views import members_csv
 from ensgan.report.content import collect
 from ensgan.report.page import render
+from ensgan.sweep.events import SweepResult
 from ensgan.sweep.folder import find_sweep
 from ensgan.sweep.live.status import sweep_status
-from ensgan.sweep.result import SweepResult
 from ensgan.types import Dataset, Samples
 
 BANKS = "ABCDEF"
