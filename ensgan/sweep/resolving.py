@@ -259,7 +259,7 @@ def _collisions(where: str, names: Sequence[str]) -> list[str]:
     for name in names:
         before = folded.setdefault(name.casefold(), name)
         if before is not name:
-            differ = "are the same" if before == name else "differ in upper and lower case alone"
+            differ = "are the same" if before == name else "differ only in upper and lower case"
             problems.append(f"{where}: the names {before} and {name} {differ}: rename one")
     return problems
 

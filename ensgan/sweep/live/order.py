@@ -163,7 +163,9 @@ class TrainingOrder(Generic[T]):
             ("priority", True): lambda: self._prioritise(name, value),
         }
         if (action := actions.get((request.verb, gan is not None))) is None:
-            raise InputError(f"{request.verb} is {'not ' if gan else ''}of a single GAN")
+            raise InputError(
+                f"{request.verb} is for {'the whole sweep' if gan else 'a single GAN'}"
+            )
         outcome = action()
         self.on_event(Event("held", {"gans": dict(self.held), "all": self.is_paused}))
         return outcome
@@ -175,7 +177,7 @@ class TrainingOrder(Generic[T]):
             raise InputError(f"the sweep is {self.ended}: add when it runs again")
         jobs = self._requests.take_in(addition)
         if not jobs:
-            return Outcome(f"added {addition}: nothing of it is to be trained at once")
+            return Outcome(f"added {addition}: none of it needs training now")
         for turn, stop_file in self.enlist(jobs).items():
             self._stop_files[turn.gan], self._turns[turn.gan] = stop_file, turn
             # A stop file of an earlier session would end the new trial at once.
@@ -196,7 +198,7 @@ class TrainingOrder(Generic[T]):
 
     def _pause_all(self) -> Outcome:
         if self.is_paused:
-            raise InputError("it is paused already: `ensgan resume` goes on")
+            raise InputError("it is paused already: `ensgan resume` continues it")
         # Trials end at a checkpoint and free their slots; the driver stays and waits.
         self.is_paused = True
         then = "paused: nothing is trained until `ensgan resume`"
@@ -213,7 +215,7 @@ class TrainingOrder(Generic[T]):
     def _resume_all(self) -> Outcome:
         held = [gan for gan, word in self.held.items() if word in (PAUSED, STOPPED)]
         if not held and not self.is_paused:
-            raise InputError("nothing of it is paused or stopped")
+            raise InputError("nothing is paused or stopped")
         self.is_paused = False
         for gan in held:
             self._release(gan)
@@ -223,7 +225,7 @@ class TrainingOrder(Generic[T]):
         self._refuse_ended(gan)
         if self.held.get(gan) == word:
             raise InputError(f"{gan} is {word} already")
-        goes_on = "`ensgan resume` or a later `ensgan sweep` trains it on"
+        goes_on = "`ensgan resume` or a later `ensgan sweep` continues it"
         then = f"{gan} is {word}: {goes_on}"
         if gan in self.training:
             # It is held from now on, so that its end does not make it wait for a slot again.
@@ -232,7 +234,7 @@ class TrainingOrder(Generic[T]):
             will = f"{gan} ends at a checkpoint of its next step; {goes_on}"
             return Outcome(will, lambda: gan not in self.training, then)
         self.held[gan] = word
-        return Outcome(f"{gan} was not running and will not be begun; {goes_on}", then=then)
+        return Outcome(f"{gan} was not running and will not be started; {goes_on}", then=then)
 
     def _resume(self, gan: str) -> Outcome:
         self._refuse_ended(gan)
