@@ -59,7 +59,7 @@ class StoreError(EnsganError):
 
 
 class SweepStoppedError(EnsganError):
-    """A sweep ended because somebody asked for it (``ensgan stop``): no failure."""
+    """A sweep ended because its user asked for it (``ensgan stop``): no failure."""
 
     exit_code = 0
 
@@ -81,12 +81,19 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     return f"unknown {kind} '{name}': {known_ones}"
 
 
-def problem_of(item: Mapping[str, Any]) -> str:
-    """An error of pydantic's as a sentence: the key, what is wrong, the value where that helps."""
-    key, message = ".".join(map(str, item["loc"])), str(item["msg"]).removeprefix("Value error, ")
+def problem_of(item: Mapping[str, Any], key: str | None = None, value: str | None = None) -> str:
+    """An error of pydantic's as a sentence: the key, what is wrong, the value where that helps.
+
+    Args:
+        item: one of ``ValidationError.errors()``.
+        key, value: how to write these, instead of as pydantic has them.
+    """
+    key = ".".join(map(str, item["loc"])) if key is None else key
+    message = str(item["msg"]).removeprefix("Value error, ")
     if item["type"] == "value_error":
         return f"{key}: {message}"
-    return f"{key}: {message[0].lower()}{message[1:]}, not {item['input']!r}"
+    value = repr(item["input"]) if value is None else value
+    return f"{key}: {message[0].lower()}{message[1:]}, not {value}"
 
 
 def last_line(error: BaseException | str | None) -> str:

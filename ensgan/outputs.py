@@ -192,7 +192,7 @@ def folder_in_one_step(destination: Path) -> Iterator[Path]:
             yield made
             if holds_files() and not replaces:
                 raise InputError(f"{destination} was filled by another program: name a new folder")
-            # Renames only: whoever looks sees the old folder, none for a moment, or the new one.
+            # Renames only: others see the old folder, none for a moment, or the new one.
             if destination.exists():
                 destination.rename(replaced)
             try:

@@ -129,7 +129,7 @@ class _EnoughError(Exception):
 def score_part(folder: Path, budget: int, columns: int) -> dict[str, Any]:
     """What ``ensgan score`` does with the folder, up to the first columns of one block."""
     from ensgan.metrics import measure_pool, prdc
-    from ensgan.metrics.blocks import score_block
+    from ensgan.metrics.blocks import BlockScorer
     from ensgan.metrics.extend import feature_contents
     from ensgan.metrics.files import load_pool
 
@@ -140,7 +140,7 @@ def score_part(folder: Path, budget: int, columns: int) -> dict[str, Any]:
     done: dict[str, Any] = {}
 
     def mapper(work: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
-        if work is not score_block:
+        if not isinstance(work, BlockScorer):
             yield from map(work, tasks)
             return
         done["seconds_of_radii"] = time.perf_counter() - begin

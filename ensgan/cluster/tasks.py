@@ -103,7 +103,7 @@ class Tasks:
         Tasks are never cancelled: with Ray 2.60, cancelling one that is about to begin aborts the
         whole driver ("Check failed … Tried to complete task that was not pending").
         """
-        task = ray.remote(function)
+        task = ray.remote(lambda item: function(item))  # Ray takes no other callable objects
         options = {**self._reserved, "max_retries": TASK_RETRIES}
         if any(node.get("GPU") for node in node_resources()):
             # Ray lets a task that reserves no GPU see all of them, but others have reserved those.

@@ -1,4 +1,4 @@
-"""What the training of a sweep may take, as the user says it."""
+"""What the training of a sweep may take, from the user's options."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Budget:
 
 
 def make_budget(gpu_hours: float | None, deadline: str | None) -> Budget | None:
-    """A budget from what the command line says; None when it says nothing.
+    """A budget from the options of the command line; None without any.
 
     Raises:
         InputError: a value that makes no sense.

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from ensgan.config.spec import SweepSpec
 from ensgan.config.vary import VaryError
-from ensgan.errors import ConfigError, DataError, InputError
+from ensgan.errors import ConfigError, DataError, InputError, problem_of
 from ensgan.files import read_text
 from ensgan.inputs import kind
 
@@ -193,11 +193,7 @@ def _sentence(item: dict[str, Any]) -> str:
         return f"{key}: unknown key{hint}"
     if item["type"] == "missing":
         return f"{key}: is required"
-    message = str(item["msg"]).removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
-    if item["type"] == "value_error":
-        return f"{key}: {message}"
-    return f"{key}: {message}, not {shown(item['input'])}"
+    return problem_of(item, key, shown(item["input"]))
 
 
 def _keys(location: Sequence[str]) -> list[str]:

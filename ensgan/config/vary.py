@@ -174,7 +174,7 @@ def _values(key: str, values: Any) -> Iterator[str]:
         yield from (problem for value in values if (problem := _no_value(key, value)))
         seen: set[Any] = set()
         repeated = {_shown(value) for value in values if _is_known(value, seen)}
-        yield from (f"{value} is there twice" for value in sorted(repeated))
+        yield from (f"{value} occurs twice" for value in sorted(repeated))
 
 
 def _is_known(value: Any, seen: set[Any]) -> bool:
@@ -190,7 +190,7 @@ def _hashable(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(map(_hashable, value))
     if isinstance(value, dict):
-        return frozenset((key, _hashable(each)) for key, each in value.items())
+        return frozenset((key, _hashable(one)) for key, one in value.items())
     return value
 
 
@@ -231,12 +231,10 @@ def _draws(tree: Mapping[str, Any], fields: Collection[str] | None) -> Iterator[
         yield from (f".from{problem}" for problem in _settings(drawn, fields, _range_or_values))
     else:
         yield f".from: must name settings and what is drawn for them, not {_shown(drawn)}"
-    if tree.get("method", METHODS[0]) not in METHODS:
-        yield f".method: {unknown_name('method', str(tree['method']), METHODS)}"
-    if tree.get("search", SEARCHES[0]) not in SEARCHES:
-        yield f".search: {unknown_name('search', str(tree['search']), SEARCHES)}"
-    if tree.get("objective", OBJECTIVES[0]) not in OBJECTIVES:
-        yield f".objective: {unknown_name('objective', str(tree['objective']), OBJECTIVES)}"
+    choices = {"method": METHODS, "search": SEARCHES, "objective": OBJECTIVES}
+    for key, known in choices.items():
+        if key in tree and tree[key] not in known:
+            yield f".{key}: {unknown_name(key, str(tree[key]), known)}"
     if "objective" in tree and "search" not in tree:
         yield f".objective: is of a search: name one ({', '.join(SEARCHES)}), or leave it out"
 
@@ -280,7 +278,7 @@ def _variants(tree: Sequence[Any], fields: Collection[str] | None) -> Iterator[s
         for problem in _settings(settings, fields, _value) if settings else ():
             yield f"{where}{problem}"
         if _is_known(settings, seen):
-            yield f"{where}: {_shown(settings)} is there twice"
+            yield f"{where}: {_shown(settings)} occurs twice"
 
 
 def _value(key: str, value: Any) -> Iterator[str]:

@@ -26,7 +26,7 @@ class _StrictLoader(yaml.SafeLoader):
         repeated = sorted(key for key, count in counts.items() if count > 1)
         if repeated:
             raise yaml.constructor.ConstructorError(
-                None, None, f"the key {', '.join(map(repr, repeated))} is there twice",
+                None, None, f"the key {', '.join(map(repr, repeated))} occurs twice",
                 node.start_mark,
             )  # fmt: skip
         return super().construct_mapping(node, deep)

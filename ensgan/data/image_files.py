@@ -113,7 +113,7 @@ def _lies_in(link: Path, folder: Path) -> bool:
     """Whether a link leads into a folder; False for a link that cannot be followed."""
     try:
         with suppress(FileNotFoundError):
-            link.stat()  # since Python 3.13 resolving says nothing of a loop
+            link.stat()  # since Python 3.13 resolve() does not report a loop
         return link.resolve().is_relative_to(folder)
     except (OSError, RuntimeError):  # a loop, or through a folder that may not be read
         return False
@@ -158,7 +158,6 @@ def decode_files(
     *,
     root: Path,
     cache: Path | None = None,
-    workers: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     headline: str = "",
     problems: Sequence[str] = (),
@@ -172,7 +171,6 @@ def decode_files(
         preparation: what to make of them.
         root: file names in messages are relative to it.
         cache: folder of cached results; None neither reads nor writes any.
-        workers: threads; default: the cores this process may use.
         on_progress: called with (done, total).
         headline, problems: what is known to be wrong already; with any problem, all files are
             decoded to find the others, and everything is refused in one list.
@@ -189,7 +187,7 @@ def decode_files(
         cached = _read_cache(path, len(jobs))
         if cached is not None:
             return cached
-    prepared, wrong = _prepare_all(jobs, preparation, root, workers, on_progress)
+    prepared, wrong = _prepare_all(jobs, preparation, root, on_progress)
     if problems:
         refuse(headline, [*problems, *wrong])
     refuse(f"{len(wrong)} of {len(jobs)} images cannot be used", wrong)
@@ -211,13 +209,12 @@ def _prepare_all(
     jobs: Sequence[Job],
     preparation: Preparation,
     root: Path,
-    workers: int | None,
     on_progress: Callable[[int, int], None] | None,
 ) -> tuple[list[Prepared], list[str]]:
     """The files that can be used, and what is wrong with the others."""
     prepared: list[Prepared] = []
     problems: list[str] = []
-    workers = workers or available_cores()
+    workers = available_cores()
     attempt = partial(_attempt, preparation=preparation, turns=Turns(workers))
     # Threads: decoding and resampling release the interpreter lock for nearly all of their time.
     with ThreadPoolExecutor(workers) as pool:

@@ -48,7 +48,7 @@ MAX_BYTES = 768 << 20
 TRANSPARENT, PLAIN = "transparent", "plain"
 """Remarks on a picture: parts of it are transparent; its 8 bits were taken as they are."""
 
-# Bytes per pixel while a mode is decoded: Pillow's own copy, its bytes twice over, the result.
+# Bytes per pixel while a mode is decoded: Pillow's copy, two copies of its bytes, the result.
 _MODE_BYTES = {"1": 4, "L": 4, "P": 14, "LA": 8, "F": 16, "I": 16, "RGB": 16}
 _SHORT_BYTES, _OTHER_BYTES = 10, 24  # modes of 16 bits; modes that are converted to RGB first
 

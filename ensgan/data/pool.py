@@ -63,7 +63,7 @@ class ImagePool:
     def contents(self) -> tuple[str, ...]:
         """SHA-256 over the images of the real set and of each member."""
         sets = (self.real, *(member.samples for member in self.members))
-        return tuple(sha256_arrays(each.images) for each in sets)
+        return tuple(sha256_arrays(one.images) for one in sets)
 
 
 def is_image_pool(folder: Path) -> bool:
@@ -217,9 +217,7 @@ def _sources(folder: Path) -> dict[str, Path]:
 def _facts(path: Path) -> dict[str, Any]:
     if kind(path) != "file":
         return {}
-    if path.stat().st_size > _LONGEST_NOTE:
-        raise DataError(f"{path} is longer than 1 MiB: keep notes short")
-    value = read_json(path)
+    value = read_json(path, _LONGEST_NOTE)
     if not isinstance(value, dict):
         raise DataError(f"{path} must hold one JSON object of notes")
     return value

@@ -61,8 +61,8 @@ class ClassifierSettings(FitSettings):
                 that precision.
         """
         if self.device == "auto":
-            found = replace(self, device="cuda" if torch.cuda.is_available() else "cpu")
-            return found.on_device()
+            device_here = "cuda" if torch.cuda.is_available() else "cpu"
+            return replace(self, device=device_here).on_device()
         if self.device.startswith("cuda") and not torch.cuda.is_available():
             raise InputError(f"device '{self.device}': no GPU is seen here; use cpu or auto")
         number = int(self.device.partition(":")[2] or 0)
@@ -210,9 +210,9 @@ def _train(
 ) -> list[RepeatResult]:
     """Train some as one batch of networks, or one by itself, and test them."""
     pools: Pools = {}  # once for all that train on the same images
-    begun = [_Classifier(each, dataset, settings, seed, pools) for each in repeats]
+    begun = [_Classifier(repeat, dataset, settings, seed, pools) for repeat in repeats]
     validation = labelled(dataset.val, settings.device)
-    trainings = [each.training for each in begun]
+    trainings = [one.training for one in begun]
     try:
         if len(repeats) == 1:
             fits = [trainings[0].alone(validation, settings)]

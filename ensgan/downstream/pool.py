@@ -204,7 +204,7 @@ def _choose(rows: Int64Array, count: int, rng: np.random.Generator) -> Int64Arra
 
 
 def label_outside(labels: Int64Array, dataset: Dataset) -> int | None:
-    """The first label that is none of the data's classes, None where there is none."""
+    """The first label outside the data's classes; None where all are inside."""
     wrong = labels[(labels < 0) | (labels >= dataset.num_classes)]
     return int(wrong[0]) if len(wrong) else None
 

@@ -228,7 +228,7 @@ def summarise(
     by_name: dict[str, list[RepeatResult]] = {}
     for result in results:
         by_name.setdefault(result.strategy.group, []).append(result)
-    # Classifiers of an earlier version, found on disk, know fewer metrics.
+    # Results on disk of an earlier version know fewer metrics.
     known = [m for m in results[0].metrics if all(m in run.metrics for run in results)]
     groups = {name: _group(runs, known) for name, runs in by_name.items()}
     spreads: dict[str, dict[str, Spread]] = {name: {} for name in groups}

@@ -111,7 +111,7 @@ def choose_validated(
         most_members: the leader grows no larger; None: half the pool, at least 2.
 
     Raises:
-        InputError: an empty shortlist, or nobody to judge it.
+        InputError: an empty shortlist, or no classifier to judge it.
     """
     kept = max(4, len(shortlist) // 3) if finalists is None else finalists
     if not shortlist or min(seeds, kept) < 1:
@@ -159,21 +159,37 @@ def merits(
     candidates: Sequence[Candidate], results: Sequence[ValidationResult]
 ) -> tuple[float, ...]:
     """How candidates rank by one result each and capped Intra-d together, in [0, 2]."""
-    known = dict(zip([candidate.members for candidate in candidates], results, strict=True))
+    intra_d = np.array([candidate.intra_d for candidate in candidates])
+    return tuple(_merits([[result] for result in results], intra_d, intra_d)[:, 0].tolist())
 
-    def look_up(trials: Sequence[ValidationTrial]) -> list[ValidationResult]:
-        return [known[trial.strategy.members] for trial in trials]
 
-    ranked = _Race(candidates, look_up, 0).ranking(candidates, 1)
-    by_members = {each.candidate.members: each.merit for each in ranked}
-    return tuple(by_members[candidate.members] for candidate in candidates)
+def _merits(
+    results: Sequence[Sequence[ValidationResult]], intra_d: Float64Array, shortlist: Float64Array
+) -> Float64Array:
+    """Merit of each candidate by each of its classifiers, [candidates, classifiers] in [0, 2].
+
+    Args:
+        results: by candidate and classifier.
+        intra_d, shortlist: capped Intra-d of the candidates, and of the whole shortlist.
+    """
+    auc = np.array([[result.auc for result in row] for row in results])
+    loss = np.array([[result.loss for result in row] for row in results])
+    # A column per seed: what a seed does to all candidates alike leaves their order as it is.
+    validation = (_share_beaten(auc) + _share_beaten(-loss)) / 2
+    # Among finalists small differences of Intra-d would weigh as much as large ones: its rank is
+    # taken within the whole shortlist, of ties half.
+    known = np.sort(shortlist)
+    below, upto = (np.searchsorted(known, intra_d, side) for side in ("left", "right"))
+    beaten = (below + upto - 1) / 2 / max(1, len(known) - 1)
+    # Grown ensembles are none of the shortlist and may lie beyond both its ends.
+    return np.asarray(validation + np.clip(beaten, 0.0, 1.0)[:, None])
 
 
 class _Race:
     """Trains what is asked for once, and compares candidates trained alike."""
 
     def __init__(self, shortlist: Sequence[Candidate], train: TrainAndValidate, seed: int) -> None:
-        self._intra_d = np.sort([candidate.intra_d for candidate in shortlist])
+        self._intra_d = np.array([candidate.intra_d for candidate in shortlist])
         self._train = train
         self._seed = seed
         self._results: dict[ValidationTrial, ValidationResult] = {}
@@ -186,29 +202,17 @@ class _Race:
     def ranking(self, candidates: Sequence[Candidate], seeds: int) -> list[Ranked]:
         """Candidates by merit, the best first; of equal merit the smaller one."""
         results = self._measure(candidates, seeds)
-        auc = np.array([[result.auc for result in row] for row in results])
-        loss = np.array([[result.loss for result in row] for row in results])
-        # A column per seed: what a seed does to all candidates alike leaves their order as it is.
-        validation = (_share_beaten(auc) + _share_beaten(-loss)) / 2
-        # Among finalists small differences of Intra-d would weigh as much as large ones: its
-        # rank is taken within the whole shortlist.
-        merit = validation + self._intra_d_beaten([c.intra_d for c in candidates])[:, None]
+        intra_d = np.array([candidate.intra_d for candidate in candidates])
+        merit = _merits(results, intra_d, self._intra_d)
         spread = merit.std(axis=1, ddof=1) if seeds > 1 else np.zeros(len(merit))
         error = spread / np.sqrt(seeds)
-        figures = zip(merit.mean(axis=1), error, auc.mean(axis=1), strict=True)
+        auc = np.array([[result.auc for result in row] for row in results]).mean(axis=1)
+        figures = zip(merit.mean(axis=1), error, auc, strict=True)
         ranked = [
             Ranked(candidate, *map(float, row))
             for candidate, row in zip(candidates, figures, strict=True)
         ]
         return sorted(ranked, key=lambda r: (-r.merit, len(r.candidate.members)))
-
-    def _intra_d_beaten(self, values: Sequence[float]) -> Float64Array:
-        """Share of the shortlist with smaller capped Intra-d, ties half, in [0, 1]."""
-        below = np.searchsorted(self._intra_d, values, "left")
-        upto = np.searchsorted(self._intra_d, values, "right")
-        beaten = (below + upto - 1) / 2 / max(1, len(self._intra_d) - 1)
-        # Grown ensembles are none of the shortlist and may lie beyond both its ends.
-        return np.clip(beaten, 0.0, 1.0)
 
     def best(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """The candidates alone, by one classifier each."""
@@ -218,7 +222,7 @@ class _Race:
         """Results of every candidate and seed; what was trained before is not trained again."""
         numbers = range(self._seed, self._seed + seeds)
         strategies = [Strategy("validated", candidate.members) for candidate in candidates]
-        rows = [[ValidationTrial(each, seed) for seed in numbers] for each in strategies]
+        rows = [[ValidationTrial(one, seed) for seed in numbers] for one in strategies]
         asked = dict.fromkeys(trial for row in rows for trial in row)
         new = [trial for trial in asked if trial not in self._results]
         if new:

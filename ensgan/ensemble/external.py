@@ -11,7 +11,6 @@ import importlib
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -43,15 +42,7 @@ class Sampler(Protocol):
         """
 
 
-@dataclass(frozen=True)
-class External:
-    """A sampler and where it came from: ``file`` name, ``sha256`` of the file, ``object``."""
-
-    sampler: Sampler
-    facts: dict[str, str]
-
-
-def open_sampler(reference: str) -> External:
+def open_sampler(reference: str) -> Sampler:
     """Load a sampler; the file's code runs now.
 
     Args:
@@ -63,10 +54,10 @@ def open_sampler(reference: str) -> External:
     Raises:
         InputError: no such file or name, or it cannot be loaded.
     """
-    facts = describe(reference)
+    describe(reference)  # refuses a file that is missing
     try:
         with redirect_stdout(sys.stderr):
-            sampler = _open(*_parts(reference))
+            return _open(*_parts(reference))
     except InputError:
         raise
     except (Exception, SystemExit) as error:  # the user's own code may raise anything
@@ -74,11 +65,10 @@ def open_sampler(reference: str) -> External:
         raise InputError(f"{reference} cannot be loaded: {type(error).__name__}: {reason}") from (
             error
         )
-    return External(sampler, facts)
 
 
 def describe(reference: str) -> dict[str, str]:
-    """The facts of :class:`External` without running anything.
+    """Where a sampler comes from, without running it: ``file``, its ``sha256``, ``object``.
 
     Raises:
         InputError: no such file.

@@ -80,6 +80,7 @@ def uniforms(seed: int, start: int, n: int) -> npt.NDArray[np.float64]:
 def choose(shares: Sequence[float], draws: npt.NDArray[np.float64]) -> Int64Array:
     """Categories with these shares (sum 1) for uniform draws, int64 of the draws' shape."""
     edges = np.cumsum(np.asarray(shares, np.float64))
+    # Divided, because the sum of the shares may round to a little less than a draw can be.
     chosen = np.searchsorted(edges / edges[-1], draws, side="right")
     return np.minimum(chosen, len(edges) - 1).astype(np.int64)
 
@@ -105,6 +106,7 @@ def make_plan(
         labels = choose(class_shares, uniforms(derived_seed(seed, "label"), start, n))
     size = (len(weights), len(class_shares))
     before = np.zeros(size, np.int64) if made is None else made
+    # One number for member and class together: how often it occurred before is the turn.
     cells = members * size[1] + labels
     turns = before.reshape(-1)[cells] + _occurrences(cells)
     ranks = before.sum(axis=1)[members] + _occurrences(members)
@@ -114,6 +116,8 @@ def make_plan(
 
 def _occurrences(values: Int64Array) -> Int64Array:
     """How often each value occurred before its place, int64 [n]."""
+    # Sorted stably, equal values stand together in their first order: the turn is the distance from
+    # where they begin.
     order = np.argsort(values, kind="stable")
     counts = np.bincount(values)
     starts = np.cumsum(counts) - counts
@@ -271,6 +275,7 @@ class BankMember(Member):
             places = self._own(label, int(turns[wanted].max()) + 1, replacement)
             rounds = turns[wanted] // len(places)
             picked = np.empty(len(rounds), np.int64)
+            # A round gives every image of the class once; each round has an order of its own.
             for number in set(rounds.tolist()):
                 order = np.random.Generator(
                     np.random.Philox(key=derived_seed(seed, "bank", label, number))

@@ -82,6 +82,7 @@ class PlacedSet:
         resident: keep the placed points in memory (else they are placed block by block).
         kept: points that each resample keeps, 0 or 1, [n, rounds]; None for no resamples.
         classes: which points are of which class; None to count all pairs.
+        key: index of the set and which of its balls are there, for who keeps it placed.
     """
 
     features: FeatureArray
@@ -91,6 +92,7 @@ class PlacedSet:
     resident: bool = True
     kept: UInt8Array | None = None
     classes: Classes | None = None
+    key: tuple[int, str] | None = None
     _whole: dict[Side, Operand] = field(init=False, default_factory=dict)
 
     def __len__(self) -> int:

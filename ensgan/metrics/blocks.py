@@ -16,6 +16,7 @@ from ensgan.errors import DataError
 from ensgan.files import content_key, read_npz, write_npz
 from ensgan.metrics.ball_counts import BallCounts, Classes, HostCounts, PlacedSet
 from ensgan.metrics.device_counts import DeviceCounts, counts_on
+from ensgan.metrics.device_points import CardMemory
 from ensgan.metrics.estimates import sampled_balls
 from ensgan.metrics.features import FeatureArray, Frame, open_features
 from ensgan.metrics.knn import Backend, full_precision, make_backend
@@ -175,23 +176,45 @@ class BlockScores:
             self.resampled_masks[b] = np.packbits(reached, axis=1)
 
 
-def score_block(task: BlockTask) -> BlockScores:
-    """Score the pairs of a block; reads nothing but the task and the sources named in it.
+class BlockScorer:
+    """Scores blocks of one pool; on a card, sets stay there from block to block.
 
-    Rows stay in memory, columns pass through one at a time. The finished block
-    is written to the task's file, where a later call finds it, also after an interruption.
-
-    Raises:
-        DataError: a source no longer holds the points its radii were measured on.
+    It is pickled without them: every process places its own.
     """
-    with full_precision():
-        block = _score(task, make_backend(task.scoring.backend))
-    if task.path is not None:
-        write_npz(task.path, **vars(block), key=np.array(task.key))
-    return block
+
+    def __init__(self) -> None:
+        self._card: CardMemory | None = None
+
+    def __reduce__(self) -> tuple[type[BlockScorer], tuple[()]]:
+        return BlockScorer, ()
+
+    def __call__(self, task: BlockTask) -> BlockScores:
+        """Score the pairs of a block; reads nothing but the task and the sources named in it.
+
+        Rows stay in memory, columns pass through one at a time. The finished block
+        is written to the task's file, where a later call finds it, also after an interruption.
+
+        Raises:
+            DataError: a source no longer holds the points its radii were measured on.
+        """
+        backend = make_backend(task.scoring.backend)
+        if backend.card is not None:
+            self._prepare(backend.card, task)
+        with full_precision():
+            block = _score(task, backend, self._card)
+        if task.path is not None:
+            write_npz(task.path, **vars(block), key=np.array(task.key))
+        return block
+
+    def _prepare(self, card: str, task: BlockTask) -> None:
+        """Blocks come in the order of their rows: what stands before those is needed no more."""
+        memory = self._card or CardMemory(card, task.scoring.memory_bytes, lambda _: None)
+        first = task.rows[0].index
+        memory.placed = {key: each for key, each in memory.placed.items() if key[0] >= first}
+        self._card = memory
 
 
-def _score(task: BlockTask, backend: Backend) -> BlockScores:
+def _score(task: BlockTask, backend: Backend, card: CardMemory | None) -> BlockScores:
     scoring = task.scoring
     block = BlockScores.empty(task)
 
@@ -203,7 +226,9 @@ def _score(task: BlockTask, backend: Backend) -> BlockScores:
     # together, stay: a group of n sets costs 2n placings, not n².
     with _side_by_side(backend.threads if small else 1) as mapper:
         host = HostCounts(block_entries(scoring), mapper)
-        counts = counts_on(backend, task.frame, scoring.memory_bytes, notes.append, host)
+        if card is not None:
+            card.tell = notes.append
+        counts = counts_on(backend, task.frame, scoring.memory_bytes, notes.append, host, card)
         for b, member in enumerate(task.columns):
             chosen = np.flatnonzero(task.wanted[:, b]).tolist()
             if not chosen:
@@ -252,12 +277,16 @@ def _placed(member: Member, task: BlockTask, backend: Backend) -> _Sides:
         resident=stays_resident(features, scoring),
         kept=kept,
         classes=classes,
+        key=(member.index, "whole"),
     )
     if task.share == 1:
         return _Sides(whole, whole)
     drawn = sampled_balls(member.name, len(features), classes, task.share)
     no_balls = replace(whole.balls, squared=np.zeros(len(features)))
-    return _Sides(replace(whole, classes=drawn), replace(whole, balls=no_balls))
+    return _Sides(
+        replace(whole, classes=drawn, key=(member.index, "drawn balls")),
+        replace(whole, balls=no_balls, key=(member.index, "points")),
+    )
 
 
 def stays_resident(features: FeatureArray, scoring: Scoring) -> bool:

@@ -24,12 +24,22 @@ _DOUBTS = 10_000  # with a fiftieth of all pairs: more are left to float64 altog
 
 
 def counts_on(
-    backend: Backend, frame: Frame, memory_bytes: int, tell: Callable[[str], None], host: HostCounts
+    backend: Backend,
+    frame: Frame,
+    memory_bytes: int,
+    tell: Callable[[str], None],
+    host: HostCounts,
+    memory: cards.CardMemory | None = None,
 ) -> HostCounts | DeviceCounts:
-    """Where pairs are counted: on the backend's card, or by products of the host."""
+    """Where pairs are counted: on the backend's card, or by products of the host.
+
+    Args:
+        memory: of the card, with sets that earlier counts in this frame have placed there.
+    """
     if backend.card is None:
         return host
-    return DeviceCounts(frame, cards.CardMemory(backend.card, memory_bytes, tell), host)
+    memory = memory or cards.CardMemory(backend.card, memory_bytes, tell)
+    return DeviceCounts(frame, memory, host)
 
 
 @dataclass
@@ -62,18 +72,22 @@ class DeviceCounts:
         counts = [(BallCounts.none(row, column), BallCounts.none(column, row)) for row in rows]
         for label in range(len(column.starts) - 1):
             for (right,) in cards.cut([column], label, min(_WIDTH, entries)):
-                columns = cards.Placed.of(right, self.frame, self.memory.device)
+                columns = self._placed(right, stays=False)
                 for left in cards.cut(rows, label, max(1, entries // len(right))):
-                    placed = cards.Placed.joined([self._row(piece) for piece in left])
+                    placed = cards.Placed.joined(
+                        [self._placed(piece, stays=True) for piece in left]
+                    )
                     Tile(self, left, placed, right, columns).count(counts)
         return counts
 
-    def _row(self, piece: cards.Piece) -> cards.Placed:
-        """Placed once, where its set is small enough to stay."""
-        kept, key = self.memory.placed, (id(piece.of), piece.places.start, piece.places.stop)
-        placed = kept.get(key) or cards.Placed.of(piece, self.frame, self.memory.device)
-        if piece.of.resident:
-            kept[key] = placed
+    def _placed(self, piece: cards.Piece, *, stays: bool) -> cards.Placed:
+        """Placed once, where its set is small enough to stay; rows surely come again."""
+        key = (*(piece.of.key or (id(piece.of), "")), piece.places.start, piece.places.stop)
+        placed = self.memory.placed.get(key)
+        if placed is None:
+            placed = cards.Placed.of(piece, self.frame, self.memory.device)
+            if piece.of.resident:
+                self.memory.keep(key, placed, needed=stays)
         return placed
 
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from functools import cached_property
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +24,9 @@ from ensgan.metrics.knn import relative_bound
 from ensgan.types import Int64Array
 
 _T = TypeVar("_T")
+
+Key: TypeAlias = tuple[int, str, int, int]
+"""A set, which of its balls, and its places, from and to."""
 
 _ROUNDING, _UNDERFLOW = 2.0**-11, 2.0**-25  # of a float16: relative, absolute
 _SINGLE = 2.0**-24
@@ -40,18 +44,35 @@ class CardMemory:
         device: the card.
         bytes: to take at most; 0 when the card is given up.
         tell: called with one sentence at every step down.
-        placed: sets that stay there, by a key of the user's; given up first.
+        placed: sets that stay there, by what they are; given up first.
     """
 
     device: str
     bytes: int
     tell: Callable[[str], None]
-    placed: dict[tuple[int, int, int], Placed] = field(default_factory=dict)
+    placed: dict[Key, Placed] = field(default_factory=dict)
 
     @property
     def entries(self) -> int:
         """Entries of a product to hold at a time."""
         return min(max(1, self.bytes // ENTRY_BYTES), 1 << 30)  # kernels count in int32
+
+    @cached_property
+    def room(self) -> int:
+        """Bytes for sets that may be needed again: half of the memory, or a quarter of the card's.
+
+        Uploading a set anew for every group of pairs takes longer than its products do.
+        """
+        if not self.device.startswith("cuda"):
+            return self.bytes // 2
+        free, _ = torch.cuda.mem_get_info(self.device)
+        return int(max(self.bytes // 2, free // 4))
+
+    def keep(self, key: Key, placed: Placed, *, needed: bool) -> None:
+        """Let a set stay, where there is room or it is surely needed again."""
+        taken = sum(each.nbytes for each in self.placed.values())
+        if needed or taken + placed.nbytes <= self.room:
+            self.placed[key] = placed
 
     def run(self, work: Callable[[], _T]) -> _T | None:
         """What ``work`` gives, tried again with less memory; None: the CPU has to do it."""
@@ -111,6 +132,11 @@ class Points:
 
     def __len__(self) -> int:
         return len(self.norm)
+
+    @property
+    def nbytes(self) -> int:
+        """What they take of the device's memory."""
+        return sum(each.nbytes for each in vars(self).values())
 
     def some(self, which: torch.Tensor) -> Points:
         """Those at some places."""

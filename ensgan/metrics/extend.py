@@ -44,7 +44,7 @@ def labelled_contents(contents: Sequence[str], labels: PoolLabels) -> tuple[str,
 def still_valid(
     known: PoolScores, pool: PoolFeatures, k: int, on_warning: Callable[[str], None]
 ) -> PoolScores | None:
-    """The part of known scores that can be taken over into a pool; None when there is nothing.
+    """The part of known scores that is still valid for a pool; None when nothing is.
 
     Args:
         known: earlier scores.

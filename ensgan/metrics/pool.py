@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, TypeAlias
 import numpy as np
 
 from ensgan.errors import DataError
-from ensgan.metrics.blocks import BlockScores, BlockTask, group_sets, score_block
+from ensgan.metrics.blocks import BlockScorer, BlockScores, BlockTask, group_sets
 from ensgan.metrics.estimates import Approximation
 from ensgan.metrics.exact_distance import describe
 from ensgan.metrics.extend import check_known, check_usable, merged, wanted_pairs, with_exact
@@ -97,7 +97,7 @@ def measure_pool(
         known: scores of some of these members, or of several groups of them (pools that merge);
             only pairs that no group holds are computed.
         approximate: estimate the overlaps of members, and score exactly those it asks for.
-        mapper: spreads the work (``measure_radii`` and ``score_block`` are pure; their tasks can
+        mapper: spreads the work (``measure_radii`` and ``BlockScorer`` are pure; their tasks can
             be pickled when the sources can).
         on_progress: called after every set and every block.
         on_warning: called with one sentence for each duplicate, zero-variance or collapsed set.
@@ -132,7 +132,7 @@ def measure_pool(
         1.0 if approximate is None else approximate.share,
         None if checkpoint is None else Path(checkpoint).resolve(),
     )
-    del features
+    del features  # tasks open the sets themselves: none is held here meanwhile
     wanted = wanted_pairs(texts, parts)
     progress = _Counter(on_progress, len(wanted) + int(wanted.sum()), on_warning)
     members = _measured_members(sources, by_set, scoring, mapper, progress, on_warning)
@@ -299,4 +299,4 @@ class _Pairs:
                     missing.append(task)
                 else:
                     yield block
-        yield from self.mapper(score_block, missing)
+        yield from self.mapper(BlockScorer(), missing)

@@ -155,16 +155,14 @@ def prepare(
     return RealReference(PlacedSet(features, balls, frame, chosen), k)
 
 
-def score_member(
-    reference: RealReference, fake: FeatureSource, *, name: str = "fake"
-) -> MemberScore:
+def score_member(reference: RealReference, fake: FeatureSource) -> MemberScore:
     """Density, coverage and mask of one member [M,D]: one matrix product, no radii.
 
     Raises:
         InputError: NaN or infinity, other dimensions than the reference.
     """
     real = reference.placed
-    features = open_checked(fake, name, reference.k, real.features.shape[1], least=1)
+    features = open_checked(fake, "fake", reference.k, real.features.shape[1], least=1)
     points = measure_points(features, real.frame.centre)
     # Float32 coordinates may be some powers of two beyond the frame, but not all that exist.
     if points.deviation > np.ldexp(1.0, real.frame.exponent + 40):

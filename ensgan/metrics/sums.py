@@ -55,6 +55,7 @@ class Sums:
         self._size, self._k, self._share = size, k, share
         sets, classes = size.shape
         self._points: Int64Array = size.sum(axis=1)
+        # Classes count by their share of the real points, whatever a member makes of each.
         self._weights: Float64Array = size[0] / self._points[0]
         width = (int(self._points[0]) + 7) // 8
         self._real: Int64Array = np.zeros((2, sets, classes), np.int64)  # pairs, balls reached
@@ -64,7 +65,7 @@ class Sums:
         self._masks: UInt8Array = np.zeros((2, sets, width), np.uint8)
 
     def add(self, block: BlockScores) -> None:
-        """Take a block over."""
+        """Add the counts of a block."""
         a, b = np.nonzero(block.wanted)
         for role in (0, 1):
             sides = block.rows[a], block.columns[b]
@@ -72,6 +73,7 @@ class Sums:
             pairs, reached = block.pairs[a, b, role], block.reached[a, b, role]
             self._covered[balls, points] = block.covered[a, b, role]
             if block.squares.size:
+                # How many balls of a class are drawn follows from its size alone, in every pair.
                 of = self._size[balls]
                 drawn = np.vectorize(counted, otypes=[np.int64])(of, self._share)
                 unit = of / (self._k * self._size[points])
@@ -131,7 +133,7 @@ class Sums:
                 where balls were drawn.
         """
         precision = self._covered / self._points  # share of the points of h inside some ball of g
-        if self._share < 1:
+        if self._share < 1:  # a point in no counted ball may lie in one that was not drawn
             precision[1:, 1:] = np.nan
         precision[~(scored | scored.T)] = np.nan
         np.fill_diagonal(precision, 1)
@@ -162,7 +164,7 @@ class ResampledSums:
         self._directed = np.full((rounds, members, members), np.nan, np.float32)
 
     def add(self, block: BlockScores) -> None:
-        """Take a block over."""
+        """Add the counts of a block."""
         a, b = np.nonzero(block.wanted)
         g, h = block.rows[a], block.columns[b]
         for role, (balls, points) in enumerate(((g, h), (h, g))):

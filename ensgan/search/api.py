@@ -3,8 +3,8 @@
 from ensgan.search.constraints import Budget, Constraints
 from ensgan.search.evaluator import Evaluator
 from ensgan.search.forms import FORMS, FormInputs, ObjectiveForm, Ratio, ScoredFeatures, find_form
+from ensgan.search.forms.density_coverage import tables_from_scores
 from ensgan.search.forms.frechet import frechet_tables, union_moments
-from ensgan.search.forms.paper import tables_from_scores
 from ensgan.search.forms.precision_recall import tables_from_precision_recall
 from ensgan.search.near_front import CONFIDENCE, estimates_on, pairs_to_score
 from ensgan.search.pareto import hypervolume, pareto_front

@@ -261,8 +261,8 @@ class Evaluator:
         subsets: Callable[[], BoolArray],
     ) -> Values:
         """From sums to objectives: the one place where the form comes in."""
-        # Sums that were changed step by step leave a rest where nobody is in; without a pair
-        # the second objective is nan.
+        # Sums that were changed step by step leave a remainder where no member is in; without a
+        # pair the second objective is nan.
         alone = sizes < 2
         if alone.any():
             empty = sizes < 1

@@ -29,7 +29,7 @@ from ensgan.types import (
     Objective,
     read_objective,
 )
-from ensgan.types.objectives import form_of, needs_reading
+from ensgan.types.names import form_of, needs_reading
 
 ReportProgress: TypeAlias = Callable[[int, int], None]
 """Called with (done, total): evaluations, or milliseconds when only time is limited."""

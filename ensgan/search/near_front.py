@@ -16,7 +16,7 @@ import numpy as np
 from ensgan.types import BoolArray, Front, PoolScores
 
 CONFIDENCE = 0.95
-"""That no overlap of any pair of a pool lies below its lowest."""
+"""Probability that no overlap of any pair of a pool lies below its lowest estimate."""
 
 
 def lowest(scores: PoolScores, inter: str = "symmetric") -> PoolScores:

@@ -224,7 +224,7 @@ class Connection:
 
 
 def _require_answer(uri: str, shown: str) -> None:
-    """Refuse at once a server that nobody runs; MLflow itself tries for 20 seconds to minutes.
+    """Refuse at once a server that does not run; MLflow itself tries for 20 seconds to minutes.
 
     Raises:
         StoreError: nothing takes connections there.

@@ -193,7 +193,7 @@ class LocalFiles:
         return sizes(self.root)
 
     def size(self, path: str) -> int | None:
-        """See :meth:`Files.size`; a link that leads out of the run's files is no file of it."""
+        """See :meth:`Files.size`; a link that leads out of the run's files does not count."""
         file = self.root / path
         plain = file.is_file() and file.resolve().is_relative_to(self.root.resolve())
         return file.stat().st_size if plain else None

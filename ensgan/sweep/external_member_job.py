@@ -134,7 +134,7 @@ def _drawn(job: ExternalJob) -> Samples:
     labels = sample_labels(real.labels, classes, count, job.sample.labels, member.seed)
     try:
         images = draw_bank(
-            open_sampler(str(member.generator)).sampler,
+            open_sampler(str(member.generator)),
             labels,
             seed=member.seed,
             batch=member.batch,

@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from ensgan.config.vary import Value
-from ensgan.errors import DataError, IntegrityError
+from ensgan.errors import DataError, IntegrityError, problem_of
 from ensgan.files import is_whole, read_json, seal, sha256_file, write_json
 
 if TYPE_CHECKING:  # numpy comes late: `ensgan status` reads records too
@@ -168,10 +168,7 @@ def _problem(error: ValidationError) -> str:
         return f"{key} is missing"
     if item["type"] == "extra_forbidden":
         return f"{key} ({value}) is unknown to this version of ensgan; was a newer one here?"
-    message = str(item["msg"]).removeprefix("Value error, ")
-    if item["type"] == "value_error":
-        return f"{key}: {message}"
-    return f"{key}: {message[0].lower()}{message[1:]}, not {value}"
+    return problem_of(item, key, value)
 
 
 class MemberResult(Record):

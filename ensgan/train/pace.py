@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import TypeAlias
 
 import torch
 
@@ -29,8 +28,6 @@ LEAST_SECONDS = 1.5
 COMPILE_WORTHWHILE = 1.05
 """Compiled steps must be this many times as fast: less is noise, and compiling takes a minute."""
 
-Rate: TypeAlias = Callable[[GANSpec, Samples, int, TrainSettings], float]
-
 
 def gans_worth_sharing(
     spec: GANSpec, reals: Samples, num_classes: int, settings: TrainSettings, most: int
@@ -40,10 +37,15 @@ def gans_worth_sharing(
     Measured on the device of the settings. What does not fit into its memory is not worth it.
     """
 
-    def make() -> Steps:
-        return Steps(Training(spec, reals, num_classes, settings), Record(spec.name))
+    return worthwhile(_paced(spec, reals, num_classes, settings), most)
 
-    return worthwhile(pace_together(make), most)
+
+def _paced(
+    spec: GANSpec, reals: Samples, num_classes: int, settings: TrainSettings
+) -> Callable[[int], float]:
+    return pace_together(
+        lambda: Steps(Training(spec, reals, num_classes, settings), Record(spec.name))
+    )
 
 
 def pace_together(
@@ -106,8 +108,7 @@ def steps_per_second(
     spec: GANSpec, reals: Samples, num_classes: int, settings: TrainSettings
 ) -> float:
     """Full steps per second of a training of its own, captured where the device captures."""
-    make = lambda: Steps(Training(spec, reals, num_classes, settings), Record(spec.name))  # noqa: E731
-    return pace_together(make)(1)
+    return _paced(spec, reals, num_classes, settings)(1)
 
 
 def compile_settled(
@@ -115,7 +116,7 @@ def compile_settled(
     reals: Samples,
     num_classes: int,
     settings: TrainSettings,
-    rate: Rate = steps_per_second,
+    rate: Callable[[GANSpec, Samples, int, TrainSettings], float] = steps_per_second,
 ) -> TrainSettings:
     """The settings with ``compile`` true or false: "auto" is what is faster on this machine.
 
@@ -147,7 +148,7 @@ def compile_settled(
         return plain
     compiled = replace(settings, compile=True)
     try:
-        rates = [rate(spec, reals, num_classes, each) for each in (plain, compiled)]
+        rates = [rate(spec, reals, num_classes, one) for one in (plain, compiled)]
     except Exception as error:  # the compiler's own, and its driver's, are of many kinds
         log.warning(
             "%s: compile auto is off, it could not be measured: %s", spec.name, last_line(error)

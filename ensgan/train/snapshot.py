@@ -72,6 +72,7 @@ def write_snapshot(
 ) -> Snapshot:
     """Write weights, then the record that makes them count."""
     path = snapshot_path(folder, member)
+    # The record comes last: weights without one are those of a run that was killed here.
     save_weights(generator.state_dict(), path)
     snapshot = Snapshot(member, path, sha256_file(path), metrics, health, seconds)
     write_json(

@@ -8,13 +8,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ensgan.types.members import MemberId, gan_of, row_of, step_of
-from ensgan.types.objectives import DEFAULT_FORM as DEFAULT_FORM
-from ensgan.types.objectives import EARLIER_FORM as EARLIER_FORM
-from ensgan.types.objectives import Objective as Objective
-from ensgan.types.objectives import form_name as form_name
-from ensgan.types.objectives import measure_name as measure_name
-from ensgan.types.objectives import read_objective as read_objective
+from ensgan.types.names import DEFAULT_FORM as DEFAULT_FORM
+from ensgan.types.names import EARLIER_FORM as EARLIER_FORM
+from ensgan.types.names import MemberId, gan_of, row_of, step_of
+from ensgan.types.names import Objective as Objective
+from ensgan.types.names import form_name as form_name
+from ensgan.types.names import measure_name as measure_name
+from ensgan.types.names import read_objective as read_objective
 
 if TYPE_CHECKING:
     from ensgan.types.front import Front, FrontPoint, Selection

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-import ensgan.types.objectives as forms
+import ensgan.types.names as forms
 from ensgan.errors import DataError, problem_of
 from ensgan.files import MISFITS, read_json, write_json
 from ensgan.text import counted

@@ -14,7 +14,7 @@ from ensgan.cli.app import app
 from ensgan.cluster.session import ray_session
 from ensgan.errors import EnsganError, InputError
 from ensgan.metrics import measure_pool
-from ensgan.metrics.blocks import BlockScores, BlockTask, score_block
+from ensgan.metrics.blocks import BlockScorer, BlockScores, BlockTask
 from ensgan.types import PoolScores
 
 
@@ -64,9 +64,9 @@ def test_a_failing_task_is_named_and_the_run_goes_on_later(
     def breaks_on_the_last(task: BlockTask) -> BlockScores:
         if task.rows[-1].name == "G@19":  # the last block
             raise RuntimeError("CUDA error: out of memory")
-        return score_block(task)
+        return BlockScorer()(task)
 
-    monkeypatch.setattr("ensgan.metrics.pool.score_block", breaks_on_the_last)
+    monkeypatch.setattr("ensgan.metrics.pool.BlockScorer", lambda: breaks_on_the_last)
     error = CliRunner().invoke(app, arguments).exception
     assert type(error) is EnsganError and error.exit_code == 1
     for part in ("scoring the block of", "G@19", "CUDA error: out of memory", "run the same"):

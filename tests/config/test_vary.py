@@ -63,7 +63,7 @@ def test_a_grid_reports_all_its_problems() -> None:
             "train.vary.width: input should be less than or equal to 4, not 9",
             "train.vary.width: input should be a valid number, not 'x'",
             "train.vary.width: a value is a number",
-            "train.vary.batch: 8 is there twice",
+            "train.vary.batch: 8 occurs twice",
             "train.vary.DiffAugment.cutout: a value is a number",
         ),
         strict=True,
@@ -93,7 +93,7 @@ def test_a_grid_reports_all_its_problems() -> None:
         ([3], "train.vary[0]: a variant is a mapping"),
         ([{}], "train.vary[0]: is empty"),
         ([{"name": "a/b"}], "train.vary[0].name: 'a/b' cannot be part of a file's name"),
-        ([{"seed": 1}, {"seed": 1}], "train.vary[1]: {'seed': 1} is there twice"),
+        ([{"seed": 1}, {"seed": 1}], "train.vary[1]: {'seed': 1} occurs twice"),
         ([{"sed": 1}], "did you mean 'seed'?"),
     ],
 )
@@ -125,7 +125,7 @@ def test_whatever_is_written_is_taken_or_refused(vary: Any) -> None:
 def test_a_hundred_thousand_values_are_looked_through_at_once() -> None:
     """Comparing each with all before would take minutes."""
     many = list(range(100_000))
-    assert problems({"seed": [*many, 7]}) == ("train.vary.seed: 7 is there twice",)
+    assert problems({"seed": [*many, 7]}) == ("train.vary.seed: 7 occurs twice",)
     assert len(parsed([{"seed": number} for number in many])) == len(many)
     (found,) = problems([{"Adam.betas": [0, 1]}, {"Adam.betas": [0.0, 1.0]}])
-    assert found == "train.vary[1]: {'Adam.betas': [0.0, 1.0]} is there twice"
+    assert found == "train.vary[1]: {'Adam.betas': [0.0, 1.0]} occurs twice"

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ensgan.ensemble.external import draw_bank, open_sampler
+from ensgan.ensemble.external import describe, draw_bank, open_sampler
 from ensgan.errors import InputError
 
 LABELS = np.arange(10, dtype=np.int64) % 2
@@ -42,16 +42,16 @@ def plugin(tmp_path: Path) -> Path:
 
 
 def test_a_function_and_an_object_of_a_file(plugin: Path) -> None:
-    external = open_sampler(str(plugin))
-    images = draw_bank(external.sampler, LABELS, seed=3, batch=4)
+    sampler = open_sampler(str(plugin))
+    images = draw_bank(sampler, LABELS, seed=3, batch=4)
     assert images.shape == (10, 8, 8) and images.dtype == np.uint8
     assert images[LABELS == 1].min() >= 127 > images[LABELS == 0].mean()
-    assert external.facts["file"] == "mine.py" and len(external.facts["sha256"]) == 64
-    again = draw_bank(open_sampler(f"{plugin}:sample").sampler, LABELS, seed=3, batch=4)
+    assert describe(str(plugin))["file"] == "mine.py" and len(describe(str(plugin))["sha256"]) == 64
+    again = draw_bank(open_sampler(f"{plugin}:sample"), LABELS, seed=3, batch=4)
     np.testing.assert_array_equal(again, images)
     assert len(np.unique(images.reshape(10, -1), axis=0)) == 10  # batches have seeds of their own
-    assert not np.array_equal(draw_bank(external.sampler, LABELS, seed=4, batch=4), images)
-    colour = draw_bank(open_sampler(f"{plugin}:model").sampler, LABELS)
+    assert not np.array_equal(draw_bank(sampler, LABELS, seed=4, batch=4), images)
+    colour = draw_bank(open_sampler(f"{plugin}:model"), LABELS)
     assert colour.shape == (10, 8, 8, 3)
 
 
@@ -82,10 +82,10 @@ def test_torchscript_and_torch_export_files(tmp_path: Path) -> None:
     torch.export.save(program, tmp_path / "gan.pt2")
     for name in ("gan.pt", "gan.pt2"):
         state = torch.get_rng_state()
-        external = open_sampler(str(tmp_path / name))
-        images = draw_bank(external.sampler, LABELS, seed=1, batch=4)  # the last batch is filled up
+        sampler = open_sampler(str(tmp_path / name))
+        images = draw_bank(sampler, LABELS, seed=1, batch=4)  # the last batch is filled up
         assert images.shape == (10, 8, 8)
-        np.testing.assert_array_equal(draw_bank(external.sampler, LABELS, seed=1, batch=4), images)
+        np.testing.assert_array_equal(draw_bank(sampler, LABELS, seed=1, batch=4), images)
         assert len(np.unique(images.reshape(10, -1), axis=0)) == 10
         assert torch.equal(torch.get_rng_state(), state), "the caller's generator is left alone"
     assert images[LABELS == 1].min() >= 127
@@ -138,9 +138,9 @@ def test_ranges_and_failures(plugin: Path) -> None:
     with pytest.raises(InputError, match="did you mean 'signed'"):
         draw_bank(lambda n, labels, seed: signed, LABELS, value_range="singed")
     with pytest.raises(InputError, match=r"failed on 10 images: RuntimeError: out of paint"):
-        draw_bank(open_sampler(f"{plugin}:fails").sampler, LABELS, batch=10)
+        draw_bank(open_sampler(f"{plugin}:fails"), LABELS, batch=10)
     with pytest.raises(InputError, match="give 1 or more"):
-        draw_bank(open_sampler(str(plugin)).sampler, LABELS[:0])
+        draw_bank(open_sampler(str(plugin)), LABELS[:0])
 
 
 def test_habits_of_samplers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -155,14 +155,14 @@ def test_habits_of_samplers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         "def other(n, labels, seed): return pair(n, labels, seed)[0], labels + 1\n"
         "def leaves(n, labels, seed): raise SystemExit('bye')\n"
     )
-    images = draw_bank(open_sampler(f"{path}:pair").sampler, LABELS, batch=4)
+    images = draw_bank(open_sampler(f"{path}:pair"), LABELS, batch=4)
     np.testing.assert_array_equal(images[:, 0, 0], LABELS)
     said = capsys.readouterr()
     assert said.out == "" and "loading weights" in said.err and "working" in said.err
     with pytest.raises(InputError, match="what the sampler returned is no array of images"):
-        draw_bank(open_sampler(f"{path}:other").sampler, LABELS)
+        draw_bank(open_sampler(f"{path}:other"), LABELS)
     with pytest.raises(InputError, match="failed on 10 images: SystemExit: bye"):
-        draw_bank(open_sampler(f"{path}:leaves").sampler, LABELS)
+        draw_bank(open_sampler(f"{path}:leaves"), LABELS)
     script = tmp_path / "script.py"
     script.write_text("import sys\nsys.exit(3)\n")
     with pytest.raises(InputError, match="cannot be loaded: SystemExit: 3"):

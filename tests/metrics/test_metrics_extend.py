@@ -44,13 +44,13 @@ def test_a_grown_pool_is_the_pool_scored_at_once(monkeypatch: pytest.MonkeyPatch
     known = keep(scored(["C", "A"]), FAKES)
     assert known is not None and known.names == ("C", "A")
     pairs: list[int] = []
-    plain = blocks.score_block
+    plain = blocks.BlockScorer()
 
     def counted(task: blocks.BlockTask) -> blocks.BlockScores:
         pairs.append(int(task.wanted.sum()))
         return plain(task)
 
-    monkeypatch.setattr(pool, "score_block", counted)
+    monkeypatch.setattr(pool, "BlockScorer", lambda: counted)
     grown = measure_pool(REAL, FAKES, NAMES, known=known, extractor="x").scores
     assert sum(pairs) == 2 + (6 - 1), "two new rows, and all pairs but A–C"
     whole = scored(NAMES)

@@ -220,3 +220,25 @@ def test_a_card_without_memory(monkeypatch: pytest.MonkeyPatch) -> None:
         same(score_pool(real, fakes, names, 3, on_warning=told.append), expected)
         assert len(" ".join(told).split("out of memory")) == 1 + sentences, told
         assert "smaller groups" in told[0]
+
+
+@pytest.mark.parametrize("memory", [1 << 20, 1 << 30])
+def test_sets_are_uploaded_once_where_there_is_room(
+    memory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forty members in three groups; without room a set comes again for every group it meets."""
+    sets = [normal(50, 96, seed) for seed in range(41)]
+    names = [f"m{index}" for index in range(40)]
+    expected = score_pool(sets[0], sets[1:], names, 3)
+    play_card(monkeypatch)
+    uploads: Counter[object] = Counter()
+    plain = device_points.Placed.of.__func__  # type: ignore[attr-defined]
+
+    def counted(cls: type, piece: device_points.Piece, *args: Any) -> device_points.Placed:
+        uploads[piece.of.key] += 1
+        return plain(cls, piece, *args)
+
+    monkeypatch.setattr(device_points.Placed, "of", classmethod(counted))
+    same(score_pool(sets[0], sets[1:], names, 3, memory_bytes=memory), expected)
+    assert len(uploads) == 41
+    assert (set(uploads.values()) == {1}) == (memory == 1 << 30)

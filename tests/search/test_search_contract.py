@@ -35,7 +35,7 @@ from ensgan.search import (
     search,
     select,
 )
-from ensgan.search.forms.paper import tables_from_scores
+from ensgan.search.forms.density_coverage import tables_from_scores
 from ensgan.search.ledger import SearchLedger
 from ensgan.search.local_search import LocalSearch
 from ensgan.types import Front, FrontPoint, Objective, PoolScores

@@ -67,16 +67,16 @@ def bank(
     """
     from ensgan import __version__
     from ensgan.data.pool import check_name
-    from ensgan.ensemble.external import draw_bank, open_sampler
+    from ensgan.ensemble.external import describe, draw_bank, open_sampler
     from ensgan.recording.external_ensemble import add_bank, claim_bank
 
     chosen = check_name(name or Path(generator.partition(":")[0]).stem.replace(".", "-"))
     claim_bank(pool, chosen, force=force)
     wanted = _labels(pool, RealSource(data, data_dir, image_size, accept_checksum), labels, n, seed)
-    external = open_sampler(generator)
+    sampler = open_sampler(generator)
     with progress("sampling", "images") as report:
         images = draw_bank(
-            external.sampler,
+            sampler,
             wanted,
             seed=seed,
             batch=batch,
@@ -85,7 +85,7 @@ def bank(
         )
     facts: dict[str, Any] = {
         **{key: value for key, value in (("licence", licence), ("source", source)) if value},
-        "generator": external.facts,
+        "generator": describe(generator),
         "seed": seed,
         "batch": batch,
         "ensgan": __version__,

@@ -24,7 +24,7 @@ from ensgan.metrics.files import load_pool
 from ensgan.search import SearchInterrupted, api
 from ensgan.search import search as search_pool
 from ensgan.search.forms import COMPONENTS
-from ensgan.search.forms.paper import INTER
+from ensgan.search.forms.density_coverage import INTER
 from ensgan.sweep.planning.sweep_file import name_of_variant
 from ensgan.sweep.search_stage import objective_tables
 from ensgan.text import counted

@@ -1,4 +1,4 @@
-"""The forms of the two objectives, one per file.
+"""The forms of the two objectives, a file for each kind.
 
 A new form is a file with one :class:`ObjectiveForm` and a line below, or an entry point of the
 group ``ensgan.objectives`` in another package.
@@ -7,10 +7,9 @@ group ``ensgan.objectives`` in another package.
 from __future__ import annotations
 
 from ensgan.registry import Registry
-from ensgan.search.forms.capped import CAPPED
+from ensgan.search.forms.density_coverage import CAPPED, PAPER
 from ensgan.search.forms.form import COMPONENTS, FormInputs, ObjectiveForm, Ratio, ScoredFeatures
 from ensgan.search.forms.frechet import FRECHET
-from ensgan.search.forms.paper import PAPER
 from ensgan.search.forms.precision_recall import PRECISION_RECALL
 from ensgan.types import form_name
 

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ensgan.errors import InputError
+from ensgan.search.forms.density_coverage import tables_from_scores
 from ensgan.search.forms.form import COMPONENTS, FormInputs, ObjectiveForm, Ratio
-from ensgan.search.forms.paper import tables_from_scores
 from ensgan.search.tables import Ensembles, ObjectiveTables, density_and_coverage
 from ensgan.types import BoolArray, Float64Array, PoolScores, read_objective
 

@@ -48,6 +48,7 @@ def conditional_contrastive_loss(
     pairs = embeddings @ embeddings.t() / temperature
     itself = torch.eye(len(targets), dtype=torch.bool, device=targets.device)
     other_class = targets[:, None] != targets[None, :]
+    # Above the line the proxy and samples of the class, below it the proxy and all other samples.
     all_pairs = torch.cat([to_proxy, pairs.masked_fill(itself, -torch.inf)], dim=1)
     positives = torch.cat([to_proxy, pairs.masked_fill(itself | other_class, -torch.inf)], dim=1)
     return (all_pairs.logsumexp(dim=1) - positives.logsumexp(dim=1)).mean()
@@ -86,6 +87,7 @@ def data_to_data_cross_entropy(
         largest = similarity.detach().masked_fill(itself, -torch.inf).amax(dim=1, keepdim=True)
         exponents = exponents - largest
     same_class = targets[:, None] == targets[None, :]
+    # Masked pairs add exp(−∞) = 0 to the sum, which one logsumexp takes without overflow.
     negatives = exponents.masked_fill(same_class, -torch.inf)
     terms = torch.cat([-positive[:, None], negatives], dim=1)
     return (positive + terms.logsumexp(dim=1)).mean()

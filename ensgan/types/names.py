@@ -1,11 +1,11 @@
-"""What the objectives of a front are called, and which way they are better."""
+"""What the objectives of a front and the generators of a pool are called; needs no numpy."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
 DEFAULT_FORM = "capped"
-"""The form of the first two objectives where nobody names one."""
+"""The form of the first two objectives where none is named."""
 EARLIER_FORM = "paper"
 """What it was when files did not yet name it."""
 
@@ -115,3 +115,36 @@ def form_of(objectives: tuple[str, ...]) -> str:
 def measure_name(key: str) -> str:
     """Column heading of a further measure of a front point."""
     return _MEASURES.get(key, key.replace("_", " "))
+
+
+@dataclass(frozen=True, order=True)
+class MemberId:
+    """A generator of the pool: a GAN at one snapshot, written ``GAN@STEP``.
+
+    Where a sweep varies settings, ``gan`` names the variation too: ``GAN~VARIATION@STEP``.
+    """
+
+    gan: str
+    step: int
+
+    def __str__(self) -> str:
+        return f"{self.gan}@{self.step}"
+
+
+def gan_of(member: str) -> str:
+    """The GAN, with its variation, in ``GAN@STEP``.
+
+    A generator from elsewhere has a plain name, which is given back.
+    """
+    return member.partition("@")[0]
+
+
+def row_of(name: str) -> str:
+    """The zoo's GAN in ``GAN~VARIATION`` or ``GAN~VARIATION@STEP``."""
+    return gan_of(name).partition("~")[0]
+
+
+def step_of(member: str) -> int:
+    """The step in ``GAN@STEP``, 0 for the plain name of a generator from elsewhere."""
+    step = member.partition("@")[2]
+    return int(step) if step.isdigit() else 0
