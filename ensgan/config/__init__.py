@@ -14,6 +14,3 @@ from ensgan.config.spec import SampleSpec as SampleSpec
 from ensgan.config.spec import ScoreSpec as ScoreSpec
 from ensgan.config.spec import SearchSpec as SearchSpec
 from ensgan.config.spec import SweepSpec as SweepSpec
-from ensgan.config.spec import TrackSpec as TrackSpec
-from ensgan.config.spec import TrainSpec as TrainSpec
-from ensgan.config.vary import GanOverrides as GanOverrides

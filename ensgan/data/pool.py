@@ -7,7 +7,6 @@ generator a folder ``NAME/``, a file ``NAME.npz`` (``images`` uint8, ``labels``)
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +20,8 @@ from ensgan.errors import DataError
 from ensgan.files import map_array, read_json, sha256_arrays
 from ensgan.inputs import kind
 from ensgan.types import Dataset, ImageShape, Samples
+from ensgan.types.names import MEMBER_NAME
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@~-]{0,120}")
 _LONGEST_NOTE = 1 << 20  # bytes of NAME.json
 
 
@@ -174,7 +173,7 @@ def check_name(name: str) -> str:
     Raises:
         DataError: it has other signs, or is too long.
     """
-    if not _NAME.fullmatch(name):
+    if not MEMBER_NAME.fullmatch(name):
         raise DataError(
             f"'{name}' cannot name a generator: use letters, digits and . _ + @ ~ - (at most 121)"
         )

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
@@ -23,6 +22,7 @@ from ensgan.caches import read_cached, write_cached
 from ensgan.embedding.local import MEDICAL, RANDOM
 from ensgan.embedding.published import PUBLISHED
 from ensgan.embedding.spec import ExtractorSpec, OnProgress, Options, Request
+from ensgan.embedding.weight_files import write_tensors
 from ensgan.errors import DataError, InputError, IntegrityError
 from ensgan.inputs import explained
 from ensgan.registry import Registry
@@ -118,12 +118,8 @@ class Extractor:
             "licence": self.licence,
             "key": self.key,
         }
-        tensors = {
-            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-            for name, tensor in self._network.state_dict().items()
-        }
-        with files.atomic_path(path) as temporary:
-            save_file(tensors, temporary, metadata={"ensgan.extractor": json.dumps(description)})
+        about = {"ensgan.extractor": json.dumps(description)}
+        write_tensors(path, self._network.state_dict(), about)
 
 
 @contextmanager

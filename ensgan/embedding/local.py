@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ensgan.embedding.fit import Batch, FitSettings, class_weights, fit, labelled
 from ensgan.embedding.resnet import resnet18
 from ensgan.embedding.spec import ExtractorSpec, OnProgress, Options, Preprocessing, Request
-from ensgan.embedding.weight_files import fit_to, read_weights
+from ensgan.embedding.weight_files import fit_to, read_weights, write_tensors
 from ensgan.errors import DataError, InputError
-from ensgan.files import atomic_path, content_key, is_whole, seal
+from ensgan.files import content_key, is_whole, seal
 from ensgan.types import Dataset
 
 _WIDTHS = (24, 48, 64)
@@ -111,8 +110,7 @@ def _prepare_medical(request: Request) -> tuple[Options, dict[str, Tensor]]:
         dataset, seed=request.seed, device=request.device, on_progress=request.on_progress
     )
     if path is not None:
-        with atomic_path(path) as temporary:
-            save_file(state, temporary)
+        write_tensors(path, state)
         seal(path)
     return options, state
 

@@ -77,8 +77,7 @@ def obtain_weights(
                 "download is damaged or the file was replaced"
             )
         state = read_weights(original)
-    with atomic_path(kept) as temporary:
-        save_file(state, temporary)
+    write_tensors(kept, state)
     write_json(record, {"url": source.url, "source_sha256": digest, "sha256": sha256_file(kept)})
     return state
 
@@ -97,6 +96,22 @@ def _download(name: str, url: str, target: Path) -> None:
             f"the weights of '{name}' cannot be downloaded from {url} ({error}): fetch the file "
             "on a machine with network and give it as weights"
         ) from error
+
+
+def write_tensors(
+    path: Path, state: Mapping[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
+    """Write a state dict to a safetensors file, atomically.
+
+    Raises:
+        StoreError: the file cannot be written.
+    """
+    tensors = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in state.items()
+    }
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -14,13 +13,13 @@ from ensgan.ensemble.weights import TensorInfo
 from ensgan.errors import DataError, IntegrityError
 from ensgan.files import read_json, sha256_file
 from ensgan.types import ImageShape, check_class_names
+from ensgan.types.names import MEMBER_NAME
 
 MANIFEST: Final = "ensemble.json"
 CARD: Final = "README.md"
 SCHEMA: Final = "ensgan.ensemble"
 SCHEMA_VERSION: Final = 1
 _LARGEST_MANIFEST: Final = 16 << 20
-_MEMBER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@~-]{0,120}")
 _HASH: Final = r"^[0-9a-f]{64}$"
 
 
@@ -55,7 +54,7 @@ class MemberEntry(_Strict):
     @field_validator("name")
     @classmethod
     def _plain_name(cls, name: str) -> str:
-        if not _MEMBER_NAME.fullmatch(name):
+        if not MEMBER_NAME.fullmatch(name):
             raise ValueError(f"'{name[:80]}' cannot name a member")
         return name
 

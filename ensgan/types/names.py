@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
 DEFAULT_FORM = "capped"
@@ -115,6 +116,10 @@ def form_of(objectives: tuple[str, ...]) -> str:
 def measure_name(key: str) -> str:
     """Column heading of a further measure of a front point."""
     return _MEASURES.get(key, key.replace("_", " "))
+
+
+MEMBER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@~-]{0,120}")
+"""What a member of an ensemble may be called: it becomes part of a file's name."""
 
 
 @dataclass(frozen=True, order=True)
