@@ -11,8 +11,7 @@ from tiny_sweep import tiny
 from ensgan.config import SweepSpec, parse_spec
 from ensgan.errors import StoreError
 from ensgan.launch import sweep as launch
-from ensgan.sweep.events import Event
-from ensgan.sweep.result import SweepResult
+from ensgan.sweep.events import Event, SweepResult
 
 
 class SometimesAway(MemoryStore):

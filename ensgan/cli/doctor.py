@@ -22,7 +22,6 @@ from rich.text import Text
 from ensgan.cli.output import FittingTable, JsonOption, emit
 from ensgan.errors import EnsganError
 from ensgan.store import default_storage, open_store
-from ensgan.sweep.environment import installed
 from ensgan.text import split_address
 
 ENOUGH_DISK_GB = 5.0
@@ -82,6 +81,8 @@ def _table(findings: list[Finding]) -> FittingTable:
 
 
 def _versions() -> Iterator[Finding]:
+    from ensgan.sweep.environment import installed  # late: --help needs none of it
+
     yield Finding("Python", "ok", f"{platform.python_version()} ({sys.executable})")
     versions = installed(("ensgan", *PACKAGES))
     for package in ("ensgan", *PACKAGES):

@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,16 +42,10 @@ def _here(_: str) -> Executor:
 EXECUTORS = Registry("executor", "ensgan.executors", ExecutorKind, (ExecutorKind("none", _here),))
 
 
-def _named(address: str | None) -> tuple[str, str]:
-    """Name and argument of an address; Ray's addresses are not in :data:`EXECUTORS`."""
+def _without_ray(address: str | None) -> Callable[[], Executor] | None:
+    """What makes the executor of an address that needs no Ray; None for Ray's own addresses."""
     name, _, argument = ("none" if runs_here(address) else str(address)).partition(":")
-    return name, argument
-
-
-def _without_ray(address: str | None) -> Executor | None:
-    """The executor of an address that needs no Ray; None for Ray's own addresses."""
-    name, argument = _named(address)
-    return EXECUTORS.get(name).make(argument) if name in EXECUTORS else None
+    return partial(EXECUTORS.get(name).make, argument) if name in EXECUTORS else None
 
 
 def check_address(address: str | None, budget: Budget | None = None) -> None:
@@ -59,7 +54,7 @@ def check_address(address: str | None, budget: Budget | None = None) -> None:
     Raises:
         InputError: it is no address, nobody answers there, or there is a budget but no Ray.
     """
-    if _named(address)[0] in EXECUTORS:
+    if _without_ray(address) is not None:
         if budget is not None:
             raise InputError(f"a budget needs Ray to end trials, and --address {address} uses none")
     elif address not in ("local", "auto"):
@@ -97,9 +92,9 @@ def executor_at(
     Raises:
         InputError: no such cluster, an open one, or one that cannot do the work.
     """
-    executor = _without_ray(address)
-    if executor is not None:
-        yield executor
+    make = _without_ray(address)
+    if make is not None:
+        yield make()
         return
     from ensgan.cluster.executor import RayExecutor
     from ensgan.cluster.session import ray_session
@@ -149,9 +144,9 @@ def mapper_at(
     if address in (None, "none"):  # scores alone: the classifiers' libraries stay unloaded
         yield map
         return
-    executor = _without_ray(address)
-    if executor is not None:
-        yield executor.mapper()
+    make = _without_ray(address)
+    if make is not None:
+        yield make().mapper()
         return
     from ensgan.sweep.executor import Needs
 

@@ -30,7 +30,7 @@ def check_address(url: str) -> None:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
     except ValueError as error:
-        raise InputError("--notify is no address: its host or port is none") from error
+        raise InputError("--notify is no valid address: check its host and port") from error
     if host and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))):
         return
     raise InputError(

@@ -17,7 +17,7 @@ from ensgan.launch.executors import check_address, executor_at, opened_early, ru
 from ensgan.launch.finished import remember
 from ensgan.recording.record import Recording
 from ensgan.store import RunStore, default_storage, open_store
-from ensgan.sweep.events import Event, OnEvent, StageClock, ignore, warning
+from ensgan.sweep.events import Event, OnEvent, StageClock, SweepResult, ignore, warning
 from ensgan.sweep.executor import Executor, grow_here
 from ensgan.sweep.folder import SweepFolder, find_sweep
 from ensgan.sweep.inputs import member_jobs, write_inputs
@@ -25,7 +25,6 @@ from ensgan.sweep.opening import changes_of
 from ensgan.sweep.planning.sweep_file import AnySpec, load_sweep
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.resolving import resolve_in
-from ensgan.sweep.result import SweepResult
 from ensgan.sweep.runner import RunningSweep
 
 OPENING_SECONDS = 60.0

@@ -46,10 +46,6 @@ class SweepFolder:
         """What has been recorded in the tracking store."""
         return self.path / "recorded.json"
 
-    def training(self, gan: str, key: str) -> Path:
-        """Snapshots and resume checkpoint of one GAN."""
-        return self.path / "train" / f"{gan}-{key}"
-
     def log(self, gan: str) -> Path:
         """What the trials of a GAN have logged."""
         return self.path / "logs" / f"{gan}.log"

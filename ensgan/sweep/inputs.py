@@ -118,23 +118,20 @@ def embedding_inputs(
 
 def member_jobs(resolved: Resolved, inputs: Inputs) -> list[MemberJob]:
     """One job per configuration of a GAN, in the order of the spec."""
-    spec = resolved.spec
-    jobs = []
-    folders = training_folders(resolved, inputs.folder)
-    for gan, folder in zip(resolved.configurations, folders, strict=True):
-        jobs.append(
-            MemberJob(
-                name=gan.name,
-                row=gan.row.to_json(),
-                plugins=tuple(Path(plugin) for plugin in spec.train.plugins),
-                settings=gan.settings,
-                classes=resolved.dataset.num_classes,
-                training_set=inputs.dataset.splits["train"],
-                folder=folder,
-                count=resolved.count,
-                labels=spec.sample.labels,
-                sample_seed=purpose_seed(spec.seed, "sample", gan.name),
-                scoring=inputs.scoring,
-            )
+    spec, folders = resolved.spec, training_folders(resolved, inputs.folder)
+    return [
+        MemberJob(
+            name=gan.name,
+            row=gan.row.to_json(),
+            plugins=tuple(Path(plugin) for plugin in spec.train.plugins),
+            settings=gan.settings,
+            classes=resolved.dataset.num_classes,
+            training_set=inputs.dataset.splits["train"],
+            folder=folder,
+            count=resolved.count,
+            labels=spec.sample.labels,
+            sample_seed=purpose_seed(spec.seed, "sample", gan.name),
+            scoring=inputs.scoring,
         )
-    return jobs
+        for gan, folder in zip(resolved.configurations, folders, strict=True)
+    ]

@@ -155,7 +155,9 @@ class Changes:
 def changes_of(folder: SweepFolder, before: Manifest, resolved: Resolved) -> Changes:
     """Compare a sweep file with what its folder holds; nothing is written."""
     new = _new_manifest(resolved)
-    lines = differences(_placeless(completed(before)), _placeless(new.spec))
+    # Settings that came later have today's defaults on both sides.
+    recorded = before.settings.model_dump(mode="json")
+    lines = differences(_placeless(recorded), _placeless(new.spec))
     refused = [line for line in lines if re.split(r"[.:]", line)[0] in FIXED_SECTIONS]
     if before.dataset.key != new.dataset.key:
         line = f"dataset: content {before.dataset.key[:12]} → {new.dataset.key[:12]}"
@@ -275,7 +277,7 @@ def training_folders(resolved: Resolved, folder: SweepFolder) -> list[Path]:
     for gan in resolved.configurations:
         row, settings = gan.row, gan.settings
         key = content_key(REVISION, train.REVISION, row.to_json(), settings.identity(), data)
-        place = folder.training(gan.name, key)
+        place = root / f"{gan.name}-{key}"
         if not place.exists():
             of_row = [path for path in known if path.name.startswith(f"{gan.name}-")]
             classes = resolved.dataset.num_classes
@@ -301,11 +303,6 @@ def _new_manifest(resolved: Resolved) -> Manifest:
         ),
         **resolved.record(),
     )
-
-
-def completed(manifest: Manifest) -> dict[str, Any]:
-    """The recorded spec with today's defaults for settings that came later."""
-    return manifest.settings.model_dump(mode="json")
 
 
 def _placeless(tree: Any, key: str = "") -> Any:

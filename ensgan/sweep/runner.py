@@ -14,7 +14,7 @@ from ensgan.sweep.choice.judge import LabelCheck, check_labels, make_judge
 from ensgan.sweep.choice.validated import RULE as VALIDATED
 from ensgan.sweep.choice.validated import Shortlisted, choose
 from ensgan.sweep.classifier_job import RULE, Classifiers, classifier_settings
-from ensgan.sweep.events import Event, StageClock
+from ensgan.sweep.events import Event, StageClock, SweepResult
 from ensgan.sweep.executor import Executor
 from ensgan.sweep.external_member_job import external_jobs
 from ensgan.sweep.folder import SweepFolder
@@ -30,7 +30,6 @@ from ensgan.sweep.planning.measured import Measured, stage_work
 from ensgan.sweep.planning.rounds import train_rounds
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.resolving import Resolved
-from ensgan.sweep.result import SweepResult
 from ensgan.sweep.search_stage import find_front, score
 from ensgan.sweep.training_stage import PoolInProgress
 from ensgan.types import Front, PoolScores, Selection

@@ -221,18 +221,14 @@ def _search(
     **how: Any,
 ) -> Front:
     settings = inputs.spec.search
-    size = settings.max_size if settings.max_size is None else min(settings.max_size, len(scores))
+    asked = settings.model_dump(include={"sampler", "trials", "inter", "third", "min_size"})
     return search(
         scores,
-        sampler=settings.sampler,
-        trials=settings.trials,
         seed=purpose_seed(inputs.spec.seed, "search"),
         objectives=objectives,
-        inter=settings.inter,
-        third=settings.third,
         costs=member_costs(settings, members),
-        min_size=settings.min_size,
-        max_size=size,
+        max_size=settings.max_size and min(settings.max_size, len(scores)),
+        **asked,
         **how,
     )
 

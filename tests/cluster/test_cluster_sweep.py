@@ -19,8 +19,7 @@ from tiny_sweep import tiny, write_sweep
 from ensgan.config import parse_spec
 from ensgan.errors import EnsganError, InputError
 from ensgan.launch import sweep as launch
-from ensgan.sweep.events import Event
-from ensgan.sweep.result import SweepResult
+from ensgan.sweep.events import Event, SweepResult
 from ensgan.zoo import table
 
 STEPS = {"steps": 60, "snapshots": 2, "resume_every": 5}

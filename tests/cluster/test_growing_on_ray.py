@@ -10,10 +10,9 @@ from tiny_sweep import tiny
 
 from ensgan.config import SweepSpec, parse_spec
 from ensgan.launch.sweep import run_sweep
-from ensgan.sweep.events import Event
+from ensgan.sweep.events import Event, SweepResult
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.live.requests import Request, RequestFolder
-from ensgan.sweep.result import SweepResult
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from local_sweep import Home
 
-from ensgan.sweep.result import SweepResult
+from ensgan.sweep.events import SweepResult
 
 
 @pytest.fixture(scope="session")

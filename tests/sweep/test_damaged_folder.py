@@ -15,9 +15,9 @@ from ensgan.errors import DataError, InputError, IntegrityError
 from ensgan.evaluation.finished_sweep import open_sweep
 from ensgan.files import is_whole, read_json, write_json
 from ensgan.store.record import TAG_SELECTED
+from ensgan.sweep.events import SweepResult
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.member_job import BLANK
-from ensgan.sweep.result import SweepResult
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from ensgan.evaluation.finished_sweep import open_sweep
 from ensgan.launch.sweep import train_one
 from ensgan.search import optuna, search
 from ensgan.search.optuna import Told, ask
-from ensgan.sweep.events import Event, OnEvent, StageClock
+from ensgan.sweep.events import Event, OnEvent, StageClock, SweepResult
 from ensgan.sweep.executor import Executor
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import write_inputs
@@ -28,7 +28,6 @@ from ensgan.sweep.planning.plan import look_ahead
 from ensgan.sweep.planning.rounds import train_rounds, worths
 from ensgan.sweep.records import MemberResult
 from ensgan.sweep.resolving import Resolved, drawn_so_far, resolve
-from ensgan.sweep.result import SweepResult
 from ensgan.sweep.training_stage import PoolInProgress
 from ensgan.types import gan_of, row_of
 

@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> SweepFolder:
     members = {
         f"SNGAN@{step}": MemberResult(
             name=f"SNGAN@{step}",
-            weights=sweep.training("SNGAN", "key") / f"SNGAN@{step}.safetensors",
+            weights=sweep.path / "train" / "SNGAN-key" / f"SNGAN@{step}.safetensors",
             sha256="",
             samples=sweep.file("samples", f"SNGAN@{step}.npz"),
             features=sweep.file("features", f"SNGAN@{step}.npy"),

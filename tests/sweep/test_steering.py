@@ -114,7 +114,7 @@ def test_a_whole_sweep_is_paused_and_goes_on_where_it_was(scene: Scene) -> None:
         scene.ask("pause")
     scene.ask("resume")
     assert [scene.start(), scene.start(), scene.start()] == ["SNGAN", "BigGAN", None]
-    with pytest.raises(InputError, match="nothing of it is paused"):
+    with pytest.raises(InputError, match="nothing is paused"):
         scene.ask("resume")
 
 
@@ -169,9 +169,9 @@ def test_a_raised_budget_brings_back_what_it_had_ended(scene: Scene) -> None:
 def test_unknown_gans_and_wrong_scopes(scene: Scene) -> None:
     with pytest.raises(InputError, match="did you mean 'BigGAN'"):
         scene.ask("stop", "BigGAM")
-    with pytest.raises(InputError, match="budget is not of a single GAN"):
+    with pytest.raises(InputError, match="budget is for the whole sweep"):
         scene.ask("budget", "SNGAN", 1.0)
-    with pytest.raises(InputError, match="retry is of a single GAN"):
+    with pytest.raises(InputError, match="retry is for a single GAN"):
         scene.ask("retry")
 
 

@@ -136,7 +136,7 @@ def test_sweeps_that_cannot_be_compared_are_refused(home: Home, tmp_path: Path) 
             home.run(parse_spec(tree))
     for prefix, name, problem in (
         ("theirs", "theirs+X", "members: unknown member of theirs 'X': known are "),
-        ("OURS", "OURS+A", "members: the names ours.A and OURS.A differ in upper and lower case"),
+        ("OURS", "OURS+A", "members: the names ours.A and OURS.A differ only in upper and lower"),
     ):
         second = {"sweep": prefix.lower(), "prefix": prefix, "name": name}
         with pytest.raises(ConfigError, match=problem):

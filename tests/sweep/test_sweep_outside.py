@@ -17,11 +17,10 @@ from ensgan.data import load_dataset
 from ensgan.errors import ConfigError, InputError
 from ensgan.launch import sweep as launch
 from ensgan.recording.views import description
-from ensgan.sweep.events import Event
+from ensgan.sweep.events import Event, SweepResult
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.live.status import sweep_status
 from ensgan.sweep.planning.sweep_file import load_sweep
-from ensgan.sweep.result import SweepResult
 from ensgan.types import Samples
 
 OPTIONS = {"n_train": 60, "n_val": 30, "n_test": 30}

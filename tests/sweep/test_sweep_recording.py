@@ -17,8 +17,8 @@ from ensgan.config import parse_spec
 from ensgan.errors import InputError, StoreError
 from ensgan.files import write_json
 from ensgan.recording.record import Recording
+from ensgan.sweep.events import SweepResult
 from ensgan.sweep.folder import SweepFolder
-from ensgan.sweep.result import SweepResult
 
 
 def test_the_run_is_recorded(home: Home, result: SweepResult) -> None:

@@ -19,11 +19,11 @@ from ensgan.config import parse_spec
 from ensgan.errors import InputError
 from ensgan.sweep import member_job as members
 from ensgan.sweep import search_stage
+from ensgan.sweep.events import SweepResult
 from ensgan.sweep.executor import ONE_CPU, LocalExecutor, Needs
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import Inputs
 from ensgan.sweep.records import DatasetFiles
-from ensgan.sweep.result import SweepResult
 from ensgan.sweep.search_stage import find_front
 from ensgan.types import PoolScores, Samples
 

@@ -15,8 +15,8 @@ from ensgan.config import parse_spec
 from ensgan.errors import ConfigError, InputError, IntegrityError
 from ensgan.files import write_json
 from ensgan.launch import sweep as launch
+from ensgan.sweep.events import SweepResult
 from ensgan.sweep.live.requests import Request, RequestFolder
-from ensgan.sweep.result import SweepResult
 from ensgan.types import Samples
 
 NAME = "resumed"

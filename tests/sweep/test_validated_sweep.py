@@ -18,9 +18,9 @@ from ensgan.errors import ConfigError, InputError, IntegrityError
 from ensgan.recording.views import members_csv
 from ensgan.report.content import collect
 from ensgan.report.page import render
+from ensgan.sweep.events import SweepResult
 from ensgan.sweep.folder import find_sweep
 from ensgan.sweep.live.status import sweep_status
-from ensgan.sweep.result import SweepResult
 from ensgan.types import Dataset, Samples
 
 BANKS = "ABCDEF"
@@ -235,7 +235,7 @@ def test_too_few_honest_members_are_said_and_nobody_leaves(tmp_path: Path) -> No
     assert len(result.selected.point.members) == 2
     (said,) = [caution for caution in result.cautions if "asked for" in caution]
     assert "of the images of D, E, of the others' " in said
-    assert said.endswith("they stay, for too few others remain")
+    assert said.endswith("they stay, because too few others remain")
 
 
 def test_another_test_split_changes_nothing(judged: tuple[Home, Path], tmp_path: Path) -> None:

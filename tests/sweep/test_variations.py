@@ -168,7 +168,10 @@ def test_long_names_are_cut_and_stay_apart() -> None:
         ({"seed": list(range(501))}, "makes 1,002 configurations: add --yes-many"),
         ({"sample": 9, "from": {"width": [0.05, 0.1]}}, "has only 2 different configurations"),
         ([{"seed": 0}, {"learning_rate": 1.0}], "train SNGAN in the same way"),
-        ([{"name": "a", "seed": 1}, {"name": "A", "seed": 2}], "differ in upper and lower case"),
+        (
+            [{"name": "a", "seed": 1}, {"name": "A", "seed": 2}],
+            "differ only in upper and lower case",
+        ),
         ([{"name": "a", "seed": 1}, {"name": "a", "seed": 2}], "are the same: rename one"),
         ({"batch": [4, 4000], "seed": [1, 2]}, "train.SNGAN~b4000-s1 and 1 more: a step needs"),
         ({"steps": [6, 7]}, "2 snapshots do not divide 7 steps"),

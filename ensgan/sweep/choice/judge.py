@@ -128,7 +128,7 @@ def check_labels(judge: Judge, inputs: Inputs, rule: str) -> LabelCheck:
     doubtful = consistency.doubtful()
     left_out = tuple(name for name in shares if name in {*below, *doubtful})
     if len(shares) - len(left_out) < least:
-        left_out, kept = below, "; they stay, for too few others remain"
+        left_out, kept = below, "; they stay, because too few others remain"
     elif rule == RULE:
         kept = ", so G* was chosen without them"
     else:

@@ -208,7 +208,7 @@ def _choose(
         why = "no ensemble of the shortlist has images of every class"
         return downstream.choose_unvalidated(shortlist, why), shortlist
     if len(whole) == 1:
-        return downstream.choose_unvalidated(whole, "there is one ensemble alone"), shortlist
+        return downstream.choose_unvalidated(whole, "there is only one ensemble"), shortlist
     choice = downstream.choose_validated(
         whole,
         pool.candidate_scores,

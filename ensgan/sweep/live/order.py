@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
@@ -151,25 +150,23 @@ class TrainingOrder(Generic[T]):
         if gan is not None and gan not in self._stop_files:
             names = list(self._stop_files)
             raise InputError(unknown_name("GAN that is trained in this session", gan, names))
-        whole: Mapping[str, Callable[[], Outcome]] = {
-            "stop": self._stop_all,
-            "pause": self._pause_all,
-            "resume": self._resume_all,
-            "budget": partial(self._set_budget, request.value),
+        name, value = str(gan), request.value
+        actions: Mapping[tuple[str, bool], Callable[[], Outcome]] = {  # by verb, for one GAN or all
+            ("stop", False): self._stop_all,
+            ("pause", False): self._pause_all,
+            ("resume", False): self._resume_all,
+            ("budget", False): lambda: self._set_budget(value),
+            ("stop", True): lambda: self._hold_back(name, STOPPED),
+            ("pause", True): lambda: self._hold_back(name, PAUSED),
+            ("resume", True): lambda: self._resume(name),
+            ("retry", True): lambda: self._retry(name),
+            ("priority", True): lambda: self._prioritise(name, value),
         }
-        single: Mapping[str, Callable[[str], Outcome]] = {
-            "stop": partial(self._hold_back, word=STOPPED),
-            "pause": partial(self._hold_back, word=PAUSED),
-            "resume": self._resume,
-            "retry": self._retry,
-            "priority": partial(self._prioritise, value=request.value),
-        }
-        if gan is None and request.verb in whole:
-            outcome = whole[request.verb]()
-        elif gan is not None and request.verb in single:
-            outcome = single[request.verb](gan)
-        else:
-            raise InputError(f"{request.verb} is {'not ' if gan else ''}of a single GAN")
+        if (action := actions.get((request.verb, gan is not None))) is None:
+            raise InputError(
+                f"{request.verb} is for {'the whole sweep' if gan else 'a single GAN'}"
+            )
+        outcome = action()
         self.on_event(Event("held", {"gans": dict(self.held), "all": self.is_paused}))
         return outcome
 
@@ -180,7 +177,7 @@ class TrainingOrder(Generic[T]):
             raise InputError(f"the sweep is {self.ended}: add when it runs again")
         jobs = self._requests.take_in(addition)
         if not jobs:
-            return Outcome(f"added {addition}: nothing of it is to be trained at once")
+            return Outcome(f"added {addition}: none of it needs training now")
         for turn, stop_file in self.enlist(jobs).items():
             self._stop_files[turn.gan], self._turns[turn.gan] = stop_file, turn
             # A stop file of an earlier session would end the new trial at once.
@@ -201,7 +198,7 @@ class TrainingOrder(Generic[T]):
 
     def _pause_all(self) -> Outcome:
         if self.is_paused:
-            raise InputError("it is paused already: `ensgan resume` goes on")
+            raise InputError("it is paused already: `ensgan resume` continues it")
         # Trials end at a checkpoint and free their slots; the driver stays and waits.
         self.is_paused = True
         then = "paused: nothing is trained until `ensgan resume`"
@@ -218,7 +215,7 @@ class TrainingOrder(Generic[T]):
     def _resume_all(self) -> Outcome:
         held = [gan for gan, word in self.held.items() if word in (PAUSED, STOPPED)]
         if not held and not self.is_paused:
-            raise InputError("nothing of it is paused or stopped")
+            raise InputError("nothing is paused or stopped")
         self.is_paused = False
         for gan in held:
             self._release(gan)
@@ -228,7 +225,7 @@ class TrainingOrder(Generic[T]):
         self._refuse_ended(gan)
         if self.held.get(gan) == word:
             raise InputError(f"{gan} is {word} already")
-        goes_on = "`ensgan resume` or a later `ensgan sweep` trains it on"
+        goes_on = "`ensgan resume` or a later `ensgan sweep` continues it"
         then = f"{gan} is {word}: {goes_on}"
         if gan in self.training:
             # It is held from now on, so that its end does not make it wait for a slot again.
@@ -237,7 +234,7 @@ class TrainingOrder(Generic[T]):
             will = f"{gan} ends at a checkpoint of its next step; {goes_on}"
             return Outcome(will, lambda: gan not in self.training, then)
         self.held[gan] = word
-        return Outcome(f"{gan} was not running and will not be begun; {goes_on}", then=then)
+        return Outcome(f"{gan} was not running and will not be started; {goes_on}", then=then)
 
     def _resume(self, gan: str) -> Outcome:
         self._refuse_ended(gan)

@@ -60,7 +60,7 @@ def carried_on(
     if kept:
         remarks.append(
             f"sweep '{folder.path.name}' began with {' and '.join(kept)}, which were defaults "
-            "then, and goes on with them: name others in its file, or with --set, to change that"
+            "then, and keeps them: name others in its file, or with --set, to change that"
         )
     added = [] if without_added else [each for each in before.additions if lacks(spec, each)]
     for addition in added:
@@ -74,7 +74,7 @@ def carried_on(
     if added:
         remarks.append(
             f"sweep '{folder.path.name}' was given {' and '.join(map(str, added))} while it ran "
-            "(`ensgan add`), and goes on with that: write it into its file too, or leave it out "
+            "(`ensgan add`), and keeps that: write it into its file too, or leave it out "
             "with --without-added"
         )
     return spec, remarks

@@ -26,7 +26,6 @@ from ensgan.sweep.member_job import MemberJob, purpose_seed
 from ensgan.sweep.opening import OpenManifest, changes_of, earlier_pool
 from ensgan.sweep.planning.carried import with_addition
 from ensgan.sweep.planning.cost import check_disk
-from ensgan.sweep.planning.problems import data_problems
 from ensgan.sweep.planning.sweep_file import known_names
 from ensgan.sweep.records import Addition, MemberResult
 from ensgan.sweep.search_stage import score, tables_of
@@ -207,7 +206,7 @@ class Rounds:
         """The configuration of values, None where they cannot be trained."""
         made, problems = configurations(self.resolved.spec, many=True, drawn={gan: values})
         on_gpu = bool(self.resolved.spec.cluster.gpus_per_trial)
-        problems += data_problems(made, self.resolved.dataset, on_gpu=on_gpu)
+        problems += resolving.data_problems(made, self.resolved.dataset, on_gpu=on_gpu)
         return None if problems else made[0]
 
     def _costs(self, names: Sequence[str]) -> dict[str, float]:
