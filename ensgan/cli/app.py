@@ -90,7 +90,7 @@ PANELS = {
             "evaluate:evaluate",
             "Train classifiers on what strategies provide, test them on real data.",
         ),
-        ("study", "pages:study", "Write a page on what finished sweeps' ensembles are worth."),
+        ("study", "study:study", "Write a page on what finished sweeps' ensembles are worth."),
         ("report", "pages:report", "Write a sweep's report: one HTML file that needs no network."),
         ("compare", "runs:compare", "Set runs side by side."),
     ),
