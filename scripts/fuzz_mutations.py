@@ -149,9 +149,10 @@ def damage_zip(rng: Random, data: bytes, others: Sequence[bytes] = ()) -> bytes:
         members[name] = (_damage_array if name.endswith(".npy") else damage_text)(rng, content)
     made = io.BytesIO()
     packing = rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))
-    with zipfile.ZipFile(made, "w", packing) as archive:
+    with zipfile.ZipFile(made, "w") as archive:
         for name, content in members.items():
-            archive.writestr(name, content)
+            # A ZipInfo of its own has no time in it: equal seeds give equal bytes.
+            archive.writestr(zipfile.ZipInfo(name), content, packing)
     return made.getvalue()
 
 
