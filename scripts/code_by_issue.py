@@ -2,7 +2,7 @@
 
 python scripts/code_by_issue.py            a Markdown table of HEAD
 python scripts/code_by_issue.py --json     the same as one JSON object
-python scripts/code_by_issue.py --past A..B  without the commits of a branch that only shortened
+python scripts/code_by_issue.py --past A..B  without the commits that only shortened
 
 A line belongs to the commit that last wrote it; white space and moves between files do not count
 as writing. A commit belongs to the branch that the nearest later merge of main into it names.
@@ -30,7 +30,7 @@ BRANCHES = {
     19: ("i19", "house", "search"),
     20: ("i20", "i20b", "study", "gstar", "labels"),
     21: ("i21", "pack", "card"),
-    22: ("i22", "gpus", "score"),
+    22: ("i22", "gpus", "score", "lead13"),
     23: ("i23", "cases", "data"),
     24: ("i24", "vary", "steer", "grow"),
     25: ("i25", "first"),
@@ -98,11 +98,18 @@ def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--past", metavar="A..B", help="rewritten lines belong to what was there")
+    parser.add_argument(
+        "--past",
+        metavar="A..B",
+        nargs="+",
+        default=[],
+        help="lines that these commits rewrote belong to what was there (a range, or one commit)",
+    )
     given = parser.parse_args()
     past = []
-    if given.past:
-        past = git("rev-list", "--first-parent", "--no-merges", given.past).split()
+    for which in given.past:
+        just_it = () if ".." in which else ("-1",)
+        past += git("rev-list", "--first-parent", "--no-merges", *just_it, which).split()
     group = owners()
     paths = [
         path
