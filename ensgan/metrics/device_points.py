@@ -82,6 +82,9 @@ class CardMemory:
             except torch.cuda.OutOfMemoryError:
                 self.placed.clear()
                 torch.cuda.empty_cache()
+                if self.room:  # sets that only may be needed again are given up first
+                    self.room = 0
+                    continue
                 less = min(self.bytes, ENTRY_BYTES * _LARGEST_TILE) // 4
                 self.bytes = less if less >= _LEAST_BYTES else 0
                 how = "smaller groups of pairs" if self.bytes else "going on on the CPU"

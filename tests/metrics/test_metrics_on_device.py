@@ -242,3 +242,28 @@ def test_sets_are_uploaded_once_where_there_is_room(
     same(score_pool(sets[0], sets[1:], names, 3, memory_bytes=memory), expected)
     assert len(uploads) == 41
     assert (set(uploads.values()) == {1}) == (memory == 1 << 30)
+
+
+def test_kept_sets_are_given_up_before_groups_get_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    sets = [normal(50, 96, seed) for seed in range(41)]
+    names, told = [f"m{index}" for index in range(40)], list[str]()
+    expected = score_pool(sets[0], sets[1:], names, 3)
+    play_card(monkeypatch)
+    memories: dict[int, device_points.CardMemory] = {}
+    whole, keep = device_points.product, device_points.CardMemory.keep
+
+    def kept(self: device_points.CardMemory, *args: Any, **needs: Any) -> None:
+        memories[id(self)] = self
+        keep(self, *args, **needs)
+
+    def product(rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+        # Sixteen rows and the set that they meet are all there is room for.
+        if any(len(memory.placed) > 17 for memory in memories.values()):
+            raise torch.cuda.OutOfMemoryError("pretended")
+        return whole(rows, columns)
+
+    monkeypatch.setattr(device_points.CardMemory, "keep", kept)
+    monkeypatch.setattr(device_points, "product", product)
+    monkeypatch.setattr(Backend, "block", HOST_BLOCK)
+    same(score_pool(sets[0], sets[1:], names, 3, on_warning=told.append), expected)
+    assert not [sentence for sentence in told if "out of memory" in sentence]
