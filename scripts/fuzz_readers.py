@@ -56,7 +56,7 @@ def read_manifest(path: Path) -> object:
 
 def read_records(path: Path) -> object:
     """Every reader of a JSON file takes the same text; the first that accepts it ends it."""
-    from ensgan.cli.pools.search import read_costs
+    from ensgan.cli.search import read_costs
     from ensgan.ensemble.manifest import manifest_from
     from ensgan.files import read_json
     from ensgan.sweep.live.requests import Answer, Request

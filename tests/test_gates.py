@@ -70,7 +70,7 @@ GATES: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
         {
             "files.py": "the temporary file of atomic_path",
             "caches.py": "the gate of caches: marked files only",
-            "cli/pools/score.py": "its own blocks, by name; the folder when nothing else is in it",
+            "cli/score.py": "its own blocks, by name; the folder when nothing else is in it",
             "cluster/executor.py": "the file that asks trials to stop",
             "cluster/preflight.py": "the folder of the preflight",
             "cluster/trial_queue.py": "the file that asks trials to stop",
@@ -106,7 +106,7 @@ GATES: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
         {
             "caches.py": "the list of names of one of our files",
             "metrics/files.py": "the list of sizes",
-            "cli/pools/score.py": "the list of names",
+            "cli/score.py": "the list of names",
             "data/table.py": "the gate of tables: expansion bounded",
             "report/figures.py": f"a picture of matplotlib's, {OWN}",
         },

@@ -33,80 +33,68 @@ LEVELS = ("quiet", "normal", "verbose")
 SLOW = ("torch", "ray", "mlflow")
 """Packages that take seconds to import on a cold or busy machine."""
 PANELS = {
-    "Begin": (
-        ("doctor", "doctor:doctor", "Look at versions, GPU, disk, tracking server and tokens."),
-        ("zoo", "zoo:zoo", "List the GANs with their parts, parameter counts and training memory."),
-        ("data", "data:app", "Look at data sets."),
-        ("init", "init:init", "Look at the data and this machine and write a first sweep file."),
-    ),
-    "Run a sweep": (
-        ("sweep", "sweep:sweep", "Run a whole sweep; running it again resumes it."),
-        (
-            "train",
-            "sweep:train",
+    "Begin": {
+        "doctor": ("doctor", "Look at versions, GPU, disk, tracking server and tokens."),
+        "zoo": (
+            "catalogue",
+            "List the GANs with their parts, parameter counts and training memory.",
+        ),
+        "data": ("catalogue", "Look at data sets."),
+        "init": ("init", "Look at the data and this machine and write a first sweep file."),
+    },
+    "Run a sweep": {
+        "sweep": ("sweep", "Run a whole sweep; running it again resumes it."),
+        "train": (
+            "sweep",
             "Train, sample and score one GAN (or GAN~VARIATION) of a sweep in this process.",
         ),
-        ("status", "status:status", "Show how far a sweep is."),
-        ("logs", "steer:logs", "Show what the trials of a sweep have logged."),
-        ("merge", "init:merge", "Write the sweep file that makes one pool of finished sweeps."),
-        ("sync", "runs:sync", "Record a sweep that the tracking store missed."),
-    ),
-    "Steer a running sweep": (
-        ("stop", "steer:stop", "End a running sweep, or one GAN of it, at a checkpoint."),
-        ("pause", "steer:pause", "Free the slots of a running sweep, or of one GAN of it."),
-        ("resume", "steer:resume", "Go on with what was paused, or with a GAN that was stopped."),
-        ("retry", "steer:retry", "Try a GAN again that has failed."),
-        ("priority", "steer:priority", "Let a GAN that waits be trained earlier or later."),
-        ("add", "steer:add", "Let a running sweep train a GAN more, or a variation more."),
-        (
-            "budget",
-            "steer:budget",
-            "Give a sweep that runs with --gpu-hours more of them, or fewer.",
-        ),
-    ),
-    "Pools of your own: score, search, select": (
-        (
-            "bank",
-            "pools.bundle:bank",
+        "status": ("status", "Show how far a sweep is."),
+        "logs": ("steer", "Show what the trials of a sweep have logged."),
+        "merge": ("init", "Write the sweep file that makes one pool of finished sweeps."),
+        "sync": ("runs", "Record a sweep that the tracking store missed."),
+    },
+    "Steer a running sweep": {
+        "stop": ("steer", "End a running sweep, or one GAN of it, at a checkpoint."),
+        "pause": ("steer", "Free the slots of a running sweep, or of one GAN of it."),
+        "resume": ("steer", "Go on with what was paused, or with a GAN that was stopped."),
+        "retry": ("steer", "Try a GAN again that has failed."),
+        "priority": ("steer", "Let a GAN that waits be trained earlier or later."),
+        "add": ("steer", "Let a running sweep train a GAN more, or a variation more."),
+        "budget": ("steer", "Give a sweep that runs with --gpu-hours more of them, or fewer."),
+    },
+    "Pools of your own: score, search, select": {
+        "bank": (
+            "bundle",
             "Run a generator of your own and keep its images as a member of a pool.",
         ),
-        (
-            "prdc",
-            "pools.score:prdc",
-            "Precision, recall, density and coverage of generated features.",
-        ),
-        ("score", "pools.score:score", "Score a pool of generators."),
-        ("search", "pools.search:search", "Search the Pareto front of a scored pool."),
-        ("select", "pools.select:select", "Choose one ensemble from a front and say why."),
-        (
-            "bundle",
-            "pools.bundle:bundle",
-            "Choose an ensemble of a front and write it as an artifact.",
-        ),
-    ),
-    "What it is worth": (
-        (
+        "prdc": ("score", "Precision, recall, density and coverage of generated features."),
+        "score": ("score", "Score a pool of generators."),
+        "search": ("search", "Search the Pareto front of a scored pool."),
+        "select": ("select", "Choose one ensemble from a front and say why."),
+        "bundle": ("bundle", "Choose an ensemble of a front and write it as an artifact."),
+    },
+    "What it is worth": {
+        "evaluate": (
             "evaluate",
-            "evaluate:evaluate",
             "Train classifiers on what strategies provide, test them on real data.",
         ),
-        ("study", "study:study", "Write a page on what finished sweeps' ensembles are worth."),
-        ("report", "pages:report", "Write a sweep's report: one HTML file that needs no network."),
-        ("compare", "runs:compare", "Set runs side by side."),
-    ),
-    "Recorded sweeps and their ensembles": (
-        ("runs", "runs:runs", "List the recorded sweeps."),
-        ("show", "runs:show", "Show one run: settings, scores, the runs below it and its files."),
-        ("ui", "pages:ui", "Open the MLflow pages of the recorded sweeps on this machine."),
-        ("pull", "runs:pull", "Fetch a sweep's ensemble to a folder and verify every file of it."),
-        ("verify", "runs:verify", "Re-hash an ensemble's files."),
-        ("sample", "sample:sample", "Make images with an ensemble."),
-        ("serve", "sample:serve", "Serve an ensemble's images over HTTP."),
-        ("promote", "runs:promote", "Register a sweep's ensemble in MLflow's model registry."),
-    ),
+        "study": ("study", "Write a page on what finished sweeps' ensembles are worth."),
+        "report": ("pages", "Write a sweep's report: one HTML file that needs no network."),
+        "compare": ("runs", "Set runs side by side."),
+    },
+    "Recorded sweeps and their ensembles": {
+        "runs": ("runs", "List the recorded sweeps."),
+        "show": ("runs", "Show one run: settings, scores, the runs below it and its files."),
+        "ui": ("pages", "Open the MLflow pages of the recorded sweeps on this machine."),
+        "pull": ("runs", "Fetch a sweep's ensemble to a folder and verify every file of it."),
+        "verify": ("runs", "Re-hash an ensemble's files."),
+        "sample": ("sample", "Make images with an ensemble."),
+        "serve": ("sample", "Serve an ensemble's images over HTTP."),
+        "promote": ("runs", "Register a sweep's ensemble in MLflow's model registry."),
+    },
 }
-"""Commands in the order of their use: name, place, first sentence of the help."""
-COMMANDS = tuple(command for commands in PANELS.values() for command in commands)
+"""Commands in the order of their use: name, module with a function of that name, help."""
+COMMANDS = {name: told for commands in PANELS.values() for name, told in commands.items()}
 _EPILOG = (
     "Environment: ENSGAN_STORAGE names the folder of sweeps and results, ENSGAN_DATA that of data "
     "sets, ENSGAN_CACHE and ENSGAN_CACHE_GB the cache, MLFLOW_TRACKING_URI the place of records, "
@@ -115,13 +103,11 @@ _EPILOG = (
 )
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_SUCH_NAME = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EACCES)
-_PLACES = {name: place for name, place, _ in COMMANDS}
 
 
 def load_command(name: str) -> Any:
     """The command of that name, its module imported."""
-    module, _, attribute = _PLACES[name].partition(":")
-    target = getattr(importlib.import_module(f"ensgan.cli.{module}"), attribute)
+    target = getattr(importlib.import_module(f"ensgan.cli.{COMMANDS[name][0]}"), name)
     if not isinstance(target, typer.Typer):
         single = typer.Typer(add_completion=False)  # that is an option of `ensgan` alone
         single.command(name)(target)
@@ -158,7 +144,7 @@ def _stand_in() -> None:
 
 
 for _panel, _commands in PANELS.items():
-    for _name, _, _summary in _commands:
+    for _name, (_, _summary) in _commands.items():
         app.command(_name, help=_summary, rich_help_panel=_panel)(_stand_in)
 
 
@@ -288,7 +274,7 @@ def _end(message: str, code: int) -> None:
 
 def _unforeseen(error: Exception) -> str:
     """One sentence about an unexpected failure, and where its traceback is."""
-    command = " ".join(["ensgan", *[word for word in sys.argv[1:2] if word in _PLACES]])
+    command = " ".join(["ensgan", *[word for word in sys.argv[1:2] if word in COMMANDS]])
     sentence = f"error: {command} failed: {type(error).__name__}: {last_line(error)}"
     try:
         folder = Path(tempfile.mkdtemp(prefix="ensgan-"))

@@ -13,7 +13,7 @@ import typer
 from rich.console import Group, RenderableType
 
 from ensgan.cli import output as out
-from ensgan.cli.data import DataDirOption
+from ensgan.cli.catalogue import DataDirOption
 from ensgan.cli.output import FittingTable, whole
 from ensgan.cli.runs import StorageOption
 from ensgan.config import EvaluateSpec

@@ -1,4 +1,4 @@
-"""``ensgan init`` and ``ensgan merge``: sweep files written, with a reason for each value."""
+"""Before a sweep: its file written (``init``, ``merge``), its cost told (``sweep --dry-run``)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from ensgan.cli.data import AcceptOption, DataDirOption, SettingOption, SizeOption, parse_options
+from ensgan.cli.catalogue import (
+    AcceptOption,
+    DataDirOption,
+    SettingOption,
+    SizeOption,
+    parse_options,
+)
 from ensgan.cli.output import ForceOption, JsonOption, emit, progress, warn
 from ensgan.cli.runs import StorageOption
 from ensgan.errors import DataError
@@ -19,9 +25,20 @@ from ensgan.text import printable
 
 if TYPE_CHECKING:
     from ensgan.types import Dataset
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+
+from ensgan.cli.output import FittingTable
+from ensgan.text import counted, duration
+
+if TYPE_CHECKING:
+    from ensgan.sweep.planning.plan import Plan
+
 
 _QUICK = ("StyleGAN2", "StyleGAN2-ADA")  # rows that learn fastest on a CPU: the quickstart's
 _SMALL_SET = 200  # training images below which a GAN mostly repeats them
+_MOST_ROWS = 100  # of a plan that are printed; --json has all of them
 
 
 @dataclass(frozen=True)
@@ -222,4 +239,87 @@ def merge(
             f"{output}: {len(members)} members; "
             f"`ensgan sweep {shlex.quote(str(output))}` makes one pool"
         ),
+    )
+
+
+def show_plan(
+    spec: Path,
+    settings: list[str],
+    storage: Path | None,
+    data_dir: Path | None,
+    as_json: bool,
+    *,
+    fresh: bool,
+    retrain: bool,
+    without_added: bool,
+    many: bool,
+) -> None:
+    """Print what running a sweep file would do; arguments as of ``ensgan sweep``."""
+    from ensgan.store import default_storage, open_store
+    from ensgan.sweep.planning.plan import look_ahead, make_plan
+    from ensgan.sweep.planning.sweep_file import load_sweep
+    from ensgan.sweep.resolving import resolve_in
+
+    root = (storage or default_storage()).resolve()
+    asked = load_sweep(spec, settings)
+    how = {"fresh": fresh, "without_added": without_added, "many": many, "whole": True}
+    listen = lambda event: warn(event.fields["message"])  # noqa: E731
+    resolved, folder = resolve_in(root, asked, data_dir, listen, **how)
+    open_store(resolved.spec.track.uri, storage)  # refuses an address that can be none
+    left = None if fresh else look_ahead(resolved, folder, retrain=retrain)
+    with progress("counting the operations of each GAN") as on_progress:
+        plan = make_plan(resolved, root, left, on_progress=on_progress)
+    would = [] if left is None else list(left.sentences)
+
+    def table() -> Group:
+        shown = [_plan_table(plan)] if plan.members or not would else []
+        more = len(plan.rows) - _MOST_ROWS
+        hidden = [f"and {more:,} more GANs (--json shows all)"] if shown and more > 0 else []
+        return Group(*would, *shown, *hidden)
+
+    emit({**plan.to_json(), "would": would}, as_json=as_json, table=table)
+
+
+def _plan_table(plan: Plan) -> RenderableType:
+    """The plan in words, and one row per GAN if any is trained."""
+    if not plan.rows:
+        return _plan_sentence(plan)
+    table = FittingTable(
+        *("GAN", "steps", "batch", "s/step", "hours", "params G", "params D", "memory MB"),
+        title=_plan_sentence(plan),
+        spare=("params D", "params G", "batch", "s/step", "memory MB", "steps"),
+    )
+    for row in plan.rows[:_MOST_ROWS]:
+        table.add_row(
+            row.gan,
+            f"{row.steps:,}",
+            str(row.batch),
+            f"{row.seconds_per_step:.3f}",
+            f"{row.seconds / 3600:.2f}",
+            f"{row.generator_parameters:,}",
+            f"{row.discriminator_parameters:,}",
+            f"{row.memory_bytes / 2**20:.0f}",
+        )
+    return table
+
+
+def _plan_sentence(plan: Plan) -> str:
+    """The plan in words."""
+    missing = "" if plan.disk_bytes <= plan.free_bytes else " – NOT ENOUGH"
+    shown = f"{duration(plan.training_seconds)} in all"
+    if plan.gpu_hours is not None:
+        shown = f"{plan.gpu_hours:,.1f} GPU-hours"
+    remark = f"\n{plan.remark}" if plan.remark else ""
+    gans, training = "", ""
+    if plan.rows:
+        gans = f" of {counted(len(plan.rows), 'GAN')}, {plan.steps:,} steps"
+        training = (
+            f"training about {duration(plan.wall_seconds)} on {counted(plan.slots, 'slot')} "
+            f"({shown}), "
+        )
+    return (
+        f"{plan.sweep}: {counted(plan.members, 'member')}{gans}, {plan.images:,} images to "
+        f"generate, {counted(plan.classifiers, 'classifier')} to train\n"
+        f"{training}disk {plan.disk_bytes / 2**20:,.0f} MB "
+        f"of {plan.free_bytes / 2**30:,.0f} GB free{missing}{remark}"
     )

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from ensgan import cli
 from ensgan.cli import output as out
-from ensgan.cli.data import DataDirOption
+from ensgan.cli.catalogue import DataDirOption
 from ensgan.cli.evaluate import comparison_table
 from ensgan.cli.output import FittingTable
 from ensgan.cli.runs import StorageOption
@@ -95,7 +95,7 @@ def sweep(
     from ensgan.store import default_storage
 
     if dry_run:
-        from ensgan.cli.plan import show_plan
+        from ensgan.cli.init import show_plan
         from ensgan.outputs import refuse_unwritable
 
         refuse_unwritable((storage or default_storage()) / "sweeps")

@@ -81,7 +81,7 @@ def test_a_failing_task_is_named_and_the_run_goes_on_later(
     def seen(path: Path) -> None:
         times.update((each, each.stat().st_mtime_ns) for each in kept)
 
-    monkeypatch.setattr("ensgan.cli.pools.score._remove", seen)
+    monkeypatch.setattr("ensgan.cli.score._remove", seen)
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert times == before, "finished blocks are read, not scored again"

@@ -213,7 +213,7 @@ def test_ten_classes_are_shown_whole_in_80_columns(monkeypatch: pytest.MonkeyPat
     data = Dataset("made", samples, samples, samples, names)
     from rich.console import Console
 
-    from ensgan.cli.data import _table
+    from ensgan.cli.catalogue import _table
 
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(_table(check(data, near=False)))

@@ -101,7 +101,7 @@ def test_a_package_adds_an_extractor(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 
 def test_the_help_of_score_names_every_extractor() -> None:
-    from ensgan.cli.pools.score import ExtractorOption
+    from ensgan.cli.score import ExtractorOption
 
     (option,) = ExtractorOption.__metadata__
     assert all(name in option.help for name in EXTRACTORS.names())

@@ -16,8 +16,8 @@ import typer
 from search_pool import made_up_pool
 from typer.testing import CliRunner
 
-from ensgan.cli.pools import search as commands
-from ensgan.cli.pools import select as choosing
+from ensgan.cli import search as commands
+from ensgan.cli import select as choosing
 from ensgan.errors import InputError
 from ensgan.metrics import score_pool
 from ensgan.types import Front
@@ -74,7 +74,7 @@ def test_ctrl_c_writes_the_front_found_so_far(tmp_path: Path) -> None:
     made_up_pool(0, members=40).save(scores)
     code = (
         "import typer\n"
-        "from ensgan.cli.pools import search\n"
+        "from ensgan.cli import search\n"
         "from ensgan.search.ledger import SearchLedger\n"
         "note = SearchLedger._note\n"
         "def say_when_under_way(ledger, *, changed):\n"

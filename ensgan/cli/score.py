@@ -17,10 +17,9 @@ import typer
 
 from ensgan import metrics
 from ensgan.cli import output as out
-from ensgan.cli.data import AcceptOption, DataDirOption
+from ensgan.cli.catalogue import AcceptOption, DataDirOption
 from ensgan.cli.output import FittingTable
-from ensgan.cli.pools.pool_images import DataOption, PoolSource, RealSource, SizeOption
-from ensgan.cli.pools.score_table import summary, tables
+from ensgan.cli.pool import DataOption, PoolSource, RealSource, SizeOption, summary, tables
 from ensgan.embedding import EXTRACTORS
 from ensgan.errors import InputError, unknown_name
 from ensgan.files import content_key

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ensgan.cli.data import AcceptOption, DataDirOption
+from ensgan.cli.catalogue import AcceptOption, DataDirOption
 from ensgan.cli.output import MOST_IMAGES, ForceOption, JsonOption, emit, lines, progress, warn
-from ensgan.cli.pools.pool_images import DataOption, RealSource, SizeOption, read_images
-from ensgan.cli.pools.select import RULE_HELP
+from ensgan.cli.pool import DataOption, RealSource, SizeOption, read_images
 from ensgan.cli.run_tables import description
 from ensgan.cli.runs import StorageOption, UriOption
+from ensgan.cli.select import RULE_HELP
 from ensgan.errors import InputError
 
 if TYPE_CHECKING:

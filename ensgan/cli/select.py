@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ensgan.cli.output import FittingTable, ForceOption, JsonOption, emit, note, progress, warn
-from ensgan.cli.pools.search import claim, read_costs, write_pictures
+from ensgan.cli.search import claim, read_costs, write_pictures
 from ensgan.errors import InputError
 from ensgan.search import api
 from ensgan.sweep.planning.sweep_file import name_of_variant

@@ -1,1 +1,0 @@
-"""Commands on pools of anybody's generators: score, search, select, hand over."""
