@@ -1,12 +1,17 @@
-"""Variants of one kind by name: those built in, and those that installed packages add."""
+"""Variants of one kind by name: those built in, those of installed packages and of plugin files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter
+from pathlib import Path
+from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from ensgan.errors import InputError, unknown_name
+from ensgan.files import sha256_file
+from ensgan.inputs import run_python
 
 T = TypeVar("T")
 
@@ -128,3 +133,59 @@ class Registry(Generic[T]):
         if callable(loaded) and not isinstance(loaded, self._type):
             loaded = loaded()
         return [loaded] if isinstance(loaded, self._type) else list(loaded or ())
+
+
+_plugins: dict[str, tuple[str, ...]] = {}
+
+
+def load_plugin(path: Path, registries: Sequence[Registry[Any]]) -> tuple[str, ...]:
+    """Run a user's Python file that adds variants; the names it added.
+
+    Loading the same file again changes nothing.
+
+    Args:
+        registries: the file registers variants of the first by itself; the others take what it
+            defines of their kind.
+
+    Raises:
+        InputError: the file is missing, fails, or registers nothing; nothing is added then.
+    """
+    path = Path(path).resolve()
+    if not path.is_file():
+        raise InputError(f"no such plugin file: {path}")
+    key = sha256_file(path)
+    if key in _plugins:
+        return _plugins[key]
+    before = [set(registry.names()) for registry in registries]
+
+    def added() -> Iterator[tuple[Registry[Any], str]]:
+        for registry, known in zip(registries, before, strict=True):
+            yield from ((registry, name) for name in registry.names() if name not in known)
+
+    try:
+        module = run_python(path, _module_name(key))
+        for value in list(vars(module).values()):
+            for registry in registries[1:]:
+                registry.adopt(value)
+    except (Exception, SystemExit) as error:
+        for registry, name in list(added()):
+            registry.forget([name])
+        sys.modules.pop(_module_name(key), None)
+        raise InputError(f"plugin {path} failed: {type(error).__name__}: {error}") from error
+    names = tuple(name for _, name in added())
+    if not names:
+        kinds = " or ".join(registry.kind for registry in registries)
+        raise InputError(
+            f"plugin {path} registers no {kinds}: call ensgan.zoo.register(GANSpec(…)), for example"
+        )
+    _plugins[key] = names
+    return names
+
+
+def plugin_module(path: Path) -> ModuleType:
+    """The module of a file that :func:`load_plugin` has run."""
+    return sys.modules[_module_name(sha256_file(path))]
+
+
+def _module_name(key: str) -> str:
+    return f"ensgan_plugin_{key[:12]}"

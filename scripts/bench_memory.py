@@ -15,7 +15,7 @@ from typing import Any
 
 from ensgan import zoo
 from ensgan.types import ImageShape
-from ensgan.zoo.build import footprint
+from ensgan.zoo.footprint import footprint
 
 MEBI = 2**20
 

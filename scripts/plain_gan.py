@@ -17,10 +17,13 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from ensgan.train.training import Training
 from ensgan.types import Samples
-from ensgan.zoo.backbones.layers import ConvDownsample2d, UpsampleConv2d
-from ensgan.zoo.backbones.residual import GeneratorBlock, TrunkBlock
-from ensgan.zoo.backbones.stylegan2_generator import StyledConv, ToImage
-from ensgan.zoo.backbones.stylegan2_layers import fir_filter
+from ensgan.zoo.backbones.resnet_layers import (
+    ConvDownsample2d,
+    GeneratorBlock,
+    TrunkBlock,
+    UpsampleConv2d,
+)
+from ensgan.zoo.backbones.stylegan2_layers import StyledConv, ToImage, fir_filter
 
 
 class PlainUpsampleConv(UpsampleConv2d):

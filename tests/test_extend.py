@@ -8,6 +8,7 @@ import pytest
 from tiny_sweep import write_sweep
 from typer.testing import CliRunner
 
+import ensgan.registry as plugin_files
 from ensgan.cli import app
 from ensgan.data.registry import DATASETS
 from ensgan.downstream import STRATEGIES
@@ -18,7 +19,6 @@ from ensgan.launch.sweep import run_sweep
 from ensgan.search import FORMS, RULES
 from ensgan.sweep.planning.sweep_file import load_sweep, own_variant
 from ensgan.types import Front
-from ensgan.zoo import table
 
 PAGE = (Path(__file__).parents[1] / "docs" / "extend.md").read_text()
 REGISTRIES = (DATASETS, EXTRACTORS, FORMS, RULES, STRATEGIES)
@@ -28,7 +28,7 @@ REGISTRIES = (DATASETS, EXTRACTORS, FORMS, RULES, STRATEGIES)
 def as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     for registry in REGISTRIES:
         monkeypatch.setattr(registry, "_variants", dict(registry._variants))
-    monkeypatch.setattr(table, "_plugins", {})
+    monkeypatch.setattr(plugin_files, "_plugins", {})
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_every_example_in_one_sweep(mine: Path, tmp_path: Path) -> None:
         registry.forget(
             {"stripes", "means", "covered", "fewest", "better-half"} & {*registry.names()}
         )
-    table._plugins.clear()
+    plugin_files._plugins.clear()
     again = run_sweep(spec, storage=tmp_path / "runs", address="none")
     assert again.run_id == result.run_id and again.selected == result.selected
 

@@ -244,7 +244,7 @@ def zoo(
 def _row(name: str, image_size: int, channels: int, classes: int, width: float) -> dict[str, Any]:
     from ensgan.types import ImageShape
     from ensgan.zoo import get
-    from ensgan.zoo.build import footprint
+    from ensgan.zoo.footprint import footprint
 
     spec = get(name).scaled(width)
     shape = ImageShape(channels, image_size)

@@ -15,7 +15,7 @@ from ensgan.files import read_json, write_json
 from ensgan.train.settings import TrainSettings, problems
 from ensgan.train.snapshot import is_finished
 from ensgan.types import MemberId, Samples
-from ensgan.zoo.spec import GANSpec
+from ensgan.zoo.table import GANSpec
 
 REVISION = 4
 """Raise it when, after a change of this package or of ``ensgan.zoo``, trainings begun by an earlier

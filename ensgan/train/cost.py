@@ -20,8 +20,8 @@ from ensgan.train.settings import TrainSettings
 from ensgan.train.step import Record, discriminator_phase, generator_phase
 from ensgan.train.training import Training
 from ensgan.types import ImageShape, Samples
-from ensgan.zoo.meta import Remembered, tensors
-from ensgan.zoo.spec import GANSpec
+from ensgan.zoo.footprint import Remembered, tensors
+from ensgan.zoo.table import GANSpec
 
 WIDTHS = (16, 64, 256)
 """Channels at which the rate of convolutions is measured: narrow ones are far from the peak."""

@@ -24,7 +24,7 @@ from ensgan.train.step import Record
 from ensgan.train.training import Training
 from ensgan.types import MemberId, Samples
 from ensgan.zoo.build import save_weights
-from ensgan.zoo.spec import GANSpec
+from ensgan.zoo.table import GANSpec
 
 _FLUSH_EVERY = 50
 """Steps between looks at the losses on a GPU; on the CPU looking costs nothing."""

@@ -20,7 +20,7 @@ from ensgan.train.settings import TrainSettings, lacks_compiler
 from ensgan.train.step import Record
 from ensgan.train.training import Training
 from ensgan.types import Samples
-from ensgan.zoo.spec import GANSpec
+from ensgan.zoo.table import GANSpec
 
 WORTHWHILE = 1.1
 """Twice as many trainings must make this many times the steps."""

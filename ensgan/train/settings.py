@@ -16,8 +16,8 @@ from pydantic import Field
 from ensgan.errors import InputError
 from ensgan.inputs import check_fields
 from ensgan.precision import Wanted, precision_problems, resolved_precision
-from ensgan.zoo.optimiser import Adam, FixedAverage, Optimiser, WarmedAverage, WeightAverage
-from ensgan.zoo.spec import GANSpec
+from ensgan.zoo.parts import Adam, FixedAverage, Optimiser, WarmedAverage, WeightAverage
+from ensgan.zoo.table import GANSpec
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _KEPT_BYTES = 1 << 30

@@ -18,9 +18,8 @@ from ensgan.errors import DataError, IntegrityError
 from ensgan.files import MISFITS, read_json, sha256_file, write_json
 from ensgan.types import MemberId, Samples
 from ensgan.zoo.backbones import Generator
-from ensgan.zoo.build import save_weights
-from ensgan.zoo.sampling import sample
-from ensgan.zoo.spec import GANSpec
+from ensgan.zoo.build import sample, save_weights
+from ensgan.zoo.table import GANSpec
 
 SCHEMA = 1
 

@@ -14,9 +14,8 @@ from torch import Tensor
 from ensgan.errors import TrainingError
 from ensgan.train.training import Training
 from ensgan.train.updates import FusedAdam
-from ensgan.zoo.backbones import Player
-from ensgan.zoo.conditioning import HeadOutput, Losses
-from ensgan.zoo.losses import GeneratorView, Regularizer
+from ensgan.zoo.backbones import HeadOutput, Player
+from ensgan.zoo.losses import GeneratorView, Losses, Regularizer
 
 
 class Record:

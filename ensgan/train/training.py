@@ -16,11 +16,10 @@ from ensgan.precision import arithmetic, mixed
 from ensgan.train.settings import TrainSettings, keep_freed_memory
 from ensgan.train.updates import AveragedGenerator, FusedAdam
 from ensgan.types import Samples
-from ensgan.zoo.backbones import Generator, Player
+from ensgan.zoo.backbones import Generator, HeadOutput, Player
 from ensgan.zoo.backbones.effective import EffectiveWeights
 from ensgan.zoo.build import Discriminator, build_discriminator, build_generator, placed
-from ensgan.zoo.conditioning import HeadOutput
-from ensgan.zoo.spec import GANSpec
+from ensgan.zoo.table import GANSpec
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ensgan.zoo.backbones import Generator
-from ensgan.zoo.optimiser import Adam, NoAverage, WeightAverage
+from ensgan.zoo.parts import Adam, NoAverage, WeightAverage
 
 
 class FusedAdam:

@@ -1,32 +1,28 @@
-"""From a row and the data's shape to networks: what they cost, where they lie, their weight files.
+"""From a row and the data's shape to networks and their weight files, and from networks to images.
 
-Files are safetensors: parameters and buffers, no code, no pickle.
+Files are safetensors: parameters and buffers, no code, no pickle. Image i depends on weights, seed,
+index and label, nothing else.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ensgan.errors import ConfigError, IntegrityError
+from ensgan.errors import ConfigError, InputError, IntegrityError
 from ensgan.files import atomic_path
-from ensgan.types import ImageShape
-from ensgan.zoo.augment import NoAugment
-from ensgan.zoo.backbones import Backbone, Generator, Player, Trunk
-from ensgan.zoo.conditioning import Head, HeadOutput
-from ensgan.zoo.meta import Remembered
-from ensgan.zoo.optimiser import NoAverage, Optimiser
-from ensgan.zoo.spec import GANSpec
+from ensgan.types import ImageShape, Int64Array, UInt8Array
+from ensgan.zoo.backbones import Generator, Head, HeadOutput, Trunk
+from ensgan.zoo.table import GANSpec
 
 NetworkType = TypeVar("NetworkType", bound=nn.Module)
 
@@ -59,7 +55,7 @@ class Discriminator(nn.Module):
         return [parameter for parameter in self.parameters() if parameter not in foreign]
 
 
-def _check(spec: GANSpec, shape: ImageShape, num_classes: int) -> None:
+def check_row(spec: GANSpec, shape: ImageShape, num_classes: int) -> None:
     """Refuse a row that breaks a rule for this data.
 
     Raises:
@@ -76,7 +72,7 @@ def build_generator(spec: GANSpec, shape: ImageShape, num_classes: int, seed: in
     Raises:
         ConfigError: the row breaks a rule for this data.
     """
-    _check(spec, shape, num_classes)
+    check_row(spec, shape, num_classes)
     with _seeded(seed):
         generator = spec.backbone.generator(shape, num_classes, spec.code_dim)
     if spec.info_code is not None:
@@ -92,13 +88,13 @@ def build_discriminator(
     Raises:
         ConfigError: the row breaks a rule for this data.
     """
-    _check(spec, shape, num_classes)
+    check_row(spec, shape, num_classes)
     with _seeded(seed):
         trunk = spec.backbone.trunk(shape)
-        return Discriminator(trunk, *_heads(spec, trunk.feature_dim, num_classes))
+        return Discriminator(trunk, *heads_of(spec, trunk.feature_dim, num_classes))
 
 
-def _heads(spec: GANSpec, feature_dim: int, num_classes: int) -> tuple[Head, nn.Module | None]:
+def heads_of(spec: GANSpec, feature_dim: int, num_classes: int) -> tuple[Head, nn.Module | None]:
     """Of a discriminator: what it judges by, and what guesses InfoGAN codes, if any."""
     head = spec.conditioning.head(spec.backbone, feature_dim, num_classes)
     if not spec.code_dim:
@@ -156,47 +152,6 @@ def load_generator(
     return placed(generator, device).eval().requires_grad_(False)
 
 
-def count_parameters(spec: GANSpec, shape: ImageShape, num_classes: int) -> tuple[int, int]:
-    """Trainable parameters of the generator and of the discriminator (InfoGAN head included).
-
-    Nothing is allocated.
-
-    Raises:
-        ConfigError: the row breaks a rule for this data.
-    """
-    # What has no parameters is no reason to count again: sweeps vary it.
-    bare = dataclasses.replace(
-        spec, name="any", augmentation=NoAugment(), optimiser=Optimiser(), ema=NoAverage()
-    )
-    return _counted(bare, shape, num_classes)
-
-
-@functools.cache
-def _counted(spec: GANSpec, shape: ImageShape, num_classes: int) -> tuple[int, int]:
-    _check(spec, shape, num_classes)
-    generator, trunk, feature_dim = _counted_backbone(
-        spec.backbone, shape, num_classes, spec.code_dim
-    )
-    with torch.device("meta"), Remembered():
-        heads = _heads(spec, feature_dim, num_classes)
-    return generator, trunk + sum(map(_parameters, filter(None, heads)))
-
-
-@functools.cache  # rows share it
-def _counted_backbone(
-    backbone: Backbone, shape: ImageShape, num_classes: int, code_dim: int
-) -> tuple[int, int, int]:
-    """Parameters of generator and trunk, and the length of the trunk's features."""
-    with torch.device("meta"), Remembered():
-        trunk = backbone.trunk(shape)
-        generator = backbone.generator(shape, num_classes, code_dim)
-    return _parameters(generator), _parameters(trunk), trunk.feature_dim
-
-
-def _parameters(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
     """Let torch's default CPU generator follow ``seed`` for a while; its state is put back."""
@@ -205,85 +160,102 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
 
 
-_FLOAT_BYTES = 4
-_ADAM_COPIES = 4
-"""Weight, gradient and Adam's two moments."""
+SAMPLING_REVISION = 2
+"""Raise it when a change of this package makes other images of the same weights."""
 
 
-@dataclass(frozen=True)
-class Footprint:
-    """Sizes of a row at a batch.
-
-    Attributes:
-        generator_parameters, discriminator_parameters: trainable, InfoGAN head in the latter.
-        state_bytes: of both networks with gradients and Adam, and of the averaged generator.
-        activation_bytes: what autograd keeps for one generator update, the largest graph of a
-            step, in float32.
-    """
-
-    generator_parameters: int
-    discriminator_parameters: int
-    state_bytes: int
-    activation_bytes: int
-
-    @property
-    def parameters(self) -> int:
-        """Of both networks."""
-        return self.generator_parameters + self.discriminator_parameters
-
-    @property
-    def training_bytes(self) -> int:
-        """Estimated peak of training in float32, without workspaces."""
-        return self.state_bytes + self.activation_bytes
+SAMPLING_CHUNK = 32
+"""Images per forward. Fixed, and every chunk is full, because the order of floating-point sums
+may depend on the batch size; image i always sits at place i mod 32."""
 
 
-def footprint(
-    spec: GANSpec, shape: ImageShape, num_classes: int, *, batch: int | None = None
-) -> Footprint:
-    """Measure a row on torch's meta device, which computes and allocates nothing.
+def sample(generator: Generator, labels: Int64Array, *, seed: int, start: int = 0) -> UInt8Array:
+    """Make one image per label.
+
+    Image j is number ``start + j`` of the endless series that ``seed`` names: its latents, codes
+    and noise come from a counter-based generator keyed by (seed, number), so a longer or shorter
+    call, or another split into calls, gives the same images.
 
     Args:
-        spec: the row.
-        shape, num_classes: of the data.
-        batch: instead of the row's own.
+        generator: put in eval mode (running statistics, frozen spectral norm) for the call.
+        labels: int64 [n], classes 0…K-1.
+        seed: 0 ≤ seed < 2⁶⁴.
+        start: number of the first image.
+
+    Returns:
+        uint8 [n, H, W] or [n, H, W, C], floor(clip(255·(x + 1)/2 + ½, 0, 255)).
 
     Raises:
-        ConfigError: the row breaks a rule for this data.
+        InputError: a label, the seed or the start is out of range.
     """
-    made, judged = count_parameters(spec, shape, num_classes)
-    floats = _ADAM_COPIES * (made + judged) + (0 if isinstance(spec.ema, NoAverage) else made)
-    kept = _activation_bytes(
-        spec.backbone, shape, num_classes, spec.code_dim, batch or spec.optimiser.batch
-    )
-    return Footprint(made, judged, floats * _FLOAT_BYTES, kept)
+    labels = np.asarray(labels, dtype=np.int64)
+    _check_asked(generator, labels, seed, start)
+    n, shape = len(labels), generator.shape
+    images = np.empty((n, shape.size, shape.size, shape.channels), dtype=np.uint8)
+    was_training = generator.training
+    generator.eval()
+    try:
+        for first in range(start - start % SAMPLING_CHUNK, start + n, SAMPLING_CHUNK):
+            low, high = max(first, start), min(first + SAMPLING_CHUNK, start + n)
+            places = slice(low - first, high - first)
+            chunk = _chunk(generator, labels[low - start : high - start], seed, low, places)
+            images[low - start : high - start] = chunk
+    finally:
+        generator.train(was_training)
+    return images[..., 0] if shape.channels == 1 else images
 
 
-# Rows share backbones, and each takes a good part of a second. Heads are too small to count.
-@functools.cache
-def _activation_bytes(
-    backbone: Backbone, shape: ImageShape, num_classes: int, code_dim: int, batch: int
-) -> int:
-    storages: dict[int, torch.UntypedStorage] = {}
+def _chunk(
+    generator: Generator, labels: Int64Array, seed: int, number: int, places: slice
+) -> UInt8Array:
+    """The images at ``places`` of one full chunk, uint8 [len(labels), H, W, C]."""
+    device = next(generator.parameters()).device
+    chunk_labels = np.zeros(SAMPLING_CHUNK, dtype=np.int64)
+    chunk_labels[places] = labels
+    latents = np.zeros((SAMPLING_CHUNK, generator.latent_dim), dtype=np.float32)
+    code = np.zeros((SAMPLING_CHUNK, generator.code_dim), dtype=np.float32)
+    noise = [
+        np.zeros((SAMPLING_CHUNK, 1, size, size), dtype=np.float32)
+        for size in generator.noise_sizes
+    ]
+    for place in range(places.start, places.stop):
+        key = np.array([seed, number + place - places.start], dtype=np.uint64)
+        source = np.random.Generator(np.random.Philox(key=key))
+        latents[place] = source.standard_normal(generator.latent_dim, dtype=np.float32)
+        offset = 0  # one-hot codes lie one after another
+        for categories in generator.code_sizes:
+            code[place, offset + int(source.integers(categories))] = 1.0
+            offset += categories
+        for plane in noise:
+            source.standard_normal(dtype=np.float32, out=plane[place])
 
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        storages[id(storage)] = storage
-        return tensor
+    def move(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Tensor:
+        return torch.from_numpy(array).to(device)
 
-    with torch.device("meta"), Remembered():
-        generator, trunk = backbone.generator(shape, num_classes, code_dim), backbone.trunk(shape)
-        latents = torch.empty(batch, generator.latent_dim)
-        labels = torch.zeros(batch, dtype=torch.int64)
-        codes = torch.empty(batch, code_dim) if code_dim else None
-        noise = [torch.empty(batch, 1, size, size) for size in generator.noise_sizes]
-        generator.prepare(Player.GENERATOR)
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            features = trunk(generator(latents, labels, codes, noise))
-        del features
-    # Weights are kept too, but counted with the state.
-    weights = {
-        id(parameter.untyped_storage())
-        for network in (generator, trunk)
-        for parameter in network.parameters()
-    }
-    return sum(storage.nbytes() for key, storage in storages.items() if key not in weights)
+    with torch.inference_mode():
+        made = generator(
+            move(latents),
+            move(chunk_labels),
+            move(code) if generator.code_dim else None,
+            [move(plane) for plane in noise],
+        )
+        return quantise(made[places]).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def quantise(images: Tensor) -> Tensor:
+    """float around [-1, 1] → uint8, floor(clip(255·(x + 1)/2 + ½, 0, 255))."""
+    return (255 * (images.float() + 1) / 2 + 0.5).clamp(0, 255).floor().to(torch.uint8)
+
+
+def _check_asked(generator: Generator, labels: Int64Array, seed: int, start: int) -> None:
+    if labels.ndim != 1:
+        raise InputError(f"labels must be one row of class indices, not shape {labels.shape}")
+    if len(labels) and not 0 <= labels.min() <= labels.max() < generator.num_classes:
+        wrong = labels[(labels < 0) | (labels >= generator.num_classes)][0]
+        raise InputError(
+            f"label {wrong} is not a class of this generator: use 0 to {generator.num_classes - 1}"
+        )
+    if not 0 <= seed < 2**64:
+        raise InputError(f"the seed must be between 0 and 2^64 - 1, not {seed}")
+    if not 0 <= start < 2**63:
+        raise InputError(f"start must be 0 or more, not {start}")

@@ -9,15 +9,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import torch
 import torch.nn.functional as functional
 from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor
 
-from ensgan.zoo.conditioning import HeadOutput, Losses
+from ensgan.zoo.backbones import HeadOutput
 from ensgan.zoo.parts import Part, register_part
+
+Losses: TypeAlias = dict[str, Tensor]
+"""Loss terms by name, already weighted; their sum is what the player minimises."""
 
 
 class Adversarial(Part, ABC):

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from tiny_sweep import tiny, write_sweep
 
+import ensgan.registry as plugin_files
 from ensgan.config import parse_spec
 from ensgan.errors import EnsganError, InputError
 from ensgan.launch import sweep as launch
@@ -229,7 +230,7 @@ def test_out_of_memory_is_tried_again_with_more_and_errors_are_not(
     import ray
 
     monkeypatch.setattr(table.gans, "_variants", dict(table.gans._variants))
-    monkeypatch.setattr(table, "_plugins", {})
+    monkeypatch.setattr(plugin_files, "_plugins", {})
     plugin = tmp_path / "plugin.py"
     plugin.write_text(PLUGIN)
     events: list[Event] = []

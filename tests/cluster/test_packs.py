@@ -17,6 +17,7 @@ import ray
 from member_job import job
 from tiny_sweep import tiny
 
+import ensgan.registry as plugin_files
 from ensgan.cluster import trainable
 from ensgan.cluster.executor import RayExecutor
 from ensgan.cluster.packs import PackProcess, most_on_a_card
@@ -53,7 +54,7 @@ zoo.register(dataclasses.replace(row, optimiser=zoo.Optimiser(adam, adam)))
 @pytest.fixture
 def rehearsal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table.gans, "_variants", dict(table.gans._variants))
-    monkeypatch.setattr(table, "_plugins", {})
+    monkeypatch.setattr(plugin_files, "_plugins", {})
     monkeypatch.setenv(REHEARSAL, "1")
 
 

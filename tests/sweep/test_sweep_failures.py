@@ -12,6 +12,7 @@ from bank_sweep import write_bank_sweep
 from local_sweep import Home
 from tiny_sweep import tiny, write_sweep
 
+import ensgan.registry as plugin_files
 from ensgan import downstream, files, zoo
 from ensgan.config import parse_spec
 from ensgan.errors import ConfigError, EnsganError, InputError, StoreError
@@ -60,7 +61,7 @@ def test_one_failing_gan_does_not_stop_the_others(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(table.gans, "_variants", dict(table.gans._variants))
-    monkeypatch.setattr(table, "_plugins", dict(table._plugins))
+    monkeypatch.setattr(plugin_files, "_plugins", dict(plugin_files._plugins))
     plugin = tmp_path / "broken.py"
     plugin.write_text(
         "import dataclasses\n"

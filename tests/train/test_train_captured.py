@@ -26,9 +26,11 @@ from ensgan.train.captured import GraphRecorder, Means, Steps
 from ensgan.train.step import Record
 from ensgan.train.training import Training
 from ensgan.types import Samples
-from ensgan.zoo.augment import Augmentation, AugmentState, ada, warp
+from ensgan.zoo import augment
+from ensgan.zoo.augment import Augmentation, AugmentState
 from ensgan.zoo.parts import register_part
-from ensgan.zoo.spec import GANSpec
+from ensgan.zoo.table import GANSpec
+from ensgan.zoo.warp import warp
 
 STEPS = 10
 
@@ -140,7 +142,7 @@ def training_of(spec: GANSpec, **changes: Any) -> Training:
 def warp_like_an_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
     """On the CPU the warp looks at the matrices, which no capture could."""
     monkeypatch.setattr(
-        ada, "warp", lambda images, m: warp.warp(images, m, (images.shape[2] - 1,) * 2)
+        augment, "warp", lambda images, m: warp(images, m, (images.shape[2] - 1,) * 2)
     )
 
 

@@ -14,7 +14,7 @@ from ensgan.train.cost import WIDTHS, Machine, StepWork, WorkCounter, measure_ma
 from ensgan.train.step import Record, full_step
 from ensgan.train.training import Training
 from ensgan.types import ImageShape, Samples
-from ensgan.zoo import meta
+from ensgan.zoo import footprint
 
 GREY = ImageShape(1, 32)
 SETTINGS = TrainSettings(100_000, 1, 0)
@@ -67,8 +67,8 @@ def test_work_by_parts_is_nearly_that_of_whole_steps() -> None:
 def test_what_is_looked_up_is_what_torch_gives(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = zoo.get(name).scaled(1 / 8)
     looked_up = step_work(spec, GREY, 2, SETTINGS)
-    monkeypatch.setattr(meta, "_remake", lambda *_: None)  # each operation by torch, again
-    monkeypatch.setattr(meta, "_known", {})
+    monkeypatch.setattr(footprint, "_remake", lambda *_: None)  # each operation by torch, again
+    monkeypatch.setattr(footprint, "_known", {})
     assert step_work(spec, GREY, 2, SETTINGS) == looked_up
 
 

@@ -22,7 +22,7 @@ from ensgan.train.snapshot import class_spreads, examine
 from ensgan.train.training import Reals, Training
 from ensgan.types import Samples
 from ensgan.zoo.backbones import Player
-from ensgan.zoo.sampling import sample
+from ensgan.zoo.build import sample
 
 TINY = zoo.get("SNGAN").scaled(1 / 32)
 

@@ -14,7 +14,7 @@ from ensgan.caches import CACHE_VARIABLE
 from ensgan.train import TrainSettings, pace
 from ensgan.train.pace import compile_settled
 from ensgan.types import Samples
-from ensgan.zoo.spec import GANSpec
+from ensgan.zoo.table import GANSpec
 
 AUTO = TrainSettings(100, 1, 0, device="cuda", precision="bfloat16", compile="auto")
 REALS = Samples(np.zeros((640, 32, 32), np.uint8), np.arange(640) % 2)

@@ -21,7 +21,7 @@ from ensgan.train import Pack, Snapshot, TrainSettings, train_gan, train_steps
 from ensgan.train.pace import gans_worth_sharing, worthwhile
 from ensgan.train.pack import Turn, Turns, in_turns
 from ensgan.types import Samples
-from ensgan.zoo.spec import GANSpec
+from ensgan.zoo.table import GANSpec
 
 SETTINGS = TrainSettings(4, 2, 3, batch=4, d_updates=1, resume_every=1)
 TINY = zoo.get("SNGAN").scaled(1 / 32)

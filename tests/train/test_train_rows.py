@@ -14,10 +14,9 @@ from ensgan.train import TrainSettings, train_gan
 from ensgan.train.step import Record, discriminator_phase, full_step, generator_phase
 from ensgan.train.training import Training
 from ensgan.types import Samples
-from ensgan.zoo.optimiser import NoAverage
-from ensgan.zoo.sampling import sample
-from ensgan.zoo.spec import GANSpec
-from ensgan.zoo.table import names
+from ensgan.zoo.build import sample
+from ensgan.zoo.parts import NoAverage
+from ensgan.zoo.table import GANSpec, names
 
 DATA = [(1, 2), (3, 7)]
 BATCH, UPDATES = 4, 1

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ensgan.train.updates import FusedAdam
-from ensgan.zoo.optimiser import Adam
+from ensgan.zoo.parts import Adam
 
 
 @pytest.mark.parametrize("betas", [(0.5, 0.999), (0.0, 0.99)])

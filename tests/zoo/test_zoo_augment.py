@@ -16,9 +16,9 @@ from oracle_cases import cases, close, double
 from torch import Tensor
 
 from ensgan.errors import InputError
-from ensgan.zoo.augment import Augmentation
-from ensgan.zoo.augment.ada import ADA
-from ensgan.zoo.augment.diffaug import (
+from ensgan.zoo.augment import (
+    ADA,
+    Augmentation,
     DiffAugment,
     cut_out,
     jitter_brightness,
@@ -26,8 +26,8 @@ from ensgan.zoo.augment.diffaug import (
     jitter_saturation,
     translate,
 )
-from ensgan.zoo.augment.warp import MOVES, SYM6, affine_matrices, needed_margins, warp
 from ensgan.zoo.parts import part_from_json
+from ensgan.zoo.warp import MOVES, SYM6, affine_matrices, needed_margins, warp
 
 CPU = torch.device("cpu")
 

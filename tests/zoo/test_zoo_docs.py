@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import ensgan.registry as plugin_files
 from ensgan import zoo
 from ensgan.train import TrainSettings, train_gan
 from ensgan.types import Samples
@@ -27,7 +28,7 @@ def clean_registry() -> Iterator[None]:
     rows, known = zoo.names(), set(parts._CLASSES)
     yield
     table.gans.forget(set(zoo.names()) - set(rows))
-    table._plugins.clear()
+    plugin_files._plugins.clear()
     for name in set(parts._CLASSES) - known:
         del parts._CLASSES[name]
 

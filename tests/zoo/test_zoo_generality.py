@@ -12,7 +12,7 @@ from ensgan.train import TrainSettings
 from ensgan.train.step import Record, full_step
 from ensgan.train.training import Training
 from ensgan.types import ImageShape, Samples
-from ensgan.zoo.sampling import sample
+from ensgan.zoo.build import sample
 
 HEADS = ("SNGAN", "ACGAN-Mod", "BigGAN-ADA", "ReACGAN-ADC", "StyleGAN2-D2DCE")
 NEEDS_CLASSES = {

@@ -9,16 +9,10 @@ import torch
 from oracle_cases import cases, close, double, set_parameter
 from torch import Tensor, nn
 
-from ensgan.zoo.backbones.residual import pool_features
-from ensgan.zoo.backbones.resnet import ResNet
+from ensgan.zoo.backbones.resnet import ResNet, pool_features
 from ensgan.zoo.build import Discriminator
-from ensgan.zoo.conditioning.classifier import (
-    TAC,
-    AuxiliaryClassifier,
-    MultiHingeClasses,
-    Projection,
-)
-from ensgan.zoo.conditioning.contrastive import D2DCE, Contrastive
+from ensgan.zoo.class_losses import D2DCE, AuxiliaryClassifier, Contrastive
+from ensgan.zoo.conditioning import TAC, MultiHingeClasses, Projection
 
 
 def test_residual_projection_head(oracles: Path) -> None:

@@ -14,10 +14,10 @@ from ensgan import zoo
 from ensgan.train.updates import AveragedGenerator
 from ensgan.types import ImageShape
 from ensgan.zoo.backbones.effective import EffectiveWeights
-from ensgan.zoo.backbones.layers import ConditionalBatchNorm, Linear, SelfAttention
+from ensgan.zoo.backbones.resnet_layers import ConditionalBatchNorm, Linear, SelfAttention
 from ensgan.zoo.backbones.spectral import SpectralNorm
 from ensgan.zoo.backbones.stylegan2_layers import EqualisedLinear
-from ensgan.zoo.optimiser import FixedAverage, HalfLifeAverage
+from ensgan.zoo.parts import FixedAverage, HalfLifeAverage
 
 
 def test_spectral_norm_step(oracles: Path) -> None:

@@ -10,13 +10,14 @@ import torch
 from oracle_cases import cases, close, double
 from torch import Tensor, nn
 
-from ensgan.zoo.conditioning import Evidence, HeadOutput
-from ensgan.zoo.conditioning.classifier import ADC, TAC, AuxiliaryClassifier
-from ensgan.zoo.conditioning.contrastive import (
+from ensgan.zoo.backbones import Evidence, HeadOutput
+from ensgan.zoo.class_losses import (
     D2DCE,
+    AuxiliaryClassifier,
     conditional_contrastive_loss,
     data_to_data_cross_entropy,
 )
+from ensgan.zoo.conditioning import ADC, TAC
 from ensgan.zoo.losses import (
     R1,
     Hinge,

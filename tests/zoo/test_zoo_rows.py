@@ -11,13 +11,19 @@ import pytest
 import torch
 import torch.nn.functional as functional
 
+import ensgan.registry as plugin_files
 from ensgan import zoo
 from ensgan.errors import ConfigError, InputError
 from ensgan.types import ImageShape
 from ensgan.zoo.backbones import Player
-from ensgan.zoo.backbones.layers import BatchNorm, Conv2d, ConvDownsample2d, UpsampleConv2d
-from ensgan.zoo.backbones.residual import TrunkBlock
-from ensgan.zoo.build import footprint
+from ensgan.zoo.backbones.resnet_layers import (
+    BatchNorm,
+    Conv2d,
+    ConvDownsample2d,
+    TrunkBlock,
+    UpsampleConv2d,
+)
+from ensgan.zoo.footprint import footprint
 
 GREY = ImageShape(1, 32)
 STANDARD = 22
@@ -199,7 +205,7 @@ def test_a_plugin_adds_a_row(tmp_path: Path) -> None:
         assert zoo.count_parameters(zoo.get("SNGAN-DiffAug"), GREY, 2)[0] == 4275201
     finally:
         table.gans.forget(set(zoo.names()) - set(before))
-        table._plugins.clear()
+        plugin_files._plugins.clear()
 
 
 def test_a_bad_plugin_adds_nothing(tmp_path: Path) -> None:

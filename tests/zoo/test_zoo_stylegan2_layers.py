@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from oracle_cases import cases, close, double
 from torch import Tensor, nn
 
-from ensgan.zoo.backbones.stylegan2 import ClassMap, StyleProjection
-from ensgan.zoo.backbones.stylegan2_generator import MappingNetwork, StyledConv, ToImage
+from ensgan.zoo.backbones.stylegan2 import ClassMap, MappingNetwork, StyleProjection
 from ensgan.zoo.backbones.stylegan2_layers import (
     EqualisedConv,
     EqualisedLinear,
+    StyledConv,
+    ToImage,
     fir_filter,
     fir_kernel,
     fir_upsample,

@@ -24,7 +24,7 @@ from ensgan.sweep.planning.measured import Measured
 from ensgan.text import counted
 from ensgan.train.cost import H200, Machine, StepWork, measure_machine, step_parts
 from ensgan.types import ImageShape, row_of
-from ensgan.zoo.build import Footprint, footprint
+from ensgan.zoo.footprint import Footprint, footprint
 
 if TYPE_CHECKING:  # trials import this module, and have no use for the data sets
     from ensgan.sweep.resolving import Resolved

@@ -22,7 +22,7 @@ from ensgan.sweep.resolving import Resolved, round_size
 from ensgan.sweep.variations import Configuration
 from ensgan.text import counted, some
 from ensgan.types import MemberId, row_of
-from ensgan.zoo.build import Footprint, footprint
+from ensgan.zoo.footprint import Footprint, footprint
 
 NAMES_SHOWN = 12
 """Most members that a sentence names."""

@@ -15,7 +15,7 @@ from ensgan import config, data, downstream, embedding, zoo
 from ensgan.data.registry import DATASETS
 from ensgan.ensemble.external import is_file_reference
 from ensgan.errors import InputError, unknown_name
-from ensgan.registry import Registry
+from ensgan.registry import Registry, plugin_module
 from ensgan.search import FORMS, RULES, rules, samplers
 
 AnySpec: TypeAlias = config.SweepSpec | Mapping[str, Any] | Path | str
@@ -128,7 +128,7 @@ def own_variant(reference: str, registry: Registry[Any], folder: Path) -> tuple[
         return None
     path = (folder / file).resolve()
     load_plugin(path)
-    module = vars(zoo.plugin_module(path))
+    module = vars(plugin_module(path))
     if attribute not in module:
         public = [name for name in module if not name.startswith("_")]
         raise InputError(f"{file}: {unknown_name('name', attribute, public)}")

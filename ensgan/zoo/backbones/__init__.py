@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum
 
 import torch
@@ -103,6 +104,55 @@ class Trunk(nn.Module, ABC):
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
         """float32 [B, C, H, W] → h, float32 [B, feature_dim]."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Output of a class head for a batch.
+
+    Attributes:
+        vectors: classifier logits [B, classes], or unit embeddings [B, dim].
+        proxies: unit proxies [B, dim] of the target classes; None for a classifier.
+    """
+
+    vectors: Tensor
+    proxies: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class HeadOutput:
+    """Output of the discriminator for a batch.
+
+    Attributes:
+        features: h [B, feature_dim].
+        adversarial: [B], or [B, K + 1] of the multi-hinge head.
+        main, twin: the class heads' evidence, None where the row has no such head.
+        code_logits: [B, codes · categories] of the InfoGAN head, where it was asked for.
+    """
+
+    features: Tensor
+    adversarial: Tensor
+    main: Evidence | None = None
+    twin: Evidence | None = None
+    code_logits: Tensor | None = None
+
+    def trainable_outputs(self) -> list[Tensor]:
+        """Every output a discriminator update can send gradients through."""
+        outputs = [self.adversarial]
+        for evidence in (self.main, self.twin):
+            if evidence is not None:
+                outputs.append(evidence.vectors)
+                if evidence.proxies is not None:
+                    outputs.append(evidence.proxies)
+        return outputs
+
+
+class Head(nn.Module, ABC):
+    """The discriminator's head on features."""
+
+    @abstractmethod
+    def forward(self, features: Tensor, targets: Tensor) -> HeadOutput:
+        """h [B, feature_dim], targets int64 [B] → output."""
 
 
 class Backbone(Part, ABC):

@@ -18,7 +18,6 @@ from ensgan.zoo.backbones.effective import ScaledParameters
 
 _EPSILON = 1e-8
 _SLOPE = 0.2
-
 ACTIVATION_GAIN = math.sqrt(2.0)
 """Keeps the second moment of a Gaussian through the leaky ReLU."""
 
@@ -238,3 +237,58 @@ class EqualisedConv(ScaledParameters):
         if weight.shape[-1] == 1:
             return leaky_relu(pointwise(x, weight, bias))
         return leaky_relu(functional.conv2d(x, weight, bias, padding=weight.shape[-1] // 2))
+
+
+class StyledConv(ScaledParameters):
+    """Modulated 3×3 convolution, noise, bias and leaky ReLU.
+
+    Args:
+        style_dim: length of w.
+        inputs: input channels.
+        outputs: output channels.
+        upsample: double the resolution.
+    """
+
+    kernel: Tensor
+
+    def __init__(self, style_dim: int, inputs: int, outputs: int, *, upsample: bool) -> None:
+        super().__init__()
+        self.affine = EqualisedLinear(style_dim, inputs, bias=1.0)
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.noise_strength = nn.Parameter(torch.zeros(()))
+        self.gains = {"bias": ACTIVATION_GAIN, "noise_strength": ACTIVATION_GAIN}
+        self.upsample = upsample
+        if upsample:
+            self.register_buffer("kernel", fir_kernel(), persistent=False)
+
+    def forward(self, x: Tensor, w: Tensor, noise: Tensor) -> Tensor:
+        """Map [B,inputs,H,W] to [B,outputs,H,W] or twice the size; noise is one plane [B,1,·,·]."""
+        with full_precision(w):
+            styles = self.affine(w)
+        if self.upsample:
+            y = modulated_upsampling_conv(
+                x, self.weight, styles, kernel=self.kernel, gain=ACTIVATION_GAIN
+            )
+        else:
+            y = modulated_conv(x, self.weight, styles, gain=ACTIVATION_GAIN)
+        y = y + (noise * self.scaled("noise_strength")).to(y.dtype)
+        return leaky_relu(y + self.scaled("bias")[:, None, None].to(y.dtype))
+
+
+class ToImage(nn.Module):
+    """Modulated 1×1 convolution to image channels, without demodulation ("toRGB")."""
+
+    def __init__(self, style_dim: int, inputs: int, channels: int) -> None:
+        super().__init__()
+        self.affine = EqualisedLinear(style_dim, inputs, bias=1.0)
+        self.weight = nn.Parameter(torch.randn(channels, inputs, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.style_gain = 1 / math.sqrt(inputs)
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        """Map [B,inputs,H,W] to [B,channels,H,W]."""
+        with full_precision(w):
+            styles = self.affine(w) * self.style_gain
+        y = modulated_conv(x, self.weight, styles, demodulate=False)
+        return widened(y) + self.bias[:, None, None]

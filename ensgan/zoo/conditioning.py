@@ -1,25 +1,71 @@
-"""Conditioning by projection, by a multi-hinge head, or by a class loss.
+"""How labels enter the discriminator: by projection, a multi-hinge head, or a class loss.
 
-The multi-hinge head has K classes and 'fake' (Kavalerov, Czaja & Chellappa 2021). The auxiliary
-classifier is the simplest class loss.
+A conditioning is a head on the features h, and the loss terms it adds. The multi-hinge head has K
+classes and 'fake' (Kavalerov, Czaja & Chellappa 2021).
 
-A *twin* says what the class loss does with fakes: TAC (Gong et al. 2019) and ADC (Hou et al. 2022).
+A *twin* says what a class loss does with fakes: TAC (Gong et al. 2019) and ADC (Hou et al. 2022).
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
-import torch.nn.functional as functional
 from pydantic import NonNegativeFloat
 from torch import Tensor, nn
+from typing_extensions import Self
 
-from ensgan.zoo.backbones import Backbone
-from ensgan.zoo.conditioning import Conditioning, Evidence, Head, HeadOutput, Losses
+from ensgan.zoo.backbones import Backbone, Evidence, Head, HeadOutput
+from ensgan.zoo.losses import Losses
 from ensgan.zoo.parts import Part, register_part
+
+
+class Conditioning(Part, ABC):
+    """How labels enter the discriminator and which loss terms that adds.
+
+    *Targets* are the class indices the head works with: the labels, or their doubled form.
+    """
+
+    def scaled(self, width: float) -> Self:
+        """Embedding widths times ``width``; nothing to scale by default."""
+        return self
+
+    def problems(self, num_classes: int) -> list[str]:
+        """Every rule that is broken, one sentence each."""
+        return []
+
+    @abstractmethod
+    def head(self, backbone: Backbone, feature_dim: int, num_classes: int) -> Head:
+        """Build the head."""
+
+    def real_targets(self, labels: Tensor) -> Tensor:
+        """Targets of real images, and of fakes that should pass for real."""
+        return labels
+
+    def fake_targets(self, labels: Tensor) -> Tensor:
+        """Targets of fakes in the discriminator's update."""
+        return labels
+
+    def discriminator_losses(
+        self, real: HeadOutput, fake: HeadOutput, real_targets: Tensor, fake_targets: Tensor
+    ) -> Losses:
+        """Terms added to the discriminator's loss."""
+        return {}
+
+    def generator_losses(
+        self, fake: HeadOutput, labels: Tensor, again: Callable[[Tensor], HeadOutput]
+    ) -> Losses:
+        """Terms added to the generator's loss.
+
+        Args:
+            fake: output for the fakes with ``real_targets(labels)``.
+            labels: int64 [B], the classes the generator was asked for.
+            again: a further forward of the discriminator on the same fakes with other targets.
+        """
+        return {}
+
 
 Again: TypeAlias = Callable[[Tensor], HeadOutput]
 """A further forward of the discriminator on the same fakes with other targets."""
@@ -207,41 +253,6 @@ class ClassLossConditioning(Conditioning):
     def generator_losses(self, fake: HeadOutput, labels: Tensor, again: Again) -> Losses:
         """The class term of the generator."""
         return {"conditional": self.twin.generator_loss(self, fake, labels, again)}
-
-
-class ClassLogits(nn.Module):
-    """A bias-free linear classifier."""
-
-    def __init__(self, backbone: Backbone, feature_dim: int, targets: int) -> None:
-        super().__init__()
-        self.linear = backbone.linear(feature_dim, targets, bias=False)
-
-    def forward(self, features: Tensor, targets: Tensor) -> Evidence:
-        """h → logits [B, targets]."""
-        return Evidence(self.linear(features))
-
-
-@register_part
-@dataclass(frozen=True)
-class AuxiliaryClassifier(ClassLossConditioning):
-    """AC (Odena, Olah & Shlens 2017) with cross entropy; D's classifier sees reals only.
-
-    Attributes:
-        weight: λ.
-        twin: TAC or ADC.
-    """
-
-    weight: NonNegativeFloat = 1.0
-    twin: Twin = field(default_factory=NoTwin)
-
-    def class_head(self, backbone: Backbone, feature_dim: int, targets: int) -> nn.Module:
-        """Build a classifier."""
-        return ClassLogits(backbone, feature_dim, targets)
-
-    def class_loss(self, evidence: Evidence | None, targets: Tensor) -> Tensor:
-        """Cross entropy."""
-        assert evidence is not None
-        return functional.cross_entropy(evidence.vectors, targets)
 
 
 class ProjectionOutput(Head):

@@ -1,4 +1,4 @@
-"""Layers of the residual networks: spectral norm, conditional batch norm, self-attention.
+"""Layers and blocks of the residual networks: spectral norm, conditional batch norm, attention.
 
 Convolution and linear layers start orthogonal with gain 1 (weights flattened to (out, rest)) and
 zero biases. Every layer takes ``spectral``: whether its weight is divided by its largest singular
@@ -198,3 +198,83 @@ class SelfAttention(nn.Module):
         mixed = torch.bmm(value, attention.transpose(1, 2))
         attended: Tensor = self.output(mixed.reshape(*mixed.shape[:2], height, width))
         return images + self.gamma * attended
+
+
+class GeneratorBlock(nn.Module):
+    """cBN→ReLU→×2→3×3→cBN→ReLU→3×3, plus the shortcut ×2→1×1."""
+
+    def __init__(self, inputs: int, outputs: int, condition_dim: int, *, spectral: bool) -> None:
+        super().__init__()
+        self.norm1 = ConditionalBatchNorm(inputs, condition_dim, spectral=spectral)
+        self.conv1 = UpsampleConv2d(inputs, outputs, spectral=spectral)
+        self.norm2 = ConditionalBatchNorm(outputs, condition_dim, spectral=spectral)
+        self.conv2 = Conv2d(outputs, outputs, spectral=spectral)
+        self.shortcut = Conv2d(inputs, outputs, 1, spectral=spectral)
+
+    def forward(self, features: Tensor, condition: Tensor) -> Tensor:
+        """[B, inputs, H, W], condition [B, condition_dim] → [B, outputs, 2H, 2W]."""
+        main: Tensor = self.conv1(functional.relu(self.norm1(features, condition)))
+        main = self.conv2(functional.relu(self.norm2(main, condition)))
+        # A 1×1 convolution commutes with nearest-neighbour enlargement.
+        shortcut = functional.interpolate(self.shortcut(features), scale_factor=2.0)
+        return main + shortcut
+
+
+class TrunkBlock(nn.Module):
+    """Residual block of the discriminator; the first one reads the image unactivated.
+
+    With spectral norm there is no batch norm, and the shortcut reads the already rectified input
+    (the networks this zoo reproduces rectify it in place); with batch norm it reads the raw one.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, *, first: bool, downsample: bool, spectral: bool
+    ) -> None:
+        super().__init__()
+        self.first, self.downsample, self.spectral = first, downsample, spectral
+        plain = spectral or first
+        self.norm1 = nn.Identity() if plain else BatchNorm(inputs)
+        self.conv1 = Conv2d(inputs, outputs, spectral=spectral)
+        self.norm2 = nn.Identity() if spectral else BatchNorm(outputs)
+        second = ConvDownsample2d if downsample else Conv2d
+        self.conv2 = second(outputs, outputs, spectral=spectral)
+        learned = downsample or inputs != outputs
+        self.norm3 = BatchNorm(inputs) if learned and not spectral else nn.Identity()
+        narrow = ImageConv if first else Conv2d
+        self.shortcut = narrow(inputs, outputs, 1, spectral=spectral) if learned else nn.Identity()
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[B, inputs, H, W] → [B, outputs, H, W], halved in size when down-sampling."""
+        if not self.first and self.spectral:
+            features = functional.relu(features)
+        main: Tensor = features
+        if not self.first and not self.spectral:
+            main = functional.relu(self.norm1(main))
+        main = self.conv2(functional.relu(self.norm2(self.conv1(main))))
+        return main + self._shortcut(features)
+
+    def _shortcut(self, features: Tensor) -> Tensor:
+        if self.first:
+            # Pooled before the norm; elsewhere after it (a 1×1 convolution commutes with pooling).
+            features = self.norm3(functional.avg_pool2d(features, 2))
+        else:
+            features = self.norm3(features)
+            if self.downsample:
+                features = functional.avg_pool2d(features, 2)
+        shortcut: Tensor = self.shortcut(features)
+        return shortcut
+
+
+class ResidualProjection(nn.Module):
+    """a = w·h + b + ⟨V_y, h⟩ (Miyato & Koyama 2018)."""
+
+    def __init__(self, feature_dim: int, num_classes: int, *, spectral: bool) -> None:
+        super().__init__()
+        self.adversarial = Linear(feature_dim, 1, bias=True, spectral=spectral)
+        self.classes = ClassTable(num_classes, feature_dim, spectral=spectral)
+
+    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
+        """h [B, feature_dim], labels int64 [B] → logits [B]."""
+        plain: Tensor = self.adversarial(features).squeeze(1)
+        classes: Tensor = self.classes(labels)
+        return plain + (classes * features).sum(dim=1)

@@ -1,4 +1,6 @@
-"""Contrastive conditioning: 2C (Kang & Park 2020) and D2D-CE (Kang, Shim, Cho & Park 2021)."""
+"""Conditioning by a class loss: the auxiliary classifier, which is the simplest; 2C (Kang & Park
+2020) and D2D-CE (Kang, Shim, Cho & Park 2021), which are contrastive.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +14,44 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from ensgan.zoo.backbones import Backbone
-from ensgan.zoo.conditioning import Evidence
-from ensgan.zoo.conditioning.classifier import ClassLossConditioning, NoTwin, Twin
+from ensgan.zoo.backbones import Backbone, Evidence
+from ensgan.zoo.conditioning import ClassLossConditioning, NoTwin, Twin
 from ensgan.zoo.parts import register_part
+
+
+class ClassLogits(nn.Module):
+    """A bias-free linear classifier."""
+
+    def __init__(self, backbone: Backbone, feature_dim: int, targets: int) -> None:
+        super().__init__()
+        self.linear = backbone.linear(feature_dim, targets, bias=False)
+
+    def forward(self, features: Tensor, targets: Tensor) -> Evidence:
+        """h → logits [B, targets]."""
+        return Evidence(self.linear(features))
+
+
+@register_part
+@dataclass(frozen=True)
+class AuxiliaryClassifier(ClassLossConditioning):
+    """AC (Odena, Olah & Shlens 2017) with cross entropy; D's classifier sees reals only.
+
+    Attributes:
+        weight: λ.
+        twin: TAC or ADC.
+    """
+
+    weight: NonNegativeFloat = 1.0
+    twin: Twin = field(default_factory=NoTwin)
+
+    def class_head(self, backbone: Backbone, feature_dim: int, targets: int) -> nn.Module:
+        """Build a classifier."""
+        return ClassLogits(backbone, feature_dim, targets)
+
+    def class_loss(self, evidence: Evidence | None, targets: Tensor) -> Tensor:
+        """Cross entropy."""
+        assert evidence is not None
+        return functional.cross_entropy(evidence.vectors, targets)
 
 
 class ProxyEmbedding(nn.Module):

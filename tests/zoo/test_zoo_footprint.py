@@ -12,7 +12,7 @@ from ensgan import zoo
 from ensgan.types import ImageShape
 from ensgan.zoo.backbones import Player
 from ensgan.zoo.build import build_generator
-from ensgan.zoo.meta import Remembered
+from ensgan.zoo.footprint import Remembered
 
 
 def gradients(name: str) -> list[Any]:
