@@ -31,7 +31,7 @@ import torch
 
 from ensgan import metrics
 from ensgan.metrics.ball_counts import HostCounts, PlacedSet
-from ensgan.metrics.device_counts import counts_on
+from ensgan.metrics.device_pairs import counts_on
 from ensgan.metrics.features import Frame, robust_centre
 from ensgan.metrics.knn import make_backend
 from ensgan.metrics.radii import measure_balls

@@ -10,13 +10,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from ensgan.downstream.probe import LabelConsistency, LabelledFeatures, LinearProbe
-from ensgan.downstream.shortlist import Candidate, CappedIntraD, make_shortlist
 from ensgan.downstream.statistics import RankCorrelation as RankCorrelation
 from ensgan.downstream.statistics import classification_metrics as classification_metrics
 from ensgan.downstream.statistics import import_libraries as import_libraries
 from ensgan.downstream.statistics import rank_correlation as rank_correlation
 from ensgan.downstream.strategies import STRATEGIES, build_strategies, check_strategies, fits_pool
-from ensgan.downstream.strategy import Strategy, StrategyForm, reweighted, spread_points
+from ensgan.downstream.strategy import Candidate as Candidate
+from ensgan.downstream.strategy import CappedIntraD as CappedIntraD
+from ensgan.downstream.strategy import Strategy as Strategy
+from ensgan.downstream.strategy import StrategyForm as StrategyForm
+from ensgan.downstream.strategy import make_shortlist as make_shortlist
+from ensgan.downstream.strategy import reweighted as reweighted
+from ensgan.downstream.strategy import spread_points as spread_points
 from ensgan.downstream.table import DownstreamTable, Spread, StrategyRow, needs_long_real, summarise
 from ensgan.downstream.validated import Ranked as Ranked
 from ensgan.downstream.validated import ValidatedChoice as ValidatedChoice

@@ -14,8 +14,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from ensgan.downstream.shortlist import Candidate, CappedIntraD
-from ensgan.downstream.strategy import Strategy
+from ensgan.downstream.strategy import Candidate, CappedIntraD, Strategy
 from ensgan.errors import InputError
 from ensgan.text import counted
 from ensgan.types import Float64Array, PoolScores

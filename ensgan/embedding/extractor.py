@@ -19,10 +19,8 @@ from torch.nn import functional
 
 from ensgan import files
 from ensgan.caches import read_cached, write_cached
-from ensgan.embedding.local import MEDICAL, RANDOM
-from ensgan.embedding.published import PUBLISHED
-from ensgan.embedding.spec import ExtractorSpec, OnProgress, Options, Request
-from ensgan.embedding.weight_files import write_tensors
+from ensgan.embedding.spec import ExtractorSpec, OnProgress, Options, Request, write_tensors
+from ensgan.embedding.table import MEDICAL, PUBLISHED, RANDOM
 from ensgan.errors import DataError, InputError, IntegrityError
 from ensgan.inputs import explained
 from ensgan.registry import Registry

@@ -1,7 +1,12 @@
-"""Which points of one set lie in the balls of another, both ways, from one product."""
+"""Which points of one set lie in the balls of another, both ways, from one product.
+
+Random parts of both, for resamples and estimates, depend on a set's name and size alone, so that
+all pairs agree on them, on any worker and in a pool that grows.
+"""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,13 +18,17 @@ import numpy as np
 from ensgan.metrics.exact_distance import Balls, inside
 from ensgan.metrics.features import FeatureArray, Frame
 from ensgan.metrics.knn import Backend, Entries, Operand, Precision, Side, ball_margin, pair_error
-from ensgan.metrics.resampling import RoundCounts
 from ensgan.types import BoolArray, Float64Array, Int64Array, UInt8Array
+from ensgan.types.resamples import SHARE
 
 _Places = TypeVar("_Places", slice, Int64Array)
 
 BLOCK_ENTRIES = 1 << 22
 """Distances held at a time unless a memory budget says less."""
+_GATHER_BYTES = 1 << 22  # flags of hits looked at together
+_LANES = 255  # flags that a byte can sum
+_LEAST = 30
+"""Balls of a class that are counted at least: their spread is measured, too."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,89 @@ class Classes:
         """Indices of the points of each class."""
         for start, stop in pairwise(self.starts):
             yield self.order[start:stop]
+
+
+def sampled_balls(name: str, points: int, classes: Classes | None, share: float) -> Classes:
+    """The balls of a set that are counted: a random share of each class."""
+    whole = classes or Classes(np.arange(points), np.array([0, points]))
+    random = np.random.default_rng((zlib.crc32(name.encode()), points, 1))
+    parts = [
+        np.sort(random.choice(members, counted(len(members), share), replace=False))
+        for members in whole.members()
+    ]
+    starts = np.cumsum([0, *map(len, parts)])
+    return Classes(np.concatenate(parts), starts)
+
+
+def counted(points: int, share: float) -> int:
+    """How many of the balls round so many points are counted."""
+    return min(points, max(_LEAST, round(share * points)))
+
+
+def kept_points(name: str, points: int, rounds: int) -> UInt8Array:
+    """Which points of the set ``name`` each round keeps: 0 or 1, [points, rounds]."""
+    random = np.random.default_rng((zlib.crc32(name.encode()), points))
+    flags = np.zeros((points, rounds), np.uint8)
+    flags[: kept_count(points)] = 1
+    return random.permuted(flags, axis=0)
+
+
+def kept_count(points: int) -> int:
+    """Number of points that a round keeps, out of ``points``."""
+    return max(1, int(SHARE * points))
+
+
+class RoundCounts:
+    """Hits of one set's points in another's balls, in every round.
+
+    Args:
+        balls, points: what :func:`kept_points` says of the two sets.
+    """
+
+    def __init__(self, balls: UInt8Array, points: UInt8Array) -> None:
+        self._rounds = balls.shape[1]
+        self._balls, self._points = (_padded(flags) for flags in (balls, points))
+        self._bits = np.packbits(self._points, axis=1).view(np.uint64)
+        self._found = np.zeros((len(balls), self._bits.shape[1]), np.uint64)
+        self._hits = np.zeros(self._balls.shape[1], np.int64)
+
+    def add(self, centre: Int64Array, point: Int64Array) -> None:
+        """Take in (ball, point) pairs with the point inside."""
+        order = np.argsort(centre, kind="stable")
+        centre, point = centre[order], point[order]
+        step = _GATHER_BYTES // self._balls.shape[1]
+        for start in range(0, len(centre), step):
+            part = slice(start, start + step)
+            self._hits += _column_sums(self._balls[centre[part]] & self._points[point[part]])
+            first = np.flatnonzero(np.diff(centre[part], prepend=-1))
+            reached = np.bitwise_or.reduceat(self._bits[point[part]], first, axis=0)
+            self._found[centre[part][first]] |= reached
+
+    def reached(self) -> UInt8Array:
+        """Balls kept that hold a point kept: 0 or 1, [balls, rounds]."""
+        inside = np.unpackbits(self._found.view(np.uint8), axis=1)
+        return (inside & self._balls)[:, : self._rounds]
+
+    def totals(self) -> Int64Array:
+        """Hits, and balls reached, of every round: int64 [2, rounds]."""
+        reached = self.reached().sum(axis=0, dtype=np.int64)
+        return np.stack((self._hits[: self._rounds], reached))
+
+
+def _padded(flags: UInt8Array) -> UInt8Array:
+    """With zero columns up to a multiple of 64, so that rows are whole words."""
+    wide = np.zeros((len(flags), -(-flags.shape[1] // 64) * 64), np.uint8)
+    wide[:, : flags.shape[1]] = flags
+    return wide
+
+
+def _column_sums(flags: UInt8Array) -> Int64Array:
+    """Column sums of 0/1 bytes [n, 8·w]; eight columns are added as one word."""
+    words = flags.view(np.uint64)
+    starts = np.arange(0, len(words), _LANES)
+    lanes = np.add.reduceat(words, starts, axis=0).view(np.uint8)
+    sums: Int64Array = lanes.sum(axis=0, dtype=np.int64)
+    return sums
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,19 @@ import torch
 
 from ensgan.errors import DataError
 from ensgan.files import content_key, read_npz, write_npz
-from ensgan.metrics.ball_counts import BallCounts, Classes, HostCounts, PlacedSet
-from ensgan.metrics.device_counts import DeviceCounts, counts_on
+from ensgan.metrics.ball_counts import (
+    BallCounts,
+    Classes,
+    HostCounts,
+    PlacedSet,
+    kept_points,
+    sampled_balls,
+)
+from ensgan.metrics.device_pairs import DeviceCounts, counts_on
 from ensgan.metrics.device_points import CardMemory
-from ensgan.metrics.estimates import sampled_balls
 from ensgan.metrics.features import FeatureArray, Frame, open_features
 from ensgan.metrics.knn import Backend, full_precision, make_backend
 from ensgan.metrics.radii_task import FORMAT, Member, Scoring
-from ensgan.metrics.resampling import kept_points
 from ensgan.types import BoolArray, Int64Array, UInt8Array
 
 _T = TypeVar("_T")
@@ -298,25 +303,6 @@ def block_entries(scoring: Scoring) -> int:
     """Distances to hold at a time: what a cache holds for narrow features, more for wide."""
     ideal = 1 << 20 if scoring.dim < 512 else 1 << 22
     return int(np.clip(scoring.memory_bytes // 64, 1, ideal))
-
-
-def group_sets(sizes: Sequence[int], dim: int, memory_bytes: int) -> list[tuple[int, ...]]:
-    """Consecutive members (indices from 1) whose placed points fit in half the memory together.
-
-    At most 16 per group, so that progress shows and a cluster has enough blocks.
-    """
-    groups: list[tuple[int, ...]] = []
-    current: list[int] = []
-    used = 0
-    for index, size in enumerate(sizes, start=1):
-        # Placed in float32, and the features themselves when they are loaded.
-        needed = 8 * size * dim
-        if current and (len(current) == 16 or used + needed > memory_bytes // 2):
-            groups.append(tuple(current))
-            current, used = [], 0
-        current.append(index)
-        used += needed
-    return [*groups, tuple(current)] if current else groups
 
 
 @contextmanager

@@ -87,7 +87,7 @@ class Backend:
 
     Attributes:
         name: ``torch`` or ``faiss``.
-        card: where pairs are counted instead, by :mod:`ensgan.metrics.device_counts`; None for the
+        card: where pairs are counted instead, by :mod:`ensgan.metrics.device_pairs`; None for the
             blocks of this class.
         device: ``cpu`` or ``cuda``, of whichever.
     """

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ensgan.errors import DataError
-from ensgan.metrics.device_nearest import find_near
+from ensgan.metrics.device_pairs import find_near
 from ensgan.metrics.device_points import CardMemory
 from ensgan.metrics.exact_distance import squared_distances
 from ensgan.metrics.features import (

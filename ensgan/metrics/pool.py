@@ -11,14 +11,12 @@ from typing import Any, ParamSpec, TypeAlias
 import numpy as np
 
 from ensgan.errors import DataError
-from ensgan.metrics.blocks import BlockScorer, BlockScores, BlockTask, group_sets
-from ensgan.metrics.estimates import Approximation
+from ensgan.metrics.blocks import BlockScorer, BlockScores, BlockTask
 from ensgan.metrics.exact_distance import describe
 from ensgan.metrics.extend import check_known, check_usable, merged, wanted_pairs, with_exact
 from ensgan.metrics.features import FeatureSource, Frame, PoolLabels, open_checked, robust_centre
 from ensgan.metrics.radii_task import Member, RadiiTask, Scoring, measure_radii
-from ensgan.metrics.resampling import check_rounds
-from ensgan.metrics.sums import ClassScores, ResampledSums, Sums
+from ensgan.metrics.sums import Approximation, ClassScores, ResampledSums, Sums, check_rounds
 from ensgan.types import BoolArray, Float64Array, Int64Array, PairPrecision, PoolScores
 
 _P = ParamSpec("_P")
@@ -300,3 +298,22 @@ class _Pairs:
                 else:
                     yield block
         yield from self.mapper(BlockScorer(), missing)
+
+
+def group_sets(sizes: Sequence[int], dim: int, memory_bytes: int) -> list[tuple[int, ...]]:
+    """Consecutive members (indices from 1) whose placed points fit in half the memory together.
+
+    At most 16 per group, so that progress shows and a cluster has enough blocks.
+    """
+    groups: list[tuple[int, ...]] = []
+    current: list[int] = []
+    used = 0
+    for index, size in enumerate(sizes, start=1):
+        # Placed in float32, and the features themselves when they are loaded.
+        needed = 8 * size * dim
+        if current and (len(current) == 16 or used + needed > memory_bytes // 2):
+            groups.append(tuple(current))
+            current, used = [], 0
+        current.append(index)
+        used += needed
+    return [*groups, tuple(current)] if current else groups

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
-from ensgan.metrics.device_nearest import find_near
+from ensgan.metrics.device_pairs import find_near
 from ensgan.metrics.device_points import CardMemory
 from ensgan.metrics.exact_distance import Balls, nearest_of, squared_distances, too_close
 from ensgan.metrics.features import FeatureArray, Frame, deviations, representatives, robust_centre

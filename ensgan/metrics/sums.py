@@ -1,15 +1,16 @@
-"""Scores of a pool, gathered from the counts of its blocks: whole, by class, by resample."""
+"""Scores of a pool from the counts of its blocks: whole, by class, by resample, estimated."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from ensgan.errors import InputError
+from ensgan.metrics.ball_counts import counted, kept_count, kept_points
 from ensgan.metrics.blocks import BlockScores
-from ensgan.metrics.estimates import counted, estimate
-from ensgan.metrics.resampling import kept_count, kept_points
 from ensgan.types import (
     BoolArray,
     Float64Array,
@@ -20,6 +21,37 @@ from ensgan.types import (
     UInt8Array,
     harmonic_mean,
 )
+
+_LARGEST_BYTES = 1 << 30
+_MOST_ROUNDS = 1_000_000
+
+
+def _nothing(scores: PoolScores) -> BoolArray:
+    return np.zeros(scores.directed.shape, np.bool_)
+
+
+@dataclass(frozen=True)
+class Approximation:
+    """How the overlaps of a pool are estimated: from a random share of its members' balls.
+
+    Density and coverage are means over balls, so that those of a random part of the balls are
+    unbiased; fewer points would make balls emptier, and both measures smaller. Radii are of whole
+    sets, and each ball meets every point of the other member.
+
+    Attributes:
+        share: part of each member's balls that is counted, in (0, 1).
+        refine: from the scores so far to pairs bool [M,M] that are scored exactly next; none ends
+            it.
+    """
+
+    share: float
+    refine: Callable[[PoolScores], BoolArray] = _nothing
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:  # neither is NaN
+            raise InputError(
+                f"a share of {self.share:g} of the balls: give a number between 0 and 1, .2 say"
+            )
 
 
 @dataclass(frozen=True)
@@ -140,6 +172,63 @@ class Sums:
         masks, points = self._masks[1, 1:], int(self._points[0])
         pairs = PairPrecision(names, precision[0, 1:], masks, precision[1:, 1:], points)
         return pairs, precision[1:, 0]
+
+
+def estimate(
+    held: Int64Array,
+    squares: Int64Array,
+    reached: Int64Array,
+    unit: Float64Array,
+    balls: Int64Array,
+    of: Int64Array,
+    weights: Float64Array,
+) -> tuple[Float64Array, Float64Array]:
+    """d of pairs of sets and its standard error, float64 [pairs] each.
+
+    Args:
+        held, squares, reached: of the counted balls, the sum of their numbers of points, that of
+            their squares, and how many hold a point, [pairs, classes].
+        unit: what one point in one ball adds to a density summed over all balls, [pairs, classes].
+        balls, of: counted, and there in all, [pairs, classes].
+        weights: of the classes, [classes].
+    """
+    density, coverage = (unit * held / balls) @ weights, (reached / balls) @ weights
+    # Errors as if two more balls had been seen, an empty one and one with a point (Agresti and
+    # Coull 1998): where few balls or all of them hold points, their own spread says too little.
+    n = balls + 2
+    u, v = unit * (held + 1) / n, (reached + 1) / n
+    uu, vv = unit**2 * (squares + 1) / n - u * u, v - v * v
+    scale = weights**2 * (1 - balls / of) / balls  # without replacement
+    p, c = (u @ weights)[:, None], (v @ weights)[:, None]
+
+    def variance(a: Float64Array, b: Float64Array) -> Float64Array:
+        """Of a·density + b·coverage."""
+        values = a**2 * uu + b**2 * vv + 2 * a * b * (u - u * v)
+        return np.asarray((np.maximum(values, 0) * scale).sum(axis=1))
+
+    # To second order, d(E) − E(d) of the harmonic mean is this multiple of a variance.
+    bias = 2 / (p + c)[:, 0] ** 3 * variance(c, -p)
+    d = np.minimum(harmonic_mean(density, coverage) + bias, 2 * np.minimum(density, coverage))
+    return d, np.sqrt(variance(2 * (c / (p + c)) ** 2, 2 * (p / (p + c)) ** 2))
+
+
+def check_rounds(rounds: int, members: int, points: int, memory_bytes: int) -> None:
+    """Refuse numbers of rounds that cannot be kept.
+
+    Raises:
+        InputError: negative, or results above a gigabyte or a quarter of the memory.
+    """
+    if not 0 <= rounds <= _MOST_ROUNDS:
+        raise InputError(f"{rounds} resamples: use 0 for none, or 200; {_MOST_ROUNDS:,} at most")
+    per_round = members * (4 * members + points // 8)
+    most = min(_LARGEST_BYTES, memory_bytes // 4)
+    if rounds * per_round > most:
+        raise InputError(
+            f"{rounds} resamples of {members} members would take "
+            f"{rounds * per_round / 2**30:.2g} GB, and {most / 2**30:.2g} GB may be taken (a "
+            "quarter of --memory, at most 1): use at "
+            f"most {most // per_round}, or more memory"
+        )
 
 
 class ResampledSums:

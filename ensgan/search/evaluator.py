@@ -14,20 +14,18 @@ import numpy.typing as npt
 
 from ensgan.errors import InputError, unknown_name
 from ensgan.search.forms import FormInputs, find_form
-from ensgan.search.masks import (
-    BLOCK_BYTES,
-    UInt64Array,
-    covered_points,
-    leave_one_out,
-    pack_words,
-)
 from ensgan.search.tables import (
+    BLOCK_BYTES,
     Ensembles,
     Neighbourhood,
     ObjectiveTables,
+    UInt64Array,
     Values,
     after_zero,
+    covered_points,
     exchanged,
+    leave_one_out,
+    pack_words,
 )
 from ensgan.types import DEFAULT_FORM, BoolArray, Float64Array, FrontPoint, Int64Array, PoolScores
 

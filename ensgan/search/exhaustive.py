@@ -12,9 +12,9 @@ import numpy as np
 
 from ensgan.search.ledger import SearchLedger
 from ensgan.search.local_search import LocalSearch
-from ensgan.search.masks import BLOCK_BYTES, UInt64Array
 from ensgan.search.pareto import TIE
 from ensgan.search.sampler import SamplerInputs
+from ensgan.search.tables import BLOCK_BYTES, UInt64Array
 from ensgan.types import BoolArray, Float64Array, Int64Array
 
 _BLOCK = 4096

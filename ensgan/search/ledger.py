@@ -16,9 +16,15 @@ from ensgan.errors import InputError
 from ensgan.files import atomic_path
 from ensgan.search.constraints import Constraints
 from ensgan.search.evaluator import Evaluator
-from ensgan.search.masks import DistinctCounter, UInt64Array
 from ensgan.search.pareto import REFERENCE_FIRST, REFERENCE_SECOND, Archive, CostArchive
-from ensgan.search.tables import Neighbourhood, ThirdObjective, Values, exchanged
+from ensgan.search.tables import (
+    DistinctCounter,
+    Neighbourhood,
+    ThirdObjective,
+    UInt64Array,
+    Values,
+    exchanged,
+)
 from ensgan.text import spreadsheet_cell
 from ensgan.types import (
     BoolArray,

@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ensgan.errors import InputError
-from ensgan.search.entry import search
+from ensgan.search import search
 from ensgan.search.evaluator import Evaluator
 from ensgan.search.forms import FORMS, find_form
 from ensgan.search.ledger import ReportProgress
-from ensgan.search.tables import Values, check_pool
+from ensgan.search.pools import check_pool
+from ensgan.search.tables import Values
 from ensgan.types import Front, FrontPoint, PoolScores
 
 _SEARCH_TRIALS = 30_000

@@ -12,8 +12,8 @@ from ensgan.errors import EnsganError, InputError, last_line
 from ensgan.registry import Registry
 from ensgan.search.forms import Ratio, find_form
 from ensgan.search.pareto import objective_values
+from ensgan.search.pools import check_pool
 from ensgan.search.rescoring import check_values
-from ensgan.search.tables import check_pool
 from ensgan.text import counted
 from ensgan.types import Float64Array, Front, FrontPoint, PoolScores, Selection, measure_name
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ class EvaluateJob:
             # auto is what all were trained with before there was a choice.
             *((precision,) if (precision := self.settings.precision) != "auto" else ()),
             REVISION,
-            {**self.strategy.to_json(), "name": ""},
+            {**asdict(self.strategy), "name": ""},
             members,
             self.repeat,
             self.dataset.key,
@@ -161,7 +161,7 @@ def known_result(job: EvaluateJob) -> dict[str, Any] | None:
     # Early versions wrote no key.
     if not same or result.repeat != job.repeat or value.get("key", job.key) != job.key:
         return None
-    shown = {**value["result"], "strategy": job.strategy.to_json()}
+    shown = {**value["result"], "strategy": asdict(job.strategy)}
     return {"result": shown, "work": work, "cached": True}
 
 

@@ -134,7 +134,7 @@ def test_an_extractor_is_trained_on_a_gpu_of_the_cluster(
     """Once, in a task with its share of a GPU; the driver finds it trained."""
     from tiny_sweep import tiny  # workers import this file, and find no such module
 
-    monkeypatch.setattr("ensgan.embedding.local.train_medical", None)
+    monkeypatch.setattr("ensgan.embedding.table.train_medical", None)
     spec = parse_spec(tiny(embed={"extractor": "medical"}, dataset=SMALL))
     asked: list[Needs] = []
     plain = executor.map

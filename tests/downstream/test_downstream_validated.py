@@ -55,7 +55,7 @@ def test_capped_intra_d_is_that_of_the_union_with_densities_of_at_most_one() -> 
     reached = np.unpackbits(SCORES.masks[0] | SCORES.masks[2]).mean()
     assert intra_d(members) == pytest.approx(2 * 0.95 * reached / (0.95 + reached))
     assert intra_d(members[::-1]) == intra_d(members)
-    assert intra_d.singles()[2] == pytest.approx(2 * 1 * 0.2 / 1.2)
+    assert SCORES.capped_intra_d[2] == pytest.approx(2 * 1 * 0.2 / 1.2)
     with pytest.raises(InputError, match="no member G9@10"):
         intra_d(["G9@10"])
 
@@ -64,7 +64,7 @@ def test_an_over_concentrated_member_leads_only_uncapped() -> None:
     """Density 1.7 and coverage 0.6 against an honest 0.8 and 0.8."""
     pool = make_scores([1.7, 0.8], [0.6, 0.8])
     assert pool.intra_d[0] > pool.intra_d[1]
-    capped = CappedIntraD(pool).singles()
+    capped = pool.capped_intra_d
     assert capped[0] < capped[1]
 
 

@@ -8,7 +8,7 @@ import torch
 
 from ensgan.embedding import make_extractor
 from ensgan.embedding.extractor import Extractor
-from ensgan.embedding.local import RANDOM, RandomNetwork
+from ensgan.embedding.table import RANDOM, RandomNetwork
 from ensgan.errors import InputError
 
 

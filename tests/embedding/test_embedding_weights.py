@@ -10,11 +10,18 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ensgan.embedding import load_extractor, local, make_extractor
+from ensgan.embedding import load_extractor, make_extractor, table
 from ensgan.embedding.fit import FitSettings
 from ensgan.embedding.resnet import resnet18, resnet50
-from ensgan.embedding.spec import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
-from ensgan.embedding.weight_files import WeightSource, fit_to, obtain_weights, read_weights
+from ensgan.embedding.spec import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Preprocessing,
+    WeightSource,
+    fit_to,
+    obtain_weights,
+    read_weights,
+)
 from ensgan.errors import DataError, InputError, IntegrityError
 from ensgan.types import Dataset, Samples
 
@@ -189,8 +196,8 @@ def toy_dataset(test_seed: int = 2) -> Dataset:
 
 def test_medical_learns_the_classes_and_is_cached(tmp_path: Path, monkeypatch) -> None:
     short = FitSettings(epochs=3, batch=16)
-    monkeypatch.setattr(local, "SETTINGS", short)
-    state = local.train_medical(toy_dataset(), seed=0)
+    monkeypatch.setattr(table, "SETTINGS", short)
+    state = table.train_medical(toy_dataset(), seed=0)
     save_file(state, tmp_path / "w.safetensors")
     extractor = make_extractor("medical", dataset=toy_dataset(), weights=tmp_path / "w.safetensors")
     assert extractor.dim == 128

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 from ensgan.cli.app import app
 from ensgan.errors import InputError
 from ensgan.metrics import Approximation, measure_pool, score_pool
-from ensgan.metrics.estimates import counted, estimate, sampled_balls
+from ensgan.metrics.ball_counts import counted, sampled_balls
+from ensgan.metrics.sums import estimate
 from ensgan.search import estimates_on, pairs_to_score, search
 from ensgan.types import PoolScores, harmonic_mean
 

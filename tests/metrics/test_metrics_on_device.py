@@ -15,8 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ensgan.metrics import (
     Approximation,
     blocks,
-    device_counts,
-    device_nearest,
+    device_pairs,
     device_points,
     measure_pool,
     memorisation,
@@ -92,7 +91,7 @@ def test_counts_are_those_of_the_cpu(
     names = [f"m{index}" for index in range(len(fakes))]
     expected = measure_pool(real, fakes, names, 3)
     play_card(monkeypatch)
-    monkeypatch.setattr(device_counts, "_DOUBTS", doubts)  # the second: float64 for all
+    monkeypatch.setattr(device_pairs, "_DOUBTS", doubts)  # the second: float64 for all
     if kind == "1e300":  # whose squares are beyond float64, and the host's business
         monkeypatch.setattr(Backend, "block", HOST_BLOCK)
     found = measure_pool(real, fakes, names, 3, memory_bytes=memory)
@@ -169,9 +168,8 @@ def test_how_often_the_host_waits(card: None, monkeypatch: pytest.MonkeyPatch) -
 
         monkeypatch.setattr(module, name, call)
 
-    for module in (device_points, device_nearest):
-        counted(module, "to_host")
-    counted(device_counts.Tile, "count")
+    counted(device_points, "to_host")
+    counted(device_pairs.Tile, "count")
     sets = SETS["normal"] + SETS["normal"][::-1]
     with Waits() as waits:
         score_pool(sets[0], sets[1:], [f"m{i}" for i in range(7)], 3)

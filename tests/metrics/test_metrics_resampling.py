@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 from ensgan.cli.app import app
 from ensgan.errors import DataError, InputError
 from ensgan.metrics import ball_counts, blocks, score_pool
+from ensgan.metrics.ball_counts import kept_count, kept_points
 from ensgan.metrics.pool import REAL as REAL_NAME
-from ensgan.metrics.resampling import check_rounds, kept_count, kept_points
+from ensgan.metrics.sums import check_rounds
 from ensgan.types import PoolScores, Resamples
 
 ROUNDS, K = 70, 3  # more than a word of rounds
@@ -103,7 +104,7 @@ def test_resamples_change_no_score_and_do_not_depend_on_the_blocks(
     assert np.array_equal(plain.masks, scores.masks)
     assert np.array_equal(plain.directed, scores.directed, equal_nan=True)
     monkeypatch.setattr(blocks, "block_entries", lambda scoring: 100)
-    monkeypatch.setattr("ensgan.metrics.resampling._GATHER_BYTES", 2000)
+    monkeypatch.setattr("ensgan.metrics.ball_counts._GATHER_BYTES", 2000)
     monkeypatch.setattr("ensgan.metrics.pool.group_sets", lambda *_: [(1,), (2, 3), (4,)])
     assert same(score_pool(REAL, FAKES, NAMES, k=K, resamples=ROUNDS), scores)
 

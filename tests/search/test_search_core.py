@@ -306,7 +306,7 @@ def test_paths_are_taken_for_scores_fronts_and_records(tmp_path: Path) -> None:
 
 
 def test_distinct_counts_are_exact_below_and_close_above_the_limit() -> None:
-    from ensgan.search.masks import DistinctCounter
+    from ensgan.search.tables import DistinctCounter
 
     counter = DistinctCounter(40)
     random = np.random.default_rng(0)

@@ -7,10 +7,9 @@ group ``ensgan.objectives`` in another package.
 from __future__ import annotations
 
 from ensgan.registry import Registry
-from ensgan.search.forms.density_coverage import CAPPED, PAPER
+from ensgan.search.forms.density_coverage import CAPPED, PAPER, PRECISION_RECALL
 from ensgan.search.forms.form import COMPONENTS, FormInputs, ObjectiveForm, Ratio, ScoredFeatures
 from ensgan.search.forms.frechet import FRECHET
-from ensgan.search.forms.precision_recall import PRECISION_RECALL
 from ensgan.types import form_name
 
 FORMS = Registry(

@@ -1,10 +1,11 @@
-"""Intra-d of densities and coverages, Inter-d of overlaps: as in the paper, and capped.
+"""Fidelity and diversity as the first objective: density and coverage, or precision and recall.
 
 ``paper`` is the form of Tronchin et al. 2026; density and coverage: Naeem et al. 2020. ``capped``
 counts each member's density for at most 1: a density above 1 says that images crowd the middle of
 the data, not that they are better than the data, and in the harmonic mean it hides coverage that is
 missing. Capped per member, the mean of a union stays a mean of its members', so every evaluation is
-as exact as the paper's.
+as exact as the paper's. ``precision-recall`` has the older pair of measures in their place:
+Kynkäänniemi et al. 2019.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 from ensgan.errors import DataError, InputError, unknown_name
 from ensgan.search.forms.form import FormInputs, ObjectiveForm
 from ensgan.search.tables import Ensembles, ObjectiveTables
-from ensgan.types import Float64Array, PoolScores, harmonic_mean
+from ensgan.types import Float64Array, PairPrecision, PoolScores, harmonic_mean, read_objective
 from ensgan.types.names import INTER_D, INTRA_D
 
 
@@ -104,4 +105,54 @@ CAPPED = ObjectiveForm(
     "as paper, each member's density counting for at most 1",
     (CAPPED_AXIS, INTER_D),
     _capped,
+)
+
+
+AXES = (
+    read_objective("precision_recall:max", maximise=True),
+    read_objective("precision_recall_between:min", maximise=False),
+)
+
+
+def tables_from_precision_recall(scores: PoolScores, measured: PairPrecision) -> ObjectiveTables:
+    """The precision/recall form of both objectives.
+
+    The first is the harmonic mean of the union's precision (share-weighted mean, exact) and of the
+    share of real points that lie in a ball of some member, each member with its own radii: radii
+    of the union itself would shrink with every member, so a larger ensemble could lose recall.
+    The second is the mean over pairs of the harmonic mean of both directions' precision.
+
+    Raises:
+        InputError: measured on other members or real points than the scores.
+    """
+    if measured.names != scores.names or measured.points != scores.n_real:
+        raise InputError(
+            f"precision and recall of {len(measured.names)} members over {measured.points} real "
+            f"points do not fit scores of {len(scores)} members over {scores.n_real}: use the "
+            "features that were scored"
+        )
+    return ObjectiveTables(
+        names=scores.names,
+        linear=measured.precision,
+        masks=measured.masks,
+        pair=harmonic_mean(measured.between, measured.between.T),
+        shares=scores.counts.astype(np.float64),
+        points=scores.n_real,
+        axes=AXES,
+        form="precision-recall",
+        describe=lambda ensembles: {"precision": ensembles.mean, "recall": ensembles.coverage},
+    )
+
+
+def _build(inputs: FormInputs) -> ObjectiveTables:
+    assert inputs.features is not None  # ObjectiveForm.tables has seen to it
+    return tables_from_precision_recall(inputs.scores, inputs.features.pair_precision())
+
+
+PRECISION_RECALL = ObjectiveForm(
+    "precision-recall",
+    "harmonic mean of precision and recall; mutual precision of the pairs",
+    AXES,
+    _build,
+    needs_features=True,
 )
