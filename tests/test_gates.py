@@ -144,7 +144,7 @@ GATES: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
         ("urlopen", "urlretrieve", "build_opener", "requests.get", "requests.post", "httpx.get"),
         {
             "cli/doctor.py": "the tracking server's /health",
-            "launch/notify.py": "the address that the user wants told, no other host",
+            "launch/finished.py": "the address that the user wants told, no other host",
             "data/archive.py": "data sets, compared with their checksums",
             "embedding/spec.py": "published weights, compared with their checksums",
         },

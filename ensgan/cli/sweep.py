@@ -87,11 +87,11 @@ def sweep(
     Example: ensgan sweep sweeps/quickstart.yaml --set train.steps=400
     """
     from ensgan.config.budget import make_budget
-    from ensgan.launch.notify import check_address, notifying
+    from ensgan.launch.finished import check_receiver, notifying
 
     budget = make_budget(gpu_hours, deadline)
     if notify is not None:
-        check_address(notify)
+        check_receiver(notify)
     from ensgan.store import default_storage
 
     if dry_run:

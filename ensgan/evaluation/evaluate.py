@@ -14,7 +14,6 @@ import numpy as np
 from ensgan import downstream
 from ensgan.errors import InputError, unknown_name
 from ensgan.evaluation.finished_sweep import FinishedSweep
-from ensgan.evaluation.own_data import RULE as HANDED_OVER
 from ensgan.evaluation.prediction import LEAST, REPEATS, Prediction, many_ensembles, prediction
 from ensgan.files import content_key, write_json
 from ensgan.search import FORMS, select
@@ -27,6 +26,9 @@ from ensgan.sweep.fresh_images import SAMPLINGS, choose_sampling, generator_file
 from ensgan.sweep.inputs import embedding_inputs
 from ensgan.sweep.search_stage import objective_tables
 from ensgan.types import Dataset
+
+HANDED_OVER = "handed over"
+"""The rule of an ensemble that came without its sweep."""
 
 
 @dataclass(frozen=True)

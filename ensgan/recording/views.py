@@ -15,8 +15,8 @@ from ensgan.report.content import Content, by_gan, cautions, grown_from
 from ensgan.search import find_form
 from ensgan.store import TAG_DATASET, RunStore
 from ensgan.store.record import NOTHING
-from ensgan.sweep.live.history import History
 from ensgan.sweep.manifest import Manifest
+from ensgan.sweep.planning.measured import History
 from ensgan.sweep.records import MemberResult
 from ensgan.text import counted, markdown, spreadsheet_cell
 from ensgan.types import gan_of, row_of

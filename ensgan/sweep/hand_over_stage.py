@@ -13,7 +13,7 @@ from ensgan.ensemble.manifest import CARD, MANIFEST
 from ensgan.errors import DataError, EnsganError, InputError, IntegrityError
 from ensgan.files import content_key, map_array, read_json, write_json
 from ensgan.inputs import explained
-from ensgan.sweep.external_member_job import card_facts
+from ensgan.sweep.external_members import card_facts
 from ensgan.sweep.inputs import Inputs
 from ensgan.sweep.manifest import Earlier
 from ensgan.sweep.records import MemberResult

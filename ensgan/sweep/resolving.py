@@ -21,8 +21,7 @@ from ensgan.sweep.folder import SweepFolder, sweep_folder
 from ensgan.sweep.fresh_images import NOT_FRESH
 from ensgan.sweep.member_job import sample_labels
 from ensgan.sweep.merging import join_sweeps
-from ensgan.sweep.planning.carried import carried_on
-from ensgan.sweep.planning.sweep_file import load_plugin
+from ensgan.sweep.planning.sweep_file import carried_on, load_plugin
 from ensgan.sweep.variations import Configuration, Values, configurations
 from ensgan.types import Dataset, row_of
 

@@ -16,7 +16,7 @@ from ensgan.sweep.choice.validated import Shortlisted, choose
 from ensgan.sweep.classifier_job import RULE, Classifiers, classifier_settings
 from ensgan.sweep.events import Event, StageClock, SweepResult
 from ensgan.sweep.executor import Executor
-from ensgan.sweep.external_member_job import external_jobs
+from ensgan.sweep.external_members import bring_inputs, bring_members, external_jobs
 from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.fresh_images import choose_sampling, generator_files
 from ensgan.sweep.hand_over_stage import hand_over, measure_memorisation, save_table
@@ -24,7 +24,6 @@ from ensgan.sweep.inputs import Inputs, write_inputs
 from ensgan.sweep.live.requests import Outcome, Request, RequestFolder, Requests
 from ensgan.sweep.live.status import ProgressFile
 from ensgan.sweep.manifest import SelectedRecord
-from ensgan.sweep.merging.members import bring_inputs, bring_members
 from ensgan.sweep.opening import open_manifest
 from ensgan.sweep.planning.measured import Measured, stage_work
 from ensgan.sweep.planning.rounds import train_rounds

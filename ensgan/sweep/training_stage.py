@@ -8,7 +8,7 @@ from typing import Any
 from ensgan.errors import EnsganError
 from ensgan.sweep.events import Event, StageClock
 from ensgan.sweep.executor import Executor, Needs
-from ensgan.sweep.external_member_job import (
+from ensgan.sweep.external_members import (
     ExternalJob,
     known_external_member,
     make_external_member,

@@ -14,7 +14,7 @@ from bank_sweep import write_bank_sweep
 
 from ensgan.cli.app import load_command
 from ensgan.errors import InputError, StoreError, SweepStoppedError
-from ensgan.launch.notify import check_address, notifying
+from ensgan.launch.finished import check_receiver, notifying
 from ensgan.sweep.events import Event
 
 
@@ -100,9 +100,9 @@ def test_what_does_not_arrive_is_a_warning(server: Server, code: int) -> None:
 )
 def test_addresses_that_others_could_read(url: str) -> None:
     with pytest.raises(InputError, match="--notify"):
-        check_address(url)
+        check_receiver(url)
 
 
 @pytest.mark.parametrize("url", ["https://example.org/x", "http://127.0.0.1:1", "http://[::1]:2"])
 def test_addresses_that_are_taken(url: str) -> None:
-    check_address(url)
+    check_receiver(url)

@@ -16,8 +16,13 @@ from ensgan.sweep.events import Event
 from ensgan.sweep.folder import sweep_folder
 from ensgan.sweep.live import requests as asking
 from ensgan.sweep.live.requests import Request, RequestFolder
-from ensgan.sweep.planning.carried import AlreadyThereError, carried_on, lacks, with_addition
-from ensgan.sweep.planning.sweep_file import known_names
+from ensgan.sweep.planning.sweep_file import (
+    AlreadyThereError,
+    carried_on,
+    known_names,
+    lacks,
+    with_addition,
+)
 from ensgan.sweep.records import Addition
 from ensgan.sweep.variations import configurations
 

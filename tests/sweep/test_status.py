@@ -19,10 +19,9 @@ from ensgan.errors import InputError
 from ensgan.files import write_json
 from ensgan.sweep.events import Event
 from ensgan.sweep.folder import SweepFolder, find_sweep
-from ensgan.sweep.live.history import History
 from ensgan.sweep.live.status import Progress, ProgressFile, sweep_status
 from ensgan.sweep.manifest import DatasetRecord, Losses, Manifest
-from ensgan.sweep.planning.measured import KEY, Measured, stage_work
+from ensgan.sweep.planning.measured import KEY, History, Measured, stage_work
 from ensgan.sweep.records import MemberResult
 
 NOW = 1000.0

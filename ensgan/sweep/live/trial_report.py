@@ -18,8 +18,8 @@ from typing import Any
 from ensgan.errors import StoreError
 from ensgan.files import write_json
 from ensgan.sweep.folder import SweepFolder
-from ensgan.sweep.live.history import History
 from ensgan.sweep.member_job import MemberJob, MemberResult
+from ensgan.sweep.planning.measured import History
 from ensgan.train import StopTraining, TrainProgress
 
 HEARTBEAT_SECONDS = 1.0

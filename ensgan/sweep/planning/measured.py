@@ -1,11 +1,12 @@
-"""How long trainings and later stages took on a storage, kept for estimates.
+"""What was measured: losses and pace of a training, and how long stages took, for estimates.
 
-Imports no torch, because ``ensgan status`` reads it.
+Imports no torch, because ``ensgan status``, ``ui`` and ``report`` read it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ensgan.config import SweepSpec
 from ensgan.errors import DataError, StoreError
-from ensgan.files import content_key, read_json, write_json
+from ensgan.files import MISFITS, content_key, read_json, write_json
 from ensgan.types import row_of
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ KEY = "seconds of stages"
 """Key of the stages in the file; its other keys are hashes of trainings."""
 _LARGEST = 1e15  # bytes or seconds; a larger figure cannot have been measured
 STAGES = ("score", "search", "select", "evaluate")
+MOST_POINTS = 200
+"""Of a history; when there are more, every second one is dropped."""
+WRITE_SECONDS = 10.0
+"""Seconds between two writes of the history."""
 
 
 @dataclass(frozen=True)
@@ -142,3 +147,48 @@ def stage_work(settings: SweepSpec, members: int, images: int) -> dict[str, floa
         "select": float(members),
         "evaluate": float(classifiers * asked.epochs * epoch),
     }
+
+
+def history_path(folder: Path) -> Path:
+    """Losses and pace of the training in ``folder``, at most 200 points."""
+    return folder / "history.json"
+
+
+class History:
+    """Losses and pace of a training, thinned so that any length of it has at most 200 points."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = history_path(folder)
+        self.points: list[tuple[int, dict[str, float]]] = []
+        self._every, self._seen, self._written = 1, 0, time.monotonic()
+
+    @staticmethod
+    def load(folder: Path) -> list[tuple[int, dict[str, float]]]:
+        """(step, values by name) in step order; empty if there is no readable file."""
+        try:
+            points = read_json(history_path(folder))["points"]
+            return [(int(step), {k: float(v) for k, v in row.items()}) for step, row in points]
+        except (DataError, *MISFITS):
+            return []
+
+    def resume(self, step: int) -> None:
+        """Keep what an earlier process wrote up to a step."""
+        # Steps after the checkpoint are trained again, and written again.
+        self.points = [point for point in self.load(self.path.parent) if point[0] < step]
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """Take in the values of a step; most are dropped once there are many."""
+        self._seen += 1
+        if self._seen % self._every == 0:
+            self.points.append((step, dict(values)))
+        if len(self.points) > MOST_POINTS:
+            # Halved, and from now on every other one is kept: the spacing stays even.
+            self.points, self._every = self.points[::2], self._every * 2
+        if time.monotonic() - self._written > WRITE_SECONDS:
+            self.save()
+
+    def save(self) -> None:
+        """Write the file; a failure is ignored, since no training depends on it."""
+        self._written = time.monotonic()
+        with contextlib.suppress(StoreError, ValueError):
+            write_json(self.path, {"points": self.points})

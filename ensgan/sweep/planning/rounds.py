@@ -24,9 +24,8 @@ from ensgan.sweep.folder import SweepFolder
 from ensgan.sweep.inputs import Inputs, member_jobs
 from ensgan.sweep.member_job import MemberJob, purpose_seed
 from ensgan.sweep.opening import OpenManifest, changes_of, earlier_pool
-from ensgan.sweep.planning.carried import with_addition
 from ensgan.sweep.planning.cost import check_disk
-from ensgan.sweep.planning.sweep_file import known_names
+from ensgan.sweep.planning.sweep_file import known_names, with_addition
 from ensgan.sweep.records import Addition, MemberResult
 from ensgan.sweep.search_stage import score, tables_of
 from ensgan.sweep.variations import Configuration, Values, configurations, is_whole, settled
